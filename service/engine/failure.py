@@ -1,0 +1,50 @@
+"""Why a step or an execution failed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+MAX_MESSAGE = 2048
+
+HANDLER_ERROR = "HANDLER_ERROR"
+HANDLER_NOT_FOUND = "HANDLER_NOT_FOUND"
+INVALID_PARAMS = "INVALID_PARAMS"
+INVALID_OUTPUT = "INVALID_OUTPUT"
+EXPRESSION_ERROR = "EXPRESSION_ERROR"
+STEP_TIMEOUT = "STEP_TIMEOUT"
+STEP_FAILED = "STEP_FAILED"
+EXECUTION_TIMEOUT = "EXECUTION_TIMEOUT"
+OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN"
+CANCELLED = "CANCELLED"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A code of the documented list or of a user's handler, and what a person needs to act on it."""
+
+    code: str
+    message: str
+    details: Mapping[str, Any] = field(default_factory=dict)
+    step_path: str = ""
+    retryable: bool = False
+    stack_trace: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object that is stored; what is empty is left out."""
+        document: dict[str, Any] = {"code": self.code, "message": self.message[:MAX_MESSAGE]}
+        if self.details:
+            document["details"] = dict(self.details)
+        if self.step_path:
+            document["step_path"] = self.step_path
+        if self.retryable:
+            document["retryable"] = True
+        if self.stack_trace:
+            document["stack_trace"] = self.stack_trace
+        return document
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Failure:
+        """Return the failure that `to_json` wrote."""
+        return cls(**document)

@@ -1,0 +1,114 @@
+"""What can happen to an execution from outside its planner. Time and chance come with the happening."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from persistence.model import CancelRequest
+from service.engine.failure import Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The execution was accepted; the first happening of each."""
+
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The execution may start."""
+
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StepSucceeded:
+    """An attempt gave its output."""
+
+    time: datetime
+    path: str
+    attempt: int
+    output: Any
+
+
+@dataclass(frozen=True, slots=True)
+class StepFailed:
+    """An attempt failed. `draw` in [0, 1) places the jitter; `retry_after` is a least pause in seconds."""
+
+    time: datetime
+    path: str
+    attempt: int
+    failure: Failure
+    draw: float = 0.5
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepSuspended:
+    """A handler asked to be parked until a time, and gave the output of the step for then."""
+
+    time: datetime
+    path: str
+    attempt: int
+    until: datetime
+    output: Any
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StepProgressed:
+    """A running attempt reported progress."""
+
+    time: datetime
+    path: str
+    attempt: int
+    percent: int
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StepStopped:
+    """An attempt that was told to stop has stopped."""
+
+    time: datetime
+    path: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class TimerFired:
+    """It is `time`: every timer that is due by then fires, the deadline of the execution among them."""
+
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CancelAsked:
+    """Somebody asked to cancel the execution."""
+
+    time: datetime
+    request: CancelRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """Another process drives the execution from here on: what ran is cut off."""
+
+    time: datetime
+
+
+Happening = (
+    Accepted
+    | Started
+    | StepSucceeded
+    | StepFailed
+    | StepSuspended
+    | StepProgressed
+    | StepStopped
+    | TimerFired
+    | CancelAsked
+    | Recovered
+)
