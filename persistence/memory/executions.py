@@ -1,0 +1,147 @@
+"""Executions as callers see them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from itertools import groupby
+from uuid import UUID
+
+from persistence.errors import CursorAheadError, CursorExpiredError, ExecutionFinishedError
+from persistence.memory.json import text
+from persistence.memory.tables import ExecutionRow, Tables, in_scope
+from persistence.model import (
+    CancelRequest,
+    Event,
+    Execution,
+    ExecutionDetail,
+    ExecutionFilter,
+    ExecutionOrder,
+    ExecutionState,
+    PageKey,
+    Scope,
+)
+
+_PAGE_BYTES = 256 << 10
+
+_SortKey = tuple[float | datetime | int, UUID]
+
+
+class MemoryExecutions:
+    """Implements ExecutionRepository."""
+
+    _tables: Tables
+
+    async def get_execution(self, scope: Scope, execution_id: UUID) -> Execution:
+        """See ExecutionRepository."""
+        return self._tables.row(scope, execution_id).fresh()
+
+    async def get_detail(self, scope: Scope, execution_id: UUID) -> ExecutionDetail:
+        """See ExecutionRepository."""
+        return self._tables.row(scope, execution_id).detail()
+
+    async def list_executions(
+        self, scope: Scope, where: ExecutionFilter, order: ExecutionOrder, after: PageKey | None, limit: int
+    ) -> Sequence[Execution]:
+        """See ExecutionRepository."""
+        key = _SORT_KEYS[order]
+        rows = sorted(self._matching(scope, where, order), key=lambda row: key(row.execution), reverse=True)
+        if after is not None:
+            seen = (0 if after.value is None else after.value, after.id)
+            rows = [row for row in rows if key(row.execution) < seen]
+        return [row.fresh() for row in rows[:limit]]
+
+    async def count_executions(self, scope: Scope, where: ExecutionFilter, order: ExecutionOrder, limit: int) -> int:
+        """See ExecutionRepository."""
+        return min(limit, len(self._matching(scope, where, order)))
+
+    async def read_events(self, scope: Scope, execution_id: UUID, after_seq: int, limit: int) -> Sequence[Event]:
+        """See ExecutionRepository."""
+        row = self._tables.row(scope, execution_id)
+        if after_seq > row.execution.last_seq:
+            raise CursorAheadError(after_seq, row.execution.last_seq)
+        following = [event for event in row.events if event.seq > after_seq]
+        if following and following[0].seq != after_seq + 1:
+            raise CursorExpiredError(following[0].seq)
+        return _page(following, limit)
+
+    async def request_cancel(self, scope: Scope, execution_id: UUID, by: str, reason: str) -> Execution:
+        """See ExecutionRepository."""
+        row = self._tables.row(scope, execution_id)
+        state = row.execution.state
+        if state.is_end and state is not ExecutionState.CANCELLED:
+            raise ExecutionFinishedError(execution_id, state)
+        if not state.is_end:
+            keep_cancel(row, CancelRequest(self._tables.now(), text(by), text(reason)))
+        return row.fresh()
+
+    def _matching(self, scope: Scope, where: ExecutionFilter, order: ExecutionOrder) -> list[ExecutionRow]:
+        ended_only = order is not ExecutionOrder.NEWEST
+        return [
+            row
+            for row in self._tables.executions.values()
+            if in_scope(row.execution, scope)
+            and (row.execution.state.is_end or not ended_only)
+            and _matches(row.execution, where)
+        ]
+
+
+def keep_cancel(row: ExecutionRow, request: CancelRequest) -> None:
+    """Put the wish on a row that has not ended, unless one stands; without owner it becomes claimable at once."""
+    if row.execution.cancel is None:
+        wake_time = request.time if row.execution.incarnation is None else None
+        row.execution = replace(row.execution, cancel=request, wake_time=wake_time)
+
+
+def _page(events: Sequence[Event], limit: int) -> Sequence[Event]:
+    page: list[Event] = []
+    size = 0
+    for _, group in groupby(events, key=lambda event: event.transition_seq):
+        transition = list(group)
+        size += sum(len(event.body) for event in transition)
+        if page and (len(page) + len(transition) > limit or size > _PAGE_BYTES):
+            break
+        page += transition
+    return page
+
+
+def _newest(execution: Execution) -> _SortKey:
+    return 0, execution.id
+
+
+def _longest(execution: Execution) -> _SortKey:
+    assert execution.end_time is not None  # noqa: S101 - only ended ones are sorted so
+    begin = execution.start_time or execution.create_time
+    return (execution.end_time - begin).total_seconds(), execution.id
+
+
+def _last_ended(execution: Execution) -> _SortKey:
+    assert execution.end_time is not None  # noqa: S101 - only ended ones are sorted so
+    return execution.end_time, execution.id
+
+
+_SORT_KEYS: dict[ExecutionOrder, Callable[[Execution], _SortKey]] = {
+    ExecutionOrder.NEWEST: _newest,
+    ExecutionOrder.LONGEST: _longest,
+    ExecutionOrder.LAST_ENDED: _last_ended,
+}
+
+
+def _matches(execution: Execution, where: ExecutionFilter) -> bool:
+    return (
+        where.workflow in ("", execution.workflow_name, str(execution.workflow_id))
+        and (not where.states or execution.state in where.states)
+        and where.owner in ("", execution.owner)
+        and set(where.tags) <= set(execution.tags)
+        and where.metadata.items() <= execution.metadata.items()
+        and where.correlation_id in ("", execution.correlation_id)
+        and _within(execution.create_time, where.created_from, where.created_until)
+        and _within(execution.end_time, where.ended_from, where.ended_until)
+    )
+
+
+def _within(moment: datetime | None, begin: datetime | None, end: datetime | None) -> bool:
+    if begin is None and end is None:
+        return True
+    return moment is not None and (begin is None or begin <= moment) and (end is None or moment < end)

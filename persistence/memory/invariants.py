@@ -1,0 +1,48 @@
+"""What holds for every row: in Postgres these are constraints of the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from persistence.errors import PersistenceError
+from persistence.model import Event, Execution, Step, StepCounts, StepState
+
+
+def check_execution(row: Execution) -> None:
+    """Raises PersistenceError when the row contradicts itself."""
+    _hold(row.state.is_end == (row.end_time is not None), "an execution has an end time if and only if it has ended")
+    if row.state.is_end:
+        _hold(row.incarnation is None and row.wake_time is None, "an ended execution has neither owner nor wake_time")
+    else:
+        _hold((row.incarnation is None) == (row.wake_time is not None), "an execution has either owner or wake_time")
+    _hold(0 <= row.progress <= 100, "progress is a percentage")
+    _hold(row.epoch >= 1 and row.last_seq >= 0 and row.timeout >= 0, "epoch, last_seq and timeout are not negative")
+    _check_counts(row.counts)
+
+
+def check_events(events: Sequence[Event], base_seq: int) -> None:
+    """Raises PersistenceError unless the events follow `base_seq` without gaps and end with a whole transition."""
+    for seq, event in enumerate(events, start=base_seq + 1):
+        _hold(event.seq == seq, "events are numbered without gaps")
+        _hold(seq <= event.transition_seq <= events[-1].seq, "a transition ends at one of its own events")
+
+
+def check_steps(kept: Mapping[str, Step], touched: Sequence[Step]) -> None:
+    """Raises PersistenceError when a step that has ended would change, other than by compensation."""
+    _hold(len({step.path for step in touched}) == len(touched), "a transition holds a step once")
+    for step in touched:
+        _hold(step.attempt >= 0 and step.failures >= 0 and 0 <= step.progress <= 100, "numbers of a step are in range")
+        before = kept.get(step.path)
+        if before is not None and before.state.is_end:
+            is_undone = before.state is StepState.COMPLETED and step.state is StepState.COMPENSATED
+            _hold(is_undone, f"step {step.path!r} has ended and is never overwritten")
+
+
+def _check_counts(counts: StepCounts) -> None:
+    parts = (counts.completed, counts.failed, counts.skipped, counts.running, counts.cancelled)
+    _hold(min(parts) >= 0 and sum(parts) <= counts.total, "counts of steps are parts of their total")
+
+
+def _hold(condition: bool, rule: str) -> None:
+    if not condition:
+        raise PersistenceError(f"refused: {rule}")

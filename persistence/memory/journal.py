@@ -1,0 +1,199 @@
+"""What drives executions, fenced by incarnation and epoch."""
+
+from __future__ import annotations
+
+from asyncio import Future, get_running_loop
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import TypeVar
+from uuid import UUID
+
+from persistence.errors import (
+    ExecutionNotFoundError,
+    PersistenceError,
+    RequestIdReusedError,
+    WorkflowNotFoundError,
+)
+from persistence.memory import invariants
+from persistence.memory.json import copied, text
+from persistence.memory.tables import ExecutionRow, RequestId, Tables, fresh_step
+from persistence.model import (
+    CommitResult,
+    Created,
+    Execution,
+    ExecutionDetail,
+    ExecutionState,
+    NewExecution,
+    Step,
+    Transition,
+)
+
+_Answer = TypeVar("_Answer")
+
+
+class MemoryJournal:
+    """Implements Journal; every future is resolved when it is returned."""
+
+    _tables: Tables
+
+    def create(self, new: NewExecution) -> Future[Created]:
+        """See Journal."""
+        return _resolved(lambda: self._create(new))
+
+    def submit(self, transition: Transition) -> Future[CommitResult]:
+        """See Journal."""
+        return _resolved(lambda: self._submit(transition))
+
+    async def claim(self, incarnation: UUID, limit: int) -> Sequence[ExecutionDetail]:
+        """See Journal."""
+        if not self._tables.is_live(incarnation):
+            return []
+        now = self._tables.now()
+        claimable = [row for row in self._tables.executions.values() if self._is_claimable(row.execution, now)]
+        claimable.sort(key=lambda row: (-row.execution.priority, _waits_since(row.execution), row.execution.id))
+        return [_taken(row, incarnation) for row in claimable[:limit]]
+
+    async def claim_one(self, incarnation: UUID, execution_id: UUID) -> ExecutionDetail | None:
+        """See Journal."""
+        row = self._tables.executions.get(execution_id)
+        is_free = row is not None and row.execution.incarnation is None and not row.execution.state.is_end
+        return _taken(row, incarnation) if row and is_free and self._tables.is_live(incarnation) else None
+
+    async def load(self, incarnation: UUID, execution_id: UUID) -> ExecutionDetail | None:
+        """See Journal."""
+        row = self._tables.executions.get(execution_id)
+        return row.detail() if row is not None and row.execution.incarnation == incarnation else None
+
+    async def next_wake_time(self) -> datetime | None:
+        """See Journal."""
+        wakes = (row.execution.wake_time for row in self._tables.executions.values())
+        return min((wake for wake in wakes if wake is not None), default=None)
+
+    async def release(self, incarnation: UUID, execution_ids: Sequence[UUID] | None = None) -> int:
+        """See Journal."""
+        return release(self._tables, incarnation, execution_ids)
+
+    def _create(self, new: NewExecution) -> Created:
+        execution, tables = new.execution, self._tables
+        key = execution.org, execution.request_id
+        if execution.request_id and (first := tables.requests.get(key)) is not None:
+            return self._repeated(new, first)
+        workflow = tables.workflows.get(execution.workflow_id)
+        if workflow is None or workflow.is_deleted or workflow.latest.org != execution.org:
+            raise WorkflowNotFoundError(str(execution.workflow_id))
+        row = _new_row(new)
+        tables.executions[execution.id] = row
+        if execution.request_id:
+            tables.requests[key] = RequestId(new.content_hash, execution.id)
+        return Created(row.fresh(), True)
+
+    def _repeated(self, new: NewExecution, first: RequestId) -> Created:
+        if first.content_hash != new.content_hash:
+            raise RequestIdReusedError(new.execution.request_id)
+        row = self._tables.executions.get(first.execution_id)
+        if row is None:
+            raise ExecutionNotFoundError(first.execution_id)
+        return Created(row.fresh(), False)
+
+    def _submit(self, transition: Transition) -> CommitResult:
+        row = self._tables.executions.get(transition.execution_id)
+        if row is None or _is_fenced(row.execution, transition):
+            return CommitResult.FENCED
+        invariants.check_events(transition.events, transition.base_seq)
+        invariants.check_steps(row.steps, transition.steps)
+        after = _after(row.execution, transition, self._tables.now())
+        invariants.check_execution(after)
+        result, steps = copied(transition.result), _kept(transition.steps)
+        row.execution, row.result = after, result
+        row.steps.update(steps)
+        row.events.extend(transition.events)
+        return CommitResult.COMMITTED
+
+    def _is_claimable(self, execution: Execution, now: datetime) -> bool:
+        if execution.incarnation is not None:
+            return not self._tables.is_live(execution.incarnation)
+        return execution.wake_time is not None and execution.wake_time <= now
+
+
+def release(tables: Tables, incarnation: UUID, execution_ids: Iterable[UUID] | None = None) -> int:
+    """Give up these executions of an incarnation, or all; they are claimable at once. Returns how many."""
+    chosen = tables.executions if execution_ids is None else set(execution_ids) & tables.executions.keys()
+    owned = [row for row in map(tables.executions.__getitem__, chosen) if row.execution.incarnation == incarnation]
+    for row in owned:
+        row.execution = replace(row.execution, incarnation=None, wake_time=tables.now())
+    return len(owned)
+
+
+def _resolved(act: Callable[[], _Answer]) -> Future[_Answer]:
+    future: Future[_Answer] = get_running_loop().create_future()
+    try:
+        future.set_result(act())
+    except PersistenceError as error:
+        future.set_exception(error)
+    return future
+
+
+def _new_row(new: NewExecution) -> ExecutionRow:
+    execution = new.execution
+    invariants.check_execution(execution)
+    invariants.check_events(new.events, 0)
+    invariants.check_steps({}, new.steps)
+    if execution.last_seq != len(new.events):
+        raise PersistenceError("refused: last_seq is the number of the newest event")
+    kept = replace(
+        execution,
+        tags=tuple(map(text, execution.tags)),
+        metadata=copied(execution.metadata),
+        failure=copied(execution.failure),
+    )
+    return ExecutionRow(kept, copied(new.input), copied(new.result), _kept(new.steps), list(new.events))
+
+
+def _kept(steps: Sequence[Step]) -> dict[str, Step]:
+    return {step.path: fresh_step(step) for step in steps}
+
+
+def _is_fenced(row: Execution, transition: Transition) -> bool:
+    is_ours = (row.org, row.incarnation, row.epoch, row.last_seq) == (
+        transition.org,
+        transition.incarnation,
+        transition.epoch,
+        transition.base_seq,
+    )
+    ends_otherwise = transition.state.is_end and transition.state is not ExecutionState.CANCELLED
+    return not is_ours or (ends_otherwise and row.cancel is not None and not transition.cancel_seen)
+
+
+def _after(row: Execution, transition: Transition, now: datetime) -> Execution:
+    is_released = transition.release or transition.state.is_end
+    return replace(
+        row,
+        state=transition.state,
+        counts=transition.counts,
+        progress=transition.progress,
+        last_seq=transition.last_seq,
+        start_time=transition.start_time,
+        end_time=transition.end_time,
+        deadline_time=transition.deadline_time,
+        failure=copied(transition.failure),
+        incarnation=None if is_released else row.incarnation,
+        wake_time=_wake_time(row, transition, now),
+    )
+
+
+def _wake_time(row: Execution, transition: Transition, now: datetime) -> datetime | None:
+    if transition.state.is_end or not transition.release:
+        return None
+    # A wish that the owner gave up without having seen must not wait for the timer.
+    is_unheard = row.cancel is not None and not transition.cancel_seen
+    return now if is_unheard or transition.wake_time is None else transition.wake_time
+
+
+def _waits_since(execution: Execution) -> datetime:
+    return execution.wake_time or execution.create_time
+
+
+def _taken(row: ExecutionRow, incarnation: UUID) -> ExecutionDetail:
+    row.execution = replace(row.execution, incarnation=incarnation, epoch=row.execution.epoch + 1, wake_time=None)
+    return row.detail()

@@ -1,0 +1,29 @@
+"""The store as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from persistence.memory.executions import MemoryExecutions
+from persistence.memory.journal import MemoryJournal
+from persistence.memory.replicas import MemoryReplicas
+from persistence.memory.tables import Tables
+from persistence.memory.workflows import MemoryWorkflows
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class MemoryRepository(MemoryWorkflows, MemoryExecutions, MemoryJournal, MemoryReplicas):
+    """Implements Repository in this process; wake times and leases go by `now`."""
+
+    def __init__(self, now: Callable[[], datetime] = _utc_now) -> None:
+        self._tables = Tables(now)
+
+    async def ping(self) -> None:
+        """See Repository."""
+
+    async def close(self) -> None:
+        """See Repository."""

@@ -1,0 +1,98 @@
+"""What the store holds, and the clock that it goes by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from uuid import UUID
+
+from persistence.errors import ExecutionNotFoundError
+from persistence.memory.json import copied
+from persistence.model import Event, Execution, ExecutionDetail, Json, Scope, Step, Workflow
+
+
+@dataclass(slots=True)
+class WorkflowRow:
+    """A workflow with all of its revisions, the first at index 0."""
+
+    revisions: list[Workflow]
+    is_deleted: bool = False
+
+    @property
+    def latest(self) -> Workflow:
+        """The newest revision."""
+        return self.revisions[-1]
+
+
+@dataclass(slots=True)
+class ExecutionRow:
+    """An execution with all that hangs on it."""
+
+    execution: Execution
+    input: Json
+    result: Json
+    steps: dict[str, Step] = field(default_factory=dict)
+    events: list[Event] = field(default_factory=list)
+
+    def fresh(self) -> Execution:
+        """Return the row, sharing nothing that a caller could change."""
+        row = self.execution
+        return replace(row, metadata=dict(row.metadata), failure=copied(row.failure))
+
+    def detail(self) -> ExecutionDetail:
+        """Return the row with payloads and steps by path, sharing nothing that a caller could change."""
+        steps = tuple(fresh_step(self.steps[path]) for path in sorted(self.steps))
+        return ExecutionDetail(self.fresh(), copied(self.input), copied(self.result), steps)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestId:
+    """The first use of a request id; it outlives the execution."""
+
+    content_hash: bytes
+    execution_id: UUID
+
+
+@dataclass(slots=True)
+class Tables:
+    """All rows of a store."""
+
+    now: Callable[[], datetime]
+    workflows: dict[UUID, WorkflowRow] = field(default_factory=dict)
+    executions: dict[UUID, ExecutionRow] = field(default_factory=dict)
+    requests: dict[tuple[str, str], RequestId] = field(default_factory=dict)
+    leases: dict[UUID, datetime] = field(default_factory=dict)
+
+    def row(self, scope: Scope, execution_id: UUID) -> ExecutionRow:
+        """Return the execution if it lies in the scope. Raises ExecutionNotFoundError."""
+        row = self.executions.get(execution_id)
+        if row is None or not in_scope(row.execution, scope):
+            raise ExecutionNotFoundError(execution_id)
+        return row
+
+    def executions_of(self, workflow_id: UUID) -> Iterator[ExecutionRow]:
+        """Give the executions of all revisions of a workflow."""
+        return (row for row in self.executions.values() if row.execution.workflow_id == workflow_id)
+
+    def is_live(self, incarnation: UUID) -> bool:
+        """Whether the lease of a process runs."""
+        expiry = self.leases.get(incarnation)
+        return expiry is not None and expiry > self.now()
+
+
+def in_scope(execution: Execution, scope: Scope) -> bool:
+    """Whether a caller with this scope may see the execution."""
+    return execution.org == scope.org and scope.owner in (None, execution.owner)
+
+
+def fresh_step(step: Step) -> Step:
+    """Return the step, sharing nothing that can be changed."""
+    return replace(
+        step,
+        input=copied(step.input),
+        output=copied(step.output),
+        failure=copied(step.failure),
+        failed_attempts=tuple(copied(failed) for failed in step.failed_attempts),
+        assigned=copied(step.assigned),
+    )

@@ -1,0 +1,139 @@
+"""Workflows and their revisions."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+from persistence.errors import (
+    EtagMismatchError,
+    NameTakenError,
+    RevisionNotFoundError,
+    WorkflowInUseError,
+    WorkflowNotFoundError,
+)
+from persistence.memory.executions import keep_cancel
+from persistence.memory.json import copied
+from persistence.memory.tables import ExecutionRow, Tables, WorkflowRow
+from persistence.model import CancelRequest, Scope, Workflow, WorkflowFilter
+
+
+class MemoryWorkflows:
+    """Implements WorkflowRepository."""
+
+    _tables: Tables
+
+    async def create_workflow(
+        self, org: str, workflow_id: UUID, document: Mapping[str, Any], created_by: str
+    ) -> Workflow:
+        """See WorkflowRepository."""
+        name = document["name"]
+        if self._by_name(org, name) is not None:
+            raise NameTakenError(name)
+        now = self._tables.now()
+        workflow = Workflow(workflow_id, org, name, 1, _etag(workflow_id, 1), copied(document), now, now, created_by)
+        self._tables.workflows[workflow_id] = WorkflowRow([workflow])
+        return _fresh(workflow)
+
+    async def get_workflow(self, scope: Scope, reference: str, revision: int = 0) -> Workflow:
+        """See WorkflowRepository."""
+        row = self._by_id(scope.org, reference)
+        if row is not None and row.is_deleted and next(self._tables.executions_of(row.latest.id), None) is None:
+            row = None
+        row = row or self._by_name(scope.org, reference)
+        if row is None:
+            raise WorkflowNotFoundError(reference)
+        if not 0 <= revision <= len(row.revisions):
+            raise RevisionNotFoundError(reference, revision)
+        return _fresh(row.revisions[revision - 1])
+
+    async def list_workflows(
+        self, scope: Scope, where: WorkflowFilter, after: UUID | None, limit: int
+    ) -> Sequence[Workflow]:
+        """See WorkflowRepository."""
+        latest = (row.latest for row in self._tables.workflows.values() if not row.is_deleted)
+        found = [workflow for workflow in latest if workflow.org == scope.org and _matches(workflow, where)]
+        found.sort(key=lambda workflow: workflow.id, reverse=True)
+        return [_fresh(workflow) for workflow in found if after is None or workflow.id < after][:limit]
+
+    async def update_workflow(
+        self, scope: Scope, reference: str, document: Mapping[str, Any], etag: str, updated_by: str
+    ) -> Workflow:
+        """See WorkflowRepository."""
+        row = self._current(scope.org, reference, etag)
+        revision = len(row.revisions) + 1
+        workflow = replace(
+            row.latest,
+            revision=revision,
+            etag=_etag(row.latest.id, revision),
+            document=copied(document),
+            update_time=self._tables.now(),
+            updated_by=updated_by,
+        )
+        row.revisions.append(workflow)
+        return _fresh(workflow)
+
+    async def delete_workflow(self, scope: Scope, reference: str, etag: str, force: bool, deleted_by: str) -> UUID:
+        """See WorkflowRepository."""
+        row = self._current(scope.org, reference, etag)
+        workflow = row.latest
+        running = [row for row in self._tables.executions_of(workflow.id) if not row.execution.state.is_end]
+        if running and not force:
+            raise WorkflowInUseError(reference, len(running))
+        now = self._tables.now()
+        for execution in running:
+            keep_cancel(execution, CancelRequest(now, deleted_by, f"workflow {workflow.name!r} was deleted"))
+        row.is_deleted = True
+        return workflow.id
+
+    async def reap(self, limit: int) -> int:
+        """See WorkflowRepository."""
+        tables = self._tables
+        deleted = {workflow_id for workflow_id, row in tables.workflows.items() if row.is_deleted}
+        reaped = [row.execution.id for row in tables.executions.values() if _is_left(row, deleted)][:limit]
+        for execution_id in reaped:
+            del tables.executions[execution_id]
+        for workflow_id in deleted - {row.execution.workflow_id for row in tables.executions.values()}:
+            del tables.workflows[workflow_id]
+        return len(reaped)
+
+    def _current(self, org: str, reference: str, etag: str) -> WorkflowRow:
+        row = self._by_id(org, reference)
+        if row is None or row.is_deleted:
+            row = self._by_name(org, reference)
+        if row is None:
+            raise WorkflowNotFoundError(reference)
+        if etag not in ("", row.latest.etag):
+            raise EtagMismatchError(reference)
+        return row
+
+    def _by_id(self, org: str, reference: str) -> WorkflowRow | None:
+        try:
+            row = self._tables.workflows.get(UUID(reference))
+        except ValueError:
+            return None
+        return row if row is not None and row.latest.org == org and str(row.latest.id) == reference else None
+
+    def _by_name(self, org: str, name: str) -> WorkflowRow | None:
+        rows = (row for row in self._tables.workflows.values() if not row.is_deleted)
+        return next((row for row in rows if row.latest.org == org and row.latest.name == name), None)
+
+
+def _matches(workflow: Workflow, where: WorkflowFilter) -> bool:
+    tags = workflow.document.get("tags") or ()
+    return workflow.name.startswith(where.name_prefix) and all(tag in tags for tag in where.tags)
+
+
+def _is_left(row: ExecutionRow, deleted: set[UUID]) -> bool:
+    return row.execution.state.is_end and row.execution.workflow_id in deleted
+
+
+def _etag(workflow_id: UUID, revision: int) -> str:
+    return hashlib.sha256(f"{workflow_id}/{revision}".encode()).hexdigest()[:16]
+
+
+def _fresh(workflow: Workflow) -> Workflow:
+    return replace(workflow, document=copied(workflow.document))

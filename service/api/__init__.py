@@ -1,0 +1,1 @@
+"""The gRPC side: wire to domain, domain to wire, errors to status."""

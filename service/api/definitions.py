@@ -1,0 +1,76 @@
+"""Workflows and handlers, wire to domain and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.protobuf.struct_pb2 import Struct, Value
+
+from flowkeep import payload
+from flowkeep.definition import definition as to_definition
+from flowkeep.definition import short_name
+from flowkeep.v1.handler_pb2 import Handler as HandlerMessage
+from flowkeep.v1.workflow_pb2 import Workflow as WorkflowMessage
+from flowkeep.v1.workflow_pb2 import WorkflowDefinition
+from persistence.model import Workflow
+from service.api.times import seconds, timestamp
+from service.engine.handlers.registry import Handler
+
+
+def document(message: Message) -> dict[str, Any]:
+    """Return a definition as the canonical JSON that is parsed and stored: short enum names, seconds, no defaults."""
+    return {field.name: _field(field, value) for field, value in message.ListFields()}
+
+
+def _field(field: FieldDescriptor, value: Any) -> Any:
+    if field.message_type is not None and field.message_type.GetOptions().map_entry:
+        return dict(value)
+    if field.is_repeated:
+        return [_single(field, item) for item in value]
+    return _single(field, value)
+
+
+def _single(field: FieldDescriptor, value: Any) -> Any:
+    match value:
+        case Duration():
+            return seconds(value)
+        case Struct():
+            return payload.from_struct(value)
+        case Value():
+            return payload.from_value(value)
+        case Message():
+            return document(value)
+    return short_name(field.enum_type, value) if field.enum_type else value
+
+
+def definition_message(stored: Mapping[str, Any]) -> WorkflowDefinition:
+    """Return the message of a stored definition."""
+    return to_definition(stored)
+
+
+def workflow_message(workflow: Workflow, *, full: bool) -> WorkflowMessage:
+    """Return the message of a workflow, with its definition if `full`."""
+    return WorkflowMessage(
+        workflow_id=str(workflow.id),
+        name=workflow.name,
+        revision=workflow.revision,
+        etag=workflow.etag,
+        definition=definition_message(workflow.document) if full else None,
+        create_time=timestamp(workflow.create_time),
+        update_time=timestamp(workflow.update_time),
+        updated_by=workflow.updated_by,
+    )
+
+
+def handler_message(handler: Handler) -> HandlerMessage:
+    """Return the message of a handler."""
+    return HandlerMessage(
+        name=handler.name,
+        description=handler.description,
+        params_schema=payload.to_struct(handler.params_schema),
+        retry_safe=handler.retry_safe,
+    )

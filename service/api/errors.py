@@ -1,0 +1,165 @@
+"""Errors to status: one table, and the details that go with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+
+from flowkeep.v1.error_pb2 import ErrorReason
+from persistence import errors as store
+from service.api.identity import UnauthenticatedError
+from service.engine.violations import ValidationError, Violation
+from service.engine.watch import ShuttingDownError
+
+DOMAIN = "flowkeep.v1"
+
+LARGEST_DETAILS = 4_000
+"""Bytes; above about 8 kB the trailers themselves are refused (LIBRARIES G8)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """How an error is told: status code, reason, message, and what varies in it."""
+
+    code: grpc.StatusCode
+    reason: ErrorReason.ValueType
+    message: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    violations: Sequence[Violation] = ()
+    retry_after: float | None = None
+
+
+class RefusedError(Exception):
+    """A servicer's own refusal."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+
+def invalid(field_path: str, description: str) -> ValidationError:
+    """Return the error for one wrong field of a request."""
+    return ValidationError([Violation(field_path, description)])
+
+
+@contextmanager
+def violations_under(field_path: str) -> Iterator[None]:
+    """Put `field_path` before the field of every violation that is raised inside."""
+    try:
+        yield
+    except ValidationError as error:
+        raise ValidationError(
+            [Violation(".".join(filter(None, (field_path, v.field))), v.description) for v in error.violations]
+        ) from None
+
+
+def refusal_of(error: BaseException) -> Refusal | None:
+    """Return how the error is told to callers, None when it is a fault of ours."""
+    code, reason = grpc.StatusCode, ErrorReason
+    text = str(error)
+    match error:
+        case RefusedError():
+            return error.refusal
+        case ValidationError():
+            return Refusal(
+                code.INVALID_ARGUMENT, reason.ERROR_REASON_INVALID_FIELDS, _summary(error), violations=error.violations
+            )
+        case UnauthenticatedError():
+            return Refusal(code.UNAUTHENTICATED, reason.ERROR_REASON_INVALID_TOKEN, text)
+        case store.WorkflowNotFoundError():
+            return Refusal(code.NOT_FOUND, reason.ERROR_REASON_WORKFLOW_NOT_FOUND, text, {"workflow": error.workflow})
+        case store.RevisionNotFoundError():
+            metadata = {"workflow": error.workflow, "revision": str(error.revision)}
+            return Refusal(code.NOT_FOUND, reason.ERROR_REASON_REVISION_NOT_FOUND, text, metadata)
+        case store.ExecutionNotFoundError():
+            metadata = {"execution_id": str(error.execution_id)}
+            return Refusal(code.NOT_FOUND, reason.ERROR_REASON_EXECUTION_NOT_FOUND, text, metadata)
+        case store.NameTakenError():
+            return Refusal(code.ALREADY_EXISTS, reason.ERROR_REASON_WORKFLOW_NAME_TAKEN, text, {"name": error.name})
+        case store.RequestIdReusedError():
+            metadata = {"request_id": error.request_id}
+            return Refusal(code.ALREADY_EXISTS, reason.ERROR_REASON_REQUEST_ID_REUSED, text, metadata)
+        case store.EtagMismatchError():
+            return Refusal(
+                code.FAILED_PRECONDITION, reason.ERROR_REASON_ETAG_MISMATCH, text, {"workflow": error.workflow}
+            )
+        case store.WorkflowInUseError():
+            metadata = {"workflow": error.workflow, "running": str(error.running)}
+            return Refusal(code.FAILED_PRECONDITION, reason.ERROR_REASON_WORKFLOW_IN_USE, text, metadata)
+        case store.ExecutionFinishedError():
+            metadata = {"execution_id": str(error.execution_id), "state": error.state}
+            return Refusal(code.FAILED_PRECONDITION, reason.ERROR_REASON_EXECUTION_FINISHED, text, metadata)
+        case store.CursorAheadError():
+            metadata = {"after_seq": str(error.after_seq), "last_seq": str(error.last_seq)}
+            return Refusal(code.OUT_OF_RANGE, reason.ERROR_REASON_CURSOR_AHEAD, text, metadata)
+        case store.CursorExpiredError():
+            metadata = {"oldest_seq": str(error.oldest_seq)}
+            return Refusal(code.OUT_OF_RANGE, reason.ERROR_REASON_CURSOR_EXPIRED, text, metadata)
+        case store.QueueFullError():
+            return Refusal(
+                code.RESOURCE_EXHAUSTED,
+                reason.ERROR_REASON_QUEUE_FULL,
+                "the server has more work than it may hold; try again",
+                retry_after=1.0,
+            )
+        case store.UnavailableError():
+            return Refusal(
+                code.UNAVAILABLE,
+                reason.ERROR_REASON_DATABASE_UNAVAILABLE,
+                "the database cannot be reached; try again with the same request_id",
+                retry_after=1.0,
+            )
+        case ShuttingDownError():
+            return Refusal(
+                code.UNAVAILABLE, reason.ERROR_REASON_SHUTTING_DOWN, "the server is shutting down", retry_after=0.5
+            )
+    return None
+
+
+def status(refusal: Refusal) -> status_pb2.Status:
+    """Return the rich status, its details at most 4 kB: violations beyond that are counted, not listed."""
+    details = [
+        error_details_pb2.ErrorInfo(
+            reason=ErrorReason.Name(refusal.reason).removeprefix("ERROR_REASON_"),
+            domain=DOMAIN,
+            metadata={key: value[:512] for key, value in refusal.metadata.items()},
+        )
+    ]
+    if refusal.violations:
+        details.append(_bad_request(refusal.violations))
+    if refusal.retry_after is not None:
+        pause = Duration()
+        pause.FromMilliseconds(int(refusal.retry_after * 1000))
+        details.append(error_details_pb2.RetryInfo(retry_delay=pause))
+    packed = [AnyMessage() for _ in details]
+    for target, detail in zip(packed, details, strict=True):
+        target.Pack(detail)
+    number: Any = getattr(code_pb2, refusal.code.name)
+    return status_pb2.Status(code=number, message=refusal.message[:1_000], details=packed)
+
+
+def _bad_request(violations: Sequence[Violation]) -> Any:
+    request = error_details_pb2.BadRequest()
+    size = 0
+    for index, violation in enumerate(violations):
+        size += len(violation.field.encode()) + len(violation.description.encode()) + 16
+        if size > LARGEST_DETAILS and index:
+            rest = f"and {len(violations) - index} more violations"
+            request.field_violations.add(field="", description=rest)
+            break
+        request.field_violations.add(field=violation.field[:512], description=violation.description[:1_024])
+    return request
+
+
+def _summary(error: ValidationError) -> str:
+    first = error.violations[0]
+    text = f"{first.field}: {first.description}" if first.field else first.description
+    more = len(error.violations) - 1
+    return text if not more else f"{text} (and {more} more)"

@@ -1,0 +1,110 @@
+"""Events, domain to the bytes that are stored and sent."""
+
+from __future__ import annotations
+
+from google.protobuf.message import Message
+
+from flowkeep import payload
+from flowkeep.v1 import event_pb2 as pb
+from flowkeep.v1.execution_pb2 import Execution as ExecutionMessage
+from flowkeep.v1.execution_pb2 import StepCounts as StepCountsMessage
+from persistence.model import Event as StoredEvent
+from persistence.model import StepCounts
+from service.api.failures import failure_message
+from service.api.times import timestamp
+from service.engine import events
+
+
+def encode(event: events.Event) -> StoredEvent:
+    """Return the event as it is stored; its body is the serialized message, and stays the same for ever."""
+    content = _content(event.body)
+    message = pb.ExecutionEvent(
+        seq=event.seq,
+        transition_seq=event.transition_seq,
+        time=timestamp(event.time),
+        progress_percent=event.progress,
+        step_counts=counts_message(event.counts),
+        **content,  # type: ignore[arg-type]  # one of the fields of the oneof, by its name
+    )
+    (kind,) = content
+    body = message.SerializeToString(deterministic=True)
+    return StoredEvent(event.seq, event.transition_seq, kind, event.time, body)
+
+
+def counts_message(counts: StepCounts) -> StepCountsMessage:
+    """Return the message of step counts."""
+    return StepCountsMessage(
+        total=counts.total,
+        completed=counts.completed,
+        failed=counts.failed,
+        skipped=counts.skipped,
+        running=counts.running,
+        cancelled=counts.cancelled,
+    )
+
+
+def _content(body: events.EventBody) -> dict[str, Message]:
+    """Return what happened as the one field of the event that holds it."""
+    match body:
+        case events.Created():
+            return {"created": _created(body)}
+        case events.Started():
+            return {"started": pb.ExecutionStarted(deadline_time=timestamp(body.deadline_time))}
+        case events.StepStarted():
+            return {"step_started": pb.StepStarted(path=body.path, handler=body.handler, attempt=body.attempt)}
+        case events.StepProgressed():
+            return {"step_progressed": _progressed(body)}
+        case events.StepWaiting():
+            return {"step_waiting": _waiting(body)}
+        case events.StepRetrying():
+            return {"step_retrying": _retrying(body)}
+        case events.StepCompleted():
+            output = payload.to_value(body.output)
+            return {"step_completed": pb.StepCompleted(path=body.path, attempt=body.attempt, output=output)}
+        case events.StepFailed():
+            failure = failure_message(body.failure)
+            return {"step_failed": pb.StepFailed(path=body.path, attempt=body.attempt, failure=failure)}
+        case events.StepSkipped():
+            return {"step_skipped": pb.StepSkipped(path=body.path, reason=body.reason)}
+        case events.StepCancelled():
+            return {"step_cancelled": pb.StepCancelled(path=body.path, attempt=body.attempt)}
+        case events.VariablesAssigned():
+            return {"variables_assigned": pb.VariablesAssigned(path=body.path, vars=payload.to_struct(body.vars))}
+        case events.Cancelling():
+            return {"cancelling": pb.ExecutionCancelling(cancelled_by=body.cancelled_by, reason=body.reason)}
+        case events.Finished():
+            return {"finished": _finished(body)}
+
+
+def _created(body: events.Created) -> pb.ExecutionCreated:
+    return pb.ExecutionCreated(
+        workflow_id=body.workflow_id,
+        workflow_name=body.workflow_name,
+        revision=body.revision,
+        triggered_by=body.triggered_by,
+        scheduled_time=timestamp(body.scheduled_time),
+    )
+
+
+def _progressed(body: events.StepProgressed) -> pb.StepProgressed:
+    return pb.StepProgressed(path=body.path, attempt=body.attempt, step_percent=body.step_percent, message=body.message)
+
+
+def _waiting(body: events.StepWaiting) -> pb.StepWaiting:
+    return pb.StepWaiting(path=body.path, wake_time=timestamp(body.wake_time), reason=body.reason)
+
+
+def _retrying(body: events.StepRetrying) -> pb.StepRetrying:
+    return pb.StepRetrying(
+        path=body.path,
+        attempt=body.attempt,
+        failure=failure_message(body.failure),
+        retry_time=timestamp(body.retry_time),
+    )
+
+
+def _finished(body: events.Finished) -> pb.ExecutionFinished:
+    state = ExecutionMessage.State.Value(f"STATE_{body.state.value}")
+    if body.failure is not None:
+        return pb.ExecutionFinished(state=state, failure=failure_message(body.failure))
+    return pb.ExecutionFinished(state=state, result=payload.to_value(body.result))

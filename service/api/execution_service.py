@@ -1,0 +1,156 @@
+"""The servicer of ExecutionService: reads the request, makes one call, builds the response."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+from uuid import UUID
+
+from flowkeep import payload
+from flowkeep.v1 import execution_service_pb2 as pb
+from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_BASIC, EXECUTION_VIEW_FULL
+from flowkeep.v1.execution_pb2 import Execution as ExecutionMessage
+from flowkeep.v1.execution_service_pb2_grpc import ExecutionServiceServicer
+from persistence.model import Event, Execution, ExecutionDetail, ExecutionOrder, PageKey, Scope
+from persistence.repository import ExecutionRepository
+from service.api.errors import invalid
+from service.api.executions import detail_message, execution_message, receipts
+from service.api.filters import count_limit, execution_filter, execution_order, sort_value
+from service.api.identity import DEBUG, current_identity
+from service.api.page_tokens import PageTokens
+from service.api.paging import page_limit
+from service.api.times import seconds
+from service.engine.executions import Executions, Order
+from service.engine.watch import Bookmark
+from service.engine.workflows import Workflows
+
+LARGEST_FULL_PAGE = 20
+
+ANSWER_MARGIN = 0.25
+"""Seconds before the caller's deadline at which a waiting call answers, so that the answer arrives."""
+
+_EVENTS_TAG = pb.WatchExecutionResponse.DESCRIPTOR.fields_by_name["events"].number << 3 | 2
+
+
+class ExecutionServicer(ExecutionServiceServicer):
+    """Executions over gRPC."""
+
+    def __init__(
+        self,
+        executions: Executions,
+        workflows: Workflows,
+        repository: ExecutionRepository,
+        tokens: PageTokens,
+        wait_limit: float,
+    ) -> None:
+        self._executions = executions
+        self._workflows = workflows
+        self._repository = repository
+        self._tokens = tokens
+        self._wait_limit = wait_limit
+
+    async def Execute(self, request: pb.ExecuteRequest, context: Any) -> pb.ExecuteResponse:
+        caller = current_identity.get()
+        created = await self._executions.execute(caller.scope, caller.subject, _order(request))
+        message = execution_message(created.execution)
+        if request.wait:
+            scope = Scope(created.execution.org, created.execution.owner)
+            await self._executions.wait(scope, created.execution.id, self._time_to_wait(context))
+            message = await self._full(scope, created.execution.id)
+        return pb.ExecuteResponse(execution=message, created=created.created)
+
+    async def GetExecution(self, request: pb.GetExecutionRequest, context: Any) -> pb.GetExecutionResponse:
+        scope, execution_id = current_identity.get().scope, UUID(request.execution_id)
+        if request.view == EXECUTION_VIEW_BASIC:
+            message = execution_message(await self._repository.get_execution(scope, execution_id))
+        else:
+            message = await self._full(scope, execution_id)
+        return pb.GetExecutionResponse(execution=message)
+
+    async def ListExecutions(self, request: pb.ListExecutionsRequest, context: Any) -> pb.ListExecutionsResponse:
+        scope, where, order = current_identity.get().scope, execution_filter(request), execution_order(request)
+        full = request.view == EXECUTION_VIEW_FULL
+        limit = page_limit(request.page_size, LARGEST_FULL_PAGE) if full else page_limit(request.page_size)
+        after = self._tokens.read(request.page_token, request, scope)
+        found = await self._repository.list_executions(scope, where, order, after, limit + 1)
+        response = pb.ListExecutionsResponse(executions=await self._messages(scope, found[:limit], full=full))
+        if len(found) > limit:
+            response.next_page_token = self._tokens.make(request, scope, _position(order, found[limit - 1]))
+        if request.count_total:
+            response.total_size = await self._repository.count_executions(scope, where, order, count_limit())
+        return response
+
+    async def Cancel(self, request: pb.CancelRequest, context: Any) -> pb.CancelResponse:
+        caller = current_identity.get()
+        detail = await self._executions.cancel(caller.scope, UUID(request.execution_id), caller.subject, request.reason)
+        definition = await self._workflows.of(detail.execution)
+        return pb.CancelResponse(execution=execution_message(detail.execution), steps=receipts(detail, definition))
+
+    async def WatchExecution(  # type: ignore[override]  # stored bytes pass through unparsed
+        self, request: pb.WatchExecutionRequest, context: Any
+    ) -> AsyncIterator[pb.WatchExecutionResponse | bytes]:
+        scope, execution_id, after_seq = current_identity.get().scope, UUID(request.execution_id), request.after_seq
+        if request.snapshot:
+            if after_seq:
+                raise invalid("after_seq", "must be 0 with snapshot: events follow the snapshot's own seq")
+            execution = await self._full(scope, execution_id)
+            after_seq = execution.last_seq
+            yield pb.WatchExecutionResponse(snapshot=pb.Snapshot(seq=after_seq, execution=execution))
+        async for page in self._executions.watch(scope, execution_id, after_seq):
+            if isinstance(page, Bookmark):
+                yield pb.WatchExecutionResponse(bookmark=pb.Bookmark(seq=page.seq))
+            else:
+                yield _events_response(page)
+
+    def _time_to_wait(self, context: Any) -> float:
+        remaining: float | None = context.time_remaining()
+        return self._wait_limit if remaining is None else max(0.0, remaining - max(ANSWER_MARGIN, remaining * 0.05))
+
+    async def _messages(self, scope: Scope, found: Sequence[Execution], *, full: bool) -> list[ExecutionMessage]:
+        if not full:
+            return [execution_message(each) for each in found]
+        return list(await asyncio.gather(*(self._full(scope, each.id) for each in found)))
+
+    async def _full(self, scope: Scope, execution_id: UUID) -> ExecutionMessage:
+        return await self._shown(await self._repository.get_detail(scope, execution_id))
+
+    async def _shown(self, detail: ExecutionDetail) -> ExecutionMessage:
+        definition = await self._workflows.of(detail.execution)
+        return detail_message(detail, definition, with_trace=current_identity.get().may(DEBUG))
+
+
+def _order(request: pb.ExecuteRequest) -> Order:
+    return Order(
+        workflow=request.workflow,
+        revision=request.revision,
+        input=payload.from_struct(request.input),
+        request_id=request.request_id,
+        tags=tuple(request.tags),
+        metadata=dict(request.metadata),
+        priority=request.priority if request.HasField("priority") else None,
+        correlation_id=request.correlation_id,
+        start_delay=seconds(request.start_delay),
+        timeout=seconds(request.timeout) if request.HasField("timeout") else None,
+    )
+
+
+def _position(order: ExecutionOrder, execution: Execution) -> PageKey:
+    return PageKey(sort_value(order, execution), execution.id)
+
+
+def _events_response(events: Sequence[Event]) -> bytes:
+    """Return a serialized response around events as they are stored: their bytes are never made again."""
+    parts: list[bytes] = []
+    for event in events:
+        parts += (bytes((_EVENTS_TAG,)), _varint(len(event.body)), event.body)
+    return b"".join(parts)
+
+
+def _varint(number: int) -> bytes:
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)

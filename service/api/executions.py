@@ -1,0 +1,146 @@
+"""Executions and their steps, domain to wire."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from flowkeep import payload
+from flowkeep.v1.execution_pb2 import Execution as ExecutionMessage
+from flowkeep.v1.execution_pb2 import FailedAttempt, StepExecution
+from flowkeep.v1.execution_service_pb2 import CancelResponse
+from persistence.model import Execution, ExecutionDetail, ExecutionState, Step, StepState
+from service.api.definitions import definition_message
+from service.api.events import counts_message
+from service.api.failures import stored_failure
+from service.api.times import duration, timestamp
+from service.engine import definition as model
+from service.engine.definition import Definition
+from service.engine.state import restore
+
+Receipt = CancelResponse.StepReceipt
+
+
+def execution_message(execution: Execution) -> ExecutionMessage:
+    """Return the BASIC view of an execution."""
+    return ExecutionMessage(
+        execution_id=str(execution.id),
+        workflow_id=str(execution.workflow_id),
+        workflow_name=execution.workflow_name,
+        revision=execution.revision,
+        state=_state(execution),
+        progress_percent=execution.progress,
+        step_counts=counts_message(execution.counts),
+        create_time=timestamp(execution.create_time),
+        start_time=timestamp(execution.start_time),
+        end_time=timestamp(execution.end_time),
+        deadline_time=timestamp(execution.deadline_time),
+        scheduled_time=timestamp(execution.scheduled_time),
+        timeout=duration(execution.timeout),
+        triggered_by=execution.owner,
+        tags=execution.tags,
+        metadata=execution.metadata,
+        correlation_id=execution.correlation_id,
+        priority=execution.priority,
+        request_id=execution.request_id,
+        last_seq=execution.last_seq,
+        failure=stored_failure(execution.failure, with_trace=False),
+    )
+
+
+def detail_message(detail: ExecutionDetail, definition: Definition, *, with_trace: bool) -> ExecutionMessage:
+    """Return the FULL view of an execution; stack traces only `with_trace`."""
+    execution = detail.execution
+    message = execution_message(execution)
+    message.input.CopyFrom(payload.to_struct(detail.input))
+    message.vars.CopyFrom(payload.to_struct(restore(definition, detail).vars))
+    if execution.state is ExecutionState.COMPLETED:
+        message.result.CopyFrom(payload.to_value(detail.result))
+    message.definition.CopyFrom(definition_message(definition.document))
+    steps = {step.path: step for step in detail.steps}
+    for spec in definition.steps:
+        step = steps.get(spec.id) or _untouched(spec, execution)
+        message.steps.append(_step_message(step, spec, definition, with_trace=with_trace))
+    return message
+
+
+def receipts(detail: ExecutionDetail, definition: Definition) -> list[Receipt]:
+    """Return what cancelling did to each step, in the order of the definition."""
+    steps = {step.path: step for step in detail.steps}
+    shown = (steps.get(spec.id) or _untouched(spec, detail.execution) for spec in definition.steps)
+    return [CancelResponse.StepReceipt(path=step.path, effect=_effect(step), state=_step_state(step)) for step in shown]
+
+
+def _state(execution: Execution) -> ExecutionMessage.State.ValueType:
+    state = execution.state
+    if execution.cancel is not None and not state.is_end:
+        state = ExecutionState.CANCELLING  # the wish is kept, and its owner is about to follow it
+    return ExecutionMessage.State.Value(f"STATE_{state.value}")
+
+
+def _step_state(step: Step) -> StepExecution.State.ValueType:
+    return StepExecution.State.Value(f"STATE_{step.state.value}")
+
+
+def _untouched(spec: model.Step, execution: Execution) -> Step:
+    """Return a step that never left PENDING; when the execution has ended, it never will."""
+    state = StepState.CANCELLED if execution.state.is_end else StepState.PENDING
+    return Step(path=spec.id, handler=spec.handler, state=state)
+
+
+def _step_message(step: Step, spec: model.Step, definition: Definition, *, with_trace: bool) -> StepExecution:
+    message = StepExecution(
+        path=step.path,
+        display_name=spec.display_name or spec.id,
+        handler=step.handler,
+        state=_step_state(step),
+        attempt=step.attempt,
+        max_attempts=spec.retry.max_attempts,
+        input=payload.to_struct(step.input) if step.input is not None else None,
+        failure=stored_failure(step.failure, with_trace=with_trace),
+        start_time=timestamp(step.start_time),
+        end_time=timestamp(step.end_time),
+        wake_time=timestamp(step.wake_time) if step.state is StepState.WAITING else None,
+        progress_percent=step.progress,
+        failed_attempts=[_failed_attempt(each, with_trace=with_trace) for each in step.failed_attempts],
+        assigned=payload.to_struct(step.assigned) if step.assigned else None,
+        depends_on=definition.predecessors[spec.id],
+        skip_reason=step.skip_reason,
+        worker=step.worker,
+    )
+    if step.state is StepState.COMPLETED:
+        message.output.CopyFrom(payload.to_value(step.output))
+    if step.start_time is not None:
+        until = step.end_time or datetime.now(UTC)
+        message.duration.CopyFrom(duration(max(0.0, (until - step.start_time).total_seconds())))
+    return message
+
+
+def _failed_attempt(stored: Mapping[str, Any], *, with_trace: bool) -> FailedAttempt:
+    return FailedAttempt(
+        attempt=stored["attempt"],
+        start_time=_stored_time(stored["start_time"]),
+        end_time=_stored_time(stored["end_time"]),
+        failure=stored_failure(stored["failure"], with_trace=with_trace),
+    )
+
+
+def _stored_time(text: str | None) -> Any:
+    return timestamp(datetime.fromisoformat(text)) if text else None
+
+
+def _effect(step: Step) -> Receipt.Effect.ValueType:
+    match step.state:
+        case StepState.PENDING:
+            return Receipt.EFFECT_NEVER_STARTED
+        case StepState.RUNNING | StepState.WAITING:
+            return Receipt.EFFECT_STOPPING
+        case StepState.CANCELLED if step.start_time is None:
+            return Receipt.EFFECT_NEVER_STARTED
+        case StepState.CANCELLED if step.wake_time is not None:
+            return Receipt.EFFECT_WAIT_REMOVED
+        case StepState.CANCELLED:
+            return Receipt.EFFECT_STOPPED
+        case _:
+            return Receipt.EFFECT_ALREADY_ENDED

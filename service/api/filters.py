@@ -1,0 +1,72 @@
+"""Filters and orders of lists, wire to domain."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from flowkeep.v1.execution_pb2 import Execution as ExecutionMessage
+from flowkeep.v1.execution_service_pb2 import ListExecutionsRequest, TimeRange
+from persistence.model import Execution, ExecutionFilter, ExecutionOrder, ExecutionState
+from service.api.errors import invalid
+from service.api.times import moment
+
+COUNTED_EXACTLY = 10_000
+
+
+def count_limit() -> int:
+    """Return where counting stops: one more than is counted exactly says that there are more."""
+    return COUNTED_EXACTLY + 1
+
+
+def execution_filter(request: ListExecutionsRequest) -> ExecutionFilter:
+    """Return the filter of a request. Raises ValidationError for a time that does not exist."""
+    created_from, created_until = _range(request.create_time, "create_time")
+    ended_from, ended_until = _range(request.end_time, "end_time")
+    return ExecutionFilter(
+        workflow=request.workflow,
+        states=tuple(_state(state) for state in request.states),
+        owner=request.triggered_by,
+        tags=tuple(request.tags),
+        metadata=dict(request.metadata),
+        correlation_id=request.correlation_id,
+        created_from=created_from,
+        created_until=created_until,
+        ended_from=ended_from,
+        ended_until=ended_until,
+    )
+
+
+def execution_order(request: ListExecutionsRequest) -> ExecutionOrder:
+    """Return the order of a request."""
+    if request.order == ListExecutionsRequest.ORDER_UNSPECIFIED:
+        return ExecutionOrder.NEWEST
+    return ExecutionOrder(ListExecutionsRequest.Order.Name(request.order).removeprefix("ORDER_"))
+
+
+def sort_value(order: ExecutionOrder, execution: Execution) -> float | datetime | None:
+    """Return the value by which an execution has its place in a list."""
+    if order is ExecutionOrder.LAST_ENDED:
+        return execution.end_time
+    if order is ExecutionOrder.LONGEST and execution.end_time is not None:
+        return (execution.end_time - (execution.start_time or execution.create_time)).total_seconds()
+    return None
+
+
+def _state(state: ExecutionMessage.State.ValueType) -> ExecutionState:
+    return ExecutionState(ExecutionMessage.State.Name(state).removeprefix("STATE_"))
+
+
+def _range(times: TimeRange, field: str) -> tuple[datetime | None, datetime | None]:
+    return (
+        _bound(times.start_time, f"{field}.start_time") if times.HasField("start_time") else None,
+        _bound(times.end_time, f"{field}.end_time") if times.HasField("end_time") else None,
+    )
+
+
+def _bound(message: Timestamp, field: str) -> datetime:
+    try:
+        return moment(message)
+    except OverflowError:
+        raise invalid(field, "must be a time between the years 1 and 9999") from None

@@ -1,0 +1,20 @@
+"""Which permission each RPC needs: the one table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+PERMISSIONS: Mapping[str, str] = {
+    "/flowkeep.v1.WorkflowService/CreateWorkflow": "workflows.write",
+    "/flowkeep.v1.WorkflowService/GetWorkflow": "workflows.read",
+    "/flowkeep.v1.WorkflowService/ListWorkflows": "workflows.read",
+    "/flowkeep.v1.WorkflowService/UpdateWorkflow": "workflows.write",
+    "/flowkeep.v1.WorkflowService/DeleteWorkflow": "workflows.write",
+    "/flowkeep.v1.WorkflowService/ValidateWorkflow": "workflows.read",
+    "/flowkeep.v1.WorkflowService/ListHandlers": "workflows.read",
+    "/flowkeep.v1.ExecutionService/Execute": "executions.execute",
+    "/flowkeep.v1.ExecutionService/GetExecution": "executions.read",
+    "/flowkeep.v1.ExecutionService/ListExecutions": "executions.read",
+    "/flowkeep.v1.ExecutionService/Cancel": "executions.cancel",
+    "/flowkeep.v1.ExecutionService/WatchExecution": "executions.read",
+}

@@ -1,0 +1,71 @@
+"""The servicer of WorkflowService: reads the request, makes one call, builds the response."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flowkeep.v1 import workflow_service_pb2 as pb
+from flowkeep.v1.workflow_pb2 import WORKFLOW_VIEW_FULL
+from flowkeep.v1.workflow_service_pb2_grpc import WorkflowServiceServicer
+from persistence.model import PageKey, WorkflowFilter
+from persistence.repository import WorkflowRepository
+from service.api.definitions import document, handler_message, workflow_message
+from service.api.errors import violations_under
+from service.api.identity import current_identity
+from service.api.page_tokens import PageTokens
+from service.api.paging import page_limit
+from service.engine.workflows import Workflows
+
+
+class WorkflowServicer(WorkflowServiceServicer):
+    """Workflows over gRPC."""
+
+    def __init__(self, workflows: Workflows, repository: WorkflowRepository, tokens: PageTokens) -> None:
+        self._workflows = workflows
+        self._repository = repository
+        self._tokens = tokens
+
+    async def CreateWorkflow(self, request: pb.CreateWorkflowRequest, context: Any) -> pb.CreateWorkflowResponse:
+        caller = current_identity.get()
+        with violations_under("definition"):
+            workflow = await self._workflows.create(caller.org, document(request.definition), caller.subject)
+        return pb.CreateWorkflowResponse(workflow=workflow_message(workflow, full=True))
+
+    async def GetWorkflow(self, request: pb.GetWorkflowRequest, context: Any) -> pb.GetWorkflowResponse:
+        scope = current_identity.get().scope
+        workflow = await self._repository.get_workflow(scope, request.workflow, request.revision)
+        return pb.GetWorkflowResponse(workflow=workflow_message(workflow, full=True))
+
+    async def ListWorkflows(self, request: pb.ListWorkflowsRequest, context: Any) -> pb.ListWorkflowsResponse:
+        scope, limit = current_identity.get().scope, page_limit(request.page_size)
+        after = self._tokens.read(request.page_token, request, scope)
+        where = WorkflowFilter(request.name_prefix, tuple(request.tags))
+        found = await self._repository.list_workflows(scope, where, after.id if after else None, limit + 1)
+        full = request.view == WORKFLOW_VIEW_FULL
+        response = pb.ListWorkflowsResponse(workflows=[workflow_message(each, full=full) for each in found[:limit]])
+        if len(found) > limit:
+            response.next_page_token = self._tokens.make(request, scope, PageKey(None, found[limit - 1].id))
+        return response
+
+    async def UpdateWorkflow(self, request: pb.UpdateWorkflowRequest, context: Any) -> pb.UpdateWorkflowResponse:
+        caller = current_identity.get()
+        with violations_under("definition"):
+            workflow = await self._workflows.update(
+                caller.scope, request.workflow, document(request.definition), request.etag, caller.subject
+            )
+        return pb.UpdateWorkflowResponse(workflow=workflow_message(workflow, full=True))
+
+    async def DeleteWorkflow(self, request: pb.DeleteWorkflowRequest, context: Any) -> pb.DeleteWorkflowResponse:
+        caller = current_identity.get()
+        await self._workflows.delete(caller.scope, request.workflow, request.etag, request.force, caller.subject)
+        return pb.DeleteWorkflowResponse()
+
+    async def ValidateWorkflow(self, request: pb.ValidateWorkflowRequest, context: Any) -> pb.ValidateWorkflowResponse:
+        violation = pb.ValidateWorkflowResponse.Violation
+        found = self._workflows.validate(document(request.definition))
+        return pb.ValidateWorkflowResponse(
+            violations=[violation(field=each.field, description=each.description) for each in found]
+        )
+
+    async def ListHandlers(self, request: pb.ListHandlersRequest, context: Any) -> pb.ListHandlersResponse:
+        return pb.ListHandlersResponse(handlers=[handler_message(each) for each in self._workflows.handlers()])

@@ -1,0 +1,147 @@
+"""The one place where everything is wired."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import structlog
+
+from flowkeep.v1.execution_service_pb2_grpc import add_ExecutionServiceServicer_to_server
+from flowkeep.v1.workflow_service_pb2_grpc import add_WorkflowServiceServicer_to_server
+from persistence.embedded import EmbeddedPostgres, default_root
+from persistence.errors import PersistenceError
+from persistence.repository import Repository
+from service.api.events import encode
+from service.api.execution_service import ExecutionServicer
+from service.api.identity import authenticator
+from service.api.page_tokens import PageTokens
+from service.api.pipeline import Pipeline, check_permissions
+from service.api.workflow_service import WorkflowServicer
+from service.config import Config
+from service.engine.executions import Executions
+from service.engine.handlers.registry import Registry
+from service.engine.leases import LeaseKeeper
+from service.engine.parsing import Defaults
+from service.engine.runner import Runner, RunnerSettings
+from service.engine.watch import Pace, WatchHub
+from service.engine.workflows import Workflows
+from service.server import METHODS, Server
+
+log = structlog.get_logger(__name__)
+
+CLOSE_PATIENCE = 5.0
+"""Seconds that letting go of the database may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What drives executions, over one repository."""
+
+    repository: Repository
+    hub: WatchHub
+    workflows: Workflows
+    runner: Runner
+    executions: Executions
+
+
+def build_engine(config: Config, repository: Repository, registry: Registry) -> Engine:
+    """Wire the engine; nothing of it runs yet."""
+    hub = WatchHub()
+    defaults = Defaults(execution_timeout=config.execution_timeout, step_timeout=config.step_timeout)
+    workflows = Workflows(repository, registry, defaults)
+    settings = RunnerSettings(max_running=config.max_running, park_after=config.park_after, lease_ttl=config.lease_ttl)
+    runner = Runner(repository, workflows, registry, hub, encode, uuid4(), settings)
+    executions = Executions(repository, workflows, runner, Pace(config.watch_poll, config.watch_bookmark))
+    return Engine(repository, hub, workflows, runner, executions)
+
+
+@asynccontextmanager
+async def running_engine(config: Config, repository: Repository, *, alone: bool) -> AsyncIterator[Engine]:
+    """Run the engine inside: lease, claims, clean-up. `alone`: no other process can be using the database."""
+    registry = Registry.with_builtins()
+    registry.load(config.handlers)
+    engine = build_engine(config, repository, registry)
+    leases = LeaseKeeper(repository, engine.runner, config.lease_ttl)
+    await leases.register(alone=alone)
+    lease = engine.runner.tasks.spawn(leases.keep(), "lease")
+    engine.runner.start()
+    try:
+        yield engine
+    finally:
+        lease.cancel()
+        await engine.runner.stop()
+        await registry.close()
+        try:
+            async with asyncio.timeout(CLOSE_PATIENCE):
+                await leases.end()
+        except (PersistenceError, TimeoutError) as error:
+            log.warning("lease not ended; it runs out by itself", error=str(error))
+
+
+@asynccontextmanager
+async def running_server(config: Config, repository: Repository, *, alone: bool) -> AsyncIterator[Server]:
+    """Serve inside. At the end watchers are ended first, resumable; then calls, executions, connections."""
+    check_permissions(METHODS)
+    async with running_engine(config, repository, alone=alone) as engine:
+        tokens = PageTokens(config.page_token_key)
+        workflow_servicer = WorkflowServicer(engine.workflows, repository, tokens)
+        execution_servicer = ExecutionServicer(
+            engine.executions, engine.workflows, repository, tokens, config.wait_limit
+        )
+        server = Server(
+            config,
+            Pipeline(authenticator(config)),
+            [
+                lambda target: add_WorkflowServiceServicer_to_server(workflow_servicer, target),
+                lambda target: add_ExecutionServiceServicer_to_server(execution_servicer, target),
+            ],
+        )
+        await server.start()
+        log.info("serving", target=server.target)
+        try:
+            yield server
+        finally:
+            log.info("stopping")
+            await server.set_serving(False)
+            engine.hub.close()
+            await server.stop(config.stop_grace)
+
+
+def data_root(config: Config) -> Path:
+    """Return the folder of the embedded Postgres."""
+    return config.data_dir.expanduser() if config.data_dir else default_root()
+
+
+@contextmanager
+def database(config: Config) -> Iterator[str]:
+    """Give the DSN of the database inside; the embedded one is started before and stopped after.
+
+    Call it in the main thread. Raises EmbeddedPostgresError.
+    """
+    if config.database_url is not None:
+        yield config.database_url.get_secret_value()
+        return
+    with EmbeddedPostgres(data_root(config)) as embedded:
+        yield embedded.dsn()
+
+
+@asynccontextmanager
+async def open_repository(config: Config, dsn: str) -> AsyncIterator[Repository]:
+    """Give a Postgres store with the schema that this program needs. Raises SchemaError, UnavailableError."""
+    from persistence.postgres.migrate import check_schema, migrate
+    from persistence.postgres.repository import PostgresRepository
+
+    if config.migrate:
+        await migrate(dsn)
+    else:
+        await check_schema(dsn)
+    repository = await PostgresRepository.open(dsn, pool_size=config.database_pool)
+    try:
+        yield repository
+    finally:
+        await repository.close()

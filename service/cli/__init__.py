@@ -1,0 +1,1 @@
+"""The `flowkeep` command, over the public client."""

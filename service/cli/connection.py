@@ -1,0 +1,132 @@
+"""The server that a command talks to, and how what it refuses ends the command."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import wraps
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from flowkeep.client import Client
+
+DEFAULT_TARGET = "localhost:50051"
+# A person waits: shorter than the client's default, and longer than a restart of the server takes.
+_TIMEOUT_SECONDS = 10.0
+_PANEL = "Connection and output"
+
+
+class Output(StrEnum):
+    """How a command prints what it found."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """Where the server is, who the caller is, and how to print."""
+
+    target: str = DEFAULT_TARGET
+    token: str = ""
+    tls: bool = False
+    output: Output = Output.TEXT
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What a command works with: an open client, and how to print."""
+
+    client: Client
+    output: Output
+
+    @property
+    def json(self) -> bool:
+        """Whether to print JSON, and nothing else, to standard output."""
+        return self.output is Output.JSON
+
+
+Command = Callable[..., Coroutine[Any, Any, int | None]]
+"""A command: an async function of a Session and its own options that may return an exit code."""
+
+
+def command(app: typer.Typer, name: str | None = None, *, panel: str | None = None) -> Callable[[Command], Command]:
+    """Add an async function to an app as a command that works on a server.
+
+    The function's first parameter is the Session; the command has the global options too, so that they may be written
+    at the end of a line. Errors are printed as people read them, and become exit codes.
+    """
+
+    def add(function: Command) -> Command:
+        app.command(name, rich_help_panel=panel)(_with_connection(function))
+        return function
+
+    return add
+
+
+def _with_connection(function: Command) -> Callable[..., None]:
+    @wraps(function)
+    def run(
+        context: typer.Context,
+        target: str | None,
+        token: str | None,
+        tls: bool,
+        output: Output | None,
+        **arguments: Any,
+    ) -> None:
+        given: Connection = context.find_root().obj or Connection()
+        connection = replace(
+            given,
+            target=target or given.target,
+            token=token or given.token,
+            tls=tls or given.tls,
+            output=output or given.output,
+        )
+        code = asyncio.run(_run(function, connection, arguments))
+        if code:
+            raise typer.Exit(code)
+
+    # Typer reads the options of a command from its signature.
+    own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+    extra = inspect.signature(_global_options, eval_str=True).parameters.values()
+    parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in (*extra, *own)]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what inspect.signature reads
+    run.__annotations__ = {each.name: each.annotation for each in parameters}
+    return run
+
+
+def _global_options(
+    context: typer.Context,
+    # Without environment variables, which would win over an option that stands before the command.
+    target: Annotated[str | None, typer.Option(help="Address of the server.", rich_help_panel=_PANEL)] = None,
+    token: Annotated[str | None, typer.Option(help="Bearer token.", rich_help_panel=_PANEL)] = None,
+    tls: Annotated[bool, typer.Option("--tls", help="Encrypt the connection.", rich_help_panel=_PANEL)] = False,
+    output: Annotated[
+        Output | None, typer.Option("--output", "-o", help="Text for people, or JSON.", rich_help_panel=_PANEL)
+    ] = None,
+) -> None:
+    """The signature of the global options; never called."""
+
+
+async def _run(function: Command, connection: Connection, arguments: dict[str, Any]) -> int | None:
+    # gRPC's core writes of each failed connection on standard error; the command says it better.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    from flowkeep.client import Client
+    from flowkeep.errors import DefinitionError, ExecutionFailedError, FlowkeepError, PayloadError
+    from service.cli.rendering import exit_code, show_error
+
+    client = Client(
+        connection.target, token=connection.token or None, tls=connection.tls, timeout=_TIMEOUT_SECONDS
+    )
+    try:
+        async with client:
+            return await function(Session(client, connection.output), **arguments)
+    except (FlowkeepError, ExecutionFailedError, DefinitionError, PayloadError) as error:
+        show_error(error, connection)
+        return exit_code(error)

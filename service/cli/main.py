@@ -1,0 +1,62 @@
+"""The `flowkeep` command: its global options, and the modules that hold its commands."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Annotated
+
+import typer
+
+from service.cli.connection import DEFAULT_TARGET, Connection, Output
+
+# Each module has `register(app)`, which adds its commands. They stand in the help in this order. To keep the help quick,
+# a module imports at its top only what declares its commands, and within them what they work with.
+_MODULES = (
+    "service.cli.workflows",
+    "service.cli.executions",
+)
+
+
+def build() -> typer.Typer:
+    """Return the command with everything below it."""
+    app = typer.Typer(
+        name="flowkeep",
+        no_args_is_help=True,
+        # A traceback with local variables would show tokens and inputs.
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    for module in _MODULES:
+        import_module(module).register(app)
+    return app
+
+
+def main() -> None:
+    """Run the command and end the process with its exit code.
+
+    0: done. 1: the execution did not complete. 2: an argument or definition is wrong. 3: not found. 4: the server cannot
+    be reached. 5: refused for another reason. 130: interrupted.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that knows ASCII only
+    build()()
+
+
+def _root(
+    context: typer.Context,
+    target: Annotated[str, typer.Option(envvar="FLOWKEEP_TARGET", help="Address of the server.")] = DEFAULT_TARGET,
+    token: Annotated[
+        str, typer.Option(envvar="FLOWKEEP_TOKEN", help="Bearer token that says who you are.", show_default=False)
+    ] = "",
+    tls: Annotated[bool, typer.Option("--tls", envvar="FLOWKEEP_TLS", help="Encrypt the connection.")] = False,
+    output: Annotated[Output, typer.Option("--output", "-o", help="Text for people, or JSON.")] = Output.TEXT,
+) -> None:
+    """Durable workflows: define them, execute them, watch them."""
+    context.obj = Connection(target, token, tls, output)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""Settings of the server, from the environment: frozen, each with its meaning."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+LARGEST_MESSAGE = 4 * 1024 * 1024
+
+
+class ConfigError(Exception):
+    """The settings do not fit together; the text says which and what would be right."""
+
+
+class Config(BaseSettings):
+    """Every setting. `FLOWKEEP_LISTEN` in the environment sets `listen`, and so on. Times are in seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="FLOWKEEP_", frozen=True, extra="ignore", env_ignore_empty=True)
+
+    listen: str = Field("127.0.0.1:50051", description="Address to serve on: host:port, port 0 for any, or unix:/path")
+    database_url: SecretStr | None = Field(
+        None, description="postgresql:// URL of your Postgres 15 to 18; absent: an embedded Postgres in data_dir"
+    )
+    data_dir: Path | None = Field(
+        None,
+        description="Folder of the embedded Postgres; default /var/lib/flowkeep for root, else ~/.local/share/flowkeep",
+    )
+    database_pool: int = Field(
+        10, ge=2, le=100, description="Connections for reads and lists, besides three fixed ones"
+    )
+    migrate: bool = Field(True, description="Bring the schema up to date at the start; else refuse an older one")
+    handlers: list[str] = Field(
+        default_factory=list, description='Modules or files with your @handler functions, as JSON: ["my.handlers"]'
+    )
+
+    jwt_key_file: Path | None = Field(
+        None, description="File with the key that tokens are verified with (PEM, or a secret for HS256)"
+    )
+    jwt_jwks: str = Field("", description="JWKS with the keys that tokens are verified with: a file or an http(s) URL")
+    jwt_algorithm: Literal["RS256", "ES256", "EdDSA", "HS256"] = Field(
+        "RS256", description="The one algorithm of tokens"
+    )
+    jwt_issuer: str = Field("", description="Issuer that tokens must name; empty: not checked")
+    jwt_audience: str = Field("", description="Audience that tokens must name; empty: not checked")
+
+    tls_cert_file: Path | None = Field(None, description="Certificate chain (PEM) to serve TLS with")
+    tls_key_file: Path | None = Field(None, description="Private key (PEM) of the certificate")
+    tls_client_ca_file: Path | None = Field(
+        None, description="CA (PEM) that client certificates must come from; absent: none asked for"
+    )
+
+    execution_timeout: float = Field(3600.0, gt=0, description="Timeout of executions whose workflow gives none")
+    step_timeout: float = Field(300.0, gt=0, description="Timeout of attempts whose step gives none")
+    max_running: int = Field(
+        2_000, ge=1, description="Executions that this process drives at a time; others wait in the table"
+    )
+    park_after: float = Field(10.0, ge=0, description="Wait from which on an execution is put down until its timer")
+    lease_ttl: float = Field(
+        10.0, ge=0.5, description="How long a process may be silent before others take its executions"
+    )
+    watch_poll: float = Field(2.0, gt=0, description="How often a watcher looks at the table without being woken")
+    watch_bookmark: float = Field(
+        10.0, gt=0, description="How long a watch stream may be silent before it sends a bookmark"
+    )
+    wait_limit: float = Field(
+        300.0, gt=0, description="How long Execute with wait takes when the caller gave no deadline"
+    )
+    max_concurrent_rpcs: int = Field(2_000, ge=1, description="Calls served at a time; more answer RESOURCE_EXHAUSTED")
+    stop_grace: float = Field(5.0, ge=0, description="How long calls in flight may take when the server stops")
+    page_token_secret: SecretStr | None = Field(
+        None,
+        description="Secret that page tokens are signed with, equal on all replicas; default: made from database_url",
+    )
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged")
+    log_format: Literal["json", "text"] = Field("json", description="Form of the log on standard error")
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the server brings its own Postgres."""
+        return self.database_url is None
+
+    @property
+    def has_identity_provider(self) -> bool:
+        """Whether callers are known by tokens."""
+        return bool(self.jwt_key_file or self.jwt_jwks)
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the server."""
+        if self.listen.startswith("unix:"):
+            return True
+        host = self.listen.rpartition(":")[0].strip("[]")
+        try:
+            return ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return host == "localhost"
+
+    @property
+    def page_token_key(self) -> bytes:
+        """Key that page tokens are signed with."""
+        if self.page_token_secret is not None:
+            secret = self.page_token_secret.get_secret_value()
+        else:
+            secret = self.database_url.get_secret_value() if self.database_url else "embedded"
+        return hashlib.sha256(b"flowkeep page tokens " + secret.encode()).digest()
+
+    def check(self) -> None:
+        """Raise ConfigError for settings that must not be served with."""
+        if not self.has_identity_provider and not self.is_loopback:
+            raise ConfigError(
+                f"FLOWKEEP_LISTEN={self.listen} can be reached from other machines, and nothing says who callers are: "
+                "set FLOWKEEP_JWT_KEY_FILE or FLOWKEEP_JWT_JWKS, or listen on 127.0.0.1"
+            )
+        if self.jwt_key_file and self.jwt_jwks:
+            raise ConfigError("set one of FLOWKEEP_JWT_KEY_FILE and FLOWKEEP_JWT_JWKS, not both")
+        if self.jwt_jwks and self.jwt_algorithm == "HS256":
+            raise ConfigError("FLOWKEEP_JWT_ALGORITHM=HS256 needs FLOWKEEP_JWT_KEY_FILE: a JWKS holds public keys")
+        if bool(self.tls_cert_file) != bool(self.tls_key_file):
+            raise ConfigError("FLOWKEEP_TLS_CERT_FILE and FLOWKEEP_TLS_KEY_FILE belong together: set both or none")
+        if self.tls_client_ca_file and not self.tls_cert_file:
+            raise ConfigError("FLOWKEEP_TLS_CLIENT_CA_FILE needs FLOWKEEP_TLS_CERT_FILE and FLOWKEEP_TLS_KEY_FILE")

@@ -1,0 +1,80 @@
+"""Runs one attempt of a step and says what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from dataclasses import dataclass
+from typing import Any
+
+from service.engine import payload
+from service.engine.effects import StartAttempt
+from service.engine.failure import (
+    HANDLER_ERROR,
+    HANDLER_NOT_FOUND,
+    INVALID_OUTPUT,
+    INVALID_PARAMS,
+    STEP_TIMEOUT,
+    Failure,
+)
+from service.engine.handlers.registry import Handler, HandlerError, Registry, StepContext, Suspend
+from service.engine.violations import ValidationError
+
+MAX_STACK_TRACE = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """The handler gave this output."""
+
+    output: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The attempt failed; `retry_after` is the least pause in seconds that the other side asked for."""
+
+    failure: Failure
+    retry_after: float | None = None
+
+
+Outcome = Succeeded | Failed | Suspend
+
+
+async def run_attempt(registry: Registry, effect: StartAttempt, context: StepContext) -> Outcome:
+    """Return what came of the attempt. Raises nothing but CancelledError."""
+    handler = registry.get(effect.handler)
+    if handler is None:
+        return Failed(Failure(HANDLER_NOT_FOUND, f"this server has no handler {effect.handler!r}"))
+    if problems := handler.validate(effect.params):
+        path, message = problems[0]
+        return Failed(Failure(INVALID_PARAMS, f"{path or 'params'}: {message}"))
+    limit = asyncio.timeout(effect.timeout)
+    try:
+        async with limit:
+            return _checked(await handler.run(effect.params, context))
+    except HandlerError as error:
+        failure = Failure(error.code, error.message, error.details, retryable=error.retryable)
+        return Failed(failure, error.retry_after)
+    except ValidationError as error:
+        return Failed(Failure(INVALID_OUTPUT, str(error)))
+    except Exception as error:
+        if isinstance(error, TimeoutError) and limit.expired():
+            return Failed(Failure(STEP_TIMEOUT, f"the attempt took longer than {effect.timeout:g} s", retryable=True))
+        return Failed(_unnamed(handler, error))
+
+
+def _checked(output: Any) -> Succeeded | Suspend:
+    if isinstance(output, Suspend):
+        return Suspend(output.until, payload.normalise(output.output, "output"), output.reason)
+    return Succeeded(payload.normalise(output, "output"))
+
+
+def _unnamed(handler: Handler, error: Exception) -> Failure:
+    trace = "".join(traceback.format_exception(error))[-MAX_STACK_TRACE:]
+    return Failure(
+        HANDLER_ERROR,
+        f"handler {handler.name!r} raised {type(error).__name__}: {error}",
+        retryable=True,
+        stack_trace=trace,
+    )

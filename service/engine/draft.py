@@ -1,0 +1,110 @@
+"""The next state of an execution in the making."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from persistence.model import ExecutionState, Step, StepCounts, StepState
+from service.engine.definition import Definition
+from service.engine.events import Event, EventBody
+from service.engine.failure import Failure
+from service.engine.state import State
+
+_COUNTED = {
+    StepState.RUNNING: "running",
+    StepState.WAITING: "running",
+    StepState.COMPLETED: "completed",
+    StepState.COMPENSATED: "completed",
+    StepState.FAILED: "failed",
+    StepState.SKIPPED: "skipped",
+    StepState.CANCELLED: "cancelled",
+}
+
+
+class Draft:
+    """Takes changes to a state one by one, counts along, and gives the state and events after them."""
+
+    def __init__(self, definition: Definition, state: State, time: datetime) -> None:
+        self.definition = definition
+        self.state = state
+        self.time = time
+        self.counts = state.counts
+        self.progress = state.progress
+        self.steps: dict[str, Step] = dict(state.steps)
+        self.touched: dict[str, Step] = {}
+        self._bodies: list[tuple[EventBody, int, StepCounts]] = []
+
+    @property
+    def next_seq(self) -> int:
+        """Number that the next recorded event gets."""
+        return self.state.last_seq + len(self._bodies) + 1
+
+    @property
+    def pending(self) -> int:
+        """How many steps have not left PENDING."""
+        return self.counts.total - len(self.steps)
+
+    def change(self, **changes: Any) -> None:
+        """Change fields of the execution."""
+        self.state = replace(self.state, **changes)
+
+    def put(self, step: Step) -> None:
+        """Change a step, and counts and progress with it."""
+        before = self.steps.get(step.path)
+        self.steps[step.path] = self.touched[step.path] = step
+        left = _COUNTED.get(before.state) if before else None
+        entered = _COUNTED[step.state]
+        if left == entered:
+            return
+        changes = {entered: getattr(self.counts, entered) + 1}
+        if left:
+            changes[left] = getattr(self.counts, left) - 1
+        self.counts = replace(self.counts, **changes)
+        settled = self.counts.completed + self.counts.failed + self.counts.skipped
+        # 100 is kept for the moment at which the execution completes.
+        self.progress = max(self.progress, min(99, 100 * settled // max(1, self.counts.total)))
+
+    def record(self, body: EventBody) -> None:
+        """Add an event that shows progress and counts as they are now."""
+        self._bodies.append((body, self.progress, self.counts))
+
+    def finish(self, state: ExecutionState, failure: Failure | None, result: Any) -> None:
+        """End the execution. Steps that never started count as cancelled, or as nothing when it completed."""
+        self.counts = replace(self.counts, cancelled=self.counts.cancelled + self.pending)
+        if state is ExecutionState.COMPLETED:
+            self.progress = 100
+        self.change(state=state, end_time=self.time, failure=failure, result=result)
+
+    def variables(self, *, attempt: int | None = None, ended: Step | None = None) -> dict[str, Any]:
+        """Return what expressions see. `ended` is a step to show as it will be."""
+        shown = {path: _shown(step) for path, step in self.steps.items()}
+        if ended is not None:
+            shown[ended.path] = _shown(ended)
+        seen: dict[str, Any] = {
+            "input": self.state.input,
+            "vars": self.state.vars,
+            "steps": shown,
+            "execution": self.state.facts,
+        }
+        if attempt is not None:
+            seen["attempt"] = attempt
+        return seen
+
+    def freeze(self) -> tuple[State, tuple[Event, ...]]:
+        """Return the state and the numbered events."""
+        base = self.state.last_seq
+        last = base + len(self._bodies)
+        events = tuple(
+            Event(base + index, last, self.time, progress, counts, body)
+            for index, (body, progress, counts) in enumerate(self._bodies, start=1)
+        )
+        state = replace(self.state, steps=self.steps, counts=self.counts, progress=self.progress, last_seq=last)
+        return state, events
+
+
+def _shown(step: Step) -> Mapping[str, Any]:
+    output = step.output if step.state is StepState.COMPLETED else None
+    return {"state": step.state.value, "output": output, "error": step.failure}

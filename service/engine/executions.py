@@ -1,0 +1,187 @@
+"""Executions: accepts, awaits and cancels them."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from persistence.model import (
+    Created,
+    Event,
+    Execution,
+    ExecutionDetail,
+    ExecutionState,
+    NewExecution,
+    Scope,
+    StepCounts,
+    Workflow,
+)
+from persistence.repository import Repository
+from service.engine import happenings, planner
+from service.engine.definition import Definition
+from service.engine.ids import uuid7
+from service.engine.parsing import check_input
+from service.engine.payload import normalise
+from service.engine.planner import Plan
+from service.engine.runner import Runner
+from service.engine.state import initial
+from service.engine.watch import Bookmark, Pace, follow
+from service.engine.workflows import Workflows
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a caller asks to be executed; times in seconds."""
+
+    workflow: str
+    revision: int = 0
+    input: Mapping[str, Any] = field(default_factory=dict)
+    request_id: str = ""
+    tags: Sequence[str] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    priority: int | None = None
+    correlation_id: str = ""
+    start_delay: float = 0.0
+    timeout: float | None = None
+
+
+class Executions:
+    """What the service does with executions, over one repository and one runner."""
+
+    def __init__(self, repository: Repository, workflows: Workflows, runner: Runner, pace: Pace) -> None:
+        self._repository = repository
+        self._workflows = workflows
+        self._runner = runner
+        self._pace = pace
+
+    async def execute(self, scope: Scope, owner: str, order: Order) -> Created:
+        """Keep a new execution and drive it if there is room, or return the one that the request id started before.
+
+        Raises ValidationError, WorkflowNotFoundError, RevisionNotFoundError, RequestIdReusedError, QueueFullError.
+        """
+        workflow, definition = await self._workflows.resolve(scope, order.workflow, order.revision)
+        payload = normalise(dict(order.input), "input")
+        check_input(definition, payload)
+        order = replace(order, input=payload)
+        execution = self._accepted(workflow, definition, owner, order)
+        execution, plan = self._first_plan(execution, definition, payload)
+        new = NewExecution(
+            execution=execution,
+            input=payload,
+            content_hash=_content_hash(workflow.id, owner, order),
+            steps=plan.steps,
+            events=self._runner.encode_all(plan.events),
+            result=plan.state.result,
+        )
+        created = await self._runner.journal.create(new)
+        if created.created:
+            self._take_up(execution, definition, plan, new.events)
+        return created
+
+    async def wait(self, scope: Scope, execution_id: UUID, timeout: float) -> None:
+        """Return when the execution has ended, or after `timeout` seconds. Raises ExecutionNotFoundError."""
+        try:
+            async with asyncio.timeout(timeout):
+                execution = await self._repository.get_execution(scope, execution_id)
+                async for _ in self.watch(scope, execution_id, execution.last_seq):
+                    pass
+        except TimeoutError:
+            return
+
+    async def cancel(self, scope: Scope, execution_id: UUID, by: str, reason: str) -> ExecutionDetail:
+        """Keep the wish to cancel, let it take effect, and return the execution after it.
+
+        Raises ExecutionNotFoundError, ExecutionFinishedError.
+        """
+        execution = await self._repository.request_cancel(scope, execution_id, by, reason)
+        if not execution.state.is_end:
+            await self._runner.deliver_cancel(execution)
+        return await self._repository.get_detail(scope, execution_id)
+
+    def watch(self, scope: Scope, execution_id: UUID, after_seq: int) -> AsyncIterator[Sequence[Event] | Bookmark]:
+        """Give every event after `after_seq`; see `follow`."""
+        return follow(self._repository, self._runner.hub, scope, execution_id, after_seq, self._pace)
+
+    def _accepted(self, workflow: Workflow, definition: Definition, owner: str, order: Order) -> Execution:
+        now = self._runner.now()
+        delay = timedelta(seconds=order.start_delay)
+        return Execution(
+            id=uuid7(),
+            org=workflow.org,
+            owner=owner,
+            workflow_id=workflow.id,
+            workflow_name=workflow.name,
+            revision=workflow.revision,
+            state=ExecutionState.PENDING,
+            create_time=now,
+            timeout=order.timeout or definition.timeout,
+            counts=StepCounts(total=len(definition.steps)),
+            priority=definition.default_priority if order.priority is None else order.priority,
+            tags=tuple(dict.fromkeys((*definition.tags, *order.tags))),
+            metadata=dict(order.metadata),
+            correlation_id=order.correlation_id,
+            request_id=order.request_id,
+            scheduled_time=now + delay if delay else None,
+        )
+
+    def _first_plan(
+        self, execution: Execution, definition: Definition, payload: Mapping[str, Any]
+    ) -> tuple[Execution, Plan]:
+        """Return the row as it is inserted, and what goes with it: with room, the start rides in the same commit."""
+        now = execution.create_time
+        accepted = planner.apply(definition, initial(execution, payload), happenings.Accepted(now))
+        if execution.scheduled_time is not None or not self._runner.room:
+            wake = execution.scheduled_time or now
+            return _row(execution, accepted, None, wake), accepted
+        started = planner.apply(definition, accepted.state, happenings.Started(now))
+        both = Plan(started.state, accepted.events + started.events, started.steps, started.effects)
+        owner = None if started.state.state.is_end else self._runner.incarnation
+        return _row(execution, both, owner, None), both
+
+    def _take_up(self, execution: Execution, definition: Definition, plan: Plan, events: Sequence[Event]) -> None:
+        self._runner.hub.publish(execution.id, events)
+        if execution.incarnation is not None:
+            self._runner.keep(execution, definition, plan)
+        elif execution.wake_time is not None:
+            self._runner.poke_at(execution.wake_time)
+
+
+def _row(execution: Execution, plan: Plan, incarnation: UUID | None, wake_time: datetime | None) -> Execution:
+    after = plan.state
+    return replace(
+        execution,
+        state=after.state,
+        counts=after.counts,
+        progress=after.progress,
+        last_seq=after.last_seq,
+        start_time=after.start_time,
+        end_time=after.end_time,
+        deadline_time=after.deadline_time,
+        failure=after.failure.to_json() if after.failure else None,
+        incarnation=incarnation,
+        wake_time=wake_time,
+    )
+
+
+def _content_hash(workflow_id: UUID, owner: str, order: Order) -> bytes:
+    """Return the SHA-256 of all that was asked for: a repeated request has the same, a reused id another one."""
+    content = {
+        "workflow_id": str(workflow_id),
+        "owner": owner,
+        "revision": order.revision,
+        "input": order.input,
+        "tags": list(order.tags),
+        "metadata": dict(order.metadata),
+        "priority": order.priority,
+        "correlation_id": order.correlation_id,
+        "start_delay": order.start_delay,
+        "timeout": order.timeout,
+    }
+    return hashlib.sha256(msgspec.json.encode(content, order="sorted")).digest()

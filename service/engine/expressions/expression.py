@@ -1,0 +1,172 @@
+"""One expression: compiled once, evaluated over the values of an execution."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any
+
+from service.engine import payload
+from service.engine.expressions import tree
+from service.engine.expressions.cost import Allowance, find, is_costly
+from service.engine.expressions.library import MISSING_KEY, ExpressionError, Program, program
+from service.engine.violations import ValidationError
+
+_CACHED = 2_000
+# A text up to here counts as small: what reads only small values and has no loop needs no estimate of its work.
+_SMALL_TEXT = 256
+
+# The part of the variables that an expression reads: keys below, or None for the whole value.
+_Wanted = dict[tree.Key, "_Wanted | None"]
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """A compiled expression; safe to share. `names` are the variables it reads, `references` the ids of steps."""
+
+    source: str
+    names: frozenset[str]
+    references: frozenset[str]
+    is_condition: bool
+    _tree: tree.Node = field(repr=False, compare=False)
+    _paths: tuple[tuple[tree.Key, ...], ...] = field(repr=False, compare=False)
+    _wanted: _Wanted = field(repr=False, compare=False)
+    _is_costly: bool = field(repr=False, compare=False)
+    _program: Program = field(repr=False, compare=False)
+
+    def evaluate(self, variables: Mapping[str, Any]) -> Any:
+        """Return the value: JSON-like, normalised, with sorted keys; a bool if this is a condition.
+
+        Timestamps come as RFC 3339 in UTC, durations as seconds ("90s"). Takes at most about 50 ms: what could take
+        longer is refused before it starts. Raises ExpressionError.
+        """
+        return self.spend(variables, Allowance())
+
+    def spend(self, variables: Mapping[str, Any], allowance: Allowance) -> Any:
+        """Do what `evaluate` does, with the work that is left in `allowance`."""
+        # The library converts the whole of each variable that is touched, so it gets only what is read: 1,000 steps
+        # in `steps` would cost 80 ms each time.
+        large: list[Any] = []
+        seen = {name: _pick(variables[name], keys, large) for name, keys in self._wanted.items() if name in variables}
+        if large or self._is_costly:
+            allowance.spend(self._tree, variables)
+        try:
+            value = self._program.run(seen)
+        except ExpressionError as error:
+            raise ExpressionError(self._explain(str(error), variables)) from None
+        return self._accept(value)
+
+    def _accept(self, value: Any) -> Any:
+        if type(value) is bool:
+            return value
+        if self.is_condition:
+            raise ExpressionError(f"a condition must be true or false, but this gives {_kind(value)}")
+        try:
+            return payload.normalise(value, "result")
+        except ValidationError as error:
+            raise ExpressionError(str(error.violations[0])) from None
+
+    def _explain(self, message: str, variables: Mapping[str, Any]) -> str:
+        """Name the whole path of a missing key where it can be told."""
+        if not message.startswith(MISSING_KEY):
+            return message
+        for keys in self._paths:
+            for end in range(1, len(keys)):
+                present = find(variables, keys[:end])
+                if isinstance(present, Mapping) and keys[end] not in present and f'"{keys[end]}"' in message:
+                    return f"there is no {_written(keys[: end + 1])}; test with has(…) where it may be absent"
+        return message
+
+
+@lru_cache(maxsize=_CACHED)
+def compile_condition(source: str, names: frozenset[str]) -> Expression:
+    """Return a condition over variables of these names; it has no `map` and no `filter`, which are quadratic.
+
+    Raises ExpressionError when it does not compile, names an unknown variable, cannot be a bool or is over a limit:
+    4,096 characters, 1,000 parts, 32 levels, loops within loops twice.
+    """
+    expression = _compile(source, names, is_condition=True)
+    if any(isinstance(node, tree.Loop) and node.collects for node in tree.walk(expression._tree)):
+        raise ExpressionError("uses map or filter, which a condition cannot; use exists, all or exists_one")
+    if kind := expression._program.always_not_bool:
+        raise ExpressionError(f"a condition must be true or false, but this gives {kind}")
+    return expression
+
+
+@lru_cache(maxsize=_CACHED)
+def compile_value(source: str, names: frozenset[str]) -> Expression:
+    """Return an expression of any JSON-like value over variables of these names.
+
+    Raises ExpressionError when it does not compile, names an unknown variable or is over a limit: 4,096 characters,
+    1,000 parts, 32 levels, loops within loops twice.
+    """
+    return _compile(source, names, is_condition=False)
+
+
+def step_references(source: str) -> frozenset[str]:
+    """Return the ids X of `steps.X` and `steps["X"]`; none if the source does not parse. A computed id is not seen."""
+    try:
+        return _references(_paths(tree.parse(source)))
+    except ExpressionError:
+        return frozenset()
+
+
+def _compile(source: str, names: frozenset[str], is_condition: bool) -> Expression:
+    root = tree.parse(source)
+    compiled = program(source, names)
+    paths = _paths(root)
+    return Expression(
+        source=source,
+        names=frozenset(name for keys in paths if (name := str(keys[0])) in names),
+        references=_references(paths),
+        is_condition=is_condition,
+        _tree=root,
+        _paths=paths,
+        _wanted=_wanted(keys for keys in paths if keys[0] in names),
+        _is_costly=is_costly(tree.walk(root)),
+        _program=compiled,
+    )
+
+
+def _paths(root: tree.Node) -> tuple[tuple[tree.Key, ...], ...]:
+    return tuple(dict.fromkeys(node.keys for node in tree.walk(root) if isinstance(node, tree.Path)))
+
+
+def _references(paths: Iterable[tuple[tree.Key, ...]]) -> frozenset[str]:
+    return frozenset(str(keys[1]) for keys in paths if len(keys) > 1 and keys[0] == "steps")
+
+
+def _wanted(paths: Iterable[tuple[tree.Key, ...]]) -> _Wanted:
+    wanted: _Wanted = {}
+    for *above, last in sorted(paths, key=len):
+        node: _Wanted | None = wanted
+        for key in above:
+            node = node.setdefault(key, {}) if node is not None else None
+        # None stays: the whole is wanted already.
+        if node is not None:
+            node.setdefault(last, None)
+    return wanted
+
+
+def _pick(value: Any, wanted: _Wanted | None, large: list[Any]) -> Any:
+    if wanted is not None and isinstance(value, dict | MappingProxyType):
+        return {key: _pick(value[key], below, large) for key, below in wanted.items() if key in value}
+    if type(value) in _CONTAINERS or (type(value) is str and len(value) > _SMALL_TEXT):
+        large.append(value)
+    return value
+
+
+def _written(keys: tuple[tree.Key, ...]) -> str:
+    path = ""
+    for key in keys:
+        path = payload.join_path(path, key)
+    return path
+
+
+def _kind(value: Any) -> str:
+    return {str: "a string", list: "a list", dict: "a map", type(None): "null"}.get(type(value), "a number")
+
+
+_CONTAINERS = frozenset({list, dict, MappingProxyType})

@@ -1,0 +1,60 @@
+"""Reads the protobuf wire format, as far as a syntax tree needs it, without generated classes."""
+
+from __future__ import annotations
+
+Value = int | bytes
+Fields = dict[int, list[Value]]
+
+_VARINT, _EIGHT_BYTES, _BLOCK = 0, 1, 2
+
+
+def fields(message: bytes) -> Fields:
+    """Return the values of each field number in their order. Raises ValueError when cut off."""
+    found: Fields = {}
+    at = 0
+    while at < len(message):
+        key, at = _varint(message, at)
+        value, at = _value(message, at, key & 7)
+        found.setdefault(key >> 3, []).append(value)
+    return found
+
+
+def blocks(message: Fields, number: int) -> list[bytes]:
+    """Return the messages, strings or bytes of a field."""
+    return [value for value in message.get(number, ()) if isinstance(value, bytes)]
+
+
+def block(message: Fields, number: int) -> bytes:
+    """Return the last message, string or bytes of a field, empty when there is none."""
+    return (blocks(message, number) or [b""])[-1]
+
+
+def text(message: Fields, number: int) -> str:
+    """Return a string field, empty when there is none."""
+    return block(message, number).decode()
+
+
+def _value(message: bytes, at: int, kind: int) -> tuple[Value, int]:
+    if kind == _VARINT:
+        return _varint(message, at)
+    if kind == _EIGHT_BYTES:
+        return message[at : at + 8], at + 8
+    if kind != _BLOCK:
+        raise ValueError(f"unexpected wire type {kind}")
+    length, at = _varint(message, at)
+    if at + length > len(message):
+        raise ValueError("a field is cut off")
+    return message[at : at + length], at + length
+
+
+def _varint(message: bytes, at: int) -> tuple[int, int]:
+    number = shift = 0
+    while True:
+        if at >= len(message):
+            raise ValueError("a number is cut off")
+        byte = message[at]
+        at += 1
+        number |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            return number, at

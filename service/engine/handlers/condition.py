@@ -1,0 +1,93 @@
+"""The handler `condition`: names which of several outcomes holds, for the conditions of later steps to read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from service.engine.expressions import ExpressionError, compile_condition
+from service.engine.failure import EXPRESSION_ERROR
+from service.engine.handlers.model import Handler, HandlerError, Source, StepContext
+from service.engine.schema import Problem
+
+NO_OUTCOME = "none"
+_CEL = {"type": "string", "minLength": 1, "maxLength": 4096}
+
+PARAMS = {
+    "type": "object",
+    "properties": {
+        "expression": {"description": 'CEL that gives a bool: the outcome is "true" or "false".', **_CEL},
+        "outcomes": {
+            "description": "The first outcome whose CEL is true holds; the last may be without, for otherwise.",
+            "type": "array",
+            "minItems": 1,
+            "maxItems": 64,
+            "items": {
+                "type": "object",
+                "properties": {
+                    "name": {"type": "string", "minLength": 1, "maxLength": 64},
+                    "when": _CEL,
+                },
+                "required": ["name"],
+                "additionalProperties": False,
+            },
+        },
+    },
+    "additionalProperties": False,
+    "oneOf": [{"required": ["expression"]}, {"required": ["outcomes"]}],
+}
+
+
+def condition() -> Handler:
+    """Return the handler."""
+    return Handler(
+        name="condition",
+        description=(
+            "Decides by CEL between named outcomes. Gives {outcome, matched}; when no outcome holds,"
+            ' outcome is "none" and matched false.'
+        ),
+        params_schema=PARAMS,
+        run=_run,
+        check=_check,
+        sources=_sources,
+    )
+
+
+async def _run(params: Mapping[str, Any], context: StepContext) -> Any:
+    if "expression" in params:
+        holds = _holds(params["expression"], context.variables)
+        return {"outcome": str(holds).lower(), "matched": holds}
+    for outcome in params["outcomes"]:
+        if "when" not in outcome or _holds(outcome["when"], context.variables):
+            return {"outcome": outcome["name"], "matched": True}
+    return {"outcome": NO_OUTCOME, "matched": False}
+
+
+def _holds(source: str, variables: Mapping[str, Any]) -> bool:
+    try:
+        return bool(compile_condition(source, frozenset(variables)).evaluate(variables))
+    except ExpressionError as error:
+        raise HandlerError(EXPRESSION_ERROR, str(error), retryable=False) from None
+
+
+def _check(params: Mapping[str, Any]) -> Iterator[Problem]:
+    outcomes, names = params.get("outcomes"), set[str]()
+    for index, outcome in enumerate(outcomes if isinstance(outcomes, list) else ()):
+        if not isinstance(outcome, Mapping):
+            continue
+        if (name := outcome["name"]) == NO_OUTCOME:
+            yield Problem(("outcomes", index, "name"), f'must not be "{NO_OUTCOME}", which means that none holds')
+        elif name in names:
+            yield Problem(("outcomes", index, "name"), f'is the second outcome named "{name}"; names are unique')
+        names.add(name)
+        if "when" not in outcome and index < len(params["outcomes"]) - 1:
+            yield Problem(("outcomes", index, "when"), "is required; only the last outcome may be without")
+
+
+def _sources(params: Mapping[str, Any]) -> Iterator[Source]:
+    if "expression" in params:
+        yield Source(("expression",), params["expression"], is_condition=True)
+    outcomes = params.get("outcomes")
+    for index, outcome in enumerate(outcomes if isinstance(outcomes, list) else ()):
+        if isinstance(outcome, Mapping) and "when" in outcome:
+            yield Source(("outcomes", index, "when"), outcome["when"], is_condition=True)

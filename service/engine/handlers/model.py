@@ -1,0 +1,121 @@
+"""What a handler is, what it is given, and what it may answer.
+
+HandlerError        a handler failed, with a code of its own
+HandlerLoadError    a module named at start gives no handlers
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+from uuid import UUID
+
+from service.engine.schema import Path, Problem, Schema, locate
+
+
+@dataclass(frozen=True, slots=True)
+class StepContext:
+    """What a handler knows of the attempt it runs.
+
+    `idempotency_token` is one per step of an execution, equal over its attempts. `timeout` is the time of this attempt
+    in seconds. `now` is the database's time at its start. `variables` is what expressions see. `report` takes a share
+    done, 0 to 100, and a message; `emit` takes output that is shown to watchers and not kept.
+    """
+
+    execution_id: UUID
+    org: str
+    owner: str
+    workflow: str
+    step_path: str
+    attempt: int
+    idempotency_token: str
+    timeout: float
+    now: datetime
+    variables: Mapping[str, Any]
+    report: Callable[[int, str], None]
+    emit: Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Suspend:
+    """An answer of a handler: park the step, and complete it with `output` at `until`, however far that is."""
+
+    until: datetime
+    output: Any
+    reason: str = ""
+
+
+class HandlerError(Exception):
+    """A handler failed. `retry_after` is the least pause in seconds before another attempt."""
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        details: Mapping[str, Any] | None = None,
+        retryable: bool = True,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.details = dict(details or {})
+        self.retryable = retryable
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message}"
+
+
+class HandlerLoadError(Exception):
+    """A module, file or entry point gives no handlers; the message says which and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """CEL among the params of a step, to be compiled and checked with the workflow. A condition gives a bool."""
+
+    path: Path
+    text: str
+    is_condition: bool = False
+
+
+@dataclass(frozen=True)
+class Handler:
+    """What a step can run. `run` gets params that `validate` found right, and returns JSON or a Suspend.
+
+    `check` finds what the schema cannot say, `sources` finds CEL; both get params that meet the schema, except that
+    while a workflow is checked any string may stand where a template does. `close` frees what `run` keeps open.
+    """
+
+    name: str
+    run: Callable[[Mapping[str, Any], StepContext], Awaitable[Any]]
+    description: str = ""
+    params_schema: Mapping[str, Any] = field(default_factory=lambda: {"type": "object"})
+    retry_safe: bool = True
+    check: Callable[[Mapping[str, Any]], Iterable[Problem]] | None = None
+    sources: Callable[[Mapping[str, Any]], Iterable[Source]] | None = None
+    close: Callable[[], Awaitable[None]] | None = None
+
+    def validate(self, params: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """Return all that is wrong with `params`, with templates filled in: path in them and message."""
+        return [(locate("", problem.path), problem.message) for problem in self.problems(params)]
+
+    def problems(self, params: Mapping[str, Any], opaque: Collection[Path] = ()) -> list[Problem]:
+        """Return all that is wrong with `params`. `opaque` are the paths of templates, which are not judged."""
+        problems = self._schema.problems(params, opaque)
+        if problems or self.check is None:
+            return problems
+        hidden = set(opaque)
+        return [
+            problem
+            for problem in self.check(params)
+            if not any(problem.path[:length] in hidden for length in range(len(problem.path) + 1))
+        ]
+
+    @cached_property
+    def _schema(self) -> Schema:
+        return Schema(self.params_schema)

@@ -1,0 +1,50 @@
+"""The handler `transform`: computes a value from what the execution knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from service.engine.expressions import ExpressionError, compile_value
+from service.engine.failure import EXPRESSION_ERROR
+from service.engine.handlers.model import Handler, HandlerError, Source, StepContext
+
+PARAMS = {
+    "type": "object",
+    "properties": {
+        "expression": {
+            "description": "CEL whose value is the output; it may use map and filter.",
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 4096,
+        },
+        "value": {"description": "Any JSON, whose strings may hold templates; it is the output."},
+    },
+    "additionalProperties": False,
+    "oneOf": [{"required": ["expression"]}, {"required": ["value"]}],
+}
+
+
+def transform() -> Handler:
+    """Return the handler."""
+    return Handler(
+        name="transform",
+        description="Computes a value, by CEL or by a JSON value with templates. Gives the value itself.",
+        params_schema=PARAMS,
+        run=_run,
+        sources=_sources,
+    )
+
+
+async def _run(params: Mapping[str, Any], context: StepContext) -> Any:
+    if "value" in params:
+        return params["value"]
+    try:
+        return compile_value(params["expression"], frozenset(context.variables)).evaluate(context.variables)
+    except ExpressionError as error:
+        raise HandlerError(EXPRESSION_ERROR, str(error), retryable=False) from None
+
+
+def _sources(params: Mapping[str, Any]) -> Iterator[Source]:
+    if "expression" in params:
+        yield Source(("expression",), params["expression"])

@@ -1,0 +1,236 @@
+"""Reads the fields of a document's objects and gathers everything that is wrong with them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Mapping
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from service.engine import payload
+from service.engine.schema import Problem, locate, nearest
+from service.engine.violations import ValidationError, Violation
+
+Choice = TypeVar("Choice", bound=StrEnum)
+
+YEAR = 31_536_000.0
+TEN_YEARS = 10 * YEAR
+
+
+class Findings:
+    """All violations found so far, in the order of finding."""
+
+    def __init__(self) -> None:
+        self._found: list[Violation] = []
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def add(self, field: str, description: str) -> None:
+        """Note that `field` is not as it should be."""
+        self._found.append(Violation(field, description))
+
+    def add_problem(self, field: str, problem: Problem) -> None:
+        """Note a problem at a path below `field`."""
+        self.add(locate(field, problem.path), problem.message)
+
+    def add_all(self, error: ValidationError) -> None:
+        """Note all that another check found."""
+        self._found.extend(error.violations)
+
+    def settle(self) -> None:
+        """Raise ValidationError if anything was found."""
+        if self._found:
+            raise ValidationError(self._found)
+
+
+class Fields:
+    """The fields of one object at `path`. A field that is absent, null or wrong reads as its default.
+
+    What was never read is unknown: `close` says so.
+    """
+
+    def __init__(self, document: Any, path: str, findings: Findings) -> None:
+        self.path = path
+        self.findings = findings
+        self._read: dict[str, None] = {}
+        self._document: Mapping[str, Any] = document if isinstance(document, Mapping) else {}
+        if not isinstance(document, Mapping):
+            findings.add(path or "definition", f"must be an object, not {_kind(document)}")
+
+    def at(self, name: str) -> str:
+        """Return the path of a field."""
+        return locate(self.path, (name,))
+
+    def wrong(self, name: str, description: str) -> None:
+        """Note that a field is not as it should be."""
+        self.findings.add(self.at(name), description)
+
+    def has(self, name: str) -> bool:
+        """Return whether the field is given, and not null."""
+        return self.raw(name) is not None
+
+    def raw(self, name: str) -> Any:
+        """Return the field as it is."""
+        self._read[name] = None
+        return self._document.get(name)
+
+    def text(self, name: str, longest: int, pattern: str = "", what: str = "", required: bool = False) -> str:
+        """Return a string of at most `longest` characters that meets `pattern`, which `what` puts in words."""
+        value: str = self._typed(name, str, "a string", "")
+        if required and not value:
+            self.wrong(name, f"is required{': ' + what if what else ''}")
+        elif not self.is_text(self.at(name), value, longest):
+            return ""
+        elif value and pattern and not re.fullmatch(pattern, value):
+            self.wrong(name, f"must be {what}")
+            return ""
+        return value
+
+    def texts(self, name: str, most: int, longest: int) -> tuple[str, ...]:
+        """Return a list of at most `most` strings, each of 1 to `longest` characters."""
+        return tuple(
+            value
+            for index, value in enumerate(self.items(name, most))
+            if self.is_text(f"{self.at(name)}[{index}]", value, longest, shortest=1)
+        )
+
+    def is_text(self, field: str, value: Any, longest: int, shortest: int = 0) -> bool:
+        """Return whether a value is a string of the right length that can be stored; if not, note it."""
+        if not isinstance(value, str):
+            self.findings.add(field, f"must be a string, not {_kind(value)}")
+        elif len(value) < shortest:
+            self.findings.add(field, "must not be empty")
+        elif len(value) > longest:
+            self.findings.add(field, f"has {len(value):,} characters; at most {longest:,} are allowed")
+        elif not _is_storable(value):
+            self.findings.add(field, "has a NUL character or half of a surrogate pair; remove it")
+        else:
+            return True
+        return False
+
+    def choice(self, name: str, kind: type[Choice], default: Choice) -> Choice:
+        """Return a member of an enum by its short name."""
+        value = self._typed(name, str, "a string", default.value)
+        if value in kind.__members__:
+            return kind[value]
+        self.wrong(name, f"must be one of {', '.join(kind.__members__)}")
+        return default
+
+    def whole(self, name: str, low: int, high: int, default: int = 0) -> int:
+        """Return an integer from `low` to `high`."""
+        value = self.number(name, low, high, default)
+        if value != int(value):
+            self.wrong(name, "must be a whole number")
+            return default
+        return int(value)
+
+    def number(self, name: str, low: float, high: float, default: float) -> float:
+        """Return a number from `low` to `high`."""
+        value: float = self._number(name, default)
+        if value == default or low <= value <= high:
+            return value
+        self.wrong(name, f"is {value:g}; it must be between {low:g} and {high:g}")
+        return default
+
+    def seconds(self, name: str, longest: float, default: float | None = None) -> float | None:
+        """Return a span of time: more than 0 and at most `longest` seconds."""
+        value = self._number(name, None)
+        if value is None or 0 < value <= longest:
+            return default if value is None else value
+        self.wrong(name, f"is {value:g} s; it must be more than 0 and at most {longest / YEAR:g} years")
+        return default
+
+    def items(self, name: str, most: int) -> list[Any]:
+        """Return a list of at most `most` values."""
+        value: list[Any] = self._typed(name, list, "a list", [])
+        if len(value) > most:
+            self.wrong(name, f"has {len(value):,} entries; at most {most:,} are allowed")
+            return []
+        return value
+
+    def mapping(self, name: str, most: int | None = None) -> Mapping[str, Any]:
+        """Return an object of at most `most` members."""
+        value: Mapping[str, Any] = self._typed(name, Mapping, "an object", {})
+        if most is not None and len(value) > most:
+            self.wrong(name, f"has {len(value):,} entries; at most {most:,} are allowed")
+            return {}
+        return value
+
+    def json(self, name: str) -> Any:
+        """Return any JSON value within the limits of payloads, or None."""
+        try:
+            return payload.normalise(self.raw(name), self.at(name))
+        except ValidationError as error:
+            self.findings.add_all(error)
+            return None
+
+    def not_implemented(self, *names: str) -> None:
+        """Refuse fields that nothing acts on yet: what is ignored in silence would be taken for done."""
+        for name in names:
+            if self.raw(name):
+                self.wrong(name, "is not implemented yet; remove it")
+
+    def close(self) -> None:
+        """Refuse the fields that nobody read."""
+        for name in self._document:
+            if name not in self._read:
+                self.findings.add(locate(self.path, (str(name),)), f"is unknown{nearest(str(name), self._read)}")
+
+    def _typed(self, name: str, kind: Any, what: str, default: Any) -> Any:
+        value = self.raw(name)
+        if value is None:
+            return default
+        if not isinstance(value, kind):
+            self.wrong(name, f"must be {what}, not {_kind(value)}")
+            return default
+        return value
+
+    def _number(self, name: str, default: Any) -> Any:
+        value = self.raw(name)
+        if value is None:
+            return default
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            self.wrong(name, f"must be a number, not {_kind(value)}")
+            return default
+        return value
+
+
+def repeated(values: Collection[str]) -> list[str]:
+    """Return the values that are there more than once, each once."""
+    return [value for value, count in _counts(values).items() if count > 1]
+
+
+def _counts(values: Collection[str]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for value in values:
+        counts[value] = counts.get(value, 0) + 1
+    return counts
+
+
+def _is_storable(value: str) -> bool:
+    if "\0" in value:
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _kind(value: Any) -> str:
+    """Return what a JSON value is, in the words of JSON."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case int() | float():
+            return "a number" if math.isfinite(value) else "NaN or infinity"
+        case str():
+            return "a string"
+        case Mapping():
+            return "an object"
+        case _:
+            return "a list"

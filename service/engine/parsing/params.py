@@ -1,0 +1,56 @@
+"""Checks the handler of a step and the params that it will get."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from service.engine.expressions import Template
+from service.engine.handlers.registry import Handler, Registry
+from service.engine.parsing.fields import Fields
+from service.engine.parsing.sources import IN_PARAMS, Sources
+from service.engine.schema import Path, locate, nearest
+
+
+def read_params(fields: Fields, sources: Sources, catalog: Registry | None, reader: str) -> tuple[str, Template | None]:
+    """Return the name of the handler and the template of its params. Without a catalog neither is judged."""
+    name = fields.text("handler", 128, required=True, what="the name of what the step runs, such as call_api")
+    params = fields.json("params") if fields.mapping("params") else {}
+    template = sources.template(params, fields.at("params"), reader, IN_PARAMS)
+    if catalog is not None and name:
+        handler = catalog.get(name)
+        if handler is None:
+            fields.wrong("handler", f'"{name}" is unknown{nearest(name, catalog.names())}')
+        elif params is not None:
+            _judge(handler, params, fields, sources, reader)
+    return name, template
+
+
+def _judge(handler: Handler, params: Mapping[str, Any], fields: Fields, sources: Sources, reader: str) -> None:
+    opaque = frozenset(_templates(params, ()))
+    field = fields.at("params")
+    for problem in handler.problems(params, opaque):
+        fields.findings.add_problem(field, problem)
+    for source in handler.sources(params) if handler.sources else ():
+        place = locate(field, source.path)
+        if source.path in opaque:
+            fields.findings.add(place, "is CEL as it stands; write it without ${ }")
+        else:
+            compiler = sources.condition if source.is_condition else sources.value
+            compiler(source.text, place, reader, IN_PARAMS)
+
+
+def _templates(value: Any, path: Path) -> Iterator[Path]:
+    """Yield the paths of the strings that hold templates."""
+    if isinstance(value, Mapping):
+        for name, member in value.items():
+            yield from _templates(member, (*path, name))
+    elif isinstance(value, list):
+        for index, member in enumerate(value):
+            yield from _templates(member, (*path, index))
+    elif isinstance(value, str) and _is_template(value):
+        yield path
+
+
+def _is_template(text: str) -> bool:
+    return "${" in text.replace("$${", "")

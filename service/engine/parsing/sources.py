@@ -1,0 +1,95 @@
+"""Compiles the CEL of a workflow, and checks which steps it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from service.engine.expressions import (
+    Expression,
+    ExpressionError,
+    Template,
+    compile_condition,
+    compile_value,
+    step_references,
+)
+from service.engine.parsing.fields import Findings
+from service.engine.parsing.graph import Order
+from service.engine.schema import nearest
+from service.engine.violations import ValidationError
+
+VARIABLES = frozenset({"input", "vars", "steps", "execution"})
+IN_PARAMS = VARIABLES | {"attempt"}
+IN_ASSIGN = IN_PARAMS | {"result"}
+LONGEST = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """At `field`, the step `reader` reads the step `read`. No reader: the output of the workflow."""
+
+    field: str
+    reader: str
+    read: str
+
+
+class Sources:
+    """Compiles expressions and templates, notes what is wrong with them, and remembers the steps that they read."""
+
+    def __init__(self, findings: Findings) -> None:
+        self._findings = findings
+        self._uses: list[Use] = []
+
+    def condition(self, source: str, field: str, reader: str, names: frozenset[str] = VARIABLES) -> Expression | None:
+        """Return a compiled condition, None when it is wrong."""
+        return self._compile(compile_condition, source, field, reader, names)
+
+    def value(self, source: str, field: str, reader: str, names: frozenset[str]) -> Expression | None:
+        """Return a compiled expression for any value, None when it is wrong."""
+        return self._compile(compile_value, source, field, reader, names)
+
+    def template(self, value: Any, field: str, reader: str, names: frozenset[str]) -> Template | None:
+        """Return a template, None when an expression in it is wrong."""
+        try:
+            template = Template.parse(value, names, field)
+        except ValidationError as error:
+            self._findings.add_all(error)
+            return None
+        self._uses.extend(Use(field, reader, read) for read in sorted(template.references))
+        return template
+
+    def check_uses(self, ids: Mapping[str, int], order: Order | None, is_graph: bool) -> None:
+        """Note each reading of a step that does not exist, or that need not have ended by then."""
+        for use in self._uses:
+            if use.read not in ids:
+                self._findings.add(use.field, f'reads step "{use.read}", which does not exist{nearest(use.read, ids)}')
+            elif use.read == use.reader:
+                self._findings.add(use.field, f'reads its own step "{use.read}"; only assign can, as `result`')
+            elif order is not None and use.reader in ids and not order.precedes(use.read, use.reader):
+                self._findings.add(use.field, _too_early(use, is_graph))
+
+    def _compile(
+        self,
+        compiler: Callable[[str, frozenset[str]], Expression],
+        source: str,
+        field: str,
+        reader: str,
+        names: frozenset[str],
+    ) -> Expression | None:
+        if len(source) > LONGEST:
+            self._findings.add(field, f"has {len(source):,} characters; an expression has at most {LONGEST:,}")
+            return None
+        try:
+            expression = compiler(source, names)
+        except ExpressionError as error:
+            self._findings.add(field, str(error))
+            return None
+        self._uses.extend(Use(field, reader, read) for read in sorted(step_references(source)))
+        return expression
+
+
+def _too_early(use: Use, is_graph: bool) -> str:
+    if is_graph:
+        return f'reads step "{use.read}" without waiting for it; add "{use.read}" to depends_on'
+    return f'reads step "{use.read}", which runs later; only earlier steps have an output by then'

@@ -1,0 +1,118 @@
+"""Reads one step of a workflow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from service.engine.definition import Delivery, OnError, Ordering, RetryPolicy, Step
+from service.engine.expressions import Expression, Template
+from service.engine.handlers.registry import Registry
+from service.engine.parsing.fields import TEN_YEARS, YEAR, Fields, repeated
+from service.engine.parsing.params import read_params
+from service.engine.parsing.sources import IN_ASSIGN, IN_PARAMS, LONGEST, Sources
+
+ID = r"[A-Za-z_][A-Za-z0-9_]*"
+ID_WORDS = "letters, digits and _, and begin with a letter or _"
+RETRY_ATTEMPTS = 3
+MAX_STEPS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class StepReader:
+    """Reads steps of one workflow. What is wrong goes to the findings of the fields; the step then has defaults."""
+
+    ordering: Ordering
+    catalog: Registry | None
+    timeout: float
+    sources: Sources
+
+    def read(self, fields: Fields) -> Step:
+        """Return the step that the fields describe."""
+        fields.not_implemented("quality_gate", "compensation", "cache", "for_each")
+        step_id = fields.text("id", 64, ID, ID_WORDS, required=True)
+        handler, params = read_params(fields, self.sources, self.catalog, step_id)
+        on_error = fields.choice("on_error", OnError, OnError.STOP)
+        step = Step(
+            id=step_id,
+            handler=handler,
+            params=params or Template.parse({}, IN_PARAMS, ""),
+            timeout=fields.seconds("timeout", TEN_YEARS) or self.timeout,
+            display_name=fields.text("display_name", 256),
+            depends_on=self._depends_on(fields, step_id),
+            condition=self._condition(fields, step_id),
+            retry=_retry(fields, on_error),
+            on_error=on_error,
+            assign=self._assign(fields, step_id),
+            delivery=_delivery(fields, on_error),
+            total_timeout=fields.seconds("total_timeout", TEN_YEARS),
+        )
+        fields.close()
+        return step
+
+    def _depends_on(self, fields: Fields, step_id: str) -> tuple[str, ...]:
+        names = fields.texts("depends_on", MAX_STEPS, 64)
+        if names and self.ordering is not Ordering.GRAPH:
+            fields.wrong("depends_on", "has no effect with the ordering SEQUENTIAL; set ordering to GRAPH or remove it")
+            return ()
+        for name in repeated(names):
+            fields.wrong("depends_on", f'names "{name}" more than once')
+        if step_id and step_id in names:
+            fields.wrong("depends_on", f'names the step itself, "{step_id}"; remove it')
+        return names
+
+    def _condition(self, fields: Fields, step_id: str) -> Expression | None:
+        source = fields.text("condition", LONGEST)
+        return self.sources.condition(source, fields.at("condition"), step_id) if source else None
+
+    def _assign(self, fields: Fields, step_id: str) -> tuple[tuple[str, Expression], ...]:
+        assigned = []
+        each = Fields(fields.mapping("assign", 64), fields.at("assign"), fields.findings)
+        for name, source in fields.mapping("assign", 64).items():
+            if not _is_id(name):
+                each.wrong(name, f"is no name of a variable; it must have {ID_WORDS}, at most 64 characters")
+            elif each.is_text(each.at(name), source, LONGEST, shortest=1):
+                expression = self.sources.value(source, each.at(name), step_id, IN_ASSIGN)
+                if expression is not None:
+                    assigned.append((name, expression))
+        return tuple(assigned)
+
+
+def _is_id(name: Any) -> bool:
+    return isinstance(name, str) and name.isascii() and name.isidentifier() and len(name) <= 64
+
+
+def _retry(fields: Fields, on_error: OnError) -> RetryPolicy:
+    policy = fields.mapping("retry_policy")
+    if not fields.has("retry_policy"):
+        return RetryPolicy(max_attempts=RETRY_ATTEMPTS if on_error is OnError.RETRY else 1)
+    return _retry_policy(Fields(policy, fields.at("retry_policy"), fields.findings))
+
+
+def _retry_policy(fields: Fields) -> RetryPolicy:
+    default = RetryPolicy()
+    policy = RetryPolicy(
+        max_attempts=fields.whole("max_attempts", 1, 1000) or RETRY_ATTEMPTS,
+        initial_interval=fields.seconds("initial_interval", YEAR) or default.initial_interval,
+        backoff_coefficient=fields.number("backoff_coefficient", 1, 100, 0.0) or default.backoff_coefficient,
+        max_interval=fields.seconds("max_interval", YEAR) or default.max_interval,
+        jitter=fields.number("jitter", 0, 1, default.jitter),
+        non_retryable_codes=frozenset(fields.texts("non_retryable_codes", 64, 128)),
+    )
+    if policy.initial_interval > policy.max_interval:
+        longest = f"{policy.max_interval:g} s" + ("" if fields.has("max_interval") else ", the default")
+        fields.wrong(
+            "initial_interval", f"is {policy.initial_interval:g} s, longer than max_interval ({longest}); raise that"
+        )
+    fields.close()
+    return policy
+
+
+def _delivery(fields: Fields, on_error: OnError) -> Delivery:
+    delivery = fields.choice("delivery", Delivery, Delivery.AT_LEAST_ONCE)
+    if delivery is Delivery.AT_MOST_ONCE:
+        if fields.has("retry_policy"):
+            fields.wrong("retry_policy", "cannot be given with AT_MOST_ONCE, which has one attempt; remove one of them")
+        if on_error is OnError.RETRY:
+            fields.wrong("on_error", "cannot be RETRY with AT_MOST_ONCE, which has one attempt; use STOP or CONTINUE")
+    return delivery

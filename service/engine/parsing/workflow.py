@@ -1,0 +1,147 @@
+"""Parses a workflow: everything that is wrong with it is said at once, and nothing is run before."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from service.engine.definition import Definition, Ordering, Step
+from service.engine.handlers.registry import Registry
+from service.engine.parsing.fields import TEN_YEARS, Fields, Findings, repeated
+from service.engine.parsing.graph import Order, cycles
+from service.engine.parsing.input import read_input_schema
+from service.engine.parsing.sources import VARIABLES, Sources
+from service.engine.parsing.steps import MAX_STEPS, StepReader
+from service.engine.schema import nearest
+
+MAX_BYTES = 256 << 10
+NAME = r"[A-Za-z][A-Za-z0-9._-]*"
+NAME_WORDS = "letters, digits, ., _ and -, and begin with a letter"
+UUID = re.compile(r"[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What holds where a definition says nothing; times in seconds."""
+
+    execution_timeout: float = 3600.0
+    step_timeout: float = 300.0
+
+
+def parse(document: Mapping[str, Any], catalog: Registry | None, defaults: Defaults) -> Definition:
+    """Return the workflow that a document describes, or raise ValidationError with all that is wrong with it.
+
+    The document is JSON with the proto's names of fields, short names of enums, durations in seconds, and absent
+    fields where nothing is set. Without a catalog, as when a stored definition is loaded, handlers and their params
+    are not judged: a handler may be gone.
+    """
+    findings = Findings()
+    _check_size(document, findings)
+    findings.settle()
+    definition = _read(Fields(document, "", findings), catalog, defaults, document)
+    findings.settle()
+    return definition
+
+
+def _check_size(document: Any, findings: Findings) -> None:
+    try:
+        size = len(msgspec.json.encode(document))
+    except RecursionError:
+        findings.add("definition", "is nested too deep")
+    except (TypeError, ValueError) as error:
+        findings.add("definition", f"is no JSON: {error}")
+    else:
+        if size > MAX_BYTES:
+            findings.add("definition", f"has {size:,} bytes as JSON; at most {MAX_BYTES:,} are allowed")
+
+
+def _read(fields: Fields, catalog: Registry | None, defaults: Defaults, document: Mapping[str, Any]) -> Definition:
+    fields.not_implemented("budgets", "max_concurrent_executions")
+    sources = Sources(fields.findings)
+    ordering = fields.choice("ordering", Ordering, Ordering.SEQUENTIAL)
+    reader = StepReader(ordering, catalog, defaults.step_timeout, sources)
+    definition = Definition(
+        name=_name(fields),
+        steps=_steps(fields, reader),
+        timeout=fields.seconds("timeout", TEN_YEARS) or defaults.execution_timeout,
+        ordering=ordering,
+        description=fields.text("description", 4096),
+        tags=_tags(fields),
+        metadata=_metadata(fields),
+        input_schema=read_input_schema(fields),
+        default_priority=fields.whole("default_priority", -100, 100),
+        output=sources.template(fields.json("output"), "output", "", VARIABLES) if fields.has("output") else None,
+        document=document,
+    )
+    order = _order(definition.steps, ordering, fields.findings)
+    sources.check_uses(_positions(definition.steps), order, ordering is Ordering.GRAPH)
+    fields.close()
+    return definition
+
+
+def _name(fields: Fields) -> str:
+    name = fields.text("name", 128, NAME, NAME_WORDS, required=True)
+    if UUID.fullmatch(name):
+        fields.wrong("name", "has the form of a UUID, and would be taken for an id; choose another")
+    return name
+
+
+def _steps(fields: Fields, reader: StepReader) -> tuple[Step, ...]:
+    documents = fields.items("steps", MAX_STEPS)
+    if not documents and not fields.raw("steps"):
+        fields.wrong("steps", "is required: a workflow has 1 to 500 steps")
+    path, findings = fields.at("steps"), fields.findings
+    steps = tuple(reader.read(Fields(d, f"{path}[{index}]", findings)) for index, d in enumerate(documents))
+    first = _positions(steps)
+    for index, step in enumerate(steps):
+        if step.id and first[step.id] != index:
+            findings.add(
+                f"{path}[{index}].id", f'"{step.id}" is the id of {path}[{first[step.id]}] too; ids are unique'
+            )
+    return steps
+
+
+def _positions(steps: Sequence[Step]) -> dict[str, int]:
+    """Return where each id stands first."""
+    return {step.id: index for index, step in reversed(list(enumerate(steps))) if step.id}
+
+
+def _tags(fields: Fields) -> tuple[str, ...]:
+    tags = fields.texts("tags", 32, 128)
+    for tag in repeated(tags):
+        fields.wrong("tags", f'has "{tag}" more than once')
+    return tags
+
+
+def _metadata(fields: Fields) -> Mapping[str, str]:
+    metadata = fields.mapping("metadata", 32)
+    field = fields.at("metadata")
+    labels = Fields(metadata, field, fields.findings)
+    for key, value in metadata.items():
+        if labels.is_text(f"{field}, key {str(key)[:32]!r}", key, 128, shortest=1):
+            labels.is_text(labels.at(key), value, 1024)
+    return metadata
+
+
+def _order(steps: Sequence[Step], ordering: Ordering, findings: Findings) -> Order | None:
+    """Return which steps end before which others start, None when they wait for each other in a circle."""
+    positions = _positions(steps)
+    if ordering is Ordering.SEQUENTIAL:
+        names = sorted(positions, key=positions.__getitem__)
+        return Order({name: names[max(0, index - 1) : index] for index, name in enumerate(names)})
+    for index, step in enumerate(steps):
+        for name in dict.fromkeys(step.depends_on):
+            if name not in positions:
+                message = f'names step "{name}", which does not exist{nearest(name, positions)}'
+                findings.add(f"steps[{index}].depends_on", message)
+    known = {steps[at].id: [d for d in steps[at].depends_on if d in positions] for at in sorted(positions.values())}
+    waits = {name: [waited for waited in before if waited != name] for name, before in known.items()}
+    circles = cycles(waits)
+    for circle in circles:
+        message = f"makes steps wait for each other: {' -> '.join(circle)}; remove one of these dependencies"
+        findings.add(f"steps[{positions[circle[0]]}].depends_on", message)
+    return None if circles else Order(waits)

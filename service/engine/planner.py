@@ -1,0 +1,280 @@
+"""Every rule of execution: `(definition, state, happening) -> (state, events, effects)`.
+
+Pure: it reads no clock, draws no lots and does no I/O. The same happenings always give the same state.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+from persistence.model import CancelRequest, ExecutionState, Step, StepState
+from service.engine import definition as model
+from service.engine import events, happenings, payload
+from service.engine.definition import Definition, Delivery, Ordering
+from service.engine.effects import Effect
+from service.engine.events import Event
+from service.engine.expressions import ExpressionError
+from service.engine.failure import (
+    EXECUTION_TIMEOUT,
+    EXPRESSION_ERROR,
+    INVALID_OUTPUT,
+    OUTCOME_UNKNOWN,
+    Failure,
+)
+from service.engine.happenings import Happening
+from service.engine.state import Ending, State, cancelled
+from service.engine.step_rules import StepRules
+from service.engine.violations import ValidationError
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What follows from a happening: the state after it, and what to record, store and do.
+
+    `steps` are those that changed. Effects may be carried out only when the rest is durable.
+    """
+
+    state: State
+    events: tuple[Event, ...] = ()
+    steps: tuple[Step, ...] = ()
+    effects: tuple[Effect, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing follows: the happening was stale, early or came after the end."""
+        return not (self.events or self.steps or self.effects)
+
+
+def apply(definition: Definition, state: State, happening: Happening) -> Plan:
+    """Return what follows from `happening`. A happening that no longer fits the state gives an empty plan."""
+    if state.state.is_end:
+        return Plan(state)
+    # A clock that was set back must not let an execution end before it started.
+    planning = _Planning(definition, state, max(happening.time, state.start_time or happening.time))
+    match happening:
+        case happenings.Accepted():
+            planning.accept()
+        case happenings.Started():
+            planning.start()
+        case happenings.StepSucceeded():
+            planning.succeed(happening)
+        case happenings.StepFailed():
+            planning.fail(happening)
+        case happenings.StepSuspended():
+            planning.suspend(happening)
+        case happenings.StepProgressed():
+            planning.report(happening)
+        case happenings.StepStopped():
+            planning.stopped(happening)
+        case happenings.TimerFired():
+            planning.fire()
+        case happenings.CancelAsked():
+            planning.cancel(happening.request)
+        case happenings.Recovered():
+            planning.recover()
+        case happenings.Condemned():
+            planning.end(Ending(ExecutionState.FAILED, happening.failure))
+    planning.settle()
+    after, recorded = planning.draft.freeze()
+    return Plan(after, recorded, tuple(planning.draft.touched.values()), tuple(planning.effects))
+
+
+class _Planning(StepRules):
+    """One application of the rules to a draft of the next state."""
+
+    # --- happenings
+
+    def accept(self) -> None:
+        facts = self.draft.state.facts
+        self.draft.record(
+            events.Created(
+                workflow_id=facts["workflow_id"],
+                workflow_name=facts["workflow"],
+                revision=facts["revision"],
+                triggered_by=facts["owner"],
+                scheduled_time=self.draft.state.scheduled_time,
+            )
+        )
+
+    def start(self) -> None:
+        draft = self.draft
+        if draft.state.state is not ExecutionState.PENDING:
+            return
+        deadline = self.time + timedelta(seconds=draft.state.timeout)
+        draft.change(state=ExecutionState.RUNNING, start_time=self.time, deadline_time=deadline)
+        draft.record(events.Started(deadline))
+        self.candidates.extend(step.id for step in self.definition.steps)
+
+    def succeed(self, happening: happenings.StepSucceeded) -> None:
+        step = self.running(happening.path, happening.attempt)
+        if step is None:
+            return
+        if self.draft.state.ending:
+            self.stop(step)
+        else:
+            self.complete(step, happening.output)
+
+    def fail(self, happening: happenings.StepFailed) -> None:
+        step = self.running(happening.path, happening.attempt)
+        if step is None:
+            return
+        if self.draft.state.ending:
+            self.stop(step)
+        else:
+            self.fail_attempt(step, happening.failure, happening.draw, happening.retry_after)
+
+    def suspend(self, happening: happenings.StepSuspended) -> None:
+        step = self.running(happening.path, happening.attempt)
+        if step is None:
+            return
+        if self.draft.state.ending:
+            self.stop(step)
+        elif happening.until <= self.time:
+            self.complete(step, happening.output)
+        else:
+            waiting = replace(
+                step,
+                state=StepState.WAITING,
+                wake_time=happening.until,
+                output=happening.output,
+                failure=None,
+            )
+            self.draft.put(waiting)
+            self.draft.record(events.StepWaiting(step.path, happening.until, happening.reason))
+
+    def report(self, happening: happenings.StepProgressed) -> None:
+        step = self.running(happening.path, happening.attempt)
+        if step is None or self.draft.state.ending:
+            return
+        percent = max(step.progress, min(happening.percent, 100))
+        self.draft.put(replace(step, progress=percent))
+        self.draft.record(events.StepProgressed(step.path, step.attempt, percent, happening.message))
+
+    def stopped(self, happening: happenings.StepStopped) -> None:
+        step = self.running(happening.path, happening.attempt)
+        if step is None or not self.draft.state.ending:
+            return
+        self.stop(step)
+
+    def fire(self) -> None:
+        state = self.draft.state
+        if state.state is ExecutionState.PENDING:
+            if state.scheduled_time is None or state.scheduled_time <= self.time:
+                self.start()
+            return
+        if self._is_overdue():
+            self._time_out()
+            return
+        for path, step in list(self.draft.steps.items()):
+            is_due = step.wake_time is not None and step.wake_time <= self.time
+            # A step woken before may have failed and ended it all.
+            if is_due and self.draft.steps[path].state is StepState.WAITING:
+                self.wake(step)
+
+    def cancel(self, request: CancelRequest) -> None:
+        if self.draft.state.cancel is not None:
+            return
+        self.draft.record(events.Cancelling(request.by, request.reason))
+        self.draft.change(state=ExecutionState.CANCELLING, cancel=request)
+        self.end(cancelled(request))
+
+    def recover(self) -> None:
+        if self.draft.state.state is ExecutionState.PENDING:
+            return
+        if self._is_overdue():
+            self._time_out()
+        for step in [s for s in self.draft.steps.values() if s.state is StepState.RUNNING]:
+            if self.draft.state.ending:
+                self.stop(step)
+            elif self.definition.by_id[step.path].delivery is Delivery.AT_MOST_ONCE:
+                self.fail_for_good(step, _unknown_outcome(step))
+            else:
+                self.start_attempt(step)
+        self.candidates.extend(step.id for step in self.definition.steps)
+
+    def settle(self) -> None:
+        """Start or skip every candidate that may go, and what becomes free by that; then end what is done."""
+        while self.candidates and not self.draft.state.ending:
+            step_id = self.candidates.popleft()
+            if step_id not in self.draft.steps and self._is_free(step_id):
+                self._open(self.definition.by_id[step_id])
+        self._finish_if_done()
+
+    def _is_free(self, step_id: str) -> bool:
+        steps = self.draft.steps
+        return all(before in steps and steps[before].state.is_end for before in self.definition.predecessors[step_id])
+
+    def _open(self, step: model.Step) -> None:
+        """Start, skip or fail a step that is free to go."""
+        fresh = Step(path=step.id, handler=step.handler, state=StepState.PENDING)
+        if self._all_skipped(step):
+            self.skip(fresh, "every step it depends on was skipped")
+            return
+        try:
+            if step.condition is not None and not step.condition.evaluate(self.draft.variables()):
+                self.skip(fresh, f"its condition is false: {step.condition.source}")
+                return
+        except ExpressionError as error:
+            self.fail_for_good(fresh, Failure(EXPRESSION_ERROR, f"condition: {error}"))
+            return
+        self.start_attempt(fresh)
+
+    def _all_skipped(self, step: model.Step) -> bool:
+        """Whether the step only depends on skipped ones. The mere order of a sequence is no dependency."""
+        if self.definition.ordering is not Ordering.GRAPH or not step.depends_on:
+            return False
+        return all(self.draft.steps[before].state is StepState.SKIPPED for before in step.depends_on)
+
+    # --- ends
+
+    def _is_overdue(self) -> bool:
+        state = self.draft.state
+        return state.ending is None and state.deadline_time is not None and state.deadline_time <= self.time
+
+    def _time_out(self) -> None:
+        message = f"the execution took longer than its timeout of {self.draft.state.timeout:g} s"
+        self.end(Ending(ExecutionState.TIMED_OUT, Failure(EXECUTION_TIMEOUT, message)))
+
+    def _finish_if_done(self) -> None:
+        draft = self.draft
+        if draft.state.state.is_end or draft.counts.running:
+            return
+        if draft.state.ending is not None:
+            self._finish(draft.state.ending.state, draft.state.ending.failure, None)
+        elif draft.state.state is not ExecutionState.PENDING and draft.pending == 0:
+            self._complete_execution()
+
+    def _complete_execution(self) -> None:
+        try:
+            result = payload.normalise(self._result(), "output")
+        except ExpressionError as error:
+            self._finish(ExecutionState.FAILED, Failure(EXPRESSION_ERROR, str(error)), None)
+        except ValidationError as error:
+            self._finish(ExecutionState.FAILED, Failure(INVALID_OUTPUT, str(error)), None)
+        else:
+            self._finish(ExecutionState.COMPLETED, None, result)
+
+    def _result(self) -> Any:
+        if self.definition.output is not None:
+            return self.definition.output.render(self.draft.variables())
+        steps = self.draft.steps
+        if self.definition.ordering is Ordering.GRAPH:
+            completed = (i for i in self.definition.sinks if steps[i].state is StepState.COMPLETED)
+            return {step_id: steps[step_id].output for step_id in completed}
+        for step in reversed(self.definition.steps):
+            if steps[step.id].state is StepState.COMPLETED:
+                return steps[step.id].output
+        return None
+
+    def _finish(self, state: ExecutionState, failure: Failure | None, result: Any) -> None:
+        self.draft.finish(state, failure, result)
+        self.draft.record(events.Finished(state, result, failure))
+
+
+def _unknown_outcome(step: Step) -> Failure:
+    return Failure(
+        OUTCOME_UNKNOWN,
+        f"attempt {step.attempt} was cut off; the step is AT_MOST_ONCE and is not started again",
+    )

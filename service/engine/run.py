@@ -1,0 +1,270 @@
+"""One execution while this process drives it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING
+from uuid import UUID, uuid5
+
+import structlog
+
+from persistence.model import CommitResult, Execution, Transition
+from service.engine import happenings, planner
+from service.engine.attempts import Failed, Succeeded, run_attempt
+from service.engine.definition import Definition
+from service.engine.effects import CancelAttempt, StartAttempt
+from service.engine.handlers.registry import StepContext, Suspend
+from service.engine.happenings import Happening
+from service.engine.planner import Plan
+from service.engine.state import State
+
+if TYPE_CHECKING:
+    from service.engine.runner import Runner
+
+log = structlog.get_logger(__name__)
+
+LONGEST_TIMER = 86_400.0
+"""Seconds; event loops do not take any length, so a longer timer is set in pieces."""
+
+
+class Run:
+    """Feeds happenings to the planner, plans to the journal, and carries out effects when they are durable.
+
+    Closed, it takes no more happenings: the execution has ended, was parked, or belongs to somebody else.
+    """
+
+    def __init__(
+        self, runner: Runner, execution: Execution, incarnation: UUID, definition: Definition, state: State
+    ) -> None:
+        self.runner = runner
+        self.execution = execution
+        self.incarnation = incarnation
+        self.definition = definition
+        self.state = state
+        self.closed = asyncio.Event()
+        self._is_closing = False
+        self._in_flight = 0
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+        self._attempts: dict[tuple[str, int], asyncio.Task[None]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at: datetime | None = None
+
+    @property
+    def id(self) -> UUID:
+        """Id of the execution."""
+        return self.execution.id
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether happenings are no longer taken, although the last transition may still be on its way."""
+        return self._is_closing
+
+    async def settled(self) -> None:
+        """Return when all transitions that were handed over so far have their result."""
+        await self._quiet.wait()
+
+    def apply(self, happening: Happening) -> None:
+        """Let something happen to the execution."""
+        if self._is_closing:
+            return
+        plan = planner.apply(self.definition, self.state, happening)
+        if plan.is_empty:
+            return
+        before, self.state = self.state, plan.state
+        transition = self._transition(before, plan)
+        self._is_closing = transition.release or plan.state.state.is_end
+        self._in_flight += 1
+        self._quiet.clear()
+        future = self.runner.journal.submit(transition)
+        future.add_done_callback(lambda done: self._committed(plan, transition, done))
+
+    def begin(self, plan: Plan) -> None:
+        """Carry out a plan that the creation of the execution has made durable."""
+        self.state = plan.state
+        self._perform(plan)
+        self._set_timer()
+
+    def resume_timer(self) -> None:
+        """Wait for the next timer of a restored execution, unless a transition on its way does so when committed."""
+        if not self._in_flight:
+            self._set_timer()
+
+    def stop(self) -> list[asyncio.Task[None]]:
+        """Close without a word to the journal; returns the attempts that are being cancelled."""
+        self._is_closing = True
+        self._clear_timer()
+        tasks = list(self._attempts.values())
+        for task in tasks:
+            task.cancel()
+        self.closed.set()
+        return tasks
+
+    def _transition(self, before: State, plan: Plan) -> Transition:
+        after = plan.state
+        is_parked = not after.state.is_end and self._may_park(after)
+        return Transition(
+            org=self.execution.org,
+            execution_id=self.id,
+            incarnation=self.incarnation,
+            epoch=self.execution.epoch,
+            base_seq=before.last_seq,
+            state=after.state,
+            counts=after.counts,
+            progress=after.progress,
+            steps=plan.steps,
+            events=self.runner.encode_all(plan.events),
+            start_time=after.start_time,
+            end_time=after.end_time,
+            deadline_time=after.deadline_time,
+            failure=after.failure.to_json() if after.failure else None,
+            result=after.result,
+            cancel_seen=after.cancel is not None,
+            release=is_parked,
+            wake_time=after.next_wake if is_parked else None,
+        )
+
+    def _may_park(self, state: State) -> bool:
+        """Whether nothing but a distant timer moves the execution, so that it need not be in memory."""
+        wake = state.next_wake
+        if wake is None or state.ending is not None or not state.is_idle or self._attempts_left():
+            return False
+        return (wake - self.runner.now()).total_seconds() >= self.runner.settings.park_after
+
+    def _attempts_left(self) -> bool:
+        current = asyncio.current_task()
+        return any(task is not current for task in self._attempts.values())
+
+    def _committed(self, plan: Plan, transition: Transition, future: asyncio.Future[CommitResult]) -> None:
+        self._in_flight -= 1
+        if self._in_flight == 0:
+            self._quiet.set()
+        if future.cancelled() or self.closed.is_set():
+            return
+        error = future.exception()
+        if error is not None:
+            self.runner.broken(self, error)
+        elif future.result() is not CommitResult.COMMITTED:
+            self.runner.lost(self, future.result())
+        else:
+            self.runner.hub.publish(self.id, transition.events)
+            self._perform(plan)
+            self._after_commit(transition)
+
+    def _after_commit(self, transition: Transition) -> None:
+        if transition.release or transition.state.is_end:
+            self._clear_timer()
+            self.closed.set()
+            self.runner.finished(self, transition)
+        else:
+            self._set_timer()
+
+    # --- effects
+
+    def _perform(self, plan: Plan) -> None:
+        for effect in plan.effects:
+            if isinstance(effect, StartAttempt):
+                self._start(effect)
+            else:
+                self._cancel(effect)
+
+    def _start(self, effect: StartAttempt) -> None:
+        # The end may have been decided while the start was on its way to the disk.
+        if self.state.ending is not None or self._is_closing:
+            self.apply(happenings.StepStopped(self.runner.now(), effect.path, effect.attempt))
+            return
+        task = self.runner.tasks.spawn(self._attempt(effect), f"attempt {self.id} {effect.path} {effect.attempt}")
+        self._attempts[effect.path, effect.attempt] = task
+        task.add_done_callback(lambda done: self._attempt_ended(effect, done))
+
+    def _cancel(self, effect: CancelAttempt) -> None:
+        task = self._attempts.get((effect.path, effect.attempt))
+        if task is None:
+            self.apply(happenings.StepStopped(self.runner.now(), effect.path, effect.attempt))
+        else:
+            task.cancel()
+            self.runner.expect_stop(self, effect)
+
+    async def _attempt(self, effect: StartAttempt) -> None:
+        structlog.contextvars.bind_contextvars(
+            execution_id=str(self.id), step=effect.path, attempt=effect.attempt, org=self.execution.org
+        )
+        outcome = await run_attempt(self.runner.registry, effect, self._context(effect))
+        now = self.runner.now()
+        match outcome:
+            case Succeeded(output):
+                self.apply(happenings.StepSucceeded(now, effect.path, effect.attempt, output))
+            case Suspend():
+                self.apply(
+                    happenings.StepSuspended(
+                        now, effect.path, effect.attempt, outcome.until, outcome.output, outcome.reason
+                    )
+                )
+            case Failed(failure, retry_after):
+                log.info("attempt failed", code=failure.code, message=failure.message)
+                draw = self.runner.draw()
+                self.apply(happenings.StepFailed(now, effect.path, effect.attempt, failure, draw, retry_after))
+
+    def _attempt_ended(self, effect: StartAttempt, task: asyncio.Task[None]) -> None:
+        del self._attempts[effect.path, effect.attempt]
+        if task.cancelled():
+            self.apply(happenings.StepStopped(self.runner.now(), effect.path, effect.attempt))
+
+    def _context(self, effect: StartAttempt) -> StepContext:
+        return StepContext(
+            execution_id=self.id,
+            org=self.execution.org,
+            owner=self.execution.owner,
+            workflow=self.execution.workflow_name,
+            step_path=effect.path,
+            attempt=effect.attempt,
+            # One token per execution and step, equal over attempts and replicas.
+            idempotency_token=str(uuid5(self.id, effect.path)),
+            timeout=effect.timeout,
+            now=self.runner.now(),
+            variables=effect.variables,
+            report=self._reporter(effect),
+            emit=lambda _: None,
+        )
+
+    def _reporter(self, effect: StartAttempt) -> Callable[[int, str], None]:
+        """Return what a handler, also one in a thread, reports its progress with; at most four records a second."""
+        loop = asyncio.get_running_loop()
+        next_time = 0.0
+
+        def record(percent: int, message: str) -> None:
+            nonlocal next_time
+            if loop.time() < next_time:
+                return
+            next_time = loop.time() + self.runner.settings.progress_interval
+            now = self.runner.now()
+            self.apply(happenings.StepProgressed(now, effect.path, effect.attempt, max(0, percent), message[:256]))
+
+        def report(percent: int, message: str = "") -> None:
+            loop.call_soon_threadsafe(record, percent, message)
+
+        return report
+
+    # --- timers
+
+    def _set_timer(self) -> None:
+        wake = None if self._is_closing else self.state.next_wake
+        if wake == self._timer_at:
+            return
+        self._clear_timer()
+        if wake is not None:
+            self._timer_at = wake
+            delay = min(max(0.0, (wake - self.runner.now()).total_seconds()), LONGEST_TIMER)
+            self._timer = asyncio.get_running_loop().call_later(delay, self._fire)
+
+    def _clear_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._timer_at = None
+
+    def _fire(self) -> None:
+        self._timer = self._timer_at = None
+        self.apply(happenings.TimerFired(self.runner.now()))
+        self.resume_timer()  # when it fired a little early, or was only a piece of a long one

@@ -1,0 +1,287 @@
+"""Drives executions: takes them, hands happenings to their runs, and gives them back."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+from uuid import UUID
+
+import structlog
+
+from persistence.errors import NotFoundError, PersistenceError, UnavailableError
+from persistence.model import CommitResult, Event, Execution, ExecutionDetail, Transition
+from persistence.repository import Repository
+from service.engine import events, happenings
+from service.engine.definition import Definition
+from service.engine.effects import CancelAttempt
+from service.engine.failure import Failure
+from service.engine.handlers.registry import Registry
+from service.engine.planner import Plan
+from service.engine.run import Run
+from service.engine.state import restore
+from service.engine.tasks import TaskRegistry
+from service.engine.watch import WatchHub
+
+log = structlog.get_logger(__name__)
+
+REAP_BATCH = 500
+
+Encoder = Callable[[events.Event], Event]
+
+
+class Definitions(Protocol):
+    """Where the definition that an execution runs comes from."""
+
+    async def of(self, execution: Execution) -> Definition:
+        """Return it. Raises NotFoundError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerSettings:
+    """How a process takes and keeps executions; times in seconds.
+
+    The lease numbers are those of CONTRACT: TTL 10 s, renewed at a quarter, given up by oneself at 0.7.
+    """
+
+    max_running: int = 2_000
+    park_after: float = 10.0
+    claim_interval: float = 1.0
+    claim_batch: int = 100
+    lease_ttl: float = 10.0
+    stop_grace: float = 5.0
+    progress_interval: float = 0.25
+    reap_interval: float = 5.0
+
+
+def utc_now() -> datetime:
+    """Return the time of this machine."""
+    return datetime.now(UTC)
+
+
+class Runner:
+    """All executions that this process drives."""
+
+    def __init__(
+        self,
+        repository: Repository,
+        definitions: Definitions,
+        registry: Registry,
+        hub: WatchHub,
+        encode: Encoder,
+        incarnation: UUID,
+        settings: RunnerSettings,
+        now: Callable[[], datetime] = utc_now,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self.journal = repository
+        self.definitions = definitions
+        self.registry = registry
+        self.hub = hub
+        self.incarnation = incarnation
+        self.settings = settings
+        self.now = now
+        self.draw = draw
+        self.tasks = TaskRegistry()
+        self.runs: dict[UUID, Run] = {}
+        self._encode = encode
+        self._poked = asyncio.Event()
+        self._is_stopping = False
+
+    # --- life cycle
+
+    def start(self) -> None:
+        """Begin to claim executions, first of all those that a dead process left."""
+        self.tasks.spawn(self._claim_loop(), "claim loop")
+        self.tasks.spawn(self._reap_loop(), "reap loop")
+
+    async def stop(self) -> None:
+        """Stop all runs where they are and give their executions back; what was recorded stays."""
+        self._is_stopping = True
+        runs = list(self.runs.values())
+        for run in runs:
+            run.stop()
+        self.runs.clear()
+        await self.tasks.cancel_all(self.settings.stop_grace)
+        await asyncio.gather(*(run.settled() for run in runs))
+        try:
+            await self.journal.release(self.incarnation)
+        except UnavailableError:
+            log.warning("executions were not given back; they are taken over when the lease ends")
+
+    async def relinquish(self, incarnation: UUID) -> None:
+        """Drop every run at once, because the lease is lost, and go on under another incarnation."""
+        runs, self.runs = list(self.runs.values()), {}
+        for run in runs:
+            run.stop()
+        self.incarnation = incarnation
+        self.poke()
+
+    # --- taking
+
+    @property
+    def room(self) -> int:
+        """How many more executions this process takes."""
+        return 0 if self._is_stopping else max(0, self.settings.max_running - len(self.runs))
+
+    def encode_all(self, recorded: Sequence[events.Event]) -> list[Event]:
+        """Return the events as they are stored and sent."""
+        return [self._encode(event) for event in recorded]
+
+    def keep(self, execution: Execution, definition: Definition, plan: Plan) -> None:
+        """Drive an execution that was just created with this process as its owner."""
+        run = Run(self, execution, execution.incarnation or self.incarnation, definition, plan.state)
+        self.runs[execution.id] = run
+        run.begin(plan)
+
+    def poke(self) -> None:
+        """Look for executions to claim now."""
+        self._poked.set()
+
+    def poke_at(self, moment: datetime) -> None:
+        """Look for executions to claim at a moment, if it comes before the next regular look or soon after."""
+        delay = (moment - self.now()).total_seconds()
+        if delay <= 60 * self.settings.claim_interval:
+            asyncio.get_running_loop().call_later(max(0.0, delay), self.poke)
+
+    async def deliver_cancel(self, execution: Execution) -> None:
+        """Let a kept cancel request take effect here, if this process owns the execution or nobody does."""
+        if (run := self.runs.get(execution.id)) is not None:
+            if execution.cancel is not None:
+                run.apply(happenings.CancelAsked(self.now(), execution.cancel))
+            await run.settled()
+        if execution.id not in self.runs and not self._is_stopping:
+            detail = await self.journal.claim_one(self.incarnation, execution.id)
+            if detail is not None:
+                await self._adopt(detail)
+        if (run := self.runs.get(execution.id)) is not None:
+            await run.settled()
+            try:
+                async with asyncio.timeout(1.0):
+                    await run.closed.wait()
+            except TimeoutError:
+                return
+
+    async def _claim_loop(self) -> None:
+        while True:
+            try:
+                while (room := self.room) and await self._claim(min(room, self.settings.claim_batch)):
+                    pass
+            except PersistenceError as error:
+                log.warning("claim failed", error=str(error))
+            await self._pause()
+
+    async def _reap_loop(self) -> None:
+        """Remove what deleted workflows left, batch by batch."""
+        while True:
+            try:
+                removed = await self.journal.reap(REAP_BATCH)
+            except PersistenceError as error:
+                removed = 0
+                log.warning("reaping failed", error=str(error))
+            if removed < REAP_BATCH:
+                await asyncio.sleep(self.settings.reap_interval)
+
+    async def _pause(self) -> None:
+        interval = self.settings.claim_interval * (0.7 + 0.6 * self.draw())
+        try:
+            async with asyncio.timeout(interval):
+                await self._poked.wait()
+        except TimeoutError:
+            return
+        self._poked.clear()
+
+    async def _claim(self, limit: int) -> bool:
+        """Claim once. True when there may be more to claim."""
+        taken = await self.journal.claim(self.incarnation, limit)
+        for detail in taken:
+            await self._adopt(detail)
+        return len(taken) == limit
+
+    async def _adopt(self, detail: ExecutionDetail) -> None:
+        """Go on with an execution from what was recorded."""
+        execution = detail.execution
+        if execution.id in self.runs or execution.incarnation != self.incarnation:
+            return
+        try:
+            definition = await self.definitions.of(execution)
+        except NotFoundError:
+            await self.journal.release(self.incarnation, [execution.id])
+            log.error("execution without definition", execution_id=str(execution.id))
+            return
+        run = Run(self, execution, self.incarnation, definition, restore(definition, detail))
+        self.runs[execution.id] = run
+        self._resume(run, execution)
+
+    def _resume(self, run: Run, execution: Execution) -> None:
+        now = self.now()
+        if execution.cancel is not None and run.state.cancel is None:
+            run.apply(happenings.CancelAsked(now, execution.cancel))
+        run.apply(happenings.Recovered(now))
+        run.apply(happenings.TimerFired(now))
+        run.resume_timer()
+
+    # --- what runs report
+
+    def finished(self, run: Run, transition: Transition) -> None:
+        """Forget a run that ended or was parked."""
+        self._forget(run)
+        if transition.wake_time is not None:
+            self.poke_at(transition.wake_time)
+        if transition.state.is_end and len(self.runs) + 1 >= self.settings.max_running:
+            self.poke()  # a place is free
+
+    def lost(self, run: Run, result: CommitResult) -> None:
+        """Stop a run whose write was not accepted, and find out where its execution stands."""
+        log.warning("transition not committed", execution_id=str(run.id), result=result.value)
+        attempts = run.stop()
+        self._forget(run)
+        if not self._is_stopping:
+            self.tasks.spawn(self._reconcile(run, attempts, None), f"reconcile {run.id}")
+
+    def broken(self, run: Run, error: BaseException) -> None:
+        """Stop a run whose transition the store cannot take, and end its execution as failed."""
+        log.error("transition refused by the store", execution_id=str(run.id), exc_info=error)
+        attempts = run.stop()
+        self._forget(run)
+        failure = None
+        if not isinstance(error, UnavailableError):
+            failure = Failure("INTERNAL", "a result of a step could not be stored")
+        if not self._is_stopping:
+            self.tasks.spawn(self._reconcile(run, attempts, failure), f"reconcile {run.id}")
+
+    def expect_stop(self, run: Run, effect: CancelAttempt) -> None:
+        """Take an attempt as stopped when it has not answered within the grace: a thread cannot be stopped."""
+        stopped = happenings.StepStopped
+        asyncio.get_running_loop().call_later(
+            self.settings.stop_grace, lambda: run.apply(stopped(self.now(), effect.path, effect.attempt))
+        )
+
+    def _forget(self, run: Run) -> None:
+        if self.runs.get(run.id) is run:
+            del self.runs[run.id]
+
+    async def _reconcile(self, run: Run, attempts: Sequence[asyncio.Task[None]], verdict: Failure | None) -> None:
+        if attempts:
+            await asyncio.wait(attempts, timeout=self.settings.stop_grace)
+        detail = await self._load(run.id)
+        if detail is None or run.id in self.runs:
+            return
+        await self._adopt(detail)
+        adopted = self.runs.get(run.id)
+        if adopted is not None and verdict is not None:
+            adopted.apply(happenings.Condemned(self.now(), verdict))
+
+    async def _load(self, execution_id: UUID) -> ExecutionDetail | None:
+        """Return the execution if it is still ours, asking until the store answers."""
+        pause = 0.05
+        while True:
+            try:
+                return await self.journal.load(self.incarnation, execution_id)
+            except UnavailableError:
+                await asyncio.sleep(pause * (0.5 + self.draw()))
+                pause = min(2 * pause, 1.0)

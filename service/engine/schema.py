@@ -1,0 +1,162 @@
+"""JSON Schema, draft 2020-12, behind one small wrapper: nothing is fetched, and patterns take linear time."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import reduce
+from typing import Any, TypeAlias
+
+import jsonschema_rs
+
+from service.engine.payload import join_path
+
+Path: TypeAlias = tuple[str | int, ...]
+
+# Large enough for `\p{L}` fifty times; a pattern that needs more costs tens of milliseconds to compile.
+PATTERN_BYTES = 4 << 20
+# Each error costs about 15 µs and 1.5 kB as it becomes a Python object, all before the first is seen.
+MAX_JUDGEMENTS = 50_000
+_BRANCHES_NAMED = 5
+_NAMES_LISTED = 40
+# Verdicts on a value as a whole: what a template inside it becomes may turn them.
+_WHOLE_VALUE = frozenset({"Const", "Contains", "Enum", "Not", "OneOfMultipleValid", "UniqueItems"})
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong at `path` of a value. The message never repeats the value, which may be a secret."""
+
+    path: Path
+    message: str
+
+
+class SchemaError(ValueError):
+    """A document is no schema; `path` says where in it."""
+
+    def __init__(self, path: Path, message: str) -> None:
+        super().__init__(message)
+        self.path = path
+        self.message = message
+
+
+def locate(field: str, path: Path) -> str:
+    """Return where in `field` a path leads, as in `steps[2].params.url`."""
+    return reduce(join_path, path, field)
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """Return the end of a sentence that refuses `name`: the name that was probably meant, or all there are."""
+    close = get_close_matches(name, known, n=1)
+    if close:
+        return f'; did you mean "{close[0]}"?'
+    if not known:
+        return ""
+    return f"; known are: {', '.join(sorted(known))}" if len(known) <= _NAMES_LISTED else ""
+
+
+class Schema:
+    """A compiled schema. Formats are checked; references lead only into the schema itself."""
+
+    def __init__(self, document: Mapping[str, Any], weight: int = 1) -> None:
+        """Compile, or raise SchemaError. `weight` is how often the schema may look at one and the same value.
+
+        A schema of unknown origin must be weighed before, see schema_weight.
+        """
+        self.document = document
+        self._weight = weight
+        try:
+            self._validator = jsonschema_rs.Draft202012Validator(
+                dict(document),
+                mask="the value",
+                offline=True,
+                pattern_options=jsonschema_rs.RegexOptions(size_limit=PATTERN_BYTES),
+                validate_formats=True,
+            )
+        except jsonschema_rs.ValidationError as error:
+            path = tuple(error.instance_path)
+            raise SchemaError(path, _refusal(error, path)) from None
+        except ValueError as error:
+            raise SchemaError((), str(error)) from None
+
+    def problems(self, value: Any, opaque: Collection[Path] = ()) -> list[Problem]:
+        """Return all that is wrong with `value`.
+
+        `opaque` are the paths of strings that stand for a value not yet known: nothing is said about them.
+        """
+        if self._validator.is_valid(value):
+            return []
+        if self._weight > 1 and self._weight * _count(value) > MAX_JUDGEMENTS:
+            return [Problem((), "does not meet the schema; it is too large to say where")]
+        holding = frozenset(path[:length] for path in opaque for length in range(len(path) + 1))
+        found = dict.fromkeys(
+            problem
+            for error in self._validator.iter_errors(value)
+            if _stands(error, frozenset(opaque), holding)
+            for problem in self._describe(error)
+        )
+        return list(found)
+
+    def _describe(self, error: jsonschema_rs.ValidationError) -> Iterator[Problem]:
+        path, facts = tuple(error.instance_path), error.kind.as_dict()
+        match type(error.kind).__name__:
+            case "Required":
+                yield Problem((*path, facts["property"]), "is required")
+            case "AdditionalProperties" | "UnevaluatedProperties":
+                known = self._known(error)
+                for name in facts["unexpected"]:
+                    yield Problem((*path, name), f"is unknown{nearest(name, known)}")
+            case "OneOfNotValid" | "AnyOf":
+                yield Problem(path, f"has none of the allowed forms: {self._branches(facts['context'], path)}")
+            case "OneOfMultipleValid":
+                yield Problem(path, "has more than one of the forms of which one is allowed")
+            case "FalseSchema":
+                yield Problem(path, "is not allowed here")
+            case _:
+                yield Problem(path, error.message)
+
+    def _branches(self, context: list[list[jsonschema_rs.ValidationError]], path: Path) -> str:
+        """Return what is first wrong in each form, without repeating the path of the whole."""
+        texts = []
+        for problem in (next(self._describe(branch[0])) for branch in context[:_BRANCHES_NAMED] if branch):
+            below = locate("", problem.path[len(path) :])
+            texts.append(f"{below} {problem.message}" if below else problem.message)
+        return "; or ".join(dict.fromkeys(texts))
+
+    def _known(self, error: jsonschema_rs.ValidationError) -> list[str]:
+        """Return the properties that the object may have, as far as they can be told."""
+        place: Any = self.document
+        for part in error.schema_path[:-1]:
+            try:
+                place = place[part]
+            except (KeyError, IndexError, TypeError):
+                return []
+        return list(place.get("properties", ())) if isinstance(place, Mapping) else []
+
+
+def _stands(error: jsonschema_rs.ValidationError, opaque: frozenset[Path], holding: frozenset[Path]) -> bool:
+    """Return whether an error stays whatever the opaque strings become."""
+    if not opaque:
+        return True
+    path = tuple(error.instance_path)
+    if any(path[:length] in opaque for length in range(len(path) + 1)):
+        return False
+    if path in holding and type(error.kind).__name__ in _WHOLE_VALUE:
+        return False
+    branches = error.kind.as_dict().get("context")
+    return not branches or all(any(_stands(e, opaque, holding) for e in branch) for branch in branches)
+
+
+def _refusal(error: jsonschema_rs.ValidationError, path: Path) -> str:
+    """Return why a document is no schema. Only the keyword at fault tells a pattern from other trouble."""
+    if "pattern" in path[-1:] or "patternProperties" in path[-2:]:
+        return "is no regular expression that takes linear time (look-around and back-references do not), or too large"
+    return error.message.replace("Retrieval is disabled, cannot fetch", "only references into the schema itself:")
+
+
+def _count(value: Any) -> int:
+    """Return how many values there are in `value`, itself included."""
+    if isinstance(value, Mapping):
+        return 1 + sum(map(_count, value.values()))
+    return 1 + sum(map(_count, value)) if isinstance(value, list) else 1

@@ -1,0 +1,154 @@
+"""The state of an execution as the planner sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any
+
+from persistence.model import (
+    CancelRequest,
+    Execution,
+    ExecutionDetail,
+    ExecutionState,
+    Step,
+    StepCounts,
+    StepState,
+)
+from service.engine.definition import Definition, OnError
+from service.engine.failure import STEP_FAILED, Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """The end that an execution has been given while attempts of it are still being stopped."""
+
+    state: ExecutionState
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """All that decides how an execution goes on. `steps` holds those that left PENDING, by path.
+
+    `facts` is what expressions see as `execution`. `ending` is set from the moment the end is decided.
+    """
+
+    facts: Mapping[str, Any]
+    input: Mapping[str, Any]
+    timeout: float
+    counts: StepCounts
+    state: ExecutionState = ExecutionState.PENDING
+    steps: Mapping[str, Step] = field(default_factory=lambda: MappingProxyType({}))
+    vars: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    progress: int = 0
+    last_seq: int = 0
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+    deadline_time: datetime | None = None
+    scheduled_time: datetime | None = None
+    ending: Ending | None = None
+    cancel: CancelRequest | None = None
+    failure: Failure | None = None
+    result: Any = None
+
+    @property
+    def next_wake(self) -> datetime | None:
+        """The next moment at which a timer fires: a start delay, a step's timer or the deadline. None at an end."""
+        if self.state.is_end:
+            return None
+        if self.state is ExecutionState.PENDING:
+            return self.scheduled_time
+        times = [s.wake_time for s in self.steps.values() if s.state is StepState.WAITING and s.wake_time]
+        if self.deadline_time is not None and self.ending is None:
+            times.append(self.deadline_time)
+        return min(times, default=None)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no attempt runs: only a timer, or somebody outside, moves the execution."""
+        return all(step.state is not StepState.RUNNING for step in self.steps.values())
+
+
+def facts(execution: Execution) -> dict[str, Any]:
+    """Return what expressions see as `execution`."""
+    return {
+        "id": str(execution.id),
+        "workflow": execution.workflow_name,
+        "workflow_id": str(execution.workflow_id),
+        "revision": execution.revision,
+        "owner": execution.owner,
+        "tags": list(execution.tags),
+        "metadata": dict(execution.metadata),
+        "correlation_id": execution.correlation_id,
+    }
+
+
+def initial(execution: Execution, payload: Mapping[str, Any]) -> State:
+    """Return the state of an execution of which nothing has happened yet."""
+    return State(
+        facts=facts(execution),
+        input=payload,
+        timeout=execution.timeout,
+        counts=execution.counts,
+        scheduled_time=execution.scheduled_time,
+    )
+
+
+def restore(definition: Definition, detail: ExecutionDetail) -> State:
+    """Return the state that was recorded. What the records imply is derived: variables, and the end in the making."""
+    execution = detail.execution
+    steps = {step.path: step for step in detail.steps}
+    ended = sorted((s for s in steps.values() if s.end_seq is not None), key=lambda s: s.end_seq or 0)
+    variables: dict[str, Any] = {}
+    for step in ended:
+        variables.update(step.assigned or {})
+    return State(
+        facts=facts(execution),
+        input=detail.input,
+        timeout=execution.timeout,
+        counts=execution.counts,
+        state=execution.state,
+        steps=steps,
+        vars=variables,
+        progress=execution.progress,
+        last_seq=execution.last_seq,
+        start_time=execution.start_time,
+        end_time=execution.end_time,
+        deadline_time=execution.deadline_time,
+        scheduled_time=execution.scheduled_time,
+        ending=_ending(definition, execution, ended),
+        cancel=execution.cancel if execution.state is ExecutionState.CANCELLING else None,
+        failure=Failure.from_json(execution.failure) if execution.failure else None,
+        result=detail.result,
+    )
+
+
+def cancelled(request: CancelRequest) -> Ending:
+    """Return the end that a cancel request gives."""
+    message = f"cancelled by {request.by}" + (f": {request.reason}" if request.reason else "")
+    return Ending(ExecutionState.CANCELLED, Failure("CANCELLED", message))
+
+
+def step_failed(step: Step, failure: Failure) -> Ending:
+    """Return the end that a failed step gives to its execution."""
+    return Ending(
+        ExecutionState.FAILED,
+        Failure(
+            STEP_FAILED,
+            f"step {step.path!r} failed: {failure.message}",
+            details={"code": failure.code},
+            step_path=step.path,
+        ),
+    )
+
+
+def _ending(definition: Definition, execution: Execution, ended: list[Step]) -> Ending | None:
+    if execution.state is ExecutionState.CANCELLING and execution.cancel is not None:
+        return cancelled(execution.cancel)
+    for step in ended:
+        if step.state is StepState.FAILED and definition.by_id[step.path].on_error is not OnError.CONTINUE:
+            return step_failed(step, Failure.from_json(step.failure or {}))
+    return None

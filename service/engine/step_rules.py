@@ -1,0 +1,205 @@
+"""What becomes of single steps: the rules of starting, completing, failing, waking and stopping one."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from persistence.model import Step, StepState
+from service.engine import definition as model
+from service.engine import events, payload
+from service.engine.definition import Definition, OnError
+from service.engine.draft import Draft
+from service.engine.effects import CancelAttempt, Effect, StartAttempt
+from service.engine.expressions import ExpressionError
+from service.engine.failure import EXPRESSION_ERROR, INVALID_OUTPUT, INVALID_PARAMS, Failure
+from service.engine.state import Ending, State, step_failed
+from service.engine.violations import ValidationError
+
+MAX_FAILED_ATTEMPTS_KEPT = 20
+
+
+class StepRules:
+    """Changes single steps in a draft of the next state; gathers effects, and the steps that become free."""
+
+    def __init__(self, definition: Definition, state: State, time: datetime) -> None:
+        self.definition = definition
+        self.time = time
+        self.draft = Draft(definition, state, time)
+        self.effects: list[Effect] = []
+        self.candidates: deque[str] = deque()
+
+    def running(self, path: str, attempt: int) -> Step | None:
+        """Return the step if this attempt of it is the current one; results of others are stale."""
+        step = self.draft.steps.get(path)
+        return step if step and step.state is StepState.RUNNING and step.attempt == attempt else None
+
+    def free_successors(self, step_id: str) -> None:
+        self.candidates.extend(self.definition.successors[step_id])
+
+    def skip(self, step: Step, reason: str) -> None:
+        skipped = replace(
+            step, state=StepState.SKIPPED, skip_reason=reason, end_time=self.time, end_seq=self.draft.next_seq
+        )
+        self.draft.put(skipped)
+        self.draft.record(events.StepSkipped(step.path, reason))
+        self.free_successors(step.path)
+
+    def start_attempt(self, step: Step) -> None:
+        """Start the next attempt, or fail the step when its parameters cannot be had."""
+        spec = self.definition.by_id[step.path]
+        attempt = step.attempt + 1
+        variables = self.draft.variables(attempt=attempt)
+        try:
+            params = spec.params.render(variables)
+            if not spec.params.is_constant:
+                params = payload.normalise(params, "params")
+        except ExpressionError as error:
+            self.fail_for_good(step, Failure(EXPRESSION_ERROR, str(error)))
+            return
+        except ValidationError as error:
+            self.fail_for_good(step, Failure(INVALID_PARAMS, str(error)))
+            return
+        self.draft.put(
+            replace(
+                step,
+                state=StepState.RUNNING,
+                attempt=attempt,
+                input=params,
+                output=None,
+                failure=None,
+                start_time=step.start_time or self.time,
+                attempt_time=self.time,
+                wake_time=None,
+                progress=0,
+            )
+        )
+        self.draft.record(events.StepStarted(step.path, spec.handler, attempt))
+        self.effects.append(
+            StartAttempt(step.path, attempt, spec.handler, params, self._time_left(spec, step), variables)
+        )
+
+    def _time_left(self, spec: model.Step, step: Step) -> float:
+        """Return the seconds that the next attempt may take."""
+        if spec.total_timeout is None or step.start_time is None:
+            return min(spec.timeout, spec.total_timeout or spec.timeout)
+        spent = (self.time - step.start_time).total_seconds()
+        return max(0.0, min(spec.timeout, spec.total_timeout - spent))
+
+    def complete(self, step: Step, output: Any) -> None:
+        done = replace(
+            step,
+            state=StepState.COMPLETED,
+            output=output,
+            failure=None,
+            wake_time=None,
+            end_time=self.time,
+            end_seq=self.draft.next_seq,
+            progress=100,
+        )
+        try:
+            assigned = self._assign(done)
+        except ExpressionError as error:
+            self.fail_for_good(step, Failure(EXPRESSION_ERROR, f"assign: {error}"))
+            return
+        except ValidationError as error:
+            self.fail_for_good(step, Failure(INVALID_OUTPUT, f"assign: {error}"))
+            return
+        self.draft.put(replace(done, assigned=assigned))
+        self.draft.record(events.StepCompleted(step.path, step.attempt, output))
+        if assigned:
+            self.draft.change(vars={**self.draft.state.vars, **assigned})
+            self.draft.record(events.VariablesAssigned(step.path, assigned))
+        self.free_successors(step.path)
+
+    def _assign(self, step: Step) -> dict[str, Any] | None:
+        spec = self.definition.by_id[step.path]
+        if not spec.assign:
+            return None
+        variables = {**self.draft.variables(attempt=step.attempt, ended=step), "result": step.output}
+        values = {name: expression.evaluate(variables) for name, expression in spec.assign}
+        normal: dict[str, Any] = payload.normalise(values, "vars")
+        return normal
+
+    def fail_attempt(self, step: Step, failure: Failure, draw: float, retry_after: float | None) -> None:
+        spec = self.definition.by_id[step.path]
+        failures = step.failures + 1
+        failed = replace(
+            step,
+            failures=failures,
+            failure=failure.to_json(),
+            failed_attempts=(*step.failed_attempts, self._failed_attempt(step, failure))[-MAX_FAILED_ATTEMPTS_KEPT:],
+        )
+        retry_time = self.time + timedelta(seconds=max(spec.retry.pause(failures, draw), retry_after or 0.0))
+        if not _may_retry(spec, failed, failure, retry_time):
+            self.fail_for_good(failed, failure)
+            return
+        self.draft.put(replace(failed, state=StepState.WAITING, wake_time=retry_time))
+        self.draft.record(events.StepRetrying(step.path, step.attempt, failure, retry_time))
+
+    def _failed_attempt(self, step: Step, failure: Failure) -> dict[str, Any]:
+        return {
+            "attempt": step.attempt,
+            "start_time": step.attempt_time.isoformat() if step.attempt_time else None,
+            "end_time": self.time.isoformat(),
+            "failure": failure.to_json(),
+        }
+
+    def fail_for_good(self, step: Step, failure: Failure) -> None:
+        failed = replace(
+            step,
+            state=StepState.FAILED,
+            failure=failure.to_json(),
+            output=None,
+            wake_time=None,
+            end_time=self.time,
+            end_seq=self.draft.next_seq,
+        )
+        self.draft.put(failed)
+        self.draft.record(events.StepFailed(step.path, step.attempt, failure))
+        if self.definition.by_id[step.path].on_error is OnError.CONTINUE:
+            self.free_successors(step.path)
+        elif not self.draft.state.ending:
+            self.end(step_failed(failed, failure))
+
+    def wake(self, step: Step) -> None:
+        """Go on with a waiting step: a failure on it means that its next attempt is due, none that it is over."""
+        if step.failure is None:
+            self.complete(step, step.output)
+        else:
+            self.start_attempt(step)
+
+    def stop(self, step: Step) -> None:
+        self.draft.put(
+            replace(
+                step,
+                state=StepState.CANCELLED,
+                output=None,
+                end_time=self.time,
+                end_seq=self.draft.next_seq,
+            )
+        )
+        self.draft.record(events.StepCancelled(step.path, step.attempt))
+
+    def end(self, ending: Ending) -> None:
+        """Decide the end: cancel at once what waits or was about to begin, tell to stop what runs."""
+        self.draft.change(ending=ending)
+        unbegun = {e.path for e in self.effects if isinstance(e, StartAttempt)}
+        self.effects = [e for e in self.effects if e.path not in unbegun]
+        for step in list(self.draft.steps.values()):
+            if step.state is StepState.WAITING or step.path in unbegun:
+                self.stop(step)
+            elif step.state is StepState.RUNNING:
+                self.effects.append(CancelAttempt(step.path, step.attempt))
+
+
+def _may_retry(spec: model.Step, step: Step, failure: Failure, retry_time: datetime) -> bool:
+    if not failure.retryable or failure.code in spec.retry.non_retryable_codes:
+        return False
+    if step.failures >= spec.retry.max_attempts:
+        return False
+    if spec.total_timeout is None or step.start_time is None:
+        return True
+    return retry_time < step.start_time + timedelta(seconds=spec.total_timeout)

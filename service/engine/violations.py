@@ -1,0 +1,25 @@
+"""What is wrong with a value, field by field."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One thing that is wrong: `field` is the path of it (`input.items[3].name`), empty for the whole."""
+
+    field: str
+    description: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.description}" if self.field else self.description
+
+
+class ValidationError(Exception):
+    """Everything that is wrong with a value, all at once."""
+
+    def __init__(self, violations: Iterable[Violation]) -> None:
+        self.violations: tuple[Violation, ...] = tuple(violations)
+        super().__init__("; ".join(map(str, self.violations)))

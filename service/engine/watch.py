@@ -1,0 +1,154 @@
+"""Wake-ups for watchers. The table is the truth; what is kept here only saves reading it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from uuid import UUID
+
+from persistence.errors import CursorAheadError
+from persistence.model import Event, Scope
+from persistence.repository import ExecutionRepository
+
+PAGE = 256
+RING = 1024
+FINISHED = "finished"
+
+
+class ShuttingDownError(Exception):
+    """This process is going; another one answers."""
+
+
+class _Topic:
+    """The newest events of one execution that is being watched, and who waits for more."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.subscriptions: set[Subscription] = set()
+
+    def publish(self, events: Sequence[Event]) -> None:
+        if self.events and events[0].seq != self.events[-1].seq + 1:
+            self.events = []
+        self.events.extend(events)
+        if len(self.events) > RING:
+            # Cut at the end of a transition, so that none is ever torn.
+            cut = next(i for i, e in enumerate(self.events) if i >= RING // 2 and e.seq == e.transition_seq) + 1
+            del self.events[:cut]
+        self.wake()
+
+    def wake(self) -> None:
+        for subscription in self.subscriptions:
+            subscription.wake.set()
+
+    def after(self, seq: int) -> Sequence[Event]:
+        """Return the events after `seq` if all of them are at hand, else none."""
+        if not self.events or not self.events[0].seq <= seq + 1 <= self.events[-1].seq:
+            return ()
+        return self.events[seq + 1 - self.events[0].seq :]
+
+
+class Subscription:
+    """A cursor's wake-up: it holds no events of its own."""
+
+    def __init__(self, topic: _Topic) -> None:
+        self._topic = topic
+        self.wake = asyncio.Event()
+
+    def after(self, seq: int) -> Sequence[Event]:
+        """Return the events after `seq` if all of them are at hand, else none: then read the table."""
+        return self._topic.after(seq)
+
+    async def wait(self, timeout: float) -> None:
+        """Return after the next commit of the execution by this process, or after `timeout` seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self.wake.wait()
+        except TimeoutError:
+            return
+        self.wake.clear()
+
+
+class WatchHub:
+    """Hands committed events of this process to its own watchers."""
+
+    def __init__(self) -> None:
+        self._topics: dict[UUID, _Topic] = {}
+        self.is_closed = False
+
+    def close(self) -> None:
+        """End every watcher: each raises ShuttingDownError, so that its client resumes elsewhere."""
+        self.is_closed = True
+        self.wake_all()
+
+    def publish(self, execution_id: UUID, events: Sequence[Event]) -> None:
+        """Offer events that were just committed; a no-op when nobody watches the execution."""
+        if events and (topic := self._topics.get(execution_id)) is not None:
+            topic.publish(events)
+
+    def wake_all(self) -> None:
+        """Make every watcher look at the table: after anything that may have hidden a commit."""
+        for topic in self._topics.values():
+            topic.wake()
+
+    @contextmanager
+    def subscribe(self, execution_id: UUID) -> Iterator[Subscription]:
+        """Give a subscription to the commits of an execution."""
+        topic = self._topics.setdefault(execution_id, _Topic())
+        subscription = Subscription(topic)
+        topic.subscriptions.add(subscription)
+        try:
+            yield subscription
+        finally:
+            topic.subscriptions.discard(subscription)
+            if not topic.subscriptions:
+                self._topics.pop(execution_id, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Bookmark:
+    """Everything up to and including `seq` was sent."""
+
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often a watcher looks at the table without being woken, and gives a sign of life; in seconds."""
+
+    poll: float = 2.0
+    bookmark: float = 10.0
+
+
+async def follow(
+    executions: ExecutionRepository, hub: WatchHub, scope: Scope, execution_id: UUID, after_seq: int, pace: Pace
+) -> AsyncIterator[Sequence[Event] | Bookmark]:
+    """Give every event after `after_seq` in order, whole transitions at a time, and bookmarks; ends after the last.
+
+    Raises ExecutionNotFoundError, CursorAheadError, CursorExpiredError, ShuttingDownError.
+    """
+    clock = asyncio.get_running_loop().time
+    # Subscribe first, then read: what is committed in between wakes the subscription.
+    with hub.subscribe(execution_id) as subscription:
+        execution = await executions.get_execution(scope, execution_id)
+        if after_seq > execution.last_seq:
+            raise CursorAheadError(after_seq, execution.last_seq)
+        is_over = execution.state.is_end and after_seq == execution.last_seq
+        cursor, spoken = after_seq, clock()
+        while not is_over:
+            if hub.is_closed:
+                raise ShuttingDownError
+            page = subscription.after(cursor) or await executions.read_events(scope, execution_id, cursor, PAGE)
+            if page:
+                yield page
+                cursor, spoken = page[-1].seq, clock()
+                is_over = page[-1].kind == FINISHED
+                continue
+            silence = clock() - spoken
+            if silence >= pace.bookmark:
+                yield Bookmark(cursor)
+                spoken = clock()
+                continue
+            await subscription.wait(min(pace.poll, pace.bookmark - silence))
+        yield Bookmark(cursor)

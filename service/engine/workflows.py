@@ -1,0 +1,97 @@
+"""Workflows: checks definitions, keeps them, and has the parsed ones at hand."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from persistence.model import Execution, Scope, Workflow
+from persistence.repository import WorkflowRepository
+from service.engine.definition import Definition
+from service.engine.handlers.registry import Handler, Registry
+from service.engine.ids import uuid7
+from service.engine.parsing import Defaults, parse
+from service.engine.violations import ValidationError, Violation
+
+PARSED_KEPT = 1_000
+
+
+class Workflows:
+    """What the service does with workflows, over one repository."""
+
+    def __init__(self, repository: WorkflowRepository, registry: Registry, defaults: Defaults) -> None:
+        self._repository = repository
+        self._registry = registry
+        self._defaults = defaults
+        self._parsed: OrderedDict[tuple[UUID, int], Definition] = OrderedDict()
+
+    def handlers(self) -> Sequence[Handler]:
+        """Return what steps can run, by name."""
+        return sorted(self._registry.all(), key=lambda handler: handler.name)
+
+    def validate(self, document: Mapping[str, Any]) -> Sequence[Violation]:
+        """Return all that is wrong with a definition."""
+        try:
+            parse(document, self._registry, self._defaults)
+        except ValidationError as error:
+            return error.violations
+        return ()
+
+    async def create(self, org: str, document: Mapping[str, Any], created_by: str) -> Workflow:
+        """Keep a new workflow. Raises ValidationError, NameTakenError."""
+        definition = parse(document, self._registry, self._defaults)
+        workflow = await self._repository.create_workflow(org, uuid7(), document, created_by)
+        self._remember(workflow, definition)
+        return workflow
+
+    async def update(
+        self, scope: Scope, reference: str, document: Mapping[str, Any], etag: str, updated_by: str
+    ) -> Workflow:
+        """Keep a new revision. Raises ValidationError, WorkflowNotFoundError, EtagMismatchError."""
+        current = await self._repository.get_workflow(scope, reference)
+        named = {**document, "name": document.get("name") or current.name}
+        if named["name"] != current.name:
+            raise ValidationError([Violation("name", f"must be {current.name!r}: a workflow keeps its name")])
+        definition = parse(named, self._registry, self._defaults)
+        workflow = await self._repository.update_workflow(scope, str(current.id), named, etag, updated_by)
+        self._remember(workflow, definition)
+        return workflow
+
+    async def delete(self, scope: Scope, reference: str, etag: str, force: bool, deleted_by: str) -> None:
+        """Hide a workflow; what it leaves is removed in the background.
+
+        Raises WorkflowNotFoundError, EtagMismatchError, WorkflowInUseError.
+        """
+        await self._repository.delete_workflow(scope, reference, etag, force, deleted_by)
+
+    async def resolve(self, scope: Scope, reference: str, revision: int) -> tuple[Workflow, Definition]:
+        """Return a revision and what it means. Raises WorkflowNotFoundError, RevisionNotFoundError."""
+        workflow = await self._repository.get_workflow(scope, reference, revision)
+        return workflow, self._definition(workflow)
+
+    async def of(self, execution: Execution) -> Definition:
+        """Return the definition that an execution runs. Raises NotFoundError."""
+        known = self._parsed.get((execution.workflow_id, execution.revision))
+        if known is not None:
+            return known
+        scope = Scope(execution.org)
+        return self._definition(
+            await self._repository.get_workflow(scope, str(execution.workflow_id), execution.revision)
+        )
+
+    def _definition(self, workflow: Workflow) -> Definition:
+        known = self._parsed.get((workflow.id, workflow.revision))
+        if known is not None:
+            self._parsed.move_to_end((workflow.id, workflow.revision))
+            return known
+        # What is kept passed the checks when it came; a handler that has gone since is found out by the step.
+        definition = parse(workflow.document, None, self._defaults)
+        self._remember(workflow, definition)
+        return definition
+
+    def _remember(self, workflow: Workflow, definition: Definition) -> None:
+        self._parsed[workflow.id, workflow.revision] = definition
+        while len(self._parsed) > PARSED_KEPT:
+            self._parsed.popitem(last=False)

@@ -1,0 +1,37 @@
+"""Structured logs on standard error."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+
+from service.config import Config
+
+
+def configure(config: Config) -> None:
+    """Send what is logged, by us and by libraries, to standard error in the form that the settings name."""
+    level = logging.getLevelNamesMapping()[config.log_level.upper()]
+    renderer: Any = (
+        structlog.processors.JSONRenderer()
+        if config.log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    tail = [structlog.processors.format_exc_info] if config.log_format == "json" else []
+    structlog.configure(
+        processors=[*shared, *tail, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=renderer, foreign_pre_chain=[*shared, *tail]))
+    # Libraries speak up only when something is wrong: their INFO lines may hold what callers sent.
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)

@@ -1,0 +1,107 @@
+"""Life cycle of the grpc.aio server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import grpc
+import structlog
+from grpc import aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from flowkeep.v1 import execution_service_pb2, workflow_service_pb2
+from service.config import LARGEST_MESSAGE, Config, ConfigError
+
+log = structlog.get_logger(__name__)
+
+SERVICES = (
+    workflow_service_pb2.DESCRIPTOR.services_by_name["WorkflowService"].full_name,
+    execution_service_pb2.DESCRIPTOR.services_by_name["ExecutionService"].full_name,
+)
+
+METHODS = tuple(
+    f"/{service.full_name}/{method.name}"
+    for file in (workflow_service_pb2, execution_service_pb2)
+    for service in file.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+)
+
+OPTIONS: Sequence[tuple[str, Any]] = (
+    ("grpc.max_receive_message_length", LARGEST_MESSAGE),
+    ("grpc.max_send_message_length", LARGEST_MESSAGE),
+    ("grpc.max_metadata_size", 16 * 1024),
+    ("grpc.absolute_max_metadata_size", 16 * 1024),
+    # A dead peer is found within 40 s, and clients may ping every 10 s (LIBRARIES G2).
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    # Bursts of new streams are queued rather than refused (LIBRARIES G1).
+    ("grpc.server.max_pending_requests", 10_000),
+    ("grpc.server.max_pending_requests_hard_limit", 20_000),
+    # A second server on the port must fail instead of taking half of the calls (LIBRARIES G3).
+    ("grpc.so_reuseport", 0),
+)
+
+
+class Server:
+    """Serves our two services, health and reflection, from `start` to `stop`."""
+
+    def __init__(self, config: Config, interceptor: Any, add: Sequence[Callable[[Any], None]]) -> None:
+        self._config = config
+        self._server = aio.server(
+            interceptors=[interceptor], options=OPTIONS, maximum_concurrent_rpcs=config.max_concurrent_rpcs
+        )
+        for add_servicer in add:
+            add_servicer(self._server)
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+        self.target = ""
+
+    async def start(self) -> None:
+        """Listen. `target` is then the address that clients use. Raises ConfigError when that cannot be."""
+        listen = self._config.listen
+        credentials = _credentials(self._config)
+        try:
+            port = (
+                self._server.add_secure_port(listen, credentials)
+                if credentials
+                else self._server.add_insecure_port(listen)
+            )
+        except RuntimeError:
+            raise ConfigError(f"FLOWKEEP_LISTEN={listen}: cannot listen there; is another server using it?") from None
+        self.target = listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
+        await self._server.start()
+        await self.set_serving(True)
+
+    async def set_serving(self, is_serving: bool) -> None:
+        """Tell health checks whether calls are welcome."""
+        state = health_pb2.HealthCheckResponse
+        for name in ("", *SERVICES):
+            await self._health.set(name, state.SERVING if is_serving else state.NOT_SERVING)
+
+    async def stop(self, grace: float) -> None:
+        """Refuse new calls, give those in flight `grace` seconds, and return when all have ended."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace)
+
+
+def _credentials(config: Config) -> grpc.ServerCredentials | None:
+    if config.tls_cert_file is None or config.tls_key_file is None:
+        return None
+    pair = (_read(config.tls_key_file, "TLS_KEY_FILE"), _read(config.tls_cert_file, "TLS_CERT_FILE"))
+    if config.tls_client_ca_file is None:
+        return grpc.ssl_server_credentials([pair])
+    authority = _read(config.tls_client_ca_file, "TLS_CLIENT_CA_FILE")
+    return grpc.ssl_server_credentials([pair], authority, require_client_auth=True)
+
+
+def _read(path: Path, setting: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"FLOWKEEP_{setting}: {error}") from None

@@ -1,0 +1,69 @@
+"""Every test of this folder runs on every store: they must not be told apart."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from uuid import UUID, uuid4
+
+import pytest
+import pytest_asyncio
+
+from persistence.memory import MemoryRepository
+from persistence.model import Workflow
+from persistence.repository import Repository
+from service.engine.ids import uuid7
+from tests.conformance.builders import ORG, Stage, document
+
+OpenRepository = Callable[[], Awaitable[Repository]]
+
+
+@pytest.fixture(params=["memory", "postgres"])
+def store(request: pytest.FixtureRequest) -> str:
+    """Address of an empty store: nothing for memory, a database for Postgres."""
+    return "" if request.param == "memory" else str(request.getfixturevalue("database_dsn"))
+
+
+@pytest_asyncio.fixture
+async def open_repository(store: str) -> AsyncIterator[OpenRepository]:
+    """Opens one more repository over the same store, as another replica would."""
+    memory = MemoryRepository()
+    opened: list[Repository] = []
+
+    async def open_one() -> Repository:
+        if not store:
+            return memory
+        from persistence.postgres import PostgresRepository
+
+        repository = await PostgresRepository.open(store)
+        opened.append(repository)
+        return repository
+
+    yield open_one
+    for repository in opened:
+        await repository.close()
+
+
+@pytest_asyncio.fixture
+async def repository(open_repository: OpenRepository) -> Repository:
+    """A repository over an empty store."""
+    return await open_repository()
+
+
+@pytest_asyncio.fixture
+async def workflow(repository: Repository) -> Workflow:
+    """A workflow of ORG."""
+    return await repository.create_workflow(ORG, uuid7(), document("research"), "ann")
+
+
+@pytest_asyncio.fixture
+async def incarnation(repository: Repository) -> UUID:
+    """A process with a lease that outlives the test."""
+    incarnation = uuid4()
+    await repository.register(incarnation, "replica", 300)
+    return incarnation
+
+
+@pytest.fixture
+def stage(repository: Repository, workflow: Workflow, incarnation: UUID) -> Stage:
+    """Makes executions of the workflow, owned by the process unless said otherwise."""
+    return Stage(repository, workflow, incarnation)

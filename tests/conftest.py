@@ -1,0 +1,56 @@
+"""Gives tests a real Postgres: one server per worker process, one migrated template, one copy of it per test."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from persistence.embedded import EmbeddedPostgres
+from persistence.postgres import migrate
+
+# Nothing of these tests has to survive a crash; connections of several repositories have to fit.
+SETTINGS = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "shared_buffers": "64MB",
+    "max_connections": "200",
+}
+TEMPLATE = "flowkeep_template"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[EmbeddedPostgres]:
+    """A server of the binaries in FLOWKEEP_TEST_POSTGRES_BIN, or else of the embedded ones."""
+    folder = Path(tempfile.mkdtemp(prefix="flowkeep-test-", dir="/tmp"))
+    folder.chmod(0o711)  # started by root, the server runs as another account, which has to pass
+    binaries = os.environ.get("FLOWKEEP_TEST_POSTGRES_BIN")
+    with EmbeddedPostgres(folder / "fk", settings=SETTINGS, binaries=Path(binaries) if binaries else None) as server:
+        yield server
+    shutil.rmtree(folder)
+
+
+@pytest_asyncio.fixture(scope="session")
+async def database_admin(postgres: EmbeddedPostgres) -> AsyncIterator[asyncpg.Connection]:
+    """A connection that makes and drops databases; the migrated template exists."""
+    admin = await asyncpg.connect(postgres.dsn("postgres"))
+    await admin.execute(f"CREATE DATABASE {TEMPLATE}")
+    await migrate(postgres.dsn(TEMPLATE))
+    yield admin
+    await admin.close()
+
+
+@pytest_asyncio.fixture
+async def database_dsn(postgres: EmbeddedPostgres, database_admin: asyncpg.Connection) -> AsyncIterator[str]:
+    """The address of a migrated, empty database that belongs to the test alone."""
+    name = f"test_{uuid4().hex}"
+    await database_admin.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+    yield postgres.dsn(name)
+    await database_admin.execute(f"DROP DATABASE {name} WITH (FORCE)")

@@ -1,0 +1,132 @@
+"""Unary calls against a real gRPC server: what is sent again, what is not, and what comes back as plain Python."""
+
+import asyncio
+
+import grpc
+import pytest
+
+import flowkeep
+from flowkeep.v1 import execution_service_pb2 as pb
+from flowkeep.v1.event_pb2 import ExecutionFinished
+from flowkeep.v1.execution_pb2 import Execution, Failure
+from tests.integration.scripted_service import ID, Script, breaking, history, serving, start
+
+Code = grpc.StatusCode
+
+
+async def test_run_gives_the_result_as_plain_python():
+    script = Script(breaking(Code.UNAVAILABLE, after=2))
+    async with serving(script) as client:
+        result = await client.run("onboarding", {"name": "Ada"}, tags=["t"], start_delay="1m")
+
+    assert result == {"total": 3, "tags": []}
+    assert type(result["total"]) is int
+    (request,) = script.requests
+    assert (request.workflow, request.input["name"], request.start_delay.seconds) == ("onboarding", "Ada", 60)
+
+
+async def test_the_result_of_an_ended_execution_needs_its_last_event_only():
+    script = Script()
+    async with serving(script) as client:
+        assert await client.result(ID) == {"total": 3, "tags": []}
+
+    assert script.watches == [(8, False)]
+
+
+async def test_the_result_of_a_failed_execution_is_an_error():
+    failure = Failure(code="STEP_FAILED", message="HTTP 500", step_path="fetch")
+    finished = ExecutionFinished(state=Execution.STATE_TIMED_OUT, failure=failure)
+    async with serving(Script(events=history(4, finished))) as client:
+        with pytest.raises(flowkeep.ExecutionFailedError, match="TIMED_OUT") as caught:
+            await client.result(ID)
+
+    assert (caught.value.execution_id, caught.value.state) == (ID, Execution.STATE_TIMED_OUT)
+    assert caught.value.failure == failure
+
+
+async def test_retries_of_execute_keep_the_request_id():
+    script = Script()
+    script.refusals = [(Code.UNAVAILABLE, "away"), (Code.CANCELLED, ""), (Code.UNKNOWN, "Stream removed")]
+    async with serving(script) as client:
+        execution = await client.execute("onboarding")
+
+    ids = {request.request_id for request in script.requests}
+    assert len(script.requests) == 4
+    assert ids == {execution.request_id} != {""}
+
+
+@pytest.mark.parametrize("code", [Code.NOT_FOUND, Code.RESOURCE_EXHAUSTED, Code.INTERNAL, Code.ABORTED])
+async def test_definite_refusals_are_not_retried(code):
+    script = Script()
+    script.refusals = [(code, "no")]
+    async with serving(script) as client:
+        with pytest.raises(flowkeep.FlowkeepError, match="no"):
+            await client.execute("onboarding", request_id="mine")
+
+    assert [request.request_id for request in script.requests] == ["mine"]
+
+
+async def test_a_created_workflow_is_not_created_twice():
+    script = Script()
+    script.refusals = [(Code.UNAVAILABLE, "Socket closed")] * 2
+    async with serving(script) as client:
+        with pytest.raises(flowkeep.UnavailableError):
+            await client.create_workflow({"name": "onboarding"})
+
+    assert len(script.requests) == 1
+
+
+async def test_calls_wait_for_a_server_that_is_not_yet_there(tmp_path):
+    target = f"unix:{tmp_path}/s"
+    script = Script()
+    script.refusals = [(Code.ALREADY_EXISTS, "taken")]
+    async with flowkeep.Client(target) as client:
+        creating = asyncio.create_task(client.create_workflow({"name": "onboarding"}))
+        await asyncio.sleep(0.3)
+        server, _ = await start(script, target)
+        with pytest.raises(flowkeep.AlreadyExistsError):
+            await creating
+        await server.stop(None)
+
+
+async def test_the_timeout_bounds_all_tries_together(tmp_path):
+    clock = asyncio.get_running_loop().time
+    begin = clock()
+    async with flowkeep.Client(f"unix:{tmp_path}/nobody", timeout=0.5) as client:
+        with pytest.raises(flowkeep.UnavailableError):
+            await client.get_execution(ID)
+
+    assert clock() - begin < 0.6
+
+
+async def test_pages_are_fetched_as_needed():
+    script = Script()
+    async with serving(script) as client:
+        async for execution in client.list_executions(workflow="onboarding", states=["FAILED"], order="LONGEST"):
+            if execution.execution_id == "1-0":
+                break
+        assert len(script.requests) == 2
+
+        everything = [execution.execution_id async for execution in client.list_executions()]
+        assert everything == ["0-0", "0-1", "1-0", "1-1", "2-0", "2-1"]
+
+    assert script.requests[1].states == [Execution.STATE_FAILED]
+    assert script.requests[1].order == pb.ListExecutionsRequest.ORDER_LONGEST
+    with pytest.raises(ValueError, match="'FAILD' is none of PENDING, RUNNING"):
+        await anext(flowkeep.Client().list_executions(states=["FAILD"]))
+
+
+async def test_the_token_is_asked_for_each_call():
+    seen = []
+    tokens = iter(["one", "two", "three"])
+
+    async def scene(script, request, context):
+        seen.append(dict(context.invocation_metadata()).get("authorization"))
+        await context.abort(Code.UNAVAILABLE if len(seen) < 2 else Code.NOT_FOUND, "no")
+        yield  # makes it a generator
+
+    async with serving(Script(scene, scene), token=lambda: next(tokens)) as client:
+        with pytest.raises(flowkeep.NotFoundError):
+            await anext(client.watch(ID))
+
+    assert seen == ["Bearer one", "Bearer two"]

@@ -1,0 +1,168 @@
+"""Definitions in their written form: read with every mistake named, written back as the same."""
+
+from datetime import timedelta
+
+import pytest
+
+from flowkeep import DefinitionError, WorkflowDefinition
+from flowkeep.definition import definition, document
+from flowkeep.durations import duration_text, to_duration
+from flowkeep.v1.workflow_pb2 import Budget, Step
+
+WRITTEN = {
+    "name": "onboarding",
+    "description": "Welcomes a customer.",
+    "ordering": "GRAPH",
+    "steps": [
+        {
+            "id": "fetch",
+            "handler": "call_api",
+            "params": {"url": "https://example.com/${ input.id }", "retries": 2, "body": {"a": [1, 2.5, None]}},
+            "timeout": "1m30s",
+            "retry_policy": {
+                "max_attempts": 4,
+                "initial_interval": "0.5s",
+                "backoff_coefficient": 1.5,
+                "max_interval": "5m",
+                "jitter": 0,
+                "non_retryable_codes": ["HTTP_STATUS_4XX"],
+            },
+            "on_error": "RETRY",
+            "assign": {"total": "result.total"},
+            "cache": {"key": "input.id", "ttl": "7d"},
+        },
+        {
+            "id": "notify",
+            "handler": "send_notification",
+            "depends_on": ["fetch"],
+            "condition": "vars.total > 3",
+            "on_error": "CONTINUE",
+            "delivery": "AT_MOST_ONCE",
+            "for_each": {"items": "input.people", "max_parallel": 3},
+        },
+    ],
+    "timeout": "1h",
+    "tags": ["crm"],
+    "metadata": {"team": "growth"},
+    "input_schema": {"type": "object"},
+    "budgets": [{"resource": "TOKENS", "limit": 100000, "action": "PAUSE"}],
+    "output": {"sent": "${ steps.notify.output }"},
+}
+
+
+def wrong(**fields):
+    """The violations of a definition with these fields, by path."""
+    with pytest.raises(DefinitionError) as caught:
+        definition(fields)
+    return dict(caught.value.violations)
+
+
+def test_the_written_form_survives_a_round_trip():
+    message = definition(WRITTEN)
+
+    assert document(message) == WRITTEN
+    assert definition(document(message)) == message
+
+
+def test_it_becomes_the_message_that_it_describes():
+    message = definition(WRITTEN)
+
+    assert message.ordering == WorkflowDefinition.ORDERING_GRAPH
+    assert message.steps[0].timeout.seconds == 90
+    assert message.steps[0].retry_policy.HasField("jitter")
+    assert message.steps[1].delivery == Step.DELIVERY_AT_MOST_ONCE
+    assert message.budgets[0].resource == Budget.RESOURCE_TOKENS
+
+
+@pytest.mark.parametrize("name", ["GRAPH", "graph", "ORDERING_GRAPH"])
+def test_enums_may_be_short_long_or_in_lower_case(name):
+    assert definition({"ordering": name}).ordering == WorkflowDefinition.ORDERING_GRAPH
+
+
+def test_null_means_not_set_except_where_null_is_a_value():
+    message = definition({"name": "x", "timeout": None, "steps": None, "output": None})
+
+    assert not message.HasField("timeout")
+    assert message.output.HasField("null_value")
+
+
+def test_an_empty_message_is_kept():
+    message = definition({"steps": [{"id": "a", "handler": "b", "retry_policy": {}}]})
+
+    assert message.steps[0].HasField("retry_policy")
+    assert document(message)["steps"][0]["retry_policy"] == {}
+
+
+def test_unknown_fields_name_the_nearest():
+    found = wrong(nmae="x", steps=[{"dependsOn": ["a"], "on-error": "STOP", "zzzz": 1}])
+
+    assert found["nmae"] == "is unknown. Did you mean name?"
+    assert found["steps[0].dependsOn"] == "is unknown. Did you mean depends_on?"
+    assert found['steps[0]["on-error"]'] == "is unknown. Did you mean on_error?"
+    assert "There are id, display_name" in found["steps[0].zzzz"]
+
+
+def test_every_mistake_is_told_at_once_with_its_path():
+    found = wrong(
+        ordering="GRAPHS",
+        timeout="300",
+        tags="crm",
+        metadata={"size": 3},
+        default_priority=1.5,
+        max_concurrent_executions=2**31,
+        steps=[
+            {"id": 5, "condition": True, "params": ["x"], "retry_policy": {"jitter": "much", "max_interval": -1}},
+            "wait",
+            {"depends_on": ["a", 1], "params": {"a": {"b": 2**60}}},
+        ],
+    )
+
+    assert found == {
+        "ordering": "must be one of SEQUENTIAL, GRAPH, not 'GRAPHS'. Did you mean GRAPH?",
+        "timeout": "lacks a unit: write '300s', or the number without quotes for seconds",
+        "tags": "must be a list, not 'crm'",
+        "metadata.size": "must be a string: put 3 in quotes",
+        "default_priority": "must be a whole number, not 1.5",
+        "max_concurrent_executions": "must be between -2^31 and 2^31-1",
+        "steps[0].id": "must be a string: put 5 in quotes",
+        "steps[0].condition": "must be a string: put true in quotes",
+        "steps[0].params": "must be an object, not a value of type list",
+        "steps[0].retry_policy.jitter": "must be a number, not 'much'",
+        "steps[0].retry_policy.max_interval": "must be between 0 and 10,000 years",
+        "steps[1]": "must be an object with fields, not 'wait'",
+        "steps[2].depends_on[1]": "must be a string: put 1 in quotes",
+        "steps[2].params.a.b": "must not be beyond 2^53, or digits would be lost: send it as a string",
+    }
+
+
+def test_a_document_that_is_no_object_is_refused():
+    with pytest.raises(DefinitionError, match="must be an object with fields, not a list"):
+        definition([WRITTEN])  # type: ignore[arg-type]  # what is tested
+
+
+@pytest.mark.parametrize(
+    ("span", "text"),
+    [
+        (90, "1m30s"),
+        (0.1, "0.1s"),
+        ("90s", "1m30s"),
+        ("5m", "5m"),
+        ("1h30m", "1h30m"),
+        ("7d", "7d"),
+        ("1w2d", "9d"),
+        ("250ms", "0.25s"),
+        ("PT5M", "5m"),
+        ("P1DT12H", "1d12h"),
+        (timedelta(hours=36), "1d12h"),
+        (0, "0s"),
+    ],
+)
+def test_spans_of_time(span, text):
+    assert duration_text(to_duration(span)) == text
+    assert to_duration(text) == to_duration(span)
+
+
+@pytest.mark.parametrize("span", ["", "P", "PT", "5", "5 m", "-5s", "1y", "P1Y", "s", "1m1h", -1, True, 10**400])
+def test_what_is_no_span_is_refused(span):
+    with pytest.raises(ValueError, match=r"must be|lacks a unit"):
+        to_duration(span)

@@ -1,0 +1,503 @@
+"""Handlers: the registry, the decorator, and the built-in ones that need no network."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any, TypedDict
+from uuid import UUID
+
+import pydantic
+import pytest
+from service.engine.handlers import HandlerError, StepContext, Suspend, handler
+from service.engine.handlers.functions import ATTRIBUTE
+from service.engine.handlers.registry import Handler, HandlerLoadError, Registry
+from service.engine.schema import SchemaError
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def context(**variables: Any) -> StepContext:
+    return StepContext(
+        execution_id=UUID(int=1),
+        org="acme",
+        owner="ann",
+        workflow="w",
+        step_path="a",
+        attempt=2,
+        idempotency_token="t",
+        timeout=30.0,
+        now=NOW,
+        variables={"input": {}, "vars": {}, "steps": {}, "execution": {}, "attempt": 2, **variables},
+        report=lambda percent, message: None,
+        emit=lambda text: None,
+    )
+
+
+def carried(function: Any) -> Handler:
+    found: Handler = getattr(function, ATTRIBUTE)
+    return found
+
+
+async def run(function: Any, params: Mapping[str, Any], **variables: Any) -> Any:
+    return await carried(function).run(params, context(**variables))
+
+
+async def builtin(name: str, params: Mapping[str, Any], **variables: Any) -> Any:
+    found = Registry.with_builtins().get(name)
+    assert found is not None
+    assert found.validate(params) == []
+    return await found.run(params, context(**variables))
+
+
+def problems(name: str, params: Mapping[str, Any]) -> list[tuple[str, str]]:
+    found = Registry.with_builtins().get(name)
+    assert found is not None
+    return found.validate(params)
+
+
+# --- the decorator
+
+
+async def test_params_come_from_the_signature() -> None:
+    @handler("score_lead", description="Scores a lead.")
+    async def score(name: str, points: Annotated[int, pydantic.Field(ge=0)], factor: float = 2.0) -> float:
+        return points * factor
+
+    made = carried(score)
+    assert (made.name, made.description, made.retry_safe) == ("score_lead", "Scores a lead.", True)
+    assert made.params_schema["required"] == ["name", "points"]
+    assert made.params_schema["properties"]["points"]["minimum"] == 0
+    assert await run(score, {"name": "x", "points": 3}) == 6.0
+    assert await score("x", 3, factor=1.0) == 3.0, "the function stays callable"
+    assert [path for path, _ in made.validate({"points": -1, "nmae": "x"})] == ["name", "points", "nmae"]
+
+
+async def test_unknown_param_names_the_nearest() -> None:
+    @handler("f")
+    def function(colour: str = "red") -> str:
+        return colour
+
+    assert carried(function).validate({"color": "blue"}) == [("color", 'is unknown; did you mean "colour"?')]
+    assert await run(function, {}) == "red"
+
+
+async def test_types_are_read_from_json() -> None:
+    class Size(Enum):
+        SMALL = "small"
+
+    @handler("f")
+    def function(when: datetime, size: Size, tags: set[str], id: UUID) -> list[Any]:
+        return [when.tzinfo is not None, size is Size.SMALL, tags, id.int]
+
+    params = {"when": "2026-01-01T00:00:00Z", "size": "small", "tags": ["a"], "id": str(UUID(int=7))}
+    assert await run(function, params) == [True, True, ["a"], 7]
+
+
+async def test_names_that_pydantic_keeps_to_itself_are_fine() -> None:
+    @handler("f")
+    def function(json: int, copy: int, _private: int, model_config: int = 4) -> list[int]:
+        return [json, copy, _private, model_config]
+
+    assert await run(function, {"json": 1, "copy": 2, "_private": 3}) == [1, 2, 3, 4]
+
+
+async def test_context_is_injected_where_it_is_annotated() -> None:
+    @handler("f")
+    async def function(a: int, step: StepContext) -> Any:
+        return [a, step.attempt, step.step_path]
+
+    assert "step" not in carried(function).params_schema["properties"]
+    assert await run(function, {"a": 1}) == [1, 2, "a"]
+
+
+class Lead(pydantic.BaseModel):
+    name: str
+    points: int = 0
+
+
+@dataclass
+class Point:
+    x: int
+    y: int = 0
+
+
+class Shape(TypedDict):
+    sides: int
+
+
+async def test_single_model_takes_all_params() -> None:
+    @handler("model")
+    async def model(lead: Lead, step: StepContext) -> Lead:
+        return lead.model_copy(update={"points": step.attempt})
+
+    @handler("dataclass")
+    async def data(point: Point) -> Point:
+        return Point(point.y, point.x)
+
+    @handler("typed_dict")
+    async def shape(shape: Shape) -> int:
+        return shape["sides"]
+
+    @handler("dict")
+    async def anything(params: dict[str, Any]) -> Any:
+        return sorted(params)
+
+    assert await run(model, {"name": "x"}) == {"name": "x", "points": 2}
+    assert await run(data, {"x": 1, "y": 2}) == {"x": 2, "y": 1}
+    assert await run(shape, {"sides": 3}) == 3
+    assert await run(anything, {"b": 1, "a": 2}) == ["a", "b"]
+    assert carried(model).validate({}) == [("name", "is required")]
+
+
+async def test_model_among_others_is_a_param() -> None:
+    @handler("f")
+    async def function(lead: Lead, factor: int) -> int:
+        return lead.points * factor
+
+    assert await run(function, {"lead": {"name": "x", "points": 2}, "factor": 3}) == 6
+
+
+async def test_open_keywords() -> None:
+    @handler("f")
+    async def function(a: int, **rest: int) -> Any:
+        return {"a": a, **rest}
+
+    assert await run(function, {"a": 1, "b": 2, "argument_0": 3}) == {"a": 1, "b": 2, "argument_0": 3}
+    assert carried(function).validate({"a": 1, "b": "x"}) == [("b", 'the value is not of type "integer"')]
+
+
+async def test_wrong_params_do_not_retry_and_do_not_leak() -> None:
+    class Even(pydantic.BaseModel):
+        n: int
+
+        @pydantic.field_validator("n")
+        @classmethod
+        def check(cls, n: int) -> int:
+            if n % 2:
+                raise ValueError("must be even")
+            return n
+
+    @handler("f")
+    def function(params: Even) -> None: ...
+
+    with pytest.raises(HandlerError) as caught:
+        await run(function, {"n": 4711})
+    assert (caught.value.code, caught.value.retryable) == ("INVALID_PARAMS", False)
+    assert "n: Value error, must be even" in caught.value.message
+    assert "4711" not in caught.value.message
+
+
+async def test_sync_functions_run_in_threads_with_the_context_variables_of_the_caller() -> None:
+    trace = contextvars.ContextVar("trace", default="")
+    meeting = threading.Barrier(3, timeout=5)
+
+    @handler("f")
+    def function() -> list[Any]:
+        meeting.wait()
+        return [threading.current_thread() is threading.main_thread(), trace.get()]
+
+    trace.set("t-1")
+    assert await asyncio.gather(*(run(function, {}) for _ in range(3))) == [[False, "t-1"]] * 3
+
+
+async def test_results() -> None:
+    @handler("suspends")
+    async def suspends() -> Suspend:
+        return Suspend(NOW, {"lead": Lead(name="x")}, "later")
+
+    @handler("nothing")
+    async def nothing() -> None: ...
+
+    @handler("object")
+    async def thing() -> object:
+        return object()
+
+    assert await run(suspends, {}) == Suspend(NOW, {"lead": {"name": "x", "points": 0}}, "later")
+    assert await run(nothing, {}) is None
+    with pytest.raises(HandlerError, match="INVALID_OUTPUT"):
+        await run(thing, {})
+
+
+async def test_errors_of_a_handler_pass() -> None:
+    @handler("f")
+    def function() -> None:
+        raise HandlerError("OUT_OF_STOCK", "none left", {"sku": 1}, retryable=False)
+
+    with pytest.raises(HandlerError) as caught:
+        await run(function, {})
+    assert (caught.value.code, caught.value.details) == ("OUT_OF_STOCK", {"sku": 1})
+
+
+def test_parameters_that_json_cannot_give_are_refused_at_once() -> None:
+    with pytest.raises(TypeError, match="handler 'f': parameter 'a' cannot be given by name"):
+
+        @handler("f")
+        def positional(a: int, /) -> None: ...
+
+    with pytest.raises(TypeError, match="no JSON form"):
+
+        @handler("f")
+        def lock(a: threading.Thread) -> None: ...
+
+
+# --- the registry
+
+
+def test_builtins() -> None:
+    registry = Registry.with_builtins()
+    assert registry.names() == ["call_api", "condition", "transform", "wait"]
+    assert [h.name for h in registry.all()] == registry.names()
+    assert all(h.description and h.params_schema["type"] == "object" for h in registry.all())
+    assert registry.get("nothing") is None
+
+
+def test_register_refuses_doubles_and_bad_schemas() -> None:
+    async def nothing(params: Mapping[str, Any], context: StepContext) -> None: ...
+
+    registry = Registry.with_builtins()
+    with pytest.raises(ValueError, match="two handlers named 'wait'"):
+        registry.register(Handler("wait", nothing))
+    with pytest.raises(ValueError, match="1 to 128"):
+        registry.register(Handler("", nothing))
+    with pytest.raises(SchemaError):
+        registry.register(Handler("x", nothing, params_schema={"type": "thing"}))
+
+
+MODULE = """
+from __future__ import annotations
+from service.engine.handlers import handler
+
+@handler("double")
+def double(n: int) -> int:
+    return 2 * n
+
+again = double
+"""
+
+
+async def test_load_file_and_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "flow_functions.py").write_text(MODULE)
+    registry = Registry()
+    registry.load([str(tmp_path / "flow_functions.py")])
+    registry.load([str(tmp_path / "flow_functions.py")])
+    found = registry.get("double")
+    assert found is not None
+    assert await found.run({"n": 4}, context()) == 8
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(HandlerLoadError, match="two handlers named 'double'"):
+        registry.load(["flow_functions"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("import no_such_module_x", "ModuleNotFoundError"),
+        ("x = 1", "no function decorated with @handler"),
+        ("def f(:", "SyntaxError"),
+    ],
+)
+def test_load_says_what_is_wrong(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "broken.py"
+    path.write_text(text)
+    with pytest.raises(HandlerLoadError, match=message) as caught:
+        Registry().load([str(path)])
+    assert "broken.py" in str(caught.value)
+
+
+def test_load_of_a_missing_file_or_module() -> None:
+    for place in ("/nowhere/x.py", "no_such_module_y"):
+        with pytest.raises(HandlerLoadError, match=place):
+            Registry().load([place])
+
+
+def test_load_entry_points(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "flow_plugin.py").write_text(MODULE.replace("double", "plugged"))
+    info = tmp_path / "flow_plugin-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: flow-plugin\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[flowkeep.handlers]\nmodule = flow_plugin\nfunction = flow_plugin:plugged\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    registry = Registry()
+    registry.load_entry_points()
+    assert "plugged" in registry.names()
+
+
+async def test_close_frees_what_handlers_keep_open() -> None:
+    closed = []
+
+    async def nothing(params: Mapping[str, Any], context: StepContext) -> None: ...
+
+    async def close() -> None:
+        closed.append(True)
+
+    await Registry([Handler("x", nothing, close=close), Handler("y", nothing)]).close()
+    assert closed == [True]
+
+
+# --- wait
+
+
+@pytest.mark.parametrize(
+    ("duration", "seconds"),
+    [
+        (90, 90.0),
+        (0.5, 0.5),
+        ("45s", 45.0),
+        ("1h30m", 5400.0),
+        ("7d", 604800.0),
+        ("1w2d", 777600.0),
+        ("1.5h", 5400.0),
+        ("250ms", 0.25),
+        ("PT5M", 300.0),
+        ("P1DT2H", 93600.0),
+        ("P2W", 1209600.0),
+        ("PT0.5S", 0.5),
+    ],
+)
+async def test_wait_for_a_duration(duration: Any, seconds: float) -> None:
+    answer = await builtin("wait", {"duration": duration})
+    end = NOW + timedelta(seconds=seconds)
+    assert isinstance(answer, Suspend)
+    assert answer.until == end
+    assert answer.output == {"waited_until": end.isoformat().replace("+00:00", "Z")}
+
+
+@pytest.mark.parametrize("until", ["2026-01-01T01:00:00Z", "2026-01-01T02:00:00+01:00", "2026-01-01t01:00:00.000z"])
+async def test_wait_until(until: str) -> None:
+    answer = await builtin("wait", {"until": until})
+    assert answer.until == NOW + timedelta(hours=1)
+
+
+@pytest.mark.parametrize("params", [{"until": "2020-01-01T00:00:00Z"}, {"duration": 0}, {"duration": "0s"}])
+async def test_wait_for_the_past_ends_at_once(params: dict[str, Any]) -> None:
+    assert set(await builtin("wait", params)) == {"waited_until"}
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"duration": 1, "until": "2026-01-01T00:00:00Z"},
+        {"duration": "soon"},
+        {"duration": ""},
+        {"duration": "P"},
+        {"duration": "PT"},
+        {"duration": "1M"},
+        {"duration": "P1Y"},
+        {"duration": "30m1h"},
+        {"duration": -1},
+        {"duration": "4000d"},
+        {"duration": True},
+        {"until": "2026-01-01"},
+        {"until": "2026-01-01T00:00:00"},
+        {"until": "2026-02-30T00:00:00Z"},
+        {"until": "0001-01-01T00:00:00+14:00"},
+        {"until": 5},
+        {"for": 5},
+    ],
+)
+def test_wait_refuses(params: dict[str, Any]) -> None:
+    assert problems("wait", params)
+
+
+async def test_wait_of_more_than_ten_years() -> None:
+    with pytest.raises(HandlerError, match="INVALID_PARAMS: until is more than 10 years away"):
+        await builtin("wait", {"until": "2036-06-01T00:00:00Z"})
+
+
+# --- condition
+
+
+async def test_condition_with_an_expression() -> None:
+    for n, outcome in ((2, "true"), (0, "false")):
+        answer = await builtin("condition", {"expression": "input.n > 1"}, input={"n": n})
+        assert answer == {"outcome": outcome, "matched": n > 1}
+
+
+@pytest.mark.parametrize(("n", "outcome"), [(50, "big"), (5, "small"), (-1, "odd")])
+async def test_condition_takes_the_first_outcome_that_holds(n: int, outcome: str) -> None:
+    outcomes = [{"name": "big", "when": "input.n > 10"}, {"name": "small", "when": "input.n > 0"}, {"name": "odd"}]
+    assert await builtin("condition", {"outcomes": outcomes}, input={"n": n}) == {"outcome": outcome, "matched": True}
+
+
+async def test_condition_without_any_outcome() -> None:
+    params = {"outcomes": [{"name": "big", "when": "input.n > 10"}]}
+    assert await builtin("condition", params, input={"n": 1}) == {"outcome": "none", "matched": False}
+
+
+@pytest.mark.parametrize("expression", ["input.absent", "input.n"])
+async def test_condition_that_has_no_answer_fails(expression: str) -> None:
+    with pytest.raises(HandlerError) as caught:
+        await builtin("condition", {"expression": expression}, input={"n": 1})
+    assert (caught.value.code, caught.value.retryable) == ("EXPRESSION_ERROR", False)
+
+
+@pytest.mark.parametrize(
+    ("params", "path"),
+    [
+        ({}, ""),
+        ({"outcomes": []}, "outcomes"),
+        ({"outcomes": [{"name": "none", "when": "true"}]}, "outcomes[0].name"),
+        ({"outcomes": [{"name": "a"}, {"name": "b", "when": "true"}]}, "outcomes[0].when"),
+        ({"outcomes": [{"name": "a", "when": "true"}, {"name": "a"}]}, "outcomes[1].name"),
+        ({"outcomes": [{"when": "true"}]}, "outcomes[0].name"),
+    ],
+)
+def test_condition_refuses(params: dict[str, Any], path: str) -> None:
+    assert [found for found, _ in problems("condition", params)] == [path]
+
+
+# --- transform
+
+
+async def test_transform() -> None:
+    params = {"expression": "input.xs.filter(x, x > 1).map(x, {'n': x})"}
+    assert await builtin("transform", params, input={"xs": [1, 2, 3]}) == [{"n": 2}, {"n": 3}]
+    assert await builtin("transform", {"value": {"a": [None]}}) == {"a": [None]}
+
+
+async def test_transform_that_has_no_value() -> None:
+    with pytest.raises(HandlerError, match="EXPRESSION_ERROR"):
+        await builtin("transform", {"expression": "input.absent.x"})
+
+
+def test_transform_takes_exactly_one() -> None:
+    assert problems("transform", {})
+    assert problems("transform", {"value": 1, "expression": "1"})
+
+
+# --- call_api, before any call
+
+
+@pytest.mark.parametrize(
+    ("params", "path"),
+    [
+        ({}, "url"),
+        ({"url": "ftp://host/a"}, "url"),
+        ({"url": "host/a"}, "url"),
+        ({"url": "http://"}, "url"),
+        ({"url": "http://h:99999999/"}, "url"),
+        ({"url": "http://h/", "method": "post"}, "method"),
+        ({"url": "http://h/", "json": 1, "text": "x"}, "text"),
+        ({"url": "http://h/", "headers": {"Idempotency-Key": "x"}}, 'headers["Idempotency-Key"]'),
+        ({"url": "http://h/", "headers": {"Authorization": "x"}, "auth": {"bearer": "x"}}, "headers.Authorization"),
+        ({"url": "http://h/", "auth": {}}, "auth"),
+        ({"url": "http://h/", "auth": {"basic": {"username": "x"}}}, "auth.basic.password"),
+        ({"url": "http://h/", "success_codes": [99]}, "success_codes[0]"),
+        ({"url": "http://h/", "success_codes": ["2x"]}, "success_codes[0]"),
+        ({"url": "http://h/", "timeout": 0}, "timeout"),
+        ({"url": "http://h/", "max_response_bytes": 2_000_000}, "max_response_bytes"),
+        ({"url": "http://h/", "heders": {}}, "heders"),
+    ],
+)
+def test_call_api_refuses(params: dict[str, Any], path: str) -> None:
+    assert [found for found, _ in problems("call_api", params)] == [path]
