@@ -14,7 +14,6 @@ import pytest
 import pytest_asyncio
 
 from persistence.embedded import EmbeddedPostgres
-from persistence.postgres import migrate
 
 # Nothing of these tests has to survive a crash; connections of several repositories have to fit.
 SETTINGS = {
@@ -40,6 +39,8 @@ def postgres() -> Iterator[EmbeddedPostgres]:
 @pytest_asyncio.fixture(scope="session")
 async def database_admin(postgres: EmbeddedPostgres) -> AsyncIterator[asyncpg.Connection]:
     """A connection that makes and drops databases; the migrated template exists."""
+    from persistence.postgres import migrate  # unit tests need not load it
+
     admin = await asyncpg.connect(postgres.dsn("postgres"))
     await admin.execute(f"CREATE DATABASE {TEMPLATE}")
     await migrate(postgres.dsn(TEMPLATE))

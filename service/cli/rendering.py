@@ -166,6 +166,8 @@ def _headline(error: Exception, target: str) -> str:
             return f"no server answers at {target}. `flowkeep serve` starts one. ({error.message})"
         case FlowkeepError() if error.code is grpc.StatusCode.DEADLINE_EXCEEDED:
             return f"the server at {target} did not answer in time"
+        case FlowkeepError() if error.violations and error.message.startswith(str(error.violations[0])):
+            return "the request is not valid"  # the message only says again what the lines below say
         case FlowkeepError():
             reason = f" ({error.reason})" if error.reason else ""
             pause = "" if error.retry_after is None else f" Try again in {span_text(error.retry_after)}."

@@ -32,7 +32,7 @@ async def open_repository(store: str) -> AsyncIterator[OpenRepository]:
     async def open_one() -> Repository:
         if not store:
             return memory
-        from persistence.postgres import PostgresRepository
+        from persistence.postgres import PostgresRepository  # the memory store works without it
 
         repository = await PostgresRepository.open(store)
         opened.append(repository)

@@ -16,6 +16,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+
 from service.engine.handlers import HandlerError, StepContext
 from service.engine.handlers.call_api import call_api
 from service.engine.handlers.model import Handler

@@ -15,6 +15,7 @@ from uuid import UUID
 
 import pydantic
 import pytest
+
 from service.engine.handlers import HandlerError, StepContext, Suspend, handler
 from service.engine.handlers.functions import ATTRIBUTE
 from service.engine.handlers.registry import Handler, HandlerLoadError, Registry
@@ -65,6 +66,36 @@ def problems(name: str, params: Mapping[str, Any]) -> list[tuple[str, str]]:
 # --- the decorator
 
 
+class Size(Enum):
+    SMALL = "small"
+
+
+class Lead(pydantic.BaseModel):
+    name: str
+    points: int = 0
+
+
+class Even(pydantic.BaseModel):
+    n: int
+
+    @pydantic.field_validator("n")
+    @classmethod
+    def check(cls, n: int) -> int:
+        if n % 2:
+            raise ValueError("must be even")
+        return n
+
+
+@dataclass
+class Point:
+    x: int
+    y: int = 0
+
+
+class Shape(TypedDict):
+    sides: int
+
+
 async def test_params_come_from_the_signature() -> None:
     @handler("score_lead", description="Scores a lead.")
     async def score(name: str, points: Annotated[int, pydantic.Field(ge=0)], factor: float = 2.0) -> float:
@@ -89,9 +120,6 @@ async def test_unknown_param_names_the_nearest() -> None:
 
 
 async def test_types_are_read_from_json() -> None:
-    class Size(Enum):
-        SMALL = "small"
-
     @handler("f")
     def function(when: datetime, size: Size, tags: set[str], id: UUID) -> list[Any]:
         return [when.tzinfo is not None, size is Size.SMALL, tags, id.int]
@@ -115,21 +143,6 @@ async def test_context_is_injected_where_it_is_annotated() -> None:
 
     assert "step" not in carried(function).params_schema["properties"]
     assert await run(function, {"a": 1}) == [1, 2, "a"]
-
-
-class Lead(pydantic.BaseModel):
-    name: str
-    points: int = 0
-
-
-@dataclass
-class Point:
-    x: int
-    y: int = 0
-
-
-class Shape(TypedDict):
-    sides: int
 
 
 async def test_single_model_takes_all_params() -> None:
@@ -174,16 +187,6 @@ async def test_open_keywords() -> None:
 
 
 async def test_wrong_params_do_not_retry_and_do_not_leak() -> None:
-    class Even(pydantic.BaseModel):
-        n: int
-
-        @pydantic.field_validator("n")
-        @classmethod
-        def check(cls, n: int) -> int:
-            if n % 2:
-                raise ValueError("must be even")
-            return n
-
     @handler("f")
     def function(params: Even) -> None: ...
 

@@ -237,8 +237,10 @@ class Client:
     ) -> AsyncGenerator[executions_pb2.WatchExecutionResponse, None]:
         """Yield what `watch` does as whole messages: the events of a transition together, bookmarks, output of steps.
 
-        With `snapshot` the first message holds the execution as it stands.
+        With `snapshot`, which excludes `after_seq`, the first message holds the execution as it stands.
         """
+        if snapshot and after_seq:
+            raise ValueError("a watch begins after a seq or with a snapshot, not both")
         request = executions_pb2.WatchExecutionRequest(
             execution_id=execution_id, after_seq=after_seq, snapshot=snapshot
         )

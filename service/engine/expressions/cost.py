@@ -28,9 +28,9 @@ MAX_ROUNDS = 10_000  # of all loops of one evaluation; the library stops beyond
 _VALUE, _CALL, _PAIR = 24, 16, 1
 _REGEX_COMPILE, _REGEX_RUN, _SEARCH = 24, 4, 500
 
-_PREDICATES = frozenset(
-    ["_==_", "_!=_", "_<_", "_<=_", "_>_", "_>=_", "_&&_", "_||_", "!_", "@not_strictly_false", "@in", "size", "has", "contains", "startsWith", "endsWith", "matches", "indexOf", "lastIndexOf", "int", "uint", "double", "bool"]
-)
+_OPERATORS = ("_==_", "_!=_", "_<_", "_<=_", "_>_", "_>=_", "_&&_", "_||_", "!_", "@in")
+_TESTS = ("size", "contains", "startsWith", "endsWith", "matches", "indexOf", "lastIndexOf")
+_PREDICATES = frozenset({*_OPERATORS, *_TESTS, "int", "uint", "double", "bool"})
 _SEARCHES = frozenset(("contains", "indexOf", "lastIndexOf", "split", "replace"))
 # These write up to four (bytes, quote, base64) or eight (format: %b, %x) characters for one.
 _GROWTH = {"bytes": 4, "quote": 4, "strings.quote": 4, "encode": 4, "base64.encode": 4, "format": 8}
@@ -43,7 +43,7 @@ class Extent(NamedTuple):
     size: int  # of the largest
     total: int  # of all together
     width: int = 0  # most elements in one
-    count: int = 0  # elements in all together
+    elements: int = 0  # in all together
     item: int = 0  # of the largest element
 
 
@@ -62,7 +62,7 @@ class Scope(NamedTuple):
         extent, depth = self.names[name]
         if depth == self.depth:
             return extent
-        return extent._replace(total=extent.size * self.rounds, count=extent.width * self.rounds)
+        return extent._replace(total=extent.size * self.rounds, elements=extent.width * self.rounds)
 
     def each(self, size: int, width: int = 0, item: int = 0) -> Extent:
         """Return the extent of a value that may have this size in every round."""
@@ -126,9 +126,8 @@ class _Estimate:
     def _path(self, keys: tuple[Key, ...]) -> tuple[int, int, int]:
         """Return size, width and largest element; the library converts a value when it is first read."""
         if keys not in self._measured:
-            value = find(self._variables, keys)
-            self._take(measure(value, self.left))
-            self._measured[keys] = _dimensions(value, self.left)
+            self._measured[keys] = _dimensions(find(self._variables, keys), self.left)
+            self._take(self._measured[keys][0])
         return self._measured[keys]
 
     def _many(self, node: Many, scope: Scope) -> Extent:
@@ -143,7 +142,7 @@ class _Estimate:
         over = self._extent(node.range, scope)
         if node.collects and over.width > MAX_COLLECTED:
             raise ExpressionError(f"uses map or filter on what may be more than {MAX_COLLECTED:,} elements")
-        rounds = max(1, min(over.count, MAX_ROUNDS))
+        rounds = max(1, min(over.elements, MAX_ROUNDS))
         inner = Scope(rounds, scope.depth + 1, scope.names)
         inner = inner.bind(node.variable, _inside(over.item, over.total)).bind("@result", inner.each(_VALUE))
         step = self._extent(node.step, inner)
@@ -152,7 +151,7 @@ class _Estimate:
             return scope.each(_VALUE)
         self._take(_PAIR * over.width * rounds)
         size = _VALUE + min(step.total, step.size * over.width)
-        return Extent(size, step.total + _VALUE * scope.rounds, over.width, over.count, step.size)
+        return Extent(size, step.total + _VALUE * scope.rounds, over.width, over.elements, step.size)
 
     def _call(self, node: Call, scope: Scope) -> Extent:
         operands = [self._extent(operand, scope) for operand in node.operands]
@@ -253,8 +252,14 @@ def measure(value: Any, limit: int) -> int:
 
 def _dimensions(value: Any, limit: int) -> tuple[int, int, int]:
     if isinstance(value, list):
-        sizes = [measure(item, limit) for item in value]
-        return _VALUE + sum(sizes), len(sizes), max(sizes, default=0)
+        size = largest = 0
+        for item in value:
+            one = measure(item, limit - size)
+            size += one
+            largest = max(largest, one)
+            if size > limit:
+                break
+        return _VALUE + size, len(value), largest
     if isinstance(value, Mapping):
         return measure(value, limit), len(value), _VALUE + max(map(len, value), default=0)
     return measure(value, limit), 0, 0
@@ -266,8 +271,8 @@ def _inside(size: int, total: int) -> Extent:
 
 
 def _sum(extents: list[Extent], scope: Scope) -> Extent:
-    sizes, totals, widths, counts, items = zip(scope.each(_VALUE), *extents, strict=True)
-    return Extent(sum(sizes), sum(totals), sum(widths), sum(counts), max(items))
+    sizes, totals, widths, elements, items = zip(scope.each(_VALUE), *extents, strict=True)
+    return Extent(sum(sizes), sum(totals), sum(widths), sum(elements), max(items))
 
 
 def _grow(extent: Extent, factor: int) -> Extent:
@@ -276,4 +281,4 @@ def _grow(extent: Extent, factor: int) -> Extent:
 
 def _joined(operands: list[Extent]) -> Extent:
     texts, separator = operands[0], operands[1].size if len(operands) > 1 else 0
-    return Extent(texts.size + texts.width * separator, texts.total + texts.count * separator)
+    return Extent(texts.size + texts.width * separator, texts.total + texts.elements * separator)

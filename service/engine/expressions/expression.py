@@ -49,7 +49,7 @@ class Expression:
         # The library converts the whole of each variable that is touched, so it gets only what is read: 1,000 steps
         # in `steps` would cost 80 ms each time.
         large: list[Any] = []
-        seen = {name: _pick(variables[name], keys, large) for name, keys in self._wanted.items() if name in variables}
+        seen = _pick(variables, self._wanted, large)
         if large or self._is_costly:
             allowance.spend(self._tree, variables)
         try:
@@ -151,11 +151,12 @@ def _wanted(paths: Iterable[tuple[tree.Key, ...]]) -> _Wanted:
 
 
 def _pick(value: Any, wanted: _Wanted | None, large: list[Any]) -> Any:
-    if wanted is not None and isinstance(value, dict | MappingProxyType):
+    if wanted is not None and isinstance(value, Mapping):
         return {key: _pick(value[key], below, large) for key, below in wanted.items() if key in value}
-    if type(value) in _CONTAINERS or (type(value) is str and len(value) > _SMALL_TEXT):
+    if isinstance(value, _CONTAINERS) or (isinstance(value, str) and len(value) > _SMALL_TEXT):
         large.append(value)
-    return value
+    # The library knows no mapping but dict.
+    return dict(value) if isinstance(value, MappingProxyType) else value
 
 
 def _written(keys: tuple[tree.Key, ...]) -> str:
@@ -169,4 +170,4 @@ def _kind(value: Any) -> str:
     return {str: "a string", list: "a list", dict: "a map", type(None): "null"}.get(type(value), "a number")
 
 
-_CONTAINERS = frozenset({list, dict, MappingProxyType})
+_CONTAINERS = (list, dict, MappingProxyType)

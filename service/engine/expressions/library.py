@@ -11,7 +11,7 @@ import ctypes
 import datetime
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -95,7 +95,8 @@ def _make_none_immortal() -> None:
 def _plain(value: Any) -> Any:
     convert = _CONVERSIONS.get(type(value))
     if convert is None:
-        raise ExpressionError(f"gives a {_type_name(str(value))}, which is not a JSON value")
+        # A type (`type(1)`), for one.
+        raise ExpressionError("gives something that is not a JSON value")
     return convert(value)
 
 
@@ -126,8 +127,8 @@ def _same(value: Any) -> Any:
     return value
 
 
-_SIMPLE = frozenset({str, int, float, bool, type(None)})
-_CONVERSIONS = {
+_SIMPLE: frozenset[type] = frozenset({str, int, float, bool, type(None)})
+_CONVERSIONS: dict[type, Callable[[Any], Any]] = {
     **dict.fromkeys(_SIMPLE, _same),
     list: lambda value: [_plain(item) for item in value],
     dict: _plain_map,
@@ -139,9 +140,12 @@ _CONVERSIONS = {
 
 _POSITION = re.compile(r"^ERROR: <input>:(-?\d+):(-?\d+): ")
 _STATUS = re.compile(r"^[A-Z_]+: |\s*\[[A-Z_]+\]$")
-_EXPECTING = re.compile(r"[,;]? expecting \{.*|[,;]? expecting '?<EOF>'?$")
-_OVERLOAD = re.compile(r"No matching overloads found : (?:_?([^_(\s]+)_?|(\w+))\((.*)\)$")
-_UNDECLARED = re.compile(r"undeclared reference to '(\S+?)'?(?: \(in container|$)")
+_SYNTAX = re.compile(r"^Syntax error: [^'\"]*(?=['\"])|[,;]? expecting (\{.*|'?<EOF>'?$)")
+_UNDECLARED = re.compile(r"undeclared reference to '([^'.\s]+)\S*(?: \(in container.*|$)")
+_OVERLOAD = re.compile(
+    r"no matching overloads? (?:found : |for ')_?([^(\s']+?)_?'?(?: applied to ')?(?:\((.*)\)'?)?$", re.I
+)
+_NAMESPACES = ("base64", "cel", "math", "strings")
 _KNOWN = {
     "Iteration budget exceeded": "loops more than 10,000 times in all",
     "Expression recursion limit exceeded": "is nested more than 32 levels deep",
@@ -155,15 +159,16 @@ _KNOWN = {
 
 def _clean(message: str) -> str:
     """Return the first complaint without the library's prefixes, source dump and lists of tokens."""
-    line = _STATUS.sub("", message.partition("\n")[0])
+    line = _STATUS.sub("", message.partition("\n")[0]).replace("Key not found in map : ", MISSING_KEY)
     for sign, meaning in _KNOWN.items():
         if sign in line:
             return meaning
     at = _POSITION.match(line)
-    line = line.replace("Key not found in map : ", MISSING_KEY)
-    text = _EXPECTING.sub("", line[at.end() :] if at else line).replace("<EOF>", "end of the expression")
+    text = line[at.end() :] if at else line
+    if text.startswith("Syntax error"):
+        text = "unexpected " + _SYNTAX.sub("", text).replace("'<EOF>'", "end")
     if overload := _OVERLOAD.search(text):
-        text = _no_overload(overload[1] or overload[2], overload[3])
+        text = _no_overload(overload[1], _type_name(overload[2] or ""))
     text = _short(text).rstrip(". ") or "fails without saying why"
     return f"line {at[1]}, column {at[2]}: {text}" if at else text
 
@@ -174,16 +179,16 @@ def _explain(text: str, source: str, names: frozenset[str]) -> str:
     if not unknown:
         return text
     name = unknown[1]
-    if re.search(rf"\b{re.escape(name)}\s*\(", source):
-        explained = f"unknown function '{_short(name)}'"
+    if name in _NAMESPACES or re.search(rf"\b{re.escape(name)}\s*\(", source):
+        explained = f"unknown function '{name}'"
     else:
-        explained = f"unknown variable '{_short(name)}'; known are {', '.join(sorted(names)) or 'none'}"
+        explained = f"unknown variable '{name}'; known are {', '.join(sorted(names)) or 'none'}"
     return text[: unknown.start()] + explained
 
 
-def _no_overload(operation: str, operands: str) -> str:
-    kinds = _type_name(operands)
-    text = f"cannot apply {operation} to ({kinds})"
+def _no_overload(operation: str, kinds: str) -> str:
+    operation = "[]" if operation == "[" else operation
+    text = f"cannot apply {operation} to ({kinds})" if kinds else f"cannot apply {operation} to these types"
     if {"int", "double"} <= set(kinds.split(", ")):
         text += "; write double(…) around the whole number"
     return text

@@ -81,7 +81,7 @@ class _Signature:
 
 
 def _read(name: str, function: Callable[..., Any]) -> _Signature:
-    hints = typing.get_type_hints(function, include_extras=True)
+    hints = _hints(name, function)
     parameters = dict(inspect.signature(function).parameters)
     context = next((p for p in parameters if hints.get(p) is StepContext), None)
     parameters.pop(context or "", None)
@@ -96,6 +96,13 @@ def _read(name: str, function: Callable[..., Any]) -> _Signature:
                 return replace(_fields(name, parameters, hints), context=context)
     except (pydantic.errors.PydanticSchemaGenerationError, pydantic.errors.PydanticInvalidForJsonSchema) as error:
         raise TypeError(f"handler {name!r}: a parameter has no JSON form: {error.message}") from error
+
+
+def _hints(name: str, function: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(function, include_extras=True)
+    except NameError as error:
+        raise TypeError(f"handler {name!r}: {error}; types of parameters are defined in the module itself") from error
 
 
 def _takes_all(hint: Any) -> bool:
@@ -120,7 +127,7 @@ def _fields(name: str, parameters: Mapping[str, inspect.Parameter], hints: Mappi
             extra = hint
             continue
         default = ... if parameter.default is parameter.empty else parameter.default
-        alias = pydantic.Field(alias=parameter.name, title=None)
+        alias = pydantic.Field(alias=parameter.name)
         fields[f"argument_{index}"] = (Annotated[hint, alias], default)
         names[f"argument_{index}"] = parameter.name
     base = _open_to(extra) if extra is not None else _Closed

@@ -12,7 +12,6 @@ from service.engine.expressions import (
     Template,
     compile_condition,
     compile_value,
-    step_references,
 )
 from service.engine.parsing.fields import Findings
 from service.engine.parsing.graph import Order
@@ -85,7 +84,7 @@ class Sources:
         except ExpressionError as error:
             self._findings.add(field, str(error))
             return None
-        self._uses.extend(Use(field, reader, read) for read in sorted(step_references(source)))
+        self._uses.extend(Use(field, reader, read) for read in sorted(expression.references))
         return expression
 
 

@@ -1,0 +1,157 @@
+"""Connections to Postgres, and its errors as ours."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+from sqlalchemy.dialects.postgresql import asyncpg as dialect
+from sqlalchemy.sql import ClauseElement
+
+from persistence.errors import PersistenceError, SchemaError, UnavailableError
+
+Session: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
+
+_DIALECT = dialect.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy types no dialect
+
+# What may pass when it is tried again: lost connections, shutdowns, exhausted resources, deadlocks, timeouts.
+_PASSING_CLASSES = frozenset({"08", "40", "53", "57", "58", "XX"})
+_PASSING_STATES = frozenset({"25006", "25P03", "55P03", "3D000"})
+_SCHEMA_STATES = frozenset({"42P01", "42703", "42704", "42883"})
+
+
+def translated(error: BaseException) -> PersistenceError:
+    """Return our error for one of the driver. Texts of SQL stay in its cause."""
+    if isinstance(error, PersistenceError):
+        return error
+    if isinstance(error, asyncpg.PostgresError):
+        state = error.sqlstate or ""
+        if is_passing(error):
+            return UnavailableError(f"the database cannot do it now: {type(error).__name__}")
+        if state in _SCHEMA_STATES:
+            return SchemaError(f"the database has another schema: {error}")
+        if state.startswith("28"):
+            return UnavailableError("the database refuses the user")
+        return PersistenceError(f"the database refused: {error}")
+    if isinstance(error, asyncpg.InterfaceError | OSError | TimeoutError | EOFError):
+        return UnavailableError(f"the database cannot be reached: {type(error).__name__}")
+    return PersistenceError(f"the database refused: {error}")
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether the same statement may succeed later."""
+    if not isinstance(error, asyncpg.PostgresError):
+        return isinstance(error, asyncpg.InterfaceError | OSError | TimeoutError | EOFError)
+    state = error.sqlstate or ""
+    return state[:2] in _PASSING_CLASSES or state in _PASSING_STATES
+
+
+@asynccontextmanager
+async def translating() -> AsyncIterator[None]:
+    """Raise our errors where the driver raises its own."""
+    try:
+        yield
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, EOFError, UnicodeError) as error:
+        # TimeoutError is an OSError
+        raise translated(error) from error
+
+
+class Database:
+    """A pool of connections, and how to make one beside it."""
+
+    def __init__(self, dsn: str, *, command_timeout: float = 10.0, acquire_timeout: float = 2.0) -> None:
+        self._dsn = dsn
+        self._command_timeout = command_timeout
+        self._acquire_timeout = acquire_timeout
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+
+    async def open(self, pool_size: int) -> None:
+        """Make the pool. Raises UnavailableError when the database does not answer."""
+        async with translating():
+            self._pool = await asyncpg.create_pool(
+                self._dsn,
+                min_size=min(2, pool_size),
+                max_size=pool_size,
+                command_timeout=self._command_timeout,
+                timeout=5.0,
+                max_inactive_connection_lifetime=300.0,
+                target_session_attrs="read-write",
+                server_settings=self._settings({}),
+            )
+
+    async def connect(
+        self, *, settings: Mapping[str, str] = {}, timeout: float = 5.0, command_timeout: float | None = None
+    ) -> asyncpg.Connection[asyncpg.Record]:
+        """Make a connection outside of the pool. Raises what the driver raises."""
+        return await asyncpg.connect(
+            self._dsn,
+            timeout=timeout,
+            command_timeout=command_timeout or self._command_timeout,
+            target_session_attrs="read-write",
+            server_settings=self._settings(settings),
+        )
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[Session]:
+        """Lend a connection of the pool; the driver's errors leave it as ours."""
+        if self._pool is None:
+            raise UnavailableError("the store is closed")
+        async with translating():
+            async with self._pool.acquire(timeout=self._acquire_timeout) as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Session]:
+        """Lend a connection all of whose reads see the same moment."""
+        async with self.session() as session, session.transaction(isolation="repeatable_read", readonly=True):
+            yield session
+
+    async def close(self, timeout: float = 5.0) -> None:
+        """Let go of the pool; calls that still run have `timeout` seconds."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await _close(pool, timeout)
+
+    def _settings(self, own: Mapping[str, str]) -> dict[str, str]:
+        milliseconds = int(self._command_timeout * 1000)
+        return {
+            "application_name": "flowkeep",
+            "timezone": "UTC",
+            "synchronous_commit": "on",
+            "statement_timeout": str(milliseconds),
+            "idle_in_transaction_session_timeout": "5000",
+            "lock_timeout": str(milliseconds // 2),
+            "jit": "off",
+            # Ignored on a unix socket. A client that vanished must not keep its row locks for hours.
+            "tcp_keepalives_idle": "10",
+            "tcp_keepalives_interval": "5",
+            "tcp_keepalives_count": "3",
+            **own,
+        }
+
+
+async def _close(pool: asyncpg.Pool[asyncpg.Record], timeout: float) -> None:
+    import asyncio
+
+    try:
+        async with asyncio.timeout(timeout):
+            await pool.close()
+    except TimeoutError:
+        pool.terminate()
+
+
+def rendered(statement: ClauseElement) -> tuple[str, Sequence[Any]]:
+    """Return the SQL of a SQLAlchemy statement and its arguments, for asyncpg."""
+    compiled = statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
+    values = compiled.params
+    names = compiled.positiontup or ()  # type: ignore[attr-defined]  # of SQLCompiler
+    return str(compiled), [values[name] for name in names]
+
+
+def escaped_like(prefix: str) -> str:
+    """Return a LIKE pattern for all that begins with `prefix`."""
+    return re.sub(r"([\\%_])", r"\\\1", prefix) + "%"

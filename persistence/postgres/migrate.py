@@ -1,0 +1,102 @@
+"""Brings the schema of a database to a revision, and tells which one it has."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from persistence.errors import SchemaError
+from persistence.postgres.connection import translated
+
+VERSION_TABLE = "flowkeep_schema"
+_LOCK = 0x464C4F57534D4131  # "FLOWSMA1"
+
+
+
+def expected_revision() -> str:
+    """Return the revision that this program works with."""
+    head = _scripts().get_current_head()
+    assert head is not None  # noqa: S101 - the package holds at least one revision
+    return head
+
+
+async def current_revision(dsn: str) -> str | None:
+    """Return the revision of the database, None when it has none. Raises UnavailableError."""
+    async with _connected(dsn) as connection:
+        return await connection.run_sync(_revision)
+
+
+async def check_schema(dsn: str) -> None:
+    """Return when the database has the expected revision. Raises SchemaError, UnavailableError."""
+    current, expected = await current_revision(dsn), expected_revision()
+    if current != expected:
+        raise SchemaError(f"the database is at schema revision {current or 'none'}, this program needs {expected}")
+
+
+async def migrate(dsn: str, revision: str = "head") -> None:
+    """Bring the database up or down to `revision` ("base" removes all); all or nothing, one process at a time.
+
+    Raises SchemaError, having changed nothing, when the database is at a revision that this program does not know,
+    such as that of a newer program, or when there is no such revision; UnavailableError.
+    """
+
+    def run(connection: Connection) -> None:
+        current, known = _revision(connection), [script.revision for script in _scripts().walk_revisions()]
+        if current is not None and current not in known:
+            raise SchemaError(f"the database is at schema revision {current}, which is unknown here: a newer program's?")
+        if revision not in ("head", "base", *known):
+            raise SchemaError(f"there is no schema revision {revision}")
+        if revision == "base" or (current is not None and revision in known and revision < current):
+            command.downgrade(_config(connection), revision)
+        else:
+            command.upgrade(_config(connection), revision)
+
+    async with _connected(dsn) as connection:
+        await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        await connection.run_sync(run)
+
+
+@asynccontextmanager
+async def _connected(dsn: str) -> AsyncIterator[AsyncConnection]:
+    """Give a connection in a transaction, of an engine of its own: migrations share nothing with the pool."""
+
+    async def connect() -> asyncpg.Connection[asyncpg.Record]:
+        return await asyncpg.connect(dsn, timeout=10.0, target_session_attrs="read-write")
+
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
+    try:
+        async with engine.begin() as connection:
+            yield connection
+    except DBAPIError as error:
+        raise translated(error.orig.__cause__ or error.orig if error.orig else error) from error
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        raise translated(error) from error
+    finally:
+        await engine.dispose()
+
+
+def _revision(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_revision()
+
+
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory.from_config(_config(None))
+
+
+def _config(connection: Connection | None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    config.attributes.update(connection=connection, version_table=VERSION_TABLE)
+    return config

@@ -1,0 +1,32 @@
+"""The first schema; its partitions are made when a store is opened."""
+
+from pathlib import Path
+
+from alembic import op
+
+revision = "0001"
+down_revision = None
+
+_TABLES = (
+    "replicas",
+    "execution_requests",
+    "events",
+    "steps",
+    "execution_payloads",
+    "executions",
+    "workflow_revisions",
+    "workflows",
+)
+
+
+def upgrade() -> None:
+    """Make all tables."""
+    for statement in Path(__file__).with_suffix(".sql").read_text().split(";\n"):
+        if statement.strip():
+            op.execute(statement)
+
+
+def downgrade() -> None:
+    """Drop all tables with all that they hold."""
+    for table in _TABLES:
+        op.execute(f"DROP TABLE {table}")

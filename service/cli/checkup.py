@@ -1,0 +1,121 @@
+"""What `flowkeep doctor` looks at."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar
+
+from persistence.errors import PersistenceError
+from persistence.postgres.inspection import OLDEST_VERSION, DatabaseFacts, inspect
+from service.app import data_root, database
+from service.config import Config, ConfigError
+from service.engine.handlers.model import HandlerLoadError
+from service.engine.handlers.registry import Registry
+
+LARGEST_CLOCK_OFFSET = 5.0
+"""Seconds; leases and claims go by the database's clock, but events are stamped with ours."""
+
+
+class _Verdict(StrEnum):
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "FAIL"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    Verdict: ClassVar = _Verdict
+
+    verdict: _Verdict
+    subject: str
+    text: str
+
+    def as_json(self) -> dict[str, str]:
+        """Return it for programs."""
+        return {"verdict": self.verdict.value.lower(), "subject": self.subject, "text": self.text}
+
+
+def examine(config: Config) -> list[Finding]:
+    """Return all findings. Starts the embedded Postgres for a moment if it is the one that would serve."""
+    looks: tuple[Callable[[Config], Iterator[Finding]], ...] = (_machine, _settings, _handlers, _database)
+    return [finding for look in looks for finding in look(config)]
+
+
+def _ok(subject: str, text: str) -> Finding:
+    return Finding(_Verdict.OK, subject, text)
+
+
+def _warn(subject: str, text: str) -> Finding:
+    return Finding(_Verdict.WARN, subject, text)
+
+
+def _fail(subject: str, text: str) -> Finding:
+    return Finding(_Verdict.FAIL, subject, text)
+
+
+def _machine(config: Config) -> Iterator[Finding]:
+    yield _ok("python", f"{sys.version.split()[0]}, {os.cpu_count()} cores")
+
+
+def _settings(config: Config) -> Iterator[Finding]:
+    try:
+        config.check()
+    except ConfigError as error:
+        yield _fail("settings", str(error))
+        return
+    yield _ok("settings", f"would serve on {config.listen}")
+    if not config.has_identity_provider:
+        yield _warn("identity", "every caller is taken for the developer; set FLOWKEEP_JWT_KEY_FILE for production")
+    if config.tls_cert_file is None and not config.is_loopback:
+        yield _warn("tls", "calls and tokens travel unencrypted; set FLOWKEEP_TLS_CERT_FILE or use a proxy")
+
+
+def _handlers(config: Config) -> Iterator[Finding]:
+    registry = Registry.with_builtins()
+    try:
+        registry.load(config.handlers)
+        registry.load_entry_points()
+    except HandlerLoadError as error:
+        yield _fail("handlers", str(error))
+        return
+    yield _ok("handlers", ", ".join(registry.names()))
+
+
+def _database(config: Config) -> Iterator[Finding]:
+    where = f"embedded in {data_root(config)}" if config.is_embedded else "FLOWKEEP_DATABASE_URL"
+    try:
+        with database(config) as dsn:
+            facts = asyncio.run(inspect(dsn))
+    except PersistenceError as error:
+        yield _fail("database", f"{where}: {error}")
+        return
+    yield _ok("database", f"Postgres {facts.version}, {where}")
+    yield from _fitness(facts, config)
+
+
+def _fitness(facts: DatabaseFacts, config: Config) -> Iterator[Finding]:
+    from persistence.postgres.migrate import expected_revision
+
+    if facts.major < OLDEST_VERSION:
+        yield _fail("database", f"Postgres {OLDEST_VERSION} is the oldest that is supported")
+    if not facts.is_primary:
+        yield _fail("database", "is a standby and cannot be written to")
+    if not facts.is_durable:
+        yield _fail("durability", "fsync, full_page_writes or synchronous_commit is off: a crash loses executions")
+    if facts.is_superuser and not config.is_embedded:
+        yield _warn("database", "the server connects as a superuser; give it a role of its own")
+    if abs(facts.clock_offset) > LARGEST_CLOCK_OFFSET:
+        yield _warn("clock", f"differs from the database's by {facts.clock_offset:+.1f} s")
+    if facts.revision == expected_revision():
+        yield _ok("schema", f"at {facts.revision}")
+    elif facts.revision is None:
+        yield _warn("schema", "none yet; the server makes it at its first start")
+    else:
+        yield _warn("schema", f"at {facts.revision}, this program needs {expected_revision()}")

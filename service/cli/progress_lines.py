@@ -1,0 +1,113 @@
+"""The progress of an execution as lines of text."""
+
+from __future__ import annotations
+
+import json
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from rich.console import Console
+from rich.text import Text
+
+from flowkeep.payload import from_struct
+from flowkeep.v1.event_pb2 import ExecutionEvent
+from service.cli.progress import Progress, StepProgress
+from service.cli.rendering import moment, plain, span_text, state_text
+from service.cli.tables import short_failure
+
+_LONGEST_VALUE = 200
+
+
+class Lines:
+    """A line for each event."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def show(self, event: ExecutionEvent, progress: Progress) -> None:
+        """Print the line of an event."""
+        self._console.print(line(event, progress), soft_wrap=True)
+
+
+def line(event: ExecutionEvent, progress: Progress) -> Text:
+    """Return an event as a line: time, progress of the execution, what happened."""
+    head = f"{moment(event.time):%H:%M:%S} {event.progress_percent:3} %  "
+    return Text(head, "dim").append_text(_what_happened(event, progress))
+
+
+def _what_happened(event: ExecutionEvent, progress: Progress) -> Text:
+    match event.WhichOneof("kind"):
+        case "created":
+            created = event.created
+            by = f" by {created.triggered_by}" if created.triggered_by else ""
+            starts = f", starts at {_clock(created.scheduled_time)}" if created.HasField("scheduled_time") else ""
+            return plain(f"{created.workflow_name} (revision {created.revision}) created{by}{starts}")
+        case "started":
+            return Text("started")
+        case "paused":
+            return plain(_with("paused", event.paused.reason))
+        case "resumed":
+            return Text("resumed")
+        case "cancelling":
+            return plain(_with("cancelling", event.cancelling.reason))
+        case "signal_received":
+            return plain(f"signal {event.signal_received.name} received")
+        case "variables_assigned":
+            values = from_struct(event.variables_assigned.vars)
+            return plain(", ".join(f"{name} = {_value(value)}" for name, value in values.items()))
+        case "finished":
+            return _finished(progress)
+        case None:
+            return Text("something happened that this version does not know", "dim")
+        case kind:
+            return _step_text(kind, event, progress)
+
+
+def _step_text(kind: str, event: ExecutionEvent, progress: Progress) -> Text:
+    step = progress.step(getattr(event, kind).path)
+    return plain(step.path, "bold").append(": ").append_text(_step_happened(kind, event, step))
+
+
+def _step_happened(kind: str, event: ExecutionEvent, step: StepProgress) -> Text:
+    match kind:
+        case "step_started":
+            attempt = f", attempt {step.attempt}" if step.attempt > 1 else ""
+            return plain(f"started ({step.handler}){attempt}")
+        case "step_progressed":
+            return plain(_with(f"{step.percent} %", step.note))
+        case "step_waiting":
+            until = f", until {_clock(event.step_waiting.wake_time)}" if step.wakes else ""
+            return plain(_with("waiting", step.note) + until, "cyan")
+        case "step_retrying":
+            retrying = event.step_retrying
+            failure = short_failure(retrying.failure)
+            again = f"next attempt at {_clock(retrying.retry_time)}"
+            return plain(f"attempt {retrying.attempt} failed, {again}: {failure}", "yellow")
+        case "step_completed":
+            return plain(f"completed{_took(step)}", "green")
+        case "step_failed":
+            attempts = f" after {step.attempt} attempts" if step.attempt > 1 else ""
+            return plain(_with(f"failed{attempts}", step.note), "bold red")
+        case _:
+            return plain(_with(step.state.lower(), step.note), "dim")
+
+
+def _finished(progress: Progress) -> Text:
+    took = f" in {span_text(progress.ended - progress.started)}" if progress.ended and progress.started else ""
+    return state_text(progress.state).append(took, "default")
+
+
+def _took(step: StepProgress) -> str:
+    return f" in {span_text(step.ended - step.started)}" if step.ended and step.started else ""
+
+
+def _clock(stamp: Timestamp) -> str:
+    return f"{moment(stamp):%H:%M:%S}"
+
+
+def _with(text: str, detail: str) -> str:
+    return f"{text}: {detail}" if detail else text
+
+
+def _value(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}…"

@@ -1,0 +1,119 @@
+"""Commands of the server itself: serve, migrate, config, doctor."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from service.cli import settings
+from service.cli.connection import Output
+
+if TYPE_CHECKING:
+    from service.config import Config
+
+_PANEL = "Server"
+
+Listen = Annotated[str | None, typer.Option(help="Address to serve on: host:port, or unix:/path.", show_default=False)]
+Handlers = Annotated[
+    list[str] | None, typer.Option("--handlers", help="Module or file with your @handler functions; repeatable.")
+]
+DataDir = Annotated[Path | None, typer.Option(help="Folder of the embedded Postgres.", show_default=False)]
+AsJson = Annotated[Output, typer.Option("--output", "-o", help="Text for people, or JSON.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for name, function in (("serve", serve), ("migrate", migrate), ("config", show_config), ("doctor", doctor)):
+        app.command(name, rich_help_panel=_PANEL)(function)
+
+
+def serve(listen: Listen = None, handlers: Handlers = None, data_dir: DataDir = None) -> None:
+    """Serve, with the embedded Postgres unless FLOWKEEP_DATABASE_URL names another one."""
+    config = settings.load(listen=listen, handlers=handlers or None, data_dir=data_dir)
+    from service import logs
+    from service.app import database
+
+    logs.configure(config)
+    with settings.told():
+        config.check()
+        with database(config) as dsn:
+            settings.run(_serve(config, dsn))
+
+
+async def _serve(config: Config, dsn: str) -> None:
+    import asyncio
+    import signal
+
+    from service.app import open_repository, running_server
+
+    stopped = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    async with open_repository(config, dsn) as repository:
+        async with running_server(config, repository, alone=config.is_embedded) as server:
+            typer.echo(f"Flowkeep serves on {server.target}; stop it with Ctrl-C.")
+            await stopped.wait()
+    typer.echo("Stopped.")
+
+
+def migrate(
+    to: Annotated[str, typer.Option(help="Revision to go to, up or down; `base` empties the database.")] = "head",
+    data_dir: DataDir = None,
+) -> None:
+    """Bring the schema of the database to a revision."""
+    config = settings.load(data_dir=data_dir)
+    from persistence.postgres.migrate import migrate as run_migrations
+    from service.app import database
+
+    with settings.told(), database(config) as dsn:
+        settings.run(run_migrations(dsn, to))
+    typer.echo(f"The schema is at {to}.")
+
+
+def show_config(output: AsJson = Output.TEXT) -> None:
+    """Show every setting: its value, where it comes from, and what it means."""
+    config = settings.load()
+    rows = [_setting(config, name) for name in type(config).model_fields]
+    if output is Output.JSON:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    from rich.table import Table
+
+    from service.cli.rendering import show
+
+    table = Table("Setting", "Value", "Meaning", box=None, pad_edge=False)
+    for row in rows:
+        value = str(row["value"]) if row["value"] is not None else "-"
+        table.add_row(row["name"], f"{value} (set)" if row["set"] else value, row["description"])
+    show(table)
+
+
+def _setting(config: Config, name: str) -> dict[str, Any]:
+    field, value = type(config).model_fields[name], getattr(config, name)
+    if not isinstance(value, bool | int | float | str | list | None):
+        value = str(value)  # a path, or a secret, which shows as stars
+    return {
+        "name": f"FLOWKEEP_{name.upper()}",
+        "value": value,
+        "default": field.get_default(call_default_factory=True),
+        "set": name in config.model_fields_set,
+        "description": field.description,
+    }
+
+
+def doctor(data_dir: DataDir = None, output: AsJson = Output.TEXT) -> None:
+    """Check what the server needs: settings, database, schema, clock, handlers."""
+    config = settings.load(data_dir=data_dir)
+    from service.cli.checkup import Finding, examine
+
+    findings = examine(config)
+    if output is Output.JSON:
+        typer.echo(json.dumps([finding.as_json() for finding in findings], indent=2))
+    else:
+        for finding in findings:
+            typer.echo(f"{finding.verdict.value:5} {finding.subject}: {finding.text}")
+    if any(finding.verdict is Finding.Verdict.FAIL for finding in findings):
+        raise typer.Exit(1)

@@ -1,0 +1,182 @@
+"""JSON-like values with `${ CEL }` in their strings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from service.engine import payload
+from service.engine.expressions.cost import Allowance
+from service.engine.expressions.expression import Expression, compile_value
+from service.engine.expressions.library import MAX_SOURCE, ExpressionError
+from service.engine.violations import ValidationError, Violation
+
+# Each takes some 10 µs, and its result may be a whole payload.
+MAX_EXPRESSIONS = 256
+
+_OPEN = re.compile(r"\$?\$\{")
+# What a closing brace is looked for between: strings of CEL (raw ones have no escapes), comments, braces.
+_PIECE = re.compile(
+    r"""
+    (?<![A-Za-z0-9_])[bB]?[rR](?:\"{3}.*?\"{3}|'{3}.*?'{3}|"[^"\n]*"|'[^'\n]*')
+  | \"{3}(?:\\.|[^\\])*?\"{3}
+  | '{3}(?:\\.|[^\\])*?'{3}
+  | "(?:\\.|[^"\\\n])*"
+  | '(?:\\.|[^'\\\n])*'
+  | //[^\n]*
+  | [{}]
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A JSON-like value in which any string may hold `${ CEL }`; keys are taken as they are.
+
+    A string that is one `${ … }` from end to end becomes the result, with its type. Otherwise results are put into
+    the text: strings as they are, others as compact JSON. `$${` stands for a literal `${`. `references` are the ids
+    of the steps that are named.
+    """
+
+    is_constant: bool
+    references: frozenset[str]
+    _value: Any = field(repr=False)
+    _field: str = field(repr=False, compare=False)
+
+    @classmethod
+    def parse(cls, value: Any, names: frozenset[str], field: str = "params") -> Template:
+        """Return the template of a value that `payload.normalise` accepts, over variables of these names.
+
+        Raises ValidationError with everything that is wrong, under `field`: what does not compile, a `${` without
+        its `}`, more than 256 expressions.
+        """
+        parser = _Parser(names)
+        parsed = parser.value(value, field)
+        if len(parser.expressions) > MAX_EXPRESSIONS:
+            parser.violations.append(Violation(field, f"has more than {MAX_EXPRESSIONS} expressions"))
+        if parser.violations:
+            raise ValidationError(parser.violations)
+        references = frozenset[str]().union(*(expression.references for expression in parser.expressions))
+        # In messages of an execution the path begins at the step: `params.body`, not `definition.steps[3].params.body`.
+        return cls(not parser.expressions, references, parsed, field.rpartition(".")[2])
+
+    def render(self, variables: Mapping[str, Any]) -> Any:
+        """Return the value with its results, normalised; a constant is the same object every time.
+
+        Takes at most about 50 ms in all. Raises ExpressionError, which names the path of what failed.
+        """
+        if self.is_constant:
+            return self._value
+        rendered = _render(self._value, self._field, variables, Allowance())
+        try:
+            return payload.normalise(rendered, self._field)
+        except ValidationError as error:
+            raise ExpressionError(str(error.violations[0])) from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """Literal text and expressions in turn."""
+
+    pieces: tuple[str | Expression, ...]
+
+
+class _Parser:
+    def __init__(self, names: frozenset[str]) -> None:
+        self._names = names
+        self.expressions: list[Expression] = []
+        self.violations: list[Violation] = []
+
+    def value(self, value: Any, path: str) -> Any:
+        """Return the value with every string that holds a `${` replaced; others are the same objects."""
+        if isinstance(value, str):
+            return self._string(value, path) if "${" in value else value
+        if isinstance(value, Mapping):
+            parsed = {key: self.value(item, payload.join_path(path, key)) for key, item in value.items()}
+            return parsed if any(parsed[key] is not item for key, item in value.items()) else value
+        if isinstance(value, list):
+            items = [self.value(item, payload.join_path(path, index)) for index, item in enumerate(value)]
+            return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
+        return value
+
+    def _string(self, text: str, path: str) -> str | Expression | _Text:
+        try:
+            pieces = self._pieces(text)
+        except ExpressionError as error:
+            self.violations.append(Violation(path, str(error)))
+            return text
+        match pieces:
+            case (Expression() as whole,):
+                return whole
+            case _ if any(isinstance(piece, Expression) for piece in pieces):
+                return _Text(pieces)
+        return "".join(str(piece) for piece in pieces)
+
+    def _pieces(self, text: str) -> tuple[str | Expression, ...]:
+        pieces: list[str | Expression] = []
+        at = 0
+        while opening := _OPEN.search(text, at):
+            pieces.append(text[at : opening.start()])
+            if opening[0] == "$${":
+                pieces.append("${")
+                at = opening.end()
+            else:
+                at = _closing(text, opening.end())
+                pieces.append(self._compile(text[opening.end() : at - 1]))
+        pieces.append(text[at:])
+        return tuple(piece for piece in pieces if piece != "")
+
+    def _compile(self, source: str) -> Expression:
+        expression = compile_value(source.strip(), self._names)
+        self.expressions.append(expression)
+        return expression
+
+
+def _closing(text: str, start: int) -> int:
+    """Return the index behind the `}` that closes an expression. Raises ExpressionError."""
+    depth = 0
+    # One more character than an expression may have, so that a long text is not searched over and over.
+    end = start + MAX_SOURCE + 1
+    for piece in _PIECE.finditer(text, start, end):
+        if piece[0] == "{":
+            depth += 1
+        elif piece[0] == "}":
+            if not depth:
+                return piece.end()
+            depth -= 1
+    if end < len(text):
+        raise ExpressionError(f"has a ${{ that is not closed within {MAX_SOURCE} characters")
+    raise ExpressionError("has a ${ without its closing }; write $${ for a literal ${")
+
+
+def _render(value: Any, path: str, variables: Mapping[str, Any], allowance: Allowance) -> Any:
+    if isinstance(value, Expression):
+        return _result(value, path, variables, allowance)
+    if isinstance(value, _Text):
+        return _joined(value, path, variables, allowance)
+    if isinstance(value, Mapping):
+        return {key: _render(item, payload.join_path(path, key), variables, allowance) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_render(item, f"{path}[{index}]", variables, allowance) for index, item in enumerate(value)]
+    return value
+
+
+def _result(expression: Expression, path: str, variables: Mapping[str, Any], allowance: Allowance) -> Any:
+    try:
+        return expression.spend(variables, allowance)
+    except ExpressionError as error:
+        raise ExpressionError(f"{path}: {error}") from None
+
+
+def _joined(text: _Text, path: str, variables: Mapping[str, Any], allowance: Allowance) -> str:
+    return "".join(
+        piece if isinstance(piece, str) else _as_text(_result(piece, path, variables, allowance))
+        for piece in text.pieces
+    )
+
+
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else payload.encode(value).decode()

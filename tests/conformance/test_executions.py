@@ -1,0 +1,238 @@
+"""Executions read back as they were written, whole, and only by those who may see them."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from persistence.errors import ExecutionNotFoundError
+from persistence.model import (
+    ExecutionFilter,
+    ExecutionOrder,
+    ExecutionState,
+    Scope,
+    StepCounts,
+    StepState,
+)
+from persistence.repository import Repository
+from tests.conformance.builders import (
+    FOREIGN_ORG,
+    FOREIGN_OWNER,
+    MOMENT,
+    ORG,
+    OWNER,
+    SCOPE,
+    Stage,
+    after,
+    ending,
+    execution,
+    new,
+    outcome,
+    step,
+    transition,
+)
+
+
+def nested(depth: int) -> Any:
+    value: Any = "deep"
+    for level in range(depth):
+        value = [value] if level % 2 else {"in": value}
+    return value
+
+
+PAYLOADS: list[Any] = [
+    {},
+    {"": ""},
+    {"nothing": None, "yes": True, "no": False, "none": [], "empty": {}},
+    {"whole": [0, -1, 2**31, 2**53 - 1, 1 - 2**53, 2**53], "real": [0.1, -2.5e-7, 1.7976931348623157e308, 5e-324]},
+    {"zero": -0.0, "three": 3.0, "third": 1 / 3},
+    {"ключ 🗝": ["日本", "🐳", "e\u0301 é", "\u202eright to left", "\ufeff", "\x7f\x01\t\n\\\"'/"]},
+    {"$ref": "#", "a.b": {"a": {"b": 1}}, "__proto__": [], "%s :x $1 {}": "'; DROP TABLE executions; --"},
+    {"deep": nested(23)},
+    {"long": "x" * (256 * 1024 - 11)},
+    {"wide": list(range(10_000 - 2))},
+    {f"key {n}": n for n in range(9_999)},
+]
+
+
+async def test_every_field_comes_back(repository: Repository, stage: Stage) -> None:
+    row = execution(
+        stage.workflow,
+        stage.incarnation,
+        state=ExecutionState.PAUSED,
+        create_time=MOMENT,
+        timeout=0.25,
+        counts=StepCounts(total=21, completed=1, failed=2, skipped=3, running=4, cancelled=5),
+        priority=-7,
+        tags=("b", "a", "ü"),
+        metadata={"team": "🐳", "": "", "a.b": "c"},
+        correlation_id="ci/1234",
+        request_id="r",
+        scheduled_time=MOMENT + timedelta(microseconds=1),
+        start_time=MOMENT + timedelta(microseconds=2),
+        deadline_time=MOMENT + timedelta(microseconds=3),
+        progress=42,
+        last_seq=3,
+        failure={"code": "X", "details": [{"a": None}]},
+        epoch=1,
+    )
+    created = await repository.create(new(row))
+    assert created.execution == row
+    assert await repository.get_execution(SCOPE, row.id) == row
+    assert (await repository.get_detail(SCOPE, row.id)).execution == row
+
+
+async def test_times_keep_microseconds_whatever_their_zone(repository: Repository, stage: Stage) -> None:
+    times = [
+        datetime(1999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC),
+        datetime(2040, 1, 1, 0, 0, 0, 1, tzinfo=timezone(timedelta(hours=5, minutes=45))),
+        datetime(2026, 10, 25, 2, 30, tzinfo=timezone(timedelta(hours=-9))),
+    ]
+    for moment in times:
+        row = await stage.put(create_time=moment, start_time=moment, deadline_time=moment)
+        read = await repository.get_execution(SCOPE, row.id)
+        assert (read.create_time, read.start_time, read.deadline_time) == (moment, moment, moment)
+        assert read.create_time.tzinfo is not None
+
+
+@pytest.mark.parametrize("payload", PAYLOADS, ids=lambda payload: next(iter(payload), "empty")[:6] or "blank")
+async def test_payloads_come_back_as_they_were(repository: Repository, stage: Stage, payload: Any) -> None:
+    done = step(state=StepState.COMPLETED, input=payload, output=payload, assigned=payload)
+    row = execution(stage.workflow, stage.incarnation)
+    await repository.create(new(row, input=payload, steps=(done,)))
+    await stage.commit(ending(row, result=payload))
+    detail = await repository.get_detail(SCOPE, row.id)
+    assert (detail.input, detail.result) == (payload, payload)
+    assert detail.steps == (done,)
+    assert [type(value) for value in detail.input.values()] == [type(value) for value in payload.values()]
+
+
+@pytest.mark.parametrize("value", [None, True, 0, -3, 0.5, "", "text", [], [None], {}])
+async def test_a_result_is_any_json_value(repository: Repository, stage: Stage, value: Any) -> None:
+    row = await stage.put()
+    await stage.commit(ending(row, result=value, steps=[step(state=StepState.COMPLETED, output=value)]))
+    detail = await stage.read(row)
+    assert (detail.result, detail.steps[0].output) == (value, value)
+    assert (type(detail.result), type(detail.steps[0].output)) == (type(value), type(value))
+
+
+async def test_every_field_of_a_step_comes_back(repository: Repository, stage: Stage) -> None:
+    full = step(
+        path='fan_out[3]."ü"',
+        state=StepState.FAILED,
+        attempt=21,
+        input={"a": 1},
+        output=[1, None],
+        failure={"code": "TIMEOUT", "message": "ü"},
+        failed_attempts=tuple({"attempt": n, "failure": {"code": "X"}} for n in range(20)),
+        assigned={"best": [1]},
+        skip_reason="because",
+        start_time=MOMENT,
+        attempt_time=MOMENT + timedelta(microseconds=1),
+        end_time=MOMENT + timedelta(microseconds=2),
+        wake_time=MOMENT + timedelta(microseconds=3),
+        end_seq=2,
+        worker="worker-1",
+        failures=20,
+        progress=99,
+    )
+    bare = step("bare", StepState.RUNNING, attempt=0, start_time=None, attempt_time=None)
+    row = await stage.put()
+    await stage.commit(transition(row, steps=[full, bare]))
+    assert {each.path: each for each in (await stage.read(row)).steps} == {full.path: full, "bare": bare}
+
+
+async def test_what_a_caller_does_to_a_payload_stays_with_the_caller(repository: Repository, stage: Stage) -> None:
+    mine: dict[str, Any] = {"list": [1]}
+    row = execution(stage.workflow, stage.incarnation, metadata={"a": "b"})
+    await repository.create(new(row, input=mine, steps=[step(input=mine)]))
+    mine["list"].append(2)
+    detail = await stage.read(row)
+    detail.input["list"].append(3)
+    detail.steps[0].input["list"].append(4)
+    assert isinstance(detail.execution.metadata, dict)
+    detail.execution.metadata["a"] = "c"
+    again = await stage.read(row)
+    assert again.input == again.steps[0].input == {"list": [1]}
+    assert again.execution.metadata == {"a": "b"}
+
+
+async def test_what_does_not_exist_is_not_found(repository: Repository, stage: Stage) -> None:
+    await stage.put()
+    unknown = uuid4()
+    for read in (
+        repository.get_execution(SCOPE, unknown),
+        repository.get_detail(SCOPE, unknown),
+        repository.read_events(SCOPE, unknown, 0, 10),
+        repository.request_cancel(SCOPE, unknown, "ann", ""),
+    ):
+        with pytest.raises(ExecutionNotFoundError) as caught:
+            await read
+        assert caught.value.execution_id == unknown
+
+
+@pytest.mark.parametrize("scope", [FOREIGN_ORG, FOREIGN_OWNER, Scope(FOREIGN_ORG.org, OWNER), Scope(ORG, "")])
+async def test_a_foreign_execution_is_like_one_that_does_not_exist(
+    repository: Repository, stage: Stage, scope: Scope
+) -> None:
+    row = await stage.put(request_id="r")
+    absent = uuid4()
+    for target in (row.id, absent):
+        errors = [
+            await outcome(repository.get_execution(scope, target)),
+            await outcome(repository.get_detail(scope, target)),
+            await outcome(repository.read_events(scope, target, 0, 10)),
+            await outcome(repository.read_events(scope, target, 99, 10)),
+            await outcome(repository.request_cancel(scope, target, "eve", "")),
+        ]
+        assert [(type(error), str(error)) for error in errors] == [
+            (ExecutionNotFoundError, f"execution {target} not found")
+        ] * 5
+    for order in ExecutionOrder:
+        assert not await repository.list_executions(scope, ExecutionFilter(), order, None, 10)
+        assert await repository.count_executions(scope, ExecutionFilter(), order, 10) == 0
+    assert await repository.get_execution(SCOPE, row.id) == row
+
+
+async def test_an_owner_sees_what_the_owner_started(repository: Repository, stage: Stage) -> None:
+    mine, theirs = await stage.put(), await stage.put(owner="bob")
+    scope = Scope(ORG, OWNER)
+    assert await repository.get_execution(scope, mine.id) == mine
+    assert (await repository.get_detail(scope, mine.id)).execution == mine
+    assert len(await repository.read_events(scope, mine.id, 0, 10)) == 1
+    assert await repository.list_executions(scope, ExecutionFilter(), ExecutionOrder.NEWEST, None, 10) == [mine]
+    assert not await repository.list_executions(scope, ExecutionFilter(owner="bob"), ExecutionOrder.NEWEST, None, 10)
+    assert (await repository.request_cancel(scope, mine.id, OWNER, "")).cancel is not None
+    with pytest.raises(ExecutionNotFoundError):
+        await repository.get_execution(scope, theirs.id)
+
+
+async def test_a_detail_is_never_torn(repository: Repository, stage: Stage) -> None:
+    """Each transition adds one step and one event and sets progress: a reader sees all three or none."""
+    row = await stage.put()
+    first = row
+
+    async def write() -> None:
+        nonlocal row
+        for number in range(1, 60):
+            written = transition(row, steps=[step(f"s{number}")], progress=number)
+            await repository.submit(written)
+            row = after(row, written)
+
+    writing = asyncio.create_task(write())
+    seen = set()
+    while not writing.done():
+        detail = await stage.read(first)
+        assert len(detail.steps) == detail.execution.progress == detail.execution.last_seq - 1
+        seen.add(detail.execution.last_seq)
+        await asyncio.sleep(0)
+    await writing
+    assert len((await stage.read(first)).steps) == 59
+
+
+async def test_ping_answers(repository: Repository) -> None:
+    await repository.ping()

@@ -1,0 +1,218 @@
+"""Small workflows, and a driver that feeds the planner without clock, handlers or store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from persistence.model import CancelRequest, Execution, ExecutionDetail, ExecutionState, StepCounts
+from persistence.model import Step as Row
+from service.engine import happenings, planner
+from service.engine.definition import Definition, Ordering, Step
+from service.engine.effects import CancelAttempt, StartAttempt
+from service.engine.events import Event, EventBody
+from service.engine.expressions import Expression, Template, compile_condition, compile_value
+from service.engine.failure import HANDLER_ERROR, Failure
+from service.engine.happenings import Happening
+from service.engine.parsing.sources import IN_ASSIGN, IN_PARAMS, VARIABLES
+from service.engine.planner import Plan
+from service.engine.state import State, initial, restore
+
+T0 = datetime(2026, 1, 1, tzinfo=UTC)
+CANCEL = CancelRequest(T0, "ann", "no longer needed")
+
+
+def step(
+    step_id: str, *, params: Any = None, condition: str = "", assign: Mapping[str, str] | None = None, **fields: Any
+) -> Step:
+    """Return a step whose expressions are given as text."""
+    return Step(
+        id=step_id,
+        handler="work",
+        params=Template.parse(params or {}, IN_PARAMS),
+        timeout=fields.pop("timeout", 300.0),
+        condition=compile_condition(condition, VARIABLES) if condition else None,
+        assign=tuple((name, _value(source)) for name, source in (assign or {}).items()),
+        **fields,
+    )
+
+
+def _value(source: str) -> Expression:
+    return compile_value(source, IN_ASSIGN)
+
+
+def sequence(*steps: Step, output: Any = None, timeout: float = 3600.0) -> Definition:
+    """Return a workflow whose steps run one after the other."""
+    return _workflow(Ordering.SEQUENTIAL, steps, output, timeout)
+
+
+def graph(*steps: Step, output: Any = None, timeout: float = 3600.0) -> Definition:
+    """Return a workflow whose steps run when all that they depend on has ended."""
+    return _workflow(Ordering.GRAPH, steps, output, timeout)
+
+
+def _workflow(ordering: Ordering, steps: tuple[Step, ...], output: Any, timeout: float) -> Definition:
+    template = None if output is None else Template.parse(output, VARIABLES, "output")
+    return Definition("test", steps, timeout, ordering, output=template)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One happening, the state before it, what followed, and what a store held after it."""
+
+    before: State
+    happening: Happening
+    plan: Plan
+    stored: ExecutionDetail
+
+
+class Driver:
+    """Keeps one execution: its state, its rows as a store has them, and the attempts that run."""
+
+    def __init__(
+        self, definition: Definition, input: Mapping[str, Any] | None = None, scheduled_time: datetime | None = None
+    ) -> None:
+        self.definition = definition
+        self.now = T0
+        self.turns: list[Turn] = []
+        self.running: dict[str, StartAttempt] = {}
+        self.told_to_stop: dict[str, int] = {}
+        self.rows: dict[str, Row] = {}
+        self.execution = Execution(
+            id=UUID(int=1),
+            org="org",
+            owner="ann",
+            workflow_id=UUID(int=2),
+            workflow_name=definition.name,
+            revision=1,
+            state=ExecutionState.PENDING,
+            create_time=T0,
+            timeout=definition.timeout,
+            counts=StepCounts(total=len(definition.steps)),
+            scheduled_time=scheduled_time,
+        )
+        self.input = dict(input or {})
+        self.initial = self.state = initial(self.execution, self.input)
+        self.apply(happenings.Accepted(T0))
+
+    # --- what is to be seen
+
+    @property
+    def events(self) -> list[Event]:
+        """All events so far."""
+        return [event for turn in self.turns for event in turn.plan.events]
+
+    @property
+    def bodies(self) -> list[EventBody]:
+        """The bodies of all events so far."""
+        return [event.body for event in self.events]
+
+    @property
+    def states(self) -> dict[str, str]:
+        """The states of the steps that left PENDING."""
+        return {path: row.state.value for path, row in self.rows.items()}
+
+    @property
+    def stored(self) -> ExecutionDetail:
+        """What a store holds."""
+        return ExecutionDetail(self.execution, self.input, self.state.result, list(self.rows.values()))
+
+    # --- happenings
+
+    def apply(self, happening: Happening) -> Plan:
+        """Let something happen, store what changed and carry out the effects."""
+        before = self.state
+        plan = planner.apply(self.definition, before, happening)
+        self.state = plan.state
+        self._store(plan)
+        self._perform(plan)
+        self.turns.append(Turn(before, happening, plan, self.stored))
+        return plan
+
+    def start(self) -> Plan:
+        """Let the execution start."""
+        return self.apply(happenings.Started(self.now))
+
+    def succeed(self, path: str, output: Any = None, attempt: int | None = None) -> Plan:
+        """Let an attempt, by default the newest, give its output."""
+        return self.apply(happenings.StepSucceeded(self.now, path, self.ended(path, attempt), output))
+
+    def fail(
+        self, path: str, attempt: int | None = None, failure: Failure | None = None, **fields: Any
+    ) -> Plan:
+        """Let an attempt fail, by default in a way that may be tried again."""
+        failure = failure or Failure(HANDLER_ERROR, "boom", retryable=True)
+        return self.apply(happenings.StepFailed(self.now, path, self.ended(path, attempt), failure, **fields))
+
+    def suspend(self, path: str, seconds: float, output: Any = None, attempt: int | None = None) -> Plan:
+        """Let an attempt ask to be parked."""
+        until = self.now + timedelta(seconds=seconds)
+        return self.apply(happenings.StepSuspended(self.now, path, self.ended(path, attempt), until, output, "parked"))
+
+    def progress(self, path: str, percent: int, attempt: int | None = None) -> Plan:
+        """Let an attempt report its progress."""
+        number = self.rows[path].attempt if attempt is None else attempt
+        return self.apply(happenings.StepProgressed(self.now, path, number, percent, "on it"))
+
+    def stopped(self, path: str, attempt: int | None = None) -> Plan:
+        """Let an attempt that was told to stop say that it has."""
+        return self.apply(happenings.StepStopped(self.now, path, self.ended(path, attempt)))
+
+    def fire(self, seconds: float = 0.0) -> Plan:
+        """Let time pass and the timers that are due then fire."""
+        self.now += timedelta(seconds=seconds)
+        return self.apply(happenings.TimerFired(self.now))
+
+    def cancel(self) -> Plan:
+        """Let somebody ask to cancel."""
+        self.execution = replace(self.execution, cancel=self.execution.cancel or CANCEL)
+        return self.apply(happenings.CancelAsked(self.now, CANCEL))
+
+    def recover(self) -> Plan:
+        """Let another process go on from what is stored."""
+        self.state = restore(self.definition, self.stored)
+        self.running.clear()
+        self.told_to_stop.clear()
+        return self.apply(happenings.Recovered(self.now))
+
+    def ended(self, path: str, attempt: int | None = None) -> int:
+        """Forget an attempt that runs no more, and return its number."""
+        row = self.rows.get(path)
+        number = (row.attempt if row else 1) if attempt is None else attempt
+        if path in self.running and self.running[path].attempt == number:
+            del self.running[path]
+            self.told_to_stop.pop(path, None)
+        return number
+
+    def _store(self, plan: Plan) -> None:
+        after = plan.state
+        self.rows.update({row.path: row for row in plan.steps})
+        self.execution = replace(
+            self.execution,
+            state=after.state,
+            counts=after.counts,
+            progress=after.progress,
+            last_seq=after.last_seq,
+            start_time=after.start_time,
+            end_time=after.end_time,
+            deadline_time=after.deadline_time,
+            failure=after.failure.to_json() if after.failure else None,
+        )
+
+    def _perform(self, plan: Plan) -> None:
+        for effect in plan.effects:
+            match effect:
+                case StartAttempt():
+                    self.running[effect.path] = effect
+                case CancelAttempt():
+                    self.told_to_stop[effect.path] = effect.attempt
+
+
+def started(definition: Definition, input: Mapping[str, Any] | None = None) -> Driver:
+    """Return the driver of an execution that has just started."""
+    driver = Driver(definition, input)
+    driver.start()
+    return driver

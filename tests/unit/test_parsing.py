@@ -1,0 +1,585 @@
+"""From a document to a definition, or to everything that is wrong with it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from service.engine.definition import Delivery, OnError, Ordering, RetryPolicy
+from service.engine.handlers.registry import Registry
+from service.engine.parsing import Defaults, check_input, parse
+from service.engine.violations import ValidationError
+
+CATALOG = Registry.with_builtins()
+DEFAULTS = Defaults()
+
+
+def step(step_id: str = "a", **fields: Any) -> dict[str, Any]:
+    return {"id": step_id, "handler": "transform", "params": {"value": 1}, **fields}
+
+
+def workflow(*steps: Any, **fields: Any) -> dict[str, Any]:
+    return {"name": "w", "steps": list(steps) or [step()], **fields}
+
+
+def graph(*steps: Any, **fields: Any) -> dict[str, Any]:
+    return workflow(*steps, ordering="GRAPH", **fields)
+
+
+def wrong(document: Any, catalog: Registry | None = CATALOG) -> list[tuple[str, str]]:
+    """Return the violations; none means that the document parses."""
+    try:
+        parse(document, catalog, DEFAULTS)
+    except ValidationError as error:
+        return [(v.field, v.description) for v in error.violations]
+    return []
+
+
+def places(document: Any) -> list[str]:
+    return [field for field, _ in wrong(document)]
+
+
+def the_violation(document: Any) -> tuple[str, str]:
+    (found,) = wrong(document)
+    return found
+
+
+# --- what parses
+
+
+def test_smallest_workflow_has_the_defaults() -> None:
+    definition = parse(workflow(), CATALOG, Defaults(execution_timeout=60.0, step_timeout=5.0))
+    (only,) = definition.steps
+    assert (definition.name, definition.timeout, definition.ordering) == ("w", 60.0, Ordering.SEQUENTIAL)
+    assert (only.timeout, only.retry, only.on_error) == (5.0, RetryPolicy(max_attempts=1), OnError.STOP)
+    assert (only.delivery, only.total_timeout, only.condition) == (Delivery.AT_LEAST_ONCE, None, None)
+    assert only.params.render({}) == {"value": 1}
+    assert definition.document == workflow()
+
+
+def test_every_field_is_read() -> None:
+    document = graph(
+        step("first"),
+        {
+            "id": "second",
+            "display_name": "The second",
+            "handler": "call_api",
+            "params": {"url": "https://example.org/${input.id}", "json": {"n": "${steps.first.output}"}},
+            "depends_on": ["first"],
+            "condition": "steps.first.output > 0",
+            "timeout": 10.5,
+            "total_timeout": 60,
+            "retry_policy": {
+                "max_attempts": 5,
+                "initial_interval": 2.0,
+                "backoff_coefficient": 3.0,
+                "max_interval": 30.0,
+                "jitter": 0.0,
+                "non_retryable_codes": ["HTTP_STATUS_4XX"],
+            },
+            "on_error": "CONTINUE",
+            "assign": {"total": "result.body.total"},
+            "delivery": "AT_LEAST_ONCE",
+        },
+        description="What it is for.",
+        timeout=7200.0,
+        tags=["x"],
+        metadata={"team": "core"},
+        input_schema={"type": "object", "properties": {"id": {"type": "string"}}},
+        default_priority=-5,
+        output={"total": "${vars.total}"},
+        budgets=[],
+        max_concurrent_executions=0,
+    )
+    definition = parse(document, CATALOG, DEFAULTS)
+    second = definition.by_id["second"]
+    assert second.retry == RetryPolicy(5, 2.0, 3.0, 30.0, 0.0, frozenset({"HTTP_STATUS_4XX"}))
+    assert (second.timeout, second.total_timeout, second.depends_on) == (10.5, 60, ("first",))
+    assert (second.on_error, second.display_name) == (OnError.CONTINUE, "The second")
+    assert second.condition is not None
+    assert second.condition.evaluate({"steps": {"first": {"output": 1}}}) is True
+    assert second.params.render({"input": {"id": 7}, "steps": {"first": {"output": 1}}}) == {
+        "url": "https://example.org/7",
+        "json": {"n": 1},
+    }
+    assert [name for name, _ in second.assign] == ["total"]
+    assert (definition.tags, definition.metadata, definition.default_priority) == (("x",), {"team": "core"}, -5)
+    assert definition.output is not None
+    assert definition.output.render({"vars": {"total": 3}}) == {"total": 3}
+
+
+@pytest.mark.parametrize(
+    ("fields", "attempts"),
+    [
+        ({}, 1),
+        ({"on_error": "STOP"}, 1),
+        ({"on_error": "RETRY"}, 3),
+        ({"retry_policy": {}}, 3),
+        ({"retry_policy": {"max_attempts": 0}}, 3),
+        ({"retry_policy": {"max_attempts": 7}, "on_error": "CONTINUE"}, 7),
+        ({"retry_policy": {"max_attempts": 1}, "on_error": "RETRY"}, 1),
+    ],
+)
+def test_attempts(fields: dict[str, Any], attempts: int) -> None:
+    assert parse(workflow(step(**fields)), CATALOG, DEFAULTS).steps[0].retry.max_attempts == attempts
+
+
+def test_without_a_catalog_handlers_and_params_are_not_judged() -> None:
+    document = workflow({"id": "a", "handler": "gone", "params": {"x": "${input.x}"}})
+    assert parse(document, None, DEFAULTS).steps[0].handler == "gone"
+    assert the_violation(document)[0] == "steps[0].handler"
+
+
+def test_absent_output_and_null_output_differ() -> None:
+    assert parse(workflow(), CATALOG, DEFAULTS).output is None
+    definition = parse(workflow(output=[None, "${input.x}"]), CATALOG, DEFAULTS)
+    assert definition.output is not None
+    assert definition.output.render({"input": {"x": 1}}) == [None, 1]
+
+
+# --- everything at once
+
+
+def test_all_violations_are_said_at_once() -> None:
+    document = {
+        "nmae": "w",
+        "steps": [
+            {"id": "a", "handler": "call_apii"},
+            {"id": "a", "handler": "call_api", "params": {"url": 5}, "retry_policy": {"max_attempts": -1}},
+            {"id": "c", "handler": "transform", "params": {"value": 1}, "condition": "inptu.x >", "timeout": 0},
+        ],
+    }
+    assert places(document) == [
+        "name",
+        "steps[0].handler",
+        "steps[1].params.url",
+        "steps[1].retry_policy.max_attempts",
+        "steps[2].timeout",
+        "steps[2].condition",
+        "steps[1].id",
+        "nmae",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("document", "field", "words"),
+    [
+        ([], "definition", "must be an object, not a list"),
+        (None, "definition", "must be an object, not null"),
+        (workflow(name=""), "name", "is required"),
+        (workflow(name="1st"), "name", "begin with a letter"),
+        (workflow(name="x" * 129), "name", "has 129 characters; at most 128"),
+        (workflow(name="a0000000-0000-7000-8000-000000000000"), "name", "form of a UUID"),
+        (workflow(name=5), "name", "must be a string, not a number"),
+        ({"name": "w"}, "steps", "is required"),
+        ({"name": "w", "steps": []}, "steps", "is required"),
+        ({"name": "w", "steps": {}}, "steps", "must be a list, not an object"),
+        (workflow(*[step(f"s{n}") for n in range(501)]), "steps", "has 501 entries; at most 500"),
+        (workflow(description="x" * 4097), "description", "4,097 characters"),
+        (workflow(description="a\0b"), "description", "NUL"),
+        (workflow(ordering="RANDOM"), "ordering", "must be one of SEQUENTIAL, GRAPH"),
+        (workflow(timeout=0), "timeout", "more than 0 and at most 10 years"),
+        (workflow(timeout=315360001), "timeout", "at most 10 years"),
+        (workflow(timeout="1h"), "timeout", "must be a number, not a string"),
+        (workflow(timeout=True), "timeout", "must be a number, not a boolean"),
+        (workflow(default_priority=101), "default_priority", "between -100 and 100"),
+        (workflow(default_priority=1.5), "default_priority", "whole number"),
+        (workflow(tags=["x"] * 2), "tags", '"x" more than once'),
+        (workflow(tags=[f"t{n}" for n in range(33)]), "tags", "at most 32"),
+        (workflow(tags=[""]), "tags[0]", "must not be empty"),
+        (workflow(tags=["x" * 129]), "tags[0]", "at most 128"),
+        (workflow(metadata={"k": "x" * 1025}), "metadata.k", "at most 1,024"),
+        (workflow(metadata={"k": 1}), "metadata.k", "must be a string"),
+        (workflow(metadata={f"k{n}": "" for n in range(33)}), "metadata", "at most 32"),
+        (workflow(colour="red"), "colour", "is unknown"),
+        (workflow(orderign="GRAPH"), "orderign", 'did you mean "ordering"?'),
+        (workflow("a"), "steps[0]", "must be an object, not a string"),
+        (workflow(step("1a")), "steps[0].id", "begin with a letter or _"),
+        (workflow(step("a-b")), "steps[0].id", "letters, digits and _"),
+        (workflow(step("a" * 65)), "steps[0].id", "at most 64"),
+        (workflow(step("")), "steps[0].id", "is required"),
+        (workflow(step(), step()), "steps[1].id", "is the id of steps[0] too"),
+        (workflow(step(timeout_s=3)), "steps[0].timeout_s", "did you mean"),
+        (workflow(step(display_name="x" * 257)), "steps[0].display_name", "at most 256"),
+        (workflow(step(handler="")), "steps[0].handler", "is required"),
+        (workflow(step(handler="trasform")), "steps[0].handler", 'did you mean "transform"?'),
+        (workflow(step(handler="zzz")), "steps[0].handler", "known are: call_api, condition, transform, wait"),
+        (workflow(step(params=[])), "steps[0].params", "must be an object, not a list"),
+        (workflow(step(on_error="IGNORE")), "steps[0].on_error", "must be one of STOP, CONTINUE, RETRY"),
+        (workflow(step(delivery="EXACTLY_ONCE")), "steps[0].delivery", "AT_LEAST_ONCE, AT_MOST_ONCE"),
+        (workflow(step(total_timeout=-1)), "steps[0].total_timeout", "more than 0"),
+        (workflow(step(assign={"a b": "1"})), 'steps[0].assign["a b"]', "no name of a variable"),
+        (workflow(step(assign={"x": ""})), "steps[0].assign.x", "must not be empty"),
+        (workflow(step(assign={f"v{n}": "1" for n in range(65)})), "steps[0].assign", "at most 64"),
+        (workflow(step(condition="x" * 4097)), "steps[0].condition", "at most 4,096"),
+        (workflow(step(retry_policy={"max_attempts": 1001})), "steps[0].retry_policy.max_attempts", "1000"),
+        (workflow(step(retry_policy={"jitter": 1.1})), "steps[0].retry_policy.jitter", "between 0 and 1"),
+        (workflow(step(retry_policy={"backoff_coefficient": 0.5})), "steps[0].retry_policy.backoff_coefficient", "100"),
+        (workflow(step(retry_policy={"initial_interval": 0})), "steps[0].retry_policy.initial_interval", "more than 0"),
+        (workflow(step(retry_policy={"max": 2})), "steps[0].retry_policy.max", "is unknown"),
+        (
+            workflow(step(retry_policy={"initial_interval": 90})),
+            "steps[0].retry_policy.initial_interval",
+            "is 90 s, longer than max_interval (60 s, the default); raise that",
+        ),
+        (
+            workflow(step(retry_policy={"initial_interval": 9, "max_interval": 3})),
+            "steps[0].retry_policy.initial_interval",
+            "longer than max_interval (3 s)",
+        ),
+        (
+            workflow(step(delivery="AT_MOST_ONCE", retry_policy={})),
+            "steps[0].retry_policy",
+            "cannot be given with AT_MOST_ONCE",
+        ),
+        (workflow(step(delivery="AT_MOST_ONCE", on_error="RETRY")), "steps[0].on_error", "use STOP or CONTINUE"),
+    ],
+)
+def test_what_is_wrong_and_what_would_be_right(document: Any, field: str, words: str) -> None:
+    found = the_violation(document)
+    assert found[0] == field
+    assert words in found[1]
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        workflow(max_concurrent_executions=2),
+        workflow(budgets=[{"resource": "STEPS", "limit": 1}]),
+        workflow(step(for_each={"items": "input.xs"})),
+        workflow(step(compensation={"handler": "wait"})),
+        workflow(step(quality_gate={"score": "1"})),
+        workflow(step(cache={"key": "'x'"})),
+    ],
+)
+def test_what_nothing_acts_on_yet_is_refused(document: Any) -> None:
+    assert the_violation(document)[1] == "is not implemented yet; remove it"
+
+
+def test_definition_of_more_than_256_kib() -> None:
+    field, words = the_violation(workflow(step(params={"value": "x" * (256 << 10)})))
+    assert field == "definition"
+    assert "at most 262,144" in words
+
+
+def test_definition_that_is_nested_without_end() -> None:
+    deep: Any = 1
+    for _ in range(100_000):
+        deep = [deep]
+    assert the_violation(workflow(step(params={"value": deep})))[0] == "definition"
+
+
+def test_params_nested_too_deep() -> None:
+    deep: Any = 1
+    for _ in range(30):
+        deep = [deep]
+    assert the_violation(workflow(step(params={"value": deep})))[0] == "steps[0].params"
+
+
+# --- params against the schema of the handler
+
+
+def api(**params: Any) -> dict[str, Any]:
+    return {"id": "a", "handler": "call_api", "params": params}
+
+
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [
+        ({"url": "http://h/", "timeout": "5"}, ["steps[0].params.timeout"]),
+        ({"url": "http://h/", "methd": "GET"}, ["steps[0].params.methd"]),
+        ({"method": "GET"}, ["steps[0].params.url"]),
+        ({"url": "ftp://h/"}, ["steps[0].params.url"]),
+        ({"url": "http://h/", "json": 1, "form": {}}, ["steps[0].params.form"]),
+        # What a template becomes is not known yet.
+        ({"url": "${input.url}", "timeout": "${input.t}", "method": "${input.m}"}, []),
+        ({"url": "${input.base}/x"}, []),
+        ({"url": "http://h/", "query": "${input.query}", "auth": {"basic": "${vars.login}"}}, []),
+        ({"url": "http://h/", "success_codes": ["${input.code}", 200]}, []),
+        ({"url": "http://h/", "success_codes": ["${input.code}", 99]}, ["steps[0].params.success_codes[1]"]),
+        ({"timeout": "${input.t}", "x": "${input.x}"}, ["steps[0].params.url", "steps[0].params.x"]),
+        # A literal `${` is no template.
+        ({"url": "http://h/", "timeout": "$${input.t}"}, ["steps[0].params.timeout"]),
+    ],
+)
+def test_params(params: dict[str, Any], expected: list[str]) -> None:
+    assert sorted(places(workflow(api(**params)))) == sorted(expected)
+
+
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [
+        ({"outcomes": "${input.outcomes}"}, []),
+        ({"outcomes": [{"name": "${input.name}", "when": "true"}]}, []),
+        ({"expression": "input.x > 1"}, []),
+        ({"expression": "inptu.x > 1"}, ["steps[0].params.expression"]),
+        ({"expression": "steps.nope.output"}, ["steps[0].params.expression"]),
+        ({"expression": "${input.x} > 1"}, ["steps[0].params.expression"]),
+        ({"outcomes": [{"name": "a", "when": "input.x >"}, {"name": "b"}]}, ["steps[0].params.outcomes[0].when"]),
+        ({"outcomes": [{"name": "a", "when": "true"}, {"nmae": "b", "when": "x"}]}, None),
+    ],
+)
+def test_cel_inside_of_params(params: dict[str, Any], expected: list[str] | None) -> None:
+    found = places(workflow({"id": "a", "handler": "condition", "params": params}))
+    if expected is None:
+        at = "steps[0].params.outcomes[1]"
+        assert sorted(found) == [f"{at}.name", f"{at}.nmae", f"{at}.when"]
+    else:
+        assert found == expected
+
+
+# --- expressions
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"condition": "inputs.x"}, "steps[1].condition"),
+        ({"condition": "input.x >"}, "steps[1].condition"),
+        ({"condition": "attempt > 1"}, "steps[1].condition"),
+        ({"condition": "result.x"}, "steps[1].condition"),
+        ({"params": {"value": ["${nope.x}"]}}, "steps[1].params.value[0]"),
+        ({"params": {"value": "${item}"}}, "steps[1].params.value"),
+        ({"params": {"value": "${input.x"}}, "steps[1].params.value"),
+        ({"assign": {"x": "results"}}, "steps[1].assign.x"),
+    ],
+)
+def test_expressions_that_do_not_compile(fields: dict[str, Any], field: str) -> None:
+    assert the_violation(workflow(step("z"), step("b", **fields)))[0] == field
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"condition": "steps.z.state == 'COMPLETED' && has(input.x) && execution.id != '' && has(vars.y)"},
+        {"params": {"value": "${attempt}"}},
+        {"assign": {"x": "result.x", "y": "steps.z.output"}},
+    ],
+)
+def test_names_that_expressions_see(fields: dict[str, Any]) -> None:
+    assert wrong(workflow(step("z"), step("b", **fields))) == []
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"condition": "steps.READ.output == 1"},
+        {"params": {"value": {"x": ["${steps.READ.output}"]}}},
+        {"assign": {"x": "steps.READ.output"}},
+        {"handler": "transform", "params": {"expression": "steps.READ.output"}},
+    ],
+)
+@pytest.mark.parametrize(
+    ("read", "words"),
+    [
+        ("a", None),
+        ("b", None),
+        ("c", "reads its own step"),
+        ("d", "runs later"),
+        ("aa", 'does not exist; did you mean "a"?'),
+    ],
+)
+def test_sequential_steps_read_only_earlier_ones(fields: dict[str, Any], read: str, words: str | None) -> None:
+    fields = replaced(fields, read)
+    found = wrong(workflow(step("a"), step("b"), step("c", **fields), step("d")))
+    assert [words in text for _, text in found] == ([True] if words else []) if words else found == []
+
+
+def replaced(value: Any, read: str) -> Any:
+    if isinstance(value, Mapping):
+        return {name: replaced(member, read) for name, member in value.items()}
+    if isinstance(value, list):
+        return [replaced(member, read) for member in value]
+    return value.replace("READ", read)
+
+
+@pytest.mark.parametrize(
+    ("read", "words"),
+    [
+        ("a", None),
+        ("b", None),
+        ("side", 'add "side" to depends_on'),
+        ("c", "reads its own step"),
+        ("after", 'without waiting for it; add "after" to depends_on'),
+        ("zz", "does not exist"),
+    ],
+)
+def test_graph_steps_read_only_what_they_wait_for(read: str, words: str | None) -> None:
+    document = graph(
+        step("a"),
+        step("b", depends_on=["a"]),
+        step("side", depends_on=["a"]),
+        step("c", depends_on=["b"], condition=f"steps.{read}.output == 1"),
+        step("after", depends_on=["c"]),
+    )
+    if words is None:
+        assert wrong(document) == []
+    else:
+        field, text = the_violation(document)
+        assert field == "steps[3].condition"
+        assert words in text
+
+
+def test_output_reads_any_step() -> None:
+    document = workflow(step("a"), step("b"), output={"x": "${steps.b.output}"})
+    assert wrong(document) == []
+    document["output"]["y"] = "${steps.c.output}"
+    assert the_violation(document)[0] == "output.y"
+    assert the_violation(workflow(output="${attempt}"))[0] == "output"
+
+
+# --- dependencies
+
+
+@pytest.mark.parametrize(
+    ("depends_on", "words"),
+    [
+        (["nope"], 'names step "nope", which does not exist'),
+        (["a", "a"], 'names "a" more than once'),
+        (["b"], 'names the step itself, "b"'),
+    ],
+)
+def test_dependencies(depends_on: list[str], words: str) -> None:
+    field, text = the_violation(graph(step("a"), step("b", depends_on=depends_on)))
+    assert field == "steps[1].depends_on"
+    assert words in text
+
+
+def test_dependencies_only_in_graphs() -> None:
+    field, text = the_violation(workflow(step("a"), step("b", depends_on=["a"])))
+    assert field == "steps[1].depends_on"
+    assert "set ordering to GRAPH" in text
+
+
+def test_cycles_are_named() -> None:
+    document = graph(
+        step("start"),
+        step("a", depends_on=["start", "c"]),
+        step("b", depends_on=["a"]),
+        step("c", depends_on=["b"]),
+        step("x", depends_on=["y", "c"]),
+        step("y", depends_on=["x"]),
+        step("end", depends_on=["y"]),
+    )
+    assert wrong(document) == [
+        ("steps[1].depends_on", "makes steps wait for each other: a -> c -> b -> a; remove one of these dependencies"),
+        ("steps[4].depends_on", "makes steps wait for each other: x -> y -> x; remove one of these dependencies"),
+    ]
+
+
+# --- the input schema
+
+
+@pytest.mark.parametrize(
+    ("schema", "field", "words"),
+    [
+        ([], "input_schema", "must be an object"),
+        ({"type": "array"}, "input_schema.type", 'must be "object"'),
+        ({"type": "object", "properties": []}, "input_schema.properties", "object"),
+        ({"type": "object", "required": "x"}, "input_schema.required", "array"),
+        ({"properties": {"x": {"type": "text"}}}, "input_schema.properties.x.type", "type"),
+        ({"properties": {"x": {"pattern": "(?=a)"}}}, "input_schema.properties.x.pattern", "linear time"),
+        ({"properties": {"x": {"pattern": "((a{500}){50}){50}"}}}, "input_schema.properties.x.pattern", "too large"),
+        ({"properties": {"x": {"$ref": "http://h/s"}}}, 'input_schema.properties.x["$ref"]', "into the schema itself"),
+        ({"properties": {"x": {"$ref": "file:///etc/passwd"}}}, 'input_schema.properties.x["$ref"]', "itself"),
+        ({"properties": {"x": {"$ref": "#/$defs/y"}}}, 'input_schema.properties.x["$ref"]', "does not exist"),
+        ({"$ref": "#"}, 'input_schema["$ref"]', "refers to itself"),
+        ({"$schema": "http://json-schema.org/draft-07/schema#"}, 'input_schema["$schema"]', "2020-12"),
+        ({"patternProperties": {f"^{n}": True for n in range(101)}}, "input_schema", "101 patterns"),
+    ],
+)
+def test_input_schema_that_is_none(schema: Any, field: str, words: str) -> None:
+    found = the_violation(workflow(input_schema=schema))
+    assert found[0] == field
+    assert words in found[1]
+
+
+TREE = {
+    "$defs": {
+        "node": {
+            "type": "object",
+            "properties": {"left": {"$ref": "#/$defs/node"}, "right": {"$ref": "#/$defs/node"}},
+            "additionalProperties": False,
+        }
+    },
+    "type": "object",
+    "properties": {"root": {"$ref": "#/$defs/node"}},
+}
+
+
+def test_input_schema_that_would_take_for_ever() -> None:
+    doubling = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(40)} | {"d40": {}}
+    explosive = {"type": "object", "$defs": doubling, "$ref": "#/$defs/d0"}
+    recursive = {"type": "object", "properties": {"c": {"oneOf": [{"$ref": "#"}, {"$ref": "#"}]}}}
+    for schema in (explosive, recursive):
+        field, words = the_violation(workflow(input_schema=schema))
+        assert field.startswith("input_schema")
+        assert "branches too much" in words
+    assert wrong(workflow(input_schema=TREE)) == []
+
+
+def test_check_input() -> None:
+    schema = {
+        "type": "object",
+        "properties": {
+            "email": {"type": "string", "format": "email"},
+            "items": {"type": "array", "items": {"type": "integer", "minimum": 1}},
+        },
+        "required": ["email"],
+        "additionalProperties": False,
+    }
+    definition = parse(workflow(input_schema=schema), CATALOG, DEFAULTS)
+    check_input(definition, {"email": "a@example.org", "items": [1, 2]})
+    with pytest.raises(ValidationError) as caught:
+        check_input(definition, {"items": [1, 0, "geheim"], "emial": "x"})
+    assert [(v.field, v.description) for v in caught.value.violations] == [
+        ("input.items[1]", "the value is less than the minimum of 1"),
+        ("input.items[2]", 'the value is not of type "integer"'),
+        ("input.email", "is required"),
+        ("input.emial", 'is unknown; did you mean "email"?'),
+    ]
+    with pytest.raises(ValidationError, match="email"):
+        check_input(definition, {"email": "nobody"})
+
+
+def test_check_input_without_a_schema_and_of_a_tree() -> None:
+    check_input(parse(workflow(), CATALOG, DEFAULTS), {"anything": 1})
+    definition = parse(workflow(input_schema=TREE), CATALOG, DEFAULTS)
+    node: dict[str, Any] = {}
+    for _ in range(10):
+        node = {"left": node, "right": {}}
+    check_input(definition, {"root": node})
+    with pytest.raises(ValidationError, match=r"input\.root\.left\.middle"):
+        check_input(definition, {"root": {"left": {"middle": 1}}})
+
+
+def test_check_of_a_large_wrong_input_is_short() -> None:
+    schema = {"type": "object", "properties": {"xs": {"items": {"anyOf": [{"type": "integer"}] * 20}}}}
+    definition = parse(workflow(input_schema=schema), CATALOG, DEFAULTS)
+    started = time.perf_counter()
+    with pytest.raises(ValidationError, match="too large to say where"):
+        check_input(definition, {"xs": ["x"] * 9_000})
+    assert time.perf_counter() - started < 1.0
+
+
+# --- speed
+
+
+def test_five_hundred_steps_take_well_under_a_second() -> None:
+    names = [f"s{n}" for n in range(500)]
+    steps = [
+        step(
+            name,
+            depends_on=names[max(0, n - 40) : n],
+            params={"value": {"a": "${input.a}", "b": f"${{steps.s0.output + {n}}}" if n else 1}},
+            condition=f"input.n > {n}",
+            assign={"v": f"result + {n}"},
+        )
+        for n, name in enumerate(names)
+    ]
+    started = time.perf_counter()
+    assert len(parse(graph(*steps), CATALOG, DEFAULTS).steps) == 500
+    assert time.perf_counter() - started < 1.0
