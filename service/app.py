@@ -65,6 +65,7 @@ async def running_engine(config: Config, repository: Repository, *, alone: bool)
     """Run the engine inside: lease, claims, clean-up. `alone`: no other process can be using the database."""
     registry = Registry.with_builtins()
     registry.load(config.handlers)
+    registry.load_entry_points()
     engine = build_engine(config, repository, registry)
     leases = LeaseKeeper(repository, engine.runner, config.lease_ttl)
     await leases.register(alone=alone)

@@ -32,7 +32,7 @@ def read_documents(source: str) -> list[Any]:
     A key that stands twice is refused: YAML's own reader would silently keep the last one.
     """
     try:
-        documents = list(yaml.load_all(read_text(source), _StrictLoader))  # noqa: S506  # it is a SafeLoader
+        documents = list(yaml.load_all(read_text(source), _StrictLoader))
     except (yaml.YAMLError, RecursionError) as error:
         raise typer.BadParameter(f"{source} is neither YAML nor JSON: {error}") from None
     return [document for document in documents if document is not None]
@@ -40,13 +40,14 @@ def read_documents(source: str) -> list[Any]:
 
 def read_input(text: str | None, settings: Iterable[str]) -> dict[str, Any] | None:
     """Return the input of an execution: JSON, `@file` or `-`, with `key=value` settings on top."""
-    given: Any = None
+    given: dict[str, Any] | None = None
     if text is not None:
-        given = _input_document(text)
-        if not isinstance(given, dict):
+        document = _input_document(text)
+        if not isinstance(document, dict):
             raise typer.BadParameter("must be a JSON object", param_hint="--input")
+        given = document
     for key, value in parse_pairs(settings, "--set"):
-        given = {} if given is None else given
+        given = given or {}
         _put(given, key, value)
     return given
 

@@ -88,7 +88,7 @@ def _with_connection(function: Command) -> Callable[..., None]:
             tls=tls or given.tls,
             output=output or given.output,
         )
-        code = asyncio.run(_run(function, connection, arguments))
+        code = asyncio.run(run_session(function, connection, arguments))
         if code:
             raise typer.Exit(code)
 
@@ -114,16 +114,15 @@ def _global_options(
     """The signature of the global options; never called."""
 
 
-async def _run(function: Command, connection: Connection, arguments: dict[str, Any]) -> int | None:
+async def run_session(function: Command, connection: Connection, arguments: dict[str, Any]) -> int | None:
+    """Run a command on the server of a connection; what the server refuses is shown and becomes the exit code."""
     # gRPC's core writes of each failed connection on standard error; the command says it better.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from flowkeep.client import Client
     from flowkeep.errors import DefinitionError, ExecutionFailedError, FlowkeepError, PayloadError
     from service.cli.rendering import exit_code, show_error
 
-    client = Client(
-        connection.target, token=connection.token or None, tls=connection.tls, timeout=_TIMEOUT_SECONDS
-    )
+    client = Client(connection.target, token=connection.token or None, tls=connection.tls, timeout=_TIMEOUT_SECONDS)
     try:
         async with client:
             return await function(Session(client, connection.output), **arguments)

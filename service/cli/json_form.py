@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
-from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct, Value
@@ -30,9 +30,11 @@ def json_form(message: Message) -> dict[str, Any]:
     Fields that cannot be absent are always there, so that programs need not know defaults; messages that are not set
     are left out. A definition has the form that `flowkeep apply` reads.
     """
+    # The stubs also name the class of protobuf's C implementation, which has the same attributes.
+    fields = cast(Descriptor, message.DESCRIPTOR).fields
     return {
         field.name: _field(field, getattr(message, field.name))
-        for field in message.DESCRIPTOR.fields
+        for field in fields
         if not field.has_presence or message.HasField(field.name)
     }
 

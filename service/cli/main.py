@@ -10,11 +10,14 @@ import typer
 
 from service.cli.connection import DEFAULT_TARGET, Connection, Output
 
-# Each module has `register(app)`, which adds its commands. They stand in the help in this order. To keep the help quick,
-# a module imports at its top only what declares its commands, and within them what they work with.
+# Each module has `register(app)`, which adds its commands. They stand in the help in this order. To keep the help
+# quick, a module imports at its top only what declares its commands, and within them what they work with.
 _MODULES = (
     "service.cli.workflows",
     "service.cli.executions",
+    "service.cli.serving",
+    "service.cli.local",
+    "service.cli.demo.command",
 )
 
 
@@ -36,13 +39,21 @@ def build() -> typer.Typer:
 def main() -> None:
     """Run the command and end the process with its exit code.
 
-    0: done. 1: the execution did not complete. 2: an argument or definition is wrong. 3: not found. 4: the server cannot
-    be reached. 5: refused for another reason. 130: interrupted.
+    0: done. 1: the execution did not complete. 2: an argument or definition is wrong. 3: not found. 4: the server
+    cannot be reached. 5: refused for another reason. 130: interrupted.
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a terminal that knows ASCII only
     build()()
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"flowkeep {version('flowkeep')}")
+        raise typer.Exit
 
 
 def _root(
@@ -53,6 +64,9 @@ def _root(
     ] = "",
     tls: Annotated[bool, typer.Option("--tls", envvar="FLOWKEEP_TLS", help="Encrypt the connection.")] = False,
     output: Annotated[Output, typer.Option("--output", "-o", help="Text for people, or JSON.")] = Output.TEXT,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
 ) -> None:
     """Durable workflows: define them, execute them, watch them."""
     context.obj = Connection(target, token, tls, output)

@@ -2,141 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Protocol
 
 from rich.console import Console
 
-from flowkeep.definition import short_name
 from flowkeep.v1.event_pb2 import ExecutionEvent, ExecutionFinished
-from flowkeep.v1.execution_pb2 import Execution, StepCounts
-from flowkeep.v1.workflow_pb2 import WorkflowDefinition
 from service.cli.connection import Output
 from service.cli.json_form import json_form
+from service.cli.progress_bars import Bars
+from service.cli.progress_lines import Lines
+from service.cli.progress_state import Progress
 from service.cli.rendering import open_console, show_json
-from service.cli.tables import short_failure, step_state_name
-
-ENDED_STEPS = frozenset({"COMPLETED", "FAILED", "SKIPPED", "CANCELLED", "COMPENSATED"})
-
-
-@dataclass(slots=True)
-class StepProgress:
-    """How one step goes. Times are seconds since 1970 by the server's clock; `percent` is None while not reported."""
-
-    path: str
-    name: str
-    handler: str = ""
-    state: str = "PENDING"
-    attempt: int = 0
-    percent: int | None = None
-    note: str = ""
-    started: float | None = None
-    ended: float | None = None
-    wakes: float | None = None
-
-
-class Progress:
-    """How an execution goes, as far as its events tell. The steps stand in the order of the definition."""
-
-    def __init__(self, definition: WorkflowDefinition, *, execution_id: str = "", title: str = "") -> None:
-        self.execution_id = execution_id
-        self.title = title or definition.name
-        self.state = "PENDING"
-        self.percent = 0
-        self.counts = StepCounts(total=len(definition.steps))
-        self.started: float | None = None
-        self.ended: float | None = None
-        self.finished: ExecutionFinished | None = None
-        self.steps = [StepProgress(step.id, step.display_name or step.id, step.handler) for step in definition.steps]
-
-    @classmethod
-    def of_execution(cls, execution: Execution) -> Progress:
-        """Return how an execution went up to now; it must be in the view FULL. Go on from its `last_seq`."""
-        progress = cls(execution.definition, execution_id=execution.execution_id, title=execution.workflow_name)
-        progress.state = short_name(Execution.State.DESCRIPTOR, execution.state)
-        progress.percent = execution.progress_percent
-        progress.counts = execution.step_counts
-        if execution.HasField("start_time"):
-            progress.started = execution.start_time.ToNanoseconds() / 1e9
-        for known in execution.steps:
-            step = progress.step(known.path)
-            step.state, step.attempt = step_state_name(known.state), known.attempt
-            step.note = short_failure(known.failure) if known.HasField("failure") else known.skip_reason
-            step.started = known.start_time.ToNanoseconds() / 1e9 if known.HasField("start_time") else None
-            step.ended = known.end_time.ToNanoseconds() / 1e9 if known.HasField("end_time") else None
-        return progress
-
-    def step(self, path: str) -> StepProgress:
-        """Return the step with a path. One that the definition does not list is put after its nearest relative."""
-        for step in self.steps:
-            if step.path == path:
-                return step
-        step = StepProgress(path, path)
-        root = re.split(r"[\[.]", path, maxsplit=1)[0]
-        relatives = [index for index, each in enumerate(self.steps) if re.split(r"[\[.]", each.path)[0] == root]
-        self.steps.insert(relatives[-1] + 1 if relatives else len(self.steps), step)
-        return step
-
-    def apply(self, event: ExecutionEvent) -> None:
-        """Take in an event. Kinds that are not known change nothing but the progress."""
-        self.percent, self.counts = event.progress_percent, event.step_counts
-        now = event.time.ToNanoseconds() / 1e9
-        match event.WhichOneof("kind"):
-            case "created":
-                self.title = event.created.workflow_name or self.title
-            case "started":
-                self.state, self.started = "RUNNING", now
-            case "paused":
-                self.state = "PAUSED"
-            case "resumed":
-                self.state = "RUNNING"
-            case "cancelling":
-                self.state = "CANCELLING"
-            case "finished":
-                self.state = short_name(Execution.State.DESCRIPTOR, event.finished.state)
-                self.ended, self.finished = now, event.finished
-            case _:
-                self._apply_to_step(event, now)
-
-    def _apply_to_step(self, event: ExecutionEvent, now: float) -> None:
-        match event.WhichOneof("kind"):
-            case "step_started":
-                step = self.step(event.step_started.path)
-                step.handler = event.step_started.handler or step.handler
-                step.state, step.attempt, step.percent, step.wakes = "RUNNING", event.step_started.attempt, None, None
-                step.started = step.started or now
-            case "step_progressed":
-                step = self.step(event.step_progressed.path)
-                step.percent, step.note = event.step_progressed.step_percent, event.step_progressed.message
-            case "step_waiting":
-                waiting = event.step_waiting
-                step = self.step(waiting.path)
-                step.state, step.note = "WAITING", waiting.reason
-                step.wakes = waiting.wake_time.ToNanoseconds() / 1e9 if waiting.HasField("wake_time") else None
-            case "step_retrying":
-                step = self.step(event.step_retrying.path)
-                step.state, step.note = "WAITING", short_failure(event.step_retrying.failure)
-                step.wakes = event.step_retrying.retry_time.ToNanoseconds() / 1e9
-            case _:
-                self._end_step(event, now)
-
-    def _end_step(self, event: ExecutionEvent, now: float) -> None:
-        match event.WhichOneof("kind"):
-            case "step_completed":
-                step, state, note = self.step(event.step_completed.path), "COMPLETED", ""
-            case "step_failed":
-                step, state = self.step(event.step_failed.path), "FAILED"
-                note = short_failure(event.step_failed.failure)
-            case "step_skipped":
-                step, state, note = self.step(event.step_skipped.path), "SKIPPED", event.step_skipped.reason
-            case "step_cancelled":
-                step, state, note = self.step(event.step_cancelled.path), "CANCELLED", ""
-            case _:
-                return
-        step.state, step.note, step.ended, step.wakes = state, note, now, None
 
 
 class View(Protocol):
@@ -167,9 +45,6 @@ async def show_progress(
 
 @contextmanager
 def _view(progress: Progress, output: Output, console: Console | None) -> Iterator[View]:
-    from service.cli.progress_bars import Bars
-    from service.cli.progress_lines import Lines
-
     if output is Output.JSON:
         yield _JsonLines()
         return
@@ -182,5 +57,7 @@ def _view(progress: Progress, output: Output, console: Console | None) -> Iterat
 
 
 class _JsonLines:
+    """A JSON object on a line for each event."""
+
     def show(self, event: ExecutionEvent, progress: Progress) -> None:
         show_json({"execution_id": progress.execution_id} | json_form(event), line=True)

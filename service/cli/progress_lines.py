@@ -10,7 +10,7 @@ from rich.text import Text
 
 from flowkeep.payload import from_struct
 from flowkeep.v1.event_pb2 import ExecutionEvent
-from service.cli.progress import Progress, StepProgress
+from service.cli.progress_state import Progress, StepProgress
 from service.cli.rendering import moment, plain, span_text, state_text
 from service.cli.tables import short_failure
 

@@ -21,7 +21,7 @@ Handlers = Annotated[
     list[str] | None, typer.Option("--handlers", help="Module or file with your @handler functions; repeatable.")
 ]
 DataDir = Annotated[Path | None, typer.Option(help="Folder of the embedded Postgres.", show_default=False)]
-AsJson = Annotated[Output, typer.Option("--output", "-o", help="Text for people, or JSON.")]
+AsJson = Annotated[Output | None, typer.Option("--output", "-o", help="Text for people, or JSON.", show_default=False)]
 
 
 def register(app: typer.Typer) -> None:
@@ -52,10 +52,12 @@ async def _serve(config: Config, dsn: str) -> None:
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    async with open_repository(config, dsn) as repository:
-        async with running_server(config, repository, alone=config.is_embedded) as server:
-            typer.echo(f"Flowkeep serves on {server.target}; stop it with Ctrl-C.")
-            await stopped.wait()
+    async with (
+        open_repository(config, dsn) as repository,
+        running_server(config, repository, alone=config.is_embedded) as server,
+    ):
+        typer.echo(f"Flowkeep serves on {server.target}; stop it with Ctrl-C.")
+        await stopped.wait()
     typer.echo("Stopped.")
 
 
@@ -73,11 +75,11 @@ def migrate(
     typer.echo(f"The schema is at {to}.")
 
 
-def show_config(output: AsJson = Output.TEXT) -> None:
+def show_config(context: typer.Context, output: AsJson = None) -> None:
     """Show every setting: its value, where it comes from, and what it means."""
     config = settings.load()
     rows = [_setting(config, name) for name in type(config).model_fields]
-    if output is Output.JSON:
+    if settings.output_of(context, output) is Output.JSON:
         typer.echo(json.dumps(rows, indent=2))
         return
     from rich.table import Table
@@ -104,13 +106,13 @@ def _setting(config: Config, name: str) -> dict[str, Any]:
     }
 
 
-def doctor(data_dir: DataDir = None, output: AsJson = Output.TEXT) -> None:
+def doctor(context: typer.Context, data_dir: DataDir = None, output: AsJson = None) -> None:
     """Check what the server needs: settings, database, schema, clock, handlers."""
     config = settings.load(data_dir=data_dir)
     from service.cli.checkup import Finding, examine
 
     findings = examine(config)
-    if output is Output.JSON:
+    if settings.output_of(context, output) is Output.JSON:
         typer.echo(json.dumps([finding.as_json() for finding in findings], indent=2))
     else:
         for finding in findings:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from service.cli.connection import Connection, Output
+
 if TYPE_CHECKING:
     from service.config import Config
 
@@ -31,6 +33,12 @@ def load(**given: Any) -> Config:
             name = "_".join(str(part) for part in each["loc"][:1]).upper()
             typer.echo(f"FLOWKEEP_{name}: {each['msg']}", err=True)
         raise typer.Exit(USAGE) from None
+
+
+def output_of(context: typer.Context, given: Output | None) -> Output:
+    """Return how to print: as the command was told, else as the whole program was."""
+    root: Connection | None = context.find_root().obj
+    return given or (root.output if root else Output.TEXT)
 
 
 @contextmanager

@@ -161,9 +161,7 @@ def receipt_view(response: CancelResponse) -> Group:
     table = _table("STEP", "WHAT CANCELLING DID", "STATE")
     for step in response.steps:
         effect = short_name(CancelResponse.StepReceipt.Effect.DESCRIPTOR, step.effect)
-        table.add_row(
-            plain(step.path, "bold"), _EFFECTS.get(effect, effect), state_text(step_state_name(step.state))
-        )
+        table.add_row(plain(step.path, "bold"), _EFFECTS.get(effect, effect), state_text(step_state_name(step.state)))
     return Group(head.append_text(state_text(state_name(response.execution))).append("."), table)
 
 

@@ -20,6 +20,8 @@ PATTERN_BYTES = 4 << 20
 MAX_JUDGEMENTS = 50_000
 _BRANCHES_NAMED = 5
 _NAMES_LISTED = 40
+_NAMES_REFUSED = 20
+_LONGEST_COMPARED = 128
 # Verdicts on a value as a whole: what a template inside it becomes may turn them.
 _WHOLE_VALUE = frozenset({"Const", "Contains", "Enum", "Not", "OneOfMultipleValid", "UniqueItems"})
 
@@ -48,7 +50,7 @@ def locate(field: str, path: Path) -> str:
 
 def nearest(name: str, known: Collection[str]) -> str:
     """Return the end of a sentence that refuses `name`: the name that was probably meant, or all there are."""
-    close = get_close_matches(name, known, n=1)
+    close = get_close_matches(name, known, n=1) if len(name) <= _LONGEST_COMPARED else ()
     if close:
         return f'; did you mean "{close[0]}"?'
     if not known:
@@ -105,8 +107,10 @@ class Schema:
                 yield Problem((*path, facts["property"]), "is required")
             case "AdditionalProperties" | "UnevaluatedProperties":
                 known = self._known(error)
-                for name in facts["unexpected"]:
+                for name in facts["unexpected"][:_NAMES_REFUSED]:
                     yield Problem((*path, name), f"is unknown{nearest(name, known)}")
+            case "OneOfNotValid" | "OneOfMultipleValid" if choices := self._choices(error):
+                yield Problem(path, f"must have exactly one of {', '.join(choices)}")
             case "OneOfNotValid" | "AnyOf":
                 yield Problem(path, f"has none of the allowed forms: {self._branches(facts['context'], path)}")
             case "OneOfMultipleValid":
@@ -126,13 +130,33 @@ class Schema:
 
     def _known(self, error: jsonschema_rs.ValidationError) -> list[str]:
         """Return the properties that the object may have, as far as they can be told."""
+        place = self._place(error.schema_path[:-1])
+        return list(place.get("properties", ())) if isinstance(place, Mapping) else []
+
+    def _choices(self, error: jsonschema_rs.ValidationError) -> list[str]:
+        """Return the properties of which one is wanted, if that is all that the forms differ in."""
+        forms = self._place(error.schema_path)
+        names = [_only_required(form) for form in forms] if isinstance(forms, list) else []
+        return [name for name in names if name] if all(names) else []
+
+    def _place(self, path: list[str | int]) -> Any:
+        """Return what stands at a path of the schema, None where a reference is on the way."""
         place: Any = self.document
-        for part in error.schema_path[:-1]:
+        for part in path:
             try:
                 place = place[part]
             except (KeyError, IndexError, TypeError):
-                return []
-        return list(place.get("properties", ())) if isinstance(place, Mapping) else []
+                return None
+        return place
+
+
+def _only_required(form: Any) -> str:
+    """Return the property that a form requires, empty if it requires something else or more."""
+    match form:
+        case {"required": [str(name)]} if len(form) == 1:
+            return name
+        case _:
+            return ""
 
 
 def _stands(error: jsonschema_rs.ValidationError, opaque: frozenset[Path], holding: frozenset[Path]) -> bool:

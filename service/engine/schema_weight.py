@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import unquote
 
 from service.engine.payload import MAX_DEPTH
 from service.engine.schema import Path, SchemaError
@@ -94,7 +95,7 @@ class _Scale:
         if not isinstance(reference, str) or not (reference == "#" or reference.startswith("#/")):
             raise SchemaError(path, f"must lead into the schema itself, by {_REFERENCE}")
         place: Any = self._root
-        for part in reference.split("/")[1:]:
+        for part in unquote(reference).split("/")[1:]:
             name = part.replace("~1", "/").replace("~0", "~")
             try:
                 place = place[int(name) if isinstance(place, list) else name]

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any
 from uuid import UUID
 
 import pydantic
 import pytest
+from typing_extensions import TypedDict
 
 from service.engine.handlers import HandlerError, StepContext, Suspend, handler
 from service.engine.handlers.functions import ATTRIBUTE
@@ -474,8 +475,9 @@ async def test_transform_that_has_no_value() -> None:
 
 
 def test_transform_takes_exactly_one() -> None:
-    assert problems("transform", {})
-    assert problems("transform", {"value": 1, "expression": "1"})
+    expected = [("", "must have exactly one of expression, value")]
+    assert problems("transform", {}) == expected
+    assert problems("transform", {"value": 1, "expression": "1"}) == expected
 
 
 # --- call_api, before any call

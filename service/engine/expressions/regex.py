@@ -17,13 +17,18 @@ _PART = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-# Instructions, counted in compiled programs: a character that may take several bytes needs about ten.
-_UNICODE_CLASS, _WIDE = 600, 12
+# Instructions, in what they take to compile: a class beyond ASCII is many ranges of bytes.
+_UNICODE_CLASS, _WIDE = 2_500, 12
+# Longer patterns are not looked at: each character may be what costs most.
+_MAX_PATTERN = 2_000
 
 
 def program_size(pattern: str) -> int:
     """Return about how many instructions the pattern compiles to, never far too few. Counts `{n}` and nesting."""
-    groups, size, last = [], 1, 0
+    if len(pattern) > _MAX_PATTERN:
+        return _UNICODE_CLASS * len(pattern)
+    groups: list[int] = []
+    size, last = 1, 0
     for part in _PART.finditer(pattern):
         if part["open"]:
             groups.append(size)
@@ -39,8 +44,9 @@ def program_size(pattern: str) -> int:
 
 
 def _weight(part: str) -> int:
-    if part[0] == "[":
-        return _WIDE * (1 + part.count("\\")) + 3 * len(part) + _UNICODE_CLASS * part.lower().count("\\p")
     if part[:2] in ("\\p", "\\P"):
         return _UNICODE_CLASS
+    if part[0] == "[" and len(part) > 1:
+        wide = part[1] == "^" or not part.isascii() or any(escape in part for escape in ("\\S", "\\W", "\\D"))
+        return (_WIDE if wide else 0) + len(part) + _UNICODE_CLASS * part.lower().count("\\p")
     return _WIDE if part in (".", "\\S", "\\W", "\\D", "\\C") else 2

@@ -42,10 +42,18 @@ class Local:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A function or operator, a computed index, or a field of a computed value (`.` and `has`)."""
+    """A function, an operator, a computed index or `has`."""
 
     function: str
     operands: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A field of a computed value."""
+
+    of: Node
+    key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +83,7 @@ class Bind:
     body: Node
 
 
-Node = Constant | Path | Local | Call | Many | Loop | Bind
+Node = Constant | Path | Local | Member | Call | Many | Loop | Bind
 
 
 def parse(source: str) -> Node:
@@ -93,6 +101,8 @@ def walk(node: Node) -> Iterator[Node]:
     match node:
         case Call(operands=below) | Many(items=below):
             children = below
+        case Member(of):
+            children = (of,)
         case Loop():
             children = (node.range, node.step)
         case Bind():
@@ -147,7 +157,7 @@ class _Reader:
 
     def _select(self, node: wire.Fields, scope: _Scope, loops: int) -> Node:
         operand, key = self.read(wire.block(node, 1), scope, loops), wire.text(node, 2)
-        below = Path((*operand.keys, key)) if isinstance(operand, Path) else Call(".", (operand,))
+        below = Path((*operand.keys, key)) if isinstance(operand, Path) else Member(operand, key)
         return Call("has", (below,)) if 3 in node else below
 
     def _call(self, node: wire.Fields, scope: _Scope, loops: int) -> Node:

@@ -241,8 +241,11 @@ def _check_url(url: str) -> Iterator[Problem]:
         yield Problem(("url",), 'must begin with "http://" or "https://"')
         return
     try:
-        if not httpx2.URL(url).host:
+        parsed = httpx2.URL(url)
+        if not parsed.host:
             yield Problem(("url",), "has no host")
+        elif (parsed.port or 0) > 65535:
+            yield Problem(("url",), "has a port above 65535")
     except (httpx2.InvalidURL, ValueError):
         yield Problem(("url",), "is no valid URL")
 

@@ -94,7 +94,7 @@ def _read(name: str, function: Callable[..., Any]) -> _Signature:
                 return _Signature(pydantic.TypeAdapter(hints[only.name]), {}, context, only.name)
             case _:
                 return replace(_fields(name, parameters, hints), context=context)
-    except (pydantic.errors.PydanticSchemaGenerationError, pydantic.errors.PydanticInvalidForJsonSchema) as error:
+    except pydantic.errors.PydanticUserError as error:
         raise TypeError(f"handler {name!r}: a parameter has no JSON form: {error.message}") from error
 
 
@@ -110,7 +110,7 @@ def _takes_all(hint: Any) -> bool:
     kind = typing.get_origin(hint) or hint
     if not isinstance(kind, type):
         return False
-    return issubclass(kind, pydantic.BaseModel | Mapping) or is_dataclass(kind) or typing.is_typeddict(kind)
+    return issubclass(kind, pydantic.BaseModel | Mapping) or is_dataclass(kind)
 
 
 def _fields(name: str, parameters: Mapping[str, inspect.Parameter], hints: Mapping[str, Any]) -> _Signature:

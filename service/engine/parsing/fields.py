@@ -18,18 +18,21 @@ YEAR = 31_536_000.0
 TEN_YEARS = 10 * YEAR
 
 
+# Enough for a person; what else comes is as likely to be an attack, and a suggestion of a name takes a millisecond.
+MAX_FINDINGS = 100
+
+
 class Findings:
-    """All violations found so far, in the order of finding."""
+    """All violations found so far, in the order of finding. Gives up with ValidationError at the hundredth."""
 
     def __init__(self) -> None:
         self._found: list[Violation] = []
 
-    def __len__(self) -> int:
-        return len(self._found)
-
     def add(self, field: str, description: str) -> None:
         """Note that `field` is not as it should be."""
         self._found.append(Violation(field, description))
+        if len(self._found) >= MAX_FINDINGS:
+            self.settle()
 
     def add_problem(self, field: str, problem: Problem) -> None:
         """Note a problem at a path below `field`."""
@@ -37,7 +40,8 @@ class Findings:
 
     def add_all(self, error: ValidationError) -> None:
         """Note all that another check found."""
-        self._found.extend(error.violations)
+        for violation in error.violations:
+            self.add(violation.field, violation.description)
 
     def settle(self) -> None:
         """Raise ValidationError if anything was found."""
@@ -58,6 +62,7 @@ class Fields:
         self._document: Mapping[str, Any] = document if isinstance(document, Mapping) else {}
         if not isinstance(document, Mapping):
             findings.add(path or "definition", f"must be an object, not {_kind(document)}")
+            self.findings = Findings()  # what is missing in something else is not worth saying
 
     def at(self, name: str) -> str:
         """Return the path of a field."""
@@ -79,11 +84,13 @@ class Fields:
     def text(self, name: str, longest: int, pattern: str = "", what: str = "", required: bool = False) -> str:
         """Return a string of at most `longest` characters that meets `pattern`, which `what` puts in words."""
         value: str = self._typed(name, str, "a string", "")
-        if required and not value:
-            self.wrong(name, f"is required{': ' + what if what else ''}")
-        elif not self.is_text(self.at(name), value, longest):
+        if not value:
+            if required and self.raw(name) in (None, ""):
+                self.wrong(name, f"is required{': ' + what if what else ''}")
             return ""
-        elif value and pattern and not re.fullmatch(pattern, value):
+        if not self.is_text(self.at(name), value, longest):
+            return ""
+        if pattern and not re.fullmatch(pattern, value):
             self.wrong(name, f"must be {what}")
             return ""
         return value
@@ -165,6 +172,12 @@ class Fields:
         except ValidationError as error:
             self.findings.add_all(error)
             return None
+
+    def object(self, name: str) -> Mapping[str, Any] | None:
+        """Return an object of any JSON values within the limits of payloads, empty if absent; None if it is wrong."""
+        self.mapping(name)
+        value = self.json(name) if self.has(name) else {}
+        return value if isinstance(value, Mapping) else None
 
     def not_implemented(self, *names: str) -> None:
         """Refuse fields that nothing acts on yet: what is ignored in silence would be taken for done."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import msgspec
@@ -22,18 +22,22 @@ def read_input_schema(fields: Fields) -> Mapping[str, Any] | None:
     """Return the input schema if there is one. It must be cheap to check, and accept objects."""
     if not fields.has("input_schema"):
         return None
-    fields.mapping("input_schema")
-    document = fields.json("input_schema")
-    if not isinstance(document, Mapping):
+    document = fields.object("input_schema")
+    if document is None:
         return None
+    field = fields.at("input_schema")
     if document.get("$schema", DIALECT) not in (DIALECT, f"{DIALECT}#"):
-        fields.wrong("input_schema.$schema", f'must be "{DIALECT}"')
+        fields.findings.add(locate(field, ("$schema",)), f'must be "{DIALECT}"')
     if document.get("type", "object") != "object":
-        fields.wrong("input_schema.type", 'must be "object": an input is an object')
+        fields.findings.add(f"{field}.type", 'must be "object": an input is an object')
+    problems = _dialect().problems(document)
+    for problem in problems:
+        fields.findings.add_problem(field, problem)
     try:
-        _compile(msgspec.json.encode(document))
+        if not problems:
+            _compile(msgspec.json.encode(document))
     except SchemaError as error:
-        fields.findings.add(locate(fields.at("input_schema"), error.path), error.message)
+        fields.findings.add(locate(field, error.path), error.message)
     return document
 
 
@@ -45,6 +49,12 @@ def check_input(definition: Definition, payload: Mapping[str, Any]) -> None:
     problems = schema.problems(payload)
     if problems:
         raise ValidationError([Violation(locate("input", p.path), p.message) for p in problems])
+
+
+@cache
+def _dialect() -> Schema:
+    """Return the schema of schemas."""
+    return Schema({"$ref": DIALECT})
 
 
 @lru_cache(COMPILED_KEPT)

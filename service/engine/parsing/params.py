@@ -15,8 +15,8 @@ from service.engine.schema import Path, locate, nearest
 def read_params(fields: Fields, sources: Sources, catalog: Registry | None, reader: str) -> tuple[str, Template | None]:
     """Return the name of the handler and the template of its params. Without a catalog neither is judged."""
     name = fields.text("handler", 128, required=True, what="the name of what the step runs, such as call_api")
-    params = fields.json("params") if fields.mapping("params") else {}
-    template = sources.template(params, fields.at("params"), reader, IN_PARAMS)
+    params = fields.object("params")
+    template = sources.template(params or {}, fields.at("params"), reader, IN_PARAMS)
     if catalog is not None and name:
         handler = catalog.get(name)
         if handler is None:

@@ -67,8 +67,9 @@ class StepReader:
 
     def _assign(self, fields: Fields, step_id: str) -> tuple[tuple[str, Expression], ...]:
         assigned = []
-        each = Fields(fields.mapping("assign", 64), fields.at("assign"), fields.findings)
-        for name, source in fields.mapping("assign", 64).items():
+        sources = fields.mapping("assign", 64)
+        each = Fields(sources, fields.at("assign"), fields.findings)
+        for name, source in sources.items():
             if not _is_id(name):
                 each.wrong(name, f"is no name of a variable; it must have {ID_WORDS}, at most 64 characters")
             elif each.is_text(each.at(name), source, LONGEST, shortest=1):

@@ -92,7 +92,7 @@ def _name(fields: Fields) -> str:
 
 def _steps(fields: Fields, reader: StepReader) -> tuple[Step, ...]:
     documents = fields.items("steps", MAX_STEPS)
-    if not documents and not fields.raw("steps"):
+    if not documents and fields.raw("steps") in (None, []):
         fields.wrong("steps", "is required: a workflow has 1 to 500 steps")
     path, findings = fields.at("steps"), fields.findings
     steps = tuple(reader.read(Fields(d, f"{path}[{index}]", findings)) for index, d in enumerate(documents))

@@ -1,0 +1,114 @@
+"""Command demo: the main job from start to end, on the embedded Postgres, with nothing to set up."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from service.cli import settings
+from service.cli.connection import Connection, Session, run_session
+from service.cli.local import end_code, execute_and_show
+from service.cli.serving import DataDir
+
+if TYPE_CHECKING:
+    from service.config import Config
+
+_HANDLERS = "service.cli.demo.handlers"
+_LARGE_MEGABYTES = 50
+_TARGET = "localhost:50051"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("demo", rich_help_panel="Server")(demo)
+
+
+def demo(data_dir: DataDir = None) -> None:
+    """Run a real workflow on a real Postgres, show it live, and tell how to look at what was kept."""
+    config = settings.load(
+        listen="127.0.0.1:0", data_dir=data_dir, handlers=[_HANDLERS], log_level="error", log_format="text"
+    )
+    from persistence.embedded import EmbeddedPostgres
+    from service import logs
+    from service.app import data_root
+
+    logs.configure(config)
+    with settings.told():
+        root = data_root(config)
+        typer.echo(f"Starting Postgres in {root} …")
+        with EmbeddedPostgres(root) as postgres:
+            settings.run(_serve_and_execute(config, postgres.dsn(), postgres.psql_command("flowkeep")))
+
+
+async def _serve_and_execute(config: Config, dsn: str, psql: list[str]) -> int | None:
+    from service.app import data_root, open_repository, running_server
+    from service.cli.demo.policy_server import policy_server
+
+    root = data_root(config)
+    payload = {"report_path": str(root / "demo" / "packages.md"), "large_megabytes": _LARGE_MEGABYTES}
+    async with (
+        open_repository(config, dsn) as repository,
+        running_server(config, repository, alone=True) as server,
+    ):
+        typer.echo(f"Serving on {server.target}.")
+        with policy_server() as policy_url:
+            function = partial(_execute, payload={**payload, "policy_url": policy_url}, root=root, psql=psql)
+            return await run_session(function, Connection(target=server.target), {})
+
+
+async def _execute(session: Session, payload: dict[str, object], root: Path, psql: list[str]) -> int:
+    from service.cli.arguments import read_documents
+    from service.cli.rendering import show
+    from service.cli.tables import execution_view
+    from service.cli.workflows import apply_document
+
+    (document,) = read_documents(str(Path(__file__).with_name("workflow.yaml")))
+    action, workflow = await apply_document(session.client, document)
+    typer.echo(f"Workflow {workflow.name}, revision {workflow.revision}: {action}. Executing it:\n")
+    finished = await execute_and_show(session, workflow.name, payload)
+    (execution,) = (await session.client.list_page(workflow=workflow.name, page_size=1)).executions
+    typer.echo("\nAs it is kept in the database:\n")
+    show(execution_view(await session.client.get_execution(execution.execution_id)))
+    typer.echo(_commands(execution.execution_id, root, psql))
+    return end_code(finished)
+
+
+def _commands(execution_id: str, root: Path, psql: list[str]) -> str:
+    flowkeep = _program("flowkeep")
+    python = _program("python")
+    call = '{"execution_id": "' + execution_id + '"}'
+    stub = f"import asyncio, flowkeep; print(asyncio.run(flowkeep.Client('{_TARGET}').get_execution('{execution_id}')))"
+    query = (
+        "select path, state, attempt, end_time - start_time as took, left(output::text, 60) as output "
+        f"from steps where execution_id = '{execution_id}' order by start_time"  # noqa: S608  # shown, not run
+    )
+    lines = (
+        "",
+        "It is all kept. Start the server on the same database:",
+        f"  {flowkeep} serve --data-dir {shlex.quote(str(root))} --handlers {_HANDLERS}",
+        "and in another terminal look at it with",
+        f"  the CLI      {flowkeep} get {execution_id}",
+        f"               {flowkeep} watch {execution_id}",
+        f"  the stubs    {python} -c {shlex.quote(stub)}",
+        f"  grpcurl      grpcurl -plaintext -d '{call}' {_TARGET} flowkeep.v1.ExecutionService/GetExecution",
+        f"               grpcurl -plaintext -d '{call}' {_TARGET} flowkeep.v1.ExecutionService/WatchExecution",
+        f"  psql         {shlex.join(psql)} -c {shlex.quote(query)}",
+    )
+    return "\n".join(lines)
+
+
+def _program(name: str) -> str:
+    """Return how to call a program of this environment: by its name where that finds it, else by its path."""
+    here = Path(sys.executable).parent / name
+    if shutil.which(name) == str(here):
+        return name
+    try:
+        return str(here.relative_to(Path.cwd()))
+    except ValueError:
+        return str(here)

@@ -1,0 +1,91 @@
+"""Command run: executes a workflow in memory, without any database."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import aclosing
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from service.cli import settings
+from service.cli.connection import Connection, Output, Session, run_session
+from service.cli.serving import AsJson, Handlers
+
+if TYPE_CHECKING:
+    from flowkeep.v1.event_pb2 import ExecutionFinished
+    from service.config import Config
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("run", rich_help_panel="Server")(run)
+
+
+def run(
+    context: typer.Context,
+    file: Annotated[str, typer.Argument(help="Definition in YAML or JSON; - for standard input.", show_default=False)],
+    input: Annotated[
+        str | None, typer.Option("--input", "-i", help="Input: JSON, @FILE, or - for standard input.")
+    ] = None,
+    set: Annotated[list[str] | None, typer.Option(help="A field of the input, KEY=VALUE. Repeatable.")] = None,
+    handlers: Handlers = None,
+    output: AsJson = None,
+) -> None:
+    """Execute a workflow in memory, with the same rules and handlers as the server. Nothing is kept."""
+    from service.cli.arguments import read_documents, read_input
+
+    payload, documents = read_input(input, set or ()), read_documents(file)
+    if len(documents) != 1:
+        raise typer.BadParameter(f"{file} must hold one definition, not {len(documents)}")
+    with tempfile.TemporaryDirectory(prefix="flowkeep-") as folder:
+        # A socket that only this process knows, in a folder that only this user may enter.
+        config = settings.load(
+            listen=f"unix:{Path(folder) / 'run.sock'}", handlers=handlers or None, log_level="error", log_format="text"
+        )
+        settings.run(_run(config, documents[0], payload, settings.output_of(context, output)))
+
+
+async def _run(config: Config, document: Any, payload: dict[str, Any] | None, output: Output) -> int | None:
+    from persistence.memory import MemoryRepository
+    from service import logs
+    from service.app import running_server
+
+    logs.configure(config)
+    async with running_server(config, MemoryRepository(), alone=True) as server:
+        connection = Connection(target=server.target, output=output)
+        return await run_session(partial(_execute, document=document, payload=payload), connection, {})
+
+
+async def _execute(session: Session, document: Any, payload: dict[str, Any] | None) -> int:
+    from flowkeep.definition import definition
+    from service.cli.executions import show_outcome
+
+    workflow = await session.client.create_workflow(definition(document))
+    finished = await execute_and_show(session, workflow.name, payload)
+    if not session.json:
+        if finished is not None:
+            show_outcome(finished)
+        typer.echo("Executed in memory: nothing was kept.")
+    return end_code(finished)
+
+
+async def execute_and_show(session: Session, workflow: str, payload: dict[str, Any] | None) -> ExecutionFinished | None:
+    """Execute a workflow and show its progress live to the end; return how it finished."""
+    from service.cli.progress import show_progress
+    from service.cli.progress_state import Progress
+
+    started = await session.client.execute(workflow, payload)
+    definition = (await session.client.get_workflow(workflow)).definition
+    progress = Progress(definition, execution_id=started.execution_id)
+    async with aclosing(session.client.watch(started.execution_id)) as events:
+        return await show_progress(events, progress, output=session.output)
+
+
+def end_code(finished: ExecutionFinished | None) -> int:
+    """Return the exit code for an end: 0 when the execution completed, else 1."""
+    from flowkeep.v1.execution_pb2 import Execution
+
+    return 0 if finished is not None and finished.state == Execution.STATE_COMPLETED else 1

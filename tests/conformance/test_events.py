@@ -1,0 +1,155 @@
+"""Events: whole transitions in order, from any position, to the byte."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from persistence.errors import CursorAheadError
+from persistence.model import Event, Execution
+from persistence.repository import Repository
+from tests.conformance.builders import SCOPE, Stage, after, chain, ending, events, execution, new, transition
+
+KIB = 1024
+
+
+async def put(stage: Stage, *sizes: int) -> tuple[Execution, list[Event]]:
+    """An execution with one event, and then transitions with so many events each."""
+    row = await stage.put()
+    kept = list(events(0))
+    for size in sizes:
+        written = transition(row, size)
+        await stage.commit(written)
+        kept += written.events
+        row = after(row, written)
+    return row, kept
+
+
+async def read_all(repository: Repository, row: Execution, limit: int) -> list[Sequence[Event]]:
+    """All pages; each is checked to end where a transition ends."""
+    pages: list[Sequence[Event]] = []
+    cursor = 0
+    while page := await repository.read_events(SCOPE, row.id, cursor, limit):
+        assert page[-1].seq == page[-1].transition_seq
+        pages.append(page)
+        cursor = page[-1].seq
+    return pages
+
+
+async def test_events_come_back_to_the_byte(repository: Repository, stage: Stage) -> None:
+    odd = tuple(
+        Event(seq, 3, kind, events(0)[0].time, body)
+        for seq, kind, body in ((1, "created", b""), (2, "ünï", bytes(range(256))), (3, "x", b"\x00" * 70_000))
+    )
+    row = execution(stage.workflow, stage.incarnation, last_seq=3)
+    await repository.create(new(row, events=odd))
+    assert tuple(await repository.read_events(SCOPE, row.id, 0, 10)) == odd
+
+
+async def test_reading_goes_on_behind_the_position(repository: Repository, stage: Stage) -> None:
+    row, kept = await put(stage, 1, 1, 1, 1)
+    for after_seq in range(6):
+        assert list(await repository.read_events(SCOPE, row.id, after_seq, 100)) == kept[after_seq:]
+
+
+async def test_a_transition_is_never_torn(repository: Repository, stage: Stage) -> None:
+    row, kept = await put(stage, 3, 1, 2, 5)
+    expected = {
+        1: [[1], [2, 3, 4], [5], [6, 7], [8, 9, 10, 11, 12]],
+        2: [[1], [2, 3, 4], [5], [6, 7], [8, 9, 10, 11, 12]],
+        3: [[1], [2, 3, 4], [5, 6, 7], [8, 9, 10, 11, 12]],
+        4: [[1, 2, 3, 4], [5, 6, 7], [8, 9, 10, 11, 12]],
+        5: [[1, 2, 3, 4, 5], [6, 7], [8, 9, 10, 11, 12]],
+        7: [[1, 2, 3, 4, 5, 6, 7], [8, 9, 10, 11, 12]],
+        12: [list(range(1, 13))],
+    }
+    for limit, seqs in expected.items():
+        pages = await read_all(repository, row, limit)
+        assert [[event.seq for event in page] for page in pages] == seqs
+        assert [event for page in pages for event in page] == kept
+
+
+async def test_a_position_inside_a_transition_gives_its_rest(repository: Repository, stage: Stage) -> None:
+    row, kept = await put(stage, 4, 1)
+    assert list(await repository.read_events(SCOPE, row.id, 3, 1)) == kept[3:5]
+
+
+async def test_a_transition_longer_than_a_page_comes_whole(repository: Repository, stage: Stage) -> None:
+    row, kept = await put(stage, 700, 1)
+    pages = await read_all(repository, row, 256)
+    assert [len(page) for page in pages] == [1, 700, 1]
+    assert [event for page in pages for event in page] == kept
+
+
+@pytest.mark.parametrize(
+    ("size", "pages"),
+    [
+        (100 * KIB, [2, 2, 1]),
+        (128 * KIB, [2, 2, 1]),
+        (128 * KIB + 1, [1, 1, 1, 1, 1]),
+        (300 * KIB, [1, 1, 1, 1, 1]),
+    ],
+)
+async def test_a_page_holds_256_kib_unless_a_transition_alone_is_longer(
+    repository: Repository, stage: Stage, size: int, pages: list[int]
+) -> None:
+    row = execution(stage.workflow, stage.incarnation)
+    await repository.create(new(row, events=events(0, size=size)))
+    for _ in range(4):
+        written = transition(row, events=events(row.last_seq, size=size))
+        await stage.commit(written)
+        row = after(row, written)
+    assert [len(page) for page in await read_all(repository, row, 256)] == pages
+
+
+async def test_a_long_transition_of_big_events_comes_whole(repository: Repository, stage: Stage) -> None:
+    row = await stage.put()
+    await stage.commit(transition(row, events=events(1, 5, size=100 * KIB)))
+    assert [len(page) for page in await read_all(repository, row, 256)] == [1, 5]
+
+
+async def test_at_the_end_there_is_nothing_yet(repository: Repository, stage: Stage) -> None:
+    row, _ = await put(stage, 2)
+    assert not await repository.read_events(SCOPE, row.id, 3, 10)
+    ended = await stage.commit(ending(row))
+    assert not await repository.read_events(SCOPE, row.id, ended.last_seq, 10)
+
+
+@pytest.mark.parametrize("ahead", [1, 50, 2**31, 2**63 - 4])
+async def test_beyond_the_end_is_an_error(repository: Repository, stage: Stage, ahead: int) -> None:
+    row, _ = await put(stage, 2)
+    with pytest.raises(CursorAheadError) as caught:
+        await repository.read_events(SCOPE, row.id, 3 + ahead, 10)
+    assert (caught.value.after_seq, caught.value.last_seq) == (3 + ahead, 3)
+
+
+async def test_an_execution_without_events_has_none(repository: Repository, stage: Stage) -> None:
+    row = await stage.put(last_seq=0)
+    assert not await repository.read_events(SCOPE, row.id, 0, 10)
+    with pytest.raises(CursorAheadError):
+        await repository.read_events(SCOPE, row.id, 1, 10)
+
+
+async def test_a_follower_sees_every_event_once(repository: Repository, stage: Stage) -> None:
+    """A reader that follows a writer misses nothing and sees nothing twice or torn."""
+    row = await stage.put()
+    written = chain(row, 80)
+    seen: list[Event] = []
+
+    async def follow() -> None:
+        while len(seen) < 81:
+            page = await repository.read_events(SCOPE, row.id, len(seen), 7)
+            assert [event.seq for event in page] == list(range(len(seen) + 1, len(seen) + 1 + len(page)))
+            seen.extend(page)
+            await asyncio.sleep(0)
+
+    following = asyncio.create_task(follow())
+    for each in written:
+        pending = repository.submit(each)
+        if each.base_seq % 8 == 0:
+            await pending
+    async with asyncio.timeout(20):
+        await following
+    assert seen[1:] == [event for each in written for event in each.events]

@@ -1,0 +1,96 @@
+"""Filters of lists: each alone, and all at once."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from persistence.model import ExecutionFilter, ExecutionOrder, ExecutionState
+from persistence.repository import Repository
+from service.engine.ids import uuid7
+from tests.conformance.builders import MOMENT, ORG, SCOPE, Stage, document, ids
+
+MINUTE = timedelta(minutes=1)
+TICK = timedelta(microseconds=1)
+
+ROWS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "bobs": {"owner": "bob"},
+    "a": {"tags": ("a",), "create_time": MOMENT},
+    "ab": {"tags": ("a", "b"), "create_time": MOMENT + MINUTE},
+    "prod": {"metadata": {"env": "prod", "team": "x"}},
+    "test": {"metadata": {"env": "test"}},
+    "ci": {"correlation_id": "ci/1"},
+    "done": {"state": ExecutionState.COMPLETED, "end_time": MOMENT},
+    "failed": {"state": ExecutionState.FAILED, "end_time": MOMENT + MINUTE, "tags": ("a",)},
+    "paused": {"state": ExecutionState.PAUSED},
+}
+
+CASES: list[tuple[ExecutionFilter, set[str]]] = [
+    (ExecutionFilter(), set(ROWS) | {"other"}),
+    (ExecutionFilter(owner="bob"), {"bobs"}),
+    (ExecutionFilter(owner="Bob"), set()),
+    (ExecutionFilter(tags=["a"]), {"a", "ab", "failed"}),
+    (ExecutionFilter(tags=["a", "b"]), {"ab"}),
+    (ExecutionFilter(tags=["a", "a"]), {"a", "ab", "failed"}),
+    (ExecutionFilter(tags=["b", "none"]), set()),
+    (ExecutionFilter(metadata={"env": "prod"}), {"prod"}),
+    (ExecutionFilter(metadata={"env": "prod", "team": "x"}), {"prod"}),
+    (ExecutionFilter(metadata={"env": "prod", "team": "y"}), set()),
+    (ExecutionFilter(correlation_id="ci/1"), {"ci"}),
+    (ExecutionFilter(correlation_id="ci/%"), set()),
+    (ExecutionFilter(states=[ExecutionState.COMPLETED]), {"done"}),
+    (ExecutionFilter(states=[ExecutionState.COMPLETED, ExecutionState.PAUSED]), {"done", "paused"}),
+    (ExecutionFilter(states=[ExecutionState.CANCELLED]), set()),
+    (ExecutionFilter(workflow="other"), {"other"}),
+    (ExecutionFilter(workflow="absent"), set()),
+    (ExecutionFilter(workflow="oth%"), set()),
+    (ExecutionFilter(created_from=MOMENT), {"a", "ab"}),
+    (ExecutionFilter(created_from=MOMENT + TICK), {"ab"}),
+    (ExecutionFilter(created_from=MOMENT, created_until=MOMENT + MINUTE), {"a"}),
+    (ExecutionFilter(created_from=MOMENT, created_until=MOMENT + MINUTE + TICK), {"a", "ab"}),
+    (ExecutionFilter(created_from=MOMENT, created_until=MOMENT), set()),
+    (ExecutionFilter(ended_from=MOMENT), {"done", "failed"}),
+    (ExecutionFilter(ended_until=MOMENT + MINUTE), {"done"}),
+    (ExecutionFilter(ended_from=MOMENT + TICK, ended_until=MOMENT + MINUTE + TICK), {"failed"}),
+    (ExecutionFilter(tags=["a"], states=[ExecutionState.FAILED], ended_from=MOMENT), {"failed"}),
+    (ExecutionFilter(workflow="research", owner="ann", tags=["a"], created_from=MOMENT), {"a", "ab"}),
+]
+
+
+async def populate(stage: Stage) -> dict[str, Any]:
+    other = await stage.repository.create_workflow(ORG, uuid7(), document("other"), "ann")
+    named = {name: (await stage.put(**changes)).id for name, changes in ROWS.items()}
+    return named | {"other": (await Stage(stage.repository, other, stage.incarnation).put()).id}
+
+
+@pytest.mark.parametrize(("where", "expected"), CASES, ids=range(len(CASES)))
+async def test_filter(repository: Repository, stage: Stage, where: ExecutionFilter, expected: set[str]) -> None:
+    named = await populate(stage)
+    wanted = {execution_id for name, execution_id in named.items() if name in expected}
+    for order in ExecutionOrder:
+        if order is not ExecutionOrder.NEWEST:
+            wanted &= {named["done"], named["failed"]}
+        assert set(ids(await repository.list_executions(SCOPE, where, order, None, 100))) == wanted
+        assert await repository.count_executions(SCOPE, where, order, 100) == len(wanted)
+
+
+async def test_a_workflow_is_named_by_id_or_name(repository: Repository, stage: Stage) -> None:
+    named = await populate(stage)
+    for reference in (str(stage.workflow.id), stage.workflow.name):
+        found = await repository.list_executions(
+            SCOPE, ExecutionFilter(workflow=reference), ExecutionOrder.NEWEST, None, 100
+        )
+        assert set(ids(found)) == set(named.values()) - {named["other"]}
+
+
+async def test_executions_of_a_deleted_workflow_are_found_until_they_are_reaped(
+    repository: Repository, stage: Stage
+) -> None:
+    row = await stage.put_ended()
+    await repository.delete_workflow(SCOPE, "research", "", False, "ann")
+    for reference in (str(stage.workflow.id), "research", ""):
+        where = ExecutionFilter(workflow=reference)
+        assert ids(await repository.list_executions(SCOPE, where, ExecutionOrder.NEWEST, None, 10)) == [row.id]

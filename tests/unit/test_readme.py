@@ -1,0 +1,29 @@
+"""The README's table of settings says what the program says."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.config import Config
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+
+
+def _shown(default: Any) -> str:
+    if default in (None, "", []):
+        return "–"
+    if isinstance(default, bool):
+        return f"`{str(default).lower()}`"
+    return f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
+
+
+@pytest.mark.parametrize("name", Config.model_fields)
+def test_each_setting_stands_in_the_readme(name: str) -> None:
+    field = Config.model_fields[name]
+    default = field.get_default(call_default_factory=True)
+    assert f"| `FLOWKEEP_{name.upper()}` | {_shown(default)} | {field.description} |" in README
+
+
+def test_the_readme_lists_no_other_settings() -> None:
+    assert README.count("\n| `FLOWKEEP_") == len(Config.model_fields)
