@@ -11,6 +11,9 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 MANIFESTS := pyproject.toml clients/python/pyproject.toml constraints.txt
+# Where Debian and the PostgreSQL project's own packages put it.
+SYSTEM_POSTGRES := $(patsubst %/postgres,%,$(firstword $(wildcard \
+	/usr/lib/postgresql/15/bin/postgres /usr/pgsql-15/bin/postgres)))
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
 help:  ## Lists the targets
@@ -22,8 +25,14 @@ demo: .venv/.runtime  ## Runs a small workflow from start to end, with nothing t
 serve: .venv/.runtime  ## Runs the server with the embedded Postgres
 	$(BIN)/flowkeep serve
 
-test: .venv/.dev  ## Runs every test
+test: .venv/.dev  ## Runs every test; the stores' once more on the system's Postgres 15 where it is installed
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+ifneq ($(SYSTEM_POSTGRES),)
+	FLOWKEEP_TEST_POSTGRES_BIN=$(SYSTEM_POSTGRES) $(BIN)/python -m pytest -n $(JOBS) \
+		tests/conformance tests/integration $(ARGS)
+else
+	@echo "Postgres 15 was not found on this system: the tests ran on the embedded Postgres 18 only."
+endif
 
 check: .venv/.dev  ## Runs linters, the type checker, and the checks of protos and generated code
 	$(BIN)/ruff check

@@ -23,7 +23,7 @@ _Connection = asyncpg.Connection[asyncpg.Record]
 
 # The lock keeps a workflow from being deleted beside a creation that would then have missed the cancelling.
 _LIVE_WORKFLOWS = """
-SELECT w.id FROM unnest($1::text[], $2::uuid[]) AS u(org_id, id)
+SELECT w.org_id, w.id FROM unnest($1::text[], $2::uuid[]) AS u(org_id, id)
 JOIN workflows w ON w.org_id = u.org_id AND w.id = u.id
 WHERE w.delete_time IS NULL FOR KEY SHARE OF w"""
 
@@ -185,7 +185,7 @@ async def _create(
 ) -> tuple[dict[Unit, Outcome], list[Creation]]:
     """Insert what is new; return the outcome of each creation and those whose other rows are to be written."""
     live = await _live_workflows(connection, creations)
-    wanted = [creation for creation in creations if creation.execution.workflow_id in live]
+    wanted = [creation for creation in creations if (creation.execution.org, creation.execution.workflow_id) in live]
     fresh = await _reserve(connection, wanted)
     outcomes: dict[Unit, Outcome] = {}
     written: list[Creation] = []
@@ -204,9 +204,9 @@ async def _create(
     return outcomes, written
 
 
-async def _live_workflows(connection: _Connection, creations: list[Creation]) -> set[UUID]:
+async def _live_workflows(connection: _Connection, creations: list[Creation]) -> set[tuple[str, UUID]]:
     keys = sorted({(c.execution.org, c.execution.workflow_id) for c in creations})
-    return {row[0] for row in await connection.fetch(_LIVE_WORKFLOWS, *columns(keys))}
+    return {(row[0], row[1]) for row in await connection.fetch(_LIVE_WORKFLOWS, *columns(keys))}
 
 
 async def _reserve(connection: _Connection, creations: list[Creation]) -> dict[Creation, None]:

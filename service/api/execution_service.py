@@ -56,7 +56,7 @@ class ExecutionServicer(ExecutionServiceServicer):
         message = execution_message(created.execution)
         if request.wait:
             scope = Scope(created.execution.org, created.execution.owner)
-            await self._executions.wait(scope, created.execution.id, self._time_to_wait(context))
+            await self._executions.wait(scope, created.execution, self._time_to_wait(context))
             message = await self._full(scope, created.execution.id)
         return pb.ExecuteResponse(execution=message, created=created.created)
 

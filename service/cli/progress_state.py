@@ -118,9 +118,10 @@ class Progress:
         match event.WhichOneof("kind"):
             case "step_completed":
                 step, state, note = self.step(event.step_completed.path), "COMPLETED", ""
+                step.attempt = event.step_completed.attempt
             case "step_failed":
                 step, state = self.step(event.step_failed.path), "FAILED"
-                note = short_failure(event.step_failed.failure)
+                step.attempt, note = event.step_failed.attempt, short_failure(event.step_failed.failure)
             case "step_skipped":
                 step, state, note = self.step(event.step_skipped.path), "SKIPPED", event.step_skipped.reason
             case "step_cancelled":

@@ -170,7 +170,7 @@ def _headline(error: Exception, target: str) -> str:
             return "the request is not valid"  # the message only says again what the lines below say
         case FlowkeepError():
             reason = f" ({error.reason})" if error.reason else ""
-            pause = "" if error.retry_after is None else f" Try again in {span_text(error.retry_after)}."
+            pause = "" if error.retry_after is None else f". Try again in {span_text(error.retry_after)}"
             return f"{error.message or error.code.name}{reason}{pause}"
         case _:
             return str(error)

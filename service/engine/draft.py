@@ -47,6 +47,11 @@ class Draft:
         """How many steps have not left PENDING."""
         return self.counts.total - len(self.steps)
 
+    @property
+    def running(self) -> list[Step]:
+        """The steps of which an attempt runs."""
+        return [step for step in self.steps.values() if step.state is StepState.RUNNING]
+
     def change(self, **changes: Any) -> None:
         """Change fields of the execution."""
         self.state = replace(self.state, **changes)
@@ -76,7 +81,7 @@ class Draft:
         self.counts = replace(self.counts, cancelled=self.counts.cancelled + self.pending)
         if state is ExecutionState.COMPLETED:
             self.progress = 100
-        self.change(state=state, end_time=self.time, failure=failure, result=result)
+        self.change(state=state, end_time=self.time, failure=failure, result=result, ending=None)
 
     def variables(self, *, attempt: int | None = None, ended: Step | None = None) -> dict[str, Any]:
         """Return what expressions see. `ended` is a step to show as it will be."""

@@ -85,12 +85,12 @@ class Executions:
             self._take_up(execution, definition, plan, new.events)
         return created
 
-    async def wait(self, scope: Scope, execution_id: UUID, timeout: float) -> None:
-        """Return when the execution has ended, or after `timeout` seconds. Raises ExecutionNotFoundError."""
+    async def wait(self, scope: Scope, execution: Execution, timeout: float) -> None:
+        """Return when the execution has ended, or after `timeout` seconds."""
         try:
             async with asyncio.timeout(timeout):
-                execution = await self._repository.get_execution(scope, execution_id)
-                async for _ in self.watch(scope, execution_id, execution.last_seq):
+                # An end is an event, so there is one to come after the event before the newest.
+                async for _ in self.watch(scope, execution.id, max(0, execution.last_seq - 1)):
                     pass
         except TimeoutError:
             return

@@ -13,18 +13,17 @@ from persistence.model import CancelRequest, ExecutionState, Step, StepState
 from service.engine import definition as model
 from service.engine import events, happenings, payload
 from service.engine.definition import Definition, Delivery, Ordering
-from service.engine.effects import Effect
+from service.engine.effects import CancelAttempt, Effect
 from service.engine.events import Event
 from service.engine.expressions import ExpressionError
 from service.engine.failure import (
-    EXECUTION_TIMEOUT,
     EXPRESSION_ERROR,
     INVALID_OUTPUT,
     OUTCOME_UNKNOWN,
     Failure,
 )
 from service.engine.happenings import Happening
-from service.engine.state import Ending, State, cancelled
+from service.engine.state import Ending, State, cancelled, timed_out
 from service.engine.step_rules import StepRules
 from service.engine.violations import ValidationError
 
@@ -75,7 +74,7 @@ def apply(definition: Definition, state: State, happening: Happening) -> Plan:
         case happenings.Recovered():
             planning.recover()
         case happenings.Condemned():
-            planning.end(Ending(ExecutionState.FAILED, happening.failure))
+            planning.condemn(happening.failure)
     planning.settle()
     after, recorded = planning.draft.freeze()
     return Plan(after, recorded, tuple(planning.draft.touched.values()), tuple(planning.effects))
@@ -87,6 +86,8 @@ class _Planning(StepRules):
     # --- happenings
 
     def accept(self) -> None:
+        if self.draft.state.last_seq:
+            return
         facts = self.draft.state.facts
         self.draft.record(
             events.Created(
@@ -165,7 +166,7 @@ class _Planning(StepRules):
                 self.start()
             return
         if self._is_overdue():
-            self._time_out()
+            self.end(timed_out(state.timeout))
             return
         for path, step in list(self.draft.steps.items()):
             is_due = step.wake_time is not None and step.wake_time <= self.time
@@ -184,15 +185,23 @@ class _Planning(StepRules):
         if self.draft.state.state is ExecutionState.PENDING:
             return
         if self._is_overdue():
-            self._time_out()
-        for step in [s for s in self.draft.steps.values() if s.state is StepState.RUNNING]:
+            self.end(timed_out(self.draft.state.timeout))
+        for step in self.draft.running:
             if self.draft.state.ending:
                 self.stop(step)
             elif self.definition.by_id[step.path].delivery is Delivery.AT_MOST_ONCE:
                 self.fail_for_good(step, _unknown_outcome(step))
             else:
                 self.start_attempt(step)
+        # What ran is gone with its process; there is nobody to tell.
+        self.effects = [effect for effect in self.effects if not isinstance(effect, CancelAttempt)]
         self.candidates.extend(step.id for step in self.definition.steps)
+
+    def condemn(self, failure: Failure) -> None:
+        """End at once, so that nothing of it is left to be restored, and not against an end that was decided."""
+        self.end(self.draft.state.ending or Ending(ExecutionState.FAILED, failure))
+        for step in self.draft.running:
+            self.stop(step)
 
     def settle(self) -> None:
         """Start or skip every candidate that may go, and what becomes free by that; then end what is done."""
@@ -232,10 +241,6 @@ class _Planning(StepRules):
     def _is_overdue(self) -> bool:
         state = self.draft.state
         return state.ending is None and state.deadline_time is not None and state.deadline_time <= self.time
-
-    def _time_out(self) -> None:
-        message = f"the execution took longer than its timeout of {self.draft.state.timeout:g} s"
-        self.end(Ending(ExecutionState.TIMED_OUT, Failure(EXECUTION_TIMEOUT, message)))
 
     def _finish_if_done(self) -> None:
         draft = self.draft

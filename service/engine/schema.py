@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import reduce
+from itertools import islice
 from typing import Any, TypeAlias
 
 import jsonschema_rs
@@ -18,12 +19,14 @@ Path: TypeAlias = tuple[str | int, ...]
 PATTERN_BYTES = 4 << 20
 # Each error costs about 15 µs and 1.5 kB as it becomes a Python object, all before the first is seen.
 MAX_JUDGEMENTS = 50_000
+MAX_PROBLEMS = 100
 _BRANCHES_NAMED = 5
 _NAMES_LISTED = 40
 _NAMES_REFUSED = 20
 _LONGEST_COMPARED = 128
 # Verdicts on a value as a whole: what a template inside it becomes may turn them.
 _WHOLE_VALUE = frozenset({"Const", "Contains", "Enum", "Not", "OneOfMultipleValid", "UniqueItems"})
+_WITH_FORMS = frozenset({"AnyOf", "OneOfNotValid"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,7 @@ class Schema:
             raise SchemaError((), str(error)) from None
 
     def problems(self, value: Any, opaque: Collection[Path] = ()) -> list[Problem]:
-        """Return all that is wrong with `value`.
+        """Return all that is wrong with `value`, at most 100 problems.
 
         `opaque` are the paths of strings that stand for a value not yet known: nothing is said about them.
         """
@@ -92,37 +95,39 @@ class Schema:
         if self._weight > 1 and self._weight * _count(value) > MAX_JUDGEMENTS:
             return [Problem((), "does not meet the schema; it is too large to say where")]
         holding = frozenset(path[:length] for path in opaque for length in range(len(path) + 1))
-        found = dict.fromkeys(
+        found = (
             problem
             for error in self._validator.iter_errors(value)
             if _stands(error, frozenset(opaque), holding)
             for problem in self._describe(error)
         )
-        return list(found)
+        return list(dict.fromkeys(islice(found, MAX_PROBLEMS)))
 
     def _describe(self, error: jsonschema_rs.ValidationError) -> Iterator[Problem]:
-        path, facts = tuple(error.instance_path), error.kind.as_dict()
+        path = tuple(error.instance_path)
         match type(error.kind).__name__:
             case "Required":
-                yield Problem((*path, facts["property"]), "is required")
+                yield Problem((*path, error.kind.as_dict()["property"]), "is required")
             case "AdditionalProperties" | "UnevaluatedProperties":
                 known = self._known(error)
-                for name in facts["unexpected"][:_NAMES_REFUSED]:
+                for name in error.kind.as_dict()["unexpected"][:_NAMES_REFUSED]:
                     yield Problem((*path, name), f"is unknown{nearest(name, known)}")
             case "OneOfNotValid" | "OneOfMultipleValid" if choices := self._choices(error):
                 yield Problem(path, f"must have exactly one of {', '.join(choices)}")
             case "OneOfNotValid" | "AnyOf":
-                yield Problem(path, f"has none of the allowed forms: {self._branches(facts['context'], path)}")
+                yield Problem(path, f"has none of the allowed forms: {self._branches(error, path)}")
             case "OneOfMultipleValid":
                 yield Problem(path, "has more than one of the forms of which one is allowed")
+            case "Contains":
+                yield Problem(path, "has no element of the kind that it must have")
             case "FalseSchema":
                 yield Problem(path, "is not allowed here")
             case _:
                 yield Problem(path, error.message)
 
-    def _branches(self, context: list[list[jsonschema_rs.ValidationError]], path: Path) -> str:
+    def _branches(self, error: jsonschema_rs.ValidationError, path: Path) -> str:
         """Return what is first wrong in each form, without repeating the path of the whole."""
-        texts = []
+        texts, context = [], error.kind.as_dict()["context"]
         for problem in (next(self._describe(branch[0])) for branch in context[:_BRANCHES_NAMED] if branch):
             below = locate("", problem.path[len(path) :])
             texts.append(f"{below} {problem.message}" if below else problem.message)
@@ -168,7 +173,7 @@ def _stands(error: jsonschema_rs.ValidationError, opaque: frozenset[Path], holdi
         return False
     if path in holding and type(error.kind).__name__ in _WHOLE_VALUE:
         return False
-    branches = error.kind.as_dict().get("context")
+    branches = error.kind.as_dict()["context"] if type(error.kind).__name__ in _WITH_FORMS else ()
     return not branches or all(any(_stands(e, opaque, holding) for e in branch) for branch in branches)
 
 

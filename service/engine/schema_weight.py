@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import takewhile
 from typing import Any
 from urllib.parse import unquote
 
@@ -10,7 +11,8 @@ from service.engine.payload import MAX_DEPTH
 from service.engine.schema import Path, SchemaError
 
 MAX_WEIGHT = 1000
-MAX_PATTERNS = 100
+# One may take 10 ms to compile.
+MAX_PATTERNS = 50
 
 _HERE_ONE = ("not", "if", "then", "else")
 _HERE_MANY = ("allOf", "anyOf", "oneOf")
@@ -29,8 +31,9 @@ _REFUSED = ("$id", "$anchor", "$dynamicRef", "$dynamicAnchor", "$recursiveRef")
 def weigh(document: Mapping[str, Any]) -> int:
     """Return how often at most a check looks at one and the same value, or raise SchemaError beyond the limits."""
     scale = _Scale(document)
+    by_depth = (scale.weigh(document, (), depth) for depth in range(MAX_DEPTH + 1))
     try:
-        weight = max(scale.weigh(document, (), depth) for depth in range(MAX_DEPTH + 1))
+        weight = max(takewhile(bool, by_depth))  # nothing looks deeper than where nothing looks
     except RecursionError:
         raise SchemaError((), "its references follow each other too far") from None
     if scale.patterns > MAX_PATTERNS:
@@ -53,7 +56,7 @@ class _Scale:
     def weigh(self, schema: Any, path: Path, depth: int) -> int:
         """Return how many schemas meet at one value `depth` levels below the value that `schema` is for."""
         if not isinstance(schema, Mapping):
-            return 1
+            return 0 if depth else 1
         key = (id(schema), depth)
         if key in self._open:
             raise SchemaError(path, "refers to itself without going deeper into the value")

@@ -18,7 +18,10 @@ from persistence.model import (
     StepState,
 )
 from service.engine.definition import Definition, OnError
-from service.engine.failure import STEP_FAILED, Failure
+from service.engine.failure import EXECUTION_TIMEOUT, MAX_MESSAGE, STEP_FAILED, Failure
+
+
+_CANCEL_SEEN = frozenset({ExecutionState.CANCELLING, ExecutionState.CANCELLED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +123,8 @@ def restore(definition: Definition, detail: ExecutionDetail) -> State:
         deadline_time=execution.deadline_time,
         scheduled_time=execution.scheduled_time,
         ending=_ending(definition, execution, ended),
-        cancel=execution.cancel if execution.state is ExecutionState.CANCELLING else None,
+        # A wish on the row that the planner has not seen is none of its state.
+        cancel=execution.cancel if execution.state in _CANCEL_SEEN else None,
         failure=Failure.from_json(execution.failure) if execution.failure else None,
         result=detail.result,
     )
@@ -132,13 +136,20 @@ def cancelled(request: CancelRequest) -> Ending:
     return Ending(ExecutionState.CANCELLED, Failure("CANCELLED", message))
 
 
-def step_failed(step: Step, failure: Failure) -> Ending:
+def timed_out(timeout: float) -> Ending:
+    """Return the end that the deadline gives."""
+    message = f"the execution took longer than its timeout of {timeout:g} s"
+    return Ending(ExecutionState.TIMED_OUT, Failure(EXECUTION_TIMEOUT, message))
+
+
+def step_failed(step: Step) -> Ending:
     """Return the end that a failed step gives to its execution."""
+    failure = Failure.from_json(step.failure or {})
     return Ending(
         ExecutionState.FAILED,
         Failure(
             STEP_FAILED,
-            f"step {step.path!r} failed: {failure.message}",
+            f"step {step.path!r} failed: {failure.message}"[:MAX_MESSAGE],
             details={"code": failure.code},
             step_path=step.path,
         ),
@@ -146,9 +157,14 @@ def step_failed(step: Step, failure: Failure) -> Ending:
 
 
 def _ending(definition: Definition, execution: Execution, ended: list[Step]) -> Ending | None:
+    if execution.state.is_end:
+        return None
     if execution.state is ExecutionState.CANCELLING and execution.cancel is not None:
         return cancelled(execution.cancel)
     for step in ended:
         if step.state is StepState.FAILED and definition.by_id[step.path].on_error is not OnError.CONTINUE:
-            return step_failed(step, Failure.from_json(step.failure or {}))
+            return step_failed(step)
+    # Nothing else cancels steps.
+    if any(step.state is StepState.CANCELLED for step in ended):
+        return timed_out(execution.timeout)
     return None

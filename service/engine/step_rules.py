@@ -19,6 +19,8 @@ from service.engine.state import Ending, State, step_failed
 from service.engine.violations import ValidationError
 
 MAX_FAILED_ATTEMPTS_KEPT = 20
+# Ten years, as the longest timeout: whatever a server asks for is a time that exists.
+LONGEST_PAUSE = 315_360_000.0
 
 
 class StepRules:
@@ -132,7 +134,8 @@ class StepRules:
             failure=failure.to_json(),
             failed_attempts=(*step.failed_attempts, self._failed_attempt(step, failure))[-MAX_FAILED_ATTEMPTS_KEPT:],
         )
-        retry_time = self.time + timedelta(seconds=max(spec.retry.pause(failures, draw), retry_after or 0.0))
+        pause = min(max(spec.retry.pause(failures, draw), retry_after or 0.0), LONGEST_PAUSE)
+        retry_time = self.time + timedelta(seconds=pause)
         if not _may_retry(spec, failed, failure, retry_time):
             self.fail_for_good(failed, failure)
             return
@@ -162,7 +165,7 @@ class StepRules:
         if self.definition.by_id[step.path].on_error is OnError.CONTINUE:
             self.free_successors(step.path)
         elif not self.draft.state.ending:
-            self.end(step_failed(failed, failure))
+            self.end(step_failed(failed))
 
     def wake(self, step: Step) -> None:
         """Go on with a waiting step: a failure on it means that its next attempt is due, none that it is over."""

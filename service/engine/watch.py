@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
-from persistence.errors import CursorAheadError
 from persistence.model import Event, Scope
 from persistence.repository import ExecutionRepository
 
@@ -36,11 +35,12 @@ class _Topic:
             # Cut at the end of a transition, so that none is ever torn.
             cut = next(i for i, e in enumerate(self.events) if i >= RING // 2 and e.seq == e.transition_seq) + 1
             del self.events[:cut]
-        self.wake()
-
-    def wake(self) -> None:
         for subscription in self.subscriptions:
-            subscription.wake.set()
+            subscription.wake()
+
+    @property
+    def last_seq(self) -> int:
+        return self.events[-1].seq if self.events else 0
 
     def after(self, seq: int) -> Sequence[Event]:
         """Return the events after `seq` if all of them are at hand, else none."""
@@ -54,20 +54,31 @@ class Subscription:
 
     def __init__(self, topic: _Topic) -> None:
         self._topic = topic
-        self.wake = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._must_read = False
 
     def after(self, seq: int) -> Sequence[Event]:
         """Return the events after `seq` if all of them are at hand, else none: then read the table."""
         return self._topic.after(seq)
 
-    async def wait(self, timeout: float) -> None:
-        """Return after the next commit of the execution by this process, or after `timeout` seconds."""
+    async def wait(self, seq: int, timeout: float) -> bool:
+        """Return after the next commit of the execution by this process, or after `timeout` seconds.
+
+        True when the table must be read to know what comes after `seq`.
+        """
         try:
-            async with asyncio.timeout(timeout):
-                await self.wake.wait()
+            async with asyncio.timeout(max(0.0, timeout)):
+                await self._wake.wait()
         except TimeoutError:
-            return
-        self.wake.clear()
+            return True
+        self._wake.clear()
+        must_read, self._must_read = self._must_read, False
+        return must_read or (self._topic.last_seq > seq and not self._topic.after(seq))
+
+    def wake(self, *, must_read: bool = False) -> None:
+        """End the wait. `must_read`: something may have been committed that is not at hand."""
+        self._must_read |= must_read
+        self._wake.set()
 
 
 class WatchHub:
@@ -90,7 +101,8 @@ class WatchHub:
     def wake_all(self) -> None:
         """Make every watcher look at the table: after anything that may have hidden a commit."""
         for topic in self._topics.values():
-            topic.wake()
+            for subscription in topic.subscriptions:
+                subscription.wake(must_read=True)
 
     @contextmanager
     def subscribe(self, execution_id: UUID) -> Iterator[Subscription]:
@@ -131,24 +143,28 @@ async def follow(
     clock = asyncio.get_running_loop().time
     # Subscribe first, then read: what is committed in between wakes the subscription.
     with hub.subscribe(execution_id) as subscription:
-        execution = await executions.get_execution(scope, execution_id)
-        if after_seq > execution.last_seq:
-            raise CursorAheadError(after_seq, execution.last_seq)
-        is_over = execution.state.is_end and after_seq == execution.last_seq
+        page = await executions.read_events(scope, execution_id, after_seq, PAGE)
         cursor, spoken = after_seq, clock()
-        while not is_over:
-            if hub.is_closed:
-                raise ShuttingDownError
-            page = subscription.after(cursor) or await executions.read_events(scope, execution_id, cursor, PAGE)
+        if not page and await _ends_at(executions, scope, execution_id, cursor):
+            yield Bookmark(cursor)
+            return
+        while True:
             if page:
                 yield page
                 cursor, spoken = page[-1].seq, clock()
-                is_over = page[-1].kind == FINISHED
-                continue
-            silence = clock() - spoken
-            if silence >= pace.bookmark:
+                if page[-1].kind == FINISHED:
+                    yield Bookmark(cursor)
+                    return
+            elif clock() - spoken >= pace.bookmark:
                 yield Bookmark(cursor)
                 spoken = clock()
-                continue
-            await subscription.wait(min(pace.poll, pace.bookmark - silence))
-        yield Bookmark(cursor)
+            if hub.is_closed:
+                raise ShuttingDownError
+            page = subscription.after(cursor)
+            if not page and await subscription.wait(cursor, min(pace.poll, spoken + pace.bookmark - clock())):
+                page = await executions.read_events(scope, execution_id, cursor, PAGE)
+
+
+async def _ends_at(executions: ExecutionRepository, scope: Scope, execution_id: UUID, seq: int) -> bool:
+    execution = await executions.get_execution(scope, execution_id)
+    return execution.state.is_end and execution.last_seq == seq

@@ -13,6 +13,7 @@ from service.engine.definition import Definition
 from service.engine.handlers.registry import Handler, Registry
 from service.engine.ids import uuid7
 from service.engine.parsing import Defaults, parse
+from service.engine.shared_reads import SharedReads
 from service.engine.violations import ValidationError, Violation
 
 PARSED_KEPT = 1_000
@@ -25,6 +26,7 @@ class Workflows:
         self._repository = repository
         self._registry = registry
         self._defaults = defaults
+        self._resolving = SharedReads(self._resolve)
         self._parsed: OrderedDict[tuple[UUID, int], Definition] = OrderedDict()
 
     def handlers(self) -> Sequence[Handler]:
@@ -68,7 +70,11 @@ class Workflows:
 
     async def resolve(self, scope: Scope, reference: str, revision: int) -> tuple[Workflow, Definition]:
         """Return a revision and what it means. Raises WorkflowNotFoundError, RevisionNotFoundError."""
-        workflow = await self._repository.get_workflow(scope, reference, revision)
+        return await self._resolving.get((scope.org, reference, revision))
+
+    async def _resolve(self, key: tuple[str, str, int]) -> tuple[Workflow, Definition]:
+        org, reference, revision = key
+        workflow = await self._repository.get_workflow(Scope(org), reference, revision)
         return workflow, self._definition(workflow)
 
     async def of(self, execution: Execution) -> Definition:

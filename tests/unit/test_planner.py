@@ -705,7 +705,7 @@ def test_events_are_numbered_and_name_the_last_of_their_transition():
     driver = started(sequence(step("a"), step("b")))
     driver.succeed("a")
     driver.succeed("b")
-    assert [event.seq for event in driver.events] == list(range(1, 9))
+    assert [event.seq for event in driver.events] == list(range(1, 8))
     for turn in driver.turns:
         assert {event.transition_seq for event in turn.plan.events} == {turn.plan.state.last_seq}
 

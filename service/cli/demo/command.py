@@ -85,8 +85,8 @@ def _commands(execution_id: str, root: Path, psql: list[str]) -> str:
     call = '{"execution_id": "' + execution_id + '"}'
     stub = f"import asyncio, flowkeep; print(asyncio.run(flowkeep.Client('{_TARGET}').get_execution('{execution_id}')))"
     query = (
-        "select path, state, attempt, end_time - start_time as took, left(output::text, 60) as output "
-        f"from steps where execution_id = '{execution_id}' order by start_time"  # noqa: S608  # shown, not run
+        "select path, state, attempt, end_time - start_time as took, left(output::text, 60) as output "  # noqa: S608  # shown, not run
+        f"from steps where execution_id = '{execution_id}' order by start_time"
     )
     lines = (
         "",

@@ -18,7 +18,7 @@ _PART = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 # Instructions, in what they take to compile: a class beyond ASCII is many ranges of bytes.
-_UNICODE_CLASS, _WIDE = 2_500, 12
+_UNICODE_CLASS, _WIDE = 5_000, 15
 # Longer patterns are not looked at: each character may be what costs most.
 _MAX_PATTERN = 2_000
 

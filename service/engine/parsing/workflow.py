@@ -19,6 +19,7 @@ from service.engine.parsing.steps import MAX_STEPS, StepReader
 from service.engine.schema import nearest
 
 MAX_BYTES = 256 << 10
+STEPS_SHOWN = 10
 NAME = r"[A-Za-z][A-Za-z0-9._-]*"
 NAME_WORDS = "letters, digits, ., _ and -, and begin with a letter"
 UUID = re.compile(r"[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
@@ -142,6 +143,12 @@ def _order(steps: Sequence[Step], ordering: Ordering, findings: Findings) -> Ord
     waits = {name: [waited for waited in before if waited != name] for name, before in known.items()}
     circles = cycles(waits)
     for circle in circles:
-        message = f"makes steps wait for each other: {' -> '.join(circle)}; remove one of these dependencies"
+        message = f"makes steps wait for each other: {_shown(circle)}; remove one of these dependencies"
         findings.add(f"steps[{positions[circle[0]]}].depends_on", message)
     return None if circles else Order(waits)
+
+
+def _shown(circle: list[str]) -> str:
+    if len(circle) > 2 * STEPS_SHOWN:
+        circle = [*circle[:STEPS_SHOWN], f"({len(circle) - 1 - STEPS_SHOWN} more)", circle[-1]]
+    return " -> ".join(circle)

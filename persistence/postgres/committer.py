@@ -1,0 +1,146 @@
+"""Group commit: while one batch is being written the next one gathers, and nobody waits for a clock."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from asyncio import Future
+from collections import deque
+from collections.abc import Mapping
+from uuid import UUID
+
+from persistence.errors import PersistenceError, QueueFullError, UnavailableError
+from persistence.model import CommitResult, Created, NewExecution, Transition
+from persistence.postgres.batch import Creation, Group, Outcome, Submission, Unit
+from persistence.postgres.connection import Database
+from persistence.postgres.writer import Writer
+
+_log = logging.getLogger(__name__)
+
+_BATCH = 1_000
+
+
+class Committer:
+    """Writes creations and transitions in the order of their submission, up to 1,000 in one transaction."""
+
+    def __init__(self, database: Database, *, max_queue: int, unknown_timeout: float = 5.0) -> None:
+        self._writer = Writer(database, unknown_timeout)
+        self._max_queue = max_queue
+        self._queue: deque[Creation | Submission] = deque()
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._task: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def open(self) -> None:
+        """Connect and begin. Raises what the driver raises."""
+        await self._writer.open()
+        self._task = asyncio.create_task(self._run(), name="committer")
+
+    def create(self, new: NewExecution) -> Future[Created]:
+        """See Journal."""
+        future: Future[Created] = asyncio.get_running_loop().create_future()
+        if len(self._queue) >= self._max_queue:
+            raise QueueFullError(f"{len(self._queue)} writes wait already")
+        try:
+            self._put(Creation(new, future))
+        except PersistenceError as error:
+            future.set_exception(error)
+        return future
+
+    def submit(self, transition: Transition) -> Future[CommitResult]:
+        """See Journal."""
+        future: Future[CommitResult] = asyncio.get_running_loop().create_future()
+        try:
+            self._put(Submission(transition, future))
+        except PersistenceError as error:
+            self._fence({transition.execution_id: transition.epoch})
+            future.set_exception(error)
+        return future
+
+    async def close(self, timeout: float = 10.0) -> None:
+        """Write what was submitted, then let go of the connection. After `timeout` seconds the rest is unknown."""
+        self._closed = True
+        task, self._task = self._task, None
+        if task is None:
+            return
+        try:
+            async with asyncio.timeout(timeout):
+                await self._idle.wait()
+        except TimeoutError:
+            _log.error("closing with %d writes unknown", len(self._queue))
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        for item in self._queue:
+            item.resolve(_lost(item))
+        await self._writer.close()
+
+    def _put(self, item: Creation | Submission) -> None:
+        if self._closed:
+            raise UnavailableError("the store is closed")
+        self._queue.append(item)
+        self._idle.clear()
+        self._wake.set()
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._queue:
+                await asyncio.sleep(0)  # all that this turn of the loop submits shares the batch
+                await self._write(self._cut())
+            self._idle.set()
+
+    def _cut(self) -> list[Unit]:
+        """Take the next batch from the queue; transitions of one execution become one group."""
+        units: list[Unit] = []
+        groups: dict[UUID, Group] = {}
+        for _ in range(min(_BATCH, len(self._queue))):
+            item = self._queue[0]
+            if isinstance(item, Creation):
+                units.append(item)
+            else:
+                group = groups.get(item.transition.execution_id)
+                if group is None:
+                    groups[item.transition.execution_id] = Group(item)
+                elif not group.accepts(item):
+                    break
+            self._queue.popleft()
+        units.extend(groups.values())
+        return units
+
+    async def _write(self, units: list[Unit]) -> None:
+        outcomes: Mapping[Unit, Outcome] = {}
+        try:
+            outcomes = await self._writer.write(units)
+        except Exception:
+            _log.exception("flush of %d items failed", len(units))
+        finally:
+            self._resolve(units, outcomes)
+
+    def _resolve(self, units: list[Unit], outcomes: Mapping[Unit, Outcome]) -> None:
+        failed: dict[UUID, int] = {}
+        for unit in units:
+            outcome = outcomes.get(unit)
+            unit.resolve(_lost(unit) if outcome is None else outcome)
+            if isinstance(unit, Group) and (outcome is not CommitResult.COMMITTED or unit.behind):
+                failed[unit.last.execution_id] = unit.last.epoch
+        if failed:
+            self._fence(failed)
+
+    def _fence(self, failed: Mapping[UUID, int]) -> None:
+        """Fence what waits behind these failed transitions, of the same epochs."""
+        kept: deque[Creation | Submission] = deque()
+        for item in self._queue:
+            if isinstance(item, Submission) and failed.get(item.transition.execution_id) == item.transition.epoch:
+                item.resolve(CommitResult.FENCED)
+            else:
+                kept.append(item)
+        self._queue = kept
+
+
+def _lost(item: Unit | Submission) -> Outcome:
+    if isinstance(item, Creation):
+        return UnavailableError("the store failed; whether the execution was created is unknown")
+    return CommitResult.UNKNOWN

@@ -1,0 +1,179 @@
+"""Cancel requests: kept once, heard by whoever drives the execution next, and stronger than any other end."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from persistence.errors import ExecutionFinishedError
+from persistence.model import CancelRequest, CommitResult, Execution, ExecutionState, Scope
+from persistence.repository import Repository
+from tests.conformance.builders import (
+    ORG,
+    SCOPE,
+    Stage,
+    after,
+    ending,
+    ids,
+    in_seconds,
+    now,
+    outcome,
+    parking,
+    transition,
+)
+from tests.conformance.conftest import OpenRepository
+
+COMMITTED, FENCED = CommitResult.COMMITTED, CommitResult.FENCED
+OTHER_ENDS = [ExecutionState.COMPLETED, ExecutionState.FAILED, ExecutionState.TIMED_OUT]
+
+
+async def test_the_wish_is_kept(repository: Repository, stage: Stage) -> None:
+    row, before = await stage.put(), now()
+    asked = await repository.request_cancel(Scope(ORG, "ann"), row.id, "ann", "no more 🐳")
+    assert asked.cancel is not None
+    assert (asked.cancel.by, asked.cancel.reason) == ("ann", "no more 🐳")
+    assert before <= asked.cancel.time <= now()
+    assert asked == replace(row, cancel=asked.cancel)
+    assert await repository.get_execution(SCOPE, row.id) == asked
+    detail = await repository.load(stage.incarnation, row.id)
+    assert detail is not None
+    assert detail.execution == asked
+
+
+async def test_a_wish_that_stands_is_left_as_it_is(repository: Repository, stage: Stage) -> None:
+    row = await stage.put()
+    first = await repository.request_cancel(SCOPE, row.id, "ann", "first")
+    for _ in range(3):
+        assert await repository.request_cancel(SCOPE, row.id, "bob", "second") == first
+
+
+async def test_of_many_wishes_at_once_one_stands(open_repository: OpenRepository, stage: Stage) -> None:
+    row = await stage.put()
+    replicas = [stage.repository, await open_repository()]
+    answers = await asyncio.gather(
+        *(replicas[number % 2].request_cancel(SCOPE, row.id, f"user {number}", "") for number in range(16))
+    )
+    assert len({answer.cancel for answer in answers}) == 1
+
+
+async def test_without_owner_it_is_claimable_at_once(repository: Repository, stage: Stage) -> None:
+    row = await stage.put_free(wake_time=in_seconds(3600))
+    asked = await repository.request_cancel(SCOPE, row.id, "ann", "")
+    assert asked.wake_time is not None
+    assert asked.wake_time <= now()
+    [detail] = await repository.claim(stage.incarnation, 10)
+    assert detail.execution.cancel == asked.cancel
+
+
+async def test_one_that_was_due_already_does_not_lose_its_place(repository: Repository, stage: Stage) -> None:
+    first, second = await stage.put_free(wake_time=in_seconds(-60)), await stage.put_free(wake_time=in_seconds(-30))
+    await repository.request_cancel(SCOPE, first.id, "ann", "")
+    assert ids(await repository.claim(stage.incarnation, 10)) == [first.id, second.id]
+
+
+async def test_on_a_cancelled_one_it_changes_nothing(repository: Repository, stage: Stage) -> None:
+    row = await stage.put()
+    asked = await repository.request_cancel(SCOPE, row.id, "ann", "first")
+    cancelled = await stage.commit(ending(asked, ExecutionState.CANCELLED, cancel_seen=True))
+    assert cancelled.cancel == asked.cancel
+    assert await repository.request_cancel(SCOPE, row.id, "bob", "second") == cancelled
+    unasked = await stage.put_ended(ExecutionState.CANCELLED)
+    assert await repository.request_cancel(SCOPE, unasked.id, "bob", "") == unasked
+
+
+@pytest.mark.parametrize("state", OTHER_ENDS)
+async def test_on_another_end_it_is_refused(repository: Repository, stage: Stage, state: ExecutionState) -> None:
+    row = await stage.put()
+    ended = await stage.commit(ending(row, state))
+    for _ in range(2):
+        with pytest.raises(ExecutionFinishedError) as caught:
+            await repository.request_cancel(SCOPE, row.id, "ann", "")
+        assert (caught.value.execution_id, caught.value.state) == (row.id, state)
+    assert await repository.get_execution(SCOPE, row.id) == ended
+
+
+@pytest.mark.parametrize("state", OTHER_ENDS)
+async def test_a_wish_that_came_first_fences_another_end(
+    repository: Repository, stage: Stage, state: ExecutionState
+) -> None:
+    row = await stage.put()
+    asked = await repository.request_cancel(SCOPE, row.id, "ann", "")
+    assert await repository.submit(ending(row, state)) is FENCED
+    assert await repository.get_execution(SCOPE, row.id) == asked
+    # It is still ours, and goes on knowing of the wish.
+    detail = await repository.load(stage.incarnation, row.id)
+    assert detail is not None
+    await stage.commit(ending(detail.execution, ExecutionState.CANCELLED, cancel_seen=True))
+
+
+async def test_who_has_seen_the_wish_may_end_otherwise(repository: Repository, stage: Stage) -> None:
+    row = await stage.put()
+    await repository.request_cancel(SCOPE, row.id, "ann", "")
+    ended = await stage.commit(ending(row, ExecutionState.FAILED, cancel_seen=True))
+    assert (ended.state, ended.cancel is None) == (ExecutionState.FAILED, False)
+
+
+async def test_a_wish_does_not_fence_the_steps_on_the_way(repository: Repository, stage: Stage) -> None:
+    row = await stage.put()
+    asked = await repository.request_cancel(SCOPE, row.id, "ann", "")
+    going_on = await stage.commit(transition(row))
+    assert (going_on.last_seq, going_on.cancel) == (2, asked.cancel)
+    ended = await stage.commit(ending(going_on, ExecutionState.CANCELLED))
+    assert ended.cancel == asked.cancel
+
+
+async def test_a_refused_end_fences_what_is_behind_it(repository: Repository, stage: Stage) -> None:
+    row = await stage.put()
+    await repository.request_cancel(SCOPE, row.id, "ann", "")
+    first = transition(row)
+    second = ending(after(row, first))
+    third = transition(after(after(row, first), second))
+    pending = [repository.submit(each) for each in (first, second, third)]
+    assert await asyncio.gather(*pending) == [COMMITTED, FENCED, FENCED]
+    assert (await stage.read(row)).execution.last_seq == 2
+
+
+async def test_one_of_cancel_and_completion_wins(open_repository: OpenRepository, stage: Stage) -> None:
+    canceller = await open_repository()
+
+    async def race(row: Execution) -> None:
+        asked, written = await asyncio.gather(
+            outcome(canceller.request_cancel(SCOPE, row.id, "ann", "")), stage.repository.submit(ending(row))
+        )
+        after_all = await stage.repository.get_execution(SCOPE, row.id)
+        if isinstance(asked, ExecutionFinishedError):
+            assert written is COMMITTED
+            assert (after_all.state, after_all.cancel) == (ExecutionState.COMPLETED, None)
+        else:
+            assert written is FENCED
+            assert (after_all.state, after_all.cancel) == (ExecutionState.RUNNING, asked.cancel)
+
+    for _ in range(5):
+        rows = [await stage.put() for _ in range(20)]
+        await asyncio.gather(*(race(row) for row in rows))
+
+
+async def test_no_parked_execution_sleeps_through_a_wish(open_repository: OpenRepository, stage: Stage) -> None:
+    """Whichever of parking and wish comes first, the execution is claimable afterwards."""
+    canceller = await open_repository()
+    for _ in range(20):
+        row = await stage.put()
+        pending = stage.repository.submit(parking(row, in_seconds(3600)))
+        await asyncio.gather(canceller.request_cancel(SCOPE, row.id, "ann", ""), pending)
+        assert ids(await stage.repository.claim(stage.incarnation, 10)) == [row.id]
+        await stage.repository.release(stage.incarnation)
+        [detail] = await stage.repository.claim(stage.incarnation, 10)
+        await stage.commit(ending(detail.execution, ExecutionState.CANCELLED, cancel_seen=True))
+
+
+async def test_a_wish_is_kept_through_changes_of_owner(repository: Repository, stage: Stage) -> None:
+    row = await stage.put_free()
+    await repository.request_cancel(SCOPE, row.id, "ann", "why not")
+    [first] = await repository.claim(stage.incarnation, 1)
+    await repository.release(stage.incarnation)
+    [second] = await repository.claim(stage.incarnation, 1)
+    for each in (first, second):
+        assert isinstance(each.execution.cancel, CancelRequest)
+        assert (each.execution.cancel.by, each.execution.cancel.reason) == ("ann", "why not")

@@ -1,0 +1,178 @@
+"""Leases: who stops renewing loses what it owns, and can write nothing any more."""
+
+from __future__ import annotations
+
+from uuid import UUID, uuid4
+
+import pytest
+
+from persistence.model import CommitResult, Execution, ExecutionDetail
+from persistence.repository import Repository
+from tests.conformance.builders import SCOPE, Stage, ending, ids, in_seconds, step, transition, until
+
+TTL = 0.2
+COMMITTED, FENCED = CommitResult.COMMITTED, CommitResult.FENCED
+
+
+@pytest.fixture
+async def other(repository: Repository) -> UUID:
+    """A second process, whose lease outlives the test."""
+    other = uuid4()
+    await repository.register(other, "other", 300)
+    return other
+
+
+@pytest.fixture
+async def dying(repository: Repository) -> UUID:
+    """A process that will not renew its lease."""
+    dying = uuid4()
+    await repository.register(dying, "dying", TTL)
+    return dying
+
+
+async def test_a_live_owner_keeps_what_it_owns(repository: Repository, stage: Stage, other: UUID) -> None:
+    row = await stage.put()
+    assert not await repository.claim(other, 10)
+    assert await repository.claim_one(other, row.id) is None
+    assert await repository.renew(stage.incarnation, 300)
+
+
+async def test_what_a_dead_process_owned_is_claimed(
+    repository: Repository, stage: Stage, other: UUID, dying: UUID
+) -> None:
+    rows = [await stage.put(incarnation=dying, epoch=4) for _ in range(3)]
+    alive = await stage.put()
+    taken: list[ExecutionDetail] = []
+
+    async def all_taken() -> bool:
+        taken.extend(await repository.claim(other, 2))
+        return len(taken) == 3
+
+    await until(all_taken)
+    assert set(ids(taken)) == set(ids(rows))
+    assert {(each.execution.incarnation, each.execution.epoch) for each in taken} == {(other, 5)}
+    assert (await stage.read(alive)).execution == alive
+
+
+async def test_a_renewed_lease_lasts(repository: Repository, stage: Stage, other: UUID) -> None:
+    """Renewed well past its first end, the lease protects; unrenewed it ends."""
+    incarnation = uuid4()
+    await repository.register(incarnation, "renewing", TTL)
+    row = await stage.put(incarnation=incarnation)
+    first_end = in_seconds(2 * TTL)
+
+    async def renewed_past_the_first_end() -> bool:
+        assert await repository.renew(incarnation, TTL)
+        assert not await repository.claim(other, 10)
+        return in_seconds(0) > first_end
+
+    await until(renewed_past_the_first_end)
+    [detail] = await until(lambda: repository.claim(other, 10))
+    assert detail.execution.id == row.id
+
+
+async def test_a_lease_that_has_ended_is_not_renewed(repository: Repository, dying: UUID) -> None:
+    assert await repository.renew(dying, 0.05)
+
+    async def has_ended() -> bool:
+        # Each question that finds it alive gives it less time than passes until the next.
+        return not await repository.renew(dying, 0.001)
+
+    await until(has_ended)
+    assert not await repository.renew(dying, 300)
+    assert not await repository.renew(uuid4(), 300)
+
+
+async def takeover(repository: Repository, dying: UUID, other: UUID, row: Execution) -> Execution:
+    [detail] = await until(lambda: repository.claim(other, 10))
+    assert (detail.execution.id, detail.execution.incarnation) == (row.id, other)
+    assert not await repository.renew(dying, 300)
+    return detail.execution  # type: ignore[no-any-return]
+
+
+async def test_a_zombie_writes_nothing(repository: Repository, stage: Stage, other: UUID, dying: UUID) -> None:
+    row = await stage.put(incarnation=dying)
+    assert await repository.submit(transition(row)) is COMMITTED
+    zombie = await repository.get_execution(SCOPE, row.id)
+    taken = await takeover(repository, dying, other, row)
+    before = await stage.read(row)
+    late = [
+        transition(zombie, steps=[step()]),
+        transition(zombie, 0, progress=7),
+        ending(zombie),
+        transition(zombie, epoch=taken.epoch),
+        transition(zombie, release=True),
+    ]
+    for each in late:
+        assert await repository.submit(each) is FENCED
+    assert await repository.release(dying) == 0
+    assert await repository.load(dying, row.id) is None
+    assert await stage.read(row) == before
+    assert await repository.submit(transition(taken)) is COMMITTED
+
+
+async def test_ownership_goes_back_and_forth(repository: Repository, stage: Stage, other: UUID) -> None:
+    """Each change of owner raises the epoch, and every earlier pair of owner and epoch is fenced."""
+    row = await stage.put()
+    held = [row]
+    for owner in (other, stage.incarnation, other):
+        await repository.release(held[-1].incarnation or uuid4(), [row.id])
+        [detail] = await repository.claim(owner, 1)
+        held.append(detail.execution)
+    assert [each.epoch for each in held] == [1, 2, 3, 4]
+    for earlier in held[:-1]:
+        assert await repository.submit(transition(earlier)) is FENCED
+    assert await repository.submit(transition(held[-1])) is COMMITTED
+
+
+async def test_an_owner_without_any_lease_is_dead(repository: Repository, stage: Stage, other: UUID) -> None:
+    row = await stage.put(incarnation=uuid4())
+    assert ids(await repository.claim(other, 10)) == [row.id]
+
+
+async def test_a_process_without_lease_takes_nothing(repository: Repository, stage: Stage, other: UUID) -> None:
+    row = await stage.put_free()
+    stranger = uuid4()
+    assert not await repository.claim(stranger, 10)
+    assert await repository.claim_one(stranger, row.id) is None
+    await repository.register(stranger, "stranger", 300)
+    await repository.retire(stranger)
+    assert not await repository.claim(stranger, 10)
+    assert await repository.claim_one(stranger, row.id) is None
+    assert ids(await repository.claim(other, 10)) == [row.id]
+
+
+async def test_retiring_gives_all_back_at_once(repository: Repository, stage: Stage, other: UUID) -> None:
+    leaving = uuid4()
+    await repository.register(leaving, "leaving", 300)
+    rows = [await stage.put(incarnation=leaving) for _ in range(3)]
+    parked = await stage.put_free(wake_time=in_seconds(60))
+    await repository.retire(leaving)
+    assert not await repository.renew(leaving, 300)
+    assert set(ids(await repository.claim(other, 10))) == set(ids(rows))
+    assert (await stage.read(parked)).execution == parked
+    for row in rows:
+        assert await repository.submit(transition(row)) is FENCED
+    await repository.retire(leaving)
+    await repository.retire(uuid4())
+
+
+async def test_the_single_owner_ends_all_other_leases(repository: Repository, stage: Stage, other: UUID) -> None:
+    rows = [await stage.put(), await stage.put(incarnation=uuid4())]
+    own = await stage.put(incarnation=other)
+    await repository.retire_others(other)
+    assert not await repository.renew(stage.incarnation, 300)
+    assert await repository.renew(other, 300)
+    assert set(ids(await repository.claim(other, 10))) == set(ids(rows))
+    assert (await stage.read(own)).execution == own
+
+
+async def test_created_by_a_process_that_died_meanwhile(repository: Repository, stage: Stage, dying: UUID) -> None:
+    """An execution that was accepted is driven, even if its creator never gets to it."""
+    await until(lambda: _gone(repository, dying))
+    row = await stage.put(incarnation=dying)
+    assert ids(await repository.claim(stage.incarnation, 10)) == [row.id]
+
+
+async def _gone(repository: Repository, incarnation: UUID) -> bool:
+    return not await repository.renew(incarnation, 0.001)

@@ -1,0 +1,192 @@
+"""`flowkeep` as processes of their own: the server, which a test may kill, and commands."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from persistence.embedded import EmbeddedPostgres
+
+FLOWKEEP = (str(Path(sys.executable).with_name("flowkeep")),)
+PATIENCE = 60.0
+"""Seconds after which a process that says or does nothing has failed the test."""
+
+_SERVES = re.compile(r"serves on (?P<target>\S+);")
+
+
+def environment(settings: Mapping[str, str] = {}) -> dict[str, str]:
+    """Return an environment in which nothing but `settings` speaks to Flowkeep."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("FLOWKEEP_")}
+    path = f"{Path(FLOWKEEP[0]).parent}{os.pathsep}{inherited.get('PATH', os.defpath)}"
+    return {**inherited, "PATH": path, **settings}
+
+
+class ServerProcess:
+    """`flowkeep serve` with a data folder of its own; it serves on the same address after every restart."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: str,
+        listen: str = "",
+        settings: Mapping[str, str] = {},
+        command: Sequence[str] = FLOWKEEP,
+    ) -> None:
+        self.data_dir = folder / "data"
+        self.target = listen or f"unix:{folder / 'flowkeep.sock'}"
+        self._log = folder / "server.log"
+        self._command = (*command, "serve", "--data-dir", str(self.data_dir), *arguments)
+        self._settings = settings
+        self._process: asyncio.subprocess.Process | None = None
+        self._family: list[psutil.Process] = []
+
+    @property
+    def dsn(self) -> str:
+        """Address of the server's database."""
+        return EmbeddedPostgres(self.data_dir).dsn()
+
+    @property
+    def pid(self) -> int:
+        """Id of the server's process."""
+        return self._running.pid
+
+    @property
+    def log(self) -> str:
+        """What the server wrote on standard error, over all its lives."""
+        return self._log.read_text(errors="replace") if self._log.exists() else ""
+
+    @property
+    def complaints(self) -> list[str]:
+        """Lines of the log that a healthy server does not write."""
+        return [line for line in self.log.splitlines() if _is_complaint(line)]
+
+    async def start(self) -> None:
+        """Return when the server says that it serves; `target` is then its address."""
+        with self._log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command,
+                "--listen",
+                self.target,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                env=environment(self._settings),
+            )
+        said = await self._line()
+        found = _SERVES.search(said)
+        if found is None:
+            raise AssertionError(f"the server does not serve, it said {said!r}\n{self.log[-4000:]}")
+        self.target = found["target"]
+        self._family = psutil.Process(self.pid).children(recursive=True)
+
+    async def kill9(self, *, with_postgres: bool = False) -> None:
+        """Kill the server, and with it its Postgres if asked for, as a power cut would; return when it is gone."""
+        if with_postgres:
+            for process in psutil.Process(self.pid).children(recursive=True):
+                if process.is_running():
+                    process.kill()
+        self._running.kill()
+        await self._gone()
+
+    async def terminate(self) -> tuple[int, str]:
+        """Ask the server to stop; return its exit code, and what it said, when it is gone."""
+        self._running.terminate()
+        return await self._gone()
+
+    async def restart(self) -> None:
+        """Start again what was killed or stopped."""
+        await self.start()
+
+    async def close(self) -> None:
+        """End whatever still runs of it."""
+        if self._process is not None:
+            self._running.kill()
+            await self._gone()
+        # The server's death is the order to Postgres to shut down.
+        _, alive = await asyncio.to_thread(psutil.wait_procs, self._family, PATIENCE)
+        for process in alive:
+            process.kill()
+        assert not alive, f"Postgres outlived its server: {alive}"
+
+    @property
+    def _running(self) -> asyncio.subprocess.Process:
+        assert self._process is not None, "the server does not run"
+        return self._process
+
+    async def _line(self) -> str:
+        assert self._running.stdout is not None
+        async with asyncio.timeout(PATIENCE):
+            return (await self._running.stdout.readline()).decode()
+
+    async def _gone(self) -> tuple[int, str]:
+        process, self._process = self._running, None
+        async with asyncio.timeout(PATIENCE):
+            said, _ = await process.communicate()
+        assert process.returncode is not None
+        return process.returncode, said.decode()
+
+
+def _is_complaint(line: str) -> bool:
+    if line.startswith("Traceback") or "was never retrieved" in line:
+        return True
+    try:
+        return json.loads(line)["level"] in ("error", "critical")
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """What it printed, read as JSON."""
+        return json.loads(self.out)
+
+    @property
+    def json_lines(self) -> list[Any]:
+        """What it printed, each line read as JSON."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+async def run_command(
+    *command: str, settings: Mapping[str, str] = {}, given: str = "", patience: float = PATIENCE
+) -> Outcome:
+    """Run a program to its end; `given` is its standard input. It is interrupted when it takes too long."""
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=environment(settings),
+    )
+    try:
+        async with asyncio.timeout(patience):
+            out, err = await process.communicate(given.encode())
+    except TimeoutError:
+        process.send_signal(signal.SIGKILL)
+        out, err = await process.communicate()
+        raise AssertionError(f"{command} did not end:\n{out.decode()}\n{err.decode()}") from None
+    assert process.returncode is not None
+    return Outcome(process.returncode, out.decode(), err.decode())
+
+
+async def flowkeep(*arguments: str, target: str = "", settings: Mapping[str, str] = {}, given: str = "") -> Outcome:
+    """Run `flowkeep` with these arguments against the server at `target`."""
+    named = {"FLOWKEEP_TARGET": target} if target else {}
+    return await run_command(*FLOWKEEP, *arguments, settings={**named, **settings}, given=given)
