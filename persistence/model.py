@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import Any
 from uuid import UUID
 
 Json = Any  # a JSON value as plain Python: None, bool, int, float, str, list, dict
@@ -235,7 +235,8 @@ class Transition:
     It is written only while the row still has this `incarnation`, `epoch` and `base_seq` (the `last_seq` before it).
     A transition to an end other than CANCELLED is also refused when a cancel request is on the row that it has not
     seen (`cancel_seen` False). `release` gives the execution up: nobody owns it then and it may be claimed from
-    `wake_time` on; an end releases by itself.
+    `wake_time` on, or at once when that is None; an end releases by itself. Every field of the row is set to what the
+    transition says, also to None; steps that it does not name stay as they are.
     """
 
     org: str

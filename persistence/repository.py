@@ -1,7 +1,8 @@
 """The contract of a store. Memory and Postgres implement it, and one conformance suite holds both to it.
 
-Every method may raise `UnavailableError`. Nothing outside a caller's `Scope` is ever seen or told apart from what
-does not exist.
+Every method may raise `UnavailableError`, and plain `PersistenceError` for values that contradict themselves or that
+Postgres cannot hold (NUL, half of a surrogate pair, texts longer than their column); then nothing is written. Nothing
+outside a caller's `Scope` is ever seen or told apart from what does not exist.
 """
 
 from __future__ import annotations
@@ -108,16 +109,17 @@ class ExecutionRepository(Protocol):
     async def read_events(self, scope: Scope, execution_id: UUID, after_seq: int, limit: int) -> Sequence[Event]:
         """Return the next events after `after_seq` in order, without gaps, ending at the end of a transition.
 
-        At most `limit` events, unless one transition alone is longer: it is never torn. Empty when there is none yet.
-        Raises ExecutionNotFoundError, CursorAheadError, CursorExpiredError.
+        At most `limit` events and 256 KiB of bodies, unless one transition alone is longer: it is never torn. Empty
+        when there is none yet. Raises ExecutionNotFoundError, CursorAheadError, CursorExpiredError.
         """
         ...
 
     async def request_cancel(self, scope: Scope, execution_id: UUID, by: str, reason: str) -> Execution:
         """Keep the wish to cancel and return the row after it; a wish that stands already is left as it is.
 
-        An execution without owner becomes claimable at once. On one that is CANCELLED it changes nothing and returns
-        the row; on another end it raises ExecutionFinishedError. Raises ExecutionNotFoundError.
+        An execution without owner becomes claimable at once, and so does one whose owner releases it without having
+        seen the wish. On one that is CANCELLED it changes nothing and returns the row; on another end it raises
+        ExecutionFinishedError. Raises ExecutionNotFoundError.
         """
         ...
 
@@ -129,7 +131,9 @@ class Journal(Protocol):
         """Keep a new execution; the future resolves after the commit.
 
         With a request id that the org used before it writes nothing: the same content hash answers the first
-        execution as it is now, another raises RequestIdReusedError. Raises QueueFullError at once, nothing written.
+        execution as it is now (ExecutionNotFoundError when it was reaped since: the id stays used), another raises
+        RequestIdReusedError. Raises WorkflowNotFoundError when the workflow was deleted, and QueueFullError at once,
+        before there is a future; nothing is written then.
         """
         ...
 
@@ -137,7 +141,8 @@ class Journal(Protocol):
         """Write a transition; the future resolves after the commit, or when its fate is known.
 
         Transitions of one execution are written in the order of their submission; after one that is not COMMITTED
-        those behind it are FENCED.
+        those behind it are FENCED. PersistenceError when one contradicts itself or changes a step that has ended,
+        other than from COMPLETED to COMPENSATED; it harms no other execution.
         """
         ...
 
@@ -145,7 +150,8 @@ class Journal(Protocol):
         """Take up to `limit` executions and return them as taken, epoch raised.
 
         Claimable are those that have not ended and nobody owns, from their wake_time on (by the store's clock), and
-        those whose owner has no live lease. Higher priority first, then the earlier wake_time.
+        those whose owner has no live lease. Higher priority first, then the earlier wake_time. An incarnation without
+        a live lease takes nothing.
         """
         ...
 

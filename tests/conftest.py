@@ -39,7 +39,7 @@ def postgres() -> Iterator[EmbeddedPostgres]:
 @pytest_asyncio.fixture(scope="session")
 async def database_admin(postgres: EmbeddedPostgres) -> AsyncIterator[asyncpg.Connection]:
     """A connection that makes and drops databases; the migrated template exists."""
-    from persistence.postgres import migrate  # unit tests need not load it
+    from persistence.postgres.migrate import migrate  # unit tests need not load it
 
     admin = await asyncpg.connect(postgres.dsn("postgres"))
     await admin.execute(f"CREATE DATABASE {TEMPLATE}")

@@ -9,7 +9,7 @@ from itertools import groupby
 from uuid import UUID
 
 from persistence.errors import CursorAheadError, CursorExpiredError, ExecutionFinishedError
-from persistence.memory.json import text
+from persistence.memory import invariants
 from persistence.memory.tables import ExecutionRow, Tables, in_scope
 from persistence.model import (
     CancelRequest,
@@ -73,7 +73,7 @@ class MemoryExecutions:
         if state.is_end and state is not ExecutionState.CANCELLED:
             raise ExecutionFinishedError(execution_id, state)
         if not state.is_end:
-            keep_cancel(row, CancelRequest(self._tables.now(), text(by), text(reason)))
+            keep_cancel(row, CancelRequest(self._tables.now(), by, reason))
         return row.fresh()
 
     def _matching(self, scope: Scope, where: ExecutionFilter, order: ExecutionOrder) -> list[ExecutionRow]:
@@ -90,7 +90,10 @@ class MemoryExecutions:
 def keep_cancel(row: ExecutionRow, request: CancelRequest) -> None:
     """Put the wish on a row that has not ended, unless one stands; without owner it becomes claimable at once."""
     if row.execution.cancel is None:
-        wake_time = request.time if row.execution.incarnation is None else None
+        invariants.check_cancel(request)
+        wake_time = row.execution.wake_time
+        # One that is due already keeps its place.
+        wake_time = wake_time and min(wake_time, request.time)
         row.execution = replace(row.execution, cancel=request, wake_time=wake_time)
 
 

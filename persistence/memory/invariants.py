@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from persistence.errors import PersistenceError
-from persistence.model import Event, Execution, Step, StepCounts, StepState
+from persistence.memory.json import text
+from persistence.model import CancelRequest, Event, Execution, ExecutionState, Step, StepCounts, StepState
 
 
 def check_execution(row: Execution) -> None:
@@ -16,8 +17,23 @@ def check_execution(row: Execution) -> None:
     else:
         _hold((row.incarnation is None) == (row.wake_time is not None), "an execution has either owner or wake_time")
     _hold(0 <= row.progress <= 100, "progress is a percentage")
+    _hold(row.progress < 100 or row.state is ExecutionState.COMPLETED, "only a completed execution is at 100 percent")
     _hold(row.epoch >= 1 and row.last_seq >= 0 and row.timeout >= 0, "epoch, last_seq and timeout are not negative")
     _check_counts(row.counts)
+    check_text(row.org, row.owner, row.correlation_id)
+    check_text(row.workflow_name, row.request_id, limit=128)
+
+
+def check_cancel(request: CancelRequest) -> None:
+    """Raises PersistenceError when a text of it cannot be kept."""
+    check_text(request.by)
+    check_text(request.reason, limit=2048)
+
+
+def check_text(*values: str, limit: int = 256) -> None:
+    """Raises PersistenceError when one is longer than its column, or holds what Postgres does not."""
+    for value in values:
+        _hold(len(text(value)) <= limit, f"a text has at most {limit} characters")
 
 
 def check_events(events: Sequence[Event], base_seq: int) -> None:
@@ -25,17 +41,27 @@ def check_events(events: Sequence[Event], base_seq: int) -> None:
     for seq, event in enumerate(events, start=base_seq + 1):
         _hold(event.seq == seq, "events are numbered without gaps")
         _hold(seq <= event.transition_seq <= events[-1].seq, "a transition ends at one of its own events")
+        check_text(event.kind, limit=64)
 
 
 def check_steps(kept: Mapping[str, Step], touched: Sequence[Step]) -> None:
     """Raises PersistenceError when a step that has ended would change, other than by compensation."""
     _hold(len({step.path for step in touched}) == len(touched), "a transition holds a step once")
     for step in touched:
-        _hold(step.attempt >= 0 and step.failures >= 0 and 0 <= step.progress <= 100, "numbers of a step are in range")
+        _check_step(step)
         before = kept.get(step.path)
         if before is not None and before.state.is_end:
             is_undone = before.state is StepState.COMPLETED and step.state is StepState.COMPENSATED
             _hold(is_undone, f"step {step.path!r} has ended and is never overwritten")
+
+
+def _check_step(step: Step) -> None:
+    _hold(step.state.is_end == (step.end_time is not None), "a step has an end time if and only if it has ended")
+    _hold(step.attempt >= 0 and step.failures >= 0 and 0 <= step.progress <= 100, "numbers of a step are in range")
+    check_text(step.path, limit=1024)
+    check_text(step.handler, limit=128)
+    check_text(step.skip_reason, limit=8192)
+    check_text(step.worker)
 
 
 def _check_counts(counts: StepCounts) -> None:

@@ -105,7 +105,8 @@ class MemoryJournal:
         after = _after(row.execution, transition, self._tables.now())
         invariants.check_execution(after)
         result, steps = copied(transition.result), _kept(transition.steps)
-        row.execution, row.result = after, result
+        row.execution = after
+        row.result = result if after.state.is_end else None
         row.steps.update(steps)
         row.events.extend(transition.events)
         return CommitResult.COMMITTED

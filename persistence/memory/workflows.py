@@ -15,6 +15,7 @@ from persistence.errors import (
     WorkflowInUseError,
     WorkflowNotFoundError,
 )
+from persistence.memory import invariants
 from persistence.memory.executions import keep_cancel
 from persistence.memory.json import copied
 from persistence.memory.tables import ExecutionRow, Tables, WorkflowRow
@@ -33,6 +34,8 @@ class MemoryWorkflows:
         name = document["name"]
         if self._by_name(org, name) is not None:
             raise NameTakenError(name)
+        invariants.check_text(name, limit=128)
+        invariants.check_text(org, created_by)
         now = self._tables.now()
         workflow = Workflow(workflow_id, org, name, 1, _etag(workflow_id, 1), copied(document), now, now, created_by)
         self._tables.workflows[workflow_id] = WorkflowRow([workflow])
@@ -64,6 +67,7 @@ class MemoryWorkflows:
     ) -> Workflow:
         """See WorkflowRepository."""
         row = self._current(scope.org, reference, etag)
+        invariants.check_text(updated_by)
         revision = len(row.revisions) + 1
         workflow = replace(
             row.latest,

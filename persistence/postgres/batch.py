@@ -84,6 +84,17 @@ class Submission(_Item[CommitResult]):
         self.result = encoded_or_none(transition.result) if transition.state.is_end else None
 
 
+class Refusal(_Item[CommitResult]):
+    """A transition that cannot be written at all."""
+
+    __slots__ = ("error", "transition")
+
+    def __init__(self, transition: Transition, future: Future[CommitResult], error: PersistenceError) -> None:
+        super().__init__(future, (), ())
+        self.transition = transition
+        self.error = error
+
+
 class Group:
     """Transitions of one execution that follow each other and are written as one."""
 
@@ -271,4 +282,3 @@ def _array(texts: Sequence[str]) -> str:
     if not texts:
         return "{}"
     return "{" + ",".join('"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"' for text in texts) + "}"
-

@@ -7,17 +7,20 @@ import logging
 from asyncio import Future
 from collections import deque
 from collections.abc import Mapping
+from typing import TypeAlias
 from uuid import UUID
 
 from persistence.errors import PersistenceError, QueueFullError, UnavailableError
 from persistence.model import CommitResult, Created, NewExecution, Transition
-from persistence.postgres.batch import Creation, Group, Outcome, Submission, Unit
+from persistence.postgres.batch import Creation, Group, Outcome, Refusal, Submission, Unit
 from persistence.postgres.connection import Database
 from persistence.postgres.writer import Writer
 
 _log = logging.getLogger(__name__)
 
 _BATCH = 1_000
+
+_Queued: TypeAlias = "Creation | Submission | Refusal"
 
 
 class Committer:
@@ -26,7 +29,7 @@ class Committer:
     def __init__(self, database: Database, *, max_queue: int, unknown_timeout: float = 5.0) -> None:
         self._writer = Writer(database, unknown_timeout)
         self._max_queue = max_queue
-        self._queue: deque[Creation | Submission] = deque()
+        self._queue: deque[_Queued] = deque()
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -55,8 +58,7 @@ class Committer:
         try:
             self._put(Submission(transition, future))
         except PersistenceError as error:
-            self._fence({transition.execution_id: transition.epoch})
-            future.set_exception(error)
+            self._put(Refusal(transition, future, error))  # in its turn, for what waits behind it
         return future
 
     async def close(self, timeout: float = 10.0) -> None:
@@ -76,9 +78,10 @@ class Committer:
             item.resolve(_lost(item))
         await self._writer.close()
 
-    def _put(self, item: Creation | Submission) -> None:
+    def _put(self, item: _Queued) -> None:
         if self._closed:
-            raise UnavailableError("the store is closed")
+            item.resolve(UnavailableError("the store is closed"))
+            return
         self._queue.append(item)
         self._idle.clear()
         self._wake.set()
@@ -96,21 +99,27 @@ class Committer:
         """Take the next batch from the queue; transitions of one execution become one group."""
         units: list[Unit] = []
         groups: dict[UUID, Group] = {}
-        for _ in range(min(_BATCH, len(self._queue))):
+        for _ in range(_BATCH):
+            if not self._queue:
+                break
             item = self._queue[0]
             if isinstance(item, Creation):
                 units.append(item)
-            else:
-                group = groups.get(item.transition.execution_id)
-                if group is None:
-                    groups[item.transition.execution_id] = Group(item)
-                elif not group.accepts(item):
+            elif (group := groups.get(item.transition.execution_id)) is not None:
+                if isinstance(item, Refusal) or not group.accepts(item):
                     break
+            elif isinstance(item, Submission):
+                groups[item.transition.execution_id] = Group(item)
             self._queue.popleft()
+            if isinstance(item, Refusal):
+                item.resolve(item.error)
+                self._fence({item.transition.execution_id: item.transition.epoch})
         units.extend(groups.values())
         return units
 
     async def _write(self, units: list[Unit]) -> None:
+        if not units:
+            return
         outcomes: Mapping[Unit, Outcome] = {}
         try:
             outcomes = await self._writer.write(units)
@@ -131,16 +140,16 @@ class Committer:
 
     def _fence(self, failed: Mapping[UUID, int]) -> None:
         """Fence what waits behind these failed transitions, of the same epochs."""
-        kept: deque[Creation | Submission] = deque()
+        kept: deque[_Queued] = deque()
         for item in self._queue:
-            if isinstance(item, Submission) and failed.get(item.transition.execution_id) == item.transition.epoch:
+            if not isinstance(item, Creation) and failed.get(item.transition.execution_id) == item.transition.epoch:
                 item.resolve(CommitResult.FENCED)
             else:
                 kept.append(item)
         self._queue = kept
 
 
-def _lost(item: Unit | Submission) -> Outcome:
+def _lost(item: Unit | _Queued) -> Outcome:
     if isinstance(item, Creation):
         return UnavailableError("the store failed; whether the execution was created is unknown")
     return CommitResult.UNKNOWN

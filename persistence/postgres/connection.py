@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
 import asyncpg
+from asyncpg.connect_utils import SessionAttribute
 from asyncpg.pool import PoolConnectionProxy
 from sqlalchemy.dialects.postgresql import asyncpg as dialect
 from sqlalchemy.sql import ClauseElement
@@ -68,6 +70,8 @@ class Database:
         self._command_timeout = command_timeout
         self._acquire_timeout = acquire_timeout
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._reserved: asyncpg.Connection[asyncpg.Record] | None = None
+        self._reserved_lock = asyncio.Lock()
 
     async def open(self, pool_size: int) -> None:
         """Make the pool. Raises UnavailableError when the database does not answer."""
@@ -79,7 +83,7 @@ class Database:
                 command_timeout=self._command_timeout,
                 timeout=5.0,
                 max_inactive_connection_lifetime=300.0,
-                target_session_attrs="read-write",
+                target_session_attrs=SessionAttribute.read_write,
                 server_settings=self._settings({}),
             )
 
@@ -91,7 +95,7 @@ class Database:
             self._dsn,
             timeout=timeout,
             command_timeout=command_timeout or self._command_timeout,
-            target_session_attrs="read-write",
+            target_session_attrs=SessionAttribute.read_write,
             server_settings=self._settings(settings),
         )
 
@@ -100,9 +104,8 @@ class Database:
         """Lend a connection of the pool; the driver's errors leave it as ours."""
         if self._pool is None:
             raise UnavailableError("the store is closed")
-        async with translating():
-            async with self._pool.acquire(timeout=self._acquire_timeout) as connection:
-                yield connection
+        async with translating(), self._pool.acquire(timeout=self._acquire_timeout) as connection:
+            yield connection
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Session]:
@@ -110,8 +113,29 @@ class Database:
         async with self.session() as session, session.transaction(isolation="repeatable_read", readonly=True):
             yield session
 
+    async def reserved(self, statement: str, *arguments: Any) -> str:
+        """Execute a statement on a connection that serves nothing else, and return its status.
+
+        For what must not wait for the pool. Raises UnavailableError within about two seconds.
+        """
+        async with translating():
+            try:
+                async with self._reserved_lock, asyncio.timeout(2.0):
+                    if self._reserved is None or self._reserved.is_closed():
+                        self._reserved = await self.connect(timeout=2.0, command_timeout=2.0)
+                    return await self._reserved.execute(statement, *arguments)
+            except (OSError, asyncpg.InterfaceError, asyncpg.PostgresError):
+                self._drop_reserved()
+                raise
+
+    def _drop_reserved(self) -> None:
+        connection, self._reserved = self._reserved, None
+        if connection is not None:
+            connection.terminate()
+
     async def close(self, timeout: float = 5.0) -> None:
-        """Let go of the pool; calls that still run have `timeout` seconds."""
+        """Let go of all connections; calls that still run have `timeout` seconds."""
+        self._drop_reserved()
         pool, self._pool = self._pool, None
         if pool is not None:
             await _close(pool, timeout)
@@ -135,8 +159,6 @@ class Database:
 
 
 async def _close(pool: asyncpg.Pool[asyncpg.Record], timeout: float) -> None:
-    import asyncio
-
     try:
         async with asyncio.timeout(timeout):
             await pool.close()

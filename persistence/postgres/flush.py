@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
 
 import asyncpg
@@ -19,7 +19,7 @@ from persistence.model import CommitResult, Created
 from persistence.postgres.batch import Creation, Group, Outcome, Row, Unit, columns
 from persistence.postgres.records import EXECUTION_COLUMNS, execution
 
-_Connection = asyncpg.Connection[asyncpg.Record]
+_Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 # The lock keeps a workflow from being deleted beside a creation that would then have missed the cancelling.
 _LIVE_WORKFLOWS = """
@@ -180,9 +180,7 @@ async def _write_payloads(connection: _Connection, written: list[Creation], grou
         await connection.execute(_SET_RESULTS, *columns(results))
 
 
-async def _create(
-    connection: _Connection, creations: list[Creation]
-) -> tuple[dict[Unit, Outcome], list[Creation]]:
+async def _create(connection: _Connection, creations: list[Creation]) -> tuple[dict[Unit, Outcome], list[Creation]]:
     """Insert what is new; return the outcome of each creation and those whose other rows are to be written."""
     live = await _live_workflows(connection, creations)
     wanted = [creation for creation in creations if (creation.execution.org, creation.execution.workflow_id) in live]
@@ -218,9 +216,7 @@ async def _reserve(connection: _Connection, creations: list[Creation]) -> dict[C
     taken: set[Any] = set()
     if first:
         # In order of request ids, so that no two transactions wait for each other.
-        rows = [
-            (*key, c.execution.id, c.new.content_hash, c.execution.create_time) for key, c in sorted(first.items())
-        ]
+        rows = [(*key, c.execution.id, c.new.content_hash, c.execution.create_time) for key, c in sorted(first.items())]
         taken = {row[0] for row in await connection.fetch(_INSERT_REQUESTS, *columns(rows))}
     return {c: None for c in creations if not c.execution.request_id or c.execution.id in taken}
 

@@ -30,7 +30,7 @@ async def inspect(dsn: str) -> DatabaseFacts:
     try:
         connection = await asyncpg.connect(dsn, timeout=5.0, command_timeout=5.0)
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise UnavailableError(f"cannot connect: {error or type(error).__name__}") from error
+        raise UnavailableError(f"cannot connect: {str(error) or type(error).__name__}") from error
     try:
         return await _facts(connection)
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:

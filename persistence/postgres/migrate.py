@@ -11,6 +11,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from asyncpg.connect_utils import SessionAttribute
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
@@ -19,9 +20,8 @@ from sqlalchemy.pool import NullPool
 from persistence.errors import SchemaError
 from persistence.postgres.connection import translated
 
-VERSION_TABLE = "flowkeep_schema"
+VERSION_TABLE = "schema_version"
 _LOCK = 0x464C4F57534D4131  # "FLOWSMA1"
-
 
 
 def expected_revision() -> str:
@@ -54,7 +54,9 @@ async def migrate(dsn: str, revision: str = "head") -> None:
     def run(connection: Connection) -> None:
         current, known = _revision(connection), [script.revision for script in _scripts().walk_revisions()]
         if current is not None and current not in known:
-            raise SchemaError(f"the database is at schema revision {current}, which is unknown here: a newer program's?")
+            raise SchemaError(
+                f"the database is at schema revision {current}, which is unknown here: a newer program's?"
+            )
         if revision not in ("head", "base", *known):
             raise SchemaError(f"there is no schema revision {revision}")
         if revision == "base" or (current is not None and revision in known and revision < current):
@@ -72,7 +74,7 @@ async def _connected(dsn: str) -> AsyncIterator[AsyncConnection]:
     """Give a connection in a transaction, of an engine of its own: migrations share nothing with the pool."""
 
     async def connect() -> asyncpg.Connection[asyncpg.Record]:
-        return await asyncpg.connect(dsn, timeout=10.0, target_session_attrs="read-write")
+        return await asyncpg.connect(dsn, timeout=10.0, target_session_attrs=SessionAttribute.read_write)
 
     engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
     try:

@@ -40,9 +40,7 @@ async def ensure_partitions(session: Session, today: datetime | None = None) -> 
 
     Safe at any time, in any number of processes.
     """
-    wanted = [
-        (table, month) for month in _months(today or datetime.now(UTC)) for table in PARTITIONED
-    ]
+    wanted = [(table, month) for month in _months(today or datetime.now(UTC)) for table in PARTITIONED]
     names = [_name(table, month) for table, month in wanted] + [f"{table}_default" for table in PARTITIONED]
     if await _all_exist(session, names):
         return
@@ -57,7 +55,9 @@ async def ensure_partitions(session: Session, today: datetime | None = None) -> 
 
 
 async def _all_exist(session: Session, names: list[str]) -> bool:
-    found = await session.fetchval("SELECT count(*) FROM unnest($1::text[]) AS n WHERE to_regclass(n) IS NOT NULL", names)
+    found = await session.fetchval(
+        "SELECT count(*) FROM unnest($1::text[]) AS n WHERE to_regclass(n) IS NOT NULL", names
+    )
     return bool(found == len(names))
 
 

@@ -138,9 +138,7 @@ executions = Table(
         " steps_completed + steps_failed + steps_skipped + steps_running + steps_cancelled <= steps_total",
         name="executions_counts",
     ),
-    CheckConstraint(
-        "last_seq >= 0 AND epoch >= 1 AND timeout >= 0 AND revision >= 1", name="executions_numbers"
-    ),
+    CheckConstraint("last_seq >= 0 AND epoch >= 1 AND timeout >= 0 AND revision >= 1", name="executions_numbers"),
     CheckConstraint(
         "(cancel_time IS NULL) = (cancel_by IS NULL) AND (cancel_time IS NULL) = (cancel_reason IS NULL)",
         name="executions_cancel",

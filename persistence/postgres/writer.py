@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 import asyncpg
 
@@ -25,8 +26,6 @@ _SETTINGS = {
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
-    "enable_bitmapscan": "off",
-    "enable_sort": "off",
 }
 _COMMAND_TIMEOUT = 5.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
@@ -43,7 +42,7 @@ SELECT {", ".join(f"e.{column}" for column in EXECUTION_COLUMNS.split(", "))}
 FROM unnest($1::text[], $2::uuid[]) AS u(org_id, id)
 JOIN executions e ON e.org_id = u.org_id AND e.id = u.id"""  # noqa: S608 - our own columns
 
-_Connection = asyncpg.Connection[asyncpg.Record]
+_Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
 class Writer:
@@ -109,7 +108,7 @@ class Writer:
                     if suspect:
                         settled |= await self._read_back(units)
                         units = [unit for unit in units if unit not in settled]
-                    return settled | await self._flush(units)
+                    return {**settled, **await self._flush(units)}
             except PersistenceError:
                 raise
             except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, EOFError, UnicodeError) as error:
@@ -134,7 +133,12 @@ class Writer:
     def _give_up(self, error: Exception, units: Sequence[Unit]) -> bool:
         """Decide whether the fate of the units is unknown; then the connection is of no use any more."""
         connection = self._connection
-        is_definite = isinstance(error, asyncpg.PostgresError) and connection is not None and not connection.is_closed()
+        is_definite = (
+            isinstance(error, asyncpg.PostgresError)
+            and connection is not None
+            and not connection.is_closed()
+            and getattr(error, "severity_en", None) == "ERROR"  # after FATAL the server closes
+        )
         _log.warning("flush of %d items failed, trying again: %s", len(units), error, exc_info=not is_definite)
         if is_definite or connection is None:
             return False

@@ -20,6 +20,7 @@ from service.cli.progress_state import ENDED_STEPS, Progress, StepProgress
 from service.cli.rendering import clean, plain, span_text, state_text
 
 _BAR_WIDTH = 20
+_LONGEST_NAME = 40
 _REFRESHES_PER_SECOND = 10
 # Lines of the terminal that are no steps: the head, the count of hidden steps, and the prompt.
 _OTHER_LINES = 5
@@ -62,13 +63,13 @@ class Bars:
         now = time.time()
         steps = tuple(self._progress.steps)  # the other thread may add some meanwhile
         shown = visible_steps(steps, max(3, self._console.height - _OTHER_LINES))
-        table = Table.grid(padding=(0, 1))
+        table = Table.grid(padding=(0, 1), expand=True)
         table.add_column(width=1)
-        table.add_column(no_wrap=True, max_width=40)
+        table.add_column(no_wrap=True, overflow="ellipsis", max_width=_LONGEST_NAME)
         table.add_column(width=_BAR_WIDTH)
         table.add_column(no_wrap=True)
         table.add_column(no_wrap=True, justify="right")
-        table.add_column(no_wrap=True, overflow="ellipsis")
+        table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)  # what room is left
         for step in shown:
             table.add_row(*self._row(step, now))
         return Group(_head(self._progress, now), table, *_hidden(steps, shown))

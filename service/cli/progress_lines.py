@@ -75,8 +75,8 @@ def _step_happened(kind: str, event: ExecutionEvent, step: StepProgress) -> Text
         case "step_progressed":
             return plain(_with(f"{step.percent} %", step.note))
         case "step_waiting":
-            until = f", until {_clock(event.step_waiting.wake_time)}" if step.wakes else ""
-            return plain(_with("waiting", step.note) + until, "cyan")
+            until = f"until {_clock(event.step_waiting.wake_time)}" if step.wakes else ""
+            return plain(_with("waiting", step.note or until), "cyan")
         case "step_retrying":
             retrying = event.step_retrying
             failure = short_failure(retrying.failure)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -41,6 +44,15 @@ def serve(listen: Listen = None, handlers: Handlers = None, data_dir: DataDir = 
         config.check()
         with database(config) as dsn:
             settings.run(_serve(config, dsn))
+    _leave()
+
+
+def _leave() -> None:
+    """End the process although a handler's thread still runs: its step was given back and starts again elsewhere."""
+    if any(not thread.daemon and thread is not threading.main_thread() for thread in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 async def _serve(config: Config, dsn: str) -> None:

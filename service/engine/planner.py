@@ -18,6 +18,7 @@ from service.engine.events import Event
 from service.engine.expressions import ExpressionError
 from service.engine.failure import (
     EXPRESSION_ERROR,
+    HANDLER_ERROR,
     INVALID_OUTPUT,
     OUTCOME_UNKNOWN,
     Failure,
@@ -26,6 +27,9 @@ from service.engine.happenings import Happening
 from service.engine.state import Ending, State, cancelled, timed_out
 from service.engine.step_rules import StepRules
 from service.engine.violations import ValidationError
+
+# Nobody told it to: the handler cancelled itself, or awaited something that was cancelled.
+_GAVE_UP = Failure(HANDLER_ERROR, "the handler stopped without a result, as if it had been cancelled", retryable=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +159,12 @@ class _Planning(StepRules):
 
     def stopped(self, happening: happenings.StepStopped) -> None:
         step = self.running(happening.path, happening.attempt)
-        if step is None or not self.draft.state.ending:
+        if step is None:
             return
-        self.stop(step)
+        if self.draft.state.ending:
+            self.stop(step)
+        else:
+            self.fail_attempt(step, _GAVE_UP, 0.5, None)
 
     def fire(self) -> None:
         state = self.draft.state

@@ -65,7 +65,7 @@ class Schema:
     """A compiled schema. Formats are checked; references lead only into the schema itself."""
 
     def __init__(self, document: Mapping[str, Any], weight: int = 1) -> None:
-        """Compile, or raise SchemaError. `weight` is how often the schema may look at one and the same value.
+        """Compile, or raise SchemaError. `weight` is how many verdicts there may be on one value.
 
         A schema of unknown origin must be weighed before, see schema_weight.
         """

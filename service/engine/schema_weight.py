@@ -7,12 +7,17 @@ from itertools import takewhile
 from typing import Any
 from urllib.parse import unquote
 
+import msgspec
+
 from service.engine.payload import MAX_DEPTH
 from service.engine.schema import Path, SchemaError
 
 MAX_WEIGHT = 1000
 # One may take 10 ms to compile.
 MAX_PATTERNS = 50
+
+# What a verdict carries along is copied for each value that fails.
+_BYTES_OF_A_VERDICT = 200
 
 _HERE_ONE = ("not", "if", "then", "else")
 _HERE_MANY = ("allOf", "anyOf", "oneOf")
@@ -29,7 +34,10 @@ _REFUSED = ("$id", "$anchor", "$dynamicRef", "$dynamicAnchor", "$recursiveRef")
 
 
 def weigh(document: Mapping[str, Any]) -> int:
-    """Return how often at most a check looks at one and the same value, or raise SchemaError beyond the limits."""
+    """Return how many verdicts a check can give on one and the same value, or raise SchemaError beyond the limits.
+
+    The document must be a valid schema but for its references.
+    """
     scale = _Scale(document)
     by_depth = (scale.weigh(document, (), depth) for depth in range(MAX_DEPTH + 1))
     try:
@@ -54,7 +62,7 @@ class _Scale:
         self.patterns = 0
 
     def weigh(self, schema: Any, path: Path, depth: int) -> int:
-        """Return how many schemas meet at one value `depth` levels below the value that `schema` is for."""
+        """Return the weight on one value `depth` levels below the value that `schema` is for."""
         if not isinstance(schema, Mapping):
             return 0 if depth else 1
         key = (id(schema), depth)
@@ -65,13 +73,13 @@ class _Scale:
             self._known[key] = self._sum(schema, path, depth)
             self._open.remove(key)
         if self._known[key] > MAX_WEIGHT:
-            raise SchemaError(path, f"branches too much: one value would be looked at over {MAX_WEIGHT} times")
+            raise SchemaError(path, f"is too costly: one value could take over {MAX_WEIGHT:,} comparisons")
         return self._known[key]
 
     def _sum(self, schema: Mapping[str, Any], path: Path, depth: int) -> int:
         if depth == 0:
             self._inspect(schema, path)
-        weight = 1 if depth == 0 else 0
+        weight = 0 if depth else _bulk(schema)
         weight += sum(self.weigh(child, (*path, *at), depth) for at, child in self._here(schema, path))
         if depth:
             weight += sum(self.weigh(child, (*path, *at), depth - 1) for at, child in _below(schema))
@@ -105,6 +113,13 @@ class _Scale:
             except (KeyError, IndexError, ValueError, TypeError):
                 raise SchemaError(path, f"leads nowhere: {reference} does not exist in the schema") from None
         return place
+
+
+def _bulk(schema: Mapping[str, Any]) -> int:
+    """Return how many verdicts on a value, or what is as large as so many, the schema itself can give."""
+    wanted = [schema.get("required", ()), *_members(schema, "dependentRequired").values()]
+    carried = [msgspec.json.encode(schema[name]) for name in ("enum", "const", "pattern") if name in schema]
+    return 1 + sum(map(len, wanted)) + sum(map(len, carried)) // _BYTES_OF_A_VERDICT
 
 
 def _below(schema: Mapping[str, Any]) -> Iterator[tuple[Path, Any]]:

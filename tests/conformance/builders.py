@@ -157,7 +157,7 @@ async def outcome(pending: Awaitable[Any]) -> Any:
 async def until(condition: Callable[[], Awaitable[Any]], timeout: float = 5.0) -> Any:
     """The first true answer of the condition, asked again and again."""
     async with asyncio.timeout(timeout):
-        while not (answer := await condition()):
+        while not (answer := await condition()):  # noqa: ASYNC110 - the clock of the store gives no signal
             await asyncio.sleep(0.01)
         return answer
 
@@ -172,7 +172,7 @@ class Stage:
 
     async def put(self, **changes: Any) -> Execution:
         """Keep an execution that the process owns."""
-        return await self._put(execution(self.workflow, self.incarnation, **changes))
+        return await self._put(execution(self.workflow, **{"incarnation": self.incarnation, **changes}))
 
     async def put_free(self, **changes: Any) -> Execution:
         """Keep an execution that nobody owns."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from uuid import uuid4
 
 import pytest
 
@@ -35,7 +34,7 @@ async def test_a_workflow_is_found_by_id_and_by_name(repository: Repository, wor
     assert await repository.get_workflow(SCOPE, workflow.name, 1) == workflow
 
 
-@pytest.mark.parametrize("reference", ["nothing", "", "ünbekannt", "12345", str(uuid4())])
+@pytest.mark.parametrize("reference", ["nothing", "", "ünbekannt", "12345", "0190a4c8-0000-7000-8000-000000000000"])
 async def test_what_does_not_exist_is_not_found(repository: Repository, workflow: Workflow, reference: str) -> None:
     with pytest.raises(WorkflowNotFoundError) as caught:
         await repository.get_workflow(SCOPE, reference)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -12,16 +10,14 @@ import pytest_asyncio
 
 from flowkeep import Client
 from tests.e2e.effects import EffectServer, effect_server
-from tests.e2e.process import ServerProcess
+from tests.e2e.process import ServerProcess, new_folder
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """An empty folder; its path is short, for sockets, and every account may pass it."""
-    folder = Path(tempfile.mkdtemp(prefix="flowkeep-e2e-", dir="/tmp"))
-    folder.chmod(0o711)  # started by root, Postgres runs as another account
-    yield folder
-    shutil.rmtree(folder)
+    """An empty folder for data and sockets."""
+    with new_folder() as folder:
+        yield folder
 
 
 @pytest_asyncio.fixture
@@ -32,9 +28,9 @@ async def effects() -> AsyncIterator[EffectServer]:
 
 
 @pytest_asyncio.fixture
-async def server(folder: Path, effects: EffectServer) -> AsyncIterator[ServerProcess]:
-    """A server that runs; at the end it must have had nothing to complain about."""
-    server = ServerProcess(folder)
+async def server(request: pytest.FixtureRequest, folder: Path, effects: EffectServer) -> AsyncIterator[ServerProcess]:
+    """A server that runs, with settings if a test names some; at the end it must have had nothing to complain about."""
+    server = ServerProcess(folder, settings=getattr(request, "param", {}))
     await server.start()
     yield server
     await server.close()

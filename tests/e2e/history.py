@@ -17,6 +17,7 @@ class Watcher:
     """One watch, opened once, with the events that it gave so far."""
 
     def __init__(self, client: Client, execution_id: str) -> None:
+        self.execution_id = execution_id
         self.events: list[ExecutionEvent] = []
         self._more = asyncio.Condition()
         self._task = asyncio.create_task(self._follow(client, execution_id))
@@ -86,11 +87,9 @@ def _check_transitions(events: Sequence[ExecutionEvent]) -> None:
     assert events[-1].seq == events[-1].transition_seq
 
 
-async def check_watch(client: Client, execution_id: str, watcher: Watcher) -> list[ExecutionEvent]:
+async def check_watch(client: Client, watcher: Watcher) -> list[ExecutionEvent]:
     """Assert that a watch which lived through everything gave each event once, as a fresh one does; return them."""
     events = await watcher.ended()
     check_history(events)
-    assert events == await fresh_watch(client, execution_id)
+    assert events == await fresh_watch(client, watcher.execution_id)
     return events
-
-

@@ -6,9 +6,11 @@ import asyncio
 import json
 import os
 import re
-import signal
+import shutil
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,17 @@ def environment(settings: Mapping[str, str] = {}) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("FLOWKEEP_")}
     path = f"{Path(FLOWKEEP[0]).parent}{os.pathsep}{inherited.get('PATH', os.defpath)}"
     return {**inherited, "PATH": path, **settings}
+
+
+@contextmanager
+def new_folder() -> Iterator[Path]:
+    """Give an empty folder; its path is short, for sockets, and every account may pass it."""
+    folder = Path(tempfile.mkdtemp(prefix="flowkeep-e2e-", dir="/tmp"))
+    folder.chmod(0o711)  # started by root, Postgres runs as another account
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
 
 
 class ServerProcess:
@@ -179,7 +192,7 @@ async def run_command(
         async with asyncio.timeout(patience):
             out, err = await process.communicate(given.encode())
     except TimeoutError:
-        process.send_signal(signal.SIGKILL)
+        process.kill()
         out, err = await process.communicate()
         raise AssertionError(f"{command} did not end:\n{out.decode()}\n{err.decode()}") from None
     assert process.returncode is not None

@@ -154,7 +154,7 @@ class Driver:
 
     def progress(self, path: str, percent: int, attempt: int | None = None) -> Plan:
         """Let an attempt report its progress."""
-        number = self.rows[path].attempt if attempt is None else attempt
+        number = self._number(path, attempt)
         return self.apply(happenings.StepProgressed(self.now, path, number, percent, "on it"))
 
     def stopped(self, path: str, attempt: int | None = None) -> Plan:
@@ -180,12 +180,15 @@ class Driver:
 
     def ended(self, path: str, attempt: int | None = None) -> int:
         """Forget an attempt that runs no more, and return its number."""
-        row = self.rows.get(path)
-        number = (row.attempt if row else 1) if attempt is None else attempt
+        number = self._number(path, attempt)
         if path in self.running and self.running[path].attempt == number:
             del self.running[path]
             self.told_to_stop.pop(path, None)
         return number
+
+    def _number(self, path: str, attempt: int | None) -> int:
+        row = self.rows.get(path)
+        return attempt if attempt is not None else row.attempt if row else 1
 
     def _store(self, plan: Plan) -> None:
         after = plan.state

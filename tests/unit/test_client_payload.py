@@ -76,6 +76,12 @@ def test_paths_begin_where_the_caller_says():
         to_struct({"a": [math.inf]}, "input")
 
 
+def test_keys_come_in_the_order_of_the_alphabet():
+    keys = [f"k{number:02}" for number in range(50)]
+
+    assert list(from_struct(to_struct(dict.fromkeys(reversed(keys), 1)))) == keys
+
+
 def test_an_object_is_required_at_the_top():
     with pytest.raises(PayloadError, match="must be an object"):
         to_struct(["no"])  # type: ignore[arg-type]  # what is tested
@@ -90,11 +96,10 @@ def test_a_value_that_contains_itself_is_refused():
 
 
 def test_what_is_accepted_can_be_read_by_protobuf():
-    deep: object = 1
+    deep: dict[str, object] = {"d": 1}
     for _ in range(31):
         deep = {"d": deep}
 
-    assert isinstance(deep, dict)
     Struct.FromString(to_struct(deep).SerializeToString())
     with pytest.raises(PayloadError, match="nested"):
         to_struct({"d": deep})

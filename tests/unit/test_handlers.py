@@ -225,8 +225,14 @@ async def test_results() -> None:
 
     assert await run(suspends, {}) == Suspend(NOW, {"lead": {"name": "x", "points": 0}}, "later")
     assert await run(nothing, {}) is None
-    with pytest.raises(HandlerError, match="INVALID_OUTPUT"):
-        await run(thing, {})
+
+    @handler("naive")
+    async def naive() -> Suspend:
+        return Suspend(NOW.replace(tzinfo=None), None)
+
+    for function in (thing, naive):
+        with pytest.raises(HandlerError, match="INVALID_OUTPUT"):
+            await run(function, {})
 
 
 async def test_errors_of_a_handler_pass() -> None:
@@ -495,6 +501,7 @@ def test_transform_takes_exactly_one() -> None:
         ({"url": "http://h/", "json": 1, "text": "x"}, "text"),
         ({"url": "http://h/", "headers": {"Idempotency-Key": "x"}}, 'headers["Idempotency-Key"]'),
         ({"url": "http://h/", "headers": {"Authorization": "x"}, "auth": {"bearer": "x"}}, "headers.Authorization"),
+        ({"url": "http://ann:pw@h/", "auth": {"bearer": "x"}}, "url"),
         ({"url": "http://h/", "auth": {}}, "auth"),
         ({"url": "http://h/", "auth": {"basic": {"username": "x"}}}, "auth.basic.password"),
         ({"url": "http://h/", "success_codes": [99]}, "success_codes[0]"),

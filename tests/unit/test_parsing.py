@@ -184,6 +184,9 @@ def test_all_violations_are_said_at_once() -> None:
         (workflow(timeout=0), "timeout", "more than 0 and at most 10 years"),
         (workflow(timeout=315360001), "timeout", "at most 10 years"),
         (workflow(timeout="1h"), "timeout", "must be a number, not a string"),
+        (workflow(timeout=float("nan")), "timeout", "must be a number"),
+        (workflow(timeout=2**60), "timeout", "must be a number, not one that large"),
+        (workflow(timeout=10**400), "timeout", "must be a number, not one that large"),
         (workflow(timeout=True), "timeout", "must be a number, not a boolean"),
         (workflow(default_priority=101), "default_priority", "between -100 and 100"),
         (workflow(default_priority=1.5), "default_priority", "whole number"),
@@ -518,7 +521,7 @@ def test_input_schema_that_would_take_for_ever() -> None:
     for schema in (explosive, recursive):
         field, words = the_violation(workflow(input_schema=schema))
         assert field.startswith("input_schema")
-        assert "branches too much" in words
+        assert "too costly" in words
     assert wrong(workflow(input_schema=TREE)) == []
 
 
@@ -557,15 +560,6 @@ def test_check_input_without_a_schema_and_of_a_tree() -> None:
         check_input(definition, {"root": {"left": {"middle": 1}}})
 
 
-def test_check_of_a_large_wrong_input_is_short() -> None:
-    schema = {"type": "object", "properties": {"xs": {"items": {"anyOf": [{"type": "integer"}] * 20}}}}
-    definition = parse(workflow(input_schema=schema), CATALOG, DEFAULTS)
-    started = time.perf_counter()
-    with pytest.raises(ValidationError, match="too large to say where"):
-        check_input(definition, {"xs": ["x"] * 9_000})
-    assert time.perf_counter() - started < 1.0
-
-
 # --- speed
 
 
@@ -598,8 +592,18 @@ def test_many_expressions_and_many_mistakes_are_cut_short() -> None:
         assert time.perf_counter() - started < 1.5
 
 
-def test_check_against_a_long_list_of_choices_is_short() -> None:
-    schema = {"type": "object", "properties": {"xs": {"items": {"enum": [f"e{n}" for n in range(5_000)]}}}}
+@pytest.mark.parametrize(
+    "items",
+    [
+        {"enum": [f"e{n}" for n in range(5_000)]},
+        {"type": "integer", "minimum": 5},
+        {"anyOf": [{"type": "integer"}] * 20},
+        {"pattern": "a" * 10_000},
+        {"const": ["x" * 10_000]},
+    ],
+)
+def test_check_of_a_large_wrong_input_is_short(items: dict[str, Any]) -> None:
+    schema = {"type": "object", "properties": {"xs": {"items": items}}}
     definition = parse(workflow(input_schema=schema), CATALOG, DEFAULTS)
     started = time.perf_counter()
     with pytest.raises(ValidationError) as caught:

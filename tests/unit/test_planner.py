@@ -584,9 +584,11 @@ def test_results_of_a_step_that_does_not_run_are_ignored():
     assert driver.succeed("unknown").is_empty
 
 
-def test_a_stop_that_nobody_asked_for_is_ignored():
-    driver = started(sequence(step("a")))
-    assert driver.stopped("a", attempt=1).is_empty
+def test_a_stop_that_nobody_asked_for_is_a_failed_attempt():
+    driver = started(sequence(step("a", retry=PLAIN)))
+    driver.stopped("a")
+    assert driver.states == {"a": "WAITING"}
+    assert driver.rows["a"].failures == 1
 
 
 # --- recovery
@@ -650,6 +652,14 @@ def test_recovery_ends_a_failing_execution():
     driver.recover()
     assert driver.state.state is ExecutionState.FAILED
     assert starts(driver) == [("a", 1), ("b", 1)]
+
+
+def test_a_wish_to_cancel_that_was_not_acted_on_is_not_restored():
+    driver = started(sequence(step("a")))
+    driver.execution = replace(driver.execution, cancel=CANCEL)
+    check_stored(driver)
+    driver.cancel()
+    assert driver.state.state is ExecutionState.CANCELLING
 
 
 # --- condemned

@@ -27,20 +27,29 @@ def to_struct(mapping: Mapping[str, Any], path: str = "") -> Struct:
     if not isinstance(mapping, Mapping):
         raise PayloadError(path, f"must be an object, not {_kind(mapping)}")
     struct = Struct()
-    _fill_struct(struct, mapping, path, 1)
+    try:
+        _fill_struct(struct, mapping, 1)
+    except _UnfitError as error:
+        raise error.at(path) from None
     return struct
 
 
 def to_value(value: Any, path: str = "") -> Value:
     """Return a JSON value as a `Value`. Raises PayloadError as `to_struct` does."""
     message = Value()
-    _fill_value(message, value, path, 1)
+    try:
+        _fill_value(message, value, 1)
+    except _UnfitError as error:
+        raise error.at(path) from None
     return message
 
 
 def from_struct(struct: Struct) -> dict[str, Any]:
-    """Return a `Struct` as a dict. Whole numbers up to 2^53 come out as int, others as float."""
-    return {key: from_value(value) for key, value in struct.fields.items()}
+    """Return a `Struct` as a dict. Whole numbers up to 2^53 come out as int, others as float.
+
+    Keys come in the order of the alphabet: protobuf keeps none, and gives another one each time.
+    """
+    return {key: from_value(struct.fields[key]) for key in sorted(struct.fields)}
 
 
 def from_value(value: Value) -> Any:
@@ -71,58 +80,79 @@ def _number(number: float) -> int | float:
     return int(number) if number.is_integer() and abs(number) <= MAX_WHOLE_NUMBER else number
 
 
-def _fill_struct(struct: Struct, mapping: Mapping[Any, Any], path: str, depth: int) -> None:
+class _UnfitError(Exception):
+    """What is wrong with a value. Its place is gathered on the way out, so that sound values pay nothing for it."""
+
+    def __init__(self, description: str) -> None:
+        self.description = description
+        self.places: list[str | int] = []
+
+    def at(self, path: str) -> PayloadError:
+        for place in reversed(self.places):
+            path = f"{path}[{place}]" if isinstance(place, int) else member(path, place)
+        return PayloadError(path, self.description)
+
+
+def _fill_struct(struct: Struct, mapping: Mapping[Any, Any], depth: int) -> None:
+    fields = struct.fields
     for key, value in mapping.items():
         if not isinstance(key, str):
-            raise PayloadError(path, f"keys must be strings: put {key!r} in quotes")
-        _check_text(key, path)
-        _fill_value(struct.fields[key], value, member(path, key), depth + 1)
+            raise _UnfitError(f"keys must be strings: put {key!r} in quotes")
+        try:
+            _fill_value(fields[_checked_text(key)], value, depth + 1)
+        except _UnfitError as error:
+            error.places.append(key)
+            raise
 
 
-def _fill_list(target: ListValue, items: list[Any] | tuple[Any, ...], path: str, depth: int) -> None:
+def _fill_list(target: ListValue, items: list[Any] | tuple[Any, ...], depth: int) -> None:
+    add = target.values.add
     for index, item in enumerate(items):
-        _fill_value(target.values.add(), item, f"{path}[{index}]", depth + 1)
+        try:
+            _fill_value(add(), item, depth + 1)
+        except _UnfitError as error:
+            error.places.append(index)
+            raise
 
 
-def _fill_value(target: Value, value: Any, path: str, depth: int) -> None:
-    if depth > _MAX_DEPTH:
-        raise PayloadError(path, f"must not be nested more than {_MAX_DEPTH} deep, or contain itself")
-    match value:
-        case None:
-            target.null_value = NULL_VALUE
-        case bool():
-            target.bool_value = value
-        case int() | float():
-            target.number_value = _checked_number(value, path)
-        case str():
-            target.string_value = _check_text(value, path)
-        case Mapping():
-            target.struct_value.SetInParent()  # else an empty object would be no value at all
-            _fill_struct(target.struct_value, value, path, depth)
-        case list() | tuple():
-            target.list_value.SetInParent()
-            _fill_list(target.list_value, value, path, depth)
-        case _:
-            raise PayloadError(path, f"must be a JSON value, not {_kind(value)}: send it as a string")
+def _fill_value(target: Value, value: Any, depth: int) -> None:
+    if isinstance(value, str):
+        target.string_value = _checked_text(value)
+    elif isinstance(value, bool):
+        target.bool_value = value
+    elif isinstance(value, int | float):
+        target.number_value = _checked_number(value)
+    elif value is None:
+        target.null_value = NULL_VALUE
+    elif depth > _MAX_DEPTH:
+        raise _UnfitError(f"must not be nested more than {_MAX_DEPTH} deep, or contain itself")
+    elif isinstance(value, dict | Mapping):
+        target.struct_value.SetInParent()  # else an empty object would be no value at all
+        _fill_struct(target.struct_value, value, depth)
+    elif isinstance(value, list | tuple):
+        target.list_value.SetInParent()
+        _fill_list(target.list_value, value, depth)
+    else:
+        raise _UnfitError(f"must be a JSON value, not {_kind(value)}: send it as a string")
 
 
-def _checked_number(number: int | float, path: str) -> float:
+def _checked_number(number: int | float) -> float:
+    if -MAX_WHOLE_NUMBER <= number <= MAX_WHOLE_NUMBER:
+        return float(number)
     if isinstance(number, float) and not math.isfinite(number):
-        raise PayloadError(path, f"must be a finite number, not {number}")
-    if abs(number) > MAX_WHOLE_NUMBER:
-        # A double this large is always whole, so that the service cannot tell it from an integer that lost digits.
-        raise PayloadError(path, "must not be beyond 2^53, or digits would be lost: send it as a string")
-    return float(number)
+        raise _UnfitError(f"must be a finite number, not {number}")
+    # A double this large is always whole, so that the service cannot tell it from an integer that lost digits.
+    raise _UnfitError("must not be beyond 2^53, or digits would be lost: send it as a string")
 
 
-def _check_text(text: str, path: str) -> str:
+def _checked_text(text: str) -> str:
     if "\0" in text:
-        raise PayloadError(path, "must not contain the NUL character")
+        raise _UnfitError("must not contain the NUL character")
     if not text.isascii():
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise PayloadError(path, "must be valid Unicode, without lone surrogates") from None
+            raise _UnfitError("must be valid Unicode, without lone surrogates") from None
     return text
 
 

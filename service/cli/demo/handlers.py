@@ -78,6 +78,9 @@ def _licence(name: str) -> str:
     about = metadata.metadata(name)
     for classifier in about.get_all("Classifier") or ():
         if classifier.startswith("License ::") and not classifier.endswith("OSI Approved"):
-            return classifier.rpartition(" :: ")[2]
-    text = about.get("License-Expression") or about.get("License") or "unknown"
-    return text.strip().splitlines()[0][:60] if text.strip() else "unknown"
+            return str(classifier).rpartition(" :: ")[2]
+    for field in ("License-Expression", "License"):
+        for text in about.get_all(field) or ():
+            if lines := str(text).strip().splitlines():
+                return lines[0][:60]
+    return "unknown"

@@ -22,10 +22,10 @@ MAX_WORK = 5_000_000
 MAX_COLLECTED = 1_000  # elements of what `map` or `filter` goes over; they are quadratic
 MAX_ROUNDS = 10_000  # of all loops of one evaluation; the library stops beyond
 
-# Measured with cel-expr-python 0.1.3: a call or a round of a loop 100 to 300 ns, a pair of elements in `map` 9 to
-# 18 ns, an instruction of a regex 180 ns to compile and at worst 22 ns per character to run, a search 100 pairs of
-# characters in 1 ns.
-_CALL, _PAIR, _REGEX_COMPILE, _REGEX_RUN, _SEARCH = 24, 2, 30, 3, 500
+# Measured with cel-expr-python 0.1.3: a call or a round of a loop 100 to 300 ns, a pair of elements in `map` 9 to 17,
+# an instruction of a regex 180 ns to compile and at worst 22 ns per character to run, a search 1 ns for 100 pairs of
+# characters.
+_CALL, _PAIR, _REGEX_COMPILE, _REGEX_RUN, _SEARCH = 24, 1.7, 30, 3, 500
 
 _OPERATORS = ("_==_", "_!=_", "_<_", "_<=_", "_>_", "_>=_", "_&&_", "_||_", "!_", "@in")
 _TESTS = ("size", "contains", "startsWith", "endsWith", "matches", "indexOf", "lastIndexOf")
@@ -33,6 +33,7 @@ _PREDICATES = frozenset({*_OPERATORS, *_TESTS, "int", "uint", "double", "bool"})
 _SEARCHES = frozenset({"contains", "indexOf", "lastIndexOf", "split", "replace"})
 # How many characters (or bytes) these may write for one.
 _GROWTH = {"bytes": 4, "quote": 2, "encode": 2}
+_COLLECTED = Local("@result")
 _COSTLY = frozenset({*_SEARCHES, *_GROWTH, "matches", "join", "format"})
 
 
@@ -129,11 +130,11 @@ class _Estimate:
         rounds = max(1, min(over.elements, MAX_ROUNDS))
         inner = Scope(rounds, scope.depth + 1, scope.names)
         item = over.part(rounds) if over.values is None else self._followed(elements(over.values), over.repeats)
-        step = self.extent(node.step, inner.bind(node.variable, item).bind("@result", inner.each(VALUE)))
+        step = self.extent(node.step, inner.bind(node.variable, item).bind(_COLLECTED.name, inner.each(VALUE)))
         self.take(_CALL * rounds)
         if not node.collects:
             return scope.each(VALUE)
-        self.take(_PAIR * over.width * rounds)
+        self.take(int(_PAIR * over.width * rounds))
         size = VALUE + min(step.total, step.size * over.width)
         return Extent(size, step.total + VALUE * scope.rounds, over.width, over.elements, step.size)
 
@@ -147,6 +148,8 @@ class _Estimate:
                 return operands[0].part(scope.rounds)
             case "has":
                 return scope.each(VALUE)
+            case "_+_" if node.operands[0] == _COLLECTED:
+                return operands[1]  # one more element; what it costs to copy the others is counted by the loop
         self.take(sum(operand.total for operand in operands))
         if node.function in _SEARCHES and len(operands) > 1:
             self.take(operands[0].total * operands[1].characters // _SEARCH)

@@ -7,7 +7,7 @@ as handling 24 characters, and a number is written in at most as many.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from types import MappingProxyType
+from types import MappingProxyType, NoneType
 from typing import Any, NamedTuple
 
 VALUE = 24
@@ -114,15 +114,18 @@ def _dimensions(value: Any, limit: int) -> tuple[int, int, int]:
 
 def measure(value: Any, limit: int) -> int:
     """Return the size of a value. Stops soon after the limit."""
-    size, pending = 0, [value]
+    size, pending = VALUE, [value]
     while pending and size <= limit:
         item = pending.pop()
-        size += VALUE
         if isinstance(item, str):
             size += len(item)
         elif isinstance(item, list):
-            pending.extend(item)
+            size += VALUE * len(item)
+            pending += [inside for inside in item if type(inside) not in _PLAIN]
         elif isinstance(item, Mapping):
-            size += sum(map(len, item)) + VALUE * len(item)
-            pending.extend(item.values())
+            size += sum(map(len, item)) + 2 * VALUE * len(item)
+            pending += [inside for inside in item.values() if type(inside) not in _PLAIN]
     return size
+
+
+_PLAIN = frozenset({int, float, bool, NoneType})

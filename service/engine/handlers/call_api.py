@@ -227,7 +227,7 @@ def _invalid(message: str) -> HandlerError:
 
 def _check(params: Mapping[str, Any]) -> Iterator[Problem]:
     """Find what the schema cannot say; a template stands for a string that may yet become right."""
-    yield from _check_url(params["url"])
+    yield from _check_url(params["url"], "auth" in params)
     bodies = [name for name in _BODIES if name in params]
     for name in bodies[1:]:
         yield Problem((name,), f"cannot be given beside {bodies[0]}; a call has one body")
@@ -236,7 +236,7 @@ def _check(params: Mapping[str, Any]) -> Iterator[Problem]:
             yield from _check_header(name, ("headers", name), "auth" in params)
 
 
-def _check_url(url: str) -> Iterator[Problem]:
+def _check_url(url: str, has_auth: bool) -> Iterator[Problem]:
     if not url.lower().startswith(("http://", "https://")):
         yield Problem(("url",), 'must begin with "http://" or "https://"')
         return
@@ -246,6 +246,8 @@ def _check_url(url: str) -> Iterator[Problem]:
             yield Problem(("url",), "has no host")
         elif (parsed.port or 0) > 65535:
             yield Problem(("url",), "has a port above 65535")
+        elif parsed.userinfo and has_auth:
+            yield Problem(("url",), "cannot have a user beside auth; remove one of them")
     except (httpx2.InvalidURL, ValueError):
         yield Problem(("url",), "is no valid URL")
 

@@ -183,6 +183,8 @@ def _threads() -> ThreadPoolExecutor:
 
 def _to_json(result: Any) -> Any:
     if isinstance(result, Suspend):
+        if result.until.tzinfo is None:
+            raise HandlerError(INVALID_OUTPUT, "Suspend.until has no time zone", retryable=False)
         return replace(result, output=_to_json(result.output))
     try:
         return to_jsonable_python(result)

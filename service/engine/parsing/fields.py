@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Collection, Mapping
 from enum import StrEnum
@@ -204,7 +203,7 @@ class Fields:
         value = self.raw(name)
         if value is None:
             return default
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= payload.MAX_INTEGER:
             self.wrong(name, f"must be a number, not {_kind(value)}")
             return default
         return value
@@ -240,7 +239,7 @@ def _kind(value: Any) -> str:
         case bool():
             return "a boolean"
         case int() | float():
-            return "a number" if math.isfinite(value) else "NaN or infinity"
+            return "a number" if abs(value) <= payload.MAX_INTEGER else "one that large, infinite or NaN"
         case str():
             return "a string"
         case Mapping():

@@ -1,0 +1,172 @@
+"""Who drives an execution: taking it, loading it, giving it up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+
+from persistence.model import Execution, ExecutionDetail, Step
+from persistence.postgres import records
+from persistence.postgres.connection import Database, Session
+from persistence.postgres.records import EXECUTION_COLUMNS, STEP_COLUMNS
+
+_LIVE = "EXISTS (SELECT FROM replicas r WHERE r.incarnation = {0} AND r.lease_until > clock_timestamp())"
+_TAKEN = ", ".join(f"e.{column}" for column in EXECUTION_COLUMNS.split(", "))
+
+# Walks the index from one priority, or one owner, to the next, however many executions have the same.
+_PRIORITIES = """
+priorities AS (
+    (SELECT priority FROM executions WHERE incarnation IS NULL AND end_time IS NULL ORDER BY priority DESC LIMIT 1)
+    UNION ALL
+    SELECT (SELECT e.priority FROM executions e WHERE e.incarnation IS NULL AND e.end_time IS NULL
+            AND e.priority < p.priority ORDER BY e.priority DESC LIMIT 1)
+    FROM priorities p WHERE p.priority IS NOT NULL)"""
+_OWNERS = """
+owners AS (
+    (SELECT incarnation FROM executions WHERE incarnation IS NOT NULL ORDER BY incarnation LIMIT 1)
+    UNION ALL
+    SELECT (SELECT e.incarnation FROM executions e WHERE e.incarnation > o.incarnation ORDER BY e.incarnation LIMIT 1)
+    FROM owners o WHERE o.incarnation IS NOT NULL)"""
+
+# Claim and rescue in one: what is due of each priority, and what belongs to those without a live lease.
+# `(SELECT clock_timestamp())` is read once, so that the index ends the scan; the UPDATE reads it again.
+_CLAIM = f"""
+WITH RECURSIVE {_PRIORITIES}, {_OWNERS},
+parked AS MATERIALIZED (
+    SELECT d.* FROM priorities p, LATERAL (
+        SELECT e.org_id, e.id, e.priority, e.wake_time AS since FROM executions e
+        WHERE e.incarnation IS NULL AND e.end_time IS NULL AND e.priority = p.priority
+          AND e.wake_time <= (SELECT clock_timestamp())
+        ORDER BY e.wake_time, e.id LIMIT $2 FOR UPDATE SKIP LOCKED) d
+    WHERE p.priority IS NOT NULL
+    ORDER BY d.priority DESC, d.since, d.id LIMIT $2),
+orphaned AS MATERIALIZED (
+    SELECT e.org_id, e.id, e.priority, e.create_time AS since FROM executions e
+    WHERE e.incarnation = ANY (ARRAY(
+        SELECT o.incarnation FROM owners o WHERE o.incarnation IS NOT NULL AND NOT {_LIVE.format("o.incarnation")}))
+    ORDER BY e.priority DESC, e.create_time, e.id LIMIT $2 FOR UPDATE SKIP LOCKED),
+due AS MATERIALIZED (
+    SELECT * FROM (SELECT * FROM parked UNION ALL SELECT * FROM orphaned) c
+    ORDER BY priority DESC, since, id LIMIT $2)
+UPDATE executions e SET incarnation = $1, epoch = e.epoch + 1, wake_time = NULL
+FROM due d
+WHERE e.org_id = d.org_id AND e.id = d.id AND e.end_time IS NULL AND {_LIVE.format("$1")}
+  AND CASE WHEN e.incarnation IS NULL THEN e.wake_time <= clock_timestamp() ELSE NOT {_LIVE.format("e.incarnation")} END
+RETURNING d.since, {_TAKEN}"""  # noqa: S608 - our own columns
+
+_CLAIM_ONE = f"""
+UPDATE executions e SET incarnation = $1, epoch = e.epoch + 1, wake_time = NULL
+WHERE e.id = $2 AND e.incarnation IS NULL AND e.end_time IS NULL AND {_LIVE.format("$1")}
+RETURNING {_TAKEN}"""  # noqa: S608 - our own columns
+
+_OWNED = f"SELECT {EXECUTION_COLUMNS} FROM executions WHERE id = $1 AND incarnation = $2"  # noqa: S608
+_NEXT_WAKE_TIME = f"""
+WITH RECURSIVE {_PRIORITIES}
+SELECT min((SELECT e.wake_time FROM executions e
+            WHERE e.incarnation IS NULL AND e.end_time IS NULL AND e.priority = p.priority
+            ORDER BY e.wake_time LIMIT 1))
+FROM priorities p WHERE p.priority IS NOT NULL"""  # noqa: S608 - our own columns
+
+_RELEASE = """
+WITH owned AS MATERIALIZED (
+    SELECT org_id, id FROM executions
+    WHERE incarnation = $1 AND ($2::uuid[] IS NULL OR id = ANY ($2)) ORDER BY id FOR UPDATE)
+UPDATE executions e SET incarnation = NULL, wake_time = clock_timestamp()
+FROM owned o WHERE e.org_id = o.org_id AND e.id = o.id AND e.incarnation = $1"""
+_RELEASE_EPOCHS = """
+UPDATE executions e SET incarnation = NULL, wake_time = clock_timestamp()
+FROM unnest($2::uuid[], $3::int8[]) AS u(id, epoch)
+WHERE e.id = u.id AND e.incarnation = $1 AND e.epoch = u.epoch"""
+
+_PAYLOADS = """
+SELECT p.execution_id, p.input, p.result FROM unnest($1::text[], $2::uuid[]) AS u(org_id, id)
+JOIN execution_payloads p ON p.org_id = u.org_id AND p.execution_id = u.id"""
+_STEPS = f"""
+SELECT s.execution_id, {", ".join(f"s.{column}" for column in STEP_COLUMNS.split(", "))}
+FROM unnest($1::text[], $2::uuid[]) AS u(org_id, id)
+JOIN steps s ON s.org_id = u.org_id AND s.execution_id = u.id ORDER BY s.execution_id, s.path"""  # noqa: S608
+
+_NESTED = "SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)"
+
+
+async def details(session: Session, executions: Sequence[Execution]) -> list[ExecutionDetail]:
+    """Return the executions with payloads and steps, which one statement each reads for all of them."""
+    if not executions:
+        return []
+    keys = [execution.org for execution in executions], [execution.id for execution in executions]
+    payloads = {row["execution_id"]: row for row in await session.fetch(_PAYLOADS, *keys)}
+    steps: dict[UUID, list[Step]] = {}
+    for row in await session.fetch(_STEPS, *keys):
+        steps.setdefault(row["execution_id"], []).append(records.step(row))
+    return [_detail(execution, payloads.get(execution.id), steps.get(execution.id, ())) for execution in executions]
+
+
+def _detail(execution: Execution, payload: asyncpg.Record | None, steps: Sequence[Step]) -> ExecutionDetail:
+    given = records.decoded(payload["input"]) if payload else {}
+    return ExecutionDetail(execution, given, records.decoded(payload["result"]) if payload else None, tuple(steps))
+
+
+class PostgresClaims:
+    """Implements the claiming half of Journal."""
+
+    _database: Database
+
+    def __init__(self) -> None:
+        # Taken by a call that failed: whether the commit happened is unknown, so nobody here drives them.
+        self._stranded: dict[UUID, tuple[UUID, int]] = {}
+
+    async def claim(self, incarnation: UUID, limit: int) -> Sequence[ExecutionDetail]:
+        """See Journal."""
+        return await self._take(_CLAIM, incarnation, limit)
+
+    async def claim_one(self, incarnation: UUID, execution_id: UUID) -> ExecutionDetail | None:
+        """See Journal."""
+        taken = await self._take(_CLAIM_ONE, incarnation, execution_id)
+        return taken[0] if taken else None
+
+    async def load(self, incarnation: UUID, execution_id: UUID) -> ExecutionDetail | None:
+        """See Journal."""
+        async with self._database.snapshot() as session:
+            row = await session.fetchrow(_OWNED, execution_id, incarnation)
+            return (await details(session, [records.execution(row)]))[0] if row else None
+
+    async def next_wake_time(self) -> datetime | None:
+        """See Journal."""
+        async with self._database.session() as session:
+            moment: datetime | None = await session.fetchval(_NEXT_WAKE_TIME)
+            return moment
+
+    async def release(self, incarnation: UUID, execution_ids: Sequence[UUID] | None = None) -> int:
+        """See Journal."""
+        async with self._database.session() as session:
+            return await release(session, incarnation, execution_ids)
+
+    async def _take(self, statement: str, incarnation: UUID, which: int | UUID) -> list[ExecutionDetail]:
+        taken: list[Execution] = []
+        try:
+            async with self._database.session() as session, session.transaction():
+                await self._release_stranded(session)
+                await session.execute(_NESTED)
+                rows = await session.fetch(statement, incarnation, which)
+                if statement is _CLAIM:
+                    rows.sort(key=lambda row: (-row["priority"], row["since"], row["id"]))
+                taken = [records.execution(row) for row in rows]
+                found = await details(session, taken)
+        except BaseException:
+            self._stranded |= {execution.id: (incarnation, execution.epoch) for execution in taken}
+            raise
+        return found
+
+    async def _release_stranded(self, session: Session) -> None:
+        for execution_id, (incarnation, epoch) in list(self._stranded.items()):
+            await session.execute(_RELEASE_EPOCHS, incarnation, [execution_id], [epoch])
+            self._stranded.pop(execution_id, None)
+
+
+async def release(session: Session, incarnation: UUID, execution_ids: Sequence[UUID] | None) -> int:
+    """Give up these executions of the incarnation, or all; returns how many."""
+    chosen = None if execution_ids is None else list(execution_ids)
+    return int((await session.execute(_RELEASE, incarnation, chosen)).rsplit(" ", 1)[1])

@@ -1,0 +1,68 @@
+"""Reads of the history."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+import asyncpg
+
+from persistence.errors import CursorAheadError, CursorExpiredError, ExecutionNotFoundError
+from persistence.model import Event, Scope
+from persistence.postgres.connection import Database
+
+_PAGE_BYTES = 256 << 10
+
+# One statement, so that row and events are of the same moment. The sizes are known without reading the bodies; the
+# first transition comes whole, as far as the limit reaches.
+_PAGE = f"""
+SELECT e.last_seq, p.seq, p.transition_seq, p.kind, p.time, p.body
+FROM executions e LEFT JOIN LATERAL (
+    SELECT * FROM (
+        SELECT v.*, sum(octet_length(v.body)) OVER (ORDER BY v.seq) AS size,
+               first_value(v.transition_seq) OVER (ORDER BY v.seq) AS first_transition
+        FROM (SELECT * FROM events WHERE org_id = $1 AND execution_id = $2 AND seq > $4 ORDER BY seq LIMIT $5) v) w
+    WHERE w.size <= {_PAGE_BYTES} OR w.transition_seq = w.first_transition) p ON true
+WHERE e.org_id = $1 AND e.id = $2 AND ($3::text IS NULL OR e.owner = $3)
+ORDER BY p.seq"""  # noqa: S608 - our own number
+
+_TRANSITION = """
+SELECT seq, transition_seq, kind, time, body FROM events
+WHERE org_id = $1 AND execution_id = $2 AND seq > $3 AND seq <= $4 ORDER BY seq"""
+
+
+class PostgresEvents:
+    """Implements the history half of ExecutionRepository."""
+
+    _database: Database
+
+    async def read_events(self, scope: Scope, execution_id: UUID, after_seq: int, limit: int) -> Sequence[Event]:
+        """See ExecutionRepository."""
+        cursor = min(after_seq, 2**63 - 1)
+        async with self._database.session() as session:
+            rows = await session.fetch(_PAGE, scope.org, execution_id, scope.owner, cursor, max(limit, 1))
+            if not rows:
+                raise ExecutionNotFoundError(execution_id)
+            _check_cursor(rows[0], after_seq)
+            if rows[0]["seq"] is None:
+                return []
+            end = next((i for i in range(len(rows), 0, -1) if rows[i - 1]["seq"] == rows[i - 1]["transition_seq"]), 0)
+            if end == 0:
+                rows = await session.fetch(_TRANSITION, scope.org, execution_id, cursor, rows[0]["transition_seq"])
+                end = len(rows)
+            return [_event(row) for row in rows[:end]]
+
+
+def _check_cursor(row: asyncpg.Record, after_seq: int) -> None:
+    last_seq: int = row["last_seq"]
+    if after_seq > last_seq:
+        raise CursorAheadError(after_seq, last_seq)
+    oldest = last_seq + 1 if row["seq"] is None else row["seq"]
+    if oldest > after_seq + 1:
+        raise CursorExpiredError(oldest)
+
+
+def _event(row: asyncpg.Record) -> Event:
+    return Event(
+        seq=row["seq"], transition_seq=row["transition_seq"], kind=row["kind"], time=row["time"], body=row["body"]
+    )

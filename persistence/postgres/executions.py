@@ -1,0 +1,162 @@
+"""Executions as callers see them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Select, and_, cast, func, literal, or_, select, tuple_
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.types import Text
+
+from persistence.errors import ExecutionFinishedError, ExecutionNotFoundError
+from persistence.model import (
+    Execution,
+    ExecutionDetail,
+    ExecutionFilter,
+    ExecutionOrder,
+    ExecutionState,
+    PageKey,
+    Scope,
+)
+from persistence.postgres import records
+from persistence.postgres.claims import details
+from persistence.postgres.connection import Database, rendered
+from persistence.postgres.records import EXECUTION_COLUMNS
+from persistence.postgres.tables import executions
+
+_columns = executions.c
+_SELECTED = [_columns[name] for name in EXECUTION_COLUMNS.split(", ")]
+_IN_SCOPE = "org_id = $1 AND id = $2 AND ($3::text IS NULL OR owner = $3)"
+_GET = f"SELECT {EXECUTION_COLUMNS} FROM executions WHERE {_IN_SCOPE}"  # noqa: S608 - our own columns
+_CANCEL = f"""
+UPDATE executions SET cancel_time = clock_timestamp(), cancel_by = $4, cancel_reason = $5,
+       wake_time = CASE WHEN incarnation IS NULL THEN clock_timestamp() END
+WHERE {_IN_SCOPE} AND end_time IS NULL AND cancel_time IS NULL
+RETURNING {EXECUTION_COLUMNS}"""  # noqa: S608 - our own columns
+
+_SORT: dict[ExecutionOrder, ColumnElement[Any] | None] = {
+    ExecutionOrder.NEWEST: None,
+    ExecutionOrder.LONGEST: _columns.duration,
+    ExecutionOrder.LAST_ENDED: _columns.end_time,
+}
+
+
+class PostgresExecutions:
+    """Implements ExecutionRepository but for the history."""
+
+    _database: Database
+
+    async def get_execution(self, scope: Scope, execution_id: UUID) -> Execution:
+        """See ExecutionRepository."""
+        async with self._database.session() as session:
+            row = await session.fetchrow(_GET, scope.org, execution_id, scope.owner)
+        if row is None:
+            raise ExecutionNotFoundError(execution_id)
+        return records.execution(row)
+
+    async def get_detail(self, scope: Scope, execution_id: UUID) -> ExecutionDetail:
+        """See ExecutionRepository."""
+        async with self._database.snapshot() as session:
+            row = await session.fetchrow(_GET, scope.org, execution_id, scope.owner)
+            if row is None:
+                raise ExecutionNotFoundError(execution_id)
+            return (await details(session, [records.execution(row)]))[0]
+
+    async def list_executions(
+        self, scope: Scope, where: ExecutionFilter, order: ExecutionOrder, after: PageKey | None, limit: int
+    ) -> Sequence[Execution]:
+        """See ExecutionRepository."""
+        statement = _chosen(select(*_SELECTED), scope, where, order)
+        sort = _SORT[order]
+        if sort is None:
+            statement = statement.order_by(_columns.id.desc())
+            if after is not None:
+                statement = statement.where(_columns.id < after.id)
+        else:
+            statement = statement.order_by(sort.desc(), _columns.id.desc())
+            if after is not None:
+                statement = statement.where(tuple_(sort, _columns.id) < tuple_(after.value, after.id))
+        sql, arguments = rendered(statement.limit(limit))
+        async with self._database.session() as session:
+            return [records.execution(row) for row in await session.fetch(sql, *arguments)]
+
+    async def count_executions(self, scope: Scope, where: ExecutionFilter, order: ExecutionOrder, limit: int) -> int:
+        """See ExecutionRepository."""
+        chosen = _chosen(select(_columns.id), scope, where, order).limit(limit).subquery()
+        sql, arguments = rendered(select(func.count()).select_from(chosen))
+        async with self._database.session() as session:
+            return int(await session.fetchval(sql, *arguments))
+
+    async def request_cancel(self, scope: Scope, execution_id: UUID, by: str, reason: str) -> Execution:
+        """See ExecutionRepository."""
+        async with self._database.session() as session:
+            # The UPDATE waits for a transition that holds the row, and judges what that leaves behind.
+            row = await session.fetchrow(_CANCEL, scope.org, execution_id, scope.owner, by, reason)
+            if row is None:
+                row = await session.fetchrow(_GET, scope.org, execution_id, scope.owner)
+        if row is None:
+            raise ExecutionNotFoundError(execution_id)
+        execution = records.execution(row)
+        if execution.state.is_end and execution.state is not ExecutionState.CANCELLED:
+            raise ExecutionFinishedError(execution_id, execution.state)
+        return execution
+
+
+def _chosen(statement: Select[Any], scope: Scope, where: ExecutionFilter, order: ExecutionOrder) -> Select[Any]:
+    conditions = [_columns.org_id == scope.org, *_conditions(where)]
+    if scope.owner is not None:
+        conditions.append(_columns.owner == scope.owner)
+    if order is not ExecutionOrder.NEWEST:
+        conditions.append(_columns.end_time.is_not(None))
+    return statement.where(and_(*conditions))
+
+
+def _conditions(where: ExecutionFilter) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    if where.workflow:
+        conditions.append(_of_workflow(where.workflow))
+    if where.states:
+        conditions.append(_columns.state.in_([state.value for state in where.states]))
+    if where.owner:
+        conditions.append(_columns.owner == where.owner)
+    if where.correlation_id:
+        conditions += [
+            _columns.correlation_id == where.correlation_id,
+            _columns.correlation_id != literal("").self_group(),
+        ]
+    if where.tags:
+        # The predicates of the partial indexes are repeated, or Postgres would not use them.
+        conditions += [_columns.tags.contains(list(where.tags)), _columns.tags != cast("{}", ARRAY(Text))]
+    if where.metadata:
+        wanted = cast(records.encoded(where.metadata), JSONB)
+        conditions += [_columns.metadata.contains(wanted), _columns.metadata != cast("{}", JSONB)]
+    return conditions + _times(where)
+
+
+def _of_workflow(reference: str) -> ColumnElement[bool]:
+    try:
+        workflow_id = UUID(reference)
+    except ValueError:
+        return _columns.workflow_name == reference
+    if str(workflow_id) != reference:
+        return _columns.workflow_name == reference
+    return or_(_columns.workflow_id == workflow_id, _columns.workflow_name == reference)
+
+
+def _times(where: ExecutionFilter) -> list[ColumnElement[bool]]:
+    return [
+        *_range(_columns.create_time, where.created_from, where.created_until),
+        *_range(_columns.end_time, where.ended_from, where.ended_until),
+    ]
+
+
+def _range(column: ColumnElement[Any], begin: datetime | None, end: datetime | None) -> list[ColumnElement[bool]]:
+    conditions = []
+    if begin is not None:
+        conditions.append(column >= begin)
+    if end is not None:
+        conditions.append(column < end)
+    return conditions

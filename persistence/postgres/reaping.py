@@ -1,0 +1,45 @@
+"""Removes what deleted workflows leave behind."""
+
+from __future__ import annotations
+
+from persistence.postgres.connection import Database
+from persistence.postgres.partitions import ensure_partitions
+
+_ENDED = """
+SELECT e.org_id, e.id FROM workflows w JOIN executions e ON e.org_id = w.org_id AND e.workflow_id = w.id
+WHERE w.delete_time IS NOT NULL AND e.end_time IS NOT NULL
+LIMIT $1 FOR UPDATE OF e SKIP LOCKED"""
+_KEYS = "USING unnest($1::text[], $2::uuid[]) AS u(org_id, id) WHERE t.org_id = u.org_id AND"
+_DELETES = (
+    f"DELETE FROM events t {_KEYS} t.execution_id = u.id",  # noqa: S608 - our own tables
+    f"DELETE FROM steps t {_KEYS} t.execution_id = u.id",  # noqa: S608
+    f"DELETE FROM execution_payloads t {_KEYS} t.execution_id = u.id",  # noqa: S608
+    f"DELETE FROM executions t {_KEYS} t.id = u.id",  # noqa: S608
+)
+# The lock keeps out creations, which hold a workflow while they write.
+_DELETE_WORKFLOWS = """
+WITH empty AS MATERIALIZED (
+    SELECT w.org_id, w.id FROM workflows w
+    WHERE w.delete_time IS NOT NULL
+      AND NOT EXISTS (SELECT FROM executions e WHERE e.org_id = w.org_id AND e.workflow_id = w.id)
+    ORDER BY w.id FOR UPDATE SKIP LOCKED)
+DELETE FROM workflows w USING empty WHERE w.org_id = empty.org_id AND w.id = empty.id"""
+
+
+class PostgresReaping:
+    """Implements `reap` of WorkflowRepository."""
+
+    _database: Database
+
+    async def reap(self, limit: int) -> int:
+        """See WorkflowRepository. Request ids stay. Also makes the partitions of the months to come."""
+        async with self._database.session() as session:
+            await ensure_partitions(session)
+            async with session.transaction():
+                rows = await session.fetch(_ENDED, limit)
+                if rows:
+                    keys = [row["org_id"] for row in rows], [row["id"] for row in rows]
+                    for statement in _DELETES:
+                        await session.execute(statement, *keys)
+                await session.execute(_DELETE_WORKFLOWS)
+            return len(rows)

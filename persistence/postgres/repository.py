@@ -1,0 +1,84 @@
+"""The store as a whole."""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import Future
+from typing import Self
+
+from persistence.errors import UnavailableError
+from persistence.model import CommitResult, Created, NewExecution, Transition
+from persistence.postgres.claims import PostgresClaims
+from persistence.postgres.committer import Committer
+from persistence.postgres.connection import Database, translating
+from persistence.postgres.events import PostgresEvents
+from persistence.postgres.executions import PostgresExecutions
+from persistence.postgres.migrate import check_schema
+from persistence.postgres.partitions import ensure_partitions
+from persistence.postgres.reaping import PostgresReaping
+from persistence.postgres.replicas import PostgresReplicas
+from persistence.postgres.workflows import PostgresWorkflows
+
+
+class PostgresRepository(
+    PostgresWorkflows, PostgresReaping, PostgresExecutions, PostgresEvents, PostgresClaims, PostgresReplicas
+):
+    """Implements Repository on Postgres 15 or later. Make it by `open`."""
+
+    def __init__(self, database: Database, committer: Committer) -> None:
+        super().__init__()
+        self._database = database
+        self._committer = committer
+
+    @classmethod
+    async def open(
+        cls,
+        dsn: str,
+        *,
+        pool_size: int = 10,
+        max_queue: int = 10_000,
+        command_timeout: float = 10.0,
+        acquire_timeout: float = 2.0,
+        unknown_timeout: float = 5.0,
+    ) -> Self:
+        """Connect to a migrated database and make missing partitions.
+
+        `dsn` is a libpq URI, over TCP or a unix socket. Opens `pool_size` connections at most and two beside them:
+        for the committer and for the lease. Raises SchemaError when the schema is not the expected one,
+        UnavailableError when the database does not answer.
+        """
+        await check_schema(dsn)
+        database = Database(dsn, command_timeout=command_timeout, acquire_timeout=acquire_timeout)
+        committer = Committer(database, max_queue=max_queue, unknown_timeout=unknown_timeout)
+        repository = cls(database, committer)
+        try:
+            await database.open(pool_size)
+            async with database.session() as session:
+                await ensure_partitions(session)
+            async with translating():
+                await committer.open()
+        except BaseException:
+            await repository.close()
+            raise
+        return repository
+
+    def create(self, new: NewExecution) -> Future[Created]:
+        """See Journal."""
+        return self._committer.create(new)
+
+    def submit(self, transition: Transition) -> Future[CommitResult]:
+        """See Journal."""
+        return self._committer.submit(transition)
+
+    async def ping(self) -> None:
+        """See Repository."""
+        try:
+            async with asyncio.timeout(2.0), self._database.session() as session:
+                await session.execute("SELECT 1")
+        except TimeoutError as error:
+            raise UnavailableError("the database does not answer within 2 s") from error
+
+    async def close(self) -> None:
+        """See Repository."""
+        await self._committer.close()
+        await self._database.close()

@@ -1,0 +1,187 @@
+"""Workflows and their revisions."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+from sqlalchemy import Text, cast, select
+from sqlalchemy.dialects.postgresql import JSONB
+
+from persistence.errors import (
+    EtagMismatchError,
+    NameTakenError,
+    RevisionNotFoundError,
+    WorkflowInUseError,
+    WorkflowNotFoundError,
+)
+from persistence.model import Scope, Workflow, WorkflowFilter
+from persistence.postgres import records
+from persistence.postgres.connection import Database, Session, escaped_like, rendered
+from persistence.postgres.tables import workflow_revisions, workflows
+
+_INSERT = """
+INSERT INTO workflows (org_id, id, name, revision, create_time) VALUES ($1, $2, $3, 1, clock_timestamp())
+ON CONFLICT (org_id, name) WHERE delete_time IS NULL DO NOTHING"""
+_INSERT_REVISION = """
+INSERT INTO workflow_revisions (org_id, workflow_id, revision, document, update_time, updated_by)
+SELECT w.org_id, w.id, w.revision, $3::jsonb, CASE WHEN w.revision = 1 THEN w.create_time ELSE clock_timestamp() END, $4
+FROM workflows w WHERE w.org_id = $1 AND w.id = $2"""
+_COLUMNS = "w.id, w.org_id, w.name, r.revision, r.document, w.create_time, r.update_time, r.updated_by"
+_GET = f"""
+SELECT {_COLUMNS} FROM workflows w
+JOIN workflow_revisions r ON r.org_id = w.org_id AND r.workflow_id = w.id
+WHERE w.org_id = $1 AND w.id = $2 AND r.revision = CASE WHEN $3::int = 0 THEN w.revision ELSE $3 END"""  # noqa: S608
+
+# By id first. A deleted one is found only by id, where that is wanted and while executions of it are left.
+_FIND = """
+SELECT w.id, w.name, w.revision FROM workflows w
+WHERE w.org_id = $1 AND (w.id = $2 OR (w.name = $3 AND w.delete_time IS NULL))
+  AND (w.delete_time IS NULL OR $4::bool AND EXISTS (
+       SELECT FROM executions e WHERE e.org_id = w.org_id AND e.workflow_id = w.id))
+ORDER BY w.id = $2 DESC NULLS LAST LIMIT 1"""
+_LOCK = """
+SELECT id, name, revision FROM workflows WHERE org_id = $1 AND id = $2 AND delete_time IS NULL FOR UPDATE"""
+_RUNNING = """
+SELECT count(*) FROM executions WHERE org_id = $1 AND workflow_id = $2 AND end_time IS NULL"""
+_CANCEL_RUNNING = """
+WITH running AS MATERIALIZED (
+    SELECT id FROM executions WHERE org_id = $1 AND workflow_id = $2 AND end_time IS NULL ORDER BY id FOR UPDATE)
+UPDATE executions e SET cancel_time = clock_timestamp(), cancel_by = $3, cancel_reason = $4,
+       wake_time = CASE WHEN e.incarnation IS NULL THEN clock_timestamp() END
+FROM running r WHERE e.org_id = $1 AND e.id = r.id AND e.end_time IS NULL AND e.cancel_time IS NULL"""
+_DELETE = """
+UPDATE workflows SET delete_time = clock_timestamp(), deleted_by = $3 WHERE org_id = $1 AND id = $2"""
+
+
+class PostgresWorkflows:
+    """Implements WorkflowRepository but for `reap`."""
+
+    _database: Database
+
+    async def create_workflow(
+        self, org: str, workflow_id: UUID, document: Mapping[str, Any], created_by: str
+    ) -> Workflow:
+        """See WorkflowRepository."""
+        name, encoded = document["name"], records.encoded(document)
+        async with self._database.session() as session, session.transaction():
+            if await session.execute(_INSERT, org, workflow_id, name) != "INSERT 0 1":
+                raise NameTakenError(name)
+            await session.execute(_INSERT_REVISION, org, workflow_id, encoded, created_by)
+            return _workflow(await _row(session, org, workflow_id, 1))
+
+    async def get_workflow(self, scope: Scope, reference: str, revision: int = 0) -> Workflow:
+        """See WorkflowRepository."""
+        async with self._database.session() as session:
+            found = await _find(session, scope, reference, or_deleted=True)
+            if not 0 <= revision <= found["revision"]:
+                raise RevisionNotFoundError(reference, revision)
+            row = await session.fetchrow(_GET, scope.org, found["id"], revision)
+            if row is None:  # reaped in between
+                raise WorkflowNotFoundError(reference)
+            return _workflow(row)
+
+    async def list_workflows(
+        self, scope: Scope, where: WorkflowFilter, after: UUID | None, limit: int
+    ) -> Sequence[Workflow]:
+        """See WorkflowRepository."""
+        w, r = workflows.c, workflow_revisions.c
+        statement = (
+            select(w.id, w.org_id, w.name, r.revision, r.document, w.create_time, r.update_time, r.updated_by)
+            .join_from(
+                workflows,
+                workflow_revisions,
+                (r.org_id == w.org_id) & (r.workflow_id == w.id) & (r.revision == w.revision),
+            )
+            .where(w.org_id == scope.org, w.delete_time.is_(None))
+            .order_by(w.id.desc())
+            .limit(limit)
+        )
+        if after is not None:
+            statement = statement.where(w.id < after)
+        if where.name_prefix:
+            statement = statement.where(w.name.like(escaped_like(where.name_prefix)))
+        if where.tags:
+            wanted = cast(cast(records.encoded(list(where.tags)), Text), JSONB)
+            statement = statement.where(r.document["tags"].contains(wanted))
+        sql, arguments = rendered(statement)
+        async with self._database.session() as session:
+            return [_workflow(row) for row in await session.fetch(sql, *arguments)]
+
+    async def update_workflow(
+        self, scope: Scope, reference: str, document: Mapping[str, Any], etag: str, updated_by: str
+    ) -> Workflow:
+        """See WorkflowRepository."""
+        encoded = records.encoded(document)
+        async with self._database.session() as session, session.transaction():
+            row = await _locked(session, scope, reference, etag)
+            await session.execute(
+                "UPDATE workflows SET revision = revision + 1 WHERE org_id = $1 AND id = $2", scope.org, row["id"]
+            )
+            await session.execute(_INSERT_REVISION, scope.org, row["id"], encoded, updated_by)
+            return _workflow(await _row(session, scope.org, row["id"], row["revision"] + 1))
+
+    async def delete_workflow(self, scope: Scope, reference: str, etag: str, force: bool, deleted_by: str) -> UUID:
+        """See WorkflowRepository."""
+        async with self._database.session() as session, session.transaction():
+            row = await _locked(session, scope, reference, etag)
+            workflow_id: UUID = row["id"]
+            if force:
+                reason = f"workflow {row['name']!r} was deleted"
+                await session.execute(_CANCEL_RUNNING, scope.org, workflow_id, deleted_by, reason)
+            elif running := await session.fetchval(_RUNNING, scope.org, workflow_id):
+                raise WorkflowInUseError(reference, running)
+            await session.execute(_DELETE, scope.org, workflow_id, deleted_by)
+            return workflow_id
+
+
+async def _find(session: Session, scope: Scope, reference: str, *, or_deleted: bool) -> asyncpg.Record:
+    row = await session.fetchrow(_FIND, scope.org, _canonical_id(reference), reference, or_deleted)
+    if row is None:
+        raise WorkflowNotFoundError(reference)
+    return row
+
+
+async def _locked(session: Session, scope: Scope, reference: str, etag: str) -> asyncpg.Record:
+    found = await _find(session, scope, reference, or_deleted=False)
+    row = await session.fetchrow(_LOCK, scope.org, found["id"])
+    if row is None:  # deleted in between
+        raise WorkflowNotFoundError(reference)
+    if etag not in ("", _etag(row["id"], row["revision"])):
+        raise EtagMismatchError(reference)
+    return row
+
+
+async def _row(session: Session, org: str, workflow_id: UUID, revision: int) -> asyncpg.Record:
+    row = await session.fetchrow(_GET, org, workflow_id, revision)
+    assert row is not None  # noqa: S101 - written in this transaction
+    return row
+
+
+def _canonical_id(reference: str) -> UUID | None:
+    try:
+        found = UUID(reference)
+    except ValueError:
+        return None
+    return found if str(found) == reference else None
+
+
+def _workflow(row: asyncpg.Record) -> Workflow:
+    return Workflow(
+        id=row["id"],
+        org=row["org_id"],
+        name=row["name"],
+        revision=row["revision"],
+        etag=_etag(row["id"], row["revision"]),
+        document=records.decoded(row["document"]),
+        create_time=row["create_time"],
+        update_time=row["update_time"],
+        updated_by=row["updated_by"],
+    )
+
+
+def _etag(workflow_id: UUID, revision: int) -> str:
+    return hashlib.sha256(f"{workflow_id}/{revision}".encode()).hexdigest()[:16]

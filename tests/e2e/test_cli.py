@@ -1,0 +1,277 @@
+"""The `flowkeep` command as a process, against a real server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.e2e.process import Outcome, ServerProcess, flowkeep, new_folder
+
+GREETING = """
+name: greeting
+description: Says hello.
+input_schema:
+  type: object
+  required: [name]
+  properties:
+    name: {type: string}
+steps:
+  - id: text
+    handler: transform
+    params:
+      value: Hello, ${ input.name }!
+  - id: length
+    handler: transform
+    params:
+      expression: size(steps.text.output)
+output:
+  text: ${ steps.text.output }
+  length: ${ steps.length.output }
+"""
+SLEEP = """
+name: sleep
+steps:
+  - {id: sleep, handler: wait, params: {duration: 1h}}
+  - {id: never, handler: transform, params: {value: 1}}
+"""
+BROKEN = """
+name: broken
+steps:
+  - {id: divide, handler: transform, params: {expression: 1 / input.zero}}
+"""
+NO_EXECUTION = "01930000-0000-7000-8000-000000000000"
+
+
+@pytest_asyncio.fixture(scope="module")
+async def target() -> AsyncIterator[str]:
+    """Address of a server with the workflows above."""
+    with new_folder() as folder:
+        server = ServerProcess(folder, listen="127.0.0.1:0")
+        await server.start()
+        for document in (GREETING, SLEEP, BROKEN):
+            await at(server.target, "apply", "-", given=document)
+        yield server.target
+        await server.close()
+        print(server.log)
+        assert not server.complaints
+
+
+async def at(target: str, *arguments: str, given: str = "", code: int = 0) -> Outcome:
+    """Run a command with `--output json`, which has to end with this code."""
+    outcome = await flowkeep(*arguments, "--output", "json", target=target, given=given)
+    assert outcome.code == code, outcome
+    assert "Traceback" not in outcome.err
+    return outcome
+
+
+async def shown(target: str, *arguments: str, given: str = "", code: int = 0) -> str:
+    """Return what a command shows to people on standard output; it has to end with this code."""
+    outcome = await flowkeep(*arguments, target=target, given=given)
+    assert outcome.code == code, outcome
+    assert outcome.err == ""
+    return outcome.out
+
+
+async def refused(target: str, *arguments: str, given: str = "", code: int) -> str:
+    """Return what a command says on standard error when it is refused, after checking that its JSON says the same."""
+    outcome = await flowkeep(*arguments, target=target, given=given)
+    assert (outcome.code, outcome.out) == (code, ""), outcome
+    assert "Traceback" not in outcome.err
+    error = json.loads((await at(target, *arguments, given=given, code=code)).err)["error"]
+    assert error["code"]
+    assert error["message"]
+    return outcome.err
+
+
+async def execute(target: str, *arguments: str) -> dict[str, Any]:
+    started: dict[str, Any] = (await at(target, "execute", *arguments)).json
+    return started
+
+
+async def test_workflows(target: str) -> None:
+    applied = await at(target, "apply", "-", given=GREETING.replace("hello", "hello again"))
+    assert [each["action"] for each in applied.json["results"]] == ["updated"]
+    assert "unchanged greeting" in await shown(target, "apply", "-", given=GREETING.replace("hello", "hello again"))
+
+    workflow = (await at(target, "workflows", "get", "greeting")).json
+    assert workflow["definition"]["description"] == "Says hello again."
+    assert workflow["revision"] >= 2
+    # What `get` shows can be applied.
+    reapplied = await at(target, "apply", "-", given=json.dumps(workflow["definition"]))
+    assert reapplied.json["results"][0]["action"] == "unchanged"
+    names = [each["name"] for each in (await at(target, "workflows", "list")).json["workflows"]]
+    assert {"greeting", "sleep", "broken"} <= set(names)
+    assert "greeting" in await shown(target, "workflows", "list")
+    assert "Says hello again." in await shown(target, "workflows", "get", "greeting")
+    assert (await at(target, "workflows", "validate", "-", given=SLEEP)).json == {"violations": []}
+    handlers = (await at(target, "handlers")).json["handlers"]
+    assert {"call_api", "wait", "condition", "transform"} <= {each["name"] for each in handlers}
+
+
+async def test_a_workflow_is_deleted(target: str) -> None:
+    await shown(target, "apply", "-", given=GREETING.replace("greeting", "goodbye"))
+    await shown(target, "workflows", "delete", "goodbye")
+    assert "NOT_FOUND" in await refused(target, "workflows", "get", "goodbye", code=3)
+
+
+async def test_an_execution_is_watched_to_its_end(target: str) -> None:
+    text = await shown(target, "execute", "greeting", "--set", "name=Ann", "--watch")
+    for line in ("started", "text: completed", "length: completed", "COMPLETED", "Hello, Ann!"):
+        assert line in text
+
+    events = (await at(target, "execute", "greeting", "--input", '{"name": "Bob"}', "--watch")).json_lines
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+    assert events[-1]["finished"]["result"] == {"text": "Hello, Bob!", "length": 11}
+    execution_id = events[0]["execution_id"]
+    assert (await at(target, "watch", execution_id)).json_lines == events
+    assert (await at(target, "watch", execution_id, "--after-seq", "3")).json_lines == events[3:]
+    assert "Hello, Bob!" in await shown(target, "watch", execution_id)
+
+
+async def test_an_execution_is_found_and_shown(target: str) -> None:
+    ended = await execute(target, "greeting", "--set", "name=Cy", "--wait", "--tag", "found", "--correlation-id", "7")
+    assert ended["state"] == "COMPLETED"
+    execution_id = ended["execution_id"]
+    execution = (await at(target, "get", execution_id)).json
+    assert execution == ended
+    assert execution["result"] == {"text": "Hello, Cy!", "length": 10}
+    assert [step["state"] for step in execution["steps"]] == ["COMPLETED", "COMPLETED"]
+    assert execution_id in await shown(target, "get", execution_id)
+
+    filters = ("--workflow", "greeting", "--state", "completed", "--tag", "found", "--correlation-id", "7")
+    listed = (await at(target, "list", *filters, "--count")).json
+    assert [each["execution_id"] for each in listed["executions"]] == [execution_id]
+    assert listed["total_size"] == 1
+    assert execution_id in await shown(target, "list", *filters)
+    assert (await at(target, "list", *filters, "--created-before", "1h")).json["executions"] == []
+
+
+async def test_a_request_id_starts_one_execution(target: str) -> None:
+    first = await execute(target, "greeting", "--set", "name=Di", "--request-id", "once")
+    again = await execute(target, "greeting", "--set", "name=Di", "--request-id", "once")
+    assert (first["created"], again["created"]) == (True, False)
+    assert first["execution_id"] == again["execution_id"]
+    said = await refused(target, "execute", "greeting", "--set", "name=Ed", "--request-id", "once", code=5)
+    assert "REQUEST_ID_REUSED" in said
+
+
+async def test_an_execution_is_cancelled(target: str) -> None:
+    execution_id = (await execute(target, "sleep"))["execution_id"]
+    receipt = (await at(target, "cancel", execution_id, "--reason", "no time")).json
+    assert receipt["execution"]["state"] == "CANCELLED"
+    assert [step["path"] for step in receipt["steps"]] == ["sleep", "never"]
+    assert "CANCELLED" in await shown(target, "cancel", execution_id)  # it is idempotent
+    assert "no time" in await shown(target, "watch", execution_id, code=1)
+
+    ended = (await execute(target, "greeting", "--set", "name=Flo", "--wait"))["execution_id"]
+    assert "EXECUTION_FINISHED" in await refused(target, "cancel", ended, code=5)
+
+
+async def test_an_execution_that_fails_ends_the_command_with_1(target: str) -> None:
+    arguments = ("execute", "broken", "--set", "zero=0")
+    assert "divide" in await shown(target, *arguments, "--watch", code=1)
+    failed = (await at(target, *arguments, "--wait", code=1)).json
+    assert failed["state"] == "FAILED"
+    assert failed["failure"]["step_path"] == "divide"
+
+
+async def test_errors_say_what_is_wrong(target: str) -> None:
+    assert NO_EXECUTION in await refused(target, "get", NO_EXECUTION, code=3)
+    assert "nothing" in await refused(target, "execute", "nothing", code=3)
+    assert "execution_id" in await refused(target, "get", "7", code=2)
+    assert "name" in await refused(target, "execute", "greeting", code=2)
+    assert "handlr" in await refused(target, "apply", "-", given=SLEEP.replace("handler", "handlr"), code=2)
+    said = await refused(target, "apply", "-", given=SLEEP.replace("wait", "nap").replace("1h", "x"), code=2)
+    assert "steps[0].handler" in said
+    violations = (await at(target, "workflows", "validate", "-", given=SLEEP.replace("1h", "x"), code=2)).json
+    assert [each["field"] for each in violations["violations"]] == ["steps[0].params.duration"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("apply", "/nowhere/at-all.yaml"),
+        ("execute", "greeting", "--input", "{"),
+        ("execute", "greeting", "--set", "name"),
+        ("list", "--state", "asleep"),
+        ("list", "--created-after", "soon"),
+        ("execute", "greeting", "--timeout", "5"),
+        ("fly",),
+        ("get",),
+    ],
+    ids=" ".join,
+)
+async def test_wrong_arguments_end_a_command_with_2(target: str, arguments: tuple[str, ...]) -> None:
+    outcome = await flowkeep(*arguments, target=target)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "Error" in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+async def test_a_server_that_is_away_ends_a_command_with_4(folder: Path) -> None:
+    outcome = await flowkeep("list", target=f"unix:{folder / 'nobody.sock'}")
+    assert (outcome.code, outcome.out) == (4, "")
+    assert "flowkeep serve" in outcome.err
+    assert len(outcome.err.splitlines()) == 1
+
+
+async def test_run_needs_no_database(folder: Path) -> None:
+    settings = {"FLOWKEEP_DATA_DIR": str(folder / "data")}
+    (folder / "greeting.yaml").write_text(GREETING)
+    command = ("run", str(folder / "greeting.yaml"))
+    outcome = await flowkeep(*command, "--input", '{"name": "Guy"}', settings=settings)
+    assert (outcome.code, outcome.err) == (0, "")
+    for text in ("text: completed", "COMPLETED", "Hello, Guy!", "nothing was kept"):
+        assert text in outcome.out
+    events = (await flowkeep(*command, "--set", "name=Guy", "-o", "json", settings=settings)).json_lines
+    assert events[-1]["finished"]["result"]["text"] == "Hello, Guy!"
+
+    refused = await flowkeep(*command, settings=settings)
+    assert (refused.code, refused.out) == (2, "")
+    assert "name" in refused.err
+    failed = await flowkeep("run", "-", "--set", "zero=0", settings=settings, given=BROKEN)
+    assert failed.code == 1
+    assert "divide" in failed.out
+    assert not (folder / "data").exists()
+
+
+async def test_config_shows_every_setting() -> None:
+    settings = {"FLOWKEEP_MAX_RUNNING": "7", "FLOWKEEP_DATABASE_URL": "postgresql://me:secret@db/flowkeep"}
+    rows = {row["name"]: row for row in (await flowkeep("config", "-o", "json", settings=settings)).json}
+    assert rows["FLOWKEEP_MAX_RUNNING"]["value"] == 7
+    assert {name for name, row in rows.items() if row["set"]} == set(settings)
+    assert all(row["description"] for row in rows.values())
+    text = await flowkeep("config", settings=settings)
+    assert (text.code, text.err) == (0, "")
+    assert "FLOWKEEP_LEASE_TTL" in text.out
+    assert "secret" not in text.out.replace("SECRET", "") + json.dumps(rows["FLOWKEEP_DATABASE_URL"])
+
+    wrong = await flowkeep("config", settings={"FLOWKEEP_MAX_RUNNING": "many"})
+    assert (wrong.code, wrong.out) == (2, "")
+    assert "FLOWKEEP_MAX_RUNNING" in wrong.err
+
+
+async def test_migrate_and_doctor(folder: Path) -> None:
+    settings = {"FLOWKEEP_DATA_DIR": str(folder / "data")}
+    assert (await flowkeep("doctor", settings=settings)).out
+    for revision in ("head", "base", "head"):
+        migrated = await flowkeep("migrate", "--to", revision, settings=settings)
+        assert (migrated.code, migrated.err) == (0, "")
+        assert revision in migrated.out
+    findings = (await flowkeep("doctor", "-o", "json", settings=settings)).json
+    assert {each["verdict"] for each in findings} <= {"ok", "warn"}
+    assert {"python", "settings", "handlers", "database"} <= {each["subject"] for each in findings}
+    text = await flowkeep("doctor", settings=settings)
+    assert (text.code, text.err) == (0, "")
+
+    unhealthy = await flowkeep("doctor", settings={**settings, "FLOWKEEP_HANDLERS": '["no.such.module"]'})
+    assert unhealthy.code == 1
+    assert "no.such.module" in unhealthy.out
+    absent = await flowkeep("doctor", settings={"FLOWKEEP_DATABASE_URL": "postgresql://me@127.0.0.1:1/flowkeep"})
+    assert absent.code == 1
+    assert "Traceback" not in absent.out + absent.err

@@ -1,0 +1,90 @@
+"""Gives tests a real server on a store of its own, with the real client."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+from uuid import uuid4
+
+import grpc
+import pytest
+import pytest_asyncio
+import structlog
+
+import flowkeep
+from persistence.memory import MemoryRepository
+from persistence.repository import Repository
+from tests.integration.stage import Served, Stage, serving
+
+OpenStore = Callable[[], Any]
+Serve = Callable[..., Awaitable[Served]]
+
+
+Log = list[MutableMapping[str, Any]]
+OURS_TO_MEND = ("call failed", "task failed", "transition refused by the store", "claim failed")
+
+
+@pytest.fixture(autouse=True)
+def mistakes() -> Iterator[Log]:
+    """What the server logs as its own mistakes. A test that expects one clears the list."""
+    found: Log = []
+
+    def keep(logger: Any, method: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        if entry["event"] in OURS_TO_MEND:
+            found.append(entry)
+        raise structlog.DropEvent
+
+    structlog.configure(processors=[keep])
+    yield found
+    structlog.reset_defaults()
+    assert not found
+
+
+@pytest.fixture
+def stage() -> Stage:
+    """Handlers that the test steers."""
+    return Stage()
+
+
+@pytest.fixture
+def store() -> OpenStore:
+    """Opens one more repository over the same database, as another process would."""
+    memory = MemoryRepository()
+
+    @asynccontextmanager
+    async def open_one() -> AsyncIterator[Repository]:
+        yield memory
+
+    return open_one
+
+
+@pytest_asyncio.fixture
+async def serve(store: OpenStore, stage: Stage) -> AsyncIterator[Serve]:
+    """Starts servers over the test's store: `serve(handlers, setting=…)`, by default with the handlers of the stage."""
+    async with AsyncExitStack() as all_servers:
+
+        async def start(handlers: Any = None, wrap: Callable[[Repository], Any] | None = None, **settings: Any) -> Served:
+            stack = await all_servers.enter_async_context(AsyncExitStack())
+            repository = await stack.enter_async_context(store())
+            handlers = stage.handlers() if handlers is None else handlers
+            context = serving(wrap(repository) if wrap else repository, handlers, **settings)
+            target = await stack.enter_async_context(context)
+            client = await stack.enter_async_context(flowkeep.Client(target))
+            channel = await stack.enter_async_context(grpc.aio.insecure_channel(target))
+            return Served(target, client, channel, stack.aclose)
+
+        yield start
+        stage.thread_released.set()
+
+
+@pytest_asyncio.fixture
+async def served(serve: Serve) -> Served:
+    """A server with the usual settings."""
+    return await serve()
+
+
+@pytest.fixture
+def client(served: Served) -> flowkeep.Client:
+    """A client of a server with the usual settings."""
+    return served.client

@@ -1,0 +1,188 @@
+"""Random workflows, and histories of random happenings to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from hypothesis import strategies as st
+
+from persistence.model import StepState
+from service.engine import happenings
+from service.engine.definition import Definition, Delivery, OnError, RetryPolicy, Step
+from service.engine.failure import HANDLER_ERROR, Failure
+from tests.unit.planner_programs import T0, Driver, graph, sequence, step
+
+Draw = Callable[[st.SearchStrategy[Any]], Any]
+
+# What comes first is what failing examples shrink to; what is listed twice is drawn more often.
+_EXTRAS: list[dict[str, Any]] = [
+    *({},) * 6,
+    *({"assign": {"x": "result", "n": "attempt"}},) * 3,
+    *({"params": {"n": "${ attempt }", "x": "${ has(vars.x) ? vars.x : null }"}},) * 4,
+    *({"total_timeout": 5.0},) * 2,
+    {"assign": {"x": "result.absent"}},
+    {"params": {"x": "${ attempt < 2 ? 1 : input.absent }"}},
+    {"params": {"x": "${ input.absent }"}},
+]
+_CONDITIONS = [""] * 8 + ["true", "false", "false", "input.absent"]
+_ON_ERROR = [OnError.CONTINUE] * 4 + [OnError.STOP, OnError.RETRY]
+_OUTPUTS = [None, None, "${ vars }", "${ input.absent }"]
+_RESULTS: list[Any] = [{"absent": 1}, None, 7, [True]]
+_FAILURES = [
+    Failure(HANDLER_ERROR, "boom", retryable=True),
+    Failure(HANDLER_ERROR, "long" * 1000, retryable=True, stack_trace="trace"),
+    Failure(HANDLER_ERROR, "fatal"),
+    Failure("NEVER", "not again", {"a": 1}, retryable=True),
+]
+_FREQUENCIES = {
+    **{"succeed": 24, "fail": 24, "due": 20, "pass": 6, "progress": 6, "suspend": 16, "stale": 8, "repeat": 6},
+    **{"early": 6, "recover": 8, "stop": 6, "cancel": 2, "deadline": 1, "condemn": 1},
+}
+_KINDS = [kind for kind, frequency in _FREQUENCIES.items() for _ in range(frequency)]
+_BEGINNINGS = ["start", "start", "start", "delay", "hold"]
+
+
+@dataclass(frozen=True)
+class History:
+    """What happened to an execution until it ended, or as long as that should have taken."""
+
+    driver: Driver
+
+    def __repr__(self) -> str:
+        lines = [*map(repr, self.driver.definition.steps), *(repr(turn.happening) for turn in self.driver.turns)]
+        return "\n".join(lines)
+
+
+@st.composite
+def workflows(draw: Draw) -> Definition:
+    """Return any workflow of up to 12 steps."""
+    is_graph = draw(st.booleans())
+    steps: list[Step] = []
+    for index in range(draw(st.integers(1, 12))):
+        before = [s.id for s in steps] if is_graph else []
+        waits = tuple(draw(st.lists(st.sampled_from(before), unique=True, max_size=3))) if before else ()
+        steps.append(_step(draw, f"s{index}", waits if is_graph or not steps else (steps[-1].id,), is_graph))
+    output = draw(st.sampled_from(_OUTPUTS))
+    timeout = draw(st.sampled_from([3600.0, 3600.0, 3600.0, 3600.0, 30.0]))
+    if is_graph:
+        return graph(*draw(st.permutations(steps)), output=output, timeout=timeout)
+    return sequence(*steps, output=output, timeout=timeout)
+
+
+def _step(draw: Draw, step_id: str, seen: tuple[str, ...], is_graph: bool) -> Step:
+    conditions = [*_CONDITIONS, *(f'steps.{s}.state == "COMPLETED"' for s in seen)]
+    attempts = draw(st.integers(1, 3))
+    on_error = draw(st.sampled_from(_ON_ERROR))
+    may_be_once = attempts == 1 and on_error is not OnError.RETRY
+    retry = RetryPolicy(max_attempts=attempts, non_retryable_codes=frozenset({"NEVER"}))
+    return step(
+        step_id,
+        condition=draw(st.sampled_from(conditions)),
+        depends_on=seen if is_graph else (),
+        on_error=on_error,
+        retry=retry,
+        delivery=draw(st.sampled_from(Delivery)) if may_be_once else Delivery.AT_LEAST_ONCE,
+        **draw(st.sampled_from(_EXTRAS)),
+    )
+
+
+@st.composite
+def histories(draw: Draw) -> History:
+    """Return an execution to which anything happened, and which was then driven to its end."""
+    beginning = draw(st.sampled_from(_BEGINNINGS))
+    delay = T0 + timedelta(seconds=5) if beginning == "delay" else None
+    driver = Driver(draw(workflows()), {"a": 1}, delay)
+    if beginning == "start":
+        driver.start()
+    for _ in range(draw(st.integers(0, 60))):
+        if driver.state.state.is_end:
+            break
+        _play(driver, draw(st.sampled_from(_KINDS)), draw(st.integers(0, 11)), draw(st.integers(0, 3)))
+    _drain(driver)
+    return History(driver)
+
+
+def _play(driver: Driver, kind: str, which: int, how: int) -> None:
+    """Let one thing happen: to `which` of the attempts that run, or to a step that does not, and `how`."""
+    paths = sorted(driver.running) or [s.id for s in driver.definition.steps]
+    path = paths[which % len(paths)]
+    match kind:
+        case "succeed":
+            driver.succeed(path, _RESULTS[how])
+        case "fail":
+            driver.fail(path, failure=_FAILURES[how], draw=how / 4, retry_after=3.0 if which % 3 == 2 else None)
+        case "suspend":
+            driver.suspend(path, (0.5, 5, 60, -1)[how], _RESULTS[how])
+        case "progress":
+            driver.progress(path, (40, 20, 150, 0)[how])
+        case "stop":
+            driver.stopped(path)
+        case "stale":
+            _play_stale(driver, path, how)
+        case "repeat":
+            _repeat(driver, which + 12 * how)
+        case "cancel":
+            driver.cancel()
+        case "recover":
+            driver.recover()
+        case "condemn":
+            driver.apply(happenings.Condemned(driver.now, Failure("INTERNAL", "it cannot go on")))
+            driver.running.clear()
+        case _:
+            _pass_time(driver, kind, how)
+
+
+def _pass_time(driver: Driver, kind: str, how: int) -> None:
+    """Let timers fire: at the next one, right before it, at the deadline, or whenever it is."""
+    wakes = [row.wake_time for row in driver.rows.values() if row.state is StepState.WAITING and row.wake_time]
+    wake = min(wakes, default=driver.state.scheduled_time or driver.now)
+    match kind:
+        case "due":
+            driver.now = max(driver.now, wake)
+        case "early":
+            driver.now = max(driver.now, wake - timedelta(microseconds=1))
+        case "deadline":
+            driver.now = max(driver.now, driver.state.deadline_time or driver.now)
+        case _:
+            driver.now += timedelta(seconds=(0.5, 2, 0, 20)[how])
+    driver.fire()
+
+
+def _play_stale(driver: Driver, path: str, how: int) -> None:
+    row = driver.rows.get(path)
+    attempt = (row.attempt if row else 0) + (-1 if how % 2 else 1)
+    if how < 2:
+        driver.succeed(path, "stale", attempt=attempt)
+    else:
+        driver.fail(path, attempt=attempt)
+
+
+def _repeat(driver: Driver, which: int) -> None:
+    """Deliver a result of an attempt once more."""
+    results = [
+        turn.happening
+        for turn in driver.turns
+        if isinstance(turn.happening, happenings.StepSucceeded | happenings.StepFailed | happenings.StepSuspended)
+    ]
+    if results:
+        again = results[which % len(results)]
+        driver.ended(again.path, again.attempt)
+        driver.apply(again)
+
+
+def _drain(driver: Driver) -> None:
+    """Let every attempt succeed or stop and every timer fire, as long as that should take at most."""
+    for _ in range(3 * len(driver.definition.steps) + 3):
+        if driver.state.state.is_end:
+            return
+        if driver.told_to_stop:
+            driver.stopped(min(driver.told_to_stop))
+        elif driver.running:
+            driver.succeed(min(driver.running), {"absent": 1})
+        else:
+            wake = driver.state.next_wake
+            driver.now = max(driver.now, wake or driver.now)
+            driver.fire()
