@@ -54,7 +54,12 @@ def build_engine(config: Config, repository: Repository, registry: Registry) -> 
     hub = WatchHub()
     defaults = Defaults(execution_timeout=config.execution_timeout, step_timeout=config.step_timeout)
     workflows = Workflows(repository, registry, defaults)
-    settings = RunnerSettings(max_running=config.max_running, park_after=config.park_after, lease_ttl=config.lease_ttl)
+    settings = RunnerSettings(
+        max_running=config.max_running,
+        park_after=config.park_after,
+        lease_ttl=config.lease_ttl,
+        stop_grace=config.stop_grace,
+    )
     runner = Runner(repository, workflows, registry, hub, encode, uuid4(), settings)
     executions = Executions(repository, workflows, runner, Pace(config.watch_poll, config.watch_bookmark))
     return Engine(repository, hub, workflows, runner, executions)
@@ -90,7 +95,7 @@ async def running_server(config: Config, repository: Repository, *, alone: bool)
     check_permissions(METHODS)
     async with running_engine(config, repository, alone=alone) as engine:
         tokens = PageTokens(config.page_token_key)
-        workflow_servicer = WorkflowServicer(engine.workflows, repository, tokens)
+        workflow_servicer = WorkflowServicer(engine.workflows, engine.executions, repository, tokens)
         execution_servicer = ExecutionServicer(
             engine.executions, engine.workflows, repository, tokens, config.wait_limit
         )

@@ -71,9 +71,10 @@ class Creation(_Item[Created]):
 class Submission(_Item[CommitResult]):
     """A transition of an execution."""
 
-    __slots__ = ("result", "transition")
+    __slots__ = ("failure", "result", "transition")
 
     def __init__(self, transition: Transition, future: Future[CommitResult]) -> None:
+        _check(transition)
         org, execution_id = transition.org, transition.execution_id
         super().__init__(
             future,
@@ -81,6 +82,7 @@ class Submission(_Item[CommitResult]):
             _event_rows(org, execution_id, transition.base_seq, transition.events),
         )
         self.transition = transition
+        self.failure = encoded_or_none(transition.failure)
         self.result = encoded_or_none(transition.result) if transition.state.is_end else None
 
 
@@ -178,7 +180,7 @@ class Group:
             last.end_time,
             last.deadline_time,
             last.wake_time,
-            encoded_or_none(last.failure),
+            self.items[-1].failure,
         )
 
 
@@ -188,6 +190,21 @@ Unit: TypeAlias = "Creation | Group"
 def columns(rows: Sequence[Row]) -> Sequence[Sequence[Any]]:
     """Return rows as columns, one list per column as unnest wants them."""
     return list(zip(*rows, strict=True))
+
+
+def _check(transition: Transition) -> None:
+    """What the constraints of the table would miss when a later transition of the same write covers it."""
+    counts, is_end = transition.counts, transition.state.is_end
+    parts = (counts.completed, counts.failed, counts.skipped, counts.running, counts.cancelled)
+    is_sound = (
+        is_end == (transition.end_time is not None)
+        and 0 <= transition.progress <= (100 if transition.state is ExecutionState.COMPLETED else 99)
+        and min(parts) >= 0
+        and sum(parts) <= counts.total
+        and all(step.state.is_end == (step.end_time is not None) for step in transition.steps)
+    )
+    if not is_sound:
+        raise PersistenceError("refused: a transition contradicts itself in end times, progress or counts")
 
 
 def _may_follow(before: Row | None, after: Row) -> bool:

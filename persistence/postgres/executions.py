@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, and_, cast, func, literal, or_, select, tuple_
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
-from sqlalchemy.types import Text
+from sqlalchemy import ColumnElement, Select, and_, cast, func, literal_column, or_, select, tuple_
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.types import Boolean, Text
 
 from persistence.errors import ExecutionFinishedError, ExecutionNotFoundError
 from persistence.model import (
@@ -31,9 +31,10 @@ _columns = executions.c
 _SELECTED = [_columns[name] for name in EXECUTION_COLUMNS.split(", ")]
 _IN_SCOPE = "org_id = $1 AND id = $2 AND ($3::text IS NULL OR owner = $3)"
 _GET = f"SELECT {EXECUTION_COLUMNS} FROM executions WHERE {_IN_SCOPE}"  # noqa: S608 - our own columns
+# least() of a time and NULL is the time: the CASE keeps an owned execution without one.
 _CANCEL = f"""
 UPDATE executions SET cancel_time = clock_timestamp(), cancel_by = $4, cancel_reason = $5,
-       wake_time = CASE WHEN incarnation IS NULL THEN clock_timestamp() END
+       wake_time = CASE WHEN incarnation IS NULL THEN least(wake_time, clock_timestamp()) END
 WHERE {_IN_SCOPE} AND end_time IS NULL AND cancel_time IS NULL
 RETURNING {EXECUTION_COLUMNS}"""  # noqa: S608 - our own columns
 
@@ -122,18 +123,19 @@ def _conditions(where: ExecutionFilter) -> list[ColumnElement[bool]]:
         conditions.append(_columns.state.in_([state.value for state in where.states]))
     if where.owner:
         conditions.append(_columns.owner == where.owner)
+    # The predicates of the partial indexes are repeated, or Postgres would not use them.
     if where.correlation_id:
-        conditions += [
-            _columns.correlation_id == where.correlation_id,
-            _columns.correlation_id != literal("").self_group(),
-        ]
+        conditions += [_columns.correlation_id == where.correlation_id, _predicate("correlation_id <> ''")]
     if where.tags:
-        # The predicates of the partial indexes are repeated, or Postgres would not use them.
-        conditions += [_columns.tags.contains(list(where.tags)), _columns.tags != cast("{}", ARRAY(Text))]
+        conditions += [_columns.tags.contains(list(where.tags)), _predicate("tags <> '{}'")]
     if where.metadata:
-        wanted = cast(records.encoded(where.metadata), JSONB)
-        conditions += [_columns.metadata.contains(wanted), _columns.metadata != cast("{}", JSONB)]
+        wanted = cast(cast(records.encoded(dict(where.metadata)), Text), JSONB)
+        conditions += [_columns.metadata.contains(wanted), _predicate("metadata <> '{}'")]
     return conditions + _times(where)
+
+
+def _predicate(sql: str) -> ColumnElement[bool]:
+    return literal_column(sql, Boolean)
 
 
 def _of_workflow(reference: str) -> ColumnElement[bool]:

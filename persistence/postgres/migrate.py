@@ -18,7 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from persistence.errors import SchemaError
-from persistence.postgres.connection import translated
+from persistence.postgres.connection import translated, translating
+from persistence.postgres.partitions import ensure_partitions
 
 VERSION_TABLE = "schema_version"
 _LOCK = 0x464C4F57534D4131  # "FLOWSMA1"
@@ -47,6 +48,8 @@ async def check_schema(dsn: str) -> None:
 async def migrate(dsn: str, revision: str = "head") -> None:
     """Bring the database up or down to `revision` ("base" removes all); all or nothing, one process at a time.
 
+    At the head it makes the monthly partitions too.
+
     Raises SchemaError, having changed nothing, when the database is at a revision that this program does not know,
     such as that of a newer program, or when there is no such revision; UnavailableError.
     """
@@ -67,6 +70,17 @@ async def migrate(dsn: str, revision: str = "head") -> None:
     async with _connected(dsn) as connection:
         await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
         await connection.run_sync(run)
+    if revision == "head":
+        await _make_partitions(dsn)
+
+
+async def _make_partitions(dsn: str) -> None:
+    async with translating():
+        connection = await asyncpg.connect(dsn, timeout=10.0, target_session_attrs=SessionAttribute.read_write)
+        try:
+            await ensure_partitions(connection)
+        finally:
+            await connection.close()
 
 
 @asynccontextmanager

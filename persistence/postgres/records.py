@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +24,8 @@ STEP_COLUMNS = (
     " attempt_time, end_time, wake_time, end_seq, worker, failures, progress"
 )
 
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+_LONG_NUMBER = re.compile(r"\d{17}")
 _decode = msgspec.json.decode
 _encode = msgspec.json.encode
 _strict = json.JSONEncoder(allow_nan=False)
@@ -36,6 +39,8 @@ def encoded(value: Json) -> str:
         text = _encode(value)
         if b"null" in text:
             _strict.encode(value)  # msgspec writes NaN and the infinities as null
+        if b"\\u0000" in text and _NUL.search(text):
+            raise PersistenceError("refused: a string holds the character NUL")
         return text.decode()
     except (TypeError, ValueError, RecursionError) as error:
         raise PersistenceError(f"refused, not JSON: {error}") from error
@@ -48,7 +53,16 @@ def encoded_or_none(value: Json) -> str | None:
 
 def decoded(text: str | None) -> Json:
     """Return the value of a JSON text, None for SQL's NULL."""
-    return None if text is None else _decode(text)
+    if text is None:
+        return None
+    if _LONG_NUMBER.search(text):
+        return json.loads(text, parse_int=_number)
+    return _decode(text)
+
+
+def _number(digits: str) -> int | float:
+    # jsonb writes 1e300 with all its digits; JSON has no integers of that size, so it was a float.
+    return int(digits) if len(digits) < 17 else float(digits)
 
 
 def execution(row: asyncpg.Record | Mapping[str, Any]) -> Execution:

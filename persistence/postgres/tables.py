@@ -8,7 +8,6 @@ months of them are dropped as partitions, and a check per row would cost more th
 from __future__ import annotations
 
 from sqlalchemy import (
-    ARRAY,
     BigInteger,
     CheckConstraint,
     Column,
@@ -28,7 +27,7 @@ from sqlalchemy import (
     Uuid,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from persistence.model import FINAL_STATES, OPEN_STEP_STATES, ExecutionState, StepState
 

@@ -51,7 +51,7 @@ _CANCEL_RUNNING = """
 WITH running AS MATERIALIZED (
     SELECT id FROM executions WHERE org_id = $1 AND workflow_id = $2 AND end_time IS NULL ORDER BY id FOR UPDATE)
 UPDATE executions e SET cancel_time = clock_timestamp(), cancel_by = $3, cancel_reason = $4,
-       wake_time = CASE WHEN e.incarnation IS NULL THEN clock_timestamp() END
+       wake_time = CASE WHEN e.incarnation IS NULL THEN least(e.wake_time, clock_timestamp()) END
 FROM running r WHERE e.org_id = $1 AND e.id = r.id AND e.end_time IS NULL AND e.cancel_time IS NULL"""
 _DELETE = """
 UPDATE workflows SET delete_time = clock_timestamp(), deleted_by = $3 WHERE org_id = $1 AND id = $2"""

@@ -14,14 +14,18 @@ from service.api.errors import violations_under
 from service.api.identity import current_identity
 from service.api.page_tokens import PageTokens
 from service.api.paging import page_limit
+from service.engine.executions import Executions
 from service.engine.workflows import Workflows
 
 
 class WorkflowServicer(WorkflowServiceServicer):
     """Workflows over gRPC."""
 
-    def __init__(self, workflows: Workflows, repository: WorkflowRepository, tokens: PageTokens) -> None:
+    def __init__(
+        self, workflows: Workflows, executions: Executions, repository: WorkflowRepository, tokens: PageTokens
+    ) -> None:
         self._workflows = workflows
+        self._executions = executions
         self._repository = repository
         self._tokens = tokens
 
@@ -57,7 +61,9 @@ class WorkflowServicer(WorkflowServiceServicer):
 
     async def DeleteWorkflow(self, request: pb.DeleteWorkflowRequest, context: Any) -> pb.DeleteWorkflowResponse:
         caller = current_identity.get()
-        await self._workflows.delete(caller.scope, request.workflow, request.etag, request.force, caller.subject)
+        await self._executions.delete_workflow(
+            caller.scope, request.workflow, request.etag, request.force, caller.subject
+        )
         return pb.DeleteWorkflowResponse()
 
     async def ValidateWorkflow(self, request: pb.ValidateWorkflowRequest, context: Any) -> pb.ValidateWorkflowResponse:

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from flowkeep.errors import (
@@ -57,7 +57,9 @@ def show(*renderables: RenderableType) -> None:
     """Print to standard output."""
     console = open_console()
     for renderable in renderables:
-        console.print(renderable)
+        for part in renderable.renderables if isinstance(renderable, Group) else [renderable]:
+            # A terminal breaks long lines by itself; a break that we put in would be copied with the text.
+            console.print(part, soft_wrap=isinstance(part, str | Text))
 
 
 def show_json(value: Any, *, line: bool = False) -> None:
@@ -134,7 +136,7 @@ def show_error(error: Exception, connection: Connection) -> None:
         return
     console = open_console(stderr=True)
     for line in error_lines(error, connection.target):
-        console.print(line)
+        console.print(line, soft_wrap=True)
 
 
 def error_form(error: Exception) -> dict[str, Any]:

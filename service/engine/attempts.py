@@ -14,12 +14,14 @@ from service.engine.failure import (
     HANDLER_NOT_FOUND,
     INVALID_OUTPUT,
     INVALID_PARAMS,
+    MAX_MESSAGE,
     STEP_TIMEOUT,
     Failure,
 )
 from service.engine.handlers.registry import Handler, HandlerError, Registry, StepContext, Suspend
 from service.engine.violations import ValidationError
 
+MAX_CODE = 128
 MAX_STACK_TRACE = 16_384
 
 
@@ -54,8 +56,7 @@ async def run_attempt(registry: Registry, effect: StartAttempt, context: StepCon
         async with limit:
             return _checked(await handler.run(effect.params, context))
     except HandlerError as error:
-        failure = Failure(error.code, error.message, error.details, retryable=error.retryable)
-        return Failed(failure, error.retry_after)
+        return Failed(_named(error), error.retry_after)
     except ValidationError as error:
         return Failed(Failure(INVALID_OUTPUT, str(error)))
     except Exception as error:
@@ -66,15 +67,29 @@ async def run_attempt(registry: Registry, effect: StartAttempt, context: StepCon
 
 def _checked(output: Any) -> Succeeded | Suspend:
     if isinstance(output, Suspend):
-        return Suspend(output.until, payload.normalise(output.output, "output"), output.reason)
+        return Suspend(output.until, payload.normalise(output.output, "output"), storable(output.reason, MAX_MESSAGE))
     return Succeeded(payload.normalise(output, "output"))
+
+
+def storable(text: object, longest: int) -> str:
+    """Return what a handler said, cut, and without the characters that can be neither kept nor sent."""
+    return str(text)[:longest].replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
+
+
+def _named(error: HandlerError) -> Failure:
+    return Failure(
+        storable(error.code, MAX_CODE) or HANDLER_ERROR,
+        storable(error.message, MAX_MESSAGE),
+        {} if payload.check(error.details) else error.details,
+        retryable=bool(error.retryable),
+    )
 
 
 def _unnamed(handler: Handler, error: Exception) -> Failure:
     trace = "".join(traceback.format_exception(error))[-MAX_STACK_TRACE:]
     return Failure(
         HANDLER_ERROR,
-        f"handler {handler.name!r} raised {type(error).__name__}: {error}",
+        storable(f"handler {handler.name!r} raised {type(error).__name__}: {error}", MAX_MESSAGE),
         retryable=True,
-        stack_trace=trace,
+        stack_trace=storable(trace, MAX_STACK_TRACE),
     )

@@ -12,6 +12,7 @@ from uuid import UUID
 
 import msgspec
 
+from persistence.errors import UnavailableError
 from persistence.model import (
     Created,
     Event,
@@ -80,10 +81,10 @@ class Executions:
             events=self._runner.encode_all(plan.events),
             result=plan.state.result,
         )
-        created = await self._runner.journal.create(new)
-        if created.created:
-            self._take_up(execution, definition, plan, new.events)
-        return created
+        future = self._runner.journal.create(new)
+        # What was kept is driven, also when the caller has gone in between.
+        future.add_done_callback(lambda kept: self._take_up(kept, new, definition, plan))
+        return await asyncio.shield(future)
 
     async def wait(self, scope: Scope, execution: Execution, timeout: float) -> None:
         """Return when the execution has ended, or after `timeout` seconds."""
@@ -102,8 +103,18 @@ class Executions:
         """
         execution = await self._repository.request_cancel(scope, execution_id, by, reason)
         if not execution.state.is_end:
-            await self._runner.deliver_cancel(execution)
+            delivery = self._runner.deliver_cancel(execution)
+            # Whoever takes an execution has to drive it, also when the caller has gone in between.
+            await asyncio.shield(self._runner.tasks.spawn(delivery, f"cancel {execution_id}"))
         return await self._repository.get_detail(scope, execution_id)
+
+    async def delete_workflow(self, scope: Scope, reference: str, etag: str, force: bool, deleted_by: str) -> None:
+        """Hide a workflow; with `force` its executions are cancelled. What it leaves is removed in the background.
+
+        Raises WorkflowNotFoundError, EtagMismatchError, WorkflowInUseError.
+        """
+        workflow_id = await self._repository.delete_workflow(scope, reference, etag, force, deleted_by)
+        self._runner.tasks.spawn(self._runner.clear_away(workflow_id), f"clear away {workflow_id}")
 
     def watch(self, scope: Scope, execution_id: UUID, after_seq: int) -> AsyncIterator[Sequence[Event] | Bookmark]:
         """Give every event after `after_seq`; see `follow`."""
@@ -145,12 +156,18 @@ class Executions:
         owner = None if started.state.state.is_end else self._runner.incarnation
         return _row(execution, both, owner, None), both
 
-    def _take_up(self, execution: Execution, definition: Definition, plan: Plan, events: Sequence[Event]) -> None:
-        self._runner.hub.publish(execution.id, events)
-        if execution.incarnation is not None:
-            self._runner.keep(execution, definition, plan)
-        elif execution.wake_time is not None:
-            self._runner.poke_at(execution.wake_time)
+    def _take_up(
+        self, kept: asyncio.Future[Created], new: NewExecution, definition: Definition, plan: Plan
+    ) -> None:
+        execution = new.execution
+        if kept.cancelled() or isinstance(kept.exception(), UnavailableError):
+            self._runner.look_for(execution.id)  # it may have been kept, with this process as its owner
+        elif kept.exception() is None and kept.result().created:
+            self._runner.hub.publish(execution.id, new.events)
+            if execution.incarnation is not None:
+                self._runner.keep(execution, definition, plan)
+            elif execution.wake_time is not None:
+                self._runner.poke_at(execution.wake_time)
 
 
 def _row(execution: Execution, plan: Plan, incarnation: UUID | None, wake_time: datetime | None) -> Execution:

@@ -12,7 +12,7 @@ import structlog
 
 from persistence.model import CommitResult, Execution, Transition
 from service.engine import happenings, planner
-from service.engine.attempts import Failed, Succeeded, run_attempt
+from service.engine.attempts import Failed, Succeeded, run_attempt, storable
 from service.engine.definition import Definition
 from service.engine.effects import CancelAttempt, StartAttempt
 from service.engine.handlers.registry import StepContext, Suspend
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from service.engine.runner import Runner
 
 log = structlog.get_logger(__name__)
+
+MAX_PROGRESS_MESSAGE = 256
 
 LONGEST_TIMER = 86_400.0
 """Seconds; event loops do not take any length, so a longer timer is set in pieces."""
@@ -73,8 +75,8 @@ class Run:
         plan = planner.apply(self.definition, self.state, happening)
         if plan.is_empty:
             return
-        before, self.state = self.state, plan.state
-        transition = self._transition(before, plan)
+        transition = self._transition(self.state, plan)
+        self.state = plan.state
         self._is_closing = transition.release or plan.state.state.is_end
         self._in_flight += 1
         self._quiet.clear()
@@ -211,6 +213,8 @@ class Run:
         del self._attempts[effect.path, effect.attempt]
         if task.cancelled():
             self.apply(happenings.StepStopped(self.runner.now(), effect.path, effect.attempt))
+        elif (error := task.exception()) is not None and not self._is_closing:
+            self.runner.broken(self, error)
 
     def _context(self, effect: StartAttempt) -> StepContext:
         return StepContext(
@@ -240,10 +244,10 @@ class Run:
                 return
             next_time = loop.time() + self.runner.settings.progress_interval
             now = self.runner.now()
-            self.apply(happenings.StepProgressed(now, effect.path, effect.attempt, max(0, percent), message[:256]))
+            self.apply(happenings.StepProgressed(now, effect.path, effect.attempt, percent, message))
 
         def report(percent: int, message: str = "") -> None:
-            loop.call_soon_threadsafe(record, percent, message)
+            loop.call_soon_threadsafe(record, max(0, int(percent)), storable(message, MAX_PROGRESS_MESSAGE))
 
         return report
 

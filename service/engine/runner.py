@@ -24,6 +24,7 @@ from service.engine.planner import Plan
 from service.engine.run import Run
 from service.engine.state import restore
 from service.engine.tasks import TaskRegistry
+from service.engine.violations import ValidationError
 from service.engine.watch import WatchHub
 
 log = structlog.get_logger(__name__)
@@ -63,6 +64,16 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+async def _flagged(flag: asyncio.Event, timeout: float) -> None:
+    """Return when the flag is raised, and lower it, or after `timeout` seconds."""
+    try:
+        async with asyncio.timeout(timeout):
+            await flag.wait()
+    except TimeoutError:
+        return
+    flag.clear()
+
+
 class Runner:
     """All executions that this process drives."""
 
@@ -90,6 +101,7 @@ class Runner:
         self.runs: dict[UUID, Run] = {}
         self._encode = encode
         self._poked = asyncio.Event()
+        self._left_something = asyncio.Event()
         self._is_stopping = False
 
     # --- life cycle
@@ -138,6 +150,11 @@ class Runner:
         self.runs[execution.id] = run
         run.begin(plan)
 
+    def look_for(self, execution_id: UUID) -> None:
+        """Drive an execution if it exists and this process owns it: what became of its creation is unknown."""
+        if not self._is_stopping:
+            self.tasks.spawn(self._reconcile(execution_id), f"look for {execution_id}")
+
     def poke(self) -> None:
         """Look for executions to claim now."""
         self._poked.set()
@@ -166,6 +183,15 @@ class Runner:
             except TimeoutError:
                 return
 
+    async def clear_away(self, workflow_id: UUID) -> None:
+        """Let the cancel requests that a deleted workflow left take effect here, and remove what has ended."""
+        for run in [run for run in self.runs.values() if run.execution.workflow_id == workflow_id]:
+            detail = await self._load(run.id)
+            if detail is not None and detail.execution.cancel is not None:
+                run.apply(happenings.CancelAsked(self.now(), detail.execution.cancel))
+        self.poke()
+        self._left_something.set()
+
     async def _claim_loop(self) -> None:
         while True:
             try:
@@ -173,7 +199,7 @@ class Runner:
                     pass
             except PersistenceError as error:
                 log.warning("claim failed", error=str(error))
-            await self._pause()
+            await _flagged(self._poked, self.settings.claim_interval * (0.7 + 0.6 * self.draw()))
 
     async def _reap_loop(self) -> None:
         """Remove what deleted workflows left, batch by batch."""
@@ -184,22 +210,16 @@ class Runner:
                 removed = 0
                 log.warning("reaping failed", error=str(error))
             if removed < REAP_BATCH:
-                await asyncio.sleep(self.settings.reap_interval)
-
-    async def _pause(self) -> None:
-        interval = self.settings.claim_interval * (0.7 + 0.6 * self.draw())
-        try:
-            async with asyncio.timeout(interval):
-                await self._poked.wait()
-        except TimeoutError:
-            return
-        self._poked.clear()
+                await _flagged(self._left_something, self.settings.reap_interval)
 
     async def _claim(self, limit: int) -> bool:
         """Claim once. True when there may be more to claim."""
         taken = await self.journal.claim(self.incarnation, limit)
         for detail in taken:
-            await self._adopt(detail)
+            try:
+                await self._adopt(detail)
+            except Exception as error:  # the others go on, whatever is wrong with this one
+                log.error("execution not taken up", execution_id=str(detail.execution.id), exc_info=error)
         return len(taken) == limit
 
     async def _adopt(self, detail: ExecutionDetail) -> None:
@@ -209,9 +229,9 @@ class Runner:
             return
         try:
             definition = await self.definitions.of(execution)
-        except NotFoundError:
+        except (NotFoundError, ValidationError) as error:
             await self.journal.release(self.incarnation, [execution.id])
-            log.error("execution without definition", execution_id=str(execution.id))
+            log.error("execution without definition", execution_id=str(execution.id), error=str(error))
             return
         run = Run(self, execution, self.incarnation, definition, restore(definition, detail))
         self.runs[execution.id] = run
@@ -241,7 +261,7 @@ class Runner:
         attempts = run.stop()
         self._forget(run)
         if not self._is_stopping:
-            self.tasks.spawn(self._reconcile(run, attempts, None), f"reconcile {run.id}")
+            self.tasks.spawn(self._reconcile(run.id, attempts), f"reconcile {run.id}")
 
     def broken(self, run: Run, error: BaseException) -> None:
         """Stop a run whose transition the store cannot take, and end its execution as failed."""
@@ -252,7 +272,7 @@ class Runner:
         if not isinstance(error, UnavailableError):
             failure = Failure("INTERNAL", "a result of a step could not be stored")
         if not self._is_stopping:
-            self.tasks.spawn(self._reconcile(run, attempts, failure), f"reconcile {run.id}")
+            self.tasks.spawn(self._reconcile(run.id, attempts, failure), f"reconcile {run.id}")
 
     def expect_stop(self, run: Run, effect: CancelAttempt) -> None:
         """Take an attempt as stopped when it has not answered within the grace: a thread cannot be stopped."""
@@ -265,14 +285,16 @@ class Runner:
         if self.runs.get(run.id) is run:
             del self.runs[run.id]
 
-    async def _reconcile(self, run: Run, attempts: Sequence[asyncio.Task[None]], verdict: Failure | None) -> None:
+    async def _reconcile(
+        self, execution_id: UUID, attempts: Sequence[asyncio.Task[None]] = (), verdict: Failure | None = None
+    ) -> None:
         if attempts:
             await asyncio.wait(attempts, timeout=self.settings.stop_grace)
-        detail = await self._load(run.id)
-        if detail is None or run.id in self.runs:
+        detail = await self._load(execution_id)
+        if detail is None or execution_id in self.runs:
             return
         await self._adopt(detail)
-        adopted = self.runs.get(run.id)
+        adopted = self.runs.get(execution_id)
         if adopted is not None and verdict is not None:
             adopted.apply(happenings.Condemned(self.now(), verdict))
 

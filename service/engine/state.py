@@ -20,7 +20,6 @@ from persistence.model import (
 from service.engine.definition import Definition, OnError
 from service.engine.failure import EXECUTION_TIMEOUT, MAX_MESSAGE, STEP_FAILED, Failure
 
-
 _CANCEL_SEEN = frozenset({ExecutionState.CANCELLING, ExecutionState.CANCELLED})
 
 

@@ -61,13 +61,6 @@ class Workflows:
         self._remember(workflow, definition)
         return workflow
 
-    async def delete(self, scope: Scope, reference: str, etag: str, force: bool, deleted_by: str) -> None:
-        """Hide a workflow; what it leaves is removed in the background.
-
-        Raises WorkflowNotFoundError, EtagMismatchError, WorkflowInUseError.
-        """
-        await self._repository.delete_workflow(scope, reference, etag, force, deleted_by)
-
     async def resolve(self, scope: Scope, reference: str, revision: int) -> tuple[Workflow, Definition]:
         """Return a revision and what it means. Raises WorkflowNotFoundError, RevisionNotFoundError."""
         return await self._resolving.get((scope.org, reference, revision))

@@ -13,7 +13,7 @@ import pytest_asyncio
 import structlog
 
 import flowkeep
-from persistence.memory import MemoryRepository
+from persistence.postgres.repository import PostgresRepository
 from persistence.repository import Repository
 from tests.integration.stage import Served, Stage, serving
 
@@ -48,15 +48,17 @@ def stage() -> Stage:
 
 
 @pytest.fixture
-def store() -> OpenStore:
-    """Opens one more repository over the same database, as another process would."""
-    memory = MemoryRepository()
+def store(database_dsn: str) -> OpenStore:
+    """Opens one more repository over the test's database, as another process would."""
+    return lambda: opened(database_dsn)
 
-    @asynccontextmanager
-    async def open_one() -> AsyncIterator[Repository]:
-        yield memory
 
-    return open_one
+@asynccontextmanager
+async def opened(dsn: str) -> AsyncIterator[Repository]:
+    """A repository, closed at the end."""
+    repository = await PostgresRepository.open(dsn, pool_size=4)
+    yield repository
+    await repository.close()
 
 
 @pytest_asyncio.fixture

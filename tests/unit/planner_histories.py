@@ -17,6 +17,8 @@ from tests.unit.planner_programs import T0, Driver, graph, sequence, step
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 
+MOST_HAPPENINGS = 40
+
 # What comes first is what failing examples shrink to; what is listed twice is drawn more often.
 _EXTRAS: list[dict[str, Any]] = [
     *({},) * 6,
@@ -28,18 +30,18 @@ _EXTRAS: list[dict[str, Any]] = [
     {"params": {"x": "${ input.absent }"}},
 ]
 _CONDITIONS = [""] * 8 + ["true", "false", "false", "input.absent"]
-_ON_ERROR = [OnError.CONTINUE] * 4 + [OnError.STOP, OnError.RETRY]
+_ON_ERROR = [OnError.CONTINUE] * 6 + [OnError.STOP, OnError.RETRY]
 _OUTPUTS = [None, None, "${ vars }", "${ input.absent }"]
 _RESULTS: list[Any] = [{"absent": 1}, None, 7, [True]]
 _FAILURES = [
-    Failure(HANDLER_ERROR, "boom", retryable=True),
+    *(Failure(HANDLER_ERROR, "boom", retryable=True),) * 4,
     Failure(HANDLER_ERROR, "long" * 1000, retryable=True, stack_trace="trace"),
     Failure(HANDLER_ERROR, "fatal"),
     Failure("NEVER", "not again", {"a": 1}, retryable=True),
 ]
 _FREQUENCIES = {
-    **{"succeed": 24, "fail": 24, "due": 20, "pass": 6, "progress": 6, "suspend": 16, "stale": 8, "repeat": 6},
-    **{"early": 6, "recover": 8, "stop": 6, "cancel": 2, "deadline": 1, "condemn": 1},
+    **{"succeed": 24, "fail": 18, "due": 20, "pass": 6, "progress": 6, "suspend": 16, "stale": 8, "repeat": 6},
+    **{"early": 6, "recover": 8, "stop": 6, "cancel": 1, "deadline": 1, "condemn": 1},
 }
 _KINDS = [kind for kind, frequency in _FREQUENCIES.items() for _ in range(frequency)]
 _BEGINNINGS = ["start", "start", "start", "delay", "hold"]
@@ -97,7 +99,7 @@ def histories(draw: Draw) -> History:
     driver = Driver(draw(workflows()), {"a": 1}, delay)
     if beginning == "start":
         driver.start()
-    for _ in range(draw(st.integers(0, 60))):
+    for _ in range(MOST_HAPPENINGS):
         if driver.state.state.is_end:
             break
         _play(driver, draw(st.sampled_from(_KINDS)), draw(st.integers(0, 11)), draw(st.integers(0, 3)))
@@ -113,7 +115,7 @@ def _play(driver: Driver, kind: str, which: int, how: int) -> None:
         case "succeed":
             driver.succeed(path, _RESULTS[how])
         case "fail":
-            driver.fail(path, failure=_FAILURES[how], draw=how / 4, retry_after=3.0 if which % 3 == 2 else None)
+            driver.fail(path, failure=_FAILURES[which % 7], draw=how / 4, retry_after=3.0 if how == 3 else None)
         case "suspend":
             driver.suspend(path, (0.5, 5, 60, -1)[how], _RESULTS[how])
         case "progress":

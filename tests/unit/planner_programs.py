@@ -140,9 +140,7 @@ class Driver:
         """Let an attempt, by default the newest, give its output."""
         return self.apply(happenings.StepSucceeded(self.now, path, self.ended(path, attempt), output))
 
-    def fail(
-        self, path: str, attempt: int | None = None, failure: Failure | None = None, **fields: Any
-    ) -> Plan:
+    def fail(self, path: str, attempt: int | None = None, failure: Failure | None = None, **fields: Any) -> Plan:
         """Let an attempt fail, by default in a way that may be tried again."""
         failure = failure or Failure(HANDLER_ERROR, "boom", retryable=True)
         return self.apply(happenings.StepFailed(self.now, path, self.ended(path, attempt), failure, **fields))

@@ -130,6 +130,7 @@ def test_which_errors_are_worth_another_try(given, repeat, resume):
 
 def test_only_a_refused_connection_surely_sent_nothing():
     assert never_sent(error(Code.UNAVAILABLE, "failed to connect to all addresses; last error: refused"))
+    assert never_sent(error(Code.UNAVAILABLE, "DNS resolution failed for nowhere:1"))
     assert not never_sent(error(Code.UNAVAILABLE, "Socket closed"))
     assert not never_sent(error(Code.UNAVAILABLE, "failed to connect to the database", reason="DATABASE_UNAVAILABLE"))
 
@@ -141,7 +142,8 @@ def test_pauses_double_with_jitter_up_to_the_longest():
 
     assert all(full / 2 <= pause <= full for full, pause in zip((1, 2, 4, 4), pauses, strict=True))
     assert backoff.next() <= 1.0
-    assert 30.0 < backoff.next(30.0) <= 32.0
+    assert 30.0 < backoff.after(error(Code.UNAVAILABLE, retry_after=30.0)) <= 32.0
+    assert backoff.after(error(Code.UNAVAILABLE, "Failed to connect to all addresses")) <= 0.5
 
 
 def test_a_failed_execution_says_what_failed_where():

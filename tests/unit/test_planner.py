@@ -235,7 +235,7 @@ def test_stop_tells_siblings_to_stop_and_ends_when_they_have():
     driver = started(graph(step("a"), step("b"), step("c", depends_on=("a", "b"))))
     plan = driver.fail("a", failure=FATAL)
     assert plan.effects == (CancelAttempt("b", 1),)
-    assert driver.state.state is ExecutionState.RUNNING
+    assert not driver.state.state.is_end
     check_stored(driver)
     driver.stopped("b")
     assert driver.state.state is ExecutionState.FAILED
@@ -492,10 +492,10 @@ def test_cancel_waits_for_what_runs():
     plan = driver.cancel()
     assert plan.events[0].body == events.Cancelling(CANCEL.by, CANCEL.reason)
     assert plan.effects == (CancelAttempt("a", 1), CancelAttempt("b", 1))
-    assert driver.state.state is ExecutionState.CANCELLING
+    assert driver.execution.state is ExecutionState.CANCELLING
     check_stored(driver)
     driver.stopped("a")
-    assert driver.state.state is ExecutionState.CANCELLING
+    assert not driver.state.state.is_end
     driver.stopped("b")
     assert driver.state.state is ExecutionState.CANCELLED
     assert driver.state.failure == Failure("CANCELLED", "cancelled by ann: no longer needed")

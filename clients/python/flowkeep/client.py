@@ -304,7 +304,7 @@ class Client:
                 return await method(request, timeout=deadline - clock(), metadata=call_metadata(self._token))
             except grpc.aio.AioRpcError as failure:
                 error = from_rpc_error(failure)
-                pause = backoff.next(error.retry_after)
+                pause = backoff.after(error)
                 if not may_repeat(error) or clock() + pause >= deadline:
                     raise error from failure
             await asyncio.sleep(pause)

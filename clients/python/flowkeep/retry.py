@@ -14,13 +14,16 @@ Judge = Callable[[FlowkeepError], bool]
 
 # Texts of gRPC's core for a connection that broke under a call. It reports them as UNKNOWN or INTERNAL when the other
 # side, or a proxy, resets the stream.
-_BREAKS = ("RST_STREAM", "GOAWAY", "stream removed", "socket closed", "connection reset", "broken pipe")
+_UNSENT = ("failed to connect", "dns resolution failed")
+_BREAKS = ("rst_stream", "goaway", "stream removed", "socket closed", "connection reset", "broken pipe")
+# How often to ask a channel that has no connection. That costs nobody anything: it decides itself when it tries again.
+_LONGEST_UNCONNECTED = 0.5
 
 
 def never_sent(error: FlowkeepError) -> bool:
     """Whether the request surely did not reach a server, so that even a call with effects may be sent again."""
     refused = error.code is grpc.StatusCode.UNAVAILABLE and not error.reason
-    return refused and "failed to connect" in error.message.lower()
+    return refused and any(text in error.message.lower() for text in _UNSENT)
 
 
 def connection_broke(error: FlowkeepError) -> bool:
@@ -43,7 +46,7 @@ def may_resume(error: FlowkeepError) -> bool:
 def _stream_reset(error: FlowkeepError) -> bool:
     if error.reason or error.code not in (grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL):
         return False
-    return any(text.lower() in error.message.lower() for text in _BREAKS)
+    return any(text in error.message.lower() for text in _BREAKS)
 
 
 class Backoff:
@@ -60,6 +63,11 @@ class Backoff:
         drawn = self._pause * random.uniform(0.5, 1.0)  # noqa: S311
         self._pause = min(self._pause * 2, self._longest)
         return drawn + (at_least or 0.0)
+
+    def after(self, error: FlowkeepError) -> float:
+        """Return the pause after an error."""
+        pause = self.next(error.retry_after)
+        return min(pause, _LONGEST_UNCONNECTED) if never_sent(error) else pause
 
     def reset(self) -> None:
         """Begin with the shortest pause again."""

@@ -61,7 +61,7 @@ async def follow(
                 return
             if not may_resume(error):
                 raise error from failure
-            pause = backoff.next(error.retry_after)
+            pause = backoff.after(error)
         await asyncio.sleep(pause)
 
 

@@ -145,6 +145,7 @@ _UNDECLARED = re.compile(r"undeclared reference to '([^'.\s]+)\S*(?: \(in contai
 _OVERLOAD = re.compile(
     r"no matching overloads? (?:found : |for ')_?([^(\s']+?)_?'?(?: applied to ')?(?:\((.*)\)'?)?$", re.I
 )
+_SHOWN = {"[": "[…]", "[_]": "[…]", "@in": "in", "-_": "-", "!_": "!"}
 _NAMESPACES = ("base64", "cel", "math", "strings")
 _KNOWN = {
     "Iteration budget exceeded": "loops more than 10,000 times in all",
@@ -187,14 +188,17 @@ def _explain(text: str, source: str, names: frozenset[str]) -> str:
 
 
 def _no_overload(operation: str, kinds: str) -> str:
-    operation = "[]" if operation == "[" else operation
-    text = f"cannot apply {operation} to ({kinds})" if kinds else f"cannot apply {operation} to these types"
+    if operation == "?_:":
+        return f"the two results of ? : have different types ({kinds}); write dyn(…) around one"
+    text = f"cannot apply {_SHOWN.get(operation, operation)} to ({kinds or 'these types'})"
     if {"int", "double"} <= set(kinds.split(", ")):
         text += "; write double(…) around the whole number"
     return text
 
 
 def _short(text: str) -> str:
+    # Keys and sources are quoted in messages, and Postgres would refuse to keep a NUL.
+    text = "".join(character if character.isprintable() else "�" for character in text[: _MAX_MESSAGE + 1])
     return text if len(text) <= _MAX_MESSAGE else text[:_MAX_MESSAGE] + "…"
 
 
