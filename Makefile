@@ -2,13 +2,14 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo serve test check generate format bench clean
+.PHONY: help demo serve test grpcurl check generate format bench clean
 
 # The first interpreter that is new enough and can make a virtual environment.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	"$$p" -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
 
 BIN := .venv/bin
+GRPCURL := github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 MANIFESTS := pyproject.toml clients/python/pyproject.toml constraints.txt
 # Where Debian and the PostgreSQL project's own packages put it.
@@ -25,7 +26,7 @@ demo: .venv/.runtime  ## Runs a small workflow from start to end, with nothing t
 serve: .venv/.runtime  ## Runs the server with the embedded Postgres
 	$(BIN)/flowkeep serve
 
-test: .venv/.dev  ## Runs every test; the stores' once more on the system's Postgres 15 where it is installed
+test: .venv/.dev grpcurl  ## Runs every test; the stores' once more on the system's Postgres 15 where it is installed
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 ifneq ($(SYSTEM_POSTGRES),)
 	FLOWKEEP_TEST_POSTGRES_BIN=$(SYSTEM_POSTGRES) $(BIN)/python -m pytest -n $(JOBS) \
@@ -33,6 +34,14 @@ ifneq ($(SYSTEM_POSTGRES),)
 else
 	@echo "Postgres 15 was not found on this system: the tests ran on the embedded Postgres 18 only."
 endif
+
+# The tests drive the server with grpcurl too, where Go can build it.
+grpcurl:
+	@if [ -x .tools/bin/grpcurl ]; then :; \
+	elif command -v go >/dev/null; then \
+		echo "Building grpcurl, once"; GOBIN="$(CURDIR)/.tools/bin" go install $(GRPCURL) \
+			|| echo "grpcurl could not be built: the tests use buf curl alone."; \
+	else echo "Go was not found: the tests use buf curl alone, without grpcurl."; fi
 
 check: .venv/.dev  ## Runs linters, the type checker, and the checks of protos and generated code
 	$(BIN)/ruff check

@@ -1,21 +1,21 @@
 """What can go wrong in a store.
 
-    PersistenceError
-    ├── NotFoundError
-    │   ├── WorkflowNotFoundError
-    │   ├── RevisionNotFoundError
-    │   └── ExecutionNotFoundError
-    ├── NameTakenError
-    ├── EtagMismatchError
-    ├── WorkflowInUseError
-    ├── RequestIdReusedError
-    ├── ExecutionFinishedError
-    ├── CursorAheadError
-    ├── CursorExpiredError
-    ├── QueueFullError
-    ├── UnavailableError
-    ├── SchemaError
-    └── EmbeddedPostgresError
+PersistenceError
+├── NotFoundError
+│   ├── WorkflowNotFoundError
+│   ├── RevisionNotFoundError
+│   └── ExecutionNotFoundError
+├── NameTakenError
+├── EtagMismatchError
+├── WorkflowInUseError
+├── RequestIdReusedError
+├── ExecutionFinishedError
+├── CursorAheadError
+├── CursorExpiredError
+├── QueueFullError
+├── UnavailableError
+├── SchemaError
+└── EmbeddedPostgresError
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from asyncio import Future
 from collections.abc import Sequence
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 from uuid import UUID
 
 from persistence.errors import PersistenceError
@@ -12,16 +12,14 @@ from persistence.model import (
     CommitResult,
     Created,
     Event,
-    Execution,
     ExecutionState,
     NewExecution,
     Step,
     StepState,
     Transition,
 )
-from persistence.postgres.records import encoded, encoded_or_none
+from persistence.postgres import rows
 
-Row: TypeAlias = tuple[Any, ...]
 Outcome: TypeAlias = "CommitResult | Created | Exception"
 
 _Answer = TypeVar("_Answer")
@@ -32,10 +30,15 @@ class _Item(Generic[_Answer]):
 
     __slots__ = ("event_rows", "future", "step_rows")
 
-    def __init__(self, future: Future[_Answer], step_rows: Sequence[Row], event_rows: Sequence[Row]) -> None:
+    def __init__(self, future: Future[_Answer], step_rows: Sequence[bytes] = (), event_rows: Sequence[bytes] = ()):
         self.future = future
         self.step_rows = step_rows
         self.event_rows = event_rows
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it is, as far as it may be many."""
+        return sum(map(len, self.step_rows)) + sum(map(len, self.event_rows))
 
     def resolve(self, outcome: Outcome) -> None:
         """Tell the caller, unless it has gone."""
@@ -59,19 +62,24 @@ class Creation(_Item[Created]):
         super().__init__(
             future,
             _step_rows(execution.org, execution.id, new.steps),
-            _event_rows(execution.org, execution.id, 0, new.events),
+            rows.event_rows(execution.org, execution.id, 0, new.events),
         )
         self.new = new
         self.execution = execution
-        self.row = _execution_row(execution)
-        self.payload_row = (execution.org, execution.id, encoded(new.input), encoded_or_none(new.result))
+        self.row = rows.execution_row(execution)
+        self.payload_row = rows.payload_row(new)
         self.suspect = False
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it is."""
+        return super().size + len(self.row) + len(self.payload_row)
 
 
 class Submission(_Item[CommitResult]):
     """A transition of an execution."""
 
-    __slots__ = ("failure", "result", "transition")
+    __slots__ = ("failure", "result_row", "transition")
 
     def __init__(self, transition: Transition, future: Future[CommitResult]) -> None:
         _check(transition)
@@ -79,11 +87,11 @@ class Submission(_Item[CommitResult]):
         super().__init__(
             future,
             _step_rows(org, execution_id, transition.steps),
-            _event_rows(org, execution_id, transition.base_seq, transition.events),
+            rows.event_rows(org, execution_id, transition.base_seq, transition.events),
         )
         self.transition = transition
-        self.failure = encoded_or_none(transition.failure)
-        self.result = encoded_or_none(transition.result) if transition.state.is_end else None
+        self.failure = rows.failure_of(transition)
+        self.result_row = rows.result_row(transition)
 
 
 class Refusal(_Item[CommitResult]):
@@ -92,7 +100,7 @@ class Refusal(_Item[CommitResult]):
     __slots__ = ("error", "transition")
 
     def __init__(self, transition: Transition, future: Future[CommitResult], error: PersistenceError) -> None:
-        super().__init__(future, (), ())
+        super().__init__(future)
         self.transition = transition
         self.error = error
 
@@ -100,13 +108,14 @@ class Refusal(_Item[CommitResult]):
 class Group:
     """Transitions of one execution that follow each other and are written as one."""
 
-    __slots__ = ("behind", "items", "steps", "suspect")
+    __slots__ = ("_steps", "behind", "items", "suspect")
 
     def __init__(self, item: Submission) -> None:
         self.items = [item]
         self.behind: list[Submission] = []
-        self.steps = {row[2]: row for row in item.step_rows}
         self.suspect = False
+        self._steps: dict[str, tuple[Step, bytes]] = {}
+        self._take_steps(item)
 
     @property
     def last(self) -> Transition:
@@ -124,12 +133,27 @@ class Group:
         return self.last.release or self.last.state.is_end
 
     @property
-    def result(self) -> str | None:
-        """The JSON text of the result, None without one."""
-        return self.items[-1].result
+    def last_event(self) -> Event | None:
+        """The newest event, None without any."""
+        return next((item.transition.events[-1] for item in reversed(self.items) if item.transition.events), None)
 
     @property
-    def event_rows(self) -> list[Row]:
+    def row(self) -> bytes:
+        """The change of the row of the execution."""
+        return rows.change_row(self.last, self.base_seq, self.items[-1].failure)
+
+    @property
+    def result_row(self) -> bytes | None:
+        """The change of the row of the payloads, None without a result."""
+        return self.items[-1].result_row
+
+    @property
+    def step_rows(self) -> list[bytes]:
+        """The newest row of each step."""
+        return [row for _, row in self._steps.values()]
+
+    @property
+    def event_rows(self) -> list[bytes]:
         """The rows of all events in order."""
         return [row for item in self.items for row in item.event_rows]
 
@@ -141,10 +165,10 @@ class Group:
         if self.released or self.behind or transition.base_seq != last.last_seq:
             self.behind.append(item)  # whatever becomes of those before it, it does not fit
             return True
-        if any(not _may_follow(self.steps.get(row[2]), row) for row in item.step_rows):
+        if not all(self._may_follow(step) for step in transition.steps):
             return False  # the table refuses it, alone
         self.items.append(item)
-        self.steps.update((row[2], row) for row in item.step_rows)
+        self._take_steps(item)
         return True
 
     def resolve(self, outcome: Outcome) -> None:
@@ -154,42 +178,24 @@ class Group:
         for item in self.behind:
             item.resolve(CommitResult.FENCED)
 
-    def row(self) -> Row:
-        """The values of the UPDATE; their order is that of `UPDATE_EXECUTIONS`."""
-        last = self.last
-        counts = last.counts
-        return (
-            last.org,
-            last.execution_id,
-            last.incarnation,
-            last.epoch,
-            self.base_seq,
-            last.last_seq,
-            last.state.value,
-            last.cancel_seen,
-            last.state.is_end and last.state is not ExecutionState.CANCELLED,
-            self.released,
-            counts.total,
-            counts.completed,
-            counts.failed,
-            counts.skipped,
-            counts.running,
-            counts.cancelled,
-            last.progress,
-            last.start_time,
-            last.end_time,
-            last.deadline_time,
-            last.wake_time,
-            self.items[-1].failure,
-        )
+    def _take_steps(self, item: Submission) -> None:
+        for step, row in zip(item.transition.steps, item.step_rows, strict=True):
+            self._steps[step.path] = step, row
+
+    def _may_follow(self, step: Step) -> bool:
+        before, _ = self._steps.get(step.path, (None, b""))
+        if before is None or not before.state.is_end:
+            return True
+        return before.state is StepState.COMPLETED and step.state is StepState.COMPENSATED
 
 
 Unit: TypeAlias = "Creation | Group"
 
 
-def columns(rows: Sequence[Row]) -> Sequence[Sequence[Any]]:
-    """Return rows as columns, one list per column as unnest wants them."""
-    return list(zip(*rows, strict=True))
+def _step_rows(org: str, execution_id: UUID, steps: Sequence[Step]) -> list[bytes]:
+    if len(steps) > 1 and len({step.path for step in steps}) != len(steps):
+        raise PersistenceError("refused: a transition holds a step once")
+    return [rows.step_row(org, execution_id, step) for step in steps]
 
 
 def _check(transition: Transition) -> None:
@@ -205,97 +211,3 @@ def _check(transition: Transition) -> None:
     )
     if not is_sound:
         raise PersistenceError("refused: a transition contradicts itself in end times, progress or counts")
-
-
-def _may_follow(before: Row | None, after: Row) -> bool:
-    if before is None or before[12] is None:
-        return True
-    return bool(before[4] == StepState.COMPLETED and after[4] == StepState.COMPENSATED)
-
-
-def _execution_row(execution: Execution) -> Row:
-    counts, cancel = execution.counts, execution.cancel
-    return (
-        execution.org,
-        execution.id,
-        execution.owner,
-        execution.workflow_id,
-        execution.workflow_name,
-        execution.revision,
-        execution.state.value,
-        execution.create_time,
-        execution.timeout,
-        execution.priority,
-        _array(execution.tags),
-        encoded(execution.metadata) if execution.metadata else "{}",
-        execution.correlation_id,
-        execution.request_id,
-        execution.scheduled_time,
-        execution.start_time,
-        execution.end_time,
-        execution.deadline_time,
-        execution.progress,
-        counts.total,
-        counts.completed,
-        counts.failed,
-        counts.skipped,
-        counts.running,
-        counts.cancelled,
-        execution.last_seq,
-        encoded_or_none(execution.failure),
-        cancel.time if cancel else None,
-        cancel.by if cancel else None,
-        cancel.reason if cancel else None,
-        execution.incarnation,
-        execution.epoch,
-        execution.wake_time,
-    )
-
-
-def _step_rows(org: str, execution_id: UUID, steps: Sequence[Step]) -> list[Row]:
-    rows = [_step_row(org, execution_id, step) for step in steps]
-    if len(rows) > 1 and len({row[2] for row in rows}) != len(rows):
-        raise PersistenceError("refused: a transition holds a step once")
-    return rows
-
-
-def _step_row(org: str, execution_id: UUID, step: Step) -> Row:
-    return (
-        org,
-        execution_id,
-        step.path,
-        step.handler,
-        step.state.value,
-        step.attempt,
-        step.failures,
-        step.progress,
-        encoded_or_none(step.input),
-        encoded_or_none(step.output),
-        encoded_or_none(step.failure),
-        encoded(step.failed_attempts) if step.failed_attempts else None,
-        step.end_time,
-        encoded_or_none(step.assigned),
-        step.skip_reason,
-        step.start_time,
-        step.attempt_time,
-        step.wake_time,
-        step.end_seq,
-        step.worker,
-    )
-
-
-def _event_rows(org: str, execution_id: UUID, base_seq: int, events: Sequence[Event]) -> list[Row]:
-    rows = []
-    last_seq = base_seq + len(events)
-    for seq, event in enumerate(events, start=base_seq + 1):
-        if event.seq != seq or not seq <= event.transition_seq <= last_seq:
-            raise PersistenceError("refused: events are numbered without gaps and end with a whole transition")
-        rows.append((org, execution_id, seq, event.transition_seq, event.kind, event.time, event.body))
-    return rows
-
-
-def _array(texts: Sequence[str]) -> str:
-    """Return the text of a Postgres array: arrays of arrays of unequal lengths have no other form."""
-    if not texts:
-        return "{}"
-    return "{" + ",".join('"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"' for text in texts) + "}"

@@ -19,6 +19,7 @@ from persistence.postgres.writer import Writer
 _log = logging.getLogger(__name__)
 
 _BATCH = 1_000
+_BATCH_BYTES = 4 << 20
 
 _Queued: TypeAlias = "Creation | Submission | Refusal"
 
@@ -99,10 +100,12 @@ class Committer:
         """Take the next batch from the queue; transitions of one execution become one group."""
         units: list[Unit] = []
         groups: dict[UUID, Group] = {}
+        room = _BATCH_BYTES
         for _ in range(_BATCH):
-            if not self._queue:
+            if not self._queue or room <= 0:
                 break
             item = self._queue[0]
+            room -= item.size
             if isinstance(item, Creation):
                 units.append(item)
             elif (group := groups.get(item.transition.execution_id)) is not None:

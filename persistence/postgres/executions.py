@@ -129,7 +129,7 @@ def _conditions(where: ExecutionFilter) -> list[ColumnElement[bool]]:
     if where.tags:
         conditions += [_columns.tags.contains(list(where.tags)), _predicate("tags <> '{}'")]
     if where.metadata:
-        wanted = cast(cast(records.encoded(dict(where.metadata)), Text), JSONB)
+        wanted = cast(cast(records.encoded(dict(where.metadata)).decode(), Text), JSONB)
         conditions += [_columns.metadata.contains(wanted), _predicate("metadata <> '{}'")]
     return conditions + _times(where)
 

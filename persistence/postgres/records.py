@@ -24,7 +24,6 @@ STEP_COLUMNS = (
     " attempt_time, end_time, wake_time, end_seq, worker, failures, progress"
 )
 
-_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _LONG_NUMBER = re.compile(r"\d{17}")
 _decode = msgspec.json.decode
 _encode = msgspec.json.encode
@@ -33,22 +32,15 @@ _EXECUTION_STATES = {state.value: state for state in ExecutionState}
 _STEP_STATES = {state.value: state for state in StepState}
 
 
-def encoded(value: Json) -> str:
+def encoded(value: Json) -> bytes:
     """Return the JSON text of a value. Raises PersistenceError when it is not JSON."""
     try:
         text = _encode(value)
         if b"null" in text:
             _strict.encode(value)  # msgspec writes NaN and the infinities as null
-        if b"\\u0000" in text and _NUL.search(text):
-            raise PersistenceError("refused: a string holds the character NUL")
-        return text.decode()
+        return text
     except (TypeError, ValueError, RecursionError) as error:
         raise PersistenceError(f"refused, not JSON: {error}") from error
-
-
-def encoded_or_none(value: Json) -> str | None:
-    """Return the JSON text of a value, SQL's NULL for None."""
-    return None if value is None else encoded(value)
 
 
 def decoded(text: str | None) -> Json:

@@ -66,7 +66,7 @@ class PostgresWorkflows:
         self, org: str, workflow_id: UUID, document: Mapping[str, Any], created_by: str
     ) -> Workflow:
         """See WorkflowRepository."""
-        name, encoded = document["name"], records.encoded(document)
+        name, encoded = document["name"], records.encoded(document).decode()
         async with self._database.session() as session, session.transaction():
             if await session.execute(_INSERT, org, workflow_id, name) != "INSERT 0 1":
                 raise NameTakenError(name)
@@ -105,7 +105,7 @@ class PostgresWorkflows:
         if where.name_prefix:
             statement = statement.where(w.name.like(escaped_like(where.name_prefix)))
         if where.tags:
-            wanted = cast(cast(records.encoded(list(where.tags)), Text), JSONB)
+            wanted = cast(cast(records.encoded(list(where.tags)).decode(), Text), JSONB)
             statement = statement.where(r.document["tags"].contains(wanted))
         sql, arguments = rendered(statement)
         async with self._database.session() as session:
@@ -115,7 +115,7 @@ class PostgresWorkflows:
         self, scope: Scope, reference: str, document: Mapping[str, Any], etag: str, updated_by: str
     ) -> Workflow:
         """See WorkflowRepository."""
-        encoded = records.encoded(document)
+        encoded = records.encoded(document).decode()
         async with self._database.session() as session, session.transaction():
             row = await _locked(session, scope, reference, etag)
             await session.execute(

@@ -12,7 +12,7 @@ import asyncpg
 
 from persistence.errors import PersistenceError, UnavailableError
 from persistence.model import CommitResult, Created
-from persistence.postgres.batch import Creation, Group, Outcome, Unit, columns
+from persistence.postgres.batch import Creation, Group, Outcome, Unit
 from persistence.postgres.connection import Database, is_passing, translated
 from persistence.postgres.flush import flush
 from persistence.postgres.records import EXECUTION_COLUMNS, execution
@@ -159,7 +159,7 @@ class Writer:
             return {}
         assert self._connection is not None  # noqa: S101 - just opened
         keys = [(creation.execution.org, creation.execution.id) for creation in creations]
-        found = {row["id"]: row for row in await self._connection.fetch(_MADE, *columns(keys))}
+        found = {row["id"]: row for row in await self._connection.fetch(_MADE, *zip(*keys, strict=True))}
         return {
             creation: Created(execution(found[creation.execution.id]), True)
             for creation in creations
@@ -171,7 +171,7 @@ class Writer:
             return {}
         assert self._connection is not None  # noqa: S101 - just opened
         keys = sorted(((g.last.org, g.last.execution_id, g.last.last_seq) for g in groups), key=lambda key: key[1])
-        found = {row["id"]: row for row in await self._connection.fetch(_ROWS, *columns(keys))}
+        found = {row["id"]: row for row in await self._connection.fetch(_ROWS, *zip(*keys, strict=True))}
         outcomes = {group: _fate(group, found.get(group.last.execution_id)) for group in groups}
         return {group: outcome for group, outcome in outcomes.items() if outcome is not None}
 
@@ -186,8 +186,8 @@ def _fate(group: Group, row: asyncpg.Record | None) -> CommitResult | None:
     if row is None:
         return CommitResult.FENCED
     last = group.last
-    if events := group.event_rows:
-        if row["last_seq"] >= last.last_seq and row["body"] == events[-1][6]:
+    if event := group.last_event:
+        if row["last_seq"] >= last.last_seq and row["body"] == event.body:
             return CommitResult.COMMITTED
     elif group.released and (row["epoch"], row["last_seq"], row["incarnation"]) == (last.epoch, last.last_seq, None):
         return CommitResult.COMMITTED

@@ -12,6 +12,7 @@ from flowkeep.v1 import execution_service_pb2 as pb
 from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_BASIC, EXECUTION_VIEW_FULL
 from flowkeep.v1.execution_pb2 import Execution as ExecutionMessage
 from flowkeep.v1.execution_service_pb2_grpc import ExecutionServiceServicer
+from persistence.errors import NotFoundError
 from persistence.model import Event, Execution, ExecutionDetail, ExecutionOrder, PageKey, Scope
 from persistence.repository import ExecutionRepository
 from service.api.errors import invalid
@@ -110,7 +111,14 @@ class ExecutionServicer(ExecutionServiceServicer):
     async def _messages(self, scope: Scope, found: Sequence[Execution], *, full: bool) -> list[ExecutionMessage]:
         if not full:
             return [execution_message(each) for each in found]
-        return list(await asyncio.gather(*(self._full(scope, each.id) for each in found)))
+        shown = await asyncio.gather(*(self._if_left(scope, each.id) for each in found))
+        return [message for message in shown if message is not None]
+
+    async def _if_left(self, scope: Scope, execution_id: UUID) -> ExecutionMessage | None:
+        try:
+            return await self._full(scope, execution_id)
+        except NotFoundError:  # removed since the list was read
+            return None
 
     async def _full(self, scope: Scope, execution_id: UUID) -> ExecutionMessage:
         return await self._shown(await self._repository.get_detail(scope, execution_id))

@@ -90,5 +90,6 @@ def _condition(request: Message, scope: Scope) -> bytes:
         if name in request.DESCRIPTOR.fields_by_name:
             bare.ClearField(name)
     owner = "*" if scope.owner is None else f"={scope.owner}"
-    text = b"\0".join((scope.org.encode(), owner.encode(), bare.SerializeToString(deterministic=True)))
+    what = request.DESCRIPTOR.full_name
+    text = b"\0".join((what.encode(), scope.org.encode(), owner.encode(), bare.SerializeToString(deterministic=True)))
     return hashlib.sha256(text).digest()[:_SIGNATURE]

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import protovalidate
 from google.protobuf.message import Message
+from google.protobuf.struct_pb2 import Struct
 
+from service.engine.payload import MAX_NODES
 from service.engine.violations import Violation
+
+MAX_ENTRIES = 1_000
+"""Entries of a list or map; no rule allows more."""
 
 _validator = protovalidate.Validator()
 
@@ -37,13 +42,69 @@ def decoder(handler: Any) -> Callable[[bytes], Message | Malformed]:
 
 
 def violations(request: Message) -> Sequence[Violation]:
-    """Return all violations of the field rules."""
+    """Return all violations of the field rules, or where the request is so large that it is not even looked at."""
+    if excess := tuple(_excess(request, "")):
+        return excess
     try:
-        found = _validator.collect_violations(request)
+        found = _validator.collect_violations(_without_payloads(request))
     except (ValueError, protovalidate.CompilationError) as error:
         # Rarely the validator cannot read what protobuf could (LIBRARIES V4).
         return (Violation("", f"the request cannot be read: {error}"),)
-    return tuple(Violation(_path(v.proto), v.proto.message) for v in found)
+    return (*(Violation(_path(v.proto), v.proto.message) for v in found), *_unstorable(request))
+
+
+def _excess(message: Message, path: str) -> Iterator[Violation]:
+    """Yield the fields with far more entries than any rule allows: to judge each would take seconds."""
+    for field, value in message.ListFields():
+        name = f"{path}.{field.name}" if path else field.name
+        if isinstance(value, Struct):
+            if _holds_more(value, MAX_NODES):
+                yield Violation(name, f"must have at most {MAX_NODES:,} values in all")
+        elif isinstance(value, Message):
+            yield from _excess(value, name)
+        elif field.is_repeated and len(value) > MAX_ENTRIES:
+            yield Violation(name, f"has {len(value):,} entries, far more than are allowed")
+        elif field.is_repeated and field.message_type and not field.message_type.GetOptions().map_entry:
+            for index, item in enumerate(value):
+                yield from _excess(item, f"{name}[{index}]")
+
+
+def _holds_more(struct: Struct, limit: int) -> bool:
+    containers: list[Any] = [struct.fields]
+    for container in containers:
+        limit -= len(container)
+        if limit < 0:
+            return True
+        for value in container.values() if isinstance(container, Mapping) else container:
+            match value.WhichOneof("kind"):
+                case "struct_value":
+                    containers.append(value.struct_value.fields)
+                case "list_value":
+                    containers.append(value.list_value.values)
+    return False
+
+
+def _without_payloads(request: Message) -> Message:
+    """Return the request without its payloads: no rule is about them, and the validator would take 4 µs a value."""
+    payloads = [field.name for field, value in request.ListFields() if isinstance(value, Struct)]
+    if not payloads:
+        return request
+    bare = type(request)()
+    bare.CopyFrom(request)
+    for name in payloads:
+        bare.ClearField(name)
+    return bare
+
+
+def _unstorable(request: Message) -> Iterator[Violation]:
+    """Yield the fields with a character that Postgres does not keep, but for payloads and definitions."""
+    for field, value in request.ListFields():
+        if isinstance(value, Mapping):
+            texts: Iterable[Any] = (*value.keys(), *value.values())
+        else:
+            texts = value if field.is_repeated else (value,)
+        if any(isinstance(text, str) and "\0" in text for text in texts):
+            yield Violation(field.name, "must not contain the character NUL (U+0000)")
 
 
 def _path(violation: Any) -> str:

@@ -156,9 +156,7 @@ class Executions:
         owner = None if started.state.state.is_end else self._runner.incarnation
         return _row(execution, both, owner, None), both
 
-    def _take_up(
-        self, kept: asyncio.Future[Created], new: NewExecution, definition: Definition, plan: Plan
-    ) -> None:
+    def _take_up(self, kept: asyncio.Future[Created], new: NewExecution, definition: Definition, plan: Plan) -> None:
         execution = new.execution
         if kept.cancelled() or isinstance(kept.exception(), UnavailableError):
             self._runner.look_for(execution.id)  # it may have been kept, with this process as its owner

@@ -12,7 +12,9 @@ from persistence.model import Event, Scope
 from persistence.repository import ExecutionRepository
 
 PAGE = 256
+PAGE_BYTES = 256 << 10
 RING = 1024
+RING_BYTES = 4 << 20
 FINISHED = "finished"
 
 
@@ -25,28 +27,39 @@ class _Topic:
 
     def __init__(self) -> None:
         self.events: list[Event] = []
+        self.last_seq = 0
         self.subscriptions: set[Subscription] = set()
+        self._size = 0
 
     def publish(self, events: Sequence[Event]) -> None:
         if self.events and events[0].seq != self.events[-1].seq + 1:
-            self.events = []
+            self.events, self._size = [], 0
         self.events.extend(events)
-        if len(self.events) > RING:
+        self.last_seq = events[-1].seq
+        self._size += _size(events)
+        if len(self.events) > RING or self._size > RING_BYTES:
             # Cut at the end of a transition, so that none is ever torn.
-            cut = next(i for i, e in enumerate(self.events) if i >= RING // 2 and e.seq == e.transition_seq) + 1
+            half = len(self.events) // 2
+            cut = next(i for i, e in enumerate(self.events) if i >= half and e.seq == e.transition_seq) + 1
+            self._size -= _size(self.events[:cut])
             del self.events[:cut]
         for subscription in self.subscriptions:
             subscription.wake()
 
-    @property
-    def last_seq(self) -> int:
-        return self.events[-1].seq if self.events else 0
-
     def after(self, seq: int) -> Sequence[Event]:
-        """Return the events after `seq` if all of them are at hand, else none."""
+        """Return the next events after `seq` if they are at hand, a page of whole transitions at most; else none."""
         if not self.events or not self.events[0].seq <= seq + 1 <= self.events[-1].seq:
             return ()
-        return self.events[seq + 1 - self.events[0].seq :]
+        start, size = seq + 1 - self.events[0].seq, 0
+        for end, event in enumerate(self.events[start:], start + 1):
+            size += len(event.body)
+            if event.seq == event.transition_seq and (end - start >= PAGE or size >= PAGE_BYTES):
+                return self.events[start:end]
+        return self.events[start:]
+
+
+def _size(events: Sequence[Event]) -> int:
+    return sum(len(event.body) for event in events)
 
 
 class Subscription:
@@ -58,7 +71,7 @@ class Subscription:
         self._must_read = False
 
     def after(self, seq: int) -> Sequence[Event]:
-        """Return the events after `seq` if all of them are at hand, else none: then read the table."""
+        """Return the next events after `seq` if they are at hand, else none: then read the table."""
         return self._topic.after(seq)
 
     async def wait(self, seq: int, timeout: float) -> bool:

@@ -19,7 +19,7 @@ from tests.e2e.process import ServerProcess
 WORKFLOW = {
     "name": "count",
     "steps": [
-        {"id": "add", "handler": "transform", "params": {"expression": "input.number + 1.0"}},
+        {"id": "add", "handler": "transform", "params": {"expression": "input.number + 1"}},
         {"id": "keep", "handler": "transform", "params": {"value": "${ steps.add.output }"}},
     ],
 }

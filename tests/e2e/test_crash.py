@@ -208,9 +208,9 @@ async def test_a_step_that_must_run_once_is_not_started_again(
     gate.opened.set()
     await server.restart()
 
-    finished = (await check_watch(client, watcher))[-1].finished
-    assert finished.state == Execution.STATE_FAILED
-    assert (finished.failure.code, finished.failure.step_path) == ("OUTCOME_UNKNOWN", "s3")
+    events = await check_watch(client, watcher)
+    assert events[-1].finished.state == Execution.STATE_FAILED
+    assert (await watcher.until("step_failed", "s3")).step_failed.failure.code == "OUTCOME_UNKNOWN"
     assert [each.path for each in effects.calls] == ["/s0", "/s1", "/s2", "/s3"]
 
 

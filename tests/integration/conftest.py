@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
-from uuid import uuid4
 
 import grpc
 import pytest
@@ -66,7 +65,9 @@ async def serve(store: OpenStore, stage: Stage) -> AsyncIterator[Serve]:
     """Starts servers over the test's store: `serve(handlers, setting=…)`, by default with the handlers of the stage."""
     async with AsyncExitStack() as all_servers:
 
-        async def start(handlers: Any = None, wrap: Callable[[Repository], Any] | None = None, **settings: Any) -> Served:
+        async def start(
+            handlers: Any = None, wrap: Callable[[Repository], Any] | None = None, **settings: Any
+        ) -> Served:
             stack = await all_servers.enter_async_context(AsyncExitStack())
             repository = await stack.enter_async_context(store())
             handlers = stage.handlers() if handlers is None else handlers

@@ -6,7 +6,7 @@ import asyncio
 import sys
 import threading
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -154,7 +154,7 @@ async def serving(repository: Repository, handlers: Sequence[Any] = (), **settin
     sys.modules[place] = module
     settings = {"listen": "127.0.0.1:0", "handlers": [place] if handlers else [], **PACE, **settings}
     try:
-        async with running_server(Config(**settings), repository, alone=True) as server:
+        async with running_server(Config(**settings), repository, alone=False) as server:
             yield server.target
     finally:
         del sys.modules[place]
@@ -200,6 +200,15 @@ def kinds(events: Sequence[flowkeep.ExecutionEvent]) -> list[str]:
         body = getattr(event, kind)
         found.append(f"{kind} {body.path}" if "path" in body.DESCRIPTOR.fields_by_name else kind)
     return found
+
+
+async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
+    """Return when something holds that no signal tells of."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            if await holds():
+                return
+            await asyncio.sleep(0.01)
 
 
 async def refusal(call: Any) -> flowkeep.FlowkeepError:

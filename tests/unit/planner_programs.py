@@ -11,9 +11,9 @@ from uuid import UUID
 from persistence.model import CancelRequest, Execution, ExecutionDetail, ExecutionState, StepCounts
 from persistence.model import Step as Row
 from service.engine import happenings, planner
-from service.engine.definition import Definition, Ordering, Step
+from service.engine.definition import Definition, Ordering, RetryPolicy, Step
 from service.engine.effects import CancelAttempt, StartAttempt
-from service.engine.events import Event, EventBody
+from service.engine.events import Event, EventBody, StepStarted
 from service.engine.expressions import Expression, Template, compile_condition, compile_value
 from service.engine.failure import HANDLER_ERROR, Failure
 from service.engine.happenings import Happening
@@ -23,6 +23,13 @@ from service.engine.state import State, initial, restore
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 CANCEL = CancelRequest(T0, "ann", "no longer needed")
+FATAL = Failure(HANDLER_ERROR, "boom")
+PLAIN = RetryPolicy(max_attempts=3, jitter=0.0)
+
+
+def seconds(number: float) -> timedelta:
+    """Return a span of time."""
+    return timedelta(seconds=number)
 
 
 def step(
@@ -97,6 +104,9 @@ class Driver:
         self.input = dict(input or {})
         self.initial = self.state = initial(self.execution, self.input)
         self.apply(happenings.Accepted(T0))
+
+    def __repr__(self) -> str:
+        return "\n".join([*map(repr, self.definition.steps), *(repr(turn.happening) for turn in self.turns)])
 
     # --- what is to be seen
 
@@ -217,3 +227,13 @@ def started(definition: Definition, input: Mapping[str, Any] | None = None) -> D
     driver = Driver(definition, input)
     driver.start()
     return driver
+
+
+def starts(driver: Driver) -> list[tuple[str, int]]:
+    """Return path and attempt of everything that was started."""
+    return [(body.path, body.attempt) for body in driver.bodies if isinstance(body, StepStarted)]
+
+
+def check_stored(driver: Driver) -> None:
+    """Assert that what is stored gives the state again."""
+    assert restore(driver.definition, driver.stored) == driver.state

@@ -12,8 +12,8 @@ from flowkeep.errors import FlowkeepError
 Judge = Callable[[FlowkeepError], bool]
 """Says whether a call that ended so may be sent again."""
 
-# Texts of gRPC's core for a connection that broke under a call. It reports them as UNKNOWN or INTERNAL when the other
-# side, or a proxy, resets the stream.
+# Texts of gRPC's core, which has no codes for them: a call that found no connection, and one whose connection broke.
+# The latter it reports as UNKNOWN or INTERNAL when the other side, or a proxy, resets the stream.
 _UNSENT = ("failed to connect", "dns resolution failed")
 _BREAKS = ("rst_stream", "goaway", "stream removed", "socket closed", "connection reset", "broken pipe")
 # How often to ask a channel that has no connection. That costs nobody anything: it decides itself when it tries again.

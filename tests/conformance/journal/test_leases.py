@@ -149,6 +149,9 @@ async def test_retiring_gives_all_back_at_once(repository: Repository, stage: St
     parked = await stage.put_free(wake_time=in_seconds(60))
     await repository.retire(leaving)
     assert not await repository.renew(leaving, 300)
+    for row in rows:
+        assert (await stage.read(row)).execution.incarnation is None
+        assert await repository.submit(transition(row)) is FENCED
     assert set(ids(await repository.claim(other, 10))) == set(ids(rows))
     assert (await stage.read(parked)).execution == parked
     for row in rows:

@@ -52,8 +52,8 @@ class Execution(_message.Message):
     """One run of one revision of a workflow.
 
     Payloads (`input`, `vars`, outputs) are JSON: at most 256 KiB each, nested at most 24 deep, at most 10,000 values,
-    no NaN or infinity, no NUL character. Numbers travel as doubles; whole numbers beyond 2^53 are refused, send them as
-    strings.
+    no NaN or infinity, no NUL character. Numbers travel as doubles; whole numbers of 2^53 and beyond, where doubles skip
+    some, are refused: send them as strings.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -554,7 +554,7 @@ class Failure(_message.Message):
     """Output only. What went wrong, in UPPER_SNAKE_CASE. Codes of the service: `HANDLER_ERROR` (the handler raised an
     error it did not name), `INVALID_PARAMS` (parameters do not meet the handler's schema), `EXPRESSION_ERROR` (a
     condition, template or assignment could not be evaluated), `STEP_TIMEOUT` (an attempt took too long),
-    `EXECUTION_TIMEOUT` (the execution took too long), `HTTP_STATUS_4XX` and `HTTP_STATUS_5XX` (an answer that is no
+    `EXECUTION_TIMEOUT` (the execution took too long), `HTTP_STATUS_2XX` to `HTTP_STATUS_5XX` (an answer that is no
     success), `CONNECTION_FAILED` (the other side was not reached or broke off), `RESPONSE_TOO_LARGE`,
     `INVALID_RESPONSE` (not what was asked for), `INVALID_OUTPUT` (the result is no JSON within the limits),
     `HANDLER_NOT_FOUND` (this server has no such handler), `OUTCOME_UNKNOWN` (an AT_MOST_ONCE step was cut off),

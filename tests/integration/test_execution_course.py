@@ -1,0 +1,249 @@
+"""How executions go: progress and counts, failures and attempts, waits, results, and what handlers may not break."""
+
+import asyncio
+import math
+
+import pytest
+
+import flowkeep
+from service.engine.handlers.functions import handler
+from service.engine.handlers.registry import HandlerError, StepContext
+from tests.integration.stage import PATIENCE, ended, kinds, log, made, step, wait_step
+
+State = flowkeep.Execution
+Step = flowkeep.StepExecution
+
+
+async def test_progress_and_counts_rise_to_the_end(client, stage):
+    name = await made(client, step("a"), step("b", "gate"), step("c", condition="false"), step("d"))
+    execution = await client.execute(name)
+    await stage.called("b")
+    half = await client.get_execution(execution.execution_id)
+    stage.open("gate")
+    events = await log(client, execution.execution_id)
+
+    counts = half.step_counts
+    assert (counts.total, counts.completed, counts.running, half.progress_percent) == (4, 1, 1, 25)
+    assert [each.state for each in half.steps] == [
+        Step.STATE_COMPLETED,
+        Step.STATE_RUNNING,
+        Step.STATE_PENDING,
+        Step.STATE_PENDING,
+    ]
+    percents = [event.progress_percent for event in events]
+    assert percents == sorted(percents)
+    assert (percents[0], percents[-1], percents.count(100)) == (0, 100, 1)
+    counts = events[-1].step_counts
+    assert (counts.total, counts.completed, counts.skipped, counts.running) == (4, 3, 1, 0)
+    assert "step_skipped c" in kinds(events)
+
+
+async def test_a_step_is_shown_as_it_stands(client, stage):
+    name = await made(
+        client,
+        step("a", by=2, display_name="First", assign={"v": "result + 1"}),
+        step("b", "gate", name="${string(vars.v)}"),
+        step("c"),
+    )
+    execution = await client.execute(name)
+    await stage.called("b")
+    a, b, c = (await client.get_execution(execution.execution_id)).steps
+
+    assert (a.path, a.display_name, a.handler, a.attempt, a.max_attempts) == ("a", "First", "count", 1, 1)
+    assert a.state == Step.STATE_COMPLETED
+    assert (flowkeep.from_struct(a.input), flowkeep.from_value(a.output)) == ({"by": 2}, 2)
+    assert flowkeep.from_struct(a.assigned) == {"v": 3}
+    assert a.start_time.ToNanoseconds() <= a.end_time.ToNanoseconds()
+    assert a.duration.ToNanoseconds() == a.end_time.ToNanoseconds() - a.start_time.ToNanoseconds()
+    assert (b.state, b.attempt, flowkeep.from_struct(b.input)) == (Step.STATE_RUNNING, 1, {"name": "3"})
+    assert (b.display_name, list(b.depends_on), b.HasField("end_time")) == ("b", ["a"], False)
+    assert (c.state, c.attempt, c.HasField("start_time")) == (Step.STATE_PENDING, 0, False)
+
+
+async def test_a_handler_reports_its_progress(client, stage):
+    execution = await client.execute(await made(client, step("a", "progress", percents=[10, 55, 30])))
+    seen = []
+    async with asyncio.timeout(PATIENCE):
+        async for event in client.watch(execution.execution_id):
+            if event.HasField("step_progressed"):
+                seen.append((event.step_progressed.step_percent, event.step_progressed.message))
+                stage.open("a")
+
+    assert seen[0] == (10, "10 done")
+    assert [percent for percent, _ in seen] == sorted(percent for percent, _ in seen)
+
+
+async def test_steps_of_a_graph_run_side_by_side(client, stage):
+    name = await made(
+        client,
+        step("a", "gate", name="a"),
+        step("b", "gate", name="b"),
+        step("c", depends_on=["a", "b"]),
+        step("d", "transform", value="${steps.b.output.name}", depends_on=["b"]),
+        ordering="GRAPH",
+    )
+    execution = await client.execute(name)
+    await stage.called("a")
+    await stage.called("b")
+    stage.open("b")
+    stage.open("a")
+    result = await client.result(execution.execution_id)
+    assert result.keys() == {"c", "d"}
+    assert result["d"] == "b"
+
+
+async def test_a_failed_step_fails_its_execution(client, stage):
+    name = await made(client, step("a"), step("b", "fail", code="NO_STOCK", retryable=False), step("c"))
+    execution = await client.execute(name)
+    events = await log(client, execution.execution_id)
+    found = await client.get_execution(execution.execution_id)
+
+    assert (found.state, found.failure.code, found.failure.step_path) == (State.STATE_FAILED, "STEP_FAILED", "b")
+    assert "attempt 1 broke" in found.failure.message
+    assert [each.state for each in found.steps] == [Step.STATE_COMPLETED, Step.STATE_FAILED, Step.STATE_CANCELLED]
+    failure = found.steps[1].failure
+    assert (failure.code, failure.message, failure.retryable) == ("NO_STOCK", "attempt 1 broke", False)
+    assert flowkeep.from_struct(failure.details) == {"n": 1}
+    assert kinds(events)[-2:] == ["step_failed b", "finished"]
+    assert events[-1].finished.failure == found.failure
+    assert stage.attempts("c") == []
+    with pytest.raises(flowkeep.ExecutionFailedError, match="STEP_FAILED in step b"):
+        await client.result(execution.execution_id)
+
+
+async def test_attempts_are_repeated_and_recorded(client, stage):
+    retry = {"max_attempts": 5, "initial_interval": "0.02s", "backoff_coefficient": 1, "jitter": 0}
+    name = await made(client, step("a", "fail", times=2, retry_policy=retry))
+    execution = await client.execute(name)
+    events = await log(client, execution.execution_id)
+    found = await client.get_execution(execution.execution_id)
+
+    assert kinds(events)[2:8] == [
+        "step_started a",
+        "step_retrying a",
+        "step_started a",
+        "step_retrying a",
+        "step_started a",
+        "step_completed a",
+    ]
+    (shown,) = found.steps
+    assert (found.state, shown.attempt, shown.max_attempts) == (State.STATE_COMPLETED, 3, 5)
+    assert [(each.attempt, each.failure.message) for each in shown.failed_attempts] == [
+        (1, "attempt 1 broke"),
+        (2, "attempt 2 broke"),
+    ]
+    assert all(each.HasField("start_time") and each.HasField("end_time") for each in shown.failed_attempts)
+    pause = events[3].step_retrying.retry_time.ToNanoseconds() - events[3].time.ToNanoseconds()
+    assert pause == 20_000_000
+    assert stage.attempts("a") == [1, 2, 3]
+    assert len(stage.tokens["a"]) == 1  # ST5
+
+
+async def test_attempts_end_with_the_policy(client, stage):
+    retry = {"max_attempts": 3, "initial_interval": "0.01s"}
+    once = {**retry, "non_retryable_codes": ["FATAL"]}
+    name = await made(
+        client,
+        step("a", "fail", retry_policy=retry, on_error="CONTINUE"),
+        step("b", "fail", code="FATAL", retry_policy=once, on_error="CONTINUE"),
+        step("c", "transform", value=["${steps.a.error.code}", "${steps.b.state}"]),
+    )
+    assert await client.run(name) == ["BROKEN", "FAILED"]
+    assert (stage.attempts("a"), stage.attempts("b")) == ([1, 2, 3], [1])
+
+
+async def test_an_attempt_that_takes_too_long_fails(client, stage):
+    name = await made(client, step("a", "gate", timeout="0.1s"))
+    found = await ended(client, (await client.execute(name)).execution_id)
+    assert (found.steps[0].failure.code, found.state) == ("STEP_TIMEOUT", State.STATE_FAILED)
+    assert stage.stopped == [("a", 1)]
+
+
+async def test_a_waiting_execution_is_parked_and_woken(serve):
+    served = await serve(park_after=0.0)
+    name = await made(served.client, step("a"), wait_step(seconds=0.3), step("b"))
+    execution = await served.client.execute(name)
+    events = await log(served.client, execution.execution_id)
+    found = await served.client.get_execution(execution.execution_id)
+
+    assert kinds(events)[4:6] == ["step_started pause", "step_waiting pause"]
+    wake = events[5].step_waiting.wake_time
+    late = found.steps[1].end_time.ToNanoseconds() - wake.ToNanoseconds()
+    assert 0 <= late < 2e9  # ST8: never early
+    assert found.state == State.STATE_COMPLETED
+
+
+async def test_many_executions_wait_without_a_place(serve):
+    served = await serve(park_after=0.0, max_running=2)
+    name = await made(served.client, wait_step(seconds=0.4), step("b"))
+    executions = [await served.client.execute(name) for _ in range(12)]
+    found = await asyncio.gather(*(ended(served.client, each.execution_id) for each in executions))
+    assert {each.state for each in found} == {State.STATE_COMPLETED}
+
+
+def evil_handlers():
+    """Handlers whose words can be neither kept nor sent."""
+
+    @handler("named")
+    async def named():
+        raise HandlerError("C\0DE\ud800", "nul \0, half \udfff, " + "long" * 10_000, {"k": object(), "n": math.nan})
+
+    @handler("unnamed")
+    async def unnamed():
+        raise RuntimeError("nul \0, half \ud800 and " + "é" * 5_000_000)
+
+    @handler("numbered")
+    async def numbered():
+        raise HandlerError(404, 17, retry_after=math.nan)  # type: ignore[arg-type]
+
+    @handler("reporting")
+    async def reporting(context: StepContext):
+        context.report(50.5, "nul \0 half \ud800")  # type: ignore[arg-type]
+        await asyncio.sleep(0)
+        return "done"
+
+    @handler("output")
+    async def output():
+        return {"x": ["\0", "\ud800", math.inf, 2**53]}
+
+    @handler("deep")
+    async def deep():
+        value: list[object] = []
+        for _ in range(100_000):
+            value = [value]
+        return value
+
+    @handler("large")
+    async def large():
+        return "x" * 1_000_000
+
+    return [named, unnamed, numbered, reporting, output, deep, large]
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("named", "C\N{REPLACEMENT CHARACTER}DE?"),
+        ("unnamed", "HANDLER_ERROR"),
+        ("numbered", "404"),
+        ("reporting", None),
+        ("output", "INVALID_OUTPUT"),
+        ("deep", "INVALID_OUTPUT"),
+        ("large", "INVALID_OUTPUT"),
+    ],
+)
+async def test_whatever_a_handler_says_the_execution_ends(serve, name, code):
+    served = await serve(evil_handlers())
+    workflow = await made(served.client, step("a", name), step("b", "transform", value=1))
+    execution = await served.client.execute(workflow)
+    events = await log(served.client, execution.execution_id)
+    found = await served.client.get_execution(execution.execution_id)
+
+    assert kinds(events)[-1] == "finished"
+    if code is None:
+        assert found.state == State.STATE_COMPLETED
+        return
+    assert (found.state, found.steps[0].failure.code) == (State.STATE_FAILED, code)
+    assert len(found.steps[0].failure.message) <= 2048
+    recorded = next(event.step_failed.failure for event in events if event.HasField("step_failed"))
+    assert recorded.message == found.steps[0].failure.message

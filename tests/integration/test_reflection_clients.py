@@ -1,0 +1,191 @@
+"""Every RPC through reflection, with command-line clients that know nothing of us: buf curl, and grpcurl with Go."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from service.server import METHODS
+from tests.integration.stage import Served
+
+ROOT = Path(__file__).parents[2]
+ABSENT = "01900000-0000-7000-8000-000000000000"
+
+DEFINITION = {
+    "name": "by-hand",
+    "steps": [
+        {"id": "greet", "handler": "transform", "params": {"value": "Hello ${ input.name }!"}},
+        {"id": "shout", "handler": "transform", "params": {"expression": "steps.greet.output.upperAscii()"}},
+    ],
+}
+WAITING = {"name": "waiting", "steps": [{"id": "pause", "handler": "wait", "params": {"duration": "1h"}}]}
+
+
+class Tool(Protocol):
+    """A command-line client."""
+
+    async def call(self, target: str, method: str, request: Any) -> list[Any]:
+        """Invoke a method with a JSON request and return the JSON responses. Raises ToolError."""
+        ...
+
+
+class ToolError(Exception):
+    """The call was refused; the text is what the tool printed."""
+
+
+async def _run(*command: str | Path) -> str:
+    process = await asyncio.create_subprocess_exec(
+        *map(str, command), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    async with asyncio.timeout(60):
+        out, errors = await process.communicate()
+    if process.returncode:
+        raise ToolError(out.decode() + errors.decode())
+    return out.decode()
+
+
+def _documents(text: str) -> list[Any]:
+    decoder, found, at = json.JSONDecoder(), [], 0
+    while text[at:].strip():
+        at += len(text[at:]) - len(text[at:].lstrip())
+        document, at = decoder.raw_decode(text, at)
+        found.append(document)
+    return found
+
+
+class BufCurl:
+    """buf's own client, which pip installs."""
+
+    program = Path(sys.executable).with_name("buf")
+    flags = ("curl", "--protocol", "grpc", "--http2-prior-knowledge")
+
+    async def call(self, target: str, method: str, request: Any) -> list[Any]:
+        return _documents(
+            await _run(self.program, *self.flags, "--data", json.dumps(request), f"http://{target}{method}")
+        )
+
+
+class GrpcUrl:
+    """The client that most people use; `make test` builds it where Go is."""
+
+    program = ROOT / ".tools" / "bin" / "grpcurl"
+
+    async def call(self, target: str, method: str, request: Any) -> list[Any]:
+        command = (self.program, "-plaintext", "-d", json.dumps(request), target, method.lstrip("/"))
+        return _documents(await _run(*command))
+
+    async def say(self, target: str, *words: str) -> str:
+        """Run another command of it."""
+        return await _run(self.program, "-plaintext", target, *words)
+
+
+@pytest.fixture
+def grpcurl() -> GrpcUrl:
+    """grpcurl, where it could be built."""
+    if not GrpcUrl.program.exists():
+        pytest.skip("there is no .tools/bin/grpcurl, which `make test` builds with Go: buf curl alone is tried")
+    return GrpcUrl()
+
+
+class Session:
+    """Calls a server through a tool, and remembers which methods were called."""
+
+    def __init__(self, tool: Tool, target: str) -> None:
+        self._tool = tool
+        self._target = target
+        self.called: set[str] = set()
+
+    async def stream(self, service: str, method: str, **request: Any) -> list[Any]:
+        """All responses of a call."""
+        name = f"/flowkeep.v1.{service}/{method}"
+        self.called.add(name)
+        return await self._tool.call(self._target, name, request)
+
+    async def call(self, service: str, method: str, **request: Any) -> Any:
+        """The one response of a call."""
+        (response,) = await self.stream(service, method, **request) or [{}]
+        return response
+
+
+async def _use_every_rpc(session: Session) -> None:
+    work, run = "WorkflowService", "ExecutionService"
+    handlers = await session.call(work, "ListHandlers")
+    assert {"call_api", "wait", "condition", "transform"} <= {each["name"] for each in handlers["handlers"]}
+    assert await session.call(work, "ValidateWorkflow", definition=DEFINITION) == {}
+    wrong = await session.call(work, "ValidateWorkflow", definition={"name": "x"})
+    assert wrong["violations"]
+    made = await session.call(work, "CreateWorkflow", definition=DEFINITION)
+    assert made["workflow"]["revision"] == 1
+    found = await session.call(work, "GetWorkflow", workflow="by-hand")
+    assert found["workflow"]["definition"]["steps"] == DEFINITION["steps"]
+    updated = await session.call(
+        work, "UpdateWorkflow", workflow="by-hand", definition=DEFINITION, etag=found["workflow"]["etag"]
+    )
+    assert updated["workflow"]["revision"] == 2
+    listed = await session.call(work, "ListWorkflows", page_size=10)
+    assert [each["name"] for each in listed["workflows"]] == ["by-hand"]
+
+    answer = await session.call(run, "Execute", workflow="by-hand", input={"name": "you"}, wait=True)
+    execution_id = answer["execution"]["executionId"]
+    assert (answer["created"], answer["execution"]["result"]) == (True, "HELLO YOU!")
+    detail = await session.call(run, "GetExecution", execution_id=execution_id)
+    assert [step["state"] for step in detail["execution"]["steps"]] == ["STATE_COMPLETED"] * 2
+    page = await session.call(run, "ListExecutions", states=["STATE_COMPLETED"], count_total=True)
+    assert (page["executions"][0]["executionId"], page["totalSize"]) == (execution_id, 1)
+
+    responses = await session.stream(run, "WatchExecution", execution_id=execution_id)
+    events = [event for response in responses for event in response.get("events", ())]
+    assert [int(event["seq"]) for event in events] == list(range(1, len(events) + 1))
+    assert events[-1]["finished"]["result"] == "HELLO YOU!"
+
+    await session.call(work, "CreateWorkflow", definition=WAITING)
+    waiting = (await session.call(run, "Execute", workflow="waiting"))["execution"]["executionId"]
+    receipt = await session.call(run, "Cancel", execution_id=waiting, reason="by hand")
+    assert receipt["execution"]["state"] == "STATE_CANCELLED"
+    assert [each["effect"] for each in receipt["steps"]] == ["EFFECT_WAIT_REMOVED"]
+    assert await session.call(work, "DeleteWorkflow", workflow="waiting") == {}
+
+
+async def test_buf_curl_drives_every_rpc(served: Served) -> None:
+    session = Session(BufCurl(), served.target)
+    await _use_every_rpc(session)
+    assert session.called == set(METHODS)
+
+
+async def test_buf_curl_lists_the_methods(served: Served) -> None:
+    tool = BufCurl()
+    said = await _run(tool.program, *tool.flags, "--list-methods", f"http://{served.target}")
+    assert {method.lstrip("/") for method in METHODS} <= set(said.split())
+
+
+async def test_buf_curl_shows_what_is_wrong(served: Served) -> None:
+    with pytest.raises(ToolError) as refused:
+        await BufCurl().call(served.target, "/flowkeep.v1.ExecutionService/GetExecution", {"execution_id": ABSENT})
+    answer = json.loads(str(refused.value))
+    assert answer["code"] == "not_found"
+    assert answer["details"][0]["type"] == "google.rpc.ErrorInfo"
+
+
+async def test_grpcurl_drives_every_rpc(served: Served, grpcurl: GrpcUrl) -> None:
+    session = Session(grpcurl, served.target)
+    await _use_every_rpc(session)
+    assert session.called == set(METHODS)
+
+
+async def test_grpcurl_lists_and_describes(served: Served, grpcurl: GrpcUrl) -> None:
+    services = (await grpcurl.say(served.target, "list")).split()
+    assert {"flowkeep.v1.WorkflowService", "flowkeep.v1.ExecutionService", "grpc.health.v1.Health"} <= set(services)
+    said = await grpcurl.say(served.target, "describe", "flowkeep.v1.ExecutionService.WatchExecution")
+    assert "returns ( stream .flowkeep.v1.WatchExecutionResponse )" in said
+    (health,) = await grpcurl.call(served.target, "grpc.health.v1.Health/Check", {})
+    assert health == {"status": "SERVING"}
+
+
+async def test_grpcurl_shows_what_is_wrong(served: Served, grpcurl: GrpcUrl) -> None:
+    with pytest.raises(ToolError, match=r"(?s)Code: InvalidArgument.*definition.name"):
+        await grpcurl.call(served.target, "/flowkeep.v1.WorkflowService/CreateWorkflow", {"definition": {}})

@@ -1,0 +1,136 @@
+"""A server that stops in the middle: the next one on the same database goes on where it was.
+
+Holds ST3, ST5, ST6 and EX7 of the contract for an orderly stop.
+"""
+
+import asyncio
+
+import pytest
+
+import flowkeep
+from flowkeep.requests import execute_request
+from tests.integration.stage import PATIENCE, ended, kinds, log, made, step, wait_step
+
+State = flowkeep.Execution
+Step = flowkeep.StepExecution
+
+
+async def test_an_execution_goes_on_where_it_was(serve, stage):
+    first = await serve()
+    name = await made(first.client, step("a"), step("b"), step("c", "gate"), step("d"))
+    execution = await first.client.execute(name, request_id="r")
+    await stage.called("c")
+    await first.stop()
+
+    second = await serve()
+    await stage.called("c", 2)
+    again = await second.executions.Execute(execute_request(name, request_id="r"))
+    stage.open("gate")
+    events = await log(second.client, execution.execution_id)
+    found = await second.client.get_execution(execution.execution_id)
+
+    assert (again.created, again.execution.execution_id) == (False, execution.execution_id)
+    assert found.state == State.STATE_COMPLETED
+    assert [stage.attempts(path) for path in "abcd"] == [[1], [1], [1, 2], [1]]
+    assert all(len(tokens) == 1 for tokens in stage.tokens.values())
+    assert [event.seq for event in events] == list(range(1, len(events) + 1))
+    assert [kind for kind in kinds(events) if kind.endswith(" c")] == ["step_started c"] * 2 + ["step_completed c"]
+
+
+async def test_many_executions_go_on(serve, stage):
+    first = await serve()
+    name = await made(first.client, step("a"), step("b", "gate"), step("c", "transform", value="${input.n}"))
+    executions = [await first.client.execute(name, {"n": n}) for n in range(40)]
+    await stage.called("b", 40)
+    await first.stop()
+
+    second = await serve()
+    stage.open("gate")
+    async with asyncio.timeout(PATIENCE):
+        results = await asyncio.gather(*(second.client.result(each.execution_id) for each in executions))
+    assert results == list(range(40))
+    assert len(stage.attempts("a")) == 40
+
+
+async def test_a_step_that_may_run_once_only_is_not_started_again(serve, stage):
+    first = await serve()
+    name = await made(
+        first.client,
+        step("a", "gate", delivery="AT_MOST_ONCE", on_error="CONTINUE"),
+        step("b", "transform", value="${steps.a.error.code}"),
+    )
+    execution = await first.client.execute(name)
+    await stage.called("a")
+    await first.stop()
+
+    second = await serve()
+    assert await second.client.result(execution.execution_id) == "OUTCOME_UNKNOWN"
+    found = await second.client.get_execution(execution.execution_id)
+    assert (found.steps[0].state, found.steps[0].attempt) == (Step.STATE_FAILED, 1)
+    assert stage.attempts("a") == [1]
+
+
+@pytest.mark.parametrize("park_after", [0.0, 60.0])
+async def test_timers_fire_on_the_next_server(serve, stage, park_after):
+    first = await serve(park_after=park_after)
+    retry = {"max_attempts": 2, "initial_interval": "0.6s", "jitter": 0}
+    name = await made(
+        first.client,
+        wait_step("pause", 0.6),
+        step("again", "fail", times=1, retry_policy=retry),
+        ordering="GRAPH",
+    )
+    waiting = await first.client.execute(name)
+    delayed = await first.client.execute(await made(first.client, step("late")), start_delay=0.6)
+    overdue = await first.client.execute(await made(first.client, step("slow", "gate")), timeout=0.6)
+    await stage.called("again")
+    await stage.called("slow")
+    await first.stop()
+
+    second = await serve()
+    found = [await ended(second.client, each.execution_id) for each in (waiting, delayed, overdue)]
+    assert [each.state for each in found] == [State.STATE_COMPLETED, State.STATE_COMPLETED, State.STATE_TIMED_OUT]
+    assert (stage.attempts("again"), stage.attempts("late")) == ([1, 2], [1])
+    pause = {each.path: each for each in found[0].steps}["pause"]
+    assert pause.end_time.ToNanoseconds() - pause.start_time.ToNanoseconds() >= 0.6e9
+
+
+async def test_a_cancel_that_was_not_carried_out_is_by_the_next_server(serve, stage, store):
+    first = await serve(stop_grace=5.0)
+    execution = await first.client.execute(await made(first.client, step("a", "stubborn"), step("b")))
+    await stage.called("a")
+    answer = await first.client.cancel(execution.execution_id)
+    assert answer.execution.state == State.STATE_CANCELLING
+    stopping = asyncio.create_task(first.stop())
+    stage.open("a")
+    await stopping
+
+    second = await serve()
+    found = await ended(second.client, execution.execution_id)
+    assert found.state == State.STATE_CANCELLED
+    assert stage.attempts("b") == []
+
+
+async def test_a_definition_with_a_handler_that_is_gone_fails_its_step(serve, stage):
+    first = await serve()
+    execution = await first.client.execute(await made(first.client, step("a", "gate"), step("b")))
+    await stage.called("a")
+    await first.stop()
+
+    second = await serve(handlers=[])
+    found = await ended(second.client, execution.execution_id)
+    assert (found.state, found.steps[0].failure.code) == (State.STATE_FAILED, "HANDLER_NOT_FOUND")
+
+
+async def test_two_servers_share_the_executions_of_one_database(serve, stage):
+    """EX6 and LI1 over two replicas: what one acknowledged, the other shows at once."""
+    one, two = await serve(max_running=1), await serve(max_running=1)
+    name = await made(one.client, step("a", "gate"), step("b"))
+    executions = [await one.client.execute(name) for _ in range(4)]
+    for execution in executions:
+        assert (await two.client.get_execution(execution.execution_id)).execution_id == execution.execution_id
+    await stage.called("a", 2)
+    stage.open("gate")
+    found = await asyncio.gather(*(ended(two.client, each.execution_id) for each in executions))
+    assert {each.state for each in found} == {State.STATE_COMPLETED}
+    assert len(stage.attempts("a")) == len(stage.attempts("b")) == 4
