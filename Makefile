@@ -64,7 +64,7 @@ format: .venv/.dev  ## Formats Python and protos
 bench: .venv/.dev  ## Measures throughput and latency
 	$(BIN)/python tests/bench/run.py $(ARGS)
 
-clean:  ## Removes what make made, except the data folder .flowkeep
+clean:  ## Removes what make made
 	rm -rf .venv build dist *.egg-info clients/python/build clients/python/*.egg-info
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find service persistence clients tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -155,12 +155,26 @@ class Journal(Protocol):
         """
         ...
 
-    async def claim_one(self, incarnation: UUID, execution_id: UUID) -> ExecutionDetail | None:
+    async def claim_one(self, incarnation: UUID, org: str, execution_id: UUID) -> ExecutionDetail | None:
         """Take this execution if nobody owns it, whatever its wake_time, and return it as taken; else None."""
         ...
 
     async def load(self, incarnation: UUID, execution_id: UUID) -> ExecutionDetail | None:
         """Return the execution if this incarnation owns it, without taking it; else None."""
+        ...
+
+    async def strays(self, incarnation: UUID, driven: Sequence[UUID]) -> Sequence[Execution]:
+        """Return what this incarnation owns and should look at, oldest first.
+
+        That is what is not among `driven`, and what has a cancel request that no transition has seen.
+        """
+        ...
+
+    async def find_request(self, org: str, request_id: str, content_hash: bytes) -> Execution | None:
+        """Return the execution that a request id started, as it is now; None when the org never used the id.
+
+        Raises RequestIdReusedError when the content was another.
+        """
         ...
 
     async def next_wake_time(self) -> datetime | None:

@@ -34,6 +34,9 @@ from service.server import METHODS, Server
 
 log = structlog.get_logger(__name__)
 
+READINESS_INTERVAL = 2.0
+"""Seconds between looks at whether the database answers."""
+
 CLOSE_PATIENCE = 5.0
 """Seconds that letting go of the database may take."""
 
@@ -55,10 +58,7 @@ def build_engine(config: Config, repository: Repository, registry: Registry) -> 
     defaults = Defaults(execution_timeout=config.execution_timeout, step_timeout=config.step_timeout)
     workflows = Workflows(repository, registry, defaults)
     settings = RunnerSettings(
-        max_running=config.max_running,
-        park_after=config.park_after,
-        lease_ttl=config.lease_ttl,
-        stop_grace=config.stop_grace,
+        max_running=config.max_running, park_after=config.park_after, cancel_grace=config.cancel_grace
     )
     runner = Runner(repository, workflows, registry, hub, encode, uuid4(), settings)
     executions = Executions(repository, workflows, runner, Pace(config.watch_poll, config.watch_bookmark))
@@ -93,6 +93,7 @@ async def running_engine(config: Config, repository: Repository, *, alone: bool)
 async def running_server(config: Config, repository: Repository, *, alone: bool) -> AsyncIterator[Server]:
     """Serve inside. At the end watchers are ended first, resumable; then calls, executions, connections."""
     check_permissions(METHODS)
+    pipeline = Pipeline(authenticator(config))
     async with running_engine(config, repository, alone=alone) as engine:
         tokens = PageTokens(config.page_token_key)
         workflow_servicer = WorkflowServicer(engine.workflows, engine.executions, repository, tokens)
@@ -101,21 +102,36 @@ async def running_server(config: Config, repository: Repository, *, alone: bool)
         )
         server = Server(
             config,
-            Pipeline(authenticator(config)),
+            pipeline,
             [
                 lambda target: add_WorkflowServiceServicer_to_server(workflow_servicer, target),
                 lambda target: add_ExecutionServiceServicer_to_server(execution_servicer, target),
             ],
         )
         await server.start()
+        readiness = engine.runner.tasks.keep(lambda: _tell_readiness(server, repository), "readiness")
         log.info("serving", target=server.target)
         try:
             yield server
         finally:
             log.info("stopping")
+            readiness.cancel()
             await server.set_serving(False)
             engine.hub.close()
             await server.stop(config.stop_grace)
+
+
+async def _tell_readiness(server: Server, repository: Repository) -> None:
+    """Let health checks know whether the database answers."""
+    while True:
+        try:
+            await repository.ping()
+        except PersistenceError as error:
+            log.warning("not ready", error=str(error))
+            await server.set_serving(False)
+        else:
+            await server.set_serving(True)
+        await asyncio.sleep(READINESS_INTERVAL)
 
 
 def data_root(config: Config) -> Path:

@@ -10,7 +10,8 @@ from typing import Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-LARGEST_MESSAGE = 4 * 1024 * 1024
+LARGEST_REQUEST = 4 * 1024 * 1024
+LARGEST_ANSWER = 64 * 1024 * 1024
 
 
 class ConfigError(Exception):
@@ -30,9 +31,7 @@ class Config(BaseSettings):
         None,
         description="Folder of the embedded Postgres; default /var/lib/flowkeep for root, else ~/.local/share/flowkeep",
     )
-    database_pool: int = Field(
-        10, ge=2, le=100, description="Connections for reads and lists, besides three fixed ones"
-    )
+    database_pool: int = Field(10, ge=2, le=100, description="Connections for reads and lists, besides two fixed ones")
     migrate: bool = Field(True, description="Bring the schema up to date at the start; else refuse an older one")
     handlers: list[str] = Field(
         default_factory=list, description='Modules or files with your @handler functions, as JSON: ["my.handlers"]'
@@ -72,6 +71,7 @@ class Config(BaseSettings):
     )
     max_concurrent_rpcs: int = Field(2_000, ge=1, description="Calls served at a time; more answer RESOURCE_EXHAUSTED")
     stop_grace: float = Field(5.0, ge=0, description="How long calls in flight may take when the server stops")
+    cancel_grace: float = Field(5.0, ge=0, description="How long an attempt that was told to stop may take to end")
     page_token_secret: SecretStr | None = Field(
         None,
         description="Secret that page tokens are signed with, equal on all replicas; default: made from database_url",
@@ -109,6 +109,11 @@ class Config(BaseSettings):
         else:
             secret = self.database_url.get_secret_value() if self.database_url else "embedded"
         return hashlib.sha256(b"flowkeep page tokens " + secret.encode()).digest()
+
+    def private(self) -> Config:
+        """Return the settings for a server that only its own process talks to: without tokens and TLS."""
+        off = {"jwt_key_file": None, "jwt_jwks": "", "tls_cert_file": None, "tls_key_file": None}
+        return self.model_copy(update={**off, "tls_client_ca_file": None})
 
     def check(self) -> None:
         """Raise ConfigError for settings that must not be served with."""

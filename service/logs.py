@@ -17,7 +17,10 @@ def configure(config: Config) -> None:
     renderer: Any = (
         structlog.processors.JSONRenderer()
         if config.log_format == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(),
+            exception_formatter=structlog.dev.plain_traceback,  # rich's would show local variables
+        )
     )
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,

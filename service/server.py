@@ -13,7 +13,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from flowkeep.v1 import execution_service_pb2, workflow_service_pb2
-from service.config import LARGEST_MESSAGE, Config, ConfigError
+from service.config import LARGEST_ANSWER, LARGEST_REQUEST, Config, ConfigError
 
 log = structlog.get_logger(__name__)
 
@@ -30,8 +30,8 @@ METHODS = tuple(
 )
 
 OPTIONS: Sequence[tuple[str, Any]] = (
-    ("grpc.max_receive_message_length", LARGEST_MESSAGE),
-    ("grpc.max_send_message_length", LARGEST_MESSAGE),
+    ("grpc.max_receive_message_length", LARGEST_REQUEST),
+    ("grpc.max_send_message_length", LARGEST_ANSWER),
     ("grpc.max_metadata_size", 16 * 1024),
     ("grpc.absolute_max_metadata_size", 16 * 1024),
     # A dead peer is found within 40 s, and clients may ping every 10 s (LIBRARIES G2).

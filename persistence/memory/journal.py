@@ -54,16 +54,35 @@ class MemoryJournal:
         claimable.sort(key=lambda row: (-row.execution.priority, _waits_since(row.execution), row.execution.id))
         return [_taken(row, incarnation) for row in claimable[:limit]]
 
-    async def claim_one(self, incarnation: UUID, execution_id: UUID) -> ExecutionDetail | None:
+    async def claim_one(self, incarnation: UUID, org: str, execution_id: UUID) -> ExecutionDetail | None:
         """See Journal."""
         row = self._tables.executions.get(execution_id)
-        is_free = row is not None and row.execution.incarnation is None and not row.execution.state.is_end
+        is_free = (
+            row is not None
+            and row.execution.org == org
+            and row.execution.incarnation is None
+            and not row.execution.state.is_end
+        )
         return _taken(row, incarnation) if row and is_free and self._tables.is_live(incarnation) else None
 
     async def load(self, incarnation: UUID, execution_id: UUID) -> ExecutionDetail | None:
         """See Journal."""
         row = self._tables.executions.get(execution_id)
         return row.detail() if row is not None and row.execution.incarnation == incarnation else None
+
+    async def strays(self, incarnation: UUID, driven: Sequence[UUID]) -> Sequence[Execution]:
+        """See Journal."""
+        owned = (row.execution for row in self._tables.executions.values() if row.execution.incarnation == incarnation)
+        known = set(driven)
+        found = [e for e in owned if e.id not in known or (e.cancel and e.state is not ExecutionState.CANCELLING)]
+        return sorted(found, key=lambda execution: execution.id)
+
+    async def find_request(self, org: str, request_id: str, content_hash: bytes) -> Execution | None:
+        """See Journal."""
+        first = self._tables.requests.get((org, request_id))
+        if first is None:
+            return None
+        return self._first(request_id, content_hash, first)
 
     async def next_wake_time(self) -> datetime | None:
         """See Journal."""
@@ -78,7 +97,7 @@ class MemoryJournal:
         execution, tables = new.execution, self._tables
         key = execution.org, execution.request_id
         if execution.request_id and (first := tables.requests.get(key)) is not None:
-            return self._repeated(new, first)
+            return Created(self._first(execution.request_id, new.content_hash, first), False)
         workflow = tables.workflows.get(execution.workflow_id)
         if workflow is None or workflow.is_deleted or workflow.latest.org != execution.org:
             raise WorkflowNotFoundError(str(execution.workflow_id))
@@ -88,13 +107,13 @@ class MemoryJournal:
             tables.requests[key] = RequestId(new.content_hash, execution.id)
         return Created(row.fresh(), True)
 
-    def _repeated(self, new: NewExecution, first: RequestId) -> Created:
-        if first.content_hash != new.content_hash:
-            raise RequestIdReusedError(new.execution.request_id)
+    def _first(self, request_id: str, content_hash: bytes, first: RequestId) -> Execution:
+        if first.content_hash != content_hash:
+            raise RequestIdReusedError(request_id)
         row = self._tables.executions.get(first.execution_id)
         if row is None:
             raise ExecutionNotFoundError(first.execution_id)
-        return Created(row.fresh(), False)
+        return row.fresh()
 
     def _submit(self, transition: Transition) -> CommitResult:
         row = self._tables.executions.get(transition.execution_id)

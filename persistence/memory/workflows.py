@@ -51,7 +51,7 @@ class MemoryWorkflows:
             raise WorkflowNotFoundError(reference)
         if not 0 <= revision <= len(row.revisions):
             raise RevisionNotFoundError(reference, revision)
-        return _fresh(row.revisions[revision - 1])
+        return replace(_fresh(row.revisions[revision - 1]), etag=row.latest.etag)
 
     async def list_workflows(
         self, scope: Scope, where: WorkflowFilter, after: UUID | None, limit: int

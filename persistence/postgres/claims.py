@@ -59,10 +59,15 @@ RETURNING d.since, {_TAKEN}"""  # noqa: S608 - our own columns
 
 _CLAIM_ONE = f"""
 UPDATE executions e SET incarnation = $1, epoch = e.epoch + 1, wake_time = NULL
-WHERE e.id = $2 AND e.incarnation IS NULL AND e.end_time IS NULL AND {_LIVE.format("$1")}
+WHERE e.org_id = $3 AND e.id = $2 AND e.incarnation IS NULL AND e.end_time IS NULL AND {_LIVE.format("$1")}
 RETURNING {_TAKEN}"""  # noqa: S608 - our own columns
 
 _OWNED = f"SELECT {EXECUTION_COLUMNS} FROM executions WHERE id = $1 AND incarnation = $2"  # noqa: S608
+_STRAYS = f"""
+SELECT {EXECUTION_COLUMNS} FROM executions
+WHERE incarnation = $1
+  AND (NOT (id = ANY ($2::uuid[])) OR (cancel_time IS NOT NULL AND state <> 'CANCELLING'))
+ORDER BY id"""  # noqa: S608 - our own columns
 _NEXT_WAKE_TIME = f"""
 WITH RECURSIVE {_PRIORITIES}
 SELECT min((SELECT e.wake_time FROM executions e
@@ -122,9 +127,9 @@ class PostgresClaims:
         """See Journal."""
         return await self._take(_CLAIM, incarnation, limit)
 
-    async def claim_one(self, incarnation: UUID, execution_id: UUID) -> ExecutionDetail | None:
+    async def claim_one(self, incarnation: UUID, org: str, execution_id: UUID) -> ExecutionDetail | None:
         """See Journal."""
-        taken = await self._take(_CLAIM_ONE, incarnation, execution_id)
+        taken = await self._take(_CLAIM_ONE, incarnation, execution_id, org)
         return taken[0] if taken else None
 
     async def load(self, incarnation: UUID, execution_id: UUID) -> ExecutionDetail | None:
@@ -132,6 +137,11 @@ class PostgresClaims:
         async with self._database.snapshot() as session:
             row = await session.fetchrow(_OWNED, execution_id, incarnation)
             return (await details(session, [records.execution(row)]))[0] if row else None
+
+    async def strays(self, incarnation: UUID, driven: Sequence[UUID]) -> Sequence[Execution]:
+        """See Journal."""
+        async with self._database.session() as session:
+            return [records.execution(row) for row in await session.fetch(_STRAYS, incarnation, list(driven))]
 
     async def next_wake_time(self) -> datetime | None:
         """See Journal."""
@@ -144,13 +154,13 @@ class PostgresClaims:
         async with self._database.session() as session:
             return await release(session, incarnation, execution_ids)
 
-    async def _take(self, statement: str, incarnation: UUID, which: int | UUID) -> list[ExecutionDetail]:
+    async def _take(self, statement: str, incarnation: UUID, *which: int | UUID | str) -> list[ExecutionDetail]:
         taken: list[Execution] = []
         try:
             async with self._database.session() as session, session.transaction():
                 await self._release_stranded(session)
                 await session.execute(_NESTED)
-                rows = await session.fetch(statement, incarnation, which)
+                rows = await session.fetch(statement, incarnation, *which)
                 if statement is _CLAIM:
                     rows.sort(key=lambda row: (-row["priority"], row["since"], row["id"]))
                 taken = [records.execution(row) for row in rows]

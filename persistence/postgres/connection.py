@@ -26,6 +26,18 @@ _PASSING_STATES = frozenset({"25006", "25P03", "55P03", "3D000"})
 _SCHEMA_STATES = frozenset({"42P01", "42703", "42704", "42883"})
 
 
+# All that asyncpg lets out; a TimeoutError is an OSError.
+DRIVER_ERRORS = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # of a connection that broke at the wrong moment
+    OSError,
+    EOFError,
+    UnicodeError,
+)
+_LOST = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, EOFError)
+
+
 def translated(error: BaseException) -> PersistenceError:
     """Return our error for one of the driver. Texts of SQL stay in its cause."""
     if isinstance(error, PersistenceError):
@@ -39,7 +51,7 @@ def translated(error: BaseException) -> PersistenceError:
         if state.startswith("28"):
             return UnavailableError("the database refuses the user")
         return PersistenceError(f"the database refused: {error}")
-    if isinstance(error, asyncpg.InterfaceError | OSError | TimeoutError | EOFError):
+    if isinstance(error, _LOST):
         return UnavailableError(f"the database cannot be reached: {type(error).__name__}")
     return PersistenceError(f"the database refused: {error}")
 
@@ -47,7 +59,7 @@ def translated(error: BaseException) -> PersistenceError:
 def is_passing(error: BaseException) -> bool:
     """Whether the same statement may succeed later."""
     if not isinstance(error, asyncpg.PostgresError):
-        return isinstance(error, asyncpg.InterfaceError | OSError | TimeoutError | EOFError)
+        return isinstance(error, _LOST)
     state = error.sqlstate or ""
     return state[:2] in _PASSING_CLASSES or state in _PASSING_STATES
 
@@ -57,8 +69,7 @@ async def translating() -> AsyncIterator[None]:
     """Raise our errors where the driver raises its own."""
     try:
         yield
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, EOFError, UnicodeError) as error:
-        # TimeoutError is an OSError
+    except DRIVER_ERRORS as error:
         raise translated(error) from error
 
 
@@ -124,7 +135,7 @@ class Database:
                     if self._reserved is None or self._reserved.is_closed():
                         self._reserved = await self.connect(timeout=2.0, command_timeout=2.0)
                     return await self._reserved.execute(statement, *arguments)
-            except (OSError, asyncpg.InterfaceError, asyncpg.PostgresError):
+            except DRIVER_ERRORS:
                 self._drop_reserved()
                 raise
 

@@ -15,9 +15,10 @@ from persistence.errors import (
     RequestIdReusedError,
     WorkflowNotFoundError,
 )
-from persistence.model import CommitResult, Created
+from persistence.model import CommitResult, Created, Execution
 from persistence.postgres import rows
 from persistence.postgres.batch import Creation, Group, Outcome, Unit
+from persistence.postgres.connection import Session
 from persistence.postgres.records import execution
 
 _Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -194,6 +195,18 @@ async def _insert(connection: _Connection, creations: list[Creation]) -> set[UUI
         return set()
     made = rows.joined(creation.row for creation in creations)
     return {row[0] for row in await connection.fetch(_INSERT_EXECUTIONS, made)}
+
+
+async def find_request(session: Session, org: str, request_id: str, content_hash: bytes) -> Execution | None:
+    """Return the execution that a request id started. Raises RequestIdReusedError, ExecutionNotFoundError."""
+    known = await session.fetchrow(_KNOWN_REQUESTS, [org], [request_id])
+    if known is None:
+        return None
+    if known["content_hash"] != content_hash:
+        raise RequestIdReusedError(request_id)
+    if known["id"] is None:
+        raise ExecutionNotFoundError(known["execution_id"])
+    return execution(known)
 
 
 async def _repeated(connection: _Connection, creations: list[Creation]) -> dict[Unit, Outcome]:

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from persistence.errors import SchemaError
-from persistence.postgres.connection import translated, translating
+from persistence.postgres.connection import DRIVER_ERRORS, translated, translating
 from persistence.postgres.partitions import ensure_partitions
 
 VERSION_TABLE = "schema_version"
@@ -96,7 +96,7 @@ async def _connected(dsn: str) -> AsyncIterator[AsyncConnection]:
             yield connection
     except DBAPIError as error:
         raise translated(error.orig.__cause__ or error.orig if error.orig else error) from error
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except DRIVER_ERRORS as error:
         raise translated(error) from error
     finally:
         await engine.dispose()

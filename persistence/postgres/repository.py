@@ -7,12 +7,13 @@ from asyncio import Future
 from typing import Self
 
 from persistence.errors import UnavailableError
-from persistence.model import CommitResult, Created, NewExecution, Transition
+from persistence.model import CommitResult, Created, Execution, NewExecution, Transition
 from persistence.postgres.claims import PostgresClaims
 from persistence.postgres.committer import Committer
 from persistence.postgres.connection import Database, translating
 from persistence.postgres.events import PostgresEvents
 from persistence.postgres.executions import PostgresExecutions
+from persistence.postgres.flush import find_request
 from persistence.postgres.migrate import check_schema
 from persistence.postgres.partitions import ensure_partitions
 from persistence.postgres.reaping import PostgresReaping
@@ -69,6 +70,11 @@ class PostgresRepository(
     def submit(self, transition: Transition) -> Future[CommitResult]:
         """See Journal."""
         return self._committer.submit(transition)
+
+    async def find_request(self, org: str, request_id: str, content_hash: bytes) -> Execution | None:
+        """See Journal."""
+        async with self._database.session() as session:
+            return await find_request(session, org, request_id, content_hash)
 
     async def ping(self) -> None:
         """See Repository."""

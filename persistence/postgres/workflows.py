@@ -30,7 +30,9 @@ _INSERT_REVISION = """
 INSERT INTO workflow_revisions (org_id, workflow_id, revision, document, update_time, updated_by)
 SELECT w.org_id, w.id, w.revision, $3::jsonb, CASE WHEN w.revision = 1 THEN w.create_time ELSE clock_timestamp() END, $4
 FROM workflows w WHERE w.org_id = $1 AND w.id = $2"""
-_COLUMNS = "w.id, w.org_id, w.name, r.revision, r.document, w.create_time, r.update_time, r.updated_by"
+_COLUMNS = (
+    "w.id, w.org_id, w.name, w.revision AS latest, r.revision, r.document, w.create_time, r.update_time, r.updated_by"
+)
 _GET = f"""
 SELECT {_COLUMNS} FROM workflows w
 JOIN workflow_revisions r ON r.org_id = w.org_id AND r.workflow_id = w.id
@@ -90,7 +92,17 @@ class PostgresWorkflows:
         """See WorkflowRepository."""
         w, r = workflows.c, workflow_revisions.c
         statement = (
-            select(w.id, w.org_id, w.name, r.revision, r.document, w.create_time, r.update_time, r.updated_by)
+            select(
+                w.id,
+                w.org_id,
+                w.name,
+                w.revision.label("latest"),
+                r.revision,
+                r.document,
+                w.create_time,
+                r.update_time,
+                r.updated_by,
+            )
             .join_from(
                 workflows,
                 workflow_revisions,
@@ -175,7 +187,7 @@ def _workflow(row: asyncpg.Record) -> Workflow:
         org=row["org_id"],
         name=row["name"],
         revision=row["revision"],
-        etag=_etag(row["id"], row["revision"]),
+        etag=_etag(row["id"], row["latest"]),
         document=records.decoded(row["document"]),
         create_time=row["create_time"],
         update_time=row["update_time"],

@@ -13,7 +13,7 @@ import asyncpg
 from persistence.errors import PersistenceError, UnavailableError
 from persistence.model import CommitResult, Created
 from persistence.postgres.batch import Creation, Group, Outcome, Unit
-from persistence.postgres.connection import Database, is_passing, translated
+from persistence.postgres.connection import DRIVER_ERRORS, Database, is_passing, translated
 from persistence.postgres.flush import flush
 from persistence.postgres.records import EXECUTION_COLUMNS, execution
 
@@ -66,7 +66,7 @@ class Writer:
         if connection is not None:
             try:
                 await connection.close(timeout=1.0)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            except DRIVER_ERRORS:
                 connection.terminate()
 
     async def write(self, units: Sequence[Unit]) -> Mapping[Unit, Outcome]:
@@ -111,7 +111,7 @@ class Writer:
                     return {**settled, **await self._flush(units)}
             except PersistenceError:
                 raise
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, EOFError, UnicodeError) as error:
+            except DRIVER_ERRORS as error:
                 if not is_passing(error):
                     raise translated(error) from error
                 suspect = self._give_up(error, units) or suspect
@@ -139,7 +139,7 @@ class Writer:
             and not connection.is_closed()
             and getattr(error, "severity_en", None) == "ERROR"  # after FATAL the server closes
         )
-        _log.warning("flush of %d items failed, trying again: %s", len(units), error, exc_info=not is_definite)
+        _log.warning("flush of %d items failed, trying again: %r", len(units), error)
         if is_definite or connection is None:
             return False
         connection.terminate()

@@ -14,7 +14,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from flowkeep.v1.error_pb2 import ErrorReason
 from persistence import errors as store
-from service.api.identity import UnauthenticatedError
+from service.api.identity import KeysUnavailableError, UnauthenticatedError
 from service.engine.violations import ValidationError, Violation
 from service.engine.watch import ShuttingDownError
 
@@ -51,13 +51,17 @@ def invalid(field_path: str, description: str) -> ValidationError:
 
 @contextmanager
 def violations_under(field_path: str) -> Iterator[None]:
-    """Put `field_path` before the field of every violation that is raised inside."""
+    """Put `field_path` before the field of every violation that is raised inside, unless it is about the whole."""
     try:
         yield
     except ValidationError as error:
         raise ValidationError(
-            [Violation(".".join(filter(None, (field_path, v.field))), v.description) for v in error.violations]
+            [Violation(_below(field_path, v.field), v.description) for v in error.violations]
         ) from None
+
+
+def _below(path: str, field: str) -> str:
+    return path if field in ("", path) else f"{path}.{field}"
 
 
 def refusal_of(error: BaseException) -> Refusal | None:
@@ -73,6 +77,8 @@ def refusal_of(error: BaseException) -> Refusal | None:
             )
         case UnauthenticatedError():
             return Refusal(code.UNAUTHENTICATED, reason.ERROR_REASON_INVALID_TOKEN, text)
+        case KeysUnavailableError():
+            return Refusal(code.UNAVAILABLE, reason.ERROR_REASON_IDENTITY_UNAVAILABLE, text, retry_after=5.0)
         case store.WorkflowNotFoundError():
             return Refusal(code.NOT_FOUND, reason.ERROR_REASON_WORKFLOW_NOT_FOUND, text, {"workflow": error.workflow})
         case store.RevisionNotFoundError():

@@ -16,11 +16,11 @@ from persistence.errors import NotFoundError
 from persistence.model import Event, Execution, ExecutionDetail, ExecutionOrder, PageKey, Scope
 from persistence.repository import ExecutionRepository
 from service.api.errors import invalid
-from service.api.executions import detail_message, execution_message, receipts
+from service.api.executions import cancel_response, detail_message, execution_message
 from service.api.filters import count_limit, execution_filter, execution_order, sort_value
 from service.api.identity import DEBUG, current_identity
 from service.api.page_tokens import PageTokens
-from service.api.paging import page_limit
+from service.api.paging import fitting, page_limit
 from service.api.times import seconds
 from service.engine.executions import Executions, Order
 from service.engine.watch import Bookmark
@@ -75,9 +75,12 @@ class ExecutionServicer(ExecutionServiceServicer):
         limit = page_limit(request.page_size, LARGEST_FULL_PAGE) if full else page_limit(request.page_size)
         after = self._tokens.read(request.page_token, request, scope)
         found = await self._repository.list_executions(scope, where, order, after, limit + 1)
-        response = pb.ListExecutionsResponse(executions=await self._messages(scope, found[:limit], full=full))
-        if len(found) > limit:
-            response.next_page_token = self._tokens.make(request, scope, _position(order, found[limit - 1]))
+        shown = await self._messages(scope, found[:limit], full=full)
+        response = pb.ListExecutionsResponse(executions=fitting(shown))
+        cut = len(response.executions) < len(shown)
+        if cut or len(found) > limit:
+            last = _of(found, response.executions[-1]) if cut else found[limit - 1]
+            response.next_page_token = self._tokens.make(request, scope, _position(order, last))
         if request.count_total:
             response.total_size = await self._repository.count_executions(scope, where, order, count_limit())
         return response
@@ -86,7 +89,7 @@ class ExecutionServicer(ExecutionServiceServicer):
         caller = current_identity.get()
         detail = await self._executions.cancel(caller.scope, UUID(request.execution_id), caller.subject, request.reason)
         definition = await self._workflows.of(detail.execution)
-        return pb.CancelResponse(execution=execution_message(detail.execution), steps=receipts(detail, definition))
+        return cancel_response(detail, definition)
 
     async def WatchExecution(  # type: ignore[override]  # stored bytes pass through unparsed
         self, request: pb.WatchExecutionRequest, context: Any
@@ -106,7 +109,11 @@ class ExecutionServicer(ExecutionServiceServicer):
 
     def _time_to_wait(self, context: Any) -> float:
         remaining: float | None = context.time_remaining()
-        return self._wait_limit if remaining is None else max(0.0, remaining - max(ANSWER_MARGIN, remaining * 0.05))
+        return (
+            self._wait_limit
+            if remaining is None
+            else max(0.0, remaining - max(ANSWER_MARGIN, min(1.0, remaining / 20)))
+        )
 
     async def _messages(self, scope: Scope, found: Sequence[Execution], *, full: bool) -> list[ExecutionMessage]:
         if not full:
@@ -141,6 +148,10 @@ def _order(request: pb.ExecuteRequest) -> Order:
         start_delay=seconds(request.start_delay),
         timeout=seconds(request.timeout) if request.HasField("timeout") else None,
     )
+
+
+def _of(found: Sequence[Execution], message: ExecutionMessage) -> Execution:
+    return next(each for each in found if str(each.id) == message.execution_id)
 
 
 def _position(order: ExecutionOrder, execution: Execution) -> PageKey:

@@ -19,6 +19,9 @@ from service.engine import definition as model
 from service.engine.definition import Definition
 from service.engine.state import restore
 
+LARGEST_STEPS = 32 * 1024 * 1024
+"""Bytes of steps with their payloads that one answer holds."""
+
 Receipt = CancelResponse.StepReceipt
 
 
@@ -29,7 +32,7 @@ def execution_message(execution: Execution) -> ExecutionMessage:
         workflow_id=str(execution.workflow_id),
         workflow_name=execution.workflow_name,
         revision=execution.revision,
-        state=_state(execution),
+        state=_state(execution.state),
         progress_percent=execution.progress,
         step_counts=counts_message(execution.counts),
         create_time=timestamp(execution.create_time),
@@ -59,23 +62,31 @@ def detail_message(detail: ExecutionDetail, definition: Definition, *, with_trac
         message.result.CopyFrom(payload.to_value(detail.result))
     message.definition.CopyFrom(definition_message(definition.document))
     steps = {step.path: step for step in detail.steps}
+    size = 0
     for spec in definition.steps:
-        step = steps.get(spec.id) or _untouched(spec, execution)
-        message.steps.append(_step_message(step, spec, definition, with_trace=with_trace))
+        step = _step_message(steps.get(spec.id) or _untouched(spec, execution), spec, definition, with_trace=with_trace)
+        size += step.ByteSize()
+        message.steps.append(step if size <= LARGEST_STEPS else _without_payloads(step))
     return message
 
 
-def receipts(detail: ExecutionDetail, definition: Definition) -> list[Receipt]:
+def cancel_response(detail: ExecutionDetail, definition: Definition) -> CancelResponse:
+    """Return the answer of Cancel."""
+    message = execution_message(detail.execution)
+    if not detail.execution.state.is_end:
+        # The wish is kept, also where another process, which drives the execution, has yet to see it.
+        message.state = ExecutionMessage.STATE_CANCELLING
+    return CancelResponse(execution=message, steps=_receipts(detail, definition))
+
+
+def _receipts(detail: ExecutionDetail, definition: Definition) -> list[Receipt]:
     """Return what cancelling did to each step, in the order of the definition."""
     steps = {step.path: step for step in detail.steps}
     shown = (steps.get(spec.id) or _untouched(spec, detail.execution) for spec in definition.steps)
     return [CancelResponse.StepReceipt(path=step.path, effect=_effect(step), state=_step_state(step)) for step in shown]
 
 
-def _state(execution: Execution) -> ExecutionMessage.State.ValueType:
-    state = execution.state
-    if execution.cancel is not None and not state.is_end:
-        state = ExecutionState.CANCELLING  # the wish is kept, and its owner is about to follow it
+def _state(state: ExecutionState) -> ExecutionMessage.State.ValueType:
     return ExecutionMessage.State.Value(f"STATE_{state.value}")
 
 
@@ -115,6 +126,13 @@ def _step_message(step: Step, spec: model.Step, definition: Definition, *, with_
         until = step.end_time or datetime.now(UTC)
         message.duration.CopyFrom(duration(max(0.0, (until - step.start_time).total_seconds())))
     return message
+
+
+def _without_payloads(step: StepExecution) -> StepExecution:
+    step.ClearField("input")
+    step.ClearField("output")
+    step.payloads_omitted = True
+    return step
 
 
 def _failed_attempt(stored: Mapping[str, Any], *, with_trace: bool) -> FailedAttempt:

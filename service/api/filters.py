@@ -66,6 +66,8 @@ def _range(times: TimeRange, field: str) -> tuple[datetime | None, datetime | No
 
 
 def _bound(message: Timestamp, field: str) -> datetime:
+    if not 0 <= message.nanos <= 999_999_999:
+        raise invalid(field, "must have nanos between 0 and 999,999,999")
     try:
         return moment(message)
     except OverflowError:

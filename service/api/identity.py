@@ -41,6 +41,10 @@ class UnauthenticatedError(Exception):
     """There is no token, or it is not valid. The text never says more than the caller may know."""
 
 
+class KeysUnavailableError(Exception):
+    """Whether a token is valid cannot be told, because the keys could never be fetched."""
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """A verified caller. `permissions` None means all."""
@@ -91,11 +95,11 @@ class KeySource(Protocol):
 class StaticKey:
     """One key from a file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, algorithm: str) -> None:
         try:
-            self._key = path.read_bytes().strip()
-        except OSError as error:
-            raise ConfigError(f"FLOWKEEP_JWT_KEY_FILE: {error}") from None
+            self._key = jwt.get_algorithm_by_name(algorithm).prepare_key(path.read_bytes().strip())
+        except (OSError, ValueError, TypeError, jwt.PyJWTError) as error:
+            raise ConfigError(f"FLOWKEEP_JWT_KEY_FILE: no key for {algorithm}: {error}") from None
 
     async def key(self, key_id: str | None) -> Any:
         """Return the key, whatever the id."""
@@ -113,26 +117,32 @@ class JwksKeys:
 
     async def key(self, key_id: str | None) -> Any:
         """Return the key with the id; without an id, the only one."""
-        age = time.monotonic() - self._tried
-        if age > REFRESH or (key_id not in self._keys and age > REFRESH_UNKNOWN):
+        age, known = time.monotonic() - self._tried, self._find(key_id)
+        if known is None and age > REFRESH_UNKNOWN:
+            await self._refresh()  # who comes while the keys are on their way waits for them
+        elif age > REFRESH and not self._fetching.locked():
             await self._refresh()
+        known = self._find(key_id)
+        if known is None:
+            raise UnauthenticatedError("the token is not valid")
+        return known
+
+    def _find(self, key_id: str | None) -> Any:
         if key_id is None and len(self._keys) == 1:
             return next(iter(self._keys.values()))
-        if key_id not in self._keys:
-            raise UnauthenticatedError("the token is not valid")
-        return self._keys[key_id]
+        return self._keys.get(key_id)
 
     async def _refresh(self) -> None:
         async with self._fetching:
             if time.monotonic() - self._tried <= REFRESH_UNKNOWN:
                 return
-            self._tried = time.monotonic()
             try:
                 found = jwt.PyJWKSet.from_json(await self._read())
+                self._keys = {key.key_id: key.key for key in found.keys}
             except (OSError, httpx2.HTTPError, jwt.PyJWTError, ValueError) as error:
                 log.error("JWKS not read", source=self._source, error=str(error))
-                return
-            self._keys = {key.key_id: key.key for key in found.keys}
+            finally:
+                self._tried = time.monotonic()
 
     async def _read(self) -> str:
         if not self._source.startswith(("http://", "https://")):
@@ -204,5 +214,7 @@ def authenticator(config: Config) -> Authenticator:
     config.check()
     if not config.has_identity_provider:
         return DevelopmentAuthenticator()
-    keys: KeySource = StaticKey(config.jwt_key_file) if config.jwt_key_file else JwksKeys(config.jwt_jwks)
+    keys: KeySource = (
+        StaticKey(config.jwt_key_file, config.jwt_algorithm) if config.jwt_key_file else JwksKeys(config.jwt_jwks)
+    )
     return TokenAuthenticator(keys, config.jwt_algorithm, config.jwt_issuer, config.jwt_audience)

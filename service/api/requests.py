@@ -99,6 +99,8 @@ def _without_payloads(request: Message) -> Message:
 def _unstorable(request: Message) -> Iterator[Violation]:
     """Yield the fields with a character that Postgres does not keep, but for payloads and definitions."""
     for field, value in request.ListFields():
+        if isinstance(value, Message):  # a Struct is a Mapping too, and raises for values of no kind
+            continue
         if isinstance(value, Mapping):
             texts: Iterable[Any] = (*value.keys(), *value.values())
         else:

@@ -13,7 +13,7 @@ from service.api.definitions import document, handler_message, workflow_message
 from service.api.errors import violations_under
 from service.api.identity import current_identity
 from service.api.page_tokens import PageTokens
-from service.api.paging import page_limit
+from service.api.paging import fitting, page_limit
 from service.engine.executions import Executions
 from service.engine.workflows import Workflows
 
@@ -46,9 +46,10 @@ class WorkflowServicer(WorkflowServiceServicer):
         where = WorkflowFilter(request.name_prefix, tuple(request.tags))
         found = await self._repository.list_workflows(scope, where, after.id if after else None, limit + 1)
         full = request.view == WORKFLOW_VIEW_FULL
-        response = pb.ListWorkflowsResponse(workflows=[workflow_message(each, full=full) for each in found[:limit]])
-        if len(found) > limit:
-            response.next_page_token = self._tokens.make(request, scope, PageKey(None, found[limit - 1].id))
+        page = fitting(workflow_message(each, full=full) for each in found[:limit])
+        response = pb.ListWorkflowsResponse(workflows=page)
+        if len(found) > len(page):
+            response.next_page_token = self._tokens.make(request, scope, PageKey(None, found[len(page) - 1].id))
         return response
 
     async def UpdateWorkflow(self, request: pb.UpdateWorkflowRequest, context: Any) -> pb.UpdateWorkflowResponse:

@@ -44,7 +44,7 @@ def run(
         # A socket that only this process knows, in a folder that only this user may enter.
         config = settings.load(
             listen=f"unix:{Path(folder) / 'run.sock'}", handlers=handlers or None, log_level="error", log_format="text"
-        )
+        ).private()
         settings.run(_run(config, documents[0], payload, settings.output_of(context, output)))
 
 

@@ -59,7 +59,7 @@ async def run_attempt(registry: Registry, effect: StartAttempt, context: StepCon
         return Failed(_named(error), error.retry_after)
     except ValidationError as error:
         return Failed(Failure(INVALID_OUTPUT, str(error)))
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # sys.exit() in a handler must not end the server
         if isinstance(error, TimeoutError) and limit.expired():
             return Failed(Failure(STEP_TIMEOUT, f"the attempt took longer than {effect.timeout:g} s", retryable=True))
         return Failed(_unnamed(handler, error))
@@ -85,11 +85,12 @@ def _named(error: HandlerError) -> Failure:
     )
 
 
-def _unnamed(handler: Handler, error: Exception) -> Failure:
+def _unnamed(handler: Handler, error: BaseException) -> Failure:
+    # The text of the error may hold secrets; it stands in the stack trace, which only those permitted see.
     trace = "".join(traceback.format_exception(error))[-MAX_STACK_TRACE:]
     return Failure(
         HANDLER_ERROR,
-        storable(f"handler {handler.name!r} raised {type(error).__name__}: {error}", MAX_MESSAGE),
+        f"handler {handler.name!r} raised {type(error).__name__}; its stack trace tells more",
         retryable=True,
         stack_trace=storable(trace, MAX_STACK_TRACE),
     )

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import msgspec
 
-from persistence.errors import UnavailableError
+from persistence.errors import NotFoundError, UnavailableError
 from persistence.model import (
     Created,
     Event,
@@ -33,6 +33,7 @@ from service.engine.payload import normalise
 from service.engine.planner import Plan
 from service.engine.runner import Runner
 from service.engine.state import initial
+from service.engine.violations import ValidationError
 from service.engine.watch import Bookmark, Pace, follow
 from service.engine.workflows import Workflows
 
@@ -67,16 +68,23 @@ class Executions:
 
         Raises ValidationError, WorkflowNotFoundError, RevisionNotFoundError, RequestIdReusedError, QueueFullError.
         """
-        workflow, definition = await self._workflows.resolve(scope, order.workflow, order.revision)
         payload = normalise(dict(order.input), "input")
-        check_input(definition, payload)
         order = replace(order, input=payload)
+        content_hash = _content_hash(owner, order)
+        try:
+            workflow, definition = await self._workflows.resolve(scope, order.workflow, order.revision)
+            check_input(definition, payload)
+        except (ValidationError, NotFoundError):
+            # The workflow may have changed since the same request was kept: then it is no less kept.
+            if first := await self._find(scope, order.request_id, content_hash):
+                return Created(first, False)
+            raise
         execution = self._accepted(workflow, definition, owner, order)
         execution, plan = self._first_plan(execution, definition, payload)
         new = NewExecution(
             execution=execution,
             input=payload,
-            content_hash=_content_hash(workflow.id, owner, order),
+            content_hash=content_hash,
             steps=plan.steps,
             events=self._runner.encode_all(plan.events),
             result=plan.state.result,
@@ -85,6 +93,9 @@ class Executions:
         # What was kept is driven, also when the caller has gone in between.
         future.add_done_callback(lambda kept: self._take_up(kept, new, definition, plan))
         return await asyncio.shield(future)
+
+    async def _find(self, scope: Scope, request_id: str, content_hash: bytes) -> Execution | None:
+        return await self._repository.find_request(scope.org, request_id, content_hash) if request_id else None
 
     async def wait(self, scope: Scope, execution: Execution, timeout: float) -> None:
         """Return when the execution has ended, or after `timeout` seconds."""
@@ -185,10 +196,10 @@ def _row(execution: Execution, plan: Plan, incarnation: UUID | None, wake_time: 
     )
 
 
-def _content_hash(workflow_id: UUID, owner: str, order: Order) -> bytes:
+def _content_hash(owner: str, order: Order) -> bytes:
     """Return the SHA-256 of all that was asked for: a repeated request has the same, a reused id another one."""
     content = {
-        "workflow_id": str(workflow_id),
+        "workflow": order.workflow,
         "owner": owner,
         "revision": order.revision,
         "input": order.input,

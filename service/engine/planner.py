@@ -260,7 +260,7 @@ class _Planning(StepRules):
 
     def _complete_execution(self) -> None:
         try:
-            result = payload.normalise(self._result(), "output")
+            result = self._result()
         except ExpressionError as error:
             self._finish(ExecutionState.FAILED, Failure(EXPRESSION_ERROR, str(error)), None)
         except ValidationError as error:
@@ -270,11 +270,13 @@ class _Planning(StepRules):
 
     def _result(self) -> Any:
         if self.definition.output is not None:
-            return self.definition.output.render(self.draft.variables())
+            return payload.normalise(self.definition.output.render(self.draft.variables()), "output")
         steps = self.draft.steps
         if self.definition.ordering is Ordering.GRAPH:
             completed = (i for i in self.definition.sinks if steps[i].state is StepState.COMPLETED)
-            return {step_id: steps[step_id].output for step_id in completed}
+            result = {step_id: steps[step_id].output for step_id in completed}
+            # It only repeats what the steps show: too large, it must not fail the work that is done.
+            return result if payload.size(result) <= payload.MAX_PAYLOAD_BYTES else None
         for step in reversed(self.definition.steps):
             if steps[step.id].state is StepState.COMPLETED:
                 return steps[step.id].output

@@ -72,9 +72,14 @@ class Run:
         """Let something happen to the execution."""
         if self._is_closing:
             return
-        plan = planner.apply(self.definition, self.state, happening)
-        if plan.is_empty:
-            return
+        try:
+            plan = planner.apply(self.definition, self.state, happening)
+            if not plan.is_empty:
+                self._hand_over(plan)
+        except Exception as error:  # nobody above could do more with it
+            self.runner.broken(self, error)
+
+    def _hand_over(self, plan: Plan) -> None:
         transition = self._transition(self.state, plan)
         self.state = plan.state
         self._is_closing = transition.release or plan.state.state.is_end
@@ -90,8 +95,12 @@ class Run:
         self._set_timer()
 
     def resume_timer(self) -> None:
-        """Wait for the next timer of a restored execution, unless a transition on its way does so when committed."""
-        if not self._in_flight:
+        """Wait for the next timer, in memory or parked, unless a transition on its way does so when committed."""
+        if self._in_flight or self._is_closing:
+            return
+        if self._may_park(self.state):
+            self._hand_over(Plan(self.state))
+        else:
             self._set_timer()
 
     def stop(self) -> list[asyncio.Task[None]]:
@@ -190,6 +199,8 @@ class Run:
             self.runner.expect_stop(self, effect)
 
     async def _attempt(self, effect: StartAttempt) -> None:
+        # A task inherits what was bound where it was made: the caller of an RPC, or another step.
+        structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(
             execution_id=str(self.id), step=effect.path, attempt=effect.attempt, org=self.execution.org
         )

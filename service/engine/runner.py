@@ -18,7 +18,7 @@ from persistence.repository import Repository
 from service.engine import events, happenings
 from service.engine.definition import Definition
 from service.engine.effects import CancelAttempt
-from service.engine.failure import Failure
+from service.engine.failure import INTERNAL, Failure
 from service.engine.handlers.registry import Registry
 from service.engine.planner import Plan
 from service.engine.run import Run
@@ -46,15 +46,14 @@ class Definitions(Protocol):
 class RunnerSettings:
     """How a process takes and keeps executions; times in seconds.
 
-    The lease numbers are those of CONTRACT: TTL 10 s, renewed at a quarter, given up by oneself at 0.7.
+    `cancel_grace` is how long an attempt that was told to stop may take before it counts as stopped.
     """
 
     max_running: int = 2_000
     park_after: float = 10.0
     claim_interval: float = 1.0
     claim_batch: int = 100
-    lease_ttl: float = 10.0
-    stop_grace: float = 5.0
+    cancel_grace: float = 5.0
     progress_interval: float = 0.25
     reap_interval: float = 5.0
 
@@ -103,13 +102,18 @@ class Runner:
         self._poked = asyncio.Event()
         self._left_something = asyncio.Event()
         self._is_stopping = False
+        self._is_fenced = False
+        # Owned but not driven at the last sweep; and those that a task is finding out about.
+        self._missed: set[UUID] = set()
+        self._reconciling: set[UUID] = set()
 
     # --- life cycle
 
     def start(self) -> None:
         """Begin to claim executions, first of all those that a dead process left."""
-        self.tasks.spawn(self._claim_loop(), "claim loop")
-        self.tasks.spawn(self._reap_loop(), "reap loop")
+        self.tasks.keep(self._claim_loop, "claim loop")
+        self.tasks.keep(self._sweep_loop, "sweep loop")
+        self.tasks.keep(self._reap_loop, "reap loop")
 
     async def stop(self) -> None:
         """Stop all runs where they are and give their executions back; what was recorded stays."""
@@ -118,19 +122,24 @@ class Runner:
         for run in runs:
             run.stop()
         self.runs.clear()
-        await self.tasks.cancel_all(self.settings.stop_grace)
+        await self.tasks.cancel_all(self.settings.cancel_grace)
         await asyncio.gather(*(run.settled() for run in runs))
         try:
             await self.journal.release(self.incarnation)
         except UnavailableError:
             log.warning("executions were not given back; they are taken over when the lease ends")
 
-    async def relinquish(self, incarnation: UUID) -> None:
-        """Drop every run at once, because the lease is lost, and go on under another incarnation."""
+    def fence(self) -> None:
+        """Drop every run and start nothing more, because the lease is lost or may be."""
+        self._is_fenced = True
         runs, self.runs = list(self.runs.values()), {}
         for run in runs:
             run.stop()
+
+    def resume(self, incarnation: UUID) -> None:
+        """Go on under another incarnation, which has a lease."""
         self.incarnation = incarnation
+        self._is_fenced = False
         self.poke()
 
     # --- taking
@@ -138,7 +147,9 @@ class Runner:
     @property
     def room(self) -> int:
         """How many more executions this process takes."""
-        return 0 if self._is_stopping else max(0, self.settings.max_running - len(self.runs))
+        if self._is_stopping or self._is_fenced:
+            return 0
+        return max(0, self.settings.max_running - len(self.runs))
 
     def encode_all(self, recorded: Sequence[events.Event]) -> list[Event]:
         """Return the events as they are stored and sent."""
@@ -146,7 +157,9 @@ class Runner:
 
     def keep(self, execution: Execution, definition: Definition, plan: Plan) -> None:
         """Drive an execution that was just created with this process as its owner."""
-        run = Run(self, execution, execution.incarnation or self.incarnation, definition, plan.state)
+        if self._is_stopping or execution.incarnation != self.incarnation or execution.id in self.runs:
+            return
+        run = Run(self, execution, self.incarnation, definition, plan.state)
         self.runs[execution.id] = run
         run.begin(plan)
 
@@ -172,7 +185,7 @@ class Runner:
                 run.apply(happenings.CancelAsked(self.now(), execution.cancel))
             await run.settled()
         if execution.id not in self.runs and not self._is_stopping:
-            detail = await self.journal.claim_one(self.incarnation, execution.id)
+            detail = await self.journal.claim_one(self.incarnation, execution.org, execution.id)
             if detail is not None:
                 await self._adopt(detail)
         if (run := self.runs.get(execution.id)) is not None:
@@ -185,12 +198,31 @@ class Runner:
 
     async def clear_away(self, workflow_id: UUID) -> None:
         """Let the cancel requests that a deleted workflow left take effect here, and remove what has ended."""
-        for run in [run for run in self.runs.values() if run.execution.workflow_id == workflow_id]:
-            detail = await self._load(run.id)
-            if detail is not None and detail.execution.cancel is not None:
-                run.apply(happenings.CancelAsked(self.now(), detail.execution.cancel))
+        if any(run.execution.workflow_id == workflow_id for run in self.runs.values()):
+            await self._sweep()
         self.poke()
         self._left_something.set()
+
+    async def _sweep_loop(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.claim_interval * (0.7 + 0.6 * self.draw()))
+            try:
+                await self._sweep()
+            except PersistenceError as error:
+                log.warning("sweep failed", error=str(error))
+
+    async def _sweep(self) -> None:
+        """Heed cancel requests that came by another process, and take up what this one owns without driving it."""
+        strays = await self.journal.strays(self.incarnation, list(self.runs))
+        missed = {stray.id for stray in strays} - self.runs.keys() - self._reconciling
+        for stray in strays:
+            if (run := self.runs.get(stray.id)) is not None:
+                if stray.cancel is not None:
+                    run.apply(happenings.CancelAsked(self.now(), stray.cancel))
+            # Missed once may mean that its creation is just being answered.
+            elif stray.id in missed & self._missed:
+                self.look_for(stray.id)
+        self._missed = missed
 
     async def _claim_loop(self) -> None:
         while True:
@@ -222,20 +254,25 @@ class Runner:
                 log.error("execution not taken up", execution_id=str(detail.execution.id), exc_info=error)
         return len(taken) == limit
 
-    async def _adopt(self, detail: ExecutionDetail) -> None:
-        """Go on with an execution from what was recorded."""
+    async def _adopt(self, detail: ExecutionDetail, verdict: Failure | None = None) -> None:
+        """Go on with an execution from what was recorded, or end it by a verdict."""
         execution = detail.execution
         if execution.id in self.runs or execution.incarnation != self.incarnation:
             return
         try:
             definition = await self.definitions.of(execution)
         except (NotFoundError, ValidationError) as error:
-            await self.journal.release(self.incarnation, [execution.id])
             log.error("execution without definition", execution_id=str(execution.id), error=str(error))
+            definition = Definition(execution.workflow_name, (), execution.timeout)
+            verdict = verdict or Failure(INTERNAL, "the definition that the execution runs can no longer be read")
+        if execution.id in self.runs:
             return
         run = Run(self, execution, self.incarnation, definition, restore(definition, detail))
         self.runs[execution.id] = run
-        self._resume(run, execution)
+        if verdict is None:
+            self._resume(run, execution)
+        else:
+            run.apply(happenings.Condemned(self.now(), verdict))
 
     def _resume(self, run: Run, execution: Execution) -> None:
         now = self.now()
@@ -250,6 +287,8 @@ class Runner:
     def finished(self, run: Run, transition: Transition) -> None:
         """Forget a run that ended or was parked."""
         self._forget(run)
+        if transition.state.is_end:
+            log.info("execution finished", execution_id=str(run.id), state=transition.state.value)
         if transition.wake_time is not None:
             self.poke_at(transition.wake_time)
         if transition.state.is_end and len(self.runs) + 1 >= self.settings.max_running:
@@ -264,13 +303,13 @@ class Runner:
             self.tasks.spawn(self._reconcile(run.id, attempts), f"reconcile {run.id}")
 
     def broken(self, run: Run, error: BaseException) -> None:
-        """Stop a run whose transition the store cannot take, and end its execution as failed."""
-        log.error("transition refused by the store", execution_id=str(run.id), exc_info=error)
+        """Stop a run that can neither go on nor be stored, and end its execution as failed."""
+        log.error("execution cannot go on", execution_id=str(run.id), exc_info=error)
         attempts = run.stop()
         self._forget(run)
         failure = None
         if not isinstance(error, UnavailableError):
-            failure = Failure("INTERNAL", "a result of a step could not be stored")
+            failure = Failure(INTERNAL, "the server could not go on with the execution; its log says why")
         if not self._is_stopping:
             self.tasks.spawn(self._reconcile(run.id, attempts, failure), f"reconcile {run.id}")
 
@@ -278,7 +317,7 @@ class Runner:
         """Take an attempt as stopped when it has not answered within the grace: a thread cannot be stopped."""
         stopped = happenings.StepStopped
         asyncio.get_running_loop().call_later(
-            self.settings.stop_grace, lambda: run.apply(stopped(self.now(), effect.path, effect.attempt))
+            self.settings.cancel_grace, lambda: run.apply(stopped(self.now(), effect.path, effect.attempt))
         )
 
     def _forget(self, run: Run) -> None:
@@ -288,15 +327,15 @@ class Runner:
     async def _reconcile(
         self, execution_id: UUID, attempts: Sequence[asyncio.Task[None]] = (), verdict: Failure | None = None
     ) -> None:
-        if attempts:
-            await asyncio.wait(attempts, timeout=self.settings.stop_grace)
-        detail = await self._load(execution_id)
-        if detail is None or execution_id in self.runs:
-            return
-        await self._adopt(detail)
-        adopted = self.runs.get(execution_id)
-        if adopted is not None and verdict is not None:
-            adopted.apply(happenings.Condemned(self.now(), verdict))
+        self._reconciling.add(execution_id)
+        try:
+            if attempts:
+                await asyncio.wait(attempts, timeout=self.settings.cancel_grace)
+            detail = await self._load(execution_id)
+            if detail is not None:
+                await self._adopt(detail, verdict)
+        finally:
+            self._reconciling.discard(execution_id)
 
     async def _load(self, execution_id: UUID) -> ExecutionDetail | None:
         """Return the execution if it is still ours, asking until the store answers."""

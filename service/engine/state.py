@@ -18,7 +18,7 @@ from persistence.model import (
     StepState,
 )
 from service.engine.definition import Definition, OnError
-from service.engine.failure import EXECUTION_TIMEOUT, MAX_MESSAGE, STEP_FAILED, Failure
+from service.engine.failure import CANCELLED, EXECUTION_TIMEOUT, MAX_MESSAGE, STEP_FAILED, Failure
 
 _CANCEL_SEEN = frozenset({ExecutionState.CANCELLING, ExecutionState.CANCELLED})
 
@@ -132,7 +132,7 @@ def restore(definition: Definition, detail: ExecutionDetail) -> State:
 def cancelled(request: CancelRequest) -> Ending:
     """Return the end that a cancel request gives."""
     message = f"cancelled by {request.by}" + (f": {request.reason}" if request.reason else "")
-    return Ending(ExecutionState.CANCELLED, Failure("CANCELLED", message))
+    return Ending(ExecutionState.CANCELLED, Failure(CANCELLED, message))
 
 
 def timed_out(timeout: float) -> Ending:
@@ -161,9 +161,15 @@ def _ending(definition: Definition, execution: Execution, ended: list[Step]) -> 
     if execution.state is ExecutionState.CANCELLING and execution.cancel is not None:
         return cancelled(execution.cancel)
     for step in ended:
-        if step.state is StepState.FAILED and definition.by_id[step.path].on_error is not OnError.CONTINUE:
+        if step.state is StepState.FAILED and _stops(definition, step):
             return step_failed(step)
     # Nothing else cancels steps.
     if any(step.state is StepState.CANCELLED for step in ended):
         return timed_out(execution.timeout)
     return None
+
+
+def _stops(definition: Definition, step: Step) -> bool:
+    # A definition that cannot be read any more has no steps; then any failure ends the execution.
+    spec = definition.by_id.get(step.path)
+    return spec is None or spec.on_error is not OnError.CONTINUE

@@ -123,6 +123,7 @@ class StepRules:
         variables = {**self.draft.variables(attempt=step.attempt, ended=step), "result": step.output}
         values = {name: expression.evaluate(variables) for name, expression in spec.assign}
         normal: dict[str, Any] = payload.normalise(values, "vars")
+        payload.normalise({**self.draft.state.vars, **normal}, "vars")  # all together are one payload too
         return normal
 
     def fail_attempt(self, step: Step, failure: Failure, draw: float, retry_after: float | None) -> None:

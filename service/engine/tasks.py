@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import structlog
 
 log = structlog.get_logger(__name__)
+
+RESTART_PAUSE = 1.0
+"""Seconds."""
 
 
 class TaskRegistry:
@@ -26,6 +29,18 @@ class TaskRegistry:
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task
+
+    def keep(self, loop: Callable[[], Coroutine[Any, Any, Any]], name: str) -> asyncio.Task[Any]:
+        """Run a loop that the process cannot do without, and begin it again whenever it fails."""
+        return self.spawn(self._kept(loop, name), name)
+
+    async def _kept(self, loop: Callable[[], Coroutine[Any, Any, Any]], name: str) -> None:
+        while True:
+            try:
+                await loop()
+            except Exception as error:
+                log.error("loop failed, and begins again", loop=name, exc_info=error)
+            await asyncio.sleep(RESTART_PAUSE)
 
     async def cancel_all(self, grace: float = 5.0) -> None:
         """Cancel what runs and return when it has ended, or after `grace` seconds."""

@@ -13,6 +13,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -73,13 +74,22 @@ def main() -> None:
 
 async def measure(folder: Path, bare_dsn: str, size: Size) -> list[Row]:
     """Return all rows."""
-    async with serving(folder) as service, bare_store(bare_dsn) as bare:
+    async with (
+        bare_starter(bare_dsn) as bare_target,
+        serving(folder) as target,
+        # No process is started from here on: gRPC does not like to be forked.
+        grpc.aio.insecure_channel(bare_target) as bare_channel,
+        grpc.aio.insecure_channel(target) as channel,
+        bare_store(bare_dsn) as bare,
+    ):
+        service = Service(channel)
+        await service.prepare()
         return [
             *await throughput(service, bare, size),
             *await latency(service, bare, size),
             *await fan_out(service, size),
             # The last, as it leaves executions that wait for tomorrow.
-            *await starts(service, bare_dsn, size),
+            *await starts(service, bare_channel, size),
         ]
 
 
@@ -127,18 +137,17 @@ async def fan_out(service: Service, size: Size) -> list[Row]:
     ]
 
 
-async def starts(service: Service, bare_dsn: str, size: Size) -> list[Row]:
+async def starts(service: Service, bare_channel: grpc.aio.Channel, size: Size) -> list[Row]:
     """Execute alone, of executions that begin later."""
     values, alone = list[float](), list[float]()
-    async with bare_starter(bare_dsn) as channel:
-        start = channel.unary_unary(bare_start.METHOD, BytesValue.SerializeToString, BytesValue.FromString)
-        for repetition in range(size.repetitions):
-            requests = [BytesValue(value=f"{repetition}-{number}".encode()) for number in range(size.starts)]
-            began = asyncio.get_running_loop().time()
-            answers = await fly((_call(start, request) for request in requests), AT_A_TIME)
-            alone.append(size.starts / (asyncio.get_running_loop().time() - began))
-            assert len({answer.value for answer in answers}) == size.starts
-            values.append(size.starts / await service.starts(size.starts, AT_A_TIME))
+    start = bare_channel.unary_unary(bare_start.METHOD, BytesValue.SerializeToString, BytesValue.FromString)
+    for repetition in range(size.repetitions):
+        requests = [BytesValue(value=f"{repetition}-{number}".encode()) for number in range(size.starts)]
+        began = time.perf_counter()
+        answers = await fly((_call(start, request) for request in requests), AT_A_TIME)
+        alone.append(size.starts / (time.perf_counter() - began))
+        assert len({answer.value for answer in answers}) == size.starts
+        values.append(size.starts / await service.starts(size.starts, AT_A_TIME))
     baseline = Baseline("bare gRPC server, one statement", alone)
     return [Row("Execute alone, 64 at a time", "starts/s", values, baseline)]
 
@@ -151,23 +160,22 @@ async def _call(method: Any, request: BytesValue) -> BytesValue:
 async def profile(folder: Path, into: Path, size: Size) -> None:
     """Write a profile of a server that runs the three-step executions."""
     command = (sys.executable, "-m", "cProfile", "-o", str(into), "-m", "service.cli.main")
-    async with serving(folder, *command) as service:
+    async with serving(folder, *command) as target, grpc.aio.insecure_channel(target) as channel:
+        service = Service(channel)
+        await service.prepare()
         seconds = await service.waited("three", size.executions, AT_A_TIME)
     print(f"{size.executions / seconds:,.0f} executions/s under the profiler; read {into} with pstats")
 
 
 @asynccontextmanager
-async def serving(folder: Path, *command: str) -> AsyncIterator[Service]:
-    """Run a server inside, with the workflows in it."""
+async def serving(folder: Path, *command: str) -> AsyncIterator[str]:
+    """Run a server inside; gives its address."""
     server = ServerProcess(
         folder, "--handlers", str(HERE / "handlers.py"), listen="127.0.0.1:0", command=command or FLOWKEEP
     )
     await server.start()
     try:
-        async with grpc.aio.insecure_channel(server.target) as channel:
-            service = Service(channel)
-            await service.prepare()
-            yield service
+        yield server.target
         code, said = await server.terminate()
         assert (code, said.strip()) == (0, "Stopped."), (code, said, server.log[-4000:])
     finally:
@@ -186,16 +194,14 @@ async def bare_store(dsn: str) -> AsyncIterator[BareStore]:
 
 
 @asynccontextmanager
-async def bare_starter(dsn: str) -> AsyncIterator[grpc.aio.Channel]:
-    """Run the bare gRPC server inside, in a process of its own as ours is."""
+async def bare_starter(dsn: str) -> AsyncIterator[str]:
+    """Run the bare gRPC server inside, in a process of its own as ours is; gives its address."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", bare_start.__name__, dsn, stdout=subprocess.PIPE, cwd=HERE.parents[1]
     )
     assert process.stdout is not None
     try:
-        target = (await process.stdout.readline()).decode().strip()
-        async with grpc.aio.insecure_channel(target) as channel:
-            yield channel
+        yield (await process.stdout.readline()).decode().strip()
     finally:
         process.terminate()
         await process.wait()

@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from flowkeep import Client
 from tests.e2e.effects import EffectServer, effect_server
-from tests.e2e.process import ServerProcess, flowkeep, new_folder, run_command
+from tests.e2e.process import ServerProcess, copy_data, flowkeep, new_folder
 
 
 @pytest.fixture
@@ -42,8 +42,7 @@ async def server(
 ) -> AsyncIterator[ServerProcess]:
     """A server that runs, with settings if a test names some; at the end it must have had nothing to complain about."""
     server = ServerProcess(folder, settings=getattr(request, "param", {}))
-    # Not by shutil, which would give the files to another account than that of Postgres.
-    assert (await run_command("cp", "-a", str(prepared), str(server.data_dir))).code == 0
+    await copy_data(prepared, server.data_dir)
     await server.start()
     yield server
     await server.close()

@@ -20,6 +20,8 @@ import psutil
 from persistence.embedded import EmbeddedPostgres
 
 FLOWKEEP = (str(Path(sys.executable).with_name("flowkeep")),)
+TOOLS = str(Path(__file__).parents[2] / ".tools" / "bin")
+"""Where `make test` puts grpcurl."""
 PATIENCE = 60.0
 """Seconds after which a process that says or does nothing has failed the test."""
 
@@ -29,8 +31,8 @@ _SERVES = re.compile(r"serves on (?P<target>\S+);")
 def environment(settings: Mapping[str, str] = {}) -> dict[str, str]:
     """Return an environment in which nothing but `settings` speaks to Flowkeep."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("FLOWKEEP_")}
-    path = f"{Path(FLOWKEEP[0]).parent}{os.pathsep}{inherited.get('PATH', os.defpath)}"
-    return {**inherited, "PATH": path, **settings}
+    path = [str(Path(FLOWKEEP[0]).parent), TOOLS, inherited.get("PATH", os.defpath)]
+    return {**inherited, "PATH": os.pathsep.join(path), **settings}
 
 
 @contextmanager
@@ -42,6 +44,12 @@ def new_folder() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder)
+
+
+async def copy_data(prepared: Path, folder: Path) -> None:
+    """Copy a data folder, with its owner: made by root it belongs to the account of Postgres."""
+    copied = await run_command("cp", "-a", str(prepared), str(folder))
+    assert copied.code == 0, copied
 
 
 class ServerProcess:

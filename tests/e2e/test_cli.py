@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.e2e.process import Outcome, ServerProcess, flowkeep, new_folder
+from tests.e2e.process import Outcome, ServerProcess, copy_data, flowkeep, new_folder
 
 GREETING = """
 name: greeting
@@ -48,10 +48,11 @@ NO_EXECUTION = "01930000-0000-7000-8000-000000000000"
 
 
 @pytest_asyncio.fixture(scope="module")
-async def target() -> AsyncIterator[str]:
+async def target(prepared: Path) -> AsyncIterator[str]:
     """Address of a server with the workflows above."""
     with new_folder() as folder:
         server = ServerProcess(folder, listen="127.0.0.1:0")
+        await copy_data(prepared, server.data_dir)
         await server.start()
         for document in (GREETING, SLEEP, BROKEN):
             await at(server.target, "apply", "-", given=document)
@@ -256,22 +257,27 @@ async def test_config_shows_every_setting() -> None:
     assert "FLOWKEEP_MAX_RUNNING" in wrong.err
 
 
-async def test_migrate_and_doctor(folder: Path) -> None:
+async def test_migrate_and_doctor(prepared: Path, folder: Path) -> None:
     settings = {"FLOWKEEP_DATA_DIR": str(folder / "data")}
-    assert (await flowkeep("doctor", settings=settings)).out
-    for revision in ("head", "base", "head"):
-        migrated = await flowkeep("migrate", "--to", revision, settings=settings)
-        assert (migrated.code, migrated.err) == (0, "")
-        assert revision in migrated.out
+    await copy_data(prepared, folder / "data")
     findings = (await flowkeep("doctor", "-o", "json", settings=settings)).json
     assert {each["verdict"] for each in findings} <= {"ok", "warn"}
     assert {"python", "settings", "handlers", "database"} <= {each["subject"] for each in findings}
-    text = await flowkeep("doctor", settings=settings)
-    assert (text.code, text.err) == (0, "")
-
+    for revision in ("base", "head"):
+        migrated = await flowkeep("migrate", "--to", revision, settings=settings)
+        assert (migrated.code, migrated.err) == (0, "")
+        assert revision in migrated.out
     unhealthy = await flowkeep("doctor", settings={**settings, "FLOWKEEP_HANDLERS": '["no.such.module"]'})
     assert unhealthy.code == 1
     assert "no.such.module" in unhealthy.out
-    absent = await flowkeep("doctor", settings={"FLOWKEEP_DATABASE_URL": "postgresql://me@127.0.0.1:1/flowkeep"})
-    assert absent.code == 1
-    assert "Traceback" not in absent.out + absent.err
+
+
+async def test_commands_say_that_the_database_is_away() -> None:
+    settings = {"FLOWKEEP_DATABASE_URL": "postgresql://me@127.0.0.1:1/flowkeep"}
+    doctor = await flowkeep("doctor", settings=settings)
+    assert doctor.code == 1
+    assert "database" in doctor.out
+    for command in ("serve", "migrate"):
+        outcome = await flowkeep(command, settings=settings)
+        assert (outcome.code, outcome.out) == (2, "")
+        assert "Traceback" not in outcome.err

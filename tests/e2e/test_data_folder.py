@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from flowkeep import Client
-from tests.e2e.process import ServerProcess, flowkeep
+from tests.e2e.process import ServerProcess, copy_data, flowkeep
 
 WORKFLOW = {"name": "one", "steps": [{"id": "one", "handler": "transform", "params": {"value": 1}}]}
 
@@ -25,8 +25,10 @@ async def test_a_second_server_on_a_data_folder_refuses(server: ServerProcess, c
     assert await client.run("one") == 1
 
 
-async def test_a_second_server_on_an_address_refuses(folder: Path) -> None:
+async def test_a_second_server_on_an_address_refuses(prepared: Path, folder: Path) -> None:
     first = ServerProcess(folder, listen="127.0.0.1:0")
+    for data_dir in (first.data_dir, folder / "second"):
+        await copy_data(prepared, data_dir)
     await first.start()
     try:
         second = await flowkeep("serve", "--listen", first.target, "--data-dir", str(folder / "second"))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.process import FLOWKEEP, Outcome, ServerProcess, flowkeep, run_command
+from tests.e2e.process import FLOWKEEP, Outcome, ServerProcess, environment, flowkeep, run_command
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
 COMMAND = re.compile(r"^ +(?:the CLI|the stubs|grpcurl|psql)? {2,}(?P<command>\S.*)$", re.MULTILINE)
@@ -63,7 +63,7 @@ async def check_commands(demo: Outcome, execution_id: str, target: str) -> None:
     (psql,) = said_to_run(demo, "psql")
     calls = said_to_run(demo, "grpcurl")
     assert len(calls) == 2
-    for command in (get, watch, stubs, psql, *(calls if shutil.which("grpcurl") else ())):
+    for command in (get, watch, stubs, psql, *(calls if shutil.which("grpcurl", path=environment()["PATH"]) else ())):
         # The test's server is on another address than the one that people get.
         run = [argument.replace(DEFAULT_TARGET, target) for argument in command]
         shown = await run_command(*run, settings={"FLOWKEEP_TARGET": target})

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
 import grpc
+from buf.validate import validate_pb2
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
+from google.protobuf.struct_pb2 import Struct, Value
+from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 import flowkeep
+from flowkeep.definition import definition
 from flowkeep.errors import from_rpc_error
 from flowkeep.v1 import execution_service_pb2 as executions_pb2
 from flowkeep.v1 import workflow_service_pb2 as workflows_pb2
@@ -53,7 +59,7 @@ def valid(path: str, workflow: str, execution_id: str) -> Any:
         request.execution_id = execution_id
     if "definition" in fields:
         name = "" if "workflow" in fields else "fresh"
-        request.definition.CopyFrom(flowkeep.definition({"name": name, "steps": [wait_step()]}))
+        request.definition.CopyFrom(definition({"name": name, "steps": [wait_step()]}))
     return request
 
 
@@ -76,10 +82,19 @@ class Answer:
 
     def without(self, *hidden: str) -> tuple[str, ...]:
         """The whole answer as text, and in it these ids as one mark."""
-        text = (self.code, self.error.message, self.details, repr(self.body))
+        text: tuple[str, ...] = (self.code, self.error.message, self.details, repr(self.body))
         for each in hidden:
             text = tuple(part.replace(each, "<id>") for part in text)
         return text
+
+
+def _readable(status: Any) -> str:
+    """The details, unpacked: as they are packed they tell the lengths of ids."""
+    found = []
+    for packed in status.details:
+        kind = getattr(error_details_pb2, packed.type_url.rpartition(".")[2])
+        found.append(str(kind.FromString(packed.value)))
+    return "".join(found)
 
 
 _FINE = flowkeep.FlowkeepError(grpc.StatusCode.OK, "", "")
@@ -93,15 +108,16 @@ async def call(
     options: Any = {"metadata": metadata, "timeout": PATIENCE}
     try:
         if METHODS[path].server_streaming:
-            stream: Any = channel.unary_stream(path)(raw, **options)
+            watch: Any = channel.unary_stream(path)
+            stream = watch(raw, **options)
             body = await stream.read()
             stream.cancel()
         else:
             unary: Any = channel.unary_unary(path)
             body = await unary(raw, **options)
     except grpc.aio.AioRpcError as error:
-        status = rpc_status.from_call(error)  # type: ignore[arg-type]  # its attributes are those of a call
-        return Answer(error.code().name, b"", from_rpc_error(error), str(status.details) if status else "")
+        status = rpc_status.from_call(error)
+        return Answer(error.code().name, b"", from_rpc_error(error), _readable(status) if status else "")
     return Answer("OK", body if isinstance(body, bytes) else b"", _FINE, "")
 
 
@@ -116,7 +132,163 @@ async def contents(dsn: str) -> dict[str, tuple[int, str]]:
         found = {}
         for (table,) in tables:
             query = f"SELECT count(*), coalesce(md5(string_agg(t::text, ';' ORDER BY t::text)), '') FROM {table} t"  # noqa: S608
-            found[table] = tuple(await connection.fetchrow(query))
+            ((count, checksum),) = await connection.fetch(query)
+            found[table] = count, checksum
         return found
     finally:
         await connection.close()
+
+
+HUGE = 2**63 - 1
+
+
+def varint(number):
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*encoded, number])
+
+
+def nested(depth, tags):
+    """Messages inside each other, from the outermost tag: `tags` in turn, so many times."""
+    parts, size = [], 0
+    for _ in range(depth):
+        for tag in reversed(tags):
+            parts.append(bytes([tag]) + varint(size))
+            size += len(parts[-1])
+    return b"".join(reversed(parts))
+
+
+def field_bytes(number, content):
+    return varint(number << 3 | 2) + varint(len(content)) + content
+
+
+MAPS = (0x0A, 0x12, 0x2A)  # Struct.fields, its entry's value, Value.struct_value
+LISTS = (0x32, 0x0A)  # Value.list_value, ListValue.values
+
+
+def deep(depth, wrap=lambda inner: {"k": inner}):
+    """An object of so many levels in all."""
+    value = 1
+    for _ in range(depth - 1):
+        value = wrap(value)
+    return {"k": value}
+
+
+def number(value, key="k"):
+    return Struct(fields={"outer": Value(struct_value=Struct(fields={key: Value(number_value=value)}))})
+
+
+def text(value, key="k"):
+    return Struct(fields={key: Value(string_value=value)})
+
+
+MALFORMED = {
+    "truncated varint": b"\x08\xff",
+    "varint of 11 bytes": b"\x08" + b"\xff" * 11,
+    "truncated length": b"\x0a\x05ab",
+    "negative length": b"\x0a" + b"\xff" * 9 + b"\x01",
+    "end of no group": b"\x0c",
+    "group without end": b"\x0b",
+    "field 0": b"\x00\x00",
+    "wire type 7": b"\x0f\x00",
+    "noise": bytes(range(255, 0, -1)),
+    **{f"{n} groups deep": b"\xa3\x06" * n + b"\xa4\x06" * n for n in (1_000, 100_000)},
+}
+
+
+def bad_strings(rules):
+    if rules.HasField("min_len"):
+        yield ""
+    if rules.HasField("max_len"):
+        yield "x" * (rules.max_len + 1)
+        yield "é" * (rules.max_len + 1)
+    if rules.HasField("pattern"):
+        yield from ("1 a", "é", "a\n", "a b")
+    if rules.HasField("uuid"):
+        yield from ("x", NOBODYS[:-1], NOBODYS + "0", "{" + NOBODYS + "}", "' OR 1=1 --")
+    yield "a\0b"
+
+
+def bad_numbers(rules, step=1):
+    if rules.HasField("gte"):
+        yield rules.gte - step
+    if rules.HasField("lte"):
+        yield rules.lte + step
+    if step != 1:
+        yield from (math.nan, math.inf, -math.inf)
+    else:
+        yield -(2**31)
+
+
+def bad_durations(rules):
+    yield from (Duration(seconds=-1), Duration(nanos=-1), Duration(seconds=HUGE), Duration(seconds=-HUGE))
+    yield from (Duration(seconds=315_576_000_001), Duration(seconds=rules.lte.seconds, nanos=1_000))
+    if rules.HasField("gt"):
+        yield Duration()
+
+
+def bad_values(field, rules):
+    """Values of one entry of a field that break its rules."""
+    kind = rules.WhichOneof("type")
+    if field.type == field.TYPE_ENUM:
+        yield from (99, -1, *rules.enum.not_in)
+    elif kind == "string" or field.type == field.TYPE_STRING:
+        yield from bad_strings(rules.string)
+    elif kind in ("int32", "int64"):
+        yield from bad_numbers(getattr(rules, kind))
+    elif kind == "double":
+        yield from bad_numbers(rules.double, 0.001)
+    elif kind == "duration":
+        yield from bad_durations(rules.duration)
+    elif rules.cel:
+        assert field.name == "backoff_coefficient"
+        yield from (0.99, -1.0, 100.01, math.nan, math.inf)
+
+
+def broken(descriptor):
+    """Yield the path of each bounded field, what is put there, and how: a function that spoils a message."""
+    many: Any
+    for field in descriptor.fields:
+        rules = field.GetOptions().Extensions[validate_pb2.field]
+        message, name = field.message_type, field.name
+        if message and message.GetOptions().map_entry:
+            keys, values = message.fields_by_name["key"], message.fields_by_name["value"]
+            for key in bad_values(keys, rules.map.keys):
+                yield name, key, lambda m, n=name, k=key: getattr(m, n).update({k: "1"})
+            for value in bad_values(values, rules.map.values):
+                yield name, value, lambda m, n=name, v=value: getattr(m, n).update({"k": v})
+            many = {f"k{n}": "1" for n in range(rules.map.max_pairs + 1)}
+            yield name, "too many", lambda m, n=name, v=many: getattr(m, n).update(v)
+        elif field.is_repeated and message:
+            for path, what, spoil in broken(message):
+                yield f"{name}[0].{path}", what, lambda m, n=name, s=spoil: s(first(getattr(m, n)))
+            many = [GetMessageClass(message)()] * (rules.repeated.max_items + 1)
+            yield name, "too many", lambda m, n=name, v=many: getattr(m, n).extend(v)
+        elif field.is_repeated:
+            for value in bad_values(field, rules.repeated.items):
+                yield name, value, lambda m, n=name, v=value: getattr(m, n).append(v)
+            is_enum = field.type == field.TYPE_ENUM
+            many = [1 if is_enum else f"t{n}" for n in range(rules.repeated.max_items + 1)]
+            yield name, "too many", lambda m, n=name, v=many: getattr(m, n).extend(v)
+            if rules.repeated.unique:
+                twice = [1, 1] if is_enum else ["t", "t"]
+                yield name, "twice", lambda m, n=name, v=twice: getattr(m, n).extend(v)
+        elif message and message.file.package == "flowkeep.v1":
+            for path, what, spoil in broken(message):
+                yield f"{name}.{path}", what, lambda m, n=name, s=spoil: s(getattr(m, n))
+        else:
+            for value in bad_values(field, rules):
+                yield name, value, lambda m, n=name, v=value: put(m, n, v)
+
+
+def first(entries):
+    return entries[0] if entries else entries.add()
+
+
+def put(message, name, value):
+    if isinstance(value, Duration):
+        getattr(message, name).CopyFrom(value)
+    else:
+        setattr(message, name, value)

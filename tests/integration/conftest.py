@@ -21,7 +21,7 @@ Serve = Callable[..., Awaitable[Served]]
 
 
 Log = list[MutableMapping[str, Any]]
-OURS_TO_MEND = ("call failed", "task failed", "transition refused by the store", "claim failed")
+OURS_TO_MEND = ("call failed", "task failed", "execution cannot go on", "loop failed, and begins again", "claim failed")
 
 
 @pytest.fixture(autouse=True)
@@ -68,14 +68,14 @@ async def serve(store: OpenStore, stage: Stage) -> AsyncIterator[Serve]:
         async def start(
             handlers: Any = None, wrap: Callable[[Repository], Any] | None = None, **settings: Any
         ) -> Served:
-            stack = await all_servers.enter_async_context(AsyncExitStack())
-            repository = await stack.enter_async_context(store())
+            server = await all_servers.enter_async_context(AsyncExitStack())
+            repository = await server.enter_async_context(store())
             handlers = stage.handlers() if handlers is None else handlers
             context = serving(wrap(repository) if wrap else repository, handlers, **settings)
-            target = await stack.enter_async_context(context)
-            client = await stack.enter_async_context(flowkeep.Client(target))
-            channel = await stack.enter_async_context(grpc.aio.insecure_channel(target))
-            return Served(target, client, channel, stack.aclose)
+            target = await server.enter_async_context(context)
+            client = await all_servers.enter_async_context(flowkeep.Client(target))
+            channel = await all_servers.enter_async_context(grpc.aio.insecure_channel(target))
+            return Served(target, client, channel, server.aclose)
 
         yield start
         stage.thread_released.set()

@@ -28,7 +28,14 @@ from service.engine.handlers.registry import HandlerError, StepContext
 PATIENCE = 10.0
 """Seconds after which something that should happen at once is taken for lost."""
 
-PACE = {"watch_poll": 0.2, "watch_bookmark": 1.0, "lease_ttl": 1.0, "stop_grace": 0.3, "log_level": "error"}
+PACE = {
+    "watch_poll": 0.2,
+    "watch_bookmark": 1.0,
+    "lease_ttl": 1.0,
+    "stop_grace": 0.3,
+    "cancel_grace": 0.3,
+    "log_level": "error",
+}
 """The compressed parameters of CONTRACT."""
 
 
@@ -125,14 +132,25 @@ class Stage:
         return [gate, count, fail, progress, stubborn, thread]
 
 
+class Store:
+    """A repository of which a test changes single methods."""
+
+    def __init__(self, repository: Repository, **changed: Any) -> None:
+        self._repository = repository
+        vars(self).update(changed)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._repository, name)
+
+
 @dataclass
 class Served:
-    """A server, a client of it, and stubs without what the client adds."""
+    """A server that can be stopped before its client, and stubs without what the client adds."""
 
     target: str
     client: flowkeep.Client
     channel: grpc.aio.Channel
-    stop: Callable[[], Any]
+    stop: Callable[[], Awaitable[None]]
     workflows: Any = field(init=False)
     executions: Any = field(init=False)
 

@@ -13,20 +13,9 @@ import flowkeep
 from flowkeep.requests import execute_request
 from flowkeep.v1 import execution_service_pb2 as pb
 from persistence.errors import UnavailableError
-from tests.integration.stage import ended, eventually, log, made, refusal, step, wait_step
+from tests.integration.stage import Store, ended, eventually, log, made, refusal, step, wait_step
 
 State = flowkeep.Execution
-
-
-class Store:
-    """A repository of which a test changes single methods."""
-
-    def __init__(self, repository, **changed):
-        self.repository = repository
-        vars(self).update({name: change(repository) for name, change in changed.items()})
-
-    def __getattr__(self, name):
-        return getattr(self.repository, name)
 
 
 def seconds_between(start, end):
@@ -305,9 +294,9 @@ async def test_a_caller_who_went_away_leaves_an_execution_that_runs(serve):
             await goes_on.wait()
             return await repository.create(new)
 
-        return create
+        return Store(repository, create=create)
 
-    served = await serve(wrap=lambda repository: Store(repository, create=slow))
+    served = await serve(wrap=slow)
     name = await made(served.client, step("a"))
     call = served.executions.Execute(execute_request(name))
     async with asyncio.timeout(5):
@@ -336,9 +325,9 @@ async def test_an_execution_whose_creation_ended_unknown_runs_all_the_same(serve
                 raise UnavailableError("the answer was lost")
             return created
 
-        return create
+        return Store(repository, create=create)
 
-    served = await serve(wrap=lambda repository: Store(repository, create=unsure))
+    served = await serve(wrap=unsure)
     name = await made(served.client, step("a"))
     request = execute_request(name, request_id="r")
     error = await refusal(served.executions.Execute(request))

@@ -49,8 +49,13 @@ async def _run(*command: str | Path) -> str:
     return out.decode()
 
 
+def _snake(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object with the names of the protos: buf writes JSON names, grpcurl these."""
+    return {"".join(f"_{c.lower()}" if c.isupper() else c for c in key): value for key, value in pairs}
+
+
 def _documents(text: str) -> list[Any]:
-    decoder, found, at = json.JSONDecoder(), [], 0
+    decoder, found, at = json.JSONDecoder(object_pairs_hook=_snake), [], 0
     while text[at:].strip():
         at += len(text[at:]) - len(text[at:].lstrip())
         document, at = decoder.raw_decode(text, at)
@@ -131,12 +136,12 @@ async def _use_every_rpc(session: Session) -> None:
     assert [each["name"] for each in listed["workflows"]] == ["by-hand"]
 
     answer = await session.call(run, "Execute", workflow="by-hand", input={"name": "you"}, wait=True)
-    execution_id = answer["execution"]["executionId"]
+    execution_id = answer["execution"]["execution_id"]
     assert (answer["created"], answer["execution"]["result"]) == (True, "HELLO YOU!")
     detail = await session.call(run, "GetExecution", execution_id=execution_id)
     assert [step["state"] for step in detail["execution"]["steps"]] == ["STATE_COMPLETED"] * 2
     page = await session.call(run, "ListExecutions", states=["STATE_COMPLETED"], count_total=True)
-    assert (page["executions"][0]["executionId"], page["totalSize"]) == (execution_id, 1)
+    assert (page["executions"][0]["execution_id"], page["total_size"]) == (execution_id, 1)
 
     responses = await session.stream(run, "WatchExecution", execution_id=execution_id)
     events = [event for response in responses for event in response.get("events", ())]
@@ -144,7 +149,7 @@ async def _use_every_rpc(session: Session) -> None:
     assert events[-1]["finished"]["result"] == "HELLO YOU!"
 
     await session.call(work, "CreateWorkflow", definition=WAITING)
-    waiting = (await session.call(run, "Execute", workflow="waiting"))["execution"]["executionId"]
+    waiting = (await session.call(run, "Execute", workflow="waiting"))["execution"]["execution_id"]
     receipt = await session.call(run, "Cancel", execution_id=waiting, reason="by hand")
     assert receipt["execution"]["state"] == "STATE_CANCELLED"
     assert [each["effect"] for each in receipt["steps"]] == ["EFFECT_WAIT_REMOVED"]
@@ -180,7 +185,7 @@ async def test_grpcurl_drives_every_rpc(served: Served, grpcurl: GrpcUrl) -> Non
 async def test_grpcurl_lists_and_describes(served: Served, grpcurl: GrpcUrl) -> None:
     services = (await grpcurl.say(served.target, "list")).split()
     assert {"flowkeep.v1.WorkflowService", "flowkeep.v1.ExecutionService", "grpc.health.v1.Health"} <= set(services)
-    said = await grpcurl.say(served.target, "describe", "flowkeep.v1.ExecutionService.WatchExecution")
+    said = await grpcurl.say(served.target, "describe", "flowkeep.v1.ExecutionService")
     assert "returns ( stream .flowkeep.v1.WatchExecutionResponse )" in said
     (health,) = await grpcurl.call(served.target, "grpc.health.v1.Health/Check", {})
     assert health == {"status": "SERVING"}

@@ -96,7 +96,7 @@ async def test_timers_fire_on_the_next_server(serve, stage, park_after):
 
 
 async def test_a_cancel_that_was_not_carried_out_is_by_the_next_server(serve, stage, store):
-    first = await serve(stop_grace=5.0)
+    first = await serve(cancel_grace=5.0)
     execution = await first.client.execute(await made(first.client, step("a", "stubborn"), step("b")))
     await stage.called("a")
     answer = await first.client.cancel(execution.execution_id)

@@ -21,7 +21,8 @@ MOST_HAPPENINGS = 40
 # What comes first is what failing examples shrink to; what is listed twice is drawn more often.
 _EXTRAS: list[dict[str, Any]] = [
     *({},) * 6,
-    *({"assign": {"x": "result", "n": "attempt"}},) * 3,
+    *({"assign": {"x": "result"}},) * 3,
+    *({"assign": {"x": "attempt", "y": "steps.size()"}},) * 2,
     *({"params": {"n": "${ attempt }", "x": "${ has(vars.x) ? vars.x : null }"}},) * 4,
     *({"total_timeout": 5.0},) * 2,
     {"assign": {"x": "result.absent"}},
@@ -40,9 +41,10 @@ _FAILURES = [
 ]
 _FREQUENCIES = {
     **{"succeed": 24, "fail": 18, "due": 20, "pass": 6, "progress": 6, "suspend": 16, "stale": 8, "repeat": 6},
-    **{"early": 6, "recover": 8, "stop": 6, "cancel": 1, "deadline": 1, "condemn": 1},
+    **{"early": 6, "recover": 8, "stop": 6},
 }
 _KINDS = [kind for kind, frequency in _FREQUENCIES.items() for _ in range(frequency)]
+_DISRUPTIONS = st.dictionaries(st.integers(0, 12), st.sampled_from(["cancel", "deadline", "condemn"]), max_size=3)
 _RESULT_KINDS = {"succeed", "fail", "suspend", "progress"}
 _BEGINNINGS = ["start", "start", "start", "delay", "hold"]
 
@@ -88,10 +90,12 @@ def histories(draw: Draw) -> Driver:
     driver = Driver(draw(workflows()), {"a": 1}, delay)
     if beginning == "start":
         driver.start()
-    for _ in range(MOST_HAPPENINGS):
+    disruptions = draw(_DISRUPTIONS)
+    for turn in range(MOST_HAPPENINGS):
         if driver.state.state.is_end:
             break
-        _play(driver, draw(st.sampled_from(_KINDS)), *divmod(draw(st.integers(0, 47)), 4))
+        kind = disruptions.get(turn) or draw(st.sampled_from(_KINDS))
+        _play(driver, kind, *divmod(draw(st.integers(0, 47)), 4))
     _drain(driver)
     return driver
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import time
 from typing import Any
 
 import pytest
@@ -146,9 +145,7 @@ def test_size_up_to_the_limit(extra: int) -> None:
     ],
 )
 def test_size_beyond_the_limit(value: Any, message: str) -> None:
-    started = time.process_time()
     assert refusal(value) == message
-    assert time.process_time() - started < 0.05
 
 
 def test_the_limit_on_bytes_can_be_another_one() -> None:

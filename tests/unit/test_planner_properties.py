@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from hypothesis import given, settings
 
 from persistence.model import ExecutionState, StepCounts, StepState
 from service.engine import events, happenings, planner
-from service.engine.definition import Definition, Delivery, OnError, Ordering
+from service.engine.definition import Definition, Delivery, OnError, Ordering, Step
 from service.engine.effects import CancelAttempt, StartAttempt
 from service.engine.events import EventBody
 from service.engine.state import restore
@@ -25,6 +25,8 @@ ENDINGS = (happenings.StepSucceeded, happenings.StepFailed, happenings.StepSuspe
 RESULTS = (*ENDINGS, happenings.StepProgressed)
 SETTLED = {events.StepCompleted: "completed", events.StepFailed: "failed", events.StepSkipped: "skipped"}
 OPEN = (events.StepStarted, events.StepWaiting, events.StepRetrying)
+
+LAST = (events.Cancelling, events.StepCancelled, events.Finished)
 
 
 def whatever_happens(test: Callable[[Driver], None]) -> Callable[[], None]:
@@ -81,6 +83,14 @@ def test_every_execution_ends_when_its_attempts_and_timers_do(driver: Driver) ->
     assert state.state.is_end
     assert state.end_time is not None and state.ending is None and state.next_wake is None and state.is_idle
     assert state.start_time is None or state.start_time <= state.end_time
+
+
+@whatever_happens
+def test_there_is_always_something_that_moves_an_execution_on(driver: Driver) -> None:
+    for turn in driver.turns:
+        state = turn.plan.state
+        if not state.state.is_end and state.state is not ExecutionState.PENDING:
+            assert any(not step.state.is_end for step in state.steps.values())
 
 
 @whatever_happens
@@ -144,7 +154,7 @@ def test_nothing_changes_after_the_end(driver: Driver) -> None:
     final = driver.state
     again = [turn.happening for turn in driver.turns]
     late: list[Any] = [happenings.Recovered(driver.now), happenings.Started(driver.now)]
-    for happening in [*again, *late, happenings.TimerFired(datetime.max.replace(tzinfo=driver.now.tzinfo))]:
+    for happening in [*again, *late, happenings.TimerFired(datetime.max.replace(tzinfo=UTC))]:
         plan = planner.apply(driver.definition, final, happening)
         assert plan.is_empty and plan.state == final
 
@@ -199,14 +209,15 @@ def test_counts_and_progress_of_the_state_match_its_steps(driver: Driver) -> Non
 
 @whatever_happens
 def test_a_step_ends_once_and_nothing_of_it_follows(driver: Driver) -> None:
-    ended: set[str] = set()
-    for body in driver.bodies:
-        path = getattr(body, "path", None)
-        if path is None or isinstance(body, events.VariablesAssigned):
+    ended: dict[str, int] = {}
+    for event in driver.events:
+        path = getattr(event.body, "path", None)
+        if path is None or isinstance(event.body, events.VariablesAssigned):
             continue
         assert path not in ended
-        if isinstance(body, (*SETTLED, events.StepCancelled)):
-            ended.add(path)
+        if isinstance(event.body, (*SETTLED, events.StepCancelled)):
+            ended[path] = event.seq
+    assert ended == {path: row.end_seq for path, row in driver.rows.items()}
 
 
 @whatever_happens
@@ -221,8 +232,17 @@ def test_attempts_are_bounded(driver: Driver) -> None:
         )
         assert numbers == list(range(1, len(numbers) + 1))
         assert len(retries) <= step.retry.max_attempts - 1
+        assert all(retry.failure.retryable and retry.failure.code != "NEVER" for retry in retries)
+        assert all(retry.retry_time < _time_limit(driver, step) for retry in retries)
         assert len(numbers) <= 1 + len(retries) + cut_off
         assert step.delivery is Delivery.AT_LEAST_ONCE or len(numbers) <= 1
+
+
+def _time_limit(driver: Driver, step: Step) -> datetime:
+    start = driver.rows[step.id].start_time
+    if start is None or step.total_timeout is None:
+        return datetime.max.replace(tzinfo=UTC)
+    return start + timedelta(seconds=step.total_timeout)
 
 
 def _running_before(turn: Turn) -> set[str]:
@@ -258,6 +278,8 @@ def test_when_the_end_is_decided_nothing_starts_and_all_that_runs_is_told(driver
         told.update({e.path: e.attempt for e in turn.plan.effects if isinstance(e, CancelAttempt)})
         if turn.before.ending or turn.plan.state.ending or turn.plan.state.state.is_end:
             assert not starts(turn)
+        if turn.before.ending:
+            assert all(isinstance(event.body, LAST) for event in turn.plan.events)
         if turn.plan.state.ending:
             assert running(turn).items() <= told.items()
             assert not any(step.state is StepState.WAITING for step in turn.plan.state.steps.values())
@@ -289,6 +311,17 @@ def test_no_timer_fires_early(driver: Driver) -> None:
                     assert wake is None or (isinstance(turn.happening, happenings.TimerFired) and event.time >= wake)
                 case events.Started() if driver.execution.scheduled_time:
                     assert event.time >= driver.execution.scheduled_time
+
+
+@whatever_happens
+def test_what_is_due_does_not_wait_on_and_what_is_not_does(driver: Driver) -> None:
+    for turn in driver.turns:
+        state, happening = turn.plan.state, turn.happening
+        if isinstance(happening, happenings.TimerFired):
+            assert state.next_wake is None or state.next_wake > happening.time
+        if isinstance(happening, happenings.StepSuspended):
+            completed = [event for event in turn.plan.events if isinstance(event.body, events.StepCompleted)]
+            assert all(event.time >= happening.until for event in completed)
 
 
 @whatever_happens

@@ -11,15 +11,17 @@ import grpc
 Token = str | Callable[[], str] | None
 """A bearer token, or a function that gives a fresh one. It is called before every call and must not block."""
 
-MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+MAX_REQUEST_BYTES = 4 * 1024 * 1024
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+"""What the server sends at most: an execution in the view FULL with all its payloads."""
 
 _OPTIONS: dict[str, Any] = {
     # The server permits a ping each 20 s and more; without pings a dead peer behind a firewall goes unnoticed.
     "grpc.keepalive_time_ms": 30_000,
     "grpc.keepalive_timeout_ms": 10_000,
     "grpc.http2.max_pings_without_data": 0,
-    "grpc.max_send_message_length": MAX_MESSAGE_BYTES,
-    "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
+    "grpc.max_send_message_length": MAX_REQUEST_BYTES,
+    "grpc.max_receive_message_length": MAX_ANSWER_BYTES,
     # By default a channel pauses up to two minutes between connection attempts, and fails every call meanwhile.
     "grpc.initial_reconnect_backoff_ms": 100,
     "grpc.max_reconnect_backoff_ms": 1_000,

@@ -33,25 +33,25 @@ def demo(data_dir: DataDir = None) -> None:
     """Run a real workflow on a real Postgres, show it live, and tell how to look at what was kept."""
     config = settings.load(
         listen="127.0.0.1:0", data_dir=data_dir, handlers=[_HANDLERS], log_level="error", log_format="text"
-    )
+    ).private()
     from persistence.embedded import EmbeddedPostgres
     from service import logs
     from service.app import data_root
 
     logs.configure(config)
     with settings.told():
-        root = data_root(config)
+        # A folder of its own, so that a server that is running, and what it keeps, are left alone.
+        root = data_root(config) / "demo"
         typer.echo(f"Starting Postgres in {root} …")
         with EmbeddedPostgres(root) as postgres:
-            settings.run(_serve_and_execute(config, postgres.dsn(), postgres.psql_command("flowkeep")))
+            settings.run(_serve_and_execute(config, root, postgres.dsn(), postgres.psql_command("flowkeep")))
 
 
-async def _serve_and_execute(config: Config, dsn: str, psql: list[str]) -> int | None:
-    from service.app import data_root, open_repository, running_server
+async def _serve_and_execute(config: Config, root: Path, dsn: str, psql: list[str]) -> int | None:
+    from service.app import open_repository, running_server
     from service.cli.demo.policy_server import policy_server
 
-    root = data_root(config)
-    payload = {"report_path": str(root / "demo" / "packages.md"), "large_megabytes": _LARGE_MEGABYTES}
+    payload = {"report_path": str(root / "packages.md"), "large_megabytes": _LARGE_MEGABYTES}
     async with (
         open_repository(config, dsn) as repository,
         running_server(config, repository, alone=True) as server,

@@ -21,7 +21,7 @@ class StepContext:
     """What a handler knows of the attempt it runs.
 
     `idempotency_token` is one per step of an execution, equal over its attempts. `timeout` is the time of this attempt
-    in seconds. `now` is the database's time at its start. `variables` is what expressions see. `report` takes a share
+    in seconds. `now` is the time of its start. `variables` is what expressions see. `report` takes a share
     done, 0 to 100, and a message; `emit` takes output that is shown to watchers and not kept.
     """
 

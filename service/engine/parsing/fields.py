@@ -181,7 +181,8 @@ class Fields:
     def not_implemented(self, *names: str) -> None:
         """Refuse fields that nothing acts on yet: what is ignored in silence would be taken for done."""
         for name in names:
-            if self.raw(name):
+            value = self.raw(name)
+            if value or isinstance(value, Mapping):  # an empty object asks for the defaults
                 self.wrong(name, "is not implemented yet; remove it")
 
     def close(self) -> None:

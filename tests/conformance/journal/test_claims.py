@@ -173,7 +173,7 @@ async def test_a_released_execution_takes_no_transition_of_its_old_owner(reposit
 
 async def test_a_free_execution_is_taken_whatever_its_time(repository: Repository, stage: Stage) -> None:
     row = await stage.put_free(wake_time=in_seconds(3600))
-    detail = await repository.claim_one(stage.incarnation, row.id)
+    detail = await repository.claim_one(stage.incarnation, row.org, row.id)
     assert detail is not None
     assert detail.execution == replace(row, incarnation=stage.incarnation, epoch=2, wake_time=None)
     assert await stage.read(row) == detail
@@ -184,9 +184,15 @@ async def test_nothing_is_taken_from_anybody(repository: Repository, stage: Stag
     owned, ended = await stage.put(), await stage.put_ended()
     for incarnation in (other, stage.incarnation):
         for execution_id in (owned.id, ended.id, uuid4()):
-            assert await repository.claim_one(incarnation, execution_id) is None
+            assert await repository.claim_one(incarnation, owned.org, execution_id) is None
     assert (await stage.read(owned)).execution == owned
     assert (await stage.read(ended)).execution == ended
+
+
+async def test_nothing_is_taken_under_another_org(repository: Repository, stage: Stage) -> None:
+    row = await stage.put_free()
+    assert await repository.claim_one(stage.incarnation, FOREIGN_ORG.org, row.id) is None
+    assert (await stage.read(row)).execution == row
 
 
 async def test_of_many_at_once_one_takes_it(open_repository: OpenRepository, stage: Stage) -> None:
@@ -194,7 +200,7 @@ async def test_of_many_at_once_one_takes_it(open_repository: OpenRepository, sta
     replicas = [stage.repository, await open_repository()]
     incarnations = [await register(stage.repository) for _ in range(12)]
     answers = await asyncio.gather(
-        *(replicas[number % 2].claim_one(each, row.id) for number, each in enumerate(incarnations))
+        *(replicas[number % 2].claim_one(each, row.org, row.id) for number, each in enumerate(incarnations))
     )
     taken = [detail for detail in answers if detail is not None]
     assert len(taken) == 1

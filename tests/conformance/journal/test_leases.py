@@ -33,7 +33,7 @@ async def dying(repository: Repository) -> UUID:
 async def test_a_live_owner_keeps_what_it_owns(repository: Repository, stage: Stage, other: UUID) -> None:
     row = await stage.put()
     assert not await repository.claim(other, 10)
-    assert await repository.claim_one(other, row.id) is None
+    assert await repository.claim_one(other, row.org, row.id) is None
     assert await repository.renew(stage.incarnation, 300)
 
 
@@ -134,11 +134,11 @@ async def test_a_process_without_lease_takes_nothing(repository: Repository, sta
     row = await stage.put_free()
     stranger = uuid4()
     assert not await repository.claim(stranger, 10)
-    assert await repository.claim_one(stranger, row.id) is None
+    assert await repository.claim_one(stranger, row.org, row.id) is None
     await repository.register(stranger, "stranger", 300)
     await repository.retire(stranger)
     assert not await repository.claim(stranger, 10)
-    assert await repository.claim_one(stranger, row.id) is None
+    assert await repository.claim_one(stranger, row.org, row.id) is None
     assert ids(await repository.claim(other, 10)) == [row.id]
 
 

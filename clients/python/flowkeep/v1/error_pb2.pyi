@@ -74,9 +74,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNIMPLEMENTED. This version of the server cannot do that yet."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 25
     """INTERNAL. A fault of the server. Metadata: `{"error_id": "…"}`, which is also in its log."""
+    ERROR_REASON_IDENTITY_UNAVAILABLE: _ErrorReason.ValueType  # 26
+    """UNAVAILABLE. The keys that tokens are verified with cannot be fetched."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
-    """Why an RPC was refused. Each error carries a `google.rpc.ErrorInfo` with the domain `flowkeep.v1` and one of these
+    """Why an RPC was refused. Each error of the service (not those that gRPC itself gives, such as for a message that is too
+    large or a method that does not exist) carries a `google.rpc.ErrorInfo` with the domain `flowkeep.v1` and one of these
     names, without the prefix `ERROR_REASON_`, as its reason; every variable part of the message stands in its metadata.
     INVALID_ARGUMENT also carries `google.rpc.BadRequest` with all violations, UNAVAILABLE and RESOURCE_EXHAUSTED a
     `google.rpc.RetryInfo`.
@@ -134,4 +137,6 @@ ERROR_REASON_NOT_IMPLEMENTED: ErrorReason.ValueType  # 24
 """UNIMPLEMENTED. This version of the server cannot do that yet."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 25
 """INTERNAL. A fault of the server. Metadata: `{"error_id": "…"}`, which is also in its log."""
+ERROR_REASON_IDENTITY_UNAVAILABLE: ErrorReason.ValueType  # 26
+"""UNAVAILABLE. The keys that tokens are verified with cannot be fetched."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -124,7 +124,9 @@ class ExecutionEvent(_message.Message):
 
     @_builtins.property
     def finished(self) -> Global___ExecutionFinished:
-        """Output only. The execution ended. Always the last event, and there is exactly one."""
+        """Output only. The execution ended. The last event, and the only one of its kind, unless the execution is retried in
+        place later.
+        """
 
     def __init__(
         self,

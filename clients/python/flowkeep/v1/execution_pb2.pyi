@@ -164,7 +164,9 @@ class Execution(_message.Message):
     state: Global___Execution.State.ValueType
     """Output only. Where the execution stands."""
     progress_percent: _builtins.int
-    """Output only. Share of steps that have ended, 0 to 100. It never falls, and is 100 only when COMPLETED."""
+    """Output only. Share of steps that have ended, 0 to 100. It never falls in one run through the steps, and is 100 only
+    when COMPLETED.
+    """
     triggered_by: _builtins.str
     """Output only. The verified subject that started the execution."""
     correlation_id: _builtins.str
@@ -402,6 +404,7 @@ class StepExecution(_message.Message):
     SKIP_REASON_FIELD_NUMBER: _builtins.int
     WORKER_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
+    PAYLOADS_OMITTED_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Output only. Path of the step in the execution, such as `research` or `fan_out[3].fetch`."""
     display_name: _builtins.str
@@ -420,6 +423,10 @@ class StepExecution(_message.Message):
     """Output only. Why the step was skipped."""
     worker: _builtins.str
     """Output only. The worker that ran the newest attempt; empty when the server itself did."""
+    payloads_omitted: _builtins.bool
+    """Output only. Whether `input` and `output` were left out, because the steps before had filled the 32 MiB that one
+    answer holds. Their events show them.
+    """
     @_builtins.property
     def input(self) -> _struct_pb2.Struct:
         """Output only. Parameters of the newest attempt, with templates filled in."""
@@ -430,7 +437,7 @@ class StepExecution(_message.Message):
 
     @_builtins.property
     def failure(self) -> Global___Failure:
-        """Output only. Why the step FAILED, or the newest failure of a step that is being tried again."""
+        """Output only. Why the step FAILED, or why the newest attempt of a WAITING step did."""
 
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
@@ -487,10 +494,11 @@ class StepExecution(_message.Message):
         skip_reason: _builtins.str = ...,
         worker: _builtins.str = ...,
         usage: Global___Usage | None = ...,
+        payloads_omitted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["assigned", b"assigned", "duration", b"duration", "end_time", b"end_time", "failure", b"failure", "input", b"input", "outcome", b"outcome", "output", b"output", "start_time", b"start_time", "usage", b"usage", "wake_time", b"wake_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assigned", b"assigned", "attempt", b"attempt", "depends_on", b"depends_on", "display_name", b"display_name", "duration", b"duration", "end_time", b"end_time", "failed_attempts", b"failed_attempts", "failure", b"failure", "handler", b"handler", "input", b"input", "max_attempts", b"max_attempts", "outcome", b"outcome", "output", b"output", "path", b"path", "progress_percent", b"progress_percent", "skip_reason", b"skip_reason", "start_time", b"start_time", "state", b"state", "usage", b"usage", "wake_time", b"wake_time", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assigned", b"assigned", "attempt", b"attempt", "depends_on", b"depends_on", "display_name", b"display_name", "duration", b"duration", "end_time", b"end_time", "failed_attempts", b"failed_attempts", "failure", b"failure", "handler", b"handler", "input", b"input", "max_attempts", b"max_attempts", "outcome", b"outcome", "output", b"output", "path", b"path", "payloads_omitted", b"payloads_omitted", "progress_percent", b"progress_percent", "skip_reason", b"skip_reason", "start_time", b"start_time", "state", b"state", "usage", b"usage", "wake_time", b"wake_time", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["output", "failure"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
@@ -559,7 +567,7 @@ class Failure(_message.Message):
     `INVALID_RESPONSE` (not what was asked for), `INVALID_OUTPUT` (the result is no JSON within the limits),
     `HANDLER_NOT_FOUND` (this server has no such handler), `OUTCOME_UNKNOWN` (an AT_MOST_ONCE step was cut off),
     `STEP_FAILED` (of an execution: a step failed), `CANCELLED`, `POISONED` (the execution took down its server
-    repeatedly). Handlers of users add their own codes.
+    repeatedly), `INTERNAL` (a fault of the server). Handlers of users add their own codes.
     """
     message: _builtins.str
     """Output only. What a person needs to know to act, at most 2,048 characters. No secrets, no internals."""

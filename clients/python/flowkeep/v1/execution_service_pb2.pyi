@@ -162,7 +162,7 @@ class GetExecutionRequest(_message.Message):
     execution_id: _builtins.str
     """Required. Id of the execution."""
     view: _execution_pb2.ExecutionView.ValueType
-    """Optional. How much is returned. Default FULL."""
+    """Optional. How much is returned. Default FULL, which may exceed the 4 MiB that gRPC clients receive by default."""
     def __init__(
         self,
         *,

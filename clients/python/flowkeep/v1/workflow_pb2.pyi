@@ -110,7 +110,7 @@ Global___Workflow: _TypeAlias = Workflow  # noqa: Y015
 
 @_typing.final
 class WorkflowDefinition(_message.Message):
-    """What a workflow does, as data. At most 256 KiB in its serialized form.
+    """What a workflow does, as data. At most 256 KiB as JSON.
 
     Expressions are CEL. They see `input`, `vars`, `steps.<id>.output`, `steps.<id>.state`, `steps.<id>.error`, and
     `execution` (`id`, `workflow`, `revision`, `owner`, `tags`, `metadata`,
@@ -187,7 +187,10 @@ class WorkflowDefinition(_message.Message):
     default_priority: _builtins.int
     """Optional. Priority of executions that give none, -100 to 100. Higher goes first. Default 0."""
     max_concurrent_executions: _builtins.int
-    """Optional. How many executions of this workflow may run at a time. 0 means no limit."""
+    """Optional. How many executions of this workflow may run at a time. 0 means no limit.
+
+    Refused by this version of the server, with a violation that says so.
+    """
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Step]:
         """Required. The steps, 1 to 500."""
@@ -216,7 +219,10 @@ class WorkflowDefinition(_message.Message):
 
     @_builtins.property
     def budgets(self) -> _containers.RepeatedCompositeFieldContainer[Global___Budget]:
-        """Optional. Limits on what one execution may use up."""
+        """Optional. Limits on what one execution may use up.
+
+        Refused by this version of the server, with a violation that says so.
+        """
 
     @_builtins.property
     def output(self) -> _struct_pb2.Value:
@@ -361,7 +367,9 @@ class Step(_message.Message):
     """Optional. What is guaranteed of the number of calls. Default AT_LEAST_ONCE."""
     @_builtins.property
     def params(self) -> _struct_pb2.Struct:
-        """Optional. Parameters of the handler. Strings may hold templates, which also see `attempt` and `item`."""
+        """Optional. Parameters of the handler. Strings may hold templates, which also see `attempt` (and, once
+        `for_each` is served, `item`).
+        """
 
     @_builtins.property
     def depends_on(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -387,19 +395,31 @@ class Step(_message.Message):
 
     @_builtins.property
     def quality_gate(self) -> Global___QualityGate:
-        """Optional. A check of the step's result, with what to do when it is not good enough."""
+        """Optional. A check of the step's result, with what to do when it is not good enough.
+
+        Refused by this version of the server, with a violation that says so.
+        """
 
     @_builtins.property
     def compensation(self) -> Global___Compensation:
-        """Optional. What undoes the step when the execution fails or is cancelled after the step completed."""
+        """Optional. What undoes the step when the execution fails or is cancelled after the step completed.
+
+        Refused by this version of the server, with a violation that says so.
+        """
 
     @_builtins.property
     def cache(self) -> Global___CachePolicy:
-        """Optional. Reuse of an earlier result of the same step."""
+        """Optional. Reuse of an earlier result of the same step.
+
+        Refused by this version of the server, with a violation that says so.
+        """
 
     @_builtins.property
     def for_each(self) -> Global___ForEach:
-        """Optional. Runs the step once for each item of a list."""
+        """Optional. Runs the step once for each item of a list.
+
+        Refused by this version of the server, with a violation that says so.
+        """
 
     @_builtins.property
     def total_timeout(self) -> _duration_pb2.Duration:

@@ -72,13 +72,13 @@ CREATE TABLE executions (
     CONSTRAINT executions_cancel CHECK ((cancel_time IS NULL) = (cancel_by IS NULL) AND (cancel_time IS NULL) = (cancel_reason IS NULL))
 ) PARTITION BY RANGE (id);
 
-CREATE INDEX executions_by_state ON executions (org_id, state, id);
+CREATE INDEX executions_by_state ON executions (state, org_id, id);
 
 CREATE INDEX executions_claimable ON executions (priority DESC, wake_time, id) WHERE incarnation IS NULL AND end_time IS NULL;
 
-CREATE INDEX executions_correlation ON executions (org_id, correlation_id, id) WHERE correlation_id <> '';
+CREATE INDEX executions_correlation ON executions (correlation_id, org_id, id) WHERE correlation_id <> '';
 
-CREATE INDEX executions_driven ON executions (incarnation) WHERE incarnation IS NOT NULL;
+CREATE INDEX executions_driven ON executions (incarnation, id) WHERE incarnation IS NOT NULL;
 
 CREATE INDEX executions_ended ON executions (org_id, end_time, id) WHERE end_time IS NOT NULL;
 
@@ -86,13 +86,13 @@ CREATE INDEX executions_longest ON executions (org_id, duration, id) WHERE end_t
 
 CREATE INDEX executions_metadata ON executions USING gin (metadata jsonb_path_ops) WHERE metadata <> '{}';
 
-CREATE INDEX executions_owned_by ON executions (org_id, owner, id);
+CREATE INDEX executions_owned_by ON executions (owner, org_id, id);
 
 CREATE INDEX executions_tags ON executions USING gin (tags) WHERE tags <> '{}';
 
-CREATE INDEX executions_workflow ON executions (org_id, workflow_id, id);
+CREATE INDEX executions_workflow ON executions (workflow_id, org_id, id);
 
-CREATE INDEX executions_workflow_name ON executions (org_id, workflow_name, id);
+CREATE INDEX executions_workflow_name ON executions (workflow_name, org_id, id);
 
 CREATE TABLE replicas (
     incarnation UUID NOT NULL,

@@ -1,0 +1,352 @@
+"""Group commit against a Postgres that refuses, breaks and comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from persistence.errors import PersistenceError, QueueFullError, UnavailableError
+from persistence.model import (
+    CommitResult,
+    Created,
+    Execution,
+    ExecutionState,
+    NewExecution,
+    StepState,
+    Transition,
+    Workflow,
+)
+from persistence.postgres import PostgresRepository, flush, writer
+from service.engine.ids import uuid7
+from tests.conformance.builders import ORG, SCOPE, document, events, execution, step
+
+COMMITTED, FENCED, UNKNOWN = CommitResult.COMMITTED, CommitResult.FENCED, CommitResult.UNKNOWN
+
+
+class Store:
+    """A repository with a workflow and an owner, and a look behind it."""
+
+    def __init__(self, repository: PostgresRepository, admin: asyncpg.Connection, workflow: Workflow, owner: UUID):
+        self.repository = repository
+        self.admin = admin
+        self.workflow = workflow
+        self.owner = owner
+
+    def new(self, **changes: object) -> NewExecution:
+        row = execution(self.workflow, self.owner, last_seq=1, **changes)
+        return NewExecution(row, {"topic": "trends"}, b"h" * 32, events=events(0))
+
+    async def put(self, count: int = 1) -> list[Execution]:
+        created = await asyncio.gather(*(self.repository.create(self.new()) for _ in range(count)))
+        return [made.execution for made in created]
+
+    async def kill(self) -> int:
+        """End the committer's backend from outside."""
+        return int(
+            await self.admin.fetchval(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                " WHERE application_name = 'flowkeep committer' AND datname = current_database()"
+            )
+        )
+
+    async def check(self, row: Execution, last_seq: int) -> None:
+        """The history has no gap and nothing twice, and the row says the same."""
+        seqs = await self.admin.fetch("SELECT seq FROM events WHERE execution_id = $1 ORDER BY seq", row.id)
+        assert [seq["seq"] for seq in seqs] == list(range(1, last_seq + 1))
+        assert (await self.repository.get_execution(SCOPE, row.id)).last_seq == last_seq
+
+
+def move(row: Execution, base_seq: int, **changes: object) -> Transition:
+    """A transition of one event and one step."""
+    plain = Transition(
+        ORG,
+        row.id,
+        row.incarnation or uuid4(),
+        row.epoch,
+        base_seq,
+        row.state,
+        row.counts,
+        0,
+        steps=[step(f"s{base_seq}")],
+        events=events(base_seq),
+        start_time=row.start_time,
+    )
+    return replace(plain, **changes)  # type: ignore[arg-type]  # names of its fields
+
+
+@pytest_asyncio.fixture
+async def store(database_dsn: str) -> AsyncIterator[Store]:
+    repository = await PostgresRepository.open(database_dsn, pool_size=2)
+    admin = await asyncpg.connect(database_dsn)
+    owner = uuid4()
+    await repository.register(owner, "test", 300)
+    yield Store(repository, admin, await repository.create_workflow(ORG, uuid7(), document(), "ann"), owner)
+    await admin.close()
+    await repository.close()
+
+
+async def settled(*futures: asyncio.Future[Any]) -> list[Any]:
+    return await asyncio.gather(*futures, return_exceptions=True)
+
+
+async def test_a_poisoned_one_fails_alone(store: Store):
+    """Refused only by the database: nothing before it looks at how long a path is."""
+    rows = await store.put(9)
+    poison = move(rows[4], 1, steps=[step("x" * 2000)])
+    futures = [store.repository.submit(poison if row is rows[4] else move(row, 1)) for row in rows]
+    follower = store.repository.submit(move(rows[4], 2))
+    new, bad = store.new(), store.new(owner="x" * 300)
+    creations = [store.repository.create(new), store.repository.create(bad)]
+    answers = await settled(*futures)
+    assert isinstance(answers[4], PersistenceError)
+    assert not isinstance(answers[4], UnavailableError)
+    assert answers[:4] + answers[5:] == [COMMITTED] * 8
+    assert await follower is FENCED
+    created, refused = await settled(*creations)
+    assert isinstance(created, Created)
+    assert created.created
+    assert isinstance(refused, PersistenceError)
+    for row in rows:
+        await store.check(row, 1 if row is rows[4] else 2)
+
+
+async def test_what_came_before_the_poison_is_kept(store: Store):
+    (row,) = await store.put()
+    chain = [move(row, 1), move(row, 2), move(row, 3, steps=[step("x" * 2000)]), move(row, 4)]
+    answers = await settled(*(store.repository.submit(each) for each in chain))
+    assert answers[:2] == [COMMITTED, COMMITTED]
+    assert isinstance(answers[2], PersistenceError)
+    assert answers[3] is FENCED
+    await store.check(row, 3)
+    assert await store.repository.submit(move(row, 3)) is COMMITTED
+
+
+async def test_a_fence_drops_the_followers(store: Store):
+    rows = await store.put(2)
+    other = uuid4()
+    await store.admin.execute("UPDATE executions SET incarnation = $1, epoch = 2 WHERE id = $2", other, rows[0].id)
+    fenced = [store.repository.submit(move(rows[0], seq)) for seq in range(1, 5)]
+    eventless = store.repository.submit(move(rows[0], 1, events=(), steps=()))
+    fine = [store.repository.submit(move(rows[1], seq)) for seq in range(1, 5)]
+    assert await settled(*fenced, eventless) == [FENCED] * 5
+    assert await settled(*fine) == [COMMITTED] * 4
+    await store.check(rows[0], 1)
+    await store.check(rows[1], 5)
+
+
+async def test_a_refused_end_keeps_what_came_before(store: Store):
+    (row,) = await store.put()
+    await store.repository.request_cancel(SCOPE, row.id, "bob", "enough")
+    going_on = move(row, 1)
+    end = move(row, 2, state=ExecutionState.COMPLETED, end_time=row.create_time, progress=100)
+    assert await settled(store.repository.submit(going_on), store.repository.submit(end)) == [COMMITTED, FENCED]
+    await store.check(row, 2)
+
+
+async def test_a_full_queue_refuses_creations_and_takes_transitions(database_dsn: str):
+    repository = await PostgresRepository.open(database_dsn, pool_size=2, max_queue=3)
+    admin = await asyncpg.connect(database_dsn)
+    owner = uuid4()
+    workflow = await repository.create_workflow(ORG, uuid7(), document(), "ann")
+    store = Store(repository, admin, workflow, owner)
+    rows = await store.put(3)
+    accepted = [repository.create(store.new()) for _ in range(3)]
+    with pytest.raises(QueueFullError):
+        repository.create(store.new())
+    assert await settled(*(repository.submit(move(row, 1)) for row in rows)) == [COMMITTED] * 3
+    assert all(isinstance(made, Created) for made in await settled(*accepted))
+    assert await admin.fetchval("SELECT count(*) FROM executions") == 6
+    await admin.close()
+    await repository.close()
+
+
+async def test_a_caller_that_goes_away_harms_nobody(store: Store):
+    rows = await store.put(3)
+    futures = [store.repository.submit(move(row, 1)) for row in rows]
+    futures[1].cancel()
+    assert await futures[0] is COMMITTED
+    assert await futures[2] is COMMITTED
+    await store.check(rows[1], 2)
+
+
+async def test_backends_killed_all_the_time_lose_and_double_nothing(database_dsn: str, store: Store):
+    """Chains and creations go on while the backend dies again and again."""
+    store.repository = patient = await PostgresRepository.open(database_dsn, pool_size=2, unknown_timeout=60)
+    rows, stop = await store.put(20), asyncio.Event()
+
+    async def drive(row: Execution) -> int:
+        seq = 1
+        while not stop.is_set():
+            assert await store.repository.submit(move(row, seq)) is COMMITTED
+            seq += 1
+        return seq
+
+    async def create() -> int:
+        made = 0
+        while not stop.is_set():
+            assert (await store.repository.create(store.new(request_id=str(uuid4())))).created
+            made += 1
+        return made
+
+    driving, creating = asyncio.gather(*map(drive, rows)), asyncio.create_task(create())
+    killed = 0
+    while killed < 8 and not driving.done():
+        await asyncio.sleep(random.uniform(0.02, 0.3))
+        killed += await store.kill()
+    stop.set()
+    for row, last_seq in zip(rows, await driving, strict=True):
+        await store.check(row, last_seq)
+    made = await creating
+    assert await store.admin.fetchval("SELECT count(*) FROM executions") == 20 + made
+    assert await store.admin.fetchval("SELECT count(*) FROM execution_payloads") == 20 + made
+    await patient.close()
+
+
+class Cut:
+    """A connection that is lost right before or right after one of its statements has run."""
+
+    def __init__(self, connection: asyncpg.Connection, statement: str, after: bool):
+        self.connection, self.statement, self.after = connection, statement, after
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.connection, name)
+
+    async def execute(self, query: str, *arguments: object) -> str:
+        if query != self.statement:
+            return str(await self.connection.execute(query, *arguments))
+        if self.after:
+            await self.connection.execute(query, *arguments)
+        self.connection.terminate()
+        raise asyncpg.ConnectionDoesNotExistError("cut")
+
+
+def cut(monkeypatch: pytest.MonkeyPatch, statement: str, after: bool) -> None:
+    """Cut the next flush."""
+    whole = flush.flush
+
+    async def cut_once(connection: asyncpg.Connection, units: object) -> object:
+        monkeypatch.setattr(writer, "flush", whole)
+        return await whole(Cut(connection, statement, after), units)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(writer, "flush", cut_once)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("statement", ["BEGIN", "COMMIT"])
+async def test_a_connection_cut_around_the_commit(
+    store: Store, monkeypatch: pytest.MonkeyPatch, statement: str, after: bool
+):
+    going, released, ended, fenced, silent = await store.put(5)
+    await store.admin.execute("UPDATE executions SET epoch = 2 WHERE id = $1", fenced.id)
+    end = {"state": ExecutionState.FAILED, "end_time": going.create_time, "result": {"a": 1}}
+    cut(monkeypatch, statement, after)
+    new, known = store.new(), store.new(request_id="once")
+    submitted = [
+        store.repository.submit(move(going, 1)),
+        store.repository.submit(move(released, 1, release=True)),
+        store.repository.submit(move(ended, 1, **end)),
+        store.repository.submit(move(fenced, 1)),
+        store.repository.submit(move(silent, 1, events=(), release=True)),
+    ]
+    created = [store.repository.create(new), store.repository.create(known)]
+    assert await settled(*submitted) == [COMMITTED, COMMITTED, COMMITTED, FENCED, COMMITTED]
+    for answer in await settled(*created):
+        assert isinstance(answer, Created)
+        assert answer.created
+    for row in (going, released, ended):
+        await store.check(row, 2)
+    await store.check(silent, 1)
+    assert (await store.repository.get_execution(SCOPE, silent.id)).incarnation is None
+    assert (await store.repository.get_detail(SCOPE, ended.id)).result == {"a": 1}
+    assert not (await store.repository.create(known)).created
+
+
+async def test_taken_over_before_it_could_be_read_back(store: Store, monkeypatch: pytest.MonkeyPatch):
+    """Another replica claimed the released execution and went on: what was written is still known to be ours."""
+    (row,) = await store.put()
+    whole = flush.flush
+
+    async def taken_over(connection: asyncpg.Connection, units: object) -> object:
+        monkeypatch.setattr(writer, "flush", whole)
+        await whole(connection, units)  # type: ignore[arg-type]
+        claimed = await store.repository.claim_one(store.owner, ORG, row.id)
+        assert claimed is not None
+        await store.admin.execute("UPDATE executions SET last_seq = 5 WHERE id = $1", row.id)
+        connection.terminate()
+        raise TimeoutError
+
+    monkeypatch.setattr(writer, "flush", taken_over)
+    assert await store.repository.submit(move(row, 1, release=True)) is COMMITTED
+
+
+async def test_a_database_that_stays_away_leaves_it_unknown(
+    database_dsn: str, monkeypatch: pytest.MonkeyPatch, store: Store
+):
+    repository = await PostgresRepository.open(database_dsn, pool_size=2, unknown_timeout=0.3)
+    (row,) = await store.put()
+    cut(monkeypatch, "COMMIT", after=False)
+
+    async def refused(*_: object, **__: object) -> asyncpg.Connection:
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(repository._database, "connect", refused)
+    futures = repository.submit(move(row, 1)), repository.create(store.new())
+    answers = await settled(*futures)
+    assert answers[0] is UNKNOWN
+    assert isinstance(answers[1], UnavailableError)
+    monkeypatch.undo()
+    assert await repository.submit(move(row, 1)) is COMMITTED
+    await repository.close()
+
+
+async def test_what_shares_a_turn_shares_a_transaction(store: Store):
+    rows = await store.put(3)
+    (late,) = await store.put()
+    futures = [store.repository.submit(move(row, 1)) for row in [*rows, late]]
+    created = store.repository.create(store.new())
+    await settled(*futures, created)
+    transactions = await store.admin.fetch(
+        "SELECT DISTINCT xmin::text FROM executions WHERE last_seq = 2 UNION"
+        " SELECT DISTINCT xmin::text FROM executions WHERE id = $1",
+        (await created).execution.id,
+    )
+    assert len(transactions) == 1
+
+
+async def test_close_writes_what_was_submitted(database_dsn: str, store: Store):
+    repository = await PostgresRepository.open(database_dsn, pool_size=2)
+    rows = await store.put(50)
+    futures = [repository.submit(move(row, 1)) for row in rows]
+    await repository.close()
+    assert await settled(*futures) == [COMMITTED] * 50
+    with pytest.raises(UnavailableError):
+        await repository.submit(move(rows[0], 2))
+
+
+async def test_a_completed_step_is_never_overwritten(store: Store):
+    (row,) = await store.put()
+    done = step("s", StepState.COMPLETED, output={"n": 1})
+    assert await store.repository.submit(move(row, 1, steps=[done])) is COMMITTED
+    with pytest.raises(PersistenceError, match="never overwritten"):
+        await store.repository.submit(move(row, 2, steps=[step("s", StepState.FAILED)]))
+    assert (await store.repository.get_detail(SCOPE, row.id)).steps == (done,)
+
+
+@pytest.mark.parametrize("statement", ["_UPDATE_EXECUTIONS", "_SET_RESULTS"])
+async def test_rows_are_found_by_primary_key_alone(database_dsn: str, statement: str):
+    """Also in a new month, of which Postgres has no statistics: any other index means reading all of the org."""
+    connection = await asyncpg.connect(database_dsn, server_settings=writer._SETTINGS)
+    await connection.execute(f"PREPARE one (jsonb) AS {getattr(flush, statement)}")
+    plan = "\n".join(row[0] for row in await connection.fetch("EXPLAIN EXECUTE one ('[]')"))
+    await connection.close()
+    scans = [line for line in plan.splitlines() if " Scan " in line and "jsonb_array_elements" not in line]
+    assert len(scans) == 5
+    assert all("Index Scan using" in line and "_pkey on" in line for line in scans), plan

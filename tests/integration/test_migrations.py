@@ -1,0 +1,167 @@
+"""The schema goes up and down, once at a time, and is what the tables say."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+import pytest_asyncio
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from persistence.embedded import EmbeddedPostgres
+from persistence.errors import SchemaError, UnavailableError
+from persistence.postgres import PostgresRepository, check_schema, current_revision, expected_revision, migrate
+from persistence.postgres.migrate import VERSION_TABLE
+from persistence.postgres.tables import PARTITIONED, metadata
+
+
+@pytest_asyncio.fixture
+async def empty_dsn(postgres: EmbeddedPostgres, database_admin: asyncpg.Connection) -> AsyncIterator[str]:
+    """A database without any table."""
+    name = f"test_{uuid4().hex}"
+    await database_admin.execute(f"CREATE DATABASE {name}")
+    yield postgres.dsn(name)
+    await database_admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+async def tables(dsn: str) -> set[str]:
+    connection = await asyncpg.connect(dsn)
+    rows = await connection.fetch(
+        "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND relnamespace = 'public'::regnamespace"
+    )
+    await connection.close()
+    return {row[0] for row in rows}
+
+
+async def execute(dsn: str, statement: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    await connection.execute(statement)
+    await connection.close()
+
+
+async def test_up_down_up(empty_dsn: str):
+    assert await current_revision(empty_dsn) is None
+    with pytest.raises(SchemaError, match="none"):
+        await check_schema(empty_dsn)
+    await migrate(empty_dsn)
+    assert await current_revision(empty_dsn) == expected_revision()
+    await check_schema(empty_dsn)
+    await migrate(empty_dsn)
+    first = await tables(empty_dsn)
+    assert first >= {*metadata.tables, *(f"{table}_default" for table in PARTITIONED)}
+    await migrate(empty_dsn, "base")
+    assert await tables(empty_dsn) == {VERSION_TABLE}
+    await migrate(empty_dsn, expected_revision())
+    assert await current_revision(empty_dsn) == expected_revision()
+
+
+async def test_three_processes_at_once(empty_dsn: str):
+    program = "import asyncio, sys; from persistence.postgres import migrate; asyncio.run(migrate(sys.argv[1]))"
+    processes = [
+        await asyncio.create_subprocess_exec(sys.executable, "-c", program, empty_dsn, stderr=subprocess.PIPE)
+        for _ in range(3)
+    ]
+    ends = [await process.communicate() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], ends
+    await check_schema(empty_dsn)
+
+
+async def test_opening_at_once_makes_the_partitions_once(empty_dsn: str):
+    await migrate(empty_dsn, expected_revision())
+    repositories = await asyncio.gather(*(PostgresRepository.open(empty_dsn, pool_size=2) for _ in range(3)))
+    for repository in repositories:
+        await repository.close()
+    partitions = await tables(empty_dsn) - set(metadata.tables) - {VERSION_TABLE}
+    assert len(partitions) == len(PARTITIONED) * 5
+
+
+async def test_a_newer_schema_is_refused_and_left_alone(database_dsn: str):
+    await execute(database_dsn, f"UPDATE {VERSION_TABLE} SET version_num = '9999'")  # noqa: S608 - our own name
+    before = await tables(database_dsn)
+    for revision in ("head", "base"):
+        with pytest.raises(SchemaError, match="9999"):
+            await migrate(database_dsn, revision)
+    with pytest.raises(SchemaError, match="9999"):
+        await PostgresRepository.open(database_dsn)
+    assert await tables(database_dsn) == before
+    assert await current_revision(database_dsn) == "9999"
+
+
+async def test_an_unknown_target_is_refused(database_dsn: str):
+    with pytest.raises(SchemaError, match="no schema revision 12"):
+        await migrate(database_dsn, "12")
+
+
+async def test_an_absent_database_is_unavailable(postgres: EmbeddedPostgres):
+    with pytest.raises(UnavailableError):
+        await migrate(postgres.dsn("absent"))
+    with pytest.raises(UnavailableError):
+        await current_revision("postgresql://postgres@localhost:1/flowkeep")
+
+
+def differences(connection: Connection) -> list[Any]:
+    partitions = tuple(f"{table}_" for table in PARTITIONED)
+
+    def is_ours(name: str | None, kind: str, parents: Any) -> bool:
+        return kind != "table" or name in metadata.tables or not str(name).startswith(partitions)
+
+    options = {"include_name": is_ours, "version_table": VERSION_TABLE, "compare_server_default": True}
+    return list(compare_metadata(MigrationContext.configure(connection, opts=options), metadata))
+
+
+async def test_the_schema_is_what_the_tables_say(database_dsn: str):
+    async def connect() -> asyncpg.Connection:
+        return await asyncpg.connect(database_dsn)
+
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
+    async with engine.connect() as connection:
+        assert await connection.run_sync(differences) == []
+    await engine.dispose()
+
+
+async def test_the_checks_are_what_the_tables_say(empty_dsn: str, database_dsn: str):
+    """Alembic does not compare them: the schema is built from the tables, beside the migrated one."""
+
+    async def connect() -> asyncpg.Connection:
+        return await asyncpg.connect(empty_dsn)
+
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
+    async with engine.begin() as connection:
+        await connection.run_sync(metadata.create_all)
+    await engine.dispose()
+    assert await definitions(empty_dsn) == await definitions(database_dsn)
+
+
+async def definitions(dsn: str) -> set[tuple[Any, ...]]:
+    """Constraints, indexes and columns of the tables that are not partitions."""
+    connection = await asyncpg.connect(dsn)
+    rows = await connection.fetch(
+        """
+        SELECT c.relname::text, o.conname::text, pg_get_constraintdef(o.oid)
+        FROM pg_constraint o JOIN pg_class c ON c.oid = o.conrelid
+        WHERE NOT c.relispartition AND c.relname = ANY ($1)
+        UNION ALL
+        SELECT t.relname::text, i.relname::text, pg_get_indexdef(i.oid)
+        FROM pg_index x JOIN pg_class t ON t.oid = x.indrelid JOIN pg_class i ON i.oid = x.indexrelid
+        WHERE NOT t.relispartition AND t.relname = ANY ($1)
+        UNION ALL
+        SELECT c.relname::text, a.attname::text,
+               concat_ws(' ', format_type(a.atttypid, a.atttypmod), a.attnotnull, pg_get_expr(d.adbin, d.adrelid))
+        FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+        LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
+        WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relname = ANY ($1)
+        """,
+        list(metadata.tables),
+    )
+    await connection.close()
+    return {tuple(row) for row in rows}
