@@ -96,8 +96,11 @@ def list_request(
 ) -> ListExecutionsRequest:
     """Return a request of ListExecutions.
 
-    Raises ValueError for a state or order that does not exist, and for a time without a time zone.
+    Raises ValueError for a state or order that does not exist, and for a time without a time zone, and TypeError for
+    a filter that does not exist.
     """
+    if unknown := filters.keys() - ExecutionFilters.__annotations__.keys():
+        raise TypeError(f"there is no filter {', '.join(sorted(unknown))}")
     return ListExecutionsRequest(
         page_size=page_size,
         page_token=page_token,
