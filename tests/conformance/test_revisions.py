@@ -26,6 +26,7 @@ async def test_an_update_is_the_next_revision(repository: Repository, workflow: 
 
 async def test_an_earlier_revision_stays_as_it_was(repository: Repository, workflow: Workflow) -> None:
     latest = workflow
+    latest = workflow
     for _ in range(3):
         latest = await repository.update_workflow(SCOPE, str(workflow.id), document("research", n=1), "", "bob")
     assert await repository.get_workflow(SCOPE, workflow.name, 1) == replace(workflow, etag=latest.etag)
