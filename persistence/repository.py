@@ -173,7 +173,7 @@ class Journal(Protocol):
     async def find_request(self, org: str, request_id: str, content_hash: bytes) -> Execution | None:
         """Return the execution that a request id started, as it is now; None when the org never used the id.
 
-        Raises RequestIdReusedError when the content was another.
+        Raises RequestIdReusedError when the content was another, ExecutionNotFoundError when it was removed since.
         """
         ...
 

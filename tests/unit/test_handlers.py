@@ -1,4 +1,4 @@
-"""Handlers: the registry, the decorator, and the built-in ones that need no network."""
+"""Functions as handlers, and the registry that holds them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import contextvars
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,51 +18,9 @@ import pytest
 from typing_extensions import TypedDict
 
 from service.engine.handlers import HandlerError, StepContext, Suspend, handler
-from service.engine.handlers.functions import ATTRIBUTE
 from service.engine.handlers.registry import Handler, HandlerLoadError, Registry
 from service.engine.schema import SchemaError
-
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-def context(**variables: Any) -> StepContext:
-    return StepContext(
-        execution_id=UUID(int=1),
-        org="acme",
-        owner="ann",
-        workflow="w",
-        step_path="a",
-        attempt=2,
-        idempotency_token="t",
-        timeout=30.0,
-        now=NOW,
-        variables={"input": {}, "vars": {}, "steps": {}, "execution": {}, "attempt": 2, **variables},
-        report=lambda percent, message: None,
-        emit=lambda text: None,
-    )
-
-
-def carried(function: Any) -> Handler:
-    found: Handler = getattr(function, ATTRIBUTE)
-    return found
-
-
-async def run(function: Any, params: Mapping[str, Any], **variables: Any) -> Any:
-    return await carried(function).run(params, context(**variables))
-
-
-async def builtin(name: str, params: Mapping[str, Any], **variables: Any) -> Any:
-    found = Registry.with_builtins().get(name)
-    assert found is not None
-    assert found.validate(params) == []
-    return await found.run(params, context(**variables))
-
-
-def problems(name: str, params: Mapping[str, Any]) -> list[tuple[str, str]]:
-    found = Registry.with_builtins().get(name)
-    assert found is not None
-    return found.validate(params)
-
+from tests.unit.attempts import NOW, carried, context, run
 
 # --- the decorator
 
@@ -351,165 +309,3 @@ async def test_close_frees_what_handlers_keep_open() -> None:
 
     await Registry([Handler("x", nothing, close=close), Handler("y", nothing)]).close()
     assert closed == [True]
-
-
-# --- wait
-
-
-@pytest.mark.parametrize(
-    ("duration", "seconds"),
-    [
-        (90, 90.0),
-        (0.5, 0.5),
-        ("45s", 45.0),
-        ("1h30m", 5400.0),
-        ("7d", 604800.0),
-        ("1w2d", 777600.0),
-        ("1.5h", 5400.0),
-        ("250ms", 0.25),
-        ("PT5M", 300.0),
-        ("P1DT2H", 93600.0),
-        ("P2W", 1209600.0),
-        ("PT0.5S", 0.5),
-    ],
-)
-async def test_wait_for_a_duration(duration: Any, seconds: float) -> None:
-    answer = await builtin("wait", {"duration": duration})
-    end = NOW + timedelta(seconds=seconds)
-    assert isinstance(answer, Suspend)
-    assert answer.until == end
-    assert answer.output == {"waited_until": end.isoformat().replace("+00:00", "Z")}
-
-
-@pytest.mark.parametrize("until", ["2026-01-01T01:00:00Z", "2026-01-01T02:00:00+01:00", "2026-01-01t01:00:00.000z"])
-async def test_wait_until(until: str) -> None:
-    answer = await builtin("wait", {"until": until})
-    assert answer.until == NOW + timedelta(hours=1)
-
-
-@pytest.mark.parametrize("params", [{"until": "2020-01-01T00:00:00Z"}, {"duration": 0}, {"duration": "0s"}])
-async def test_wait_for_the_past_ends_at_once(params: dict[str, Any]) -> None:
-    assert set(await builtin("wait", params)) == {"waited_until"}
-
-
-@pytest.mark.parametrize(
-    "params",
-    [
-        {},
-        {"duration": 1, "until": "2026-01-01T00:00:00Z"},
-        {"duration": "soon"},
-        {"duration": ""},
-        {"duration": "P"},
-        {"duration": "PT"},
-        {"duration": "1M"},
-        {"duration": "P1Y"},
-        {"duration": "30m1h"},
-        {"duration": -1},
-        {"duration": "4000d"},
-        {"duration": True},
-        {"until": "2026-01-01"},
-        {"until": "2026-01-01T00:00:00"},
-        {"until": "2026-02-30T00:00:00Z"},
-        {"until": "0001-01-01T00:00:00+14:00"},
-        {"until": 5},
-        {"for": 5},
-    ],
-)
-def test_wait_refuses(params: dict[str, Any]) -> None:
-    assert problems("wait", params)
-
-
-async def test_wait_of_more_than_ten_years() -> None:
-    with pytest.raises(HandlerError, match="INVALID_PARAMS: until is more than 10 years away"):
-        await builtin("wait", {"until": "2036-06-01T00:00:00Z"})
-
-
-# --- condition
-
-
-async def test_condition_with_an_expression() -> None:
-    for n, outcome in ((2, "true"), (0, "false")):
-        answer = await builtin("condition", {"expression": "input.n > 1"}, input={"n": n})
-        assert answer == {"outcome": outcome, "matched": n > 1}
-
-
-@pytest.mark.parametrize(("n", "outcome"), [(50, "big"), (5, "small"), (-1, "odd")])
-async def test_condition_takes_the_first_outcome_that_holds(n: int, outcome: str) -> None:
-    outcomes = [{"name": "big", "when": "input.n > 10"}, {"name": "small", "when": "input.n > 0"}, {"name": "odd"}]
-    assert await builtin("condition", {"outcomes": outcomes}, input={"n": n}) == {"outcome": outcome, "matched": True}
-
-
-async def test_condition_without_any_outcome() -> None:
-    params = {"outcomes": [{"name": "big", "when": "input.n > 10"}]}
-    assert await builtin("condition", params, input={"n": 1}) == {"outcome": "none", "matched": False}
-
-
-@pytest.mark.parametrize("expression", ["input.absent", "input.n"])
-async def test_condition_that_has_no_answer_fails(expression: str) -> None:
-    with pytest.raises(HandlerError) as caught:
-        await builtin("condition", {"expression": expression}, input={"n": 1})
-    assert (caught.value.code, caught.value.retryable) == ("EXPRESSION_ERROR", False)
-
-
-@pytest.mark.parametrize(
-    ("params", "path"),
-    [
-        ({}, ""),
-        ({"outcomes": []}, "outcomes"),
-        ({"outcomes": [{"name": "none", "when": "true"}]}, "outcomes[0].name"),
-        ({"outcomes": [{"name": "a"}, {"name": "b", "when": "true"}]}, "outcomes[0].when"),
-        ({"outcomes": [{"name": "a", "when": "true"}, {"name": "a"}]}, "outcomes[1].name"),
-        ({"outcomes": [{"when": "true"}]}, "outcomes[0].name"),
-    ],
-)
-def test_condition_refuses(params: dict[str, Any], path: str) -> None:
-    assert [found for found, _ in problems("condition", params)] == [path]
-
-
-# --- transform
-
-
-async def test_transform() -> None:
-    params = {"expression": "input.xs.filter(x, x > 1).map(x, {'n': x})"}
-    assert await builtin("transform", params, input={"xs": [1, 2, 3]}) == [{"n": 2}, {"n": 3}]
-    assert await builtin("transform", {"value": {"a": [None]}}) == {"a": [None]}
-
-
-async def test_transform_that_has_no_value() -> None:
-    with pytest.raises(HandlerError, match="EXPRESSION_ERROR"):
-        await builtin("transform", {"expression": "input.absent.x"})
-
-
-def test_transform_takes_exactly_one() -> None:
-    expected = [("", "must have exactly one of expression, value")]
-    assert problems("transform", {}) == expected
-    assert problems("transform", {"value": 1, "expression": "1"}) == expected
-
-
-# --- call_api, before any call
-
-
-@pytest.mark.parametrize(
-    ("params", "path"),
-    [
-        ({}, "url"),
-        ({"url": "ftp://host/a"}, "url"),
-        ({"url": "host/a"}, "url"),
-        ({"url": "http://"}, "url"),
-        ({"url": "http://h:99999999/"}, "url"),
-        ({"url": "http://h/", "method": "post"}, "method"),
-        ({"url": "http://h/", "json": 1, "text": "x"}, "text"),
-        ({"url": "http://h/", "headers": {"Idempotency-Key": "x"}}, 'headers["Idempotency-Key"]'),
-        ({"url": "http://h/", "headers": {"Authorization": "x"}, "auth": {"bearer": "x"}}, "headers.Authorization"),
-        ({"url": "http://ann:pw@h/", "auth": {"bearer": "x"}}, "url"),
-        ({"url": "http://h/", "auth": {}}, "auth"),
-        ({"url": "http://h/", "auth": {"basic": {"username": "x"}}}, "auth.basic.password"),
-        ({"url": "http://h/", "success_codes": [99]}, "success_codes[0]"),
-        ({"url": "http://h/", "success_codes": ["2x"]}, "success_codes[0]"),
-        ({"url": "http://h/", "timeout": 0}, "timeout"),
-        ({"url": "http://h/", "max_response_bytes": 2_000_000}, "max_response_bytes"),
-        ({"url": "http://h/", "heders": {}}, "heders"),
-    ],
-)
-def test_call_api_refuses(params: dict[str, Any], path: str) -> None:
-    assert [found for found, _ in problems("call_api", params)] == [path]
