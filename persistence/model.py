@@ -1,4 +1,7 @@
-"""The frozen values that a store takes and gives."""
+"""The frozen values that a store takes and gives.
+
+Those that change with every event are msgspec structs, which `msgspec.structs.replace` copies ten times as fast.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
+
+import msgspec
 
 Json = Any  # a JSON value as plain Python: None, bool, int, float, str, list, dict
 
@@ -95,8 +100,7 @@ class WorkflowFilter:
     tags: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class StepCounts:
+class StepCounts(msgspec.Struct, frozen=True):
     """How many steps are in which state; what is missing to `total` is pending."""
 
     total: int = 0
@@ -153,8 +157,7 @@ class Execution:
     wake_time: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(msgspec.Struct, frozen=True):
     """The row of one step. A step that never left PENDING has none.
 
     `start_time` is that of the first attempt, `attempt_time` that of the newest. `end_seq` is the number of the event

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID
 
+from msgspec import structs
+
 from persistence.errors import ExecutionNotFoundError
 from persistence.memory.json import copied
 from persistence.model import Event, Execution, ExecutionDetail, Json, Scope, Step, Workflow
@@ -88,7 +90,7 @@ def in_scope(execution: Execution, scope: Scope) -> bool:
 
 def fresh_step(step: Step) -> Step:
     """Return the step, sharing nothing that can be changed."""
-    return replace(
+    return structs.replace(
         step,
         input=copied(step.input),
         output=copied(step.output),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
+
+from msgspec.structs import replace
 
 from persistence.model import ExecutionState, Step, StepCounts, StepState
 from service.engine.definition import Definition

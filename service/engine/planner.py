@@ -5,9 +5,11 @@ Pure: it reads no clock, draws no lots and does no I/O. The same happenings alwa
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+
+from msgspec.structs import replace
 
 from persistence.model import CancelRequest, ExecutionState, Step, StepState
 from service.engine import definition as model

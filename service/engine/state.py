@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from types import MappingProxyType
 from typing import Any
+
+import msgspec
 
 from persistence.model import (
     CancelRequest,
@@ -31,8 +32,7 @@ class Ending:
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(msgspec.Struct, frozen=True):
     """All that decides how an execution goes on. `steps` holds those that left PENDING, by path.
 
     `facts` is what expressions see as `execution`. `ending` is set from the moment the end is decided.
@@ -43,8 +43,8 @@ class State:
     timeout: float
     counts: StepCounts
     state: ExecutionState = ExecutionState.PENDING
-    steps: Mapping[str, Step] = field(default_factory=lambda: MappingProxyType({}))
-    vars: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    steps: Mapping[str, Step] = msgspec.field(default_factory=dict)
+    vars: Mapping[str, Any] = msgspec.field(default_factory=dict)
     progress: int = 0
     last_seq: int = 0
     start_time: datetime | None = None

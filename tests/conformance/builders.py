@@ -10,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from msgspec import structs
+
 from persistence.errors import PersistenceError
 from persistence.model import (
     CommitResult,
@@ -66,8 +68,8 @@ def step(path: str = "fetch", state: StepState = StepState.RUNNING, **changes: A
     """A step in its first attempt, or after it."""
     before = Step(path=path, handler="call_api", state=state, attempt=1, start_time=MOMENT, attempt_time=MOMENT)
     if state.is_end:
-        before = replace(before, end_time=MOMENT, end_seq=2)
-    return replace(before, **changes)
+        before = structs.replace(before, end_time=MOMENT, end_seq=2)
+    return structs.replace(before, **changes)
 
 
 def execution(workflow: Workflow, incarnation: UUID | None = None, **changes: Any) -> Execution:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from hypothesis import given, settings
+from msgspec import structs
 
 from persistence.model import ExecutionState, StepCounts, StepState
 from service.engine import events, happenings, planner
@@ -134,7 +134,7 @@ def test_what_is_stored_gives_the_state_again(driver: Driver) -> None:
         is_timed_out = state.ending is not None and state.ending.state is ExecutionState.TIMED_OUT
         if is_timed_out and not any(step.state is StepState.CANCELLED for step in state.steps.values()):
             # Nothing was recorded yet; whoever takes over sees that the deadline has passed.
-            state = replace(state, ending=None)
+            state = structs.replace(state, ending=None)
         assert restore(driver.definition, turn.stored) == state
 
 

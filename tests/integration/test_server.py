@@ -1,0 +1,102 @@
+"""The server as such: where it listens, how its health is told, and what it refuses to start with."""
+
+import asyncio
+import shutil
+import tempfile
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+import flowkeep
+from flowkeep.v1 import execution_service_pb2 as pb
+from service.config import ConfigError
+from service.server import SERVICES
+from tests.integration.stage import PATIENCE, made, refusal, step
+
+Health = health_pb2.HealthCheckResponse
+
+
+async def test_health_is_told_of_the_server_and_of_each_service(served):
+    health = health_pb2_grpc.HealthStub(served.channel)
+    for service in ("", *SERVICES):
+        answer = await health.Check(health_pb2.HealthCheckRequest(service=service))
+        assert answer.status == Health.SERVING
+    error = await refusal(health.Check(health_pb2.HealthCheckRequest(service="flowkeep.v1.Other")))
+    assert error.code is grpc.StatusCode.NOT_FOUND
+
+
+async def test_health_turns_before_the_server_goes(serve, stage):
+    served = await serve(stop_grace=5.0)
+    execution = await served.client.execute(await made(served.client, step("a", "gate")))
+    await stage.called("a")
+    waiting = served.executions.Execute(pb.ExecuteRequest(workflow=execution.workflow_id, wait=True))
+    health = health_pb2_grpc.HealthStub(served.channel)
+    states = aiter(health.Watch(health_pb2.HealthCheckRequest()))
+    assert (await anext(states)).status == Health.SERVING
+
+    stopping = asyncio.create_task(served.stop())
+    async with asyncio.timeout(PATIENCE):
+        assert (await anext(states)).status == Health.NOT_SERVING
+        await asyncio.gather(waiting, return_exceptions=True)
+        await stopping
+
+
+async def test_a_unix_socket_serves_as_well(serve):
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    try:
+        served = await serve(listen=f"unix:{folder}/socket")
+        assert served.target == f"unix:{folder}/socket"
+        assert await served.client.run(await made(served.client, step("a", "transform", value=1))) == 1
+        await served.stop()
+    finally:
+        shutil.rmtree(folder)
+
+
+async def test_two_servers_do_not_share_a_port(serve):
+    """LIBRARIES G3: by default the second one would take half of the calls."""
+    served = await serve()
+    with pytest.raises(ConfigError, match="cannot listen"):
+        await serve(listen=served.target)
+    assert await served.client.list_handlers()
+
+
+async def test_a_server_that_has_stopped_can_be_started_again_on_its_port(serve):
+    first = await serve()
+    await first.stop()
+    second = await serve(listen=first.target)
+    assert await second.client.list_handlers()
+    assert await first.client.list_handlers()
+
+
+async def test_an_unknown_method_is_unimplemented(served):
+    call = served.channel.unary_unary("/flowkeep.v1.ExecutionService/Explode")
+    error = await refusal(call(b""))
+    assert error.code is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_more_calls_than_are_allowed_are_refused(serve, stage):
+    served = await serve(max_concurrent_rpcs=2)
+    name = await made(served.client, step("a", "gate"))
+    calls = [served.executions.Execute(pb.ExecuteRequest(workflow=name, wait=True)) for _ in range(2)]
+    await stage.called("a", 2)
+    error = await refusal(served.executions.Execute(pb.ExecuteRequest(workflow=name)))
+    assert error.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    stage.open("gate")
+    assert {(await call).execution.state for call in calls} == {flowkeep.Execution.STATE_COMPLETED}
+
+
+async def test_an_execution_larger_than_4_mib_can_be_read(served):
+    copies = (step(f"s{n}", "transform", value="${input.x}", assign={"v": "result"}) for n in range(12))
+    name = await made(served.client, *copies, output="small")
+    execution = await served.client.execute(name, {"x": "x" * 250_000})
+    await served.client.result(execution.execution_id)
+
+    options = (("grpc.max_receive_message_length", -1),)
+    async with flowkeep.Client(served.target, options=options) as client:
+        found = await client.get_execution(execution.execution_id)
+        (snapshot, _) = [each async for each in client.watch_responses(execution.execution_id, snapshot=True)]
+    assert found.ByteSize() > 4 << 20
+    assert all(len(flowkeep.from_value(each.output)) == 250_000 for each in found.steps)
+    assert snapshot.snapshot.execution == found
