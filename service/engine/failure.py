@@ -32,9 +32,13 @@ class Failure:
     retryable: bool = False
     stack_trace: str = ""
 
+    def __post_init__(self) -> None:
+        if len(self.message) > MAX_MESSAGE:
+            object.__setattr__(self, "message", self.message[:MAX_MESSAGE])
+
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object that is stored; what is empty is left out."""
-        document: dict[str, Any] = {"code": self.code, "message": self.message[:MAX_MESSAGE]}
+        document: dict[str, Any] = {"code": self.code, "message": self.message}
         if self.details:
             document["details"] = dict(self.details)
         if self.step_path:

@@ -269,18 +269,14 @@ class Runner:
             return
         run = Run(self, execution, self.incarnation, definition, restore(definition, detail))
         self.runs[execution.id] = run
+        if execution.cancel is not None and run.state.cancel is None:
+            run.apply(happenings.CancelAsked(self.now(), execution.cancel))
         if verdict is None:
-            self._resume(run, execution)
+            run.apply(happenings.Recovered(self.now()))
+            run.apply(happenings.TimerFired(self.now()))
+            run.resume_timer()
         else:
             run.apply(happenings.Condemned(self.now(), verdict))
-
-    def _resume(self, run: Run, execution: Execution) -> None:
-        now = self.now()
-        if execution.cancel is not None and run.state.cancel is None:
-            run.apply(happenings.CancelAsked(now, execution.cancel))
-        run.apply(happenings.Recovered(now))
-        run.apply(happenings.TimerFired(now))
-        run.resume_timer()
 
     # --- what runs report
 

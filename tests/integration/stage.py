@@ -36,7 +36,7 @@ PACE = {
     "cancel_grace": 0.3,
     "log_level": "error",
 }
-"""The compressed parameters of CONTRACT."""
+"""The compressed parameters of CONTRACT; not the lease, which a busy machine would lose."""
 
 
 class Stage:

@@ -88,6 +88,21 @@ async def test_an_update_in_between_does_not_make_it_another_request(served):
     assert again.execution.revision == 1
 
 
+async def test_a_request_that_was_kept_stays_so_when_the_workflow_no_longer_takes_it(served):
+    name = await made(served.client, step("a"))
+    request = execute_request(name, {"n": "one"}, request_id="r-1")
+    first = await served.executions.Execute(request)
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}}
+    await served.client.update_workflow(name, {"steps": [step("a")], "input_schema": schema})
+
+    again = await served.executions.Execute(request)
+    assert (again.created, again.execution.execution_id) == (False, first.execution.execution_id)
+    error = await refusal(served.executions.Execute(execute_request(name, {"n": "two"}, request_id="r-1")))
+    assert error.code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.ALREADY_EXISTS)
+    error = await refusal(served.executions.Execute(execute_request(name, {"n": "one"}, request_id="r-2")))
+    assert error.code is grpc.StatusCode.INVALID_ARGUMENT
+
+
 async def test_a_request_id_with_other_content_is_refused(served):
     name, other = await made(served.client, step("a")), await made(served.client, step("a"))
     options: dict[str, Any] = {

@@ -184,7 +184,7 @@ async def test_a_reader_who_reconnects_at_random_sees_the_same(served, stage):
     execution = await served.client.execute(name)
 
     async def wander():
-        seen: list[Any] = []
+        seen: list[flowkeep.ExecutionEvent] = []
         while not seen or not seen[-1].HasField("finished"):
             request = pb.WatchExecutionRequest(
                 execution_id=execution.execution_id, after_seq=seen[-1].seq if seen else 0

@@ -19,7 +19,7 @@ from service.engine.state import restore
 from tests.unit.planner_histories import histories
 from tests.unit.planner_programs import Driver, Turn
 
-EXAMPLES = 120
+EXAMPLES = 100
 
 ENDINGS = (happenings.StepSucceeded, happenings.StepFailed, happenings.StepSuspended, happenings.StepStopped)
 RESULTS = (*ENDINGS, happenings.StepProgressed)
