@@ -31,7 +31,6 @@ PATIENCE = 10.0
 PACE = {
     "watch_poll": 0.2,
     "watch_bookmark": 1.0,
-    "lease_ttl": 1.0,
     "stop_grace": 0.3,
     "cancel_grace": 0.3,
     "log_level": "error",
