@@ -26,6 +26,20 @@ SETTINGS = {
 TEMPLATE = "flowkeep_template"
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On another Postgres run only what touches one: the rest was seen on the embedded one."""
+    if not os.environ.get("FLOWKEEP_TEST_POSTGRES_BIN"):
+        return
+    left_out = [item for item in items if not _touches_postgres(item)]
+    items[:] = [item for item in items if _touches_postgres(item)]
+    config.hook.pytest_deselected(items=left_out)
+
+
+def _touches_postgres(item: pytest.Item) -> bool:
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    return "database_dsn" in getattr(item, "fixturenames", ()) or parameters.get("store") == "postgres"
+
+
 def _fastest_folder() -> str:
     """Memory, if there is plenty: a database is hundreds of files, which takes a second to copy on a slow disk."""
     memory = Path("/dev/shm")
