@@ -24,7 +24,7 @@ from urllib.parse import quote
 
 import psutil
 
-from persistence.errors import EmbeddedPostgresError
+from persistence.errors import EmbeddedPostgresError, EmbeddedPostgresInUseError
 
 __all__ = ["EmbeddedPostgres", "EmbeddedPostgresError", "default_root"]
 
@@ -313,7 +313,7 @@ def _owner_lock(root: Path) -> int:
     except BlockingIOError:
         holder = f"process {os.read(lock, 20).decode().strip() or '(just starting)'}"
         os.close(lock)
-        raise EmbeddedPostgresError(f"{root} is in use by {holder}: stop it or choose another folder") from None
+        raise EmbeddedPostgresInUseError(f"{root} is in use by {holder}: stop it or choose another folder") from None
     os.ftruncate(lock, 0)
     os.write(lock, f"{os.getpid()}\n".encode())
     return lock

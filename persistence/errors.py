@@ -129,3 +129,7 @@ class SchemaError(PersistenceError):
 
 class EmbeddedPostgresError(PersistenceError):
     """The embedded Postgres cannot be started or is owned by another process."""
+
+
+class EmbeddedPostgresInUseError(EmbeddedPostgresError):
+    """Another process owns the folder of the embedded Postgres."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,7 @@ class Server:
 
     def __init__(self, config: Config, interceptor: Any, add: Sequence[Callable[[Any], None]]) -> None:
         self._config = config
+        self._credentials = credentials(config)
         self._server = aio.server(
             interceptors=[interceptor], options=OPTIONS, maximum_concurrent_rpcs=config.max_concurrent_rpcs
         )
@@ -94,13 +96,11 @@ class Server:
     async def start(self) -> None:
         """Listen. `target` is then the address that clients use. Raises ConfigError when that cannot be."""
         listen = self._config.listen
-        credentials = _credentials(self._config)
         try:
-            port = (
-                self._server.add_secure_port(listen, credentials)
-                if credentials
-                else self._server.add_insecure_port(listen)
-            )
+            if self._credentials is None:
+                port = self._server.add_insecure_port(listen)
+            else:
+                port = self._server.add_secure_port(listen, self._credentials)
         except RuntimeError:
             raise ConfigError(f"FLOWKEEP_LISTEN={listen}: cannot listen there; is another server using it?") from None
         self.target = listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
@@ -119,10 +119,15 @@ class Server:
         await self._server.stop(grace)
 
 
-def _credentials(config: Config) -> grpc.ServerCredentials | None:
+def credentials(config: Config) -> grpc.ServerCredentials | None:
+    """Return what TLS is served with, None without TLS. Raises ConfigError for files that do not serve."""
     if config.tls_cert_file is None or config.tls_key_file is None:
         return None
     pair = (_read(config.tls_key_file, "TLS_KEY_FILE"), _read(config.tls_cert_file, "TLS_CERT_FILE"))
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(config.tls_cert_file, config.tls_key_file)
+    except (ssl.SSLError, OSError) as error:
+        raise ConfigError(f"FLOWKEEP_TLS_CERT_FILE and FLOWKEEP_TLS_KEY_FILE are no pair in PEM: {error}") from None
     if config.tls_client_ca_file is None:
         return grpc.ssl_server_credentials([pair])
     authority = _read(config.tls_client_ca_file, "TLS_CLIENT_CA_FILE")

@@ -30,6 +30,9 @@ REFRESH_UNKNOWN = 30.0
 
 LARGEST_TOKEN = 4096
 
+SHORTEST_SECRET = 32
+"""Bytes of an HS256 secret (RFC 7518, 3.2)."""
+
 ALL_OWNERS = "executions.all_owners"
 """Permission to see and cancel executions that other subjects of the org started."""
 
@@ -97,6 +100,8 @@ class StaticKey:
 
     def __init__(self, path: Path, algorithm: str) -> None:
         try:
+            if algorithm == "HS256" and len(path.read_bytes().strip()) < SHORTEST_SECRET:
+                raise ValueError(f"a secret needs at least {SHORTEST_SECRET} bytes")
             self._key = jwt.get_algorithm_by_name(algorithm).prepare_key(path.read_bytes().strip())
         except (OSError, ValueError, TypeError, jwt.PyJWTError) as error:
             raise ConfigError(f"FLOWKEEP_JWT_KEY_FILE: no key for {algorithm}: {error}") from None
@@ -110,6 +115,11 @@ class JwksKeys:
     """The keys of a JWKS file or URL, fetched again every 5 minutes and for an unknown id at most every 30 s."""
 
     def __init__(self, source: str) -> None:
+        if not source.startswith(("http://", "https://")):
+            try:
+                jwt.PyJWKSet.from_json(Path(source).read_text(encoding="utf-8"))
+            except (OSError, jwt.PyJWTError, ValueError) as error:
+                raise ConfigError(f"FLOWKEEP_JWT_JWKS={source}: no JWKS: {error}") from None
         self._source = source
         self._keys: dict[str | None, Any] = {}
         self._tried = float("-inf")

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
 
-from persistence.errors import PersistenceError
+from persistence.errors import EmbeddedPostgresInUseError, PersistenceError
 from persistence.postgres.inspection import OLDEST_VERSION, DatabaseFacts, inspect
+from service.api.identity import authenticator
 from service.app import data_root, database
 from service.config import Config, ConfigError
 from service.engine.handlers.model import HandlerLoadError
 from service.engine.handlers.registry import Registry
+from service.server import credentials
 
 LARGEST_CLOCK_OFFSET = 5.0
 """Seconds; leases and claims go by the database's clock, but events are stamped with ours."""
@@ -66,13 +68,16 @@ def _machine(config: Config) -> Iterator[Finding]:
 
 def _settings(config: Config) -> Iterator[Finding]:
     try:
-        config.check()
+        authenticator(config)
+        credentials(config)
     except ConfigError as error:
         yield _fail("settings", str(error))
         return
     yield _ok("settings", f"would serve on {config.listen}")
     if not config.has_identity_provider:
-        yield _warn("identity", "every caller is taken for the developer; set FLOWKEEP_JWT_KEY_FILE for production")
+        yield _warn(
+            "identity", "every caller is taken for the developer; set FLOWKEEP_JWT_JWKS or _KEY_FILE for production"
+        )
     if config.tls_cert_file is None and not config.is_loopback:
         yield _warn("tls", "calls and tokens travel unencrypted; set FLOWKEEP_TLS_CERT_FILE or use a proxy")
 
@@ -93,6 +98,9 @@ def _database(config: Config) -> Iterator[Finding]:
     try:
         with database(config) as dsn:
             facts = asyncio.run(inspect(dsn))
+    except EmbeddedPostgresInUseError as error:
+        yield _warn("database", f"{error}: a server is running, and its database was not looked at")
+        return
     except PersistenceError as error:
         yield _fail("database", f"{where}: {error}")
         return
@@ -113,6 +121,8 @@ def _fitness(facts: DatabaseFacts, config: Config) -> Iterator[Finding]:
         yield _warn("database", "the server connects as a superuser; give it a role of its own")
     if abs(facts.clock_offset) > LARGEST_CLOCK_OFFSET:
         yield _warn("clock", f"differs from the database's by {facts.clock_offset:+.1f} s")
+    else:
+        yield _ok("clock", f"differs from the database's by {facts.clock_offset:+.3f} s")
     if facts.revision == expected_revision():
         yield _ok("schema", f"at {facts.revision}")
     elif facts.revision is None:

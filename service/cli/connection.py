@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from flowkeep.client import Client
 
 DEFAULT_TARGET = "localhost:50051"
-# A person waits: shorter than the client's default, and longer than a restart of the server takes.
-_TIMEOUT_SECONDS = 10.0
+# A person waits: shorter than the client's default, and about as long as a restart of the server takes.
+_TIMEOUT_SECONDS = 4.0
 _PANEL = "Connection and output"
 
 

@@ -73,15 +73,28 @@ async def _serve(config: Config, dsn: str) -> None:
         running_server(config, repository, alone=config.is_embedded) as server,
     ):
         typer.echo(f"Flowkeep serves on {server.target}; stop it with Ctrl-C.")
+        typer.echo(f"  database  {_where(config)}")
+        typer.echo(
+            f"  callers   {'known by their tokens' if config.has_identity_provider else 'all the same developer'}"
+        )
         await stopped.wait()
     typer.echo("Stopped.")
 
 
+def _where(config: Config) -> str:
+    from service.app import data_root
+
+    return f"embedded in {data_root(config)}" if config.is_embedded else "FLOWKEEP_DATABASE_URL"
+
+
 def migrate(
     to: Annotated[str, typer.Option(help="Revision to go to, up or down; `base` empties the database.")] = "head",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before going down to `base`.")] = False,
     data_dir: DataDir = None,
 ) -> None:
     """Bring the schema of the database to a revision."""
+    if to == "base" and not yes:
+        typer.confirm("This removes every table and all that is kept in them. Go on?", abort=True)
     config = settings.load(data_dir=data_dir)
     from persistence.postgres.migrate import migrate as run_migrations
     from service.app import database

@@ -47,7 +47,9 @@ async def run_attempt(registry: Registry, effect: StartAttempt, context: StepCon
     """Return what came of the attempt. Raises nothing but CancelledError."""
     handler = registry.get(effect.handler)
     if handler is None:
-        return Failed(Failure(HANDLER_NOT_FOUND, f"this server has no handler {effect.handler!r}"))
+        return Failed(
+            Failure(HANDLER_NOT_FOUND, f"waits for a server that has the handler {effect.handler!r}", retryable=True)
+        )
     if problems := handler.validate(effect.params):
         path, message = problems[0]
         return Failed(Failure(INVALID_PARAMS, f"{path or 'params'}: {message}"))

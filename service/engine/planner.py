@@ -21,6 +21,7 @@ from service.engine.expressions import ExpressionError
 from service.engine.failure import (
     EXPRESSION_ERROR,
     HANDLER_ERROR,
+    HANDLER_NOT_FOUND,
     INVALID_OUTPUT,
     OUTCOME_UNKNOWN,
     Failure,
@@ -129,6 +130,8 @@ class _Planning(StepRules):
             return
         if self.draft.state.ending:
             self.stop(step)
+        elif happening.failure.code == HANDLER_NOT_FOUND:
+            self.await_handler(step, happening.failure)
         else:
             self.fail_attempt(step, happening.failure, happening.draw, happening.retry_after)
 

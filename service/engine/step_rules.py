@@ -20,6 +20,9 @@ from service.engine.state import Ending, State, step_failed
 from service.engine.violations import ValidationError
 
 MAX_FAILED_ATTEMPTS_KEPT = 20
+
+HANDLER_PAUSE = 15.0
+"""Seconds after which a step looks again for a server that has its handler."""
 # Ten years, as the longest timeout: whatever a server asks for is a time that exists.
 LONGEST_PAUSE = 315_360_000.0
 
@@ -142,6 +145,13 @@ class StepRules:
             self.fail_for_good(failed, failure)
             return
         self.draft.put(replace(failed, state=StepState.WAITING, wake_time=retry_time))
+        self.draft.record(events.StepRetrying(step.path, step.attempt, failure, retry_time))
+
+    def await_handler(self, step: Step, failure: Failure) -> None:
+        """Put off an attempt that could not begin because the server lacks its handler; it counts for nothing."""
+        retry_time = self.time + timedelta(seconds=HANDLER_PAUSE)
+        waiting = replace(step, state=StepState.WAITING, attempt=step.attempt - 1, failure=failure.to_json())
+        self.draft.put(replace(waiting, wake_time=retry_time))
         self.draft.record(events.StepRetrying(step.path, step.attempt, failure, retry_time))
 
     def _failed_attempt(self, step: Step, failure: Failure) -> dict[str, Any]:

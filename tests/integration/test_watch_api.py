@@ -207,9 +207,10 @@ async def test_a_reader_who_reconnects_at_random_sees_the_same(served, stage):
         assert all(seen == whole for seen in await asyncio.gather(*readers))
 
 
-async def test_large_events_come_in_messages_that_can_be_received(served, stage):
-    """A reader who is late finds much to read at once, and a message holds 4 MiB."""
-    copies = (step(f"s{n}", "transform", value="${input.x}", assign={"v": "result"}) for n in range(12))
+@pytest.mark.parametrize("length", [7, 12])
+async def test_large_events_come_in_messages_that_can_be_received(served, stage, length):
+    """A reader who is late finds much to read at once, at hand or in the table, and a message holds 4 MiB."""
+    copies = (step(f"s{n}", "transform", value="${input.x}", assign={"v": "result"}) for n in range(length))
     name = await made(served.client, step("a", "gate"), *copies, output="small")
     execution = await served.client.execute(name, {"x": "x" * 250_000})
     await stage.called("a")
@@ -222,6 +223,7 @@ async def test_large_events_come_in_messages_that_can_be_received(served, stage)
 
     assert events_of(responses) == whole
     assert max(response.ByteSize() for response in responses) < 2 << 20
+    assert all(each.events[-1].seq == each.events[-1].transition_seq for each in responses if each.events)
     assert events_of(await watched(served, execution.execution_id)) == whole
 
 

@@ -565,7 +565,8 @@ class Failure(_message.Message):
     `EXECUTION_TIMEOUT` (the execution took too long), `HTTP_STATUS_2XX` to `HTTP_STATUS_5XX` (an answer that is no
     success), `CONNECTION_FAILED` (the other side was not reached or broke off), `RESPONSE_TOO_LARGE`,
     `INVALID_RESPONSE` (not what was asked for), `INVALID_OUTPUT` (the result is no JSON within the limits),
-    `HANDLER_NOT_FOUND` (this server has no such handler), `OUTCOME_UNKNOWN` (an AT_MOST_ONCE step was cut off),
+    `HANDLER_NOT_FOUND` (the step waits for a server that has
+    its handler), `OUTCOME_UNKNOWN` (an AT_MOST_ONCE step was cut off),
     `STEP_FAILED` (of an execution: a step failed), `CANCELLED`, `POISONED` (the execution took down its server
     repeatedly), `INTERNAL` (a fault of the server). Handlers of users add their own codes.
     """
