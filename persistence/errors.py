@@ -16,6 +16,7 @@ PersistenceError
 ├── UnavailableError
 ├── SchemaError
 └── EmbeddedPostgresError
+        └── EmbeddedPostgresInUseError
 """
 
 from __future__ import annotations

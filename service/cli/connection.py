@@ -9,11 +9,14 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from grpc import ChannelCredentials
+
     from flowkeep.client import Client
 
 DEFAULT_TARGET = "localhost:50051"
@@ -37,6 +40,27 @@ class Connection:
     token: str = ""
     tls: bool = False
     output: Output = Output.TEXT
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+
+    def credentials(self) -> bool | ChannelCredentials:
+        """Return what the client encrypts with: nothing, the system's authorities, or the given files."""
+        if not (self.ca or self.cert or self.key):
+            return self.tls
+        if bool(self.cert) != bool(self.key):
+            raise typer.BadParameter("--cert and --key belong together")
+        from grpc import ssl_channel_credentials
+
+        ca, key, cert = (_content(path) for path in (self.ca, self.key, self.cert))
+        return ssl_channel_credentials(ca, key, cert)
+
+
+def _content(path: Path | None) -> bytes | None:
+    try:
+        return path.read_bytes() if path else None
+    except OSError as error:
+        raise typer.BadParameter(f"cannot read {path}: {error.strerror}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +146,9 @@ async def run_session(function: Command, connection: Connection, arguments: dict
     from flowkeep.errors import DefinitionError, ExecutionFailedError, FlowkeepError, PayloadError
     from service.cli.rendering import exit_code, show_error
 
-    client = Client(connection.target, token=connection.token or None, tls=connection.tls, timeout=_TIMEOUT_SECONDS)
+    client = Client(
+        connection.target, token=connection.token or None, tls=connection.credentials(), timeout=_TIMEOUT_SECONDS
+    )
     try:
         async with client:
             return await function(Session(client, connection.output), **arguments)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -63,13 +64,21 @@ def _root(
         str, typer.Option(envvar="FLOWKEEP_TOKEN", help="Bearer token that says who you are.", show_default=False)
     ] = "",
     tls: Annotated[bool, typer.Option("--tls", envvar="FLOWKEEP_TLS", help="Encrypt the connection.")] = False,
+    ca: Annotated[
+        Path | None,
+        typer.Option(envvar="FLOWKEEP_CA_FILE", help="CA (PEM) of the server's certificate, with TLS."),
+    ] = None,
+    cert: Annotated[
+        Path | None, typer.Option(envvar="FLOWKEEP_CERT_FILE", help="Your own certificate (PEM), with --key.")
+    ] = None,
+    key: Annotated[Path | None, typer.Option(envvar="FLOWKEEP_KEY_FILE", help="Private key (PEM) of --cert.")] = None,
     output: Annotated[Output, typer.Option("--output", "-o", help="Text for people, or JSON.")] = Output.TEXT,
     version: Annotated[
         bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
     ] = False,
 ) -> None:
     """Durable workflows: define them, execute them, watch them."""
-    context.obj = Connection(target, token, tls, output)
+    context.obj = Connection(target, token, tls, output, ca, cert, key)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ from persistence.model import ExecutionState, StepCounts
 from service.engine import events
 from service.engine.definition import OnError, RetryPolicy
 from service.engine.effects import CancelAttempt
-from service.engine.failure import HANDLER_ERROR, STEP_TIMEOUT, Failure
+from service.engine.failure import HANDLER_ERROR, HANDLER_NOT_FOUND, STEP_TIMEOUT, Failure
 from service.engine.parsing import Defaults, parse
+from service.engine.step_rules import HANDLER_PAUSE
 from tests.unit.planner_programs import (
     FATAL,
     PLAIN,
@@ -26,6 +27,18 @@ from tests.unit.planner_programs import (
 )
 
 # --- failures
+
+
+def test_a_missing_handler_is_waited_for_and_counts_for_nothing():
+    driver = started(sequence(step("a")))
+    for _ in range(5):
+        driver.fail("a", failure=Failure(HANDLER_NOT_FOUND, "no such handler here", retryable=True))
+        assert (driver.states, driver.rows["a"].failures) == ({"a": "WAITING"}, 0)
+        check_stored(driver)
+        assert driver.fire(HANDLER_PAUSE).effects
+        assert driver.rows["a"].attempt == 1
+    driver.succeed("a", 1)
+    assert driver.state.state is ExecutionState.COMPLETED
 
 
 def test_stop_tells_siblings_to_stop_and_ends_when_they_have():
