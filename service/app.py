@@ -22,12 +22,13 @@ from service.api.identity import authenticator
 from service.api.page_tokens import PageTokens
 from service.api.pipeline import Pipeline, check_permissions
 from service.api.workflow_service import WorkflowServicer
-from service.config import Config
+from service.config import Config, ConfigError
 from service.engine.executions import Executions
 from service.engine.handlers.registry import Registry
 from service.engine.leases import LeaseKeeper
 from service.engine.parsing import Defaults
 from service.engine.runner import Runner, RunnerSettings
+from service.engine.tasks import TaskRegistry
 from service.engine.watch import Pace, WatchHub
 from service.engine.workflows import Workflows
 from service.server import METHODS, Server
@@ -36,6 +37,9 @@ log = structlog.get_logger(__name__)
 
 READINESS_INTERVAL = 2.0
 """Seconds between looks at whether the database answers."""
+
+REVIVAL_INTERVAL = 0.5
+"""Seconds between looks at whether the embedded Postgres runs."""
 
 CLOSE_PATIENCE = 5.0
 """Seconds that letting go of the database may take."""
@@ -139,17 +143,48 @@ def data_root(config: Config) -> Path:
     return config.data_dir.expanduser() if config.data_dir else default_root()
 
 
+@dataclass(frozen=True, slots=True)
+class Database:
+    """Where the database is, and the embedded server if it is ours."""
+
+    dsn: str
+    embedded: EmbeddedPostgres | None = None
+
+
 @contextmanager
-def database(config: Config) -> Iterator[str]:
-    """Give the DSN of the database inside; the embedded one is started before and stopped after.
+def database(config: Config) -> Iterator[Database]:
+    """Give the database inside; the embedded one is started before and stopped after.
 
     Call it in the main thread. Raises EmbeddedPostgresError.
     """
     if config.database_url is not None:
-        yield config.database_url.get_secret_value()
+        yield Database(config.database_url.get_secret_value())
         return
     with EmbeddedPostgres(data_root(config)) as embedded:
-        yield embedded.dsn()
+        yield Database(embedded.dsn(), embedded)
+
+
+@asynccontextmanager
+async def keep_alive(place: Database) -> AsyncIterator[None]:
+    """Start the embedded Postgres again inside, whenever it has gone."""
+    tasks = TaskRegistry()
+    if place.embedded is not None:
+        embedded = place.embedded
+        tasks.keep(lambda: _revive(embedded), "embedded Postgres")
+    try:
+        yield
+    finally:
+        await tasks.cancel_all()
+
+
+async def _revive(embedded: EmbeddedPostgres) -> None:
+    while True:
+        await asyncio.sleep(REVIVAL_INTERVAL)
+        if embedded.pid is None:
+            log.error("the embedded Postgres has gone; starting it again")
+            # In this thread, to whose life its own is bound; nothing else can be done meanwhile.
+            embedded.stop()
+            embedded.start()
 
 
 @asynccontextmanager
@@ -158,10 +193,10 @@ async def open_repository(config: Config, dsn: str) -> AsyncIterator[Repository]
     from persistence.postgres.migrate import check_schema, migrate
     from persistence.postgres.repository import PostgresRepository
 
-    if config.migrate:
-        await migrate(dsn)
-    else:
-        await check_schema(dsn)
+    try:
+        await (migrate(dsn) if config.migrate else check_schema(dsn))
+    except ValueError as error:
+        raise ConfigError(f"FLOWKEEP_DATABASE_URL is no postgresql:// URL: {error}") from None
     repository = await PostgresRepository.open(dsn, pool_size=config.database_pool)
     try:
         yield repository

@@ -12,6 +12,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 LARGEST_REQUEST = 4 * 1024 * 1024
 LARGEST_ANSWER = 64 * 1024 * 1024
+LONGEST = 315_360_000.0
+"""Ten years in seconds, the longest time that anything may take."""
 
 
 class ConfigError(Exception):
@@ -53,25 +55,37 @@ class Config(BaseSettings):
         None, description="CA (PEM) that client certificates must come from; absent: none asked for"
     )
 
-    execution_timeout: float = Field(3600.0, gt=0, description="Timeout of executions whose workflow gives none")
-    step_timeout: float = Field(300.0, gt=0, description="Timeout of attempts whose step gives none")
+    execution_timeout: float = Field(
+        3600.0, gt=0, le=LONGEST, description="Timeout of executions whose workflow gives none"
+    )
+    step_timeout: float = Field(300.0, gt=0, le=LONGEST, description="Timeout of attempts whose step gives none")
     max_running: int = Field(
-        2_000, ge=1, description="Executions that this process drives at a time; others wait in the table"
+        2_000, ge=1, le=1_000_000, description="Executions that this process drives at a time; others wait in the table"
     )
-    park_after: float = Field(10.0, ge=0, description="Wait from which on an execution is put down until its timer")
+    park_after: float = Field(
+        10.0, ge=0, le=LONGEST, description="Wait from which on an execution is put down until its timer"
+    )
     lease_ttl: float = Field(
-        10.0, ge=0.5, description="How long a process may be silent before others take its executions"
+        10.0, ge=0.5, le=3600, description="How long a process may be silent before others take its executions"
     )
-    watch_poll: float = Field(2.0, gt=0, description="How often a watcher looks at the table without being woken")
+    watch_poll: float = Field(
+        2.0, gt=0, le=LONGEST, description="How often a watcher looks at the table without being woken"
+    )
     watch_bookmark: float = Field(
-        10.0, gt=0, description="How long a watch stream may be silent before it sends a bookmark"
+        10.0, gt=0, le=LONGEST, description="How long a watch stream may be silent before it sends a bookmark"
     )
     wait_limit: float = Field(
-        300.0, gt=0, description="How long Execute with wait takes when the caller gave no deadline"
+        300.0, gt=0, le=LONGEST, description="How long Execute with wait takes when the caller gave no deadline"
     )
-    max_concurrent_rpcs: int = Field(2_000, ge=1, description="Calls served at a time; more answer RESOURCE_EXHAUSTED")
-    stop_grace: float = Field(5.0, ge=0, description="How long calls in flight may take when the server stops")
-    cancel_grace: float = Field(5.0, ge=0, description="How long an attempt that was told to stop may take to end")
+    max_concurrent_rpcs: int = Field(
+        2_000, ge=1, le=1_000_000, description="Calls served at a time; more answer RESOURCE_EXHAUSTED"
+    )
+    stop_grace: float = Field(
+        5.0, ge=0, le=LONGEST, description="How long calls in flight may take when the server stops"
+    )
+    cancel_grace: float = Field(
+        5.0, ge=0, le=LONGEST, description="How long an attempt that was told to stop may take to end"
+    )
     page_token_secret: SecretStr | None = Field(
         None,
         description="Secret that page tokens are signed with, equal on all replicas; default: made from database_url",
@@ -117,6 +131,11 @@ class Config(BaseSettings):
 
     def check(self) -> None:
         """Raise ConfigError for settings that must not be served with."""
+        host, _, port = self.listen.rpartition(":")
+        if not self.listen.startswith("unix:") and not (host and port.isdecimal() and int(port) < 65_536):
+            raise ConfigError(
+                f"FLOWKEEP_LISTEN={self.listen}: must be host:port with a port of 0 to 65535, or unix:/path"
+            )
         if not self.has_identity_provider and not self.is_loopback:
             raise ConfigError(
                 f"FLOWKEEP_LISTEN={self.listen} can be reached from other machines, and nothing says who callers are: "

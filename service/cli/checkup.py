@@ -96,8 +96,8 @@ def _handlers(config: Config) -> Iterator[Finding]:
 def _database(config: Config) -> Iterator[Finding]:
     where = f"embedded in {data_root(config)}" if config.is_embedded else "FLOWKEEP_DATABASE_URL"
     try:
-        with database(config) as dsn:
-            facts = asyncio.run(inspect(dsn))
+        with database(config) as place:
+            facts = asyncio.run(inspect(place.dsn))
     except EmbeddedPostgresInUseError as error:
         yield _warn("database", f"{error}: a server is running, and its database was not looked at")
         return

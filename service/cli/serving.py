@@ -6,7 +6,6 @@ import gc
 import json
 import os
 import sys
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +15,7 @@ from service.cli import settings
 from service.cli.connection import Output
 
 if TYPE_CHECKING:
+    from service.app import Database
     from service.config import Config
 
 _PANEL = "Server"
@@ -46,30 +46,36 @@ def serve(listen: Listen = None, handlers: Handlers = None, data_dir: DataDir = 
     gc.set_threshold(50_000, 20, 100)
     with settings.told():
         config.check()
-        with database(config) as dsn:
-            settings.run(_serve(config, dsn))
+        with database(config) as place:
+            settings.run(_serve(config, place), abandon=True)
     _leave()
 
 
 def _leave() -> None:
-    """End the process although a handler's thread still runs: its step was given back and starts again elsewhere."""
-    if any(not thread.daemon and thread is not threading.main_thread() for thread in threading.enumerate()):
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
+    """End the process although handlers still run: their steps were given back and start again elsewhere."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
-async def _serve(config: Config, dsn: str) -> None:
+async def _serve(config: Config, place: Database) -> None:
     import asyncio
     import signal
 
-    from service.app import open_repository, running_server
+    from service.app import keep_alive, open_repository, running_server
 
     stopped = asyncio.Event()
+
+    def stop() -> None:
+        if stopped.is_set():
+            os._exit(1)  # asked twice: at once, and what is left is rescued at the next start
+        stopped.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+        asyncio.get_running_loop().add_signal_handler(number, stop)
     async with (
-        open_repository(config, dsn) as repository,
+        keep_alive(place),
+        open_repository(config, place.dsn) as repository,
         running_server(config, repository, alone=config.is_embedded) as server,
     ):
         typer.echo(f"Flowkeep serves on {server.target}; stop it with Ctrl-C.")
@@ -99,8 +105,8 @@ def migrate(
     from persistence.postgres.migrate import migrate as run_migrations
     from service.app import database
 
-    with settings.told(), database(config) as dsn:
-        settings.run(run_migrations(dsn, to))
+    with settings.told(), database(config) as place:
+        settings.run(run_migrations(place.dsn, to))
     typer.echo(f"The schema is at {to}.")
 
 

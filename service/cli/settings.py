@@ -23,6 +23,7 @@ def load(**given: Any) -> Config:
     Ends the command with one line per setting that is wrong.
     """
     from pydantic import ValidationError
+    from pydantic_settings import SettingsError
 
     from service.config import Config
 
@@ -32,6 +33,9 @@ def load(**given: Any) -> Config:
         for each in error.errors():
             name = "_".join(str(part) for part in each["loc"][:1]).upper()
             typer.echo(f"FLOWKEEP_{name}: {each['msg']}", err=True)
+        raise typer.Exit(USAGE) from None
+    except SettingsError as error:
+        typer.echo(f"flowkeep: {error}", err=True)
         raise typer.Exit(USAGE) from None
 
 
@@ -55,11 +59,17 @@ def told() -> Iterator[None]:
         raise typer.Exit(USAGE) from None
 
 
-def run(main: Coroutine[Any, Any, int | None]) -> None:
-    """Run a coroutine on the fast event loop; its number is the exit code."""
+def run(main: Coroutine[Any, Any, int | None], *, abandon: bool = False) -> None:
+    """Run a coroutine on the fast event loop; its number is the exit code.
+
+    `abandon` leaves tasks that still run behind instead of waiting for them; then end the process.
+    """
     import uvloop
 
-    with told(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    with told():
         code = runner.run(main)
+    if not (abandon and asyncio.all_tasks(runner.get_loop())):
+        runner.close()
     if code:
         raise typer.Exit(code)

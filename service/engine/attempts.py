@@ -53,15 +53,19 @@ async def run_attempt(registry: Registry, effect: StartAttempt, context: StepCon
     if problems := handler.validate(effect.params):
         path, message = problems[0]
         return Failed(Failure(INVALID_PARAMS, f"{path or 'params'}: {message}"))
-    limit = asyncio.timeout(effect.timeout)
+    limit = asyncio.timeout(None)
     try:
-        async with limit:
+        # The time of an attempt begins when it can run, not while it waits for a thread.
+        async with handler.slot(), limit:
+            limit.reschedule(asyncio.get_running_loop().time() + effect.timeout)
             return _checked(await handler.run(effect.params, context))
     except HandlerError as error:
         return Failed(_named(error), error.retry_after)
     except ValidationError as error:
         return Failed(Failure(INVALID_OUTPUT, str(error)))
-    except (Exception, SystemExit) as error:  # sys.exit() in a handler must not end the server
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:  # neither sys.exit() nor KeyboardInterrupt of a handler may end the server
         if isinstance(error, TimeoutError) and limit.expired():
             return Failed(Failure(STEP_TIMEOUT, f"the attempt took longer than {effect.timeout:g} s", retryable=True))
         return Failed(_unnamed(handler, error))

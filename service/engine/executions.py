@@ -163,7 +163,7 @@ class Executions:
             wake = execution.scheduled_time or now
             return _row(execution, accepted, None, wake), accepted
         started = planner.apply(definition, accepted.state, happenings.Started(now))
-        both = Plan(started.state, accepted.events + started.events, started.steps, started.effects)
+        both = replace(started, events=accepted.events + started.events)
         owner = None if started.state.state.is_end else self._runner.incarnation
         return _row(execution, both, owner, None), both
 

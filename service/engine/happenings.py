@@ -101,6 +101,13 @@ class Recovered:
 
 
 @dataclass(frozen=True, slots=True)
+class Continued:
+    """The planner may start more of the steps that it left at the last happening."""
+
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Condemned:
     """The execution cannot go on, for a reason outside its definition."""
 
@@ -119,5 +126,6 @@ Happening = (
     | TimerFired
     | CancelAsked
     | Recovered
+    | Continued
     | Condemned
 )

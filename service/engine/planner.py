@@ -34,18 +34,23 @@ from service.engine.violations import ValidationError
 # Nobody told it to: the handler cancelled itself, or awaited something that was cancelled.
 _GAVE_UP = Failure(HANDLER_ERROR, "the handler stopped without a result, as if it had been cancelled", retryable=True)
 
+MOST_EVALUATIONS = 20
+"""Steps with expressions that one application may start or skip: each may take 40 ms (FAULTS 3.6, H9)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What follows from a happening: the state after it, and what to record, store and do.
 
-    `steps` are those that changed. Effects may be carried out only when the rest is durable.
+    `steps` are those that changed. Effects may be carried out only when the rest is durable. `is_partial`: steps that are
+    free to go were left for later, so that nobody else has to wait for all of them; let Continued happen.
     """
 
     state: State
     events: tuple[Event, ...] = ()
     steps: tuple[Step, ...] = ()
     effects: tuple[Effect, ...] = ()
+    is_partial: bool = False
 
     @property
     def is_empty(self) -> bool:
@@ -80,11 +85,15 @@ def apply(definition: Definition, state: State, happening: Happening) -> Plan:
             planning.cancel(happening.request)
         case happenings.Recovered():
             planning.recover()
+        case happenings.Continued():
+            planning.go_on()
         case happenings.Condemned():
             planning.condemn(happening.failure)
     planning.settle()
     after, recorded = planning.draft.freeze()
-    return Plan(after, recorded, tuple(planning.draft.touched.values()), tuple(planning.effects))
+    return Plan(
+        after, recorded, tuple(planning.draft.touched.values()), tuple(planning.effects), bool(planning.candidates)
+    )
 
 
 class _Planning(StepRules):
@@ -193,6 +202,10 @@ class _Planning(StepRules):
         self.draft.change(state=ExecutionState.CANCELLING, cancel=request)
         self.end(cancelled(request))
 
+    def go_on(self) -> None:
+        if self.draft.state.state is ExecutionState.RUNNING:
+            self.candidates.extend(step.id for step in self.definition.steps)
+
     def recover(self) -> None:
         if self.draft.state.state is ExecutionState.PENDING:
             return
@@ -217,10 +230,15 @@ class _Planning(StepRules):
 
     def settle(self) -> None:
         """Start or skip every candidate that may go, and what becomes free by that; then end what is done."""
-        while self.candidates and not self.draft.state.ending:
+        evaluations = 0
+        while self.candidates and not self.draft.state.ending and evaluations < MOST_EVALUATIONS:
             step_id = self.candidates.popleft()
             if step_id not in self.draft.steps and self._is_free(step_id):
-                self._open(self.definition.by_id[step_id])
+                step = self.definition.by_id[step_id]
+                evaluations += step.condition is not None or not step.params.is_constant
+                self._open(step)
+        if self.draft.state.ending:
+            self.candidates.clear()
         self._finish_if_done()
 
     def _is_free(self, step_id: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -87,12 +88,18 @@ class Run:
         self._quiet.clear()
         future = self.runner.journal.submit(transition)
         future.add_done_callback(lambda done: self._committed(plan, transition, done))
+        self._continue(plan)
 
     def begin(self, plan: Plan) -> None:
         """Carry out a plan that the creation of the execution has made durable."""
         self.state = plan.state
         self._perform(plan)
         self._set_timer()
+        self._continue(plan)
+
+    def _continue(self, plan: Plan) -> None:
+        if plan.is_partial:
+            asyncio.get_running_loop().call_soon(self.apply, happenings.Continued(self.runner.now()))
 
     def resume_timer(self) -> None:
         """Wait for the next timer, in memory or parked, unless a transition on its way does so when committed."""
@@ -115,7 +122,7 @@ class Run:
 
     def _transition(self, before: State, plan: Plan) -> Transition:
         after = plan.state
-        is_parked = not after.state.is_end and self._may_park(after)
+        is_parked = not (after.state.is_end or plan.is_partial) and self._may_park(after)
         return Transition(
             org=self.execution.org,
             execution_id=self.id,
@@ -250,15 +257,14 @@ class Run:
         next_time = 0.0
 
         def record(percent: int, message: str) -> None:
-            nonlocal next_time
-            if loop.time() < next_time:
-                return
-            next_time = loop.time() + self.runner.settings.progress_interval
             now = self.runner.now()
             self.apply(happenings.StepProgressed(now, effect.path, effect.attempt, percent, message))
 
         def report(percent: int, message: str = "") -> None:
-            loop.call_soon_threadsafe(record, max(0, int(percent)), storable(message, MAX_PROGRESS_MESSAGE))
+            nonlocal next_time
+            if time.monotonic() >= next_time:
+                next_time = time.monotonic() + self.runner.settings.progress_interval
+                loop.call_soon_threadsafe(record, max(0, int(percent)), storable(message, MAX_PROGRESS_MESSAGE))
 
         return report
 

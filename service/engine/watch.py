@@ -157,7 +157,7 @@ async def follow(
     # Subscribe first, then read: what is committed in between wakes the subscription.
     with hub.subscribe(execution_id) as subscription:
         page = await executions.read_events(scope, execution_id, after_seq, PAGE)
-        cursor, spoken = after_seq, clock()
+        cursor, spoken, is_stored = after_seq, clock(), True
         if not page and await _ends_at(executions, scope, execution_id, cursor):
             yield Bookmark(cursor)
             return
@@ -173,8 +173,12 @@ async def follow(
                 spoken = clock()
             if hub.is_closed:
                 raise ShuttingDownError
-            page = subscription.after(cursor)
-            if not page and await subscription.wait(cursor, min(pace.poll, spoken + pace.bookmark - clock())):
+            # A page from the table may not be the last: what follows it is read at once.
+            may_follow, page = bool(page) and is_stored, subscription.after(cursor)
+            is_stored = not page
+            if is_stored and (
+                may_follow or await subscription.wait(cursor, min(pace.poll, spoken + pace.bookmark - clock()))
+            ):
                 page = await executions.read_events(scope, execution_id, cursor, PAGE)
 
 

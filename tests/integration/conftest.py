@@ -78,7 +78,7 @@ async def serve(store: OpenStore, stage: Stage) -> AsyncIterator[Serve]:
             return Served(target, client, channel, server.aclose)
 
         yield start
-        stage.thread_released.set()
+        stage.release()
 
 
 @pytest_asyncio.fixture

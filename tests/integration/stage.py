@@ -59,6 +59,11 @@ class Stage:
         for name in names:
             self.opened[name].set()
 
+    def release(self) -> None:
+        """Let go of all that waits, so that nothing outlives the test."""
+        self.open(*self.opened)
+        self.thread_released.set()
+
     async def called(self, path: str, times: int = 1) -> None:
         """Return when the handler of a step has been called so many times."""
         async with asyncio.timeout(PATIENCE), self._called:

@@ -140,6 +140,8 @@ class Driver:
         self._store(plan)
         self._perform(plan)
         self.turns.append(Turn(before, happening, plan, self.stored))
+        if plan.is_partial:
+            self.apply(happenings.Continued(self.now))
         return plan
 
     def start(self) -> Plan:

@@ -9,8 +9,10 @@ import inspect
 import typing
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, is_dataclass, replace
 from typing import Annotated, Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import pydantic
 from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
@@ -46,6 +48,7 @@ def handler(name: str, *, description: str = "", retry_safe: bool = True) -> Cal
                 params_schema=signature.schema(),
                 retry_safe=retry_safe,
                 run=_runner(function, signature),
+                slot=nullcontext if inspect.iscoroutinefunction(function) else _slot,
             ),
         )
         return function
@@ -171,8 +174,27 @@ def _runner(
 
 async def _in_thread(call: Callable[[], Any]) -> Any:
     """Return what `call` returns, with the caller's context variables, while the event loop goes on."""
+
+    def outcome() -> tuple[Any, BaseException | None]:
+        # A future can hold neither StopIteration nor what is meant to end the process.
+        try:
+            return call(), None
+        except BaseException as error:
+            return None, error
+
     inside = contextvars.copy_context()
-    return await asyncio.get_running_loop().run_in_executor(_threads(), inside.run, call)
+    result, error = await asyncio.get_running_loop().run_in_executor(_threads(), inside.run, outcome)
+    if error is not None:
+        raise error
+    return result
+
+
+_slots: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+
+
+def _slot() -> asyncio.Semaphore:
+    """Return what admits as many sync handlers as there are threads."""
+    return _slots.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(THREADS))
 
 
 @functools.cache
