@@ -42,8 +42,8 @@ MOST_EVALUATIONS = 20
 class Plan:
     """What follows from a happening: the state after it, and what to record, store and do.
 
-    `steps` are those that changed. Effects may be carried out only when the rest is durable. `is_partial`: steps that are
-    free to go were left for later, so that nobody else has to wait for all of them; let Continued happen.
+    `steps` are those that changed. Effects may be carried out only when the rest is durable. `is_partial`: steps that
+    are free to go were left for later, so that nobody else has to wait for all of them; let Continued happen.
     """
 
     state: State

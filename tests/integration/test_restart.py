@@ -9,6 +9,7 @@ import pytest
 
 import flowkeep
 from flowkeep.requests import execute_request
+from service.engine import step_rules
 from tests.integration.stage import PATIENCE, ended, kinds, log, made, step, wait_step
 
 State = flowkeep.Execution
@@ -111,15 +112,25 @@ async def test_a_cancel_that_was_not_carried_out_is_by_the_next_server(serve, st
     assert stage.attempts("b") == []
 
 
-async def test_a_definition_with_a_handler_that_is_gone_fails_its_step(serve, stage):
+async def test_a_step_whose_handler_is_gone_waits_for_a_server_that_has_it(serve, stage, monkeypatch):
+    monkeypatch.setattr(step_rules, "HANDLER_PAUSE", 0.05)
     first = await serve()
     execution = await first.client.execute(await made(first.client, step("a", "gate"), step("b")))
     await stage.called("a")
     await first.stop()
 
     second = await serve(handlers=[])
-    found = await ended(second.client, execution.execution_id)
-    assert (found.state, found.steps[0].failure.code) == (State.STATE_FAILED, "HANDLER_NOT_FOUND")
+    async for event in second.client.watch(execution.execution_id):
+        if event.HasField("step_retrying"):
+            assert event.step_retrying.failure.code == "HANDLER_NOT_FOUND"
+            break
+    await second.stop()
+
+    stage.open("gate")
+    third = await serve()
+    found = await ended(third.client, execution.execution_id)
+    assert found.state == State.STATE_COMPLETED
+    assert not found.steps[0].failed_attempts
 
 
 async def test_two_servers_share_the_executions_of_one_database(serve, stage):

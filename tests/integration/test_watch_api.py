@@ -12,6 +12,7 @@ import pytest
 
 import flowkeep
 from flowkeep.v1 import execution_service_pb2 as pb
+from flowkeep.v1.execution_service_pb2_grpc import ExecutionServiceStub
 from tests.integration.stage import PATIENCE, Store, ended, eventually, kinds, log, made, refusal, step, wait_step
 
 State = flowkeep.Execution
@@ -215,11 +216,14 @@ async def test_large_events_come_in_messages_that_can_be_received(served, stage,
     execution = await served.client.execute(name, {"x": "x" * 250_000})
     await stage.called("a")
     request = pb.WatchExecutionRequest(execution_id=execution.execution_id)
-    late = served.executions.WatchExecution(request)
-    responses = [await anext(aiter(late))]
-    stage.open("gate")
-    whole = await log(served.client, execution.execution_id)
-    responses += [response async for response in late]
+    # Nothing is read ahead, so that the server has to wait for this reader.
+    options = (("grpc.http2.bdp_probe", 0), ("grpc.use_local_subchannel_pool", 1))
+    async with grpc.aio.insecure_channel(served.target, options) as channel:
+        late = ExecutionServiceStub(channel).WatchExecution(request)
+        responses = [await anext(aiter(late))]
+        stage.open("gate")
+        whole = await log(served.client, execution.execution_id)
+        responses += [response async for response in late]
 
     assert events_of(responses) == whole
     assert max(response.ByteSize() for response in responses) < 2 << 20
