@@ -264,7 +264,7 @@ async def test_migrate_and_doctor(prepared: Path, folder: Path) -> None:
     assert {each["verdict"] for each in findings} <= {"ok", "warn"}
     assert {"python", "settings", "handlers", "database"} <= {each["subject"] for each in findings}
     for revision in ("base", "head"):
-        migrated = await flowkeep("migrate", "--to", revision, settings=settings)
+        migrated = await flowkeep("migrate", "--to", revision, "--yes", settings=settings)
         assert (migrated.code, migrated.err) == (0, "")
         assert revision in migrated.out
     unhealthy = await flowkeep("doctor", settings={**settings, "FLOWKEEP_HANDLERS": '["no.such.module"]'})

@@ -42,7 +42,7 @@ async def test_the_demo_runs_twice_and_what_it_tells_works(folder: Path) -> None
     again = await flowkeep("demo", settings={"FLOWKEEP_DATA_DIR": str(data_dir)})
     made = [kept_execution(first), kept_execution(again)]
     assert made[0] < made[1]
-    assert (data_dir / "demo" / "packages.md").read_text().startswith("# ")
+    assert (data_dir / "packages.md").read_text().startswith("# ")
 
     serve = [FLOWKEEP[0], "serve", "--data-dir", str(data_dir), "--handlers", "service.cli.demo.handlers"]
     assert f"{Path(serve[0]).name} {shlex.join(serve[1:])}" in again.out

@@ -41,7 +41,7 @@ def demo(data_dir: DataDir = None) -> None:
     logs.configure(config)
     with settings.told():
         # A folder of its own, so that a server that is running, and what it keeps, are left alone.
-        root = data_root(config) / "demo"
+        root = config.data_dir or data_root(config) / "demo"
         typer.echo(f"Starting Postgres in {root} …")
         with EmbeddedPostgres(root) as postgres:
             settings.run(_serve_and_execute(config, root, postgres.dsn(), postgres.psql_command("flowkeep")))
@@ -83,7 +83,10 @@ def _commands(execution_id: str, root: Path, psql: list[str]) -> str:
     flowkeep = _program("flowkeep")
     python = _program("python")
     call = '{"execution_id": "' + execution_id + '"}'
-    stub = f'import asyncio, flowkeep; print(asyncio.run(flowkeep.Client("{_TARGET}").result("{execution_id}")))'
+    stub = (
+        f'import asyncio, flowkeep; e = asyncio.run(flowkeep.Client("{_TARGET}").get_execution("{execution_id}")); '
+        "print(flowkeep.Execution.State.Name(e.state), flowkeep.from_value(e.result))"
+    )
     query = (
         "select path, state, attempt, end_time - start_time as took, left(output::text, 60) as output "  # noqa: S608  # shown, not run
         f"from steps where execution_id = '{execution_id}' order by start_time"
@@ -95,7 +98,7 @@ def _commands(execution_id: str, root: Path, psql: list[str]) -> str:
         "and in another terminal look at it with",
         f"  the CLI      {flowkeep} get {execution_id}",
         f"               {flowkeep} watch {execution_id}",
-        f"  the client   {python} -c '{stub}'",
+        f"  the stubs    {python} -c '{stub}'",
         f"  grpcurl      grpcurl -plaintext -d '{call}' {_TARGET} flowkeep.v1.ExecutionService/GetExecution",
         f"               grpcurl -plaintext -d '{call}' {_TARGET} flowkeep.v1.ExecutionService/WatchExecution",
         f'  psql         {shlex.join([_near(psql[0]), *psql[1:]])} -c "{query}"',
