@@ -81,14 +81,14 @@ class PostgresExecutions:
             if after is not None:
                 statement = statement.where(tuple_(sort, _columns.id) < tuple_(after.value, after.id))
         sql, arguments = rendered(statement.limit(limit))
-        async with self._database.session() as session:
+        async with self._database.searching() as session:
             return [records.execution(row) for row in await session.fetch(sql, *arguments)]
 
     async def count_executions(self, scope: Scope, where: ExecutionFilter, order: ExecutionOrder, limit: int) -> int:
         """See ExecutionRepository."""
         chosen = _chosen(select(_columns.id), scope, where, order).limit(limit).subquery()
         sql, arguments = rendered(select(func.count()).select_from(chosen))
-        async with self._database.session() as session:
+        async with self._database.searching() as session:
             return int(await session.fetchval(sql, *arguments))
 
     async def request_cancel(self, scope: Scope, execution_id: UUID, by: str, reason: str) -> Execution:

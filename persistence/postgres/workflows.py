@@ -120,7 +120,7 @@ class PostgresWorkflows:
             wanted = cast(cast(records.encoded(list(where.tags)).decode(), Text), JSONB)
             statement = statement.where(r.document["tags"].contains(wanted))
         sql, arguments = rendered(statement)
-        async with self._database.session() as session:
+        async with self._database.searching() as session:
             return [_workflow(row) for row in await session.fetch(sql, *arguments)]
 
     async def update_workflow(
