@@ -86,13 +86,16 @@ UPDATE executions e SET incarnation = NULL, wake_time = clock_timestamp()
 FROM unnest($2::uuid[], $3::int8[]) AS u(id, epoch)
 WHERE e.id = u.id AND e.incarnation = $1 AND e.epoch = u.epoch"""
 
+# Key by key (OFFSET 0 keeps it so): a plan made while the tables were small would hash and read all of them.
 _PAYLOADS = """
-SELECT p.execution_id, p.input, p.result FROM unnest($1::text[], $2::uuid[]) AS u(org_id, id)
-JOIN execution_payloads p ON p.org_id = u.org_id AND p.execution_id = u.id"""
+SELECT p.* FROM unnest($1::text[], $2::uuid[]) AS u(org_id, id), LATERAL (
+    SELECT p.execution_id, p.input, p.result FROM execution_payloads p
+    WHERE p.org_id = u.org_id AND p.execution_id = u.id OFFSET 0) p"""
 _STEPS = f"""
-SELECT s.execution_id, {", ".join(f"s.{column}" for column in STEP_COLUMNS.split(", "))}
-FROM unnest($1::text[], $2::uuid[]) AS u(org_id, id)
-JOIN steps s ON s.org_id = u.org_id AND s.execution_id = u.id ORDER BY s.execution_id, s.path"""  # noqa: S608
+SELECT s.* FROM unnest($1::text[], $2::uuid[]) AS u(org_id, id), LATERAL (
+    SELECT s.execution_id, {", ".join(f"s.{column}" for column in STEP_COLUMNS.split(", "))}
+    FROM steps s WHERE s.org_id = u.org_id AND s.execution_id = u.id OFFSET 0) s
+ORDER BY s.execution_id, s.path"""  # noqa: S608 - our own columns
 
 _NESTED = "SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)"
 
