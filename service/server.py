@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -96,6 +97,9 @@ class Server:
     async def start(self) -> None:
         """Listen. `target` is then the address that clients use. Raises ConfigError when that cannot be."""
         listen = self._config.listen
+        if listen.startswith("unix:") and _answers(listen.removeprefix("unix:")):
+            # gRPC would take the path over, and leave the other server running where nobody finds it.
+            raise ConfigError(f"FLOWKEEP_LISTEN={listen}: another server is using it")
         try:
             if self._credentials is None:
                 port = self._server.add_insecure_port(listen)
@@ -132,6 +136,15 @@ def credentials(config: Config) -> grpc.ServerCredentials | None:
         return grpc.ssl_server_credentials([pair])
     authority = _read(config.tls_client_ca_file, "TLS_CLIENT_CA_FILE")
     return grpc.ssl_server_credentials([pair], authority, require_client_auth=True)
+
+
+def _answers(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+    return True
 
 
 def _read(path: Path, setting: str) -> bytes:

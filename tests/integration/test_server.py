@@ -49,6 +49,8 @@ async def test_a_unix_socket_serves_as_well(serve):
     try:
         served = await serve(listen=f"unix:{folder}/socket")
         assert served.target == f"unix:{folder}/socket"
+        with pytest.raises(ConfigError, match="another server is using it"):
+            await serve(listen=f"unix:{folder}/socket")
         assert await served.client.run(await made(served.client, step("a", "transform", value=1))) == 1
         await served.stop()
     finally:
