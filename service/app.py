@@ -21,6 +21,7 @@ from service.api.execution_service import ExecutionServicer
 from service.api.identity import authenticator
 from service.api.page_tokens import PageTokens
 from service.api.pipeline import Pipeline, check_permissions
+from service.api.streams import StreamLimits, Streams
 from service.api.workflow_service import WorkflowServicer
 from service.config import Config, ConfigError
 from service.engine.executions import Executions
@@ -97,7 +98,8 @@ async def running_engine(config: Config, repository: Repository, *, alone: bool)
 async def running_server(config: Config, repository: Repository, *, alone: bool) -> AsyncIterator[Server]:
     """Serve inside. At the end watchers are ended first, resumable; then calls, executions, connections."""
     check_permissions(METHODS)
-    pipeline = Pipeline(authenticator(config))
+    limits = StreamLimits(config.max_streams, config.max_streams_per_org, config.watch_patience)
+    pipeline = Pipeline(authenticator(config), Streams(limits))
     async with running_engine(config, repository, alone=alone) as engine:
         tokens = PageTokens(config.page_token_key)
         workflow_servicer = WorkflowServicer(engine.workflows, engine.executions, repository, tokens)

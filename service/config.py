@@ -74,6 +74,15 @@ class Config(BaseSettings):
     watch_bookmark: float = Field(
         10.0, gt=0, le=LONGEST, description="How long a watch stream may be silent before it sends a bookmark"
     )
+    watch_patience: float = Field(
+        30.0, gt=0, le=LONGEST, description="How long a watcher may leave its stream unread before it is ended"
+    )
+    max_streams: int = Field(
+        1_500, ge=1, le=1_000_000, description="Watch streams open at a time; more answer RESOURCE_EXHAUSTED"
+    )
+    max_streams_per_org: int = Field(
+        1_000, ge=1, le=1_000_000, description="Watch streams that one org has open at a time"
+    )
     wait_limit: float = Field(
         300.0, gt=0, le=LONGEST, description="How long Execute with wait takes when the caller gave no deadline"
     )

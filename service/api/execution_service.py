@@ -23,7 +23,7 @@ from service.api.page_tokens import PageTokens
 from service.api.paging import fitting, page_limit
 from service.api.times import seconds
 from service.engine.executions import Executions, Order
-from service.engine.watch import Bookmark
+from service.engine.watch import Bookmark, Output
 from service.engine.workflows import Workflows
 
 LARGEST_FULL_PAGE = 20
@@ -102,10 +102,14 @@ class ExecutionServicer(ExecutionServiceServicer):
             after_seq = execution.last_seq
             yield pb.WatchExecutionResponse(snapshot=pb.Snapshot(seq=after_seq, execution=execution))
         async for page in self._executions.watch(scope, execution_id, after_seq):
-            if isinstance(page, Bookmark):
-                yield pb.WatchExecutionResponse(bookmark=pb.Bookmark(seq=page.seq))
-            else:
-                yield _events_response(page)
+            match page:
+                case Bookmark():
+                    yield pb.WatchExecutionResponse(bookmark=pb.Bookmark(seq=page.seq))
+                case Output():
+                    output = pb.StepOutput(path=page.path, attempt=page.attempt, text=page.text)
+                    yield pb.WatchExecutionResponse(output=output)
+                case _:
+                    yield _events_response(page)
 
     def _time_to_wait(self, context: Any) -> float:
         remaining: float | None = context.time_remaining()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
+from contextlib import aclosing, suppress
 from typing import Any
 from uuid import uuid4
 
@@ -15,21 +17,26 @@ from grpc_status import rpc_status
 
 from flowkeep.v1.error_pb2 import ErrorReason
 from service.api.errors import Refusal, RefusedError, refusal_of, status
-from service.api.identity import Authenticator, current_identity
+from service.api.identity import Authenticator, Identity, current_identity
 from service.api.permissions import PERMISSIONS
 from service.api.requests import Malformed, decoder, violations
+from service.api.streams import Recheck, Streams
 from service.engine.violations import ValidationError
 
 log = structlog.get_logger(__name__)
 
 OURS = "/flowkeep.v1."
 
+LAST_WORD = 1.0
+"""Seconds in which a status is usually sent."""
+
 
 class Pipeline(aio.ServerInterceptor):
     """One interceptor for all of our calls; health and reflection pass through."""
 
-    def __init__(self, authenticator: Authenticator) -> None:
+    def __init__(self, authenticator: Authenticator, streams: Streams) -> None:
         self._authenticator = authenticator
+        self._streams = streams
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
         """Return the handler with everything around it."""
@@ -60,12 +67,20 @@ class Pipeline(aio.ServerInterceptor):
         return call
 
     def _stream(self, method: str, inner: Any) -> Any:
-        async def call(request: Message | Malformed, context: Any) -> AsyncIterator[Any]:
+        # It writes by itself: of a generator nobody could tell how long its last response waits to be read.
+        async def call(request: Message | Malformed, context: Any) -> None:
             started = time.perf_counter()
             try:
-                await self._admit(method, request, context)
-                async for response in inner(request, context):
-                    yield response
+                identity = await self._admit(method, request, context)
+                recheck = Recheck(self._authenticator, _metadata(context))
+                with self._streams.opened(identity.org):
+                    async with aclosing(inner(request, context)) as responses:
+                        async for response in responses:
+                            await self._streams.send(context, response)
+                            await recheck()
+            except aio.InternalError:  # the connection broke under a write
+                _log(method, "CANCELLED", started)
+                return
             except Exception as error:
                 await _refuse(error, method, started, context)
                 return
@@ -73,7 +88,7 @@ class Pipeline(aio.ServerInterceptor):
 
         return call
 
-    async def _admit(self, method: str, request: Message | Malformed, context: Any) -> None:
+    async def _admit(self, method: str, request: Message | Malformed, context: Any) -> Identity:
         """Let a call in: its identity is known and may do this, and its request is sound."""
         structlog.contextvars.clear_contextvars()
         identity = await self._authenticator.identify(_metadata(context))
@@ -87,6 +102,7 @@ class Pipeline(aio.ServerInterceptor):
             structlog.contextvars.bind_contextvars(execution_id=execution_id[:64])
         if found := violations(request):
             raise ValidationError(found)
+        return identity
 
 
 def check_permissions(methods: Sequence[str]) -> None:
@@ -122,7 +138,10 @@ async def _refuse(error: Exception, method: str, started: float, context: Any) -
             {"error_id": error_id},
         )
     _log(method, refusal.code.name, started, reason=ErrorReason.Name(refusal.reason).removeprefix("ERROR_REASON_"))
-    await context.abort_with_status(rpc_status.to_status(status(refusal)))
+    # Behind responses that nobody reads the status waits to be sent, and needs no task for that.
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LAST_WORD):
+            await context.abort_with_status(rpc_status.to_status(status(refusal)))
 
 
 def _log(method: str, code: str, started: float, **more: str) -> None:

@@ -176,7 +176,7 @@ async def _list(session: Session, filters: ExecutionFilters, limit: int, page_to
 
 
 async def _follow(session: Session, execution_id: str, after_seq: int = 0) -> int:
-    from service.cli.progress import show_progress
+    from service.cli.progress import news, show_progress
     from service.cli.progress_state import Progress
 
     execution = await session.client.get_execution(execution_id)
@@ -184,8 +184,8 @@ async def _follow(session: Session, execution_id: str, after_seq: int = 0) -> in
     if after_seq:
         progress = Progress.of_execution(execution)
     try:
-        async with aclosing(session.client.watch(execution_id, after_seq)) as events:
-            finished = await show_progress(events, progress, output=session.output)
+        async with aclosing(news(session.client.watch_responses(execution_id, after_seq))) as happenings:
+            finished = await show_progress(happenings, progress, output=session.output)
     except asyncio.CancelledError:
         typer.echo(f"The execution goes on. See it again with: flowkeep watch {execution_id}", err=True)
         raise

@@ -74,14 +74,14 @@ async def _execute(session: Session, document: Any, payload: dict[str, Any] | No
 
 async def execute_and_show(session: Session, workflow: str, payload: dict[str, Any] | None) -> ExecutionFinished | None:
     """Execute a workflow and show its progress live to the end; return how it finished."""
-    from service.cli.progress import show_progress
+    from service.cli.progress import news, show_progress
     from service.cli.progress_state import Progress
 
     started = await session.client.execute(workflow, payload)
     definition = (await session.client.get_workflow(workflow)).definition
     progress = Progress(definition, execution_id=started.execution_id)
-    async with aclosing(session.client.watch(started.execution_id)) as events:
-        return await show_progress(events, progress, output=session.output)
+    async with aclosing(news(session.client.watch_responses(started.execution_id))) as happenings:
+        return await show_progress(happenings, progress, output=session.output)
 
 
 def end_code(finished: ExecutionFinished | None) -> int:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterable, Iterator
+from contextlib import aclosing, contextmanager
 from typing import Protocol
 
 from rich.console import Console
 
 from flowkeep.v1.event_pb2 import ExecutionEvent, ExecutionFinished
+from flowkeep.v1.execution_service_pb2 import StepOutput, WatchExecutionResponse
 from service.cli.connection import Output
 from service.cli.json_form import json_form
 from service.cli.progress_bars import Bars
@@ -23,23 +24,42 @@ class View(Protocol):
     def show(self, event: ExecutionEvent, progress: Progress) -> None:
         """Show an event, which `progress` has already taken in."""
 
+    def show_output(self, output: StepOutput, progress: Progress) -> None:
+        """Show what a running step says, which `progress` has already taken in."""
+
+
+async def news(responses: AsyncGenerator[WatchExecutionResponse, None]) -> AsyncGenerator[ExecutionEvent | StepOutput]:
+    """Yield the events and the step outputs of a watch one by one, and nothing after the finished event."""
+    async with aclosing(responses):
+        async for response in responses:
+            if response.HasField("output"):
+                yield response.output
+            for event in response.events:
+                yield event
+                if event.HasField("finished"):
+                    return
+
 
 async def show_progress(
-    events: AsyncIterable[ExecutionEvent],
+    happenings: AsyncIterable[ExecutionEvent | StepOutput],
     progress: Progress,
     *,
     output: Output = Output.TEXT,
     console: Console | None = None,
 ) -> ExecutionFinished | None:
-    """Show the events of an execution as they come; return how it finished, None if the events ended before.
+    """Show the events and step outputs of an execution as they come; return how it finished, None if it did not.
 
     On a terminal a bar for each step, elsewhere a line for each event; with JSON one object a line, the event with the
-    id of the execution. Whatever the iteration of the events raises goes through, after the display is closed.
+    id of the execution. Whatever the iteration raises goes through, after the display is closed.
     """
     with _view(progress, output, console) as view:
-        async for event in events:
-            progress.apply(event)
-            view.show(event, progress)
+        async for happening in happenings:
+            if isinstance(happening, StepOutput):
+                progress.hear(happening)
+                view.show_output(happening, progress)
+            else:
+                progress.apply(happening)
+                view.show(happening, progress)
     return progress.finished
 
 
@@ -61,3 +81,6 @@ class _JsonLines:
 
     def show(self, event: ExecutionEvent, progress: Progress) -> None:
         show_json({"execution_id": progress.execution_id} | json_form(event), line=True)
+
+    def show_output(self, output: StepOutput, progress: Progress) -> None:
+        show_json({"execution_id": progress.execution_id, "output": json_form(output)}, line=True)

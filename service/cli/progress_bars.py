@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flowkeep.v1.event_pb2 import ExecutionEvent
+from flowkeep.v1.execution_service_pb2 import StepOutput
 from service.cli.progress_state import ENDED_STEPS, Progress, StepProgress
 from service.cli.rendering import clean, plain, span_text, state_text
 
@@ -57,6 +58,9 @@ class Bars:
 
     def show(self, event: ExecutionEvent, progress: Progress) -> None:
         """Let the next redraw show the event; there may be many between two."""
+
+    def show_output(self, output: StepOutput, progress: Progress) -> None:
+        """Let the next redraw show its last line."""
 
     def render(self) -> RenderableType:
         """Return the picture of this moment."""

@@ -10,11 +10,14 @@ from rich.text import Text
 
 from flowkeep.payload import from_struct
 from flowkeep.v1.event_pb2 import ExecutionEvent
+from flowkeep.v1.execution_service_pb2 import StepOutput
 from service.cli.progress_state import Progress, StepProgress
 from service.cli.rendering import moment, plain, span_text, state_text
 from service.cli.tables import short_failure
 
 _LONGEST_VALUE = 200
+# Characters of the time and the progress before each event.
+_HEAD = 16
 
 
 class Lines:
@@ -26,6 +29,12 @@ class Lines:
     def show(self, event: ExecutionEvent, progress: Progress) -> None:
         """Print the line of an event."""
         self._console.print(line(event, progress), soft_wrap=True)
+
+    def show_output(self, output: StepOutput, progress: Progress) -> None:
+        """Print each line of an output."""
+        for text in output.text.splitlines():
+            said = plain(output.path, "bold").append(": ").append_text(plain(text))
+            self._console.print(Text(" " * _HEAD, "dim").append_text(said), soft_wrap=True)
 
 
 def line(event: ExecutionEvent, progress: Progress) -> Text:

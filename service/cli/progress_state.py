@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from flowkeep.definition import short_name
 from flowkeep.v1.event_pb2 import ExecutionEvent, ExecutionFinished
 from flowkeep.v1.execution_pb2 import Execution, StepCounts
+from flowkeep.v1.execution_service_pb2 import StepOutput
 from flowkeep.v1.workflow_pb2 import WorkflowDefinition
 from service.cli.tables import short_failure, step_state_name
 
@@ -91,6 +92,12 @@ class Progress:
                 self.ended, self.finished = now, event.finished
             case _:
                 self._apply_to_step(event, now)
+
+    def hear(self, output: StepOutput) -> None:
+        """Take in what a running step says: its last line becomes the note."""
+        step, lines = self.step(output.path), output.text.split("\n")
+        if step.state == "RUNNING" and (said := [line for line in lines if line.strip()]):
+            step.note = said[-1]
 
     def _apply_to_step(self, event: ExecutionEvent, now: float) -> None:
         match event.WhichOneof("kind"):

@@ -34,7 +34,7 @@ from service.engine.planner import Plan
 from service.engine.runner import Runner
 from service.engine.state import initial
 from service.engine.violations import ValidationError
-from service.engine.watch import Bookmark, Pace, follow
+from service.engine.watch import Bookmark, Output, Pace, follow
 from service.engine.workflows import Workflows
 
 
@@ -127,7 +127,9 @@ class Executions:
         workflow_id = await self._repository.delete_workflow(scope, reference, etag, force, deleted_by)
         self._runner.tasks.spawn(self._runner.clear_away(workflow_id), f"clear away {workflow_id}")
 
-    def watch(self, scope: Scope, execution_id: UUID, after_seq: int) -> AsyncIterator[Sequence[Event] | Bookmark]:
+    def watch(
+        self, scope: Scope, execution_id: UUID, after_seq: int
+    ) -> AsyncIterator[Sequence[Event] | Bookmark | Output]:
         """Give every event after `after_seq`; see `follow`."""
         return follow(self._repository, self._runner.hub, scope, execution_id, after_seq, self._pace)
 

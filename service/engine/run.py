@@ -18,6 +18,7 @@ from service.engine.definition import Definition
 from service.engine.effects import CancelAttempt, StartAttempt
 from service.engine.handlers.registry import StepContext, Suspend
 from service.engine.happenings import Happening
+from service.engine.output import Emitter
 from service.engine.planner import Plan
 from service.engine.state import State
 
@@ -248,7 +249,7 @@ class Run:
             now=self.runner.now(),
             variables=effect.variables,
             report=self._reporter(effect),
-            emit=lambda _: None,
+            emit=Emitter(self.runner.hub, self.id, effect.path, effect.attempt),
         )
 
     def _reporter(self, effect: StartAttempt) -> Callable[[int, str], None]:

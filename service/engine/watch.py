@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from uuid import UUID
 
 from persistence.model import Event, Scope
@@ -15,6 +17,7 @@ PAGE = 256
 PAGE_BYTES = 256 << 10
 RING = 1024
 RING_BYTES = 4 << 20
+OUTPUTS = 256
 FINISHED = "finished"
 
 
@@ -22,12 +25,24 @@ class ShuttingDownError(Exception):
     """This process is going; another one answers."""
 
 
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a running attempt shows and nobody keeps."""
+
+    path: str
+    attempt: int
+    text: str
+
+
 class _Topic:
-    """The newest events of one execution that is being watched, and who waits for more."""
+    """The newest events and outputs of one execution that is being watched, and who waits for more."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.last_seq = 0
+        # Each with the events that were committed before it.
+        self.outputs: deque[tuple[int, Output]] = deque(maxlen=OUTPUTS)
+        self.output_count = 0
         self.subscriptions: set[Subscription] = set()
         self._size = 0
 
@@ -43,6 +58,12 @@ class _Topic:
             cut = next(i for i, e in enumerate(self.events) if i >= half and e.seq == e.transition_seq) + 1
             self._size -= _size(self.events[:cut])
             del self.events[:cut]
+        for subscription in self.subscriptions:
+            subscription.wake()
+
+    def show(self, output: Output) -> None:
+        self.outputs.append((self.last_seq, output))
+        self.output_count += 1
         for subscription in self.subscriptions:
             subscription.wake()
 
@@ -67,6 +88,7 @@ class Subscription:
 
     def __init__(self, topic: _Topic) -> None:
         self._topic = topic
+        self._heard = topic.output_count
         self._wake = asyncio.Event()
         self._must_read = False
 
@@ -74,8 +96,18 @@ class Subscription:
         """Return the next events after `seq` if they are at hand, else none: then read the table."""
         return self._topic.after(seq)
 
+    def outputs(self, seq: int) -> Sequence[Output]:
+        """Return what was shown since the last call, up to what came after an event beyond `seq`."""
+        topic = self._topic
+        unheard = min(topic.output_count - self._heard, len(topic.outputs))
+        due = [
+            each for after_seq, each in islice(topic.outputs, len(topic.outputs) - unheard, None) if after_seq <= seq
+        ]
+        self._heard = topic.output_count - unheard + len(due)
+        return due
+
     async def wait(self, seq: int, timeout: float) -> bool:
-        """Return after the next commit of the execution by this process, or after `timeout` seconds.
+        """Return after the next commit or output of the execution by this process, or after `timeout` seconds.
 
         True when the table must be read to know what comes after `seq`.
         """
@@ -110,6 +142,15 @@ class WatchHub:
         """Offer events that were just committed; a no-op when nobody watches the execution."""
         if events and (topic := self._topics.get(execution_id)) is not None:
             topic.publish(events)
+
+    def is_watched(self, execution_id: UUID) -> bool:
+        """Whether anybody here watches the execution."""
+        return execution_id in self._topics
+
+    def show(self, execution_id: UUID, output: Output) -> None:
+        """Give the watchers of this process an output; those that are far behind may miss it."""
+        if (topic := self._topics.get(execution_id)) is not None:
+            topic.show(output)
 
     def wake_all(self) -> None:
         """Make every watcher look at the table: after anything that may have hidden a commit."""
@@ -148,8 +189,10 @@ class Pace:
 
 async def follow(
     executions: ExecutionRepository, hub: WatchHub, scope: Scope, execution_id: UUID, after_seq: int, pace: Pace
-) -> AsyncIterator[Sequence[Event] | Bookmark]:
+) -> AsyncIterator[Sequence[Event] | Bookmark | Output]:
     """Give every event after `after_seq` in order, whole transitions at a time, and bookmarks; ends after the last.
+
+    Outputs of running attempts come in between, each after the events that were committed before it.
 
     Raises ExecutionNotFoundError, CursorAheadError, CursorExpiredError, ShuttingDownError.
     """
@@ -171,6 +214,8 @@ async def follow(
             elif clock() - spoken >= pace.bookmark:
                 yield Bookmark(cursor)
                 spoken = clock()
+            for output in subscription.outputs(cursor):
+                yield output
             if hub.is_closed:
                 raise ShuttingDownError
             # A page from the table may not be the last: what follows it is read at once.

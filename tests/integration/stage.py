@@ -113,6 +113,17 @@ class Stage:
             await self.opened[context.step_path].wait()
             return percents
 
+        @handler("talk")
+        async def talk(context: StepContext, texts: list[str]) -> Any:
+            """Say these texts, each in a turn of its own, and one that cannot be sent; wait at the step's own gate."""
+            await self._enter(context)
+            await self.opened["talk"].wait()
+            for text in (*texts, "\0é"):
+                context.emit(text)
+                await asyncio.sleep(0)
+            await self.opened[context.step_path].wait()
+            return len(texts)
+
         @handler("stubborn")
         async def stubborn(context: StepContext) -> Any:
             """Go on whatever happens, until the gate of the step's own path is open."""
@@ -133,7 +144,7 @@ class Stage:
             self.thread_released.wait(PATIENCE)
             return "late"
 
-        return [gate, count, fail, progress, stubborn, thread]
+        return [gate, count, fail, progress, talk, stubborn, thread]
 
 
 class Store:

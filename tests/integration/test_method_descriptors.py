@@ -24,6 +24,7 @@ from service.api.execution_service import ExecutionServicer
 from service.api.identity import DevelopmentAuthenticator
 from service.api.page_tokens import PageTokens
 from service.api.pipeline import Pipeline
+from service.api.streams import StreamLimits, Streams
 from service.api.workflow_service import WorkflowServicer
 from service.app import running_engine
 from service.config import Config
@@ -57,6 +58,10 @@ class _Context:
 
     def __init__(self, context: Any) -> None:
         self._context = context
+        self.written: list[Any] = []
+
+    async def write(self, response: Any) -> None:
+        self.written.append(response)
 
     async def abort_with_status(self, status: Any) -> None:
         self._context.abort(status.code, status.details)
@@ -69,7 +74,7 @@ class _Bridge:
     """A sync servicer whose methods run those of an aio one, each wrapped as the server wraps it."""
 
     def __init__(self, servicer: Any, service: Any, loop: _Loop) -> None:
-        pipeline = Pipeline(DevelopmentAuthenticator())
+        pipeline = Pipeline(DevelopmentAuthenticator(), Streams(StreamLimits(10, 10, 10.0)))
         for method in service.methods:
             name = f"/{service.full_name}/{method.name}"
             inner = getattr(servicer, method.name)
@@ -85,12 +90,9 @@ def _unary(call: Any, loop: _Loop) -> Any:
 
 def _stream(call: Any, loop: _Loop) -> Any:
     def responses(request: Message, context: Any) -> Iterator[Any]:
-        found = call(request, _Context(context))
-        while True:
-            try:
-                response = loop.run(anext(found))
-            except StopAsyncIteration:
-                return
+        bridged = _Context(context)
+        loop.run(call(request, bridged))
+        for response in bridged.written:
             stored = isinstance(response, bytes)
             yield executions_pb.WatchExecutionResponse.FromString(response) if stored else response
 

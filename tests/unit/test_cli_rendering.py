@@ -23,13 +23,13 @@ from flowkeep.errors import (
 )
 from flowkeep.v1 import event_pb2 as pb
 from flowkeep.v1.execution_pb2 import Execution, Failure, StepCounts, StepExecution, Usage
-from flowkeep.v1.execution_service_pb2 import CancelResponse
+from flowkeep.v1.execution_service_pb2 import CancelResponse, StepOutput, WatchExecutionResponse
 from flowkeep.v1.handler_pb2 import Handler
 from flowkeep.v1.workflow_pb2 import Workflow
 from service.cli import tables
 from service.cli.connection import Connection, Output
 from service.cli.json_form import json_form
-from service.cli.progress import show_progress
+from service.cli.progress import news, show_progress
 from service.cli.progress_bars import Bars, visible_steps
 from service.cli.progress_state import Progress, StepProgress
 from service.cli.rendering import error_lines, exit_code, show_error, span_text
@@ -155,6 +155,24 @@ async def test_a_json_object_on_a_line_for_each_event(capsys):
     assert printed[0]["progress_percent"] == 0
     assert printed[-1]["finished"]["state"] == "CANCELLED"
     assert printed[-1]["time"] == "2026-11-21T08:00:06.100Z"
+
+
+async def test_what_a_step_says_is_shown_between_the_events(capsys):
+    events = recorded()[:3]
+    said = StepOutput(path="fetch", attempt=1, text="first\n\x1b[2Jlast\n")
+    happenings = [WatchExecutionResponse(events=events), WatchExecutionResponse(output=said)]
+
+    console, file = paper(width=60)
+    await show_progress(news(stream(happenings)), Progress(DEFINITION), console=console)
+    assert file.getvalue().splitlines()[-2:] == [f"{'':16}fetch: first", f"{'':16}fetch: �[2Jlast"]
+
+    console, file = paper(width=120, height=30, force_terminal=True, color_system=None)
+    await show_progress(news(stream(happenings)), Progress(DEFINITION), console=console)
+    assert "�[2Jlast" in file.getvalue()
+
+    await show_progress(news(stream(happenings)), Progress(DEFINITION, execution_id=ID), output=Output.JSON)
+    last = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert last == {"execution_id": ID, "output": {"path": "fetch", "attempt": 1, "text": said.text}}
 
 
 async def test_bars_on_a_terminal():

@@ -567,7 +567,9 @@ class WatchExecutionResponse(_message.Message):
 
     @_builtins.property
     def output(self) -> Global___StepOutput:
-        """Output that a step gives while it runs. Not stored, not numbered, never sent twice, and may be lost."""
+        """Output that a step gives while it runs. Not stored, not numbered, never sent twice, and may be lost: only streams
+        of the server that runs the step get it, and not those that are behind.
+        """
 
     def __init__(
         self,

@@ -1,0 +1,96 @@
+"""How long a stream lives: how many there may be, who may read it, and how long it may stay unread."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+from flowkeep.v1.error_pb2 import ErrorReason
+from service.api.errors import Refusal, RefusedError
+from service.api.identity import Authenticator
+
+RECHECK = 15.0
+"""Seconds between looks at a stream's token; with the leeway of clocks it ends at most 60 s late (CONTRACT W13)."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamLimits:
+    """Streams of this process and of one org at a time, and the seconds that a message may wait to be read."""
+
+    most: int
+    most_per_org: int
+    write_patience: float
+
+
+class Streams:
+    """The streams that are open."""
+
+    def __init__(self, limits: StreamLimits) -> None:
+        self._limits = limits
+        self._open: Counter[str] = Counter()
+
+    @contextmanager
+    def opened(self, org: str) -> Iterator[None]:
+        """Count a stream while it is open. Raises RefusedError when there are too many."""
+        if self._open.total() >= self._limits.most:
+            raise _too_many("this server", self._limits.most)
+        if self._open[org] >= self._limits.most_per_org:
+            raise _too_many("this org on this server", self._limits.most_per_org)
+        self._open[org] += 1
+        try:
+            yield
+        finally:
+            self._open[org] -= 1
+            if not self._open[org]:
+                del self._open[org]
+
+    async def send(self, context: Any, response: Any) -> None:
+        """Return when a response has gone out as far as flow control lets it. Raises RefusedError for a stuck reader.
+
+        What is not read stays with the connection, about 6 MiB at most (FAULTS 4.12).
+        """
+        limit = asyncio.timeout(self._limits.write_patience)
+        try:
+            async with limit:
+                await context.write(response)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise _too_slow(self._limits.write_patience) from None
+
+
+class Recheck:
+    """Looks from time to time whether the token that a stream was opened with is still good."""
+
+    def __init__(self, authenticator: Authenticator, metadata: Mapping[str, Sequence[str]]) -> None:
+        self._authenticator = authenticator
+        self._metadata = metadata
+        self._next = time.monotonic() + RECHECK
+
+    async def __call__(self) -> None:
+        """Raise UnauthenticatedError when the token no longer is."""
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + RECHECK
+            await self._authenticator.identify(self._metadata)
+
+
+def _too_many(whose: str, most: int) -> RefusedError:
+    text = f"{whose} has {most} streams open, as many as it may; try again later or end one"
+    metadata = {"limit": str(most)}
+    reason = ErrorReason.ERROR_REASON_TOO_MANY_STREAMS
+    return RefusedError(Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, reason, text, metadata, retry_after=1.0))
+
+
+def _too_slow(patience: float) -> RefusedError:
+    text = f"the stream was not read for {patience:g} s; go on after the last event that arrived"
+    reason = ErrorReason.ERROR_REASON_SLOW_CONSUMER
+    return RefusedError(
+        Refusal(grpc.StatusCode.UNAVAILABLE, reason, text, {"seconds": f"{patience:g}"}, retry_after=0.1)
+    )

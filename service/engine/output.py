@@ -1,0 +1,42 @@
+"""What a running attempt shows to watchers, and nobody keeps."""
+
+from __future__ import annotations
+
+import asyncio
+from threading import Lock
+from uuid import UUID
+
+from service.engine.attempts import storable
+from service.engine.watch import Output, WatchHub
+
+MAX_OUTPUT = 16_384
+"""Characters of one output; of more in one turn of the loop the end is sent."""
+
+
+class Emitter:
+    """Takes text from a handler, also one in a thread, and shows what came in one turn of the loop as one output."""
+
+    def __init__(self, hub: WatchHub, execution_id: UUID, path: str, attempt: int) -> None:
+        self._hub = hub
+        self._execution_id = execution_id
+        self._path = path
+        self._attempt = attempt
+        self._loop = asyncio.get_running_loop()
+        self._lock = Lock()
+        self._pending = ""
+
+    def __call__(self, text: str) -> None:
+        """Show text to whoever watches at this moment."""
+        if not self._hub.is_watched(self._execution_id):
+            return
+        with self._lock:
+            is_first = not self._pending
+            self._pending = (self._pending + str(text))[-MAX_OUTPUT:]
+        if is_first:
+            self._loop.call_soon_threadsafe(self._show)
+
+    def _show(self) -> None:
+        with self._lock:
+            text, self._pending = self._pending, ""
+        if text:
+            self._hub.show(self._execution_id, Output(self._path, self._attempt, storable(text, MAX_OUTPUT)))

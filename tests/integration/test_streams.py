@@ -1,0 +1,186 @@
+"""How long a stream lives, and what rides along on it without being kept.
+
+Holds W12, W13 and what STYLE "Watch" says of readers that are stuck.
+"""
+
+import asyncio
+import time
+
+import grpc
+import jwt
+
+from flowkeep.v1 import execution_service_pb2 as pb
+from service.api import streams
+from service.engine.handlers.functions import handler
+from service.engine.handlers.registry import StepContext
+from tests.integration.stage import PATIENCE, eventually, log, made, refusal, step
+
+Code = grpc.StatusCode
+SECRET = b"a secret of more than thirty-two bytes"
+
+
+def opened(served, execution_id, after_seq=0, token=None):
+    request = pb.WatchExecutionRequest(execution_id=execution_id, after_seq=after_seq)
+    metadata = (("authorization", f"Bearer {token}"),) if token else ()
+    return served.executions.WatchExecution(request, metadata=metadata)
+
+
+async def rest_of(call):
+    return [response async for response in call]
+
+
+def events_of(responses):
+    return [event for response in responses for event in response.events]
+
+
+@handler("large")
+async def large() -> str:
+    """Give 200 kB."""
+    return "x" * 200_000
+
+
+async def with_large_history(client):
+    """An execution of 12 MB, more than a connection takes that nobody reads from, and its events."""
+    execution = await client.execute(await made(client, *(step(f"s{n}", "large") for n in range(60))))
+    return execution, await log(client, execution.execution_id)
+
+
+async def test_a_reader_that_is_stuck_is_cut_off_and_goes_on_where_it_was(serve):
+    served = await serve(handlers=[large], watch_patience=0.3, max_streams=1)
+    execution, whole = await with_large_history(served.client)
+    stuck = opened(served, execution.execution_id)
+    first = await anext(aiter(stuck))
+
+    async def is_cut_off():
+        # There is one place, which the stuck reader holds.
+        try:
+            await rest_of(opened(served, execution.execution_id, len(whole) - 1))
+        except grpc.aio.AioRpcError:
+            return False
+        return True
+
+    await eventually(is_cut_off)
+    read = [first]
+
+    async def rest():
+        async for response in stuck:
+            read.append(response)
+
+    error = await refusal(rest())
+    assert (error.code, error.reason) == (Code.UNAVAILABLE, "SLOW_CONSUMER")
+    events = events_of(read)
+    assert 0 < len(events) < len(whole)
+    assert events == whole[: len(events)]
+    assert await log(served.client, execution.execution_id, events[-1].seq) == whole[len(events) :]
+
+
+async def test_a_slow_reader_who_uses_our_client_misses_nothing(serve):
+    served = await serve(handlers=[large], watch_patience=0.2)
+    execution, whole = await with_large_history(served.client)
+    seen = []
+    async with asyncio.timeout(PATIENCE):
+        async for event in served.client.watch(execution.execution_id):
+            seen.append(event)
+            if len(seen) == 10:
+                await asyncio.sleep(0.5)  # the reader is what is slow here
+    assert seen == whole
+
+
+async def test_there_are_no_more_streams_than_may_be(serve, stage):
+    served = await serve(max_streams=1)
+    execution = await served.client.execute(await made(served.client, step("a", "gate")))
+    first = opened(served, execution.execution_id)
+    await anext(aiter(first))
+
+    error = await refusal(rest_of(opened(served, execution.execution_id)))
+    assert (error.code, error.reason) == (Code.RESOURCE_EXHAUSTED, "TOO_MANY_STREAMS")
+    assert error.retry_after == 1.0
+    assert (await served.client.get_execution(execution.execution_id)).last_seq  # other calls go on
+
+    following = asyncio.create_task(log(served.client, execution.execution_id))
+    first.cancel()
+    stage.open("gate")
+    async with asyncio.timeout(PATIENCE):
+        assert (await following)[-1].HasField("finished")  # our client came again
+
+
+async def test_an_org_that_has_all_its_streams_leaves_room_to_others(serve, stage, tmp_path):
+    key = tmp_path / "key"
+    key.write_bytes(SECRET)
+    served = await serve(max_streams_per_org=1, jwt_key_file=key, jwt_algorithm="HS256")
+    orgs = {org: token_of(org, time.time() + 600) for org in ("acme", "other")}
+    executions = {}
+    for org, token in orgs.items():
+        async with served.client_with(token) as client:
+            executions[org] = (await client.execute(await made(client, step("a", "gate")))).execution_id
+    held = opened(served, executions["acme"], token=orgs["acme"])
+    await anext(aiter(held))
+    error = await refusal(rest_of(opened(served, executions["acme"], token=orgs["acme"])))
+    assert error.reason == "TOO_MANY_STREAMS"
+    assert (await anext(aiter(opened(served, executions["other"], token=orgs["other"])))).events
+
+
+def token_of(org, expires):
+    permissions = ["executions.read", "executions.execute", "workflows.write", "workflows.read"]
+    return jwt.encode({"org": org, "sub": "alice", "permissions": permissions, "exp": expires}, SECRET, "HS256")
+
+
+async def test_w13_a_stream_ends_when_its_token_has_expired(serve, stage, tmp_path, monkeypatch):
+    monkeypatch.setattr(streams, "RECHECK", 0.0)
+    key = tmp_path / "key"
+    key.write_bytes(SECRET)
+    served = await serve(jwt_key_file=key, jwt_algorithm="HS256", watch_bookmark=0.1)
+    good = token_of("acme", time.time() + 600)
+    # Clocks may differ by 30 s, so this one is good for another second or two.
+    short = token_of("acme", int(time.time()) - 28)
+    async with served.client_with(good) as client:
+        execution = await client.execute(await made(client, step("a", "gate")))
+        call = opened(served, execution.execution_id, token=short)
+        assert (await anext(aiter(call))).events
+        async with asyncio.timeout(PATIENCE):
+            error = await refusal(rest_of(call))
+        assert (error.code, error.reason) == (Code.UNAUTHENTICATED, "INVALID_TOKEN")
+        other = opened(served, execution.execution_id, token=good)
+        stage.open("gate")
+        assert events_of(await rest_of(other))[-1].HasField("finished")
+
+
+async def test_what_a_step_says_rides_along_and_is_not_kept(served, stage):
+    execution = await served.client.execute(await made(served.client, step("a", "talk", texts=["one ", "two"])))
+    await stage.called("a")
+    seen: list[pb.WatchExecutionResponse] = []
+
+    async def follow():
+        async for response in served.client.watch_responses(execution.execution_id):
+            seen.append(response)
+            if response.events:
+                stage.open("talk")
+            if "é" in response.output.text:
+                stage.open("a")
+
+    async with asyncio.timeout(PATIENCE):
+        await follow()
+    outputs = [response.output for response in seen if response.HasField("output")]
+    assert {(output.path, output.attempt) for output in outputs} == {("a", 1)}
+    assert "".join(output.text for output in outputs) == "one two\N{REPLACEMENT CHARACTER}é"
+    assert seen[0].events
+    assert events_of(seen) == await log(served.client, execution.execution_id)
+    again = [response async for response in served.client.watch_responses(execution.execution_id)]
+    assert not any(response.HasField("output") for response in again)
+
+
+async def test_a_flood_of_output_from_a_thread_holds_up_nobody(serve):
+    @handler("shout")
+    def shout(context: StepContext) -> int:
+        """Say a great deal from a thread."""
+        for n in range(100_000):
+            context.emit(f"{n}\n")
+        return 100_000
+
+    served = await serve(handlers=[shout])
+    execution = await served.client.execute(await made(served.client, step("a", "shout")))
+    async with asyncio.timeout(PATIENCE):
+        seen = [response async for response in served.client.watch_responses(execution.execution_id)]
+    whole = events_of(seen)
+    assert whole[-1].HasField("finished")
+    assert max(len(response.output.text) for response in seen) <= 16_384
