@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -14,6 +12,11 @@ import pytest
 import pytest_asyncio
 
 from persistence.embedded import EmbeddedPostgres
+from tests.folders import new_folder
+
+# Some tests start Postgres while gRPC is busy in their process: its fork handlers can crash the child before its exec.
+# Read when gRPC begins, so before any other conftest can import it.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
 # Nothing of these tests has to survive a crash; connections of several repositories have to fit.
 SETTINGS = {
@@ -40,24 +43,16 @@ def _touches_postgres(item: pytest.Item) -> bool:
     return "database_dsn" in getattr(item, "fixturenames", ()) or parameters.get("store") == "postgres"
 
 
-def _fastest_folder() -> str:
-    """Memory, if there is plenty: a database is hundreds of files, which takes a second to copy on a slow disk."""
-    memory = Path("/dev/shm")
-    if memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 4 << 30:
-        # The supervisor may have to keep a copy of the programs beside the data.
-        return "/tmp" if os.statvfs(memory).f_flag & os.ST_NOEXEC else str(memory)
-    return "/tmp"
-
-
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[EmbeddedPostgres]:
     """A server of the binaries in FLOWKEEP_TEST_POSTGRES_BIN, or else of the embedded ones."""
-    folder = Path(tempfile.mkdtemp(prefix="flowkeep-test-", dir=_fastest_folder()))
-    folder.chmod(0o711)  # started by root, the server runs as another account, which has to pass
-    binaries = os.environ.get("FLOWKEEP_TEST_POSTGRES_BIN")
-    with EmbeddedPostgres(folder / "fk", settings=SETTINGS, binaries=Path(binaries) if binaries else None) as server:
+    named = os.environ.get("FLOWKEEP_TEST_POSTGRES_BIN")
+    binaries = Path(named) if named else None
+    with (
+        new_folder() as folder,
+        EmbeddedPostgres(folder / "fk", settings=SETTINGS, binaries=binaries) as server,
+    ):
         yield server
-    shutil.rmtree(folder)
 
 
 @pytest_asyncio.fixture(scope="session")

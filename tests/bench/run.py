@@ -30,7 +30,8 @@ from tests.bench.bare_store import BareStore
 from tests.bench.flight import fly
 from tests.bench.report import Baseline, Row, table, write
 from tests.bench.service import Service
-from tests.e2e.process import FLOWKEEP, ServerProcess, new_folder
+from tests.e2e.process import FLOWKEEP, ServerProcess
+from tests.folders import new_folder
 
 HERE = Path(__file__).parent
 AT_A_TIME = 64
@@ -61,7 +62,7 @@ def main() -> None:
     parser.add_argument("--profile", type=Path, metavar="FILE", help="only profile a server, with cProfile, into FILE")
     given = parser.parse_args()
     size = QUICK if given.quick else Size()
-    with new_folder() as folder:
+    with new_folder("flowkeep-bench-", on_disk=True) as folder:
         if given.profile is not None:
             uvloop.run(profile(folder, given.profile.resolve(), size))
             return

@@ -10,20 +10,21 @@ import pytest_asyncio
 
 from flowkeep import Client
 from tests.e2e.effects import EffectServer, effect_server
-from tests.e2e.process import ServerProcess, copy_data, flowkeep, new_folder
+from tests.e2e.process import ServerProcess, copy_data, flowkeep
+from tests.folders import new_folder
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """An empty folder for data and sockets."""
-    with new_folder() as folder:
+    with new_folder("flowkeep-e2e-") as folder:
         yield folder
 
 
 @pytest_asyncio.fixture(scope="session")
 async def prepared() -> AsyncIterator[Path]:
     """A data folder with a migrated database that nothing runs on, for copies: making one takes much longer."""
-    with new_folder() as folder:
+    with new_folder("flowkeep-e2e-") as folder:
         made = await flowkeep("migrate", "--data-dir", str(folder / "data"))
         assert made.code == 0, made
         yield folder / "data"

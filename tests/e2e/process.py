@@ -6,11 +6,8 @@ import asyncio
 import json
 import os
 import re
-import shutil
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +15,7 @@ from typing import Any
 import psutil
 
 from persistence.embedded import EmbeddedPostgres
+from tests.processes import outliving
 
 FLOWKEEP = (str(Path(sys.executable).with_name("flowkeep")),)
 TOOLS = str(Path(__file__).parents[2] / ".tools" / "bin")
@@ -29,21 +27,10 @@ _SERVES = re.compile(r"serves on (?P<target>\S+);")
 
 
 def environment(settings: Mapping[str, str] = {}) -> dict[str, str]:
-    """Return an environment in which nothing but `settings` speaks to Flowkeep."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("FLOWKEEP_")}
+    """Return an environment in which nothing but `settings` speaks to Flowkeep or its gRPC."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("FLOWKEEP_", "GRPC_"))}
     path = [str(Path(FLOWKEEP[0]).parent), TOOLS, inherited.get("PATH", os.defpath)]
     return {**inherited, "PATH": os.pathsep.join(path), **settings}
-
-
-@contextmanager
-def new_folder() -> Iterator[Path]:
-    """Give an empty folder; its path is short, for sockets, and every account may pass it."""
-    folder = Path(tempfile.mkdtemp(prefix="flowkeep-e2e-", dir="/tmp"))
-    folder.chmod(0o711)  # started by root, Postgres runs as another account
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder)
 
 
 async def copy_data(prepared: Path, folder: Path) -> None:
@@ -134,7 +121,7 @@ class ServerProcess:
             self._running.kill()
             await self._gone()
         # The server's death is the order to Postgres to shut down.
-        _, alive = await asyncio.to_thread(psutil.wait_procs, self._family, PATIENCE)
+        alive = await asyncio.to_thread(outliving, self._family, PATIENCE)
         for process in alive:
             process.kill()
         assert not alive, f"Postgres outlived its server: {alive}"

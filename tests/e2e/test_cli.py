@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.e2e.process import Outcome, ServerProcess, copy_data, flowkeep, new_folder
+from tests.e2e.process import Outcome, ServerProcess, copy_data, flowkeep
+from tests.folders import new_folder
 
 GREETING = """
 name: greeting
@@ -50,7 +51,7 @@ NO_EXECUTION = "01930000-0000-7000-8000-000000000000"
 @pytest_asyncio.fixture(scope="module")
 async def target(prepared: Path) -> AsyncIterator[str]:
     """Address of a server with the workflows above."""
-    with new_folder() as folder:
+    with new_folder("flowkeep-e2e-") as folder:
         server = ServerProcess(folder, listen="127.0.0.1:0")
         await copy_data(prepared, server.data_dir)
         await server.start()

@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,8 @@ import pytest
 
 from persistence import embedded
 from persistence.embedded import EmbeddedPostgres, EmbeddedPostgresError, default_root
+from tests.folders import new_folder
+from tests.processes import outliving
 
 ROOT = os.geteuid() == 0
 DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
@@ -32,10 +33,8 @@ time.sleep(600)
 
 @pytest.fixture
 def base() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="flowkeep-test-"))
-    folder.chmod(0o711)  # the account of Postgres has to pass
-    yield folder
-    shutil.rmtree(folder)
+    with new_folder() as folder:
+        yield folder
 
 
 @pytest.fixture
@@ -60,7 +59,7 @@ def family(pid: int) -> list[psutil.Process]:
 def kill(processes: list[psutil.Process]) -> None:
     for process in processes:
         process.kill()
-    psutil.wait_procs(processes, timeout=10)
+    assert not outliving(processes, 10)
 
 
 @pytest.fixture
@@ -73,7 +72,7 @@ def owner(root: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
         processes = family(int(process.stdout.readline()))
         yield process, processes[0].pid
         process.kill()
-    assert not psutil.wait_procs(processes, timeout=30)[1]
+    assert not outliving(processes, 30)
 
 
 def test_data_survives_a_restart(base: Path) -> None:
@@ -156,7 +155,7 @@ def test_a_busy_child_of_a_killed_postmaster_is_ended(root: Path) -> None:
             postgres.stop()
             postgres.start()
             assert client.wait(10) != 0
-        assert not psutil.wait_procs(backends, timeout=10)[1]
+        assert not outliving(backends, 10)
         assert query(postgres, "SELECT word FROM kept") == "kept"
 
 
@@ -165,7 +164,7 @@ def test_postgres_ends_with_its_owner(owner: tuple[subprocess.Popen[str], int]) 
     process, pid = owner
     processes = family(pid)
     process.kill()
-    assert not psutil.wait_procs(processes, timeout=30)[1]
+    assert not outliving(processes, 30)
 
 
 def test_an_orphan_is_taken_over(root: Path, owner: tuple[subprocess.Popen[str], int]) -> None:
@@ -177,7 +176,7 @@ def test_an_orphan_is_taken_over(root: Path, owner: tuple[subprocess.Popen[str],
     threading.Timer(0.2, processes[0].resume).start()
     with EmbeddedPostgres(root) as postgres:
         assert postgres.pid not in (None, pid)
-        assert not psutil.wait_procs(processes, timeout=10)[1]
+        assert not outliving(processes, 10)
         assert query(postgres, "SELECT 1") == "1"
 
 
