@@ -280,6 +280,29 @@ class CommitResult(StrEnum):
     """It may have been written and could not be read back; give the execution up."""
 
 
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A lease that was just begun or renewed: when, by the store's clock, and whether other processes have one."""
+
+    time: datetime
+    has_others: bool
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What another process did: to which executions (None: to any), whether some of them are to be claimed or sent a
+    cancel request."""
+
+    executions: frozenset[UUID] | None
+    has_work: bool = False
+    has_cancel: bool = False
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it says nothing."""
+        return self.executions == frozenset() and not (self.has_work or self.has_cancel)
+
+
 class ExecutionOrder(StrEnum):
     """Order of a list. Equal keys are ordered newest first."""
 

@@ -8,7 +8,7 @@ outside a caller's `Scope` is ever seen or told apart from what does not exist.
 from __future__ import annotations
 
 from asyncio import Future
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
@@ -21,7 +21,9 @@ from persistence.model import (
     ExecutionDetail,
     ExecutionFilter,
     ExecutionOrder,
+    Lease,
     NewExecution,
+    News,
     PageKey,
     Scope,
     Transition,
@@ -189,12 +191,12 @@ class Journal(Protocol):
 class ReplicaRepository(Protocol):
     """Leases of replica processes."""
 
-    async def register(self, incarnation: UUID, name: str, ttl: float) -> None:
+    async def register(self, incarnation: UUID, name: str, ttl: float) -> Lease:
         """Begin the lease of a process: `ttl` seconds from now by the store's clock. `name` is for people."""
         ...
 
-    async def renew(self, incarnation: UUID, ttl: float) -> bool:
-        """Extend the lease to `ttl` seconds from now. False when it has ended: the process owns nothing any more."""
+    async def renew(self, incarnation: UUID, ttl: float) -> Lease | None:
+        """Extend the lease to `ttl` seconds from now. None when it has ended: the process owns nothing any more."""
         ...
 
     async def retire(self, incarnation: UUID) -> None:
@@ -206,7 +208,19 @@ class ReplicaRepository(Protocol):
         ...
 
 
-class Repository(WorkflowRepository, ExecutionRepository, Journal, ReplicaRepository, Protocol):
+class Signals(Protocol):
+    """What processes tell each other."""
+
+    async def listen(self, heard: Callable[[News], None]) -> None:
+        """Give `heard` what other processes did, as hints, until cancelled.
+
+        News may come late, twice or not at all: whoever listens also looks by himself from time to time. The first,
+        as soon as it listens, says that anything may have happened. Raises UnavailableError when it cannot go on.
+        """
+        ...
+
+
+class Repository(WorkflowRepository, ExecutionRepository, Journal, ReplicaRepository, Signals, Protocol):
     """All of a store."""
 
     async def ping(self) -> None:

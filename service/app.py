@@ -24,6 +24,7 @@ from service.api.pipeline import Pipeline, check_permissions
 from service.api.streams import StreamLimits, Streams
 from service.api.workflow_service import WorkflowServicer
 from service.config import Config, ConfigError
+from service.engine.clock import StoreClock
 from service.engine.executions import Executions
 from service.engine.handlers.registry import Registry
 from service.engine.leases import LeaseKeeper
@@ -53,6 +54,7 @@ class Engine:
     repository: Repository
     hub: WatchHub
     workflows: Workflows
+    clock: StoreClock
     runner: Runner
     executions: Executions
 
@@ -63,11 +65,15 @@ def build_engine(config: Config, repository: Repository, registry: Registry) -> 
     defaults = Defaults(execution_timeout=config.execution_timeout, step_timeout=config.step_timeout)
     workflows = Workflows(repository, registry, defaults)
     settings = RunnerSettings(
-        max_running=config.max_running, park_after=config.park_after, cancel_grace=config.cancel_grace
+        max_running=config.max_running,
+        park_after=config.park_after,
+        claim_interval=config.claim_interval,
+        cancel_grace=config.cancel_grace,
     )
-    runner = Runner(repository, workflows, registry, hub, encode, uuid4(), settings)
+    clock = StoreClock()
+    runner = Runner(repository, workflows, registry, hub, encode, uuid4(), settings, clock)
     executions = Executions(repository, workflows, runner, Pace(config.watch_poll, config.watch_bookmark))
-    return Engine(repository, hub, workflows, runner, executions)
+    return Engine(repository, hub, workflows, clock, runner, executions)
 
 
 @asynccontextmanager
@@ -77,7 +83,7 @@ async def running_engine(config: Config, repository: Repository, *, alone: bool)
     registry.load(config.handlers)
     registry.load_entry_points()
     engine = build_engine(config, repository, registry)
-    leases = LeaseKeeper(repository, engine.runner, config.lease_ttl)
+    leases = LeaseKeeper(repository, engine.runner, engine.clock, config.lease_ttl)
     await leases.register(alone=alone)
     lease = engine.runner.tasks.spawn(leases.keep(), "lease")
     engine.runner.start()

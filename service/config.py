@@ -14,6 +14,8 @@ LARGEST_REQUEST = 4 * 1024 * 1024
 LARGEST_ANSWER = 64 * 1024 * 1024
 LONGEST = 315_360_000.0
 """Ten years in seconds, the longest time that anything may take."""
+MOST_ON_EMBEDDED = 16
+"""Processes that the embedded Postgres has connections for."""
 
 
 class ConfigError(Exception):
@@ -26,6 +28,9 @@ class Config(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="FLOWKEEP_", frozen=True, extra="ignore", env_ignore_empty=True)
 
     listen: str = Field("127.0.0.1:50051", description="Address to serve on: host:port, port 0 for any, or unix:/path")
+    processes: int = Field(
+        1, ge=1, le=64, description="Server processes that share the address and the database; best one per core"
+    )
     database_url: SecretStr | None = Field(
         None, description="postgresql:// URL of your Postgres 15 to 18; absent: an embedded Postgres in data_dir"
     )
@@ -67,6 +72,9 @@ class Config(BaseSettings):
     )
     lease_ttl: float = Field(
         10.0, ge=0.5, le=3600, description="How long a process may be silent before others take its executions"
+    )
+    claim_interval: float = Field(
+        1.0, ge=0.05, le=3600, description="How often a process looks for executions to take without being told of any"
     )
     watch_poll: float = Field(
         2.0, gt=0, le=LONGEST, description="How often a watcher looks at the table without being woken"
@@ -135,7 +143,7 @@ class Config(BaseSettings):
 
     def private(self) -> Config:
         """Return the settings for a server that only its own process talks to: without tokens and TLS."""
-        off = {"jwt_key_file": None, "jwt_jwks": "", "tls_cert_file": None, "tls_key_file": None}
+        off = {"processes": 1, "jwt_key_file": None, "jwt_jwks": "", "tls_cert_file": None, "tls_key_file": None}
         return self.model_copy(update={**off, "tls_client_ca_file": None})
 
     def check(self) -> None:
@@ -144,6 +152,16 @@ class Config(BaseSettings):
         if not self.listen.startswith("unix:") and not (host and port.isdecimal() and int(port) < 65_536):
             raise ConfigError(
                 f"FLOWKEEP_LISTEN={self.listen}: must be host:port with a port of 0 to 65535, or unix:/path"
+            )
+        if self.processes > 1 and self.listen.startswith("unix:"):
+            raise ConfigError(
+                f"FLOWKEEP_LISTEN={self.listen}: a unix socket belongs to one process; set FLOWKEEP_PROCESSES=1, or "
+                "listen on host:port"
+            )
+        if self.processes > MOST_ON_EMBEDDED and self.is_embedded:
+            raise ConfigError(
+                f"FLOWKEEP_PROCESSES={self.processes}: the embedded Postgres has connections for {MOST_ON_EMBEDDED}; "
+                "set FLOWKEEP_DATABASE_URL"
             )
         if not self.has_identity_provider and not self.is_loopback:
             raise ConfigError(

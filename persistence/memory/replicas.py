@@ -7,6 +7,7 @@ from uuid import UUID
 
 from persistence.memory.journal import release
 from persistence.memory.tables import Tables
+from persistence.model import Lease
 
 
 class MemoryReplicas:
@@ -14,16 +15,15 @@ class MemoryReplicas:
 
     _tables: Tables
 
-    async def register(self, incarnation: UUID, name: str, ttl: float) -> None:
+    async def register(self, incarnation: UUID, name: str, ttl: float) -> Lease:
         """See ReplicaRepository."""
-        self._tables.leases[incarnation] = self._tables.now() + timedelta(seconds=ttl)
+        now = self._tables.now()
+        self._tables.leases[incarnation] = now + timedelta(seconds=ttl)
+        return Lease(now, any(self._tables.is_live(other) for other in self._tables.leases if other != incarnation))
 
-    async def renew(self, incarnation: UUID, ttl: float) -> bool:
+    async def renew(self, incarnation: UUID, ttl: float) -> Lease | None:
         """See ReplicaRepository."""
-        if not self._tables.is_live(incarnation):
-            return False
-        self._tables.leases[incarnation] = self._tables.now() + timedelta(seconds=ttl)
-        return True
+        return await self.register(incarnation, "", ttl) if self._tables.is_live(incarnation) else None
 
     async def retire(self, incarnation: UUID) -> None:
         """See ReplicaRepository."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -10,6 +11,7 @@ from persistence.memory.journal import MemoryJournal
 from persistence.memory.replicas import MemoryReplicas
 from persistence.memory.tables import Tables
 from persistence.memory.workflows import MemoryWorkflows
+from persistence.model import News
 
 
 def _utc_now() -> datetime:
@@ -21,6 +23,10 @@ class MemoryRepository(MemoryWorkflows, MemoryExecutions, MemoryJournal, MemoryR
 
     def __init__(self, now: Callable[[], datetime] = _utc_now) -> None:
         self._tables = Tables(now)
+
+    async def listen(self, heard: Callable[[News], None]) -> None:
+        """See Signals. There is no other process."""
+        await asyncio.get_running_loop().create_future()
 
     async def ping(self) -> None:
         """See Repository."""

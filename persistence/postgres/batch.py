@@ -71,6 +71,17 @@ class Creation(_Item[Created]):
         self.suspect = False
 
     @property
+    def execution_id(self) -> UUID:
+        """Which execution it makes."""
+        return self.execution.id
+
+    @property
+    def is_free(self) -> bool:
+        """Whether the execution is to be claimed now."""
+        execution = self.execution
+        return execution.incarnation is None and execution.end_time is None and execution.scheduled_time is None
+
+    @property
     def size(self) -> int:
         """About how many bytes it is."""
         return super().size + len(self.row) + len(self.payload_row)
@@ -121,6 +132,16 @@ class Group:
     def last(self) -> Transition:
         """The newest transition; what the row becomes."""
         return self.items[-1].transition
+
+    @property
+    def execution_id(self) -> UUID:
+        """Which execution it changes."""
+        return self.last.execution_id
+
+    @property
+    def is_free(self) -> bool:
+        """Whether the execution is to be claimed now."""
+        return self.last.release and self.last.wake_time is None
 
     @property
     def base_seq(self) -> int:

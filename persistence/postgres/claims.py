@@ -8,9 +8,10 @@ from uuid import UUID
 
 import asyncpg
 
-from persistence.model import Execution, ExecutionDetail, Step
+from persistence.model import Execution, ExecutionDetail, News, Step
 from persistence.postgres import records
 from persistence.postgres.connection import Database, Session
+from persistence.postgres.notifications import notify
 from persistence.postgres.records import EXECUTION_COLUMNS, STEP_COLUMNS
 
 _LIVE = "EXISTS (SELECT FROM replicas r WHERE r.incarnation = {0} AND r.lease_until > clock_timestamp())"
@@ -154,8 +155,10 @@ class PostgresClaims:
 
     async def release(self, incarnation: UUID, execution_ids: Sequence[UUID] | None = None) -> int:
         """See Journal."""
-        async with self._database.session() as session:
-            return await release(session, incarnation, execution_ids)
+        async with self._database.session() as session, session.transaction():
+            released = await release(session, incarnation, execution_ids)
+            await notify(session, News(frozenset(), has_work=True))
+            return released
 
     async def _take(self, statement: str, incarnation: UUID, *which: int | UUID | str) -> list[ExecutionDetail]:
         taken: list[Execution] = []

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from asyncio import Future
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TypeAlias
 from uuid import UUID
 
@@ -21,14 +21,17 @@ _log = logging.getLogger(__name__)
 _BATCH = 1_000
 _BATCH_BYTES = 4 << 20
 
+Announce = Callable[..., None]
+
 _Queued: TypeAlias = "Creation | Submission | Refusal"
 
 
 class Committer:
     """Writes creations and transitions in the order of their submission, up to 1,000 in one transaction."""
 
-    def __init__(self, database: Database, *, max_queue: int, unknown_timeout: float = 5.0) -> None:
+    def __init__(self, database: Database, announce: Announce, *, max_queue: int, unknown_timeout: float = 5.0) -> None:
         self._writer = Writer(database, unknown_timeout)
+        self._announce = announce
         self._max_queue = max_queue
         self._queue: deque[_Queued] = deque()
         self._wake = asyncio.Event()
@@ -133,6 +136,7 @@ class Committer:
 
     def _resolve(self, units: list[Unit], outcomes: Mapping[Unit, Outcome]) -> None:
         failed: dict[UUID, int] = {}
+        self._announce_all(outcomes)
         for unit in units:
             outcome = outcomes.get(unit)
             unit.resolve(_lost(unit) if outcome is None else outcome)
@@ -140,6 +144,12 @@ class Committer:
                 failed[unit.last.execution_id] = unit.last.epoch
         if failed:
             self._fence(failed)
+
+    def _announce_all(self, outcomes: Mapping[Unit, Outcome]) -> None:
+        """Tell the other processes what was written."""
+        written = {unit for unit, outcome in outcomes.items() if _is_written(outcome)}
+        if written:
+            self._announce([unit.execution_id for unit in written], has_work=any(unit.is_free for unit in written))
 
     def _fence(self, failed: Mapping[UUID, int]) -> None:
         """Fence what waits behind these failed transitions, of the same epochs."""
@@ -150,6 +160,10 @@ class Committer:
             else:
                 kept.append(item)
         self._queue = kept
+
+
+def _is_written(outcome: Outcome) -> bool:
+    return outcome is CommitResult.COMMITTED or (isinstance(outcome, Created) and outcome.created)
 
 
 def _lost(item: Unit | _Queued) -> Outcome:

@@ -133,8 +133,8 @@ class Database:
         async with self.session() as session, session.transaction(isolation="repeatable_read", readonly=True):
             yield session
 
-    async def reserved(self, statement: str, *arguments: Any) -> str:
-        """Execute a statement on a connection that serves nothing else, and return its status.
+    async def reserved(self, statement: str, *arguments: Any) -> asyncpg.Record | None:
+        """Execute a statement on a connection that serves nothing else, and return its first row.
 
         For what must not wait for the pool. Raises UnavailableError within about two seconds.
         """
@@ -142,8 +142,9 @@ class Database:
             try:
                 async with self._reserved_lock, asyncio.timeout(2.0):
                     if self._reserved is None or self._reserved.is_closed():
-                        self._reserved = await self.connect(timeout=2.0, command_timeout=2.0)
-                    return await self._reserved.execute(statement, *arguments)
+                        limits = {"statement_timeout": "2000", "lock_timeout": "2000"}
+                        self._reserved = await self.connect(settings=limits, timeout=2.0, command_timeout=2.0)
+                    return await self._reserved.fetchrow(statement, *arguments)
             except DRIVER_ERRORS:
                 self._drop_reserved()
                 raise

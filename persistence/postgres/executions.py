@@ -24,6 +24,7 @@ from persistence.model import (
 from persistence.postgres import records
 from persistence.postgres.claims import details
 from persistence.postgres.connection import Database, rendered
+from persistence.postgres.notifications import Notifications
 from persistence.postgres.records import EXECUTION_COLUMNS
 from persistence.postgres.tables import executions
 
@@ -49,6 +50,7 @@ class PostgresExecutions:
     """Implements ExecutionRepository but for the history."""
 
     _database: Database
+    _notifications: Notifications
 
     async def get_execution(self, scope: Scope, execution_id: UUID) -> Execution:
         """See ExecutionRepository."""
@@ -98,6 +100,8 @@ class PostgresExecutions:
             row = await session.fetchrow(_CANCEL, scope.org, execution_id, scope.owner, by, reason)
             if row is None:
                 row = await session.fetchrow(_GET, scope.org, execution_id, scope.owner)
+            else:
+                self._notifications.announce([execution_id], has_work=row["incarnation"] is None, has_cancel=True)
         if row is None:
             raise ExecutionNotFoundError(execution_id)
         execution = records.execution(row)

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from uuid import UUID
 
+import asyncpg
+
+from persistence.model import Lease, News
 from persistence.postgres.claims import release
 from persistence.postgres.connection import Database
+from persistence.postgres.notifications import Notifications, notify
 
-_REGISTER = """
+_LEASE = """clock_timestamp() AS time,
+    EXISTS (SELECT FROM replicas o WHERE o.incarnation <> $1 AND o.lease_until > clock_timestamp()) AS has_others"""
+_REGISTER = f"""
 INSERT INTO replicas (incarnation, name, register_time, lease_until)
 VALUES ($1, $2, clock_timestamp(), clock_timestamp() + make_interval(secs => $3))
-ON CONFLICT (incarnation) DO UPDATE SET lease_until = excluded.lease_until"""
+ON CONFLICT (incarnation) DO UPDATE SET lease_until = excluded.lease_until
+RETURNING {_LEASE}"""  # noqa: S608 - our own columns
 # Long after anything could have referred to them.
 _FORGET = "DELETE FROM replicas WHERE lease_until < clock_timestamp() - interval '7 days'"
-_RENEW = """
+_RENEW = f"""
 UPDATE replicas SET lease_until = clock_timestamp() + make_interval(secs => $2)
-WHERE incarnation = $1 AND lease_until > clock_timestamp()"""
+WHERE incarnation = $1 AND lease_until > clock_timestamp()
+RETURNING {_LEASE}"""  # noqa: S608 - our own columns
 _END = "UPDATE replicas SET lease_until = clock_timestamp() WHERE incarnation = $1 AND lease_until > clock_timestamp()"
 _END_OTHERS = """
 UPDATE replicas SET lease_until = clock_timestamp() WHERE incarnation <> $1 AND lease_until > clock_timestamp()"""
@@ -25,24 +33,34 @@ class PostgresReplicas:
     """Implements ReplicaRepository."""
 
     _database: Database
+    _notifications: Notifications
 
-    async def register(self, incarnation: UUID, name: str, ttl: float) -> None:
+    async def register(self, incarnation: UUID, name: str, ttl: float) -> Lease:
         """See ReplicaRepository."""
         async with self._database.session() as session:
-            await session.execute(_REGISTER, incarnation, name, ttl)
+            row = await session.fetchrow(_REGISTER, incarnation, name, ttl)
             await session.execute(_FORGET)
+            await notify(session, News(frozenset()))  # so that the others know of this one
+        assert row is not None  # noqa: S101 - a row is written in any case
+        return self._lease(row)
 
-    async def renew(self, incarnation: UUID, ttl: float) -> bool:
+    async def renew(self, incarnation: UUID, ttl: float) -> Lease | None:
         """See ReplicaRepository. Runs on a connection of its own, which no other work can hold up."""
-        return await self._database.reserved(_RENEW, incarnation, ttl) == "UPDATE 1"
+        row = await self._database.reserved(_RENEW, incarnation, ttl)
+        return None if row is None else self._lease(row)
 
     async def retire(self, incarnation: UUID) -> None:
         """See ReplicaRepository."""
         async with self._database.session() as session, session.transaction():
             await session.execute(_END, incarnation)
             await release(session, incarnation, None)
+            await notify(session, News(frozenset(), has_work=True))
 
     async def retire_others(self, incarnation: UUID) -> None:
         """See ReplicaRepository."""
         async with self._database.session() as session:
             await session.execute(_END_OTHERS, incarnation)
+
+    def _lease(self, row: asyncpg.Record) -> Lease:
+        self._notifications.is_needed = row["has_others"]
+        return Lease(row["time"], row["has_others"])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import Future
+from collections.abc import Callable
 from typing import Self
 
 from persistence.errors import UnavailableError
-from persistence.model import CommitResult, Created, Execution, NewExecution, Transition
+from persistence.model import CommitResult, Created, Execution, NewExecution, News, Transition
 from persistence.postgres.claims import PostgresClaims
 from persistence.postgres.committer import Committer
 from persistence.postgres.connection import Database, translating
@@ -15,6 +16,7 @@ from persistence.postgres.events import PostgresEvents
 from persistence.postgres.executions import PostgresExecutions
 from persistence.postgres.flush import find_request
 from persistence.postgres.migrate import check_schema
+from persistence.postgres.notifications import Notifications
 from persistence.postgres.partitions import ensure_partitions
 from persistence.postgres.reaping import PostgresReaping
 from persistence.postgres.replicas import PostgresReplicas
@@ -26,10 +28,11 @@ class PostgresRepository(
 ):
     """Implements Repository on Postgres 15 or later. Make it by `open`."""
 
-    def __init__(self, database: Database, committer: Committer) -> None:
+    def __init__(self, database: Database, committer: Committer, notifications: Notifications) -> None:
         super().__init__()
         self._database = database
         self._committer = committer
+        self._notifications = notifications
 
     @classmethod
     async def open(
@@ -44,14 +47,15 @@ class PostgresRepository(
     ) -> Self:
         """Connect to a migrated database and make missing partitions.
 
-        `dsn` is a libpq URI, over TCP or a unix socket. Opens `pool_size` connections at most and two beside them:
-        for the committer and for the lease. Raises SchemaError when the schema is not the expected one,
-        UnavailableError when the database does not answer.
+        `dsn` is a libpq URI, over TCP or a unix socket. Opens `pool_size` connections at most and three beside
+        them: for the committer, for the lease, and for listening. Raises SchemaError when the schema is not the
+        expected one, UnavailableError when the database does not answer.
         """
         await check_schema(dsn)
         database = Database(dsn, command_timeout=command_timeout, acquire_timeout=acquire_timeout)
-        committer = Committer(database, max_queue=max_queue, unknown_timeout=unknown_timeout)
-        repository = cls(database, committer)
+        notifications = Notifications(database)
+        committer = Committer(database, notifications.announce, max_queue=max_queue, unknown_timeout=unknown_timeout)
+        repository = cls(database, committer, notifications)
         try:
             await database.open(pool_size)
             async with database.session() as session:
@@ -75,6 +79,10 @@ class PostgresRepository(
         """See Journal."""
         async with self._database.session() as session:
             return await find_request(session, org, request_id, content_hash)
+
+    async def listen(self, heard: Callable[[News], None]) -> None:
+        """See Signals."""
+        await self._notifications.listen(heard)
 
     async def ping(self) -> None:
         """See Repository."""

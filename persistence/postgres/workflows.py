@@ -18,9 +18,10 @@ from persistence.errors import (
     WorkflowInUseError,
     WorkflowNotFoundError,
 )
-from persistence.model import Scope, Workflow, WorkflowFilter
+from persistence.model import News, Scope, Workflow, WorkflowFilter
 from persistence.postgres import records
 from persistence.postgres.connection import Database, Session, escaped_like, rendered
+from persistence.postgres.notifications import notify
 from persistence.postgres.tables import workflow_revisions, workflows
 
 _INSERT = """
@@ -144,6 +145,7 @@ class PostgresWorkflows:
             if force:
                 reason = f"workflow {row['name']!r} was deleted"
                 await session.execute(_CANCEL_RUNNING, scope.org, workflow_id, deleted_by, reason)
+                await notify(session, News(None, has_work=True, has_cancel=True))
             elif running := await session.fetchval(_RUNNING, scope.org, workflow_id):
                 raise WorkflowInUseError(reference, running)
             await session.execute(_DELETE, scope.org, workflow_id, deleted_by)

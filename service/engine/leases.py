@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import structlog
 
 from persistence.errors import PersistenceError
+from persistence.model import Lease
 from persistence.repository import ReplicaRepository
+from service.engine.clock import StoreClock
 from service.engine.runner import Runner
 
 log = structlog.get_logger(__name__)
@@ -20,63 +23,76 @@ RENEW = 1 / 4
 FENCE = 0.7
 """Share of the TTL after which a process that could not renew stops by itself (CONTRACT 2)."""
 
+FIRST_PAUSE = 0.1
+"""Seconds before the second try to get a new lease."""
+
 
 class LeaseKeeper:
     """Registers this process and renews its lease; stops its runs before the lease may have ended."""
 
-    def __init__(self, replicas: ReplicaRepository, runner: Runner, ttl: float) -> None:
+    def __init__(self, replicas: ReplicaRepository, runner: Runner, clock: StoreClock, ttl: float) -> None:
         self._replicas = replicas
         self._runner = runner
+        self._clock = clock
         self._ttl = ttl
         self._name = socket.gethostname()
-        self._renewed = 0.0
-        """When the last renewal that succeeded was sent, by the clock of the event loop."""
+        self._fence_at = 0.0
 
     async def register(self, *, alone: bool) -> None:
         """Begin the lease. `alone`: no other process can be alive on this database, so all other leases end."""
-        self._renewed = asyncio.get_running_loop().time()
-        await self._replicas.register(self._runner.incarnation, self._name, self._ttl)
+        await self._register(self._runner.incarnation)
         if alone:
             await self._replicas.retire_others(self._runner.incarnation)
 
     async def keep(self) -> None:
         """Renew the lease until cancelled."""
-        clock = asyncio.get_running_loop().time
+        now = self._clock.monotonic
         while True:
-            fence_at = self._renewed + FENCE * self._ttl
-            await asyncio.sleep(max(0.0, min(RENEW * self._ttl, fence_at - clock())))
-            sent = clock()
-            outcome = await self._renew(fence_at)
-            if outcome:
-                self._renewed = sent
-            elif outcome is False or clock() >= fence_at:
-                await self._begin_anew()
+            pause = RENEW * self._ttl * random.uniform(0.7, 1.0)  # noqa: S311 - only spreads the replicas
+            await asyncio.sleep(max(0.0, min(pause, self._fence_at - now())))
+            sent = now()
+            try:
+                async with asyncio.timeout(self._fence_at - sent):
+                    lease = await self._replicas.renew(self._runner.incarnation, self._ttl)
+            except (PersistenceError, TimeoutError) as error:
+                log.warning("lease not renewed", error=str(error))
+                if now() >= self._fence_at:
+                    await self._begin_anew()
+            else:
+                if lease is None:
+                    await self._begin_anew()
+                else:
+                    self._hold(lease, sent)
 
     async def end(self) -> None:
         """End the lease, and release what is still owned."""
         await self._replicas.retire(self._runner.incarnation)
 
-    async def _renew(self, deadline: float) -> bool | None:
-        """Renew once: whether the lease was still there, None when the store did not say before the deadline."""
-        try:
-            async with asyncio.timeout_at(deadline):
-                return await self._replicas.renew(self._runner.incarnation, self._ttl)
-        except (PersistenceError, TimeoutError) as error:
-            log.warning("lease not renewed", error=str(error))
-            return None
+    async def _register(self, incarnation: UUID) -> None:
+        sent = self._clock.monotonic()
+        self._hold(await self._replicas.register(incarnation, self._name, self._ttl), sent)
+
+    def _hold(self, lease: Lease, sent: float) -> None:
+        """Take in that the store gave a lease when asked at this monotonic time."""
+        self._clock.learn(lease.time, sent)
+        self._fence_at = sent + FENCE * self._ttl
+        self._runner.hold_until(self._fence_at)
 
     async def _begin_anew(self) -> None:
         """Stop everything, then go on under a new incarnation as soon as the store gives it a lease."""
         log.warning("lease lost; going on under a new incarnation")
         self._runner.fence()
-        incarnation = uuid4()
+        before, incarnation = self._runner.incarnation, uuid4()
+        pause = FIRST_PAUSE
         while True:
-            self._renewed = asyncio.get_running_loop().time()
             try:
-                await self._replicas.register(incarnation, self._name, self._ttl)
+                await self._register(incarnation)
+                # What it drove is free at once, and does not count as left behind by a dead process.
+                await self._replicas.retire(before)
             except PersistenceError as error:
                 log.warning("no lease", error=str(error))
-                await asyncio.sleep(RENEW * self._ttl)
+                await asyncio.sleep(pause * random.uniform(0.7, 1.0))  # noqa: S311 - only spreads the replicas
+                pause = min(2 * pause, RENEW * self._ttl)
             else:
                 self._runner.resume(incarnation)
                 return

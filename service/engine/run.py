@@ -194,6 +194,9 @@ class Run:
         if self.state.ending is not None or self._is_closing:
             self.apply(happenings.StepStopped(self.runner.now(), effect.path, effect.attempt))
             return
+        if not self.runner.may_begin:  # somebody else may have begun it already
+            self.runner.lost(self, CommitResult.FENCED)
+            return
         task = self.runner.tasks.spawn(self._attempt(effect), f"attempt {self.id} {effect.path} {effect.attempt}")
         self._attempts[effect.path, effect.attempt] = task
         task.add_done_callback(lambda done: self._attempt_ended(effect, done))

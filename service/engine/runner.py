@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
 import structlog
 
 from persistence.errors import NotFoundError, PersistenceError, UnavailableError
-from persistence.model import CommitResult, Event, Execution, ExecutionDetail, Transition
+from persistence.model import CommitResult, Event, Execution, ExecutionDetail, News, Transition
 from persistence.repository import Repository
 from service.engine import events, happenings
+from service.engine.clock import StoreClock
 from service.engine.definition import Definition
 from service.engine.effects import CancelAttempt
 from service.engine.failure import INTERNAL, Failure
@@ -58,11 +60,6 @@ class RunnerSettings:
     reap_interval: float = 5.0
 
 
-def utc_now() -> datetime:
-    """Return the time of this machine."""
-    return datetime.now(UTC)
-
-
 async def _flagged(flag: asyncio.Event, timeout: float) -> None:
     """Return when the flag is raised, and lower it, or after `timeout` seconds."""
     try:
@@ -85,7 +82,7 @@ class Runner:
         encode: Encoder,
         incarnation: UUID,
         settings: RunnerSettings,
-        now: Callable[[], datetime] = utc_now,
+        clock: StoreClock,
         draw: Callable[[], float] = random.random,
     ) -> None:
         self.journal = repository
@@ -94,15 +91,18 @@ class Runner:
         self.hub = hub
         self.incarnation = incarnation
         self.settings = settings
-        self.now = now
+        self.now = clock.now
+        self._monotonic = clock.monotonic
         self.draw = draw
         self.tasks = TaskRegistry()
         self.runs: dict[UUID, Run] = {}
         self._encode = encode
         self._poked = asyncio.Event()
+        self._asked = asyncio.Event()
         self._left_something = asyncio.Event()
         self._is_stopping = False
         self._is_fenced = False
+        self._held_until = math.inf
         # Owned but not driven at the last sweep; and those that a task is finding out about.
         self._missed: set[UUID] = set()
         self._reconciling: set[UUID] = set()
@@ -114,6 +114,7 @@ class Runner:
         self.tasks.keep(self._claim_loop, "claim loop")
         self.tasks.keep(self._sweep_loop, "sweep loop")
         self.tasks.keep(self._reap_loop, "reap loop")
+        self.tasks.keep(self._listen_loop, "listen loop")
 
     async def stop(self) -> None:
         """Stop all runs where they are and give their executions back; what was recorded stays."""
@@ -128,6 +129,15 @@ class Runner:
             await self.journal.release(self.incarnation)
         except UnavailableError:
             log.warning("executions were not given back; they are taken over when the lease ends")
+
+    def hold_until(self, moment: float) -> None:
+        """Begin nothing after this monotonic time, unless it is moved: then others may drive what is driven here."""
+        self._held_until = moment
+
+    @property
+    def may_begin(self) -> bool:
+        """Whether the lease lets this process begin an attempt at this moment."""
+        return not self._is_fenced and self._monotonic() < self._held_until
 
     def fence(self) -> None:
         """Drop every run and start nothing more, because the lease is lost or may be."""
@@ -147,7 +157,7 @@ class Runner:
     @property
     def room(self) -> int:
         """How many more executions this process takes."""
-        if self._is_stopping or self._is_fenced:
+        if self._is_stopping or not self.may_begin:
             return 0
         return max(0, self.settings.max_running - len(self.runs))
 
@@ -203,9 +213,31 @@ class Runner:
         self.poke()
         self._left_something.set()
 
+    async def _listen_loop(self) -> None:
+        while True:
+            try:
+                await self.journal.listen(self._hear)
+            except PersistenceError as error:
+                log.warning("not listening", error=str(error))
+            await asyncio.sleep(self._interval())
+
+    def _hear(self, news: News) -> None:
+        """Look where another process did something; whatever it is, the store says it."""
+        if news.executions is None:
+            self.hub.wake_all()
+        else:
+            self.hub.wake(news.executions)
+        if news.has_work:
+            self.poke()
+        if news.has_cancel and (news.executions is None or not self.runs.keys().isdisjoint(news.executions)):
+            self._asked.set()
+
+    def _interval(self) -> float:
+        return self.settings.claim_interval * (0.7 + 0.6 * self.draw())
+
     async def _sweep_loop(self) -> None:
         while True:
-            await asyncio.sleep(self.settings.claim_interval * (0.7 + 0.6 * self.draw()))
+            await _flagged(self._asked, self._interval())
             try:
                 await self._sweep()
             except PersistenceError as error:
@@ -231,7 +263,7 @@ class Runner:
                     pass
             except PersistenceError as error:
                 log.warning("claim failed", error=str(error))
-            await _flagged(self._poked, self.settings.claim_interval * (0.7 + 0.6 * self.draw()))
+            await _flagged(self._poked, self._interval())
 
     async def _reap_loop(self) -> None:
         """Remove what deleted workflows left, batch by batch."""

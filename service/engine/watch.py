@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -152,11 +152,16 @@ class WatchHub:
         if (topic := self._topics.get(execution_id)) is not None:
             topic.show(output)
 
+    def wake(self, executions: Iterable[UUID]) -> None:
+        """Make the watchers of these executions look at the table: another process may have committed something."""
+        for execution_id in executions:
+            if (topic := self._topics.get(execution_id)) is not None:
+                for subscription in topic.subscriptions:
+                    subscription.wake(must_read=True)
+
     def wake_all(self) -> None:
         """Make every watcher look at the table: after anything that may have hidden a commit."""
-        for topic in self._topics.values():
-            for subscription in topic.subscriptions:
-                subscription.wake(must_read=True)
+        self.wake(self._topics)
 
     @contextmanager
     def subscribe(self, execution_id: UUID) -> Iterator[Subscription]:

@@ -1,0 +1,117 @@
+"""What processes tell each other through Postgres: hints, sent together, and never the truth."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from uuid import UUID
+
+import asyncpg
+
+from persistence.model import News
+from persistence.postgres.connection import DRIVER_ERRORS, Database, Session, translating
+
+_CHANNEL = "flowkeep"
+_NOTIFY = "SELECT pg_notify($1, $2)"
+_MOST_IDS = 230
+"""So many ids of 33 bytes fit a payload, which Postgres limits to 8,000 bytes."""
+
+_GAP = 0.01
+"""Seconds between two messages; what happens meanwhile shares the next."""
+
+_PULSE = 5.0
+"""Seconds after which a silent connection is asked whether it lives (FAULTS 4.11)."""
+
+_PATIENCE = 2.0
+"""Seconds that an answer may take."""
+
+Heard = Callable[[News], None]
+
+
+class Notifications:
+    """One connection that listens for what other processes did, and tells them what this one does.
+
+    `is_needed` says whether there are others; else nothing is sent.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._pending = News(frozenset())
+        self._wake = asyncio.Event()
+        self.is_needed = False
+
+    def announce(self, executions: Iterable[UUID], *, has_work: bool = False, has_cancel: bool = False) -> None:
+        """Tell the others soon; several calls share a message."""
+        if self.is_needed:
+            self._pending = _joined(self._pending, News(frozenset(executions), has_work, has_cancel))
+            self._wake.set()
+
+    async def listen(self, heard: Heard) -> None:
+        """See Signals."""
+        async with translating():
+            # The commit of a message changes nothing that a crash could lose.
+            settings = {"application_name": "flowkeep listener", "synchronous_commit": "off"}
+            connection = await self._database.connect(settings=settings, command_timeout=_PATIENCE)
+            try:
+                connection.add_termination_listener(lambda _: self._wake.set())
+                await connection.add_listener(_CHANNEL, self._receiver(heard))
+                heard(News(None, has_work=True, has_cancel=True))
+                while True:
+                    await self._tell(connection)
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(_PULSE):
+                            await self._wake.wait()
+            finally:
+                connection.terminate()
+
+    async def _tell(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        self._wake.clear()
+        pending, self._pending = self._pending, News(frozenset())
+        try:
+            if pending.is_empty:
+                await connection.execute("SELECT 1")
+            else:
+                await connection.execute(_NOTIFY, _CHANNEL, _written(pending))
+                await asyncio.sleep(_GAP)
+        except DRIVER_ERRORS:
+            self._pending = _joined(pending, self._pending)
+            raise
+
+    def _receiver(self, heard: Heard) -> Callable[..., None]:
+        def receive(connection: asyncpg.Connection[asyncpg.Record], pid: int, _: str, payload: object) -> None:
+            if pid != connection.get_server_pid():
+                self.is_needed = True
+                heard(_read(str(payload)))
+
+        return receive
+
+
+async def notify(session: Session, news: News) -> None:
+    """Tell the others at the end of the session's transaction."""
+    await session.execute(_NOTIFY, _CHANNEL, _written(news))
+
+
+def _joined(one: News, other: News) -> News:
+    executions = None
+    if one.executions is not None and other.executions is not None:
+        executions = one.executions | other.executions
+    if executions is not None and len(executions) > _MOST_IDS:
+        executions = None
+    return News(executions, one.has_work or other.has_work, one.has_cancel or other.has_cancel)
+
+
+def _written(news: News) -> str:
+    flags = "w" * news.has_work + "c" * news.has_cancel
+    if news.executions is None or len(news.executions) > _MOST_IDS:
+        return f"{flags}*"
+    return f"{flags}:{','.join(each.hex for each in news.executions)}"
+
+
+def _read(payload: str) -> News:
+    flags, _, ids = payload.partition(":")
+    executions: frozenset[UUID] | None = None
+    if "*" not in flags:
+        with suppress(ValueError):  # of another version: then anything may have happened
+            executions = frozenset(UUID(hex=each) for each in ids.split(",") if each)
+    return News(executions, "w" in flags, "c" in flags)

@@ -1,0 +1,33 @@
+"""The store's time as this process knows it, so that no timer goes by the clock of a replica."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+
+class StoreClock:
+    """Tells the store's time without asking: what it last said, and what has passed here since.
+
+    It is never ahead of the store, and behind by at most what the answer took to arrive, so that no timer fires early.
+    Until the store has said something it is this machine's time.
+    """
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self.monotonic = monotonic
+        self._moment = datetime.now(UTC)
+        self._at = monotonic()
+
+    def now(self) -> datetime:
+        """Return the store's time."""
+        return self._moment + timedelta(seconds=self.monotonic() - self._at)
+
+    def learn(self, moment: datetime, sent: float) -> None:
+        """Take in what the store said in answer to a question `sent` at this monotonic time.
+
+        The time that is told stays as it is while it can be right: then it is nearer to the truth than the answer.
+        """
+        received = self.monotonic()
+        if not moment <= self.now() <= moment + timedelta(seconds=received - sent):
+            self._moment, self._at = moment, received

@@ -1,0 +1,109 @@
+"""What processes tell each other: nobody has to look for what he was told of."""
+
+import asyncio
+
+import asyncpg
+import pytest_asyncio
+
+import flowkeep
+from flowkeep.v1 import execution_service_pb2 as pb
+from persistence.model import News
+from persistence.postgres.connection import Database
+from persistence.postgres.notifications import Notifications
+from service.engine.ids import uuid7
+from tests.integration.stage import PATIENCE, ended, eventually, log, made, step, wait_step
+
+# Looking by itself comes too late for any test here.
+BLIND = {"watch_poll": 1000.0, "watch_bookmark": 1000.0, "claim_interval": 1000.0}
+
+
+@pytest_asyncio.fixture
+async def database(database_dsn):
+    """A connection to the database that the servers share."""
+    connection = await asyncpg.connect(database_dsn)
+    yield connection
+    await connection.close()
+
+
+async def two(serve, database, **settings):
+    """Two servers that have heard of each other."""
+    servers = []
+    for count in (1, 2):
+        servers.append(await serve(**BLIND, **settings))
+
+        async def all_listen(count=count):
+            # The last thing that a listener does before it waits.
+            return count == await database.fetchval(
+                "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'flowkeep listener'"
+                " AND query = 'SELECT 1' AND state = 'idle' AND datname = current_database()"
+            )
+
+        await eventually(all_listen)
+    return servers
+
+
+async def test_a_watcher_elsewhere_sees_events_as_they_come(serve, stage, database):
+    first, second = await two(serve, database)
+    execution = await first.client.execute(await made(first.client, step("a", "gate"), step("b")))
+    await stage.called("a")
+    call = second.executions.WatchExecution(pb.WatchExecutionRequest(execution_id=execution.execution_id))
+    seen = [(await anext(aiter(call)))]
+    stage.open("gate")
+    async with asyncio.timeout(PATIENCE):
+        seen += [response async for response in call]
+    assert [event for response in seen for event in response.events] == await log(first.client, execution.execution_id)
+
+
+async def test_a_cancel_elsewhere_reaches_the_owner(serve, stage, database):
+    first, second = await two(serve, database)
+    execution = await first.client.execute(await made(first.client, step("a", "gate")))
+    await stage.called("a")
+    await second.client.cancel(execution.execution_id)
+    async with asyncio.timeout(PATIENCE):
+        found = await ended(first.client, execution.execution_id)
+    assert found.state == flowkeep.Execution.STATE_CANCELLED
+    assert stage.stopped == [("a", 1)]
+
+
+async def test_what_one_has_no_room_for_another_takes(serve, stage, database):
+    first, _ = await two(serve, database, max_running=1)
+    name = await made(first.client, step("a", "gate"))
+    await first.client.execute(name)
+    await stage.called("a")
+    await first.client.execute(name)
+    await stage.called("a", 2)
+    stage.open("gate")
+
+
+async def test_what_a_leaving_process_gives_up_is_taken_at_once(serve, stage, database):
+    first, second = await two(serve, database)
+    execution = await first.client.execute(await made(first.client, step("a", "gate"), wait_step(seconds=0.01)))
+    await stage.called("a")
+    await first.stop()
+    await stage.called("a", 2)
+    stage.open("gate")
+    async with asyncio.timeout(PATIENCE):
+        found = await ended(second.client, execution.execution_id)
+    assert found.state == flowkeep.Execution.STATE_COMPLETED
+
+
+async def test_one_who_lost_the_connection_looks_at_everything(database_dsn, database):
+    """FAULTS 4.11: what was said meanwhile is lost, so whoever listens again takes it that anything happened."""
+    listener, teller = Notifications(Database(database_dsn)), Notifications(Database(database_dsn))
+    teller.is_needed = True
+    heard: asyncio.Queue[News] = asyncio.Queue()
+    telling = asyncio.create_task(teller.listen(lambda _: None))
+    listening = asyncio.create_task(listener.listen(heard.put_nowait))
+    async with asyncio.timeout(PATIENCE):
+        assert (await heard.get()).executions is None
+        ids = frozenset(uuid7() for _ in range(3))
+        teller.announce(ids, has_cancel=True)
+        assert await heard.get() == News(ids, has_cancel=True)
+        teller.announce([uuid7() for _ in range(500)], has_work=True)
+        assert await heard.get() == News(None, has_work=True)
+        await database.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name = 'flowkeep listener' AND datname = current_database()"
+        )
+        ends = await asyncio.gather(telling, listening, return_exceptions=True)
+    assert [type(end).__name__ for end in ends] == ["UnavailableError"] * 2
