@@ -16,6 +16,9 @@ import msgspec
 
 Json = Any  # a JSON value as plain Python: None, bool, int, float, str, list, dict
 
+SUSPECT_DEATHS = 3
+"""Owners in a row that must have died with an execution before it is driven apart from other such ones."""
+
 
 class ExecutionState(StrEnum):
     """Where an execution stands. The names are what the database holds."""
@@ -126,6 +129,7 @@ class Execution:
 
     `incarnation` is the replica process that drives it, None when nobody does; then, unless it has ended, `wake_time`
     says from when on it may be claimed. `epoch` rises at each change of owner. `timeout` is in seconds.
+    `deaths` counts the owners that died while they drove it, since one last survived it.
     `failure` is a JSON object with code, message, details, step_path, retryable.
     """
 
@@ -155,6 +159,7 @@ class Execution:
     incarnation: UUID | None = None
     epoch: int = 1
     wake_time: datetime | None = None
+    deaths: int = 0
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -238,7 +243,8 @@ class Transition:
     It is written only while the row still has this `incarnation`, `epoch` and `base_seq` (the `last_seq` before it).
     A transition to an end other than CANCELLED is also refused when a cancel request is on the row that it has not
     seen (`cancel_seen` False). `release` gives the execution up: nobody owns it then and it may be claimed from
-    `wake_time` on, or at once when that is None; an end releases by itself. Every field of the row is set to what the
+    `wake_time` on, or at once when that is None; an end releases by itself. `survived` says that the execution does not
+    take down who drives it, and clears the count of deaths. Every field of the row is set to what the
     transition says, also to None; steps that it does not name stay as they are.
     """
 
@@ -260,6 +266,7 @@ class Transition:
     cancel_seen: bool = False
     release: bool = False
     wake_time: datetime | None = None
+    survived: bool = False
 
     @property
     def last_seq(self) -> int:

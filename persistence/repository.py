@@ -148,12 +148,13 @@ class Journal(Protocol):
         """
         ...
 
-    async def claim(self, incarnation: UUID, limit: int) -> Sequence[ExecutionDetail]:
+    async def claim(self, incarnation: UUID, limit: int, suspects: int = 0) -> Sequence[ExecutionDetail]:
         """Take up to `limit` executions and return them as taken, epoch raised.
 
         Claimable are those that have not ended and nobody owns, from their wake_time on (by the store's clock), and
-        those whose owner has no live lease. Higher priority first, then the earlier wake_time. An incarnation without
-        a live lease takes nothing.
+        those whose owner has no live lease: for these one more death is counted. Higher priority first, then orgs in
+        turn, then the earlier wake_time. Of executions that come to SUSPECT_DEATHS or more at most `suspects` are
+        taken, beside the others. An incarnation without a live lease takes nothing.
         """
         ...
 

@@ -68,6 +68,7 @@ def build_engine(config: Config, repository: Repository, registry: Registry) -> 
         max_running=config.max_running,
         park_after=config.park_after,
         claim_interval=config.claim_interval,
+        probation=config.probation,
         cancel_grace=config.cancel_grace,
     )
     clock = StoreClock()

@@ -76,6 +76,12 @@ class Config(BaseSettings):
     claim_interval: float = Field(
         1.0, ge=0.05, le=3600, description="How often a process looks for executions to take without being told of any"
     )
+    probation: float = Field(
+        10.0,
+        gt=0,
+        le=LONGEST,
+        description="How long an execution whose servers died must run before their deaths count no more against it",
+    )
     watch_poll: float = Field(
         2.0, gt=0, le=LONGEST, description="How often a watcher looks at the table without being woken"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from asyncio import Future, get_running_loop
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -19,6 +20,7 @@ from persistence.memory import invariants
 from persistence.memory.json import copied, text
 from persistence.memory.tables import ExecutionRow, RequestId, Tables, fresh_step
 from persistence.model import (
+    SUSPECT_DEATHS,
     CommitResult,
     Created,
     Execution,
@@ -45,14 +47,17 @@ class MemoryJournal:
         """See Journal."""
         return _resolved(lambda: self._submit(transition))
 
-    async def claim(self, incarnation: UUID, limit: int) -> Sequence[ExecutionDetail]:
+    async def claim(self, incarnation: UUID, limit: int, suspects: int = 0) -> Sequence[ExecutionDetail]:
         """See Journal."""
         if not self._tables.is_live(incarnation):
             return []
         now = self._tables.now()
         claimable = [row for row in self._tables.executions.values() if self._is_claimable(row.execution, now)]
-        claimable.sort(key=lambda row: (-row.execution.priority, _waits_since(row.execution), row.execution.id))
-        return [_taken(row, incarnation) for row in claimable[:limit]]
+        claimable.sort(key=lambda row: (_waits_since(row.execution), row.execution.id))
+        due = [row for row in claimable if _deaths(row.execution) < SUSPECT_DEATHS]
+        suspect = [row for row in claimable if _deaths(row.execution) >= SUSPECT_DEATHS]
+        suspect.sort(key=lambda row: (row.execution.deaths, row.execution.id))
+        return [_taken(row, incarnation) for row in (*_in_turn(due)[:limit], *suspect[:suspects])]
 
     async def claim_one(self, incarnation: UUID, org: str, execution_id: UUID) -> ExecutionDetail | None:
         """See Journal."""
@@ -198,6 +203,7 @@ def _after(row: Execution, transition: Transition, now: datetime) -> Execution:
         deadline_time=transition.deadline_time,
         failure=copied(transition.failure),
         incarnation=None if is_released else row.incarnation,
+        deaths=0 if transition.survived else row.deaths,
         wake_time=_wake_time(row, transition, now),
     )
 
@@ -214,6 +220,27 @@ def _waits_since(execution: Execution) -> datetime:
     return execution.wake_time or execution.create_time
 
 
+def _in_turn(rows: Iterable[ExecutionRow]) -> list[ExecutionRow]:
+    """Return the rows by priority, of each the first of every org, then the second; what a death left comes first."""
+    turns: Counter[tuple[int, str]] = Counter()
+    placed = []
+    for place, row in enumerate(rows):
+        execution = row.execution
+        if execution.incarnation is None:
+            turns[execution.priority, execution.org] += 1
+        turn = turns[execution.priority, execution.org] if execution.incarnation is None else 0
+        placed.append((-execution.priority, turn, place, row))
+    return [row for *_, row in sorted(placed, key=lambda each: each[:3])]
+
+
+def _deaths(execution: Execution) -> int:
+    """Return the deaths that the execution comes to when it is taken now."""
+    return execution.deaths + (execution.incarnation is not None)
+
+
 def _taken(row: ExecutionRow, incarnation: UUID) -> ExecutionDetail:
-    row.execution = replace(row.execution, incarnation=incarnation, epoch=row.execution.epoch + 1, wake_time=None)
+    before = row.execution
+    row.execution = replace(
+        before, incarnation=incarnation, epoch=before.epoch + 1, wake_time=None, deaths=_deaths(before)
+    )
     return row.detail()

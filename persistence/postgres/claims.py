@@ -8,7 +8,7 @@ from uuid import UUID
 
 import asyncpg
 
-from persistence.model import Execution, ExecutionDetail, News, Step
+from persistence.model import SUSPECT_DEATHS, Execution, ExecutionDetail, News, Step
 from persistence.postgres import records
 from persistence.postgres.connection import Database, Session
 from persistence.postgres.notifications import notify
@@ -17,46 +17,64 @@ from persistence.postgres.records import EXECUTION_COLUMNS, STEP_COLUMNS
 _LIVE = "EXISTS (SELECT FROM replicas r WHERE r.incarnation = {0} AND r.lease_until > clock_timestamp())"
 _TAKEN = ", ".join(f"e.{column}" for column in EXECUTION_COLUMNS.split(", "))
 
-# Walks the index from one priority, or one owner, to the next, however many executions have the same.
-_PRIORITIES = """
-priorities AS (
-    (SELECT priority FROM executions WHERE incarnation IS NULL AND end_time IS NULL ORDER BY priority DESC LIMIT 1)
+# Walks the index from one priority and org, or one owner, to the next, however many executions have the same.
+_FREE = "e.incarnation IS NULL AND e.end_time IS NULL"
+_QUEUES = f"""
+queues AS (
+    (SELECT e.priority, e.org_id FROM executions e WHERE {_FREE} ORDER BY e.priority DESC, e.org_id LIMIT 1)
     UNION ALL
-    SELECT (SELECT e.priority FROM executions e WHERE e.incarnation IS NULL AND e.end_time IS NULL
-            AND e.priority < p.priority ORDER BY e.priority DESC LIMIT 1)
-    FROM priorities p WHERE p.priority IS NOT NULL)"""
+    SELECT n.priority, n.org_id FROM queues q, LATERAL (
+        (SELECT e.priority, e.org_id FROM executions e
+         WHERE {_FREE} AND e.priority = q.priority AND e.org_id > q.org_id ORDER BY e.org_id LIMIT 1)
+        UNION ALL
+        (SELECT e.priority, e.org_id FROM executions e
+         WHERE {_FREE} AND e.priority < q.priority ORDER BY e.priority DESC, e.org_id LIMIT 1)
+        LIMIT 1) n)"""  # noqa: S608 - our own conditions
 _OWNERS = """
 owners AS (
     (SELECT incarnation FROM executions WHERE incarnation IS NOT NULL ORDER BY incarnation LIMIT 1)
     UNION ALL
     SELECT (SELECT e.incarnation FROM executions e WHERE e.incarnation > o.incarnation ORDER BY e.incarnation LIMIT 1)
     FROM owners o WHERE o.incarnation IS NOT NULL)"""
+_DEAD = f"""ARRAY(
+    SELECT o.incarnation FROM owners o WHERE o.incarnation IS NOT NULL AND NOT {_LIVE.format("o.incarnation")})"""  # noqa: S608 - our own condition
 
-# Claim and rescue in one: what is due of each priority, and what belongs to those without a live lease.
+# Claim and rescue in one: what is due of each queue, and what belongs to those without a live lease.
 # `(SELECT clock_timestamp())` is read once, so that the index ends the scan; the UPDATE reads it again.
+# More are looked at than taken, without a lock: others may be taking the first ones at this moment.
 _CLAIM = f"""
-WITH RECURSIVE {_PRIORITIES}, {_OWNERS},
-parked AS MATERIALIZED (
-    SELECT d.* FROM priorities p, LATERAL (
+WITH RECURSIVE {_QUEUES}, {_OWNERS},
+turns AS MATERIALIZED (
+    SELECT d.*, row_number() OVER (PARTITION BY d.priority, d.org_id ORDER BY d.since, d.id) AS turn
+    FROM queues q, LATERAL (
         SELECT e.org_id, e.id, e.priority, e.wake_time AS since FROM executions e
-        WHERE e.incarnation IS NULL AND e.end_time IS NULL AND e.priority = p.priority
-          AND e.wake_time <= (SELECT clock_timestamp())
-        ORDER BY e.wake_time, e.id LIMIT $2 FOR UPDATE SKIP LOCKED) d
-    WHERE p.priority IS NOT NULL
-    ORDER BY d.priority DESC, d.since, d.id LIMIT $2),
+        WHERE {_FREE} AND e.priority = q.priority AND e.org_id = q.org_id
+          AND e.deaths < {SUSPECT_DEATHS} AND e.wake_time <= (SELECT clock_timestamp())
+        ORDER BY e.wake_time, e.id LIMIT 2 * $2) d
+    ORDER BY d.priority DESC, turn, d.since, d.id LIMIT 4 * $2),
+parked AS MATERIALIZED (
+    SELECT t.* FROM turns t JOIN executions e ON e.org_id = t.org_id AND e.id = t.id
+    WHERE {_FREE} ORDER BY t.priority DESC, t.turn, t.since, t.id LIMIT $2 FOR UPDATE OF e SKIP LOCKED),
 orphaned AS MATERIALIZED (
-    SELECT e.org_id, e.id, e.priority, e.create_time AS since FROM executions e
-    WHERE e.incarnation = ANY (ARRAY(
-        SELECT o.incarnation FROM owners o WHERE o.incarnation IS NOT NULL AND NOT {_LIVE.format("o.incarnation")}))
+    SELECT e.org_id, e.id, e.priority, e.create_time AS since, 0 AS turn FROM executions e
+    WHERE e.incarnation = ANY ({_DEAD}) AND e.deaths < {SUSPECT_DEATHS - 1}
     ORDER BY e.priority DESC, e.create_time, e.id LIMIT $2 FOR UPDATE SKIP LOCKED),
+suspect AS MATERIALIZED (
+    SELECT e.org_id, e.id, e.priority, e.create_time AS since, 0 AS turn FROM executions e
+    WHERE e.deaths >= {SUSPECT_DEATHS - 1} AND e.end_time IS NULL
+      AND ((e.incarnation IS NULL AND e.deaths >= {SUSPECT_DEATHS} AND e.wake_time <= (SELECT clock_timestamp()))
+           OR e.incarnation = ANY ({_DEAD}))
+    ORDER BY e.deaths, e.id LIMIT $3 FOR UPDATE SKIP LOCKED),
 due AS MATERIALIZED (
-    SELECT * FROM (SELECT * FROM parked UNION ALL SELECT * FROM orphaned) c
-    ORDER BY priority DESC, since, id LIMIT $2)
-UPDATE executions e SET incarnation = $1, epoch = e.epoch + 1, wake_time = NULL
+    (SELECT * FROM (SELECT * FROM parked UNION ALL SELECT * FROM orphaned) c
+     ORDER BY priority DESC, turn, since, id LIMIT $2)
+    UNION ALL SELECT * FROM suspect)
+UPDATE executions e SET incarnation = $1, epoch = e.epoch + 1, wake_time = NULL,
+    deaths = e.deaths + (e.incarnation IS NOT NULL)::int
 FROM due d
 WHERE e.org_id = d.org_id AND e.id = d.id AND e.end_time IS NULL AND {_LIVE.format("$1")}
   AND CASE WHEN e.incarnation IS NULL THEN e.wake_time <= clock_timestamp() ELSE NOT {_LIVE.format("e.incarnation")} END
-RETURNING d.since, {_TAKEN}"""  # noqa: S608 - our own columns
+RETURNING d.turn, d.since, {_TAKEN}"""  # noqa: S608 - our own columns
 
 _CLAIM_ONE = f"""
 UPDATE executions e SET incarnation = $1, epoch = e.epoch + 1, wake_time = NULL
@@ -70,11 +88,10 @@ WHERE incarnation = $1
   AND (NOT (id = ANY ($2::uuid[])) OR (cancel_time IS NOT NULL AND state <> 'CANCELLING'))
 ORDER BY id"""  # noqa: S608 - our own columns
 _NEXT_WAKE_TIME = f"""
-WITH RECURSIVE {_PRIORITIES}
+WITH RECURSIVE {_QUEUES}
 SELECT min((SELECT e.wake_time FROM executions e
-            WHERE e.incarnation IS NULL AND e.end_time IS NULL AND e.priority = p.priority
-            ORDER BY e.wake_time LIMIT 1))
-FROM priorities p WHERE p.priority IS NOT NULL"""  # noqa: S608 - our own columns
+            WHERE {_FREE} AND e.priority = q.priority AND e.org_id = q.org_id ORDER BY e.wake_time LIMIT 1))
+FROM queues q"""  # noqa: S608 - our own columns
 
 _RELEASE = """
 WITH owned AS MATERIALIZED (
@@ -127,9 +144,9 @@ class PostgresClaims:
         # Taken by a call that failed: whether the commit happened is unknown, so nobody here drives them.
         self._stranded: dict[UUID, tuple[UUID, int]] = {}
 
-    async def claim(self, incarnation: UUID, limit: int) -> Sequence[ExecutionDetail]:
+    async def claim(self, incarnation: UUID, limit: int, suspects: int = 0) -> Sequence[ExecutionDetail]:
         """See Journal."""
-        return await self._take(_CLAIM, incarnation, limit)
+        return await self._take(_CLAIM, incarnation, limit, suspects)
 
     async def claim_one(self, incarnation: UUID, org: str, execution_id: UUID) -> ExecutionDetail | None:
         """See Journal."""
@@ -168,7 +185,7 @@ class PostgresClaims:
                 await session.execute(_NESTED)
                 rows = await session.fetch(statement, incarnation, *which)
                 if statement is _CLAIM:
-                    rows.sort(key=lambda row: (-row["priority"], row["since"], row["id"]))
+                    rows.sort(key=lambda row: (-row["priority"], row["turn"], row["since"], row["id"]))
                 taken = [records.execution(row) for row in rows]
                 found = await details(session, taken)
         except BaseException:

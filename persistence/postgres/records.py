@@ -17,7 +17,7 @@ EXECUTION_COLUMNS = (
     "org_id, id, owner, workflow_id, workflow_name, revision, state, create_time, timeout, priority, tags, metadata,"
     " correlation_id, request_id, scheduled_time, start_time, end_time, deadline_time, progress, steps_total,"
     " steps_completed, steps_failed, steps_skipped, steps_running, steps_cancelled, last_seq, failure, cancel_time,"
-    " cancel_by, cancel_reason, incarnation, epoch, wake_time"
+    " cancel_by, cancel_reason, incarnation, epoch, wake_time, deaths"
 )
 STEP_COLUMNS = (
     "path, handler, state, attempt, input, output, failure, failed_attempts, assigned, skip_reason, start_time,"
@@ -96,6 +96,7 @@ def execution(row: asyncpg.Record | Mapping[str, Any]) -> Execution:
         incarnation=row["incarnation"],
         epoch=row["epoch"],
         wake_time=row["wake_time"],
+        deaths=row["deaths"],
     )
 
 

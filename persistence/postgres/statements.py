@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from persistence.postgres import rows
+from persistence.postgres.records import EXECUTION_COLUMNS
 
 # The lock keeps a workflow from being deleted beside a creation that would then have missed the cancelling.
 LIVE_WORKFLOWS = """
@@ -16,7 +17,7 @@ ON CONFLICT DO NOTHING RETURNING execution_id"""
 
 KNOWN_REQUESTS = f"""
 SELECT r.org_id AS request_org, r.request_id AS request, r.content_hash, r.execution_id,
-       {", ".join(f"e.{column}" for column in rows.EXECUTION)}
+       {", ".join(f"e.{column}" for column in EXECUTION_COLUMNS.split(", "))}
 FROM unnest($1::text[], $2::text[]) AS u(org_id, request_id)
 JOIN execution_requests r ON r.org_id = u.org_id AND r.request_id = u.request_id
 LEFT JOIN executions e ON e.org_id = r.org_id AND e.id = r.execution_id"""  # noqa: S608 - our own columns
@@ -34,6 +35,7 @@ _SAME_NAMED = (
 )  # fmt: skip
 UPDATE_EXECUTIONS = f"""
 UPDATE executions e SET {", ".join(f"{name} = u.{name}" for name in _SAME_NAMED)},
+    deaths = CASE WHEN u.survived THEN 0 ELSE e.deaths END,
     incarnation = CASE WHEN NOT u.released THEN e.incarnation END,
     wake_time = CASE
         WHEN NOT u.released OR u.end_time IS NOT NULL THEN NULL

@@ -121,7 +121,9 @@ executions = Table(
             "EXTRACT(epoch FROM (end_time - COALESCE(start_time, create_time)))::double precision", persisted=True
         ),
     ),
+    Column("deaths", SmallInteger, nullable=False, server_default=text("0")),
     PrimaryKeyConstraint("org_id", "id", name="executions_pkey"),
+    CheckConstraint("deaths >= 0", name="executions_deaths"),
     CheckConstraint(f"state IN ({_names(ExecutionState)})", name="executions_state"),
     CheckConstraint(f"(state IN ({_names(FINAL_STATES)})) = (end_time IS NOT NULL)", name="executions_end"),
     CheckConstraint(
@@ -163,10 +165,12 @@ executions = Table(
     Index(
         "executions_claimable",
         text("priority DESC"),
+        "org_id",
         "wake_time",
         "id",
         postgresql_where=text("incarnation IS NULL AND end_time IS NULL"),
     ),
+    Index("executions_suspect", "deaths", "id", postgresql_where=text("deaths >= 2 AND end_time IS NULL")),
     Index("executions_driven", "incarnation", "id", postgresql_where=text("incarnation IS NOT NULL")),
     postgresql_partition_by="RANGE (id)",
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -57,11 +57,19 @@ class Order:
 class Executions:
     """What the service does with executions, over one repository and one runner."""
 
-    def __init__(self, repository: Repository, workflows: Workflows, runner: Runner, pace: Pace) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        workflows: Workflows,
+        runner: Runner,
+        pace: Pace,
+        new_id: Callable[[], UUID] = uuid7,
+    ) -> None:
         self._repository = repository
         self._workflows = workflows
         self._runner = runner
         self._pace = pace
+        self._new_id = new_id
 
     async def execute(self, scope: Scope, owner: str, order: Order) -> Created:
         """Keep a new execution and drive it if there is room, or return the one that the request id started before.
@@ -137,7 +145,7 @@ class Executions:
         now = self._runner.now()
         delay = timedelta(seconds=order.start_delay)
         return Execution(
-            id=uuid7(),
+            id=self._new_id(),
             org=workflow.org,
             owner=owner,
             workflow_id=workflow.id,

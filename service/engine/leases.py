@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import socket
+from collections.abc import Callable
 from uuid import UUID, uuid4
 
 import structlog
@@ -30,11 +30,19 @@ FIRST_PAUSE = 0.1
 class LeaseKeeper:
     """Registers this process and renews its lease; stops its runs before the lease may have ended."""
 
-    def __init__(self, replicas: ReplicaRepository, runner: Runner, clock: StoreClock, ttl: float) -> None:
+    def __init__(
+        self,
+        replicas: ReplicaRepository,
+        runner: Runner,
+        clock: StoreClock,
+        ttl: float,
+        new_incarnation: Callable[[], UUID] = uuid4,
+    ) -> None:
         self._replicas = replicas
         self._runner = runner
         self._clock = clock
         self._ttl = ttl
+        self._new_incarnation = new_incarnation
         self._name = socket.gethostname()
         self._fence_at = 0.0
 
@@ -48,7 +56,7 @@ class LeaseKeeper:
         """Renew the lease until cancelled."""
         now = self._clock.monotonic
         while True:
-            pause = RENEW * self._ttl * random.uniform(0.7, 1.0)  # noqa: S311 - only spreads the replicas
+            pause = RENEW * self._ttl * (0.7 + 0.3 * self._runner.draw())
             await asyncio.sleep(max(0.0, min(pause, self._fence_at - now())))
             sent = now()
             try:
@@ -82,7 +90,7 @@ class LeaseKeeper:
         """Stop everything, then go on under a new incarnation as soon as the store gives it a lease."""
         log.warning("lease lost; going on under a new incarnation")
         self._runner.fence()
-        before, incarnation = self._runner.incarnation, uuid4()
+        before, incarnation = self._runner.incarnation, self._new_incarnation()
         pause = FIRST_PAUSE
         while True:
             try:
@@ -91,7 +99,7 @@ class LeaseKeeper:
                 await self._replicas.retire(before)
             except PersistenceError as error:
                 log.warning("no lease", error=str(error))
-                await asyncio.sleep(pause * random.uniform(0.7, 1.0))  # noqa: S311 - only spreads the replicas
+                await asyncio.sleep(pause * (0.7 + 0.3 * self._runner.draw()))
                 pause = min(2 * pause, RENEW * self._ttl)
             else:
                 self._runner.resume(incarnation)

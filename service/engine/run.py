@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -52,6 +51,7 @@ class Run:
         self._in_flight = 0
         self._quiet = asyncio.Event()
         self._quiet.set()
+        self._deaths = execution.deaths
         self._attempts: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: datetime | None = None
@@ -81,8 +81,12 @@ class Run:
         except Exception as error:  # nobody above could do more with it
             self.runner.broken(self, error)
 
-    def _hand_over(self, plan: Plan) -> None:
-        transition = self._transition(self.state, plan)
+    def _hand_over(self, plan: Plan, *, survived: bool = False) -> None:
+        # Whoever kills its owner does so before a step of it ends.
+        survived = survived or (self._deaths > 0 and any(step.state.is_end for step in plan.steps))
+        transition = self._transition(self.state, plan, survived=survived)
+        if survived:
+            self._deaths = 0
         self.state = plan.state
         self._is_closing = transition.release or plan.state.state.is_end
         self._in_flight += 1
@@ -111,6 +115,11 @@ class Run:
         else:
             self._set_timer()
 
+    def vouch(self) -> None:
+        """Record that driving the execution for so long has done no harm."""
+        if self._deaths and not self._is_closing:
+            self._hand_over(Plan(self.state), survived=True)
+
     def stop(self) -> list[asyncio.Task[None]]:
         """Close without a word to the journal; returns the attempts that are being cancelled."""
         self._is_closing = True
@@ -121,7 +130,7 @@ class Run:
         self.closed.set()
         return tasks
 
-    def _transition(self, before: State, plan: Plan) -> Transition:
+    def _transition(self, before: State, plan: Plan, *, survived: bool) -> Transition:
         after = plan.state
         is_parked = not (after.state.is_end or plan.is_partial) and self._may_park(after)
         return Transition(
@@ -143,6 +152,7 @@ class Run:
             cancel_seen=after.cancel is not None,
             release=is_parked,
             wake_time=after.next_wake if is_parked else None,
+            survived=survived,
         )
 
     def _may_park(self, state: State) -> bool:
@@ -169,6 +179,8 @@ class Run:
             self.runner.lost(self, future.result())
         else:
             self.runner.hub.publish(self.id, transition.events)
+            if transition.survived:
+                self.runner.cleared(self)
             self._perform(plan)
             self._after_commit(transition)
 
@@ -266,8 +278,8 @@ class Run:
 
         def report(percent: int, message: str = "") -> None:
             nonlocal next_time
-            if time.monotonic() >= next_time:
-                next_time = time.monotonic() + self.runner.settings.progress_interval
+            if loop.time() >= next_time:
+                next_time = loop.time() + self.runner.settings.progress_interval
                 loop.call_soon_threadsafe(record, max(0, int(percent)), storable(message, MAX_PROGRESS_MESSAGE))
 
         return report

@@ -23,6 +23,7 @@ from service.engine.effects import CancelAttempt
 from service.engine.failure import INTERNAL, Failure
 from service.engine.handlers.registry import Registry
 from service.engine.planner import Plan
+from service.engine.probation import Probation
 from service.engine.run import Run
 from service.engine.state import restore
 from service.engine.tasks import TaskRegistry
@@ -48,7 +49,8 @@ class Definitions(Protocol):
 class RunnerSettings:
     """How a process takes and keeps executions; times in seconds.
 
-    `cancel_grace` is how long an attempt that was told to stop may take before it counts as stopped.
+    `cancel_grace` is how long an attempt that was told to stop may take before it counts as stopped. `probation` is how
+    long a process must have driven an execution for its predecessors' deaths to count no more against it.
     """
 
     max_running: int = 2_000
@@ -57,6 +59,7 @@ class RunnerSettings:
     claim_batch: int = 100
     cancel_grace: float = 5.0
     progress_interval: float = 0.25
+    probation: float = 10.0
     reap_interval: float = 5.0
 
 
@@ -106,6 +109,7 @@ class Runner:
         # Owned but not driven at the last sweep; and those that a task is finding out about.
         self._missed: set[UUID] = set()
         self._reconciling: set[UUID] = set()
+        self._probation = Probation(settings.probation)
 
     # --- life cycle
 
@@ -143,6 +147,7 @@ class Runner:
         """Drop every run and start nothing more, because the lease is lost or may be."""
         self._is_fenced = True
         runs, self.runs = list(self.runs.values()), {}
+        self._probation = Probation(self.settings.probation)
         for run in runs:
             run.stop()
 
@@ -278,7 +283,7 @@ class Runner:
 
     async def _claim(self, limit: int) -> bool:
         """Claim once. True when there may be more to claim."""
-        taken = await self.journal.claim(self.incarnation, limit)
+        taken = await self.journal.claim(self.incarnation, limit, suspects=self._probation.room)
         for detail in taken:
             try:
                 await self._adopt(detail)
@@ -301,6 +306,7 @@ class Runner:
             return
         run = Run(self, execution, self.incarnation, definition, restore(definition, detail))
         self.runs[execution.id] = run
+        verdict = verdict or self._probation.admit(run)
         if execution.cancel is not None and run.state.cancel is None:
             run.apply(happenings.CancelAsked(self.now(), execution.cancel))
         if verdict is None:
@@ -311,6 +317,11 @@ class Runner:
             run.apply(happenings.Condemned(self.now(), verdict))
 
     # --- what runs report
+
+    def cleared(self, run: Run) -> None:
+        """Take an execution off probation."""
+        if self._probation.discharge(run.id):
+            self.poke()
 
     def finished(self, run: Run, transition: Transition) -> None:
         """Forget a run that ended or was parked."""
@@ -351,6 +362,7 @@ class Runner:
     def _forget(self, run: Run) -> None:
         if self.runs.get(run.id) is run:
             del self.runs[run.id]
+        self.cleared(run)
 
     async def _reconcile(
         self, execution_id: UUID, attempts: Sequence[asyncio.Task[None]] = (), verdict: Failure | None = None

@@ -111,6 +111,11 @@ class ServerProcess:
         self._running.terminate()
         return await self._gone()
 
+    async def death(self) -> None:
+        """Return when the server has gone by itself."""
+        await self._running.wait()
+        await self._gone()
+
     async def restart(self) -> None:
         """Start again what was killed or stopped."""
         await self.start()

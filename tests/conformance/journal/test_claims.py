@@ -75,6 +75,21 @@ async def test_executions_of_every_org_are_claimed(repository: Repository, stage
     assert set(ids(await repository.claim(stage.incarnation, 10))) == {row.id, mine.id}
 
 
+async def test_orgs_take_turns_within_a_priority(repository: Repository, stage: Stage) -> None:
+    """An org with a long queue does not keep the others waiting."""
+    many = [await stage.put_free(wake_time=in_seconds(-100 + number)) for number in range(20)]
+    few = []
+    for org in ("b-org", "c-org"):
+        theirs = await repository.create_workflow(org, uuid7(), document(), "eve")
+        for number in range(2):
+            few.append(execution(theirs, wake_time=in_seconds(-10 + number)))
+            await repository.create(new(few[-1]))
+    urgent = await stage.put_free(priority=7, wake_time=in_seconds(-1))
+    wanted = [urgent, many[0], few[0], few[2], many[1], few[1], few[3], many[2], many[3]]
+    assert ids(await repository.claim(stage.incarnation, 9)) == [row.id for row in wanted]
+    assert ids(await repository.claim(stage.incarnation, 100)) == [row.id for row in many[4:]]
+
+
 async def test_each_execution_goes_to_one_process(open_repository: OpenRepository, stage: Stage) -> None:
     rows = [await stage.put_free() for _ in range(60)]
     claimed: list[UUID] = []

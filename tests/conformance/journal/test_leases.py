@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from uuid import UUID, uuid4
 
 import pytest
 
-from persistence.model import CommitResult, Execution, ExecutionDetail
+from persistence.model import SUSPECT_DEATHS, CommitResult, Execution, ExecutionDetail
 from persistence.repository import Repository
 from tests.conformance.builders import SCOPE, Stage, ending, ids, in_seconds, step, transition, until
 
@@ -179,3 +180,57 @@ async def test_created_by_a_process_that_died_meanwhile(repository: Repository, 
 
 async def _gone(repository: Repository, incarnation: UUID) -> bool:
     return not await repository.renew(incarnation, 0.001)
+
+
+# --- deaths
+
+
+async def die(repository: Repository, by: UUID, row: Execution, times: int) -> None:
+    """Let owners of the execution die, one after the other; afterwards it belongs to a dead one."""
+    for _ in range(times):
+        owner = uuid4()
+        await repository.register(owner, "dying", 300)
+        [detail] = await until(partial(repository.claim, owner, 1, suspects=1))
+        assert detail.execution.id == row.id
+        assert await repository.submit(transition(detail.execution)) is COMMITTED
+        await until(partial(_ends, repository, owner))
+
+
+async def _ends(repository: Repository, incarnation: UUID) -> bool:
+    return await repository.renew(incarnation, 0.001) is None
+
+
+async def test_deaths_of_owners_are_counted(repository: Repository, stage: Stage, other: UUID) -> None:
+    row = await stage.put_free()
+    await die(repository, other, row, 2)
+    [detail] = await repository.claim(other, 1, suspects=1)
+    assert detail.execution.deaths == 2
+    assert await repository.submit(transition(detail.execution, survived=True)) is COMMITTED
+    assert (await stage.read(row)).execution.deaths == 0
+
+
+async def test_leaving_is_no_death(repository: Repository, stage: Stage, other: UUID) -> None:
+    row = await stage.put()
+    await repository.retire(stage.incarnation)
+    [detail] = await repository.claim(other, 1)
+    assert (detail.execution.id, detail.execution.deaths) == (row.id, 0)
+
+
+async def test_suspects_are_taken_only_by_who_has_room_for_them(
+    repository: Repository, stage: Stage, other: UUID
+) -> None:
+    rows = [await stage.put_free() for _ in range(3)]
+    for _ in range(SUSPECT_DEATHS):
+        owner = uuid4()
+        await repository.register(owner, "dying", 300)
+        taken = await repository.claim(owner, 10, suspects=10)
+        assert set(ids(taken)) == set(ids(rows))
+        await until(partial(_ends, repository, owner))
+    harmless = await stage.put_free()
+    assert ids(await repository.claim(other, 10)) == [harmless.id]
+    [first] = await repository.claim(other, 10, suspects=1)
+    assert first.execution.deaths == SUSPECT_DEATHS
+    # Given up as well, they stay suspects.
+    await repository.release(other)
+    assert ids(await repository.claim(other, 10)) == [harmless.id]
+    assert len(await repository.claim(other, 10, suspects=5)) == 3
