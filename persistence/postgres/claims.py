@@ -8,6 +8,7 @@ from uuid import UUID
 
 import asyncpg
 
+from persistence import failpoints
 from persistence.model import SUSPECT_DEATHS, Execution, ExecutionDetail, News, Step
 from persistence.postgres import records
 from persistence.postgres.connection import Database, Session
@@ -53,8 +54,9 @@ turns AS MATERIALIZED (
         ORDER BY e.wake_time, e.id LIMIT 2 * $2) d
     ORDER BY d.priority DESC, turn, d.since, d.id LIMIT 4 * $2),
 parked AS MATERIALIZED (
+    -- Only who is free has a wake_time; said otherwise, Postgres would read the whole index of the free ones.
     SELECT t.* FROM turns t JOIN executions e ON e.org_id = t.org_id AND e.id = t.id
-    WHERE {_FREE} ORDER BY t.priority DESC, t.turn, t.since, t.id LIMIT $2 FOR UPDATE OF e SKIP LOCKED),
+    WHERE e.wake_time IS NOT NULL ORDER BY t.priority DESC, t.turn, t.since, t.id LIMIT $2 FOR UPDATE OF e SKIP LOCKED),
 orphaned AS MATERIALIZED (
     SELECT e.org_id, e.id, e.priority, e.create_time AS since, 0 AS turn FROM executions e
     WHERE e.incarnation = ANY ({_DEAD}) AND e.deaths < {SUSPECT_DEATHS - 1}
@@ -188,6 +190,10 @@ class PostgresClaims:
                     rows.sort(key=lambda row: (-row["priority"], row["turn"], row["since"], row["id"]))
                 taken = [records.execution(row) for row in rows]
                 found = await details(session, taken)
+                if taken:
+                    await failpoints.reach("claim.after_select")
+            if taken:
+                await failpoints.reach("claim.after_commit_before_start")
         except BaseException:
             self._stranded |= {execution.id: (incarnation, execution.epoch) for execution in taken}
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -35,6 +36,11 @@ def build() -> typer.Typer:
     for module in _MODULES:
         import_module(module).register(app)
     return app
+
+
+# The embedded Postgres is started again from a process that serves: gRPC's handlers of forks would now and then break
+# the child. They are asked for when gRPC is loaded, which only commands do.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 
 def main() -> None:
