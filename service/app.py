@@ -13,6 +13,7 @@ import structlog
 
 from flowkeep.v1.execution_service_pb2_grpc import add_ExecutionServiceServicer_to_server
 from flowkeep.v1.workflow_service_pb2_grpc import add_WorkflowServiceServicer_to_server
+from persistence import failpoints
 from persistence.embedded import EmbeddedPostgres, default_root
 from persistence.errors import PersistenceError
 from persistence.repository import Repository
@@ -132,6 +133,7 @@ async def running_server(config: Config, repository: Repository, *, alone: bool)
             await server.set_serving(False)
             engine.hub.close()
             await server.stop(config.stop_grace)
+            failpoints.hit("drain.after_stop_accept")
 
 
 async def _tell_readiness(server: Server, repository: Repository) -> None:

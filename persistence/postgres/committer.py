@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import TypeAlias
 from uuid import UUID
 
+from persistence import failpoints
 from persistence.errors import PersistenceError, QueueFullError, UnavailableError
 from persistence.model import CommitResult, Created, NewExecution, Transition
 from persistence.postgres.batch import Creation, Group, Outcome, Refusal, Submission, Unit
@@ -29,8 +30,12 @@ _Queued: TypeAlias = "Creation | Submission | Refusal"
 class Committer:
     """Writes creations and transitions in the order of their submission, up to 1,000 in one transaction."""
 
-    def __init__(self, database: Database, announce: Announce, *, max_queue: int, unknown_timeout: float = 5.0) -> None:
+    def __init__(self, database: Database, announce: Announce, *, max_queue: int, unknown_timeout: float = 4.0) -> None:
         self._writer = Writer(database, unknown_timeout)
+        self._unknown_timeout = unknown_timeout
+        # Creations in the order of their deadlines, after which their callers are told that their fate is unknown.
+        self._awaited: deque[tuple[float, Creation]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
         self._announce = announce
         self._max_queue = max_queue
         self._queue: deque[_Queued] = deque()
@@ -51,9 +56,12 @@ class Committer:
         if len(self._queue) >= self._max_queue:
             raise QueueFullError(f"{len(self._queue)} writes wait already")
         try:
-            self._put(Creation(new, future))
+            creation = Creation(new, future)
         except PersistenceError as error:
             future.set_exception(error)
+        else:
+            self._put(creation)
+            self._await(creation)
         return future
 
     def submit(self, transition: Transition) -> Future[CommitResult]:
@@ -68,6 +76,8 @@ class Committer:
     async def close(self, timeout: float = 10.0) -> None:
         """Write what was submitted, then let go of the connection. After `timeout` seconds the rest is unknown."""
         self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
         task, self._task = self._task, None
         if task is None:
             return
@@ -89,6 +99,29 @@ class Committer:
         self._queue.append(item)
         self._idle.clear()
         self._wake.set()
+
+    def _await(self, creation: Creation) -> None:
+        while self._awaited and self._awaited[0][1].future.done():
+            self._awaited.popleft()
+        loop = asyncio.get_running_loop()
+        self._awaited.append((loop.time() + self._unknown_timeout, creation))
+        if self._timer is None:
+            self._timer = loop.call_at(self._awaited[0][0], self._expire)
+
+    def _expire(self) -> None:
+        """Tell the callers of creations that took too long; those that no write has begun with are not kept at all."""
+        now = asyncio.get_running_loop().time()
+        expired: set[Creation] = set()
+        while self._awaited and (self._awaited[0][0] <= now or self._awaited[0][1].future.done()):
+            creation = self._awaited.popleft()[1]
+            if not creation.future.done():
+                expired.add(creation)
+                creation.resolve(_lost(creation))
+        if expired:
+            self._queue = deque(item for item in self._queue if item not in expired)
+        self._timer = None
+        if self._awaited and not self._closed:
+            self._timer = asyncio.get_running_loop().call_at(self._awaited[0][0], self._expire)
 
     async def _run(self) -> None:
         while True:
@@ -133,6 +166,7 @@ class Committer:
             _log.exception("flush of %d items failed", len(units))
         finally:
             self._resolve(units, outcomes)
+        failpoints.hit("flush.after_ack_before_notify")
 
     def _resolve(self, units: list[Unit], outcomes: Mapping[Unit, Outcome]) -> None:
         failed: dict[UUID, int] = {}

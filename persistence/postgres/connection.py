@@ -64,6 +64,12 @@ def is_passing(error: BaseException) -> bool:
     return state[:2] in _PASSING_CLASSES or state in _PASSING_STATES
 
 
+def is_contended(error: BaseException) -> bool:
+    """Whether others are in the way of some rows: deadlocks, locks that were waited for too long, cancelled waits."""
+    state = (error.sqlstate or "") if isinstance(error, asyncpg.PostgresError) else ""
+    return state[:2] == "40" or state in ("55P03", "57014")
+
+
 @asynccontextmanager
 async def translating() -> AsyncIterator[None]:
     """Raise our errors where the driver raises its own."""
@@ -76,7 +82,7 @@ async def translating() -> AsyncIterator[None]:
 class Database:
     """A pool of connections, and how to make one beside it."""
 
-    def __init__(self, dsn: str, *, command_timeout: float = 10.0, acquire_timeout: float = 2.0) -> None:
+    def __init__(self, dsn: str, *, command_timeout: float = 4.0, acquire_timeout: float = 1.0) -> None:
         self._dsn = dsn
         self._command_timeout = command_timeout
         self._acquire_timeout = acquire_timeout

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import asyncpg
 
+from persistence import failpoints
 from persistence.errors import (
     ExecutionNotFoundError,
     PersistenceError,
@@ -41,12 +42,15 @@ async def flush(connection: _Connection, units: Sequence[Unit]) -> Mapping[Unit,
     Whatever it raises, the transaction is not known to be committed; if a PersistenceError or an error of the
     server on a connection that lives, it is rolled back.
     """
-    outcomes = await write_at_once(connection, units)
+    await failpoints.reach("flush.before_begin")
+    outcomes = None if failpoints.are_in_transaction() else await write_at_once(connection, units)
     if outcomes is not None:
+        await failpoints.reach("flush.after_commit_before_ack")
         return outcomes
     await connection.execute("BEGIN")
     try:
         outcomes = await _write(connection, units)
+        await failpoints.reach("flush.before_commit")
     except (PersistenceError, asyncpg.PostgresError, UnicodeError):
         if not connection.is_closed():
             await connection.execute("ROLLBACK")
@@ -54,6 +58,7 @@ async def flush(connection: _Connection, units: Sequence[Unit]) -> Mapping[Unit,
     answer = await connection.execute("COMMIT")
     if answer != "COMMIT":
         raise PersistenceError("the database rolled the transaction back")
+    await failpoints.reach("flush.after_commit_before_ack")
     return outcomes
 
 
@@ -78,10 +83,13 @@ async def _write(connection: _Connection, units: Sequence[Unit]) -> dict[Unit, O
                 events += group.event_rows
             else:
                 outcomes[group] = CommitResult.FENCED
+    await failpoints.reach("flush.mid_batch")
     await _write_payloads(connection, written, [g for g in groups if outcomes[g] is CommitResult.COMMITTED])
     await _write_steps(connection, steps)
     if events:
         await connection.execute(INSERT_EVENTS, rows.joined(events))
+    if written:
+        await failpoints.reach("exec.after_insert_before_commit")
     return outcomes
 
 

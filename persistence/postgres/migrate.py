@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from persistence import failpoints
 from persistence.errors import SchemaError
 from persistence.postgres.connection import DRIVER_ERRORS, translated, translating
 from persistence.postgres.partitions import ensure_partitions
@@ -70,6 +71,7 @@ async def migrate(dsn: str, revision: str = "head") -> None:
     async with _connected(dsn) as connection:
         await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
         await connection.run_sync(run)
+        await failpoints.reach("migrate.mid")
     if revision == "head":
         await _make_partitions(dsn)
 

@@ -41,15 +41,16 @@ class PostgresRepository(
         *,
         pool_size: int = 10,
         max_queue: int = 10_000,
-        command_timeout: float = 10.0,
-        acquire_timeout: float = 2.0,
-        unknown_timeout: float = 5.0,
+        command_timeout: float = 4.0,
+        acquire_timeout: float = 1.0,
+        unknown_timeout: float = 4.0,
     ) -> Self:
         """Connect to a migrated database and make missing partitions.
 
-        `dsn` is a libpq URI, over TCP or a unix socket. Opens `pool_size` connections at most and three beside
-        them: for the committer, for the lease, and for listening. Raises SchemaError when the schema is not the
-        expected one, UnavailableError when the database does not answer.
+        A call gets its answer within `acquire_timeout` and `command_timeout`, a creation within `unknown_timeout`, so
+        that no caller waits for more than 5 s (CONTRACT 2.5). `dsn` is a libpq URI, over TCP or a unix socket. Opens
+        `pool_size` connections at most and three beside them: for the committer, for the lease, and for listening.
+        Raises SchemaError when the schema is not the expected one, UnavailableError when the database does not answer.
         """
         await check_schema(dsn)
         database = Database(dsn, command_timeout=command_timeout, acquire_timeout=acquire_timeout)

@@ -13,7 +13,7 @@ import asyncpg
 from persistence.errors import PersistenceError, UnavailableError
 from persistence.model import CommitResult, Created
 from persistence.postgres.batch import Creation, Group, Outcome, Unit
-from persistence.postgres.connection import DRIVER_ERRORS, Database, is_passing, translated
+from persistence.postgres.connection import DRIVER_ERRORS, Database, is_contended, is_passing, translated
 from persistence.postgres.flush import flush
 from persistence.postgres.records import EXECUTION_COLUMNS, execution
 
@@ -26,6 +26,8 @@ _SETTINGS = {
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
+    # Whoever holds the row of one execution must not hold up those of others for long.
+    "lock_timeout": "1000",
 }
 _COMMAND_TIMEOUT = 5.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
@@ -46,11 +48,15 @@ _Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
 class Writer:
-    """Brings each unit to its outcome within about `unknown_timeout` seconds of the first trouble."""
+    """Brings each unit to its outcome, however long the database is away.
 
-    def __init__(self, database: Database, unknown_timeout: float) -> None:
+    A unit that the database answers for, but that something keeps it from writing, such as a lock that somebody holds,
+    is UNKNOWN after `patience` seconds; it does not hold up the others for longer than it takes to find it.
+    """
+
+    def __init__(self, database: Database, patience: float) -> None:
         self._database = database
-        self._unknown_timeout = unknown_timeout
+        self._patience = patience
         self._connection: _Connection | None = None
         self._unreplicated = False
 
@@ -75,8 +81,7 @@ class Writer:
             outcomes = dict(await self._settle(units))
         except PersistenceError as refusal:
             if len(units) > 1:
-                middle = len(units) // 2
-                return {**await self.write(units[:middle]), **await self.write(units[middle:])}
+                return await self._settle_apart(units)
             outcomes = {units[0]: refusal}
         for unit, outcome in outcomes.items():
             if isinstance(unit, Group) and len(unit.items) > 1 and _is_divisible(outcome):
@@ -99,26 +104,33 @@ class Writer:
     async def _settle(self, units: Sequence[Unit]) -> Mapping[Unit, Outcome]:
         """Write the units over all that may pass. Raises PersistenceError when the database refuses them."""
         settled: dict[Unit, Outcome] = {}
-        deadline = asyncio.get_running_loop().time() + self._unknown_timeout
+        deadline = asyncio.get_running_loop().time() + self._patience
         pause, suspect = _FIRST_PAUSE, False
         while True:
             try:
-                async with asyncio.timeout_at(deadline if suspect else None):
-                    await self.open()
-                    if suspect:
-                        settled |= await self._read_back(units)
-                        units = [unit for unit in units if unit not in settled]
-                    return {**settled, **await self._flush(units)}
+                await self.open()
+                if suspect:
+                    settled |= await self._read_back(units)
+                    units, suspect = [unit for unit in units if unit not in settled], False
+                return {**settled, **await self._flush(units)}
             except PersistenceError:
                 raise
             except DRIVER_ERRORS as error:
                 if not is_passing(error):
                     raise translated(error) from error
                 suspect = self._give_up(error, units) or suspect
-            if asyncio.get_running_loop().time() + pause >= deadline:
-                return settled | {unit: _unknown(unit) for unit in units}
+                if is_contended(error) and not suspect:
+                    if len(units) > 1:
+                        return settled | await self._settle_apart(units)
+                    if asyncio.get_running_loop().time() + pause >= deadline:
+                        return settled | {unit: _unknown(unit) for unit in units}
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - only spreads the replicas
             pause = min(2 * pause, _LONGEST_PAUSE)
+
+    async def _settle_apart(self, units: Sequence[Unit]) -> dict[Unit, Outcome]:
+        """Write one half and then the other, so that what holds up one unit holds up few others."""
+        middle = len(units) // 2
+        return {**await self.write(units[:middle]), **await self.write(units[middle:])}
 
     async def _flush(self, units: Sequence[Unit]) -> Mapping[Unit, Outcome]:
         if not units:

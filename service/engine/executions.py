@@ -12,6 +12,7 @@ from uuid import UUID
 
 import msgspec
 
+from persistence import failpoints
 from persistence.errors import NotFoundError, UnavailableError
 from persistence.model import (
     Created,
@@ -97,10 +98,13 @@ class Executions:
             events=self._runner.encode_all(plan.events),
             result=plan.state.result,
         )
+        await failpoints.reach("exec.before_tx")
         future = self._runner.journal.create(new)
         # What was kept is driven, also when the caller has gone in between.
         future.add_done_callback(lambda kept: self._take_up(kept, new, definition, plan))
-        return await asyncio.shield(future)
+        created = await asyncio.shield(future)
+        await failpoints.reach("exec.after_commit_before_reply")
+        return created
 
     async def _find(self, scope: Scope, request_id: str, content_hash: bytes) -> Execution | None:
         return await self._repository.find_request(scope.org, request_id, content_hash) if request_id else None
@@ -121,6 +125,7 @@ class Executions:
         Raises ExecutionNotFoundError, ExecutionFinishedError.
         """
         execution = await self._repository.request_cancel(scope, execution_id, by, reason)
+        await failpoints.reach("cancel.after_commit_before_signal")
         if not execution.state.is_end:
             delivery = self._runner.deliver_cancel(execution)
             # Whoever takes an execution has to drive it, also when the caller has gone in between.

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 import structlog
 
+from persistence import failpoints
 from persistence.errors import PersistenceError
 from persistence.model import Lease
 from persistence.repository import ReplicaRepository
@@ -61,7 +62,9 @@ class LeaseKeeper:
             sent = now()
             try:
                 async with asyncio.timeout(self._fence_at - sent):
+                    await failpoints.reach("renew.before")
                     lease = await self._replicas.renew(self._runner.incarnation, self._ttl)
+                    await failpoints.reach("renew.after_commit_before_local")
             except (PersistenceError, TimeoutError) as error:
                 log.warning("lease not renewed", error=str(error))
                 if now() >= self._fence_at:

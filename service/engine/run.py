@@ -10,6 +10,7 @@ from uuid import UUID, uuid5
 
 import structlog
 
+from persistence import failpoints
 from persistence.model import CommitResult, Execution, Transition
 from service.engine import happenings, planner
 from service.engine.attempts import Failed, Succeeded, run_attempt, storable
@@ -91,7 +92,10 @@ class Run:
         self._is_closing = transition.release or plan.state.state.is_end
         self._in_flight += 1
         self._quiet.clear()
+        if plan.effects:
+            failpoints.hit("step.before_started_commit")
         future = self.runner.journal.submit(transition)
+        failpoints.hit("step.after_enqueue_before_flush")
         future.add_done_callback(lambda done: self._committed(plan, transition, done))
         self._continue(plan)
 
@@ -209,6 +213,7 @@ class Run:
         if not self.runner.may_begin:  # somebody else may have begun it already
             self.runner.lost(self, CommitResult.FENCED)
             return
+        failpoints.hit("step.after_started_commit")
         task = self.runner.tasks.spawn(self._attempt(effect), f"attempt {self.id} {effect.path} {effect.attempt}")
         self._attempts[effect.path, effect.attempt] = task
         task.add_done_callback(lambda done: self._attempt_ended(effect, done))
@@ -228,6 +233,7 @@ class Run:
             execution_id=str(self.id), step=effect.path, attempt=effect.attempt, org=self.execution.org
         )
         outcome = await run_attempt(self.runner.registry, effect, self._context(effect))
+        await failpoints.reach("step.after_call_before_enqueue")
         now = self.runner.now()
         match outcome:
             case Succeeded(output):
@@ -303,5 +309,6 @@ class Run:
 
     def _fire(self) -> None:
         self._timer = self._timer_at = None
+        failpoints.hit("timer.after_due_select")
         self.apply(happenings.TimerFired(self.runner.now()))
         self.resume_timer()  # when it fired a little early, or was only a piece of a long one

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -13,6 +14,7 @@ from uuid import UUID
 
 import structlog
 
+from persistence import failpoints
 from persistence.errors import NotFoundError, PersistenceError, UnavailableError
 from persistence.model import CommitResult, Event, Execution, ExecutionDetail, News, Transition
 from persistence.repository import Repository
@@ -63,13 +65,16 @@ class RunnerSettings:
     reap_interval: float = 5.0
 
 
+async def _within(timeout: float, awaited: Awaitable[object]) -> None:
+    """Return when it is done, or after `timeout` seconds."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(timeout):
+            await awaited
+
+
 async def _flagged(flag: asyncio.Event, timeout: float) -> None:
     """Return when the flag is raised, and lower it, or after `timeout` seconds."""
-    try:
-        async with asyncio.timeout(timeout):
-            await flag.wait()
-    except TimeoutError:
-        return
+    await _within(timeout, flag.wait())
     flag.clear()
 
 
@@ -128,7 +133,8 @@ class Runner:
             run.stop()
         self.runs.clear()
         await self.tasks.cancel_all(self.settings.cancel_grace)
-        await asyncio.gather(*(run.settled() for run in runs))
+        # Not for as long as the database may be away.
+        await _within(self.settings.cancel_grace, asyncio.gather(*(run.settled() for run in runs)))
         try:
             await self.journal.release(self.incarnation)
         except UnavailableError:
@@ -198,18 +204,14 @@ class Runner:
         if (run := self.runs.get(execution.id)) is not None:
             if execution.cancel is not None:
                 run.apply(happenings.CancelAsked(self.now(), execution.cancel))
-            await run.settled()
+            await _within(1.0, run.settled())
         if execution.id not in self.runs and not self._is_stopping:
             detail = await self.journal.claim_one(self.incarnation, execution.org, execution.id)
             if detail is not None:
                 await self._adopt(detail)
         if (run := self.runs.get(execution.id)) is not None:
-            await run.settled()
-            try:
-                async with asyncio.timeout(1.0):
-                    await run.closed.wait()
-            except TimeoutError:
-                return
+            await _within(1.0, run.settled())
+            await _within(1.0, run.closed.wait())
 
     async def clear_away(self, workflow_id: UUID) -> None:
         """Let the cancel requests that a deleted workflow left take effect here, and remove what has ended."""
@@ -275,6 +277,8 @@ class Runner:
         while True:
             try:
                 removed = await self.journal.reap(REAP_BATCH)
+                if removed:
+                    await failpoints.reach("purge.between_batches")
             except PersistenceError as error:
                 removed = 0
                 log.warning("reaping failed", error=str(error))
@@ -311,6 +315,7 @@ class Runner:
             run.apply(happenings.CancelAsked(self.now(), execution.cancel))
         if verdict is None:
             run.apply(happenings.Recovered(self.now()))
+            failpoints.hit("timer.after_due_select")
             run.apply(happenings.TimerFired(self.now()))
             run.resume_timer()
         else:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from uuid import UUID
 
+from persistence import failpoints
 from persistence.model import Event, Scope
 from persistence.repository import ExecutionRepository
 
@@ -43,7 +44,8 @@ class _Topic:
         # Each with the events that were committed before it.
         self.outputs: deque[tuple[int, Output]] = deque(maxlen=OUTPUTS)
         self.output_count = 0
-        self.subscriptions: set[Subscription] = set()
+        # In the order in which they came, so that all that follows has an order.
+        self.subscriptions: dict[Subscription, None] = {}
         self._size = 0
 
     def publish(self, events: Sequence[Event]) -> None:
@@ -168,11 +170,11 @@ class WatchHub:
         """Give a subscription to the commits of an execution."""
         topic = self._topics.setdefault(execution_id, _Topic())
         subscription = Subscription(topic)
-        topic.subscriptions.add(subscription)
+        topic.subscriptions[subscription] = None
         try:
             yield subscription
         finally:
-            topic.subscriptions.discard(subscription)
+            topic.subscriptions.pop(subscription, None)
             if not topic.subscriptions:
                 self._topics.pop(execution_id, None)
 
@@ -204,6 +206,7 @@ async def follow(
     clock = asyncio.get_running_loop().time
     # Subscribe first, then read: what is committed in between wakes the subscription.
     with hub.subscribe(execution_id) as subscription:
+        await failpoints.reach("watch.after_listen_before_read")
         page = await executions.read_events(scope, execution_id, after_seq, PAGE)
         cursor, spoken, is_stored = after_seq, clock(), True
         if not page and await _ends_at(executions, scope, execution_id, cursor):
@@ -211,6 +214,7 @@ async def follow(
             return
         while True:
             if page:
+                await failpoints.reach("watch.after_read_before_write")
                 yield page
                 cursor, spoken = page[-1].seq, clock()
                 if page[-1].kind == FINISHED:
@@ -223,6 +227,7 @@ async def follow(
                 yield output
             if hub.is_closed:
                 raise ShuttingDownError
+            await failpoints.reach("watch.between_pages")
             # A page from the table may not be the last: what follows it is read at once.
             may_follow, page = bool(page) and is_stored, subscription.after(cursor)
             is_stored = not page

@@ -301,7 +301,7 @@ async def test_taken_over_before_it_could_be_read_back(store: Store, monkeypatch
     assert await store.repository.submit(move(row, 1, release=True)) is COMMITTED
 
 
-async def test_a_database_that_stays_away_leaves_it_unknown(
+async def test_a_database_that_stays_away_keeps_callers_waiting_for_no_longer_than_promised(
     database_dsn: str, monkeypatch: pytest.MonkeyPatch, store: Store
 ):
     repository = await PostgresRepository.open(database_dsn, pool_size=2, unknown_timeout=0.3)
@@ -312,12 +312,30 @@ async def test_a_database_that_stays_away_leaves_it_unknown(
         raise ConnectionRefusedError
 
     monkeypatch.setattr(repository._database, "connect", refused)
-    futures = repository.submit(move(row, 1)), repository.create(store.new())
-    answers = await settled(*futures)
-    assert answers[0] is UNKNOWN
-    assert isinstance(answers[1], UnavailableError)
+    moved, first, later = repository.submit(move(row, 1)), store.new(), store.new()
+    in_flight = repository.create(first)
+    await asyncio.sleep(0)  # the batch is cut at the end of a turn
+    await asyncio.sleep(0)
+    behind = repository.create(later)
+    answers = await settled(in_flight, behind)
+    assert [type(answer) for answer in answers] == [UnavailableError] * 2
+    assert not moved.done()  # what was done waits until it can be kept
     monkeypatch.undo()
-    assert await repository.submit(move(row, 1)) is COMMITTED
+    assert await moved is COMMITTED
+    await store.check(row, 2)
+    assert not await store.admin.fetchval("SELECT count(*) FROM executions WHERE id = $1", later.execution.id)
+    await repository.close()
+
+
+async def test_a_row_that_somebody_locks_holds_up_no_other(database_dsn: str, store: Store):
+    repository = await PostgresRepository.open(database_dsn, pool_size=2, unknown_timeout=0.5)
+    rows = await store.put(5)
+    locked = rows[2]
+    async with store.admin.transaction():
+        await store.admin.execute("SELECT FROM executions WHERE id = $1 FOR UPDATE", locked.id)
+        futures = [repository.submit(move(row, 1)) for row in rows]
+        assert await settled(*futures) == [COMMITTED, COMMITTED, UNKNOWN, COMMITTED, COMMITTED]
+    assert await repository.submit(move(locked, 1)) is COMMITTED
     await repository.close()
 
 
