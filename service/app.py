@@ -28,6 +28,7 @@ from service.config import Config, ConfigError
 from service.engine.clock import StoreClock
 from service.engine.executions import Executions
 from service.engine.handlers.registry import Registry
+from service.engine.lag import watch_lag
 from service.engine.leases import LeaseKeeper
 from service.engine.parsing import Defaults
 from service.engine.runner import Runner, RunnerSettings
@@ -89,10 +90,12 @@ async def running_engine(config: Config, repository: Repository, *, alone: bool)
     await leases.register(alone=alone)
     lease = engine.runner.tasks.spawn(leases.keep(), "lease")
     engine.runner.start()
+    lag = engine.runner.tasks.keep(watch_lag, "loop lag")
     try:
         yield engine
     finally:
         lease.cancel()
+        lag.cancel()
         await engine.runner.stop()
         await registry.close()
         try:

@@ -82,7 +82,7 @@ async def translating() -> AsyncIterator[None]:
 class Database:
     """A pool of connections, and how to make one beside it."""
 
-    def __init__(self, dsn: str, *, command_timeout: float = 4.0, acquire_timeout: float = 1.0) -> None:
+    def __init__(self, dsn: str, *, command_timeout: float = 3.5, acquire_timeout: float = 1.0) -> None:
         self._dsn = dsn
         self._command_timeout = command_timeout
         self._acquire_timeout = acquire_timeout

@@ -41,7 +41,7 @@ class PostgresRepository(
         *,
         pool_size: int = 10,
         max_queue: int = 10_000,
-        command_timeout: float = 4.0,
+        command_timeout: float = 3.5,
         acquire_timeout: float = 1.0,
         unknown_timeout: float = 4.0,
     ) -> Self:

@@ -1,0 +1,27 @@
+"""Who holds up the event loop is told of."""
+
+import asyncio
+import time
+
+import structlog
+
+from service.engine.lag import watch_lag
+from tests.integration.stage import PATIENCE
+
+
+async def test_a_loop_that_was_held_up_is_reported():
+    said: asyncio.Queue[tuple[str, dict[str, object]]] = asyncio.Queue()
+
+    def hear(logger, method, entry):
+        said.put_nowait((method, entry))
+        raise structlog.DropEvent
+
+    structlog.configure(processors=[hear])
+    watching = asyncio.create_task(watch_lag())
+    await asyncio.sleep(0)  # it has begun
+    time.sleep(0.5)  # noqa: ASYNC251 - what must not be done
+    async with asyncio.timeout(PATIENCE):
+        method, entry = await said.get()
+    watching.cancel()
+    assert (method, entry["event"]) == ("warning", "the event loop was held up")
+    assert float(str(entry["seconds"])) >= 0.25
