@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo serve test grpcurl check generate format bench clean
+.PHONY: help demo serve test grpcurl failpoints check generate format bench simulate chaos chaos-all chaos-smoke clean
 
 # The first interpreter that is new enough and can make a virtual environment.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
@@ -15,10 +15,15 @@ MANIFESTS := pyproject.toml clients/python/pyproject.toml constraints.txt
 # Where Debian and the PostgreSQL project's own packages put it.
 SYSTEM_POSTGRES := $(patsubst %/postgres,%,$(firstword $(wildcard \
 	/usr/lib/postgresql/15/bin/postgres /usr/pgsql-15/bin/postgres)))
+SEEDS ?= 1000
+SEED ?= 1
+KIND ?= K1
+DURATION ?= 20
+RUNS ?= 1
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
 help:  ## Lists the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 demo: .venv/.runtime  ## Runs a small workflow from start to end, with nothing to set up
 	$(BIN)/flowkeep demo
@@ -43,6 +48,9 @@ grpcurl:
 			|| echo "grpcurl could not be built: the tests use buf curl alone."; \
 	else echo "Go was not found: the tests use buf curl alone, without grpcurl."; fi
 
+failpoints: .venv/.dev  ## Runs every failpoint with every action, of which make test runs a few, each day others
+	FLOWKEEP_TEST_FAILPOINTS=all $(BIN)/python -m pytest -n $(JOBS) tests/e2e/test_failpoints.py $(ARGS)
+
 check: .venv/.dev  ## Runs linters, the type checker, and the checks of protos and generated code
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -63,6 +71,18 @@ format: .venv/.dev  ## Formats Python and protos
 
 bench: .venv/.dev  ## Measures throughput and latency
 	$(BIN)/python tests/bench/run.py $(ARGS)
+
+simulate: .venv/.dev  ## Simulates SEEDS=n worlds from SEED=k on; one seed is replayed with its trace
+	$(BIN)/python -m tests.simulation --keep --seeds $(SEEDS) --seed $(SEED) $(ARGS)
+
+chaos: .venv/.dev  ## Runs three replicas under one kind of fault, KIND=K1 SEED=1 DURATION=20, and judges it
+	$(BIN)/python -m tests.faults.chaos --kind $(KIND) --seed $(SEED) --duration $(DURATION) $(ARGS)
+
+chaos-all: .venv/.dev  ## Runs every kind of fault RUNS=n times, with seeds from SEED=k on
+	$(BIN)/python -m tests.faults.chaos_all --runs $(RUNS) --seed $(SEED) --duration $(DURATION) $(ARGS)
+
+chaos-smoke: .venv/.dev  ## Runs eight kinds of faults once, 12 s each
+	$(BIN)/python -m tests.faults.chaos_all --kinds smoke --duration 12 $(ARGS)
 
 clean:  ## Removes what make made
 	rm -rf .venv build dist *.egg-info clients/python/build clients/python/*.egg-info

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from typing import Any
 
@@ -12,7 +13,10 @@ from service.config import Config
 
 
 def configure(config: Config) -> None:
-    """Send what is logged, by us and by libraries, to standard error in the form that the settings name."""
+    """Send what is logged, by us and by libraries, to standard error in the form that the settings name.
+
+    Where several processes serve, each line says by its process id which one it is of.
+    """
     level = logging.getLevelNamesMapping()[config.log_level.upper()]
     renderer: Any = (
         structlog.processors.JSONRenderer()
@@ -26,15 +30,25 @@ def configure(config: Config) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        *([_process(os.getpid())] if config.processes > 1 else []),
     ]
     tail = [structlog.processors.format_exc_info] if config.log_format == "json" else []
     structlog.configure(
         processors=[*shared, *tail, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        # In one write with its end, whatever PYTHONUNBUFFERED says: several processes may share standard error.
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=renderer, foreign_pre_chain=[*shared, *tail]))
     # Libraries speak up only when something is wrong: their INFO lines may hold what callers sent.
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+
+
+def _process(pid: int) -> Any:
+    def add(_: Any, __: str, entry: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        entry["pid"] = pid
+        return entry
+
+    return add

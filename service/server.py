@@ -48,8 +48,6 @@ OPTIONS: Sequence[tuple[str, Any]] = (
     # Bursts of new streams are queued rather than refused (LIBRARIES G1).
     ("grpc.server.max_pending_requests", 10_000),
     ("grpc.server.max_pending_requests_hard_limit", 20_000),
-    # A second server on the port must fail instead of taking half of the calls (LIBRARIES G3).
-    ("grpc.so_reuseport", 0),
 )
 
 
@@ -84,8 +82,11 @@ class Server:
     def __init__(self, config: Config, interceptor: Any, add: Sequence[Callable[[Any], None]]) -> None:
         self._config = config
         self._credentials = credentials(config)
+        # A second server on the port must fail instead of taking half of the calls (LIBRARIES G3); the processes of
+        # one server share it, and the one that keeps them holds it against others.
+        shared = ("grpc.so_reuseport", int(config.processes > 1))
         self._server = aio.server(
-            interceptors=[interceptor], options=OPTIONS, maximum_concurrent_rpcs=config.max_concurrent_rpcs
+            interceptors=[interceptor], options=[*OPTIONS, shared], maximum_concurrent_rpcs=config.max_concurrent_rpcs
         )
         for add_servicer in add:
             add_servicer(self._server)

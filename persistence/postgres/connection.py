@@ -22,7 +22,7 @@ _DIALECT = dialect.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy type
 
 # What may pass when it is tried again: lost connections, shutdowns, exhausted resources, deadlocks, timeouts.
 _PASSING_CLASSES = frozenset({"08", "40", "53", "57", "58", "XX"})
-_PASSING_STATES = frozenset({"25006", "25P03", "55P03", "3D000"})
+_PASSING_STATES = frozenset({"25001", "25006", "25P03", "55P03", "3D000"})
 _SCHEMA_STATES = frozenset({"42P01", "42703", "42704", "42883"})
 
 
@@ -124,7 +124,12 @@ class Database:
         if self._pool is None:
             raise UnavailableError("the store is closed")
         async with translating(), self._pool.acquire(timeout=self._acquire_timeout) as connection:
-            yield connection
+            try:
+                yield connection
+            except (TimeoutError, asyncio.CancelledError):
+                # Cut off in the middle: what the server still does on it is not known, so nobody else may have it.
+                connection.terminate()
+                raise
 
     @asynccontextmanager
     async def searching(self) -> AsyncIterator[Session]:

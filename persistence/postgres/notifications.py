@@ -55,7 +55,7 @@ class Notifications:
             connection = await self._database.connect(settings=settings, command_timeout=_PATIENCE)
             try:
                 connection.add_termination_listener(lambda _: self._wake.set())
-                await connection.add_listener(_CHANNEL, self._receiver(heard))
+                await connection.add_listener(_CHANNEL, self._receiver(heard, connection.get_server_pid()))
                 heard(News(None, has_work=True, has_cancel=True))
                 while True:
                     await self._tell(connection)
@@ -78,9 +78,9 @@ class Notifications:
             self._pending = _joined(pending, self._pending)
             raise
 
-    def _receiver(self, heard: Heard) -> Callable[..., None]:
-        def receive(connection: asyncpg.Connection[asyncpg.Record], pid: int, _: str, payload: object) -> None:
-            if pid != connection.get_server_pid():
+    def _receiver(self, heard: Heard, own_pid: int) -> Callable[..., None]:
+        def receive(_connection: object, pid: int, _channel: str, payload: object) -> None:
+            if pid != own_pid:
                 self.is_needed = True
                 heard(_read(str(payload)))
 

@@ -15,6 +15,8 @@ from service.cli import settings
 from service.cli.connection import Output
 
 if TYPE_CHECKING:
+    import asyncio
+
     from service.app import Database
     from service.config import Config
 
@@ -34,35 +36,76 @@ def register(app: typer.Typer) -> None:
         app.command(name, rich_help_panel=_PANEL)(function)
 
 
-def serve(listen: Listen = None, handlers: Handlers = None, data_dir: DataDir = None) -> None:
+def serve(
+    listen: Listen = None,
+    handlers: Handlers = None,
+    data_dir: DataDir = None,
+    processes: Annotated[
+        int | None, typer.Option(help="Server processes; best one per core. Default: 1.", show_default=False)
+    ] = None,
+) -> None:
     """Serve, with the embedded Postgres unless FLOWKEEP_DATABASE_URL names another one."""
-    config = settings.load(listen=listen, handlers=handlers or None, data_dir=data_dir)
-    from service import logs
+    config = settings.load(listen=listen, handlers=handlers or None, data_dir=data_dir, processes=processes)
     from service.app import database
 
+    with settings.told():
+        prepare(config)
+        config.check()
+        if config.processes > 1:
+            from service.cli.processes import reserved
+
+            with reserved(config.listen) as target, database(config) as place:
+                settings.run(_keep(config, place, target))
+        else:
+            with database(config) as place:
+                settings.run(_serve(config, place), abandon=True)
+    leave()
+
+
+def prepare(config: Config) -> None:
+    """Make this process one that serves. Raises FailpointError."""
+    from persistence import failpoints
+    from service import logs
+
     logs.configure(config)
+    failpoints.arm(os.environ)
     # What is loaded by now stays: collecting it again and again would cost a fifth of the work of a step.
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
-    with settings.told():
-        config.check()
-        with database(config) as place:
-            settings.run(_serve(config, place), abandon=True)
-    _leave()
 
 
-def _leave() -> None:
+def leave(code: int = 0) -> None:
     """End the process although handlers still run: their steps were given back and start again elsewhere."""
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(code)
 
 
 async def _serve(config: Config, place: Database) -> None:
+    from service.app import keep_alive, open_repository, running_server
+
+    stopped = _stopped()
+    async with (
+        keep_alive(place),
+        open_repository(config, place.dsn) as repository,
+        running_server(config, repository, alone=config.is_embedded) as server,
+    ):
+        _tell(config, server.target)
+        await stopped.wait()
+    typer.echo("Stopped.")
+
+
+async def _keep(config: Config, place: Database, target: str) -> None:
+    from service.cli.processes import keep_processes
+
+    await keep_processes(config, place, target, lambda: _tell(config, target), _stopped())
+    typer.echo("Stopped.")
+
+
+def _stopped() -> asyncio.Event:
+    """Return what is set when this process is asked to stop."""
     import asyncio
     import signal
-
-    from service.app import keep_alive, open_repository, running_server
 
     stopped = asyncio.Event()
 
@@ -73,18 +116,16 @@ async def _serve(config: Config, place: Database) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop)
-    async with (
-        keep_alive(place),
-        open_repository(config, place.dsn) as repository,
-        running_server(config, repository, alone=config.is_embedded) as server,
-    ):
-        typer.echo(f"Flowkeep serves on {server.target}; stop it with Ctrl-C.")
-        typer.echo(f"  database  {_where(config)}")
-        typer.echo(
-            f"  callers   {'known by their tokens' if config.has_identity_provider else 'all the same developer'}"
-        )
-        await stopped.wait()
-    typer.echo("Stopped.")
+    return stopped
+
+
+def _tell(config: Config, target: str) -> None:
+    """Say on standard output that the server serves."""
+    typer.echo(f"Flowkeep serves on {target}; stop it with Ctrl-C.")
+    typer.echo(f"  database  {_where(config)}")
+    typer.echo(f"  callers   {'known by their tokens' if config.has_identity_provider else 'all the same developer'}")
+    if config.processes > 1:
+        typer.echo(f"  processes {config.processes}")
 
 
 def _where(config: Config) -> str:

@@ -45,16 +45,21 @@ def output_of(context: typer.Context, given: Output | None) -> Output:
     return given or (root.output if root else Output.TEXT)
 
 
-@contextmanager
-def told() -> Iterator[None]:
-    """End the command with a line that says what went wrong, for everything an operator can mend."""
+def expected_errors() -> tuple[type[Exception], ...]:
+    """Return what an operator can mend."""
     from persistence.errors import PersistenceError
     from service.config import ConfigError
     from service.engine.handlers.model import HandlerLoadError
 
+    return ConfigError, PersistenceError, HandlerLoadError
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """End the command with a line that says what went wrong, for everything an operator can mend."""
     try:
         yield
-    except (ConfigError, PersistenceError, HandlerLoadError) as error:
+    except expected_errors() as error:
         typer.echo(f"flowkeep: {error}", err=True)
         raise typer.Exit(USAGE) from None
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 import structlog
 
-from persistence.model import SUSPECT_DEATHS
+from persistence.model import SUSPECT_DEATHS, Execution
 from service.engine.failure import POISONED, Failure
 
 if TYPE_CHECKING:
@@ -24,17 +25,36 @@ class Probation:
     """The executions that this process drives although others died with them.
 
     When a process dies, all that it drove has a death more. So that those which did no harm are told from the one that
-    did, no two suspects are driven here at a time until the first has done well for `seconds` or has ended a step.
+    did, no two suspects are driven here at a time until the first has done well for `seconds` or has ended what it did.
+    Before its last death an execution is tried alone: all else here has been driven for as long, and nothing is taken.
     """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._suspects: set[UUID] = set()
+        self._on_trial: UUID | None = None
+        self._is_preparing = False
 
     @property
-    def room(self) -> int:
-        """How many suspects may be taken."""
-        return 0 if self._suspects else 1
+    def is_exclusive(self) -> bool:
+        """Whether nothing but a suspect may be taken, for the sake of a trial."""
+        return self._is_preparing or self._on_trial is not None
+
+    def room(self, runs: Collection[Run]) -> int:
+        """Return how many suspects may be taken beside these runs."""
+        return 0 if self._suspects or (self._is_preparing and not self._is_quiet(runs)) else 1
+
+    def defers(self, execution: Execution, runs: Collection[Run]) -> bool:
+        """Whether an execution that was just taken must be given up again, until its trial can begin here."""
+        if execution.deaths != POISONOUS_DEATHS - 1 or self._is_quiet(runs):
+            return False
+        self._is_preparing = True
+        return True
+
+    def conclude(self, runs: Collection[Run]) -> None:
+        """End the preparations for a trial that could have begun: another process took the suspect."""
+        if self._is_quiet(runs):
+            self._is_preparing = False
 
     def admit(self, run: Run) -> Failure | None:
         """Watch over a run that begins here; return why it must not go on, if it must not."""
@@ -44,13 +64,20 @@ class Probation:
             return Failure(POISONED, f"{deaths} servers in a row went down while they ran it")
         if deaths >= SUSPECT_DEATHS:
             self._suspects.add(run.id)
+        if deaths == POISONOUS_DEATHS - 1:
+            self._on_trial = run.id
         if deaths:
             asyncio.get_running_loop().call_later(self._seconds, run.vouch)
         return None
 
-    def discharge(self, execution_id: UUID) -> bool:
-        """Forget an execution that did well, has ended or is driven elsewhere; whether it had been a suspect."""
-        if execution_id not in self._suspects:
-            return False
-        self._suspects.remove(execution_id)
-        return True
+    def discharge(self, run: Run) -> bool:
+        """Forget a run that did well, has ended or is driven elsewhere; whether there may now be room for another."""
+        was_exclusive = self.is_exclusive
+        self._suspects.discard(run.id)
+        if self._on_trial == run.id:
+            self._on_trial = None
+        return was_exclusive or run.execution.deaths > 0
+
+    def _is_quiet(self, runs: Collection[Run]) -> bool:
+        proven = asyncio.get_running_loop().time() - self._seconds
+        return all(run.begun <= proven for run in runs)

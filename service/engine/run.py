@@ -11,7 +11,7 @@ from uuid import UUID, uuid5
 import structlog
 
 from persistence import failpoints
-from persistence.model import CommitResult, Execution, Transition
+from persistence.model import CommitResult, Execution, StepState, Transition
 from service.engine import happenings, planner
 from service.engine.attempts import Failed, Succeeded, run_attempt, storable
 from service.engine.definition import Definition
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 MAX_PROGRESS_MESSAGE = 256
+
+_RESULTS = (happenings.StepSucceeded, happenings.StepFailed, happenings.StepSuspended)
 
 LONGEST_TIMER = 86_400.0
 """Seconds; event loops do not take any length, so a longer timer is set in pieces."""
@@ -52,7 +54,9 @@ class Run:
         self._in_flight = 0
         self._quiet = asyncio.Event()
         self._quiet.set()
+        self.begun = asyncio.get_running_loop().time()
         self._deaths = execution.deaths
+        self._inherited: frozenset[tuple[str, int]] = frozenset()
         self._attempts: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: datetime | None = None
@@ -78,13 +82,11 @@ class Run:
         try:
             plan = planner.apply(self.definition, self.state, happening)
             if not plan.is_empty:
-                self._hand_over(plan)
+                self._hand_over(plan, survived=self._is_proof(happening, plan.state))
         except Exception as error:  # nobody above could do more with it
             self.runner.broken(self, error)
 
     def _hand_over(self, plan: Plan, *, survived: bool = False) -> None:
-        # Whoever kills its owner does so before a step of it ends.
-        survived = survived or (self._deaths > 0 and any(step.state.is_end for step in plan.steps))
         transition = self._transition(self.state, plan, survived=survived)
         if survived:
             self._deaths = 0
@@ -118,6 +120,18 @@ class Run:
             self._hand_over(Plan(self.state))
         else:
             self._set_timer()
+
+    def inherit(self) -> None:
+        """Note the attempts that run now as those that earlier owners may have died of."""
+        steps = self.state.steps.values()
+        self._inherited = frozenset((s.path, s.attempt) for s in steps if s.state is StepState.RUNNING)
+
+    def _is_proof(self, happening: Happening, after: State) -> bool:
+        """Whether it shows that the execution does no harm: something that ran here has ended, and all inherited."""
+        if not self._deaths or not isinstance(happening, _RESULTS):
+            return False
+        running = {(s.path, s.attempt) for s in after.steps.values() if s.state is StepState.RUNNING}
+        return self._inherited.isdisjoint(running)
 
     def vouch(self) -> None:
         """Record that driving the execution for so long has done no harm."""

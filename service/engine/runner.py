@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -30,6 +29,7 @@ from service.engine.run import Run
 from service.engine.state import restore
 from service.engine.tasks import TaskRegistry
 from service.engine.violations import ValidationError
+from service.engine.waiting import flagged, within
 from service.engine.watch import WatchHub
 
 log = structlog.get_logger(__name__)
@@ -63,19 +63,6 @@ class RunnerSettings:
     progress_interval: float = 0.25
     probation: float = 10.0
     reap_interval: float = 5.0
-
-
-async def _within(timeout: float, awaited: Awaitable[object]) -> None:
-    """Return when it is done, or after `timeout` seconds."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(timeout):
-            await awaited
-
-
-async def _flagged(flag: asyncio.Event, timeout: float) -> None:
-    """Return when the flag is raised, and lower it, or after `timeout` seconds."""
-    await _within(timeout, flag.wait())
-    flag.clear()
 
 
 class Runner:
@@ -134,7 +121,7 @@ class Runner:
         self.runs.clear()
         await self.tasks.cancel_all(self.settings.cancel_grace)
         # Not for as long as the database may be away.
-        await _within(self.settings.cancel_grace, asyncio.gather(*(run.settled() for run in runs)))
+        await within(self.settings.cancel_grace, asyncio.gather(*(run.settled() for run in runs)))
         try:
             await self.journal.release(self.incarnation)
         except UnavailableError:
@@ -168,9 +155,13 @@ class Runner:
     @property
     def room(self) -> int:
         """How many more executions this process takes."""
-        if self._is_stopping or not self.may_begin:
+        if not self._may_take or self._probation.is_exclusive:
             return 0
         return max(0, self.settings.max_running - len(self.runs))
+
+    @property
+    def _may_take(self) -> bool:
+        return self.may_begin and not self._is_stopping
 
     def encode_all(self, recorded: Sequence[events.Event]) -> list[Event]:
         """Return the events as they are stored and sent."""
@@ -204,14 +195,17 @@ class Runner:
         if (run := self.runs.get(execution.id)) is not None:
             if execution.cancel is not None:
                 run.apply(happenings.CancelAsked(self.now(), execution.cancel))
-            await _within(1.0, run.settled())
+            await within(1.0, run.settled())
         if execution.id not in self.runs and not self._is_stopping:
-            detail = await self.journal.claim_one(self.incarnation, execution.org, execution.id)
-            if detail is not None:
-                await self._adopt(detail)
+            try:
+                detail = await self.journal.claim_one(self.incarnation, execution.org, execution.id)
+                if detail is not None:
+                    await self._adopt(detail)
+            except UnavailableError as error:  # the wish is kept, and whoever takes the execution sees it
+                log.warning("cancel not carried out yet", execution_id=str(execution.id), error=str(error))
         if (run := self.runs.get(execution.id)) is not None:
-            await _within(1.0, run.settled())
-            await _within(1.0, run.closed.wait())
+            await within(1.0, run.settled())
+            await within(1.0, run.closed.wait())
 
     async def clear_away(self, workflow_id: UUID) -> None:
         """Let the cancel requests that a deleted workflow left take effect here, and remove what has ended."""
@@ -244,7 +238,7 @@ class Runner:
 
     async def _sweep_loop(self) -> None:
         while True:
-            await _flagged(self._asked, self._interval())
+            await flagged(self._asked, self._interval())
             try:
                 await self._sweep()
             except PersistenceError as error:
@@ -266,11 +260,11 @@ class Runner:
     async def _claim_loop(self) -> None:
         while True:
             try:
-                while (room := self.room) and await self._claim(min(room, self.settings.claim_batch)):
+                while await self._claim(min(self.room, self.settings.claim_batch)):
                     pass
             except PersistenceError as error:
                 log.warning("claim failed", error=str(error))
-            await _flagged(self._poked, self._interval())
+            await flagged(self._poked, self._interval())
 
     async def _reap_loop(self) -> None:
         """Remove what deleted workflows left, batch by batch."""
@@ -283,17 +277,27 @@ class Runner:
                 removed = 0
                 log.warning("reaping failed", error=str(error))
             if removed < REAP_BATCH:
-                await _flagged(self._left_something, self.settings.reap_interval)
+                await flagged(self._left_something, self.settings.reap_interval)
 
     async def _claim(self, limit: int) -> bool:
         """Claim once. True when there may be more to claim."""
-        taken = await self.journal.claim(self.incarnation, limit, suspects=self._probation.room)
+        suspects = self._probation.room(self.runs.values()) if self._may_take else 0
+        if not (limit or (suspects and self._probation.is_exclusive)):
+            return False
+        taken = await self.journal.claim(self.incarnation, limit, suspects=suspects)
+        self._probation.conclude(self.runs.values())
         for detail in taken:
             try:
-                await self._adopt(detail)
+                if self._probation.defers(detail.execution, self.runs.values()):
+                    await self.journal.release(self.incarnation, [detail.execution.id])
+                    asyncio.get_running_loop().call_later(self.settings.probation, self.poke)
+                else:
+                    await self._adopt(detail)
+            except UnavailableError as error:  # a sweep finds it again
+                log.warning("execution not taken up yet", execution_id=str(detail.execution.id), error=str(error))
             except Exception as error:  # the others go on, whatever is wrong with this one
                 log.error("execution not taken up", execution_id=str(detail.execution.id), exc_info=error)
-        return len(taken) == limit
+        return 0 < limit <= len(taken)
 
     async def _adopt(self, detail: ExecutionDetail, verdict: Failure | None = None) -> None:
         """Go on with an execution from what was recorded, or end it by a verdict."""
@@ -317,6 +321,7 @@ class Runner:
             run.apply(happenings.Recovered(self.now()))
             failpoints.hit("timer.after_due_select")
             run.apply(happenings.TimerFired(self.now()))
+            run.inherit()
             run.resume_timer()
         else:
             run.apply(happenings.Condemned(self.now(), verdict))
@@ -325,7 +330,7 @@ class Runner:
 
     def cleared(self, run: Run) -> None:
         """Take an execution off probation."""
-        if self._probation.discharge(run.id):
+        if self._probation.discharge(run):
             self.poke()
 
     def finished(self, run: Run, transition: Transition) -> None:
@@ -379,6 +384,8 @@ class Runner:
             detail = await self._load(execution_id)
             if detail is not None:
                 await self._adopt(detail, verdict)
+        except UnavailableError as error:  # a sweep finds it again
+            log.warning("execution not taken up yet", execution_id=str(execution_id), error=str(error))
         finally:
             self._reconciling.discard(execution_id)
 

@@ -74,8 +74,8 @@ class EffectServer:
         try:
             while True:
                 await self._answer(await self._read(reader), writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            return
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            return  # cancelled by `close` alone
         finally:
             writer.close()
             self._connections.discard(task)
@@ -101,12 +101,17 @@ class EffectServer:
         self.calls.append(call)
         return call
 
-    async def _answer(self, call: Call, writer: asyncio.StreamWriter) -> None:
+    async def reply(self, call: Call) -> tuple[int, Any]:
+        """Return the status and the body of the answer to a call, when it is to be sent."""
         if (gate := self._gates.get(call.path)) is not None:
             gate.arrived.set()
             await gate.opened.wait()
         status = self._failures[call.path].pop(0) if self._failures[call.path] else 200
-        body = json.dumps({"number": call.number}).encode()
+        return status, {"number": call.number}
+
+    async def _answer(self, call: Call, writer: asyncio.StreamWriter) -> None:
+        status, content = await self.reply(call)
+        body = json.dumps(content).encode()
         head = f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         writer.write(head.encode() + body)
         await writer.drain()

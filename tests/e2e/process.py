@@ -100,6 +100,7 @@ class ServerProcess:
     async def kill9(self, *, with_postgres: bool = False) -> None:
         """Kill the server, and with it its Postgres if asked for, as a power cut would; return when it is gone."""
         if with_postgres:
+            psutil.Process(self.pid).suspend()  # or it would start Postgres again
             for process in psutil.Process(self.pid).children(recursive=True):
                 if process.is_running():
                     process.kill()

@@ -1,0 +1,90 @@
+"""Many chaos runs: `python -m tests.faults.chaos_all --runs 3`, with one line for each kind at the end."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"  # as in chaos.py, before anything imports gRPC
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from tests.faults.catalogue import KINDS
+from tests.faults.chaos import run_once
+from tests.faults.checker import Result, Verdict
+from tests.faults.failover import report
+from tests.faults.records import Record
+
+SMOKE = ("K1", "K2", "K5", "K8", "K9", "K10", "K12", "K17")
+
+
+@dataclass
+class Tally:
+    """The runs of one kind."""
+
+    kind: str
+    verdicts: list[Verdict] = field(default_factory=list)
+
+    @property
+    def line(self) -> str:
+        """Runs, clean, VOID, violations."""
+        results = [verdict.result for verdict in self.verdicts]
+        violations = sum(len(verdict.violations) for verdict in self.verdicts)
+        reasons = {verdict.void_reason for verdict in self.verdicts if verdict.result is Result.VOID}
+        text = (
+            f"{self.kind:4} runs {len(results)}, clean {results.count(Result.PASS)}, "
+            f"VOID {results.count(Result.VOID)}, violations {violations}"
+        )
+        return text + "".join(f" ({reason})" for reason in sorted(reasons))
+
+
+def main() -> None:
+    """Run, tell, and exit with 1 when any promise was broken."""
+    arguments = _arguments()
+    tallies, records = run_all(arguments.kinds, arguments.runs, arguments.seed, arguments.duration, arguments.rate)
+    print()
+    for tally in tallies:
+        print(tally.line)
+    for line in report(records):
+        print(line)
+    sys.exit(any(verdict.violations for tally in tallies for verdict in tally.verdicts))
+
+
+def run_all(
+    kinds: Sequence[str], runs: int, seed: int, duration: float, rate: float
+) -> tuple[list[Tally], list[Record]]:
+    """Run each kind `runs` times with seeds from `seed` on, kind after kind in turn."""
+    tallies = [Tally(kind) for kind in kinds]
+    records = []
+    for number in range(runs):
+        for tally in tallies:
+            record, verdict = run_once(tally.kind, seed + number, duration, rate)
+            tally.verdicts.append(verdict)
+            for violation in verdict.violations[:10]:
+                print(f"  {violation}", flush=True)
+            # Only what the failover clock reads: hundreds of runs have to fit into memory.
+            records.append(replace(record, calls=(), streams=(), effects=(), rows={}, logs={}))
+    return tallies, records
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Run kinds of faults many times and count.")
+    parser.add_argument("--kinds", type=_kinds, default=list(KINDS), help="comma-separated, or `smoke`; all by default")
+    parser.add_argument("--runs", type=int, default=1, help="of each kind")
+    parser.add_argument("--seed", type=int, default=1, help="the first one")
+    parser.add_argument("--duration", type=float, default=20.0, help="seconds of traffic in each run")
+    parser.add_argument("--rate", type=float, default=15.0, help="executions per second")
+    return parser.parse_args()
+
+
+def _kinds(text: str) -> list[str]:
+    named = SMOKE if text == "smoke" else tuple(text.split(","))
+    if unknown := [kind for kind in named if kind not in KINDS]:
+        raise argparse.ArgumentTypeError(f"there is no kind {', '.join(unknown)}; there are {', '.join(KINDS)}")
+    return list(named)
+
+
+if __name__ == "__main__":
+    main()

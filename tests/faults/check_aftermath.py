@@ -1,0 +1,61 @@
+"""Whether the service is well when the fault is over: I19, I20."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+
+from tests.faults.records import Call, Outcome, Record
+from tests.faults.violations import FINAL, Violation
+
+_BAD_SIGNS = re.compile(
+    r'Task was destroyed|never awaited|CRITICAL|"level": ?"critical"|call failed|task failed|'
+    r"execution cannot go on|was never retrieved|assertion|^Traceback",
+    re.IGNORECASE | re.MULTILINE,
+)
+_SIGNS_SHOWN = 5
+
+
+def check_liveness(record: Record) -> Iterator[Violation]:
+    """I19: everything ended in time after the last heal, and each replica answers."""
+    unfinished = [row for row in record.rows.values() if row.state not in FINAL]
+    for row in unfinished:
+        yield Violation("I19", row.execution_id, f"is still {row.state} at event {row.last_seq}")
+    if not record.all_ended and not unfinished:
+        yield Violation("I19", "all", "they ended, but later than 30 s after the last heal")
+    last: dict[str, list[Call]] = defaultdict(list)
+    for call in record.calls:
+        if call.is_final:
+            last[call.replica].append(call)
+    for replica, calls in last.items():
+        for call in calls[-5:]:
+            if call.outcome is not Outcome.OK:
+                yield Violation("I19", replica, f"{call.method} ended with {call.code} {call.reason} after the heal")
+
+
+def check_course(record: Record) -> Iterator[Violation]:
+    """The run came to its end: every replica that was to start has started, and so on."""
+    if record.crash:
+        yield Violation("RUN", record.kind, record.crash)
+
+
+def check_answers(record: Record) -> Iterator[Violation]:
+    """CONTRACT 2.5: no call hangs beyond its deadline and a second."""
+    for call in record.calls:
+        if call.returned - call.invoked > call.deadline + 1.0:
+            text = f"{call.method} took {call.returned - call.invoked:.1f} s, its deadline was {call.deadline:g} s"
+            yield Violation("HANG", call.replica, text)
+
+
+def check_traces(record: Record) -> Iterator[Violation]:
+    """I20: nothing is left in Postgres when all replicas have stopped, and their logs have no bad signs."""
+    for leak in record.leaks:
+        yield Violation("I20", "postgres", leak)
+    for replica, code in record.exit_codes.items():
+        if code != 0:
+            yield Violation("I20", replica, f"ended with exit code {code} when it was stopped")
+    for replica, log in record.logs.items():
+        lines = [line for line in log.splitlines() if _BAD_SIGNS.search(line)]
+        for line in lines[:_SIGNS_SHOWN]:
+            yield Violation("I20", replica, f"{len(lines)} bad lines in its log, such as {line[:400]}")

@@ -1,0 +1,121 @@
+"""Reads out of Postgres what a chaos run left there."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC
+from typing import Any
+
+from flowkeep.v1.event_pb2 import ExecutionEvent
+from flowkeep.v1.execution_pb2 import Execution
+from tests.faults.database import ADMIN, Postgres
+from tests.faults.records import Event, Row, Step, Write
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Everything that Postgres holds of a run."""
+
+    rows: Mapping[str, Row]
+    requests: Sequence[tuple[str, str]]
+    writes: Sequence[Write]
+    incarnations: Mapping[str, str]
+
+
+async def collect(postgres: Postgres) -> Kept:
+    """Return it."""
+    events: dict[str, list[Event]] = defaultdict(list)
+    for row in await postgres.query("SELECT * FROM events ORDER BY execution_id, seq"):
+        events[str(row["execution_id"])].append(_event(row))
+    steps: dict[str, list[Step]] = defaultdict(list)
+    for row in await postgres.query("SELECT execution_id, path, state, attempt, end_seq FROM steps"):
+        steps[str(row["execution_id"])].append(Step(row["path"], row["state"], row["attempt"], row["end_seq"]))
+    found = await postgres.query(
+        "SELECT e.*, p.input FROM executions e"
+        " LEFT JOIN execution_payloads p ON p.org_id = e.org_id AND p.execution_id = e.id"
+    )
+    rows = {}
+    for row in found:
+        execution_id = str(row["id"])
+        number = json.loads(row["input"] or "{}").get("number")
+        rows[execution_id] = Row(
+            execution_id=execution_id,
+            request_id=row["request_id"],
+            workflow=row["workflow_name"],
+            state=row["state"],
+            last_seq=row["last_seq"],
+            content=f"{row['workflow_name']} {number}",
+            events=tuple(events.get(execution_id, ())),
+            steps=tuple(steps.get(execution_id, ())),
+        )
+    requests = await postgres.query("SELECT request_id, execution_id FROM execution_requests")
+    writes = await postgres.query("SELECT * FROM chaos.writes ORDER BY id")
+    incarnations = await postgres.query("SELECT incarnation, replica FROM chaos.incarnations")
+    return Kept(
+        rows,
+        [(row["request_id"], str(row["execution_id"])) for row in requests],
+        [_write(row) for row in writes],
+        {str(row["incarnation"]): row["replica"] for row in incarnations},
+    )
+
+
+async def leaks(postgres: Postgres) -> list[str]:
+    """Return what stopped replicas left in Postgres: sessions, locks, leases, ownership."""
+    left = []
+    sessions = await postgres.query(
+        "SELECT application_name, usename FROM pg_stat_activity"
+        " WHERE backend_type = 'client backend' AND application_name <> $1",
+        ADMIN,
+    )
+    left += [f"a session {row['application_name']!r} of {row['usename']} is left" for row in sessions]
+    locks = await postgres.query("SELECT count(*) AS count FROM pg_locks WHERE locktype = 'advisory'")
+    left += [f"{row['count']} advisory locks are left" for row in locks if row["count"]]
+    prepared = await postgres.query("SELECT gid FROM pg_prepared_xacts")
+    left += [f"the prepared transaction {row['gid']} is left" for row in prepared]
+    owned = await postgres.query(
+        "SELECT i.replica, count(*) AS count FROM executions e LEFT JOIN chaos.incarnations i USING (incarnation)"
+        " WHERE e.incarnation IS NOT NULL GROUP BY 1"
+    )
+    left += [f"{row['count']} executions still belong to {row['replica']}" for row in owned]
+    return left
+
+
+def _event(row: Any) -> Event:
+    message = ExecutionEvent.FromString(row["body"])
+    content = getattr(message, row["kind"])
+    wake = None
+    if row["kind"] == "step_waiting":
+        wake = content.wake_time
+    elif row["kind"] == "step_retrying":
+        wake = content.retry_time
+    state = Execution.State.Name(content.state).removeprefix("STATE_") if row["kind"] == "finished" else ""
+    return Event(
+        seq=row["seq"],
+        transition_seq=row["transition_seq"],
+        kind=row["kind"],
+        time=row["time"],
+        body=row["body"],
+        path=getattr(content, "path", ""),
+        attempt=getattr(content, "attempt", 0),
+        state=state,
+        wake_time=wake.ToDatetime(tzinfo=UTC) if wake is not None else None,
+    )
+
+
+def _write(row: Any) -> Write:
+    return Write(
+        id=row["id"],
+        time=row["time"],
+        replica=row["replica"],
+        execution_id=str(row["execution_id"]),
+        old_epoch=row["old_epoch"],
+        epoch=row["epoch"],
+        old_incarnation=str(row["old_incarnation"]) if row["old_incarnation"] else None,
+        incarnation=str(row["incarnation"]) if row["incarnation"] else None,
+        old_seq=row["old_seq"],
+        last_seq=row["last_seq"],
+        state=row["state"],
+    )

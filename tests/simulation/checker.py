@@ -1,0 +1,246 @@
+"""The verdict on a run: each invariant of the fault programme that a simulation can show, by its id."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid5
+
+from persistence.model import CommitResult
+from tests.simulation.folding import agrees, fold, opened
+from tests.simulation.history import Answer, Call, Write
+from tests.simulation.timing import check_times
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+MOST_KILLS = 5
+"""Processes that one execution may take down (ST7)."""
+
+
+def check(world: World) -> list[str]:
+    """Return all violations that a finished run shows; none for a run that kept every promise."""
+    problems = list(world.history.problems)
+    for part in (_acknowledged, _requests, _rows, _writes, _calls, _streams, _cancels, check_times):
+        problems += part(world)
+    return problems
+
+
+def _acknowledged(world: World) -> Iterator[str]:
+    rows = world.database.tables.executions
+    for answer in world.history.answers:
+        if answer.outcome == "ok" and answer.execution_id not in rows:
+            yield f"I1: {answer.execution_id} was acknowledged at {answer.time:.3f} and does not exist"
+
+
+def _requests(world: World) -> Iterator[str]:
+    """Check that an order has one execution, and that what was refused for good left nothing."""
+    made: dict[str, list[UUID]] = defaultdict(list)
+    for execution_id, row in world.database.tables.executions.items():
+        made[row.execution.correlation_id].append(execution_id)
+        if row.input.get("changed"):
+            first = next((a for a in world.history.answers if a.is_changed and a.execution_id == execution_id), None)
+            if first is None:
+                yield f"I12: {execution_id} was made by a request that was never acknowledged as its own"
+    for order, ids in made.items():
+        if len(ids) > 1:
+            yield f"I2: {order} has {len(ids)} executions: {[str(each) for each in ids]}"
+    told: dict[int, set[UUID]] = defaultdict(set)
+    firsts: Counter[int] = Counter()
+    for answer in world.history.answers:
+        if answer.kind == "execute" and answer.outcome == "ok" and answer.execution_id is not None:
+            told[answer.order].add(answer.execution_id)
+            firsts[answer.order] += answer.detail == "created"
+        if answer.outcome == "definite" and answer.kind == "execute" and not _may_refuse(world, answer.order):
+            yield f"EX3: order {answer.order} was refused: {answer.detail}"
+    for number, known in told.items():
+        if len(known) > 1:
+            yield f"I2: callers of order {number} were told of {sorted(map(str, known))}"
+        if firsts[number] > 1:
+            yield f"I2: {firsts[number]} callers of order {number} were told that theirs made it"
+
+
+def _may_refuse(world: World, order: int) -> bool:
+    return any(request.is_changed for request in world.scenario.requests if request.order == order)
+
+
+def _rows(world: World) -> Iterator[str]:
+    by_execution: dict[UUID, list[Any]] = defaultdict(list)
+    for write in world.history.writes:
+        if write.result is CommitResult.COMMITTED:
+            by_execution[write.execution_id] += write.events
+    for execution_id, row in world.database.tables.executions.items():
+        messages = opened(row.events)
+        folded = fold(messages)
+        problems = folded.problems + agrees(folded, row)
+        if row.execution.last_seq != len(row.events):
+            problems.append(f"I3: last_seq is {row.execution.last_seq} with {len(row.events)} events")
+        if by_execution[execution_id] != row.events:
+            problems.append("I6: the log is not what was accepted, in its order")
+        ends = [event.seq for event in row.events if event.kind == "finished"]
+        if ends != [len(row.events)] and row.execution.state.is_end:
+            problems.append(f"I4: ends at {ends} of {len(row.events)} events")
+        if row.execution.state.is_end and row.execution.incarnation is not None:
+            problems.append("I6: it has ended and somebody owns it")
+        code = (row.execution.failure or {}).get("code")
+        if code == "INTERNAL":
+            problems.append(f"EX7: the server gave it up: {row.execution.failure}")
+        kills = sum(call.outcome == "killed" for call in world.history.calls if call.execution_id == execution_id)
+        if code == "POISONED" and not kills and _died_of_others(world, execution_id):
+            problems.append(f"ST7: quarantined after {row.execution.deaths} deaths, none of them by itself")
+        if kills > MOST_KILLS:
+            problems.append(f"ST7: it took down {kills} processes")
+        yield from (f"{problem} ({execution_id})" for problem in problems)
+
+
+def _died_of_others(world: World, execution_id: UUID) -> bool:
+    """Whether every owner was taken down by another execution: that must be told apart; a power cut cannot."""
+    killed = {call.incarnation for call in world.history.calls if call.outcome == "killed"}
+    owners = [claim.incarnation for claim in world.history.claims if claim.execution_id == execution_id]
+    return killed.issuperset(owners[-MOST_KILLS - 1 : -1])
+
+
+def _writes(world: World) -> Iterator[str]:
+    owners: dict[tuple[UUID, int], tuple[str, UUID]] = {}
+    newest: dict[UUID, int] = {}
+    latest_claim: dict[UUID, list[tuple[float, int]]] = defaultdict(list)
+    for claim in world.history.claims:
+        latest_claim[claim.execution_id].append((claim.time, claim.epoch))
+    for write in world.history.writes:
+        if write.result is not CommitResult.COMMITTED:
+            if write.has_changed_row:
+                yield f"I10: a rejected write of {write.process} changed {write.execution_id}"
+            continue
+        if write.epoch < newest.get(write.execution_id, 0):
+            yield f"I9: {write.execution_id} took a write of epoch {write.epoch} after {newest[write.execution_id]}"
+        owed = max((epoch for time, epoch in latest_claim[write.execution_id] if time <= write.committed), default=1)
+        if write.epoch < owed:
+            yield f"I9: {write.execution_id} took a write of epoch {write.epoch} when {owed} owned it"
+        newest[write.execution_id] = max(newest.get(write.execution_id, 0), write.epoch)
+        if write.incarnation.int == 0:
+            continue  # it was made without an owner
+        owner = owners.setdefault((write.execution_id, write.epoch), (write.process, write.incarnation))
+        if owner != (write.process, write.incarnation):
+            yield f"I9: {write.execution_id} epoch {write.epoch} is written by {owner[0]} and {write.process}"
+
+
+def _calls(world: World) -> Iterator[str]:
+    rows = world.database.tables.executions
+    calls: dict[tuple[UUID, str], list[Call]] = defaultdict(list)
+    for call in world.history.calls:
+        calls[call.execution_id, call.path].append(call)
+    for (execution_id, path), made in calls.items():
+        if {call.token for call in made} != {str(uuid5(execution_id, path))}:
+            yield f"ST5: {execution_id} {path} has tokens {sorted({call.token for call in made})}"
+        row = rows.get(execution_id)
+        if row is None:
+            yield f"I1: {execution_id} {path} was called and its execution does not exist"
+            continue
+        if len(made) > 1 and _is_once(world, execution_id, path):
+            yield f"I8: {execution_id} {path} is AT_MOST_ONCE and was called {len(made)} times"
+        for attempt, count in Counter(call.attempt for call in made).items():
+            if count > 1:
+                yield f"ST3: {execution_id} {path} attempt {attempt} was called {count} times"
+    yield from _completed_without_call(world, calls)
+    yield from _calls_of_losers(world)
+
+
+def _is_once(world: World, execution_id: UUID, path: str) -> bool:
+    row = world.database.tables.executions[execution_id]
+    workflow = world.scenario.workflows[row.execution.workflow_id.int - 1]
+    step = next(step for step in workflow.document["steps"] if step["id"] == path)
+    return bool(step.get("delivery") == "AT_MOST_ONCE")
+
+
+def _completed_without_call(world: World, calls: dict[tuple[UUID, str], list[Call]]) -> Iterator[str]:
+    for execution_id, row in world.database.tables.executions.items():
+        for path, step in row.steps.items():
+            if step.handler == "effect" and step.state.value == "COMPLETED":
+                made = calls.get((execution_id, path), [])
+                if not any(call.outcome == "succeeded" and call.attempt == step.attempt for call in made):
+                    yield f"ST1: {execution_id} {path} is COMPLETED and no call of its attempt succeeded"
+
+
+def _calls_of_losers(world: World) -> Iterator[str]:
+    """Check that who lost a write of an execution begins nothing more of it (ST10)."""
+    lost: dict[tuple[UUID, str, int], Write] = {}
+    for write in world.history.writes:
+        if write.result is CommitResult.FENCED:
+            lost.setdefault((write.execution_id, write.process, write.epoch), write)
+    for call in world.history.calls:
+        refused = lost.get((call.execution_id, call.process, call.epoch))
+        if refused is None or call.begun <= refused.committed + _delay(world, refused) or _owned_still(world, call):
+            continue
+        yield (
+            f"ST10: {call.process} called {call.execution_id} {call.path} at {call.begun:.3f}, "
+            f"having lost epoch {call.epoch} at {refused.committed:.3f}"
+        )
+
+
+def _owned_still(world: World, call: Call) -> bool:
+    """Whether the caller's epoch was still the newest: a fenced end does not take the execution away."""
+    epochs = [c.epoch for c in world.history.claims if c.execution_id == call.execution_id and c.time <= call.begun]
+    return call.epoch >= max(epochs, default=1)
+
+
+def _delay(world: World, write: Write) -> float:
+    """Return how long the answer to a write may have taken."""
+    stops = [end for _, begin, end in world.history.disturbances if begin - 1.0 <= write.committed <= end]
+    return max([*stops, write.committed]) - write.committed + 3.0
+
+
+def _streams(world: World) -> Iterator[str]:
+    for stream in world.history.streams:
+        row = world.database.tables.executions.get(stream.execution_id)
+        yield from (f"{problem} ({stream.execution_id})" for problem in stream.problems)
+        if row is not None and stream.has_ended and stream.events != row.events:
+            yield f"I11: a watcher of {stream.execution_id} got {len(stream.events)} of {len(row.events)} events"
+        if stream.has_ended and (not stream.events or stream.events[-1].kind != "finished"):
+            yield f"I11: the stream of {stream.execution_id} ended before the last event (W9)"
+        if not all(before.seq + 1 == after.seq for before, after in pairwise(stream.events)):
+            yield f"I11: a watcher of {stream.execution_id} got a gap (W3)"
+
+
+def _cancels(world: World) -> Iterator[str]:
+    rows = world.database.tables.executions
+    for answer in world.history.answers:
+        row = rows.get(answer.execution_id) if answer.execution_id else None
+        if answer.kind == "cancel" and answer.outcome == "ok" and row is not None:
+            ended_first = any(
+                write.committed <= answer.time and write.events and write.events[-1].kind == "finished"
+                for write in world.history.writes
+                if write.execution_id == answer.execution_id and write.result is CommitResult.COMMITTED
+            )
+            if row.execution.state.value != "CANCELLED" and not ended_first:
+                yield f"CA2: {answer.execution_id} was cancelled and is {row.execution.state.value}"
+            yield from _starts_after_cancel(world, answer)
+
+
+CANCEL_PATIENCE = 1.0
+"""Seconds after the acknowledgement of a cancel in which a live owner may still begin an attempt (CA3)."""
+
+
+def _starts_after_cancel(world: World, answer: Answer) -> Iterator[str]:
+    """Check that a cancel stops what runs and lets nothing more begin, wherever nothing else was wrong."""
+    scenario = world.scenario
+    has_faults = scenario.busy_rate or scenario.lost_rate or scenario.late_rate
+    by = answer.time + CANCEL_PATIENCE + (3.0 if has_faults else 0.0)
+    for call in world.history.calls:
+        if call.execution_id != answer.execution_id or _is_disturbed(world, call, answer.time):
+            continue
+        what = f"{call.execution_id} {call.path}"
+        if call.begun > by:
+            yield f"CA3: {what} began at {call.begun:.3f}, its cancel was acknowledged at {answer.time:.3f}"
+        elif call.stopped is None and (end := call.ended or world.history.deaths[call.process]) > by:
+            yield f"CA4: {what} ran to {end:.3f}, its cancel was acknowledged at {answer.time:.3f}"
+
+
+def _is_disturbed(world: World, call: Call, since: float) -> bool:
+    host = call.process.split(".")[0]
+    until = call.ended or world.loop.time()
+    return any(
+        who in ("store", host) and begin <= until and end + 3.0 >= since
+        for who, begin, end in world.history.disturbances
+    )

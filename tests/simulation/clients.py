@@ -1,0 +1,184 @@
+"""Callers of the simulated replicas: they repeat what they do not know the fate of, and watch."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from random import Random
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from persistence.errors import (
+    CursorAheadError,
+    CursorExpiredError,
+    ExecutionFinishedError,
+    NotFoundError,
+    PersistenceError,
+    QueueFullError,
+    UnavailableError,
+)
+from persistence.model import Event, Scope
+from service.engine.executions import Order
+from service.engine.violations import ValidationError
+from service.engine.watch import Bookmark, Output, ShuttingDownError
+from tests.simulation.history import Answer, Stream
+from tests.simulation.scenario import OrderSpec, Request
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+OWNER = "ann"
+PATIENCE = 3.0
+UNKNOWN = (UnavailableError, ConnectionError, TimeoutError, QueueFullError, ShuttingDownError)
+
+
+class Clients:
+    """All callers; what they were told goes into the history."""
+
+    def __init__(self, world: World, random: Random) -> None:
+        self._world = world
+        self._random = random
+        self._made: dict[int, asyncio.Event] = {}
+        self.ids: dict[int, UUID] = {}
+
+    async def request(self, request: Request) -> None:
+        """Execute an order, again and again until the answer is definite."""
+        world = self._world
+        await world.until(request.time)
+        spec = world.scenario.orders[request.order]
+        scope = Scope(self._org(spec))
+        order = self._order(request, spec)
+        at = request.replica
+        while True:
+            answer = Answer("execute", request.order, 0.0, "", is_changed=request.is_changed)
+            try:
+                created = await self._ask(at, lambda replica: replica.executions.execute(scope, OWNER, order))
+            except UNKNOWN as error:
+                answer.outcome, answer.detail = "unknown", repr(error)
+            except (PersistenceError, ValidationError) as error:
+                answer.outcome, answer.detail = "definite", repr(error)
+            else:
+                answer.outcome, answer.execution_id = "ok", created.execution.id
+                answer.detail = "created" if created.created else "existed"
+                if not request.is_changed:
+                    self.ids[request.order] = created.execution.id
+            self._told(answer)
+            if answer.execution_id is not None:
+                await self._read_own_write(scope, answer.execution_id)
+            if answer.outcome != "unknown":
+                if not request.is_changed:
+                    self._event(request.order).set()
+                return
+            await asyncio.sleep(0.1 + 0.4 * self._random.random())
+            at = self._random.randrange(world.scenario.replicas)
+
+    async def _read_own_write(self, scope: Scope, execution_id: UUID) -> None:
+        """Read what was just acknowledged, at any replica."""
+        at = self._random.randrange(self._world.scenario.replicas)
+        try:
+            await self._ask(at, lambda replica: replica.runner.journal.get_execution(scope, execution_id))
+        except UNKNOWN:
+            return
+        except NotFoundError as error:
+            self._world.history.problems.append(f"EX6: {error!r} right after the acknowledgement")
+
+    async def cancel(self, number: int, spec: OrderSpec) -> None:
+        """Cancel an execution some time after it is known."""
+        await self._event(number).wait()
+        if number not in self.ids:
+            return  # it was refused: somebody else used its request id
+        assert spec.cancel_at is not None
+        await asyncio.sleep(spec.cancel_at)
+        execution_id = self.ids[number]
+        scope = Scope(self._org(spec))
+        while True:
+            answer = Answer("cancel", number, 0.0, "ok", execution_id)
+            at = self._random.randrange(self._world.scenario.replicas)
+            try:
+                detail = await self._ask(
+                    at, lambda replica: replica.executions.cancel(scope, execution_id, OWNER, "enough")
+                )
+                answer.detail = detail.execution.state.value
+            except UNKNOWN as error:
+                answer.outcome, answer.detail = "unknown", repr(error)
+            except ExecutionFinishedError as error:
+                answer.outcome, answer.detail = "definite", repr(error)
+            self._told(answer)
+            if answer.outcome != "unknown":
+                return
+            await asyncio.sleep(0.1 + 0.4 * self._random.random())
+
+    async def watch(self, number: int, spec: OrderSpec) -> None:
+        """Watch an execution to its end, cutting the connection at random and going on at another replica."""
+        await self._event(number).wait()
+        if number not in self.ids:
+            return
+        stream = Stream(number, self.ids[number])
+        self._world.history.streams.append(stream)
+        scope = Scope(self._org(spec))
+        while not stream.has_ended:
+            at = self._random.randrange(self._world.scenario.replicas)
+            patience = self._random.choice((0.2, 1.0, 5.0, 1_000.0))
+            stream.connections += 1
+            try:
+                await self._ask(at, lambda replica: self._follow(replica, scope, stream), patience)
+            except UNKNOWN:
+                await asyncio.sleep(0.05 + 0.3 * self._random.random())
+            except (NotFoundError, CursorAheadError, CursorExpiredError) as error:
+                stream.problems.append(f"I11: {error!r} after {len(stream.events)} events")
+                return
+
+    async def _follow(self, replica: Any, scope: Scope, stream: Stream) -> None:
+        cursor = len(stream.events)
+        connection = stream.connections
+        async with aclosing(replica.executions.watch(scope, stream.execution_id, cursor)) as parts:
+            async for part in parts:
+                if stream.connections != connection:
+                    return  # the caller has gone on elsewhere
+                match part:
+                    case Bookmark(seq):
+                        if seq != len(stream.events):
+                            stream.problems.append(f"I11: bookmark {seq} after event {len(stream.events)} (W6)")
+                    case Output():
+                        pass
+                    case _:
+                        self._received(stream, list(part))
+        stream.has_ended = stream.connections == connection
+
+    def _received(self, stream: Stream, events: list[Event]) -> None:
+        row = self._world.database.tables.executions.get(stream.execution_id)
+        for event in events:
+            if event.seq != len(stream.events) + 1:
+                stream.problems.append(f"I11: event {event.seq} after {len(stream.events)} (W1-W3)")
+            if row is None or len(row.events) < event.seq or row.events[event.seq - 1] != event:
+                stream.problems.append(f"I11: event {event.seq} was sent and is not durable as it was sent (W10)")
+            stream.events.append(event)
+        if events and events[-1].seq != events[-1].transition_seq:
+            stream.problems.append(f"I11: a transition is torn after event {events[-1].seq} (W4)")
+
+    async def _ask(self, at: int, make: Any, patience: float = PATIENCE) -> Any:
+        replica = self._world.replicas[at]
+        async with asyncio.timeout(patience):
+            return await replica.call(lambda: make(replica))
+
+    def _told(self, answer: Answer) -> None:
+        answer.time = self._world.loop.time()
+        self._world.history.answers.append(answer)
+        self._world.history.note(answer.time, "client", answer.kind, answer.order, answer.outcome, answer.detail)
+
+    def _event(self, number: int) -> asyncio.Event:
+        return self._made.setdefault(number, asyncio.Event())
+
+    def _org(self, spec: OrderSpec) -> str:
+        return self._world.scenario.workflows[spec.workflow].org
+
+    def _order(self, request: Request, spec: OrderSpec) -> Order:
+        return Order(
+            workflow=self._world.scenario.workflows[spec.workflow].document["name"],
+            input={**spec.input, "changed": True} if request.is_changed else spec.input,
+            request_id=f"request-{request.order}",
+            correlation_id=f"order-{request.order}",
+            start_delay=spec.start_delay,
+            timeout=spec.timeout,
+            priority=spec.priority,
+        )

@@ -1,0 +1,173 @@
+"""Planted bugs (FAULTS 3.7): each must turn its oracle red, or the oracle is broken."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import NAMESPACE_DNS, UUID, uuid5
+
+from persistence.errors import UnavailableError
+from persistence.memory import MemoryRepository, journal
+from persistence.model import (
+    CommitResult,
+    Created,
+    Execution,
+    ExecutionDetail,
+    NewExecution,
+    Scope,
+    Transition,
+)
+from service.engine.clock import StoreClock
+from service.engine.executions import Executions, Order
+from service.engine.run import Run
+from service.engine.runner import Runner
+from service.engine.watch import Pace, WatchHub
+from tests.simulation import replica
+from tests.simulation.committer import Committer
+from tests.simulation.replica import Replica
+from tests.simulation.store import Link
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A bug to plant, and the ids of the invariants of which one must catch it."""
+
+    bug: str
+    oracles: tuple[str, ...]
+    planted: Callable[[], AbstractContextManager[None]]
+
+
+MUTANTS: dict[str, Mutant] = {}
+
+
+def _mutant(name: str, bug: str, *oracles: str) -> Callable[[Callable[[ExitStack], None]], None]:
+    def register(plant: Callable[[ExitStack], None]) -> None:
+        @contextmanager
+        def planted() -> Iterator[None]:
+            with ExitStack() as stack:
+                plant(stack)
+                yield
+
+        MUTANTS[name] = Mutant(bug, tuple(f"{oracle}:" for oracle in oracles), planted)
+
+    return register
+
+
+def _replace(stack: ExitStack, target: Any, name: str, value: Any) -> Any:
+    """Put another value in the place of an attribute until the stack ends, and return the one before."""
+    before = target.__dict__[name]
+    setattr(target, name, value)
+    stack.callback(setattr, target, name, before)
+    return before
+
+
+@_mutant("M1", "a write is not conditional on the epoch", "I9")
+def _no_epoch(stack: ExitStack) -> None:
+    def is_fenced(row: Execution, transition: Transition) -> bool:
+        return before(dataclasses.replace(row, epoch=transition.epoch), transition)  # type: ignore[no-any-return]
+
+    before = _replace(stack, journal, "_is_fenced", is_fenced)
+
+
+@_mutant("M2", "a rescue takes by id what an earlier look found, without looking again", "I6", "I7", "I9")
+def _rescue_by_id(stack: ExitStack) -> None:
+    async def claim(self: Link, incarnation: UUID, limit: int, **_: Any) -> Sequence[ExecutionDetail]:
+        memory, tables = self._database.memory, self._database.tables
+
+        def look() -> list[UUID]:
+            rows = tables.executions.items()
+            return [i for i, row in rows if not row.execution.state.is_end and _claimable(memory, row.execution)]
+
+        found = await self.call("claim", look)
+
+        def take() -> list[ExecutionDetail]:
+            if not tables.is_live(incarnation):
+                return []
+            return [journal._taken(tables.executions[each], incarnation) for each in found[:limit]]
+
+        return await self._take("claim", take)
+
+    _replace(stack, Link, "claim", claim)
+
+
+def _claimable(memory: MemoryRepository, execution: Execution) -> bool:
+    return memory._is_claimable(execution, memory._tables.now())
+
+
+@_mutant("M4", "Execute is acknowledged before the commit", "I1")
+def _early_acknowledgement(stack: ExitStack) -> None:
+    def create(self: Committer, new: NewExecution) -> asyncio.Future[Created]:
+        self._put(new)
+        answer: asyncio.Future[Created] = asyncio.get_running_loop().create_future()
+        answer.set_result(Created(new.execution, True))
+        return answer
+
+    _replace(stack, Committer, "create", create)
+
+
+@_mutant("M5", "a creation whose commit is unknown counts as failed and is made again", "I2")
+def _unknown_is_failed(stack: ExitStack) -> None:
+    async def execute(self: Executions, scope: Scope, owner: str, order: Order) -> Created:
+        try:
+            return await before(self, scope, owner, order)  # type: ignore[no-any-return]
+        except UnavailableError:
+            return await before(self, scope, owner, dataclasses.replace(order, request_id=""))  # type: ignore[no-any-return]
+
+    before = _replace(stack, Executions, "execute", execute)
+
+
+@_mutant("M6", "a watcher neither polls nor reads again after the listener was away", "I19")
+def _no_poll(stack: ExitStack) -> None:
+    _replace(stack, replica, "PACE", Pace(poll=1e6, bookmark=1e6))
+    _replace(stack, WatchHub, "wake_all", lambda self: None)
+
+
+@_mutant("M8", "events are given to watchers before the commit", "I11")
+def _early_events(stack: ExitStack) -> None:
+    def transition(self: Run, *args: Any, **named: Any) -> Transition:
+        made: Transition = before(self, *args, **named)
+        self.runner.hub.publish(self.id, made.events)
+        return made
+
+    before = _replace(stack, Run, "_transition", transition)
+
+
+@_mutant("M9", "who loses a fenced write goes on as if it had been accepted", "ST10", "ST3", "I8")
+def _loser_goes_on(stack: ExitStack) -> None:
+    def committed(self: Run, plan: Any, transition: Transition, future: asyncio.Future[CommitResult]) -> None:
+        if not future.cancelled() and future.exception() is None and future.result() is CommitResult.FENCED:
+            future = asyncio.get_running_loop().create_future()
+            future.set_result(CommitResult.COMMITTED)
+        before(self, plan, transition, future)
+
+    before = _replace(stack, Run, "_committed", committed)
+
+
+@_mutant("M10", "the incarnation is the name of the host", "I9", "I19", "I6", "I8")
+def _incarnation_is_host(stack: ExitStack) -> None:
+    def new_incarnation(self: Replica) -> UUID:
+        return uuid5(NAMESPACE_DNS, self.process.name.split(".")[0])
+
+    _replace(stack, Replica, "new_incarnation", new_incarnation)
+
+
+@_mutant("M12", "the signal of a cancel is dropped", "CA2", "CA3")
+def _dropped_cancel(stack: ExitStack) -> None:
+    async def deliver(self: Runner, execution: Execution) -> None:
+        """Drop it."""
+
+    async def strays(self: MemoryRepository, incarnation: UUID, driven: Sequence[UUID]) -> Sequence[Execution]:
+        known = set(driven)
+        return [each for each in await before(self, incarnation, driven) if each.id not in known]
+
+    before = _replace(stack, journal.MemoryJournal, "strays", strays)
+    _replace(stack, Runner, "deliver_cancel", deliver)
+
+
+@_mutant("M15", "timers go by the clock of the replica", "I14")
+def _own_clock(stack: ExitStack) -> None:
+    _replace(stack, StoreClock, "learn", lambda self, moment, sent: None)

@@ -1,0 +1,140 @@
+"""Random scenarios: workflows, orders, and what goes wrong meanwhile. The same seed gives the same one."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+from tests.simulation.scenario import Fault, OrderSpec, Request, Scenario, Spec
+
+ORGS = ("acme", "globex", "initech")
+SPAN = 10.0
+"""Seconds in which requests come and faults begin."""
+
+_KINDS = (
+    *("crash", "crash", "freeze", "freeze", "stop", "cut", "cut", "outage", "pulse"),
+    *("crash at write", "crash at write", "crash at claim", "freeze at write", "freeze at claim"),
+)
+
+
+def scenario(seed: int) -> Scenario:
+    """Return the scenario of a seed."""
+    random = Random(f"scenario {seed}")
+    replicas = random.choice((2, 2, 3, 3, 4))
+    workflows = [Spec(random.choice(ORGS), _document(random, n)) for n in range(random.randint(1, 3))]
+    orders = [_order(random, len(workflows)) for _ in range(random.randint(2, 6))]
+    ttl = random.choice((2.0, 2.0, 3.0))
+    return Scenario(
+        seed=seed,
+        replicas=replicas,
+        workflows=workflows,
+        orders=orders,
+        requests=[request for number in range(len(orders)) for request in _requests(random, number, replicas)],
+        faults=_faults(random, replicas, ttl),
+        skews=[random.choice((0.0, 0.0, 5.0, -5.0, 300.0, -300.0)) for _ in range(replicas)],
+        busy_rate=random.choice((0.0, 0.01, 0.05)),
+        lost_rate=random.choice((0.0, 0.01, 0.05, 0.2)),
+        late_rate=random.choice((0.0, 0.0, 0.05)),
+        slowness=random.choice((1.0, 1.0, 1.0, 30.0)),
+        ttl=ttl,
+        max_running=random.choice((2_000, 2_000, 2)),
+    )
+
+
+def _requests(random: Random, number: int, replicas: int) -> list[Request]:
+    time = round(random.uniform(0.0, SPAN * 0.7), 3)
+    requests = [Request(time, random.randrange(replicas), number)]
+    if random.random() < 0.3:
+        later = round(time + random.choice((0.0, 0.001, 1.0, 5.0)), 3)
+        requests.append(Request(later, random.randrange(replicas), number))
+    if random.random() < 0.05:
+        requests.append(Request(round(time + 1.0, 3), random.randrange(replicas), number, is_changed=True))
+    return requests
+
+
+def _order(random: Random, workflows: int) -> OrderSpec:
+    return OrderSpec(
+        workflow=random.randrange(workflows),
+        input={"n": random.randint(0, 9)},
+        start_delay=random.choice((0.0,) * 6 + (0.5, 4.0)),
+        timeout=random.choice((None,) * 6 + (3.0,)),
+        priority=random.choice((None, None, 5)),
+        cancel_at=round(random.uniform(0.0, 4.0), 3) if random.random() < 0.4 else None,
+        watchers=random.choice((0, 1, 1, 2)),
+    )
+
+
+def _faults(random: Random, replicas: int, ttl: float) -> list[Fault]:
+    faults = []
+    for _ in range(random.choice((1, 2, 3, 4, 4, 10))):
+        kind = random.choice(_KINDS)
+        duration = {
+            "crash": random.choice((0.01, 0.5, 2 * ttl)),
+            "freeze": random.uniform(1.0, 2.5) * ttl,
+            "pulse": random.uniform(0.1, 0.45) * ttl,
+            "stop": random.choice((0.01, 0.5, 2 * ttl)),
+            "cut": random.uniform(0.2, 3.0) * ttl,
+            "outage": random.uniform(0.1, 2.0) * ttl,
+        }[kind.split()[0]]
+        replica = -1 if kind == "outage" else random.randrange(replicas)
+        faults.append(Fault(round(random.uniform(0.2, SPAN), 3), kind, replica, round(duration, 3)))
+    return sorted(faults, key=lambda fault: fault.time)
+
+
+def _document(random: Random, number: int) -> dict[str, Any]:
+    is_graph = random.random() < 0.5
+    ids = [f"s{n}" for n in range(random.randint(1, 5))]
+    steps = [_step(random, step_id, ids[:index], is_graph) for index, step_id in enumerate(ids)]
+    document: dict[str, Any] = {"name": f"flow{number}", "steps": steps, "timeout": 30}
+    if is_graph:
+        document["ordering"] = "GRAPH"
+    if random.random() < 0.3:
+        document["output"] = {"vars": "${ vars }"}
+    return document
+
+
+def _step(random: Random, step_id: str, before: list[str], is_graph: bool) -> dict[str, Any]:
+    step: dict[str, Any] = {"id": step_id}
+    if is_graph and before:
+        step["depends_on"] = sorted(random.sample(before, random.randint(0, min(2, len(before)))))
+    seen = step.get("depends_on", []) if is_graph else before
+    if seen and random.random() < 0.2:
+        step["condition"] = random.choice((f'steps.{seen[-1]}.state == "COMPLETED"', "input.n > 4", "false"))
+    if random.random() < 0.25:
+        step |= {"handler": "wait", "params": {"duration": random.choice((0.3, 1.0, 2.5, 4.0))}}
+        return step
+    step |= {"handler": "effect", "params": _effect(random)}
+    if random.random() < 0.3:
+        step["timeout"] = 1
+    if random.random() < 0.3:
+        step["on_error"] = "CONTINUE"
+    if random.random() < 0.2:
+        step["delivery"] = "AT_MOST_ONCE"
+    elif random.random() < 0.6:
+        step["retry_policy"] = {
+            "max_attempts": random.choice((2, 3, 5)),
+            "initial_interval": random.choice((0.1, 0.5, 3)),
+            "backoff_coefficient": 2,
+            "max_interval": 4,
+            "jitter": 0,
+        }
+    if random.random() < 0.3:
+        step["assign"] = {f"x_{step_id}": "result.value"}
+    return step
+
+
+def _effect(random: Random) -> dict[str, Any]:
+    params: dict[str, Any] = {"takes": random.choice((0.0, 0.01, 0.1, 0.5, 0.5, 1.5, 4.0))}
+    if random.random() < 0.3:
+        params["fails"] = random.choice((1, 1, 2, 9))
+    if random.random() < 0.05:
+        params["fatal"] = True
+    if random.random() < 0.1:
+        params["stubborn"] = random.choice((0.2, 2.0))
+    if random.random() < 0.15:
+        params["reports"] = 3
+    if random.random() < 0.01:
+        params["kills"] = True
+    if random.random() < 0.3:
+        params["value"] = "${ input.n }"
+    return params

@@ -1,0 +1,83 @@
+"""What one run simulates, as data: a failing one is kept as a file and does not change with its generator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+
+class Spec(msgspec.Struct, frozen=True):
+    """A workflow of an org."""
+
+    org: str
+    document: Mapping[str, Any]
+
+
+class Request(msgspec.Struct, frozen=True):
+    """One call of Execute, repeated until its answer is definite; `replica` is where the first try goes."""
+
+    time: float
+    replica: int
+    order: int
+    is_changed: bool = False
+    """Whether the content is another one than that of the order: a reused request id."""
+
+
+class OrderSpec(msgspec.Struct, frozen=True):
+    """An execution that somebody wants, and what they do with it."""
+
+    workflow: int
+    input: Mapping[str, Any]
+    start_delay: float = 0.0
+    timeout: float | None = None
+    priority: int | None = None
+    cancel_at: float | None = None
+    watchers: int = 0
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """What happens to a replica, or to the store (`replica` is -1), and for how long."""
+
+    time: float
+    kind: str
+    replica: int
+    duration: float
+
+
+class Scenario(msgspec.Struct, frozen=True):
+    """Program and schedule of a run; `seed` decides what is drawn while it runs. Times in seconds, rates in [0, 1]."""
+
+    seed: int
+    replicas: int
+    workflows: list[Spec]
+    orders: list[OrderSpec]
+    requests: list[Request]
+    faults: list[Fault]
+    skews: list[float]
+    busy_rate: float = 0.0
+    lost_rate: float = 0.0
+    late_rate: float = 0.0
+    slowness: float = 1.0
+    """How many times longer than usual messages take."""
+    ttl: float = 2.0
+    park_after: float = 2.0
+    max_running: int = 2_000
+
+    @property
+    def healed_at(self) -> float:
+        """When the last fault is over."""
+        ends = [fault.time + fault.duration for fault in self.faults]
+        return max([*ends, *(request.time for request in self.requests)], default=0.0)
+
+    def save(self, path: Path) -> None:
+        """Write it to a file."""
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n")
+
+
+def load(path: Path) -> Scenario:
+    """Return the scenario of a file."""
+    return msgspec.json.decode(path.read_bytes(), type=Scenario)

@@ -1,0 +1,302 @@
+"""The one database of a simulated world, and the connection of each process to it with all that can go wrong there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any, NoReturn, TypeVar
+from uuid import UUID
+
+from persistence.errors import UnavailableError
+from persistence.memory import MemoryRepository
+from persistence.model import CommitResult, Created, Execution, ExecutionDetail, NewExecution, News, Transition
+from tests.simulation.history import Claim, History, Write
+from tests.simulation.loop import Process, VirtualLoop
+
+_Answer = TypeVar("_Answer")
+
+BEGINNING = datetime(2030, 1, 1, tzinfo=UTC)
+COMMAND_TIMEOUT = 1.0
+"""Seconds after which a process takes a silent store as away; in proportion to the lease."""
+
+LONGEST_LATENCY = 0.3
+"""Seconds that a message takes at most."""
+
+SINGLE = {"flush", "register", "renew", "request_cancel"}
+"""What is one statement, which needs nobody on the other side any more to be committed."""
+
+LATEST = 3.0
+"""Seconds after which the store may still carry out what somebody has given up."""
+
+READS = {"get_execution", "get_detail", "read_events", "get_workflow", "load", "strays", "find_request", "ping"}
+
+
+def finished(coroutine: Coroutine[Any, Any, _Answer]) -> _Answer:
+    """Return the result of a coroutine that waits for nothing."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+    raise AssertionError("the store waits for something")
+
+
+@dataclass(frozen=True, slots=True)
+class Weather:
+    """How likely a call fails before it is carried out, and after."""
+
+    busy: float
+    lost: float
+
+
+CLEAR = Weather(0.0, 0.0)
+
+
+class Database:
+    """The shared store. Its time is the virtual time, and what it accepts it writes into the history."""
+
+    def __init__(self, loop: VirtualLoop, history: History) -> None:
+        self.loop = loop
+        self.history = history
+        self.memory = MemoryRepository(self.now)
+        self.tables = self.memory._tables
+        self.listeners: dict[Link, Callable[[News], None]] = {}
+        self.is_away = False
+
+    def now(self) -> datetime:
+        """Return the time of the store."""
+        return BEGINNING + timedelta(seconds=self.loop.time())
+
+    def create(self, process: Process, new: NewExecution, decided: float) -> Created:
+        """Carry out a creation."""
+        created = self.memory.create(new).result()
+        execution = new.execution
+        if created.created:
+            self.history.note(self.loop.time(), process, "created", execution.id)
+            incarnation = execution.incarnation or UUID(int=0)
+            write = (execution.id, process.name, incarnation, execution.epoch, 0, tuple(new.events))
+            self.history.writes.append(Write(*write, decided, self.loop.time(), CommitResult.COMMITTED, True))
+        return created
+
+    def submit(self, process: Process, transition: Transition, decided: float) -> CommitResult:
+        """Carry out a transition. Raises PersistenceError."""
+        row = self.tables.executions.get(transition.execution_id)
+        before = row and (row.execution, len(row.events), dict(row.steps), row.result)
+        future = self.memory.submit(transition)
+        result = None if future.exception() else future.result()
+        after = row and (row.execution, len(row.events), row.steps, row.result)
+        changed = before != after
+        self.history.note(
+            self.loop.time(),
+            process,
+            result.value if result else repr(future.exception()),
+            transition.execution_id,
+            f"epoch {transition.epoch}, {transition.base_seq}..{transition.last_seq} {transition.state.value}",
+            " ".join(f"{event.seq}:{event.kind}" for event in transition.events),
+        )
+        self.history.writes.append(
+            Write(
+                transition.execution_id,
+                process.name,
+                transition.incarnation,
+                transition.epoch,
+                transition.base_seq,
+                tuple(transition.events),
+                decided,
+                self.loop.time(),
+                result,
+                changed,
+            )
+        )
+        return future.result()
+
+    def fate(self, transition: Transition) -> CommitResult | None:
+        """Tell what became of a transition by what the tables hold, as the real writer does; None: not yet written."""
+        row = self.tables.executions.get(transition.execution_id)
+        if row is None:
+            return CommitResult.FENCED
+        now = row.execution
+        if transition.events:
+            if now.last_seq >= transition.last_seq and row.events[transition.last_seq - 1] == transition.events[-1]:
+                return CommitResult.COMMITTED
+        elif transition.release or transition.state.is_end:
+            expected = (transition.epoch, transition.last_seq, None)
+            if (now.epoch, now.last_seq, now.incarnation) == expected:
+                return CommitResult.COMMITTED
+        ours = (transition.incarnation, transition.epoch, transition.base_seq)
+        return None if (now.incarnation, now.epoch, now.last_seq) == ours else CommitResult.FENCED
+
+    def taken(self, process: Process, details: Sequence[ExecutionDetail]) -> None:
+        """Write down what was claimed."""
+        for detail in details:
+            execution = detail.execution
+            assert execution.incarnation is not None
+            self.history.claims.append(Claim(execution.id, execution.incarnation, execution.epoch, self.loop.time()))
+            self.history.note(self.loop.time(), process, "claimed", execution.id, f"epoch {execution.epoch}")
+            if execution.state.is_end:
+                self.history.problems.append(f"I6: {execution.id} was claimed although it is {execution.state}")
+
+
+class Link:
+    """The store as one process reaches it: `Repository`, over a network that is slow and breaks."""
+
+    def __init__(self, database: Database, process: Process, weather: Weather, random: Random, slowness: float) -> None:
+        from tests.simulation.committer import Committer
+
+        self._database = database
+        self._loop = database.loop
+        self._random = random
+        self._slowness = slowness
+        self._stranded: list[tuple[UUID, Execution]] = []
+        self.process = process
+        self.weather = weather
+        self.is_cut = False
+        self.ambush: tuple[str, Callable[[], None]] | None = None
+        """What happens to the process as soon as the store has carried out a call of this name."""
+        self.committer = Committer(self, database)
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether nothing gets through."""
+        return self.is_cut or self._database.is_away
+
+    def latency(self) -> float:
+        """Return how long a message takes: mostly short, now and then long."""
+        draw = self._random.random()
+        return (0.0002 + 0.003 * draw) * self._slowness if draw < 0.95 else LONGEST_LATENCY * (draw - 0.95) / 0.05
+
+    async def call(self, name: str, act: Callable[[], _Answer], *, lost: bool = True) -> _Answer:
+        """Let the store do something and return its answer. Raises what it raises, and UnavailableError.
+
+        `lost`: a failure may come after it was done.
+        """
+        draw = self._random.random()
+        if self.is_broken and draw < 0.5:  # refused at once
+            await asyncio.sleep(self.latency())
+            self._fail(name, "refused")
+        if draw < self.weather.busy:
+            await asyncio.sleep(self.latency())
+            self._fail(name, "busy")
+        answer: asyncio.Future[_Answer] = self._loop.create_future()
+        is_lost = lost and self._random.random() < self.weather.lost
+        # What is on its way when the connection breaks may still be carried out, whenever the store gets to it.
+        delay = LATEST * self._random.random() if is_lost and name in SINGLE else 0.0
+        self._loop.call_world(self.latency() + delay, lambda: self._carry_out(name, act, answer, is_lost))
+        try:
+            async with asyncio.timeout(COMMAND_TIMEOUT):
+                return await answer
+        except TimeoutError:
+            self._fail(name, "no answer")
+
+    def _fail(self, name: str, why: str) -> NoReturn:
+        if name not in READS:
+            self._database.history.landed.append(f"{name}: {why}")
+        self._database.history.note(self._loop.time(), self.process, name, why)
+        raise UnavailableError(f"{name}: {why}")
+
+    def _carry_out(self, name: str, act: Callable[[], Any], answer: asyncio.Future[Any], is_lost: bool) -> None:
+        # A caller that has gone has told the store to stop, which may come in time.
+        if self.is_broken or (answer.done() and self._random.random() < 0.5):
+            return
+        try:
+            result: Any = act()
+        except Exception as error:
+            result = error
+        if self.ambush is not None and self.ambush[0] == name:
+            self.ambush[1]()
+        if is_lost:
+            self._database.history.note(self._loop.time(), self.process, name, "answer lost")
+            self._database.history.landed.append(f"{name}: answer lost")
+            return
+        self._loop.call_world(self.latency(), lambda: self._answer(answer, result))
+
+    def _answer(self, answer: asyncio.Future[Any], result: Any) -> None:
+        if answer.done() or self.is_broken:
+            return
+        if isinstance(result, Exception):
+            answer.set_exception(result)
+        else:
+            answer.set_result(result)
+
+    # --- Repository
+
+    def __getattr__(self, name: str) -> Any:
+        """Return a method of the store that is called over the network."""
+        method = getattr(self._database.memory, name)
+
+        async def call(*args: Any, **named: Any) -> Any:
+            return await self.call(name, lambda: finished(method(*args, **named)))
+
+        return call
+
+    def create(self, new: NewExecution) -> asyncio.Future[Created]:
+        """See Journal."""
+        return self.committer.create(new)
+
+    def submit(self, transition: Transition) -> asyncio.Future[CommitResult]:
+        """See Journal."""
+        return self.committer.submit(transition)
+
+    async def claim(self, *args: Any, **named: Any) -> Sequence[ExecutionDetail]:
+        """See Journal."""
+        return await self._take("claim", lambda: finished(self._database.memory.claim(*args, **named)))
+
+    async def claim_one(self, incarnation: UUID, org: str, execution_id: UUID) -> ExecutionDetail | None:
+        """See Journal."""
+
+        def act() -> Sequence[ExecutionDetail]:
+            found = finished(self._database.memory.claim_one(incarnation, org, execution_id))
+            return [found] if found else []
+
+        taken = await self._take("claim_one", act)
+        return taken[0] if taken else None
+
+    async def _take(self, name: str, act: Callable[[], Sequence[ExecutionDetail]]) -> Sequence[ExecutionDetail]:
+        """Take executions; those of a call whose end is unknown are given back with the next."""
+        taken: list[ExecutionDetail] = []
+
+        def take() -> Sequence[ExecutionDetail]:
+            for incarnation, execution in self._stranded:
+                row = self._database.tables.executions.get(execution.id)
+                if row is not None and row.execution.epoch == execution.epoch:
+                    finished(self._database.memory.release(incarnation, [execution.id]))
+            self._stranded.clear()
+            taken.extend(act())
+            self._database.taken(self.process, taken)
+            return taken
+
+        try:
+            return await self.call(name, take)
+        except BaseException:
+            self._stranded += [(d.execution.incarnation, d.execution) for d in taken if d.execution.incarnation]
+            raise
+
+    async def request_cancel(self, *args: Any) -> Execution:
+        """See ExecutionRepository."""
+        kept = await self.call("request_cancel", lambda: finished(self._database.memory.request_cancel(*args)))
+        self.announce(News(frozenset({kept.id}), has_cancel=True, has_work=kept.incarnation is None))
+        return kept
+
+    # --- Signals
+
+    async def listen(self, heard: Callable[[News], None]) -> None:
+        """See Signals."""
+        await self.call("listen", lambda: None)
+        listeners = self._database.listeners
+        listeners[self] = heard
+        heard(News(None, has_work=True, has_cancel=True))
+        try:
+            while True:
+                await asyncio.sleep(0.5)
+                if self.is_broken:
+                    raise UnavailableError("the listener lost its connection")
+        finally:
+            listeners.pop(self, None)
+
+    def announce(self, news: News) -> None:
+        """Tell the other processes, most of the time."""
+        for link, heard in self._database.listeners.items():
+            if link is not self and not (self.is_broken or link.is_broken) and self._random.random() < 0.9:
+                self._loop.call_later(self.latency(), heard, news, context=link.process.context())
