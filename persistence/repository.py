@@ -196,8 +196,12 @@ class ReplicaRepository(Protocol):
         """Begin the lease of a process: `ttl` seconds from now by the store's clock. `name` is for people."""
         ...
 
-    async def renew(self, incarnation: UUID, ttl: float) -> Lease | None:
-        """Extend the lease to `ttl` seconds from now. None when it has ended: the process owns nothing any more."""
+    async def renew(self, incarnation: UUID, ttl: float, *, lapsed: bool = False) -> Lease | None:
+        """Extend the lease to `ttl` seconds from now. None when it has ended: the process must begin another.
+
+        With `lapsed` one that has run out is taken up again, unless it was retired: what others took over meanwhile
+        stays theirs.
+        """
         ...
 
     async def retire(self, incarnation: UUID) -> None:

@@ -88,7 +88,7 @@ async def running_engine(config: Config, repository: Repository, *, alone: bool)
     engine = build_engine(config, repository, registry)
     leases = LeaseKeeper(repository, engine.runner, engine.clock, config.lease_ttl)
     await leases.register(alone=alone)
-    lease = engine.runner.tasks.spawn(leases.keep(), "lease")
+    lease = engine.runner.tasks.keep(leases.keep, "lease")
     engine.runner.start()
     lag = engine.runner.tasks.keep(watch_lag, "loop lag")
     try:
@@ -135,7 +135,8 @@ async def running_server(config: Config, repository: Repository, *, alone: bool)
             readiness.cancel()
             await server.set_serving(False)
             engine.hub.close()
-            await server.stop(config.stop_grace)
+            # Others go on with the executions at once, however long the last calls and streams take to end.
+            await asyncio.gather(server.stop(config.stop_grace), engine.runner.hand_over())
             failpoints.hit("drain.after_stop_accept")
 
 

@@ -21,9 +21,10 @@ class MemoryReplicas:
         self._tables.leases[incarnation] = now + timedelta(seconds=ttl)
         return Lease(now, any(self._tables.is_live(other) for other in self._tables.leases if other != incarnation))
 
-    async def renew(self, incarnation: UUID, ttl: float) -> Lease | None:
+    async def renew(self, incarnation: UUID, ttl: float, *, lapsed: bool = False) -> Lease | None:
         """See ReplicaRepository."""
-        return await self.register(incarnation, "", ttl) if self._tables.is_live(incarnation) else None
+        can_be = incarnation in self._tables.leases if lapsed else self._tables.is_live(incarnation)
+        return await self.register(incarnation, "", ttl) if can_be else None
 
     async def retire(self, incarnation: UUID) -> None:
         """See ReplicaRepository."""

@@ -19,14 +19,17 @@ VALUES ($1, $2, clock_timestamp(), clock_timestamp() + make_interval(secs => $3)
 ON CONFLICT (incarnation) DO UPDATE SET lease_until = excluded.lease_until
 RETURNING {_LEASE}"""  # noqa: S608 - our own columns
 # Long after anything could have referred to them.
-_FORGET = "DELETE FROM replicas WHERE lease_until < clock_timestamp() - interval '7 days'"
+_FORGET = """
+DELETE FROM replicas
+WHERE lease_until < clock_timestamp() - interval '7 days' AND register_time < clock_timestamp() - interval '7 days'"""
 _RENEW = f"""
 UPDATE replicas SET lease_until = clock_timestamp() + make_interval(secs => $2)
-WHERE incarnation = $1 AND lease_until > clock_timestamp()
+WHERE incarnation = $1 AND lease_until > CASE WHEN $3 THEN '-infinity' ELSE clock_timestamp() END
 RETURNING {_LEASE}"""  # noqa: S608 - our own columns
-_END = "UPDATE replicas SET lease_until = clock_timestamp() WHERE incarnation = $1 AND lease_until > clock_timestamp()"
+# Not only over, but not to be taken up again.
+_END = "UPDATE replicas SET lease_until = '-infinity' WHERE incarnation = $1"
 _END_OTHERS = """
-UPDATE replicas SET lease_until = clock_timestamp() WHERE incarnation <> $1 AND lease_until > clock_timestamp()"""
+UPDATE replicas SET lease_until = '-infinity' WHERE incarnation <> $1 AND lease_until > '-infinity'"""
 
 
 class PostgresReplicas:
@@ -44,9 +47,9 @@ class PostgresReplicas:
         assert row is not None  # noqa: S101 - a row is written in any case
         return self._lease(row)
 
-    async def renew(self, incarnation: UUID, ttl: float) -> Lease | None:
+    async def renew(self, incarnation: UUID, ttl: float, *, lapsed: bool = False) -> Lease | None:
         """See ReplicaRepository. Runs on a connection of its own, which no other work can hold up."""
-        row = await self._database.reserved(_RENEW, incarnation, ttl)
+        row = await self._database.reserved(_RENEW, incarnation, ttl, lapsed)
         return None if row is None else self._lease(row)
 
     async def retire(self, incarnation: UUID) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,8 +44,10 @@ class Failed:
 Outcome = Succeeded | Failed | Suspend
 
 
-async def run_attempt(registry: Registry, effect: StartAttempt, context: StepContext) -> Outcome:
-    """Return what came of the attempt. Raises nothing but CancelledError."""
+async def run_attempt(
+    registry: Registry, effect: StartAttempt, context: StepContext, permission: Callable[[], Awaitable[None]]
+) -> Outcome:
+    """Return what came of the attempt, which begins when `permission` returns. Raises nothing but CancelledError."""
     handler = registry.get(effect.handler)
     if handler is None:
         return Failed(
@@ -57,6 +60,7 @@ async def run_attempt(registry: Registry, effect: StartAttempt, context: StepCon
     try:
         # The time of an attempt begins when it can run, not while it waits for a thread.
         async with handler.slot(), limit:
+            await permission()
             limit.reschedule(asyncio.get_running_loop().time() + effect.timeout)
             return _checked(await handler.run(effect.params, context))
     except HandlerError as error:

@@ -18,6 +18,7 @@ class StoreClock:
         self.monotonic = monotonic
         self._moment = datetime.now(UTC)
         self._at = monotonic()
+        self._is_told = False
 
     def now(self) -> datetime:
         """Return the store's time."""
@@ -29,5 +30,6 @@ class StoreClock:
         The time that is told stays as it is while it can be right: then it is nearer to the truth than the answer.
         """
         received = self.monotonic()
-        if not moment <= self.now() <= moment + timedelta(seconds=received - sent):
-            self._moment, self._at = moment, received
+        can_be_right = moment <= self.now() <= moment + timedelta(seconds=received - sent)
+        if not (self._is_told and can_be_right):
+            self._moment, self._at, self._is_told = moment, received, True

@@ -64,7 +64,7 @@ class Executions:
         workflows: Workflows,
         runner: Runner,
         pace: Pace,
-        new_id: Callable[[], UUID] = uuid7,
+        new_id: Callable[[datetime], UUID] = uuid7,
     ) -> None:
         self._repository = repository
         self._workflows = workflows
@@ -102,6 +102,8 @@ class Executions:
         future = self._runner.journal.create(new)
         # What was kept is driven, also when the caller has gone in between.
         future.add_done_callback(lambda kept: self._take_up(kept, new, definition, plan))
+        if execution.incarnation is not None:
+            self._runner.intake.expect(future)
         created = await asyncio.shield(future)
         await failpoints.reach("exec.after_commit_before_reply")
         return created
@@ -150,7 +152,7 @@ class Executions:
         now = self._runner.now()
         delay = timedelta(seconds=order.start_delay)
         return Execution(
-            id=self._new_id(),
+            id=self._new_id(now),  # by the store's clock, so that lists by id are in order over all replicas
             org=workflow.org,
             owner=owner,
             workflow_id=workflow.id,
@@ -174,7 +176,7 @@ class Executions:
         """Return the row as it is inserted, and what goes with it: with room, the start rides in the same commit."""
         now = execution.create_time
         accepted = planner.apply(definition, initial(execution, payload), happenings.Accepted(now))
-        if execution.scheduled_time is not None or not self._runner.room:
+        if execution.scheduled_time is not None or not self._runner.intake.room:
             wake = execution.scheduled_time or now
             return _row(execution, accepted, None, wake), accepted
         started = planner.apply(definition, accepted.state, happenings.Started(now))
@@ -185,13 +187,13 @@ class Executions:
     def _take_up(self, kept: asyncio.Future[Created], new: NewExecution, definition: Definition, plan: Plan) -> None:
         execution = new.execution
         if kept.cancelled() or isinstance(kept.exception(), UnavailableError):
-            self._runner.look_for(execution.id)  # it may have been kept, with this process as its owner
+            self._runner.reconciler.look_for(execution.id)  # it may have been kept, with this process as its owner
         elif kept.exception() is None and kept.result().created:
             self._runner.hub.publish(execution.id, new.events)
             if execution.incarnation is not None:
                 self._runner.keep(execution, definition, plan)
             elif execution.wake_time is not None:
-                self._runner.poke_at(execution.wake_time)
+                self._runner.intake.poke_at(execution.wake_time)
 
 
 def _row(execution: Execution, plan: Plan, incarnation: UUID | None, wake_time: datetime | None) -> Execution:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-import time
+from datetime import UTC, datetime
 from uuid import UUID
 
 
@@ -15,18 +15,21 @@ class _Clock:
         self._lock = threading.Lock()
         self._last = 0
 
-    def stamp(self) -> int:
+    def stamp(self, moment: datetime) -> int:
         with self._lock:
-            self._last = max(self._last + 1, time.time_ns() * 4096 // 1_000_000)
+            self._last = max(self._last + 1, int(moment.timestamp() * 1_000_000) * 4096 // 1_000)
             return self._last
 
 
 _clock = _Clock()
 
 
-def uuid7() -> UUID:
-    """Return a UUIDv7 (RFC 9562, method 3): milliseconds, a 12-bit fraction, 62 random bits; rises in a process."""
-    stamp = _clock.stamp()
+def uuid7(moment: datetime | None = None) -> UUID:
+    """Return a UUIDv7 of this moment or now (RFC 9562, method 3); rises in a process.
+
+    It has milliseconds, a 12-bit fraction, and 62 random bits.
+    """
+    stamp = _clock.stamp(moment or datetime.now(UTC))
     milliseconds, fraction = divmod(stamp, 4096)
     rand = int.from_bytes(os.urandom(8), "big") >> 2
     return UUID(int=milliseconds << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | rand)

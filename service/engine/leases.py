@@ -23,14 +23,22 @@ RENEW = 1 / 6
 half of the TTL just before a renewal would wake beyond its fence, although by CONTRACT 2.5 it keeps what it owns."""
 
 FENCE = 0.7
-"""Share of the TTL after which a process that could not renew stops by itself (CONTRACT 2)."""
+"""Share of the TTL after which a process that could not renew begins nothing more (CONTRACT 2)."""
+
+RETRY = 0.5
+"""Seconds at most between tries to renew while the store does not answer."""
 
 FIRST_PAUSE = 0.1
 """Seconds before the second try to get a new lease."""
 
 
 class LeaseKeeper:
-    """Registers this process and renews its lease; stops its runs before the lease may have ended."""
+    """Registers this process and renews its lease, without which nothing begins.
+
+    A process that is cut off from the store lets go on what runs, and takes its lease up again when the store answers:
+    what others took over meanwhile is dropped, and the rest is kept. One that was paused, or whose lease was ended,
+    drops all and goes on under a new incarnation.
+    """
 
     def __init__(
         self,
@@ -47,6 +55,7 @@ class LeaseKeeper:
         self._new_incarnation = new_incarnation
         self._name = socket.gethostname()
         self._fence_at = 0.0
+        self._is_cut_off = False
 
     async def register(self, *, alone: bool) -> None:
         """Begin the lease. `alone`: no other process can be alive on this database, so all other leases end."""
@@ -59,25 +68,41 @@ class LeaseKeeper:
         now = self._clock.monotonic
         sent = now()
         while True:
-            await asyncio.sleep(max(0.0, min(sent + self._pause(), self._fence_at) - now()))
+            await asyncio.sleep(max(0.0, sent + self._pause() - now()))
             sent = now()
+            if sent >= self._fence_at and not self._is_cut_off:
+                log.warning("paused for too long; others may have taken over")
+                await self._begin_anew()
+                continue
             try:
-                async with asyncio.timeout(self._fence_at - sent):
+                async with asyncio.timeout(max(self._fence_at - sent, RENEW * self._ttl)):
                     await failpoints.reach("renew.before")
-                    lease = await self._replicas.renew(self._runner.incarnation, self._ttl)
+                    # Cut off, it could not be in time; what nobody has taken over meanwhile is still its own.
+                    lease = await self._replicas.renew(self._runner.incarnation, self._ttl, lapsed=self._is_cut_off)
                     await failpoints.reach("renew.after_commit_before_local")
             except (PersistenceError, TimeoutError) as error:
-                log.warning("lease not renewed", error=str(error))
-                if now() >= self._fence_at:
-                    await self._begin_anew()
+                log.warning("lease not renewed", error=str(error), may_begin=self._runner.may_begin)
+                self._is_cut_off = True
             else:
                 if lease is None:
                     await self._begin_anew()
                 else:
-                    self._hold(lease, sent)
+                    await self._renewed(lease, sent)
 
     def _pause(self) -> float:
-        return RENEW * self._ttl * (0.7 + 0.3 * self._runner.draw())
+        longest = RENEW * self._ttl
+        return (min(longest, RETRY) if self._is_cut_off else longest) * (0.7 + 0.3 * self._runner.draw())
+
+    async def _renewed(self, lease: Lease, sent: float) -> None:
+        was_cut_off, self._is_cut_off = self._is_cut_off, False
+        if was_cut_off:
+            try:
+                await self._runner.reclaim()
+            except PersistenceError as error:
+                log.warning("lease renewed, but not what it holds", error=str(error))
+                self._is_cut_off = True
+                return
+        self._hold(lease, sent)
 
     async def end(self) -> None:
         """End the lease, and release what is still owned."""
@@ -97,6 +122,7 @@ class LeaseKeeper:
         """Stop everything, then go on under a new incarnation as soon as the store gives it a lease."""
         log.warning("lease lost; going on under a new incarnation")
         self._runner.fence()
+        self._is_cut_off = False
         before, incarnation = self._runner.incarnation, self._new_incarnation()
         pause = FIRST_PAUSE
         while True:

@@ -71,6 +71,11 @@ class Run:
         """Whether happenings are no longer taken, although the last transition may still be on its way."""
         return self._is_closing
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether no transition is on its way."""
+        return self._in_flight == 0
+
     async def settled(self) -> None:
         """Return when all transitions that were handed over so far have their result."""
         await self._quiet.wait()
@@ -198,7 +203,7 @@ class Run:
         else:
             self.runner.hub.publish(self.id, transition.events)
             if transition.survived:
-                self.runner.cleared(self)
+                self.runner.intake.discharge(self)
             self._perform(plan)
             self._after_commit(transition)
 
@@ -224,9 +229,6 @@ class Run:
         if self.state.ending is not None or self._is_closing:
             self.apply(happenings.StepStopped(self.runner.now(), effect.path, effect.attempt))
             return
-        if not self.runner.may_begin:  # somebody else may have begun it already
-            self.runner.lost(self, CommitResult.FENCED)
-            return
         failpoints.hit("step.after_started_commit")
         task = self.runner.tasks.spawn(self._attempt(effect), f"attempt {self.id} {effect.path} {effect.attempt}")
         self._attempts[effect.path, effect.attempt] = task
@@ -246,7 +248,7 @@ class Run:
         structlog.contextvars.bind_contextvars(
             execution_id=str(self.id), step=effect.path, attempt=effect.attempt, org=self.execution.org
         )
-        outcome = await run_attempt(self.runner.registry, effect, self._context(effect))
+        outcome = await run_attempt(self.runner.registry, effect, self._context(effect), self.runner.permission)
         await failpoints.reach("step.after_call_before_enqueue")
         now = self.runner.now()
         match outcome:
@@ -293,8 +295,9 @@ class Run:
         next_time = 0.0
 
         def record(percent: int, message: str) -> None:
-            now = self.runner.now()
-            self.apply(happenings.StepProgressed(now, effect.path, effect.attempt, percent, message))
+            if self.runner.may_begin:  # cut off from the store, only what matters waits for it in memory
+                now = self.runner.now()
+                self.apply(happenings.StepProgressed(now, effect.path, effect.attempt, percent, message))
 
         def report(percent: int, message: str = "") -> None:
             nonlocal next_time

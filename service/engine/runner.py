@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
 import structlog
 
 from persistence import failpoints
-from persistence.errors import NotFoundError, PersistenceError, UnavailableError
-from persistence.model import CommitResult, Event, Execution, ExecutionDetail, News, Transition
+from persistence.errors import NotFoundError, UnavailableError
+from persistence.model import CommitResult, Event, Execution, ExecutionDetail, Transition
 from persistence.repository import Repository
 from service.engine import events, happenings
 from service.engine.clock import StoreClock
@@ -23,18 +22,21 @@ from service.engine.definition import Definition
 from service.engine.effects import CancelAttempt
 from service.engine.failure import INTERNAL, Failure
 from service.engine.handlers.registry import Registry
+from service.engine.intake import Intake
 from service.engine.planner import Plan
-from service.engine.probation import Probation
+from service.engine.reconciler import Reconciler
+from service.engine.rounds import Rounds
 from service.engine.run import Run
 from service.engine.state import restore
 from service.engine.tasks import TaskRegistry
 from service.engine.violations import ValidationError
-from service.engine.waiting import flagged, within
+from service.engine.waiting import within
 from service.engine.watch import WatchHub
 
 log = structlog.get_logger(__name__)
 
-REAP_BATCH = 500
+HAND_OVER = 0.5
+"""Seconds that executions get to come to rest before those that have are given back; the others get the whole grace."""
 
 Encoder = Callable[[events.Event], Event]
 
@@ -91,56 +93,76 @@ class Runner:
         self.draw = draw
         self.tasks = TaskRegistry()
         self.runs: dict[UUID, Run] = {}
+        self.is_stopping = False
         self._encode = encode
-        self._poked = asyncio.Event()
-        self._asked = asyncio.Event()
-        self._left_something = asyncio.Event()
-        self._is_stopping = False
         self._is_fenced = False
         self._held_until = math.inf
-        # Owned but not driven at the last sweep; and those that a task is finding out about.
-        self._missed: set[UUID] = set()
-        self._reconciling: set[UUID] = set()
-        self._probation = Probation(settings.probation)
+        self._renewed = asyncio.Event()
+        self.intake = Intake(self)
+        self.reconciler = Reconciler(self)
+        self._rounds = Rounds(self)
 
     # --- life cycle
 
     def start(self) -> None:
         """Begin to claim executions, first of all those that a dead process left."""
-        self.tasks.keep(self._claim_loop, "claim loop")
-        self.tasks.keep(self._sweep_loop, "sweep loop")
-        self.tasks.keep(self._reap_loop, "reap loop")
-        self.tasks.keep(self._listen_loop, "listen loop")
+        self.tasks.keep(self.intake.keep, "claim loop")
+        self._rounds.begin()
+
+    async def hand_over(self) -> None:
+        """Take nothing more, stop all runs where they are and give their executions back; what was recorded stays.
+
+        What has come to rest does not wait for what has not.
+        """
+        if self.is_stopping:
+            return
+        self.is_stopping = True
+        runs, self.runs = list(self.runs.values()), {}
+        resting = {self.tasks.spawn(_rest(run), f"rest {run.id}"): run.id for run in runs}
+        if resting:
+            done, _ = await asyncio.wait(resting, timeout=min(HAND_OVER, self.settings.cancel_grace))
+            await self._give_back([resting[task] for task in done])
+            # Not for as long as the database may be away.
+            await asyncio.wait(resting, timeout=self.settings.cancel_grace)
+        await self._give_back()
 
     async def stop(self) -> None:
-        """Stop all runs where they are and give their executions back; what was recorded stays."""
-        self._is_stopping = True
-        runs = list(self.runs.values())
-        for run in runs:
-            run.stop()
-        self.runs.clear()
+        """Hand over what is driven and end every task."""
+        await self.hand_over()
         await self.tasks.cancel_all(self.settings.cancel_grace)
-        # Not for as long as the database may be away.
-        await within(self.settings.cancel_grace, asyncio.gather(*(run.settled() for run in runs)))
+
+    async def _give_back(self, execution_ids: Sequence[UUID] | None = None) -> None:
         try:
-            await self.journal.release(self.incarnation)
+            await self.journal.release(self.incarnation, execution_ids)
         except UnavailableError:
             log.warning("executions were not given back; they are taken over when the lease ends")
 
     def hold_until(self, moment: float) -> None:
         """Begin nothing after this monotonic time, unless it is moved: then others may drive what is driven here."""
         self._held_until = moment
+        self._renewed.set()
+        self._renewed = asyncio.Event()
 
     @property
     def may_begin(self) -> bool:
         """Whether the lease lets this process begin an attempt at this moment."""
         return not self._is_fenced and self._monotonic() < self._held_until
 
+    @property
+    def may_take(self) -> bool:
+        """Whether this process may begin to drive an execution at this moment."""
+        return self.may_begin and not self.is_stopping
+
+    async def permission(self) -> None:
+        """Return as soon as an attempt may begin (CONTRACT ST11)."""
+        while not self.may_begin:
+            await self._renewed.wait()
+
     def fence(self) -> None:
-        """Drop every run and start nothing more, because the lease is lost or may be."""
+        """Drop every run and start nothing more, because others may have taken over all of them."""
         self._is_fenced = True
         runs, self.runs = list(self.runs.values()), {}
-        self._probation = Probation(self.settings.probation)
+        self.intake.begin_anew()
         for run in runs:
             run.stop()
 
@@ -148,47 +170,33 @@ class Runner:
         """Go on under another incarnation, which has a lease."""
         self.incarnation = incarnation
         self._is_fenced = False
-        self.poke()
+        self.intake.poke()
+
+    async def reclaim(self) -> None:
+        """Drop what others took over while this process was cut off from the store. Raises UnavailableError."""
+        settled = [run for run in self.runs.values() if run.is_settled]  # the others learn it from their writes
+        owned = {execution.id for execution in await self.journal.strays(self.incarnation, [])}
+        for run in settled:
+            if run.id not in owned and not run.is_closing:
+                self.lost(run, CommitResult.FENCED)
+
+    def interval(self) -> float:
+        """Return the seconds until the next regular look for work, spread so that replicas do not look at once."""
+        return self.settings.claim_interval * (0.7 + 0.6 * self.draw())
 
     # --- taking
 
-    @property
-    def room(self) -> int:
-        """How many more executions this process takes."""
-        if not self._may_take or self._probation.is_exclusive:
-            return 0
-        return max(0, self.settings.max_running - len(self.runs))
-
-    @property
-    def _may_take(self) -> bool:
-        return self.may_begin and not self._is_stopping
-
-    def encode_all(self, recorded: Sequence[events.Event]) -> list[Event]:
+    def encode_all(self, recorded: Iterable[events.Event]) -> list[Event]:
         """Return the events as they are stored and sent."""
         return [self._encode(event) for event in recorded]
 
     def keep(self, execution: Execution, definition: Definition, plan: Plan) -> None:
-        """Drive an execution that was just created with this process as its owner."""
-        if self._is_stopping or execution.incarnation != self.incarnation or execution.id in self.runs:
+        """Drive an execution that was just created with this process as its owner; a sweep finds it if not now."""
+        if not self.may_take or execution.incarnation != self.incarnation or execution.id in self.runs:
             return
         run = Run(self, execution, self.incarnation, definition, plan.state)
         self.runs[execution.id] = run
         run.begin(plan)
-
-    def look_for(self, execution_id: UUID) -> None:
-        """Drive an execution if it exists and this process owns it: what became of its creation is unknown."""
-        if not self._is_stopping:
-            self.tasks.spawn(self._reconcile(execution_id), f"look for {execution_id}")
-
-    def poke(self) -> None:
-        """Look for executions to claim now."""
-        self._poked.set()
-
-    def poke_at(self, moment: datetime) -> None:
-        """Look for executions to claim at a moment, if it comes before the next regular look or soon after."""
-        delay = (moment - self.now()).total_seconds()
-        if delay <= 60 * self.settings.claim_interval:
-            asyncio.get_running_loop().call_later(max(0.0, delay), self.poke)
 
     async def deliver_cancel(self, execution: Execution) -> None:
         """Let a kept cancel request take effect here, if this process owns the execution or nobody does."""
@@ -196,11 +204,11 @@ class Runner:
             if execution.cancel is not None:
                 run.apply(happenings.CancelAsked(self.now(), execution.cancel))
             await within(1.0, run.settled())
-        if execution.id not in self.runs and not self._is_stopping:
+        if execution.id not in self.runs and self.may_take:
             try:
                 detail = await self.journal.claim_one(self.incarnation, execution.org, execution.id)
                 if detail is not None:
-                    await self._adopt(detail)
+                    await self.adopt(detail)
             except UnavailableError as error:  # the wish is kept, and whoever takes the execution sees it
                 log.warning("cancel not carried out yet", execution_id=str(execution.id), error=str(error))
         if (run := self.runs.get(execution.id)) is not None:
@@ -210,97 +218,12 @@ class Runner:
     async def clear_away(self, workflow_id: UUID) -> None:
         """Let the cancel requests that a deleted workflow left take effect here, and remove what has ended."""
         if any(run.execution.workflow_id == workflow_id for run in self.runs.values()):
-            await self._sweep()
-        self.poke()
-        self._left_something.set()
+            await self._rounds.sweep()
+        self.intake.poke()
+        self._rounds.leave()
 
-    async def _listen_loop(self) -> None:
-        while True:
-            try:
-                await self.journal.listen(self._hear)
-            except PersistenceError as error:
-                log.warning("not listening", error=str(error))
-            await asyncio.sleep(self._interval())
-
-    def _hear(self, news: News) -> None:
-        """Look where another process did something; whatever it is, the store says it."""
-        if news.executions is None:
-            self.hub.wake_all()
-        else:
-            self.hub.wake(news.executions)
-        if news.has_work:
-            self.poke()
-        if news.has_cancel and (news.executions is None or not self.runs.keys().isdisjoint(news.executions)):
-            self._asked.set()
-
-    def _interval(self) -> float:
-        return self.settings.claim_interval * (0.7 + 0.6 * self.draw())
-
-    async def _sweep_loop(self) -> None:
-        while True:
-            await flagged(self._asked, self._interval())
-            try:
-                await self._sweep()
-            except PersistenceError as error:
-                log.warning("sweep failed", error=str(error))
-
-    async def _sweep(self) -> None:
-        """Heed cancel requests that came by another process, and take up what this one owns without driving it."""
-        strays = await self.journal.strays(self.incarnation, list(self.runs))
-        missed = {stray.id for stray in strays} - self.runs.keys() - self._reconciling
-        for stray in strays:
-            if (run := self.runs.get(stray.id)) is not None:
-                if stray.cancel is not None:
-                    run.apply(happenings.CancelAsked(self.now(), stray.cancel))
-            # Missed once may mean that its creation is just being answered.
-            elif stray.id in missed & self._missed:
-                self.look_for(stray.id)
-        self._missed = missed
-
-    async def _claim_loop(self) -> None:
-        while True:
-            try:
-                while await self._claim(min(self.room, self.settings.claim_batch)):
-                    pass
-            except PersistenceError as error:
-                log.warning("claim failed", error=str(error))
-            await flagged(self._poked, self._interval())
-
-    async def _reap_loop(self) -> None:
-        """Remove what deleted workflows left, batch by batch."""
-        while True:
-            try:
-                removed = await self.journal.reap(REAP_BATCH)
-                if removed:
-                    await failpoints.reach("purge.between_batches")
-            except PersistenceError as error:
-                removed = 0
-                log.warning("reaping failed", error=str(error))
-            if removed < REAP_BATCH:
-                await flagged(self._left_something, self.settings.reap_interval)
-
-    async def _claim(self, limit: int) -> bool:
-        """Claim once. True when there may be more to claim."""
-        suspects = self._probation.room(self.runs.values()) if self._may_take else 0
-        if not (limit or (suspects and self._probation.is_exclusive)):
-            return False
-        taken = await self.journal.claim(self.incarnation, limit, suspects=suspects)
-        self._probation.conclude(self.runs.values())
-        for detail in taken:
-            try:
-                if self._probation.defers(detail.execution, self.runs.values()):
-                    await self.journal.release(self.incarnation, [detail.execution.id])
-                    asyncio.get_running_loop().call_later(self.settings.probation, self.poke)
-                else:
-                    await self._adopt(detail)
-            except UnavailableError as error:  # a sweep finds it again
-                log.warning("execution not taken up yet", execution_id=str(detail.execution.id), error=str(error))
-            except Exception as error:  # the others go on, whatever is wrong with this one
-                log.error("execution not taken up", execution_id=str(detail.execution.id), exc_info=error)
-        return 0 < limit <= len(taken)
-
-    async def _adopt(self, detail: ExecutionDetail, verdict: Failure | None = None) -> None:
-        """Go on with an execution from what was recorded, or end it by a verdict."""
+    async def adopt(self, detail: ExecutionDetail, verdict: Failure | None = None) -> None:
+        """Go on with an execution from what was recorded, or end it by a verdict; if not now, a sweep finds it."""
         execution = detail.execution
         if execution.id in self.runs or execution.incarnation != self.incarnation:
             return
@@ -310,11 +233,11 @@ class Runner:
             log.error("execution without definition", execution_id=str(execution.id), error=str(error))
             definition = Definition(execution.workflow_name, (), execution.timeout)
             verdict = verdict or Failure(INTERNAL, "the definition that the execution runs can no longer be read")
-        if execution.id in self.runs:
+        if execution.id in self.runs or not self.may_take or execution.incarnation != self.incarnation:
             return
         run = Run(self, execution, self.incarnation, definition, restore(definition, detail))
         self.runs[execution.id] = run
-        verdict = verdict or self._probation.admit(run)
+        verdict = verdict or self.intake.admit(run)
         if execution.cancel is not None and run.state.cancel is None:
             run.apply(happenings.CancelAsked(self.now(), execution.cancel))
         if verdict is None:
@@ -328,28 +251,22 @@ class Runner:
 
     # --- what runs report
 
-    def cleared(self, run: Run) -> None:
-        """Take an execution off probation."""
-        if self._probation.discharge(run):
-            self.poke()
-
     def finished(self, run: Run, transition: Transition) -> None:
         """Forget a run that ended or was parked."""
         self._forget(run)
         if transition.state.is_end:
             log.info("execution finished", execution_id=str(run.id), state=transition.state.value)
         if transition.wake_time is not None:
-            self.poke_at(transition.wake_time)
+            self.intake.poke_at(transition.wake_time)
         if transition.state.is_end and len(self.runs) + 1 >= self.settings.max_running:
-            self.poke()  # a place is free
+            self.intake.poke()  # a place is free
 
     def lost(self, run: Run, result: CommitResult) -> None:
         """Stop a run whose write was not accepted, and find out where its execution stands."""
         log.warning("transition not committed", execution_id=str(run.id), result=result.value)
         attempts = run.stop()
         self._forget(run)
-        if not self._is_stopping:
-            self.tasks.spawn(self._reconcile(run.id, attempts), f"reconcile {run.id}")
+        self.reconciler.look_for(run.id, attempts)
 
     def broken(self, run: Run, error: BaseException) -> None:
         """Stop a run that can neither go on nor be stored, and end its execution as failed."""
@@ -359,8 +276,7 @@ class Runner:
         failure = None
         if not isinstance(error, UnavailableError):
             failure = Failure(INTERNAL, "the server could not go on with the execution; its log says why")
-        if not self._is_stopping:
-            self.tasks.spawn(self._reconcile(run.id, attempts, failure), f"reconcile {run.id}")
+        self.reconciler.look_for(run.id, attempts, failure)
 
     def expect_stop(self, run: Run, effect: CancelAttempt) -> None:
         """Take an attempt as stopped when it has not answered within the grace: a thread cannot be stopped."""
@@ -372,29 +288,11 @@ class Runner:
     def _forget(self, run: Run) -> None:
         if self.runs.get(run.id) is run:
             del self.runs[run.id]
-        self.cleared(run)
+        self.intake.discharge(run)
 
-    async def _reconcile(
-        self, execution_id: UUID, attempts: Sequence[asyncio.Task[None]] = (), verdict: Failure | None = None
-    ) -> None:
-        self._reconciling.add(execution_id)
-        try:
-            if attempts:
-                await asyncio.wait(attempts, timeout=self.settings.cancel_grace)
-            detail = await self._load(execution_id)
-            if detail is not None:
-                await self._adopt(detail, verdict)
-        except UnavailableError as error:  # a sweep finds it again
-            log.warning("execution not taken up yet", execution_id=str(execution_id), error=str(error))
-        finally:
-            self._reconciling.discard(execution_id)
 
-    async def _load(self, execution_id: UUID) -> ExecutionDetail | None:
-        """Return the execution if it is still ours, asking until the store answers."""
-        pause = 0.05
-        while True:
-            try:
-                return await self.journal.load(self.incarnation, execution_id)
-            except UnavailableError:
-                await asyncio.sleep(pause * (0.5 + self.draw()))
-                pause = min(2 * pause, 1.0)
+async def _rest(run: Run) -> None:
+    """Stop a run; return when nothing of it goes on and nothing is on its way to the store."""
+    if attempts := run.stop():
+        await asyncio.wait(attempts)
+    await run.settled()

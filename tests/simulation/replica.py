@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from datetime import timedelta
+from datetime import datetime, timedelta
 from random import Random
 from typing import Any, cast
 from uuid import UUID
@@ -79,7 +79,7 @@ class Replica:
         self.leases = LeaseKeeper(repository, self.runner, self.clock, scenario.ttl, self.new_incarnation)
         loop.spawn(self.process, self._serve(), "serve")
 
-    def new_id(self) -> UUID:
+    def new_id(self, _: datetime | None = None) -> UUID:
         """Return a UUIDv7 of this time."""
         milliseconds = int(self._loop.time() * 1000) + int(BEGINNING.timestamp() * 1000)
         return UUID(int=milliseconds << 80 | 0x7 << 76 | 0b10 << 62 | self._random.getrandbits(62))
@@ -98,7 +98,7 @@ class Replica:
         await self._register()
         self.is_up = True
         self.up.set()
-        self.lease = self.runner.tasks.spawn(self.leases.keep(), "lease")
+        self.lease = self.runner.tasks.keep(self.leases.keep, "lease")
         self.runner.start()
 
     async def _register(self) -> None:

@@ -84,6 +84,26 @@ async def test_a_lease_that_has_ended_is_not_renewed(repository: Repository, dyi
     assert not await repository.renew(uuid4(), 300)
 
 
+async def test_a_lapsed_lease_is_taken_up_again(repository: Repository, stage: Stage, other: UUID, dying: UUID) -> None:
+    """What was taken over meanwhile stays with who took it; the rest is written by its old owner."""
+    lost, kept = await stage.put(incarnation=dying), await stage.put(incarnation=dying)
+    [detail] = await until(lambda: repository.claim(other, 1))
+    assert not await repository.renew(dying, 300)
+    assert await repository.renew(dying, 300, lapsed=True)
+    assert await repository.renew(dying, 300)
+    left = kept if detail.execution.id == lost.id else lost
+    assert not await repository.claim(other, 10)
+    assert [each.id for each in await repository.strays(dying, [])] == [left.id]
+    assert await repository.submit(transition(left)) is COMMITTED
+    assert await repository.submit(transition(lost if left is kept else kept)) is FENCED
+
+
+async def test_a_retired_lease_is_never_taken_up_again(repository: Repository, dying: UUID) -> None:
+    await repository.retire(dying)
+    assert not await repository.renew(dying, 300, lapsed=True)
+    assert not await repository.renew(uuid4(), 300, lapsed=True)
+
+
 async def takeover(repository: Repository, dying: UUID, other: UUID, row: Execution) -> Execution:
     [detail] = await until(lambda: repository.claim(other, 10))
     assert (detail.execution.id, detail.execution.incarnation) == (row.id, other)

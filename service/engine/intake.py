@@ -1,0 +1,115 @@
+"""Takes executions that nobody drives, in the order that the store gives them, while there is room."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from persistence.errors import PersistenceError, UnavailableError
+from persistence.model import Execution
+from service.engine.failure import Failure
+from service.engine.probation import Probation
+from service.engine.waiting import flagged
+
+if TYPE_CHECKING:
+    from service.engine.run import Run
+    from service.engine.runner import Runner
+
+log = structlog.get_logger(__name__)
+
+
+class Intake:
+    """Claims executions for a runner, batch by batch."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._settings = runner.settings
+        self._poked = asyncio.Event()
+        self._coming = 0
+        self._probation = Probation(self._settings.probation)
+
+    @property
+    def room(self) -> int:
+        """How many more executions the process takes."""
+        if not self._runner.may_take or self._probation.is_exclusive:
+            return 0
+        return max(0, self._settings.max_running - len(self._runner.runs) - self._coming)
+
+    def expect(self, creation: asyncio.Future[Any]) -> None:
+        """Keep a place for an execution that is being created with this process as its owner."""
+        self._coming += 1
+        creation.add_done_callback(self._came)
+
+    def _came(self, _: asyncio.Future[Any]) -> None:
+        self._coming -= 1
+
+    def poke(self) -> None:
+        """Look for executions to claim now."""
+        self._poked.set()
+
+    def poke_at(self, moment: datetime) -> None:
+        """Look for executions to claim at a moment, if it comes before the next regular look or soon after."""
+        delay = (moment - self._runner.now()).total_seconds()
+        if delay <= 60 * self._settings.claim_interval:
+            asyncio.get_running_loop().call_later(max(0.0, delay), self.poke)
+
+    def admit(self, run: Run) -> Failure | None:
+        """Watch over a run that begins; return why it must not go on, if it must not."""
+        return self._probation.admit(run)
+
+    def discharge(self, run: Run) -> None:
+        """Watch over a run no longer."""
+        if self._probation.discharge(run):
+            self.poke()
+
+    def begin_anew(self) -> None:
+        """Forget what was watched over, because the process drops it all."""
+        self._probation = Probation(self._settings.probation)
+
+    async def keep(self) -> None:
+        """Claim until cancelled."""
+        while True:
+            try:
+                while await self._claim(min(self.room, self._settings.claim_batch)):
+                    pass
+                pause = await self._pause()
+            except PersistenceError as error:
+                log.warning("claim failed", error=str(error))
+                # Others were cut off from the store as well: they get the chance to renew what seems to be left behind.
+                await asyncio.sleep(self._runner.interval())
+            else:
+                await flagged(self._poked, pause)
+
+    async def _pause(self) -> float:
+        """Return the seconds until the next look: a parked timer that is due before it is not to wait for it."""
+        interval = self._runner.interval()
+        wake = await self._runner.journal.next_wake_time() if self.room else None
+        delay = interval if wake is None else (wake - self._runner.now()).total_seconds()
+        return delay if 0 < delay < interval else interval
+
+    async def _claim(self, limit: int) -> bool:
+        """Claim once. True when there may be more to claim."""
+        runs, journal = self._runner.runs.values(), self._runner.journal
+        suspects = self._probation.room(runs) if self._runner.may_take else 0
+        if not (limit or (suspects and self._probation.is_exclusive)):
+            return False
+        taken = await journal.claim(self._runner.incarnation, limit, suspects=suspects)
+        self._probation.conclude(runs)
+        for detail in taken:
+            try:
+                if self._probation.defers(detail.execution, runs):
+                    await self._defer(detail.execution)
+                else:
+                    await self._runner.adopt(detail)
+            except UnavailableError as error:  # a sweep finds it again
+                log.warning("execution not taken up yet", execution_id=str(detail.execution.id), error=str(error))
+            except Exception as error:  # the others go on, whatever is wrong with this one
+                log.error("execution not taken up", execution_id=str(detail.execution.id), exc_info=error)
+        return 0 < limit <= len(taken)
+
+    async def _defer(self, execution: Execution) -> None:
+        await self._runner.journal.release(self._runner.incarnation, [execution.id])
+        asyncio.get_running_loop().call_later(self._settings.probation, self.poke)

@@ -1,0 +1,85 @@
+"""Finds out where executions stand that this process may own without driving them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import structlog
+
+from persistence.errors import UnavailableError
+from persistence.model import ExecutionDetail
+from service.engine.failure import Failure
+
+if TYPE_CHECKING:
+    from service.engine.runner import Runner
+
+log = structlog.get_logger(__name__)
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+"""Seconds before an execution that was in trouble a moment ago is taken up again; each time twice as long."""
+
+CALM = 30.0
+"""Seconds without trouble after which an execution is taken up at once again."""
+
+
+class Reconciler:
+    """Takes executions up again for a runner when their creation or a write of theirs did not end well."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._under_way: set[UUID] = set()
+        # For each execution that was in trouble the pause after it, and when that ended or ends.
+        self._pauses: dict[UUID, tuple[float, float]] = {}
+
+    @property
+    def under_way(self) -> frozenset[UUID]:
+        """Executions that are being looked for."""
+        return frozenset(self._under_way)
+
+    def look_for(
+        self, execution_id: UUID, attempts: Sequence[asyncio.Task[None]] = (), verdict: Failure | None = None
+    ) -> None:
+        """Drive an execution if it exists and this process owns it, or end it by a verdict.
+
+        Not before the attempts, which were told to stop, have ended.
+        """
+        if self._runner.is_stopping:
+            return
+        self._under_way.add(execution_id)
+        self._runner.tasks.spawn(self._reconcile(execution_id, attempts, verdict), f"reconcile {execution_id}")
+
+    async def _reconcile(
+        self, execution_id: UUID, attempts: Sequence[asyncio.Task[None]], verdict: Failure | None
+    ) -> None:
+        try:
+            if attempts:
+                await asyncio.wait(attempts, timeout=self._runner.settings.cancel_grace)
+            await asyncio.sleep(self._pause_before(execution_id))
+            detail = await self._load(execution_id)
+            if detail is not None:
+                await self._runner.adopt(detail, verdict)
+        except UnavailableError as error:  # a sweep finds it again
+            log.warning("execution not taken up yet", execution_id=str(execution_id), error=str(error))
+        finally:
+            self._under_way.discard(execution_id)
+
+    def _pause_before(self, execution_id: UUID) -> float:
+        now = asyncio.get_running_loop().time()
+        self._pauses = {each: pause for each, pause in self._pauses.items() if now - pause[1] < CALM}
+        before, _ = self._pauses.get(execution_id, (None, 0.0))
+        pause = 0.0 if before is None else min(max(FIRST_PAUSE, 2 * before), LONGEST_PAUSE)
+        self._pauses[execution_id] = (pause, now + pause)
+        return pause
+
+    async def _load(self, execution_id: UUID) -> ExecutionDetail | None:
+        """Return the execution if it is still ours, asking until the store answers."""
+        pause = 0.05
+        while True:
+            try:
+                return await self._runner.journal.load(self._runner.incarnation, execution_id)
+            except UnavailableError:
+                await asyncio.sleep(pause * (0.5 + self._runner.draw()))
+                pause = min(2 * pause, 1.0)
