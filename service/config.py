@@ -38,7 +38,9 @@ class Config(BaseSettings):
         None,
         description="Folder of the embedded Postgres; default /var/lib/flowkeep for root, else ~/.local/share/flowkeep",
     )
-    database_pool: int = Field(10, ge=2, le=100, description="Connections for reads and lists, besides two fixed ones")
+    database_pool: int = Field(
+        10, ge=2, le=100, description="Connections for reads and lists, besides three fixed ones"
+    )
     migrate: bool = Field(True, description="Bring the schema up to date at the start; else refuse an older one")
     handlers: list[str] = Field(
         default_factory=list, description='Modules or files with your @handler functions, as JSON: ["my.handlers"]'

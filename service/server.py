@@ -16,6 +16,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from flowkeep.v1 import execution_service_pb2, workflow_service_pb2
+from service.api.admission import Admission
 from service.config import LARGEST_ANSWER, LARGEST_REQUEST, Config, ConfigError
 
 log = structlog.get_logger(__name__)
@@ -24,6 +25,9 @@ SERVICES = (
     workflow_service_pb2.DESCRIPTOR.services_by_name["WorkflowService"].full_name,
     execution_service_pb2.DESCRIPTOR.services_by_name["ExecutionService"].full_name,
 )
+
+SPARE_CALLS = 1_000
+"""Calls beyond those that are served which gRPC lets in, so that they hear why they are refused; and health checks."""
 
 LAST_WORD = 0.05
 """Seconds in which watchers of health hear that the server stops."""
@@ -86,7 +90,9 @@ class Server:
         # one server share it, and the one that keeps them holds it against others.
         shared = ("grpc.so_reuseport", int(config.processes > 1))
         self._server = aio.server(
-            interceptors=[interceptor], options=[*OPTIONS, shared], maximum_concurrent_rpcs=config.max_concurrent_rpcs
+            interceptors=[Admission(config.max_concurrent_rpcs), interceptor],
+            options=[*OPTIONS, shared],
+            maximum_concurrent_rpcs=config.max_concurrent_rpcs + SPARE_CALLS,
         )
         for add_servicer in add:
             add_servicer(self._server)

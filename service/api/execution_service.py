@@ -13,8 +13,9 @@ from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_BASIC, EXECUTION_VIEW_FULL
 from flowkeep.v1.execution_pb2 import Execution as ExecutionMessage
 from flowkeep.v1.execution_service_pb2_grpc import ExecutionServiceServicer
 from persistence.errors import NotFoundError
-from persistence.model import Event, Execution, ExecutionDetail, ExecutionOrder, PageKey, Scope
+from persistence.model import Created, Event, Execution, ExecutionDetail, ExecutionOrder, PageKey, Scope
 from persistence.repository import ExecutionRepository
+from service.api.answering import in_time
 from service.api.errors import invalid
 from service.api.executions import cancel_response, detail_message, execution_message
 from service.api.filters import count_limit, execution_filter, execution_order, sort_value
@@ -52,14 +53,22 @@ class ExecutionServicer(ExecutionServiceServicer):
         self._wait_limit = wait_limit
 
     async def Execute(self, request: pb.ExecuteRequest, context: Any) -> pb.ExecuteResponse:
-        caller = current_identity.get()
-        created = await self._executions.execute(caller.scope, caller.subject, _order(request))
-        message = execution_message(created.execution)
         if request.wait:
-            scope = Scope(created.execution.org, created.execution.owner)
-            await self._executions.wait(scope, created.execution, self._time_to_wait(context))
-            message = await self._full(scope, created.execution.id)
+            return await self._execute_and_wait(request, context)
+        created = await self._created(request)
+        return pb.ExecuteResponse(execution=execution_message(created.execution), created=created.created)
+
+    async def _execute_and_wait(self, request: pb.ExecuteRequest, context: Any) -> pb.ExecuteResponse:
+        """Bound all but the waiting, which takes as long as the caller gave."""
+        created = await in_time(self._created(request))
+        scope = Scope(created.execution.org, created.execution.owner)
+        await self._executions.wait(scope, created.execution, self._time_to_wait(context))
+        message = await in_time(self._full(scope, created.execution.id))
         return pb.ExecuteResponse(execution=message, created=created.created)
+
+    async def _created(self, request: pb.ExecuteRequest) -> Created:
+        caller = current_identity.get()
+        return await self._executions.execute(caller.scope, caller.subject, _order(request))
 
     async def GetExecution(self, request: pb.GetExecutionRequest, context: Any) -> pb.GetExecutionResponse:
         scope, execution_id = current_identity.get().scope, UUID(request.execution_id)

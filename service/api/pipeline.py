@@ -16,6 +16,8 @@ from grpc import aio
 from grpc_status import rpc_status
 
 from flowkeep.v1.error_pb2 import ErrorReason
+from flowkeep.v1.execution_service_pb2 import ExecuteRequest
+from service.api.answering import in_time
 from service.api.errors import Refusal, RefusedError, refusal_of, status
 from service.api.identity import Authenticator, Identity, current_identity
 from service.api.permissions import PERMISSIONS
@@ -57,9 +59,10 @@ class Pipeline(aio.ServerInterceptor):
             started = time.perf_counter()
             try:
                 await self._admit(method, request, context)
-                response = await inner(request, context)
+                work = inner(request, context)
+                response = await (work if _bounds_itself(request) else in_time(work))
             except Exception as error:
-                await _refuse(error, method, started, context)
+                await refuse(error, method, started, context)
                 return None
             _log(method, "OK", started)
             return response
@@ -82,7 +85,7 @@ class Pipeline(aio.ServerInterceptor):
                 _log(method, "CANCELLED", started)
                 return
             except Exception as error:
-                await _refuse(error, method, started, context)
+                await refuse(error, method, started, context)
                 return
             _log(method, "OK", started)
 
@@ -111,6 +114,10 @@ def check_permissions(methods: Sequence[str]) -> None:
         raise LookupError(f"no permission is set for {', '.join(missing)}")
 
 
+def _bounds_itself(request: Message | Malformed) -> bool:
+    return isinstance(request, ExecuteRequest) and request.wait
+
+
 def _serialize(response: Message | bytes) -> bytes:
     return response if isinstance(response, bytes) else response.SerializeToString()
 
@@ -123,7 +130,7 @@ def _metadata(context: Any) -> dict[str, list[str]]:
     return found
 
 
-async def _refuse(error: Exception, method: str, started: float, context: Any) -> None:
+async def refuse(error: Exception, method: str, started: float, context: Any) -> None:
     """End the call with the status of the error; what the table does not know is ours and is not shown."""
     if isinstance(error, aio.AbortError):
         raise error

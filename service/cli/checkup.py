@@ -20,7 +20,7 @@ from service.engine.handlers.registry import Registry
 from service.server import credentials
 
 LARGEST_CLOCK_OFFSET = 5.0
-"""Seconds; leases and claims go by the database's clock, but events are stamped with ours."""
+"""Seconds; executions go by the database's clock, but tokens and page tokens are judged by ours."""
 
 
 class _Verdict(StrEnum):

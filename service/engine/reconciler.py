@@ -25,14 +25,29 @@ CALM = 30.0
 """Seconds without trouble after which an execution is taken up at once again."""
 
 
+class Pauses:
+    """How long executions are left alone before they are taken up again: the longer, the more often in a row."""
+
+    def __init__(self) -> None:
+        # The pause after the last trouble of each, and when that ends.
+        self._last: dict[UUID, tuple[float, float]] = {}
+
+    def after(self, execution_id: UUID, now: float) -> float:
+        """Return the seconds to wait after a trouble `now`, none at the first one in a while."""
+        self._last = {each: last for each, last in self._last.items() if now - last[1] < CALM}
+        before, _ = self._last.get(execution_id, (None, now))
+        pause = 0.0 if before is None else min(max(FIRST_PAUSE, 2 * before), LONGEST_PAUSE)
+        self._last[execution_id] = (pause, now + pause)
+        return pause
+
+
 class Reconciler:
     """Takes executions up again for a runner when their creation or a write of theirs did not end well."""
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
         self._under_way: set[UUID] = set()
-        # For each execution that was in trouble the pause after it, and when that ended or ends.
-        self._pauses: dict[UUID, tuple[float, float]] = {}
+        self._pauses = Pauses()
 
     @property
     def under_way(self) -> frozenset[UUID]:
@@ -57,7 +72,7 @@ class Reconciler:
         try:
             if attempts:
                 await asyncio.wait(attempts, timeout=self._runner.settings.cancel_grace)
-            await asyncio.sleep(self._pause_before(execution_id))
+            await asyncio.sleep(self._pauses.after(execution_id, asyncio.get_running_loop().time()))
             detail = await self._load(execution_id)
             if detail is not None:
                 await self._runner.adopt(detail, verdict)
@@ -65,14 +80,6 @@ class Reconciler:
             log.warning("execution not taken up yet", execution_id=str(execution_id), error=str(error))
         finally:
             self._under_way.discard(execution_id)
-
-    def _pause_before(self, execution_id: UUID) -> float:
-        now = asyncio.get_running_loop().time()
-        self._pauses = {each: pause for each, pause in self._pauses.items() if now - pause[1] < CALM}
-        before, _ = self._pauses.get(execution_id, (None, 0.0))
-        pause = 0.0 if before is None else min(max(FIRST_PAUSE, 2 * before), LONGEST_PAUSE)
-        self._pauses[execution_id] = (pause, now + pause)
-        return pause
 
     async def _load(self, execution_id: UUID) -> ExecutionDetail | None:
         """Return the execution if it is still ours, asking until the store answers."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
@@ -27,6 +27,7 @@ class SharedReads(Generic[Key, Value]):
         task = self._next.get(key)
         if task is None:
             task = self._next[key] = asyncio.get_running_loop().create_task(self._run(key, self._running.get(key)))
+            task.add_done_callback(_seen)
         return await asyncio.shield(task)
 
     async def _run(self, key: Key, before: asyncio.Task[Value] | None) -> Value:
@@ -37,3 +38,9 @@ class SharedReads(Generic[Key, Value]):
             return await self._read(key)
         finally:
             del self._running[key]
+
+
+def _seen(task: asyncio.Task[Any]) -> None:
+    """Take note of how a read ended, as nobody does when all callers have gone."""
+    if not task.cancelled():
+        task.exception()

@@ -49,13 +49,13 @@ def stage() -> Stage:
 @pytest.fixture
 def store(database_dsn: str) -> OpenStore:
     """Opens one more repository over the test's database, as another process would."""
-    return lambda: opened(database_dsn)
+    return lambda **options: opened(database_dsn, **options)
 
 
 @asynccontextmanager
-async def opened(dsn: str) -> AsyncIterator[Repository]:
+async def opened(dsn: str, **options: Any) -> AsyncIterator[Repository]:
     """A repository, closed at the end."""
-    repository = await PostgresRepository.open(dsn, pool_size=4)
+    repository = await PostgresRepository.open(dsn, **{"pool_size": 4, **options})
     yield repository
     await repository.close()
 

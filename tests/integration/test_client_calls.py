@@ -55,12 +55,20 @@ async def test_retries_of_execute_keep_the_request_id():
     assert ids == {execution.request_id} != {""}
 
 
-@pytest.mark.parametrize("code", [Code.NOT_FOUND, Code.RESOURCE_EXHAUSTED, Code.INTERNAL, Code.ABORTED])
-async def test_definite_refusals_are_not_retried(code):
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (Code.NOT_FOUND, "no"),
+        (Code.RESOURCE_EXHAUSTED, "Received message larger than max"),
+        (Code.INTERNAL, "no"),
+        (Code.ABORTED, "no"),
+    ],
+)
+async def test_definite_refusals_are_not_retried(code, message):
     script = Script()
-    script.refusals = [(code, "no")]
+    script.refusals = [(code, message)]
     async with serving(script) as client:
-        with pytest.raises(flowkeep.FlowkeepError, match="no"):
+        with pytest.raises(flowkeep.FlowkeepError, match=message):
             await client.execute("onboarding", request_id="mine")
 
     assert [request.request_id for request in script.requests] == ["mine"]

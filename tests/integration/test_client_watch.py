@@ -39,6 +39,7 @@ async def collect(events):
         (Code.DEADLINE_EXCEEDED, "", ()),
         (Code.ABORTED, "", ()),
         (Code.RESOURCE_EXHAUSTED, "too many streams", [RETRY_SOON]),
+        (Code.RESOURCE_EXHAUSTED, "Concurrent RPC limit exceeded!", ()),
         (Code.UNKNOWN, "Stream removed", ()),
         (Code.INTERNAL, "Received RST_STREAM with error code 2", ()),
         (Code.INTERNAL, "GOAWAY received", ()),
@@ -58,22 +59,22 @@ async def test_a_broken_stream_is_resumed_where_it_broke(code, message, details,
 
 
 @pytest.mark.parametrize(
-    ("code", "kind"),
+    ("code", "message", "kind"),
     [
-        (Code.NOT_FOUND, flowkeep.NotFoundError),
-        (Code.OUT_OF_RANGE, flowkeep.OutOfRangeError),
-        (Code.INVALID_ARGUMENT, flowkeep.InvalidArgumentError),
-        (Code.UNAUTHENTICATED, flowkeep.UnauthenticatedError),
-        (Code.PERMISSION_DENIED, flowkeep.PermissionDeniedError),
-        (Code.RESOURCE_EXHAUSTED, flowkeep.ResourceExhaustedError),
-        (Code.INTERNAL, flowkeep.FlowkeepError),
+        (Code.NOT_FOUND, "no", flowkeep.NotFoundError),
+        (Code.OUT_OF_RANGE, "no", flowkeep.OutOfRangeError),
+        (Code.INVALID_ARGUMENT, "no", flowkeep.InvalidArgumentError),
+        (Code.UNAUTHENTICATED, "no", flowkeep.UnauthenticatedError),
+        (Code.PERMISSION_DENIED, "no", flowkeep.PermissionDeniedError),
+        (Code.RESOURCE_EXHAUSTED, "Received message larger than max", flowkeep.ResourceExhaustedError),
+        (Code.INTERNAL, "no", flowkeep.FlowkeepError),
     ],
 )
-async def test_what_another_try_cannot_mend_is_raised_at_once(code, kind):
-    script = Script(breaking(Code.UNAVAILABLE, after=1), breaking(code, "no"))
+async def test_what_another_try_cannot_mend_is_raised_at_once(code, message, kind):
+    script = Script(breaking(Code.UNAVAILABLE, after=1), breaking(code, message))
     async with serving(script) as client, aclosing(client.watch(ID)) as events:
         seen = [(await anext(events)).seq for _ in range(3)]
-        with pytest.raises(kind, match="no"):
+        with pytest.raises(kind, match=message):
             await anext(events)
 
     assert seen == [1, 2, 3]

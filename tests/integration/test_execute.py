@@ -1,6 +1,6 @@
 """Execute from end to end: what is accepted, once and only once, and what is refused.
 
-Holds EX1 to EX6 of the contract on one replica.
+Holds EX1 to EX6 of the contract on one replica; test_replicas.py holds EX2 and EX6 on several.
 """
 
 import asyncio
@@ -135,17 +135,6 @@ async def test_a_request_id_with_other_content_is_refused(served):
         assert error.metadata == {"request_id": "r-1"}
     assert (await refusal(served.executions.Execute(execute_request(other, **options)))).reason == "REQUEST_ID_REUSED"
     assert len([each async for each in served.client.list_executions()]) == 1
-
-
-async def test_of_64_equal_calls_one_creates(served):
-    """EX2: one id for all of them, and exactly one `created`."""
-    name = await made(served.client, step("a"), step("b"))
-    for key in range(5):
-        request = execute_request(name, {"n": key}, request_id=f"key-{key}")
-        answers = await asyncio.gather(*(served.executions.Execute(request) for _ in range(64)))
-        assert len({answer.execution.execution_id for answer in answers}) == 1
-        assert [answer.created for answer in answers].count(True) == 1
-    assert len([each async for each in served.client.list_executions()]) == 5
 
 
 async def test_calls_without_a_request_id_are_each_their_own(served):

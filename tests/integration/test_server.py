@@ -79,17 +79,6 @@ async def test_an_unknown_method_is_unimplemented(served):
     assert error.code is grpc.StatusCode.UNIMPLEMENTED
 
 
-async def test_more_calls_than_are_allowed_are_refused(serve, stage):
-    served = await serve(max_concurrent_rpcs=2)
-    name = await made(served.client, step("a", "gate"))
-    calls = [served.executions.Execute(pb.ExecuteRequest(workflow=name, wait=True)) for _ in range(2)]
-    await stage.called("a", 2)
-    error = await refusal(served.executions.Execute(pb.ExecuteRequest(workflow=name)))
-    assert error.code is grpc.StatusCode.RESOURCE_EXHAUSTED
-    stage.open("gate")
-    assert {(await call).execution.state for call in calls} == {flowkeep.Execution.STATE_COMPLETED}
-
-
 async def test_an_execution_larger_than_4_mib_can_be_read(served):
     copies = (step(f"s{n}", "transform", value="${input.x}", assign={"v": "result"}) for n in range(12))
     name = await made(served.client, *copies, output="small")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from uuid import NAMESPACE_DNS, UUID, uuid5
 
 from persistence.errors import UnavailableError
 from persistence.memory import MemoryRepository, journal
+from persistence.memory.tables import ExecutionRow
 from persistence.model import (
     CommitResult,
     Created,
@@ -65,29 +67,35 @@ def _replace(stack: ExitStack, target: Any, name: str, value: Any) -> Any:
     return before
 
 
-@_mutant("M1", "a write is not conditional on the epoch", "I9")
+@_mutant("M1", "a write is not conditional on the owner and its epoch", "I9")
 def _no_epoch(stack: ExitStack) -> None:
     def is_fenced(row: Execution, transition: Transition) -> bool:
-        return before(dataclasses.replace(row, epoch=transition.epoch), transition)  # type: ignore[no-any-return]
+        ours = dataclasses.replace(row, incarnation=transition.incarnation, epoch=transition.epoch)
+        return before(ours, transition)  # type: ignore[no-any-return]
 
     before = _replace(stack, journal, "_is_fenced", is_fenced)
 
 
-@_mutant("M2", "a rescue takes by id what an earlier look found, without looking again", "I6", "I7", "I9")
+@_mutant("M2", "a rescue takes by id what an earlier look found, with the epoch of that look", "I6", "I7", "I9")
 def _rescue_by_id(stack: ExitStack) -> None:
     async def claim(self: Link, incarnation: UUID, limit: int, **_: Any) -> Sequence[ExecutionDetail]:
         memory, tables = self._database.memory, self._database.tables
 
-        def look() -> list[UUID]:
-            rows = tables.executions.items()
-            return [i for i, row in rows if not row.execution.state.is_end and _claimable(memory, row.execution)]
+        def look() -> list[Execution]:
+            rows = [row.execution for row in tables.executions.values()]
+            return [row for row in rows if not row.state.is_end and _claimable(memory, row)]
 
         found = await self.call("claim", look)
 
         def take() -> list[ExecutionDetail]:
             if not tables.is_live(incarnation):
                 return []
-            return [journal._taken(tables.executions[each], incarnation) for each in found[:limit]]
+            return [take_one(each) for each in found[:limit]]
+
+        def take_one(seen: Execution) -> ExecutionDetail:
+            row = tables.executions[seen.id]
+            row.execution = dataclasses.replace(row.execution, epoch=seen.epoch)
+            return journal._taken(row, incarnation)
 
         return await self._take("claim", take)
 
@@ -124,6 +132,31 @@ def _unknown_is_failed(stack: ExitStack) -> None:
 def _no_poll(stack: ExitStack) -> None:
     _replace(stack, replica, "PACE", Pace(poll=1e6, bookmark=1e6))
     _replace(stack, WatchHub, "wake_all", lambda self: None)
+
+
+@_mutant("M7", "events are numbered by one counter for all executions", "I11")
+def _global_cursor(stack: ExitStack) -> None:
+    counter = itertools.count(1)
+
+    def numbered(row: ExecutionRow, count: int) -> None:
+        fresh = [dataclasses.replace(event, seq=next(counter)) for event in row.events[len(row.events) - count :]]
+        if fresh:
+            ends = [dataclasses.replace(event, transition_seq=fresh[-1].seq) for event in fresh]
+            row.events[len(row.events) - count :] = ends
+
+    def new_row(new: NewExecution) -> ExecutionRow:
+        row: ExecutionRow = new_before(new)
+        numbered(row, len(row.events))
+        return row
+
+    def submit(self: journal.MemoryJournal, transition: Transition) -> CommitResult:
+        result: CommitResult = submit_before(self, transition)
+        if result is CommitResult.COMMITTED:
+            numbered(self._tables.executions[transition.execution_id], len(transition.events))
+        return result
+
+    new_before = _replace(stack, journal, "_new_row", new_row)
+    submit_before = _replace(stack, journal.MemoryJournal, "_submit", submit)
 
 
 @_mutant("M8", "events are given to watchers before the commit", "I11")

@@ -253,6 +253,11 @@ class Link:
         taken = await self._take("claim_one", act)
         return taken[0] if taken else None
 
+    async def load(self, incarnation: UUID, execution_id: UUID) -> ExecutionDetail | None:
+        """See Journal. What is loaded is driven from now on, and not given back any more."""
+        self._stranded = [each for each in self._stranded if each[1].id != execution_id]
+        return await self.call("load", lambda: finished(self._database.memory.load(incarnation, execution_id)))
+
     async def _take(self, name: str, act: Callable[[], Sequence[ExecutionDetail]]) -> Sequence[ExecutionDetail]:
         """Take executions; those of a call whose end is unknown are given back with the next."""
         taken: list[ExecutionDetail] = []

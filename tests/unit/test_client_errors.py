@@ -9,7 +9,7 @@ from grpc.aio import AioRpcError, Metadata
 
 import flowkeep
 from flowkeep.errors import FlowkeepError, from_rpc_error
-from flowkeep.retry import Backoff, connection_broke, may_resume, never_sent
+from flowkeep.retry import Backoff, may_repeat, may_resume, never_sent, nothing_done
 from flowkeep.v1.execution_pb2 import Execution, Failure
 
 Code = grpc.StatusCode
@@ -112,8 +112,12 @@ def error(code, message="", reason="", retry_after=None):
         (error(Code.INTERNAL, "assertion failed"), False, False),
         (error(Code.DEADLINE_EXCEEDED), False, True),
         (error(Code.ABORTED), False, True),
-        (error(Code.RESOURCE_EXHAUSTED, retry_after=1.0), False, True),
-        (error(Code.RESOURCE_EXHAUSTED, "Received message larger than max"), False, False),
+        (error(Code.RESOURCE_EXHAUSTED, reason="QUEUE_FULL", retry_after=1.0), True, True),
+        (error(Code.RESOURCE_EXHAUSTED, "Concurrent RPC limit exceeded!"), True, True),
+        (error(Code.RESOURCE_EXHAUSTED, "a proxy has had enough"), True, True),
+        (error(Code.RESOURCE_EXHAUSTED, "Received message larger than max (9 vs. 4)"), False, False),
+        (error(Code.RESOURCE_EXHAUSTED, "received initial metadata size exceeds hard limit"), False, False),
+        (error(Code.RESOURCE_EXHAUSTED, "never", reason="NEVER"), False, False),
         (error(Code.NOT_FOUND), False, False),
         (error(Code.OUT_OF_RANGE), False, False),
         (error(Code.INVALID_ARGUMENT), False, False),
@@ -124,7 +128,7 @@ def error(code, message="", reason="", retry_after=None):
     ids=str,
 )
 def test_which_errors_are_worth_another_try(given, repeat, resume):
-    assert connection_broke(given) is repeat
+    assert may_repeat(given) is repeat
     assert may_resume(given) is resume
 
 
@@ -133,6 +137,23 @@ def test_only_a_refused_connection_surely_sent_nothing():
     assert never_sent(error(Code.UNAVAILABLE, "DNS resolution failed for nowhere:1"))
     assert not never_sent(error(Code.UNAVAILABLE, "Socket closed"))
     assert not never_sent(error(Code.UNAVAILABLE, "failed to connect to the database", reason="DATABASE_UNAVAILABLE"))
+
+
+@pytest.mark.parametrize(
+    ("given", "again"),
+    [
+        (error(Code.UNAVAILABLE, "failed to connect to all addresses"), True),
+        (error(Code.UNAVAILABLE, reason="DATABASE_UNAVAILABLE", retry_after=1.0), False),
+        (error(Code.UNAVAILABLE, "Socket closed"), False),
+        (error(Code.RESOURCE_EXHAUSTED, reason="QUEUE_FULL", retry_after=1.0), True),
+        (error(Code.RESOURCE_EXHAUSTED, "Concurrent RPC limit exceeded!"), True),
+        (error(Code.RESOURCE_EXHAUSTED, "a proxy has had enough"), False),  # who knows of which answer
+        (error(Code.RESOURCE_EXHAUSTED, "Received message larger than max (9 vs. 4)"), False),
+    ],
+    ids=str,
+)
+def test_only_what_surely_did_nothing_is_sent_again_in_any_case(given, again):
+    assert nothing_done(given) is again
 
 
 def test_pauses_double_with_jitter_up_to_the_longest():

@@ -57,3 +57,10 @@ def test_it_follows_a_store_whose_clock_was_set():
         world.store_offset = offset
         world.ask(0.0, 0.1)
         assert 0.0 <= round(world.behind, 5) <= 0.1
+
+
+def test_the_first_answer_counts_also_where_this_machine_is_a_little_ahead():
+    world = World()
+    world.store_offset = -((T0 - datetime.now(UTC)).total_seconds() + world.passed) - 0.4
+    world.ask(0.5, 0.0)
+    assert 0.0 <= round(world.behind, 5) <= 0.5

@@ -22,7 +22,7 @@ from flowkeep.errors import (
 )
 from flowkeep.payload import from_value
 from flowkeep.requests import ExecuteOptions, ExecutionFilters, execute_request, list_request
-from flowkeep.retry import Backoff, Judge, connection_broke, never_sent
+from flowkeep.retry import Backoff, Judge, may_repeat, nothing_done
 from flowkeep.v1 import execution_service_pb2 as executions_pb2
 from flowkeep.v1 import workflow_service_pb2 as workflows_pb2
 from flowkeep.v1.event_pb2 import ExecutionEvent, ExecutionFinished
@@ -48,10 +48,10 @@ _WAIT_SECONDS = 300.0
 class Client:
     """A connection to Flowkeep, used as `async with Client("host:port") as client`.
 
-    Every method raises FlowkeepError or a subclass (`flowkeep.errors`). A call that met a broken connection or a server
-    that is away is sent again, with growing pauses, until `timeout` seconds have passed in all: safe, because reads and
-    Cancel may be repeated and each Execute carries a request id. Create, update and delete of workflows are sent again
-    only when the request surely never left, since their second answer could differ from the first.
+    Every method raises FlowkeepError or a subclass (`flowkeep.errors`). A call that met a broken connection, or a
+    server that is away or has too much work, is sent again, with growing pauses, until `timeout` seconds have passed in
+    all: safe, because reads and Cancel may be repeated and each Execute carries a request id. Create, update and delete
+    of workflows are sent again only when they surely did nothing: their second answer could differ from the first.
 
     `token` is a bearer token or a function that gives a fresh one; without `tls` it travels in plain text. `options`
     are gRPC channel options. The channel opens at the first call, inside the running event loop.
@@ -92,7 +92,7 @@ class Client:
         InvalidArgumentError with all violations when the definition is not sound.
         """
         request = workflows_pb2.CreateWorkflowRequest(definition=_message(definition))
-        response = await self._call(self._workflows.CreateWorkflow, request, may_repeat=never_sent)
+        response = await self._call(self._workflows.CreateWorkflow, request, may_repeat=nothing_done)
         return response.workflow
 
     async def update_workflow(self, workflow: str, definition: Definition, *, etag: str = "") -> Workflow:
@@ -101,7 +101,7 @@ class Client:
         Raises as `create_workflow`, NotFoundError, and FailedPreconditionError when `etag` no longer fits.
         """
         request = workflows_pb2.UpdateWorkflowRequest(workflow=workflow, definition=_message(definition), etag=etag)
-        response = await self._call(self._workflows.UpdateWorkflow, request, may_repeat=never_sent)
+        response = await self._call(self._workflows.UpdateWorkflow, request, may_repeat=nothing_done)
         return response.workflow
 
     async def get_workflow(self, workflow: str, *, revision: int = 0) -> Workflow:
@@ -133,7 +133,7 @@ class Client:
         Raises NotFoundError, and FailedPreconditionError when executions have not ended, unless `force` cancels them.
         """
         request = workflows_pb2.DeleteWorkflowRequest(workflow=workflow, etag=etag, force=force)
-        await self._call(self._workflows.DeleteWorkflow, request, may_repeat=never_sent)
+        await self._call(self._workflows.DeleteWorkflow, request, may_repeat=nothing_done)
 
     async def validate_workflow(self, definition: Definition) -> list[Violation]:
         """Return all that is wrong with a definition, an empty list if nothing is. Keeps nothing."""
@@ -164,7 +164,7 @@ class Client:
         Once this returns, the execution is kept and will reach its end. When it raises UnavailableError it may have
         started: call again with the same `request_id`. Raises NotFoundError, PayloadError for an input that payloads
         cannot carry, InvalidArgumentError for one that the workflow refuses, AlreadyExistsError for a request id that
-        was used with other content, ResourceExhaustedError when the queue is full.
+        was used with other content, ResourceExhaustedError when the queue stays full.
         """
         return (await self.start(execute_request(workflow, input, **options))).execution
 
@@ -174,7 +174,7 @@ class Client:
         return await self._call(
             self._executions.Execute,
             request,
-            may_repeat=connection_broke if request.request_id else never_sent,
+            may_repeat=may_repeat if request.request_id else nothing_done,
             timeout=timeout,
         )
 
@@ -293,7 +293,7 @@ class Client:
         method: grpc.aio.UnaryUnaryMultiCallable[Request, Response],
         request: Request,
         *,
-        may_repeat: Judge = connection_broke,
+        may_repeat: Judge = may_repeat,
         timeout: float | None = None,
     ) -> Response:
         clock = asyncio.get_running_loop().time

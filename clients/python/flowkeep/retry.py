@@ -16,6 +16,9 @@ Judge = Callable[[FlowkeepError], bool]
 # The latter it reports as UNKNOWN or INTERNAL when the other side, or a proxy, resets the stream.
 _UNSENT = ("failed to connect", "dns resolution failed")
 _BREAKS = ("rst_stream", "goaway", "stream removed", "socket closed", "connection reset", "broken pipe")
+# What gRPC itself says of a server that is busy, and of a message that is too large and will stay so.
+_BUSY = "concurrent rpc limit"
+_TOO_LARGE = ("larger than max", "size exceeds")
 # How often to ask a channel that has no connection. That costs nobody anything: it decides itself when it tries again.
 _LONGEST_UNCONNECTED = 0.5
 
@@ -34,13 +37,34 @@ def connection_broke(error: FlowkeepError) -> bool:
     return _stream_reset(error)
 
 
+def nothing_done(error: FlowkeepError) -> bool:
+    """Whether the call surely had no effect and may succeed later: then even one with effects may be sent again."""
+    return never_sent(error) or _was_refused(error)
+
+
+def may_repeat(error: FlowkeepError) -> bool:
+    """Whether a call that may be sent twice should be."""
+    return connection_broke(error) or _is_crowded(error)
+
+
 def may_resume(error: FlowkeepError) -> bool:
     """Whether a stream that can be resumed by position should be opened again."""
-    if error.code is grpc.StatusCode.RESOURCE_EXHAUSTED:
-        # Without a pause it is not the server's load but a limit, such as a message too large, and will not pass.
-        return error.retry_after is not None
     again = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.ABORTED)
-    return error.code in again or connection_broke(error)
+    return error.code in again or may_repeat(error)
+
+
+def _was_refused(error: FlowkeepError) -> bool:
+    """Whether the server had too much work to begin with the call."""
+    if error.code is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return False
+    return error.retry_after is not None or (not error.reason and _BUSY in error.message.lower())
+
+
+def _is_crowded(error: FlowkeepError) -> bool:
+    """Whether there is too much work somewhere on the way, which passes."""
+    if error.code is not grpc.StatusCode.RESOURCE_EXHAUSTED or error.reason:
+        return _was_refused(error)
+    return not any(text in error.message.lower() for text in _TOO_LARGE)
 
 
 def _stream_reset(error: FlowkeepError) -> bool:

@@ -1,0 +1,72 @@
+"""What the store says of a crash, and that nothing is acknowledged which one could take."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from persistence.errors import UnavailableError
+from persistence.model import CommitResult, Execution
+from tests.conformance.builders import SCOPE, until
+from tests.integration.backstage import Store, move, opened
+
+_WAITING = (
+    "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity"
+    " WHERE wait_event = 'SyncRep' AND datname = current_database() AND application_name = $1"
+)
+
+
+@pytest_asyncio.fixture
+async def store(database_dsn: str) -> AsyncIterator[Store]:
+    async with opened(database_dsn) as store:
+        yield store
+
+
+@pytest_asyncio.fixture
+async def row(store: Store) -> Execution:
+    """An execution of the time before."""
+    return (await store.put())[0]
+
+
+@pytest_asyncio.fixture
+async def alone(store: Store, row: Execution) -> AsyncIterator[asyncpg.Connection]:
+    """A primary whose standby has gone."""
+    await store.admin.execute("SET synchronous_commit = local")
+    await store.admin.execute("ALTER SYSTEM SET synchronous_standby_names = 'gone'")
+    await store.admin.execute("SELECT pg_reload_conf()")
+    try:
+        await until(lambda: store.admin.fetchval("SELECT current_setting('synchronous_standby_names') = 'gone'"))
+        yield store.admin
+    finally:
+        await store.admin.execute("ALTER SYSTEM RESET synchronous_standby_names")
+        await store.admin.execute("SELECT pg_reload_conf()")
+
+
+async def test_a_wish_that_no_standby_has_is_not_acknowledged(store: Store, row: Execution, alone: asyncpg.Connection):
+    asking = asyncio.create_task(store.repository.request_cancel(SCOPE, row.id, "ann", "enough"))
+    await until(lambda: alone.fetchval(_WAITING, "flowkeep"))
+    with pytest.raises(UnavailableError, match="standby"):
+        await asking
+    assert (await store.repository.get_execution(SCOPE, row.id)).cancel is not None
+
+
+async def test_a_transition_that_no_standby_has_is_unknown(store: Store, row: Execution, alone: asyncpg.Connection):
+    moving = store.repository.submit(move(row, 1))
+    await until(lambda: alone.fetchval(_WAITING, "flowkeep committer"))
+    assert await moving is CommitResult.UNKNOWN
+    await store.check(row, 2)
+
+
+async def test_it_is_told_whether_a_crash_loses_anything(database_dsn: str, caplog: pytest.LogCaptureFixture):
+    """The server of the tests does without."""
+    with caplog.at_level(logging.INFO):
+        async with opened(database_dsn):
+            pass
+    [record] = [record for record in caplog.records if "fsync" in record.getMessage()]
+    assert record.levelno == logging.WARNING
+    assert "fsync = off, full_page_writes = off, synchronous_commit = on" in record.getMessage()

@@ -1,0 +1,92 @@
+"""A server that is told to stop: what has come to rest is given back at once, whatever else takes its time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from flowkeep.v1.execution_service_pb2 import WatchExecutionRequest
+from tests.conformance.builders import until
+from tests.integration.conftest import Serve
+from tests.integration.stage import PATIENCE, Served, Stage, made, step
+
+OWNED = "SELECT count(*) FROM executions WHERE id = ANY($1::uuid[]) AND incarnation IS NOT NULL"
+
+
+async def given_back(dsn: str, *executions: Any) -> None:
+    """Return when no server owns them."""
+    connection = await asyncpg.connect(dsn)
+
+    async def are_free() -> bool:
+        return not await connection.fetchval(OWNED, [UUID(each.execution_id) for each in executions])
+
+    try:
+        await until(are_free)
+    finally:
+        await connection.close()
+
+
+async def slow_server(serve: Serve) -> Served:
+    """A server that gives streams and attempts longer to end than the test waits for anything."""
+    return await serve(stop_grace=2 * PATIENCE, cancel_grace=2 * PATIENCE, watch_patience=2 * PATIENCE, park_after=1e6)
+
+
+async def test_a_handler_that_does_not_stop_holds_back_no_other_execution(
+    serve: Serve, stage: Stage, database_dsn: str
+) -> None:
+    first = await slow_server(serve)
+    stubborn = await first.client.execute(await made(first.client, step("deaf", "stubborn")))
+    other = await first.client.execute(await made(first.client, step("open", "gate")))
+    await stage.called("deaf")
+    await stage.called("open")
+    second = await serve()
+    stopping = asyncio.ensure_future(first.stop())
+    await stage.called("open", 2)
+    assert not stopping.done()
+    assert stage.attempts("deaf") == [1]
+    stage.open("gate", "deaf")
+    await stopping
+    for execution in (other, stubborn):
+        async for _ in second.client.watch(execution.execution_id):
+            pass
+    assert stage.attempts("open") == [1, 2]
+
+
+async def test_a_stream_that_nobody_reads_holds_back_no_execution(
+    serve: Serve, stage: Stage, database_dsn: str
+) -> None:
+    server = await slow_server(serve)
+    steps = [step(f"s{number}", "transform", expression="input.text") for number in range(80)]
+    execution = await server.client.execute(
+        await made(server.client, *steps, step("open", "gate")), {"text": "x" * 200_000}
+    )
+    await stage.called("open")
+    stream = server.executions.WatchExecution(WatchExecutionRequest(execution_id=execution.execution_id))
+    await stream.read()  # and never again
+    async for event in server.client.watch(execution.execution_id):
+        if event.step_started.path == "open":
+            break  # the other stream could have come as far
+    stopping = asyncio.ensure_future(server.stop())
+    await given_back(database_dsn, execution)
+    assert not stopping.done()
+    stream.cancel()
+    await stopping
+
+
+async def test_no_more_executions_are_taken_than_there_is_room_for(
+    serve: Serve, stage: Stage, database_dsn: str
+) -> None:
+    """Those whose creation is on its way count as well."""
+    server = await serve(max_running=5, park_after=1e6)
+    workflow = await made(server.client, step("open", "gate"))
+    await asyncio.gather(*(server.client.execute(workflow) for _ in range(60)))
+    await stage.called("open", 5)
+    connection = await asyncpg.connect(database_dsn)
+    owned = await connection.fetchval("SELECT count(*) FROM executions WHERE incarnation IS NOT NULL")
+    await connection.close()
+    assert owned == 5
+    stage.open("gate")
+    await stage.called("open", 60)

@@ -1,0 +1,166 @@
+"""Who takes what from whom, when connections break and rows are locked at the wrong moment."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from persistence import failpoints
+from persistence.errors import PersistenceError, UnavailableError
+from persistence.model import CommitResult
+from persistence.postgres import claims
+from tests.conformance.builders import ORG, SCOPE, ids, until
+from tests.integration.backstage import Store, move, opened
+
+_LOCK = "SELECT FROM executions WHERE id = $1 FOR UPDATE"
+
+
+@pytest_asyncio.fixture
+async def store(database_dsn: str) -> AsyncIterator[Store]:
+    async with opened(database_dsn) as store:
+        yield store
+
+
+@pytest_asyncio.fixture
+async def second(database_dsn: str) -> AsyncIterator[asyncpg.Connection]:
+    """One more connection that looks behind the store."""
+    connection = await asyncpg.connect(database_dsn)
+    yield connection
+    await connection.close()
+
+
+async def test_one_locked_row_keeps_no_other_from_being_handed_over(store: Store):
+    rows = await store.put(20)
+    other = uuid4()
+    await store.repository.register(other, "other", 300)
+    async with store.admin.transaction():
+        await store.admin.execute(_LOCK, rows[3].id)
+        assert await store.repository.release(store.owner, [row.id for row in rows[:5]]) == 4
+        await store.repository.retire(store.owner)
+        assert await store.repository.renew(store.owner, 300) is None
+        taken = await store.repository.claim(other, 100)
+        assert set(ids(taken)) == {row.id for row in rows} - {rows[3].id}
+        assert {detail.execution.deaths for detail in taken} == {0}
+    assert ids(await store.repository.claim(other, 100)) == [rows[3].id]
+
+
+async def test_the_lease_ends_even_if_nothing_can_be_given_up(store: Store):
+    (row,) = await store.put()
+    await store.admin.execute(
+        "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE EXCEPTION 'no space' USING ERRCODE = '53100'; END $$"
+    )
+    await store.admin.execute("CREATE TRIGGER fail BEFORE UPDATE ON executions FOR EACH ROW EXECUTE FUNCTION fail()")
+    with pytest.raises(UnavailableError):
+        await store.repository.retire(store.owner)
+    assert await store.repository.renew(store.owner, 300) is None
+    await store.admin.execute("DROP TRIGGER fail ON executions")
+    other = uuid4()
+    await store.repository.register(other, "other", 300)
+    assert ids(await store.repository.claim(other, 10)) == [row.id]
+
+
+async def test_what_a_failed_claim_left_is_not_taken_from_who_drives_it_by_now(store: Store):
+    (row,) = await store.put()
+    await store.repository.release(store.owner)
+    failpoints.arm({failpoints.SETTING: "claim.after_commit_before_start=raise@1", failpoints.ENVIRONMENT: "test"})
+    try:
+        with pytest.raises(UnavailableError):
+            await store.repository.claim(store.owner, 10)
+    finally:
+        failpoints.arm({})
+    assert [stray.id for stray in await store.repository.strays(store.owner, [])] == [row.id]
+    detail = await store.repository.load(store.owner, row.id)
+    assert detail is not None
+    assert await store.repository.submit(move(detail.execution, 1)) is CommitResult.COMMITTED
+    assert await store.repository.claim_one(store.owner, ORG, uuid4()) is None
+    assert not await store.repository.claim(store.owner, 10)
+    assert await store.repository.submit(move(detail.execution, 2)) is CommitResult.COMMITTED
+    assert (await store.repository.get_execution(SCOPE, row.id)).incarnation == store.owner
+
+
+async def test_what_a_failed_claim_left_is_given_up_by_the_next(store: Store):
+    (row,) = await store.put()
+    await store.repository.release(store.owner)
+    failpoints.arm({failpoints.SETTING: "claim.after_commit_before_start=raise@1", failpoints.ENVIRONMENT: "test"})
+    try:
+        with pytest.raises(UnavailableError):
+            await store.repository.claim(store.owner, 10)
+    finally:
+        failpoints.arm({})
+    [detail] = await store.repository.claim(store.owner, 10)
+    assert (detail.execution.id, detail.execution.epoch, detail.execution.deaths) == (row.id, 3, 0)
+
+
+async def test_who_renews_while_a_claim_looks_is_not_robbed(store: Store, second: asyncpg.Connection):
+    """The claim sees the lease that was; its successor is not committed yet, or was after the claim began to look."""
+    victim, other = uuid4(), uuid4()
+    await store.repository.register(victim, "victim", 300)
+    await store.repository.register(other, "other", 300)
+    (row,) = await store.put()
+    await store.admin.execute("UPDATE executions SET incarnation = $1", victim)
+    ends = "UPDATE replicas SET lease_until = clock_timestamp() WHERE incarnation = $1"
+    await store.admin.execute(ends, victim)
+    async with second.transaction():
+        await second.execute(
+            "UPDATE replicas SET lease_until = clock_timestamp() + interval '300 s' WHERE incarnation = $1", victim
+        )
+        assert not await store.repository.claim(other, 10)
+    assert not await store.repository.claim(other, 10)
+    assert (await store.repository.get_execution(SCOPE, row.id)).incarnation == victim
+    await store.admin.execute(ends, victim)
+    [detail] = await store.repository.claim(other, 10)
+    assert (detail.execution.id, detail.execution.deaths) == (row.id, 1)
+
+
+async def test_who_renewed_after_a_claim_began_is_not_robbed(
+    store: Store, second: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+):
+    """A gate in the statement, after its snapshot, holds the claim until the renewal is committed."""
+    victim, other = uuid4(), uuid4()
+    await store.repository.register(victim, "victim", 300)
+    await store.repository.register(other, "other", 300)
+    (row,) = await store.put()
+    await store.admin.execute("UPDATE executions SET incarnation = $1", victim)
+    await store.admin.execute("UPDATE replicas SET lease_until = clock_timestamp() WHERE incarnation = $1", victim)
+    gate = "gate AS MATERIALIZED (SELECT pg_advisory_xact_lock(7)),\nended AS MATERIALIZED ("
+    gated = claims._CLAIM.replace("ended AS MATERIALIZED (", gate, 1).replace(
+        "FROM owners o JOIN replicas", "FROM gate, owners o JOIN replicas", 1
+    )
+    assert gated.count("gate") == 2
+    monkeypatch.setattr(claims, "_CLAIM", gated)
+    async with second.transaction():
+        await second.execute("SELECT pg_advisory_xact_lock(7)")
+        claiming = asyncio.create_task(store.repository.claim(other, 10))
+        waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        await until(lambda: store.admin.fetchval(waits))
+        await store.admin.execute(
+            "UPDATE replicas SET lease_until = clock_timestamp() + interval '300 s' WHERE incarnation = $1", victim
+        )
+    assert not await claiming
+    assert (await store.repository.get_execution(SCOPE, row.id)).deaths == 0
+
+
+async def test_a_claim_that_takes_too_many_takes_none(store: Store, monkeypatch: pytest.MonkeyPatch):
+    rows = await store.put(5)
+    await store.repository.release(store.owner)
+    monkeypatch.setattr(claims, "_CLAIM", claims._CLAIM.replace("LIMIT $2)\n    UNION", "LIMIT 2 * $2)\n    UNION"))
+    monkeypatch.setattr(claims, "_CLAIM", claims._CLAIM.replace("t.id LIMIT $2 FOR", "t.id LIMIT 2 * $2 FOR"))
+    with pytest.raises(PersistenceError, match="rolled back"):
+        await store.repository.claim(store.owner, 2)
+    monkeypatch.undo()
+    assert set(ids(await store.repository.claim(store.owner, 10))) == {row.id for row in rows}
+
+
+@pytest.mark.parametrize(("ttl", "limit"), [(1.0, "250ms"), (2.0, "500ms"), (60.0, "2s"), (0.1, "100ms")])
+async def test_the_server_gives_a_renewal_no_more_than_its_share_of_the_lease(store: Store, ttl: float, limit: str):
+    await store.repository.renew(store.owner, ttl)
+    reserved = store.repository._database._reserved
+    assert reserved is not None
+    assert await reserved.fetchval("SELECT current_setting('statement_timeout')") == limit
+    assert await reserved.fetchval("SELECT current_setting('lock_timeout')") == limit
