@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo serve test grpcurl failpoints check generate format bench simulate chaos chaos-all chaos-smoke clean
+.PHONY: help demo serve test grpcurl failpoints check generate format bench simulate chaos chaos-all chaos-smoke failover soak mutants clean
 
 # The first interpreter that is new enough and can make a virtual environment.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
@@ -83,6 +83,17 @@ chaos-all: .venv/.dev  ## Runs every kind of fault RUNS=n times, with seeds from
 
 chaos-smoke: .venv/.dev  ## Runs eight kinds of faults once, 12 s each
 	$(BIN)/python -m tests.faults.chaos_all --kinds smoke --duration 12 $(ARGS)
+
+failover: RUNS = 20
+failover: .venv/.dev  ## Measures how long faults stop the service, RUNS=20 of each kind and fewer at production's TTL
+	$(BIN)/python -m tests.faults.failover_runs --runs $(RUNS) --seed $(SEED) $(ARGS)
+
+soak: DURATION = 600
+soak: .venv/.dev  ## Runs three replicas for DURATION=600 s under load and faults, and follows what they use
+	$(BIN)/python -m tests.faults.soak --duration $(DURATION) --seed $(SEED) $(ARGS)
+
+mutants: .venv/.dev  ## Plants bugs, MUTANT=M5 or all, and demands that each turns its oracle red
+	$(BIN)/python -m tests.faults.mutants $(if $(MUTANT),--mutant $(MUTANT)) $(ARGS)
 
 clean:  ## Removes what make made
 	rm -rf .venv build dist *.egg-info clients/python/build clients/python/*.egg-info

@@ -142,6 +142,8 @@ class Journal(Protocol):
     def submit(self, transition: Transition) -> Future[CommitResult]:
         """Write a transition; the future resolves after the commit, or when its fate is known.
 
+        UNKNOWN too when it could not be written for some seconds in which others were.
+
         Transitions of one execution are written in the order of their submission; after one that is not COMMITTED
         those behind it are FENCED. PersistenceError when one contradicts itself or changes a step that has ended,
         other than from COMPLETED to COMPENSATED; it harms no other execution.
@@ -185,7 +187,10 @@ class Journal(Protocol):
         ...
 
     async def release(self, incarnation: UUID, execution_ids: Sequence[UUID] | None = None) -> int:
-        """Give up these executions, or all of the incarnation; they are claimable at once. Returns how many."""
+        """Give up these executions, or all of the incarnation; they are claimable at once. Returns how many.
+
+        Waits for nobody: what another transaction holds at this moment stays with the incarnation.
+        """
         ...
 
 
@@ -205,7 +210,7 @@ class ReplicaRepository(Protocol):
         ...
 
     async def retire(self, incarnation: UUID) -> None:
-        """End the lease and release all that the incarnation owns."""
+        """End the lease and release all that the incarnation owns; the rest, as `release` says, is claimable too."""
         ...
 
     async def retire_others(self, incarnation: UUID) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
@@ -9,6 +10,7 @@ from uuid import UUID
 import asyncpg
 
 from persistence import failpoints
+from persistence.errors import PersistenceError
 from persistence.model import SUSPECT_DEATHS, Execution, ExecutionDetail, News, Step
 from persistence.postgres import records
 from persistence.postgres.connection import Database, Session
@@ -37,14 +39,24 @@ owners AS (
     UNION ALL
     SELECT (SELECT e.incarnation FROM executions e WHERE e.incarnation > o.incarnation ORDER BY e.incarnation LIMIT 1)
     FROM owners o WHERE o.incarnation IS NOT NULL)"""
-_DEAD = f"""ARRAY(
-    SELECT o.incarnation FROM owners o WHERE o.incarnation IS NOT NULL AND NOT {_LIVE.format("o.incarnation")})"""  # noqa: S608 - our own condition
+# The lock makes Postgres judge the newest lease, not the one that was there when the claim began, and leaves alone
+# whoever is renewing at this moment; several claims can hold it at once.
+_DEAD = """
+ended AS MATERIALIZED (
+    SELECT r.incarnation FROM owners o JOIN replicas r ON r.incarnation = o.incarnation
+    WHERE r.lease_until <= clock_timestamp() FOR SHARE OF r SKIP LOCKED),
+dead AS MATERIALIZED (
+    SELECT incarnation FROM ended
+    UNION ALL
+    SELECT o.incarnation FROM owners o
+    WHERE o.incarnation IS NOT NULL AND NOT EXISTS (SELECT FROM replicas r WHERE r.incarnation = o.incarnation))"""
+_OF_DEAD = "e.incarnation = ANY (ARRAY(SELECT incarnation FROM dead))"
 
 # Claim and rescue in one: what is due of each queue, and what belongs to those without a live lease.
 # `(SELECT clock_timestamp())` is read once, so that the index ends the scan; the UPDATE reads it again.
 # More are looked at than taken, without a lock: others may be taking the first ones at this moment.
 _CLAIM = f"""
-WITH RECURSIVE {_QUEUES}, {_OWNERS},
+WITH RECURSIVE {_QUEUES}, {_OWNERS}, {_DEAD},
 turns AS MATERIALIZED (
     SELECT d.*, row_number() OVER (PARTITION BY d.priority, d.org_id ORDER BY d.since, d.id) AS turn
     FROM queues q, LATERAL (
@@ -59,13 +71,13 @@ parked AS MATERIALIZED (
     WHERE e.wake_time IS NOT NULL ORDER BY t.priority DESC, t.turn, t.since, t.id LIMIT $2 FOR UPDATE OF e SKIP LOCKED),
 orphaned AS MATERIALIZED (
     SELECT e.org_id, e.id, e.priority, e.create_time AS since, 0 AS turn FROM executions e
-    WHERE e.incarnation = ANY ({_DEAD}) AND e.deaths < {SUSPECT_DEATHS - 1}
+    WHERE {_OF_DEAD} AND e.deaths < {SUSPECT_DEATHS - 1}
     ORDER BY e.priority DESC, e.create_time, e.id LIMIT $2 FOR UPDATE SKIP LOCKED),
 suspect AS MATERIALIZED (
     SELECT e.org_id, e.id, e.priority, e.create_time AS since, 0 AS turn FROM executions e
     WHERE e.deaths >= {SUSPECT_DEATHS - 1} AND e.end_time IS NULL
       AND ((e.incarnation IS NULL AND e.deaths >= {SUSPECT_DEATHS} AND e.wake_time <= (SELECT clock_timestamp()))
-           OR e.incarnation = ANY ({_DEAD}))
+           OR {_OF_DEAD})
     ORDER BY e.deaths, e.id LIMIT $3 FOR UPDATE SKIP LOCKED),
 due AS MATERIALIZED (
     (SELECT * FROM (SELECT * FROM parked UNION ALL SELECT * FROM orphaned) c
@@ -75,7 +87,7 @@ UPDATE executions e SET incarnation = $1, epoch = e.epoch + 1, wake_time = NULL,
     deaths = e.deaths + (e.incarnation IS NOT NULL)::int
 FROM due d
 WHERE e.org_id = d.org_id AND e.id = d.id AND e.end_time IS NULL AND {_LIVE.format("$1")}
-  AND CASE WHEN e.incarnation IS NULL THEN e.wake_time <= clock_timestamp() ELSE NOT {_LIVE.format("e.incarnation")} END
+  AND CASE WHEN e.incarnation IS NULL THEN e.wake_time <= clock_timestamp() ELSE {_OF_DEAD} END
 RETURNING d.turn, d.since, {_TAKEN}"""  # noqa: S608 - our own columns
 
 _CLAIM_ONE = f"""
@@ -95,10 +107,11 @@ SELECT min((SELECT e.wake_time FROM executions e
             WHERE {_FREE} AND e.priority = q.priority AND e.org_id = q.org_id ORDER BY e.wake_time LIMIT 1))
 FROM queues q"""  # noqa: S608 - our own columns
 
+# What another transaction holds is left: waiting for it would keep all the others back.
 _RELEASE = """
 WITH owned AS MATERIALIZED (
     SELECT org_id, id FROM executions
-    WHERE incarnation = $1 AND ($2::uuid[] IS NULL OR id = ANY ($2)) ORDER BY id FOR UPDATE)
+    WHERE incarnation = $1 AND ($2::uuid[] IS NULL OR id = ANY ($2)) ORDER BY id FOR UPDATE SKIP LOCKED)
 UPDATE executions e SET incarnation = NULL, wake_time = clock_timestamp()
 FROM owned o WHERE e.org_id = o.org_id AND e.id = o.id AND e.incarnation = $1"""
 _RELEASE_EPOCHS = """
@@ -145,10 +158,11 @@ class PostgresClaims:
     def __init__(self) -> None:
         # Taken by a call that failed: whether the commit happened is unknown, so nobody here drives them.
         self._stranded: dict[UUID, tuple[UUID, int]] = {}
+        self._stranding = asyncio.Lock()
 
     async def claim(self, incarnation: UUID, limit: int, suspects: int = 0) -> Sequence[ExecutionDetail]:
         """See Journal."""
-        return await self._take(_CLAIM, incarnation, limit, suspects)
+        return await self._take(_CLAIM, incarnation, limit, suspects, most=limit + suspects)
 
     async def claim_one(self, incarnation: UUID, org: str, execution_id: UUID) -> ExecutionDetail | None:
         """See Journal."""
@@ -157,6 +171,10 @@ class PostgresClaims:
 
     async def load(self, incarnation: UUID, execution_id: UUID) -> ExecutionDetail | None:
         """See Journal."""
+        if self._stranded:
+            # Whoever loads it drives it from now on, so it must not be given up, nor at this moment.
+            async with self._stranding:
+                self._stranded.pop(execution_id, None)
         async with self._database.snapshot() as session:
             row = await session.fetchrow(_OWNED, execution_id, incarnation)
             return (await details(session, [records.execution(row)]))[0] if row else None
@@ -179,13 +197,17 @@ class PostgresClaims:
             await notify(session, News(frozenset(), has_work=True))
             return released
 
-    async def _take(self, statement: str, incarnation: UUID, *which: int | UUID | str) -> list[ExecutionDetail]:
+    async def _take(
+        self, statement: str, incarnation: UUID, *which: int | UUID | str, most: int = 1
+    ) -> list[ExecutionDetail]:
+        await self._release_stranded()
         taken: list[Execution] = []
         try:
             async with self._database.session() as session, session.transaction():
-                await self._release_stranded(session)
                 await session.execute(_NESTED)
                 rows = await session.fetch(statement, incarnation, *which)
+                if len(rows) > most:  # a plan that computes a LIMIT more than once
+                    raise PersistenceError(f"a claim of {most} took {len(rows)}, and is rolled back")
                 if statement is _CLAIM:
                     rows.sort(key=lambda row: (-row["priority"], row["turn"], row["since"], row["id"]))
                 taken = [records.execution(row) for row in rows]
@@ -199,10 +221,17 @@ class PostgresClaims:
             raise
         return found
 
-    async def _release_stranded(self, session: Session) -> None:
-        for execution_id, (incarnation, epoch) in list(self._stranded.items()):
-            await session.execute(_RELEASE_EPOCHS, incarnation, [execution_id], [epoch])
-            self._stranded.pop(execution_id, None)
+    async def _release_stranded(self) -> None:
+        if not self._stranded:
+            return
+        async with self._stranding:
+            stranded = dict(self._stranded)
+            async with self._database.session() as session, session.transaction():
+                for execution_id, (incarnation, epoch) in stranded.items():
+                    await session.execute(_RELEASE_EPOCHS, incarnation, [execution_id], [epoch])
+            for execution_id, taken in stranded.items():
+                if self._stranded.get(execution_id) == taken:
+                    del self._stranded[execution_id]
 
 
 async def release(session: Session, incarnation: UUID, execution_ids: Sequence[UUID] | None) -> int:

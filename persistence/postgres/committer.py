@@ -6,7 +6,7 @@ import asyncio
 import logging
 from asyncio import Future
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 from uuid import UUID
 
@@ -21,6 +21,7 @@ _log = logging.getLogger(__name__)
 
 _BATCH = 1_000
 _BATCH_BYTES = 4 << 20
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
 Announce = Callable[..., None]
 
@@ -28,7 +29,11 @@ _Queued: TypeAlias = "Creation | Submission | Refusal"
 
 
 class Committer:
-    """Writes creations and transitions in the order of their submission, up to 1,000 in one transaction."""
+    """Writes creations and transitions in the order of their submission, up to 1,000 in one transaction.
+
+    What something is in the way of, such as a lock that somebody holds, is put aside and tried again, and the others
+    go on. After `unknown_timeout` seconds in which others were written it is UNKNOWN.
+    """
 
     def __init__(self, database: Database, announce: Announce, *, max_queue: int, unknown_timeout: float = 4.0) -> None:
         self._writer = Writer(database, unknown_timeout)
@@ -39,6 +44,12 @@ class Committer:
         self._announce = announce
         self._max_queue = max_queue
         self._queue: deque[_Queued] = deque()
+        # What was put aside, by execution, with what came behind it; and since when something is in the way.
+        self._aside: dict[UUID, list[_Queued]] = {}
+        self._obstructed_since: dict[UUID, float] = {}
+        self._retry: asyncio.TimerHandle | None = None
+        self._in_flight: Sequence[_Queued] = ()
+        self._last_written = 0.0
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -85,12 +96,17 @@ class Committer:
             async with asyncio.timeout(timeout):
                 await self._idle.wait()
         except TimeoutError:
-            _log.error("closing with %d writes unknown", len(self._queue))
+            _log.error("closing with %d writes unknown", sum(not item.future.done() for item in self._unwritten()))
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        for item in self._queue:
+        if self._retry is not None:
+            self._retry.cancel()
+        for item in self._unwritten():
             item.resolve(_lost(item))
         await self._writer.close()
+
+    def _unwritten(self) -> list[_Queued]:
+        return [*self._in_flight, *(item for items in self._aside.values() for item in items), *self._queue]
 
     def _put(self, item: _Queued) -> None:
         if self._closed:
@@ -129,55 +145,103 @@ class Committer:
             self._wake.clear()
             while self._queue:
                 await asyncio.sleep(0)  # all that this turn of the loop submits shares the batch
-                await self._write(self._cut())
-            self._idle.set()
+                await self._write_next()
+            if not self._aside:
+                self._idle.set()
 
-    def _cut(self) -> list[Unit]:
-        """Take the next batch from the queue; transitions of one execution become one group."""
+    async def _write_next(self) -> None:
+        """Write the next batch. Whatever goes wrong, each of it gets its answer, and the loop goes on."""
+        taken: list[_Queued] = []
+        self._in_flight = taken
+        begun = asyncio.get_running_loop().time()
+        try:
+            if units := self._cut(taken):
+                self._resolve(units, await self._writer.write(units), begun)
+                failpoints.hit("flush.after_ack_before_notify")
+        except Exception:
+            _log.exception("the fate of a batch of %d is unknown", len(taken))
+            for item in taken:
+                item.resolve(_lost(item))
+            groups = [item.transition for item in taken if not isinstance(item, Creation)]
+            self._fence({transition.execution_id: transition.epoch for transition in groups})
+        self._in_flight = ()
+
+    def _cut(self, taken: list[_Queued]) -> list[Unit]:
+        """Move the next batch from the queue to `taken`; transitions of one execution become one group."""
         units: list[Unit] = []
         groups: dict[UUID, Group] = {}
         room = _BATCH_BYTES
         for _ in range(_BATCH):
             if not self._queue or room <= 0:
                 break
-            item = self._queue[0]
+            item = self._queue.popleft()
+            taken.append(item)
             room -= item.size
             if isinstance(item, Creation):
                 units.append(item)
-            elif (group := groups.get(item.transition.execution_id)) is not None:
+                continue
+            transition = item.transition
+            if (before := self._aside.get(transition.execution_id)) is not None:
+                before.append(item)
+            elif (group := groups.get(transition.execution_id)) is not None:
                 if isinstance(item, Refusal) or not group.accepts(item):
+                    self._queue.appendleft(taken.pop())
                     break
             elif isinstance(item, Submission):
-                groups[item.transition.execution_id] = Group(item)
-            self._queue.popleft()
-            if isinstance(item, Refusal):
+                groups[transition.execution_id] = Group(item)
+            else:
                 item.resolve(item.error)
-                self._fence({item.transition.execution_id: item.transition.epoch})
+                self._fence({transition.execution_id: transition.epoch})
         units.extend(groups.values())
         return units
 
-    async def _write(self, units: list[Unit]) -> None:
-        if not units:
-            return
-        outcomes: Mapping[Unit, Outcome] = {}
-        try:
-            outcomes = await self._writer.write(units)
-        except Exception:
-            _log.exception("flush of %d items failed", len(units))
-        finally:
-            self._resolve(units, outcomes)
-        failpoints.hit("flush.after_ack_before_notify")
-
-    def _resolve(self, units: list[Unit], outcomes: Mapping[Unit, Outcome]) -> None:
+    def _resolve(self, units: Sequence[Unit], outcomes: Mapping[Unit, Outcome], begun: float) -> None:
         failed: dict[UUID, int] = {}
         self._announce_all(outcomes)
+        if any(map(_is_written, outcomes.values())):
+            self._last_written = asyncio.get_running_loop().time()
         for unit in units:
             outcome = outcomes.get(unit)
-            unit.resolve(_lost(unit) if outcome is None else outcome)
+            if outcome is None and (outcome := self._put_aside(unit, begun)) is None:
+                continue
+            self._obstructed_since.pop(unit.execution_id, None)
+            unit.resolve(outcome)
             if isinstance(unit, Group) and (outcome is not CommitResult.COMMITTED or unit.behind):
                 failed[unit.last.execution_id] = unit.last.epoch
         if failed:
             self._fence(failed)
+        if self._aside and self._retry is None:
+            now = asyncio.get_running_loop().time()
+            # As long as it has waited already.
+            waited = now - max(self._obstructed_since[each] for each in self._aside)
+            self._retry = asyncio.get_running_loop().call_later(
+                min(max(waited, _FIRST_PAUSE), _LONGEST_PAUSE), self._try_again
+            )
+
+    def _put_aside(self, unit: Unit, begun: float) -> Outcome | None:
+        """Keep what could not be written; or return its outcome, when it has been kept for long enough.
+
+        While nothing else can be written either, it is the database that is in trouble, and it is waited for.
+        """
+        since = self._obstructed_since.setdefault(unit.execution_id, begun)
+        if isinstance(unit, Creation):
+            self._aside[unit.execution_id] = [unit]  # its own timer tells the caller
+            return None
+        if self._last_written > since and asyncio.get_running_loop().time() - since >= self._unknown_timeout:
+            return CommitResult.UNKNOWN
+        self._aside[unit.execution_id] = [*unit.items, *unit.behind]
+        return None
+
+    def _try_again(self) -> None:
+        """Put what was put aside back to where it was in the queue."""
+        self._retry = None
+        aside, self._aside = self._aside, {}
+        given_up = {key for key, items in aside.items() if isinstance(items[0], Creation) and items[0].future.done()}
+        self._writer.forget(given_up)
+        for key in given_up:
+            del self._obstructed_since[key]
+        self._queue.extendleft(reversed([item for key in aside.keys() - given_up for item in aside[key]]))
+        self._wake.set()
 
     def _announce_all(self, outcomes: Mapping[Unit, Outcome]) -> None:
         """Tell the other processes what was written."""

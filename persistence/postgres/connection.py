@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeAlias
 
 import asyncpg
@@ -16,6 +17,7 @@ from sqlalchemy.sql import ClauseElement
 
 from persistence.errors import PersistenceError, SchemaError, UnavailableError
 
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Session: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 
 _DIALECT = dialect.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy types no dialect
@@ -23,6 +25,7 @@ _DIALECT = dialect.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy type
 # What may pass when it is tried again: lost connections, shutdowns, exhausted resources, deadlocks, timeouts.
 _PASSING_CLASSES = frozenset({"08", "40", "53", "57", "58", "XX"})
 _PASSING_STATES = frozenset({"25001", "25006", "25P03", "55P03", "3D000"})
+_UNREPLICATED = frozenset({"01000", "57P01"})
 _SCHEMA_STATES = frozenset({"42P01", "42703", "42704", "42883"})
 
 
@@ -34,6 +37,7 @@ DRIVER_ERRORS = (
     OSError,
     EOFError,
     UnicodeError,
+    RuntimeError,  # of uvloop, for a transport that is closed
 )
 _LOST = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, EOFError)
 
@@ -51,7 +55,7 @@ def translated(error: BaseException) -> PersistenceError:
         if state.startswith("28"):
             return UnavailableError("the database refuses the user")
         return PersistenceError(f"the database refused: {error}")
-    if isinstance(error, _LOST):
+    if _is_lost(error):
         return UnavailableError(f"the database cannot be reached: {type(error).__name__}")
     return PersistenceError(f"the database refused: {error}")
 
@@ -59,15 +63,28 @@ def translated(error: BaseException) -> PersistenceError:
 def is_passing(error: BaseException) -> bool:
     """Whether the same statement may succeed later."""
     if not isinstance(error, asyncpg.PostgresError):
-        return isinstance(error, _LOST)
+        return _is_lost(error)
     state = error.sqlstate or ""
     return state[:2] in _PASSING_CLASSES or state in _PASSING_STATES
+
+
+def _is_lost(error: BaseException) -> bool:
+    # Not what derives from RuntimeError: that is said of a program, such as a recursion without end.
+    return isinstance(error, _LOST) or type(error) is RuntimeError
 
 
 def is_contended(error: BaseException) -> bool:
     """Whether others are in the way of some rows: deadlocks, locks that were waited for too long, cancelled waits."""
     state = (error.sqlstate or "") if isinstance(error, asyncpg.PostgresError) else ""
     return state[:2] == "40" or state in ("55P03", "57014")
+
+
+def is_unreplicated(message: asyncpg.PostgresLogMessage) -> bool:
+    """Whether it says that a commit did not wait for its standby: cancelled then, Postgres commits all the same.
+
+    Not by its text, which comes in the language of the server.
+    """
+    return message.sqlstate in _UNREPLICATED and message.server_source_function == "SyncRepWaitForLSN"
 
 
 @asynccontextmanager
@@ -88,6 +105,7 @@ class Database:
         self._acquire_timeout = acquire_timeout
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._reserved: asyncpg.Connection[asyncpg.Record] | None = None
+        self._reserved_timeout = 0.0
         self._reserved_lock = asyncio.Lock()
 
     async def open(self, pool_size: int) -> None:
@@ -120,16 +138,31 @@ class Database:
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Session]:
-        """Lend a connection of the pool; the driver's errors leave it as ours."""
+        """Lend a connection of the pool; the driver's errors leave it as ours.
+
+        Raises UnavailableError too, at the end, when a commit did not reach the standby that it has to reach.
+        """
         if self._pool is None:
             raise UnavailableError("the store is closed")
         async with translating(), self._pool.acquire(timeout=self._acquire_timeout) as connection:
+            unreplicated: list[asyncpg.PostgresLogMessage] = []
+
+            def hear(_: object, message: asyncpg.PostgresLogMessage) -> None:
+                if is_unreplicated(message):
+                    unreplicated.append(message)
+
+            connection.add_log_listener(hear)
             try:
                 yield connection
             except (TimeoutError, asyncio.CancelledError):
                 # Cut off in the middle: what the server still does on it is not known, so nobody else may have it.
                 connection.terminate()
                 raise
+            finally:
+                with suppress(asyncpg.InterfaceError):  # of one that was cut off
+                    connection.remove_log_listener(hear)
+            if unreplicated:
+                raise UnavailableError("what was written may be lost: no standby has confirmed it")
 
     @asynccontextmanager
     async def searching(self) -> AsyncIterator[Session]:
@@ -144,17 +177,22 @@ class Database:
         async with self.session() as session, session.transaction(isolation="repeatable_read", readonly=True):
             yield session
 
-    async def reserved(self, statement: str, *arguments: Any) -> asyncpg.Record | None:
+    async def reserved(self, statement: str, *arguments: Any, timeout: float = 2.0) -> asyncpg.Record | None:
         """Execute a statement on a connection that serves nothing else, and return its first row.
 
-        For what must not wait for the pool. Raises UnavailableError within about two seconds.
+        For what must not wait for the pool. `timeout` is what the server gives the statement. Raises UnavailableError
+        within about two seconds.
         """
         async with translating():
             try:
                 async with self._reserved_lock, asyncio.timeout(2.0):
+                    if self._reserved_timeout != timeout:
+                        self._drop_reserved()
                     if self._reserved is None or self._reserved.is_closed():
-                        limits = {"statement_timeout": "2000", "lock_timeout": "2000"}
+                        limit = str(math.ceil(timeout * 1000))
+                        limits = {"statement_timeout": limit, "lock_timeout": limit}
                         self._reserved = await self.connect(settings=limits, timeout=2.0, command_timeout=2.0)
+                        self._reserved_timeout = timeout
                     return await self._reserved.fetchrow(statement, *arguments)
             except DRIVER_ERRORS:
                 self._drop_reserved()
@@ -186,6 +224,7 @@ class Database:
             "tcp_keepalives_idle": "10",
             "tcp_keepalives_interval": "5",
             "tcp_keepalives_count": "3",
+            "tcp_user_timeout": "10000",
             **own,
         }
 

@@ -40,9 +40,16 @@ async def current_revision(dsn: str) -> str | None:
 
 
 async def check_schema(dsn: str) -> None:
-    """Return when the database has the expected revision. Raises SchemaError, UnavailableError."""
-    current, expected = await current_revision(dsn), expected_revision()
-    if current != expected:
+    """Return when this program can work with the database's revision. Raises SchemaError, UnavailableError.
+
+    That is the expected one, or a later one that says that older programs can: so that during a roll-out also those
+    that are not replaced yet may start again.
+    """
+    async with _connected(dsn) as connection:
+        current = await connection.run_sync(_revision)
+        is_later = await connection.run_sync(_is_compatible) if current is not None else False
+    expected = expected_revision()
+    if current != expected and not is_later:
         raise SchemaError(f"the database is at schema revision {current or 'none'}, this program needs {expected}")
 
 
@@ -51,13 +58,16 @@ async def migrate(dsn: str, revision: str = "head") -> None:
 
     At the head it makes the monthly partitions too.
 
-    Raises SchemaError, having changed nothing, when the database is at a revision that this program does not know,
-    such as that of a newer program, or when there is no such revision; UnavailableError.
+    Nothing is done for "head" at a later revision that says that this program can work with it. Raises SchemaError,
+    having changed nothing, at any other revision that this program does not know, such as that of a newer program, or
+    when there is no such revision; UnavailableError.
     """
 
     def run(connection: Connection) -> None:
         current, known = _revision(connection), [script.revision for script in _scripts().walk_revisions()]
         if current is not None and current not in known:
+            if revision == "head" and _is_compatible(connection):
+                return
             raise SchemaError(
                 f"the database is at schema revision {current}, which is unknown here: a newer program's?"
             )
@@ -67,6 +77,7 @@ async def migrate(dsn: str, revision: str = "head") -> None:
             command.downgrade(_config(connection), revision)
         else:
             command.upgrade(_config(connection), revision)
+        _note_oldest(connection)
 
     async with _connected(dsn) as connection:
         await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
@@ -106,6 +117,25 @@ async def _connected(dsn: str) -> AsyncIterator[AsyncConnection]:
 
 def _revision(connection: Connection) -> str | None:
     return MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_revision()
+
+
+def _is_compatible(connection: Connection) -> bool:
+    """Whether the database is at a later revision with which programs as old as this one can work."""
+    known = {script.revision for script in _scripts().walk_revisions()}
+    return _revision(connection) not in known and _oldest(connection) in known
+
+
+def _note_oldest(connection: Connection) -> None:
+    """Leave the earliest revision whose programs can work with this one: `oldest` in its migration."""
+    if (current := _revision(connection)) is not None:
+        oldest = _scripts().get_revision(current).module.oldest
+        if oldest != _oldest(connection):
+            connection.execute(text(f"COMMENT ON TABLE {VERSION_TABLE} IS '{oldest}'"))
+
+
+def _oldest(connection: Connection) -> str | None:
+    found = connection.scalar(text(f"SELECT obj_description(to_regclass('{VERSION_TABLE}'), 'pg_class')"))
+    return None if found is None else str(found)
 
 
 def _scripts() -> ScriptDirectory:

@@ -31,6 +31,9 @@ _END = "UPDATE replicas SET lease_until = '-infinity' WHERE incarnation = $1"
 _END_OTHERS = """
 UPDATE replicas SET lease_until = '-infinity' WHERE incarnation <> $1 AND lease_until > '-infinity'"""
 
+_SHORTEST_RENEWAL, _LONGEST_RENEWAL = 0.1, 2.0
+"""Seconds that a renewal may take the server."""
+
 
 class PostgresReplicas:
     """Implements ReplicaRepository."""
@@ -49,14 +52,19 @@ class PostgresReplicas:
 
     async def renew(self, incarnation: UUID, ttl: float, *, lapsed: bool = False) -> Lease | None:
         """See ReplicaRepository. Runs on a connection of its own, which no other work can hold up."""
-        row = await self._database.reserved(_RENEW, incarnation, ttl, lapsed)
+        # What the server has not done by then must not come later, when the process has taken its lease for lost.
+        timeout = min(_LONGEST_RENEWAL, max(_SHORTEST_RENEWAL, ttl / 4))
+        row = await self._database.reserved(_RENEW, incarnation, ttl, lapsed, timeout=timeout)
         return None if row is None else self._lease(row)
 
     async def retire(self, incarnation: UUID) -> None:
         """See ReplicaRepository."""
-        async with self._database.session() as session, session.transaction():
-            await session.execute(_END, incarnation)
-            await release(session, incarnation, None)
+        async with self._database.session() as session:
+            try:
+                # First, or others could count a death for each; and apart, for the lease ends whatever becomes of it.
+                await release(session, incarnation, None)
+            finally:
+                await session.execute(_END, incarnation)
             await notify(session, News(frozenset(), has_work=True))
 
     async def retire_others(self, incarnation: UUID) -> None:

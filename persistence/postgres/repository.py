@@ -12,6 +12,7 @@ from persistence.model import CommitResult, Created, Execution, NewExecution, Ne
 from persistence.postgres.claims import PostgresClaims
 from persistence.postgres.committer import Committer
 from persistence.postgres.connection import Database, translating
+from persistence.postgres.durability import tell_durability
 from persistence.postgres.events import PostgresEvents
 from persistence.postgres.executions import PostgresExecutions
 from persistence.postgres.flush import find_request
@@ -60,6 +61,7 @@ class PostgresRepository(
         try:
             await database.open(pool_size)
             async with database.session() as session:
+                await tell_durability(session)
                 await ensure_partitions(session)
             async with translating():
                 await committer.open()

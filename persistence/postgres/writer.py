@@ -5,16 +5,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
 
 import asyncpg
 
 from persistence.errors import PersistenceError, UnavailableError
 from persistence.model import CommitResult, Created
 from persistence.postgres.batch import Creation, Group, Outcome, Unit
-from persistence.postgres.connection import DRIVER_ERRORS, Database, is_contended, is_passing, translated
+from persistence.postgres.connection import (
+    DRIVER_ERRORS,
+    Connection,
+    Database,
+    is_contended,
+    is_passing,
+    is_unreplicated,
+    translated,
+)
 from persistence.postgres.flush import flush
+from persistence.postgres.locks import locked_units
 from persistence.postgres.records import EXECUTION_COLUMNS, execution
 
 _log = logging.getLogger(__name__)
@@ -27,10 +37,13 @@ _SETTINGS = {
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
     # Whoever holds the row of one execution must not hold up those of others for long.
-    "lock_timeout": "1000",
+    "lock_timeout": "250",
 }
 _COMMAND_TIMEOUT = 5.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
+
+_TROUBLE = 1.0
+"""Seconds that a whole batch is tried again while the database answers it with trouble of its own."""
 
 # The lock waits for a transaction of the lost connection that is still about to commit.
 _ROWS = """
@@ -44,21 +57,37 @@ SELECT {", ".join(f"e.{column}" for column in EXECUTION_COLUMNS.split(", "))}
 FROM unnest($1::text[], $2::uuid[]) AS u(org_id, id)
 JOIN executions e ON e.org_id = u.org_id AND e.id = u.id"""  # noqa: S608 - our own columns
 
-_Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+@dataclass(slots=True)
+class _Search:
+    """A search for the units that something is in the way of; `left` failures on, it is in the way of all."""
+
+    left: int
+
+
+@dataclass(slots=True)
+class _Settled:
+    """What became of a batch: outcomes, and the rest, which was not written, with the reason if it was refused."""
+
+    outcomes: dict[Unit, Outcome]
+    rest: Sequence[Unit] = ()
+    refusal: PersistenceError | None = None
 
 
 class Writer:
     """Brings each unit to its outcome, however long the database is away.
 
     A unit that the database answers for, but that something keeps it from writing, such as a lock that somebody holds,
-    is UNKNOWN after `patience` seconds; it does not hold up the others for longer than it takes to find it.
+    is left without outcome; it does not hold up the others for longer than it takes to find it.
     """
 
     def __init__(self, database: Database, patience: float) -> None:
         self._database = database
         self._patience = patience
-        self._connection: _Connection | None = None
+        self._connection: Connection | None = None
         self._unreplicated = False
+        # Executions whose last write was left without outcome: their next one is tried apart from the others.
+        self._obstructed: set[UUID] = set()
 
     async def open(self) -> None:
         """Connect. Raises what the driver raises."""
@@ -76,61 +105,117 @@ class Writer:
                 connection.terminate()
 
     async def write(self, units: Sequence[Unit]) -> Mapping[Unit, Outcome]:
-        """Write the units and return what became of each; one that the database refuses does not hurt the others."""
-        try:
-            outcomes = dict(await self._settle(units))
-        except PersistenceError as refusal:
-            if len(units) > 1:
-                return await self._settle_apart(units)
-            outcomes = {units[0]: refusal}
-        for unit, outcome in outcomes.items():
-            if isinstance(unit, Group) and len(unit.items) > 1 and _is_divisible(outcome):
-                await self._write_apart(unit)
+        """Write the units and return what became of each; one that the database refuses does not hurt the others.
+
+        Those without outcome were not written, and are to be tried again after a while.
+        """
+        known = [unit for unit in units if unit.execution_id in self._obstructed] if self._obstructed else []
+        if not known:
+            return await self._write(units)
+        outcomes = await self._write([unit for unit in units if unit.execution_id not in self._obstructed])
+        outcomes |= await self._write(known, _search(known))
+        self._obstructed -= {unit.execution_id for unit in outcomes}
         return outcomes
 
-    async def _write_apart(self, group: Group) -> None:
-        """Write the transitions one by one, so that those before the first that is refused are kept."""
+    def forget(self, execution_ids: Iterable[UUID]) -> None:
+        """Take these as not tried again."""
+        self._obstructed.difference_update(execution_ids)
+
+    async def _write(self, units: Sequence[Unit], search: _Search | None = None) -> dict[Unit, Outcome]:
+        if not units or (search is not None and search.left <= 0):
+            return {}
+        settled = await self._settle(units, search)
+        outcomes, rest = settled.outcomes, settled.rest
+        if settled.refusal is not None and len(rest) == 1:
+            outcomes[rest[0]], rest = settled.refusal, ()
+        for unit, outcome in list(outcomes.items()):
+            if not isinstance(unit, Group) or len(unit.items) == 1 or not _is_divisible(outcome):
+                continue
+            if not await self._write_apart(unit):
+                del outcomes[unit]
+        if settled.refusal is None and rest:
+            search = search or _search(rest)
+            search.left -= 1
+        if len(rest) == 1:
+            self._obstructed.add(rest[0].execution_id)
+        elif rest:
+            middle = len(rest) // 2
+            outcomes |= await self._write(rest[:middle], search)
+            outcomes |= await self._write(rest[middle:], search)
+        return outcomes
+
+    async def _write_apart(self, group: Group) -> bool:
+        """Write the transitions one by one, so that those before the first that is refused are kept.
+
+        False when something is in the way of one; the group then holds what is still to be written.
+        """
         items = group.items
         for index, item in enumerate(items):
             single = Group(item)
             single.suspect = group.suspect
-            outcome = (await self.write([single]))[single]
+            outcome = (await self._write([single])).get(single)
+            if outcome is None:
+                group.items = items[index:]
+                return False
             item.resolve(outcome)
             if outcome is not CommitResult.COMMITTED:
                 for later in items[index + 1 :]:
                     later.resolve(CommitResult.FENCED)
-                return
+                break
+        return True
 
-    async def _settle(self, units: Sequence[Unit]) -> Mapping[Unit, Outcome]:
-        """Write the units over all that may pass. Raises PersistenceError when the database refuses them."""
-        settled: dict[Unit, Outcome] = {}
-        deadline = asyncio.get_running_loop().time() + self._patience
-        pause, suspect = _FIRST_PAUSE, False
+    async def _settle(self, units: Sequence[Unit], search: _Search | None) -> _Settled:
+        """Write the units over all that may pass, once in a search."""
+        settled = _Settled({})
+        begun = stuck = asyncio.get_running_loop().time()
+        pause, is_suspect, looks = _FIRST_PAUSE, False, search is not None
         while True:
             try:
                 await self.open()
-                if suspect:
-                    settled |= await self._read_back(units)
-                    units, suspect = [unit for unit in units if unit not in settled], False
-                return {**settled, **await self._flush(units)}
-            except PersistenceError:
-                raise
+                assert self._connection is not None  # noqa: S101 - just opened
+                if is_suspect:
+                    if looks:
+                        units = await self._without_locked(units, settled)
+                    settled.outcomes |= await self._read_back(units)
+                    units, is_suspect = [unit for unit in units if unit not in settled.outcomes], False
+                elif looks:
+                    units = await self._without_locked(units)
+                settled.outcomes |= await self._flush(units)
+                return settled
+            except PersistenceError as refusal:
+                settled.rest, settled.refusal = units, refusal
+                return settled
             except DRIVER_ERRORS as error:
                 if not is_passing(error):
-                    raise translated(error) from error
-                suspect = self._give_up(error, units) or suspect
-                if is_contended(error) and not suspect:
-                    if len(units) > 1:
-                        return settled | await self._settle_apart(units)
-                    if asyncio.get_running_loop().time() + pause >= deadline:
-                        return settled | {unit: _unknown(unit) for unit in units}
+                    settled.rest, settled.refusal = units, translated(error)
+                    return settled
+                if self._give_up(error, units):
+                    is_suspect, looks = True, False
+                    stuck = asyncio.get_running_loop().time()
+                elif self._connection is None:  # the database is away
+                    stuck = asyncio.get_running_loop().time()
+                elif is_suspect:
+                    # Their own transaction may hold the locks still, on a connection that was lost.
+                    looks = asyncio.get_running_loop().time() - stuck >= self._patience
+                elif is_contended(error) and not looks:
+                    looks = True
+                    continue
+                elif looks or asyncio.get_running_loop().time() - begun >= _TROUBLE:
+                    settled.rest = units
+                    return settled
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - only spreads the replicas
             pause = min(2 * pause, _LONGEST_PAUSE)
 
-    async def _settle_apart(self, units: Sequence[Unit]) -> dict[Unit, Outcome]:
-        """Write one half and then the other, so that what holds up one unit holds up few others."""
-        middle = len(units) // 2
-        return {**await self.write(units[:middle]), **await self.write(units[middle:])}
+    async def _without_locked(self, units: Sequence[Unit], settled: _Settled | None = None) -> Sequence[Unit]:
+        """Return those whose rows nobody locks. With `settled`, the fate of the others is given up as unknown."""
+        assert self._connection is not None  # noqa: S101 - just opened
+        locked = await locked_units(self._connection, units)
+        if settled is not None:
+            settled.outcomes |= {unit: _unknown(unit) for unit in locked}
+        elif locked:
+            self._obstructed |= {unit.execution_id for unit in locked}
+            _log.warning("somebody locks the rows of %d of %d items; the others are written", len(locked), len(units))
+        return [unit for unit in units if unit not in locked]
 
     async def _flush(self, units: Sequence[Unit]) -> Mapping[Unit, Outcome]:
         if not units:
@@ -188,9 +273,13 @@ class Writer:
         return {group: outcome for group, outcome in outcomes.items() if outcome is not None}
 
     def _on_log(self, _: object, message: asyncpg.PostgresLogMessage) -> None:
-        # Cancelled while it waited for the standby: Postgres commits here all the same and only warns.
-        if "synchronous replication" in str(message):
+        if is_unreplicated(message):
             self._unreplicated = True
+
+
+def _search(units: Sequence[Unit]) -> _Search:
+    # Enough to find two among them by halving.
+    return _Search(4 * len(units).bit_length())
 
 
 def _fate(group: Group, row: asyncpg.Record | None) -> CommitResult | None:

@@ -76,10 +76,11 @@ class Pipeline(aio.ServerInterceptor):
             try:
                 identity = await self._admit(method, request, context)
                 recheck = Recheck(self._authenticator, _metadata(context))
+                writer = self._streams.writer(context)
                 with self._streams.opened(identity.org):
                     async with aclosing(inner(request, context)) as responses:
                         async for response in responses:
-                            await self._streams.send(context, response)
+                            await writer.send(response)
                             await recheck()
             except aio.InternalError:  # the connection broke under a write
                 _log(method, "CANCELLED", started)

@@ -51,19 +51,39 @@ class Streams:
             if not self._open[org]:
                 del self._open[org]
 
-    async def send(self, context: Any, response: Any) -> None:
+    def writer(self, context: Any) -> Writer:
+        """Return what sends the responses of a stream."""
+        return Writer(context, self._limits.write_patience)
+
+
+class Writer:
+    """Sends the responses of a stream, and gives up on a reader who is stuck."""
+
+    def __init__(self, context: Any, patience: float) -> None:
+        self._context = context
+        self._patience = patience
+        self._has_begun = False
+
+    async def send(self, response: Any) -> None:
         """Return when a response has gone out as far as flow control lets it. Raises RefusedError for a stuck reader.
 
         What is not read stays with the connection, about 6 MiB at most (FAULTS 4.12).
         """
-        limit = asyncio.timeout(self._limits.write_patience)
+        limit = asyncio.timeout(self._patience)
         try:
             async with limit:
-                await context.write(response)
+                await self._begin()
+                await self._context.write(response)
         except TimeoutError:
             if not limit.expired():
                 raise
-            raise _too_slow(self._limits.write_patience) from None
+            raise _too_slow(self._patience) from None
+
+    async def _begin(self) -> None:
+        """Send the metadata apart: gRPC loses a status that follows a first write which took them along and hangs."""
+        if not self._has_begun:
+            self._has_begun = True
+            await self._context.send_initial_metadata(())
 
 
 class Recheck:

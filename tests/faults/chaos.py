@@ -14,21 +14,30 @@ import traceback
 
 from tests.faults.catalogue import KINDS
 from tests.faults.checker import Result, Verdict, judge
+from tests.faults.cluster import TTL
 from tests.faults.failover import report
 from tests.faults.keeping import keep
+from tests.faults.kinds import Kind
 from tests.faults.records import Record
-from tests.faults.stage import run_chaos
+from tests.faults.stage import Workload, run_chaos, usual_workload
 
 SHOWN = 40
 
 
-def run_once(kind: str, seed: int, duration: float, rate: float) -> tuple[Record, Verdict]:
+def run_once(kind: str, seed: int, duration: float, rate: float, ttl: float = TTL) -> tuple[Record, Verdict]:
+    """Run one kind of fault by its name; see run_kind."""
+    return run_kind(KINDS[kind](), seed, duration, rate, ttl)
+
+
+def run_kind(
+    kind: Kind, seed: int, duration: float, rate: float, ttl: float, workload: Workload = usual_workload
+) -> tuple[Record, Verdict]:
     """Run one kind of fault, judge it, tell it in a line, and keep what is left if it failed."""
     begun = time.monotonic()
     try:
-        record = asyncio.run(run_chaos(KINDS[kind](), seed, duration, rate))
+        record = asyncio.run(run_chaos(kind, seed, duration, rate, ttl, workload))
     except Exception:  # whatever it is, the other runs go on
-        record = Record(kind, seed, crash=traceback.format_exc()[-4000:])
+        record = Record(kind.name, seed, crash=traceback.format_exc()[-4000:])
     verdict = judge(record)
     print(summary(record, verdict, time.monotonic() - begun), flush=True)
     if verdict.result is Result.FAIL:
@@ -50,7 +59,7 @@ def summary(record: Record, verdict: Verdict, took: float) -> str:
 def main() -> None:
     """Run, tell, and exit with 1 when a promise was broken, with 3 when the run is void."""
     arguments = _arguments()
-    record, verdict = run_once(arguments.kind, arguments.seed, arguments.duration, arguments.rate)
+    record, verdict = run_once(arguments.kind, arguments.seed, arguments.duration, arguments.rate, arguments.ttl)
     for name, value in record.notes.items():
         print(f"  {name}: {value}")
     for line in report([record]):
@@ -72,6 +81,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--duration", type=float, default=20.0, help="seconds of traffic")
     parser.add_argument("--rate", type=float, default=15.0, help="executions per second")
+    parser.add_argument("--ttl", type=float, default=TTL, help="seconds of a lease; production's is 10")
     return parser.parse_args()
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from tests.faults.catalogue import KINDS
 from tests.faults.chaos import run_once
 from tests.faults.checker import Result, Verdict
+from tests.faults.cluster import TTL
 from tests.faults.failover import report
 from tests.faults.records import Record
 
@@ -43,7 +44,9 @@ class Tally:
 def main() -> None:
     """Run, tell, and exit with 1 when any promise was broken."""
     arguments = _arguments()
-    tallies, records = run_all(arguments.kinds, arguments.runs, arguments.seed, arguments.duration, arguments.rate)
+    tallies, records = run_all(
+        arguments.kinds, arguments.runs, arguments.seed, arguments.duration, arguments.rate, arguments.ttl
+    )
     print()
     for tally in tallies:
         print(tally.line)
@@ -53,14 +56,14 @@ def main() -> None:
 
 
 def run_all(
-    kinds: Sequence[str], runs: int, seed: int, duration: float, rate: float
+    kinds: Sequence[str], runs: int, seed: int, duration: float, rate: float, ttl: float = TTL
 ) -> tuple[list[Tally], list[Record]]:
     """Run each kind `runs` times with seeds from `seed` on, kind after kind in turn."""
     tallies = [Tally(kind) for kind in kinds]
     records = []
     for number in range(runs):
         for tally in tallies:
-            record, verdict = run_once(tally.kind, seed + number, duration, rate)
+            record, verdict = run_once(tally.kind, seed + number, duration, rate, ttl)
             tally.verdicts.append(verdict)
             for violation in verdict.violations[:10]:
                 print(f"  {violation}", flush=True)
@@ -76,6 +79,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="the first one")
     parser.add_argument("--duration", type=float, default=20.0, help="seconds of traffic in each run")
     parser.add_argument("--rate", type=float, default=15.0, help="executions per second")
+    parser.add_argument("--ttl", type=float, default=TTL, help="seconds of a lease; production's is 10")
     return parser.parse_args()
 
 

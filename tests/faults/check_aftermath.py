@@ -6,15 +6,17 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 
-from tests.faults.records import Call, Outcome, Record
+from tests.faults.records import Call, Outcome, Record, Usage
 from tests.faults.violations import FINAL, Violation
 
 _BAD_SIGNS = re.compile(
     r'Task was destroyed|never awaited|CRITICAL|"level": ?"critical"|call failed|task failed|'
-    r"execution cannot go on|was never retrieved|assertion|^Traceback",
+    r"execution cannot go on|was never retrieved|assertion|raised in core|^Traceback",
     re.IGNORECASE | re.MULTILINE,
 )
 _SIGNS_SHOWN = 5
+# A pool fills up and a thread pool too, but neither grows with the number of executions, of which there are hundreds.
+_MORE_TASKS, _MORE_DESCRIPTORS = 10, 32
 
 
 def check_liveness(record: Record) -> Iterator[Violation]:
@@ -23,7 +25,7 @@ def check_liveness(record: Record) -> Iterator[Violation]:
     for row in unfinished:
         yield Violation("I19", row.execution_id, f"is still {row.state} at event {row.last_seq}")
     if not record.all_ended and not unfinished:
-        yield Violation("I19", "all", "they ended, but later than 30 s after the last heal")
+        yield Violation("I19", "all", "they ended, but too late after the last heal")
     last: dict[str, list[Call]] = defaultdict(list)
     for call in record.calls:
         if call.is_final:
@@ -46,6 +48,24 @@ def check_answers(record: Record) -> Iterator[Violation]:
         if call.returned - call.invoked > call.deadline + 1.0:
             text = f"{call.method} took {call.returned - call.invoked:.1f} s, its deadline was {call.deadline:g} s"
             yield Violation("HANG", call.replica, text)
+
+
+def overgrown(fresh: Usage, idle: Usage) -> list[str]:
+    """Return what a replica that has nothing to do uses much more of than it did when it had started."""
+    left = []
+    if (more := sum(idle.tasks.values()) - sum(fresh.tasks.values())) > _MORE_TASKS:
+        kinds = {name: count for name, count in idle.tasks.items() if count > fresh.tasks.get(name, 0)}
+        left.append(f"has {more} tasks more than after its start: {kinds}")
+    if (more := idle.descriptors - fresh.descriptors) > _MORE_DESCRIPTORS:
+        left.append(f"has {more} descriptors more than after its start")
+    return left
+
+
+def check_usage(record: Record) -> Iterator[Violation]:
+    """I20: tasks and descriptors are back to what they were when there is nothing left to do."""
+    for replica, idle in record.idle.items():
+        for text in overgrown(record.fresh[replica], idle):
+            yield Violation("I20", replica, text)
 
 
 def check_traces(record: Record) -> Iterator[Violation]:

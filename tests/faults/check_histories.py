@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from itertools import pairwise
 
+from tests.faults.attempts import is_set_forward, real
 from tests.faults.records import Event, Outcome, Record, Row, Write
 from tests.faults.violations import ENDS_OF_STEPS, FINAL, FINAL_STEPS, Violation
 
@@ -82,7 +83,10 @@ def check_records(record: Record) -> Iterator[Violation]:
 
 
 def check_timers(record: Record) -> Iterator[Violation]:
-    """I14: a wait ends, and a retry starts, not before its time by the clock of Postgres."""
+    """I14: a wait ends, and a retry starts, not before its time by the clock of Postgres, or by the right one.
+
+    Where the clock of Postgres is set back, who learnt its time before goes by the right one for a while.
+    """
     written = _writes(record)
     for row in record.rows.values():
         facts = record.programs.get(row.workflow, {})
@@ -94,36 +98,43 @@ def check_timers(record: Record) -> Iterator[Violation]:
                 continue
             if event.kind == "step_started":
                 if event.path in waiting:
-                    yield from _early(row, event, time, *waiting.pop(event.path))
+                    yield from _early(record, row, event, time, *waiting.pop(event.path))
                 started[event.path] = time
             elif event.kind == "step_waiting" and event.wake_time is not None:
                 waiting[event.path] = (event.wake_time, "its wake time")
                 seconds = facts[event.path].seconds if event.path in facts else 0.0
                 if event.path in started:
                     # Whatever the replica's clock says, this long must have passed by that of Postgres.
-                    due = started[event.path] + timedelta(seconds=seconds)
-                    yield from _early_at_completion(row, event, written, due)
+                    length = timedelta(seconds=seconds)
+                    yield from _early_at_completion(record, row, event, written, started[event.path], length)
             elif event.kind == "step_retrying" and event.wake_time is not None:
                 waiting[event.path] = (event.wake_time, "its retry time")
             elif event.kind == "step_completed" and event.path in waiting:
-                yield from _early(row, event, time, *waiting.pop(event.path))
+                yield from _early(record, row, event, time, *waiting.pop(event.path))
 
 
-def _early(row: Row, event: Event, time: datetime, due: datetime, of: str) -> Iterator[Violation]:
-    if time < due:
+def _early(record: Record, row: Row, event: Event, time: datetime, due: datetime, of: str) -> Iterator[Violation]:
+    if _is_early(record, time, due):
         text = f"step {event.path}: {event.kind} at {time.time()}, before {of}, {due.time()}"
         yield Violation("I14", row.execution_id, text)
 
 
 def _early_at_completion(
-    row: Row, waiting: Event, written: dict[str, list[Write]], due: datetime
+    record: Record, row: Row, waiting: Event, written: dict[str, list[Write]], started: datetime, length: timedelta
 ) -> Iterator[Violation]:
+    due = started + length
     for event in row.events[waiting.seq :]:
         if event.path == waiting.path and event.kind == "step_completed":
             time = _time_of(written[row.execution_id], event)
-            if time is not None and time < due:
+            if time is None or is_set_forward(record, started, time):
+                continue  # it began by another clock than it ended
+            if _is_early(record, time, due):
                 text = f"step {event.path}: waited {due - time} less than it had to"
                 yield Violation("I14", row.execution_id, text)
+
+
+def _is_early(record: Record, time: datetime, due: datetime) -> bool:
+    return time < due and real(record, time) < real(record, due)
 
 
 def _writes(record: Record) -> dict[str, list[Write]]:

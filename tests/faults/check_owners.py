@@ -8,6 +8,10 @@ from collections.abc import Iterator
 from tests.faults.records import Record, Write
 from tests.faults.violations import Violation
 
+POOL_TAKEN, ROWS_LOCKED = "pool exhausted", "rows locked"
+MILD = frozenset({POOL_TAKEN, ROWS_LOCKED})
+"""Faults that cost no replica what it owns while they last."""
+
 
 def check_epochs(record: Record) -> Iterator[Violation]:
     """I9: epochs never fall, rise by one, and belong to one incarnation each."""
@@ -44,14 +48,21 @@ def check_writers(record: Record) -> Iterator[Violation]:
 
 
 def check_kept(record: Record) -> Iterator[Violation]:
-    """CONTRACT 2.5: a pause well below the TTL costs a replica nothing."""
-    if not record.keeps_ownership:
+    """CONTRACT 2.5: a pause well below the TTL costs a replica nothing, and neither do a full pool or locked rows."""
+    mild = [
+        (landing.time, landing.until)
+        for landing in record.landings
+        if landing.kind in MILD and landing.until is not None
+    ]
+    if not record.keeps_ownership and not mild:
         return
     for execution_id, writes in _by_execution(record).items():
         for write in writes:
-            if write.old_incarnation and write.incarnation and write.old_incarnation != write.incarnation:
+            if not write.old_incarnation or not write.incarnation or write.old_incarnation == write.incarnation:
+                continue
+            if record.keeps_ownership or any(begin <= write.time <= end for begin, end in mild):
                 text = f"was taken from {record.incarnations.get(write.old_incarnation)} by {write.replica}"
-                yield Violation("K3", execution_id, text)
+                yield Violation("KEEP", execution_id, text)
 
 
 def _by_execution(record: Record) -> dict[str, list[Write]]:

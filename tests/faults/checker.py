@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from tests.faults.check_aftermath import check_answers, check_course, check_liveness, check_traces
+from tests.faults.check_aftermath import check_answers, check_course, check_liveness, check_traces, check_usage
 from tests.faults.check_answers import (
     check_acknowledged,
     check_cancels,
@@ -15,9 +15,12 @@ from tests.faults.check_answers import (
     check_reads,
     check_request_ids,
 )
+from tests.faults.check_caps import check_caps
+from tests.faults.check_delays import check_delays
 from tests.faults.check_effects import check_at_most_once, check_calls, check_tokens
 from tests.faults.check_histories import check_ends, check_numbers, check_records, check_states, check_timers
 from tests.faults.check_owners import check_epochs, check_kept, check_writers
+from tests.faults.check_starts import check_cancelled, check_fences, check_losers
 from tests.faults.check_streams import check_streams
 from tests.faults.records import Record
 from tests.faults.violations import Check, Violation
@@ -40,10 +43,16 @@ CHECKS: Sequence[Check] = (
     check_epochs,
     check_writers,
     check_kept,
+    check_losers,
+    check_fences,
+    check_cancelled,
+    check_caps,
+    check_delays,
     check_streams,
     check_liveness,
     check_answers,
     check_traces,
+    check_usage,
 )
 
 

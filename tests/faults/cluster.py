@@ -7,7 +7,7 @@ import json
 import os
 import random
 import signal
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,18 +25,13 @@ from tests.faults.world import World
 from tests.folders import new_folder
 
 TTL = 1.0
+"""Lease TTL of most runs, in seconds, which does not let a run wait for long."""
+PRODUCTION_TTL = 10.0
 COUNT = 3
-HANDLERS = Path(__file__).with_name("handlers.py")
-# The compressed parameters of CONTRACT 2.
+HANDLERS, PROBE = (Path(__file__).with_name(name) for name in ("handlers.py", "probe.py"))
 SETTINGS = {
-    "FLOWKEEP_LEASE_TTL": str(TTL),
-    "FLOWKEEP_WATCH_POLL": "0.2",
-    "FLOWKEEP_WATCH_BOOKMARK": "1.0",
-    "FLOWKEEP_CLAIM_INTERVAL": "0.1",
-    "FLOWKEEP_PARK_AFTER": str(PARK_AFTER),
-    "FLOWKEEP_CANCEL_GRACE": "1.0",
     "FLOWKEEP_MIGRATE": "false",
-    "FLOWKEEP_HANDLERS": json.dumps([str(HANDLERS)]),
+    "FLOWKEEP_HANDLERS": json.dumps([str(HANDLERS), str(PROBE)]),
 }
 
 
@@ -47,6 +42,8 @@ class Replica:
     name: str
     server: ServerProcess
     database: Proxy
+    probe: Path
+    """Where it tells of its tasks."""
     clients: Proxy | None = None
     channels: list[grpc.aio.Channel] = field(default_factory=list)
     exit_codes: list[int] = field(default_factory=list)
@@ -85,10 +82,14 @@ class Replica:
         await self.server.restart()
         self.is_up = True
 
-    async def stop(self) -> None:
-        """End it in order if it runs, and its clients' connections."""
+    async def send_clients_away(self) -> None:
+        """End the connections of all clients."""
         for channel in self.channels:
             await channel.close()
+
+    async def stop(self) -> None:
+        """End it in order if it runs, and its clients' connections."""
+        await self.send_clients_away()
         if self.is_up:
             with suppress(AssertionError, ProcessLookupError):
                 self.signal(signal.SIGCONT)
@@ -103,6 +104,7 @@ class Cluster:
     replicas: Sequence[Replica]
     world: World
     folder: Path
+    ttl: float = TTL
 
     async def owned(self, replica: Replica | None = None) -> list[str]:
         """Return the executions in flight, those of one replica or all."""
@@ -120,16 +122,16 @@ class Cluster:
 async def running_cluster(
     draw: random.Random,
     *,
+    ttl: float = TTL,
     settings: Mapping[str, str] = {},
     follows: bool = False,
     shields_clients: bool = True,
-    postgres_folder: Path | None = None,
-    postgres_settings: dict[str, str] | None = None,
+    make_postgres: Callable[[Path], Postgres] = Postgres,
 ) -> AsyncIterator[Cluster]:
     """Run it inside. `follows`: the proxies understand Postgres. Without `shields_clients` clients have proxies too."""
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(new_folder("flowkeep-chaos-"))
-        postgres = Postgres(postgres_folder or folder, postgres_settings)
+        postgres = make_postgres(folder)
         await postgres.create()
         await postgres.start()
         stack.push_async_callback(postgres.stop, immediate=True)
@@ -144,16 +146,31 @@ async def running_cluster(
             url = f"postgresql://{name}@127.0.0.1:{way.port}/flowkeep?sslmode=disable"
             home = folder / name
             home.mkdir()
-            own = {"FLOWKEEP_DATABASE_URL": url, "FLOWKEEP_PAGE_TOKEN_SECRET": "chaos"}
-            server = ServerProcess(home, listen="127.0.0.1:0", settings={**SETTINGS, **own, **settings})
-            replicas.append(Replica(name, server, way))
+            probe = home / "probe.sock"
+            own = {"FLOWKEEP_DATABASE_URL": url, "FLOWKEEP_PAGE_TOKEN_SECRET": "chaos", "CHAOS_PROBE": str(probe)}
+            server = ServerProcess(home, listen="127.0.0.1:0", settings={**SETTINGS, **_times(ttl), **own, **settings})
+            replicas.append(Replica(name, server, way, probe))
             stack.push_async_callback(_end, server)
         await asyncio.gather(*(replica.server.start() for replica in replicas))
         for replica in replicas:
             if not shields_clients:
                 host, _, port = replica.server.target.rpartition(":")
                 replica.clients = await stack.enter_async_context(fault_proxy((host, int(port)), draw))
-        yield Cluster(postgres, replicas, world, folder)
+        yield Cluster(postgres, replicas, world, folder, ttl)
+
+
+def _times(ttl: float) -> dict[str, str]:
+    """Return the parameters of CONTRACT 2: compressed as the TTL is, in production the server's own."""
+    if ttl >= PRODUCTION_TTL:
+        return {"FLOWKEEP_LEASE_TTL": str(ttl)}
+    return {
+        "FLOWKEEP_LEASE_TTL": str(ttl),
+        "FLOWKEEP_WATCH_POLL": str(0.2 * ttl),
+        "FLOWKEEP_WATCH_BOOKMARK": str(ttl),
+        "FLOWKEEP_CLAIM_INTERVAL": str(0.1 * ttl),
+        "FLOWKEEP_PARK_AFTER": str(PARK_AFTER),
+        "FLOWKEEP_CANCEL_GRACE": str(ttl),
+    }
 
 
 async def _end(server: ServerProcess) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from typing import Any
@@ -12,7 +12,16 @@ from typing import Any
 from flowkeep.v1.event_pb2 import ExecutionEvent
 from flowkeep.v1.execution_pb2 import Execution
 from tests.faults.database import ADMIN, Postgres
-from tests.faults.records import Event, Row, Step, Write
+from tests.faults.records import Event, Lease, Row, Step, Write
+
+_WHICH = "($1::uuid[] IS NULL OR {0} = ANY ($1))"
+_EVENTS = f"SELECT * FROM events WHERE {_WHICH.format('execution_id')} ORDER BY execution_id, seq"  # noqa: S608 - ours
+_STEPS = f"SELECT execution_id, path, state, attempt, end_seq FROM steps WHERE {_WHICH.format('execution_id')}"  # noqa: S608 - ours
+_EXECUTIONS = f"""
+SELECT e.*, p.input FROM executions e
+LEFT JOIN execution_payloads p ON p.org_id = e.org_id AND p.execution_id = e.id WHERE {_WHICH.format("e.id")}"""  # noqa: S608 - ours
+_REQUESTS = f"SELECT request_id, execution_id FROM execution_requests WHERE {_WHICH.format('execution_id')}"  # noqa: S608 - ours
+_WRITES = f"SELECT * FROM chaos.writes WHERE {_WHICH.format('execution_id')} ORDER BY id"  # noqa: S608 - ours
 
 
 @dataclass(frozen=True)
@@ -23,22 +32,20 @@ class Kept:
     requests: Sequence[tuple[str, str]]
     writes: Sequence[Write]
     incarnations: Mapping[str, str]
+    leases: Sequence[Lease]
 
 
-async def collect(postgres: Postgres) -> Kept:
-    """Return it."""
+async def collect(postgres: Postgres, only: Collection[str] | None = None) -> Kept:
+    """Return it, for some executions or all."""
+    which = None if only is None else list(only)
     events: dict[str, list[Event]] = defaultdict(list)
-    for row in await postgres.query("SELECT * FROM events ORDER BY execution_id, seq"):
+    for row in await postgres.query(_EVENTS, which):
         events[str(row["execution_id"])].append(_event(row))
     steps: dict[str, list[Step]] = defaultdict(list)
-    for row in await postgres.query("SELECT execution_id, path, state, attempt, end_seq FROM steps"):
+    for row in await postgres.query(_STEPS, which):
         steps[str(row["execution_id"])].append(Step(row["path"], row["state"], row["attempt"], row["end_seq"]))
-    found = await postgres.query(
-        "SELECT e.*, p.input FROM executions e"
-        " LEFT JOIN execution_payloads p ON p.org_id = e.org_id AND p.execution_id = e.id"
-    )
     rows = {}
-    for row in found:
+    for row in await postgres.query(_EXECUTIONS, which):
         execution_id = str(row["id"])
         number = json.loads(row["input"] or "{}").get("number")
         rows[execution_id] = Row(
@@ -51,14 +58,16 @@ async def collect(postgres: Postgres) -> Kept:
             events=tuple(events.get(execution_id, ())),
             steps=tuple(steps.get(execution_id, ())),
         )
-    requests = await postgres.query("SELECT request_id, execution_id FROM execution_requests")
-    writes = await postgres.query("SELECT * FROM chaos.writes ORDER BY id")
+    requests = await postgres.query(_REQUESTS, which)
+    writes = await postgres.query(_WRITES, which)
     incarnations = await postgres.query("SELECT incarnation, replica FROM chaos.incarnations")
+    leases = await postgres.query("SELECT time, incarnation, until FROM chaos.leases ORDER BY time")
     return Kept(
         rows,
         [(row["request_id"], str(row["execution_id"])) for row in requests],
         [_write(row) for row in writes],
         {str(row["incarnation"]): row["replica"] for row in incarnations},
+        [Lease(row["time"], str(row["incarnation"]), row["until"]) for row in leases],
     )
 
 

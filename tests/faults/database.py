@@ -7,7 +7,7 @@ import ctypes
 import functools
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -30,10 +30,21 @@ _READY_SECONDS = 60.0
 
 
 class Postgres:
-    """One server over a folder, reached by its unix socket; a test's proxies give it addresses that stay."""
+    """One server over a folder, reached by its unix socket; a test's proxies give it addresses that stay.
 
-    def __init__(self, folder: Path, settings: dict[str, str] | None = None) -> None:
-        self._embedded = EmbeddedPostgres(folder / "pg", settings={**SETTINGS, **(settings or {})})
+    `environment` is what its processes see beside the usual, `migrate` makes the schema of a data source name.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        environment: Mapping[str, str] = {},
+        migrate: Callable[[str], Awaitable[None]] = migrate,
+    ) -> None:
+        self._embedded = EmbeddedPostgres(folder / "pg", settings=SETTINGS)
+        self._environment = environment
+        self._migrate = migrate
         self._command: Sequence[str] = ()
         self._account = (0, 0)
         self._process: asyncio.subprocess.Process | None = None
@@ -66,13 +77,13 @@ class Postgres:
         return self._process is None or self._process.returncode is not None
 
     async def create(self) -> None:
-        """Make the data with the current schema. Call it in the main thread, once; `start` comes after it."""
+        """Make the data and the schema. Call it in the main thread, once; `start` comes after it."""
         with self._embedded as embedded:
             # How the supervisor runs it, so that the harness can do the same without its supervision.
             assert embedded.pid is not None
             running = psutil.Process(embedded.pid)
             self._command, self._account = running.cmdline(), (running.uids().real, running.gids().real)
-            await migrate(embedded.dsn())
+            await self._migrate(embedded.dsn())
 
     async def start(self) -> None:
         """Return when it takes connections."""
@@ -101,7 +112,7 @@ class Postgres:
                 stdout=log,
                 stderr=log,
                 cwd="/",
-                env={"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"},
+                env={"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC", **self._environment},
                 start_new_session=True,
                 preexec_fn=functools.partial(end_with, os.getpid(), signal.SIGQUIT),
                 user=self._account[0] if is_root else None,

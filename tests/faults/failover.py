@@ -12,18 +12,28 @@ MOVED = {"kill": "kill -9", "stop": "SIGSTOP 2.5 TTL", "terminate": "SIGTERM", "
 
 
 def moved_after(record: Record, landing: Landing) -> list[float]:
-    """Return the seconds from a fault until each execution that the victim owned moved again, by another owner."""
+    """Return the seconds from a fault until each execution that the victim owned moved again, by another owner.
+
+    Another owner is also the process that took the victim's place. What the victim had just put down itself, to wait
+    for a timer, is not asked about; when it ends in order, putting down is how it hands over.
+    """
     first: dict[str, Write] = {}
-    epochs: dict[str, int] = {}
+    last: dict[str, Write] = {}
+    parked: set[str] = set()
     for write in sorted(record.writes, key=lambda write: write.id):
+        execution_id = write.execution_id
         if write.time <= landing.time:
-            epochs[write.execution_id] = write.epoch
-        elif write.execution_id not in first and write.epoch > epochs.get(write.execution_id, write.epoch):
-            first[write.execution_id] = write
+            last[execution_id] = write
+        elif execution_id not in first and execution_id in last and write.epoch > last[execution_id].epoch:
+            first[execution_id] = write
+        elif execution_id not in first and write.incarnation is None and landing.kind != "terminate":
+            parked.add(execution_id)
     return [
         (first[execution_id].time - landing.time).total_seconds()
         for execution_id in landing.in_flight
-        if execution_id in first and first[execution_id].replica != landing.victim
+        if execution_id in first
+        and execution_id not in parked
+        and first[execution_id].incarnation != last[execution_id].incarnation
     ]
 
 
@@ -45,10 +55,15 @@ def report(records: Sequence[Record]) -> list[str]:
                 times[f"moved again after {MOVED[landing.kind]}"] += moved_after(record, landing)
             if (seconds := written_after(record, landing)) is not None:
                 times[f"first write after Postgres was back ({landing.kind})"].append(seconds)
-    return [f"{name}: {_figures(values)}" for name, values in sorted(times.items()) if values]
+    return [f"{name}: {figures(values)}" for name, values in sorted(times.items()) if values]
 
 
-def _figures(values: list[float]) -> str:
-    values = sorted(values)
-    p50, p99 = (values[min(len(values) - 1, int(share * len(values)))] for share in (0.50, 0.99))
-    return f"n={len(values)} p50={p50:.2f} s p99={p99:.2f} s max={values[-1]:.2f} s"
+def figures(values: list[float]) -> str:
+    """Return how many there are, p50, p99 and the longest; there must be one."""
+    p50, p99 = (percentile(values, share) for share in (0.50, 0.99))
+    return f"n={len(values)} p50={p50:.2f} s p99={p99:.2f} s max={max(values):.2f} s"
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """Return the value below which this share of them is; there must be one."""
+    return sorted(values)[min(len(values) - 1, int(share * len(values)))]

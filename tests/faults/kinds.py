@@ -6,15 +6,18 @@ import asyncio
 import random
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
 from flowkeep.requests import execute_request
 from tests.faults.caller import Caller, History
-from tests.faults.cluster import TTL, Cluster, Replica
+from tests.faults.cluster import Cluster, Replica
+from tests.faults.database import Postgres
 from tests.faults.records import Landing
+
+WATCHERS = 20
 
 
 class VoidError(Exception):
@@ -45,16 +48,21 @@ class Scene:
         """Return a replica that runs."""
         return self.draw.choice([replica for replica in self.cluster.replicas if replica.is_up])
 
-    async def land(self, kind: str, victim: Replica | None = None) -> None:
-        """Write down that a fault hits now, and what is in flight there."""
+    async def land(self, kind: str, victim: Replica | None = None) -> int:
+        """Write down that a fault hits now, and what is in flight there; returns its number."""
         in_flight = await self.cluster.owned(victim)
         name = victim.name if victim else "postgres"
         self.landings.append(Landing(kind, datetime.now(UTC), name, tuple(in_flight)))
+        return len(self.landings) - 1
 
     def accepting(self) -> None:
         """Write down that Postgres takes connections again."""
         last = self.landings[-1]
-        self.landings[-1] = Landing(last.kind, last.time, last.victim, last.in_flight, datetime.now(UTC))
+        self.landings[-1] = replace(last, accepting=datetime.now(UTC))
+
+    def over(self, number: int = -1) -> None:
+        """Write down that a fault which lasted is over, the last one or that of a number."""
+        self.landings[number] = replace(self.landings[number], until=datetime.now(UTC))
 
 
 class Kind(Protocol):
@@ -68,8 +76,12 @@ class Kind(Protocol):
     shields_clients: bool
     keeps_ownership: bool
 
-    postgres_folder: Path | None
-    """Where the data of Postgres have to be, after `prepare`; None for anywhere."""
+    watchers: int
+    """How many clients watch what goes on."""
+
+    def make_postgres(self, folder: Path) -> Postgres:
+        """Return a Postgres for the run, with its data in the folder or elsewhere; call it after `prepare`."""
+        ...
 
     async def prepare(self) -> Mapping[str, str]:
         """Make what the replicas need, and return more settings. Raises VoidError."""
@@ -97,7 +109,11 @@ class Plain:
     follows = False
     shields_clients = True
     keeps_ownership = False
-    postgres_folder: Path | None = None
+    watchers = WATCHERS
+
+    def make_postgres(self, folder: Path) -> Postgres:
+        """See Kind."""
+        return Postgres(folder)
 
     async def prepare(self) -> Mapping[str, str]:
         """See Kind."""
@@ -133,7 +149,7 @@ class Stopped(Plain):
     def __init__(self, name: str, meaning: str, share: float, pause: tuple[float, float]) -> None:
         self.name, self.meaning = name, meaning
         self.keeps_ownership = share < 0.5
-        self._seconds = share * TTL
+        self._share = share
         self._pause = pause
 
     async def run(self, scene: Scene) -> None:
@@ -143,9 +159,10 @@ class Stopped(Plain):
             await scene.land("stop", victim)
             victim.signal(signal.SIGSTOP)
             try:
-                await asyncio.sleep(self._seconds)
+                await asyncio.sleep(self._share * scene.cluster.ttl)
             finally:
                 victim.signal(signal.SIGCONT)
+            scene.over()
             await scene.pause(*self._pause)
 
 
@@ -161,30 +178,13 @@ class Blocked(Plain):
             victim = scene.victim()
             await scene.land("block", victim)
             await caller.execute(victim, execute_request("blocker", {"number": 0}), "blocker 0")
-            await scene.pause(2.5 * TTL, 4.0 * TTL)
-
-
-class Rolled(Plain):
-    """K17."""
-
-    name, meaning = "K17", "rolling SIGTERM"
-
-    async def run(self, scene: Scene) -> None:
-        """See Kind."""
-        number = 0
-        while not scene.is_over:
-            victim = scene.cluster.replicas[number % len(scene.cluster.replicas)]
-            number += 1
-            await scene.land("terminate", victim)
-            await victim.terminate()
-            await victim.restart()
-            await scene.pause(1.0, 3.0)
+            await scene.pause(2.2 * scene.cluster.ttl, 3.0 * scene.cluster.ttl)
 
 
 class Cut(Plain):
     """K12: the way between clients and a replica breaks."""
 
-    name, meaning = "K12", "client-replica RST and cut at a random byte"
+    name, meaning = "K12", "client-replica RST, cut at a random byte, GOAWAY"
     shields_clients = False
 
     async def run(self, scene: Scene) -> None:
@@ -192,11 +192,14 @@ class Cut(Plain):
         while not scene.is_over:
             victim = scene.victim()
             assert victim.clients is not None
-            await scene.land("cut", victim)
-            if scene.draw.random() < 0.5:
+            trouble = scene.draw.choice(("reset", "cut", "goaway"))
+            await scene.land(trouble, victim)
+            if trouble == "reset":
                 victim.clients.reset()
-            else:
+            elif trouble == "cut":
                 victim.clients.cut_after(scene.draw.randint(1, 2000))
+            else:
+                victim.clients.send_away()
             await scene.pause(0.2, 0.8)
 
 

@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Mapping
 
-from tests.faults.cluster import TTL, Cluster
+from tests.faults.cluster import Cluster
 from tests.faults.kinds import Plain, Scene
 from tests.faults.proxy import BLACKHOLE, CLEAR, Weather
 
@@ -31,7 +31,7 @@ class Crashed(Plain):
             finally:
                 await postgres.start()
             scene.accepting()
-            await scene.pause(3.0, 5.0)
+            await scene.pause(1.5, 2.5)
 
 
 class BackendKilled(Plain):
@@ -49,7 +49,7 @@ class BackendKilled(Plain):
             await asyncio.sleep(0.1)
             await postgres.ready()
             scene.accepting()
-            await scene.pause(3.0, 5.0)
+            await scene.pause(2.0, 3.5)
 
 
 class Terminated(Plain):
@@ -81,10 +81,11 @@ class Partitioned(Plain):
             weather = scene.draw.choice((BLACKHOLE, BLACKHOLE, Weather(holds_up=True), Weather(holds_down=True)))
             victim.database.turn(weather)
             try:
-                await asyncio.sleep(3 * TTL)
+                await asyncio.sleep(3 * scene.cluster.ttl)
             finally:
                 victim.database.turn(CLEAR)
-            await scene.pause(1.0, 2.0)
+            scene.over()
+            await scene.pause(0.3, 0.8)
 
 
 class CommitsLost(Plain):
@@ -116,14 +117,15 @@ class CommitsLost(Plain):
 
 
 class Slow(Plain):
-    """K11: the way to Postgres is slow, in three ways one after the other."""
+    """K11: the way to Postgres is slow, in three ways, twice each."""
 
     name, meaning = "K11", "slow way to Postgres: 60+-40 ms, 600+-400 ms, 10 kB/s"
 
     async def run(self, scene: Scene) -> None:
         """See Kind."""
         loop = asyncio.get_running_loop()
-        weathers = [Weather(0.06, 0.04), Weather(0.6, 0.4), Weather(rate=10_000)]
+        weathers = 2 * [Weather(0.06, 0.04), Weather(0.6, 0.4), Weather(rate=10_000)]
+        scene.draw.shuffle(weathers)
         share = (scene.until - loop.time()) / len(weathers)
         ways = [replica.database for replica in scene.cluster.replicas]
         try:

@@ -19,6 +19,8 @@ class Program:
 
     definition: Mapping[str, Any]
     steps: Mapping[str, StepFacts]
+    cap: int | None = None
+    """How many of its steps may run at a time, where the order of the steps says so."""
 
     @property
     def name(self) -> str:
@@ -33,7 +35,10 @@ def programs(draw: random.Random, count: int, url: str) -> list[Program]:
 
 
 def _program(draw: random.Random, name: str, url: str) -> Program:
-    is_graph = draw.random() < 0.5
+    shape = draw.random()
+    if shape < 0.25:
+        return _lanes(draw, name, url)
+    is_graph = shape < 0.6
     ids = [f"s{number}" for number in range(draw.randint(3, 6))]
     steps: list[dict[str, Any]] = []
     facts: dict[str, StepFacts] = {}
@@ -51,7 +56,21 @@ def _program(draw: random.Random, name: str, url: str) -> Program:
         step, facts[ids[0]] = _call(draw, ids[0], url, AT_LEAST_ONCE)
         steps[0] = {**step, **{key: value for key, value in steps[0].items() if key == "depends_on"}}
     definition = {"name": name, "ordering": "GRAPH" if is_graph else "SEQUENTIAL", "timeout": 120, "steps": steps}
-    return Program({**definition, "input_schema": INPUT_SCHEMA}, facts)
+    return Program({**definition, "input_schema": INPUT_SCHEMA}, facts, cap=None if is_graph else 1)
+
+
+def _lanes(draw: random.Random, name: str, url: str) -> Program:
+    """Return one or two sequences beside each other, of calls that take a while."""
+    count = draw.randint(1, 2)
+    steps: list[dict[str, Any]] = []
+    facts: dict[str, StepFacts] = {}
+    for number in range(draw.randint(4, 6)):
+        step, facts[f"s{number}"] = _call(draw, f"s{number}", url, AT_LEAST_ONCE, latency=draw.uniform(0.1, 0.4))
+        if number >= count:
+            step["depends_on"] = [f"s{number - count}"]
+        steps.append(step)
+    definition = {"name": name, "ordering": "GRAPH", "timeout": 120, "steps": steps, "input_schema": INPUT_SCHEMA}
+    return Program(definition, facts, cap=count)
 
 
 AT_LEAST_ONCE, AT_MOST_ONCE = "AT_LEAST_ONCE", "AT_MOST_ONCE"
@@ -76,11 +95,14 @@ def _step(draw: random.Random, step_id: str, url: str) -> tuple[dict[str, Any], 
     return {"id": step_id, "handler": handler, "params": params}, StepFacts(handler)
 
 
-def _call(draw: random.Random, step_id: str, url: str, delivery: str) -> tuple[dict[str, Any], StepFacts]:
-    latency = round(draw.choice((0.0, draw.uniform(0.02, 0.1), draw.uniform(0.1, 0.5))), 3)
+def _call(
+    draw: random.Random, step_id: str, url: str, delivery: str, latency: float | None = None
+) -> tuple[dict[str, Any], StepFacts]:
+    if latency is None:
+        latency = draw.choice((0.0, draw.uniform(0.02, 0.1), draw.uniform(0.1, 0.5)))
     failures = draw.choice((0, 0, 0, 1, 2)) if delivery == AT_LEAST_ONCE else 0
     params = {
-        "url": f"{url}/work?latency={latency}&failures={failures}",
+        "url": f"{url}/work?latency={latency:.3f}&failures={failures}",
         "method": "POST",
         "json": {"execution": "${ execution.id }", "step": step_id},
         "timeout": 10,

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.faults.http2 import GOAWAY, Frames
 from tests.faults.wire import READY, Conversation, is_executed, is_settled
 
 _CHUNK = 1 << 16
@@ -50,6 +51,8 @@ class Proxy:
         self.port = 0
         self.lost = 0
         """How many answers to commits were lost."""
+        self.opened = 0
+        """How many connections there were."""
         self._draw = draw
         self._weather = CLEAR
         self._changed = asyncio.Event()
@@ -83,6 +86,12 @@ class Proxy:
         """Break each connection with RST when this many more bytes have come from the target, anywhere in a message."""
         for link in self._links:
             link.bytes_left = count
+
+    def send_away(self) -> int:
+        """Tell the client of each connection, of HTTP/2, to begin nothing more on it (GOAWAY); returns how many."""
+        for link in self._links:
+            link.send_away()
+        return len(self._links)
 
     def is_losing(self, conversation: Conversation) -> bool:
         """Draw whether the answer to the statement that was just executed is lost."""
@@ -125,6 +134,7 @@ class Proxy:
             return
         link = _Link(self, writer, far_writer)
         self._links.add(link)
+        self.opened += 1
         try:
             await link.forward(reader, far_reader)
         except asyncio.CancelledError:  # by `close` alone
@@ -157,12 +167,21 @@ class _Link:
         # Followed from the beginning or not at all.
         self._conversation = Conversation() if proxy.follows else None
         self._held = bytearray()
+        self._frames = Frames()
+        self._owes_goaway = False
         self._is_over = False
 
     def reset(self) -> None:
         """Break both sides at once."""
         _abort(self._near)
         _abort(self._far)
+
+    def send_away(self) -> None:
+        """Put a GOAWAY where the next frame of the server may come."""
+        if self._frames.is_between:
+            self._near.write(GOAWAY)
+        else:
+            self._owes_goaway = True
 
     def finish(self) -> None:
         """End what is still open: in order, unless the connection was spoilt."""
@@ -205,11 +224,24 @@ class _Link:
             return data
         if self._conversation is not None:
             data = self._answers(self._conversation, data)
+        elif isinstance(self._proxy.target, tuple):
+            data = self._framed(data)
         if self.bytes_left is not None:
             data = data[: self.bytes_left]
             self.bytes_left -= len(data)
             self._is_over |= self.bytes_left == 0
         return data
+
+    def _framed(self, data: bytes) -> bytes:
+        """Return what the server sent, and what it is made to say."""
+        passed = b""
+        if self._owes_goaway:
+            passed, data = self._frames.split(data)
+            if self._frames.is_between:
+                self._owes_goaway = False
+                passed += GOAWAY
+        self._frames.pass_by(data)
+        return passed + data
 
     def _answers(self, conversation: Conversation, data: bytes) -> bytes:
         """Return the whole messages of the server, without those of a commit whose answer is to be lost.

@@ -68,17 +68,20 @@ class Stream:
     messages: Sequence[Message] = ()
     ended: str = "LEFT"
     reason: str = ""
+    closed: float = 0.0
+    """When it ended, by the clock of `opened`."""
 
 
 @dataclass(frozen=True)
 class Effect:
-    """One call that arrived in the world outside."""
+    """One call that arrived in the world outside; `ended` is when it was answered, or its caller had gone."""
 
     token: str
     execution_id: str
     step: str
     attempt: int
     time: datetime
+    ended: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -124,13 +127,30 @@ class Write:
 
 
 @dataclass(frozen=True)
+class Lease:
+    """One registration, renewal or end of an incarnation's lease, as a trigger in Postgres saw it."""
+
+    time: datetime
+    incarnation: str
+    until: datetime
+
+
+@dataclass(frozen=True)
+class Pause:
+    """A while in which a process did nothing."""
+
+    begin: datetime
+    end: datetime
+
+
+@dataclass(frozen=True)
 class StepFacts:
     """What the generator knows of a step."""
 
     handler: str
     delivery: str = "AT_LEAST_ONCE"
     seconds: float = 0.0
-    """Length of a wait."""
+    """Length of a wait, or of a block of the event loop."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +172,8 @@ class Row:
 class Landing:
     """One fault: when it hit by the clock of the machine, whom, and which executions were in flight there.
 
-    `accepting` is when Postgres took connections again after a fault that took it away.
+    `accepting` is when Postgres took connections again after a fault that took it away, `until` when a fault that
+    lasts was over.
     """
 
     kind: str
@@ -160,6 +181,17 @@ class Landing:
     victim: str
     in_flight: Sequence[str] = ()
     accepting: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a process has in use. `tasks` are counted by what they run."""
+
+    memory: int
+    descriptors: int
+    threads: int
+    tasks: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -177,7 +209,14 @@ class Record:
     writes: Sequence[Write] = ()
     incarnations: Mapping[str, str] = field(default_factory=dict)
     """Which replica was which incarnation."""
+    leases: Sequence[Lease] = ()
     programs: Mapping[str, Mapping[str, StepFacts]] = field(default_factory=dict)
+    caps: Mapping[str, int] = field(default_factory=dict)
+    """How many steps of an execution of a program may run at a time, where its definition says so."""
+    stalls: Sequence[Pause] = ()
+    """When the harness itself stood still, so that what it saw afterwards may have arrived before."""
+    clock: datetime | None = None
+    """What the clock of the machine said when the monotonic clock of the clients was at 0."""
     landings: Sequence[Landing] = ()
     traffic_share: float = 1.0
     """Executions before the first fault, as a share of the target."""
@@ -191,4 +230,8 @@ class Record:
     logs: Mapping[str, str] = field(default_factory=dict)
     exit_codes: Mapping[str, int] = field(default_factory=dict)
     leaks: Sequence[str] = ()
+    fresh: Mapping[str, Usage] = field(default_factory=dict)
+    """What each replica used after it had started."""
+    idle: Mapping[str, Usage] = field(default_factory=dict)
+    """What it used at the end, when there was nothing left to do and its clients had gone."""
     notes: Mapping[str, Any] = field(default_factory=dict)

@@ -10,6 +10,7 @@ from tests.faults.records import (
     Effect,
     Event,
     Landing,
+    Lease,
     Message,
     Outcome,
     Record,
@@ -17,6 +18,7 @@ from tests.faults.records import (
     Step,
     StepFacts,
     Stream,
+    Usage,
     Write,
 )
 
@@ -130,10 +132,16 @@ def message(*events: Event) -> Message:
 
 
 def stream(
-    messages: Sequence[Message], *, after_seq: int = 0, ended: str = "OK", reason: str = "", known: int = 0
+    messages: Sequence[Message],
+    *,
+    after_seq: int = 0,
+    ended: str = "OK",
+    reason: str = "",
+    known: int = 0,
+    closed: float = 0.0,
 ) -> Stream:
     """Return a stream of the execution."""
-    return Stream("watcher", "replica_0", EXECUTION, after_seq, known, 0.0, tuple(messages), ended, reason)
+    return Stream("watcher", "replica_0", EXECUTION, after_seq, known, 0.0, tuple(messages), ended, reason, closed)
 
 
 STREAMS = (
@@ -143,7 +151,11 @@ STREAMS = (
     stream([], after_seq=12, ended="OUT_OF_RANGE", reason="CURSOR_AHEAD", known=10),
 )
 
-EFFECTS = (Effect("t1", EXECUTION, "call", 1, at(3.5)), Effect("t2", EXECUTION, "once", 1, at(5.2)))
+EFFECTS = (
+    Effect("t1", EXECUTION, "call", 1, at(3.5), at(3.8)),
+    Effect("t2", EXECUTION, "once", 1, at(5.2), at(5.3)),
+)
+LEASES = (Lease(at(0), "i0", at(8)), Lease(at(5), "i1", at(13)))
 
 SOUND = Record(
     "K1",
@@ -155,8 +167,13 @@ SOUND = Record(
     requests=((REQUEST, EXECUTION),),
     writes=WRITES,
     incarnations={"i0": "replica_0", "i1": "replica_1"},
+    leases=LEASES,
     programs={WORKFLOW: PROGRAM},
+    caps={WORKFLOW: 1},
+    clock=BEGIN,
     landings=(Landing("kill", at(5.1), "replica_0", (EXECUTION,)),),
     logs={"replica_0": '{"level": "info", "event": "serving"}\n'},
     exit_codes={"replica_0": 0},
+    fresh={"replica_0": Usage(100 << 20, 30, 10, {"serve": 20})},
+    idle={"replica_0": Usage(150 << 20, 40, 12, {"serve": 22})},
 )

@@ -4,29 +4,60 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from flowkeep import Client
 from tests.faults.caller import DEADLINE
-from tests.faults.cluster import Cluster, Replica, running_cluster
+from tests.faults.check_aftermath import overgrown
+from tests.faults.check_delays import told_after
+from tests.faults.check_starts import explained
+from tests.faults.cluster import TTL, Cluster, running_cluster
 from tests.faults.collection import Kept, collect, leaks
+from tests.faults.division import divide
 from tests.faults.kinds import Kind, Scene, VoidError
 from tests.faults.programs import INPUT_SCHEMA, Program, programs
-from tests.faults.records import Outcome, Record
+from tests.faults.records import Outcome, Record, StepFacts, Usage
 from tests.faults.traffic import Traffic, running_traffic
+from tests.faults.usage import usages
 
 WARM_UP = 3.0
-HEAL_PATIENCE = 30.0
-"""Seconds within which everything has ended after the last heal: I19."""
+WORK_PATIENCE = 27.0
+"""Seconds within which, with three TTLs, everything has ended after the last heal: I19, EX7."""
 PROGRAMS = 16
 SESSIONS_PATIENCE = 5.0
+IDLE_PATIENCE = 10.0
 
 
-async def run_chaos(kind: Kind, seed: int, duration: float, rate: float) -> Record:
+Workload = Callable[[random.Random, str], list[Program]]
+"""Gives the programs of a run, whose calls go to an address."""
+
+
+def usual_workload(draw: random.Random, url: str) -> list[Program]:
+    """Return the programs of most runs."""
+    return programs(draw, PROGRAMS, url)
+
+
+async def run_chaos(
+    kind: Kind, seed: int, duration: float, rate: float, ttl: float = TTL, workload: Workload = usual_workload
+) -> Record:
     """Run one kind of fault by a seed and return all that was seen. Call it in the main thread."""
+    (record,) = [record async for record in run_in_parts(kind, seed, duration, rate, ttl, workload)]
+    return record
+
+
+async def run_in_parts(
+    kind: Kind, seed: int, duration: float, rate: float, ttl: float, workload: Workload, parts: int = 1
+) -> AsyncIterator[Record]:
+    """Run as `run_chaos` does, and give what was seen in parts, each with all that belongs to its executions.
+
+    What belongs to none is in every part. So it is never all in memory, however much it is.
+    """
 
     def draw(what: str) -> random.Random:
         # One for each part, so that the faults of a seed do not depend on how fast the traffic was.
@@ -36,25 +67,35 @@ async def run_chaos(kind: Kind, seed: int, duration: float, rate: float) -> Reco
         try:
             prepared = await kind.prepare()
         except VoidError as reason:
-            return Record(kind.name, seed, void_reason=str(reason))
+            yield Record(kind.name, seed, void_reason=str(reason))
+            return
         stack.push_async_callback(kind.clean_up)
         cluster = await stack.enter_async_context(
             running_cluster(
                 draw("network"),
+                ttl=ttl,
                 settings={**kind.settings, **prepared},
                 follows=kind.follows,
                 shields_clients=kind.shields_clients,
-                postgres_folder=kind.postgres_folder,
+                make_postgres=kind.make_postgres,
             )
         )
-        made = programs(draw("programs"), PROGRAMS, cluster.world.url)
-        await _apply(cluster.replicas[0], made)
-        async with running_traffic(cluster, made, rate, draw("traffic")) as traffic:
+        fresh = await usages(cluster)
+        made = workload(draw("programs"), cluster.world.url)
+        await _apply(cluster, made)
+        async with running_traffic(cluster, made, rate, draw("traffic"), kind.watchers) as traffic:
             course = await _run(kind, duration, rate, cluster, traffic, draw("faults"))
+        idle = await _idle(cluster, fresh)
         for replica in cluster.replicas:
             await replica.stop()
-        course = {**course, "leaks": await _leaks(cluster), "notes": {**_notes(traffic), **kind.notes(cluster)}}
-        return replace(_record(kind, seed, traffic, cluster, await collect(cluster.postgres), made), **course)
+        notes = {**_notes(traffic), "kept beyond the start": _growth(fresh, idle), **kind.notes(cluster)}
+        course = {**course, "leaks": await _leaks(cluster), "fresh": fresh, "idle": idle, "notes": notes}
+        division = await divide(cluster.postgres, parts)
+        for number, part in enumerate(division.parts):
+            kept = await collect(cluster.postgres, part if parts > 1 else None)
+            record = replace(_record(kind, seed, traffic, cluster, kept, made), **course)
+            record = division.part_of(record, number) if parts > 1 else record
+            yield replace(record, notes={**record.notes, **_remarks(record)})
 
 
 async def _run(
@@ -72,7 +113,7 @@ async def _run(
         void_reason = str(reason)
     healed = loop.time()
     await traffic.stop_starting(2 * DEADLINE)
-    all_ended = await _all_ended(cluster, healed + HEAL_PATIENCE)
+    all_ended = await _all_ended(cluster, healed + 3 * cluster.ttl + WORK_PATIENCE)
     await traffic.read_all(cluster)
     return {
         "landings": tuple(scene.landings),
@@ -91,6 +132,19 @@ def _notes(traffic: Traffic) -> dict[str, str]:
     }
 
 
+def _remarks(record: Record) -> dict[str, str]:
+    return {
+        "commit to watcher": told_after(record),
+        "late calls that a pause explains": f"{explained(record)} of {len(record.effects)}",
+    }
+
+
+def _growth(fresh: Mapping[str, Usage], idle: Mapping[str, Usage]) -> str:
+    tasks = [sum(used.tasks.values()) - sum(fresh[name].tasks.values()) for name, used in idle.items()]
+    descriptors = [used.descriptors - fresh[name].descriptors for name, used in idle.items()]
+    return f"tasks {tasks}, descriptors {descriptors}"
+
+
 def _record(kind: Kind, seed: int, traffic: Traffic, cluster: Cluster, kept: Kept, made: list[Program]) -> Record:
     return Record(
         kind=kind.name,
@@ -102,21 +156,26 @@ def _record(kind: Kind, seed: int, traffic: Traffic, cluster: Cluster, kept: Kep
         requests=kept.requests,
         writes=kept.writes,
         incarnations=kept.incarnations,
-        programs={program.name: program.steps for program in made},
+        leases=kept.leases,
+        programs={program.name: program.steps for program in made}
+        | {"blocker": {"block": StepFacts("chaos_block", seconds=1.5 * cluster.ttl)}},
+        caps={program.name: program.cap for program in made if program.cap is not None},
+        stalls=tuple(cluster.world.stalls),
+        clock=datetime.fromtimestamp(time.time() - time.monotonic(), UTC),
         keeps_ownership=kind.keeps_ownership,
         logs={replica.name: replica.server.log for replica in cluster.replicas},
         exit_codes={replica.name: max(replica.exit_codes, default=0) for replica in cluster.replicas},
     )
 
 
-async def _apply(replica: Replica, made: list[Program]) -> None:
-    block = {"id": "block", "handler": "chaos_block", "params": {"seconds": 1.5}}
+async def _apply(cluster: Cluster, made: list[Program]) -> None:
+    block = {"id": "block", "handler": "chaos_block", "params": {"seconds": 1.5 * cluster.ttl}}
     bulk = {"id": "bulk", "handler": "chaos_bulk", "params": {"size": 60_000}}
     extra = [
         {"name": "blocker", "input_schema": INPUT_SCHEMA, "steps": [block]},
         {"name": "bulk", "input_schema": INPUT_SCHEMA, "steps": [{**bulk, "id": f"b{n}"} for n in range(20)]},
     ]
-    async with Client(replica.target) as client:
+    async with Client(cluster.replicas[0].target) as client:
         for definition in [*(program.definition for program in made), *extra]:
             await client.create_workflow(definition)
 
@@ -129,6 +188,19 @@ async def _all_ended(cluster: Cluster, deadline: float) -> bool:
             return True
         await asyncio.sleep(0.2)
     return False
+
+
+async def _idle(cluster: Cluster, fresh: Mapping[str, Usage]) -> Mapping[str, Usage]:
+    """Return what each replica uses when it has nothing to do, and had a while to notice."""
+    for replica in cluster.replicas:
+        await replica.send_clients_away()
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + IDLE_PATIENCE
+    while True:
+        idle = await usages(cluster)
+        if not any(overgrown(fresh[name], used) for name, used in idle.items()) or loop.time() >= deadline:
+            return idle
+        await asyncio.sleep(0.2)
 
 
 async def _leaks(cluster: Cluster) -> list[str]:

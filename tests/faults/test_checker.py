@@ -6,229 +6,42 @@ from dataclasses import replace
 
 import pytest
 
+from tests.faults.attempts import CLOCK_OF_POSTGRES
+from tests.faults.check_delays import told_after
+from tests.faults.check_starts import explained
 from tests.faults.checker import CHECKS, Result, judge
 from tests.faults.failover import moved_after, report, written_after
-from tests.faults.records import Call, Effect, Landing, Message, Outcome, Record, Row, Step, Write
+from tests.faults.records import (
+    Landing,
+    Message,
+    Pause,
+    Record,
+    Row,
+    StepFacts,
+)
 from tests.faults.sound_record import (
     CALLS,
-    EFFECTS,
     EVENTS,
     EXECUTION,
     REQUEST,
     ROW,
     SOUND,
-    STEPS,
-    STREAMS,
     WRITES,
     at,
     call,
     event,
     message,
     stream,
-    write,
 )
+from tests.faults.spoilt_records import SPOILT, with_late_call
 
-
-def with_row(**changes: object) -> Record:
-    """The sound record with another row."""
-    return replace(SOUND, rows={EXECUTION: replace(ROW, **changes)})  # type: ignore[arg-type]
-
-
-def with_events(*events: object) -> Record:
-    """The sound record with another history, of which the row knows."""
-    return with_row(events=events, last_seq=len(events))
-
-
-def with_stream(*messages: Message, **facts: object) -> Record:
-    """The sound record with another stream."""
-    return replace(SOUND, streams=(*STREAMS, stream(messages, **facts)))  # type: ignore[arg-type]
-
-
-def with_calls(*calls: Call) -> Record:
-    """The sound record with more calls."""
-    return replace(SOUND, calls=(*CALLS, *calls))
-
-
-def with_writes(*writes: Write) -> Record:
-    """The sound record with more writes."""
-    return replace(SOUND, writes=(*WRITES, *writes))
-
-
-OTHER = replace(ROW, execution_id="e2", content=ROW.content)
-SPOILT: dict[str, tuple[str, Record]] = {
-    "an acknowledged execution is gone": ("I1", replace(SOUND, rows={}, streams=(), effects=())),
-    "an execution that called out is gone": (
-        "I1",
-        replace(SOUND, effects=(*EFFECTS, Effect("t9", "e9", "call", 1, at(1)))),
-    ),
-    "a request id has two rows": ("I2", replace(SOUND, rows={EXECUTION: ROW, "e2": OTHER})),
-    "a request id has a row and another tombstone": ("I2", replace(SOUND, requests=((REQUEST, "e2"),))),
-    "a request id was answered with two executions": (
-        "I2",
-        replace(
-            with_calls(call("Execute", 3.0, execution_id="e2")),
-            rows={EXECUTION: ROW, "e2": replace(OTHER, request_id="r2")},
-        ),
-    ),
-    "two answers say that they made it": ("I2", with_calls(call("Execute", 3.0, created=True))),
-    "nobody made it": ("I2", replace(SOUND, calls=(call("Execute", 1.5), *CALLS[2:]))),
-    "an event is missing": ("I3", with_events(*EVENTS[:4], *EVENTS[5:])),
-    "an event is there twice": ("I3", with_events(*EVENTS[:4], *EVENTS[3:])),
-    "the row counts otherwise": ("I3", with_row(last_seq=9)),
-    "a transition is torn": ("I3", with_events(EVENTS[0], event(2, 4, "started"), *EVENTS[2:])),
-    "the last transition is torn": ("I3", with_events(*EVENTS[:9], event(10, 11, "finished", state="COMPLETED"))),
-    "there are two terminal events": ("I4", with_events(*EVENTS, event(11, 11, "finished", state="COMPLETED"))),
-    "the terminal event is not the last": (
-        "I4",
-        with_events(*EVENTS[:8], event(9, 9, "finished", state="COMPLETED"), event(10, 10, "step_completed", "rest")),
-    ),
-    "it ended without a terminal event": ("I4", with_events(*EVENTS[:8], event(9, 9, "step_completed", "rest"))),
-    "a terminal event of one that goes on": ("I4", with_row(state="RUNNING")),
-    "the row has another state": ("I5", with_row(state="FAILED")),
-    "a step has another state": ("I5", with_row(steps=(Step("call", "FAILED", 1, 4), *STEPS[1:]))),
-    "a step has no row": ("I5", with_row(steps=STEPS[1:])),
-    "a step has no event": ("I5", with_row(steps=(*STEPS, Step("ghost", "RUNNING", 1, None)))),
-    "Get shows another state": ("I5", with_calls(replace(CALLS[-1], state="RUNNING"))),
-    "Get shows another step": (
-        "I5",
-        with_calls(replace(CALLS[-1], step_states={"call": "FAILED", "once": "COMPLETED", "rest": "COMPLETED"})),
-    ),
-    "a step ended twice": ("I6", with_events(*EVENTS[:4], event(5, 5, "step_failed", "call"), *EVENTS[5:])),
-    "the row points at another end": ("I6", with_row(steps=(Step("call", "COMPLETED", 1, 3), *STEPS[1:]))),
-    "a completed step started again": (
-        "I7",
-        with_events(*EVENTS[:4], event(5, 5, "step_started", "call", attempt=2), *EVENTS[5:]),
-    ),
-    "a step that must not be repeated was": (
-        "I8",
-        replace(SOUND, effects=(*EFFECTS, Effect("t2", EXECUTION, "once", 1, at(5.4)))),
-    ),
-    "an epoch fell": (
-        "I9",
-        with_writes(write(8, 10, old_seq=10, epoch=1, old_epoch=2, replica="replica_0", old=None, new="i0")),
-    ),
-    "an epoch has two incarnations": (
-        "I9",
-        with_writes(write(8, 10, old_seq=10, epoch=2, old_epoch=2, replica="replica_0", old="i1", new="i0")),
-    ),
-    "an epoch was skipped": ("I9", with_writes(write(8, 10, old_seq=10, epoch=4, old_epoch=2, new="i2"))),
-    "a zombie added events": (
-        "I10",
-        replace(SOUND, writes=(*WRITES[:4], replace(WRITES[4], replica="replica_0"), *WRITES[5:])),
-    ),
-    "events were added together with a claim": (
-        "I10",
-        replace(SOUND, writes=(*WRITES[:3], replace(WRITES[3], last_seq=7), *WRITES[5:])),
-    ),
-    "events were taken back": ("I10", with_writes(write(8, 9, old_seq=10, epoch=2, old_epoch=2, replica="replica_1"))),
-    "a refused request is kept": (
-        "I12",
-        replace(SOUND, calls=(*(replace(each, outcome=Outcome.DEFINITE, code="NOT_FOUND") for each in CALLS[:3]),)),
-    ),
-    "a refused request left its id": (
-        "I12",
-        replace(
-            with_calls(call("Execute", 4.0, Outcome.DEFINITE, code="INVALID_ARGUMENT", request_id="r5")),
-            requests=((REQUEST, EXECUTION), ("r5", "e5")),
-        ),
-    ),
-    "other content was kept": ("EX3", with_row(content="chaos_0 8")),
-    "other content was accepted": ("EX3", with_calls(call("Execute", 3.0, content="chaos_0 8"))),
-    "a read after the ack found nothing": (
-        "EX6",
-        with_calls(call("GetExecution", 3.0, Outcome.DEFINITE, code="NOT_FOUND", execution_id=EXECUTION)),
-    ),
-    "a read went back in time": ("EX6", with_calls(call("GetExecution", 3.0, last_seq=4))),
-    "an acknowledged cancel had no effect": ("CA1", with_calls(call("Cancel", 3.0, last_seq=5))),
-    "a cancel that came too late won": (
-        "CA2",
-        replace(
-            with_calls(call("Cancel", 3.0, Outcome.DEFINITE, reason="EXECUTION_FINISHED", execution_id=EXECUTION)),
-            rows={EXECUTION: replace(ROW, state="CANCELLED")},
-        ),
-    ),
-    "a wait ended before its wake time": (
-        "I14",
-        replace(SOUND, writes=(*WRITES[:6], replace(WRITES[6], time=at(8.4)))),
-    ),
-    "a wait was shorter than it says": (
-        "I14",
-        replace(
-            with_events(*EVENTS[:7], event(8, 8, "step_waiting", "rest", wake_time=at(0)), *EVENTS[8:]),
-            writes=(*WRITES[:6], replace(WRITES[6], time=at(7.9))),
-        ),
-    ),
-    "a retry came before its time": (
-        "I14",
-        with_events(
-            *EVENTS[:3],
-            event(4, 4, "step_retrying", "call", attempt=1, wake_time=at(9)),
-            event(5, 5, "step_started", "call", attempt=2),
-            *EVENTS[5:],
-        ),
-    ),
-    "a call was never kept": ("ST6", replace(SOUND, effects=(*EFFECTS, Effect("t1", EXECUTION, "call", 2, at(3))))),
-    "an attempt began after the end of its step": (
-        "ST3",
-        with_events(
-            *EVENTS[:2],
-            event(3, 3, "step_completed", "call", attempt=1),
-            event(4, 5, "step_started", "call", attempt=1),
-            *EVENTS[4:],
-        ),
-    ),
-    "a step completed without its call": ("ST1", replace(SOUND, effects=EFFECTS[1:])),
-    "a step used two tokens": ("ST5", replace(SOUND, effects=(*EFFECTS, Effect("t3", EXECUTION, "call", 1, at(3))))),
-    "two steps share a token": (
-        "ST5",
-        replace(SOUND, effects=(EFFECTS[0], replace(EFFECTS[1], token="t1"))),
-    ),
-    "a pause cost an execution": ("K3", replace(SOUND, keeps_ownership=True)),
-    "a stream went back": ("W1", with_stream(message(*EVENTS[1:3]), message(EVENTS[0]), after_seq=1, ended="LEFT")),
-    "a stream repeated an event": ("W2", with_stream(message(EVENTS[0]), message(EVENTS[0]), ended="LEFT")),
-    "a stream left out an event": ("W3", with_stream(message(EVENTS[0]), message(*EVENTS[3:5]), ended="LEFT")),
-    "a message tears a transition": ("W4", with_stream(message(*EVENTS[:2]), ended="LEFT")),
-    "a stream resumed too far": ("W5", with_stream(message(*EVENTS[3:5]), after_seq=1, ended="LEFT")),
-    "a bookmark came too early": ("W6", with_stream(message(EVENTS[0]), Message(0.0, bookmark=3), ended="LEFT")),
-    "a bookmark was not kept": (
-        "W6",
-        with_stream(message(EVENTS[0]), Message(0.0, bookmark=3), message(*EVENTS[1:3]), ended="LEFT"),
-    ),
-    "a known position was called ahead": (
-        "W7",
-        with_stream(after_seq=5, known=5, ended="OUT_OF_RANGE", reason="CURSOR_AHEAD"),
-    ),
-    "a position beyond the end was served": (
-        "W7",
-        with_stream(Message(0.0, bookmark=12), after_seq=12, ended="LEFT"),
-    ),
-    "a stream ended well before the end": ("W9", with_stream(message(EVENTS[0]))),
-    "a stream ended so that it cannot resume": ("W9", with_stream(ended="NOT_FOUND")),
-    "an event was sent that is not kept": (
-        "W10",
-        with_stream(message(*EVENTS), message(event(11, 11, "cancelling")), ended="LEFT"),
-    ),
-    "an event was sent with other bytes": (
-        "W10",
-        with_stream(message(replace(EVENTS[0], body=b"other")), ended="LEFT"),
-    ),
-    "an execution does not end": ("I19", with_row(state="RUNNING")),
-    "everything ended too late": ("I19", replace(SOUND, all_ended=False)),
-    "a replica does not answer": (
-        "I19",
-        with_calls(call("GetExecution", 21.0, Outcome.UNKNOWN, code="UNAVAILABLE", is_final=True)),
-    ),
-    "a call hangs": ("HANG", with_calls(replace(CALLS[3], returned=12.0, deadline=8.0))),
-    "a session is left": ("I20", replace(SOUND, leaks=("a session is left",))),
-    "a replica ended badly": ("I20", replace(SOUND, exit_codes={"replica_0": 1})),
-    "the run broke down": ("RUN", replace(SOUND, crash="a replica did not start")),
-}
 SIGNS = [
     "Task was destroyed but it is pending!",
     "RuntimeWarning: coroutine 'run' was never awaited",
     '{"level": "critical", "event": "boom"}',
     '{"event": "call failed", "level": "error"}',
     '{"event": "task failed"}',
+    '{"event": "ExecuteBatchError raised in core by servicer method [/v1/Watch]", "level": "error"}',
     '{"event": "execution cannot go on"}',
     "Traceback (most recent call last):",
 ]
@@ -273,11 +86,53 @@ def test_a_void_run_with_a_violation_fails() -> None:
     assert judge(replace(SOUND, landings=(), leaks=("a lock is left",))).result is Result.FAIL
 
 
+def test_a_pause_between_the_look_at_the_lease_and_the_call_explains_it() -> None:
+    pause = Landing("stop", at(5.05), "replica_0", (EXECUTION,), until=at(6))
+    record = replace(with_late_call(6.05), landings=(pause,))
+    assert (judge(record).result, explained(record)) == (Result.PASS, 1)
+    # Neither does one of another replica, nor what a blocked event loop did not block.
+    assert judge(replace(record, landings=(replace(pause, victim="replica_1"),))).rules == {"ST10": 1, "ST11": 1}
+    facts = {**SOUND.programs[ROW.workflow], "call": StepFacts("chaos_block", seconds=3)}
+    blocked = replace(with_late_call(6.04), programs={ROW.workflow: facts})
+    assert judge(blocked).rules == {"ST10": 1, "ST11": 1}
+    started = (*WRITES[:2], replace(WRITES[2], time=at(3.01)), *WRITES[3:])
+    assert judge(replace(blocked, writes=started)).result is Result.PASS
+
+
+def test_what_arrived_while_the_harness_stood_still_may_have_come_before() -> None:
+    record = replace(with_late_call(5.65), stalls=(Pause(at(5.55), at(5.64)),))
+    assert judge(record).result is Result.PASS
+
+
+def test_timers_go_by_the_clock_of_postgres_or_by_the_right_one() -> None:
+    wrong = Landing(CLOCK_OF_POSTGRES, at(7.2), "postgres", until=at(9))
+    late = (*WRITES[:5], replace(WRITES[5], time=at(7.4 - 60)), replace(WRITES[6], time=at(8.6 - 60)))
+    record = replace(SOUND, kind="K16", landings=(wrong,), writes=late)
+    assert "I14" not in judge(record).rules
+    assert "I14" in judge(replace(record, landings=(replace(wrong, until=at(8)),))).rules
+    early = (*late[:6], replace(late[6], time=at(7.7 - 60)))
+    assert "I14" in judge(replace(record, writes=early)).rules
+    # By the clock of Postgres it was due as soon as that was put right.
+    waking = replace(EVENTS[7], wake_time=at(8.5 - 60))
+    row = replace(ROW, events=(*EVENTS[:7], waking, *EVENTS[8:]))
+    righted = (*WRITES[:4], replace(WRITES[4], time=at(7.3 - 60)), late[5], replace(WRITES[6], time=at(7.6)))
+    landings = (replace(wrong, until=at(7.5)),)
+    assert "I14" not in judge(replace(record, landings=landings, rows={EXECUTION: row}, writes=righted)).rules
+
+
+def test_the_delay_of_watchers() -> None:
+    told = stream([Message(1.5, message(EVENTS[0]).events), Message(3.25, message(*EVENTS[1:3]).events)], ended="LEFT")
+    late = replace(told, opened=2.0)
+    assert told_after(replace(SOUND, streams=(told,))) == "n=3 p50=0.25 s p99=0.50 s max=0.50 s"
+    assert told_after(replace(SOUND, streams=(late,))) == "n=2 p50=0.25 s p99=0.25 s max=0.25 s"
+    assert told_after(replace(SOUND, streams=(replace(told, closed=6.0),))) == "none"  # its replica was killed
+
+
 def test_the_failover_clock() -> None:
     kill = SOUND.landings[0]
     assert moved_after(SOUND, kill) == [pytest.approx(0.4)]
     # What its own owner goes on with has not failed over.
-    assert moved_after(SOUND, replace(kill, victim="replica_1")) == []
+    assert moved_after(SOUND, replace(kill, time=at(5.6))) == []
     crash = Landing("crash", at(5), "postgres", (EXECUTION,), at(6))
     assert written_after(SOUND, crash) == pytest.approx(1.0)
     assert written_after(SOUND, kill) is None

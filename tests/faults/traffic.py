@@ -14,13 +14,18 @@ from tests.faults.records import Call, Stream
 from tests.faults.watcher import Watcher
 
 STARTERS = 8
-WATCHERS = 20
+WITH_CONNECTIONS = 20
+"""Watchers with connections of their own."""
+_READ = 3000
+"""Executions that are read again at the end."""
 
 
 class Traffic:
     """Starts executions evenly over time until it is stopped."""
 
-    def __init__(self, cluster: Cluster, programs: Sequence[Program], rate: float, draw: random.Random) -> None:
+    def __init__(
+        self, cluster: Cluster, programs: Sequence[Program], rate: float, draw: random.Random, watchers: int
+    ) -> None:
         self.history = History()
         self.started = 0
         self._programs = programs
@@ -28,7 +33,14 @@ class Traffic:
         self._draw = draw
         self._give_up = asyncio.Event()
         self._starters = [Starter(f"starter {n}", cluster.replicas, self.history, draw) for n in range(STARTERS)]
-        self._watchers = [Watcher(f"watcher {n}", cluster.replicas, self.history, draw) for n in range(WATCHERS)]
+        self._watchers = [
+            Watcher(f"watcher {n}", cluster.replicas, self.history, draw)
+            for n in range(min(watchers, WITH_CONNECTIONS))
+        ]
+        # More than these share their connections, as browser tabs behind one gateway do.
+        self._watchers += [
+            self._watchers[n % WITH_CONNECTIONS].beside(f"watcher {n}") for n in range(WITH_CONNECTIONS, watchers)
+        ]
         self._last = Watcher("last", cluster.replicas, self.history, draw)
         self._judge = Caller("judge", cluster.replicas, self.history)
         self._under_way: set[asyncio.Task[None]] = set()
@@ -70,8 +82,9 @@ class Traffic:
                 raise result
 
     async def read_all(self, cluster: Cluster) -> None:
-        """Get every execution somewhere, watch some from the beginning, and ask every replica five times."""
+        """Get thousands of executions somewhere, watch some from the beginning, and ask every replica five times."""
         ids = sorted(self.history.acked)
+        ids = self._draw.sample(ids, min(_READ, len(ids)))
         for number, execution_id in enumerate(ids):
             await self._judge.get(cluster.replicas[number % len(cluster.replicas)], execution_id, is_final=True)
         for execution_id in self._draw.sample(ids, min(30, len(ids))):
@@ -100,10 +113,10 @@ class Traffic:
 
 @asynccontextmanager
 async def running_traffic(
-    cluster: Cluster, programs: Sequence[Program], rate: float, draw: random.Random
+    cluster: Cluster, programs: Sequence[Program], rate: float, draw: random.Random, watchers: int
 ) -> AsyncIterator[Traffic]:
     """Give traffic that has begun; it ends with the block at the latest."""
-    traffic = Traffic(cluster, programs, rate, draw)
+    traffic = Traffic(cluster, programs, rate, draw, watchers)
     traffic.begin()
     try:
         yield traffic

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -23,12 +24,26 @@ LEFT = "LEFT"
 class Watcher:
     """Keeps every message of every stream that it opens."""
 
-    def __init__(self, name: str, replicas: Sequence[Replica], history: History, draw: random.Random) -> None:
+    def __init__(
+        self,
+        name: str,
+        replicas: Sequence[Replica],
+        history: History,
+        draw: random.Random,
+        stubs: Mapping[str, Any] | None = None,
+        rest: float = 0.0,
+    ) -> None:
         self.name = name
         self.streams: list[Stream] = []
+        self._replicas = replicas
         self._history = history
         self._draw = draw
-        self._stubs = {replica.name: ExecutionServiceStub(replica.channel()) for replica in replicas}
+        self._rest = rest
+        self._stubs = stubs or {replica.name: ExecutionServiceStub(replica.channel()) for replica in replicas}
+
+    def beside(self, name: str) -> Watcher:
+        """Return another one, on the same connections, that rests for a second between two executions."""
+        return Watcher(name, self._replicas, self._history, self._draw, self._stubs, rest=1.0)
 
     async def run(self) -> None:
         """Watch one execution after the other until cancelled."""
@@ -36,10 +51,13 @@ class Watcher:
             if not self._history.recent:
                 await asyncio.sleep(0.1)
                 continue
+            await asyncio.sleep(2 * self._rest * self._draw.random())
             execution_id = self._draw.choice(self._history.recent[-20:])
             position = self._start_of(execution_id)
             while True:
-                stream = await self.watch(execution_id, position, self._draw.uniform(0.1, 3.0))
+                # Some stay long enough to notice that they are told nothing.
+                longest = 3.0 if self._draw.random() < 0.8 else 12.0
+                stream = await self.watch(execution_id, position, self._draw.uniform(0.1, longest))
                 if stream.ended != LEFT:
                     await asyncio.sleep(self._draw.uniform(0.05, 0.3))
                 if stream.ended in ("OK", "OUT_OF_RANGE", "NOT_FOUND") or self._draw.random() < 0.3:
@@ -68,7 +86,18 @@ class Watcher:
             ended, reason = error.code.name, error.reason
         finally:
             call.cancel()
-            stream = Stream(self.name, name, execution_id, after_seq, known, opened, tuple(messages), ended, reason)
+            stream = Stream(
+                self.name,
+                name,
+                execution_id,
+                after_seq,
+                known,
+                opened,
+                tuple(messages),
+                ended,
+                reason,
+                closed=time.monotonic(),
+            )
             self.streams.append(stream)
         return stream
 

@@ -1,4 +1,4 @@
-"""What the harness sees in Postgres without asking Flowkeep: every write of an execution's row, and whose it was."""
+"""What the harness sees in Postgres without asking Flowkeep: who wrote the rows of executions, and the leases."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ CREATE TABLE chaos.writes (
     old_epoch bigint, epoch bigint NOT NULL, old_incarnation uuid, incarnation uuid,
     old_seq bigint, last_seq bigint NOT NULL, state text NOT NULL);
 CREATE TABLE chaos.incarnations (incarnation uuid PRIMARY KEY, time timestamptz NOT NULL, replica text NOT NULL);
+CREATE TABLE chaos.leases (time timestamptz NOT NULL, incarnation uuid NOT NULL, until timestamptz NOT NULL);
 CREATE FUNCTION chaos.see_write() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO chaos.writes
@@ -23,10 +24,12 @@ END $$;
 CREATE FUNCTION chaos.see_replica() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO chaos.incarnations VALUES (NEW.incarnation, clock_timestamp(), session_user) ON CONFLICT DO NOTHING;
+    INSERT INTO chaos.leases VALUES (clock_timestamp(), NEW.incarnation,
+        CASE WHEN isfinite(NEW.lease_until) THEN NEW.lease_until ELSE clock_timestamp() END);
     RETURN NULL;
 END $$;
 CREATE TRIGGER chaos_write AFTER INSERT OR UPDATE ON executions FOR EACH ROW EXECUTE FUNCTION chaos.see_write();
-CREATE TRIGGER chaos_replica AFTER INSERT ON replicas FOR EACH ROW EXECUTE FUNCTION chaos.see_replica();
+CREATE TRIGGER chaos_replica AFTER INSERT OR UPDATE ON replicas FOR EACH ROW EXECUTE FUNCTION chaos.see_replica();
 """
 
 

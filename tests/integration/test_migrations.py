@@ -85,8 +85,36 @@ async def test_opening_at_once_makes_the_partitions_once(empty_dsn: str):
     assert len(partitions) == len(PARTITIONED) * 5
 
 
+async def at_a_later_revision(dsn: str, oldest: str) -> None:
+    """Leave what the migration of a newer program leaves: its revision, and the earliest that can work with it."""
+    await execute(dsn, f"UPDATE {VERSION_TABLE} SET version_num = '9999'")  # noqa: S608 - our own name
+    await execute(dsn, f"COMMENT ON TABLE {VERSION_TABLE} IS '{oldest}'")
+
+
+async def test_a_newer_schema_that_still_fits_is_worked_with_and_left_alone(database_dsn: str):
+    """In the middle of a roll-out servers that are not replaced yet start again."""
+    await at_a_later_revision(database_dsn, expected_revision())
+    await check_schema(database_dsn)
+    await migrate(database_dsn)
+    repository = await PostgresRepository.open(database_dsn)
+    await repository.close()
+    assert await current_revision(database_dsn) == "9999"
+    with pytest.raises(SchemaError, match="9999"):
+        await migrate(database_dsn, "base")
+
+
+async def test_each_revision_says_with_which_programs_it_works(empty_dsn: str):
+    await migrate(empty_dsn)
+    for revision in ("0001", "head", "base", "head"):
+        await migrate(empty_dsn, revision)
+    connection = await asyncpg.connect(empty_dsn)
+    said = await connection.fetchval(f"SELECT obj_description('{VERSION_TABLE}'::regclass)")
+    await connection.close()
+    assert said == "0001"
+
+
 async def test_a_newer_schema_is_refused_and_left_alone(database_dsn: str):
-    await execute(database_dsn, f"UPDATE {VERSION_TABLE} SET version_num = '9999'")  # noqa: S608 - our own name
+    await at_a_later_revision(database_dsn, "9999")
     before = await tables(database_dsn)
     for revision in ("head", "base"):
         with pytest.raises(SchemaError, match="9999"):

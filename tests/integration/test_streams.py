@@ -8,6 +8,7 @@ import time
 
 import grpc
 import jwt
+import pytest
 
 from flowkeep.v1 import execution_service_pb2 as pb
 from service.api import streams
@@ -34,15 +35,41 @@ def events_of(responses):
 
 
 @handler("large")
-async def large() -> str:
-    """Give 200 kB."""
-    return "x" * 200_000
+async def large(size: int) -> str:
+    """Give so many characters."""
+    return "x" * size
 
 
-async def with_large_history(client):
+async def with_large_history(client, size=200_000):
     """An execution of 12 MB, more than a connection takes that nobody reads from, and its events."""
-    execution = await client.execute(await made(client, *(step(f"s{n}", "large") for n in range(60))))
+    steps = (step(f"s{n}", "large", size=size) for n in range(12_000_000 // size))
+    execution = await client.execute(await made(client, *steps))
     return execution, await log(client, execution.execution_id)
+
+
+async def is_free(served, execution, last_seq):
+    """Whether the one place for a stream is free: the stuck reader has lost it."""
+    try:
+        await rest_of(opened(served, execution.execution_id, last_seq - 1))
+    except grpc.aio.AioRpcError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("size", [200_000, 60_000], ids=["large first message", "many messages"])
+async def test_a_reader_that_never_read_is_told_when_it_does(serve, size):
+    """Also when it is the first message that cannot go out."""
+    served = await serve(handlers=[large], watch_patience=0.3, max_streams=1)
+    execution, whole = await with_large_history(served.client, size)
+    stuck = opened(served, execution.execution_id)
+    await eventually(lambda: is_free(served, execution, len(whole)))
+
+    async def read_all():
+        async for _ in stuck:
+            pass
+
+    error = await refusal(read_all())
+    assert (error.code, error.reason) == (Code.UNAVAILABLE, "SLOW_CONSUMER")
 
 
 async def test_a_reader_that_is_stuck_is_cut_off_and_goes_on_where_it_was(serve):
@@ -50,16 +77,7 @@ async def test_a_reader_that_is_stuck_is_cut_off_and_goes_on_where_it_was(serve)
     execution, whole = await with_large_history(served.client)
     stuck = opened(served, execution.execution_id)
     first = await anext(aiter(stuck))
-
-    async def is_cut_off():
-        # There is one place, which the stuck reader holds.
-        try:
-            await rest_of(opened(served, execution.execution_id, len(whole) - 1))
-        except grpc.aio.AioRpcError:
-            return False
-        return True
-
-    await eventually(is_cut_off)
+    await eventually(lambda: is_free(served, execution, len(whole)))
     read = [first]
 
     async def rest():

@@ -164,3 +164,25 @@ async def test_the_server_gives_a_renewal_no_more_than_its_share_of_the_lease(st
     assert reserved is not None
     assert await reserved.fetchval("SELECT current_setting('statement_timeout')") == limit
     assert await reserved.fetchval("SELECT current_setting('lock_timeout')") == limit
+
+
+async def test_a_call_that_is_cancelled_ends_as_cancelled(store: Store):
+    async with store.admin.transaction():
+        await store.admin.execute("LOCK TABLE executions")
+        reading = asyncio.create_task(store.repository.strays(store.owner, []))
+        await until(lambda: store.admin.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+        reading.cancel()
+        await asyncio.wait([reading])
+    assert reading.cancelled()
+    assert not await store.repository.strays(store.owner, [])
+
+
+async def test_a_connection_that_breaks_is_the_store_that_cannot_be_reached(store: Store):
+    async with store.admin.transaction():
+        await store.admin.execute("LOCK TABLE executions")
+        reading = asyncio.create_task(store.repository.strays(store.owner, []))
+        waiting = "SELECT count(pg_terminate_backend(pid)) FROM pg_locks WHERE NOT granted"
+        await until(lambda: store.admin.fetchval(waiting))
+        with pytest.raises(UnavailableError):
+            await reading
+    assert not await store.repository.strays(store.owner, [])

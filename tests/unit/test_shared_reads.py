@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ class Source:
     """Something to read, whose answers wait for the test."""
 
     def __init__(self):
-        self.begun = asyncio.Queue()
+        self.begun: asyncio.Queue[asyncio.Future[None]] = asyncio.Queue()
         self.count = 0
 
     async def read(self, key):
@@ -45,7 +46,8 @@ async def test_every_caller_hears_of_a_failure():
 
 
 async def test_a_failure_that_nobody_waits_for_any_more_is_no_complaint(monkeypatch):
-    source, complaints = Source(), []
+    source = Source()
+    complaints: list[Any] = []
     loop = asyncio.get_running_loop()
     monkeypatch.setattr(loop, "call_exception_handler", complaints.append)
     reads = SharedReads(source.read)

@@ -4,6 +4,7 @@ from alembic import op
 
 revision = "0002"
 down_revision = "0001"
+oldest = "0001"
 
 _CLAIMABLE = "CREATE INDEX executions_claimable ON executions ({}) WHERE incarnation IS NULL AND end_time IS NULL"
 

@@ -1,0 +1,110 @@
+"""The fault that an upgrade is: replicas are replaced one by one, and the schema changes under them."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from persistence.postgres.migrate import migrate
+from tests.e2e.process import FLOWKEEP, run_command
+from tests.faults.cluster import Cluster, Replica
+from tests.faults.database import Postgres
+from tests.faults.kinds import Plain, Scene
+
+BEFORE = "f3f79e1^"
+"""The last commit with the schema before the current one."""
+_SOURCE = Path(__file__).parents[2]
+_CHOICE = """import pathlib, sys
+sys.path[:0] = pathlib.Path(__file__).with_name("version").read_text().splitlines()
+"""
+
+
+class Rolled(Plain):
+    """K17: replicas of the version before run on its schema, which is then migrated, and are replaced one by one."""
+
+    name, meaning = "K17", "rolling SIGTERM, the version before mixed with this one, migration in the middle"
+
+    def __init__(self) -> None:
+        self._folder = Path()
+        self._before: Path | None = None
+        self._versions: list[str] = []
+
+    def notes(self, cluster: Cluster) -> Mapping[str, object]:
+        """See Kind."""
+        if self._before is None:
+            return {"version before": f"{BEFORE} is not in this copy's history: only this version was rolled"}
+        return {"versions": ", ".join(self._versions)}
+
+    async def prepare(self) -> Mapping[str, str]:
+        """See Kind."""
+        self._folder = Path(tempfile.mkdtemp(prefix="flowkeep-versions-"))
+        # Read once, when a process begins, so that one that runs is not given another version's modules.
+        (self._folder / "sitecustomize.py").write_text(_CHOICE)
+        self._before = _checked_out(self._folder / "before")
+        self._choose(self._before)
+        return {"PYTHONPATH": str(self._folder)}
+
+    def make_postgres(self, folder: Path) -> Postgres:
+        """See Kind."""
+        return Postgres(folder, migrate=self._migrate)
+
+    async def clean_up(self) -> None:
+        """See Kind."""
+        shutil.rmtree(self._folder)
+
+    async def run(self, scene: Scene) -> None:
+        """See Kind."""
+        replicas = scene.cluster.replicas
+        self._versions.append("all before")
+        if self._before is not None:
+            await self._roll(scene, replicas[0])
+            await scene.land("migrate")
+            self._choose(None)
+            await self._migrate(scene.cluster.postgres.dsn)
+            self._versions.append("schema migrated")
+            await scene.pause(2.0, 3.0)
+        number = 0
+        while not scene.is_over or number < len(replicas):
+            await self._roll(scene, replicas[number % len(replicas)])
+            number += 1
+            self._versions.append(f"{min(number, len(replicas))} of {len(replicas)} new")
+            await scene.pause(0.5, 1.5)
+
+    async def _roll(self, scene: Scene, victim: Replica) -> None:
+        await scene.land("terminate", victim)
+        await victim.terminate()
+        await victim.restart()
+
+    def _choose(self, version: Path | None) -> None:
+        """Let processes that begin from now on be of a version, None for this one."""
+        source = version or _SOURCE
+        (self._folder / "version").write_text(f"{source}\n{source / 'clients' / 'python'}")
+
+    async def _migrate(self, dsn: str) -> None:
+        """Do what an operator does, with the program of the version that is chosen."""
+        if self._before is None:
+            await migrate(dsn)
+            return
+        settings = {"FLOWKEEP_DATABASE_URL": dsn, "PYTHONPATH": str(self._folder)}
+        done = await run_command(*FLOWKEEP, "migrate", settings=settings)
+        assert done.code == 0, done
+
+
+def _checked_out(folder: Path) -> Path | None:
+    """Return the folder with the code of the version before, None where git does not have it."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(_SOURCE), "archive", BEFORE, "service", "persistence", "clients"],
+            capture_output=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+        archive.extractall(folder, filter="data")
+    return folder

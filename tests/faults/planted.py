@@ -1,0 +1,235 @@
+"""Plants one bug in a server, named by CHAOS_MUTANT: a replica of a chaos run loads this file beside its handlers.
+
+What patches the product from outside needs no hook inside. A text of the product that a plant no longer finds stops
+the start of the server, so that no mutant is ever taken for planted when it is not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from types import ModuleType
+from typing import Any, TypeAlias
+from uuid import UUID
+
+import asyncpg
+
+from persistence.errors import PersistenceError
+from persistence.model import CommitResult, ExecutionDetail, Transition
+from persistence.postgres import at_once, claims, flush, statements, writer
+from persistence.postgres.at_once import created
+from persistence.postgres.batch import Creation, Outcome, Unit
+from persistence.postgres.claims import PostgresClaims
+from persistence.postgres.notifications import Notifications
+from persistence.postgres.writer import Writer
+from service.engine.clock import StoreClock
+from service.engine.handlers import handler
+from service.engine.ids import uuid7
+from service.engine.run import Run
+from service.engine.runner import Runner
+from service.engine.watch import Subscription, WatchHub
+
+MUTANT = os.environ["CHAOS_MUTANT"]
+STALE = 0.05
+"""Seconds between a look and what is done by it."""
+COMMIT_TAKES = 0.1
+"""Seconds of a slow disk."""
+DEAF = 4.0
+"""Seconds that a listener is away when its connection broke."""
+
+_Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+
+@handler("chaos_planted", description="Tells which bug was planted.")
+async def planted() -> str:
+    return MUTANT
+
+
+def _replaced(text: str, old: str, new: str) -> str:
+    if old not in text:
+        raise AssertionError(f"{MUTANT} cannot be planted, there is no {old!r} any more")
+    return text.replace(old, new)
+
+
+def _patch(target: Any, name: str, value: Any) -> Any:
+    """Put another value in the place of an attribute, and return the one before."""
+    before = getattr(target, name)
+    setattr(target, name, value)
+    return before
+
+
+def _restate(module: ModuleType, name: str, old: str, new: str) -> None:
+    _patch(module, name, _replaced(getattr(module, name), old, new))
+
+
+def _no_epoch() -> None:
+    """M1: a write does not ask whose the execution is, nor how far it has come, and overwrites what stands there.
+
+    Nor does a lost lease stop who drives it: most writes of a zombie would end at its own fence, before the database.
+    """
+    owned = "AND e.incarnation IS NOT DISTINCT FROM u.incarnation AND e.epoch = u.epoch AND e.last_seq = u.base_seq"
+    kept, given = "WHEN NOT u.released THEN e.incarnation END", "WHEN NOT u.released THEN u.incarnation END"
+    ended = "WHERE s.end_time IS NULL OR (s.state = 'COMPLETED' AND excluded.state = 'COMPENSATED')"
+    over = ", ".join(f"{name} = excluded.{name}" for name in ("transition_seq", "kind", "time", "body"))
+    told = statements.INSERT_EVENTS
+    again = f"{told} ON CONFLICT (org_id, execution_id, seq) DO UPDATE SET {over}"
+    for name in ("_TRANSITIONS", "_ALL"):
+        _restate(at_once, name, owned, "")
+        _restate(at_once, name, kept, given)
+        _restate(at_once, name, ended, "")
+        _restate(at_once, name, told.replace("$1", "$2"), again.replace("$1", "$2"))
+    _restate(flush, "UPDATE_EXECUTIONS", owned, "")
+    _restate(flush, "UPDATE_EXECUTIONS", kept, given)
+    _restate(flush, "UPSERT_STEPS", ended, "")
+    _restate(flush, "INSERT_EVENTS", told, again)
+    _no_fence()
+
+
+def _no_fence() -> None:
+    _patch(Runner, "fence", lambda self: None)
+    _patch(Runner, "may_begin", True)
+
+
+def _rescue_by_id() -> None:
+    """M2: a rescue takes by id what an earlier look found, with the epoch of that look."""
+    head = _replaced(claims._CLAIM, "UPDATE executions e SET", "\0").split("\0")[0]
+    unlocked, count = re.subn(r"FOR UPDATE( OF e)? SKIP LOCKED", "", head)
+    assert count, "M2 cannot be planted, nothing is locked any more"
+    look = f"""{unlocked}
+SELECT e.org_id, e.id, e.epoch FROM due d JOIN executions e ON e.org_id = d.org_id AND e.id = d.id
+WHERE $1::uuid IS NOT NULL"""  # noqa: S608 - our own statement
+    take = f"""
+UPDATE executions e SET incarnation = $1, epoch = u.epoch + 1, wake_time = NULL
+FROM unnest($2::text[], $3::uuid[], $4::int8[]) AS u(org_id, id, epoch)
+WHERE e.org_id = u.org_id AND e.id = u.id
+RETURNING {claims._TAKEN}"""  # noqa: S608 - our own columns
+
+    async def claim(
+        self: PostgresClaims, incarnation: UUID, limit: int, suspects: int = 0
+    ) -> Sequence[ExecutionDetail]:
+        async with self._database.session() as session:
+            found = await session.fetch(look, incarnation, limit, suspects)
+        if not found:
+            return []
+        await asyncio.sleep(STALE)
+        columns: list[Any] = [[row[name] for row in found] for name in ("org_id", "id", "epoch")]
+        return await self._take(take, incarnation, *columns, most=len(found))
+
+    _patch(PostgresClaims, "claim", claim)
+
+
+def _early_acknowledgement() -> None:
+    """M4: Execute is answered before the COMMIT, and what has been answered is not written again when that fails."""
+
+    async def early(connection: _Connection, units: Sequence[Unit]) -> Mapping[Unit, Outcome]:
+        await connection.execute("BEGIN")
+        try:
+            outcomes = await flush._write(connection, units)
+        except (PersistenceError, asyncpg.PostgresError, UnicodeError):
+            if not connection.is_closed():
+                await connection.execute("ROLLBACK")
+            raise
+        creations = [unit for unit in units if isinstance(unit, Creation)]
+        for creation in creations:
+            creation.resolve(outcomes[creation])
+        await asyncio.sleep(COMMIT_TAKES if creations else 0.0)
+        await connection.execute("COMMIT")
+        return outcomes
+
+    async def read_back(self: Writer, units: Sequence[Unit]) -> dict[Unit, Outcome]:
+        answered: dict[Unit, Outcome] = {
+            unit: created(unit) for unit in units if isinstance(unit, Creation) and unit.future.done()
+        }
+        return {**answered, **await before(self, units)}
+
+    before = _patch(Writer, "_read_back", read_back)
+    _patch(writer, "flush", early)
+
+
+def _unknown_is_failed() -> None:
+    """M5: a creation whose commit is unknown counts as failed and is made again, under its request id, as a new one."""
+
+    async def made(self: Writer, creations: Sequence[Creation]) -> dict[Unit, Outcome]:
+        again: dict[Unit, Creation] = {}
+        for creation in creations:
+            execution = dataclasses.replace(creation.execution, id=uuid7())
+            again[creation] = Creation(dataclasses.replace(creation.new, execution=execution), creation.future)
+            again[creation].suspect = True
+        assert self._connection is not None
+        outcomes = await flush.flush(self._connection, list(again.values())) if again else {}
+        return {creation: outcomes[other] for creation, other in again.items()}
+
+    async def reserve(connection: _Connection, creations: list[Creation]) -> dict[Creation, None]:
+        return {**await before(connection, creations), **{each: None for each in creations if each.suspect}}
+
+    before = _patch(flush, "_reserve", reserve)
+    _patch(Writer, "_made", made)
+
+
+def _no_poll() -> None:
+    """M6: a watcher neither polls nor reads again after the listener was away, which is so for seconds."""
+
+    async def wait(self: Subscription, seq: int, timeout: float) -> bool:
+        must_read: bool = await wait_before(self, seq, 1e6)
+        return must_read
+
+    def wake_all(self: WatchHub) -> None:
+        if self.is_closed:
+            wake_before(self)
+
+    async def listen(self: Notifications, heard: Any) -> None:
+        await asyncio.sleep(DEAF)
+        await listen_before(self, heard)
+
+    wait_before = _patch(Subscription, "wait", wait)
+    wake_before = _patch(WatchHub, "wake_all", wake_all)
+    listen_before = _patch(Notifications, "listen", listen)
+
+
+def _early_events() -> None:
+    """M8: events are given to watchers before the commit."""
+
+    def transition(self: Run, *args: Any, **named: Any) -> Transition:
+        made: Transition = before(self, *args, **named)
+        self.runner.hub.publish(self.id, made.events)
+        return made
+
+    before = _patch(Run, "_transition", transition)
+
+
+def _loser_goes_on() -> None:
+    """M9: neither a refused write nor a lost lease stops who drives an execution."""
+
+    def committed(self: Run, plan: Any, transition: Transition, future: asyncio.Future[CommitResult]) -> None:
+        if not future.cancelled() and future.exception() is None and future.result() is CommitResult.FENCED:
+            future = asyncio.get_running_loop().create_future()
+            future.set_result(CommitResult.COMMITTED)
+        before(self, plan, transition, future)
+
+    before = _patch(Run, "_committed", committed)
+    _no_fence()
+
+
+def _own_clock() -> None:
+    """M15: timers go by the clock of the replica."""
+    _patch(StoreClock, "now", lambda self: datetime.now(UTC))
+
+
+PLANTS: Mapping[str, Callable[[], None]] = {
+    "M1": _no_epoch,
+    "M2": _rescue_by_id,
+    "M4": _early_acknowledgement,
+    "M5": _unknown_is_failed,
+    "M6": _no_poll,
+    "M8": _early_events,
+    "M9": _loser_goes_on,
+    "M15": _own_clock,
+}
+
+PLANTS[MUTANT]()
+print(f"planted {MUTANT}", file=sys.stderr, flush=True)

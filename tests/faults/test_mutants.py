@@ -1,0 +1,137 @@
+"""Bugs of FAULTS 3.7 that only a real Postgres shows: each check is green for the product and red for its bug."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from functools import partial
+from types import ModuleType
+from uuid import uuid4
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from persistence.errors import CursorExpiredError
+from persistence.postgres import PostgresRepository, at_once, claims, flush, replicas, statements
+from service.engine.ids import uuid7
+from tests.conformance.builders import ORG, SCOPE, Stage, document, transition, until
+
+TTL = 0.5
+
+
+@pytest_asyncio.fixture
+async def admin(database_dsn: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    """A session that stands in the way of others."""
+    connection = await asyncpg.connect(database_dsn)
+    yield connection
+    await connection.close()
+
+
+@pytest_asyncio.fixture
+async def stage(database_dsn: str) -> AsyncIterator[Stage]:
+    """Executions of a process whose lease outlives the test."""
+    repository = await PostgresRepository.open(database_dsn)
+    workflow = await repository.create_workflow(ORG, uuid7(), document(), "ann")
+    incarnation = uuid4()
+    await repository.register(incarnation, "replica", 300)
+    yield Stage(repository, workflow, incarnation)
+    await repository.close()
+
+
+def restate(patch: pytest.MonkeyPatch, module: ModuleType, name: str, old: str, new: str) -> None:
+    """Change the text of a statement, in which `old` must stand."""
+    before = getattr(module, name)
+    assert old in before
+    patch.setattr(module, name, before.replace(old, new))
+
+
+@pytest.fixture
+def m3(monkeypatch: pytest.MonkeyPatch) -> None:
+    """M3: `now()`, when the transaction began, instead of the time itself in leases and claims."""
+    for module, names in ((claims, ("_CLAIM", "_CLAIM_ONE")), (replicas, ("_LEASE", "_REGISTER", "_RENEW"))):
+        for name in names:
+            restate(monkeypatch, module, name, "clock_timestamp()", "now()")
+
+
+@pytest.fixture
+def m7(monkeypatch: pytest.MonkeyPatch) -> None:
+    """M7: events are numbered by one sequence for all executions."""
+    seq, transition_seq = "(r->>2)::int8 AS seq", "(r->>3)::int8 AS transition_seq"
+    told = statements.INSERT_EVENTS
+    assert seq in told
+    assert transition_seq in told
+    numbered = told.replace(seq, "nextval('everything') AS seq")
+    numbered = numbered.replace(transition_seq, "currval('everything') + (r->>3)::int8 - (r->>2)::int8")
+    restate(monkeypatch, flush, "INSERT_EVENTS", told, numbered)
+    for name in ("_TRANSITIONS", "_ALL"):
+        restate(monkeypatch, at_once, name, told.replace("$1", "$2"), numbered.replace("$1", "$2"))
+
+
+async def claims_without_lease(
+    stage: Stage, admin: asyncpg.Connection[asyncpg.Record], patch: pytest.MonkeyPatch
+) -> list[str]:
+    """I9: a claim comes to its point when the lease of its process is over, and must take nothing then."""
+    dying, store, free = uuid4(), stage.repository, await stage.put_free()
+    await store.register(dying, "dying", TTL)
+    # As on a slow way to Postgres, the transaction stands still between its beginning and the claim itself.
+    patch.setattr(claims, "_NESTED", "SELECT pg_advisory_xact_lock(1)")
+
+    async def is_over() -> bool:
+        lease = await admin.fetchval(
+            "SELECT lease_until > clock_timestamp() FROM replicas WHERE incarnation = $1", dying
+        )
+        return not lease
+
+    async with admin.transaction():
+        await admin.execute("SELECT pg_advisory_xact_lock(1)")
+        claiming = asyncio.create_task(store.claim(dying, 10))
+        await until(partial(_is_waiting, admin))
+        await until(is_over)
+    return [
+        f"I9: {each.execution.id} was taken without a lease" for each in await claiming if each.execution.id == free.id
+    ]
+
+
+async def _is_waiting(admin: asyncpg.Connection[asyncpg.Record]) -> bool:
+    waiting = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)"
+    return bool(await admin.fetchval(waiting))
+
+
+async def test_nobody_takes_an_execution_without_a_lease(
+    stage: Stage, admin: asyncpg.Connection[asyncpg.Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not await claims_without_lease(stage, admin, monkeypatch)
+
+
+@pytest.mark.usefixtures("m3")
+async def test_m3_turns_its_oracle_red(
+    stage: Stage, admin: asyncpg.Connection[asyncpg.Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert await claims_without_lease(stage, admin, monkeypatch)
+
+
+async def gaps(stage: Stage) -> list[str]:
+    """I3, W3: however executions take turns, the events of each are 1 to n."""
+    rows = [await stage.put(), await stage.put()]
+    for _ in range(3):
+        rows = [await stage.commit(transition(row, 2)) for row in rows]
+    found = []
+    for row in rows:
+        try:
+            seqs = [event.seq for event in await stage.repository.read_events(SCOPE, row.id, 0, 100)]
+        except CursorExpiredError as error:
+            found.append(f"W3: the first event of {row.id} is said to be {error.oldest_seq}")
+        else:
+            found += [f"I3: the events of {row.id} are {seqs}"] * (seqs != list(range(1, row.last_seq + 1)))
+    return found
+
+
+async def test_every_execution_has_numbers_of_its_own(stage: Stage) -> None:
+    assert not await gaps(stage)
+
+
+@pytest.mark.usefixtures("m7")
+async def test_m7_turns_its_oracle_red(stage: Stage, admin: asyncpg.Connection[asyncpg.Record]) -> None:
+    await admin.execute("CREATE SEQUENCE everything")
+    assert len(await gaps(stage)) == 2
