@@ -18,11 +18,16 @@ class StoreClock:
         self.monotonic = monotonic
         self._moment = datetime.now(UTC)
         self._at = monotonic()
+        self._lag = timedelta()
         self._is_told = False
 
     def now(self) -> datetime:
-        """Return the store's time."""
+        """Return the store's time, or a moment before it."""
         return self._moment + timedelta(seconds=self.monotonic() - self._at)
+
+    def latest(self) -> datetime:
+        """Return the store's time, or a moment after it: a pause that is counted from here is never too short."""
+        return self.now() + self._lag
 
     def learn(self, moment: datetime, sent: float) -> None:
         """Take in what the store said in answer to a question `sent` at this monotonic time.
@@ -30,6 +35,8 @@ class StoreClock:
         The time that is told stays as it is while it can be right: then it is nearer to the truth than the answer.
         """
         received = self.monotonic()
-        can_be_right = moment <= self.now() <= moment + timedelta(seconds=received - sent)
-        if not (self._is_told and can_be_right):
-            self._moment, self._at, self._is_told = moment, received, True
+        latest = moment + timedelta(seconds=received - sent)
+        if self._is_told and moment <= self.now() <= latest:
+            self._lag = min(self._lag, latest - self.now())
+        else:
+            self._moment, self._at, self._lag, self._is_told = moment, received, latest - moment, True

@@ -283,7 +283,7 @@ class Run:
             # One token per execution and step, equal over attempts and replicas.
             idempotency_token=str(uuid5(self.id, effect.path)),
             timeout=effect.timeout,
-            now=self.runner.now(),
+            now=self.runner.latest(),
             variables=effect.variables,
             report=self._reporter(effect),
             emit=Emitter(self.runner.hub, self.id, effect.path, effect.attempt),

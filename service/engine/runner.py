@@ -89,6 +89,7 @@ class Runner:
         self.incarnation = incarnation
         self.settings = settings
         self.now = clock.now
+        self.latest = clock.latest
         self._monotonic = clock.monotonic
         self.draw = draw
         self.tasks = TaskRegistry()

@@ -60,6 +60,9 @@ class _Context:
         self._context = context
         self.written: list[Any] = []
 
+    async def send_initial_metadata(self, metadata: Any) -> None:
+        self._context.send_initial_metadata(metadata)
+
     async def write(self, response: Any) -> None:
         self.written.append(response)
 

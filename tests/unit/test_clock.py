@@ -36,6 +36,7 @@ def test_it_is_never_ahead_and_behind_by_no_more_than_the_answer_took():
     for there, back in ((0.0, 0.5), (0.2, 0.01), (0.001, 0.3), (1.0, 0.0)):
         world.ask(there, back)
         assert 0.0 <= round(world.behind, 5) <= there + back
+        assert 0.0 <= round((world.clock.latest() - world.store_time).total_seconds(), 5) <= there + back
     world.passed += 3600.0
     assert 0.0 <= round(world.behind, 5) <= 1.0
 
