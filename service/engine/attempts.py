@@ -44,10 +44,8 @@ class Failed:
 Outcome = Succeeded | Failed | Suspend
 
 
-async def run_attempt(
-    registry: Registry, effect: StartAttempt, context: StepContext, permission: Callable[[], Awaitable[None]]
-) -> Outcome:
-    """Return what came of the attempt, which begins when `permission` returns. Raises nothing but CancelledError."""
+async def run_attempt(registry: Registry, effect: StartAttempt, begin: Callable[[], Awaitable[StepContext]]) -> Outcome:
+    """Return what came of the attempt, which starts when `begin` returns. Raises nothing but CancelledError."""
     handler = registry.get(effect.handler)
     if handler is None:
         return Failed(
@@ -60,7 +58,7 @@ async def run_attempt(
     try:
         # The time of an attempt begins when it can run, not while it waits for a thread.
         async with handler.slot(), limit:
-            await permission()
+            context = await begin()
             limit.reschedule(asyncio.get_running_loop().time() + effect.timeout)
             return _checked(await handler.run(effect.params, context))
     except HandlerError as error:

@@ -29,6 +29,8 @@ class Intake:
         self._settings = runner.settings
         self._poked = asyncio.Event()
         self._coming = 0
+        self._wake: datetime | None = None
+        self._ask_again = 0.0
         self._probation = Probation(self._settings.probation)
 
     @property
@@ -85,9 +87,11 @@ class Intake:
 
     async def _pause(self) -> float:
         """Return the seconds until the next look: a parked timer that is due before it is not to wait for it."""
-        interval = self._runner.interval()
-        wake = await self._runner.journal.next_wake_time() if self.room else None
-        delay = interval if wake is None else (wake - self._runner.now()).total_seconds()
+        now, interval = asyncio.get_running_loop().time(), self._runner.interval()
+        if self.room and now >= self._ask_again:  # however often it is poked
+            self._ask_again = now + interval / 2
+            self._wake = await self._runner.journal.next_wake_time()
+        delay = interval if self._wake is None else (self._wake - self._runner.now()).total_seconds()
         return delay if 0 < delay < interval else interval
 
     async def _claim(self, limit: int) -> bool:

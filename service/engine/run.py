@@ -248,7 +248,12 @@ class Run:
         structlog.contextvars.bind_contextvars(
             execution_id=str(self.id), step=effect.path, attempt=effect.attempt, org=self.execution.org
         )
-        outcome = await run_attempt(self.runner.registry, effect, self._context(effect), self.runner.permission)
+
+        async def begin() -> StepContext:
+            await self.runner.permission()
+            return self._context(effect)
+
+        outcome = await run_attempt(self.runner.registry, effect, begin)
         await failpoints.reach("step.after_call_before_enqueue")
         now = self.runner.now()
         match outcome:
