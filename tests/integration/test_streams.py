@@ -62,6 +62,7 @@ async def test_a_reader_that_never_read_is_told_when_it_does(serve, size):
     served = await serve(handlers=[large], watch_patience=0.3, max_streams=1)
     execution, whole = await with_large_history(served.client, size)
     stuck = opened(served, execution.execution_id)
+    await stuck.initial_metadata()
     await eventually(lambda: is_free(served, execution, len(whole)))
 
     async def read_all():

@@ -135,12 +135,12 @@ async def guarded(serve, key_file):
 
 
 async def started(served, **claims):
-    """A workflow with a running execution of the caller: id of the workflow, its name, id of the execution."""
+    """A workflow with an execution of the caller that has come to wait: its id, its name, id of the execution."""
     async with served.client_with(token(**claims)) as client:
         name = await made(client, wait_step())
-        workflow_id = (await client.get_workflow(name)).workflow_id
         execution_id = (await client.execute(name)).execution_id
-    return workflow_id, name, execution_id
+        await anext(event async for event in client.watch(execution_id) if event.HasField("step_waiting"))
+        return (await client.get_workflow(name)).workflow_id, name, execution_id
 
 
 async def answers(served, path, workflow, execution_id, metadata):

@@ -9,7 +9,7 @@ import flowkeep
 from flowkeep.definition import document
 from flowkeep.v1 import workflow_service_pb2 as pb
 from flowkeep.v1.workflow_pb2 import WORKFLOW_VIEW_BASIC, WORKFLOW_VIEW_FULL, WORKFLOW_VIEW_UNSPECIFIED
-from tests.integration.stage import eventually, log, made, refusal, step, wait_step
+from tests.integration.stage import eventually, made, refusal, step, wait_step
 
 NOBODYS = "01930000-0000-7000-8000-000000000000"
 RICH = {
@@ -238,9 +238,13 @@ async def test_a_workflow_in_use_is_deleted_by_force_only(client, stage):
         await client.delete_workflow(name)
     assert (error.value.reason, error.value.metadata) == ("WORKFLOW_IN_USE", {"workflow": name, "running": "3"})
 
+    # Watched from before on, since what has ended is removed at any time.
+    streams = [client.watch(execution.execution_id) for execution in running]
+    for stream in streams:
+        await anext(stream)
     await client.delete_workflow(name, force=True)
-    for execution in running:
-        events = await log(client, execution.execution_id)
+    for stream in streams:
+        events = [event async for event in stream]
         assert events[-1].finished.state == flowkeep.Execution.STATE_CANCELLED
     assert stage.attempts("b") == []
 
