@@ -43,6 +43,7 @@ class Replica:
         self.history = history
         self.is_up = False
         self.up = asyncio.Event()
+        self.died = asyncio.Event()
         self.calls: dict[asyncio.Future[Any], None] = {}
         self._loop = loop
         self._random = Random(f"{scenario.seed} {name}")
@@ -160,6 +161,7 @@ class Replica:
     def die(self) -> None:
         """End as on kill -9."""
         self.is_up = False
+        self.died.set()
         self.history.deaths[self.process.name] = self._loop.time()
         self._loop.kill(self.process)
         self.link._database.listeners.pop(self.link, None)

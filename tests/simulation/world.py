@@ -215,14 +215,21 @@ class World:
     def _belongs_to_dead(self, incarnation: UUID) -> bool:
         return all(replica.runner.incarnation != incarnation for replica in self.replicas)
 
-    async def _stop(self, replica: Replica) -> None:
-        await self.loop.spawn(replica.process, replica.stop(), "stop")
+    async def _stop(self, replica: Replica) -> bool:
+        """Stop a process in order; False when a step took it down before."""
+        stopping = self.loop.spawn(replica.process, replica.stop(), "stop")
+        death = self._spawn(replica.died.wait(), "death")
+        await asyncio.wait({stopping, death}, return_when=asyncio.FIRST_COMPLETED)
+        death.cancel()
+        if replica.process.is_dead:
+            return False
         left = [task for task in replica.process.open_tasks if task.get_name() != "committer"]
         if left:
             await asyncio.sleep(3.0)  # stubborn handlers may take longer than their grace
             left = [task for task in left if not task.done()]
         self.history.problems += [f"I20: {replica.process} leaks the task {task.get_name()!r}" for task in left]
         replica.die()
+        return True
 
     # --- faults
 
@@ -258,8 +265,8 @@ class World:
                 replica.die()
                 await self._restart(fault)
             case "stop":
-                await self._stop(replica)
-                await self._restart(fault)
+                if await self._stop(replica):
+                    await self._restart(fault)
             case "cut":
                 replica.link.is_cut = True
                 await asyncio.sleep(fault.duration)
