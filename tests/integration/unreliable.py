@@ -33,10 +33,6 @@ class Unreliable:
         self._seed = seed
         self._draws: dict[str, random.Random] = {}
 
-    def heal(self) -> None:
-        """Fail no more."""
-        self._share = 1e-9
-
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._repository, name)
         if name in _KEPT or name.startswith("_") or not callable(method):
