@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import resource
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -93,12 +94,18 @@ ACCEPTED = [
 
 
 def timed(source: str) -> tuple[float, Any]:
+    """Return the seconds of processor time that evaluating takes, and what comes of it."""
     expression = compile_value(source, NAMES)
+    return best_of_three(lambda: expression.evaluate(VARIABLES))
+
+
+def best_of_three(act: Callable[[], Any]) -> tuple[float, Any]:
+    """Return the least time of three, which no garbage collection has fallen into, and the result or error."""
     best, result = float("inf"), None
     for _ in range(3):
         started = time.process_time()
         try:
-            result = expression.evaluate(VARIABLES)
+            result = act()
         except ExpressionError as error:
             result = error
         best = min(best, time.process_time() - started)
@@ -144,12 +151,9 @@ def test_reasonable_work_is_done_in_time(source: str) -> None:
     ],
 )
 def test_compiling_takes_no_longer(source: str) -> None:
-    started = time.process_time()
-    try:
-        compile_value(source, NAMES).evaluate(VARIABLES)
-    except ExpressionError as error:
-        assert len(str(error)) < 400
-    assert time.process_time() - started < MOST_SECONDS
+    seconds, result = best_of_three(lambda: compile_value(source, NAMES).evaluate(VARIABLES))
+    assert not isinstance(result, ExpressionError) or len(str(result)) < 400
+    assert seconds < MOST_SECONDS
 
 
 def test_memory_stays_bounded() -> None:
