@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import resource
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -63,6 +64,9 @@ async def run_in_parts(
         # One for each part, so that the faults of a seed do not depend on how fast the traffic was.
         return random.Random(f"{what} {kind.name} {seed}")
 
+    # Clients, proxies and the world outside share this process, which needs more than the usual 1,024 files.
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     async with AsyncExitStack() as stack:
         try:
             prepared = await kind.prepare()
