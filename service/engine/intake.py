@@ -31,6 +31,7 @@ class Intake:
         self._coming = 0
         self._wake: datetime | None = None
         self._ask_again = 0.0
+        self._rests_until = 0.0
         self._probation = Probation(self._settings.probation)
 
     @property
@@ -71,17 +72,21 @@ class Intake:
         """Forget what was watched over, because the process drops it all."""
         self._probation = Probation(self._settings.probation)
 
+    def rest(self, seconds: float) -> None:
+        """Claim nothing for so long: others that were cut off too get the chance to renew what seems left behind."""
+        self._rests_until = asyncio.get_running_loop().time() + seconds
+
     async def keep(self) -> None:
         """Claim until cancelled."""
         while True:
+            await asyncio.sleep(max(0.0, self._rests_until - asyncio.get_running_loop().time()))
             try:
                 while await self._claim(min(self.room, self._settings.claim_batch)):
                     pass
                 pause = await self._pause()
             except PersistenceError as error:
                 log.warning("claim failed", error=str(error))
-                # Others were cut off from the store as well: they get the chance to renew what seems to be left behind.
-                await asyncio.sleep(self._runner.interval())
+                self.rest(self._runner.interval())
             else:
                 await flagged(self._poked, pause)
 

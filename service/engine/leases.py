@@ -90,12 +90,17 @@ class LeaseKeeper:
                     await self._renewed(lease, sent)
 
     def _pause(self) -> float:
-        longest = RENEW * self._ttl
-        return (min(longest, RETRY) if self._is_cut_off else longest) * (0.7 + 0.3 * self._runner.draw())
+        longest = self._retry if self._is_cut_off else RENEW * self._ttl
+        return longest * (0.7 + 0.3 * self._runner.draw())
+
+    @property
+    def _retry(self) -> float:
+        return min(RENEW * self._ttl, RETRY)
 
     async def _renewed(self, lease: Lease, sent: float) -> None:
         was_cut_off, self._is_cut_off = self._is_cut_off, False
         if was_cut_off:
+            self._runner.intake.rest(2 * self._retry)
             try:
                 await self._runner.reclaim()
             except PersistenceError as error:

@@ -21,7 +21,7 @@ from tests.e2e.test_crash import call
 
 Serve = Callable[[str], Awaitable[ServerProcess]]
 
-PACE = {"FLOWKEEP_LEASE_TTL": "1.0", "FLOWKEEP_CLAIM_INTERVAL": "0.1", "FLOWKEEP_WATCH_POLL": "0.2"}
+PACE = {"FLOWKEEP_LEASE_TTL": "3.0", "FLOWKEEP_CLAIM_INTERVAL": "0.1", "FLOWKEEP_WATCH_POLL": "0.2"}
 
 
 @pytest.fixture
