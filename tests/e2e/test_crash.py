@@ -152,7 +152,7 @@ async def test_killed_while_branches_run_in_parallel(
 async def test_killed_during_a_durable_wait(
     server: ServerProcess, client: Client, effects: EffectServer, with_postgres: bool
 ) -> None:
-    pause = {"id": "pause", "handler": "wait", "params": {"duration": 4}}
+    pause = {"id": "pause", "handler": "wait", "params": {"duration": 3}}
     steps = [call(effects, "before"), pause, call(effects, "after", "before")]
     watcher = await start(client, {"name": "pausing", "steps": steps})
     wake_time = (await watcher.until("step_waiting", "pause")).step_waiting.wake_time

@@ -7,8 +7,6 @@ import shlex
 import shutil
 from pathlib import Path
 
-import pytest
-
 from tests.e2e.process import FLOWKEEP, Outcome, ServerProcess, environment, flowkeep, run_command
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -35,7 +33,6 @@ def said_to_run(demo: Outcome, program: str) -> list[list[str]]:
     return [command for command in commands if Path(command[0]).name == program]
 
 
-@pytest.mark.slow
 async def test_the_demo_runs_twice_and_what_it_tells_works(folder: Path) -> None:
     data_dir = folder / "data"
     first = await flowkeep("demo", "--data-dir", str(data_dir))

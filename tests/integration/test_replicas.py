@@ -16,6 +16,8 @@ from flowkeep.v1 import execution_service_pb2 as pb
 from persistence.model import CommitResult
 from tests.integration.stage import PATIENCE, Store, kinds, log, made, step
 
+pytestmark = pytest.mark.any_postgres
+
 State = flowkeep.Execution
 
 READS = int(os.environ.get("FLOWKEEP_TEST_READS", "2000"))
