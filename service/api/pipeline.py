@@ -146,8 +146,9 @@ async def refuse(error: Exception, method: str, started: float, context: Any) ->
             {"error_id": error_id},
         )
     _log(method, refusal.code.name, started, reason=ErrorReason.Name(refusal.reason).removeprefix("ERROR_REASON_"))
-    # Behind responses that nobody reads the status waits to be sent, and needs no task for that.
-    with suppress(TimeoutError):
+    # Behind responses that nobody reads the status waits to be sent, and needs no task for that. Who leaves meanwhile
+    # wants none.
+    with suppress(TimeoutError, aio.InternalError):
         async with asyncio.timeout(LAST_WORD):
             await context.abort_with_status(rpc_status.to_status(status(refusal)))
 

@@ -11,7 +11,7 @@ import jwt
 import pytest
 
 from flowkeep.v1 import execution_service_pb2 as pb
-from service.api import streams
+from service.api import pipeline, streams
 from service.engine.handlers.functions import handler
 from service.engine.handlers.registry import StepContext
 from tests.integration.stage import PATIENCE, eventually, log, made, refusal, step
@@ -93,6 +93,18 @@ async def test_a_reader_that_is_stuck_is_cut_off_and_goes_on_where_it_was(serve)
     assert 0 < len(events) < len(whole)
     assert events == whole[: len(events)]
     assert await log(served.client, execution.execution_id, events[-1].seq) == whole[len(events) :]
+
+
+async def test_a_stuck_reader_may_leave_while_it_is_told(serve, monkeypatch, caplog):
+    monkeypatch.setattr(pipeline, "LAST_WORD", PATIENCE)
+    served = await serve(handlers=[large], watch_patience=0.3, max_streams=1)
+    execution, whole = await with_large_history(served.client)
+    stuck = opened(served, execution.execution_id)
+    await stuck.initial_metadata()
+    await eventually(lambda: is_free(served, execution, len(whole)))
+    stuck.cancel()
+    await served.stop()
+    assert [record.message for record in caplog.records if record.name.startswith("grpc")] == []
 
 
 async def test_a_slow_reader_who_uses_our_client_misses_nothing(serve):
