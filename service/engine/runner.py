@@ -175,9 +175,10 @@ class Runner:
 
     async def reclaim(self) -> None:
         """Drop what others took over while this process was cut off from the store. Raises UnavailableError."""
-        settled = [run for run in self.runs.values() if run.is_settled]  # the others learn it from their writes
+        # Also what has a write on its way: that may have been committed before the others came.
+        driven = list(self.runs.values())
         owned = {execution.id for execution in await self.journal.strays(self.incarnation, [])}
-        for run in settled:
+        for run in driven:
             if run.id not in owned and not run.is_closing:
                 self.lost(run, CommitResult.FENCED)
 

@@ -1,6 +1,6 @@
 """Several servers on one database: whichever a caller asks, the answer is the same.
 
-Holds EX2, EX6, CA2 and ST4 of the contract.
+Holds EX2, EX6, CA2, ST4 and I13 of the contract.
 """
 
 import asyncio
@@ -13,8 +13,9 @@ import pytest
 import flowkeep
 from flowkeep.requests import execute_request
 from flowkeep.v1 import execution_service_pb2 as pb
+from persistence.errors import UnavailableError
 from persistence.model import CommitResult
-from tests.integration.stage import PATIENCE, Store, kinds, log, made, step
+from tests.integration.stage import PATIENCE, Store, ended, kinds, log, made, step
 
 pytestmark = pytest.mark.any_postgres
 
@@ -128,6 +129,43 @@ async def test_what_a_superseded_attempt_gives_changes_nothing(serve, stage, dat
     assert await asyncio.gather(*late) == [CommitResult.FENCED] * len(late)
     assert await everything(database_dsn) == before
     assert await log(second.client, execution.execution_id) == events
+
+
+async def test_a_start_that_is_acknowledged_after_a_takeover_calls_nothing(serve, stage):
+    """I13: the owner is cut off with its write committed and the answer on the way; others go on meanwhile."""
+    cut_off, arrives = asyncio.Event(), asyncio.Event()
+
+    def held_up(repository):
+        async def acknowledged(done):
+            await arrives.wait()
+            return await done
+
+        def submit(transition):
+            done = repository.submit(transition)
+            is_late = cut_off.is_set() and str(transition.execution_id) == execution.execution_id
+            return asyncio.ensure_future(acknowledged(done)) if is_late else done
+
+        async def renew(*arguments, **named):
+            if cut_off.is_set() and not stage.attempts("b"):
+                raise UnavailableError("cut off")
+            return await repository.renew(*arguments, **named)
+
+        return Store(repository, submit=submit, renew=renew)
+
+    first, second = await serve(wrap=held_up, lease_ttl=1.0), await serve(claim_interval=0.1)
+    name = await made(first.client, step("a", "gate"), step("b"))
+    execution = await first.client.execute(name)
+    await stage.called("a")
+    cut_off.set()
+    stage.open("gate")
+    await stage.called("b")
+    assert (await ended(second.client, execution.execution_id)).state == State.STATE_COMPLETED
+    await second.stop()
+    other = await made(first.client, step("c"), name="other")
+    await first.client.run(other)  # so its lease is good again
+    arrives.set()
+    await first.client.run(other)
+    assert stage.attempts("b") == [2]
 
 
 async def end_lease_of_owner(dsn, execution_id):
