@@ -101,7 +101,8 @@ class Executions:
         await failpoints.reach("exec.before_tx")
         future = self._runner.journal.create(new)
         # What was kept is driven, also when the caller has gone in between.
-        future.add_done_callback(lambda kept: self._take_up(kept, new, definition, plan))
+        lapses = self._runner.lapses
+        future.add_done_callback(lambda kept: self._take_up(kept, new, definition, plan, lapses))
         if execution.incarnation is not None:
             self._runner.intake.expect(future)
         created = await asyncio.shield(future)
@@ -184,14 +185,16 @@ class Executions:
         owner = None if started.state.state.is_end else self._runner.incarnation
         return _row(execution, both, owner, None), both
 
-    def _take_up(self, kept: asyncio.Future[Created], new: NewExecution, definition: Definition, plan: Plan) -> None:
+    def _take_up(
+        self, kept: asyncio.Future[Created], new: NewExecution, definition: Definition, plan: Plan, lapses: int
+    ) -> None:
         execution = new.execution
         if kept.cancelled() or isinstance(kept.exception(), UnavailableError):
             self._runner.reconciler.look_for(execution.id)  # it may have been kept, with this process as its owner
         elif kept.exception() is None and kept.result().created:
             self._runner.hub.publish(execution.id, new.events)
             if execution.incarnation is not None:
-                self._runner.keep(execution, definition, plan)
+                self._runner.keep(execution, definition, plan, lapses)
             elif execution.wake_time is not None:
                 self._runner.intake.poke_at(execution.wake_time)
 

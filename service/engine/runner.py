@@ -95,6 +95,8 @@ class Runner:
         self.tasks = TaskRegistry()
         self.runs: dict[UUID, Run] = {}
         self.is_stopping = False
+        self.lapses = 0
+        """How often the lease had run out and was taken up again: who was an owner before may be none since."""
         self._encode = encode
         self._is_fenced = False
         self._held_until = math.inf
@@ -175,6 +177,7 @@ class Runner:
 
     async def reclaim(self) -> None:
         """Drop what others took over while this process was cut off from the store. Raises UnavailableError."""
+        self.lapses += 1
         # Also what has a write on its way: that may have been committed before the others came.
         driven = list(self.runs.values())
         owned = {execution.id for execution in await self.journal.strays(self.incarnation, [])}
@@ -192,9 +195,13 @@ class Runner:
         """Return the events as they are stored and sent."""
         return [self._encode(event) for event in recorded]
 
-    def keep(self, execution: Execution, definition: Definition, plan: Plan) -> None:
-        """Drive an execution that was just created with this process as its owner; a sweep finds it if not now."""
-        if not self.may_take or execution.incarnation != self.incarnation or execution.id in self.runs:
+    def keep(self, execution: Execution, definition: Definition, plan: Plan, lapses: int) -> None:
+        """Drive an execution that was created with this process as its owner; a sweep finds it if not now.
+
+        `lapses`: how many there had been when the creation was handed over.
+        """
+        is_ours = execution.incarnation == self.incarnation and lapses == self.lapses
+        if not is_ours or not self.may_take or execution.id in self.runs:
             return
         run = Run(self, execution, self.incarnation, definition, plan.state)
         self.runs[execution.id] = run

@@ -15,7 +15,7 @@ from flowkeep.requests import execute_request
 from flowkeep.v1 import execution_service_pb2 as pb
 from persistence.errors import UnavailableError
 from persistence.model import CommitResult
-from tests.integration.stage import PATIENCE, Store, ended, kinds, log, made, step
+from tests.integration.stage import PATIENCE, Store, ended, eventually, kinds, log, made, step
 
 pytestmark = pytest.mark.any_postgres
 
@@ -131,41 +131,54 @@ async def test_what_a_superseded_attempt_gives_changes_nothing(serve, stage, dat
     assert await log(second.client, execution.execution_id) == events
 
 
-async def test_a_start_that_is_acknowledged_after_a_takeover_calls_nothing(serve, stage):
-    """I13: the owner is cut off with its write committed and the answer on the way; others go on meanwhile."""
-    cut_off, arrives = asyncio.Event(), asyncio.Event()
+@pytest.mark.parametrize("method", ["submit", "create"])
+async def test_an_answer_from_before_a_takeover_starts_nothing(serve, stage, method):
+    """I13: the owner is cut off while what it asked for was done; others go on; then the answer arrives."""
+    cut_off, done, arrives = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     def held_up(repository):
-        async def acknowledged(done):
-            await arrives.wait()
-            return await done
-
-        def submit(transition):
-            done = repository.submit(transition)
-            is_late = cut_off.is_set() and str(transition.execution_id) == execution.execution_id
-            return asyncio.ensure_future(acknowledged(done)) if is_late else done
+        async def answer(asked):
+            answer = await asked
+            if answer and cut_off.is_set():
+                done.set()
+                await arrives.wait()
+            return answer
 
         async def renew(*arguments, **named):
-            if cut_off.is_set() and not stage.attempts("b"):
+            if cut_off.is_set():
                 raise UnavailableError("cut off")
             return await repository.renew(*arguments, **named)
 
-        return Store(repository, submit=submit, renew=renew)
+        ask = getattr(repository, method)
+        later = {method: lambda *arguments, **named: asyncio.ensure_future(answer(ask(*arguments, **named)))}
+        return Store(repository, renew=renew, **later)
 
-    first, second = await serve(wrap=held_up, lease_ttl=1.0), await serve(claim_interval=0.1)
+    first = await serve(wrap=held_up, lease_ttl=2.0)
     name = await made(first.client, step("a", "gate"), step("b"))
-    execution = await first.client.execute(name)
-    await stage.called("a")
+    if method == "submit":
+        await first.client.execute(name)
+        await stage.called("a")
     cut_off.set()
     stage.open("gate")
-    await stage.called("b")
-    assert (await ended(second.client, execution.execution_id)).state == State.STATE_COMPLETED
+    calling = asyncio.create_task(first.client.execute(name))
+    async with asyncio.timeout(PATIENCE):
+        await done.wait()
+    second = await serve(claim_interval=0.1)
+    for execution in (await second.client.list_page()).executions:
+        assert (await ended(second.client, execution.execution_id)).state == State.STATE_COMPLETED
     await second.stop()
+    called = list(stage.calls)
+    cut_off.clear()
     other = await made(first.client, step("c"), name="other")
-    await first.client.run(other)  # so its lease is good again
+
+    async def may_begin():
+        return (await first.client.execute(other)).state == State.STATE_RUNNING
+
+    await eventually(may_begin)
     arrives.set()
     await first.client.run(other)
-    assert stage.attempts("b") == [2]
+    await calling
+    assert [call for call in stage.calls if call[0] != "c"] == called
 
 
 async def end_lease_of_owner(dsn, execution_id):
