@@ -169,7 +169,7 @@ def _early_events(stack: ExitStack) -> None:
     before = _replace(stack, Run, "_transition", transition)
 
 
-@_mutant("M9", "who loses a fenced write goes on as if it had been accepted", "ST10", "ST3", "I8")
+@_mutant("M9", "who loses an execution or a fenced write goes on as if it had not", "ST10", "ST3", "I8")
 def _loser_goes_on(stack: ExitStack) -> None:
     def committed(self: Run, plan: Any, transition: Transition, future: asyncio.Future[CommitResult]) -> None:
         if not future.cancelled() and future.exception() is None and future.result() is CommitResult.FENCED:
@@ -177,7 +177,11 @@ def _loser_goes_on(stack: ExitStack) -> None:
             future.set_result(CommitResult.COMMITTED)
         before(self, plan, transition, future)
 
+    async def reclaim(self: Runner) -> None:
+        """Drop nothing."""
+
     before = _replace(stack, Run, "_committed", committed)
+    _replace(stack, Runner, "reclaim", reclaim)
 
 
 @_mutant("M10", "the incarnation is the name of the host", "I9", "I19", "I6", "I8")
