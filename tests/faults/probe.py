@@ -16,6 +16,9 @@ from service.engine.handlers import handler
 SOCKET = "CHAOS_PROBE"
 """The variable of the environment that names the socket."""
 
+_POOL = "flowkeep-handler"
+"""How the threads of the service's pool of handlers are named; this file has to run in the release before, too."""
+
 
 @handler("chaos_tasks", description="Counts the tasks of its replica by what they do.")
 async def tasks() -> dict[str, int]:
@@ -26,11 +29,16 @@ def _tasks(loop: asyncio.AbstractEventLoop) -> dict[str, int]:
     return Counter(getattr(task.get_coro(), "__qualname__", "?") for task in asyncio.all_tasks(loop))
 
 
+def _pooled() -> int:
+    """Return how many threads the pool of handlers holds: it keeps as many as were ever needed at a time."""
+    return sum(thread.name.startswith(_POOL) for thread in threading.enumerate())
+
+
 def _answer(listening: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
     while True:
         asking, _ = listening.accept()
         with asking, suppress(OSError):
-            asking.sendall(json.dumps(_tasks(loop)).encode())
+            asking.sendall(json.dumps({"tasks": _tasks(loop), "pooled": _pooled()}).encode())
 
 
 def _begin(path: Path, loop: asyncio.AbstractEventLoop) -> None:

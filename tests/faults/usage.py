@@ -20,19 +20,21 @@ _ANSWER_SECONDS = 5.0
 async def usage(replica: Replica, world: World) -> Usage | None:
     """Return it, or None if the process does not run or does not answer.
 
-    Connections to the world outside, of which the HTTP client keeps some for later calls, do not count.
+    Connections to the world outside, of which the HTTP client keeps some for later calls, do not count, nor do the
+    threads in the pool of handlers.
     """
     if not replica.is_up:
         return None
     with suppress(OSError, ValueError, AssertionError, psutil.NoSuchProcess):
         async with asyncio.timeout(_ANSWER_SECONDS):
             reader, writer = await asyncio.open_unix_connection(str(replica.probe))
-            tasks = json.loads(await reader.read())
+            answer = json.loads(await reader.read())
             writer.close()
         process = psutil.Process(replica.server.pid)
         with process.oneshot():
             kept = sum(bool(link.raddr) and link.raddr.port == world.port for link in process.net_connections("tcp"))
-            return Usage(process.memory_info().rss, process.num_fds() - kept, process.num_threads(), tasks)
+            threads = process.num_threads() - answer["pooled"]
+            return Usage(process.memory_info().rss, process.num_fds() - kept, threads, answer["tasks"])
     return None
 
 
