@@ -104,7 +104,7 @@ class Executions:
         lapses = self._runner.lapses
         future.add_done_callback(lambda kept: self._take_up(kept, new, definition, plan, lapses))
         if execution.incarnation is not None:
-            self._runner.intake.expect(future)
+            self._runner.intake.expect(execution.id, future)
         created = await asyncio.shield(future)
         await failpoints.reach("exec.after_commit_before_reply")
         return created

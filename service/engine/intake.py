@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import structlog
 
@@ -28,7 +29,8 @@ class Intake:
         self._runner = runner
         self._settings = runner.settings
         self._poked = asyncio.Event()
-        self._coming = 0
+        self.coming: set[UUID] = set()
+        """Executions that are being created with this process as their owner; none else may take them up."""
         self._wake: datetime | None = None
         self._ask_again = 0.0
         self._rests_until = 0.0
@@ -39,15 +41,12 @@ class Intake:
         """How many more executions the process takes."""
         if not self._runner.may_take or self._probation.is_exclusive:
             return 0
-        return max(0, self._settings.max_running - len(self._runner.runs) - self._coming)
+        return max(0, self._settings.max_running - len(self._runner.runs) - len(self.coming))
 
-    def expect(self, creation: asyncio.Future[Any]) -> None:
+    def expect(self, execution_id: UUID, creation: asyncio.Future[Any]) -> None:
         """Keep a place for an execution that is being created with this process as its owner."""
-        self._coming += 1
-        creation.add_done_callback(self._came)
-
-    def _came(self, _: asyncio.Future[Any]) -> None:
-        self._coming -= 1
+        self.coming.add(execution_id)
+        creation.add_done_callback(lambda _: self.coming.discard(execution_id))
 
     def poke(self) -> None:
         """Look for executions to claim now."""

@@ -49,7 +49,9 @@ class Rounds:
         """Heed cancel requests that came by another process, and take up what this one owns without driving it."""
         runner = self._runner
         strays = await runner.journal.strays(runner.incarnation, list(runner.runs))
-        missed = {stray.id for stray in strays} - runner.runs.keys() - runner.reconciler.under_way
+        missed = (
+            {stray.id for stray in strays} - runner.runs.keys() - runner.reconciler.under_way - runner.intake.coming
+        )
         for stray in strays:
             if (run := runner.runs.get(stray.id)) is not None:
                 if stray.cancel is not None:

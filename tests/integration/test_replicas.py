@@ -181,6 +181,38 @@ async def test_an_answer_from_before_a_takeover_starts_nothing(serve, stage, met
     assert [call for call in stage.calls if call[0] != "c"] == called
 
 
+async def test_a_creation_that_is_answered_late_is_driven_once(serve, stage):
+    """ST3: the sweeps that find it meanwhile leave it to the answer."""
+    kept, arrives, swept = asyncio.Event(), asyncio.Event(), asyncio.Semaphore(0)
+
+    def held_up(repository):
+        async def answer(asked):
+            answer = await asked
+            kept.set()
+            await arrives.wait()
+            return answer
+
+        async def strays(*arguments):
+            found = await repository.strays(*arguments)
+            if kept.is_set():
+                swept.release()
+            return found
+
+        def create(new):
+            return asyncio.ensure_future(answer(repository.create(new)))
+
+        return Store(repository, create=create, strays=strays)
+
+    served = await serve(wrap=held_up, claim_interval=0.1)
+    calling = asyncio.create_task(served.client.run(await made(served.client, step("a"))))
+    async with asyncio.timeout(PATIENCE):
+        for _ in range(5):
+            await swept.acquire()
+    arrives.set()
+    await calling
+    assert stage.attempts("a") == [1]
+
+
 async def end_lease_of_owner(dsn, execution_id):
     """End the lease of whoever drives an execution, as if it had been silent for too long."""
     connection = await asyncpg.connect(dsn)
