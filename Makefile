@@ -35,7 +35,7 @@ test: .venv/.dev grpcurl  ## Runs every test; the stores' once more on the syste
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 ifneq ($(SYSTEM_POSTGRES),)
 	FLOWKEEP_TEST_POSTGRES_BIN=$(SYSTEM_POSTGRES) $(BIN)/python -m pytest -n $(JOBS) \
-		-m "not any_postgres" tests/conformance tests/integration $(ARGS)
+		tests/conformance tests/integration $(ARGS)
 else
 	@echo "Postgres 15 was not found on this system: the tests ran on the embedded Postgres 18 only."
 endif

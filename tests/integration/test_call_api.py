@@ -21,8 +21,6 @@ from service.engine.handlers import HandlerError, StepContext
 from service.engine.handlers.call_api import call_api
 from service.engine.handlers.model import Handler
 
-pytestmark = pytest.mark.any_postgres
-
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 

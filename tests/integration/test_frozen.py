@@ -20,8 +20,6 @@ from flowkeep.v1.workflow_service_pb2_grpc import WorkflowServiceStub
 from service.api import answering
 from tests.integration.stage import PATIENCE, Store, ended, eventually, made, refusal, serving, step
 
-pytestmark = pytest.mark.any_postgres
-
 Code = grpc.StatusCode
 State = flowkeep.Execution
 

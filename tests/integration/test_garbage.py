@@ -4,7 +4,6 @@ import math
 import re
 from typing import Any
 
-import pytest
 import pytest_asyncio
 from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.struct_pb2 import Struct, Value
@@ -37,8 +36,6 @@ from tests.integration.calls import (
     varint,
 )
 from tests.integration.stage import log, made, step
-
-pytestmark = pytest.mark.any_postgres
 
 PREFIX_W, PREFIX_E = "/flowkeep.v1.WorkflowService/", "/flowkeep.v1.ExecutionService/"
 CREATE, VALIDATE = PREFIX_W + "CreateWorkflow", PREFIX_W + "ValidateWorkflow"

@@ -13,8 +13,6 @@ import pytest
 from service.server import METHODS
 from tests.integration.stage import Served
 
-pytestmark = pytest.mark.any_postgres
-
 ROOT = Path(__file__).parents[2]
 ABSENT = "01900000-0000-7000-8000-000000000000"
 

@@ -17,8 +17,6 @@ from persistence.errors import UnavailableError
 from persistence.model import CommitResult
 from tests.integration.stage import PATIENCE, Store, ended, eventually, kinds, log, made, step
 
-pytestmark = pytest.mark.any_postgres
-
 State = flowkeep.Execution
 
 READS = int(os.environ.get("FLOWKEEP_TEST_READS", "2000"))

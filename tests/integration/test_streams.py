@@ -16,8 +16,6 @@ from service.engine.handlers.functions import handler
 from service.engine.handlers.registry import StepContext
 from tests.integration.stage import PATIENCE, eventually, log, made, refusal, step
 
-pytestmark = pytest.mark.any_postgres
-
 Code = grpc.StatusCode
 SECRET = b"a secret of more than thirty-two bytes"
 

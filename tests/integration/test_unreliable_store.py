@@ -15,8 +15,6 @@ from tests.integration.conftest import Log, Serve
 from tests.integration.stage import PATIENCE, Stage, kinds, made, step, wait_step
 from tests.integration.unreliable import Unreliable
 
-pytestmark = pytest.mark.any_postgres
-
 COUNT = 60
 
 
