@@ -12,9 +12,9 @@ import pytest
 from tests.simulation.trial import REGRESSIONS
 
 ROOT = Path(__file__).parents[2]
-SEEDS = 400
+SEEDS = 200
 """A taste: CI runs 2,000 by `make simulate`, which take longer than every run of the tests should."""
-CHUNK = 200
+CHUNK = 100
 DETERMINED = (1, 7, 19)
 
 
