@@ -165,7 +165,10 @@ class Journal(Protocol):
         ...
 
     async def load(self, incarnation: UUID, execution_id: UUID) -> ExecutionDetail | None:
-        """Return the execution if this incarnation owns it, without taking it; else None."""
+        """Return the execution if this incarnation owns it, without taking it; else None.
+
+        The caller drives it from now on: a claim of this process that took it and is not answered yet leaves it out.
+        """
         ...
 
     async def strays(self, incarnation: UUID, driven: Sequence[UUID]) -> Sequence[Execution]:

@@ -156,6 +156,8 @@ class PostgresClaims:
     _database: Database
 
     def __init__(self) -> None:
+        # Taken by a call that has no end yet, with the epoch.
+        self._coming: dict[UUID, int] = {}
         # Taken by a call that failed: whether the commit happened is unknown, so nobody here drives them.
         self._stranded: dict[UUID, tuple[UUID, int]] = {}
         self._stranding = asyncio.Lock()
@@ -171,8 +173,9 @@ class PostgresClaims:
 
     async def load(self, incarnation: UUID, execution_id: UUID) -> ExecutionDetail | None:
         """See Journal."""
+        # Whoever loads it drives it from now on, so it must not be given up, nor at this moment.
+        self._coming.pop(execution_id, None)
         if self._stranded:
-            # Whoever loads it drives it from now on, so it must not be given up, nor at this moment.
             async with self._stranding:
                 self._stranded.pop(execution_id, None)
         async with self._database.snapshot() as session:
@@ -211,15 +214,23 @@ class PostgresClaims:
                 if statement is _CLAIM:
                     rows.sort(key=lambda row: (-row["priority"], row["turn"], row["since"], row["id"]))
                 taken = [records.execution(row) for row in rows]
+                self._coming |= {execution.id: execution.epoch for execution in taken}
                 found = await details(session, taken)
                 if taken:
                     await failpoints.reach("claim.after_select")
             if taken:
                 await failpoints.reach("claim.after_commit_before_start")
         except BaseException:
-            self._stranded |= {execution.id: (incarnation, execution.epoch) for execution in taken}
+            self._stranded |= {each.id: (incarnation, each.epoch) for each in taken if self._came(each)}
             raise
-        return found
+        return [detail for detail in found if self._came(detail.execution)]
+
+    def _came(self, taken: Execution) -> bool:
+        """Say that a call which took an execution has ended; False when somebody has loaded it meanwhile."""
+        is_coming = self._coming.get(taken.id) == taken.epoch
+        if is_coming:
+            del self._coming[taken.id]
+        return is_coming
 
     async def _release_stranded(self) -> None:
         if not self._stranded:

@@ -84,6 +84,32 @@ async def test_what_a_failed_claim_left_is_not_taken_from_who_drives_it_by_now(s
     assert (await store.repository.get_execution(SCOPE, row.id)).incarnation == store.owner
 
 
+@pytest.mark.parametrize("is_answered", [True, False])
+async def test_what_was_loaded_while_a_claim_was_on_its_way_stays_with_who_loaded_it(store, monkeypatch, is_answered):
+    (row,) = await store.put()
+    await store.repository.release(store.owner)
+    committed, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def reach(name: str) -> None:
+        if name == "claim.after_commit_before_start":
+            committed.set()
+            await goes_on.wait()
+            if not is_answered:
+                raise UnavailableError("the answer was lost")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(claims.failpoints, "reach", reach)
+        claiming = asyncio.create_task(store.repository.claim(store.owner, 10))
+        await committed.wait()
+        detail = await store.repository.load(store.owner, row.id)
+        assert detail is not None
+        goes_on.set()
+        (answer,) = await asyncio.gather(claiming, return_exceptions=True)
+    assert answer == [] if is_answered else isinstance(answer, UnavailableError)
+    assert not await store.repository.claim(store.owner, 10)
+    assert await store.repository.submit(move(detail.execution, 1)) is CommitResult.COMMITTED
+
+
 async def test_what_a_failed_claim_left_is_given_up_by_the_next(store: Store):
     (row,) = await store.put()
     await store.repository.release(store.owner)

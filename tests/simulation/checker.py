@@ -10,7 +10,8 @@ from uuid import UUID, uuid5
 
 from persistence.model import CommitResult
 from tests.simulation.folding import agrees, fold, opened
-from tests.simulation.history import Answer, Call, Write
+from tests.simulation.history import Answer, Call, Claim, Write
+from tests.simulation.store import HELD
 from tests.simulation.timing import check_times
 
 if TYPE_CHECKING:
@@ -145,6 +146,7 @@ def _calls(world: World) -> Iterator[str]:
                 yield f"ST3: {execution_id} {path} attempt {attempt} was called {count} times"
     yield from _completed_without_call(world, calls)
     yield from _calls_of_losers(world)
+    yield from _calls_of_fenced(world)
 
 
 def _is_once(world: World, execution_id: UUID, path: str) -> bool:
@@ -179,6 +181,28 @@ def _calls_of_losers(world: World) -> Iterator[str]:
         )
 
 
+def _calls_of_fenced(world: World) -> Iterator[str]:
+    """Check that nobody begins a call after another one took the execution: its own lease had ended before (ST10).
+
+    Only who stood still in between may not know it yet.
+    """
+    claims: dict[UUID, list[Claim]] = defaultdict(list)
+    for claim in world.history.claims:
+        claims[claim.execution_id].append(claim)
+    for call in world.history.calls:
+        taken = next((c for c in claims[call.execution_id] if c.epoch > call.epoch and c.time < call.begun), None)
+        if taken is not None and not _stood_still(world, call):
+            yield (
+                f"ST10: {call.process} called {call.execution_id} {call.path} at {call.begun:.3f} in epoch "
+                f"{call.epoch}, and epoch {taken.epoch} had begun at {taken.time:.3f}"
+            )
+
+
+def _stood_still(world: World, call: Call) -> bool:
+    host = call.process.split(".")[0]
+    return any(who == host and begin <= call.begun <= end + 0.01 for who, begin, end in world.history.disturbances)
+
+
 def _owned_still(world: World, call: Call) -> bool:
     """Whether the caller's epoch was still the newest: a fenced end does not take the execution away."""
     epochs = [c.epoch for c in world.history.claims if c.execution_id == call.execution_id and c.time <= call.begun]
@@ -188,7 +212,7 @@ def _owned_still(world: World, call: Call) -> bool:
 def _delay(world: World, write: Write) -> float:
     """Return how long the answer to a write may have taken."""
     stops = [end for _, begin, end in world.history.disturbances if begin - 1.0 <= write.committed <= end]
-    return max([*stops, write.committed]) - write.committed + 3.0
+    return max([*stops, write.committed]) - write.committed + 3.0 + (HELD if world.scenario.held_rate else 0.0)
 
 
 def _streams(world: World) -> Iterator[str]:
@@ -226,7 +250,7 @@ def _starts_after_cancel(world: World, answer: Answer) -> Iterator[str]:
     """Check that a cancel stops what runs and lets nothing more begin, wherever nothing else was wrong."""
     scenario = world.scenario
     has_faults = scenario.busy_rate or scenario.lost_rate or scenario.late_rate
-    by = answer.time + CANCEL_PATIENCE + (3.0 if has_faults else 0.0)
+    by = answer.time + CANCEL_PATIENCE + (3.0 if has_faults else 0.0) + (HELD if scenario.held_rate else 0.0)
     for call in world.history.calls:
         if call.execution_id != answer.execution_id or _is_disturbed(world, call, answer.time):
             continue

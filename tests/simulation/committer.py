@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 BATCH = 8
 MAX_QUEUE = 64
-UNKNOWN_TIMEOUT = 2.0
-"""Seconds after which the fate of a write that cannot be read back is unknown."""
+CREATION_TIMEOUT = 2.0
+"""Seconds after which whoever waits for a creation is told that its fate is unknown; it may be kept later."""
 
 
 @dataclass(eq=False, slots=True)
@@ -50,8 +50,12 @@ class Committer:
     """Writes in the order of submission, several at once, and finds out what became of each.
 
     As the real one: trouble before the commit is retried, after it what was written is read back; only what can
-    neither be written nor read back in time is unknown.
+    neither be written nor read back in time is unknown. How long that takes is a part of the scenario: the real one
+    waits for a store that is away, and gives up sooner only when others are written meanwhile.
     """
+
+    unknown_timeout = 2.0
+    """Seconds from the first trouble."""
 
     def __init__(self, link: Link, database: Database) -> None:
         self._link = link
@@ -102,9 +106,10 @@ class Committer:
                 each.resolve(CommitResult.FENCED)
 
     async def _settle(self, batch: Sequence[Item]) -> dict[Item, object]:
-        """Bring each to its outcome within about UNKNOWN_TIMEOUT of the first trouble."""
+        """Bring each to its outcome within about `unknown_timeout` of the first trouble."""
         loop = self._database.loop
-        deadline = loop.time() + UNKNOWN_TIMEOUT
+        begun = loop.time()
+        deadline = begun + self.unknown_timeout
         settled: dict[Item, object] = {}
         pending, pause, is_suspect = list(batch), 0.02, False
         while True:
@@ -117,6 +122,10 @@ class Committer:
                 return settled
             except UnavailableError as error:
                 is_suspect = is_suspect or "no answer" in str(error)
+            if loop.time() + pause >= begun + CREATION_TIMEOUT:
+                for item in pending:
+                    if isinstance(item.value, NewExecution):
+                        item.resolve(_unknown(item))
             if loop.time() + pause >= deadline:
                 self._database.history.note(loop.time(), self._link.process, "unknown", len(pending))
                 return settled | {item: _unknown(item) for item in pending}

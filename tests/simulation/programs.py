@@ -19,7 +19,7 @@ _KINDS = (
 
 def scenario(seed: int) -> Scenario:
     """Return the scenario of a seed."""
-    random = Random(f"scenario {seed}")
+    random, answers = Random(f"scenario {seed}"), Random(f"scenario {seed} answers")
     replicas = random.choice((2, 2, 3, 3, 4))
     workflows = [Spec(random.choice(ORGS), _document(random, n)) for n in range(random.randint(1, 3))]
     orders = [_order(random, len(workflows)) for _ in range(random.randint(2, 6))]
@@ -37,6 +37,8 @@ def scenario(seed: int) -> Scenario:
         late_rate=random.choice((0.0, 0.0, 0.05)),
         slowness=random.choice((1.0, 1.0, 1.0, 30.0)),
         ttl=ttl,
+        held_rate=answers.choice((0.0, 0.0, 0.05, 0.2)),
+        unknown_timeout=answers.choice((2.0, 2.0, 60.0)),
         max_running=random.choice((2_000, 2_000, 2)),
     )
 

@@ -47,8 +47,9 @@ class Replica:
         self.calls: dict[asyncio.Future[Any], None] = {}
         self._loop = loop
         self._random = Random(f"{scenario.seed} {name}")
-        weather = Weather(scenario.busy_rate, scenario.lost_rate)
+        weather = Weather(scenario.busy_rate, scenario.lost_rate, scenario.held_rate)
         self.link = Link(database, self.process, weather, Random(f"{scenario.seed} {name} network"), scenario.slowness)
+        self.link.committer.unknown_timeout = scenario.unknown_timeout
         repository = cast(Repository, self.link)
         self.effects = Effects(loop, history, self.process)
         registry = Registry((self.effects.handler(), wait()))

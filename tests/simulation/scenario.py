@@ -60,8 +60,11 @@ class Scenario(msgspec.Struct, frozen=True):
     busy_rate: float = 0.0
     lost_rate: float = 0.0
     late_rate: float = 0.0
+    held_rate: float = 0.0
     slowness: float = 1.0
     """How many times longer than usual messages take."""
+    unknown_timeout: float = 2.0
+    """Seconds for which a write is tried while the store is away, before its fate is unknown."""
     ttl: float = 2.0
     park_after: float = 2.0
     max_running: int = 2_000

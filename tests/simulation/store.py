@@ -31,6 +31,11 @@ SINGLE = {"flush", "register", "renew", "request_cancel"}
 LATEST = 3.0
 """Seconds after which the store may still carry out what somebody has given up."""
 
+HELD = 5.0
+"""Seconds for which an answer that puts something into somebody's hands is held up at most: longer than a lease."""
+
+HOLDABLE = {"flush", "claim", "claim_one", "load"}
+
 READS = {"get_execution", "get_detail", "read_events", "get_workflow", "load", "strays", "find_request", "ping"}
 
 
@@ -45,13 +50,14 @@ def finished(coroutine: Coroutine[Any, Any, _Answer]) -> _Answer:
 
 @dataclass(frozen=True, slots=True)
 class Weather:
-    """How likely a call fails before it is carried out, and after."""
+    """How likely a call fails before it is carried out, and after, and how likely an answer is held up."""
 
     busy: float
     lost: float
+    held: float
 
 
-CLEAR = Weather(0.0, 0.0)
+CLEAR = Weather(0.0, 0.0, 0.0)
 
 
 class Database:
@@ -149,6 +155,7 @@ class Link:
         self._loop = database.loop
         self._random = random
         self._slowness = slowness
+        self._coming: dict[UUID, int] = {}
         self._stranded: list[tuple[UUID, Execution]] = []
         self.process = process
         self.weather = weather
@@ -181,11 +188,13 @@ class Link:
             self._fail(name, "busy")
         answer: asyncio.Future[_Answer] = self._loop.create_future()
         is_lost = lost and self._random.random() < self.weather.lost
+        is_held = bool(self.weather.held) and name in HOLDABLE and self._random.random() < self.weather.held
+        held = HELD * self._random.random() if is_held else 0.0
         # What is on its way when the connection breaks may still be carried out, whenever the store gets to it.
         delay = LATEST * self._random.random() if is_lost and name in SINGLE else 0.0
-        self._loop.call_world(self.latency() + delay, lambda: self._carry_out(name, act, answer, is_lost))
+        self._loop.call_world(self.latency() + delay, lambda: self._carry_out(name, act, answer, is_lost, held))
         try:
-            async with asyncio.timeout(COMMAND_TIMEOUT):
+            async with asyncio.timeout(COMMAND_TIMEOUT + held):
                 return await answer
         except TimeoutError:
             self._fail(name, "no answer")
@@ -196,7 +205,9 @@ class Link:
         self._database.history.note(self._loop.time(), self.process, name, why)
         raise UnavailableError(f"{name}: {why}")
 
-    def _carry_out(self, name: str, act: Callable[[], Any], answer: asyncio.Future[Any], is_lost: bool) -> None:
+    def _carry_out(
+        self, name: str, act: Callable[[], Any], answer: asyncio.Future[Any], is_lost: bool, held: float
+    ) -> None:
         # A caller that has gone has told the store to stop, which may come in time.
         if self.is_broken or (answer.done() and self._random.random() < 0.5):
             return
@@ -210,7 +221,7 @@ class Link:
             self._database.history.note(self._loop.time(), self.process, name, "answer lost")
             self._database.history.landed.append(f"{name}: answer lost")
             return
-        self._loop.call_world(self.latency(), lambda: self._answer(answer, result))
+        self._loop.call_world(self.latency() + held, lambda: self._answer(answer, result))
 
     def _answer(self, answer: asyncio.Future[Any], result: Any) -> None:
         if answer.done() or self.is_broken:
@@ -254,7 +265,8 @@ class Link:
         return taken[0] if taken else None
 
     async def load(self, incarnation: UUID, execution_id: UUID) -> ExecutionDetail | None:
-        """See Journal. What is loaded is driven from now on, and not given back any more."""
+        """See Journal. What is loaded is driven from now on, neither given back any more nor returned by a claim."""
+        self._coming.pop(execution_id, None)
         self._stranded = [each for each in self._stranded if each[1].id != execution_id]
         return await self.call("load", lambda: finished(self._database.memory.load(incarnation, execution_id)))
 
@@ -269,14 +281,23 @@ class Link:
                     finished(self._database.memory.release(incarnation, [execution.id]))
             self._stranded.clear()
             taken.extend(act())
+            self._coming.update((detail.execution.id, detail.execution.epoch) for detail in taken)
             self._database.taken(self.process, taken)
             return taken
 
         try:
-            return await self.call(name, take)
+            await self.call(name, take)
         except BaseException:
-            self._stranded += [(d.execution.incarnation, d.execution) for d in taken if d.execution.incarnation]
+            came = [detail.execution for detail in taken if self._came(detail.execution)]
+            self._stranded += [(each.incarnation, each) for each in came if each.incarnation]
             raise
+        return [detail for detail in taken if self._came(detail.execution)]
+
+    def _came(self, taken: Execution) -> bool:
+        is_coming = self._coming.get(taken.id) == taken.epoch
+        if is_coming:
+            del self._coming[taken.id]
+        return is_coming
 
     async def request_cancel(self, *args: Any) -> Execution:
         """See ExecutionRepository."""
