@@ -85,7 +85,9 @@ async def test_what_a_failed_claim_left_is_not_taken_from_who_drives_it_by_now(s
 
 
 @pytest.mark.parametrize("is_answered", [True, False])
-async def test_what_was_loaded_while_a_claim_was_on_its_way_stays_with_who_loaded_it(store, monkeypatch, is_answered):
+async def test_what_was_loaded_while_a_claim_was_on_its_way_stays_with_who_loaded_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch, is_answered: bool
+):
     (row,) = await store.put()
     await store.repository.release(store.owner)
     committed, goes_on = asyncio.Event(), asyncio.Event()
@@ -98,14 +100,17 @@ async def test_what_was_loaded_while_a_claim_was_on_its_way_stays_with_who_loade
                 raise UnavailableError("the answer was lost")
 
     with monkeypatch.context() as patched:
-        patched.setattr(claims.failpoints, "reach", reach)
+        patched.setattr(failpoints, "reach", reach)
         claiming = asyncio.create_task(store.repository.claim(store.owner, 10))
         await committed.wait()
         detail = await store.repository.load(store.owner, row.id)
         assert detail is not None
         goes_on.set()
-        (answer,) = await asyncio.gather(claiming, return_exceptions=True)
-    assert answer == [] if is_answered else isinstance(answer, UnavailableError)
+        if is_answered:
+            assert await claiming == []
+        else:
+            with pytest.raises(UnavailableError):
+                await claiming
     assert not await store.repository.claim(store.owner, 10)
     assert await store.repository.submit(move(detail.execution, 1)) is CommitResult.COMMITTED
 
