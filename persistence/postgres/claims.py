@@ -174,13 +174,18 @@ class PostgresClaims:
     async def load(self, incarnation: UUID, execution_id: UUID) -> ExecutionDetail | None:
         """See Journal."""
         # Whoever loads it drives it from now on, so it must not be given up, nor at this moment.
-        self._coming.pop(execution_id, None)
         if self._stranded:
             async with self._stranding:
                 self._stranded.pop(execution_id, None)
         async with self._database.snapshot() as session:
             row = await session.fetchrow(_OWNED, execution_id, incarnation)
-            return (await details(session, [records.execution(row)]))[0] if row else None
+            if row is None:
+                return None
+            (found,) = await details(session, [records.execution(row)])
+        # What a claim took while it was read; were it given up by now, the first write of who drives it is refused.
+        self._coming.pop(execution_id, None)
+        self._stranded.pop(execution_id, None)
+        return found
 
     async def strays(self, incarnation: UUID, driven: Sequence[UUID]) -> Sequence[Execution]:
         """See Journal."""

@@ -73,10 +73,14 @@ def explained(record: Record) -> int:
 
 
 def check_cancelled(record: Record) -> Iterator[Violation]:
-    """CA3: after an acknowledged Cancel a live owner starts nothing later than 1 s, and a new owner nothing."""
+    """CA3: after an acknowledged Cancel a live owner starts nothing later than 1 s, and a new owner nothing.
+
+    An attempt starts at the time of its event, which may be kept later, or with its call if that came later.
+    """
     if record.kind in CLOCKS_MOVE or record.clock is None:
         return
     written = writes_by_execution(record)
+    called = {(each.effect.execution_id, each.effect.step, each.effect.attempt): each.arrived for each in begun(record)}
     for call in record.calls:
         if call.method != "Cancel" or call.outcome is not Outcome.OK or call.execution_id not in record.rows:
             continue
@@ -87,11 +91,12 @@ def check_cancelled(record: Record) -> Iterator[Violation]:
             if event.kind != "step_started" or write is None or write.time <= acked:
                 continue
             claimed = next(each.time for each in writes if each.epoch == write.epoch)
-            after = f"{(write.time - acked).total_seconds():.3f} s after the Cancel"
+            started = max(event.time, called.get((call.execution_id, event.path, event.attempt), event.time))
+            after = f"{(max(started, acked) - acked).total_seconds():.3f} s after the Cancel"
             if claimed > acked:
                 text = f"step {event.path} was started {after} by {write.replica}, which claimed it after it"
                 yield Violation("CA3", call.execution_id, text)
-            elif write.time > acked + HEARD and not _was_deaf(record, write, acked):
+            elif started > acked + HEARD and not _was_deaf(record, write, acked):
                 yield Violation("CA3", call.execution_id, f"step {event.path} was started {after} by {write.replica}")
 
 

@@ -8,10 +8,11 @@ import pytest
 
 from tests.faults.attempts import CLOCK_OF_POSTGRES
 from tests.faults.check_delays import told_after
-from tests.faults.check_starts import explained
+from tests.faults.check_starts import check_cancelled, explained
 from tests.faults.checker import CHECKS, Result, judge
 from tests.faults.failover import moved_after, report, written_after
 from tests.faults.records import (
+    Effect,
     Landing,
     Message,
     Pause,
@@ -33,7 +34,7 @@ from tests.faults.sound_record import (
     message,
     stream,
 )
-from tests.faults.spoilt_records import SPOILT, with_late_call
+from tests.faults.spoilt_records import SPOILT, with_cancel_of_a_live_owner, with_late_call
 
 SIGNS = [
     "Task was destroyed but it is pending!",
@@ -102,6 +103,15 @@ def test_a_pause_between_the_look_at_the_lease_and_the_call_explains_it() -> Non
 def test_what_arrived_while_the_harness_stood_still_may_have_come_before() -> None:
     record = replace(with_late_call(5.65), stalls=(Pause(at(5.55), at(5.64)),))
     assert judge(record).result is Result.PASS
+
+
+def test_a_start_from_before_a_cancel_may_be_kept_after_it_but_not_be_called() -> None:
+    record = with_cancel_of_a_live_owner()
+    events = tuple(replace(each, time=at(4.4)) if each.seq == 7 else each for each in EVENTS)
+    record = replace(record, rows={EXECUTION: replace(ROW, events=events)})
+    assert not list(check_cancelled(record))
+    called = replace(record, effects=(*record.effects, Effect("t3", EXECUTION, "rest", 1, at(7))))
+    assert [violation.rule for violation in check_cancelled(called)] == ["CA3"]
 
 
 def test_timers_go_by_the_clock_of_postgres_or_by_the_right_one() -> None:

@@ -266,9 +266,12 @@ class Link:
 
     async def load(self, incarnation: UUID, execution_id: UUID) -> ExecutionDetail | None:
         """See Journal. What is loaded is driven from now on, neither given back any more nor returned by a claim."""
-        self._coming.pop(execution_id, None)
         self._stranded = [each for each in self._stranded if each[1].id != execution_id]
-        return await self.call("load", lambda: finished(self._database.memory.load(incarnation, execution_id)))
+        found = await self.call("load", lambda: finished(self._database.memory.load(incarnation, execution_id)))
+        if found is not None:
+            self._coming.pop(execution_id, None)
+            self._stranded = [each for each in self._stranded if each[1].id != execution_id]
+        return found
 
     async def _take(self, name: str, act: Callable[[], Sequence[ExecutionDetail]]) -> Sequence[ExecutionDetail]:
         """Take executions; those of a call whose end is unknown are given back with the next."""
