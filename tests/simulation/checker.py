@@ -199,8 +199,7 @@ def _calls_of_fenced(world: World) -> Iterator[str]:
 
 
 def _stood_still(world: World, call: Call) -> bool:
-    host = call.process.split(".")[0]
-    return any(who == host and begin <= call.begun <= end + 0.01 for who, begin, end in world.history.disturbances)
+    return any(who == call.process and begin <= call.begun <= end for who, begin, end in world.history.pauses)
 
 
 def _owned_still(world: World, call: Call) -> bool:

@@ -89,6 +89,8 @@ class History:
     streams: list[Stream] = field(default_factory=list)
     disturbances: list[tuple[str, float, float]] = field(default_factory=list)
     """Process, or "store", and from when to when it could not work."""
+    pauses: list[tuple[str, float, float]] = field(default_factory=list)
+    """Process, and from when to when it stood still."""
     deaths: dict[str, float] = field(default_factory=dict)
     """When each process ended."""
     problems: list[str] = field(default_factory=list)

@@ -272,9 +272,11 @@ class World:
                 await asyncio.sleep(fault.duration)
                 replica.link.is_cut = False
             case "freeze" | "pulse":
+                begin = self.loop.time()
                 self.loop.freeze(replica.process)
                 await asyncio.sleep(fault.duration)
                 self.loop.thaw(replica.process)
+                self.history.pauses.append((replica.process.name, begin, self.loop.time()))
         self.history.note(self.loop.time(), replica.process, fault.kind, "is over")
 
     async def _ambushed(self, replica: Replica, place: str) -> bool:
