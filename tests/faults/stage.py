@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import resource
 import time
@@ -198,6 +199,7 @@ async def _idle(cluster: Cluster, fresh: Mapping[str, Usage]) -> Mapping[str, Us
     """Return what each replica uses when it has nothing to do, and had a while to notice."""
     for replica in cluster.replicas:
         await replica.send_clients_away()
+    gc.collect()  # a call that was left keeps its connection until then
     loop = asyncio.get_running_loop()
     deadline = loop.time() + IDLE_PATIENCE
     while True:
