@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from types import TracebackType
 from uuid import UUID, uuid4
 
 import structlog
@@ -71,16 +72,19 @@ class LeaseKeeper:
             await asyncio.sleep(max(0.0, sent + self._pause() - now()))
             sent = now()
             if sent >= self._fence_at and not self._is_cut_off:
-                log.warning("paused for too long; others may have taken over")
-                await self._begin_anew()
+                await self._wake_late()
                 continue
+            limit = _Limit(max(self._fence_at - sent, RENEW * self._ttl))
             try:
-                async with asyncio.timeout(max(self._fence_at - sent, RENEW * self._ttl)):
+                async with limit:
                     await failpoints.reach("renew.before")
                     # Cut off, it could not be in time; what nobody has taken over meanwhile is still its own.
                     lease = await self._replicas.renew(self._runner.incarnation, self._ttl, lapsed=self._is_cut_off)
                     await failpoints.reach("renew.after_commit_before_local")
             except (PersistenceError, TimeoutError) as error:
+                if limit.lateness > RENEW * self._ttl and not self._is_cut_off:
+                    await self._wake_late()
+                    continue
                 log.warning("lease not renewed", error=str(error), may_begin=self._runner.may_begin)
                 self._is_cut_off = True
             else:
@@ -123,6 +127,10 @@ class LeaseKeeper:
         self._fence_at = sent + FENCE * self._ttl
         self._runner.hold_until(self._fence_at)
 
+    async def _wake_late(self) -> None:
+        log.warning("paused for too long; others may have taken over")
+        await self._begin_anew()
+
     async def _begin_anew(self) -> None:
         """Stop everything, then go on under a new incarnation as soon as the store gives it a lease."""
         log.warning("lease lost; going on under a new incarnation")
@@ -142,3 +150,26 @@ class LeaseKeeper:
             else:
                 self._runner.resume(incarnation)
                 return
+
+
+class _Limit:
+    """A time limit that tells how late it came, which it does when the whole process stood still meanwhile."""
+
+    def __init__(self, seconds: float) -> None:
+        self.lateness = 0.0
+        self._timeout = asyncio.timeout(seconds)
+        loop = asyncio.get_running_loop()
+        self._due = loop.time() + seconds
+        self._alarm = loop.call_at(self._due, self._ring)
+
+    def _ring(self) -> None:
+        self.lateness = asyncio.get_running_loop().time() - self._due
+
+    async def __aenter__(self) -> None:
+        await self._timeout.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._alarm.cancel()
+        await self._timeout.__aexit__(kind, error, traceback)

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import asyncpg
+import psutil
 import pytest
 import pytest_asyncio
 
@@ -91,3 +93,28 @@ async def test_what_runs_outlives_the_lease(
     assert [len(calls) for calls in effects.by_key().values()] == [1] * 3 * count
     for server in servers:
         assert not server.complaints
+
+
+async def test_paused_in_the_middle_of_a_renewal_it_goes_on_under_a_new_incarnation(
+    serve: Serve, postgres: EmbeddedPostgres
+) -> None:
+    """CONTRACT 2.5: as when the pause comes at any other time."""
+    server = psutil.Process((await serve("server")).pid)
+    renewing = await asyncpg.connect(postgres.dsn())
+    looking = await asyncpg.connect(postgres.dsn())
+    try:
+        async with renewing.transaction():
+            before = await renewing.fetchval("SELECT incarnation FROM replicas FOR UPDATE")
+            await until(lambda: looking.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+            server.suspend()
+            try:
+                late = "SELECT lease_until + interval '1 s' < clock_timestamp() FROM replicas"
+                await until(lambda: looking.fetchval(late))
+            except BaseException:
+                server.resume()
+                raise
+        server.resume()
+        await until(lambda: looking.fetchval("SELECT count(*) FROM replicas WHERE incarnation <> $1", before))
+    finally:
+        await renewing.close()
+        await looking.close()
