@@ -10,7 +10,7 @@ from uuid import UUID
 import structlog
 
 from persistence.errors import PersistenceError, UnavailableError
-from persistence.model import Execution
+from persistence.model import Execution, ExecutionDetail
 from service.engine.failure import Failure
 from service.engine.probation import Probation
 from service.engine.waiting import flagged
@@ -31,6 +31,8 @@ class Intake:
         self._poked = asyncio.Event()
         self.coming: set[UUID] = set()
         """Executions that are being created with this process as their owner; none else may take them up."""
+        self._places = 0
+        """How many executions a claim on its way may still bring."""
         self._wake: datetime | None = None
         self._ask_again = 0.0
         self._rests_until = 0.0
@@ -41,7 +43,7 @@ class Intake:
         """How many more executions the process takes."""
         if not self._runner.may_take or self._probation.is_exclusive:
             return 0
-        return max(0, self._settings.max_running - len(self._runner.runs) - len(self.coming))
+        return max(0, self._settings.max_running - len(self._runner.runs) - len(self.coming) - self._places)
 
     def expect(self, execution_id: UUID, creation: asyncio.Future[Any]) -> None:
         """Keep a place for an execution that is being created with this process as its owner."""
@@ -104,19 +106,29 @@ class Intake:
         suspects = self._probation.room(runs) if self._runner.may_take else 0
         if not (limit or (suspects and self._probation.is_exclusive)):
             return False
-        taken = await journal.claim(self._runner.incarnation, limit, suspects=suspects)
-        self._probation.conclude(runs)
-        for detail in taken:
-            try:
-                if self._probation.defers(detail.execution, runs):
-                    await self._defer(detail.execution)
-                else:
-                    await self._runner.adopt(detail)
-            except UnavailableError as error:  # a sweep finds it again
-                log.warning("execution not taken up yet", execution_id=str(detail.execution.id), error=str(error))
-            except Exception as error:  # the others go on, whatever is wrong with this one
-                log.error("execution not taken up", execution_id=str(detail.execution.id), exc_info=error)
+        self._places = limit
+        try:
+            taken = await journal.claim(self._runner.incarnation, limit, suspects=suspects)
+            self._probation.conclude(runs)
+            self._places = len(taken)
+            for detail in taken:
+                await self._take(detail)
+                self._places -= 1
+        finally:
+            self._places = 0
         return 0 < limit <= len(taken)
+
+    async def _take(self, detail: ExecutionDetail) -> None:
+        execution = detail.execution
+        try:
+            if self._probation.defers(execution, self._runner.runs.values()):
+                await self._defer(execution)
+            else:
+                await self._runner.adopt(detail)
+        except UnavailableError as error:  # a sweep finds it again
+            log.warning("execution not taken up yet", execution_id=str(execution.id), error=str(error))
+        except Exception as error:  # the others go on, whatever is wrong with this one
+            log.error("execution not taken up", execution_id=str(execution.id), exc_info=error)
 
     async def _defer(self, execution: Execution) -> None:
         await self._runner.journal.release(self._runner.incarnation, [execution.id])

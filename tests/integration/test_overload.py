@@ -16,7 +16,7 @@ from flowkeep import retry, watch
 from flowkeep.requests import execute_request
 from flowkeep.v1 import execution_service_pb2 as pb
 from service import server as server_module
-from tests.integration.stage import PATIENCE, eventually, log, made, refusal, serving, step
+from tests.integration.stage import PATIENCE, Store, eventually, log, made, refusal, serving, step
 
 Code = grpc.StatusCode
 State = flowkeep.Execution
@@ -49,6 +49,37 @@ async def test_more_calls_than_may_be_are_refused_with_a_reason(serve, stage):
     assert {(await call).execution.state for call in calls} == {State.STATE_COMPLETED}
     assert (await served.client.list_page(count_total=True)).total_size == 2  # nothing was begun
     assert (await served.executions.Execute(execute_request(name, request_id="refused"))).created
+
+
+async def test_what_a_claim_may_still_bring_has_its_place(serve, stage, database_dsn):
+    """`max_running` holds also for what is created while a claim is on its way."""
+    on_its_way, goes_on, back = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    def slow(repository):
+        async def claim(*arguments, **named):
+            on_its_way.set()
+            await goes_on.wait()
+            try:
+                return await repository.claim(*arguments, **named)
+            finally:
+                back.set()
+
+        return Store(repository, claim=claim)
+
+    served = await serve(wrap=slow, max_running=1)
+    async with asyncio.timeout(PATIENCE):
+        await on_its_way.wait()
+        name = await made(served.client, step("a", "gate"))
+        for _ in range(2):
+            await served.client.execute(name)
+        goes_on.set()
+        await back.wait()
+    admin = await asyncpg.connect(database_dsn)
+    assert await admin.fetchval("SELECT count(*) FROM executions WHERE incarnation IS NOT NULL") == 1
+    await admin.close()
+    await stage.called("a")
+    stage.open("gate")
+    await stage.called("a", 2)
 
 
 class Pauses(retry.Backoff):
