@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -10,10 +11,12 @@ from tests.faults.records import Call, Outcome, Record, Usage
 from tests.faults.violations import FINAL, Violation
 
 _BAD_SIGNS = re.compile(
-    r'Task was destroyed|never awaited|CRITICAL|"level": ?"critical"|call failed|task failed|'
-    r"execution cannot go on|was never retrieved|assertion|raised in core|^Traceback",
-    re.IGNORECASE | re.MULTILINE,
+    r"Task was destroyed|never awaited|CRITICAL|was never retrieved|assertion|raised in core|^Traceback", re.IGNORECASE
 )
+_VERDICTS = frozenset({"execution quarantined"})
+"""Errors in the log that are no mistakes of the service."""
+VERSION_BEFORE = "version_before"
+"""Folder of the code that an upgrade replaces, in which nothing can be mended any more."""
 _SIGNS_SHOWN = 5
 # A pool fills up and a thread pool too, but neither grows with the number of executions, of which there are hundreds.
 _MORE_TASKS, _MORE_DESCRIPTORS = 10, 32
@@ -63,8 +66,11 @@ def overgrown(fresh: Usage, idle: Usage) -> list[str]:
 
 def check_usage(record: Record) -> Iterator[Violation]:
     """I20: tasks and descriptors are back to what they were when there is nothing left to do."""
-    for replica, idle in record.idle.items():
-        for text in overgrown(record.fresh[replica], idle):
+    for replica, fresh in record.fresh.items():
+        if replica not in record.idle:
+            yield Violation("I20", replica, "did not answer when there was nothing left to do")
+            continue
+        for text in overgrown(fresh, record.idle[replica]):
             yield Violation("I20", replica, text)
 
 
@@ -76,6 +82,18 @@ def check_traces(record: Record) -> Iterator[Violation]:
         if code != 0:
             yield Violation("I20", replica, f"ended with exit code {code} when it was stopped")
     for replica, log in record.logs.items():
-        lines = [line for line in log.splitlines() if _BAD_SIGNS.search(line)]
+        lines = [line for line in log.splitlines() if _is_bad(line)]
         for line in lines[:_SIGNS_SHOWN]:
             yield Violation("I20", replica, f"{len(lines)} bad lines in its log, such as {line[:400]}")
+
+
+def _is_bad(line: str) -> bool:
+    if f"/{VERSION_BEFORE}/" in line:
+        return False
+    if _BAD_SIGNS.search(line):
+        return True
+    try:
+        entry = json.loads(line)
+        return entry["level"] in ("error", "critical") and entry["event"] not in _VERDICTS
+    except (ValueError, KeyError, TypeError):
+        return False

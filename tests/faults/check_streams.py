@@ -62,6 +62,8 @@ def _end(stream: Stream, row: Row) -> Iterator[tuple[str, str]]:
     is_at_end = row.state in FINAL and delivered == row.last_seq
     if stream.ended == "OK" and not is_at_end:
         yield "W9", f"ended with OK at {delivered}, before the terminal event"
+    elif stream.is_final and row.state in FINAL and stream.ended != "OK":
+        yield "W9", f"ended with {stream.ended} at {delivered} although all was well and over, at {row.last_seq}"
     elif stream.reason == "CURSOR_AHEAD":
         if stream.after_seq <= stream.known_seq:
             yield "W7", f"was told that the position is ahead, and {stream.known_seq} was known"

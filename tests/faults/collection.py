@@ -89,6 +89,12 @@ async def leaks(postgres: Postgres) -> list[str]:
         " WHERE e.incarnation IS NOT NULL GROUP BY 1"
     )
     left += [f"{row['count']} executions still belong to {row['replica']}" for row in owned]
+    # `distinct on`: who was killed could not end its lease, but who came after it has.
+    held = await postgres.query(
+        "SELECT replica FROM (SELECT DISTINCT ON (replica) replica, incarnation FROM chaos.incarnations"
+        " ORDER BY replica, time DESC) i JOIN replicas USING (incarnation) WHERE lease_until > '-infinity'"
+    )
+    left += [f"{row['replica']} has not ended its lease" for row in held]
     return left
 
 

@@ -8,6 +8,7 @@ os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"  # as in chaos.py, before anything 
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -64,7 +65,7 @@ HEAD = f"{'event':44} {'TTL':>4} {'faults':>6} {'n':>6} {'p50':>7} {'p99':>7} {'
 
 
 def clocked(record: Record, series: Series, ttl: float) -> list[Clocked]:
-    """Return what was measured in one series."""
+    """Return what was measured in one series; nothing at all, nan, breaks a promise too."""
     moved = {kind: [time for each in _of(record, kind) for time in moved_after(record, each)] for kind in KINDS}
     again = ttl + 2.0, ttl + 5.0
     rows: list[tuple[str, str, Sequence[float], float, float]] = [
@@ -85,14 +86,15 @@ def clocked(record: Record, series: Series, ttl: float) -> list[Clocked]:
             event,
             ttl,
             len(_of(record, kind)),
-            len(times),
+            len(measured),
             percentile(times, 0.5),
             percentile(times, 0.99),
             max(times),
             *promised,
         )
-        for event, kind, times, *promised in rows
-        if times
+        for event, kind, measured, *promised in rows
+        if kind in series.counts
+        for times in [measured or [math.nan]]
     ]
 
 
@@ -151,12 +153,13 @@ def main() -> None:
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps([{**asdict(row), "is_kept": row.is_kept} for row in table], indent=2))
     violations = [violation for verdict in verdicts for violation in verdict.violations]
+    missed = [verdict.void_reason for verdict in verdicts if verdict.void_reason]
     print(f"\n{len(violations)} violations, {time.monotonic() - begun:.0f} s; {RESULT}")
     for violation in violations[:SHOWN]:
         print(f"  {violation}")
-    if violations:
-        print("The figures do not count: promises of another kind were broken.")
-    sys.exit(bool(violations) or not table or not all(row.is_kept for row in table))
+    if violations or missed:
+        print("; ".join(["The figures do not count: promises of another kind were broken", *missed]))
+    sys.exit(bool(violations or missed) or not table or not all(row.is_kept for row in table))
 
 
 def _arguments() -> argparse.Namespace:

@@ -55,7 +55,8 @@ class Series(Plain):
         self.name = name
         self.seconds: dict[str, list[float]] = defaultdict(list)
         """What was clocked beside what the record tells."""
-        self._counts = counts
+        self.counts = counts
+        """How many faults of each kind it makes."""
         self._turn = 0
         self._faults: Mapping[str, Callable[[Scene, Caller], Awaitable[None]]] = {
             "kill": self._kill,
@@ -68,7 +69,7 @@ class Series(Plain):
     async def run(self, scene: Scene) -> None:
         """See Kind."""
         caller = Caller("clock", scene.cluster.replicas, History())
-        for kind, count in self._counts.items():
+        for kind, count in self.counts.items():
             for _ in range(count):
                 await self._faults[kind](scene, caller)
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Mapping
+from dataclasses import replace
 
 from tests.faults.cluster import Cluster
 from tests.faults.kinds import Plain, Scene
@@ -96,21 +97,24 @@ class CommitsLost(Plain):
 
     def notes(self, cluster: Cluster) -> Mapping[str, object]:
         """See Kind."""
-        return {"lost replies": sum(replica.database.lost for replica in cluster.replicas)}
+        ways = [replica.database for replica in cluster.replicas]
+        return {"lost replies": sum(way.lost for way in ways), "held replies": sum(way.held for way in ways)}
 
     async def run(self, scene: Scene) -> None:
         """See Kind."""
         ways = [replica.database for replica in scene.cluster.replicas]
-        before = [way.lost for way in ways]
+        lossy = Weather(lost_commits=0.05)
         for way in ways:
-            way.turn(Weather(lost_commits=0.05))
+            way.turn(lossy)
         try:
             while not scene.is_over:
-                await scene.pause(0.5, 0.5)
-                lost = [way.lost for way in ways]
-                if lost != before:
+                before = [way.lost + way.held for way in ways]
+                held = scene.draw.choice(ways)
+                held.turn(replace(lossy, held_commit=scene.draw.randint(1, 5)))
+                await scene.pause(0.2, 1.5)  # some are held for longer than the lease
+                if [way.lost + way.held for way in ways] != before:
                     await scene.land("commit lost")
-                before = lost
+                held.turn(lossy)
         finally:
             for way in ways:
                 way.turn(CLEAR)

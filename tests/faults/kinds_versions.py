@@ -12,9 +12,10 @@ from pathlib import Path
 
 from persistence.postgres.migrate import migrate
 from tests.e2e.process import FLOWKEEP, run_command
+from tests.faults.check_aftermath import VERSION_BEFORE
 from tests.faults.cluster import Cluster, Replica
 from tests.faults.database import Postgres
-from tests.faults.kinds import Plain, Scene
+from tests.faults.kinds import Plain, Scene, VoidError
 
 BEFORE = "f3f79e1^"
 """The last commit with the schema before the current one."""
@@ -36,8 +37,6 @@ class Rolled(Plain):
 
     def notes(self, cluster: Cluster) -> Mapping[str, object]:
         """See Kind."""
-        if self._before is None:
-            return {"version before": f"{BEFORE} is not in this copy's history: only this version was rolled"}
         return {"versions": ", ".join(self._versions)}
 
     async def prepare(self) -> Mapping[str, str]:
@@ -45,7 +44,7 @@ class Rolled(Plain):
         self._folder = Path(tempfile.mkdtemp(prefix="flowkeep-versions-"))
         # Read once, when a process begins, so that one that runs is not given another version's modules.
         (self._folder / "sitecustomize.py").write_text(_CHOICE)
-        self._before = _checked_out(self._folder / "before")
+        self._before = _checked_out(self._folder / VERSION_BEFORE)
         self._choose(self._before)
         return {"PYTHONPATH": str(self._folder)}
 
@@ -74,6 +73,8 @@ class Rolled(Plain):
             number += 1
             self._versions.append(f"{min(number, len(replicas))} of {len(replicas)} new")
             await scene.pause(0.5, 1.5)
+        if self._before is None:
+            raise VoidError(f"only this version was rolled: {BEFORE} is not in this copy's history")
 
     async def _roll(self, scene: Scene, victim: Replica) -> None:
         await scene.land("terminate", victim)

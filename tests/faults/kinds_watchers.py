@@ -17,7 +17,7 @@ from flowkeep.v1.execution_service_pb2 import WatchExecutionRequest
 from flowkeep.v1.execution_service_pb2_grpc import ExecutionServiceStub
 from tests.faults.caller import Caller, History
 from tests.faults.cluster import Cluster, Replica
-from tests.faults.kinds import Plain, Scene
+from tests.faults.kinds import Plain, Scene, VoidError
 
 
 def _narrow(replica: Replica) -> grpc.aio.Channel:
@@ -66,6 +66,8 @@ class Stuck(Plain):
                 task.cancel()
             await asyncio.gather(*watching, return_exceptions=True)
             await asyncio.gather(*(channel.close() for channel in self._channels))
+        if not any("SLOW_CONSUMER" in end for end in self._ends):
+            raise VoidError("nobody was stuck for so long that the server noticed")
 
     def _watch(self, scene: Scene) -> list[asyncio.Task[None]]:
         tasks = []

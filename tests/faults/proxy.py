@@ -23,7 +23,9 @@ class Weather:
     """How bytes travel. Held bytes arrive when the weather clears, as TCP sends again what was not acknowledged.
 
     `delay` and `jitter` in seconds, each way; `rate` in bytes per second, 0 for any. `lost_commits` is the share of
-    writes of the session `session` that are executed, but whose answer is lost together with the connection.
+    writes that are executed, but whose answer is lost together with the connection. The answer to the write number
+    `held_commit` from now on, 0 for none, is held until the weather changes, and what follows on its connection, too.
+    Both are writes of sessions whose name begins with `session`.
     """
 
     delay: float = 0.0
@@ -32,7 +34,8 @@ class Weather:
     holds_up: bool = False
     holds_down: bool = False
     lost_commits: float = 0.0
-    session: str = "flowkeep committer"
+    held_commit: int = 0
+    session: str = "flowkeep"
 
 
 CLEAR = Weather()
@@ -51,11 +54,14 @@ class Proxy:
         self.port = 0
         self.lost = 0
         """How many answers to commits were lost."""
+        self.held = 0
+        """How many were held."""
         self.opened = 0
         """How many connections there were."""
         self._draw = draw
         self._weather = CLEAR
         self._changed = asyncio.Event()
+        self._commits = 0
         self._links: set[_Link] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -72,6 +78,7 @@ class Proxy:
     def turn(self, weather: Weather) -> None:
         """Let bytes travel so from now on, on old connections and new ones."""
         self._weather = weather
+        self._commits = 0
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
@@ -95,10 +102,20 @@ class Proxy:
 
     def is_losing(self, conversation: Conversation) -> bool:
         """Draw whether the answer to the statement that was just executed is lost."""
-        weather = self._weather
-        if conversation.application != weather.session or not conversation.is_writing:
-            return False
-        return self._draw.random() < weather.lost_commits
+        return self._is_hit(conversation) and self._draw.random() < self._weather.lost_commits
+
+    def held_until(self, conversation: Conversation) -> asyncio.Event | None:
+        """Return what the answer to the statement that was just executed has to wait for, None if for nothing."""
+        if not self._is_hit(conversation):
+            return None
+        self._commits += 1
+        if self._commits != self._weather.held_commit:
+            return None
+        self.held += 1
+        return self._changed
+
+    def _is_hit(self, conversation: Conversation) -> bool:
+        return conversation.is_writing and conversation.application.startswith(self._weather.session)
 
     async def passage(self, *, upwards: bool) -> None:
         """Return when bytes may travel this way."""
@@ -167,6 +184,7 @@ class _Link:
         # Followed from the beginning or not at all.
         self._conversation = Conversation() if proxy.follows else None
         self._held = bytearray()
+        self._held_until: asyncio.Event | None = None
         self._frames = Frames()
         self._owes_goaway = False
         self._is_over = False
@@ -211,6 +229,11 @@ class _Link:
                 await self._proxy.passage(upwards=upwards)
                 writer.write(self._passed(data, upwards=upwards))
                 await writer.drain()
+                if not upwards and self._held_until is not None:
+                    await self._held_until.wait()
+                    self._held_until = None
+                    writer.write(self._held)
+                    self._held = bytearray()
                 if self._is_over:
                     return
             # Its last words may still be on their way, as on a real network.
@@ -244,7 +267,7 @@ class _Link:
         return passed + data
 
     def _answers(self, conversation: Conversation, data: bytes) -> bytes:
-        """Return the whole messages of the server, without those of a commit whose answer is to be lost.
+        """Return the whole messages of the server, without those of a commit whose answer is lost or held.
 
         A statement's own answer comes before the commit, so it is held until the server says that no transaction is
         open any more; only then may both be lost, and the connection with them.
@@ -255,12 +278,16 @@ class _Link:
                 passed += message
                 continue
             self._held += message
-            if tag != READY:
+            if tag != READY or self._held_until is not None:
                 continue
-            if is_settled(tag, message) and self._proxy.is_losing(conversation):
-                self._proxy.lost += 1
-                self._is_over = True
-                break
+            if is_settled(tag, message):
+                if self._proxy.is_losing(conversation):
+                    self._proxy.lost += 1
+                    self._is_over = True
+                    break
+                self._held_until = self._proxy.held_until(conversation)
+                if self._held_until is not None:
+                    continue
             passed += self._held
             self._held.clear()
         return bytes(passed)

@@ -70,6 +70,8 @@ class Stream:
     reason: str = ""
     closed: float = 0.0
     """When it ended, by the clock of `opened`."""
+    is_final: bool = False
+    """Whether it was opened after the last heal, and with the patience to see the end."""
 
 
 @dataclass(frozen=True)

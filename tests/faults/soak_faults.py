@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from uuid import uuid4
 
@@ -68,7 +69,8 @@ class Soak(Plain):
             await self._make_faults(scene)
         finally:
             sampling.cancel()
-            await asyncio.gather(sampling, return_exceptions=True)
+        with suppress(asyncio.CancelledError):  # whatever else ended it has left the soak without eyes
+            await sampling
 
     async def _make_faults(self, scene: Scene) -> None:
         loop = asyncio.get_running_loop()

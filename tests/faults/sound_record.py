@@ -139,9 +139,12 @@ def stream(
     reason: str = "",
     known: int = 0,
     closed: float = 0.0,
+    is_final: bool = False,
 ) -> Stream:
     """Return a stream of the execution."""
-    return Stream("watcher", "replica_0", EXECUTION, after_seq, known, 0.0, tuple(messages), ended, reason, closed)
+    return Stream(
+        "watcher", "replica_0", EXECUTION, after_seq, known, 0.0, tuple(messages), ended, reason, closed, is_final
+    )
 
 
 STREAMS = (

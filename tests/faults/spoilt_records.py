@@ -275,6 +275,7 @@ SPOILT: Mapping[str, tuple[str, Record]] = {
         with_stream(Message(0.0, bookmark=12), after_seq=12, ended="LEFT"),
     ),
     "a stream ended well before the end": ("W9", with_stream(message(EVENTS[0]))),
+    "a stream was told nothing when all was over": ("W9", with_stream(ended="LEFT", is_final=True)),
     "a stream ended so that it cannot resume": ("W9", with_stream(ended="NOT_FOUND")),
     "an event was sent that is not kept": (
         "W10",
@@ -294,6 +295,7 @@ SPOILT: Mapping[str, tuple[str, Record]] = {
     "a session is left": ("I20", replace(SOUND, leaks=("a session is left",))),
     "a replica keeps tasks": ("I20", replace(SOUND, idle={"replica_0": Usage(0, 30, 10, {"serve": 20, "run": 30})})),
     "a replica keeps descriptors": ("I20", replace(SOUND, idle={"replica_0": Usage(0, 90, 10, {"serve": 20})})),
+    "a replica has gone in silence": ("I20", replace(SOUND, idle={})),
     "a replica ended badly": ("I20", replace(SOUND, exit_codes={"replica_0": 1})),
     "the run broke down": ("RUN", replace(SOUND, crash="a replica did not start")),
 }

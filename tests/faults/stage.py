@@ -169,7 +169,7 @@ def _record(kind: Kind, seed: int, traffic: Traffic, cluster: Cluster, kept: Kep
         clock=datetime.fromtimestamp(time.time() - time.monotonic(), UTC),
         keeps_ownership=kind.keeps_ownership,
         logs={replica.name: replica.server.log for replica in cluster.replicas},
-        exit_codes={replica.name: max(replica.exit_codes, default=0) for replica in cluster.replicas},
+        exit_codes={replica.name: next(filter(None, replica.exit_codes), 0) for replica in cluster.replicas},
     )
 
 

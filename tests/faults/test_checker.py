@@ -41,9 +41,11 @@ SIGNS = [
     "RuntimeWarning: coroutine 'run' was never awaited",
     '{"level": "critical", "event": "boom"}',
     '{"event": "call failed", "level": "error"}',
-    '{"event": "task failed"}',
+    '{"event": "task failed", "level": "error"}',
+    '{"event": "loop failed, and begins again", "level": "error"}',
+    '{"event": "the fate of a batch of 3 is unknown", "level": "error"}',
     '{"event": "ExecuteBatchError raised in core by servicer method [/v1/Watch]", "level": "error"}',
-    '{"event": "execution cannot go on"}',
+    '{"event": "execution cannot go on", "level": "error"}',
     "Traceback (most recent call last):",
 ]
 
@@ -69,6 +71,13 @@ def test_every_check_was_red_once() -> None:
 @pytest.mark.parametrize("sign", SIGNS)
 def test_a_bad_sign_in_a_log_is_seen(sign: str) -> None:
     assert judge(replace(SOUND, logs={"replica_0": f"fine\n{sign}\n"})).rules == {"I20": 1}
+
+
+def test_what_the_version_before_did_wrong_is_past() -> None:
+    log = '{"event": "boom", "level": "error", "exception": "File \\"/tmp/x/version_before/service/app.py\\""}'
+    assert judge(replace(SOUND, logs={"replica_0": log})).result is Result.PASS
+    log = log.replace("version_before", "other")
+    assert judge(replace(SOUND, logs={"replica_0": log})).rules == {"I20": 1}
 
 
 def test_a_run_that_shows_nothing_is_void() -> None:

@@ -41,7 +41,7 @@ def test_what_the_victim_had_put_down_to_wait_is_not_asked_about() -> None:
 
 
 def test_figures_and_promises() -> None:
-    series = Series("FO1", {})
+    series = Series("FO1", {"kill": 1, "crash": 1})
     series.seconds["reconnected"] = [0.1, 0.3]
     crash = Landing("crash", at(5), "postgres", (EXECUTION,), at(6))
     call = replace(CALLS[0], invoked=5.5, returned=11.0)
@@ -57,6 +57,11 @@ def test_figures_and_promises() -> None:
     answers = rows["Postgres crash: answers to calls"]
     assert (answers.count, answers.longest, answers.is_kept) == (1, 5.5, False)
     assert "SIGTERM: others take over" not in rows
+
+
+def test_a_promise_that_was_not_measured_is_broken() -> None:
+    row = by_event(clocked(SOUND, Series("FO1", {"terminate": 1}), 1.0))["SIGTERM: others take over"]
+    assert (row.count, row.is_kept) == (0, False)
 
 
 @pytest.mark.parametrize(("p99", "longest", "is_kept"), [(3, 6, True), (3.1, 6, False), (3, 6.1, False)])

@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 
 from persistence.embedded import EmbeddedPostgres
+from tests.conformance.builders import until
 from tests.faults.proxy import BLACKHOLE, CLEAR, Proxy, Weather, fault_proxy
 
 
@@ -49,6 +50,12 @@ async def connection(proxy: Proxy) -> AsyncIterator[tuple[asyncio.StreamReader, 
 async def said(reader: asyncio.StreamReader, count: int, patience: float = 5.0) -> bytes:
     async with asyncio.timeout(patience):
         return await reader.readexactly(count)
+
+
+def place(dsn: str) -> tuple[Path, str]:
+    """The socket of Postgres and the name of the database."""
+    folder = dsn.partition("host=")[2].partition("&")[0].replace("%2F", "/")
+    return Path(folder) / ".s.PGSQL.5432", dsn.partition("@/")[2].partition("?")[0]
 
 
 async def test_bytes_pass() -> None:
@@ -131,8 +138,7 @@ async def test_the_delay_is_drawn_from_the_seed() -> None:
 async def test_a_lost_commit_is_committed(postgres: EmbeddedPostgres, database_dsn: str) -> None:
     admin = await asyncpg.connect(database_dsn)
     await admin.execute("CREATE TABLE things (number int)")
-    socket = Path(database_dsn.partition("host=")[2].partition("&")[0].replace("%2F", "/")) / ".s.PGSQL.5432"
-    name = database_dsn.partition("@/")[2].partition("?")[0]
+    socket, name = place(database_dsn)
     async with fault_proxy(socket, random.Random(1), follows=True) as proxy:
         proxy.turn(Weather(lost_commits=1.0, session="writer"))
         url = f"postgresql://postgres@127.0.0.1:{proxy.port}/{name}?sslmode=disable"
@@ -157,4 +163,33 @@ async def test_a_lost_commit_is_committed(postgres: EmbeddedPostgres, database_d
         in_steps.terminate()
         assert proxy.lost == 3
     assert [row["number"] for row in await admin.fetch("SELECT number FROM things ORDER BY 1")] == [1, 2, 3, 4]
+    await admin.close()
+
+
+async def test_the_reply_of_one_commit_is_held(postgres: EmbeddedPostgres, database_dsn: str) -> None:
+    """The second of the writes is committed at once, and answered when the weather clears; nothing else waits."""
+    admin = await asyncpg.connect(database_dsn)
+    await admin.execute("CREATE TABLE things (number int)")
+    socket, name = place(database_dsn)
+    async with fault_proxy(socket, random.Random(1), follows=True) as proxy:
+        url = f"postgresql://postgres@127.0.0.1:{proxy.port}/{name}?sslmode=disable"
+        writer = await asyncpg.connect(url, server_settings={"application_name": "writer"})
+        other = await asyncpg.connect(url, server_settings={"application_name": "writer"})
+        proxy.turn(Weather(held_commit=2, session="writer"))
+        insert = "INSERT INTO things VALUES ($1)"
+        await writer.execute(insert, 1)
+        held = asyncio.create_task(writer.execute(insert, 2))
+
+        async def is_held() -> bool:
+            return proxy.held == 1
+
+        await until(is_held)
+        assert await other.fetchval("SELECT count(*) FROM things") == 2
+        await other.execute(insert, 3)
+        assert not held.done()
+        proxy.turn(CLEAR)
+        assert await held == "INSERT 0 1"
+        assert await writer.fetchval("SELECT count(*) FROM things") == 3
+        await writer.close()
+        await other.close()
     await admin.close()

@@ -88,7 +88,7 @@ class Traffic:
         for number, execution_id in enumerate(ids):
             await self._judge.get(cluster.replicas[number % len(cluster.replicas)], execution_id, is_final=True)
         for execution_id in self._draw.sample(ids, min(30, len(ids))):
-            await self._last.watch(execution_id, 0, 10.0)
+            await self._last.watch(execution_id, 0, 10.0, is_final=True)
         for replica in cluster.replicas:
             for execution_id in (ids * 5)[:5]:
                 await self._judge.get(replica, execution_id, is_final=True)

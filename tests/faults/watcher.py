@@ -65,7 +65,9 @@ class Watcher:
                 # Resumes where it stopped, wherever that is.
                 position = max([position, *(event[0] for message in stream.messages for event in message.events)])
 
-    async def watch(self, execution_id: str, after_seq: int, patience: float, replica: str = "") -> Stream:
+    async def watch(
+        self, execution_id: str, after_seq: int, patience: float, replica: str = "", *, is_final: bool = False
+    ) -> Stream:
         """Open one stream, at a replica or any, and return what it gave until it ended or patience did."""
         name = replica or self._draw.choice(list(self._stubs))
         known, opened = self._history.known_seq.get(execution_id, 0), time.monotonic()
@@ -97,6 +99,7 @@ class Watcher:
                 ended,
                 reason,
                 closed=time.monotonic(),
+                is_final=is_final,
             )
             self.streams.append(stream)
         return stream

@@ -5,6 +5,7 @@ Holds LI1 of the contract.
 
 import asyncio
 import base64
+import itertools
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -28,10 +29,10 @@ async def ids(client, **filters):
     return [execution.execution_id async for execution in client.list_executions(**filters)]
 
 
-async def walked(client, page_size, **filters):
-    """The ids of all pages, page by page."""
+async def walked(clients, page_size, **filters):
+    """The ids of all pages, page by page; the clients ask in turn."""
     pages, token = [], ""
-    while True:
+    for client in itertools.cycle(clients):
         page = await client.list_page(page_size=page_size, page_token=token, **filters)
         pages.append([execution.execution_id for execution in page.executions])
         token = page.next_page_token
@@ -172,14 +173,16 @@ async def test_every_order_in_pages_of_every_size(client):
     assert expected["LONGEST"][0] == slowly.execution_id
     for order, ordered in expected.items():
         for page_size in (1, 2, 3, 50):
-            pages = await walked(client, page_size, order=order)
+            pages = await walked([client], page_size, order=order)
             assert [each for page in pages for each in page] == ordered
             assert all(len(page) == page_size for page in pages[:-1])
         assert (await client.list_page(order=order, count_total=True)).total_size == len(ordered)
 
 
-async def test_a_walk_under_writes_neither_repeats_nor_leaves_out(client):
-    """LI1: what existed for the whole walk comes exactly once."""
+async def test_a_walk_under_writes_neither_repeats_nor_leaves_out(serve):
+    """LI1: what existed for the whole walk comes exactly once, also when each page is another replica's."""
+    clients = [(await serve(page_token_secret="shared")).client for _ in range(2)]
+    client = clients[0]
     name = await made(client, step("a"))
     known = [(await client.execute(name)).execution_id for _ in range(60)]
     writing = True
@@ -190,7 +193,7 @@ async def test_a_walk_under_writes_neither_repeats_nor_leaves_out(client):
 
     writers = [asyncio.create_task(write()) for _ in range(3)]
     for page_size in (1, 7, 20):
-        seen = [each for page in await walked(client, page_size) for each in page]
+        seen = [each for page in await walked(clients, page_size) for each in page]
         assert len(seen) == len(set(seen))
         assert [each for each in seen if each in known] == known[::-1]
     writing = False
