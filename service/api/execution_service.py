@@ -13,11 +13,17 @@ from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_BASIC, EXECUTION_VIEW_FULL
 from flowkeep.v1.execution_pb2 import Execution as ExecutionMessage
 from flowkeep.v1.execution_service_pb2_grpc import ExecutionServiceServicer
 from persistence.errors import NotFoundError
-from persistence.model import Created, Event, Execution, ExecutionDetail, ExecutionOrder, PageKey, Scope
+from persistence.model import Created, Event, Execution, ExecutionOrder, PageKey, Scope
 from persistence.repository import ExecutionRepository
 from service.api.answering import in_time
 from service.api.errors import invalid
-from service.api.executions import cancel_response, detail_message, execution_message
+from service.api.executions import (
+    LARGEST_STEPS,
+    SMALL_STEPS,
+    cancel_response,
+    detail_message,
+    execution_message,
+)
 from service.api.filters import count_limit, execution_filter, execution_order, sort_value
 from service.api.identity import DEBUG, current_identity
 from service.api.page_tokens import PageTokens
@@ -63,7 +69,7 @@ class ExecutionServicer(ExecutionServiceServicer):
         created = await in_time(self._created(request))
         scope = Scope(created.execution.org, created.execution.owner)
         await self._executions.wait(scope, created.execution, self._time_to_wait(context))
-        message = await in_time(self._full(scope, created.execution.id))
+        message = await in_time(self._full(scope, created.execution.id, SMALL_STEPS))
         return pb.ExecuteResponse(execution=message, created=created.created)
 
     async def _created(self, request: pb.ExecuteRequest) -> Created:
@@ -107,7 +113,7 @@ class ExecutionServicer(ExecutionServiceServicer):
         if request.snapshot:
             if after_seq:
                 raise invalid("after_seq", "must be 0 with snapshot: events follow the snapshot's own seq")
-            execution = await self._full(scope, execution_id)
+            execution = await self._full(scope, execution_id, SMALL_STEPS)
             after_seq = execution.last_seq
             yield pb.WatchExecutionResponse(snapshot=pb.Snapshot(seq=after_seq, execution=execution))
         async for page in self._executions.watch(scope, execution_id, after_seq):
@@ -140,12 +146,11 @@ class ExecutionServicer(ExecutionServiceServicer):
         except NotFoundError:  # removed since the list was read
             return None
 
-    async def _full(self, scope: Scope, execution_id: UUID) -> ExecutionMessage:
-        return await self._shown(await self._repository.get_detail(scope, execution_id))
-
-    async def _shown(self, detail: ExecutionDetail) -> ExecutionMessage:
+    async def _full(self, scope: Scope, execution_id: UUID, largest: int = LARGEST_STEPS) -> ExecutionMessage:
+        detail = await self._repository.get_detail(scope, execution_id)
         definition = await self._workflows.of(detail.execution)
-        return detail_message(detail, definition, with_trace=current_identity.get().may(DEBUG))
+        may_debug = current_identity.get().may(DEBUG)
+        return await detail_message(detail, definition, with_trace=may_debug, largest=largest)
 
 
 def _order(request: pb.ExecuteRequest) -> Order:

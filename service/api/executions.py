@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -19,8 +20,14 @@ from service.engine import definition as model
 from service.engine.definition import Definition
 from service.engine.state import restore
 
-LARGEST_STEPS = 32 * 1024 * 1024
+LARGEST_STEPS = 32 << 20
 """Bytes of steps with their payloads that one answer holds."""
+
+SMALL_STEPS = 2 << 20
+"""The same where the answer must not fail for being larger than the 4 MiB that gRPC clients take by default."""
+
+_AT_A_TIME = 256 << 10
+"""Bytes of steps that are made before others have their turn."""
 
 Receipt = CancelResponse.StepReceipt
 
@@ -52,8 +59,13 @@ def execution_message(execution: Execution) -> ExecutionMessage:
     )
 
 
-def detail_message(detail: ExecutionDetail, definition: Definition, *, with_trace: bool) -> ExecutionMessage:
-    """Return the FULL view of an execution; stack traces only `with_trace`."""
+async def detail_message(
+    detail: ExecutionDetail, definition: Definition, *, with_trace: bool, largest: int = LARGEST_STEPS
+) -> ExecutionMessage:
+    """Return the FULL view of an execution; stack traces only `with_trace`. Steps beyond `largest` bytes are bare.
+
+    Others have their turn in between: a lease is not renewed while the payloads of hundreds of steps are unfolded.
+    """
     execution = detail.execution
     message = execution_message(execution)
     message.input.CopyFrom(payload.to_struct(detail.input))
@@ -62,11 +74,19 @@ def detail_message(detail: ExecutionDetail, definition: Definition, *, with_trac
         message.result.CopyFrom(payload.to_value(detail.result))
     message.definition.CopyFrom(definition_message(definition.document))
     steps = {step.path: step for step in detail.steps}
-    size = 0
+    size = rested = 0
     for spec in definition.steps:
-        step = _step_message(steps.get(spec.id) or _untouched(spec, execution), spec, definition, with_trace=with_trace)
-        size += step.ByteSize()
-        message.steps.append(step if size <= LARGEST_STEPS else _without_payloads(step))
+        kept = steps.get(spec.id) or _untouched(spec, execution)
+        step = _outline(kept, spec, definition, with_trace=with_trace)
+        if size <= largest:
+            _fill_in(step, kept, with_trace=with_trace)
+            size += step.ByteSize()
+        if size > largest:
+            _empty(step)
+        message.steps.append(step)
+        if size - rested > _AT_A_TIME:
+            rested = size
+            await asyncio.sleep(0)
     return message
 
 
@@ -100,7 +120,9 @@ def _untouched(spec: model.Step, execution: Execution) -> Step:
     return Step(path=spec.id, handler=spec.handler, state=state)
 
 
-def _step_message(step: Step, spec: model.Step, definition: Definition, *, with_trace: bool) -> StepExecution:
+def _outline(step: Step, spec: model.Step, definition: Definition, *, with_trace: bool) -> StepExecution:
+    """Return all but the payloads."""
+    failure = {**step.failure, "details": {}} if step.failure else None
     message = StepExecution(
         path=step.path,
         display_name=spec.display_name or spec.id,
@@ -108,31 +130,38 @@ def _step_message(step: Step, spec: model.Step, definition: Definition, *, with_
         state=_step_state(step),
         attempt=step.attempt,
         max_attempts=spec.retry.max_attempts,
-        input=payload.to_struct(step.input) if step.input is not None else None,
-        failure=stored_failure(step.failure, with_trace=with_trace),
+        failure=stored_failure(failure, with_trace=with_trace),
         start_time=timestamp(step.start_time),
         end_time=timestamp(step.end_time),
         wake_time=timestamp(step.wake_time) if step.state is StepState.WAITING else None,
         progress_percent=step.progress,
-        failed_attempts=[_failed_attempt(each, with_trace=with_trace) for each in step.failed_attempts],
-        assigned=payload.to_struct(step.assigned) if step.assigned else None,
         depends_on=definition.predecessors[spec.id],
         skip_reason=step.skip_reason,
         worker=step.worker,
     )
-    if step.state is StepState.COMPLETED:
-        message.output.CopyFrom(payload.to_value(step.output))
     if step.start_time is not None:
         until = step.end_time or datetime.now(UTC)
         message.duration.CopyFrom(duration(max(0.0, (until - step.start_time).total_seconds())))
     return message
 
 
-def _without_payloads(step: StepExecution) -> StepExecution:
-    step.ClearField("input")
-    step.ClearField("output")
-    step.payloads_omitted = True
-    return step
+def _fill_in(message: StepExecution, step: Step, *, with_trace: bool) -> None:
+    if step.input is not None:
+        message.input.CopyFrom(payload.to_struct(step.input))
+    if step.state is StepState.COMPLETED:
+        message.output.CopyFrom(payload.to_value(step.output))
+    if step.assigned:
+        message.assigned.CopyFrom(payload.to_struct(step.assigned))
+    if (failure := stored_failure(step.failure, with_trace=with_trace)) is not None:
+        message.failure.CopyFrom(failure)
+    message.failed_attempts.extend(_failed_attempt(each, with_trace=with_trace) for each in step.failed_attempts)
+
+
+def _empty(message: StepExecution) -> None:
+    for field in ("input", "output", "assigned", "failed_attempts"):
+        message.ClearField(field)
+    message.failure.ClearField("details")
+    message.payloads_omitted = True
 
 
 def _failed_attempt(stored: Mapping[str, Any], *, with_trace: bool) -> FailedAttempt:

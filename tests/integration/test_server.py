@@ -10,6 +10,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import flowkeep
+from flowkeep import payload
+from flowkeep.requests import execute_request
 from flowkeep.v1 import execution_service_pb2 as pb
 from service.config import ConfigError
 from service.server import SERVICES
@@ -91,4 +93,52 @@ async def test_an_execution_larger_than_4_mib_can_be_read(served):
         (snapshot, _) = [each async for each in client.watch_responses(execution.execution_id, snapshot=True)]
     assert found.ByteSize() > 4 << 20
     assert all(len(flowkeep.from_value(each.output)) == 250_000 for each in found.steps)
-    assert snapshot.snapshot.execution == found
+    small = snapshot.snapshot.execution
+    assert small.ByteSize() < 4 << 20
+    assert_cut(small)
+
+
+def assert_cut(execution):
+    """The last of its steps, all of which had outputs, are without."""
+    omitted = [each.payloads_omitted for each in execution.steps]
+    assert omitted == [not each.HasField("output") for each in execution.steps]
+    assert set(omitted) == {False, True}
+    assert omitted == sorted(omitted)
+
+
+async def test_others_have_their_turn_while_a_large_execution_is_made_ready(served, monkeypatch):
+    """FAULTS 4.9: a lease is to be renewed meanwhile."""
+    copies = (step(f"s{n}", "transform", value="${input.x}", assign={"v": "result"}) for n in range(12))
+    name = await made(served.client, *copies, output="small")
+    execution = await served.client.execute(name, {"x": "x" * 250_000}, wait=True)
+    turns, seen = 0, []
+
+    async def take_turns():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    unfold = payload.to_value
+
+    def unfolded(value):
+        seen.append(turns)
+        return unfold(value)
+
+    others = asyncio.create_task(take_turns())
+    with monkeypatch.context() as patched:
+        patched.setattr(payload, "to_value", unfolded)
+        await served.client.get_execution(execution.execution_id)
+    others.cancel()
+    assert len(set(seen)) >= 12
+
+
+async def test_an_execution_larger_than_4_mib_ends_well_for_who_waits_for_it(served):
+    """EX4: a caller with the usual limits must not take an answer that is too large for a refusal."""
+    copies = (step(f"s{n}", "transform", value="${input.x}") for n in range(20))
+    name = await made(served.client, *copies, output="small")
+    request = execute_request(name, {"x": "x" * 250_000}, wait=True)
+    answer = await served.executions.Execute(request)
+    assert answer.execution.state == flowkeep.Execution.STATE_COMPLETED
+    assert answer.ByteSize() < 4 << 20
+    assert_cut(answer.execution)

@@ -424,8 +424,9 @@ class StepExecution(_message.Message):
     worker: _builtins.str
     """Output only. The worker that ran the newest attempt; empty when the server itself did."""
     payloads_omitted: _builtins.bool
-    """Output only. Whether `input` and `output` were left out, because the steps before had filled the 32 MiB that one
-    answer holds. Their events show them.
+    """Output only. Whether `input`, `output`, `assigned`, `failed_attempts` and the details of `failure` were left out,
+    because they and the steps before fill more than the 32 MiB that one answer holds, 2 MiB in the answer of Execute
+    and in a snapshot. Their events show them.
     """
     @_builtins.property
     def input(self) -> _struct_pb2.Struct:
