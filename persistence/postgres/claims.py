@@ -114,10 +114,15 @@ WITH owned AS MATERIALIZED (
     WHERE incarnation = $1 AND ($2::uuid[] IS NULL OR id = ANY ($2)) ORDER BY id FOR UPDATE SKIP LOCKED)
 UPDATE executions e SET incarnation = NULL, wake_time = clock_timestamp()
 FROM owned o WHERE e.org_id = o.org_id AND e.id = o.id AND e.incarnation = $1"""
-_RELEASE_EPOCHS = """
+_TAKEN_BEFORE = """
+SELECT e.org_id, e.id, e.incarnation, e.epoch
+FROM unnest($1::uuid[], $2::uuid[], $3::int8[]) AS u(id, incarnation, epoch)
+JOIN executions e ON e.id = u.id AND e.incarnation = u.incarnation AND e.epoch = u.epoch"""
+_RELEASE_TAKEN = f"""
+WITH owned AS MATERIALIZED ({_TAKEN_BEFORE} ORDER BY e.id FOR UPDATE OF e SKIP LOCKED)
 UPDATE executions e SET incarnation = NULL, wake_time = clock_timestamp()
-FROM unnest($2::uuid[], $3::int8[]) AS u(id, epoch)
-WHERE e.id = u.id AND e.incarnation = $1 AND e.epoch = u.epoch"""
+FROM owned o
+WHERE e.org_id = o.org_id AND e.id = o.id AND e.incarnation = o.incarnation AND e.epoch = o.epoch"""  # noqa: S608 - ours
 
 # Key by key (OFFSET 0 keeps it so): a plan made while the tables were small would hash and read all of them.
 _PAYLOADS = """
@@ -242,11 +247,13 @@ class PostgresClaims:
             return
         async with self._stranding:
             stranded = dict(self._stranded)
+            keys = list(stranded), *map(list, zip(*stranded.values(), strict=True))
             async with self._database.session() as session, session.transaction():
-                for execution_id, (incarnation, epoch) in stranded.items():
-                    await session.execute(_RELEASE_EPOCHS, incarnation, [execution_id], [epoch])
+                await session.execute(_RELEASE_TAKEN, *keys)
+                left = {row["id"] for row in await session.fetch(_TAKEN_BEFORE, *keys)}
             for execution_id, taken in stranded.items():
-                if self._stranded.get(execution_id) == taken:
+                # What somebody locks is given up another time.
+                if execution_id not in left and self._stranded.get(execution_id) == taken:
                     del self._stranded[execution_id]
 
 

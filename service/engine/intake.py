@@ -37,6 +37,8 @@ class Intake:
         self._ask_again = 0.0
         self._rests_until = 0.0
         self._probation = Probation(self._settings.probation)
+        self._batch = self._settings.claim_batch
+        """How many are claimed at a time: fewer after a failure, of which too much at a time may be the reason."""
 
     @property
     def room(self) -> int:
@@ -82,11 +84,12 @@ class Intake:
         while True:
             await asyncio.sleep(max(0.0, self._rests_until - asyncio.get_running_loop().time()))
             try:
-                while await self._claim(min(self.room, self._settings.claim_batch)):
-                    pass
+                while await self._claim(min(self.room, self._batch)):
+                    self._batch = min(2 * self._batch, self._settings.claim_batch)
                 pause = await self._pause()
             except PersistenceError as error:
-                log.warning("claim failed", error=str(error))
+                log.warning("claim failed", error=str(error), batch=self._batch)
+                self._batch = max(1, self._batch // 2)
                 self.rest(self._runner.interval())
             else:
                 await flagged(self._poked, pause)

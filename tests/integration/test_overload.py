@@ -15,6 +15,7 @@ from flowkeep import client as client_module
 from flowkeep import retry, watch
 from flowkeep.requests import execute_request
 from flowkeep.v1 import execution_service_pb2 as pb
+from persistence.errors import UnavailableError
 from service import server as server_module
 from tests.integration.stage import PATIENCE, Store, eventually, log, made, refusal, serving, step
 
@@ -80,6 +81,28 @@ async def test_what_a_claim_may_still_bring_has_its_place(serve, stage, database
     await stage.called("a")
     stage.open("gate")
     await stage.called("a", 2)
+
+
+async def test_less_is_claimed_when_so_much_at_a_time_cannot_be(serve, stage, mistakes):
+    """Otherwise executions that are too large together would be asked for together for ever."""
+    asked = []
+
+    def weak(repository):
+        async def claim(incarnation, limit, **named):
+            asked.append(limit)
+            if limit > 3:
+                raise UnavailableError("it took too long")
+            return await repository.claim(incarnation, limit, **named)
+
+        return Store(repository, claim=claim)
+
+    served = await serve(wrap=weak, claim_interval=0.05)
+    name = await made(served.client, step("a"))
+    executions = [await served.client.execute(name, start_delay=0.01) for _ in range(10)]
+    for execution in executions:
+        await served.client.result(execution.execution_id)
+    assert asked[:6] == [100, 50, 25, 12, 6, 3]
+    mistakes.clear()
 
 
 class Pauses(retry.Backoff):

@@ -128,6 +128,21 @@ async def test_what_a_failed_claim_left_is_given_up_by_the_next(store: Store):
     assert (detail.execution.id, detail.execution.epoch, detail.execution.deaths) == (row.id, 3, 0)
 
 
+async def test_a_locked_row_that_a_failed_claim_left_stops_no_other_claim(store: Store):
+    locked, other = await store.put(2)
+    await store.repository.release(store.owner)
+    failpoints.arm({failpoints.SETTING: "claim.after_commit_before_start=raise@1", failpoints.ENVIRONMENT: "test"})
+    try:
+        with pytest.raises(UnavailableError):
+            await store.repository.claim(store.owner, 10)
+    finally:
+        failpoints.arm({})
+    async with store.admin.transaction():
+        await store.admin.execute(_LOCK, locked.id)
+        assert ids(await store.repository.claim(store.owner, 10)) == [other.id]
+    assert ids(await store.repository.claim(store.owner, 10)) == [locked.id]
+
+
 async def test_who_renews_while_a_claim_looks_is_not_robbed(store: Store, second: asyncpg.Connection):
     """The claim sees the lease that was; its successor is not committed yet, or was after the claim began to look."""
     victim, other = uuid4(), uuid4()
