@@ -32,6 +32,8 @@ _columns = executions.c
 _SELECTED = [_columns[name] for name in EXECUTION_COLUMNS.split(", ")]
 _IN_SCOPE = "org_id = $1 AND id = $2 AND ($3::text IS NULL OR owner = $3)"
 _GET = f"SELECT {EXECUTION_COLUMNS} FROM executions WHERE {_IN_SCOPE}"  # noqa: S608 - our own columns
+# A lock is written, so the answer waits for the synchronous standbys, as an earlier wish that shows in it may do still.
+_CONFIRMED = f"{_GET} FOR KEY SHARE"
 # least() of a time and NULL is the time: the CASE keeps an owned execution without one.
 _CANCEL = f"""
 UPDATE executions SET cancel_time = clock_timestamp(), cancel_by = $4, cancel_reason = $5,
@@ -99,7 +101,7 @@ class PostgresExecutions:
             # The UPDATE waits for a transition that holds the row, and judges what that leaves behind.
             row = await session.fetchrow(_CANCEL, scope.org, execution_id, scope.owner, by, reason)
             if row is None:
-                row = await session.fetchrow(_GET, scope.org, execution_id, scope.owner)
+                row = await session.fetchrow(_CONFIRMED, scope.org, execution_id, scope.owner)
             else:
                 self._notifications.announce([execution_id], has_work=row["incarnation"] is None, has_cancel=True)
         if row is None:

@@ -20,7 +20,9 @@ SELECT r.org_id AS request_org, r.request_id AS request, r.content_hash, r.execu
        {", ".join(f"e.{column}" for column in EXECUTION_COLUMNS.split(", "))}
 FROM unnest($1::text[], $2::text[]) AS u(org_id, request_id)
 JOIN execution_requests r ON r.org_id = u.org_id AND r.request_id = u.request_id
-LEFT JOIN executions e ON e.org_id = r.org_id AND e.id = r.execution_id"""  # noqa: S608 - our own columns
+LEFT JOIN executions e ON e.org_id = r.org_id AND e.id = r.execution_id
+FOR KEY SHARE OF r"""  # noqa: S608 - our own columns
+"""What a lock finds is confirmed by the synchronous standbys before it is answered, as the write of a lock is."""
 
 INSERT_EXECUTIONS = f"""
 INSERT INTO executions ({", ".join(rows.EXECUTION)}) {rows.select(rows.EXECUTION)}

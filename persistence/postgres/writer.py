@@ -45,7 +45,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
 _TROUBLE = 1.0
 """Seconds that a whole batch is tried again while the database answers it with trouble of its own."""
 
-# The lock waits for a transaction of the lost connection that is still about to commit.
+# The lock waits for a transaction of the lost connection that is still about to commit. It also makes the reading a
+# write, which like any other is confirmed by the synchronous standbys, and what it read with it.
 _ROWS = """
 SELECT e.id, e.incarnation, e.epoch, e.last_seq,
        (SELECT v.body FROM events v WHERE v.org_id = e.org_id AND v.execution_id = e.id AND v.seq = u.last_seq) AS body
@@ -55,7 +56,8 @@ FOR SHARE OF e"""
 _MADE = f"""
 SELECT {", ".join(f"e.{column}" for column in EXECUTION_COLUMNS.split(", "))}
 FROM unnest($1::text[], $2::uuid[]) AS u(org_id, id)
-JOIN executions e ON e.org_id = u.org_id AND e.id = u.id"""  # noqa: S608 - our own columns
+JOIN executions e ON e.org_id = u.org_id AND e.id = u.id
+FOR KEY SHARE OF e"""  # noqa: S608 - our own columns
 
 
 @dataclass(slots=True)
@@ -249,13 +251,15 @@ class Writer:
         """Return the outcome of those whose fate shows; the others are to be written."""
         creations = [unit for unit in units if isinstance(unit, Creation)]
         groups = [unit for unit in units if isinstance(unit, Group)]
-        return {**await self._made(creations), **await self._moved(groups)}
+        self._unreplicated = False
+        found = {**await self._made(creations), **await self._moved(groups)}
+        return {unit: _unknown(unit) for unit in found} if self._unreplicated else found
 
     async def _made(self, creations: Sequence[Creation]) -> dict[Unit, Outcome]:
         if not creations:
             return {}
         assert self._connection is not None  # noqa: S101 - just opened
-        keys = [(creation.execution.org, creation.execution.id) for creation in creations]
+        keys = sorted(((c.execution.org, c.execution.id) for c in creations), key=lambda key: key[1])
         found = {row["id"]: row for row in await self._connection.fetch(_MADE, *zip(*keys, strict=True))}
         return {
             creation: Created(execution(found[creation.execution.id]), True)

@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from persistence.errors import UnavailableError
 from persistence.model import CommitResult, Execution
-from tests.conformance.builders import SCOPE, until
+from tests.conformance.builders import ORG, SCOPE, until
 from tests.integration.backstage import Store, move, opened
 
 _WAITING = (
@@ -60,6 +60,36 @@ async def test_a_transition_that_no_standby_has_is_unknown(store: Store, row: Ex
     await until(lambda: alone.fetchval(_WAITING, "flowkeep committer"))
     assert await moving is CommitResult.UNKNOWN
     await store.check(row, 2)
+
+
+async def test_what_is_found_after_a_lost_answer_is_confirmed_too(store: Store, alone: asyncpg.Connection):
+    """The commit waits for the standby when its connection is lost; Postgres has it all the same."""
+    new = store.new()
+    creating = store.repository.create(new)
+    await until(lambda: alone.fetchval(_WAITING.replace("cancel", "terminate"), "flowkeep committer"))
+    await until(lambda: alone.fetchval(_WAITING, "flowkeep committer"))
+    with pytest.raises(UnavailableError):
+        await creating
+    assert (await store.repository.get_execution(SCOPE, new.execution.id)).last_seq == 1
+
+
+async def test_who_asks_again_is_not_told_of_what_no_standby_has(
+    store: Store, row: Execution, alone: asyncpg.Connection
+):
+    new = store.new(request_id="again")
+    creating = store.repository.create(new)
+    await until(lambda: alone.fetchval(_WAITING, "flowkeep committer"))
+    with pytest.raises(UnavailableError):
+        await creating
+    for ask in (
+        lambda: store.repository.request_cancel(SCOPE, row.id, "ann", "enough"),
+        lambda: store.repository.request_cancel(SCOPE, row.id, "ann", "enough"),
+        lambda: store.repository.find_request(ORG, "again", new.content_hash),
+    ):
+        asking = asyncio.create_task(ask())
+        await until(lambda: alone.fetchval(_WAITING, "flowkeep"))
+        with pytest.raises(UnavailableError, match="standby"):
+            await asking
 
 
 async def test_it_is_told_whether_a_crash_loses_anything(database_dsn: str, caplog: pytest.LogCaptureFixture):
