@@ -55,6 +55,9 @@ async def flush(connection: _Connection, units: Sequence[Unit]) -> Mapping[Unit,
         if not connection.is_closed():
             await connection.execute("ROLLBACK")
         raise
+    except BaseException:
+        connection.terminate()  # nothing must be written in what is left of the transaction
+        raise
     answer = await connection.execute("COMMIT")
     if answer != "COMMIT":
         raise PersistenceError("the database rolled the transaction back")

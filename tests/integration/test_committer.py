@@ -318,3 +318,23 @@ async def test_rows_are_found_by_primary_key_alone(database_dsn: str, statement:
     scans = [line for line in plan.splitlines() if " Scan " in line and "jsonb_array_elements" not in line]
     assert len(scans) == 5
     assert all("Index Scan using" in line and "_pkey on" in line for line in scans), plan
+
+
+async def test_after_an_error_of_our_own_nothing_is_acknowledged_that_is_not_kept(store: Store, monkeypatch):
+    """Whatever went wrong in a transaction, the next one is not written inside of it."""
+    broken, other = await store.put(2)
+    with monkeypatch.context() as patched:
+        patched.setattr(flush, "write_at_once", _never)
+        patched.setattr(flush, "_write_steps", _broken)
+        assert await store.repository.submit(move(broken, 1)) is UNKNOWN
+    assert await store.repository.submit(move(other, 1)) is COMMITTED
+    assert await store.admin.fetchval("SELECT last_seq FROM executions WHERE id = $1", other.id) == 2
+    await store.check(broken, 1)
+
+
+async def _never(*_: object) -> None:
+    """Leave it to a transaction of several statements."""
+
+
+async def _broken(*_: object) -> None:
+    raise KeyError("a state that nobody knows yet")
