@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from sys import getsizeof
 from uuid import UUID
 
 from persistence import failpoints
@@ -17,8 +18,10 @@ from persistence.repository import ExecutionRepository
 PAGE = 256
 PAGE_BYTES = 256 << 10
 RING = 1024
-RING_BYTES = 4 << 20
+RING_BYTES = 2 << 20
 OUTPUTS = 256
+OUTPUT_BYTES = 1 << 20
+"""With what gRPC holds for a reader, both stay well below the 8 MiB of CONTRACT W12."""
 FINISHED = "finished"
 
 
@@ -42,11 +45,11 @@ class _Topic:
         self.events: list[Event] = []
         self.last_seq = 0
         # Each with the events that were committed before it.
-        self.outputs: deque[tuple[int, Output]] = deque(maxlen=OUTPUTS)
+        self.outputs: deque[tuple[int, Output]] = deque()
         self.output_count = 0
         # In the order in which they came, so that all that follows has an order.
         self.subscriptions: dict[Subscription, None] = {}
-        self._size = 0
+        self._size = self._outputs_size = 0
 
     def publish(self, events: Sequence[Event]) -> None:
         if self.events and events[0].seq != self.events[-1].seq + 1:
@@ -66,6 +69,9 @@ class _Topic:
     def show(self, output: Output) -> None:
         self.outputs.append((self.last_seq, output))
         self.output_count += 1
+        self._outputs_size += getsizeof(output.text)
+        while len(self.outputs) > OUTPUTS or self._outputs_size > OUTPUT_BYTES:
+            self._outputs_size -= getsizeof(self.outputs.popleft()[1].text)
         for subscription in self.subscriptions:
             subscription.wake()
 
@@ -216,11 +222,11 @@ async def follow(
             if page:
                 await failpoints.reach("watch.after_read_before_write")
                 yield page
-                cursor, spoken = page[-1].seq, clock()
+                cursor = page[-1].seq
                 if page[-1].kind == FINISHED:
                     yield Bookmark(cursor)
                     return
-            elif clock() - spoken >= pace.bookmark:
+            if clock() - spoken >= pace.bookmark:
                 yield Bookmark(cursor)
                 spoken = clock()
             for output in subscription.outputs(cursor):
