@@ -45,7 +45,7 @@ READINESS_INTERVAL = 2.0
 REVIVAL_INTERVAL = 0.5
 """Seconds between looks at whether the embedded Postgres runs."""
 
-CLOSE_PATIENCE = 5.0
+CLOSE_PATIENCE = 2.0
 """Seconds that letting go of the database may take."""
 
 

@@ -84,7 +84,7 @@ class Committer:
             self._put(Refusal(transition, future, error))  # in its turn, for what waits behind it
         return future
 
-    async def close(self, timeout: float = 10.0) -> None:
+    async def close(self, timeout: float = 5.0) -> None:
         """Write what was submitted, then let go of the connection. After `timeout` seconds the rest is unknown."""
         self._closed = True
         if self._timer is not None:

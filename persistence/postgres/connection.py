@@ -203,7 +203,7 @@ class Database:
         if connection is not None:
             connection.terminate()
 
-    async def close(self, timeout: float = 5.0) -> None:
+    async def close(self, timeout: float = 2.0) -> None:
         """Let go of all connections; calls that still run have `timeout` seconds."""
         self._drop_reserved()
         pool, self._pool = self._pool, None

@@ -54,7 +54,7 @@ def decoded(text: str | None) -> Json:
 
 def _number(digits: str) -> int | float:
     # jsonb writes 1e300 with all its digits; JSON has no integers of that size, so it was a float.
-    return int(digits) if len(digits) < 17 else float(digits)
+    return int(digits) if len(digits.lstrip("-")) < 17 else float(digits)
 
 
 def execution(row: asyncpg.Record | Mapping[str, Any]) -> Execution:

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, Generic, TypeVar
 
+from persistence.errors import UnavailableError
+
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 
@@ -33,7 +35,10 @@ class SharedReads(Generic[Key, Value]):
     async def _run(self, key: Key, before: asyncio.Task[Value] | None) -> Value:
         if before is not None:
             await asyncio.wait([before])
-        self._running[key] = self._next.pop(key)
+        own = self._next.pop(key)
+        if before is not None and isinstance(error := before.exception(), UnavailableError):
+            raise error  # who came while the store did not answer is not to wait as long again
+        self._running[key] = own
         try:
             return await self._read(key)
         finally:

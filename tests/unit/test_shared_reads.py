@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from persistence.errors import UnavailableError
 from service.engine.shared_reads import SharedReads
 
 
@@ -43,6 +44,20 @@ async def test_every_caller_hears_of_a_failure():
     callers = [asyncio.ensure_future(reads.get("a")) for _ in range(3)]
     (await source.begun.get()).set_exception(OSError("away"))
     assert [type(error) for error in await asyncio.gather(*callers, return_exceptions=True)] == [OSError] * 3
+
+
+async def test_who_comes_while_the_store_does_not_answer_is_told_with_the_others():
+    source = Source()
+    reads = SharedReads(source.read)
+    first = asyncio.ensure_future(reads.get("a"))
+    running = await source.begun.get()
+    later = asyncio.ensure_future(reads.get("a"))
+    await asyncio.sleep(0)
+    running.set_exception(UnavailableError("no connection is free"))
+    assert [type(e) for e in await asyncio.gather(first, later, return_exceptions=True)] == [UnavailableError] * 2
+    again = asyncio.ensure_future(reads.get("a"))
+    (await source.begun.get()).set_result(None)
+    assert await again == ("a", 2)
 
 
 async def test_a_failure_that_nobody_waits_for_any_more_is_no_complaint(monkeypatch):
