@@ -181,7 +181,8 @@ class Group:
     def accepts(self, item: Submission) -> bool:
         """Take the item in if it can be of the same write; False when it must wait for a later one."""
         last, transition = self.last, item.transition
-        if (last.incarnation, last.epoch) != (transition.incarnation, transition.epoch):
+        owner = transition.org, transition.incarnation, transition.epoch
+        if (last.org, last.incarnation, last.epoch) != owner:
             return False
         if self.released or self.behind or transition.base_seq != last.last_seq:
             self.behind.append(item)  # whatever becomes of those before it, it does not fit

@@ -36,13 +36,17 @@ class SharedReads(Generic[Key, Value]):
         if before is not None:
             await asyncio.wait([before])
         own = self._next.pop(key)
-        if before is not None and isinstance(error := before.exception(), UnavailableError):
-            raise error  # who came while the store did not answer is not to wait as long again
+        if before is not None and _is_unanswered(before):
+            return await before  # who came while the store did not answer is not to wait as long again
         self._running[key] = own
         try:
             return await self._read(key)
         finally:
             del self._running[key]
+
+
+def _is_unanswered(read: asyncio.Task[Any]) -> bool:
+    return not read.cancelled() and isinstance(read.exception(), UnavailableError)
 
 
 def _seen(task: asyncio.Task[Any]) -> None:

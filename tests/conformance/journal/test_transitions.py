@@ -122,6 +122,13 @@ async def test_a_fenced_transition_writes_nothing(repository: Repository, stage:
     assert await repository.submit(written) is COMMITTED
 
 
+async def test_a_transition_behind_one_of_another_org_is_fenced_with_it(repository: Repository, stage: Stage) -> None:
+    row = await stage.put()
+    foreign = transition(row, org="globex")
+    assert await submit_all(repository, foreign, transition(after(row, foreign))) == [FENCED, FENCED]
+    assert await seqs(repository, row) == [1]
+
+
 async def test_a_free_execution_takes_no_transition(repository: Repository, stage: Stage) -> None:
     row = await stage.put_free(wake_time=in_seconds(60))
     assert await repository.submit(transition(row, incarnation=stage.incarnation)) is FENCED
