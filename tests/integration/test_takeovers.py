@@ -34,6 +34,17 @@ async def second(database_dsn: str) -> AsyncIterator[asyncpg.Connection]:
     await connection.close()
 
 
+async def fail_to_claim(store: Store) -> None:
+    """Give up all and claim it again, but lose the answer."""
+    await store.repository.release(store.owner)
+    failpoints.arm({failpoints.SETTING: "claim.after_commit_before_start=raise@1", failpoints.ENVIRONMENT: "test"})
+    try:
+        with pytest.raises(UnavailableError):
+            await store.repository.claim(store.owner, 10)
+    finally:
+        failpoints.arm({})
+
+
 async def test_one_locked_row_keeps_no_other_from_being_handed_over(store: Store):
     rows = await store.put(20)
     other = uuid4()
@@ -67,13 +78,7 @@ async def test_the_lease_ends_even_if_nothing_can_be_given_up(store: Store):
 
 async def test_what_a_failed_claim_left_is_not_taken_from_who_drives_it_by_now(store: Store):
     (row,) = await store.put()
-    await store.repository.release(store.owner)
-    failpoints.arm({failpoints.SETTING: "claim.after_commit_before_start=raise@1", failpoints.ENVIRONMENT: "test"})
-    try:
-        with pytest.raises(UnavailableError):
-            await store.repository.claim(store.owner, 10)
-    finally:
-        failpoints.arm({})
+    await fail_to_claim(store)
     assert [stray.id for stray in await store.repository.strays(store.owner, [])] == [row.id]
     detail = await store.repository.load(store.owner, row.id)
     assert detail is not None
@@ -117,26 +122,14 @@ async def test_what_was_loaded_while_a_claim_was_on_its_way_stays_with_who_loade
 
 async def test_what_a_failed_claim_left_is_given_up_by_the_next(store: Store):
     (row,) = await store.put()
-    await store.repository.release(store.owner)
-    failpoints.arm({failpoints.SETTING: "claim.after_commit_before_start=raise@1", failpoints.ENVIRONMENT: "test"})
-    try:
-        with pytest.raises(UnavailableError):
-            await store.repository.claim(store.owner, 10)
-    finally:
-        failpoints.arm({})
+    await fail_to_claim(store)
     [detail] = await store.repository.claim(store.owner, 10)
     assert (detail.execution.id, detail.execution.epoch, detail.execution.deaths) == (row.id, 3, 0)
 
 
 async def test_a_locked_row_that_a_failed_claim_left_stops_no_other_claim(store: Store):
     locked, other = await store.put(2)
-    await store.repository.release(store.owner)
-    failpoints.arm({failpoints.SETTING: "claim.after_commit_before_start=raise@1", failpoints.ENVIRONMENT: "test"})
-    try:
-        with pytest.raises(UnavailableError):
-            await store.repository.claim(store.owner, 10)
-    finally:
-        failpoints.arm({})
+    await fail_to_claim(store)
     async with store.admin.transaction():
         await store.admin.execute(_LOCK, locked.id)
         assert ids(await store.repository.claim(store.owner, 10)) == [other.id]
