@@ -160,7 +160,8 @@ def _fill_in(message: StepExecution, step: Step, *, with_trace: bool) -> None:
 def _empty(message: StepExecution) -> None:
     for field in ("input", "output", "assigned", "failed_attempts"):
         message.ClearField(field)
-    message.failure.ClearField("details")
+    if message.HasField("failure"):  # clearing a field of a message that is not there would make it
+        message.failure.ClearField("details")
     message.payloads_omitted = True
 
 

@@ -104,6 +104,7 @@ def assert_cut(execution):
     assert omitted == [not each.HasField("output") for each in execution.steps]
     assert set(omitted) == {False, True}
     assert omitted == sorted(omitted)
+    assert not any(each.HasField("failure") for each in execution.steps)
 
 
 async def test_others_have_their_turn_while_a_large_execution_is_made_ready(served, monkeypatch):
