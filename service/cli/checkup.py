@@ -94,14 +94,16 @@ def _handlers(config: Config) -> Iterator[Finding]:
 
 
 def _database(config: Config) -> Iterator[Finding]:
-    where = f"embedded in {data_root(config)}" if config.is_embedded else "FLOWKEEP_DATABASE_URL"
+    where = "FLOWKEEP_DATABASE_URL"
     try:
+        if config.is_embedded:
+            where = f"embedded in {data_root(config)}"
         with database(config) as place:
             facts = asyncio.run(inspect(place.dsn))
     except EmbeddedPostgresInUseError as error:
         yield _warn("database", f"{error}: a server is running, and its database was not looked at")
         return
-    except PersistenceError as error:
+    except (ConfigError, PersistenceError) as error:
         yield _fail("database", f"{where}: {error}")
         return
     yield _ok("database", f"Postgres {facts.version}, {where}")

@@ -17,6 +17,9 @@ import pytest
 
 from persistence import embedded
 from persistence.embedded import EmbeddedPostgres, EmbeddedPostgresError, default_root
+from persistence.installation import wheel_binaries
+from persistence.postgres.inspection import inspect
+from persistence.postgres.migrate import migrate
 from tests.folders import new_folder
 from tests.processes import outliving
 
@@ -30,6 +33,35 @@ postgres = EmbeddedPostgres(Path(sys.argv[1])).start()
 print(postgres.pid, flush=True)
 time.sleep(600)
 """
+NAMELESS = 54_321
+ALONE = """
+import subprocess, sys
+from pathlib import Path
+from persistence.embedded import EmbeddedPostgres, EmbeddedPostgresError, default_root
+try:
+    default_root()
+except EmbeddedPostgresError:
+    print("no home")
+for _ in range(2):
+    with EmbeddedPostgres(Path(sys.argv[1])) as postgres:
+        command = [*postgres.psql_command(), "-XAtqc", "SELECT current_database()"]
+        found = subprocess.check_output(command, text=True)
+print(found.strip())
+"""
+# Each of these alone would make a client that heeds it fail.
+HOSTILE = {
+    "PGDATABASE": "elsewhere",
+    "PGGSSLIB": "none",
+    "PGHOST": "db.invalid",
+    "PGPASSFILE": "/dev/null",
+    "PGPASSWORD": "wrong",
+    "PGPORT": "1",
+    "PGSERVICE": "none",
+    "PGSSLMODE": "verify-full",
+    "PGSSLNEGOTIATION": "direct",
+    "PGTARGETSESSIONATTRS": "standby",
+    "PGUSER": "somebody",
+}
 
 
 @pytest.fixture
@@ -101,14 +133,14 @@ def test_settings_and_order_are_ours(root: Path) -> None:
 
 
 async def test_the_address_serves_asyncpg_whatever_the_environment(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PGPORT", "1")
-    monkeypatch.setenv("PGUSER", "somebody")
-    monkeypatch.setenv("PGDATABASE", "elsewhere")
+    for name, value in HOSTILE.items():
+        monkeypatch.setenv(name, value)
     with EmbeddedPostgres(base / "with space, comma" / "ü%") as postgres:
         connection = await asyncpg.connect(postgres.dsn())
         assert await connection.fetchval("SELECT current_database()") == "flowkeep"
         await connection.close()
-        assert query(postgres, "SELECT 1") == "1"
+        await migrate(postgres.dsn())
+        assert (await inspect(postgres.dsn())).is_primary
 
 
 def test_folders_are_private(base: Path, root: Path) -> None:
@@ -296,9 +328,26 @@ def test_the_default_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     assert default_root() == Path("/var/lib/flowkeep" if ROOT else "/data/flowkeep")
 
 
+@pytest.mark.skipif(not ROOT, reason="only root can take on an account without a line in /etc/passwd")
+def test_an_account_without_a_name_or_a_home_starts_it(root: Path) -> None:
+    """As containers give them out: initdb asks for the name of its account, and has to be talked out of it."""
+    root.mkdir(mode=0o700)
+    os.chown(root, NAMELESS, NAMELESS)
+    # The interpreter may lie where only root may look.
+    account = ["setpriv", f"--reuid={NAMELESS}", f"--regid={NAMELESS}", "--clear-groups"]
+    account += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+    environment = {name: value for name, value in os.environ.items() if name not in ("HOME", "XDG_DATA_HOME")}
+    command = [*account, sys.executable, "-c", ALONE, str(root)]
+    environment["PYTHONPATH"] = str(Path(embedded.__file__).parent.parent)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["no home", "flowkeep"]
+    assert (root / "data").stat().st_uid == NAMELESS
+    assert not list(root.glob("postgres*copy*"))
+
+
 @pytest.mark.skipif(not ROOT, reason="only root runs Postgres as somebody else")
 def test_unreachable_binaries_are_copied_once(base: Path, root: Path) -> None:
-    wheel = embedded._wheel_binaries().parents[1]
+    wheel = wheel_binaries().parents[1]
     private = base / "private"
     private.mkdir(mode=0o700)
     for folder in (wheel, wheel.with_name(f"{wheel.name}.libs")):
