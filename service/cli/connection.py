@@ -107,8 +107,8 @@ def _with_connection(function: Command) -> Callable[..., None]:
         given: Connection = context.find_root().obj or Connection()
         connection = replace(
             given,
-            target=target or given.target,
-            token=token or given.token,
+            target=given.target if target is None else target,
+            token=given.token if token is None else token,
             tls=tls or given.tls,
             output=output or given.output,
         )
@@ -146,9 +146,12 @@ async def run_session(function: Command, connection: Connection, arguments: dict
     from flowkeep.errors import DefinitionError, ExecutionFailedError, FlowkeepError, PayloadError
     from service.cli.rendering import exit_code, show_error
 
-    client = Client(
-        connection.target, token=connection.token or None, tls=connection.credentials(), timeout=_TIMEOUT_SECONDS
-    )
+    try:
+        client = Client(
+            connection.target, token=connection.token or None, tls=connection.credentials(), timeout=_TIMEOUT_SECONDS
+        )
+    except ValueError as error:  # of the target or the token
+        raise typer.BadParameter(str(error)) from None
     try:
         async with client:
             return await function(Session(client, connection.output), **arguments)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 import grpc
 from google.protobuf.message import Message
 
-from flowkeep.channel import Token, call_metadata, open_channel
+from flowkeep.channel import Token, call_metadata, checked_target, open_channel
 from flowkeep.definition import definition as read_definition
 from flowkeep.errors import (
     DefinitionError,
@@ -54,7 +54,11 @@ class Client:
     of workflows are sent again only when they surely did nothing: their second answer could differ from the first.
 
     `token` is a bearer token or a function that gives a fresh one; without `tls` it travels in plain text. `options`
-    are gRPC channel options. The channel opens at the first call, inside the running event loop.
+    are gRPC channel options. The channel opens at the first call, inside the running event loop. It goes through the
+    proxy of `https_proxy` or `http_proxy`, but not to this machine or to what `no_proxy` names.
+
+    Raises ValueError for a target that is no address, and for a token that no header can carry, as calls do for one
+    that a function gives.
     """
 
     def __init__(
@@ -66,7 +70,9 @@ class Client:
         options: Sequence[tuple[str, Any]] = (),
         timeout: float = 30.0,
     ) -> None:
-        self.target = target
+        self.target = checked_target(target)
+        if not callable(token):
+            call_metadata(token)
         self._token = token
         self._tls = tls
         self._options = options

@@ -14,7 +14,7 @@ Judge = Callable[[FlowkeepError], bool]
 
 # Texts of gRPC's core, which has no codes for them: a call that found no connection, and one whose connection broke.
 # The latter it reports as UNKNOWN or INTERNAL when the other side, or a proxy, resets the stream.
-_UNSENT = ("failed to connect", "dns resolution failed")
+_UNSENT = ("failed to connect", "dns resolution failed", "errors resolving")
 _BREAKS = ("rst_stream", "goaway", "stream removed", "socket closed", "connection reset", "broken pipe")
 # What gRPC itself says of a server that is busy, and of a message that is too large and will stay so.
 _BUSY = "concurrent rpc limit"
