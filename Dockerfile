@@ -5,7 +5,7 @@ COPY constraints.txt pyproject.toml LICENSE ./
 COPY clients/python clients/python
 COPY persistence persistence
 COPY service service
-RUN pip install --no-cache-dir -c constraints.txt ./clients/python '.[embedded]' \
+RUN pip install --no-cache-dir -c constraints.txt '.[embedded]' \
     && useradd --create-home flowkeep \
     && install -d -o flowkeep -g flowkeep /var/lib/flowkeep
 

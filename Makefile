@@ -10,7 +10,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 
 BIN := .venv/bin
 GRPCURL := github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+PIP := CLIENT_VERSION= $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 MANIFESTS := pyproject.toml clients/python/pyproject.toml constraints.txt
 # Where Debian and the PostgreSQL project's own packages put it.
 SYSTEM_POSTGRES := $(patsubst %/postgres,%,$(firstword $(wildcard \
@@ -62,8 +62,8 @@ check: .venv/.dev  ## Runs linters, the type checker, and the checks of protos a
 	.ci/breaking
 	.ci/generate --check
 
-generate: .venv/.dev  ## Writes the Python code of the protos
-	.ci/generate clients/python
+generate: .venv/.dev  ## Writes what is made of the protos: Python stubs, and the descriptors that reflection shows
+	.ci/generate
 
 format: .venv/.dev  ## Formats Python and protos
 	$(BIN)/ruff format

@@ -13,10 +13,10 @@ import grpc
 import structlog
 from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from flowkeep.v1 import execution_service_pb2, workflow_service_pb2
 from service.api.admission import Admission
+from service.api.reflection import add_reflection
 from service.config import LARGEST_ANSWER, LARGEST_REQUEST, Config, ConfigError
 
 log = structlog.get_logger(__name__)
@@ -98,7 +98,7 @@ class Server:
             add_servicer(self._server)
         self._health = _Health()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+        add_reflection((*SERVICES, health.SERVICE_NAME), self._server)
         self.target = ""
 
     async def start(self) -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import asyncpg
 import grpc
-from buf.validate import validate_pb2
+from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.struct_pb2 import Struct, Value
+from google.protobuf.unknown_fields import UnknownFieldSet
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
@@ -22,6 +24,7 @@ from flowkeep.definition import definition
 from flowkeep.errors import from_rpc_error
 from flowkeep.v1 import execution_service_pb2 as executions_pb2
 from flowkeep.v1 import workflow_service_pb2 as workflows_pb2
+from service.api.reflection import shown_files
 from tests.integration.stage import PATIENCE, wait_step
 
 METHODS: Mapping[str, Any] = {
@@ -31,6 +34,9 @@ METHODS: Mapping[str, Any] = {
     for method in service.methods
 }
 """What the server serves, by path."""
+
+RULES_OPTION = 1159
+"""Number of the option `buf.validate.field`."""
 
 NOBODYS = "01930000-0000-7000-8000-000000000000"
 
@@ -247,11 +253,26 @@ def bad_values(field, rules):
         yield from (0.99, -1.0, 100.01, math.nan, math.inf)
 
 
+@cache
+def _rules() -> Any:
+    """The message of a field's rules, as reflection shows it: the stubs know nothing of it."""
+    pool = DescriptorPool()
+    for file in shown_files().values():
+        pool.Add(file)
+    return GetMessageClass(pool.FindMessageTypeByName("buf.validate.FieldRules"))
+
+
+def rules_of(field):
+    """The rules of a field, empty where it has none."""
+    options: Any = UnknownFieldSet(field.GetOptions())
+    return _rules().FromString(b"".join(each.data for each in options if each.field_number == RULES_OPTION))
+
+
 def broken(descriptor):
     """Yield the path of each bounded field, what is put there, and how: a function that spoils a message."""
     many: Any
     for field in descriptor.fields:
-        rules = field.GetOptions().Extensions[validate_pb2.field]
+        rules = rules_of(field)
         message, name = field.message_type, field.name
         if message and message.GetOptions().map_entry:
             keys, values = message.fields_by_name["key"], message.fields_by_name["value"]

@@ -194,3 +194,20 @@ async def test_grpcurl_lists_and_describes(served: Served, grpcurl: GrpcUrl) -> 
 async def test_grpcurl_shows_what_is_wrong(served: Served, grpcurl: GrpcUrl) -> None:
     with pytest.raises(ToolError, match=r"(?s)Code: InvalidArgument.*definition.name"):
         await grpcurl.call(served.target, "/flowkeep.v1.WorkflowService/CreateWorkflow", {"definition": {}})
+
+
+async def test_grpcurl_shows_comments_and_rules(served: Served, grpcurl: GrpcUrl) -> None:
+    said = await grpcurl.say(served.target, "describe", "flowkeep.v1.CancelRequest")
+    assert "// Required. Id of the execution." in said
+    assert "(.buf.validate.field) = { string: { uuid: true } }" in said
+
+
+async def test_grpcurl_describes_every_service_of_the_server(served: Served, grpcurl: GrpcUrl) -> None:
+    said = await grpcurl.say(served.target, "describe")
+    assert "grpc.reflection.v1.ServerReflection is a service" in said
+    assert "grpc.reflection.v1alpha.ServerReflection is a service" in said
+
+
+async def test_grpcurl_shows_the_details_of_errors(served: Served, grpcurl: GrpcUrl) -> None:
+    with pytest.raises(ToolError, match=r'"reason": "EXECUTION_NOT_FOUND"'):
+        await grpcurl.call(served.target, "/flowkeep.v1.ExecutionService/GetExecution", {"execution_id": ABSENT})

@@ -22,7 +22,6 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
-from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from flowkeep.v1 import event_pb2 as flowkeep_dot_v1_dot_event__pb2
 from flowkeep.v1 import execution_pb2 as flowkeep_dot_v1_dot_execution__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
@@ -30,13 +29,14 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#flowkeep/v1/execution_service.proto\x12\x0b\x66lowkeep.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x17\x66lowkeep/v1/event.proto\x1a\x1b\x66lowkeep/v1/execution.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa1\x04\n\x0e\x45xecuteRequest\x12\x1c\n\x08workflow\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x19\n\x08revision\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12&\n\x05input\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x1c\n\nrequest_id\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12!\n\x04tags\x18\x05 \x03(\tB\x13\xbaH\x10\x92\x01\r\x10 \x18\x01\"\x07r\x05\x10\x01\x18\x80\x01\x12U\n\x08metadata\x18\x06 \x03(\x0b\x32).flowkeep.v1.ExecuteRequest.MetadataEntryB\x18\xbaH\x15\x9a\x01\x12\x10 \"\x07r\x05\x10\x01\x18\x80\x01*\x05r\x03\x18\x80\x08\x12)\n\x08priority\x18\x07 \x01(\x05\x42\x12\xbaH\x0f\x1a\r\x18\x64(\x9c\xff\xff\xff\xff\xff\xff\xff\xff\x01H\x00\x88\x01\x01\x12 \n\x0e\x63orrelation_id\x18\x08 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12?\n\x0bstart_delay\x18\t \x01(\x0b\x32\x19.google.protobuf.DurationB\x0f\xbaH\x0c\xaa\x01\t\"\x05\x08\x80\xe7\x84\x0f\x32\x00\x12<\n\x07timeout\x18\n \x01(\x0b\x32\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n\"\x06\x08\x80\x86\xb0\x96\x01*\x00\x12\x0c\n\x04wait\x18\x0b \x01(\x08\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0b\n\t_priority\"M\n\x0f\x45xecuteResponse\x12)\n\texecution\x18\x01 \x01(\x0b\x32\x16.flowkeep.v1.Execution\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"i\n\x13GetExecutionRequest\x12\x1e\n\x0c\x65xecution_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x32\n\x04view\x18\x02 \x01(\x0e\x32\x1a.flowkeep.v1.ExecutionViewB\x08\xbaH\x05\x82\x01\x02\x10\x01\"A\n\x14GetExecutionResponse\x12)\n\texecution\x18\x01 \x01(\x0b\x32\x16.flowkeep.v1.Execution\"\xc7\x05\n\x15ListExecutionsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x1a\n\x08workflow\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x41\n\x06states\x18\x04 \x03(\x0e\x32\x1c.flowkeep.v1.Execution.StateB\x13\xbaH\x10\x92\x01\r\x10\x08\x18\x01\"\x07\x82\x01\x04\x10\x01 \x00\x12\x1e\n\x0ctriggered_by\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x16\n\x04tags\x18\x06 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10 \x12L\n\x08metadata\x18\x07 \x03(\x0b\x32\x30.flowkeep.v1.ListExecutionsRequest.MetadataEntryB\x08\xbaH\x05\x9a\x01\x02\x10 \x12 \n\x0e\x63orrelation_id\x18\x08 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12+\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x16.flowkeep.v1.TimeRange\x12(\n\x08\x65nd_time\x18\n \x01(\x0b\x32\x16.flowkeep.v1.TimeRange\x12\x41\n\x05order\x18\x0b \x01(\x0e\x32(.flowkeep.v1.ListExecutionsRequest.OrderB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x13\n\x0b\x63ount_total\x18\x0c \x01(\x08\x12\x32\n\x04view\x18\r \x01(\x0e\x32\x1a.flowkeep.v1.ExecutionViewB\x08\xbaH\x05\x82\x01\x02\x10\x01\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"Y\n\x05Order\x12\x15\n\x11ORDER_UNSPECIFIED\x10\x00\x12\x10\n\x0cORDER_NEWEST\x10\x01\x12\x11\n\rORDER_LONGEST\x10\x02\x12\x14\n\x10ORDER_LAST_ENDED\x10\x03\"i\n\tTimeRange\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"q\n\x16ListExecutionsResponse\x12*\n\nexecutions\x18\x01 \x03(\x0b\x32\x16.flowkeep.v1.Execution\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x05\"I\n\rCancelRequest\x12\x1e\n\x0c\x65xecution_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x18\n\x06reason\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"\x9b\x03\n\x0e\x43\x61ncelResponse\x12)\n\texecution\x18\x01 \x01(\x0b\x32\x16.flowkeep.v1.Execution\x12\x36\n\x05steps\x18\x02 \x03(\x0b\x32\'.flowkeep.v1.CancelResponse.StepReceipt\x1a\xa5\x02\n\x0bStepReceipt\x12\x0c\n\x04path\x18\x01 \x01(\t\x12>\n\x06\x65\x66\x66\x65\x63t\x18\x02 \x01(\x0e\x32..flowkeep.v1.CancelResponse.StepReceipt.Effect\x12/\n\x05state\x18\x03 \x01(\x0e\x32 .flowkeep.v1.StepExecution.State\"\x96\x01\n\x06\x45\x66\x66\x65\x63t\x12\x16\n\x12\x45\x46\x46\x45\x43T_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45\x46\x46\x45\x43T_ALREADY_ENDED\x10\x01\x12\x18\n\x14\x45\x46\x46\x45\x43T_NEVER_STARTED\x10\x02\x12\x17\n\x13\x45\x46\x46\x45\x43T_WAIT_REMOVED\x10\x03\x12\x13\n\x0f\x45\x46\x46\x45\x43T_STOPPING\x10\x04\x12\x12\n\x0e\x45\x46\x46\x45\x43T_STOPPED\x10\x05\"e\n\x15WatchExecutionRequest\x12\x1e\n\x0c\x65xecution_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1a\n\tafter_seq\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x10\n\x08snapshot\x18\x03 \x01(\x08\"\xc0\x01\n\x16WatchExecutionResponse\x12+\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1b.flowkeep.v1.ExecutionEvent\x12\'\n\x08\x62ookmark\x18\x02 \x01(\x0b\x32\x15.flowkeep.v1.Bookmark\x12\'\n\x08snapshot\x18\x03 \x01(\x0b\x32\x15.flowkeep.v1.Snapshot\x12\'\n\x06output\x18\x04 \x01(\x0b\x32\x17.flowkeep.v1.StepOutput\"\x17\n\x08\x42ookmark\x12\x0b\n\x03seq\x18\x01 \x01(\x03\"B\n\x08Snapshot\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12)\n\texecution\x18\x02 \x01(\x0b\x32\x16.flowkeep.v1.Execution\"9\n\nStepOutput\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x0c\n\x04text\x18\x03 \x01(\t2\xa8\x03\n\x10\x45xecutionService\x12\x44\n\x07\x45xecute\x12\x1b.flowkeep.v1.ExecuteRequest\x1a\x1c.flowkeep.v1.ExecuteResponse\x12S\n\x0cGetExecution\x12 .flowkeep.v1.GetExecutionRequest\x1a!.flowkeep.v1.GetExecutionResponse\x12Y\n\x0eListExecutions\x12\".flowkeep.v1.ListExecutionsRequest\x1a#.flowkeep.v1.ListExecutionsResponse\x12\x41\n\x06\x43\x61ncel\x12\x1a.flowkeep.v1.CancelRequest\x1a\x1b.flowkeep.v1.CancelResponse\x12[\n\x0eWatchExecution\x12\".flowkeep.v1.WatchExecutionRequest\x1a#.flowkeep.v1.WatchExecutionResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#flowkeep/v1/execution_service.proto\x12\x0b\x66lowkeep.v1\x1a\x17\x66lowkeep/v1/event.proto\x1a\x1b\x66lowkeep/v1/execution.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa1\x04\n\x0e\x45xecuteRequest\x12\x1c\n\x08workflow\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x19\n\x08revision\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12&\n\x05input\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x1c\n\nrequest_id\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12!\n\x04tags\x18\x05 \x03(\tB\x13\xbaH\x10\x92\x01\r\x10 \x18\x01\"\x07r\x05\x10\x01\x18\x80\x01\x12U\n\x08metadata\x18\x06 \x03(\x0b\x32).flowkeep.v1.ExecuteRequest.MetadataEntryB\x18\xbaH\x15\x9a\x01\x12\x10 \"\x07r\x05\x10\x01\x18\x80\x01*\x05r\x03\x18\x80\x08\x12)\n\x08priority\x18\x07 \x01(\x05\x42\x12\xbaH\x0f\x1a\r\x18\x64(\x9c\xff\xff\xff\xff\xff\xff\xff\xff\x01H\x00\x88\x01\x01\x12 \n\x0e\x63orrelation_id\x18\x08 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12?\n\x0bstart_delay\x18\t \x01(\x0b\x32\x19.google.protobuf.DurationB\x0f\xbaH\x0c\xaa\x01\t\"\x05\x08\x80\xe7\x84\x0f\x32\x00\x12<\n\x07timeout\x18\n \x01(\x0b\x32\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n\"\x06\x08\x80\x86\xb0\x96\x01*\x00\x12\x0c\n\x04wait\x18\x0b \x01(\x08\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0b\n\t_priority\"M\n\x0f\x45xecuteResponse\x12)\n\texecution\x18\x01 \x01(\x0b\x32\x16.flowkeep.v1.Execution\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"i\n\x13GetExecutionRequest\x12\x1e\n\x0c\x65xecution_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x32\n\x04view\x18\x02 \x01(\x0e\x32\x1a.flowkeep.v1.ExecutionViewB\x08\xbaH\x05\x82\x01\x02\x10\x01\"A\n\x14GetExecutionResponse\x12)\n\texecution\x18\x01 \x01(\x0b\x32\x16.flowkeep.v1.Execution\"\xc7\x05\n\x15ListExecutionsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x1a\n\x08workflow\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x41\n\x06states\x18\x04 \x03(\x0e\x32\x1c.flowkeep.v1.Execution.StateB\x13\xbaH\x10\x92\x01\r\x10\x08\x18\x01\"\x07\x82\x01\x04\x10\x01 \x00\x12\x1e\n\x0ctriggered_by\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x16\n\x04tags\x18\x06 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10 \x12L\n\x08metadata\x18\x07 \x03(\x0b\x32\x30.flowkeep.v1.ListExecutionsRequest.MetadataEntryB\x08\xbaH\x05\x9a\x01\x02\x10 \x12 \n\x0e\x63orrelation_id\x18\x08 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12+\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x16.flowkeep.v1.TimeRange\x12(\n\x08\x65nd_time\x18\n \x01(\x0b\x32\x16.flowkeep.v1.TimeRange\x12\x41\n\x05order\x18\x0b \x01(\x0e\x32(.flowkeep.v1.ListExecutionsRequest.OrderB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x13\n\x0b\x63ount_total\x18\x0c \x01(\x08\x12\x32\n\x04view\x18\r \x01(\x0e\x32\x1a.flowkeep.v1.ExecutionViewB\x08\xbaH\x05\x82\x01\x02\x10\x01\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"Y\n\x05Order\x12\x15\n\x11ORDER_UNSPECIFIED\x10\x00\x12\x10\n\x0cORDER_NEWEST\x10\x01\x12\x11\n\rORDER_LONGEST\x10\x02\x12\x14\n\x10ORDER_LAST_ENDED\x10\x03\"i\n\tTimeRange\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"q\n\x16ListExecutionsResponse\x12*\n\nexecutions\x18\x01 \x03(\x0b\x32\x16.flowkeep.v1.Execution\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x05\"I\n\rCancelRequest\x12\x1e\n\x0c\x65xecution_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x18\n\x06reason\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"\x9b\x03\n\x0e\x43\x61ncelResponse\x12)\n\texecution\x18\x01 \x01(\x0b\x32\x16.flowkeep.v1.Execution\x12\x36\n\x05steps\x18\x02 \x03(\x0b\x32\'.flowkeep.v1.CancelResponse.StepReceipt\x1a\xa5\x02\n\x0bStepReceipt\x12\x0c\n\x04path\x18\x01 \x01(\t\x12>\n\x06\x65\x66\x66\x65\x63t\x18\x02 \x01(\x0e\x32..flowkeep.v1.CancelResponse.StepReceipt.Effect\x12/\n\x05state\x18\x03 \x01(\x0e\x32 .flowkeep.v1.StepExecution.State\"\x96\x01\n\x06\x45\x66\x66\x65\x63t\x12\x16\n\x12\x45\x46\x46\x45\x43T_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45\x46\x46\x45\x43T_ALREADY_ENDED\x10\x01\x12\x18\n\x14\x45\x46\x46\x45\x43T_NEVER_STARTED\x10\x02\x12\x17\n\x13\x45\x46\x46\x45\x43T_WAIT_REMOVED\x10\x03\x12\x13\n\x0f\x45\x46\x46\x45\x43T_STOPPING\x10\x04\x12\x12\n\x0e\x45\x46\x46\x45\x43T_STOPPED\x10\x05\"e\n\x15WatchExecutionRequest\x12\x1e\n\x0c\x65xecution_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1a\n\tafter_seq\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x10\n\x08snapshot\x18\x03 \x01(\x08\"\xc0\x01\n\x16WatchExecutionResponse\x12+\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1b.flowkeep.v1.ExecutionEvent\x12\'\n\x08\x62ookmark\x18\x02 \x01(\x0b\x32\x15.flowkeep.v1.Bookmark\x12\'\n\x08snapshot\x18\x03 \x01(\x0b\x32\x15.flowkeep.v1.Snapshot\x12\'\n\x06output\x18\x04 \x01(\x0b\x32\x17.flowkeep.v1.StepOutput\"\x17\n\x08\x42ookmark\x12\x0b\n\x03seq\x18\x01 \x01(\x03\"B\n\x08Snapshot\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12)\n\texecution\x18\x02 \x01(\x0b\x32\x16.flowkeep.v1.Execution\"9\n\nStepOutput\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x0c\n\x04text\x18\x03 \x01(\t2\xa8\x03\n\x10\x45xecutionService\x12\x44\n\x07\x45xecute\x12\x1b.flowkeep.v1.ExecuteRequest\x1a\x1c.flowkeep.v1.ExecuteResponse\x12S\n\x0cGetExecution\x12 .flowkeep.v1.GetExecutionRequest\x1a!.flowkeep.v1.GetExecutionResponse\x12Y\n\x0eListExecutions\x12\".flowkeep.v1.ListExecutionsRequest\x1a#.flowkeep.v1.ListExecutionsResponse\x12\x41\n\x06\x43\x61ncel\x12\x1a.flowkeep.v1.CancelRequest\x1a\x1b.flowkeep.v1.CancelResponse\x12[\n\x0eWatchExecution\x12\".flowkeep.v1.WatchExecutionRequest\x1a#.flowkeep.v1.WatchExecutionResponse0\x01\x42\x32\n\x0f\x64\x65v.flowkeep.v1P\x01Z\x1d\x66lowkeep.dev/go/v1;flowkeepv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'flowkeep.v1.execution_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\017dev.flowkeep.v1P\001Z\035flowkeep.dev/go/v1;flowkeepv1'
   _globals['_EXECUTEREQUEST_METADATAENTRY']._loaded_options = None
   _globals['_EXECUTEREQUEST_METADATAENTRY']._serialized_options = b'8\001'
   _globals['_EXECUTEREQUEST'].fields_by_name['workflow']._loaded_options = None
@@ -91,44 +91,44 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHEXECUTIONREQUEST'].fields_by_name['execution_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_WATCHEXECUTIONREQUEST'].fields_by_name['after_seq']._loaded_options = None
   _globals['_WATCHEXECUTIONREQUEST'].fields_by_name['after_seq']._serialized_options = b'\272H\004\"\002(\000'
-  _globals['_EXECUTEREQUEST']._serialized_start=231
-  _globals['_EXECUTEREQUEST']._serialized_end=776
-  _globals['_EXECUTEREQUEST_METADATAENTRY']._serialized_start=716
-  _globals['_EXECUTEREQUEST_METADATAENTRY']._serialized_end=763
-  _globals['_EXECUTERESPONSE']._serialized_start=778
-  _globals['_EXECUTERESPONSE']._serialized_end=855
-  _globals['_GETEXECUTIONREQUEST']._serialized_start=857
-  _globals['_GETEXECUTIONREQUEST']._serialized_end=962
-  _globals['_GETEXECUTIONRESPONSE']._serialized_start=964
-  _globals['_GETEXECUTIONRESPONSE']._serialized_end=1029
-  _globals['_LISTEXECUTIONSREQUEST']._serialized_start=1032
-  _globals['_LISTEXECUTIONSREQUEST']._serialized_end=1743
-  _globals['_LISTEXECUTIONSREQUEST_METADATAENTRY']._serialized_start=716
-  _globals['_LISTEXECUTIONSREQUEST_METADATAENTRY']._serialized_end=763
-  _globals['_LISTEXECUTIONSREQUEST_ORDER']._serialized_start=1654
-  _globals['_LISTEXECUTIONSREQUEST_ORDER']._serialized_end=1743
-  _globals['_TIMERANGE']._serialized_start=1745
-  _globals['_TIMERANGE']._serialized_end=1850
-  _globals['_LISTEXECUTIONSRESPONSE']._serialized_start=1852
-  _globals['_LISTEXECUTIONSRESPONSE']._serialized_end=1965
-  _globals['_CANCELREQUEST']._serialized_start=1967
-  _globals['_CANCELREQUEST']._serialized_end=2040
-  _globals['_CANCELRESPONSE']._serialized_start=2043
-  _globals['_CANCELRESPONSE']._serialized_end=2454
-  _globals['_CANCELRESPONSE_STEPRECEIPT']._serialized_start=2161
-  _globals['_CANCELRESPONSE_STEPRECEIPT']._serialized_end=2454
-  _globals['_CANCELRESPONSE_STEPRECEIPT_EFFECT']._serialized_start=2304
-  _globals['_CANCELRESPONSE_STEPRECEIPT_EFFECT']._serialized_end=2454
-  _globals['_WATCHEXECUTIONREQUEST']._serialized_start=2456
-  _globals['_WATCHEXECUTIONREQUEST']._serialized_end=2557
-  _globals['_WATCHEXECUTIONRESPONSE']._serialized_start=2560
-  _globals['_WATCHEXECUTIONRESPONSE']._serialized_end=2752
-  _globals['_BOOKMARK']._serialized_start=2754
-  _globals['_BOOKMARK']._serialized_end=2777
-  _globals['_SNAPSHOT']._serialized_start=2779
-  _globals['_SNAPSHOT']._serialized_end=2845
-  _globals['_STEPOUTPUT']._serialized_start=2847
-  _globals['_STEPOUTPUT']._serialized_end=2904
-  _globals['_EXECUTIONSERVICE']._serialized_start=2907
-  _globals['_EXECUTIONSERVICE']._serialized_end=3331
+  _globals['_EXECUTEREQUEST']._serialized_start=202
+  _globals['_EXECUTEREQUEST']._serialized_end=747
+  _globals['_EXECUTEREQUEST_METADATAENTRY']._serialized_start=687
+  _globals['_EXECUTEREQUEST_METADATAENTRY']._serialized_end=734
+  _globals['_EXECUTERESPONSE']._serialized_start=749
+  _globals['_EXECUTERESPONSE']._serialized_end=826
+  _globals['_GETEXECUTIONREQUEST']._serialized_start=828
+  _globals['_GETEXECUTIONREQUEST']._serialized_end=933
+  _globals['_GETEXECUTIONRESPONSE']._serialized_start=935
+  _globals['_GETEXECUTIONRESPONSE']._serialized_end=1000
+  _globals['_LISTEXECUTIONSREQUEST']._serialized_start=1003
+  _globals['_LISTEXECUTIONSREQUEST']._serialized_end=1714
+  _globals['_LISTEXECUTIONSREQUEST_METADATAENTRY']._serialized_start=687
+  _globals['_LISTEXECUTIONSREQUEST_METADATAENTRY']._serialized_end=734
+  _globals['_LISTEXECUTIONSREQUEST_ORDER']._serialized_start=1625
+  _globals['_LISTEXECUTIONSREQUEST_ORDER']._serialized_end=1714
+  _globals['_TIMERANGE']._serialized_start=1716
+  _globals['_TIMERANGE']._serialized_end=1821
+  _globals['_LISTEXECUTIONSRESPONSE']._serialized_start=1823
+  _globals['_LISTEXECUTIONSRESPONSE']._serialized_end=1936
+  _globals['_CANCELREQUEST']._serialized_start=1938
+  _globals['_CANCELREQUEST']._serialized_end=2011
+  _globals['_CANCELRESPONSE']._serialized_start=2014
+  _globals['_CANCELRESPONSE']._serialized_end=2425
+  _globals['_CANCELRESPONSE_STEPRECEIPT']._serialized_start=2132
+  _globals['_CANCELRESPONSE_STEPRECEIPT']._serialized_end=2425
+  _globals['_CANCELRESPONSE_STEPRECEIPT_EFFECT']._serialized_start=2275
+  _globals['_CANCELRESPONSE_STEPRECEIPT_EFFECT']._serialized_end=2425
+  _globals['_WATCHEXECUTIONREQUEST']._serialized_start=2427
+  _globals['_WATCHEXECUTIONREQUEST']._serialized_end=2528
+  _globals['_WATCHEXECUTIONRESPONSE']._serialized_start=2531
+  _globals['_WATCHEXECUTIONRESPONSE']._serialized_end=2723
+  _globals['_BOOKMARK']._serialized_start=2725
+  _globals['_BOOKMARK']._serialized_end=2748
+  _globals['_SNAPSHOT']._serialized_start=2750
+  _globals['_SNAPSHOT']._serialized_end=2816
+  _globals['_STEPOUTPUT']._serialized_start=2818
+  _globals['_STEPOUTPUT']._serialized_end=2875
+  _globals['_EXECUTIONSERVICE']._serialized_start=2878
+  _globals['_EXECUTIONSERVICE']._serialized_end=3302
 # @@protoc_insertion_point(module_scope)

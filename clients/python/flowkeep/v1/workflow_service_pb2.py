@@ -22,18 +22,18 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
-from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from flowkeep.v1 import handler_pb2 as flowkeep_dot_v1_dot_handler__pb2
 from flowkeep.v1 import workflow_pb2 as flowkeep_dot_v1_dot_workflow__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"flowkeep/v1/workflow_service.proto\x12\x0b\x66lowkeep.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x19\x66lowkeep/v1/handler.proto\x1a\x1a\x66lowkeep/v1/workflow.proto\"T\n\x15\x43reateWorkflowRequest\x12;\n\ndefinition\x18\x01 \x01(\x0b\x32\x1f.flowkeep.v1.WorkflowDefinitionB\x06\xbaH\x03\xd8\x01\x03\"A\n\x16\x43reateWorkflowResponse\x12\'\n\x08workflow\x18\x01 \x01(\x0b\x32\x15.flowkeep.v1.Workflow\"M\n\x12GetWorkflowRequest\x12\x1c\n\x08workflow\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x19\n\x08revision\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\">\n\x13GetWorkflowResponse\x12\'\n\x08workflow\x18\x01 \x01(\x0b\x32\x15.flowkeep.v1.Workflow\"\xba\x01\n\x14ListWorkflowsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x1d\n\x0bname_prefix\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x16\n\x04tags\x18\x04 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10 \x12\x31\n\x04view\x18\x05 \x01(\x0e\x32\x19.flowkeep.v1.WorkflowViewB\x08\xbaH\x05\x82\x01\x02\x10\x01\"Z\n\x15ListWorkflowsResponse\x12(\n\tworkflows\x18\x01 \x03(\x0b\x32\x15.flowkeep.v1.Workflow\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8a\x01\n\x15UpdateWorkflowRequest\x12\x1c\n\x08workflow\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12;\n\ndefinition\x18\x02 \x01(\x0b\x32\x1f.flowkeep.v1.WorkflowDefinitionB\x06\xbaH\x03\xd8\x01\x03\x12\x16\n\x04\x65tag\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"A\n\x16UpdateWorkflowResponse\x12\'\n\x08workflow\x18\x01 \x01(\x0b\x32\x15.flowkeep.v1.Workflow\"\\\n\x15\x44\x65leteWorkflowRequest\x12\x1c\n\x08workflow\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x16\n\x04\x65tag\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\"\x18\n\x16\x44\x65leteWorkflowResponse\"V\n\x17ValidateWorkflowRequest\x12;\n\ndefinition\x18\x01 \x01(\x0b\x32\x1f.flowkeep.v1.WorkflowDefinitionB\x06\xbaH\x03\xd8\x01\x03\"\x90\x01\n\x18ValidateWorkflowResponse\x12\x43\n\nviolations\x18\x01 \x03(\x0b\x32/.flowkeep.v1.ValidateWorkflowResponse.Violation\x1a/\n\tViolation\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\"\x15\n\x13ListHandlersRequest\">\n\x14ListHandlersResponse\x12&\n\x08handlers\x18\x01 \x03(\x0b\x32\x14.flowkeep.v1.Handler2\x82\x05\n\x0fWorkflowService\x12Y\n\x0e\x43reateWorkflow\x12\".flowkeep.v1.CreateWorkflowRequest\x1a#.flowkeep.v1.CreateWorkflowResponse\x12P\n\x0bGetWorkflow\x12\x1f.flowkeep.v1.GetWorkflowRequest\x1a .flowkeep.v1.GetWorkflowResponse\x12V\n\rListWorkflows\x12!.flowkeep.v1.ListWorkflowsRequest\x1a\".flowkeep.v1.ListWorkflowsResponse\x12Y\n\x0eUpdateWorkflow\x12\".flowkeep.v1.UpdateWorkflowRequest\x1a#.flowkeep.v1.UpdateWorkflowResponse\x12Y\n\x0e\x44\x65leteWorkflow\x12\".flowkeep.v1.DeleteWorkflowRequest\x1a#.flowkeep.v1.DeleteWorkflowResponse\x12_\n\x10ValidateWorkflow\x12$.flowkeep.v1.ValidateWorkflowRequest\x1a%.flowkeep.v1.ValidateWorkflowResponse\x12S\n\x0cListHandlers\x12 .flowkeep.v1.ListHandlersRequest\x1a!.flowkeep.v1.ListHandlersResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"flowkeep/v1/workflow_service.proto\x12\x0b\x66lowkeep.v1\x1a\x19\x66lowkeep/v1/handler.proto\x1a\x1a\x66lowkeep/v1/workflow.proto\"T\n\x15\x43reateWorkflowRequest\x12;\n\ndefinition\x18\x01 \x01(\x0b\x32\x1f.flowkeep.v1.WorkflowDefinitionB\x06\xbaH\x03\xd8\x01\x03\"A\n\x16\x43reateWorkflowResponse\x12\'\n\x08workflow\x18\x01 \x01(\x0b\x32\x15.flowkeep.v1.Workflow\"M\n\x12GetWorkflowRequest\x12\x1c\n\x08workflow\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x19\n\x08revision\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\">\n\x13GetWorkflowResponse\x12\'\n\x08workflow\x18\x01 \x01(\x0b\x32\x15.flowkeep.v1.Workflow\"\xba\x01\n\x14ListWorkflowsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x1d\n\x0bname_prefix\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x16\n\x04tags\x18\x04 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10 \x12\x31\n\x04view\x18\x05 \x01(\x0e\x32\x19.flowkeep.v1.WorkflowViewB\x08\xbaH\x05\x82\x01\x02\x10\x01\"Z\n\x15ListWorkflowsResponse\x12(\n\tworkflows\x18\x01 \x03(\x0b\x32\x15.flowkeep.v1.Workflow\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8a\x01\n\x15UpdateWorkflowRequest\x12\x1c\n\x08workflow\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12;\n\ndefinition\x18\x02 \x01(\x0b\x32\x1f.flowkeep.v1.WorkflowDefinitionB\x06\xbaH\x03\xd8\x01\x03\x12\x16\n\x04\x65tag\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"A\n\x16UpdateWorkflowResponse\x12\'\n\x08workflow\x18\x01 \x01(\x0b\x32\x15.flowkeep.v1.Workflow\"\\\n\x15\x44\x65leteWorkflowRequest\x12\x1c\n\x08workflow\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x16\n\x04\x65tag\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\"\x18\n\x16\x44\x65leteWorkflowResponse\"V\n\x17ValidateWorkflowRequest\x12;\n\ndefinition\x18\x01 \x01(\x0b\x32\x1f.flowkeep.v1.WorkflowDefinitionB\x06\xbaH\x03\xd8\x01\x03\"\x90\x01\n\x18ValidateWorkflowResponse\x12\x43\n\nviolations\x18\x01 \x03(\x0b\x32/.flowkeep.v1.ValidateWorkflowResponse.Violation\x1a/\n\tViolation\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\"\x15\n\x13ListHandlersRequest\">\n\x14ListHandlersResponse\x12&\n\x08handlers\x18\x01 \x03(\x0b\x32\x14.flowkeep.v1.Handler2\x82\x05\n\x0fWorkflowService\x12Y\n\x0e\x43reateWorkflow\x12\".flowkeep.v1.CreateWorkflowRequest\x1a#.flowkeep.v1.CreateWorkflowResponse\x12P\n\x0bGetWorkflow\x12\x1f.flowkeep.v1.GetWorkflowRequest\x1a .flowkeep.v1.GetWorkflowResponse\x12V\n\rListWorkflows\x12!.flowkeep.v1.ListWorkflowsRequest\x1a\".flowkeep.v1.ListWorkflowsResponse\x12Y\n\x0eUpdateWorkflow\x12\".flowkeep.v1.UpdateWorkflowRequest\x1a#.flowkeep.v1.UpdateWorkflowResponse\x12Y\n\x0e\x44\x65leteWorkflow\x12\".flowkeep.v1.DeleteWorkflowRequest\x1a#.flowkeep.v1.DeleteWorkflowResponse\x12_\n\x10ValidateWorkflow\x12$.flowkeep.v1.ValidateWorkflowRequest\x1a%.flowkeep.v1.ValidateWorkflowResponse\x12S\n\x0cListHandlers\x12 .flowkeep.v1.ListHandlersRequest\x1a!.flowkeep.v1.ListHandlersResponseB2\n\x0f\x64\x65v.flowkeep.v1P\x01Z\x1d\x66lowkeep.dev/go/v1;flowkeepv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'flowkeep.v1.workflow_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\017dev.flowkeep.v1P\001Z\035flowkeep.dev/go/v1;flowkeepv1'
   _globals['_CREATEWORKFLOWREQUEST'].fields_by_name['definition']._loaded_options = None
   _globals['_CREATEWORKFLOWREQUEST'].fields_by_name['definition']._serialized_options = b'\272H\003\330\001\003'
   _globals['_GETWORKFLOWREQUEST'].fields_by_name['workflow']._loaded_options = None
@@ -62,36 +62,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DELETEWORKFLOWREQUEST'].fields_by_name['etag']._serialized_options = b'\272H\005r\003\030\200\001'
   _globals['_VALIDATEWORKFLOWREQUEST'].fields_by_name['definition']._loaded_options = None
   _globals['_VALIDATEWORKFLOWREQUEST'].fields_by_name['definition']._serialized_options = b'\272H\003\330\001\003'
-  _globals['_CREATEWORKFLOWREQUEST']._serialized_start=135
-  _globals['_CREATEWORKFLOWREQUEST']._serialized_end=219
-  _globals['_CREATEWORKFLOWRESPONSE']._serialized_start=221
-  _globals['_CREATEWORKFLOWRESPONSE']._serialized_end=286
-  _globals['_GETWORKFLOWREQUEST']._serialized_start=288
-  _globals['_GETWORKFLOWREQUEST']._serialized_end=365
-  _globals['_GETWORKFLOWRESPONSE']._serialized_start=367
-  _globals['_GETWORKFLOWRESPONSE']._serialized_end=429
-  _globals['_LISTWORKFLOWSREQUEST']._serialized_start=432
-  _globals['_LISTWORKFLOWSREQUEST']._serialized_end=618
-  _globals['_LISTWORKFLOWSRESPONSE']._serialized_start=620
-  _globals['_LISTWORKFLOWSRESPONSE']._serialized_end=710
-  _globals['_UPDATEWORKFLOWREQUEST']._serialized_start=713
-  _globals['_UPDATEWORKFLOWREQUEST']._serialized_end=851
-  _globals['_UPDATEWORKFLOWRESPONSE']._serialized_start=853
-  _globals['_UPDATEWORKFLOWRESPONSE']._serialized_end=918
-  _globals['_DELETEWORKFLOWREQUEST']._serialized_start=920
-  _globals['_DELETEWORKFLOWREQUEST']._serialized_end=1012
-  _globals['_DELETEWORKFLOWRESPONSE']._serialized_start=1014
-  _globals['_DELETEWORKFLOWRESPONSE']._serialized_end=1038
-  _globals['_VALIDATEWORKFLOWREQUEST']._serialized_start=1040
-  _globals['_VALIDATEWORKFLOWREQUEST']._serialized_end=1126
-  _globals['_VALIDATEWORKFLOWRESPONSE']._serialized_start=1129
-  _globals['_VALIDATEWORKFLOWRESPONSE']._serialized_end=1273
-  _globals['_VALIDATEWORKFLOWRESPONSE_VIOLATION']._serialized_start=1226
-  _globals['_VALIDATEWORKFLOWRESPONSE_VIOLATION']._serialized_end=1273
-  _globals['_LISTHANDLERSREQUEST']._serialized_start=1275
-  _globals['_LISTHANDLERSREQUEST']._serialized_end=1296
-  _globals['_LISTHANDLERSRESPONSE']._serialized_start=1298
-  _globals['_LISTHANDLERSRESPONSE']._serialized_end=1360
-  _globals['_WORKFLOWSERVICE']._serialized_start=1363
-  _globals['_WORKFLOWSERVICE']._serialized_end=2005
+  _globals['_CREATEWORKFLOWREQUEST']._serialized_start=106
+  _globals['_CREATEWORKFLOWREQUEST']._serialized_end=190
+  _globals['_CREATEWORKFLOWRESPONSE']._serialized_start=192
+  _globals['_CREATEWORKFLOWRESPONSE']._serialized_end=257
+  _globals['_GETWORKFLOWREQUEST']._serialized_start=259
+  _globals['_GETWORKFLOWREQUEST']._serialized_end=336
+  _globals['_GETWORKFLOWRESPONSE']._serialized_start=338
+  _globals['_GETWORKFLOWRESPONSE']._serialized_end=400
+  _globals['_LISTWORKFLOWSREQUEST']._serialized_start=403
+  _globals['_LISTWORKFLOWSREQUEST']._serialized_end=589
+  _globals['_LISTWORKFLOWSRESPONSE']._serialized_start=591
+  _globals['_LISTWORKFLOWSRESPONSE']._serialized_end=681
+  _globals['_UPDATEWORKFLOWREQUEST']._serialized_start=684
+  _globals['_UPDATEWORKFLOWREQUEST']._serialized_end=822
+  _globals['_UPDATEWORKFLOWRESPONSE']._serialized_start=824
+  _globals['_UPDATEWORKFLOWRESPONSE']._serialized_end=889
+  _globals['_DELETEWORKFLOWREQUEST']._serialized_start=891
+  _globals['_DELETEWORKFLOWREQUEST']._serialized_end=983
+  _globals['_DELETEWORKFLOWRESPONSE']._serialized_start=985
+  _globals['_DELETEWORKFLOWRESPONSE']._serialized_end=1009
+  _globals['_VALIDATEWORKFLOWREQUEST']._serialized_start=1011
+  _globals['_VALIDATEWORKFLOWREQUEST']._serialized_end=1097
+  _globals['_VALIDATEWORKFLOWRESPONSE']._serialized_start=1100
+  _globals['_VALIDATEWORKFLOWRESPONSE']._serialized_end=1244
+  _globals['_VALIDATEWORKFLOWRESPONSE_VIOLATION']._serialized_start=1197
+  _globals['_VALIDATEWORKFLOWRESPONSE_VIOLATION']._serialized_end=1244
+  _globals['_LISTHANDLERSREQUEST']._serialized_start=1246
+  _globals['_LISTHANDLERSREQUEST']._serialized_end=1267
+  _globals['_LISTHANDLERSRESPONSE']._serialized_start=1269
+  _globals['_LISTHANDLERSRESPONSE']._serialized_end=1331
+  _globals['_WORKFLOWSERVICE']._serialized_start=1334
+  _globals['_WORKFLOWSERVICE']._serialized_end=1976
 # @@protoc_insertion_point(module_scope)
