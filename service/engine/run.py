@@ -290,8 +290,8 @@ class Run:
             timeout=effect.timeout,
             now=self.runner.latest(),
             variables=effect.variables,
-            report=self._reporter(effect),
-            emit=Emitter(self.runner.hub, self.id, effect.path, effect.attempt),
+            reporter=self._reporter(effect),
+            emitter=Emitter(self.runner.hub, self.id, effect.path, effect.attempt),
         )
 
     def _reporter(self, effect: StartAttempt) -> Callable[[int, str], None]:
@@ -304,11 +304,11 @@ class Run:
                 now = self.runner.now()
                 self.apply(happenings.StepProgressed(now, effect.path, effect.attempt, percent, message))
 
-        def report(percent: int, message: str = "") -> None:
+        def report(percent: int, message: str) -> None:
             nonlocal next_time
             if loop.time() >= next_time:
                 next_time = loop.time() + self.runner.settings.progress_interval
-                loop.call_soon_threadsafe(record, max(0, int(percent)), storable(message, MAX_PROGRESS_MESSAGE))
+                loop.call_soon_threadsafe(record, percent, storable(message, MAX_PROGRESS_MESSAGE))
 
         return report
 

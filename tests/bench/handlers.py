@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.engine.handlers.functions import handler
+from flowkeep.handlers import handler
 
 
 @handler("noop")

@@ -14,7 +14,7 @@ from tests.e2e.test_crash import call
 HANDLERS = '''
 import os
 
-from service.engine.handlers.functions import handler
+from flowkeep.handlers import handler
 
 
 @handler("deadly")

@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import Any
 
-from service.engine.handlers import StepContext, handler
+from flowkeep.handlers import StepContext, handler
 
 
 @handler("chaos_toil", description="Takes a while and gives the number back.")

@@ -19,6 +19,7 @@ from uuid import UUID
 
 import asyncpg
 
+from flowkeep.handlers import handler
 from persistence.errors import PersistenceError
 from persistence.model import CommitResult, ExecutionDetail, Transition
 from persistence.postgres import at_once, claims, flush, statements, writer
@@ -28,7 +29,6 @@ from persistence.postgres.claims import PostgresClaims
 from persistence.postgres.notifications import Notifications
 from persistence.postgres.writer import Writer
 from service.engine.clock import StoreClock
-from service.engine.handlers import handler
 from service.engine.ids import uuid7
 from service.engine.run import Run
 from service.engine.runner import Runner

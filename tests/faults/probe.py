@@ -11,7 +11,7 @@ from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
-from service.engine.handlers import handler
+from flowkeep.handlers import handler
 
 SOCKET = "CHAOS_PROBE"
 """The variable of the environment that names the socket."""

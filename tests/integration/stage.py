@@ -17,13 +17,12 @@ import grpc
 
 import flowkeep
 from flowkeep.errors import from_rpc_error
+from flowkeep.handlers import HandlerError, StepContext, handler
 from flowkeep.v1.execution_service_pb2_grpc import ExecutionServiceStub
 from flowkeep.v1.workflow_service_pb2_grpc import WorkflowServiceStub
 from persistence.repository import Repository
 from service.app import running_server
 from service.config import Config
-from service.engine.handlers.functions import handler
-from service.engine.handlers.registry import HandlerError, StepContext
 
 PATIENCE = 10.0
 """Seconds after which something that should happen at once is taken for lost."""

@@ -17,7 +17,7 @@ from uuid import UUID
 
 import pytest
 
-from service.engine.handlers import HandlerError, StepContext
+from flowkeep.handlers import HandlerError, StepContext
 from service.engine.handlers.call_api import call_api
 from service.engine.handlers.model import Handler
 
@@ -119,8 +119,8 @@ CONTEXT = StepContext(
     timeout=30.0,
     now=NOW,
     variables={},
-    report=lambda percent, message: None,
-    emit=lambda text: None,
+    reporter=lambda percent, message: None,
+    emitter=lambda text: None,
 )
 
 

@@ -6,8 +6,7 @@ import math
 import pytest
 
 import flowkeep
-from service.engine.handlers.functions import handler
-from service.engine.handlers.registry import HandlerError, StepContext
+from flowkeep.handlers import HandlerError, StepContext, handler
 from tests.integration.stage import PATIENCE, ended, kinds, log, made, step, wait_step
 
 State = flowkeep.Execution
@@ -198,7 +197,7 @@ def evil_handlers():
 
     @handler("reporting")
     async def reporting(context: StepContext):
-        context.report(50.5, "nul \0 half \ud800")  # type: ignore[arg-type]
+        context.report(50.5, "nul \0 half \ud800")
         await asyncio.sleep(0)
         return "done"
 

@@ -10,10 +10,9 @@ import grpc
 import jwt
 import pytest
 
+from flowkeep.handlers import StepContext, handler
 from flowkeep.v1 import execution_service_pb2 as pb
 from service.api import pipeline, streams
-from service.engine.handlers.functions import handler
-from service.engine.handlers.registry import StepContext
 from tests.integration.stage import PATIENCE, eventually, log, made, refusal, step
 
 Code = grpc.StatusCode

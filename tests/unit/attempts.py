@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from service.engine.handlers import StepContext
-from service.engine.handlers.functions import ATTRIBUTE
+from flowkeep.handlers import StepContext
+from flowkeep.handlers.declaration import declarations
+from service.engine.handlers.functions import compiled
 from service.engine.handlers.registry import Handler, Registry
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -26,14 +27,14 @@ def context(**variables: Any) -> StepContext:
         timeout=30.0,
         now=NOW,
         variables={"input": {}, "vars": {}, "steps": {}, "execution": {}, "attempt": 2, **variables},
-        report=lambda percent, message: None,
-        emit=lambda text: None,
+        reporter=lambda percent, message: None,
+        emitter=lambda text: None,
     )
 
 
 def carried(function: Any) -> Handler:
-    found: Handler = getattr(function, ATTRIBUTE)
-    return found
+    (declaration,) = declarations(function)
+    return compiled(declaration)
 
 
 async def run(function: Any, params: Mapping[str, Any], **variables: Any) -> Any:

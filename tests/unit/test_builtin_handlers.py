@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from service.engine.handlers import HandlerError, Suspend
+from flowkeep.handlers import HandlerError, Suspend
 from tests.unit.attempts import NOW, builtin, problems
 
 # --- wait

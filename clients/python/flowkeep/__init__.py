@@ -4,59 +4,28 @@
         await client.create_workflow({"name": "hello", "steps": [{"id": "pause", "handler": "wait", …}]})
         result = await client.run("hello", {"name": "world"})
 
-`flowkeep.definition` reads and writes definitions as people write them.
+`flowkeep.definition` reads and writes definitions as people write them. `flowkeep.handlers` is what the handlers of
+steps are written against; it needs neither gRPC nor protobuf, so the names of `flowkeep.names` are imported when asked
+for.
 """
 
-from flowkeep.client import Client
-from flowkeep.errors import (
-    AlreadyExistsError,
-    DefinitionError,
-    ExecutionFailedError,
-    FailedPreconditionError,
-    FlowkeepError,
-    InvalidArgumentError,
-    NotFoundError,
-    OutOfRangeError,
-    PayloadError,
-    PermissionDeniedError,
-    ResourceExhaustedError,
-    UnauthenticatedError,
-    UnavailableError,
-    Violation,
-)
-from flowkeep.payload import from_struct, from_value, to_struct, to_value
-from flowkeep.requests import execute_request
-from flowkeep.v1.event_pb2 import ExecutionEvent
-from flowkeep.v1.execution_pb2 import Execution, ExecutionView, Failure, StepExecution
-from flowkeep.v1.workflow_pb2 import Workflow, WorkflowDefinition
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-# The functions of `flowkeep.definition` are not here: one bears the name of its module, which it would hide.
-__all__ = [
-    "AlreadyExistsError",
-    "Client",
-    "DefinitionError",
-    "Execution",
-    "ExecutionEvent",
-    "ExecutionFailedError",
-    "ExecutionView",
-    "FailedPreconditionError",
-    "Failure",
-    "FlowkeepError",
-    "InvalidArgumentError",
-    "NotFoundError",
-    "OutOfRangeError",
-    "PayloadError",
-    "PermissionDeniedError",
-    "ResourceExhaustedError",
-    "StepExecution",
-    "UnauthenticatedError",
-    "UnavailableError",
-    "Violation",
-    "Workflow",
-    "WorkflowDefinition",
-    "execute_request",
-    "from_struct",
-    "from_value",
-    "to_struct",
-    "to_value",
-]
+if TYPE_CHECKING:  # checkers would take every name for known if they saw __getattr__
+    from flowkeep.names import *  # noqa: F403 - what is offered stands in one place
+else:
+
+    def __getattr__(name: str) -> Any:
+        names = import_module("flowkeep.names")
+        if name == "__all__" or name in names.__all__:
+            return getattr(names, name)
+        try:
+            return import_module(f"flowkeep.{name}")
+        except ModuleNotFoundError as error:
+            if error.name != f"flowkeep.{name}":
+                raise
+            raise AttributeError(f"module 'flowkeep' has no attribute {name!r}") from None
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *import_module("flowkeep.names").__all__})

@@ -7,7 +7,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from service.engine.handlers import StepContext, handler
+from flowkeep.handlers import StepContext, handler
 
 LARGEST_LIST = 300
 HEAVIEST = 5

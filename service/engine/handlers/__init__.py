@@ -1,6 +1,5 @@
-"""What steps can run. Functions of users need only the names of this package."""
+"""What steps can run. Functions of users are written against `flowkeep.handlers`, whose names are here too."""
 
-from service.engine.handlers.functions import handler
-from service.engine.handlers.model import HandlerError, StepContext, Suspend
+from service.engine.handlers.model import HandlerError, StepContext, Suspend, handler
 
 __all__ = ["HandlerError", "StepContext", "Suspend", "handler"]

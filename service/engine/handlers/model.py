@@ -1,4 +1,7 @@
-"""What a handler is, what it is given, and what it may answer.
+"""What a handler is to the engine.
+
+What handlers are written against, and people's files import, is `flowkeep.handlers` of the client distribution. The
+engine takes it from here, and nowhere else.
 
 HandlerError        a handler failed, with a code of its own
 HandlerLoadError    a module named at start gives no handlers
@@ -9,66 +12,26 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import cached_property
 from typing import Any
-from uuid import UUID
 
+from flowkeep.handlers import HandlerError, StepContext, Suspend, handler
+from flowkeep.handlers.declaration import Declaration, declarations
+from flowkeep.handlers.errors import rebuilt
 from service.engine.schema import Path, Problem, Schema, locate
 
-
-@dataclass(frozen=True, slots=True)
-class StepContext:
-    """What a handler knows of the attempt it runs.
-
-    `idempotency_token` is one per step of an execution, equal over its attempts. `timeout` is the time of this attempt
-    in seconds. `now` is the time of its start. `variables` is what expressions see. `report` takes a share
-    done, 0 to 100, and a message; `emit` takes output that is shown to watchers and not kept.
-    """
-
-    execution_id: UUID
-    org: str
-    owner: str
-    workflow: str
-    step_path: str
-    attempt: int
-    idempotency_token: str
-    timeout: float
-    now: datetime
-    variables: Mapping[str, Any]
-    report: Callable[[int, str], None]
-    emit: Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Suspend:
-    """An answer of a handler: park the step, and complete it with `output` at `until`, however far that is."""
-
-    until: datetime
-    output: Any
-    reason: str = ""
-
-
-class HandlerError(Exception):
-    """A handler failed. `retry_after` is the least pause in seconds before another attempt."""
-
-    def __init__(
-        self,
-        code: str,
-        message: str,
-        details: Mapping[str, Any] | None = None,
-        retryable: bool = True,
-        retry_after: float | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-        self.details = dict(details or {})
-        self.retryable = retryable
-        self.retry_after = retry_after
-
-    def __str__(self) -> str:
-        return f"{self.code}: {self.message}"
+__all__ = [
+    "Declaration",
+    "Handler",
+    "HandlerError",
+    "HandlerLoadError",
+    "Source",
+    "StepContext",
+    "Suspend",
+    "declarations",
+    "handler",
+    "rebuilt",
+]
 
 
 class HandlerLoadError(Exception):

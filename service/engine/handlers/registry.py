@@ -14,8 +14,17 @@ from typing import Any
 
 from service.engine.handlers.call_api import call_api
 from service.engine.handlers.condition import condition
-from service.engine.handlers.functions import ATTRIBUTE
-from service.engine.handlers.model import Handler, HandlerError, HandlerLoadError, Source, StepContext, Suspend
+from service.engine.handlers.functions import compiled
+from service.engine.handlers.model import (
+    Declaration,
+    Handler,
+    HandlerError,
+    HandlerLoadError,
+    Source,
+    StepContext,
+    Suspend,
+    declarations,
+)
 from service.engine.handlers.transform import transform
 from service.engine.handlers.wait import wait
 
@@ -38,6 +47,7 @@ class Registry:
 
     def __init__(self, handlers: Iterable[Handler] = ()) -> None:
         self._handlers: dict[str, Handler] = {}
+        self._declared: set[Declaration] = set()
         for handler in handlers:
             self.register(handler)
 
@@ -100,14 +110,17 @@ class Registry:
 
     def _scan(self, found: Any, place: str) -> None:
         members = vars(found).values() if isinstance(found, ModuleType) else (found,)
-        handlers = [h for member in members if isinstance(h := getattr(member, ATTRIBUTE, None), Handler)]
-        if not handlers:
+        declared = list(dict.fromkeys(each for member in members for each in declarations(member)))
+        if not declared:
             raise HandlerLoadError(f"{place!r} has no function decorated with @handler(...)")
-        for handler in handlers:
+        for declaration in declared:
+            if declaration in self._declared:
+                continue
             try:
-                self.register(handler)
-            except ValueError as error:
+                self.register(compiled(declaration))
+            except (TypeError, ValueError) as error:
                 raise HandlerLoadError(f"cannot load {place!r}: {error}") from error
+            self._declared.add(declaration)
 
 
 def _file(path: Path) -> ModuleType:

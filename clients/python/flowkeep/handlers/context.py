@@ -1,0 +1,70 @@
+"""What a handler is given beside its params."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from threading import Event
+from typing import Any
+from uuid import UUID
+
+from flowkeep.handlers import arguments
+from flowkeep.handlers.errors import invalid
+
+
+@dataclass(frozen=True, slots=True)
+class StepContext:
+    """What a handler knows of the attempt it runs. Everything in it may be used from any thread.
+
+    `idempotency_token` is one per step of an execution, equal over its attempts. `timeout` is the time of this attempt
+    in seconds. `now` is the time of its start. `variables` is what expressions see.
+    """
+
+    execution_id: UUID
+    org: str
+    owner: str
+    workflow: str
+    step_path: str
+    attempt: int
+    idempotency_token: str
+    timeout: float
+    now: datetime
+    variables: Mapping[str, Any]
+    # What the server listens to, speaks through and measures by.
+    reporter: Callable[[int, str], None] = field(repr=False, compare=False)
+    emitter: Callable[[str], None] = field(repr=False, compare=False)
+    stop: Event = field(default_factory=Event, repr=False, compare=False)
+    began: float = field(default_factory=time.monotonic, repr=False, compare=False)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the attempt was told to stop: by a cancel, its timeout or the end of the execution."""
+        return self.stop.is_set()
+
+    @property
+    def deadline(self) -> datetime:
+        """The end of this attempt's time, in UTC."""
+        return self.now + timedelta(seconds=self.timeout)
+
+    @property
+    def remaining(self) -> float:
+        """Seconds left of this attempt's time by a clock that only goes forward, never below 0."""
+        return max(0.0, self.began + self.timeout - time.monotonic())
+
+    def report(self, percent: float, message: str = "") -> None:
+        """Show how much is done, 0 to 100, and a message.
+
+        Raises HandlerError, INVALID_OUTPUT, when `percent` is no finite number or `message` no text.
+        """
+        share = invalid("context.report: percent", arguments.number, percent)
+        said = invalid("context.report: message", arguments.text, message)
+        self.reporter(int(min(100.0, max(0.0, share))), said)
+
+    def emit(self, text: str) -> None:
+        """Show text to whoever watches at this moment; it is not kept.
+
+        Raises HandlerError, INVALID_OUTPUT, when it is no text.
+        """
+        self.emitter(invalid("context.emit: text", arguments.text, text))

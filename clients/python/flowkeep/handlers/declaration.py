@@ -1,0 +1,97 @@
+"""The decorator `handler`: notes on a function that steps may run it, and changes nothing else."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+from flowkeep.handlers import arguments
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+ATTRIBUTE = "flowkeep_handler"
+MAX_NAME = 128
+MAX_DESCRIPTION = 4096
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Declaration:
+    """That steps may run `function` as `name`."""
+
+    name: str
+    function: Callable[..., Any]
+    description: str = ""
+    retry_safe: bool = True
+
+
+def handler(name: str, *, description: str = "", retry_safe: bool = True) -> Callable[[Function], Function]:
+    """Return a decorator that leaves a function as it is and lets steps run it as `name`.
+
+    The server reads the function's parameters when it loads the module: their types give the schema of the step's
+    params. `description` defaults to the docstring. `retry_safe` says whether a second attempt after a cut-off one is
+    harmless, given the idempotency token. Raises TypeError or ValueError when an argument is not as it must be.
+    """
+    if callable(name):
+        raise TypeError('@handler needs the name by which steps call the function: @handler("name")')
+    _check("name", _name, name)
+    _check(f"handler {name!r}: description", _description, description)
+    _check(f"handler {name!r}: retry_safe", arguments.flag, retry_safe)
+
+    def decorate(function: Function) -> Function:
+        if isinstance(function, type) or not (callable(function) or isinstance(function, classmethod)):
+            raise TypeError(f"handler {name!r}: {function!r} is no function and has no __call__")
+        about = _check(f"handler {name!r}: docstring", _description, description or _docstring(function))
+        declared = Declaration(str.__str__(name), function, about, retry_safe)
+        return _noted(function, (*declarations(function), declared))
+
+    return decorate
+
+
+def declarations(thing: Any) -> Sequence[Declaration]:
+    """Return what was declared of a function, without asking the thing itself: it may be anything."""
+    try:
+        found = inspect.getattr_static(thing, ATTRIBUTE, ())
+    except Exception:  # of a class or a module that overrides how it is looked at
+        return ()
+    return found if isinstance(found, tuple) and all(isinstance(each, Declaration) for each in found) else ()
+
+
+def _noted(function: Function, declared: Sequence[Declaration]) -> Function:
+    try:
+        setattr(function, ATTRIBUTE, declared)
+    except (AttributeError, TypeError):  # a bound method or a built-in function carries nothing
+        function = cast(Function, functools.partial(function))
+        setattr(function, ATTRIBUTE, declared)
+    return function
+
+
+def _docstring(function: Any) -> str:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return inspect.getdoc(function) or ""
+
+
+def _check(what: str, check: Callable[[Any], Any], value: Any) -> Any:
+    try:
+        return check(value)
+    except ValueError as error:
+        raise ValueError(f"@handler: {what} {error}") from None
+
+
+def _name(value: Any) -> str:
+    name = arguments.storable(value)
+    if not 0 < len(name) <= MAX_NAME:
+        raise ValueError(f"must have 1 to {MAX_NAME} characters, but has {len(name)}")
+    if not name.isprintable() or name != name.strip():
+        raise ValueError(f"must be printable and neither begin nor end with a space, not {name!r}")
+    return name
+
+
+def _description(value: Any) -> str:
+    text = arguments.storable(value)
+    if len(text) > MAX_DESCRIPTION:
+        raise ValueError(f"must have at most {MAX_DESCRIPTION:,} characters, but has {len(text):,}")
+    return text
