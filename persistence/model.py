@@ -322,7 +322,8 @@ class ExecutionOrder(StrEnum):
 class ExecutionFilter:
     """Which executions a list holds: all conditions must hold, an empty one always does.
 
-    `workflow` is an id or a name. Ranges include their begin and exclude their end.
+    `workflow` is an id or a name. Ranges include their begin and exclude their end, but for that of ids, which includes
+    both: all ids that begin alike are one.
     """
 
     workflow: str = ""
@@ -335,6 +336,8 @@ class ExecutionFilter:
     created_until: datetime | None = None
     ended_from: datetime | None = None
     ended_until: datetime | None = None
+    lowest_id: UUID | None = None
+    highest_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)

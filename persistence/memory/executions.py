@@ -141,6 +141,8 @@ def _matches(execution: Execution, where: ExecutionFilter) -> bool:
         and where.correlation_id in ("", execution.correlation_id)
         and _within(execution.create_time, where.created_from, where.created_until)
         and _within(execution.end_time, where.ended_from, where.ended_until)
+        and (where.lowest_id is None or where.lowest_id <= execution.id)
+        and (where.highest_id is None or execution.id <= where.highest_id)
     )
 
 

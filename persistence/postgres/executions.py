@@ -137,6 +137,10 @@ def _conditions(where: ExecutionFilter) -> list[ColumnElement[bool]]:
     if where.metadata:
         wanted = cast(cast(records.encoded(dict(where.metadata)).decode(), Text), JSONB)
         conditions += [_columns.metadata.contains(wanted), _predicate("metadata <> '{}'")]
+    if where.lowest_id is not None:
+        conditions.append(_columns.id >= where.lowest_id)
+    if where.highest_id is not None:
+        conditions.append(_columns.id <= where.highest_id)
     return conditions + _times(where)
 
 

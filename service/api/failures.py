@@ -10,18 +10,23 @@ from flowkeep.v1.execution_pb2 import Failure as FailureMessage
 from service.engine.failure import Failure
 
 
-def failure_message(failure: Failure, *, with_trace: bool = False) -> FailureMessage:
-    """Return the message of a failure; its stack trace only `with_trace`."""
+def failure_message(failure: Failure) -> FailureMessage:
+    """Return the message of a failure, without its stack trace."""
     return FailureMessage(
         code=failure.code,
         message=failure.message,
         details=payload.to_struct(failure.details) if failure.details else None,
         step_path=failure.step_path,
         retryable=failure.retryable,
-        stack_trace=failure.stack_trace if with_trace else "",
     )
 
 
 def stored_failure(stored: Mapping[str, Any] | None, *, with_trace: bool) -> FailureMessage | None:
-    """Return the message of a failure as it is stored."""
-    return failure_message(Failure.from_json(stored), with_trace=with_trace) if stored else None
+    """Return the message of a failure as it is stored; its stack trace only `with_trace`, else whether there is one."""
+    if not stored:
+        return None
+    failure = Failure.from_json(stored)
+    message = failure_message(failure)
+    message.stack_trace = failure.stack_trace if with_trace else ""
+    message.stack_trace_withheld = bool(failure.stack_trace) and not with_trace
+    return message

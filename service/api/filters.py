@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from uuid import UUID
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -14,6 +15,8 @@ from service.api.times import moment
 
 COUNTED_EXACTLY = 10_000
 
+_ID_DIGITS = 32
+
 
 def count_limit() -> int:
     """Return where counting stops: one more than is counted exactly says that there are more."""
@@ -21,9 +24,10 @@ def count_limit() -> int:
 
 
 def execution_filter(request: ListExecutionsRequest) -> ExecutionFilter:
-    """Return the filter of a request. Raises ValidationError for a time that does not exist."""
+    """Return the filter of a request. Raises ValidationError for a time that does not exist or too long a prefix."""
     created_from, created_until = _range(request.create_time, "create_time")
     ended_from, ended_until = _range(request.end_time, "end_time")
+    lowest_id, highest_id = _ids(request.execution_id_prefix)
     return ExecutionFilter(
         workflow=request.workflow,
         states=tuple(_state(state) for state in request.states),
@@ -35,6 +39,8 @@ def execution_filter(request: ListExecutionsRequest) -> ExecutionFilter:
         created_until=created_until,
         ended_from=ended_from,
         ended_until=ended_until,
+        lowest_id=lowest_id,
+        highest_id=highest_id,
     )
 
 
@@ -56,6 +62,16 @@ def sort_value(order: ExecutionOrder, execution: Execution) -> float | datetime 
 
 def _state(state: ExecutionMessage.State.ValueType) -> ExecutionState:
     return ExecutionState(ExecutionMessage.State.Name(state).removeprefix("STATE_"))
+
+
+def _ids(prefix: str) -> tuple[UUID | None, UUID | None]:
+    """Return the lowest and the highest id that begins with a prefix."""
+    digits = prefix.replace("-", "")
+    if len(digits) > _ID_DIGITS:
+        raise invalid("execution_id_prefix", f"must have at most {_ID_DIGITS} hexadecimal digits")
+    if not digits:
+        return None, None
+    return UUID(digits.ljust(_ID_DIGITS, "0")), UUID(digits.ljust(_ID_DIGITS, "f"))
 
 
 def _range(times: TimeRange, field: str) -> tuple[datetime | None, datetime | None]:

@@ -209,8 +209,9 @@ async def _wait(session: Session, execution: Execution) -> int:
 def show_outcome(finished: ExecutionFinished) -> None:
     """Print what came of an execution: its result as JSON, or why it failed."""
     from flowkeep.payload import from_value
+    from service.cli.failures import failure_text
     from service.cli.rendering import show
-    from service.cli.tables import failure_text, result_view
+    from service.cli.tables import result_view
 
     if finished.HasField("failure"):
         show(failure_text(finished.failure))

@@ -11,9 +11,9 @@ from rich.text import Text
 from flowkeep.payload import from_struct
 from flowkeep.v1.event_pb2 import ExecutionEvent
 from flowkeep.v1.execution_service_pb2 import StepOutput
+from service.cli.failures import short_failure
 from service.cli.progress_state import Progress, StepProgress
 from service.cli.rendering import moment, plain, span_text, state_text
-from service.cli.tables import short_failure
 
 _LONGEST_VALUE = 200
 # Characters of the time and the progress before each event.
@@ -39,7 +39,7 @@ class Lines:
 
 def line(event: ExecutionEvent, progress: Progress) -> Text:
     """Return an event as a line: time, progress of the execution, what happened."""
-    head = f"{moment(event.time):%H:%M:%S} {event.progress_percent:3} %  "
+    head = f"{moment(event.time):%H:%M:%S}Z {event.progress_percent:2} %  "
     return Text(head, "dim").append_text(_what_happened(event, progress))
 
 

@@ -10,7 +10,8 @@ from flowkeep.v1.event_pb2 import ExecutionEvent, ExecutionFinished
 from flowkeep.v1.execution_pb2 import Execution, StepCounts
 from flowkeep.v1.execution_service_pb2 import StepOutput
 from flowkeep.v1.workflow_pb2 import WorkflowDefinition
-from service.cli.tables import short_failure, step_state_name
+from service.cli.failures import short_failure
+from service.cli.tables import step_state_name
 
 ENDED_STEPS = frozenset({"COMPLETED", "FAILED", "SKIPPED", "CANCELLED", "COMPENSATED"})
 

@@ -11,6 +11,7 @@ import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console, Group, RenderableType
+from rich.table import Table
 from rich.text import Text
 
 from flowkeep.errors import (
@@ -24,8 +25,8 @@ from flowkeep.errors import (
 )
 from service.cli.connection import Connection, Output
 
-# Wide enough that nothing is cut when the output goes to a file or another program.
-_FILE_WIDTH = 240
+FILE_WIDTH = 1_000_000
+"""No table is as wide: in a file or for another program nothing is cut, wrapped or left out."""
 
 _STYLES = {
     "COMPLETED": "green",
@@ -41,15 +42,19 @@ _STYLES = {
     "PENDING": "dim",
 }
 
-# Texts from elsewhere must not move the cursor or change colours: C0 and C1 controls but tab and newline.
-_CONTROLS = {code: "�" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
+# Texts from elsewhere must not move the cursor, change colours, break lines or turn the direction of what stands beside
+# them: C0 and C1 controls but tab and newline, the marks of bidirectional text, the separators of lines.
+_TURNING = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_HARMFUL = [*(code for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"), *_TURNING, 0x2028, 0x2029]
+_CONTROLS = dict.fromkeys(_HARMFUL, "�")
+_JSON_ESCAPES = {code: f"\\u{code:04x}" for code in _HARMFUL if code > 31}
 
 
 def open_console(*, stderr: bool = False) -> Console:
     """Return a console on standard output or error; tables are not cut when that is no terminal."""
     console = Console(stderr=stderr, highlight=False, soft_wrap=False)
     if not console.is_terminal:
-        console.width = _FILE_WIDTH
+        console.width = FILE_WIDTH
     return console
 
 
@@ -59,19 +64,29 @@ def show(*renderables: RenderableType) -> None:
     for renderable in renderables:
         for part in renderable.renderables if isinstance(renderable, Group) else [renderable]:
             # A terminal breaks long lines by itself; a break that we put in would be copied with the text.
-            console.print(part, soft_wrap=isinstance(part, str | Text))
+            console.print(part, soft_wrap=not isinstance(part, Table))
 
 
 def show_json(value: Any, *, line: bool = False) -> None:
     """Print JSON to standard output: indented, or on one line."""
     # Text that the stream cannot encode goes out as \u escapes.
     ascii_only = (sys.stdout.encoding or "ascii").lower().replace("-", "") != "utf8"
-    print(json.dumps(value, ensure_ascii=ascii_only, indent=None if line else 2), flush=True)
+    print(json_text(value, ascii_only=ascii_only, indent=None if line else 2), flush=True)
+
+
+def json_text(value: Any, *, indent: int | None = 2, ascii_only: bool = False) -> str:
+    """Return a value as JSON in which characters that could deceive a terminal are escaped."""
+    return json.dumps(value, ensure_ascii=ascii_only, indent=indent).translate(_JSON_ESCAPES)
 
 
 def clean(text: str) -> str:
-    """Return text from elsewhere without control characters, which could deceive a terminal."""
+    """Return text from elsewhere without the characters that could deceive a terminal."""
     return text.translate(_CONTROLS)
+
+
+def one_line(text: str) -> str:
+    """Return text on one line: line breaks and tabs become spaces."""
+    return text.translate({9: " ", 10: " "})
 
 
 def plain(text: str, style: str = "") -> Text:
@@ -85,15 +100,15 @@ def state_text(state: str) -> Text:
 
 
 def time_text(stamp: Timestamp) -> str:
-    """Return a time in the local time zone, to the second; empty for the zero time."""
+    """Return a time in UTC, to the second, as options take it; empty for the zero time."""
     if not stamp.seconds:
         return ""
-    return moment(stamp).strftime("%Y-%m-%d %H:%M:%S")
+    return f"{moment(stamp).replace(tzinfo=None, microsecond=0).isoformat()}Z"
 
 
 def moment(stamp: Timestamp) -> datetime:
-    """Return a time as a local datetime."""
-    return stamp.ToDatetime(UTC).astimezone()
+    """Return a time as a datetime in UTC: the zone of everything that is shown, as of the texts of the service."""
+    return stamp.ToDatetime(UTC)
 
 
 def span_text(seconds: float) -> str:

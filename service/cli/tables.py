@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import json
+import shlex
 from collections.abc import Iterable
 from typing import Any
 
 import yaml
-from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from flowkeep.definition import document, short_name
 from flowkeep.payload import from_struct, from_value
-from flowkeep.v1.execution_pb2 import Execution, Failure, StepExecution
+from flowkeep.v1.execution_pb2 import Execution, StepExecution
 from flowkeep.v1.execution_service_pb2 import CancelResponse
 from flowkeep.v1.handler_pb2 import Handler
 from flowkeep.v1.workflow_pb2 import Workflow
-from service.cli.rendering import clean, duration_seconds, plain, span_text, state_text, time_text
+from service.cli.columns import Facts, FittingTable
+from service.cli.failures import cause, cause_code, failure_text, short_failure
+from service.cli.rendering import clean, duration_seconds, json_text, plain, span_text, state_text, time_text
 
 _EFFECTS = {
     "ALREADY_ENDED": "had ended before",
@@ -39,9 +39,9 @@ def step_state_name(state: StepExecution.State.ValueType) -> str:
     return short_name(StepExecution.State.DESCRIPTOR, state)
 
 
-def workflows_table(workflows: Iterable[Workflow]) -> Table:
+def workflows_table(workflows: Iterable[Workflow]) -> FittingTable:
     """Return workflows as rows."""
-    table = _table("NAME", "REVISION", "UPDATED", "BY", "ID")
+    table = FittingTable("NAME", "REVISION", "UPDATED", "BY", "ID", leave_out=("BY", "UPDATED", "ID"))
     for workflow in workflows:
         table.add_row(
             plain(workflow.name, "bold"),
@@ -55,7 +55,7 @@ def workflows_table(workflows: Iterable[Workflow]) -> Table:
 
 def workflow_view(workflow: Workflow) -> Group:
     """Return a workflow with its definition in YAML, which `flowkeep apply` reads back."""
-    facts = _facts(
+    facts = Facts(
         ("Workflow", plain(workflow.name, "bold")),
         ("Id", workflow.workflow_id),
         ("Revision", str(workflow.revision)),
@@ -65,9 +65,11 @@ def workflow_view(workflow: Workflow) -> Group:
     return Group(facts, Text(), plain(written.rstrip()))
 
 
-def handlers_table(handlers: Iterable[Handler]) -> Table:
+def handlers_table(handlers: Iterable[Handler]) -> FittingTable:
     """Return handlers as rows; parameters that must be given are marked with a star."""
-    table = _table("NAME", "PARAMS", "RETRY SAFE", "DESCRIPTION")
+    table = FittingTable(
+        "NAME", "PARAMS", "RETRY SAFE", "DESCRIPTION", leave_out=("RETRY SAFE", "PARAMS"), wraps="DESCRIPTION"
+    )
     for handler in handlers:
         schema = from_struct(handler.params_schema)
         required = schema.get("required", [])
@@ -81,17 +83,21 @@ def handlers_table(handlers: Iterable[Handler]) -> Table:
     return table
 
 
-def executions_table(executions: Iterable[Execution]) -> Table:
-    """Return executions as rows."""
-    table = _table("ID", "WORKFLOW", "STATE", "PROGRESS", "CREATED", "DURATION", "BY", "TAGS")
+def executions_table(executions: Iterable[Execution]) -> FittingTable:
+    """Return executions as rows, each with the step that failed and why."""
+    table = FittingTable(
+        "ID", "STATE", "WORKFLOW", "FAILURE", "DURATION", "CREATED", "PROGRESS", "BY", "TAGS",
+        leave_out=("TAGS", "BY", "PROGRESS", "CREATED", "DURATION", "FAILURE", "WORKFLOW", "STATE"),
+    )  # fmt: skip
     for execution in executions:
         table.add_row(
             execution.execution_id,
-            plain(f"{execution.workflow_name}@{execution.revision}"),
             state_text(state_name(execution)),
-            f"{execution.progress_percent} %",
-            time_text(execution.create_time),
+            plain(f"{execution.workflow_name}@{execution.revision}"),
+            plain(_failed(execution)),
             _took(execution),
+            time_text(execution.create_time),
+            _progress(execution),
             plain(execution.triggered_by),
             plain(", ".join(execution.tags)),
         )
@@ -102,7 +108,8 @@ def execution_view(execution: Execution) -> Group:
     """Return an execution with everything that is known of it."""
     parts: list[RenderableType] = [_execution_facts(execution)]
     if execution.steps:
-        parts.append(steps_table(execution.steps))
+        parts += [Text(), steps_table(execution.steps), Text()]
+    parts += _other_failures(execution)
     for name, given in (("Input", execution.input), ("Variables", execution.vars)):
         if given.fields:
             parts.append(_payload(name, from_struct(given)))
@@ -113,7 +120,16 @@ def outcome_lines(execution: Execution) -> list[RenderableType]:
     """Return what came of an execution: its result, why it failed, or nothing while it runs."""
     if execution.HasField("result"):
         return [_payload("Result", from_value(execution.result))]
-    return [failure_text(execution.failure)] if execution.HasField("failure") else []
+    return failure_lines(execution) if execution.HasField("failure") else []
+
+
+def failure_lines(execution: Execution) -> list[RenderableType]:
+    """Return why an execution in the view FULL did not complete, and how to see more of it."""
+    failure = cause(execution)
+    lines: list[RenderableType] = [failure_text(failure)]
+    if failure.step_path and not failure.stack_trace:
+        lines.append(plain(f"More: flowkeep get {execution.execution_id} --step {quoted(failure.step_path)}", "dim"))
+    return lines
 
 
 def result_view(result: Any) -> Text:
@@ -121,35 +137,22 @@ def result_view(result: Any) -> Text:
     return _payload("Result", result)
 
 
-def failure_text(failure: Failure) -> Text:
-    """Return a failure in a line or two, with its details if there are any."""
-    text = Text("Failed", "bold red")
-    if failure.step_path:
-        text.append(f" in {clean(failure.step_path)}", "bold")
-    text.append(f": {clean(short_failure(failure))}", "default")
-    if failure.details.fields:
-        text.append("\n").append(clean(_json(from_struct(failure.details))), "dim")
-    if failure.stack_trace:
-        text.append("\n").append(clean(failure.stack_trace.rstrip()), "dim")
-    return text
-
-
-def short_failure(failure: Failure) -> str:
-    """Return the code and message of a failure."""
-    return f"{failure.code}: {failure.message}" if failure.message else failure.code
-
-
-def steps_table(steps: Iterable[StepExecution]) -> Table:
+def steps_table(steps: Iterable[StepExecution]) -> FittingTable:
     """Return the steps of an execution as rows."""
-    table = _table("STEP", "HANDLER", "STATE", "ATTEMPT", "DURATION", "NOTE")
+    table = FittingTable(
+        "STEP", "STATE", "HANDLER", "ATTEMPT", "DURATION", "WORKER", "NOTE",
+        leave_out=("WORKER", "HANDLER", "ATTEMPT", "DURATION", "NOTE"),
+        wraps="NOTE",
+    )  # fmt: skip
     for step in steps:
         attempts = f"{step.attempt}/{step.max_attempts}" if step.max_attempts > 1 else str(step.attempt or "")
         table.add_row(
             plain(step.path, "bold"),
-            plain(step.handler),
             state_text(step_state_name(step.state)),
+            plain(step.handler),
             attempts,
             span_text(duration_seconds(step.duration)) if step.HasField("duration") else "",
+            plain(step.worker),
             plain(_note(step)),
         )
     return table
@@ -158,23 +161,19 @@ def steps_table(steps: Iterable[StepExecution]) -> Table:
 def receipt_view(response: CancelResponse) -> Group:
     """Return what cancelling did, step by step."""
     head = Text.assemble("Execution ", response.execution.execution_id, " is ")
-    table = _table("STEP", "WHAT CANCELLING DID", "STATE")
+    table = FittingTable("STEP", "WHAT CANCELLING DID", "STATE", leave_out=("STATE",))
     for step in response.steps:
         effect = short_name(CancelResponse.StepReceipt.Effect.DESCRIPTOR, step.effect)
         table.add_row(plain(step.path, "bold"), _EFFECTS.get(effect, effect), state_text(step_state_name(step.state)))
     return Group(head.append_text(state_text(state_name(response.execution))).append("."), table)
 
 
-def _execution_facts(execution: Execution) -> Table:
-    counts = execution.step_counts
-    progress = f"{execution.progress_percent} %  ({counts.completed} of {counts.total} steps completed"
-    others = ((counts.running, "running"), (counts.failed, "failed"), (counts.skipped, "skipped"))
-    progress += "".join(f", {number} {name}" for number, name in others if number) + ")"
-    return _facts(
+def _execution_facts(execution: Execution) -> Facts:
+    return Facts(
         ("Execution", Text(execution.execution_id, "bold")),
         ("Workflow", plain(f"{execution.workflow_name}, revision {execution.revision}")),
         ("State", state_text(state_name(execution))),
-        ("Progress", progress),
+        ("Progress", _whole_progress(execution)),
         ("Created", plain(f"{time_text(execution.create_time)} by {execution.triggered_by or 'nobody'}")),
         ("Starts", time_text(execution.scheduled_time) if not execution.HasField("start_time") else ""),
         ("Started", time_text(execution.start_time)),
@@ -198,12 +197,50 @@ def _usage(execution: Execution) -> str:
     return ", ".join(parts)
 
 
+def _progress(execution: Execution) -> str:
+    """Return how far an execution is; of one that ended early there is no share, as nothing is to come."""
+    counts = execution.step_counts
+    return f"{counts.completed}/{counts.total} steps" if ended_early(execution) else f"{execution.progress_percent} %"
+
+
+def _whole_progress(execution: Execution) -> str:
+    counts = execution.step_counts
+    text = f"{counts.completed} of {counts.total} steps completed"
+    others = ((counts.running, "running"), (counts.failed, "failed"), (counts.skipped, "skipped"))
+    text += "".join(f", {number} {name}" for number, name in (*others, (counts.cancelled, "cancelled")) if number)
+    return text if ended_early(execution) else f"{execution.progress_percent} %  ({text})"
+
+
+def ended_early(execution: Execution) -> bool:
+    """Whether an execution has ended without completing."""
+    return execution.HasField("end_time") and execution.state != Execution.STATE_COMPLETED
+
+
+def _failed(execution: Execution) -> str:
+    if execution.state != Execution.STATE_FAILED:
+        return ""
+    failure = execution.failure
+    return f"{failure.step_path}: {cause_code(failure)}" if failure.step_path else cause_code(failure)
+
+
 def _note(step: StepExecution) -> str:
+    """Return what is to be known of a step in short; a failure's message stands below the table."""
     if step.HasField("failure"):
-        return short_failure(step.failure)
+        return step.failure.code
     if step.skip_reason:
         return step.skip_reason
-    return f"until {time_text(step.wake_time)}" if step.HasField("wake_time") else ""
+    if step.HasField("wake_time"):
+        return f"until {time_text(step.wake_time)}"
+    if step.failed_attempts:
+        return f"attempt {step.failed_attempts[-1].attempt}: {step.failed_attempts[-1].failure.code}"
+    return ""
+
+
+def _other_failures(execution: Execution) -> list[RenderableType]:
+    """Return a line for each step that failed without being to blame for the end of the execution."""
+    blamed = execution.failure.step_path if execution.HasField("failure") else ""
+    failed = [step for step in execution.steps if step.HasField("failure") and step.path != blamed]
+    return [Text.assemble((clean(step.path), "bold"), f": {clean(short_failure(step.failure))}") for step in failed]
 
 
 def _took(execution: Execution) -> str:
@@ -213,26 +250,9 @@ def _took(execution: Execution) -> str:
 
 
 def _payload(name: str, value: Any) -> Text:
-    return Text.assemble((f"{name}: ", "bold"), clean(_json(value)))
+    return Text.assemble((f"{name}: ", "bold"), json_text(value))
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=2)
-
-
-def _facts(*facts: tuple[str, str | Text]) -> Table:
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in facts:
-        if value:
-            table.add_row(name, value)
-    return table
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim")
-    for column in columns:
-        # An id that is cut cannot be copied.
-        table.add_column(column, no_wrap=column == "ID", overflow="fold")
-    return table
+def quoted(path: str) -> str:
+    """Return the path of a step as a shell takes it."""
+    return shlex.quote(path)

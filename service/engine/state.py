@@ -19,7 +19,7 @@ from persistence.model import (
     StepState,
 )
 from service.engine.definition import Definition, OnError
-from service.engine.failure import CANCELLED, EXECUTION_TIMEOUT, MAX_MESSAGE, STEP_FAILED, Failure
+from service.engine.failure import CANCELLED, EXECUTION_TIMEOUT, STEP_FAILED, Failure
 
 _CANCEL_SEEN = frozenset({ExecutionState.CANCELLING, ExecutionState.CANCELLED})
 
@@ -148,7 +148,7 @@ def step_failed(step: Step) -> Ending:
         ExecutionState.FAILED,
         Failure(
             STEP_FAILED,
-            f"step {step.path!r} failed: {failure.message}"[:MAX_MESSAGE],
+            failure.message,
             details={"code": failure.code},
             step_path=step.path,
         ),

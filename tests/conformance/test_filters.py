@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 
-from persistence.model import ExecutionFilter, ExecutionOrder, ExecutionState
+from persistence.model import ExecutionFilter, ExecutionOrder, ExecutionState, PageKey, Scope
 from persistence.repository import Repository
 from service.engine.ids import uuid7
 from tests.conformance.builders import MOMENT, ORG, SCOPE, Stage, document, ids
@@ -84,6 +85,22 @@ async def test_a_workflow_is_named_by_id_or_name(repository: Repository, stage: 
             SCOPE, ExecutionFilter(workflow=reference), ExecutionOrder.NEWEST, None, 100
         )
         assert set(ids(found)) == set(named.values()) - {named["other"]}
+
+
+async def test_a_range_of_ids_includes_both_ends_and_stays_in_the_scope(repository: Repository, stage: Stage) -> None:
+    first = uuid7().int & ~0xFF
+    low, middle, high = (UUID(int=first | last) for last in (0x10, 0x18, 0x1F))
+    for execution_id, owner in ((low, "ann"), (middle, "bob"), (high, "ann")):
+        await stage.put(id=execution_id, owner=owner)
+    for outside in (UUID(int=low.int - 1), UUID(int=high.int + 1)):
+        await stage.put(id=outside)
+
+    where = ExecutionFilter(lowest_id=low, highest_id=high)
+    for scope, found in ((SCOPE, [high, middle, low]), (Scope(ORG, "ann"), [high, low]), (Scope("globex"), [])):
+        assert ids(await repository.list_executions(scope, where, ExecutionOrder.NEWEST, None, 9)) == found
+        assert await repository.count_executions(scope, where, ExecutionOrder.NEWEST, 9) == len(found)
+    behind = PageKey(None, high)
+    assert ids(await repository.list_executions(SCOPE, where, ExecutionOrder.NEWEST, behind, 1)) == [middle]
 
 
 async def test_executions_of_a_deleted_workflow_are_found_until_they_are_reaped(

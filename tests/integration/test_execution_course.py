@@ -98,7 +98,7 @@ async def test_a_failed_step_fails_its_execution(client, stage):
     found = await client.get_execution(execution.execution_id)
 
     assert (found.state, found.failure.code, found.failure.step_path) == (State.STATE_FAILED, "STEP_FAILED", "b")
-    assert "attempt 1 broke" in found.failure.message
+    assert (found.failure.message, found.failure.details["code"]) == ("attempt 1 broke", "NO_STOCK")
     assert [each.state for each in found.steps] == [Step.STATE_COMPLETED, Step.STATE_FAILED, Step.STATE_CANCELLED]
     failure = found.steps[1].failure
     assert (failure.code, failure.message, failure.retryable) == ("NO_STOCK", "attempt 1 broke", False)
@@ -106,7 +106,7 @@ async def test_a_failed_step_fails_its_execution(client, stage):
     assert kinds(events)[-2:] == ["step_failed b", "finished"]
     assert events[-1].finished.failure == found.failure
     assert stage.attempts("c") == []
-    with pytest.raises(flowkeep.ExecutionFailedError, match="STEP_FAILED in step b"):
+    with pytest.raises(flowkeep.ExecutionFailedError, match=r"FAILED: NO_STOCK in step b: attempt 1 broke"):
         await client.result(execution.execution_id)
 
 

@@ -252,6 +252,9 @@ ROWS: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"end_time": {"end_time": Timestamp(seconds=-HUGE)}}, "end_time.end_time"),
         ({"create_time": {"start_time": Timestamp(nanos=-1)}}, "create_time.start_time"),
         ({"create_time": {"start_time": Timestamp(nanos=2**31 - 1)}}, "create_time.start_time"),
+        ({"execution_id_prefix": "0193000"}, "execution_id_prefix"),
+        ({"execution_id_prefix": "0193000g"}, "execution_id_prefix"),
+        ({"execution_id_prefix": "0" * 33}, "execution_id_prefix"),
     ],
     "Cancel": [(E, "EXECUTION_NOT_FOUND")],
     "WatchExecution": [

@@ -113,6 +113,10 @@ async def test_every_filter_holds(client, stage):
         ({"correlation_id": "ci-1"}, [d, a]),
         ({"correlation_id": "ci-1", "states": ["FAILED"], "workflow": failing}, [d]),
         ({"correlation_id": "ci-1", "states": ["FAILED"], "workflow": one}, []),
+        ({"execution_id_prefix": a}, [a]),
+        ({"execution_id_prefix": b.replace("-", "").upper()[:31]}, [b]),
+        ({"execution_id_prefix": c, "workflow": one}, []),
+        ({"execution_id_prefix": "0193000000"}, []),
     ):
         assert await ids(client, **where) == found, where
         page = await client.list_page(page_size=1, count_total=True, **where)

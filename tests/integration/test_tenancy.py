@@ -240,7 +240,12 @@ async def test_lists_hold_what_is_ones_own(guarded):
         request = executions_pb2.ListExecutionsRequest(count_total=True)
         page = await guarded.executions.ListExecutions(request, metadata=bearer(token(**claims)))
         assert page.total_size == len(executions), claims
-    for where in ({"workflow": foreign[0]}, {"workflow": foreign[1]}, {"triggered_by": "mallory"}):
+    for where in (
+        {"workflow": foreign[0]},
+        {"workflow": foreign[1]},
+        {"triggered_by": "mallory"},
+        {"execution_id_prefix": foreign[2]},
+    ):
         for permissions in (OWN, ALL):
             async with guarded.client_with(token(permissions=permissions)) as client:
                 assert [each async for each in client.list_executions(**where)] == []

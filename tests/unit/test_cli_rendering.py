@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -26,11 +27,13 @@ from flowkeep.v1.execution_pb2 import Execution, Failure, StepCounts, StepExecut
 from flowkeep.v1.execution_service_pb2 import CancelResponse, StepOutput, WatchExecutionResponse
 from flowkeep.v1.handler_pb2 import Handler
 from flowkeep.v1.workflow_pb2 import Workflow
-from service.cli import tables
+from service.cli import rendering, tables
+from service.cli.columns import Facts, FittingTable
 from service.cli.connection import Connection, Output
 from service.cli.json_form import json_form
 from service.cli.progress import news, show_progress
 from service.cli.progress_bars import Bars, visible_steps
+from service.cli.progress_lines import line
 from service.cli.progress_state import Progress, StepProgress
 from service.cli.rendering import error_lines, exit_code, show_error, span_text
 
@@ -110,7 +113,7 @@ def paper(**options):
 def text_of(*renderables, width=120):
     console, file = paper(width=width)
     for renderable in renderables:
-        console.print(renderable)
+        console.print(renderable, crop=False)
     return file.getvalue()
 
 
@@ -294,6 +297,74 @@ def test_an_execution_with_its_steps():
 
 def test_executions_as_rows_keep_their_ids_whole():
     assert ID in text_of(tables.executions_table([execution()]), width=60)
+
+
+def test_a_failed_execution_is_listed_with_its_step_and_the_cause_and_without_a_share():
+    failed = execution()
+    failed.failure.details.update({"code": "NO_STOCK"})
+    row = text_of(tables.executions_table([failed]), width=200).splitlines()[-1]
+
+    assert "last: NO_STOCK" in row
+    assert "1/2 steps" in row
+    assert "%" not in row
+
+
+_ALL_COLUMNS = ["ID", "STATE", "WORKFLOW", "FAILURE", "DURATION", "CREATED", "PROGRESS", "BY", "TAGS"]
+
+
+@pytest.mark.parametrize(
+    ("width", "columns"), [(30, 1), (60, 3), (80, 4), (100, 5), (200, 9), (rendering.FILE_WIDTH, 9)]
+)
+def test_columns_are_left_out_in_order_and_nothing_is_cut(width, columns):
+    rows = [execution(), execution()]
+    rows[1].ClearField("failure")
+    lines = text_of(tables.executions_table(rows), width=width).splitlines()
+
+    assert [title for title in _ALL_COLUMNS if title in lines[0]] == _ALL_COLUMNS[:columns]
+    assert all(len(line) <= max(width, len(ID)) for line in lines)
+    whole = [ID, "FAILED", "onboarding@3", "last: STEP_FAILED", "3.50s", "2026-11-21T08:00:00Z", "1/2 steps", "", "crm"]
+    assert all(value in lines[2] for value in whole[:columns])
+    assert ID in lines[3]
+
+
+def test_an_empty_column_goes_first_and_a_long_text_is_broken_between_words():
+    table = FittingTable("STEP", "WORKER", "STATE", "NOTE", leave_out=("STATE", "WORKER"), wraps="NOTE")
+    table.add_row("fetch", "", "FAILED", "a note of\nsome words and " + "x" * 60)
+    table.add_row("store", "", "PENDING", "")
+
+    assert text_of(table, width=60).splitlines()[0].split() == ["STEP", "STATE", "NOTE"]
+    lines = text_of(table, width=38).splitlines()
+    assert lines[0].split() == ["STEP", "STATE", "NOTE"]
+    assert [line[16:] for line in lines[2:4]] == ["a note of some words", "and …"]
+    assert text_of(table, width=24).splitlines()[0].split() == ["STEP", "NOTE"]
+    facts = text_of(Facts(("Id", "1 2 " + "3" * 30), ("None", "")), width=20).splitlines()
+    assert facts == ["Id  1 2", "    " + "3" * 30]
+
+
+def test_texts_from_elsewhere_cannot_deceive_a_terminal():
+    evil = "a\u202egnp\x1b[2J\x9b31m\u2066b\u2028c\nCOMPLETED"
+    deceitful = execution()
+    deceitful.tags[:] = [evil]
+    deceitful.workflow_name = evil
+    deceitful.failure.message = evil
+    deceitful.input.update({"x": evil})
+    shown = text_of(tables.executions_table([deceitful]), tables.execution_view(deceitful), width=400)
+
+    assert "a�gnp�[2J�31m�b�c COMPLETED" in shown
+    assert not set(shown) & set("\u202e\x1b\x9b\u2066\u2028")
+    assert json.loads(rendering.json_text({"x": evil})) == {"x": evil}
+    assert "\\u202e" in rendering.json_text(evil)
+
+
+def test_times_are_in_utc_whatever_the_zone_of_the_machine(monkeypatch):
+    monkeypatch.setenv("TZ", "America/Los_Angeles")
+    time.tzset()
+    try:
+        assert "2026-11-21T08:00:00Z" in text_of(tables.execution_view(execution()))
+        assert str(line(recorded()[0], Progress(DEFINITION))).startswith("08:00:00Z  0 %")
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_workflows_and_handlers():

@@ -110,13 +110,16 @@ class UnavailableError(FlowkeepError):
 class ExecutionFailedError(Exception):
     """An execution ended without completing.
 
-    `state` is FAILED, CANCELLED or TIMED_OUT as a value of `Execution.State`; `failure` says why.
+    `state` is FAILED, CANCELLED or TIMED_OUT as a value of `Execution.State`; `failure` says why. The text names the
+    cause: where a step failed, the code of that step's failure.
     """
 
     def __init__(self, execution_id: str, state: Execution.State.ValueType, failure: Failure) -> None:
         name = Execution.State.Name(state).removeprefix("STATE_")
         where = f" in step {failure.step_path}" if failure.step_path else ""
-        why = f": {failure.code}{where}: {failure.message}" if failure.code else ""
+        code = failure.details.fields["code"].string_value if "code" in failure.details.fields else ""
+        code = code if code and failure.code == "STEP_FAILED" else failure.code
+        why = f": {code}{where}: {failure.message}" if code else ""
         super().__init__(f"execution {execution_id} {name}{why}")
         self.execution_id = execution_id
         self.state = state

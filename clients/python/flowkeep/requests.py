@@ -52,6 +52,7 @@ class ExecutionFilters(TypedDict, total=False):
     ended_before: datetime | None
     order: Order
     view: ExecutionView.ValueType
+    execution_id_prefix: str
 
 
 def execute_request(
@@ -115,6 +116,7 @@ def list_request(
         end_time=_time_range(filters.get("ended_from"), filters.get("ended_before")),
         order=_number(dict(ListExecutionsRequest.Order.items()), "ORDER_", filters.get("order", "UNSPECIFIED")),
         view=filters.get("view", ExecutionView.EXECUTION_VIEW_UNSPECIFIED),
+        execution_id_prefix=filters.get("execution_id_prefix", ""),
     )
 
 

@@ -559,6 +559,7 @@ class Failure(_message.Message):
     STEP_PATH_FIELD_NUMBER: _builtins.int
     RETRYABLE_FIELD_NUMBER: _builtins.int
     STACK_TRACE_FIELD_NUMBER: _builtins.int
+    STACK_TRACE_WITHHELD_FIELD_NUMBER: _builtins.int
     code: _builtins.str
     """Output only. What went wrong, in UPPER_SNAKE_CASE. Codes of the service: `HANDLER_ERROR` (the handler raised an
     error it did not name), `INVALID_PARAMS` (parameters do not meet the handler's schema), `EXPRESSION_ERROR` (a
@@ -572,16 +573,24 @@ class Failure(_message.Message):
     repeatedly), `INTERNAL` (a fault of the server). Handlers of users add their own codes.
     """
     message: _builtins.str
-    """Output only. What a person needs to know to act, at most 2,048 characters. No secrets, no internals."""
+    """Output only. What a person needs to know to act, at most 2,048 characters. No secrets, no internals. Of an execution
+    that a step failed: the message of that step's failure.
+    """
     step_path: _builtins.str
     """Output only. Path of the step that failed, in the failure of an execution."""
     retryable: _builtins.bool
     """Output only. Whether another attempt could help."""
     stack_trace: _builtins.str
-    """Output only. Stack trace of a Python handler. Only for callers with the permission `executions.debug`."""
+    """Output only. Stack trace of a Python handler. Only for callers with the permission `executions.debug`, and never in
+    events.
+    """
+    stack_trace_withheld: _builtins.bool
+    """Output only. Whether there is a stack trace that the caller lacks the permission to see. Never set in events."""
     @_builtins.property
     def details(self) -> _struct_pb2.Struct:
-        """Output only. Machine-readable facts, such as `status` of an HTTP answer."""
+        """Output only. Machine-readable facts, such as `status` of an HTTP answer. With STEP_FAILED: `code`, that of the step's
+        failure.
+        """
 
     def __init__(
         self,
@@ -592,10 +601,11 @@ class Failure(_message.Message):
         step_path: _builtins.str = ...,
         retryable: _builtins.bool = ...,
         stack_trace: _builtins.str = ...,
+        stack_trace_withheld: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["details", b"details"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "details", b"details", "message", b"message", "retryable", b"retryable", "stack_trace", b"stack_trace", "step_path", b"step_path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "details", b"details", "message", b"message", "retryable", b"retryable", "stack_trace", b"stack_trace", "stack_trace_withheld", b"stack_trace_withheld", "step_path", b"step_path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -267,6 +267,7 @@ class ListExecutionsRequest(_message.Message):
     ORDER_FIELD_NUMBER: _builtins.int
     COUNT_TOTAL_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
+    EXECUTION_ID_PREFIX_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Optional. How many to return. 0 means 50, more than 200 means 200."""
     page_token: _builtins.str
@@ -285,6 +286,10 @@ class ListExecutionsRequest(_message.Message):
     """Optional. Whether to count all that meets the filter into `total_size`."""
     view: _execution_pb2.ExecutionView.ValueType
     """Optional. How much of each is returned. Default BASIC. FULL allows at most 20 on a page."""
+    execution_id_prefix: _builtins.str
+    """Optional. Only executions whose ids begin so: at least 8 hexadecimal digits, with or without the dashes of the id.
+    Ids of about one minute have the first 8 digits in common.
+    """
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_execution_pb2.Execution.State.ValueType]:
         """Optional. Only executions in one of these states."""
@@ -321,10 +326,11 @@ class ListExecutionsRequest(_message.Message):
         order: Global___ListExecutionsRequest.Order.ValueType = ...,
         count_total: _builtins.bool = ...,
         view: _execution_pb2.ExecutionView.ValueType = ...,
+        execution_id_prefix: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["correlation_id", b"correlation_id", "count_total", b"count_total", "create_time", b"create_time", "end_time", b"end_time", "metadata", b"metadata", "order", b"order", "page_size", b"page_size", "page_token", b"page_token", "states", b"states", "tags", b"tags", "triggered_by", b"triggered_by", "view", b"view", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["correlation_id", b"correlation_id", "count_total", b"count_total", "create_time", b"create_time", "end_time", b"end_time", "execution_id_prefix", b"execution_id_prefix", "metadata", b"metadata", "order", b"order", "page_size", b"page_size", "page_token", b"page_token", "states", b"states", "tags", b"tags", "triggered_by", b"triggered_by", "view", b"view", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
