@@ -95,6 +95,22 @@ class Workflow:
     updated_by: str
 
 
+class Outcome(StrEnum):
+    """What became of a workflow that was to be as a document says."""
+
+    CREATED = "CREATED"
+    UPDATED = "UPDATED"
+    UNCHANGED = "UNCHANGED"
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A workflow that is as a document says, and what that took."""
+
+    workflow: Workflow
+    outcome: Outcome
+
+
 @dataclass(frozen=True, slots=True)
 class WorkflowFilter:
     """Which workflows a list holds."""

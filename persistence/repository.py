@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from persistence.model import (
+    Applied,
     CommitResult,
     Created,
     Event,
@@ -64,6 +65,18 @@ class WorkflowRepository(Protocol):
         """Make `document` the next revision and return it. An empty etag is not compared.
 
         Raises WorkflowNotFoundError, EtagMismatchError. Of two calls with the same etag one succeeds.
+        """
+        ...
+
+    async def apply_workflows(
+        self, org: str, documents: Sequence[tuple[UUID, Mapping[str, Any]]], applied_by: str, *, dry_run: bool = False
+    ) -> Sequence[Applied]:
+        """Make the workflow named in each document be as it says, all or none, and return them in order.
+
+        A name that is not in use gets a workflow with the id beside the document, and revision 1. Where the latest
+        revision is equal as JSON (order of keys and `1` or `1.0` make no difference) nothing is written; else the
+        document is the next revision. Calls at once that share names come one after the other, never in a circle. With
+        `dry_run` it returns what would be, and writes nothing. PersistenceError when two documents have one name.
         """
         ...
 

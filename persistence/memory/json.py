@@ -30,6 +30,15 @@ def copied(value: Any) -> Any:
     raise PersistenceError(f"{type(value).__name__} is not a JSON value")
 
 
+def same(one: Any, other: Any) -> bool:
+    """Return whether two copied values are equal as JSON: `1` and `1.0` are, `1` and `true` are not."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    return isinstance(one, bool) is isinstance(other, bool) and bool(one == other)
+
+
 def text(value: str) -> str:
     """Return the string. Raises PersistenceError when Postgres cannot hold it."""
     if "\0" in value:

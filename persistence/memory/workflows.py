@@ -11,15 +11,16 @@ from uuid import UUID
 from persistence.errors import (
     EtagMismatchError,
     NameTakenError,
+    PersistenceError,
     RevisionNotFoundError,
     WorkflowInUseError,
     WorkflowNotFoundError,
 )
 from persistence.memory import invariants
 from persistence.memory.executions import keep_cancel
-from persistence.memory.json import copied
+from persistence.memory.json import copied, same
 from persistence.memory.tables import ExecutionRow, Tables, WorkflowRow
-from persistence.model import CancelRequest, Scope, Workflow, WorkflowFilter
+from persistence.model import Applied, CancelRequest, Outcome, Scope, Workflow, WorkflowFilter
 
 
 class MemoryWorkflows:
@@ -34,10 +35,7 @@ class MemoryWorkflows:
         name = document["name"]
         if self._by_name(org, name) is not None:
             raise NameTakenError(name)
-        invariants.check_text(name, limit=128)
-        invariants.check_text(org, created_by)
-        now = self._tables.now()
-        workflow = Workflow(workflow_id, org, name, 1, _etag(workflow_id, 1), copied(document), now, now, created_by)
+        workflow = self._first_revision(org, workflow_id, document, created_by)
         self._tables.workflows[workflow_id] = WorkflowRow([workflow])
         return _fresh(workflow)
 
@@ -68,17 +66,24 @@ class MemoryWorkflows:
         """See WorkflowRepository."""
         row = self._current(scope.org, reference, etag)
         invariants.check_text(updated_by)
-        revision = len(row.revisions) + 1
-        workflow = replace(
-            row.latest,
-            revision=revision,
-            etag=_etag(row.latest.id, revision),
-            document=copied(document),
-            update_time=self._tables.now(),
-            updated_by=updated_by,
-        )
+        workflow = self._next_revision(row.latest, document, updated_by)
         row.revisions.append(workflow)
         return _fresh(workflow)
+
+    async def apply_workflows(
+        self, org: str, documents: Sequence[tuple[UUID, Mapping[str, Any]]], applied_by: str, *, dry_run: bool = False
+    ) -> Sequence[Applied]:
+        """See WorkflowRepository."""
+        if len({document["name"] for _, document in documents}) < len(documents):
+            raise PersistenceError("two documents have one name")
+        # All that can be refused is, before anything is written.
+        applied = [self._applied(org, workflow_id, document, applied_by) for workflow_id, document in documents]
+        for each in () if dry_run else applied:
+            if each.outcome is Outcome.CREATED:
+                self._tables.workflows[each.workflow.id] = WorkflowRow([each.workflow])
+            elif each.outcome is Outcome.UPDATED:
+                self._tables.workflows[each.workflow.id].revisions.append(each.workflow)
+        return [replace(each, workflow=_fresh(each.workflow)) for each in applied]
 
     async def delete_workflow(self, scope: Scope, reference: str, etag: str, force: bool, deleted_by: str) -> UUID:
         """See WorkflowRepository."""
@@ -103,6 +108,32 @@ class MemoryWorkflows:
         for workflow_id in deleted - {row.execution.workflow_id for row in tables.executions.values()}:
             del tables.workflows[workflow_id]
         return len(reaped)
+
+    def _applied(self, org: str, workflow_id: UUID, document: Mapping[str, Any], by: str) -> Applied:
+        row = self._by_name(org, document["name"])
+        if row is None:
+            return Applied(self._first_revision(org, workflow_id, document, by), Outcome.CREATED)
+        if same(row.latest.document, copied(document)):
+            return Applied(row.latest, Outcome.UNCHANGED)
+        invariants.check_text(by)
+        return Applied(self._next_revision(row.latest, document, by), Outcome.UPDATED)
+
+    def _first_revision(self, org: str, workflow_id: UUID, document: Mapping[str, Any], by: str) -> Workflow:
+        name, now = document["name"], self._tables.now()
+        invariants.check_text(name, limit=128)
+        invariants.check_text(org, by)
+        return Workflow(workflow_id, org, name, 1, _etag(workflow_id, 1), copied(document), now, now, by)
+
+    def _next_revision(self, latest: Workflow, document: Mapping[str, Any], by: str) -> Workflow:
+        revision = latest.revision + 1
+        return replace(
+            latest,
+            revision=revision,
+            etag=_etag(latest.id, revision),
+            document=copied(document),
+            update_time=self._tables.now(),
+            updated_by=by,
+        )
 
     def _current(self, org: str, reference: str, etag: str) -> WorkflowRow:
         row = self._by_id(org, reference)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -14,11 +15,13 @@ from sqlalchemy.dialects.postgresql import JSONB
 from persistence.errors import (
     EtagMismatchError,
     NameTakenError,
+    PersistenceError,
     RevisionNotFoundError,
+    UnavailableError,
     WorkflowInUseError,
     WorkflowNotFoundError,
 )
-from persistence.model import News, Scope, Workflow, WorkflowFilter
+from persistence.model import Applied, News, Outcome, Scope, Workflow, WorkflowFilter
 from persistence.postgres import records
 from persistence.postgres.connection import Database, Session, escaped_like, rendered
 from persistence.postgres.notifications import notify
@@ -48,6 +51,14 @@ WHERE w.org_id = $1 AND (w.id = $2 OR (w.name = $3 AND w.delete_time IS NULL))
 ORDER BY w.id = $2 DESC NULLS LAST LIMIT 1"""
 _LOCK = """
 SELECT id, name, revision FROM workflows WHERE org_id = $1 AND id = $2 AND delete_time IS NULL FOR UPDATE"""
+# The weaker lock: executions that are created at the same time are not in the way.
+_LOCK_NAME = """
+SELECT id FROM workflows WHERE org_id = $1 AND name = $2 AND delete_time IS NULL FOR NO KEY UPDATE"""
+_COMPARE = """
+SELECT w.id, w.revision, r.document = $3::jsonb AS is_same FROM workflows w
+JOIN workflow_revisions r ON r.org_id = w.org_id AND r.workflow_id = w.id AND r.revision = w.revision
+WHERE w.org_id = $1 AND w.id = $2 AND w.delete_time IS NULL"""
+_RAISE = "UPDATE workflows SET revision = revision + 1 WHERE org_id = $1 AND id = $2"
 _RUNNING = """
 SELECT count(*) FROM executions WHERE org_id = $1 AND workflow_id = $2 AND end_time IS NULL"""
 _CANCEL_RUNNING = """
@@ -56,6 +67,7 @@ WITH running AS MATERIALIZED (
 UPDATE executions e SET cancel_time = clock_timestamp(), cancel_by = $3, cancel_reason = $4,
        wake_time = CASE WHEN e.incarnation IS NULL THEN least(e.wake_time, clock_timestamp()) END
 FROM running r WHERE e.org_id = $1 AND e.id = r.id AND e.end_time IS NULL AND e.cancel_time IS NULL"""
+_TRIES = 10
 _DELETE = """
 UPDATE workflows SET delete_time = clock_timestamp(), deleted_by = $3 WHERE org_id = $1 AND id = $2"""
 
@@ -131,11 +143,26 @@ class PostgresWorkflows:
         encoded = records.encoded(document).decode()
         async with self._database.session() as session, session.transaction():
             row = await _locked(session, scope, reference, etag)
-            await session.execute(
-                "UPDATE workflows SET revision = revision + 1 WHERE org_id = $1 AND id = $2", scope.org, row["id"]
-            )
+            await session.execute(_RAISE, scope.org, row["id"])
             await session.execute(_INSERT_REVISION, scope.org, row["id"], encoded, updated_by)
             return _workflow(await _row(session, scope.org, row["id"], row["revision"] + 1))
+
+    async def apply_workflows(
+        self, org: str, documents: Sequence[tuple[UUID, Mapping[str, Any]]], applied_by: str, *, dry_run: bool = False
+    ) -> Sequence[Applied]:
+        """See WorkflowRepository."""
+        texts = {document["name"]: (id, records.encoded(document).decode()) for id, document in documents}
+        if len(texts) < len(documents):
+            raise PersistenceError("two documents have one name")
+        applied: dict[str, Applied] = {}
+        with suppress(_NotKept):
+            async with self._database.session() as session, session.transaction():
+                # Locked in the order of names by everybody, so that no two wait for each other.
+                for name in sorted(texts):
+                    applied[name] = await _applied(session, org, name, *texts[name], applied_by)
+                if dry_run:
+                    raise _NotKept
+        return [applied[document["name"]] for _, document in documents]
 
     async def delete_workflow(self, scope: Scope, reference: str, etag: str, force: bool, deleted_by: str) -> UUID:
         """See WorkflowRepository."""
@@ -150,6 +177,37 @@ class PostgresWorkflows:
                 raise WorkflowInUseError(reference, running)
             await session.execute(_DELETE, scope.org, workflow_id, deleted_by)
             return workflow_id
+
+
+class _NotKept(Exception):
+    """Takes back what a transaction did."""
+
+
+async def _applied(session: Session, org: str, name: str, new_id: UUID, document: str, by: str) -> Applied:
+    workflow_id, is_new = await _locked_or_new(session, org, name, new_id)
+    outcome, revision = Outcome.CREATED, 1
+    if not is_new:
+        latest = await session.fetchrow(_COMPARE, org, workflow_id, document)
+        assert latest is not None  # noqa: S101 - locked
+        outcome, revision = Outcome.UNCHANGED, latest["revision"]
+        if not latest["is_same"]:
+            await session.execute(_RAISE, org, workflow_id)
+            outcome, revision = Outcome.UPDATED, revision + 1
+    if outcome is not Outcome.UNCHANGED:
+        await session.execute(_INSERT_REVISION, org, workflow_id, document, by)
+    return Applied(_workflow(await _row(session, org, workflow_id, revision)), outcome)
+
+
+async def _locked_or_new(session: Session, org: str, name: str, new_id: UUID) -> tuple[UUID, bool]:
+    """Return the workflow of a name, locked, and whether it was made now."""
+    for _ in range(_TRIES):
+        found: UUID | None = await session.fetchval(_LOCK_NAME, org, name)
+        if found is not None:
+            return found, False
+        if await session.execute(_INSERT, org, new_id, name) == "INSERT 0 1":
+            return new_id, True
+        # Somebody else made it in between; or deleted it again, and then it is free.
+    raise UnavailableError(f"workflow {name!r} is made and deleted all the time")
 
 
 async def _find(session: Session, scope: Scope, reference: str, *, or_deleted: bool) -> asyncpg.Record:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -16,9 +16,11 @@ from flowkeep.definition import short_name
 from flowkeep.v1.handler_pb2 import Handler as HandlerMessage
 from flowkeep.v1.workflow_pb2 import Workflow as WorkflowMessage
 from flowkeep.v1.workflow_pb2 import WorkflowDefinition
-from persistence.model import Workflow
+from flowkeep.v1.workflow_service_pb2 import ApplyWorkflowsResponse, ValidateWorkflowResponse
+from persistence.model import Applied, Outcome, Workflow
 from service.api.times import seconds, timestamp
 from service.engine.handlers.registry import Handler
+from service.engine.violations import Violation
 
 
 def document(message: Message) -> dict[str, Any]:
@@ -64,6 +66,23 @@ def workflow_message(workflow: Workflow, *, full: bool) -> WorkflowMessage:
         update_time=timestamp(workflow.update_time),
         updated_by=workflow.updated_by,
     )
+
+
+def result_message(applied: Applied, *, kept: bool) -> ApplyWorkflowsResponse.Result:
+    """Return what became of a definition; of what was not kept, without what it has only then."""
+    workflow = workflow_message(applied.workflow, full=False)
+    if not kept and applied.outcome is not Outcome.UNCHANGED:
+        workflow.ClearField("etag")
+    if not kept and applied.outcome is Outcome.CREATED:
+        workflow.ClearField("workflow_id")
+    outcome = ApplyWorkflowsResponse.Outcome.Value(f"OUTCOME_{applied.outcome}")
+    return ApplyWorkflowsResponse.Result(workflow=workflow, outcome=outcome)
+
+
+def violation_messages(violations: Iterable[Violation]) -> list[ValidateWorkflowResponse.Violation]:
+    """Return violations as messages."""
+    kind = ValidateWorkflowResponse.Violation
+    return [kind(field=each.field, description=each.description) for each in violations]
 
 
 def handler_message(handler: Handler) -> HandlerMessage:

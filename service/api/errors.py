@@ -15,7 +15,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from flowkeep.v1.error_pb2 import ErrorReason
 from persistence import errors as store
 from service.api.identity import KeysUnavailableError, UnauthenticatedError
-from service.engine.violations import ValidationError, Violation
+from service.engine.violations import ValidationError, Violation, below
 from service.engine.watch import ShuttingDownError
 
 DOMAIN = "flowkeep.v1"
@@ -56,12 +56,8 @@ def violations_under(field_path: str) -> Iterator[None]:
         yield
     except ValidationError as error:
         raise ValidationError(
-            [Violation(_below(field_path, v.field), v.description) for v in error.violations]
+            [Violation(below(field_path, v.field), v.description) for v in error.violations]
         ) from None
-
-
-def _below(path: str, field: str) -> str:
-    return path if field in ("", path) else f"{path}.{field}"
 
 
 def refusal_of(error: BaseException) -> Refusal | None:

@@ -10,6 +10,7 @@ PERMISSIONS: Mapping[str, str] = {
     "/flowkeep.v1.WorkflowService/ListWorkflows": "workflows.read",
     "/flowkeep.v1.WorkflowService/UpdateWorkflow": "workflows.write",
     "/flowkeep.v1.WorkflowService/DeleteWorkflow": "workflows.write",
+    "/flowkeep.v1.WorkflowService/ApplyWorkflows": "workflows.write",
     "/flowkeep.v1.WorkflowService/ValidateWorkflow": "workflows.read",
     "/flowkeep.v1.WorkflowService/ListHandlers": "workflows.read",
     "/flowkeep.v1.ExecutionService/Execute": "executions.execute",

@@ -9,12 +9,19 @@ from flowkeep.v1.workflow_pb2 import WORKFLOW_VIEW_FULL
 from flowkeep.v1.workflow_service_pb2_grpc import WorkflowServiceServicer
 from persistence.model import PageKey, WorkflowFilter
 from persistence.repository import WorkflowRepository
-from service.api.definitions import document, handler_message, workflow_message
+from service.api.definitions import (
+    document,
+    handler_message,
+    result_message,
+    violation_messages,
+    workflow_message,
+)
 from service.api.errors import violations_under
 from service.api.identity import current_identity
 from service.api.page_tokens import PageTokens
 from service.api.paging import fitting, page_limit
 from service.engine.executions import Executions
+from service.engine.violations import ValidationError
 from service.engine.workflows import Workflows
 
 
@@ -60,6 +67,17 @@ class WorkflowServicer(WorkflowServiceServicer):
             )
         return pb.UpdateWorkflowResponse(workflow=workflow_message(workflow, full=True))
 
+    async def ApplyWorkflows(self, request: pb.ApplyWorkflowsRequest, context: Any) -> pb.ApplyWorkflowsResponse:
+        caller, documents = current_identity.get(), [document(each) for each in request.definitions]
+        dry_run = request.validate_only
+        try:
+            applied = await self._workflows.apply(caller.org, documents, caller.subject, dry_run=dry_run)
+        except ValidationError as error:
+            if not dry_run:
+                raise
+            return pb.ApplyWorkflowsResponse(violations=violation_messages(error.violations))
+        return pb.ApplyWorkflowsResponse(results=[result_message(each, kept=not dry_run) for each in applied])
+
     async def DeleteWorkflow(self, request: pb.DeleteWorkflowRequest, context: Any) -> pb.DeleteWorkflowResponse:
         caller = current_identity.get()
         await self._executions.delete_workflow(
@@ -68,11 +86,8 @@ class WorkflowServicer(WorkflowServiceServicer):
         return pb.DeleteWorkflowResponse()
 
     async def ValidateWorkflow(self, request: pb.ValidateWorkflowRequest, context: Any) -> pb.ValidateWorkflowResponse:
-        violation = pb.ValidateWorkflowResponse.Violation
         found = self._workflows.validate(document(request.definition))
-        return pb.ValidateWorkflowResponse(
-            violations=[violation(field=each.field, description=each.description) for each in found]
-        )
+        return pb.ValidateWorkflowResponse(violations=violation_messages(found))
 
     async def ListHandlers(self, request: pb.ListHandlersRequest, context: Any) -> pb.ListHandlersResponse:
         return pb.ListHandlersResponse(handlers=[handler_message(each) for each in self._workflows.handlers()])

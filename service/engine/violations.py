@@ -23,3 +23,8 @@ class ValidationError(Exception):
     def __init__(self, violations: Iterable[Violation]) -> None:
         self.violations: tuple[Violation, ...] = tuple(violations)
         super().__init__("; ".join(map(str, self.violations)))
+
+
+def below(path: str, field: str) -> str:
+    """Return the path of a field of what stands at `path`; of the whole, the path itself."""
+    return path if field in ("", path, "definition") else f"{path}.{field}"

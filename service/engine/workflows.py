@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from persistence.model import Execution, Scope, Workflow
+from persistence.model import Applied, Execution, Scope, Workflow
 from persistence.repository import WorkflowRepository
 from service.engine.definition import Definition
 from service.engine.handlers.registry import Handler, Registry
 from service.engine.ids import uuid7
 from service.engine.parsing import Defaults, parse
 from service.engine.shared_reads import SharedReads
-from service.engine.violations import ValidationError, Violation
+from service.engine.violations import ValidationError, Violation, below
 
 PARSED_KEPT = 1_000
 
@@ -60,6 +61,38 @@ class Workflows:
         workflow = await self._repository.update_workflow(scope, str(current.id), named, etag, updated_by)
         self._remember(workflow, definition)
         return workflow
+
+    async def apply(
+        self, org: str, documents: Sequence[Mapping[str, Any]], applied_by: str, *, dry_run: bool = False
+    ) -> Sequence[Applied]:
+        """Keep what the documents say, all or none; with `dry_run` only return what would be done.
+
+        Raises ValidationError with the violations of all, by fields such as `definitions[3].steps[0].id`.
+        """
+        definitions = await self._parse_all(documents)
+        given = [(uuid7(), document) for document in documents]
+        applied = await self._repository.apply_workflows(org, given, applied_by, dry_run=dry_run)
+        if not dry_run:
+            for each, definition in zip(applied, definitions, strict=True):
+                self._remember(each.workflow, definition)
+        return applied
+
+    async def _parse_all(self, documents: Sequence[Mapping[str, Any]]) -> Sequence[Definition]:
+        definitions, found = list[Definition](), list[Violation]()
+        named: dict[str, int] = {}
+        for index, document in enumerate(documents):
+            place, name = f"definitions[{index}]", document.get("name")
+            first = named.setdefault(name, index) if name else index
+            if first != index:
+                found.append(Violation(f"{place}.name", f"{name!r} is the name of definitions[{first}] too"))
+            try:
+                definitions.append(parse(document, self._registry, self._defaults))
+            except ValidationError as error:
+                found += (Violation(below(place, each.field), each.description) for each in error.violations)
+            await asyncio.sleep(0)  # a large one takes half a second, and others must be served in between
+        if found:
+            raise ValidationError(found)
+        return definitions
 
     async def resolve(self, scope: Scope, reference: str, revision: int) -> tuple[Workflow, Definition]:
         """Return a revision and what it means. Raises WorkflowNotFoundError, RevisionNotFoundError."""

@@ -174,6 +174,14 @@ class Lockstep(RuleBasedStateMachine):
             self.both(lambda store: store.update_workflow(Scope(org), name, newer, etag, OWNER))
         return self.both(lambda store: store.get_workflow(Scope(org), name))
 
+    @rule(target=workflows, org=orgs, names=st.permutations(("research", "other")), text=st.text("ab", max_size=1),
+          dry_run=st.booleans())  # fmt: skip
+    def apply_workflows(self, org: str, names: Sequence[str], text: str, dry_run: bool) -> Any:
+        given = [(self.ids.pop(), document(name, description=text)) for name in names]
+        self.both(lambda store: store.apply_workflows(org, given, OWNER, dry_run=dry_run))
+        found = self.both(lambda store: store.get_workflow(Scope(org), names[0]))
+        return found if isinstance(found, Workflow) else multiple()
+
     @rule(workflow=workflows, scope=scopes, force=mostly(False, True))
     def delete_workflow(self, workflow: Workflow, scope: Scope, force: bool) -> None:
         self.both(lambda store: store.delete_workflow(scope, str(workflow.id), "", force, "eve"))

@@ -42,7 +42,14 @@ NOBODYS = "01930000-0000-7000-8000-000000000000"
 
 BY_WORKFLOW = ("GetWorkflow", "UpdateWorkflow", "DeleteWorkflow", "Execute")
 BY_EXECUTION = ("GetExecution", "Cancel", "WatchExecution")
-BY_NEITHER = ("CreateWorkflow", "ListWorkflows", "ValidateWorkflow", "ListHandlers", "ListExecutions")
+BY_NEITHER = (
+    "CreateWorkflow",
+    "ListWorkflows",
+    "ApplyWorkflows",
+    "ValidateWorkflow",
+    "ListHandlers",
+    "ListExecutions",
+)
 
 
 def name_of(path: str) -> str:
@@ -66,6 +73,8 @@ def valid(path: str, workflow: str, execution_id: str) -> Any:
     if "definition" in fields:
         name = "" if "workflow" in fields else "fresh"
         request.definition.CopyFrom(definition({"name": name, "steps": [wait_step()]}))
+    if "definitions" in fields:
+        request.definitions.append(definition({"name": "applied", "steps": [wait_step()]}))
     return request
 
 

@@ -104,6 +104,7 @@ def calls_of_all_kinds(channel, name, other, execution_id):
     yield workflows.UpdateWorkflow(
         workflows_pb.UpdateWorkflowRequest(workflow=other, definition=changed), timeout=DEADLINE
     )
+    yield workflows.ApplyWorkflows(workflows_pb.ApplyWorkflowsRequest(definitions=[new, changed]), timeout=DEADLINE)
     yield workflows.GetWorkflow(workflows_pb.GetWorkflowRequest(workflow=name), timeout=DEADLINE)
     yield workflows.ListWorkflows(workflows_pb.ListWorkflowsRequest(), timeout=DEADLINE)
     yield workflows.DeleteWorkflow(workflows_pb.DeleteWorkflowRequest(workflow=other), timeout=DEADLINE)

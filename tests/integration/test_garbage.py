@@ -163,7 +163,7 @@ async def test_every_bounded_field_of_a_request(world):
     judged = set()
     for path, method in METHODS.items():
         for field, what, spoil in broken(method.input_type):
-            if field.startswith("definition."):
+            if field.startswith(("definition.", "definitions[0].")):
                 continue
             request = world.valid(path)
             spoil(request)
@@ -233,6 +233,11 @@ ROWS: dict[str, list[tuple[dict[str, Any], str]]] = {
     "DeleteWorkflow": [
         ({**W, "etag": "old"}, "ETAG_MISMATCH"),
         ({"workflow": "absent", "force": True}, "WORKFLOW_NOT_FOUND"),
+    ],
+    "ApplyWorkflows": [
+        ({"definitions": [DEFINITION, DEFINITION]}, "definitions[1].name"),
+        ({"definitions": [DEFINITION] * 101}, "definitions"),
+        ({"definitions": [definition({"name": "n", "steps": [step("a", WIDE)]})]}, "definitions[0].steps[0].handler"),
     ],
     "ValidateWorkflow": [],  # it answers OK with violations, or with those of the wire
     "ListHandlers": [],  # its request has no fields

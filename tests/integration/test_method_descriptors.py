@@ -171,6 +171,7 @@ def _requests(workflow: str, execution_id: str) -> dict[str, Message]:
         "GetWorkflow": workflows_pb.GetWorkflowRequest(workflow=workflow),
         "ListWorkflows": workflows_pb.ListWorkflowsRequest(),
         "UpdateWorkflow": workflows_pb.UpdateWorkflowRequest(workflow=workflow, definition=same),
+        "ApplyWorkflows": workflows_pb.ApplyWorkflowsRequest(definitions=[same]),
         "ValidateWorkflow": workflows_pb.ValidateWorkflowRequest(definition=definition),
         "ListHandlers": workflows_pb.ListHandlersRequest(),
         "Execute": executions_pb.ExecuteRequest(workflow=workflow),

@@ -9,8 +9,10 @@ import flowkeep
 from flowkeep.definition import document
 from flowkeep.v1 import workflow_service_pb2 as pb
 from flowkeep.v1.workflow_pb2 import WORKFLOW_VIEW_BASIC, WORKFLOW_VIEW_FULL, WORKFLOW_VIEW_UNSPECIFIED
+from flowkeep.v1.workflow_service_pb2 import ApplyWorkflowsResponse
 from tests.integration.stage import eventually, made, refusal, step, wait_step
 
+Outcome = ApplyWorkflowsResponse.Outcome
 NOBODYS = "01930000-0000-7000-8000-000000000000"
 RICH = {
     "name": "onboarding",
@@ -202,6 +204,57 @@ async def test_an_update_changes_no_name_and_nothing_unsound(client):
     fields = {violation.field for violation in unsound.value.violations}
     assert fields == {"definition.steps[0].handler", "definition.steps[1].id"}
     assert (await client.get_workflow("w")).revision == 1
+
+
+async def test_several_are_applied_at_once(client):
+    first = await client.create_workflow({"name": "w", "steps": [step("a")]})
+    documents = [
+        {"name": "new", "steps": [step("a")]},
+        {"name": "w", "steps": [step("b")]},
+        {"name": "w2", "steps": [step("a")], "timeout": "90s"},
+    ]
+    told = await client.apply(documents, validate_only=True)
+    assert [Outcome.Name(each.outcome) for each in told] == ["OUTCOME_CREATED", "OUTCOME_UPDATED", "OUTCOME_CREATED"]
+    assert [each.workflow.workflow_id for each in told] == ["", first.workflow_id, ""]
+    assert [workflow async for workflow in client.list_workflows()] == [without_definition(first)]
+
+    done = await client.apply(documents)
+    assert [each.outcome for each in done] == [each.outcome for each in told]
+    assert [each.workflow.revision for each in done] == [1, 2, 1]
+    for each in done:
+        assert without_definition(await client.get_workflow(each.workflow.name)) == each.workflow
+
+    again = await client.apply(documents)
+    assert {each.outcome for each in again} == {Outcome.OUTCOME_UNCHANGED}
+    assert [each.workflow for each in again] == [each.workflow for each in done]
+
+
+async def test_what_is_wrong_in_one_stops_all_that_is_applied(client):
+    sound = {"name": "sound", "steps": [step("a")]}
+    wrong = [sound, {"name": "w", "steps": [step("a", "no_such"), step("a")]}, {"steps": [step("b")]}, sound]
+    with pytest.raises(flowkeep.InvalidArgumentError) as refused:
+        await client.apply(wrong)
+    with pytest.raises(flowkeep.DefinitionError) as found:
+        await client.apply(wrong, validate_only=True)
+    with pytest.raises(flowkeep.DefinitionError) as unread:
+        await client.apply([sound, {"nam": "x"}, "y"])
+
+    assert found.value.violations == refused.value.violations
+    assert [violation.field for violation in found.value.violations] == [
+        "definitions[1].steps[0].handler",
+        "definitions[1].steps[1].id",
+        "definitions[2].name",
+        "definitions[3].name",
+    ]
+    assert [violation.field for violation in unread.value.violations] == ["definitions[1].nam", "definitions[2]"]
+    assert [workflow async for workflow in client.list_workflows()] == []
+
+
+def without_definition(workflow):
+    shown = flowkeep.Workflow()
+    shown.CopyFrom(workflow)
+    shown.ClearField("definition")
+    return shown
 
 
 async def test_a_deleted_workflow_is_gone_and_its_name_free(client):

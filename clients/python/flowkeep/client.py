@@ -30,6 +30,7 @@ from flowkeep.v1.execution_pb2 import Execution, ExecutionView
 from flowkeep.v1.execution_service_pb2_grpc import ExecutionServiceStub
 from flowkeep.v1.handler_pb2 import Handler
 from flowkeep.v1.workflow_pb2 import Workflow, WorkflowDefinition, WorkflowView
+from flowkeep.v1.workflow_service_pb2 import ApplyWorkflowsResponse
 from flowkeep.v1.workflow_service_pb2_grpc import WorkflowServiceStub
 from flowkeep.watch import WatchCall, events_of, follow
 
@@ -109,6 +110,22 @@ class Client:
         request = workflows_pb2.UpdateWorkflowRequest(workflow=workflow, definition=_message(definition), etag=etag)
         response = await self._call(self._workflows.UpdateWorkflow, request, may_repeat=nothing_done)
         return response.workflow
+
+    async def apply(
+        self, definitions: Iterable[Definition], *, validate_only: bool = False
+    ) -> list[ApplyWorkflowsResponse.Result]:
+        """Make workflows be as their definitions say, all or none; return in order what became of each.
+
+        Safe to repeat: what holds already is UNCHANGED, also when a call was sent again and the first had done it. With
+        `validate_only` nothing is written, and the results say what would be done. Raises DefinitionError for documents
+        that are no definitions, or with `validate_only` not sound; else InvalidArgumentError; by paths such as
+        `definitions[3].steps[0].id`.
+        """
+        request = workflows_pb2.ApplyWorkflowsRequest(definitions=_messages(definitions), validate_only=validate_only)
+        response = await self._call(self._workflows.ApplyWorkflows, request)
+        if response.violations:
+            raise DefinitionError([Violation(each.field, each.description) for each in response.violations])
+        return list(response.results)
 
     async def get_workflow(self, workflow: str, *, revision: int = 0) -> Workflow:
         """Return a workflow, by id or name, at its latest or another revision. Raises NotFoundError."""
@@ -318,6 +335,19 @@ class Client:
 
 def _message(definition: Definition) -> WorkflowDefinition:
     return definition if isinstance(definition, WorkflowDefinition) else read_definition(definition)
+
+
+def _messages(definitions: Iterable[Definition]) -> list[WorkflowDefinition]:
+    messages, violations = list[WorkflowDefinition](), list[Violation]()
+    for index, definition in enumerate(definitions):
+        try:
+            messages.append(_message(definition))
+        except DefinitionError as error:
+            place = f"definitions[{index}]"
+            violations += (Violation(f"{place}.{path}" if path else place, text) for path, text in error.violations)
+    if violations:
+        raise DefinitionError(violations)
+    return messages
 
 
 def _outcome(execution_id: str, finished: ExecutionFinished) -> Any:

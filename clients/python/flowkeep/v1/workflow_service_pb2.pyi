@@ -9,6 +9,7 @@ from flowkeep.v1 import workflow_pb2 as _workflow_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -292,6 +293,121 @@ class DeleteWorkflowResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteWorkflowResponse: _TypeAlias = DeleteWorkflowResponse  # noqa: Y015
+
+@_typing.final
+class ApplyWorkflowsRequest(_message.Message):
+    """Request of ApplyWorkflows. Like every request it is at most 4 MiB in all."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEFINITIONS_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    validate_only: _builtins.bool
+    """Optional. Writes nothing: the response has what is wrong with the definitions, or what would be done."""
+    @_builtins.property
+    def definitions(self) -> _containers.RepeatedCompositeFieldContainer[_workflow_pb2.WorkflowDefinition]:
+        """Required. The definitions, 1 to 100, each whole and with a name of its own."""
+
+    def __init__(
+        self,
+        *,
+        definitions: _abc.Iterable[_workflow_pb2.WorkflowDefinition] | None = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["definitions", b"definitions", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApplyWorkflowsRequest: _TypeAlias = ApplyWorkflowsRequest  # noqa: Y015
+
+@_typing.final
+class ApplyWorkflowsResponse(_message.Message):
+    """Response of ApplyWorkflows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Outcome:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[ApplyWorkflowsResponse._Outcome.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        OUTCOME_UNSPECIFIED: ApplyWorkflowsResponse._Outcome.ValueType  # 0
+        """Never sent."""
+        OUTCOME_CREATED: ApplyWorkflowsResponse._Outcome.ValueType  # 1
+        """There was none of that name: the workflow was made with revision 1."""
+        OUTCOME_UPDATED: ApplyWorkflowsResponse._Outcome.ValueType  # 2
+        """The definition differed from the latest revision: it is the next one."""
+        OUTCOME_UNCHANGED: ApplyWorkflowsResponse._Outcome.ValueType  # 3
+        """The latest revision has that very definition."""
+
+    class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
+        """What became of a workflow."""
+
+    OUTCOME_UNSPECIFIED: ApplyWorkflowsResponse.Outcome.ValueType  # 0
+    """Never sent."""
+    OUTCOME_CREATED: ApplyWorkflowsResponse.Outcome.ValueType  # 1
+    """There was none of that name: the workflow was made with revision 1."""
+    OUTCOME_UPDATED: ApplyWorkflowsResponse.Outcome.ValueType  # 2
+    """The definition differed from the latest revision: it is the next one."""
+    OUTCOME_UNCHANGED: ApplyWorkflowsResponse.Outcome.ValueType  # 3
+    """The latest revision has that very definition."""
+
+    @_typing.final
+    class Result(_message.Message):
+        """What became of one definition."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        WORKFLOW_FIELD_NUMBER: _builtins.int
+        OUTCOME_FIELD_NUMBER: _builtins.int
+        outcome: Global___ApplyWorkflowsResponse.Outcome.ValueType
+        """What was done, or with `validate_only` would be."""
+        @_builtins.property
+        def workflow(self) -> _workflow_pb2.Workflow:
+            """The workflow as it is kept, without its definition. With `validate_only` as it would be: what would be new has
+            neither `workflow_id` nor `etag`.
+            """
+
+        def __init__(
+            self,
+            *,
+            workflow: _workflow_pb2.Workflow | None = ...,
+            outcome: Global___ApplyWorkflowsResponse.Outcome.ValueType = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["workflow", b"workflow"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "workflow", b"workflow"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    VIOLATIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___ApplyWorkflowsResponse.Result]:
+        """One for each definition, in their order. Empty when there are violations."""
+
+    @_builtins.property
+    def violations(self) -> _containers.RepeatedCompositeFieldContainer[Global___ValidateWorkflowResponse.Violation]:
+        """With `validate_only`: all that is wrong, by paths such as `definitions[3].steps[0].id`. Without it what is wrong is
+        the error of the call.
+        """
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___ApplyWorkflowsResponse.Result] | None = ...,
+        violations: _abc.Iterable[Global___ValidateWorkflowResponse.Violation] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results", "violations", b"violations"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApplyWorkflowsResponse: _TypeAlias = ApplyWorkflowsResponse  # noqa: Y015
 
 @_typing.final
 class ValidateWorkflowRequest(_message.Message):

@@ -60,6 +60,11 @@ class WorkflowServiceStub:
                 request_serializer=flowkeep_dot_v1_dot_workflow__service__pb2.DeleteWorkflowRequest.SerializeToString,
                 response_deserializer=flowkeep_dot_v1_dot_workflow__service__pb2.DeleteWorkflowResponse.FromString,
                 _registered_method=True)
+        self.ApplyWorkflows = channel.unary_unary(
+                '/flowkeep.v1.WorkflowService/ApplyWorkflows',
+                request_serializer=flowkeep_dot_v1_dot_workflow__service__pb2.ApplyWorkflowsRequest.SerializeToString,
+                response_deserializer=flowkeep_dot_v1_dot_workflow__service__pb2.ApplyWorkflowsResponse.FromString,
+                _registered_method=True)
         self.ValidateWorkflow = channel.unary_unary(
                 '/flowkeep.v1.WorkflowService/ValidateWorkflow',
                 request_serializer=flowkeep_dot_v1_dot_workflow__service__pb2.ValidateWorkflowRequest.SerializeToString,
@@ -113,6 +118,18 @@ class WorkflowServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ApplyWorkflows(self, request, context):
+        """Makes workflows be as their definitions say: creates those whose name is new, makes a new revision of those whose
+        definition differs, and leaves the others as they are. All in one transaction: everything is checked first, and
+        when anything is wrong or cannot be done, nothing is written. Repeating it is safe, since what holds already is
+        UNCHANGED; of two calls at once with names in common, one comes after the other.
+
+        Answers INVALID_ARGUMENT with the violations of all definitions, by paths such as `definitions[3].steps[0].id`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ValidateWorkflow(self, request, context):
         """Checks a definition as `CreateWorkflow` would and returns all that is wrong with it. Keeps nothing.
         """
@@ -154,6 +171,11 @@ def add_WorkflowServiceServicer_to_server(servicer, server):
                     servicer.DeleteWorkflow,
                     request_deserializer=flowkeep_dot_v1_dot_workflow__service__pb2.DeleteWorkflowRequest.FromString,
                     response_serializer=flowkeep_dot_v1_dot_workflow__service__pb2.DeleteWorkflowResponse.SerializeToString,
+            ),
+            'ApplyWorkflows': grpc.unary_unary_rpc_method_handler(
+                    servicer.ApplyWorkflows,
+                    request_deserializer=flowkeep_dot_v1_dot_workflow__service__pb2.ApplyWorkflowsRequest.FromString,
+                    response_serializer=flowkeep_dot_v1_dot_workflow__service__pb2.ApplyWorkflowsResponse.SerializeToString,
             ),
             'ValidateWorkflow': grpc.unary_unary_rpc_method_handler(
                     servicer.ValidateWorkflow,
@@ -302,6 +324,33 @@ class WorkflowService:
             '/flowkeep.v1.WorkflowService/DeleteWorkflow',
             flowkeep_dot_v1_dot_workflow__service__pb2.DeleteWorkflowRequest.SerializeToString,
             flowkeep_dot_v1_dot_workflow__service__pb2.DeleteWorkflowResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ApplyWorkflows(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/flowkeep.v1.WorkflowService/ApplyWorkflows',
+            flowkeep_dot_v1_dot_workflow__service__pb2.ApplyWorkflowsRequest.SerializeToString,
+            flowkeep_dot_v1_dot_workflow__service__pb2.ApplyWorkflowsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -47,6 +47,14 @@ class WorkflowServiceStub:
     """Deletes a workflow with all its revisions and executions. The name is free at once; the executions are removed in
     the background.
     """
+    ApplyWorkflows: _grpc.UnaryUnaryMultiCallable[_workflow_service_pb2.ApplyWorkflowsRequest, _workflow_service_pb2.ApplyWorkflowsResponse]
+    """Makes workflows be as their definitions say: creates those whose name is new, makes a new revision of those whose
+    definition differs, and leaves the others as they are. All in one transaction: everything is checked first, and
+    when anything is wrong or cannot be done, nothing is written. Repeating it is safe, since what holds already is
+    UNCHANGED; of two calls at once with names in common, one comes after the other.
+
+    Answers INVALID_ARGUMENT with the violations of all definitions, by paths such as `definitions[3].steps[0].id`.
+    """
     ValidateWorkflow: _grpc.UnaryUnaryMultiCallable[_workflow_service_pb2.ValidateWorkflowRequest, _workflow_service_pb2.ValidateWorkflowResponse]
     """Checks a definition as `CreateWorkflow` would and returns all that is wrong with it. Keeps nothing."""
     ListHandlers: _grpc.UnaryUnaryMultiCallable[_workflow_service_pb2.ListHandlersRequest, _workflow_service_pb2.ListHandlersResponse]
@@ -70,6 +78,14 @@ class WorkflowServiceAsyncStub(WorkflowServiceStub):
     DeleteWorkflow: _aio.UnaryUnaryMultiCallable[_workflow_service_pb2.DeleteWorkflowRequest, _workflow_service_pb2.DeleteWorkflowResponse]  # type: ignore[assignment]
     """Deletes a workflow with all its revisions and executions. The name is free at once; the executions are removed in
     the background.
+    """
+    ApplyWorkflows: _aio.UnaryUnaryMultiCallable[_workflow_service_pb2.ApplyWorkflowsRequest, _workflow_service_pb2.ApplyWorkflowsResponse]  # type: ignore[assignment]
+    """Makes workflows be as their definitions say: creates those whose name is new, makes a new revision of those whose
+    definition differs, and leaves the others as they are. All in one transaction: everything is checked first, and
+    when anything is wrong or cannot be done, nothing is written. Repeating it is safe, since what holds already is
+    UNCHANGED; of two calls at once with names in common, one comes after the other.
+
+    Answers INVALID_ARGUMENT with the violations of all definitions, by paths such as `definitions[3].steps[0].id`.
     """
     ValidateWorkflow: _aio.UnaryUnaryMultiCallable[_workflow_service_pb2.ValidateWorkflowRequest, _workflow_service_pb2.ValidateWorkflowResponse]  # type: ignore[assignment]
     """Checks a definition as `CreateWorkflow` would and returns all that is wrong with it. Keeps nothing."""
@@ -121,6 +137,20 @@ class WorkflowServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_workflow_service_pb2.DeleteWorkflowResponse, _abc.Awaitable[_workflow_service_pb2.DeleteWorkflowResponse]]:
         """Deletes a workflow with all its revisions and executions. The name is free at once; the executions are removed in
         the background.
+        """
+
+    @_abc_1.abstractmethod
+    def ApplyWorkflows(
+        self,
+        request: _workflow_service_pb2.ApplyWorkflowsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_workflow_service_pb2.ApplyWorkflowsResponse, _abc.Awaitable[_workflow_service_pb2.ApplyWorkflowsResponse]]:
+        """Makes workflows be as their definitions say: creates those whose name is new, makes a new revision of those whose
+        definition differs, and leaves the others as they are. All in one transaction: everything is checked first, and
+        when anything is wrong or cannot be done, nothing is written. Repeating it is safe, since what holds already is
+        UNCHANGED; of two calls at once with names in common, one comes after the other.
+
+        Answers INVALID_ARGUMENT with the violations of all definitions, by paths such as `definitions[3].steps[0].id`.
         """
 
     @_abc_1.abstractmethod
