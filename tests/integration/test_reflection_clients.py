@@ -148,7 +148,8 @@ async def _use_every_rpc(session: Session) -> None:
     assert [int(event["seq"]) for event in events] == list(range(1, len(events) + 1))
     assert events[-1]["finished"]["result"] == "HELLO YOU!"
 
-    await session.call(work, "CreateWorkflow", definition=WAITING)
+    applied = await session.call(work, "ApplyWorkflows", definitions=[DEFINITION, WAITING])
+    assert [each["outcome"] for each in applied["results"]] == ["OUTCOME_UNCHANGED", "OUTCOME_CREATED"]
     waiting = (await session.call(run, "Execute", workflow="waiting"))["execution"]["execution_id"]
     receipt = await session.call(run, "Cancel", execution_id=waiting, reason="by hand")
     assert receipt["execution"]["state"] == "STATE_CANCELLED"
