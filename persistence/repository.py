@@ -8,7 +8,7 @@ outside a caller's `Scope` is ever seen or told apart from what does not exist.
 from __future__ import annotations
 
 from asyncio import Future
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
@@ -191,10 +191,10 @@ class Journal(Protocol):
         """
         ...
 
-    async def find_request(self, org: str, request_id: str, content_hash: bytes) -> Execution | None:
+    async def find_request(self, org: str, request_id: str, content_hashes: Collection[bytes]) -> Execution | None:
         """Return the execution that a request id started, as it is now; None when the org never used the id.
 
-        Raises RequestIdReusedError when the content was another, ExecutionNotFoundError when it was removed since.
+        Raises RequestIdReusedError when its content has none of the hashes, ExecutionNotFoundError when it was removed.
         """
         ...
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from asyncio import Future, get_running_loop
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
@@ -82,12 +82,12 @@ class MemoryJournal:
         found = [e for e in owned if e.id not in known or (e.cancel and e.state is not ExecutionState.CANCELLING)]
         return sorted(found, key=lambda execution: execution.id)
 
-    async def find_request(self, org: str, request_id: str, content_hash: bytes) -> Execution | None:
+    async def find_request(self, org: str, request_id: str, content_hashes: Collection[bytes]) -> Execution | None:
         """See Journal."""
         first = self._tables.requests.get((org, request_id))
         if first is None:
             return None
-        return self._first(request_id, content_hash, first)
+        return self._first(request_id, content_hashes, first)
 
     async def next_wake_time(self) -> datetime | None:
         """See Journal."""
@@ -102,7 +102,7 @@ class MemoryJournal:
         execution, tables = new.execution, self._tables
         key = execution.org, execution.request_id
         if execution.request_id and (first := tables.requests.get(key)) is not None:
-            return Created(self._first(execution.request_id, new.content_hash, first), False)
+            return Created(self._first(execution.request_id, [new.content_hash], first), False)
         workflow = tables.workflows.get(execution.workflow_id)
         if workflow is None or workflow.is_deleted or workflow.latest.org != execution.org:
             raise WorkflowNotFoundError(str(execution.workflow_id))
@@ -112,8 +112,8 @@ class MemoryJournal:
             tables.requests[key] = RequestId(new.content_hash, execution.id)
         return Created(row.fresh(), True)
 
-    def _first(self, request_id: str, content_hash: bytes, first: RequestId) -> Execution:
-        if first.content_hash != content_hash:
+    def _first(self, request_id: str, content_hashes: Collection[bytes], first: RequestId) -> Execution:
+        if first.content_hash not in content_hashes:
             raise RequestIdReusedError(request_id)
         row = self._tables.executions.get(first.execution_id)
         if row is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -166,12 +166,14 @@ async def _insert(connection: _Connection, creations: list[Creation]) -> set[UUI
     return {row[0] for row in await connection.fetch(INSERT_EXECUTIONS, made)}
 
 
-async def find_request(session: Session, org: str, request_id: str, content_hash: bytes) -> Execution | None:
+async def find_request(
+    session: Session, org: str, request_id: str, content_hashes: Collection[bytes]
+) -> Execution | None:
     """Return the execution that a request id started. Raises RequestIdReusedError, ExecutionNotFoundError."""
     known = await session.fetchrow(KNOWN_REQUESTS, [org], [request_id])
     if known is None:
         return None
-    if known["content_hash"] != content_hash:
+    if known["content_hash"] not in content_hashes:
         raise RequestIdReusedError(request_id)
     if known["id"] is None:
         raise ExecutionNotFoundError(known["execution_id"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import Future
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Self
 
 from persistence.errors import UnavailableError
@@ -78,10 +78,10 @@ class PostgresRepository(
         """See Journal."""
         return self._committer.submit(transition)
 
-    async def find_request(self, org: str, request_id: str, content_hash: bytes) -> Execution | None:
+    async def find_request(self, org: str, request_id: str, content_hashes: Collection[bytes]) -> Execution | None:
         """See Journal."""
         async with self._database.session() as session:
-            return await find_request(session, org, request_id, content_hash)
+            return await find_request(session, org, request_id, content_hashes)
 
     async def listen(self, heard: Callable[[News], None]) -> None:
         """See Signals."""

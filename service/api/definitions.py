@@ -25,7 +25,14 @@ from service.engine.violations import Violation
 
 def document(message: Message) -> dict[str, Any]:
     """Return a definition as the canonical JSON that is parsed and stored: short enum names, seconds, no defaults."""
-    return {field.name: _field(field, value) for field, value in message.ListFields()}
+    return {
+        field.name: _field(field, value) for field, value in message.ListFields() if not _is_minus_zero(field, value)
+    }
+
+
+def _is_minus_zero(field: FieldDescriptor, value: Any) -> bool:
+    """Whether it is the -0.0 of a field that is there unless it is 0: kept it is 0, and would not be there."""
+    return field.type == FieldDescriptor.TYPE_DOUBLE and not field.has_presence and value == 0
 
 
 def _field(field: FieldDescriptor, value: Any) -> Any:
@@ -46,6 +53,8 @@ def _single(field: FieldDescriptor, value: Any) -> Any:
             return payload.from_value(value)
         case Message():
             return document(value)
+        case float():
+            return value + 0.0  # -0.0 is 0
     return short_name(field.enum_type, value) if field.enum_type else value
 
 

@@ -29,7 +29,8 @@ from service.api.identity import DEBUG, current_identity
 from service.api.page_tokens import PageTokens
 from service.api.paging import fitting, page_limit
 from service.api.times import seconds
-from service.engine.executions import Executions, Order
+from service.engine.content import Order
+from service.engine.executions import Executions
 from service.engine.watch import Bookmark, Output
 from service.engine.workflows import Workflows
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-import msgspec
-
 from persistence import failpoints
-from persistence.errors import NotFoundError, UnavailableError
+from persistence.errors import NotFoundError, RequestIdReusedError, UnavailableError
 from persistence.model import (
     Created,
     Event,
@@ -27,6 +24,7 @@ from persistence.model import (
 )
 from persistence.repository import Repository
 from service.engine import happenings, planner
+from service.engine.content import Order, content_hash, equivalents
 from service.engine.definition import Definition
 from service.engine.ids import uuid7
 from service.engine.parsing import check_input
@@ -37,22 +35,6 @@ from service.engine.state import initial
 from service.engine.violations import ValidationError
 from service.engine.watch import Bookmark, Output, Pace, follow
 from service.engine.workflows import Workflows
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What a caller asks to be executed; times in seconds."""
-
-    workflow: str
-    revision: int = 0
-    input: Mapping[str, Any] = field(default_factory=dict)
-    request_id: str = ""
-    tags: Sequence[str] = ()
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    priority: int | None = None
-    correlation_id: str = ""
-    start_delay: float = 0.0
-    timeout: float | None = None
 
 
 class Executions:
@@ -79,21 +61,34 @@ class Executions:
         """
         payload = normalise(dict(order.input), "input")
         order = replace(order, input=payload)
-        content_hash = _content_hash(owner, order)
+        workflow = definition = None
         try:
             workflow, definition = await self._workflows.resolve(scope, order.workflow, order.revision)
             check_input(definition, payload)
         except (ValidationError, NotFoundError):
             # The workflow may have changed since the same request was kept: then it is no less kept.
-            if first := await self._find(scope, order.request_id, content_hash):
+            if first := await self._first(scope, owner, order, workflow, definition):
                 return Created(first, False)
             raise
+        try:
+            created = await self._create(workflow, definition, owner, order, payload)
+            if _is_another(created.execution, order.workflow):
+                raise RequestIdReusedError(order.request_id)
+            return created
+        except RequestIdReusedError:
+            if first := await self._first(scope, owner, order, workflow, definition):
+                return Created(first, False)
+            raise
+
+    async def _create(
+        self, workflow: Workflow, definition: Definition, owner: str, order: Order, payload: Mapping[str, Any]
+    ) -> Created:
         execution = self._accepted(workflow, definition, owner, order)
         execution, plan = self._first_plan(execution, definition, payload)
         new = NewExecution(
             execution=execution,
             input=payload,
-            content_hash=content_hash,
+            content_hash=content_hash(owner, order, workflow),
             steps=plan.steps,
             events=self._runner.encode_all(plan.events),
             result=plan.state.result,
@@ -109,8 +104,20 @@ class Executions:
         await failpoints.reach("exec.after_commit_before_reply")
         return created
 
-    async def _find(self, scope: Scope, request_id: str, content_hash: bytes) -> Execution | None:
-        return await self._repository.find_request(scope.org, request_id, content_hash) if request_id else None
+    async def _first(
+        self, scope: Scope, owner: str, order: Order, workflow: Workflow | None, definition: Definition | None
+    ) -> Execution | None:
+        """Return the execution that the same request started, in whatever form it came; None when there is none.
+
+        Raises RequestIdReusedError, ExecutionNotFoundError.
+        """
+        if not order.request_id:
+            return None
+        asked = [content_hash(owner, order, workflow), *equivalents(owner, order, workflow, definition)]
+        first = await self._repository.find_request(scope.org, order.request_id, frozenset(asked))
+        if first is not None and _is_another(first, order.workflow):
+            raise RequestIdReusedError(order.request_id)
+        return first
 
     async def wait(self, scope: Scope, execution: Execution, timeout: float) -> None:
         """Return when the execution has ended, or after `timeout` seconds."""
@@ -216,18 +223,6 @@ def _row(execution: Execution, plan: Plan, incarnation: UUID | None, wake_time: 
     )
 
 
-def _content_hash(owner: str, order: Order) -> bytes:
-    """Return the SHA-256 of all that was asked for: a repeated request has the same, a reused id another one."""
-    content = {
-        "workflow": order.workflow,
-        "owner": owner,
-        "revision": order.revision,
-        "input": order.input,
-        "tags": list(order.tags),
-        "metadata": dict(order.metadata),
-        "priority": order.priority,
-        "correlation_id": order.correlation_id,
-        "start_delay": order.start_delay,
-        "timeout": order.timeout,
-    }
-    return hashlib.sha256(msgspec.json.encode(content, order="sorted")).digest()
+def _is_another(first: Execution, reference: str) -> bool:
+    """Whether a workflow that is referred to by id is not the one of an execution, but took over its name."""
+    return reference not in (first.workflow_name, str(first.workflow_id))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +14,7 @@ from service.engine.ids import uuid7
 from tests.conformance.builders import MOMENT, ORG, SCOPE, Stage, document, ids
 
 MINUTE = timedelta(minutes=1)
+FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 TICK = timedelta(microseconds=1)
 
 ROWS: dict[str, dict[str, Any]] = {
@@ -53,6 +54,8 @@ CASES: list[tuple[ExecutionFilter, set[str]]] = [
     (ExecutionFilter(created_from=MOMENT, created_until=MOMENT + MINUTE), {"a"}),
     (ExecutionFilter(created_from=MOMENT, created_until=MOMENT + MINUTE + TICK), {"a", "ab"}),
     (ExecutionFilter(created_from=MOMENT, created_until=MOMENT), set()),
+    (ExecutionFilter(created_from=FIRST, created_until=LAST), set(ROWS) | {"other"}),
+    (ExecutionFilter(created_from=LAST), set()),
     (ExecutionFilter(ended_from=MOMENT), {"done", "failed"}),
     (ExecutionFilter(ended_until=MOMENT + MINUTE), {"done"}),
     (ExecutionFilter(ended_from=MOMENT + TICK, ended_until=MOMENT + MINUTE + TICK), {"failed"}),

@@ -265,7 +265,7 @@ class Lockstep(RuleBasedStateMachine):
     def look(self, by: UUID, driven: Sequence[Key], org: str, request_id: str, content: bytes) -> None:
         self.both(lambda store: store.strays(by, [key[1] for key in driven]))
         self.both(lambda store: store.next_wake_time())
-        self.both(lambda store: store.find_request(org, request_id, content))
+        self.both(lambda store: store.find_request(org, request_id, [content]))
 
     @rule(key=executions, by=processes, scope=scopes, after_seq=st.integers(0, 4), limit=st.integers(1, 4))
     def read(self, key: Key, by: UUID, scope: Scope, after_seq: int, limit: int) -> None:

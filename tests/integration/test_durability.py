@@ -84,7 +84,7 @@ async def test_who_asks_again_is_not_told_of_what_no_standby_has(
     for ask in (
         lambda: store.repository.request_cancel(SCOPE, row.id, "ann", "enough"),
         lambda: store.repository.request_cancel(SCOPE, row.id, "ann", "enough"),
-        lambda: store.repository.find_request(ORG, "again", new.content_hash),
+        lambda: store.repository.find_request(ORG, "again", [new.content_hash]),
     ):
         asking = asyncio.create_task(ask())
         await until(lambda: alone.fetchval(_WAITING, "flowkeep"))

@@ -4,9 +4,12 @@ Holds EX1 to EX6 of the contract on one replica; test_replicas.py holds EX2 and 
 """
 
 import asyncio
+import hashlib
 from typing import Any
 
+import asyncpg
 import grpc
+import msgspec
 import pytest
 
 import flowkeep
@@ -112,14 +115,13 @@ async def test_a_request_id_with_other_content_is_refused(served):
         "tags": ["x", "y"],
         "metadata": {"k": "v"},
     }
-    options |= {"priority": 1, "correlation_id": "c", "timeout": "1h", "start_delay": "0.001s"}
+    options |= {"priority": 1, "correlation_id": "c", "timeout": "2h", "start_delay": "0.001s"}
     await served.executions.Execute(execute_request(name, **options))
 
     for change in (
         {"input": {"n": 2}},
         {"input": {"n": True}},
         {"input": None},
-        {"tags": ["y", "x"]},
         {"tags": ["x"]},
         {"metadata": {"k": "w"}},
         {"priority": 2},
@@ -135,6 +137,51 @@ async def test_a_request_id_with_other_content_is_refused(served):
         assert error.metadata == {"request_id": "r-1"}
     assert (await refusal(served.executions.Execute(execute_request(other, **options)))).reason == "REQUEST_ID_REUSED"
     assert len([each async for each in served.client.list_executions()]) == 1
+
+
+async def test_the_same_request_in_another_form_is_the_same(served, database_dsn):
+    """Also where an earlier release kept it, which took tags and the reference as they came."""
+    workflow = await served.client.create_workflow({"name": "w", "steps": [step("a")], "default_priority": 3})
+    plain: dict[str, Any] = {"tags": ["x", "y"], "metadata": {"a": "1", "b": "2"}, "input": {"n": 1, "z": 0}}
+    forms: list[dict[str, Any]] = [
+        plain,
+        {**plain, "tags": ["y", "x"]},
+        {**plain, "metadata": {"b": "2", "a": "1"}},
+        {**plain, "input": {"z": -0.0, "n": 1.0}},
+        {**plain, "priority": 3},
+        {**plain, "timeout": "1h"},
+        {**plain, "priority": 3, "timeout": "1h", "start_delay": "0s"},
+    ]
+    requests = [execute_request(name, **form) for form in forms for name in ("w", workflow.workflow_id)]
+    for index, first in enumerate(requests):
+        first.request_id = f"r-{index}"
+        made_first = await served.executions.Execute(first)
+        for other in requests:
+            other.request_id = first.request_id
+            again = await served.executions.Execute(other)
+            assert (again.execution.execution_id, again.created) == (made_first.execution.execution_id, False), other
+    request = execute_request("w", tags=["y", "x"], input={"n": 1}, request_id="old")
+    await served.executions.Execute(request)
+    content = {"workflow": "w", "owner": "developer", "revision": 0, "input": {"n": 1}, "tags": ["y", "x"]}
+    content |= {"metadata": {}, "priority": None, "correlation_id": "", "start_delay": 0.0, "timeout": None}
+    old = hashlib.sha256(msgspec.json.encode(content, order="sorted")).digest()
+    connection = await asyncpg.connect(database_dsn)
+    await connection.execute("UPDATE execution_requests SET content_hash = $1 WHERE request_id = 'old'", old)
+    await connection.close()
+    assert not (await served.executions.Execute(request)).created
+
+
+async def test_an_id_is_not_the_workflow_that_took_over_its_name(served):
+    ids = []
+    for _ in range(2):
+        ids.append((await served.client.create_workflow({"name": "w", "steps": [step("a")]})).workflow_id)
+        if len(ids) == 1:
+            await served.executions.Execute(execute_request("w", request_id="r", wait=True))
+            # A second one, so that the first workflow is still found by its id.
+            await served.executions.Execute(execute_request("w", wait=True))
+            await served.client.delete_workflow("w", force=True)
+    error = await refusal(served.executions.Execute(execute_request(ids[1], request_id="r")))
+    assert error.reason in ("REQUEST_ID_REUSED", "EXECUTION_NOT_FOUND")
 
 
 async def test_calls_without_a_request_id_are_each_their_own(served):

@@ -145,6 +145,8 @@ async def test_ranges_include_their_beginning_and_exclude_their_end(client):
         ({"ended_before": ended}, [first]),
         ({"ended_before": datetime(9999, 12, 31, tzinfo=UTC)}, [last, middle, first]),
         ({"created_from": datetime(1, 1, 1, tzinfo=UTC)}, [running.execution_id, last, middle, first]),
+        ({"created_before": datetime.max.replace(tzinfo=UTC)}, [running.execution_id, last, middle, first]),
+        ({"created_from": datetime.max.replace(tzinfo=UTC)}, []),
     ):
         assert await ids(client, **where) == expected, where
 

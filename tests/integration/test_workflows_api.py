@@ -6,7 +6,7 @@ import grpc
 import pytest
 
 import flowkeep
-from flowkeep.definition import document
+from flowkeep.definition import definition, document
 from flowkeep.v1 import workflow_service_pb2 as pb
 from flowkeep.v1.workflow_pb2 import WORKFLOW_VIEW_BASIC, WORKFLOW_VIEW_FULL, WORKFLOW_VIEW_UNSPECIFIED
 from flowkeep.v1.workflow_service_pb2 import ApplyWorkflowsResponse
@@ -64,6 +64,19 @@ async def test_what_was_created_is_returned_whole(client):
     for reference in (created.workflow_id, "onboarding"):
         assert await client.get_workflow(reference) == created
         assert await client.get_workflow(reference, revision=1) == created
+
+
+async def test_minus_zero_of_any_caller_is_kept_as_zero(served):
+    wanted = definition(
+        {"name": "w", "steps": [step("a", "transform", retry_policy={"jitter": 0}, value=0)], "output": 0}
+    )
+    sent = type(wanted)()
+    sent.CopyFrom(wanted)
+    sent.output.number_value = sent.steps[0].retry_policy.jitter = -0.0
+    sent.steps[0].retry_policy.backoff_coefficient = -0.0
+    sent.steps[0].params.fields["value"].number_value = -0.0
+    await served.workflows.CreateWorkflow(pb.CreateWorkflowRequest(definition=sent))
+    assert (await served.client.get_workflow("w")).definition == wanted
 
 
 async def test_a_name_is_taken_once(client):

@@ -18,7 +18,7 @@ from persistence.errors import (
     UnavailableError,
 )
 from persistence.model import Event, Scope
-from service.engine.executions import Order
+from service.engine.content import Order
 from service.engine.violations import ValidationError
 from service.engine.watch import Bookmark, Output, ShuttingDownError
 from tests.simulation.history import Answer, Stream

@@ -24,7 +24,8 @@ from persistence.model import (
     Transition,
 )
 from service.engine.clock import StoreClock
-from service.engine.executions import Executions, Order
+from service.engine.content import Order
+from service.engine.executions import Executions
 from service.engine.run import Run
 from service.engine.runner import Runner
 from service.engine.watch import Pace, WatchHub

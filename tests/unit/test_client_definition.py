@@ -64,6 +64,14 @@ def test_the_written_form_survives_a_round_trip():
     assert definition(document(message)) == message
 
 
+def test_minus_zero_is_zero_as_the_service_keeps_it():
+    def written(zero):
+        step = {"id": "a", "handler": "transform", "params": {"value": [zero]}, "retry_policy": {"jitter": zero}}
+        return definition({"name": "w", "steps": [step], "output": zero})
+
+    assert written(-0.0) == written(0)
+
+
 def test_it_becomes_the_message_that_it_describes():
     message = definition(WRITTEN)
 

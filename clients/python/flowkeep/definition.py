@@ -137,7 +137,7 @@ def _text(value: Any) -> str:
 def _real(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not -math.inf < value < math.inf:
         raise ValueError(f"must be a number, not {_shown(value)}")
-    return float(value)
+    return float(value) + 0.0  # -0.0 is 0, and the service keeps it so
 
 
 def _whole(value: Any, bits: int) -> int:

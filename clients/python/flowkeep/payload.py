@@ -138,7 +138,7 @@ def _fill_value(target: Value, value: Any, depth: int) -> None:
 
 def _checked_number(number: int | float) -> float:
     if -MAX_WHOLE_NUMBER <= number <= MAX_WHOLE_NUMBER:
-        return float(number)
+        return float(number) + 0.0  # -0.0 is 0, as everywhere in JSON that Postgres keeps
     if isinstance(number, float) and not math.isfinite(number):
         raise _UnfitError(f"must be a finite number, not {number}")
     # A double this large is always whole, so that the service cannot tell it from an integer that lost digits.

@@ -37,10 +37,10 @@ async def test_a_cancel_request_shows_until_a_transition_has_seen_it(repository:
 async def test_a_request_id_finds_what_it_started(repository: Repository, stage: Stage) -> None:
     asked = new(execution(stage.workflow, request_id="r-1"))
     made = await repository.create(asked)
-    found = await repository.find_request(ORG, "r-1", asked.content_hash)
+    found = await repository.find_request(ORG, "r-1", [asked.content_hash])
     assert found is not None
     assert found.id == made.execution.id
     with pytest.raises(RequestIdReusedError):
-        await repository.find_request(ORG, "r-1", b"another")
-    assert await repository.find_request(ORG, "r-2", asked.content_hash) is None
-    assert await repository.find_request(FOREIGN_ORG.org, "r-1", asked.content_hash) is None
+        await repository.find_request(ORG, "r-1", [b"another"])
+    assert await repository.find_request(ORG, "r-2", [asked.content_hash]) is None
+    assert await repository.find_request(FOREIGN_ORG.org, "r-1", [asked.content_hash]) is None

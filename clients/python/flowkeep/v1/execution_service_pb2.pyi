@@ -68,7 +68,9 @@ class ExecuteRequest(_message.Message):
     request_id: _builtins.str
     """Optional. Id of this request, made by the caller; a UUID is advised. The same id with the same content returns the
     first execution as it is now, however often it is sent; with other content ALREADY_EXISTS, REQUEST_ID_REUSED. It
-    is remembered for at least 30 days, and as long as the execution is kept. At most 128 characters.
+    is remembered for at least 30 days, and as long as the execution is kept. The content is the same also with the
+    tags in another order, the workflow named by its id, or a default of the workflow written out. At most 128
+    characters.
     """
     priority: _builtins.int
     """Optional. Priority, -100 to 100; higher goes first. Default: the workflow's."""

@@ -1,0 +1,75 @@
+"""Tells a repeated request from a request id that is used for something else."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import product
+from typing import Any
+
+import msgspec
+
+from persistence.model import Workflow
+from service.engine.definition import Definition
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a caller asks to be executed; times in seconds."""
+
+    workflow: str
+    revision: int = 0
+    input: Mapping[str, Any] = field(default_factory=dict)
+    request_id: str = ""
+    tags: Sequence[str] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    priority: int | None = None
+    correlation_id: str = ""
+    start_delay: float = 0.0
+    timeout: float | None = None
+
+
+def content_hash(owner: str, order: Order, workflow: Workflow | None = None) -> bytes:
+    """Return the SHA-256 of all that was asked for: a repeated request has the same, a reused id another one.
+
+    Tags are a set, and a workflow that is named by its id is the one of its name, which never changes.
+    """
+    name = order.workflow if workflow is None else workflow.name
+    return _hash(owner, replace(order, workflow=name, tags=sorted(set(order.tags))))
+
+
+def equivalents(owner: str, order: Order, workflow: Workflow | None, definition: Definition | None) -> Iterator[bytes]:
+    """Give the hashes under which the same request may have been kept, beside its own `content_hash`.
+
+    What it leaves to the definition may have been said by the first one, and the other way round. Earlier releases took
+    the tags in the order, and the workflow by the reference, in which they came.
+    """
+    yield _hash(owner, order)
+    yield content_hash(owner, order)
+    if definition is None:
+        return
+    priorities = _same(order.priority, definition.default_priority)
+    timeouts = _same(order.timeout or None, definition.timeout)
+    for priority, timeout in product(priorities, timeouts):
+        yield content_hash(owner, replace(order, priority=priority, timeout=timeout), workflow)
+
+
+def _same(asked: Any, default: Any) -> tuple[Any, ...]:
+    return (None, default) if asked in (None, default) else (asked,)
+
+
+def _hash(owner: str, order: Order) -> bytes:
+    content = {
+        "workflow": order.workflow,
+        "owner": owner,
+        "revision": order.revision,
+        "input": order.input,
+        "tags": list(order.tags),
+        "metadata": dict(order.metadata),
+        "priority": order.priority,
+        "correlation_id": order.correlation_id,
+        "start_delay": order.start_delay,
+        "timeout": order.timeout,
+    }
+    return hashlib.sha256(msgspec.json.encode(content, order="sorted")).digest()
