@@ -66,7 +66,7 @@ def workflow_view(workflow: Workflow) -> Group:
 
 
 def handlers_table(handlers: Iterable[Handler]) -> FittingTable:
-    """Return handlers as rows; parameters that must be given are marked with a star."""
+    """Return handlers as rows, with the first line of what they say; parameters that must be given have a star."""
     table = FittingTable(
         "NAME", "PARAMS", "RETRY SAFE", "DESCRIPTION", leave_out=("RETRY SAFE", "PARAMS"), wraps="DESCRIPTION"
     )
@@ -78,7 +78,7 @@ def handlers_table(handlers: Iterable[Handler]) -> FittingTable:
             plain(handler.name, "bold"),
             plain(params),
             "yes" if handler.retry_safe else "no",
-            plain(handler.description),
+            plain(handler.description.partition("\n")[0]),
         )
     return table
 

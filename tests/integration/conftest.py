@@ -14,7 +14,10 @@ import structlog
 import flowkeep
 from persistence.postgres.repository import PostgresRepository
 from persistence.repository import Repository
+from service.engine.handlers.call_api import call_api
+from service.engine.handlers.model import Handler
 from tests.integration.stage import Served, Stage, serving
+from tests.integration.web import Web, serving_web
 
 OpenStore = Callable[[], Any]
 Serve = Callable[..., Awaitable[Served]]
@@ -38,6 +41,22 @@ def mistakes() -> Iterator[Log]:
     yield found
     structlog.reset_defaults()
     assert not found
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    """An HTTP server that answers as the test says."""
+    with serving_web() as server:
+        yield server
+
+
+@pytest_asyncio.fixture
+async def caller() -> AsyncIterator[Handler]:
+    """The handler call_api."""
+    handler = call_api()
+    yield handler
+    assert handler.close is not None
+    await handler.close()
 
 
 @pytest.fixture

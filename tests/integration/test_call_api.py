@@ -6,181 +6,14 @@ import asyncio
 import gzip
 import json
 import socket
-import threading
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from uuid import UUID
 
 import pytest
 
-from flowkeep.handlers import HandlerError, StepContext
-from service.engine.handlers.call_api import call_api
 from service.engine.handlers.model import Handler
-
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-@dataclass
-class Call:
-    method: str
-    path: str
-    headers: dict[str, str]
-    body: bytes
-
-
-@dataclass
-class Server:
-    """Answers what a test put into `answers` by path, and keeps the calls."""
-
-    url: str = ""
-    answers: dict[str, tuple[int, dict[str, str], bytes]] = field(default_factory=dict)
-    calls: list[Call] = field(default_factory=list)
-    release: threading.Event = field(default_factory=threading.Event)
-
-    def answer(self, path: str, status: int = 200, body: bytes | str = b"", **headers: str) -> str:
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        self.answers[path] = (status, named, body.encode() if isinstance(body, str) else body)
-        return self.url + path
-
-
-def _serve(server: Server) -> ThreadingHTTPServer:
-    class Answerer(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def _answer(self) -> None:
-            length = int(self.headers.get("content-length", 0))
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            server.calls.append(Call(self.command, self.path, headers, self.rfile.read(length)))
-            path = self.path.partition("?")[0]
-            if path == "/hang":
-                server.release.wait(30)
-            if path == "/break":
-                self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc")
-                self.close_connection = True
-                return
-            status, named, body = server.answers.get(path, (200, {}, b""))
-            self.send_response_only(status)
-            for name, value in {"Content-Length": str(len(body)), **named}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(body)
-
-        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = _answer
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    class Quiet(ThreadingHTTPServer):
-        daemon_threads = True
-        request_queue_size = 64
-
-        def handle_error(self, request: Any, client_address: Any) -> None:
-            pass  # a client that stops reading is what some tests are about
-
-    http = Quiet(("127.0.0.1", 0), Answerer)
-    server.url = f"http://127.0.0.1:{http.server_port}"
-    return http
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    server = Server()
-    http = _serve(server)
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    yield server
-    server.release.set()
-    http.shutdown()
-    http.server_close()
-    thread.join()
-
-
-@pytest.fixture
-async def handler() -> AsyncIterator[Handler]:
-    handler = call_api()
-    yield handler
-    assert handler.close is not None
-    await handler.close()
-
-
-CONTEXT = StepContext(
-    execution_id=UUID(int=1),
-    org="acme",
-    owner="ann",
-    workflow="w",
-    step_path="fetch",
-    attempt=1,
-    idempotency_token="token-of-the-step",
-    timeout=30.0,
-    now=NOW,
-    variables={},
-    reporter=lambda percent, message: None,
-    emitter=lambda text: None,
-)
-
-
-async def call(handler: Handler, context: StepContext = CONTEXT, **params: Any) -> Any:
-    assert handler.validate(params) == []
-    return await handler.run(params, context)
-
-
-async def failure(handler: Handler, context: StepContext = CONTEXT, **params: Any) -> HandlerError:
-    with pytest.raises(HandlerError) as caught:
-        await call(handler, context, **params)
-    return caught.value
-
-
-async def test_json_answer(handler: Handler, server: Server) -> None:
-    url = server.answer("/a", body='{"n": 1, "z": null}', Content_Type="application/json", X_Total="7")
-    output = await call(handler, url=url)
-    assert (output["status"], output["body"]) == (200, {"n": 1, "z": None})
-    assert output["headers"]["x-total"] == "7"
-
-
-@pytest.mark.parametrize(
-    ("headers", "body", "response", "expected"),
-    [
-        ({"Content_Type": "application/problem+json; charset=utf-8"}, "[1]", "auto", [1]),
-        ({"Content_Type": "text/plain"}, "[1]", "auto", "[1]"),
-        ({"Content_Type": "text/plain"}, "[1]", "json", [1]),
-        ({"Content_Type": "application/json"}, "[1]", "text", "[1]"),
-        ({"Content_Type": "text/plain; charset=latin-1"}, "é".encode("latin-1"), "auto", "é"),
-        ({}, "", "auto", None),
-        ({"Content_Type": "application/json"}, b"\xef\xbb\xbf{}", "auto", {}),
-        ({"Content_Encoding": "gzip"}, gzip.compress(b"hello", mtime=0), "auto", "hello"),
-    ],
-)
-async def test_reading_of_the_body(
-    handler: Handler, server: Server, headers: dict[str, str], body: bytes | str, response: str, expected: Any
-) -> None:
-    url = server.answer("/a", 200, body, **headers)
-    assert (await call(handler, url=url, response=response))["body"] == expected
-
-
-@pytest.mark.parametrize(
-    ("headers", "body", "response"),
-    [
-        ({"Content_Type": "application/json"}, "{not json", "auto"),
-        ({"Content_Type": "text/html"}, "<html>", "json"),
-        ({}, "", "json"),
-        ({"Content_Type": "image/png"}, b"\x89PNG\r\n\x1a\n\xff\xfe", "auto"),
-        ({"Content_Type": "text/plain"}, b"a\0b", "auto"),
-        ({"Content_Type": "text/plain; charset=punycode"}, b"abc", "auto"),
-        ({"Content_Type": "text/plain; charset=no-such"}, b"\xff", "auto"),
-        ({"Content_Type": "application/json"}, "[" * 100_000, "auto"),
-        ({"Content_Encoding": "gzip"}, b"this is no gzip", "auto"),
-    ],
-)
-async def test_answer_that_is_not_what_was_asked_for(
-    handler: Handler, server: Server, headers: dict[str, str], body: bytes | str, response: str
-) -> None:
-    error = await failure(handler, url=server.answer("/a", 200, body, **headers), response=response)
-    assert error.code == "INVALID_RESPONSE"
+from tests.integration.web import CONTEXT, NOW, Web, call, failure
 
 
 @pytest.mark.parametrize(
@@ -195,32 +28,28 @@ async def test_answer_that_is_not_what_was_asked_for(
         (503, "HTTP_STATUS_5XX", True),
     ],
 )
-async def test_status_that_is_no_success(
-    handler: Handler, server: Server, status: int, code: str, retryable: bool
-) -> None:
-    url = server.answer("/orders", status, "x" * 5000)
-    error = await failure(handler, url=f"{url}?token=geheim", headers={"X-Key": "geheim"}, method="POST")
+async def test_status_that_is_no_success(caller: Handler, web: Web, status: int, code: str, retryable: bool) -> None:
+    url = web.answer("/orders", status, "x" * 5000)
+    error = await failure(caller, url=url, method="POST")
     assert (error.code, error.retryable, error.retry_after) == (code, retryable, None)
-    assert error.details == {"status": status, "body": "x" * 512}
-    host = url.removeprefix("http://").partition("/")[0]
-    assert error.message.startswith(f"POST {host}: answered {status} ")
-    assert "geheim" not in error.message
+    assert error.details == {"method": "POST", "url": url, "status": status, "body": "x" * 512}
+    assert error.message.startswith(f"POST {url.removeprefix('http://')}: answered {status} ")
 
 
-async def test_success_codes_decide(handler: Handler, server: Server) -> None:
-    url = server.answer("/a", 404)
-    assert (await call(handler, url=url, success_codes=["2xx", 404]))["status"] == 404
-    assert (await call(handler, url=url, success_codes=["4XX"]))["status"] == 404
-    assert (await failure(handler, url=server.answer("/b", 204), success_codes=[200])).code == "HTTP_STATUS_2XX"
+async def test_success_codes_decide(caller: Handler, web: Web) -> None:
+    url = web.answer("/a", 404)
+    assert (await call(caller, url=url, success_codes=["2xx", 404]))["status"] == 404
+    assert (await call(caller, url=url, success_codes=["4XX"]))["status"] == 404
+    assert (await failure(caller, url=web.answer("/b", 204), success_codes=[200])).code == "HTTP_STATUS_2XX"
 
 
-async def test_redirect_is_not_followed(handler: Handler, server: Server) -> None:
-    url = server.answer("/a", 302, Location="/b")
-    error = await failure(handler, url=url)
+async def test_redirect_is_not_followed(caller: Handler, web: Web) -> None:
+    url = web.answer("/a", 302, Location="/b")
+    error = await failure(caller, url=url)
     assert error.code == "HTTP_STATUS_3XX"
     assert not error.retryable
     assert "redirects are not followed" in error.message
-    assert [c.path for c in server.calls] == ["/a"]
+    assert [c.path for c in web.calls] == ["/a"]
 
 
 @pytest.mark.parametrize(
@@ -231,39 +60,30 @@ async def test_redirect_is_not_followed(handler: Handler, server: Server) -> Non
         (503, {"Retry_After": "9" * 400}, 3600.0),
         (503, {"Retry_After": format_datetime(NOW.replace(minute=2), usegmt=True)}, 120.0),
         (503, {"Retry_After": format_datetime(NOW.replace(year=2020), usegmt=True)}, 0.0),
-        (503, {"Retry_After": "soon"}, None),
-        (503, {"Retry_After": "-5"}, None),
+        (503, {"Retry_After": format_datetime(NOW.replace(minute=2)).replace("+0000", "UT")}, 120.0),
+        (503, {"Retry_After": "Thursday, 01-Jan-26 00:00:30 GMT"}, 30.0),
+        (503, {"Retry_After": "Thu Jan  1 00:00:30 2026"}, 30.0),
+        (429, {"Retry_After": "1.5"}, 1.5),
+        (429, {"Retry_After": f"{NOW.timestamp() + 30:.0f}"}, 30.0),  # a moment, as some have it
+        *((503, {"Retry_After": wish}, None) for wish in ("soon", "-5", "+5", "5s", "5, 5", ",", "1_0", "1e3", " ")),
         (500, {"Retry_After": "7"}, None),
     ],
 )
 async def test_retry_after(
-    handler: Handler, server: Server, status: int, headers: dict[str, str], expected: float | None
+    caller: Handler, web: Web, status: int, headers: dict[str, str], expected: float | None
 ) -> None:
     # The server of the standard library shows its clock; the test's is the one to count from.
-    url = server.answer("/a", status, **headers, Date=format_datetime(NOW, usegmt=True))
-    error = await failure(handler, url=url)
+    url = web.answer("/a", status, **headers, Date=format_datetime(NOW, usegmt=True))
+    error = await failure(caller, url=url)
     assert error.retry_after == expected
 
 
-async def test_body_over_the_cap(handler: Handler, server: Server) -> None:
-    url = server.answer("/a", body=b"x" * 1001, Content_Type="text/plain")
-    assert (await call(handler, url=url, max_response_bytes=1001))["body"] == "x" * 1001
-    error = await failure(handler, url=url, max_response_bytes=1000)
-    assert (error.code, error.retryable) == ("RESPONSE_TOO_LARGE", False)
-
-
-async def test_cap_counts_what_compression_hides(handler: Handler, server: Server) -> None:
-    bomb = gzip.compress(bytes(64 << 20), mtime=0)
-    error = await failure(handler, url=server.answer("/a", body=bomb, Content_Encoding="gzip"))
-    assert error.code == "RESPONSE_TOO_LARGE"
-
-
-async def test_st5_token_is_equal_over_attempts_and_the_attempt_is_sent_apart(handler: Handler, server: Server) -> None:
-    url = server.answer("/a")
+async def test_st5_token_is_equal_over_attempts_and_the_attempt_is_sent_apart(caller: Handler, web: Web) -> None:
+    url = web.answer("/a")
     for attempt in (1, 2, 3):
-        await call(handler, replace(CONTEXT, attempt=attempt), url=url)
-    assert {c.headers["idempotency-key"] for c in server.calls} == {"token-of-the-step"}
-    assert [c.headers["x-flowkeep-attempt"] for c in server.calls] == ["1", "2", "3"]
+        await call(caller, replace(CONTEXT, attempt=attempt), url=url)
+    assert {c.headers["idempotency-key"] for c in web.calls} == {"token-of-the-step"}
+    assert [c.headers["x-flowkeep-attempt"] for c in web.calls] == ["1", "2", "3"]
 
 
 @pytest.mark.parametrize(
@@ -276,75 +96,176 @@ async def test_st5_token_is_equal_over_attempts_and_the_attempt_is_sent_apart(ha
         ({"form": {"a": 1, "b": [True, "x y"]}}, "application/x-www-form-urlencoded", b"a=1&b=true&b=x+y"),
     ],
 )
-async def test_bodies(handler: Handler, server: Server, params: dict[str, Any], kind: str, body: bytes) -> None:
-    await call(handler, url=server.answer("/a"), method="POST", **params)
-    assert (server.calls[0].headers["content-type"], server.calls[0].body) == (kind, body)
+async def test_bodies(caller: Handler, web: Web, params: dict[str, Any], kind: str, body: bytes) -> None:
+    await call(caller, url=web.answer("/a"), method="POST", **params)
+    assert (web.calls[0].headers["content-type"], web.calls[0].body) == (kind, body)
 
 
-async def test_query_is_added_to_that_of_the_url(handler: Handler, server: Server) -> None:
-    await call(handler, url=server.answer("/a") + "?x=1", query={"n": [1, 2], "ok": False})
-    assert server.calls[0].path == "/a?x=1&n=1&n=2&ok=false"
+@pytest.mark.parametrize(
+    ("written", "query", "sent"),
+    [
+        ("?flag&a=1&b=2&a=3&c=b%20c&d=%E9&e=%2f&f=x;y=1", None, "?flag&a=1&b=2&a=3&c=b%20c&d=%E9&e=%2f&f=x;y=1"),
+        ("?a+b=c+d&&e=&=f&100%", {}, "?a+b=c+d&&e=&=f&100%"),
+        ("?q={[|]}'~!*", None, "?q={[|]}'~!*"),
+        ('?q="<ü> x"', None, "?q=%22%3C%C3%BC%3E%20x%22"),
+        ("?x=1#part", {"n": [1, 2], "ok": False}, "?x=1&n=1&n=2&ok=false"),
+        ("?x=1", {"x": 2}, "?x=1&x=2"),
+        ("?d=%E9&flag&", {"x": "a b&c"}, "?d=%E9&flag&x=a+b%26c"),
+        ("?", {"x": 1}, "?x=1"),
+        ("", {"x": 1}, "?x=1"),
+    ],
+)
+async def test_query_is_sent_as_written_and_added_to(
+    caller: Handler, web: Web, written: str, query: dict[str, Any] | None, sent: str
+) -> None:
+    more: dict[str, Any] = {} if query is None else {"query": query}
+    await call(caller, url=web.answer("/a") + written, **more)
+    assert web.calls[0].path == "/a" + sent
 
 
-async def test_authorisation(handler: Handler, server: Server) -> None:
-    url = server.answer("/a", Set_Cookie="s=1", WWW_Authenticate="Basic")
-    output = await call(handler, url=url, auth={"bearer": "abc"})
-    await call(handler, url=url, auth={"basic": {"username": "ann", "password": "pw"}})
-    assert [c.headers["authorization"] for c in server.calls] == ["Bearer abc", "Basic YW5uOnB3"]
+async def test_authorisation(caller: Handler, web: Web) -> None:
+    url = web.answer("/a", Set_Cookie="s=1", WWW_Authenticate="Basic")
+    output = await call(caller, url=url, auth={"bearer": "abc"})
+    await call(caller, url=url, auth={"basic": {"username": "ann", "password": "pw"}})
+    await call(caller, url=url.replace("http://", "http://ann:p%77@"))
+    assert [c.headers["authorization"] for c in web.calls] == ["Bearer abc", *["Basic YW5uOnB3"] * 2]
     assert not {"set-cookie", "www-authenticate"} & output["headers"].keys()
 
 
-async def test_cookies_of_one_call_do_not_ride_on_another(handler: Handler, server: Server) -> None:
-    url = server.answer("/a", Set_Cookie="session=1; Path=/")
-    await call(handler, url=url)
-    await call(handler, url=url)
-    assert "cookie" not in server.calls[1].headers
+async def test_cookies_of_one_call_do_not_ride_on_another(caller: Handler, web: Web) -> None:
+    url = web.answer("/a", Set_Cookie="session=1; Path=/")
+    await call(caller, url=url)
+    await call(caller, url=url)
+    assert "cookie" not in web.calls[1].headers
 
 
-async def test_head_has_no_body(handler: Handler, server: Server) -> None:
-    url = server.answer("/a", body="{}", Content_Type="application/json")
-    assert (await call(handler, url=url, method="HEAD"))["body"] is None
+async def test_own_timeout(caller: Handler, web: Web) -> None:
+    for timeout, said in ((0.05, "0.05 s"), ("50ms", "50ms")):
+        error = await failure(caller, url=web.url + "/hang", timeout=timeout)
+        assert (error.code, error.retryable) == ("CONNECTION_FAILED", True)
+        assert f"no complete answer within {said}" in error.message
 
 
-async def test_own_timeout(handler: Handler, server: Server) -> None:
-    error = await failure(handler, url=server.url + "/hang", timeout=0.05)
-    assert (error.code, error.retryable) == ("CONNECTION_FAILED", True)
-    assert "no complete answer within 0.05 s" in error.message
-
-
-async def test_timeout_of_the_step_and_cancel_reach_the_call(handler: Handler, server: Server) -> None:
+async def test_timeout_of_the_step_and_cancel_reach_the_call(caller: Handler, web: Web) -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
-            await call(handler, url=server.url + "/hang")
+            await call(caller, url=web.url + "/hang")
 
 
-async def test_connection_refused(handler: Handler) -> None:
+async def test_connection_refused(caller: Handler) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        error = await failure(handler, url=f"http://ann:geheim@127.0.0.1:{taken.getsockname()[1]}/a?k=geheim")
+        error = await failure(caller, url=f"http://ann:geheim@127.0.0.1:{taken.getsockname()[1]}/a?k=geheim")
     assert (error.code, error.retryable) == ("CONNECTION_FAILED", True)
     assert "geheim" not in error.message
 
 
-async def test_connection_that_breaks_off(handler: Handler, server: Server) -> None:
-    error = await failure(handler, url=server.url + "/break")
-    assert error.code == "CONNECTION_FAILED"
+async def test_connection_that_breaks_off(caller: Handler, web: Web) -> None:
+    for answer in (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc", b"HTTP/1.1 200 OK\r\n", b""):
+        error = await failure(caller, url=web.raw("/break", answer))
+        assert (error.code, error.retryable) == ("CONNECTION_FAILED", True)
+        assert "closed the connection before the end of its answer" in error.message
 
 
-@pytest.mark.parametrize("headers", [{"X-A": "a\r\nX-B: b"}, {"X A": "b"}, {"X-A": "grüße"}, {"X-A": "☃"}])
-async def test_headers_that_cannot_be_sent(handler: Handler, server: Server, headers: dict[str, str]) -> None:
-    try:
-        await call(handler, url=server.answer("/a"), headers=headers)
-    except HandlerError as error:
-        assert (error.code, error.retryable) == ("INVALID_PARAMS", False)
-        assert not any(value in error.message for value in headers.values())
-    else:
-        assert headers == {"X-A": "grüße"}
-    assert all("x-b" not in c.headers for c in server.calls)
+async def test_what_is_no_http_is_not_asked_for_again(caller: Handler, web: Web) -> None:
+    for answer in (b"hello there\r\n\r\n", b"HTTP/1.1 200 OK\r\nX: a\0b\r\n\r\n", b"\x15\x03\x01\x00\x02\x02\x46"):
+        error = await failure(caller, url=web.raw("/a", answer), method="POST")
+        assert (error.code, error.retryable) == ("INVALID_RESPONSE", False), answer
 
 
-async def test_calls_at_the_same_time_and_after_close(handler: Handler, server: Server) -> None:
-    assert handler.close is not None
-    await asyncio.gather(*(call(handler, url=server.answer("/a", body=json.dumps(n))) for n in range(20)))
-    await handler.close()
-    assert (await call(handler, url=server.answer("/a")))["status"] == 200
+async def test_calls_at_the_same_time_and_after_close(caller: Handler, web: Web) -> None:
+    assert caller.close is not None
+    await asyncio.gather(*(call(caller, url=web.answer("/a", body=json.dumps(n))) for n in range(20)))
+    await caller.close()
+    assert (await call(caller, url=web.answer("/a")))["status"] == 200
+
+
+# What is wrong with a body changes nothing of what an error status says.
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "shown"),
+    [
+        ({"Content_Encoding": "gzip"}, b"<html>oops", "<html>oops"),
+        ({"Content_Encoding": "br"}, b"oops", "oops"),
+        ({"Content_Encoding": "gzip"}, gzip.compress(b"oops " * 9999, mtime=0)[:-12], ("oops " * 103)[:512]),
+        ({"Content_Length": "4"}, b"oopsie", "oops"),
+        ({"Content_Length": "100"}, b"oops", "oops"),
+        ({"Content_Type": "text/plain; charset=no-such"}, b"o\0ps", "o\N{REPLACEMENT CHARACTER}ps"),
+        ({"Content_Type": "text/plain; charset=latin-1"}, "née".encode("latin-1"), "née"),
+    ],
+)
+@pytest.mark.parametrize("status", [404, 500])
+async def test_an_error_status_wins_over_its_body(
+    caller: Handler, web: Web, status: int, headers: dict[str, str], body: bytes, shown: str
+) -> None:
+    head = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
+    error = await failure(
+        caller, url=web.raw("/a", f"HTTP/1.1 {status} No\r\nConnection: close\r\n{head}\r\n".encode() + body)
+    )
+    assert (error.code, error.retryable) == (f"HTTP_STATUS_{status // 100}XX", status == 500)
+    assert error.details["body"] == shown
+
+
+async def test_an_error_status_wins_over_a_body_that_does_not_come(caller: Handler, web: Web) -> None:
+    url = web.answer("/drip", 404)
+    error = await failure(caller, url=url, timeout=0.2)
+    assert (error.code, error.retryable, error.details["body"]) == ("HTTP_STATUS_4XX", False, "slow")
+
+
+async def test_a_status_beyond_599_is_an_error_of_the_server(caller: Handler, web: Web) -> None:
+    for status in (600, 999):
+        url = web.raw("/a", b"HTTP/1.1 %d\r\nConnection: close\r\nContent-Length: 1\r\n\r\nx" % status)
+        error = await failure(caller, url=url)
+        assert (error.code, error.retryable, error.details["status"]) == ("HTTP_STATUS_5XX", True, status)
+        for good in (status, str(status), "5xx"):
+            assert (await call(caller, url=url, success_codes=[good]))["status"] == status
+
+
+async def test_a_redirect_to_nowhere_is_a_redirect(caller: Handler, web: Web) -> None:
+    error = await failure(caller, url=web.answer("/a", 302, Location="http://[bad"))
+    assert error.code == "HTTP_STATUS_3XX"
+
+
+# What is told of a call
+
+
+@pytest.mark.parametrize(
+    ("query", "shown"),
+    [
+        ("?page=2&flag&q=a%20b", "?page=2&flag&q=a%20b"),
+        ("?access_token=geheim-1&page=2", "?access_token=***&page=2"),
+        ("?apiKey=geheim-1&X-Amz-Signature=geheim-2&sig=geheim-3", "?apiKey=***&X-Amz-Signature=***&sig=***"),
+        ("?pass%77ord=geheim-1&code=geheim-2", "?pass%77ord=***&code=***"),
+        ("?a=1;token=geheim-1;geheim-2", "?a=***"),
+        ("?next=https%3A%2F%2Fx%2F%3Fsecret%3Dgeheim-1", "?next=***"),
+        ("?keyword=design&author=ann&encode=utf-8", "?keyword=design&author=ann&encode=utf-8"),
+    ],
+)
+async def test_no_secret_of_a_url_is_told(caller: Handler, web: Web, query: str, shown: str) -> None:
+    url = web.answer("/orders/7", 500, f"no, not with {query}")
+    error = await failure(caller, url=url.replace("http://", "http://ann:geheim-9@") + query)
+    place = url.removeprefix("http://")
+    assert error.message == f"GET {place}: answered 500 Internal Server Error"
+    assert error.details["url"] == url + shown
+    assert "geheim" not in str(error.details)
+
+
+async def test_a_secret_that_an_answer_repeats_is_not_told(caller: Handler, web: Web) -> None:
+    url = web.answer("/a", 401, "x" * 505 + " geheim-1 or geheim-2 or geheim-3")
+    calls: list[dict[str, Any]] = [
+        {"auth": {"bearer": "geheim-1"}, "headers": {"X-Api-Key": "geheim-2"}, "query": {"token": "geheim-3"}},
+        {"headers": {"Authorization": "Bearer geheim-1", "Cookie": "geheim-2", "X-Secret": "geheim-3"}},
+    ]
+    for params in calls:
+        error = await failure(caller, url=url, **params)
+        assert "gehe" not in f"{error} {error.details}"
+        assert error.details["body"].startswith("x" * 505 + " *** o")
+
+
+async def test_proxies_of_the_environment_are_not_used(
+    caller: Handler, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    assert (await call(caller, url=web.answer("/a")))["status"] == 200

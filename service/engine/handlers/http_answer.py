@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import email.utils
+import re
+from base64 import b64encode
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
 import httpx2
-import msgspec
 
+from service.engine import payload
+from service.engine.failure import INVALID_OUTPUT
+from service.engine.handlers.http_body import (
+    UnreadableError,
+    as_json,
+    as_text,
+    big_as_text,
+    is_json,
+    media_type,
+    uncompressed,
+)
+from service.engine.handlers.http_secrets import Told
 from service.engine.handlers.model import HandlerError
 
 CONNECTION_FAILED = "CONNECTION_FAILED"
@@ -19,115 +34,188 @@ INVALID_RESPONSE = "INVALID_RESPONSE"
 MAX_RETRY_AFTER = 3600.0
 EXCERPT = 512
 _EXCERPT_BYTES = 4 * EXCERPT
+# Seconds for a body that is read by the way: the status says all.
+_BY_THE_WAY = 2.0
+# Compressed data is hardly ever longer than the plain; more of it than this is made to keep a reader busy.
+_COMPRESSED_OVERHEAD = 64 << 10
 _RETRYABLE = frozenset({408, 425, 429})
+_WITHOUT_BODY = frozenset({204, 205, 304})
 _SECRET_HEADERS = frozenset({"set-cookie", "set-cookie2", "authorization", "www-authenticate", "proxy-authenticate"})
-# Decoding these takes time that grows with the square of the length.
-_NO_CHARSETS = frozenset({"idna", "punycode"})
+# From 2001 to 2286; as a number of seconds the least is 31 years.
+_UNIX_TIMES = (1e9, 1e10)
+_SECONDS = re.compile(r"[0-9]+(?:\.[0-9]+)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """What a call takes for a good answer. `place` names the call in messages: method, host and path, no more."""
+    """What a call takes for a good answer, and how it is told of."""
 
-    place: str
+    method: str
+    told: Told
     success_codes: tuple[str, ...]
     form: str
+    has_big_as_text: bool
     max_bytes: int
     now: datetime
 
     def is_success(self, status: int) -> bool:
         """Return whether the caller counts this status as a success."""
-        return not {str(status), f"{status // 100}xx"}.isdisjoint(self.success_codes)
+        return not {str(status), f"{status_class(status)}xx"}.isdisjoint(self.success_codes)
+
+    def error(
+        self, code: str, text: str, *, retryable: bool = True, retry_after: float | None = None, **details: Any
+    ) -> HandlerError:
+        """Return the error of this call: its message names the call, its details the whole URL without secrets."""
+        details = {"method": self.method, "url": self.told.url, **details}
+        return HandlerError(code, f"{self.told.place}: {text}", details, retryable, retry_after)
 
 
-async def read(response: httpx2.Response, expected: Expectation) -> dict[str, Any]:
-    """Return the output {status, headers, body}, or raise HandlerError. Reads no more of the body than is allowed."""
-    if not expected.is_success(response.status_code):
-        await _refuse(response, expected)
-    body, is_whole = await _body(response, expected.max_bytes)
-    if not is_whole:
-        raise HandlerError(
-            RESPONSE_TOO_LARGE,
-            f"{expected.place}: the body is longer than {expected.max_bytes} bytes (max_response_bytes)",
-            {"status": response.status_code},
-            retryable=False,
-        )
-    try:
-        value = _parse(response, body, expected.form)
-    except (ValueError, LookupError, RecursionError) as error:
-        details = {"status": response.status_code, "body": _excerpt(body)}
-        raise HandlerError(INVALID_RESPONSE, f"{expected.place}: {error}", details) from None
-    return {"status": response.status_code, "headers": _headers(response), "body": value}
+def status_class(status: int) -> int:
+    """Return the class of a status. One beyond 599 is taken for a server error (RFC 9110, 15)."""
+    return min(status // 100, 5)
 
 
-async def _refuse(response: httpx2.Response, expected: Expectation) -> NoReturn:
+async def read(response: httpx2.Response, expected: Expectation, limit: asyncio.Timeout) -> dict[str, Any]:
+    """Return the output {status, headers, body}, or raise HandlerError. Reads no more of the body than is allowed.
+
+    `limit` bounds the call. It is lifted when the status says all: what is wrong with a body changes nothing then.
+    """
     status = response.status_code
-    body, _ = await _body(response, _EXCERPT_BYTES)
-    hint = "; redirects are not followed" if response.has_redirect_location else ""
-    raise HandlerError(
-        f"HTTP_STATUS_{status // 100}XX",
-        f"{expected.place}: answered {status} {response.reason_phrase[:64]}".rstrip() + hint,
-        {"status": status, "body": _excerpt(body)},
+    if not expected.is_success(status):
+        await _refuse(response, expected, limit)
+    if expected.method == "HEAD" or status in _WITHOUT_BODY:
+        await _glance(response, limit)  # the connection can be used again
+        return {"status": status, "headers": _headers(response), "body": None}
+    came, is_whole = await _raw(response, _most(response, expected.max_bytes))
+
+    def failed(code: str, text: str) -> HandlerError:
+        excerpt = _excerpt(came, response, expected.told)
+        return expected.error(code, text, retryable=False, status=status, body=excerpt)
+
+    try:
+        plain, fits = uncompressed(came, _codings(response), expected.max_bytes, partly=not is_whole)
+        if not (fits and is_whole):
+            text = f"the body is longer than {expected.max_bytes} bytes (max_response_bytes)"
+            raise failed(RESPONSE_TOO_LARGE, text)
+        body = _parsed(plain, response.headers, expected)
+    except UnreadableError as error:
+        raise failed(INVALID_RESPONSE, str(error)) from None
+    output = {"status": status, "headers": _headers(response), "body": body}
+    if fault := _fault(output):
+        raise failed(INVALID_OUTPUT, fault)
+    return output
+
+
+def _fault(output: dict[str, Any]) -> str:
+    """Return why an output cannot be kept, and the way if there is one; empty when it can."""
+    found = payload.check(output, "output")
+    if not found:
+        return ""
+    if not payload.check(big_as_text(output)):
+        return f"{found[0].field} is a whole number beyond 2^53; big_integers: text gives such numbers as text"
+    return f"{found[0].field} {found[0].description}"
+
+
+def _parsed(body: bytes, headers: httpx2.Headers, expected: Expectation) -> Any:
+    if expected.form == "base64":
+        return b64encode(body).decode()
+    content_type = _content_type(headers)
+    says_json = is_json(media_type(content_type))
+    if expected.form == "auto" and not (body.strip() if says_json else body):
+        return None
+    if expected.form == "json" or (expected.form == "auto" and says_json):
+        value = as_json(body, content_type)
+        return big_as_text(value) if expected.has_big_as_text else value
+    return as_text(body, content_type)
+
+
+async def _refuse(response: httpx2.Response, expected: Expectation, limit: asyncio.Timeout) -> NoReturn:
+    status = response.status_code
+    excerpt = _excerpt(await _glance(response, limit), response, expected.told)
+    hint = "; redirects are not followed" if 300 <= status < 400 and "location" in response.headers else ""
+    text = f"answered {status} {response.reason_phrase[:64]}".rstrip() + hint
+    raise expected.error(
+        f"HTTP_STATUS_{status_class(status)}XX",
+        expected.told.hide(text),
         retryable=status >= 500 or status in _RETRYABLE,
         retry_after=_retry_after(response, expected.now),
+        status=status,
+        body=excerpt,
     )
 
 
-async def _body(response: httpx2.Response, limit: int) -> tuple[bytes, bool]:
-    """Return at most `limit` bytes, uncompressed, and whether that is all. Memory stays near the limit."""
+async def _glance(response: httpx2.Response, limit: asyncio.Timeout) -> bytes:
+    """Return the beginning of a body as far as it comes at once."""
+    body, until = bytearray(), asyncio.get_running_loop().time() + _BY_THE_WAY
+    until = min(until, limit.when() or until)
+    limit.reschedule(None)
+    with suppress(httpx2.RequestError, TimeoutError):
+        async with asyncio.timeout_at(until):
+            async for chunk in response.aiter_raw():
+                body += chunk[: _EXCERPT_BYTES - len(body)]
+                if len(body) >= _EXCERPT_BYTES:
+                    break
+    return bytes(body)
+
+
+async def _raw(response: httpx2.Response, limit: int) -> tuple[bytes, bool]:
+    """Return at most `limit` bytes as they came, and whether that is all."""
     gathered = bytearray()
-    async for chunk in response.aiter_bytes():
+    async for chunk in response.aiter_raw():
         gathered += chunk[: limit + 1 - len(gathered)]
         if len(gathered) > limit:
             return bytes(gathered[:limit]), False
     return bytes(gathered), True
 
 
-def _parse(response: httpx2.Response, body: bytes, form: str) -> Any:
-    kind, is_json = response.headers.get("content-type", "").partition(";")[0].strip().lower(), form == "json"
-    if form == "auto":
-        if not body:
-            return None
-        is_json = kind == "application/json" or kind.endswith("+json")
-    if not is_json:
-        return _text(body, response.charset_encoding or "utf-8")
-    try:
-        return msgspec.json.decode(body.removeprefix(b"\xef\xbb\xbf"))
-    except (ValueError, RecursionError):
-        raise ValueError("the body is not JSON") from None
+def _most(response: httpx2.Response, max_bytes: int) -> int:
+    return 2 * max_bytes + _COMPRESSED_OVERHEAD if _codings(response) else max_bytes
 
 
-def _text(body: bytes, charset: str) -> str:
-    if charset.lower() in _NO_CHARSETS:
-        raise ValueError("the body has an unknown charset")
-    try:
-        text = body.decode(charset)
-    except (ValueError, LookupError):
-        raise ValueError(f"the body is not text in {charset[:32]}") from None
-    if "\0" in text:
-        raise ValueError("the body is binary")
-    return text
+def _codings(response: httpx2.Response) -> list[str]:
+    return response.headers.get_list("content-encoding")
 
 
 def _headers(response: httpx2.Response) -> dict[str, str]:
     return {name: value for name, value in response.headers.items() if name not in _SECRET_HEADERS}
 
 
-def _excerpt(body: bytes) -> str:
-    return body[:_EXCERPT_BYTES].decode("utf-8", "replace").replace("\0", "\N{REPLACEMENT CHARACTER}")[:EXCERPT]
+def _content_type(headers: httpx2.Headers) -> str:
+    return (headers.get_list("content-type") or [""])[-1]
+
+
+def _excerpt(body: bytes, response: httpx2.Response, told: Told) -> str:
+    """Return the beginning of a body as text, as well as it can be read."""
+    with suppress(UnreadableError):
+        body = uncompressed(body, _codings(response), _EXCERPT_BYTES, partly=True)[0]
+    body = body[:_EXCERPT_BYTES]
+    try:
+        text = as_text(body, _content_type(response.headers))
+    except UnreadableError:
+        text = body.decode("utf-8", "replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
+    return told.hide(text)[:EXCERPT]
 
 
 def _retry_after(response: httpx2.Response, now: datetime) -> float | None:
     """Return the pause in seconds that a 429 or 503 asks for, at most an hour."""
-    wish = response.headers.get("retry-after", "").strip()
+    wish = next(iter(response.headers.get_list("retry-after")), "").strip()
     if response.status_code not in (429, 503) or not wish:
         return None
-    if wish.isascii() and wish.isdigit():
-        return min(float(wish[:10]), MAX_RETRY_AFTER)
+    if _SECONDS.fullmatch(wish):
+        return _bounded(_since(float(wish[:20]), now))
     if (moment := _date(wish)) is None:
         return None
     # Told by the other side's clock if it shows one: clocks of two machines differ.
     pause = (moment - (_date(response.headers.get("date", "")) or now)).total_seconds()
+    return _bounded(pause)
+
+
+def _since(seconds: float, now: datetime) -> float:
+    """Return the pause of a number: of seconds, or of a moment in Unix time, which some servers give instead."""
+    return seconds - now.timestamp() if _UNIX_TIMES[0] <= seconds < _UNIX_TIMES[1] else seconds
+
+
+def _bounded(pause: float) -> float:
     return min(max(pause, 0.0), MAX_RETRY_AFTER)
 
 

@@ -564,11 +564,11 @@ class Failure(_message.Message):
     """Output only. What went wrong, in UPPER_SNAKE_CASE. Codes of the service: `HANDLER_ERROR` (the handler raised an
     error it did not name), `INVALID_PARAMS` (parameters do not meet the handler's schema), `EXPRESSION_ERROR` (a
     condition, template or assignment could not be evaluated), `STEP_TIMEOUT` (an attempt took too long),
-    `EXECUTION_TIMEOUT` (the execution took too long), `HTTP_STATUS_2XX` to `HTTP_STATUS_5XX` (an answer that is no
-    success), `CONNECTION_FAILED` (the other side was not reached or broke off), `RESPONSE_TOO_LARGE`,
-    `INVALID_RESPONSE` (not what was asked for), `INVALID_OUTPUT` (the result is no JSON within the limits),
-    `HANDLER_NOT_FOUND` (the step waits for a server that has
-    its handler), `OUTCOME_UNKNOWN` (an AT_MOST_ONCE step was cut off),
+    `EXECUTION_TIMEOUT` (the execution took too long), `HTTP_STATUS_1XX` to `HTTP_STATUS_5XX` (an answer that is no
+    success; beyond 599 it is 5XX), `CONNECTION_FAILED` (the other side was not reached or broke off),
+    `RESPONSE_TOO_LARGE` (a body over its limit), `INVALID_RESPONSE` (not what was asked for), `INVALID_OUTPUT` (the
+    result is no JSON within the limits), `HANDLER_NOT_FOUND` (the step waits for a server that has its handler),
+    `OUTCOME_UNKNOWN` (an AT_MOST_ONCE step was cut off),
     `STEP_FAILED` (of an execution: a step failed), `CANCELLED`, `POISONED` (the execution took down its server
     repeatedly), `INTERNAL` (a fault of the server). Handlers of users add their own codes.
     """
@@ -588,8 +588,8 @@ class Failure(_message.Message):
     """Output only. Whether there is a stack trace that the caller lacks the permission to see. Never set in events."""
     @_builtins.property
     def details(self) -> _struct_pb2.Struct:
-        """Output only. Machine-readable facts, such as `status` of an HTTP answer. With STEP_FAILED: `code`, that of the step's
-        failure.
+        """Output only. Machine-readable facts. Of an HTTP call: `method`, `url` (without secrets), `status`, and the beginning
+        of the `body`. With STEP_FAILED: `code`, that of the step's failure.
         """
 
     def __init__(

@@ -30,7 +30,9 @@ class Handler(_message.Message):
     name: _builtins.str
     """Output only. Name by which steps call it."""
     description: _builtins.str
-    """Output only. What it does, for people."""
+    """Output only. What it does, for people; the first line is enough for a list. Built-in handlers say here which
+    failure codes they give.
+    """
     retry_safe: _builtins.bool
     """Output only. Whether a second attempt after a cut-off one is harmless, given the idempotency token."""
     @_builtins.property

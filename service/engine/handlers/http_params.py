@@ -1,0 +1,198 @@
+"""What a step may say to `call_api`: the schema of its params, and what a schema cannot say of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import httpx2
+
+from service.engine.handlers.wait import LONGEST, seconds
+from service.engine.schema import Path, Problem
+
+DEFAULT_RESPONSE_BYTES = 256 << 10
+MAX_RESPONSE_BYTES = 1 << 20
+_BODIES = ("json", "text", "form")
+# The call's identity and the framing of the message are not the workflow's to choose.
+_OWN_HEADERS = frozenset(
+    {"idempotency-key", "x-flowkeep-attempt", "content-length", "transfer-encoding", "connection", "upgrade"}
+)
+_HOST = re.compile(r"[0-9A-Za-z._~-]+")
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
+
+_SCALAR = {"type": ["string", "number", "boolean"]}
+_FIELDS = {"type": "object", "additionalProperties": {"anyOf": [_SCALAR, {"type": "array", "items": _SCALAR}]}}
+PARAMS = {
+    "type": "object",
+    "properties": {
+        "url": {
+            "description": (
+                "Where to, http or https. Its query is sent as it is written; only a space, quotes, < and >, and what "
+                "is not ASCII are percent-encoded."
+            ),
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 8192,
+        },
+        "method": {
+            "description": "Default GET.",
+            "enum": ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"],
+        },
+        "headers": {
+            "description": "Names and values in ASCII. Idempotency-Key and X-Flowkeep-Attempt are sent in any case.",
+            "type": "object",
+            "additionalProperties": _SCALAR,
+            "maxProperties": 64,
+        },
+        "query": {
+            "description": (
+                "Added behind the query of the URL, in the form of web forms; lists repeat the name. Nothing is "
+                'replaced: ?x=1 and {"x": 2} give ?x=1&x=2.'
+            ),
+            **_FIELDS,
+        },
+        "json": {"description": "Body, sent as JSON. At most one of json, text and form."},
+        "text": {"description": "Body, sent as UTF-8 text.", "type": "string"},
+        "form": {"description": "Body, sent as a web form; lists repeat the name.", **_FIELDS},
+        "auth": {
+            "description": "How the call shows who it is: a bearer token, or a user with a password.",
+            "type": "object",
+            "properties": {
+                "bearer": {"type": "string", "minLength": 1},
+                "basic": {
+                    "type": "object",
+                    "properties": {"username": {"type": "string"}, "password": {"type": "string"}},
+                    "required": ["username", "password"],
+                    "additionalProperties": False,
+                },
+            },
+            "minProperties": 1,
+            "maxProperties": 1,
+            "additionalProperties": False,
+        },
+        "success_codes": {
+            "description": (
+                'Status codes that are a success, such as 200, or classes such as "2xx". Default ["2xx"]. A status '
+                "beyond 599 counts as 5xx."
+            ),
+            "type": "array",
+            "minItems": 1,
+            "maxItems": 64,
+            "items": {
+                "type": ["integer", "string"],
+                "minimum": 100,
+                "maximum": 999,
+                "pattern": "^([1-5][xX]{2}|[1-9][0-9]{2})$",
+            },
+        },
+        "response": {
+            "description": (
+                "How the body is read. auto, the default: as JSON if its type says so, else as text, and null if there "
+                "is none. json: as JSON. text: as text, by its charset, without one as UTF-8. base64: the bytes, "
+                "whatever they are. The body of HEAD, 204, 205 and 304 is null in any case."
+            ),
+            "enum": ["auto", "json", "text", "base64"],
+        },
+        "big_integers": {
+            "description": (
+                "What becomes of whole numbers beyond 2^53 in JSON, such as ids of 19 digits. refuse, the default: the "
+                "step fails, since they could not be told apart. text: each is given as the text of its digits."
+            ),
+            "enum": ["refuse", "text"],
+        },
+        "timeout": {
+            "description": 'For the whole call: seconds, or text such as "2s". The step\'s timeout holds in any case.',
+            "type": ["number", "string"],
+            "exclusiveMinimum": 0,
+            "maximum": LONGEST,
+        },
+        "max_response_bytes": {
+            "description": "Longest body, uncompressed. Default 262144. An output has at most 262144 bytes as JSON.",
+            "type": "integer",
+            "minimum": 1,
+            "maximum": MAX_RESPONSE_BYTES,
+        },
+    },
+    "required": ["url"],
+    "additionalProperties": False,
+}
+
+
+def check(params: Mapping[str, Any]) -> Iterator[Problem]:
+    """Find what the schema cannot say; a template stands for a string that may yet become right."""
+    headers = params.get("headers")
+    headers = headers if isinstance(headers, Mapping) else {}
+    authorisation = "auth" if "auth" in params else next((n for n in headers if n.lower() == "authorization"), "")
+    yield from _check_url(params["url"], authorisation)
+    bodies = [name for name in _BODIES if name in params]
+    for name in bodies[1:]:
+        yield Problem((name,), f"cannot be given beside {bodies[0]}; a call has one body")
+    yield from _check_headers(headers, "auth" in params)
+    if isinstance(auth := params.get("auth"), Mapping):
+        yield from _check_auth(auth)
+    if isinstance(timeout := params.get("timeout"), str):
+        yield from _check_timeout(timeout)
+
+
+def text_of(value: Any) -> str:
+    """Return a scalar as it is sent in a header, a query or a form."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _check_url(url: str, authorisation: str) -> Iterator[Problem]:
+    if not url.lower().startswith(("http://", "https://")):
+        yield Problem(("url",), 'must begin with "http://" or "https://"')
+        return
+    try:
+        parsed = httpx2.URL(url)
+        host = parsed.raw_host.decode("ascii")
+        if not host:
+            yield Problem(("url",), "has no host")
+        elif ":" not in host and not _HOST.fullmatch(host):
+            yield Problem(("url",), "has a host with a character that names of hosts cannot have")
+        elif (parsed.port or 0) > 65535:
+            yield Problem(("url",), "has a port above 65535")
+        elif parsed.userinfo and authorisation:
+            yield Problem(("url",), f"cannot have a user beside {authorisation}; remove one of them")
+    except (httpx2.InvalidURL, ValueError):
+        yield Problem(("url",), "is no valid URL")
+
+
+def _check_headers(headers: Mapping[str, Any], has_auth: bool) -> Iterator[Problem]:
+    seen: dict[str, str] = {}
+    for name, value in headers.items():
+        path: Path = ("headers", name)
+        if not _HEADER_NAME.fullmatch(name):
+            yield Problem(path, "is no name of a header: it has a character other than letters, digits and -")
+        elif name.lower() in _OWN_HEADERS:
+            yield Problem(path, "is set by Flowkeep; remove it")
+        elif name.lower() == "authorization" and has_auth:
+            yield Problem(path, "cannot be given beside auth; remove one of them")
+        elif (other := seen.setdefault(name.lower(), name)) != name:
+            yield Problem(path, f"is the header {other} once more; upper and lower case are one")
+        elif fault := _fault_of_value(text_of(value)):
+            yield Problem(path, fault)
+
+
+def _fault_of_value(value: str) -> str:
+    """Return why a header cannot have a value, empty if it can."""
+    if not _HEADER_VALUE.fullmatch(value):
+        return "has a value that headers cannot carry: a line end, another control character or one beyond ASCII"
+    return "has a value that begins or ends with a space" if value != value.strip() else ""
+
+
+def _check_auth(auth: Mapping[str, Any]) -> Iterator[Problem]:
+    if isinstance(bearer := auth.get("bearer"), str) and (fault := _fault_of_value(bearer)):
+        yield Problem(("auth", "bearer"), fault)
+    if isinstance(basic := auth.get("basic"), Mapping) and ":" in str(basic.get("username")):
+        yield Problem(("auth", "basic", "username"), "cannot have a colon, which would begin the password")
+
+
+def _check_timeout(timeout: str) -> Iterator[Problem]:
+    try:
+        if not seconds(timeout):
+            yield Problem(("timeout",), "must be more than 0 s")
+    except ValueError as error:
+        yield Problem(("timeout",), str(error))

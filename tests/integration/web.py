@@ -1,0 +1,137 @@
+"""A real HTTP server that answers as a test says, and calls of `call_api` to it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from flowkeep.handlers import HandlerError, StepContext
+from service.engine.handlers.model import Handler
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@dataclass
+class Call:
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass
+class Web:
+    """Answers what a test put into `answers` by path, and keeps the calls."""
+
+    url: str = ""
+    answers: dict[str, tuple[int, dict[str, str], bytes] | bytes] = field(default_factory=dict)
+    calls: list[Call] = field(default_factory=list)
+    release: threading.Event = field(default_factory=threading.Event)
+
+    def answer(self, path: str, status: int = 200, body: bytes | str = b"", **headers: str) -> str:
+        """Answer calls of a path so, and return its URL."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        self.answers[path] = (status, named, body.encode() if isinstance(body, str) else body)
+        return self.url + path
+
+    def raw(self, path: str, answer: bytes) -> str:
+        """Answer calls of a path with these bytes, then close the connection; return the URL."""
+        self.answers[path] = answer
+        return self.url + path
+
+
+def _serve(server: Web) -> ThreadingHTTPServer:
+    class Answerer(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _answer(self) -> None:
+            length = int(self.headers.get("content-length", 0))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            server.calls.append(Call(self.command, self.path, headers, self.rfile.read(length)))
+            path = self.path.partition("?")[0]
+            if path == "/hang":
+                server.release.wait(30)
+            answer = server.answers.get(path, (200, {}, b""))
+            if isinstance(answer, bytes):
+                self.wfile.write(answer)
+                self.close_connection = True
+                return
+            if path.endswith("/drip"):
+                self.wfile.write(b"HTTP/1.1 %d So\r\nContent-Length: 100\r\n\r\nslow" % answer[0])
+                server.release.wait(30)
+                self.close_connection = True
+                return
+            status, named, body = answer
+            self.send_response_only(status)
+            for name, value in {"Content-Length": str(len(body)), **named}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_OPTIONS = _answer
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    class Quiet(ThreadingHTTPServer):
+        daemon_threads = True
+        request_queue_size = 64
+
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            pass  # a client that stops reading is what some tests are about
+
+    http = Quiet(("127.0.0.1", 0), Answerer)
+    server.url = f"http://127.0.0.1:{http.server_port}"
+    return http
+
+
+@contextmanager
+def serving_web() -> Iterator[Web]:
+    """A server inside, in a thread of its own."""
+    server = Web()
+    http = _serve(server)
+    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    yield server
+    server.release.set()
+    http.shutdown()
+    http.server_close()
+    thread.join()
+
+
+CONTEXT = StepContext(
+    execution_id=UUID(int=1),
+    org="acme",
+    owner="ann",
+    workflow="w",
+    step_path="fetch",
+    attempt=1,
+    idempotency_token="token-of-the-step",
+    timeout=30.0,
+    now=NOW,
+    variables={},
+    reporter=lambda percent, message: None,
+    emitter=lambda text: None,
+)
+
+
+async def call(caller: Handler, context: StepContext = CONTEXT, **params: Any) -> Any:
+    """The output of a call with these params, which are found right."""
+    assert caller.validate(params) == []
+    return await caller.run(params, context)
+
+
+async def failure(caller: Handler, context: StepContext = CONTEXT, **params: Any) -> HandlerError:
+    """The error of a call with these params, which are found right."""
+    with pytest.raises(HandlerError) as caught:
+        await call(caller, context, **params)
+    return caught.value
