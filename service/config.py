@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from service.addresses import is_loopback, is_unix, wrong_form
 
 LARGEST_REQUEST = 4 * 1024 * 1024
 LARGEST_ANSWER = 64 * 1024 * 1024
@@ -28,6 +29,9 @@ class Config(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="FLOWKEEP_", frozen=True, extra="ignore", env_ignore_empty=True)
 
     listen: str = Field("127.0.0.1:50051", description="Address to serve on: host:port, port 0 for any, or unix:/path")
+    health_listen: str = Field(
+        "", description="Address that serves health alone, without TLS, for probes: host:port, or unix:/path"
+    )
     processes: int = Field(
         1, ge=1, le=64, description="Server processes that share the address and the database; best one per core"
     )
@@ -120,6 +124,13 @@ class Config(BaseSettings):
     log_format: Literal["json", "text"] = Field("json", description="Form of the log on standard error")
 
     @property
+    def listeners(self) -> list[tuple[str, str]]:
+        """The settings that name an address to listen on, and the addresses."""
+        return [("FLOWKEEP_LISTEN", self.listen)] + (
+            [("FLOWKEEP_HEALTH_LISTEN", self.health_listen)] if self.health_listen else []
+        )
+
+    @property
     def is_embedded(self) -> bool:
         """Whether the server brings its own Postgres."""
         return self.database_url is None
@@ -132,13 +143,7 @@ class Config(BaseSettings):
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can reach the server."""
-        if self.listen.startswith("unix:"):
-            return True
-        host = self.listen.rpartition(":")[0].strip("[]")
-        try:
-            return ipaddress.ip_address(host).is_loopback
-        except ValueError:
-            return host == "localhost"
+        return is_loopback(self.listen)
 
     @property
     def page_token_key(self) -> bytes:
@@ -151,21 +156,26 @@ class Config(BaseSettings):
 
     def private(self) -> Config:
         """Return the settings for a server that only its own process talks to: without tokens and TLS."""
-        off = {"processes": 1, "jwt_key_file": None, "jwt_jwks": "", "tls_cert_file": None, "tls_key_file": None}
+        off = {
+            "processes": 1,
+            "health_listen": "",
+            "jwt_key_file": None,
+            "jwt_jwks": "",
+            "tls_cert_file": None,
+            "tls_key_file": None,
+        }
         return self.model_copy(update={**off, "tls_client_ca_file": None})
 
     def check(self) -> None:
         """Raise ConfigError for settings that must not be served with."""
-        host, _, port = self.listen.rpartition(":")
-        if not self.listen.startswith("unix:") and not (host and port.isdecimal() and int(port) < 65_536):
-            raise ConfigError(
-                f"FLOWKEEP_LISTEN={self.listen}: must be host:port with a port of 0 to 65535, or unix:/path"
-            )
-        if self.processes > 1 and self.listen.startswith("unix:"):
-            raise ConfigError(
-                f"FLOWKEEP_LISTEN={self.listen}: a unix socket belongs to one process; set FLOWKEEP_PROCESSES=1, or "
-                "listen on host:port"
-            )
+        for setting, address in self.listeners:
+            if wrong := wrong_form(address):
+                raise ConfigError(f"{setting}={address}: {wrong}")
+            if self.processes > 1 and is_unix(address):
+                raise ConfigError(
+                    f"{setting}={address}: a unix socket belongs to one process; set FLOWKEEP_PROCESSES=1, or "
+                    "listen on host:port"
+                )
         if self.processes > MOST_ON_EMBEDDED and self.is_embedded:
             raise ConfigError(
                 f"FLOWKEEP_PROCESSES={self.processes}: the embedded Postgres has connections for {MOST_ON_EMBEDDED}; "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,9 +14,11 @@ from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from flowkeep.v1 import execution_service_pb2, workflow_service_pb2
+from service.addresses import is_unix
 from service.api.admission import Admission
 from service.api.reflection import add_reflection
 from service.config import LARGEST_ANSWER, LARGEST_REQUEST, Config, ConfigError
+from service.listening import addresses
 
 log = structlog.get_logger(__name__)
 
@@ -99,24 +100,28 @@ class Server:
         self._health = _Health()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         add_reflection((*SERVICES, health.SERVICE_NAME), self._server)
-        self.target = ""
+        self._probed = aio.server(options=[*OPTIONS, shared], maximum_concurrent_rpcs=SPARE_CALLS)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._probed)
+        self.target = self.health_target = ""
 
     async def start(self) -> None:
         """Listen. `target` is then the address that clients use. Raises ConfigError when that cannot be."""
-        listen = self._config.listen
-        if listen.startswith("unix:") and _answers(listen.removeprefix("unix:")):
-            # gRPC would take the path over, and leave the other server running where nobody finds it.
-            raise ConfigError(f"FLOWKEEP_LISTEN={listen}: another server is using it")
-        try:
-            if self._credentials is None:
-                port = self._server.add_insecure_port(listen)
-            else:
-                port = self._server.add_secure_port(listen, self._credentials)
-        except RuntimeError:
-            raise ConfigError(f"FLOWKEEP_LISTEN={listen}: cannot listen there; is another server using it?") from None
-        self.target = listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
+        self.target = self._listen(self._server, *self._config.listeners[0], self._credentials)
+        for setting, listen in self._config.listeners[1:]:
+            self.health_target = self._listen(self._probed, setting, listen, None)
+            await self._probed.start()
         await self._server.start()
         await self.set_serving(True)
+
+    def _listen(self, server: aio.Server, setting: str, listen: str, tls: grpc.ServerCredentials | None) -> str:
+        """Have a server listen on every address that a setting stands for, and return the one that clients use."""
+        port = 0
+        for address in addresses(setting, listen, shared=self._config.processes > 1):
+            try:
+                port = server.add_secure_port(address, tls) if tls else server.add_insecure_port(address)
+            except RuntimeError:
+                raise ConfigError(f"{setting}={listen}: cannot listen there; is another server using it?") from None
+        return address if is_unix(listen) else f"{listen.rpartition(':')[0]}:{port}"
 
     async def set_serving(self, is_serving: bool) -> None:
         """Tell health checks whether calls are welcome."""
@@ -127,7 +132,7 @@ class Server:
     async def stop(self, grace: float) -> None:
         """Refuse new calls, give those in flight `grace` seconds, and return when all have ended."""
         await self._health.end()
-        await self._server.stop(grace)
+        await asyncio.gather(self._server.stop(grace), self._probed.stop(grace))
 
 
 def credentials(config: Config) -> grpc.ServerCredentials | None:
@@ -143,15 +148,6 @@ def credentials(config: Config) -> grpc.ServerCredentials | None:
         return grpc.ssl_server_credentials([pair])
     authority = _read(config.tls_client_ca_file, "TLS_CLIENT_CA_FILE")
     return grpc.ssl_server_credentials([pair], authority, require_client_auth=True)
-
-
-def _answers(path: str) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(path)
-        except OSError:
-            return False
-    return True
 
 
 def _read(path: Path, setting: str) -> bytes:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
-from contextlib import aclosing
+from collections.abc import Iterator
+from contextlib import ExitStack, aclosing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -40,12 +42,31 @@ def run(
     payload, documents = read_input(input, set or ()), read_documents(file)
     if len(documents) != 1:
         raise typer.BadParameter(f"{file} must hold one definition, not {len(documents)}")
-    with tempfile.TemporaryDirectory(prefix="flowkeep-") as folder:
-        # A socket that only this process knows, in a folder that only this user may enter.
-        config = settings.load(
-            listen=f"unix:{Path(folder) / 'run.sock'}", handlers=handlers or None, log_level="error", log_format="text"
-        ).private()
+    with _own_socket() as listen:
+        config = settings.load(listen=listen, handlers=handlers or None, log_level="error", log_format="text").private()
         settings.run(_run(config, documents[0], payload, settings.output_of(context, output)))
+
+
+@contextmanager
+def _own_socket() -> Iterator[str]:
+    """Give the address of a socket that only this process knows, in a folder that only this user may enter."""
+    from service.addresses import LONGEST_SOCKET_PATH, socket_address
+
+    try:
+        made = tempfile.TemporaryDirectory(prefix="flowkeep-")
+    except OSError as error:
+        typer.echo(f"flowkeep: no folder for temporary files, which TMPDIR names: {error.strerror}", err=True)
+        raise typer.Exit(settings.USAGE) from None
+    with made as folder, ExitStack() as stack:
+        way = folder
+        if len(os.fsencode(f"{folder}/run.sock")) > LONGEST_SOCKET_PATH:
+            if Path("/proc/self/fd").is_dir():  # a short way to wherever TMPDIR lies
+                opened = os.open(folder, os.O_DIRECTORY)
+                stack.callback(os.close, opened)
+                way = f"/proc/self/fd/{opened}"
+            else:
+                way = stack.enter_context(tempfile.TemporaryDirectory(prefix="flowkeep-", dir="/tmp"))
+        yield socket_address(f"{way}/run.sock")
 
 
 async def _run(config: Config, document: Any, payload: dict[str, Any] | None, output: Output) -> int | None:

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import json
 import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 from uuid import uuid4
 
 import structlog
@@ -44,11 +41,11 @@ class ProcessError(Exception):
 
 
 async def keep_processes(
-    config: Config, place: Database, target: str, tell: Callable[[], None], stopped: asyncio.Event
+    config: Config, place: Database, targets: Mapping[str, str], tell: Callable[[], None], stopped: asyncio.Event
 ) -> None:
     """Serve with as many processes as the settings say until `stopped` is set, and return when all have ended.
 
-    Calls `tell` once, when all serve.
+    `targets` holds the settings of the addresses that are held for them. Calls `tell` once, when all serve.
 
     Raises ConfigError when one cannot start at the beginning, and what `open_repository` raises.
     """
@@ -56,7 +53,7 @@ async def keep_processes(
         if config.is_embedded:
             # Nobody else can be alive on it, and the processes of before died with the one that kept them.
             await repository.retire_others(uuid4())
-    environment = _environment(config, place, target)
+    environment = _environment(config, place, targets)
     patience = config.stop_grace + config.cancel_grace + _STOP_PATIENCE
     processes = [_Process(number, environment) for number in range(1, config.processes + 1)]
     tasks = TaskRegistry()
@@ -93,14 +90,14 @@ async def _start(processes: Sequence[_Process]) -> None:
     await asyncio.gather(*(process.start() for process in processes))
 
 
-def _environment(config: Config, place: Database, target: str) -> Mapping[str, str]:
+def _environment(config: Config, place: Database, targets: Mapping[str, str]) -> Mapping[str, str]:
     """Return the environment of a process: what the command line said stands in it too."""
     pool = config.database_pool
     if config.is_embedded:
         pool = min(pool, _CONNECTIONS // config.processes - _BESIDE_THE_POOL)
     return {
         **os.environ,
-        "FLOWKEEP_LISTEN": target,
+        **targets,
         "FLOWKEEP_PROCESSES": str(config.processes),
         "FLOWKEEP_DATABASE_URL": place.dsn,
         "FLOWKEEP_DATABASE_POOL": str(max(2, pool)),
@@ -182,52 +179,3 @@ class _Process:
         line, self._line = self._line, None
         if line is not None:
             line.close()
-
-
-@contextmanager
-def reserved(listen: str) -> Iterator[str]:
-    """Hold the address for the processes of this server, and give it with its port. Raises ConfigError if it is taken.
-
-    Nothing is accepted here: the kernel spreads connections over those that listen.
-    """
-    host, _, port = listen.rpartition(":")
-    held: list[socket.socket] = []
-    try:
-        for family, address, *rest in _resolved(listen, host.strip("[]"), int(port)):
-            where = (address, held[0].getsockname()[1] if held else int(port), *rest)
-            if (holder := _holder(listen, family, where)) is not None:
-                held.append(holder)
-        if not held:
-            raise ConfigError(f"FLOWKEEP_LISTEN={listen}: this machine has no such address")
-        yield f"{host}:{held[0].getsockname()[1]}"
-    finally:
-        for each in held:
-            each.close()
-
-
-def _resolved(listen: str, host: str, port: int) -> list[tuple[Any, ...]]:
-    """Return family and address of each place that a host's name stands for."""
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError as error:
-        raise ConfigError(f"FLOWKEEP_LISTEN={listen}: {error}") from None
-    return list(dict.fromkeys((family, address[0], *address[2:]) for family, _, _, _, address in found))
-
-
-def _holder(listen: str, family: int, address: tuple[Any, ...]) -> socket.socket | None:
-    """Return a socket that holds the address, None where this machine has no such address."""
-    holder: socket.socket | None = None
-    try:
-        holder = socket.socket(family)
-        # Taken as by a server that shares nothing, so that others of the same user are found out too; shared after.
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        holder.bind(address)
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    except OSError as error:
-        if holder is not None:
-            holder.close()
-        if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-            return None
-        raise ConfigError(f"FLOWKEEP_LISTEN={listen}: cannot listen there; is another server using it?") from None
-    return holder

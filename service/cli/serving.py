@@ -16,6 +16,7 @@ from service.cli.connection import Output
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Mapping
 
     from service.app import Database
     from service.config import Config
@@ -52,10 +53,10 @@ def serve(
         prepare(config)
         config.check()
         if config.processes > 1:
-            from service.cli.processes import reserved
+            from service.listening import reserved
 
-            with reserved(config.listen) as target, database(config) as place:
-                settings.run(_keep(config, place, target))
+            with reserved(config.listeners) as targets, database(config) as place:
+                settings.run(_keep(config, place, targets))
         else:
             with database(config) as place:
                 settings.run(_serve(config, place), abandon=True)
@@ -90,15 +91,15 @@ async def _serve(config: Config, place: Database) -> None:
         open_repository(config, place.dsn) as repository,
         running_server(config, repository, alone=config.is_embedded) as server,
     ):
-        _tell(config, server.target)
+        _tell(config, server.target, server.health_target)
         await stopped.wait()
     typer.echo("Stopped.")
 
 
-async def _keep(config: Config, place: Database, target: str) -> None:
+async def _keep(config: Config, place: Database, targets: Mapping[str, str]) -> None:
     from service.cli.processes import keep_processes
 
-    await keep_processes(config, place, target, lambda: _tell(config, target), _stopped())
+    await keep_processes(config, place, targets, lambda: _tell(config, *targets.values()), _stopped())
     typer.echo("Stopped.")
 
 
@@ -119,11 +120,13 @@ def _stopped() -> asyncio.Event:
     return stopped
 
 
-def _tell(config: Config, target: str) -> None:
+def _tell(config: Config, target: str, health: str = "") -> None:
     """Say on standard output that the server serves."""
     typer.echo(f"Flowkeep serves on {target}; stop it with Ctrl-C.")
     typer.echo(f"  database  {_where(config)}")
     typer.echo(f"  callers   {'known by their tokens' if config.has_identity_provider else 'all the same developer'}")
+    if health:
+        typer.echo(f"  health    alone, without TLS, on {health}")
     if config.processes > 1:
         typer.echo(f"  processes {config.processes}")
 

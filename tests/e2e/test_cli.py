@@ -245,6 +245,16 @@ async def test_run_needs_no_database(folder: Path) -> None:
     assert not (folder / "data").exists()
 
 
+@pytest.mark.parametrize("name", ["t" * 90, "a b", "50%41", "ü", "absent/folder"])
+async def test_run_works_wherever_temporary_files_lie(folder: Path, name: str) -> None:
+    place = folder / name
+    if "/" not in name:
+        place.mkdir()
+    outcome = await flowkeep("run", "-", "--set", "name=Guy", settings={"TMPDIR": str(place)}, given=GREETING)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert not place.exists() or not list(place.iterdir())
+
+
 async def test_config_shows_every_setting() -> None:
     settings = {"FLOWKEEP_MAX_RUNNING": "7", "FLOWKEEP_DATABASE_URL": "postgresql://me:hunter2@db/flowkeep"}
     rows = {row["name"]: row for row in (await flowkeep("config", "-o", "json", settings=settings)).json}

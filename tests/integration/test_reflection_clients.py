@@ -163,9 +163,11 @@ async def test_buf_curl_drives_every_rpc(served: Served) -> None:
     assert session.called == set(METHODS)
 
 
-async def test_buf_curl_lists_the_methods(served: Served) -> None:
+@pytest.mark.parametrize("protocol", ["grpc-v1", "grpc-v1alpha"])
+async def test_buf_curl_lists_the_methods(served: Served, protocol: str) -> None:
     tool = BufCurl()
-    said = await _run(tool.program, *tool.flags, "--list-methods", f"http://{served.target}")
+    flags = (*tool.flags, "--reflect-protocol", protocol, "--list-methods")
+    said = await _run(tool.program, *flags, f"http://{served.target}")
     assert {method.lstrip("/") for method in METHODS} <= set(said.split())
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import socket
 import tempfile
 from pathlib import Path
 
@@ -13,8 +14,11 @@ import flowkeep
 from flowkeep import payload
 from flowkeep.requests import execute_request
 from flowkeep.v1 import execution_service_pb2 as pb
+from service.addresses import socket_address
 from service.config import ConfigError
+from service.listening import reserved
 from service.server import SERVICES
+from tests.folders import new_folder
 from tests.integration.stage import made, refusal, step
 
 Health = health_pb2.HealthCheckResponse
@@ -65,6 +69,69 @@ async def test_two_servers_do_not_share_a_port(serve):
     with pytest.raises(ConfigError, match="cannot listen"):
         await serve(listen=served.target)
     assert await served.client.list_handlers()
+
+
+@pytest.mark.parametrize("taken", ["127.0.0.1", "::1"])
+async def test_a_name_is_served_on_all_of_its_addresses_or_not_at_all(serve, taken):
+    """gRPC by itself is content with the addresses that are left."""
+    with socket.create_server((taken, 0), family=socket.AF_INET6 if ":" in taken else socket.AF_INET) as other:
+        port = other.getsockname()[1]
+        written = f"[{taken}]:{port}" if ":" in taken else f"{taken}:{port}"
+        with pytest.raises(ConfigError) as refused:
+            await serve(listen=f"localhost:{port}")
+    assert f"FLOWKEEP_LISTEN=localhost:{port}: cannot listen there, {written};" in str(refused.value)
+    served = await serve(listen="localhost:0")
+    port = served.target.removeprefix("localhost:")
+    for target in (f"127.0.0.1:{port}", f"[::1]:{port}"):
+        async with flowkeep.Client(target) as client:
+            assert await client.list_handlers()
+
+
+EVERY = "0.0.0.0"  # noqa: S104 - for as long as the test, and for callers with a token
+
+
+@pytest.mark.parametrize(("first", "second"), [(EVERY, "[::]"), ("[::]", "127.0.0.1"), ("127.0.0.1", EVERY)])
+async def test_every_address_holds_its_port_against_all_and_the_other_way_round(serve, tmp_path, first, second):
+    keys = {"jwt_key_file": tmp_path / "key", "jwt_algorithm": "HS256"}
+    (tmp_path / "key").write_text("k" * 32)
+    port = (await serve(listen=f"{first}:0", **keys)).target.rpartition(":")[2]
+    with pytest.raises(ConfigError, match="is another server using it"):
+        await serve(listen=f"{second}:{port}", **keys)
+
+
+async def test_a_server_that_lets_others_share_its_port_is_another_one_all_the_same(serve):
+    with socket.create_server(("127.0.0.1", 0), reuse_port=True) as other:
+        with pytest.raises(ConfigError, match="is another server using it"):
+            await serve(listen=f"127.0.0.1:{other.getsockname()[1]}")
+        with (
+            pytest.raises(ConfigError, match="is another server using it"),
+            reserved([("FLOWKEEP_LISTEN", f"127.0.0.1:{other.getsockname()[1]}")]),
+        ):
+            pass
+
+
+@pytest.mark.parametrize("name", ["with space", "ü", "50%", "a%41"])
+async def test_a_unix_socket_may_have_any_name(serve, name):
+    with new_folder() as folder:
+        served = await serve(listen=socket_address(f"{folder}/{name}"))
+        assert (folder / name).is_socket()
+        assert await served.client.list_handlers()
+        await served.stop()
+
+
+async def test_a_unix_socket_that_cannot_be_is_refused(serve):
+    with new_folder() as folder:
+        (folder / "file").touch()
+        for listen, complaint in {
+            "unix:": "FLOWKEEP_LISTEN=unix:: names no socket: it must be unix:/path",
+            "unix:///": "names no socket",
+            f"unix:{folder}/{'x' * 100}": "a unix socket takes 103",
+            f"unix:{folder}/absent/socket": f"{folder}/absent is no folder",
+            f"unix:{folder}/file": "something that is no socket",
+        }.items():
+            with pytest.raises(ConfigError) as refused:
+                await serve(listen=listen)
+            assert complaint in str(refused.value)
 
 
 async def test_a_server_that_has_stopped_can_be_started_again_on_its_port(serve):

@@ -4,18 +4,15 @@ import asyncio
 import base64
 import hashlib
 import hmac
-import ipaddress
 import json
 import time
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import grpc
 import jwt
 import pytest
 import pytest_asyncio
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 import flowkeep
@@ -377,29 +374,3 @@ async def test_settings_that_must_not_be_served_with(serve, key_file, tmp_path):
         with pytest.raises(ConfigError) as error:
             await serve(**settings)
         assert said in str(error.value), settings
-
-
-async def test_a_server_with_tls(serve, tmp_path):
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "flowkeep test")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder(name, name, KEY.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(KEY, hashes.SHA256())
-        .public_bytes(serialization.Encoding.PEM)
-    )
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    cert.write_bytes(certificate)
-    key.write_bytes(
-        KEY.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    served = await serve(tls_cert_file=cert, tls_key_file=key)
-    async with flowkeep.Client(served.target, tls=grpc.ssl_channel_credentials(certificate)) as client:
-        assert await client.list_handlers()
-    for tls in (False, True):
-        async with flowkeep.Client(served.target, tls=tls, timeout=1.0) as client:
-            with pytest.raises(flowkeep.UnavailableError):
-                await client.list_handlers()
