@@ -1,9 +1,12 @@
 """Payloads: plain Python in, plain Python out, and a path for everything that JSON cannot hold."""
 
 import math
+from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
+from typing import Any
 
+import pydantic
 import pytest
 from google.protobuf.struct_pb2 import Struct, Value
 
@@ -103,3 +106,52 @@ def test_what_is_accepted_can_be_read_by_protobuf():
     Struct.FromString(to_struct(deep).SerializeToString())
     with pytest.raises(PayloadError, match="nested"):
         to_struct({"d": deep})
+
+
+@dataclass
+class Address:
+    city: str
+    lines: list[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Customer:
+    name: str
+    address: Address | None = None
+
+
+class Order(pydantic.BaseModel):
+    placed: date
+    price: Decimal
+
+
+def test_dataclasses_and_models_are_objects_wherever_they_stand():
+    struct = to_struct(Customer("Ada", Address("London", ["1", "2"])))
+    nested = to_struct({"orders": [Order(placed=date(2026, 1, 31), price=Decimal("1.50"))], "by": Customer("Bob")})
+
+    assert from_struct(struct) == {"name": "Ada", "address": {"city": "London", "lines": ["1", "2"]}}
+    assert from_struct(nested) == {
+        "orders": [{"placed": "2026-01-31", "price": "1.50"}],
+        "by": {"name": "Bob", "address": None},
+    }
+
+
+def test_what_a_dataclass_holds_is_named_by_its_path():
+    with pytest.raises(
+        PayloadError, match=r"input\.address\.lines\[0\]: must be a JSON value, not a value of type date"
+    ):
+        to_struct(Customer("Ada", Address("London", [date(2026, 1, 1)])), "input")
+
+
+@pytest.mark.parametrize("value", [Customer, [1], "text", 3, None])
+def test_what_is_no_object_is_no_input(value):
+    with pytest.raises(PayloadError, match="input: must be an object, not "):
+        to_struct(value, "input")
+
+
+def test_a_dataclass_that_holds_itself_is_refused():
+    address = Address("London", [])
+    address.lines.append(address)
+
+    with pytest.raises(PayloadError, match="or contain itself"):
+        to_struct(address)

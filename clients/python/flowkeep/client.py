@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 import grpc
 from google.protobuf.message import Message
 
+from flowkeep.arguments import text, texts, whole
 from flowkeep.channel import Token, call_metadata, checked_target, open_channel
 from flowkeep.definition import definition as read_definition
+from flowkeep.durations import Span, to_seconds
 from flowkeep.errors import (
     DefinitionError,
     ExecutionFailedError,
@@ -20,7 +22,7 @@ from flowkeep.errors import (
     Violation,
     from_rpc_error,
 )
-from flowkeep.payload import from_value
+from flowkeep.payload import Input, from_value
 from flowkeep.requests import ExecuteOptions, ExecutionFilters, execute_request, list_request
 from flowkeep.retry import Backoff, Judge, may_repeat, nothing_done
 from flowkeep.v1 import execution_service_pb2 as executions_pb2
@@ -50,7 +52,7 @@ class Client:
     """A connection to Flowkeep, used as `async with Client("host:port") as client`.
 
     Every method raises FlowkeepError or a subclass (`flowkeep.errors`). A call that met a broken connection, or a
-    server that is away or has too much work, is sent again, with growing pauses, until `timeout` seconds have passed in
+    server that is away or has too much work, is sent again, with growing pauses, until `timeout` (30 s) has passed in
     all: safe, because reads and Cancel may be repeated and each Execute carries a request id. Create, update and delete
     of workflows are sent again only when they surely did nothing: their second answer could differ from the first.
 
@@ -69,7 +71,7 @@ class Client:
         token: Token = None,
         tls: bool | grpc.ChannelCredentials = False,
         options: Sequence[tuple[str, Any]] = (),
-        timeout: float = 30.0,
+        timeout: Span = 30.0,
     ) -> None:
         self.target = checked_target(target)
         if not callable(token):
@@ -77,7 +79,7 @@ class Client:
         self._token = token
         self._tls = tls
         self._options = options
-        self._timeout = timeout
+        self._timeout = to_seconds(timeout)
 
     async def __aenter__(self) -> Self:
         return self
@@ -107,14 +109,16 @@ class Client:
 
         Raises as `create_workflow`, NotFoundError, and FailedPreconditionError when `etag` no longer fits.
         """
-        request = workflows_pb2.UpdateWorkflowRequest(workflow=workflow, definition=_message(definition), etag=etag)
+        request = workflows_pb2.UpdateWorkflowRequest(
+            workflow=text("workflow", workflow), definition=_message(definition), etag=etag
+        )
         response = await self._call(self._workflows.UpdateWorkflow, request, may_repeat=nothing_done)
         return response.workflow
 
     async def apply(
-        self, definitions: Iterable[Definition], *, validate_only: bool = False
+        self, definitions: Definition | Iterable[Definition], *, validate_only: bool = False
     ) -> list[ApplyWorkflowsResponse.Result]:
-        """Make workflows be as their definitions say, all or none; return in order what became of each.
+        """Make one or more workflows be as their definitions say, all or none; return in order what became of each.
 
         Safe to repeat: what holds already is UNCHANGED, also when a call was sent again and the first had done it. With
         `validate_only` nothing is written, and the results say what would be done. Raises DefinitionError for documents
@@ -129,7 +133,9 @@ class Client:
 
     async def get_workflow(self, workflow: str, *, revision: int = 0) -> Workflow:
         """Return a workflow, by id or name, at its latest or another revision. Raises NotFoundError."""
-        request = workflows_pb2.GetWorkflowRequest(workflow=workflow, revision=revision)
+        request = workflows_pb2.GetWorkflowRequest(
+            workflow=text("workflow", workflow), revision=whole("revision", revision)
+        )
         return (await self._call(self._workflows.GetWorkflow, request)).workflow
 
     async def list_workflows(
@@ -137,9 +143,9 @@ class Client:
     ) -> AsyncIterator[Workflow]:
         """Yield the workflows, newest first; with `full` each with its definition. Pages are fetched as needed."""
         request = workflows_pb2.ListWorkflowsRequest(
-            name_prefix=name_prefix,
-            tags=tags,
-            page_size=page_size,
+            name_prefix=text("name_prefix", name_prefix),
+            tags=texts("tags", tags),
+            page_size=whole("page_size", page_size),
             view=WorkflowView.WORKFLOW_VIEW_FULL if full else WorkflowView.WORKFLOW_VIEW_BASIC,
         )
         while True:
@@ -155,7 +161,7 @@ class Client:
 
         Raises NotFoundError, and FailedPreconditionError when executions have not ended, unless `force` cancels them.
         """
-        request = workflows_pb2.DeleteWorkflowRequest(workflow=workflow, etag=etag, force=force)
+        request = workflows_pb2.DeleteWorkflowRequest(workflow=text("workflow", workflow), etag=etag, force=force)
         await self._call(self._workflows.DeleteWorkflow, request, may_repeat=nothing_done)
 
     async def validate_workflow(self, definition: Definition) -> list[Violation]:
@@ -179,9 +185,7 @@ class Client:
 
     # Executions
 
-    async def execute(
-        self, workflow: str, input: Mapping[str, Any] | None = None, **options: Unpack[ExecuteOptions]
-    ) -> Execution:
+    async def execute(self, workflow: str, input: Input | None = None, **options: Unpack[ExecuteOptions]) -> Execution:
         """Start an execution and return it; `flowkeep.requests.execute_request` describes the options.
 
         Once this returns, the execution is kept and will reach its end. When it raises UnavailableError it may have
@@ -205,7 +209,7 @@ class Client:
         self, execution_id: str, view: ExecutionView.ValueType = ExecutionView.EXECUTION_VIEW_FULL
     ) -> Execution:
         """Return an execution, with its steps and payloads in the view FULL. Raises NotFoundError."""
-        request = executions_pb2.GetExecutionRequest(execution_id=execution_id, view=view)
+        request = executions_pb2.GetExecutionRequest(execution_id=text("execution_id", execution_id), view=view)
         return (await self._call(self._executions.GetExecution, request)).execution
 
     async def list_executions(
@@ -238,7 +242,9 @@ class Client:
 
         Idempotent. Raises NotFoundError, and FailedPreconditionError (EXECUTION_FINISHED) when it ended otherwise.
         """
-        request = executions_pb2.CancelRequest(execution_id=execution_id, reason=reason)
+        request = executions_pb2.CancelRequest(
+            execution_id=text("execution_id", execution_id), reason=text("reason", reason)
+        )
         return await self._call(self._executions.Cancel, request)
 
     async def watch(
@@ -265,7 +271,7 @@ class Client:
         if snapshot and after_seq:
             raise ValueError("a watch begins after a seq or with a snapshot, not both")
         request = executions_pb2.WatchExecutionRequest(
-            execution_id=execution_id, after_seq=after_seq, snapshot=snapshot
+            execution_id=text("execution_id", execution_id), after_seq=whole("after_seq", after_seq), snapshot=snapshot
         )
         return follow(self._open_watch, request)
 
@@ -276,9 +282,7 @@ class Client:
         """
         return await self._result_of(await self.get_execution(execution_id, ExecutionView.EXECUTION_VIEW_BASIC))
 
-    async def run(
-        self, workflow: str, input: Mapping[str, Any] | None = None, **options: Unpack[ExecuteOptions]
-    ) -> Any:
+    async def run(self, workflow: str, input: Input | None = None, **options: Unpack[ExecuteOptions]) -> Any:
         """Start an execution, wait for its end and return its result. Raises as `execute` and `result` do.
 
         An execution goes on when this call is cancelled.
@@ -337,7 +341,9 @@ def _message(definition: Definition) -> WorkflowDefinition:
     return definition if isinstance(definition, WorkflowDefinition) else read_definition(definition)
 
 
-def _messages(definitions: Iterable[Definition]) -> list[WorkflowDefinition]:
+def _messages(definitions: Definition | Iterable[Definition]) -> list[WorkflowDefinition]:
+    if isinstance(definitions, WorkflowDefinition | Mapping):
+        return [_message(definitions)]
     messages, violations = list[WorkflowDefinition](), list[Violation]()
     for index, definition in enumerate(definitions):
         try:

@@ -34,6 +34,12 @@ def to_duration(span: Span) -> Duration:
     return Duration(seconds=nanos // _NANOS, nanos=nanos % _NANOS)
 
 
+def to_seconds(span: Span) -> float:
+    """Return a span in seconds. Raises ValueError as `to_duration` does."""
+    duration = to_duration(span)
+    return duration.seconds + duration.nanos / _NANOS
+
+
 def duration_text(duration: Duration) -> str:
     """Return the shortest text that `to_duration` reads as the same span, such as `1h30m` or `0.25s`."""
     rest = duration.seconds

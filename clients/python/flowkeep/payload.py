@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 from google.protobuf.struct_pb2 import NULL_VALUE, ListValue, Struct, Value
 
@@ -18,17 +19,36 @@ MAX_WHOLE_NUMBER = 2**53
 _MAX_DEPTH = 32
 
 
-def to_struct(mapping: Mapping[str, Any], path: str = "") -> Struct:
-    """Return a JSON object as a `Struct`.
+class Dataclass(Protocol):
+    """An instance of a dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+class Model(Protocol):
+    """A pydantic model, or what dumps itself as one does."""
+
+    def model_dump(self, *, mode: str) -> dict[str, Any]:
+        """Return the fields; in the mode `json` as JSON values."""
+        ...
+
+
+Input = Mapping[str, Any] | Dataclass | Model
+"""A JSON object: a mapping, or an instance of a dataclass or a pydantic model with such fields."""
+
+
+def to_struct(mapping: Input, path: str = "") -> Struct:
+    """Return a JSON object as a `Struct`. Dataclasses and pydantic models are objects, also as values in it.
 
     Raises PayloadError, with the path below `path`, for what JSON or a double cannot hold: NaN, infinity, whole numbers
     beyond 2^53 (send them as strings), keys that are not strings, types without a JSON form.
     """
-    if not isinstance(mapping, Mapping):
-        raise PayloadError(path, f"must be an object, not {_kind(mapping)}")
     struct = Struct()
     try:
-        _fill_struct(struct, mapping, 1)
+        members = _members(mapping)
+        if members is None:
+            raise _UnfitError(f"must be an object, not {_kind(mapping)}")
+        _fill_struct(struct, members, 1)
     except _UnfitError as error:
         raise error.at(path) from None
     return struct
@@ -126,14 +146,31 @@ def _fill_value(target: Value, value: Any, depth: int) -> None:
         target.null_value = NULL_VALUE
     elif depth > _MAX_DEPTH:
         raise _UnfitError(f"must not be nested more than {_MAX_DEPTH} deep, or contain itself")
-    elif isinstance(value, dict | Mapping):
-        target.struct_value.SetInParent()  # else an empty object would be no value at all
-        _fill_struct(target.struct_value, value, depth)
     elif isinstance(value, list | tuple):
         target.list_value.SetInParent()
         _fill_list(target.list_value, value, depth)
+    elif (members := _members(value)) is not None:
+        target.struct_value.SetInParent()  # else an empty object would be no value at all
+        _fill_struct(target.struct_value, members, depth)
     else:
         raise _UnfitError(f"must be a JSON value, not {_kind(value)}: send it as a string")
+
+
+def _members(value: object) -> Mapping[Any, Any] | None:
+    """Return the members of what is an object in JSON, None for anything else."""
+    if isinstance(value, dict | Mapping):
+        return value
+    if isinstance(value, type):
+        return None
+    if dataclasses.is_dataclass(value):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if callable(dump := getattr(value, "model_dump", None)):
+        try:
+            dumped: dict[str, Any] = dump(mode="json")
+        except ValueError as error:
+            raise _UnfitError(f"cannot be written as JSON: {error}") from None
+        return dumped
+    return None
 
 
 def _checked_number(number: int | float) -> float:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping
-from datetime import datetime
-from typing import Any, TypeAlias, TypedDict, TypeVar, Unpack
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeAlias, TypedDict, TypeVar, Unpack, cast
 
-from google.protobuf.timestamp_pb2 import Timestamp
+from google.protobuf.duration_pb2 import Duration
 
+from flowkeep.arguments import entries, flag, text, text_map, texts, whole
 from flowkeep.durations import Span, to_duration
-from flowkeep.payload import to_struct
+from flowkeep.payload import Input, to_struct
+from flowkeep.times import Time, to_timestamp
 from flowkeep.v1.execution_pb2 import Execution, ExecutionView
 from flowkeep.v1.execution_service_pb2 import ExecuteRequest, ListExecutionsRequest, TimeRange
 
 E = TypeVar("E", bound=int)
+Read = TypeVar("Read")
 
 State: TypeAlias = str | Execution.State.ValueType
 """A state of an execution: `"FAILED"` or `Execution.STATE_FAILED`."""
@@ -27,7 +29,7 @@ class ExecuteOptions(TypedDict, total=False):
     """How a workflow is executed, beside its input; `execute_request` says what each option means."""
 
     revision: int
-    request_id: str | None
+    request_id: str | uuid.UUID | None
     tags: Iterable[str]
     metadata: Mapping[str, str] | None
     priority: int | None
@@ -46,21 +48,21 @@ class ExecutionFilters(TypedDict, total=False):
     tags: Iterable[str]
     metadata: Mapping[str, str]
     correlation_id: str
-    created_from: datetime | None
-    created_before: datetime | None
-    ended_from: datetime | None
-    ended_before: datetime | None
+    created_from: Time | None
+    created_before: Time | None
+    ended_from: Time | None
+    ended_before: Time | None
     order: Order
     view: ExecutionView.ValueType
     execution_id_prefix: str
 
 
 def execute_request(
-    workflow: str,
-    input: Mapping[str, Any] | None = None,
+    workflow: str | uuid.UUID,
+    input: Input | None = None,
     *,
     revision: int = 0,
-    request_id: str | None = None,
+    request_id: str | uuid.UUID | None = None,
     tags: Iterable[str] = (),
     metadata: Mapping[str, str] | None = None,
     priority: int | None = None,
@@ -75,20 +77,21 @@ def execute_request(
     `timeout` default to the workflow's; `timeout` counts from the start, which `start_delay` puts off. With `wait` the
     answer comes when the execution has ended, or shortly before the deadline of the call.
 
-    Raises PayloadError for an input that payloads cannot carry, ValueError for a span that is none.
+    Raises PayloadError for an input that payloads cannot carry, TypeError for an argument of another type, ValueError
+    for a span that is none.
     """
     return ExecuteRequest(
-        workflow=workflow,
+        workflow=text("workflow", workflow),
         input=None if input is None else to_struct(input, "input"),
-        revision=revision,
-        request_id=request_id or str(uuid.uuid4()),
-        tags=tags,
-        metadata=metadata or {},
-        priority=priority,
-        correlation_id=correlation_id,
-        start_delay=None if start_delay is None else to_duration(start_delay),
-        timeout=None if timeout is None else to_duration(timeout),
-        wait=wait,
+        revision=whole("revision", revision),
+        request_id=text("request_id", request_id or uuid.uuid4()),
+        tags=texts("tags", tags),
+        metadata=text_map("metadata", {} if metadata is None else metadata),
+        priority=None if priority is None else whole("priority", priority),
+        correlation_id=text("correlation_id", correlation_id),
+        start_delay=_span("start_delay", start_delay),
+        timeout=_span("timeout", timeout),
+        wait=flag("wait", wait),
     )
 
 
@@ -97,49 +100,54 @@ def list_request(
 ) -> ListExecutionsRequest:
     """Return a request of ListExecutions.
 
-    Raises ValueError for a state or order that does not exist, and for a time without a time zone, and TypeError for
-    a filter that does not exist.
+    Raises TypeError for a filter that does not exist or is of another type, ValueError for a state or order that does
+    not exist, and for a time that is none or lacks its time zone.
     """
     if unknown := filters.keys() - ExecutionFilters.__annotations__.keys():
         raise TypeError(f"there is no filter {', '.join(sorted(unknown))}")
+    states = entries("states", filters.get("states", ()))
     return ListExecutionsRequest(
-        page_size=page_size,
-        page_token=page_token,
-        count_total=count_total,
-        workflow=filters.get("workflow", ""),
-        states=[_number(dict(Execution.State.items()), "STATE_", state) for state in filters.get("states", ())],
-        triggered_by=filters.get("triggered_by", ""),
-        tags=filters.get("tags", ()),
-        metadata=filters.get("metadata", {}),
-        correlation_id=filters.get("correlation_id", ""),
-        create_time=_time_range(filters.get("created_from"), filters.get("created_before")),
-        end_time=_time_range(filters.get("ended_from"), filters.get("ended_before")),
-        order=_number(dict(ListExecutionsRequest.Order.items()), "ORDER_", filters.get("order", "UNSPECIFIED")),
+        page_size=whole("page_size", page_size),
+        page_token=text("page_token", page_token),
+        count_total=flag("count_total", count_total),
+        workflow=text("workflow", filters.get("workflow", "")),
+        states=[_number("states", dict(Execution.State.items()), "STATE_", state) for state in states],
+        triggered_by=text("triggered_by", filters.get("triggered_by", "")),
+        tags=texts("tags", filters.get("tags", ())),
+        metadata=text_map("metadata", filters.get("metadata", {})),
+        correlation_id=text("correlation_id", filters.get("correlation_id", "")),
+        create_time=_time_range("created", filters.get("created_from"), filters.get("created_before")),
+        end_time=_time_range("ended", filters.get("ended_from"), filters.get("ended_before")),
+        order=_number("order", dict(ListExecutionsRequest.Order.items()), "ORDER_", filters.get("order", 0)),
         view=filters.get("view", ExecutionView.EXECUTION_VIEW_UNSPECIFIED),
         execution_id_prefix=filters.get("execution_id_prefix", ""),
     )
 
 
-def _number(enum: Mapping[str, E], prefix: str, value: str | E) -> E:
+def _number(name: str, enum: Mapping[str, E], prefix: str, value: Any) -> E:
     if not isinstance(value, str):
-        return value
+        return cast(E, whole(name, value))
     if prefix + value not in enum:
-        names = [name.removeprefix(prefix) for name in enum]
-        raise ValueError(f"{value!r} is none of {', '.join(names[1:])}")
+        names = [each.removeprefix(prefix) for each in enum]
+        raise ValueError(f"{name}: {value!r} is none of {', '.join(names[1:])}")
     return enum[prefix + value]
 
 
-def _time_range(start: datetime | None, end: datetime | None) -> TimeRange | None:
+def _time_range(name: str, start: Time | None, end: Time | None) -> TimeRange | None:
     if start is None and end is None:
         return None
-    return TimeRange(start_time=_timestamp(start), end_time=_timestamp(end))
+    return TimeRange(
+        start_time=_named(f"{name}_from", to_timestamp, start), end_time=_named(f"{name}_before", to_timestamp, end)
+    )
 
 
-def _timestamp(time: datetime | None) -> Timestamp | None:
-    if time is None:
-        return None
-    if time.tzinfo is None:
-        raise ValueError(f"{time.isoformat()} lacks a time zone")
-    stamp = Timestamp()
-    stamp.FromDatetime(time)
-    return stamp
+def _span(name: str, span: Span | None) -> Duration | None:
+    return _named(name, to_duration, span)
+
+
+def _named(name: str, read: Callable[[Any], Read], value: Any) -> Read | None:
+    """Return what is read of an argument, None of None, with its name in what is said against it."""
+    try:
+        return None if value is None else read(value)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name} {error}") from None

@@ -1,0 +1,138 @@
+"""The client for code that is not async: the calls of `flowkeep.Client` under the same names, blocking.
+
+with flowkeep.sync.Client("localhost:50051") as client:
+    result = client.run("hello", {"name": "world"})
+    for event in client.watch(execution_id):
+        ...
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+
+import grpc
+
+from flowkeep import client
+from flowkeep.channel import Token
+from flowkeep.durations import Span
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _blocking(
+    method: Callable[Concatenate[client.Client, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[Client, P], T]:
+    """Return the call that waits for what a method gives."""
+
+    @functools.wraps(method)
+    def call(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._wait(method(self._client, *args, **kwargs))
+
+    return call
+
+
+def _iterating(
+    method: Callable[Concatenate[client.Client, P], AsyncIterator[T]],
+) -> Callable[Concatenate[Client, P], Iterator[T]]:
+    """Return the iterator over what a method yields. Left early, it ends the call."""
+
+    @functools.wraps(method)
+    def iterate(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+        items: Any = method(self._client, *args, **kwargs)
+        try:
+            while (item := self._wait(_next(items))) is not _END:
+                yield item
+        finally:
+            if not self._loop.is_closed():
+                self._wait(items.aclose())
+
+    return iterate
+
+
+class Client:
+    """A connection to Flowkeep, used as `with Client("host:port") as client`, from any number of threads.
+
+    Takes what `flowkeep.Client` takes, and its methods give and raise the same; iterators are plain ones. The
+    connection lives in a thread of its own, which `close` ends. Async code uses `flowkeep.Client`: a call of this one
+    stops the event loop in whose thread it is made.
+    """
+
+    def __init__(
+        self,
+        target: str = "localhost:50051",
+        *,
+        token: Token = None,
+        tls: bool | grpc.ChannelCredentials = False,
+        options: Sequence[tuple[str, Any]] = (),
+        timeout: Span = 30.0,
+    ) -> None:
+        self._client = client.Client(target, token=token, tls=tls, options=options, timeout=timeout)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="flowkeep-client", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection and end its thread. Calls and watches under way in other threads are cancelled."""
+        if self._loop.is_closed():
+            return
+        self._wait(self._end())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _end(self) -> None:
+        await self._client.close()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        # Each has to end, since a thread waits for what it gives.
+        await asyncio.gather(*others, return_exceptions=True)
+
+    create_workflow = _blocking(client.Client.create_workflow)
+    update_workflow = _blocking(client.Client.update_workflow)
+    apply = _blocking(client.Client.apply)
+    get_workflow = _blocking(client.Client.get_workflow)
+    list_workflows = _iterating(client.Client.list_workflows)
+    delete_workflow = _blocking(client.Client.delete_workflow)
+    validate_workflow = _blocking(client.Client.validate_workflow)
+    list_handlers = _blocking(client.Client.list_handlers)
+    execute = _blocking(client.Client.execute)
+    start = _blocking(client.Client.start)
+    get_execution = _blocking(client.Client.get_execution)
+    list_executions = _iterating(client.Client.list_executions)
+    list_page = _blocking(client.Client.list_page)
+    cancel = _blocking(client.Client.cancel)
+    watch = _iterating(client.Client.watch)
+    watch_responses = _iterating(client.Client.watch_responses)
+    result = _blocking(client.Client.result)
+    run = _blocking(client.Client.run)
+
+    def _wait(self, call: Coroutine[Any, Any, T]) -> T:
+        """Return what a call gives. It is cancelled when the thread that waits for it is interrupted."""
+        if self._loop.is_closed():
+            call.close()
+            raise RuntimeError("the client is closed")
+        future = asyncio.run_coroutine_threadsafe(call, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+
+_END: Any = object()
+
+
+async def _next(items: AsyncIterator[T]) -> T:
+    return await anext(items, _END)

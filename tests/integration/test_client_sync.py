@@ -1,0 +1,90 @@
+"""The blocking client, against a real server in another thread's event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+import flowkeep
+from flowkeep import sync
+from tests.integration.stage import PATIENCE, Served
+
+HELLO = {
+    "name": "hello",
+    "steps": [{"id": "greet", "handler": "transform", "params": {"value": "Hello ${ input.name }!"}}],
+}
+WAITING = {"name": "waiting", "steps": [{"id": "pause", "handler": "wait", "params": {"duration": "1h"}}]}
+
+
+@pytest.fixture
+def client(served: Served) -> Iterator[sync.Client]:
+    """A blocking client of the server."""
+    with sync.Client(served.target, timeout="10s") as client:
+        yield client
+
+
+def methods(kind: type) -> set[str]:
+    """The names of what callers use."""
+    return {name for name, member in inspect.getmembers(kind, callable) if not name.startswith("_")}
+
+
+def test_it_has_every_method_of_the_other_client():
+    assert methods(sync.Client) == methods(flowkeep.Client)
+
+
+async def test_workflows_and_executions_are_used_without_await(client: sync.Client):
+    def use() -> None:
+        (applied,) = client.apply(HELLO)
+        assert applied.workflow.revision == 1
+        assert client.run("hello", {"name": "you"}) == "Hello you!"
+        execution = client.execute("hello", {"name": "me"})
+        assert client.result(execution.execution_id) == "Hello me!"
+        assert next(client.watch(execution.execution_id)).seq == 1
+        assert len(list(client.list_executions(workflow="hello", created_from="2h", page_size=1))) == 2
+        assert [workflow.name for workflow in client.list_workflows()] == ["hello"]
+        with pytest.raises(flowkeep.NotFoundError):
+            client.get_workflow("none")
+
+    await asyncio.to_thread(use)
+
+
+async def test_a_watch_that_is_left_ends_its_stream(served: Served, client: sync.Client):
+    def use() -> str:
+        client.create_workflow(WAITING)
+        execution_id = client.execute("waiting").execution_id
+        for event in client.watch(execution_id):
+            if event.HasField("step_waiting"):
+                break
+        client.cancel(execution_id)
+        return execution_id
+
+    execution_id = await asyncio.to_thread(use)
+    execution = await served.client.get_execution(execution_id)
+    assert execution.state == flowkeep.Execution.STATE_CANCELLED
+
+
+async def test_threads_share_a_client(client: sync.Client):
+    await asyncio.to_thread(client.apply, [HELLO])
+    names = [str(number) for number in range(8)]
+    greetings = await asyncio.gather(*(asyncio.to_thread(client.run, "hello", {"name": name}) for name in names))
+    assert greetings == [f"Hello {name}!" for name in names]
+
+
+async def test_closing_ends_the_thread_and_calls_under_way(served: Served):
+    client = sync.Client(served.target)
+    await asyncio.to_thread(client.create_workflow, WAITING)
+    execution = await asyncio.to_thread(client.execute, "waiting")
+    waiting = asyncio.create_task(asyncio.to_thread(client.result, execution.execution_id))
+    async with asyncio.timeout(PATIENCE):
+        async for event in served.client.watch(execution.execution_id):
+            if event.HasField("step_waiting"):
+                break
+        await asyncio.to_thread(client.close)
+        with pytest.raises((asyncio.CancelledError, flowkeep.FlowkeepError)):
+            await waiting
+    assert "flowkeep-client" not in {thread.name for thread in threading.enumerate()}
+    client.close()
