@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -18,9 +17,9 @@ import pytest
 from typing_extensions import TypedDict
 
 from flowkeep.handlers import HandlerError, StepContext, Suspend, handler
-from service.engine.handlers.registry import Handler, HandlerLoadError, Registry
+from service.engine.handlers.registry import Handler, Registry
 from service.engine.schema import SchemaError
-from tests.unit.attempts import NOW, carried, context, run
+from tests.unit.attempts import NOW, carried, run
 
 # --- the decorator
 
@@ -238,67 +237,6 @@ def test_register_refuses_doubles_and_bad_schemas() -> None:
         registry.register(Handler("", nothing))
     with pytest.raises(SchemaError):
         registry.register(Handler("x", nothing, params_schema={"type": "thing"}))
-
-
-MODULE = """
-from __future__ import annotations
-from flowkeep.handlers import handler
-
-@handler("double")
-def double(n: int) -> int:
-    return 2 * n
-
-again = double
-"""
-
-
-async def test_load_file_and_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "flow_functions.py").write_text(MODULE)
-    registry = Registry()
-    registry.load([str(tmp_path / "flow_functions.py")])
-    registry.load([str(tmp_path / "flow_functions.py")])
-    found = registry.get("double")
-    assert found is not None
-    assert await found.run({"n": 4}, context()) == 8
-    monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(HandlerLoadError, match="two handlers named 'double'"):
-        registry.load(["flow_functions"])
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("import no_such_module_x", "ModuleNotFoundError"),
-        ("x = 1", "no function decorated with @handler"),
-        ("def f(:", "SyntaxError"),
-    ],
-)
-def test_load_says_what_is_wrong(tmp_path: Path, text: str, message: str) -> None:
-    path = tmp_path / "broken.py"
-    path.write_text(text)
-    with pytest.raises(HandlerLoadError, match=message) as caught:
-        Registry().load([str(path)])
-    assert "broken.py" in str(caught.value)
-
-
-def test_load_of_a_missing_file_or_module() -> None:
-    for place in ("/nowhere/x.py", "no_such_module_y"):
-        with pytest.raises(HandlerLoadError, match=place):
-            Registry().load([place])
-
-
-def test_load_entry_points(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "flow_plugin.py").write_text(MODULE.replace("double", "plugged"))
-    info = tmp_path / "flow_plugin-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: flow-plugin\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(
-        "[flowkeep.handlers]\nmodule = flow_plugin\nfunction = flow_plugin:plugged\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    registry = Registry()
-    registry.load_entry_points()
-    assert "plugged" in registry.names()
 
 
 async def test_close_frees_what_handlers_keep_open() -> None:

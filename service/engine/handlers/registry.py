@@ -2,29 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import sys
 from collections.abc import Iterable, Sequence
-from hashlib import sha256
-from importlib.metadata import entry_points
-from pathlib import Path
-from types import ModuleType
-from typing import Any
 
+from service.engine import payload
+from service.engine.handlers import loading
 from service.engine.handlers.call_api import call_api
 from service.engine.handlers.condition import condition
-from service.engine.handlers.functions import compiled
-from service.engine.handlers.model import (
-    Declaration,
-    Handler,
-    HandlerError,
-    HandlerLoadError,
-    Source,
-    StepContext,
-    Suspend,
-    declarations,
-)
+from service.engine.handlers.model import Handler, HandlerError, HandlerLoadError, Source, StepContext, Suspend
 from service.engine.handlers.transform import transform
 from service.engine.handlers.wait import wait
 
@@ -38,8 +22,9 @@ __all__ = [
     "Suspend",
 ]
 
-ENTRY_POINT_GROUP = "flowkeep.handlers"
 MAX_NAME = 128
+# All of them go out in one answer of ListHandlers.
+MAX_BYTES = 2 << 20
 
 
 class Registry:
@@ -47,7 +32,8 @@ class Registry:
 
     def __init__(self, handlers: Iterable[Handler] = ()) -> None:
         self._handlers: dict[str, Handler] = {}
-        self._declared: set[Declaration] = set()
+        self._loaded: dict[str, loading.Found] = {}
+        self._bytes = 0
         for handler in handlers:
             self.register(handler)
 
@@ -57,13 +43,30 @@ class Registry:
         return cls((call_api(), wait(), condition(), transform()))
 
     def register(self, handler: Handler) -> None:
-        """Add a handler. Raises ValueError if another one has its name, SchemaError if its schema is none."""
+        """Add a handler.
+
+        Raises ValueError if another one has its name or what is said of it cannot be sent, SchemaError if its schema
+        is none.
+        """
         if not 0 < len(handler.name) <= MAX_NAME:
             raise ValueError(f"the name of a handler has 1 to {MAX_NAME} characters, not {handler.name!r}")
-        if self._handlers.get(handler.name, handler) is not handler:
+        if (known := self._handlers.get(handler.name)) is handler:
+            return
+        if known is not None:
             raise ValueError(f"there are two handlers named {handler.name!r}")
+        self._measure(handler)
         handler.problems({})  # compiles the schema, so that a bad one stops the start and not an execution
         self._handlers[handler.name] = handler
+
+    def _measure(self, handler: Handler) -> None:
+        shown = {"name": handler.name, "description": handler.description, "params_schema": dict(handler.params_schema)}
+        if found := payload.check(shown):
+            raise ValueError(f"handler {handler.name!r} cannot be listed: {found[0]}")
+        self._bytes += payload.size(shown)
+        if self._bytes > MAX_BYTES:
+            raise ValueError(
+                f"handler {handler.name!r}: names, descriptions and schemas of all exceed {MAX_BYTES:,} bytes"
+            )
 
     def get(self, name: str) -> Handler | None:
         """Return the handler of this name."""
@@ -83,24 +86,15 @@ class Registry:
         Raises HandlerLoadError.
         """
         for place in places:
-            try:
-                module = _file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
-            except Exception as error:
-                raise HandlerLoadError(f"cannot load {place!r}: {type(error).__name__}: {error}") from error
-            self._scan(module, place)
+            self._add(loading.load(place))
 
     def load_entry_points(self) -> None:
         """Register what installed packages offer in the group `flowkeep.handlers`: modules or decorated functions.
 
         Raises HandlerLoadError.
         """
-        for point in entry_points(group=ENTRY_POINT_GROUP):
-            place = f"entry point {point.name} = {point.value}"
-            try:
-                found = point.load()
-            except Exception as error:
-                raise HandlerLoadError(f"cannot load {place}: {type(error).__name__}: {error}") from error
-            self._scan(found, place)
+        for found in loading.load_entry_points():
+            self._add(found)
 
     async def close(self) -> None:
         """Free what the handlers keep open."""
@@ -108,35 +102,22 @@ class Registry:
             if handler.close is not None:
                 await handler.close()
 
-    def _scan(self, found: Any, place: str) -> None:
-        members = vars(found).values() if isinstance(found, ModuleType) else (found,)
-        declared = list(dict.fromkeys(each for member in members for each in declarations(member)))
-        if not declared:
-            raise HandlerLoadError(f"{place!r} has no function decorated with @handler(...)")
-        for declaration in declared:
-            if declaration in self._declared:
-                continue
+    def _add(self, found: Iterable[loading.Found]) -> None:
+        for each in found:
+            known = self._loaded.get(each.handler.name)
+            if known is not None and known.declaration is each.declaration:
+                continue  # its module was named twice
             try:
-                self.register(compiled(declaration))
-            except (TypeError, ValueError) as error:
-                raise HandlerLoadError(f"cannot load {place!r}: {error}") from error
-            self._declared.add(declaration)
+                self.register(each.handler)
+            except ValueError as error:
+                where = f"{each.where}: " if each.where else ""
+                raise HandlerLoadError(f"{where}{error}{self._other(each, known)}") from error
+            self._loaded[each.handler.name] = each
 
-
-def _file(path: Path) -> ModuleType:
-    """Import a file under a name of its own, once; the folders of two files may hold the same names."""
-    path = path.resolve()
-    name = f"flowkeep_handlers_{sha256(str(path).encode()).hexdigest()[:16]}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
+    def _other(self, each: loading.Found, known: loading.Found | None) -> str:
+        """Return where the other handler of the same name is, as the end of a sentence, empty if there is none."""
+        if known is None:
+            return "; the other one is built in" if each.handler.name in self._handlers else ""
+        if known.where == each.where:
+            return "; its file is loaded under two names: name it once"
+        return f"; the other one is at {known.where}"

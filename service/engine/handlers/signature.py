@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
-import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, is_dataclass, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, cast, get_args, get_origin
 
 import pydantic
-from pydantic_core import to_json
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
 
+from service.engine import payload
 from service.engine.failure import INVALID_PARAMS
+from service.engine.handlers.annotations import plain_type, takes_context, types_of
 from service.engine.handlers.model import HandlerError, StepContext
+from service.engine.handlers.param_schema import ParamSchema
 from service.engine.schema import locate
 
 _PROBLEMS_NAMED = 5
+_BY_NAME_ONLY = "cannot be given by name, as params are"
 
 
 @dataclass(frozen=True)
 class Signature:
-    """How params become arguments. `fields` are the arguments' names by the model's; `whole` takes all params."""
+    """How params become arguments.
+
+    `fields` are the arguments' names by the model's fields. `whole` takes all params, or what `build` makes of them.
+    `always` are the fields that are passed even when they were not given, since the function has no default of its own.
+    """
 
     adapter: pydantic.TypeAdapter[Any]
+    schema: Mapping[str, Any]
     fields: Mapping[str, str]
-    context: str | None = None
-    whole: str | None = None
-
-    def schema(self) -> dict[str, Any]:
-        return {"type": "object", **self.adapter.json_schema()}
+    always: frozenset[str] = frozenset()
+    contexts: tuple[str, ...] = ()
+    whole: str = ""
+    build: Callable[..., Any] | None = None
 
     def arguments(self, params: Mapping[str, Any], context: StepContext) -> dict[str, Any]:
         """Return the arguments of a call, or raise HandlerError."""
@@ -36,67 +46,140 @@ class Signature:
             value = self.adapter.validate_json(to_json(params))
         except pydantic.ValidationError as error:
             raise HandlerError(INVALID_PARAMS, _explain(error), retryable=False) from None
+        arguments = self._of_fields(value) if self.fields else {}
         if self.whole:
-            arguments = {self.whole: value}
-        else:
-            # What was not given is left to the function's own defaults.
-            given = value.model_fields_set & self.fields.keys()
-            arguments = {self.fields[field]: getattr(value, field) for field in given} | (value.model_extra or {})
-        return arguments | ({self.context: context} if self.context else {})
+            arguments = {self.whole: self.build(**arguments) if self.build else value}
+        return arguments | dict.fromkeys(self.contexts, context)
+
+    def _of_fields(self, value: Any) -> dict[str, Any]:
+        # What was not given is left to the function's own defaults.
+        given = (value.model_fields_set | self.always) & self.fields.keys()
+        return {self.fields[field]: getattr(value, field) for field in given} | (value.model_extra or {})
 
 
-def read(name: str, function: Callable[..., Any]) -> Signature:
-    hints = _hints(name, function)
-    parameters = dict(inspect.signature(function).parameters)
-    context = next((p for p in parameters if hints.get(p) is StepContext), None)
-    parameters.pop(context or "", None)
+def read(function: Callable[..., Any]) -> Signature:
+    """Return the signature of a function, or raise TypeError that names the parameter at fault."""
+    parameters = _parameters(function)
+    hints = types_of(function, parameters)
+    contexts = tuple(name for name in parameters if takes_context(hints[name]))
+    taken = {name: parameter for name, parameter in parameters.items() if name not in contexts}
     for parameter in parameters.values():
         if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.VAR_POSITIONAL):
-            raise TypeError(f"handler {name!r}: parameter {parameter.name!r} cannot be given by name")
+            raise TypeError(f"parameter {parameter.name!r} {_BY_NAME_ONLY}")
+    signature = _whole(taken, hints) or _fields(taken, hints)
+    return replace(signature, contexts=contexts)
+
+
+def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """Return the parameters that are still open: what a partial has bound is nobody else's to give."""
     try:
-        match list(parameters.values()):
-            case [only] if only.kind is not only.VAR_KEYWORD and _takes_all(hints.get(only.name)):
-                return Signature(pydantic.TypeAdapter(hints[only.name]), {}, context, only.name)
-            case _:
-                return replace(_fields(name, parameters, hints), context=context)
-    except pydantic.errors.PydanticUserError as error:
-        raise TypeError(f"handler {name!r}: a parameter has no JSON form: {error.message}") from error
+        parameters = dict(inspect.signature(function).parameters)
+    except ValueError:
+        raise TypeError("its parameters are not known; write a function around it") from None
+    while isinstance(function, functools.partial):
+        for name in function.keywords:
+            parameters.pop(name, None)
+        function = function.func
+    return parameters
 
 
-def _hints(name: str, function: Callable[..., Any]) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(function, include_extras=True)
-    except NameError as error:
-        raise TypeError(f"handler {name!r}: {error}; types of parameters are defined in the module itself") from error
+def _whole(taken: Mapping[str, inspect.Parameter], hints: Mapping[str, Any]) -> Signature | None:
+    """Return the signature of a function whose only parameter stands for all params, if it is one."""
+    if len(taken) != 1:
+        return None
+    (only,) = taken.values()
+    kind = plain_type(hints[only.name])
+    if only.kind is only.VAR_KEYWORD or not isinstance(kind, type):
+        return None
+    if issubclass(kind, tuple) and hasattr(kind, "_fields"):  # a named tuple, whose own JSON form is a list
+        own = dict(inspect.signature(kind).parameters)
+        return replace(_fields(own, types_of(kind, own)), whole=only.name, build=kind)
+    if not (issubclass(kind, pydantic.BaseModel | Mapping) or is_dataclass(kind)):
+        return None
+    adapter, schema = _adapter(only.name, hints[only.name])
+    if schema.get("type", "object") != "object":  # a root model of a list, say
+        return None
+    return Signature(adapter, {**schema, "type": "object"}, {}, whole=only.name)
 
 
-def _takes_all(hint: Any) -> bool:
-    """Return whether a parameter of this type stands for all params."""
-    kind = typing.get_origin(hint) or hint
-    if not isinstance(kind, type):
-        return False
-    return issubclass(kind, pydantic.BaseModel | Mapping) or is_dataclass(kind)
-
-
-def _fields(name: str, parameters: Mapping[str, inspect.Parameter], hints: Mapping[str, Any]) -> Signature:
+def _fields(taken: Mapping[str, inspect.Parameter], hints: Mapping[str, Any]) -> Signature:
     """Return the signature of a function that takes each of the params by its name.
 
     The model's fields have names of their own, since a parameter's may be one that pydantic keeps to itself.
     """
     fields: dict[str, Any] = {}
     names: dict[str, str] = {}
-    extra: Any = None
-    for index, parameter in enumerate(parameters.values()):
-        hint = hints.get(parameter.name, Any)
+    always: set[str] = set()
+    base: type[pydantic.BaseModel] = _Closed
+    for index, parameter in enumerate(taken.values()):
+        hint = hints[parameter.name]
         if parameter.kind is parameter.VAR_KEYWORD:
-            extra = hint
+            _adapter(parameter.name, hint)
+            base = _open_to(hint)
             continue
-        default = ... if parameter.default is parameter.empty else parameter.default
-        alias = pydantic.Field(alias=parameter.name)
-        fields[f"argument_{index}"] = (Annotated[hint, alias], default)
-        names[f"argument_{index}"] = parameter.name
-    base = _open_to(extra) if extra is not None else _Closed
-    return Signature(pydantic.TypeAdapter(pydantic.create_model(name, __base__=base, **fields)), names)
+        field = f"argument_{index}"
+        fields[field] = _field(parameter, hint)
+        names[field] = parameter.name
+        if parameter.default is parameter.empty or isinstance(parameter.default, FieldInfo):
+            always.add(field)
+    adapter = pydantic.TypeAdapter(pydantic.create_model("Params", __base__=base, **fields))
+    schema = adapter.json_schema(schema_generator=ParamSchema)
+    schema.pop("title")
+    return Signature(adapter, schema, names, frozenset(always))
+
+
+def _field(parameter: inspect.Parameter, hint: Any) -> tuple[Any, Any]:
+    """Return the type and the default of a field, after a look at them alone, so that an error names the parameter."""
+    bare, *notes = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+    named = cast(Any, Annotated)[(bare, pydantic.Field(alias=parameter.name), *notes)]
+    if parameter.default is parameter.empty:
+        default: Any = ...
+    else:
+        default = parameter.default
+        if not isinstance(default, FieldInfo):
+            _check_default(parameter.name, default)
+    with _blamed(parameter.name):
+        model = pydantic.create_model("Param", argument=(named, default))
+        schema = model.model_json_schema(schema_generator=ParamSchema)
+    _sendable(parameter.name, schema)
+    return named, default
+
+
+def _check_default(name: str, default: Any) -> None:
+    """Raise TypeError for a default that the schema, and with it the list of handlers, could not show."""
+    try:
+        found = payload.check(to_jsonable_python(default), "")
+    except (PydanticSerializationError, ValueError, TypeError):
+        raise TypeError(
+            f"parameter {name!r}: its default, of type {type(default).__name__}, cannot be written as JSON; take None"
+        ) from None
+    if found:
+        place = found[0].field
+        raise TypeError(f"parameter {name!r}: its default {place + ' ' if place else ''}{found[0].description}")
+
+
+def _adapter(name: str, hint: Any) -> tuple[pydantic.TypeAdapter[Any], dict[str, Any]]:
+    """Return what reads a type, and its schema, or raise TypeError that names the parameter."""
+    with _blamed(name):
+        adapter = pydantic.TypeAdapter(hint)
+        schema = adapter.json_schema(schema_generator=ParamSchema)
+    return adapter, _sendable(name, schema)
+
+
+def _sendable(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    if found := payload.check(schema):
+        raise TypeError(f"parameter {name!r}: its schema cannot be listed: {found[0]}")
+    return schema
+
+
+@contextmanager
+def _blamed(name: str) -> Iterator[None]:
+    """Raise TypeError that names the parameter for whatever pydantic, or the type itself, finds wrong with it."""
+    try:
+        yield
+    except Exception as error:
+        why = getattr(error, "message", "") or f"{type(error).__name__}: {error}"
+        raise TypeError(f"parameter {name!r} has no JSON form: {why}") from error
 
 
 class _Closed(pydantic.BaseModel):

@@ -71,7 +71,8 @@ def _noted(function: Function, declared: Sequence[Declaration]) -> Function:
 def _docstring(function: Any) -> str:
     while isinstance(function, functools.partial):
         function = function.func
-    return inspect.getdoc(function) or ""
+    said = function.__doc__  # not what is inherited, such as "Call self as a function."
+    return inspect.cleandoc(said) if isinstance(said, str) else ""
 
 
 def _check(what: str, check: Callable[[Any], Any], value: Any) -> Any:
