@@ -248,7 +248,7 @@ def scaled(points: int, factor: int, connection: object = None) -> int:
         (functools.lru_cache(Scorer(3).__call__), ""),
         (staticmethod(Scorer(3)), "Scores."),
     ],
-    ids=repr,
+    ids=lambda case: type(case).__name__,
 )
 async def test_whatever_can_be_called_can_be_declared(function: Callable[..., Any], description: str) -> None:
     declared = handler("f")(function)

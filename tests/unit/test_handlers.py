@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -19,7 +21,7 @@ from typing_extensions import TypedDict
 from flowkeep.handlers import HandlerError, StepContext, Suspend, handler
 from service.engine.handlers.registry import Handler, Registry
 from service.engine.schema import SchemaError
-from tests.unit.attempts import NOW, carried, run
+from tests.unit.attempts import NOW, carried, context, run
 
 # --- the decorator
 
@@ -166,6 +168,44 @@ async def test_sync_functions_run_in_threads_with_the_context_variables_of_the_c
 
     trace.set("t-1")
     assert await asyncio.gather(*(run(function, {}) for _ in range(3))) == [[False, "t-1"]] * 3
+
+
+def logged(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap as people do, with sync code around whatever it is."""
+
+    @functools.wraps(function)
+    def wrapper(*arguments: Any, **keywords: Any) -> Any:
+        asyncio.get_running_loop()  # there is one here only where the function's own code runs, too
+        return function(*arguments, **keywords)
+
+    return wrapper
+
+
+async def test_all_of_a_wrapped_async_function_runs_on_the_loop() -> None:
+    async def function(a: int) -> list[Any]:
+        return [a, threading.current_thread() is threading.main_thread()]
+
+    for wrapped in (logged(function), logged(logged(function)), functools.partial(logged(function))):
+        made = carried(handler("f")(wrapped))
+        assert made.slot is nullcontext, "it takes no thread"
+        assert await made.run({"a": 1}, context()) == [1, True]
+
+
+async def test_what_a_sync_function_returns_to_be_awaited_is_awaited() -> None:
+    async def later(n: int) -> Any:
+        return later(n - 1) if n else asyncio.get_running_loop()
+
+    @handler("f")
+    def function() -> Any:
+        async def same_loop() -> bool:
+            await asyncio.sleep(0)
+            return await later(0) is loop
+
+        return same_loop()
+
+    loop = asyncio.get_running_loop()
+    assert await run(function, {}) is True
+    assert await run(handler("g")(lambda: (n for n in range(3))), {}) == [0, 1, 2]
 
 
 async def test_results() -> None:
