@@ -12,8 +12,9 @@ from rich.text import Text
 from service.cli.rendering import one_line
 
 _GAP = "  "
-# A column that wraps is left out rather than made narrower than this.
-_LEAST_WRAPPED = 20
+# Other columns are left out rather than the one that wraps made narrower than the first, and it rather than narrower
+# than the second.
+_EASY_WRAPPED, _LEAST_WRAPPED = 30, 20
 _LEFT_OUT = "…"
 
 
@@ -21,7 +22,7 @@ class FittingTable:
     """Rows of cells under titles, no wider than the terminal.
 
     Where there is not enough room, first the columns that are empty are left out, then those of `leave_out` from the
-    first on; the others always stay. The cells of `wraps`, which should be the last column, are broken between words.
+    first on; the others always stay. The cells of `wraps` are broken between words.
     """
 
     def __init__(self, *titles: str, leave_out: Sequence[str] = (), wraps: str = "") -> None:
@@ -57,17 +58,18 @@ class FittingTable:
         for title in empty if _width(natural) > room else ():
             del natural[title]
         for title in self._leave_out:
-            if _width(natural) <= room or self._narrowed(natural, room):
+            least = _LEAST_WRAPPED if title == self._wraps else _EASY_WRAPPED
+            if _width(natural) <= room or self._narrowed(natural, room, least):
                 break
             natural.pop(title, None)
-        return self._narrowed(natural, room) or natural
+        return self._narrowed(natural, room, _LEAST_WRAPPED) or natural
 
-    def _narrowed(self, widths: dict[str, int], room: int) -> dict[str, int] | None:
+    def _narrowed(self, widths: dict[str, int], room: int, least: int) -> dict[str, int] | None:
         """Return the widths with the column that wraps as wide as the others leave it, None when that is too narrow."""
         if self._wraps not in widths:
             return None
         left = room - _width({**widths, self._wraps: 0})
-        if left < min(widths[self._wraps], _LEAST_WRAPPED):
+        if left < min(widths[self._wraps], least):
             return None
         return {**widths, self._wraps: min(widths[self._wraps], left)}
 

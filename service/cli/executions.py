@@ -1,9 +1,7 @@
-"""Commands about executions: execute, get, list, watch, cancel."""
+"""Commands about executions: execute, get, list, watch, events, cancel."""
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import aclosing
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,14 +10,14 @@ from service.cli.connection import Session, command
 
 if TYPE_CHECKING:
     from flowkeep.requests import ExecuteOptions, ExecutionFilters
-    from flowkeep.v1.event_pb2 import ExecutionFinished
     from flowkeep.v1.execution_pb2 import Execution
+    from flowkeep.v1.execution_service_pb2 import ExecuteResponse
 
 # What works with messages is imported within the commands, so that the help need not wait for gRPC.
 
 _PANEL = "Executions"
 _LARGEST_PAGE = 200
-_Id = Annotated[str, typer.Argument(help="Id of the execution.", show_default=False)]
+_Id = Annotated[str, typer.Argument(help="Id of the execution, or its first 8 or more digits.", show_default=False)]
 _Strings = list[str] | None
 
 
@@ -30,6 +28,7 @@ def register(app: typer.Typer) -> None:
         ("get", get),
         ("list", list_executions),
         ("watch", watch),
+        ("events", events),
         ("cancel", cancel),
     ):
         command(app, name, panel=_PANEL)(function)
@@ -55,8 +54,9 @@ async def execute(
     start_delay: Annotated[str | None, _option("Pause before the start, such as 30s or 2h.")] = None,
     timeout: Annotated[str | None, _option("How long it may take from its start, such as 10m.")] = None,
 ) -> int:
-    """Start an execution. With --watch or --wait it ends with 1 unless the execution completed."""
+    """Start an execution and name it. Ends with 1 if it has failed; with --watch or --wait unless it completed."""
     from flowkeep.requests import execute_request
+    from service.cli import following
     from service.cli.arguments import check_span, parse_pairs, read_input
 
     options: ExecuteOptions = {
@@ -71,17 +71,28 @@ async def execute(
     }
     request = execute_request(workflow, read_input(input, set or ()), **options)
     started = await session.client.start(request)
+    if not (watch or wait):
+        return _show_started(session, started)
+    following.name_started(session, started)
     if watch:
-        return await _follow(session, started.execution.execution_id)
-    if wait:
-        return await _wait(session, started.execution)
-    _show_started(session, started.execution, created=started.created)
-    return 0
+        return await following.follow(session, started.execution.execution_id)
+    return await following.wait(session, started.execution)
 
 
-async def get(session: Session, execution_id: _Id) -> None:
-    """Show an execution with its steps, input and result."""
-    _show_execution(session, await session.client.get_execution(execution_id))
+async def get(
+    session: Session,
+    execution_id: _Id,
+    step: Annotated[str, _option("Show all of this step: input, output, attempts, failure, stack trace.")] = "",
+) -> None:
+    """Show an execution with its steps, input and result, or one of its steps."""
+    from service.cli.execution_ids import whole_id
+    from service.cli.following import show_execution
+
+    execution = await session.client.get_execution(await whole_id(session.client, execution_id))
+    if step:
+        _show_step(session, execution, step)
+    else:
+        show_execution(session, execution)
 
 
 async def list_executions(
@@ -130,7 +141,23 @@ async def watch(
     after_seq: Annotated[int, typer.Option(min=0, help="Only the events after this one.")] = 0,
 ) -> int:
     """Show the progress of an execution until it ends. Ends with 1 unless the execution completed."""
-    return await _follow(session, execution_id, after_seq)
+    from service.cli.execution_ids import whole_id
+    from service.cli.following import follow
+
+    return await follow(session, await whole_id(session.client, execution_id), after_seq)
+
+
+async def events(
+    session: Session,
+    execution_id: _Id,
+    after: Annotated[int, typer.Option(min=0, help="Only the events after this number.")] = 0,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the execution has ended.")] = False,
+) -> None:
+    """Show the history of an execution, one event on a line."""
+    from service.cli.execution_ids import whole_id
+    from service.cli.following import show_history
+
+    await show_history(session, await whole_id(session.client, execution_id), after, to_the_end=follow)
 
 
 async def cancel(
@@ -139,11 +166,12 @@ async def cancel(
     reason: Annotated[str, _option("Why, for the history.")] = "",
 ) -> None:
     """Cancel an execution and show what was stopped."""
+    from service.cli.execution_ids import whole_id
     from service.cli.json_form import json_form
     from service.cli.rendering import show, show_json
     from service.cli.tables import receipt_view
 
-    response = await session.client.cancel(execution_id, reason)
+    response = await session.client.cancel(await whole_id(session.client, execution_id), reason)
     if session.json:
         show_json(json_form(response))
     else:
@@ -175,78 +203,37 @@ async def _list(session: Session, filters: ExecutionFilters, limit: int, page_to
         show("There are more: --limit 0 lists all.")
 
 
-async def _follow(session: Session, execution_id: str, after_seq: int = 0) -> int:
-    from service.cli.progress import news, show_progress
-    from service.cli.progress_state import Progress
-
-    execution = await session.client.get_execution(execution_id)
-    progress = Progress(execution.definition, execution_id=execution_id)
-    if after_seq:
-        progress = Progress.of_execution(execution)
-    try:
-        async with aclosing(news(session.client.watch_responses(execution_id, after_seq))) as happenings:
-            finished = await show_progress(happenings, progress, output=session.output)
-    except asyncio.CancelledError:
-        typer.echo(f"The execution goes on. See it again with: flowkeep watch {execution_id}", err=True)
-        raise
-    if finished is None:  # the events after the last one were asked for
-        return _code(execution)
-    if not session.json:
-        show_outcome(finished)
-    return _code(finished)
-
-
-async def _wait(session: Session, execution: Execution) -> int:
-    # By watching: one call that waits could not outlast a restart of the server, nor the longest deadline.
-    async with aclosing(session.client.watch(execution.execution_id, max(0, execution.last_seq - 1))) as events:
-        async for _ in events:
-            pass
-    ended = await session.client.get_execution(execution.execution_id)
-    _show_execution(session, ended)
-    return _code(ended)
-
-
-def show_outcome(finished: ExecutionFinished) -> None:
-    """Print what came of an execution: its result as JSON, or why it failed."""
-    from flowkeep.payload import from_value
-    from service.cli.failures import failure_text
-    from service.cli.rendering import show
-    from service.cli.tables import result_view
-
-    if finished.HasField("failure"):
-        show(failure_text(finished.failure))
-    elif finished.HasField("result"):
-        show(result_view(from_value(finished.result)))
-
-
-def _show_started(session: Session, execution: Execution, *, created: bool) -> None:
+def _show_started(session: Session, started: ExecuteResponse) -> int:
+    """Print what was started, and why it failed if it has already; return the exit code."""
     from service.cli.json_form import json_form
     from service.cli.rendering import plain, show, show_json
-    from service.cli.tables import state_name
+    from service.cli.tables import ended_early, outcome_lines, state_name
 
+    execution = started.execution
+    code = 1 if ended_early(execution) else 0
     if session.json:
-        show_json(json_form(execution) | {"created": created})
-        return
-    what = "Started" if created else "This request had started"
+        show_json(json_form(execution) | {"created": started.created})
+        return code
+    what = "Started" if started.created else "This request had started"
     show(
         plain(f"{what} {execution.workflow_name} (revision {execution.revision}), {state_name(execution)}:"),
         execution.execution_id,
-        plain(f"Follow it with: flowkeep watch {execution.execution_id}", "dim"),
+        *outcome_lines(execution),
     )
+    if not execution.HasField("end_time"):
+        show(plain(f"Follow it with: flowkeep watch {execution.execution_id}", "dim"))
+    return code
 
 
-def _show_execution(session: Session, execution: Execution) -> None:
+def _show_step(session: Session, execution: Execution, path: str) -> None:
     from service.cli.json_form import json_form
     from service.cli.rendering import show, show_json
-    from service.cli.tables import execution_view
+    from service.cli.step_view import step_view
 
+    found = {step.path: step for step in execution.steps}
+    if path not in found:
+        raise typer.BadParameter(f"must be one of {', '.join(found)}, not {path!r}", param_hint="--step")
     if session.json:
-        show_json(json_form(execution))
+        show_json(json_form(found[path]))
     else:
-        show(execution_view(execution))
-
-
-def _code(ended: Execution | ExecutionFinished) -> int:
-    from flowkeep.v1.execution_pb2 import Execution
-
-    return 0 if ended.state == Execution.STATE_COMPLETED else 1
+        show(step_view(execution, found[path]))

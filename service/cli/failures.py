@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
+
 from rich.text import Text
 
 from flowkeep.payload import from_struct
 from flowkeep.v1.execution_pb2 import Execution, Failure
-from service.cli.rendering import clean, json_text
+from service.cli.rendering import clean, json_text, plain
 
 WITHHELD = "Its stack trace is shown to callers with the permission executions.debug only."
 
@@ -36,18 +38,29 @@ def short_failure(failure: Failure) -> str:
 
 
 def failure_text(failure: Failure) -> Text:
-    """Return a failure in a line or two, with its details and its stack trace if there are any."""
+    """Return a failure in a line; those of its message stay below each other."""
     text = Text("Failed", "bold red")
     if failure.step_path:
         text.append(f" in {clean(failure.step_path)}", "bold")
-    text.append(f": {clean(short_failure(failure))}", "default")
+    message = clean(short_failure(failure)).replace("\n", "\n  ")
+    return text.append(f": {message}", "default")
+
+
+def failure_lines(failure: Failure) -> list[Text]:
+    """Return a failure with its details and its stack trace, or that the trace is withheld."""
+    lines = [failure_text(failure)]
     details = from_struct(failure.details)
     if failure.code == "STEP_FAILED":
         details.pop("code", None)  # it is said already
     if details:
-        text.append("\n").append(json_text(details), "dim")
+        lines.append(Text(json_text(details), "dim"))
     if failure.stack_trace:
-        text.append("\n").append(clean(failure.stack_trace.rstrip()), "dim")
+        lines.append(plain(failure.stack_trace.rstrip(), "dim"))
     elif failure.stack_trace_withheld:
-        text.append("\n").append(WITHHELD, "dim")
-    return text
+        lines.append(Text(WITHHELD, "dim"))
+    return lines
+
+
+def more_of(execution_id: str, path: str) -> Text:
+    """Return how to see all of a step."""
+    return plain(f"More: flowkeep get {execution_id} --step {shlex.quote(path)}", "dim")

@@ -18,6 +18,7 @@ from service.cli.serving import AsJson, Handlers
 
 if TYPE_CHECKING:
     from flowkeep.v1.event_pb2 import ExecutionFinished
+    from flowkeep.v1.execution_pb2 import Execution
     from service.config import Config
 
 
@@ -82,15 +83,33 @@ async def _run(config: Config, document: Any, payload: dict[str, Any] | None, ou
 
 async def _execute(session: Session, document: Any, payload: dict[str, Any] | None) -> int:
     from flowkeep.definition import definition
-    from service.cli.executions import show_outcome
+    from service.cli.following import show_outcome
 
     workflow = await session.client.create_workflow(definition(document))
     finished = await execute_and_show(session, workflow.name, payload)
+    if finished is not None and finished.HasField("failure"):
+        (execution,) = (await session.client.list_page(page_size=1)).executions
+        _show_failure(session, await session.client.get_execution(execution.execution_id))
+    elif finished is not None and not session.json:
+        show_outcome(finished)
     if not session.json:
-        if finished is not None:
-            show_outcome(finished)
         typer.echo("Executed in memory: nothing was kept.")
     return end_code(finished)
+
+
+def _show_failure(session: Session, execution: Execution) -> None:
+    """Print why the execution did not complete, with the details and the stack trace, which no event has."""
+    from service.cli.failures import cause, failure_lines
+    from service.cli.json_form import json_form
+    from service.cli.rendering import json_text, open_console, show
+
+    failure = cause(execution)
+    if session.json:
+        typer.echo(json_text({"failure": json_form(failure)}, indent=None), err=True)
+        return
+    # Where events stand as lines, the last of them have said what the first line says.
+    head, *more = failure_lines(failure)
+    show(*([head] if open_console().is_terminal else []), *more)
 
 
 async def execute_and_show(session: Session, workflow: str, payload: dict[str, Any] | None) -> ExecutionFinished | None:

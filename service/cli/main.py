@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from service.cli import streams
 from service.cli.connection import DEFAULT_TARGET, Connection, Output
 
 # Each module has `register(app)`, which adds its commands. They stand in the help in this order. To keep the help
@@ -23,6 +23,13 @@ _MODULES = (
 )
 
 
+_EPILOG = (
+    "Times are shown in UTC, and read as local unless they say otherwise. Ids of executions may be shortened to their "
+    "first 8 or more digits. Exit codes: 0 done, 1 the execution did not complete, 2 wrong argument, 3 not found, "
+    "4 no server, 5 refused, 6 output not written, 130 interrupted, 141 nobody reads the output."
+)
+
+
 def build() -> typer.Typer:
     """Return the command with everything below it."""
     app = typer.Typer(
@@ -31,6 +38,7 @@ def build() -> typer.Typer:
         # A traceback with local variables would show tokens and inputs.
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
+        epilog=_EPILOG,
     )
     app.callback()(_root)
     for module in _MODULES:
@@ -47,12 +55,14 @@ def main() -> None:
     """Run the command and end the process with its exit code.
 
     0: done. 1: the execution did not complete. 2: an argument or definition is wrong. 3: not found. 4: the server
-    cannot be reached. 5: refused for another reason. 130: interrupted.
+    cannot be reached. 5: refused for another reason. 6: the output could not be written. 130: interrupted. 141: nobody
+    reads the output any more.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # a terminal that knows ASCII only
-    build()()
+    streams.guard()
+    try:
+        build()()
+    finally:
+        streams.settle()
 
 
 def _show_version(asked: bool) -> None:

@@ -17,8 +17,9 @@ from rich.text import Text
 
 from flowkeep.v1.event_pb2 import ExecutionEvent
 from flowkeep.v1.execution_service_pb2 import StepOutput
+from service.cli.failures import cause_code
 from service.cli.progress_state import ENDED_STEPS, Progress, StepProgress
-from service.cli.rendering import clean, plain, span_text, state_text
+from service.cli.rendering import clean, one_line, plain, span_text, state_text
 
 _BAR_WIDTH = 20
 _LONGEST_NAME = 40
@@ -85,7 +86,15 @@ class Bars:
         end = step.ended or (None if step.state in ENDED_STEPS else now)
         took = span_text(max(0.0, end - step.started)) if step.started and end else ""
         attempt = f"attempt {step.attempt}" if step.attempt > 1 else ""
-        return sign, plain(step.name), _bar(step), Text(attempt, "dim"), Text(took, "dim"), _note(step, now)
+        return sign, plain(step.name), _bar(step), Text(attempt, "dim"), Text(took, "dim"), self._note(step, now)
+
+    def _note(self, step: StepProgress, now: float) -> Text:
+        finished = self._progress.finished
+        if finished is not None and finished.failure.step_path == step.path:
+            return plain(cause_code(finished.failure), "red")  # below it is said in full
+        wait = f"for {span_text(max(0.0, step.wakes - now))}" if step.wakes else ""
+        said = one_line("  ".join(filter(None, (wait, step.note))))
+        return plain(said, "red" if step.state == "FAILED" else "dim")
 
 
 def visible_steps(steps: Sequence[StepProgress], room: int) -> list[StepProgress]:
@@ -108,13 +117,10 @@ def _head(progress: Progress, now: float) -> RenderableType:
     title = Text.assemble((clean(progress.title), "bold"), "  ", (progress.execution_id, "dim"))
     elapsed = span_text(max(0.0, (progress.ended or now) - progress.started)) if progress.started else ""
     line = Table.grid(padding=(0, 1))
-    line.add_row(
-        state_text(progress.state),
-        ProgressBar(100, progress.percent, width=2 * _BAR_WIDTH),
-        f"{progress.percent} %",
-        Text(f"{done}/{counts.total} steps", "dim"),
-        Text(elapsed, "dim"),
-    )
+    # Of what ended early nothing is to come: a bar would look as if something were.
+    ended_early = progress.finished is not None and progress.state != "COMPLETED"
+    bar = () if ended_early else (ProgressBar(100, progress.percent, width=2 * _BAR_WIDTH), f"{progress.percent} %")
+    line.add_row(state_text(progress.state), *bar, Text(f"{done}/{counts.total} steps", "dim"), Text(elapsed, "dim"))
     return Group(title, line)
 
 
@@ -128,13 +134,6 @@ def _bar(step: StepProgress) -> RenderableType:
             return ProgressBar(100, 100, width=_BAR_WIDTH)
         case state:
             return state_text(state.lower() if state == "PENDING" else state)
-
-
-def _note(step: StepProgress, now: float) -> Text:
-    wait = f"for {span_text(max(0.0, step.wakes - now))}" if step.wakes else ""
-    return plain(
-        "  ".join(filter(None, (wait, step.note.replace("\n", " ")))), "red" if step.state == "FAILED" else "dim"
-    )
 
 
 def _hidden(steps: Sequence[StepProgress], shown: Sequence[StepProgress]) -> list[Text]:

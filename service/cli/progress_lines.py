@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
 from rich.text import Text
 
 from flowkeep.payload import from_struct
-from flowkeep.v1.event_pb2 import ExecutionEvent
+from flowkeep.v1.event_pb2 import ExecutionEvent, ExecutionFinished
 from flowkeep.v1.execution_service_pb2 import StepOutput
 from service.cli.failures import short_failure
 from service.cli.progress_state import Progress, StepProgress
-from service.cli.rendering import moment, plain, span_text, state_text
+from service.cli.rendering import clean, moment, one_line, plain, span_text, state_text, time_text
 
 _LONGEST_VALUE = 200
 # Characters of the time and the progress before each event.
@@ -25,9 +26,14 @@ class Lines:
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._day: date | None = None
 
     def show(self, event: ExecutionEvent, progress: Progress) -> None:
-        """Print the line of an event."""
+        """Print the line of an event, and the date before it where another day begins."""
+        day = moment(event.time).date()
+        if self._day not in (None, day):
+            self._console.print(Text(f"{day}", "dim"))
+        self._day = day
         self._console.print(line(event, progress), soft_wrap=True)
 
     def show_output(self, output: StepOutput, progress: Progress) -> None:
@@ -40,7 +46,20 @@ class Lines:
 def line(event: ExecutionEvent, progress: Progress) -> Text:
     """Return an event as a line: time, progress of the execution, what happened."""
     head = f"{moment(event.time):%H:%M:%S}Z {event.progress_percent:2} %  "
-    return Text(head, "dim").append_text(_what_happened(event, progress))
+    return Text(head, "dim").append_text(_on_one_line(_what_happened(event, progress)))
+
+
+def history_line(event: ExecutionEvent, progress: Progress) -> Text:
+    """Return an event as a line: its number, its time to the millisecond, what happened."""
+    time = moment(event.time).replace(tzinfo=None).isoformat(timespec="milliseconds")
+    head = Text(f"{event.seq:4}  {time}Z  ", "dim")
+    return head.append_text(_on_one_line(_what_happened(event, progress)))
+
+
+def _on_one_line(text: Text) -> Text:
+    """Return a text of an event without its line breaks, by which a message could pose as an event."""
+    text.plain = one_line(text.plain)
+    return text
 
 
 def _what_happened(event: ExecutionEvent, progress: Progress) -> Text:
@@ -48,7 +67,9 @@ def _what_happened(event: ExecutionEvent, progress: Progress) -> Text:
         case "created":
             created = event.created
             by = f" by {created.triggered_by}" if created.triggered_by else ""
-            starts = f", starts at {_clock(created.scheduled_time)}" if created.HasField("scheduled_time") else ""
+            starts = (
+                f", starts at {_clock(created.scheduled_time, event)}" if created.HasField("scheduled_time") else ""
+            )
             return plain(f"{created.workflow_name} (revision {created.revision}) created{by}{starts}")
         case "started":
             return Text("started")
@@ -64,7 +85,7 @@ def _what_happened(event: ExecutionEvent, progress: Progress) -> Text:
             values = from_struct(event.variables_assigned.vars)
             return plain(", ".join(f"{name} = {_value(value)}" for name, value in values.items()))
         case "finished":
-            return _finished(progress)
+            return _finished(event.finished, progress)
         case None:
             return Text("something happened that this version does not know", "dim")
         case kind:
@@ -84,12 +105,12 @@ def _step_happened(kind: str, event: ExecutionEvent, step: StepProgress) -> Text
         case "step_progressed":
             return plain(_with(f"{step.percent} %", step.note))
         case "step_waiting":
-            until = f"until {_clock(event.step_waiting.wake_time)}" if step.wakes else ""
+            until = f"until {_clock(event.step_waiting.wake_time, event)}" if step.wakes else ""
             return plain(_with("waiting", step.note or until), "cyan")
         case "step_retrying":
             retrying = event.step_retrying
             failure = short_failure(retrying.failure)
-            again = f"next attempt at {_clock(retrying.retry_time)}"
+            again = f"next attempt at {_clock(retrying.retry_time, event)}"
             return plain(f"attempt {retrying.attempt} failed, {again}: {failure}", "yellow")
         case "step_completed":
             return plain(f"completed{_took(step)}", "green")
@@ -100,17 +121,23 @@ def _step_happened(kind: str, event: ExecutionEvent, step: StepProgress) -> Text
             return plain(_with(step.state.lower(), step.note), "dim")
 
 
-def _finished(progress: Progress) -> Text:
+def _finished(finished: ExecutionFinished, progress: Progress) -> Text:
     took = f" in {span_text(progress.ended - progress.started)}" if progress.ended and progress.started else ""
-    return state_text(progress.state).append(took, "default")
+    failure = finished.failure
+    # That of a step has its own line, and why it was cancelled too.
+    is_told = not finished.HasField("failure") or failure.step_path or failure.code == "CANCELLED"
+    why = "" if is_told else f": {clean(short_failure(failure))}"
+    return state_text(progress.state).append(took + why, "default")
 
 
 def _took(step: StepProgress) -> str:
     return f" in {span_text(step.ended - step.started)}" if step.ended and step.started else ""
 
 
-def _clock(stamp: Timestamp) -> str:
-    return f"{moment(stamp):%H:%M:%S}"
+def _clock(stamp: Timestamp, event: ExecutionEvent) -> str:
+    """Return a time, with its date unless that is the day of the event."""
+    time, now = moment(stamp), moment(event.time)
+    return f"{time:%H:%M:%S}" if time.date() == now.date() else time_text(stamp)
 
 
 def _with(text: str, detail: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,13 +11,13 @@ from rich.text import Text
 
 from flowkeep.definition import document, short_name
 from flowkeep.payload import from_struct, from_value
-from flowkeep.v1.execution_pb2 import Execution, StepExecution
+from flowkeep.v1.execution_pb2 import Execution, Failure, StepExecution
 from flowkeep.v1.execution_service_pb2 import CancelResponse
 from flowkeep.v1.handler_pb2 import Handler
 from flowkeep.v1.workflow_pb2 import Workflow
 from service.cli.columns import Facts, FittingTable
-from service.cli.failures import cause, cause_code, failure_text, short_failure
-from service.cli.rendering import clean, duration_seconds, json_text, plain, span_text, state_text, time_text
+from service.cli.failures import cause, cause_code, failure_lines, more_of, short_failure
+from service.cli.rendering import clean, duration_seconds, json_text, one_line, plain, span_text, state_text, time_text
 
 _EFFECTS = {
     "ALREADY_ENDED": "had ended before",
@@ -86,8 +85,9 @@ def handlers_table(handlers: Iterable[Handler]) -> FittingTable:
 def executions_table(executions: Iterable[Execution]) -> FittingTable:
     """Return executions as rows, each with the step that failed and why."""
     table = FittingTable(
-        "ID", "STATE", "WORKFLOW", "FAILURE", "DURATION", "CREATED", "PROGRESS", "BY", "TAGS",
-        leave_out=("TAGS", "BY", "PROGRESS", "CREATED", "DURATION", "FAILURE", "WORKFLOW", "STATE"),
+        "ID", "STATE", "WORKFLOW", "FAILURE", "DURATION", "PROGRESS", "CREATED", "BY", "TAGS",
+        leave_out=("TAGS", "BY", "CREATED", "PROGRESS", "DURATION", "FAILURE", "WORKFLOW", "STATE"),
+        wraps="FAILURE",
     )  # fmt: skip
     for execution in executions:
         table.add_row(
@@ -96,8 +96,8 @@ def executions_table(executions: Iterable[Execution]) -> FittingTable:
             plain(f"{execution.workflow_name}@{execution.revision}"),
             plain(_failed(execution)),
             _took(execution),
-            time_text(execution.create_time),
             _progress(execution),
+            time_text(execution.create_time),
             plain(execution.triggered_by),
             plain(", ".join(execution.tags)),
         )
@@ -120,16 +120,11 @@ def outcome_lines(execution: Execution) -> list[RenderableType]:
     """Return what came of an execution: its result, why it failed, or nothing while it runs."""
     if execution.HasField("result"):
         return [_payload("Result", from_value(execution.result))]
-    return failure_lines(execution) if execution.HasField("failure") else []
-
-
-def failure_lines(execution: Execution) -> list[RenderableType]:
-    """Return why an execution in the view FULL did not complete, and how to see more of it."""
+    if not execution.HasField("failure"):
+        return []
     failure = cause(execution)
-    lines: list[RenderableType] = [failure_text(failure)]
-    if failure.step_path and not failure.stack_trace:
-        lines.append(plain(f"More: flowkeep get {execution.execution_id} --step {quoted(failure.step_path)}", "dim"))
-    return lines
+    more = [more_of(execution.execution_id, failure.step_path)] if failure.step_path else []
+    return [*failure_lines(failure), *more]
 
 
 def result_view(result: Any) -> Text:
@@ -240,7 +235,11 @@ def _other_failures(execution: Execution) -> list[RenderableType]:
     """Return a line for each step that failed without being to blame for the end of the execution."""
     blamed = execution.failure.step_path if execution.HasField("failure") else ""
     failed = [step for step in execution.steps if step.HasField("failure") and step.path != blamed]
-    return [Text.assemble((clean(step.path), "bold"), f": {clean(short_failure(step.failure))}") for step in failed]
+    return [Text.assemble((clean(step.path), "bold"), f": {_message(step.failure)}") for step in failed]
+
+
+def _message(failure: Failure) -> str:
+    return one_line(clean(short_failure(failure)))
 
 
 def _took(execution: Execution) -> str:
@@ -251,8 +250,3 @@ def _took(execution: Execution) -> str:
 
 def _payload(name: str, value: Any) -> Text:
     return Text.assemble((f"{name}: ", "bold"), json_text(value))
-
-
-def quoted(path: str) -> str:
-    """Return the path of a step as a shell takes it."""
-    return shlex.quote(path)

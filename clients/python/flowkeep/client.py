@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
@@ -18,6 +18,7 @@ from flowkeep.durations import Span, to_seconds
 from flowkeep.errors import (
     DefinitionError,
     ExecutionFailedError,
+    FlowkeepError,
     InvalidArgumentError,
     Violation,
     from_rpc_error,
@@ -262,18 +263,24 @@ class Client:
                 yield event
 
     def watch_responses(
-        self, execution_id: str, after_seq: int = 0, snapshot: bool = False
+        self,
+        execution_id: str,
+        after_seq: int = 0,
+        snapshot: bool = False,
+        *,
+        on_break: Callable[[FlowkeepError], None] | None = None,
     ) -> AsyncGenerator[executions_pb2.WatchExecutionResponse, None]:
         """Yield what `watch` does as whole messages: the events of a transition together, bookmarks, output of steps.
 
-        With `snapshot`, which excludes `after_seq`, the first message holds the execution as it stands.
+        With `snapshot`, which excludes `after_seq`, the first message holds the execution as it stands. `on_break` is
+        called with the error of each break and of each try after it that fails.
         """
         if snapshot and after_seq:
             raise ValueError("a watch begins after a seq or with a snapshot, not both")
         request = executions_pb2.WatchExecutionRequest(
             execution_id=text("execution_id", execution_id), after_seq=whole("after_seq", after_seq), snapshot=snapshot
         )
-        return follow(self._open_watch, request)
+        return follow(self._open_watch, request, on_break)
 
     async def result(self, execution_id: str) -> Any:
         """Wait for the end of an execution and return its result as plain Python.

@@ -8,7 +8,7 @@ from contextlib import aclosing, suppress
 
 import grpc
 
-from flowkeep.errors import FlowkeepError, from_rpc_error
+from flowkeep.errors import FlowkeepError, UnavailableError, from_rpc_error
 from flowkeep.retry import Backoff, may_resume
 from flowkeep.v1.event_pb2 import ExecutionEvent
 from flowkeep.v1.execution_pb2 import Execution
@@ -16,6 +16,7 @@ from flowkeep.v1.execution_service_pb2 import WatchExecutionRequest, WatchExecut
 
 WatchCall = grpc.aio.UnaryStreamCall[WatchExecutionRequest, WatchExecutionResponse]
 OpenStream = Callable[[WatchExecutionRequest], WatchCall]
+OnBreak = Callable[[FlowkeepError], None]
 
 ENDED = frozenset(
     {Execution.STATE_COMPLETED, Execution.STATE_FAILED, Execution.STATE_CANCELLED, Execution.STATE_TIMED_OUT}
@@ -26,21 +27,23 @@ _MAX_GAPS = 5
 _END_SECONDS = 1.0
 # The server gives a sign of life every 10 s. A stream silent for this long hangs in a proxy or a stopped process.
 _SILENCE_SECONDS = 35.0
+_SILENCE: FlowkeepError = UnavailableError(grpc.StatusCode.UNAVAILABLE, "", "the server gave no sign of life")
 
 
 async def follow(
-    open_stream: OpenStream, request: WatchExecutionRequest
+    open_stream: OpenStream, request: WatchExecutionRequest, on_break: OnBreak | None = None
 ) -> AsyncGenerator[WatchExecutionResponse, None]:
     """Yield the responses of a watch until the execution has ended, opening the stream again whenever it breaks.
 
     Every event after `request.after_seq` (or after the snapshot, if one is asked for) comes exactly once and in order;
     a message that repeats events is shortened to what is new. A snapshot comes once; bookmarks and output as sent.
+    `on_break` is called with the error of each stream that broke, before the next try.
     Raises FlowkeepError for what another try cannot mend, and DATA_LOSS when the server leaves out events each time it
     is asked.
     """
     cursor, backoff, gaps = _Cursor(request), Backoff(), 0
+    error: FlowkeepError
     while True:
-        pause: float
         try:
             async with aclosing(_read(open_stream(cursor.request()), cursor)) as responses:
                 async for response in responses:
@@ -49,12 +52,12 @@ async def follow(
                     yield response
             return
         except _SilenceError:
-            pause = backoff.next()
+            error, pause = _SILENCE, backoff.next()
         except _GapError as gap:
             gaps += 1
+            error, pause = FlowkeepError(grpc.StatusCode.DATA_LOSS, "", str(gap)), backoff.next()
             if gaps == _MAX_GAPS:
-                raise FlowkeepError(grpc.StatusCode.DATA_LOSS, "", str(gap)) from None
-            pause = backoff.next()
+                raise error from None
         except grpc.aio.AioRpcError as failure:
             error = from_rpc_error(failure)
             if cursor.at_end:
@@ -62,6 +65,8 @@ async def follow(
             if not may_resume(error):
                 raise error from failure
             pause = backoff.after(error)
+        if on_break is not None:
+            on_break(error)
         await asyncio.sleep(pause)
 
 

@@ -1,0 +1,64 @@
+"""One step of an execution, with everything that is known of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from flowkeep.payload import from_struct, from_value
+from flowkeep.v1.execution_pb2 import Execution, FailedAttempt, StepExecution
+from service.cli.columns import Facts
+from service.cli.failures import failure_lines, short_failure
+from service.cli.rendering import clean, duration_seconds, json_text, one_line, plain, span_text, state_text, time_text
+from service.cli.tables import step_state_name
+
+
+def step_view(execution: Execution, step: StepExecution) -> Group:
+    """Return a step: facts, input, attempts that failed, and its output, or its failure with details and trace."""
+    parts: list[RenderableType] = [_facts(execution, step)]
+    # The failure of the last attempt is that of the step, and stands below.
+    ended_by = step.attempt if step.HasField("failure") else 0
+    parts += [_attempt(each) for each in step.failed_attempts if each.attempt != ended_by]
+    if step.payloads_omitted:
+        parts.append(Text("Its payloads are too large for one answer: flowkeep events shows them.", "dim"))
+    if step.HasField("input"):
+        parts.append(_payload("Input", from_struct(step.input)))
+    if step.HasField("output"):
+        parts.append(_payload("Output", from_value(step.output)))
+    if step.assigned.fields:
+        parts.append(_payload("Assigned", from_struct(step.assigned)))
+    if step.HasField("failure"):
+        parts += failure_lines(step.failure)
+    return Group(*parts)
+
+
+def _facts(execution: Execution, step: StepExecution) -> Facts:
+    return Facts(
+        ("Step", plain(step.path, "bold")),
+        ("Name", plain(step.display_name if step.display_name != step.path else "")),
+        ("Execution", plain(execution.execution_id)),
+        ("Handler", plain(step.handler)),
+        ("State", state_text(step_state_name(step.state))),
+        ("Attempt", f"{step.attempt} of at most {step.max_attempts}" if step.attempt else ""),
+        ("Worker", plain(step.worker)),
+        ("Started", time_text(step.start_time)),
+        ("Ended", time_text(step.end_time)),
+        ("Goes on", time_text(step.wake_time)),
+        ("Duration", span_text(duration_seconds(step.duration)) if step.HasField("duration") else ""),
+        ("Skipped", plain(step.skip_reason)),
+        ("After", plain(", ".join(step.depends_on))),
+    )
+
+
+def _attempt(failed: FailedAttempt) -> Text:
+    began = f"began {time_text(failed.start_time)}, " if failed.HasField("start_time") else ""
+    took = (failed.end_time.ToNanoseconds() - failed.start_time.ToNanoseconds()) / 1e9
+    after = f" after {span_text(took)}" if began and failed.HasField("end_time") else ""
+    head = Text(f"Attempt {failed.attempt} {began}failed{after}: ", "yellow")
+    return head.append(one_line(clean(short_failure(failed.failure))), "default")
+
+
+def _payload(name: str, value: Any) -> Text:
+    return Text.assemble((f"{name}: ", "bold"), json_text(value))
