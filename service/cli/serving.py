@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from service.cli import settings
+from service.cli.asking import confirm
 from service.cli.connection import Output
 
 if TYPE_CHECKING:
@@ -143,8 +144,8 @@ def migrate(
     data_dir: DataDir = None,
 ) -> None:
     """Bring the schema of the database to a revision."""
-    if to == "base" and not yes:
-        typer.confirm("This removes every table and all that is kept in them. Go on?", abort=True)
+    if to == "base":
+        confirm("This removes every table and all that is kept in them.", yes=yes)
     config = settings.load(data_dir=data_dir)
     from persistence.postgres.migrate import migrate as run_migrations
     from service.app import database

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -129,10 +128,10 @@ async def delete(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Delete a workflow with all its revisions and executions."""
+    from service.cli.asking import confirm
     from service.cli.rendering import plain, show, show_json
 
-    if not yes and sys.stdin.isatty():
-        typer.confirm(f"Delete {workflow} with all its executions?", abort=True, err=True)
+    confirm(f"This deletes the workflow {workflow} with all its executions.", yes=yes)
     await session.client.delete_workflow(workflow, force=force)
     if session.json:
         show_json({"deleted": workflow})

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.e2e.process import Outcome, ServerProcess, copy_data, flowkeep
+from tests.e2e.process import Outcome, ServerProcess, copy_data, flowkeep, run_command
 from tests.folders import new_folder
 
 GREETING = """
@@ -45,6 +45,11 @@ name: broken
 steps:
   - {id: divide, handler: transform, params: {expression: 1 / input.zero}}
 """
+IMPOSSIBLE = """
+name: impossible
+steps:
+  - {id: divide, handler: transform, params: {value: "${ 1 / input.zero }"}}
+"""
 NO_EXECUTION = "01930000-0000-7000-8000-000000000000"
 
 
@@ -55,7 +60,7 @@ async def target(prepared: Path) -> AsyncIterator[str]:
         server = ServerProcess(folder, listen="127.0.0.1:0")
         await copy_data(prepared, server.data_dir)
         await server.start()
-        for document in (GREETING, SLEEP, BROKEN):
+        for document in (GREETING, SLEEP, BROKEN, IMPOSSIBLE):
             await at(server.target, "apply", "-", given=document)
         yield server.target
         await server.close()
@@ -117,7 +122,11 @@ async def test_workflows(target: str) -> None:
 
 async def test_a_workflow_is_deleted(target: str) -> None:
     await shown(target, "apply", "-", given=GREETING.replace("greeting", "goodbye"))
-    await shown(target, "workflows", "delete", "goodbye")
+    unasked = await flowkeep("workflows", "delete", "goodbye", target=target)
+    assert (unasked.code, unasked.out) == (2, "")
+    assert "--yes" in unasked.err
+    await shown(target, "workflows", "get", "goodbye")  # it is still there
+    await shown(target, "workflows", "delete", "goodbye", "--yes")
     assert "NOT_FOUND" in await refused(target, "workflows", "get", "goodbye", code=3)
 
 
@@ -153,6 +162,38 @@ async def test_an_execution_is_found_and_shown(target: str) -> None:
     assert (await at(target, "list", *filters, "--created-before", "1h")).json["executions"] == []
 
 
+async def test_an_execution_is_found_by_the_beginning_of_its_id(target: str) -> None:
+    one = two = ""
+    while not two or one[:8] != two[:8]:  # those of about a minute begin alike
+        one, two = two, (await execute(target, "greeting", "--set", "name=Ida", "--wait"))["execution_id"]
+    for beginning in (one[:20], one.replace("-", "")[:31].upper(), one.replace("-", "")):
+        assert (await at(target, "get", beginning)).json["execution_id"] == one
+    assert "Hello, Ida!" in await shown(target, "watch", one[:20])
+    assert (await at(target, "events", one[:20])).json_lines[0]["execution_id"] == one
+    assert "EXECUTION_FINISHED" in await refused(target, "cancel", one[:20], code=5)
+
+    ambiguous = await refused(target, "get", one[:8], code=2)
+    assert two in ambiguous  # the newest are named
+    assert "EXECUTION_NOT_FOUND" in await refused(target, "get", NO_EXECUTION[:18], code=3)
+    for wrong in (one[:7], "greeting", f"{one}0"):
+        assert "execution_id" in await refused(target, "get", wrong, code=2)
+
+
+async def test_the_history_of_an_execution(target: str) -> None:
+    execution_id = (await execute(target, "greeting", "--set", "name=Eve", "--wait"))["execution_id"]
+    watched = (await at(target, "watch", execution_id)).json_lines
+    assert (await at(target, "events", execution_id)).json_lines == watched
+    assert (await at(target, "events", execution_id, "--after", "3")).json_lines == watched[3:]
+    assert (await at(target, "events", execution_id, "--after", str(len(watched)))).out == ""
+    lines = (await shown(target, "events", execution_id, "--follow")).splitlines()
+    assert [line.split()[0] for line in lines] == [str(event["seq"]) for event in watched]
+    assert "text: completed" in "\n".join(lines)
+
+    asleep = (await execute(target, "sleep"))["execution_id"]
+    assert "sleep: waiting" in await shown(target, "events", asleep)  # ends although the execution has not
+    await at(target, "cancel", asleep)
+
+
 async def test_a_request_id_starts_one_execution(target: str) -> None:
     first = await execute(target, "greeting", "--set", "name=Di", "--request-id", "once")
     again = await execute(target, "greeting", "--set", "name=Di", "--request-id", "once")
@@ -180,6 +221,61 @@ async def test_an_execution_that_fails_ends_the_command_with_1(target: str) -> N
     failed = (await at(target, *arguments, "--wait", code=1)).json
     assert failed["state"] == "FAILED"
     assert failed["failure"]["step_path"] == "divide"
+
+    at_once = (await at(target, "execute", "impossible", "--set", "zero=0", code=1)).json
+    assert (at_once["state"], at_once["created"]) == ("FAILED", True)
+    said = await shown(target, "execute", "impossible", "--set", "zero=0", code=1)
+    assert "FAILED" in said
+    assert "divide by zero" in said
+
+
+async def test_a_failure_is_said_once_with_its_cause_and_leads_to_the_step(target: str) -> None:
+    arguments = ("execute", "broken", "--set", "zero=0")
+    watched = await shown(target, *arguments, "--watch", code=1)
+    execution_id = watched.splitlines()[0].split()[-1]
+    for said in (watched, await shown(target, "get", execution_id)):
+        assert said.count("divide by zero") == 1
+        assert "STEP_FAILED" not in said
+        assert f"flowkeep get {execution_id} --step divide" in said
+    assert "divide: EXPRESSION_ERROR" in await shown(target, "list", "--workflow", "broken", "--limit", "1")
+
+    shown_step = await shown(target, "get", execution_id, "--step", "divide")
+    for part in ("divide", "transform", "FAILED", '"expression": "1 / input.zero"', "EXPRESSION_ERROR"):
+        assert part in shown_step
+    step = (await at(target, "get", execution_id, "--step", "divide")).json
+    assert (step["path"], step["failure"]["code"]) == ("divide", "EXPRESSION_ERROR")
+    unknown = await flowkeep("get", execution_id, "--step", "none", target=target)
+    assert unknown.code == 2
+    assert "divide" in unknown.err
+
+
+async def test_an_execution_is_named_first(target: str) -> None:
+    text = await shown(target, "execute", "greeting", "--set", "name=Hal", "--wait")
+    execution_id = text.splitlines()[0].split()[-1]
+    assert (await at(target, "get", execution_id)).json["state"] == "COMPLETED"
+    for how in ("--wait", "--watch"):
+        started = await at(target, "execute", "greeting", "--set", "name=Hal", how)
+        named = json.loads(started.err)["started"]
+        assert (
+            named["execution_id"]
+            == json.loads(started.out.splitlines()[0] if how == "--watch" else started.out)["execution_id"]
+        )
+
+
+async def test_output_that_nobody_takes_ends_a_command_honestly(target: str) -> None:
+    async def shell(script: str) -> tuple[int, str]:
+        outcome = await run_command("bash", "-c", script, settings={"FLOWKEEP_TARGET": target})
+        return int(outcome.out.splitlines()[-1]), outcome.err
+
+    watching = "flowkeep execute greeting --set name=Ike --watch"
+    code, said = await shell(f"{watching} | head -1; echo ${{PIPESTATUS[0]}}")
+    assert (code, said) == (141, "")
+    for command in ("flowkeep list", "flowkeep --help", "flowkeep list -o json", "flowkeep config", watching):
+        code, said = await shell(f"{command} > /dev/full; echo $?")
+        assert (code, said) == (6, "flowkeep: standard output cannot be written: No space left on device\n")
+        assert (await shell(f"{command} 2> /dev/full > /dev/null; echo $?"))[0] == 0
+    assert (await shell("flowkeep get ffffffff 2> /dev/full; echo $?"))[0] == 3
+    assert (await shell("flowkeep list >&-; echo $?"))[0] == 6
 
 
 async def test_errors_say_what_is_wrong(target: str) -> None:

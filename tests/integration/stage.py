@@ -103,6 +103,12 @@ class Stage:
                 raise HandlerError(code, f"attempt {context.attempt} broke", {"n": context.attempt}, retryable)
             return context.attempt
 
+        @handler("crash")
+        async def crash(context: StepContext) -> Any:
+            """Raise what no handler should."""
+            await self._enter(context)
+            raise LookupError("here")
+
         @handler("progress")
         async def progress(context: StepContext, percents: list[int]) -> Any:
             """Report these percentages, then wait at the gate of the step's own path."""
@@ -143,7 +149,7 @@ class Stage:
             self.thread_released.wait(PATIENCE)
             return "late"
 
-        return [gate, count, fail, progress, talk, stubborn, thread]
+        return [gate, count, fail, crash, progress, talk, stubborn, thread]
 
 
 class Store:

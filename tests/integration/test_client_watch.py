@@ -58,6 +58,23 @@ async def test_a_broken_stream_is_resumed_where_it_broke(code, message, details,
     )
 
 
+async def test_each_break_is_told_with_its_error():
+    async def leaving_out(script, request, context):
+        yield pb.WatchExecutionResponse(events=script.events[request.after_seq + 1 : request.after_seq + 2])
+
+    told: list[flowkeep.FlowkeepError] = []
+    script = Script(breaking(Code.UNAVAILABLE, "away", after=1), breaking(Code.ABORTED, "busy"), leaving_out)
+    async with serving(script) as client:
+        async for response in client.watch_responses(ID, on_break=told.append):
+            assert len(told) in (0, 3) or not response.events
+
+    assert [(error.code, error.message) for error in told] == [
+        (Code.UNAVAILABLE, "away"),
+        (Code.ABORTED, "busy"),
+        (Code.DATA_LOSS, "the server sent event 5 where 4 was due"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("code", "message", "kind"),
     [

@@ -261,6 +261,23 @@ async def test_all_owners_lifts_the_isolation_within_the_org(guarded):
             await admin.get_execution(foreign)
 
 
+async def test_a_stack_trace_is_for_those_who_may_see_it_and_others_learn_that_there_is_one(guarded):
+    async with guarded.client_with(token()) as client:
+        name = await made(client, step("a", "crash"))
+        execution_id = (await client.execute(name, wait=True)).execution_id
+        events = [event async for event in client.watch(execution_id)]
+    for permissions, withheld in ((OWN, True), ([*OWN, "executions.debug"], False)):
+        async with guarded.client_with(token(permissions=permissions)) as client:
+            shown = (await client.get_execution(execution_id)).steps[0]
+        for failure in (shown.failure, shown.failed_attempts[0].failure):
+            assert (failure.stack_trace_withheld, "LookupError: here" in failure.stack_trace) == (
+                withheld,
+                not withheld,
+            )
+    for failure in (events[-1].finished.failure, events[-2].step_failed.failure):
+        assert (failure.stack_trace_withheld, failure.stack_trace) == (False, "")
+
+
 async def test_page_tokens_belong_to_their_caller(guarded):
     for claims in ({}, {"sub": "bob"}, {"org": "evil"}):
         for _ in range(2):

@@ -23,7 +23,7 @@ from flowkeep.errors import (
     Violation,
 )
 from flowkeep.v1 import event_pb2 as pb
-from flowkeep.v1.execution_pb2 import Execution, Failure, StepCounts, StepExecution, Usage
+from flowkeep.v1.execution_pb2 import Execution, FailedAttempt, Failure, StepCounts, StepExecution, Usage
 from flowkeep.v1.execution_service_pb2 import CancelResponse, StepOutput, WatchExecutionResponse
 from flowkeep.v1.handler_pb2 import Handler
 from flowkeep.v1.workflow_pb2 import Workflow
@@ -36,6 +36,7 @@ from service.cli.progress_bars import Bars, visible_steps
 from service.cli.progress_lines import line
 from service.cli.progress_state import Progress, StepProgress
 from service.cli.rendering import error_lines, exit_code, show_error, span_text
+from service.cli.step_view import step_view
 
 ID = "01930000-0000-7000-8000-000000000000"
 START = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)
@@ -293,6 +294,85 @@ def test_an_execution_with_its_steps():
     parts = ["onboarding, revision 3", "FAILED", "1 of 2 steps completed, 1 failed", "3.50s", "[red]x", "team=growth"]
     parts += ["12 tokens", '"id": 7', "3/3", "Failed in last: STEP_FAILED: no luck", '"status": 503']
     assert [part for part in parts if part not in shown] == []
+
+
+def test_a_step_with_everything():
+    step = StepExecution(
+        path="last",
+        display_name="The last",
+        handler="call_api",
+        state=StepExecution.STATE_FAILED,
+        attempt=2,
+        max_attempts=2,
+        input=to_struct({"url": "https://shop.example/orders"}),
+        worker="worker-7",
+        start_time=stamp(1),
+        end_time=stamp(4.5),
+        failed_attempts=[
+            FailedAttempt(attempt=1, start_time=stamp(1), end_time=stamp(1.5), failure=Failure(code="OWNER_LOST")),
+            FailedAttempt(attempt=2, start_time=stamp(4), end_time=stamp(4.5), failure=BROKEN),
+        ],
+        failure=Failure(
+            code="HTTP_STATUS_5XX",
+            message="the answer was 503",
+            details=to_struct({"body": "out of stock"}),
+            stack_trace="Traceback …\nKeyError: 'stock'",
+        ),
+    )
+    shown = text_of(step_view(execution(), step))
+    for part in (
+        ID,
+        "The last",
+        "2 of at most 2",
+        "worker-7",
+        '"url": "https://shop.example/orders"',
+        "KeyError: 'stock'",
+    ):
+        assert part in shown
+    assert "Attempt 1 began 2026-11-21T08:00:01Z, failed after 0.50s: OWNER_LOST\n" in shown
+    assert shown.count("the answer was 503") == 1
+    assert '"body": "out of stock"' in shown
+
+    step.failure.stack_trace, step.failure.stack_trace_withheld = "", True
+    assert "executions.debug" in text_of(step_view(execution(), step))
+
+
+def test_the_cause_stands_in_place_of_the_failure_of_the_execution():
+    failed = execution()
+    failed.failure.message = BROKEN.message
+    failed.failure.details.update({"code": BROKEN.code})
+    failed.steps[1].failure.details.update({"body": "sorry"})
+    shown = text_of(tables.execution_view(failed))
+
+    assert "Failed in last: HTTP_STATUS_5XX: the answer was 503\n" in shown
+    assert shown.count("the answer was 503") == 1
+    assert "STEP_FAILED" not in shown
+    assert '"body": "sorry"' in shown
+    assert f"flowkeep get {ID} --step last" in shown
+
+
+async def test_no_bar_stands_for_what_ended_early_and_no_message_poses_as_an_event():
+    finished = pb.ExecutionFinished(state=Execution.STATE_TIMED_OUT)
+    finished.failure.code, finished.failure.message = "EXECUTION_TIMEOUT", "too long\n08:00:00Z 100 %  COMPLETED"
+    started = pb.StepStarted(path="fetch", handler="call_api", attempt=1)
+    tomorrow = stamp(86_400)
+    waiting = pb.StepWaiting(path="fetch", wake_time=tomorrow)
+    kinds: list[dict[str, Any]] = [{"step_started": started}, {"step_waiting": waiting}, {"finished": finished}]
+    events = [pb.ExecutionEvent(time=stamp(0), progress_percent=80, **kind) for kind in kinds]
+    events[-1].time.CopyFrom(tomorrow)
+    progress = Progress(DEFINITION, execution_id=ID)
+    console, file = paper(width=60)
+
+    await show_progress(stream(events), progress, console=console)
+
+    assert file.getvalue().splitlines()[1:] == [
+        "08:00:00Z 80 %  fetch: waiting: until 2026-11-22T08:00:00Z",
+        "2026-11-22",
+        "08:00:00Z 80 %  TIMED_OUT: EXECUTION_TIMEOUT: too long 08:00:00Z 100 %  COMPLETED",
+    ]
+    head = text_of(Bars(console, progress).render()).splitlines()[1]
+    assert "TIMED_OUT" in head
+    assert "%" not in head
 
 
 def test_executions_as_rows_keep_their_ids_whole():
