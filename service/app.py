@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -28,6 +30,7 @@ from service.config import Config, ConfigError
 from service.engine.clock import StoreClock
 from service.engine.executions import Executions
 from service.engine.handlers.registry import Registry
+from service.engine.handlers.threads import threads, watch_threads
 from service.engine.lag import watch_lag
 from service.engine.leases import LeaseKeeper
 from service.engine.parsing import Defaults
@@ -74,7 +77,17 @@ def build_engine(config: Config, repository: Repository, registry: Registry) -> 
         cancel_grace=config.cancel_grace,
     )
     clock = StoreClock()
-    runner = Runner(repository, workflows, registry, hub, encode, uuid4(), settings, clock)
+    runner = Runner(
+        repository,
+        workflows,
+        registry,
+        hub,
+        encode,
+        uuid4(),
+        settings,
+        clock,
+        name=f"{socket.gethostname()}:{os.getpid()}",
+    )
     executions = Executions(repository, workflows, runner, Pace(config.watch_poll, config.watch_bookmark))
     return Engine(repository, hub, workflows, clock, runner, executions)
 
@@ -91,11 +104,13 @@ async def running_engine(config: Config, repository: Repository, *, alone: bool)
     lease = engine.runner.tasks.keep(leases.keep, "lease")
     engine.runner.start()
     lag = engine.runner.tasks.keep(watch_lag, "loop lag")
+    stuck = engine.runner.tasks.keep(watch_threads, "stuck threads")
     try:
         yield engine
     finally:
         lease.cancel()
         lag.cancel()
+        stuck.cancel()
         await engine.runner.stop()
         await registry.close()
         try:
@@ -141,8 +156,9 @@ async def running_server(config: Config, repository: Repository, *, alone: bool)
 
 
 async def _tell_readiness(server: Server, repository: Repository) -> None:
-    """Let health checks know whether the database answers."""
+    """Let health checks know whether the database answers, and whether handlers can begin."""
     while True:
+        await server.set_threads_free(not threads().are_all_stuck)
         try:
             await repository.ping()
         except PersistenceError as error:

@@ -27,6 +27,9 @@ SERVICES = (
     execution_service_pb2.DESCRIPTOR.services_by_name["ExecutionService"].full_name,
 )
 
+HANDLERS = "flowkeep.handlers"
+"""What health calls the threads of sync handlers: NOT_SERVING while stuck ones hold all of them."""
+
 SPARE_CALLS = 1_000
 """Calls beyond those that are served which gRPC lets in, so that they hear why they are refused; and health checks."""
 
@@ -128,6 +131,11 @@ class Server:
         state = health_pb2.HealthCheckResponse
         for name in ("", *SERVICES):
             await self._health.set(name, state.SERVING if is_serving else state.NOT_SERVING)
+
+    async def set_threads_free(self, are_free: bool) -> None:
+        """Tell health checks whether sync handlers can begin."""
+        state = health_pb2.HealthCheckResponse
+        await self._health.set(HANDLERS, state.SERVING if are_free else state.NOT_SERVING)
 
     async def stop(self, grace: float) -> None:
         """Refuse new calls, give those in flight `grace` seconds, and return when all have ended."""

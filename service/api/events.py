@@ -51,7 +51,7 @@ def _content(body: events.EventBody) -> dict[str, Message]:
         case events.Started():
             return {"started": pb.ExecutionStarted(deadline_time=timestamp(body.deadline_time))}
         case events.StepStarted():
-            return {"step_started": pb.StepStarted(path=body.path, handler=body.handler, attempt=body.attempt)}
+            return {"step_started": _started(body)}
         case events.StepProgressed():
             return {"step_progressed": _progressed(body)}
         case events.StepWaiting():
@@ -67,7 +67,8 @@ def _content(body: events.EventBody) -> dict[str, Message]:
         case events.StepSkipped():
             return {"step_skipped": pb.StepSkipped(path=body.path, reason=body.reason)}
         case events.StepCancelled():
-            return {"step_cancelled": pb.StepCancelled(path=body.path, attempt=body.attempt)}
+            failed = None if body.failure is None else failure_message(body.failure)
+            return {"step_cancelled": pb.StepCancelled(path=body.path, attempt=body.attempt, failure=failed)}
         case events.VariablesAssigned():
             return {"variables_assigned": pb.VariablesAssigned(path=body.path, vars=payload.to_struct(body.vars))}
         case events.Cancelling():
@@ -84,6 +85,10 @@ def _created(body: events.Created) -> pb.ExecutionCreated:
         triggered_by=body.triggered_by,
         scheduled_time=timestamp(body.scheduled_time),
     )
+
+
+def _started(body: events.StepStarted) -> pb.StepStarted:
+    return pb.StepStarted(path=body.path, handler=body.handler, attempt=body.attempt, worker=body.worker)
 
 
 def _progressed(body: events.StepProgressed) -> pb.StepProgressed:

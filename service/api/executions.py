@@ -18,6 +18,7 @@ from service.api.failures import stored_failure
 from service.api.times import duration, timestamp
 from service.engine import definition as model
 from service.engine.definition import Definition
+from service.engine.failure import NO_FREE_THREAD, OUTCOME_UNKNOWN, RESULT_DISCARDED
 from service.engine.state import restore
 
 LARGEST_STEPS = 32 << 20
@@ -30,6 +31,13 @@ _AT_A_TIME = 256 << 10
 """Bytes of steps that are made before others have their turn."""
 
 Receipt = CancelResponse.StepReceipt
+
+_STOPS = {
+    OUTCOME_UNKNOWN: Receipt.EFFECT_UNKNOWN,
+    RESULT_DISCARDED: Receipt.EFFECT_COMPLETED,
+    NO_FREE_THREAD: Receipt.EFFECT_WAIT_REMOVED,
+}
+"""What cancelling did to a running attempt, by what its step says of it."""
 
 
 def execution_message(execution: Execution) -> ExecutionMessage:
@@ -171,6 +179,7 @@ def _failed_attempt(stored: Mapping[str, Any], *, with_trace: bool) -> FailedAtt
         start_time=_stored_time(stored["start_time"]),
         end_time=_stored_time(stored["end_time"]),
         failure=stored_failure(stored["failure"], with_trace=with_trace),
+        worker=stored.get("worker", ""),
     )
 
 
@@ -189,6 +198,6 @@ def _effect(step: Step) -> Receipt.Effect.ValueType:
         case StepState.CANCELLED if step.wake_time is not None:
             return Receipt.EFFECT_WAIT_REMOVED
         case StepState.CANCELLED:
-            return Receipt.EFFECT_STOPPED
+            return _STOPS.get((step.failure or {}).get("code", ""), Receipt.EFFECT_STOPPED)
         case _:
             return Receipt.EFFECT_ALREADY_ENDED

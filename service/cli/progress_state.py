@@ -133,7 +133,8 @@ class Progress:
             case "step_skipped":
                 step, state, note = self.step(event.step_skipped.path), "SKIPPED", event.step_skipped.reason
             case "step_cancelled":
-                step, state, note = self.step(event.step_cancelled.path), "CANCELLED", ""
+                step, state = self.step(event.step_cancelled.path), "CANCELLED"
+                note = short_failure(event.step_cancelled.failure) if event.step_cancelled.HasField("failure") else ""
             case _:
                 return
         step.state, step.note, step.ended, step.wakes = state, note, now, None

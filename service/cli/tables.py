@@ -23,8 +23,10 @@ _EFFECTS = {
     "ALREADY_ENDED": "had ended before",
     "NEVER_STARTED": "had not started and never will",
     "WAIT_REMOVED": "its wait was removed",
-    "STOPPING": "was told to stop",
+    "STOPPING": "was told to stop; may still take effect",
     "STOPPED": "was stopped",
+    "UNKNOWN": "was told to stop and had not ended; may still take effect",
+    "COMPLETED": "was told to stop and completed all the same",
 }
 
 

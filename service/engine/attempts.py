@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,9 @@ from service.engine.failure import (
     STEP_TIMEOUT,
     Failure,
 )
+from service.engine.handlers.attempt import Attempt
 from service.engine.handlers.registry import Handler, HandlerError, Registry, StepContext, Suspend
+from service.engine.handlers.threads import MOMENT, Place, threads
 from service.engine.violations import ValidationError
 
 MAX_CODE = 128
@@ -41,23 +44,55 @@ class Failed:
     retry_after: float | None = None
 
 
-Outcome = Succeeded | Failed | Suspend
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """The attempt has not begun: it waits for a thread, in this place of the queue."""
+
+    place: Place
 
 
-async def run_attempt(registry: Registry, effect: StartAttempt, begin: Callable[[], Awaitable[StepContext]]) -> Outcome:
-    """Return what came of the attempt, which starts when `begin` returns. Raises nothing but CancelledError."""
-    handler = registry.get(effect.handler)
-    if handler is None:
-        return Failed(
-            Failure(HANDLER_NOT_FOUND, f"waits for a server that has the handler {effect.handler!r}", retryable=True)
-        )
-    if problems := handler.validate(effect.params):
-        path, message = problems[0]
-        return Failed(Failure(INVALID_PARAMS, f"{path or 'params'}: {message}"))
+Outcome = Succeeded | Failed | Suspend | Waits
+Begin = Callable[[], Awaitable[StepContext]]
+
+
+async def run_attempt(
+    registry: Registry, effect: StartAttempt, attempt: Attempt, begin: Begin, place: Place | None = None
+) -> Outcome:
+    """Return what came of the attempt, which starts when `begin` returns. Raises nothing but CancelledError.
+
+    `place` has the thread that was kept for it, if one was; it is given back.
+    """
+    with place or nullcontext():
+        handler = registry.get(effect.handler)
+        if handler is None:
+            text = f"waits for a server that has the handler {effect.handler!r}"
+            return Failed(Failure(HANDLER_NOT_FOUND, text, retryable=True))
+        if problems := handler.validate(effect.params):
+            path, message = problems[0]
+            return Failed(Failure(INVALID_PARAMS, f"{path or 'params'}: {message}"))
+        if place is not None or not handler.is_threaded:
+            return await _run(handler, effect, attempt, begin, place)
+    place = threads().queue_up()
+    try:
+        is_granted = await place.granted(MOMENT)
+    except asyncio.CancelledError:
+        place.close()
+        raise
+    if not is_granted:
+        return Waits(place)
+    with place:
+        return await _run(handler, effect, attempt, begin, place)
+
+
+async def _run(
+    handler: Handler, effect: StartAttempt, attempt: Attempt, begin: Begin, place: Place | None
+) -> Succeeded | Failed | Suspend:
+    if place is not None:
+        place.bind()
     limit = asyncio.timeout(None)
     try:
-        # The time of an attempt begins when it can run, not while it waits for a thread.
-        async with handler.slot(), limit:
+        async with limit:
+            # The time of an attempt begins when it can run.
             context = await begin()
             limit.reschedule(asyncio.get_running_loop().time() + effect.timeout)
             return _checked(await handler.run(effect.params, context))
@@ -69,8 +104,14 @@ async def run_attempt(registry: Registry, effect: StartAttempt, begin: Callable[
         raise
     except BaseException as error:  # neither sys.exit() nor KeyboardInterrupt of a handler may end the server
         if isinstance(error, TimeoutError) and limit.expired():
-            return Failed(Failure(STEP_TIMEOUT, f"the attempt took longer than {effect.timeout:g} s", retryable=True))
+            return Failed(overdue(effect, "its thread" if attempt.is_in_thread else ""))
         return Failed(_unnamed(handler, error))
+
+
+def overdue(effect: StartAttempt, left: str = "") -> Failure:
+    """Return the failure of an attempt whose time is over; `left` is what still runs of it."""
+    more = f"; {left} was told to stop and still runs: it may still take effect" if left else ""
+    return Failure(STEP_TIMEOUT, f"the attempt took longer than {effect.timeout:g} s{more}", retryable=True)
 
 
 def _checked(output: Any) -> Succeeded | Suspend:

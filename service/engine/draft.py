@@ -9,7 +9,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from persistence.model import ExecutionState, Step, StepCounts, StepState
-from service.engine.definition import Definition
+from service.engine.definition import Definition, OnError
 from service.engine.events import Event, EventBody
 from service.engine.failure import Failure
 from service.engine.state import State
@@ -69,9 +69,19 @@ class Draft:
         if left:
             changes[left] = getattr(self.counts, left) - 1
         self.counts = replace(self.counts, **changes)
+        if not self._is_ending_with(step):
+            self.progress = max(self.progress, self._share_done())
+
+    def _share_done(self) -> int:
+        """Return the share of steps that have ended, 0 to 99: when all have, the result still counts as one more."""
         settled = self.counts.completed + self.counts.failed + self.counts.skipped
-        # 100 is kept for the moment at which the execution completes.
-        self.progress = max(self.progress, min(99, 100 * settled // max(1, self.counts.total)))
+        return 100 * settled // max(1, self.counts.total if settled < self.counts.total else self.counts.total + 1)
+
+    def _is_ending_with(self, step: Step) -> bool:
+        """Whether the execution ends otherwise than by completing: what it had done by then is done, and no more."""
+        if self.state.ending is not None:
+            return True
+        return step.state is StepState.FAILED and self.definition.by_id[step.path].on_error is not OnError.CONTINUE
 
     def record(self, body: EventBody) -> None:
         """Add an event that shows progress and counts as they are now."""

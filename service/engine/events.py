@@ -36,6 +36,7 @@ class StepStarted:
     path: str
     handler: str
     attempt: int
+    worker: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +51,10 @@ class StepProgressed:
 
 @dataclass(frozen=True, slots=True)
 class StepWaiting:
-    """A step began to wait."""
+    """A step began to wait, for a time if there is one."""
 
     path: str
-    wake_time: datetime
+    wake_time: datetime | None
     reason: str
 
 
@@ -95,10 +96,11 @@ class StepSkipped:
 
 @dataclass(frozen=True, slots=True)
 class StepCancelled:
-    """A step that had started was cancelled."""
+    """A step that had started was cancelled. `failure` says so when its attempt did not stop when told to."""
 
     path: str
     attempt: int
+    failure: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -183,7 +183,7 @@ class Executions:
     ) -> tuple[Execution, Plan]:
         """Return the row as it is inserted, and what goes with it: with room, the start rides in the same commit."""
         now = execution.create_time
-        accepted = planner.apply(definition, initial(execution, payload), happenings.Accepted(now))
+        accepted = planner.apply(definition, initial(execution, payload, self._runner.name), happenings.Accepted(now))
         if execution.scheduled_time is not None or not self._runner.intake.room:
             wake = execution.scheduled_time or now
             return _row(execution, accepted, None, wake), accepted

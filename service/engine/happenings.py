@@ -71,11 +71,30 @@ class StepProgressed:
 
 @dataclass(frozen=True, slots=True)
 class StepStopped:
-    """An attempt that was told to stop has stopped."""
+    """An attempt that was told to stop has stopped; or it has not, and is waited for no longer."""
 
     time: datetime
     path: str
     attempt: int
+    has_ended: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadMissed:
+    """An attempt could not begin because other handlers hold all threads; `reason` says so for people."""
+
+    time: datetime
+    path: str
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadFreed:
+    """A thread is kept free for a step that waits for one."""
+
+    time: datetime
+    path: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +142,8 @@ Happening = (
     | StepSuspended
     | StepProgressed
     | StepStopped
+    | ThreadMissed
+    | ThreadFreed
     | TimerFired
     | CancelAsked
     | Recovered

@@ -23,12 +23,13 @@ from service.engine.failure import (
     HANDLER_ERROR,
     HANDLER_NOT_FOUND,
     INVALID_OUTPUT,
-    OUTCOME_UNKNOWN,
+    NO_FREE_THREAD,
     Failure,
 )
 from service.engine.happenings import Happening
 from service.engine.state import Ending, State, cancelled, timed_out
-from service.engine.step_rules import StepRules
+from service.engine.step_rules import StepRules, waits_for_thread
+from service.engine.stopping import cut_off, late_result, still_running, unknown_outcome
 from service.engine.violations import ValidationError
 
 # Nobody told it to: the handler cancelled itself, or awaited something that was cancelled.
@@ -79,6 +80,10 @@ def apply(definition: Definition, state: State, happening: Happening) -> Plan:
             planning.report(happening)
         case happenings.StepStopped():
             planning.stopped(happening)
+        case happenings.ThreadMissed():
+            planning.miss_thread(happening)
+        case happenings.ThreadFreed():
+            planning.take_thread(happening.path)
         case happenings.TimerFired():
             planning.fire()
         case happenings.CancelAsked():
@@ -129,7 +134,7 @@ class _Planning(StepRules):
         if step is None:
             return
         if self.draft.state.ending:
-            self.stop(step)
+            self.stop(step, late_result(step))
         else:
             self.complete(step, happening.output)
 
@@ -176,9 +181,23 @@ class _Planning(StepRules):
         if step is None:
             return
         if self.draft.state.ending:
-            self.stop(step)
+            self.stop(step, None if happening.has_ended else still_running(step))
         else:
             self.fail_attempt(step, _GAVE_UP, 0.5, None)
+
+    def miss_thread(self, happening: happenings.ThreadMissed) -> None:
+        step = self.running(happening.path, happening.attempt)
+        if step is None:
+            return
+        if self.draft.state.ending:
+            self.stop(step)
+        else:
+            self.await_thread(step, Failure(NO_FREE_THREAD, happening.reason, retryable=True))
+
+    def take_thread(self, path: str) -> None:
+        step = self.draft.steps.get(path)
+        if step is not None and waits_for_thread(step):
+            self.start_attempt(step)
 
     def fire(self) -> None:
         state = self.draft.state
@@ -213,10 +232,13 @@ class _Planning(StepRules):
             self.end(timed_out(self.draft.state.timeout))
         for step in self.draft.running:
             if self.draft.state.ending:
-                self.stop(step)
+                self.stop(step, cut_off(step))
             elif self.definition.by_id[step.path].delivery is Delivery.AT_MOST_ONCE:
-                self.fail_for_good(step, _unknown_outcome(step))
+                self.fail_for_good(self.with_failed_attempt(step, unknown_outcome(step)), unknown_outcome(step))
             else:
+                self.start_again(step)
+        if not self.draft.state.ending:
+            for step in [step for step in self.draft.steps.values() if waits_for_thread(step)]:
                 self.start_attempt(step)
         # What ran is gone with its process; there is nobody to tell.
         self.effects = [effect for effect in self.effects if not isinstance(effect, CancelAttempt)]
@@ -308,10 +330,3 @@ class _Planning(StepRules):
     def _finish(self, state: ExecutionState, failure: Failure | None, result: Any) -> None:
         self.draft.finish(state, failure, result)
         self.draft.record(events.Finished(state, result, failure))
-
-
-def _unknown_outcome(step: Step) -> Failure:
-    return Failure(
-        OUTCOME_UNKNOWN,
-        f"attempt {step.attempt} was cut off; the step is AT_MOST_ONCE and is not started again",
-    )

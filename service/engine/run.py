@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING
-from uuid import UUID, uuid5
+from uuid import UUID
 
 import structlog
 
 from persistence import failpoints
 from persistence.model import CommitResult, Execution, StepState, Transition
 from service.engine import happenings, planner
-from service.engine.attempts import Failed, Succeeded, run_attempt, storable
 from service.engine.definition import Definition
-from service.engine.effects import CancelAttempt, StartAttempt
-from service.engine.handlers.registry import StepContext, Suspend
+from service.engine.effects import StartAttempt
 from service.engine.happenings import Happening
-from service.engine.output import Emitter
 from service.engine.planner import Plan
+from service.engine.running import RunningAttempts
 from service.engine.state import State
 
 if TYPE_CHECKING:
     from service.engine.runner import Runner
 
 log = structlog.get_logger(__name__)
-
-MAX_PROGRESS_MESSAGE = 256
 
 _RESULTS = (happenings.StepSucceeded, happenings.StepFailed, happenings.StepSuspended)
 
@@ -57,7 +52,7 @@ class Run:
         self.begun = asyncio.get_running_loop().time()
         self._deaths = execution.deaths
         self._inherited: frozenset[tuple[str, int]] = frozenset()
-        self._attempts: dict[tuple[str, int], asyncio.Task[None]] = {}
+        self._attempts = RunningAttempts(self)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: datetime | None = None
 
@@ -96,6 +91,7 @@ class Run:
         if survived:
             self._deaths = 0
         self.state = plan.state
+        self._attempts.look_after_queue(plan.state)
         self._is_closing = transition.release or plan.state.state.is_end
         self._in_flight += 1
         self._quiet.clear()
@@ -147,9 +143,7 @@ class Run:
         """Close without a word to the journal; returns the attempts that are being cancelled."""
         self._is_closing = True
         self._clear_timer()
-        tasks = list(self._attempts.values())
-        for task in tasks:
-            task.cancel()
+        tasks = self._attempts.stop()
         self.closed.set()
         return tasks
 
@@ -181,13 +175,9 @@ class Run:
     def _may_park(self, state: State) -> bool:
         """Whether nothing but a distant timer moves the execution, so that it need not be in memory."""
         wake = state.next_wake
-        if wake is None or state.ending is not None or not state.is_idle or self._attempts_left():
+        if wake is None or state.ending is not None or not state.is_idle or self._attempts.are_left():
             return False
         return (wake - self.runner.now()).total_seconds() >= self.runner.settings.park_after
-
-    def _attempts_left(self) -> bool:
-        current = asyncio.current_task()
-        return any(task is not current for task in self._attempts.values())
 
     def _committed(self, plan: Plan, transition: Transition, future: asyncio.Future[CommitResult]) -> None:
         self._in_flight -= 1
@@ -222,95 +212,16 @@ class Run:
             if isinstance(effect, StartAttempt):
                 self._start(effect)
             else:
-                self._cancel(effect)
+                self._attempts.cancel(effect)
 
     def _start(self, effect: StartAttempt) -> None:
         # The end may have been decided while the start was on its way to the disk.
         if self.state.ending is not None or self._is_closing:
+            self._attempts.leave_queue(effect.path)
             self.apply(happenings.StepStopped(self.runner.now(), effect.path, effect.attempt))
             return
         failpoints.hit("step.after_started_commit")
-        task = self.runner.tasks.spawn(self._attempt(effect), f"attempt {self.id} {effect.path} {effect.attempt}")
-        self._attempts[effect.path, effect.attempt] = task
-        task.add_done_callback(lambda done: self._attempt_ended(effect, done))
-
-    def _cancel(self, effect: CancelAttempt) -> None:
-        task = self._attempts.get((effect.path, effect.attempt))
-        if task is None:
-            self.apply(happenings.StepStopped(self.runner.now(), effect.path, effect.attempt))
-        else:
-            task.cancel()
-            self.runner.expect_stop(self, effect)
-
-    async def _attempt(self, effect: StartAttempt) -> None:
-        # A task inherits what was bound where it was made: the caller of an RPC, or another step.
-        structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(
-            execution_id=str(self.id), step=effect.path, attempt=effect.attempt, org=self.execution.org
-        )
-
-        async def begin() -> StepContext:
-            await self.runner.permission()
-            return self._context(effect)
-
-        outcome = await run_attempt(self.runner.registry, effect, begin)
-        await failpoints.reach("step.after_call_before_enqueue")
-        now = self.runner.now()
-        match outcome:
-            case Succeeded(output):
-                self.apply(happenings.StepSucceeded(now, effect.path, effect.attempt, output))
-            case Suspend():
-                self.apply(
-                    happenings.StepSuspended(
-                        now, effect.path, effect.attempt, outcome.until, outcome.output, outcome.reason
-                    )
-                )
-            case Failed(failure, retry_after):
-                log.info("attempt failed", code=failure.code, message=failure.message)
-                draw = self.runner.draw()
-                self.apply(happenings.StepFailed(now, effect.path, effect.attempt, failure, draw, retry_after))
-
-    def _attempt_ended(self, effect: StartAttempt, task: asyncio.Task[None]) -> None:
-        del self._attempts[effect.path, effect.attempt]
-        if task.cancelled():
-            self.apply(happenings.StepStopped(self.runner.now(), effect.path, effect.attempt))
-        elif (error := task.exception()) is not None and not self._is_closing:
-            self.runner.broken(self, error)
-
-    def _context(self, effect: StartAttempt) -> StepContext:
-        return StepContext(
-            execution_id=self.id,
-            org=self.execution.org,
-            owner=self.execution.owner,
-            workflow=self.execution.workflow_name,
-            step_path=effect.path,
-            attempt=effect.attempt,
-            # One token per execution and step, equal over attempts and replicas.
-            idempotency_token=str(uuid5(self.id, effect.path)),
-            timeout=effect.timeout,
-            now=self.runner.latest(),
-            variables=effect.variables,
-            reporter=self._reporter(effect),
-            emitter=Emitter(self.runner.hub, self.id, effect.path, effect.attempt),
-        )
-
-    def _reporter(self, effect: StartAttempt) -> Callable[[int, str], None]:
-        """Return what a handler, also one in a thread, reports its progress with; at most four records a second."""
-        loop = asyncio.get_running_loop()
-        next_time = 0.0
-
-        def record(percent: int, message: str) -> None:
-            if self.runner.may_begin:  # cut off from the store, only what matters waits for it in memory
-                now = self.runner.now()
-                self.apply(happenings.StepProgressed(now, effect.path, effect.attempt, percent, message))
-
-        def report(percent: int, message: str) -> None:
-            nonlocal next_time
-            if loop.time() >= next_time:
-                next_time = loop.time() + self.runner.settings.progress_interval
-                loop.call_soon_threadsafe(record, percent, storable(message, MAX_PROGRESS_MESSAGE))
-
-        return report
+        self._attempts.start(effect)
 
     # --- timers
 

@@ -19,7 +19,6 @@ from persistence.repository import Repository
 from service.engine import events, happenings
 from service.engine.clock import StoreClock
 from service.engine.definition import Definition
-from service.engine.effects import CancelAttempt
 from service.engine.failure import INTERNAL, Failure
 from service.engine.handlers.registry import Registry
 from service.engine.intake import Intake
@@ -81,6 +80,7 @@ class Runner:
         settings: RunnerSettings,
         clock: StoreClock,
         draw: Callable[[], float] = random.random,
+        name: str = "",
     ) -> None:
         self.journal = repository
         self.definitions = definitions
@@ -90,8 +90,9 @@ class Runner:
         self.settings = settings
         self.now = clock.now
         self.latest = clock.latest
-        self._monotonic = clock.monotonic
+        self.monotonic = clock.monotonic
         self.draw = draw
+        self.name = name
         self.tasks = TaskRegistry()
         self.runs: dict[UUID, Run] = {}
         self.is_stopping = False
@@ -149,7 +150,7 @@ class Runner:
     @property
     def may_begin(self) -> bool:
         """Whether the lease lets this process begin an attempt at this moment."""
-        return not self._is_fenced and self._monotonic() < self._held_until
+        return not self._is_fenced and self.monotonic() < self._held_until
 
     @property
     def may_take(self) -> bool:
@@ -244,7 +245,7 @@ class Runner:
             verdict = verdict or Failure(INTERNAL, "the definition that the execution runs can no longer be read")
         if execution.id in self.runs or not self.may_take or execution.incarnation != self.incarnation:
             return
-        run = Run(self, execution, self.incarnation, definition, restore(definition, detail))
+        run = Run(self, execution, self.incarnation, definition, restore(definition, detail, self.name))
         self.runs[execution.id] = run
         verdict = verdict or self.intake.admit(run)
         if execution.cancel is not None and run.state.cancel is None:
@@ -286,13 +287,6 @@ class Runner:
         if not isinstance(error, UnavailableError):
             failure = Failure(INTERNAL, "the server could not go on with the execution; its log says why")
         self.reconciler.look_for(run.id, attempts, failure)
-
-    def expect_stop(self, run: Run, effect: CancelAttempt) -> None:
-        """Take an attempt as stopped when it has not answered within the grace: a thread cannot be stopped."""
-        stopped = happenings.StepStopped
-        asyncio.get_running_loop().call_later(
-            self.settings.cancel_grace, lambda: run.apply(stopped(self.now(), effect.path, effect.attempt))
-        )
 
     def _forget(self, run: Run) -> None:
         if self.runs.get(run.id) is run:

@@ -35,7 +35,8 @@ class Ending:
 class State(msgspec.Struct, frozen=True):
     """All that decides how an execution goes on. `steps` holds those that left PENDING, by path.
 
-    `facts` is what expressions see as `execution`. `ending` is set from the moment the end is decided.
+    `facts` is what expressions see as `execution`. `ending` is set from the moment the end is decided. `worker` names
+    the process that drives the execution.
     """
 
     facts: Mapping[str, Any]
@@ -55,6 +56,7 @@ class State(msgspec.Struct, frozen=True):
     cancel: CancelRequest | None = None
     failure: Failure | None = None
     result: Any = None
+    worker: str = ""
 
     @property
     def next_wake(self) -> datetime | None:
@@ -88,19 +90,23 @@ def facts(execution: Execution) -> dict[str, Any]:
     }
 
 
-def initial(execution: Execution, payload: Mapping[str, Any]) -> State:
-    """Return the state of an execution of which nothing has happened yet."""
+def initial(execution: Execution, payload: Mapping[str, Any], worker: str = "") -> State:
+    """Return the state of an execution of which nothing has happened yet, for the process `worker`."""
     return State(
         facts=facts(execution),
         input=payload,
         timeout=execution.timeout,
         counts=execution.counts,
         scheduled_time=execution.scheduled_time,
+        worker=worker,
     )
 
 
-def restore(definition: Definition, detail: ExecutionDetail) -> State:
-    """Return the state that was recorded. What the records imply is derived: variables, and the end in the making."""
+def restore(definition: Definition, detail: ExecutionDetail, worker: str = "") -> State:
+    """Return the state that was recorded, for the process `worker`.
+
+    What the records imply is derived: variables, and the end in the making.
+    """
     execution = detail.execution
     steps = {step.path: step for step in detail.steps}
     ended = sorted((s for s in steps.values() if s.end_seq is not None), key=lambda s: s.end_seq or 0)
@@ -126,6 +132,7 @@ def restore(definition: Definition, detail: ExecutionDetail) -> State:
         cancel=execution.cancel if execution.state in _CANCEL_SEEN else None,
         failure=Failure.from_json(execution.failure) if execution.failure else None,
         result=detail.result,
+        worker=worker,
     )
 
 

@@ -15,8 +15,9 @@ from service.engine.definition import Definition, OnError
 from service.engine.draft import Draft
 from service.engine.effects import CancelAttempt, Effect, StartAttempt
 from service.engine.expressions import ExpressionError
-from service.engine.failure import EXPRESSION_ERROR, INVALID_OUTPUT, INVALID_PARAMS, Failure
+from service.engine.failure import EXPRESSION_ERROR, INVALID_OUTPUT, INVALID_PARAMS, NO_FREE_THREAD, Failure
 from service.engine.state import Ending, State, step_failed
+from service.engine.stopping import interrupted
 from service.engine.violations import ValidationError
 
 MAX_FAILED_ATTEMPTS_KEPT = 20
@@ -79,10 +80,11 @@ class StepRules:
                 start_time=step.start_time or self.time,
                 attempt_time=self.time,
                 wake_time=None,
+                worker=self.draft.state.worker,
                 progress=0,
             )
         )
-        self.draft.record(events.StepStarted(step.path, spec.handler, attempt))
+        self.draft.record(events.StepStarted(step.path, spec.handler, attempt, self.draft.state.worker))
         self.effects.append(
             StartAttempt(step.path, attempt, spec.handler, params, self._time_left(spec, step), variables)
         )
@@ -133,12 +135,7 @@ class StepRules:
     def fail_attempt(self, step: Step, failure: Failure, draw: float, retry_after: float | None) -> None:
         spec = self.definition.by_id[step.path]
         failures = step.failures + 1
-        failed = replace(
-            step,
-            failures=failures,
-            failure=failure.to_json(),
-            failed_attempts=(*step.failed_attempts, self._failed_attempt(step, failure))[-MAX_FAILED_ATTEMPTS_KEPT:],
-        )
+        failed = replace(self.with_failed_attempt(step, failure), failures=failures, failure=failure.to_json())
         pause = min(max(spec.retry.pause(failures, draw), retry_after or 0.0), LONGEST_PAUSE)
         retry_time = self.time + timedelta(seconds=pause)
         if not _may_retry(spec, failed, failure, retry_time):
@@ -154,13 +151,38 @@ class StepRules:
         self.draft.put(replace(waiting, wake_time=retry_time))
         self.draft.record(events.StepRetrying(step.path, step.attempt, failure, retry_time))
 
-    def _failed_attempt(self, step: Step, failure: Failure) -> dict[str, Any]:
-        return {
+    def await_thread(self, step: Step, failure: Failure) -> None:
+        """Put off an attempt until a thread is free; it counts for nothing, and its time has not begun."""
+        start_time = step.start_time if step.attempt > 1 else None
+        self.draft.put(
+            replace(
+                step,
+                state=StepState.WAITING,
+                attempt=step.attempt - 1,
+                failure=failure.to_json(),
+                start_time=start_time,
+                attempt_time=None,
+                worker="",
+            )
+        )
+        self.draft.record(events.StepWaiting(step.path, None, failure.message))
+
+    def start_again(self, step: Step) -> None:
+        """Start the attempt that follows one of another server, which was cut off and does not count as failed."""
+        failure = interrupted(step)
+        self.draft.record(events.StepRetrying(step.path, step.attempt, failure, self.time))
+        self.start_attempt(self.with_failed_attempt(step, failure))
+
+    def with_failed_attempt(self, step: Step, failure: Failure) -> Step:
+        """Return the step with its newest attempt among those that failed."""
+        attempt = {
             "attempt": step.attempt,
             "start_time": step.attempt_time.isoformat() if step.attempt_time else None,
             "end_time": self.time.isoformat(),
             "failure": failure.to_json(),
+            "worker": step.worker,
         }
+        return replace(step, failed_attempts=(*step.failed_attempts, attempt)[-MAX_FAILED_ATTEMPTS_KEPT:])
 
     def fail_for_good(self, step: Step, failure: Failure) -> None:
         failed = replace(
@@ -186,17 +208,19 @@ class StepRules:
         else:
             self.start_attempt(step)
 
-    def stop(self, step: Step) -> None:
+    def stop(self, step: Step, failure: Failure | None = None) -> None:
+        """Cancel a step. `failure` tells of an attempt that has not stopped, or not in time."""
         self.draft.put(
             replace(
                 step,
                 state=StepState.CANCELLED,
+                failure=failure.to_json() if failure else step.failure,
                 output=None,
                 end_time=self.time,
                 end_seq=self.draft.next_seq,
             )
         )
-        self.draft.record(events.StepCancelled(step.path, step.attempt))
+        self.draft.record(events.StepCancelled(step.path, step.attempt, failure))
 
     def end(self, ending: Ending) -> None:
         """Decide the end: cancel at once what waits or was about to begin, tell to stop what runs."""
@@ -208,6 +232,11 @@ class StepRules:
                 self.stop(step)
             elif step.state is StepState.RUNNING:
                 self.effects.append(CancelAttempt(step.path, step.attempt))
+
+
+def waits_for_thread(step: Step) -> bool:
+    """Whether an attempt of the step is put off until a thread is free."""
+    return step.state is StepState.WAITING and (step.failure or {}).get("code") == NO_FREE_THREAD
 
 
 def _may_retry(spec: model.Step, step: Step, failure: Failure, retry_time: datetime) -> bool:

@@ -12,6 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from flowkeep.v1.event_pb2 import ExecutionEvent
 from persistence.model import CommitResult
+from service.engine.failure import INTERRUPTED
 from tests.simulation.folding import opened
 from tests.simulation.store import BEGINNING, LONGEST_LATENCY
 
@@ -60,7 +61,7 @@ def _early(
             case "step_waiting":
                 duration = float(steps[path]["params"]["duration"])
                 timers[path] = _Timer(f"step {path} waited", time, duration, message.step_waiting.wake_time)
-            case "step_retrying":
+            case "step_retrying" if message.step_retrying.failure.code != INTERRUPTED:  # after which there is no pause
                 failures[path] = failures.get(path, 0) + 1
                 pause = _pause(steps[path], failures[path])
                 timers[path] = _Timer(f"step {path} paused", time, pause, message.step_retrying.retry_time)

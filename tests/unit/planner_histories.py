@@ -12,6 +12,7 @@ from persistence.model import StepState
 from service.engine import happenings
 from service.engine.definition import Definition, Delivery, OnError, RetryPolicy, Step
 from service.engine.failure import HANDLER_ERROR, Failure
+from service.engine.step_rules import waits_for_thread
 from tests.unit.planner_programs import T0, Driver, graph, sequence, step
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
@@ -41,7 +42,7 @@ _FAILURES = [
 ]
 _FREQUENCIES = {
     **{"succeed": 24, "fail": 18, "due": 20, "pass": 6, "progress": 6, "suspend": 16, "stale": 8, "repeat": 6},
-    **{"early": 6, "recover": 8, "stop": 6},
+    **{"early": 6, "recover": 8, "stop": 6, "miss": 8, "free": 8},
 }
 _KINDS = [kind for kind, frequency in _FREQUENCIES.items() for _ in range(frequency)]
 _ENDS = ["cancel", "cancel", "deadline", "deadline", "condemn"]
@@ -116,7 +117,11 @@ def _play(driver: Driver, kind: str, which: int, how: int) -> None:
         case "progress":
             driver.progress(path, (40, 20, 150, 0)[how])
         case "stop":
-            driver.stopped(path)
+            driver.stopped(path, has_ended=how > 0)
+        case "miss":
+            driver.miss_thread(path)
+        case "free":
+            driver.free_thread(min(waiting(driver), default=path))
         case "stale":
             _play_stale(driver, path, how)
         case "repeat":
@@ -146,6 +151,11 @@ def _pass_time(driver: Driver, kind: str, how: int) -> None:
         case _:
             driver.now += timedelta(seconds=(0.5, 2, 0, 20)[how])
     driver.fire()
+
+
+def waiting(driver: Driver) -> set[str]:
+    """Return the steps that wait for a thread."""
+    return {path for path, row in driver.rows.items() if waits_for_thread(row)}
 
 
 def _play_stale(driver: Driver, path: str, how: int) -> None:
@@ -179,6 +189,8 @@ def _drain(driver: Driver) -> None:
             driver.stopped(min(driver.told_to_stop))
         elif driver.running:
             driver.succeed(min(driver.running), {"absent": 1})
+        elif waiting(driver):
+            driver.free_thread(min(waiting(driver)))
         else:
             wake = driver.state.next_wake
             driver.now = max(driver.now, wake or driver.now)

@@ -167,9 +167,17 @@ class Driver:
         number = self._number(path, attempt)
         return self.apply(happenings.StepProgressed(self.now, path, number, percent, "on it"))
 
-    def stopped(self, path: str, attempt: int | None = None) -> Plan:
-        """Let an attempt that was told to stop say that it has."""
-        return self.apply(happenings.StepStopped(self.now, path, self.ended(path, attempt)))
+    def stopped(self, path: str, attempt: int | None = None, *, has_ended: bool = True) -> Plan:
+        """Let an attempt that was told to stop say that it has, or be waited for no longer."""
+        return self.apply(happenings.StepStopped(self.now, path, self.ended(path, attempt), has_ended))
+
+    def miss_thread(self, path: str) -> Plan:
+        """Let the newest attempt find no free thread."""
+        return self.apply(happenings.ThreadMissed(self.now, path, self.ended(path), "all are held"))
+
+    def free_thread(self, path: str) -> Plan:
+        """Let a thread become free for a step."""
+        return self.apply(happenings.ThreadFreed(self.now, path))
 
     def fire(self, seconds: float = 0.0) -> Plan:
         """Let time pass and the timers that are due then fire."""
@@ -181,9 +189,9 @@ class Driver:
         self.execution = replace(self.execution, cancel=self.execution.cancel or CANCEL)
         return self.apply(happenings.CancelAsked(self.now, CANCEL))
 
-    def recover(self) -> Plan:
+    def recover(self, worker: str = "") -> Plan:
         """Let another process go on from what is stored."""
-        self.state = restore(self.definition, self.stored)
+        self.state = restore(self.definition, self.stored, worker)
         self.running.clear()
         self.told_to_stop.clear()
         return self.apply(happenings.Recovered(self.now))

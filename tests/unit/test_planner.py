@@ -9,7 +9,7 @@ import pytest
 
 from persistence.model import ExecutionState, StepState
 from service.engine import events, happenings, planner
-from service.engine.definition import OnError
+from service.engine.definition import Delivery, OnError
 from tests.unit.planner_programs import (
     FATAL,
     PLAIN,
@@ -208,7 +208,7 @@ def test_an_output_that_cannot_be_had_fails_the_execution():
     assert driver.state.state is ExecutionState.FAILED
     assert driver.state.failure is not None and driver.state.failure.code == "EXPRESSION_ERROR"
     assert driver.state.result is None
-    assert driver.state.progress == 99
+    assert driver.state.progress == 50
     check_stored(driver)
 
 
@@ -227,17 +227,37 @@ def test_events_carry_the_progress_and_counts_after_them():
         ("StepSkipped", 33, 1, 0),
         ("StepCompleted", 66, 0, 1),
         ("StepStarted", 66, 1, 1),
-        ("StepCompleted", 99, 0, 2),
+        ("StepCompleted", 75, 0, 2),
         ("Finished", 100, 0, 2),
     ]
 
 
-def test_progress_is_100_only_when_completed():
-    driver = started(sequence(step("a"), step("b")))
+@pytest.mark.parametrize("end", ["fail", "cancel", "deadline", "condemn", "recover"])
+def test_what_did_not_complete_keeps_the_share_that_it_had_reached(end: str):
+    skipped, once = step("s", condition="false"), step("b", delivery=Delivery.AT_MOST_ONCE)
+    driver = started(graph(step("a"), skipped, once, step("c", on_error=OnError.CONTINUE)))
     driver.succeed("a")
-    driver.fail("b", failure=FATAL)
-    assert driver.state.state is ExecutionState.FAILED
-    assert driver.state.progress == 99
+    match end:
+        case "fail":
+            driver.fail("b", failure=FATAL)
+        case "cancel":
+            driver.cancel()
+        case "deadline":
+            driver.fire(3600)
+        case "condemn":
+            driver.apply(happenings.Condemned(driver.now, FATAL))
+        case "recover":
+            driver.recover()
+    for path in list(driver.told_to_stop):
+        driver.stopped(path)
+    assert driver.state.state.is_end
+    assert (driver.state.progress, driver.events[-1].progress) == (50, 50)
+
+
+def test_a_failure_that_is_gone_on_from_is_a_step_done():
+    driver = started(sequence(step("a", on_error=OnError.CONTINUE), step("b")))
+    driver.fail("a", failure=FATAL)
+    assert driver.state.progress == 50
 
 
 def test_events_are_numbered_and_name_the_last_of_their_transition():

@@ -110,6 +110,7 @@ def test_each_failed_attempt_is_kept():
         "start_time": T0.isoformat(),
         "end_time": (T0 + seconds(5)).isoformat(),
         "failure": {"code": HANDLER_ERROR, "message": "boom", "retryable": True},
+        "worker": "",
     }
     assert second["attempt"] == 2
 

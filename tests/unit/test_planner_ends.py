@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from persistence.model import ExecutionState, StepCounts
 from service.engine import events, happenings
 from service.engine.definition import Delivery, OnError, RetryPolicy
 from service.engine.effects import CancelAttempt, StartAttempt
 from service.engine.failure import Failure
+from service.engine.stopping import interrupted
 from tests.unit.planner_programs import (
     CANCEL,
     FATAL,
@@ -169,6 +171,22 @@ def test_what_ran_is_started_again_and_that_is_no_failure():
     assert driver.states == {"a": "FAILED"}
 
 
+def test_an_attempt_that_was_cut_off_is_kept_as_interrupted_with_who_ran_it():
+    driver = Driver(sequence(step("a")))
+    driver.state = structs.replace(driver.state, worker="one:1")
+    driver.start()
+    driver.now += seconds(5)
+    driver.recover(worker="two:2")
+    row = driver.rows["a"]
+    assert (row.attempt, row.worker, row.attempt_time, row.failure) == (2, "two:2", T0 + seconds(5), None)
+    (kept,) = row.failed_attempts
+    assert (kept["attempt"], kept["worker"], kept["failure"]["code"]) == (1, "one:1", "INTERRUPTED")
+    assert (kept["start_time"], kept["end_time"]) == (T0.isoformat(), (T0 + seconds(5)).isoformat())
+    retrying, again = driver.bodies[-2:]
+    assert retrying == events.StepRetrying("a", 1, interrupted(structs.replace(row, attempt=1)), driver.now)
+    assert again == events.StepStarted("a", "work", 2, "two:2")
+
+
 def test_what_waited_waits_on():
     driver = started(sequence(step("a")))
     driver.suspend("a", 60, "out")
@@ -187,6 +205,7 @@ def test_at_most_once_ends_with_an_unknown_outcome():
     plan = driver.recover()
     assert plan.effects == ()
     assert driver.rows["b"].failure is not None and driver.rows["b"].failure["code"] == "OUTCOME_UNKNOWN"
+    assert [kept["failure"]["code"] for kept in driver.rows["b"].failed_attempts] == ["OUTCOME_UNKNOWN"]
     assert driver.states == {"a": "CANCELLED", "b": "FAILED", "c": "CANCELLED"}
     assert driver.state.state is ExecutionState.FAILED
     check_stored(driver)
@@ -205,6 +224,62 @@ def test_recovery_ends_an_execution_whose_steps_were_being_stopped():
     driver.recover()
     assert driver.state.state is ExecutionState.CANCELLED
     check_stored(driver)
+
+
+@pytest.mark.parametrize("how", ["stops", "goes on", "completes", "is cut off"])
+def test_a_cancelled_step_says_whether_its_attempt_really_stopped(how: str):
+    driver = started(sequence(step("a")))
+    driver.cancel()
+    match how:
+        case "stops":
+            driver.stopped("a")
+        case "goes on":
+            driver.stopped("a", has_ended=False)
+        case "completes":
+            driver.succeed("a")
+        case _:
+            driver.recover()
+    codes = {"stops": None, "completes": "RESULT_DISCARDED"}
+    failure = driver.rows["a"].failure or {"code": None}
+    assert failure["code"] == codes.get(how, "OUTCOME_UNKNOWN")
+    (told,) = [body for body in driver.bodies if isinstance(body, events.StepCancelled)]
+    assert (told.failure.code if told.failure else None) == failure["code"]
+    assert (driver.states, driver.state.state.value) == ({"a": "CANCELLED"}, "CANCELLED")
+    check_stored(driver)
+
+
+# --- waiting for a thread
+
+
+def test_an_attempt_without_a_thread_waits_and_begins_anew_when_there_is_one():
+    driver = started(sequence(step("a", delivery=Delivery.AT_MOST_ONCE)))
+    driver.now += seconds(1)
+    plan = driver.miss_thread("a")
+    assert [event.body for event in plan.events] == [events.StepWaiting("a", None, "all are held")]
+    row = driver.rows["a"]
+    assert (row.state.value, row.attempt, row.start_time, row.failures) == ("WAITING", 0, None, 0)
+    assert row.failure is not None and row.failure["code"] == "NO_FREE_THREAD"
+    check_stored(driver)
+    assert driver.fire(60).is_empty
+    assert [type(effect) for effect in driver.free_thread("a").effects] == [StartAttempt]
+    row = driver.rows["a"]
+    assert (row.state.value, row.attempt, row.start_time) == ("RUNNING", 1, T0 + seconds(61))
+    assert driver.free_thread("a").is_empty
+
+
+def test_another_process_lets_what_waited_for_a_thread_try_there():
+    driver = started(sequence(step("a", delivery=Delivery.AT_MOST_ONCE)))
+    driver.miss_thread("a")
+    assert [type(effect) for effect in driver.recover().effects] == [StartAttempt]
+
+
+@pytest.mark.parametrize("end", ["cancel", "deadline"])
+def test_what_waits_for_a_thread_is_ended_at_once(end: str):
+    driver = started(sequence(step("a")))
+    driver.miss_thread("a")
+    driver.cancel() if end == "cancel" else driver.fire(3600)
+    assert driver.state.state.is_end
+    assert driver.free_thread("a").is_empty
 
 
 def test_recovery_ends_a_failing_execution():

@@ -15,13 +15,17 @@ from service.engine import events, happenings, planner
 from service.engine.definition import Definition, Delivery, OnError, Ordering, Step
 from service.engine.effects import CancelAttempt, StartAttempt
 from service.engine.events import EventBody
+from service.engine.failure import INTERRUPTED, Failure
 from service.engine.state import restore
 from tests.unit.planner_histories import histories
 from tests.unit.planner_programs import Driver, Turn
 
 EXAMPLES = 100
 
-ENDINGS = (happenings.StepSucceeded, happenings.StepFailed, happenings.StepSuspended, happenings.StepStopped)
+ENDINGS = (
+    *(happenings.StepSucceeded, happenings.StepFailed, happenings.StepSuspended, happenings.StepStopped),
+    happenings.ThreadMissed,
+)
 RESULTS = (*ENDINGS, happenings.StepProgressed)
 SETTLED = {events.StepCompleted: "completed", events.StepFailed: "failed", events.StepSkipped: "skipped"}
 OPEN = (events.StepStarted, events.StepWaiting, events.StepRetrying)
@@ -163,12 +167,17 @@ def test_nothing_changes_after_the_end(driver: Driver) -> None:
 def test_events_show_counts_and_progress_as_they_add_up(driver: Driver) -> None:
     total = len(driver.definition.steps)
     where: dict[str, str] = {}
-    progress = 0
+    progress, is_ending = 0, False
     for event in driver.events:
         _follow(where, event.body)
         counts = Counter(where.values())
         settled = counts["completed"] + counts["failed"] + counts["skipped"]
-        progress = max(progress, min(99, 100 * settled // total))
+        if isinstance(event.body, events.StepFailed):
+            spec = driver.definition.by_id[event.body.path]
+            is_ending = is_ending or spec.on_error is not OnError.CONTINUE
+        is_ending = is_ending or isinstance(event.body, events.StepCancelled)
+        if not is_ending:
+            progress = max(progress, 100 * settled // (total if settled < total else total + 1))
         if isinstance(event.body, events.Finished):
             counts["cancelled"] += total - len(where)
             progress = 100 if event.body.state is ExecutionState.COMPLETED else progress
@@ -224,8 +233,9 @@ def test_a_step_ends_once_and_nothing_of_it_follows(driver: Driver) -> None:
 def test_attempts_are_bounded(driver: Driver) -> None:
     for step in driver.definition.steps:
         of_step = [body for body in driver.bodies if getattr(body, "path", None) == step.id]
-        numbers = [body.attempt for body in of_step if isinstance(body, events.StepStarted)]
-        retries = [body for body in of_step if isinstance(body, events.StepRetrying)]
+        numbers = _begun(of_step)
+        again = [body for body in of_step if isinstance(body, events.StepRetrying)]
+        retries = [body for body in again if body.failure.code != INTERRUPTED]
         cut_off = sum(
             isinstance(turn.happening, happenings.Recovered) and step.id in _running_before(turn)
             for turn in driver.turns
@@ -235,7 +245,19 @@ def test_attempts_are_bounded(driver: Driver) -> None:
         assert all(retry.failure.retryable and retry.failure.code != "NEVER" for retry in retries)
         assert all(retry.retry_time < _time_limit(driver, step) for retry in retries)
         assert len(numbers) <= 1 + len(retries) + cut_off
+        assert len(again) - len(retries) <= cut_off
         assert step.delivery is Delivery.AT_LEAST_ONCE or len(numbers) <= 1
+
+
+def _begun(bodies: list[Any]) -> list[int]:
+    """Return the numbers of the attempts of a step, without those that did not begin for want of a thread."""
+    numbers: list[int] = []
+    for body in bodies:
+        if isinstance(body, events.StepStarted):
+            numbers.append(body.attempt)
+        elif isinstance(body, events.StepWaiting) and body.wake_time is None:
+            numbers.pop()
+    return numbers
 
 
 def _time_limit(driver: Driver, step: Step) -> datetime:
@@ -304,7 +326,9 @@ def test_no_timer_fires_early(driver: Driver) -> None:
     for turn in driver.turns:
         for event in turn.plan.events:
             match event.body:
-                case events.StepWaiting(path, wake_time, _) | events.StepRetrying(path, _, _, wake_time):
+                case events.StepRetrying(path, _, Failure(code="INTERRUPTED"), wake_time):
+                    assert wake_time == event.time
+                case events.StepWaiting(path, datetime() as wake_time) | events.StepRetrying(path, _, _, wake_time):
                     due[path] = wake_time
                 case events.StepCompleted(path) | events.StepStarted(path) | events.StepFailed(path):
                     wake = due.pop(path, None)

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
@@ -19,8 +14,7 @@ from service.engine.failure import INVALID_OUTPUT
 from service.engine.handlers.annotations import layers, place
 from service.engine.handlers.model import Declaration, Handler, HandlerError, StepContext, Suspend
 from service.engine.handlers.signature import Signature, read
-
-THREADS = 32
+from service.engine.handlers.threads import in_thread
 
 
 def compiled(declaration: Declaration, function: Callable[..., Any] | None = None) -> Handler:
@@ -29,7 +23,8 @@ def compiled(declaration: Declaration, function: Callable[..., Any] | None = Non
     The parameters' types give the schema of the step's params. A parameter annotated with StepContext gets the context.
     A single parameter that is a pydantic model, a dataclass, a named tuple, a TypedDict or a dict gets all params. The
     result may be JSON, a pydantic model, a dataclass or a Suspend. What a function returns that can be awaited is
-    awaited. Sync functions run in threads, at most 32 at a time, and are not interrupted by a timeout or a cancel.
+    awaited. Sync functions run in threads, at most 32 at a time; a timeout or a cancel does not interrupt them, but
+    they can ask `context.cancelled`.
 
     Raises TypeError when a parameter cannot be had from JSON; it names the handler, the parameter and where it stands.
     """
@@ -46,7 +41,7 @@ def compiled(declaration: Declaration, function: Callable[..., Any] | None = Non
         params_schema=signature.schema,
         retry_safe=declaration.retry_safe,
         run=_runner(call, signature, is_async),
-        slot=nullcontext if is_async else _slot,
+        is_threaded=not is_async,
     )
 
 
@@ -60,7 +55,7 @@ def _runner(
 ) -> Callable[[Mapping[str, Any], StepContext], Awaitable[Any]]:
     async def run(params: Mapping[str, Any], context: StepContext) -> Any:
         call = functools.partial(function, **signature.arguments(params, context))
-        result = call() if is_async else await _in_thread(lambda: _exhausted(call()))
+        result = call() if is_async else await in_thread(lambda: _exhausted(call()))
         while inspect.isawaitable(result):
             result = await result
         return _to_json(result)
@@ -71,37 +66,6 @@ def _runner(
 def _exhausted(result: Any) -> Any:
     """Return what a generator yields as a list, made here where it may take its time."""
     return list(result) if inspect.isgenerator(result) else result
-
-
-async def _in_thread(call: Callable[[], Any]) -> Any:
-    """Return what `call` returns, with the caller's context variables, while the event loop goes on."""
-
-    def outcome() -> tuple[Any, BaseException | None]:
-        # A future can hold neither StopIteration nor what is meant to end the process.
-        try:
-            return call(), None
-        except BaseException as error:
-            return None, error
-
-    inside = contextvars.copy_context()
-    result, error = await asyncio.get_running_loop().run_in_executor(_threads(), inside.run, outcome)
-    if error is not None:
-        raise error
-    return result
-
-
-_slots: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
-
-
-def _slot() -> asyncio.Semaphore:
-    """Return what admits as many sync handlers as there are threads."""
-    return _slots.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(THREADS))
-
-
-@functools.cache
-def _threads() -> ThreadPoolExecutor:
-    # Not the loop's own executor: handlers that hang would stop name resolution and file access with them.
-    return ThreadPoolExecutor(THREADS, thread_name_prefix="flowkeep-handler")
 
 
 def _to_json(result: Any) -> Any:

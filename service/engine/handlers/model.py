@@ -10,7 +10,6 @@ HandlerLoadError    a module named at start gives no handlers
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -53,7 +52,7 @@ class Handler:
 
     `check` finds what the schema cannot say, `sources` finds CEL; both get params that meet the schema, except that
     while a workflow is checked any string may stand where a template does. `close` frees what `run` keeps open.
-    `slot` is entered before an attempt begins, and lets no more of them run than can.
+    `is_threaded`: it runs in a thread, which an attempt must have before it begins.
     """
 
     name: str
@@ -64,7 +63,7 @@ class Handler:
     check: Callable[[Mapping[str, Any]], Iterable[Problem]] | None = None
     sources: Callable[[Mapping[str, Any]], Iterable[Source]] | None = None
     close: Callable[[], Awaitable[None]] | None = None
-    slot: Callable[[], AbstractAsyncContextManager[Any]] = nullcontext
+    is_threaded: bool = False
 
     def validate(self, params: Mapping[str, Any]) -> list[tuple[str, str]]:
         """Return all that is wrong with `params`, with templates filled in: path in them and message."""

@@ -236,22 +236,26 @@ class StepStarted(_message.Message):
     PATH_FIELD_NUMBER: _builtins.int
     HANDLER_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
+    WORKER_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Output only. Path of the step."""
     handler: _builtins.str
     """Output only. Name of the handler."""
     attempt: _builtins.int
     """Output only. Number of the attempt, from 1."""
+    worker: _builtins.str
+    """Output only. What runs it: the server process, as `host:pid`."""
     def __init__(
         self,
         *,
         path: _builtins.str = ...,
         handler: _builtins.str = ...,
         attempt: _builtins.int = ...,
+        worker: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "handler", b"handler", "path", b"path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "handler", b"handler", "path", b"path", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -459,19 +463,27 @@ class StepCancelled(_message.Message):
 
     PATH_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Output only. Path of the step."""
     attempt: _builtins.int
-    """Output only. Number of the attempt that was stopped."""
+    """Output only. Number of the attempt that was told to stop; 0 when none had started."""
+    @_builtins.property
+    def failure(self) -> _execution_pb2.Failure:
+        """Output only. Present when the attempt did not stop: it had not ended when it was waited for no longer, or was cut
+        off with its server, and may still take effect (`OUTCOME_UNKNOWN`); or it completed (`RESULT_DISCARDED`).
+        """
+
     def __init__(
         self,
         *,
         path: _builtins.str = ...,
         attempt: _builtins.int = ...,
+        failure: _execution_pb2.Failure | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "path", b"path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "failure", b"failure", "path", b"path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

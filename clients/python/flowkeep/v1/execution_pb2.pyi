@@ -164,8 +164,9 @@ class Execution(_message.Message):
     state: Global___Execution.State.ValueType
     """Output only. Where the execution stands."""
     progress_percent: _builtins.int
-    """Output only. Share of steps that have ended, 0 to 100. It never falls in one run through the steps, and is 100 only
-    when COMPLETED.
+    """Output only. Share of steps that are done, 0 to 100. It never falls in one run through the steps, and is 100 only
+    when COMPLETED: when all steps are done, the result still counts as one more. Otherwise ended, an execution keeps
+    the share that it had reached; the step that failed it and those that were cancelled are not done.
     """
     triggered_by: _builtins.str
     """Output only. The verified subject that started the execution."""
@@ -416,13 +417,13 @@ class StepExecution(_message.Message):
     attempt: _builtins.int
     """Output only. Number of the newest attempt; 0 before the first."""
     max_attempts: _builtins.int
-    """Output only. How many attempts there may be."""
+    """Output only. How many attempts there may be. Those that the end of a server interrupted do not count."""
     progress_percent: _builtins.int
     """Output only. Share of the running attempt that is done, 0 to 100, as its handler reports it."""
     skip_reason: _builtins.str
     """Output only. Why the step was skipped."""
     worker: _builtins.str
-    """Output only. The worker that ran the newest attempt; empty when the server itself did."""
+    """Output only. What ran the newest attempt: the server process, as `host:pid`. Empty before the first attempt."""
     payloads_omitted: _builtins.bool
     """Output only. Whether `input`, `output`, `assigned`, `failed_attempts` and the details of `failure` were left out,
     because they and the steps before fill more than the 32 MiB that one answer holds, 2 MiB in the answer of Execute
@@ -438,7 +439,9 @@ class StepExecution(_message.Message):
 
     @_builtins.property
     def failure(self) -> Global___Failure:
-        """Output only. Why the step FAILED, or why the newest attempt of a WAITING step did."""
+        """Output only. Why the step FAILED, why the newest attempt of a WAITING step did, or that the attempt of a
+        CANCELLED step had not stopped: then it may have taken effect, or still take it.
+        """
 
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
@@ -458,7 +461,9 @@ class StepExecution(_message.Message):
 
     @_builtins.property
     def failed_attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___FailedAttempt]:
-        """Output only. Attempts that failed, oldest first; at most the last 20."""
+        """Output only. Attempts that failed or that the end of a server interrupted (`INTERRUPTED`), oldest first; at most the
+        last 20.
+        """
 
     @_builtins.property
     def assigned(self) -> _struct_pb2.Struct:
@@ -517,8 +522,11 @@ class FailedAttempt(_message.Message):
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
+    WORKER_FIELD_NUMBER: _builtins.int
     attempt: _builtins.int
     """Output only. Number of the attempt, from 1."""
+    worker: _builtins.str
+    """Output only. What ran it: the server process, as `host:pid`."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """Output only. When the attempt started."""
@@ -538,10 +546,11 @@ class FailedAttempt(_message.Message):
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
         failure: Global___Failure | None = ...,
+        worker: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "failure", b"failure", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "end_time", b"end_time", "failure", b"failure", "start_time", b"start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "end_time", b"end_time", "failure", b"failure", "start_time", b"start_time", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -568,7 +577,10 @@ class Failure(_message.Message):
     success; beyond 599 it is 5XX), `CONNECTION_FAILED` (the other side was not reached or broke off),
     `RESPONSE_TOO_LARGE` (a body over its limit), `INVALID_RESPONSE` (not what was asked for), `INVALID_OUTPUT` (the
     result is no JSON within the limits), `HANDLER_NOT_FOUND` (the step waits for a server that has its handler),
-    `OUTCOME_UNKNOWN` (an AT_MOST_ONCE step was cut off),
+    `NO_FREE_THREAD` (the step waits for a thread of its server: others hold all of them), `INTERRUPTED` (the server of
+    an attempt stopped, died or lost the execution; another attempt follows), `OUTCOME_UNKNOWN` (an AT_MOST_ONCE step
+    was cut off; or a cancelled attempt had not ended and may still take effect), `RESULT_DISCARDED` (an attempt was
+    told to stop and completed all the same),
     `STEP_FAILED` (of an execution: a step failed), `CANCELLED`, `POISONED` (the execution took down its server
     repeatedly), `INTERNAL` (a fault of the server). Handlers of users add their own codes.
     """

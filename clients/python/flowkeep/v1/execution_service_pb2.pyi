@@ -451,11 +451,17 @@ class CancelResponse(_message.Message):
             EFFECT_NEVER_STARTED: CancelResponse.StepReceipt._Effect.ValueType  # 2
             """The step had not started and never will."""
             EFFECT_WAIT_REMOVED: CancelResponse.StepReceipt._Effect.ValueType  # 3
-            """The step was waiting for a timer or its next attempt, which was removed."""
+            """The step was waiting for a timer, its next attempt or a thread, which was removed."""
             EFFECT_STOPPING: CancelResponse.StepReceipt._Effect.ValueType  # 4
-            """A running attempt was told to stop and has not yet answered."""
+            """A running attempt was told to stop and has not yet ended: it may still take effect."""
             EFFECT_STOPPED: CancelResponse.StepReceipt._Effect.ValueType  # 5
-            """A running attempt was stopped."""
+            """A running attempt was told to stop and ended by it."""
+            EFFECT_UNKNOWN: CancelResponse.StepReceipt._Effect.ValueType  # 6
+            """A running attempt was told to stop, and it was not known to have ended when the step did: it may still take
+            effect.
+            """
+            EFFECT_COMPLETED: CancelResponse.StepReceipt._Effect.ValueType  # 7
+            """A running attempt was told to stop and completed all the same. It has taken effect; its result is discarded."""
 
         class Effect(_Effect, metaclass=_EffectEnumTypeWrapper):
             """What cancelling did. Values may be added."""
@@ -467,11 +473,17 @@ class CancelResponse(_message.Message):
         EFFECT_NEVER_STARTED: CancelResponse.StepReceipt.Effect.ValueType  # 2
         """The step had not started and never will."""
         EFFECT_WAIT_REMOVED: CancelResponse.StepReceipt.Effect.ValueType  # 3
-        """The step was waiting for a timer or its next attempt, which was removed."""
+        """The step was waiting for a timer, its next attempt or a thread, which was removed."""
         EFFECT_STOPPING: CancelResponse.StepReceipt.Effect.ValueType  # 4
-        """A running attempt was told to stop and has not yet answered."""
+        """A running attempt was told to stop and has not yet ended: it may still take effect."""
         EFFECT_STOPPED: CancelResponse.StepReceipt.Effect.ValueType  # 5
-        """A running attempt was stopped."""
+        """A running attempt was told to stop and ended by it."""
+        EFFECT_UNKNOWN: CancelResponse.StepReceipt.Effect.ValueType  # 6
+        """A running attempt was told to stop, and it was not known to have ended when the step did: it may still take
+        effect.
+        """
+        EFFECT_COMPLETED: CancelResponse.StepReceipt.Effect.ValueType  # 7
+        """A running attempt was told to stop and completed all the same. It has taken effect; its result is discarded."""
 
         PATH_FIELD_NUMBER: _builtins.int
         EFFECT_FIELD_NUMBER: _builtins.int

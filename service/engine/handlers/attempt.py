@@ -1,0 +1,100 @@
+"""The attempt that runs, as its process knows it: when it must stop, and whether it was told to."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from contextvars import ContextVar
+from threading import Event
+from typing import Any
+from uuid import UUID
+
+
+class Attempt:
+    """One attempt of a step while this process runs it. Any thread may ask it, and tell it to stop.
+
+    `stop` is what its handler asks. `told_at` is the monotonic time at which it was told to stop. `has_noticed`: its
+    handler asked since, and heard so.
+    `is_in_thread`: a thread runs it at this moment, which nothing can stop.
+    """
+
+    __slots__ = (
+        "_deadline",
+        "_monotonic",
+        "epoch",
+        "execution_id",
+        "handler",
+        "has_noticed",
+        "incarnation",
+        "is_in_thread",
+        "number",
+        "path",
+        "stop",
+        "told_at",
+    )
+
+    def __init__(
+        self,
+        execution_id: UUID,
+        path: str,
+        number: int,
+        handler: str,
+        incarnation: UUID,
+        epoch: int,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.execution_id = execution_id
+        self.path = path
+        self.number = number
+        self.handler = handler
+        self.incarnation = incarnation
+        self.epoch = epoch
+        self.stop = _Stop(self)
+        self.told_at: float | None = None
+        self.has_noticed = False
+        self.is_in_thread = False
+        self._monotonic = monotonic
+        self._deadline = math.inf
+
+    def begin(self, timeout: float) -> None:
+        """Let its time begin."""
+        self._deadline = self._monotonic() + timeout
+
+    def tell(self) -> None:
+        """Tell it to stop."""
+        if self.told_at is None:
+            self.told_at = self._monotonic()
+            self.stop.set()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it was told to stop, or its time is over."""
+        return self.told_at is not None or self._monotonic() >= self._deadline
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a log says of it."""
+        return {
+            "execution_id": str(self.execution_id),
+            "step": self.path,
+            "attempt": self.number,
+            "handler": self.handler,
+        }
+
+
+class _Stop(Event):
+    """Set when an attempt must stop, also while the event loop is too busy to tell it."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        super().__init__()
+        self._attempt = attempt
+
+    def is_set(self) -> bool:
+        is_over = self._attempt.is_over
+        self._attempt.has_noticed |= is_over
+        return is_over
+
+
+CURRENT: ContextVar[Attempt] = ContextVar("attempt")
+"""The attempt to which what runs belongs: bound in its task, and inherited by the tasks and callbacks that it makes."""

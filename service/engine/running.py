@@ -1,0 +1,232 @@
+"""The attempts of one execution that run in this process, and its steps that wait here for a thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from uuid import uuid5
+
+import structlog
+
+from persistence import failpoints
+from persistence.model import StepState
+from service.engine import happenings
+from service.engine.attempts import Failed, Outcome, Succeeded, Waits, overdue, run_attempt, storable
+from service.engine.effects import CancelAttempt, StartAttempt
+from service.engine.handlers.attempt import CURRENT, Attempt
+from service.engine.handlers.registry import StepContext, Suspend
+from service.engine.handlers.threads import Place, threads
+from service.engine.output import Emitter
+from service.engine.state import State
+from service.engine.step_rules import waits_for_thread
+
+if TYPE_CHECKING:
+    from service.engine.run import Run
+
+log = structlog.get_logger(__name__)
+
+MAX_PROGRESS_MESSAGE = 256
+
+
+@dataclass(slots=True, eq=False)
+class _Running:
+    """An attempt, its task, and the timer that ends the patience with it."""
+
+    attempt: Attempt
+    task: asyncio.Task[None]
+    timer: asyncio.TimerHandle | None = None
+
+
+class RunningAttempts:
+    """Starts attempts, tells them to stop, and lets what becomes of them happen to the execution."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._runner = run.runner
+        self._running: dict[tuple[str, int], _Running] = {}
+        # Of steps that wait for a thread, or have one and are about to begin.
+        self._places: dict[str, Place] = {}
+
+    def are_left(self) -> bool:
+        """Whether there are any beside the one that asks."""
+        current = asyncio.current_task()
+        return bool(self._places) or any(each.task is not current for each in self._running.values())
+
+    def start(self, effect: StartAttempt) -> None:
+        """Begin an attempt whose start is durable."""
+        run, path, number = self._run, effect.path, effect.attempt
+        attempt = Attempt(
+            run.id, path, number, effect.handler, run.incarnation, run.execution.epoch, self._runner.monotonic
+        )
+        task = self._runner.tasks.spawn(self._attempt(effect, attempt), f"attempt {run.id} {path} {number}")
+        self._running[path, number] = running = _Running(attempt, task)
+        task.add_done_callback(lambda done: self._ended(effect, running, done))
+
+    def cancel(self, effect: CancelAttempt) -> None:
+        """Tell an attempt to stop. One that has not ended after the grace is waited for no longer."""
+        running = self._running.get((effect.path, effect.attempt))
+        if running is None:
+            self._run.apply(happenings.StepStopped(self._runner.now(), effect.path, effect.attempt))
+            return
+        running.attempt.tell()
+        if not running.attempt.is_in_thread:  # else it ends when its thread does
+            running.task.cancel()
+        self._after_grace(running, lambda: self._give_up(effect, running))
+
+    def stop(self) -> list[asyncio.Task[None]]:
+        """Tell all to stop, whatever their threads do; returns those that are being cancelled."""
+        for place in self._places.values():
+            place.close()
+        self._places.clear()
+        for running in self._running.values():
+            running.attempt.tell()
+            running.task.cancel()
+        return [running.task for running in self._running.values()]
+
+    def leave_queue(self, path: str) -> None:
+        """Give back the thread of a step that does not begin after all, or its place in the queue for one."""
+        if (place := self._places.pop(path, None)) is not None:
+            place.close()
+
+    def look_after_queue(self, state: State) -> None:
+        """Let go of what steps no longer wait for that have been cancelled, or failed instead of beginning."""
+        for path in list(self._places):
+            step = state.steps[path]
+            if step.state is not StepState.RUNNING and not waits_for_thread(step):
+                self.leave_queue(path)
+
+    async def _attempt(self, effect: StartAttempt, attempt: Attempt) -> None:
+        # A task inherits what was bound where it was made: the caller of an RPC, or another step.
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(
+            execution_id=str(self._run.id), step=effect.path, attempt=effect.attempt, org=self._run.execution.org
+        )
+        CURRENT.set(attempt)
+
+        async def begin() -> StepContext:
+            await self._runner.permission()
+            self._begin_time(effect, attempt)
+            return self._context(effect, attempt)
+
+        place = self._places.pop(effect.path, None)
+        outcome = await run_attempt(self._runner.registry, effect, attempt, begin, place)
+        await failpoints.reach("step.after_call_before_enqueue")
+        if isinstance(outcome, Waits):  # first: an execution that waits here is not put down
+            self._places[effect.path] = outcome.place
+        self._run.apply(self._happening(effect, attempt, outcome))
+        if isinstance(outcome, Waits):
+            self._queue_up(effect.path, outcome.place)
+
+    def _happening(self, effect: StartAttempt, attempt: Attempt, outcome: Outcome) -> happenings.Happening:
+        now, path, number = self._runner.now(), effect.path, effect.attempt
+        is_cancelled = self._run.state.ending is not None
+        match outcome:
+            case _ if is_cancelled and attempt.is_in_thread:
+                return happenings.StepStopped(now, path, number, has_ended=False)
+            case Succeeded() | Suspend() if is_cancelled and attempt.has_noticed:
+                return happenings.StepStopped(now, path, number)
+            case Succeeded(output):
+                return happenings.StepSucceeded(now, path, number, output)
+            case Suspend():
+                return happenings.StepSuspended(now, path, number, outcome.until, outcome.output, outcome.reason)
+            case Waits():
+                return happenings.ThreadMissed(now, path, number, threads().complaint)
+            case Failed(failure, retry_after):
+                log.info("attempt failed", code=failure.code, message=failure.message)
+                return happenings.StepFailed(now, path, number, failure, self._runner.draw(), retry_after)
+
+    def _ended(self, effect: StartAttempt, running: _Running, task: asyncio.Task[None]) -> None:
+        if self._running.get((effect.path, effect.attempt)) is running:
+            del self._running[effect.path, effect.attempt]
+        if running.timer is not None:
+            running.timer.cancel()
+        if task.cancelled():
+            has_ended = not running.attempt.is_in_thread
+            self._run.apply(happenings.StepStopped(self._runner.now(), effect.path, effect.attempt, has_ended))
+        elif (error := task.exception()) is not None and not self._run.is_closing:
+            self._runner.broken(self._run, error)
+
+    # --- time, and those that do not stop in time
+
+    def _begin_time(self, effect: StartAttempt, attempt: Attempt) -> None:
+        attempt.begin(effect.timeout)
+        running = self._running[effect.path, effect.attempt]
+        running.timer = asyncio.get_running_loop().call_later(effect.timeout, self._end_time, effect, running)
+
+    def _end_time(self, effect: StartAttempt, running: _Running) -> None:
+        running.attempt.tell()
+        self._after_grace(running, lambda: self._fail(effect))
+
+    def _after_grace(self, running: _Running, act: Callable[[], None]) -> None:
+        """Act when an attempt that was told to stop goes on for longer than it may."""
+
+        def lose_patience() -> None:
+            if not running.task.done():
+                log.warning("attempt does not stop", **running.attempt.facts)
+                act()
+
+        if running.timer is not None:
+            running.timer.cancel()
+        running.timer = asyncio.get_running_loop().call_later(self._runner.settings.cancel_grace, lose_patience)
+
+    def _give_up(self, effect: CancelAttempt, running: _Running) -> None:
+        self._run.apply(happenings.StepStopped(self._runner.now(), effect.path, effect.attempt, has_ended=False))
+
+    def _fail(self, effect: StartAttempt) -> None:
+        failure = overdue(effect, "its handler")
+        draw = self._runner.draw()
+        self._run.apply(happenings.StepFailed(self._runner.now(), effect.path, effect.attempt, failure, draw))
+
+    # --- the queue for threads
+
+    def _queue_up(self, path: str, place: Place) -> None:
+        step = self._run.state.steps.get(path)
+        if self._run.is_closing or step is None or not waits_for_thread(step):
+            self.leave_queue(path)
+        else:
+            place.when_granted(lambda: self._take_thread(path, place))
+
+    def _take_thread(self, path: str, place: Place) -> None:
+        if self._places.get(path) is place:
+            self._run.apply(happenings.ThreadFreed(self._runner.now(), path))
+
+    # --- what a handler is given
+
+    def _context(self, effect: StartAttempt, attempt: Attempt) -> StepContext:
+        execution = self._run.execution
+        return StepContext(
+            execution_id=execution.id,
+            org=execution.org,
+            owner=execution.owner,
+            workflow=execution.workflow_name,
+            step_path=effect.path,
+            attempt=effect.attempt,
+            # One token per execution and step, equal over attempts and replicas.
+            idempotency_token=str(uuid5(execution.id, effect.path)),
+            timeout=effect.timeout,
+            now=self._runner.latest(),
+            variables=effect.variables,
+            reporter=self._reporter(effect),
+            emitter=Emitter(self._runner.hub, execution.id, effect.path, effect.attempt),
+            stop=attempt.stop,
+        )
+
+    def _reporter(self, effect: StartAttempt) -> Callable[[int, str], None]:
+        """Return what a handler, also one in a thread, reports its progress with; at most four records a second."""
+        loop = asyncio.get_running_loop()
+        next_time = 0.0
+
+        def record(percent: int, message: str) -> None:
+            if self._runner.may_begin:  # cut off from the store, only what matters waits for it in memory
+                now = self._runner.now()
+                self._run.apply(happenings.StepProgressed(now, effect.path, effect.attempt, percent, message))
+
+        def report(percent: int, message: str) -> None:
+            nonlocal next_time
+            if loop.time() >= next_time:
+                next_time = loop.time() + self._runner.settings.progress_interval
+                loop.call_soon_threadsafe(record, percent, storable(message, MAX_PROGRESS_MESSAGE))
+
+        return report
