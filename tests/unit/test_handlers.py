@@ -7,7 +7,6 @@ import contextvars
 import functools
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -187,7 +186,7 @@ async def test_all_of_a_wrapped_async_function_runs_on_the_loop() -> None:
 
     for wrapped in (logged(function), logged(logged(function)), functools.partial(logged(function))):
         made = carried(handler("f")(wrapped))
-        assert made.slot is nullcontext, "it takes no thread"
+        assert not made.is_threaded, "it takes no thread"
         assert await made.run({"a": 1}, context()) == [1, True]
 
 
