@@ -10,6 +10,7 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.addresses import is_loopback, is_unix, wrong_form
+from service.forms import DatabaseUrl, Names, Seconds
 
 LARGEST_REQUEST = 4 * 1024 * 1024
 LARGEST_ANSWER = 64 * 1024 * 1024
@@ -24,7 +25,7 @@ class ConfigError(Exception):
 
 
 class Config(BaseSettings):
-    """Every setting. `FLOWKEEP_LISTEN` in the environment sets `listen`, and so on. Times are in seconds."""
+    """Every setting. `FLOWKEEP_LISTEN` in the environment sets `listen`, and so on."""
 
     model_config = SettingsConfigDict(env_prefix="FLOWKEEP_", frozen=True, extra="ignore", env_ignore_empty=True)
 
@@ -35,7 +36,7 @@ class Config(BaseSettings):
     processes: int = Field(
         1, ge=1, le=64, description="Server processes that share the address and the database; best one per core"
     )
-    database_url: SecretStr | None = Field(
+    database_url: DatabaseUrl | None = Field(
         None, description="postgresql:// URL of your Postgres 15 to 18; absent: an embedded Postgres in data_dir"
     )
     data_dir: Path | None = Field(
@@ -46,8 +47,8 @@ class Config(BaseSettings):
         10, ge=2, le=100, description="Connections for reads and lists, besides three fixed ones"
     )
     migrate: bool = Field(True, description="Bring the schema up to date at the start; else refuse an older one")
-    handlers: list[str] = Field(
-        default_factory=list, description='Modules or files with your @handler functions, as JSON: ["my.handlers"]'
+    handlers: Names = Field(
+        default_factory=list, description="Modules or files with your @handler functions: my.handlers,/srv/more.py"
     )
 
     jwt_key_file: Path | None = Field(
@@ -66,35 +67,35 @@ class Config(BaseSettings):
         None, description="CA (PEM) that client certificates must come from; absent: none asked for"
     )
 
-    execution_timeout: float = Field(
+    execution_timeout: Seconds = Field(
         3600.0, gt=0, le=LONGEST, description="Timeout of executions whose workflow gives none"
     )
-    step_timeout: float = Field(300.0, gt=0, le=LONGEST, description="Timeout of attempts whose step gives none")
+    step_timeout: Seconds = Field(300.0, gt=0, le=LONGEST, description="Timeout of attempts whose step gives none")
     max_running: int = Field(
         2_000, ge=1, le=1_000_000, description="Executions that this process drives at a time; others wait in the table"
     )
-    park_after: float = Field(
+    park_after: Seconds = Field(
         10.0, ge=0, le=LONGEST, description="Wait from which on an execution is put down until its timer"
     )
-    lease_ttl: float = Field(
+    lease_ttl: Seconds = Field(
         10.0, ge=0.5, le=3600, description="How long a process may be silent before others take its executions"
     )
-    claim_interval: float = Field(
+    claim_interval: Seconds = Field(
         1.0, ge=0.05, le=3600, description="How often a process looks for executions to take without being told of any"
     )
-    probation: float = Field(
+    probation: Seconds = Field(
         10.0,
         gt=0,
         le=LONGEST,
         description="How long an execution whose servers died must run before their deaths count no more against it",
     )
-    watch_poll: float = Field(
+    watch_poll: Seconds = Field(
         2.0, gt=0, le=LONGEST, description="How often a watcher looks at the table without being woken"
     )
-    watch_bookmark: float = Field(
+    watch_bookmark: Seconds = Field(
         10.0, gt=0, le=LONGEST, description="How long a watch stream may be silent before it sends a bookmark"
     )
-    watch_patience: float = Field(
+    watch_patience: Seconds = Field(
         30.0, gt=0, le=LONGEST, description="How long a watcher may leave its stream unread before it is ended"
     )
     max_streams: int = Field(
@@ -103,16 +104,16 @@ class Config(BaseSettings):
     max_streams_per_org: int = Field(
         1_000, ge=1, le=1_000_000, description="Watch streams that one org has open at a time"
     )
-    wait_limit: float = Field(
+    wait_limit: Seconds = Field(
         300.0, gt=0, le=LONGEST, description="How long Execute with wait takes when the caller gave no deadline"
     )
     max_concurrent_rpcs: int = Field(
         2_000, ge=1, le=1_000_000, description="Calls served at a time; more answer RESOURCE_EXHAUSTED"
     )
-    stop_grace: float = Field(
+    stop_grace: Seconds = Field(
         5.0, ge=0, le=LONGEST, description="How long calls in flight may take when the server stops"
     )
-    cancel_grace: float = Field(
+    cancel_grace: Seconds = Field(
         5.0, ge=0, le=LONGEST, description="How long an attempt that was told to stop may take to end"
     )
     page_token_secret: SecretStr | None = Field(

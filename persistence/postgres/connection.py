@@ -55,6 +55,8 @@ def translated(error: BaseException) -> PersistenceError:
         if state.startswith("28"):
             return UnavailableError("the database refuses the user")
         return PersistenceError(f"the database refused: {error}")
+    if isinstance(error, asyncpg.ClientConfigurationError):
+        return PersistenceError(f"the address of the database, or a PG… variable beside it, is not valid: {error}")
     if _is_lost(error):
         return UnavailableError(f"the database cannot be reached: {type(error).__name__}")
     return PersistenceError(f"the database refused: {error}")

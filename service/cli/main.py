@@ -11,6 +11,7 @@ import typer
 
 from service.cli import streams
 from service.cli.connection import DEFAULT_TARGET, Connection, Output
+from service.cli.settings import refuse_unknown
 
 # Each module has `register(app)`, which adds its commands. They stand in the help in this order. To keep the help
 # quick, a module imports at its top only what declares its commands, and within them what they work with.
@@ -94,6 +95,7 @@ def _root(
     ] = False,
 ) -> None:
     """Durable workflows: define them, execute them, watch them."""
+    refuse_unknown(os.environ, [str(each.envvar) for each in context.command.params if each.envvar])
     context.obj = Connection(target, token, tls, output, ca, cert, key)
 
 

@@ -28,7 +28,18 @@ Listen = Annotated[str | None, typer.Option(help="Address to serve on: host:port
 Handlers = Annotated[
     list[str] | None, typer.Option("--handlers", help="Module or file with your @handler functions; repeatable.")
 ]
-DataDir = Annotated[Path | None, typer.Option(help="Folder of the embedded Postgres.", show_default=False)]
+
+
+def _folder(text: str) -> Path:
+    if not text.strip():
+        raise typer.BadParameter("must name a folder; . is the current one")
+    return Path(text)
+
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the embedded Postgres.", parser=_folder, metavar="FOLDER", show_default=False),
+]
 AsJson = Annotated[Output | None, typer.Option("--output", "-o", help="Text for people, or JSON.", show_default=False)]
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+import difflib
+import re
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +14,23 @@ import typer
 from service.cli.connection import Connection, Output
 
 if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
     from service.config import Config
 
 USAGE = 2
+PREFIX = "FLOWKEEP_"
+
+_BESIDE = ("FLOWKEEP_ENVIRONMENT", "FLOWKEEP_FAILPOINTS")
+"""Variables that permit failing on purpose, and say where (persistence.failpoints)."""
+_SERVICE_LINK = re.compile(r"FLOWKEEP_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)")
+_FORMS = {
+    "bool_parsing": "must be true or false",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_parsing": "must be a number",
+}
+"""Errors of pydantic, as an operator reads them."""
 
 
 def load(**given: Any) -> Config:
@@ -30,13 +46,52 @@ def load(**given: Any) -> Config:
     try:
         return Config(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
-        for each in error.errors():
-            name = "_".join(str(part) for part in each["loc"][:1]).upper()
-            typer.echo(f"FLOWKEEP_{name}: {each['msg']}", err=True)
+        for each in error.errors(include_url=False):
+            typer.echo(_complaint(each), err=True)
         raise typer.Exit(USAGE) from None
     except SettingsError as error:
         typer.echo(f"flowkeep: {error}", err=True)
         raise typer.Exit(USAGE) from None
+
+
+def refuse_unknown(environment: Mapping[str, str], of_commands: Iterable[str]) -> None:
+    """End the command with a line for each variable that would be a setting if it were written right.
+
+    `of_commands` are the variables that only commands read. What is empty is not set.
+    """
+    if not any(name.upper().startswith(PREFIX) for name in environment):
+        return  # and nothing has to be loaded
+    from service.config import Config
+
+    known = [*(f"{PREFIX}{name.upper()}" for name in Config.model_fields), *of_commands, *_BESIDE]
+    unknown = sorted(name for name, value in environment.items() if value and not _is_known(name.upper(), value, known))
+    for name in unknown:
+        near = difflib.get_close_matches(
+            name.upper().removeprefix(PREFIX), [each.removeprefix(PREFIX) for each in known], 1
+        )
+        hint = f"did you mean {PREFIX}{near[0]}?" if near else "`flowkeep config` shows those that there are"
+        typer.echo(f"{name} is no setting: {hint}", err=True)
+    if unknown:
+        raise typer.Exit(USAGE)
+
+
+def _is_known(name: str, value: str, known: Sequence[str]) -> bool:
+    if not name.startswith(PREFIX) or name in known or name.startswith(f"{PREFIX}TEST_"):
+        return True
+    # Kubernetes tells every container of the services beside it, and one may well be called flowkeep.
+    return bool(_SERVICE_LINK.fullmatch(name)) and (not name.endswith("_PORT") or "://" in value or value.isdecimal())
+
+
+def _complaint(error: ErrorDetails) -> str:
+    """Return a line that names the variable and the form that it should have."""
+    from service.config import Config
+
+    name = str(error["loc"][0]) if error["loc"] else ""
+    kind, said = error["type"], error["msg"].removeprefix("Value error, ").replace("Input should be", "must be", 1)
+    text = _FORMS.get(kind, said)
+    secret = "SecretStr" in str(Config.model_fields[name].annotation) if name in Config.model_fields else True
+    given = "" if secret or not isinstance(error["input"], str | int | float) else f"={error['input']}"
+    return f"{PREFIX}{name.upper()}{given}: {text}"
 
 
 def output_of(context: typer.Context, given: Output | None) -> Output:

@@ -362,9 +362,18 @@ async def test_config_shows_every_setting() -> None:
     assert "FLOWKEEP_LEASE_TTL" in text.out
     assert "hunter2" not in text.out + json.dumps(rows)
 
-    wrong = await flowkeep("config", settings={"FLOWKEEP_MAX_RUNNING": "many"})
-    assert (wrong.code, wrong.out) == (2, "")
-    assert "FLOWKEEP_MAX_RUNNING" in wrong.err
+    for name in ("FLOWKEEP_MAX_RUNNING", "FLOWKEEP_MAX_RUNING"):
+        wrong = await flowkeep("config", settings={name: "many"})
+        assert (wrong.code, wrong.out) == (2, "")
+        assert "FLOWKEEP_MAX_RUNNING" in wrong.err
+
+
+@pytest.mark.parametrize("option", ["--data-dir", "--listen", "--handlers"])
+async def test_serve_takes_no_empty_setting(option: str) -> None:
+    outcome = await flowkeep("serve", option, "")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert option in outcome.err or f"FLOWKEEP_{option[2:].upper()}" in outcome.err
+    assert "Traceback" not in outcome.err
 
 
 async def test_migrate_and_doctor(prepared: Path, folder: Path) -> None:

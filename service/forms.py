@@ -1,0 +1,83 @@
+"""The forms in which settings are written: spans of time, lists of names, the URL of a database."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import re
+from typing import Annotated, Any
+from urllib.parse import parse_qs, urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, SecretStr
+from pydantic_settings import NoDecode
+
+from flowkeep.durations import to_duration
+
+_URL = "must be postgresql://user:password@host:port/database"
+
+
+def _seconds(value: Any) -> Any:
+    """Return a span of time in seconds. A number is one already; pydantic judges what else there may be."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        pass
+    try:
+        span = to_duration(value)
+    except ValueError:
+        raise ValueError("must be a number of seconds, or a span of time such as 10s, 1m30s or 2h") from None
+    return span.seconds + span.nanos / 1e9
+
+
+def _names(value: Any) -> Any:
+    """Return the names of a list: JSON, or with commas between."""
+    if isinstance(value, str):
+        text = value.strip()
+        try:
+            value = json.loads(text) if text.startswith("[") else text.removesuffix(",").split(",")
+        except ValueError:
+            value = None
+    if not isinstance(value, list | tuple) or not all(isinstance(each, str) and each.strip() for each in value):
+        raise ValueError('must be names with commas between, such as a,b, or a JSON list: ["a", "b"]')
+    return [each.strip() for each in value]
+
+
+def _database_url(secret: SecretStr) -> SecretStr:
+    """Return the URL of a Postgres. What is wrong with it is told without any part of it."""
+    text = secret.get_secret_value().strip()
+    try:
+        url, (scheme, _, rest) = urlsplit(text), text.partition("://")
+        if url.query:
+            parse_qs(url.query, strict_parsing=True)
+    except ValueError:
+        raise ValueError(_URL) from None
+    account, _, hosts = url.netloc.rpartition("@")
+    ports = (re.fullmatch(r"(?:\[[^\]]*\]|[^:\[\]]*)(?::(\d{1,5}|))?", host) for host in hosts.split(","))
+    if scheme not in ("postgresql", "postgres"):
+        raise ValueError(_URL)
+    # Of a password with such a character a part would be taken for a host, and be told of as one.
+    if "@" in account or "#" in rest or not all(ports) or "@" in url.path:
+        raise ValueError(f"{_URL}, with @ / : # ? in user and password written as %40 %2F %3A %23 %3F")
+    if not (account.partition(":")[0] or "user=" in url.query or "service=" in url.query or _has_user()):
+        raise ValueError(f"{_URL}: it names no user, and the account of this process has no name")
+    return SecretStr(text)
+
+
+def _has_user() -> bool:
+    try:
+        return bool(os.environ.get("PGUSER") or getpass.getuser())
+    except (OSError, KeyError):  # no line in /etc/passwd
+        return False
+
+
+Seconds = Annotated[float, BeforeValidator(_seconds)]
+"""A span of time in seconds, written as a number of them or as text such as `10s`."""
+
+Names = Annotated[list[str], NoDecode, BeforeValidator(_names)]
+"""A list, written with commas or as JSON."""
+
+DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
+"""The URL of a Postgres, in which no character means two things."""
