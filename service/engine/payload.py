@@ -22,6 +22,8 @@ MAX_NODES = 10_000
 MAX_PAYLOAD_BYTES = 256 * 1024
 # A Struct carries doubles, in which 2^53 and 2^53 + 1 are one number; the numbers below are told apart.
 MAX_INTEGER = 2**53 - 1
+# A whole float from here on is no integer of any program that lost its digits, but a float.
+_LEAST_FLOAT = 2.0**64
 
 _MAX_VIOLATIONS = 20
 _MAX_SHOWN_KEY = 40
@@ -34,7 +36,7 @@ _Place = tuple[Any, str | int] | None
 
 
 def normalise(value: Any, field: str, max_bytes: int = MAX_PAYLOAD_BYTES) -> Any:
-    """Return a clean copy of `value`, in which whole floats are ints (2.0 is 2, -0.0 is 0).
+    """Return a clean copy of `value`, in which whole floats below 2^64 are ints (2.0 is 2, -0.0 is 0).
 
     Raises ValidationError with every path that is wrong (at most 20), under `field`.
     """
@@ -203,7 +205,7 @@ def _integer(value: int) -> int:
 def _number(value: float) -> float | int:
     if not math.isfinite(value):
         raise _Refused("must be a finite number; JSON has no NaN and no infinity")
-    return _integer(int(value)) if value.is_integer() else value
+    return _integer(int(value)) if value.is_integer() and abs(value) < _LEAST_FLOAT else value
 
 
 def _same(value: Any) -> Any:

@@ -52,6 +52,7 @@ async def test_a_payload_comes_back_as_it_was(client):
         "zero": -0.0,
         "whole": 2**53 - 1,
         "real": 1e-300,
+        "large": 6.02e23,
         "deep": [[{"": [None, True]}]],
     }
     name = await made(client, step("echo", "transform", value="${input}"))

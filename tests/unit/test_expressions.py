@@ -119,6 +119,10 @@ def test_a_condition_is_a_bool(source: str, message: str) -> None:
         ("1" + " + 1" * 40, "is nested or chained more than 32 levels deep"),
         ("[" + "1," * 1_000 + "1]", "has more than 1,000 parts"),
         ("[1].all(a, [1].all(b, [1].all(c, true)))", "nests loops more than 2 deep"),
+        (
+            "input.transformMap(k, v, v)",
+            "uses transformMap or transformMapEntry, which are not offered; use transformList",
+        ),
     ],
 )
 def test_what_does_not_compile(source: str, message: str) -> None:
@@ -134,7 +138,9 @@ def test_what_does_not_compile(source: str, message: str) -> None:
         ("steps.gone.output.x", "there is no steps.gone; test with has(…) where it may be absent"),
         ("has(input.a.b)", "there is no input.a; test with has(…) where it may be absent"),
         ("input.items.map(i, i.price)", 'there is no key "price"'),
-        ("input.total + input.rate", "cannot apply + to (int, double); write double(…) around the whole number"),
+        ("1 + uint(input.total)", "line 1, column 3: cannot apply + to (int, uint); write int(…) around the uint"),
+        ("input.total.substring(1)", "cannot apply substring to (double, int)"),
+        ("duration('soon')", 'reads a duration that is none; write "1h30m", "45s", "7d" or "PT5M"'),
         ("input.none > 1", "cannot apply > to (null, int)"),
         ("input.currency.code", "takes a field of a value that is not a map"),
         ("input.total ? 1 : 2", "tests a value that is not a bool"),

@@ -86,11 +86,18 @@ def test_numbers_up_to_the_limit_pass(number: float) -> None:
     assert payload.normalise(number, "n") == number
 
 
-@pytest.mark.parametrize("number", [2**53, -(2**53), 2**53 + 1, 2**63, 10**400, float(2**53), 1e300, -1e300])
+@pytest.mark.parametrize("number", [2**53, -(2**53), 2**53 + 1, 2**63, 10**400, float(2**53), 2.0**63, 2**64, 1.8e19])
 def test_numbers_beyond_are_refused_with_advice(number: float) -> None:
     assert refusal({"n": number}) == (
         "input.n: must be between -9007199254740991 and 9007199254740991; send larger numbers as strings"
     )
+
+
+@pytest.mark.parametrize("number", [2.0**64, -(2.0**64), 6.02e23, -1e300, 1.7976931348623157e308])
+def test_floats_beyond_any_integer_of_64_bits_are_floats(number: float) -> None:
+    result = payload.normalise([number], "n")
+    assert result == payload.decode(payload.encode(result)) == [number]
+    assert type(result[0]) is float
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])

@@ -14,6 +14,9 @@ from flowkeep.errors import PayloadError
 MAX_WHOLE_NUMBER = 2**53
 """Numbers travel as doubles, which hold every whole number only up to here."""
 
+# A whole float from here on is no integer of 64 bits that lost its digits, but a float, such as 6.02e23.
+_LEAST_FLOAT = 2.0**64
+
 # Protobuf refuses messages nested more than 100 deep, and a level of JSON takes three of them. It also ends a value
 # that contains itself. The service's own limit is lower, and is checked by the service.
 _MAX_DEPTH = 32
@@ -41,7 +44,8 @@ def to_struct(mapping: Input, path: str = "") -> Struct:
     """Return a JSON object as a `Struct`. Dataclasses and pydantic models are objects, also as values in it.
 
     Raises PayloadError, with the path below `path`, for what JSON or a double cannot hold: NaN, infinity, whole numbers
-    beyond 2^53 (send them as strings), keys that are not strings, types without a JSON form.
+    beyond 2^53 (send them as strings; floats from 2^64 on are floats), keys that are not strings, types without a JSON
+    form.
     """
     struct = Struct()
     try:
@@ -176,8 +180,11 @@ def _members(value: object) -> Mapping[Any, Any] | None:
 def _checked_number(number: int | float) -> float:
     if -MAX_WHOLE_NUMBER <= number <= MAX_WHOLE_NUMBER:
         return float(number) + 0.0  # -0.0 is 0, as everywhere in JSON that Postgres keeps
-    if isinstance(number, float) and not math.isfinite(number):
-        raise _UnfitError(f"must be a finite number, not {number}")
+    if isinstance(number, float):
+        if not math.isfinite(number):
+            raise _UnfitError(f"must be a finite number, not {number}")
+        if abs(number) >= _LEAST_FLOAT:
+            return number
     # A double this large is always whole, so that the service cannot tell it from an integer that lost digits.
     raise _UnfitError("must not be beyond 2^53, or digits would be lost: send it as a string")
 

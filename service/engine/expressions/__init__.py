@@ -9,8 +9,8 @@ Beneath: `library.py` holds every work-around for cel-expr-python, `tree.py` rea
 work that would hold up the process. The language is CEL with the extensions strings, math, bindings and encoders.
 """
 
+from service.engine.expressions.errors import ExpressionError
 from service.engine.expressions.expression import Expression, compile_condition, compile_value, step_references
-from service.engine.expressions.library import ExpressionError
 from service.engine.expressions.template import Template
 
 __all__ = [

@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from service.engine.expressions.extent import VALUE, Extent, Scope, elements, known, members
-from service.engine.expressions.library import ExpressionError
+from service.engine.expressions.errors import ExpressionError
+from service.engine.expressions.extent import VALUE, Extent, Scope, contents, elements, keys, known, members
 from service.engine.expressions.regex import program_size
 from service.engine.expressions.tree import Bind, Call, Constant, Key, Local, Loop, Many, Member, Node, Path
 
@@ -25,7 +25,8 @@ MAX_ROUNDS = 10_000  # of all loops of one evaluation; the library stops beyond
 # Measured with cel-expr-python 0.1.3: a call or a round of a loop 100 to 300 ns, a pair of elements in `map` 9 to 17,
 # an instruction of a regex 180 ns to compile and at worst 22 ns per character to run, a search 1 ns for 100 pairs of
 # characters.
-_CALL, _PAIR, _REGEX_COMPILE, _REGEX_RUN, _SEARCH = 24, 1.7, 30, 3, 500
+# A duration is read by our own code.
+_CALL, _PAIR, _REGEX_COMPILE, _REGEX_RUN, _SEARCH, _DURATION = 24, 1.7, 30, 3, 500, 600
 
 _OPERATORS = ("_==_", "_!=_", "_<_", "_<=_", "_>_", "_>=_", "_&&_", "_||_", "!_", "@in")
 _TESTS = ("size", "contains", "startsWith", "endsWith", "matches", "indexOf", "lastIndexOf")
@@ -129,14 +130,24 @@ class _Estimate:
             raise ExpressionError(f"uses map or filter on what may be more than {MAX_COLLECTED:,} elements")
         rounds = max(1, min(over.elements, MAX_ROUNDS))
         inner = Scope(rounds, scope.depth + 1, scope.names)
-        item = over.part(rounds) if over.values is None else self._followed(elements(over.values), over.repeats)
-        step = self.extent(node.step, inner.bind(node.variable, item).bind(_COLLECTED.name, inner.each(VALUE)))
+        inner = self._bound(node, over, inner).bind(_COLLECTED.name, inner.each(VALUE))
+        step = self.extent(node.step, inner)
         self.take(_CALL * rounds)
         if not node.collects:
             return scope.each(VALUE)
         self.take(int(_PAIR * over.width * rounds))
         size = VALUE + min(step.total, step.size * over.width)
         return Extent(size, step.total + VALUE * scope.rounds, over.width, over.elements, step.size)
+
+    def _bound(self, node: Loop, over: Extent, inner: Scope) -> Scope:
+        """Return the scope of the step: with the elements or keys, or with these and the elements or values."""
+        if over.values is None:
+            part = over.part(inner.rounds)
+            return inner.bind(node.variable, part).bind(node.second, part)
+        if not node.second:
+            return inner.bind(node.variable, self._followed(elements(over.values), over.repeats))
+        keyed = inner.bind(node.variable, self._followed(keys(over.values), over.repeats))
+        return keyed.bind(node.second, self._followed(contents(over.values), over.repeats))
 
     def _call(self, node: Call, scope: Scope) -> Extent:
         operands = [self.extent(operand, scope) for operand in node.operands]
@@ -148,6 +159,8 @@ class _Estimate:
                 return operands[0].part(scope.rounds)
             case "has":
                 return scope.each(VALUE)
+            case "duration" if not isinstance(node.operands[0], Constant):
+                self.take(_DURATION * scope.rounds)
             case "_+_" if node.operands[0] == _COLLECTED:
                 return operands[1]  # one more element; what it costs to copy the others is counted by the loop
         self.take(sum(operand.total for operand in operands))

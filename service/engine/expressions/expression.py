@@ -11,7 +11,10 @@ from typing import Any
 from service.engine import payload
 from service.engine.expressions import tree
 from service.engine.expressions.cost import Allowance, find, is_costly
-from service.engine.expressions.library import MISSING_KEY, ExpressionError, Program, program
+from service.engine.expressions.errors import ExpressionError
+from service.engine.expressions.library import Program, program, syntax
+from service.engine.expressions.messages import MISSING_KEY
+from service.engine.expressions.numbers import as_doubles
 from service.engine.violations import ValidationError
 
 _CACHED = 2_000
@@ -53,7 +56,7 @@ class Expression:
         if large or self._is_costly:
             allowance.spend(self._tree, variables)
         try:
-            value = self._program.run(seen)
+            value = self._program.run(as_doubles(seen))
         except ExpressionError as error:
             raise ExpressionError(self._explain(str(error), variables)) from None
         return self._accept(value)
@@ -109,14 +112,15 @@ def compile_value(source: str, names: frozenset[str]) -> Expression:
 def step_references(source: str) -> frozenset[str]:
     """Return the ids X of `steps.X` and `steps["X"]`; none if the source does not parse. A computed id is not seen."""
     try:
-        return _references(_paths(tree.parse(source)))
+        return _references(_paths(tree.read(syntax(source))))
     except ExpressionError:
         return frozenset()
 
 
 def _compile(source: str, names: frozenset[str], is_condition: bool) -> Expression:
-    root = tree.parse(source)
-    compiled = program(source, names)
+    parsed = syntax(source)
+    root = tree.read(parsed)
+    compiled = program(source, parsed, names)
     paths = _paths(root)
     return Expression(
         source=source,

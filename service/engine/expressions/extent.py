@@ -97,6 +97,20 @@ def elements(values: Sequence[Any]) -> list[Any]:
     return [item for value in values if isinstance(value, list | Mapping) for item in value]
 
 
+def keys(values: Sequence[Any]) -> list[Any]:
+    """Return what the first of two variables is in a loop over each of these values: an index or a key."""
+    return [item for value in values for item in (range(len(value)) if isinstance(value, list) else _mapped(value))]
+
+
+def contents(values: Sequence[Any]) -> list[Any]:
+    """Return what the second of two variables is in a loop over each of these values: an element or a value."""
+    return [item for value in values for item in (value if isinstance(value, list) else _mapped(value).values())]
+
+
+def _mapped(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
 def _dimensions(value: Any, limit: int) -> tuple[int, int, int]:
     """Return the size, the number of elements and the size of the largest element or key."""
     if not isinstance(value, list | Mapping):

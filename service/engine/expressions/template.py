@@ -9,8 +9,9 @@ from typing import Any
 
 from service.engine import payload
 from service.engine.expressions.cost import Allowance
+from service.engine.expressions.errors import ExpressionError
 from service.engine.expressions.expression import Expression, compile_value
-from service.engine.expressions.library import MAX_SOURCE, ExpressionError
+from service.engine.expressions.library import MAX_SOURCE
 from service.engine.violations import ValidationError, Violation
 
 # Each takes some 10 µs, and its result may be a whole payload.

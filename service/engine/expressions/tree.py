@@ -1,6 +1,6 @@
 """The syntax tree of an expression, read from the parser's own protobuf (`cel.expr.ParsedExpr`).
 
-Macros are expanded in it: `exists`, `all`, `exists_one`, `map` and `filter` are loops, `cel.bind` is a binding.
+Macros are expanded in it: `exists`, `all`, `map` and the like are loops, `cel.bind` is a binding.
 The field numbers are those of cel/expr/syntax.proto.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from service.engine.expressions import wire
-from service.engine.expressions.library import ExpressionError, syntax
+from service.engine.expressions.errors import ExpressionError
 
 # From FAULTS, pitfall 9. The parser itself refuses trees deeper than 32.
 MAX_NODES = 1_000
@@ -66,9 +66,14 @@ class Many:
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """A macro over a list or map; `collects` when it builds a list (`map`, `filter`)."""
+    """A macro over a list or map; `collects` when it builds a list (`map`, `filter`).
+
+    With one variable it goes over the elements or keys. With two (`second` is not empty) it goes over the indexes or
+    keys, and `second` is the element or value.
+    """
 
     variable: str
+    second: str
     range: Node
     step: Node
     collects: bool
@@ -86,13 +91,13 @@ class Bind:
 Node = Constant | Path | Local | Member | Call | Many | Loop | Bind
 
 
-def parse(source: str) -> Node:
-    """Return the tree of an expression, of at most 1,000 nodes and with loops nested at most twice.
+def read(parsed: bytes) -> Node:
+    """Return the tree of an expression that `library.syntax` parsed. Raises ExpressionError when it is too large.
 
-    Raises ExpressionError, also when it does not parse.
+    It has at most 1,000 nodes and loops nested at most twice.
     """
-    parsed = wire.fields(wire.block(wire.fields(syntax(source)), 2))
-    return _Reader().read(wire.block(parsed, 2), frozenset(), 0)
+    expression = wire.fields(wire.block(wire.fields(parsed), 2))
+    return _Reader().read(wire.block(expression, 2), frozenset(), 0)
 
 
 def walk(node: Node) -> Iterator[Node]:
@@ -185,13 +190,17 @@ class _Reader:
             return self._bind(node, scope, loops)
         if loops >= MAX_LOOP_NESTING:
             raise ExpressionError(f"nests loops more than {MAX_LOOP_NESTING} deep")
-        variable, result = wire.text(node, 1), wire.text(node, 3)
+        start = wire.fields(wire.block(node, 4))
+        if 8 in start:
+            raise ExpressionError("uses transformMap or transformMapEntry, which are not offered; use transformList")
+        variable, second, result = wire.text(node, 1), wire.text(node, 8), wire.text(node, 3)
         return Loop(
             variable,
+            second,
             self.read(wire.block(node, 2), scope, loops),
-            self.read(wire.block(node, 6), scope | {variable, result}, loops + 1),
+            self.read(wire.block(node, 6), scope | {variable, second, result}, loops + 1),
             # `map` and `filter` start from a list, the others from a bool or a number.
-            collects=7 in wire.fields(wire.block(node, 4)),
+            collects=7 in start,
         )
 
     def _bind(self, node: wire.Fields, scope: _Scope, loops: int) -> Node:

@@ -1,6 +1,8 @@
-"""Reads the protobuf wire format, as far as a syntax tree needs it, without generated classes."""
+"""Reads and writes the protobuf wire format, as far as a syntax tree needs it, without generated classes."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 
 Value = int | bytes
 Fields = dict[int, list[Value]]
@@ -34,6 +36,18 @@ def text(message: Fields, number: int) -> str:
     return block(message, number).decode()
 
 
+def message(values: Mapping[int, Sequence[Value]]) -> bytes:
+    """Return a message of these values: ints as varints, bytes as messages, strings or bytes."""
+    parts: list[bytes] = []
+    for number, of_field in values.items():
+        for value in of_field:
+            if isinstance(value, int):
+                parts += _written(number << 3 | _VARINT), _written(value)
+            else:
+                parts += _written(number << 3 | _BLOCK), _written(len(value)), value
+    return b"".join(parts)
+
+
 def _value(message: bytes, at: int, kind: int) -> tuple[Value, int]:
     if kind == _VARINT:
         return _varint(message, at)
@@ -58,3 +72,12 @@ def _varint(message: bytes, at: int) -> tuple[int, int]:
         shift += 7
         if byte < 0x80:
             return number, at
+
+
+def _written(number: int) -> bytes:
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)

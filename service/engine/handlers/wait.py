@@ -8,16 +8,13 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from service.engine import durations
 from service.engine.failure import INVALID_PARAMS
 from service.engine.handlers.model import Handler, HandlerError, StepContext, Suspend
 from service.engine.schema import Problem
 
 LONGEST = 3650 * 86400.0
 
-_NUMBER = r"(\d{1,12}(?:\.\d{1,9})?)"
-_PLAIN = re.compile(rf"(?:{_NUMBER}w)?(?:{_NUMBER}d)?(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s)?(?:{_NUMBER}ms)?")
-_ISO = re.compile(rf"P(?=[\dT])(?:{_NUMBER}W)?(?:{_NUMBER}D)?(?:T(?=\d)(?:{_NUMBER}H)?(?:{_NUMBER}M)?(?:{_NUMBER}S)?)?")
-_UNITS = (604800.0, 86400.0, 3600.0, 60.0, 1.0, 0.001)
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)")
 
 PARAMS = {
@@ -53,10 +50,7 @@ def wait() -> Handler:
 def seconds(duration: Any) -> float:
     """Return the seconds of a duration in any of its forms, or raise ValueError with what would be right."""
     if isinstance(duration, str):
-        found = _PLAIN.fullmatch(duration) or _ISO.fullmatch(duration)
-        if found is None or not any(found.groups()):
-            raise ValueError('is no duration; write "1h30m", "45s", "7d" or "PT5M", or a number of seconds')
-        duration = sum(float(part or 0) * unit for part, unit in zip(found.groups(), _UNITS, strict=False))
+        duration = durations.nanoseconds(duration) / 10**9
     if not (math.isfinite(duration) and 0 <= duration <= LONGEST):
         raise ValueError("must be between 0 and 10 years")
     return float(duration)

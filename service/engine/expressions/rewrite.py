@@ -1,0 +1,146 @@
+"""Rewrites a syntax tree before it runs, where the library has a function for ints only or writes numbers badly.
+
+A whole JSON number counts as an int where one is wanted: `x.substring(input.n)`. `string` and `format` write it as
+JSON does. `duration` takes what the handler `wait` takes. The check of names and types sees the tree as it was written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+from service.engine.expressions import results, wire
+
+# Operands that are to be ints, by function. A target is operand 0, also the `math` of `math.bitAnd`.
+_WHOLE: Mapping[str, tuple[int, ...]] = {
+    "substring": (1, 2),
+    "charAt": (1,),
+    "indexOf": (2,),
+    "lastIndexOf": (2,),
+    "split": (2,),
+    "replace": (3,),
+    "timestamp": (0,),
+    **dict.fromkeys(("bitAnd", "bitOr", "bitXor", "bitShiftLeft", "bitShiftRight"), (1, 2)),
+    "bitNot": (1,),
+}
+TAKE_INTS = frozenset(_WHOLE)
+REWRITTEN = frozenset({*_WHOLE, "string", "format", "duration"})
+
+# Field numbers of cel/expr/syntax.proto.
+_CONST, _IDENT, _SELECT, _CALL, _LIST, _MAP, _LOOP = 3, 4, 5, 6, 7, 8, 9
+_TARGET, _FUNCTION, _ARGUMENT = 1, 2, 3
+_ELEMENT, _DOUBLE, _STRING = 1, 5, 6
+_BELOW = {_SELECT: (1,), _CALL: (_TARGET, _ARGUMENT), _LIST: (1,), _MAP: (2,), _LOOP: (2, 4, 5, 6, 7)}
+_ENTRY = (3, 4)
+
+_CLAUSE = re.compile(r"%(?:%|(?:\.\d+)?([a-zA-Z]))")
+
+
+def program(parsed: bytes) -> bytes:
+    """Return a `cel.expr.ParsedExpr` in an `Any` as it is to run; the same object where nothing is to change."""
+    wrapper = wire.fields(parsed)
+    inside = wire.fields(wire.block(wrapper, 2))
+    before = wire.block(inside, 2)
+    after = rewritten(before)
+    return parsed if after is before else wire.message({**wrapper, 2: [wire.message({**inside, 2: [after]})]})
+
+
+def rewritten(expression: bytes) -> bytes:
+    """Return a `cel.expr.Expr` as it is to run; the same object where nothing is to change."""
+    fields = wire.fields(expression)
+    for number, below in _BELOW.items():
+        if number in fields:
+            node = wire.block(fields, number)
+            changed = _below(node, below, _entry if number == _MAP else rewritten)
+            call = _call(wire.fields(changed)) if number == _CALL else None
+            return call or (expression if changed is node else wire.message({number: [changed]}))
+    return expression
+
+
+def _entry(entry: bytes) -> bytes:
+    return _below(entry, _ENTRY, rewritten)
+
+
+def _below(node: bytes, numbers: tuple[int, ...], rewrite: Callable[[bytes], bytes]) -> bytes:
+    fields = wire.fields(node)
+    before = {number: wire.blocks(fields, number) for number in numbers if number in fields}
+    after = {number: [rewrite(part) for part in parts] for number, parts in before.items()}
+    if all(new is old for number in after for new, old in zip(after[number], before[number], strict=True)):
+        return node
+    return wire.message({**fields, **after})
+
+
+def _call(call: wire.Fields) -> bytes | None:
+    """Return what a call becomes, None where it stays as it is."""
+    function, target, arguments = wire.text(call, _FUNCTION), wire.blocks(call, _TARGET), wire.blocks(call, _ARGUMENT)
+    match function, target, arguments:
+        case "string", [], [value]:
+            return _by_type(value, {"double": "@text"}, otherwise="string")
+        case "duration", [], [value] if (text := _text(value)) is not None:
+            return _function("duration", _literal(results.span(text)))
+        case "duration", [], [value]:
+            return _function("duration", _by_type(value, {"string": "@span"}))
+        case "format", [template], [values]:
+            return _function("format", _arguments(_text(template), values), target=template)
+    if function not in _WHOLE or bool(target) is (function == "timestamp"):
+        return None
+    operands = [
+        _by_type(operand, {"double": "@whole"}) if place in _WHOLE[function] else operand
+        for place, operand in enumerate([*target, *arguments])
+    ]
+    return _function(function, *operands[len(target) :], target=operands[0] if target else None)
+
+
+def _arguments(template: str | None, values: bytes) -> bytes:
+    """Return the list of values for a template: numbers, also those inside of lists and maps, as they are written."""
+    expression = wire.fields(values)
+    if _LIST not in expression:
+        return _by_type(values, {"list": "@arguments"})
+    clauses = [letter for letter in _CLAUSE.findall(template or "") if letter]
+    items = wire.blocks(wire.fields(wire.block(expression, _LIST)), _ELEMENT)
+    inside = {"list": "@written", "map": "@written"}
+    written = [
+        _by_type(item, {"double": "@text" if clauses[place : place + 1] == ["s"] else "@written", **inside})
+        for place, item in enumerate(items)
+    ]
+    return wire.message({_LIST: [wire.message({_ELEMENT: written})]})
+
+
+def _by_type(value: bytes, functions: Mapping[str, str], otherwise: str | None = None) -> bytes:
+    """Return `cel.bind(@value, value, type(@value) == kind ? function(@value) : … )` for each kind in turn."""
+    expression = wire.fields(value)
+    if _CONST in expression and not {_DOUBLE, _STRING} & set(wire.fields(wire.block(expression, _CONST))):
+        return _function(otherwise, value) if otherwise else value
+    rest = _function(otherwise, _VALUE) if otherwise else _VALUE
+    for kind, function in functions.items():
+        is_kind = _function("_==_", _function("type", _VALUE), _name(f".{kind}"))
+        rest = _function("_?_:_", is_kind, _function(function, _VALUE), rest)
+    never = wire.message({_CONST: [wire.message({2: [0]})]})
+    nothing = wire.message({_LIST: [b""]})
+    # The fields of a comprehension without any round, which is what the macro `cel.bind` expands to.
+    binding = {1: [b"#unused"], 2: [nothing], 3: [b"@value"], 4: [value], 5: [never], 6: [_VALUE], 7: [rest]}
+    return wire.message({_LOOP: [wire.message(binding)]})
+
+
+def _function(name: str, *arguments: bytes, target: bytes | None = None) -> bytes:
+    call: dict[int, list[wire.Value]] = {_FUNCTION: [name.encode()], _ARGUMENT: [*arguments]}
+    if target is not None:
+        call[_TARGET] = [target]
+    return wire.message({_CALL: [wire.message(call)]})
+
+
+def _name(name: str) -> bytes:
+    return wire.message({_IDENT: [wire.message({1: [name.encode()]})]})
+
+
+def _literal(text: str) -> bytes:
+    return wire.message({_CONST: [wire.message({_STRING: [text.encode()]})]})
+
+
+def _text(expression: bytes) -> str | None:
+    """Return the string that a literal is, None for anything else."""
+    literal = wire.fields(wire.block(wire.fields(expression), _CONST))
+    return wire.text(literal, _STRING) if _STRING in literal else None
+
+
+_VALUE = _name("@value")
