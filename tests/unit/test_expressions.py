@@ -162,6 +162,43 @@ def test_what_has_no_value(source: str, message: str) -> None:
     assert error(source).startswith(message)
 
 
+SHOWN: dict[str, Any] = {
+    "done": {"state": "COMPLETED", "output": {"x": {"y": 0}, "error": "none"}, "error": None},
+    "empty": {"state": "COMPLETED", "output": None, "error": None},
+    "failed": {"state": "FAILED", "output": None, "error": {"code": "BAD", "message": "bad"}},
+    "skipped": {"state": "SKIPPED", "output": None, "error": None},
+}
+
+
+@pytest.mark.parametrize(
+    ("source", "result"),
+    [
+        ("has(steps.{}.error)", {"failed"}),
+        ("has(steps['{}'].error)", {"failed"}),
+        ("has(steps[input.{}].error)", {"failed"}),
+        ("has(steps.{}.error.code)", {"failed"}),
+        ("steps.{}.error != null", {"failed"}),
+        ("has(steps.{}.error.details.status)", set()),
+        ("has(steps.{}.output)", {"done"}),
+        ("has(steps.{}.output.x)", {"done"}),
+        ("has(steps.{}.output.x.y)", {"done"}),
+        ("has(steps.{}.output['x'].y)", {"done"}),
+        ("has(steps.{}.output.error)", {"done"}),
+        ("steps.{}.output == null", {"empty", "failed", "skipped"}),
+        ("has(steps.{}.state) && has(steps.{}) && !has(steps.{}.x)", set(SHOWN)),
+    ],
+)
+def test_a_step_has_an_error_or_output_when_there_is_one(source: str, result: set[str]) -> None:
+    variables = {"steps": SHOWN, "input": {name: name for name in SHOWN}}
+    tests = {name: source.replace("{}", name) for name in SHOWN if "details" not in source or name != "failed"}
+    assert {name for name, test in tests.items() if value(test, variables)} == result
+
+
+def test_has_of_anything_else_is_that_of_maps() -> None:
+    assert value("has(input.none) && !has(input.gone) && !has(vars.x) && !has(steps.gone)") is True
+    assert value("[{'a': {}}].exists(steps, has(steps.a.error))") is False
+
+
 @pytest.mark.parametrize("source", ["\n".join(["'" + "x" * 4_000, "@"]), "@#$%^" * 800, "+-*/" * 1_000, '"' * 4_096])
 def test_errors_are_one_short_line(source: str) -> None:
     message = error(source)

@@ -111,6 +111,13 @@ def test_a_condition_sees_earlier_steps():
     assert driver.states["b"] == "SKIPPED"
 
 
+@pytest.mark.parametrize(("fails", "state"), [(False, "SKIPPED"), (True, "RUNNING")])
+def test_a_condition_asks_whether_a_step_has_failed(fails: bool, state: str):
+    driver = started(sequence(step("a", on_error=OnError.CONTINUE), step("b", condition="has(steps.a.error)")))
+    driver.fail("a") if fails else driver.succeed("a", 1)
+    assert driver.states["b"] == state
+
+
 # --- data
 
 

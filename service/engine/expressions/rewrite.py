@@ -1,13 +1,15 @@
 """Rewrites a syntax tree before it runs, where the library has a function for ints only or writes numbers badly.
 
 A whole JSON number counts as an int where one is wanted: `x.substring(input.n)`. `string` and `format` write it as
-JSON does. `duration` takes what the handler `wait` takes. The check of names and types sees the tree as it was written.
+JSON does. `duration` takes what the handler `wait` takes. `has(steps.a.error)` is false for a step without an error,
+whose `error` is null. The check of names and types sees the tree as it was written.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import partial, reduce
 
 from service.engine.expressions import results, wire
 
@@ -30,6 +32,7 @@ REWRITTEN = frozenset({*_WHOLE, "string", "format", "duration"})
 _CONST, _IDENT, _SELECT, _CALL, _LIST, _MAP, _LOOP = 3, 4, 5, 6, 7, 8, 9
 _TARGET, _FUNCTION, _ARGUMENT = 1, 2, 3
 _ELEMENT, _DOUBLE, _STRING = 1, 5, 6
+_TEST = 3
 _BELOW = {_SELECT: (1,), _CALL: (_TARGET, _ARGUMENT), _LIST: (1,), _MAP: (2,), _LOOP: (2, 4, 5, 6, 7)}
 _ENTRY = (3, 4)
 
@@ -48,13 +51,15 @@ def program(parsed: bytes) -> bytes:
 def rewritten(expression: bytes) -> bytes:
     """Return a `cel.expr.Expr` as it is to run; the same object where nothing is to change."""
     fields = wire.fields(expression)
-    for number, below in _BELOW.items():
-        if number in fields:
-            node = wire.block(fields, number)
-            changed = _below(node, below, _entry if number == _MAP else rewritten)
-            call = _call(wire.fields(changed)) if number == _CALL else None
-            return call or (expression if changed is node else wire.message({number: [changed]}))
-    return expression
+    number = next((number for number in _BELOW if number in fields), None)
+    if number is None:
+        return expression
+    node = wire.block(fields, number)
+    changed = _below(node, _BELOW[number], _entry if number == _MAP else rewritten)
+    same = expression if changed is node else wire.message({number: [changed]})
+    if number == _CALL:
+        return _call(wire.fields(changed)) or same
+    return _tested(same, wire.fields(changed)) if number == _SELECT else same
 
 
 def _entry(entry: bytes) -> bytes:
@@ -68,6 +73,40 @@ def _below(node: bytes, numbers: tuple[int, ...], rewrite: Callable[[bytes], byt
     if all(new is old for number in after for new, old in zip(after[number], before[number], strict=True)):
         return node
     return wire.message({**fields, **after})
+
+
+def _tested(test: bytes, select: wire.Fields) -> bytes:
+    """Return `has(steps.a.output.x)` as `has(steps.a.output) && steps.a.output != null && has(steps.a.output.x)`."""
+    if _TEST not in select:
+        return test
+    place: wire.Fields | None = select
+    while place is not None:
+        operand = wire.block(place, 1)
+        if wire.text(place, 2) in ("output", "error") and _is_step(operand):
+            field = {1: [operand], 2: [wire.block(place, 2)]}
+            present = wire.message({_SELECT: [wire.message({**field, _TEST: [1]})]})
+            filled = _function("_!=_", wire.message({_SELECT: [wire.message(field)]}), _NULL)
+            tests = [filled] if place is select else [filled, test]
+            return reduce(partial(_function, "_&&_"), tests, present)
+        place = _selected(operand)
+    return test
+
+
+def _is_step(expression: bytes) -> bool:
+    """Return whether an expression is `steps.a`, `steps["a"]` or `steps[…]`."""
+    fields = wire.fields(expression)
+    call, select = wire.fields(wire.block(fields, _CALL)), wire.fields(wire.block(fields, _SELECT))
+    below = wire.blocks(call, _ARGUMENT)[0] if wire.text(call, _FUNCTION) == "_[_]" else wire.block(select, 1)
+    return wire.text(wire.fields(wire.block(wire.fields(below), _IDENT)), 1).removeprefix(".") == "steps"
+
+
+def _selected(expression: bytes) -> wire.Fields | None:
+    """Return the field that an expression selects, if need be below an index."""
+    fields = wire.fields(expression)
+    call = wire.fields(wire.block(fields, _CALL))
+    if wire.text(call, _FUNCTION) == "_[_]":
+        return _selected(wire.blocks(call, _ARGUMENT)[0])
+    return wire.fields(wire.block(fields, _SELECT)) if _SELECT in fields else None
 
 
 def _call(call: wire.Fields) -> bytes | None:
@@ -144,3 +183,4 @@ def _text(expression: bytes) -> str | None:
 
 
 _VALUE = _name("@value")
+_NULL = wire.message({_CONST: [wire.message({1: [0]})]})
