@@ -16,6 +16,7 @@ from typing import Any
 # Below, a whole double has all the digits that it prints.
 _MAX_WHOLE = 2**53
 _MAX_INT = 2**63
+_NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 _Type = Mapping[str, Any]
 _Overload = tuple[_Type, ...]  # the types of the operands, and that of the result
@@ -39,6 +40,8 @@ def whole(number: float) -> int:
 
 def text(number: float) -> str:
     """Return a double in the shortest form that gives it back, a whole one without ".0"."""
+    if not math.isfinite(number):
+        return _NOT_FINITE[repr(number)]
     if number.is_integer() and abs(number) < _MAX_WHOLE:
         return str(int(number))
     return repr(number)
