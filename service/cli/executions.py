@@ -70,7 +70,8 @@ async def execute(
         "timeout": check_span(timeout, "--timeout"),
     }
     request = execute_request(workflow, read_input(input, set or ()), **options)
-    started = await session.client.start(request)
+    with following.told_how_to_ask_again(session, request.request_id):
+        started = await session.client.start(request)
     if not (watch or wait):
         return _show_started(session, started)
     following.name_started(session, started)

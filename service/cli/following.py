@@ -8,6 +8,8 @@ import sys
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
 
+from grpc import StatusCode
+
 from flowkeep.errors import FlowkeepError, UnavailableError
 from flowkeep.payload import from_value
 from flowkeep.v1.event_pb2 import ExecutionEvent, ExecutionFinished
@@ -33,6 +35,18 @@ def name_started(session: Session, started: ExecuteResponse) -> None:
         return
     what = "Started" if started.created else "This request had started"
     show(plain(f"{what} {execution.workflow_name} (revision {execution.revision}): {execution.execution_id}"))
+
+
+@contextmanager
+def told_how_to_ask_again(session: Session, request_id: str) -> Iterator[None]:
+    """When the answer of Execute is lost, say how to learn what it started: the request may have arrived."""
+    try:
+        yield
+    except (asyncio.CancelledError, FlowkeepError) as error:
+        if isinstance(error, asyncio.CancelledError) or _is_unknown(error):
+            text = f"If the request arrived, the same with --request-id {request_id} finds what it started."
+            _tell(session, text, {"request_id": request_id})
+        raise
 
 
 async def follow(session: Session, execution_id: str, after_seq: int = 0) -> int:
@@ -115,6 +129,7 @@ async def _responses(
 ) -> AsyncGenerator[WatchExecutionResponse, None]:
     """Yield the responses of a watch; say once of each break that it tries again, and that it goes on when it does."""
     is_broken = False
+    about = {"execution_id": execution_id}
 
     def tell(error: FlowkeepError) -> None:
         nonlocal is_broken
@@ -122,13 +137,13 @@ async def _responses(
         # up, the next try says so.
         if not is_broken and not error.reason:
             is_broken = True
-            _tell(session, f"The connection broke ({error.message}). Trying again …", execution_id)
+            _tell(session, f"The connection broke ({error.message}). Trying again …", about)
 
     async with aclosing(session.client.watch_responses(execution_id, after_seq, on_break=tell)) as responses:
         async for response in responses:
             if is_broken:
                 is_broken = False
-                _tell(session, "The connection is back.", execution_id)
+                _tell(session, "The connection is back.", about)
             yield response
 
 
@@ -136,12 +151,20 @@ async def _responses(
 def _told_how_to_go_on(session: Session, execution_id: str) -> Iterator[None]:
     try:
         yield
-    except (asyncio.CancelledError, UnavailableError):
-        _tell(session, f"The execution goes on. See it again with: flowkeep watch {execution_id}", execution_id)
+    except (asyncio.CancelledError, FlowkeepError) as error:
+        if isinstance(error, FlowkeepError) and not _is_unknown(error):
+            raise
+        text = f"The execution goes on. See it again with: flowkeep watch {execution_id}"
+        _tell(session, text, {"execution_id": execution_id})
         raise
 
 
-def _tell(session: Session, text: str, execution_id: str) -> None:
+def _is_unknown(error: FlowkeepError) -> bool:
+    """Whether a call that ended so may have had its effect."""
+    return isinstance(error, UnavailableError) or error.code in (StatusCode.DEADLINE_EXCEEDED, StatusCode.CANCELLED)
+
+
+def _tell(session: Session, text: str, about: dict[str, str]) -> None:
     """Print to standard error, which with JSON holds JSON too."""
     # Not by typer's echo, which would write past the bars into the middle of them.
-    print(json.dumps({"execution_id": execution_id, "message": text}) if session.json else text, file=sys.stderr)
+    print(json.dumps({**about, "message": text}) if session.json else text, file=sys.stderr)

@@ -119,8 +119,9 @@ def _head(progress: Progress, now: float) -> RenderableType:
     line = Table.grid(padding=(0, 1))
     # Of what ended early nothing is to come: a bar would look as if something were.
     ended_early = progress.finished is not None and progress.state != "COMPLETED"
+    share = f"{counts.completed}/{counts.total} steps completed" if ended_early else f"{done}/{counts.total} steps"
     bar = () if ended_early else (ProgressBar(100, progress.percent, width=2 * _BAR_WIDTH), f"{progress.percent} %")
-    line.add_row(state_text(progress.state), *bar, Text(f"{done}/{counts.total} steps", "dim"), Text(elapsed, "dim"))
+    line.add_row(state_text(progress.state), *bar, Text(share, "dim"), Text(elapsed, "dim"))
     return Group(title, line)
 
 

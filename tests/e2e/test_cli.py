@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,16 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.e2e.process import Outcome, ServerProcess, copy_data, flowkeep, run_command
+from tests.e2e.process import (
+    FLOWKEEP,
+    PATIENCE,
+    Outcome,
+    ServerProcess,
+    copy_data,
+    environment,
+    flowkeep,
+    run_command,
+)
 from tests.folders import new_folder
 
 GREETING = """
@@ -49,6 +60,14 @@ IMPOSSIBLE = """
 name: impossible
 steps:
   - {id: divide, handler: transform, params: {value: "${ 1 / input.zero }"}}
+"""
+CRASHING = """
+from flowkeep.handlers import handler
+
+
+@handler("crash")
+async def crash() -> str:
+    return {}["absent"]
 """
 NO_EXECUTION = "01930000-0000-7000-8000-000000000000"
 
@@ -319,6 +338,47 @@ async def test_a_server_that_is_away_ends_a_command_with_4(folder: Path) -> None
     assert (outcome.code, outcome.out) == (4, "")
     assert "flowkeep serve" in outcome.err
     assert len(outcome.err.splitlines()) == 1
+
+    asked = await flowkeep("execute", "greeting", "--request-id", "r-1", target=f"unix:{folder / 'nobody.sock'}")
+    assert (asked.code, asked.out) == (4, "")
+    assert "--request-id r-1" in asked.err
+
+
+async def test_a_watch_says_when_it_tries_again_and_when_it_goes_on(server: ServerProcess) -> None:
+    await at(server.target, "apply", "-", given=SLEEP)
+    command = (*FLOWKEEP, "execute", "sleep", "--watch")
+    watching = await asyncio.create_subprocess_exec(
+        *command,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=environment({"FLOWKEEP_TARGET": server.target}),
+    )
+    assert watching.stdout is not None
+    assert watching.stderr is not None
+    async with asyncio.timeout(PATIENCE):
+        execution_id = (await watching.stdout.readline()).decode().split()[-1]
+        while b"sleep: waiting" not in await watching.stdout.readline():
+            pass
+        await server.kill9()
+        assert b"Trying again" in await watching.stderr.readline()
+        await server.restart()
+        assert b"is back" in await watching.stderr.readline()
+        watching.send_signal(signal.SIGINT)
+        assert f"flowkeep watch {execution_id}" in (await watching.stderr.read()).decode()
+        assert await watching.wait() == 130
+
+
+async def test_run_shows_the_stack_trace_of_a_handler(folder: Path) -> None:
+    (folder / "ours.py").write_text(CRASHING)
+    given = "name: crashing\nsteps: [{id: crash, handler: crash}]"
+    command = ("run", "-", "--handlers", str(folder / "ours.py"))
+    outcome = await flowkeep(*command, given=given)
+    assert (outcome.code, outcome.err) == (1, "")
+    assert "KeyError: 'absent'" in outcome.out
+    assert outcome.out.count("HANDLER_ERROR") == 1
+    told = await flowkeep(*command, "-o", "json", given=given)
+    assert told.json_lines[-1]["finished"]["failure"]["step_path"] == "crash"
+    assert "KeyError: 'absent'" in json.loads(told.err)["failure"]["stack_trace"]
 
 
 async def test_run_needs_no_database(folder: Path) -> None:
