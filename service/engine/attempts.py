@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import traceback
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -12,21 +11,19 @@ from typing import Any
 from service.engine import payload
 from service.engine.effects import StartAttempt
 from service.engine.failure import (
-    HANDLER_ERROR,
     HANDLER_NOT_FOUND,
     INVALID_OUTPUT,
     INVALID_PARAMS,
     MAX_MESSAGE,
     STEP_TIMEOUT,
     Failure,
+    storable,
 )
 from service.engine.handlers.attempt import Attempt
-from service.engine.handlers.registry import Handler, HandlerError, Registry, StepContext, Suspend
+from service.engine.handlers.failures import failure_of
+from service.engine.handlers.registry import Handler, Registry, StepContext, Suspend
 from service.engine.handlers.threads import MOMENT, Place, threads
 from service.engine.violations import ValidationError
-
-MAX_CODE = 128
-MAX_STACK_TRACE = 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +93,6 @@ async def _run(
             context = await begin()
             limit.reschedule(asyncio.get_running_loop().time() + effect.timeout)
             return _checked(await handler.run(effect.params, context))
-    except HandlerError as error:
-        return Failed(_named(error), error.retry_after)
     except ValidationError as error:
         return Failed(Failure(INVALID_OUTPUT, str(error)))
     except asyncio.CancelledError:
@@ -105,7 +100,7 @@ async def _run(
     except BaseException as error:  # neither sys.exit() nor KeyboardInterrupt of a handler may end the server
         if isinstance(error, TimeoutError) and limit.expired():
             return Failed(overdue(effect, "its thread" if attempt.is_in_thread else ""))
-        return Failed(_unnamed(handler, error))
+        return Failed(*failure_of(error, handler.name))
 
 
 def overdue(effect: StartAttempt, left: str = "") -> Failure:
@@ -118,28 +113,3 @@ def _checked(output: Any) -> Succeeded | Suspend:
     if isinstance(output, Suspend):
         return Suspend(output.until, payload.normalise(output.output, "output"), storable(output.reason, MAX_MESSAGE))
     return Succeeded(payload.normalise(output, "output"))
-
-
-def storable(text: object, longest: int) -> str:
-    """Return what a handler said, cut, and without the characters that can be neither kept nor sent."""
-    return str(text)[:longest].replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
-
-
-def _named(error: HandlerError) -> Failure:
-    return Failure(
-        storable(error.code, MAX_CODE) or HANDLER_ERROR,
-        storable(error.message, MAX_MESSAGE),
-        {} if payload.check(error.details) else error.details,
-        retryable=bool(error.retryable),
-    )
-
-
-def _unnamed(handler: Handler, error: BaseException) -> Failure:
-    # The text of the error may hold secrets; it stands in the stack trace, which only those permitted see.
-    trace = "".join(traceback.format_exception(error))[-MAX_STACK_TRACE:]
-    return Failure(
-        HANDLER_ERROR,
-        f"handler {handler.name!r} raised {type(error).__name__}; its stack trace tells more",
-        retryable=True,
-        stack_trace=storable(trace, MAX_STACK_TRACE),
-    )

@@ -57,3 +57,8 @@ class Failure:
     def from_json(cls, document: Mapping[str, Any]) -> Failure:
         """Return the failure that `to_json` wrote."""
         return cls(**document)
+
+
+def storable(text: object, longest: int) -> str:
+    """Return what a handler said, cut, and without the characters that can be neither kept nor sent."""
+    return str(text)[:longest].replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()

@@ -6,7 +6,7 @@ import asyncio
 from threading import Lock
 from uuid import UUID
 
-from service.engine.attempts import storable
+from service.engine.failure import storable
 from service.engine.watch import Output, WatchHub
 
 MAX_OUTPUT = 16_384

@@ -13,8 +13,9 @@ import structlog
 from persistence import failpoints
 from persistence.model import StepState
 from service.engine import happenings
-from service.engine.attempts import Failed, Outcome, Succeeded, Waits, overdue, run_attempt, storable
+from service.engine.attempts import Failed, Outcome, Succeeded, Waits, overdue, run_attempt
 from service.engine.effects import CancelAttempt, StartAttempt
+from service.engine.failure import storable
 from service.engine.handlers.attempt import CURRENT, Attempt
 from service.engine.handlers.registry import StepContext, Suspend
 from service.engine.handlers.threads import Place, threads

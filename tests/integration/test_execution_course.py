@@ -2,11 +2,12 @@
 
 import asyncio
 import math
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
 import flowkeep
-from flowkeep.handlers import HandlerError, StepContext, handler
+from flowkeep.handlers import HandlerError, StepContext, Suspend, handler
 from tests.integration.stage import PATIENCE, ended, kinds, log, made, step, wait_step
 
 State = flowkeep.Execution
@@ -216,7 +217,19 @@ def evil_handlers():
     async def large():
         return "x" * 1_000_000
 
-    return [named, unnamed, numbered, reporting, output, deep, large]
+    @handler("busy")
+    def busy():
+        raise HandlerError("BUSY", "ask later", retry_after="2")  # type: ignore[arg-type]
+
+    @handler("far")
+    def far():
+        return Suspend(datetime.max.replace(tzinfo=timezone(-timedelta(hours=5))))
+
+    @handler("missing")
+    def missing():
+        raise HandlerError("HANDLER_NOT_FOUND", "which would be waited for", retryable=False)
+
+    return [named, unnamed, numbered, reporting, output, deep, large, busy, far, missing]
 
 
 @pytest.mark.parametrize(
@@ -229,20 +242,25 @@ def evil_handlers():
         ("output", "INVALID_OUTPUT"),
         ("deep", "INVALID_OUTPUT"),
         ("large", "INVALID_OUTPUT"),
+        ("busy", "BUSY"),
+        ("far", "INVALID_OUTPUT"),
+        ("missing", "HANDLER_ERROR"),
     ],
 )
-async def test_whatever_a_handler_says_the_execution_ends(serve, name, code):
+async def test_whatever_a_handler_says_its_step_ends_and_the_execution_goes_on(serve, name, code):
     served = await serve(evil_handlers())
-    workflow = await made(served.client, step("a", name), step("b", "transform", value=1))
+    workflow = await made(
+        served.client, {**step("a", name), "on_error": "CONTINUE"}, step("b", "transform", value="went on")
+    )
     execution = await served.client.execute(workflow)
     events = await log(served.client, execution.execution_id)
     found = await served.client.get_execution(execution.execution_id)
 
     assert kinds(events)[-1] == "finished"
+    assert (found.state, flowkeep.from_value(found.steps[1].output)) == (State.STATE_COMPLETED, "went on")
     if code is None:
-        assert found.state == State.STATE_COMPLETED
         return
-    assert (found.state, found.steps[0].failure.code) == (State.STATE_FAILED, code)
+    assert found.steps[0].failure.code == code
     assert len(found.steps[0].failure.message) <= 2048
     recorded = next(event.step_failed.failure for event in events if event.HasField("step_failed"))
     assert recorded.message == found.steps[0].failure.message
