@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from service.cli import settings
+from service.cli import settings, streams
 from service.cli.connection import Connection, Output, Session, run_session
 from service.cli.serving import AsJson, Handlers
 
@@ -43,6 +43,7 @@ def run(
     payload, documents = read_input(input, set or ()), read_documents(file)
     if len(documents) != 1:
         raise typer.BadParameter(f"{file} must hold one definition, not {len(documents)}")
+    streams.keep_output()
     with _own_socket() as listen:
         config = settings.load(listen=listen, handlers=handlers or None, log_level="error", log_format="text").private()
         settings.run(_run(config, documents[0], payload, settings.output_of(context, output)))
@@ -93,7 +94,7 @@ async def _execute(session: Session, document: Any, payload: dict[str, Any] | No
     elif finished is not None and not session.json:
         show_outcome(finished)
     if not session.json:
-        typer.echo("Executed in memory: nothing was kept.")
+        typer.echo("Executed in memory: nothing was kept.", file=streams.output())
     return end_code(finished)
 
 

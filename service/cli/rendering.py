@@ -24,6 +24,7 @@ from flowkeep.errors import (
     UnavailableError,
 )
 from service.cli.connection import Connection, Output
+from service.cli.streams import output
 
 FILE_WIDTH = 1_000_000
 """No table is as wide: in a file or for another program nothing is cut, wrapped or left out."""
@@ -52,7 +53,7 @@ _JSON_ESCAPES = {code: f"\\u{code:04x}" for code in _HARMFUL if code > 31}
 
 def open_console(*, stderr: bool = False) -> Console:
     """Return a console on standard output or error; tables are not cut when that is no terminal."""
-    console = Console(stderr=stderr, highlight=False, soft_wrap=False)
+    console = Console(file=None if stderr else output(), stderr=stderr, highlight=False, soft_wrap=False)
     if not console.is_terminal:
         console.width = FILE_WIDTH
     return console
@@ -70,8 +71,8 @@ def show(*renderables: RenderableType) -> None:
 def show_json(value: Any, *, line: bool = False) -> None:
     """Print JSON to standard output: indented, or on one line."""
     # Text that the stream cannot encode goes out as \u escapes.
-    ascii_only = (sys.stdout.encoding or "ascii").lower().replace("-", "") != "utf8"
-    print(json_text(value, ascii_only=ascii_only, indent=None if line else 2), flush=True)
+    ascii_only = (output().encoding or "ascii").lower().replace("-", "") != "utf8"
+    print(json_text(value, ascii_only=ascii_only, indent=None if line else 2), file=output(), flush=True)
 
 
 def json_text(value: Any, *, indent: int | None = 2, ascii_only: bool = False) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from service.cli import settings
+from service.cli import settings, streams
 from service.cli.asking import confirm
 from service.cli.connection import Output
 
@@ -202,11 +202,12 @@ def doctor(context: typer.Context, data_dir: DataDir = None, output: AsJson = No
     config = settings.load(data_dir=data_dir)
     from service.cli.checkup import Finding, examine
 
+    streams.keep_output()  # what handlers print as they are loaded is none of it
     findings = examine(config)
     if settings.output_of(context, output) is Output.JSON:
-        typer.echo(json.dumps([finding.as_json() for finding in findings], indent=2))
+        typer.echo(json.dumps([finding.as_json() for finding in findings], indent=2), file=streams.output())
     else:
         for finding in findings:
-            typer.echo(f"{finding.verdict.value:5} {finding.subject}: {finding.text}")
+            typer.echo(f"{finding.verdict.value:5} {finding.subject}: {finding.text}", file=streams.output())
     if any(finding.verdict is Finding.Verdict.FAIL for finding in findings):
         raise typer.Exit(1)
