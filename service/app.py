@@ -21,7 +21,7 @@ from persistence.errors import PersistenceError
 from persistence.repository import Repository
 from service.api.events import encode
 from service.api.execution_service import ExecutionServicer
-from service.api.identity import authenticator
+from service.api.identity import open_authenticator
 from service.api.page_tokens import PageTokens
 from service.api.pipeline import Pipeline, check_permissions
 from service.api.streams import StreamLimits, Streams
@@ -125,8 +125,11 @@ async def running_server(config: Config, repository: Repository, *, alone: bool)
     """Serve inside. At the end watchers are ended first, resumable; then calls, executions, connections."""
     check_permissions(METHODS)
     limits = StreamLimits(config.max_streams, config.max_streams_per_org, config.watch_patience)
-    pipeline = Pipeline(authenticator(config), Streams(limits))
-    async with running_engine(config, repository, alone=alone) as engine:
+    async with (
+        open_authenticator(config) as authenticator,
+        running_engine(config, repository, alone=alone) as engine,
+    ):
+        pipeline = Pipeline(authenticator, Streams(limits))
         tokens = PageTokens(config.page_token_key)
         workflow_servicer = WorkflowServicer(engine.workflows, engine.executions, repository, tokens)
         execution_servicer = ExecutionServicer(

@@ -10,7 +10,7 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.addresses import is_loopback, is_unix, wrong_form
-from service.forms import DatabaseUrl, Names, Seconds
+from service.forms import DatabaseUrl, Names, Roles, Seconds
 
 LARGEST_REQUEST = 4 * 1024 * 1024
 LARGEST_ANSWER = 64 * 1024 * 1024
@@ -58,8 +58,23 @@ class Config(BaseSettings):
     jwt_algorithm: Literal["RS256", "ES256", "EdDSA", "HS256"] = Field(
         "RS256", description="The one algorithm of tokens"
     )
-    jwt_issuer: str = Field("", description="Issuer that tokens must name; empty: not checked")
-    jwt_audience: str = Field("", description="Audience that tokens must name; empty: not checked")
+    jwt_issuer: Names = Field(
+        default_factory=list,
+        description="Issuer that tokens must name, or several with commas between; empty: not checked",
+    )
+    jwt_audience: Names = Field(
+        default_factory=list,
+        description="Audience that tokens must name, or several of which one is enough; empty: not checked",
+    )
+    jwt_org_claim: str = Field("org", description="Claim with the org of the caller, such as tid or organization.0")
+    jwt_subject_claim: str = Field("sub", description="Claim with the name of the caller, such as oid")
+    jwt_permissions_claim: str = Field(
+        "permissions", description="Claims with permissions or roles, such as scope,realm_access.roles"
+    )
+    jwt_roles: Roles = Field(
+        default_factory=dict,
+        description='Permissions of roles that tokens name, * for all, as JSON: {"operator": ["executions.read"]}',
+    )
 
     tls_cert_file: Path | None = Field(None, description="Certificate chain (PEM) to serve TLS with")
     tls_key_file: Path | None = Field(None, description="Private key (PEM) of the certificate")

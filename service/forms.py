@@ -45,6 +45,19 @@ def _names(value: Any) -> Any:
     return [each.strip() for each in value]
 
 
+def _roles(value: Any) -> Any:
+    """Return the permissions of each role."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            value = None
+    lists = value.values() if isinstance(value, dict) else ()
+    if not isinstance(value, dict) or not all(isinstance(each, list) for each in lists):
+        raise ValueError('must be JSON with the permissions of each role: {"operator": ["executions.read"]}')
+    return value
+
+
 def _database_url(secret: SecretStr) -> SecretStr:
     """Return the URL of a Postgres. What is wrong with it is told without any part of it."""
     text = secret.get_secret_value().strip()
@@ -78,6 +91,9 @@ Seconds = Annotated[float, BeforeValidator(_seconds)]
 
 Names = Annotated[list[str], NoDecode, BeforeValidator(_names)]
 """A list, written with commas or as JSON."""
+
+Roles = Annotated[dict[str, list[str]], NoDecode, BeforeValidator(_roles)]
+"""What roles mean, written as JSON."""
 
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
 """The URL of a Postgres, in which no character means two things."""

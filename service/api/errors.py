@@ -14,7 +14,8 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from flowkeep.v1.error_pb2 import ErrorReason
 from persistence import errors as store
-from service.api.identity import KeysUnavailableError, UnauthenticatedError
+from service.api.claims import UnauthenticatedError
+from service.api.keys import KeysUnavailableError
 from service.engine.violations import ValidationError, Violation, below
 from service.engine.watch import ShuttingDownError
 

@@ -16,6 +16,7 @@ from persistence.errors import NotFoundError
 from persistence.model import Created, Event, Execution, ExecutionOrder, PageKey, Scope
 from persistence.repository import ExecutionRepository
 from service.api.answering import in_time
+from service.api.claims import DEBUG
 from service.api.errors import invalid
 from service.api.executions import (
     LARGEST_STEPS,
@@ -25,7 +26,7 @@ from service.api.executions import (
     execution_message,
 )
 from service.api.filters import count_limit, execution_filter, execution_order, sort_value
-from service.api.identity import DEBUG, current_identity
+from service.api.identity import current_identity
 from service.api.page_tokens import PageTokens
 from service.api.paging import fitting, page_limit
 from service.api.times import seconds

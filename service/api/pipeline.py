@@ -18,8 +18,9 @@ from grpc_status import rpc_status
 from flowkeep.v1.error_pb2 import ErrorReason
 from flowkeep.v1.execution_service_pb2 import ExecuteRequest
 from service.api.answering import in_time
+from service.api.claims import Identity
 from service.api.errors import Refusal, RefusedError, refusal_of, status
-from service.api.identity import Authenticator, Identity, current_identity
+from service.api.identity import Authenticator, current_identity
 from service.api.permissions import PERMISSIONS
 from service.api.requests import Malformed, decoder, violations
 from service.api.streams import Recheck, Streams
@@ -75,7 +76,7 @@ class Pipeline(aio.ServerInterceptor):
             started = time.perf_counter()
             try:
                 identity = await self._admit(method, request, context)
-                recheck = Recheck(self._authenticator, _metadata(context))
+                recheck = Recheck(self._authenticator, _metadata(context), context.peer())
                 writer = self._streams.writer(context)
                 with self._streams.opened(identity.org):
                     async with aclosing(inner(request, context)) as responses:
@@ -95,7 +96,8 @@ class Pipeline(aio.ServerInterceptor):
     async def _admit(self, method: str, request: Message | Malformed, context: Any) -> Identity:
         """Let a call in: its identity is known and may do this, and its request is sound."""
         structlog.contextvars.clear_contextvars()
-        identity = await self._authenticator.identify(_metadata(context))
+        with structlog.contextvars.bound_contextvars(peer=context.peer()):
+            identity = await self._authenticator.identify(_metadata(context))
         current_identity.set(identity)
         structlog.contextvars.bind_contextvars(org=identity.org, subject=identity.subject)
         if not identity.may(PERMISSIONS[method]):

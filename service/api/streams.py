@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
+import structlog
 
 from flowkeep.v1.error_pb2 import ErrorReason
 from service.api.errors import Refusal, RefusedError
@@ -89,16 +90,18 @@ class Writer:
 class Recheck:
     """Looks from time to time whether the token that a stream was opened with is still good."""
 
-    def __init__(self, authenticator: Authenticator, metadata: Mapping[str, Sequence[str]]) -> None:
+    def __init__(self, authenticator: Authenticator, metadata: Mapping[str, Sequence[str]], peer: str) -> None:
         self._authenticator = authenticator
         self._metadata = metadata
+        self._peer = peer
         self._next = time.monotonic() + RECHECK
 
     async def __call__(self) -> None:
         """Raise UnauthenticatedError when the token no longer is."""
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + RECHECK
-            await self._authenticator.identify(self._metadata)
+            with structlog.contextvars.bound_contextvars(peer=self._peer):
+                await self._authenticator.identify(self._metadata)
 
 
 def _too_many(whose: str, most: int) -> RefusedError:

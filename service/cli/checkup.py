@@ -12,7 +12,8 @@ from typing import ClassVar
 
 from persistence.errors import EmbeddedPostgresInUseError, PersistenceError
 from persistence.postgres.inspection import OLDEST_VERSION, DatabaseFacts, inspect
-from service.api.identity import authenticator
+from service.api.identity import TokenAuthenticator, authenticator
+from service.api.keys import JwksKeys
 from service.app import data_root, database
 from service.config import Config, ConfigError
 from service.engine.handlers.model import HandlerLoadError
@@ -68,18 +69,29 @@ def _machine(config: Config) -> Iterator[Finding]:
 
 def _settings(config: Config) -> Iterator[Finding]:
     try:
-        authenticator(config)
+        callers = authenticator(config)
         credentials(config)
     except ConfigError as error:
         yield _fail("settings", str(error))
         return
     yield _ok("settings", f"would serve on {config.listen}")
+    if isinstance(callers, TokenAuthenticator) and isinstance(callers.keys, JwksKeys):
+        yield _keys(callers.keys)
     if not config.has_identity_provider:
         yield _warn(
             "identity", "every caller is taken for the developer; set FLOWKEEP_JWT_JWKS or _KEY_FILE for production"
         )
     if config.tls_cert_file is None and not config.is_loopback:
         yield _warn("tls", "calls and tokens travel unencrypted; set FLOWKEEP_TLS_CERT_FILE or use a proxy")
+
+
+def _keys(keys: JwksKeys) -> Finding:
+    """Fetch the keys of tokens once, as the server would."""
+    try:
+        found = asyncio.run(keys.look())
+    except ValueError as error:
+        return _fail("identity", f"FLOWKEEP_JWT_JWKS={keys.shown_source}: {error}; calls would answer UNAVAILABLE")
+    return _ok("identity", f"{keys.shown_source} has the keys {', '.join(str(key.key_id) for key in found)}")
 
 
 def _handlers(config: Config) -> Iterator[Finding]:

@@ -60,6 +60,9 @@ class _Context:
         self._context = context
         self.written: list[Any] = []
 
+    def peer(self) -> str:
+        return "grpcio-testing"  # which does not know any
+
     async def send_initial_metadata(self, metadata: Any) -> None:
         self._context.send_initial_metadata(metadata)
 

@@ -64,6 +64,12 @@ def _serve(server: Web) -> ThreadingHTTPServer:
                 self.wfile.write(answer)
                 self.close_connection = True
                 return
+            if path.endswith("/dribble"):
+                self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+                while not server.release.wait(0.02):
+                    self.wfile.write(b" ")
+                self.close_connection = True
+                return
             if path.endswith("/drip"):
                 self.wfile.write(b"HTTP/1.1 %d So\r\nContent-Length: 100\r\n\r\nslow" % answer[0])
                 server.release.wait(30)

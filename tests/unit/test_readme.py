@@ -11,7 +11,7 @@ README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
 
 def _shown(default: Any) -> str:
-    if default in (None, "", []):
+    if default in (None, "", [], {}):
         return "-"
     if isinstance(default, bool):
         return f"`{str(default).lower()}`"

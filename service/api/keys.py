@@ -1,0 +1,270 @@
+"""The keys that tokens are verified with: one from a file, or those of a JWKS, which change."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import httpx2
+import jwt
+import structlog
+
+from service.addresses import is_loopback
+from service.api.claims import RefusedTokenError
+from service.config import ConfigError
+
+log = structlog.get_logger(__name__)
+
+REFRESH = 30.0
+"""Seconds after which a JWKS is read again when somebody needs a key, so that a stream whose key was withdrawn ends
+within a minute (CONTRACT W13)."""
+
+PAUSE = 5.0
+"""Least seconds between two readings, whatever is asked for: a key that was added is found by then, and tokens with
+invented key ids cannot make us a burden for the provider (FAULTS 4.25)."""
+
+KEEP = 600.0
+"""Seconds for which keys are good when a JWKS can no longer be had."""
+
+FETCH = 5.0
+"""Seconds that a reading may take, all in all."""
+
+PATIENCE = 1.0
+"""Seconds that a call waits for a reading although it knows its key."""
+
+LARGEST_JWKS = 512 << 10
+MOST_KEYS = 100
+
+SHORTEST_SECRET = 32
+"""Bytes of an HS256 secret (RFC 7518, 3.2)."""
+
+_KINDS = {"RS256": ("RSA",), "ES256": ("EC", "P-256"), "EdDSA": ("OKP",)}
+
+
+class KeysUnavailableError(Exception):
+    """Whether a token is valid cannot be told, because the keys cannot be had."""
+
+
+class KeySource(Protocol):
+    """Where the keys come from that tokens are verified with."""
+
+    def start(self) -> None:
+        """Begin to read keys, so that it is told early when they cannot be had."""
+        ...
+
+    async def keys(self, key_id: str | None) -> Sequence[Any]:
+        """Return the keys that a token with this id may be signed with, at least one.
+
+        Raises RefusedTokenError when there is none, KeysUnavailableError when that cannot be told.
+        """
+        ...
+
+    async def close(self) -> None:
+        """End what still reads."""
+        ...
+
+
+class StaticKey:
+    """One key from a file."""
+
+    def __init__(self, path: Path, algorithm: str) -> None:
+        try:
+            data = path.read_bytes().strip()
+            if algorithm == "HS256" and len(data) < SHORTEST_SECRET:
+                raise ValueError(f"a secret needs at least {SHORTEST_SECRET} bytes")
+            self._key = jwt.get_algorithm_by_name(algorithm).prepare_key(data)
+        except (OSError, ValueError, TypeError, jwt.PyJWTError) as error:
+            raise ConfigError(f"FLOWKEEP_JWT_KEY_FILE: no key for {algorithm}: {error}") from None
+
+    def start(self) -> None:
+        """Do nothing: the key is there."""
+
+    async def keys(self, key_id: str | None) -> Sequence[Any]:
+        """Return the key, whatever the id."""
+        return (self._key,)
+
+    async def close(self) -> None:
+        """Do nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key of a JWKS and its id, if it has one."""
+
+    key_id: str | None
+    key: Any
+
+
+def fitting_keys(text: str | bytes, algorithm: str) -> list[Key]:
+    """Return the keys of a JWKS that verify signatures of the algorithm. Raises ValueError when there is none."""
+    try:
+        document = json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    except ValueError as error:
+        raise ValueError(f"it is not JSON: {error}") from None
+    entries = document.get("keys") if isinstance(document, dict) else None
+    if not isinstance(entries, list):
+        raise ValueError("it is no JWKS, an object with a list of keys")
+    if len(entries) > MOST_KEYS:
+        raise ValueError(f"it has {len(entries)} keys; at most {MOST_KEYS} are read")
+    found = [key for entry in entries if (key := _key(entry, algorithm))]
+    if not found:
+        raise ValueError(f"none of its {len(entries)} keys is one to verify {algorithm} with")
+    return found
+
+
+def _key(entry: Any, algorithm: str) -> Key | None:
+    if not isinstance(entry, Mapping) or not _is_for(entry, algorithm):
+        return None
+    try:
+        key = jwt.get_algorithm_by_name(algorithm).from_jwk(dict(entry))
+    except (jwt.PyJWTError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+    key_id = entry.get("kid")
+    # A JWKS that gives private keys away is the provider's trouble; we verify with the public part.
+    public = key.public_key() if hasattr(key, "public_key") else key
+    return Key(key_id if isinstance(key_id, str) else None, public)
+
+
+def _is_for(entry: Mapping[str, Any], algorithm: str) -> bool:
+    """Return whether a key says that it verifies such signatures; what it does not say holds nothing against it."""
+    kind, *curve = _KINDS[algorithm]
+    operations = entry.get("key_ops")
+    return (
+        entry.get("kty") == kind
+        and (not curve or entry.get("crv") in curve)
+        and entry.get("use") in (None, "sig")
+        and entry.get("alg") in (None, algorithm, *(("Ed25519",) if algorithm == "EdDSA" else ()))
+        and (not isinstance(operations, list) or "verify" in operations)
+    )
+
+
+class JwksKeys:
+    """The keys of a JWKS file or URL, read again when somebody needs one and they are old or lack it."""
+
+    def __init__(self, source: str, algorithm: str) -> None:
+        self.source = source
+        self._algorithm = algorithm
+        self._keys: list[Key] = []
+        self._read_at = float("-inf")
+        self._tried_at = float("-inf")
+        self._failure = ""
+        self._reading: asyncio.Task[None] | None = None
+        if not _is_url(source):
+            try:
+                fitting_keys(Path(source).read_text(encoding="utf-8"), algorithm)
+            except (OSError, ValueError) as error:
+                raise ConfigError(f"FLOWKEEP_JWT_JWKS={source}: no JWKS for {algorithm}: {error}") from None
+
+    def start(self) -> None:
+        """Begin to read the keys; the log tells what came of it."""
+        self._read()
+
+    async def keys(self, key_id: str | None) -> Sequence[Any]:
+        """Return the keys with the id, or without any; for a token without an id all."""
+        found = self._find(key_id)
+        if found and time.monotonic() - self._read_at <= REFRESH:
+            return found
+        is_first = self._reading is None
+        if reading := self._read():
+            # A call that knows its key does not wait while others read, nor long for its own reading.
+            if not found:
+                await asyncio.wait({reading})
+            elif is_first:
+                await asyncio.wait({reading}, timeout=PATIENCE)
+        if found := self._find(key_id):
+            return found
+        if self._failure:
+            raise KeysUnavailableError("the keys that tokens are verified with cannot be had; try again later")
+        raise RefusedTokenError("no key has its id", found=key_id, expected=_ids(self._keys))
+
+    async def look(self) -> list[Key]:
+        """Return the keys as they are now. Raises ValueError, which says why they cannot be had."""
+        try:
+            async with asyncio.timeout(FETCH):
+                data = await (_fetched(self.source) if _is_url(self.source) else _content(self.source))
+            return fitting_keys(data, self._algorithm)
+        except TimeoutError:
+            raise ValueError(f"no complete answer within {FETCH:g} s") from None
+        except (OSError, httpx2.HTTPError, httpx2.InvalidURL) as error:
+            raise ValueError(f"{type(error).__name__}: {error}") from None
+
+    async def close(self) -> None:
+        """End a reading that still goes on."""
+        if (reading := self._reading) is not None:
+            reading.cancel()
+            with suppress(asyncio.CancelledError):
+                await reading
+
+    @property
+    def shown_source(self) -> str:
+        """The source without what may be secret in it."""
+        if not _is_url(self.source):
+            return self.source
+        return str(httpx2.URL(self.source).copy_with(userinfo=b"", query=None))
+
+    def _find(self, key_id: str | None) -> list[Any]:
+        if time.monotonic() - self._read_at > KEEP:
+            return []
+        named = [key.key for key in self._keys if key_id is None or key.key_id == key_id]
+        return named or [key.key for key in self._keys if key.key_id is None]
+
+    def _read(self) -> asyncio.Task[None] | None:
+        """Return the reading that goes on, or a new one if it is time for one."""
+        if self._reading is None and time.monotonic() - self._tried_at > PAUSE:
+            # In a task of its own: a caller that leaves does not end it for the others.
+            self._reading = asyncio.create_task(self._read_now())
+        return self._reading
+
+    async def _read_now(self) -> None:
+        self._tried_at = time.monotonic()
+        try:
+            keys = await self.look()
+            if self._failure or _ids(keys) != _ids(self._keys):
+                log.info("keys of tokens read", source=self.shown_source, keys=_ids(keys))
+            self._keys, self._read_at, self._failure = keys, time.monotonic(), ""
+        except Exception as error:  # whatever a provider sends, the next reading may be better
+            self._failure = str(error) or type(error).__name__
+            log.error(
+                "keys of tokens cannot be had; calls are answered UNAVAILABLE when no key is left that is good",
+                source=self.shown_source,
+                error=self._failure,
+                good_for=round(max(self._read_at + KEEP - time.monotonic(), 0)) if self._keys else 0,
+            )
+        finally:
+            self._reading = None
+
+
+def _ids(keys: Sequence[Key]) -> list[str | None]:
+    return [key.key_id for key in keys]
+
+
+def _is_url(source: str) -> bool:
+    return source.startswith(("http://", "https://"))
+
+
+async def _content(source: str) -> bytes:
+    return await asyncio.to_thread(Path(source).read_bytes)
+
+
+async def _fetched(url: str) -> bytes:
+    # Proxies of the environment are for the way out, not for providers on this machine.
+    async with (
+        httpx2.AsyncClient(timeout=FETCH, trust_env=not is_loopback(f"{httpx2.URL(url).host}:")) as client,
+        client.stream("GET", url) as answer,
+    ):
+        if answer.status_code != 200:
+            raise ValueError(f"answered {answer.status_code} {answer.reason_phrase}")
+        data = bytearray()
+        async for chunk in answer.aiter_bytes():  # uncompressed, in bounded pieces
+            data += chunk
+            if len(data) > LARGEST_JWKS:
+                raise ValueError(f"it has more than {LARGEST_JWKS} bytes")
+        return bytes(data)
