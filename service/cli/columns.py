@@ -1,4 +1,4 @@
-"""Tables and lists of facts that fit the terminal: columns are left out in an order, words and ids stay whole."""
+"""Tables, lists of facts and prose that fit the terminal: columns are left out, words and ids stay whole."""
 
 from __future__ import annotations
 
@@ -94,6 +94,17 @@ class Facts:
             room = max(1, options.max_width - names - len(_GAP))
             for index, line in enumerate(_broken(value, room)):
                 yield _line([Text("" if index else name, "dim"), line], [names, 0])
+
+
+class Prose:
+    """A text that is broken between words where the terminal ends, so that it does not break them itself."""
+
+    def __init__(self, text: Text) -> None:
+        self._text = text
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for line in self._text.split("\n"):
+            yield from (_as_it_is(part) for part in _broken(line, options.max_width))
 
 
 def _cell(cell: str | Text) -> Text:

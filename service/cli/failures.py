@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shlex
 
+from rich.console import RenderableType
 from rich.text import Text
 
 from flowkeep.payload import from_struct
 from flowkeep.v1.execution_pb2 import Execution, Failure
+from service.cli.columns import Prose
 from service.cli.rendering import clean, json_text, plain
 
 WITHHELD = "Its stack trace is shown to callers with the permission executions.debug only."
@@ -37,8 +39,14 @@ def short_failure(failure: Failure) -> str:
     return f"{code}: {failure.message}" if failure.message else code
 
 
-def failure_text(failure: Failure) -> Text:
+def failure_text(failure: Failure) -> Prose:
     """Return a failure in a line; those of its message stay below each other."""
+    return Prose(_text(failure))
+
+
+def _text(failure: Failure) -> Text:
+    if failure.code == "CANCELLED" and failure.message:
+        return Text(clean(failure.message[0].upper() + failure.message[1:]), "yellow")
     text = Text("Failed", "bold red")
     if failure.step_path:
         text.append(f" in {clean(failure.step_path)}", "bold")
@@ -46,9 +54,9 @@ def failure_text(failure: Failure) -> Text:
     return text.append(f": {message}", "default")
 
 
-def failure_lines(failure: Failure) -> list[Text]:
+def failure_lines(failure: Failure) -> list[RenderableType]:
     """Return a failure with its details and its stack trace, or that the trace is withheld."""
-    lines = [failure_text(failure)]
+    lines: list[RenderableType] = [failure_text(failure)]
     details = from_struct(failure.details)
     if failure.code == "STEP_FAILED":
         details.pop("code", None)  # it is said already
@@ -57,7 +65,7 @@ def failure_lines(failure: Failure) -> list[Text]:
     if failure.stack_trace:
         lines.append(plain(failure.stack_trace.rstrip(), "dim"))
     elif failure.stack_trace_withheld:
-        lines.append(Text(WITHHELD, "dim"))
+        lines.append(Prose(Text(WITHHELD, "dim")))
     return lines
 
 

@@ -11,7 +11,6 @@ import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console, Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from flowkeep.errors import (
@@ -65,7 +64,7 @@ def show(*renderables: RenderableType) -> None:
     for renderable in renderables:
         for part in renderable.renderables if isinstance(renderable, Group) else [renderable]:
             # A terminal breaks long lines by itself; a break that we put in would be copied with the text.
-            console.print(part, soft_wrap=not isinstance(part, Table))
+            console.print(part, soft_wrap=True)
 
 
 def show_json(value: Any, *, line: bool = False) -> None:

@@ -173,14 +173,13 @@ def show_config(context: typer.Context, output: AsJson = None) -> None:
     if settings.output_of(context, output) is Output.JSON:
         typer.echo(json.dumps(rows, indent=2))
         return
-    from rich.table import Table
+    from service.cli.columns import FittingTable
+    from service.cli.rendering import plain, show
 
-    from service.cli.rendering import show
-
-    table = Table("Setting", "Value", "Meaning", box=None, pad_edge=False)
+    table = FittingTable("SETTING", "VALUE", "MEANING", leave_out=("MEANING",), wraps="MEANING")
     for row in rows:
         value = str(row["value"]) if row["value"] is not None else "-"
-        table.add_row(row["name"], f"{value} (set)" if row["set"] else value, row["description"])
+        table.add_row(row["name"], plain(f"{value} (set)" if row["set"] else value), row["description"])
     show(table)
 
 

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from flowkeep.payload import from_struct, from_value
 from flowkeep.v1.execution_pb2 import Execution, FailedAttempt, StepExecution
-from service.cli.columns import Facts
+from service.cli.columns import Facts, Prose
 from service.cli.failures import failure_lines, short_failure
 from service.cli.rendering import clean, duration_seconds, json_text, one_line, plain, span_text, state_text, time_text
 from service.cli.tables import step_state_name
@@ -41,7 +41,7 @@ def _facts(execution: Execution, step: StepExecution) -> Facts:
         ("Execution", plain(execution.execution_id)),
         ("Handler", plain(step.handler)),
         ("State", state_text(step_state_name(step.state))),
-        ("Attempt", f"{step.attempt} of at most {step.max_attempts}" if step.attempt else ""),
+        ("Attempt", _number(step)),
         ("Worker", plain(step.worker)),
         ("Started", time_text(step.start_time)),
         ("Ended", time_text(step.end_time)),
@@ -52,12 +52,21 @@ def _facts(execution: Execution, step: StepExecution) -> Facts:
     )
 
 
-def _attempt(failed: FailedAttempt) -> Text:
+def _number(step: StepExecution) -> str:
+    if not step.attempt:
+        return ""
+    # Those that the end of a server interrupted do not count.
+    is_bounded = step.attempt <= step.max_attempts
+    return f"{step.attempt} of at most {step.max_attempts}" if is_bounded else str(step.attempt)
+
+
+def _attempt(failed: FailedAttempt) -> Prose:
     began = f"began {time_text(failed.start_time)}, " if failed.HasField("start_time") else ""
     took = (failed.end_time.ToNanoseconds() - failed.start_time.ToNanoseconds()) / 1e9
     after = f" after {span_text(took)}" if began and failed.HasField("end_time") else ""
-    head = Text(f"Attempt {failed.attempt} {began}failed{after}: ", "yellow")
-    return head.append(one_line(clean(short_failure(failed.failure))), "default")
+    where = f" on {clean(failed.worker)}" if failed.worker else ""
+    head = Text(f"Attempt {failed.attempt}{where} {began}failed{after}: ", "yellow")
+    return Prose(head.append(one_line(clean(short_failure(failed.failure))), "default"))
 
 
 def _payload(name: str, value: Any) -> Text:

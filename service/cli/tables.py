@@ -15,7 +15,7 @@ from flowkeep.v1.execution_pb2 import Execution, Failure, StepExecution
 from flowkeep.v1.execution_service_pb2 import CancelResponse
 from flowkeep.v1.handler_pb2 import Handler
 from flowkeep.v1.workflow_pb2 import Workflow
-from service.cli.columns import Facts, FittingTable
+from service.cli.columns import Facts, FittingTable, Prose
 from service.cli.failures import cause, cause_code, failure_lines, more_of, short_failure
 from service.cli.rendering import clean, duration_seconds, json_text, one_line, plain, span_text, state_text, time_text
 
@@ -142,7 +142,9 @@ def steps_table(steps: Iterable[StepExecution]) -> FittingTable:
         wraps="NOTE",
     )  # fmt: skip
     for step in steps:
-        attempts = f"{step.attempt}/{step.max_attempts}" if step.max_attempts > 1 else str(step.attempt or "")
+        # Those that the end of a server interrupted do not count: there may be more than there may be.
+        is_bounded = step.max_attempts > 1 and step.attempt <= step.max_attempts
+        attempts = f"{step.attempt}/{step.max_attempts}" if is_bounded else str(step.attempt or "")
         table.add_row(
             plain(step.path, "bold"),
             state_text(step_state_name(step.state)),
@@ -158,10 +160,10 @@ def steps_table(steps: Iterable[StepExecution]) -> FittingTable:
 def receipt_view(response: CancelResponse) -> Group:
     """Return what cancelling did, step by step."""
     head = Text.assemble("Execution ", response.execution.execution_id, " is ")
-    table = FittingTable("STEP", "WHAT CANCELLING DID", "STATE", leave_out=("STATE",))
+    table = FittingTable("STEP", "STATE", "WHAT CANCELLING DID", leave_out=("STATE",), wraps="WHAT CANCELLING DID")
     for step in response.steps:
         effect = short_name(CancelResponse.StepReceipt.Effect.DESCRIPTOR, step.effect)
-        table.add_row(plain(step.path, "bold"), _EFFECTS.get(effect, effect), state_text(step_state_name(step.state)))
+        table.add_row(plain(step.path, "bold"), state_text(step_state_name(step.state)), _EFFECTS.get(effect, effect))
     return Group(head.append_text(state_text(state_name(response.execution))).append("."), table)
 
 
@@ -237,7 +239,7 @@ def _other_failures(execution: Execution) -> list[RenderableType]:
     """Return a line for each step that failed without being to blame for the end of the execution."""
     blamed = execution.failure.step_path if execution.HasField("failure") else ""
     failed = [step for step in execution.steps if step.HasField("failure") and step.path != blamed]
-    return [Text.assemble((clean(step.path), "bold"), f": {_message(step.failure)}") for step in failed]
+    return [Prose(Text.assemble((clean(step.path), "bold"), f": {_message(step.failure)}")) for step in failed]
 
 
 def _message(failure: Failure) -> str:

@@ -309,7 +309,13 @@ def test_a_step_with_everything():
         start_time=stamp(1),
         end_time=stamp(4.5),
         failed_attempts=[
-            FailedAttempt(attempt=1, start_time=stamp(1), end_time=stamp(1.5), failure=Failure(code="OWNER_LOST")),
+            FailedAttempt(
+                attempt=1,
+                start_time=stamp(1),
+                end_time=stamp(1.5),
+                failure=Failure(code="INTERRUPTED"),
+                worker="worker-6",
+            ),
             FailedAttempt(attempt=2, start_time=stamp(4), end_time=stamp(4.5), failure=BROKEN),
         ],
         failure=Failure(
@@ -329,7 +335,7 @@ def test_a_step_with_everything():
         "KeyError: 'stock'",
     ):
         assert part in shown
-    assert "Attempt 1 began 2026-11-21T08:00:01Z, failed after 0.50s: OWNER_LOST\n" in shown
+    assert "Attempt 1 on worker-6 began 2026-11-21T08:00:01Z, failed after 0.50s: INTERRUPTED\n" in shown
     assert shown.count("the answer was 503") == 1
     assert '"body": "out of stock"' in shown
 
