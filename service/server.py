@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -17,6 +15,7 @@ from flowkeep.v1 import execution_service_pb2, workflow_service_pb2
 from service.addresses import is_unix
 from service.api.admission import Admission
 from service.api.reflection import add_reflection
+from service.certificates import CertificateError, check_pair, days_left, described, read_certificates
 from service.config import LARGEST_ANSWER, LARGEST_REQUEST, Config, ConfigError
 from service.listening import addresses
 
@@ -115,6 +114,8 @@ class Server:
             await self._probed.start()
         await self._server.start()
         await self.set_serving(True)
+        if self._config.tls_cert_file and days_left(found := read_certificates(self._config.tls_cert_file)[0]) <= 0:
+            log.warning("TLS: callers refuse what has expired", certificate=described(found))
 
     def _listen(self, server: aio.Server, setting: str, listen: str, tls: grpc.ServerCredentials | None) -> str:
         """Have a server listen on every address that a setting stands for, and return the one that clients use."""
@@ -147,19 +148,16 @@ def credentials(config: Config) -> grpc.ServerCredentials | None:
     """Return what TLS is served with, None without TLS. Raises ConfigError for files that do not serve."""
     if config.tls_cert_file is None or config.tls_key_file is None:
         return None
-    pair = (_read(config.tls_key_file, "TLS_KEY_FILE"), _read(config.tls_cert_file, "TLS_CERT_FILE"))
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(config.tls_cert_file, config.tls_key_file)
-    except (ssl.SSLError, OSError) as error:
-        raise ConfigError(f"FLOWKEEP_TLS_CERT_FILE and FLOWKEEP_TLS_KEY_FILE are no pair in PEM: {error}") from None
+        check_pair(config.tls_cert_file, config.tls_key_file)
+    except CertificateError as error:
+        raise ConfigError(f"TLS: FLOWKEEP_TLS_CERT_FILE and FLOWKEEP_TLS_KEY_FILE: {error}") from None
+    pair = (config.tls_key_file.read_bytes(), config.tls_cert_file.read_bytes())
     if config.tls_client_ca_file is None:
         return grpc.ssl_server_credentials([pair])
-    authority = _read(config.tls_client_ca_file, "TLS_CLIENT_CA_FILE")
-    return grpc.ssl_server_credentials([pair], authority, require_client_auth=True)
-
-
-def _read(path: Path, setting: str) -> bytes:
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"FLOWKEEP_{setting}: {error}") from None
+        read_certificates(config.tls_client_ca_file)
+    except CertificateError as error:
+        raise ConfigError(f"TLS: FLOWKEEP_TLS_CLIENT_CA_FILE: {error}") from None
+    authority = config.tls_client_ca_file.read_bytes()
+    return grpc.ssl_server_credentials([pair], authority, require_client_auth=True)

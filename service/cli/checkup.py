@@ -10,18 +10,25 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
 
+from cryptography.x509 import Certificate
+
 from persistence.errors import EmbeddedPostgresInUseError, PersistenceError
 from persistence.postgres.inspection import OLDEST_VERSION, DatabaseFacts, inspect
 from service.api.identity import TokenAuthenticator, authenticator
 from service.api.keys import JwksKeys
 from service.app import data_root, database
+from service.certificates import days_left, described, read_certificates
 from service.config import Config, ConfigError
 from service.engine.handlers.model import HandlerLoadError
 from service.engine.handlers.registry import Registry
+from service.listening import addresses
 from service.server import credentials
 
 LARGEST_CLOCK_OFFSET = 5.0
 """Seconds; executions go by the database's clock, but tokens and page tokens are judged by ours."""
+
+SOON = 14.0
+"""Days before its end from which on a certificate is to be replaced."""
 
 
 class _Verdict(StrEnum):
@@ -77,11 +84,18 @@ def _settings(config: Config) -> Iterator[Finding]:
     yield _ok("settings", f"would serve on {config.listen}")
     if isinstance(callers, TokenAuthenticator) and isinstance(callers.keys, JwksKeys):
         yield _keys(callers.keys)
+    for setting, listen in config.listeners:
+        try:
+            addresses(setting, listen, shared=False)
+        except ConfigError as error:
+            yield _warn("listen", str(error))
     if not config.has_identity_provider:
         yield _warn(
             "identity", "every caller is taken for the developer; set FLOWKEEP_JWT_JWKS or _KEY_FILE for production"
         )
-    if config.tls_cert_file is None and not config.is_loopback:
+    if config.tls_cert_file is not None:
+        yield _tls(read_certificates(config.tls_cert_file)[0])
+    elif not config.is_loopback:
         yield _warn("tls", "calls and tokens travel unencrypted; set FLOWKEEP_TLS_CERT_FILE or use a proxy")
 
 
@@ -92,6 +106,12 @@ def _keys(keys: JwksKeys) -> Finding:
     except ValueError as error:
         return _fail("identity", f"FLOWKEEP_JWT_JWKS={keys.shown_source}: {error}; calls would answer UNAVAILABLE")
     return _ok("identity", f"{keys.shown_source} has the keys {', '.join(str(key.key_id) for key in found)}")
+
+
+def _tls(certificate: Certificate) -> Finding:
+    left = days_left(certificate)
+    judge = _fail if left <= 0 else _warn if left < SOON else _ok
+    return judge("tls", described(certificate))
 
 
 def _handlers(config: Config) -> Iterator[Finding]:

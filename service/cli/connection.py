@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import os
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -52,15 +51,17 @@ class Connection:
             raise typer.BadParameter("--cert and --key belong together")
         from grpc import ssl_channel_credentials
 
-        ca, key, cert = (_content(path) for path in (self.ca, self.key, self.cert))
+        from service.certificates import CertificateError, check_pair, read_certificates
+
+        try:
+            if self.ca:
+                read_certificates(self.ca)
+            if self.cert and self.key:
+                check_pair(self.cert, self.key)
+        except CertificateError as error:
+            raise typer.BadParameter(f"TLS: {error}") from None
+        ca, key, cert = (path.read_bytes() if path else None for path in (self.ca, self.key, self.cert))
         return ssl_channel_credentials(ca, key, cert)
-
-
-def _content(path: Path | None) -> bytes | None:
-    try:
-        return path.read_bytes() if path else None
-    except OSError as error:
-        raise typer.BadParameter(f"cannot read {path}: {error.strerror}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +141,6 @@ def _global_options(
 
 async def run_session(function: Command, connection: Connection, arguments: dict[str, Any]) -> int | None:
     """Run a command on the server of a connection; what the server refuses is shown and becomes the exit code."""
-    # gRPC's core writes of each failed connection on standard error; the command says it better.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from flowkeep.client import Client
     from flowkeep.errors import DefinitionError, ExecutionFailedError, FlowkeepError, PayloadError
     from service.cli.rendering import exit_code, show_error
@@ -156,5 +155,18 @@ async def run_session(function: Command, connection: Connection, arguments: dict
         async with client:
             return await function(Session(client, connection.output), **arguments)
     except (FlowkeepError, ExecutionFailedError, DefinitionError, PayloadError) as error:
-        show_error(error, connection)
-        return exit_code(error)
+        explained = _explained(error, connection)
+        show_error(explained, connection)
+        return exit_code(explained)
+
+
+def _explained(error: Exception, connection: Connection) -> Exception:
+    """Return an error that says what is wrong with TLS where that is why no server was reached, else the error."""
+    from flowkeep.errors import UnavailableError
+
+    if not isinstance(error, UnavailableError) or error.reason:
+        return error
+    from service.cli.handshake import trouble
+
+    found = trouble(connection)
+    return UnavailableError(error.code, "TLS", found) if found else error

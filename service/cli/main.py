@@ -50,6 +50,8 @@ def build() -> typer.Typer:
 # The embedded Postgres is started again from a process that serves: gRPC's handlers of forks would now and then break
 # the child. They are asked for when gRPC is loaded, which only commands do.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+# Its core writes of each failed connection on standard error, in a form of its own; commands and the log say it better.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ from tests.e2e.process import (
     run_command,
 )
 from tests.folders import new_folder
+from tests.integration.certificates import Authority
 
 GREETING = """
 name: greeting
@@ -446,9 +447,16 @@ async def test_migrate_and_doctor(prepared: Path, folder: Path) -> None:
         migrated = await flowkeep("migrate", "--to", revision, "--yes", settings=settings)
         assert (migrated.code, migrated.err) == (0, "")
         assert revision in migrated.out
-    unhealthy = await flowkeep("doctor", settings={**settings, "FLOWKEEP_HANDLERS": '["no.such.module"]'})
+    cert, key = Authority(folder).pair("old", days=-1.0)
+    wrong = {
+        "FLOWKEEP_HANDLERS": '["no.such.module"]',
+        "FLOWKEEP_TLS_CERT_FILE": str(cert),
+        "FLOWKEEP_TLS_KEY_FILE": str(key),
+    }
+    unhealthy = await flowkeep("doctor", settings={**settings, **wrong})
     assert unhealthy.code == 1
     assert "no.such.module" in unhealthy.out
+    assert "FAIL  tls: certificate CN=old" in unhealthy.out
 
 
 async def test_commands_say_that_the_database_is_away() -> None:
