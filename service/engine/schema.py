@@ -26,6 +26,13 @@ _NAMES_REFUSED = 20
 _LONGEST_COMPARED = 128
 # Verdicts on a value as a whole: what a template inside it becomes may turn them.
 _WHOLE_VALUE = frozenset({"Const", "Contains", "Enum", "Not", "OneOfMultipleValid", "UniqueItems"})
+_FORMS = {
+    "date-time": 'must be a time with a time zone, such as "2030-01-31T09:00:00Z" or "2030-01-31T10:00:00+01:00"',
+    "date": 'must be a date such as "2030-01-31"',
+    "time": 'must be a time of day with a time zone, such as "09:00:00Z" or "10:00:00+01:00"',
+    "duration": 'must be a duration of ISO 8601, such as "PT1H30M" or "P7D"',
+    "uuid": 'must be a UUID such as "019b74b8-7d10-7c2e-9d3a-3f1f4f7a6a01"',
+}
 _WITH_FORMS = frozenset({"AnyOf", "OneOfNotValid"})
 
 
@@ -120,6 +127,8 @@ class Schema:
                 yield Problem(path, "has more than one of the forms of which one is allowed")
             case "Contains":
                 yield Problem(path, "has no element of the kind that it must have")
+            case "Format" if right := _FORMS.get(error.kind.as_dict()["format"]):
+                yield Problem(path, right)
             case "FalseSchema":
                 yield Problem(path, "is not allowed here")
             case _:

@@ -7,7 +7,7 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum, IntEnum
 from typing import Annotated, Any, Literal, NamedTuple
@@ -101,6 +101,37 @@ async def test_a_param_becomes_an_argument_of_its_type(kind: Any, given: Any, go
     await run(function, {"first": given})
     assert seen == [got]
     assert type(seen[0]) is type(got)
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "message"),
+    [
+        (datetime, "2026-01-01T00:00:00", 'must be a time with a time zone, such as "2030-01-31T09:00:00Z"'),
+        (datetime, "2026-01-01", 'must be a time with a time zone, such as "2030-01-31T09:00:00Z"'),
+        (datetime | None, "2026-01-01 00:00", 'must be a time with a time zone, such as "2030-01-31T09:00:00Z"'),
+        (date, "1.2.2026", 'must be a date such as "2030-01-31"'),
+        (time, "09:00:00", 'must be a time of day with a time zone, such as "09:00:00Z"'),
+        (timedelta, "5m", 'must be a duration of ISO 8601, such as "PT1H30M"'),
+        (UUID, "7", "must be a UUID such as"),
+    ],
+)
+def test_a_time_of_another_form_is_refused_with_the_right_one(kind: Any, given: str, message: str) -> None:
+    @handler("f")
+    def function(when) -> None: ...
+
+    function.__annotations__["when"] = kind
+    ((path, said),) = carried(function).validate({"when": given})
+    assert path == "when"
+    assert message in said
+
+
+async def test_a_time_that_has_no_zone_by_its_type_is_taken_without() -> None:
+    @handler("f")
+    def function(when: pydantic.NaiveDatetime) -> bool:
+        return when.tzinfo is None
+
+    assert carried(function).validate({"when": "2026-01-01T00:00:00"}) == []
+    assert await run(function, {"when": "2026-01-01T00:00:00"}) is True
 
 
 async def test_defaults_made_for_each_call() -> None:

@@ -104,6 +104,20 @@ async def test_context_is_injected_where_it_is_annotated() -> None:
     assert await run(function, {"a": 1}) == [1, 2, "a"]
 
 
+async def test_what_a_handler_changes_of_the_variables_is_its_own() -> None:
+    given = {"list": [{"a": 1}]}
+
+    @handler("f")
+    async def function(step: StepContext) -> Any:
+        step.variables["input"]["list"][0]["a"] = 2
+        step.variables["input"]["more"] = 3
+        return [step.variables["input"], sorted(step.variables)]
+
+    names = ["attempt", "execution", "input", "steps", "vars"]
+    assert await run(function, {}, input=given) == [{"list": [{"a": 2}], "more": 3}, names]
+    assert given == {"list": [{"a": 1}]}
+
+
 async def test_single_model_takes_all_params() -> None:
     @handler("model")
     async def model(lead: Lead, step: StepContext) -> Lead:

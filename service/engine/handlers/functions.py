@@ -12,6 +12,7 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from service.engine.failure import INVALID_OUTPUT
 from service.engine.handlers.annotations import layers, place
+from service.engine.handlers.copies import Copies
 from service.engine.handlers.model import Declaration, Handler, HandlerError, StepContext, Suspend
 from service.engine.handlers.signature import Signature, read
 from service.engine.handlers.threads import in_thread
@@ -54,7 +55,8 @@ def _runner(
     function: Callable[..., Any], signature: Signature, is_async: bool
 ) -> Callable[[Mapping[str, Any], StepContext], Awaitable[Any]]:
     async def run(params: Mapping[str, Any], context: StepContext) -> Any:
-        call = functools.partial(function, **signature.arguments(params, context))
+        own = replace(context, variables=Copies(context.variables))
+        call = functools.partial(function, **signature.arguments(params, own))
         result = call() if is_async else await in_thread(lambda: _exhausted(call()))
         while inspect.isawaitable(result):
             result = await result
