@@ -12,6 +12,7 @@ PersistenceError
 ├── ExecutionFinishedError
 ├── CursorAheadError
 ├── CursorExpiredError
+├── UnreadableError
 ├── QueueFullError
 ├── UnavailableError
 ├── SchemaError
@@ -114,6 +115,15 @@ class CursorExpiredError(PersistenceError):
     def __init__(self, oldest_seq: int) -> None:
         super().__init__(f"the oldest event that is kept is {oldest_seq}")
         self.oldest_seq = oldest_seq
+
+
+class UnreadableError(PersistenceError):
+    """What the store holds of a revision of a workflow cannot be read."""
+
+    def __init__(self, workflow: str, revision: int, why: str) -> None:
+        super().__init__(f"revision {revision} of workflow {workflow!r} cannot be read: {why}")
+        self.workflow = workflow
+        self.revision = revision
 
 
 class QueueFullError(PersistenceError):

@@ -82,7 +82,10 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Workflow:
-    """One revision of a workflow. `document` is the definition as canonical JSON."""
+    """One revision of a workflow. `document` is the definition as canonical JSON.
+
+    `unreadable` names the fields that the store holds and that cannot be read; they are empty.
+    """
 
     id: UUID
     org: str
@@ -93,6 +96,7 @@ class Workflow:
     create_time: datetime
     update_time: datetime
     updated_by: str
+    unreadable: tuple[str, ...] = ()
 
 
 class Outcome(StrEnum):
@@ -146,7 +150,8 @@ class Execution:
     `incarnation` is the replica process that drives it, None when nobody does; then, unless it has ended, `wake_time`
     says from when on it may be claimed. `epoch` rises at each change of owner. `timeout` is in seconds.
     `deaths` counts the owners that died while they drove it, since one last survived it.
-    `failure` is a JSON object with code, message, details, step_path, retryable.
+    `failure` is a JSON object with code, message, details, step_path, retryable, stack_trace. `unreadable` names the
+    columns that the store holds and that cannot be read; something empty stands in their place.
     """
 
     id: UUID
@@ -176,6 +181,7 @@ class Execution:
     epoch: int = 1
     wake_time: datetime | None = None
     deaths: int = 0
+    unreadable: tuple[str, ...] = ()
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -221,12 +227,28 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class ExecutionDetail:
-    """An execution with its payloads and steps, all as of the same `last_seq`."""
+    """An execution with its payloads and steps, all as of the same `last_seq`.
+
+    `unreadable` names all that cannot be read, such as `deadline_time`, `input`, `steps.fetch.output`; without it, the
+    rest is shown, but the execution cannot be driven.
+    """
 
     execution: Execution
     input: Mapping[str, Any]
     result: Json
     steps: Sequence[Step]
+    unreadable: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """The end that `condemn` gives: what the last event tells beside the failure, and its number."""
+
+    state: ExecutionState
+    seq: int
+    time: datetime
+    progress: int
+    counts: StepCounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,7 +380,7 @@ class ExecutionFilter:
 
 @dataclass(frozen=True, slots=True)
 class PageKey:
-    """Position in an ordered list: the sort value of the last row seen (None for NEWEST) and its id."""
+    """Position in an ordered list: the sort value of the last row seen (None for NEWEST, or unreadable) and its id."""
 
     value: float | datetime | None
     id: UUID

@@ -3,6 +3,9 @@
 Every method may raise `UnavailableError`, and plain `PersistenceError` for values that contradict themselves or that
 Postgres cannot hold (NUL, half of a surrogate pair, texts longer than their column); then nothing is written. Nothing
 outside a caller's `Scope` is ever seen or told apart from what does not exist.
+
+What a store holds and nobody can read, such as a time that was written by hand, fails no call: the value that it is
+part of names it as `unreadable`, and the others of a claim or a list are as they are.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from uuid import UUID
 
 from persistence.model import (
     Applied,
+    Closing,
     CommitResult,
     Created,
     Event,
@@ -31,6 +35,8 @@ from persistence.model import (
     Workflow,
     WorkflowFilter,
 )
+
+End = Callable[[Closing], tuple[Mapping[str, Any], Event]]
 
 
 class WorkflowRepository(Protocol):
@@ -195,6 +201,15 @@ class Journal(Protocol):
         """Return the execution that a request id started, as it is now; None when the org never used the id.
 
         Raises RequestIdReusedError when its content has none of the hashes, ExecutionNotFoundError when it was removed.
+        """
+        ...
+
+    async def condemn(self, incarnation: UUID, execution_id: UUID, end: End) -> Event | None:
+        """End an execution that this incarnation owns, whatever its rows hold, and return its last event; else None.
+
+        For what can neither be read nor go on: nothing of its rows is read but what `end` is given, and steps that are
+        open are cancelled. It ends as FAILED, or as CANCELLED when a cancel request is on it. `end` returns the failure
+        and the last event.
         """
         ...
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from math import inf
 
 from persistence.errors import PersistenceError
 from persistence.memory.json import text
@@ -18,8 +20,12 @@ def check_execution(row: Execution) -> None:
         _hold((row.incarnation is None) == (row.wake_time is not None), "an execution has either owner or wake_time")
     _hold(0 <= row.progress <= 100, "progress is a percentage")
     _hold(row.progress < 100 or row.state is ExecutionState.COMPLETED, "only a completed execution is at 100 percent")
-    _hold(row.epoch >= 1 and row.last_seq >= 0 and row.timeout >= 0, "epoch, last_seq and timeout are not negative")
+    _hold(
+        row.epoch >= 1 and row.last_seq >= 0 and 0 <= row.timeout < inf,
+        "epoch, last_seq and timeout are numbers from 0",
+    )
     _check_counts(row.counts)
+    _check_times(row.create_time, row.scheduled_time, row.start_time, row.end_time, row.deadline_time, row.wake_time)
     check_text(row.org, row.owner, row.correlation_id)
     check_text(row.workflow_name, row.request_id, limit=128)
 
@@ -42,6 +48,7 @@ def check_events(events: Sequence[Event], base_seq: int) -> None:
         _hold(event.seq == seq, "events are numbered without gaps")
         _hold(seq <= event.transition_seq <= events[-1].seq, "a transition ends at one of its own events")
         check_text(event.kind, limit=64)
+        _check_times(event.time)
 
 
 def check_steps(kept: Mapping[str, Step], touched: Sequence[Step]) -> None:
@@ -58,10 +65,22 @@ def check_steps(kept: Mapping[str, Step], touched: Sequence[Step]) -> None:
 def _check_step(step: Step) -> None:
     _hold(step.state.is_end == (step.end_time is not None), "a step has an end time if and only if it has ended")
     _hold(step.attempt >= 0 and step.failures >= 0 and 0 <= step.progress <= 100, "numbers of a step are in range")
+    _check_times(step.start_time, step.attempt_time, step.end_time, step.wake_time)
     check_text(step.path, limit=1024)
     check_text(step.handler, limit=128)
     check_text(step.skip_reason, limit=8192)
     check_text(step.worker)
+
+
+def _check_times(*times: datetime | None) -> None:
+    for time in times:
+        if time is None or time.tzinfo is UTC:
+            continue
+        _hold(time.tzinfo is not None, "a time has a time zone")
+        try:
+            time.astimezone(UTC)
+        except OverflowError:
+            _hold(False, "a time lies in the years 1 to 9999")
 
 
 def _check_counts(counts: StepCounts) -> None:

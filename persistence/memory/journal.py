@@ -10,6 +10,8 @@ from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
 
+from msgspec import structs
+
 from persistence.errors import (
     ExecutionNotFoundError,
     PersistenceError,
@@ -21,15 +23,20 @@ from persistence.memory.json import copied, text
 from persistence.memory.tables import ExecutionRow, RequestId, Tables, fresh_step
 from persistence.model import (
     SUSPECT_DEATHS,
+    Closing,
     CommitResult,
     Created,
+    Event,
     Execution,
     ExecutionDetail,
     ExecutionState,
     NewExecution,
     Step,
+    StepCounts,
+    StepState,
     Transition,
 )
+from persistence.repository import End
 
 _Answer = TypeVar("_Answer")
 
@@ -88,6 +95,34 @@ class MemoryJournal:
         if first is None:
             return None
         return self._first(request_id, content_hashes, first)
+
+    async def condemn(self, incarnation: UUID, execution_id: UUID, end: End) -> Event | None:
+        """See Journal."""
+        row = self._tables.executions.get(execution_id)
+        if row is None or row.execution.incarnation != incarnation:
+            return None
+        before, now, seq = row.execution, self._tables.now(), row.execution.last_seq + 1
+        for path, step in row.steps.items():
+            if not step.state.is_end:
+                row.steps[path] = structs.replace(
+                    step, state=StepState.CANCELLED, end_time=now, end_seq=seq, output=None
+                )
+        state = ExecutionState.CANCELLED if before.cancel else ExecutionState.FAILED
+        closing = Closing(state, seq, now, min(before.progress, 99), _closed(before.counts, row.steps.values()))
+        failure, event = end(closing)
+        row.events.append(event)
+        row.execution = replace(
+            before,
+            state=state,
+            end_time=now,
+            failure=copied(failure),
+            last_seq=seq,
+            counts=closing.counts,
+            progress=closing.progress,
+            incarnation=None,
+            wake_time=None,
+        )
+        return event
 
     async def next_wake_time(self) -> datetime | None:
         """See Journal."""
@@ -148,6 +183,14 @@ def release(tables: Tables, incarnation: UUID, execution_ids: Iterable[UUID] | N
     for row in owned:
         row.execution = replace(row.execution, incarnation=None, wake_time=tables.now())
     return len(owned)
+
+
+def _closed(before: StepCounts, steps: Collection[Step]) -> StepCounts:
+    states = Counter(step.state for step in steps)
+    completed = states[StepState.COMPLETED] + states[StepState.COMPENSATED]
+    failed, skipped = states[StepState.FAILED], states[StepState.SKIPPED]
+    total = max(before.total, len(steps))
+    return StepCounts(total, completed, failed, skipped, 0, total - completed - failed - skipped)
 
 
 def _resolved(act: Callable[[], _Answer]) -> Future[_Answer]:

@@ -94,6 +94,7 @@ class Submission(_Item[CommitResult]):
 
     def __init__(self, transition: Transition, future: Future[CommitResult]) -> None:
         _check(transition)
+        rows.check_times(transition)
         org, execution_id = transition.org, transition.execution_id
         super().__init__(
             future,

@@ -7,18 +7,22 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-import asyncpg
-
 from persistence import failpoints
 from persistence.errors import PersistenceError
-from persistence.model import SUSPECT_DEATHS, Execution, ExecutionDetail, News, Step
-from persistence.postgres import records
+from persistence.model import SUSPECT_DEATHS, Execution, ExecutionDetail, News
+from persistence.postgres import mending
 from persistence.postgres.connection import Database, Session
+from persistence.postgres.details import details
 from persistence.postgres.notifications import notify
-from persistence.postgres.records import EXECUTION_COLUMNS, STEP_COLUMNS
+from persistence.postgres.records import EXECUTION_COLUMNS, IS_READABLE, LAST, selected
 
-_LIVE = "EXISTS (SELECT FROM replicas r WHERE r.incarnation = {0} AND r.lease_until > clock_timestamp())"
-_TAKEN = ", ".join(f"e.{column}" for column in EXECUTION_COLUMNS.split(", "))
+# A lease that lasts for days was written by none of us, and would hold back for ever what a dead process owned.
+_RUNS = "r.lease_until > clock_timestamp() AND r.lease_until < clock_timestamp() + interval '1 day'"
+_LIVE = f"EXISTS (SELECT FROM replicas r WHERE r.incarnation = {{0}} AND {_RUNS})"
+_TAKEN = selected(EXECUTION_COLUMNS, "e.")
+# Numbers at the end of their type must not make a claim fail, and all others with it.
+_NEXT_EPOCH = "e.epoch + (e.epoch < 9223372036854775807)::int"
+_NEXT_DEATHS = "least(e.deaths + (e.incarnation IS NOT NULL)::int, 32767)"
 
 # Walks the index from one priority and org, or one owner, to the next, however many executions have the same.
 _FREE = "e.incarnation IS NULL AND e.end_time IS NULL"
@@ -41,15 +45,15 @@ owners AS (
     FROM owners o WHERE o.incarnation IS NOT NULL)"""
 # The lock makes Postgres judge the newest lease, not the one that was there when the claim began, and leaves alone
 # whoever is renewing at this moment; several claims can hold it at once.
-_DEAD = """
+_DEAD = f"""
 ended AS MATERIALIZED (
     SELECT r.incarnation FROM owners o JOIN replicas r ON r.incarnation = o.incarnation
-    WHERE r.lease_until <= clock_timestamp() FOR SHARE OF r SKIP LOCKED),
+    WHERE NOT ({_RUNS}) FOR SHARE OF r SKIP LOCKED),
 dead AS MATERIALIZED (
     SELECT incarnation FROM ended
     UNION ALL
     SELECT o.incarnation FROM owners o
-    WHERE o.incarnation IS NOT NULL AND NOT EXISTS (SELECT FROM replicas r WHERE r.incarnation = o.incarnation))"""
+    WHERE o.incarnation IS NOT NULL AND NOT EXISTS (SELECT FROM replicas r WHERE r.incarnation = o.incarnation))"""  # noqa: S608 - our own condition
 _OF_DEAD = "e.incarnation = ANY (ARRAY(SELECT incarnation FROM dead))"
 
 # Claim and rescue in one: what is due of each queue, and what belongs to those without a live lease.
@@ -83,29 +87,40 @@ due AS MATERIALIZED (
     (SELECT * FROM (SELECT * FROM parked UNION ALL SELECT * FROM orphaned) c
      ORDER BY priority DESC, turn, since, id LIMIT $2)
     UNION ALL SELECT * FROM suspect)
-UPDATE executions e SET incarnation = $1, epoch = e.epoch + 1, wake_time = NULL,
-    deaths = e.deaths + (e.incarnation IS NOT NULL)::int
+UPDATE executions e SET incarnation = $1, epoch = {_NEXT_EPOCH}, wake_time = NULL,
+    deaths = {_NEXT_DEATHS}
 FROM due d
 WHERE e.org_id = d.org_id AND e.id = d.id AND e.end_time IS NULL AND {_LIVE.format("$1")}
   AND CASE WHEN e.incarnation IS NULL THEN e.wake_time <= clock_timestamp() ELSE {_OF_DEAD} END
-RETURNING d.turn, d.since, {_TAKEN}"""  # noqa: S608 - our own columns
+RETURNING d.turn, date_part('epoch', d.since) AS waits_since, {_TAKEN}"""  # noqa: S608 - our own columns
 
 _CLAIM_ONE = f"""
-UPDATE executions e SET incarnation = $1, epoch = e.epoch + 1, wake_time = NULL
+UPDATE executions e SET incarnation = $1, epoch = {_NEXT_EPOCH}, wake_time = NULL
 WHERE e.org_id = $3 AND e.id = $2 AND e.incarnation IS NULL AND e.end_time IS NULL AND {_LIVE.format("$1")}
 RETURNING {_TAKEN}"""  # noqa: S608 - our own columns
 
-_OWNED = f"SELECT {EXECUTION_COLUMNS} FROM executions WHERE id = $1 AND incarnation = $2"  # noqa: S608
+_OWNED = f"SELECT {selected(EXECUTION_COLUMNS)} FROM executions WHERE id = $1 AND incarnation = $2"  # noqa: S608
 _STRAYS = f"""
-SELECT {EXECUTION_COLUMNS} FROM executions
+SELECT {selected(EXECUTION_COLUMNS)} FROM executions
 WHERE incarnation = $1
   AND (NOT (id = ANY ($2::uuid[])) OR (cancel_time IS NOT NULL AND state <> 'CANCELLING'))
 ORDER BY id"""  # noqa: S608 - our own columns
 _NEXT_WAKE_TIME = f"""
 WITH RECURSIVE {_QUEUES}
 SELECT min((SELECT e.wake_time FROM executions e
-            WHERE {_FREE} AND e.priority = q.priority AND e.org_id = q.org_id ORDER BY e.wake_time LIMIT 1))
+            WHERE {_FREE} AND e.priority = q.priority AND e.org_id = q.org_id AND e.wake_time {IS_READABLE}
+            ORDER BY e.wake_time LIMIT 1))
 FROM queues q"""  # noqa: S608 - our own columns
+
+# Nobody parks an execution beyond the calendar, and no claim would ever come to it. What it really waits for is in its
+# other rows: whoever takes it parks it again, or finds out what is wrong with it.
+WAKE_LOST = f"""
+WITH RECURSIVE {_QUEUES}, lost AS MATERIALIZED (
+    SELECT l.* FROM queues q, LATERAL (
+        SELECT e.org_id, e.id FROM executions e
+        WHERE {_FREE} AND e.priority = q.priority AND e.org_id = q.org_id AND e.wake_time > {LAST} LIMIT 100) l)
+UPDATE executions e SET wake_time = clock_timestamp()
+FROM lost WHERE e.org_id = lost.org_id AND e.id = lost.id AND {_FREE}"""  # noqa: S608 - our own conditions
 
 # What another transaction holds is left: waiting for it would keep all the others back.
 _RELEASE = """
@@ -124,35 +139,7 @@ UPDATE executions e SET incarnation = NULL, wake_time = clock_timestamp()
 FROM owned o
 WHERE e.org_id = o.org_id AND e.id = o.id AND e.incarnation = o.incarnation AND e.epoch = o.epoch"""  # noqa: S608 - ours
 
-# Key by key (OFFSET 0 keeps it so): a plan made while the tables were small would hash and read all of them.
-_PAYLOADS = """
-SELECT p.* FROM unnest($1::text[], $2::uuid[]) AS u(org_id, id), LATERAL (
-    SELECT p.execution_id, p.input, p.result FROM execution_payloads p
-    WHERE p.org_id = u.org_id AND p.execution_id = u.id OFFSET 0) p"""
-_STEPS = f"""
-SELECT s.* FROM unnest($1::text[], $2::uuid[]) AS u(org_id, id), LATERAL (
-    SELECT s.execution_id, {", ".join(f"s.{column}" for column in STEP_COLUMNS.split(", "))}
-    FROM steps s WHERE s.org_id = u.org_id AND s.execution_id = u.id OFFSET 0) s
-ORDER BY s.execution_id, s.path"""  # noqa: S608 - our own columns
-
 _NESTED = "SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)"
-
-
-async def details(session: Session, executions: Sequence[Execution]) -> list[ExecutionDetail]:
-    """Return the executions with payloads and steps, which one statement each reads for all of them."""
-    if not executions:
-        return []
-    keys = [execution.org for execution in executions], [execution.id for execution in executions]
-    payloads = {row["execution_id"]: row for row in await session.fetch(_PAYLOADS, *keys)}
-    steps: dict[UUID, list[Step]] = {}
-    for row in await session.fetch(_STEPS, *keys):
-        steps.setdefault(row["execution_id"], []).append(records.step(row))
-    return [_detail(execution, payloads.get(execution.id), steps.get(execution.id, ())) for execution in executions]
-
-
-def _detail(execution: Execution, payload: asyncpg.Record | None, steps: Sequence[Step]) -> ExecutionDetail:
-    given = records.decoded(payload["input"]) if payload else {}
-    return ExecutionDetail(execution, given, records.decoded(payload["result"]) if payload else None, tuple(steps))
 
 
 class PostgresClaims:
@@ -186,7 +173,7 @@ class PostgresClaims:
             row = await session.fetchrow(_OWNED, execution_id, incarnation)
             if row is None:
                 return None
-            (found,) = await details(session, [records.execution(row)])
+            (found,) = await details(session, [mending.execution(row)])
         # What a claim took while it was read; were it given up by now, the first write of who drives it is refused.
         self._coming.pop(execution_id, None)
         self._stranded.pop(execution_id, None)
@@ -195,7 +182,7 @@ class PostgresClaims:
     async def strays(self, incarnation: UUID, driven: Sequence[UUID]) -> Sequence[Execution]:
         """See Journal."""
         async with self._database.session() as session:
-            return [records.execution(row) for row in await session.fetch(_STRAYS, incarnation, list(driven))]
+            return [mending.execution(row) for row in await session.fetch(_STRAYS, incarnation, list(driven))]
 
     async def next_wake_time(self) -> datetime | None:
         """See Journal."""
@@ -222,8 +209,8 @@ class PostgresClaims:
                 if len(rows) > most:  # a plan that computes a LIMIT more than once
                     raise PersistenceError(f"a claim of {most} took {len(rows)}, and is rolled back")
                 if statement is _CLAIM:
-                    rows.sort(key=lambda row: (-row["priority"], row["turn"], row["since"], row["id"]))
-                taken = [records.execution(row) for row in rows]
+                    rows.sort(key=lambda row: (-row["priority"], row["turn"], row["waits_since"], row["id"]))
+                taken = [mending.execution(row) for row in rows]
                 self._coming |= {execution.id: execution.epoch for execution in taken}
                 found = await details(session, taken)
                 if taken:

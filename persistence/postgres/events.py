@@ -10,13 +10,14 @@ import asyncpg
 from persistence.errors import CursorAheadError, CursorExpiredError, ExecutionNotFoundError
 from persistence.model import Event, Scope
 from persistence.postgres.connection import Database
+from persistence.postgres.records import readable
 
 _PAGE_BYTES = 256 << 10
 
 # One statement, so that row and events are of the same moment. The sizes are known without reading the bodies; the
 # first transition comes whole, as far as the limit reaches.
 _PAGE = f"""
-SELECT e.last_seq, p.seq, p.transition_seq, p.kind, p.time, p.body
+SELECT e.last_seq, p.seq, p.transition_seq, p.kind, {readable("p.time")} AS time, p.body
 FROM executions e LEFT JOIN LATERAL (
     SELECT * FROM (
         SELECT v.*, sum(octet_length(v.body)) OVER (ORDER BY v.seq) AS size,
@@ -26,9 +27,9 @@ FROM executions e LEFT JOIN LATERAL (
 WHERE e.org_id = $1 AND e.id = $2 AND ($3::text IS NULL OR e.owner = $3)
 ORDER BY p.seq"""  # noqa: S608 - our own number
 
-_TRANSITION = """
-SELECT seq, transition_seq, kind, time, body FROM events
-WHERE org_id = $1 AND execution_id = $2 AND seq > $3 AND seq <= $4 ORDER BY seq"""
+_TRANSITION = f"""
+SELECT seq, transition_seq, kind, {readable("time")} AS time, body FROM events
+WHERE org_id = $1 AND execution_id = $2 AND seq > $3 AND seq <= $4 ORDER BY seq"""  # noqa: S608 - our own column
 
 
 class PostgresEvents:
@@ -46,11 +47,22 @@ class PostgresEvents:
             _check_cursor(rows[0], after_seq)
             if rows[0]["seq"] is None:
                 return []
-            end = next((i for i in range(len(rows), 0, -1) if rows[i - 1]["seq"] == rows[i - 1]["transition_seq"]), 0)
-            if end == 0:
+            whole = _without_gap(rows)
+            end = next((i for i in range(whole, 0, -1) if rows[i - 1]["seq"] == rows[i - 1]["transition_seq"]), 0)
+            if end == 0 and whole == len(rows):
                 rows = await session.fetch(_TRANSITION, scope.org, execution_id, cursor, rows[0]["transition_seq"])
-                end = len(rows)
+                end = whole = _without_gap(rows)
+            if end == 0 or (end == whole < len(rows) and rows[end - 1]["seq"] != rows[end - 1]["transition_seq"]):
+                raise CursorExpiredError(rows[whole]["seq"])
             return [_event(row) for row in rows[:end]]
+
+
+def _without_gap(rows: Sequence[asyncpg.Record]) -> int:
+    """Return how many of the first rows follow each other without a gap."""
+    first: int = rows[0]["seq"]
+    if rows[-1]["seq"] - first == len(rows) - 1:
+        return len(rows)
+    return next(index for index, row in enumerate(rows) if row["seq"] != first + index)
 
 
 def _check_cursor(row: asyncpg.Record, after_seq: int) -> None:

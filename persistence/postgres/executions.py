@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, and_, cast, func, literal_column, or_, select, tuple_
+from sqlalchemy import ColumnElement, ScalarSelect, Select, and_, cast, func, literal_column, or_, select, tuple_
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import Boolean, Text
 
@@ -21,17 +21,17 @@ from persistence.model import (
     PageKey,
     Scope,
 )
-from persistence.postgres import records
-from persistence.postgres.claims import details
+from persistence.postgres import mending, records
 from persistence.postgres.connection import Database, rendered
+from persistence.postgres.details import details
 from persistence.postgres.notifications import Notifications
-from persistence.postgres.records import EXECUTION_COLUMNS
+from persistence.postgres.records import EXECUTION_COLUMNS, selected
 from persistence.postgres.tables import executions
 
 _columns = executions.c
-_SELECTED = [_columns[name] for name in EXECUTION_COLUMNS.split(", ")]
+_SELECTED: ColumnElement[Any] = literal_column(selected(EXECUTION_COLUMNS))
 _IN_SCOPE = "org_id = $1 AND id = $2 AND ($3::text IS NULL OR owner = $3)"
-_GET = f"SELECT {EXECUTION_COLUMNS} FROM executions WHERE {_IN_SCOPE}"  # noqa: S608 - our own columns
+_GET = f"SELECT {selected(EXECUTION_COLUMNS)} FROM executions WHERE {_IN_SCOPE}"  # noqa: S608 - our own columns
 # A lock is written, so the answer waits for the synchronous standbys, as an earlier wish that shows in it may do still.
 _CONFIRMED = f"{_GET} FOR KEY SHARE"
 # least() of a time and NULL is the time: the CASE keeps an owned execution without one.
@@ -39,7 +39,7 @@ _CANCEL = f"""
 UPDATE executions SET cancel_time = clock_timestamp(), cancel_by = $4, cancel_reason = $5,
        wake_time = CASE WHEN incarnation IS NULL THEN least(wake_time, clock_timestamp()) END
 WHERE {_IN_SCOPE} AND end_time IS NULL AND cancel_time IS NULL
-RETURNING {EXECUTION_COLUMNS}"""  # noqa: S608 - our own columns
+RETURNING {selected(EXECUTION_COLUMNS)}"""  # noqa: S608 - our own columns
 
 _SORT: dict[ExecutionOrder, ColumnElement[Any] | None] = {
     ExecutionOrder.NEWEST: None,
@@ -60,7 +60,7 @@ class PostgresExecutions:
             row = await session.fetchrow(_GET, scope.org, execution_id, scope.owner)
         if row is None:
             raise ExecutionNotFoundError(execution_id)
-        return records.execution(row)
+        return mending.execution(row)
 
     async def get_detail(self, scope: Scope, execution_id: UUID) -> ExecutionDetail:
         """See ExecutionRepository."""
@@ -68,13 +68,13 @@ class PostgresExecutions:
             row = await session.fetchrow(_GET, scope.org, execution_id, scope.owner)
             if row is None:
                 raise ExecutionNotFoundError(execution_id)
-            return (await details(session, [records.execution(row)]))[0]
+            return (await details(session, [mending.execution(row)]))[0]
 
     async def list_executions(
         self, scope: Scope, where: ExecutionFilter, order: ExecutionOrder, after: PageKey | None, limit: int
     ) -> Sequence[Execution]:
         """See ExecutionRepository."""
-        statement = _chosen(select(*_SELECTED), scope, where, order)
+        statement = _chosen(select(_SELECTED).select_from(executions), scope, where, order)
         sort = _SORT[order]
         if sort is None:
             statement = statement.order_by(_columns.id.desc())
@@ -83,10 +83,11 @@ class PostgresExecutions:
         else:
             statement = statement.order_by(sort.desc(), _columns.id.desc())
             if after is not None:
-                statement = statement.where(tuple_(sort, _columns.id) < tuple_(after.value, after.id))
+                value = _value_of(after.id, sort, scope) if after.value is None else after.value
+                statement = statement.where(tuple_(sort, _columns.id) < tuple_(value, after.id))
         sql, arguments = rendered(statement.limit(limit))
         async with self._database.searching() as session:
-            return [records.execution(row) for row in await session.fetch(sql, *arguments)]
+            return [mending.execution(row) for row in await session.fetch(sql, *arguments)]
 
     async def count_executions(self, scope: Scope, where: ExecutionFilter, order: ExecutionOrder, limit: int) -> int:
         """See ExecutionRepository."""
@@ -106,10 +107,16 @@ class PostgresExecutions:
                 self._notifications.announce([execution_id], has_work=row["incarnation"] is None, has_cancel=True)
         if row is None:
             raise ExecutionNotFoundError(execution_id)
-        execution = records.execution(row)
+        execution = mending.execution(row)
         if execution.state.is_end and execution.state is not ExecutionState.CANCELLED:
             raise ExecutionFinishedError(execution_id, execution.state)
         return execution
+
+
+def _value_of(execution_id: UUID, sort: ColumnElement[Any], scope: Scope) -> ScalarSelect[Any]:
+    """Return the sort value of a row itself, where nobody can read it."""
+    same = executions.alias()
+    return select(same.c[str(sort.key)]).where(same.c.org_id == scope.org, same.c.id == execution_id).scalar_subquery()
 
 
 def _chosen(statement: Select[Any], scope: Scope, where: ExecutionFilter, order: ExecutionOrder) -> Select[Any]:

@@ -20,7 +20,7 @@ from persistence.postgres import rows
 from persistence.postgres.at_once import created, write_at_once
 from persistence.postgres.batch import Creation, Group, Outcome, Unit
 from persistence.postgres.connection import Session
-from persistence.postgres.records import execution
+from persistence.postgres.mending import execution
 from persistence.postgres.statements import (
     INSERT_EVENTS,
     INSERT_EXECUTIONS,

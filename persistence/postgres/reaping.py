@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from persistence.postgres.claims import WAKE_LOST
 from persistence.postgres.connection import Database
 from persistence.postgres.partitions import ensure_partitions
 
@@ -32,9 +33,13 @@ class PostgresReaping:
     _database: Database
 
     async def reap(self, limit: int) -> int:
-        """See WorkflowRepository. Request ids stay. Also makes the partitions of the months to come."""
+        """See WorkflowRepository. Request ids stay.
+
+        Also makes the partitions of the months to come, and wakes what sleeps beyond the calendar.
+        """
         async with self._database.session() as session:
             await ensure_partitions(session)
+            await session.execute(WAKE_LOST)
             async with session.transaction():
                 rows = await session.fetch(_ENDED, limit)
                 if rows:

@@ -1,35 +1,69 @@
-"""Rows of the database as values, and JSON as the text of jsonb."""
+"""Rows of the database as values, and JSON as the text of jsonb.
+
+Nothing that a row holds makes a read fail: what cannot be read is left out, and the value says so. The driver cannot
+read times outside of the years 1 to 9999; the columns here give the first moment of year 1 in their place.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
 import msgspec
+from sqlalchemy import DateTime
 
 from persistence.errors import PersistenceError
 from persistence.model import CancelRequest, Execution, ExecutionState, Json, Step, StepCounts, StepState
+from persistence.postgres.tables import metadata
 
 EXECUTION_COLUMNS = (
-    "org_id, id, owner, workflow_id, workflow_name, revision, state, create_time, timeout, priority, tags, metadata,"
-    " correlation_id, request_id, scheduled_time, start_time, end_time, deadline_time, progress, steps_total,"
-    " steps_completed, steps_failed, steps_skipped, steps_running, steps_cancelled, last_seq, failure, cancel_time,"
-    " cancel_by, cancel_reason, incarnation, epoch, wake_time, deaths"
-)
+    "org_id", "id", "owner", "workflow_id", "workflow_name", "revision", "state", "create_time", "timeout", "priority",
+    "tags", "metadata", "correlation_id", "request_id", "scheduled_time", "start_time", "end_time", "deadline_time",
+    "progress", "steps_total", "steps_completed", "steps_failed", "steps_skipped", "steps_running", "steps_cancelled",
+    "last_seq", "failure", "cancel_time", "cancel_by", "cancel_reason", "incarnation", "epoch", "wake_time", "deaths",
+)  # fmt: skip
 STEP_COLUMNS = (
-    "path, handler, state, attempt, input, output, failure, failed_attempts, assigned, skip_reason, start_time,"
-    " attempt_time, end_time, wake_time, end_seq, worker, failures, progress"
-)
+    "path", "handler", "state", "attempt", "input", "output", "failure", "failed_attempts", "assigned", "skip_reason",
+    "start_time", "attempt_time", "end_time", "wake_time", "end_seq", "worker", "failures", "progress",
+)  # fmt: skip
+
+UNREADABLE_TIME = datetime.min.replace(tzinfo=UTC)
+"""Stands for a time that Python has none for."""
+
+LONGEST_TIMEOUT = 315_576_000_000.0
+"""Seconds; what a message can carry."""
+
+_TIMES = frozenset(c.name for t in metadata.tables.values() for c in t.columns if isinstance(c.type, DateTime))
+_FIRST, LAST = "'0001-01-01 00:00:00+00'", "'9999-12-31 23:59:59.999999+00'"
+IS_READABLE = f"BETWEEN {_FIRST} AND {LAST}"
+"""What a time is that can be read, in SQL."""
 
 _LONG_NUMBER = re.compile(r"\d{17}")
 _decode = msgspec.json.decode
+_decode_labels = msgspec.json.Decoder(dict[str, str]).decode
 _encode = msgspec.json.encode
 _strict = json.JSONEncoder(allow_nan=False)
 _EXECUTION_STATES = {state.value: state for state in ExecutionState}
 _STEP_STATES = {state.value: state for state in StepState}
+
+
+class NotReadableError(Exception):
+    """A value of a row means nothing here."""
+
+
+def selected(columns: Iterable[str], table: str = "") -> str:
+    """Return columns as a SELECT names them, so that the driver can read whatever they hold."""
+    return ", ".join(f"{readable(f'{table}{name}')} AS {name}" if name in _TIMES else table + name for name in columns)
+
+
+def readable(time: str) -> str:
+    """Return a time, in SQL, such that the driver can read it."""
+    return f"CASE WHEN {time} < {_FIRST} OR {time} > {LAST} THEN {_FIRST} ELSE {time} END"
 
 
 def encoded(value: Json) -> bytes:
@@ -39,28 +73,43 @@ def encoded(value: Json) -> bytes:
         if b"null" in text:
             _strict.encode(value)  # msgspec writes NaN and the infinities as null
         return text
-    except (TypeError, ValueError, RecursionError) as error:
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise PersistenceError(f"refused, not JSON: {error}") from error
 
 
 def decoded(text: str | None) -> Json:
-    """Return the value of a JSON text, None for SQL's NULL."""
+    """Return the value of a JSON text, None for SQL's NULL. Raises ValueError for a number beyond all floats."""
     if text is None:
         return None
     if _LONG_NUMBER.search(text):
-        return json.loads(text, parse_int=_number)
+        return json.loads(text, parse_int=_number, parse_float=_real)
     return _decode(text)
 
 
 def _number(digits: str) -> int | float:
     # jsonb writes 1e300 with all its digits; JSON has no integers of that size, so it was a float.
-    return int(digits) if len(digits.lstrip("-")) < 17 else float(digits)
+    return int(digits) if len(digits.lstrip("-")) < 17 else _real(digits)
+
+
+def _real(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise ValueError("a number is too large")
+    return value
+
+
+def document(text: str | None) -> dict[str, Any]:
+    """Return a JSON object. Raises NotReadableError when the text is none."""
+    value = decoded(text)
+    if type(value) is not dict:
+        raise NotReadableError("no object")
+    return value
 
 
 def execution(row: asyncpg.Record | Mapping[str, Any]) -> Execution:
-    """Return the execution that a row of EXECUTION_COLUMNS holds."""
+    """Return the execution that a row of EXECUTION_COLUMNS holds. Raises some error when that cannot be read."""
     cancel_time = row["cancel_time"]
-    return Execution(
+    found = Execution(
         id=row["id"],
         org=row["org_id"],
         owner=row["owner"],
@@ -79,8 +128,8 @@ def execution(row: asyncpg.Record | Mapping[str, Any]) -> Execution:
             cancelled=row["steps_cancelled"],
         ),
         priority=row["priority"],
-        tags=tuple(row["tags"]),
-        metadata=_decode(row["metadata"]),
+        tags=texts(row["tags"]),
+        metadata=_decode_labels(row["metadata"]),
         correlation_id=row["correlation_id"],
         request_id=row["request_id"],
         scheduled_time=row["scheduled_time"],
@@ -89,7 +138,7 @@ def execution(row: asyncpg.Record | Mapping[str, Any]) -> Execution:
         deadline_time=row["deadline_time"],
         progress=row["progress"],
         last_seq=row["last_seq"],
-        failure=decoded(row["failure"]),
+        failure=failure(row["failure"]),
         cancel=None
         if cancel_time is None
         else CancelRequest(time=cancel_time, by=row["cancel_by"], reason=row["cancel_reason"]),
@@ -98,20 +147,31 @@ def execution(row: asyncpg.Record | Mapping[str, Any]) -> Execution:
         wake_time=row["wake_time"],
         deaths=row["deaths"],
     )
+    if not 0.0 <= found.timeout <= LONGEST_TIMEOUT or UNREADABLE_TIME in (
+        found.create_time,
+        found.scheduled_time,
+        found.start_time,
+        found.end_time,
+        found.deadline_time,
+        cancel_time,
+        found.wake_time,
+    ):
+        raise NotReadableError("a time")
+    return found
 
 
-def step(row: asyncpg.Record) -> Step:
-    """Return the step that a row of STEP_COLUMNS holds."""
-    return Step(
+def step(row: asyncpg.Record | Mapping[str, Any]) -> Step:
+    """Return the step that a row of STEP_COLUMNS holds. Raises some error when that cannot be read."""
+    found = Step(
         path=row["path"],
         handler=row["handler"],
         state=_STEP_STATES[row["state"]],
         attempt=row["attempt"],
         input=decoded(row["input"]),
         output=decoded(row["output"]),
-        failure=decoded(row["failure"]),
-        failed_attempts=tuple(decoded(row["failed_attempts"]) or ()),
-        assigned=decoded(row["assigned"]),
+        failure=failure(row["failure"]),
+        failed_attempts=failed_attempts(row["failed_attempts"]),
+        assigned=None if row["assigned"] is None else document(row["assigned"]),
         skip_reason=row["skip_reason"],
         start_time=row["start_time"],
         attempt_time=row["attempt_time"],
@@ -122,3 +182,49 @@ def step(row: asyncpg.Record) -> Step:
         failures=row["failures"],
         progress=row["progress"],
     )
+    if UNREADABLE_TIME in (found.start_time, found.attempt_time, found.end_time, found.wake_time):
+        raise NotReadableError("a time")
+    return found
+
+
+def texts(values: Sequence[Any]) -> tuple[str, ...]:
+    """Return the texts of an array. Raises NotReadableError for NULL and arrays in it."""
+    if not all(type(value) is str for value in values):
+        raise NotReadableError("no text")
+    return tuple(values)
+
+
+def failure(text: str | None) -> dict[str, Any] | None:
+    """Return a stored failure. Raises NotReadableError when it is none."""
+    return None if text is None else _failure(document(text))
+
+
+def failed_attempts(text: str | None) -> tuple[dict[str, Any], ...]:
+    """Return the stored attempts that failed. Raises NotReadableError when they are none."""
+    if text is None:
+        return ()
+    attempts = decoded(text)
+    if type(attempts) is not list:
+        raise NotReadableError("no list")
+    for attempt in attempts:
+        if type(attempt) is not dict or type(attempt.get("attempt", 0)) is not int:
+            raise NotReadableError("no attempt")
+        _failure(attempt.get("failure", _NO_FAILURE))
+        for moment in (attempt.get("start_time"), attempt.get("end_time")):
+            if moment is not None and datetime.fromisoformat(moment).tzinfo is None:
+                raise NotReadableError("no time zone")
+    return tuple(attempts)
+
+
+_FAILURE_FIELDS = {
+    "code": str, "message": str, "details": dict, "step_path": str, "retryable": bool, "stack_trace": str,
+}  # fmt: skip
+_NO_FAILURE: dict[str, Any] = {"code": ""}
+
+
+def _failure(value: Any) -> dict[str, Any]:
+    if type(value) is not dict or "code" not in value:
+        raise NotReadableError("no failure")
+    if any(type(each) is not _FAILURE_FIELDS.get(name, type(each)) for name, each in value.items()):
+        raise NotReadableError("no failure")
+    return value

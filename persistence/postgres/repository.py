@@ -11,6 +11,7 @@ from persistence.errors import UnavailableError
 from persistence.model import CommitResult, Created, Execution, NewExecution, News, Transition
 from persistence.postgres.claims import PostgresClaims
 from persistence.postgres.committer import Committer
+from persistence.postgres.condemning import PostgresCondemning
 from persistence.postgres.connection import Database, translating
 from persistence.postgres.durability import tell_durability
 from persistence.postgres.events import PostgresEvents
@@ -25,7 +26,13 @@ from persistence.postgres.workflows import PostgresWorkflows
 
 
 class PostgresRepository(
-    PostgresWorkflows, PostgresReaping, PostgresExecutions, PostgresEvents, PostgresClaims, PostgresReplicas
+    PostgresWorkflows,
+    PostgresReaping,
+    PostgresExecutions,
+    PostgresEvents,
+    PostgresClaims,
+    PostgresCondemning,
+    PostgresReplicas,
 ):
     """Implements Repository on Postgres 15 or later. Make it by `open`."""
 

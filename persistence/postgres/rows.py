@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -135,7 +136,7 @@ def joined(rows: Iterable[bytes]) -> str:
 def request_row(new: NewExecution) -> bytes:
     """The row of a request id."""
     execution = new.execution
-    return _row(execution.org, execution.request_id, execution.id, new.content_hash, execution.create_time)
+    return _row(execution.org, execution.request_id, execution.id, new.content_hash, _time(execution.create_time))
 
 
 def payload_row(new: NewExecution) -> bytes:
@@ -161,27 +162,27 @@ def execution_row(execution: Execution) -> bytes:
         execution.workflow_name,
         execution.revision,
         execution.state,
-        execution.create_time,
+        _time(execution.create_time),
         execution.timeout,
         execution.priority,
         execution.tags,
         execution.metadata,
         execution.correlation_id,
         execution.request_id,
-        execution.scheduled_time,
-        execution.start_time,
-        execution.end_time,
-        execution.deadline_time,
+        _time(execution.scheduled_time),
+        _time(execution.start_time),
+        _time(execution.end_time),
+        _time(execution.deadline_time),
         execution.progress,
         *_counts(execution.counts),
         execution.last_seq,
         _json(execution.failure),
-        cancel and cancel.time,
+        _time(cancel.time if cancel else None),
         cancel and cancel.by,
         cancel and cancel.reason,
         execution.incarnation,
         execution.epoch,
-        execution.wake_time,
+        _time(execution.wake_time),
     )
 
 
@@ -201,10 +202,10 @@ def change_row(transition: Transition, base_seq: int, failure: msgspec.Raw | Non
         transition.survived,
         *_counts(transition.counts),
         transition.progress,
-        transition.start_time,
-        transition.end_time,
-        transition.deadline_time,
-        transition.wake_time,
+        _time(transition.start_time),
+        _time(transition.end_time),
+        _time(transition.deadline_time),
+        _time(transition.wake_time),
         failure,
     )
 
@@ -226,10 +227,10 @@ def step_row(org: str, execution_id: UUID, step: Step) -> bytes:
         _json(step.failed_attempts or None),
         _json(step.assigned),
         step.skip_reason,
-        step.start_time,
-        step.attempt_time,
-        step.end_time,
-        step.wake_time,
+        _time(step.start_time),
+        _time(step.attempt_time),
+        _time(step.end_time),
+        _time(step.wake_time),
         step.end_seq,
         step.worker,
     )
@@ -242,8 +243,14 @@ def event_rows(org: str, execution_id: UUID, base_seq: int, events: Sequence[Eve
     for seq, event in enumerate(events, start=base_seq + 1):
         if event.seq != seq or not seq <= event.transition_seq <= last_seq:
             raise PersistenceError("refused: events are numbered without gaps and end with a whole transition")
-        rows.append(_row(org, execution_id, seq, event.transition_seq, event.kind, event.time, event.body))
+        rows.append(_row(org, execution_id, seq, event.transition_seq, event.kind, _time(event.time), event.body))
     return rows
+
+
+def check_times(transition: Transition) -> None:
+    """Raises PersistenceError when a time cannot be kept; before anything is written, as `failure_of`."""
+    for moment in (transition.start_time, transition.end_time, transition.deadline_time, transition.wake_time):
+        _time(moment)
 
 
 def failure_of(transition: Transition) -> msgspec.Raw | None:
@@ -266,6 +273,17 @@ def _checked(text: bytes) -> bytes:
 
 def _json(value: Any) -> msgspec.Raw | None:
     return None if value is None else msgspec.Raw(encoded(value))
+
+
+def _time(moment: datetime | None) -> datetime | None:
+    if moment is None or moment.tzinfo is UTC:
+        return moment
+    try:
+        if moment.tzinfo is not None:
+            return moment.astimezone(UTC)
+    except OverflowError:
+        raise PersistenceError("refused: a time lies outside of the years 1 to 9999") from None
+    raise PersistenceError("refused: a time has no time zone")
 
 
 def _counts(counts: StepCounts) -> tuple[int, int, int, int, int, int]:

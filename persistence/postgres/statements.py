@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from persistence.postgres import rows
-from persistence.postgres.records import EXECUTION_COLUMNS
+from persistence.postgres.records import EXECUTION_COLUMNS, selected
 
 # The lock keeps a workflow from being deleted beside a creation that would then have missed the cancelling.
 LIVE_WORKFLOWS = """
@@ -17,7 +17,7 @@ ON CONFLICT DO NOTHING RETURNING execution_id"""
 
 KNOWN_REQUESTS = f"""
 SELECT r.org_id AS request_org, r.request_id AS request, r.content_hash, r.execution_id,
-       {", ".join(f"e.{column}" for column in EXECUTION_COLUMNS.split(", "))}
+       {selected(EXECUTION_COLUMNS, "e.")}
 FROM unnest($1::text[], $2::text[]) AS u(org_id, request_id)
 JOIN execution_requests r ON r.org_id = u.org_id AND r.request_id = u.request_id
 LEFT JOIN executions e ON e.org_id = r.org_id AND e.id = r.execution_id

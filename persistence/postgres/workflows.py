@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
-from sqlalchemy import Text, cast, select
+from sqlalchemy import Select, Text, cast, literal_column, select
 from sqlalchemy.dialects.postgresql import JSONB
 
 from persistence.errors import (
@@ -22,9 +22,10 @@ from persistence.errors import (
     WorkflowNotFoundError,
 )
 from persistence.model import Applied, News, Outcome, Scope, Workflow, WorkflowFilter
-from persistence.postgres import records
+from persistence.postgres import mending, records
 from persistence.postgres.connection import Database, Session, escaped_like, rendered
 from persistence.postgres.notifications import notify
+from persistence.postgres.records import selected
 from persistence.postgres.tables import workflow_revisions, workflows
 
 _INSERT = """
@@ -34,13 +35,19 @@ _INSERT_REVISION = """
 INSERT INTO workflow_revisions (org_id, workflow_id, revision, document, update_time, updated_by)
 SELECT w.org_id, w.id, w.revision, $3::jsonb, CASE WHEN w.revision = 1 THEN w.create_time ELSE clock_timestamp() END, $4
 FROM workflows w WHERE w.org_id = $1 AND w.id = $2"""
-_COLUMNS = (
-    "w.id, w.org_id, w.name, w.revision AS latest, r.revision, r.document, w.create_time, r.update_time, r.updated_by"
-)
+_COLUMNS = f"""w.id, w.org_id, w.name, w.revision AS latest, r.revision, r.document,
+       {selected(("create_time",), "w.")}, {selected(("update_time",), "r.")}, r.updated_by"""
 _GET = f"""
 SELECT {_COLUMNS} FROM workflows w
 JOIN workflow_revisions r ON r.org_id = w.org_id AND r.workflow_id = w.id
 WHERE w.org_id = $1 AND w.id = $2 AND r.revision = CASE WHEN $3::int = 0 THEN w.revision ELSE $3 END"""  # noqa: S608
+
+# For a workflow whose latest revision is not there.
+_NEWEST = f"""
+SELECT {_COLUMNS} FROM workflows w
+LEFT JOIN LATERAL (SELECT * FROM workflow_revisions r WHERE r.org_id = w.org_id AND r.workflow_id = w.id
+                   ORDER BY r.revision DESC LIMIT 1) r ON true
+WHERE w.org_id = $1 AND w.id = $2"""  # noqa: S608 - our own columns
 
 # By id first. A deleted one is found only by id, where that is wanted and while executions of it are left.
 _FIND = """
@@ -55,10 +62,15 @@ SELECT id, name, revision FROM workflows WHERE org_id = $1 AND id = $2 AND delet
 _LOCK_NAME = """
 SELECT id FROM workflows WHERE org_id = $1 AND name = $2 AND delete_time IS NULL FOR NO KEY UPDATE"""
 _COMPARE = """
-SELECT w.id, w.revision, r.document = $3::jsonb AS is_same FROM workflows w
-JOIN workflow_revisions r ON r.org_id = w.org_id AND r.workflow_id = w.id AND r.revision = w.revision
+SELECT w.id, w.revision, coalesce(r.document = $3::jsonb, false) AS is_same FROM workflows w
+LEFT JOIN workflow_revisions r ON r.org_id = w.org_id AND r.workflow_id = w.id AND r.revision = w.revision
 WHERE w.org_id = $1 AND w.id = $2 AND w.delete_time IS NULL"""
-_RAISE = "UPDATE workflows SET revision = revision + 1 WHERE org_id = $1 AND id = $2"
+# The number goes by the revisions that are there, which the row may contradict.
+_RAISE = """
+UPDATE workflows w SET revision = 1 + coalesce((
+    SELECT max(r.revision) FROM workflow_revisions r
+    WHERE r.org_id = w.org_id AND r.workflow_id = w.id AND r.revision < 2147483647), 0)
+WHERE w.org_id = $1 AND w.id = $2 RETURNING w.revision"""
 _RUNNING = """
 SELECT count(*) FROM executions WHERE org_id = $1 AND workflow_id = $2 AND end_time IS NULL"""
 _CANCEL_RUNNING = """
@@ -92,9 +104,10 @@ class PostgresWorkflows:
         """See WorkflowRepository."""
         async with self._database.session() as session:
             found = await _find(session, scope, reference, or_deleted=True)
-            if not 0 <= revision <= found["revision"]:
+            row = await session.fetchrow(_GET, scope.org, found["id"], revision) if 0 <= revision < 2**31 else None
+            if row is None and revision:
                 raise RevisionNotFoundError(reference, revision)
-            row = await session.fetchrow(_GET, scope.org, found["id"], revision)
+            row = row or await session.fetchrow(_NEWEST, scope.org, found["id"])
             if row is None:  # reaped in between
                 raise WorkflowNotFoundError(reference)
             return _workflow(row)
@@ -103,35 +116,22 @@ class PostgresWorkflows:
         self, scope: Scope, where: WorkflowFilter, after: UUID | None, limit: int
     ) -> Sequence[Workflow]:
         """See WorkflowRepository."""
-        w, r = workflows.c, workflow_revisions.c
-        statement = (
-            select(
-                w.id,
-                w.org_id,
-                w.name,
-                w.revision.label("latest"),
-                r.revision,
-                r.document,
-                w.create_time,
-                r.update_time,
-                r.updated_by,
-            )
-            .join_from(
-                workflows,
-                workflow_revisions,
-                (r.org_id == w.org_id) & (r.workflow_id == w.id) & (r.revision == w.revision),
-            )
-            .where(w.org_id == scope.org, w.delete_time.is_(None))
-            .order_by(w.id.desc())
+        w, r = workflows.alias("w"), workflow_revisions.alias("r")
+        statement: Select[Any] = (
+            select(literal_column(_COLUMNS))
+            .select_from(w)
+            .outerjoin(r, (r.c.org_id == w.c.org_id) & (r.c.workflow_id == w.c.id) & (r.c.revision == w.c.revision))
+            .where(w.c.org_id == scope.org, w.c.delete_time.is_(None))
+            .order_by(w.c.id.desc())
             .limit(limit)
         )
         if after is not None:
-            statement = statement.where(w.id < after)
+            statement = statement.where(w.c.id < after)
         if where.name_prefix:
-            statement = statement.where(w.name.like(escaped_like(where.name_prefix)))
+            statement = statement.where(w.c.name.like(escaped_like(where.name_prefix)))
         if where.tags:
             wanted = cast(cast(records.encoded(list(where.tags)).decode(), Text), JSONB)
-            statement = statement.where(r.document["tags"].contains(wanted))
+            statement = statement.where(r.c.document["tags"].contains(wanted))
         sql, arguments = rendered(statement)
         async with self._database.searching() as session:
             return [_workflow(row) for row in await session.fetch(sql, *arguments)]
@@ -143,9 +143,9 @@ class PostgresWorkflows:
         encoded = records.encoded(document).decode()
         async with self._database.session() as session, session.transaction():
             row = await _locked(session, scope, reference, etag)
-            await session.execute(_RAISE, scope.org, row["id"])
+            revision = await session.fetchval(_RAISE, scope.org, row["id"])
             await session.execute(_INSERT_REVISION, scope.org, row["id"], encoded, updated_by)
-            return _workflow(await _row(session, scope.org, row["id"], row["revision"] + 1))
+            return _workflow(await _row(session, scope.org, row["id"], revision))
 
     async def apply_workflows(
         self, org: str, documents: Sequence[tuple[UUID, Mapping[str, Any]]], applied_by: str, *, dry_run: bool = False
@@ -191,8 +191,7 @@ async def _applied(session: Session, org: str, name: str, new_id: UUID, document
         assert latest is not None  # noqa: S101 - locked
         outcome, revision = Outcome.UNCHANGED, latest["revision"]
         if not latest["is_same"]:
-            await session.execute(_RAISE, org, workflow_id)
-            outcome, revision = Outcome.UPDATED, revision + 1
+            outcome, revision = Outcome.UPDATED, await session.fetchval(_RAISE, org, workflow_id)
     if outcome is not Outcome.UNCHANGED:
         await session.execute(_INSERT_REVISION, org, workflow_id, document, by)
     return Applied(_workflow(await _row(session, org, workflow_id, revision)), outcome)
@@ -242,16 +241,25 @@ def _canonical_id(reference: str) -> UUID | None:
 
 
 def _workflow(row: asyncpg.Record) -> Workflow:
+    unreadable = [name for name in ("create_time", "update_time") if row[name] in (None, records.UNREADABLE_TIME)]
+    try:
+        document = records.document(row["document"])
+    except Exception:
+        document = {}
+        unreadable.append("document")
+    if unreadable:
+        mending.tell(row["id"], unreadable, "workflow")
     return Workflow(
         id=row["id"],
         org=row["org_id"],
         name=row["name"],
-        revision=row["revision"],
+        revision=row["revision"] or row["latest"],
         etag=_etag(row["id"], row["latest"]),
-        document=records.decoded(row["document"]),
-        create_time=row["create_time"],
-        update_time=row["update_time"],
-        updated_by=row["updated_by"],
+        document=document,
+        create_time=mending.NO_TIME if "create_time" in unreadable else row["create_time"],
+        update_time=mending.NO_TIME if "update_time" in unreadable else row["update_time"],
+        updated_by=row["updated_by"] or "",
+        unreadable=tuple(unreadable),
     )
 
 

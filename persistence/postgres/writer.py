@@ -25,7 +25,8 @@ from persistence.postgres.connection import (
 )
 from persistence.postgres.flush import flush
 from persistence.postgres.locks import locked_units
-from persistence.postgres.records import EXECUTION_COLUMNS, execution
+from persistence.postgres.mending import execution
+from persistence.postgres.records import EXECUTION_COLUMNS, selected
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ FROM unnest($1::text[], $2::uuid[], $3::int8[]) AS u(org_id, id, last_seq)
 JOIN executions e ON e.org_id = u.org_id AND e.id = u.id
 FOR SHARE OF e"""
 _MADE = f"""
-SELECT {", ".join(f"e.{column}" for column in EXECUTION_COLUMNS.split(", "))}
+SELECT {selected(EXECUTION_COLUMNS, "e.")}
 FROM unnest($1::text[], $2::uuid[]) AS u(org_id, id)
 JOIN executions e ON e.org_id = u.org_id AND e.id = u.id
 FOR KEY SHARE OF e"""  # noqa: S608 - our own columns

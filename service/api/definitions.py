@@ -64,17 +64,23 @@ def definition_message(stored: Mapping[str, Any]) -> WorkflowDefinition:
 
 
 def workflow_message(workflow: Workflow, *, full: bool) -> WorkflowMessage:
-    """Return the message of a workflow, with its definition if `full`."""
-    return WorkflowMessage(
+    """Return the message of a workflow, with its definition if `full`. What cannot be read is left out, and named."""
+    message = WorkflowMessage(
         workflow_id=str(workflow.id),
         name=workflow.name,
         revision=workflow.revision,
         etag=workflow.etag,
-        definition=definition_message(workflow.document) if full else None,
-        create_time=timestamp(workflow.create_time),
-        update_time=timestamp(workflow.update_time),
+        create_time=None if "create_time" in workflow.unreadable else timestamp(workflow.create_time),
+        update_time=None if "update_time" in workflow.unreadable else timestamp(workflow.update_time),
         updated_by=workflow.updated_by,
+        unreadable=workflow.unreadable,
     )
+    if full and "document" not in workflow.unreadable:
+        try:
+            message.definition.CopyFrom(definition_message(workflow.document))
+        except ValueError:  # an object, but no definition
+            message.unreadable.append("document")
+    return message
 
 
 def result_message(applied: Applied, *, kept: bool) -> ApplyWorkflowsResponse.Result:

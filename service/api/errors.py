@@ -105,6 +105,9 @@ def refusal_of(error: BaseException) -> Refusal | None:
         case store.CursorExpiredError():
             metadata = {"oldest_seq": str(error.oldest_seq)}
             return Refusal(code.OUT_OF_RANGE, reason.ERROR_REASON_CURSOR_EXPIRED, text, metadata)
+        case store.UnreadableError():
+            metadata = {"workflow": error.workflow, "revision": str(error.revision)}
+            return Refusal(code.DATA_LOSS, reason.ERROR_REASON_UNREADABLE_RECORD, text, metadata)
         case store.QueueFullError():
             return Refusal(
                 code.RESOURCE_EXHAUSTED,

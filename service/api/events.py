@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from flowkeep import payload
 from flowkeep.v1 import event_pb2 as pb
@@ -29,6 +29,16 @@ def encode(event: events.Event) -> StoredEvent:
     (kind,) = content
     body = message.SerializeToString(deterministic=True)
     return StoredEvent(event.seq, event.transition_seq, kind, event.time, body)
+
+
+def readable(event: StoredEvent) -> bytes:
+    """Return the body of an event; in the place of one that is no message, one that tells only its number."""
+    try:
+        if pb.ExecutionEvent.FromString(event.body).seq == event.seq:
+            return event.body
+    except DecodeError:
+        pass
+    return pb.ExecutionEvent(seq=event.seq, transition_seq=event.transition_seq).SerializeToString(deterministic=True)
 
 
 def counts_message(counts: StepCounts) -> StepCountsMessage:

@@ -18,6 +18,7 @@ from persistence.repository import ExecutionRepository
 from service.api.answering import in_time
 from service.api.claims import DEBUG
 from service.api.errors import invalid
+from service.api.events import readable
 from service.api.executions import (
     LARGEST_STEPS,
     SMALL_STEPS,
@@ -105,7 +106,7 @@ class ExecutionServicer(ExecutionServiceServicer):
     async def Cancel(self, request: pb.CancelRequest, context: Any) -> pb.CancelResponse:
         caller = current_identity.get()
         detail = await self._executions.cancel(caller.scope, UUID(request.execution_id), caller.subject, request.reason)
-        definition = await self._workflows.of(detail.execution)
+        definition, _ = await self._workflows.shown(detail)
         return cancel_response(detail, definition)
 
     async def WatchExecution(  # type: ignore[override]  # stored bytes pass through unparsed
@@ -150,9 +151,9 @@ class ExecutionServicer(ExecutionServiceServicer):
 
     async def _full(self, scope: Scope, execution_id: UUID, largest: int = LARGEST_STEPS) -> ExecutionMessage:
         detail = await self._repository.get_detail(scope, execution_id)
-        definition = await self._workflows.of(detail.execution)
+        definition, is_defined = await self._workflows.shown(detail)
         may_debug = current_identity.get().may(DEBUG)
-        return await detail_message(detail, definition, with_trace=may_debug, largest=largest)
+        return await detail_message(detail, definition, with_trace=may_debug, largest=largest, is_defined=is_defined)
 
 
 def _order(request: pb.ExecuteRequest) -> Order:
@@ -181,8 +182,8 @@ def _position(order: ExecutionOrder, execution: Execution) -> PageKey:
 def _events_response(events: Sequence[Event]) -> bytes:
     """Return a serialized response around events as they are stored: their bytes are never made again."""
     parts: list[bytes] = []
-    for event in events:
-        parts += (bytes((_EVENTS_TAG,)), _varint(len(event.body)), event.body)
+    for body in map(readable, events):
+        parts += (bytes((_EVENTS_TAG,)), _varint(len(body)), body)
     return b"".join(parts)
 
 

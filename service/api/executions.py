@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
+
+from google.protobuf.message import Message
 
 from flowkeep import payload
 from flowkeep.v1.execution_pb2 import Execution as ExecutionMessage
@@ -50,7 +52,7 @@ def execution_message(execution: Execution) -> ExecutionMessage:
         state=_state(execution.state),
         progress_percent=execution.progress,
         step_counts=counts_message(execution.counts),
-        create_time=timestamp(execution.create_time),
+        create_time=None if "create_time" in execution.unreadable else timestamp(execution.create_time),
         start_time=timestamp(execution.start_time),
         end_time=timestamp(execution.end_time),
         deadline_time=timestamp(execution.deadline_time),
@@ -64,30 +66,42 @@ def execution_message(execution: Execution) -> ExecutionMessage:
         request_id=execution.request_id,
         last_seq=execution.last_seq,
         failure=stored_failure(execution.failure, with_trace=False),
+        unreadable=execution.unreadable,
     )
 
 
 async def detail_message(
-    detail: ExecutionDetail, definition: Definition, *, with_trace: bool, largest: int = LARGEST_STEPS
+    detail: ExecutionDetail,
+    definition: Definition,
+    *,
+    with_trace: bool,
+    largest: int = LARGEST_STEPS,
+    is_defined: bool = True,
 ) -> ExecutionMessage:
     """Return the FULL view of an execution; stack traces only `with_trace`. Steps beyond `largest` bytes are bare.
+
+    What cannot be shown is left out and named; not `is_defined`: the definition too.
 
     Others have their turn in between: a lease is not renewed while the payloads of hundreds of steps are unfolded.
     """
     execution = detail.execution
     message = execution_message(execution)
-    message.input.CopyFrom(payload.to_struct(detail.input))
-    message.vars.CopyFrom(payload.to_struct(restore(definition, detail).vars))
+    gaps = list(detail.unreadable)
+    _fill(message.input, lambda: payload.to_struct(detail.input), "input", gaps)
+    _fill(message.vars, lambda: payload.to_struct(restore(definition, detail).vars), "vars", gaps)
     if execution.state is ExecutionState.COMPLETED:
-        message.result.CopyFrom(payload.to_value(detail.result))
-    message.definition.CopyFrom(definition_message(definition.document))
+        _fill(message.result, lambda: payload.to_value(detail.result), "result", gaps)
+    if is_defined:
+        message.definition.CopyFrom(definition_message(definition.document))
+    else:
+        gaps.append("definition")
     steps = {step.path: step for step in detail.steps}
     size = rested = 0
     for spec in definition.steps:
         kept = steps.get(spec.id) or _untouched(spec, execution)
         step = _outline(kept, spec, definition, with_trace=with_trace)
         if size <= largest:
-            _fill_in(step, kept, with_trace=with_trace)
+            _fill_in(step, kept, gaps, with_trace=with_trace)
             size += step.ByteSize()
         if size > largest:
             _empty(step)
@@ -95,6 +109,7 @@ async def detail_message(
         if size - rested > _AT_A_TIME:
             rested = size
             await asyncio.sleep(0)
+    message.unreadable[:] = dict.fromkeys(gaps)
     return message
 
 
@@ -153,16 +168,25 @@ def _outline(step: Step, spec: model.Step, definition: Definition, *, with_trace
     return message
 
 
-def _fill_in(message: StepExecution, step: Step, *, with_trace: bool) -> None:
+def _fill_in(message: StepExecution, step: Step, gaps: list[str], *, with_trace: bool) -> None:
+    place = f"steps.{step.path}"
     if step.input is not None:
-        message.input.CopyFrom(payload.to_struct(step.input))
+        _fill(message.input, lambda: payload.to_struct(step.input), f"{place}.input", gaps)
     if step.state is StepState.COMPLETED:
-        message.output.CopyFrom(payload.to_value(step.output))
+        _fill(message.output, lambda: payload.to_value(step.output), f"{place}.output", gaps)
     if step.assigned:
-        message.assigned.CopyFrom(payload.to_struct(step.assigned))
+        _fill(message.assigned, lambda: payload.to_struct(step.assigned or {}), f"{place}.assigned", gaps)
     if (failure := stored_failure(step.failure, with_trace=with_trace)) is not None:
         message.failure.CopyFrom(failure)
     message.failed_attempts.extend(_failed_attempt(each, with_trace=with_trace) for each in step.failed_attempts)
+
+
+def _fill(target: Message, value: Callable[[], Message], name: str, gaps: list[str]) -> None:
+    """Fill in a value; what was written by hand and no message can carry is left out, and named."""
+    try:
+        target.CopyFrom(value())
+    except (ValueError, TypeError):
+        gaps.append(name)
 
 
 def _empty(message: StepExecution) -> None:
@@ -175,10 +199,10 @@ def _empty(message: StepExecution) -> None:
 
 def _failed_attempt(stored: Mapping[str, Any], *, with_trace: bool) -> FailedAttempt:
     return FailedAttempt(
-        attempt=stored["attempt"],
-        start_time=_stored_time(stored["start_time"]),
-        end_time=_stored_time(stored["end_time"]),
-        failure=stored_failure(stored["failure"], with_trace=with_trace),
+        attempt=stored.get("attempt", 0),
+        start_time=_stored_time(stored.get("start_time")),
+        end_time=_stored_time(stored.get("end_time")),
+        failure=stored_failure(stored.get("failure"), with_trace=with_trace),
         worker=stored.get("worker", ""),
     )
 

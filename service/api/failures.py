@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from flowkeep import payload
@@ -26,7 +27,10 @@ def stored_failure(stored: Mapping[str, Any] | None, *, with_trace: bool) -> Fai
     if not stored:
         return None
     failure = Failure.from_json(stored)
-    message = failure_message(failure)
+    try:
+        message = failure_message(failure)
+    except (ValueError, TypeError):  # written by hand: the rest is shown
+        message = failure_message(replace(failure, details={}))
     message.stack_trace = failure.stack_trace if with_trace else ""
     message.stack_trace_withheld = bool(failure.stack_trace) and not with_trace
     return message

@@ -52,7 +52,9 @@ def execution_order(request: ListExecutionsRequest) -> ExecutionOrder:
 
 
 def sort_value(order: ExecutionOrder, execution: Execution) -> float | datetime | None:
-    """Return the value by which an execution has its place in a list."""
+    """Return the value by which an execution has its place in a list, None when it cannot be read."""
+    if execution.unreadable:
+        return None
     if order is ExecutionOrder.LAST_ENDED:
         return execution.end_time
     if order is ExecutionOrder.LONGEST and execution.end_time is not None:

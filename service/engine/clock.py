@@ -6,6 +6,17 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+LAST_MOMENT = datetime.max.replace(tzinfo=UTC)
+"""The end of the calendar: a later time can be neither kept nor sent."""
+
+
+def later(moment: datetime, seconds: float) -> datetime:
+    """Return the moment so many seconds after another one, at most the last of the calendar."""
+    try:
+        return moment + timedelta(seconds=seconds)
+    except OverflowError:
+        return LAST_MOMENT
+
 
 class StoreClock:
     """Tells the store's time without asking: what it last said, and what has passed here since.

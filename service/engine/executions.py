@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from persistence import failpoints
-from persistence.errors import NotFoundError, RequestIdReusedError, UnavailableError
+from persistence.errors import NotFoundError, RequestIdReusedError, UnavailableError, UnreadableError
 from persistence.model import (
     Created,
     Event,
@@ -32,7 +32,7 @@ from service.engine.payload import normalise
 from service.engine.planner import Plan
 from service.engine.runner import Runner
 from service.engine.state import initial
-from service.engine.violations import ValidationError
+from service.engine.violations import ValidationError, Violation
 from service.engine.watch import Bookmark, Output, Pace, follow
 from service.engine.workflows import Workflows
 
@@ -65,7 +65,7 @@ class Executions:
         try:
             workflow, definition = await self._workflows.resolve(scope, order.workflow, order.revision)
             check_input(definition, payload)
-        except (ValidationError, NotFoundError):
+        except (ValidationError, NotFoundError, UnreadableError):
             # The workflow may have changed since the same request was kept: then it is no less kept.
             if first := await self._first(scope, owner, order, workflow, definition):
                 return Created(first, False)
@@ -158,7 +158,10 @@ class Executions:
 
     def _accepted(self, workflow: Workflow, definition: Definition, owner: str, order: Order) -> Execution:
         now = self._runner.now()
-        delay = timedelta(seconds=order.start_delay)
+        try:
+            scheduled = now + timedelta(seconds=order.start_delay) if order.start_delay else None
+        except OverflowError:
+            raise ValidationError([Violation("start_delay", "must end before the year 10000")]) from None
         return Execution(
             id=self._new_id(now),  # by the store's clock, so that lists by id are in order over all replicas
             org=workflow.org,
@@ -175,7 +178,7 @@ class Executions:
             metadata=dict(order.metadata),
             correlation_id=order.correlation_id,
             request_id=order.request_id,
-            scheduled_time=now + delay if delay else None,
+            scheduled_time=scheduled,
         )
 
     def _first_plan(

@@ -21,6 +21,7 @@ RESULT_DISCARDED = "RESULT_DISCARDED"
 INTERRUPTED = "INTERRUPTED"
 NO_FREE_THREAD = "NO_FREE_THREAD"
 POISONED = "POISONED"
+UNREADABLE_RECORD = "UNREADABLE_RECORD"
 CANCELLED = "CANCELLED"
 INTERNAL = "INTERNAL"
 
@@ -55,8 +56,8 @@ class Failure:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Failure:
-        """Return the failure that `to_json` wrote."""
-        return cls(**document)
+        """Return the failure that `to_json` wrote. What only a later release knows is left out."""
+        return cls(**{name: value for name, value in document.items() if name in cls.__slots__})
 
 
 def storable(text: object, longest: int) -> str:

@@ -6,7 +6,6 @@ Pure: it reads no clock, draws no lots and does no I/O. The same happenings alwa
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 from msgspec.structs import replace
@@ -14,6 +13,7 @@ from msgspec.structs import replace
 from persistence.model import CancelRequest, ExecutionState, Step, StepState
 from service.engine import definition as model
 from service.engine import events, happenings, payload
+from service.engine.clock import later
 from service.engine.definition import Definition, Delivery, Ordering
 from service.engine.effects import CancelAttempt, Effect
 from service.engine.events import Event
@@ -124,7 +124,7 @@ class _Planning(StepRules):
         draft = self.draft
         if draft.state.state is not ExecutionState.PENDING:
             return
-        deadline = self.time + timedelta(seconds=draft.state.timeout)
+        deadline = later(self.time, draft.state.timeout)
         draft.change(state=ExecutionState.RUNNING, start_time=self.time, deadline_time=deadline)
         draft.record(events.Started(deadline))
         self.candidates.extend(step.id for step in self.definition.steps)

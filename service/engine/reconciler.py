@@ -55,24 +55,35 @@ class Reconciler:
         return frozenset(self._under_way)
 
     def look_for(
-        self, execution_id: UUID, attempts: Sequence[asyncio.Task[None]] = (), verdict: Failure | None = None
+        self,
+        execution_id: UUID,
+        attempts: Sequence[asyncio.Task[None]] = (),
+        verdict: Failure | None = None,
+        *,
+        is_hopeless: bool = False,
     ) -> None:
         """Drive an execution if it exists and this process owns it, or end it by a verdict.
 
-        Not before the attempts, which were told to stop, have ended.
+        Not before the attempts, which were told to stop, have ended. `is_hopeless`: its rows do not even let it end as
+        others do.
         """
         if self._runner.is_stopping:
             return
         self._under_way.add(execution_id)
-        self._runner.tasks.spawn(self._reconcile(execution_id, attempts, verdict), f"reconcile {execution_id}")
+        self._runner.tasks.spawn(
+            self._reconcile(execution_id, attempts, verdict, is_hopeless), f"reconcile {execution_id}"
+        )
 
     async def _reconcile(
-        self, execution_id: UUID, attempts: Sequence[asyncio.Task[None]], verdict: Failure | None
+        self, execution_id: UUID, attempts: Sequence[asyncio.Task[None]], verdict: Failure | None, is_hopeless: bool
     ) -> None:
         try:
             if attempts:
                 await asyncio.wait(attempts, timeout=self._runner.settings.cancel_grace)
             await asyncio.sleep(self._pauses.after(execution_id, asyncio.get_running_loop().time()))
+            if verdict is not None and is_hopeless:
+                await self._runner.condemn(execution_id, verdict)
+                return
             detail = await self._load(execution_id)
             if detail is not None:
                 await self._runner.adopt(detail, verdict)

@@ -45,6 +45,8 @@ class Run:
         self.definition = definition
         self.state = state
         self.closed = asyncio.Event()
+        self.is_condemned = False
+        """Whether it was given an end because it cannot go on."""
         self._is_closing = False
         self._in_flight = 0
         self._quiet = asyncio.Event()

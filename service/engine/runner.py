@@ -13,22 +13,23 @@ from uuid import UUID
 import structlog
 
 from persistence import failpoints
-from persistence.errors import NotFoundError, UnavailableError
+from persistence.errors import NotFoundError, PersistenceError, UnavailableError, UnreadableError
 from persistence.model import CommitResult, Event, Execution, ExecutionDetail, Transition
 from persistence.repository import Repository
 from service.engine import events, happenings
 from service.engine.clock import StoreClock
 from service.engine.definition import Definition
-from service.engine.failure import INTERNAL, Failure
+from service.engine.failure import INTERNAL, UNREADABLE_RECORD, Failure
 from service.engine.handlers.registry import Registry
 from service.engine.intake import Intake
+from service.engine.outline import outline
 from service.engine.planner import Plan
 from service.engine.reconciler import Reconciler
 from service.engine.rounds import Rounds
 from service.engine.run import Run
+from service.engine.soundness import contradictions, ending, unreadable
 from service.engine.state import restore
 from service.engine.tasks import TaskRegistry
-from service.engine.violations import ValidationError
 from service.engine.waiting import within
 from service.engine.watch import WatchHub
 
@@ -44,7 +45,7 @@ class Definitions(Protocol):
     """Where the definition that an execution runs comes from."""
 
     async def of(self, execution: Execution) -> Definition:
-        """Return it. Raises NotFoundError."""
+        """Return it. Raises NotFoundError, UnreadableError."""
         ...
 
 
@@ -237,15 +238,27 @@ class Runner:
         execution = detail.execution
         if execution.id in self.runs or execution.incarnation != self.incarnation:
             return
+        if detail.unreadable:
+            await self.condemn(execution.id, verdict or unreadable(detail.unreadable))
+            return
         try:
             definition = await self.definitions.of(execution)
-        except (NotFoundError, ValidationError) as error:
+        except (NotFoundError, UnreadableError) as error:
             log.error("execution without definition", execution_id=str(execution.id), error=str(error))
-            definition = Definition(execution.workflow_name, (), execution.timeout)
-            verdict = verdict or Failure(INTERNAL, "the definition that the execution runs can no longer be read")
+            definition = outline(detail)
+            verdict = verdict or Failure(UNREADABLE_RECORD, f"what it runs cannot be read: {error}")
+        try:
+            state, found = restore(definition, detail, self.name), contradictions(definition, detail)
+        except Exception as error:  # whatever it was that wrote the rows
+            log.error("execution not understood", execution_id=str(execution.id), exc_info=error)
+            await self.condemn(execution.id, verdict or unreadable([type(error).__name__]))
+            return
+        if found and verdict is None:
+            await self.condemn(execution.id, unreadable(found))
+            return
         if execution.id in self.runs or not self.may_take or execution.incarnation != self.incarnation:
             return
-        run = Run(self, execution, self.incarnation, definition, restore(definition, detail, self.name))
+        run = Run(self, execution, self.incarnation, definition, state)
         self.runs[execution.id] = run
         verdict = verdict or self.intake.admit(run)
         if execution.cancel is not None and run.state.cancel is None:
@@ -257,7 +270,15 @@ class Runner:
             run.inherit()
             run.resume_timer()
         else:
+            run.is_condemned = True
             run.apply(happenings.Condemned(self.now(), verdict))
+
+    async def condemn(self, execution_id: UUID, failure: Failure) -> None:
+        """End an execution that this process owns, as failed, whatever its rows hold. Raises PersistenceError."""
+        last = await self.journal.condemn(self.incarnation, execution_id, ending(failure, self._encode))
+        if last is not None:
+            log.error("execution ended", execution_id=str(execution_id), code=failure.code, reason=failure.message)
+            self.hub.publish(execution_id, [last])
 
     # --- what runs report
 
@@ -284,9 +305,11 @@ class Runner:
         attempts = run.stop()
         self._forget(run)
         failure = None
-        if not isinstance(error, UnavailableError):
+        if run.is_condemned and isinstance(error, PersistenceError) and not isinstance(error, UnavailableError):
+            failure = Failure(UNREADABLE_RECORD, "what is recorded of it contradicts itself; its log says how")
+        elif not isinstance(error, UnavailableError):
             failure = Failure(INTERNAL, "the server could not go on with the execution; its log says why")
-        self.reconciler.look_for(run.id, attempts, failure)
+        self.reconciler.look_for(run.id, attempts, failure, is_hopeless=run.is_condemned)
 
     def _forget(self, run: Run) -> None:
         if self.runs.get(run.id) is run:

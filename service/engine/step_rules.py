@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from msgspec.structs import replace
@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from persistence.model import Step, StepState
 from service.engine import definition as model
 from service.engine import events, payload
+from service.engine.clock import later
 from service.engine.definition import Definition, OnError
 from service.engine.draft import Draft
 from service.engine.effects import CancelAttempt, Effect, StartAttempt
@@ -137,7 +138,7 @@ class StepRules:
         failures = step.failures + 1
         failed = replace(self.with_failed_attempt(step, failure), failures=failures, failure=failure.to_json())
         pause = min(max(spec.retry.pause(failures, draw), retry_after or 0.0), LONGEST_PAUSE)
-        retry_time = self.time + timedelta(seconds=pause)
+        retry_time = later(self.time, pause)
         if not _may_retry(spec, failed, failure, retry_time):
             self.fail_for_good(failed, failure)
             return
@@ -146,7 +147,7 @@ class StepRules:
 
     def await_handler(self, step: Step, failure: Failure) -> None:
         """Put off an attempt that could not begin because the server lacks its handler; it counts for nothing."""
-        retry_time = self.time + timedelta(seconds=HANDLER_PAUSE)
+        retry_time = later(self.time, HANDLER_PAUSE)
         waiting = replace(step, state=StepState.WAITING, attempt=step.attempt - 1, failure=failure.to_json())
         self.draft.put(replace(waiting, wake_time=retry_time))
         self.draft.record(events.StepRetrying(step.path, step.attempt, failure, retry_time))
@@ -246,4 +247,4 @@ def _may_retry(spec: model.Step, step: Step, failure: Failure, retry_time: datet
         return False
     if spec.total_timeout is None or step.start_time is None:
         return True
-    return retry_time < step.start_time + timedelta(seconds=spec.total_timeout)
+    return retry_time < later(step.start_time, spec.total_timeout)

@@ -229,6 +229,9 @@ async def follow(
             if clock() - spoken >= pace.bookmark:
                 yield Bookmark(cursor)
                 spoken = clock()
+                # Its last event may be there and not be known as one.
+                if not page and await _ends_at(executions, scope, execution_id, cursor):
+                    return
             for output in subscription.outputs(cursor):
                 yield output
             if hub.is_closed:

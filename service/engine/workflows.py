@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from persistence.model import Applied, Execution, Scope, Workflow
+from persistence.errors import NotFoundError, UnreadableError
+from persistence.model import Applied, Execution, ExecutionDetail, Scope, Workflow
 from persistence.repository import WorkflowRepository
 from service.engine.definition import Definition
 from service.engine.handlers.registry import Handler, Registry
 from service.engine.ids import uuid7
+from service.engine.outline import outline
 from service.engine.parsing import Defaults, parse
 from service.engine.shared_reads import SharedReads
 from service.engine.violations import ValidationError, Violation, below
@@ -95,7 +97,10 @@ class Workflows:
         return definitions
 
     async def resolve(self, scope: Scope, reference: str, revision: int) -> tuple[Workflow, Definition]:
-        """Return a revision and what it means. Raises WorkflowNotFoundError, RevisionNotFoundError."""
+        """Return a revision and what it means.
+
+        Raises WorkflowNotFoundError, RevisionNotFoundError, UnreadableError.
+        """
         return await self._resolving.get((scope.org, reference, revision))
 
     async def _resolve(self, key: tuple[str, str, int]) -> tuple[Workflow, Definition]:
@@ -104,7 +109,7 @@ class Workflows:
         return workflow, self._definition(workflow)
 
     async def of(self, execution: Execution) -> Definition:
-        """Return the definition that an execution runs. Raises NotFoundError."""
+        """Return the definition that an execution runs. Raises NotFoundError, UnreadableError."""
         known = self._parsed.get((execution.workflow_id, execution.revision))
         if known is not None:
             return known
@@ -113,13 +118,28 @@ class Workflows:
             await self._repository.get_workflow(scope, str(execution.workflow_id), execution.revision)
         )
 
+    async def shown(self, detail: ExecutionDetail) -> tuple[Definition, bool]:
+        """Return the definition that an execution is shown with, and whether it is the one that it runs.
+
+        Where that cannot be read, it is as much of one as the records of the steps say.
+        """
+        try:
+            return await self.of(detail.execution), True
+        except (NotFoundError, UnreadableError):
+            return outline(detail), False
+
     def _definition(self, workflow: Workflow) -> Definition:
         known = self._parsed.get((workflow.id, workflow.revision))
         if known is not None:
             self._parsed.move_to_end((workflow.id, workflow.revision))
             return known
+        if "document" in workflow.unreadable:
+            raise UnreadableError(workflow.name, workflow.revision, "its document is no object")
         # What is kept passed the checks when it came; a handler that has gone since is found out by the step.
-        definition = parse(workflow.document, None, self._defaults)
+        try:
+            definition = parse(workflow.document, None, self._defaults)
+        except Exception as error:  # whatever it was that wrote it
+            raise UnreadableError(workflow.name, workflow.revision, str(error)) from error
         self._remember(workflow, definition)
         return definition
 

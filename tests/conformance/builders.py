@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
 
@@ -38,6 +38,10 @@ FOREIGN_ORG = Scope("globex")
 FOREIGN_OWNER = Scope(ORG, "bob")
 # Not a whole second: stores keep microseconds.
 MOMENT = datetime(2031, 2, 3, 4, 5, 6, 789_012, tzinfo=UTC)
+
+BEYOND = datetime.max.replace(tzinfo=timezone(timedelta(hours=-5)))
+BEFORE = datetime.min.replace(tzinfo=timezone(timedelta(hours=5)))
+"""Moments that have a date where they are, and none in UTC."""
 
 
 def now() -> datetime:

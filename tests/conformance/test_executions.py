@@ -77,7 +77,7 @@ async def test_every_field_comes_back(repository: Repository, stage: Stage) -> N
         deadline_time=MOMENT + timedelta(microseconds=3),
         progress=42,
         last_seq=3,
-        failure={"code": "X", "details": [{"a": None}]},
+        failure={"code": "X", "details": {"a": [None]}},
         epoch=1,
     )
     created = await repository.create(new(row))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from persistence.model import ExecutionState, StepCounts
-from service.engine import events
+from service.engine import events, happenings
+from service.engine.clock import LAST_MOMENT
 from service.engine.definition import OnError, RetryPolicy
 from service.engine.effects import CancelAttempt
 from service.engine.failure import HANDLER_ERROR, HANDLER_NOT_FOUND, STEP_TIMEOUT, Failure
@@ -17,6 +19,7 @@ from tests.unit.planner_programs import (
     FATAL,
     PLAIN,
     T0,
+    Driver,
     check_stored,
     graph,
     seconds,
@@ -272,3 +275,14 @@ def test_a_stop_that_nobody_asked_for_is_a_failed_attempt():
     driver.stopped("a")
     assert driver.states == {"a": "WAITING"}
     assert driver.rows["a"].failures == 1
+
+
+def test_no_sum_of_times_passes_the_end_of_the_calendar():
+    """Whatever the clock of the store says."""
+    driver = Driver(sequence(step("a", retry=PLAIN)))
+    driver.now = LAST_MOMENT - timedelta(milliseconds=1)
+    driver.apply(happenings.Started(driver.now))
+    assert driver.state.deadline_time == LAST_MOMENT
+    plan = driver.fail("a")
+    assert isinstance(plan.events[0].body, events.StepRetrying)
+    assert plan.events[0].body.retry_time == driver.rows["a"].wake_time == LAST_MOMENT

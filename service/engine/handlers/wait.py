@@ -84,7 +84,9 @@ async def _run(params: Mapping[str, Any], context: StepContext) -> Any:
 def _end(params: Mapping[str, Any], now: datetime) -> datetime:
     try:
         end = moment(params["until"]) if "until" in params else now + timedelta(seconds=seconds(params["duration"]))
-    except (ValueError, OverflowError) as error:
+    except OverflowError:
+        raise HandlerError(INVALID_PARAMS, "duration ends after the year 9999", retryable=False) from None
+    except ValueError as error:
         raise HandlerError(INVALID_PARAMS, f"{next(iter(params))} {error}", retryable=False) from None
     if (end - now).total_seconds() > LONGEST:
         raise HandlerError(INVALID_PARAMS, "until is more than 10 years away", retryable=False)

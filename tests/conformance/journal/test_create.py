@@ -22,6 +22,7 @@ from persistence.model import (
 from persistence.repository import Repository
 from service.engine.ids import uuid7
 from tests.conformance.builders import (
+    BEYOND,
     FOREIGN_ORG,
     ORG,
     SCOPE,
@@ -187,6 +188,9 @@ BROKEN: dict[str, dict[str, Any]] = {
     "NUL in a text": {"correlation_id": "a\0b"},
     "NUL in metadata": {"metadata": {"a": "\0"}},
     "half of a pair in a tag": {"tags": ("\ud800",)},
+    "a time beyond the calendar": {"scheduled_time": BEYOND},
+    "no number as timeout": {"timeout": float("nan")},
+    "a timeout without end": {"timeout": float("inf")},
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -22,6 +22,8 @@ from persistence.model import (
 )
 from persistence.repository import Repository
 from tests.conformance.builders import (
+    BEFORE,
+    BEYOND,
     MOMENT,
     SCOPE,
     Stage,
@@ -298,6 +300,11 @@ BROKEN: dict[str, dict[str, Any]] = {
     "NUL in a result": {"state": ExecutionState.FAILED, "end_time": now(), "result": "\0"},
     "NUL in a path": {"steps": [step(path="a\0")]},
     "a path without end": {"steps": [step(path="x" * 1025)]},
+    "a deadline beyond the calendar": {"deadline_time": BEYOND},
+    "a timer beyond the calendar": {"release": True, "wake_time": BEYOND},
+    "a step that waits beyond the calendar": {"steps": [step(state=StepState.WAITING, wake_time=BEYOND)]},
+    "a step that started before the calendar": {"steps": [step(start_time=BEFORE)]},
+    "a time without a zone": {"deadline_time": datetime(2030, 1, 1)},
 }
 
 

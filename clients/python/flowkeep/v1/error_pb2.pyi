@@ -76,6 +76,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INTERNAL. A fault of the server. Metadata: `{"error_id": "…"}`, which is also in its log."""
     ERROR_REASON_IDENTITY_UNAVAILABLE: _ErrorReason.ValueType  # 26
     """UNAVAILABLE. The keys that tokens are verified with cannot be fetched."""
+    ERROR_REASON_UNREADABLE_RECORD: _ErrorReason.ValueType  # 27
+    """DATA_LOSS. What is stored of the revision cannot be read; a new one can be written. Metadata:
+    `{"workflow": "onboarding", "revision": "7"}`.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why an RPC was refused. Each error of the service (not those that gRPC itself gives, such as for a message that is too
@@ -139,4 +143,8 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 25
 """INTERNAL. A fault of the server. Metadata: `{"error_id": "…"}`, which is also in its log."""
 ERROR_REASON_IDENTITY_UNAVAILABLE: ErrorReason.ValueType  # 26
 """UNAVAILABLE. The keys that tokens are verified with cannot be fetched."""
+ERROR_REASON_UNREADABLE_RECORD: ErrorReason.ValueType  # 27
+"""DATA_LOSS. What is stored of the revision cannot be read; a new one can be written. Metadata:
+`{"workflow": "onboarding", "revision": "7"}`.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

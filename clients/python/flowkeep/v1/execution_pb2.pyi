@@ -153,6 +153,7 @@ class Execution(_message.Message):
     DEFINITION_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     LINEAGE_FIELD_NUMBER: _builtins.int
+    UNREADABLE_FIELD_NUMBER: _builtins.int
     execution_id: _builtins.str
     """Output only. Id of the execution, a UUIDv7 made by the server; ids rise with the time of creation."""
     workflow_id: _builtins.str
@@ -246,6 +247,12 @@ class Execution(_message.Message):
     def lineage(self) -> Global___Lineage:
         """Output only. Where the execution comes from, if another execution started it or it was made from another one."""
 
+    @_builtins.property
+    def unreadable(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Output only. What is stored of the execution and cannot be read, such as `deadline_time` or `steps.fetch.output`: it
+        is left out here. An execution like that ends as FAILED with `UNREADABLE_RECORD`.
+        """
+
     def __init__(
         self,
         *,
@@ -277,10 +284,11 @@ class Execution(_message.Message):
         definition: _workflow_pb2.WorkflowDefinition | None = ...,
         usage: Global___Usage | None = ...,
         lineage: Global___Lineage | None = ...,
+        unreadable: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deadline_time", b"deadline_time", "definition", b"definition", "end_time", b"end_time", "failure", b"failure", "input", b"input", "lineage", b"lineage", "outcome", b"outcome", "result", b"result", "scheduled_time", b"scheduled_time", "start_time", b"start_time", "step_counts", b"step_counts", "timeout", b"timeout", "usage", b"usage", "vars", b"vars"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["correlation_id", b"correlation_id", "create_time", b"create_time", "deadline_time", b"deadline_time", "definition", b"definition", "end_time", b"end_time", "execution_id", b"execution_id", "failure", b"failure", "input", b"input", "last_seq", b"last_seq", "lineage", b"lineage", "metadata", b"metadata", "outcome", b"outcome", "priority", b"priority", "progress_percent", b"progress_percent", "request_id", b"request_id", "result", b"result", "revision", b"revision", "scheduled_time", b"scheduled_time", "start_time", b"start_time", "state", b"state", "step_counts", b"step_counts", "steps", b"steps", "tags", b"tags", "timeout", b"timeout", "triggered_by", b"triggered_by", "usage", b"usage", "vars", b"vars", "workflow_id", b"workflow_id", "workflow_name", b"workflow_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["correlation_id", b"correlation_id", "create_time", b"create_time", "deadline_time", b"deadline_time", "definition", b"definition", "end_time", b"end_time", "execution_id", b"execution_id", "failure", b"failure", "input", b"input", "last_seq", b"last_seq", "lineage", b"lineage", "metadata", b"metadata", "outcome", b"outcome", "priority", b"priority", "progress_percent", b"progress_percent", "request_id", b"request_id", "result", b"result", "revision", b"revision", "scheduled_time", b"scheduled_time", "start_time", b"start_time", "state", b"state", "step_counts", b"step_counts", "steps", b"steps", "tags", b"tags", "timeout", b"timeout", "triggered_by", b"triggered_by", "unreadable", b"unreadable", "usage", b"usage", "vars", b"vars", "workflow_id", b"workflow_id", "workflow_name", b"workflow_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["result", "failure"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
@@ -582,7 +590,9 @@ class Failure(_message.Message):
     was cut off; or a cancelled attempt had not ended and may still take effect), `RESULT_DISCARDED` (an attempt was
     told to stop and completed all the same),
     `STEP_FAILED` (of an execution: a step failed), `CANCELLED`, `POISONED` (the execution took down its server
-    repeatedly), `INTERNAL` (a fault of the server). Handlers of users add their own codes.
+    repeatedly), `UNREADABLE_RECORD` (what is stored of the execution, or the definition that it runs, cannot be
+    read or contradicts itself; details: `unreadable`), `INTERNAL` (a fault of the server). Handlers of users add their
+    own codes.
     """
     message: _builtins.str
     """Output only. What a person needs to know to act, at most 2,048 characters. No secrets, no internals. Of an execution

@@ -1,0 +1,58 @@
+"""Reads executions with all that hangs on them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from uuid import UUID
+
+import asyncpg
+
+from persistence.model import Execution, ExecutionDetail, Step
+from persistence.postgres import mending, records
+from persistence.postgres.connection import Session
+from persistence.postgres.records import STEP_COLUMNS, selected
+
+# Key by key (OFFSET 0 keeps it so): a plan made while the tables were small would hash and read all of them.
+_PAYLOADS = """
+SELECT p.* FROM unnest($1::text[], $2::uuid[]) AS u(org_id, id), LATERAL (
+    SELECT p.execution_id, p.input, p.result FROM execution_payloads p
+    WHERE p.org_id = u.org_id AND p.execution_id = u.id OFFSET 0) p"""
+_STEPS = f"""
+SELECT s.* FROM unnest($1::text[], $2::uuid[]) AS u(org_id, id), LATERAL (
+    SELECT s.execution_id, {selected(STEP_COLUMNS, "s.")}
+    FROM steps s WHERE s.org_id = u.org_id AND s.execution_id = u.id OFFSET 0) s
+ORDER BY s.execution_id, s.path"""  # noqa: S608 - our own columns
+
+
+async def details(session: Session, executions: Sequence[Execution]) -> list[ExecutionDetail]:
+    """Return the executions with payloads and steps, which one statement each reads for all of them."""
+    if not executions:
+        return []
+    keys = [execution.org for execution in executions], [execution.id for execution in executions]
+    payloads = {row["execution_id"]: row for row in await session.fetch(_PAYLOADS, *keys)}
+    steps: dict[UUID, list[Step]] = defaultdict(list)
+    lost: dict[UUID, list[str]] = defaultdict(list)
+    for row in await session.fetch(_STEPS, *keys):
+        steps[row["execution_id"]].append(mending.step(row, lost))
+    return [
+        _detail(execution, payloads.get(execution.id), steps.get(execution.id, ()), lost.get(execution.id, ()))
+        for execution in executions
+    ]
+
+
+def _detail(
+    execution: Execution, payload: asyncpg.Record | None, steps: Sequence[Step], lost: Sequence[str]
+) -> ExecutionDetail:
+    given, result, unreadable = {}, None, [*execution.unreadable, *lost]
+    try:
+        given = records.document(payload["input"] if payload else None)
+    except Exception:
+        unreadable.append("input")
+    try:
+        result = records.decoded(payload["result"]) if payload else None
+    except Exception:
+        unreadable.append("result")
+    if unreadable:
+        mending.tell(execution.id, unreadable)
+    return ExecutionDetail(execution, given, result, tuple(steps), tuple(unreadable))

@@ -1,0 +1,18 @@
+"""As much of a definition as the records of an execution say."""
+
+from __future__ import annotations
+
+from persistence.model import ExecutionDetail
+from service.engine.definition import Definition, Step
+from service.engine.expressions import Template
+
+
+def outline(detail: ExecutionDetail) -> Definition:
+    """Return a definition with the steps that left PENDING, in the order of their starts, and no document."""
+    nothing = Template.parse({}, frozenset(), "params")
+    execution = detail.execution
+    begun = sorted(
+        detail.steps, key=lambda step: (step.start_time or step.end_time or execution.create_time, step.path)
+    )
+    steps = tuple(Step(step.path, step.handler, nothing, execution.timeout) for step in begun)
+    return Definition(execution.workflow_name, steps, execution.timeout)

@@ -1,0 +1,80 @@
+"""Finds what makes it impossible to drive an execution, and says how it ends then."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from persistence.model import (
+    Closing,
+    Event,
+    ExecutionDetail,
+    ExecutionState,
+    Step,
+    StepCounts,
+    StepState,
+)
+from persistence.repository import End
+from service.engine import events
+from service.engine.definition import Definition
+from service.engine.failure import CANCELLED, UNREADABLE_RECORD, Failure
+
+SHOWN = 10
+
+
+def unreadable(names: Sequence[str]) -> Failure:
+    """Return the failure of an execution of which these cannot be read."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    message = f"what is recorded of it cannot be read: {', '.join(names[:SHOWN])}{more}"
+    return Failure(UNREADABLE_RECORD, message, details={"unreadable": list(names[:SHOWN])})
+
+
+def contradictions(definition: Definition, detail: ExecutionDetail) -> Sequence[str]:
+    """Return what of the records contradicts the definition or itself, as names; an execution like that never ends."""
+    return [*_of_execution(definition, detail), *(name for step in detail.steps for name in _of_step(definition, step))]
+
+
+def _of_execution(definition: Definition, detail: ExecutionDetail) -> Iterator[str]:
+    execution = detail.execution
+    if execution.state is ExecutionState.RUNNING and execution.start_time is None:
+        yield "start_time"
+    if execution.state is ExecutionState.RUNNING and execution.deadline_time is None:
+        yield "deadline_time"
+    if execution.counts != _counts(len(definition.steps), detail.steps):
+        yield "step_counts"
+
+
+def _counts(total: int, steps: Sequence[Step]) -> StepCounts:
+    states = Counter(step.state for step in steps)
+    return StepCounts(
+        total=total,
+        completed=states[StepState.COMPLETED] + states[StepState.COMPENSATED],
+        failed=states[StepState.FAILED],
+        skipped=states[StepState.SKIPPED],
+        running=states[StepState.RUNNING] + states[StepState.WAITING],
+        cancelled=states[StepState.CANCELLED],
+    )
+
+
+def _of_step(definition: Definition, step: Step) -> Iterator[str]:
+    if step.path not in definition.by_id:
+        yield f"steps.{step.path}"
+    if step.state is StepState.WAITING and step.wake_time is None:
+        yield f"steps.{step.path}.wake_time"
+    if step.state.is_end and step.end_seq is None:
+        yield f"steps.{step.path}.end_seq"
+
+
+def ending(failure: Failure, encode: Callable[[events.Event], Event]) -> End:
+    """Return how `condemn` of the journal ends an execution that fails so."""
+
+    def end(closing: Closing) -> tuple[Mapping[str, Any], Event]:
+        shown = failure
+        if closing.state is ExecutionState.CANCELLED:
+            shown = Failure(CANCELLED, f"cancelled; it could not have gone on: {failure.message}", failure.details)
+        finished = events.Finished(closing.state, None, shown)
+        last = events.Event(closing.seq, closing.seq, closing.time, closing.progress, closing.counts, finished)
+        return shown.to_json(), encode(last)
+
+    return end

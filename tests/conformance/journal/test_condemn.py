@@ -1,0 +1,56 @@
+"""What cannot go on is ended, whatever it holds."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from persistence.model import Closing, CommitResult, Event, ExecutionState, StepCounts, StepState
+from persistence.repository import Repository
+from tests.conformance.builders import OWNER, SCOPE, Stage, parking, step, transition
+
+FAILURE = {"code": "UNREADABLE_RECORD", "message": "lost"}
+
+
+def end(closing: Closing) -> tuple[dict[str, Any], Event]:
+    """The failure, and a last event that holds the state."""
+    return FAILURE, Event(closing.seq, closing.seq, "finished", closing.time, closing.state.value.encode())
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+async def test_it_ends_with_all_that_is_open_and_nobody_owns_it(
+    repository: Repository, stage: Stage, is_cancelled: bool
+) -> None:
+    row = await stage.put()
+    steps = [step("a", StepState.COMPLETED), step("b", StepState.FAILED), step("c", output={"half": 1})]
+    row = await stage.commit(transition(row, 2, steps=steps, counts=StepCounts(4, completed=1, failed=1, running=1)))
+    if is_cancelled:
+        await repository.request_cancel(SCOPE, row.id, OWNER, "no longer")
+    state = ExecutionState.CANCELLED if is_cancelled else ExecutionState.FAILED
+
+    event = await repository.condemn(stage.incarnation, row.id, end)
+
+    assert event is not None and (event.seq, event.body) == (4, state.value.encode())
+    detail = await stage.read(row)
+    after = detail.execution
+    assert (after.state, after.failure, after.end_time, after.last_seq) == (state, FAILURE, event.time, 4)
+    assert (after.incarnation, after.wake_time) == (None, None)
+    assert after.counts == StepCounts(4, completed=1, failed=1, cancelled=2)
+    assert [s.state for s in detail.steps] == [StepState.COMPLETED, StepState.FAILED, StepState.CANCELLED]
+    assert (detail.steps[2].end_time, detail.steps[2].end_seq, detail.steps[2].output) == (event.time, 4, None)
+    assert list(await repository.read_events(SCOPE, row.id, 3, 10)) == [event]
+    assert await repository.submit(transition(row)) is CommitResult.FENCED
+
+
+async def test_only_its_owner_ends_it(repository: Repository, stage: Stage) -> None:
+    owned, parked = await stage.put(), await stage.put()
+    parked = await stage.commit(parking(parked, None))
+    ended = await stage.put_ended()
+    assert await repository.condemn(uuid4(), owned.id, end) is None
+    assert await repository.condemn(stage.incarnation, parked.id, end) is None
+    assert await repository.condemn(stage.incarnation, ended.id, end) is None
+    assert await repository.condemn(stage.incarnation, uuid4(), end) is None
+    for row in (owned, parked, ended):
+        assert (await stage.read(row)).execution == row
