@@ -22,6 +22,7 @@ async def whole_id(client: Client, text: str) -> str:
     A whole id is returned as it is, without asking whether it exists. Raises InvalidArgumentError for a text that is
     too short, is no beginning of an id, or is that of several ids, which it names; NotFoundError.
     """
+    text = text.strip()
     digits = text.lower().replace("-", "")
     if not re.fullmatch(rf"[0-9a-f]{{{_LEAST_DIGITS},{_DIGITS}}}", digits):
         wanted = f"must be an id, or its first {_LEAST_DIGITS} or more hexadecimal digits, not {text!r}"

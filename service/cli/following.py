@@ -22,7 +22,7 @@ from service.cli.json_form import json_form
 from service.cli.progress import news, show_progress
 from service.cli.progress_lines import history_line
 from service.cli.progress_state import Progress
-from service.cli.rendering import open_console, plain, show, show_json
+from service.cli.rendering import clean, is_screen, one_line, open_console, plain, show, show_json
 from service.cli.tables import execution_view, result_view
 
 
@@ -105,7 +105,7 @@ def show_outcome(finished: ExecutionFinished, execution_id: str = "", *, shown: 
     if finished.HasField("result"):
         show(result_view(from_value(finished.result)))
     elif finished.HasField("failure"):
-        if not shown or open_console().is_terminal:
+        if not shown or is_screen(open_console()):
             show(failure_text(finished.failure))
         if execution_id and finished.failure.step_path:
             show(more_of(execution_id, finished.failure.step_path))
@@ -137,7 +137,7 @@ async def _responses(
         # up, the next try says so.
         if not is_broken and not error.reason:
             is_broken = True
-            _tell(session, f"The connection broke ({error.message}). Trying again …", about)
+            _tell(session, f"The connection broke ({one_line(clean(error.message))}). Trying again …", about)
 
     async with aclosing(session.client.watch_responses(execution_id, after_seq, on_break=tell)) as responses:
         async for response in responses:

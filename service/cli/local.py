@@ -102,7 +102,7 @@ def _show_failure(session: Session, execution: Execution) -> None:
     """Print why the execution did not complete, with the details and the stack trace, which no event has."""
     from service.cli.failures import cause, failure_lines
     from service.cli.json_form import json_form
-    from service.cli.rendering import json_text, open_console, show
+    from service.cli.rendering import is_screen, json_text, open_console, show
 
     failure = cause(execution)
     if session.json:
@@ -110,7 +110,7 @@ def _show_failure(session: Session, execution: Execution) -> None:
         return
     # Where events stand as lines, the last of them have said what the first line says.
     head, *more = failure_lines(failure)
-    show(*([head] if open_console().is_terminal else []), *more)
+    show(*([head] if is_screen(open_console()) else []), *more)
 
 
 async def execute_and_show(session: Session, workflow: str, payload: dict[str, Any] | None) -> ExecutionFinished | None:

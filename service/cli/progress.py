@@ -15,7 +15,7 @@ from service.cli.json_form import json_form
 from service.cli.progress_bars import Bars
 from service.cli.progress_lines import Lines
 from service.cli.progress_state import Progress
-from service.cli.rendering import open_console, show_json
+from service.cli.rendering import is_screen, open_console, show_json
 
 
 class View(Protocol):
@@ -69,7 +69,7 @@ def _view(progress: Progress, output: Output, console: Console | None) -> Iterat
         yield _JsonLines()
         return
     console = console or open_console()
-    if not console.is_terminal:
+    if not is_screen(console):
         yield Lines(console)
         return
     with Bars(console, progress) as bars:

@@ -68,7 +68,9 @@ class Bars:
         now = time.time()
         steps = tuple(self._progress.steps)  # the other thread may add some meanwhile
         shown = visible_steps(steps, max(3, self._console.height - _OTHER_LINES))
-        table = Table.grid(padding=(0, 1), expand=True)
+        # Not to the last column: what the terminal shows of Ctrl-C must not begin a line that is not ours.
+        table = Table.grid(padding=(0, 1))
+        table.width = max(_BAR_WIDTH, self._console.width - len("^C") - 1)
         table.add_column(width=1)
         table.add_column(no_wrap=True, overflow="ellipsis", max_width=_LONGEST_NAME)
         table.add_column(width=_BAR_WIDTH)

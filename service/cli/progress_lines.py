@@ -100,9 +100,8 @@ def _step_text(kind: str, event: ExecutionEvent, progress: Progress) -> Text:
 def _step_happened(kind: str, event: ExecutionEvent, step: StepProgress) -> Text:
     match kind:
         case "step_started":
-            worker = f" on {event.step_started.worker}" if event.step_started.worker else ""
-            attempt = f", attempt {step.attempt}{worker}" if step.attempt > 1 else ""
-            return plain(f"started ({step.handler}){attempt}")
+            attempt = f", attempt {step.attempt}" if step.attempt > 1 else ""
+            return plain(f"started ({step.handler}){attempt}" + (f" on {step.worker}" if step.has_moved else ""))
         case "step_progressed":
             return plain(_with(f"{step.percent} %", step.note))
         case "step_waiting":

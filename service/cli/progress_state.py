@@ -18,7 +18,10 @@ ENDED_STEPS = frozenset({"COMPLETED", "FAILED", "SKIPPED", "CANCELLED", "COMPENS
 
 @dataclass(slots=True)
 class StepProgress:
-    """How one step goes. Times are seconds since 1970 by the server's clock; `percent` is None while not reported."""
+    """How one step goes. Times are seconds since 1970 by the server's clock; `percent` is None while not reported.
+
+    `has_moved` says that another process than the one before runs the newest attempt.
+    """
 
     path: str
     name: str
@@ -30,6 +33,8 @@ class StepProgress:
     started: float | None = None
     ended: float | None = None
     wakes: float | None = None
+    worker: str = ""
+    has_moved: bool = False
 
 
 class Progress:
@@ -58,7 +63,7 @@ class Progress:
             progress.started = execution.start_time.ToNanoseconds() / 1e9
         for known in execution.steps:
             step = progress.step(known.path)
-            step.state, step.attempt = step_state_name(known.state), known.attempt
+            step.state, step.attempt, step.worker = step_state_name(known.state), known.attempt, known.worker
             step.note = short_failure(known.failure) if known.HasField("failure") else known.skip_reason
             step.started = known.start_time.ToNanoseconds() / 1e9 if known.HasField("start_time") else None
             step.ended = known.end_time.ToNanoseconds() / 1e9 if known.HasField("end_time") else None
@@ -107,6 +112,8 @@ class Progress:
                 step.handler = event.step_started.handler or step.handler
                 step.state, step.attempt, step.percent, step.wakes = "RUNNING", event.step_started.attempt, None, None
                 step.started = step.started or now
+                step.has_moved = step.worker not in ("", event.step_started.worker)
+                step.worker = event.step_started.worker
             case "step_progressed":
                 step = self.step(event.step_progressed.path)
                 step.percent, step.note = event.step_progressed.step_percent, event.step_progressed.message

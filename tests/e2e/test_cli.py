@@ -179,6 +179,8 @@ async def test_an_execution_is_found_and_shown(target: str) -> None:
     assert [each["execution_id"] for each in listed["executions"]] == [execution_id]
     assert listed["total_size"] == 1
     assert execution_id in await shown(target, "list", *filters)
+    narrow = {"COLUMNS": "60", "FORCE_COLOR": "1"}  # of a pipe they say nothing
+    assert "TAGS" in (await flowkeep("list", *filters, target=target, settings=narrow)).out
     assert (await at(target, "list", *filters, "--created-before", "1h")).json["executions"] == []
 
 

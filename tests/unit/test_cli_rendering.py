@@ -204,6 +204,16 @@ async def test_the_display_is_closed_when_the_events_break_off():
     assert await show_progress(stream(recorded()[:3]), Progress(DEFINITION), console=console) is None
 
 
+def test_a_takeover_shows():
+    progress, said = Progress(DEFINITION), []
+    for attempt, worker in enumerate(("one:1", "one:1", "two:2"), 1):
+        started = pb.StepStarted(path="fetch", handler="call_api", attempt=attempt, worker=worker)
+        event = pb.ExecutionEvent(time=stamp(0), step_started=started)
+        progress.apply(event)
+        said.append(str(line(event, progress)).partition("fetch: ")[2])
+    assert said == ["started (call_api)", "started (call_api), attempt 2", "started (call_api), attempt 3 on two:2"]
+
+
 def test_progress_follows_the_events():
     progress = Progress(DEFINITION)
     for event in recorded():
