@@ -17,6 +17,7 @@ from service.cli.settings import refuse_unknown
 # quick, a module imports at its top only what declares its commands, and within them what they work with.
 _MODULES = (
     "service.cli.workflows",
+    "service.cli.functions",
     "service.cli.executions",
     "service.cli.serving",
     "service.cli.local",

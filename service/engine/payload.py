@@ -24,6 +24,7 @@ MAX_PAYLOAD_BYTES = 256 * 1024
 MAX_INTEGER = 2**53 - 1
 # A whole float from here on is no integer of any program that lost its digits, but a float.
 _LEAST_FLOAT = 2.0**64
+NOT_FINITE = "must be a finite number; JSON has no NaN and no infinity"
 
 _MAX_VIOLATIONS = 20
 _MAX_SHOWN_KEY = 40
@@ -204,7 +205,7 @@ def _integer(value: int) -> int:
 
 def _number(value: float) -> float | int:
     if not math.isfinite(value):
-        raise _Refused("must be a finite number; JSON has no NaN and no infinity")
+        raise _Refused(NOT_FINITE)
     return _integer(int(value)) if value.is_integer() and abs(value) < _LEAST_FLOAT else value
 
 

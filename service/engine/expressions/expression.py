@@ -18,6 +18,7 @@ from service.engine.expressions.numbers import as_doubles
 from service.engine.violations import ValidationError
 
 _CACHED = 2_000
+_DIVIDES = " (does it divide by zero?)"
 # A text up to here counts as small: what reads only small values and has no loop needs no estimate of its work.
 _SMALL_TEXT = 256
 
@@ -69,7 +70,8 @@ class Expression:
         try:
             return payload.normalise(value, "result")
         except ValidationError as error:
-            raise ExpressionError(str(error.violations[0])) from None
+            wrong = str(error.violations[0])
+            raise ExpressionError(wrong + _DIVIDES if payload.NOT_FINITE in wrong else wrong) from None
 
     def _explain(self, message: str, variables: Mapping[str, Any]) -> str:
         """Name the whole path of a missing key where it can be told."""
