@@ -134,6 +134,44 @@ def test_what_does_not_compile(source: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
+        ("input.total = 5", "line 1, column 13: = does not compare; write =="),
+        ("input.total === 5", "line 1, column 13: === is no operator; write =="),
+        ("input.total <> 5", "line 1, column 13: <> is no operator; write !="),
+        ("true and\nfalse", "line 1, column 6: and is no operator; write &&"),
+        ("'a' == 'and' ||\n true or false", "line 2, column 7: or is no operator; write ||"),
+        ("not true", "line 1, column 1: not is no operator; write !"),
+        ("1 not in [2]", "line 1, column 3: not in is no operator; write !(a in b)"),
+        ("input.none is null", "line 1, column 12: is is no operator; write == or !="),
+        ("input.none == None", "line 1, column 15: None is not known; write null"),
+        ("True", "line 1, column 1: True is not known; write true"),
+        ("False", "line 1, column 1: False is not known; write false"),
+        ("1 if true else 2", "line 1, column 3: there is no if; write condition ? this : that"),
+        ("input?.total", "line 1, column 6: ?. is not offered; test with has(…) where a field may be absent"),
+        ("true & true", "line 1, column 6: & is no operator; write &&, or math.bitAnd(…) for bits"),
+        ("'a' + 1", "line 1, column 5: cannot apply + to (string, int); write string(…) around what is no string"),
+        ("'a' + input.rate", "cannot apply + to (string, double); write string(…) around what is no string"),
+        ("${ input.total }", "is CEL as it stands; write it without ${ }"),
+        ("{{ input.total }}", "line 1, column 1: {{ }} is no CEL; write the expression without it"),
+        ("inputs.total", "line 1, column 7: unknown variable 'inputs'; did you mean input?"),
+        ("len(input.items)", "line 1, column 4: unknown function 'len'; did you mean size?"),
+        ("round(1.5)", "line 1, column 6: unknown function 'round'; did you mean math.round?"),
+        ("math.flor(1.5)", "line 1, column 1: unknown function 'math'; did you mean math.floor?"),
+        ("xyzzy(1)", "line 1, column 6: unknown function 'xyzzy'; `flowkeep functions` lists all that there are"),
+        ("now()", "line 1, column 4: unknown function 'now'; an expression knows no clock, so that "),
+    ],
+)
+def test_habits_of_other_languages_are_told(source: str, message: str) -> None:
+    assert error(source).startswith(message)
+
+
+def test_words_in_strings_and_comments_are_no_habits() -> None:
+    assert value("'a = b and not None' + \"{{ ${ }}\" // or so = True") == "a = b and not None{{ ${ }}"
+    assert error("'=' + input // and\n +") == "line 2, column 3: unexpected end"
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
         ("input.nope", "there is no input.nope; test with has(…) where it may be absent"),
         ("steps.gone.output.x", "there is no steps.gone; test with has(…) where it may be absent"),
         ("has(input.a.b)", "there is no input.a; test with has(…) where it may be absent"),

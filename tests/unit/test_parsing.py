@@ -8,7 +8,7 @@ import pytest
 
 from service.engine.definition import Delivery, OnError, Ordering, RetryPolicy
 from service.engine.parsing import Defaults, parse
-from tests.unit.documents import CATALOG, DEFAULTS, graph, places, step, the_violation, workflow
+from tests.unit.documents import CATALOG, DEFAULTS, graph, places, step, the_violation, workflow, wrong
 
 # --- what parses
 
@@ -295,3 +295,23 @@ def test_cel_inside_of_params(params: dict[str, Any], expected: list[str] | None
         assert sorted(found) == [f"{at}.name", f"{at}.nmae", f"{at}.when"]
     else:
         assert found == expected
+
+
+def test_double_braces_are_told_where_a_definition_is_written() -> None:
+    braces, meant = "{{ input.x }}", "has {{ input.x }}, but templates are ${ input.x }; "
+    document = workflow(
+        step("a", params={"value": [braces]}),
+        step("b", params={"expression": braces}),
+        step("c", condition=braces, assign={"x": braces}),
+        output={"x": braces},
+    )
+    found = dict(wrong(document))
+    assert found["steps[0].params.value[0]"].startswith(meant)
+    assert found["output.x"].startswith(meant)
+    no_cel = "line 1, column 1: {{ }} is no CEL; write the expression without it"
+    assert {field for field, words in found.items() if words == no_cel} == {
+        "steps[1].params.expression", "steps[2].condition", "steps[2].assign.x",
+    }  # fmt: skip
+    assert len(found) == 5
+    kept = workflow(step("a", params={"value": braces}))
+    assert wrong(kept, None) == []

@@ -161,3 +161,35 @@ def test_all_expressions_of_a_template_share_one_limit_on_work() -> None:
     large = {"input": {"s": "x" * 200_000}}
     with pytest.raises(ExpressionError, match=r"^params\[\d+\]: may be too much work"):
         render(["${ input.s.size() }"] * 256, large)
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("{{ input.name }}", "has {{ input.name }}, but templates are ${ input.name }; "),
+        ("Hello {{input.name}}!", "has {{input.name}}, but templates are ${ input.name }; "),
+        (
+            "${ input.n } {{- steps['one'].output | upper -}}",
+            "has {{- steps['one'].output | upper -}}, but templates are ",
+        ),
+    ],
+)
+def test_what_a_template_was_surely_meant_by_is_said_where_it_is_written(text: str, meant: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Template.parse({"a": [text]}, NAMES, is_written_now=True)
+    (violation,) = caught.value.violations
+    assert violation.field == "params.a[0]"
+    assert violation.description.startswith(meant)
+    # The advice for those who do mean the text gives just the text.
+    as_text = violation.description.partition("; for the text itself write ")[2]
+    assert render(as_text) == text[text.index("{{") : text.index("}}") + 2]
+    assert render(text)  # a definition that is kept already goes on as it is
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{{ name }}", "{{ user.name }}", "{{#each items}}", "{{ input }}", "{% if input.x %}", "${ '{{ input.n }}' }"],
+)
+def test_braces_that_may_be_meant_for_others_are_kept(text: str) -> None:
+    rendered = Template.parse(text, NAMES, is_written_now=True).render(VARIABLES)
+    assert rendered == ("{{ input.n }}" if text.startswith("$") else text)

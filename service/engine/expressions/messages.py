@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
+from service.engine.expressions import hints
+
 MISSING_KEY = "there is no key "
 
 _MAX_MESSAGE = 300
@@ -48,16 +50,19 @@ def clean(message: str) -> str:
 
 
 def refusal(message: str, source: str, names: frozenset[str]) -> str:
-    """Return why a source does not compile. Tells an unknown variable from an unknown function."""
+    """Return why a source does not compile, and what was probably meant."""
+    if meant := hints.habit(source):
+        return meant
     text = clean(message)
     unknown = _UNDECLARED.search(text)
     if not unknown:
         return text
+    # The library does not tell an unknown variable from an unknown function.
     name = unknown[1]
     if name in _NAMESPACES or re.search(rf"\b{re.escape(name)}\s*\(", source):
-        explained = f"unknown function '{name}'"
+        explained = f"unknown function '{name}'; {hints.function(name, source)}"
     else:
-        explained = f"unknown variable '{name}'; known are {', '.join(sorted(names)) or 'none'}"
+        explained = f"unknown variable '{name}'; {hints.variable(name, names)}"
     return text[: unknown.start()] + explained
 
 
@@ -75,6 +80,8 @@ def _no_overload(operation: str, kinds: str) -> str:
     if operation == "?_:":
         return f"the two results of ? : have different types ({kinds}); write dyn(…) around one"
     text = f"cannot apply {_SHOWN.get(operation, operation)} to ({kinds or 'these types'})"
+    if operation == "+" and "string" in kinds.split(", "):
+        text += "; write string(…) around what is no string"
     if {"int", "uint"} <= set(kinds.split(", ")):
         text += "; write int(…) around the uint"
     return text

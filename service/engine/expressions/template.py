@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from service.engine import payload
+from service.engine.expressions import hints
 from service.engine.expressions.cost import Allowance
 from service.engine.expressions.errors import ExpressionError
 from service.engine.expressions.expression import Expression, compile_value
 from service.engine.expressions.library import MAX_SOURCE
+from service.engine.expressions.pieces import PIECE
 from service.engine.violations import ValidationError, Violation
 
 # Each takes some 10 µs, and its result may be a whole payload.
 MAX_EXPRESSIONS = 256
 
 _OPEN = re.compile(r"\$?\$\{")
-# What a closing brace is looked for between: strings of CEL (raw ones have no escapes), comments, braces.
-_PIECE = re.compile(
-    r"""
-    (?<![A-Za-z0-9_])[bB]?[rR](?:\"{3}.*?\"{3}|'{3}.*?'{3}|"[^"\n]*"|'[^'\n]*')
-  | \"{3}(?:\\.|[^\\])*?\"{3}
-  | '{3}(?:\\.|[^\\])*?'{3}
-  | "(?:\\.|[^"\\\n])*"
-  | '(?:\\.|[^'\\\n])*'
-  | //[^\n]*
-  | [{}]
-    """,
-    re.VERBOSE | re.DOTALL,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +37,22 @@ class Template:
     _field: str = field(repr=False, compare=False)
 
     @classmethod
-    def parse(cls, value: Any, names: frozenset[str], field: str = "params") -> Template:
+    def parse(
+        cls,
+        value: Any,
+        names: frozenset[str],
+        field: str = "params",
+        *,
+        is_written_now: bool = False,
+        cel_at: Container[str] = (),
+    ) -> Template:
         """Return the template of a value that `payload.normalise` accepts, over variables of these names.
 
         Raises ValidationError with everything that is wrong, under `field`: what does not compile, a `${` without
-        its `}`, more than 256 expressions.
+        its `}`, more than 256 expressions; and, when it is written now by somebody who can mend it, text such as
+        `{{ input.name }}`, by which a template was surely meant, but at the paths `cel_at`, where others compile CEL.
         """
-        parser = _Parser(names)
+        parser = _Parser(names, is_written_now, cel_at)
         parsed = parser.value(value, field)
         if len(parser.expressions) > MAX_EXPRESSIONS:
             parser.violations.append(Violation(field, f"has more than {MAX_EXPRESSIONS} expressions"))
@@ -86,15 +84,20 @@ class _Text:
 
 
 class _Parser:
-    def __init__(self, names: frozenset[str]) -> None:
+    def __init__(self, names: frozenset[str], is_written_now: bool, cel_at: Container[str]) -> None:
         self._names = names
+        self._cel_at = cel_at
+        self._is_written_now = is_written_now
         self.expressions: list[Expression] = []
         self.violations: list[Violation] = []
 
     def value(self, value: Any, path: str) -> Any:
         """Return the value with every string that holds a `${` replaced; others are the same objects."""
         if isinstance(value, str):
-            return self._string(value, path) if "${" in value else value
+            if "${" in value:
+                return self._string(value, path)
+            self._look_at(value, path)
+            return value
         if isinstance(value, Mapping):
             parsed = {key: self.value(item, payload.join_path(path, key)) for key, item in value.items()}
             return parsed if any(parsed[key] is not item for key, item in value.items()) else value
@@ -109,12 +112,21 @@ class _Parser:
         except ExpressionError as error:
             self.violations.append(Violation(path, str(error)))
             return text
+        for piece in pieces:
+            if isinstance(piece, str):
+                self._look_at(piece, path)
         match pieces:
             case (Expression() as whole,):
                 return whole
             case _ if any(isinstance(piece, Expression) for piece in pieces):
                 return _Text(pieces)
         return "".join(str(piece) for piece in pieces)
+
+    def _look_at(self, text: str, path: str) -> None:
+        if not self._is_written_now or "{{" not in text or path in self._cel_at:
+            return
+        if wrong := hints.mustache(text, self._names):
+            self.violations.append(Violation(path, wrong))
 
     def _pieces(self, text: str) -> tuple[str | Expression, ...]:
         pieces: list[str | Expression] = []
@@ -141,7 +153,7 @@ def _closing(text: str, start: int) -> int:
     depth = 0
     # One more character than an expression may have, so that a long text is not searched over and over.
     end = start + MAX_SOURCE + 1
-    for piece in _PIECE.finditer(text, start, end):
+    for piece in PIECE.finditer(text, start, end):
         if piece[0] == "{":
             depth += 1
         elif piece[0] == "}":

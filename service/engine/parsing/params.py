@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from service.engine.expressions import Template
+from service.engine.expressions import Template, hints
 from service.engine.handlers.registry import Handler, Registry
 from service.engine.parsing.fields import Fields
 from service.engine.parsing.sources import IN_PARAMS, Sources
@@ -16,13 +16,14 @@ def read_params(fields: Fields, sources: Sources, catalog: Registry | None, read
     """Return the name of the handler and the template of its params. Without a catalog neither is judged."""
     name = fields.text("handler", 128, required=True, what="the name of what the step runs, such as call_api")
     params = fields.object("params")
-    template = sources.template(params or {}, fields.at("params"), reader, IN_PARAMS)
-    if catalog is not None and name:
-        handler = catalog.get(name)
-        if handler is None:
-            fields.wrong("handler", f'"{name}" is unknown{nearest(name, catalog.names())}')
-        elif params is not None:
-            _judge(handler, params, fields, sources, reader)
+    handler = catalog.get(name) if catalog is not None and name else None
+    own = tuple(handler.sources(params)) if handler and handler.sources and params else ()
+    cel_at = {locate(fields.at("params"), source.path) for source in own}
+    template = sources.template(params or {}, fields.at("params"), reader, IN_PARAMS, cel_at)
+    if handler is not None and params is not None:
+        _judge(handler, params, fields, sources, reader)
+    elif catalog is not None and name and handler is None:
+        fields.wrong("handler", f'"{name}" is unknown{nearest(name, catalog.names())}')
     return name, template
 
 
@@ -34,7 +35,7 @@ def _judge(handler: Handler, params: Mapping[str, Any], fields: Fields, sources:
     for source in handler.sources(params) if handler.sources else ():
         place = locate(field, source.path)
         if source.path in opaque:
-            fields.findings.add(place, "is CEL as it stands; write it without ${ }")
+            fields.findings.add(place, hints.AS_IT_STANDS)
         else:
             compiler = sources.condition if source.is_condition else sources.value
             compiler(source.text, place, reader, IN_PARAMS)

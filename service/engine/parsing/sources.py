@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,10 +37,14 @@ class Use:
 
 
 class Sources:
-    """Compiles expressions and templates, notes what is wrong with them, and remembers the steps that they read."""
+    """Compiles expressions and templates, notes what is wrong with them, and remembers the steps that they read.
 
-    def __init__(self, findings: Findings) -> None:
+    In what is written now, not loaded, it also notes what a template was surely meant by.
+    """
+
+    def __init__(self, findings: Findings, *, is_written_now: bool) -> None:
         self._findings = findings
+        self._is_written_now = is_written_now
         self._uses: list[Use] = []
         self._count = 0
 
@@ -52,12 +56,14 @@ class Sources:
         """Return a compiled expression for any value, None when it is wrong."""
         return self._compile(compile_value, source, field, reader, names)
 
-    def template(self, value: Any, field: str, reader: str, names: frozenset[str]) -> Template | None:
-        """Return a template, None when an expression in it is wrong."""
+    def template(
+        self, value: Any, field: str, reader: str, names: frozenset[str], cel_at: Container[str] = ()
+    ) -> Template | None:
+        """Return a template, None when an expression in it is wrong. At `cel_at` there is CEL as it stands."""
         if not self._admits(payload.encode(value).count(b"${"), field):
             return None
         try:
-            template = Template.parse(value, names, field)
+            template = Template.parse(value, names, field, is_written_now=self._is_written_now, cel_at=cel_at)
         except ValidationError as error:
             self._findings.add_all(error)
             return None

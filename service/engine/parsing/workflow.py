@@ -62,7 +62,7 @@ def _check_size(document: Any, findings: Findings) -> None:
 
 def _read(fields: Fields, catalog: Registry | None, defaults: Defaults, document: Mapping[str, Any]) -> Definition:
     fields.not_implemented("budgets", "max_concurrent_executions")
-    sources = Sources(fields.findings)
+    sources = Sources(fields.findings, is_written_now=catalog is not None)
     ordering = fields.choice("ordering", Ordering, Ordering.SEQUENTIAL)
     reader = StepReader(ordering, catalog, defaults.step_timeout, sources)
     definition = Definition(
