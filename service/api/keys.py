@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from contextvars import Context
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +19,7 @@ import structlog
 from service.addresses import is_loopback
 from service.api.claims import RefusedTokenError
 from service.config import ConfigError
+from service.engine.handlers.call_api import root_of
 
 log = structlog.get_logger(__name__)
 
@@ -194,7 +196,7 @@ class JwksKeys:
         except TimeoutError:
             raise ValueError(f"no complete answer within {FETCH:g} s") from None
         except (OSError, httpx2.HTTPError, httpx2.InvalidURL) as error:
-            raise ValueError(f"{type(error).__name__}: {error}") from None
+            raise ValueError(f"{type(error).__name__}: {root_of(error)}") from None
 
     async def close(self) -> None:
         """End a reading that still goes on."""
@@ -219,8 +221,8 @@ class JwksKeys:
     def _read(self) -> asyncio.Task[None] | None:
         """Return the reading that goes on, or a new one if it is time for one."""
         if self._reading is None and time.monotonic() - self._tried_at > PAUSE:
-            # In a task of its own: a caller that leaves does not end it for the others.
-            self._reading = asyncio.create_task(self._read_now())
+            # In a task of its own: a caller that leaves does not end it for the others, and what is logged is not its.
+            self._reading = asyncio.create_task(self._read_now(), context=Context())
         return self._reading
 
     async def _read_now(self) -> None:

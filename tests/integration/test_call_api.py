@@ -155,9 +155,22 @@ async def test_timeout_of_the_step_and_cancel_reach_the_call(caller: Handler, we
 async def test_connection_refused(caller: Handler) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        error = await failure(caller, url=f"http://ann:geheim@127.0.0.1:{taken.getsockname()[1]}/a?k=geheim")
+        error = await failure(caller, url=f"http://ann:geheim@127.0.0.1:{taken.getsockname()[1]}/a?key=geheim")
     assert (error.code, error.retryable) == ("CONNECTION_FAILED", True)
-    assert "geheim" not in error.message
+    assert error.message.endswith("/a: no connection: Connection refused")
+    assert "geheim" not in f"{error} {error.details}"
+    error = await failure(caller, url="http://no-such-host.invalid/a")
+    assert "/a: no connection: " in error.message
+
+
+async def test_certificates_that_cannot_be_read_are_told(
+    caller: Handler, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "/no/such/file")
+    error = await failure(caller, url=web.answer("/a"))
+    assert (error.code, "SSL_CERT_FILE" in error.message) == ("CONNECTION_FAILED", True)
+    monkeypatch.delenv("SSL_CERT_FILE")
+    assert (await call(caller, url=web.answer("/a")))["status"] == 200
 
 
 async def test_connection_that_breaks_off(caller: Handler, web: Web) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -24,7 +25,7 @@ Redirects are not followed, cookies not kept, and proxies of the server's enviro
 the host. gzip and deflate are undone.
 
 Fails with these codes; details hold the method, the URL without secrets, the status, and the beginning of the body:
-HTTP_STATUS_1XX to HTTP_STATUS_5XX: a status that is no success, whatever its body is. Retried: 5XX (beyond 599 too),
+HTTP_STATUS_2XX to HTTP_STATUS_5XX: a status that is no success, whatever its body is. Retried: 5XX (beyond 599 too),
 408, 425 and 429; a Retry-After of 429 and 503 is waited for, at most an hour.
 CONNECTION_FAILED: no connection, or none up to the end of the answer, or not within `timeout`. Retried.
 INVALID_RESPONSE: what came is not HTTP, not what its headers say, or not what `response` asks for. Not retried.
@@ -73,7 +74,7 @@ class _Caller:
             now=context.now,
         )
         async with _bounded(params.get("timeout"), expectation) as limit, _connected(expectation):
-            response = await self.transport.handle_async_request(asked)
+            response = await self._open(expectation).handle_async_request(asked)
             try:
                 return await read(response, expectation, limit)
             finally:
@@ -84,13 +85,16 @@ class _Caller:
         if transport is not None:
             await transport.aclose()
 
-    @property
-    def transport(self) -> httpx2.AsyncHTTPTransport:
+    def _open(self, expected: Expectation) -> httpx2.AsyncHTTPTransport:
         # A client would bring what a call of one tenant must not have: cookies of another's, the server's netrc and
         # proxies. Of the environment only the certificates are taken (SSL_CERT_FILE, SSL_CERT_DIR).
         if self._transport is None:
             limits = httpx2.Limits(max_connections=1000, max_keepalive_connections=100, keepalive_expiry=5.0)
-            self._transport = httpx2.AsyncHTTPTransport(trust_env=True, limits=limits)
+            try:
+                self._transport = httpx2.AsyncHTTPTransport(trust_env=True, limits=limits)
+            except OSError:
+                text = "the server cannot read the certificates that its SSL_CERT_FILE or SSL_CERT_DIR names"
+                raise expected.error(CONNECTION_FAILED, text) from None
         return self._transport
 
 
@@ -127,6 +131,16 @@ def _reason(error: httpx2.RequestError) -> str:
         case httpx2.ConnectTimeout():
             return f"no connection within {CONNECT_SECONDS:g} s"
         case httpx2.ConnectError():
-            return f"no connection: {error}"[:300]
+            return f"no connection: {root_of(error)}"[:300]
         case _:
             return f"the connection broke off ({type(error).__name__})"
+
+
+def root_of(error: BaseException) -> str:
+    """Return why the other side was not reached, from the system that knows, without addresses."""
+    text, cause = str(error) or type(error).__name__, error.__cause__ or error.__context__
+    while cause is not None:
+        if isinstance(cause, ConnectionError) and cause.errno:
+            return os.strerror(cause.errno)
+        cause = cause.__cause__ or cause.__context__
+    return text

@@ -581,7 +581,7 @@ class Failure(_message.Message):
     """Output only. What went wrong, in UPPER_SNAKE_CASE. Codes of the service: `HANDLER_ERROR` (the handler raised an
     error it did not name), `INVALID_PARAMS` (parameters do not meet the handler's schema), `EXPRESSION_ERROR` (a
     condition, template or assignment could not be evaluated), `STEP_TIMEOUT` (an attempt took too long),
-    `EXECUTION_TIMEOUT` (the execution took too long), `HTTP_STATUS_1XX` to `HTTP_STATUS_5XX` (an answer that is no
+    `EXECUTION_TIMEOUT` (the execution took too long), `HTTP_STATUS_2XX` to `HTTP_STATUS_5XX` (an answer that is no
     success; beyond 599 it is 5XX), `CONNECTION_FAILED` (the other side was not reached or broke off),
     `RESPONSE_TOO_LARGE` (a body over its limit), `INVALID_RESPONSE` (not what was asked for), `INVALID_OUTPUT` (the
     result is no JSON within the limits), `HANDLER_NOT_FOUND` (the step waits for a server that has its handler),
