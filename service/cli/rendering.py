@@ -52,7 +52,7 @@ _JSON_ESCAPES = {code: f"\\u{code:04x}" for code in _HARMFUL if code > 31}
 
 def open_console(*, stderr: bool = False) -> Console:
     """Return a console on standard output or error; tables are not cut when that is no terminal."""
-    console = Console(stderr=stderr, highlight=False, soft_wrap=False)
+    console = Console(file=None if stderr else output(), stderr=stderr, highlight=False, soft_wrap=False)
     # Not by what the console takes for a terminal: FORCE_COLOR asks for colours in a pipe, not for narrow tables.
     if not console.file.isatty():
         console.width = FILE_WIDTH
@@ -61,7 +61,7 @@ def open_console(*, stderr: bool = False) -> Console:
 
 def is_screen(console: Console) -> bool:
     """Whether what stands on the console can be redrawn."""
-    is_pipe = console.file is sys.stdout and not sys.stdout.isatty()
+    is_pipe = console.file is output() and not output().isatty()
     return console.is_terminal and not console.is_dumb_terminal and not is_pipe
 
 

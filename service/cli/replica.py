@@ -15,6 +15,7 @@ import uvloop
 
 from service.app import open_repository, running_server
 from service.cli import settings
+from service.cli.loop import run_through
 from service.cli.processes import SERVING
 from service.cli.serving import leave, prepare
 from service.config import Config
@@ -33,7 +34,7 @@ def main(descriptor: int) -> None:
     try:
         config = Config()
         prepare(config)
-        asyncio.Runner(loop_factory=uvloop.new_event_loop).run(_serve(config, line))
+        run_through(asyncio.Runner(loop_factory=uvloop.new_event_loop), _serve(config, line))
         code = 0
     except settings.expected_errors() as error:
         line.sendall(str(error).encode())

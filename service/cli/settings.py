@@ -126,9 +126,11 @@ def run(main: Coroutine[Any, Any, int | None], *, abandon: bool = False) -> None
     """
     import uvloop
 
+    from service.cli.loop import run_through
+
     runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
     with told():
-        code = runner.run(main)
+        code = run_through(runner, main)
     if not (abandon and asyncio.all_tasks(runner.get_loop())):
         runner.close()
     if code:

@@ -84,3 +84,49 @@ async def test_doctor_says_what_is_wrong_with_handlers(folder: Path) -> None:
     for part in ("broken.py", "SystemExit: no", "line 3"):
         assert part in finding["text"]
     assert outcome.err == "printed at import\n"
+
+
+ENDING = """
+import asyncio, sys
+from flowkeep.handlers import handler
+
+
+async def leave() -> None:
+    sys.exit(3)
+
+
+@handler("task")
+async def task() -> None:
+    await asyncio.create_task(leave())
+
+
+@handler("group")
+async def group() -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(interrupt())
+
+
+async def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+@handler("callback")
+async def callback() -> None:
+    asyncio.get_running_loop().call_soon(sys.exit, 4)
+    await asyncio.sleep(0.01)
+"""
+
+
+async def test_tasks_and_callbacks_of_a_handler_cannot_end_the_process(folder: Path) -> None:
+    (folder / "ending.py").write_text(ENDING)
+    steps = [{"id": name, "handler": name, "on_error": "CONTINUE"} for name in ("task", "group", "callback")]
+    output = {"codes": "${ [steps.task.error.message, steps.group.error.message, steps.callback.state] }"}
+    (folder / "ending.json").write_text(json.dumps({"name": "ending", "steps": steps, "output": output}))
+    arguments = ("run", str(folder / "ending.json"), "--handlers", str(folder / "ending.py"), "-o", "json")
+    outcome = await flowkeep(*arguments)
+    assert outcome.code == 0, outcome
+    task, group, state = outcome.json_lines[-1]["finished"]["result"]["codes"]
+    assert "'task' raised SystemExit" in task
+    assert "'group' raised KeyboardInterrupt" in group
+    assert state == "COMPLETED"
+    assert "wanted to end the process" in outcome.err
