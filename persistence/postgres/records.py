@@ -29,7 +29,7 @@ EXECUTION_COLUMNS = (
 )  # fmt: skip
 STEP_COLUMNS = (
     "path", "handler", "state", "attempt", "input", "output", "failure", "failed_attempts", "assigned", "skip_reason",
-    "start_time", "attempt_time", "end_time", "wake_time", "end_seq", "worker", "failures", "progress",
+    "start_time", "attempt_time", "end_time", "wake_time", "end_seq", "worker", "failures", "progress", "position",
 )  # fmt: skip
 
 UNREADABLE_TIME = datetime.min.replace(tzinfo=UTC)
@@ -181,6 +181,7 @@ def step(row: asyncpg.Record | Mapping[str, Any]) -> Step:
         worker=row["worker"],
         failures=row["failures"],
         progress=row["progress"],
+        position=row["position"],
     )
     if UNREADABLE_TIME in (found.start_time, found.attempt_time, found.end_time, found.wake_time):
         raise NotReadableError("a time")

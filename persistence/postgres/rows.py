@@ -82,6 +82,7 @@ STEP: Mapping[str, str] = {
     "wake_time": "timestamptz",
     "end_seq": "int8",
     "worker": "text",
+    "position": "int",
 }
 EVENT: Mapping[str, str] = {
     "org_id": "text",
@@ -233,6 +234,7 @@ def step_row(org: str, execution_id: UUID, step: Step) -> bytes:
         _time(step.wake_time),
         step.end_seq,
         step.worker,
+        step.position,
     )
 
 

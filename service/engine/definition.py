@@ -93,6 +93,11 @@ class Definition:
         return {step.id: step for step in self.steps}
 
     @cached_property
+    def positions(self) -> Mapping[str, int]:
+        """The places of the steps, from 1, by id."""
+        return {step.id: place for place, step in enumerate(self.steps, start=1)}
+
+    @cached_property
     def predecessors(self) -> Mapping[str, tuple[str, ...]]:
         """Ids of the steps that must have ended before a step may start."""
         if self.ordering is Ordering.GRAPH:

@@ -269,7 +269,8 @@ class _Planning(StepRules):
 
     def _open(self, step: model.Step) -> None:
         """Start, skip or fail a step that is free to go."""
-        fresh = Step(path=step.id, handler=step.handler, state=StepState.PENDING)
+        position = self.definition.positions[step.id]
+        fresh = Step(path=step.id, handler=step.handler, state=StepState.PENDING, position=position)
         if self._all_skipped(step):
             self.skip(fresh, "every step it depends on was skipped")
             return

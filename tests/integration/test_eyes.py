@@ -1,0 +1,81 @@
+"""The database explains itself: comments, an order on steps, and queries that the README shows."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from uuid import UUID
+
+import asyncpg
+import pytest_asyncio
+
+from persistence.postgres import migrate
+from persistence.postgres.tables import metadata
+from tests.integration.stage import ended, made, step
+
+README = Path(__file__).parents[2] / "persistence" / "README.md"
+
+
+@pytest_asyncio.fixture
+async def admin(database_dsn):
+    connection = await asyncpg.connect(database_dsn)
+    yield connection
+    await connection.close()
+
+
+async def test_every_table_and_column_is_explained(admin):
+    """That they say what the tables of this program say is held by test_migrations.py."""
+    for table in metadata.tables.values():
+        assert table.comment
+        assert all(column.comment for column in table.columns), table.name
+        rows = await admin.fetch(
+            "SELECT obj_description($1::regclass, 'pg_class') AS text"
+            " UNION ALL SELECT col_description($1::regclass, attnum)"
+            " FROM pg_attribute WHERE attrelid = $1::regclass AND attnum > 0 AND NOT attisdropped",
+            table.name,
+        )
+        assert all(row["text"] for row in rows), table.name
+
+
+async def test_the_queries_of_the_readme_find_what_they_say(served, admin):
+    name = await made(
+        served.client,
+        step("zero", "transform", value=1),
+        step("b", "fail", retry_policy={"max_attempts": 2, "initial_interval": "30m", "max_interval": "30m"}),
+    )
+    broken = await made(served.client, step("z", "transform", value=1), step("a", "fail"))
+    done = await served.client.execute(broken, {"customer": 7}, metadata={"team": "growth"})
+    await ended(served.client, done.execution_id)
+    waiting = await served.client.execute(name, {"customer": 7})
+    async for event in served.client.watch(waiting.execution_id):
+        if event.HasField("step_retrying"):
+            break
+    queries = re.findall(r"```sql\n(.*?)```", README.read_text(), re.DOTALL)
+    assert len(queries) >= 6
+    for query in queries:
+        assert await admin.fetch(query), query
+    steps = next(query for query in queries if "s.position, s.path" in query)
+    assert [row["path"] for row in await admin.fetch(steps)] == ["zero", "b"]
+
+
+async def test_steps_of_an_earlier_release_get_their_place_and_it_goes_on_beside_this_one(
+    serve, admin, database_dsn, stage
+):
+    first = await serve()
+    steps = [step("z", "transform", value=1), step("b", "gate"), step("a", "transform", value=1)]
+    execution = await first.client.execute(await made(first.client, *steps))
+    await stage.called("b")
+    await first.stop()
+    await migrate(database_dsn, "0002")
+    await migrate(database_dsn)
+    # As the release before writes a step.
+    await admin.execute(
+        "INSERT INTO steps"
+        " (org_id, execution_id, path, handler, state, attempt, failures, progress, skip_reason, worker)"
+        " VALUES ('development', gen_random_uuid(), 'a', 'wait', 'RUNNING', 1, 0, 0, '', '')"
+    )
+    second = await serve()
+    stage.open("gate")
+    await ended(second.client, execution.execution_id)
+    found = "SELECT path FROM steps WHERE execution_id = $1 ORDER BY position"
+    assert [row["path"] for row in await admin.fetch(found, UUID(execution.execution_id))] == ["z", "b", "a"]
