@@ -42,8 +42,14 @@ def configure(config: Config) -> None:
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=renderer, foreign_pre_chain=[*shared, *tail]))
+    handler.addFilter(_tells_no_metadata)
     # Libraries speak up only when something is wrong: their INFO lines may hold what callers sent.
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+
+
+def _tells_no_metadata(record: logging.LogRecord) -> bool:
+    """Whether a line is not gRPC's on metadata that is not UTF-8, which repeats it: it may be a token."""
+    return not (record.name.startswith("grpc") and str(record.msg).startswith("Invalid encoding"))
 
 
 def _process(pid: int) -> Any:
