@@ -89,9 +89,9 @@ def output() -> TextIO:
 
 def settle() -> None:
     """Write what is left, and end the process with the code of a failure to write, if there was one."""
-    output().flush()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (output(), sys.stdout, sys.stderr):
+        if not getattr(stream, "closed", True):  # a handler may have closed it, or put something else there
+            stream.flush()
     if _Exit.code:
         sys.exit(_Exit.code)
 

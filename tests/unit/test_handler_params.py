@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
@@ -60,6 +61,16 @@ class Shape(TypedDict):
     sides: int
 
 
+class Side(typing.TypedDict):
+    length: int
+    name: typing.NotRequired[str]
+
+
+class OldShape(typing.TypedDict, total=False):
+    sides: typing.Required[list[Side]]
+    area: float
+
+
 TYPES = [
     (int, 3, 3),
     (float, 3, 3.0),
@@ -85,6 +96,11 @@ TYPES = [
     (Pair, [1], Pair(1)),
     (Shape, {"sides": 3}, {"sides": 3}),
     (Any, {"a": 1}, {"a": 1}),
+    (OldShape, {"sides": [{"length": 1}]}, {"sides": [{"length": 1}]}),
+    (list[Side], [{"length": 1, "name": "a"}], [{"length": 1, "name": "a"}]),
+    (Side | None, None, None),
+    (typing.Optional[Annotated[Side, "a note"]], {"length": 1}, {"length": 1}),  # noqa: UP045 - another form of it
+    (dict[str, Side], {"a": {"length": 1}}, {"a": {"length": 1}}),
 ]
 
 
@@ -172,6 +188,10 @@ def whole_typed_dict(shape: Shape, context: StepContext | None = None) -> Any:
     return [shape["sides"], context is not None]
 
 
+def whole_old_typed_dict(side: Side) -> Any:
+    return side["length"]
+
+
 @pytest.mark.parametrize(
     ("function", "params", "result"),
     [
@@ -180,6 +200,7 @@ def whole_typed_dict(shape: Shape, context: StepContext | None = None) -> Any:
         (whole_dataclass, {"x": 1}, [1, 0]),
         (whole_tuple, {"left": 1}, [1, 2]),
         (whole_typed_dict, {"sides": 3}, [3, True]),
+        (whole_old_typed_dict, {"length": 3}, 3),
     ],
 )
 async def test_a_single_parameter_takes_all_params(function: Any, params: Any, result: Any) -> None:

@@ -204,6 +204,38 @@ async def test_all_of_a_wrapped_async_function_runs_on_the_loop() -> None:
         assert await made.run({"a": 1}, context()) == [1, True]
 
 
+async def test_a_wrapper_with_a_loop_of_its_own_runs_in_a_thread() -> None:
+    async def function(a: int) -> int:
+        return a
+
+    @functools.wraps(function)
+    def wrapper(*arguments: Any, **keywords: Any) -> Any:
+        return asyncio.run(function(*arguments, **keywords))
+
+    declared = handler("f")(wrapper)
+    assert carried(declared).is_threaded
+    assert await run(declared, {"a": 1}) == 1
+
+
+async def test_a_decorator_that_is_a_class() -> None:
+    class Decorator:
+        def __init__(self, function: Callable[..., Any]) -> None:
+            functools.update_wrapper(self, function)
+            self.function = function
+
+        async def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+            await asyncio.sleep(0)
+            return self.function(*arguments, **keywords)
+
+    @handler("f")
+    @Decorator
+    def function(a: int) -> int:
+        return a
+
+    assert not carried(function).is_threaded
+    assert await run(function, {"a": 1}) == 1
+
+
 async def test_what_a_sync_function_returns_to_be_awaited_is_awaited() -> None:
     async def later(n: int) -> Any:
         return later(n - 1) if n else asyncio.get_running_loop()
@@ -240,7 +272,11 @@ async def test_results() -> None:
     async def naive() -> Suspend:
         return Suspend(NOW.replace(tzinfo=None), None)
 
-    for function in (thing, naive):
+    @handler("returns_an_error")
+    async def returns() -> Any:
+        return HandlerError("BUSY")
+
+    for function in (thing, naive, returns):
         with pytest.raises(HandlerError, match="INVALID_OUTPUT"):
             await run(function, {})
 
@@ -267,6 +303,13 @@ def test_parameters_that_json_cannot_give_are_refused_at_the_load() -> None:
 
     with pytest.raises(TypeError, match="no JSON form"):
         carried(lock)
+
+    @handler("f")
+    async def yields(a: int) -> Any:
+        yield a
+
+    with pytest.raises(TypeError, match="handler 'f': it yields"):
+        carried(yields)
 
 
 # --- the registry

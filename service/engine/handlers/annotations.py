@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from service.engine.handlers.model import HandlerError, StepContext, Suspend
+from service.engine.handlers.typed_dicts import readable
 
 # Known without an import at run time, as where `if TYPE_CHECKING:` imports them.
 _KNOWN = {each.__name__: each for each in (HandlerError, StepContext, Suspend)} | {"typing": typing}
@@ -43,6 +44,12 @@ def _below(function: Any) -> Any:
         return None
     call = inspect.getattr_static(type(function), "__call__", None)
     return call if isinstance(call, types.FunctionType) else None
+
+
+def is_async(function: Any) -> bool:
+    """Return whether a call of it, be it a function or an object, gives a coroutine."""
+    call = inspect.getattr_static(type(function), "__call__", None)
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
 
 
 def place(function: Callable[..., Any]) -> str:
@@ -83,7 +90,7 @@ def _type(parameter: inspect.Parameter, names: Mapping[str, Any]) -> Any:
         return Any
     written = types.SimpleNamespace(__annotations__={"it": parameter.annotation})
     try:
-        return typing.get_type_hints(written, dict(names), include_extras=True)["it"]
+        return readable(typing.get_type_hints(written, dict(names), include_extras=True)["it"])
     except Exception as error:
         why = f"{type(error).__name__}: {error}"
         if isinstance(error, NameError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
@@ -11,7 +12,7 @@ from typing import Any
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from service.engine.failure import INVALID_OUTPUT
-from service.engine.handlers.annotations import layers, place
+from service.engine.handlers.annotations import is_async, layers, place
 from service.engine.handlers.copies import Copies
 from service.engine.handlers.model import Declaration, Handler, HandlerError, StepContext, Suspend
 from service.engine.handlers.signature import Signature, read
@@ -31,33 +32,51 @@ def compiled(declaration: Declaration, function: Callable[..., Any] | None = Non
     """
     call = function or declaration.function
     try:
+        if any(map(inspect.isasyncgenfunction, layers(call))):
+            raise TypeError("it yields; an async handler returns its result")
         signature = read(call)
     except TypeError as error:
         where = f"{at}: " if (at := place(call)) else ""
         raise TypeError(f"{where}handler {declaration.name!r}: {error}") from error
-    is_async = runs_on_the_loop(call)
+    on_the_loop = runs_on_the_loop(call)
     return Handler(
         name=declaration.name,
         description=declaration.description,
         params_schema=signature.schema,
         retry_safe=declaration.retry_safe,
-        run=_runner(call, signature, is_async),
-        is_threaded=not is_async,
+        run=_runner(call, signature, on_the_loop),
+        is_threaded=not on_the_loop,
     )
 
 
 def runs_on_the_loop(function: Callable[..., Any]) -> bool:
-    """Return whether a function is async, or a wrapper of one: then all of it runs on the event loop."""
-    return any(map(inspect.iscoroutinefunction, layers(function)))
+    """Return whether a function is async, or a wrapper of one: then all of it runs on the event loop.
+
+    A wrapper that runs what it wraps on a loop of its own is as sync as any other function.
+    """
+    for layer in layers(function):
+        if is_async(layer):
+            return True
+        if _drives_a_loop(layer):
+            return False
+    return False
+
+
+def _drives_a_loop(function: Any) -> bool:
+    """Return whether the code of a function names what runs coroutines to their end, such as asyncio.run."""
+    code, known = getattr(function, "__code__", None), getattr(function, "__globals__", {})
+    names = frozenset(code.co_names if code else ())
+    values = [known.get(name) for name in names]
+    return "run_until_complete" in names or asyncio.run in values or (asyncio in values and "run" in names)
 
 
 def _runner(
-    function: Callable[..., Any], signature: Signature, is_async: bool
+    function: Callable[..., Any], signature: Signature, on_the_loop: bool
 ) -> Callable[[Mapping[str, Any], StepContext], Awaitable[Any]]:
     async def run(params: Mapping[str, Any], context: StepContext) -> Any:
         own = replace(context, variables=Copies(context.variables))
         call = functools.partial(function, **signature.arguments(params, own))
-        result = call() if is_async else await in_thread(lambda: _exhausted(call()))
+        result = call() if on_the_loop else await in_thread(lambda: _exhausted(call()))
         while inspect.isawaitable(result):
             result = await result
         return _to_json(result)
@@ -71,6 +90,8 @@ def _exhausted(result: Any) -> Any:
 
 
 def _to_json(result: Any) -> Any:
+    if isinstance(result, HandlerError):
+        raise HandlerError(INVALID_OUTPUT, "a HandlerError is raised, not returned", retryable=False)
     if isinstance(result, Suspend):
         return replace(result, output=_to_json(result.output))
     try:

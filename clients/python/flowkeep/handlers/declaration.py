@@ -14,7 +14,6 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 ATTRIBUTE = "flowkeep_handler"
 MAX_NAME = 128
-MAX_DESCRIPTION = 4096
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,13 +36,13 @@ def handler(name: str, *, description: str = "", retry_safe: bool = True) -> Cal
     if callable(name):
         raise TypeError('@handler needs the name by which steps call the function: @handler("name")')
     _check("name", _name, name)
-    _check(f"handler {name!r}: description", _description, description)
+    _check(f"handler {name!r}: description", arguments.storable, description)
     _check(f"handler {name!r}: retry_safe", arguments.flag, retry_safe)
 
     def decorate(function: Function) -> Function:
         if isinstance(function, type) or not (callable(function) or isinstance(function, classmethod)):
             raise TypeError(f"handler {name!r}: {function!r} is no function and has no __call__")
-        about = _check(f"handler {name!r}: docstring", _description, description or _docstring(function))
+        about = _check(f"handler {name!r}: docstring", arguments.storable, description or _docstring(function))
         declared = Declaration(str.__str__(name), function, about, retry_safe)
         return _noted(function, (*declarations(function), declared))
 
@@ -89,10 +88,3 @@ def _name(value: Any) -> str:
     if not name.isprintable() or name != name.strip():
         raise ValueError(f"must be printable and neither begin nor end with a space, not {name!r}")
     return name
-
-
-def _description(value: Any) -> str:
-    text = arguments.storable(value)
-    if len(text) > MAX_DESCRIPTION:
-        raise ValueError(f"must have at most {MAX_DESCRIPTION:,} characters, but has {len(text):,}")
-    return text
