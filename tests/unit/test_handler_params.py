@@ -321,6 +321,15 @@ for _ in range(25):
     Nested = dict[str, Nested]
 
 
+@dataclass
+class Unfinished:
+    value: NotThere  # type: ignore[name-defined]  # noqa: F821
+
+
+def unfinished(a: Unfinished) -> None: ...
+def unfinished_inside(a: list[Unfinished], b: int) -> None: ...
+
+
 def default(value: Any, hint: Any = Any) -> Callable[..., Any]:
     def function(a=value) -> None: ...
 
@@ -333,6 +342,7 @@ def star(*a: int) -> None: ...
 def unresolved(a: NotThere) -> None: ...  # type: ignore[name-defined]  # noqa: F821
 def called(a: Callable[[], int]) -> None: ...
 def open_thing(**a: Scorer) -> None: ...
+def unpacked(**a: typing.Unpack[Shape]) -> None: ...
 def nested(a: list[dict[str, Scorer]]) -> None: ...
 
 
@@ -341,10 +351,13 @@ def nested(a: list[dict[str, Scorer]]) -> None: ...
     [
         (positional, "cannot be given by name"),
         (star, "cannot be given by name"),
-        (unresolved, "NotThere"),
+        (unresolved, "name 'NotThere' is not defined; import it outside of `if TYPE_CHECKING:`"),
+        (unfinished, "name 'NotThere' is not defined; import it outside of `if TYPE_CHECKING:`"),
+        (unfinished_inside, "name 'NotThere' is not defined; import it outside of `if TYPE_CHECKING:`"),
         (called, "no JSON form"),
         (open_thing, "no JSON form"),
         (nested, "no JSON form"),
+        (unpacked, "take the typed dict itself as the only parameter"),
         (default(math.inf, float), "default must be a finite number"),
         (default(math.nan, float), "default must be a finite number"),
         (default(2**60, int), "default must be between"),
@@ -363,3 +376,4 @@ def test_what_json_cannot_give_is_refused_by_name(function: Any, message: str) -
         carried(handler("f")(function))
     for part in (f"{__file__}:", "handler 'f'", "parameter 'a'"):
         assert part in str(caught.value)
+    assert "\n" not in str(caught.value)

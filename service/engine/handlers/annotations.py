@@ -16,6 +16,8 @@ from service.engine.handlers.typed_dicts import readable
 # Known without an import at run time, as where `if TYPE_CHECKING:` imports them.
 _KNOWN = {each.__name__: each for each in (HandlerError, StepContext, Suspend)} | {"typing": typing}
 
+IMPORT_IT = "import it outside of `if TYPE_CHECKING:`, or define it in the module itself"
+
 
 def types_of(function: Callable[..., Any], parameters: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
     """Return the type of each parameter, Any where none is written. Raises TypeError that names the parameter."""
@@ -94,7 +96,7 @@ def _type(parameter: inspect.Parameter, names: Mapping[str, Any]) -> Any:
     except Exception as error:
         why = f"{type(error).__name__}: {error}"
         if isinstance(error, NameError):
-            why = f"{error}; import it outside of `if TYPE_CHECKING:`, or define it in the module itself"
+            why = f"{error}; {IMPORT_IT}"
         raise TypeError(
             f"parameter {parameter.name!r}: its type {_shown(parameter.annotation)} is not known at run time: {why}"
         ) from None

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, is_dataclass, replace
-from typing import Annotated, Any, cast, get_args, get_origin
+from typing import Annotated, Any, Unpack, cast, get_args, get_origin
 
 import pydantic
 from pydantic.fields import FieldInfo
@@ -15,7 +15,7 @@ from pydantic_core import PydanticSerializationError, to_json, to_jsonable_pytho
 
 from service.engine import payload
 from service.engine.failure import INVALID_PARAMS
-from service.engine.handlers.annotations import plain_type, takes_context, types_of
+from service.engine.handlers.annotations import IMPORT_IT, plain_type, takes_context, types_of
 from service.engine.handlers.model import HandlerError, StepContext
 from service.engine.handlers.param_schema import ParamSchema
 from service.engine.schema import locate
@@ -114,6 +114,8 @@ def _fields(taken: Mapping[str, inspect.Parameter], hints: Mapping[str, Any]) ->
     for index, parameter in enumerate(taken.values()):
         hint = hints[parameter.name]
         if parameter.kind is parameter.VAR_KEYWORD:
+            if get_origin(hint) is Unpack:
+                raise TypeError(f"parameter {parameter.name!r}: take the typed dict itself as the only parameter")
             _adapter(parameter.name, hint)
             base = _open_to(hint)
             continue
@@ -140,6 +142,7 @@ def _field(parameter: inspect.Parameter, hint: Any) -> tuple[Any, Any]:
             _check_default(parameter.name, default)
     with _blamed(parameter.name):
         model = pydantic.create_model("Param", argument=(named, default))
+        model.model_rebuild(raise_errors=True)
         schema = model.model_json_schema(schema_generator=ParamSchema)
     _sendable(parameter.name, schema)
     return named, default
@@ -162,6 +165,7 @@ def _adapter(name: str, hint: Any) -> tuple[pydantic.TypeAdapter[Any], dict[str,
     """Return what reads a type, and its schema, or raise TypeError that names the parameter."""
     with _blamed(name):
         adapter = pydantic.TypeAdapter(hint)
+        adapter.rebuild(raise_errors=True)  # tells which name is missing in a class that is not fully defined
         schema = adapter.json_schema(schema_generator=ParamSchema)
     return adapter, _sendable(name, schema)
 
@@ -178,8 +182,15 @@ def _blamed(name: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        why = getattr(error, "message", "") or f"{type(error).__name__}: {error}"
-        raise TypeError(f"parameter {name!r} has no JSON form: {why}") from error
+        raise TypeError(f"parameter {name!r} has no JSON form: {_why(error)}") from error
+
+
+def _why(error: Exception) -> str:
+    """Return the line of an error that says what is wrong, without what pydantic advises its own users."""
+    if isinstance(error, pydantic.errors.PydanticUndefinedAnnotation):
+        return f"{error.message}; {IMPORT_IT}"
+    said = getattr(error, "message", "") or f"{type(error).__name__}: {error}"
+    return said.partition("\n")[0].partition(". Set `arbitrary_types_allowed")[0]
 
 
 class _Closed(pydantic.BaseModel):
