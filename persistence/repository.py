@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from asyncio import Future
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
@@ -248,6 +249,13 @@ class ReplicaRepository(Protocol):
         """End all other leases; only for the single owner of an embedded database, whose predecessors are dead."""
         ...
 
+    async def disown(self, incarnation: UUID, execution_id: UUID, epoch: int) -> bool:
+        """Release an execution as if its owner had died with it: claimable at once, with one death more.
+
+        False when this incarnation does not own it at this epoch.
+        """
+        ...
+
 
 class Signals(Protocol):
     """What processes tell each other."""
@@ -266,6 +274,13 @@ class Repository(WorkflowRepository, ExecutionRepository, Journal, ReplicaReposi
 
     async def ping(self) -> None:
         """Return when the store answers; raises UnavailableError within 2 s otherwise."""
+        ...
+
+    def leases_apart(self) -> AbstractAsyncContextManager[ReplicaRepository] | None:
+        """Return the leases over a connection of their own, to be entered and used in any one thread.
+
+        None when they cannot be had apart: then they live and die with the event loop of this process.
+        """
         ...
 
     async def close(self) -> None:

@@ -31,8 +31,9 @@ from service.engine.clock import StoreClock
 from service.engine.executions import Executions
 from service.engine.handlers.registry import Registry
 from service.engine.handlers.threads import threads, watch_threads
-from service.engine.lag import watch_lag
+from service.engine.lease_thread import LeaseThread
 from service.engine.leases import LeaseKeeper
+from service.engine.loop_watch import LoopWatch
 from service.engine.parsing import Defaults
 from service.engine.runner import Runner, RunnerSettings
 from service.engine.tasks import TaskRegistry
@@ -99,25 +100,30 @@ async def running_engine(config: Config, repository: Repository, *, alone: bool)
     registry.load(config.handlers)
     registry.load_entry_points()
     engine = build_engine(config, repository, registry)
-    leases = LeaseKeeper(repository, engine.runner, engine.clock, config.lease_ttl)
-    await leases.register(alone=alone)
-    lease = engine.runner.tasks.keep(leases.keep, "lease")
-    engine.runner.start()
-    lag = engine.runner.tasks.keep(watch_lag, "loop lag")
-    stuck = engine.runner.tasks.keep(watch_threads, "stuck threads")
+    runner, watch = engine.runner, LoopWatch()
+    tasks = TaskRegistry()
+    tasks.keep(watch.live, "loop watch")
+    tasks.keep(watch_threads, "stuck threads")
+    leases: LeaseThread | LeaseKeeper
+    if (apart := repository.leases_apart()) is not None:
+        leases = LeaseThread(apart, runner, engine.clock, config.lease_ttl, watch)
+        await leases.register(alone=alone)
+    else:
+        leases = LeaseKeeper(repository, runner, engine.clock, config.lease_ttl)
+        await leases.register(alone=alone)
+        runner.tasks.keep(leases.keep, "lease")
+    runner.start()
     try:
         yield engine
     finally:
-        lease.cancel()
-        lag.cancel()
-        stuck.cancel()
-        await engine.runner.stop()
+        await runner.stop()
         await registry.close()
         try:
             async with asyncio.timeout(CLOSE_PATIENCE):
                 await leases.end()
         except (PersistenceError, TimeoutError) as error:
             log.warning("lease not ended; it runs out by itself", error=str(error))
+        await tasks.cancel_all()
 
 
 @asynccontextmanager

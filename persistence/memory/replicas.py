@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -35,3 +36,12 @@ class MemoryReplicas:
         """See ReplicaRepository."""
         for other in self._tables.leases.keys() - {incarnation}:
             del self._tables.leases[other]
+
+    async def disown(self, incarnation: UUID, execution_id: UUID, epoch: int) -> bool:
+        """See ReplicaRepository."""
+        row = self._tables.executions.get(execution_id)
+        if row is None or (row.execution.incarnation, row.execution.epoch) != (incarnation, epoch):
+            return False
+        deaths = row.execution.deaths + 1
+        row.execution = replace(row.execution, incarnation=None, wake_time=self._tables.now(), deaths=deaths)
+        return True

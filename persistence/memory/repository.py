@@ -24,6 +24,9 @@ class MemoryRepository(MemoryWorkflows, MemoryExecutions, MemoryJournal, MemoryR
     def __init__(self, now: Callable[[], datetime] = _utc_now) -> None:
         self._tables = Tables(now)
 
+    def leases_apart(self) -> None:
+        """See Repository. No other process can take anything from this one."""
+
     async def listen(self, heard: Callable[[News], None]) -> None:
         """See Signals. There is no other process."""
         await asyncio.get_running_loop().create_future()

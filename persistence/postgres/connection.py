@@ -110,6 +110,11 @@ class Database:
         self._reserved_timeout = 0.0
         self._reserved_lock = asyncio.Lock()
 
+    @property
+    def dsn(self) -> str:
+        """Where the database is."""
+        return self._dsn
+
     async def open(self, pool_size: int) -> None:
         """Make the pool. Raises UnavailableError when the database does not answer."""
         async with translating():

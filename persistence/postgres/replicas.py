@@ -31,6 +31,10 @@ _END = "UPDATE replicas SET lease_until = '-infinity' WHERE incarnation = $1"
 _END_OTHERS = """
 UPDATE replicas SET lease_until = '-infinity' WHERE incarnation <> $1 AND lease_until > '-infinity'"""
 
+_DISOWN = """
+UPDATE executions SET incarnation = NULL, wake_time = clock_timestamp(), deaths = deaths + 1
+WHERE id = $1 AND incarnation = $2 AND epoch = $3"""
+
 _SHORTEST_RENEWAL, _LONGEST_RENEWAL = 0.1, 2.0
 """Seconds that a renewal may take the server."""
 
@@ -71,6 +75,13 @@ class PostgresReplicas:
         """See ReplicaRepository."""
         async with self._database.session() as session:
             await session.execute(_END_OTHERS, incarnation)
+
+    async def disown(self, incarnation: UUID, execution_id: UUID, epoch: int) -> bool:
+        """See ReplicaRepository."""
+        async with self._database.session() as session, session.transaction():
+            answer = await session.execute(_DISOWN, execution_id, incarnation, epoch)
+            await notify(session, News(frozenset(), has_work=True))
+            return str(answer).endswith(" 1")
 
     def _lease(self, row: asyncpg.Record) -> Lease:
         self._notifications.is_needed = row["has_others"]

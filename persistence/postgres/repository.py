@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from asyncio import Future
 from collections.abc import Callable, Collection
+from contextlib import AbstractAsyncContextManager
 from typing import Self
 
 from persistence.errors import UnavailableError
@@ -17,6 +18,7 @@ from persistence.postgres.durability import tell_durability
 from persistence.postgres.events import PostgresEvents
 from persistence.postgres.executions import PostgresExecutions
 from persistence.postgres.flush import find_request
+from persistence.postgres.leases import PostgresLeases, leases_apart
 from persistence.postgres.migrate import check_schema
 from persistence.postgres.notifications import Notifications
 from persistence.postgres.partitions import ensure_partitions
@@ -93,6 +95,10 @@ class PostgresRepository(
     async def listen(self, heard: Callable[[News], None]) -> None:
         """See Signals."""
         await self._notifications.listen(heard)
+
+    def leases_apart(self) -> AbstractAsyncContextManager[PostgresLeases]:
+        """See Repository."""
+        return leases_apart(self._database.dsn, self._notifications)
 
     async def ping(self) -> None:
         """See Repository."""

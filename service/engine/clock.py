@@ -5,6 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+
+class _Known(NamedTuple):
+    """What the store said: its time at a monotonic time, and by how much it may be ahead of that."""
+
+    moment: datetime
+    at: float
+    lag: timedelta
+    is_told: bool
 
 LAST_MOMENT = datetime.max.replace(tzinfo=UTC)
 """The end of the calendar: a later time can be neither kept nor sent."""
@@ -19,7 +29,7 @@ def later(moment: datetime, seconds: float) -> datetime:
 
 
 class StoreClock:
-    """Tells the store's time without asking: what it last said, and what has passed here since.
+    """Tells the store's time without asking: what it last said, and what has passed here since. Any thread may ask it.
 
     It is never ahead of the store, and behind by at most what the answer took to arrive, so that no timer fires early.
     Until the store has said something it is this machine's time.
@@ -27,18 +37,18 @@ class StoreClock:
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.monotonic = monotonic
-        self._moment = datetime.now(UTC)
-        self._at = monotonic()
-        self._lag = timedelta()
-        self._is_told = False
+        # Replaced as a whole, since another thread may learn what this one is told.
+        self._known = _Known(datetime.now(UTC), monotonic(), timedelta(), False)
 
     def now(self) -> datetime:
         """Return the store's time, or a moment before it."""
-        return self._moment + timedelta(seconds=self.monotonic() - self._at)
+        known = self._known
+        return known.moment + timedelta(seconds=self.monotonic() - known.at)
 
     def latest(self) -> datetime:
         """Return the store's time, or a moment after it: a pause that is counted from here is never too short."""
-        return self.now() + self._lag
+        known = self._known
+        return known.moment + timedelta(seconds=self.monotonic() - known.at) + known.lag
 
     def learn(self, moment: datetime, sent: float) -> None:
         """Take in what the store said in answer to a question `sent` at this monotonic time.
@@ -47,7 +57,8 @@ class StoreClock:
         """
         received = self.monotonic()
         latest = moment + timedelta(seconds=received - sent)
-        if self._is_told and moment <= self.now() <= latest:
-            self._lag = min(self._lag, latest - self.now())
+        now = self.now()
+        if self._known.is_told and moment <= now <= latest:
+            self._known = self._known._replace(lag=min(self._known.lag, latest - self.now()))
         else:
-            self._moment, self._at, self._lag, self._is_told = moment, received, latest - moment, True
+            self._known = _Known(moment, received, latest - moment, True)

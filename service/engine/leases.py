@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 from types import TracebackType
+from typing import Protocol
 from uuid import UUID, uuid4
 
 import structlog
@@ -15,7 +16,8 @@ from persistence.errors import PersistenceError
 from persistence.model import Lease
 from persistence.repository import ReplicaRepository
 from service.engine.clock import StoreClock
-from service.engine.runner import Runner
+from service.engine.handlers.attempt import Attempt
+from service.engine.loop_watch import LoopWatch
 
 log = structlog.get_logger(__name__)
 
@@ -33,24 +35,75 @@ FIRST_PAUSE = 0.1
 """Seconds before the second try to get a new lease."""
 
 
+LOST = 6
+"""Length of a lease, so many times over, after which a blocked event loop costs the lease: bystanders have waited for a
+minute by default, which is much more than a takeover takes, and that the loop comes back is no longer likely."""
+
+
+class Owner(Protocol):
+    """What drives executions as long as a lease is kept for it: the runner, or what reaches it from another thread."""
+
+    @property
+    def incarnation(self) -> UUID:
+        """The incarnation that it begins with."""
+        ...
+
+    @property
+    def may_begin(self) -> bool:
+        """Whether the lease lets it begin an attempt at this moment."""
+        ...
+
+    def draw(self) -> float:
+        """Return a random number in [0, 1)."""
+        ...
+
+    def hold_until(self, moment: float) -> None:
+        """Begin nothing after this monotonic time, unless it is moved."""
+        ...
+
+    def fence(self) -> None:
+        """Drop every run and start nothing more; begin nothing from this moment on."""
+        ...
+
+    def resume(self, incarnation: UUID) -> None:
+        """Go on under another incarnation, which has a lease."""
+        ...
+
+    def rest(self, seconds: float) -> None:
+        """Claim nothing for so long."""
+        ...
+
+    async def reclaim(self) -> None:
+        """Drop what others took over. Raises UnavailableError."""
+        ...
+
+    def drop(self, execution_id: UUID, epoch: int) -> None:
+        """Drop an execution that was released at this epoch."""
+        ...
+
+
 class LeaseKeeper:
     """Registers this process and renews its lease, without which nothing begins.
 
     A process that is cut off from the store lets go on what runs, and takes its lease up again when the store answers:
     what others took over meanwhile is dropped, and the rest is kept. One that was paused, or whose lease was ended,
-    drops all and goes on under a new incarnation.
+    drops all and goes on under a new incarnation. So does, when it comes back, one whose event loop was blocked for too
+    long, as `watch` sees from the thread that keeps the lease.
     """
 
     def __init__(
         self,
         replicas: ReplicaRepository,
-        runner: Runner,
+        owner: Owner,
         clock: StoreClock,
         ttl: float,
         new_incarnation: Callable[[], UUID] = uuid4,
+        watch: LoopWatch | None = None,
     ) -> None:
         self._replicas = replicas
-        self._runner = runner
+        self._owner = owner
+        self._incarnation = owner.incarnation
+        self._watch = watch
         self._clock = clock
         self._ttl = ttl
         self._new_incarnation = new_incarnation
@@ -60,9 +113,9 @@ class LeaseKeeper:
 
     async def register(self, *, alone: bool) -> None:
         """Begin the lease. `alone`: no other process can be alive on this database, so all other leases end."""
-        await self._register(self._runner.incarnation)
+        await self._register(self._incarnation)
         if alone:
-            await self._replicas.retire_others(self._runner.incarnation)
+            await self._replicas.retire_others(self._incarnation)
 
     async def keep(self) -> None:
         """Renew the lease until cancelled."""
@@ -70,6 +123,8 @@ class LeaseKeeper:
         sent = now()
         while True:
             await asyncio.sleep(max(0.0, sent + self._pause() - now()))
+            if self._watch is not None and self._watch.held >= LOST * self._ttl:
+                await self._abandon(self._watch)
             sent = now()
             if sent >= self._fence_at and not self._is_cut_off:
                 await self._wake_late()
@@ -79,13 +134,13 @@ class LeaseKeeper:
                 async with limit:
                     await failpoints.reach("renew.before")
                     # Cut off, it could not be in time; what nobody has taken over meanwhile is still its own.
-                    lease = await self._replicas.renew(self._runner.incarnation, self._ttl, lapsed=self._is_cut_off)
+                    lease = await self._replicas.renew(self._incarnation, self._ttl, lapsed=self._is_cut_off)
                     await failpoints.reach("renew.after_commit_before_local")
             except (PersistenceError, TimeoutError) as error:
                 if limit.lateness > RENEW * self._ttl and not self._is_cut_off:
                     await self._wake_late()
                     continue
-                log.warning("lease not renewed", error=str(error), may_begin=self._runner.may_begin)
+                log.warning("lease not renewed", error=str(error), may_begin=self._owner.may_begin)
                 self._is_cut_off = True
             else:
                 if lease is None:
@@ -95,7 +150,7 @@ class LeaseKeeper:
 
     def _pause(self) -> float:
         longest = self._retry if self._is_cut_off else RENEW * self._ttl
-        return longest * (0.7 + 0.3 * self._runner.draw())
+        return longest * (0.7 + 0.3 * self._owner.draw())
 
     @property
     def _retry(self) -> float:
@@ -104,9 +159,9 @@ class LeaseKeeper:
     async def _renewed(self, lease: Lease, sent: float) -> None:
         was_cut_off, self._is_cut_off = self._is_cut_off, False
         if was_cut_off:
-            self._runner.intake.rest(2 * self._retry)
+            self._owner.rest(2 * self._retry)
             try:
-                await self._runner.reclaim()
+                await self._owner.reclaim()
             except PersistenceError as error:
                 log.warning("lease renewed, but not what it holds", error=str(error))
                 self._is_cut_off = True
@@ -115,7 +170,7 @@ class LeaseKeeper:
 
     async def end(self) -> None:
         """End the lease, and release what is still owned."""
-        await self._replicas.retire(self._runner.incarnation)
+        await self._replicas.retire(self._incarnation)
 
     async def _register(self, incarnation: UUID) -> None:
         sent = self._clock.monotonic()
@@ -125,30 +180,57 @@ class LeaseKeeper:
         """Take in that the store gave a lease when asked at this monotonic time."""
         self._clock.learn(lease.time, sent)
         self._fence_at = sent + FENCE * self._ttl
-        self._runner.hold_until(self._fence_at)
+        self._owner.hold_until(self._fence_at)
+
+    async def disown(self, attempt: Attempt) -> None:
+        """Release the execution of an attempt that blocks everything, as if it had killed its owner.
+
+        Raises PersistenceError.
+        """
+        if await self._replicas.disown(attempt.incarnation, attempt.execution_id, attempt.epoch):
+            log.error("execution released, because its step blocks the server", **attempt.facts)
+        self._owner.drop(attempt.execution_id, attempt.epoch)
 
     async def _wake_late(self) -> None:
-        log.warning("paused for too long; others may have taken over")
+        culprit = self._watch.culprit() if self._watch is not None else None
+        log.warning("paused for too long; others may have taken over", **(culprit.facts if culprit else {}))
+        if culprit is not None:  # it held all threads, or just ran when the process was paused, which no lot hits often
+            try:
+                await self.disown(culprit)
+            except PersistenceError as error:
+                log.warning("execution not released", **culprit.facts, error=str(error))
+        await self._begin_anew()
+
+    async def _abandon(self, watch: LoopWatch) -> None:
+        """Give all away, until the event loop comes back."""
+        log.error("the event loop does not come back; others take over", seconds=round(watch.held, 1))
+        self._owner.fence()
+        try:
+            await self._replicas.retire(self._incarnation)
+        except PersistenceError as error:
+            log.warning("lease not ended; it runs out by itself", error=str(error))
+        while watch.held:  # noqa: ASYNC110 - another thread looks
+            await asyncio.sleep(self._retry)
         await self._begin_anew()
 
     async def _begin_anew(self) -> None:
         """Stop everything, then go on under a new incarnation as soon as the store gives it a lease."""
         log.warning("lease lost; going on under a new incarnation")
-        self._runner.fence()
+        self._owner.fence()
         self._is_cut_off = False
-        before, incarnation = self._runner.incarnation, self._new_incarnation()
+        before, self._incarnation = self._incarnation, self._new_incarnation()
         pause = FIRST_PAUSE
         while True:
             try:
-                await self._register(incarnation)
+                await self._register(self._incarnation)
                 # What it drove is free at once, and does not count as left behind by a dead process.
                 await self._replicas.retire(before)
             except PersistenceError as error:
                 log.warning("no lease", error=str(error))
-                await asyncio.sleep(pause * (0.7 + 0.3 * self._runner.draw()))
+                await asyncio.sleep(pause * (0.7 + 0.3 * self._owner.draw()))
                 pause = min(2 * pause, RENEW * self._ttl)
             else:
-                self._runner.resume(incarnation)
+                self._owner.resume(self._incarnation)
                 return
 
 

@@ -61,7 +61,7 @@ class Probation:
         deaths = run.execution.deaths
         if deaths >= POISONOUS_DEATHS:
             log.error("execution quarantined", execution_id=str(run.id), deaths=deaths)
-            return Failure(POISONED, f"{deaths} servers in a row went down while they ran it")
+            return Failure(POISONED, f"{deaths} servers in a row went down or stood still while they ran it")
         if deaths >= SUSPECT_DEATHS:
             self._suspects.add(run.id)
         if deaths == POISONOUS_DEATHS - 1:

@@ -100,8 +100,9 @@ class Runner:
         self.lapses = 0
         """How often the lease had run out and was taken up again: who was an owner before may be none since."""
         self._encode = encode
-        self._is_fenced = False
-        self._held_until = math.inf
+        # Another thread may set these two.
+        self.is_fenced = False
+        self.held_until = math.inf
         self._renewed = asyncio.Event()
         self.intake = Intake(self)
         self.reconciler = Reconciler(self)
@@ -144,14 +145,18 @@ class Runner:
 
     def hold_until(self, moment: float) -> None:
         """Begin nothing after this monotonic time, unless it is moved: then others may drive what is driven here."""
-        self._held_until = moment
+        self.held_until = moment
+        self.tell_held()
+
+    def tell_held(self) -> None:
+        """Let what waits for permission look again."""
         self._renewed.set()
         self._renewed = asyncio.Event()
 
     @property
     def may_begin(self) -> bool:
         """Whether the lease lets this process begin an attempt at this moment."""
-        return not self._is_fenced and self.monotonic() < self._held_until
+        return not self.is_fenced and self.monotonic() < self.held_until
 
     @property
     def may_take(self) -> bool:
@@ -165,7 +170,7 @@ class Runner:
 
     def fence(self) -> None:
         """Drop every run and start nothing more, because others may have taken over all of them."""
-        self._is_fenced = True
+        self.is_fenced = True
         runs, self.runs = list(self.runs.values()), {}
         self.intake.begin_anew()
         for run in runs:
@@ -174,7 +179,19 @@ class Runner:
     def resume(self, incarnation: UUID) -> None:
         """Go on under another incarnation, which has a lease."""
         self.incarnation = incarnation
-        self._is_fenced = False
+        self.is_fenced = False
+        self.intake.poke()
+
+    def rest(self, seconds: float) -> None:
+        """Claim nothing for so long."""
+        self.intake.rest(seconds)
+
+    def drop(self, execution_id: UUID, epoch: int) -> None:
+        """Stop the run of an execution that was released at this epoch; it may be claimed again, here too."""
+        run = self.runs.get(execution_id)
+        if run is not None and run.execution.epoch == epoch:
+            run.stop()
+            self._forget(run)
         self.intake.poke()
 
     async def reclaim(self) -> None:

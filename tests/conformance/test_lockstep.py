@@ -261,6 +261,11 @@ class Lockstep(RuleBasedStateMachine):
     def release(self, by: UUID, some: Sequence[Key] | None) -> None:
         self.both(lambda store: store.release(by, None if some is None else [key[1] for key in some]))
 
+    @rule(by=processes, key=executions, mistake=mostly(0, 1))
+    def disown(self, by: UUID, key: Key, mistake: int) -> None:
+        epoch = self.row(key).epoch + mistake
+        self.both(lambda store: store.disown(by, key[1], epoch))
+
     @rule(by=processes, driven=st.lists(executions, max_size=5), org=orgs, request_id=request_ids, content=hashes)
     def look(self, by: UUID, driven: Sequence[Key], org: str, request_id: str, content: bytes) -> None:
         self.both(lambda store: store.strays(by, [key[1] for key in driven]))

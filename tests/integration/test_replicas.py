@@ -6,6 +6,7 @@ Holds EX2, EX6, CA2, ST4 and I13 of the contract.
 import asyncio
 import os
 import random
+from contextlib import asynccontextmanager
 
 import asyncpg
 import pytest
@@ -142,14 +143,20 @@ async def test_an_answer_from_before_a_takeover_starts_nothing(serve, stage, met
                 await arrives.wait()
             return answer
 
-        async def renew(*arguments, **named):
-            if cut_off.is_set():
-                raise UnavailableError("cut off")
-            return await repository.renew(*arguments, **named)
+        @asynccontextmanager
+        async def leases_apart():
+            async with repository.leases_apart() as leases:
+
+                async def renew(*arguments, **named):
+                    if cut_off.is_set():
+                        raise UnavailableError("cut off")
+                    return await leases.renew(*arguments, **named)
+
+                yield Store(leases, renew=renew)
 
         ask = getattr(repository, method)
         later = {method: lambda *arguments, **named: asyncio.ensure_future(answer(ask(*arguments, **named)))}
-        return Store(repository, renew=renew, **later)
+        return Store(repository, leases_apart=leases_apart, **later)
 
     first = await serve(wrap=held_up, lease_ttl=2.0)
     name = await made(first.client, step("a", "gate"), step("b"))

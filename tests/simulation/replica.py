@@ -63,7 +63,7 @@ class Replica:
         self.hub = WatchHub()
         self.clock = StoreClock(loop.time)
         # What this machine takes for the time; the store says better.
-        self.clock._moment = BEGINNING + timedelta(seconds=loop.time() + skew)
+        self.clock._known = self.clock._known._replace(moment=BEGINNING + timedelta(seconds=loop.time() + skew))
         workflows = Workflows(repository, registry, DEFAULTS)
         self.runner = Runner(
             repository,

@@ -229,6 +229,23 @@ async def test_deaths_of_owners_are_counted(repository: Repository, stage: Stage
     assert (await stage.read(row)).execution.deaths == 0
 
 
+async def test_what_is_disowned_is_claimed_at_once_with_a_death_more(
+    repository: Repository, stage: Stage, other: UUID
+) -> None:
+    row, kept = await stage.put(), await stage.put()
+    assert not await repository.disown(other, row.id, row.epoch)
+    assert not await repository.disown(stage.incarnation, row.id, row.epoch + 1)
+    assert not await repository.disown(stage.incarnation, uuid4(), 1)
+    assert await repository.disown(stage.incarnation, row.id, row.epoch)
+    assert not await repository.disown(stage.incarnation, row.id, row.epoch)
+    assert await repository.submit(transition(row)) is FENCED
+    assert await repository.load(stage.incarnation, row.id) is None
+    [detail] = await repository.claim(other, 10)
+    taken = detail.execution
+    assert (taken.id, taken.epoch, taken.deaths) == (row.id, row.epoch + 1, 1)
+    assert await repository.submit(transition(kept)) is COMMITTED
+
+
 async def test_leaving_is_no_death(repository: Repository, stage: Stage, other: UUID) -> None:
     row = await stage.put()
     await repository.retire(stage.incarnation)

@@ -5,7 +5,7 @@ import time
 
 import structlog
 
-from service.engine.lag import watch_lag
+from service.engine.loop_watch import LoopWatch
 from tests.integration.stage import PATIENCE
 
 
@@ -17,7 +17,7 @@ async def test_a_loop_that_was_held_up_is_reported():
         raise structlog.DropEvent
 
     structlog.configure(processors=[hear])
-    watching = asyncio.create_task(watch_lag())
+    watching = asyncio.create_task(LoopWatch().live())
     await asyncio.sleep(0)  # it has begun
     time.sleep(0.5)  # noqa: ASYNC251 - what must not be done
     async with asyncio.timeout(PATIENCE):

@@ -1,0 +1,118 @@
+"""Tells who holds up the event loop, by which executions and watchers live: in the log, while it does."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+import threading
+import time
+from contextvars import Context
+from dataclasses import dataclass
+
+import structlog
+
+from service.engine.handlers.attempt import CURRENT, Attempt
+from service.engine.handlers.threads import stack_of
+
+log = structlog.get_logger(__name__)
+
+LOOK = 0.1
+"""Seconds between looks, and between signs of life of the loop."""
+
+LARGEST = 0.25
+"""Seconds of lateness that go without a word; a busy machine makes some by itself."""
+
+REPORT = 10.0
+"""Least seconds between reports of what is over; each tells of the worst since the last."""
+
+BLOCKED = 1.0
+"""Seconds after which what holds the loop is named while it does; then again, each time after twice as long."""
+
+STANDSTILL = 0.5
+"""Seconds that pass at most between two looks of a process that runs; in the rest of a longer gap it stood still."""
+
+
+@dataclass(slots=True, eq=False)
+class Hold:
+    """The event loop does nothing but one thing. `seconds` are those in which the process ran.
+
+    `attempt` is what was seen to hold it at each look, None when that was not an attempt, or not the same one.
+    """
+
+    beat: float
+    attempt: Attempt | None
+    seconds: float = 0.0
+    report_after: float = BLOCKED
+
+
+class LoopWatch:
+    """Watches one event loop: signs of life from inside, looks from another thread. Made in the loop."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._beat = self._last_look = time.monotonic()
+        self._hold: Hold | None = None
+        self._culprit: Attempt | None = None
+
+    async def live(self) -> None:
+        """Give signs of life, and log from time to time by how much the loop was late at worst, until cancelled."""
+        worst, reported = 0.0, -REPORT
+        while True:
+            self._beat = due = time.monotonic()
+            await asyncio.sleep(LOOK)
+            now = time.monotonic()
+            worst = max(worst, now - due - LOOK)
+            if worst >= LARGEST and now - reported >= REPORT:
+                culprit, self._culprit = self._culprit, None
+                log.warning("the event loop was held up", seconds=round(worst, 3), **(culprit.facts if culprit else {}))
+                worst, reported = 0.0, now
+
+    @property
+    def held(self) -> float:
+        """For how many seconds the loop has been held at the last look."""
+        hold = self._hold
+        return hold.seconds if hold is not None else 0.0
+
+    def culprit(self) -> Attempt | None:
+        """Return the attempt that the loop runs at this moment, if it has given no sign of life in a while."""
+        return self.running() if time.monotonic() - self._beat >= LOOK + LARGEST else None
+
+    def look(self) -> Hold | None:
+        """Return what holds the loop, if something does; to be called by another thread, every LOOK seconds."""
+        now = time.monotonic()
+        passed, self._last_look = min(now - self._last_look, STANDSTILL), now
+        beat = self._beat
+        if now - beat < LOOK + LARGEST:
+            self._hold = None
+            return None
+        attempt, hold = self.running(), self._hold
+        if hold is None or hold.beat != beat:
+            hold = self._hold = Hold(beat, attempt)
+        elif hold.attempt is not attempt:
+            hold.attempt = None
+        hold.seconds += passed
+        self._culprit = hold.attempt or self._culprit
+        if hold.seconds >= hold.report_after:
+            hold.report_after *= 2
+            self._report(hold)
+        return hold
+
+    def running(self) -> Attempt | None:
+        """Return the attempt to which belongs what the loop does at this moment."""
+        task = asyncio.current_task(self._loop)
+        context = _context_of(task) if task is not None else None
+        return context.get(CURRENT) if context is not None else None
+
+    def _report(self, hold: Hold) -> None:
+        facts = hold.attempt.facts if hold.attempt is not None else {}
+        stack = stack_of(sys._current_frames().get(self._thread))
+        log.error("the event loop is blocked", seconds=round(hold.seconds, 1), **facts, stack=stack)
+
+
+def _context_of(task: asyncio.Task[object]) -> Context | None:
+    if sys.version_info >= (3, 12):
+        return task.get_context()
+    # It has one, and does not tell; the first of what it refers to.
+    return next((each for each in gc.get_referents(task) if isinstance(each, Context)), None)

@@ -1,0 +1,165 @@
+"""An async handler that blocks the event loop: it is named while it does, and costs nobody but its own execution.
+
+Holds the pause and ST6, ST7 of CONTRACT for one handler instead of a whole server.
+"""
+
+import asyncio
+import time
+from collections import Counter, deque
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+import structlog
+
+import flowkeep
+from flowkeep.handlers import StepContext, handler
+from service.engine import leases
+from tests.integration.stage import eventually, log, made, step
+
+State = flowkeep.Execution
+TTL = 1.5
+"""Seconds; longer than what a busy machine makes of a loop by itself."""
+PACE = {"lease_ttl": TTL, "claim_interval": 0.1, "probation": 0.2}
+
+
+@pytest.fixture
+def said(mistakes):
+    """What the server logs; by event."""
+    entries: deque[Any] = deque()
+
+    def keep(logger, method, entry):
+        entries.append(entry)
+        raise structlog.DropEvent
+
+    structlog.configure(processors=[keep])
+    return lambda event: [entry for entry in list(entries) if entry["event"] == event]
+
+
+class Blocking:
+    """Async handlers that do what they must not, so many times for each execution."""
+
+    def __init__(self, seconds=2 * TTL, times=1):
+        self.seconds = seconds
+        self.times = times
+        self.calls: Counter[UUID] = Counter()
+        self.returned: list[int] = []
+
+    def handlers(self):
+        @handler("blocks")
+        async def blocks(context: StepContext, through: str = "") -> int:
+            self.calls[context.execution_id] += 1
+            if self.calls[context.execution_id] <= self.times:
+                await self._through(through)
+            self.returned.append(context.attempt)
+            return context.attempt
+
+        return [blocks]
+
+    async def _through(self, what):
+        if what == "task":
+            await asyncio.gather(asyncio.sleep(0), self._block())
+        elif what == "timeout":
+            await asyncio.wait_for(self._block(), 60)
+        else:
+            await self._block()
+
+    async def _block(self):
+        time.sleep(self.seconds)  # noqa: ASYNC251 - what must not be done
+
+
+async def ended(client, execution_id):
+    """The execution when it has ended, however often the loop is blocked until then."""
+    async with asyncio.timeout(60):
+        async for _ in client.watch(execution_id):
+            pass
+    return await client.get_execution(execution_id)
+
+
+async def incarnations(dsn):
+    connection = await asyncpg.connect(dsn)
+    found = await connection.fetch("SELECT incarnation FROM replicas")
+    await connection.close()
+    return [row["incarnation"] for row in found]
+
+
+@pytest.mark.parametrize("through", ["", "task", "timeout"])
+async def test_what_blocks_the_loop_is_named_while_it_does(serve, said, through):
+    served = await serve(Blocking(seconds=2.5).handlers())
+    execution = await served.client.execute(await made(served.client, step("b", "blocks", through=through)))
+    found = await ended(served.client, execution.execution_id)
+    assert (found.state, found.steps[0].attempt) == (State.STATE_COMPLETED, 1)
+    reports = said("the event loop is blocked")
+    assert [round(entry["seconds"]) for entry in reports] == [1, 2]
+    for entry in reports:
+        assert (entry["step"], entry["handler"], entry["attempt"]) == ("b", "blocks", 1)
+        assert entry["execution_id"] == execution.execution_id
+        assert "time.sleep(self.seconds)" in entry["stack"]
+
+    async def is_told():
+        return any(entry.get("step") == "b" and entry["seconds"] > 2 for entry in said("the event loop was held up"))
+
+    await eventually(is_told)
+
+
+@pytest.mark.parametrize("delivery", ["AT_LEAST_ONCE", "AT_MOST_ONCE"])
+async def test_only_the_execution_that_blocks_is_lost(serve, stage, said, database_dsn, delivery):
+    blocking = Blocking()
+    served = await serve([*stage.handlers(), *blocking.handlers()], **PACE)
+    client = served.client
+    bystander = await client.execute(await made(client, step("by", "gate", delivery="AT_MOST_ONCE")))
+    await stage.called("by")
+    before = await incarnations(database_dsn)
+    execution = await client.execute(await made(client, step("b", "blocks", delivery=delivery)))
+    found = await ended(client, execution.execution_id)
+
+    if delivery == "AT_MOST_ONCE":
+        assert (found.state, found.steps[0].failure.code) == (State.STATE_FAILED, "OUTCOME_UNKNOWN")
+    else:
+        assert (found.state, flowkeep.from_value(found.steps[0].output)) == (State.STATE_COMPLETED, 2)
+    (kept,) = found.steps[0].failed_attempts
+    assert (kept.attempt, kept.worker) == (1, found.steps[0].worker)
+    assert [entry["execution_id"] for entry in said("execution released, because its step blocks the server")] == [
+        execution.execution_id
+    ]
+    # Its result came, and was nobody's.
+    assert blocking.returned[0] == 1
+    results = [event.step_completed.attempt for event in await log(client, execution.execution_id)]
+    assert 1 not in results
+
+    assert await incarnations(database_dsn) == before
+    stage.open("gate")
+    kept_on = await ended(client, bystander.execution_id)
+    assert (kept_on.state, kept_on.steps[0].attempt) == (State.STATE_COMPLETED, 1)
+
+
+async def test_what_blocks_again_and_again_is_given_up(serve, said, mistakes):
+    blocking = Blocking(seconds=1.3 * TTL, times=100)
+    served = await serve(blocking.handlers(), **{**PACE, "probation": 30.0})
+    execution = await served.client.execute(await made(served.client, step("b", "blocks")))
+    found = await ended(served.client, execution.execution_id)
+    assert (found.state, found.failure.code) == (State.STATE_FAILED, "POISONED")
+    assert blocking.calls.total() == 5
+    mistakes.clear()
+
+
+async def test_a_loop_that_does_not_come_back_loses_the_lease(serve, said, stage, database_dsn, monkeypatch):
+    """Others go on with all of it while it is blocked; here the same server, when it is not any more."""
+    monkeypatch.setattr(leases, "LOST", 2)
+    served = await serve([*stage.handlers(), *Blocking(seconds=4 * TTL).handlers()], **PACE)
+    client = served.client
+    bystander = await client.execute(await made(client, step("by", "gate")))
+    await stage.called("by")
+    before = await incarnations(database_dsn)
+    await client.execute(await made(client, step("b", "blocks")))
+    await stage.called("by", 2)
+    assert [entry["seconds"] >= 2 * TTL for entry in said("the event loop does not come back; others take over")] == [
+        True
+    ]
+    after = await incarnations(database_dsn)
+    assert len(after) == len(before) + 1
+    stage.open("gate")
+    found = await ended(client, bystander.execution_id)
+    assert (found.state, found.steps[0].attempt) == (State.STATE_COMPLETED, 2)
+    assert [kept.failure.code for kept in found.steps[0].failed_attempts] == ["INTERRUPTED"]
