@@ -16,6 +16,7 @@ class _Known(NamedTuple):
     lag: timedelta
     is_told: bool
 
+
 LAST_MOMENT = datetime.max.replace(tzinfo=UTC)
 """The end of the calendar: a later time can be neither kept nor sent."""
 

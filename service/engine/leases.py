@@ -194,7 +194,7 @@ class LeaseKeeper:
     async def _wake_late(self) -> None:
         culprit = self._watch.culprit() if self._watch is not None else None
         log.warning("paused for too long; others may have taken over", **(culprit.facts if culprit else {}))
-        if culprit is not None:  # it held all threads, or just ran when the process was paused, which no lot hits often
+        if culprit is not None:  # it let no other thread run
             try:
                 await self.disown(culprit)
             except PersistenceError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import sys
 import threading
 import time
@@ -30,7 +31,8 @@ BLOCKED = 1.0
 """Seconds after which what holds the loop is named while it does; then again, each time after twice as long."""
 
 STANDSTILL = 0.5
-"""Seconds that pass at most between two looks of a process that runs; in the rest of a longer gap it stood still."""
+"""Seconds between two looks from which on no other thread can have run: the process stood still, for which nothing in
+it is to blame; or, if the loop's thread worked all that time, what it did let no other one run."""
 
 
 @dataclass(slots=True, eq=False)
@@ -52,7 +54,10 @@ class LoopWatch:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
+        # None where one thread cannot be told how long another one has worked.
+        self._cpu = time.pthread_getcpuclockid(self._thread) if hasattr(time, "pthread_getcpuclockid") else None
         self._beat = self._last_look = time.monotonic()
+        self._worked = self._work()
         self._hold: Hold | None = None
         self._culprit: Attempt | None = None
 
@@ -76,13 +81,14 @@ class LoopWatch:
         return hold.seconds if hold is not None else 0.0
 
     def culprit(self) -> Attempt | None:
-        """Return the attempt that the loop runs at this moment, if it has given no sign of life in a while."""
-        return self.running() if time.monotonic() - self._beat >= LOOK + LARGEST else None
+        """Return the attempt that holds the loop, if it is known."""
+        hold = self.look()
+        return hold.attempt if hold is not None and hold.seconds >= STANDSTILL else None
 
     def look(self) -> Hold | None:
         """Return what holds the loop, if something does; to be called by another thread, every LOOK seconds."""
         now = time.monotonic()
-        passed, self._last_look = min(now - self._last_look, STANDSTILL), now
+        passed = self._passed(now)
         beat = self._beat
         if now - beat < LOOK + LARGEST:
             self._hold = None
@@ -99,6 +105,17 @@ class LoopWatch:
             self._report(hold)
         return hold
 
+    def _passed(self, now: float) -> float:
+        """Return the seconds since the last look in which the process ran."""
+        passed, self._last_look = now - self._last_look, now
+        worked, self._worked = self._worked, self._work()
+        is_standstill = passed >= STANDSTILL and self._worked - worked < passed / 2
+        return 0.0 if is_standstill else passed
+
+    def _work(self) -> float:
+        """Return for how many seconds the loop's thread has worked."""
+        return time.clock_gettime(self._cpu) if self._cpu is not None else 0.0
+
     def running(self) -> Attempt | None:
         """Return the attempt to which belongs what the loop does at this moment."""
         task = asyncio.current_task(self._loop)
@@ -108,7 +125,8 @@ class LoopWatch:
     def _report(self, hold: Hold) -> None:
         facts = hold.attempt.facts if hold.attempt is not None else {}
         stack = stack_of(sys._current_frames().get(self._thread))
-        log.error("the event loop is blocked", seconds=round(hold.seconds, 1), **facts, stack=stack)
+        level = logging.ERROR if facts else logging.WARNING
+        log.log(level, "the event loop is blocked", seconds=round(hold.seconds, 1), **facts, stack=stack)
 
 
 def _context_of(task: asyncio.Task[object]) -> Context | None:

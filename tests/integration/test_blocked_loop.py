@@ -4,6 +4,7 @@ Holds the pause and ST6, ST7 of CONTRACT for one handler instead of a whole serv
 """
 
 import asyncio
+import re
 import time
 from collections import Counter, deque
 from typing import Any
@@ -60,6 +61,8 @@ class Blocking:
     async def _through(self, what):
         if what == "task":
             await asyncio.gather(asyncio.sleep(0), self._block())
+        elif what == "regex":  # it lets no other thread run
+            re.match("(a+)+$", "a" * 26 + "b")
         elif what == "timeout":
             await asyncio.wait_for(self._block(), 60)
         else:
@@ -101,6 +104,15 @@ async def test_what_blocks_the_loop_is_named_while_it_does(serve, said, through)
         return any(entry.get("step") == "b" and entry["seconds"] > 2 for entry in said("the event loop was held up"))
 
     await eventually(is_told)
+
+
+async def test_what_lets_not_even_other_threads_run_is_named_after_it(serve, said):
+    served = await serve(Blocking().handlers())
+    execution = await served.client.execute(await made(served.client, step("b", "blocks", through="regex")))
+    await ended(served.client, execution.execution_id)
+    reports = said("the event loop is blocked")
+    assert {(entry["step"], entry["execution_id"]) for entry in reports} == {("b", execution.execution_id)}
+    assert "re.match" in reports[0]["stack"]
 
 
 @pytest.mark.parametrize("delivery", ["AT_LEAST_ONCE", "AT_MOST_ONCE"])
