@@ -69,9 +69,13 @@ def parse_time(text: str | None, option: str) -> datetime | None:
         return None
     if re.match(r"\d{4}-", text):
         try:
-            return datetime.fromisoformat(text).astimezone()
+            moment = datetime.fromisoformat(text)
         except ValueError as error:
             raise typer.BadParameter(str(error), param_hint=option) from None
+        try:
+            return moment.astimezone(UTC)
+        except (OverflowError, OSError, ValueError):  # beyond the calendar, where nothing can lie
+            return (datetime.max if moment.year > 1 else datetime.min).replace(tzinfo=UTC)
     try:
         before = to_duration(text)
         return datetime.now(UTC) - timedelta(seconds=before.seconds, microseconds=before.nanos // 1000)

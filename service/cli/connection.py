@@ -155,12 +155,12 @@ async def run_session(function: Command, connection: Connection, arguments: dict
         async with client:
             return await function(Session(client, connection.output), **arguments)
     except (FlowkeepError, ExecutionFailedError, DefinitionError, PayloadError) as error:
-        explained = _explained(error, connection)
-        show_error(explained, connection)
-        return exit_code(explained)
+        told = explained(error, connection)
+        show_error(told, connection)
+        return exit_code(told)
 
 
-def _explained(error: Exception, connection: Connection) -> Exception:
+def explained(error: Exception, connection: Connection) -> Exception:
     """Return an error that says what is wrong with TLS where that is why no server was reached, else the error."""
     from flowkeep.errors import UnavailableError
 

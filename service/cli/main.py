@@ -20,6 +20,7 @@ _MODULES = (
     "service.cli.functions",
     "service.cli.executions",
     "service.cli.serving",
+    "service.cli.health",
     "service.cli.local",
     "service.cli.demo.command",
 )

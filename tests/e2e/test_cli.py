@@ -216,6 +216,25 @@ async def test_the_history_of_an_execution(target: str) -> None:
     await at(target, "cancel", asleep)
 
 
+@pytest.mark.parametrize("zone", ["America/Los_Angeles", "Pacific/Kiritimati"])
+async def test_a_time_may_lie_at_the_end_of_the_calendar(target: str, zone: str) -> None:
+    bounds = ("--created-after", "0001-01-01T00:00:00", "--created-before", "9999-12-31T23:59:59")
+    execution_id = (await execute(target, "greeting", "--set", "name=Eve"))["execution_id"]
+    listed = await flowkeep("list", *bounds, "-o", "json", target=target, settings={"TZ": zone})
+    assert listed.code == 0, listed
+    assert execution_id in [each["execution_id"] for each in listed.json["executions"]]
+
+
+async def test_health_is_asked_by_a_command(target: str, folder: Path) -> None:
+    assert await shown(target, "health") == "SERVING\n"
+    assert (await at(target, "health", "--service", "flowkeep.v1.ExecutionService")).json == {"status": "SERVING"}
+    nobody = f"unix:{folder / 'nobody.sock'}"
+    assert "no server answers" in await refused(target, "health", "--target", nobody, code=4)
+    # Where the server beside it serves health alone, that is asked.
+    beside = await flowkeep("health", settings={"FLOWKEEP_HEALTH_LISTEN": target})
+    assert (beside.code, beside.out) == (0, "SERVING\n")
+
+
 async def test_a_request_id_starts_one_execution(target: str) -> None:
     first = await execute(target, "greeting", "--set", "name=Di", "--request-id", "once")
     again = await execute(target, "greeting", "--set", "name=Di", "--request-id", "once")
