@@ -126,7 +126,7 @@ def _handlers(config: Config) -> Iterator[Finding]:
 
 
 def _database(config: Config) -> Iterator[Finding]:
-    where = "FLOWKEEP_DATABASE_URL"
+    where = "embedded" if config.is_embedded else "FLOWKEEP_DATABASE_URL"
     try:
         if config.is_embedded:
             where = f"embedded in {data_root(config)}"

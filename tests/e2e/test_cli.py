@@ -23,7 +23,6 @@ from tests.e2e.process import (
     run_command,
 )
 from tests.folders import new_folder
-from tests.integration.certificates import Authority
 
 GREETING = """
 name: greeting
@@ -225,16 +224,6 @@ async def test_a_time_may_lie_at_the_end_of_the_calendar(target: str, zone: str)
     assert execution_id in [each["execution_id"] for each in listed.json["executions"]]
 
 
-async def test_health_is_asked_by_a_command(target: str, folder: Path) -> None:
-    assert await shown(target, "health") == "SERVING\n"
-    assert (await at(target, "health", "--service", "flowkeep.v1.ExecutionService")).json == {"status": "SERVING"}
-    nobody = f"unix:{folder / 'nobody.sock'}"
-    assert "no server answers" in await refused(target, "health", "--target", nobody, code=4)
-    # Where the server beside it serves health alone, that is asked.
-    beside = await flowkeep("health", settings={"FLOWKEEP_HEALTH_LISTEN": target})
-    assert (beside.code, beside.out) == (0, "SERVING\n")
-
-
 async def test_a_request_id_starts_one_execution(target: str) -> None:
     first = await execute(target, "greeting", "--set", "name=Di", "--request-id", "once")
     again = await execute(target, "greeting", "--set", "name=Di", "--request-id", "once")
@@ -401,91 +390,3 @@ async def test_run_shows_the_stack_trace_of_a_handler(folder: Path) -> None:
     told = await flowkeep(*command, "-o", "json", given=given)
     assert told.json_lines[-1]["finished"]["failure"]["step_path"] == "crash"
     assert "KeyError: 'absent'" in json.loads(told.err)["failure"]["stack_trace"]
-
-
-async def test_run_needs_no_database(folder: Path) -> None:
-    settings = {"FLOWKEEP_DATA_DIR": str(folder / "data")}
-    (folder / "greeting.yaml").write_text(GREETING)
-    command = ("run", str(folder / "greeting.yaml"))
-    outcome = await flowkeep(*command, "--input", '{"name": "Guy"}', settings=settings)
-    assert (outcome.code, outcome.err) == (0, "")
-    for text in ("text: completed", "COMPLETED", "Hello, Guy!", "nothing was kept"):
-        assert text in outcome.out
-    events = (await flowkeep(*command, "--set", "name=Guy", "-o", "json", settings=settings)).json_lines
-    assert events[-1]["finished"]["result"]["text"] == "Hello, Guy!"
-
-    refused = await flowkeep(*command, settings=settings)
-    assert (refused.code, refused.out) == (2, "")
-    assert "name" in refused.err
-    failed = await flowkeep("run", "-", "--set", "zero=0", settings=settings, given=BROKEN)
-    assert failed.code == 1
-    assert "divide" in failed.out
-    assert not (folder / "data").exists()
-
-
-@pytest.mark.parametrize("name", ["t" * 90, "a b", "50%41", "ü", "absent/folder"])
-async def test_run_works_wherever_temporary_files_lie(folder: Path, name: str) -> None:
-    place = folder / name
-    if "/" not in name:
-        place.mkdir()
-    outcome = await flowkeep("run", "-", "--set", "name=Guy", settings={"TMPDIR": str(place)}, given=GREETING)
-    assert (outcome.code, outcome.err) == (0, "")
-    assert not place.exists() or not list(place.iterdir())
-
-
-async def test_config_shows_every_setting() -> None:
-    settings = {"FLOWKEEP_MAX_RUNNING": "7", "FLOWKEEP_DATABASE_URL": "postgresql://me:hunter2@db/flowkeep"}
-    rows = {row["name"]: row for row in (await flowkeep("config", "-o", "json", settings=settings)).json}
-    assert rows["FLOWKEEP_MAX_RUNNING"]["value"] == 7
-    assert {name for name, row in rows.items() if row["set"]} == set(settings)
-    assert all(row["description"] for row in rows.values())
-    text = await flowkeep("config", settings=settings)
-    assert (text.code, text.err) == (0, "")
-    assert "FLOWKEEP_LEASE_TTL" in text.out
-    assert "hunter2" not in text.out + json.dumps(rows)
-
-    for name in ("FLOWKEEP_MAX_RUNNING", "FLOWKEEP_MAX_RUNING"):
-        wrong = await flowkeep("config", settings={name: "many"})
-        assert (wrong.code, wrong.out) == (2, "")
-        assert "FLOWKEEP_MAX_RUNNING" in wrong.err
-
-
-@pytest.mark.parametrize("option", ["--data-dir", "--listen", "--handlers"])
-async def test_serve_takes_no_empty_setting(option: str) -> None:
-    outcome = await flowkeep("serve", option, "")
-    assert (outcome.code, outcome.out) == (2, "")
-    assert option in outcome.err or f"FLOWKEEP_{option[2:].upper()}" in outcome.err
-    assert "Traceback" not in outcome.err
-
-
-async def test_migrate_and_doctor(prepared: Path, folder: Path) -> None:
-    settings = {"FLOWKEEP_DATA_DIR": str(folder / "data")}
-    await copy_data(prepared, folder / "data")
-    findings = (await flowkeep("doctor", "-o", "json", settings=settings)).json
-    assert {each["verdict"] for each in findings} <= {"ok", "warn"}
-    assert {"python", "settings", "handlers", "database"} <= {each["subject"] for each in findings}
-    for revision in ("base", "head"):
-        migrated = await flowkeep("migrate", "--to", revision, "--yes", settings=settings)
-        assert (migrated.code, migrated.err) == (0, "")
-        assert revision in migrated.out
-    cert, key = Authority(folder).pair("old", days=-1.0)
-    wrong = {
-        "FLOWKEEP_HANDLERS": '["no.such.module"]',
-        "FLOWKEEP_TLS_CERT_FILE": str(cert),
-        "FLOWKEEP_TLS_KEY_FILE": str(key),
-    }
-    unhealthy = await flowkeep("doctor", settings={**settings, **wrong})
-    assert unhealthy.code == 1
-    assert "no.such.module" in unhealthy.out
-    assert "FAIL  tls: certificate CN=old" in unhealthy.out
-
-
-async def test_commands_say_that_the_database_is_away() -> None:
-    settings = {"FLOWKEEP_DATABASE_URL": "postgresql://me@127.0.0.1:1/flowkeep"}
-    doctor = await flowkeep("doctor", settings=settings)
-    assert doctor.code == 1
-    assert "database" in doctor.out
-    for command in ("serve", "migrate"):
-        outcome = await flowkeep(command, settings=settings)
-        assert (outcome.code, outcome.out) == (2, "")
-        assert "Traceback" not in outcome.err
