@@ -159,11 +159,13 @@ class JwksKeys:
         self._tried_at = float("-inf")
         self._failure = ""
         self._reading: asyncio.Task[None] | None = None
-        if not _is_url(source):
-            try:
+        try:
+            if not _is_url(source):
                 fitting_keys(Path(source).read_text(encoding="utf-8"), algorithm)
-            except (OSError, ValueError) as error:
-                raise ConfigError(f"FLOWKEEP_JWT_JWKS={source}: no JWKS for {algorithm}: {error}") from None
+            elif not httpx2.URL(source).host:
+                raise ValueError("the URL has no host")
+        except (OSError, ValueError, httpx2.InvalidURL) as error:
+            raise ConfigError(f"FLOWKEEP_JWT_JWKS={source}: no JWKS for {algorithm}: {error}") from None
 
     def start(self) -> None:
         """Begin to read the keys; the log tells what came of it."""
@@ -204,6 +206,11 @@ class JwksKeys:
             reading.cancel()
             with suppress(asyncio.CancelledError):
                 await reading
+
+    @property
+    def is_exposed(self) -> bool:
+        """Whether keys come over a network on which others can put theirs in place of them."""
+        return self.source.lower().startswith("http://") and not is_loopback(f"{httpx2.URL(self.source).host}:")
 
     @property
     def shown_source(self) -> str:
@@ -249,7 +256,7 @@ def _ids(keys: Sequence[Key]) -> list[str | None]:
 
 
 def _is_url(source: str) -> bool:
-    return source.startswith(("http://", "https://"))
+    return source.lower().startswith(("http://", "https://"))
 
 
 async def _content(source: str) -> bytes:

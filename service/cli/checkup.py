@@ -84,6 +84,8 @@ def _settings(config: Config) -> Iterator[Finding]:
     yield _ok("settings", f"would serve on {config.listen}")
     if isinstance(callers, TokenAuthenticator) and isinstance(callers.keys, JwksKeys):
         yield _keys(callers.keys)
+        if callers.keys.is_exposed:
+            yield _warn("identity", "keys of tokens are fetched unencrypted; set an https URL as FLOWKEEP_JWT_JWKS")
     for setting, listen in config.listeners:
         try:
             addresses(setting, listen, shared=False)

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from service.api.claims import KNOWN_PERMISSIONS, ClaimPath, Identity, Rules, UnauthenticatedError, claim_paths
 from service.api.identity import authenticator
-from service.api.keys import fitting_keys
+from service.api.keys import JwksKeys, fitting_keys
 from service.config import Config, ConfigError
 from tests.tokens import KEY, OTHER_KEY, claims, jwks, public_jwk, signed
 
@@ -368,3 +368,14 @@ def test_a_jwks_without_a_key(text: str, said: str, tmp_path: Path) -> None:
     path.write_text(text)
     with pytest.raises(ConfigError, match="FLOWKEEP_JWT_JWKS="):
         authenticator(Config(jwt_jwks=str(path)))
+
+
+@pytest.mark.parametrize("url", ["https://", "HTTP:///keys", "https:/host/keys", "host/keys"])
+def test_a_source_of_keys_that_cannot_be_is_refused_at_the_start(url: str) -> None:
+    with pytest.raises(ConfigError, match="FLOWKEEP_JWT_JWKS="):
+        authenticator(Config(jwt_jwks=url))
+
+
+def test_keys_that_others_can_replace_are_told() -> None:
+    for url, exposed in (("http://idp/k", True), ("http://127.0.0.1/k", False), ("https://idp/k", False)):
+        assert JwksKeys(url, "RS256").is_exposed is exposed, url
