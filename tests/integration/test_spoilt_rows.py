@@ -12,14 +12,17 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
+import grpc
 import pytest_asyncio
 from sqlalchemy import Column, DateTime, Float, Integer, LargeBinary, String, Uuid
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 import flowkeep
-from flowkeep.errors import OutOfRangeError
+from flowkeep.errors import OutOfRangeError, from_rpc_error
 from flowkeep.v1 import execution_service_pb2 as pb
+from flowkeep.v1 import workflow_service_pb2 as workflows_pb
 from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_BASIC, EXECUTION_VIEW_FULL, StepExecution
+from flowkeep.v1.workflow_pb2 import WORKFLOW_VIEW_BASIC, WORKFLOW_VIEW_FULL
 from persistence.postgres.tables import PARTITIONED, metadata
 from tests.integration.stage import made, step
 
@@ -46,6 +49,7 @@ VALUES: list[tuple[type[Any], list[str]]] = [
 ]
 CANCEL = {"cancel_time": "now()", "cancel_by": "'x'", "cancel_reason": "''"}
 TOGETHER = {**dict.fromkeys(CANCEL, CANCEL), "seq": {"transition_seq": "9223372036854775807"}}
+TOGETHER |= {"delete_time": {"deleted_by": "'x'"}, "deleted_by": {"delete_time": "now()"}}
 """What a constraint wants changed with a column."""
 CODES = ("", "UNREADABLE_RECORD", "CANCELLED", "POISONED", "INTERNAL", "STEP_FAILED")
 KEYS = {"executions": "id", "execution_payloads": "execution_id", "steps": "execution_id", "events": "execution_id"}
@@ -247,3 +251,121 @@ async def test_a_watch_ends_although_the_last_event_is_not_known_as_one(world):
         events = [event async for event in world.served.client.watch(str(parked))]
     assert [event.seq for event in events] == list(range(1, events[-1].seq + 1))
     assert events[-1].WhichOneof("kind") is None
+
+
+async def spoilt_workflows(world: World) -> dict[str, str]:
+    """Spoil each column of workflows and revisions, each value on a workflow of its own; return what, by its id."""
+    steps = step("a", "wait", duration="30m"), step("b", "transform", value=1)
+    found: dict[str, str] = {}
+    name = workflow_id = ""
+    for table, key in (("workflows", "id"), ("workflow_revisions", "workflow_id")):
+        for column in metadata.tables[table].columns:
+            also = "".join(f", {n} = {v}" for n, v in TOGETHER.get(column.name, {}).items() if n != column.name)
+            for value in [*values_of(column), '\'{"name": "w", "steps": 5}\'', "'{\"nmae\": [1]}'"]:
+                if not name:
+                    name = await made(world.served.client, *steps)
+                    workflow_id = (await world.served.client.get_workflow(name)).workflow_id
+                    await world.served.client.execute(name)
+                statement = f"UPDATE {table} SET {column.name} = {value}{also} WHERE {key} = $1"  # noqa: S608
+                if await world.spoil(statement, UUID(workflow_id)):
+                    found[workflow_id] = f"{table}.{column.name} = {value}"
+                    name = ""
+    assert {where.partition(" ")[0] for where in found.values()} == {
+        f"{table}.{column.name}"
+        for table in ("workflows", "workflow_revisions")
+        for column in metadata.tables[table].columns
+        # These hold a workflow and its revisions together.
+        if column.name not in ("org_id", "id", "workflow_id")
+    }
+    return found
+
+
+async def test_a_spoilt_workflow_stops_no_other_nor_a_start(world, serve):
+    """The server that is up knows what it parsed; the one that starts meets it all."""
+    spoilt = await spoilt_workflows(world)
+    await world.until("SELECT count(*) FROM executions WHERE incarnation IS NOT NULL")
+    await world.served.stop()
+    world.served = served = await serve(park_after=0.05, claim_interval=0.1)
+
+    for view in (WORKFLOW_VIEW_BASIC, WORKFLOW_VIEW_FULL):
+        listed = []
+        request = workflows_pb.ListWorkflowsRequest(view=view, page_size=20)
+        while True:
+            page = await served.workflows.ListWorkflows(request)
+            listed += [each.workflow_id for each in page.workflows]
+            request.page_token = page.next_page_token
+            if not request.page_token:
+                break
+        there = await world.admin.fetchval("SELECT count(*) FROM workflows WHERE delete_time IS NULL")
+        assert len(set(listed)) == len(listed) == there
+    for workflow_id, where in spoilt.items():
+        answers = [
+            await answer(served.workflows.GetWorkflow(workflows_pb.GetWorkflowRequest(workflow=workflow_id))),
+            await answer(served.executions.Execute(pb.ExecuteRequest(workflow=workflow_id))),
+        ]
+        assert set(answers) <= {"OK", "UNREADABLE_RECORD", "REVISION_NOT_FOUND", "WORKFLOW_NOT_FOUND"}, (where, answers)
+        assert answers[0] == "OK" or ".delete" in where, (where, answers)
+
+    await served.client.execute(world.workflow)
+    await world.until("SELECT count(*) FROM executions WHERE incarnation IS NOT NULL")
+    # What ends would be removed.
+    await world.admin.execute("UPDATE workflows SET delete_time = NULL, deleted_by = NULL")
+    await world.wake()
+    await world.until("SELECT count(*) FROM executions WHERE end_time IS NULL")
+    codes = {each.failure.code async for each in served.client.list_executions()}
+    assert codes == {"", "UNREADABLE_RECORD"}
+    assert len(await world.listed()) == await world.admin.fetchval("SELECT count(*) FROM executions")
+    # Another revision mends it, but for a name that none may have.
+    for workflow_id, where in spoilt.items():
+        if ".name" in where:
+            continue
+        await served.client.update_workflow(workflow_id, {"steps": [step("a", "transform", value=1)]})
+        done = await served.client.execute(workflow_id, wait=True)
+        assert done.state == State.STATE_COMPLETED, where
+
+
+async def answer(call: Any) -> str:
+    """OK, or the reason of the refusal."""
+    try:
+        await call
+    except grpc.aio.AioRpcError as error:
+        return from_rpc_error(error).reason
+    return "OK"
+
+
+async def test_what_a_dead_process_left_is_taken_over_whatever_its_lease_says(world):
+    values = [*values_of(metadata.tables["replicas"].c.lease_until), "now() + interval '9 years'", "now()"]
+    parked = await world.parked(len(values))
+    for value, execution_id in zip(values, parked, strict=True):
+        statement = f"INSERT INTO replicas VALUES (gen_random_uuid(), '', {value}, {value}) RETURNING incarnation"  # noqa: S608
+        try:
+            dead = await world.admin.fetchval(statement)
+        except asyncpg.PostgresError:
+            continue
+        await world.admin.execute(
+            "UPDATE executions SET incarnation = $1, wake_time = NULL WHERE id = $2", dead, execution_id
+        )
+    await world.until("SELECT count(*) FROM executions WHERE incarnation IS NOT NULL")
+    assert await world.admin.fetchval("SELECT count(*) FROM executions WHERE deaths > 0") == len(values) - 1
+
+
+async def test_a_server_whose_own_lease_is_spoilt_goes_on(world):
+    for column in metadata.tables["replicas"].columns:
+        for value in values_of(column):
+            await world.spoil(f"UPDATE replicas SET {column.name} = {value}")  # noqa: S608
+    async with asyncio.timeout(PATIENCE):
+        done = await world.served.client.execute(
+            await made(world.served.client, step("a", "transform", value=1)), wait=True
+        )
+    assert done.state == State.STATE_COMPLETED
+
+
+async def test_a_spoilt_request_id_answers_what_it_can(world):
+    table = metadata.tables["execution_requests"]
+    spoils = [(column, value) for column in table.columns for value in values_of(column)]
+    for index, (column, value) in enumerate(spoils):
+        request = pb.ExecuteRequest(workflow=world.workflow, request_id=f"r-{index}")
+        await world.served.executions.Execute(request)
+        await world.spoil(f"UPDATE execution_requests SET {column.name} = {value} WHERE request_id = $1", f"r-{index}")  # noqa: S608
+        said = await answer(world.served.executions.Execute(request))
+        assert said in ("OK", "REQUEST_ID_REUSED", "EXECUTION_NOT_FOUND"), (column.name, value)
