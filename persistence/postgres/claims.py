@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from uuid import UUID
 
@@ -11,8 +12,8 @@ from persistence import failpoints
 from persistence.errors import PersistenceError
 from persistence.model import SUSPECT_DEATHS, Execution, ExecutionDetail, News
 from persistence.postgres import mending
-from persistence.postgres.connection import Database, Session
-from persistence.postgres.details import details
+from persistence.postgres.connection import Database, Session, is_of_a_row
+from persistence.postgres.details import details, without_details
 from persistence.postgres.notifications import notify
 from persistence.postgres.records import EXECUTION_COLUMNS, IS_READABLE, LAST, selected
 
@@ -59,7 +60,7 @@ _OF_DEAD = "e.incarnation = ANY (ARRAY(SELECT incarnation FROM dead))"
 # Claim and rescue in one: what is due of each queue, and what belongs to those without a live lease.
 # `(SELECT clock_timestamp())` is read once, so that the index ends the scan; the UPDATE reads it again.
 # More are looked at than taken, without a lock: others may be taking the first ones at this moment.
-_CLAIM = f"""
+_CHOICE = f"""
 WITH RECURSIVE {_QUEUES}, {_OWNERS}, {_DEAD},
 turns AS MATERIALIZED (
     SELECT d.*, row_number() OVER (PARTITION BY d.priority, d.org_id ORDER BY d.since, d.id) AS turn
@@ -86,13 +87,21 @@ suspect AS MATERIALIZED (
 due AS MATERIALIZED (
     (SELECT * FROM (SELECT * FROM parked UNION ALL SELECT * FROM orphaned) c
      ORDER BY priority DESC, turn, since, id LIMIT $2)
-    UNION ALL SELECT * FROM suspect)
+    UNION ALL SELECT * FROM suspect)"""  # noqa: S608 - our own conditions
+_CLAIM = f"""{_CHOICE}
 UPDATE executions e SET incarnation = $1, epoch = {_NEXT_EPOCH}, wake_time = NULL,
     deaths = {_NEXT_DEATHS}
 FROM due d
 WHERE e.org_id = d.org_id AND e.id = d.id AND e.end_time IS NULL AND {_LIVE.format("$1")}
   AND CASE WHEN e.incarnation IS NULL THEN e.wake_time <= clock_timestamp() ELSE {_OF_DEAD} END
 RETURNING d.turn, date_part('epoch', d.since) AS waits_since, {_TAKEN}"""  # noqa: S608 - our own columns
+
+_DUE = f"""{_CHOICE} SELECT id FROM due WHERE {_LIVE.format("$1")}"""  # noqa: S608 - our own conditions
+_CLAIM_DUE = f"""
+UPDATE executions e SET incarnation = $1, epoch = {_NEXT_EPOCH}, wake_time = NULL, deaths = {_NEXT_DEATHS}
+WHERE e.id = $2 AND e.end_time IS NULL AND {_LIVE.format("$1")}
+  AND CASE WHEN e.incarnation IS NULL THEN e.wake_time <= clock_timestamp() ELSE NOT {_LIVE.format("e.incarnation")} END
+RETURNING {_TAKEN}"""  # noqa: S608 - our own columns
 
 _CLAIM_ONE = f"""
 UPDATE executions e SET incarnation = $1, epoch = {_NEXT_EPOCH}, wake_time = NULL
@@ -105,6 +114,7 @@ SELECT {selected(EXECUTION_COLUMNS)} FROM executions
 WHERE incarnation = $1
   AND (NOT (id = ANY ($2::uuid[])) OR (cancel_time IS NOT NULL AND state <> 'CANCELLING'))
 ORDER BY id"""  # noqa: S608 - our own columns
+_STRAY_IDS = _STRAYS.replace(selected(EXECUTION_COLUMNS), "id")
 _NEXT_WAKE_TIME = f"""
 WITH RECURSIVE {_QUEUES}
 SELECT min((SELECT e.wake_time FROM executions e
@@ -156,12 +166,47 @@ class PostgresClaims:
 
     async def claim(self, incarnation: UUID, limit: int, suspects: int = 0) -> Sequence[ExecutionDetail]:
         """See Journal."""
-        return await self._take(_CLAIM, incarnation, limit, suspects, most=limit + suspects)
+        try:
+            return await self._take(_CLAIM, incarnation, limit, suspects, most=limit + suspects)
+        except PersistenceError as error:
+            if not is_of_a_row(error):
+                raise
+        return await self._take_apart(incarnation, limit, suspects)
 
     async def claim_one(self, incarnation: UUID, org: str, execution_id: UUID) -> ExecutionDetail | None:
         """See Journal."""
-        taken = await self._take(_CLAIM_ONE, incarnation, execution_id, org)
+        try:
+            taken = await self._take(_CLAIM_ONE, incarnation, execution_id, org)
+        except PersistenceError as error:
+            if not is_of_a_row(error):
+                raise
+            taken = await self._take_unread(_CLAIM_ONE, incarnation, execution_id, org)
         return taken[0] if taken else None
+
+    async def _take_apart(self, incarnation: UUID, limit: int, suspects: int) -> list[ExecutionDetail]:
+        """Claim one by one, so that what is wrong with a row is wrong with it alone."""
+        async with self._database.session() as session, session.transaction():
+            await session.execute(_NESTED)
+            due = [row["id"] for row in await session.fetch(_DUE, incarnation, limit, suspects)]
+        taken: list[ExecutionDetail] = []
+        for execution_id in due:
+            try:
+                taken += await self._take(_CLAIM_DUE, incarnation, execution_id)
+            except PersistenceError as error:
+                if not is_of_a_row(error):
+                    break  # what was taken is driven all the same
+                mending.tell(execution_id, ["executions"])
+                with suppress(PersistenceError):  # then the others go on without it
+                    taken += await self._take_unread(_CLAIM_DUE, incarnation, execution_id)
+        return taken
+
+    async def _take_unread(self, statement: str, incarnation: UUID, *which: UUID | str) -> list[ExecutionDetail]:
+        """Take an execution without reading it, so that it can be ended."""
+        async with self._database.session() as session:
+            row = await session.fetchrow(statement.replace(_TAKEN, "e.id, e.epoch"), incarnation, *which)
+        if row is None:
+            return []
+        return [without_details(mending.nothing_of(row["id"], "", incarnation, row["epoch"]))]
 
     async def load(self, incarnation: UUID, execution_id: UUID) -> ExecutionDetail | None:
         """See Journal."""
@@ -169,11 +214,16 @@ class PostgresClaims:
         if self._stranded:
             async with self._stranding:
                 self._stranded.pop(execution_id, None)
-        async with self._database.snapshot() as session:
-            row = await session.fetchrow(_OWNED, execution_id, incarnation)
-            if row is None:
-                return None
-            (found,) = await details(session, [mending.execution(row)])
+        try:
+            async with self._database.snapshot() as session:
+                row = await session.fetchrow(_OWNED, execution_id, incarnation)
+                if row is None:
+                    return None
+                (found,) = await details(session, [mending.execution(row)])
+        except PersistenceError as error:
+            if not is_of_a_row(error):
+                raise
+            found = without_details(mending.nothing_of(execution_id, "", incarnation))
         # What a claim took while it was read; were it given up by now, the first write of who drives it is refused.
         self._coming.pop(execution_id, None)
         self._stranded.pop(execution_id, None)
@@ -181,8 +231,25 @@ class PostgresClaims:
 
     async def strays(self, incarnation: UUID, driven: Sequence[UUID]) -> Sequence[Execution]:
         """See Journal."""
+        try:
+            async with self._database.session() as session:
+                return [mending.execution(row) for row in await session.fetch(_STRAYS, incarnation, list(driven))]
+        except PersistenceError as error:
+            if not is_of_a_row(error):
+                raise
         async with self._database.session() as session:
-            return [mending.execution(row) for row in await session.fetch(_STRAYS, incarnation, list(driven))]
+            ids = [row["id"] for row in await session.fetch(_STRAY_IDS, incarnation, list(driven))]
+        return [await self._owned(incarnation, execution_id) for execution_id in ids]
+
+    async def _owned(self, incarnation: UUID, execution_id: UUID) -> Execution:
+        try:
+            async with self._database.session() as session:
+                if (row := await session.fetchrow(_OWNED, execution_id, incarnation)) is not None:
+                    return mending.execution(row)
+        except PersistenceError as error:
+            if not is_of_a_row(error):
+                raise
+        return mending.nothing_of(execution_id, "", incarnation)
 
     async def next_wake_time(self) -> datetime | None:
         """See Journal."""

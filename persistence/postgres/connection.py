@@ -75,6 +75,13 @@ def _is_lost(error: BaseException) -> bool:
     return isinstance(error, _LOST) or type(error) is RuntimeError
 
 
+def is_of_a_row(error: PersistenceError) -> bool:
+    """Whether what a row holds may have made a statement fail: the driver or the server can make nothing of it."""
+    cause = error.__cause__
+    is_corrupt = isinstance(cause, asyncpg.PostgresError) and (cause.sqlstate or "").startswith("XX")
+    return type(error) is PersistenceError or is_corrupt
+
+
 def is_contended(error: BaseException) -> bool:
     """Whether others are in the way of some rows: deadlocks, locks that were waited for too long, cancelled waits."""
     state = (error.sqlstate or "") if isinstance(error, asyncpg.PostgresError) else ""

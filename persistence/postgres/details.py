@@ -41,6 +41,11 @@ async def details(session: Session, executions: Sequence[Execution]) -> list[Exe
     ]
 
 
+def without_details(execution: Execution) -> ExecutionDetail:
+    """Return an execution of whose payloads and steps nothing can be read."""
+    return ExecutionDetail(execution, {}, None, (), (*execution.unreadable, "input", "result", "steps"))
+
+
 def _detail(
     execution: Execution, payload: asyncpg.Record | None, steps: Sequence[Step], lost: Sequence[str]
 ) -> ExecutionDetail:

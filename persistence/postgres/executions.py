@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -11,7 +12,7 @@ from sqlalchemy import ColumnElement, ScalarSelect, Select, and_, cast, func, li
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import Boolean, Text
 
-from persistence.errors import ExecutionFinishedError, ExecutionNotFoundError
+from persistence.errors import ExecutionFinishedError, ExecutionNotFoundError, PersistenceError
 from persistence.model import (
     Execution,
     ExecutionDetail,
@@ -22,8 +23,8 @@ from persistence.model import (
     Scope,
 )
 from persistence.postgres import mending, records
-from persistence.postgres.connection import Database, rendered
-from persistence.postgres.details import details
+from persistence.postgres.connection import Database, is_of_a_row, rendered
+from persistence.postgres.details import details, without_details
 from persistence.postgres.notifications import Notifications
 from persistence.postgres.records import EXECUTION_COLUMNS, selected
 from persistence.postgres.tables import executions
@@ -31,6 +32,7 @@ from persistence.postgres.tables import executions
 _columns = executions.c
 _SELECTED: ColumnElement[Any] = literal_column(selected(EXECUTION_COLUMNS))
 _IN_SCOPE = "org_id = $1 AND id = $2 AND ($3::text IS NULL OR owner = $3)"
+_IS_THERE = f"SELECT true FROM executions WHERE {_IN_SCOPE}"  # noqa: S608 - our own condition
 _GET = f"SELECT {selected(EXECUTION_COLUMNS)} FROM executions WHERE {_IN_SCOPE}"  # noqa: S608 - our own columns
 # A lock is written, so the answer waits for the synchronous standbys, as an earlier wish that shows in it may do still.
 _CONFIRMED = f"{_GET} FOR KEY SHARE"
@@ -56,19 +58,35 @@ class PostgresExecutions:
 
     async def get_execution(self, scope: Scope, execution_id: UUID) -> Execution:
         """See ExecutionRepository."""
-        async with self._database.session() as session:
-            row = await session.fetchrow(_GET, scope.org, execution_id, scope.owner)
+        try:
+            async with self._database.session() as session:
+                row = await session.fetchrow(_GET, scope.org, execution_id, scope.owner)
+        except PersistenceError as error:
+            if not is_of_a_row(error):
+                raise
+            return await self._nothing_of(scope, execution_id)
         if row is None:
             raise ExecutionNotFoundError(execution_id)
         return mending.execution(row)
 
+    async def _nothing_of(self, scope: Scope, execution_id: UUID) -> Execution:
+        async with self._database.session() as session:
+            if not await session.fetchval(_IS_THERE, scope.org, execution_id, scope.owner):
+                raise ExecutionNotFoundError(execution_id)
+        return mending.nothing_of(execution_id, scope.org)
+
     async def get_detail(self, scope: Scope, execution_id: UUID) -> ExecutionDetail:
         """See ExecutionRepository."""
-        async with self._database.snapshot() as session:
-            row = await session.fetchrow(_GET, scope.org, execution_id, scope.owner)
-            if row is None:
-                raise ExecutionNotFoundError(execution_id)
-            return (await details(session, [mending.execution(row)]))[0]
+        try:
+            async with self._database.snapshot() as session:
+                row = await session.fetchrow(_GET, scope.org, execution_id, scope.owner)
+                if row is None:
+                    raise ExecutionNotFoundError(execution_id)
+                return (await details(session, [mending.execution(row)]))[0]
+        except PersistenceError as error:
+            if not is_of_a_row(error):
+                raise
+        return without_details(await self.get_execution(scope, execution_id))
 
     async def list_executions(
         self, scope: Scope, where: ExecutionFilter, order: ExecutionOrder, after: PageKey | None, limit: int
@@ -85,9 +103,26 @@ class PostgresExecutions:
             if after is not None:
                 value = _value_of(after.id, sort, scope) if after.value is None else after.value
                 statement = statement.where(tuple_(sort, _columns.id) < tuple_(value, after.id))
-        sql, arguments = rendered(statement.limit(limit))
+        statement = statement.limit(limit)
+        try:
+            sql, arguments = rendered(statement)
+            async with self._database.searching() as session:
+                return [mending.execution(row) for row in await session.fetch(sql, *arguments)]
+        except PersistenceError as error:
+            if not is_of_a_row(error):
+                raise
+        return await self._one_by_one(scope, statement.with_only_columns(_columns.id))
+
+    async def _one_by_one(self, scope: Scope, statement: Select[Any]) -> list[Execution]:
+        """Return the executions whose ids are selected, so that what is wrong with one is wrong with it alone."""
+        sql, arguments = rendered(statement)
         async with self._database.searching() as session:
-            return [mending.execution(row) for row in await session.fetch(sql, *arguments)]
+            ids = [row["id"] for row in await session.fetch(sql, *arguments)]
+        found = []
+        for execution_id in ids:
+            with suppress(ExecutionNotFoundError):
+                found.append(await self.get_execution(scope, execution_id))
+        return found
 
     async def count_executions(self, scope: Scope, where: ExecutionFilter, order: ExecutionOrder, limit: int) -> int:
         """See ExecutionRepository."""
@@ -96,15 +131,27 @@ class PostgresExecutions:
         async with self._database.searching() as session:
             return int(await session.fetchval(sql, *arguments))
 
+    async def _request_cancel_unread(self, scope: Scope, execution_id: UUID, by: str, reason: str) -> Execution:
+        statement = _CANCEL.replace(selected(EXECUTION_COLUMNS), "true")
+        async with self._database.session() as session:
+            await session.execute(statement, scope.org, execution_id, scope.owner, by, reason)
+            self._notifications.announce([execution_id], has_work=True, has_cancel=True)
+        return await self._nothing_of(scope, execution_id)
+
     async def request_cancel(self, scope: Scope, execution_id: UUID, by: str, reason: str) -> Execution:
         """See ExecutionRepository."""
-        async with self._database.session() as session:
-            # The UPDATE waits for a transition that holds the row, and judges what that leaves behind.
-            row = await session.fetchrow(_CANCEL, scope.org, execution_id, scope.owner, by, reason)
-            if row is None:
-                row = await session.fetchrow(_CONFIRMED, scope.org, execution_id, scope.owner)
-            else:
-                self._notifications.announce([execution_id], has_work=row["incarnation"] is None, has_cancel=True)
+        try:
+            async with self._database.session() as session:
+                # The UPDATE waits for a transition that holds the row, and judges what that leaves behind.
+                row = await session.fetchrow(_CANCEL, scope.org, execution_id, scope.owner, by, reason)
+                if row is None:
+                    row = await session.fetchrow(_CONFIRMED, scope.org, execution_id, scope.owner)
+                else:
+                    self._notifications.announce([execution_id], has_work=row["incarnation"] is None, has_cancel=True)
+        except PersistenceError as error:
+            if not is_of_a_row(error):
+                raise
+            return await self._request_cancel_unread(scope, execution_id, by, reason)
         if row is None:
             raise ExecutionNotFoundError(execution_id)
         execution = mending.execution(row)

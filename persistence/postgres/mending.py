@@ -13,7 +13,7 @@ from uuid import UUID
 
 import asyncpg
 
-from persistence.model import Execution, ExecutionState, Step, StepState
+from persistence.model import Execution, ExecutionState, Step, StepCounts, StepState
 from persistence.postgres import records
 
 _log = logging.getLogger(__name__)
@@ -59,6 +59,26 @@ def execution(row: asyncpg.Record | Mapping[str, Any]) -> Execution:
         return records.execution(row)
     except Exception:
         return _mended_execution(row)
+
+
+def nothing_of(execution_id: UUID, org: str = "", incarnation: UUID | None = None, epoch: int = 1) -> Execution:
+    """Return an execution whose row is there, and of which not even the driver can make anything."""
+    tell(execution_id, ["executions"])
+    return Execution(
+        id=execution_id,
+        org=org,
+        owner="",
+        workflow_id=UUID(int=0),
+        workflow_name="",
+        revision=1,
+        state=ExecutionState.RUNNING,
+        create_time=NO_TIME,
+        timeout=0.0,
+        counts=StepCounts(),
+        incarnation=incarnation,
+        epoch=epoch,
+        unreadable=("executions", "create_time"),
+    )
 
 
 def _mended_execution(row: asyncpg.Record | Mapping[str, Any]) -> Execution:
