@@ -89,10 +89,16 @@ class Intake:
                 pause = await self._pause()
             except PersistenceError as error:
                 log.warning("claim failed", error=str(error), batch=self._batch)
-                self._batch = max(1, self._batch // 2)
-                self.rest(self._runner.interval())
+                self._take_less()
+            except Exception as error:  # of ours, which one of them may have met with
+                log.error("claim failed", exc_info=error, batch=self._batch)
+                self._take_less()
             else:
                 await flagged(self._poked, pause)
+
+    def _take_less(self) -> None:
+        self._batch = max(1, self._batch // 2)
+        self.rest(self._runner.interval())
 
     async def _pause(self) -> float:
         """Return the seconds until the next look: a parked timer that is due before it is not to wait for it."""

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import structlog
 
-from persistence.errors import UnavailableError
+from persistence.errors import PersistenceError, UnavailableError
 from persistence.model import ExecutionDetail
 from service.engine.failure import Failure
 
@@ -87,7 +87,7 @@ class Reconciler:
             detail = await self._load(execution_id)
             if detail is not None:
                 await self._runner.adopt(detail, verdict)
-        except UnavailableError as error:  # a sweep finds it again
+        except PersistenceError as error:  # a sweep finds it again
             log.warning("execution not taken up yet", execution_id=str(execution_id), error=str(error))
         finally:
             self._under_way.discard(execution_id)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -81,11 +83,17 @@ class Run:
         """Let something happen to the execution."""
         if self._is_closing:
             return
-        try:
+        with self._ending_what_breaks():
             plan = planner.apply(self.definition, self.state, happening)
             if not plan.is_empty:
                 self._hand_over(plan, survived=self._is_proof(happening, plan.state))
-        except Exception as error:  # nobody above could do more with it
+
+    @contextmanager
+    def _ending_what_breaks(self) -> Iterator[None]:
+        """End the execution as failed when it cannot go on: nobody above could do more, and it would stand still."""
+        try:
+            yield
+        except Exception as error:
             self.runner.broken(self, error)
 
     def _hand_over(self, plan: Plan, *, survived: bool = False) -> None:
@@ -106,10 +114,11 @@ class Run:
 
     def begin(self, plan: Plan) -> None:
         """Carry out a plan that the creation of the execution has made durable."""
-        self.state = plan.state
-        self._perform(plan)
-        self._set_timer()
-        self._continue(plan)
+        with self._ending_what_breaks():
+            self.state = plan.state
+            self._perform(plan)
+            self._set_timer()
+            self._continue(plan)
 
     def _continue(self, plan: Plan) -> None:
         if plan.is_partial:
@@ -119,10 +128,11 @@ class Run:
         """Wait for the next timer, in memory or parked, unless a transition on its way does so when committed."""
         if self._in_flight or self._is_closing:
             return
-        if self._may_park(self.state):
-            self._hand_over(Plan(self.state))
-        else:
-            self._set_timer()
+        with self._ending_what_breaks():
+            if self._may_park(self.state):
+                self._hand_over(Plan(self.state))
+            else:
+                self._set_timer()
 
     def inherit(self) -> None:
         """Note the attempts that run now as those that earlier owners may have died of."""
@@ -139,7 +149,8 @@ class Run:
     def vouch(self) -> None:
         """Record that driving the execution for so long has done no harm."""
         if self._deaths and not self._is_closing:
-            self._hand_over(Plan(self.state), survived=True)
+            with self._ending_what_breaks():
+                self._hand_over(Plan(self.state), survived=True)
 
     def stop(self) -> list[asyncio.Task[None]]:
         """Close without a word to the journal; returns the attempts that are being cancelled."""
@@ -193,11 +204,12 @@ class Run:
         elif future.result() is not CommitResult.COMMITTED:
             self.runner.lost(self, future.result())
         else:
-            self.runner.hub.publish(self.id, transition.events)
-            if transition.survived:
-                self.runner.intake.discharge(self)
-            self._perform(plan)
-            self._after_commit(transition)
+            with self._ending_what_breaks():
+                self.runner.hub.publish(self.id, transition.events)
+                if transition.survived:
+                    self.runner.intake.discharge(self)
+                self._perform(plan)
+                self._after_commit(transition)
 
     def _after_commit(self, transition: Transition) -> None:
         if transition.release or transition.state.is_end:

@@ -38,6 +38,8 @@ log = structlog.get_logger(__name__)
 HAND_OVER = 0.5
 """Seconds that executions get to come to rest before those that have are given back; the others get the whole grace."""
 
+_MISTAKE = Failure(INTERNAL, "the server could not go on with the execution; its log says why")
+
 Encoder = Callable[[events.Event], Event]
 
 
@@ -264,6 +266,12 @@ class Runner:
             log.error("execution without definition", execution_id=str(execution.id), error=str(error))
             definition = outline(detail)
             verdict = verdict or Failure(UNREADABLE_RECORD, f"what it runs cannot be read: {error}")
+        except PersistenceError:
+            raise
+        except Exception as error:  # of ours: it is the same at the next try
+            log.error("execution not understood", execution_id=str(execution.id), exc_info=error)
+            await self.condemn(execution.id, verdict or _MISTAKE)
+            return
         try:
             state, found = restore(definition, detail, self.name), contradictions(definition, detail)
         except Exception as error:  # whatever it was that wrote the rows
@@ -277,7 +285,14 @@ class Runner:
             return
         run = Run(self, execution, self.incarnation, definition, state)
         self.runs[execution.id] = run
-        verdict = verdict or self.intake.admit(run)
+        try:
+            self._set_off(run, verdict)
+        except Exception as error:  # one that nobody drives would be claimed again and again
+            self.broken(run, error)
+
+    def _set_off(self, run: Run, verdict: Failure | None) -> None:
+        """Let a run go on from what was recorded."""
+        execution, verdict = run.execution, verdict or self.intake.admit(run)
         if execution.cancel is not None and run.state.cancel is None:
             run.apply(happenings.CancelAsked(self.now(), execution.cancel))
         if verdict is None:
@@ -325,7 +340,7 @@ class Runner:
         if run.is_condemned and isinstance(error, PersistenceError) and not isinstance(error, UnavailableError):
             failure = Failure(UNREADABLE_RECORD, "what is recorded of it contradicts itself; its log says how")
         elif not isinstance(error, UnavailableError):
-            failure = Failure(INTERNAL, "the server could not go on with the execution; its log says why")
+            failure = _MISTAKE
         self.reconciler.look_for(run.id, attempts, failure, is_hopeless=run.is_condemned)
 
     def _forget(self, run: Run) -> None:

@@ -7,11 +7,12 @@ import functools
 import inspect
 import random
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from persistence.errors import UnavailableError
 from persistence.model import CommitResult
-from persistence.repository import Repository
 
 SILENCE = 0.05
 """Seconds until a question counts as unanswered."""
@@ -26,7 +27,7 @@ class Unreliable:
     The mix is Temporal's (FAULTS 3.2.5): busy, timeout, executed and timeout.
     """
 
-    def __init__(self, repository: Repository, seed: int, share: float) -> None:
+    def __init__(self, repository: Any, seed: int, share: float) -> None:
         self.failures: Counter[str] = Counter()
         self._repository = repository
         self._share = share
@@ -40,6 +41,16 @@ class Unreliable:
         if inspect.iscoroutinefunction(method):
             return functools.partial(self._ask, name, method)
         return functools.partial(self._hand_over, name, method)
+
+    @asynccontextmanager
+    async def leases_apart(self) -> AsyncIterator[Unreliable]:
+        """No better over a connection of their own."""
+        apart = self._repository.leases_apart()
+        assert apart is not None
+        async with apart as leases:
+            unreliable = Unreliable(leases, self._seed, self._share)
+            unreliable.failures = self.failures
+            yield unreliable
 
     def _trouble(self, name: str) -> str:
         # One for each method, so that one which is called more often does not change the others' luck.
