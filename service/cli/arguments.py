@@ -3,61 +3,65 @@
 from __future__ import annotations
 
 import json
+import math
 import re
-import sys
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
-import yaml
+
+if TYPE_CHECKING:
+    from service.cli.reading import Document, Fault, UnreadableError
 
 
-def read_text(source: str) -> str:
-    """Return the text of a file, or of standard input for `-`."""
-    if source == "-":
-        return sys.stdin.read()
-    try:
-        return Path(source).read_text(encoding="utf-8")
-    except OSError as error:
-        raise typer.BadParameter(f"cannot read {source}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise typer.BadParameter(f"{source} is no text in UTF-8") from None
+# Commands show the texts of this module in their help, which need not wait for what reads YAML.
+
+SET_HELP = (
+    "A field of the input, KEY=VALUE; a.b=VALUE for one in an object. VALUE is text unless it is JSON: true, false,"
+    ' null, a number such as 42 or -1.5, or what stands in "…", […] or {…}. 1e5, 007, NaN and numbers that are not'
+    " finite are text. Repeatable."
+)
+SET_STRING_HELP = "A field of the input whose value is text whatever it looks like, KEY=VALUE. Repeatable."
+
+# Without an exponent: 12e4567 and 1e5 are more often the beginning of a hash than a number.
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
+_LITERALS = {"true": True, "false": False, "null": None}
+_FAULTS_SHOWN = 5
 
 
-def read_documents(source: str) -> list[Any]:
-    """Return the YAML or JSON documents of a file, or of standard input for `-`.
+def read_input(text: str | None, settings: Iterable[str] = (), strings: Iterable[str] = ()) -> dict[str, Any] | None:
+    """Return the input of an execution: JSON, `@file` or `-`, with `key=value` settings and strings on top.
 
-    A key that stands twice is refused: YAML's own reader would silently keep the last one.
+    Raises TextError for what is no object, BadParameter for a field that is set twice or within another one.
     """
-    try:
-        documents = list(yaml.load_all(read_text(source), _StrictLoader))
-    except (yaml.YAMLError, RecursionError) as error:
-        raise typer.BadParameter(f"{source} is neither YAML nor JSON: {error}") from None
-    return [document for document in documents if document is not None]
+    from service.cli.reading import TextError
 
-
-def read_input(text: str | None, settings: Iterable[str]) -> dict[str, Any] | None:
-    """Return the input of an execution: JSON, `@file` or `-`, with `key=value` settings on top."""
     given: dict[str, Any] | None = None
     if text is not None:
         document = _input_document(text)
         if not isinstance(document, dict):
-            raise typer.BadParameter("must be a JSON object", param_hint="--input")
+            raise TextError("--input must be a JSON object")
         given = document
-    for key, value in parse_pairs(settings, "--set"):
-        given = given or {}
-        _put(given, key, value)
+    paths: set[tuple[str, ...]] = set()
+    for option, pairs in (("--set", settings), ("--set-string", strings)):
+        for key, value in parse_pairs(pairs, option):
+            given = {} if given is None else given
+            path = _new_path(key, paths, option)
+            _put(given, path, value if option == "--set-string" else _value(value, option), option)
     return given
 
 
 def parse_pairs(pairs: Iterable[str], option: str) -> Iterator[tuple[str, str]]:
-    """Yield the keys and values of `key=value` texts."""
+    """Yield the keys and values of `key=value` texts. Raises BadParameter for a key that stands twice."""
+    keys = set()
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not key or not equals:
             raise typer.BadParameter(f"must be KEY=VALUE, not {pair!r}", param_hint=option)
+        if key in keys:
+            raise typer.BadParameter(f"{key} is given twice", param_hint=option)
+        keys.add(key)
         yield key, value
 
 
@@ -85,16 +89,19 @@ def parse_time(text: str | None, option: str) -> datetime | None:
         ) from None
 
 
-def check_span(text: str | None, option: str) -> str | None:
-    """Return a span of time as it was given, if it is one."""
+def check_span(text: str | None, option: str) -> str | float | None:
+    """Return a span of time: `90s`, `1h30m`, `7d`, `PT5M`, or a number of seconds."""
     from flowkeep.durations import to_duration
 
-    if text is not None:
-        try:
-            to_duration(text)
-        except ValueError as error:
-            raise typer.BadParameter(str(error), param_hint=option) from None
-    return text
+    if text is None:
+        return None
+    # There are no quotes on a command line: only digits are a number.
+    span = float(text) if _NUMBER.fullmatch(text) else text
+    try:
+        to_duration(span)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from None
+    return span
 
 
 def parse_choice(text: str, choices: Iterable[str], option: str) -> str:
@@ -107,37 +114,76 @@ def parse_choice(text: str, choices: Iterable[str], option: str) -> str:
 
 
 def _input_document(text: str) -> Any:
-    if text == "-" or text.startswith("@"):
-        documents = read_documents(text.removeprefix("@"))
-        return documents[0] if len(documents) == 1 else documents
+    from service.cli.reading import TextError, UnreadableError, parse_documents, parse_json, read_text
+
+    is_file = text == "-" or text.startswith("@")
+    source = text.removeprefix("@")
+    name = ("standard input" if source == "-" else source) if is_file else "--input"
     try:
-        return json.loads(text)
-    except ValueError as error:
-        hint = "must be JSON, @FILE, or - for standard input"
-        raise typer.BadParameter(f"{hint}: {error}", param_hint="--input") from None
+        written = read_text(source) if is_file else text
+        documents = list(parse_documents(written, source) if is_file else parse_json(written))
+    except UnreadableError as error:
+        form = "" if is_file else "; --input takes JSON, @FILE, or - for standard input"
+        raise TextError(f"{_at(name, error)}{form}") from None
+    if len(documents) != 1:
+        held = "nothing" if not documents else f"{len(documents)} documents"
+        raise TextError(f"{name} must hold one JSON object, not {held}")
+    _refuse_faults(documents[0], name)
+    return documents[0].value
 
 
-def _put(target: dict[str, Any], key: str, text: str) -> None:
-    *parents, last = key.split(".")
+def _refuse_faults(document: Document, name: str) -> None:
+    """Raise TextError when something in a document could only be read past."""
+    from service.cli.reading import TextError
+
+    shown = [_at(name, fault) for fault in document.faults[:_FAULTS_SHOWN]]
+    if more := len(document.faults) - len(shown):
+        shown.append(f"and {more} more")
+    if shown:
+        raise TextError("\n".join(shown))
+
+
+def _at(name: str, problem: Fault | UnreadableError) -> str:
+    return f"{name}:{problem.place.line}:{problem.place.column}: {problem.description}"
+
+
+def _new_path(key: str, paths: set[tuple[str, ...]], option: str) -> tuple[str, ...]:
+    """Return the path of a key, and note it. It must not be, hold or lie in what was set before."""
+    path = tuple(key.split("."))
+    if not all(path):
+        raise typer.BadParameter(f"{key}: a name between dots is empty", param_hint=option)
+    for other in paths:
+        shorter = min(len(path), len(other))
+        if path[:shorter] == other[:shorter]:
+            both = f"{key} is given twice" if path == other else f"{key} and {'.'.join(other)} exclude each other"
+            raise typer.BadParameter(f"{both}; set one of them", param_hint=option)
+    paths.add(path)
+    return path
+
+
+def _put(target: dict[str, Any], path: tuple[str, ...], value: Any, option: str) -> None:
+    *parents, last = path
     for parent in parents:
         target = target.setdefault(parent, {})
         if not isinstance(target, dict):
-            raise typer.BadParameter(f"{key}: {parent} is no object", param_hint="--set")
+            raise typer.BadParameter(f"{'.'.join(path)}: {parent} is no object", param_hint=option)
+    target[last] = value
+
+
+def _value(text: str, option: str) -> Any:
+    """Return what a setting says: JSON where it is that, but for numbers with an exponent, else text."""
+    from service.cli.reading import UnreadableError, parse_json
+
+    bare = text.strip()
+    if bare in _LITERALS:
+        return _LITERALS[bare]
+    if _NUMBER.fullmatch(bare):
+        return json.loads(bare) if math.isfinite(float(bare)) else text
+    if bare[:1] not in ('"', "[", "{"):
+        return text
     try:
-        target[last] = json.loads(text)
-    except ValueError:
-        target[last] = text
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """YAML in which a key stands once in an object."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = key_node.value
-            if key in seen and key_node.tag != "tag:yaml.org,2002:merge":
-                mark = key_node.start_mark
-                raise yaml.MarkedYAMLError(problem=f"the key {key!r} stands twice", problem_mark=mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
+        (document,) = parse_json(bare)
+    except (UnreadableError, ValueError):
+        return text
+    _refuse_faults(document, option)
+    return document.value

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from service.cli.arguments import SET_HELP, SET_STRING_HELP
 from service.cli.connection import Session, command
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ async def execute(
     session: Session,
     workflow: Annotated[str, typer.Argument(help="Name or id of the workflow.", show_default=False)],
     input: Annotated[str | None, _option("Input: JSON, @FILE, or - for standard input.", "--input", "-i")] = None,
-    set: Annotated[_Strings, _option("A field of the input, KEY=VALUE. VALUE is JSON or text. Repeatable.")] = None,
+    set: Annotated[_Strings, _option(SET_HELP)] = None,
+    set_string: Annotated[_Strings, _option(SET_STRING_HELP)] = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Show the progress until it ends.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end, then show the execution.")] = False,
     revision: Annotated[int, typer.Option(min=0, help="Revision to run; 0 for the latest.")] = 0,
@@ -69,7 +71,7 @@ async def execute(
         "start_delay": check_span(start_delay, "--start-delay"),
         "timeout": check_span(timeout, "--timeout"),
     }
-    request = execute_request(workflow, read_input(input, set or ()), **options)
+    request = execute_request(workflow, read_input(input, set or (), set_string or ()), **options)
     with following.told_how_to_ask_again(session, request.request_id):
         started = await session.client.start(request)
     if not (watch or wait):

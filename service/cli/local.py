@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, aclosing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from service.cli import settings, streams
+from service.cli.arguments import SET_HELP, SET_STRING_HELP, read_input
 from service.cli.connection import Connection, Output, Session, run_session
 from service.cli.serving import AsJson, Handlers
 
@@ -33,20 +34,31 @@ def run(
     input: Annotated[
         str | None, typer.Option("--input", "-i", help="Input: JSON, @FILE, or - for standard input.")
     ] = None,
-    set: Annotated[list[str] | None, typer.Option(help="A field of the input, KEY=VALUE. Repeatable.")] = None,
+    set: Annotated[list[str] | None, typer.Option(help=SET_HELP)] = None,
+    set_string: Annotated[list[str] | None, typer.Option(help=SET_STRING_HELP)] = None,
     handlers: Handlers = None,
     output: AsJson = None,
 ) -> None:
     """Execute a workflow in memory, with the same rules and handlers as the server. Nothing is kept."""
-    from service.cli.arguments import read_documents, read_input
-
-    payload, documents = read_input(input, set or ()), read_documents(file)
-    if len(documents) != 1:
-        raise typer.BadParameter(f"{file} must hold one definition, not {len(documents)}")
+    if file == input == "-":
+        raise typer.BadParameter("standard input can be read once")
+    shown = settings.output_of(context, output)
+    payload = _input(partial(read_input, input, set or (), set_string or ()), shown)
     streams.keep_output()
     with _own_socket() as listen:
         config = settings.load(listen=listen, handlers=handlers or None, log_level="error", log_format="text").private()
-        settings.run(_run(config, documents[0], payload, settings.output_of(context, output)))
+        settings.run(_run(config, file, payload, shown))
+
+
+def _input(read: Callable[[], dict[str, Any] | None], output: Output) -> dict[str, Any] | None:
+    from flowkeep.errors import PayloadError
+    from service.cli.rendering import exit_code, show_error
+
+    try:
+        return read()
+    except PayloadError as error:
+        show_error(error, Connection(output=output))
+        raise typer.Exit(exit_code(error)) from None
 
 
 @contextmanager
@@ -71,7 +83,7 @@ def _own_socket() -> Iterator[str]:
         yield socket_address(f"{way}/run.sock")
 
 
-async def _run(config: Config, document: Any, payload: dict[str, Any] | None, output: Output) -> int | None:
+async def _run(config: Config, file: str, payload: dict[str, Any] | None, output: Output) -> int | None:
     from persistence.memory import MemoryRepository
     from service import logs
     from service.app import running_server
@@ -79,15 +91,18 @@ async def _run(config: Config, document: Any, payload: dict[str, Any] | None, ou
     logs.configure(config)
     async with running_server(config, MemoryRepository(), alone=True) as server:
         connection = Connection(target=server.target, output=output)
-        return await run_session(partial(_execute, document=document, payload=payload), connection, {})
+        return await run_session(partial(_execute, file=file, payload=payload), connection, {})
 
 
-async def _execute(session: Session, document: Any, payload: dict[str, Any] | None) -> int:
-    from flowkeep.definition import definition
+async def _execute(session: Session, file: str, payload: dict[str, Any] | None) -> int:
+    from service.cli.definitions import apply_files
     from service.cli.following import show_outcome
+    from service.cli.reading import TextError
 
-    workflow = await session.client.create_workflow(definition(document))
-    finished = await execute_and_show(session, workflow.name, payload)
+    applied = await apply_files(session.client, [file])
+    if len(applied) != 1:
+        raise TextError(f"{file} must hold one definition, not {len(applied)}")
+    finished = await execute_and_show(session, applied[0].workflow.name, payload)
     if finished is not None and finished.HasField("failure"):
         (execution,) = (await session.client.list_page(page_size=1)).executions
         _show_failure(session, await session.client.get_execution(execution.execution_id))

@@ -23,6 +23,7 @@ from flowkeep.errors import (
     UnavailableError,
 )
 from service.cli.connection import Connection, Output
+from service.cli.definitions import UnsoundError
 from service.cli.streams import output
 
 FILE_WIDTH = 1_000_000
@@ -167,13 +168,18 @@ def error_form(error: Exception) -> dict[str, Any]:
     if isinstance(error, FlowkeepError):
         form |= {"reason": error.reason, "message": error.message, "metadata": error.metadata}
         form |= {} if error.retry_after is None else {"retry_after": error.retry_after}
-    form["violations"] = [{"field": field, "description": text} for field, text in _violations(error)]
+    if isinstance(error, UnsoundError):
+        form["violations"] = [each._asdict() for each in error.findings]
+    else:
+        form["violations"] = [{"field": field, "description": text} for field, text in _violations(error)]
     return form
 
 
 def error_lines(error: Exception, target: str) -> list[Text]:
     """Return an error as people read it: what is wrong, and a line for each violation."""
     lines = [Text.assemble(("Error: ", "bold red"), clean(_headline(error, target)))]
+    if isinstance(error, UnsoundError):
+        return [*lines, *(plain(str(each)) for each in error.findings)]
     for field, description in _violations(error):
         text = Text("  ")
         if field:
@@ -184,6 +190,8 @@ def error_lines(error: Exception, target: str) -> list[Text]:
 
 def _headline(error: Exception, target: str) -> str:
     match error:
+        case UnsoundError():
+            return "nothing was done, since this is wrong:"
         case DefinitionError():
             return "this is no workflow definition"
         case FlowkeepError(reason="") if error.code is grpc.StatusCode.UNAVAILABLE:

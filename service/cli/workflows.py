@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from service.cli.connection import Session, command
 
 if TYPE_CHECKING:
-    from flowkeep.client import Client
-    from flowkeep.v1.workflow_pb2 import Workflow, WorkflowDefinition
+    from flowkeep.v1.workflow_pb2 import Workflow
+    from flowkeep.v1.workflow_service_pb2 import ApplyWorkflowsResponse
 
 # What works with messages is imported within the commands, so that the help need not wait for gRPC.
 
 _PANEL = "Workflows"
-_TRIES = 3
 _WorkflowName = Annotated[str, typer.Argument(help="Name or id of the workflow.", show_default=False)]
 _Files = Annotated[
     list[str], typer.Argument(help="Definitions in YAML or JSON; - for standard input.", show_default=False)
@@ -34,52 +33,31 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="workflows", rich_help_panel=_PANEL)
 
 
-async def apply(session: Session, files: _Files) -> None:
-    """Create workflows, or make new revisions of those whose definitions differ."""
+async def apply(
+    session: Session,
+    files: _Files,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+) -> None:
+    """Create workflows, or make new revisions of those whose definitions differ: all of them or none."""
+    from service.cli.definitions import apply_files
     from service.cli.json_form import json_form
     from service.cli.rendering import plain, show, show_json
 
-    results = []
-    for document in _documents(files):
-        action, workflow = await apply_document(session.client, document)
-        results.append({"action": action, "workflow": json_form(workflow)})
-        if not session.json:
-            show(plain(f"{action} {workflow.name} (revision {workflow.revision})"))
+    results = await apply_files(session.client, files, dry_run=dry_run)
     if session.json:
-        show_json({"results": results})
+        form = [{"action": action_of(each), "workflow": json_form(each.workflow)} for each in results]
+        show_json({"results": form})
+        return
+    for each in results:
+        done = f"would be {action_of(each)}:" if dry_run else action_of(each)
+        show(plain(f"{done} {each.workflow.name} (revision {each.workflow.revision})"))
 
 
-async def apply_document(client: Client, document: Any) -> tuple[str, Workflow]:
-    """Make a workflow be as a document says; return `created`, `updated` or `unchanged`, and the workflow.
+def action_of(result: ApplyWorkflowsResponse.Result) -> str:
+    """Return what was done to a workflow: `created`, `updated` or `unchanged`."""
+    from flowkeep.v1.workflow_service_pb2 import ApplyWorkflowsResponse
 
-    A change that somebody else makes at the same time is not overwritten unseen: the comparison is made again.
-    """
-    from flowkeep.definition import definition
-    from flowkeep.errors import FlowkeepError
-
-    wanted = definition(document)
-    for _ in range(_TRIES - 1):
-        try:
-            return await _apply_once(client, wanted)
-        except FlowkeepError as error:
-            if error.reason not in ("WORKFLOW_NAME_TAKEN", "ETAG_MISMATCH"):
-                raise
-    return await _apply_once(client, wanted)
-
-
-async def _apply_once(client: Client, wanted: WorkflowDefinition) -> tuple[str, Workflow]:
-    from flowkeep.errors import NotFoundError
-
-    try:
-        # Without a name there is nothing to find; the service says what is wrong with that.
-        current = await client.get_workflow(wanted.name) if wanted.name else None
-    except NotFoundError:
-        current = None
-    if current is None:
-        return "created", await client.create_workflow(wanted)
-    if current.definition == wanted:
-        return "unchanged", current
-    return "updated", await client.update_workflow(current.workflow_id, wanted, etag=current.etag)
+    return ApplyWorkflowsResponse.Outcome.Name(result.outcome).removeprefix("OUTCOME_").lower()
 
 
 async def list_workflows(
@@ -141,18 +119,17 @@ async def delete(
 
 async def validate(session: Session, files: _Files) -> int:
     """Check definitions without keeping anything. Ends with 2 if something is wrong."""
+    from service.cli.definitions import validate_files
     from service.cli.rendering import plain, show, show_json
 
-    violations = []
-    for document in _documents(files):
-        violations += await session.client.validate_workflow(document)
+    findings = await validate_files(session.client, files)
     if session.json:
-        show_json({"violations": [{"field": field, "description": text} for field, text in violations]})
-    elif violations:
-        show(*(plain(str(violation)) for violation in violations))
+        show_json({"violations": [each._asdict() for each in findings]})
+    elif findings:
+        show(*(plain(str(each)) for each in findings))
     else:
         show("sound")
-    return 2 if violations else 0
+    return 2 if findings else 0
 
 
 async def handlers(session: Session) -> None:
@@ -166,13 +143,3 @@ async def handlers(session: Session) -> None:
         show_json({"handlers": [json_form(handler) for handler in found]})
     else:
         show(handlers_table(found))
-
-
-def _documents(files: list[str]) -> list[Any]:
-    from service.cli.arguments import read_documents
-
-    # All files are read before anything is changed.
-    documents = [document for file in files for document in read_documents(file)]
-    if not documents:
-        raise typer.BadParameter("there is no definition in it")
-    return documents

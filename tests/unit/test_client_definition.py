@@ -7,6 +7,8 @@ import pytest
 from flowkeep import DefinitionError, WorkflowDefinition
 from flowkeep.definition import definition, document
 from flowkeep.durations import duration_text, to_duration
+from flowkeep.errors import Violation
+from flowkeep.reading import read
 from flowkeep.v1.workflow_pb2 import Budget, Step
 
 WRITTEN = {
@@ -82,8 +84,8 @@ def test_it_becomes_the_message_that_it_describes():
     assert message.budgets[0].resource == Budget.RESOURCE_TOKENS
 
 
-@pytest.mark.parametrize("name", ["GRAPH", "graph", "ORDERING_GRAPH"])
-def test_enums_may_be_short_long_or_in_lower_case(name):
+@pytest.mark.parametrize("name", ["GRAPH", "graph", "Graph", " graph ", "ORDERING_GRAPH", "ordering-graph"])
+def test_enums_may_be_short_long_or_in_any_case(name):
     assert definition({"ordering": name}).ordering == WorkflowDefinition.ORDERING_GRAPH
 
 
@@ -110,6 +112,52 @@ def test_unknown_fields_name_the_nearest():
     assert "There are id, display_name" in found["steps[0].zzzz"]
 
 
+@pytest.mark.parametrize(
+    ("step", "name", "meant"),
+    [
+        ({"type": "wait"}, "type", "handler"),
+        ({"uses": "wait"}, "uses", "handler"),
+        ({"parameters": {}}, "parameters", "params"),
+        ({"with": {}}, "with", "params"),
+        ({"needs": ["a"]}, "needs", "depends_on"),
+        ({"dependsOn": ["a"]}, "dependsOn", "depends_on"),
+        ({"if": "true"}, "if", "condition"),
+        ({"name": "fetch"}, "name", "id"),
+        ({"name": "Fetch it"}, "name", "display_name"),
+        ({"id": "a", "name": "fetch"}, "name", "display_name"),
+        ({"retries": 3}, "retries", "retry_policy: {max_attempts: 3}"),
+        ({"max_retries": 3}, "max_retries", "retry_policy: {max_attempts: 3}"),
+        ({"retry": {"attempts": 3}}, "retry", "retry_policy"),
+        ({"onError": "STOP"}, "onError", "on_error"),
+    ],
+)
+def test_names_of_other_systems_are_understood(step, name, meant):
+    assert wrong(steps=[step])[f"steps[0].{name}"] == f"is unknown. Did you mean {meant}?"
+
+
+def test_steps_by_their_ids_are_told_how_to_be_written():
+    found = wrong(steps={"fetch": {"handlr": "wait"}})
+    assert found == {
+        "steps": "must be a list, in which each step says its id: `- id: fetch`",
+        "steps.fetch.handlr": "is unknown. Did you mean handler?",
+    }
+
+
+def test_what_is_in_a_field_of_another_name_is_read_too():
+    reading = read({"name": "w", "tasks": [{"id": "a", "type": "wait", "timeout": "5x"}, {"id": 5, "retrys": 1}]})
+
+    assert [(step.id, step.handler) for step in reading.message.steps] == [("a", "wait"), ("5", "")]
+    found = [("steps[0].params", "is required"), ("steps[1].id", "is a number"), ("steps[0].timeout", "is negative")]
+    assert [field for field, _ in reading.with_found(Violation(*each) for each in found)] == [
+        "tasks",
+        "tasks[0].type",
+        "tasks[0].timeout",
+        "tasks[1].id",
+        "tasks[1].retrys",
+        "tasks[0].params",
+    ]
+
+
 def test_every_mistake_is_told_at_once_with_its_path():
     found = wrong(
         ordering="GRAPHS",
@@ -121,7 +169,7 @@ def test_every_mistake_is_told_at_once_with_its_path():
         steps=[
             {"id": 5, "condition": True, "params": ["x"], "retry_policy": {"jitter": "much", "max_interval": -1}},
             "wait",
-            {"depends_on": ["a", 1], "params": {"a": {"b": 2**60}}},
+            {"depends_on": ["a", 1], "params": {"a": {"b": 2**60}, "c": [0, float("nan")], "d": {1: "x"}}},
         ],
     )
 
@@ -140,6 +188,8 @@ def test_every_mistake_is_told_at_once_with_its_path():
         "steps[1]": "must be an object with fields, not 'wait'",
         "steps[2].depends_on[1]": "must be a string: put 1 in quotes",
         "steps[2].params.a.b": "must not be beyond 2^53, or digits would be lost: send it as a string",
+        "steps[2].params.c[1]": "must be a finite number, not nan",
+        'steps[2].params.d["1"]': "keys must be strings: put 1 in quotes",
     }
 
 

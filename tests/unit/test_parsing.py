@@ -315,3 +315,22 @@ def test_double_braces_are_told_where_a_definition_is_written() -> None:
     assert len(found) == 5
     kept = workflow(step("a", params={"value": braces}))
     assert wrong(kept, None) == []
+
+
+# --- the same fault once
+
+
+def test_what_follows_from_an_unknown_ordering_is_not_told() -> None:
+    second = step("b", depends_on=["a"], params={"value": "${steps.c.output}"})
+    document = workflow(step("a"), second, step("c"), ordering="GRAPHS")
+    assert places(document) == ["ordering"]
+
+
+def test_what_names_a_step_whose_id_is_none_is_not_wrong_too() -> None:
+    second = step("b", depends_on=["a-1"], params={"value": "${steps['a-1'].output}"})
+    assert places(graph(step("a-1"), second)) == ["steps[0].id"]
+
+
+def test_an_interval_is_not_compared_with_the_default_of_a_wrong_one() -> None:
+    policy = {"initial_interval": 3600.0, "max_interval": -1.0}
+    assert places(workflow(step("a", retry_policy=policy))) == ["steps[0].retry_policy.max_interval"]

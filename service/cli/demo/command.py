@@ -63,14 +63,14 @@ async def _serve_and_execute(config: Config, root: Path, dsn: str, psql: list[st
 
 
 async def _execute(session: Session, payload: dict[str, object], root: Path, psql: list[str]) -> int:
-    from service.cli.arguments import read_documents
+    from service.cli.definitions import apply_files
     from service.cli.rendering import show
     from service.cli.tables import execution_view
-    from service.cli.workflows import apply_document
+    from service.cli.workflows import action_of
 
-    (document,) = read_documents(str(Path(__file__).with_name("workflow.yaml")))
-    action, workflow = await apply_document(session.client, document)
-    typer.echo(f"Workflow {workflow.name}, revision {workflow.revision}: {action}. Executing it:\n")
+    (applied,) = await apply_files(session.client, [str(Path(__file__).with_name("workflow.yaml"))])
+    workflow = applied.workflow
+    typer.echo(f"Workflow {workflow.name}, revision {workflow.revision}: {action_of(applied)}. Executing it:\n")
     finished = await execute_and_show(session, workflow.name, payload)
     (execution,) = (await session.client.list_page(workflow=workflow.name, page_size=1)).executions
     typer.echo("\nAs it is kept in the database:\n")

@@ -58,6 +58,7 @@ class Fields:
         self.path = path
         self.findings = findings
         self._read: dict[str, None] = {}
+        self._wrong: set[str] = set()
         self._document: Mapping[str, Any] = document if isinstance(document, Mapping) else {}
         if not isinstance(document, Mapping):
             findings.add(path or "definition", f"must be an object, not {_kind(document)}")
@@ -69,7 +70,12 @@ class Fields:
 
     def wrong(self, name: str, description: str) -> None:
         """Note that a field is not as it should be."""
+        self._wrong.add(name)
         self.findings.add(self.at(name), description)
+
+    def is_wrong(self, name: str) -> bool:
+        """Return whether something was noted of a field: what does not fit its default is no fault of its own then."""
+        return name in self._wrong
 
     def has(self, name: str) -> bool:
         """Return whether the field is given, and not null."""

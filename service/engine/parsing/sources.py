@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Collection, Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,9 +70,13 @@ class Sources:
         self._uses.extend(Use(field, reader, read) for read in sorted(template.references))
         return template
 
-    def check_uses(self, ids: Mapping[str, int], order: Order | None, is_graph: bool) -> None:
+    def check_uses(
+        self, ids: Mapping[str, int], misnamed: Collection[str], order: Order | None, is_graph: bool
+    ) -> None:
         """Note each reading of a step that does not exist, or that need not have ended by then."""
         for use in self._uses:
+            if use.read in misnamed:
+                continue
             if use.read not in ids:
                 self._findings.add(use.field, f'reads step "{use.read}", which does not exist{nearest(use.read, ids)}')
             elif use.read == use.reader:

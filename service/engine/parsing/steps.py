@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from service.engine.definition import Delivery, OnError, Ordering, RetryPolicy, Step
@@ -20,17 +20,23 @@ MAX_STEPS = 500
 
 @dataclass(frozen=True, slots=True)
 class StepReader:
-    """Reads steps of one workflow. What is wrong goes to the findings of the fields; the step then has defaults."""
+    """Reads steps of one workflow. What is wrong goes to the findings of the fields; the step then has defaults.
 
-    ordering: Ordering
+    No ordering: it is not known. `misnamed` are the ids that are none; to name them elsewhere is no other fault.
+    """
+
+    ordering: Ordering | None
     catalog: Registry | None
     timeout: float
     sources: Sources
+    misnamed: set[str] = field(default_factory=set)
 
     def read(self, fields: Fields) -> Step:
         """Return the step that the fields describe."""
         fields.not_implemented("quality_gate", "compensation", "cache", "for_each")
         step_id = fields.text("id", 64, ID, ID_WORDS, required=True)
+        if not step_id and isinstance(given := fields.raw("id"), str):
+            self.misnamed.add(given)
         handler, params = read_params(fields, self.sources, self.catalog, step_id)
         on_error = fields.choice("on_error", OnError, OnError.STOP)
         step = Step(
@@ -52,7 +58,7 @@ class StepReader:
 
     def _depends_on(self, fields: Fields, step_id: str) -> tuple[str, ...]:
         names = fields.texts("depends_on", MAX_STEPS, 64)
-        if names and self.ordering is not Ordering.GRAPH:
+        if names and self.ordering is Ordering.SEQUENTIAL:
             fields.wrong("depends_on", "has no effect with the ordering SEQUENTIAL; set ordering to GRAPH or remove it")
             return ()
         for name in repeated(names):
@@ -100,7 +106,8 @@ def _retry_policy(fields: Fields) -> RetryPolicy:
         jitter=fields.number("jitter", 0, 1, default.jitter),
         non_retryable_codes=frozenset(fields.texts("non_retryable_codes", 64, 128)),
     )
-    if policy.initial_interval > policy.max_interval:
+    is_known = not (fields.is_wrong("initial_interval") or fields.is_wrong("max_interval"))
+    if is_known and policy.initial_interval > policy.max_interval:
         longest = f"{policy.max_interval:g} s" + ("" if fields.has("max_interval") else ", the default")
         fields.wrong(
             "initial_interval", f"is {policy.initial_interval:g} s, longer than max_interval ({longest}); raise that"

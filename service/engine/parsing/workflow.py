@@ -64,7 +64,9 @@ def _read(fields: Fields, catalog: Registry | None, defaults: Defaults, document
     fields.not_implemented("budgets", "max_concurrent_executions")
     sources = Sources(fields.findings, is_written_now=catalog is not None)
     ordering = fields.choice("ordering", Ordering, Ordering.SEQUENTIAL)
-    reader = StepReader(ordering, catalog, defaults.step_timeout, sources)
+    # An ordering that nobody knows: what waits for what cannot be judged.
+    known = None if fields.is_wrong("ordering") else ordering
+    reader = StepReader(known, catalog, defaults.step_timeout, sources)
     definition = Definition(
         name=_name(fields),
         steps=_steps(fields, reader),
@@ -78,8 +80,8 @@ def _read(fields: Fields, catalog: Registry | None, defaults: Defaults, document
         output=sources.template(fields.json("output"), "output", "", VARIABLES) if fields.has("output") else None,
         document=document,
     )
-    order = _order(definition.steps, ordering, fields.findings)
-    sources.check_uses(_positions(definition.steps), order, ordering is Ordering.GRAPH)
+    order = _order(definition.steps, reader, fields.findings)
+    sources.check_uses(_positions(definition.steps), reader.misnamed, order, ordering is Ordering.GRAPH)
     fields.close()
     return definition
 
@@ -128,15 +130,17 @@ def _metadata(fields: Fields) -> Mapping[str, str]:
     return metadata
 
 
-def _order(steps: Sequence[Step], ordering: Ordering, findings: Findings) -> Order | None:
-    """Return which steps end before which others start, None when they wait for each other in a circle."""
+def _order(steps: Sequence[Step], reader: StepReader, findings: Findings) -> Order | None:
+    """Return which steps end before which others start, None when that cannot be told, or goes in a circle."""
     positions = _positions(steps)
-    if ordering is Ordering.SEQUENTIAL:
+    if reader.ordering is None:
+        return None
+    if reader.ordering is Ordering.SEQUENTIAL:
         names = sorted(positions, key=positions.__getitem__)
         return Order({name: names[max(0, index - 1) : index] for index, name in enumerate(names)})
     for index, step in enumerate(steps):
         for name in dict.fromkeys(step.depends_on):
-            if name not in positions:
+            if name not in positions and name not in reader.misnamed:
                 message = f'names step "{name}", which does not exist{nearest(name, positions)}'
                 findings.add(f"steps[{index}].depends_on", message)
     known = {steps[at].id: [d for d in steps[at].depends_on if d in positions] for at in sorted(positions.values())}
