@@ -79,7 +79,7 @@ def is_of_a_row(error: PersistenceError) -> bool:
     """Whether what a row holds may have made a statement fail: the driver or the server can make nothing of it."""
     cause = error.__cause__
     is_corrupt = isinstance(cause, asyncpg.PostgresError) and (cause.sqlstate or "").startswith("XX")
-    return type(error) is PersistenceError or is_corrupt
+    return is_corrupt or (type(error) is PersistenceError and cause is not None)
 
 
 def is_contended(error: BaseException) -> bool:

@@ -138,7 +138,7 @@ def execution(row: asyncpg.Record | Mapping[str, Any]) -> Execution:
         deadline_time=row["deadline_time"],
         progress=row["progress"],
         last_seq=row["last_seq"],
-        failure=failure(row["failure"]),
+        failure=None if row["failure"] is None else failure(row["failure"]),
         cancel=None
         if cancel_time is None
         else CancelRequest(time=cancel_time, by=row["cancel_by"], reason=row["cancel_reason"]),
@@ -169,8 +169,8 @@ def step(row: asyncpg.Record | Mapping[str, Any]) -> Step:
         attempt=row["attempt"],
         input=decoded(row["input"]),
         output=decoded(row["output"]),
-        failure=failure(row["failure"]),
-        failed_attempts=failed_attempts(row["failed_attempts"]),
+        failure=None if row["failure"] is None else failure(row["failure"]),
+        failed_attempts=() if row["failed_attempts"] is None else failed_attempts(row["failed_attempts"]),
         assigned=None if row["assigned"] is None else document(row["assigned"]),
         skip_reason=row["skip_reason"],
         start_time=row["start_time"],
@@ -190,8 +190,9 @@ def step(row: asyncpg.Record | Mapping[str, Any]) -> Step:
 
 def texts(values: Sequence[Any]) -> tuple[str, ...]:
     """Return the texts of an array. Raises NotReadableError for NULL and arrays in it."""
-    if not all(type(value) is str for value in values):
-        raise NotReadableError("no text")
+    for value in values:
+        if type(value) is not str:
+            raise NotReadableError("no text")
     return tuple(values)
 
 
