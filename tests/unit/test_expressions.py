@@ -324,6 +324,25 @@ def test_trap_maps_come_in_the_same_order_every_time() -> None:
         assert all(list(inner) == ["a", "b"] for inner in result.values())
 
 
+@pytest.mark.parametrize(
+    ("source", "result"),
+    [
+        ("input.m.map(k, k)", [f"k{n}" for n in range(10)]),
+        ("input.m.filter(k, input.m[k] % 2 == 0)", [f"k{n}" for n in range(0, 10, 2)]),
+        ("input.m.map(k, input.m[k] > 7, input.m[k])", [8, 9]),
+        ("input.m.transformList(k, v, k + string(v))", [f"k{n}{n}" for n in range(10)]),
+        ("input.m.transformList(k, v, v > 7, v)", [8, 9]),
+        ("input.m.transformList(k, v, [v].transformList(i, x, [k, x, i]))[1]", [["k1", 1, 0]]),
+        ("{3: 'c', 1: 'a', 2: 'b'}.transformList(k, v, v)", ["a", "b", "c"]),
+        ("input.l.transformList(i, x, i * x)", [0, 1, 4]),
+    ],
+)
+def test_trap_loops_over_maps_go_by_their_keys(source: str, result: Any) -> None:
+    """The library takes another order each time, and what is computed again must be the same."""
+    variables = {"input": {"m": {f"k{n}": n for n in reversed(range(10))}, "l": [0, 1, 2]}}
+    assert all(value(source, variables) == result for _ in range(5))
+
+
 @pytest.mark.parametrize("source", ["input.items.map(i, i) == []", "input.items.filter(i, true).size() > 0"])
 def test_trap_quadratic_macros_are_not_for_conditions(source: str) -> None:
     with pytest.raises(ExpressionError, match="uses map or filter, which a condition cannot; use exists, all"):

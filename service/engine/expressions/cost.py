@@ -136,6 +136,8 @@ class _Estimate:
         if not node.collects:
             return scope.each(VALUE)
         self.take(int(_PAIR * over.width * rounds))
+        if _may_be_a_map(node.range, over):
+            self.take(over.total)  # once more, to put its keys in order
         size = VALUE + min(step.total, step.size * over.width)
         return Extent(size, step.total + VALUE * scope.rounds, over.width, over.elements, step.size)
 
@@ -228,3 +230,9 @@ class _Estimate:
             case Path(keys) if isinstance(text := find(self._variables, keys), str):
                 return text
         return None
+
+
+def _may_be_a_map(node: Node, extent: Extent) -> bool:
+    if extent.values is not None:
+        return any(isinstance(value, Mapping) for value in extent.values)
+    return not isinstance(node, Many | Loop)

@@ -104,9 +104,8 @@ def compile_condition(source: str, names: frozenset[str]) -> Expression:
 def compile_value(source: str, names: frozenset[str]) -> Expression:
     """Return an expression of any JSON-like value over variables of these names.
 
-    A loop over a map goes through it in any order, another one each time: keep the result, do not compute it again.
-    Raises ExpressionError when it does not compile, names an unknown variable or is over a limit: 4,096 characters,
-    1,000 parts, 32 levels, loops within loops twice.
+    What it builds of a map is in the order of the keys. Raises ExpressionError when it does not compile, names an
+    unknown variable or is over a limit: 4,096 characters, 1,000 parts, 32 levels, loops within loops twice.
     """
     return _compile(source, names, is_condition=False)
 

@@ -69,7 +69,11 @@ def program(source: str, parsed: bytes, names: frozenset[str]) -> Program:
             raise ExpressionError(messages.refusal(str(error), source, names)) from None
     runnable = rewrite.program(parsed)
     if compiled is None or runnable is not parsed:
-        compiled = environment.deserialize(runnable)
+        try:
+            compiled = environment.deserialize(runnable)
+        except RuntimeError:
+            # What was added has made it deeper than protobuf reads.
+            raise ExpressionError(messages.TOO_DEEP) from None
     return Program(compiled, "" if kind in (cel.Type.BOOL, cel.Type.DYN) else messages.type_name(kind.name()))
 
 
@@ -124,5 +128,7 @@ _ADDED: Mapping[str, tuple[Callable[[Any], Any], tuple[str, ...]]] = {
     "@text": (numbers.text, ("double",)),
     "@written": (results.written, ("double", "list", "map")),
     "@arguments": (results.arguments, ("list",)),
+    "@keys": (results.keys, ("map",)),
+    "@indexes": (results.indexes, ("list",)),
     "@span": (results.span, ("string",)),
 }

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from service.engine.expressions import hints
 
 MISSING_KEY = "there is no key "
+TOO_DEEP = "is nested or chained more than 32 levels deep"
 
 _MAX_MESSAGE = 300
 
@@ -23,7 +24,7 @@ _NAMESPACES = ("base64", "cel", "math", "strings")
 _KNOWN = {
     "Iteration budget exceeded": "loops more than 10,000 times in all",
     "Expression recursion limit exceeded": "is nested more than 32 levels deep",
-    "Exceeded max recursion depth": "is nested or chained more than 32 levels deep",
+    "Exceeded max recursion depth": TOO_DEEP,
     "<jump_condition>": "tests a value that is not a bool",
     "<iter_range>": "loops over a value that is neither a list nor a map",
     "Applying SELECT to non-message type": "takes a field of a value that is not a map",

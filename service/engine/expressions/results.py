@@ -32,6 +32,16 @@ def written(value: Any) -> Any:
     return _shown(value)
 
 
+def keys(value: dict[Any, Any]) -> list[Any]:
+    """Return the keys of a map in their order; those of different types by the names of these."""
+    return sorted(value, key=lambda key: (type(key).__name__, key))
+
+
+def indexes(value: list[Any]) -> list[int]:
+    """Return the indexes of a list."""
+    return list(range(len(value)))
+
+
 def span(text: str) -> str:
     """Return a span of time as the library reads it: in seconds. What is no span stays, for the library to judge."""
     sign = "-" if text.startswith("-") else ""

@@ -2,7 +2,8 @@
 
 A whole JSON number counts as an int where one is wanted: `x.substring(input.n)`. `string` and `format` write it as
 JSON does. `duration` takes what the handler `wait` takes. `has(steps.a.error)` is false for a step without an error,
-whose `error` is null. The check of names and types sees the tree as it was written.
+whose `error` is null. `map` goes over a map in the order of its keys. The check of names and types sees the tree as it
+was written.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ _CONST, _IDENT, _SELECT, _CALL, _LIST, _MAP, _LOOP = 3, 4, 5, 6, 7, 8, 9
 _TARGET, _FUNCTION, _ARGUMENT = 1, 2, 3
 _ELEMENT, _DOUBLE, _STRING = 1, 5, 6
 _TEST = 3
+_VARIABLE, _RANGE, _COLLECTED, _START, _CONDITION, _STEP, _RESULT, _SECOND_VARIABLE = range(1, 9)
 _BELOW = {_SELECT: (1,), _CALL: (_TARGET, _ARGUMENT), _LIST: (1,), _MAP: (2,), _LOOP: (2, 4, 5, 6, 7)}
 _ENTRY = (3, 4)
 
@@ -57,9 +59,8 @@ def rewritten(expression: bytes) -> bytes:
     node = wire.block(fields, number)
     changed = _below(node, _BELOW[number], _entry if number == _MAP else rewritten)
     same = expression if changed is node else wire.message({number: [changed]})
-    if number == _CALL:
-        return _call(wire.fields(changed)) or same
-    return _tested(same, wire.fields(changed)) if number == _SELECT else same
+    rule = _RULES.get(number)
+    return rule(same, wire.fields(changed)) if rule else same
 
 
 def _entry(entry: bytes) -> bytes:
@@ -109,8 +110,36 @@ def _selected(expression: bytes) -> wire.Fields | None:
     return wire.fields(wire.block(fields, _SELECT)) if _SELECT in fields else None
 
 
-def _call(call: wire.Fields) -> bytes | None:
-    """Return what a call becomes, None where it stays as it is."""
+def _ordered(loop: bytes, fields: wire.Fields) -> bytes:
+    """Return a loop that builds a list such that it goes over a map in the order of its keys.
+
+    The library takes another order each time. The value that belongs to a key is looked up in each round.
+    """
+    over, second = wire.block(fields, _RANGE), wire.text(fields, _SECOND_VARIABLE)
+    if not _collects(fields) or (_is_list(over) and not second):
+        return loop
+    if not second:
+        return wire.message({_LOOP: [wire.message({**fields, _RANGE: [_by_type(over, {"map": "@keys"})]})]})
+    key = _name(wire.text(fields, _VARIABLE))
+    step = _bind(second, _function("_[_]", _OVER, key), wire.block(fields, _STEP))
+    keys = _by_type(_OVER, {"map": "@keys", "list": "@indexes"})
+    one: wire.Fields = {**fields, _RANGE: [keys], _STEP: [step], _SECOND_VARIABLE: []}
+    return _bind("@over", over, wire.message({_LOOP: [wire.message(one)]}))
+
+
+def _collects(loop: wire.Fields) -> bool:
+    return _LIST in wire.fields(wire.block(loop, _START))
+
+
+def _is_list(expression: bytes) -> bool:
+    """Return whether an expression is surely a list: a literal, or what another loop built."""
+    fields = wire.fields(expression)
+    loop = wire.fields(wire.block(fields, _LOOP))
+    return _LIST in fields or (_collects(loop) and wire.text(loop, _VARIABLE) != "#unused")
+
+
+def _called(expression: bytes, call: wire.Fields) -> bytes:
+    """Return what a call becomes, the same object where it stays as it is."""
     function, target, arguments = wire.text(call, _FUNCTION), wire.blocks(call, _TARGET), wire.blocks(call, _ARGUMENT)
     match function, target, arguments:
         case "string", [], [value]:
@@ -122,7 +151,9 @@ def _call(call: wire.Fields) -> bytes | None:
         case "format", [template], [values]:
             return _function("format", _arguments(_text(template), values), target=template)
     if function not in _WHOLE or bool(target) is (function == "timestamp"):
-        return None
+        return expression
+    if len(target) + len(arguments) <= min(_WHOLE[function]):
+        return expression
     operands = [
         _by_type(operand, {"double": "@whole"}) if place in _WHOLE[function] else operand
         for place, operand in enumerate([*target, *arguments])
@@ -154,10 +185,21 @@ def _by_type(value: bytes, functions: Mapping[str, str], otherwise: str | None =
     for kind, function in functions.items():
         is_kind = _function("_==_", _function("type", _VALUE), _name(f".{kind}"))
         rest = _function("_?_:_", is_kind, _function(function, _VALUE), rest)
+    return _bind("@value", value, rest)
+
+
+def _bind(name: str, value: bytes, body: bytes) -> bytes:
+    """Return what `cel.bind(name, value, body)` expands to: a loop without any round."""
     never = wire.message({_CONST: [wire.message({2: [0]})]})
-    nothing = wire.message({_LIST: [b""]})
-    # The fields of a comprehension without any round, which is what the macro `cel.bind` expands to.
-    binding = {1: [b"#unused"], 2: [nothing], 3: [b"@value"], 4: [value], 5: [never], 6: [_VALUE], 7: [rest]}
+    binding: dict[int, list[wire.Value]] = {
+        _VARIABLE: [b"#unused"],
+        _RANGE: [wire.message({_LIST: [b""]})],
+        _COLLECTED: [name.encode()],
+        _START: [value],
+        _CONDITION: [never],
+        _STEP: [_name(name)],
+        _RESULT: [body],
+    }
     return wire.message({_LOOP: [wire.message(binding)]})
 
 
@@ -182,5 +224,6 @@ def _text(expression: bytes) -> str | None:
     return wire.text(literal, _STRING) if _STRING in literal else None
 
 
-_VALUE = _name("@value")
+_VALUE, _OVER = _name("@value"), _name("@over")
 _NULL = wire.message({_CONST: [wire.message({1: [0]})]})
+_RULES: Mapping[int, Callable[[bytes, wire.Fields], bytes]] = {_CALL: _called, _SELECT: _tested, _LOOP: _ordered}
