@@ -17,6 +17,8 @@ import pydantic
 import pytest
 from typing_extensions import TypedDict
 
+import flowkeep.handlers
+import service.engine.handlers
 from flowkeep.handlers import HandlerError, StepContext, Suspend, handler
 from service.engine.handlers.registry import Handler, Registry
 from service.engine.schema import SchemaError
@@ -333,6 +335,23 @@ def test_register_refuses_doubles_and_bad_schemas() -> None:
         registry.register(Handler("", nothing))
     with pytest.raises(SchemaError):
         registry.register(Handler("x", nothing, params_schema={"type": "thing"}))
+
+
+def test_what_cannot_be_listed_with_all_others_is_refused() -> None:
+    async def nothing(params: Mapping[str, Any], context: StepContext) -> None: ...
+
+    registry = Registry()
+    for wrong in ({"description": "\0"}, {"params_schema": {"type": "object", "default": {"x": float("inf")}}}):
+        with pytest.raises(ValueError, match="handler 'x' cannot be listed: "):
+            registry.register(Handler("x", nothing, **wrong))
+    with pytest.raises(ValueError, match="exceed 2,097,152 bytes"):
+        for number in range(20):
+            registry.register(Handler(f"x{number}", nothing, description="d" * 200_000))
+
+
+def test_the_server_has_the_same_names() -> None:
+    for name in flowkeep.handlers.__all__:
+        assert getattr(service.engine.handlers, name) is getattr(flowkeep.handlers, name)
 
 
 async def test_close_frees_what_handlers_keep_open() -> None:
