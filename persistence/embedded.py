@@ -97,16 +97,17 @@ class EmbeddedPostgres:
 
     def dsn(self, database: str = "flowkeep") -> str:
         """Returns a URI for asyncpg and SQLAlchemy that leaves nothing open: no PG… of the environment disturbs it."""
-        return f"{self._uri(database)}&sslnegotiation=postgres"  # which psql before 17 does not know
+        # Nobody asks for the password; with one, no file of passwords is looked for.
+        own = self._uri(database).replace("postgres@", "postgres:none@", 1)
+        return f"{own}&target_session_attrs=any&sslnegotiation=postgres&gsslib=gssapi&krbsrvname=postgres"
 
     def psql_command(self, database: str = "flowkeep") -> list[str]:
         """Returns the command line that opens psql on the running database."""
         return [str(self._binaries / "psql"), self._uri(database)]
 
     def _uri(self, database: str) -> str:
-        # Nobody asks for the password; with one, no file of passwords is looked for.
-        where = f"postgresql://postgres:none@/{quote(database, safe='')}?host={quote(str(self._sockets))}&port=5432"
-        return f"{where}&sslmode=disable&target_session_attrs=any&gsslib=gssapi&krbsrvname=postgres"
+        where = f"host={quote(str(self._sockets))}&port=5432&sslmode=disable"
+        return f"postgresql://postgres@/{quote(database, safe='')}?{where}"
 
     def start(self, timeout: float = 300.0) -> Self:
         """Returns once the database `flowkeep` takes connections; creates data and database where missing.

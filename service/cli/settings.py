@@ -91,6 +91,7 @@ def _complaint(error: ErrorDetails) -> str:
     text = _FORMS.get(kind, said)
     secret = "SecretStr" in str(Config.model_fields[name].annotation) if name in Config.model_fields else True
     given = "" if secret or not isinstance(error["input"], str | int | float) else f"={error['input']}"
+    given = given if given.isprintable() else f"={given[1:]!r}"
     return f"{PREFIX}{name.upper()}{given}: {text}"
 
 
