@@ -19,9 +19,25 @@ async def test_health_is_asked_by_a_command(server: ServerProcess, folder: Path)
         assert (asked.code, asked.json) == (0, {"status": "SERVING"})
     nobody = await flowkeep("health", "--target", f"unix:{folder / 'nobody.sock'}", target=server.target)
     assert (nobody.code, nobody.out) == (4, "")
-    # Where the server beside it serves health alone, that is asked.
-    beside = await flowkeep("health", settings={"FLOWKEEP_HEALTH_LISTEN": server.target})
-    assert (beside.code, beside.out) == (0, "SERVING\n")
+
+
+async def test_beside_tls_health_is_asked_without_and_the_log_keeps_its_form(prepared: Path, folder: Path) -> None:
+    cert, key = Authority(folder).pair("server")
+    alone = {"FLOWKEEP_HEALTH_LISTEN": f"unix:{folder / 'health.sock'}"}
+    encrypted = {"FLOWKEEP_TLS_CERT_FILE": str(cert), "FLOWKEEP_TLS_KEY_FILE": str(key)}
+    server = ServerProcess(folder, listen="127.0.0.1:0", settings={**encrypted, **alone})
+    await copy_data(prepared, server.data_dir)
+    await server.start()
+    try:
+        asked = await flowkeep("health", settings=alone)
+        assert (asked.code, asked.out) == (0, "SERVING\n")
+        refused = await flowkeep("list", target=server.target)
+        assert (refused.code, refused.out) == (4, "")
+        assert f"the server at {server.target} speaks TLS and shows the certificate CN=server" in refused.err
+        # What gRPC itself has to say of a broken handshake is not written between.
+        assert all(line.startswith("{") for line in server.log.splitlines())
+    finally:
+        await server.close()
 
 
 async def test_run_needs_no_database(folder: Path) -> None:
