@@ -223,6 +223,7 @@ def test_load_says_what_is_wrong(tmp_path: Path, text: str, message: str) -> Non
         ("handlers/", "nor a file that ends in .py"),
         ("", "nor a file that ends in .py"),
         ("..x", "nor a file that ends in .py"),
+        ("queue", "name a file as queue.py"),
     ],
 )
 def test_load_of_a_missing_file_or_module(place: str, hint: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -86,7 +87,10 @@ def _hint(error: BaseException, place: str) -> str:
 def _handlers(found: Any, place: str) -> list[Found]:
     declared = dict(_of_module(found) if isinstance(found, ModuleType) else _of(found))
     if not declared:
-        raise HandlerLoadError(f"{place!r} has no function decorated with @handler(...)")
+        more = (
+            f"; it is a module of Python itself: name a file as {place}.py" if place in sys.stdlib_module_names else ""
+        )
+        raise HandlerLoadError(f"{place!r} has no function decorated with @handler(...){more}")
     try:
         return [Found(each, compiled(each, function), place_of(function)) for each, function in declared.items()]
     except (TypeError, ValueError) as error:
