@@ -10,12 +10,14 @@ from typing import Any
 from pydantic_core import to_jsonable_python
 
 from service.engine import payload
-from service.engine.failure import HANDLER_ERROR, HANDLER_NOT_FOUND, MAX_MESSAGE, Failure, storable
+from service.engine.failure import HANDLER_ERROR, HANDLER_NOT_FOUND, MAX_MESSAGE, NO_FREE_THREAD, Failure, storable
 from service.engine.handlers.model import HandlerError, rebuilt
 
 MAX_CODE = 128
 MAX_STACK_TRACE = 16_384
 
+# What these say to the planner, that an attempt could not begin, no handler can say.
+_NOT_BEGUN = frozenset({HANDLER_NOT_FOUND, NO_FREE_THREAD})
 # Of details that are too much: a text of each of so many.
 _MEMBERS = 100
 _MEMBER_TEXT = 300
@@ -37,8 +39,8 @@ def failure_of(error: BaseException, handler: str) -> tuple[Failure, float | Non
 def _named(error: HandlerError) -> tuple[Failure, float | None]:
     clean = rebuilt(error)
     code, message = storable(clean.code, MAX_CODE), storable(clean.message, MAX_MESSAGE)
-    if code == HANDLER_NOT_FOUND:  # means to the planner that the attempt did not begin
-        code, message = HANDLER_ERROR, f"{HANDLER_NOT_FOUND}: {message}"
+    if code in _NOT_BEGUN:
+        code, message = HANDLER_ERROR, f"{code}: {message}"
     return Failure(code, message, kept(clean.details), retryable=clean.retryable), clean.retry_after
 
 
