@@ -192,6 +192,8 @@ class Config(BaseSettings):
                     f"{setting}={address}: a unix socket belongs to one process; set FLOWKEEP_PROCESSES=1, or "
                     "listen on host:port"
                 )
+        if self.health_listen == self.listen and not self.listen.endswith(":0"):
+            raise ConfigError(f"FLOWKEEP_HEALTH_LISTEN={self.listen}: must be another address than FLOWKEEP_LISTEN")
         if self.processes > MOST_ON_EMBEDDED and self.is_embedded:
             raise ConfigError(
                 f"FLOWKEEP_PROCESSES={self.processes}: the embedded Postgres has connections for {MOST_ON_EMBEDDED}; "

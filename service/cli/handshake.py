@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import ssl
@@ -137,6 +138,8 @@ def _roots() -> Path:
     """Return the authorities that gRPC trusts when it is told of no others."""
     import grpc
 
+    if named := os.environ.get("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"):
+        return Path(named)
     return Path(grpc.__file__).parent / "_cython" / "_credentials" / "roots.pem"
 
 

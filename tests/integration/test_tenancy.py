@@ -389,6 +389,8 @@ async def test_settings_that_must_not_be_served_with(serve, key_file, tmp_path):
         ({"tls_cert_file": tmp_path / "absent", "tls_key_file": key_file}, "FLOWKEEP_TLS_CERT_FILE"),
         ({"tls_cert_file": key_file, "tls_key_file": key_file}, "FLOWKEEP_"),
         ({"listen": (await serve()).target}, "is another server using it?"),
+        ({"listen": "127.0.0.1:7", "health_listen": "127.0.0.1:7"}, "must be another address than FLOWKEEP_LISTEN"),
+        ({"health_listen": "everywhere"}, "FLOWKEEP_HEALTH_LISTEN=everywhere: must be host:port"),
     ):
         with pytest.raises(ConfigError) as error:
             await serve(**settings)
