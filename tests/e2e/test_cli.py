@@ -256,7 +256,7 @@ async def test_an_execution_that_fails_ends_the_command_with_1(target: str) -> N
     assert (at_once["state"], at_once["created"]) == ("FAILED", True)
     said = await shown(target, "execute", "impossible", "--set", "zero=0", code=1)
     assert "FAILED" in said
-    assert "divide by zero" in said
+    assert "finite number" in said
 
 
 async def test_a_failure_is_said_once_with_its_cause_and_leads_to_the_step(target: str) -> None:
@@ -264,7 +264,7 @@ async def test_a_failure_is_said_once_with_its_cause_and_leads_to_the_step(targe
     watched = await shown(target, *arguments, "--watch", code=1)
     execution_id = watched.splitlines()[0].split()[-1]
     for said in (watched, await shown(target, "get", execution_id)):
-        assert said.count("divide by zero") == 1
+        assert said.count("finite number") == 1
         assert "STEP_FAILED" not in said
         assert f"flowkeep get {execution_id} --step divide" in said
     assert "divide: EXPRESSION_ERROR" in await shown(target, "list", "--workflow", "broken", "--limit", "1")
@@ -298,7 +298,7 @@ async def test_output_that_nobody_takes_ends_a_command_honestly(target: str) -> 
         return int(outcome.out.splitlines()[-1]), outcome.err
 
     watching = "flowkeep execute greeting --set name=Ike --watch"
-    code, said = await shell(f"{watching} | head -1; echo ${{PIPESTATUS[0]}}")
+    code, said = await shell(f"{watching} | true; echo ${{PIPESTATUS[0]}}")  # which has gone before the first line
     assert (code, said) == (141, "")
     for command in ("flowkeep list", "flowkeep --help", "flowkeep list -o json", "flowkeep config", watching):
         code, said = await shell(f"{command} > /dev/full; echo $?")
