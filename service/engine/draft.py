@@ -73,9 +73,13 @@ class Draft:
             self.progress = max(self.progress, self._share_done())
 
     def _share_done(self) -> int:
-        """Return the share of steps that have ended, 0 to 99: when all have, the result still counts as one more."""
+        """Return the share of steps that have ended; 100 is kept for the moment at which the execution completes."""
         settled = self.counts.completed + self.counts.failed + self.counts.skipped
-        return 100 * settled // max(1, self.counts.total if settled < self.counts.total else self.counts.total + 1)
+        return min(99, 100 * settled // max(1, self.counts.total))
+
+    def _show_no_more_than(self, progress: int) -> None:
+        self.progress = min(self.progress, progress)
+        self._bodies = [(body, min(shown, progress), counts) for body, shown, counts in self._bodies]
 
     def _is_ending_with(self, step: Step) -> bool:
         """Whether the execution ends otherwise than by completing: what it had done by then is done, and no more."""
@@ -89,9 +93,12 @@ class Draft:
 
     def finish(self, state: ExecutionState, failure: Failure | None, result: Any) -> None:
         """End the execution. Steps that never started count as cancelled, or as nothing when it completed."""
-        self.counts = replace(self.counts, cancelled=self.counts.cancelled + self.pending)
         if state is ExecutionState.COMPLETED:
             self.progress = 100
+        elif self.pending == 0 and self.state.ending is None:
+            # All steps are done, and not the result: it counts as one more.
+            self._show_no_more_than(100 * self.counts.total // (self.counts.total + 1))
+        self.counts = replace(self.counts, cancelled=self.counts.cancelled + self.pending)
         self.change(state=state, end_time=self.time, failure=failure, result=result, ending=None)
 
     def variables(self, *, attempt: int | None = None, ended: Step | None = None) -> dict[str, Any]:

@@ -166,8 +166,8 @@ class Execution(_message.Message):
     """Output only. Where the execution stands."""
     progress_percent: _builtins.int
     """Output only. Share of steps that are done, 0 to 100. It never falls in one run through the steps, and is 100 only
-    when COMPLETED: when all steps are done, the result still counts as one more. Otherwise ended, an execution keeps
-    the share that it had reached; the step that failed it and those that were cancelled are not done.
+    when COMPLETED. Otherwise ended, an execution keeps the share that it had reached: the step that failed it and those
+    that were cancelled are not done, and where all steps are and the result could not be made, that is one more.
     """
     triggered_by: _builtins.str
     """Output only. The verified subject that started the execution."""
