@@ -86,6 +86,14 @@ async def _run(
 ) -> Succeeded | Failed | Suspend:
     if place is not None:
         place.bind()
+    outcome = await _outcome(handler, effect, attempt, begin)
+    # It may have noticed a moment before the event loop.
+    return Failed(overdue(effect)) if attempt.is_late and not attempt.is_in_thread else outcome
+
+
+async def _outcome(
+    handler: Handler, effect: StartAttempt, attempt: Attempt, begin: Begin
+) -> Succeeded | Failed | Suspend:
     limit = asyncio.timeout(None)
     try:
         async with limit:

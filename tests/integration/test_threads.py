@@ -201,6 +201,8 @@ async def test_a_sync_handler_can_ask_whether_it_must_stop(serve, how):
             await served.client.cancel(execution.execution_id)
         found = await ended(served.client, execution.execution_id)
         assert found.state == (State.STATE_CANCELLED if how == "cancel" else State.STATE_FAILED)
+        if how == "timeout":
+            assert found.steps[0].failure.code == "STEP_TIMEOUT"
         if how == "cancel":
             assert effects(await served.client.cancel(execution.execution_id)) == {"a": "STOPPED"}
 

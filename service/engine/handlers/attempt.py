@@ -68,6 +68,11 @@ class Attempt:
             self.stop.set()
 
     @property
+    def is_late(self) -> bool:
+        """Whether its handler stopped because its time was over."""
+        return self.has_noticed and self._monotonic() >= self._deadline
+
+    @property
     def is_over(self) -> bool:
         """Whether it was told to stop, or its time is over."""
         return self.told_at is not None or self._monotonic() >= self._deadline
