@@ -57,6 +57,7 @@ async def run_attempt(
 ) -> Outcome:
     """Return what came of the attempt, which starts when `begin` returns. Raises nothing but CancelledError.
 
+    When its time is over, whoever counts it lets it expire, and cancels the task that runs this.
     `place` has the thread that was kept for it, if one was; it is given back.
     """
     with place or nullcontext():
@@ -94,20 +95,18 @@ async def _run(
 async def _outcome(
     handler: Handler, effect: StartAttempt, attempt: Attempt, begin: Begin
 ) -> Succeeded | Failed | Suspend:
-    limit = asyncio.timeout(None)
     try:
-        async with limit:
-            # The time of an attempt begins when it can run.
-            context = await begin()
-            limit.reschedule(asyncio.get_running_loop().time() + effect.timeout)
-            return _checked(await handler.run(effect.params, context))
+        # The time of an attempt begins when it can run.
+        context = await begin()
+        return _checked(await handler.run(effect.params, context))
     except ValidationError as error:
         return Failed(Failure(INVALID_OUTPUT, str(error)))
     except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if attempt.has_expired and task is not None and task.uncancel() == 0:  # else it was cancelled, too
+            return Failed(overdue(effect, "its thread" if attempt.is_in_thread else ""))
         raise
     except BaseException as error:  # neither sys.exit() nor KeyboardInterrupt of a handler may end the server
-        if isinstance(error, TimeoutError) and limit.expired():
-            return Failed(overdue(effect, "its thread" if attempt.is_in_thread else ""))
         return Failed(*failure_of(error, handler.name))
 
 

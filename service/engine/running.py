@@ -157,7 +157,8 @@ class RunningAttempts:
         running.timer = asyncio.get_running_loop().call_later(effect.timeout, self._end_time, effect, running)
 
     def _end_time(self, effect: StartAttempt, running: _Running) -> None:
-        running.attempt.tell()
+        running.attempt.expire()
+        running.task.cancel()
         self._after_grace(running, lambda: self._fail(effect))
 
     def _after_grace(self, running: _Running, act: Callable[[], None]) -> None:

@@ -14,9 +14,9 @@ from uuid import UUID
 class Attempt:
     """One attempt of a step while this process runs it. Any thread may ask it, and tell it to stop.
 
-    `stop` is what its handler asks. `told_at` is the monotonic time at which it was told to stop. `has_noticed`: its
-    handler asked since, and heard so.
-    `is_in_thread`: a thread runs it at this moment, which nothing can stop.
+    `stop` is what its handler asks. `told_at` is the monotonic time at which it was told to stop, `has_expired` whether
+    by its timeout. `has_noticed`: its handler asked since, and heard so. `is_in_thread`: a thread runs it at this moment,
+    which nothing can stop.
     """
 
     __slots__ = (
@@ -25,6 +25,7 @@ class Attempt:
         "epoch",
         "execution_id",
         "handler",
+        "has_expired",
         "has_noticed",
         "incarnation",
         "is_in_thread",
@@ -53,6 +54,7 @@ class Attempt:
         self.stop = _Stop(self)
         self.told_at: float | None = None
         self.has_noticed = False
+        self.has_expired = False
         self.is_in_thread = False
         self._monotonic = monotonic
         self._deadline = math.inf
@@ -60,6 +62,11 @@ class Attempt:
     def begin(self, timeout: float) -> None:
         """Let its time begin."""
         self._deadline = self._monotonic() + timeout
+
+    def expire(self) -> None:
+        """Tell it to stop because its time is over."""
+        self.has_expired = True
+        self.tell()
 
     def tell(self) -> None:
         """Tell it to stop."""
