@@ -15,8 +15,8 @@ class Attempt:
     """One attempt of a step while this process runs it. Any thread may ask it, and tell it to stop.
 
     `stop` is what its handler asks. `told_at` is the monotonic time at which it was told to stop, `has_expired` whether
-    by its timeout. `has_noticed`: its handler asked since, and heard so. `is_in_thread`: a thread runs it at this moment,
-    which nothing can stop.
+    by its timeout. `has_noticed`: its handler asked since, and heard so. `is_in_thread`: a thread runs it now, which
+    nothing can stop.
     """
 
     __slots__ = (
