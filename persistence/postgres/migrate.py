@@ -116,7 +116,10 @@ async def _connected(dsn: str) -> AsyncIterator[AsyncConnection]:
 
 
 def _revision(connection: Connection) -> str | None:
-    return MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_revision()
+    heads = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_heads()
+    if len(heads) > 1:
+        raise SchemaError(f"the database says in {VERSION_TABLE} that it is at several schema revisions: {heads}")
+    return heads[0] if heads else None
 
 
 def _is_compatible(connection: Connection) -> bool:

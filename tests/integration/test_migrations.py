@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from persistence.embedded import EmbeddedPostgres
-from persistence.errors import SchemaError, UnavailableError
+from persistence.errors import PersistenceError, SchemaError, UnavailableError
 from persistence.postgres import PostgresRepository, check_schema, current_revision, expected_revision, migrate
 from persistence.postgres.migrate import VERSION_TABLE
 from persistence.postgres.tables import PARTITIONED, metadata
@@ -123,6 +123,23 @@ async def test_a_newer_schema_is_refused_and_left_alone(database_dsn: str):
         await PostgresRepository.open(database_dsn)
     assert await tables(database_dsn) == before
     assert await current_revision(database_dsn) == "9999"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (f"INSERT INTO {VERSION_TABLE} VALUES ('0001')", "several"),  # noqa: S608 - our own name
+        (f"DELETE FROM {VERSION_TABLE}", "already exists"),  # noqa: S608 - our own name
+    ],
+)
+async def test_a_revision_that_cannot_be_is_refused_and_left_alone(database_dsn: str, change: str, says: str):
+    await execute(database_dsn, change)
+    before = await tables(database_dsn)
+    with pytest.raises(PersistenceError, match=says):
+        await migrate(database_dsn)
+    with pytest.raises(SchemaError):
+        await PostgresRepository.open(database_dsn)
+    assert await tables(database_dsn) == before
 
 
 async def test_an_unknown_target_is_refused(database_dsn: str):
