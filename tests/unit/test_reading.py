@@ -44,6 +44,8 @@ def faults(text: str) -> list[str]:
 def test_json_is_read_as_json(written: Any, indent: Any, ascii_only: bool) -> None:
     text = json.dumps({"x": written}, indent=indent, ensure_ascii=ascii_only)
     assert value(text) == json.loads(text)
+    # Several documents are read by the reader that also finds places.
+    assert [each.value for each in parse_documents(f"{text}\n{text}")] == [json.loads(text)] * 2
 
 
 @pytest.mark.parametrize(

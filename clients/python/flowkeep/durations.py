@@ -12,11 +12,14 @@ from google.protobuf.duration_pb2 import Duration
 Span = timedelta | float | str
 """A span of time: a timedelta, a number of seconds, or text such as `90s`, `1h30m`, `7d` or `PT5M`."""
 
-_NUMBER = r"(\d+(?:\.\d+)?)"
+# The service's own reader takes the same texts; tests/unit/test_durations.py holds both to one table.
+_NUMBER = r"(\d{1,12}(?:\.\d{1,9})?)"
 _SHORT = re.compile(
     rf"(?:{_NUMBER}w)?(?:{_NUMBER}d)?(?:{_NUMBER}h)?(?:{_NUMBER}m(?!s))?(?:{_NUMBER}s)?(?:{_NUMBER}ms)?", re.ASCII
 )
-_ISO = re.compile(rf"P(?:{_NUMBER}W)?(?:{_NUMBER}D)?(?:T(?:{_NUMBER}H)?(?:{_NUMBER}M)?(?:{_NUMBER}S)?)?", re.ASCII)
+_ISO = re.compile(
+    rf"P(?:{_NUMBER}W)?(?:{_NUMBER}D)?(?:T(?=\d)(?:{_NUMBER}H)?(?:{_NUMBER}M)?(?:{_NUMBER}S)?)?", re.ASCII
+)
 _SECONDS = (Fraction(604_800), Fraction(86_400), Fraction(3_600), Fraction(60), Fraction(1), Fraction(1, 1000))
 _MAX_SECONDS = 315_576_000_000  # what protobuf's Duration can hold
 _NANOS = 1_000_000_000
@@ -73,5 +76,6 @@ def _seconds_of_text(text: str) -> Fraction:
     match = _SHORT.fullmatch(text) or _ISO.fullmatch(text)
     counts = match.groups() if match else ()
     if not any(counts):
-        raise ValueError(f"must be a span of time such as '90s', '5m', '1h30m', '7d' or 'PT5M', not {text!r}")
+        shown = text if len(text) <= 60 else f"{text[:57]}..."
+        raise ValueError(f"must be a span of time such as '90s', '5m', '1h30m', '7d' or 'PT5M', not {shown!r}")
     return sum((Fraction(count) * size for count, size in zip(counts, _SECONDS, strict=False) if count), Fraction())

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple, TypeAlias
 
 from flowkeep.errors import PayloadError
@@ -56,17 +57,23 @@ class Fault:
         return f"line {self.place.line}, column {self.place.column}: {self.description}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Document:
     """A JSON value, with the place of each of its parts: of its key in an object, of itself in a list.
 
-    `written` has what stands there where that is not what JSON would write, such as `yes` for true.
+    Places are looked for when one is asked for. `written` has what stands there where that is not what JSON would
+    write, such as `yes` for true.
     """
 
     value: Any
-    places: Mapping[Path, Place]
+    find_places: Callable[[], Mapping[Path, Place]]
     faults: Sequence[Fault] = ()
     written: Mapping[Path, str] = field(default_factory=dict)
+
+    @cached_property
+    def places(self) -> Mapping[Path, Place]:
+        """Return where everything stands."""
+        return self.find_places()
 
     def place(self, path: Path) -> Place:
         """Return where a path leads; of what is not there, where the nearest thing above it stands."""

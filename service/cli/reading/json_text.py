@@ -23,6 +23,27 @@ def parse_json(text: str) -> list[Document]:
 
     What is JSON but for NaN, infinities and keys that stand twice is read, with faults. Raises UnreadableError.
     """
+    try:
+        # A hundred times as fast, and sound texts are the rule.
+        value = json.loads(text, object_pairs_hook=_members, parse_constant=_refuse)
+        return [Document(value, lambda: _parse_slowly(text)[0].places)]
+    except (ValueError, RecursionError):
+        return _parse_slowly(text)
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        raise ValueError("a key stands twice")
+    return members
+
+
+def _refuse(word: str) -> None:
+    raise ValueError(f"{word} is no number")
+
+
+def _parse_slowly(text: str) -> list[Document]:
+    """Return the documents as `parse_json` does, with everything that there is to tell of them."""
     reader, documents = _Reader(text), list[Document]()
     at = reader.skip(0)
     while at < len(text):
@@ -45,8 +66,8 @@ class _Reader:
         self._offsets: dict[Path, int] = {}
         self._faults: list[Fault] = []
         value, self.end = self._value(at, (), 0)
-        places = {path: self._lines.place(offset) for path, offset in self._offsets.items()}
-        return Document(value, places, self._faults)
+        offsets, place = self._offsets, self._lines.place
+        return Document(value, lambda: {path: place(offset) for path, offset in offsets.items()}, self._faults)
 
     def skip(self, at: int) -> int:
         """Return the offset of the next character that is no space."""

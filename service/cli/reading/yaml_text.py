@@ -50,7 +50,7 @@ class _Reader:
 
     def document(self, node: yaml.Node) -> Document:
         value = self._value(node, (), 0)
-        return Document(value, self._places, self._faults, self._written)
+        return Document(value, lambda: self._places, self._faults, self._written)
 
     def _value(self, node: yaml.Node, path: Path, depth: int) -> Any:
         self._places.setdefault(path, _place(node))
