@@ -162,6 +162,12 @@ def test_variables_are_folded_in_the_order_in_which_steps_ended():
         (step("a", condition="input.absent"), "condition: "),
         (step("a", params={"x": "${ input.absent }"}), "params.x: "),
         (step("a", assign={"x": "result.absent"}), "assign: "),
+        # Numbers that JSON does not have, or that doubles do not tell apart.
+        (step("a", condition="execution.revision % 0 == 1"), "condition: modulus by zero"),
+        (step("a", params={"x": "${ 1e308 * 10 }"}), "params.x: result: must be a finite number"),
+        (step("a", params={"x": "n = ${ 0.0 / 0.0 }"}), "params.x: result: must be a finite number"),
+        (step("a", assign={"x": "execution.revision * 9007199254740992"}), "assign: result: must be between -"),
+        (step("a", assign={"x": "-1 / 0.0"}), "assign: result: must be a finite number"),
     ],
 )
 def test_an_expression_error_fails_the_step_for_good(broken: Any, message: str):
@@ -209,8 +215,9 @@ def test_the_output_template_gives_the_result():
     assert driver.bodies[-1] == events.Finished(ExecutionState.COMPLETED, {"sum": 3}, None)
 
 
-def test_an_output_that_cannot_be_had_fails_the_execution():
-    driver = started(sequence(step("a"), output="${ steps.a.output.absent }"))
+@pytest.mark.parametrize("output", ["${ steps.a.output.absent }", {"x": ["${ 1e308 * 10 }"]}, "${ 9007199254740993 }"])
+def test_an_output_that_cannot_be_had_fails_the_execution(output: Any):
+    driver = started(sequence(step("a"), output=output))
     driver.succeed("a", {})
     assert driver.state.state is ExecutionState.FAILED
     assert driver.state.failure is not None and driver.state.failure.code == "EXPRESSION_ERROR"
