@@ -15,6 +15,8 @@ _BAD_SIGNS = re.compile(
 )
 _VERDICTS = frozenset({"execution quarantined"})
 """Errors in the log that are no mistakes of the service."""
+_OF_KIND = {"K4": frozenset({"the event loop is blocked", "execution released, because its step blocks the server"})}
+"""Those that a kind of fault calls for."""
 VERSION_BEFORE = "version_before"
 """Folder of the code that an upgrade replaces, in which nothing can be mended any more."""
 _SIGNS_SHOWN = 5
@@ -82,18 +84,19 @@ def check_traces(record: Record) -> Iterator[Violation]:
         if code != 0:
             yield Violation("I20", replica, f"ended with exit code {code} when it was stopped")
     for replica, log in record.logs.items():
-        lines = [line for line in log.splitlines() if _is_bad(line)]
+        verdicts = _VERDICTS | _OF_KIND.get(record.kind, frozenset())
+        lines = [line for line in log.splitlines() if _is_bad(line, verdicts)]
         for line in lines[:_SIGNS_SHOWN]:
             yield Violation("I20", replica, f"{len(lines)} bad lines in its log, such as {line[:400]}")
 
 
-def _is_bad(line: str) -> bool:
+def _is_bad(line: str, verdicts: frozenset[str]) -> bool:
     if f"/{VERSION_BEFORE}/" in line:
         return False
     if _BAD_SIGNS.search(line):
         return True
     try:
         entry = json.loads(line)
-        return entry["level"] in ("error", "critical") and entry["event"] not in _VERDICTS
+        return entry["level"] in ("error", "critical") and entry["event"] not in verdicts
     except (ValueError, KeyError, TypeError):
         return False
