@@ -32,7 +32,10 @@ BLOCKED = 1.0
 
 STANDSTILL = 0.5
 """Seconds between two looks from which on no other thread can have run: the process stood still, for which nothing in
-it is to blame; or, if the loop's thread worked all that time, what it did let no other one run."""
+it is to blame; or, if the loop's thread worked meanwhile, what it did let no other one run."""
+
+WORK = 0.1
+"""Share of such a gap for which the loop's thread must have worked to be to blame; it need not have a processor alone."""
 
 
 @dataclass(slots=True, eq=False)
@@ -109,7 +112,7 @@ class LoopWatch:
         """Return the seconds since the last look in which the process ran."""
         passed, self._last_look = now - self._last_look, now
         worked, self._worked = self._worked, self._work()
-        is_standstill = passed >= STANDSTILL and self._worked - worked < passed / 2
+        is_standstill = passed >= STANDSTILL and self._worked - worked < WORK * passed
         return 0.0 if is_standstill else passed
 
     def _work(self) -> float:

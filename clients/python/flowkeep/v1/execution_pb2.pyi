@@ -589,8 +589,8 @@ class Failure(_message.Message):
     them), `INTERRUPTED` (the server of an attempt stopped, died or lost the execution; another attempt follows),
     `OUTCOME_UNKNOWN` (an AT_MOST_ONCE step was cut off; or a cancelled attempt had not ended and may still take
     effect), `RESULT_DISCARDED` (an attempt was told to stop and completed all the same),
-    `STEP_FAILED` (of an execution: a step failed), `CANCELLED`, `POISONED` (the execution took down its server
-    repeatedly), `UNREADABLE_RECORD` (what is stored of the execution, or the definition that it runs, cannot be
+    `STEP_FAILED` (of an execution: a step failed), `CANCELLED`, `POISONED` (the execution blocked or took down its
+    server repeatedly), `UNREADABLE_RECORD` (what is stored of the execution, or the definition that it runs, cannot be
     read or contradicts itself; details: `unreadable`), `INTERNAL` (a fault of the server). Handlers of users add their
     own codes.
     """
