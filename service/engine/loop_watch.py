@@ -35,7 +35,7 @@ STANDSTILL = 0.5
 it is to blame; or, if the loop's thread worked meanwhile, what it did let no other one run."""
 
 WORK = 0.1
-"""Share of such a gap for which the loop's thread must have worked to be to blame; it need not have a processor alone."""
+"""Share of such a gap for which the loop's thread must have worked to be to blame; others want the processor, too."""
 
 
 @dataclass(slots=True, eq=False)
