@@ -32,6 +32,9 @@ HANDLERS = "flowkeep.handlers"
 SPARE_CALLS = 1_000
 """Calls beyond those that are served which gRPC lets in, so that they hear why they are refused; and health checks."""
 
+PROBES = 1_000
+"""Calls at a time on the address of its own that health may have."""
+
 LAST_WORD = 0.05
 """Seconds in which watchers of health hear that the server stops."""
 
@@ -102,7 +105,7 @@ class Server:
         self._health = _Health()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         add_reflection((*SERVICES, health.SERVICE_NAME), self._server)
-        self._probed = aio.server(options=[*OPTIONS, shared], maximum_concurrent_rpcs=SPARE_CALLS)
+        self._probed = aio.server(options=[*OPTIONS, shared], maximum_concurrent_rpcs=PROBES)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._probed)
         self.target = self.health_target = ""
 

@@ -329,7 +329,7 @@ BAD_PAYLOADS = {
     "10,001 keys": to_struct({f"k{n}": n for n in range(10_001)}),
     "256 KiB and 1": text("x" * (256 * 1024 - 7)),
     "256 KiB of escapes": text("\x01" * 100_000),
-    **{str(n): number(n) for n in (math.nan, math.inf, -math.inf, 1e308, 2.0**53, -(2.0**53), 2.0**63)},
+    **{str(n): number(n) for n in (math.nan, math.inf, -math.inf, 2.0**53, -(2.0**53), 2.0**63)},
     "NUL": text("a\0b"),
     "NUL in a key": text("a", key="a\0b"),
     "long path": number(math.nan, "😀" * 10_000),
