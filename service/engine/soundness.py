@@ -19,6 +19,7 @@ from persistence.repository import End
 from service.engine import events
 from service.engine.definition import Definition
 from service.engine.failure import CANCELLED, UNREADABLE_RECORD, Failure
+from service.engine.step_rules import waits_for_thread
 
 SHOWN = 10
 
@@ -60,7 +61,7 @@ def _counts(total: int, steps: Sequence[Step]) -> StepCounts:
 def _of_step(definition: Definition, step: Step) -> Iterator[str]:
     if step.path not in definition.by_id:
         yield f"steps.{step.path}"
-    if step.state is StepState.WAITING and step.wake_time is None:
+    if step.state is StepState.WAITING and step.wake_time is None and not waits_for_thread(step):
         yield f"steps.{step.path}.wake_time"
     if step.state.is_end and step.end_seq is None:
         yield f"steps.{step.path}.end_seq"

@@ -129,6 +129,17 @@ async def test_what_waits_for_a_thread_is_cancelled_and_timed_out(soon, client, 
     assert stage.attempts("quick") == [1]
 
 
+async def test_what_waits_for_a_thread_goes_on_when_its_server_goes(soon, serve, stage):
+    """And no other ends it for not knowing what it waits for."""
+    first, second = await serve(), await serve()
+    await hold_all_threads(first.client, stage)
+    quick = await first.client.execute(await made(first.client, step("quick", "thread")))
+    await waiting(first.client, quick.execution_id)
+    await first.stop()
+    stage.thread_released.set()
+    assert (await ended(second.client, quick.execution_id)).state == State.STATE_COMPLETED
+
+
 async def test_a_cancelled_thread_is_not_said_to_have_stopped(said, soon, serve, stage):
     served = await serve(cancel_grace=0.5)
     client = served.client

@@ -16,6 +16,7 @@ from service.engine.definition import Definition, Delivery, OnError, Ordering, S
 from service.engine.effects import CancelAttempt, StartAttempt
 from service.engine.events import EventBody
 from service.engine.failure import INTERRUPTED, Failure
+from service.engine.soundness import contradictions
 from service.engine.state import restore
 from tests.unit.planner_histories import histories
 from tests.unit.planner_programs import Driver, Turn
@@ -140,6 +141,13 @@ def test_what_is_stored_gives_the_state_again(driver: Driver) -> None:
             # Nothing was recorded yet; whoever takes over sees that the deadline has passed.
             state = structs.replace(state, ending=None)
         assert restore(driver.definition, turn.stored) == state
+
+
+@whatever_happens
+def test_what_is_stored_never_contradicts_itself(driver: Driver) -> None:
+    """Or whoever takes the execution over would end it."""
+    for turn in driver.turns:
+        assert turn.plan.state.state.is_end or not contradictions(driver.definition, turn.stored)
 
 
 @whatever_happens
