@@ -219,6 +219,23 @@ async def test_a_wrapper_with_a_loop_of_its_own_runs_in_a_thread() -> None:
     assert await run(declared, {"a": 1}) == 1
 
 
+class Array:  # noqa: PLW1641 - arrays have no hash either
+    """Equal to nothing and to everything, as arrays are whose elements are compared."""
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError("the truth value of an array with more than one element is ambiguous")
+
+
+WEIGHTS = Array()
+
+
+def test_what_a_function_names_may_be_an_array() -> None:
+    def run() -> Any:
+        return WEIGHTS
+
+    assert carried(handler("f")(run)).is_threaded
+
+
 async def test_a_decorator_that_is_a_class() -> None:
     class Decorator:
         def __init__(self, function: Callable[..., Any]) -> None:

@@ -66,8 +66,9 @@ def _drives_a_loop(function: Any) -> bool:
     """Return whether the code of a function names what runs coroutines to their end, such as asyncio.run."""
     code, known = getattr(function, "__code__", None), getattr(function, "__globals__", {})
     names = frozenset(code.co_names if code else ())
-    values = [known.get(name) for name in names]
-    return "run_until_complete" in names or asyncio.run in values or (asyncio in values and "run" in names)
+    # By identity: what else stands there may be an array, which has no answer to whether it is equal.
+    values = {id(known.get(name)) for name in names}
+    return "run_until_complete" in names or id(asyncio.run) in values or (id(asyncio) in values and "run" in names)
 
 
 def _runner(
