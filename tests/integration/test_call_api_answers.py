@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import time
 import zlib
 from typing import Any
 
@@ -144,6 +145,14 @@ async def test_what_has_no_body_has_none_in_every_mode(caller: Handler, web: Web
         assert (output["status"], output["body"]) == (status, None)
     output = await call(caller, url=web.answer("/b", 200, "no gzip", **headers), response=response, method="HEAD")
     assert output["body"] is None
+
+
+async def test_many_small_members_do_not_hold_up_the_others(caller: Handler, web: Web) -> None:
+    """Each takes its own time, and not that of all that come after it."""
+    url = web.answer("/a", body=gzip.compress(b"") * 100_000 + GZIPPED, Content_Encoding="gzip")
+    begun = time.process_time()
+    assert (await call(caller, url=url, max_response_bytes=1 << 20))["body"] == "hello"
+    assert time.process_time() - begun < 1.5
 
 
 async def test_body_over_the_cap(caller: Handler, web: Web) -> None:

@@ -18,6 +18,8 @@ ACCEPTED_CODINGS = "gzip, deflate"
 _KNOWN_CODINGS = ("gzip", "x-gzip", "deflate")
 _MOST_CODINGS = 4
 _GZIP, _ZLIB, _RAW = 31, 15, -15
+_PIECE = 4096
+_ZEROS = re.compile(rb"\0*")
 
 # What text on the web is written in. Of the rest that Python knows some are no charset of text, and some take time
 # that grows with the square of the length.
@@ -78,15 +80,19 @@ def _inflated(body: bytes, coding: str, limit: int, partly: bool) -> tuple[bytes
 
 def _members(body: bytes, form: int, limit: int, partly: bool) -> tuple[bytes, bool]:
     """Read member after member: a gzip file may be several, one behind the other, and be padded with zeros."""
-    plain = bytearray()
-    while body:
+    plain, at = bytearray(), 0
+    while at < len(body):
         member = zlib.decompressobj(form)
-        plain += member.decompress(body, limit + 1 - len(plain))
-        if len(plain) > limit:
-            return bytes(plain[:limit]), False
+        while at < len(body) and not member.eof:
+            # In pieces: what is left behind the end of each member is copied.
+            piece = body[at : at + _PIECE]
+            plain += member.decompress(piece, limit + 1 - len(plain))
+            if len(plain) > limit:
+                return bytes(plain[:limit]), False
+            at += len(piece) - len(member.unused_data)
         if not (member.eof or partly):
             raise UnreadableError("the body is cut off: its compressed data has no end")
-        body = member.unused_data.lstrip(b"\0")
+        at = _ZEROS.match(body, at).end()  # type: ignore[union-attr]  # it matches everywhere
     return bytes(plain), True
 
 
