@@ -19,7 +19,7 @@ from persistence import failpoints
 from persistence.embedded import EmbeddedPostgres, default_root
 from persistence.errors import PersistenceError
 from persistence.repository import Repository
-from service.api.events import encode
+from service.api.events import encode, mended
 from service.api.execution_service import ExecutionServicer
 from service.api.identity import open_authenticator
 from service.api.page_tokens import PageTokens
@@ -89,7 +89,8 @@ def build_engine(config: Config, repository: Repository, registry: Registry) -> 
         clock,
         name=f"{socket.gethostname()}:{os.getpid()}",
     )
-    executions = Executions(repository, workflows, runner, Pace(config.watch_poll, config.watch_bookmark))
+    pace = Pace(config.watch_poll, config.watch_bookmark)
+    executions = Executions(repository, workflows, runner, pace, mended=mended)
     return Engine(repository, hub, workflows, clock, runner, executions)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
+
 from google.protobuf.message import DecodeError, Message
 
 from flowkeep import payload
@@ -31,14 +34,13 @@ def encode(event: events.Event) -> StoredEvent:
     return StoredEvent(event.seq, event.transition_seq, kind, event.time, body)
 
 
-def readable(event: StoredEvent) -> bytes:
-    """Return the body of an event; in the place of one that is no message, one that tells only its number."""
-    try:
+def mended(event: StoredEvent) -> StoredEvent:
+    """Return an event of the store; for one whose body is no message, one that tells only its number."""
+    with suppress(DecodeError):
         if pb.ExecutionEvent.FromString(event.body).seq == event.seq:
-            return event.body
-    except DecodeError:
-        pass
-    return pb.ExecutionEvent(seq=event.seq, transition_seq=event.transition_seq).SerializeToString(deterministic=True)
+            return event
+    bare = pb.ExecutionEvent(seq=event.seq, transition_seq=event.transition_seq)
+    return replace(event, body=bare.SerializeToString(deterministic=True))
 
 
 def counts_message(counts: StepCounts) -> StepCountsMessage:

@@ -18,7 +18,6 @@ from persistence.repository import ExecutionRepository
 from service.api.answering import in_time
 from service.api.claims import DEBUG
 from service.api.errors import invalid
-from service.api.events import readable
 from service.api.executions import (
     LARGEST_STEPS,
     SMALL_STEPS,
@@ -182,8 +181,8 @@ def _position(order: ExecutionOrder, execution: Execution) -> PageKey:
 def _events_response(events: Sequence[Event]) -> bytes:
     """Return a serialized response around events as they are stored: their bytes are never made again."""
     parts: list[bytes] = []
-    for body in map(readable, events):
-        parts += (bytes((_EVENTS_TAG,)), _varint(len(body)), body)
+    for event in events:
+        parts += (bytes((_EVENTS_TAG,)), _varint(len(event.body)), event.body)
     return b"".join(parts)
 
 

@@ -47,12 +47,14 @@ class Executions:
         runner: Runner,
         pace: Pace,
         new_id: Callable[[datetime], UUID] = uuid7,
+        mended: Callable[[Event], Event] = lambda event: event,
     ) -> None:
         self._repository = repository
         self._workflows = workflows
         self._runner = runner
         self._pace = pace
         self._new_id = new_id
+        self._mended = mended
 
     async def execute(self, scope: Scope, owner: str, order: Order) -> Created:
         """Keep a new execution and drive it if there is room, or return the one that the request id started before.
@@ -154,7 +156,7 @@ class Executions:
         self, scope: Scope, execution_id: UUID, after_seq: int
     ) -> AsyncIterator[Sequence[Event] | Bookmark | Output]:
         """Give every event after `after_seq`; see `follow`."""
-        return follow(self._repository, self._runner.hub, scope, execution_id, after_seq, self._pace)
+        return follow(self._repository, self._runner.hub, scope, execution_id, after_seq, self._pace, self._mended)
 
     def _accepted(self, workflow: Workflow, definition: Definition, owner: str, order: Order) -> Execution:
         now = self._runner.now()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -201,19 +201,30 @@ class Pace:
 
 
 async def follow(
-    executions: ExecutionRepository, hub: WatchHub, scope: Scope, execution_id: UUID, after_seq: int, pace: Pace
+    executions: ExecutionRepository,
+    hub: WatchHub,
+    scope: Scope,
+    execution_id: UUID,
+    after_seq: int,
+    pace: Pace,
+    mended: Callable[[Event], Event],
 ) -> AsyncIterator[Sequence[Event] | Bookmark | Output]:
     """Give every event after `after_seq` in order, whole transitions at a time, and bookmarks; ends after the last.
 
-    Outputs of running attempts come in between, each after the events that were committed before it.
+    Outputs of running attempts come in between, each after the events that were committed before it. `mended` returns
+    what is given for an event of the table, which may be spoilt; those of this process are given as they are.
 
     Raises ExecutionNotFoundError, CursorAheadError, CursorExpiredError, ShuttingDownError.
     """
     clock = asyncio.get_running_loop().time
+
+    async def read(seq: int) -> Sequence[Event]:
+        return [mended(event) for event in await executions.read_events(scope, execution_id, seq, PAGE)]
+
     # Subscribe first, then read: what is committed in between wakes the subscription.
     with hub.subscribe(execution_id) as subscription:
         await failpoints.reach("watch.after_listen_before_read")
-        page = await executions.read_events(scope, execution_id, after_seq, PAGE)
+        page = await read(after_seq)
         cursor, spoken, is_stored = after_seq, clock(), True
         if not page and await _ends_at(executions, scope, execution_id, cursor):
             yield Bookmark(cursor)
@@ -243,7 +254,7 @@ async def follow(
             if is_stored and (
                 may_follow or await subscription.wait(cursor, min(pace.poll, spoken + pace.bookmark - clock()))
             ):
-                page = await executions.read_events(scope, execution_id, cursor, PAGE)
+                page = await read(cursor)
 
 
 async def _ends_at(executions: ExecutionRepository, scope: Scope, execution_id: UUID, seq: int) -> bool:

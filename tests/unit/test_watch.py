@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from sys import getsizeof
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -27,11 +28,34 @@ def page(seq: int, kind: str) -> list[Event]:
     return [Event(seq, seq, kind, datetime(2026, 1, 1, tzinfo=UTC), b"x")]
 
 
+def followed(
+    pages: Pages, hub: WatchHub, execution_id: UUID, looked_at: list[Event] | None = None
+) -> AsyncIterator[object]:
+    """What is given of an execution; adds to `looked_at` what could be spoilt."""
+
+    def mended(event: Event) -> Event:
+        if looked_at is not None:
+            looked_at.append(event)
+        return event
+
+    return follow(pages, hub, Scope("org"), execution_id, 0, Pace(bookmark=0.0), mended)  # type: ignore[arg-type]
+
+
 async def test_bookmarks_come_between_events_too() -> None:
     """W6: at least every 10 s, here 0 s, however much there is to tell."""
     pages = Pages(page(1, "created"), page(2, FINISHED))
-    told = [each async for each in follow(pages, WatchHub(), Scope("org"), uuid4(), 0, Pace(bookmark=0.0))]  # type: ignore[arg-type]
+    told = [each async for each in followed(pages, WatchHub(), uuid4())]
     assert told == [page(1, "created"), Bookmark(1), page(2, FINISHED), Bookmark(2)]
+
+
+async def test_what_this_process_committed_is_given_as_it_is() -> None:
+    """To look into each event for each watcher takes longer than to send it."""
+    hub, execution_id, looked_at = WatchHub(), uuid4(), list[Event]()
+    given = followed(Pages(page(1, "created")), hub, execution_id, looked_at)
+    assert await anext(given) == page(1, "created")
+    hub.publish(execution_id, page(2, FINISHED))
+    assert [each async for each in given if each != Bookmark(1)] == [page(2, FINISHED), Bookmark(2)]
+    assert looked_at == page(1, "created")
 
 
 @pytest.mark.parametrize("character", ["a", "\N{GRINNING FACE}"])
