@@ -32,7 +32,7 @@ _END_OTHERS = """
 UPDATE replicas SET lease_until = '-infinity' WHERE incarnation <> $1 AND lease_until > '-infinity'"""
 
 _DISOWN = """
-UPDATE executions SET incarnation = NULL, wake_time = clock_timestamp(), deaths = deaths + 1
+UPDATE executions SET incarnation = NULL, wake_time = clock_timestamp(), deaths = least(deaths + 1, 32767)
 WHERE id = $1 AND incarnation = $2 AND epoch = $3"""
 
 _SHORTEST_RENEWAL, _LONGEST_RENEWAL = 0.1, 2.0

@@ -15,7 +15,7 @@ from persistence.errors import PersistenceError, UnavailableError
 from persistence.repository import ReplicaRepository
 from service.engine.clock import StoreClock
 from service.engine.handlers.attempt import Attempt
-from service.engine.leases import LeaseKeeper
+from service.engine.leases import RETRY, LeaseKeeper
 from service.engine.loop_watch import LOOK, LoopWatch
 from service.engine.runner import Runner
 from service.engine.tasks import TaskRegistry
@@ -99,6 +99,7 @@ class LeaseThread:
                 await keeper.disown(hold.attempt)
             except PersistenceError as error:
                 log.warning("execution not released", **hold.attempt.facts, error=str(error))
+                await asyncio.sleep(RETRY)
             else:
                 released = hold.attempt
 
@@ -110,7 +111,8 @@ class _Owner:
         self._runner = runner
         self._loop = asyncio.get_running_loop()
         self.incarnation = runner.incarnation
-        """The newest one that it was told of."""
+        self._lock = threading.Lock()
+        self._fences = 0
 
     @property
     def may_begin(self) -> bool:
@@ -124,12 +126,14 @@ class _Owner:
         self._post(self._runner.tell_held)
 
     def fence(self) -> None:
-        self._runner.is_fenced = True
+        with self._lock:
+            self._fences += 1
+            self._runner.is_fenced = True
         self._post(self._runner.fence)
 
     def resume(self, incarnation: UUID) -> None:
-        self.incarnation = incarnation
-        self._post(lambda: self._resume(incarnation))
+        fences = self._fences
+        self._post(lambda: self._resume(incarnation, fences))
 
     def rest(self, seconds: float) -> None:
         self._post(lambda: self._runner.rest(seconds))
@@ -142,11 +146,15 @@ class _Owner:
             raise UnavailableError("the event loop is too busy to drop what others took over") from None
 
     def drop(self, execution_id: UUID, epoch: int) -> None:
+        run = self._runner.runs.get(execution_id)
+        if run is not None and run.execution.epoch == epoch:
+            run.is_withheld = True
         self._post(lambda: self._runner.drop(execution_id, epoch))
 
-    def _resume(self, incarnation: UUID) -> None:
-        if incarnation == self.incarnation:  # else that was lost, too, before the loop came to hear of it
-            self._runner.resume(incarnation)
+    def _resume(self, incarnation: UUID, fences: int) -> None:
+        with self._lock:
+            if fences == self._fences:  # else that was lost, too, before the loop came to hear of it
+                self._runner.resume(incarnation)
 
     def _post(self, act: Callable[[], None]) -> None:
         with suppress(RuntimeError):  # of a loop that has ended

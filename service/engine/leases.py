@@ -78,7 +78,7 @@ class Owner(Protocol):
         ...
 
     def drop(self, execution_id: UUID, epoch: int) -> None:
-        """Drop an execution that was released at this epoch."""
+        """Drop an execution that others may drive from now on, if it is driven here at this epoch."""
         ...
 
 
@@ -187,9 +187,13 @@ class LeaseKeeper:
 
         Raises PersistenceError.
         """
-        if await self._replicas.disown(attempt.incarnation, attempt.execution_id, attempt.epoch):
-            log.error("execution released, because its step blocks the server", **attempt.facts)
+        # Before, so that nothing of it begins here once others may drive it; what is not released is taken up again.
         self._owner.drop(attempt.execution_id, attempt.epoch)
+        try:
+            if await self._replicas.disown(attempt.incarnation, attempt.execution_id, attempt.epoch):
+                log.error("execution released, because its step blocks the server", **attempt.facts)
+        finally:  # and after, if it was taken up again in between
+            self._owner.drop(attempt.execution_id, attempt.epoch)
 
     async def _wake_late(self) -> None:
         culprit = self._watch.culprit() if self._watch is not None else None

@@ -49,6 +49,8 @@ class Run:
         self.closed = asyncio.Event()
         self.is_condemned = False
         """Whether it was given an end because it cannot go on."""
+        self.is_withheld = False
+        """Whether others may drive the execution, so that nothing of it begins here; another thread may set it."""
         self._is_closing = False
         self._in_flight = 0
         self._quiet = asyncio.Event()

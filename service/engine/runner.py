@@ -165,9 +165,9 @@ class Runner:
         """Whether this process may begin to drive an execution at this moment."""
         return self.may_begin and not self.is_stopping
 
-    async def permission(self) -> None:
-        """Return as soon as an attempt may begin (CONTRACT ST11)."""
-        while not self.may_begin:
+    async def permission(self, run: Run) -> None:
+        """Return as soon as an attempt of a run may begin (CONTRACT ST11)."""
+        while run.is_withheld or not self.may_begin:
             await self._renewed.wait()
 
     def fence(self) -> None:

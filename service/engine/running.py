@@ -107,7 +107,7 @@ class RunningAttempts:
         CURRENT.set(attempt)
 
         async def begin() -> StepContext:
-            await self._runner.permission()
+            await self._runner.permission(self._run)
             self._begin_time(effect, attempt)
             return self._context(effect, attempt)
 

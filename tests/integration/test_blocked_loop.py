@@ -146,6 +146,17 @@ async def test_only_the_execution_that_blocks_is_lost(serve, stage, said, databa
     assert (kept_on.state, kept_on.steps[0].attempt) == (State.STATE_COMPLETED, 1)
 
 
+async def test_nothing_begins_of_what_was_released(serve, said, database_dsn):
+    """Both of its steps are about to begin; by the time that the first lets the second go on, others may drive it."""
+    blocking = Blocking(seconds=3 * TTL)
+    served = await serve(blocking.handlers(), **PACE)
+    both = [step(name, "blocks", delivery="AT_MOST_ONCE", depends_on=[]) for name in ("a", "b")]
+    execution = await served.client.execute(await made(served.client, *both, ordering="GRAPH"))
+    await ended(served.client, execution.execution_id)
+    assert said("execution released, because its step blocks the server")
+    assert blocking.calls.total() == 1
+
+
 async def test_what_blocks_again_and_again_is_given_up(serve, said, mistakes):
     blocking = Blocking(seconds=1.7 * TTL, times=100)
     served = await serve(blocking.handlers(), **{**PACE, "probation": 30.0})
