@@ -12,13 +12,20 @@ MOST_FILLED = 100_000
 """Rows of steps up to which they get their place: whoever writes one meanwhile waits, and for a moment only."""
 
 _IS_SMALL = f"SELECT count(*) <= {MOST_FILLED} FROM (SELECT FROM steps LIMIT {MOST_FILLED + 1}) s"  # noqa: S608
+# A definition is taken apart once, however many executions run it.
 _FILL = """
-UPDATE steps s SET position = d.position
+WITH run AS MATERIALIZED (
+    SELECT DISTINCT e.org_id, e.workflow_id, e.revision
+    FROM executions e JOIN steps s ON s.org_id = e.org_id AND s.execution_id = e.id),
+places AS MATERIALIZED (
+    SELECT r.org_id, r.workflow_id, r.revision, d.step->>'id' AS path, d.position
+    FROM run JOIN workflow_revisions r USING (org_id, workflow_id, revision), LATERAL jsonb_array_elements(
+        CASE jsonb_typeof(r.document->'steps') WHEN 'array' THEN r.document->'steps' ELSE '[]' END)
+        WITH ORDINALITY AS d(step, position))
+UPDATE steps s SET position = p.position
 FROM executions e
-JOIN workflow_revisions r ON r.org_id = e.org_id AND r.workflow_id = e.workflow_id AND r.revision = e.revision,
-LATERAL jsonb_array_elements(CASE jsonb_typeof(r.document->'steps') WHEN 'array' THEN r.document->'steps' ELSE '[]' END)
-    WITH ORDINALITY AS d(step, position)
-WHERE e.org_id = s.org_id AND e.id = s.execution_id AND d.step->>'id' = s.path"""
+JOIN places p ON p.org_id = e.org_id AND p.workflow_id = e.workflow_id AND p.revision = e.revision
+WHERE e.org_id = s.org_id AND e.id = s.execution_id AND p.path = s.path"""
 
 
 def upgrade() -> None:
