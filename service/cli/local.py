@@ -14,7 +14,8 @@ import typer
 
 from service.cli import settings, streams
 from service.cli.arguments import SET_HELP, SET_STRING_HELP, read_input
-from service.cli.connection import Connection, Output, Session, run_session
+from service.cli.connection import Connection, Output, Session, run_session, tell
+from service.cli.refusal import refuse
 from service.cli.serving import AsJson, Handlers
 
 if TYPE_CHECKING:
@@ -52,13 +53,11 @@ def run(
 
 def _input(read: Callable[[], dict[str, Any] | None], output: Output) -> dict[str, Any] | None:
     from flowkeep.errors import PayloadError
-    from service.cli.rendering import exit_code, show_error
 
     try:
         return read()
     except PayloadError as error:
-        show_error(error, Connection(output=output))
-        raise typer.Exit(exit_code(error)) from None
+        raise typer.Exit(tell(error, Connection(output=output))) from None
 
 
 @contextmanager
@@ -69,8 +68,7 @@ def _own_socket() -> Iterator[str]:
     try:
         made = tempfile.TemporaryDirectory(prefix="flowkeep-")
     except OSError as error:
-        typer.echo(f"flowkeep: no folder for temporary files, which TMPDIR names: {error.strerror}", err=True)
-        raise typer.Exit(settings.USAGE) from None
+        refuse(f"no folder for temporary files, which TMPDIR names: {error.strerror}")
     with made as folder, ExitStack() as stack:
         way = folder
         if len(os.fsencode(f"{folder}/run.sock")) > LONGEST_SOCKET_PATH:
@@ -96,7 +94,7 @@ async def _run(config: Config, file: str, payload: dict[str, Any] | None, output
 
 async def _execute(session: Session, file: str, payload: dict[str, Any] | None) -> int:
     from service.cli.definitions import apply_files
-    from service.cli.following import show_outcome
+    from service.cli.following import code, show_outcome
     from service.cli.reading import TextError
 
     applied = await apply_files(session.client, [file])
@@ -110,7 +108,7 @@ async def _execute(session: Session, file: str, payload: dict[str, Any] | None) 
         show_outcome(finished)
     if not session.json:
         typer.echo("Executed in memory: nothing was kept.", file=streams.output())
-    return end_code(finished)
+    return code(finished)
 
 
 def _show_failure(session: Session, execution: Execution) -> None:
@@ -138,10 +136,3 @@ async def execute_and_show(session: Session, workflow: str, payload: dict[str, A
     progress = Progress(definition, execution_id=started.execution_id)
     async with aclosing(news(session.client.watch_responses(started.execution_id))) as happenings:
         return await show_progress(happenings, progress, output=session.output)
-
-
-def end_code(finished: ExecutionFinished | None) -> int:
-    """Return the exit code for an end: 0 when the execution completed, else 1."""
-    from flowkeep.v1.execution_pb2 import Execution
-
-    return 0 if finished is not None and finished.state == Execution.STATE_COMPLETED else 1

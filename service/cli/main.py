@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.exceptions import TyperException
 
 from service.cli import streams
 from service.cli.connection import DEFAULT_TARGET, Connection, Output
+from service.cli.refusal import refuse_call
 from service.cli.settings import refuse_unknown
 
 # Each module has `register(app)`, which adds its commands. They stand in the help in this order. To keep the help
@@ -65,9 +68,21 @@ def main() -> None:
     """
     streams.guard()
     try:
-        build()()
+        sys.exit(_code())
     finally:
         streams.settle()
+
+
+def _code() -> int:
+    """Run the command and return its exit code, or raise SystemExit with it."""
+    try:
+        # Else typer draws a box around what is wrong with a command line, which breaks lines and is no JSON.
+        return build()(standalone_mode=False) or 0
+    except TyperException as error:
+        return refuse_call(error)
+    except typer.Abort:
+        print("Nothing was done.", file=sys.stderr)
+        return 1
 
 
 def _show_version(asked: bool) -> None:

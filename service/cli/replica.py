@@ -17,6 +17,7 @@ from service.app import open_repository, running_server
 from service.cli import settings
 from service.cli.loop import run_through
 from service.cli.processes import SERVING
+from service.cli.refusal import USAGE
 from service.cli.serving import leave, prepare
 from service.config import Config
 
@@ -38,7 +39,7 @@ def main(descriptor: int) -> None:
         code = 0
     except settings.expected_errors() as error:
         line.sendall(str(error).encode())
-        code = settings.USAGE
+        code = USAGE
     except Exception as error:
         log.error("process failed", exc_info=error)
     leave(code)

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from service.cli.connection import Connection, Output
+from service.cli.refusal import refuse
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
     from service.config import Config
 
-USAGE = 2
 PREFIX = "FLOWKEEP_"
 
 _BESIDE = ("FLOWKEEP_ENVIRONMENT", "FLOWKEEP_FAILPOINTS")
@@ -46,12 +46,9 @@ def load(**given: Any) -> Config:
     try:
         return Config(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
-        for each in error.errors(include_url=False):
-            typer.echo(_complaint(each), err=True)
-        raise typer.Exit(USAGE) from None
+        refuse(*map(_complaint, error.errors(include_url=False)))
     except SettingsError as error:
-        typer.echo(f"flowkeep: {error}", err=True)
-        raise typer.Exit(USAGE) from None
+        refuse(str(error))
 
 
 def refuse_unknown(environment: Mapping[str, str], of_commands: Iterable[str]) -> None:
@@ -65,14 +62,15 @@ def refuse_unknown(environment: Mapping[str, str], of_commands: Iterable[str]) -
 
     known = [*(f"{PREFIX}{name.upper()}" for name in Config.model_fields), *of_commands, *_BESIDE]
     unknown = sorted(name for name, value in environment.items() if value and not _is_known(name.upper(), value, known))
+    complaints = []
     for name in unknown:
         near = difflib.get_close_matches(
             name.upper().removeprefix(PREFIX), [each.removeprefix(PREFIX) for each in known], 1
         )
         hint = f"did you mean {PREFIX}{near[0]}?" if near else "`flowkeep config` shows those that there are"
-        typer.echo(f"{name} is no setting: {hint}", err=True)
-    if unknown:
-        raise typer.Exit(USAGE)
+        complaints.append(f"{name} is no setting: {hint}")
+    if complaints:
+        refuse(*complaints)
 
 
 def _is_known(name: str, value: str, known: Sequence[str]) -> bool:
@@ -116,8 +114,7 @@ def told() -> Iterator[None]:
     try:
         yield
     except expected_errors() as error:
-        typer.echo(f"flowkeep: {error}", err=True)
-        raise typer.Exit(USAGE) from None
+        refuse(str(error))
 
 
 def run(main: Coroutine[Any, Any, int | None], *, abandon: bool = False) -> None:

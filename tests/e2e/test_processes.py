@@ -172,7 +172,7 @@ async def test_the_address_is_held_against_others(pair: ServerProcess, folder: P
     arguments = ("serve", "--listen", pair.target, "--data-dir", str(folder / "other"), "--processes", processes)
     refused = await flowkeep(*arguments)
     assert (refused.code, refused.out) == (2, "")
-    assert f"flowkeep: FLOWKEEP_LISTEN={pair.target}: cannot listen there" in refused.err
+    assert f"Error: FLOWKEEP_LISTEN={pair.target}: cannot listen there" in refused.err
 
 
 async def test_a_process_that_cannot_start_is_told_once(prepared: Path, folder: Path) -> None:
@@ -181,7 +181,7 @@ async def test_a_process_that_cannot_start_is_told_once(prepared: Path, folder: 
     refused = await flowkeep(*arguments, "--handlers", "no_such_module")
     assert (refused.code, refused.out) == (2, "")
     (line,) = refused.err.splitlines()
-    assert line.startswith("flowkeep: cannot load 'no_such_module'")
+    assert line.startswith("Error: cannot load 'no_such_module'")
 
 
 async def test_a_unix_socket_is_of_one_process(folder: Path) -> None:

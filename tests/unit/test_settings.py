@@ -88,7 +88,7 @@ def test_a_wrong_setting_names_its_variable_and_its_form(
         settings.load()
     (line,) = capsys.readouterr().err.splitlines()
     assert ended.value.exit_code == 2
-    assert line.startswith(f"FLOWKEEP_{name.upper()}")
+    assert line.startswith(f"Error: FLOWKEEP_{name.upper()}")
     assert complaint in line
     assert not any(part in line for part in ("hun", "ter2"))
 
@@ -99,10 +99,10 @@ def test_a_variable_that_is_no_setting_is_refused_with_the_nearest(capsys: pytes
         settings.refuse_unknown({**environment, "FLOWKEEP_MAX_RUNNING": "7"}, ["FLOWKEEP_TOKEN"])
     assert ended.value.exit_code == 2
     assert capsys.readouterr().err.splitlines() == [
-        "FLOWKEEP_LISTN is no setting: did you mean FLOWKEEP_LISTEN?",
-        "FLOWKEEP_PORT is no setting: `flowkeep config` shows those that there are",
-        "FLOWKEEP_QQQ is no setting: `flowkeep config` shows those that there are",
-        "flowkeep_tokn is no setting: did you mean FLOWKEEP_TOKEN?",
+        "Error: FLOWKEEP_LISTN is no setting: did you mean FLOWKEEP_LISTEN?",
+        "Error: FLOWKEEP_PORT is no setting: `flowkeep config` shows those that there are",
+        "Error: FLOWKEEP_QQQ is no setting: `flowkeep config` shows those that there are",
+        "Error: flowkeep_tokn is no setting: did you mean FLOWKEEP_TOKEN?",
     ]
 
 
