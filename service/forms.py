@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 from pydantic_settings import NoDecode
 
-from flowkeep.durations import to_duration
+from flowkeep.durations import to_seconds
 
 _URL = "must be postgresql://user:password@host:port/database"
 
@@ -26,10 +26,9 @@ def _seconds(value: Any) -> Any:
     except ValueError:
         pass
     try:
-        span = to_duration(value)
+        return to_seconds(value)
     except ValueError:
         raise ValueError("must be a number of seconds, or a span of time such as 10s, 1m30s or 2h") from None
-    return span.seconds + span.nanos / 1e9
 
 
 def _names(value: Any) -> Any:

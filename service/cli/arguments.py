@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -67,26 +67,12 @@ def parse_pairs(pairs: Iterable[str], option: str) -> Iterator[tuple[str, str]]:
 
 def parse_time(text: str | None, option: str) -> datetime | None:
     """Return a point in time: ISO 8601 (local time unless it says otherwise), or a span before now such as `2h`."""
-    from flowkeep.durations import to_duration
+    from flowkeep.times import to_datetime
 
-    if text is None:
-        return None
-    if re.match(r"\d{4}-", text):
-        try:
-            moment = datetime.fromisoformat(text)
-        except ValueError as error:
-            raise typer.BadParameter(str(error), param_hint=option) from None
-        try:
-            return moment.astimezone(UTC)
-        except (OverflowError, OSError, ValueError):  # beyond the calendar, where nothing can lie
-            return (datetime.max if moment.year > 1 else datetime.min).replace(tzinfo=UTC)
     try:
-        before = to_duration(text)
-        return datetime.now(UTC) - timedelta(seconds=before.seconds, microseconds=before.nanos // 1000)
-    except (ValueError, OverflowError):
-        raise typer.BadParameter(
-            f"must be a time such as 2026-11-21T08:00 or a span before now such as 2h, not {text!r}", param_hint=option
-        ) from None
+        return None if text is None else to_datetime(text, local=True)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from None
 
 
 def check_span(text: str | None, option: str) -> str | float | None:

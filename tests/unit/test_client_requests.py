@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta, timezone
 from uuid import UUID
 
@@ -72,6 +73,8 @@ def test_ids_may_be_uuids():
         ({"ended_from": 7200}, "ended_from must be a time such as .*, not 7200"),
         ({"ended_before": "9999-12-31T23:59:59-08:00"}, "ended_before must be within the years 1 to 9999 in UTC"),
         ({"ended_from": "2026-02-30T00:00Z"}, "ended_from must be a time such as"),
+        ({"execution_id_prefix": 7}, "execution_id_prefix must be a string, not a value of type int"),
+        ({"view": "FULL"}, "view must be a whole number, not a value of type str"),
         ({"ended_from": "120000w"}, "ended_from must be within the years 1 to 9999"),
     ],
 )
@@ -103,3 +106,15 @@ def test_a_moment_may_be_written_in_any_zone(time):
 
 def test_the_end_of_the_calendar_is_a_moment():
     assert list_request(created_before=datetime.max.replace(tzinfo=UTC)).create_time.end_time.seconds == 253402300799
+
+
+def test_a_moment_as_people_type_it_is_of_this_machines_zone(monkeypatch):
+    monkeypatch.setenv("TZ", "Pacific/Kiritimati")
+    time.tzset()
+    try:
+        assert to_datetime("2026-11-21T22:00", local=True) == datetime(2026, 11, 21, 8, tzinfo=UTC)
+        assert to_datetime("0001-01-01T00:00", local=True) == datetime.min.replace(tzinfo=UTC)
+        assert to_datetime("9999-12-31T23:59-12:00", local=True) == datetime.max.replace(tzinfo=UTC)
+    finally:
+        monkeypatch.undo()
+        time.tzset()

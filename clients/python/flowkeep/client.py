@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 import grpc
 from google.protobuf.message import Message
 
-from flowkeep.arguments import text, texts, whole
+from flowkeep.arguments import flag, text, texts, whole
 from flowkeep.channel import Token, call_metadata, checked_target, open_channel
 from flowkeep.definition import definition as read_definition
 from flowkeep.durations import Span, to_seconds
@@ -111,7 +111,7 @@ class Client:
         Raises as `create_workflow`, NotFoundError, and FailedPreconditionError when `etag` no longer fits.
         """
         request = workflows_pb2.UpdateWorkflowRequest(
-            workflow=text("workflow", workflow), definition=_message(definition), etag=etag
+            workflow=text("workflow", workflow), definition=_message(definition), etag=text("etag", etag)
         )
         response = await self._call(self._workflows.UpdateWorkflow, request, may_repeat=nothing_done)
         return response.workflow
@@ -126,7 +126,9 @@ class Client:
         that are no definitions, or with `validate_only` not sound; else InvalidArgumentError; by paths such as
         `definitions[3].steps[0].id`.
         """
-        request = workflows_pb2.ApplyWorkflowsRequest(definitions=_messages(definitions), validate_only=validate_only)
+        request = workflows_pb2.ApplyWorkflowsRequest(
+            definitions=_messages(definitions), validate_only=flag("validate_only", validate_only)
+        )
         response = await self._call(self._workflows.ApplyWorkflows, request)
         if response.violations:
             raise DefinitionError([Violation(each.field, each.description) for each in response.violations])
@@ -147,7 +149,7 @@ class Client:
             name_prefix=text("name_prefix", name_prefix),
             tags=texts("tags", tags),
             page_size=whole("page_size", page_size),
-            view=WorkflowView.WORKFLOW_VIEW_FULL if full else WorkflowView.WORKFLOW_VIEW_BASIC,
+            view=WorkflowView.WORKFLOW_VIEW_FULL if flag("full", full) else WorkflowView.WORKFLOW_VIEW_BASIC,
         )
         while True:
             page = await self._call(self._workflows.ListWorkflows, request)
@@ -162,7 +164,9 @@ class Client:
 
         Raises NotFoundError, and FailedPreconditionError when executions have not ended, unless `force` cancels them.
         """
-        request = workflows_pb2.DeleteWorkflowRequest(workflow=text("workflow", workflow), etag=etag, force=force)
+        request = workflows_pb2.DeleteWorkflowRequest(
+            workflow=text("workflow", workflow), etag=text("etag", etag), force=flag("force", force)
+        )
         await self._call(self._workflows.DeleteWorkflow, request, may_repeat=nothing_done)
 
     async def validate_workflow(self, definition: Definition) -> list[Violation]:
@@ -278,7 +282,9 @@ class Client:
         if snapshot and after_seq:
             raise ValueError("a watch begins after a seq or with a snapshot, not both")
         request = executions_pb2.WatchExecutionRequest(
-            execution_id=text("execution_id", execution_id), after_seq=whole("after_seq", after_seq), snapshot=snapshot
+            execution_id=text("execution_id", execution_id),
+            after_seq=whole("after_seq", after_seq),
+            snapshot=flag("snapshot", snapshot),
         )
         return follow(self._open_watch, request, on_break)
 

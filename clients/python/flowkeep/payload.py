@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Protocol
 
 from google.protobuf.struct_pb2 import NULL_VALUE, ListValue, Struct, Value
 
+from flowkeep.arguments import kind
 from flowkeep.errors import PayloadError
 
 MAX_WHOLE_NUMBER = 2**53
@@ -51,7 +52,7 @@ def to_struct(mapping: Input, path: str = "") -> Struct:
     try:
         members = _members(mapping)
         if members is None:
-            raise _UnfitError(f"must be an object, not {_kind(mapping)}")
+            raise _UnfitError(f"must be an object, not {kind(mapping)}")
         _fill_struct(struct, members, 1)
     except _UnfitError as error:
         raise error.at(path) from None
@@ -157,7 +158,7 @@ def _fill_value(target: Value, value: Any, depth: int) -> None:
         target.struct_value.SetInParent()  # else an empty object would be no value at all
         _fill_struct(target.struct_value, members, depth)
     else:
-        raise _UnfitError(f"must be a JSON value, not {_kind(value)}: send it as a string")
+        raise _UnfitError(f"must be a JSON value, not {kind(value)}: send it as a string")
 
 
 def _members(value: object) -> Mapping[Any, Any] | None:
@@ -198,7 +199,3 @@ def _checked_text(text: str) -> str:
         except UnicodeEncodeError:
             raise _UnfitError("must be valid Unicode, without lone surrogates") from None
     return text
-
-
-def _kind(value: object) -> str:
-    return f"a value of type {type(value).__name__}"

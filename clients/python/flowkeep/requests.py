@@ -119,8 +119,8 @@ def list_request(
         create_time=_time_range("created", filters.get("created_from"), filters.get("created_before")),
         end_time=_time_range("ended", filters.get("ended_from"), filters.get("ended_before")),
         order=_number("order", dict(ListExecutionsRequest.Order.items()), "ORDER_", filters.get("order", 0)),
-        view=filters.get("view", ExecutionView.EXECUTION_VIEW_UNSPECIFIED),
-        execution_id_prefix=filters.get("execution_id_prefix", ""),
+        view=cast(ExecutionView.ValueType, whole("view", filters.get("view", 0))),
+        execution_id_prefix=text("execution_id_prefix", filters.get("execution_id_prefix", "")),
     )
 
 

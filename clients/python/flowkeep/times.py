@@ -14,22 +14,28 @@ Time = datetime | timedelta | str
 as a timedelta or as text such as `2h`."""
 
 _RIGHT = "must be a time such as '2026-11-21T08:00:00Z', or a span before now such as '2h'"
+_BEYOND = "must be within the years 1 to 9999 in UTC"
 _DATE = re.compile(r"\d{4}-")
 
 
 def to_datetime(time: Time, *, local: bool = False) -> datetime:
-    """Return a moment as a datetime with a time zone; one that comes without is of this machine's zone if `local`.
+    """Return a moment in UTC.
+
+    With `local`, as people type them, a time without a time zone is of this machine's, and one that lies beyond the
+    calendar by its zone only is the calendar's end.
 
     Raises ValueError, which says what would be right, for one without a time zone, outside of the years 1 to 9999 in
     UTC, and for what is no moment at all.
     """
+    moment = _moment(time)
+    if moment.tzinfo is None and not local:
+        raise ValueError(f"{moment.isoformat()} lacks a time zone: write {moment.isoformat()}Z for one in UTC")
     try:
-        moment = _moment(time)
-        if moment.tzinfo is None and not local:
-            raise ValueError(f"{moment.isoformat()} lacks a time zone: write {moment.isoformat()}Z for one in UTC")
-        return moment.astimezone(None if moment.tzinfo is None else UTC)
-    except OverflowError:
-        raise ValueError(f"must be within the years 1 to 9999 in UTC, unlike {time}") from None
+        return moment.astimezone(UTC)
+    except (OverflowError, OSError, ValueError):
+        if local:
+            return (datetime.max if moment.year > 1 else datetime.min).replace(tzinfo=UTC)
+        raise ValueError(f"{_BEYOND}, unlike {time}") from None
 
 
 def to_timestamp(time: Time) -> Timestamp:
@@ -43,7 +49,7 @@ def _moment(time: Time) -> datetime:
     if isinstance(time, datetime):
         return time
     if isinstance(time, timedelta):
-        return datetime.now(UTC) - time
+        return _before_now(time)
     if not isinstance(time, str):
         raise TypeError(f"{_RIGHT}, not {time!r}")
     try:
@@ -52,4 +58,11 @@ def _moment(time: Time) -> datetime:
         span = to_duration(time)
     except ValueError:
         raise ValueError(f"{_RIGHT}, not {time!r}") from None
-    return datetime.now(UTC) - timedelta(seconds=span.seconds, microseconds=span.nanos // 1000)
+    return _before_now(timedelta(seconds=span.seconds, microseconds=span.nanos // 1000))
+
+
+def _before_now(span: timedelta) -> datetime:
+    try:
+        return datetime.now(UTC) - span
+    except OverflowError:
+        raise ValueError(f"{_BEYOND}, unlike {span} before now") from None
