@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
+
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before anything is lost.")]
 
 
 def confirm(what: str, *, yes: bool) -> None:

@@ -143,7 +143,6 @@ async def run_session(function: Command, connection: Connection, arguments: dict
     """Run a command on the server of a connection; what the server refuses is shown and becomes the exit code."""
     from flowkeep.client import Client
     from flowkeep.errors import DefinitionError, ExecutionFailedError, FlowkeepError, PayloadError
-    from service.cli.rendering import exit_code, show_error
 
     try:
         client = Client(
@@ -155,12 +154,19 @@ async def run_session(function: Command, connection: Connection, arguments: dict
         async with client:
             return await function(Session(client, connection.output), **arguments)
     except (FlowkeepError, ExecutionFailedError, DefinitionError, PayloadError) as error:
-        told = explained(error, connection)
-        show_error(told, connection)
-        return exit_code(told)
+        return tell(error, connection)
 
 
-def explained(error: Exception, connection: Connection) -> Exception:
+def tell(error: Exception, connection: Connection) -> int:
+    """Show what a command ends with, and return the exit code."""
+    from service.cli.rendering import exit_code, show_error
+
+    told = _explained(error, connection)
+    show_error(told, connection)
+    return exit_code(told)
+
+
+def _explained(error: Exception, connection: Connection) -> Exception:
     """Return an error that says what is wrong with TLS where that is why no server was reached, else the error."""
     from flowkeep.errors import UnavailableError
 

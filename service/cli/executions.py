@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _PANEL = "Executions"
 _LARGEST_PAGE = 200
 _Id = Annotated[str, typer.Argument(help="Id of the execution, or its first 8 or more digits.", show_default=False)]
+_AfterSeq = Annotated[int, typer.Option(min=0, help="Only the events after the one with this number.")]
 _Strings = list[str] | None
 
 
@@ -141,7 +142,7 @@ async def list_executions(
 async def watch(
     session: Session,
     execution_id: _Id,
-    after_seq: Annotated[int, typer.Option(min=0, help="Only the events after this one.")] = 0,
+    after_seq: _AfterSeq = 0,
 ) -> int:
     """Show the progress of an execution until it ends. Ends with 1 unless the execution completed."""
     from service.cli.execution_ids import whole_id
@@ -153,14 +154,14 @@ async def watch(
 async def events(
     session: Session,
     execution_id: _Id,
-    after: Annotated[int, typer.Option(min=0, help="Only the events after this number.")] = 0,
+    after_seq: _AfterSeq = 0,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the execution has ended.")] = False,
 ) -> None:
     """Show the history of an execution, one event on a line."""
     from service.cli.execution_ids import whole_id
     from service.cli.following import show_history
 
-    await show_history(session, await whole_id(session.client, execution_id), after, to_the_end=follow)
+    await show_history(session, await whole_id(session.client, execution_id), after_seq, to_the_end=follow)
 
 
 async def cancel(

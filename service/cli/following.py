@@ -22,8 +22,8 @@ from service.cli.json_form import json_form
 from service.cli.progress import news, show_progress
 from service.cli.progress_lines import history_line
 from service.cli.progress_state import Progress
-from service.cli.rendering import clean, is_screen, one_line, open_console, plain, show, show_json
-from service.cli.tables import execution_view, result_view
+from service.cli.rendering import clean, is_screen, one_line, open_console, payload_text, plain, show, show_json
+from service.cli.tables import execution_view
 
 
 def name_started(session: Session, started: ExecuteResponse) -> None:
@@ -103,7 +103,7 @@ def show_outcome(finished: ExecutionFinished, execution_id: str = "", *, shown: 
     `shown` says that its events were: where they stand as lines, they have said why.
     """
     if finished.HasField("result"):
-        show(result_view(from_value(finished.result)))
+        show(payload_text("Result", from_value(finished.result)))
     elif finished.HasField("failure"):
         if not shown or is_screen(open_console()):
             show(failure_text(finished.failure))
@@ -119,9 +119,9 @@ def show_execution(session: Session, execution: Execution) -> None:
         show(execution_view(execution))
 
 
-def code(ended: Execution | ExecutionFinished) -> int:
+def code(ended: Execution | ExecutionFinished | None) -> int:
     """Return the exit code for an end: 0 when the execution completed, else 1."""
-    return 0 if ended.state == Execution.STATE_COMPLETED else 1
+    return 0 if ended is not None and ended.state == Execution.STATE_COMPLETED else 1
 
 
 async def _responses(

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from service.cli import settings
-from service.cli.connection import Connection, Output, explained
+from service.cli.connection import Connection, Output, tell
 from service.cli.serving import AsJson
 
 _PATIENCE = 4.0
@@ -56,7 +56,6 @@ async def _status(connection: Connection, service: str) -> str:
 
     from flowkeep.channel import checked_target, open_channel
     from flowkeep.errors import from_rpc_error
-    from service.cli.rendering import exit_code, show_error
 
     try:
         target = checked_target(connection.target)
@@ -68,7 +67,5 @@ async def _status(connection: Connection, service: str) -> str:
         try:
             answer = await stub.Check(request, timeout=_PATIENCE)
         except grpc.aio.AioRpcError as failure:
-            told = explained(from_rpc_error(failure), connection)
-            show_error(told, connection)
-            raise typer.Exit(exit_code(told)) from None
+            raise typer.Exit(tell(from_rpc_error(failure), connection)) from None
     return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))

@@ -130,6 +130,11 @@ def span_text(seconds: float) -> str:
     return f"{hours}h{minutes:02}m" if hours < 24 else f"{hours // 24}d{hours % 24:02}h"
 
 
+def payload_text(name: str, value: Any) -> Text:
+    """Return an input, an output or a result with its name, as indented JSON."""
+    return Text.assemble((f"{name}: ", "bold"), json_text(value))
+
+
 def duration_seconds(duration: Duration) -> float:
     """Return a duration in seconds."""
     return duration.seconds + duration.nanos / 1e9

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from service.cli import settings, streams
-from service.cli.asking import confirm
+from service.cli.asking import Yes, confirm
 from service.cli.connection import Output
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def _where(config: Config) -> str:
 
 def migrate(
     to: Annotated[str, typer.Option(help="Revision to go to, up or down; `base` empties the database.")] = "head",
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before going down to `base`.")] = False,
+    yes: Yes = False,
     data_dir: DataDir = None,
 ) -> None:
     """Bring the schema of the database to a revision."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rich.console import Group, RenderableType
 from rich.text import Text
 
@@ -11,8 +9,17 @@ from flowkeep.payload import from_struct, from_value
 from flowkeep.v1.execution_pb2 import Execution, FailedAttempt, StepExecution
 from service.cli.columns import Facts, Prose
 from service.cli.failures import failure_lines, short_failure
-from service.cli.rendering import clean, duration_seconds, json_text, one_line, plain, span_text, state_text, time_text
-from service.cli.tables import step_state_name
+from service.cli.rendering import (
+    clean,
+    duration_seconds,
+    one_line,
+    payload_text,
+    plain,
+    span_text,
+    state_text,
+    time_text,
+)
+from service.cli.tables import step_state_name, took_text
 
 
 def step_view(execution: Execution, step: StepExecution) -> Group:
@@ -24,11 +31,11 @@ def step_view(execution: Execution, step: StepExecution) -> Group:
     if step.payloads_omitted:
         parts.append(Text("Its payloads are too large for one answer: flowkeep events shows them.", "dim"))
     if step.HasField("input"):
-        parts.append(_payload("Input", from_struct(step.input)))
+        parts.append(payload_text("Input", from_struct(step.input)))
     if step.HasField("output"):
-        parts.append(_payload("Output", from_value(step.output)))
+        parts.append(payload_text("Output", from_value(step.output)))
     if step.assigned.fields:
-        parts.append(_payload("Assigned", from_struct(step.assigned)))
+        parts.append(payload_text("Assigned", from_struct(step.assigned)))
     if step.HasField("failure"):
         parts += failure_lines(step.failure)
     return Group(*parts)
@@ -62,12 +69,7 @@ def _number(step: StepExecution) -> str:
 
 def _attempt(failed: FailedAttempt) -> Prose:
     began = f"began {time_text(failed.start_time)}, " if failed.HasField("start_time") else ""
-    took = (failed.end_time.ToNanoseconds() - failed.start_time.ToNanoseconds()) / 1e9
-    after = f" after {span_text(took)}" if began and failed.HasField("end_time") else ""
+    after = f" after {took}" if (took := took_text(failed)) else ""
     where = f" on {clean(failed.worker)}" if failed.worker else ""
     head = Text(f"Attempt {failed.attempt}{where} {began}failed{after}: ", "yellow")
     return Prose(head.append(one_line(clean(short_failure(failed.failure))), "default"))
-
-
-def _payload(name: str, value: Any) -> Text:
-    return Text.assemble((f"{name}: ", "bold"), json_text(value))

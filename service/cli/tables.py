@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import yaml
 from rich.console import Group, RenderableType
@@ -11,13 +10,22 @@ from rich.text import Text
 
 from flowkeep.definition import document, short_name
 from flowkeep.payload import from_struct, from_value
-from flowkeep.v1.execution_pb2 import Execution, Failure, StepExecution
+from flowkeep.v1.execution_pb2 import Execution, FailedAttempt, Failure, StepExecution
 from flowkeep.v1.execution_service_pb2 import CancelResponse
 from flowkeep.v1.handler_pb2 import Handler
 from flowkeep.v1.workflow_pb2 import Workflow
 from service.cli.columns import Facts, FittingTable, Prose
 from service.cli.failures import cause, cause_code, failure_lines, more_of, short_failure
-from service.cli.rendering import clean, duration_seconds, json_text, one_line, plain, span_text, state_text, time_text
+from service.cli.rendering import (
+    clean,
+    duration_seconds,
+    one_line,
+    payload_text,
+    plain,
+    span_text,
+    state_text,
+    time_text,
+)
 
 _EFFECTS = {
     "ALREADY_ENDED": "had ended before",
@@ -60,7 +68,8 @@ def workflow_view(workflow: Workflow) -> Group:
         ("Workflow", plain(workflow.name, "bold")),
         ("Id", workflow.workflow_id),
         ("Revision", str(workflow.revision)),
-        ("Updated", plain(f"{time_text(workflow.update_time)} by {workflow.updated_by or 'nobody'}")),
+        ("Updated", plain(f"{time_text(workflow.update_time)} by {workflow.updated_by or 'nobody'}".lstrip())),
+        ("Unreadable", _unreadable(workflow)),
     )
     written = yaml.safe_dump(document(workflow.definition), sort_keys=False, allow_unicode=True, width=110)
     return Group(facts, Text(), plain(written.rstrip()))
@@ -97,7 +106,7 @@ def executions_table(executions: Iterable[Execution]) -> FittingTable:
             state_text(state_name(execution)),
             plain(f"{execution.workflow_name}@{execution.revision}"),
             plain(_failed(execution)),
-            _took(execution),
+            took_text(execution),
             _progress(execution),
             time_text(execution.create_time),
             plain(execution.triggered_by),
@@ -114,24 +123,19 @@ def execution_view(execution: Execution) -> Group:
     parts += _other_failures(execution)
     for name, given in (("Input", execution.input), ("Variables", execution.vars)):
         if given.fields:
-            parts.append(_payload(name, from_struct(given)))
+            parts.append(payload_text(name, from_struct(given)))
     return Group(*parts, *outcome_lines(execution))
 
 
 def outcome_lines(execution: Execution) -> list[RenderableType]:
     """Return what came of an execution: its result, why it failed, or nothing while it runs."""
     if execution.HasField("result"):
-        return [_payload("Result", from_value(execution.result))]
+        return [payload_text("Result", from_value(execution.result))]
     if not execution.HasField("failure"):
         return []
     failure = cause(execution)
     more = [more_of(execution.execution_id, failure.step_path)] if failure.step_path else []
     return [*failure_lines(failure), *more]
-
-
-def result_view(result: Any) -> Text:
-    """Return the result of an execution, as indented JSON."""
-    return _payload("Result", result)
 
 
 def steps_table(steps: Iterable[StepExecution]) -> FittingTable:
@@ -173,11 +177,11 @@ def _execution_facts(execution: Execution) -> Facts:
         ("Workflow", plain(f"{execution.workflow_name}, revision {execution.revision}")),
         ("State", state_text(state_name(execution))),
         ("Progress", _whole_progress(execution)),
-        ("Created", plain(f"{time_text(execution.create_time)} by {execution.triggered_by or 'nobody'}")),
+        ("Created", plain(f"{time_text(execution.create_time)} by {execution.triggered_by or 'nobody'}".lstrip())),
         ("Starts", time_text(execution.scheduled_time) if not execution.HasField("start_time") else ""),
         ("Started", time_text(execution.start_time)),
         ("Ended", time_text(execution.end_time)),
-        ("Duration", _took(execution)),
+        ("Duration", took_text(execution)),
         ("Priority", str(execution.priority or "")),
         ("Tags", plain(", ".join(execution.tags))),
         ("Metadata", plain(", ".join(f"{key}={value}" for key, value in sorted(execution.metadata.items())))),
@@ -186,7 +190,13 @@ def _execution_facts(execution: Execution) -> Facts:
         ("Child of", plain(execution.lineage.parent_execution_id)),
         ("Made from", plain(execution.lineage.source_execution_id)),
         ("Used", _usage(execution)),
+        ("Unreadable", _unreadable(execution)),
     )
+
+
+def _unreadable(kept: Execution | Workflow) -> Text:
+    """Return what is stored and cannot be read, and so is not shown."""
+    return plain(", ".join(kept.unreadable), "bold red")
 
 
 def _usage(execution: Execution) -> str:
@@ -246,11 +256,8 @@ def _message(failure: Failure) -> str:
     return one_line(clean(short_failure(failure)))
 
 
-def _took(execution: Execution) -> str:
-    if not (execution.HasField("start_time") and execution.HasField("end_time")):
+def took_text(ended: Execution | FailedAttempt) -> str:
+    """Return how long something took, empty while that is not known."""
+    if not (ended.HasField("start_time") and ended.HasField("end_time")):
         return ""
-    return span_text((execution.end_time.ToNanoseconds() - execution.start_time.ToNanoseconds()) / 1e9)
-
-
-def _payload(name: str, value: Any) -> Text:
-    return Text.assemble((f"{name}: ", "bold"), json_text(value))
+    return span_text((ended.end_time.ToNanoseconds() - ended.start_time.ToNanoseconds()) / 1e9)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from service.cli.asking import Yes, confirm
 from service.cli.connection import Session, command
 
 if TYPE_CHECKING:
@@ -103,10 +104,9 @@ async def delete(
     session: Session,
     workflow: _WorkflowName,
     force: Annotated[bool, typer.Option("--force", help="Cancel executions that have not ended.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Yes = False,
 ) -> None:
     """Delete a workflow with all its revisions and executions."""
-    from service.cli.asking import confirm
     from service.cli.rendering import plain, show, show_json
 
     confirm(f"This deletes the workflow {workflow} with all its executions.", yes=yes)

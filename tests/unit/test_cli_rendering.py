@@ -304,6 +304,15 @@ def test_an_execution_with_its_steps():
     parts = ["onboarding, revision 3", "FAILED", "1 of 2 steps completed, 1 failed", "3.50s", "[red]x", "team=growth"]
     parts += ["12 tokens", '"id": 7', "3/3", "Failed in last: STEP_FAILED: no luck", '"status": 503']
     assert [part for part in parts if part not in shown] == []
+    assert "Unreadable" not in shown
+
+
+def test_what_cannot_be_read_is_named():
+    spoilt = execution()
+    spoilt.unreadable[:] = ["create_time", "steps.fetch.output"]
+    for view in (tables.execution_view(spoilt), tables.workflow_view(Workflow(name="w", unreadable=["document"]))):
+        (told,) = (each for each in text_of(view).splitlines() if each.startswith("Unreadable"))
+        assert told.split(maxsplit=1)[1] in ("create_time, steps.fetch.output", "document")
 
 
 def test_a_step_with_everything():

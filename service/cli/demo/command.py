@@ -13,7 +13,7 @@ import typer
 
 from service.cli import settings
 from service.cli.connection import Connection, Session, run_session
-from service.cli.local import end_code, execute_and_show
+from service.cli.local import execute_and_show
 from service.cli.serving import DataDir
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ async def _serve_and_execute(config: Config, root: Path, dsn: str, psql: list[st
 
 async def _execute(session: Session, payload: dict[str, object], root: Path, psql: list[str]) -> int:
     from service.cli.definitions import apply_files
+    from service.cli.following import code
     from service.cli.rendering import show
     from service.cli.tables import execution_view
     from service.cli.workflows import action_of
@@ -76,7 +77,7 @@ async def _execute(session: Session, payload: dict[str, object], root: Path, psq
     typer.echo("\nAs it is kept in the database:\n")
     show(execution_view(await session.client.get_execution(execution.execution_id)))
     typer.echo(_commands(execution.execution_id, root, psql))
-    return end_code(finished)
+    return code(finished)
 
 
 def _commands(execution_id: str, root: Path, psql: list[str]) -> str:
