@@ -26,13 +26,13 @@ from service.api.page_tokens import PageTokens
 from service.api.pipeline import Pipeline, check_permissions
 from service.api.streams import StreamLimits, Streams
 from service.api.workflow_service import WorkflowServicer
-from service.config import Config, ConfigError
+from service.config import LONGEST, Config, ConfigError
 from service.engine.clock import StoreClock
 from service.engine.executions import Executions
 from service.engine.handlers.registry import Registry
 from service.engine.handlers.threads import threads, watch_threads
 from service.engine.lease_thread import LeaseThread
-from service.engine.leases import LeaseKeeper
+from service.engine.leases import RENEW, LeaseKeeper
 from service.engine.loop_watch import LoopWatch
 from service.engine.parsing import Defaults
 from service.engine.runner import Runner, RunnerSettings
@@ -110,9 +110,11 @@ async def running_engine(config: Config, repository: Repository, *, alone: bool)
         leases = LeaseThread(apart, runner, engine.clock, config.lease_ttl, watch)
         await leases.register(alone=alone)
     else:
-        leases = LeaseKeeper(repository, runner, engine.clock, config.lease_ttl)
+        # Nobody is there to take over, so a lease that does not run out; it is renewed for the store's time.
+        leases = LeaseKeeper(repository, runner, engine.clock, LONGEST, renew=RENEW * config.lease_ttl)
         await leases.register(alone=alone)
         runner.tasks.keep(leases.keep, "lease")
+        tasks.keep(watch.look_from_a_thread, "loop watch")
     runner.start()
     try:
         yield engine

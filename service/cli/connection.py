@@ -33,7 +33,7 @@ class Output(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """Where the server is, who the caller is, and how to print."""
+    """Where the server is, who the caller is, and how to print. `timeout`: seconds that it may take to answer."""
 
     target: str = DEFAULT_TARGET
     token: str = ""
@@ -42,6 +42,7 @@ class Connection:
     ca: Path | None = None
     cert: Path | None = None
     key: Path | None = None
+    timeout: float = _TIMEOUT_SECONDS
 
     def credentials(self) -> bool | ChannelCredentials:
         """Return what the client encrypts with: nothing, the system's authorities, or the given files."""
@@ -146,7 +147,7 @@ async def run_session(function: Command, connection: Connection, arguments: dict
 
     try:
         client = Client(
-            connection.target, token=connection.token or None, tls=connection.credentials(), timeout=_TIMEOUT_SECONDS
+            connection.target, token=connection.token or None, tls=connection.credentials(), timeout=connection.timeout
         )
     except ValueError as error:  # of the target or the token
         raise typer.BadParameter(str(error)) from None

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from flowkeep.v1.execution_pb2 import Execution
     from service.config import Config
 
+LONGEST_BLOCK = 3600.0
+"""Seconds that a handler may hold up the event loop, in which the server and its client live."""
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -88,7 +91,8 @@ async def _run(config: Config, file: str, payload: dict[str, Any] | None, output
 
     logs.configure(config)
     async with running_server(config, MemoryRepository(), alone=True) as server:
-        connection = Connection(target=server.target, output=output)
+        # In one event loop with the handlers: it answers as soon as they let it.
+        connection = Connection(target=server.target, output=output, timeout=LONGEST_BLOCK)
         return await run_session(partial(_execute, file=file, payload=payload), connection, {})
 
 

@@ -88,7 +88,7 @@ class LeaseKeeper:
     A process that is cut off from the store lets go on what runs, and takes its lease up again when the store answers:
     what others took over meanwhile is dropped, and the rest is kept. One that was paused, or whose lease was ended,
     drops all and goes on under a new incarnation. So does, when it comes back, one whose event loop was blocked for too
-    long, as `watch` sees from the thread that keeps the lease.
+    long, as `watch` sees from the thread that keeps the lease. `renew`: at most so many seconds between renewals.
     """
 
     def __init__(
@@ -99,6 +99,7 @@ class LeaseKeeper:
         ttl: float,
         new_incarnation: Callable[[], UUID] = uuid4,
         watch: LoopWatch | None = None,
+        renew: float | None = None,
     ) -> None:
         self._replicas = replicas
         self._owner = owner
@@ -106,6 +107,7 @@ class LeaseKeeper:
         self._watch = watch
         self._clock = clock
         self._ttl = ttl
+        self._renew = RENEW * ttl if renew is None else renew
         self._new_incarnation = new_incarnation
         self._name = socket.gethostname()
         self._fence_at = 0.0
@@ -149,7 +151,7 @@ class LeaseKeeper:
                     await self._renewed(lease, sent)
 
     def _pause(self) -> float:
-        longest = self._retry if self._is_cut_off else RENEW * self._ttl
+        longest = self._retry if self._is_cut_off else self._renew
         return longest * (0.7 + 0.3 * self._owner.draw())
 
     @property

@@ -77,6 +77,20 @@ class LoopWatch:
                 log.warning("the event loop was held up", seconds=round(worst, 3), **(culprit.facts if culprit else {}))
                 worst, reported = 0.0, now
 
+    async def look_from_a_thread(self) -> None:
+        """Have a thread look, until cancelled; for a process without a lease thread."""
+        is_over = threading.Event()
+
+        def look() -> None:
+            while not is_over.wait(LOOK):
+                self.look()
+
+        threading.Thread(target=look, name="flowkeep-loop-watch", daemon=True).start()
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            is_over.set()
+
     @property
     def held(self) -> float:
         """For how many seconds the loop has been held at the last look."""

@@ -38,6 +38,17 @@ steps:
   - {id: b, handler: noisy_too}
 output: ${ steps.a.output }
 """
+BLOCKING = """
+import asyncio, time
+from flowkeep.handlers import StepContext, handler
+
+
+@handler("blocks")
+async def blocks(context: StepContext) -> int:
+    time.sleep(4.5)
+    await asyncio.sleep(0.01)
+    return context.attempt
+"""
 PRINTED = (
     "printed at import",
     "printed in a thread of ours",
@@ -72,6 +83,17 @@ async def test_standard_output_is_only_ours_in_a_folder_that_is_anybodys(folder:
     assert (shown.code, sorted(shown.err.splitlines())) == (0, sorted(PRINTED))
     assert "cheap and kept" in shown.out
     assert "printed" not in shown.out
+
+
+async def test_a_handler_that_blocks_run_is_named_and_goes_on(folder: Path) -> None:
+    """However long it does: nobody else is there to take it over, and no answer of the own server is late."""
+    (folder / "blocking.py").write_text(BLOCKING)
+    (folder / "blocking.json").write_text('{"name": "b", "steps": [{"id": "a", "handler": "blocks"}]}')
+    command = ("run", str(folder / "blocking.json"), "--handlers", str(folder / "blocking.py"), "-o", "json")
+    outcome = await flowkeep(*command, settings={"FLOWKEEP_LEASE_TTL": "1"})
+    assert (outcome.code, outcome.json_lines[-1]["finished"]["result"]) == (0, 1), outcome
+    assert "the event loop is blocked" in outcome.err
+    assert "time.sleep(4.5)" in outcome.err
 
 
 async def test_doctor_says_what_is_wrong_with_handlers(folder: Path) -> None:
