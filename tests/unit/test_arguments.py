@@ -86,6 +86,7 @@ def test_settings_that_contradict_each_other_are_refused(
         ('{"a": 1, "a": 2}', '--input:1:10: the key "a" stands twice'),
         ('{"a": NaN}', "--input:1:7: NaN is no number of JSON"),
         ("{a: 1}", "--input:1:2: is no JSON: names stand in double quotes; --input takes JSON, @FILE, or -"),
+        ("{}x", "--input:1:3: is no JSON"),
         ("[1]", "must be a JSON object"),
         ("", "must hold one JSON object, not nothing"),
         ('{"a": 1} {"b": 2}', "must hold one JSON object, not 2 documents"),
