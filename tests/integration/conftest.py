@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -41,6 +42,21 @@ def mistakes() -> Iterator[Log]:
     yield found
     structlog.reset_defaults()
     assert not found
+
+
+@pytest.fixture
+def said(mistakes: Log) -> Callable[[str], Log]:
+    """What the server logs, by event."""
+    entries: deque[MutableMapping[str, Any]] = deque()
+
+    def keep(logger: Any, method: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        entries.append(entry)
+        if entry["event"] in OURS_TO_MEND:
+            mistakes.append(entry)
+        raise structlog.DropEvent
+
+    structlog.configure(processors=[keep])
+    return lambda event: [entry for entry in list(entries) if entry["event"] == event]
 
 
 @pytest.fixture

@@ -6,13 +6,11 @@ Holds the pause and ST6, ST7 of CONTRACT for one handler instead of a whole serv
 import asyncio
 import re
 import time
-from collections import Counter, deque
-from typing import Any
+from collections import Counter
 from uuid import UUID
 
 import asyncpg
 import pytest
-import structlog
 
 import flowkeep
 from flowkeep.handlers import StepContext, handler
@@ -23,19 +21,6 @@ State = flowkeep.Execution
 TTL = 1.5
 """Seconds; longer than what a busy machine makes of a loop by itself."""
 PACE = {"lease_ttl": TTL, "claim_interval": 0.1, "probation": 0.2}
-
-
-@pytest.fixture
-def said(mistakes):
-    """What the server logs; by event."""
-    entries: deque[Any] = deque()
-
-    def keep(logger, method, entry):
-        entries.append(entry)
-        raise structlog.DropEvent
-
-    structlog.configure(processors=[keep])
-    return lambda event: [entry for entry in list(entries) if entry["event"] == event]
 
 
 class Blocking:

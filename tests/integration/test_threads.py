@@ -6,13 +6,10 @@ Their threads cannot be stopped, so nothing may say that they were.
 import asyncio
 import threading
 import time
-from collections import deque
 from datetime import UTC, datetime
-from typing import Any
 
 import grpc
 import pytest
-import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import flowkeep
@@ -24,19 +21,6 @@ from tests.integration.stage import PATIENCE, ended, eventually, kinds, log, mad
 from tests.integration.test_cancel import effects
 
 State, Step = flowkeep.Execution, flowkeep.StepExecution
-
-
-@pytest.fixture
-def said(mistakes):
-    """What the server logs."""
-    entries: deque[Any] = deque()
-
-    def keep(logger, method, entry):
-        entries.append(entry)
-        raise structlog.DropEvent
-
-    structlog.configure(processors=[keep])
-    return lambda event: [entry for entry in list(entries) if entry["event"] == event]
 
 
 @pytest.fixture

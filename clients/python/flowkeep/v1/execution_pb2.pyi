@@ -461,7 +461,7 @@ class StepExecution(_message.Message):
 
     @_builtins.property
     def wake_time(self) -> _timestamp_pb2.Timestamp:
-        """Output only. When a WAITING step goes on."""
+        """Output only. When a WAITING step goes on; absent while it waits for a thread."""
 
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
