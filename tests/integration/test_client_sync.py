@@ -10,7 +10,6 @@ from collections.abc import Iterator
 import pytest
 
 import flowkeep
-from flowkeep import sync
 from tests.integration.stage import PATIENCE, Served
 
 HELLO = {
@@ -21,9 +20,9 @@ WAITING = {"name": "waiting", "steps": [{"id": "pause", "handler": "wait", "para
 
 
 @pytest.fixture
-def client(served: Served) -> Iterator[sync.Client]:
+def client(served: Served) -> Iterator[flowkeep.sync.Client]:
     """A blocking client of the server."""
-    with sync.Client(served.target, timeout="10s") as client:
+    with flowkeep.sync.Client(served.target, timeout="10s") as client:
         yield client
 
 
@@ -33,10 +32,10 @@ def methods(kind: type) -> set[str]:
 
 
 def test_it_has_every_method_of_the_other_client():
-    assert methods(sync.Client) == methods(flowkeep.Client)
+    assert methods(flowkeep.sync.Client) == methods(flowkeep.Client)
 
 
-async def test_workflows_and_executions_are_used_without_await(client: sync.Client):
+async def test_workflows_and_executions_are_used_without_await(client: flowkeep.sync.Client):
     def use() -> None:
         (applied,) = client.apply(HELLO)
         assert applied.workflow.revision == 1
@@ -52,7 +51,7 @@ async def test_workflows_and_executions_are_used_without_await(client: sync.Clie
     await asyncio.to_thread(use)
 
 
-async def test_a_watch_that_is_left_ends_its_stream(served: Served, client: sync.Client):
+async def test_a_watch_that_is_left_ends_its_stream(served: Served, client: flowkeep.sync.Client):
     def use() -> str:
         client.create_workflow(WAITING)
         execution_id = client.execute("waiting").execution_id
@@ -67,7 +66,7 @@ async def test_a_watch_that_is_left_ends_its_stream(served: Served, client: sync
     assert execution.state == flowkeep.Execution.STATE_CANCELLED
 
 
-async def test_threads_share_a_client(client: sync.Client):
+async def test_threads_share_a_client(client: flowkeep.sync.Client):
     await asyncio.to_thread(client.apply, [HELLO])
     names = [str(number) for number in range(8)]
     greetings = await asyncio.gather(*(asyncio.to_thread(client.run, "hello", {"name": name}) for name in names))
@@ -75,7 +74,7 @@ async def test_threads_share_a_client(client: sync.Client):
 
 
 async def test_closing_ends_the_thread_and_calls_under_way(served: Served):
-    client = sync.Client(served.target)
+    client = flowkeep.sync.Client(served.target)
     await asyncio.to_thread(client.create_workflow, WAITING)
     execution = await asyncio.to_thread(client.execute, "waiting")
     waiting = asyncio.create_task(asyncio.to_thread(client.result, execution.execution_id))

@@ -13,6 +13,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # checkers would take every name for known if they saw __getattr__
+    from flowkeep import definition as definition
+    from flowkeep import errors as errors
+    from flowkeep import sync as sync
     from flowkeep.names import *  # noqa: F403 - what is offered stands in one place
 else:
 
