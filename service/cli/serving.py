@@ -155,15 +155,23 @@ def migrate(
     data_dir: DataDir = None,
 ) -> None:
     """Bring the schema of the database to a revision."""
-    if to == "base":
-        confirm("This removes every table and all that is kept in them.", yes=yes)
     config = settings.load(data_dir=data_dir)
-    from persistence.postgres.migrate import migrate as run_migrations
     from service.app import database
 
     with settings.told(), database(config) as place:
-        settings.run(run_migrations(place.dsn, to))
+        settings.run(_migrate(place.dsn, to, yes=yes))
     typer.echo(f"The schema is at {to}.")
+
+
+async def _migrate(dsn: str, to: str, *, yes: bool) -> None:
+    from persistence.postgres.migrate import current_revision, migrate
+
+    current = await current_revision(dsn)
+    if to == "base":
+        confirm("This removes every table and all that is kept in them.", yes=yes)
+    elif current is not None and to < current:
+        confirm(f"This removes what revisions after {to} added to the tables, and what is kept there.", yes=yes)
+    await migrate(dsn, to)
 
 
 def show_config(context: typer.Context, output: AsJson = None) -> None:

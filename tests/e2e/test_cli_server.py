@@ -101,6 +101,9 @@ async def test_migrate_and_doctor(prepared: Path, folder: Path) -> None:
     findings = (await flowkeep("doctor", "-o", "json", settings=settings)).json
     assert {each["verdict"] for each in findings} <= {"ok", "warn"}
     assert {"python", "settings", "handlers", "database"} <= {each["subject"] for each in findings}
+    unasked = await flowkeep("migrate", "--to", "0001", settings=settings)
+    assert (unasked.code, unasked.out) == (2, "")
+    assert "--yes" in unasked.err
     for revision in ("base", "head"):
         migrated = await flowkeep("migrate", "--to", revision, "--yes", settings=settings)
         assert (migrated.code, migrated.err) == (0, "")
