@@ -209,6 +209,7 @@ async def _list(session: Session, filters: ExecutionFilters, limit: int, page_to
 
 def _show_started(session: Session, started: ExecuteResponse) -> int:
     """Print what was started, and why it failed if it has already; return the exit code."""
+    from service.cli.following import started_text
     from service.cli.json_form import json_form
     from service.cli.rendering import plain, show, show_json
     from service.cli.tables import ended_early, outcome_lines, state_name
@@ -218,9 +219,8 @@ def _show_started(session: Session, started: ExecuteResponse) -> int:
     if session.json:
         show_json(json_form(execution) | {"created": started.created})
         return code
-    what = "Started" if started.created else "This request had started"
     show(
-        plain(f"{what} {execution.workflow_name} (revision {execution.revision}), {state_name(execution)}:"),
+        plain(f"{started_text(started)}, {state_name(execution)}:"),
         execution.execution_id,
         *outcome_lines(execution),
     )

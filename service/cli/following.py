@@ -33,8 +33,13 @@ def name_started(session: Session, started: ExecuteResponse) -> None:
         named = {"execution_id": execution.execution_id, "created": started.created}
         print(json.dumps({"started": named}), file=sys.stderr)
         return
+    show(plain(f"{started_text(started)}: {execution.execution_id}"))
+
+
+def started_text(started: ExecuteResponse) -> str:
+    """Return what was started, and whether by an earlier call of the same request."""
     what = "Started" if started.created else "This request had started"
-    show(plain(f"{what} {execution.workflow_name} (revision {execution.revision}): {execution.execution_id}"))
+    return f"{what} {started.execution.workflow_name} (revision {started.execution.revision})"
 
 
 @contextmanager

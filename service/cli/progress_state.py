@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from flowkeep.definition import short_name
 from flowkeep.v1.event_pb2 import ExecutionEvent, ExecutionFinished
 from flowkeep.v1.execution_pb2 import Execution, StepCounts
 from flowkeep.v1.execution_service_pb2 import StepOutput
 from flowkeep.v1.workflow_pb2 import WorkflowDefinition
 from service.cli.failures import short_failure
-from service.cli.tables import step_state_name
+from service.cli.tables import state_name, step_state_name
 
 ENDED_STEPS = frozenset({"COMPLETED", "FAILED", "SKIPPED", "CANCELLED", "COMPENSATED"})
 
@@ -56,7 +55,7 @@ class Progress:
     def of_execution(cls, execution: Execution) -> Progress:
         """Return how an execution went up to now; it must be in the view FULL. Go on from its `last_seq`."""
         progress = cls(execution.definition, execution_id=execution.execution_id, title=execution.workflow_name)
-        progress.state = short_name(Execution.State.DESCRIPTOR, execution.state)
+        progress.state = state_name(execution)
         progress.percent = execution.progress_percent
         progress.counts = execution.step_counts
         if execution.HasField("start_time"):
@@ -94,7 +93,7 @@ class Progress:
             case "cancelling":
                 self.state = "CANCELLING"
             case "finished":
-                self.state = short_name(Execution.State.DESCRIPTOR, event.finished.state)
+                self.state = state_name(event.finished)
                 self.ended, self.finished = now, event.finished
             case _:
                 self._apply_to_step(event, now)

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from flowkeep.definition import document, short_name
 from flowkeep.payload import from_struct, from_value
+from flowkeep.v1.event_pb2 import ExecutionFinished
 from flowkeep.v1.execution_pb2 import Execution, FailedAttempt, Failure, StepExecution
 from flowkeep.v1.execution_service_pb2 import CancelResponse
 from flowkeep.v1.handler_pb2 import Handler
@@ -38,7 +39,7 @@ _EFFECTS = {
 }
 
 
-def state_name(execution: Execution) -> str:
+def state_name(execution: Execution | ExecutionFinished) -> str:
     """Return the state of an execution without the enum's prefix."""
     return short_name(Execution.State.DESCRIPTOR, execution.state)
 
