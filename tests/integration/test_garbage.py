@@ -218,10 +218,7 @@ ROWS: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"workflow": "w", "revision": 2**31 - 1}, "REVISION_NOT_FOUND"),
     ],
     "ListWorkflows": [
-        ({"page_token": "no token"}, "page_token"),
-        ({"page_token": "é"}, "page_token"),
-        ({"page_token": "A" * 1024}, "page_token"),
-        ({"page_token": "=="}, "page_token"),
+        *(({"page_token": each}, "page_token") for each in ("no token", "é", "A" * 1024, "==")),
         ({"page_size": -1}, "page_size"),
         ({"tags": ["a\0"]}, "tags"),
     ],
@@ -257,9 +254,7 @@ ROWS: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"end_time": {"end_time": Timestamp(seconds=-HUGE)}}, "end_time.end_time"),
         ({"create_time": {"start_time": Timestamp(nanos=-1)}}, "create_time.start_time"),
         ({"create_time": {"start_time": Timestamp(nanos=2**31 - 1)}}, "create_time.start_time"),
-        ({"execution_id_prefix": "0193000"}, "execution_id_prefix"),
-        ({"execution_id_prefix": "0193000g"}, "execution_id_prefix"),
-        ({"execution_id_prefix": "0" * 33}, "execution_id_prefix"),
+        *(({"execution_id_prefix": each}, "execution_id_prefix") for each in ("0193000", "0193000g", "0" * 33)),
     ],
     "Cancel": [(E, "EXECUTION_NOT_FOUND")],
     "WatchExecution": [

@@ -27,7 +27,6 @@ _WHOLE: Mapping[str, tuple[int, ...]] = {
     "bitNot": (1,),
 }
 TAKE_INTS = frozenset(_WHOLE)
-REWRITTEN = frozenset({*_WHOLE, "string", "format", "duration"})
 
 # Field numbers of cel/expr/syntax.proto.
 _CONST, _IDENT, _SELECT, _CALL, _LIST, _MAP, _LOOP = 3, 4, 5, 6, 7, 8, 9
