@@ -35,6 +35,8 @@ _HABITS = tuple(
         (r"\?\?|\?\.", "{} is not offered; test with has(…) where a field may be absent"),
         (r"(?<!&)&(?!&)", "& is no operator; write &&, or math.bitAnd(…) for bits"),
         (r"(?<!\|)\|(?!\|)", "| is no operator; write ||, or math.bitOr(…) for bits"),
+        # As it comes from `${{ input.name }}`.
+        (r"^\{[^{}:]+\}$", "these braces make a map, which has keys; write the value without them"),
     )
 )
 _OTHER_NAMES = {
@@ -88,6 +90,8 @@ def function(name: str, source: str) -> str:
     if name == "now":
         return "an expression knows no clock, so that it gives the same whenever it is computed"
     wanted = called[0] if (called := re.search(rf"\b{re.escape(name)}\.\w+", source)) else name
+    if written := next((entry.form for entry in functions() if entry.name == wanted), ""):
+        return f"write {written}"
     known = [entry.name for entry in functions() if entry.name[0].isalpha()]
     close = _OTHER_NAMES.get(wanted) or _similar(wanted, known)
     if not close:

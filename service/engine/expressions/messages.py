@@ -83,6 +83,8 @@ def _no_overload(operation: str, kinds: str) -> str:
     text = f"cannot apply {_SHOWN.get(operation, operation)} to ({kinds or 'these types'})"
     if operation == "+" and "string" in kinds.split(", "):
         text += "; write string(…) around what is no string"
+    if operation == "@in":
+        text += "; of a string write b.contains(a)"
     if {"int", "uint"} <= set(kinds.split(", ")):
         text += "; write int(…) around the uint"
     return text

@@ -13,6 +13,8 @@ from itertools import permutations, product
 from types import NoneType
 from typing import Any
 
+from service.engine import payload
+
 # Below, a whole double has all the digits that it prints.
 _MAX_WHOLE = 2**53
 _MAX_INT = 2**63
@@ -39,12 +41,12 @@ def whole(number: float) -> int:
 
 
 def text(number: float) -> str:
-    """Return a double in the shortest form that gives it back, a whole one without ".0"."""
+    """Return a double as the text of a template has it: as JSON, and a whole one without ".0"."""
     if not math.isfinite(number):
         return _NOT_FINITE[repr(number)]
     if number.is_integer() and abs(number) < _MAX_WHOLE:
         return str(int(number))
-    return repr(number)
+    return payload.encode(number).decode()
 
 
 def declarations() -> list[Mapping[str, Any]]:
