@@ -6,7 +6,8 @@ import asyncio
 import time
 from typing import Any
 
-from flowkeep.handlers import StepContext, handler
+# Not from flowkeep.handlers, which the release before does not have.
+from service.engine.handlers import StepContext, handler
 
 
 @handler("chaos_toil", description="Takes a while and gives the number back.")

@@ -17,7 +17,7 @@ from tests.faults.cluster import Cluster, Replica
 from tests.faults.database import Postgres
 from tests.faults.kinds import Plain, Scene, VoidError
 
-BEFORE = "f3f79e1^"
+BEFORE = "7a9245b"
 """The last commit with the schema before the current one."""
 _SOURCE = Path(__file__).parents[2]
 _CHOICE = """import pathlib, sys

@@ -11,7 +11,8 @@ from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
-from flowkeep.handlers import handler
+# Not from flowkeep.handlers, which the release before does not have.
+from service.engine.handlers import handler
 
 SOCKET = "CHAOS_PROBE"
 """The variable of the environment that names the socket."""
