@@ -1,12 +1,9 @@
 """Definitions in their written form: read with every mistake named, written back as the same."""
 
-from datetime import timedelta
-
 import pytest
 
 from flowkeep import DefinitionError, WorkflowDefinition
 from flowkeep.definition import definition, document
-from flowkeep.durations import duration_text, to_duration
 from flowkeep.errors import Violation
 from flowkeep.reading import read
 from flowkeep.v1.workflow_pb2 import Budget, Step
@@ -196,31 +193,3 @@ def test_every_mistake_is_told_at_once_with_its_path():
 def test_a_document_that_is_no_object_is_refused():
     with pytest.raises(DefinitionError, match="must be an object with fields, not a list"):
         definition([WRITTEN])  # type: ignore[arg-type]  # what is tested
-
-
-@pytest.mark.parametrize(
-    ("span", "text"),
-    [
-        (90, "1m30s"),
-        (0.1, "0.1s"),
-        ("90s", "1m30s"),
-        ("5m", "5m"),
-        ("1h30m", "1h30m"),
-        ("7d", "7d"),
-        ("1w2d", "9d"),
-        ("250ms", "0.25s"),
-        ("PT5M", "5m"),
-        ("P1DT12H", "1d12h"),
-        (timedelta(hours=36), "1d12h"),
-        (0, "0s"),
-    ],
-)
-def test_spans_of_time(span, text):
-    assert duration_text(to_duration(span)) == text
-    assert to_duration(text) == to_duration(span)
-
-
-@pytest.mark.parametrize("span", ["", "P", "PT", "5", "5 m", "-5s", "1y", "P1Y", "s", "1m1h", -1, True, 10**400])
-def test_what_is_no_span_is_refused(span):
-    with pytest.raises(ValueError, match=r"must be|lacks a unit"):
-        to_duration(span)

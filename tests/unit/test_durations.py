@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
-from flowkeep.durations import to_duration
+from flowkeep.durations import Span, duration_text, to_duration
 from service.engine.durations import nanoseconds
 
 SECOND = 10**9
@@ -34,6 +36,7 @@ SECOND = 10**9
 def test_a_span_means_the_same_to_both(text: str, expected: int) -> None:
     duration = to_duration(text)
     assert duration.seconds * SECOND + duration.nanos == nanoseconds(text) == expected
+    assert to_duration(duration_text(duration)) == duration
 
 
 NONE = ["", "s", "5", "1.5", "5 m", "1h 30m", "-5s", "+5s", "5S", "1y", "1m1h", "1h1h", "1:30", ".5s", "5.s", "1e3s"]
@@ -46,3 +49,26 @@ def test_what_is_no_span_is_none_to_both(text: str) -> None:
     for read in (to_duration, nanoseconds):
         with pytest.raises(ValueError, match=r"must be a span of time|lacks a unit|is no duration"):
             read(text)
+
+
+@pytest.mark.parametrize(
+    ("span", "text"),
+    [
+        (90, "1m30s"),
+        (0.1, "0.1s"),
+        (0, "0s"),
+        ("7d", "7d"),
+        ("1w2d", "9d"),
+        ("250ms", "0.25s"),
+        ("P1DT12H", "1d12h"),
+        (timedelta(hours=36), "1d12h"),
+    ],
+)
+def test_the_client_takes_numbers_too_and_writes_the_shortest_text(span: Span, text: str) -> None:
+    assert duration_text(to_duration(span)) == text
+
+
+@pytest.mark.parametrize("span", [-1, True, 10**400])
+def test_what_is_no_number_of_seconds_is_refused(span: Span) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        to_duration(span)

@@ -8,7 +8,7 @@ import math
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum, IntEnum
 from typing import Annotated, Any, Literal, NamedTuple
@@ -79,6 +79,7 @@ TYPES = [
     (Decimal, 0.1, Decimal("0.1")),
     (Decimal, "12.50", Decimal("12.50")),
     (UUID, str(UUID(int=7)), UUID(int=7)),
+    (datetime, "2026-01-31T09:00:00Z", datetime(2026, 1, 31, 9, tzinfo=UTC)),
     (date, "2026-01-31", date(2026, 1, 31)),
     (timedelta, "PT5M", timedelta(minutes=5)),
     (Colour, "red", Colour.RED),
@@ -206,6 +207,7 @@ def whole_old_typed_dict(side: Side) -> Any:
 async def test_a_single_parameter_takes_all_params(function: Any, params: Any, result: Any) -> None:
     declared = handler("f")(function)
     assert await run(declared, params) == result
+    assert "is required" in [message for _, message in carried(declared).validate({})]
     problems = carried(declared).validate({**params, "nmae": 1})
     assert [path for path, message in problems if "is unknown" in message] == ["nmae"]
 
