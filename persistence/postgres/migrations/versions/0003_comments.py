@@ -32,6 +32,8 @@ def upgrade() -> None:
     """Add the column, fill it where that is quick, and comment on all."""
     op.execute("ALTER TABLE steps ADD COLUMN position INTEGER")
     if op.get_bind().exec_driver_sql(_IS_SMALL).scalar():
+        # Row by row is what Postgres takes where nothing has told it yet how large its tables are.
+        op.execute("SET LOCAL enable_nestloop = off")
         op.execute(_FILL)
     for statement in _comments():
         op.execute(statement)
