@@ -22,9 +22,11 @@ Session: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[a
 
 _DIALECT = dialect.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy types no dialect
 
+LOCK_NOT_AVAILABLE = "55P03"
+
 # What may pass when it is tried again: lost connections, shutdowns, exhausted resources, deadlocks, timeouts.
 _PASSING_CLASSES = frozenset({"08", "40", "53", "57", "58", "XX"})
-_PASSING_STATES = frozenset({"25001", "25006", "25P03", "55P03", "3D000"})
+_PASSING_STATES = frozenset({"25001", "25006", "25P03", LOCK_NOT_AVAILABLE, "3D000"})
 _UNREPLICATED = frozenset({"01000", "57P01"})
 _SCHEMA_STATES = frozenset({"42P01", "42703", "42704", "42883"})
 
@@ -85,7 +87,7 @@ def is_of_a_row(error: PersistenceError) -> bool:
 def is_contended(error: BaseException) -> bool:
     """Whether others are in the way of some rows: deadlocks, locks that were waited for too long, cancelled waits."""
     state = (error.sqlstate or "") if isinstance(error, asyncpg.PostgresError) else ""
-    return state[:2] == "40" or state in ("55P03", "57014")
+    return state[:2] == "40" or state in (LOCK_NOT_AVAILABLE, "57014")
 
 
 def is_unreplicated(message: asyncpg.PostgresLogMessage) -> bool:

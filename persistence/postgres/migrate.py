@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,12 +20,19 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from persistence import failpoints
-from persistence.errors import SchemaError
-from persistence.postgres.connection import DRIVER_ERRORS, translated, translating
+from persistence.errors import SchemaError, UnavailableError
+from persistence.postgres.connection import DRIVER_ERRORS, LOCK_NOT_AVAILABLE, translated, translating
 from persistence.postgres.partitions import ensure_partitions
+
+_log = logging.getLogger(__name__)
 
 VERSION_TABLE = "schema_version"
 _LOCK = 0x464C4F57534D4131  # "FLOWSMA1"
+# Whoever comes after a change of a table that waits for a long reader, such as a backup, waits too. So it waits for a
+# moment only, and lets them pass before the next try.
+_LIMIT = "1s"
+_PAUSE = 1.0
+_TRIES = 30
 
 
 def expected_revision() -> str:
@@ -60,7 +69,7 @@ async def migrate(dsn: str, revision: str = "head") -> None:
 
     Nothing is done for "head" at a later revision that says that this program can work with it. Raises SchemaError,
     having changed nothing, at any other revision that this program does not know, such as that of a newer program, or
-    when there is no such revision; UnavailableError.
+    when there is no such revision; UnavailableError, also when others hold a table for longer than about a minute.
     """
 
     def run(connection: Connection) -> None:
@@ -79,12 +88,26 @@ async def migrate(dsn: str, revision: str = "head") -> None:
             command.upgrade(_config(connection), revision)
         _note_oldest(connection)
 
-    async with _connected(dsn) as connection:
-        await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-        await connection.run_sync(run)
-        await failpoints.reach("migrate.mid")
+    for left in reversed(range(_TRIES)):
+        try:
+            async with _connected(dsn) as connection:
+                await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+                await connection.execute(text("SELECT set_config('lock_timeout', :limit, true)"), {"limit": _LIMIT})
+                await connection.run_sync(run)
+                await failpoints.reach("migrate.mid")
+            break
+        except UnavailableError as error:
+            if not (left and _waited_for_a_table(error)):
+                raise
+            _log.warning("others hold a table that the schema's next revision changes; trying again")
+        await asyncio.sleep(_PAUSE)
     if revision == "head":
         await _make_partitions(dsn)
+
+
+def _waited_for_a_table(error: UnavailableError) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, DBAPIError) and getattr(cause.orig, "sqlstate", None) == LOCK_NOT_AVAILABLE
 
 
 async def _make_partitions(dsn: str) -> None:

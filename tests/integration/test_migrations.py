@@ -85,6 +85,27 @@ async def test_opening_at_once_makes_the_partitions_once(empty_dsn: str):
     assert len(partitions) == len(PARTITIONED) * 5
 
 
+async def test_who_reads_for_long_does_not_make_all_others_wait(database_dsn: str):
+    """As a backup of the database that the servers before the roll-out are working on."""
+    await migrate(database_dsn, "0002")
+    reader, other = await asyncpg.connect(database_dsn), await asyncpg.connect(database_dsn)
+    backup = reader.transaction()
+    await backup.start()
+    await reader.execute("LOCK TABLE steps IN ACCESS SHARE MODE")
+    waits = """
+        SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database
+        WHERE datname = current_database() AND relation = 'steps'::regclass AND NOT granted"""
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(migrate(database_dsn))
+        while not await other.fetchval(waits):  # noqa: ASYNC110 - no signal tells of it
+            await asyncio.sleep(0.02)
+        assert await other.execute("DELETE FROM steps", timeout=10.0) == "DELETE 0"
+        await backup.rollback()
+    await check_schema(database_dsn)
+    await reader.close()
+    await other.close()
+
+
 async def at_a_later_revision(dsn: str, oldest: str) -> None:
     """Leave what the migration of a newer program leaves: its revision, and the earliest that can work with it."""
     await execute(dsn, f"UPDATE {VERSION_TABLE} SET version_num = '9999'")  # noqa: S608 - our own name
