@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 
@@ -16,6 +17,8 @@ _GAP = "  "
 # than the second.
 _EASY_WRAPPED, _LEAST_WRAPPED = 30, 20
 _LEFT_OUT = "…"
+# Where an expression that no line holds goes on in the next.
+_BEFORE_A_METHOD = re.compile(r"(?<=\))(?=\.[a-z])")
 
 
 class FittingTable:
@@ -116,11 +119,16 @@ def _width(widths: dict[str, int]) -> int:
 
 
 def _wrapped(text: Text, width: int) -> list[Text]:
-    """Return a text in lines of whole words; a word that no line holds is left out."""
+    """Return a text in lines of whole words; one that no line holds is broken before a method, or left out."""
     if text.cell_len <= width:
         return [text]
-    words = [word if cell_len(word) <= width else _LEFT_OUT for word in text.plain.split()]
+    parts = [part for word in text.plain.split() for part in _parts(word, width)]
+    words = [part if cell_len(part) <= width else _LEFT_OUT for part in parts]
     return _broken(Text(" ".join(words), text.style), width)
+
+
+def _parts(word: str, width: int) -> list[str]:
+    return [word] if cell_len(word) <= width else _BEFORE_A_METHOD.split(word)
 
 
 def _broken(text: Text, width: int) -> list[Text]:

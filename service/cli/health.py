@@ -55,7 +55,7 @@ async def _status(connection: Connection, service: str) -> str:
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
     from flowkeep.channel import checked_target, open_channel
-    from flowkeep.errors import from_rpc_error
+    from flowkeep.errors import NotFoundError, from_rpc_error
 
     try:
         target = checked_target(connection.target)
@@ -67,5 +67,8 @@ async def _status(connection: Connection, service: str) -> str:
         try:
             answer = await stub.Check(request, timeout=_PATIENCE)
         except grpc.aio.AioRpcError as failure:
-            raise typer.Exit(tell(from_rpc_error(failure), connection)) from None
+            told = from_rpc_error(failure)
+            if isinstance(told, NotFoundError):
+                told = NotFoundError(told.code, told.reason, f'the server has no service "{service}"')
+            raise typer.Exit(tell(told, connection)) from None
     return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))

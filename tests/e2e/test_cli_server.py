@@ -19,6 +19,8 @@ async def test_health_is_asked_by_a_command(server: ServerProcess, folder: Path)
         assert (asked.code, asked.json) == (0, {"status": "SERVING"})
     nobody = await flowkeep("health", "--target", f"unix:{folder / 'nobody.sock'}", target=server.target)
     assert (nobody.code, nobody.out) == (4, "")
+    unknown = await flowkeep("health", "--service", "flowkeep.nope", target=server.target)
+    assert (unknown.code, unknown.err) == (3, 'Error: the server has no service "flowkeep.nope"\n')
 
 
 async def test_beside_tls_health_is_asked_without_and_the_log_keeps_its_form(prepared: Path, folder: Path) -> None:

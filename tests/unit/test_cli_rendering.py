@@ -119,6 +119,13 @@ def test_a_step_with_everything():
     step.failure.stack_trace, step.failure.stack_trace_withheld = "", True
     assert "executions.debug" in text_of(step_view(execution(), step))
 
+    step.state = StepExecution.STATE_WAITING
+    step.failure.CopyFrom(Failure(code="NO_FREE_THREAD", message="waits for a free thread"))
+    waiting = text_of(step_view(execution(), step))
+    assert "\nWaits: NO_FREE_THREAD: waits for a free thread\n" in waiting
+    assert "Attempt 2 began 2026-11-21T08:00:04Z, failed after 0.50s" in waiting
+    assert "\nFailed" not in waiting
+
 
 def test_the_cause_stands_in_place_of_the_failure_of_the_execution():
     failed = execution()

@@ -80,6 +80,8 @@ def test_the_table_fits(width: int) -> None:
     with console.capture() as capture:
         for table in functions_command.tables(functions()):
             console.print(table)
-    lines = re.sub(r"\x1b\[[0-9;]*m", "", capture.get()).splitlines()
-    assert max(map(len, lines)) <= width
+    text = re.sub(r"\x1b\[[0-9;]*m", "", capture.get())
+    assert max(map(len, text.splitlines())) <= width
+    shown = re.sub(r"\s", "", text)
+    assert [entry.example for entry in functions() if re.sub(r"\s", "", entry.example) not in shown] == []
     assert all(entry.form in capture.get() for entry in functions())
