@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 
 from flowkeep import Client
+from tests.e2e.commands import BROKEN, GREETING, IMPOSSIBLE, SLEEP, at
 from tests.e2e.effects import EffectServer, effect_server
 from tests.e2e.process import ServerProcess, copy_data, flowkeep
 from tests.folders import new_folder
@@ -56,3 +57,18 @@ async def client(server: ServerProcess) -> AsyncIterator[Client]:
     """A client of the server, which outlives its restarts."""
     async with Client(server.target) as client:
         yield client
+
+
+@pytest_asyncio.fixture(scope="module")
+async def target(prepared: Path) -> AsyncIterator[str]:
+    """Address of a server with the workflows of `commands`."""
+    with new_folder("flowkeep-e2e-") as folder:
+        server = ServerProcess(folder, listen="127.0.0.1:0")
+        await copy_data(prepared, server.data_dir)
+        await server.start()
+        for document in (GREETING, SLEEP, BROKEN, IMPOSSIBLE):
+            await at(server.target, "apply", "-", given=document)
+        yield server.target
+        await server.close()
+        print(server.log[-4000:])
+        assert not server.complaints

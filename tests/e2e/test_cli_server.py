@@ -1,16 +1,27 @@
-"""The `flowkeep` commands that serve, and those that look after what is needed for it."""
+"""The `flowkeep` commands that serve or look after what is needed for it, and those whose server is away."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.process import FLOWKEEP, ServerProcess, copy_data, flowkeep, run_command
-from tests.e2e.test_cli import BROKEN, GREETING
+from tests.e2e.commands import BROKEN, GREETING, SLEEP, at
+from tests.e2e.process import FLOWKEEP, PATIENCE, ServerProcess, copy_data, environment, flowkeep, run_command
 from tests.integration.certificates import Authority
+
+CRASHING = """
+from flowkeep.handlers import handler
+
+
+@handler("crash")
+async def crash() -> str:
+    return {}["absent"]
+"""
 
 
 async def test_health_is_asked_by_a_command(server: ServerProcess, folder: Path) -> None:
@@ -145,3 +156,51 @@ async def test_commands_say_that_the_database_is_away() -> None:
         outcome = await flowkeep(command, settings=settings)
         assert (outcome.code, outcome.out) == (2, "")
         assert "Traceback" not in outcome.err
+
+
+async def test_a_server_that_is_away_ends_a_command_with_4(folder: Path) -> None:
+    outcome = await flowkeep("list", target=f"unix:{folder / 'nobody.sock'}")
+    assert (outcome.code, outcome.out) == (4, "")
+    assert "flowkeep serve" in outcome.err
+    assert len(outcome.err.splitlines()) == 1
+
+    asked = await flowkeep("execute", "greeting", "--request-id", "r-1", target=f"unix:{folder / 'nobody.sock'}")
+    assert (asked.code, asked.out) == (4, "")
+    assert "--request-id r-1" in asked.err
+
+
+async def test_a_watch_says_when_it_tries_again_and_when_it_goes_on(server: ServerProcess) -> None:
+    await at(server.target, "apply", "-", given=SLEEP)
+    command = (*FLOWKEEP, "execute", "sleep", "--watch")
+    watching = await asyncio.create_subprocess_exec(
+        *command,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=environment({"FLOWKEEP_TARGET": server.target}),
+    )
+    assert watching.stdout is not None
+    assert watching.stderr is not None
+    async with asyncio.timeout(PATIENCE):
+        execution_id = (await watching.stdout.readline()).decode().split()[-1]
+        while b"sleep: waiting" not in await watching.stdout.readline():
+            pass
+        await server.kill9()
+        assert b"Trying again" in await watching.stderr.readline()
+        await server.restart()
+        assert b"is back" in await watching.stderr.readline()
+        watching.send_signal(signal.SIGINT)
+        assert f"flowkeep watch {execution_id}" in (await watching.stderr.read()).decode()
+        assert await watching.wait() == 130
+
+
+async def test_run_shows_the_stack_trace_of_a_handler(folder: Path) -> None:
+    (folder / "ours.py").write_text(CRASHING)
+    given = "name: crashing\nsteps: [{id: crash, handler: crash}]"
+    command = ("run", "-", "--handlers", str(folder / "ours.py"))
+    outcome = await flowkeep(*command, given=given)
+    assert (outcome.code, outcome.err) == (1, "")
+    assert "KeyError: 'absent'" in outcome.out
+    assert outcome.out.count("HANDLER_ERROR") == 1
+    told = await flowkeep(*command, "-o", "json", given=given)
+    assert told.json_lines[-1]["finished"]["failure"]["step_path"] == "crash"
+    assert "KeyError: 'absent'" in json.loads(told.err)["failure"]["stack_trace"]
