@@ -284,6 +284,8 @@ def test_params(params: dict[str, Any], expected: list[str]) -> None:
         ({"expression": "inptu.x > 1"}, ["steps[0].params.expression"]),
         ({"expression": "steps.nope.output"}, ["steps[0].params.expression"]),
         ({"expression": "${input.x} > 1"}, ["steps[0].params.expression"]),
+        ({"expression": 5}, ["steps[0].params.expression"]),
+        ({"outcomes": [{"name": "a", "when": [1]}]}, ["steps[0].params.outcomes[0].when"]),
         ({"outcomes": [{"name": "a", "when": "input.x >"}, {"name": "b"}]}, ["steps[0].params.outcomes[0].when"]),
         ({"outcomes": [{"name": "a", "when": "true"}, {"nmae": "b", "when": "x"}]}, None),
     ],

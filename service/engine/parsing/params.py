@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from service.engine.expressions import Template, hints
-from service.engine.handlers.registry import Handler, Registry
+from service.engine.handlers.registry import Handler, Registry, Source
 from service.engine.parsing.fields import Fields
 from service.engine.parsing.sources import IN_PARAMS, Sources
 from service.engine.schema import Path, locate, nearest
@@ -17,22 +17,30 @@ def read_params(fields: Fields, sources: Sources, catalog: Registry | None, read
     name = fields.text("handler", 128, required=True, what="the name of what the step runs, such as call_api")
     params = fields.object("params")
     handler = catalog.get(name) if catalog is not None and name else None
-    own = tuple(handler.sources(params)) if handler and handler.sources and params else ()
+    own = _sources(handler, params or {})
     cel_at = {locate(fields.at("params"), source.path) for source in own}
     template = sources.template(params or {}, fields.at("params"), reader, IN_PARAMS, cel_at)
     if handler is not None and params is not None:
-        _judge(handler, params, fields, sources, reader)
+        _judge(handler, params, own, fields, sources, reader)
     elif catalog is not None and name and handler is None:
         fields.wrong("handler", f'"{name}" is unknown{nearest(name, catalog.names())}')
     return name, template
 
 
-def _judge(handler: Handler, params: Mapping[str, Any], fields: Fields, sources: Sources, reader: str) -> None:
+def _sources(handler: Handler | None, params: Mapping[str, Any]) -> Sequence[Source]:
+    """Return the CEL among the params; what is no text there breaks the schema, which says so."""
+    found = handler.sources(params) if handler is not None and handler.sources else ()
+    return [source for source in found if isinstance(source.text, str)]
+
+
+def _judge(
+    handler: Handler, params: Mapping[str, Any], own: Sequence[Source], fields: Fields, sources: Sources, reader: str
+) -> None:
     opaque = frozenset(_templates(params, ()))
     field = fields.at("params")
     for problem in handler.problems(params, opaque):
         fields.findings.add_problem(field, problem)
-    for source in handler.sources(params) if handler.sources else ():
+    for source in own:
         place = locate(field, source.path)
         if source.path in opaque:
             fields.findings.add(place, hints.AS_IT_STANDS)
