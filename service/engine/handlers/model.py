@@ -50,8 +50,8 @@ class Source:
 class Handler:
     """What a step can run. `run` gets params that `validate` found right, and returns JSON or a Suspend.
 
-    `check` finds what the schema cannot say, `sources` finds CEL; both get params that meet the schema, except that
-    while a workflow is checked any string may stand where a template does. `close` frees what `run` keeps open.
+    `check` finds what the schema cannot say, in params that meet it, except that while a workflow is checked any string
+    may stand where a template does. `sources` finds CEL, in any params. `close` frees what `run` keeps open.
     `is_threaded`: it runs in a thread, which an attempt must have before it begins.
     """
 

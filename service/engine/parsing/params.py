@@ -30,7 +30,7 @@ def read_params(fields: Fields, sources: Sources, catalog: Registry | None, read
 def _sources(handler: Handler | None, params: Mapping[str, Any]) -> Sequence[Source]:
     """Return the CEL among the params; what is no text there breaks the schema, which says so."""
     found = handler.sources(params) if handler is not None and handler.sources else ()
-    return [source for source in found if isinstance(source.text, str)]
+    return [source for source in found if type(source.text) is str]
 
 
 def _judge(
