@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from contextlib import aclosing, suppress
 from typing import Any
+from urllib.parse import unquote
 from uuid import uuid4
 
 import grpc
@@ -76,7 +77,7 @@ class Pipeline(aio.ServerInterceptor):
             started = time.perf_counter()
             try:
                 identity = await self._admit(method, request, context)
-                recheck = Recheck(self._authenticator, _metadata(context), context.peer())
+                recheck = Recheck(self._authenticator, _metadata(context), _peer(context))
                 writer = self._streams.writer(context)
                 with self._streams.opened(identity.org):
                     async with aclosing(inner(request, context)) as responses:
@@ -96,7 +97,7 @@ class Pipeline(aio.ServerInterceptor):
     async def _admit(self, method: str, request: Message | Malformed, context: Any) -> Identity:
         """Let a call in: its identity is known and may do this, and its request is sound."""
         structlog.contextvars.clear_contextvars()
-        with structlog.contextvars.bound_contextvars(peer=context.peer()):
+        with structlog.contextvars.bound_contextvars(peer=_peer(context)):
             identity = await self._authenticator.identify(_metadata(context))
         current_identity.set(identity)
         structlog.contextvars.bind_contextvars(org=identity.org, subject=identity.subject)
@@ -123,6 +124,11 @@ def _bounds_itself(request: Message | Malformed) -> bool:
 
 def _serialize(response: Message | bytes) -> bytes:
     return response if isinstance(response, bytes) else response.SerializeToString()
+
+
+def _peer(context: Any) -> str:
+    """Return the address of the caller as people write it: gRPC escapes the brackets of IPv6."""
+    return unquote(context.peer())
 
 
 def _metadata(context: Any) -> dict[str, list[str]]:

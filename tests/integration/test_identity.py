@@ -71,8 +71,11 @@ async def test_keys_that_cannot_be_had_are_told_at_the_start_and_are_no_fault_of
     assert (await answer_to(served, signed(claims(permissions=["workflows.read"])))).code == "OK"
 
 
-async def test_why_a_token_is_refused_is_in_the_log_and_not_in_the_answer(serve: Serve, web: Web) -> None:
-    served = await serve(jwt_jwks=web.answer("/jwks", body=jwks()), jwt_audience="flowkeep")
+@pytest.mark.parametrize(("listen", "peer"), [("127.0.0.1:0", "ipv4:127.0.0.1:"), ("[::1]:0", "ipv6:[::1]:")])
+async def test_why_a_token_is_refused_is_in_the_log_and_not_in_the_answer(
+    serve: Serve, web: Web, listen: str, peer: str
+) -> None:
+    served = await serve(jwt_jwks=web.answer("/jwks", body=jwks()), jwt_audience="flowkeep", listen=listen)
     with structlog.testing.capture_logs(processors=[structlog.contextvars.merge_contextvars]) as logged:
         answer = await answer_to(served, signed(claims(aud="elsewhere")))
     assert (answer.code, answer.error.message) == ("UNAUTHENTICATED", "the token is not valid")
@@ -80,7 +83,7 @@ async def test_why_a_token_is_refused_is_in_the_log_and_not_in_the_answer(serve:
     (entry,) = (entry for entry in logged if entry["event"] == "token refused")
     assert (entry["claim"], entry["expected"], entry["found"]) == ("aud", "flowkeep", "elsewhere")
     assert entry["kid"] == "one"
-    assert entry["peer"].startswith("ipv4:127.0.0.1:")
+    assert entry["peer"].startswith(peer)
 
 
 @pytest.mark.parametrize(
