@@ -26,12 +26,13 @@ def refuse(*problems: str) -> NoReturn:
 def refuse_call(error: TyperException) -> int:
     """Say what is wrong with a command line, and return the exit code."""
     text = " ".join(error.format_message().split())
+    text = text.replace(": Value error, ", ": ").replace(": Input should be", ": must be")  # typer asks pydantic
     context = getattr(error, "ctx", None)
     if not text:  # nothing was given, and the help stands there
         return error.exit_code
     # What is said of a value tells what would be right; of a name that is unknown or missing the help does.
     if context and type(error) is not typer.BadParameter:
-        text = f"{text.removesuffix('.')}. See {context.command_path} {context.help_option_names[-1]}"
+        text += f"{'' if text.endswith(('.', '?')) else '.'} See {context.command_path} {context.help_option_names[-1]}"
     _say([text])
     return error.exit_code
 

@@ -205,8 +205,6 @@ async def test_errors_say_what_is_wrong(target: str) -> None:
         ("list", "--target", "unix:"),
         ("list", "--target", ""),
         ("list", "--token", "a\rb"),
-        ("fly",),
-        ("get",),
     ],
     ids=" ".join,
 )

@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 import typer
+from typer.exceptions import TyperException
 
 from service.cli.arguments import check_span, parse_pairs, read_input
+from service.cli.main import build
 from service.cli.reading import TextError
+from service.cli.refusal import refuse_call
 
 
 @pytest.mark.parametrize(
@@ -126,3 +129,24 @@ def test_a_span_of_digits_only_is_seconds() -> None:
     )
     with pytest.raises(typer.BadParameter, match="must be a span of time"):
         check_span("5y", "--timeout")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("get", "Missing argument 'execution_id'. See flowkeep get --help"),
+        ("get x --stp y", "No such option: --stp (Possible options: --output, --step, --tls). See flowkeep get --help"),
+        ("lisst", "No such command 'lisst'. Did you mean 'list'? See flowkeep --help"),
+        ("list --limit -1", "Invalid value for '--limit': must be greater than or equal to 0"),
+        ("-o xml list", "Invalid value for '--output' / '-o': 'xml' is not one of 'text', 'json'."),
+        ("list --state lost --order newest", "Invalid value for --state: must be one of PENDING, RUNNING, PAUSED,"),
+    ],
+)
+def test_what_is_wrong_with_a_command_line_is_told_in_a_line(
+    capsys: pytest.CaptureFixture[str], line: str, said: str
+) -> None:
+    with pytest.raises(TyperException) as refused:
+        build()(line.split(), prog_name="flowkeep", standalone_mode=False)
+    assert refuse_call(refused.value) == 2
+    (told,) = capsys.readouterr().err.splitlines()
+    assert told.startswith(f"Error: {said}")
