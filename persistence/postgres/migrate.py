@@ -69,7 +69,7 @@ async def migrate(dsn: str, revision: str = "head") -> None:
 
     Nothing is done for "head" at a later revision that says that this program can work with it. Raises SchemaError,
     having changed nothing, at any other revision that this program does not know, such as that of a newer program, or
-    when there is no such revision; UnavailableError, also when others hold a table for longer than about a minute.
+    when there is no such revision; UnavailableError, also when others hold a table for about a minute.
     """
 
     def run(connection: Connection) -> None:
