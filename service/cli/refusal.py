@@ -16,6 +16,14 @@ USAGE = 2
 
 _JSON = re.compile(r"(?:^|\0)(?:--output(?:=|\0)|-o\0?)json(?:\0|$)")
 
+_SAID_BY_PYDANTIC = {  # which typer asks
+    ": Value error, ": ": ",
+    ": Input should be": ": must be",
+    "must be a valid boolean, unable to interpret input": "must be true or false",
+    "must be a valid integer, unable to parse string as an integer": "must be a whole number",
+    "must be a valid number, unable to parse string as a number": "must be a number",
+}
+
 
 def refuse(*problems: str) -> NoReturn:
     """End the command with what is wrong with its arguments or with the settings."""
@@ -26,7 +34,8 @@ def refuse(*problems: str) -> NoReturn:
 def refuse_call(error: TyperException) -> int:
     """Say what is wrong with a command line, and return the exit code."""
     text = " ".join(error.format_message().split())
-    text = text.replace(": Value error, ", ": ").replace(": Input should be", ": must be")  # typer asks pydantic
+    for said, meant in _SAID_BY_PYDANTIC.items():
+        text = text.replace(said, meant)
     context = getattr(error, "ctx", None)
     if not text:  # nothing was given, and the help stands there
         return error.exit_code

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 
+from flowkeep.client import Client
 from flowkeep.requests import execute_request, list_request
 from flowkeep.times import to_datetime
 
@@ -51,6 +52,34 @@ def test_a_workflow_is_named_by_text(workflow):
 def test_a_span_that_is_none_is_named(option, span, said):
     with pytest.raises(ValueError, match=said):
         execute_request("w", **{option: span})
+
+
+@pytest.mark.parametrize("options", [{"priority": 2**31}, {"revision": -(10**30)}])
+def test_a_number_that_no_field_can_hold_is_named(options):
+    with pytest.raises(ValueError, match=r"(priority|revision) must be between -2147483647 and 2147483647"):
+        execute_request("w", **options)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"target": 50051}, "target must be a string, not a value of type int"),
+        ({"target": None}, "target must be a string, not None"),
+        ({"token": b"abc"}, "token must be a string, not a value of type bytes"),
+        ({"token": 0}, "token must be a string, not a value of type int"),
+        ({"tls": "no"}, "tls must be True or False, not a value of type str"),
+        ({"tls": None}, "tls must be True or False, not None"),
+    ],
+)
+def test_a_connection_that_is_of_another_type_is_refused_where_it_is_given(arguments, said):
+    with pytest.raises(TypeError, match=said):
+        Client(**arguments)
+
+
+@pytest.mark.parametrize("definitions", [None, 7, "hello.yaml", b"{}"])
+async def test_what_is_applied_are_definitions(definitions):
+    with pytest.raises(TypeError, match="definitions must be one or several definitions, not "):
+        await Client().apply(definitions)
 
 
 def test_ids_may_be_uuids():

@@ -37,10 +37,13 @@ def text_map(name: str, value: Any) -> dict[str, str]:
     return {text(f"a key of {name}", key): text(f"{name}[{key!r}]", each) for key, each in value.items()}
 
 
-def whole(name: str, value: Any) -> int:
-    """Return a whole number. Raises TypeError."""
+def whole(name: str, value: Any, *, bits: int = 32) -> int:
+    """Return a whole number of so many bits. Raises TypeError, and ValueError for one that has more."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be a whole number, not {kind(value)}")
+    most = 2 ** (bits - 1) - 1
+    if not -most <= value <= most:
+        raise ValueError(f"{name} must be between {-most} and {most}")
     return value
 
 

@@ -13,6 +13,8 @@ from urllib.request import proxy_bypass
 
 import grpc
 
+from flowkeep import arguments
+
 Token = str | Callable[[], str] | None
 """A bearer token, or a function that gives a fresh one. It is called before every call and must not block."""
 
@@ -46,8 +48,8 @@ def open_channel(
 
 
 def checked_target(target: str) -> str:
-    """Return a target without white space around it. Raises ValueError for one that cannot be an address."""
-    target = target.strip()
+    """Return a target without white space around it. Raises TypeError, and ValueError for what is no address."""
+    target = arguments.text("target", target).strip()
     if re.fullmatch(r"(unix|unix-abstract):/*", target):
         raise ValueError(f"the target {target} names no socket: it must be host:port or unix:/path")
     if re.match("https?://", target):
@@ -57,13 +59,19 @@ def checked_target(target: str) -> str:
     return target
 
 
+def checked_tls(tls: bool | grpc.ChannelCredentials) -> bool | grpc.ChannelCredentials:
+    """Return how to encrypt. Raises TypeError: any other value would pass for True, or for credentials."""
+    return tls if isinstance(tls, grpc.ChannelCredentials) else arguments.flag("tls", tls)
+
+
 def call_metadata(token: Token) -> tuple[tuple[str, str], ...]:
     """Return the metadata that carries a token, also over plain text, for which gRPC's own credentials are refused.
 
     White space around the token, such as the line end of the file that it was read from, is left out. Raises
-    ValueError, which does not show the token, for one that no header can carry.
+    TypeError, and ValueError for one that no header can carry; neither shows the token.
     """
-    text = ((token() if callable(token) else token) or "").strip()
+    given = token() if callable(token) else token
+    text = "" if given is None else arguments.text("token", given).strip()
     if wrong := re.search(r"[^\x21-\x7e]", text):
         raise ValueError(f"the token holds a character that no token has: U+{ord(wrong[0]):04X}, as its {_nth(wrong)}")
     return (("authorization", f"Bearer {text}"),) if text else ()

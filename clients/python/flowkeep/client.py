@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 import grpc
 from google.protobuf.message import Message
 
-from flowkeep.arguments import flag, text, texts, whole
-from flowkeep.channel import Token, call_metadata, checked_target, open_channel
+from flowkeep.arguments import flag, kind, text, texts, whole
+from flowkeep.channel import Token, call_metadata, checked_target, checked_tls, open_channel
 from flowkeep.definition import definition as read_definition
 from flowkeep.durations import Span, to_seconds
 from flowkeep.errors import (
@@ -61,8 +61,8 @@ class Client:
     are gRPC channel options. The channel opens at the first call, inside the running event loop. It goes through the
     proxy of `https_proxy` or `http_proxy`, but not to this machine or to what `no_proxy` names.
 
-    Raises ValueError for a target that is no address, and for a token that no header can carry, as calls do for one
-    that a function gives.
+    Raises TypeError, and ValueError for a target that is no address, and for a token that no header can carry, as calls
+    do for one that a function gives.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Client:
         if not callable(token):
             call_metadata(token)
         self._token = token
-        self._tls = tls
+        self._tls = checked_tls(tls)
         self._options = options
         self._timeout = to_seconds(timeout)
 
@@ -283,7 +283,7 @@ class Client:
             raise ValueError("a watch begins after a seq or with a snapshot, not both")
         request = executions_pb2.WatchExecutionRequest(
             execution_id=text("execution_id", execution_id),
-            after_seq=whole("after_seq", after_seq),
+            after_seq=whole("after_seq", after_seq, bits=64),
             snapshot=flag("snapshot", snapshot),
         )
         return follow(self._open_watch, request, on_break)
@@ -357,6 +357,9 @@ def _message(definition: Definition) -> WorkflowDefinition:
 def _messages(definitions: Definition | Iterable[Definition]) -> list[WorkflowDefinition]:
     if isinstance(definitions, WorkflowDefinition | Mapping):
         return [_message(definitions)]
+    given: Any = definitions
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+        raise TypeError(f"definitions must be one or several definitions, not {kind(given)}")
     messages, violations = list[WorkflowDefinition](), list[Violation]()
     for index, definition in enumerate(definitions):
         try:
