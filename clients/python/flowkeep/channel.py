@@ -13,7 +13,7 @@ from urllib.request import proxy_bypass
 
 import grpc
 
-from flowkeep import arguments
+from flowkeep.arguments import flag, text
 
 Token = str | Callable[[], str] | None
 """A bearer token, or a function that gives a fresh one. It is called before every call and must not block."""
@@ -49,7 +49,7 @@ def open_channel(
 
 def checked_target(target: str) -> str:
     """Return a target without white space around it. Raises TypeError, and ValueError for what is no address."""
-    target = arguments.text("target", target).strip()
+    target = text("target", target).strip()
     if re.fullmatch(r"(unix|unix-abstract):/*", target):
         raise ValueError(f"the target {target} names no socket: it must be host:port or unix:/path")
     if re.match("https?://", target):
@@ -61,7 +61,7 @@ def checked_target(target: str) -> str:
 
 def checked_tls(tls: bool | grpc.ChannelCredentials) -> bool | grpc.ChannelCredentials:
     """Return how to encrypt. Raises TypeError: any other value would pass for True, or for credentials."""
-    return tls if isinstance(tls, grpc.ChannelCredentials) else arguments.flag("tls", tls)
+    return tls if isinstance(tls, grpc.ChannelCredentials) else flag("tls", tls)
 
 
 def call_metadata(token: Token) -> tuple[tuple[str, str], ...]:
@@ -71,10 +71,10 @@ def call_metadata(token: Token) -> tuple[tuple[str, str], ...]:
     TypeError, and ValueError for one that no header can carry; neither shows the token.
     """
     given = token() if callable(token) else token
-    text = "" if given is None else arguments.text("token", given).strip()
-    if wrong := re.search(r"[^\x21-\x7e]", text):
+    bare = "" if given is None else text("token", given).strip()
+    if wrong := re.search(r"[^\x21-\x7e]", bare):
         raise ValueError(f"the token holds a character that no token has: U+{ord(wrong[0]):04X}, as its {_nth(wrong)}")
-    return (("authorization", f"Bearer {text}"),) if text else ()
+    return (("authorization", f"Bearer {bare}"),) if bare else ()
 
 
 def _nth(found: re.Match[str]) -> str:
