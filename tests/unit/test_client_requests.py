@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import textwrap
 import time
 from datetime import UTC, datetime, timedelta, timezone
 from uuid import UUID
@@ -80,6 +83,18 @@ def test_a_connection_that_is_of_another_type_is_refused_where_it_is_given(argum
 async def test_what_is_applied_are_definitions(definitions):
     with pytest.raises(TypeError, match="definitions must be one or several definitions, not "):
         await Client().apply(definitions)
+
+
+def test_any_module_of_the_client_may_be_the_first_to_be_imported():
+    each_alone = """
+        import importlib, pkgutil, sys, flowkeep
+        for name in [module.name for module in pkgutil.iter_modules(flowkeep.__path__, "flowkeep.")]:
+            for loaded in [loaded for loaded in sys.modules if loaded.split(".")[0] == "flowkeep"]:
+                if not loaded.startswith("flowkeep.v1"):  # protobuf registers what is generated only once
+                    del sys.modules[loaded]
+            importlib.import_module(name)
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(each_alone)], check=True, timeout=60)
 
 
 def test_ids_may_be_uuids():
