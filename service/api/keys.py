@@ -16,7 +16,7 @@ import httpx2
 import jwt
 import structlog
 
-from service.addresses import is_loopback
+from flowkeep.channel import is_local
 from service.api.claims import RefusedTokenError
 from service.config import ConfigError
 from service.engine.handlers.call_api import root_of
@@ -210,7 +210,7 @@ class JwksKeys:
     @property
     def is_exposed(self) -> bool:
         """Whether keys come over a network on which others can put theirs in place of them."""
-        return self.source.lower().startswith("http://") and not is_loopback(f"{httpx2.URL(self.source).host}:")
+        return self.source.lower().startswith("http://") and not is_local(httpx2.URL(self.source).host)
 
     @property
     def shown_source(self) -> str:
@@ -266,7 +266,7 @@ async def _content(source: str) -> bytes:
 async def _fetched(url: str) -> bytes:
     # Proxies of the environment are for the way out, not for providers on this machine.
     async with (
-        httpx2.AsyncClient(timeout=FETCH, trust_env=not is_loopback(f"{httpx2.URL(url).host}:")) as client,
+        httpx2.AsyncClient(timeout=FETCH, trust_env=not is_local(httpx2.URL(url).host)) as client,
         client.stream("GET", url) as answer,
     ):
         if answer.status_code != 200:

@@ -90,7 +90,7 @@ def _is_direct(target: str) -> bool:
     if scheme in ("unix", "unix-abstract", "vsock"):
         return True
     addresses = unquote(rest).rpartition("/")[2] if scheme in ("dns", "ipv4", "ipv6") else target
-    return all(_is_local(_host(each)) or proxy_bypass(each) for each in addresses.split(","))
+    return all(is_local(_host(each)) or proxy_bypass(each) for each in addresses.split(","))
 
 
 def _host(address: str) -> str:
@@ -101,7 +101,8 @@ def _host(address: str) -> str:
     return address if address.count(":") > 1 else address.partition(":")[0]
 
 
-def _is_local(host: str) -> bool:
+def is_local(host: str) -> bool:
+    """Whether a host is this machine, for which no proxy may be asked."""
     name = host.lower().removesuffix(".")
     if name == "localhost" or name.endswith(".localhost"):
         return True
