@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -87,3 +88,27 @@ async def test_closing_ends_the_thread_and_calls_under_way(served: Served):
             await waiting
     assert "flowkeep-client" not in {thread.name for thread in threading.enumerate()}
     client.close()
+
+
+async def test_a_watch_that_is_left_while_the_client_closes_does_not_wait_for_it(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+):
+    client = flowkeep.sync.Client(served.target)
+    await asyncio.to_thread(client.create_workflow, WAITING)
+    execution = await asyncio.to_thread(client.execute, "waiting")
+    events: Any = client.watch(execution.execution_id)
+    await asyncio.to_thread(next, events)
+    left = threading.Event()
+    join = client._thread.join
+
+    def leave() -> None:
+        events.close()
+        left.set()
+
+    def join_and_leave() -> None:
+        join()  # its loop runs no more, and is not closed yet
+        threading.Thread(target=leave, daemon=True).start()
+        assert left.wait(PATIENCE)
+
+    monkeypatch.setattr(client._thread, "join", join_and_leave)
+    await asyncio.to_thread(client.close)

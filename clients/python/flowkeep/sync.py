@@ -12,6 +12,7 @@ import asyncio
 import functools
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import Future
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import grpc
@@ -48,8 +49,8 @@ def _iterating(
             while (item := self._wait(_next(items))) is not _END:
                 yield item
         finally:
-            if not self._loop.is_closed():
-                self._wait(items.aclose())
+            if (left := self._begin(items.aclose())) is not None:
+                left.result()
 
     return iterate
 
@@ -72,6 +73,8 @@ class Client:
         timeout: Span = 30.0,
     ) -> None:
         self._client = client.Client(target, token=token, tls=tls, options=options, timeout=timeout)
+        # Nothing is handed to the loop once it is to end: whoever waited for that would wait for ever.
+        self._lock, self._is_closing = threading.Lock(), False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="flowkeep-client", daemon=True)
         self._thread.start()
@@ -84,9 +87,12 @@ class Client:
 
     def close(self) -> None:
         """Close the connection and end its thread. Calls and watches under way in other threads are cancelled."""
-        if self._loop.is_closed():
-            return
-        self._wait(self._end())
+        with self._lock:
+            if self._is_closing:
+                return
+            self._is_closing = True
+            end = asyncio.run_coroutine_threadsafe(self._end(), self._loop)
+        end.result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -98,6 +104,7 @@ class Client:
             task.cancel()
         # Each has to end, since a thread waits for what it gives.
         await asyncio.gather(*others, return_exceptions=True)
+        await asyncio.get_running_loop().shutdown_asyncgens()
 
     create_workflow = _blocking(client.Client.create_workflow)
     update_workflow = _blocking(client.Client.update_workflow)
@@ -120,15 +127,22 @@ class Client:
 
     def _wait(self, call: Coroutine[Any, Any, T]) -> T:
         """Return what a call gives. It is cancelled when the thread that waits for it is interrupted."""
-        if self._loop.is_closed():
-            call.close()
+        future = self._begin(call)
+        if future is None:
             raise RuntimeError("the client is closed")
-        future = asyncio.run_coroutine_threadsafe(call, self._loop)
         try:
             return future.result()
         except BaseException:
             future.cancel()
             raise
+
+    def _begin(self, call: Coroutine[Any, Any, T]) -> Future[T] | None:
+        """Hand a call to the loop, None when the client ends or has ended, and with it what is under way."""
+        with self._lock:
+            if not self._is_closing:
+                return asyncio.run_coroutine_threadsafe(call, self._loop)
+        call.close()
+        return None
 
 
 _END: Any = object()
