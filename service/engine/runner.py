@@ -293,6 +293,7 @@ class Runner:
     def _set_off(self, run: Run, verdict: Failure | None) -> None:
         """Let a run go on from what was recorded."""
         execution, verdict = run.execution, verdict or self.intake.admit(run)
+        run.is_condemned = verdict is not None
         if execution.cancel is not None and run.state.cancel is None:
             run.apply(happenings.CancelAsked(self.now(), execution.cancel))
         if verdict is None:
@@ -302,7 +303,6 @@ class Runner:
             run.inherit()
             run.resume_timer()
         else:
-            run.is_condemned = True
             run.apply(happenings.Condemned(self.now(), verdict))
 
     async def condemn(self, execution_id: UUID, failure: Failure) -> None:

@@ -241,6 +241,18 @@ async def test_cancel_works_on_what_cannot_be_read(world):
     assert not shown.steps[1].HasField("wake_time")
 
 
+async def test_a_cancel_that_nobody_can_number_ends_all_the_same(world, mistakes):
+    """It was asked, but not seen to; that it cannot be recorded is noticed before any verdict is reached."""
+    (parked,) = await world.parked(1)
+    asked = ", ".join(f"{name} = {value}" for name, value in CANCEL.items())
+    spoil = f"UPDATE executions SET last_seq = 9223372036854775807, {asked} WHERE id = $1"  # noqa: S608
+    assert await world.spoil(spoil, parked)
+    await world.wake()
+    await world.until("SELECT count(*) FROM executions WHERE end_time IS NULL")
+    assert (await world.served.client.get_execution(str(parked))).state == State.STATE_CANCELLED
+    mistakes[:] = [entry for entry in mistakes if entry["event"] != "execution cannot go on"]
+
+
 async def test_a_watch_ends_although_the_last_event_is_not_known_as_one(world):
     (parked,) = await world.parked(1)
     await world.wake()
