@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -46,7 +47,8 @@ class Reconciler:
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
-        self._under_way: set[UUID] = set()
+        # By how many: one that ends may just have given the execution to the next.
+        self._under_way: Counter[UUID] = Counter()
         self._pauses = Pauses()
 
     @property
@@ -69,7 +71,7 @@ class Reconciler:
         """
         if self._runner.is_stopping:
             return
-        self._under_way.add(execution_id)
+        self._under_way[execution_id] += 1
         self._runner.tasks.spawn(
             self._reconcile(execution_id, attempts, verdict, is_hopeless), f"reconcile {execution_id}"
         )
@@ -90,7 +92,8 @@ class Reconciler:
         except PersistenceError as error:  # a sweep finds it again
             log.warning("execution not taken up yet", execution_id=str(execution_id), error=str(error))
         finally:
-            self._under_way.discard(execution_id)
+            self._under_way[execution_id] -= 1
+            self._under_way += Counter()  # without those that are nobody's
 
     async def _load(self, execution_id: UUID) -> ExecutionDetail | None:
         """Return the execution if it is still ours, asking until the store answers."""

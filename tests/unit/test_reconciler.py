@@ -1,8 +1,10 @@
 """An execution that is in trouble again and again is taken up later each time."""
 
-from uuid import uuid4
+import asyncio
+from typing import Any
+from uuid import UUID, uuid4
 
-from service.engine.reconciler import CALM, LONGEST_PAUSE, Pauses
+from service.engine.reconciler import CALM, LONGEST_PAUSE, Pauses, Reconciler
 
 
 def test_each_time_it_is_left_alone_for_longer_up_to_a_limit():
@@ -18,3 +20,34 @@ def test_others_do_not_wait_and_calm_is_rewarded():
     assert [pauses.after(execution, 100.0), pauses.after(execution, 100.0)] == [0.0, 0.1]
     assert pauses.after(uuid4(), 100.0) == 0.0
     assert pauses.after(execution, 100.1 + CALM) == 0.0
+
+
+class Breaking:
+    """A runner on which an execution breaks again while it is being taken up."""
+
+    is_stopping = False
+
+    def __init__(self, execution: UUID) -> None:
+        self.execution, self.reconciler = execution, Reconciler(self)  # type: ignore[arg-type]
+        self.tasks = self.journal = self
+        self.spawned: list[asyncio.Task[None]] = []
+        self.incarnation = uuid4()
+
+    def spawn(self, work: Any, _: str) -> None:
+        self.spawned.append(asyncio.create_task(work))
+
+    async def load(self, *_: object) -> object:
+        return object()
+
+    async def adopt(self, *_: object) -> None:
+        if len(self.spawned) == 1:
+            self.reconciler.look_for(self.execution)
+
+
+async def test_what_breaks_while_it_is_taken_up_stays_under_way_so_that_no_sweep_takes_it_up_beside():
+    runner = Breaking(uuid4())
+    runner.reconciler.look_for(runner.execution)
+    await runner.spawned[0]
+    assert runner.reconciler.under_way == {runner.execution}
+    await runner.spawned[1]
+    assert runner.reconciler.under_way == set()
