@@ -137,7 +137,7 @@ def _took(step: StepProgress) -> str:
 def _clock(stamp: Timestamp, event: ExecutionEvent) -> str:
     """Return a time, with its date unless that is the day of the event."""
     time, now = moment(stamp), moment(event.time)
-    return f"{time:%H:%M:%S}" if time.date() == now.date() else time_text(stamp)
+    return f"{time:%H:%M:%S}Z" if time.date() == now.date() else time_text(stamp)
 
 
 def _with(text: str, detail: str) -> str:
