@@ -44,6 +44,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.hook.pytest_deselected(items=left_out)
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what tests of attacks have measured."""
+    for report in terminalreporter.getreports(""):
+        figures = [str(value) for name, value in getattr(report, "user_properties", ()) if name == "figure"]
+        if report.when == "teardown" and figures:
+            terminalreporter.write_line(f"{report.nodeid.rpartition('/')[2]}: {'; '.join(figures)}")
+
+
 def _touches_postgres(item: pytest.Item) -> bool:
     parameters = item.callspec.params if hasattr(item, "callspec") else {}
     return "database_dsn" in getattr(item, "fixturenames", ()) or parameters.get("store") == "postgres"
