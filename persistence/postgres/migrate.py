@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
+from functools import cache, partial
 from pathlib import Path
 
 import asyncpg
@@ -27,6 +28,8 @@ from persistence.postgres.partitions import ensure_partitions
 _log = logging.getLogger(__name__)
 
 VERSION_TABLE = "schema_version"
+_HEADS = f"SELECT version_num FROM {VERSION_TABLE}"  # noqa: S608 - a name of ours
+_OLDEST = f"SELECT obj_description(to_regclass('{VERSION_TABLE}'), 'pg_class')"
 _LOCK = 0x464C4F57534D4131  # "FLOWSMA1"
 # Whoever comes after a change of a table that waits for a long reader, such as a backup, waits too. So it waits for a
 # moment only, and lets them pass before the next try.
@@ -43,9 +46,9 @@ def expected_revision() -> str:
 
 
 async def current_revision(dsn: str) -> str | None:
-    """Return the revision of the database, None when it has none. Raises UnavailableError."""
-    async with _connected(dsn) as connection:
-        return await connection.run_sync(_revision)
+    """Return the revision of the database, None when it has none. Raises SchemaError, UnavailableError."""
+    current, _ = await _standing(dsn)
+    return current
 
 
 async def check_schema(dsn: str) -> None:
@@ -54,11 +57,9 @@ async def check_schema(dsn: str) -> None:
     That is the expected one, or a later one that says that older programs can: so that during a roll-out also those
     that are not replaced yet may start again.
     """
-    async with _connected(dsn) as connection:
-        current = await connection.run_sync(_revision)
-        is_later = await connection.run_sync(_is_compatible) if current is not None else False
+    current, oldest = await _standing(dsn)
     expected = expected_revision()
-    if current != expected and not is_later:
+    if current != expected and not _can_work_with(current, oldest):
         raise SchemaError(f"the database is at schema revision {current or 'none'}, this program needs {expected}")
 
 
@@ -73,9 +74,9 @@ async def migrate(dsn: str, revision: str = "head") -> None:
     """
 
     def run(connection: Connection) -> None:
-        current, known = _revision(connection), [script.revision for script in _scripts().walk_revisions()]
+        current, known = _revision(connection), _known()
         if current is not None and current not in known:
-            if revision == "head" and _is_compatible(connection):
+            if revision == "head" and _can_work_with(current, _oldest(connection)):
                 return
             raise SchemaError(
                 f"the database is at schema revision {current}, which is unknown here: a newer program's?"
@@ -111,22 +112,42 @@ def _waited_for_a_table(error: UnavailableError) -> bool:
 
 
 async def _make_partitions(dsn: str) -> None:
-    async with translating():
-        connection = await asyncpg.connect(dsn, timeout=10.0, target_session_attrs=SessionAttribute.read_write)
+    async with _session(dsn) as session:
+        await ensure_partitions(session)
+
+
+async def _standing(dsn: str) -> tuple[str | None, str | None]:
+    """Return the revision of the database and the earliest one whose programs can work with it; None for what is not.
+
+    Every start asks, and SQLAlchemy makes five questions of its own at each new connection.
+    """
+    async with _session(dsn) as session:
+        oldest = await session.fetchval(_OLDEST)
         try:
-            await ensure_partitions(connection)
+            heads = await session.fetch(_HEADS)
+        except asyncpg.UndefinedTableError:
+            heads = []
+    return _only([head[0] for head in heads]), oldest
+
+
+@asynccontextmanager
+async def _session(dsn: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    async with translating():
+        session = await _connect(dsn)
+        try:
+            yield session
         finally:
-            await connection.close()
+            await session.close()
+
+
+async def _connect(dsn: str) -> asyncpg.Connection[asyncpg.Record]:
+    return await asyncpg.connect(dsn, timeout=10.0, target_session_attrs=SessionAttribute.read_write)
 
 
 @asynccontextmanager
 async def _connected(dsn: str) -> AsyncIterator[AsyncConnection]:
     """Give a connection in a transaction, of an engine of its own: migrations share nothing with the pool."""
-
-    async def connect() -> asyncpg.Connection[asyncpg.Record]:
-        return await asyncpg.connect(dsn, timeout=10.0, target_session_attrs=SessionAttribute.read_write)
-
-    engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=partial(_connect, dsn), poolclass=NullPool)
     try:
         async with engine.begin() as connection:
             yield connection
@@ -139,16 +160,22 @@ async def _connected(dsn: str) -> AsyncIterator[AsyncConnection]:
 
 
 def _revision(connection: Connection) -> str | None:
-    heads = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_heads()
+    return _only(MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_heads())
+
+
+def _only(heads: Sequence[str]) -> str | None:
     if len(heads) > 1:
         raise SchemaError(f"the database says in {VERSION_TABLE} that it is at several schema revisions: {heads}")
     return heads[0] if heads else None
 
 
-def _is_compatible(connection: Connection) -> bool:
-    """Whether the database is at a later revision with which programs as old as this one can work."""
-    known = {script.revision for script in _scripts().walk_revisions()}
-    return _revision(connection) not in known and _oldest(connection) in known
+def _can_work_with(current: str | None, oldest: str | None) -> bool:
+    """Whether a database is at a later revision with which programs as old as this one can work."""
+    return current is not None and current not in _known() and oldest in _known()
+
+
+def _known() -> Collection[str]:
+    return [script.revision for script in _scripts().walk_revisions()]
 
 
 def _note_oldest(connection: Connection) -> None:
@@ -160,10 +187,11 @@ def _note_oldest(connection: Connection) -> None:
 
 
 def _oldest(connection: Connection) -> str | None:
-    found = connection.scalar(text(f"SELECT obj_description(to_regclass('{VERSION_TABLE}'), 'pg_class')"))
+    found = connection.scalar(text(_OLDEST))
     return None if found is None else str(found)
 
 
+@cache
 def _scripts() -> ScriptDirectory:
     return ScriptDirectory.from_config(_config(None))
 
