@@ -10,6 +10,12 @@ from typing import Any
 
 from service.engine.expressions import Expression, Template
 
+LEAST_PAUSE = 0.01
+"""Seconds between two attempts: an execution that fails without end leaves the others their time."""
+
+MAX_BYTES = 64 << 20
+"""Bytes that an execution may write where the settings say nothing."""
+
 
 class Ordering(StrEnum):
     """How the order of steps is decided."""
@@ -50,7 +56,7 @@ class RetryPolicy:
             pause = self.initial_interval * self.backoff_coefficient ** (failed_attempt - 1)
         except OverflowError:
             pause = self.max_interval
-        return min(pause, self.max_interval) * (1.0 + self.jitter * (2.0 * draw - 1.0))
+        return max(LEAST_PAUSE, min(pause, self.max_interval) * (1.0 + self.jitter * (2.0 * draw - 1.0)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +79,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Definition:
-    """A workflow that passed every check. `document` is the canonical JSON it was parsed from."""
+    """A workflow that passed every check. `document` is the canonical JSON it was parsed from.
+
+    `max_bytes` is what an execution of it may write.
+    """
 
     name: str
     steps: tuple[Step, ...]
@@ -86,6 +95,7 @@ class Definition:
     default_priority: int = 0
     output: Template | None = None
     document: Mapping[str, Any] = field(default_factory=dict)
+    max_bytes: int = MAX_BYTES
 
     @cached_property
     def by_id(self) -> Mapping[str, Step]:

@@ -240,8 +240,10 @@ def bad_numbers(rules, step=1):
 def bad_durations(rules):
     yield from (Duration(seconds=-1), Duration(nanos=-1), Duration(seconds=HUGE), Duration(seconds=-HUGE))
     yield from (Duration(seconds=315_576_000_001), Duration(seconds=rules.lte.seconds, nanos=1_000))
-    if rules.HasField("gt"):
+    if rules.HasField("gt") or rules.HasField("gte"):
         yield Duration()
+    if rules.HasField("gte"):
+        yield Duration(nanos=rules.gte.nanos - 1)
 
 
 def bad_values(field, rules):

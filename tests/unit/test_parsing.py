@@ -185,6 +185,12 @@ def test_all_violations_are_said_at_once() -> None:
         (workflow(step(retry_policy={"jitter": 1.1})), "steps[0].retry_policy.jitter", "between 0 and 1"),
         (workflow(step(retry_policy={"backoff_coefficient": 0.5})), "steps[0].retry_policy.backoff_coefficient", "100"),
         (workflow(step(retry_policy={"initial_interval": 0})), "steps[0].retry_policy.initial_interval", "more than 0"),
+        (
+            workflow(step(retry_policy={"initial_interval": 1e-9})),
+            "steps[0].retry_policy.initial_interval",
+            "is 1e-09 s; it must be at least 0.01 s and at most 1 years",
+        ),
+        (workflow(step(retry_policy={"max_interval": 0.009})), "steps[0].retry_policy.max_interval", "at least 0.01 s"),
         (workflow(step(retry_policy={"max": 2})), "steps[0].retry_policy.max", "is unknown"),
         (
             workflow(step(retry_policy={"initial_interval": 90})),

@@ -151,6 +151,16 @@ def test_jitter_changes_the_pause_in_both_directions(draw: float, pause: float):
     assert (wake - T0).total_seconds() == pytest.approx(pause, abs=1e-4)
 
 
+@pytest.mark.parametrize(("jitter", "draw"), [(0, 0.5), (1, 0.0), (1, 0.999999)])
+def test_no_pause_is_so_short_that_one_execution_keeps_all_others_waiting(jitter: float, draw: float):
+    """Such as of a definition that was kept before there was a least one."""
+    policy = {"max_attempts": 3, "initial_interval": 1e-9, "max_interval": 1e-9, "jitter": jitter}
+    document = {"name": "w", "steps": [{"id": "a", "handler": "work", "retry_policy": policy}]}
+    driver = started(parse(document, None, Defaults()))
+    driver.fail("a", draw=draw, retry_after=1e-9)
+    assert driver.rows["a"].wake_time == T0 + seconds(0.01)
+
+
 @pytest.mark.parametrize(("retry_after", "pause"), [(7.0, 7.0), (0.5, 1.0), (None, 1.0), (float("nan"), 1.0)])
 def test_retry_after_is_a_least_pause(retry_after: float | None, pause: float):
     driver = started(sequence(step("a", retry=PLAIN)))

@@ -146,13 +146,14 @@ class Fields:
         self.wrong(name, f"is {value:g}; it must be between {low:g} and {high:g}")
         return default
 
-    def seconds(self, name: str, longest: float, default: float | None = None) -> float | None:
-        """Return a span of time: more than 0 and at most `longest` seconds."""
-        value = self._number(name, None)
-        if value is None or 0 < value <= longest:
-            return default if value is None else value
-        self.wrong(name, f"is {value:g} s; it must be more than 0 and at most {longest / YEAR:g} years")
-        return default
+    def seconds(self, name: str, longest: float, least: float = 0.0) -> float | None:
+        """Return a span of time: more than 0, at least `least` and at most `longest` seconds."""
+        value: float | None = self._number(name, None)
+        if value is None or (0 < value <= longest and value >= least):
+            return value
+        low = f"at least {least:g} s" if 0 < value < least else "more than 0"
+        self.wrong(name, f"is {value:g} s; it must be {low} and at most {longest / YEAR:g} years")
+        return None
 
     def items(self, name: str, most: int) -> list[Any]:
         """Return a list of at most `most` values."""

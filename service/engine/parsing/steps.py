@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from service.engine.definition import Delivery, OnError, Ordering, RetryPolicy, Step
+from service.engine.definition import LEAST_PAUSE, Delivery, OnError, Ordering, RetryPolicy, Step
 from service.engine.expressions import Expression, Template
 from service.engine.handlers.registry import Registry
 from service.engine.parsing.fields import TEN_YEARS, YEAR, Fields, repeated
@@ -31,6 +31,11 @@ class StepReader:
     sources: Sources
     misnamed: set[str] = field(default_factory=set)
 
+    @property
+    def least_pause(self) -> float:
+        """The least pause between attempts that is taken; what was kept before there was one is lifted later."""
+        return LEAST_PAUSE if self.catalog is not None else 0.0
+
     def read(self, fields: Fields) -> Step:
         """Return the step that the fields describe."""
         fields.not_implemented("quality_gate", "compensation", "cache", "for_each")
@@ -47,7 +52,7 @@ class StepReader:
             display_name=fields.text("display_name", 256),
             depends_on=self._depends_on(fields, step_id),
             condition=self._condition(fields, step_id),
-            retry=_retry(fields, on_error),
+            retry=_retry(fields, on_error, self.least_pause),
             on_error=on_error,
             assign=self._assign(fields, step_id),
             delivery=_delivery(fields, on_error),
@@ -89,20 +94,20 @@ def _is_id(name: Any) -> bool:
     return isinstance(name, str) and name.isascii() and name.isidentifier() and len(name) <= 64
 
 
-def _retry(fields: Fields, on_error: OnError) -> RetryPolicy:
+def _retry(fields: Fields, on_error: OnError, least_pause: float) -> RetryPolicy:
     policy = fields.mapping("retry_policy")
     if not fields.has("retry_policy"):
         return RetryPolicy(max_attempts=RETRY_ATTEMPTS if on_error is OnError.RETRY else 1)
-    return _retry_policy(Fields(policy, fields.at("retry_policy"), fields.findings))
+    return _retry_policy(Fields(policy, fields.at("retry_policy"), fields.findings), least_pause)
 
 
-def _retry_policy(fields: Fields) -> RetryPolicy:
+def _retry_policy(fields: Fields, least_pause: float) -> RetryPolicy:
     default = RetryPolicy()
     policy = RetryPolicy(
         max_attempts=fields.whole("max_attempts", 1, 1000) or RETRY_ATTEMPTS,
-        initial_interval=fields.seconds("initial_interval", YEAR) or default.initial_interval,
+        initial_interval=fields.seconds("initial_interval", YEAR, least_pause) or default.initial_interval,
         backoff_coefficient=fields.number("backoff_coefficient", 1, 100, 0.0) or default.backoff_coefficient,
-        max_interval=fields.seconds("max_interval", YEAR) or default.max_interval,
+        max_interval=fields.seconds("max_interval", YEAR, least_pause) or default.max_interval,
         jitter=fields.number("jitter", 0, 1, default.jitter),
         non_retryable_codes=frozenset(fields.texts("non_retryable_codes", 64, 128)),
     )

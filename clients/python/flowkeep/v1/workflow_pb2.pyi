@@ -465,7 +465,8 @@ Global___Step: _TypeAlias = Step  # noqa: Y015
 @_typing.final
 class RetryPolicy(_message.Message):
     """How often and when a failed attempt is repeated. The pause before attempt n+1 is
-    `initial_interval * backoff_coefficient^(n-1)`, at most `max_interval`, changed at random by up to `jitter`.
+    `initial_interval * backoff_coefficient^(n-1)`, at most `max_interval`, changed at random by up to `jitter`, and
+    never less than 10 ms.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -484,11 +485,11 @@ class RetryPolicy(_message.Message):
     """Optional. Share of the pause, 0 to 1, by which it is changed at random in both directions. Default 0.1."""
     @_builtins.property
     def initial_interval(self) -> _duration_pb2.Duration:
-        """Optional. Pause after the first failed attempt. Default 1 s."""
+        """Optional. Pause after the first failed attempt, at least 10 ms. Default 1 s."""
 
     @_builtins.property
     def max_interval(self) -> _duration_pb2.Duration:
-        """Optional. Longest pause. Default 60 s."""
+        """Optional. Longest pause, at least 10 ms. Default 60 s."""
 
     @_builtins.property
     def non_retryable_codes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
