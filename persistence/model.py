@@ -150,6 +150,7 @@ class Execution:
     `incarnation` is the replica process that drives it, None when nobody does; then, unless it has ended, `wake_time`
     says from when on it may be claimed. `epoch` rises at each change of owner. `timeout` is in seconds.
     `deaths` counts the owners that died while they drove it, since one last survived it.
+    `bytes` is what it has written so far.
     `failure` is a JSON object with code, message, details, step_path, retryable, stack_trace. `unreadable` names the
     columns that the store holds and that cannot be read; something empty stands in their place.
     """
@@ -181,6 +182,7 @@ class Execution:
     epoch: int = 1
     wake_time: datetime | None = None
     deaths: int = 0
+    bytes: int = 0
     unreadable: tuple[str, ...] = ()
 
 
@@ -307,6 +309,7 @@ class Transition:
     release: bool = False
     wake_time: datetime | None = None
     survived: bool = False
+    bytes: int = 0
 
     @property
     def last_seq(self) -> int:

@@ -68,7 +68,7 @@ class Engine:
 def build_engine(config: Config, repository: Repository, registry: Registry) -> Engine:
     """Wire the engine; nothing of it runs yet."""
     hub = WatchHub()
-    defaults = Defaults(execution_timeout=config.execution_timeout, step_timeout=config.step_timeout)
+    defaults = Defaults(config.execution_timeout, config.step_timeout, config.max_execution_bytes)
     workflows = Workflows(repository, registry, defaults)
     settings = RunnerSettings(
         max_running=config.max_running,

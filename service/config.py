@@ -89,6 +89,12 @@ class Config(BaseSettings):
     max_running: int = Field(
         2_000, ge=1, le=1_000_000, description="Executions that this process drives at a time; others wait in the table"
     )
+    max_execution_bytes: int = Field(
+        67_108_864,
+        ge=1_048_576,
+        le=1_073_741_824,
+        description="Bytes that one execution may write, mostly payloads; a step that does not fit fails",
+    )
     park_after: Seconds = Field(
         10.0, ge=0, le=LONGEST, description="Wait from which on an execution is put down until its timer"
     )

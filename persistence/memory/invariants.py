@@ -21,8 +21,8 @@ def check_execution(row: Execution) -> None:
     _hold(0 <= row.progress <= 100, "progress is a percentage")
     _hold(row.progress < 100 or row.state is ExecutionState.COMPLETED, "only a completed execution is at 100 percent")
     _hold(
-        row.epoch >= 1 and row.last_seq >= 0 and 0 <= row.timeout < inf,
-        "epoch, last_seq and timeout are numbers from 0",
+        row.epoch >= 1 and row.last_seq >= 0 and row.bytes >= 0 and 0 <= row.timeout < inf,
+        "epoch, last_seq, bytes and timeout are numbers from 0",
     )
     _check_counts(row.counts)
     _check_times(row.create_time, row.scheduled_time, row.start_time, row.end_time, row.deadline_time, row.wake_time)

@@ -247,6 +247,7 @@ def _after(row: Execution, transition: Transition, now: datetime) -> Execution:
         failure=copied(transition.failure),
         incarnation=None if is_released else row.incarnation,
         deaths=0 if transition.survived else row.deaths,
+        bytes=transition.bytes,
         wake_time=_wake_time(row, transition, now),
     )
 

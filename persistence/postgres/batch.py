@@ -230,7 +230,8 @@ def _check(transition: Transition) -> None:
         and 0 <= transition.progress <= (100 if transition.state is ExecutionState.COMPLETED else 99)
         and min(parts) >= 0
         and sum(parts) <= counts.total
+        and transition.bytes >= 0
         and all(step.state.is_end == (step.end_time is not None) for step in transition.steps)
     )
     if not is_sound:
-        raise PersistenceError("refused: a transition contradicts itself in end times, progress or counts")
+        raise PersistenceError("refused: a transition contradicts itself in end times, progress, counts or bytes")

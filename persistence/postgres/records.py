@@ -26,6 +26,7 @@ EXECUTION_COLUMNS = (
     "tags", "metadata", "correlation_id", "request_id", "scheduled_time", "start_time", "end_time", "deadline_time",
     "progress", "steps_total", "steps_completed", "steps_failed", "steps_skipped", "steps_running", "steps_cancelled",
     "last_seq", "failure", "cancel_time", "cancel_by", "cancel_reason", "incarnation", "epoch", "wake_time", "deaths",
+    "bytes",
 )  # fmt: skip
 STEP_COLUMNS = (
     "path", "handler", "state", "attempt", "input", "output", "failure", "failed_attempts", "assigned", "skip_reason",
@@ -146,6 +147,7 @@ def execution(row: asyncpg.Record | Mapping[str, Any]) -> Execution:
         epoch=row["epoch"],
         wake_time=row["wake_time"],
         deaths=row["deaths"],
+        bytes=row["bytes"],
     )
     if not 0.0 <= found.timeout <= LONGEST_TIMEOUT or UNREADABLE_TIME in (
         found.create_time,

@@ -52,6 +52,7 @@ EXECUTION: Mapping[str, str] = {
     "incarnation": "uuid",
     "epoch": "int8",
     "wake_time": "timestamptz",
+    "bytes": "int8",
 }
 PAYLOAD: Mapping[str, str] = {"org_id": "text", "execution_id": "uuid", "input": "jsonb", "result": "jsonb"}
 REQUEST: Mapping[str, str] = {
@@ -117,6 +118,7 @@ CHANGE: Mapping[str, str] = {
     "deadline_time": "timestamptz",
     "wake_time": "timestamptz",
     "failure": "jsonb",
+    "bytes": "int8",
 }
 
 _encode = msgspec.json.encode
@@ -184,6 +186,7 @@ def execution_row(execution: Execution) -> bytes:
         execution.incarnation,
         execution.epoch,
         _time(execution.wake_time),
+        execution.bytes,
     )
 
 
@@ -208,6 +211,7 @@ def change_row(transition: Transition, base_seq: int, failure: msgspec.Raw | Non
         _time(transition.deadline_time),
         _time(transition.wake_time),
         failure,
+        transition.bytes,
     )
 
 

@@ -33,7 +33,7 @@ INSERT INTO execution_payloads ({", ".join(rows.PAYLOAD)}) {rows.select(rows.PAY
 
 _SAME_NAMED = (
     "state", "last_seq", "steps_total", "steps_completed", "steps_failed", "steps_skipped", "steps_running",
-    "steps_cancelled", "progress", "start_time", "end_time", "deadline_time", "failure",
+    "steps_cancelled", "progress", "start_time", "end_time", "deadline_time", "failure", "bytes",
 )  # fmt: skip
 UPDATE_EXECUTIONS = f"""
 UPDATE executions e SET {", ".join(f"{name} = u.{name}" for name in _SAME_NAMED)},

@@ -157,8 +157,16 @@ executions = Table(
         server_default=text("0"),
         comment="Processes in a row that died while they drove it.",
     ),
+    Column(
+        "bytes",
+        BigInteger,
+        nullable=False,
+        server_default=text("0"),
+        comment="Bytes that it has written: payloads as JSON, and 512 for each event.",
+    ),
     PrimaryKeyConstraint("org_id", "id", name="executions_pkey"),
     CheckConstraint("deaths >= 0", name="executions_deaths"),
+    CheckConstraint("bytes >= 0", name="executions_bytes"),
     CheckConstraint(f"state IN ({_names(ExecutionState)})", name="executions_state"),
     CheckConstraint(f"(state IN ({_names(FINAL_STATES)})) = (end_time IS NOT NULL)", name="executions_end"),
     CheckConstraint(

@@ -65,6 +65,7 @@ def execution_message(execution: Execution) -> ExecutionMessage:
         priority=execution.priority,
         request_id=execution.request_id,
         last_seq=execution.last_seq,
+        written_bytes=execution.bytes,
         failure=stored_failure(execution.failure, with_trace=False),
         unreadable=execution.unreadable,
     )

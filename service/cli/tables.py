@@ -183,6 +183,7 @@ def _execution_facts(execution: Execution) -> Facts:
         ("Started", time_text(execution.start_time)),
         ("Ended", time_text(execution.end_time)),
         ("Duration", took_text(execution)),
+        ("Written", f"{execution.written_bytes:,} bytes" if execution.written_bytes else ""),
         ("Priority", str(execution.priority or "")),
         ("Tags", plain(", ".join(execution.tags))),
         ("Metadata", plain(", ".join(f"{key}={value}" for key, value in sorted(execution.metadata.items())))),

@@ -25,6 +25,12 @@ _COUNTED = {
 }
 
 
+EVENT_BYTES = 512
+"""What an event counts for beside what it carries: its row, the entry in the index, and that of its step."""
+
+_MOST_BYTES = 2**62
+
+
 class Draft:
     """Takes changes to a state one by one, counts along, and gives the state and events after them."""
 
@@ -36,6 +42,7 @@ class Draft:
         self.progress = state.progress
         self.steps: dict[str, Step] = dict(state.steps)
         self.touched: dict[str, Step] = {}
+        self.bytes = state.bytes
         self._bodies: list[tuple[EventBody, int, StepCounts]] = []
 
     @property
@@ -87,8 +94,17 @@ class Draft:
             return True
         return step.state is StepState.FAILED and self.definition.by_id[step.path].on_error is not OnError.CONTINUE
 
+    def has_room(self, size: int) -> bool:
+        """Whether the execution may write so many bytes more, and an event. Its ends are written in any case."""
+        return self.bytes + size + EVENT_BYTES <= self.definition.max_bytes
+
+    def charge(self, size: int) -> None:
+        """Count what is written."""
+        self.bytes = min(self.bytes + size, _MOST_BYTES)
+
     def record(self, body: EventBody) -> None:
         """Add an event that shows progress and counts as they are now."""
+        self.charge(EVENT_BYTES)
         self._bodies.append((body, self.progress, self.counts))
 
     def finish(self, state: ExecutionState, failure: Failure | None, result: Any) -> None:
@@ -124,7 +140,14 @@ class Draft:
             Event(base + index, last, self.time, progress, counts, body)
             for index, (body, progress, counts) in enumerate(self._bodies, start=1)
         )
-        state = replace(self.state, steps=self.steps, counts=self.counts, progress=self.progress, last_seq=last)
+        state = replace(
+            self.state,
+            steps=self.steps,
+            counts=self.counts,
+            progress=self.progress,
+            last_seq=last,
+            bytes=self.bytes,
+        )
         return state, events
 
 

@@ -225,6 +225,7 @@ def _row(execution: Execution, plan: Plan, incarnation: UUID | None, wake_time: 
         failure=after.failure.to_json() if after.failure else None,
         incarnation=incarnation,
         wake_time=wake_time,
+        bytes=after.bytes,
     )
 
 

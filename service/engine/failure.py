@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 MAX_MESSAGE = 2048
@@ -20,6 +20,7 @@ OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN"
 RESULT_DISCARDED = "RESULT_DISCARDED"
 INTERRUPTED = "INTERRUPTED"
 NO_FREE_THREAD = "NO_FREE_THREAD"
+EXECUTION_TOO_LARGE = "EXECUTION_TOO_LARGE"
 POISONED = "POISONED"
 UNREADABLE_RECORD = "UNREADABLE_RECORD"
 CANCELLED = "CANCELLED"
@@ -40,6 +41,11 @@ class Failure:
     def __post_init__(self) -> None:
         if len(self.message) > MAX_MESSAGE:
             object.__setattr__(self, "message", self.message[:MAX_MESSAGE])
+
+    @property
+    def bare(self) -> Failure:
+        """The same without what may be large: details and stack trace."""
+        return replace(self, details={}, stack_trace="")
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object that is stored; what is empty is left out."""

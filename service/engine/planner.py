@@ -158,20 +158,14 @@ class _Planning(StepRules):
         elif happening.until <= self.time:
             self.complete(step, happening.output)
         else:
-            waiting = replace(
-                step,
-                state=StepState.WAITING,
-                wake_time=happening.until,
-                output=happening.output,
-                failure=None,
-            )
-            self.draft.put(waiting)
-            self.draft.record(events.StepWaiting(step.path, happening.until, happening.reason))
+            self.put_off(step, happening.until, happening.output, happening.reason)
 
     def report(self, happening: happenings.StepProgressed) -> None:
         step = self.running(happening.path, happening.attempt)
         if step is None or self.draft.state.ending:
             return
+        if self.draft.bytes > self.definition.max_bytes // 2:
+            return  # the other half is for what the steps give
         percent = max(step.progress, min(happening.percent, 100))
         self.draft.put(replace(step, progress=percent))
         self.draft.record(events.StepProgressed(step.path, step.attempt, percent, happening.message))
@@ -329,5 +323,7 @@ class _Planning(StepRules):
         return None
 
     def _finish(self, state: ExecutionState, failure: Failure | None, result: Any) -> None:
+        if result is not None:
+            self.draft.charge(payload.size(result))
         self.draft.finish(state, failure, result)
         self.draft.record(events.Finished(state, result, failure))

@@ -185,6 +185,7 @@ class Run:
             release=is_parked,
             wake_time=after.next_wake if is_parked else None,
             survived=survived,
+            bytes=after.bytes,
         )
 
     def _may_park(self, state: State) -> bool:

@@ -20,6 +20,7 @@ from persistence.model import (
 )
 from service.engine.definition import Definition, OnError
 from service.engine.failure import CANCELLED, EXECUTION_TIMEOUT, STEP_FAILED, Failure
+from service.engine.payload import size
 
 _CANCEL_SEEN = frozenset({ExecutionState.CANCELLING, ExecutionState.CANCELLED})
 
@@ -36,7 +37,7 @@ class State(msgspec.Struct, frozen=True):
     """All that decides how an execution goes on. `steps` holds those that left PENDING, by path.
 
     `facts` is what expressions see as `execution`. `ending` is set from the moment the end is decided. `worker` names
-    the process that drives the execution.
+    the process that drives the execution. `bytes` is what it has written so far, as `Draft.charge` counts it.
     """
 
     facts: Mapping[str, Any]
@@ -57,6 +58,7 @@ class State(msgspec.Struct, frozen=True):
     failure: Failure | None = None
     result: Any = None
     worker: str = ""
+    bytes: int = 0
 
     @property
     def next_wake(self) -> datetime | None:
@@ -99,6 +101,7 @@ def initial(execution: Execution, payload: Mapping[str, Any], worker: str = "") 
         counts=execution.counts,
         scheduled_time=execution.scheduled_time,
         worker=worker,
+        bytes=size(payload),
     )
 
 
@@ -133,6 +136,7 @@ def restore(definition: Definition, detail: ExecutionDetail, worker: str = "") -
         failure=Failure.from_json(execution.failure) if execution.failure else None,
         result=detail.result,
         worker=worker,
+        bytes=execution.bytes,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -16,12 +17,25 @@ from service.engine.definition import Definition, OnError
 from service.engine.draft import Draft
 from service.engine.effects import CancelAttempt, Effect, StartAttempt
 from service.engine.expressions import ExpressionError
-from service.engine.failure import EXPRESSION_ERROR, INVALID_OUTPUT, INVALID_PARAMS, NO_FREE_THREAD, Failure
+from service.engine.failure import (
+    EXECUTION_TOO_LARGE,
+    EXPRESSION_ERROR,
+    INVALID_OUTPUT,
+    INVALID_PARAMS,
+    NO_FREE_THREAD,
+    Failure,
+)
 from service.engine.state import Ending, State, step_failed
 from service.engine.stopping import interrupted
 from service.engine.violations import ValidationError
 
 MAX_FAILED_ATTEMPTS_KEPT = 20
+
+MAX_FAILED_ATTEMPTS_BYTES = 64 << 10
+"""They are written anew with each attempt."""
+
+SMALL = 2 << 10
+"""Bytes that are kept of an output or a failure in any case: they are all that tells what a step has done."""
 
 HANDLER_PAUSE = 15.0
 """Seconds after which a step looks again for a server that has its handler."""
@@ -70,6 +84,11 @@ class StepRules:
         except ValidationError as error:
             self.fail_for_good(step, Failure(INVALID_PARAMS, str(error)))
             return
+        size = payload.size(params)
+        if not self.draft.has_room(size):
+            self.fail_for_good(step, self.too_large("its parameters", size))
+            return
+        self.draft.charge(size)
         self.draft.put(
             replace(
                 step,
@@ -116,6 +135,12 @@ class StepRules:
         except ValidationError as error:
             self.fail_for_good(step, Failure(INVALID_OUTPUT, f"assign: {error}"))
             return
+        # That of a step which waited was counted when it began to.
+        size = (0 if output is step.output else payload.size(output)) + (payload.size(assigned) if assigned else 0)
+        if size > SMALL and not self.draft.has_room(size):
+            self.fail_for_good(step, self.too_large("its output", size))
+            return
+        self.draft.charge(size)
         self.draft.put(replace(done, assigned=assigned))
         self.draft.record(events.StepCompleted(step.path, step.attempt, output))
         if assigned:
@@ -135,6 +160,7 @@ class StepRules:
 
     def fail_attempt(self, step: Step, failure: Failure, draw: float, retry_after: float | None) -> None:
         spec = self.definition.by_id[step.path]
+        failure = self.fitting(failure)
         failures = step.failures + 1
         failed = replace(self.with_failed_attempt(step, failure), failures=failures, failure=failure.to_json())
         pause = min(max(spec.retry.pause(failures, draw), retry_after or 0.0), LONGEST_PAUSE)
@@ -144,6 +170,16 @@ class StepRules:
             return
         self.draft.put(replace(failed, state=StepState.WAITING, wake_time=retry_time))
         self.draft.record(events.StepRetrying(step.path, step.attempt, failure, retry_time))
+
+    def put_off(self, step: Step, until: datetime, output: Any, reason: str) -> None:
+        """Let a step wait until a time and then complete with the output."""
+        size = payload.size(output)
+        if size > SMALL and not self.draft.has_room(size):
+            self.fail_for_good(step, self.too_large("its output", size))
+            return
+        self.draft.charge(size)
+        self.draft.put(replace(step, state=StepState.WAITING, wake_time=until, output=output, failure=None))
+        self.draft.record(events.StepWaiting(step.path, until, reason))
 
     def await_handler(self, step: Step, failure: Failure) -> None:
         """Put off an attempt that could not begin because the server lacks its handler; it counts for nothing."""
@@ -183,9 +219,10 @@ class StepRules:
             "failure": failure.to_json(),
             "worker": step.worker,
         }
-        return replace(step, failed_attempts=(*step.failed_attempts, attempt)[-MAX_FAILED_ATTEMPTS_KEPT:])
+        return replace(step, failed_attempts=_kept((*step.failed_attempts, attempt)[-MAX_FAILED_ATTEMPTS_KEPT:]))
 
     def fail_for_good(self, step: Step, failure: Failure) -> None:
+        failure = self.fitting(failure)
         failed = replace(
             step,
             state=StepState.FAILED,
@@ -201,6 +238,24 @@ class StepRules:
             self.free_successors(step.path)
         elif not self.draft.state.ending:
             self.end(step_failed(failed))
+
+    def fitting(self, failure: Failure) -> Failure:
+        """Count a failure and return it, without what is large of it when there is no room for that."""
+        size = payload.size(failure.to_json())
+        if size > SMALL and not self.draft.has_room(size):
+            failure = failure.bare
+            size = payload.size(failure.to_json())
+        self.draft.charge(size)
+        return failure
+
+    def too_large(self, what: str, size: int) -> Failure:
+        """Return the failure of a step for whose payload the execution has no room."""
+        most, all_of_it = self.definition.max_bytes, self.draft.bytes + size
+        return Failure(
+            EXECUTION_TOO_LARGE,
+            f"with {what}, the execution would have written {all_of_it:,} bytes; it may write {most:,}",
+            details={"bytes": all_of_it, "limit": most},
+        )
 
     def wake(self, step: Step) -> None:
         """Go on with a waiting step: a failure on it means that its next attempt is due, none that it is over."""
@@ -238,6 +293,19 @@ class StepRules:
 def waits_for_thread(step: Step) -> bool:
     """Whether an attempt of the step is put off until a thread is free."""
     return step.state is StepState.WAITING and (step.failure or {}).get("code") == NO_FREE_THREAD
+
+
+def _kept(attempts: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
+    """Return attempts as they are kept: once they are large, the older ones without details and stack traces."""
+    kept, room = list[Mapping[str, Any]](), MAX_FAILED_ATTEMPTS_BYTES
+    for attempt in reversed(attempts):
+        room -= payload.size(attempt)
+        kept.append(attempt if room >= 0 or not kept else {**attempt, "failure": _bare(attempt.get("failure", {}))})
+    return tuple(reversed(kept))
+
+
+def _bare(failure: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in failure.items() if name not in ("details", "stack_trace")}
 
 
 def _may_retry(spec: model.Step, step: Step, failure: Failure, retry_time: datetime) -> bool:

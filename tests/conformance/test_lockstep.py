@@ -111,7 +111,7 @@ changes = st.fixed_dictionaries({
     "count": st.integers(1, 3), "steps": st.lists(steps, max_size=1), "progress": st.sampled_from((0, 50)),
     "state": st.sampled_from((ExecutionState.RUNNING,) * 8 + tuple(ExecutionState)), "survived": mostly(False, True),
     "result": st.none() | st.just({"a": 1}), "cancel_seen": mostly(False, True), "release": st.booleans(),
-    "wake": st.none() | seconds,
+    "wake": st.none() | seconds, "bytes": mostly(0, 2**40),
 })  # fmt: skip
 
 

@@ -221,6 +221,7 @@ class Driver:
             end_time=after.end_time,
             deadline_time=after.deadline_time,
             failure=after.failure.to_json() if after.failure else None,
+            bytes=after.bytes,
         )
 
     def _perform(self, plan: Plan) -> None:

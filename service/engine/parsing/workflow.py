@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from service.engine.definition import MAX_BYTES as MAX_EXECUTION_BYTES
 from service.engine.definition import Definition, Ordering, Step
 from service.engine.handlers.registry import Registry
 from service.engine.parsing.fields import TEN_YEARS, Fields, Findings, repeated
@@ -27,10 +28,11 @@ UUID = re.compile(r"[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """What holds where a definition says nothing; times in seconds."""
+    """What holds where a definition says nothing; times in seconds. `max_bytes` is what an execution may write."""
 
     execution_timeout: float = 3600.0
     step_timeout: float = 300.0
+    max_bytes: int = MAX_EXECUTION_BYTES
 
 
 def parse(document: Mapping[str, Any], catalog: Registry | None, defaults: Defaults) -> Definition:
@@ -79,6 +81,7 @@ def _read(fields: Fields, catalog: Registry | None, defaults: Defaults, document
         default_priority=fields.whole("default_priority", -100, 100),
         output=sources.template(fields.json("output"), "output", "", VARIABLES) if fields.has("output") else None,
         document=document,
+        max_bytes=defaults.max_bytes,
     )
     order = _order(definition.steps, reader, fields.findings)
     sources.check_uses(_positions(definition.steps), reader.misnamed, order, ordering is Ordering.GRAPH)

@@ -154,6 +154,7 @@ class Execution(_message.Message):
     USAGE_FIELD_NUMBER: _builtins.int
     LINEAGE_FIELD_NUMBER: _builtins.int
     UNREADABLE_FIELD_NUMBER: _builtins.int
+    WRITTEN_BYTES_FIELD_NUMBER: _builtins.int
     execution_id: _builtins.str
     """Output only. Id of the execution, a UUIDv7 made by the server; ids rise with the time of creation."""
     workflow_id: _builtins.str
@@ -179,6 +180,12 @@ class Execution(_message.Message):
     """Output only. The caller's id of the request that started the execution."""
     last_seq: _builtins.int
     """Output only. Number of the newest event. Watch from here with `after_seq`."""
+    written_bytes: _builtins.int
+    """Output only. Bytes that the execution has written: input, parameters of each attempt, outputs, variables, failures
+    and result as JSON, and 512 for each event. It may write 64 MiB (setting `FLOWKEEP_MAX_EXECUTION_BYTES`); a step that
+    does not fit fails with `EXECUTION_TOO_LARGE`, and progress is recorded up to the half. What ends a step or the
+    execution is written in any case, and so is an output of up to 2 KiB.
+    """
     @_builtins.property
     def step_counts(self) -> Global___StepCounts:
         """Output only. How many steps are in which state."""
@@ -285,10 +292,11 @@ class Execution(_message.Message):
         usage: Global___Usage | None = ...,
         lineage: Global___Lineage | None = ...,
         unreadable: _abc.Iterable[_builtins.str] | None = ...,
+        written_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deadline_time", b"deadline_time", "definition", b"definition", "end_time", b"end_time", "failure", b"failure", "input", b"input", "lineage", b"lineage", "outcome", b"outcome", "result", b"result", "scheduled_time", b"scheduled_time", "start_time", b"start_time", "step_counts", b"step_counts", "timeout", b"timeout", "usage", b"usage", "vars", b"vars"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["correlation_id", b"correlation_id", "create_time", b"create_time", "deadline_time", b"deadline_time", "definition", b"definition", "end_time", b"end_time", "execution_id", b"execution_id", "failure", b"failure", "input", b"input", "last_seq", b"last_seq", "lineage", b"lineage", "metadata", b"metadata", "outcome", b"outcome", "priority", b"priority", "progress_percent", b"progress_percent", "request_id", b"request_id", "result", b"result", "revision", b"revision", "scheduled_time", b"scheduled_time", "start_time", b"start_time", "state", b"state", "step_counts", b"step_counts", "steps", b"steps", "tags", b"tags", "timeout", b"timeout", "triggered_by", b"triggered_by", "unreadable", b"unreadable", "usage", b"usage", "vars", b"vars", "workflow_id", b"workflow_id", "workflow_name", b"workflow_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["correlation_id", b"correlation_id", "create_time", b"create_time", "deadline_time", b"deadline_time", "definition", b"definition", "end_time", b"end_time", "execution_id", b"execution_id", "failure", b"failure", "input", b"input", "last_seq", b"last_seq", "lineage", b"lineage", "metadata", b"metadata", "outcome", b"outcome", "priority", b"priority", "progress_percent", b"progress_percent", "request_id", b"request_id", "result", b"result", "revision", b"revision", "scheduled_time", b"scheduled_time", "start_time", b"start_time", "state", b"state", "step_counts", b"step_counts", "steps", b"steps", "tags", b"tags", "timeout", b"timeout", "triggered_by", b"triggered_by", "unreadable", b"unreadable", "usage", b"usage", "vars", b"vars", "workflow_id", b"workflow_id", "workflow_name", b"workflow_name", "written_bytes", b"written_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["result", "failure"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
@@ -470,7 +478,8 @@ class StepExecution(_message.Message):
     @_builtins.property
     def failed_attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___FailedAttempt]:
         """Output only. Attempts that failed or that the end of a server interrupted (`INTERRUPTED`), oldest first; at most the
-        last 20.
+        last 20. Where these are more than 64 KiB, the older ones are without details and stack traces; their events have
+        the details.
         """
 
     @_builtins.property
@@ -587,8 +596,9 @@ class Failure(_message.Message):
     handler gave is no JSON within the limits, or a time that is none), `HANDLER_NOT_FOUND` (the step waits for a
     server that has its handler), `NO_FREE_THREAD` (the step waits for a thread of its server: others hold all of
     them), `INTERRUPTED` (the server of an attempt stopped, died or lost the execution; another attempt follows),
-    `OUTCOME_UNKNOWN` (an AT_MOST_ONCE step was cut off; or a cancelled attempt had not ended and may still take
-    effect), `RESULT_DISCARDED` (an attempt was told to stop and completed all the same),
+    `EXECUTION_TOO_LARGE` (with the parameters or the output of the step, the execution would have written more
+    than it may; details: `bytes`, `limit`), `OUTCOME_UNKNOWN` (an AT_MOST_ONCE step was cut off; or a cancelled attempt
+    had not ended and may still take effect), `RESULT_DISCARDED` (an attempt was told to stop and completed all the same),
     `STEP_FAILED` (of an execution: a step failed), `CANCELLED`, `POISONED` (the execution blocked or took down its
     server repeatedly), `UNREADABLE_RECORD` (what is stored of the execution, or the definition that it runs, cannot be
     read or contradicts itself; details: `unreadable`), `INTERNAL` (a fault of the server). Handlers of users add their
