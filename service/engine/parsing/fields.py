@@ -143,7 +143,7 @@ class Fields:
         value: float = self._number(name, default)
         if value == default or low <= value <= high:
             return value
-        self.wrong(name, f"is {value:g}; it must be between {low:g} and {high:g}")
+        self.wrong(name, f"is {value:.15g}; it must be between {low:g} and {high:g}")
         return default
 
     def seconds(self, name: str, longest: float, least: float = 0.0) -> float | None:
@@ -152,7 +152,7 @@ class Fields:
         if value is None or (0 < value <= longest and value >= least):
             return value
         low = f"at least {least:g} s" if 0 < value < least else "more than 0"
-        self.wrong(name, f"is {value:g} s; it must be {low} and at most {longest / YEAR:g} years")
+        self.wrong(name, f"is {value:.15g} s; it must be {low} and at most {longest / YEAR:g} years")
         return None
 
     def items(self, name: str, most: int) -> list[Any]:

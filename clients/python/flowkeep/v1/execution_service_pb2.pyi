@@ -298,11 +298,11 @@ class ListExecutionsRequest(_message.Message):
 
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Optional. Only executions that have all these tags."""
+        """Optional. Only executions that have all these tags. At most 32, each at most 128 characters."""
 
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Optional. Only executions that have all these labels."""
+        """Optional. Only executions that have all these labels. At most 32 entries, keys to 128, values to 1,024 characters."""
 
     @_builtins.property
     def create_time(self) -> Global___TimeRange:

@@ -26,7 +26,7 @@ from flowkeep.v1 import handler_pb2 as flowkeep_dot_v1_dot_handler__pb2
 from flowkeep.v1 import workflow_pb2 as flowkeep_dot_v1_dot_workflow__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"flowkeep/v1/workflow_service.proto\x12\x0b\x66lowkeep.v1\x1a\x19\x66lowkeep/v1/handler.proto\x1a\x1a\x66lowkeep/v1/workflow.proto\"T\n\x15\x43reateWorkflowRequest\x12;\n\ndefinition\x18\x01 \x01(\x0b\x32\x1f.flowkeep.v1.WorkflowDefinitionB\x06\xbaH\x03\xd8\x01\x03\"A\n\x16\x43reateWorkflowResponse\x12\'\n\x08workflow\x18\x01 \x01(\x0b\x32\x15.flowkeep.v1.Workflow\"M\n\x12GetWorkflowRequest\x12\x1c\n\x08workflow\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x19\n\x08revision\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\">\n\x13GetWorkflowResponse\x12\'\n\x08workflow\x18\x01 \x01(\x0b\x32\x15.flowkeep.v1.Workflow\"\xba\x01\n\x14ListWorkflowsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x1d\n\x0bname_prefix\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x16\n\x04tags\x18\x04 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10 \x12\x31\n\x04view\x18\x05 \x01(\x0e\x32\x19.flowkeep.v1.WorkflowViewB\x08\xbaH\x05\x82\x01\x02\x10\x01\"Z\n\x15ListWorkflowsResponse\x12(\n\tworkflows\x18\x01 \x03(\x0b\x32\x15.flowkeep.v1.Workflow\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8a\x01\n\x15UpdateWorkflowRequest\x12\x1c\n\x08workflow\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12;\n\ndefinition\x18\x02 \x01(\x0b\x32\x1f.flowkeep.v1.WorkflowDefinitionB\x06\xbaH\x03\xd8\x01\x03\x12\x16\n\x04\x65tag\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"A\n\x16UpdateWorkflowResponse\x12\'\n\x08workflow\x18\x01 \x01(\x0b\x32\x15.flowkeep.v1.Workflow\"\\\n\x15\x44\x65leteWorkflowRequest\x12\x1c\n\x08workflow\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x16\n\x04\x65tag\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\"\x18\n\x16\x44\x65leteWorkflowResponse\"u\n\x15\x41pplyWorkflowsRequest\x12\x45\n\x0b\x64\x65\x66initions\x18\x01 \x03(\x0b\x32\x1f.flowkeep.v1.WorkflowDefinitionB\x0f\xbaH\x0c\x92\x01\t\x08\x01\x10\x64\"\x03\xd8\x01\x03\x12\x15\n\rvalidate_only\x18\x02 \x01(\x08\"\xf0\x02\n\x16\x41pplyWorkflowsResponse\x12;\n\x07results\x18\x01 \x03(\x0b\x32*.flowkeep.v1.ApplyWorkflowsResponse.Result\x12\x43\n\nviolations\x18\x02 \x03(\x0b\x32/.flowkeep.v1.ValidateWorkflowResponse.Violation\x1ao\n\x06Result\x12\'\n\x08workflow\x18\x01 \x01(\x0b\x32\x15.flowkeep.v1.Workflow\x12<\n\x07outcome\x18\x02 \x01(\x0e\x32+.flowkeep.v1.ApplyWorkflowsResponse.Outcome\"c\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n\x0fOUTCOME_CREATED\x10\x01\x12\x13\n\x0fOUTCOME_UPDATED\x10\x02\x12\x15\n\x11OUTCOME_UNCHANGED\x10\x03\"V\n\x17ValidateWorkflowRequest\x12;\n\ndefinition\x18\x01 \x01(\x0b\x32\x1f.flowkeep.v1.WorkflowDefinitionB\x06\xbaH\x03\xd8\x01\x03\"\x90\x01\n\x18ValidateWorkflowResponse\x12\x43\n\nviolations\x18\x01 \x03(\x0b\x32/.flowkeep.v1.ValidateWorkflowResponse.Violation\x1a/\n\tViolation\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\"\x15\n\x13ListHandlersRequest\">\n\x14ListHandlersResponse\x12&\n\x08handlers\x18\x01 \x03(\x0b\x32\x14.flowkeep.v1.Handler2\xdd\x05\n\x0fWorkflowService\x12Y\n\x0e\x43reateWorkflow\x12\".flowkeep.v1.CreateWorkflowRequest\x1a#.flowkeep.v1.CreateWorkflowResponse\x12P\n\x0bGetWorkflow\x12\x1f.flowkeep.v1.GetWorkflowRequest\x1a .flowkeep.v1.GetWorkflowResponse\x12V\n\rListWorkflows\x12!.flowkeep.v1.ListWorkflowsRequest\x1a\".flowkeep.v1.ListWorkflowsResponse\x12Y\n\x0eUpdateWorkflow\x12\".flowkeep.v1.UpdateWorkflowRequest\x1a#.flowkeep.v1.UpdateWorkflowResponse\x12Y\n\x0e\x44\x65leteWorkflow\x12\".flowkeep.v1.DeleteWorkflowRequest\x1a#.flowkeep.v1.DeleteWorkflowResponse\x12Y\n\x0e\x41pplyWorkflows\x12\".flowkeep.v1.ApplyWorkflowsRequest\x1a#.flowkeep.v1.ApplyWorkflowsResponse\x12_\n\x10ValidateWorkflow\x12$.flowkeep.v1.ValidateWorkflowRequest\x1a%.flowkeep.v1.ValidateWorkflowResponse\x12S\n\x0cListHandlers\x12 .flowkeep.v1.ListHandlersRequest\x1a!.flowkeep.v1.ListHandlersResponseB2\n\x0f\x64\x65v.flowkeep.v1P\x01Z\x1d\x66lowkeep.dev/go/v1;flowkeepv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"flowkeep/v1/workflow_service.proto\x12\x0b\x66lowkeep.v1\x1a\x19\x66lowkeep/v1/handler.proto\x1a\x1a\x66lowkeep/v1/workflow.proto\"T\n\x15\x43reateWorkflowRequest\x12;\n\ndefinition\x18\x01 \x01(\x0b\x32\x1f.flowkeep.v1.WorkflowDefinitionB\x06\xbaH\x03\xd8\x01\x03\"A\n\x16\x43reateWorkflowResponse\x12\'\n\x08workflow\x18\x01 \x01(\x0b\x32\x15.flowkeep.v1.Workflow\"M\n\x12GetWorkflowRequest\x12\x1c\n\x08workflow\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x19\n\x08revision\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\">\n\x13GetWorkflowResponse\x12\'\n\x08workflow\x18\x01 \x01(\x0b\x32\x15.flowkeep.v1.Workflow\"\xc1\x01\n\x14ListWorkflowsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x1d\n\x0bname_prefix\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x1d\n\x04tags\x18\x04 \x03(\tB\x0f\xbaH\x0c\x92\x01\t\x10 \"\x05r\x03\x18\x80\x01\x12\x31\n\x04view\x18\x05 \x01(\x0e\x32\x19.flowkeep.v1.WorkflowViewB\x08\xbaH\x05\x82\x01\x02\x10\x01\"Z\n\x15ListWorkflowsResponse\x12(\n\tworkflows\x18\x01 \x03(\x0b\x32\x15.flowkeep.v1.Workflow\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8a\x01\n\x15UpdateWorkflowRequest\x12\x1c\n\x08workflow\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12;\n\ndefinition\x18\x02 \x01(\x0b\x32\x1f.flowkeep.v1.WorkflowDefinitionB\x06\xbaH\x03\xd8\x01\x03\x12\x16\n\x04\x65tag\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"A\n\x16UpdateWorkflowResponse\x12\'\n\x08workflow\x18\x01 \x01(\x0b\x32\x15.flowkeep.v1.Workflow\"\\\n\x15\x44\x65leteWorkflowRequest\x12\x1c\n\x08workflow\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x16\n\x04\x65tag\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\"\x18\n\x16\x44\x65leteWorkflowResponse\"u\n\x15\x41pplyWorkflowsRequest\x12\x45\n\x0b\x64\x65\x66initions\x18\x01 \x03(\x0b\x32\x1f.flowkeep.v1.WorkflowDefinitionB\x0f\xbaH\x0c\x92\x01\t\x08\x01\x10\x64\"\x03\xd8\x01\x03\x12\x15\n\rvalidate_only\x18\x02 \x01(\x08\"\xf0\x02\n\x16\x41pplyWorkflowsResponse\x12;\n\x07results\x18\x01 \x03(\x0b\x32*.flowkeep.v1.ApplyWorkflowsResponse.Result\x12\x43\n\nviolations\x18\x02 \x03(\x0b\x32/.flowkeep.v1.ValidateWorkflowResponse.Violation\x1ao\n\x06Result\x12\'\n\x08workflow\x18\x01 \x01(\x0b\x32\x15.flowkeep.v1.Workflow\x12<\n\x07outcome\x18\x02 \x01(\x0e\x32+.flowkeep.v1.ApplyWorkflowsResponse.Outcome\"c\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n\x0fOUTCOME_CREATED\x10\x01\x12\x13\n\x0fOUTCOME_UPDATED\x10\x02\x12\x15\n\x11OUTCOME_UNCHANGED\x10\x03\"V\n\x17ValidateWorkflowRequest\x12;\n\ndefinition\x18\x01 \x01(\x0b\x32\x1f.flowkeep.v1.WorkflowDefinitionB\x06\xbaH\x03\xd8\x01\x03\"\x90\x01\n\x18ValidateWorkflowResponse\x12\x43\n\nviolations\x18\x01 \x03(\x0b\x32/.flowkeep.v1.ValidateWorkflowResponse.Violation\x1a/\n\tViolation\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\"\x15\n\x13ListHandlersRequest\">\n\x14ListHandlersResponse\x12&\n\x08handlers\x18\x01 \x03(\x0b\x32\x14.flowkeep.v1.Handler2\xdd\x05\n\x0fWorkflowService\x12Y\n\x0e\x43reateWorkflow\x12\".flowkeep.v1.CreateWorkflowRequest\x1a#.flowkeep.v1.CreateWorkflowResponse\x12P\n\x0bGetWorkflow\x12\x1f.flowkeep.v1.GetWorkflowRequest\x1a .flowkeep.v1.GetWorkflowResponse\x12V\n\rListWorkflows\x12!.flowkeep.v1.ListWorkflowsRequest\x1a\".flowkeep.v1.ListWorkflowsResponse\x12Y\n\x0eUpdateWorkflow\x12\".flowkeep.v1.UpdateWorkflowRequest\x1a#.flowkeep.v1.UpdateWorkflowResponse\x12Y\n\x0e\x44\x65leteWorkflow\x12\".flowkeep.v1.DeleteWorkflowRequest\x1a#.flowkeep.v1.DeleteWorkflowResponse\x12Y\n\x0e\x41pplyWorkflows\x12\".flowkeep.v1.ApplyWorkflowsRequest\x1a#.flowkeep.v1.ApplyWorkflowsResponse\x12_\n\x10ValidateWorkflow\x12$.flowkeep.v1.ValidateWorkflowRequest\x1a%.flowkeep.v1.ValidateWorkflowResponse\x12S\n\x0cListHandlers\x12 .flowkeep.v1.ListHandlersRequest\x1a!.flowkeep.v1.ListHandlersResponseB2\n\x0f\x64\x65v.flowkeep.v1P\x01Z\x1d\x66lowkeep.dev/go/v1;flowkeepv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,7 +47,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTWORKFLOWSREQUEST'].fields_by_name['name_prefix']._loaded_options = None
   _globals['_LISTWORKFLOWSREQUEST'].fields_by_name['name_prefix']._serialized_options = b'\272H\005r\003\030\200\001'
   _globals['_LISTWORKFLOWSREQUEST'].fields_by_name['tags']._loaded_options = None
-  _globals['_LISTWORKFLOWSREQUEST'].fields_by_name['tags']._serialized_options = b'\272H\005\222\001\002\020 '
+  _globals['_LISTWORKFLOWSREQUEST'].fields_by_name['tags']._serialized_options = b'\272H\014\222\001\t\020 \"\005r\003\030\200\001'
   _globals['_LISTWORKFLOWSREQUEST'].fields_by_name['view']._loaded_options = None
   _globals['_LISTWORKFLOWSREQUEST'].fields_by_name['view']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_UPDATEWORKFLOWREQUEST'].fields_by_name['workflow']._loaded_options = None
@@ -73,35 +73,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETWORKFLOWRESPONSE']._serialized_start=338
   _globals['_GETWORKFLOWRESPONSE']._serialized_end=400
   _globals['_LISTWORKFLOWSREQUEST']._serialized_start=403
-  _globals['_LISTWORKFLOWSREQUEST']._serialized_end=589
-  _globals['_LISTWORKFLOWSRESPONSE']._serialized_start=591
-  _globals['_LISTWORKFLOWSRESPONSE']._serialized_end=681
-  _globals['_UPDATEWORKFLOWREQUEST']._serialized_start=684
-  _globals['_UPDATEWORKFLOWREQUEST']._serialized_end=822
-  _globals['_UPDATEWORKFLOWRESPONSE']._serialized_start=824
-  _globals['_UPDATEWORKFLOWRESPONSE']._serialized_end=889
-  _globals['_DELETEWORKFLOWREQUEST']._serialized_start=891
-  _globals['_DELETEWORKFLOWREQUEST']._serialized_end=983
-  _globals['_DELETEWORKFLOWRESPONSE']._serialized_start=985
-  _globals['_DELETEWORKFLOWRESPONSE']._serialized_end=1009
-  _globals['_APPLYWORKFLOWSREQUEST']._serialized_start=1011
-  _globals['_APPLYWORKFLOWSREQUEST']._serialized_end=1128
-  _globals['_APPLYWORKFLOWSRESPONSE']._serialized_start=1131
-  _globals['_APPLYWORKFLOWSRESPONSE']._serialized_end=1499
-  _globals['_APPLYWORKFLOWSRESPONSE_RESULT']._serialized_start=1287
-  _globals['_APPLYWORKFLOWSRESPONSE_RESULT']._serialized_end=1398
-  _globals['_APPLYWORKFLOWSRESPONSE_OUTCOME']._serialized_start=1400
-  _globals['_APPLYWORKFLOWSRESPONSE_OUTCOME']._serialized_end=1499
-  _globals['_VALIDATEWORKFLOWREQUEST']._serialized_start=1501
-  _globals['_VALIDATEWORKFLOWREQUEST']._serialized_end=1587
-  _globals['_VALIDATEWORKFLOWRESPONSE']._serialized_start=1590
-  _globals['_VALIDATEWORKFLOWRESPONSE']._serialized_end=1734
-  _globals['_VALIDATEWORKFLOWRESPONSE_VIOLATION']._serialized_start=1687
-  _globals['_VALIDATEWORKFLOWRESPONSE_VIOLATION']._serialized_end=1734
-  _globals['_LISTHANDLERSREQUEST']._serialized_start=1736
-  _globals['_LISTHANDLERSREQUEST']._serialized_end=1757
-  _globals['_LISTHANDLERSRESPONSE']._serialized_start=1759
-  _globals['_LISTHANDLERSRESPONSE']._serialized_end=1821
-  _globals['_WORKFLOWSERVICE']._serialized_start=1824
-  _globals['_WORKFLOWSERVICE']._serialized_end=2557
+  _globals['_LISTWORKFLOWSREQUEST']._serialized_end=596
+  _globals['_LISTWORKFLOWSRESPONSE']._serialized_start=598
+  _globals['_LISTWORKFLOWSRESPONSE']._serialized_end=688
+  _globals['_UPDATEWORKFLOWREQUEST']._serialized_start=691
+  _globals['_UPDATEWORKFLOWREQUEST']._serialized_end=829
+  _globals['_UPDATEWORKFLOWRESPONSE']._serialized_start=831
+  _globals['_UPDATEWORKFLOWRESPONSE']._serialized_end=896
+  _globals['_DELETEWORKFLOWREQUEST']._serialized_start=898
+  _globals['_DELETEWORKFLOWREQUEST']._serialized_end=990
+  _globals['_DELETEWORKFLOWRESPONSE']._serialized_start=992
+  _globals['_DELETEWORKFLOWRESPONSE']._serialized_end=1016
+  _globals['_APPLYWORKFLOWSREQUEST']._serialized_start=1018
+  _globals['_APPLYWORKFLOWSREQUEST']._serialized_end=1135
+  _globals['_APPLYWORKFLOWSRESPONSE']._serialized_start=1138
+  _globals['_APPLYWORKFLOWSRESPONSE']._serialized_end=1506
+  _globals['_APPLYWORKFLOWSRESPONSE_RESULT']._serialized_start=1294
+  _globals['_APPLYWORKFLOWSRESPONSE_RESULT']._serialized_end=1405
+  _globals['_APPLYWORKFLOWSRESPONSE_OUTCOME']._serialized_start=1407
+  _globals['_APPLYWORKFLOWSRESPONSE_OUTCOME']._serialized_end=1506
+  _globals['_VALIDATEWORKFLOWREQUEST']._serialized_start=1508
+  _globals['_VALIDATEWORKFLOWREQUEST']._serialized_end=1594
+  _globals['_VALIDATEWORKFLOWRESPONSE']._serialized_start=1597
+  _globals['_VALIDATEWORKFLOWRESPONSE']._serialized_end=1741
+  _globals['_VALIDATEWORKFLOWRESPONSE_VIOLATION']._serialized_start=1694
+  _globals['_VALIDATEWORKFLOWRESPONSE_VIOLATION']._serialized_end=1741
+  _globals['_LISTHANDLERSREQUEST']._serialized_start=1743
+  _globals['_LISTHANDLERSREQUEST']._serialized_end=1764
+  _globals['_LISTHANDLERSRESPONSE']._serialized_start=1766
+  _globals['_LISTHANDLERSRESPONSE']._serialized_end=1828
+  _globals['_WORKFLOWSERVICE']._serialized_start=1831
+  _globals['_WORKFLOWSERVICE']._serialized_end=2564
 # @@protoc_insertion_point(module_scope)

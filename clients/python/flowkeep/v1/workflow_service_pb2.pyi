@@ -142,7 +142,7 @@ class ListWorkflowsRequest(_message.Message):
     """Optional. How much of each is returned. Default BASIC."""
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Optional. Only workflows that have all these tags."""
+        """Optional. Only workflows that have all these tags. At most 32, each at most 128 characters."""
 
     def __init__(
         self,
