@@ -19,11 +19,14 @@ from persistence import failpoints
 from persistence.embedded import EmbeddedPostgres, default_root
 from persistence.errors import PersistenceError
 from persistence.repository import Repository
+from service.api.admission import Admission
 from service.api.events import encode, mended
 from service.api.execution_service import ExecutionServicer
 from service.api.identity import open_authenticator
 from service.api.page_tokens import PageTokens
-from service.api.pipeline import Pipeline, check_permissions
+from service.api.pipeline import Limits, Pipeline, check_permissions
+from service.api.receiving import Receiving
+from service.api.sending import Sending
 from service.api.streams import StreamLimits, Streams
 from service.api.workflow_service import WorkflowServicer
 from service.config import LONGEST, Config, ConfigError
@@ -133,12 +136,18 @@ async def running_engine(config: Config, repository: Repository, *, alone: bool)
 async def running_server(config: Config, repository: Repository, *, alone: bool) -> AsyncIterator[Server]:
     """Serve inside. At the end watchers are ended first, resumable; then calls, executions, connections."""
     check_permissions(METHODS)
-    limits = StreamLimits(config.max_streams, config.max_streams_per_org, config.watch_patience)
+    streams = StreamLimits(config.max_streams, config.max_streams_per_org, config.watch_patience)
+    limits = Limits(
+        Receiving(most=16, most_per_connection=8, patience=10.0),
+        Admission(config.max_concurrent_rpcs),
+        Sending(config.watch_patience),
+        Streams(streams),
+    )
     async with (
         open_authenticator(config) as authenticator,
         running_engine(config, repository, alone=alone) as engine,
     ):
-        pipeline = Pipeline(authenticator, Streams(limits))
+        pipeline = Pipeline(authenticator, limits)
         tokens = PageTokens(config.page_token_key)
         workflow_servicer = WorkflowServicer(engine.workflows, engine.executions, repository, tokens)
         execution_servicer = ExecutionServicer(
@@ -160,7 +169,7 @@ async def running_server(config: Config, repository: Repository, *, alone: bool)
         finally:
             log.info("stopping")
             readiness.cancel()
-            await server.set_serving(False)
+            server.set_serving(False)
             engine.hub.close()
             # Others go on with the executions at once, however long the last calls and streams take to end.
             await asyncio.gather(server.stop(config.stop_grace), engine.runner.hand_over())
@@ -170,14 +179,14 @@ async def running_server(config: Config, repository: Repository, *, alone: bool)
 async def _tell_readiness(server: Server, repository: Repository) -> None:
     """Let health checks know whether the database answers, and whether handlers can begin."""
     while True:
-        await server.set_threads_free(not threads().are_all_stuck)
+        server.set_threads_free(not threads().are_all_stuck)
         try:
             await repository.ping()
         except PersistenceError as error:
             log.warning("not ready", error=str(error))
-            await server.set_serving(False)
+            server.set_serving(False)
         else:
-            await server.set_serving(True)
+            server.set_serving(True)
         await asyncio.sleep(READINESS_INTERVAL)
 
 

@@ -9,11 +9,13 @@ from typing import Any
 import grpc
 import structlog
 from grpc import aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2
 
 from flowkeep.v1 import execution_service_pb2, workflow_service_pb2
 from service.addresses import is_unix
-from service.api.admission import Admission
+from service.api.health import Health
+from service.api.pipeline import Pipeline
+from service.api.probes import Probes
 from service.api.reflection import add_reflection
 from service.certificates import CertificateError, check_pair, days_left, described, read_certificates
 from service.config import LARGEST_ANSWER, LARGEST_REQUEST, Config, ConfigError
@@ -28,15 +30,6 @@ SERVICES = (
 
 HANDLERS = "flowkeep.handlers"
 """What health calls the threads of sync handlers: NOT_SERVING while stuck ones hold all of them."""
-
-SPARE_CALLS = 1_000
-"""Calls beyond those that are served which gRPC lets in, so that they hear why they are refused; and health checks."""
-
-PROBES = 1_000
-"""Calls at a time on the address of its own that health may have."""
-
-LAST_WORD = 0.05
-"""Seconds in which watchers of health hear that the server stops."""
 
 METHODS = tuple(
     f"/{service.full_name}/{method.name}"
@@ -55,58 +48,37 @@ OPTIONS: Sequence[tuple[str, Any]] = (
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    # Beyond so many calls of one connection its client waits, and hears nothing. With 100, as is advised for the open
+    # net, a client with 100 watches or waiting calls could not even cancel one of them; so it is as many as an org may
+    # have streams by default, which is half of the calls that are served.
+    ("grpc.max_concurrent_streams", 1_000),
+    # A connection that says nothing, or never ends its TLS handshake, is let go.
+    ("grpc.server_handshake_timeout_ms", 10_000),
     # Bursts of new streams are queued rather than refused (LIBRARIES G1).
     ("grpc.server.max_pending_requests", 10_000),
     ("grpc.server.max_pending_requests_hard_limit", 20_000),
 )
 
 
-class _Health(health.aio.HealthServicer):  # type: ignore[misc]  # it ships no types
-    """Health that lets its watchers go at the end: streams without one would use up the grace (LIBRARIES G11)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._over = asyncio.Event()
-
-    async def Watch(self, request: health_pb2.HealthCheckRequest, context: Any) -> None:
-        watching = asyncio.ensure_future(super().Watch(request, context))
-        over = asyncio.ensure_future(self._over.wait())
-        try:
-            await asyncio.wait({watching, over}, return_when=asyncio.FIRST_COMPLETED)
-            if not watching.done():
-                await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
-            watching.result()
-        finally:
-            watching.cancel()
-            over.cancel()
-
-    async def end(self) -> None:
-        """Tell the watchers that no more calls are welcome, and a moment later let them go."""
-        await self.enter_graceful_shutdown()
-        asyncio.get_running_loop().call_later(LAST_WORD, self._over.set)
-
-
 class Server:
     """Serves our two services, health and reflection, from `start` to `stop`."""
 
-    def __init__(self, config: Config, interceptor: Any, add: Sequence[Callable[[Any], None]]) -> None:
+    def __init__(self, config: Config, pipeline: Pipeline, add: Sequence[Callable[[Any], None]]) -> None:
         self._config = config
         self._credentials = credentials(config)
         # A second server on the port must fail instead of taking half of the calls (LIBRARIES G3); the processes of
         # one server share it, and the one that keeps them holds it against others.
         shared = ("grpc.so_reuseport", int(config.processes > 1))
-        self._server = aio.server(
-            interceptors=[Admission(config.max_concurrent_rpcs), interceptor],
-            options=[*OPTIONS, shared],
-            maximum_concurrent_rpcs=config.max_concurrent_rpcs + SPARE_CALLS,
-        )
+        # Without gRPC's own limit of calls: it knows no difference between those that work and those that stand about.
+        self._server = aio.server(interceptors=[pipeline], options=[*OPTIONS, shared])
         for add_servicer in add:
             add_servicer(self._server)
-        self._health = _Health()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        add_reflection((*SERVICES, health.SERVICE_NAME), self._server)
-        self._probed = aio.server(options=[*OPTIONS, shared], maximum_concurrent_rpcs=PROBES)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._probed)
+        self._health, sending = Health(), pipeline.limits.sending
+        probes = Probes(sending)
+        self._health.add_to(self._server, probes)
+        add_reflection((*SERVICES, health.SERVICE_NAME), self._server, probes)
+        self._probed = aio.server(options=[*OPTIONS, shared])
+        self._health.add_to(self._probed, Probes(sending))
         self.target = self.health_target = ""
 
     async def start(self) -> None:
@@ -116,7 +88,7 @@ class Server:
             self.health_target = self._listen(self._probed, setting, listen, None)
             await self._probed.start()
         await self._server.start()
-        await self.set_serving(True)
+        self.set_serving(True)
         if self._config.tls_cert_file and days_left(found := read_certificates(self._config.tls_cert_file)[0]) <= 0:
             log.warning("TLS: callers refuse what has expired", certificate=described(found))
 
@@ -130,20 +102,20 @@ class Server:
                 raise ConfigError(f"{setting}={listen}: cannot listen there; is another server using it?") from None
         return address if is_unix(listen) else f"{listen.rpartition(':')[0]}:{port}"
 
-    async def set_serving(self, is_serving: bool) -> None:
+    def set_serving(self, is_serving: bool) -> None:
         """Tell health checks whether calls are welcome."""
         state = health_pb2.HealthCheckResponse
         for name in ("", *SERVICES):
-            await self._health.set(name, state.SERVING if is_serving else state.NOT_SERVING)
+            self._health.set(name, state.SERVING if is_serving else state.NOT_SERVING)
 
-    async def set_threads_free(self, are_free: bool) -> None:
+    def set_threads_free(self, are_free: bool) -> None:
         """Tell health checks whether sync handlers can begin."""
         state = health_pb2.HealthCheckResponse
-        await self._health.set(HANDLERS, state.SERVING if are_free else state.NOT_SERVING)
+        self._health.set(HANDLERS, state.SERVING if are_free else state.NOT_SERVING)
 
     async def stop(self, grace: float) -> None:
         """Refuse new calls, give those in flight `grace` seconds, and return when all have ended."""
-        await self._health.end()
+        self._health.end()
         await asyncio.gather(self._server.stop(grace), self._probed.stop(grace))
 
 

@@ -1,11 +1,24 @@
-"""What happens around every call: errors outermost, then identity, validation, logging."""
+"""What happens around every call, in this order; errors are told outermost.
+
+    headers      who calls, and whether this identity may do that: before a byte of the request is received
+    receiving    the request is received, within limits of its own (receiving.py)
+    a place      is taken among the calls that are served (admission.py), and given back when the status has gone out;
+                 shares of orgs and identities belong there
+    the rules    of the request's fields
+    the servicer
+    sending      the answer waits until there is room for its bytes, and is given up when nobody reads it (sending.py)
+
+The methods of gRPC's own kinds read the request before they call anything, so all of ours are of kinds that read by
+themselves; on the wire these are the same.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
-from contextlib import aclosing, suppress
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 from uuid import uuid4
@@ -18,12 +31,15 @@ from grpc_status import rpc_status
 
 from flowkeep.v1.error_pb2 import ErrorReason
 from flowkeep.v1.execution_service_pb2 import ExecuteRequest
+from service.api.admission import Admission
 from service.api.answering import in_time
 from service.api.claims import Identity
 from service.api.errors import Refusal, RefusedError, refusal_of, status
 from service.api.identity import Authenticator, current_identity
 from service.api.permissions import PERMISSIONS
+from service.api.receiving import Receiving
 from service.api.requests import Malformed, decoder, violations
+from service.api.sending import Sending
 from service.api.streams import Recheck, Streams
 from service.engine.violations import ValidationError
 
@@ -35,81 +51,97 @@ LAST_WORD = 1.0
 """Seconds in which a status is usually sent."""
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What calls may have of this process: to be received, to be served, to be sent, and as streams."""
+
+    receiving: Receiving
+    admission: Admission
+    sending: Sending
+    streams: Streams
+
+
 class Pipeline(aio.ServerInterceptor):
     """One interceptor for all of our calls; health and reflection pass through."""
 
-    def __init__(self, authenticator: Authenticator, streams: Streams) -> None:
+    def __init__(self, authenticator: Authenticator, limits: Limits) -> None:
         self._authenticator = authenticator
-        self._streams = streams
+        self.limits = limits
+        self._handlers: dict[str, Any] = {}
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
         """Return the handler with everything around it."""
-        handler = await continuation(handler_call_details)
         method = handler_call_details.method
+        if (known := self._handlers.get(method)) is not None:
+            return known
+        handler = await continuation(handler_call_details)
         if handler is None or not method.startswith(OURS):
             return handler
         if handler.unary_stream:
-            return grpc.unary_stream_rpc_method_handler(
-                self._stream(method, handler.unary_stream), decoder(handler), _serialize
-            )
-        return grpc.unary_unary_rpc_method_handler(
-            self._unary(method, handler.unary_unary), decoder(handler), _serialize
-        )
+            make: Callable[..., Any] = grpc.stream_stream_rpc_method_handler
+            around = self._stream(method, handler.unary_stream)
+        else:
+            make, around = grpc.stream_unary_rpc_method_handler, self._unary(method, handler.unary_unary)
+        self._handlers[method] = make(around, decoder(handler.request_deserializer))
+        return self._handlers[method]
 
     def _unary(self, method: str, inner: Any) -> Any:
-        async def call(request: Message | Malformed, context: Any) -> Any:
+        async def call(_: Any, context: Any) -> bytes | None:
             started = time.perf_counter()
             try:
-                await self._admit(method, request, context)
+                identity, request = await self._admit(method, context)
                 work = inner(request, context)
                 response = await (work if _bounds_itself(request) else in_time(work))
+                answer = await self.limits.sending.answer(serialized(response), identity.org, context)
             except Exception as error:
-                await refuse(error, method, started, context)
+                await refuse(error, method, started, context, self.limits.sending)
                 return None
             _log(method, "OK", started)
-            return response
+            return answer
 
         return call
 
     def _stream(self, method: str, inner: Any) -> Any:
         # It writes by itself: of a generator nobody could tell how long its last response waits to be read.
-        async def call(request: Message | Malformed, context: Any) -> None:
+        async def call(_: Any, context: Any) -> None:
             started = time.perf_counter()
             try:
-                identity = await self._admit(method, request, context)
-                recheck = Recheck(self._authenticator, _metadata(context), _peer(context))
-                writer = self._streams.writer(context)
-                with self._streams.opened(identity.org):
+                identity, request = await self._admit(method, context)
+                recheck = Recheck(self._authenticator, _metadata(context), peer(context))
+                writer = self.limits.streams.writer(context, identity.org, self.limits.sending)
+                with self.limits.streams.opened(identity.org):
                     async with aclosing(inner(request, context)) as responses:
                         async for response in responses:
-                            await writer.send(response)
+                            await writer.send(serialized(response))
                             await recheck()
             except aio.InternalError:  # the connection broke under a write
                 _log(method, "CANCELLED", started)
                 return
             except Exception as error:
-                await refuse(error, method, started, context)
+                await refuse(error, method, started, context, self.limits.sending)
                 return
             _log(method, "OK", started)
 
         return call
 
-    async def _admit(self, method: str, request: Message | Malformed, context: Any) -> Identity:
-        """Let a call in: its identity is known and may do this, and its request is sound."""
+    async def _admit(self, method: str, context: Any) -> tuple[Identity, Message]:
+        """Let a call in: its identity is known and may do this, and its request has arrived and is sound."""
         structlog.contextvars.clear_contextvars()
-        with structlog.contextvars.bound_contextvars(peer=_peer(context)):
+        caller = peer(context)
+        with structlog.contextvars.bound_contextvars(peer=caller):
             identity = await self._authenticator.identify(_metadata(context))
         current_identity.set(identity)
         structlog.contextvars.bind_contextvars(org=identity.org, subject=identity.subject)
         if not identity.may(PERMISSIONS[method]):
             raise RefusedError(_denied(PERMISSIONS[method]))
-        if isinstance(request, Malformed):
-            raise RefusedError(_malformed(request))
+        request = await self.limits.receiving.request(context, caller)
+        self.limits.admission.take(identity, context)
+        check_read(request)
         if execution_id := getattr(request, "execution_id", ""):
             structlog.contextvars.bind_contextvars(execution_id=execution_id[:64])
         if found := violations(request):
             raise ValidationError(found)
-        return identity
+        return identity, request
 
 
 def check_permissions(methods: Sequence[str]) -> None:
@@ -118,15 +150,25 @@ def check_permissions(methods: Sequence[str]) -> None:
         raise LookupError(f"no permission is set for {', '.join(missing)}")
 
 
-def _bounds_itself(request: Message | Malformed) -> bool:
+def check_read(request: Any) -> None:
+    """Raise RefusedError for a request that did not come, or that could not be read."""
+    if request is None:
+        raise RefusedError(_malformed("the call ended without a request"))
+    if isinstance(request, Malformed):
+        text = f"the request is no {request.type_name}: its bytes cannot be read, or it is nested too deep"
+        raise RefusedError(_malformed(text, type=request.type_name))
+
+
+def _bounds_itself(request: Message) -> bool:
     return isinstance(request, ExecuteRequest) and request.wait
 
 
-def _serialize(response: Message | bytes) -> bytes:
+def serialized(response: Message | bytes) -> bytes:
+    """Return the bytes of a response, which may be those that are stored."""
     return response if isinstance(response, bytes) else response.SerializeToString()
 
 
-def _peer(context: Any) -> str:
+def peer(context: Any) -> str:
     """Return the address of the caller as people write it: gRPC escapes the brackets of IPv6."""
     return unquote(context.peer())
 
@@ -139,7 +181,7 @@ def _metadata(context: Any) -> dict[str, list[str]]:
     return found
 
 
-async def refuse(error: Exception, method: str, started: float, context: Any) -> None:
+async def refuse(error: Exception, method: str, started: float, context: Any, sending: Sending) -> None:
     """End the call with the status of the error; what the table does not know is ours and is not shown."""
     if isinstance(error, aio.AbortError):
         raise error
@@ -154,11 +196,15 @@ async def refuse(error: Exception, method: str, started: float, context: Any) ->
             {"error_id": error_id},
         )
     _log(method, refusal.code.name, started, reason=ErrorReason.Name(refusal.reason).removeprefix("ERROR_REASON_"))
-    # Behind responses that nobody reads the status waits to be sent, and needs no task for that. Who leaves meanwhile
-    # wants none.
-    with suppress(TimeoutError, aio.InternalError):
+    # Behind responses that nobody reads the status waits to be sent, and needs no task for that, but an end. Who leaves
+    # meanwhile wants none.
+    try:
         async with asyncio.timeout(LAST_WORD):
             await context.abort_with_status(rpc_status.to_status(status(refusal)))
+    except TimeoutError:
+        sending.leave()
+    except aio.InternalError:
+        pass
 
 
 def _log(method: str, code: str, started: float, **more: str) -> None:
@@ -175,10 +221,6 @@ def _denied(permission: str) -> Refusal:
     )
 
 
-def _malformed(request: Malformed) -> Refusal:
-    return Refusal(
-        grpc.StatusCode.INVALID_ARGUMENT,
-        ErrorReason.ERROR_REASON_MALFORMED_REQUEST,
-        f"the request is no {request.type_name}: its bytes cannot be read, or it is nested too deep",
-        {"type": request.type_name},
-    )
+def _malformed(text: str, **metadata: str) -> Refusal:
+    reason = ErrorReason.ERROR_REASON_MALFORMED_REQUEST
+    return Refusal(grpc.StatusCode.INVALID_ARGUMENT, reason, text, metadata)

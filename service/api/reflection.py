@@ -6,6 +6,8 @@ wrote (`.ci/generate`). Both versions of the protocol are served: their messages
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from functools import cache
 from importlib.resources import files
@@ -16,19 +18,30 @@ from google.protobuf import text_format
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.rpc import error_details_pb2
+from grpc import aio
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+from flowkeep.v1.error_pb2 import ErrorReason
+from service.api.errors import Refusal, RefusedError
+from service.api.pipeline import check_read, peer, refuse
+from service.api.probes import Probes
+from service.api.requests import decoder
 
 VERSIONS = ("grpc.reflection.v1.ServerReflection", reflection.SERVICE_NAME)
 """The protocol's names, which clients try in this order."""
 
 
-def add_reflection(services: Iterable[str], server: grpc.aio.Server) -> None:
-    """Let clients ask a server for these services, and for reflection itself."""
-    servicer = _Reflection((*services, *VERSIONS), shown_files())
+IDLE = 15.0
+"""Seconds that a stream may be silent, or leave an answer unread. Clients open another when they have a question."""
+
+
+def add_reflection(services: Iterable[str], server: grpc.aio.Server, probes: Probes) -> None:
+    """Let clients ask a server for these services, and for reflection itself, within the limits of the server."""
+    servicer = _Reflection((*services, *VERSIONS), shown_files(), probes)
     method = grpc.stream_stream_rpc_method_handler(
-        servicer.ServerReflectionInfo,
-        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
+        servicer.serve,
+        request_deserializer=decoder(reflection_pb2.ServerReflectionRequest.FromString),
         response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
     )
     server.add_generic_rpc_handlers(
@@ -56,16 +69,47 @@ def _copy(module: Any) -> FileDescriptorProto:
 class _Reflection(reflection.aio.ReflectionServicer):  # type: ignore[misc]  # it ships no types
     """gRPC's own servicer over other files. A pool of descriptors drops comments, so they are put in last."""
 
-    def __init__(self, services: Iterable[str], shown: Mapping[str, FileDescriptorProto]) -> None:
+    def __init__(self, services: Iterable[str], shown: Mapping[str, FileDescriptorProto], probes: Probes) -> None:
         pool = DescriptorPool()
         for file in shown.values():
             pool.Add(file)
         super().__init__(services, pool)
         self._bytes = {name: file.SerializeToString() for name, file in shown.items()}
+        self._probes = probes
 
-    async def ServerReflectionInfo(self, requests: Any, context: Any) -> AsyncIterator[Any]:
-        async for answer in super().ServerReflectionInfo(requests, context):
-            if answer.HasField("file_descriptor_response"):
-                described = answer.file_descriptor_response.file_descriptor_proto
-                described[:] = [self._bytes[FileDescriptorProto.FromString(each).name] for each in described]
-            yield answer
+    async def serve(self, _: Any, context: Any) -> None:
+        """Answer the questions of one stream, and end it when none comes."""
+        started = time.perf_counter()
+        try:
+            with self._probes.reflection.opened(peer(context)):
+                async for answer in self.ServerReflectionInfo(_requests(context), context):
+                    async with asyncio.timeout(IDLE):
+                        await context.write(self._with_comments(answer))
+        except aio.InternalError:  # the connection broke under a write
+            return
+        except Exception as error:
+            error = _idle() if isinstance(error, TimeoutError) else error
+            await refuse(error, "/grpc.reflection/ServerReflectionInfo", started, context, self._probes.sending)
+
+    def _with_comments(self, answer: Any) -> Any:
+        if answer.HasField("file_descriptor_response"):
+            described = answer.file_descriptor_response.file_descriptor_proto
+            described[:] = [self._bytes[FileDescriptorProto.FromString(each).name] for each in described]
+        return answer
+
+
+async def _requests(context: Any) -> AsyncIterator[Any]:
+    while True:
+        async with asyncio.timeout(IDLE):
+            request = await context.read()
+        if request is aio.EOF:
+            return
+        check_read(request)
+        yield request
+
+
+def _idle() -> RefusedError:
+    text = f"the stream was silent, or its answer unread, for {IDLE:g} s; open another one"
+    reason = ErrorReason.ERROR_REASON_REQUEST_TOO_SLOW
+    metadata = {"seconds": f"{IDLE:g}"}
+    return RefusedError(Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, reason, text, metadata))

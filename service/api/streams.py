@@ -16,6 +16,10 @@ import structlog
 from flowkeep.v1.error_pb2 import ErrorReason
 from service.api.errors import Refusal, RefusedError
 from service.api.identity import Authenticator
+from service.api.sending import Sending
+
+LARGE = 512 << 10
+"""Bytes of a response that is counted: snapshots and large events are, not the pages that most streams consist of."""
 
 RECHECK = 15.0
 """Seconds between looks at a stream's token; with the leeway of clocks it ends at most 60 s late (CONTRACT W13)."""
@@ -52,24 +56,43 @@ class Streams:
             if not self._open[org]:
                 del self._open[org]
 
-    def writer(self, context: Any) -> Writer:
+    def writer(self, context: Any, org: str, sending: Sending) -> Writer:
         """Return what sends the responses of a stream."""
-        return Writer(context, self._limits.write_patience)
+        return Writer(context, self._limits.write_patience, org, sending)
 
 
 class Writer:
     """Sends the responses of a stream, and gives up on a reader who is stuck."""
 
-    def __init__(self, context: Any, patience: float) -> None:
+    def __init__(self, context: Any, patience: float, org: str, sending: Sending) -> None:
         self._context = context
         self._patience = patience
+        self._org = org
+        self._sending = sending
         self._has_begun = False
 
-    async def send(self, response: Any) -> None:
+    async def send(self, response: bytes) -> None:
         """Return when a response has gone out as far as flow control lets it. Raises RefusedError for a stuck reader.
 
-        What is not read stays with the connection, about 6 MiB at most (FAULTS 4.12).
+        What is not read stays with the connection for as long again. What is large counts among the answers that wait
+        to be read.
         """
+        if len(response) <= LARGE:
+            await self._write(response)
+            return
+        size, org, sending = len(response), self._org, self._sending
+        await sending.room(size, org)
+        try:
+            await self._write(response)
+        except RefusedError:
+            sending.leave(lambda: sending.free(size, org))
+            raise
+        except BaseException:
+            sending.free(size, org)
+            raise
+        sending.free(size, org)
+
+    async def _write(self, response: bytes) -> None:
         limit = asyncio.timeout(self._patience)
         try:
             async with limit:

@@ -9,21 +9,25 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import grpc
 import grpc_testing
 import pytest
 from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 
 from flowkeep.v1 import execution_service_pb2 as executions_pb
 from flowkeep.v1 import workflow_service_pb2 as workflows_pb
 from persistence.memory import MemoryRepository
+from service.api.admission import Admission
 from service.api.execution_service import ExecutionServicer
 from service.api.identity import DevelopmentAuthenticator
 from service.api.page_tokens import PageTokens
-from service.api.pipeline import Pipeline
+from service.api.pipeline import Limits, Pipeline
+from service.api.receiving import Receiving
+from service.api.sending import Sending
 from service.api.streams import StreamLimits, Streams
 from service.api.workflow_service import WorkflowServicer
 from service.app import running_engine
@@ -56,9 +60,17 @@ class _Loop:
 class _Context:
     """The sync context of grpcio-testing as an aio handler sees it."""
 
-    def __init__(self, context: Any) -> None:
+    def __init__(self, context: Any, request: Message) -> None:
         self._context = context
-        self.written: list[Any] = []
+        self._request = request
+        self.written: list[bytes] = []
+        self.done: list[Callable[[Any], None]] = []
+
+    async def read(self) -> Message:
+        return self._request
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        self.done.append(callback)
 
     def peer(self) -> str:
         return "grpcio-testing"  # which does not know any
@@ -80,29 +92,41 @@ class _Bridge:
     """A sync servicer whose methods run those of an aio one, each wrapped as the server wraps it."""
 
     def __init__(self, servicer: Any, service: Any, loop: _Loop) -> None:
-        pipeline = Pipeline(DevelopmentAuthenticator(), Streams(StreamLimits(10, 10, 10.0)))
+        streams = Streams(StreamLimits(10, 10, PATIENCE))
+        limits = Limits(Receiving(10, 10, PATIENCE), Admission(10), Sending(PATIENCE), streams)
+        pipeline = Pipeline(DevelopmentAuthenticator(), limits)
         for method in service.methods:
             name = f"/{service.full_name}/{method.name}"
             inner = getattr(servicer, method.name)
             if inspect.isasyncgenfunction(inner):
-                setattr(self, method.name, _stream(pipeline._stream(name, inner), loop))
+                setattr(self, method.name, _stream(pipeline._stream(name, inner), method, loop))
             else:
-                setattr(self, method.name, _unary(pipeline._unary(name, inner), loop))
+                setattr(self, method.name, _unary(pipeline._unary(name, inner), method, loop))
 
 
-def _unary(call: Any, loop: _Loop) -> Any:
-    return lambda request, context: loop.run(call(request, _Context(context)))
+def _unary(call: Any, method: Any, loop: _Loop) -> Any:
+    def response(request: Message, context: Any) -> Any:
+        raw, _ = _called(call, request, context, loop)
+        return raw if raw is None else GetMessageClass(method.output_type).FromString(raw)
+
+    return response
 
 
-def _stream(call: Any, loop: _Loop) -> Any:
+def _stream(call: Any, method: Any, loop: _Loop) -> Any:
     def responses(request: Message, context: Any) -> Iterator[Any]:
-        bridged = _Context(context)
-        loop.run(call(request, bridged))
-        for response in bridged.written:
-            stored = isinstance(response, bytes)
-            yield executions_pb.WatchExecutionResponse.FromString(response) if stored else response
+        _, written = _called(call, request, context, loop)
+        yield from map(GetMessageClass(method.output_type).FromString, written)
 
     return responses
+
+
+def _called(call: Any, request: Message, context: Any, loop: _Loop) -> tuple[bytes | None, list[bytes]]:
+    bridged = _Context(context, request)
+    try:
+        return loop.run(call(None, bridged)), bridged.written
+    finally:
+        for callback in bridged.done:
+            callback(bridged)
 
 
 @pytest.fixture(scope="module")

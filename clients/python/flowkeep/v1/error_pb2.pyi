@@ -80,6 +80,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """DATA_LOSS. What is stored of the revision cannot be read; a new one can be written. Metadata:
     `{"workflow": "onboarding", "revision": "7"}`.
     """
+    ERROR_REASON_REQUEST_TOO_SLOW: _ErrorReason.ValueType  # 28
+    """RESOURCE_EXHAUSTED. The request took too long to arrive; nothing was begun. Metadata: `{"seconds": "10"}`."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why an RPC was refused. Each error of the service (not those that gRPC itself gives, such as for a message that is too
@@ -147,4 +149,6 @@ ERROR_REASON_UNREADABLE_RECORD: ErrorReason.ValueType  # 27
 """DATA_LOSS. What is stored of the revision cannot be read; a new one can be written. Metadata:
 `{"workflow": "onboarding", "revision": "7"}`.
 """
+ERROR_REASON_REQUEST_TOO_SLOW: ErrorReason.ValueType  # 28
+"""RESOURCE_EXHAUSTED. The request took too long to arrive; nothing was begun. Metadata: `{"seconds": "10"}`."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

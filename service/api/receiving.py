@@ -1,0 +1,156 @@
+"""How requests are received: so many at a time, in all and per connection, and each within a time.
+
+A request that is being received holds up to 4 MiB that nobody has asked for yet. One that arrives whole, as nearly all
+do, has its turn for a fraction of a millisecond. When all turns are taken, a connection that has fewer takes one from
+the connection that has most; otherwise the newest waits least, since what came long ago and is not here yet is
+probably never to come. What has not been read waits with gRPC, 64 KiB of it at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from grpc import StatusCode
+from grpc.aio import EOF
+
+from flowkeep.v1.error_pb2 import ErrorReason
+from service.api.errors import Refusal, RefusedError
+
+MOST_WAITING = 1_000
+"""Requests that wait for their turn; beyond, the one that has waited longest is refused."""
+
+GIVE_WAY = 1.0
+"""Seconds after which a request that has not arrived gives its turn to one that waits."""
+
+_TICK = 0.25
+"""Seconds between looks at those that are late."""
+
+
+def this_task() -> asyncio.Task[Any]:
+    """Return the task that the current call runs in."""
+    return asyncio.current_task()  # type: ignore[return-value]  # each call has one
+
+
+@dataclass(eq=False, slots=True)
+class _Arrival:
+    """A request that is being received, or waits for that."""
+
+    task: asyncio.Task[Any]
+    connection: str
+    since: float
+    turn: asyncio.Future[None] | None = None
+    refusal: RefusedError | None = None
+
+
+@dataclass(eq=False, slots=True)
+class Receiving:
+    """The requests that are being received."""
+
+    most: int
+    most_per_connection: int
+    patience: float
+    _held: dict[_Arrival, None] = field(default_factory=dict)
+    _waiting: dict[_Arrival, None] = field(default_factory=dict)
+    _per_connection: Counter[str] = field(default_factory=Counter)
+    _timer: asyncio.TimerHandle | None = None
+
+    async def request(self, context: Any, connection: str) -> Any:
+        """Return the request of a call, None if its client sends none. Raises RefusedError for one that is late."""
+        loop = asyncio.get_running_loop()
+        task = this_task()
+        arrival = _Arrival(task, connection, loop.time())
+        if self._timer is None:
+            self._timer = loop.call_later(_TICK, self._look, loop)
+        try:
+            if not self._takes_turn(arrival):
+                arrival.turn = loop.create_future()
+                await arrival.turn
+            message = await context.read()
+        except asyncio.CancelledError:
+            if arrival.refusal is None or task.uncancel():
+                raise
+            raise arrival.refusal from None
+        finally:
+            self._leave(arrival)
+        return None if message is EOF else message
+
+    def _takes_turn(self, arrival: _Arrival) -> bool:
+        if not self._has_room(arrival):
+            busiest, most = max(self._per_connection.items(), key=lambda item: item[1])
+            if len(self._held) < self.most or self._per_connection[arrival.connection] + 2 > most:
+                self._wait(arrival)
+                return False
+            self._refuse(next(each for each in self._held if each.connection == busiest), self._crowded())
+        self._hold(arrival)
+        return True
+
+    def _has_room(self, arrival: _Arrival) -> bool:
+        return len(self._held) < self.most and self._per_connection[arrival.connection] < self.most_per_connection
+
+    def _hold(self, arrival: _Arrival) -> None:
+        self._held[arrival] = None
+        self._per_connection[arrival.connection] += 1
+
+    def _wait(self, arrival: _Arrival) -> None:
+        if len(self._waiting) >= MOST_WAITING:
+            self._refuse(next(iter(self._waiting)), self._crowded())
+        self._waiting[arrival] = None
+
+    def _leave(self, arrival: _Arrival) -> None:
+        """Forget a request, and let the newest of those that wait have its turn."""
+        self._waiting.pop(arrival, None)
+        if arrival not in self._held:
+            return
+        del self._held[arrival]
+        self._per_connection[arrival.connection] -= 1
+        if not self._per_connection[arrival.connection]:
+            del self._per_connection[arrival.connection]
+        if self._waiting:
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        for arrival in reversed(self._waiting):
+            if self._has_room(arrival):
+                del self._waiting[arrival]
+                self._hold(arrival)
+                if arrival.turn is not None and not arrival.turn.done():
+                    arrival.turn.set_result(None)
+                return
+
+    def _refuse(self, arrival: _Arrival, refusal: RefusedError) -> None:
+        arrival.refusal = refusal
+        arrival.task.cancel()
+        self._leave(arrival)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time()
+        for arrival in [each for each in self._held if now - each.since >= self.patience]:
+            self._refuse(arrival, self._late())
+        for arrival in [each for each in self._waiting if now - each.since >= self.patience]:
+            self._refuse(arrival, self._crowded())
+        for arrival in [each for each in self._held if now - each.since >= min(GIVE_WAY, self.patience)]:
+            if arrival in self._held and self._is_waited_for(arrival):
+                self._refuse(arrival, self._crowded())
+        self._timer = loop.call_later(_TICK, self._look, loop) if self._held or self._waiting else None
+
+    def _is_waited_for(self, arrival: _Arrival) -> bool:
+        """Whether one that waits could be received instead."""
+        connections = {each.connection for each in self._waiting}
+        most = self.most_per_connection
+        return arrival.connection in connections or any(self._per_connection[each] < most for each in connections)
+
+    def _crowded(self) -> RefusedError:
+        text = f"this server receives {self.most} requests at a time, and this one had not arrived; try again later"
+        reason = ErrorReason.ERROR_REASON_QUEUE_FULL
+        return RefusedError(
+            Refusal(StatusCode.RESOURCE_EXHAUSTED, reason, text, {"limit": str(self.most)}, retry_after=1.0)
+        )
+
+    def _late(self) -> RefusedError:
+        text = f"the request had not arrived after {self.patience:g} s; nothing was begun"
+        metadata = {"seconds": f"{self.patience:g}"}
+        reason = ErrorReason.ERROR_REASON_REQUEST_TOO_SLOW
+        return RefusedError(Refusal(StatusCode.RESOURCE_EXHAUSTED, reason, text, metadata, retry_after=1.0))
