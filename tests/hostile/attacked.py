@@ -63,6 +63,7 @@ class Attacked:
     """What is printed of the test."""
     may_grow: int = GROWN
     may_hold: float = HELD
+    _usual: str = field(default_factory=token)
 
     @property
     def target(self) -> str:
@@ -91,7 +92,7 @@ class Attacked:
 
     async def send(self, path: str, request: Message | bytes, who: str | None = None) -> Answer:
         """Send these bytes as a request of the attacker, or of whom a token names, and return what comes."""
-        return await call(self.channel, path, request, call_metadata(token() if who is None else who))
+        return await call(self.channel, path, request, call_metadata(self._usual if who is None else who))
 
     @asynccontextmanager
     async def beside(self, what: str) -> AsyncIterator[Beside]:

@@ -21,7 +21,7 @@ async def run(attacked: Attacked, handler_name: str, **params):
 @pytest.mark.parametrize(
     ("handler_name", "params", "told"),
     [
-        ("works", {"seconds": 0.1}, r"callback: the loop was held for 0\.1"),
+        ("works", {"seconds": 0.4}, "callback: the loop was held for 0"),
         ("sleeps", {"seconds": 0.4}, r"asleep: the loop was held for 0\.[34]"),
         ("matches", {"length": 24}, "(asleep|others): the loop was held for"),
         ("keeps", {"mib": 100}, "grew from"),

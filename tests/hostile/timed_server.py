@@ -1,9 +1,9 @@
 """`flowkeep` on a loop that tells how long it was held: the server of these tests.
 
 Each callback of the loop is timed by the processor time that its thread used, so that other processes of a busy
-machine do not count. For how long it was asleep, as for a file or a lock, is told apart: time in which its thread
-neither ran nor was ready to. A thread that lets no other one run holds the loop without a callback, which one more
-thread sees.
+machine do not count; where it is long, as seconds of a machine that does nothing else. For how long it was asleep, as
+for a file or a lock, is told apart: time in which its thread neither ran nor was ready to. A thread that lets no other
+one run holds the loop without a callback, which one more thread sees.
 The loop is asyncio's own, since nothing can time the callbacks of uvloop.
 
 Asked on a unix socket it begins to measure, or tells what was seen since; asked for its memory it first gives back what
@@ -35,6 +35,9 @@ LOOK = 0.01
 """Seconds between looks of the other thread."""
 LONG = 0.04
 """Seconds from which on is looked closer."""
+
+PIECE = 0.0006
+"""Seconds that a piece of work of ours takes on a machine that does nothing else."""
 
 _run_handle = asyncio.Handle._run
 
@@ -68,6 +71,8 @@ class Holds:
         if not self._counts:
             self.start_turn()
             return
+        if spent >= LONG:
+            spent /= _slowness()
         if spent > self.told["callback"]:
             self._note("callback", spent, begun, handle)
         if (passed := time.monotonic() - clock) >= LONG:
@@ -114,6 +119,16 @@ class Holds:
             threads = [each for each in threading.enumerate() if each.native_id in now]
             stacks = (f"{each.name}:\n{_stack(each.ident or 0)}" for each in threads)
             self.told["others"], self.stacks["others"] = held, "\n".join(stacks)
+
+
+def _slowness() -> float:
+    """Return how many times longer work takes at this moment than by itself: what others do slows processors, too."""
+    times = []
+    for _ in range(5):
+        begun = time.thread_time()
+        assert len({str(number): [number] for number in range(4_000)}) == 4_000
+        times.append(time.thread_time() - begun)
+    return max(1.0, sorted(times)[2] / PIECE)
 
 
 def _worked(loop_thread: int) -> dict[int, float]:

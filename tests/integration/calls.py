@@ -157,7 +157,7 @@ async def contents(dsn: str) -> dict[str, tuple[int, str]]:
 HUGE = 2**63 - 1
 
 
-def varint(number):
+def varint(number: int) -> bytes:
     encoded = bytearray()
     while number > 0x7F:
         encoded.append(number & 0x7F | 0x80)
@@ -165,7 +165,7 @@ def varint(number):
     return bytes([*encoded, number])
 
 
-def nested(depth, tags):
+def nested(depth: int, tags: Sequence[int]) -> bytes:
     """Messages inside each other, from the outermost tag: `tags` in turn, so many times."""
     parts, size = [], 0
     for _ in range(depth):
@@ -175,7 +175,7 @@ def nested(depth, tags):
     return b"".join(reversed(parts))
 
 
-def field_bytes(number, content):
+def field_bytes(number: int, content: bytes) -> bytes:
     return varint(number << 3 | 2) + varint(len(content)) + content
 
 
