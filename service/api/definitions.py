@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -18,13 +18,47 @@ from flowkeep.v1.workflow_pb2 import Workflow as WorkflowMessage
 from flowkeep.v1.workflow_pb2 import WorkflowDefinition
 from flowkeep.v1.workflow_service_pb2 import ApplyWorkflowsResponse, ValidateWorkflowResponse
 from persistence.model import Applied, Outcome, Workflow
-from service.api.times import seconds, timestamp
+from service.api.times import seconds, timestamp, wrong_span
 from service.engine.handlers.registry import Handler
-from service.engine.violations import Violation
+from service.engine.violations import ValidationError, Violation
 
 
-def document(message: Message) -> dict[str, Any]:
-    """Return a definition as the canonical JSON that is parsed and stored: short enum names, seconds, no defaults."""
+def document(message: WorkflowDefinition) -> dict[str, Any]:
+    """Return a definition as the canonical JSON that is parsed and stored: short enum names, seconds, no defaults.
+
+    Raises ValidationError for spans of time that none are.
+    """
+    if found := [Violation(path, wrong) for path, span in _spans(message, "") if (wrong := wrong_span(span))]:
+        raise ValidationError(found)
+    return _object(message)
+
+
+def documents(messages: Iterable[WorkflowDefinition]) -> list[dict[str, Any]]:
+    """Return definitions as `document` does. Raises ValidationError, by fields such as `definitions[3].timeout`."""
+    made, found = list[dict[str, Any]](), list[Violation]()
+    for index, message in enumerate(messages):
+        try:
+            made.append(document(message))
+        except ValidationError as error:
+            found += (Violation(f"definitions[{index}].{each.field}", each.description) for each in error.violations)
+    if found:
+        raise ValidationError(found)
+    return made
+
+
+def _spans(message: Message, path: str) -> Iterator[tuple[str, Duration]]:
+    for field, value in message.ListFields():
+        name = f"{path}.{field.name}" if path else field.name
+        if isinstance(value, Duration):
+            yield name, value
+        elif isinstance(value, Message) and not isinstance(value, Struct | Value):
+            yield from _spans(value, name)
+        elif field.is_repeated and field.message_type and not field.message_type.GetOptions().map_entry:
+            for index, item in enumerate(value):
+                yield from _spans(item, f"{name}[{index}]")
+
+
+def _object(message: Message) -> dict[str, Any]:
     return {
         field.name: _field(field, value) for field, value in message.ListFields() if not _is_minus_zero(field, value)
     }
@@ -52,7 +86,7 @@ def _single(field: FieldDescriptor, value: Any) -> Any:
         case Value():
             return payload.from_value(value)
         case Message():
-            return document(value)
+            return _object(value)
         case float():
             return value + 0.0  # -0.0 is 0
     return short_name(field.enum_type, value) if field.enum_type else value

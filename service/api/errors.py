@@ -14,6 +14,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from flowkeep.v1.error_pb2 import ErrorReason
 from persistence import errors as store
+from service.api import trailers
 from service.api.claims import UnauthenticatedError
 from service.api.keys import KeysUnavailableError
 from service.engine.violations import ValidationError, Violation, below
@@ -21,8 +22,16 @@ from service.engine.watch import ShuttingDownError
 
 DOMAIN = "flowkeep.v1"
 
-LARGEST_DETAILS = 4_000
-"""Bytes; above about 8 kB the trailers themselves are refused (LIBRARIES G8)."""
+LONGEST_VALUE = 512
+"""Bytes of a value of the metadata, and of the field of a violation."""
+
+LONGEST_DESCRIPTION = 1_024
+"""Bytes of the description of a violation."""
+
+_AROUND_VIOLATION = 4
+# The type of the detail, and the line that counts the rest.
+_BESIDE_VIOLATIONS = 128
+_ROOM_FOR_COUNT = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,42 +139,51 @@ def refusal_of(error: BaseException) -> Refusal | None:
 
 
 def status(refusal: Refusal) -> status_pb2.Status:
-    """Return the rich status, its details at most 4 kB: violations beyond that are counted, not listed."""
-    details = [
+    """Return the rich status, cut so that clients take its trailers: violations beyond that are counted, not listed."""
+    number: Any = getattr(code_pb2, refusal.code.name)
+    message = trailers.as_message(refusal.message)
+    whole = status_pb2.Status(code=number, message=message)
+    _pack(
+        whole,
         error_details_pb2.ErrorInfo(
             reason=ErrorReason.Name(refusal.reason).removeprefix("ERROR_REASON_"),
             domain=DOMAIN,
-            metadata={key: value[:512] for key, value in refusal.metadata.items()},
-        )
-    ]
-    if refusal.violations:
-        details.append(_bad_request(refusal.violations))
+            metadata={key: trailers.as_detail(value, LONGEST_VALUE) for key, value in refusal.metadata.items()},
+        ),
+    )
     if refusal.retry_after is not None:
         pause = Duration()
         pause.FromMilliseconds(int(refusal.retry_after * 1000))
-        details.append(error_details_pb2.RetryInfo(retry_delay=pause))
-    packed = [AnyMessage() for _ in details]
-    for target, detail in zip(packed, details, strict=True):
-        target.Pack(detail)
-    number: Any = getattr(code_pb2, refusal.code.name)
-    return status_pb2.Status(code=number, message=refusal.message[:1_000], details=packed)
+        _pack(whole, error_details_pb2.RetryInfo(retry_delay=pause))
+    if refusal.violations:
+        _pack(whole, _bad_request(refusal.violations, trailers.details_room(message) - whole.ByteSize()))
+    return whole
 
 
-def _bad_request(violations: Sequence[Violation]) -> Any:
+def _pack(whole: status_pb2.Status, detail: Any) -> None:
+    packed: AnyMessage = whole.details.add()
+    packed.Pack(detail)
+
+
+def _bad_request(violations: Sequence[Violation], room: int) -> Any:
+    """Return the first violations, as many as there is room for, and how many more there are."""
     request = error_details_pb2.BadRequest()
-    size = 0
+    room -= _BESIDE_VIOLATIONS
     for index, violation in enumerate(violations):
-        size += len(violation.field.encode()) + len(violation.description.encode()) + 16
-        if size > LARGEST_DETAILS and index:
-            rest = f"and {len(violations) - index} more violations"
-            request.field_violations.add(field="", description=rest)
+        shown = error_details_pb2.BadRequest.FieldViolation(
+            field=trailers.as_detail(violation.field, LONGEST_VALUE),
+            description=trailers.as_detail(violation.description, LONGEST_DESCRIPTION),
+        )
+        room -= shown.ByteSize() + _AROUND_VIOLATION
+        if room < 0 and index:
+            request.field_violations.add(field="", description=f"and {len(violations) - index} more violations")
             break
-        request.field_violations.add(field=violation.field[:512], description=violation.description[:1_024])
+        request.field_violations.append(shown)
     return request
 
 
 def _summary(error: ValidationError) -> str:
     first = error.violations[0]
-    text = f"{first.field}: {first.description}" if first.field else first.description
     more = len(error.violations) - 1
-    return text if not more else f"{text} (and {more} more)"
+    text = f"{first.field}: {first.description}" if first.field else first.description
+    return f"{trailers.as_message(text, _ROOM_FOR_COUNT)} (and {more} more)" if more else text

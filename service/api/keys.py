@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from contextvars import Context
-from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any, Protocol
 
 import httpx2
-import jwt
 import structlog
 
 from flowkeep.channel import is_local
 from service.api.claims import RefusedTokenError
+from service.api.jwks import Key, NoKeysError, fitting_keys
+from service.api.key_files import key_of
 from service.config import ConfigError
 from service.engine.handlers.call_api import root_of
 
@@ -27,9 +26,12 @@ REFRESH = 30.0
 """Seconds after which a JWKS is read again when somebody needs a key, so that a stream whose key was withdrawn ends
 within a minute (CONTRACT W13)."""
 
-PAUSE = 5.0
-"""Least seconds between two readings, whatever is asked for: a key that was added is found by then, and tokens with
-invented key ids cannot make us a burden for the provider (FAULTS 4.25)."""
+PAUSE = 30.0
+"""Least seconds between two readings, whatever is asked for: tokens with invented key ids cannot make us a burden for
+the provider (FAULTS 4.25). A provider shows a new key before it signs with it."""
+
+RETRY = 5.0
+"""The same after a reading that gave no keys, so that calls are answered soon after the provider is back."""
 
 KEEP = 600.0
 """Seconds for which keys are good when a JWKS can no longer be had."""
@@ -41,12 +43,9 @@ PATIENCE = 1.0
 """Seconds that a call waits for a reading although it knows its key."""
 
 LARGEST_JWKS = 512 << 10
-MOST_KEYS = 100
 
-SHORTEST_SECRET = 32
-"""Bytes of an HS256 secret (RFC 7518, 3.2)."""
-
-_KINDS = {"RS256": ("RSA",), "ES256": ("EC", "P-256"), "EdDSA": ("OKP",)}
+MOST_TRIED = 16
+"""Keys that a token is tried with: several may have its key id, and it may have none."""
 
 
 class KeysUnavailableError(Exception):
@@ -77,12 +76,9 @@ class StaticKey:
 
     def __init__(self, path: Path, algorithm: str) -> None:
         try:
-            data = path.read_bytes().strip()
-            if algorithm == "HS256" and len(data) < SHORTEST_SECRET:
-                raise ValueError(f"a secret needs at least {SHORTEST_SECRET} bytes")
-            self._key = jwt.get_algorithm_by_name(algorithm).prepare_key(data)
-        except (OSError, ValueError, TypeError, jwt.PyJWTError) as error:
-            raise ConfigError(f"FLOWKEEP_JWT_KEY_FILE: no key for {algorithm}: {error}") from None
+            self._key = key_of(path, algorithm)
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"FLOWKEEP_JWT_KEY_FILE={path}: no key for {algorithm}: {error}") from None
 
     def start(self) -> None:
         """Do nothing: the key is there."""
@@ -93,59 +89,6 @@ class StaticKey:
 
     async def close(self) -> None:
         """Do nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """A key of a JWKS and its id, if it has one."""
-
-    key_id: str | None
-    key: Any
-
-
-def fitting_keys(text: str | bytes, algorithm: str) -> list[Key]:
-    """Return the keys of a JWKS that verify signatures of the algorithm. Raises ValueError when there is none."""
-    try:
-        document = json.loads(text)
-    except RecursionError:
-        raise ValueError("it is nested too deep") from None
-    except ValueError as error:
-        raise ValueError(f"it is not JSON: {error}") from None
-    entries = document.get("keys") if isinstance(document, dict) else None
-    if not isinstance(entries, list):
-        raise ValueError("it is no JWKS, an object with a list of keys")
-    if len(entries) > MOST_KEYS:
-        raise ValueError(f"it has {len(entries)} keys; at most {MOST_KEYS} are read")
-    found = [key for entry in entries if (key := _key(entry, algorithm))]
-    if not found:
-        raise ValueError(f"none of its {len(entries)} keys is one to verify {algorithm} with")
-    return found
-
-
-def _key(entry: Any, algorithm: str) -> Key | None:
-    if not isinstance(entry, Mapping) or not _is_for(entry, algorithm):
-        return None
-    try:
-        key = jwt.get_algorithm_by_name(algorithm).from_jwk(dict(entry))
-    except (jwt.PyJWTError, ValueError, TypeError, KeyError, AttributeError):
-        return None
-    key_id = entry.get("kid")
-    # A JWKS that gives private keys away is the provider's trouble; we verify with the public part.
-    public = key.public_key() if hasattr(key, "public_key") else key
-    return Key(key_id if isinstance(key_id, str) else None, public)
-
-
-def _is_for(entry: Mapping[str, Any], algorithm: str) -> bool:
-    """Return whether a key says that it verifies such signatures; what it does not say holds nothing against it."""
-    kind, *curve = _KINDS[algorithm]
-    operations = entry.get("key_ops")
-    return (
-        entry.get("kty") == kind
-        and (not curve or entry.get("crv") in curve)
-        and entry.get("use") in (None, "sig")
-        and entry.get("alg") in (None, algorithm, *(("Ed25519",) if algorithm == "EdDSA" else ()))
-        and (not isinstance(operations, list) or "verify" in operations)
-    )
 
 
 class JwksKeys:
@@ -161,7 +104,7 @@ class JwksKeys:
         self._reading: asyncio.Task[None] | None = None
         try:
             if not _is_url(source):
-                fitting_keys(Path(source).read_text(encoding="utf-8"), algorithm)
+                fitting_keys(_content(source), algorithm)
             elif not httpx2.URL(source).host:
                 raise ValueError("the URL has no host")
         except (OSError, ValueError, httpx2.InvalidURL) as error:
@@ -174,7 +117,7 @@ class JwksKeys:
     async def keys(self, key_id: str | None) -> Sequence[Any]:
         """Return the keys with the id, or without any; for a token without an id all."""
         found = self._find(key_id)
-        if found and time.monotonic() - self._read_at <= REFRESH:
+        if found and monotonic() - self._read_at <= REFRESH:
             return found
         is_first = self._reading is None
         if reading := self._read():
@@ -193,7 +136,8 @@ class JwksKeys:
         """Return the keys as they are now. Raises ValueError, which says why they cannot be had."""
         try:
             async with asyncio.timeout(FETCH):
-                data = await (_fetched(self.source) if _is_url(self.source) else _content(self.source))
+                reading = _fetched(self.source) if _is_url(self.source) else asyncio.to_thread(_content, self.source)
+                data = await reading
             return fitting_keys(data, self._algorithm)
         except TimeoutError:
             raise ValueError(f"no complete answer within {FETCH:g} s") from None
@@ -220,32 +164,35 @@ class JwksKeys:
         return str(httpx2.URL(self.source).copy_with(userinfo=b"", query=None))
 
     def _find(self, key_id: str | None) -> list[Any]:
-        if time.monotonic() - self._read_at > KEEP:
+        if monotonic() - self._read_at > KEEP:
             return []
         named = [key.key for key in self._keys if key_id is None or key.key_id == key_id]
-        return named or [key.key for key in self._keys if key.key_id is None]
+        return (named or [key.key for key in self._keys if key.key_id is None])[:MOST_TRIED]
 
     def _read(self) -> asyncio.Task[None] | None:
         """Return the reading that goes on, or a new one if it is time for one."""
-        if self._reading is None and time.monotonic() - self._tried_at > PAUSE:
+        pause = min(PAUSE, RETRY) if self._failure else PAUSE
+        if self._reading is None and monotonic() - self._tried_at > pause:
             # In a task of its own: a caller that leaves does not end it for the others, and what is logged is not its.
             self._reading = asyncio.create_task(self._read_now(), context=Context())
         return self._reading
 
     async def _read_now(self) -> None:
-        self._tried_at = time.monotonic()
+        self._tried_at = monotonic()
         try:
             keys = await self.look()
             if self._failure or _ids(keys) != _ids(self._keys):
                 log.info("keys of tokens read", source=self.shown_source, keys=_ids(keys))
-            self._keys, self._read_at, self._failure = keys, time.monotonic(), ""
+            self._keys, self._read_at, self._failure = keys, monotonic(), ""
         except Exception as error:  # whatever a provider sends, the next reading may be better
             self._failure = str(error) or type(error).__name__
+            if isinstance(error, NoKeysError):  # the provider has withdrawn all of them
+                self._keys = []
             log.error(
                 "keys of tokens cannot be had; calls are answered UNAVAILABLE when no key is left that is good",
                 source=self.shown_source,
                 error=self._failure,
-                good_for=round(max(self._read_at + KEEP - time.monotonic(), 0)) if self._keys else 0,
+                good_for=round(max(self._read_at + KEEP - monotonic(), 0)) if self._keys else 0,
             )
         finally:
             self._reading = None
@@ -259,8 +206,11 @@ def _is_url(source: str) -> bool:
     return source.lower().startswith(("http://", "https://"))
 
 
-async def _content(source: str) -> bytes:
-    return await asyncio.to_thread(Path(source).read_bytes)
+def _content(source: str) -> bytes:
+    with Path(source).open("rb") as file:
+        data = file.read(LARGEST_JWKS + 1)
+    _check_size(len(data))
+    return data
 
 
 async def _fetched(url: str) -> bytes:
@@ -274,6 +224,10 @@ async def _fetched(url: str) -> bytes:
         data = bytearray()
         async for chunk in answer.aiter_bytes():  # uncompressed, in bounded pieces
             data += chunk
-            if len(data) > LARGEST_JWKS:
-                raise ValueError(f"it has more than {LARGEST_JWKS} bytes")
+            _check_size(len(data))
         return bytes(data)
+
+
+def _check_size(size: int) -> None:
+    if size > LARGEST_JWKS:
+        raise ValueError(f"it has more than {LARGEST_JWKS} bytes")

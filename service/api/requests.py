@@ -7,9 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import protovalidate
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct
+from google.protobuf.timestamp_pb2 import Timestamp
 
+from flowkeep.v1.workflow_pb2 import WorkflowDefinition
+from service.api.times import wrong_moment, wrong_span
 from service.engine.payload import MAX_NODES
 from service.engine.violations import Violation
 
@@ -41,30 +45,51 @@ def decoder(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
 
 def violations(request: Message) -> Sequence[Violation]:
     """Return all violations of the field rules, or where the request is so large that it is not even looked at."""
-    if excess := tuple(_excess(request, "")):
+    times: list[tuple[str, Duration | Timestamp]] = []
+    if excess := tuple(_excess(request, "", times)):
         return excess
+    impossible = {name: wrong for name, value in times if (wrong := _wrong(value))}
     try:
         found = _validator.collect_violations(_without_payloads(request))
     except (ValueError, protovalidate.CompilationError) as error:
-        # Rarely the validator cannot read what protobuf could (LIBRARIES V4).
-        return (Violation("", f"the request cannot be read: {error}"),)
-    return (*(Violation(_path(v.proto), v.proto.message) for v in found), *_unstorable(request))
+        # It cannot read a time that is none, and rarely something that protobuf could (LIBRARIES V4).
+        if not impossible:
+            return (Violation("", f"the request cannot be read: {error}"),)
+        found = []
+    ruled = (Violation(_path(v.proto), v.proto.message) for v in found)
+    return (
+        *(Violation(name, wrong) for name, wrong in impossible.items()),
+        *(each for each in ruled if each.field not in impossible),
+        *_unstorable(request),
+    )
 
 
-def _excess(message: Message, path: str) -> Iterator[Violation]:
-    """Yield the fields with far more entries than any rule allows: to judge each would take seconds."""
+def _excess(message: Message, path: str, times: list[tuple[str, Duration | Timestamp]]) -> Iterator[Violation]:
+    """Yield the fields with far more entries than any rule allows: to judge each would take seconds.
+
+    Spans and times that are met on the way are put into `times`, with their fields; those of definitions are judged
+    with all else that must hold of one.
+    """
+    if isinstance(message, WorkflowDefinition):
+        times = []
     for field, value in message.ListFields():
         name = f"{path}.{field.name}" if path else field.name
         if isinstance(value, Struct):
             if _holds_more(value, MAX_NODES):
                 yield Violation(name, f"must have at most {MAX_NODES:,} values in all")
+        elif isinstance(value, Duration | Timestamp):
+            times.append((name, value))
         elif isinstance(value, Message):
-            yield from _excess(value, name)
+            yield from _excess(value, name, times)
         elif field.is_repeated and len(value) > MAX_ENTRIES:
             yield Violation(name, f"has {len(value):,} entries, far more than are allowed")
         elif field.is_repeated and field.message_type and not field.message_type.GetOptions().map_entry:
             for index, item in enumerate(value):
-                yield from _excess(item, f"{name}[{index}]")
+                yield from _excess(item, f"{name}[{index}]", times)
+
+
+def _wrong(value: Duration | Timestamp) -> str:
+    return wrong_moment(value) if isinstance(value, Timestamp) else wrong_span(value)
 
 
 def _holds_more(struct: Struct, limit: int) -> bool:

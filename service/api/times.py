@@ -9,6 +9,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_NANOS = 1_000_000_000
+_FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
 
 
 def timestamp(moment: datetime | None) -> Timestamp | None:
@@ -33,3 +35,21 @@ def duration(length: float) -> Duration:
 def seconds(message: Duration) -> float:
     """Return the length of a message in seconds."""
     return message.seconds + message.nanos / 1e9
+
+
+def wrong_moment(message: Timestamp) -> str:
+    """Return what is wrong with a time that none is, empty when it is one."""
+    if not 0 <= message.nanos < _NANOS:
+        return "must have nanos between 0 and 999,999,999"
+    if not _FIRST_SECOND <= message.seconds <= _LAST_SECOND:
+        return "must be a time between the years 1 and 9999"
+    return ""
+
+
+def wrong_span(message: Duration) -> str:
+    """Return what is wrong with a span of time that none is, empty when it is one, however long."""
+    if not -_NANOS < message.nanos < _NANOS:
+        return "must have nanos between -999,999,999 and 999,999,999"
+    if message.seconds * message.nanos < 0:
+        return "must have seconds and nanos of the same sign"
+    return ""

@@ -11,6 +11,7 @@ from persistence.model import PageKey, WorkflowFilter
 from persistence.repository import WorkflowRepository
 from service.api.definitions import (
     document,
+    documents,
     handler_message,
     result_message,
     violation_messages,
@@ -68,10 +69,10 @@ class WorkflowServicer(WorkflowServiceServicer):
         return pb.UpdateWorkflowResponse(workflow=workflow_message(workflow, full=True))
 
     async def ApplyWorkflows(self, request: pb.ApplyWorkflowsRequest, context: Any) -> pb.ApplyWorkflowsResponse:
-        caller, documents = current_identity.get(), [document(each) for each in request.definitions]
-        dry_run = request.validate_only
+        caller, dry_run = current_identity.get(), request.validate_only
         try:
-            applied = await self._workflows.apply(caller.org, documents, caller.subject, dry_run=dry_run)
+            given = documents(request.definitions)
+            applied = await self._workflows.apply(caller.org, given, caller.subject, dry_run=dry_run)
         except ValidationError as error:
             if not dry_run:
                 raise
@@ -86,7 +87,10 @@ class WorkflowServicer(WorkflowServiceServicer):
         return pb.DeleteWorkflowResponse()
 
     async def ValidateWorkflow(self, request: pb.ValidateWorkflowRequest, context: Any) -> pb.ValidateWorkflowResponse:
-        found = self._workflows.validate(document(request.definition))
+        try:
+            found = self._workflows.validate(document(request.definition))
+        except ValidationError as error:
+            found = error.violations
         return pb.ValidateWorkflowResponse(violations=violation_messages(found))
 
     async def ListHandlers(self, request: pb.ListHandlersRequest, context: Any) -> pb.ListHandlersResponse:

@@ -15,6 +15,7 @@ from cryptography.x509 import Certificate
 from persistence.errors import EmbeddedPostgresInUseError, PersistenceError
 from persistence.postgres.inspection import OLDEST_VERSION, DatabaseFacts, inspect
 from service.api.identity import TokenAuthenticator, authenticator
+from service.api.key_files import exposure
 from service.api.keys import JwksKeys
 from service.app import data_root, database
 from service.certificates import days_left, described, read_certificates
@@ -97,8 +98,9 @@ def _settings(config: Config) -> Iterator[Finding]:
         )
     if config.tls_cert_file is not None:
         yield _tls(read_certificates(config.tls_cert_file)[0])
-    elif not config.is_loopback:
-        yield _warn("tls", "calls and tokens travel unencrypted; set FLOWKEEP_TLS_CERT_FILE or use a proxy")
+    elif config.tls_terminated_by_proxy:
+        yield _ok("tls", "a proxy in front terminates it, as FLOWKEEP_TLS_TERMINATED_BY_PROXY says")
+    yield from _exposed_files(config)
 
 
 def _keys(keys: JwksKeys) -> Finding:
@@ -114,6 +116,12 @@ def _tls(certificate: Certificate) -> Finding:
     left = days_left(certificate)
     judge = _fail if left <= 0 else _warn if left < SOON else _ok
     return judge("tls", described(certificate))
+
+
+def _exposed_files(config: Config) -> Iterator[Finding]:
+    for subject, path, is_secret in config.key_files:
+        if found := exposure(path, is_secret=is_secret):
+            yield _warn(subject, found)
 
 
 def _handlers(config: Config) -> Iterator[Finding]:

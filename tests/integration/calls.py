@@ -240,6 +240,8 @@ def bad_numbers(rules, step=1):
 def bad_durations(rules):
     yield from (Duration(seconds=-1), Duration(nanos=-1), Duration(seconds=HUGE), Duration(seconds=-HUGE))
     yield from (Duration(seconds=315_576_000_001), Duration(seconds=rules.lte.seconds, nanos=1_000))
+    # What no span of time is: some read the first as 2 s and the second as half of one.
+    yield from (Duration(seconds=1, nanos=10**9), Duration(seconds=1, nanos=-5 * 10**8), Duration(nanos=-(2**31)))
     if rules.HasField("gt") or rules.HasField("gte"):
         yield Duration()
     if rules.HasField("gte"):

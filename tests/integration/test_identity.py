@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import structlog
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from service.api import keys
 from service.api.claims import RefusedTokenError
@@ -23,6 +24,7 @@ from tests.integration.stage import Served, eventually
 from tests.integration.web import Web
 from tests.tokens import OTHER_KEY, claims, jwks, public_jwk, signed
 
+WEAK_KEY = rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505 - refused
 TWO = jwks(public_jwk(kid="one"), public_jwk(OTHER_KEY, kid="two"))
 
 
@@ -147,21 +149,51 @@ async def test_keys_that_are_rotated(web: Web, monkeypatch: pytest.MonkeyPatch) 
         assert await knows(found, "one") == [0]
 
 
-@pytest.mark.parametrize("body", ['{"keys": []}', "gone"])
+@pytest.mark.parametrize(("status", "body"), [(200, "gone"), (200, '{"keys": {}}'), (503, TWO), (302, TWO)])
 async def test_old_keys_are_good_for_a_while_when_no_new_ones_can_be_had(
-    web: Web, monkeypatch: pytest.MonkeyPatch, body: str
+    web: Web, monkeypatch: pytest.MonkeyPatch, status: int, body: str
 ) -> None:
     for name in ("PAUSE", "REFRESH"):
         monkeypatch.setattr(keys, name, 0.0)
     async with source(web.answer("/jwks", body=TWO)) as found:
         assert await knows(found, "one") == [1]
-        web.answer("/jwks", 200, body)
+        web.answer("/jwks", status, body)
         assert await knows(found, "one", "two") == [1, 1]
         with pytest.raises(KeysUnavailableError):  # it may be a new one
             await found.keys("three")
         monkeypatch.setattr(keys, "KEEP", 0.0)
         with pytest.raises(KeysUnavailableError):
             await found.keys("one")
+
+
+@pytest.mark.parametrize("body", ['{"keys": []}', jwks(public_jwk(use="enc")), jwks(public_jwk(WEAK_KEY))])
+async def test_a_set_without_a_key_withdraws_those_there_were(
+    web: Web, monkeypatch: pytest.MonkeyPatch, body: str
+) -> None:
+    monkeypatch.setattr(keys, "REFRESH", 0.0)
+    async with source(web.answer("/jwks", body=TWO)) as found:
+        assert await knows(found, "one") == [1]
+        monkeypatch.setattr(keys, "PAUSE", 0.0)
+        web.answer("/jwks", body=body)
+        for key_id in ("one", "two", None):
+            with pytest.raises(KeysUnavailableError):
+                await found.keys(key_id)
+        web.answer("/jwks", body=TWO)
+        assert await knows(found, "one", "two") == [1, 1]
+
+
+async def test_invented_key_ids_make_no_burden_for_the_provider(
+    serve: Serve, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr(keys, "monotonic", lambda: now)
+    served = await serve(jwt_jwks=web.answer("/jwks", body=jwks()))
+    for seconds in range(0, 120, 2):
+        now += 2
+        answers = [await answer_to(served, signed(claims(), kid=f"{seconds} {each}")) for each in range(3)]
+        assert {(each.code, each.error.message) for each in answers} == {("UNAUTHENTICATED", "the token is not valid")}
+        assert len(web.calls) <= 1 + seconds / 30
+    assert len(web.calls) == 4
 
 
 async def test_who_knows_its_key_does_not_wait_long_for_new_ones(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:

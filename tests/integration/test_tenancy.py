@@ -381,6 +381,7 @@ async def test_settings_that_must_not_be_served_with(serve, key_file, tmp_path):
         ({"listen": "0.0.0.0:0"}, "FLOWKEEP_JWT_KEY_FILE or FLOWKEEP_JWT_JWKS"),
         ({"listen": "[::]:0"}, "FLOWKEEP_JWT_KEY_FILE or FLOWKEEP_JWT_JWKS"),
         ({"listen": "127.0.0.1.example.com:0"}, "FLOWKEEP_JWT_KEY_FILE or FLOWKEEP_JWT_JWKS"),
+        ({"listen": "0.0.0.0:0", "jwt_key_file": key_file}, "FLOWKEEP_TLS_TERMINATED_BY_PROXY=true"),
         ({"jwt_key_file": key_file, "jwt_jwks": "x"}, "not both"),
         ({"jwt_jwks": "x", "jwt_algorithm": "HS256"}, "FLOWKEEP_JWT_ALGORITHM=HS256"),
         ({"jwt_key_file": tmp_path / "absent"}, "FLOWKEEP_JWT_KEY_FILE"),

@@ -20,6 +20,7 @@ from tests.e2e.process import flowkeep as flowkeep_command
 from tests.folders import new_folder
 from tests.integration.certificates import Authority
 from tests.integration.stage import refusal
+from tests.tokens import jwks
 
 Health = health_pb2.HealthCheckResponse
 
@@ -37,6 +38,15 @@ async def test_a_server_with_tls(serve, authority):
         async with flowkeep.Client(served.target, tls=tls, timeout=1.0) as client:
             with pytest.raises(flowkeep.UnavailableError):
                 await client.list_handlers()
+
+
+async def test_a_server_behind_a_proxy_that_terminates_tls(serve, tmp_path):
+    path = tmp_path / "keys"
+    path.write_text(jwks())
+    for listen in ("0.0.0.0:0", "[::]:0"):
+        assert (await serve(listen=listen, jwt_jwks=str(path), tls_terminated_by_proxy=True)).target
+        with pytest.raises(ConfigError, match="tokens would travel unencrypted: set FLOWKEEP_TLS_CERT_FILE and"):
+            await serve(listen=listen, jwt_jwks=str(path))
 
 
 async def said(*arguments: str, target: str) -> str:

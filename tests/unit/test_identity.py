@@ -12,11 +12,9 @@ from typing import Any
 import jwt
 import pytest
 import structlog
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from service.api.claims import KNOWN_PERMISSIONS, ClaimPath, Identity, Rules, UnauthenticatedError, claim_paths
 from service.api.identity import authenticator
-from service.api.keys import JwksKeys, fitting_keys
 from service.config import Config, ConfigError
 from tests.tokens import KEY, OTHER_KEY, claims, jwks, public_jwk, signed
 
@@ -309,73 +307,3 @@ async def test_metadata_that_is_no_token(values: list[str], settings: dict[str, 
         await authenticator(Config(**settings)).identify({"authorization": values})
     assert [entry["event"] for entry in logged if entry["log_level"] == "warning"] == ["token refused"]
     assert "YTpi" not in str(logged)
-
-
-# Which keys of a JWKS are taken
-
-EC_KEY = ec.generate_private_key(ec.SECP256R1())
-OKP_KEY = ed25519.Ed25519PrivateKey.generate()
-
-
-@pytest.mark.parametrize(
-    ("algorithm", "key", "entry"),
-    [
-        ("RS256", KEY, public_jwk(use=None, key_ops=["verify"])),
-        ("RS256", KEY, public_jwk(alg="RS256")),
-        ("RS256", KEY, public_jwk(kid=None)),
-        ("RS256", KEY, public_jwk(kid=7)),
-        ("RS256", KEY, json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(KEY)) | {"kid": "one", "key_ops": None}),
-        ("ES256", EC_KEY, public_jwk(EC_KEY)),
-        ("EdDSA", OKP_KEY, public_jwk(OKP_KEY, alg="Ed25519")),
-    ],
-)
-async def test_a_key_that_is_taken(algorithm: str, key: Any, entry: dict[str, Any], tmp_path: Path) -> None:
-    path = tmp_path / "jwks.json"
-    path.write_text(jwks({"kty": "oct", "k": "x"}, "noise", None, {"kty": "RSA", "kid": "one"}, entry))
-    settings = {"jwt_jwks": str(path), "jwt_algorithm": algorithm}
-    for kid in ("one", None):
-        assert (await identified(signed(claims(), key, algorithm, kid), settings)).org == "acme"
-
-
-async def test_several_keys_of_one_id_and_tokens_without_any(tmp_path: Path) -> None:
-    path = tmp_path / "jwks.json"
-    path.write_text(jwks(public_jwk(EC_KEY), public_jwk(OTHER_KEY), public_jwk()))
-    for key in (KEY, OTHER_KEY):
-        for kid in ("one", None):
-            assert (await identified(signed(claims(), key, kid=kid), {"jwt_jwks": str(path)})).org == "acme"
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("", "is not JSON"),
-        ("[" * 100_000, "nested"),
-        ("[]", "no JWKS"),
-        ('{"keys": {"a": 1}}', "no JWKS"),
-        ('{"keys": []}', "none of its 0 keys"),
-        (jwks(public_jwk(use="enc")), "none of its 1 keys"),
-        (jwks(public_jwk(alg="RS512")), "none of its 1 keys"),
-        (jwks(public_jwk(key_ops=["encrypt"])), "none of its 1 keys"),
-        (jwks(public_jwk(EC_KEY)), "none of its 1 keys is one to verify RS256 with"),
-        (jwks(public_jwk(n="!")), "none of its 1 keys"),
-        (jwks(*[public_jwk()] * 101), "101 keys"),
-    ],
-)
-def test_a_jwks_without_a_key(text: str, said: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=said):
-        fitting_keys(text, "RS256")
-    path = tmp_path / "jwks.json"
-    path.write_text(text)
-    with pytest.raises(ConfigError, match="FLOWKEEP_JWT_JWKS="):
-        authenticator(Config(jwt_jwks=str(path)))
-
-
-@pytest.mark.parametrize("url", ["https://", "HTTP:///keys", "https:/host/keys", "host/keys"])
-def test_a_source_of_keys_that_cannot_be_is_refused_at_the_start(url: str) -> None:
-    with pytest.raises(ConfigError, match="FLOWKEEP_JWT_JWKS="):
-        authenticator(Config(jwt_jwks=url))
-
-
-def test_keys_that_others_can_replace_are_told() -> None:
-    for url, exposed in (("http://idp/k", True), ("http://127.0.0.1/k", False), ("https://idp/k", False)):
-        assert JwksKeys(url, "RS256").is_exposed is exposed, url
