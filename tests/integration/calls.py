@@ -242,7 +242,7 @@ def bad_durations(rules):
     yield from (Duration(seconds=315_576_000_001), Duration(seconds=rules.lte.seconds, nanos=1_000))
     # What no span of time is: some read the first as 2 s and the second as half of one.
     yield from (Duration(seconds=1, nanos=10**9), Duration(seconds=1, nanos=-5 * 10**8), Duration(nanos=-(2**31)))
-    if rules.HasField("gt") or rules.HasField("gte"):
+    if rules.HasField("gt") or rules.gte.ListFields():
         yield Duration()
     if rules.HasField("gte"):
         yield Duration(nanos=rules.gte.nanos - 1)
