@@ -142,7 +142,7 @@ async def running_server(config: Config, repository: Repository, *, alone: bool)
             log.warning("exposed file", exposure=found)
     streams = StreamLimits(config.max_streams, config.max_streams_per_org, config.watch_patience)
     limits = Limits(
-        Receiving(most=16, most_per_connection=8, patience=10.0),
+        Receiving(),
         Admission(config.max_concurrent_rpcs),
         Sending(config.watch_patience),
         Streams(streams),

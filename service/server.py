@@ -52,6 +52,9 @@ OPTIONS: Sequence[tuple[str, Any]] = (
     # net, a client with 100 watches or waiting calls could not even cancel one of them; so it is as many as an org may
     # have streams by default, which is half of the calls that are served.
     ("grpc.max_concurrent_streams", 1_000),
+    # Of a request that is not read yet gRPC takes 64 KiB, and would guess its way up to many MiB on a fast network. One
+    # that is being read gets the room that it needs at once.
+    ("grpc.http2.bdp_probe", 0),
     # A connection that says nothing, or never ends its TLS handshake, is let go.
     ("grpc.server_handshake_timeout_ms", 10_000),
     # Bursts of new streams are queued rather than refused (LIBRARIES G1).

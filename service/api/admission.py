@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import grpc
@@ -9,6 +10,7 @@ import grpc
 from flowkeep.v1.error_pb2 import ErrorReason
 from service.api.claims import Identity
 from service.api.errors import Refusal, RefusedError
+from service.api.receiving import this_task
 
 
 class Admission:
@@ -18,14 +20,14 @@ class Admission:
         self._most = most
         self._served = 0
 
-    def take(self, identity: Identity, context: Any) -> None:
-        """Give a call a place until its status has gone out. Raises RefusedError, before anything was done."""
+    def take(self, identity: Identity) -> None:
+        """Give the current call a place until its status has gone out. Raises RefusedError, before it did anything."""
         if self._served >= self._most:
             raise _too_many(self._most)
         self._served += 1
-        context.add_done_callback(self._give_back)
+        this_task().add_done_callback(self._give_back)
 
-    def _give_back(self, context: Any) -> None:
+    def _give_back(self, task: asyncio.Task[Any]) -> None:
         self._served -= 1
 
 

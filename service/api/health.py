@@ -69,7 +69,7 @@ class Health:
         if state is None:
             await context.abort(grpc.StatusCode.NOT_FOUND, "there is no such service")
         response = HealthCheckResponse(status=state).SerializeToString()
-        return await probes.sending.answer(response, "", context)
+        return await probes.sending.answer(response, "")
 
     async def _watch(self, service: str, context: Any, probes: Probes) -> None:
         changed = asyncio.Event()

@@ -92,7 +92,7 @@ class Pipeline(aio.ServerInterceptor):
                 identity, request = await self._admit(method, context)
                 work = inner(request, context)
                 response = await (work if _bounds_itself(request) else in_time(work))
-                answer = await self.limits.sending.answer(serialized(response), identity.org, context)
+                answer = await self.limits.sending.answer(serialized(response), identity.org)
             except Exception as error:
                 await refuse(error, method, started, context, self.limits.sending)
                 return None
@@ -135,7 +135,7 @@ class Pipeline(aio.ServerInterceptor):
         if not identity.may(PERMISSIONS[method]):
             raise RefusedError(_denied(PERMISSIONS[method]))
         request = await self.limits.receiving.request(context, caller)
-        self.limits.admission.take(identity, context)
+        self.limits.admission.take(identity)
         check_read(request)
         if execution_id := getattr(request, "execution_id", ""):
             structlog.contextvars.bind_contextvars(execution_id=execution_id[:64])

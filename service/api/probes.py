@@ -47,7 +47,7 @@ class Probes:
 
     sending: Sending
     # A request of these has a few bytes and comes at once, so that few turns are enough, and others' memory is left.
-    receiving: Receiving = field(default_factory=lambda: Receiving(most=4, most_per_connection=2, patience=5.0))
+    receiving: Receiving = field(default_factory=lambda: Receiving(8, 4, patience=5.0, give_way=0.05))
     # gRPC clients may watch health, each connection with one stream; orchestrators ask with single checks.
     health: Bounded = field(default_factory=lambda: Bounded("health", most=500, most_per_address=100))
     # A tool for people. Each stream may be receiving a request all the time.

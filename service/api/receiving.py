@@ -22,10 +22,7 @@ from service.api.errors import Refusal, RefusedError
 MOST_WAITING = 1_000
 """Requests that wait for their turn; beyond, the one that has waited longest is refused."""
 
-GIVE_WAY = 1.0
-"""Seconds after which a request that has not arrived gives its turn to one that waits."""
-
-_TICK = 0.25
+_LOOK = 0.25
 """Seconds between looks at those that are late."""
 
 
@@ -47,14 +44,17 @@ class _Arrival:
 
 @dataclass(eq=False, slots=True)
 class Receiving:
-    """The requests that are being received."""
+    """The requests that are being received, each for `patience` seconds, and for `give_way` while others wait."""
 
-    most: int
-    most_per_connection: int
-    patience: float
+    most: int = 16
+    most_per_connection: int = 8
+    patience: float = 10.0
+    give_way: float = 1.0
     _held: dict[_Arrival, None] = field(default_factory=dict)
-    _waiting: dict[_Arrival, None] = field(default_factory=dict)
     _per_connection: Counter[str] = field(default_factory=Counter)
+    _waiting: dict[_Arrival, None] = field(default_factory=dict)
+    # By connection, the newest last, as in all the others: a thousand may wait, of a few connections.
+    _queues: dict[str, dict[_Arrival, None]] = field(default_factory=dict)
     _timer: asyncio.TimerHandle | None = None
 
     async def request(self, context: Any, connection: str) -> Any:
@@ -63,7 +63,7 @@ class Receiving:
         task = this_task()
         arrival = _Arrival(task, connection, loop.time())
         if self._timer is None:
-            self._timer = loop.call_later(_TICK, self._look, loop)
+            self._timer = loop.call_later(self._pause(), self._look, loop)
         try:
             if not self._takes_turn(arrival):
                 arrival.turn = loop.create_future()
@@ -78,7 +78,7 @@ class Receiving:
         return None if message is EOF else message
 
     def _takes_turn(self, arrival: _Arrival) -> bool:
-        if not self._has_room(arrival):
+        if not self._has_room(arrival.connection):
             busiest, most = max(self._per_connection.items(), key=lambda item: item[1])
             if len(self._held) < self.most or self._per_connection[arrival.connection] + 2 > most:
                 self._wait(arrival)
@@ -87,8 +87,8 @@ class Receiving:
         self._hold(arrival)
         return True
 
-    def _has_room(self, arrival: _Arrival) -> bool:
-        return len(self._held) < self.most and self._per_connection[arrival.connection] < self.most_per_connection
+    def _has_room(self, connection: str) -> bool:
+        return len(self._held) < self.most and self._per_connection[connection] < self.most_per_connection
 
     def _hold(self, arrival: _Arrival) -> None:
         self._held[arrival] = None
@@ -97,28 +97,36 @@ class Receiving:
     def _wait(self, arrival: _Arrival) -> None:
         if len(self._waiting) >= MOST_WAITING:
             self._refuse(next(iter(self._waiting)), self._crowded())
-        self._waiting[arrival] = None
+        queue = self._queues.pop(arrival.connection, {})
+        queue[arrival] = self._waiting[arrival] = None
+        self._queues[arrival.connection] = queue
+
+    def _wait_no_more(self, arrival: _Arrival) -> None:
+        del self._waiting[arrival]
+        queue = self._queues[arrival.connection]
+        del queue[arrival]
+        if not queue:
+            del self._queues[arrival.connection]
 
     def _leave(self, arrival: _Arrival) -> None:
         """Forget a request, and let the newest of those that wait have its turn."""
-        self._waiting.pop(arrival, None)
+        if arrival in self._waiting:
+            self._wait_no_more(arrival)
         if arrival not in self._held:
             return
         del self._held[arrival]
         self._per_connection[arrival.connection] -= 1
         if not self._per_connection[arrival.connection]:
             del self._per_connection[arrival.connection]
-        if self._waiting:
-            self._pass_on()
+        connection = next(filter(self._has_room, reversed(self._queues)), None)
+        if connection is not None:
+            self._give_turn(next(reversed(self._queues[connection])))
 
-    def _pass_on(self) -> None:
-        for arrival in reversed(self._waiting):
-            if self._has_room(arrival):
-                del self._waiting[arrival]
-                self._hold(arrival)
-                if arrival.turn is not None and not arrival.turn.done():
-                    arrival.turn.set_result(None)
-                return
+    def _give_turn(self, arrival: _Arrival) -> None:
+        self._wait_no_more(arrival)
+        self._hold(arrival)
+        if arrival.turn is not None and not arrival.turn.done():
+            arrival.turn.set_result(None)
 
     def _refuse(self, arrival: _Arrival, refusal: RefusedError) -> None:
         arrival.refusal = refusal
@@ -131,16 +139,18 @@ class Receiving:
             self._refuse(arrival, self._late())
         for arrival in [each for each in self._waiting if now - each.since >= self.patience]:
             self._refuse(arrival, self._crowded())
-        for arrival in [each for each in self._held if now - each.since >= min(GIVE_WAY, self.patience)]:
+        for arrival in [each for each in self._held if now - each.since >= min(self.give_way, self.patience)]:
             if arrival in self._held and self._is_waited_for(arrival):
                 self._refuse(arrival, self._crowded())
-        self._timer = loop.call_later(_TICK, self._look, loop) if self._held or self._waiting else None
+        self._timer = loop.call_later(self._pause(), self._look, loop) if self._held or self._waiting else None
+
+    def _pause(self) -> float:
+        return min(_LOOK, self.give_way / 2)
 
     def _is_waited_for(self, arrival: _Arrival) -> bool:
         """Whether one that waits could be received instead."""
-        connections = {each.connection for each in self._waiting}
         most = self.most_per_connection
-        return arrival.connection in connections or any(self._per_connection[each] < most for each in connections)
+        return arrival.connection in self._queues or any(self._per_connection[each] < most for each in self._queues)
 
     def _crowded(self) -> RefusedError:
         text = f"this server receives {self.most} requests at a time, and this one had not arrived; try again later"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,6 +18,7 @@ import grpc
 import structlog
 
 from flowkeep.v1.error_pb2 import ErrorReason
+from service.api.answering import LONGEST
 from service.api.errors import Refusal, RefusedError
 from service.api.receiving import this_task
 
@@ -55,20 +56,24 @@ class Sending:
     _bytes: Counter[str] = field(default_factory=Counter)
     _waiting: dict[_Waiter, None] = field(default_factory=dict)
     _unsent: dict[asyncio.Task[Any], float] = field(default_factory=dict)
+    _left: dict[asyncio.Task[Any], Callable[[], None]] = field(default_factory=dict)
     _timer: asyncio.TimerHandle | None = None
 
-    async def answer(self, raw: bytes, org: str, context: Any) -> bytes:
-        """Return an answer when it may be sent. Its call is given up when it is not read. Raises RefusedError."""
-        size = len(raw)
+    async def answer(self, raw: bytes, org: str) -> bytes:
+        """Return an answer of the current call when it may be sent; the call is given up when nobody reads it.
+
+        Raises RefusedError.
+        """
+        size, task = len(raw), this_task()
         if size > SMALL:
-            await self.room(size, org)
-            context.add_done_callback(lambda _: self.free(size, org))
-        task = this_task()
-        context.add_done_callback(partial(self._sent, task))
+            await self.room(size, org, min(self.patience, LONGEST))
+            task.add_done_callback(lambda _: self.free(size, org))
+        # Not by the context of the call, which would refer to itself by it and live until garbage is collected.
+        task.add_done_callback(self._forget)
         self._expect(task, self.patience + size / LEAST_PACE)
         return raw
 
-    async def room(self, size: int, org: str) -> None:
+    async def room(self, size: int, org: str, patience: float) -> None:
         """Return when so many bytes may be sent, until they are set `free`. Raises RefusedError after patience."""
         if self._fits(size, org) and all(waiter.org != org for waiter in self._waiting):
             self._bytes[org] += size
@@ -78,7 +83,7 @@ class Sending:
         waiter = _Waiter(org, size, asyncio.get_running_loop().create_future())
         self._waiting[waiter] = None
         try:
-            async with asyncio.timeout(self.patience):
+            async with asyncio.timeout(patience):
                 await waiter.turn
         except (TimeoutError, asyncio.CancelledError) as error:
             if self._waiting.pop(waiter, None) is None:
@@ -100,20 +105,25 @@ class Sending:
 
     def leave(self, gone: Callable[[], None] = lambda: None) -> None:
         """Give up what the current call has sent unless it is read within patience; tell when it is gone."""
-        task = this_task()
-        rpc = _rpcs([task]).get(task)
-        if rpc is None:
-            gone()
-            return
+        self._left.setdefault(this_task(), gone)
+        self._start_looking()
 
-        def done(rpc: asyncio.Task[Any]) -> None:
-            self._unsent.pop(rpc, None)
-            gone()
+    def _follow_left(self) -> None:
+        """Find what outlives the calls that were left, of all at once: it takes a look at every task."""
+        left, self._left = self._left, {}
+        rpcs = _rpcs(left)
+        for task, gone in left.items():
+            if (rpc := rpcs.get(task)) is None:
+                gone()
+            else:
+                rpc.add_done_callback(partial(self._is_gone, gone))
+                self._expect(rpc, self.patience)
 
-        rpc.add_done_callback(done)
-        self._expect(rpc, self.patience)
+    def _is_gone(self, gone: Callable[[], None], rpc: asyncio.Task[Any]) -> None:
+        self._forget(rpc)
+        gone()
 
-    def _sent(self, task: asyncio.Task[Any], context: Any) -> None:
+    def _forget(self, task: asyncio.Task[Any]) -> None:
         self._unsent.pop(task, None)
 
     def _fits(self, size: int, org: str) -> bool:
@@ -123,19 +133,25 @@ class Sending:
         return (not of_org or of_org + size <= self.most_per_org) and (not sent or sent + size <= self.most)
 
     def _expect(self, task: asyncio.Task[Any], seconds: float) -> None:
-        loop = asyncio.get_running_loop()
-        self._unsent[task] = loop.time() + seconds
+        self._unsent[task] = asyncio.get_running_loop().time() + seconds
+        self._start_looking()
+
+    def _start_looking(self) -> None:
         if self._timer is None:
+            loop = asyncio.get_running_loop()
             self._timer = loop.call_later(min(1.0, self.patience / 2), self._look, loop)
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
+        if self._left:
+            self._follow_left()
         now = loop.time()
         if late := [task for task, until in self._unsent.items() if until <= now]:
             self._give_up(late)
-        again = min(1.0, self.patience / 2)
-        self._timer = loop.call_later(again, self._look, loop) if self._unsent else None
+        if self._unsent:
+            self._start_looking()
 
-    def _give_up(self, late: Iterable[asyncio.Task[Any]]) -> None:
+    def _give_up(self, late: Sequence[asyncio.Task[Any]]) -> None:
         """End calls whose answers nobody reads; the server of gRPC lets go of a call when none of its tasks is left."""
         rpcs = _rpcs(late)
         for task in late:
@@ -143,7 +159,7 @@ class Sending:
             task.cancel()
             if task in rpcs:
                 rpcs[task].cancel()
-        log.warning("answers not read; their calls are ended", calls=len(rpcs), seconds=self.patience)
+        log.warning("answers not read; their calls are ended", calls=len(late), seconds=self.patience)
 
 
 def _rpcs(tasks: Iterable[asyncio.Task[Any]]) -> Mapping[asyncio.Task[Any], asyncio.Task[Any]]:

@@ -81,7 +81,7 @@ class Writer:
             await self._write(response)
             return
         size, org, sending = len(response), self._org, self._sending
-        await sending.room(size, org)
+        await sending.room(size, org, self._patience)
         try:
             await self._write(response)
         except RefusedError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -64,13 +64,9 @@ class _Context:
         self._context = context
         self._request = request
         self.written: list[bytes] = []
-        self.done: list[Callable[[Any], None]] = []
 
     async def read(self) -> Message:
         return self._request
-
-    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
-        self.done.append(callback)
 
     def peer(self) -> str:
         return "grpcio-testing"  # which does not know any
@@ -93,7 +89,7 @@ class _Bridge:
 
     def __init__(self, servicer: Any, service: Any, loop: _Loop) -> None:
         streams = Streams(StreamLimits(10, 10, PATIENCE))
-        limits = Limits(Receiving(10, 10, PATIENCE), Admission(10), Sending(PATIENCE), streams)
+        limits = Limits(Receiving(), Admission(10), Sending(PATIENCE), streams)
         pipeline = Pipeline(DevelopmentAuthenticator(), limits)
         for method in service.methods:
             name = f"/{service.full_name}/{method.name}"
@@ -122,11 +118,7 @@ def _stream(call: Any, method: Any, loop: _Loop) -> Any:
 
 def _called(call: Any, request: Message, context: Any, loop: _Loop) -> tuple[bytes | None, list[bytes]]:
     bridged = _Context(context, request)
-    try:
-        return loop.run(call(None, bridged)), bridged.written
-    finally:
-        for callback in bridged.done:
-            callback(bridged)
+    return loop.run(call(None, bridged)), bridged.written
 
 
 @pytest.fixture(scope="module")
