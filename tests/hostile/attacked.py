@@ -63,6 +63,7 @@ class Attacked:
     """What is printed of the test."""
     may_grow: int = GROWN
     may_hold: float = HELD
+    _before: int = 0
     _usual: str = field(default_factory=token)
 
     @property
@@ -106,6 +107,7 @@ class Attacked:
     async def watched(self, patience: float = PATIENCE) -> AsyncIterator[None]:
         """Assert at the end that nothing inside held the loop, that memory came back, and that it all went well."""
         before, complaints = await self._ask("begin"), len(self.process.complaints)
+        self._before = before
         self.figures, self.may_grow, self.may_hold = [], GROWN, HELD
         yield
         told = await self.told()
@@ -128,8 +130,9 @@ class Attacked:
             raise
 
     async def told(self) -> Any:
-        """Return what was seen since the test began: the longest hold in seconds, the peak of memory in bytes."""
-        return await self._ask("told")
+        """Return what was seen since the test began: the longest holds in seconds, and by how much it grew."""
+        told = await self._ask("told")
+        return {**told, "grown": told["peak"] - self._before}
 
     def _held_nothing(self, told: Any) -> None:
         for what, most in {"callback": self.may_hold, "asleep": ASLEEP, "others": self.may_hold}.items():
