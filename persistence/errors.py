@@ -124,6 +124,7 @@ class UnreadableError(PersistenceError):
         super().__init__(f"revision {revision} of workflow {workflow!r} cannot be read: {why}")
         self.workflow = workflow
         self.revision = revision
+        self.why = why
 
 
 class QueueFullError(PersistenceError):

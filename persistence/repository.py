@@ -39,6 +39,9 @@ from persistence.model import (
 
 End = Callable[[Closing], tuple[Mapping[str, Any], Event]]
 
+SECRET_BYTES = 32
+"""Bytes of a secret of a store."""
+
 
 class WorkflowRepository(Protocol):
     """Definitions and their revisions."""
@@ -271,6 +274,10 @@ class Signals(Protocol):
 
 class Repository(WorkflowRepository, ExecutionRepository, Journal, ReplicaRepository, Signals, Protocol):
     """All of a store."""
+
+    async def secret(self, name: str) -> bytes:
+        """Return random bytes that all processes of the store have under a name; the first that asks makes them."""
+        ...
 
     async def ping(self) -> None:
         """Return when the store answers; raises UnavailableError within 2 s otherwise."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import socket
 from collections.abc import AsyncIterator, Iterator
@@ -152,7 +153,7 @@ async def running_server(config: Config, repository: Repository, *, alone: bool)
         running_engine(config, repository, alone=alone) as engine,
     ):
         pipeline = Pipeline(authenticator, limits)
-        tokens = PageTokens(config.page_token_key)
+        tokens = PageTokens(await _page_token_key(config, repository))
         workflow_servicer = WorkflowServicer(engine.workflows, engine.executions, repository, tokens)
         execution_servicer = ExecutionServicer(
             engine.executions, engine.workflows, repository, tokens, config.wait_limit
@@ -178,6 +179,14 @@ async def running_server(config: Config, repository: Repository, *, alone: bool)
             # Others go on with the executions at once, however long the last calls and streams take to end.
             await asyncio.gather(server.stop(config.stop_grace), engine.runner.hand_over())
             failpoints.hit("drain.after_stop_accept")
+
+
+async def _page_token_key(config: Config, repository: Repository) -> bytes:
+    """Return what page tokens are signed with: the setting, or what the store keeps for all of its servers."""
+    if config.page_token_secret is None:
+        return await repository.secret("page_tokens")
+    secret = config.page_token_secret.get_secret_value().encode()
+    return hashlib.sha256(b"flowkeep page tokens " + secret).digest()
 
 
 async def _tell_readiness(server: Server, repository: Repository) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Literal
 
@@ -142,7 +141,7 @@ class Config(BaseSettings):
     )
     page_token_secret: SecretStr | None = Field(
         None,
-        description="Secret that page tokens are signed with, equal on all replicas; default: made from database_url",
+        description="Secret that page tokens are signed with, equal on all replicas; default: one kept in the database",
     )
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged")
@@ -186,15 +185,6 @@ class Config(BaseSettings):
             ("tls", self.tls_client_ca_file, False),
         )
         return [(subject, path, is_secret) for subject, path, is_secret in named if path is not None]
-
-    @property
-    def page_token_key(self) -> bytes:
-        """Key that page tokens are signed with."""
-        if self.page_token_secret is not None:
-            secret = self.page_token_secret.get_secret_value()
-        else:
-            secret = self.database_url.get_secret_value() if self.database_url else "embedded"
-        return hashlib.sha256(b"flowkeep page tokens " + secret.encode()).digest()
 
     def private(self) -> Config:
         """Return the settings for a server that only its own process talks to: without tokens and TLS."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
+from secrets import token_bytes
 
 from persistence.memory.executions import MemoryExecutions
 from persistence.memory.journal import MemoryJournal
@@ -12,6 +13,7 @@ from persistence.memory.replicas import MemoryReplicas
 from persistence.memory.tables import Tables
 from persistence.memory.workflows import MemoryWorkflows
 from persistence.model import News
+from persistence.repository import SECRET_BYTES
 
 
 def _utc_now() -> datetime:
@@ -30,6 +32,10 @@ class MemoryRepository(MemoryWorkflows, MemoryExecutions, MemoryJournal, MemoryR
     async def listen(self, heard: Callable[[News], None]) -> None:
         """See Signals. There is no other process."""
         await asyncio.get_running_loop().create_future()
+
+    async def secret(self, name: str) -> bytes:
+        """See Repository."""
+        return self._tables.secrets.setdefault(name, token_bytes(SECRET_BYTES))
 
     async def ping(self) -> None:
         """See Repository."""

@@ -65,6 +65,7 @@ class Tables:
     executions: dict[UUID, ExecutionRow] = field(default_factory=dict)
     requests: dict[tuple[str, str], RequestId] = field(default_factory=dict)
     leases: dict[UUID, datetime] = field(default_factory=dict)
+    secrets: dict[str, bytes] = field(default_factory=dict)
 
     def row(self, scope: Scope, execution_id: UUID) -> ExecutionRow:
         """Return the execution if it lies in the scope. Raises ExecutionNotFoundError."""

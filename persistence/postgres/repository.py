@@ -6,6 +6,7 @@ import asyncio
 from asyncio import Future
 from collections.abc import Callable, Collection
 from contextlib import AbstractAsyncContextManager
+from secrets import token_bytes
 from typing import Self
 
 from persistence.errors import UnavailableError
@@ -25,6 +26,11 @@ from persistence.postgres.partitions import ensure_partitions
 from persistence.postgres.reaping import PostgresReaping
 from persistence.postgres.replicas import PostgresReplicas
 from persistence.postgres.workflows import PostgresWorkflows
+from persistence.repository import SECRET_BYTES
+
+_READ = "SELECT value FROM secrets WHERE name = $1"
+_KEEP = """
+INSERT INTO secrets (name, value, create_time) VALUES ($1, $2, clock_timestamp()) ON CONFLICT (name) DO NOTHING"""
 
 
 class PostgresRepository(
@@ -99,6 +105,14 @@ class PostgresRepository(
     def leases_apart(self) -> AbstractAsyncContextManager[PostgresLeases]:
         """See Repository."""
         return leases_apart(self._database.dsn, self._notifications)
+
+    async def secret(self, name: str) -> bytes:
+        """See Repository."""
+        async with self._database.session() as session:
+            if (kept := await session.fetchval(_READ, name)) is None:
+                await session.execute(_KEEP, name, token_bytes(SECRET_BYTES))
+                kept = await session.fetchval(_READ, name)
+            return bytes(kept)
 
     async def ping(self) -> None:
         """See Repository."""

@@ -323,3 +323,19 @@ replicas = Table(
     PrimaryKeyConstraint("incarnation", name="replicas_pkey"),
     comment="Processes that drive executions, and until when they may.",
 )
+
+secrets = Table(
+    "secrets",
+    metadata,
+    Column("name", String(64), nullable=False, comment="What it is for: page_tokens, which are signed with it."),
+    Column(
+        "value",
+        LargeBinary,
+        nullable=False,
+        comment="Random bytes. Without the row a new one is made; what was signed before is refused.",
+    ),
+    Column("create_time", _TIME, nullable=False, comment="When it was made."),
+    PrimaryKeyConstraint("name", name="secrets_pkey"),
+    CheckConstraint("octet_length(value) = 32", name="secrets_value"),
+    comment="What all servers of the database share and nobody else may guess.",
+)

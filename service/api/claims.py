@@ -20,6 +20,9 @@ ALL_OWNERS = "executions.all_owners"
 DEBUG = "executions.debug"
 """Permission to see stack traces of handlers."""
 
+READ_WORKFLOWS = "workflows.read"
+"""Permission to see definitions, wherever they are shown."""
+
 KNOWN_PERMISSIONS = frozenset({*PERMISSIONS.values(), ALL_OWNERS, DEBUG})
 
 _END_OF_CALENDAR = 253_402_300_799

@@ -15,7 +15,8 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from flowkeep.v1.error_pb2 import ErrorReason
 from persistence import errors as store
 from service.api import trailers
-from service.api.claims import UnauthenticatedError
+from service.api.claims import READ_WORKFLOWS, UnauthenticatedError
+from service.api.identity import current_identity
 from service.api.keys import KeysUnavailableError
 from service.engine.violations import ValidationError, Violation, below
 from service.engine.watch import ShuttingDownError
@@ -116,6 +117,8 @@ def refusal_of(error: BaseException) -> Refusal | None:
             return Refusal(code.OUT_OF_RANGE, reason.ERROR_REASON_CURSOR_EXPIRED, text, metadata)
         case store.UnreadableError():
             metadata = {"workflow": error.workflow, "revision": str(error.revision)}
+            if not ((caller := current_identity.get(None)) and caller.may(READ_WORKFLOWS)):
+                text = text.removesuffix(f": {error.why}")  # it repeats what stands in the definition
             return Refusal(code.DATA_LOSS, reason.ERROR_REASON_UNREADABLE_RECORD, text, metadata)
         case store.QueueFullError():
             return Refusal(

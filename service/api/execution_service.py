@@ -16,7 +16,7 @@ from persistence.errors import NotFoundError
 from persistence.model import Created, Event, Execution, ExecutionOrder, PageKey, Scope
 from persistence.repository import ExecutionRepository
 from service.api.answering import in_time
-from service.api.claims import DEBUG
+from service.api.claims import DEBUG, READ_WORKFLOWS
 from service.api.errors import invalid
 from service.api.executions import (
     LARGEST_STEPS,
@@ -24,8 +24,9 @@ from service.api.executions import (
     cancel_response,
     detail_message,
     execution_message,
+    withhold_definition,
 )
-from service.api.filters import count_limit, execution_filter, execution_order, sort_value
+from service.api.filters import count_limit, execution_filter, execution_order, sort_kind, sort_value
 from service.api.identity import current_identity
 from service.api.page_tokens import PageTokens
 from service.api.paging import fitting, page_limit
@@ -90,7 +91,7 @@ class ExecutionServicer(ExecutionServiceServicer):
         scope, where, order = current_identity.get().scope, execution_filter(request), execution_order(request)
         full = request.view == EXECUTION_VIEW_FULL
         limit = page_limit(request.page_size, LARGEST_FULL_PAGE) if full else page_limit(request.page_size)
-        after = self._tokens.read(request.page_token, request, scope)
+        after = self._tokens.read(request.page_token, request, scope, sort_kind(order))
         found = await self._repository.list_executions(scope, where, order, after, limit + 1)
         shown = await self._messages(scope, found[:limit], full=full)
         response = pb.ListExecutionsResponse(executions=fitting(shown))
@@ -151,8 +152,12 @@ class ExecutionServicer(ExecutionServiceServicer):
     async def _full(self, scope: Scope, execution_id: UUID, largest: int = LARGEST_STEPS) -> ExecutionMessage:
         detail = await self._repository.get_detail(scope, execution_id)
         definition, is_defined = await self._workflows.shown(detail)
-        may_debug = current_identity.get().may(DEBUG)
-        return await detail_message(detail, definition, with_trace=may_debug, largest=largest, is_defined=is_defined)
+        caller = current_identity.get()
+        may_debug = caller.may(DEBUG)
+        message = await detail_message(detail, definition, with_trace=may_debug, largest=largest, is_defined=is_defined)
+        if not caller.may(READ_WORKFLOWS):
+            withhold_definition(message)
+        return message
 
 
 def _order(request: pb.ExecuteRequest) -> Order:

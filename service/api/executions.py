@@ -22,6 +22,7 @@ from service.engine import definition as model
 from service.engine.definition import Definition
 from service.engine.failure import NO_FREE_THREAD, OUTCOME_UNKNOWN, RESULT_DISCARDED
 from service.engine.state import restore
+from service.engine.step_rules import CONDITION_IS_FALSE
 
 LARGEST_STEPS = 32 << 20
 """Bytes of steps with their payloads that one answer holds."""
@@ -69,6 +70,16 @@ def execution_message(execution: Execution) -> ExecutionMessage:
         failure=stored_failure(execution.failure, with_trace=False),
         unreadable=execution.unreadable,
     )
+
+
+def withhold_definition(message: ExecutionMessage) -> None:
+    """Leave out of the view FULL what stands in the definition, for callers that may not read it."""
+    message.definition_withheld = True
+    message.ClearField("definition")
+    for step in message.steps:
+        step.ClearField("input")
+        if step.skip_reason.startswith(CONDITION_IS_FALSE):
+            step.skip_reason = CONDITION_IS_FALSE
 
 
 async def detail_message(

@@ -49,6 +49,11 @@ def execution_order(request: ListExecutionsRequest) -> ExecutionOrder:
     return ExecutionOrder(ListExecutionsRequest.Order.Name(request.order).removeprefix("ORDER_"))
 
 
+def sort_kind(order: ExecutionOrder) -> type[float] | type[datetime] | None:
+    """Return of which kind the values are by which executions have their place in a list, None when it is by id."""
+    return {ExecutionOrder.LAST_ENDED: datetime, ExecutionOrder.LONGEST: float}.get(order)
+
+
 def sort_value(order: ExecutionOrder, execution: Execution) -> float | datetime | None:
     """Return the value by which an execution has its place in a list, None when it cannot be read."""
     if execution.unreadable:

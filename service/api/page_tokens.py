@@ -6,8 +6,9 @@ import base64
 import binascii
 import hashlib
 import hmac
+import math
 import time
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 import grpc
@@ -20,6 +21,9 @@ from service.api.errors import Refusal, RefusedError, invalid
 
 LIFETIME = 86_400
 """Seconds for which a token is valid."""
+
+AHEAD = 300
+"""Seconds by which the clock of another server may be ahead (CONTRACT 2.5)."""
 
 _SIGNATURE = 16
 _VERSION = 1
@@ -46,8 +50,10 @@ class PageTokens:
         body = msgspec.msgpack.encode(content)
         return base64.urlsafe_b64encode(self._sign(body) + body).rstrip(b"=").decode()
 
-    def read(self, token: str, request: Message, scope: Scope) -> PageKey | None:
-        """Return the position that a token holds, None for an empty token.
+    def read(
+        self, token: str, request: Message, scope: Scope, kind: type[float] | type[datetime] | None = None
+    ) -> PageKey | None:
+        """Return the position that a token holds, None for an empty token. `kind` is that of the values listed by.
 
         Raises ValidationError for a token that is not ours or belongs to another filter, order or caller, and
         RefusedError PAGE_TOKEN_EXPIRED.
@@ -55,9 +61,16 @@ class PageTokens:
         if not token:
             return None
         content = self._open(token)
-        if content is None or content.condition != _condition(request, scope):
+        now = time.time()
+        # Whoever holds the secret may have signed anything: what we would not write is not read.
+        if (
+            content is None
+            or content.condition != _condition(request, scope)
+            or content.made > now + AHEAD
+            or not _is_position(content.value, kind)
+        ):
             raise invalid("page_token", "must be the next_page_token of a page with the same filter and order")
-        if time.time() - content.made > LIFETIME:
+        if now - content.made > LIFETIME:
             message = "the page token has expired; begin again without one"
             raise RefusedError(
                 Refusal(grpc.StatusCode.OUT_OF_RANGE, ErrorReason.ERROR_REASON_PAGE_TOKEN_EXPIRED, message)
@@ -82,6 +95,25 @@ class PageTokens:
 
     def _sign(self, body: bytes) -> bytes:
         return hmac.digest(self._key, body, "sha256")[:_SIGNATURE]
+
+
+def _is_position(value: float | datetime | None, kind: type[float] | type[datetime] | None) -> bool:
+    """Return whether a value is one that can be listed by, or none."""
+    match value:
+        case None:
+            return True
+        case float():
+            return kind is float and math.isfinite(value)
+        case _:
+            return kind is datetime and value.tzinfo is not None and _is_in_calendar(value)
+
+
+def _is_in_calendar(value: datetime) -> bool:
+    try:
+        value.astimezone(UTC)
+    except OverflowError:
+        return False
+    return True
 
 
 def _condition(request: Message, scope: Scope) -> bytes:

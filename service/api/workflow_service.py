@@ -9,6 +9,7 @@ from flowkeep.v1.workflow_pb2 import WORKFLOW_VIEW_FULL
 from flowkeep.v1.workflow_service_pb2_grpc import WorkflowServiceServicer
 from persistence.model import PageKey, WorkflowFilter
 from persistence.repository import WorkflowRepository
+from service.api.claims import READ_WORKFLOWS
 from service.api.definitions import (
     document,
     documents,
@@ -41,7 +42,7 @@ class WorkflowServicer(WorkflowServiceServicer):
         caller = current_identity.get()
         with violations_under("definition"):
             workflow = await self._workflows.create(caller.org, document(request.definition), caller.subject)
-        return pb.CreateWorkflowResponse(workflow=workflow_message(workflow, full=True))
+        return pb.CreateWorkflowResponse(workflow=workflow_message(workflow, full=caller.may(READ_WORKFLOWS)))
 
     async def GetWorkflow(self, request: pb.GetWorkflowRequest, context: Any) -> pb.GetWorkflowResponse:
         scope = current_identity.get().scope
@@ -66,7 +67,7 @@ class WorkflowServicer(WorkflowServiceServicer):
             workflow = await self._workflows.update(
                 caller.scope, request.workflow, document(request.definition), request.etag, caller.subject
             )
-        return pb.UpdateWorkflowResponse(workflow=workflow_message(workflow, full=True))
+        return pb.UpdateWorkflowResponse(workflow=workflow_message(workflow, full=caller.may(READ_WORKFLOWS)))
 
     async def ApplyWorkflows(self, request: pb.ApplyWorkflowsRequest, context: Any) -> pb.ApplyWorkflowsResponse:
         caller, dry_run = current_identity.get(), request.validate_only

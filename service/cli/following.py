@@ -21,7 +21,7 @@ from service.cli.failures import failure_text, more_of
 from service.cli.json_form import json_form
 from service.cli.progress import news, show_progress
 from service.cli.progress_lines import history_line
-from service.cli.progress_state import Progress
+from service.cli.progress_state import Progress, outline
 from service.cli.rendering import clean, is_screen, one_line, open_console, payload_text, plain, show, show_json
 from service.cli.tables import execution_view
 
@@ -58,7 +58,7 @@ async def follow(session: Session, execution_id: str, after_seq: int = 0) -> int
     """Show how an execution goes until it ends, then what came of it; return the exit code."""
     with _told_how_to_go_on(session, execution_id):
         execution = await session.client.get_execution(execution_id)
-        progress = Progress(execution.definition, execution_id=execution_id)
+        progress = Progress(outline(execution), execution_id=execution_id)
         if after_seq:
             progress = Progress.of_execution(execution)
         async with aclosing(news(_responses(session, execution_id, after_seq))) as happenings:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from flowkeep.v1.event_pb2 import ExecutionEvent, ExecutionFinished
 from flowkeep.v1.execution_pb2 import Execution, StepCounts
 from flowkeep.v1.execution_service_pb2 import StepOutput
-from flowkeep.v1.workflow_pb2 import WorkflowDefinition
+from flowkeep.v1.workflow_pb2 import Step, WorkflowDefinition
 from service.cli.failures import short_failure
 from service.cli.tables import state_name, step_state_name
 
@@ -54,7 +54,7 @@ class Progress:
     @classmethod
     def of_execution(cls, execution: Execution) -> Progress:
         """Return how an execution went up to now; it must be in the view FULL. Go on from its `last_seq`."""
-        progress = cls(execution.definition, execution_id=execution.execution_id, title=execution.workflow_name)
+        progress = cls(outline(execution), execution_id=execution.execution_id, title=execution.workflow_name)
         progress.state = state_name(execution)
         progress.percent = execution.progress_percent
         progress.counts = execution.step_counts
@@ -144,6 +144,12 @@ class Progress:
             case _:
                 return
         step.state, step.note, step.ended, step.wakes = state, note, now, None
+
+
+def outline(execution: Execution) -> WorkflowDefinition:
+    """Return the definition of an execution, as far as its progress needs one: it may be withheld or unreadable."""
+    steps = [Step(id=step.path, display_name=step.display_name, handler=step.handler) for step in execution.steps]
+    return WorkflowDefinition(name=execution.workflow_name, steps=steps)
 
 
 def _root(path: str) -> str:

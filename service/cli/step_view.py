@@ -32,6 +32,8 @@ def step_view(execution: Execution, step: StepExecution) -> Group:
         parts.append(Text("Its payloads are too large for one answer: flowkeep events shows them.", "dim"))
     if step.HasField("input"):
         parts.append(payload_text("Input", from_struct(step.input)))
+    elif execution.definition_withheld and step.attempt:
+        parts.append(Prose(Text("Its input is shown to callers with the permission workflows.read only.", "dim")))
     if step.HasField("output"):
         parts.append(payload_text("Output", from_value(step.output)))
     if step.assigned.fields:

@@ -28,7 +28,7 @@ from service.engine.failure import (
 )
 from service.engine.happenings import Happening
 from service.engine.state import Ending, State, cancelled, timed_out
-from service.engine.step_rules import StepRules, waits_for_thread
+from service.engine.step_rules import CONDITION_IS_FALSE, StepRules, waits_for_thread
 from service.engine.stopping import cut_off, late_result, still_running, unknown_outcome
 from service.engine.violations import ValidationError
 
@@ -270,7 +270,7 @@ class _Planning(StepRules):
             return
         try:
             if step.condition is not None and not step.condition.evaluate(self.draft.variables()):
-                self.skip(fresh, f"its condition is false: {step.condition.source}")
+                self.skip(fresh, CONDITION_IS_FALSE, step.condition.source)
                 return
         except ExpressionError as error:
             self.fail_for_good(fresh, Failure(EXPRESSION_ERROR, f"condition: {error}"))

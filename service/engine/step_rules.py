@@ -31,6 +31,9 @@ from service.engine.violations import ValidationError
 
 MAX_FAILED_ATTEMPTS_KEPT = 20
 
+CONDITION_IS_FALSE = "its condition is false"
+"""Why a step was skipped; behind it stands the condition."""
+
 MAX_FAILED_ATTEMPTS_BYTES = 64 << 10
 """They are written anew with each attempt."""
 
@@ -61,9 +64,11 @@ class StepRules:
     def free_successors(self, step_id: str) -> None:
         self.candidates.extend(self.definition.successors[step_id])
 
-    def skip(self, step: Step, reason: str) -> None:
+    def skip(self, step: Step, reason: str, condition: str = "") -> None:
+        """Skip a step. Its condition stands in the row alone: events go to callers that may not read definitions."""
+        why = f"{reason}: {condition}" if condition else reason
         skipped = replace(
-            step, state=StepState.SKIPPED, skip_reason=reason, end_time=self.time, end_seq=self.draft.next_seq
+            step, state=StepState.SKIPPED, skip_reason=why, end_time=self.time, end_seq=self.draft.next_seq
         )
         self.draft.put(skipped)
         self.draft.record(events.StepSkipped(step.path, reason))

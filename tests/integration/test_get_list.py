@@ -293,15 +293,18 @@ async def test_a_page_token_expires(served, monkeypatch):
 
 
 async def test_a_page_token_holds_on_another_server_of_the_same_database(serve):
-    one, two = await serve(page_token_secret="s"), await serve(page_token_secret="s")
-    other = await serve(page_token_secret="t")
+    one, two = await serve(), await serve()
+    other, forger = await serve(page_token_secret="t"), await serve(page_token_secret="embedded")
     name = await made(one.client, step("a"))
     for _ in range(2):
         await one.client.execute(name, wait=True)
     token = (await one.client.list_page(page_size=1)).next_page_token
     assert len((await two.client.list_page(page_token=token)).executions) == 1
-    with pytest.raises(flowkeep.InvalidArgumentError):
-        await other.client.list_page(page_token=token)
+    forged = (await forger.client.list_page(page_size=1)).next_page_token  # as if the secret were still a constant
+    for server, sent in ((other, token), (one, forged)):
+        with pytest.raises(flowkeep.InvalidArgumentError) as error:
+            await server.client.list_page(page_token=sent)
+        assert [violation.field for violation in error.value.violations] == ["page_token"]
 
 
 async def test_totals_are_counted_on_demand_only(client):

@@ -155,6 +155,7 @@ class Execution(_message.Message):
     LINEAGE_FIELD_NUMBER: _builtins.int
     UNREADABLE_FIELD_NUMBER: _builtins.int
     WRITTEN_BYTES_FIELD_NUMBER: _builtins.int
+    DEFINITION_WITHHELD_FIELD_NUMBER: _builtins.int
     execution_id: _builtins.str
     """Output only. Id of the execution, a UUIDv7 made by the server; ids rise with the time of creation."""
     workflow_id: _builtins.str
@@ -185,6 +186,10 @@ class Execution(_message.Message):
     and result as JSON, and 512 for each event. It may write 64 MiB (setting `FLOWKEEP_MAX_EXECUTION_BYTES`); a step that
     does not fit fails with `EXECUTION_TOO_LARGE`, and progress is recorded up to the half. What ends a step or the
     execution is written in any case, and so is an output of up to 2 KiB.
+    """
+    definition_withheld: _builtins.bool
+    """Output only. Whether the view is FULL and the caller lacks the permission `workflows.read`: then `definition`, the
+    `input` of steps, which repeats what stands in it, and the conditions in their `skip_reason` are left out.
     """
     @_builtins.property
     def step_counts(self) -> Global___StepCounts:
@@ -244,7 +249,9 @@ class Execution(_message.Message):
 
     @_builtins.property
     def definition(self) -> _workflow_pb2.WorkflowDefinition:
-        """Output only. The definition that the execution runs. Only in the view FULL."""
+        """Output only. The definition that the execution runs. Only in the view FULL, and only for callers with the permission
+        `workflows.read`.
+        """
 
     @_builtins.property
     def usage(self) -> Global___Usage:
@@ -293,10 +300,11 @@ class Execution(_message.Message):
         lineage: Global___Lineage | None = ...,
         unreadable: _abc.Iterable[_builtins.str] | None = ...,
         written_bytes: _builtins.int = ...,
+        definition_withheld: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deadline_time", b"deadline_time", "definition", b"definition", "end_time", b"end_time", "failure", b"failure", "input", b"input", "lineage", b"lineage", "outcome", b"outcome", "result", b"result", "scheduled_time", b"scheduled_time", "start_time", b"start_time", "step_counts", b"step_counts", "timeout", b"timeout", "usage", b"usage", "vars", b"vars"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["correlation_id", b"correlation_id", "create_time", b"create_time", "deadline_time", b"deadline_time", "definition", b"definition", "end_time", b"end_time", "execution_id", b"execution_id", "failure", b"failure", "input", b"input", "last_seq", b"last_seq", "lineage", b"lineage", "metadata", b"metadata", "outcome", b"outcome", "priority", b"priority", "progress_percent", b"progress_percent", "request_id", b"request_id", "result", b"result", "revision", b"revision", "scheduled_time", b"scheduled_time", "start_time", b"start_time", "state", b"state", "step_counts", b"step_counts", "steps", b"steps", "tags", b"tags", "timeout", b"timeout", "triggered_by", b"triggered_by", "unreadable", b"unreadable", "usage", b"usage", "vars", b"vars", "workflow_id", b"workflow_id", "workflow_name", b"workflow_name", "written_bytes", b"written_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["correlation_id", b"correlation_id", "create_time", b"create_time", "deadline_time", b"deadline_time", "definition", b"definition", "definition_withheld", b"definition_withheld", "end_time", b"end_time", "execution_id", b"execution_id", "failure", b"failure", "input", b"input", "last_seq", b"last_seq", "lineage", b"lineage", "metadata", b"metadata", "outcome", b"outcome", "priority", b"priority", "progress_percent", b"progress_percent", "request_id", b"request_id", "result", b"result", "revision", b"revision", "scheduled_time", b"scheduled_time", "start_time", b"start_time", "state", b"state", "step_counts", b"step_counts", "steps", b"steps", "tags", b"tags", "timeout", b"timeout", "triggered_by", b"triggered_by", "unreadable", b"unreadable", "usage", b"usage", "vars", b"vars", "workflow_id", b"workflow_id", "workflow_name", b"workflow_name", "written_bytes", b"written_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["result", "failure"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
@@ -437,7 +445,9 @@ class StepExecution(_message.Message):
     progress_percent: _builtins.int
     """Output only. Share of the running attempt that is done, 0 to 100, as its handler reports it."""
     skip_reason: _builtins.str
-    """Output only. Why the step was skipped."""
+    """Output only. Why the step was skipped; the condition that was false only for callers with the permission
+    `workflows.read`.
+    """
     worker: _builtins.str
     """Output only. What ran the newest attempt: the server process, as `host:pid`. Empty before the first attempt."""
     payloads_omitted: _builtins.bool
@@ -447,7 +457,9 @@ class StepExecution(_message.Message):
     """
     @_builtins.property
     def input(self) -> _struct_pb2.Struct:
-        """Output only. Parameters of the newest attempt, with templates filled in."""
+        """Output only. Parameters of the newest attempt, with templates filled in. Only for callers with the permission
+        `workflows.read`.
+        """
 
     @_builtins.property
     def output(self) -> _struct_pb2.Value:

@@ -79,7 +79,9 @@ class Workflow(_message.Message):
     """Output only. The verified subject that made `revision`."""
     @_builtins.property
     def definition(self) -> Global___WorkflowDefinition:
-        """Output only. The definition of `revision`. Empty in lists with the view BASIC."""
+        """Output only. The definition of `revision`. Absent in lists with the view BASIC, and in what CreateWorkflow and
+        UpdateWorkflow answer to callers without the permission `workflows.read`.
+        """
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:

@@ -1,0 +1,121 @@
+"""What a definition holds is shown to callers that may read workflows, and to nobody else, by no call and no stream."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import asyncpg
+import pytest_asyncio
+
+import flowkeep
+from flowkeep.definition import definition
+from flowkeep.v1 import execution_service_pb2 as executions_pb2
+from flowkeep.v1 import workflow_service_pb2 as workflows_pb2
+from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_FULL
+from service.api.claims import KNOWN_PERMISSIONS, READ_WORKFLOWS
+from tests.integration.conftest import Serve
+from tests.integration.stage import Served, refusal, step, wait_step
+from tests.tokens import claims, jwks, signed
+
+CANARY = "canary-7f3a"
+SECRETIVE: dict[str, Any] = {
+    "name": "secretive",
+    "steps": [
+        step("choose", "condition", outcomes=[{"name": "other", "when": f"'{CANARY}' == ''"}]),
+        step("skipped", "transform", value=CANARY, condition=f"'{CANARY}' == ''"),
+        step("later", "transform", value=CANARY, condition="false"),
+    ],
+    "output": {"size": f"${{ size('{CANARY}') }}"},
+}
+
+
+def metadata(*without: str) -> tuple[tuple[str, str], ...]:
+    text = signed(claims(permissions=sorted(KNOWN_PERMISSIONS - {*without})))
+    return (("authorization", f"Bearer {text}"),)
+
+
+MAY_READ, MAY_NOT = metadata(), metadata(READ_WORKFLOWS)
+
+
+@pytest_asyncio.fixture
+async def guarded(serve: Serve, tmp_path: Any) -> Served:
+    path = tmp_path / "jwks.json"
+    path.write_text(jwks())
+    served = await serve(jwt_jwks=str(path))
+    waiting = {**SECRETIVE, "name": "waiting", "steps": [*SECRETIVE["steps"], wait_step()]}
+    for each in (SECRETIVE, waiting):
+        request = workflows_pb2.CreateWorkflowRequest(definition=definition(each))
+        answer = await served.workflows.CreateWorkflow(request, metadata=MAY_READ)
+        assert CANARY in str(answer)
+    return served
+
+
+async def everything(served: Served, metadata: Any) -> dict[str, Any]:
+    """The answers of all calls that tell of executions."""
+    pb, call = executions_pb2, served.executions
+    done = await call.Execute(pb.ExecuteRequest(workflow="secretive", wait=True), metadata=metadata)
+    running = (await call.Execute(pb.ExecuteRequest(workflow="waiting"), metadata=metadata)).execution.execution_id
+    execution_id = done.execution.execution_id
+
+    async def watched(**fields: Any) -> list[Any]:
+        return [each async for each in call.WatchExecution(pb.WatchExecutionRequest(**fields), metadata=metadata)]
+
+    return {
+        "Execute": done,
+        "GetExecution": await call.GetExecution(pb.GetExecutionRequest(execution_id=execution_id), metadata=metadata),
+        "ListExecutions": await call.ListExecutions(
+            pb.ListExecutionsRequest(view=EXECUTION_VIEW_FULL), metadata=metadata
+        ),
+        "WatchExecution": await watched(execution_id=execution_id),
+        "snapshot": await watched(execution_id=execution_id, snapshot=True),
+        "Cancel": await call.Cancel(pb.CancelRequest(execution_id=running), metadata=metadata),
+    }
+
+
+async def test_no_call_shows_what_stands_in_a_definition(guarded: Served) -> None:
+    for name, answer in (await everything(guarded, MAY_NOT)).items():
+        assert CANARY not in str(answer), name
+        assert str(answer)
+    request = executions_pb2.ListExecutionsRequest(view=EXECUTION_VIEW_FULL)
+    for execution in (await guarded.executions.ListExecutions(request, metadata=MAY_NOT)).executions:
+        assert execution.definition_withheld
+        assert not execution.HasField("definition")
+        assert [each.path for each in execution.steps][:3] == ["choose", "skipped", "later"]
+        assert [each.skip_reason for each in execution.steps][:3] == ["", *["its condition is false"] * 2]
+        assert "definition" not in execution.unreadable
+
+
+async def test_who_may_read_workflows_sees_it(guarded: Served) -> None:
+    found = await everything(guarded, MAY_READ)
+    for name in ("Execute", "GetExecution", "ListExecutions", "snapshot"):
+        assert CANARY in str(found[name]), name
+    execution = found["GetExecution"].execution
+    assert not execution.definition_withheld
+    assert flowkeep.from_struct(execution.steps[0].input)["outcomes"][0]["name"] == "other"
+    assert execution.steps[1].skip_reason == f"its condition is false: '{CANARY}' == ''"
+
+
+async def test_who_may_only_write_workflows_gets_no_definition_back(guarded: Served) -> None:
+    pb, call, text = workflows_pb2, guarded.workflows, definition({**SECRETIVE, "name": "new"})
+    made = await call.CreateWorkflow(pb.CreateWorkflowRequest(definition=text), metadata=MAY_NOT)
+    request = pb.UpdateWorkflowRequest(workflow="new", definition=text, etag=made.workflow.etag)
+    for answer in (made, await call.UpdateWorkflow(request, metadata=MAY_NOT)):
+        assert (answer.workflow.name, answer.workflow.HasField("definition")) == ("new", False)
+    applied = await call.ApplyWorkflows(pb.ApplyWorkflowsRequest(definitions=[text]), metadata=MAY_NOT)
+    assert CANARY not in str(applied)
+
+
+async def test_why_a_definition_cannot_be_read_is_told_to_who_may(
+    guarded: Served, serve: Serve, tmp_path: Any, database_dsn: str
+) -> None:
+    connection = await asyncpg.connect(database_dsn)
+    spoilt = "UPDATE workflow_revisions SET document = jsonb_set(document, '{steps,0,id}', to_jsonb($1::text))"
+    await connection.execute(spoilt, f"{CANARY} !")
+    await connection.close()
+    other = await serve(jwt_jwks=str(tmp_path / "jwks.json"))
+    request = executions_pb2.ExecuteRequest(workflow="secretive")
+    for caller, is_told in ((MAY_READ, True), (MAY_NOT, False)):
+        error = await refusal(other.executions.Execute(request, metadata=caller))
+        assert error.reason == "UNREADABLE_RECORD"
+        assert ("must" in error.message) is is_told, error.message
+        assert error.message.startswith("revision 1 of workflow 'secretive' cannot be read")
