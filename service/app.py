@@ -33,6 +33,9 @@ from service.api.streams import StreamLimits, Streams
 from service.api.workflow_service import WorkflowServicer
 from service.config import LONGEST, Config, ConfigError
 from service.engine.clock import StoreClock
+from service.engine.egress.allowed import Allowed
+from service.engine.egress.egress import Egress
+from service.engine.egress.guard import Guard
 from service.engine.executions import Executions
 from service.engine.handlers.registry import Registry
 from service.engine.handlers.threads import threads, watch_threads
@@ -99,10 +102,20 @@ def build_engine(config: Config, repository: Repository, registry: Registry) -> 
     return Engine(repository, hub, workflows, clock, runner, executions)
 
 
+def guard_of(config: Config) -> Guard:
+    """Return what decides where workflows may call. A developer's may call servers on the developer's machine."""
+    if config.is_for_development:
+        log.info("for development: workflows may call loopback addresses of this machine", listen=config.listen)
+    return Guard(Allowed(config.http_allow), has_loopback=config.is_for_development)
+
+
 @asynccontextmanager
-async def running_engine(config: Config, repository: Repository, *, alone: bool) -> AsyncIterator[Engine]:
+async def running_engine(
+    config: Config, repository: Repository, *, alone: bool, guard: Guard | None = None
+) -> AsyncIterator[Engine]:
     """Run the engine inside: lease, claims, clean-up. `alone`: no other process can be using the database."""
-    registry = Registry.with_builtins()
+    egress = Egress(guard or guard_of(config))
+    registry = Registry.with_builtins(egress)
     registry.load(config.handlers)
     registry.load_entry_points()
     engine = build_engine(config, repository, registry)
@@ -110,6 +123,7 @@ async def running_engine(config: Config, repository: Repository, *, alone: bool)
     tasks = TaskRegistry()
     tasks.keep(watch.live, "loop watch")
     tasks.keep(watch_threads, "stuck threads")
+    tasks.keep(egress.tend, "idle connections")
     leases: LeaseThread | LeaseKeeper
     if (apart := repository.leases_apart()) is not None:
         leases = LeaseThread(apart, runner, engine.clock, config.lease_ttl, watch)
@@ -148,9 +162,10 @@ async def running_server(config: Config, repository: Repository, *, alone: bool)
         Sending(config.watch_patience),
         Streams(streams),
     )
+    guard = guard_of(config)
     async with (
         open_authenticator(config) as authenticator,
-        running_engine(config, repository, alone=alone) as engine,
+        running_engine(config, repository, alone=alone, guard=guard) as engine,
     ):
         pipeline = Pipeline(authenticator, limits)
         tokens = PageTokens(await _page_token_key(config, repository))
@@ -167,6 +182,7 @@ async def running_server(config: Config, repository: Repository, *, alone: bool)
             ],
         )
         await server.start()
+        guard.keep_off(server.ports)
         readiness = engine.runner.tasks.keep(lambda: _tell_readiness(server, repository), "readiness")
         log.info("serving", target=server.target)
         try:

@@ -9,7 +9,7 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.addresses import is_loopback, is_unix, wrong_form
-from service.forms import DatabaseUrl, Names, Roles, Seconds
+from service.forms import DatabaseUrl, Names, Roles, Seconds, Targets
 
 LARGEST_REQUEST = 4 * 1024 * 1024
 LARGEST_ANSWER = 64 * 1024 * 1024
@@ -48,6 +48,10 @@ class Config(BaseSettings):
     migrate: bool = Field(True, description="Bring the schema up to date at the start; else refuse an older one")
     handlers: Names = Field(
         default_factory=list, description="Modules or files with your @handler functions: my.handlers,/srv/more.py"
+    )
+    http_allow: Targets = Field(
+        default_factory=list,
+        description="What workflows may call beside public addresses: 10.1.0.0/16,api.internal:8080,*.svc.local",
     )
 
     jwt_key_file: Path | None = Field(
@@ -186,6 +190,11 @@ class Config(BaseSettings):
         )
         return [(subject, path, is_secret) for subject, path, is_secret in named if path is not None]
 
+    @property
+    def is_for_development(self) -> bool:
+        """Whether all callers are the developer at this machine."""
+        return self.is_loopback and not (self.has_identity_provider or self.tls_terminated_by_proxy)
+
     def private(self) -> Config:
         """Return the settings for a server that only its own process talks to: without tokens and TLS."""
         off = {
@@ -195,6 +204,7 @@ class Config(BaseSettings):
             "jwt_jwks": "",
             "tls_cert_file": None,
             "tls_key_file": None,
+            "tls_terminated_by_proxy": False,
         }
         return self.model_copy(update={**off, "tls_client_ca_file": None})
 

@@ -1,4 +1,4 @@
-"""The forms in which settings are written: spans of time, lists of names, the URL of a database."""
+"""The forms in which settings are written: spans of time, lists of names, what may be called, the URL of a database."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr
 from pydantic_settings import NoDecode
 
 from flowkeep.durations import to_seconds
+from service.engine.egress.allowed import parse
 
 _URL = "must be postgresql://user:password@host:port/database"
 
@@ -78,6 +79,13 @@ def _database_url(secret: SecretStr) -> SecretStr:
     return SecretStr(text)
 
 
+def _targets(texts: list[str]) -> list[str]:
+    """Return what may be called, each written right."""
+    for text in texts:
+        parse(text)
+    return texts
+
+
 def _has_user() -> bool:
     try:
         return bool(os.environ.get("PGUSER") or getpass.getuser())
@@ -90,6 +98,9 @@ Seconds = Annotated[float, BeforeValidator(_seconds)]
 
 Names = Annotated[list[str], NoDecode, BeforeValidator(_names)]
 """A list, written with commas or as JSON."""
+
+Targets = Annotated[list[str], NoDecode, BeforeValidator(_names), AfterValidator(_targets)]
+"""What calls may go to: addresses, networks and hosts, with ports or without."""
 
 Roles = Annotated[dict[str, list[str]], NoDecode, BeforeValidator(_roles)]
 """What roles mean, written as JSON."""

@@ -105,6 +105,12 @@ class Server:
                 raise ConfigError(f"{setting}={listen}: cannot listen there; is another server using it?") from None
         return address if is_unix(listen) else f"{listen.rpartition(':')[0]}:{port}"
 
+    @property
+    def ports(self) -> list[int]:
+        """The TCP ports that it listens on."""
+        targets = (self.target, self.health_target)
+        return [int(target.rpartition(":")[2]) for target in targets if target and not is_unix(target)]
+
     def set_serving(self, is_serving: bool) -> None:
         """Tell health checks whether calls are welcome."""
         state = health_pb2.HealthCheckResponse

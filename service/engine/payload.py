@@ -52,6 +52,18 @@ def check(value: Any, field: str = "", max_bytes: int = MAX_PAYLOAD_BYTES) -> li
     return _inspect(value, field, max_bytes)[1]
 
 
+def is_bounded(value: Any) -> bool:
+    """Return whether JSON is within the limits on depth and values, however much more of it there is."""
+    left, level = MAX_NODES - 1, [value]
+    for _ in range(MAX_DEPTH):
+        level = [each for each in level if isinstance(each, dict | list)]
+        left -= sum(map(len, level))
+        if left < 0:
+            return False
+        level = [member for each in level for member in (each.values() if isinstance(each, dict) else each)]
+    return not any(isinstance(each, dict | list) for each in level)
+
+
 def encode(value: Any) -> bytes:
     """Return the compact JSON of a value that `normalise` returned."""
     return _encoder.encode(value)

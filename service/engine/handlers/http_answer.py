@@ -16,6 +16,7 @@ import httpx2
 from service.engine import payload
 from service.engine.failure import INVALID_OUTPUT
 from service.engine.handlers.http_body import (
+    TooManyValuesError,
     UnreadableError,
     as_json,
     as_text,
@@ -88,21 +89,24 @@ async def read(response: httpx2.Response, expected: Expectation, limit: asyncio.
         return {"status": status, "headers": _headers(response), "body": None}
     came, is_whole = await _raw(response, _most(response, expected.max_bytes))
 
-    def failed(code: str, text: str) -> HandlerError:
-        excerpt = _excerpt(came, response, expected.told)
+    async def failed(code: str, text: str) -> HandlerError:
+        excerpt = await _excerpt(came[:_EXCERPT_BYTES], response, expected.told)
         return expected.error(code, text, retryable=False, status=status, body=excerpt)
 
     try:
-        plain, fits = uncompressed(came, _codings(response), expected.max_bytes, partly=not is_whole)
+        plain, fits = await uncompressed(came, _codings(response), expected.max_bytes, partly=not is_whole)
         if not (fits and is_whole):
             text = f"the body is longer than {expected.max_bytes} bytes (max_response_bytes)"
-            raise failed(RESPONSE_TOO_LARGE, text)
+            raise await failed(RESPONSE_TOO_LARGE, text)
         body = _parsed(plain, response.headers, expected)
+    except TooManyValuesError as error:
+        raise await failed(INVALID_OUTPUT, f"output.body {error}") from None
     except UnreadableError as error:
-        raise failed(INVALID_RESPONSE, str(error)) from None
+        raise await failed(INVALID_RESPONSE, str(error)) from None
     output = {"status": status, "headers": _headers(response), "body": body}
+    await asyncio.sleep(0)  # reading a large one takes a while, and so does looking at it
     if fault := _fault(output):
-        raise failed(INVALID_OUTPUT, fault)
+        raise await failed(INVALID_OUTPUT, fault)
     return output
 
 
@@ -111,7 +115,7 @@ def _fault(output: dict[str, Any]) -> str:
     found = payload.check(output, "output")
     if not found:
         return ""
-    if not payload.check(big_as_text(output)):
+    if payload.is_bounded(output) and not payload.check(big_as_text(output)):
         return f"{found[0].field} is a whole number beyond 2^53; big_integers: text gives such numbers as text"
     return f"{found[0].field} {found[0].description}"
 
@@ -125,13 +129,13 @@ def _parsed(body: bytes, headers: httpx2.Headers, expected: Expectation) -> Any:
         return None
     if expected.form == "json" or (expected.form == "auto" and says_json):
         value = as_json(body, content_type)
-        return big_as_text(value) if expected.has_big_as_text else value
+        return big_as_text(value) if expected.has_big_as_text and payload.is_bounded(value) else value
     return as_text(body, content_type)
 
 
 async def _refuse(response: httpx2.Response, expected: Expectation, limit: asyncio.Timeout) -> NoReturn:
     status = response.status_code
-    excerpt = _excerpt(await _glance(response, limit), response, expected.told)
+    excerpt = await _excerpt(await _glance(response, limit), response, expected.told)
     hint = "; redirects are not followed" if 300 <= status < 400 and "location" in response.headers else ""
     text = f"answered {status} {response.reason_phrase[:64]}".rstrip() + hint
     raise expected.error(
@@ -184,10 +188,10 @@ def _content_type(headers: httpx2.Headers) -> str:
     return (headers.get_list("content-type") or [""])[-1]
 
 
-def _excerpt(body: bytes, response: httpx2.Response, told: Told) -> str:
+async def _excerpt(body: bytes, response: httpx2.Response, told: Told) -> str:
     """Return the beginning of a body as text, as well as it can be read."""
     with suppress(UnreadableError):
-        body = uncompressed(body, _codings(response), _EXCERPT_BYTES, partly=True)[0]
+        body, _ = await uncompressed(body, _codings(response), _EXCERPT_BYTES, partly=True)
     body = body[:_EXCERPT_BYTES]
     try:
         text = as_text(body, _content_type(response.headers))

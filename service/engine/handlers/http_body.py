@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import codecs
 import encodings.aliases
 import json
@@ -17,6 +18,8 @@ from service.engine import payload
 ACCEPTED_CODINGS = "gzip, deflate"
 _KNOWN_CODINGS = ("gzip", "x-gzip", "deflate")
 _MOST_CODINGS = 4
+# What one costs does not depend on its length.
+_MOST_MEMBERS, _MEMBERS_A_TURN = 150_000, 500
 _GZIP, _ZLIB, _RAW = 31, 15, -15
 _PIECE = 4096
 _ZEROS = re.compile(rb"\0*")
@@ -39,14 +42,29 @@ _CODECS = {
 }
 _CHARSET = re.compile(r';\s*charset\s*=\s*(?:"([^"]*)"|([^\s;,]*))', re.IGNORECASE)
 _LONGEST_TYPE = 1024
+# Bits, more than those of the largest double; writing out a number takes time that grows with the square of them.
+_LONGEST_NUMBER = 1_100
+
+
+# A string, or what stands before a value or behind the last.
+_JSON_PIECE = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|,|[\[{]|[\]}]', re.DOTALL)
+# From where on msgspec refuses JSON by itself.
+_DEPTH_OF_DECODER = 2_000
 
 
 class UnreadableError(ValueError):
     """A body is not what its headers say or what was asked for; the text tells what is wrong, and what would help."""
 
 
-def uncompressed(body: bytes, content_encodings: Sequence[str], limit: int, *, partly: bool) -> tuple[bytes, bool]:
-    """Return at most `limit` bytes of what was compressed, and whether that is all. Memory stays near the limit.
+class TooManyValuesError(UnreadableError):
+    """A body is JSON of more values than a payload may have."""
+
+
+async def uncompressed(
+    body: bytes, content_encodings: Sequence[str], limit: int, *, partly: bool
+) -> tuple[bytes, bool]:
+    """Return at most `limit` bytes of what was compressed, and whether that is all. Memory stays near the limit,
+    and the event loop goes on.
 
     Raises UnreadableError when it cannot be read, or is cut off; `partly` takes what there is before the cut.
     """
@@ -60,28 +78,33 @@ def uncompressed(body: bytes, content_encodings: Sequence[str], limit: int, *, p
         )
     is_whole = True
     for coding in reversed(codings):
-        body, is_whole = _inflated(body, coding, limit, partly) if body else (body, True)
+        body, is_whole = await _inflated(body, coding, limit, partly) if body else (body, True)
         if not is_whole:
             break
     return body[:limit], is_whole and len(body) <= limit
 
 
-def _inflated(body: bytes, coding: str, limit: int, partly: bool) -> tuple[bytes, bool]:
+async def _inflated(body: bytes, coding: str, limit: int, partly: bool) -> tuple[bytes, bool]:
     try:
         if coding != "deflate":
-            return _members(body, _GZIP, limit, partly)
+            return await _members(body, _GZIP, limit, partly)
         try:
-            return _members(body, _ZLIB, limit, partly)
+            return await _members(body, _ZLIB, limit, partly)
         except zlib.error:  # many servers leave the wrapper out
-            return _members(body, _RAW, limit, partly)
+            return await _members(body, _RAW, limit, partly)
     except zlib.error:
         raise UnreadableError(f"the body is not compressed as its header content-encoding says: {coding}") from None
 
 
-def _members(body: bytes, form: int, limit: int, partly: bool) -> tuple[bytes, bool]:
+async def _members(body: bytes, form: int, limit: int, partly: bool) -> tuple[bytes, bool]:
     """Read member after member: a gzip file may be several, one behind the other, and be padded with zeros."""
-    plain, at = bytearray(), 0
+    plain, at, members = bytearray(), 0, 0
     while at < len(body):
+        members += 1
+        if members > _MOST_MEMBERS:
+            raise UnreadableError(f"the body is compressed in more than {_MOST_MEMBERS:,} members")
+        if members % _MEMBERS_A_TURN == 0:
+            await asyncio.sleep(0)
         member = zlib.decompressobj(form)
         while at < len(body) and not member.eof:
             # In pieces: what is left behind the end of each member is copied.
@@ -153,13 +176,39 @@ def as_json(body: bytes, content_type: str) -> Any:
     if not body.strip():
         raise UnreadableError("the body is empty and should be JSON")
     try:
-        return msgspec.json.decode(_json_text(body, content_type))
+        text = _json_text(body, content_type)
+        if _has_too_many_values(text):
+            raise TooManyValuesError(f"must have at most {payload.MAX_NODES:,} values in all")
+        return msgspec.json.decode(text)
+    except UnreadableError:
+        raise
     except RecursionError:
         raise UnreadableError("the body is JSON that is nested too deep") from None
     except ValueError as error:
         reason = str(error)  # a place and what is wrong there, nothing of the body
         hint = "; for one value per line ask for response: text" if "trailing characters" in reason else ""
         raise UnreadableError(f"the body is not JSON: {reason}{hint}") from None
+
+
+def _has_too_many_values(text: str) -> bool:
+    """Return whether JSON has surely more values than a payload may have, without making them."""
+    if sum(map(text.count, ",[{")) <= payload.MAX_NODES:
+        return False
+    commas = containers = depth = 0
+    for piece in _JSON_PIECE.finditer(text):
+        match text[piece.start()]:
+            case ",":
+                commas += 1
+            case "[" | "{":
+                containers += 1
+                depth += 1
+            case "]" | "}":
+                depth -= 1
+        if depth > _DEPTH_OF_DECODER:
+            return False
+        if max(commas, containers) > payload.MAX_NODES:
+            return True
+    return False
 
 
 def _json_text(body: bytes, content_type: str) -> str:
@@ -180,6 +229,7 @@ def big_as_text(value: Any) -> Any:
         case list():
             return [big_as_text(member) for member in value]
         case int() | float() if abs(value) > payload.MAX_INTEGER and payload.check(value):
-            return str(int(value))
+            number = int(value)
+            return str(number) if number.bit_length() <= _LONGEST_NUMBER else value
         case _:
             return value

@@ -17,7 +17,7 @@ _NAME = re.compile(
     r"|key(?!word|board)|auth(?!or(?!i))|(?<![a-z])(?:sig|sid|pass|pw|code)(?![a-z])",
     re.IGNORECASE,
 )
-_BEYOND_NAME = re.compile(r"[^=&;]*=")
+_BETWEEN = re.compile("[&;]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,25 +40,26 @@ def told(request: httpx2.Request) -> Told:
     path, _, query = request.url.raw_path.decode("ascii").partition("?")
     host = request.url.netloc.decode("ascii")
     parts = query.split("&")
-    shown = "&".join(map(_shown, parts))
+    # Most queries hold nothing of the kind, and none of its parts has to be looked at then.
+    secret = {part for part in parts if _is_secret(part)} if _NAME.search(_plain(query)) else set()
+    shown = "&".join(f"{part.partition('=')[0]}={HIDDEN}" if part in secret else part for part in parts)
     url = f"{request.url.scheme}://{host}{path}" + (f"?{shown}" if query else "")
-    return Told(f"{request.method} {host}{path}"[:300], url, tuple(_longest_first(_secrets(request, parts))))
-
-
-def _shown(part: str) -> str:
-    """Return one part of a query, its value hidden if it, or something inside it, is named like a secret."""
-    name, equals, _ = part.partition("=")
-    return f"{name}={HIDDEN}" if equals and _is_secret(part) else part
+    return Told(f"{request.method} {host}{path}"[:300], url, tuple(_longest_first(_secrets(request, secret))))
 
 
 def _is_secret(part: str) -> bool:
+    """Return whether one part of a query, or something inside it, is named like a secret."""
+    pairs = _BETWEEN.split(_plain(part))
+    return "=" in part and any(_NAME.search(pair.rpartition("=")[0]) for pair in pairs)
+
+
+def _plain(text: str) -> str:
     # Twice, for a URL that is the value of a parameter.
-    text = unquote_plus(unquote_plus(part))
-    return any(_NAME.search(name) for name in _BEYOND_NAME.findall(text))
+    return unquote_plus(unquote_plus(text))
 
 
-def _secrets(request: httpx2.Request, parts: list[str]) -> Iterable[str]:
-    for part in filter(_is_secret, parts):
+def _secrets(request: httpx2.Request, parts: Iterable[str]) -> Iterable[str]:
+    for part in parts:
         value = part.partition("=")[2]
         yield from (value, unquote_plus(value))
     for name, value in request.headers.items():

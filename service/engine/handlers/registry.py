@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from service.engine import payload
+from service.engine.egress.egress import Egress
 from service.engine.handlers import loading
 from service.engine.handlers.call_api import call_api
 from service.engine.handlers.condition import condition
@@ -38,9 +39,9 @@ class Registry:
             self.register(handler)
 
     @classmethod
-    def with_builtins(cls) -> Registry:
-        """Return a registry of the handlers that need nothing else."""
-        return cls((call_api(), wait(), condition(), transform()))
+    def with_builtins(cls, egress: Egress | None = None) -> Registry:
+        """Return a registry of the handlers that need nothing else. They call by `egress`, else public addresses."""
+        return cls((call_api(egress), wait(), condition(), transform()))
 
     def register(self, handler: Handler) -> None:
         """Add a handler.

@@ -12,13 +12,13 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
-from queue import Empty, SimpleQueue
 from types import FrameType, TracebackType
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import structlog
 
+from service.engine.daemon_threads import DaemonThreads
 from service.engine.handlers.attempt import CURRENT, Attempt
 
 log = structlog.get_logger(__name__)
@@ -37,9 +37,6 @@ LOOK = 1.0
 
 LONGEST_SILENCE = 600.0
 """Seconds at most between two reports of the same stuck thread; each waits twice as long as the one before."""
-
-IDLE = 60.0
-"""Seconds after which a thread ends that has nothing to do."""
 
 DEEPEST = 30
 """Frames of a stack that a report shows, the innermost."""
@@ -139,32 +136,6 @@ class Place:
         return 0.0 if told_at is None else now - told_at
 
 
-class _Workers:
-    """As many threads as are needed at a time. What hangs in one does not hold up the end of the process."""
-
-    def __init__(self) -> None:
-        self._work: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        self._idle = threading.Semaphore(0)
-
-    def do(self, work: Callable[[], None]) -> None:
-        """Let a thread do it now."""
-        self._work.put(work)
-        if not self._idle.acquire(blocking=False):
-            threading.Thread(target=self._live, name="flowkeep-handler", daemon=True).start()
-
-    def _live(self) -> None:
-        while True:
-            try:
-                work = self._work.get(timeout=IDLE)
-            except Empty:
-                if self._idle.acquire(blocking=False):
-                    return
-                continue  # work is coming, which counts on this thread
-            work()
-            del work  # or it would be kept until there is more
-            self._idle.release()
-
-
 class Threads:
     """The threads of one event loop."""
 
@@ -172,7 +143,7 @@ class Threads:
         self.limit = limit
         self.running: dict[Place, None] = {}
         # Not the loop's own executor: handlers that hang would stop name resolution and file access with them.
-        self.workers = _Workers()
+        self.workers = DaemonThreads("flowkeep-handler")
         self._free = limit
         self._queue: deque[Place] = deque()
 

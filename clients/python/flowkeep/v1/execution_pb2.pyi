@@ -604,17 +604,17 @@ class Failure(_message.Message):
     condition, template or assignment could not be evaluated), `STEP_TIMEOUT` (an attempt took too long),
     `EXECUTION_TIMEOUT` (the execution took too long), `HTTP_STATUS_2XX` to `HTTP_STATUS_5XX` (an answer that is no
     success; beyond 599 it is 5XX), `CONNECTION_FAILED` (the other side was not reached or broke off),
-    `RESPONSE_TOO_LARGE` (a body over its limit), `INVALID_RESPONSE` (not what was asked for), `INVALID_OUTPUT` (what a
-    handler gave is no JSON within the limits, or a time that is none), `HANDLER_NOT_FOUND` (the step waits for a
-    server that has its handler), `NO_FREE_THREAD` (the step waits for a thread of its server: others hold all of
-    them), `INTERRUPTED` (the server of an attempt stopped, died or lost the execution; another attempt follows),
-    `EXECUTION_TOO_LARGE` (with the parameters or the output of the step, the execution would have written more
-    than it may; details: `bytes`, `limit`), `OUTCOME_UNKNOWN` (an AT_MOST_ONCE step was cut off; or a cancelled attempt
-    had not ended and may still take effect), `RESULT_DISCARDED` (an attempt was told to stop and completed all the same),
-    `STEP_FAILED` (of an execution: a step failed), `CANCELLED`, `POISONED` (the execution blocked or took down its
-    server repeatedly), `UNREADABLE_RECORD` (what is stored of the execution, or the definition that it runs, cannot be
-    read or contradicts itself; details: `unreadable`), `INTERNAL` (a fault of the server). Handlers of users add their
-    own codes.
+    `ADDRESS_NOT_ALLOWED` (the host has an address that workflows may not call), `RESPONSE_TOO_LARGE` (a body over its
+    limit), `INVALID_RESPONSE` (not what was asked for), `INVALID_OUTPUT` (what a handler gave is no JSON within the
+    limits, or a time that is none), `HANDLER_NOT_FOUND` (the step waits for a server that has its handler),
+    `NO_FREE_THREAD` (the step waits for a thread of its server: others hold all of them), `INTERRUPTED` (the server of
+    an attempt stopped, died or lost the execution; another attempt follows), `EXECUTION_TOO_LARGE` (with the
+    parameters or the output of the step, the execution would have written more than it may; details: `bytes`,
+    `limit`), `OUTCOME_UNKNOWN` (an AT_MOST_ONCE step was cut off; or a cancelled attempt had not ended and may still
+    take effect), `RESULT_DISCARDED` (an attempt was told to stop and completed all the same), `STEP_FAILED` (of an
+    execution: a step failed), `CANCELLED`, `POISONED` (the execution blocked or took down its server repeatedly),
+    `UNREADABLE_RECORD` (what is stored of the execution, or the definition that it runs, cannot be read or contradicts
+    itself; details: `unreadable`), `INTERNAL` (a fault of the server). Handlers of users add their own codes.
     """
     message: _builtins.str
     """Output only. What a person needs to know to act, at most 2,048 characters. No secrets, no internals. Of an execution

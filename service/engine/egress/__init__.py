@@ -1,0 +1,1 @@
+"""Where calls for workflows may go, and the connections that they go over. README.md beside this file has the rules."""
