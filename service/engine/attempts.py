@@ -10,6 +10,7 @@ from typing import Any
 
 from service.engine import payload
 from service.engine.effects import StartAttempt
+from service.engine.expressions import Allowance
 from service.engine.failure import (
     HANDLER_NOT_FOUND,
     INVALID_OUTPUT,
@@ -23,6 +24,7 @@ from service.engine.handlers.attempt import Attempt
 from service.engine.handlers.failures import failure_of
 from service.engine.handlers.registry import Handler, Registry, StepContext, Suspend
 from service.engine.handlers.threads import MOMENT, Place, threads
+from service.engine.turns import SHARE, in_turn
 from service.engine.violations import ValidationError
 
 
@@ -98,7 +100,7 @@ async def _outcome(
     try:
         # The time of an attempt begins when it can run.
         context = await begin()
-        return _checked(await handler.run(effect.params, context))
+        return await _checked(await handler.run(effect.params, context))
     except ValidationError as error:
         return Failed(Failure(INVALID_OUTPUT, str(error)))
     except asyncio.CancelledError:
@@ -116,7 +118,20 @@ def overdue(effect: StartAttempt, left: str = "") -> Failure:
     return Failure(STEP_TIMEOUT, f"the attempt took longer than {effect.timeout:g} s{more}", retryable=True)
 
 
-def _checked(output: Any) -> Succeeded | Suspend:
+async def _checked(output: Any) -> Succeeded | Suspend:
     if isinstance(output, Suspend):
-        return Suspend(output.until, payload.normalise(output.output, "output"), storable(output.reason, MAX_MESSAGE))
-    return Succeeded(payload.normalise(output, "output"))
+        return Suspend(output.until, await _clean(output.output), storable(output.reason, MAX_MESSAGE))
+    return Succeeded(await _clean(output))
+
+
+async def _clean(output: Any) -> Any:
+    share = SHARE.get(None)
+    if share is None or share.is_open:
+        return payload.normalise(output, "output")  # its work is counted when it is recorded
+
+    def clean(allowance: Allowance) -> Any:
+        normal = payload.normalise(output, "output")
+        allowance.count_value(normal)
+        return normal
+
+    return await in_turn(clean)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -119,13 +119,13 @@ class Draft:
 
     def variables(self, *, attempt: int | None = None, ended: Step | None = None) -> dict[str, Any]:
         """Return what expressions see. `ended` is a step to show as it will be."""
-        shown = {path: _shown(step) for path, step in self.steps.items()}
+        steps = dict(self.steps)
         if ended is not None:
-            shown[ended.path] = _shown(ended)
+            steps[ended.path] = ended
         seen: dict[str, Any] = {
             "input": self.state.input,
             "vars": self.state.vars,
-            "steps": shown,
+            "steps": _Steps(steps),
             "execution": self.state.facts,
         }
         if attempt is not None:
@@ -151,6 +151,24 @@ class Draft:
         return state, events
 
 
-def _shown(step: Step) -> Mapping[str, Any]:
-    output = step.output if step.state is StepState.COMPLETED else None
-    return {"state": step.state.value, "output": output, "error": step.failure}
+class _Steps(Mapping[str, Any]):
+    """What expressions see of steps, each made when it is asked for."""
+
+    __slots__ = ("_steps",)
+
+    def __init__(self, steps: Mapping[str, Step]) -> None:
+        self._steps = steps
+
+    def __getitem__(self, path: str) -> Mapping[str, Any]:
+        step = self._steps[path]
+        output = step.output if step.state is StepState.COMPLETED else None
+        return {"state": step.state.value, "output": output, "error": Failure.told(step.failure)}
+
+    def __contains__(self, path: object) -> bool:
+        return path in self._steps
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._steps)
+
+    def __len__(self) -> int:
+        return len(self._steps)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -86,7 +87,8 @@ class Executions:
         self, workflow: Workflow, definition: Definition, owner: str, order: Order, payload: Mapping[str, Any]
     ) -> Created:
         execution = self._accepted(workflow, definition, owner, order)
-        execution, plan = self._first_plan(execution, definition, payload)
+        share = self._runner.turns.share(execution)
+        execution, plan = await share.take(partial(self._first_plan, execution, definition, payload))
         new = NewExecution(
             execution=execution,
             input=payload,
@@ -193,6 +195,7 @@ class Executions:
             wake = execution.scheduled_time or now
             return _row(execution, accepted, None, wake), accepted
         started = planner.apply(definition, accepted.state, happenings.Started(now))
+        self._runner.turns.spend(started.work)
         both = replace(started, events=accepted.events + started.events)
         owner = None if started.state.state.is_end else self._runner.incarnation
         return _row(execution, both, owner, None), both

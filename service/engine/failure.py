@@ -26,6 +26,9 @@ UNREADABLE_RECORD = "UNREADABLE_RECORD"
 CANCELLED = "CANCELLED"
 INTERNAL = "INTERNAL"
 
+# Of a stored failure, what only callers with the permission `executions.debug` see.
+_FOR_DEBUGGERS = frozenset({"stack_trace"})
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -59,6 +62,13 @@ class Failure:
         if self.stack_trace:
             document["stack_trace"] = self.stack_trace
         return document
+
+    @staticmethod
+    def told(document: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+        """Return of what `to_json` wrote what is told to everybody, expressions and handlers among them."""
+        if document is None or _FOR_DEBUGGERS.isdisjoint(document):
+            return document
+        return {name: value for name, value in document.items() if name not in _FOR_DEBUGGERS}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Failure:

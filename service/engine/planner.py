@@ -17,12 +17,11 @@ from service.engine.clock import later
 from service.engine.definition import Definition, Delivery, Ordering
 from service.engine.effects import CancelAttempt, Effect
 from service.engine.events import Event
-from service.engine.expressions import ExpressionError
+from service.engine.expressions import ExpressionError, PutOffError
 from service.engine.failure import (
     EXPRESSION_ERROR,
     HANDLER_ERROR,
     HANDLER_NOT_FOUND,
-    INVALID_OUTPUT,
     NO_FREE_THREAD,
     Failure,
 )
@@ -30,21 +29,17 @@ from service.engine.happenings import Happening
 from service.engine.state import Ending, State, cancelled, timed_out
 from service.engine.step_rules import CONDITION_IS_FALSE, StepRules, waits_for_thread
 from service.engine.stopping import cut_off, late_result, still_running, unknown_outcome
-from service.engine.violations import ValidationError
 
 # Nobody told it to: the handler cancelled itself, or awaited something that was cancelled.
 _GAVE_UP = Failure(HANDLER_ERROR, "the handler stopped without a result, as if it had been cancelled", retryable=True)
-
-MOST_EVALUATIONS = 20
-"""Steps with expressions that one application may start or skip: each may take 40 ms (FAULTS 3.6, H9)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What follows from a happening: the state after it, and what to record, store and do.
 
-    `steps` are those that changed. Effects may be carried out only when the rest is durable. `is_partial`: steps that
-    are free to go were left for later, so that nobody else has to wait for all of them; let Continued happen.
+    `steps` are those that changed. Effects may be carried out only when the rest is durable. `is_partial`: some of what
+    follows was put off, so that nobody else has to wait for all of it; let Continued happen. `work` is what it was.
     """
 
     state: State
@@ -52,6 +47,7 @@ class Plan:
     steps: tuple[Step, ...] = ()
     effects: tuple[Effect, ...] = ()
     is_partial: bool = False
+    work: int = 0
 
     @property
     def is_empty(self) -> bool:
@@ -97,7 +93,12 @@ def apply(definition: Definition, state: State, happening: Happening) -> Plan:
     planning.settle()
     after, recorded = planning.draft.freeze()
     return Plan(
-        after, recorded, tuple(planning.draft.touched.values()), tuple(planning.effects), bool(planning.candidates)
+        after,
+        recorded,
+        tuple(planning.draft.touched.values()),
+        tuple(planning.effects),
+        planning.is_put_off and not after.state.is_end and after.ending is None,
+        planning.allowance.spent,
     )
 
 
@@ -206,7 +207,11 @@ class _Planning(StepRules):
             is_due = step.wake_time is not None and step.wake_time <= self.time
             # A step woken before may have failed and ended it all.
             if is_due and self.draft.steps[path].state is StepState.WAITING:
-                self.wake(step)
+                try:
+                    self.wake(step)
+                except PutOffError:
+                    self.is_put_off = True
+                    return
 
     def cancel(self, request: CancelRequest) -> None:
         if self.draft.state.cancel is not None:
@@ -217,6 +222,7 @@ class _Planning(StepRules):
 
     def go_on(self) -> None:
         if self.draft.state.state is ExecutionState.RUNNING:
+            self.fire()
             self.candidates.extend(step.id for step in self.definition.steps)
 
     def recover(self) -> None:
@@ -233,7 +239,7 @@ class _Planning(StepRules):
                 self.start_again(step)
         if not self.draft.state.ending:
             for step in [step for step in self.draft.steps.values() if waits_for_thread(step)]:
-                self.start_attempt(step)
+                self.start_or_put_off(step)
         # What ran is gone with its process; there is nobody to tell.
         self.effects = [effect for effect in self.effects if not isinstance(effect, CancelAttempt)]
         self.candidates.extend(step.id for step in self.definition.steps)
@@ -246,30 +252,29 @@ class _Planning(StepRules):
 
     def settle(self) -> None:
         """Start or skip every candidate that may go, and what becomes free by that; then end what is done."""
-        evaluations = 0
-        while self.candidates and not self.draft.state.ending and evaluations < MOST_EVALUATIONS:
-            step_id = self.candidates.popleft()
-            if step_id not in self.draft.steps and self._is_free(step_id):
-                step = self.definition.by_id[step_id]
-                evaluations += step.condition is not None or not step.params.is_constant
-                self._open(step)
-        if self.draft.state.ending:
-            self.candidates.clear()
-        self._finish_if_done()
+        try:
+            while self.candidates and not self.draft.state.ending:
+                step_id = self.candidates.popleft()
+                if step_id not in self.draft.steps and self._is_free(step_id):
+                    self.allowance.begin()
+                    self._open(self.definition.by_id[step_id])
+            self._finish_if_done()
+        except PutOffError:
+            self.is_put_off = True
 
     def _is_free(self, step_id: str) -> bool:
         steps = self.draft.steps
         return all(before in steps and steps[before].state.is_end for before in self.definition.predecessors[step_id])
 
     def _open(self, step: model.Step) -> None:
-        """Start, skip or fail a step that is free to go."""
+        """Start, skip or fail a step that is free to go. Raises PutOffError."""
         position = self.definition.positions[step.id]
         fresh = Step(path=step.id, handler=step.handler, state=StepState.PENDING, position=position)
         if self._all_skipped(step):
             self.skip(fresh, "every step it depends on was skipped")
             return
         try:
-            if step.condition is not None and not step.condition.evaluate(self.draft.variables()):
+            if step.condition is not None and not step.condition.spend(self.draft.variables(), self.allowance):
                 self.skip(fresh, CONDITION_IS_FALSE, step.condition.source)
                 return
         except ExpressionError as error:
@@ -299,28 +304,36 @@ class _Planning(StepRules):
             self._complete_execution()
 
     def _complete_execution(self) -> None:
+        self.allowance.begin()
         try:
             result = self._result()
         except ExpressionError as error:
             self._finish(ExecutionState.FAILED, Failure(EXPRESSION_ERROR, str(error)), None)
-        except ValidationError as error:
-            self._finish(ExecutionState.FAILED, Failure(INVALID_OUTPUT, str(error)), None)
         else:
+            self.allowance.count_value(result)
             self._finish(ExecutionState.COMPLETED, None, result)
 
     def _result(self) -> Any:
         if self.definition.output is not None:
-            return payload.normalise(self.definition.output.render(self.draft.variables()), "output")
+            return self.definition.output.render(self.draft.variables(), self.allowance)
         steps = self.draft.steps
         if self.definition.ordering is Ordering.GRAPH:
-            completed = (i for i in self.definition.sinks if steps[i].state is StepState.COMPLETED)
-            result = {step_id: steps[step_id].output for step_id in completed}
+            completed = [i for i in self.definition.sinks if steps[i].state is StepState.COMPLETED]
             # It only repeats what the steps show: too large, it must not fail the work that is done.
-            return result if payload.size(result) <= payload.MAX_PAYLOAD_BYTES else None
+            return {i: steps[i].output for i in completed} if self._fit(completed) else None
         for step in reversed(self.definition.steps):
             if steps[step.id].state is StepState.COMPLETED:
                 return steps[step.id].output
         return None
+
+    def _fit(self, step_ids: list[str]) -> bool:
+        """Return whether the outputs of these steps are one payload. Of hundreds it looks at the first ones only."""
+        size = 1
+        for step_id in step_ids:
+            size += payload.size({step_id: self.draft.steps[step_id].output}) - 1
+            if size > payload.MAX_PAYLOAD_BYTES:
+                return False
+        return True
 
     def _finish(self, state: ExecutionState, failure: Failure | None, result: Any) -> None:
         if result is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+# What evaluates nothing and must not wait: a wish to cancel has its deadline, and the others are acted on at once.
+_AT_ONCE = (happenings.CancelAsked, happenings.StepProgressed, happenings.ThreadMissed)
 _RESULTS = (happenings.StepSucceeded, happenings.StepFailed, happenings.StepSuspended)
 
 LONGEST_TIMER = 86_400.0
@@ -55,6 +58,10 @@ class Run:
         self._in_flight = 0
         self._quiet = asyncio.Event()
         self._quiet.set()
+        self.share = runner.turns.share(execution)
+        # What happened and has not been applied, because the loop has had enough of this turn.
+        self._backlog: deque[Happening] = deque()
+        self._is_queued = False
         self.begun = asyncio.get_running_loop().time()
         self._deaths = execution.deaths
         self._inherited: frozenset[tuple[str, int]] = frozenset()
@@ -73,6 +80,11 @@ class Run:
         return self._is_closing
 
     @property
+    def is_behind(self) -> bool:
+        """Whether something has happened that has not been applied."""
+        return bool(self._backlog)
+
+    @property
     def is_settled(self) -> bool:
         """Whether no transition is on its way."""
         return self._in_flight == 0
@@ -82,13 +94,41 @@ class Run:
         await self._quiet.wait()
 
     def apply(self, happening: Happening) -> None:
-        """Let something happen to the execution."""
+        """Let something happen to the execution, now or in one of the next turns of the loop."""
+        if isinstance(happening, _AT_ONCE) or (self.share.is_open and not self._backlog):
+            self.apply_now(happening)
+        elif not self._is_closing:
+            self._put_off(happening)
+
+    def apply_now(self, happening: Happening) -> None:
+        """Let something happen to the execution before anything else does."""
         if self._is_closing:
             return
         with self._ending_what_breaks():
             plan = planner.apply(self.definition, self.state, happening)
+            self.share.spend(plan.work)
             if not plan.is_empty:
                 self._hand_over(plan, survived=self._is_proof(happening, plan.state))
+
+    def _put_off(self, happening: Happening) -> None:
+        self._backlog.append(happening)
+        if not self._is_queued:
+            self._is_queued = True
+            self.share.put_off(self._catch_up)
+
+    def _catch_up(self) -> None:
+        """Apply the first of what was put off."""
+        self._is_queued = False
+        if self._is_closing:
+            return
+        self.apply_now(self._backlog.popleft())
+        if self._is_closing:
+            self._backlog.clear()
+        elif not self._backlog:
+            self.resume_timer()
+        elif not self._is_queued:
+            self._is_queued = True
+            self.share.put_off(self._catch_up)
 
     @contextmanager
     def _ending_what_breaks(self) -> Iterator[None]:
@@ -124,11 +164,11 @@ class Run:
 
     def _continue(self, plan: Plan) -> None:
         if plan.is_partial:
-            asyncio.get_running_loop().call_soon(self.apply, happenings.Continued(self.runner.now()))
+            self._put_off(happenings.Continued(self.runner.now()))
 
     def resume_timer(self) -> None:
         """Wait for the next timer, in memory or parked, unless a transition on its way does so when committed."""
-        if self._in_flight or self._is_closing:
+        if self._in_flight or self._is_closing or self._backlog:
             return
         with self._ending_what_breaks():
             if self._may_park(self.state):
@@ -193,6 +233,8 @@ class Run:
         wake = state.next_wake
         if wake is None or state.ending is not None or not state.is_idle or self._attempts.are_left():
             return False
+        if self._backlog:
+            return False
         return (wake - self.runner.now()).total_seconds() >= self.runner.settings.park_after
 
     def _committed(self, plan: Plan, transition: Transition, future: asyncio.Future[CommitResult]) -> None:
@@ -243,7 +285,7 @@ class Run:
     # --- timers
 
     def _set_timer(self) -> None:
-        wake = None if self._is_closing else self.state.next_wake
+        wake = None if self._is_closing or self._backlog else self.state.next_wake
         if wake == self._timer_at:
             return
         self._clear_timer()

@@ -28,8 +28,9 @@ from service.engine.reconciler import Reconciler
 from service.engine.rounds import Rounds
 from service.engine.run import Run
 from service.engine.soundness import contradictions, ending, unreadable
-from service.engine.state import restore
+from service.engine.state import State, restore
 from service.engine.tasks import TaskRegistry
+from service.engine.turns import Turns
 from service.engine.waiting import within
 from service.engine.watch import WatchHub
 
@@ -97,6 +98,7 @@ class Runner:
         self.draw = draw
         self.name = name
         self.tasks = TaskRegistry()
+        self.turns = Turns()
         self.runs: dict[UUID, Run] = {}
         self.is_stopping = False
         self.lapses = 0
@@ -281,6 +283,9 @@ class Runner:
         if found and verdict is None:
             await self.condemn(execution.id, unreadable(found))
             return
+        await self.turns.share(execution).take(lambda: self._drive(execution, definition, state, verdict))
+
+    def _drive(self, execution: Execution, definition: Definition, state: State, verdict: Failure | None) -> None:
         if execution.id in self.runs or not self.may_take or execution.incarnation != self.incarnation:
             return
         run = Run(self, execution, self.incarnation, definition, state)
@@ -297,13 +302,14 @@ class Runner:
         if execution.cancel is not None and run.state.cancel is None:
             run.apply(happenings.CancelAsked(self.now(), execution.cancel))
         if verdict is None:
-            run.apply(happenings.Recovered(self.now()))
+            run.apply_now(happenings.Recovered(self.now()))
             failpoints.hit("timer.after_due_select")
-            run.apply(happenings.TimerFired(self.now()))
+            if not run.is_behind:  # else timers are looked at when it goes on
+                run.apply_now(happenings.TimerFired(self.now()))
             run.inherit()
             run.resume_timer()
         else:
-            run.apply(happenings.Condemned(self.now(), verdict))
+            run.apply_now(happenings.Condemned(self.now(), verdict))
 
     async def condemn(self, execution_id: UUID, failure: Failure) -> None:
         """End an execution that this process owns, as failed, whatever its rows hold. Raises PersistenceError."""

@@ -22,6 +22,7 @@ from service.engine.handlers.threads import Place, threads
 from service.engine.output import Emitter
 from service.engine.state import State
 from service.engine.step_rules import waits_for_thread
+from service.engine.turns import SHARE
 
 if TYPE_CHECKING:
     from service.engine.run import Run
@@ -105,6 +106,7 @@ class RunningAttempts:
             execution_id=str(self._run.id), step=effect.path, attempt=effect.attempt, org=self._run.execution.org
         )
         CURRENT.set(attempt)
+        SHARE.set(self._run.share)
 
         async def begin() -> StepContext:
             await self._runner.permission(self._run)

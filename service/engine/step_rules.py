@@ -16,12 +16,11 @@ from service.engine.clock import later
 from service.engine.definition import Definition, OnError
 from service.engine.draft import Draft
 from service.engine.effects import CancelAttempt, Effect, StartAttempt
-from service.engine.expressions import ExpressionError
+from service.engine.expressions import Allowance, ExpressionError, PutOffError
 from service.engine.failure import (
     EXECUTION_TOO_LARGE,
     EXPRESSION_ERROR,
     INVALID_OUTPUT,
-    INVALID_PARAMS,
     NO_FREE_THREAD,
     Failure,
 )
@@ -40,6 +39,9 @@ MAX_FAILED_ATTEMPTS_BYTES = 64 << 10
 SMALL = 2 << 10
 """Bytes that are kept of an output or a failure in any case: they are all that tells what a step has done."""
 
+WORK_OF_STEP = 5_000
+"""Work of starting, completing or skipping a step, its event and row among it, without its expressions and values."""
+
 HANDLER_PAUSE = 15.0
 """Seconds after which a step looks again for a server that has its handler."""
 # Ten years, as the longest timeout: whatever a server asks for is a time that exists.
@@ -47,12 +49,17 @@ LONGEST_PAUSE = 315_360_000.0
 
 
 class StepRules:
-    """Changes single steps in a draft of the next state; gathers effects, and the steps that become free."""
+    """Changes single steps in a draft of the next state; gathers effects, and the steps that become free.
+
+    `allowance` is the work of one application. What does not fit into it is put off before anything of it is changed.
+    """
 
     def __init__(self, definition: Definition, state: State, time: datetime) -> None:
         self.definition = definition
         self.time = time
         self.draft = Draft(definition, state, time)
+        self.allowance = Allowance()
+        self.is_put_off = False
         self.effects: list[Effect] = []
         self.candidates: deque[str] = deque()
 
@@ -75,25 +82,21 @@ class StepRules:
         self.free_successors(step.path)
 
     def start_attempt(self, step: Step) -> None:
-        """Start the next attempt, or fail the step when its parameters cannot be had."""
+        """Start the next attempt, or fail the step when its parameters cannot be had. Raises PutOffError."""
         spec = self.definition.by_id[step.path]
         attempt = step.attempt + 1
         variables = self.draft.variables(attempt=attempt)
         try:
-            params = spec.params.render(variables)
-            if not spec.params.is_constant:
-                params = payload.normalise(params, "params")
+            params = spec.params.render(variables, self.allowance)
         except ExpressionError as error:
             self.fail_for_good(step, Failure(EXPRESSION_ERROR, str(error)))
-            return
-        except ValidationError as error:
-            self.fail_for_good(step, Failure(INVALID_PARAMS, str(error)))
             return
         size = payload.size(params)
         if not self.draft.has_room(size):
             self.fail_for_good(step, self.too_large("its parameters", size))
             return
         self.draft.charge(size)
+        self.allowance.count(WORK_OF_STEP)
         self.draft.put(
             replace(
                 step,
@@ -122,6 +125,7 @@ class StepRules:
         return max(0.0, min(spec.timeout, spec.total_timeout - spent))
 
     def complete(self, step: Step, output: Any) -> None:
+        """Complete a step, or fail it when what it assigns cannot be had. Raises PutOffError."""
         done = replace(
             step,
             state=StepState.COMPLETED,
@@ -146,9 +150,12 @@ class StepRules:
             self.fail_for_good(step, self.too_large("its output", size))
             return
         self.draft.charge(size)
+        self.allowance.count(WORK_OF_STEP)
+        self.allowance.count_value(output)
         self.draft.put(replace(done, assigned=assigned))
         self.draft.record(events.StepCompleted(step.path, step.attempt, output))
         if assigned:
+            self.allowance.count_value(assigned)
             self.draft.change(vars={**self.draft.state.vars, **assigned})
             self.draft.record(events.VariablesAssigned(step.path, assigned))
         self.free_successors(step.path)
@@ -158,7 +165,7 @@ class StepRules:
         if not spec.assign:
             return None
         variables = {**self.draft.variables(attempt=step.attempt, ended=step), "result": step.output}
-        values = {name: expression.evaluate(variables) for name, expression in spec.assign}
+        values = {name: expression.spend(variables, self.allowance) for name, expression in spec.assign}
         normal: dict[str, Any] = payload.normalise(values, "vars")
         payload.normalise({**self.draft.state.vars, **normal}, "vars")  # all together are one payload too
         return normal
@@ -213,7 +220,17 @@ class StepRules:
         """Start the attempt that follows one of another server, which was cut off and does not count as failed."""
         failure = interrupted(step)
         self.draft.record(events.StepRetrying(step.path, step.attempt, failure, self.time))
-        self.start_attempt(self.with_failed_attempt(step, failure))
+        failed = self.with_failed_attempt(step, failure)
+        self.start_or_put_off(replace(failed, state=StepState.WAITING, failure=failure.to_json()))
+
+    def start_or_put_off(self, waiting: Step) -> None:
+        """Start the next attempt of a waiting step, or let its timer be due."""
+        try:
+            self.allowance.begin()
+            self.start_attempt(waiting)
+        except PutOffError:
+            self.is_put_off = True
+            self.draft.put(replace(waiting, wake_time=self.time))
 
     def with_failed_attempt(self, step: Step, failure: Failure) -> Step:
         """Return the step with its newest attempt among those that failed."""
@@ -263,7 +280,11 @@ class StepRules:
         )
 
     def wake(self, step: Step) -> None:
-        """Go on with a waiting step: a failure on it means that its next attempt is due, none that it is over."""
+        """Go on with a waiting step: a failure on it means that its next attempt is due, none that it is over.
+
+        Raises PutOffError.
+        """
+        self.allowance.begin()
         if step.failure is None:
             self.complete(step, step.output)
         else:

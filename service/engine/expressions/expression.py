@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from types import MappingProxyType
+from types import NoneType
 from typing import Any
 
 from service.engine import payload
 from service.engine.expressions import tree
-from service.engine.expressions.cost import Allowance, find, is_costly
+from service.engine.expressions.cost import Allowance, find, is_costly, least_work
 from service.engine.expressions.errors import ExpressionError
 from service.engine.expressions.library import Program, program, syntax
 from service.engine.expressions.messages import MISSING_KEY
@@ -38,6 +38,7 @@ class Expression:
     _paths: tuple[tuple[tree.Key, ...], ...] = field(repr=False, compare=False)
     _wanted: _Wanted = field(repr=False, compare=False)
     _is_costly: bool = field(repr=False, compare=False)
+    _least: int = field(repr=False, compare=False)  # work, whatever it reads
     _program: Program = field(repr=False, compare=False)
 
     def evaluate(self, variables: Mapping[str, Any]) -> Any:
@@ -49,13 +50,14 @@ class Expression:
         return self.spend(variables, Allowance())
 
     def spend(self, variables: Mapping[str, Any], allowance: Allowance) -> Any:
-        """Do what `evaluate` does, with the work that is left in `allowance`."""
+        """Do what `evaluate` does, with the work that is left in `allowance`. Raises PutOffError, too."""
         # The library converts the whole of each variable that is touched, at 80 ns a value, so it gets only what is
         # read: with all of `steps`, every condition of a large execution would take milliseconds.
         large: list[Any] = []
         seen = _pick(variables, self._wanted, large)
+        allowance.take(self._least)
         if large or self._is_costly:
-            allowance.spend(self._tree, variables)
+            allowance.spend(self._tree, variables, large)
         try:
             value = self._program.run(as_doubles(seen))
         except ExpressionError as error:
@@ -132,6 +134,7 @@ def _compile(source: str, names: frozenset[str], is_condition: bool) -> Expressi
         _paths=paths,
         _wanted=_wanted(keys for keys in paths if keys[0] in names),
         _is_costly=is_costly(tree.walk(root)),
+        _least=least_work(tree.walk(root)),
         _program=compiled,
     )
 
@@ -159,10 +162,9 @@ def _wanted(paths: Iterable[tuple[tree.Key, ...]]) -> _Wanted:
 def _pick(value: Any, wanted: _Wanted | None, large: list[Any]) -> Any:
     if wanted is not None and isinstance(value, Mapping):
         return {key: _pick(value[key], below, large) for key, below in wanted.items() if key in value}
-    if isinstance(value, _CONTAINERS) or (isinstance(value, str) and len(value) > _SMALL_TEXT):
+    if len(value) > _SMALL_TEXT if isinstance(value, str) else type(value) not in _SCALARS:
         large.append(value)
-    # The library knows no mapping but dict.
-    return dict(value) if isinstance(value, MappingProxyType) else value
+    return value
 
 
 def _written(keys: tuple[tree.Key, ...]) -> str:
@@ -176,4 +178,4 @@ def _kind(value: Any) -> str:
     return {str: "a string", list: "a list", dict: "a map", type(None): "null"}.get(type(value), "a number")
 
 
-_CONTAINERS = (list, dict, MappingProxyType)
+_SCALARS = frozenset({int, float, bool, NoneType})

@@ -6,11 +6,15 @@ as handling 24 characters, and a number is written in at most as many.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType, NoneType
 from typing import Any, NamedTuple
 
 VALUE = 24
+
+# By how many values more a container counts as work.
+_CONTAINER = 8
+_PLAIN = frozenset({int, float, bool, NoneType})
 
 
 class Extent(NamedTuple):
@@ -74,17 +78,93 @@ class Scope(NamedTuple):
         return Extent(size, total, width, elements, item)
 
 
-def known(values: Sequence[Any], repeats: int, limit: int) -> Extent:
-    """Return the extent of these values; of the first ones only, once they are over the limit."""
-    size = total = width = elements = item = 0
-    for value in values:
-        one, count, largest = _dimensions(value, limit - total)
-        size, width, item = max(size, one), max(width, count), max(item, largest)
-        total += one
-        elements += count
-        if total > limit:
-            break
-    return Extent(size, total * repeats, width, elements * repeats, item, values, repeats)
+class Measure(NamedTuple):
+    """What there is in a value: values, itself and keys too, containers among these, and characters."""
+
+    values: int
+    containers: int = 0
+    characters: int = 0
+    width: int = 0  # elements or entries
+    item: int = 0  # size of the largest element, key or member
+
+    @property
+    def size(self) -> int:
+        """The size of the value."""
+        return VALUE * self.values + self.characters
+
+    def work(self, each: int) -> int:
+        """Return the work of what takes so much for each value, and little for characters, which are only copied."""
+        return each * (self.values + _CONTAINER * self.containers) + self.characters // 4
+
+
+_ONE = Measure(1)
+
+
+class Measures:
+    """Measures values, each container once. `take` is told of what is in one before it is looked into."""
+
+    def __init__(self, take: Callable[[int, int], None] = lambda values, characters: None) -> None:
+        self._take = take
+        # By identity: what is measured lives longer than this.
+        self._known: dict[int, Measure] = {}
+
+    def of(self, value: Any) -> Measure:
+        """Return the measure of a value."""
+        if isinstance(value, str):
+            return Measure(1, 0, len(value))
+        if type(value) in _PLAIN:
+            return _ONE
+        if (known := self._known.get(id(value))) is None:
+            known = self._known[id(value)] = self._measure(value)
+        return known
+
+    def _measure(self, value: Any) -> Measure:
+        names: Collection[str] = ()
+        if isinstance(value, list):
+            inside: Collection[Any] = value
+        elif isinstance(value, Mapping):
+            names, inside = value, value.values()
+        else:
+            return _ONE
+        lengths = list(map(len, names))
+        values, containers, characters = 1 + len(lengths) + len(inside), 1, sum(lengths)
+        self._take(values + _CONTAINER, characters)
+        item = VALUE + max(lengths) if lengths else VALUE if inside else 0
+        kinds = set(map(type, inside))
+        if not kinds <= _PLAIN:
+            for member in inside:
+                if type(member) is str:
+                    length = len(member)
+                    characters += length
+                    if VALUE + length > item:
+                        item = VALUE + length
+                elif type(member) not in _PLAIN:
+                    found = self.of(member)
+                    values += found.values - 1
+                    containers += found.containers
+                    characters += found.characters
+                    if found.size > item:
+                        item = found.size
+        return Measure(values, containers, characters, len(inside), item)
+
+    def known(self, values: Sequence[Any], repeats: int) -> Extent:
+        """Return the extent of these values."""
+        kinds = set(map(type, values))
+        if kinds <= _PLAIN:
+            return Extent(VALUE if values else 0, VALUE * len(values) * repeats, values=values, repeats=repeats)
+        size = total = width = elements = item = 0
+        for value in values:
+            found = self.of(value)
+            one = VALUE * found.values + found.characters
+            total += one
+            elements += found.width
+            if one > size:
+                size = one
+            if found.width > width:
+                width = found.width
+            if found.item > item:
+                item = found.item
+        return Extent(size, total * repeats, width, elements * repeats, item, values, repeats)
 
 
 def members(values: Sequence[Any], key: str) -> list[Any]:
@@ -109,37 +189,3 @@ def contents(values: Sequence[Any]) -> list[Any]:
 
 def _mapped(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
-
-
-def _dimensions(value: Any, limit: int) -> tuple[int, int, int]:
-    """Return the size, the number of elements and the size of the largest element or key."""
-    if not isinstance(value, list | Mapping):
-        return measure(value, limit), 0, 0
-    size, largest = VALUE, 0
-    inside = value if isinstance(value, list) else [*value, *value.values()]
-    for item in inside:
-        one = VALUE + len(item) if isinstance(item, str) else measure(item, limit - size)
-        size += one
-        largest = max(largest, one)
-        if size > limit:
-            break
-    return size, len(value), largest
-
-
-def measure(value: Any, limit: int) -> int:
-    """Return the size of a value. Stops soon after the limit."""
-    size, pending = VALUE, [value]
-    while pending and size <= limit:
-        item = pending.pop()
-        if isinstance(item, str):
-            size += len(item)
-        elif isinstance(item, list):
-            size += VALUE * len(item)
-            pending += [inside for inside in item if type(inside) not in _PLAIN]
-        elif isinstance(item, Mapping):
-            size += sum(map(len, item)) + 2 * VALUE * len(item)
-            pending += [inside for inside in item.values() if type(inside) not in _PLAIN]
-    return size
-
-
-_PLAIN = frozenset({int, float, bool, NoneType})

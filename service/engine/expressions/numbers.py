@@ -27,6 +27,11 @@ _Overload = tuple[_Type, ...]  # the types of the operands, and that of the resu
 def as_doubles(value: Any) -> Any:
     """Return a JSON value in which every number is a float and every mapping a dict, as the library takes them."""
     if isinstance(value, list):
+        kinds = set(map(type, value))
+        if kinds <= _KEPT:  # nobody changes it
+            return value
+        if kinds <= _SCALAR:
+            return [float(item) if type(item) is int else item for item in value]
         return [item if type(item) in _KEPT else as_doubles(item) for item in value]
     if isinstance(value, Mapping):
         return {key: item if type(item) in _KEPT else as_doubles(item) for key, item in value.items()}
@@ -79,6 +84,7 @@ _B: _Type = {"type_name": "B", "is_type_param": True}
 # Of any elements: in these, numbers of different types meet.
 _LIST, _MAP = _kind("list", _DYN), _kind("map", _DYN, _DYN)
 _KEPT = frozenset({float, str, bool, NoneType})
+_SCALAR = _KEPT | {int}
 
 _NUMBERS = (_INT, _UINT, _DOUBLE)
 _MIXED = tuple(permutations(_NUMBERS, 2))

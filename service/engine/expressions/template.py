@@ -12,12 +12,15 @@ from service.engine.expressions import hints
 from service.engine.expressions.cost import Allowance
 from service.engine.expressions.errors import ExpressionError
 from service.engine.expressions.expression import Expression, compile_value
+from service.engine.expressions.extent import Measures
 from service.engine.expressions.library import MAX_SOURCE
 from service.engine.expressions.pieces import PIECE
 from service.engine.violations import ValidationError, Violation
 
 # Each takes some 10 µs, and its result may be a whole payload.
 MAX_EXPRESSIONS = 256
+
+_CHECK = 80  # work for each value
 
 _OPEN = re.compile(r"\$?\$\{")
 
@@ -35,6 +38,7 @@ class Template:
     references: frozenset[str]
     _value: Any = field(repr=False)
     _field: str = field(repr=False, compare=False)
+    _least: int = field(repr=False, compare=False, default=0)  # work, whatever its expressions are
 
     @classmethod
     def parse(
@@ -60,16 +64,20 @@ class Template:
             raise ValidationError(parser.violations)
         references = frozenset[str]().union(*(expression.references for expression in parser.expressions))
         # In messages of an execution the path begins at the step: `params.body`, not `definition.steps[3].params.body`.
-        return cls(not parser.expressions, references, parsed, field.rpartition(".")[2])
+        least = Measures().of(value).work(_CHECK)
+        return cls(not parser.expressions, references, parsed, field.rpartition(".")[2], least)
 
-    def render(self, variables: Mapping[str, Any]) -> Any:
+    def render(self, variables: Mapping[str, Any], allowance: Allowance | None = None) -> Any:
         """Return the value with its results, normalised; a constant is the same object every time.
 
-        Takes at most about 50 ms in all. Raises ExpressionError, which names the path of what failed.
+        Takes at most about 50 ms in all, or what is left in `allowance`. Raises ExpressionError, which names the path
+        of what failed, and with an allowance PutOffError.
         """
         if self.is_constant:
             return self._value
-        rendered = _render(self._value, self._field, variables, Allowance())
+        allowance = allowance or Allowance()
+        allowance.take(self._least)
+        rendered = _render(self._value, self._field, variables, allowance)
         try:
             return payload.normalise(rendered, self._field)
         except ValidationError as error:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from service.engine.expressions import ExpressionError, compile_condition
-from service.engine.failure import EXPRESSION_ERROR
-from service.engine.handlers.model import Handler, HandlerError, Source, StepContext
+from service.engine.expressions import compile_condition
+from service.engine.handlers.evaluation import evaluated
+from service.engine.handlers.model import Handler, Source, StepContext
 from service.engine.schema import Problem
 
 NO_OUTCOME = "none"
@@ -55,19 +55,12 @@ def condition() -> Handler:
 
 async def _run(params: Mapping[str, Any], context: StepContext) -> Any:
     if "expression" in params:
-        holds = _holds(params["expression"], context.variables)
+        holds = await evaluated(compile_condition, params["expression"], context.variables)
         return {"outcome": str(holds).lower(), "matched": holds}
     for outcome in params["outcomes"]:
-        if "when" not in outcome or _holds(outcome["when"], context.variables):
+        if "when" not in outcome or await evaluated(compile_condition, outcome["when"], context.variables):
             return {"outcome": outcome["name"], "matched": True}
     return {"outcome": NO_OUTCOME, "matched": False}
-
-
-def _holds(source: str, variables: Mapping[str, Any]) -> bool:
-    try:
-        return bool(compile_condition(source, frozenset(variables)).evaluate(variables))
-    except ExpressionError as error:
-        raise HandlerError(EXPRESSION_ERROR, str(error), retryable=False) from None
 
 
 def _check(params: Mapping[str, Any]) -> Iterator[Problem]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from service.engine.expressions import ExpressionError, compile_value
-from service.engine.failure import EXPRESSION_ERROR
-from service.engine.handlers.model import Handler, HandlerError, Source, StepContext
+from service.engine.expressions import compile_value
+from service.engine.handlers.evaluation import evaluated
+from service.engine.handlers.model import Handler, Source, StepContext
 
 PARAMS = {
     "type": "object",
@@ -39,10 +39,7 @@ def transform() -> Handler:
 async def _run(params: Mapping[str, Any], context: StepContext) -> Any:
     if "value" in params:
         return params["value"]
-    try:
-        return compile_value(params["expression"], frozenset(context.variables)).evaluate(context.variables)
-    except ExpressionError as error:
-        raise HandlerError(EXPRESSION_ERROR, str(error), retryable=False) from None
+    return await evaluated(compile_value, params["expression"], context.variables)
 
 
 def _sources(params: Mapping[str, Any]) -> Iterator[Source]:

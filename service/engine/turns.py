@@ -1,0 +1,151 @@
+"""Shares the turns of the event loop among the executions: so much work in one turn, the rest in the next ones.
+
+What is done in a turn is known by its estimate, not by the clock. Each org has its turn, and each workflow of it, so
+that one that has much to do keeps nobody waiting but itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from contextvars import ContextVar, copy_context
+from dataclasses import dataclass
+from typing import TypeVar
+from uuid import UUID
+
+from persistence.model import Execution
+from service.engine.expressions import Allowance
+
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
+_Answer = TypeVar("_Answer")
+
+PER_TURN = 1_000_000
+"""Work of one turn, in the units of `expressions/cost.py`: 8 ms. The last in a turn may be a whole allowance more."""
+
+SMALL = 20_000
+"""Work that an ordinary application of the planner is, with its transition. Only what is more is counted."""
+
+_Act = Callable[[], None]
+
+
+class Turns:
+    """The turns of one event loop."""
+
+    def __init__(self) -> None:
+        self._left = PER_TURN
+        # By org, then by workflow; who has had a turn goes to the end.
+        self._waiting: dict[str, dict[UUID, deque[_Act]]] = {}
+        self._is_awake = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether more may be done in this turn, and nobody waits for the next one."""
+        return self._left > 0 and not self._waiting
+
+    def spend(self, work: int) -> None:
+        """Count work that was done in this turn."""
+        if work > SMALL:
+            self._left -= work
+            self._wake()
+
+    def share(self, execution: Execution) -> Share:
+        """Return the share of an execution."""
+        return Share(self, execution.org, execution.workflow_id)
+
+    def put_off(self, org: str, workflow_id: UUID, act: _Act) -> None:
+        """Call `act`, which raises nothing, in one of the next turns, in the context of the caller."""
+        inside = copy_context()
+        of_org = self._waiting.setdefault(org, {})
+        of_org.setdefault(workflow_id, deque()).append(lambda: inside.run(act))
+        self._wake()
+
+    def _wake(self) -> None:
+        if not self._is_awake:
+            self._is_awake = True
+            asyncio.get_running_loop().call_soon(self._renew)
+
+    def _renew(self) -> None:
+        """Begin a turn. One that was overdrawn before is paid back first, while others have theirs."""
+        self._is_awake = False
+        self._left = min(PER_TURN, self._left + PER_TURN)
+        while self._left > 0 and self._waiting:
+            self._left -= SMALL
+            self._next()()
+        if self._waiting or self._left < PER_TURN:
+            self._wake()
+
+    def _next(self) -> _Act:
+        org, of_org = _first(self._waiting)
+        workflow_id, acts = _first(of_org)
+        act = acts.popleft()
+        if acts:
+            of_org[workflow_id] = acts
+        if of_org:
+            self._waiting[org] = of_org
+        return act
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The share that the executions of one workflow have in the turns of the loop."""
+
+    turns: Turns
+    org: str
+    workflow_id: UUID
+
+    @property
+    def is_open(self) -> bool:
+        """Whether more may be done in this turn."""
+        return self.turns.is_open
+
+    def spend(self, work: int) -> None:
+        """Count work that was done in this turn."""
+        self.turns.spend(work)
+
+    def put_off(self, act: _Act) -> None:
+        """Call `act`, which raises nothing, in one of the next turns."""
+        self.turns.put_off(self.org, self.workflow_id, act)
+
+    async def take(self, act: Callable[[], _Answer]) -> _Answer:
+        """Return what `act` gives, called now or in one of the next turns; it counts its own work."""
+        if self.turns.is_open:
+            return act()
+        future: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
+
+        def settle() -> None:
+            if future.done():  # nobody waits for it any more
+                return
+            try:
+                future.set_result(act())
+            except Exception as error:
+                future.set_exception(error)
+
+        self.put_off(settle)
+        return await future
+
+
+SHARE: ContextVar[Share] = ContextVar("share")
+"""The share of the attempt that runs."""
+
+
+async def in_turn(act: Callable[[Allowance], _Answer]) -> _Answer:
+    """Return what `act` gives, called in a turn of the attempt that runs; the work of its allowance is counted."""
+    share = SHARE.get(None)
+    if share is None:
+        return act(Allowance())
+
+    def counted() -> _Answer:
+        allowance = Allowance()
+        try:
+            return act(allowance)
+        finally:
+            share.spend(allowance.spent)
+
+    return await share.take(counted)
+
+
+def _first(waiting: dict[_Key, _Value]) -> tuple[_Key, _Value]:
+    key = next(iter(waiting))
+    return key, waiting.pop(key)
