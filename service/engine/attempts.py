@@ -131,7 +131,7 @@ async def _clean(output: Any) -> Any:
 
     def clean(allowance: Allowance) -> Any:
         normal = payload.normalise(output, "output")
-        allowance.count_value(normal)
+        allowance.count_value(normal, payload.size(normal))
         return normal
 
     return await in_turn(clean)

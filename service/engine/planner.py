@@ -310,7 +310,6 @@ class _Planning(StepRules):
         except ExpressionError as error:
             self._finish(ExecutionState.FAILED, Failure(EXPRESSION_ERROR, str(error)), None)
         else:
-            self.allowance.count_value(result)
             self._finish(ExecutionState.COMPLETED, None, result)
 
     def _result(self) -> Any:
@@ -337,6 +336,8 @@ class _Planning(StepRules):
 
     def _finish(self, state: ExecutionState, failure: Failure | None, result: Any) -> None:
         if result is not None:
-            self.draft.charge(payload.size(result))
+            size = payload.size(result)
+            self.draft.charge(size)
+            self.allowance.count_value(result, size)
         self.draft.finish(state, failure, result)
         self.draft.record(events.Finished(state, result, failure))

@@ -77,6 +77,7 @@ class StepRules:
         skipped = replace(
             step, state=StepState.SKIPPED, skip_reason=why, end_time=self.time, end_seq=self.draft.next_seq
         )
+        self.allowance.count(WORK_OF_STEP)
         self.draft.put(skipped)
         self.draft.record(events.StepSkipped(step.path, reason))
         self.free_successors(step.path)
@@ -145,17 +146,18 @@ class StepRules:
             self.fail_for_good(step, Failure(INVALID_OUTPUT, f"assign: {error}"))
             return
         # That of a step which waited was counted when it began to.
-        size = (0 if output is step.output else payload.size(output)) + (payload.size(assigned) if assigned else 0)
+        written, values = payload.size(output), payload.size(assigned) if assigned else 0
+        size = (0 if output is step.output else written) + values
         if size > SMALL and not self.draft.has_room(size):
             self.fail_for_good(step, self.too_large("its output", size))
             return
         self.draft.charge(size)
         self.allowance.count(WORK_OF_STEP)
-        self.allowance.count_value(output)
+        self.allowance.count_value(output, written)
         self.draft.put(replace(done, assigned=assigned))
         self.draft.record(events.StepCompleted(step.path, step.attempt, output))
         if assigned:
-            self.allowance.count_value(assigned)
+            self.allowance.count_value(assigned, values)
             self.draft.change(vars={**self.draft.state.vars, **assigned})
             self.draft.record(events.VariablesAssigned(step.path, assigned))
         self.free_successors(step.path)
@@ -167,7 +169,8 @@ class StepRules:
         variables = {**self.draft.variables(attempt=step.attempt, ended=step), "result": step.output}
         values = {name: expression.spend(variables, self.allowance) for name, expression in spec.assign}
         normal: dict[str, Any] = payload.normalise(values, "vars")
-        payload.normalise({**self.draft.state.vars, **normal}, "vars")  # all together are one payload too
+        after = payload.normalise({**self.draft.state.vars, **normal}, "vars")  # all together are one payload too
+        self.allowance.count_value(after, payload.size(after))
         return normal
 
     def fail_attempt(self, step: Step, failure: Failure, draw: float, retry_after: float | None) -> None:
@@ -254,6 +257,7 @@ class StepRules:
             end_time=self.time,
             end_seq=self.draft.next_seq,
         )
+        self.allowance.count(WORK_OF_STEP)
         self.draft.put(failed)
         self.draft.record(events.StepFailed(step.path, step.attempt, failure))
         if self.definition.by_id[step.path].on_error is OnError.CONTINUE:

@@ -44,6 +44,7 @@ _GROWTH = {"bytes": 4, "quote": 2, "encode": 2}
 _GIVE, _TAKE, _WRITE, _FOLLOW = 32, 80, 200, 40
 # Of an evaluation, and of each node with what small values it reads.
 _LEAST, _LEAST_NODE = 1_000, 40
+_SMALL_VALUE = 1_024  # bytes
 _COLLECTED = Local("@result")
 _COSTLY = frozenset({*_SEARCHES, *_GROWTH, "matches", "join", "format"})
 
@@ -89,9 +90,10 @@ class Allowance:
         """Take work that follows from a part and cannot be refused any more."""
         self.spent += work
 
-    def count_value(self, value: Any) -> None:
-        """Take the work of writing a value into an event."""
-        self.spent += Measures().of(value).work(_WRITE)
+    def count_value(self, value: Any, size: int) -> None:
+        """Take the work of checking a value of so many bytes, or writing it into an event."""
+        # A value has two bytes at least.
+        self.spent += _WRITE // 2 * size if size <= _SMALL_VALUE else Measures().of(value).work(_WRITE)
 
     def spend(self, tree: Node, variables: Mapping[str, Any], given: Sequence[Any]) -> None:
         """Take the work of an expression, for which these large values are given to the library; raises as `take`."""

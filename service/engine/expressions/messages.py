@@ -19,6 +19,7 @@ _UNDECLARED = re.compile(r"undeclared reference to '([^'.\s]+)\S*(?: \(in contai
 _OVERLOAD = re.compile(
     r"no matching overloads? (?:found : |for ')(?:\((.*)\)\.)?_?([^(\s']+?)_?'?(?: applied to ')?(?:\((.*)\)'?)?$", re.I
 )
+_KEY = re.compile(r"(?:unsupported|invalid) map key type: '?([^\s'<]+)", re.I)
 _SHOWN = {"[": "[…]", "[_]": "[…]", "@in": "in", "-_": "-", "!_": "!"}
 _NAMESPACES = ("base64", "cel", "math", "strings")
 _KNOWN = {
@@ -40,6 +41,8 @@ def clean(message: str) -> str:
     for sign, meaning in _KNOWN.items():
         if sign in line:
             return meaning
+    if key := _KEY.search(line):
+        return f"builds a map with a key of type {type_name(key[1])}; write a string, or string(…) around it"
     at = _POSITION.match(line)
     text = line[at.end() :] if at else line
     if text.startswith("Syntax error"):

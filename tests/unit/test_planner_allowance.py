@@ -1,0 +1,120 @@
+"""What one application of the planner does is bounded by its work, and what does not fit goes on in the next one."""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest import mock
+
+import pytest
+from hypothesis import given, settings
+
+from service.engine import happenings
+from service.engine.expressions import cost
+from service.engine.expressions.cost import MAX_WORK
+from tests.unit.planner_histories import histories
+from tests.unit.planner_programs import Driver, check_stored, graph, sequence, started, starts, step
+
+ROWS = [{"name": f"n{n}", "v": n} for n in range(600)]
+INPUT: dict[str, Any] = {"rows": ROWS, "n": 1}
+HEAVY = "input.rows.all(x, x.v >= 0 && x.name != '')"
+HEAVY_VALUE = "input.rows.map(x, x.v)"
+
+
+def applications(driver: Driver) -> list[int]:
+    """Return the work of each application that did any."""
+    return [turn.plan.work for turn in driver.turns if turn.plan.work]
+
+
+def ids(count: int) -> list[str]:
+    return [f"s{n}" for n in range(count)]
+
+
+@pytest.mark.parametrize("condition", [HEAVY, f"!({HEAVY})"])
+def test_many_heavy_conditions_take_many_applications(condition: str) -> None:
+    driver = started(graph(*(step(i, condition=condition) for i in ids(20)), step("last")), INPUT)
+    assert len(driver.states) == 21
+    assert len(applications(driver)) > 4
+    assert max(applications(driver)) <= MAX_WORK
+    check_stored(driver)
+
+
+def test_many_light_steps_take_few_applications() -> None:
+    driver = started(graph(*(step(i, params={"n": "${ input.n }"}, condition="input.n > 0") for i in ids(300))), INPUT)
+    assert len(driver.running) == 300
+    assert len(applications(driver)) == 1
+
+
+def test_heavy_templates_take_many_applications() -> None:
+    driver = started(graph(*(step(i, params={"rows": "${ input.rows }"}) for i in ids(20))), INPUT)
+    assert len(driver.running) == 20
+    assert len(applications(driver)) > 4
+
+
+def test_what_fits_into_no_application_fails() -> None:
+    assign = {f"v{n}": f"{HEAVY_VALUE}.size()" for n in range(64)}
+    driver = started(sequence(step("a", assign=assign), step("b")), INPUT)
+    driver.succeed("a", 1)
+    assert driver.states == {"a": "FAILED"}
+    assert driver.state.failure is not None
+    assert driver.state.failure.message.startswith("assign: may be too much work for values of this size;")
+
+
+def test_light_assigns_fit_together() -> None:
+    driver = started(sequence(step("a", assign={f"v{n}": f"result[{n}] + input.n" for n in range(64)})), INPUT)
+    driver.succeed("a", list(range(64)))
+    assert driver.state.vars["v63"] == 64
+    assert driver.state.state == "COMPLETED"
+
+
+def test_timers_that_are_due_together_are_not_all_for_one_application() -> None:
+    driver = started(graph(*(step(i, assign={f"{i}_ok": HEAVY}) for i in ids(20))), INPUT)
+    for each in ids(20):
+        driver.suspend(each, 5.0, "woken")
+    before = len(driver.turns)
+    driver.fire(5.0)
+    assert len(driver.turns) - before > 4
+    assert set(driver.states.values()) == {"COMPLETED"}
+    assert len(driver.state.vars) == 20
+
+
+def test_attempts_that_were_cut_off_start_again_one_after_the_other() -> None:
+    driver = started(graph(*(step(i, params={"rows": "${ input.rows }"}) for i in ids(20))), INPUT)
+    driver.miss_thread("s19")
+    before = len(driver.turns)
+    plan = driver.recover()
+    assert plan.is_partial
+    assert len(driver.turns) - before > 4
+    assert {path for path, attempt in starts(driver) if attempt == 2} == set(ids(19))
+    assert set(driver.states.values()) == {"RUNNING"}
+    check_stored(driver)
+
+
+def test_a_process_that_dies_between_two_applications_leaves_nothing_behind() -> None:
+    driver = started(graph(*(step(i, params={"rows": "${ input.rows }"}) for i in ids(20))), INPUT)
+    with mock.patch.object(happenings, "Continued", happenings.Accepted):
+        assert driver.recover("second").is_partial
+    assert "WAITING" in driver.states.values()
+    driver.recover("third")
+    driver.fire()
+    assert set(driver.states.values()) == {"RUNNING"}
+
+
+def test_the_result_waits_for_an_application_that_has_room() -> None:
+    output = {f"v{n}": f"${{ {HEAVY} }}" for n in range(5)}
+    driver = started(sequence(step("a", assign={"all": HEAVY}), output=output), INPUT)
+    plan = driver.succeed("a", 1)
+    assert plan.is_partial
+    assert driver.state.state == "COMPLETED"
+    assert driver.state.result == dict.fromkeys(output, True)
+
+
+@settings(max_examples=50, deadline=None)
+@given(driver=histories())
+def _ends_as_it_should(driver: Driver) -> None:
+    assert driver.state.state.is_end
+    check_stored(driver)
+
+
+def test_whatever_happens_in_however_small_pieces_every_execution_ends() -> None:
+    with mock.patch.object(cost, "PER_ALLOWANCE", 1):
+        _ends_as_it_should()
