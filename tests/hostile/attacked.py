@@ -23,9 +23,10 @@ from tests.folders import new_folder
 from tests.hostile import polite
 from tests.hostile.polite import Beside, Polite
 from tests.hostile.timed_server import SOCKET
+from tests.hostile.tokens import good
 from tests.integration.calls import Answer, call
 from tests.integration.stage import step
-from tests.tokens import KEY, claims, signed
+from tests.tokens import KEY, signed
 
 MIB = 1 << 20
 HELD = 0.05
@@ -47,7 +48,7 @@ _LOCAL = [("grpc.use_local_subchannel_pool", 1)]
 
 def token(org: str = ATTACKER, subject: str = "eve", permissions: Any = KNOWN_PERMISSIONS, **more: Any) -> str:
     """Return a good token, by default one that may do all."""
-    return signed(claims(org=org, sub=subject, permissions=sorted(permissions), **more))
+    return signed(good(org=org, sub=subject, permissions=sorted(permissions), **more))
 
 
 @dataclass
