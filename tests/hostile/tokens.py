@@ -183,7 +183,6 @@ def _metadata() -> Iterator[tuple[str, tuple[str, ...], str]]:
         "Bearer twice": (f"Bearer Bearer {whole}",),
         "nothing": ("",),
         "two in one": (f"Bearer {whole}, Bearer {whole}",),
-        "a tab": (f"Bearer\t{whole}",),
         "two spaces": (f"Bearer  {whole}",),
     }.items():
         yield f"authorization: {name}", values, INVALID
