@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo serve test grpcurl failpoints check generate format bench simulate chaos chaos-all chaos-smoke failover soak mutants clean
+.PHONY: help demo serve test test-system grpcurl failpoints check generate format bench simulate chaos chaos-all chaos-smoke failover soak mutants clean
 
 # The first interpreter that is new enough and can make a virtual environment.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
@@ -32,8 +32,10 @@ demo: .venv/.runtime  ## Runs a small workflow from start to end, with nothing t
 serve: .venv/.runtime  ## Runs the server with the embedded Postgres
 	$(BIN)/flowkeep serve
 
-test: .venv/.dev grpcurl  ## Runs every test; the stores' once more on the system's Postgres 15 where it is installed
+test: .venv/.dev grpcurl  ## Runs every test, on the embedded Postgres
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+test-system: .venv/.dev  ## Runs the tests of the store once more, on the Postgres 15 of this system where it has one
 ifneq ($(SYSTEM_POSTGRES),)
 	FLOWKEEP_TEST_POSTGRES_BIN=$(SYSTEM_POSTGRES) $(BIN)/python -m pytest -n $(JOBS) \
 		tests/conformance tests/integration $(ARGS)

@@ -20,8 +20,15 @@ from sqlalchemy.pool import NullPool
 
 from persistence.embedded import EmbeddedPostgres
 from persistence.errors import PersistenceError, SchemaError, UnavailableError
-from persistence.postgres import PostgresRepository, check_schema, current_revision, expected_revision, migrate
-from persistence.postgres.migrate import VERSION_TABLE
+from persistence.postgres import (
+    PostgresRepository,
+    check_schema,
+    current_revision,
+    expected_revision,
+    migrate,
+    revising,
+)
+from persistence.postgres.migrate import VERSION_TABLE, known_revisions
 from persistence.postgres.tables import PARTITIONED, metadata
 
 
@@ -231,3 +238,8 @@ async def definitions(dsn: str) -> set[tuple[Any, ...]]:
     )
     await connection.close()
     return {tuple(row) for row in rows}
+
+
+def test_revisions_are_named_and_follow_each_other_as_their_files_do():
+    scripts = reversed(list(revising._scripts().walk_revisions()))
+    assert [script.revision for script in scripts] == known_revisions()
