@@ -36,9 +36,10 @@ from service.api.answering import in_time
 from service.api.claims import Identity
 from service.api.errors import Refusal, RefusedError, refusal_of, status
 from service.api.identity import Authenticator, current_identity
+from service.api.large import reader, whole
 from service.api.permissions import PERMISSIONS
 from service.api.receiving import Receiving
-from service.api.requests import Malformed, decoder, violations
+from service.api.requests import Malformed, violations
 from service.api.sending import Sending
 from service.api.streams import Recheck, Streams
 from service.engine.violations import ValidationError
@@ -82,7 +83,7 @@ class Pipeline(aio.ServerInterceptor):
             around = self._stream(method, handler.unary_stream)
         else:
             make, around = grpc.stream_unary_rpc_method_handler, self._unary(method, handler.unary_unary)
-        self._handlers[method] = make(around, decoder(handler.request_deserializer))
+        self._handlers[method] = make(around, reader(handler.request_deserializer))
         return self._handlers[method]
 
     def _unary(self, method: str, inner: Any) -> Any:
@@ -136,6 +137,7 @@ class Pipeline(aio.ServerInterceptor):
             raise RefusedError(_denied(PERMISSIONS[method]))
         request = await self.limits.receiving.request(context, caller)
         self.limits.admission.take(identity)
+        request = await whole(request)
         check_read(request)
         if execution_id := getattr(request, "execution_id", ""):
             structlog.contextvars.bind_contextvars(execution_id=execution_id[:64])
@@ -195,6 +197,8 @@ async def refuse(error: Exception, method: str, started: float, context: Any, se
             f"the server made a mistake; its log has it under error_id {error_id}",
             {"error_id": error_id},
         )
+    # What breaks off the call keeps this error until the collector of garbage comes, and its frames all that they hold.
+    error.__traceback__ = None
     _log(method, refusal.code.name, started, reason=ErrorReason.Name(refusal.reason).removeprefix("ERROR_REASON_"))
     # Behind responses that nobody reads the status waits to be sent, and needs no task for that, but an end. Who leaves
     # meanwhile wants none.

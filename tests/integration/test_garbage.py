@@ -96,10 +96,10 @@ async def test_bytes_that_are_no_message(world):
             elif field.message_type and not field.is_repeated:
                 rows[f"cut {field.name}"] = field_bytes(field.number, b"\x0a\x05")
                 if field.message_type.full_name == "google.protobuf.Struct":
-                    for depth in (50, 1_000, 100_000):
+                    for depth in (50, 1_000, 20_000):
                         rows[f"{depth} maps in {field.name}"] = field_bytes(field.number, nested(depth, MAPS))
                 elif field.name == "definition":
-                    for depth in (60, 1_000, 100_000):
+                    for depth in (60, 1_000, 40_000):
                         rows[f"{depth} lists as output"] = field_bytes(
                             field.number, field_bytes(12, nested(depth, LISTS))
                         )
