@@ -16,6 +16,9 @@ import msgspec
 
 Json = Any  # a JSON value as plain Python: None, bool, int, float, str, list, dict
 
+LARGE_PAYLOAD = 8 << 10
+"""Bytes from which on a store may keep equal payloads of an execution once."""
+
 SUSPECT_DEATHS = 3
 """Owners in a row that must have died with an execution before it is driven apart from other such ones."""
 
@@ -220,13 +223,17 @@ class Step(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One entry of the history. `body` is what watchers get, byte for byte."""
+    """One entry of the history. `body` is what watchers get, byte for byte.
+
+    `payload` says where in it a large payload begins and ends that other events may hold too.
+    """
 
     seq: int
     transition_seq: int
     kind: str
     time: datetime
     body: bytes
+    payload: tuple[int, int] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

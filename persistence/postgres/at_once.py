@@ -14,12 +14,13 @@ import asyncpg
 
 from persistence.model import CommitResult, Created
 from persistence.postgres import rows
-from persistence.postgres.batch import Creation, Group, Outcome, Unit
+from persistence.postgres.batch import Creation, Group, Outcome, Unit, missing_payloads
 from persistence.postgres.statements import (
     INSERT_EVENTS,
     INSERT_EXECUTIONS,
     INSERT_PAYLOADS,
     INSERT_REQUESTS,
+    INSERT_SHARED,
     LIVE_WORKFLOWS,
     SET_RESULTS,
     UPDATE_EXECUTIONS,
@@ -45,6 +46,12 @@ _MADE = f"""
     made AS ({_with(INSERT_EXECUTIONS, 10)}),
     given AS ({_with(INSERT_PAYLOADS, 11)})"""
 
+
+def _sharing(statement: str, parameter: int) -> str:
+    """Return the statement, which also keeps large payloads."""
+    return statement.replace("WITH", f"WITH pooled AS ({_with(INSERT_SHARED, parameter)}),", 1)
+
+
 _TRANSITIONS = f"""
 WITH {_COMMON}, {_MOVED}
 SELECT 1 / ((SELECT count(*) FROM kept) = $3 AND (SELECT count(*) FROM moved) = $6)::int"""  # noqa: S608 - our own statements
@@ -53,6 +60,9 @@ WITH {_COMMON}, {_MOVED}, {_MADE}
 SELECT 1 / ((SELECT count(*) FROM kept) = $3 AND (SELECT count(*) FROM moved) = $6
     AND (SELECT count(*) FROM live) = cardinality($8) AND (SELECT count(*) FROM taken) = $12
     AND (SELECT count(*) FROM made) = $13)::int"""  # noqa: S608 - our own statements
+
+
+_SHARING = {_TRANSITIONS: _sharing(_TRANSITIONS, 7), _ALL: _sharing(_ALL, 14)}
 
 
 async def write_at_once(connection: _Connection, units: Sequence[Unit]) -> Mapping[Unit, Outcome] | None:
@@ -67,6 +77,8 @@ async def write_at_once(connection: _Connection, units: Sequence[Unit]) -> Mappi
     statement, arguments = _TRANSITIONS, _of_transitions(creations, groups)
     if creations:
         statement, arguments = _ALL, [*arguments, *_of_creations(creations)]
+    if missing := missing_payloads(units):
+        statement, arguments = _SHARING[statement], [*arguments, rows.joined(missing)]
     try:
         await connection.execute(statement, *arguments)
     except asyncpg.DivisionByZeroError:

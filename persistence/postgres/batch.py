@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asyncio import Future
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Generic, TypeAlias, TypeVar
 from uuid import UUID
 
@@ -19,26 +19,42 @@ from persistence.model import (
     Transition,
 )
 from persistence.postgres import rows
+from persistence.postgres.sharing import PayloadKey, Payloads
 
 Outcome: TypeAlias = "CommitResult | Created | Exception"
 
 _Answer = TypeVar("_Answer")
+_NONE: Mapping[PayloadKey, bytes] = {}
 
 
 class _Item(Generic[_Answer]):
     """Something submitted, with the future of its caller."""
 
-    __slots__ = ("event_rows", "future", "step_rows")
+    __slots__ = ("event_rows", "future", "known", "payload_rows", "step_rows")
 
-    def __init__(self, future: Future[_Answer], step_rows: Sequence[bytes] = (), event_rows: Sequence[bytes] = ()):
+    def __init__(self, future: Future[_Answer]) -> None:
         self.future = future
-        self.step_rows = step_rows
-        self.event_rows = event_rows
+        self.step_rows: Sequence[bytes] = ()
+        self.event_rows: Sequence[bytes] = ()
+        self.payload_rows: Mapping[PayloadKey, bytes] = _NONE
+        self.known: Container[PayloadKey] = ()
+
+    def encode(
+        self, org: str, execution_id: UUID, base_seq: int, steps: Sequence[Step], events: Sequence[Event], shares: bool
+    ) -> None:
+        """Make the rows of steps and events, and those of large payloads that they share."""
+        payloads = Payloads(org, execution_id, is_on=shares)
+        self.step_rows = _step_rows(org, execution_id, steps, payloads)
+        self.event_rows = rows.event_rows(org, execution_id, base_seq, events, payloads)
+        if payloads:
+            self.payload_rows = rows.payload_rows(payloads)
 
     @property
     def size(self) -> int:
         """About how many bytes it is, as far as it may be many."""
-        return sum(map(len, self.step_rows)) + sum(map(len, self.event_rows))
+        return (
+            sum(map(len, self.step_rows)) + sum(map(len, self.event_rows)) + sum(map(len, self.payload_rows.values()))
+        )
 
     def resolve(self, outcome: Outcome) -> None:
         """Tell the caller, unless it has gone."""
@@ -55,15 +71,12 @@ class Creation(_Item[Created]):
 
     __slots__ = ("execution", "new", "payload_row", "row", "suspect")
 
-    def __init__(self, new: NewExecution, future: Future[Created]) -> None:
+    def __init__(self, new: NewExecution, future: Future[Created], *, shares: bool = False) -> None:
         execution = new.execution
         if execution.last_seq != len(new.events):
             raise PersistenceError("refused: last_seq is the number of the newest event")
-        super().__init__(
-            future,
-            _step_rows(execution.org, execution.id, new.steps),
-            rows.event_rows(execution.org, execution.id, 0, new.events),
-        )
+        super().__init__(future)
+        self.encode(execution.org, execution.id, 0, new.steps, new.events, shares)
         self.new = new
         self.execution = execution
         self.row = rows.execution_row(execution)
@@ -92,15 +105,12 @@ class Submission(_Item[CommitResult]):
 
     __slots__ = ("failure", "result_row", "transition")
 
-    def __init__(self, transition: Transition, future: Future[CommitResult]) -> None:
+    def __init__(self, transition: Transition, future: Future[CommitResult], *, shares: bool = False) -> None:
         _check(transition)
         rows.check_times(transition)
         org, execution_id = transition.org, transition.execution_id
-        super().__init__(
-            future,
-            _step_rows(org, execution_id, transition.steps),
-            rows.event_rows(org, execution_id, transition.base_seq, transition.events),
-        )
+        super().__init__(future)
+        self.encode(org, execution_id, transition.base_seq, transition.steps, transition.events, shares)
         self.transition = transition
         self.failure = rows.failure_of(transition)
         self.result_row = rows.result_row(transition)
@@ -120,14 +130,16 @@ class Refusal(_Item[CommitResult]):
 class Group:
     """Transitions of one execution that follow each other and are written as one."""
 
-    __slots__ = ("_steps", "behind", "items", "suspect")
+    __slots__ = ("_steps", "behind", "items", "known", "payload_rows", "suspect")
 
     def __init__(self, item: Submission) -> None:
         self.items = [item]
         self.behind: list[Submission] = []
         self.suspect = False
+        self.payload_rows: Mapping[PayloadKey, bytes] = _NONE
+        self.known: Container[PayloadKey] = ()
         self._steps: dict[str, tuple[Step, bytes]] = {}
-        self._take_steps(item)
+        self._take(item)
 
     @property
     def last(self) -> Transition:
@@ -191,7 +203,7 @@ class Group:
         if not all(self._may_follow(step) for step in transition.steps):
             return False  # the table refuses it, alone
         self.items.append(item)
-        self._take_steps(item)
+        self._take(item)
         return True
 
     def resolve(self, outcome: Outcome) -> None:
@@ -201,7 +213,9 @@ class Group:
         for item in self.behind:
             item.resolve(CommitResult.FENCED)
 
-    def _take_steps(self, item: Submission) -> None:
+    def _take(self, item: Submission) -> None:
+        if item.payload_rows:
+            self.payload_rows = {**self.payload_rows, **item.payload_rows}
         for step, row in zip(item.transition.steps, item.step_rows, strict=True):
             self._steps[step.path] = step, row
 
@@ -215,10 +229,21 @@ class Group:
 Unit: TypeAlias = "Creation | Group"
 
 
-def _step_rows(org: str, execution_id: UUID, steps: Sequence[Step]) -> list[bytes]:
+def is_written(outcome: Outcome | None) -> bool:
+    """Whether the database holds it, by this write."""
+    return outcome is CommitResult.COMMITTED or (isinstance(outcome, Created) and outcome.created)
+
+
+def missing_payloads(units: Iterable[Unit]) -> list[bytes]:
+    """Return the rows of large payloads that are not known to be kept, in the order of their keys."""
+    found = {key: row for unit in units for key, row in unit.payload_rows.items() if key not in unit.known}
+    return [found[key] for key in sorted(found)] if found else []
+
+
+def _step_rows(org: str, execution_id: UUID, steps: Sequence[Step], payloads: Payloads) -> list[bytes]:
     if len(steps) > 1 and len({step.path for step in steps}) != len(steps):
         raise PersistenceError("refused: a transition holds a step once")
-    return [rows.step_row(org, execution_id, step) for step in steps]
+    return [rows.step_row(org, execution_id, step, payloads) for step in steps]
 
 
 def _check(transition: Transition) -> None:

@@ -13,8 +13,9 @@ from uuid import UUID
 from persistence import failpoints
 from persistence.errors import PersistenceError, QueueFullError, UnavailableError
 from persistence.model import CommitResult, Created, NewExecution, Transition
-from persistence.postgres.batch import Creation, Group, Outcome, Refusal, Submission, Unit
+from persistence.postgres.batch import Creation, Group, Outcome, Refusal, Submission, Unit, is_written
 from persistence.postgres.connection import Database
+from persistence.postgres.sharing import Sharing
 from persistence.postgres.writer import Writer
 
 _log = logging.getLogger(__name__)
@@ -36,7 +37,8 @@ class Committer:
     """
 
     def __init__(self, database: Database, announce: Announce, *, max_queue: int, unknown_timeout: float = 4.0) -> None:
-        self._writer = Writer(database, unknown_timeout)
+        self.sharing = Sharing()
+        self._writer = Writer(database, unknown_timeout, self.sharing)
         self._unknown_timeout = unknown_timeout
         # Creations in the order of their deadlines, after which their callers are told that their fate is unknown.
         self._awaited: deque[tuple[float, Creation]] = deque()
@@ -67,7 +69,7 @@ class Committer:
         if len(self._queue) >= self._max_queue:
             raise QueueFullError(f"{len(self._queue)} writes wait already")
         try:
-            creation = Creation(new, future)
+            creation = Creation(new, future, shares=self.sharing.is_on)
         except PersistenceError as error:
             future.set_exception(error)
         else:
@@ -79,7 +81,7 @@ class Committer:
         """See Journal."""
         future: Future[CommitResult] = asyncio.get_running_loop().create_future()
         try:
-            self._put(Submission(transition, future))
+            self._put(Submission(transition, future, shares=self.sharing.is_on))
         except PersistenceError as error:
             self._put(Refusal(transition, future, error))  # in its turn, for what waits behind it
         return future
@@ -198,7 +200,7 @@ class Committer:
     def _resolve(self, units: Sequence[Unit], outcomes: Mapping[Unit, Outcome], begun: float) -> None:
         failed: dict[UUID, int] = {}
         self._announce_all(outcomes)
-        if any(map(_is_written, outcomes.values())):
+        if any(map(is_written, outcomes.values())):
             self._last_written = asyncio.get_running_loop().time()
         for unit in units:
             outcome = outcomes.get(unit)
@@ -245,7 +247,7 @@ class Committer:
 
     def _announce_all(self, outcomes: Mapping[Unit, Outcome]) -> None:
         """Tell the other processes what was written."""
-        written = {unit for unit, outcome in outcomes.items() if _is_written(outcome)}
+        written = {unit for unit, outcome in outcomes.items() if is_written(outcome)}
         if written:
             self._announce([unit.execution_id for unit in written], has_work=any(unit.is_free for unit in written))
 
@@ -258,10 +260,6 @@ class Committer:
             else:
                 kept.append(item)
         self._queue = kept
-
-
-def _is_written(outcome: Outcome) -> bool:
-    return outcome is CommitResult.COMMITTED or (isinstance(outcome, Created) and outcome.created)
 
 
 def _lost(item: Unit | _Queued) -> Outcome:

@@ -22,7 +22,8 @@ SELECT e.org_id, e.cancel_time IS NOT NULL AS is_cancelled, e.progress, e.steps_
                      WHERE v.org_id = e.org_id AND v.execution_id = e.id AND v.seq < 4611686018427387904), 0) AS seq
 FROM executions e WHERE e.id = $1 AND e.incarnation = $2 FOR UPDATE"""
 _CLOSE_STEPS = """
-UPDATE steps SET state = 'CANCELLED', end_time = $3, end_seq = $4, output = NULL
+UPDATE steps SET state = 'CANCELLED', end_time = $3, end_seq = $4, output = NULL,
+    shared = CASE jsonb_typeof(shared) WHEN 'object' THEN shared - 'output' ELSE shared END
 WHERE org_id = $1 AND execution_id = $2 AND end_time IS NULL"""
 _COUNT_STEPS = "SELECT state, count(*)::int AS count FROM steps WHERE org_id = $1 AND execution_id = $2 GROUP BY state"
 # The duration is computed from the times, which fails for some: those go.
@@ -34,6 +35,10 @@ UPDATE executions e SET state = $3, end_time = $4, failure = $5::jsonb, last_seq
     steps_total = $7, steps_completed = $8, steps_failed = $9, steps_skipped = $10, steps_running = 0,
     steps_cancelled = $11
 WHERE e.org_id = $1 AND e.id = $2"""  # noqa: S608 - our own condition
+
+_TELL = f"""
+INSERT INTO events ({", ".join(rows.EVENT)}) VALUES ($1, $2, $3, $4, $5, $6, $7, NULL)
+ON CONFLICT DO NOTHING"""  # noqa: S608 - our own columns
 
 
 class PostgresCondemning:
@@ -85,7 +90,7 @@ async def _write(
         counts.cancelled,
     )
     await session.execute(
-        f"INSERT INTO events ({', '.join(rows.EVENT)}) VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",  # noqa: S608
+        _TELL,
         *key,
         event.seq,
         event.transition_seq,

@@ -9,18 +9,23 @@ import asyncpg
 
 from persistence.errors import CursorAheadError, CursorExpiredError, ExecutionNotFoundError
 from persistence.model import Event, Scope
-from persistence.postgres.connection import Database
+from persistence.postgres.connection import Database, Session
 from persistence.postgres.records import readable
+from persistence.postgres.sharing import cut_out, read
 
 _PAGE_BYTES = 256 << 10
 
+# With what was cut out; whatever stands there, it is a number of bytes.
+_SIZE = f"""
+    octet_length(v.body) + CASE jsonb_typeof(v.shared->'size') WHEN 'number'
+        THEN least(greatest((v.shared->'size')::numeric, 0), {1 << 30})::int ELSE 0 END"""
 # One statement, so that row and events are of the same moment. The sizes are known without reading the bodies; the
 # first transition comes whole, as far as the limit reaches.
 _PAGE = f"""
-SELECT e.last_seq, p.seq, p.transition_seq, p.kind, {readable("p.time")} AS time, p.body
+SELECT e.last_seq, p.seq, p.transition_seq, p.kind, {readable("p.time")} AS time, p.body, p.shared
 FROM executions e LEFT JOIN LATERAL (
     SELECT * FROM (
-        SELECT v.*, sum(octet_length(v.body)) OVER (ORDER BY v.seq) AS size,
+        SELECT v.*, sum({_SIZE}) OVER (ORDER BY v.seq) AS size,
                first_value(v.transition_seq) OVER (ORDER BY v.seq) AS first_transition
         FROM (SELECT * FROM events WHERE org_id = $1 AND execution_id = $2 AND seq > $4 ORDER BY seq LIMIT $5) v) w
     WHERE w.size <= {_PAGE_BYTES} OR w.transition_seq = w.first_transition) p ON true
@@ -28,7 +33,7 @@ WHERE e.org_id = $1 AND e.id = $2 AND ($3::text IS NULL OR e.owner = $3)
 ORDER BY p.seq"""  # noqa: S608 - our own number
 
 _TRANSITION = f"""
-SELECT seq, transition_seq, kind, {readable("time")} AS time, body FROM events
+SELECT seq, transition_seq, kind, {readable("time")} AS time, body, shared FROM events
 WHERE org_id = $1 AND execution_id = $2 AND seq > $3 AND seq <= $4 ORDER BY seq"""  # noqa: S608 - our own column
 
 
@@ -54,7 +59,21 @@ class PostgresEvents:
                 end = whole = _without_gap(rows)
             if end == 0 or (end == whole < len(rows) and rows[end - 1]["seq"] != rows[end - 1]["transition_seq"]):
                 raise CursorExpiredError(rows[whole]["seq"])
-            return [_event(row) for row in rows[:end]]
+            return await _whole(session, scope.org, execution_id, rows[:end])
+
+
+async def _whole(session: Session, org: str, execution_id: UUID, rows: Sequence[asyncpg.Record]) -> list[Event]:
+    """Return the events of rows, with what was cut out of their bodies."""
+    cuts = {row["seq"]: cut for row in rows if row["shared"] is not None and (cut := cut_out(row["shared"]))}
+    kept = await read(session, [(org, execution_id, digest) for digest, _ in cuts.values()])
+    events = []
+    for row in rows:
+        digest, at = cuts.get(row["seq"], ("", 0))
+        found = kept.get((execution_id, digest))
+        message = found["message"] if found else None
+        body = row["body"] if message is None else row["body"][:at] + message + row["body"][at:]
+        events.append(_event(row, body))
+    return events
 
 
 def _without_gap(rows: Sequence[asyncpg.Record]) -> int:
@@ -74,7 +93,5 @@ def _check_cursor(row: asyncpg.Record, after_seq: int) -> None:
         raise CursorExpiredError(oldest)
 
 
-def _event(row: asyncpg.Record) -> Event:
-    return Event(
-        seq=row["seq"], transition_seq=row["transition_seq"], kind=row["kind"], time=row["time"], body=row["body"]
-    )
+def _event(row: asyncpg.Record, body: bytes) -> Event:
+    return Event(row["seq"], row["transition_seq"], row["kind"], row["time"], body)

@@ -18,7 +18,7 @@ from persistence.errors import (
 from persistence.model import CommitResult, Created, Execution
 from persistence.postgres import rows
 from persistence.postgres.at_once import created, write_at_once
-from persistence.postgres.batch import Creation, Group, Outcome, Unit
+from persistence.postgres.batch import Creation, Group, Outcome, Unit, is_written, missing_payloads
 from persistence.postgres.connection import Session
 from persistence.postgres.mending import execution
 from persistence.postgres.statements import (
@@ -26,6 +26,7 @@ from persistence.postgres.statements import (
     INSERT_EXECUTIONS,
     INSERT_PAYLOADS,
     INSERT_REQUESTS,
+    INSERT_SHARED,
     KNOWN_REQUESTS,
     LIVE_WORKFLOWS,
     SET_RESULTS,
@@ -88,6 +89,8 @@ async def _write(connection: _Connection, units: Sequence[Unit]) -> dict[Unit, O
                 outcomes[group] = CommitResult.FENCED
     await failpoints.reach("flush.mid_batch")
     await _write_payloads(connection, written, [g for g in groups if outcomes[g] is CommitResult.COMMITTED])
+    if missing := missing_payloads(unit for unit, outcome in outcomes.items() if is_written(outcome)):
+        await connection.execute(INSERT_SHARED, rows.joined(missing))
     await _write_steps(connection, steps)
     if events:
         await connection.execute(INSERT_EVENTS, rows.joined(events))

@@ -90,7 +90,7 @@ def _mended_execution(row: asyncpg.Record | Mapping[str, Any]) -> Execution:
     return replace(records.execution(values), unreadable=tuple(unreadable))
 
 
-def step(row: asyncpg.Record, unreadable: Mapping[UUID, list[str]]) -> Step:
+def step(row: Mapping[str, Any], unreadable: Mapping[UUID, list[str]]) -> Step:
     """Return the step that a row holds, as far as it can be read; adds what cannot be to that of its execution."""
     try:
         return records.step(row)
@@ -98,7 +98,7 @@ def step(row: asyncpg.Record, unreadable: Mapping[UUID, list[str]]) -> Step:
         return _mended_step(row, unreadable[row["execution_id"]])
 
 
-def _mended_step(row: asyncpg.Record, unreadable: list[str]) -> Step:
+def _mended_step(row: Mapping[str, Any], unreadable: list[str]) -> Step:
     values, columns = _mended(row, _STEP)
     if not _is_one(StepState, values["state"]):
         columns.append("state")

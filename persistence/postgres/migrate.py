@@ -12,7 +12,7 @@ import asyncpg
 from asyncpg.connect_utils import SessionAttribute
 
 from persistence.errors import SchemaError
-from persistence.postgres.connection import translating
+from persistence.postgres.connection import Session, translating
 from persistence.postgres.partitions import ensure_partitions
 
 VERSION_TABLE = "schema_version"
@@ -111,3 +111,9 @@ async def _session(dsn: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]
             yield session
         finally:
             await session.close()
+
+
+async def raise_oldest(session: Session, revision: str) -> None:
+    """Let no program before `revision` start with the database any more."""
+    if (noted := await session.fetchval(OLDEST)) is not None and noted < revision:
+        await session.execute(f"COMMENT ON TABLE {VERSION_TABLE} IS '{revision}'")

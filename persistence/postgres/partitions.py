@@ -24,6 +24,7 @@ _STORAGE = {
     "executions": _BUSY_ROWS.format(fillfactor=70),
     "steps": _BUSY_ROWS.format(fillfactor=80),
     "execution_payloads": _GROWING,
+    "shared_payloads": _GROWING,
     "events": _GROWING,
 }
 

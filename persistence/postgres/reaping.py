@@ -5,6 +5,7 @@ from __future__ import annotations
 from persistence.postgres.claims import WAKE_LOST
 from persistence.postgres.connection import Database
 from persistence.postgres.partitions import ensure_partitions
+from persistence.postgres.sharing import Sharing
 
 _ENDED = """
 SELECT e.org_id, e.id FROM workflows w JOIN executions e ON e.org_id = w.org_id AND e.workflow_id = w.id
@@ -14,6 +15,7 @@ _KEYS = "USING unnest($1::text[], $2::uuid[]) AS u(org_id, id) WHERE t.org_id = 
 _DELETES = (
     f"DELETE FROM events t {_KEYS} t.execution_id = u.id",  # noqa: S608 - our own tables
     f"DELETE FROM steps t {_KEYS} t.execution_id = u.id",  # noqa: S608
+    f"DELETE FROM shared_payloads t {_KEYS} t.execution_id = u.id",  # noqa: S608
     f"DELETE FROM execution_payloads t {_KEYS} t.execution_id = u.id",  # noqa: S608
     f"DELETE FROM executions t {_KEYS} t.id = u.id",  # noqa: S608
 )
@@ -31,14 +33,17 @@ class PostgresReaping:
     """Implements `reap` of WorkflowRepository."""
 
     _database: Database
+    _sharing: Sharing
 
     async def reap(self, limit: int) -> int:
         """See WorkflowRepository. Request ids stay.
 
-        Also makes the partitions of the months to come, and wakes what sleeps beyond the calendar.
+        Also makes the partitions of the months to come, begins to share payloads when all processes can, and wakes what
+        sleeps beyond the calendar.
         """
         async with self._database.session() as session:
             await ensure_partitions(session)
+            await self._sharing.look(session)
             await session.execute(WAKE_LOST)
             async with session.transaction():
                 rows = await session.fetch(_ENDED, limit)

@@ -31,6 +31,7 @@ EXECUTION_COLUMNS = (
 STEP_COLUMNS = (
     "path", "handler", "state", "attempt", "input", "output", "failure", "failed_attempts", "assigned", "skip_reason",
     "start_time", "attempt_time", "end_time", "wake_time", "end_seq", "worker", "failures", "progress", "position",
+    "shared",
 )  # fmt: skip
 
 UNREADABLE_TIME = datetime.min.replace(tzinfo=UTC)

@@ -9,13 +9,14 @@ import asyncpg
 from persistence.model import Lease, News
 from persistence.postgres.claims import release
 from persistence.postgres.connection import Database
+from persistence.postgres.migrate import expected_revision
 from persistence.postgres.notifications import Notifications, notify
 
 _LEASE = """clock_timestamp() AS time,
     EXISTS (SELECT FROM replicas o WHERE o.incarnation <> $1 AND o.lease_until > clock_timestamp()) AS has_others"""
 _REGISTER = f"""
-INSERT INTO replicas (incarnation, name, register_time, lease_until)
-VALUES ($1, $2, clock_timestamp(), clock_timestamp() + make_interval(secs => $3))
+INSERT INTO replicas (incarnation, name, register_time, lease_until, revision)
+VALUES ($1, $2, clock_timestamp(), clock_timestamp() + make_interval(secs => $3), $4)
 ON CONFLICT (incarnation) DO UPDATE SET lease_until = excluded.lease_until
 RETURNING {_LEASE}"""  # noqa: S608 - our own columns
 # Long after anything could have referred to them.
@@ -48,7 +49,7 @@ class PostgresReplicas:
     async def register(self, incarnation: UUID, name: str, ttl: float) -> Lease:
         """See ReplicaRepository."""
         async with self._database.session() as session:
-            row = await session.fetchrow(_REGISTER, incarnation, name, ttl)
+            row = await session.fetchrow(_REGISTER, incarnation, name, ttl, expected_revision())
             await session.execute(_FORGET)
             await notify(session, News(frozenset()))  # so that the others know of this one
         assert row is not None  # noqa: S101 - a row is written in any case

@@ -91,10 +91,11 @@ def _revision(connection: Connection) -> str | None:
 
 
 def _note_oldest(connection: Connection) -> None:
-    """Leave the earliest revision whose programs can work with this one: `oldest` in its migration."""
+    """Leave the earliest revision whose programs can work with this one: `oldest` in its migration, or raised since."""
     if (current := _revision(connection)) is not None:
-        oldest = _scripts().get_revision(current).module.oldest
-        if oldest != _oldest(connection):
+        oldest, noted = _scripts().get_revision(current).module.oldest, _oldest(connection)
+        is_raised = noted is not None and oldest < noted <= current
+        if oldest != noted and not is_raised:
             connection.execute(text(f"COMMENT ON TABLE {VERSION_TABLE} IS '{oldest}'"))
 
 

@@ -16,6 +16,7 @@ import msgspec
 from persistence.errors import PersistenceError
 from persistence.model import Event, Execution, NewExecution, Step, StepCounts, Transition
 from persistence.postgres.records import encoded
+from persistence.postgres.sharing import Payloads
 
 # Columns in the order of the rows below, with their types.
 EXECUTION: Mapping[str, str] = {
@@ -84,6 +85,7 @@ STEP: Mapping[str, str] = {
     "end_seq": "int8",
     "worker": "text",
     "position": "int",
+    "shared": "jsonb",
 }
 EVENT: Mapping[str, str] = {
     "org_id": "text",
@@ -93,6 +95,14 @@ EVENT: Mapping[str, str] = {
     "kind": "text",
     "time": "timestamptz",
     "body": "bytea",
+    "shared": "jsonb",
+}
+SHARED: Mapping[str, str] = {
+    "org_id": "text",
+    "execution_id": "uuid",
+    "digest": "text",
+    "document": "jsonb",
+    "message": "bytea",
 }
 CHANGE: Mapping[str, str] = {
     "org_id": "text",
@@ -215,8 +225,11 @@ def change_row(transition: Transition, base_seq: int, failure: msgspec.Raw | Non
     )
 
 
-def step_row(org: str, execution_id: UUID, step: Step) -> bytes:
-    """The row of a step."""
+def step_row(org: str, execution_id: UUID, step: Step, payloads: Payloads) -> bytes:
+    """The row of a step; what is large of it goes to `payloads`."""
+    shared: dict[str, str] = {}
+    given = payloads.kept(step.input, "input", shared)
+    output, assigned = payloads.kept(step.output, "output", shared), payloads.kept(step.assigned, "assigned", shared)
     return _row(
         org,
         execution_id,
@@ -226,11 +239,11 @@ def step_row(org: str, execution_id: UUID, step: Step) -> bytes:
         step.attempt,
         step.failures,
         step.progress,
-        _json(step.input),
-        _json(step.output),
+        given,
+        output,
         _json(step.failure),
         _json(step.failed_attempts or None),
-        _json(step.assigned),
+        assigned,
         step.skip_reason,
         _time(step.start_time),
         _time(step.attempt_time),
@@ -239,18 +252,28 @@ def step_row(org: str, execution_id: UUID, step: Step) -> bytes:
         step.end_seq,
         step.worker,
         step.position,
+        shared or None,
     )
 
 
-def event_rows(org: str, execution_id: UUID, base_seq: int, events: Sequence[Event]) -> list[bytes]:
-    """The rows of events. Raises PersistenceError unless they follow `base_seq` and end with a whole transition."""
+def event_rows(org: str, execution_id: UUID, base_seq: int, events: Sequence[Event], payloads: Payloads) -> list[bytes]:
+    """The rows of events; what is large of them goes to `payloads`.
+
+    Raises PersistenceError unless they follow `base_seq` and end with a whole transition.
+    """
     last_seq = base_seq + len(events)
     rows = []
     for seq, event in enumerate(events, start=base_seq + 1):
         if event.seq != seq or not seq <= event.transition_seq <= last_seq:
             raise PersistenceError("refused: events are numbered without gaps and end with a whole transition")
-        rows.append(_row(org, execution_id, seq, event.transition_seq, event.kind, _time(event.time), event.body))
+        body, shared = payloads.body(event)
+        rows.append(_row(org, execution_id, seq, event.transition_seq, event.kind, _time(event.time), body, shared))
     return rows
+
+
+def payload_rows(payloads: Payloads) -> dict[tuple[UUID, str], bytes]:
+    """The rows of large payloads, by execution and digest."""
+    return {key: _row(*columns) for key, columns in payloads.items()}
 
 
 def check_times(transition: Transition) -> None:

@@ -60,6 +60,10 @@ WHERE s.end_time IS NULL OR (s.state = 'COMPLETED' AND excluded.state = 'COMPENS
 
 INSERT_EVENTS = f"INSERT INTO events ({', '.join(rows.EVENT)}) {rows.select(rows.EVENT)}"
 
+INSERT_SHARED = f"""
+INSERT INTO shared_payloads ({", ".join(rows.SHARED)}) {rows.select(rows.SHARED)}
+ON CONFLICT DO NOTHING"""
+
 SET_RESULTS = f"""
 UPDATE execution_payloads p SET result = u.result FROM ({rows.select(rows.PAYLOAD)}) u
 WHERE p.org_id = u.org_id AND p.execution_id = u.execution_id"""  # noqa: S608 - our own columns

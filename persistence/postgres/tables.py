@@ -32,7 +32,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from persistence.model import FINAL_STATES, OPEN_STEP_STATES, ExecutionState, StepState
 
 metadata = MetaData()
-PARTITIONED = ("executions", "execution_payloads", "steps", "events")
+PARTITIONED = ("executions", "execution_payloads", "steps", "events", "shared_payloads")
 
 _TIME = DateTime(timezone=True)
 _ORG = String(256)
@@ -264,6 +264,7 @@ steps = Table(
         Integer,
         comment="Place in the definition, from 1. NULL in rows of earlier releases, where there were very many.",
     ),
+    Column("shared", JSONB, comment="Columns whose payload is in shared_payloads, and NULL here, with its digest."),
     PrimaryKeyConstraint("org_id", "execution_id", "path", name="steps_pkey"),
     CheckConstraint(f"state IN ({_names(StepState)})", name="steps_state"),
     CheckConstraint(f"(state IN ({_names(OPEN_STEP_STATES)})) = (end_time IS NULL)", name="steps_end"),
@@ -287,10 +288,29 @@ events = Table(
     ),
     Column("time", _TIME, nullable=False, comment="When it happened."),
     Column("body", LargeBinary, nullable=False, comment="ExecutionEvent as protobuf; what watchers get."),
+    Column(
+        "shared",
+        JSONB,
+        comment="What was cut out of body: its digest in shared_payloads, and from which byte on.",
+    ),
     PrimaryKeyConstraint("org_id", "execution_id", "seq", name="events_pkey"),
     CheckConstraint("seq >= 1 AND transition_seq >= seq", name="events_seq"),
     postgresql_partition_by="RANGE (execution_id)",
     comment="Histories of executions: numbered without gaps, never changed.",
+)
+
+shared_payloads = Table(
+    "shared_payloads",
+    metadata,
+    Column("org_id", _ORG, nullable=False, comment="Org that the execution belongs to."),
+    Column("execution_id", Uuid, nullable=False, comment="Execution."),
+    Column("digest", String(64), nullable=False, comment="SHA-256 of the payload, as hexadecimal digits."),
+    Column("document", JSONB, comment="Payload of a step."),
+    Column("message", LargeBinary, comment="Payload of an event, as protobuf."),
+    PrimaryKeyConstraint("org_id", "execution_id", "digest", name="shared_payloads_pkey"),
+    CheckConstraint("(document IS NULL) <> (message IS NULL)", name="shared_payloads_content"),
+    postgresql_partition_by="RANGE (execution_id)",
+    comment="Payloads of 8 KiB and more, once for each execution: steps and events refer to them.",
 )
 
 # Not partitioned: a request id is remembered longer than the execution that it made.
@@ -319,6 +339,13 @@ replicas = Table(
     Column("register_time", _TIME, nullable=False, comment="When it began."),
     Column(
         "lease_until", _TIME, nullable=False, comment="Until when it may drive executions; -infinity when it has ended."
+    ),
+    Column(
+        "revision",
+        String(32),
+        nullable=False,
+        server_default=text("''"),
+        comment="Schema revision that it works with; empty before 0004.",
     ),
     PrimaryKeyConstraint("incarnation", name="replicas_pkey"),
     comment="Processes that drive executions, and until when they may.",

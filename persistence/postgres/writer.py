@@ -13,7 +13,7 @@ import asyncpg
 
 from persistence.errors import PersistenceError, UnavailableError
 from persistence.model import CommitResult, Created
-from persistence.postgres.batch import Creation, Group, Outcome, Unit
+from persistence.postgres.batch import Creation, Group, Outcome, Unit, is_written
 from persistence.postgres.connection import (
     DRIVER_ERRORS,
     Connection,
@@ -27,6 +27,7 @@ from persistence.postgres.flush import flush
 from persistence.postgres.locks import locked_units
 from persistence.postgres.mending import execution
 from persistence.postgres.records import EXECUTION_COLUMNS, selected
+from persistence.postgres.sharing import Sharing, is_body
 
 _log = logging.getLogger(__name__)
 
@@ -50,9 +51,10 @@ _TROUBLE = 1.0
 # write, which like any other is confirmed by the synchronous standbys, and what it read with it.
 _ROWS = """
 SELECT e.id, e.incarnation, e.epoch, e.last_seq,
-       (SELECT v.body FROM events v WHERE v.org_id = e.org_id AND v.execution_id = e.id AND v.seq = u.last_seq) AS body
+       v.body, v.shared
 FROM unnest($1::text[], $2::uuid[], $3::int8[]) AS u(org_id, id, last_seq)
 JOIN executions e ON e.org_id = u.org_id AND e.id = u.id
+LEFT JOIN events v ON v.org_id = e.org_id AND v.execution_id = e.id AND v.seq = u.last_seq
 FOR SHARE OF e"""
 _MADE = f"""
 SELECT {selected(EXECUTION_COLUMNS, "e.")}
@@ -84,8 +86,9 @@ class Writer:
     is left without outcome; it does not hold up the others for longer than it takes to find it.
     """
 
-    def __init__(self, database: Database, patience: float) -> None:
+    def __init__(self, database: Database, patience: float, sharing: Sharing) -> None:
         self._database = database
+        self._sharing = sharing
         self._patience = patience
         self._connection: Connection | None = None
         self._unreplicated = False
@@ -95,6 +98,7 @@ class Writer:
     async def open(self) -> None:
         """Connect. Raises what the driver raises."""
         if self._connection is None or self._connection.is_closed():
+            self._sharing.forget()
             self._connection = await self._database.connect(settings=_SETTINGS, command_timeout=_COMMAND_TIMEOUT)
             self._connection.add_log_listener(self._on_log)
 
@@ -225,9 +229,14 @@ class Writer:
             return {}
         assert self._connection is not None  # noqa: S101 - just opened
         self._unreplicated = False
+        sharing = [unit for unit in units if unit.payload_rows]
+        for unit in sharing:
+            unit.known = self._sharing.known
         outcomes = await flush(self._connection, units)
         if self._unreplicated:
+            self._sharing.forget()
             return {unit: _unknown(unit) for unit in units}
+        self._sharing.note(key for unit in sharing if is_written(outcomes.get(unit)) for key in unit.payload_rows)
         return outcomes
 
     def _give_up(self, error: Exception, units: Sequence[Unit]) -> bool:
@@ -293,7 +302,7 @@ def _fate(group: Group, row: asyncpg.Record | None) -> CommitResult | None:
         return CommitResult.FENCED
     last = group.last
     if event := group.last_event:
-        if row["last_seq"] >= last.last_seq and row["body"] == event.body:
+        if row["last_seq"] >= last.last_seq and is_body(event, row["body"], row["shared"]):
             return CommitResult.COMMITTED
     elif group.released and (row["epoch"], row["last_seq"], row["incarnation"]) == (last.epoch, last.last_seq, None):
         return CommitResult.COMMITTED

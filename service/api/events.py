@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 from google.protobuf.message import DecodeError, Message
 
@@ -11,11 +12,14 @@ from flowkeep import payload
 from flowkeep.v1 import event_pb2 as pb
 from flowkeep.v1.execution_pb2 import Execution as ExecutionMessage
 from flowkeep.v1.execution_pb2 import StepCounts as StepCountsMessage
+from persistence.model import LARGE_PAYLOAD, StepCounts
 from persistence.model import Event as StoredEvent
-from persistence.model import StepCounts
 from service.api.failures import failure_message
 from service.api.times import timestamp
 from service.engine import events
+
+_PAYLOADS = {"output", "vars", "result", "details"}
+"""Fields that hold one."""
 
 
 def encode(event: events.Event) -> StoredEvent:
@@ -31,7 +35,19 @@ def encode(event: events.Event) -> StoredEvent:
     )
     (kind,) = content
     body = message.SerializeToString(deterministic=True)
-    return StoredEvent(event.seq, event.transition_seq, kind, event.time, body)
+    payload = _payload(body, content[kind]) if len(body) >= LARGE_PAYLOAD else None
+    return StoredEvent(event.seq, event.transition_seq, kind, event.time, body, payload)
+
+
+def _payload(body: bytes, content: Any) -> tuple[int, int] | None:
+    """Return where in the body its one large payload begins and ends."""
+    for field, value in content.ListFields():
+        if field.name == "failure":
+            return _payload(body, value)
+        if field.name in _PAYLOADS and len(written := value.SerializeToString(deterministic=True)) >= LARGE_PAYLOAD:
+            begin = body.rfind(written)
+            return None if begin < 0 else (begin, begin + len(written))
+    return None
 
 
 def mended(event: StoredEvent) -> StoredEvent:

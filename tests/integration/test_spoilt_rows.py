@@ -52,8 +52,12 @@ TOGETHER = {**dict.fromkeys(CANCEL, CANCEL), "seq": {"transition_seq": "92233720
 TOGETHER |= {"delete_time": {"deleted_by": "'x'"}, "deleted_by": {"delete_time": "now()"}}
 """What a constraint wants changed with a column."""
 CODES = ("", "UNREADABLE_RECORD", "CANCELLED", "POISONED", "INTERNAL", "STEP_FAILED")
-KEYS = {"executions": "id", "execution_payloads": "execution_id", "steps": "execution_id", "events": "execution_id"}
-ROWS = {"steps": ("path = 'a'", "path = 'b'"), "events": ("seq = 1", "seq = (SELECT max(seq) FROM events v WHERE {})")}
+KEYS = {**dict.fromkeys(PARTITIONED, "execution_id"), "executions": "id"}
+ROWS = {
+    "steps": ("path = 'a'", "path = 'b'"),
+    "events": ("seq = 1", "seq = (SELECT max(seq) FROM events v WHERE {})", "shared IS NOT NULL"),
+    "shared_payloads": ("document->'value' IS NOT NULL", "document->'pad' IS NOT NULL", "message IS NOT NULL"),
+}
 
 
 @dataclass
@@ -125,7 +129,7 @@ async def world(serve: Any, database_dsn: str) -> AsyncIterator[World]:
     served = await serve(park_after=0.05, claim_interval=0.1)
     name = await made(
         served.client,
-        step("a", "transform", value={"x": 1}, assign={"v": "result.x"}),
+        step("a", "transform", value={"x": 1, "pad": "p" * 9_000}, assign={"v": "result.x"}),
         step("b", "fail", times=1, retry_policy={"max_attempts": 2, "initial_interval": "30m", "max_interval": "30m"}),
     )
     admin = await asyncpg.connect(database_dsn)

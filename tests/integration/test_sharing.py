@@ -1,0 +1,162 @@
+"""Large payloads of an execution are kept once, and come back as they were."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pytest_asyncio
+
+from persistence.model import CommitResult, Event, StepState
+from persistence.postgres import PostgresRepository, migrate
+from persistence.postgres.migrate import VERSION_TABLE
+from tests.conformance.builders import MOMENT, SCOPE, step
+from tests.integration.backstage import Store, move, opened, settled
+
+LARGE: dict[str, Any] = {"ä": "x" * 10_000, "n": [1, 1.5, None, True, {"k": "v"}]}
+OTHER = {"o": "y" * 9_000}
+MESSAGE = bytes(range(256)) * 40
+SAID = f"SELECT obj_description('{VERSION_TABLE}'::regclass)"
+
+
+@pytest_asyncio.fixture
+async def store(database_dsn: str) -> AsyncIterator[Store]:
+    async with opened(database_dsn) as store:
+        yield store
+
+
+def event(seq: int, message: bytes = MESSAGE) -> Event:
+    """An event that holds a large payload between what is its own."""
+    body = f"before {seq}".encode() + message + b"behind"
+    begin = len(f"before {seq}")
+    return Event(seq, seq, "step_completed", MOMENT, body, (begin, begin + len(message)))
+
+
+async def kept(store: Store) -> int:
+    """How many large payloads are kept."""
+    return int(await store.admin.fetchval("SELECT count(*) FROM shared_payloads"))
+
+
+async def fill(store: Store, count: int = 6) -> tuple[Any, list[Event]]:
+    """An execution with steps that hold the same, in one flush and in several; and its events."""
+    (row,) = await store.put()
+    moves = [
+        move(row, n, steps=[step(f"s{n}", input=LARGE, output=OTHER, assigned=LARGE)], events=[event(n + 1)])
+        for n in range(1, count)
+    ]
+    assert await settled(*map(store.repository.submit, moves[:-2])) == [CommitResult.COMMITTED] * (count - 3)
+    for each in moves[-2:]:
+        assert await store.repository.submit(each) is CommitResult.COMMITTED
+    return row, [each for one in moves for each in one.events]
+
+
+async def check(store: Store, row: Any, events: list[Event]) -> None:
+    """It comes back as it was: steps, and the events byte for byte, also from the middle."""
+    detail = await store.repository.get_detail(SCOPE, row.id)
+    assert detail.unreadable == ()
+    assert [(s.input, s.output, s.assigned) for s in detail.steps] == [(LARGE, OTHER, LARGE)] * len(events)
+    assert list((await store.repository.read_events(SCOPE, row.id, 0, 100))[1:]) == events
+    assert list(await store.repository.read_events(SCOPE, row.id, 3, 2)) == events[2:4]
+    loaded = await store.repository.load(row.incarnation, row.id)
+    assert loaded is not None
+    assert loaded.steps == detail.steps
+
+
+async def test_equal_payloads_are_kept_once_and_come_back_as_they_were(store: Store):
+    row, events = await fill(store)
+    await check(store, row, events)
+    assert await kept(store) == 3
+    assert await store.admin.fetchval("SELECT sum(pg_column_size(s.*)) FROM steps s") < 4_000
+    assert await store.admin.fetchval("SELECT sum(pg_column_size(v.*)) FROM events v") < 4_000
+
+
+async def test_what_is_small_stays_where_it_belongs(store: Store):
+    (row,) = await store.put()
+    small = step("s", input={"a": "x" * 8_000}, output=None, assigned={})
+    assert await store.repository.submit(move(row, 1, steps=[small])) is CommitResult.COMMITTED
+    assert await kept(store) == 0
+    assert await store.admin.fetchval("SELECT count(*) FROM steps WHERE shared IS NULL AND input IS NOT NULL") == 1
+
+
+async def test_another_process_and_a_new_connection_go_on_with_it(store: Store, database_dsn: str):
+    row, events = await fill(store)
+    await store.kill()
+    last = step("s9", input=LARGE, output=OTHER, assigned=LARGE)
+    assert await store.repository.submit(move(row, 6, steps=[last], events=[event(7)])) is CommitResult.COMMITTED
+    other = await PostgresRepository.open(database_dsn, pool_size=2)
+    again = step("t", input=LARGE, output=OTHER, assigned=LARGE)
+    assert await other.submit(move(row, 7, steps=[again], events=[event(8)])) is CommitResult.COMMITTED
+    await other.close()
+    await check(store, row, [*events, event(7), event(8)])
+    assert await kept(store) == 3
+
+
+async def test_nothing_is_left_of_what_was_refused(store: Store):
+    (row,) = await store.put()
+    large = [step("s", input=LARGE)]
+    assert await store.repository.submit(move(replace(row, epoch=7), 1, steps=large)) is CommitResult.FENCED
+    assert await kept(store) == 0
+    assert await store.repository.submit(move(row, 1, steps=large)) is CommitResult.COMMITTED
+    assert (await store.repository.get_detail(SCOPE, row.id)).steps[0].input == LARGE
+
+
+async def test_what_waits_is_ended_without_its_output(store: Store):
+    (row,) = await store.put()
+    waiting = step("s", StepState.WAITING, input=LARGE, output=OTHER)
+    assert await store.repository.submit(move(row, 1, steps=[waiting])) is CommitResult.COMMITTED
+
+    def end(closing: Any) -> tuple[Any, Event]:
+        return {"code": "X", "message": ""}, Event(closing.seq, closing.seq, "finished", closing.time, b"end")
+
+    await store.repository.condemn(store.owner, row.id, end)
+    (found,) = (await store.repository.get_detail(SCOPE, row.id)).steps
+    assert (found.state, found.input, found.output) == (StepState.CANCELLED, LARGE, None)
+
+
+async def test_it_goes_with_its_execution(store: Store):
+    row, _ = await fill(store)
+    await store.admin.execute(
+        "UPDATE executions SET state = 'FAILED', end_time = now(), incarnation = NULL WHERE id = $1", row.id
+    )
+    await store.repository.delete_workflow(SCOPE, store.workflow.name, "", True, "ann")
+    assert await store.repository.reap(10) == 1
+    assert await kept(store) == 0
+
+
+async def test_nothing_is_shared_while_a_process_drives_that_cannot_read_it(database_dsn: str):
+    admin = await asyncpg.connect(database_dsn)
+    await admin.execute(f"COMMENT ON TABLE {VERSION_TABLE} IS '0001'")
+    await admin.execute(
+        "INSERT INTO replicas (incarnation, name, register_time, lease_until)"
+        " VALUES ($1, 'of the release before', now(), now() + interval '1 hour')",
+        uuid4(),
+    )
+    async with opened(database_dsn) as store:
+        row, events = await fill(store)
+        await check(store, row, events)
+        assert await kept(store) == 0
+        assert await admin.fetchval(SAID) == "0001"
+        await admin.execute("UPDATE replicas SET lease_until = '-infinity' WHERE name <> 'test'")
+        await store.repository.reap(1)
+        other, others = await fill(store)
+        assert await kept(store) == 3
+        await check(store, row, events)
+        await check(store, other, others)
+    await migrate(database_dsn)
+    # No program that would take for absent what is kept apart may start any more.
+    assert await admin.fetchval(SAID) == "0004"
+    await admin.close()
+
+
+async def test_the_schema_before_has_it_where_it_was(store: Store, database_dsn: str):
+    row, events = await fill(store)
+    await migrate(database_dsn, "0003")
+    bodies = await store.admin.fetch("SELECT body FROM events WHERE execution_id = $1 AND seq > 1 ORDER BY seq", row.id)
+    assert [body["body"] for body in bodies] == [each.body for each in events]
+    assert await store.admin.fetchval("SELECT count(*) FROM steps WHERE input->>'ä' = repeat('x', 10000)") == 5
+    assert await store.admin.fetchval("SELECT count(*) FROM steps WHERE output->>'o' = repeat('y', 9000)") == 5
+    assert await store.admin.fetchval(SAID) == "0001"
+    await migrate(database_dsn)
