@@ -17,7 +17,7 @@ MOST = 10_000
 """Values of a payload in all."""
 
 DEPTHS = (1, 2, 23, 24, 25, 30, 32, 33, 34, 50, 51, 100, 101, 1_000, 10_000, 100_000)
-WIDTHS = (0, 1, 24, 100, 1_000, 2_000, 10_000, 100_000)
+WIDTHS = (0, 1, 24, 100, 1_000, 5_000, 10_000, 100_000)
 
 
 def member(key: str, value: bytes) -> bytes:
@@ -65,7 +65,7 @@ def lists(depth: int) -> bytes:
 SHAPES = [
     *(Case(f"{depth} objects", maps(depth), KEPT if depth <= DEEPEST else REFUSED) for depth in DEPTHS),
     *(Case(f"{depth} lists", lists(depth), KEPT if depth <= DEEPEST else REFUSED) for depth in DEPTHS),
-    *(Case(f"{n} items", member("k", items([NULL] * n)), KEPT if n < MOST else REFUSED) for n in WIDTHS),
+    *(Case(f"{n} items", member("k", items([NULL] * n)), KEPT if n < MOST else REFUSED) for n in (*WIDTHS, MOST - 2)),
     *(
         Case(f"{n} keys", b"".join(member(str(i), NULL) for i in range(n)), KEPT if n < MOST else REFUSED)
         for n in WIDTHS
@@ -77,7 +77,7 @@ SHAPES = [
 
 TWICE = [
     Case("a key twice", member("k", number(1)) + member("k", number(2)), {"k": 2}),
-    Case("a key 100,000 times", member("k", number(1)) * 100_000 + member("k", number(2)), {"k": 2}),
+    Case("a key 10,000 times", member("k", number(1)) * 10_000 + member("k", number(2)), {"k": 2}),
     Case(
         "a value of two kinds",
         field_bytes(1, field_bytes(1, b"k") + field_bytes(2, number(1) + text(b"a"))),
