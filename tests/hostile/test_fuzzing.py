@@ -1,6 +1,8 @@
 """H4 of FAULTS 3.6: inputs changed at random, by a seed, are read or refused, in little time."""
 
+import asyncio
 import base64
+import gzip
 import re
 import time
 from collections.abc import Callable
@@ -9,16 +11,20 @@ from typing import Any
 import pytest
 from google.protobuf.message_factory import GetMessageClass
 
+import flowkeep
 from service.cli.reading.document import TextError, UnreadableError
 from service.cli.reading.json_text import parse_json
 from service.cli.reading.yaml_text import parse_yaml
 from service.engine.expressions import ExpressionError, compile_value
 from service.engine.handlers import http_params
 from tests.hostile.attacked import Attacked, token
+from tests.hostile.conftest import Attack
 from tests.hostile.fuzzing import mutations
 from tests.integration.calls import METHODS, NOBODYS, name_of, valid
 from tests.integration.stage import step
+from tests.integration.web import serving_web
 
+State = flowkeep.Execution
 SEED = 13
 LONGEST = 0.1
 """Seconds of work that a small input may take."""
@@ -157,8 +163,35 @@ async def test_page_tokens(attacked: Attacked, name: str):
     assert good
     for raw in mutations([good.encode()], 200, SEED):
         text = raw.decode("latin-1")
-        if text == good:
+        if text in ("", good):
             continue
         async with attacked.case(text):
             answer = await attacked.send(path, request(page_token=text))
             assert answer.fields == ["page_token"], str(answer)
+
+
+ANSWERS = [
+    b'HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: 17\r\n\r\n{"a": [1.5, null]}',
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=latin-1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b"3\r\nabc\r\n0\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\n" + gzip.compress(b"a" * 100),
+    b"HTTP/1.1 503 Busy\r\nRetry-After: Wed, 21 Oct 2030 07:28:00 GMT\r\nContent-Length: 0\r\n\r\n",
+]
+
+
+async def test_answers_of_http_servers(attack: Attack):
+    attacked = await attack(http_allow="127.0.0.1")
+    request = {"url": "${ input.url }", "response": "${ input.response }"}
+    answers = list(mutations(ANSWERS, 120, SEED))
+    with serving_web() as web:
+        async with attacked.client() as client:
+            await client.apply([{"name": "calls", "steps": [step("call", "call_api", timeout="1s", **request)]}])
+
+            async def called(number: int) -> None:
+                inputs = {"url": web.raw(f"/{number}", answers[number]), "response": ("json", "text")[number % 2]}
+                done = await client.execute("calls", inputs, wait=True)
+                assert done.state in (State.STATE_COMPLETED, State.STATE_FAILED), answers[number]
+                assert "INTERNAL" not in str(done.failure), f"{answers[number]!r} {done.failure}"
+
+            for first in range(0, len(answers), 40):
+                await asyncio.gather(*(called(number) for number in range(first, first + 40)))
