@@ -162,6 +162,8 @@ class EmbeddedPostgres:
                 f"chmod o+x {blocked}, or choose another data folder than {self._root}, such as {default_root()}"
             )
         _end_orphans(self._root, deadline)
+        for unfinished in (*self._root.glob("data.init-*"), *self._root.glob("postgres.copy-*")):
+            shutil.rmtree(unfinished, ignore_errors=True)  # of a start that was killed
         said = subprocess.check_output([self._binaries / "postgres", "--version"], text=True)
         version, binaries = said.split()[2], self._binaries  # of "postgres (PostgreSQL) 18.4"
         if account.blocked_at(binaries):
@@ -174,12 +176,21 @@ class EmbeddedPostgres:
         account.run(psql, deadline, stdin=_CREATE_DATABASE)
 
     def _create_data(self, account: _Account, binaries: Path, major: int, deadline: float) -> None:
-        for interrupted in self._root.glob("data.init-*"):
-            shutil.rmtree(interrupted, ignore_errors=True)
         # Made aside and renamed: an interrupted initdb leaves what looks like a database and is none.
         unfinished = Path(tempfile.mkdtemp(prefix="data.init-", dir=self._root))
-        os.chown(unfinished, account.uid, account.gid)
-        options = ["-D", str(unfinished), "--username=postgres", "--encoding=UTF8"]
+        try:
+            os.chown(unfinished, account.uid, account.gid)
+            self._fill(unfinished, account, binaries, major, deadline)
+        except BaseException:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
+        unfinished.rename(self._data)
+        root = os.open(self._root, os.O_RDONLY)
+        os.fsync(root)  # else a power cut may undo the renaming, and with it the database
+        os.close(root)
+
+    def _fill(self, data: Path, account: _Account, binaries: Path, major: int, deadline: float) -> None:
+        options = ["-D", str(data), "--username=postgres", "--encoding=UTF8"]
         options += ["--auth-local=trust", "--auth-host=reject"]
         # Not the locale of the machine, by which the sort order would differ from host to host.
         options += ["--locale=C"]
@@ -192,10 +203,6 @@ class EmbeddedPostgres:
                 raise
             with nameless(binaries, self._root) as programs:
                 account.run([str(programs / "initdb"), *options], deadline)
-        unfinished.rename(self._data)
-        root = os.open(self._root, os.O_RDONLY)
-        os.fsync(root)  # else a power cut may undo the renaming, and with it the database
-        os.close(root)
 
     def _launch(self, account: _Account, postgres: Path, deadline: float) -> None:
         # Nobody is attached to the data any more, and the process id in the file may be anyone's by now.

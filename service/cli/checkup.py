@@ -19,6 +19,7 @@ from service.api.key_files import exposure
 from service.api.keys import JwksKeys
 from service.app import data_root, database
 from service.certificates import days_left, described, read_certificates
+from service.cli.rendering import clean
 from service.config import Config, ConfigError
 from service.engine.handlers.model import HandlerLoadError
 from service.engine.handlers.registry import Registry
@@ -47,6 +48,11 @@ class Finding:
     verdict: _Verdict
     subject: str
     text: str
+
+    @property
+    def line(self) -> str:
+        """It for people."""
+        return clean(f"{self.verdict.value:5} {self.subject}: {self.text}")
 
     def as_json(self) -> dict[str, str]:
         """Return it for programs."""

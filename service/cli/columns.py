@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from service.cli.rendering import one_line
+from service.cli.rendering import clean, one_line
 
 _GAP = "  "
 # Other columns are left out rather than the one that wraps made narrower than the first, and it rather than narrower
@@ -111,7 +111,10 @@ class Prose:
 
 
 def _cell(cell: str | Text) -> Text:
-    return Text(one_line(cell)) if isinstance(cell, str) else Text(one_line(cell.plain), cell.style, spans=cell.spans)
+    """Return a cell on one line, cleaned: what stands in it may be from elsewhere."""
+    if isinstance(cell, str):
+        return Text(one_line(clean(cell)))
+    return Text(one_line(clean(cell.plain)), cell.style, spans=cell.spans)
 
 
 def _width(widths: dict[str, int]) -> int:

@@ -116,7 +116,7 @@ def visible_steps(steps: Sequence[StepProgress], room: int) -> list[StepProgress
 def _head(progress: Progress, now: float) -> RenderableType:
     counts = progress.counts
     done = counts.completed + counts.failed + counts.skipped + counts.cancelled
-    title = Text.assemble((clean(progress.title), "bold"), "  ", (progress.execution_id, "dim"))
+    title = Text.assemble((clean(progress.title), "bold"), "  ", (clean(progress.execution_id), "dim"))
     elapsed = span_text(max(0.0, (progress.ended or now) - progress.started)) if progress.started else ""
     line = Table.grid(padding=(0, 1))
     # Of what ended early nothing is to come: a bar would look as if something were.

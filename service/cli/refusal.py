@@ -47,12 +47,14 @@ def refuse_call(error: TyperException) -> int:
 
 
 def _say(problems: Sequence[str]) -> None:
+    from service.cli.rendering import clean
+
     if _asks_for_json(sys.argv[1:]):
         error = {"code": "INVALID_ARGUMENT", "message": "\n".join(problems), "violations": []}
         print(json.dumps({"error": error}), file=sys.stderr)
         return
     for problem in problems:
-        typer.echo(f"{typer.style('Error:', typer.colors.RED, bold=True)} {problem}", err=True)
+        typer.echo(f"{typer.style('Error:', typer.colors.RED, bold=True)} {clean(problem)}", err=True)
 
 
 def _asks_for_json(arguments: Sequence[str]) -> bool:

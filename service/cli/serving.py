@@ -215,6 +215,6 @@ def doctor(context: typer.Context, data_dir: DataDir = None, output: AsJson = No
         typer.echo(json.dumps([finding.as_json() for finding in findings], indent=2), file=streams.output())
     else:
         for finding in findings:
-            typer.echo(f"{finding.verdict.value:5} {finding.subject}: {finding.text}", file=streams.output())
+            typer.echo(finding.line, file=streams.output())
     if any(finding.verdict is Finding.Verdict.FAIL for finding in findings):
         raise typer.Exit(1)

@@ -164,7 +164,7 @@ def steps_table(steps: Iterable[StepExecution]) -> FittingTable:
 
 def receipt_view(response: CancelResponse) -> Group:
     """Return what cancelling did, step by step."""
-    head = Text.assemble("Execution ", response.execution.execution_id, " is ")
+    head = plain(f"Execution {response.execution.execution_id} is ")
     table = FittingTable("STEP", "STATE", "WHAT CANCELLING DID", leave_out=("STATE",), wraps="WHAT CANCELLING DID")
     for step in response.steps:
         effect = short_name(CancelResponse.StepReceipt.Effect.DESCRIPTOR, step.effect)

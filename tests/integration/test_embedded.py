@@ -227,12 +227,14 @@ def test_a_stale_process_id_of_another_is_harmless(root: Path) -> None:
         stranger.kill()
 
 
-def test_an_interrupted_first_start_is_repeated(base: Path) -> None:
-    (base / "data.init-cut").mkdir()
-    (base / "data.init-cut" / "PG_VERSION").write_text("18\n")
-    with EmbeddedPostgres(base) as postgres:
-        assert query(postgres, "SELECT 1") == "1"
-    assert not list(base.glob("data.init-*"))
+def test_what_an_interrupted_start_left_goes_with_the_next(base: Path) -> None:
+    for left in ("data.init-cut", "postgres.copy-cut") * 2:  # with the first, and with data that is there
+        (base / left).mkdir()
+        with pytest.raises(EmbeddedPostgresError, match=r"in time|timed out"):
+            EmbeddedPostgres(base).start(timeout=0)
+        assert not [*base.glob("data.init-*"), *base.glob("postgres.copy-*")]
+        with EmbeddedPostgres(base) as postgres:
+            assert query(postgres, "SELECT 1") == "1"
 
 
 def test_a_dropped_database_is_made_again(root: Path) -> None:
