@@ -38,7 +38,7 @@ from service.api.errors import Refusal, RefusedError, refusal_of, status
 from service.api.identity import Authenticator, current_identity
 from service.api.large import reader, whole
 from service.api.permissions import PERMISSIONS
-from service.api.receiving import Receiving
+from service.api.receiving import Receiving, this_task
 from service.api.requests import Malformed, violations
 from service.api.sending import Sending
 from service.api.streams import Recheck, Streams
@@ -186,6 +186,7 @@ def _metadata(context: Any) -> dict[str, list[str]]:
 async def refuse(error: Exception, method: str, started: float, context: Any, sending: Sending) -> None:
     """End the call with the status of the error; what the table does not know is ours and is not shown."""
     if isinstance(error, aio.AbortError):
+        _loosen(error)
         raise error
     refusal = refusal_of(error)
     if refusal is None:
@@ -205,10 +206,22 @@ async def refuse(error: Exception, method: str, started: float, context: Any, se
     try:
         async with asyncio.timeout(LAST_WORD):
             await context.abort_with_status(rpc_status.to_status(status(refusal)))
+    except aio.AbortError as aborted:
+        _loosen(aborted)
+        raise
     except TimeoutError:
         sending.leave()
     except aio.InternalError:
         pass
+
+
+def _loosen(aborted: aio.AbortError) -> None:
+    """Have the call not kept by its own error, whose way it is on, until garbage is collected: a flood makes much."""
+
+    def loosen(_: asyncio.Task[Any]) -> None:
+        aborted.__traceback__ = aborted.__context__ = None
+
+    this_task().add_done_callback(loosen)
 
 
 def _log(method: str, code: str, started: float, **more: str) -> None:

@@ -9,7 +9,6 @@ probably never to come. What has not been read waits with gRPC, 64 KiB of it at 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,7 +50,7 @@ class Receiving:
     patience: float = 10.0
     give_way: float = 1.0
     _held: dict[_Arrival, None] = field(default_factory=dict)
-    _per_connection: Counter[str] = field(default_factory=Counter)
+    _per_connection: dict[str, int] = field(default_factory=dict)
     _waiting: dict[_Arrival, None] = field(default_factory=dict)
     # By connection, the newest last, as in all the others: a thousand may wait, of a few connections.
     _queues: dict[str, dict[_Arrival, None]] = field(default_factory=dict)
@@ -80,7 +79,7 @@ class Receiving:
     def _takes_turn(self, arrival: _Arrival) -> bool:
         if not self._has_room(arrival.connection):
             busiest, most = max(self._per_connection.items(), key=lambda item: item[1])
-            if len(self._held) < self.most or self._per_connection[arrival.connection] + 2 > most:
+            if len(self._held) < self.most or self._per_connection.get(arrival.connection, 0) + 2 > most:
                 self._wait(arrival)
                 return False
             self._refuse(next(each for each in self._held if each.connection == busiest), self._crowded())
@@ -88,11 +87,11 @@ class Receiving:
         return True
 
     def _has_room(self, connection: str) -> bool:
-        return len(self._held) < self.most and self._per_connection[connection] < self.most_per_connection
+        return len(self._held) < self.most and self._per_connection.get(connection, 0) < self.most_per_connection
 
     def _hold(self, arrival: _Arrival) -> None:
         self._held[arrival] = None
-        self._per_connection[arrival.connection] += 1
+        self._per_connection[arrival.connection] = self._per_connection.get(arrival.connection, 0) + 1
 
     def _wait(self, arrival: _Arrival) -> None:
         if len(self._waiting) >= MOST_WAITING:
@@ -110,14 +109,20 @@ class Receiving:
 
     def _leave(self, arrival: _Arrival) -> None:
         """Forget a request, and let the newest of those that wait have its turn."""
-        if arrival in self._waiting:
+        if self._waiting and arrival in self._waiting:
             self._wait_no_more(arrival)
         if arrival not in self._held:
             return
         del self._held[arrival]
-        self._per_connection[arrival.connection] -= 1
-        if not self._per_connection[arrival.connection]:
+        others = self._per_connection[arrival.connection] - 1
+        if others:
+            self._per_connection[arrival.connection] = others
+        else:
             del self._per_connection[arrival.connection]
+        if self._queues:
+            self._pass_on()
+
+    def _pass_on(self) -> None:
         connection = next(filter(self._has_room, reversed(self._queues)), None)
         if connection is not None:
             self._give_turn(next(reversed(self._queues[connection])))
@@ -150,7 +155,9 @@ class Receiving:
     def _is_waited_for(self, arrival: _Arrival) -> bool:
         """Whether one that waits could be received instead."""
         most = self.most_per_connection
-        return arrival.connection in self._queues or any(self._per_connection[each] < most for each in self._queues)
+        return arrival.connection in self._queues or any(
+            self._per_connection.get(each, 0) < most for each in self._queues
+        )
 
     def _crowded(self) -> RefusedError:
         text = f"this server receives {self.most} requests at a time, and this one had not arrived; try again later"

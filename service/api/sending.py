@@ -68,8 +68,6 @@ class Sending:
         if size > SMALL:
             await self.room(size, org, min(self.patience, LONGEST))
             task.add_done_callback(lambda _: self.free(size, org))
-        # Not by the context of the call, which would refer to itself by it and live until garbage is collected.
-        task.add_done_callback(self._forget)
         self._expect(task, self.patience + size / LEAST_PACE)
         return raw
 
@@ -116,15 +114,8 @@ class Sending:
             if (rpc := rpcs.get(task)) is None:
                 gone()
             else:
-                rpc.add_done_callback(partial(self._is_gone, gone))
+                rpc.add_done_callback(partial(_call, gone))
                 self._expect(rpc, self.patience)
-
-    def _is_gone(self, gone: Callable[[], None], rpc: asyncio.Task[Any]) -> None:
-        self._forget(rpc)
-        gone()
-
-    def _forget(self, task: asyncio.Task[Any]) -> None:
-        self._unsent.pop(task, None)
 
     def _fits(self, size: int, org: str) -> bool:
         """Whether there is room. The one answer of an org, or of all, may be larger than what several may be."""
@@ -146,6 +137,7 @@ class Sending:
         if self._left:
             self._follow_left()
         now = loop.time()
+        self._unsent = {task: until for task, until in self._unsent.items() if not task.done()}
         if late := [task for task, until in self._unsent.items() if until <= now]:
             self._give_up(late)
         if self._unsent:
@@ -178,6 +170,10 @@ def _rpcs(tasks: Iterable[asyncio.Task[Any]]) -> Mapping[asyncio.Task[Any], asyn
                 with suppress(KeyError):
                     found[wanted[id(held)]] = rpc
     return found
+
+
+def _call(gone: Callable[[], None], rpc: asyncio.Task[Any]) -> None:
+    gone()
 
 
 def _unread(most_per_org: int) -> RefusedError:

@@ -1,13 +1,13 @@
 """What is sent and read slowly, or not at all, costs others nothing: requests, answers, health and reflection."""
 
 import asyncio
-import struct
 from functools import partial
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
+from hyperframe.frame import SettingsFrame
 
 from flowkeep.handlers import handler
 from flowkeep.v1 import execution_service_pb2 as pb
@@ -15,14 +15,15 @@ from service import app
 from service import server as server_module
 from service.api import probes, reflection, sending
 from service.api.receiving import Receiving
-from tests.hostile.raw import Raw, connected, message
+from tests.hostile.holding import Holder, holder
+from tests.hostile.http2 import message
 from tests.integration.stage import PATIENCE, eventually, made, refusal, step
 
 Code = grpc.StatusCode
 EXECUTE, GET = (f"/flowkeep.v1.ExecutionService/{method}" for method in ("Execute", "GetExecution"))
 CHECK, WATCH = (f"/grpc.health.v1.Health/{method}" for method in ("Check", "Watch"))
 REFLECTION = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
-NO_ROOM = struct.pack("!HI", 4, 0)
+NO_ROOM = {SettingsFrame.INITIAL_WINDOW_SIZE: 0}
 """The setting of a client that takes no byte of any answer."""
 
 
@@ -63,9 +64,9 @@ async def test_requests_that_do_not_come_give_way_to_those_that_do(serve, receiv
     assert error.retry_after == 1.0
     receiving(most=4, most_per_connection=4, patience=PATIENCE, give_way=PATIENCE)
     patient = await serve()
-    async with connected(address(patient)) as raw:
-        streams = [raw.begin(EXECUTE) for _ in range(4)]
-        assert await raw.data(streams[-1], message(b"x" * 1_000_000)[:200_000])  # so much is taken of what is received
+    async with holder(address(patient)) as held:
+        streams = await held.begin(EXECUTE, count=4)
+        assert await held.data(streams[-1], message(b"x" * 1_000_000)[:200_000])  # so much is taken of what is received
         async with asyncio.timeout(PATIENCE / 2):
             assert await patient.client.list_handlers()
     for call in idle:
@@ -103,11 +104,11 @@ async def test_who_has_no_token_is_refused_before_a_request_was_sent(serve, tmp_
 
 @pytest.mark.parametrize("path", [EXECUTE, CHECK])
 async def test_a_second_request_of_a_call_is_not_read(served, path):
-    async with connected(address(served)) as raw:
-        stream = raw.begin(path)
-        await raw.data(stream, message(b"") + message(b"x" * 1_000))
+    async with holder(address(served)) as held:
+        (stream,) = await held.begin(path)
+        await held.data(stream, message(b"") + message(b"x" * 1_000))
         async with asyncio.timeout(PATIENCE):
-            assert await raw.end_of(stream)
+            await held.end_of(stream)
 
 
 async def test_a_connection_that_says_nothing_is_closed(serve, monkeypatch):
@@ -128,11 +129,10 @@ async def large(size: int) -> str:
     return "x" * size
 
 
-async def asked(raw: Raw, execution_id):
+async def asked(held: Holder, execution_id):
     """Ask for an execution and leave the answer unread."""
-    raw.reads = False
-    stream = raw.begin(GET)
-    await raw.data(stream, message(pb.GetExecutionRequest(execution_id=execution_id).SerializeToString()), end=True)
+    (stream,) = await held.begin(GET)
+    await held.data(stream, message(pb.GetExecutionRequest(execution_id=execution_id).SerializeToString()), end=True)
     return stream
 
 
@@ -143,30 +143,30 @@ async def test_an_answer_that_nobody_reads_is_given_up_and_others_have_its_room(
     served = await serve(handlers=[large], watch_patience=0.5, max_concurrent_rpcs=3)
     steps = (step(f"s{n}", "large", size=200_000) for n in range(17))
     execution = (await served.client.execute(await made(served.client, *steps), wait=True)).execution_id
-    async with connected(address(served)) as raw:
-        stream = await asked(raw, execution)
-        await eventually(lambda: asyncio.sleep(0, stream in raw.begun))
+    async with holder(address(served)) as held:
+        stream = await asked(held, execution)
+        await eventually(lambda: asyncio.sleep(0, stream in held.begun))
         error = await refusal(served.executions.GetExecution(pb.GetExecutionRequest(execution_id=execution)))
         assert (error.code, error.reason) == (Code.RESOURCE_EXHAUSTED, "QUEUE_FULL")
         assert "wait to be read" in str(error)
         async with asyncio.timeout(PATIENCE):
-            await raw.end_of(stream)
-        assert raw.received[stream] < 4_000_000
+            await held.end_of(stream)
+        assert held.received[stream] < 4_000_000
     assert len((await served.client.get_execution(execution)).steps) == 17
 
 
 async def test_calls_whose_small_answers_are_not_read_keep_their_places_only_so_long(serve):
     served = await serve(watch_patience=0.3, max_concurrent_rpcs=2)
-    async with connected(address(served), NO_ROOM) as raw:
-        streams = [raw.begin("/flowkeep.v1.WorkflowService/ListHandlers") for _ in range(2)]
+    async with holder(address(served), NO_ROOM) as held:
+        streams = await held.begin("/flowkeep.v1.WorkflowService/ListHandlers", count=2)
         for stream in streams:
-            await raw.data(stream, message(b""), end=True)
-        await eventually(lambda: asyncio.sleep(0, raw.begun.issuperset(streams)))
+            await held.data(stream, message(b""), end=True)
+        await eventually(lambda: asyncio.sleep(0, held.begun.issuperset(streams)))
         error = await refusal(served.executions.Execute(pb.ExecuteRequest(workflow="w")))
         assert error.reason == "QUEUE_FULL"
         async with asyncio.timeout(PATIENCE):
             for stream in streams:
-                await raw.end_of(stream)
+                await held.end_of(stream)
         assert await served.client.list_handlers()
 
 
@@ -209,9 +209,9 @@ async def test_reflection_that_asks_nothing_is_ended(serve, monkeypatch):
 async def test_a_watcher_of_health_that_does_not_read_keeps_nothing_from_others(serve):
     served = await serve(stop_grace=0.3)
     stub = health_pb2_grpc.HealthStub(served.channel)
-    async with connected(address(served), NO_ROOM) as raw:
-        stream = raw.begin(WATCH)
-        await raw.data(stream, message(b""), end=True)
+    async with holder(address(served), NO_ROOM) as held:
+        (stream,) = await held.begin(WATCH)
+        await held.data(stream, message(b""), end=True)
         watch = stub.Watch(health_pb2.HealthCheckRequest())
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
         async with asyncio.timeout(PATIENCE):

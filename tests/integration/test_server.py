@@ -92,7 +92,7 @@ EVERY = "0.0.0.0"  # noqa: S104 - for as long as the test, and for callers with 
 
 @pytest.mark.parametrize(("first", "second"), [(EVERY, "[::]"), ("[::]", "127.0.0.1"), ("127.0.0.1", EVERY)])
 async def test_every_address_holds_its_port_against_all_and_the_other_way_round(serve, tmp_path, first, second):
-    keys = {"jwt_key_file": tmp_path / "key", "jwt_algorithm": "HS256"}
+    keys = {"jwt_key_file": tmp_path / "key", "jwt_algorithm": "HS256", "tls_terminated_by_proxy": True}
     (tmp_path / "key").write_text("k" * 32)
     port = (await serve(listen=f"{first}:0", **keys)).target.rpartition(":")[2]
     with pytest.raises(ConfigError, match="is another server using it"):

@@ -1,0 +1,96 @@
+"""Connections that hold on to what they can get: streams, halves of requests, answers that they do not read."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from flowkeep.v1 import execution_service_pb2 as pb
+from tests.hostile.attacked import MIB, PATIENCE, Attacked, token
+from tests.hostile.cases import Case, each
+from tests.hostile.holding import holder
+from tests.hostile.http2 import message
+from tests.integration.stage import eventually, step
+
+EXECUTE, GET = (f"/flowkeep.v1.ExecutionService/{method}" for method in ("Execute", "GetExecution"))
+HEALTH = "/grpc.health.v1.Health/"
+CONNECTIONS, STREAMS = 31, 100
+"""In all more streams than the server serves calls."""
+
+IDLE = (
+    Case("watches of health", (HEALTH + "Watch", message(b"")), 100),
+    Case("checks of health without a request", (HEALTH + "Check", b""), 1_100),
+    Case("streams of reflection", ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", b""), 5),
+    Case("calls without a token and a request", (EXECUTE, b""), 0),
+)
+"""What may stay open of them at most."""
+
+
+async def holders(stack: AsyncExitStack, attacked: Attacked, count: int):
+    return [await stack.enter_async_context(holder(attacked.address)) for _ in range(count)]
+
+
+async def is_well(attacked: Attacked):
+    async with asyncio.timeout(PATIENCE), attacked.client() as client:
+        assert await client.list_handlers()
+    async with grpc.aio.insecure_channel(attacked.target, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+        health = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE)
+        assert health.status == health_pb2.HealthCheckResponse.SERVING
+
+
+@each(IDLE)
+async def test_idle_streams_lock_nobody_out(attacked: Attacked, case):
+    path, first = case.given
+    async with AsyncExitStack() as stack:
+        holding = await holders(stack, attacked, CONNECTIONS)
+        async with attacked.beside(f"{CONNECTIONS * STREAMS} {case.name}"):
+            for one in holding:
+                for stream in await one.begin(path, count=STREAMS):
+                    if first:
+                        await one.data(stream, first, end=True)
+                await asyncio.sleep(0.02)
+            await is_well(attacked)
+            await eventually(lambda: asyncio.sleep(0, sum(STREAMS - len(each.ended) for each in holding) <= case.right))
+        await is_well(attacked)
+
+
+@each([Case("without a token", "", 64), Case("with one", token(), 160)])
+async def test_requests_that_never_end_hold_little_memory(attacked: Attacked, case):
+    """300 requests of 4 MiB whose last bytes never come, on ten connections."""
+    body = message(bytes(4 * MIB - 64))[:-100]
+    async with AsyncExitStack() as stack:
+        holding = await holders(stack, attacked, 10)
+
+        async def send(one):
+            (stream,) = await one.begin(EXECUTE, case.given)
+            await one.data(stream, body)
+
+        async with attacked.beside(f"300 requests that never end, {case.name}"):
+            sending = [asyncio.ensure_future(send(one)) for one in holding * 30]
+            await asyncio.wait(sending, timeout=2)
+            await is_well(attacked)
+        for task in sending:
+            task.cancel()
+    grown = (await attacked.told())["grown"] // MIB
+    attacked.figures.append(f"grew by {grown} MiB at most")
+    assert grown <= case.right
+
+
+async def test_answers_that_nobody_reads_are_let_go(attack):
+    """Of each org so many bytes are sent at a time, the rest is refused, and after patience all is gone."""
+    attacked = await attack(watch_patience=1)
+    async with attacked.client() as client:
+        steps = [step(f"s{n}", "transform", expression="input.x") for n in range(10)]
+        await client.apply([{"name": "large", "steps": steps}])
+        execution = (await client.execute("large", {"x": "y" * 200_000}, wait=True)).execution_id
+    ask = message(pb.GetExecutionRequest(execution_id=execution).SerializeToString())
+    async with AsyncExitStack() as stack:
+        holding = await holders(stack, attacked, 30)
+        for one in holding:
+            (stream,) = await one.begin(GET, token())
+            await one.data(stream, ask, end=True)
+        async with asyncio.timeout(3 * PATIENCE):
+            for one in holding:
+                await one.end_of(1)
+        assert all(one.received[1] < MIB for one in holding)
