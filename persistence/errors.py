@@ -15,6 +15,8 @@ PersistenceError
 ├── UnreadableError
 ├── QueueFullError
 ├── UnavailableError
+│   ├── StorageFullError
+│   └── DamagedError
 ├── SchemaError
 └── EmbeddedPostgresError
         └── EmbeddedPostgresInUseError
@@ -132,7 +134,22 @@ class QueueFullError(PersistenceError):
 
 
 class UnavailableError(PersistenceError):
-    """The store cannot be reached; for a write it is unknown whether it happened."""
+    """The store cannot be reached, or cannot do it now; for a write it is unknown whether it happened.
+
+    `told` is what is wrong, as callers may know it.
+    """
+
+    def __init__(self, text: str, told: str = "the database cannot be reached") -> None:
+        super().__init__(text)
+        self.told = told
+
+
+class StorageFullError(UnavailableError):
+    """There is no space left where the store writes; nothing was written."""
+
+
+class DamagedError(UnavailableError):
+    """The store has found its own files damaged."""
 
 
 class SchemaError(PersistenceError):

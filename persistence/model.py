@@ -241,7 +241,7 @@ class ExecutionDetail:
     """An execution with its payloads and steps, all as of the same `last_seq`.
 
     `unreadable` names all that cannot be read, such as `deadline_time`, `input`, `steps.fetch.output`; without it, the
-    rest is shown, but the execution cannot be driven.
+    rest is shown, but the execution cannot be driven. `omitted` are the paths of steps whose payloads were not read.
     """
 
     execution: Execution
@@ -249,6 +249,7 @@ class ExecutionDetail:
     result: Json
     steps: Sequence[Step]
     unreadable: tuple[str, ...] = ()
+    omitted: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

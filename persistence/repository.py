@@ -113,14 +113,19 @@ class ExecutionRepository(Protocol):
         """Return the row. Raises ExecutionNotFoundError."""
         ...
 
-    async def get_detail(self, scope: Scope, execution_id: UUID) -> ExecutionDetail:
-        """Return the execution with payloads and steps, consistent with each other. Raises ExecutionNotFoundError."""
+    async def get_detail(self, scope: Scope, execution_id: UUID, most: int = 32 << 20) -> ExecutionDetail:
+        """Return the execution with payloads and steps, consistent with each other.
+
+        The payloads of steps are read in the order of the definition up to about `most` characters; the steps that are
+        left have none, nor details of their failure, and are named as `omitted`. Raises ExecutionNotFoundError, and
+        QueueFullError when as much is read at this moment as may be; with `most` 0 it does not.
+        """
         ...
 
     async def list_executions(
         self, scope: Scope, where: ExecutionFilter, order: ExecutionOrder, after: PageKey | None, limit: int
     ) -> Sequence[Execution]:
-        """Return up to `limit` rows in `order`, beginning behind `after`.
+        """Return up to `limit` rows in `order`, beginning behind `after`. Raises QueueFullError, as all lists do.
 
         LONGEST (by end minus start, in seconds; an execution that never started counts from its creation) and
         LAST_ENDED hold only executions that have ended.
@@ -173,13 +178,16 @@ class Journal(Protocol):
         """
         ...
 
-    async def claim(self, incarnation: UUID, limit: int, suspects: int = 0) -> Sequence[ExecutionDetail]:
+    async def claim(
+        self, incarnation: UUID, limit: int, suspects: int = 0, without: Collection[str] = ()
+    ) -> Sequence[ExecutionDetail]:
         """Take up to `limit` executions and return them as taken, epoch raised.
 
         Claimable are those that have not ended and nobody owns, from their wake_time on (by the store's clock), and
         those whose owner has no live lease: for these one more death is counted. Higher priority first, then orgs in
         turn, then the earlier wake_time. Of executions that come to SUSPECT_DEATHS or more at most `suspects` are
-        taken, beside the others. An incarnation without a live lease takes nothing.
+        taken, beside the others. Of the orgs `without` nothing is taken that nobody owns. An incarnation without a live
+        lease takes nothing.
         """
         ...
 
@@ -280,7 +288,7 @@ class Repository(WorkflowRepository, ExecutionRepository, Journal, ReplicaReposi
         ...
 
     async def ping(self) -> None:
-        """Return when the store answers; raises UnavailableError within 2 s otherwise."""
+        """Return when the store answers and, as far as is known, writes; else raises UnavailableError within 2 s."""
         ...
 
     def leases_apart(self) -> AbstractAsyncContextManager[ReplicaRepository] | None:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from persistence.errors import CursorAheadError, CursorExpiredError, ExecutionFinishedError
 from persistence.memory import invariants
-from persistence.memory.tables import ExecutionRow, Tables, in_scope
+from persistence.memory.tables import ExecutionRow, Tables, in_scope, within
 from persistence.model import (
     CancelRequest,
     Event,
@@ -37,9 +37,9 @@ class MemoryExecutions:
         """See ExecutionRepository."""
         return self._tables.row(scope, execution_id).fresh()
 
-    async def get_detail(self, scope: Scope, execution_id: UUID) -> ExecutionDetail:
+    async def get_detail(self, scope: Scope, execution_id: UUID, most: int = 32 << 20) -> ExecutionDetail:
         """See ExecutionRepository."""
-        return self._tables.row(scope, execution_id).detail()
+        return within(self._tables.row(scope, execution_id).detail(), most)
 
     async def list_executions(
         self, scope: Scope, where: ExecutionFilter, order: ExecutionOrder, after: PageKey | None, limit: int

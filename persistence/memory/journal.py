@@ -54,14 +54,21 @@ class MemoryJournal:
         """See Journal."""
         return _resolved(lambda: self._submit(transition))
 
-    async def claim(self, incarnation: UUID, limit: int, suspects: int = 0) -> Sequence[ExecutionDetail]:
+    async def claim(
+        self, incarnation: UUID, limit: int, suspects: int = 0, without: Collection[str] = ()
+    ) -> Sequence[ExecutionDetail]:
         """See Journal."""
         if not self._tables.is_live(incarnation):
             return []
         now = self._tables.now()
         claimable = [row for row in self._tables.executions.values() if self._is_claimable(row.execution, now)]
         claimable.sort(key=lambda row: (_waits_since(row.execution), row.execution.id))
-        due = [row for row in claimable if _deaths(row.execution) < SUSPECT_DEATHS]
+        due = [
+            row
+            for row in claimable
+            if _deaths(row.execution) < SUSPECT_DEATHS
+            and not (row.execution.incarnation is None and row.execution.org in without)
+        ]
         suspect = [row for row in claimable if _deaths(row.execution) >= SUSPECT_DEATHS]
         suspect.sort(key=lambda row: (row.execution.deaths, row.execution.id))
         return [_taken(row, incarnation) for row in (*_in_turn(due)[:limit], *suspect[:suspects])]

@@ -99,3 +99,26 @@ def fresh_step(step: Step) -> Step:
         failed_attempts=tuple(copied(failed) for failed in step.failed_attempts),
         assigned=copied(step.assigned),
     )
+
+
+def within(detail: ExecutionDetail, most: int) -> ExecutionDetail:
+    """Return the detail with the payloads of its first steps, up to `most` characters."""
+    size, omitted = 0, set[str]()
+    for step in sorted(detail.steps, key=lambda step: (step.position or 0, step.path)):
+        size += sum(len(str(value)) for value in _payloads(step))
+        if size > most:
+            omitted.add(step.path)
+    if not omitted:
+        return detail
+    steps = tuple(_bare(step) if step.path in omitted else step for step in detail.steps)
+    return replace(detail, steps=steps, omitted=frozenset(omitted))
+
+
+def _payloads(step: Step) -> list[Json]:
+    values = (step.input, step.output, step.assigned, step.failed_attempts or None, step.failure)
+    return [value for value in values if value is not None]
+
+
+def _bare(step: Step) -> Step:
+    failure = None if step.failure is None else {k: v for k, v in step.failure.items() if k != "details"}
+    return structs.replace(step, input=None, output=None, assigned=None, failed_attempts=(), failure=failure)

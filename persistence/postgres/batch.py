@@ -30,9 +30,10 @@ _NONE: Mapping[PayloadKey, bytes] = {}
 class _Item(Generic[_Answer]):
     """Something submitted, with the future of its caller."""
 
-    __slots__ = ("event_rows", "future", "known", "payload_rows", "step_rows")
+    __slots__ = ("event_rows", "future", "known", "org", "payload_rows", "step_rows")
 
-    def __init__(self, future: Future[_Answer]) -> None:
+    def __init__(self, org: str, future: Future[_Answer]) -> None:
+        self.org = org
         self.future = future
         self.step_rows: Sequence[bytes] = ()
         self.event_rows: Sequence[bytes] = ()
@@ -75,7 +76,7 @@ class Creation(_Item[Created]):
         execution = new.execution
         if execution.last_seq != len(new.events):
             raise PersistenceError("refused: last_seq is the number of the newest event")
-        super().__init__(future)
+        super().__init__(execution.org, future)
         self.encode(execution.org, execution.id, 0, new.steps, new.events, shares)
         self.new = new
         self.execution = execution
@@ -109,7 +110,7 @@ class Submission(_Item[CommitResult]):
         _check(transition)
         rows.check_times(transition)
         org, execution_id = transition.org, transition.execution_id
-        super().__init__(future)
+        super().__init__(org, future)
         self.encode(org, execution_id, transition.base_seq, transition.steps, transition.events, shares)
         self.transition = transition
         self.failure = rows.failure_of(transition)
@@ -122,7 +123,7 @@ class Refusal(_Item[CommitResult]):
     __slots__ = ("error", "transition")
 
     def __init__(self, transition: Transition, future: Future[CommitResult], error: PersistenceError) -> None:
-        super().__init__(future)
+        super().__init__(transition.org, future)
         self.transition = transition
         self.error = error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from datetime import datetime
 from uuid import UUID
@@ -69,6 +69,7 @@ turns AS MATERIALIZED (
         WHERE {_FREE} AND e.priority = q.priority AND e.org_id = q.org_id
           AND e.deaths < {SUSPECT_DEATHS} AND e.wake_time <= (SELECT clock_timestamp())
         ORDER BY e.wake_time, e.id LIMIT 2 * $2) d
+    WHERE q.org_id <> ALL ($4::text[])
     ORDER BY d.priority DESC, turn, d.since, d.id LIMIT 4 * $2),
 parked AS MATERIALIZED (
     -- Only who is free has a wake_time; said otherwise, Postgres would read the whole index of the free ones.
@@ -164,14 +165,17 @@ class PostgresClaims:
         self._stranded: dict[UUID, tuple[UUID, int]] = {}
         self._stranding = asyncio.Lock()
 
-    async def claim(self, incarnation: UUID, limit: int, suspects: int = 0) -> Sequence[ExecutionDetail]:
+    async def claim(
+        self, incarnation: UUID, limit: int, suspects: int = 0, without: Collection[str] = ()
+    ) -> Sequence[ExecutionDetail]:
         """See Journal."""
+        chosen = limit, suspects, list(without)
         try:
-            return await self._take(_CLAIM, incarnation, limit, suspects, most=limit + suspects)
+            return await self._take(_CLAIM, incarnation, *chosen, most=limit + suspects)
         except PersistenceError as error:
             if not is_of_a_row(error):
                 raise
-        return await self._take_apart(incarnation, limit, suspects)
+        return await self._take_apart(incarnation, *chosen)
 
     async def claim_one(self, incarnation: UUID, org: str, execution_id: UUID) -> ExecutionDetail | None:
         """See Journal."""
@@ -183,11 +187,11 @@ class PostgresClaims:
             taken = await self._take_unread(_CLAIM_ONE, incarnation, execution_id, org)
         return taken[0] if taken else None
 
-    async def _take_apart(self, incarnation: UUID, limit: int, suspects: int) -> list[ExecutionDetail]:
+    async def _take_apart(self, incarnation: UUID, *chosen: int | list[str]) -> list[ExecutionDetail]:
         """Claim one by one, so that what is wrong with a row is wrong with it alone."""
         async with self._database.session() as session, session.transaction():
             await session.execute(_NESTED)
-            due = [row["id"] for row in await session.fetch(_DUE, incarnation, limit, suspects)]
+            due = [row["id"] for row in await session.fetch(_DUE, incarnation, *chosen)]
         taken: list[ExecutionDetail] = []
         for execution_id in due:
             try:
@@ -265,7 +269,7 @@ class PostgresClaims:
             return released
 
     async def _take(
-        self, statement: str, incarnation: UUID, *which: int | UUID | str, most: int = 1
+        self, statement: str, incarnation: UUID, *which: int | UUID | str | list[str], most: int = 1
     ) -> list[ExecutionDetail]:
         await self._release_stranded()
         taken: list[Execution] = []

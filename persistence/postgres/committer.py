@@ -17,6 +17,8 @@ from persistence.postgres.batch import Creation, Group, Outcome, Refusal, Submis
 from persistence.postgres.connection import Database
 from persistence.postgres.sharing import Sharing
 from persistence.postgres.writer import Writer
+from persistence.shares import Shares
+from persistence.turns import Turns
 
 _log = logging.getLogger(__name__)
 
@@ -30,7 +32,7 @@ _Queued: TypeAlias = "Creation | Submission | Refusal"
 
 
 class Committer:
-    """Writes creations and transitions in the order of their submission, up to 1,000 in one transaction.
+    """Writes creations and transitions, up to 1,000 in one transaction: orgs in turn, each in order of submission.
 
     What something is in the way of, such as a lock that somebody holds, is put aside and tried again, and the others
     go on. After `unknown_timeout` seconds in which others were written it is UNKNOWN.
@@ -44,8 +46,9 @@ class Committer:
         self._awaited: deque[tuple[float, Creation]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._announce = announce
-        self._max_queue = max_queue
-        self._queue: deque[_Queued] = deque()
+        self._queue: Turns[_Queued] = Turns()
+        # Of the creations in the queue.
+        self._shares = Shares(max_queue)
         # What was put aside, by execution, with what came behind it; and since when something is in the way.
         self._aside: dict[UUID, list[_Queued]] = {}
         self._obstructed_since: dict[UUID, float] = {}
@@ -66,13 +69,15 @@ class Committer:
     def create(self, new: NewExecution) -> Future[Created]:
         """See Journal."""
         future: Future[Created] = asyncio.get_running_loop().create_future()
-        if len(self._queue) >= self._max_queue:
+        org, owner = new.execution.org, new.execution.owner
+        if not self._shares.has_place(org, owner, aside=len(self._queue) - self._shares.held):
             raise QueueFullError(f"{len(self._queue)} writes wait already")
         try:
             creation = Creation(new, future, shares=self.sharing.is_on)
         except PersistenceError as error:
             future.set_exception(error)
         else:
+            self._shares.take(org, owner)
             self._put(creation)
             self._await(creation)
         return future
@@ -85,6 +90,15 @@ class Committer:
         except PersistenceError as error:
             self._put(Refusal(transition, future, error))  # in its turn, for what waits behind it
         return future
+
+    @property
+    def trouble(self) -> UnavailableError | None:
+        """Why nothing could be written at the last try, where that lies with the disk of the database."""
+        return self._writer.trouble
+
+    def recovered(self) -> None:
+        """Say that something can be written again."""
+        self._writer.trouble = None
 
     async def close(self, timeout: float = 5.0) -> None:
         """Write what was submitted, then let go of the connection. After `timeout` seconds the rest is unknown."""
@@ -114,7 +128,7 @@ class Committer:
         if self._closed:
             item.resolve(UnavailableError("the store is closed"))
             return
-        self._queue.append(item)
+        self._queue.append(item.org, item)
         self._idle.clear()
         self._wake.set()
 
@@ -136,7 +150,8 @@ class Committer:
                 expired.add(creation)
                 creation.resolve(_lost(creation))
         if expired:
-            self._queue = deque(item for item in self._queue if item not in expired)
+            for item in self._queue.take_out(lambda item: item in expired):
+                self._give_place_back(item)
         self._timer = None
         if self._awaited and not self._closed:
             self._timer = asyncio.get_running_loop().call_at(self._awaited[0][0], self._expire)
@@ -176,10 +191,11 @@ class Committer:
         for _ in range(_BATCH):
             if not self._queue or room <= 0:
                 break
-            item = self._queue.popleft()
+            item = self._queue.next()
             taken.append(item)
             room -= item.size
             if isinstance(item, Creation):
+                self._give_place_back(item)
                 units.append(item)
                 continue
             transition = item.transition
@@ -187,7 +203,7 @@ class Committer:
                 before.append(item)
             elif (group := groups.get(transition.execution_id)) is not None:
                 if isinstance(item, Refusal) or not group.accepts(item):
-                    self._queue.appendleft(taken.pop())
+                    self._queue.put_back(item.org, taken.pop())
                     break
             elif isinstance(item, Submission):
                 groups[transition.execution_id] = Group(item)
@@ -242,7 +258,10 @@ class Committer:
         self._writer.forget(given_up)
         for key in given_up:
             del self._obstructed_since[key]
-        self._queue.extendleft(reversed([item for key in aside.keys() - given_up for item in aside[key]]))
+        for item in reversed([item for key in aside.keys() - given_up for item in aside[key]]):
+            if isinstance(item, Creation):
+                self._shares.take(item.org, item.execution.owner)
+            self._queue.put_back(item.org, item)
         self._wake.set()
 
     def _announce_all(self, outcomes: Mapping[Unit, Outcome]) -> None:
@@ -253,13 +272,16 @@ class Committer:
 
     def _fence(self, failed: Mapping[UUID, int]) -> None:
         """Fence what waits behind these failed transitions, of the same epochs."""
-        kept: deque[_Queued] = deque()
-        for item in self._queue:
-            if not isinstance(item, Creation) and failed.get(item.transition.execution_id) == item.transition.epoch:
-                item.resolve(CommitResult.FENCED)
-            else:
-                kept.append(item)
-        self._queue = kept
+
+        def is_behind(item: _Queued) -> bool:
+            return not isinstance(item, Creation) and failed.get(item.transition.execution_id) == item.transition.epoch
+
+        for item in self._queue.take_out(is_behind):
+            item.resolve(CommitResult.FENCED)
+
+    def _give_place_back(self, item: _Queued) -> None:
+        if isinstance(item, Creation):
+            self._shares.give_back(item.org, item.execution.owner)
 
 
 def _lost(item: Unit | _Queued) -> Outcome:

@@ -15,7 +15,8 @@ from asyncpg.pool import PoolConnectionProxy
 from sqlalchemy.dialects.postgresql import asyncpg as dialect
 from sqlalchemy.sql import ClauseElement
 
-from persistence.errors import PersistenceError, SchemaError, UnavailableError
+from persistence.errors import DamagedError, PersistenceError, SchemaError, StorageFullError, UnavailableError
+from persistence.gate import Gate
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Session: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
@@ -24,9 +25,24 @@ _DIALECT = dialect.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy type
 
 LOCK_NOT_AVAILABLE = "55P03"
 
+_SILENCE = "the database does not answer those who came before"
+
+_LARGE = 0.4
+"""Share of the connections that lists and whole executions may have at a time."""
+
 # What may pass when it is tried again: lost connections, shutdowns, exhausted resources, deadlocks, timeouts.
 _PASSING_CLASSES = frozenset({"08", "40", "53", "57", "58", "XX"})
 _PASSING_STATES = frozenset({"25001", "25006", "25P03", LOCK_NOT_AVAILABLE, "3D000"})
+# What callers are told where the database answers, and cannot do it.
+_TROUBLES = {
+    "25006": "the database takes no writes: it is read-only",
+    "53200": "the database has no memory left",
+    "53300": "the database has no connections left",
+    "53400": "the database was given a limit, and this goes beyond it",
+    "58030": "the database cannot read or write its files",
+}
+_FULL = "53100"
+_DAMAGED = frozenset({"XX001", "XX002"})
 _UNREPLICATED = frozenset({"01000", "57P01"})
 _SCHEMA_STATES = frozenset({"42P01", "42703", "42704", "42883"})
 
@@ -50,8 +66,14 @@ def translated(error: BaseException) -> PersistenceError:
         return error
     if isinstance(error, asyncpg.PostgresError):
         state = error.sqlstate or ""
+        if state == _FULL:
+            return StorageFullError("the disk of the database is full")
+        if state in _DAMAGED:
+            return DamagedError(f"the database found its files damaged: {error}")
         if is_passing(error):
-            return UnavailableError(f"the database cannot do it now: {type(error).__name__}")
+            told = _TROUBLES.get(state)
+            text = f"{told or 'the database cannot do it now'}: {type(error).__name__}"
+            return UnavailableError(text, told) if told else UnavailableError(text)
         if state in _SCHEMA_STATES:
             return SchemaError(f"the database has another schema: {error}")
         if state.startswith("28"):
@@ -90,6 +112,13 @@ def is_contended(error: BaseException) -> bool:
     return state[:2] == "40" or state in (LOCK_NOT_AVAILABLE, "57014")
 
 
+def is_about_files(error: PersistenceError | None) -> bool:
+    """Whether the database answers and cannot write: its disk is full, its files are damaged, or it is read-only."""
+    cause = error.__cause__ if error is not None else None
+    state = (cause.sqlstate or "") if isinstance(cause, asyncpg.PostgresError) else ""
+    return state[:2] in ("53", "58", "XX") or state == "25006"
+
+
 def is_unreplicated(message: asyncpg.PostgresLogMessage) -> bool:
     """Whether it says that a commit did not wait for its standby: cancelled then, Postgres commits all the same.
 
@@ -118,6 +147,7 @@ class Database:
         self._reserved: asyncpg.Connection[asyncpg.Record] | None = None
         self._reserved_timeout = 0.0
         self._reserved_lock = asyncio.Lock()
+        self._large = Gate(1, acquire_timeout, _SILENCE)
 
     @property
     def dsn(self) -> str:
@@ -126,6 +156,8 @@ class Database:
 
     async def open(self, pool_size: int) -> None:
         """Make the pool. Raises UnavailableError when the database does not answer."""
+        # What is large takes a part of the connections: claims, starts and small reads find the others.
+        self._large = Gate(max(1, int(pool_size * _LARGE)), self._acquire_timeout, _SILENCE)
         async with translating():
             self._pool = await asyncpg.create_pool(
                 self._dsn,
@@ -181,10 +213,19 @@ class Database:
                 raise UnavailableError("what was written may be lost: no standby has confirmed it")
 
     @asynccontextmanager
-    async def searching(self) -> AsyncIterator[Session]:
-        """Lend a connection whose plans fit the values asked for: for lists, whose filters differ from call to call."""
-        async with self.session() as session, session.transaction(readonly=True):
+    async def searching(self, org: str) -> AsyncIterator[Session]:
+        """Lend a connection whose plans fit the values asked for: for lists, whose filters differ from call to call.
+
+        Raises QueueFullError when too much is read already.
+        """
+        async with self._large.place(org), self.session() as session, session.transaction(readonly=True):
             await session.execute("SET LOCAL plan_cache_mode = force_custom_plan")
+            yield session
+
+    @asynccontextmanager
+    async def reading(self, org: str) -> AsyncIterator[Session]:
+        """Lend a connection for much that an org reads, of one moment. Raises QueueFullError as `searching` does."""
+        async with self._large.place(org), self.snapshot() as session:
             yield session
 
     @asynccontextmanager

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -21,11 +24,37 @@ _PAYLOADS = """
 SELECT p.* FROM unnest($1::text[], $2::uuid[]) AS u(org_id, id), LATERAL (
     SELECT p.execution_id, p.input, p.result FROM execution_payloads p
     WHERE p.org_id = u.org_id AND p.execution_id = u.id OFFSET 0) p"""
+_PAYLOAD = "SELECT input, result FROM execution_payloads WHERE org_id = $1 AND execution_id = $2"
 _STEPS = f"""
 SELECT s.* FROM unnest($1::text[], $2::uuid[]) AS u(org_id, id), LATERAL (
     SELECT s.execution_id, {selected(STEP_COLUMNS, "s.")}
     FROM steps s WHERE s.org_id = u.org_id AND s.execution_id = u.id OFFSET 0) s
 ORDER BY s.execution_id, s.path"""  # noqa: S608 - our own columns
+
+PAYLOADS = ("input", "output", "assigned", "failed_attempts", "failure")
+"""What of a step may be large."""
+
+_NARROW = tuple(name for name in STEP_COLUMNS if name not in PAYLOADS)
+_OWN = " + ".join(f"coalesce(pg_column_size(s.{name}), 0)" for name in PAYLOADS)
+_SHARED = """CASE WHEN jsonb_typeof(s.shared) = 'object' THEN coalesce((
+    SELECT sum(pg_column_size(p.document)) FROM jsonb_each_text(s.shared) r, shared_payloads p
+    WHERE p.org_id = s.org_id AND p.execution_id = s.execution_id AND p.digest = r.value), 0) ELSE 0 END"""
+_FIRST = 256 << 10
+_BARE_FAILURE = "CASE WHEN jsonb_typeof(w.failure) = 'object' THEN w.failure - 'details' ELSE w.failure END"
+# The steps in order, with the payloads of the first: how much is stored of each is known without reading it.
+_OUTLINES = f"""
+SELECT w.execution_id, {selected(_NARROW, "w.")}, w.stored, w.total <= $3 AS is_whole,
+       {", ".join(f"CASE WHEN w.total <= $3 THEN w.{name} END AS {name}" for name in PAYLOADS if name != "failure")},
+       CASE WHEN w.total <= $3 THEN w.failure ELSE {_BARE_FAILURE} END AS failure
+FROM (SELECT s.*, sum(s.stored) OVER (ORDER BY s.position NULLS FIRST, s.path) AS total
+      FROM (SELECT s.*, {_OWN} + {_SHARED} AS stored FROM steps s WHERE s.org_id = $1 AND s.execution_id = $2) s) w
+ORDER BY w.position NULLS FIRST, w.path"""  # noqa: S608 - our own columns
+_PAYLOADS_OF = f"""
+SELECT s.path, {", ".join(f"s.{name}" for name in PAYLOADS)} FROM steps s
+WHERE s.org_id = $1 AND s.execution_id = $2 AND s.path = ANY ($3)"""  # noqa: S608 - our own columns
+
+_AT_A_TIME = 256 << 10
+"""Characters of payloads that are read before others have their turn."""
 
 
 async def details(session: Session, executions: Sequence[Execution]) -> list[ExecutionDetail]:
@@ -36,15 +65,19 @@ async def details(session: Session, executions: Sequence[Execution]) -> list[Exe
     payloads = {row["execution_id"]: row for row in await session.fetch(_PAYLOADS, *keys)}
     steps: dict[UUID, list[Step]] = defaultdict(list)
     lost: dict[UUID, list[str]] = defaultdict(list)
+    read = 0
     for row in await _whole(session, executions, await session.fetch(_STEPS, *keys)):
         steps[row["execution_id"]].append(mending.step(row, lost))
+        if (read := read + _length(row)) > _AT_A_TIME:
+            read = 0
+            await asyncio.sleep(0)
     return [
         _detail(execution, payloads.get(execution.id), steps.get(execution.id, ()), lost.get(execution.id, ()))
         for execution in executions
     ]
 
 
-async def _whole(session: Session, executions: Sequence[Execution], rows: Sequence[asyncpg.Record]) -> Sequence[Any]:
+async def _whole(session: Session, executions: Sequence[Execution], rows: Sequence[Any]) -> Sequence[Any]:
     """Return rows of steps with the payloads that they share; in the place of one that cannot be had stands no JSON."""
     if all(row["shared"] is None for row in rows):
         return rows
@@ -59,11 +92,68 @@ async def _whole(session: Session, executions: Sequence[Execution], rows: Sequen
     return whole
 
 
-def _references(row: asyncpg.Record) -> dict[str, str]:
+def _references(row: Mapping[str, Any]) -> dict[str, str]:
     try:
         return sharing.references(row["shared"])
     except Exception:  # written by hand: nobody knows what it refers to
         return {name: "" for name in sharing.COLUMNS if row[name] is None}
+
+
+async def detail_within(session: Session, execution: Execution, most: int) -> ExecutionDetail:
+    """Return an execution with its payloads, and with those of its first steps, up to `most` characters of them."""
+    payload = await session.fetchrow(_PAYLOAD, execution.org, execution.id)
+    rows = await session.fetch(_OUTLINES, execution.org, execution.id, min(most, _FIRST))
+    lost: dict[UUID, list[str]] = defaultdict(list)
+    steps: list[Step] = []
+    read = rested = 0
+    async with aclosing(_filled(session, execution, rows)) as filled:
+        async for row in filled:
+            if (read := read + _length(row)) > most:
+                break
+            steps.append(mending.step(row, lost))
+            if read - rested > _AT_A_TIME:
+                rested = read
+                await asyncio.sleep(0)
+    left = rows[len(steps) :]
+    steps += (mending.step({**row, **dict.fromkeys(PAYLOADS[:-1])}, lost) for row in left)
+    steps.sort(key=lambda step: step.path)
+    detail = _detail(execution, payload, steps, lost.get(execution.id, ()))
+    return replace(detail, omitted=frozenset(_paths(left))) if left else detail
+
+
+async def _filled(
+    session: Session, execution: Execution, rows: Sequence[asyncpg.Record]
+) -> AsyncGenerator[asyncpg.Record | Mapping[str, Any], None]:
+    """Give the rows with their payloads, which are read a few at a time."""
+    first = next((index for index, row in enumerate(rows) if not row["is_whole"]), len(rows))
+    for row in await _whole(session, [execution], rows[:first]):
+        yield row
+    left = rows[first:]
+    while left:
+        part = _next_part(left)
+        found = await session.fetch(_PAYLOADS_OF, execution.org, execution.id, _paths(part))
+        of_path = {row["path"]: row for row in found}
+        for row in await _whole(session, [execution], [{**row, **of_path[row["path"]]} for row in part]):
+            yield row
+        left = left[len(part) :]
+
+
+def _next_part(rows: Sequence[asyncpg.Record]) -> Sequence[asyncpg.Record]:
+    """Return the first rows of which not much more than one payload may have is stored; one at least."""
+    stored = 0
+    for count, row in enumerate(rows):
+        stored += row["stored"]
+        if count and stored > _FIRST:
+            return rows[:count]
+    return rows
+
+
+def _paths(rows: Sequence[asyncpg.Record]) -> list[str]:
+    return [row["path"] for row in rows]
+
+
+def _length(row: asyncpg.Record | Mapping[str, Any]) -> int:
+    return sum(len(row[name]) for name in PAYLOADS if row[name] is not None)
 
 
 def without_details(execution: Execution) -> ExecutionDetail:

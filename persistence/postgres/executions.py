@@ -24,7 +24,7 @@ from persistence.model import (
 )
 from persistence.postgres import mending, records
 from persistence.postgres.connection import Database, is_of_a_row, rendered
-from persistence.postgres.details import details, without_details
+from persistence.postgres.details import detail_within, without_details
 from persistence.postgres.notifications import Notifications
 from persistence.postgres.records import EXECUTION_COLUMNS, selected
 from persistence.postgres.tables import executions
@@ -75,14 +75,15 @@ class PostgresExecutions:
                 raise ExecutionNotFoundError(execution_id)
         return mending.nothing_of(execution_id, scope.org)
 
-    async def get_detail(self, scope: Scope, execution_id: UUID) -> ExecutionDetail:
+    async def get_detail(self, scope: Scope, execution_id: UUID, most: int = 32 << 20) -> ExecutionDetail:
         """See ExecutionRepository."""
+        database = self._database
         try:
-            async with self._database.snapshot() as session:
+            async with database.reading(scope.org) if most else database.snapshot() as session:
                 row = await session.fetchrow(_GET, scope.org, execution_id, scope.owner)
                 if row is None:
                     raise ExecutionNotFoundError(execution_id)
-                return (await details(session, [mending.execution(row)]))[0]
+                return await detail_within(session, mending.execution(row), most)
         except PersistenceError as error:
             if not is_of_a_row(error):
                 raise
@@ -106,7 +107,7 @@ class PostgresExecutions:
         statement = statement.limit(limit)
         try:
             sql, arguments = rendered(statement)
-            async with self._database.searching() as session:
+            async with self._database.searching(scope.org) as session:
                 return [mending.execution(row) for row in await session.fetch(sql, *arguments)]
         except PersistenceError as error:
             if not is_of_a_row(error):
@@ -116,7 +117,7 @@ class PostgresExecutions:
     async def _one_by_one(self, scope: Scope, statement: Select[Any]) -> list[Execution]:
         """Return the executions whose ids are selected, so that what is wrong with one is wrong with it alone."""
         sql, arguments = rendered(statement)
-        async with self._database.searching() as session:
+        async with self._database.searching(scope.org) as session:
             ids = [row["id"] for row in await session.fetch(sql, *arguments)]
         found = []
         for execution_id in ids:
@@ -128,7 +129,7 @@ class PostgresExecutions:
         """See ExecutionRepository."""
         chosen = _chosen(select(_columns.id), scope, where, order).limit(limit).subquery()
         sql, arguments = rendered(select(func.count()).select_from(chosen))
-        async with self._database.searching() as session:
+        async with self._database.searching(scope.org) as session:
             return int(await session.fetchval(sql, *arguments))
 
     async def _request_cancel_unread(self, scope: Scope, execution_id: UUID, by: str, reason: str) -> Execution:

@@ -19,6 +19,7 @@ from persistence.postgres.durability import tell_durability
 from persistence.postgres.events import PostgresEvents
 from persistence.postgres.executions import PostgresExecutions
 from persistence.postgres.flush import find_request
+from persistence.postgres.health import try_to_write
 from persistence.postgres.leases import PostgresLeases, leases_apart
 from persistence.postgres.migrate import check_schema
 from persistence.postgres.notifications import Notifications
@@ -121,6 +122,9 @@ class PostgresRepository(
         try:
             async with asyncio.timeout(2.0), self._database.session() as session:
                 await session.execute("SELECT 1")
+                if self._committer.trouble is not None:
+                    await try_to_write(session)
+                    self._committer.recovered()
         except TimeoutError as error:
             raise UnavailableError("the database does not answer within 2 s") from error
 

@@ -134,13 +134,13 @@ class PostgresWorkflows:
             statement = statement.where(r.c.document["tags"].contains(wanted))
         try:
             sql, arguments = rendered(statement)
-            async with self._database.searching() as session:
+            async with self._database.searching(scope.org) as session:
                 return [_workflow(row) for row in await session.fetch(sql, *arguments)]
         except PersistenceError as error:
             if not is_of_a_row(error):
                 raise
         sql, arguments = rendered(statement.with_only_columns(w.c.id))
-        async with self._database.searching() as session:
+        async with self._database.searching(scope.org) as session:
             ids = [row["id"] for row in await session.fetch(sql, *arguments)]
         return [await self._alone(scope.org, workflow_id) for workflow_id in ids]
 

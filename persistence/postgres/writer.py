@@ -11,13 +11,14 @@ from uuid import UUID
 
 import asyncpg
 
-from persistence.errors import PersistenceError, UnavailableError
+from persistence.errors import PersistenceError, StorageFullError, UnavailableError
 from persistence.model import CommitResult, Created
 from persistence.postgres.batch import Creation, Group, Outcome, Unit, is_written
 from persistence.postgres.connection import (
     DRIVER_ERRORS,
     Connection,
     Database,
+    is_about_files,
     is_contended,
     is_passing,
     is_unreplicated,
@@ -94,6 +95,8 @@ class Writer:
         self._unreplicated = False
         # Executions whose last write was left without outcome: their next one is tried apart from the others.
         self._obstructed: set[UUID] = set()
+        self.trouble: UnavailableError | None = None
+        """Why nothing could be written at the last try, where that lies with the disk of the database."""
 
     async def open(self) -> None:
         """Connect. Raises what the driver raises."""
@@ -199,6 +202,8 @@ class Writer:
                 if self._give_up(error, units):
                     is_suspect, looks = True, False
                     stuck = asyncio.get_running_loop().time()
+                elif not (units := self._without_refused(error, units, settled)):
+                    return settled
                 elif self._connection is None:  # the database is away
                     stuck = asyncio.get_running_loop().time()
                 elif is_suspect:
@@ -224,6 +229,20 @@ class Writer:
             _log.warning("somebody locks the rows of %d of %d items; the others are written", len(locked), len(units))
         return [unit for unit in units if unit not in locked]
 
+    def _without_refused(self, error: Exception, units: Sequence[Unit], settled: _Settled) -> Sequence[Unit]:
+        """Return those that wait for the end of the trouble; on a full disk creations do not, nothing was kept."""
+        trouble = translated(error)
+        if not isinstance(trouble, UnavailableError):
+            return units
+        trouble.__cause__ = error
+        if is_about_files(trouble):
+            self.trouble = trouble
+        if not isinstance(trouble, StorageFullError):
+            return units
+        refused = [unit for unit in units if isinstance(unit, Creation) and not unit.suspect]
+        settled.outcomes |= dict.fromkeys(refused, trouble)
+        return [unit for unit in units if unit not in settled.outcomes]
+
     async def _flush(self, units: Sequence[Unit]) -> Mapping[Unit, Outcome]:
         if not units:
             return {}
@@ -233,6 +252,7 @@ class Writer:
         for unit in sharing:
             unit.known = self._sharing.known
         outcomes = await flush(self._connection, units)
+        self.trouble = None
         if self._unreplicated:
             self._sharing.forget()
             return {unit: _unknown(unit) for unit in units}

@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 from uuid import UUID
 
+from google.protobuf.message import Message
+
 from flowkeep import payload
 from flowkeep.v1 import execution_service_pb2 as pb
 from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_BASIC, EXECUTION_VIEW_FULL
-from flowkeep.v1.execution_pb2 import Execution as ExecutionMessage
 from flowkeep.v1.execution_service_pb2_grpc import ExecutionServiceServicer
-from persistence.errors import NotFoundError
-from persistence.model import Created, Event, Execution, ExecutionOrder, PageKey, Scope
+from persistence.errors import NotFoundError, QueueFullError, UnavailableError
+from persistence.gate import Gate
+from persistence.model import Created, Event, Execution, ExecutionDetail, ExecutionOrder, PageKey, Scope
 from persistence.repository import ExecutionRepository
 from service.api.answering import in_time
 from service.api.claims import DEBUG, READ_WORKFLOWS
+from service.api.encoded import Encoded, tag, varint
 from service.api.errors import invalid
 from service.api.executions import (
     LARGEST_STEPS,
     SMALL_STEPS,
+    EncodedDetail,
     cancel_response,
-    detail_message,
+    encoded_detail,
     execution_message,
-    withhold_definition,
 )
 from service.api.filters import count_limit, execution_filter, execution_order, sort_kind, sort_value
 from service.api.identity import current_identity
 from service.api.page_tokens import PageTokens
-from service.api.paging import fitting, page_limit
+from service.api.paging import LARGEST_PAGE_BYTES, fitting, page_limit
 from service.api.times import seconds
 from service.engine.content import Order
 from service.engine.executions import Executions
@@ -38,10 +40,26 @@ from service.engine.workflows import Workflows
 
 LARGEST_FULL_PAGE = 20
 
+SMALL_DETAIL = 256 << 10
+"""Characters of payloads up to which an execution is read at once."""
+
+LARGE_AT_A_TIME = 1
+"""Larger executions that are read and unfolded at a time: it is work for the processor, which all calls share."""
+
+LARGE_PATIENCE = 2.0
+"""Seconds that a call waits for its turn with one."""
+
 ANSWER_MARGIN = 0.25
 """Seconds before the caller's deadline at which a waiting call answers, so that the answer arrives."""
 
-_EVENTS_TAG = pb.WatchExecutionResponse.DESCRIPTOR.fields_by_name["events"].number << 3 | 2
+_EVENTS = tag(pb.WatchExecutionResponse, "events")
+_SNAPSHOT = tag(pb.WatchExecutionResponse, "snapshot")
+_OF_SNAPSHOT = tag(pb.Snapshot, "execution")
+_EXECUTED, _GOT, _LISTED = (
+    tag(pb.ExecuteResponse, "execution"),
+    tag(pb.GetExecutionResponse, "execution"),
+    tag(pb.ListExecutionsResponse, "executions"),
+)
 
 
 class ExecutionServicer(ExecutionServiceServicer):
@@ -60,48 +78,76 @@ class ExecutionServicer(ExecutionServiceServicer):
         self._repository = repository
         self._tokens = tokens
         self._wait_limit = wait_limit
+        self._large = Gate(LARGE_AT_A_TIME, LARGE_PATIENCE)
 
-    async def Execute(self, request: pb.ExecuteRequest, context: Any) -> pb.ExecuteResponse:
+    async def Execute(  # type: ignore[override]  # what is large is put together from bytes
+        self, request: pb.ExecuteRequest, context: Any
+    ) -> pb.ExecuteResponse | bytes:
         if request.wait:
             return await self._execute_and_wait(request, context)
         created = await self._created(request)
         return pb.ExecuteResponse(execution=execution_message(created.execution), created=created.created)
 
-    async def _execute_and_wait(self, request: pb.ExecuteRequest, context: Any) -> pb.ExecuteResponse:
+    async def _execute_and_wait(self, request: pb.ExecuteRequest, context: Any) -> bytes:
         """Bound all but the waiting, which takes as long as the caller gave."""
         created = await in_time(self._created(request))
         scope = Scope(created.execution.org, created.execution.owner)
         await self._executions.wait(scope, created.execution, self._time_to_wait(context))
-        message = await in_time(self._full(scope, created.execution.id, SMALL_STEPS))
-        return pb.ExecuteResponse(execution=message, created=created.created)
+        try:
+            full = await in_time(self._full(scope, created.execution.id, SMALL_STEPS))
+        except QueueFullError as error:  # which would say that nothing was done
+            raise UnavailableError(f"the execution was created, but not read: {error}") from None
+        return _around(_EXECUTED, full.message, pb.ExecuteResponse(created=created.created))
 
     async def _created(self, request: pb.ExecuteRequest) -> Created:
         caller = current_identity.get()
         return await self._executions.execute(caller.scope, caller.subject, _order(request))
 
-    async def GetExecution(self, request: pb.GetExecutionRequest, context: Any) -> pb.GetExecutionResponse:
+    async def GetExecution(  # type: ignore[override]
+        self, request: pb.GetExecutionRequest, context: Any
+    ) -> pb.GetExecutionResponse | bytes:
         scope, execution_id = current_identity.get().scope, UUID(request.execution_id)
         if request.view == EXECUTION_VIEW_BASIC:
             message = execution_message(await self._repository.get_execution(scope, execution_id))
-        else:
-            message = await self._full(scope, execution_id)
-        return pb.GetExecutionResponse(execution=message)
+            return pb.GetExecutionResponse(execution=message)
+        return _around(_GOT, (await self._full(scope, execution_id)).message)
 
-    async def ListExecutions(self, request: pb.ListExecutionsRequest, context: Any) -> pb.ListExecutionsResponse:
+    async def ListExecutions(  # type: ignore[override]
+        self, request: pb.ListExecutionsRequest, context: Any
+    ) -> pb.ListExecutionsResponse | bytes:
         scope, where, order = current_identity.get().scope, execution_filter(request), execution_order(request)
-        full = request.view == EXECUTION_VIEW_FULL
-        limit = page_limit(request.page_size, LARGEST_FULL_PAGE) if full else page_limit(request.page_size)
+        is_full = request.view == EXECUTION_VIEW_FULL
+        limit = page_limit(request.page_size, LARGEST_FULL_PAGE) if is_full else page_limit(request.page_size)
         after = self._tokens.read(request.page_token, request, scope, sort_kind(order))
         found = await self._repository.list_executions(scope, where, order, after, limit + 1)
-        shown = await self._messages(scope, found[:limit], full=full)
-        response = pb.ListExecutionsResponse(executions=fitting(shown))
-        cut = len(response.executions) < len(shown)
-        if cut or len(found) > limit:
-            last = _of(found, response.executions[-1]) if cut else found[limit - 1]
-            response.next_page_token = self._tokens.make(request, scope, _position(order, last))
+        page, seen = Encoded(), min(limit, len(found))
+        if is_full:
+            seen = await self._add_full(page, scope, found[:limit])
+        else:
+            shown = fitting(execution_message(each) for each in found[:limit])
+            page.add(pb.ListExecutionsResponse(executions=shown))
+            seen = len(shown)
+        rest = pb.ListExecutionsResponse()
+        if seen < len(found):
+            rest.next_page_token = self._tokens.make(request, scope, _position(order, found[seen - 1]))
         if request.count_total:
-            response.total_size = await self._repository.count_executions(scope, where, order, count_limit())
-        return response
+            rest.total_size = await self._repository.count_executions(scope, where, order, count_limit())
+        page.add(rest)
+        return page.serialized()
+
+    async def _add_full(self, page: Encoded, scope: Scope, found: Sequence[Execution]) -> int:
+        """Add as many of the executions as fit, one at least, and return how many were looked at."""
+        for seen, each in enumerate(found):
+            left = LARGEST_PAGE_BYTES - page.size
+            try:
+                full = await self._full(scope, each.id, min(SMALL_STEPS, max(1, left)))
+            except NotFoundError:  # removed since the list was read
+                continue
+            # One that has not all that it may have comes first on the next page.
+            if page.size and (full.message.size > left or (left < SMALL_STEPS and not full.is_whole)):
+                return seen
+            page.add_field(_LISTED, full.message)
+        return len(found)
 
     async def Cancel(self, request: pb.CancelRequest, context: Any) -> pb.CancelResponse:
         caller = current_identity.get()
@@ -116,9 +162,11 @@ class ExecutionServicer(ExecutionServiceServicer):
         if request.snapshot:
             if after_seq:
                 raise invalid("after_seq", "must be 0 with snapshot: events follow the snapshot's own seq")
-            execution = await self._full(scope, execution_id, SMALL_STEPS)
-            after_seq = execution.last_seq
-            yield pb.WatchExecutionResponse(snapshot=pb.Snapshot(seq=after_seq, execution=execution))
+            full = await self._full(scope, execution_id, SMALL_STEPS)
+            after_seq, snapshot = full.last_seq, Encoded()
+            snapshot.add(pb.Snapshot(seq=after_seq))
+            snapshot.add_field(_OF_SNAPSHOT, full.message)
+            yield _around(_SNAPSHOT, snapshot)
         async for page in self._executions.watch(scope, execution_id, after_seq):
             match page:
                 case Bookmark():
@@ -137,27 +185,26 @@ class ExecutionServicer(ExecutionServiceServicer):
             else max(0.0, remaining - max(ANSWER_MARGIN, min(1.0, remaining / 20)))
         )
 
-    async def _messages(self, scope: Scope, found: Sequence[Execution], *, full: bool) -> list[ExecutionMessage]:
-        if not full:
-            return [execution_message(each) for each in found]
-        shown = await asyncio.gather(*(self._if_left(scope, each.id) for each in found))
-        return [message for message in shown if message is not None]
+    async def _full(self, scope: Scope, execution_id: UUID, largest: int = LARGEST_STEPS) -> EncodedDetail:
+        """Return an execution with payloads; one that is large waits for its turn, and no small one waits for it."""
+        detail = await self._repository.get_detail(scope, execution_id, min(largest, SMALL_DETAIL))
+        if detail.omitted and largest > SMALL_DETAIL:
+            async with self._large.place(scope.org):
+                detail = await self._repository.get_detail(scope, execution_id, largest)
+                return await self._encoded(detail, largest)
+        return await self._encoded(detail, largest)
 
-    async def _if_left(self, scope: Scope, execution_id: UUID) -> ExecutionMessage | None:
-        try:
-            return await self._full(scope, execution_id)
-        except NotFoundError:  # removed since the list was read
-            return None
-
-    async def _full(self, scope: Scope, execution_id: UUID, largest: int = LARGEST_STEPS) -> ExecutionMessage:
-        detail = await self._repository.get_detail(scope, execution_id)
+    async def _encoded(self, detail: ExecutionDetail, largest: int) -> EncodedDetail:
         definition, is_defined = await self._workflows.shown(detail)
         caller = current_identity.get()
-        may_debug = caller.may(DEBUG)
-        message = await detail_message(detail, definition, with_trace=may_debug, largest=largest, is_defined=is_defined)
-        if not caller.may(READ_WORKFLOWS):
-            withhold_definition(message)
-        return message
+        return await encoded_detail(
+            detail,
+            definition,
+            with_trace=caller.may(DEBUG),
+            with_definition=caller.may(READ_WORKFLOWS),
+            largest=largest,
+            is_defined=is_defined,
+        )
 
 
 def _order(request: pb.ExecuteRequest) -> Order:
@@ -175,10 +222,6 @@ def _order(request: pb.ExecuteRequest) -> Order:
     )
 
 
-def _of(found: Sequence[Execution], message: ExecutionMessage) -> Execution:
-    return next(each for each in found if str(each.id) == message.execution_id)
-
-
 def _position(order: ExecutionOrder, execution: Execution) -> PageKey:
     return PageKey(sort_value(order, execution), execution.id)
 
@@ -187,14 +230,14 @@ def _events_response(events: Sequence[Event]) -> bytes:
     """Return a serialized response around events as they are stored: their bytes are never made again."""
     parts: list[bytes] = []
     for event in events:
-        parts += (bytes((_EVENTS_TAG,)), _varint(len(event.body)), event.body)
+        parts += (_EVENTS, varint(len(event.body)), event.body)
     return b"".join(parts)
 
 
-def _varint(number: int) -> bytes:
-    encoded = bytearray()
-    while number > 0x7F:
-        encoded.append(number & 0x7F | 0x80)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)
+def _around(field: bytes, content: Encoded, rest: Message | None = None) -> bytes:
+    """Return the serialized response that has a field with this content, and what else it has."""
+    response = Encoded()
+    response.add_field(field, content)
+    if rest is not None:
+        response.add(rest)
+    return response.serialized()

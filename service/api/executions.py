@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from google.protobuf.message import Message
+from msgspec import structs
 
 from flowkeep import payload
 from flowkeep.v1.execution_pb2 import Execution as ExecutionMessage
@@ -15,6 +16,7 @@ from flowkeep.v1.execution_pb2 import FailedAttempt, StepExecution
 from flowkeep.v1.execution_service_pb2 import CancelResponse
 from persistence.model import Execution, ExecutionDetail, ExecutionState, Step, StepState
 from service.api.definitions import definition_message
+from service.api.encoded import Encoded, tag
 from service.api.events import counts_message
 from service.api.failures import stored_failure
 from service.api.times import duration, timestamp
@@ -30,8 +32,12 @@ LARGEST_STEPS = 32 << 20
 SMALL_STEPS = 2 << 20
 """The same where the answer must not fail for being larger than the 4 MiB that gRPC clients take by default."""
 
-_AT_A_TIME = 256 << 10
-"""Bytes of steps that are made before others have their turn."""
+_INPUT, _VARS, _RESULT, _DEFINITION, _STEPS = (
+    tag(ExecutionMessage, name) for name in ("input", "vars", "result", "definition", "steps")
+)
+_INPUT_OF_STEP, _OUTPUT, _ASSIGNED, _FAILURE, _FAILED_ATTEMPTS = (
+    tag(StepExecution, name) for name in ("input", "output", "assigned", "failure", "failed_attempts")
+)
 
 Receipt = CancelResponse.StepReceipt
 
@@ -41,6 +47,15 @@ _STOPS = {
     NO_FREE_THREAD: Receipt.EFFECT_WAIT_REMOVED,
 }
 """What cancelling did to a running attempt, by what its step says of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedDetail:
+    """The FULL view of an execution, as of `last_seq`, and whether it has the payloads of all steps."""
+
+    message: Encoded
+    last_seq: int
+    is_whole: bool
 
 
 def execution_message(execution: Execution) -> ExecutionMessage:
@@ -72,57 +87,51 @@ def execution_message(execution: Execution) -> ExecutionMessage:
     )
 
 
-def withhold_definition(message: ExecutionMessage) -> None:
-    """Leave out of the view FULL what stands in the definition, for callers that may not read it."""
-    message.definition_withheld = True
-    message.ClearField("definition")
-    for step in message.steps:
-        step.ClearField("input")
-        if step.skip_reason.startswith(CONDITION_IS_FALSE):
-            step.skip_reason = CONDITION_IS_FALSE
-
-
-async def detail_message(
+async def encoded_detail(
     detail: ExecutionDetail,
     definition: Definition,
     *,
     with_trace: bool,
+    with_definition: bool,
     largest: int = LARGEST_STEPS,
     is_defined: bool = True,
-) -> ExecutionMessage:
+) -> EncodedDetail:
     """Return the FULL view of an execution; stack traces only `with_trace`. Steps beyond `largest` bytes are bare.
+
+    What stands in the definition is left out unless `with_definition`: for callers that may not read it.
 
     What cannot be shown is left out and named; not `is_defined`: the definition too.
 
-    Others have their turn in between: a lease is not renewed while the payloads of hundreds of steps are unfolded.
+    Others have their turn in between: no call waits while the payloads of hundreds of steps are unfolded.
     """
-    execution = detail.execution
+    execution, encoded, gaps = detail.execution, Encoded(), list(detail.unreadable)
     message = execution_message(execution)
-    gaps = list(detail.unreadable)
-    _fill(message.input, lambda: payload.to_struct(detail.input), "input", gaps)
-    _fill(message.vars, lambda: payload.to_struct(restore(definition, detail).vars), "vars", gaps)
-    if execution.state is ExecutionState.COMPLETED:
-        _fill(message.result, lambda: payload.to_value(detail.result), "result", gaps)
-    if is_defined:
-        message.definition.CopyFrom(definition_message(definition.document))
-    else:
+    message.ClearField("unreadable")
+    message.definition_withheld = not with_definition
+    encoded.add(message)
+    await _add_payloads(encoded, detail, definition, gaps)
+    if is_defined and with_definition:
+        encoded.add_field(_DEFINITION, definition_message(definition.document))
+        await encoded.rest()
+    elif not is_defined:
         gaps.append("definition")
-    steps = {step.path: step for step in detail.steps}
-    size = rested = 0
+    steps, begin, is_whole = {step.path: step for step in detail.steps}, encoded.size, not detail.omitted
     for spec in definition.steps:
         kept = steps.get(spec.id) or _untouched(spec, execution)
-        step = _outline(kept, spec, definition, with_trace=with_trace)
-        if size <= largest:
-            _fill_in(step, kept, gaps, with_trace=with_trace)
-            size += step.ByteSize()
-        if size > largest:
-            _empty(step)
-        message.steps.append(step)
-        if size - rested > _AT_A_TIME:
-            rested = size
-            await asyncio.sleep(0)
-    message.unreadable[:] = dict.fromkeys(gaps)
-    return message
+        if not with_definition:
+            kept = _without_definition(kept)
+        outline, filled = _outline(kept, spec, definition, with_trace=with_trace), None
+        if encoded.size - begin <= largest and kept.path not in detail.omitted:
+            filled = await _filled(kept, gaps, with_trace=with_trace)
+        if filled is None or encoded.size - begin + filled.size > largest:
+            outline.payloads_omitted, is_whole, largest = True, False, 0
+            encoded.add_field(_STEPS, outline)
+        else:
+            filled.add(outline)
+            encoded.add_field(_STEPS, filled)
+        await encoded.rest()
+    encoded.add(ExecutionMessage(unreadable=dict.fromkeys(gaps)))
+    return EncodedDetail(encoded, execution.last_seq, is_whole)
 
 
 def cancel_response(detail: ExecutionDetail, definition: Definition) -> CancelResponse:
@@ -180,33 +189,52 @@ def _outline(step: Step, spec: model.Step, definition: Definition, *, with_trace
     return message
 
 
-def _fill_in(message: StepExecution, step: Step, gaps: list[str], *, with_trace: bool) -> None:
-    place = f"steps.{step.path}"
+def _without_definition(step: Step) -> Step:
+    is_condition = step.skip_reason.startswith(CONDITION_IS_FALSE)
+    return structs.replace(step, input=None, skip_reason=CONDITION_IS_FALSE if is_condition else step.skip_reason)
+
+
+async def _filled(step: Step, gaps: list[str], *, with_trace: bool) -> Encoded:
+    """Return the payloads of a step, and its failure with details, which completes the one of its outline."""
+    place, encoded = f"steps.{step.path}", Encoded()
     if step.input is not None:
-        _fill(message.input, lambda: payload.to_struct(step.input), f"{place}.input", gaps)
+        _fill(encoded, _INPUT_OF_STEP, lambda: payload.to_struct(step.input), f"{place}.input", gaps)
+        await encoded.rest()
     if step.state is StepState.COMPLETED:
-        _fill(message.output, lambda: payload.to_value(step.output), f"{place}.output", gaps)
+        _fill(encoded, _OUTPUT, lambda: payload.to_value(step.output), f"{place}.output", gaps)
+        await encoded.rest()
     if step.assigned:
-        _fill(message.assigned, lambda: payload.to_struct(step.assigned or {}), f"{place}.assigned", gaps)
+        _fill(encoded, _ASSIGNED, lambda: payload.to_struct(step.assigned or {}), f"{place}.assigned", gaps)
     if (failure := stored_failure(step.failure, with_trace=with_trace)) is not None:
-        message.failure.CopyFrom(failure)
-    message.failed_attempts.extend(_failed_attempt(each, with_trace=with_trace) for each in step.failed_attempts)
+        encoded.add_field(_FAILURE, failure)
+    for each in step.failed_attempts:
+        await encoded.rest()
+        encoded.add_field(_FAILED_ATTEMPTS, _failed_attempt(each, with_trace=with_trace))
+    return encoded
 
 
-def _fill(target: Message, value: Callable[[], Message], name: str, gaps: list[str]) -> None:
-    """Fill in a value; what was written by hand and no message can carry is left out, and named."""
+async def _add_payloads(encoded: Encoded, detail: ExecutionDetail, definition: Definition, gaps: list[str]) -> None:
+    """Add input, variables and result."""
+    _fill(encoded, _INPUT, lambda: payload.to_struct(detail.input), "input", gaps)
+    variables = Encoded()
+    for name, value in restore(definition, detail).vars.items():
+        try:
+            variables.add(payload.to_struct({name: value}))
+        except (ValueError, TypeError):
+            gaps.append("vars")
+        await variables.rest()
+    if "vars" not in gaps:
+        encoded.add_field(_VARS, variables)
+    if detail.execution.state is ExecutionState.COMPLETED:
+        _fill(encoded, _RESULT, lambda: payload.to_value(detail.result), "result", gaps)
+
+
+def _fill(encoded: Encoded, tag: bytes, value: Callable[[], Message], name: str, gaps: list[str]) -> None:
+    """Add a value; what was written by hand and no message can carry is left out, and named."""
     try:
-        target.CopyFrom(value())
+        encoded.add_field(tag, value())
     except (ValueError, TypeError):
         gaps.append(name)
-
-
-def _empty(message: StepExecution) -> None:
-    for field in ("input", "output", "assigned", "failed_attempts"):
-        message.ClearField(field)
-    if message.HasField("failure"):  # clearing a field of a message that is not there would make it
-        message.failure.ClearField("details")
-    message.payloads_omitted = True
 
 
 def _failed_attempt(stored: Mapping[str, Any], *, with_trace: bool) -> FailedAttempt:

@@ -103,7 +103,7 @@ class Executions:
         lapses = self._runner.lapses
         future.add_done_callback(lambda kept: self._take_up(kept, new, definition, plan, lapses))
         if execution.incarnation is not None:
-            self._runner.intake.expect(execution.id, future)
+            self._runner.intake.expect(execution, future)
         created = await asyncio.shield(future)
         await failpoints.reach("exec.after_commit_before_reply")
         return created
@@ -134,7 +134,7 @@ class Executions:
             return
 
     async def cancel(self, scope: Scope, execution_id: UUID, by: str, reason: str) -> ExecutionDetail:
-        """Keep the wish to cancel, let it take effect, and return the execution after it.
+        """Keep the wish to cancel, let it take effect, and return the execution after it, its steps without payloads.
 
         Raises ExecutionNotFoundError, ExecutionFinishedError.
         """
@@ -144,7 +144,7 @@ class Executions:
             delivery = self._runner.deliver_cancel(execution)
             # Whoever takes an execution has to drive it, also when the caller has gone in between.
             await asyncio.shield(self._runner.tasks.spawn(delivery, f"cancel {execution_id}"))
-        return await self._repository.get_detail(scope, execution_id)
+        return await self._repository.get_detail(scope, execution_id, most=0)
 
     async def delete_workflow(self, scope: Scope, reference: str, etag: str, force: bool, deleted_by: str) -> None:
         """Hide a workflow; with `force` its executions are cancelled. What it leaves is removed in the background.
@@ -191,7 +191,7 @@ class Executions:
         """Return the row as it is inserted, and what goes with it: with room, the start rides in the same commit."""
         now = execution.create_time
         accepted = planner.apply(definition, initial(execution, payload, self._runner.name), happenings.Accepted(now))
-        if execution.scheduled_time is not None or not self._runner.intake.room:
+        if execution.scheduled_time is not None or not self._runner.intake.has_place(execution.org, execution.owner):
             wake = execution.scheduled_time or now
             return _row(execution, accepted, None, wake), accepted
         started = planner.apply(definition, accepted.state, happenings.Started(now))

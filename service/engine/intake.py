@@ -11,6 +11,7 @@ import structlog
 
 from persistence.errors import PersistenceError, UnavailableError
 from persistence.model import Execution, ExecutionDetail
+from persistence.shares import Shares
 from service.engine.failure import Failure
 from service.engine.probation import Probation
 from service.engine.waiting import flagged
@@ -31,8 +32,12 @@ class Intake:
         self._poked = asyncio.Event()
         self.coming: set[UUID] = set()
         """Executions that are being created with this process as their owner; none else may take them up."""
+        self.shares = Shares(self._settings.max_running)
+        """Who has how many of the executions that run or are coming."""
         self._places = 0
         """How many executions a claim on its way may still bring."""
+        self._is_held_back = False
+        """Whether there may be executions that the last claim had no place for."""
         self._wake: datetime | None = None
         self._ask_again = 0.0
         self._rests_until = 0.0
@@ -45,12 +50,27 @@ class Intake:
         """How many more executions the process takes."""
         if not self._runner.may_take or self._probation.is_exclusive:
             return 0
-        return max(0, self._settings.max_running - len(self._runner.runs) - len(self.coming) - self._places)
+        return max(0, self._settings.max_running - self.shares.held - self._places)
 
-    def expect(self, execution_id: UUID, creation: asyncio.Future[Any]) -> None:
+    def has_place(self, org: str, owner: str) -> bool:
+        """Whether the process takes one more execution of an owner, rather than leave it to whoever claims it."""
+        return self.room > 0 and self.shares.has_place(org, owner, aside=self._places)
+
+    def expect(self, execution: Execution, creation: asyncio.Future[Any]) -> None:
         """Keep a place for an execution that is being created with this process as its owner."""
-        self.coming.add(execution_id)
-        creation.add_done_callback(lambda _: self.coming.discard(execution_id))
+
+        def has_come(_: object) -> None:
+            self.coming.discard(execution.id)
+            self.shares.give_back(execution.org, execution.owner)
+
+        self.coming.add(execution.id)
+        self.shares.take(execution.org, execution.owner)
+        creation.add_done_callback(has_come)
+
+    def freed(self) -> None:
+        """Take note that an execution has ended: what waited for its place may be claimed."""
+        if self._is_held_back:
+            self.poke()
 
     def poke(self) -> None:
         """Look for executions to claim now."""
@@ -113,11 +133,16 @@ class Intake:
         """Claim once. True when there may be more to claim."""
         runs, journal = self._runner.runs.values(), self._runner.journal
         suspects = self._probation.room(runs) if self._runner.may_take else 0
+        # No more than any org may take by its share: nobody knows whose those are that a claim brings.
+        rooms = {org: self.shares.room(org) for org in self.shares.orgs} if limit else {}
+        sated = [org for org, room in rooms.items() if not room]
+        limit = min(limit, self.shares.room(""), *(room for room in rooms.values() if room))
+        self._is_held_back = not limit or bool(sated)
         if not (limit or (suspects and self._probation.is_exclusive)):
             return False
         self._places = limit
         try:
-            taken = await journal.claim(self._runner.incarnation, limit, suspects=suspects)
+            taken = await journal.claim(self._runner.incarnation, limit, suspects=suspects, without=sated)
             self._probation.conclude(runs)
             self._places = len(taken)
             for detail in taken:

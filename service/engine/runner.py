@@ -127,7 +127,7 @@ class Runner:
         if self.is_stopping:
             return
         self.is_stopping = True
-        runs, self.runs = list(self.runs.values()), {}
+        runs = self._let_go()
         resting = {self.tasks.spawn(_rest(run), f"rest {run.id}"): run.id for run in runs}
         if resting:
             done, _ = await asyncio.wait(resting, timeout=min(HAND_OVER, self.settings.cancel_grace))
@@ -175,7 +175,7 @@ class Runner:
     def fence(self) -> None:
         """Drop every run and start nothing more, because others may have taken over all of them."""
         self.is_fenced = True
-        runs, self.runs = list(self.runs.values()), {}
+        runs = self._let_go()
         self.intake.begin_anew()
         for run in runs:
             run.stop()
@@ -227,7 +227,7 @@ class Runner:
         if not is_ours or not self.may_take or execution.id in self.runs:
             return
         run = Run(self, execution, self.incarnation, definition, plan.state)
-        self.runs[execution.id] = run
+        self._drive(run)
         run.begin(plan)
 
     async def deliver_cancel(self, execution: Execution) -> None:
@@ -289,7 +289,7 @@ class Runner:
         if execution.id in self.runs or not self.may_take or execution.incarnation != self.incarnation:
             return
         run = Run(self, execution, self.incarnation, definition, state)
-        self.runs[execution.id] = run
+        self._drive(run)
         try:
             self._set_off(run, verdict)
         except Exception as error:  # one that nobody drives would be claimed again and again
@@ -327,8 +327,8 @@ class Runner:
             log.info("execution finished", execution_id=str(run.id), state=transition.state.value)
         if transition.wake_time is not None:
             self.intake.poke_at(transition.wake_time)
-        if transition.state.is_end and len(self.runs) + 1 >= self.settings.max_running:
-            self.intake.poke()  # a place is free
+        if transition.state.is_end:
+            self.intake.freed()
 
     def lost(self, run: Run, result: CommitResult) -> None:
         """Stop a run whose write was not accepted, and find out where its execution stands."""
@@ -349,10 +349,22 @@ class Runner:
             failure = _MISTAKE
         self.reconciler.look_for(run.id, attempts, failure, is_hopeless=run.is_condemned)
 
+    def _drive(self, run: Run) -> None:
+        self.runs[run.id] = run
+        self.intake.shares.take(run.execution.org, run.execution.owner)
+
     def _forget(self, run: Run) -> None:
         if self.runs.get(run.id) is run:
             del self.runs[run.id]
+            self.intake.shares.give_back(run.execution.org, run.execution.owner)
         self.intake.discharge(run)
+
+    def _let_go(self) -> list[Run]:
+        """Forget all runs, and return them."""
+        runs, self.runs = list(self.runs.values()), {}
+        for run in runs:
+            self.intake.shares.give_back(run.execution.org, run.execution.owner)
+        return runs
 
 
 async def _rest(run: Run) -> None:

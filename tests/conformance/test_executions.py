@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from msgspec import structs
 
 from persistence.errors import ExecutionNotFoundError
 from persistence.model import (
@@ -111,6 +113,29 @@ async def test_payloads_come_back_as_they_were(repository: Repository, stage: St
     assert {key: type(value) for key, value in detail.input.items()} == {
         key: type(value) for key, value in payload.items()
     }
+
+
+@pytest.mark.parametrize(("most", "omitted"), [(800_000, ""), (400_000, "abd"), (200_000, "abcd"), (0, "abcd")])
+async def test_payloads_are_read_in_order_up_to_a_limit(
+    repository: Repository, stage: Stage, most: int, omitted: str
+) -> None:
+    """The steps that are left are there all the same, without payloads, and named."""
+    large, failure = secrets.token_hex(150_000), {"code": "X", "message": "m", "details": {"d": "e"}}
+    steps = {
+        "c": step("c", position=1, state=StepState.COMPLETED, output=large, assigned={"v": 1}),
+        "b": step("b", position=2, state=StepState.COMPLETED, input={"i": large}, output="z"),
+        "a": step("a", position=3, state=StepState.FAILED, failure=failure, failed_attempts=({"attempt": 1},)),
+        "d": step("d", position=4, state=StepState.RUNNING, input={}),
+    }
+    row = execution(stage.workflow, stage.incarnation)
+    await repository.create(new(row, input={"a": 1}, steps=tuple(steps.values())))
+    detail = await repository.get_detail(SCOPE, row.id, most)
+    assert (detail.execution, detail.input, detail.omitted) == (row, {"a": 1}, frozenset(omitted))
+    nothing = {"input": None, "output": None, "assigned": None, "failed_attempts": ()}
+    for found, before in zip(detail.steps, (steps[path] for path in "abcd"), strict=True):
+        told = before.failure and {"code": "X", "message": "m"}
+        bare = structs.replace(before, failure=told, **nothing)
+        assert found == (bare if before.path in omitted else before)
 
 
 @pytest.mark.parametrize("value", [None, True, 0, -3, 0.5, "", "text", [], [None], {}])

@@ -11,7 +11,7 @@ import dataclasses
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from types import ModuleType
 from typing import Any, TypeAlias
@@ -110,10 +110,10 @@ WHERE e.org_id = u.org_id AND e.id = u.id
 RETURNING {claims._TAKEN}"""  # noqa: S608 - our own columns
 
     async def claim(
-        self: PostgresClaims, incarnation: UUID, limit: int, suspects: int = 0
+        self: PostgresClaims, incarnation: UUID, limit: int, suspects: int = 0, without: Collection[str] = ()
     ) -> Sequence[ExecutionDetail]:
         async with self._database.session() as session:
-            found = await session.fetch(look, incarnation, limit, suspects)
+            found = await session.fetch(look, incarnation, limit, suspects, list(without))
         if not found:
             return []
         await asyncio.sleep(STALE)

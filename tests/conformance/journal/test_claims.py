@@ -15,6 +15,7 @@ from service.engine.ids import uuid7
 from tests.conformance.builders import (
     FOREIGN_ORG,
     MOMENT,
+    ORG,
     Stage,
     after,
     document,
@@ -88,6 +89,16 @@ async def test_orgs_take_turns_within_a_priority(repository: Repository, stage: 
     wanted = [urgent, many[0], few[0], few[2], many[1], few[1], few[3], many[2], many[3]]
     assert ids(await repository.claim(stage.incarnation, 9)) == [row.id for row in wanted]
     assert ids(await repository.claim(stage.incarnation, 100)) == [row.id for row in many[4:]]
+
+
+async def test_of_some_orgs_nothing_is_taken_but_what_the_dead_left(repository: Repository, stage: Stage) -> None:
+    theirs = await repository.create_workflow("b-org", uuid7(), document(), "eve")
+    row = execution(theirs)
+    await repository.create(new(row))
+    mine = await stage.put_free()
+    orphan = await stage.put(incarnation=uuid4())
+    assert set(ids(await repository.claim(stage.incarnation, 10, without=[ORG, "d-org"]))) == {row.id, orphan.id}
+    assert ids(await repository.claim(stage.incarnation, 10)) == [mine.id]
 
 
 async def test_each_execution_goes_to_one_process(open_repository: OpenRepository, stage: Stage) -> None:
