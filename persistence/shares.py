@@ -29,6 +29,10 @@ class Shares:
         """Who holds places."""
         return list(self._orgs)
 
+    def held_by(self, org: str) -> int:
+        """Return how many places an org holds."""
+        return self._orgs.get(org, 0)
+
     def has_place(self, org: str, subject: str, aside: int = 0) -> bool:
         """Whether an identity may take one place more, beside those that are taken and `aside` others."""
         free = self._most - self.held - aside

@@ -2,37 +2,48 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any
-
 import grpc
 
 from flowkeep.v1.error_pb2 import ErrorReason
+from persistence.shares import Shares
 from service.api.claims import Identity
 from service.api.errors import Refusal, RefusedError
 from service.api.receiving import this_task
 
 
 class Admission:
-    """The places of calls. gRPC has such a limit too, but tells callers neither why nor when to come back."""
+    """The places of calls, of which no org and no identity takes those of all others.
+
+    gRPC has such a limit too, but tells callers neither why nor when to come back.
+    """
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._served = 0
+        self._calls = Shares(most)
+        # A call that waits for the end of an execution keeps its place for long: some are left for those that do not.
+        self._waits = Shares(most - most // 10)
 
     def take(self, identity: Identity) -> None:
         """Give the current call a place until its status has gone out. Raises RefusedError, before it did anything."""
-        if self._served >= self._most:
-            raise _too_many(self._most)
-        self._served += 1
-        this_task().add_done_callback(self._give_back)
+        self._take(self._calls, identity)
 
-    def _give_back(self, task: asyncio.Task[Any]) -> None:
-        self._served -= 1
+    def take_wait(self, identity: Identity) -> None:
+        """Give the current call, which has a place, one of those that wait. Raises RefusedError."""
+        self._take(self._waits, identity)
+
+    def _take(self, places: Shares, identity: Identity) -> None:
+        who = identity.org, identity.subject
+        if not places.has_place(*who):
+            raise _too_many(self._calls.held, self._most)
+        places.take(*who)
+        this_task().add_done_callback(lambda _: places.give_back(*who))
 
 
-def _too_many(most: int) -> RefusedError:
-    text = f"this server serves {most} calls, as many as it may; try again later"
+def _too_many(served: int, most: int) -> RefusedError:
+    if served >= most:
+        text = f"this server serves {most} calls, as many as it may; try again later"
+    else:
+        text = f"this server serves as many calls of your org or identity as their share of {most} is; try again later"
     reason = ErrorReason.ERROR_REASON_QUEUE_FULL
     return RefusedError(
         Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, reason, text, {"limit": str(most)}, retry_after=1.0)

@@ -33,7 +33,8 @@ async def in_time(work: Coroutine[Any, Any, Answer]) -> Answer:
     if done:
         return task.result()
     _let_go(task)
-    raise UnavailableError(f"the call took more than {LONGEST:g} s; what it did is unknown")
+    told = f"the call took more than {LONGEST:g} s, and what it did is unknown"
+    raise UnavailableError(told, told)
 
 
 def _let_go(task: asyncio.Task[Any]) -> None:

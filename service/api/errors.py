@@ -127,11 +127,24 @@ def refusal_of(error: BaseException) -> Refusal | None:
                 "the server has more work than it may hold; try again",
                 retry_after=1.0,
             )
+        case store.StorageFullError():
+            return Refusal(
+                code.RESOURCE_EXHAUSTED,
+                reason.ERROR_REASON_STORAGE_FULL,
+                "the disk of the database is full, and nothing was written; try again when it has space",
+                retry_after=2.0,
+            )
+        case store.DamagedError():
+            return Refusal(
+                code.DATA_LOSS,
+                reason.ERROR_REASON_DATABASE_DAMAGED,
+                "the database found its files damaged; its log says where, and what is there comes from a backup alone",
+            )
         case store.UnavailableError():
             return Refusal(
                 code.UNAVAILABLE,
                 reason.ERROR_REASON_DATABASE_UNAVAILABLE,
-                "the database cannot be reached; try again with the same request_id",
+                f"{error.told}; try again with the same request_id",
                 retry_after=1.0,
             )
         case ShuttingDownError():

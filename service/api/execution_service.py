@@ -96,7 +96,8 @@ class ExecutionServicer(ExecutionServiceServicer):
         try:
             full = await in_time(self._full(scope, created.execution.id, SMALL_STEPS))
         except QueueFullError as error:  # which would say that nothing was done
-            raise UnavailableError(f"the execution was created, but not read: {error}") from None
+            told = "the execution is there, and there is too much to read to show it"
+            raise UnavailableError(f"{told}: {error}", told) from None
         return _around(_EXECUTED, full.message, pb.ExecuteResponse(created=created.created))
 
     async def _created(self, request: pb.ExecuteRequest) -> Created:

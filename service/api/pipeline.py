@@ -3,7 +3,7 @@
     headers      who calls, and whether this identity may do that: before a byte of the request is received
     receiving    the request is received, within limits of its own (receiving.py)
     a place      is taken among the calls that are served (admission.py), and given back when the status has gone out;
-                 shares of orgs and identities belong there
+                 orgs and identities have shares of them
     the rules    of the request's fields
     the servicer
     sending      the answer waits until there is room for its bytes, and is given up when nobody reads it (sending.py)
@@ -110,7 +110,7 @@ class Pipeline(aio.ServerInterceptor):
                 identity, request = await self._admit(method, context)
                 recheck = Recheck(self._authenticator, _metadata(context), peer(context))
                 writer = self.limits.streams.writer(context, identity.org, self.limits.sending)
-                with self.limits.streams.opened(identity.org):
+                with self.limits.streams.opened(identity):
                     async with aclosing(inner(request, context)) as responses:
                         async for response in responses:
                             await writer.send(serialized(response))
@@ -138,6 +138,8 @@ class Pipeline(aio.ServerInterceptor):
         request = await self.limits.receiving.request(context, caller)
         self.limits.admission.take(identity)
         request = await whole(request)
+        if _bounds_itself(request):
+            self.limits.admission.take_wait(identity)
         check_read(request)
         if execution_id := getattr(request, "execution_id", ""):
             structlog.contextvars.bind_contextvars(execution_id=execution_id[:64])
@@ -161,7 +163,7 @@ def check_read(request: Any) -> None:
         raise RefusedError(_malformed(text, type=request.type_name))
 
 
-def _bounds_itself(request: Message) -> bool:
+def _bounds_itself(request: Any) -> bool:
     return isinstance(request, ExecuteRequest) and request.wait
 
 

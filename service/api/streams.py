@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,8 @@ import grpc
 import structlog
 
 from flowkeep.v1.error_pb2 import ErrorReason
+from persistence.shares import Shares
+from service.api.claims import Identity
 from service.api.errors import Refusal, RefusedError
 from service.api.identity import Authenticator
 from service.api.sending import Sending
@@ -39,22 +40,29 @@ class Streams:
 
     def __init__(self, limits: StreamLimits) -> None:
         self._limits = limits
-        self._open: Counter[str] = Counter()
+        self._open = Shares(limits.most, limits.most_per_org)
 
     @contextmanager
-    def opened(self, org: str) -> Iterator[None]:
+    def opened(self, identity: Identity) -> Iterator[None]:
         """Count a stream while it is open. Raises RefusedError when there are too many."""
-        if self._open.total() >= self._limits.most:
-            raise _too_many("this server", self._limits.most)
-        if self._open[org] >= self._limits.most_per_org:
-            raise _too_many("this org on this server", self._limits.most_per_org)
-        self._open[org] += 1
+        who = identity.org, identity.subject
+        if not self._open.has_place(*who):
+            raise self._too_many(identity.org)
+        self._open.take(*who)
         try:
             yield
         finally:
-            self._open[org] -= 1
-            if not self._open[org]:
-                del self._open[org]
+            self._open.give_back(*who)
+
+    def _too_many(self, org: str) -> RefusedError:
+        limits = self._limits
+        if self._open.held >= limits.most:
+            return _too_many(f"this server has {limits.most} streams open, as many as it may", limits.most)
+        if self._open.held_by(org) >= limits.most_per_org:
+            text = f"this org on this server has {limits.most_per_org} streams open, as many as it may"
+            return _too_many(text, limits.most_per_org)
+        text = f"your org or identity has as many streams open as its share of {limits.most} is"
+        return _too_many(text, limits.most)
 
     def writer(self, context: Any, org: str, sending: Sending) -> Writer:
         """Return what sends the responses of a stream."""
@@ -127,8 +135,8 @@ class Recheck:
                 await self._authenticator.identify(self._metadata)
 
 
-def _too_many(whose: str, most: int) -> RefusedError:
-    text = f"{whose} has {most} streams open, as many as it may; try again later or end one"
+def _too_many(text: str, most: int) -> RefusedError:
+    text = f"{text}; try again later or end one"
     metadata = {"limit": str(most)}
     reason = ErrorReason.ERROR_REASON_TOO_MANY_STREAMS
     return RefusedError(Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, reason, text, metadata, retry_after=1.0))

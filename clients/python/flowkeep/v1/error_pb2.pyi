@@ -63,7 +63,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_RATE_LIMITED: _ErrorReason.ValueType  # 19
     """RESOURCE_EXHAUSTED. The identity sends more requests than it may."""
     ERROR_REASON_DATABASE_UNAVAILABLE: _ErrorReason.ValueType  # 20
-    """UNAVAILABLE. The database cannot be reached. What the call did is unknown: repeat it with the same request id."""
+    """UNAVAILABLE. The database cannot be reached, cannot do it now, or takes too long; the message says which. What the
+    call did is unknown: repeat it with the same request id.
+    """
     ERROR_REASON_SHUTTING_DOWN: _ErrorReason.ValueType  # 21
     """UNAVAILABLE. The server is shutting down; another one answers."""
     ERROR_REASON_SLOW_CONSUMER: _ErrorReason.ValueType  # 22
@@ -82,6 +84,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_REQUEST_TOO_SLOW: _ErrorReason.ValueType  # 28
     """RESOURCE_EXHAUSTED. The request took too long to arrive; nothing was begun. Metadata: `{"seconds": "10"}`."""
+    ERROR_REASON_STORAGE_FULL: _ErrorReason.ValueType  # 29
+    """RESOURCE_EXHAUSTED. The disk of the database is full; nothing was written. Try again when it has space."""
+    ERROR_REASON_DATABASE_DAMAGED: _ErrorReason.ValueType  # 30
+    """DATA_LOSS. The database found its files damaged where this call had to read or write."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why an RPC was refused. Each error of the service (not those that gRPC itself gives, such as for a message that is too
@@ -132,7 +138,9 @@ ERROR_REASON_TOO_MANY_STREAMS: ErrorReason.ValueType  # 18
 ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 19
 """RESOURCE_EXHAUSTED. The identity sends more requests than it may."""
 ERROR_REASON_DATABASE_UNAVAILABLE: ErrorReason.ValueType  # 20
-"""UNAVAILABLE. The database cannot be reached. What the call did is unknown: repeat it with the same request id."""
+"""UNAVAILABLE. The database cannot be reached, cannot do it now, or takes too long; the message says which. What the
+call did is unknown: repeat it with the same request id.
+"""
 ERROR_REASON_SHUTTING_DOWN: ErrorReason.ValueType  # 21
 """UNAVAILABLE. The server is shutting down; another one answers."""
 ERROR_REASON_SLOW_CONSUMER: ErrorReason.ValueType  # 22
@@ -151,4 +159,8 @@ ERROR_REASON_UNREADABLE_RECORD: ErrorReason.ValueType  # 27
 """
 ERROR_REASON_REQUEST_TOO_SLOW: ErrorReason.ValueType  # 28
 """RESOURCE_EXHAUSTED. The request took too long to arrive; nothing was begun. Metadata: `{"seconds": "10"}`."""
+ERROR_REASON_STORAGE_FULL: ErrorReason.ValueType  # 29
+"""RESOURCE_EXHAUSTED. The disk of the database is full; nothing was written. Try again when it has space."""
+ERROR_REASON_DATABASE_DAMAGED: ErrorReason.ValueType  # 30
+"""DATA_LOSS. The database found its files damaged where this call had to read or write."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
