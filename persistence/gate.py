@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from persistence.errors import QueueFullError, UnavailableError
-from persistence.turns import Turns
+from persistence.fair_queue import FairQueue
 
 _Waiter = asyncio.Future[None]
 
@@ -22,7 +22,7 @@ class Gate:
         self._free = places
         self._patience = patience
         self._silence = silence
-        self._waiting: Turns[_Waiter] = Turns()
+        self._waiting: FairQueue[_Waiter] = FairQueue()
         self._left = 0
 
     @asynccontextmanager

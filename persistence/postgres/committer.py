@@ -12,13 +12,13 @@ from uuid import UUID
 
 from persistence import failpoints
 from persistence.errors import PersistenceError, QueueFullError, UnavailableError
+from persistence.fair_queue import FairQueue
 from persistence.model import CommitResult, Created, NewExecution, Transition
 from persistence.postgres.batch import Creation, Group, Outcome, Refusal, Submission, Unit, is_written
 from persistence.postgres.connection import Database
 from persistence.postgres.sharing import Sharing
 from persistence.postgres.writer import Writer
 from persistence.shares import Shares
-from persistence.turns import Turns
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class Committer:
         self._awaited: deque[tuple[float, Creation]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._announce = announce
-        self._queue: Turns[_Queued] = Turns()
+        self._queue: FairQueue[_Queued] = FairQueue()
         # Of the creations in the queue.
         self._shares = Shares(max_queue)
         # What was put aside, by execution, with what came behind it; and since when something is in the way.

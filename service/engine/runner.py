@@ -227,7 +227,7 @@ class Runner:
         if not is_ours or not self.may_take or execution.id in self.runs:
             return
         run = Run(self, execution, self.incarnation, definition, plan.state)
-        self._drive(run)
+        self._count(run)
         run.begin(plan)
 
     async def deliver_cancel(self, execution: Execution) -> None:
@@ -289,7 +289,7 @@ class Runner:
         if execution.id in self.runs or not self.may_take or execution.incarnation != self.incarnation:
             return
         run = Run(self, execution, self.incarnation, definition, state)
-        self._drive(run)
+        self._count(run)
         try:
             self._set_off(run, verdict)
         except Exception as error:  # one that nobody drives would be claimed again and again
@@ -349,7 +349,7 @@ class Runner:
             failure = _MISTAKE
         self.reconciler.look_for(run.id, attempts, failure, is_hopeless=run.is_condemned)
 
-    def _drive(self, run: Run) -> None:
+    def _count(self, run: Run) -> None:
         self.runs[run.id] = run
         self.intake.shares.take(run.execution.org, run.execution.owner)
 
