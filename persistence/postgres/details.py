@@ -121,9 +121,7 @@ async def detail_within(session: Session, execution: Execution, most: int) -> Ex
     return replace(detail, omitted=frozenset(_paths(left))) if left else detail
 
 
-async def _filled(
-    session: Session, execution: Execution, rows: Sequence[asyncpg.Record]
-) -> AsyncGenerator[asyncpg.Record | Mapping[str, Any], None]:
+async def _filled(session: Session, execution: Execution, rows: Sequence[asyncpg.Record]) -> AsyncGenerator[Any, None]:
     """Give the rows with their payloads, which are read a few at a time."""
     first = next((index for index, row in enumerate(rows) if not row["is_whole"]), len(rows))
     for row in await _whole(session, [execution], rows[:first]):
