@@ -50,7 +50,8 @@ class Intake:
         """How many more executions the process takes."""
         if not self._runner.may_take or self._probation.is_exclusive:
             return 0
-        return max(0, self._settings.max_running - self.shares.held - self._places)
+        taken = self.shares.held + len(self._runner.leftovers) + self._places
+        return max(0, self._settings.max_running - taken)
 
     def has_place(self, org: str, owner: str) -> bool:
         """Whether the process takes one more execution of an owner, rather than leave it to whoever claims it."""

@@ -24,9 +24,11 @@ MAX_PAYLOAD_BYTES = 256 * 1024
 MAX_INTEGER = 2**53 - 1
 # A whole float from here on is no integer of any program that lost its digits, but a float.
 _LEAST_FLOAT = 2.0**64
+TOO_MANY_VALUES = f"must have at most {MAX_NODES:,} values in all"
 NOT_FINITE = "must be a finite number; JSON has no NaN and no infinity"
 
 _MAX_VIOLATIONS = 20
+_CONTAINERS: tuple[type[Any], ...] = (dict, list, tuple, set, frozenset)
 _MAX_SHOWN_KEY = 40
 
 _encoder = msgspec.json.Encoder()
@@ -54,14 +56,35 @@ def check(value: Any, field: str = "", max_bytes: int = MAX_PAYLOAD_BYTES) -> li
 
 def is_bounded(value: Any) -> bool:
     """Return whether JSON is within the limits on depth and values, however much more of it there is."""
+    left, deeper = _extent(value)
+    return left >= 0 and not deeper
+
+
+def has_too_many_values(value: Any) -> bool:
+    """Return whether plain containers hold more values than a payload may, whatever those are."""
+    return _extent(value)[0] < 0
+
+
+def _extent(value: Any) -> tuple[int, bool]:
+    """Return how many more values there may be, below 0 if there are too many, and whether it is nested too deep.
+
+    By the methods of the plain types themselves: a subclass is code of anybody.
+    """
     left, level = MAX_NODES - 1, [value]
     for _ in range(MAX_DEPTH):
-        level = [each for each in level if isinstance(each, dict | list)]
-        left -= sum(map(len, level))
-        if left < 0:
-            return False
-        level = [member for each in level for member in (each.values() if isinstance(each, dict) else each)]
-    return not any(isinstance(each, dict | list) for each in level)
+        below: list[Any] = []
+        for each in level:
+            for plain in _CONTAINERS:
+                if issubclass(type(each), plain):
+                    left -= plain.__len__(each)
+                    if left < 0:
+                        return left, False
+                    below.extend(dict.values(each) if plain is dict else plain.__iter__(each))
+                    break
+        if not below:
+            return left, False
+        level = below
+    return left, any(issubclass(type(each), _CONTAINERS) for each in level)
 
 
 def encode(value: Any) -> bytes:
@@ -168,7 +191,7 @@ class _Walk:
             raise _TooMuch(f"must be nested at most {MAX_DEPTH} levels deep")
         self.nodes -= len(source)
         if self.nodes < 0:
-            raise _TooMuch(f"must have at most {MAX_NODES:,} values in all")
+            raise _TooMuch(TOO_MANY_VALUES)
         self.pending.append((source, target, place, depth + 1))
         return target
 

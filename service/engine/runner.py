@@ -22,6 +22,7 @@ from service.engine.definition import Definition
 from service.engine.failure import INTERNAL, UNREADABLE_RECORD, Failure
 from service.engine.handlers.registry import Registry
 from service.engine.intake import Intake
+from service.engine.leftovers import Leftovers
 from service.engine.outline import outline
 from service.engine.planner import Plan
 from service.engine.reconciler import Reconciler
@@ -110,6 +111,7 @@ class Runner:
         self._renewed = asyncio.Event()
         self.intake = Intake(self)
         self.reconciler = Reconciler(self)
+        self.leftovers = Leftovers(self.intake.poke)
         self._rounds = Rounds(self)
 
     # --- life cycle

@@ -72,7 +72,7 @@ class RunningAttempts:
         if running is None:
             self._run.apply(happenings.StepStopped(self._runner.now(), effect.path, effect.attempt))
             return
-        running.attempt.tell()
+        self._tell(running)
         if not running.attempt.is_in_thread:  # else it ends when its thread does
             running.task.cancel()
         self._after_grace(running, lambda: self._give_up(effect, running))
@@ -83,7 +83,7 @@ class RunningAttempts:
             place.close()
         self._places.clear()
         for running in self._running.values():
-            running.attempt.tell()
+            self._tell(running)
             running.task.cancel()
         return [running.task for running in self._running.values()]
 
@@ -159,9 +159,19 @@ class RunningAttempts:
         running.timer = asyncio.get_running_loop().call_later(effect.timeout, self._end_time, effect, running)
 
     def _end_time(self, effect: StartAttempt, running: _Running) -> None:
-        running.attempt.expire()
+        self._tell(running, has_expired=True)
         running.task.cancel()
         self._after_grace(running, lambda: self._fail(effect))
+
+    def _tell(self, running: _Running, *, has_expired: bool = False) -> None:
+        """Tell an attempt to stop, and see whether it does."""
+        attempt, was_told = running.attempt, running.attempt.told_at is not None
+        if has_expired:
+            attempt.expire()
+        else:
+            attempt.tell()
+        if not was_told:
+            self._runner.leftovers.watch(attempt, running.task)
 
     def _after_grace(self, running: _Running, act: Callable[[], None]) -> None:
         """Act when an attempt that was told to stop goes on for longer than it may."""

@@ -3,11 +3,13 @@
 import asyncio
 import math
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 
 import flowkeep
 from flowkeep.handlers import HandlerError, StepContext, Suspend, handler
+from flowkeep.payload import from_struct
 from tests.integration.stage import PATIENCE, ended, kinds, log, made, step, wait_step
 
 State = flowkeep.Execution
@@ -264,3 +266,38 @@ async def test_whatever_a_handler_says_its_step_ends_and_the_execution_goes_on(s
     assert len(found.steps[0].failure.message) <= 2048
     recorded = next(event.step_failed.failure for event in events if event.HasField("step_failed"))
     assert recorded.message == found.steps[0].failure.message
+
+
+async def test_st2_what_a_handler_changes_of_what_it_was_given_or_gave_changes_nothing_else(serve):
+    kept: list[dict[str, Any]] = []
+
+    @handler("spoil")
+    async def spoil(params: dict[str, Any], context: StepContext):
+        seen = context.variables
+        params["list"].append("spoilt")
+        seen["input"]["list"][0]["a"] = "spoilt"
+        seen["vars"]["v"]["deep"].append("spoilt")
+        seen["steps"].clear()
+        for output in kept:
+            output["own"].append("spoilt")
+        kept.append({"own": ["kept"], "input": seen["input"]})
+        return kept[-1]
+
+    @handler("see")
+    def see(context: StepContext):
+        for output in kept:
+            output["own"].append("spoilt")
+        return {name: context.variables[name] for name in ("input", "vars", "steps")}
+
+    client = (await serve([spoil, see])).client
+    params = {"list": "${ input.list }"}
+    one = step("one", "transform", value=1, assign={"v": "{'deep': ['kept']}"})
+    spoiling = [step(each, "spoil", **params) for each in ("two", "three")]
+    name = await made(client, one, *spoiling, step("four", "see"))
+    found = await ended(client, (await client.execute(name, {"list": [{"a": 1}]})).execution_id)
+    first, two, three, four = (flowkeep.from_value(each.output) for each in found.steps)
+    assert two == three == {"own": ["kept"], "input": {"list": [{"a": "spoilt"}]}}
+    assert four["input"] == {"list": [{"a": 1}]}
+    assert four["vars"] == {"v": {"deep": ["kept"]}}
+    assert {path: each["output"] for path, each in four["steps"].items()} == {"one": first, "two": two, "three": three}
+    assert from_struct(found.input) == {"list": [{"a": 1}]}

@@ -220,6 +220,29 @@ async def test_an_async_handler_that_swallows_its_timeout_is_not_waited_for(clie
     assert await client.get_execution(execution.execution_id) == found
 
 
+async def test_an_async_handler_that_swallows_its_timeout_is_named_and_keeps_its_place(said, soon, serve, stage):
+    served = await serve(max_running=1)
+    client = served.client
+    stuck = await client.execute(await made(client, step("a", "stubborn", timeout=0.1)))
+    found = await ended(client, stuck.execution_id)
+    assert found.steps[0].failure.code == "STEP_TIMEOUT"
+
+    async def is_named():
+        return len(said("handler is stuck")) >= 2
+
+    await eventually(is_named)
+    report = said("handler is stuck")[0]
+    assert (report["execution_id"], report["step"], report["handler"]) == (stuck.execution_id, "a", "stubborn")
+    assert report["late"] >= 0.3
+    assert "in stubborn" in report["stack"]
+    other = await client.execute(await made(client, step("b")))
+    await asyncio.sleep(0.3)  # nothing tells that it does not begin
+    assert (await client.get_execution(other.execution_id)).state == State.STATE_PENDING
+    stage.open("a")
+    assert (await ended(client, other.execution_id)).state == State.STATE_COMPLETED
+    assert len(said("stuck handler ended")) == 1
+
+
 async def test_an_async_handler_that_swallows_a_cancel_is_not_said_to_have_stopped(client, stage):
     execution = await client.execute(await made(client, step("a", "stubborn")))
     await stage.called("a")

@@ -218,6 +218,101 @@ async def test_whatever_is_raised_fails_the_attempt_under_its_name(
     assert "Traceback" in found.stack_trace
 
 
+class Ends(Exception):
+    """Ends the process of whoever looks at it, in a way of its own."""
+
+
+def ending(name: str) -> BaseException:
+    def end(self: Any) -> Any:
+        raise SystemExit
+
+    made: BaseException = type(f"Ends{name}", (Ends,), {name: property(end)})()
+    return made
+
+
+class Endless(str):
+    def __str__(self) -> str:
+        raise SystemExit
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+@pytest.mark.parametrize("name", ["__class__", "__cause__", "__context__", "__traceback__", "__notes__", "__dict__"])
+async def test_an_error_that_cannot_be_looked_at_fails_the_attempt(name: str, is_async: bool) -> None:
+    error = ending(name)
+
+    async def function() -> None:
+        raise error
+
+    found = (await failed(function if is_async else raising(error))).failure
+    assert (found.code, found.retryable) == ("HANDLER_ERROR", True)
+
+
+class Ender:
+    def __str__(self) -> str:
+        raise SystemExit
+
+    __repr__ = __str__
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"code": Ender()},
+        {"message": Ender()},
+        {"code": Endless("BUSY"), "message": Endless("x")},
+        {"details": {"a": Ender(), "b": [Ender()]}},
+        {"details": {Ender(): 1}},
+        {"retry_after": Ender()},
+    ],
+    ids="-".join,
+)
+async def test_what_ends_the_process_as_text_is_an_argument_that_is_wrong(arguments: dict[str, Any]) -> None:
+    async def function() -> None:
+        raise HandlerError(**{"code": "BUSY", **arguments})
+
+    code = (await failed(function)).failure.code
+    assert code == ("HANDLER_ERROR" if isinstance(arguments.get("code"), Ender) else "BUSY")
+
+
+def _chain(length: int) -> BaseException:
+    error = ValueError("first")
+    for number in range(length):
+        error, error.__context__ = ValueError(f"number {number}"), error
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        _chain(50_000),
+        ExceptionGroup("wide", [ValueError(n) for n in range(50_000)]),
+        HandlerError("BUSY", "", {str(n): [n] * 10 for n in range(50_000)}),
+        HandlerError("BUSY", "", {"list": [[]] * 500_000}),
+    ],
+    ids=["chain", "group", "details", "list"],
+)
+async def test_a_large_error_holds_up_nobody(error: BaseException) -> None:
+    begun = time.thread_time()
+    found = (await failed(raising(error))).failure
+    assert time.thread_time() - begun < 0.05
+    assert found.code in ("HANDLER_ERROR", "BUSY")
+
+
+@pytest.mark.parametrize(
+    "made", [lambda: [[]] * 2_000_000, lambda: {"a": tuple([0] * 2_000_000)}], ids=["lists", "tuple"]
+)
+async def test_a_large_result_is_refused_without_being_read(made: Callable[[], Any]) -> None:
+    result = made()
+
+    async def function() -> Any:
+        return result
+
+    begun = time.thread_time()
+    found = (await failed(function)).failure
+    assert time.thread_time() - begun < 0.05
+    assert (found.code, found.message) == ("INVALID_OUTPUT", "output: must have at most 10,000 values in all")
+
+
 async def test_an_error_out_of_a_group_of_tasks_keeps_its_code() -> None:
     async def function() -> None:
         async with asyncio.TaskGroup() as group:
@@ -239,6 +334,22 @@ class Nowhere(tzinfo):
 
 class Moment(datetime):
     pass
+
+
+class EndsTimes(Nowhere):
+    def utcoffset(self, when: datetime | None) -> timedelta:
+        raise SystemExit
+
+
+class EndsMoment(datetime):
+    @property
+    def year(self) -> int:
+        raise SystemExit
+
+
+class FarOff(Nowhere):
+    def utcoffset(self, when: datetime | None) -> timedelta:
+        return timedelta(days=400)
 
 
 @pytest.mark.parametrize(
@@ -265,6 +376,9 @@ async def test_a_time_to_wake_at_is_a_plain_one_in_utc(until: Any) -> None:
         (lambda: Suspend(datetime.max.replace(tzinfo=ZoneInfo("America/New_York"))), "years 1 to 9999"),
         (lambda: Suspend(datetime.min.replace(tzinfo=timezone(timedelta(hours=1)))), "years 1 to 9999"),
         (lambda: Suspend(datetime(2026, 1, 1, tzinfo=Nowhere())), "years 1 to 9999"),
+        (lambda: Suspend(datetime(2026, 1, 1, tzinfo=FarOff())), "years 1 to 9999"),
+        (lambda: Suspend(datetime(2026, 1, 1, tzinfo=EndsTimes())), "years 1 to 9999"),
+        (lambda: Suspend(EndsMoment(2026, 1, 1, tzinfo=UTC)), "years 1 to 9999"),
         (lambda: Suspend(NOW, 1, 17), "Suspend.reason must be text, not int"),  # type: ignore[arg-type]
         (lambda: Suspend(NOW, math.nan), "output: must be a finite number"),
         (lambda: Suspend(NOW, object()), "the result has no JSON form"),

@@ -75,6 +75,11 @@ class Attempt:
             self.stop.set()
 
     @property
+    def late(self) -> float:
+        """For how many seconds it should have ended; 0 when it was not told to."""
+        return 0.0 if self.told_at is None else self._monotonic() - self.told_at
+
+    @property
     def is_late(self) -> bool:
         """Whether its handler stopped because its time was over."""
         return self.has_noticed and self._monotonic() >= self._deadline

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import traceback
+from collections import deque
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from pydantic_core import to_jsonable_python
@@ -16,6 +18,11 @@ from service.engine.handlers.model import HandlerError, rebuilt
 MAX_CODE = 128
 MAX_STACK_TRACE = 16_384
 
+# Of what led to an error, and of a group of them, so many have their stack shown.
+_CHAIN = 20
+_GROUP = 200
+_OF_LARGE_GROUP = 10
+
 # What these say to the planner, that an attempt could not begin, no handler can say.
 _NOT_BEGUN = frozenset({HANDLER_NOT_FOUND, NO_FREE_THREAD})
 # Of details that are too much: a text of each of so many.
@@ -26,7 +33,18 @@ _DEPTH = payload.MAX_DEPTH - 2
 
 
 def failure_of(error: BaseException, handler: str) -> tuple[Failure, float | None]:
-    """Return the failure that an error of a handler is, and the least pause in seconds that it asks for."""
+    """Return the failure that an error of a handler is, and the least pause in seconds that it asks for.
+
+    Whatever the error does when it is looked at, one is returned: an error is code of anybody.
+    """
+    try:
+        return _failure_of(error, handler)
+    except BaseException:
+        text = f"handler {handler!r} raised an error that cannot be read"
+        return Failure(HANDLER_ERROR, storable(text, MAX_MESSAGE), retryable=True), None
+
+
+def _failure_of(error: BaseException, handler: str) -> tuple[Failure, float | None]:
     if isinstance(error, HandlerError):
         return _named(error)
     leaves = list(_leaves(error))
@@ -47,8 +65,8 @@ def _named(error: HandlerError) -> tuple[Failure, float | None]:
 def _unnamed(error: BaseException, handler: str) -> Failure:
     # The text of the error may hold secrets; it stands in the stack trace, which only those permitted see.
     try:
-        trace = "".join(traceback.format_exception(error))
-    except Exception:  # of an exception that overrides how it is looked at
+        trace = _trace(error)
+    except BaseException:  # of an exception that overrides how it is looked at
         trace = "the stack trace cannot be had"
     return Failure(
         HANDLER_ERROR,
@@ -58,10 +76,31 @@ def _unnamed(error: BaseException, handler: str) -> Failure:
     )
 
 
+def _trace(error: BaseException) -> str:
+    """Return the stack trace of an error, and of as many others as led to it."""
+    leaves = list(islice(_leaves(error), _GROUP + 1))
+    if len(leaves) > _GROUP:
+        shown = "\n".join(map(_trace, leaves[:_OF_LARGE_GROUP]))
+        return f"Traceback of {type(error).__name__}, the first of more than {_GROUP}:\n{shown}"
+    chain = list(islice(_chain(error), _CHAIN + 1))
+    if len(chain) > _CHAIN:
+        shown = "\n".join("".join(traceback.format_tb(each.__traceback__)) + repr(each) for each in chain[:_CHAIN])
+        return f"Traceback of {type(error).__name__}, and what led to it, the last {_CHAIN}:\n{shown}"
+    return "".join(traceback.format_exception(error))
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, what it was raised from or because of, and so on."""
+    each: BaseException | None = error
+    while each is not None:
+        yield each
+        each = each.__cause__ or each.__context__
+
+
 def _leaves(error: BaseException) -> Iterator[BaseException]:
-    pending = [error]
+    pending = deque([error])
     while pending:
-        each = pending.pop(0)
+        each = pending.popleft()
         if isinstance(each, BaseExceptionGroup):
             pending.extend(each.exceptions)
         elif each is not error:
@@ -76,6 +115,8 @@ def _cause(error: BaseException) -> BaseException:
 
 def kept(details: Mapping[Any, Any]) -> dict[str, Any]:
     """Return details as JSON: what is none is kept as text."""
+    if len(details) > payload.MAX_NODES:
+        details = dict(islice(details.items(), _MEMBERS))
     found = {_text(key)[: payload.MAX_PAYLOAD_BYTES]: _json(value) for key, value in details.items()}
     if payload.check(found):
         cut = list(found.items())[:_MEMBERS]
@@ -84,9 +125,11 @@ def kept(details: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def _json(value: Any) -> Any:
+    if payload.has_too_many_values(value):
+        return f"<{type(value).__name__}>"
     try:
         plain = to_jsonable_python(value, fallback=_text)
-    except Exception:  # it refers to itself, or is code of anybody
+    except BaseException:  # it refers to itself, or is code of anybody
         plain = _text(value)
     fit = _fit(plain, _DEPTH)
     return storable(_text(fit), MAX_MESSAGE) if payload.check({"": fit}) else fit
@@ -111,6 +154,6 @@ def _fit(value: Any, depth: int) -> Any:
 def _text(value: Any) -> str:
     try:
         text = str(value)
-    except Exception:
+    except BaseException:  # its text is code of anybody
         text = f"<{type(value).__name__}>"
     return storable(text, payload.MAX_PAYLOAD_BYTES)

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
+from service.engine import payload
 from service.engine.failure import INVALID_OUTPUT
 from service.engine.handlers.annotations import is_async, layers, place
 from service.engine.handlers.copies import Copies
@@ -77,7 +78,12 @@ def _runner(
     async def run(params: Mapping[str, Any], context: StepContext) -> Any:
         own = replace(context, variables=Copies(context.variables))
         call = functools.partial(function, **signature.arguments(params, own))
-        result = call() if on_the_loop else await in_thread(lambda: _exhausted(call()))
+        if not on_the_loop:
+            is_whole, result = await in_thread(lambda: _finished(call()))
+            if is_whole:
+                return result
+        else:
+            result = call()
         while inspect.isawaitable(result):
             result = await result
         return _to_json(result)
@@ -85,9 +91,11 @@ def _runner(
     return run
 
 
-def _exhausted(result: Any) -> Any:
-    """Return what a generator yields as a list, made here where it may take its time."""
-    return list(result) if inspect.isgenerator(result) else result
+def _finished(result: Any) -> tuple[bool, Any]:
+    """Return whether a result is whole, and its JSON then, made here where it may take its time."""
+    if inspect.isawaitable(result):
+        return False, result
+    return True, _to_json(list(result) if inspect.isgenerator(result) else result)
 
 
 def _to_json(result: Any) -> Any:
@@ -95,6 +103,8 @@ def _to_json(result: Any) -> Any:
         raise HandlerError(INVALID_OUTPUT, "a HandlerError is raised, not returned", retryable=False)
     if isinstance(result, Suspend):
         return replace(result, output=_to_json(result.output))
+    if payload.has_too_many_values(result):
+        raise HandlerError(INVALID_OUTPUT, f"output: {payload.TOO_MANY_VALUES}", retryable=False)
     try:
         return to_jsonable_python(result)
     except (PydanticSerializationError, ValueError) as error:

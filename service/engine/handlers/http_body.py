@@ -178,7 +178,7 @@ def as_json(body: bytes, content_type: str) -> Any:
     try:
         text = _json_text(body, content_type)
         if _has_too_many_values(text):
-            raise TooManyValuesError(f"must have at most {payload.MAX_NODES:,} values in all")
+            raise TooManyValuesError(payload.TOO_MANY_VALUES)
         return msgspec.json.decode(text)
     except UnreadableError:
         raise

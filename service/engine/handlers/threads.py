@@ -189,7 +189,7 @@ class Threads:
         for place in stuck:
             assert place.attempt is not None  # noqa: S101 - else it is not stuck
             place.reports += 1
-            place.report_at = now + min(STUCK * 2**place.reports, LONGEST_SILENCE)
+            place.report_at = now + pause_after(place.reports)
             log.error(
                 "thread is stuck",
                 **place.attempt.facts,
@@ -231,6 +231,11 @@ async def watch_threads() -> None:
     while True:
         await asyncio.sleep(LOOK)
         threads().report()
+
+
+def pause_after(reports: int) -> float:
+    """Return the seconds until what is stuck is reported again."""
+    return min(STUCK * 2.0 ** min(reports, 16), LONGEST_SILENCE)
 
 
 def stack_of(frame: FrameType | None) -> str:

@@ -69,11 +69,12 @@ def moment(value: Any) -> datetime:
     try:
         is_naive = value.utcoffset() is None
         utc = value.astimezone(UTC)
-    except Exception:  # a time zone is code of anybody
+        plain = datetime(utc.year, utc.month, utc.day, utc.hour, utc.minute, utc.second, utc.microsecond, UTC)
+    except BaseException:  # a time zone is code of anybody
         raise ValueError("must be a time of the years 1 to 9999 in UTC") from None
     if is_naive:
         raise ValueError(f"must have a time zone, as {_EXAMPLE} has; datetime.now(UTC) is the present")
-    return datetime(utc.year, utc.month, utc.day, utc.hour, utc.minute, utc.second, utc.microsecond, UTC)
+    return plain
 
 
 def kind(value: Any) -> str:

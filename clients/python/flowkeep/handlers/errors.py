@@ -57,7 +57,7 @@ def rebuilt(error: HandlerError) -> HandlerError:
     """Return the error with all checked again: attributes may be set, and a subclass may not have called ours."""
     given: dict[str, Any] = {"code": HANDLER_ERROR}
     for name in ("code", "message", "details", "retryable", "retry_after"):
-        with suppress(Exception):
+        with suppress(BaseException):
             given[name] = getattr(error, name)
     return HandlerError(**given)
 
@@ -88,7 +88,7 @@ def _details(value: Any) -> dict[Any, Any]:
         raise ValueError(f"must be a mapping, not {arguments.kind(value)}")
     try:
         return dict(value)
-    except Exception as error:
+    except BaseException as error:
         raise ValueError(f"cannot be read: {type(error).__name__}") from None
 
 
@@ -96,5 +96,5 @@ def _spoken(value: Any) -> str:
     """Return the text of any object, if it has one."""
     try:
         return "" if value is None else str.__str__(str(value))
-    except Exception:
+    except BaseException:  # whatever it raises, it is the text that fails, and not the handler
         return ""
