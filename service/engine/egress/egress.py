@@ -13,7 +13,7 @@ import httpx2
 from service.engine.egress.connecting import Backend, Connect, by_tcp
 from service.engine.egress.guard import Guard
 from service.engine.egress.http11 import Pool
-from service.engine.egress.shares import Shares
+from service.engine.egress.places import Places
 
 CALLS, CALLS_OF_ONE_ORG = 1_000, 250
 """Calls under way at a time; more wait."""
@@ -41,7 +41,7 @@ class Egress:
     def __init__(self, guard: Guard, connect: Connect = by_tcp) -> None:
         self.guard = guard
         self._connect = connect
-        self._shares = Shares(CALLS, CALLS_OF_ONE_ORG)
+        self._places = Places(CALLS, CALLS_OF_ONE_ORG)
         self._ways: dict[str, _Way] = {}
         """By org, the one that was used last at the end."""
         self._tls: ssl.SSLContext | None = None
@@ -52,7 +52,7 @@ class Egress:
 
         Sending raises AddressNotAllowedError and httpx2.RequestError. Raises CertificatesError.
         """
-        async with self._shares.place(org):
+        async with self._places.place(org):
             if self._tls is None:
                 self._tls = await _tls()
             way = await self._way(org, self._tls)

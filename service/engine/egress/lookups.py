@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from service.engine.daemon_threads import DaemonThreads
-from service.engine.egress.shares import Shares
+from service.engine.egress.places import Places
 
 PATIENCE = 5.0
 """Seconds that a look-up may take, with the wait for a thread."""
@@ -41,14 +41,14 @@ class Lookups:
 
     def __init__(self, resolve: Resolve = by_the_system) -> None:
         self._resolve = resolve
-        self._shares = Shares(AT_ONCE, OF_ONE_ORG)
+        self._places = Places(AT_ONCE, OF_ONE_ORG)
         self._threads = DaemonThreads("flowkeep-lookup")
 
     async def find(self, org: str, host: str, port: int) -> list[str]:
         """Return the addresses of a name, in the order in which they are to be tried. Raises OSError."""
         try:
             async with asyncio.timeout(PATIENCE):
-                give_back = await self._shares.take(org)
+                give_back = await self._places.take(org)
                 return await self._found(host.encode("ascii"), port, give_back)
         except TimeoutError:
             raise LookupTimeoutError from None

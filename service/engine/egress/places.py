@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from weakref import WeakValueDictionary
 
 
-class Shares:
+class Places:
     """Gives out places, each until it is given back. An org that has its share waits, and the others do not."""
 
     def __init__(self, total: int, share: int) -> None:
