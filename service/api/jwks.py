@@ -12,6 +12,7 @@ import jwt
 from service.api.key_files import MOST_BITS, unfit
 
 MOST_KEYS = 100
+MOST_VALUES = 100 * MOST_KEYS
 
 _KINDS = {"RS256": ("RSA",), "ES256": ("EC", "P-256"), "EdDSA": ("OKP",)}
 # What of a key is public. A JWKS that gives private parts away is the provider's trouble, and checking them takes long.
@@ -37,8 +38,11 @@ def fitting_keys(text: str | bytes, algorithm: str) -> list[Key]:
 
     Raises NoKeysError when it holds none, ValueError when it is no JWKS.
     """
+    data = text.encode(errors="replace") if isinstance(text, str) else text
+    if sum(map(data.count, (b"[", b"{", b","))) > MOST_VALUES:  # half a second for 512 KiB of them
+        raise ValueError("it is nested too deep, or has far more values than a JWKS")
     try:
-        document = json.loads(text)
+        document = json.loads(data)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
     except ValueError as error:

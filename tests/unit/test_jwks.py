@@ -82,7 +82,10 @@ def test_private_parts_of_a_key_are_not_looked_at() -> None:
     ("text", "said"),
     [
         ("", "is not JSON"),
-        ("[" * 100_000, "nested"),
+        ("[" * 100_000, "nested too deep, or has far more values"),
+        ("[" * 9_999, "it is nested too deep$"),
+        ("[" + "1e5," * 100_000 + "1]", "far more values"),
+        ('{"keys": [' + "[]," * 170_000 + "1]}", "nested too deep, or has far more values"),
         ("[]", "no JWKS"),
         ('{"keys": {"a": 1}}', "no JWKS"),
         ('{"keys": []}', "none of its 0 keys"),
