@@ -195,7 +195,7 @@ class Executions:
             wake = execution.scheduled_time or now
             return _row(execution, accepted, None, wake), accepted
         started = planner.apply(definition, accepted.state, happenings.Started(now))
-        self._runner.turns.spend(started.work)
+        self._runner.turns.spend(execution.workflow_id, started.work)
         both = replace(started, events=accepted.events + started.events)
         owner = None if started.state.state.is_end else self._runner.incarnation
         return _row(execution, both, owner, None), both

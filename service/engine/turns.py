@@ -1,7 +1,7 @@
 """Shares the turns of the event loop among the executions: so much work in one turn, the rest in the next ones.
 
-What is done in a turn is known by its estimate, not by the clock. Each org has its turn, and each workflow of it, so
-that one that has much to do keeps nobody waiting but itself.
+What is done in a turn is known by its estimate, not by the clock. Each org has its turn, and each workflow of it, and
+one that has little to do does not queue up behind those that have much.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ PER_TURN = 1_000_000
 SMALL = 20_000
 """Work that an ordinary application of the planner is, with its transition. Only what is more is counted."""
 
+LONGEST_PAUSE = 0.05
+"""Seconds that what waits leaves to others after an overdrawn turn, at most."""
+
 _Act = Callable[[], None]
 
 
@@ -38,16 +41,25 @@ class Turns:
         # By org, then by workflow; who has had a turn goes to the end.
         self._waiting: dict[str, dict[UUID, deque[_Act]]] = {}
         self._is_awake = False
+        # Workflows that have done much since the loop was last at rest.
+        self._heavy: set[UUID] = set()
+        self._may_pass = True
 
-    @property
-    def is_open(self) -> bool:
-        """Whether more may be done in this turn, and nobody waits for the next one."""
-        return self._left > 0 and not self._waiting
+    def is_open(self, workflow_id: UUID) -> bool:
+        """Whether a workflow may do more in this turn.
 
-    def spend(self, work: int) -> None:
+        Others pass by those that wait for theirs, until one of them turns out to be as heavy.
+        """
+        if self._left > 0 and not self._waiting:
+            return True
+        return self._may_pass and workflow_id not in self._heavy
+
+    def spend(self, workflow_id: UUID, work: int) -> None:
         """Count work that was done in this turn."""
         if work > SMALL:
             self._left -= work
+            self._heavy.add(workflow_id)
+            self._may_pass = False
             self._wake()
 
     def share(self, execution: Execution) -> Share:
@@ -62,19 +74,28 @@ class Turns:
         self._wake()
 
     def _wake(self) -> None:
+        """Begin the next turn as soon as what is ready now is done."""
         if not self._is_awake:
             self._is_awake = True
             asyncio.get_running_loop().call_soon(self._renew)
 
     def _renew(self) -> None:
-        """Begin a turn. One that was overdrawn before is paid back first, while others have theirs."""
-        self._is_awake = False
-        self._left = min(PER_TURN, self._left + PER_TURN)
+        """Begin a turn. After one that was overdrawn, others have the loop for as long as that one took."""
+        self._left = min(PER_TURN, max(0, self._left + PER_TURN))
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
         while self._left > 0 and self._waiting:
             self._left -= SMALL
             self._next()()
-        if self._waiting or self._left < PER_TURN:
+        self._may_pass = True
+        self._is_awake = False
+        if self._left < 0:
+            self._is_awake = True
+            loop.call_later(min(loop.time() - begun, LONGEST_PAUSE), self._renew)
+        elif self._waiting or self._left < PER_TURN:
             self._wake()
+        else:
+            self._heavy.clear()
 
     def _next(self) -> _Act:
         org, of_org = _first(self._waiting)
@@ -98,11 +119,11 @@ class Share:
     @property
     def is_open(self) -> bool:
         """Whether more may be done in this turn."""
-        return self.turns.is_open
+        return self.turns.is_open(self.workflow_id)
 
     def spend(self, work: int) -> None:
         """Count work that was done in this turn."""
-        self.turns.spend(work)
+        self.turns.spend(self.workflow_id, work)
 
     def put_off(self, act: _Act) -> None:
         """Call `act`, which raises nothing, in one of the next turns."""
@@ -110,7 +131,7 @@ class Share:
 
     async def take(self, act: Callable[[], _Answer]) -> _Answer:
         """Return what `act` gives, called now or in one of the next turns; it counts its own work."""
-        if self.turns.is_open:
+        if self.is_open:
             return act()
         future: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
 

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 import flowkeep
-from flowkeep.payload import to_struct
+from flowkeep.payload import from_value, to_struct
 from flowkeep.v1 import execution_service_pb2 as executions_pb2
 from flowkeep.v1 import workflow_service_pb2 as workflows_pb2
 from service.api.permissions import PERMISSIONS
@@ -278,6 +278,24 @@ async def test_a_stack_trace_is_for_those_who_may_see_it_and_others_learn_that_t
             )
     for failure in (events[-1].finished.failure, events[-2].step_failed.failure):
         assert (failure.stack_trace_withheld, failure.stack_trace) == (False, "")
+
+
+async def test_no_expression_sees_a_stack_trace(guarded):
+    steps = [
+        step("a", "crash", on_error="CONTINUE", retry_policy={"max_attempts": 2, "initial_interval": 0.01}),
+        step("b", "transform", condition="has(steps.a.error.stack_trace)", value="seen"),
+        step("c", "transform", expression="[steps, steps.a.error]", assign={"error": "steps.a.error"}),
+        step("d", "transform", value={"text": "${ steps.a.error } ${ vars }", "all": "${ steps }"}),
+    ]
+    async with guarded.client_with(token()) as client:
+        name = await made(client, *steps, output="${ steps }")
+        execution = await client.execute(name, wait=True)
+        events = [event async for event in client.watch(execution.execution_id)]
+        listed = await client.list_page()
+    result = from_value(execution.result)
+    assert result["a"]["error"]["code"] == "HANDLER_ERROR"
+    assert result["b"]["state"] == "SKIPPED"
+    assert "LookupError: here" not in f"{execution} {events} {listed}"
 
 
 async def test_page_tokens_belong_to_their_caller(guarded):

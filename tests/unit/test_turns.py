@@ -45,16 +45,16 @@ async def all_of(turns: Turns, *acts: tuple[Share, str, int]) -> list[list[str]]
 async def test_small_work_costs_no_turn() -> None:
     turns = Turns()
     for _ in range(1_000):
-        turns.spend(SMALL)
-    assert turns.is_open
+        share(turns).spend(SMALL)
+    assert share(turns).is_open
 
 
 async def test_a_turn_is_over_when_its_work_is_done_and_the_next_one_begins_in_a_later_round() -> None:
     turns = Turns()
-    turns.spend(PER_TURN)
-    assert not turns.is_open
+    share(turns).spend(PER_TURN)
+    assert not share(turns).is_open
     await turn()
-    assert turns.is_open
+    assert share(turns).is_open
 
 
 async def test_heavy_work_has_rounds_of_its_own() -> None:
@@ -78,6 +78,19 @@ async def test_each_workflow_has_its_turn_and_each_org() -> None:
     assert [name for done in rounds for name in done] == ["flood 0", "stranger", "other", "flood 1", "flood 2"]
 
 
+async def test_a_light_one_passes_by_until_another_turns_out_to_be_heavy() -> None:
+    turns = Turns()
+    flood, light, heavy = share(turns), share(turns, workflow=2), share(turns, workflow=3)
+    flood.spend(HEAVY)
+    flood.put_off(lambda: None)
+    await turn()
+    assert not flood.is_open and light.is_open
+    heavy.spend(HEAVY)
+    assert not light.is_open
+    await turn()
+    assert light.is_open and not heavy.is_open
+
+
 async def test_what_has_its_turn_at_once_needs_no_round() -> None:
     turns = Turns()
     coroutine = share(turns).take(lambda: 7)
@@ -88,7 +101,7 @@ async def test_what_has_its_turn_at_once_needs_no_round() -> None:
 
 async def test_what_waits_for_its_turn_gets_its_answer_or_error() -> None:
     turns = Turns()
-    turns.spend(PER_TURN)
+    share(turns).spend(PER_TURN)
 
     def fail() -> None:
         raise ValueError("no")
@@ -99,7 +112,8 @@ async def test_what_waits_for_its_turn_gets_its_answer_or_error() -> None:
 
 async def test_what_nobody_waits_for_any_more_is_not_done() -> None:
     turns = Turns()
-    turns.spend(9 * PER_TURN)
+    share(turns).spend(HEAVY)
+    share(turns).put_off(lambda: share(turns).spend(HEAVY))
     done: list[int] = []
     waiting = asyncio.create_task(share(turns).take(lambda: done.append(1)))
     await turn()
@@ -118,4 +132,4 @@ async def test_the_work_of_a_handler_is_counted() -> None:
         return "done"
 
     assert await in_turn(work) == "done"
-    assert not turns.is_open
+    assert not share(turns).is_open

@@ -1,0 +1,108 @@
+"""H9 of FAULTS 3.6: no expression holds the loop, nor do many, and each ends with a value or a clear error."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+import flowkeep
+from flowkeep.payload import from_value
+from flowkeep.v1.execution_pb2 import Execution
+from tests.hostile.attacked import Attacked
+from tests.hostile.cases import Case
+from tests.hostile.expressions import CONFUSION, OF, WORK
+from tests.integration.stage import step, wait_step
+
+ROWS = OF["rows"]
+HEAVY = "input.rows.all(x, x.v != -1 && x.name != 'zz')"
+COMPLETED, FAILED = Execution.STATE_COMPLETED, Execution.STATE_FAILED
+
+
+async def ended(attacked: Attacked, name: str, payload: dict[str, Any], count: int = 1, **definition: Any) -> Execution:
+    """Run a workflow so many times at once, and return the last one when all have ended."""
+    async with attacked.client() as client:
+        await client.apply([{"name": name, **definition}])
+        *_, last = await asyncio.gather(*(client.execute(name, payload, wait=True) for _ in range(count)))
+        return last
+
+
+async def outcome(client: flowkeep.Client, cel: str, of: Any) -> Any:
+    """Return what an expression gives, or how it is refused or fails."""
+    definition = {"name": "computes", "steps": [step("one", "transform", expression=cel)]}
+    if problems := await client.validate_workflow(definition):
+        assert {problem.field for problem in problems} == {"steps[0].params.expression"}
+        return problems[0].description
+    await client.apply([definition])
+    execution = await client.execute("computes", {"of": of}, wait=True)
+    if execution.state == COMPLETED:
+        return from_value(execution.result)
+    assert execution.failure.details["code"] == "EXPRESSION_ERROR"
+    return execution.failure.message
+
+
+@pytest.mark.parametrize("cases", [WORK, CONFUSION], ids=["work", "confusion"])
+async def test_each_has_a_value_or_a_clear_error(attacked: Attacked, cases: tuple[Case, ...]) -> None:
+    async with attacked.client() as client:
+        for case in cases:
+            async with attacked.case(case.name):
+                cel, of = case.given
+                found = await outcome(client, cel, OF[of])
+                assert case.right in found if isinstance(case.right, str) else case.right == found, found
+
+
+async def test_conditions_like_that_are_refused_or_fail(attacked: Attacked) -> None:
+    async with attacked.client() as client:
+        for case in CONFUSION:
+            async with attacked.case(case.name):
+                one = step("one", "transform", value=1, condition=f"{case.given[0]} == 1")
+                problems = await client.validate_workflow({"name": "confused", "steps": [one]})
+                assert {problem.field for problem in problems} <= {"steps[0].condition"}
+
+
+async def test_64_heavy_assigns_fail_together_and_light_ones_do_not(attacked: Attacked) -> None:
+    heavy = step("one", "transform", value=1, assign={f"v{n}": HEAVY for n in range(64)})
+    async with attacked.beside("64 heavy assigns"):
+        last = await ended(attacked, "assigns", {"rows": ROWS}, steps=[heavy])
+    assert last.state == FAILED and "assign: may be too much work" in last.failure.message
+    assign = {f"v{n}": f"result[{n}] + {n}" for n in range(64)}
+    light = step("one", "transform", value=list(range(64)), assign=assign)
+    assert (await ended(attacked, "assigns", {}, steps=[light])).state == COMPLETED
+
+
+async def test_64_heavy_outcomes(attacked: Attacked) -> None:
+    outcomes = [{"name": f"o{n}", "when": f"!{HEAVY}"} for n in range(64)]
+    async with attacked.beside("64 heavy outcomes"):
+        last = await ended(
+            attacked, "outcomes", {"rows": ROWS}, steps=[step("one", "condition", outcomes=outcomes)],
+            output="${ steps.one.output.outcome }",
+        )  # fmt: skip
+    assert from_value(last.result) == "none"
+
+
+async def test_100_heavy_conditions(attacked: Attacked) -> None:
+    steps = [step(f"s{n}", "transform", value=1, condition=f"!{HEAVY}") for n in range(100)]
+    async with attacked.beside("100 heavy conditions"):
+        last = await ended(attacked, "conditions", {"rows": ROWS}, ordering="GRAPH", steps=steps)
+    assert last.state == COMPLETED and last.step_counts.skipped == 100
+
+
+async def test_60_heavy_executions_at_once(attacked: Attacked) -> None:
+    one = step("one", "transform", value=1, condition=HEAVY)
+    async with attacked.beside("60 heavy executions"):
+        assert (await ended(attacked, "heavy", {"rows": ROWS}, 60, steps=[one])).state == COMPLETED
+
+
+async def test_60_heavy_timers_at_once(attacked: Attacked) -> None:
+    waits = [wait_step(f"w{n}", 0.3) | {"assign": {f"v{n}": HEAVY}} for n in range(60)]
+    async with attacked.beside("60 heavy timers"):
+        last = await ended(attacked, "timers", {"rows": ROWS}, ordering="GRAPH", steps=waits)
+    assert last.state == COMPLETED and len(last.vars.fields) == 60
+
+
+async def test_500_steps_at_once_with_large_payloads(attacked: Attacked) -> None:
+    steps = [step(f"s{n}", "transform", value="${ input.of[0] }") for n in range(500)]
+    async with attacked.beside("500 steps"):
+        last = await ended(attacked, "steps", {"of": OF["many"]}, ordering="GRAPH", steps=steps)
+    assert last.state == COMPLETED
