@@ -27,8 +27,8 @@ PER_TURN = 1_000_000
 SMALL = 20_000
 """Work that an ordinary application of the planner is, with its transition. Only what is more is counted."""
 
-LONGEST_PAUSE = 0.05
-"""Seconds that what waits leaves to others after an overdrawn turn, at most."""
+BRIEF, LONGEST_PAUSE = 0.001, 0.05
+"""Seconds of a turn after which nobody is owed a pause, and of the pause that is owed to others at most."""
 
 _Act = Callable[[], None]
 
@@ -80,7 +80,7 @@ class Turns:
             asyncio.get_running_loop().call_soon(self._renew)
 
     def _renew(self) -> None:
-        """Begin a turn. After one that was overdrawn, others have the loop for as long as that one took."""
+        """Begin a turn. After one that took its time, others have the loop for as long."""
         self._left = min(PER_TURN, max(0, self._left + PER_TURN))
         loop = asyncio.get_running_loop()
         begun = loop.time()
@@ -89,9 +89,9 @@ class Turns:
             self._next()()
         self._may_pass = True
         self._is_awake = False
-        if self._left < 0:
+        if (taken := loop.time() - begun) > BRIEF:
             self._is_awake = True
-            loop.call_later(min(loop.time() - begun, LONGEST_PAUSE), self._renew)
+            loop.call_later(min(taken, LONGEST_PAUSE), self._renew)
         elif self._waiting or self._left < PER_TURN:
             self._wake()
         else:

@@ -51,7 +51,7 @@ WORK = (
     _case("maps of a map", f"{_IT}" + ".map(x, [x])" * 12 + ".size()", TOO_MUCH, "numbers"),
     _case("200 parentheses", "(" * 200 + "1" + ")" * 200, "is nested more than 32 levels deep"),
     _case("a chain of 500", "true" + " && true" * 500, "has more than 1,000 parts"),
-    _case("64 KiB of source", "'" + "x" * 65_534 + "'", "must be at most 4096 characters long, but has 65536"),
+    _case("64 KiB of source", "'" + "x" * 65_534 + "'", "is longer than 4096 characters"),
     _case("a list that doubles", _doubled(28, "'x'", "[_, _]"), TOO_MUCH),
     _case("a text that doubles", _doubled(28, "'x'", "_ + _"), TOO_MUCH),
     _case("a map that doubles", _doubled(20, "'x'", "{'a': _, 'b': _}"), TOO_MUCH),
@@ -76,10 +76,10 @@ WORK = (
     _case(
         "zones that are none", f"{_IT}.exists(x, timestamp(0).getHours('Zone' + string(x)) == 1)", "timezone", "numbers"
     ),
-    _case("formats in a loop", f"{_IT}.all(x, '%.900f'.format([x]).size() > 1)", TOO_MUCH, "numbers"),
+    _case("formats in a loop", f"{_IT}.all(x, '%.900f'.format([x]).size() > 1)", True, "numbers"),
     _case("formats of formats", _doubled(20, "'%s'", "_.format([_ + _])"), TOO_MUCH),
     _case("a map of many keys", "{" + ", ".join(f"'k{n}': {n}" for n in range(300)) + "}.size()", 300),
-    _case("a text there and back", f"base64.decode(base64.encode(bytes({_IT}))).size()", 200_000, "text"),
+    _case("a text there and back", f"base64.decode(base64.encode(bytes({_IT}))).size()", TOO_MUCH, "text"),
     _case("itself", "input", {"of": None}),
 )
 """What takes long, if it may."""
