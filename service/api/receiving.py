@@ -9,6 +9,7 @@ probably never to come. What has not been read waits with gRPC, 64 KiB of it at 
 from __future__ import annotations
 
 import asyncio
+from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,7 +63,7 @@ class Receiving:
         task = this_task()
         arrival = _Arrival(task, connection, loop.time())
         if self._timer is None:
-            self._timer = loop.call_later(self._pause(), self._look, loop)
+            self._start_looking(loop)
         try:
             if not self._takes_turn(arrival):
                 arrival.turn = loop.create_future()
@@ -147,7 +148,12 @@ class Receiving:
         for arrival in [each for each in self._held if now - each.since >= min(self.give_way, self.patience)]:
             if arrival in self._held and self._is_waited_for(arrival):
                 self._refuse(arrival, self._crowded())
-        self._timer = loop.call_later(self._pause(), self._look, loop) if self._held or self._waiting else None
+        self._timer = None
+        if self._held or self._waiting:
+            self._start_looking(loop)
+
+    def _start_looking(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = loop.call_later(self._pause(), self._look, loop, context=Context())
 
     def _pause(self) -> float:
         return min(_LOOK, self.give_way / 2)

@@ -10,6 +10,7 @@ import gc
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from contextvars import Context
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -130,7 +131,7 @@ class Sending:
     def _start_looking(self) -> None:
         if self._timer is None:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(min(1.0, self.patience / 2), self._look, loop)
+            self._timer = loop.call_later(min(1.0, self.patience / 2), self._look, loop, context=Context())
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = None
@@ -144,7 +145,7 @@ class Sending:
             self._start_looking()
 
     def _give_up(self, late: Sequence[asyncio.Task[Any]]) -> None:
-        """End calls whose answers nobody reads; the server of gRPC lets go of a call when none of its tasks is left."""
+        """End calls whose answers nobody reads. Without its tasks gRPC lets go of a call, unless it came last."""
         rpcs = _rpcs(late)
         for task in late:
             self._unsent.pop(task, None)

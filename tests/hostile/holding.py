@@ -53,6 +53,11 @@ class Holder:
             await self._connection.send(DataFrame(stream, piece, flags=["END_STREAM"] if is_last else []))
         return True
 
+    async def begin_of(self, stream: int) -> None:
+        """Return when the answer of a call has begun."""
+        async with self._news:
+            await self._news.wait_for(lambda: stream in self.begun)
+
     async def end_of(self, stream: int) -> None:
         """Return when the server has ended a call."""
         async with self._news:
