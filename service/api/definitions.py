@@ -18,27 +18,33 @@ from flowkeep.v1.workflow_pb2 import Workflow as WorkflowMessage
 from flowkeep.v1.workflow_pb2 import WorkflowDefinition
 from flowkeep.v1.workflow_service_pb2 import ApplyWorkflowsResponse, ValidateWorkflowResponse
 from persistence.model import Applied, Outcome, Workflow
+from service.api.payloads import filled_struct, filled_value, is_small
 from service.api.times import seconds, timestamp, wrong_span
 from service.engine.handlers.registry import Handler
+from service.engine.slices import Work
 from service.engine.violations import ValidationError, Violation
 
+_BYTES_A_MICROSECOND = 8
+_STEP = 50
 
-def document(message: WorkflowDefinition) -> dict[str, Any]:
+
+def document(message: WorkflowDefinition) -> Work[dict[str, Any]]:
     """Return a definition as the canonical JSON that is parsed and stored: short enum names, seconds, no defaults.
 
     Raises ValidationError for spans of time that none are.
     """
+    yield _STEP * len(message.steps)
     if found := [Violation(path, wrong) for path, span in _spans(message, "") if (wrong := wrong_span(span))]:
         raise ValidationError(found)
-    return _object(message)
+    return (yield from _object(message))
 
 
-def documents(messages: Iterable[WorkflowDefinition]) -> list[dict[str, Any]]:
+def documents(messages: Iterable[WorkflowDefinition]) -> Work[list[dict[str, Any]]]:
     """Return definitions as `document` does. Raises ValidationError, by fields such as `definitions[3].timeout`."""
     made, found = list[dict[str, Any]](), list[Violation]()
     for index, message in enumerate(messages):
         try:
-            made.append(document(message))
+            made.append((yield from document(message)))
         except ValidationError as error:
             found += (Violation(f"definitions[{index}].{each.field}", each.description) for each in error.violations)
     if found:
@@ -58,10 +64,12 @@ def _spans(message: Message, path: str) -> Iterator[tuple[str, Duration]]:
                 yield from _spans(item, f"{name}[{index}]")
 
 
-def _object(message: Message) -> dict[str, Any]:
-    return {
-        field.name: _field(field, value) for field, value in message.ListFields() if not _is_minus_zero(field, value)
-    }
+def _object(message: Message) -> Work[dict[str, Any]]:
+    found = {}
+    for field, value in message.ListFields():
+        if not _is_minus_zero(field, value):
+            found[field.name] = yield from _field(field, value)
+    return found
 
 
 def _is_minus_zero(field: FieldDescriptor, value: Any) -> bool:
@@ -69,37 +77,83 @@ def _is_minus_zero(field: FieldDescriptor, value: Any) -> bool:
     return field.type == FieldDescriptor.TYPE_DOUBLE and not field.has_presence and value == 0
 
 
-def _field(field: FieldDescriptor, value: Any) -> Any:
+def _field(field: FieldDescriptor, value: Any) -> Work[Any]:
+    yield 5
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
         return dict(value)
-    if field.is_repeated:
-        return [_single(field, item) for item in value]
-    return _single(field, value)
+    if not field.is_repeated:
+        return (yield from _single(field, value))
+    items = []
+    for item in value:
+        items.append((yield from _single(field, item)))
+    return items
 
 
-def _single(field: FieldDescriptor, value: Any) -> Any:
+def _single(field: FieldDescriptor, value: Any) -> Work[Any]:
     match value:
         case Duration():
             return seconds(value)
         case Struct():
+            yield value.ByteSize() // _BYTES_A_MICROSECOND
             return payload.from_struct(value)
         case Value():
+            yield value.ByteSize() // _BYTES_A_MICROSECOND
             return payload.from_value(value)
         case Message():
-            return _object(value)
+            return (yield from _object(value))
         case float():
             return value + 0.0  # -0.0 is 0
     return short_name(field.enum_type, value) if field.enum_type else value
 
 
-def definition_message(stored: Mapping[str, Any]) -> WorkflowDefinition:
-    """Return the message of a stored definition."""
-    return to_definition(stored)
+def definition_message(stored: Mapping[str, Any]) -> Work[WorkflowDefinition]:
+    """Return the message of a stored definition. Raises DefinitionError."""
+    steps = stored.get("steps")
+    if not isinstance(steps, list):
+        return to_definition(stored)
+    message = to_definition({**_without(stored, "input_schema", "output"), "steps": []})
+    yield from _fill(message, stored, "input_schema", "output")
+    for step in steps:
+        yield _STEP
+        message.steps.extend(to_definition({"steps": [_without(step, "params")]}).steps)
+        yield from _fill(message.steps[-1], step, "params")
+    return message
 
 
-def workflow_message(workflow: Workflow, *, full: bool) -> WorkflowMessage:
+def _without(stored: Any, *names: str) -> Any:
+    """Return an object without these payloads, as far as they are large ones."""
+    if not isinstance(stored, dict):
+        return stored
+    return {name: value for name, value in stored.items() if name not in names or not _is_large(name, value)}
+
+
+def _fill(message: Message, stored: Any, *names: str) -> Work[None]:
+    """Fill in the large ones of these payloads."""
+    for name in names:
+        if isinstance(stored, dict) and _is_large(name, stored.get(name)):
+            target = getattr(message, name)
+            yield from (filled_value if isinstance(target, Value) else filled_struct)(target, stored[name])
+
+
+def _is_large(name: str, value: Any) -> bool:
+    """Return whether a payload is large. One of the wrong kind is not: there is no message of it."""
+    return isinstance(value, dict | list if name == "output" else dict) and not is_small(value)
+
+
+def workflow_message(workflow: Workflow, *, full: bool) -> Work[WorkflowMessage]:
     """Return the message of a workflow, with its definition if `full`. What cannot be read is left out, and named."""
-    message = WorkflowMessage(
+    message = bare_message(workflow)
+    if full and "document" not in workflow.unreadable:
+        try:
+            message.definition.CopyFrom((yield from definition_message(workflow.document)))
+        except ValueError:  # an object, but no definition
+            message.unreadable.append("document")
+    return message
+
+
+def bare_message(workflow: Workflow) -> WorkflowMessage:
+    """Return the message of a workflow without its definition."""
+    return WorkflowMessage(
         workflow_id=str(workflow.id),
         name=workflow.name,
         revision=workflow.revision,
@@ -109,17 +163,11 @@ def workflow_message(workflow: Workflow, *, full: bool) -> WorkflowMessage:
         updated_by=workflow.updated_by,
         unreadable=workflow.unreadable,
     )
-    if full and "document" not in workflow.unreadable:
-        try:
-            message.definition.CopyFrom(definition_message(workflow.document))
-        except ValueError:  # an object, but no definition
-            message.unreadable.append("document")
-    return message
 
 
 def result_message(applied: Applied, *, kept: bool) -> ApplyWorkflowsResponse.Result:
     """Return what became of a definition; of what was not kept, without what it has only then."""
-    workflow = workflow_message(applied.workflow, full=False)
+    workflow = bare_message(applied.workflow)
     if not kept and applied.outcome is not Outcome.UNCHANGED:
         workflow.ClearField("etag")
     if not kept and applied.outcome is Outcome.CREATED:

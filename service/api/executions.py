@@ -23,6 +23,7 @@ from service.api.times import duration, timestamp
 from service.engine import definition as model
 from service.engine.definition import Definition
 from service.engine.failure import NO_FREE_THREAD, OUTCOME_UNKNOWN, RESULT_DISCARDED
+from service.engine.slices import in_slices
 from service.engine.state import restore
 from service.engine.step_rules import CONDITION_IS_FALSE
 
@@ -111,7 +112,7 @@ async def encoded_detail(
     encoded.add(message)
     await _add_payloads(encoded, detail, definition, gaps)
     if is_defined and with_definition:
-        encoded.add_field(_DEFINITION, definition_message(definition.document))
+        encoded.add_field(_DEFINITION, await in_slices(definition_message(definition.document)))
         await encoded.rest()
     elif not is_defined:
         gaps.append("definition")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from google.protobuf.message import Message
+
+from service.engine.slices import Work, in_slices
 
 Row = TypeVar("Row", bound=Message)
 
@@ -23,11 +25,31 @@ def page_limit(page_size: int, largest: int = LARGEST_PAGE) -> int:
 
 def fitting(rows: Iterable[Row]) -> list[Row]:
     """Return the first rows that fit on one page together."""
-    page: list[Row] = []
-    size = 0
+    page = _Page[Row]()
     for row in rows:
-        size += row.ByteSize()
-        if page and size > LARGEST_PAGE_BYTES:
+        if not page.takes(row):
             break
-        page.append(row)
-    return page
+    return page.rows
+
+
+async def fitting_in_slices(works: Iterable[Work[Row]]) -> list[Row]:
+    """Return the first rows that fit on one page together; no more are made."""
+    page = _Page[Row]()
+    for work in works:
+        if not page.takes(await in_slices(work)):
+            break
+    return page.rows
+
+
+class _Page(Generic[Row]):
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+        self._size = 0
+
+    def takes(self, row: Row) -> bool:
+        """Take a row if it fits, and return whether it did."""
+        self._size += row.ByteSize()
+        if self.rows and self._size > LARGEST_PAGE_BYTES:
+            return False
+        self.rows.append(row)
+        return True

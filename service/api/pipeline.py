@@ -143,7 +143,7 @@ class Pipeline(aio.ServerInterceptor):
         check_read(request)
         if execution_id := getattr(request, "execution_id", ""):
             structlog.contextvars.bind_contextvars(execution_id=execution_id[:64])
-        if found := violations(request):
+        if found := await violations(request):
             raise ValidationError(found)
         return identity, request
 

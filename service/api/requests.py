@@ -9,16 +9,28 @@ from typing import Any
 import protovalidate
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
-from google.protobuf.struct_pb2 import Struct
+from google.protobuf.struct_pb2 import Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from flowkeep.v1.workflow_pb2 import WorkflowDefinition
 from service.api.times import wrong_moment, wrong_span
 from service.engine.payload import MAX_NODES
+from service.engine.slices import Work, at_once, in_slices
 from service.engine.violations import Violation
 
 MAX_ENTRIES = 1_000
 """Entries of a list or map; no rule allows more."""
+
+MAX_VALUES = 100_000
+"""Values of all payloads in a request; one alone may have a tenth."""
+
+MAX_MESSAGES = 60_000
+"""Messages in the lists of a request: more than the rules allow of workflows and their steps."""
+
+SMALL = 16 << 10
+"""Bytes of a request that is judged in one go."""
+
+_PAYLOADS = (Struct, Value)
 
 _validator = protovalidate.Validator()
 
@@ -43,80 +55,134 @@ def decoder(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     return decode
 
 
-def violations(request: Message) -> Sequence[Violation]:
+async def violations(request: Message) -> Sequence[Violation]:
     """Return all violations of the field rules, or where the request is so large that it is not even looked at."""
-    times: list[tuple[str, Duration | Timestamp]] = []
-    if excess := tuple(_excess(request, "", times)):
-        return excess
-    impossible = {name: wrong for name, value in times if (wrong := _wrong(value))}
+    work = _judging(request)
+    return at_once(work) if request.ByteSize() <= SMALL else await in_slices(work)
+
+
+def _judging(request: Message) -> Work[Sequence[Violation]]:
+    sizes = _Sizes()
+    yield from sizes.look(request, "", sizes.times)
+    if sizes.excess:
+        return sizes.excess
+    impossible = {name: wrong for name, value in sizes.times if (wrong := _wrong(value))}
     try:
-        found = _validator.collect_violations(_without_payloads(request))
+        found = yield from _broken(request)
     except (ValueError, protovalidate.CompilationError) as error:
         # It cannot read a time that is none, and rarely something that protobuf could (LIBRARIES V4).
         if not impossible:
             return (Violation("", f"the request cannot be read: {error}"),)
         found = []
-    ruled = (Violation(_path(v.proto), v.proto.message) for v in found)
     return (
         *(Violation(name, wrong) for name, wrong in impossible.items()),
-        *(each for each in ruled if each.field not in impossible),
+        *(each for each in found if each.field not in impossible),
         *_unstorable(request),
     )
-
-
-def _excess(message: Message, path: str, times: list[tuple[str, Duration | Timestamp]]) -> Iterator[Violation]:
-    """Yield the fields with far more entries than any rule allows: to judge each would take seconds.
-
-    Spans and times that are met on the way are put into `times`, with their fields; those of definitions are judged
-    with all else that must hold of one.
-    """
-    if isinstance(message, WorkflowDefinition):
-        times = []
-    for field, value in message.ListFields():
-        name = f"{path}.{field.name}" if path else field.name
-        if isinstance(value, Struct):
-            if _holds_more(value, MAX_NODES):
-                yield Violation(name, f"must have at most {MAX_NODES:,} values in all")
-        elif isinstance(value, Duration | Timestamp):
-            times.append((name, value))
-        elif isinstance(value, Message):
-            yield from _excess(value, name, times)
-        elif field.is_repeated and len(value) > MAX_ENTRIES:
-            yield Violation(name, f"has {len(value):,} entries, far more than are allowed")
-        elif field.is_repeated and field.message_type and not field.message_type.GetOptions().map_entry:
-            for index, item in enumerate(value):
-                yield from _excess(item, f"{name}[{index}]", times)
 
 
 def _wrong(value: Duration | Timestamp) -> str:
     return wrong_moment(value) if isinstance(value, Timestamp) else wrong_span(value)
 
 
-def _holds_more(struct: Struct, limit: int) -> bool:
-    containers: list[Any] = [struct.fields]
-    for container in containers:
-        limit -= len(container)
-        if limit < 0:
-            return True
+class _Sizes:
+    """Counts what is in a request, and notes the fields with far more than any rule allows: to judge each would take
+    seconds."""
+
+    def __init__(self) -> None:
+        self.excess: list[Violation] = []
+        self.times: list[tuple[str, Duration | Timestamp]] = []
+        self._values = self._messages = 0
+
+    def look(self, message: Message, path: str, times: list[tuple[str, Duration | Timestamp]]) -> Work[None]:
+        """Look at a message, unless there is too much already.
+
+        Spans and times that are met on the way are put into `times`, with their fields; those of definitions are judged
+        with all else that must hold of one.
+        """
+        if isinstance(message, WorkflowDefinition):
+            times = []
+        for field, value in message.ListFields():
+            name = f"{path}.{field.name}" if path else field.name
+            if isinstance(value, _PAYLOADS):
+                yield self._look_at_payload(value, name)
+            elif isinstance(value, Duration | Timestamp):
+                times.append((name, value))
+            elif isinstance(value, Message):
+                yield from self.look(value, name, times)
+            elif field.is_repeated and len(value) > MAX_ENTRIES:
+                self.excess.append(Violation(name, f"has {len(value):,} entries, far more than are allowed"))
+            elif field.is_repeated and field.message_type and not field.message_type.GetOptions().map_entry:
+                self._messages += len(value)
+                yield 10 * len(value)
+                for index, item in enumerate(value):
+                    yield from self.look(item, f"{name}[{index}]", times)
+            if self._values > MAX_VALUES or self._messages > MAX_MESSAGES:
+                break
+        if not path and (self._values > MAX_VALUES or self._messages > MAX_MESSAGES):
+            self.excess.append(Violation("", f"has too much in it; at most {MAX_VALUES:,} values are allowed in all"))
+
+    def _look_at_payload(self, value: Message, name: str) -> int:
+        count = _count(value, MAX_NODES)
+        self._values += count
+        if count > MAX_NODES:
+            self.excess.append(Violation(name, f"must have at most {MAX_NODES:,} values in all"))
+        return count
+
+
+def _count(payload: Any, limit: int) -> int:
+    """Return how many values there are in a payload, or a number beyond the limit."""
+    containers: list[Any] = [_contents(payload)]
+    count = 0
+    for container in containers:  # it grows
+        count += len(container)
+        if count > limit:
+            break
         for value in container.values() if isinstance(container, Mapping) else container:
-            match value.WhichOneof("kind"):
-                case "struct_value":
-                    containers.append(value.struct_value.fields)
-                case "list_value":
-                    containers.append(value.list_value.values)
-    return False
+            if (kind := value.WhichOneof("kind")) == "struct_value":
+                containers.append(value.struct_value.fields)
+            elif kind == "list_value":
+                containers.append(value.list_value.values)
+    return count
 
 
-def _without_payloads(request: Message) -> Message:
-    """Return the request without its payloads: no rule is about them, and the validator would take 4 µs a value."""
-    payloads = [field.name for field, value in request.ListFields() if isinstance(value, Struct)]
-    if not payloads:
-        return request
+def _contents(payload: Any) -> Any:
+    return payload.fields if isinstance(payload, Struct) else [payload]
+
+
+def _broken(request: Message) -> Work[Sequence[Violation]]:
+    """Return what breaks the rules: first of each message in a list, then of the request with nothing in these."""
     bare = type(request)()
     bare.CopyFrom(request)
-    for name in payloads:
-        bare.ClearField(name)
-    return bare
+    yield request.ByteSize() // 200
+    found: list[Violation] = []
+    for field, value in request.ListFields():
+        if field.is_repeated and field.message_type and not field.message_type.GetOptions().map_entry:
+            for index, item in enumerate(value):
+                each = type(item)()
+                each.CopyFrom(item)
+                found += _collected(each, f"{field.name}[{index}]")
+                yield 100 + each.ByteSize() // 10
+            bare.ClearField(field.name)
+            getattr(bare, field.name).extend(type(item)() for item in value)
+    return (*_collected(bare, ""), *found)
+
+
+def _collected(message: Message, path: str) -> list[Violation]:
+    _strip(message)
+    return [Violation(_path(v.proto, path), v.proto.message) for v in _validator.collect_violations(message)]
+
+
+def _strip(message: Message) -> None:
+    """Take the payloads out of a message: no rule is about them, and the validator would take 4 µs a value."""
+    for field, value in message.ListFields():
+        if isinstance(value, _PAYLOADS):
+            message.ClearField(field.name)
+        elif isinstance(value, Message):
+            _strip(value)
+        elif field.is_repeated and field.message_type and not field.message_type.GetOptions().map_entry:
+            for item in value:
+                _strip(item)
 
 
 def _unstorable(request: Message) -> Iterator[Violation]:
@@ -132,8 +198,7 @@ def _unstorable(request: Message) -> Iterator[Violation]:
             yield Violation(field.name, "must not contain the character NUL (U+0000)")
 
 
-def _path(violation: Any) -> str:
-    path = ""
+def _path(violation: Any, path: str) -> str:
     for element in violation.field.elements if violation.field else ():
         path += f".{element.field_name}" if path else element.field_name
         path += _subscript(element)

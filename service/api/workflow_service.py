@@ -21,8 +21,9 @@ from service.api.definitions import (
 from service.api.errors import violations_under
 from service.api.identity import current_identity
 from service.api.page_tokens import PageTokens
-from service.api.paging import fitting, page_limit
+from service.api.paging import fitting_in_slices, page_limit
 from service.engine.executions import Executions
+from service.engine.slices import in_slices
 from service.engine.violations import ValidationError
 from service.engine.workflows import Workflows
 
@@ -41,13 +42,15 @@ class WorkflowServicer(WorkflowServiceServicer):
     async def CreateWorkflow(self, request: pb.CreateWorkflowRequest, context: Any) -> pb.CreateWorkflowResponse:
         caller = current_identity.get()
         with violations_under("definition"):
-            workflow = await self._workflows.create(caller.org, document(request.definition), caller.subject)
-        return pb.CreateWorkflowResponse(workflow=workflow_message(workflow, full=caller.may(READ_WORKFLOWS)))
+            given = await in_slices(document(request.definition))
+            workflow = await self._workflows.create(caller.org, given, caller.subject)
+        shown = workflow_message(workflow, full=caller.may(READ_WORKFLOWS))
+        return pb.CreateWorkflowResponse(workflow=await in_slices(shown))
 
     async def GetWorkflow(self, request: pb.GetWorkflowRequest, context: Any) -> pb.GetWorkflowResponse:
         scope = current_identity.get().scope
         workflow = await self._repository.get_workflow(scope, request.workflow, request.revision)
-        return pb.GetWorkflowResponse(workflow=workflow_message(workflow, full=True))
+        return pb.GetWorkflowResponse(workflow=await in_slices(workflow_message(workflow, full=True)))
 
     async def ListWorkflows(self, request: pb.ListWorkflowsRequest, context: Any) -> pb.ListWorkflowsResponse:
         scope, limit = current_identity.get().scope, page_limit(request.page_size)
@@ -55,7 +58,7 @@ class WorkflowServicer(WorkflowServiceServicer):
         where = WorkflowFilter(request.name_prefix, tuple(request.tags))
         found = await self._repository.list_workflows(scope, where, after.id if after else None, limit + 1)
         full = request.view == WORKFLOW_VIEW_FULL
-        page = fitting(workflow_message(each, full=full) for each in found[:limit])
+        page = await fitting_in_slices(workflow_message(each, full=full) for each in found[:limit])
         response = pb.ListWorkflowsResponse(workflows=page)
         if len(found) > len(page):
             response.next_page_token = self._tokens.make(request, scope, PageKey(None, found[len(page) - 1].id))
@@ -65,14 +68,19 @@ class WorkflowServicer(WorkflowServiceServicer):
         caller = current_identity.get()
         with violations_under("definition"):
             workflow = await self._workflows.update(
-                caller.scope, request.workflow, document(request.definition), request.etag, caller.subject
+                caller.scope,
+                request.workflow,
+                await in_slices(document(request.definition)),
+                request.etag,
+                caller.subject,
             )
-        return pb.UpdateWorkflowResponse(workflow=workflow_message(workflow, full=caller.may(READ_WORKFLOWS)))
+        shown = workflow_message(workflow, full=caller.may(READ_WORKFLOWS))
+        return pb.UpdateWorkflowResponse(workflow=await in_slices(shown))
 
     async def ApplyWorkflows(self, request: pb.ApplyWorkflowsRequest, context: Any) -> pb.ApplyWorkflowsResponse:
         caller, dry_run = current_identity.get(), request.validate_only
         try:
-            given = documents(request.definitions)
+            given = await in_slices(documents(request.definitions))
             applied = await self._workflows.apply(caller.org, given, caller.subject, dry_run=dry_run)
         except ValidationError as error:
             if not dry_run:
@@ -89,7 +97,7 @@ class WorkflowServicer(WorkflowServiceServicer):
 
     async def ValidateWorkflow(self, request: pb.ValidateWorkflowRequest, context: Any) -> pb.ValidateWorkflowResponse:
         try:
-            found = self._workflows.validate(document(request.definition))
+            found = await self._workflows.validate(await in_slices(document(request.definition)))
         except ValidationError as error:
             found = error.violations
         return pb.ValidateWorkflowResponse(violations=violation_messages(found))

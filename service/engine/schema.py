@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import reduce
 from itertools import islice
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import jsonschema_rs
 
+from service.engine import payload, schema_charge
 from service.engine.payload import join_path
+
+if TYPE_CHECKING:
+    from service.engine.schema_weight import Scale
 
 Path: TypeAlias = tuple[str | int, ...]
 
 # Large enough for `\p{L}` fifty times; a pattern that needs more costs tens of milliseconds to compile.
 PATTERN_BYTES = 4 << 20
-# Each error costs about 15 µs and 1.5 kB as it becomes a Python object, all before the first is seen.
-MAX_JUDGEMENTS = 50_000
+# What a pattern that is being used may keep; all of it is there for each pattern.
+PATTERN_TABLE_BYTES = 256 << 10
 MAX_PROBLEMS = 100
 _BRANCHES_NAMED = 5
 _NAMES_LISTED = 40
 _NAMES_REFUSED = 20
-_LONGEST_COMPARED = 128
+_LONGEST_COMPARED = 64
+# Pairs of characters; it takes some 100 ns to compare one at worst.
+_MOST_COMPARED = 20_000
+# A name that is meant is looked for that many times in one value.
+_NAMES_MEANT = 10
 # Verdicts on a value as a whole: what a template inside it becomes may turn them.
 _WHOLE_VALUE = frozenset({"Const", "Contains", "Enum", "Not", "OneOfMultipleValid", "UniqueItems"})
 _FORMS = {
@@ -59,8 +67,12 @@ def locate(field: str, path: Path) -> str:
 
 
 def nearest(name: str, known: Collection[str]) -> str:
-    """Return the end of a sentence that refuses `name`: the name that was probably meant, or all there are."""
-    close = get_close_matches(name, known, n=1) if len(name) <= _LONGEST_COMPARED else ()
+    """Return the end of a sentence that refuses `name`: the name that was probably meant, or all there are.
+
+    Of long names and of very many none is looked for: that takes time for each pair of characters.
+    """
+    is_comparable = len(name) <= _LONGEST_COMPARED and len(name) * sum(map(len, known)) <= _MOST_COMPARED
+    close = get_close_matches(name, known, n=1) if is_comparable else ()
     if close:
         return f'; did you mean "{close[0]}"?'
     if not known:
@@ -69,21 +81,23 @@ def nearest(name: str, known: Collection[str]) -> str:
 
 
 class Schema:
-    """A compiled schema. Formats are checked; references lead only into the schema itself."""
+    """A compiled schema. Formats are checked; references lead only into the schema itself.
 
-    def __init__(self, document: Mapping[str, Any], weight: int = 1) -> None:
-        """Compile, or raise SchemaError. `weight` is how many verdicts there may be on one value.
+    A check takes at most some 50 ms: what could take longer is a problem of the value.
+    """
 
-        A schema of unknown origin must be weighed before, see schema_weight.
-        """
+    def __init__(self, document: Mapping[str, Any], scale: Scale) -> None:
+        """Compile what was weighed, see schema_weight; or raise SchemaError."""
         self.document = document
-        self._weight = weight
+        self._scale = scale
+        self._is_light = schema_charge.largest_cost(scale.weights) <= schema_charge.BUDGET
+        self._suggestions = 0
         try:
             self._validator = jsonschema_rs.Draft202012Validator(
                 dict(document),
                 mask="the value",
                 offline=True,
-                pattern_options=jsonschema_rs.RegexOptions(size_limit=PATTERN_BYTES),
+                pattern_options=jsonschema_rs.RegexOptions(PATTERN_BYTES, PATTERN_TABLE_BYTES),
                 validate_formats=True,
             )
         except jsonschema_rs.ValidationError as error:
@@ -97,18 +111,52 @@ class Schema:
 
         `opaque` are the paths of strings that stand for a value not yet known: nothing is said about them.
         """
+        if not self._is_light and (problem := self._too_costly(value)):
+            return [problem]
         if self._validator.is_valid(value):
             return []
-        if self._weight > 1 and self._weight * _count(value) > MAX_JUDGEMENTS:
-            return [Problem((), "does not meet the schema; it is too large to say where")]
+        hidden = frozenset(opaque)
         holding = frozenset(path[:length] for path in opaque for length in range(len(path) + 1))
-        found = (
-            problem
-            for error in self._validator.iter_errors(value)
-            if _stands(error, frozenset(opaque), holding)
-            for problem in self._describe(error)
-        )
+        self._suggestions = _NAMES_MEANT
+        errors = self._errors(value)
+        if errors is None:
+            return [Problem((), "does not meet the schema; it is too large to say where")]
+        found = (p for error in errors if _stands(error, hidden, holding) for p in self._describe(error))
         return list(dict.fromkeys(islice(found, MAX_PROBLEMS)))
+
+    def _too_costly(self, value: Any) -> Problem | None:
+        """Return what makes the check of a value take too long, if something does."""
+        weights, sizes = self._scale.weights, schema_charge.extents(value)
+        left = schema_charge.BUDGET - schema_charge.values_cost(weights, sizes)
+        if left < 0:
+            return Problem((), "has too many values for the schema, whose check would take too long; send fewer")
+        if schema_charge.texts_cost(weights, sizes) <= left:
+            return None
+        cost, text = self._scale.texts_cost(value)
+        if cost <= left:
+            return None
+        if text is None or text.cost <= left:
+            return Problem((), "has too much text for the patterns of the schema, which would take too long; send less")
+        most = text.length * left // text.cost
+        return Problem(text.path, f"has {text.length:,} characters; its patterns can be checked in at most {most:,}")
+
+    def _errors(self, value: Any) -> Iterable[jsonschema_rs.ValidationError] | None:
+        """Return the errors, all at once as the library gives them, or the first of too many, or None."""
+        sizes, size = schema_charge.extents(value), payload.size(value)
+        if schema_charge.errors_cost(self._scale.weights, sizes, size) <= schema_charge.BUDGET:
+            return self._validator.iter_errors(value)
+        members = list(value.values()) if isinstance(value, Mapping) else value if isinstance(value, list) else []
+        largest = max(map(payload.size, members), default=0), max(map(schema_charge.count, members), default=0)
+        total = sum(extent.values for extent in sizes)
+        cost = schema_charge.first_error_cost(self._scale.form_of_all, size, total)
+        cost = max(cost, schema_charge.first_error_cost(self._scale.form_of_members, *largest))
+        if cost > schema_charge.BUDGET:
+            return None
+        try:
+            self._validator.validate(value)
+        except jsonschema_rs.ValidationError as error:
+            return (error,)
+        return ()
 
     def _describe(self, error: jsonschema_rs.ValidationError) -> Iterator[Problem]:
         path = tuple(error.instance_path)
@@ -118,7 +166,7 @@ class Schema:
             case "AdditionalProperties" | "UnevaluatedProperties":
                 known = self._known(error)
                 for name in error.kind.as_dict()["unexpected"][:_NAMES_REFUSED]:
-                    yield Problem((*path, name), f"is unknown{nearest(name, known)}")
+                    yield Problem((*path, name), f"is unknown{self._nearest(name, known)}")
             case "OneOfNotValid" | "OneOfMultipleValid" if choices := self._choices(error):
                 yield Problem(path, f"must have exactly one of {', '.join(choices)}")
             case "OneOfNotValid" | "AnyOf":
@@ -141,6 +189,10 @@ class Schema:
             below = locate("", problem.path[len(path) :])
             texts.append(f"{below} {problem.message}" if below else problem.message)
         return "; or ".join(dict.fromkeys(texts))
+
+    def _nearest(self, name: str, known: Collection[str]) -> str:
+        self._suggestions -= 1
+        return nearest(name, known) if self._suggestions >= 0 else ""
 
     def _known(self, error: jsonschema_rs.ValidationError) -> list[str]:
         """Return the properties that the object may have, as far as they can be told."""
@@ -191,10 +243,3 @@ def _refusal(error: jsonschema_rs.ValidationError, path: Path) -> str:
     if "pattern" in path[-1:] or "patternProperties" in path[-2:]:
         return "is no regular expression that takes linear time (look-around and back-references do not), or too large"
     return error.message.replace("Retrieval is disabled, cannot fetch", "only references into the schema itself:")
-
-
-def _count(value: Any) -> int:
-    """Return how many values there are in `value`, itself included."""
-    if isinstance(value, Mapping):
-        return 1 + sum(map(_count, value.values()))
-    return 1 + sum(map(_count, value)) if isinstance(value, list) else 1

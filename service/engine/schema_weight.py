@@ -1,23 +1,33 @@
-"""How much work a schema of unknown origin may make: some few lines of references cost hours to check."""
+"""How much work a schema may make: some few lines of references cost hours to check."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from itertools import takewhile
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 from urllib.parse import unquote
 
 import msgspec
 
+from service.engine import schema_charge as charge
+from service.engine.graph import Walk
 from service.engine.payload import MAX_DEPTH
-from service.engine.schema import Path, SchemaError
+from service.engine.schema import PATTERN_TABLE_BYTES, Path, SchemaError
+from service.engine.schema_charge import MAX_TEXT, NOTHING, Weight
+from service.engine.schema_texts import Text, Texts
+from service.engine.slices import Work, at_once
 
 MAX_WEIGHT = 1000
-# One may take 10 ms to compile.
 MAX_PATTERNS = 50
+# Each takes up to 1 µs to compile, a schema some 10 µs.
+MAX_PROGRAMS = 150_000
+MAX_SCHEMAS = 5_000
 
 # What a verdict carries along is copied for each value that fails.
 _BYTES_OF_A_VERDICT = 200
+# Which members are left is found out by checking all that may have looked at them once more.
+_AGAIN = 3
+_LONGEST_SHOWN = 100
 
 _HERE_ONE = ("not", "if", "then", "else")
 _HERE_MANY = ("allOf", "anyOf", "oneOf")
@@ -32,65 +42,128 @@ _BELOW_ONE = (
 _REFERENCE = '"#" or a pointer such as "#/$defs/address"'
 _REFUSED = ("$id", "$anchor", "$dynamicRef", "$dynamicAnchor", "$recursiveRef")
 
+_PIECE = 100
+_BARE = Weight(1, charge.VERDICT)
 
-def weigh(document: Mapping[str, Any]) -> int:
-    """Return how many verdicts a check can give on one and the same value, or raise SchemaError beyond the limits.
-
-    The document must be a valid schema but for its references.
-    """
-    scale = _Scale(document)
-    by_depth = (scale.weigh(document, (), depth) for depth in range(MAX_DEPTH + 1))
-    try:
-        weight = max(takewhile(bool, by_depth))  # nothing looks deeper than where nothing looks
-    except RecursionError:
-        raise SchemaError((), "its references follow each other too far") from None
-    if scale.patterns > MAX_PATTERNS:
-        raise SchemaError((), f"has {scale.patterns} patterns; at most {MAX_PATTERNS} are allowed")
-    return weight
+_Children = list[tuple[Path, Any]]
 
 
-class _Scale:
-    """Weighs each schema once per depth; the depth counts how far below the root the value lies.
+class Scale:
+    """A schema and what it weighs: `weights` by how far below the whole a value lies, until nothing looks deeper.
 
     A schema that refers to itself is unrolled as deep as payloads may be nested, and no further.
     """
 
-    def __init__(self, root: Mapping[str, Any]) -> None:
-        self._root = root
-        self._known: dict[tuple[int, int], int] = {}
-        self._open: set[tuple[int, int]] = set()
-        self.patterns = 0
+    def __init__(self, root: Mapping[str, Any], *, is_bounded: bool) -> None:
+        self.root = root
+        self.weights: tuple[Weight, ...] = ()
+        self.form_of_all = self.form_of_members = (0, 0)
+        """Of the dearest `anyOf` or `oneOf` for the whole, or for what is in it: the verdicts on its own value, and on
+        each value in that."""
+        self._is_bounded = is_bounded
+        self._places: dict[int, Place] = {}
+        self._patterns = self._programs = 0
 
-    def weigh(self, schema: Any, path: Path, depth: int) -> int:
-        """Return the weight on one value `depth` levels below the value that `schema` is for."""
-        if not isinstance(schema, Mapping):
-            return 0 if depth else 1
-        key = (id(schema), depth)
-        if key in self._open:
-            raise SchemaError(path, "refers to itself without going deeper into the value")
-        if key not in self._known:
-            self._open.add(key)
-            self._known[key] = self._sum(schema, path, depth)
-            self._open.remove(key)
-        if self._known[key] > MAX_WEIGHT:
-            raise SchemaError(path, f"is too costly: one value could take over {MAX_WEIGHT:,} comparisons")
-        return self._known[key]
+    def weigh(self) -> Work[None]:
+        """Find the weights. Raises SchemaError for what is beyond the limits, or a reference that leads nowhere."""
+        yield from self._look_around()
+        sequence = yield from self._sequence()
+        weights: list[Weight] = []
+        above: dict[int, Weight] = {}
+        for depth in range(MAX_DEPTH + 1):
+            found: dict[int, Weight] = {}
+            for number, place in enumerate(sequence):
+                found[id(place.schema)] = self._sum(place, depth, found, above)
+                if number % _PIECE == 0:
+                    yield 3 * _PIECE
+            above, weight = found, found[id(self.root)]
+            if depth and weight == NOTHING:
+                break
+            weights.append(weight)
+        self.weights = tuple(weights)
+        self._weigh_forms()
+        if self._is_bounded and (most := max(weight.text for weight in weights)) > MAX_TEXT:
+            raise SchemaError((), _too_dear(most))
 
-    def _sum(self, schema: Mapping[str, Any], path: Path, depth: int) -> int:
-        if depth == 0:
-            self._inspect(schema, path)
-        weight = 0 if depth else _bulk(schema)
-        weight += sum(self.weigh(child, (*path, *at), depth) for at, child in self._here(schema, path))
-        if depth:
-            weight += sum(self.weigh(child, (*path, *at), depth - 1) for at, child in _below(schema))
-            weight += max((self.weigh(c, (*path, *at), depth - 1) for at, c in _apart(schema)), default=0)
-        return weight
+    @property
+    def compile_cost(self) -> int:
+        """Microseconds that the schema takes to compile, about."""
+        return 10 * len(self._places) + self._programs // 3
 
-    def _inspect(self, schema: Mapping[str, Any], path: Path) -> None:
-        self.patterns += ("pattern" in schema) + len(_members(schema, "patternProperties"))
+    @property
+    def bytes(self) -> int:
+        """About how much of memory the compiled schema takes, tables of its patterns included."""
+        return 1_500 * len(self._places) + 50 * self._programs + 2 * PATTERN_TABLE_BYTES * self._patterns
+
+    def place(self, schema: Any) -> Place | None:
+        """Return what is known of a schema in this one, None of one that lets all pass or looks too deep."""
+        return self._places.get(id(schema))
+
+    def texts_cost(self, value: Any) -> tuple[int, Text | None]:
+        """Return what patterns take for the texts in a value, and the dearest of these."""
+        texts = Texts(self, value)
+        return texts.cost, texts.dearest
+
+    def _look_around(self) -> Work[None]:
+        """Find all schemas that are there or referred to."""
+        pending: _Children = [((), self.root)]
+        for path, schema in pending:  # it grows
+            if not isinstance(schema, Mapping) or id(schema) in self._places:
+                continue
+            place = self._look(schema, path)
+            pending.extend(((*path, *at), child) for at, child in chain(place.here, place.below, place.apart))
+            if len(self._places) % _PIECE == 0:
+                yield 20 * _PIECE
+
+    def _look(self, schema: Mapping[str, Any], path: Path) -> Place:
         for keyword in _REFUSED:
             if keyword in schema and (path or keyword != "$id"):
                 raise SchemaError((*path, keyword), f"is not supported; refer by {_REFERENCE}")
+        self._count(schema, path)
+        place = self._places[id(schema)] = Place(schema, path, [*self._here(schema, path)])
+        return place
+
+    def _sequence(self) -> Work[list[Place]]:
+        """Return the schemas, each behind those that look at the same value for it."""
+        here = {key: [id(child) for _, child in place.here] for key, place in self._places.items()}
+        walk = Walk(here)
+        yield from walk.go()
+        for *_, last, first in walk.circles:
+            place = self._places[last]
+            at = next(at for at, child in place.here if id(child) == first)
+            raise SchemaError((*place.path, *at), "refers to itself without going deeper into the value")
+        return [self._places[key] for key in walk.sequence]
+
+    def _sum(self, place: Place, depth: int, found: Mapping[int, Weight], above: Mapping[int, Weight]) -> Weight:
+        """Return the weight on one value `depth` levels below the value that a schema is for."""
+        weight = place.value if depth == 0 else place.keys if depth == 1 else NOTHING
+        for _, child in place.here:
+            weight = weight.plus(_known(child, depth, found).times(place.factor))
+        if depth:
+            for _, child in place.below:
+                weight = weight.plus(_known(child, depth - 1, above))
+            most = NOTHING
+            for _, child in place.apart:
+                most = most.larger(_known(child, depth - 1, above))
+            weight = weight.plus(most)
+        if self._is_bounded and weight.verdicts > MAX_WEIGHT:
+            raise SchemaError(place.path, f"is too costly: one value could take over {MAX_WEIGHT:,} comparisons")
+        place.first, place.deeper = (place.first, place.deeper + weight.verdicts) if depth else (weight.verdicts, 0)
+        return weight
+
+    def _count(self, schema: Mapping[str, Any], path: Path) -> None:
+        patterns = [*_members(schema, "patternProperties"), *_texts(schema.get("pattern"))]
+        self._patterns += len(patterns)
+        self._programs += sum(map(charge.program_size, patterns))
+        if not self._is_bounded:
+            return
+        if len(self._places) >= MAX_SCHEMAS:
+            raise SchemaError((), f"has more than {MAX_SCHEMAS:,} schemas in it")
+        if self._patterns > MAX_PATTERNS:
+            raise SchemaError((), f"has at least {self._patterns} patterns; at most {MAX_PATTERNS} are allowed")
+        if self._programs > MAX_PROGRAMS:
+            at = (*path, "pattern" if "pattern" in schema else "patternProperties")
+            raise SchemaError(at, "is too large, or with the other patterns of the schema: repeat less in it")
 
     def _here(self, schema: Mapping[str, Any], path: Path) -> Iterator[tuple[Path, Any]]:
         """Yield the schemas that look at the same value."""
@@ -105,21 +178,95 @@ class _Scale:
     def _target(self, reference: Any, path: Path) -> Any:
         if not isinstance(reference, str) or not (reference == "#" or reference.startswith("#/")):
             raise SchemaError(path, f"must lead into the schema itself, by {_REFERENCE}")
-        place: Any = self._root
+        place: Any = self.root
         for part in unquote(reference).split("/")[1:]:
             name = part.replace("~1", "/").replace("~0", "~")
             try:
                 place = place[int(name) if isinstance(place, list) else name]
             except (KeyError, IndexError, ValueError, TypeError):
-                raise SchemaError(path, f"leads nowhere: {reference} does not exist in the schema") from None
+                shown = reference[:_LONGEST_SHOWN]
+                raise SchemaError(path, f"leads nowhere: {shown} does not exist in the schema") from None
         return place
+
+    def _weigh_forms(self) -> None:
+        of_all = {id(self.root): self._places[id(self.root)]}
+        pending = [*of_all.values()]
+        for place in pending:  # it grows
+            found = [self._places[id(child)] for _, child in place.here if isinstance(child, Mapping)]
+            pending.extend(each for each in found if id(each.schema) not in of_all)
+            of_all.update((id(each.schema), each) for each in found)
+        self.form_of_all = _dearest(of_all.values())
+        self.form_of_members = _dearest(place for key, place in self._places.items() if key not in of_all)
+
+
+class Place:
+    """One schema in a schema: its own weight on its value and on the keys in that, and the schemas in it.
+
+    `here` look at the same value; all of `below` may look at one and the same member of it, and each of `apart` at its
+    own. What is `here` is checked `factor` times.
+    """
+
+    __slots__ = ("apart", "below", "deeper", "factor", "first", "has_forms", "here", "keys", "path", "schema", "value")
+
+    def __init__(self, schema: Mapping[str, Any], path: Path, here: _Children) -> None:
+        self.schema = schema
+        self.path = path
+        self.here = here
+        self.below = [*_below(schema)]
+        self.apart = [*_apart(schema)]
+        self.value = charge.own_weight(schema, _bulk(schema))
+        self.keys = charge.keys_weight(schema)
+        self.has_forms = "anyOf" in schema or "oneOf" in schema
+        self.factor = _AGAIN if "unevaluatedProperties" in schema or "unevaluatedItems" in schema else 1
+        # Verdicts on the value, and on one at each depth inside of it.
+        self.first = self.deeper = 0
+
+
+def weigh(document: Mapping[str, Any], *, is_bounded: bool = True) -> Scale:
+    """Return a schema with what it weighs, or raise SchemaError for a reference that leads nowhere.
+
+    Bounded, as one of unknown origin must be, it raises SchemaError for what is beyond the limits, too.
+    """
+    scale = Scale(document, is_bounded=is_bounded)
+    at_once(scale.weigh())
+    return scale
+
+
+def _dearest(places: Iterable[Place]) -> tuple[int, int]:
+    forms = [place for place in places if place.has_forms]
+    return max((form.first for form in forms), default=0), max((form.deeper for form in forms), default=0)
+
+
+def _known(schema: Any, depth: int, found: Mapping[int, Weight]) -> Weight:
+    if isinstance(schema, Mapping):
+        return found[id(schema)]
+    return NOTHING if depth else _BARE
+
+
+def dialect() -> Scale:
+    """Return what the schema of schemas weighs, as measured: it refers to itself in ways of its own."""
+    scale = Scale({}, is_bounded=False)
+    scale.weights = (Weight(verdicts=1, value=1_000),) * (MAX_DEPTH + 1)
+    scale.form_of_all = scale.form_of_members = (4, 0)
+    return scale
+
+
+def _too_dear(most: int) -> str:
+    return (
+        f"is too costly: its patterns could take {most / 1000:,.0f} µs for one character, and at most "
+        f"{MAX_TEXT / 1000:g} are allowed; repeat less in them, and refer to them less often"
+    )
 
 
 def _bulk(schema: Mapping[str, Any]) -> int:
     """Return how many verdicts on a value, or what is as large as so many, the schema itself can give."""
     wanted = [schema.get("required", ()), *_members(schema, "dependentRequired").values()]
     carried = [msgspec.json.encode(schema[name]) for name in ("enum", "const", "pattern") if name in schema]
-    return 1 + sum(map(len, wanted)) + sum(map(len, carried)) // _BYTES_OF_A_VERDICT
+    return (
+        1
+        + sum(len(each) for each in wanted if isinstance(each, list))
+        + (sum(map(len, carried)) // _BYTES_OF_A_VERDICT)
+    )
 
 
 def _below(schema: Mapping[str, Any]) -> Iterator[tuple[Path, Any]]:
@@ -145,3 +292,7 @@ def _members(schema: Mapping[str, Any], keyword: str) -> Mapping[str, Any]:
 def _listed(schema: Mapping[str, Any], keyword: str) -> list[Any]:
     found = schema.get(keyword)
     return found if isinstance(found, list) else []
+
+
+def _texts(pattern: Any) -> tuple[str, ...]:
+    return (pattern,) if isinstance(pattern, str) else ()

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 from persistence.errors import NotFoundError, UnreadableError
 from persistence.model import Applied, Execution, ExecutionDetail, Scope, Workflow
 from persistence.repository import WorkflowRepository
-from service.engine.definition import Definition
+from service.engine.definition import Definition, Step
 from service.engine.handlers.registry import Handler, Registry
 from service.engine.ids import uuid7
+from service.engine.kept import Kept
 from service.engine.outline import outline
-from service.engine.parsing import Defaults, parse
+from service.engine.parsing import Defaults, parsing, prepare
+from service.engine.payload import size
 from service.engine.shared_reads import SharedReads
+from service.engine.slices import in_slices
 from service.engine.violations import ValidationError, Violation, below
 
-PARSED_KEPT = 1_000
+KEPT_BYTES = 24 << 20
+"""Of parsed definitions, in memory."""
+
+# What a byte of JSON takes as Python objects, and a step beside its expressions.
+_BYTES_A_BYTE, _STEP_BYTES = 12, 1_500
 
 
 class Workflows:
@@ -30,23 +35,25 @@ class Workflows:
         self._registry = registry
         self._defaults = defaults
         self._resolving = SharedReads(self._resolve)
-        self._parsed: OrderedDict[tuple[UUID, int], Definition] = OrderedDict()
+        self._loading = SharedReads(self._load)
+        prepare()
+        self._parsed: Kept[tuple[UUID, int], Definition] = Kept(KEPT_BYTES)
 
     def handlers(self) -> Sequence[Handler]:
         """Return what steps can run, by name."""
         return sorted(self._registry.all(), key=lambda handler: handler.name)
 
-    def validate(self, document: Mapping[str, Any]) -> Sequence[Violation]:
+    async def validate(self, document: Mapping[str, Any]) -> Sequence[Violation]:
         """Return all that is wrong with a definition."""
         try:
-            parse(document, self._registry, self._defaults)
+            await self._parse(document)
         except ValidationError as error:
             return error.violations
         return ()
 
     async def create(self, org: str, document: Mapping[str, Any], created_by: str) -> Workflow:
         """Keep a new workflow. Raises ValidationError, NameTakenError."""
-        definition = parse(document, self._registry, self._defaults)
+        definition = await self._parse(document)
         workflow = await self._repository.create_workflow(org, uuid7(), document, created_by)
         self._remember(workflow, definition)
         return workflow
@@ -59,7 +66,7 @@ class Workflows:
         named = {**document, "name": document.get("name") or current.name}
         if named["name"] != current.name:
             raise ValidationError([Violation("name", f"must be {current.name!r}: a workflow keeps its name")])
-        definition = parse(named, self._registry, self._defaults)
+        definition = await self._parse(named)
         workflow = await self._repository.update_workflow(scope, str(current.id), named, etag, updated_by)
         self._remember(workflow, definition)
         return workflow
@@ -88,10 +95,9 @@ class Workflows:
             if first != index:
                 found.append(Violation(f"{place}.name", f"{name!r} is the name of definitions[{first}] too"))
             try:
-                definitions.append(parse(document, self._registry, self._defaults))
+                definitions.append(await self._parse(document))
             except ValidationError as error:
                 found += (Violation(below(place, each.field), each.description) for each in error.violations)
-            await asyncio.sleep(0)  # a large one takes half a second, and others must be served in between
         if found:
             raise ValidationError(found)
         return definitions
@@ -106,17 +112,18 @@ class Workflows:
     async def _resolve(self, key: tuple[str, str, int]) -> tuple[Workflow, Definition]:
         org, reference, revision = key
         workflow = await self._repository.get_workflow(Scope(org), reference, revision)
-        return workflow, self._definition(workflow)
+        return workflow, await self._definition(workflow)
 
     async def of(self, execution: Execution) -> Definition:
         """Return the definition that an execution runs. Raises NotFoundError, UnreadableError."""
         known = self._parsed.get((execution.workflow_id, execution.revision))
         if known is not None:
             return known
-        scope = Scope(execution.org)
-        return self._definition(
-            await self._repository.get_workflow(scope, str(execution.workflow_id), execution.revision)
-        )
+        return await self._loading.get((execution.org, execution.workflow_id, execution.revision))
+
+    async def _load(self, key: tuple[str, UUID, int]) -> Definition:
+        org, workflow_id, revision = key
+        return await self._definition(await self._repository.get_workflow(Scope(org), str(workflow_id), revision))
 
     async def shown(self, detail: ExecutionDetail) -> tuple[Definition, bool]:
         """Return the definition that an execution is shown with, and whether it is the one that it runs.
@@ -128,22 +135,33 @@ class Workflows:
         except (NotFoundError, UnreadableError):
             return outline(detail), False
 
-    def _definition(self, workflow: Workflow) -> Definition:
+    def _parse(self, document: Mapping[str, Any]) -> Coroutine[Any, Any, Definition]:
+        return in_slices(parsing(document, self._registry, self._defaults))
+
+    async def _definition(self, workflow: Workflow) -> Definition:
         known = self._parsed.get((workflow.id, workflow.revision))
         if known is not None:
-            self._parsed.move_to_end((workflow.id, workflow.revision))
             return known
         if "document" in workflow.unreadable:
             raise UnreadableError(workflow.name, workflow.revision, "its document is no object")
         # What is kept passed the checks when it came; a handler that has gone since is found out by the step.
         try:
-            definition = parse(workflow.document, None, self._defaults)
+            definition = await in_slices(parsing(workflow.document, None, self._defaults))
         except Exception as error:  # whatever it was that wrote it
             raise UnreadableError(workflow.name, workflow.revision, str(error)) from error
         self._remember(workflow, definition)
         return definition
 
     def _remember(self, workflow: Workflow, definition: Definition) -> None:
-        self._parsed[workflow.id, workflow.revision] = definition
-        while len(self._parsed) > PARSED_KEPT:
-            self._parsed.popitem(last=False)
+        self._parsed.put((workflow.id, workflow.revision), definition, _size(definition))
+
+
+def _size(definition: Definition) -> int:
+    """Return about how many bytes of memory a definition takes, expressions included that others may have, too."""
+    output = definition.output.size if definition.output is not None else 0
+    return output + _BYTES_A_BYTE * size(definition.document) + sum(map(_step_size, definition.steps))
+
+
+def _step_size(step: Step) -> int:
+    condition = step.condition.size if step.condition is not None else 0
+    return _STEP_BYTES + step.params.size + condition + sum(expression.size for _, expression in step.assign)

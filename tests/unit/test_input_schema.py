@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from service.engine.handlers.registry import Handler
 from service.engine.parsing import check_input, parse
+from service.engine.schema_charge import pattern_cost
 from service.engine.violations import ValidationError
 from tests.unit.documents import CATALOG, DEFAULTS, graph, step, the_violation, workflow, wrong
 
@@ -141,6 +143,38 @@ def test_check_of_a_large_wrong_input_is_short(items: dict[str, Any]) -> None:
     with pytest.raises(ValidationError) as caught:
         check_input(definition, {"xs": ["x"] * 9_000})
     assert len(caught.value.violations) <= 100
+
+
+@pytest.mark.parametrize(
+    ("pattern", "least", "most"),
+    [
+        ("^[a-z]+$", 0, 10),
+        ("^[A-Za-z0-9+/]+={0,2}$", 0, 10),
+        ("^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{12}$", 0, 10),
+        (r"^[\p{L} '-]+$", 0, 10),
+        ("x" * 10_000, 0, 10),
+        ("^(?:[ab]*a[ab]{1000}[cd])", 15_000, 50_000),
+        ("^(?:[ab]*a[ab]{100}{10}[cd])", 15_000, 50_000),
+        ("^(?:[ab]*a(?:[ab]{10})?{100}[cd])", 15_000, 50_000),
+        ("^(?:[ab]*a(?:[ab]{10})+{100}[cd])", 15_000, 50_000),
+        ("(?x)^(?:[ab]*a(?:[ab]{10}) {100}[cd])", 15_000, 10**8),
+        ("(?ix)a", 15_000, 10**8),
+        ("a{1000}$", 15_000, 50_000),
+        ("^.*a.{300}z", 5_000, 50_000),
+        (r"^(?:\b\w+\b *)+$", 100, 1_500),
+    ],
+)
+def test_what_a_pattern_may_take_for_a_character(pattern: str, least: int, most: int) -> None:
+    assert least <= pattern_cost(pattern) <= most
+
+
+def test_schemas_of_handlers_are_charged_too() -> None:
+    async def run(params: Any, context: Any) -> None: ...
+
+    handler = Handler("h", run, params_schema={"properties": {"s": {"pattern": "^(?:[ab]*a[ab]{1000}[cd])"}}})
+    assert handler.validate({"s": "a" * 1_000}) == [("s", 'the value does not match "^(?:[ab]*a[ab]{1000}[cd])"')]
+    ((path, words),) = handler.validate({"s": "a" * 200_000})
+    assert (path, "has 200,000 characters" in words) == ("s", True)
 
 
 def test_large_input_schema_is_weighed_quickly() -> None:

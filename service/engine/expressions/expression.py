@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from types import NoneType
 from typing import Any
 
@@ -15,9 +14,13 @@ from service.engine.expressions.errors import ExpressionError
 from service.engine.expressions.library import Program, program, syntax
 from service.engine.expressions.messages import MISSING_KEY
 from service.engine.expressions.numbers import as_doubles
+from service.engine.kept import Kept
 from service.engine.violations import ValidationError
 
-_CACHED = 2_000
+# Of memory, about; most of it is the library's, which Python does not see.
+KEPT_BYTES = 24 << 20
+_BYTES, _NODE_BYTES = 1_500, 350
+
 _DIVIDES = " (does it divide by zero?)"
 # A text up to here counts as small: what reads only small values and has no loop needs no estimate of its work.
 _SMALL_TEXT = 256
@@ -28,12 +31,16 @@ _Wanted = dict[tree.Key, "_Wanted | None"]
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """A compiled expression; safe to share. `names` are the variables it reads, `references` the ids of steps."""
+    """A compiled expression; safe to share. `names` are the variables it reads, `references` the ids of steps.
+
+    `size` is about how many bytes of memory it takes.
+    """
 
     source: str
     names: frozenset[str]
     references: frozenset[str]
     is_condition: bool
+    size: int = field(repr=False, compare=False)
     _tree: tree.Node = field(repr=False, compare=False)
     _paths: tuple[tuple[tree.Key, ...], ...] = field(repr=False, compare=False)
     _wanted: _Wanted = field(repr=False, compare=False)
@@ -87,13 +94,16 @@ class Expression:
         return message
 
 
-@lru_cache(maxsize=_CACHED)
 def compile_condition(source: str, names: frozenset[str]) -> Expression:
     """Return a condition over variables of these names; it has no `map` and no `filter`, which are quadratic.
 
     Raises ExpressionError when it does not compile, names an unknown variable, cannot be a bool or is over a limit:
     4,096 characters, 1,000 parts, 32 levels, loops within loops twice.
     """
+    return _kept(source, names, is_condition=True)
+
+
+def _condition(source: str, names: frozenset[str]) -> Expression:
     expression = _compile(source, names, is_condition=True)
     if any(isinstance(node, tree.Loop) and node.collects for node in tree.walk(expression._tree)):
         raise ExpressionError("uses map or filter, which a condition cannot; use exists, all or exists_one")
@@ -102,14 +112,13 @@ def compile_condition(source: str, names: frozenset[str]) -> Expression:
     return expression
 
 
-@lru_cache(maxsize=_CACHED)
 def compile_value(source: str, names: frozenset[str]) -> Expression:
     """Return an expression of any JSON-like value over variables of these names.
 
     What it builds of a map is in the order of the keys. Raises ExpressionError when it does not compile, names an
     unknown variable or is over a limit: 4,096 characters, 1,000 parts, 32 levels, loops within loops twice.
     """
-    return _compile(source, names, is_condition=False)
+    return _kept(source, names, is_condition=False)
 
 
 def step_references(source: str) -> frozenset[str]:
@@ -118,6 +127,18 @@ def step_references(source: str) -> frozenset[str]:
         return _references(_paths(tree.read(syntax(source))))
     except ExpressionError:
         return frozenset()
+
+
+_expressions: Kept[tuple[str, frozenset[str], bool], Expression] = Kept(KEPT_BYTES)
+
+
+def _kept(source: str, names: frozenset[str], *, is_condition: bool) -> Expression:
+    key = (source, names, is_condition)
+    if (known := _expressions.get(key)) is not None:
+        return known
+    expression = _condition(source, names) if is_condition else _compile(source, names, is_condition=False)
+    _expressions.put(key, expression, expression.size)
+    return expression
 
 
 def _compile(source: str, names: frozenset[str], is_condition: bool) -> Expression:
@@ -130,6 +151,7 @@ def _compile(source: str, names: frozenset[str], is_condition: bool) -> Expressi
         names=frozenset(name for keys in paths if (name := str(keys[0])) in names),
         references=_references(paths),
         is_condition=is_condition,
+        size=_BYTES + len(source) + _NODE_BYTES * sum(1 for _ in tree.walk(root)),
         _tree=root,
         _paths=paths,
         _wanted=_wanted(keys for keys in paths if keys[0] in names),

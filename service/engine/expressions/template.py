@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from service.engine import payload
@@ -21,6 +23,7 @@ from service.engine.violations import ValidationError, Violation
 MAX_EXPRESSIONS = 256
 
 _CHECK = 80  # work for each value
+_MAX_VIOLATIONS = 100
 
 _OPEN = re.compile(r"\$?\$\{")
 
@@ -31,11 +34,12 @@ class Template:
 
     A string that is one `${ … }` from end to end becomes the result, with its type. Otherwise results are put into
     the text: strings as they are, others as compact JSON. `$${` stands for a literal `${`. `references` are the ids
-    of the steps that are named.
+    of the steps that are named, `size` is about how many bytes of memory the expressions take.
     """
 
     is_constant: bool
     references: frozenset[str]
+    size: int = field(repr=False, compare=False)
     _value: Any = field(repr=False)
     _field: str = field(repr=False, compare=False)
     _least: int = field(repr=False, compare=False, default=0)  # work, whatever its expressions are
@@ -49,14 +53,16 @@ class Template:
         *,
         is_written_now: bool = False,
         cel_at: Container[str] = (),
+        compiled: Mapping[str, Expression] = MappingProxyType({}),
     ) -> Template:
         """Return the template of a value that `payload.normalise` accepts, over variables of these names.
 
         Raises ValidationError with everything that is wrong, under `field`: what does not compile, a `${` without
         its `}`, more than 256 expressions; and, when it is written now by somebody who can mend it, text such as
         `{{ input.name }}`, by which a template was surely meant, but at the paths `cel_at`, where others compile CEL.
+        What is `compiled` before, by its source, is not compiled again.
         """
-        parser = _Parser(names, is_written_now, cel_at)
+        parser = _Parser(names, is_written_now, cel_at, compiled)
         parsed = parser.value(value, field)
         if len(parser.expressions) > MAX_EXPRESSIONS:
             parser.violations.append(Violation(field, f"has more than {MAX_EXPRESSIONS} expressions"))
@@ -64,8 +70,14 @@ class Template:
             raise ValidationError(parser.violations)
         references = frozenset[str]().union(*(expression.references for expression in parser.expressions))
         # In messages of an execution the path begins at the step: `params.body`, not `definition.steps[3].params.body`.
+        size = sum(expression.size for expression in parser.expressions)
         least = Measures().of(value).work(_CHECK)
-        return cls(not parser.expressions, references, parsed, field.rpartition(".")[2], least)
+        return cls(not parser.expressions, references, size, parsed, field.rpartition(".")[2], least)
+
+    @classmethod
+    def constant(cls, value: Any, field: str) -> Template:
+        """Return the template of a value without any expression."""
+        return cls(True, frozenset(), 0, value, field.rpartition(".")[2])
 
     def render(self, variables: Mapping[str, Any], allowance: Allowance | None = None) -> Any:
         """Return the value with its results, normalised; a constant is the same object every time.
@@ -92,8 +104,15 @@ class _Text:
 
 
 class _Parser:
-    def __init__(self, names: frozenset[str], is_written_now: bool, cel_at: Container[str]) -> None:
+    def __init__(
+        self,
+        names: frozenset[str],
+        is_written_now: bool,
+        cel_at: Container[str],
+        compiled: Mapping[str, Expression],
+    ) -> None:
         self._names = names
+        self._compiled = compiled
         self._cel_at = cel_at
         self._is_written_now = is_written_now
         self.expressions: list[Expression] = []
@@ -118,7 +137,7 @@ class _Parser:
         try:
             pieces = self._pieces(text)
         except ExpressionError as error:
-            self.violations.append(Violation(path, str(error)))
+            self._wrong(path, str(error))
             return text
         for piece in pieces:
             if isinstance(piece, str):
@@ -134,7 +153,13 @@ class _Parser:
         if not self._is_written_now or "{{" not in text or path in self._cel_at:
             return
         if wrong := hints.mustache(text, self._names):
-            self.violations.append(Violation(path, wrong))
+            self._wrong(path, wrong)
+
+    def _wrong(self, path: str, description: str) -> None:
+        """Note what is wrong, and give up at the hundredth: more would help nobody."""
+        self.violations.append(Violation(path, description))
+        if len(self.violations) >= _MAX_VIOLATIONS:
+            raise ValidationError(self.violations)
 
     def _pieces(self, text: str) -> tuple[str | Expression, ...]:
         pieces: list[str | Expression] = []
@@ -151,9 +176,33 @@ class _Parser:
         return tuple(piece for piece in pieces if piece != "")
 
     def _compile(self, source: str) -> Expression:
-        expression = compile_value(source.strip(), self._names)
+        source = source.strip()
+        expression = self._compiled.get(source) or compile_value(source, self._names)
         self.expressions.append(expression)
         return expression
+
+
+def sources(value: Any) -> Iterator[str]:
+    """Yield the CEL in the strings of a value, as far as it can be told where it ends."""
+    if isinstance(value, str):
+        if "${" in value:
+            with suppress(ExpressionError):
+                yield from (value[start:end].strip() for start, end in _found(value))
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from sources(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from sources(item)
+
+
+def _found(text: str) -> Iterator[tuple[int, int]]:
+    at = 0
+    while opening := _OPEN.search(text, at):
+        at = opening.end()
+        if opening[0] != "$${":
+            at = _closing(text, at)
+            yield opening.end(), at - 1
 
 
 def _closing(text: str, start: int) -> int:

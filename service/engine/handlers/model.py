@@ -18,6 +18,7 @@ from flowkeep.handlers import HandlerError, StepContext, Suspend, handler
 from flowkeep.handlers.declaration import Declaration, declarations
 from flowkeep.handlers.errors import rebuilt
 from service.engine.schema import Path, Problem, Schema, locate
+from service.engine.schema_weight import weigh
 
 __all__ = [
     "Declaration",
@@ -83,4 +84,5 @@ class Handler:
 
     @cached_property
     def _schema(self) -> Schema:
-        return Schema(self.params_schema)
+        # Whatever it weighs, it is the server's own; the params that it is for are not.
+        return Schema(self.params_schema, weigh(self.params_schema, is_bounded=False))

@@ -1,6 +1,7 @@
 """From a document to a checked workflow."""
 
 from service.engine.parsing.input import check_input
-from service.engine.parsing.workflow import Defaults, parse
+from service.engine.parsing.sources import prepare
+from service.engine.parsing.workflow import Defaults, parse, parsing
 
-__all__ = ["Defaults", "check_input", "parse"]
+__all__ = ["Defaults", "check_input", "parse", "parsing", "prepare"]

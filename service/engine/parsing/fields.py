@@ -102,10 +102,11 @@ class Fields:
 
     def texts(self, name: str, most: int, longest: int) -> tuple[str, ...]:
         """Return a list of at most `most` strings, each of 1 to `longest` characters."""
+        field = self.at(name)
         return tuple(
             value
             for index, value in enumerate(self.items(name, most))
-            if self.is_text(f"{self.at(name)}[{index}]", value, longest, shortest=1)
+            if self.is_text(f"{field}[{index}]", value, longest, shortest=1)
         )
 
     def is_text(self, field: str, value: Any, longest: int, shortest: int = 0) -> bool:

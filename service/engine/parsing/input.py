@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any
 
 import msgspec
 
 from service.engine.definition import Definition
+from service.engine.kept import Kept
 from service.engine.parsing.fields import Fields
 from service.engine.schema import Schema, SchemaError, locate
-from service.engine.schema_weight import weigh
+from service.engine.schema_weight import Scale, dialect
+from service.engine.slices import Work, at_once
 from service.engine.violations import ValidationError, Violation
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-COMPILED_KEPT = 256
+COMPILED_BYTES = 16 << 20
+
+# By their text, since definitions are parsed again and again.
+_compiled: Kept[bytes, Schema] = Kept(COMPILED_BYTES)
 
 
-def read_input_schema(fields: Fields) -> Mapping[str, Any] | None:
+def read_input_schema(fields: Fields) -> Work[Mapping[str, Any] | None]:
     """Return the input schema if there is one. It must be cheap to check, and accept objects."""
     if not fields.has("input_schema"):
         return None
@@ -30,12 +35,15 @@ def read_input_schema(fields: Fields) -> Mapping[str, Any] | None:
         fields.findings.add(locate(field, ("$schema",)), f'must be "{DIALECT}"')
     if document.get("type", "object") != "object":
         fields.findings.add(f"{field}.type", 'must be "object": an input is an object')
+    text = msgspec.json.encode(document)
+    yield len(text) // 10
     problems = _dialect().problems(document)
+    yield len(text) // 10
     for problem in problems:
         fields.findings.add_problem(field, problem)
     try:
         if not problems:
-            _compile(msgspec.json.encode(document))
+            yield from _compile(text)
     except SchemaError as error:
         fields.findings.add(locate(field, error.path), error.message)
     return document
@@ -45,7 +53,7 @@ def check_input(definition: Definition, payload: Mapping[str, Any]) -> None:
     """Raise ValidationError with all that is wrong with an input, by paths such as `input.customer.id`."""
     if definition.input_schema is None:
         return
-    schema = _compile(msgspec.json.encode(definition.input_schema))
+    schema = at_once(_compile(msgspec.json.encode(definition.input_schema)))
     problems = schema.problems(payload)
     if problems:
         raise ValidationError([Violation(locate("input", p.path), p.message) for p in problems])
@@ -54,11 +62,17 @@ def check_input(definition: Definition, payload: Mapping[str, Any]) -> None:
 @cache
 def _dialect() -> Schema:
     """Return the schema of schemas."""
-    return Schema({"$ref": DIALECT})
+    return Schema({"$ref": DIALECT}, dialect())
 
 
-@lru_cache(COMPILED_KEPT)
-def _compile(document: bytes) -> Schema:
-    """Return the compiled schema. Kept by its text, since definitions are parsed again and again."""
-    schema = msgspec.json.decode(document)
-    return Schema(schema, weigh(schema))
+def _compile(text: bytes) -> Work[Schema]:
+    """Return the compiled schema."""
+    if (known := _compiled.get(text)) is not None:
+        return known
+    document = msgspec.json.decode(text)
+    scale = Scale(document, is_bounded=True)
+    yield from scale.weigh()
+    schema = Schema(document, scale)
+    _compiled.put(text, schema, scale.bytes + len(text))
+    yield scale.compile_cost
+    return schema

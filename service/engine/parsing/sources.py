@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Container, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from service.engine import payload
@@ -14,9 +16,12 @@ from service.engine.expressions import (
     compile_condition,
     compile_value,
 )
+from service.engine.expressions.template import MAX_EXPRESSIONS as MAX_IN_TEMPLATE
+from service.engine.expressions.template import sources
+from service.engine.graph import Order
 from service.engine.parsing.fields import Findings
-from service.engine.parsing.graph import Order
 from service.engine.schema import nearest
+from service.engine.slices import Work
 from service.engine.violations import ValidationError
 
 VARIABLES = frozenset({"input", "vars", "steps", "execution"})
@@ -25,6 +30,9 @@ IN_ASSIGN = IN_PARAMS | {"result"}
 LONGEST = 4096
 # Each takes some 0.1 ms to compile, in which the process does nothing else.
 MAX_EXPRESSIONS = 5_000
+# In microseconds: what it takes to look for the name that was meant. And what a template is read with.
+_SUGGESTION = 2_000
+_BYTES_A_MICROSECOND = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,36 +56,56 @@ class Sources:
         self._uses: list[Use] = []
         self._count = 0
 
-    def condition(self, source: str, field: str, reader: str, names: frozenset[str] = VARIABLES) -> Expression | None:
+    def condition(
+        self, source: str, field: str, reader: str, names: frozenset[str] = VARIABLES
+    ) -> Work[Expression | None]:
         """Return a compiled condition, None when it is wrong."""
         return self._compile(compile_condition, source, field, reader, names)
 
-    def value(self, source: str, field: str, reader: str, names: frozenset[str]) -> Expression | None:
+    def value(self, source: str, field: str, reader: str, names: frozenset[str]) -> Work[Expression | None]:
         """Return a compiled expression for any value, None when it is wrong."""
         return self._compile(compile_value, source, field, reader, names)
 
     def template(
         self, value: Any, field: str, reader: str, names: frozenset[str], cel_at: Container[str] = ()
-    ) -> Template | None:
+    ) -> Work[Template | None]:
         """Return a template, None when an expression in it is wrong. At `cel_at` there is CEL as it stands."""
-        if not self._admits(payload.encode(value).count(b"${"), field):
+        text = payload.encode(value)
+        if not self._admits(text.count(b"${"), field):
             return None
+        yield len(text) // _BYTES_A_MICROSECOND
+        if b"${" not in text and not (self._is_written_now and b"{{" in text):
+            return Template.constant(value, field)
+        compiled = yield from self._compiled(value, names)
         try:
-            template = Template.parse(value, names, field, is_written_now=self._is_written_now, cel_at=cel_at)
+            template = Template.parse(
+                value, names, field, is_written_now=self._is_written_now, cel_at=cel_at, compiled=compiled
+            )
         except ValidationError as error:
             self._findings.add_all(error)
             return None
         self._uses.extend(Use(field, reader, read) for read in sorted(template.references))
         return template
 
+    def _compiled(self, value: Any, names: frozenset[str]) -> Work[Mapping[str, Expression]]:
+        """Return the expressions in a template that compile; of those that do not it is said when they are missed."""
+        compiled: dict[str, Expression] = {}
+        for source in islice(dict.fromkeys(sources(value)), MAX_IN_TEMPLATE):
+            yield _cost(source)
+            with suppress(ExpressionError):
+                compiled[source] = compile_value(source, names)
+        return compiled
+
     def check_uses(
         self, ids: Mapping[str, int], misnamed: Collection[str], order: Order | None, is_graph: bool
-    ) -> None:
+    ) -> Work[None]:
         """Note each reading of a step that does not exist, or that need not have ended by then."""
         for use in self._uses:
+            yield 1
             if use.read in misnamed:
                 continue
             if use.read not in ids:
+                yield _SUGGESTION
                 self._findings.add(use.field, f'reads step "{use.read}", which does not exist{nearest(use.read, ids)}')
             elif use.read == use.reader:
                 self._findings.add(use.field, f'reads its own step "{use.read}"; only assign can, as `result`')
@@ -98,12 +126,13 @@ class Sources:
         field: str,
         reader: str,
         names: frozenset[str],
-    ) -> Expression | None:
+    ) -> Work[Expression | None]:
         if len(source) > LONGEST:
             self._findings.add(field, f"has {len(source):,} characters; an expression has at most {LONGEST:,}")
             return None
         if not self._admits(1, field):
             return None
+        yield _cost(source)
         try:
             expression = compiler(source, names)
         except ExpressionError as error:
@@ -111,6 +140,17 @@ class Sources:
             return None
         self._uses.extend(Use(field, reader, read) for read in sorted(expression.references))
         return expression
+
+
+def prepare() -> None:
+    """Make what the first expression would have to wait for."""
+    for names in (VARIABLES, IN_PARAMS, IN_ASSIGN):
+        compile_value("true", names)
+
+
+def _cost(source: str) -> int:
+    """Return about how many microseconds a source takes to compile."""
+    return 100 + 3 * len(source)
 
 
 def _too_early(use: Use, is_graph: bool) -> str:

@@ -11,6 +11,7 @@ from service.engine.handlers.registry import Registry
 from service.engine.parsing.fields import TEN_YEARS, YEAR, Fields, repeated
 from service.engine.parsing.params import read_params
 from service.engine.parsing.sources import IN_ASSIGN, IN_PARAMS, LONGEST, Sources
+from service.engine.slices import Work
 
 ID = r"[A-Za-z_][A-Za-z0-9_]*"
 ID_WORDS = "letters, digits and _, and begin with a letter or _"
@@ -36,13 +37,13 @@ class StepReader:
         """The least pause between attempts that is taken; what was kept before there was one is lifted later."""
         return LEAST_PAUSE if self.catalog is not None else 0.0
 
-    def read(self, fields: Fields) -> Step:
+    def read(self, fields: Fields) -> Work[Step]:
         """Return the step that the fields describe."""
         fields.not_implemented("quality_gate", "compensation", "cache", "for_each")
         step_id = fields.text("id", 64, ID, ID_WORDS, required=True)
         if not step_id and isinstance(given := fields.raw("id"), str):
             self.misnamed.add(given)
-        handler, params = read_params(fields, self.sources, self.catalog, step_id)
+        handler, params = yield from read_params(fields, self.sources, self.catalog, step_id)
         on_error = fields.choice("on_error", OnError, OnError.STOP)
         step = Step(
             id=step_id,
@@ -51,14 +52,15 @@ class StepReader:
             timeout=fields.seconds("timeout", TEN_YEARS) or self.timeout,
             display_name=fields.text("display_name", 256),
             depends_on=self._depends_on(fields, step_id),
-            condition=self._condition(fields, step_id),
+            condition=(yield from self._condition(fields, step_id)),
             retry=_retry(fields, on_error, self.least_pause),
             on_error=on_error,
-            assign=self._assign(fields, step_id),
+            assign=(yield from self._assign(fields, step_id)),
             delivery=_delivery(fields, on_error),
             total_timeout=fields.seconds("total_timeout", TEN_YEARS),
         )
         fields.close()
+        yield 50 + 2 * len(step.depends_on)
         return step
 
     def _depends_on(self, fields: Fields, step_id: str) -> tuple[str, ...]:
@@ -72,11 +74,11 @@ class StepReader:
             fields.wrong("depends_on", f'names the step itself, "{step_id}"; remove it')
         return names
 
-    def _condition(self, fields: Fields, step_id: str) -> Expression | None:
+    def _condition(self, fields: Fields, step_id: str) -> Work[Expression | None]:
         source = fields.text("condition", LONGEST)
-        return self.sources.condition(source, fields.at("condition"), step_id) if source else None
+        return (yield from self.sources.condition(source, fields.at("condition"), step_id)) if source else None
 
-    def _assign(self, fields: Fields, step_id: str) -> tuple[tuple[str, Expression], ...]:
+    def _assign(self, fields: Fields, step_id: str) -> Work[tuple[tuple[str, Expression], ...]]:
         assigned = []
         sources = fields.mapping("assign", 64)
         each = Fields(sources, fields.at("assign"), fields.findings)
@@ -84,7 +86,7 @@ class StepReader:
             if not _is_id(name):
                 each.wrong(name, f"is no name of a variable; it must have {ID_WORDS}, at most 64 characters")
             elif each.is_text(each.at(name), source, LONGEST, shortest=1):
-                expression = self.sources.value(source, each.at(name), step_id, IN_ASSIGN)
+                expression = yield from self.sources.value(source, each.at(name), step_id, IN_ASSIGN)
                 if expression is not None:
                     assigned.append((name, expression))
         return tuple(assigned)

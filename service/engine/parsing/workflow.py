@@ -11,15 +11,20 @@ import msgspec
 
 from service.engine.definition import MAX_BYTES as MAX_EXECUTION_BYTES
 from service.engine.definition import Definition, Ordering, Step
+from service.engine.expressions import Template
+from service.engine.graph import Order, Walk
 from service.engine.handlers.registry import Registry
 from service.engine.parsing.fields import TEN_YEARS, Fields, Findings, repeated
-from service.engine.parsing.graph import Order, cycles
 from service.engine.parsing.input import read_input_schema
 from service.engine.parsing.sources import VARIABLES, Sources
 from service.engine.parsing.steps import MAX_STEPS, StepReader
 from service.engine.schema import nearest
+from service.engine.slices import Work, at_once
 
 MAX_BYTES = 256 << 10
+MAX_VALUES = 50_000
+# In microseconds: what it takes to look for the name that was meant.
+_SUGGESTION = 2_000
 STEPS_SHOWN = 10
 NAME = r"[A-Za-z][A-Za-z0-9._-]*"
 NAME_WORDS = "letters, digits, ., _ and -, and begin with a letter"
@@ -36,6 +41,11 @@ class Defaults:
 
 
 def parse(document: Mapping[str, Any], catalog: Registry | None, defaults: Defaults) -> Definition:
+    """Do the work of `parsing` in one go."""
+    return at_once(parsing(document, catalog, defaults))
+
+
+def parsing(document: Mapping[str, Any], catalog: Registry | None, defaults: Defaults) -> Work[Definition]:
     """Return the workflow that a document describes, or raise ValidationError with all that is wrong with it.
 
     The document is JSON with the proto's names of fields, short names of enums, durations in seconds, and absent
@@ -45,7 +55,10 @@ def parse(document: Mapping[str, Any], catalog: Registry | None, defaults: Defau
     findings = Findings()
     _check_size(document, findings)
     findings.settle()
-    definition = _read(Fields(document, "", findings), catalog, defaults, document)
+    if catalog is not None:  # what is kept may be of a time when more was allowed
+        yield _check_count(document, findings)
+    findings.settle()
+    definition = yield from _read(Fields(document, "", findings), catalog, defaults, document)
     findings.settle()
     return definition
 
@@ -62,7 +75,22 @@ def _check_size(document: Any, findings: Findings) -> None:
             findings.add("definition", f"has {size:,} bytes as JSON; at most {MAX_BYTES:,} are allowed")
 
 
-def _read(fields: Fields, catalog: Registry | None, defaults: Defaults, document: Mapping[str, Any]) -> Definition:
+def _check_count(document: Any, findings: Findings) -> int:
+    """Note if there are too many values. Returns how many were looked at."""
+    seen, level = 1, [document]
+    for each in level:  # it grows
+        below = each.values() if isinstance(each, Mapping) else each if isinstance(each, list) else ()
+        seen += len(below)
+        if seen > MAX_VALUES:
+            findings.add("definition", f"must have at most {MAX_VALUES:,} values in all")
+            break
+        level.extend(below)
+    return seen // 10
+
+
+def _read(
+    fields: Fields, catalog: Registry | None, defaults: Defaults, document: Mapping[str, Any]
+) -> Work[Definition]:
     fields.not_implemented("budgets", "max_concurrent_executions")
     sources = Sources(fields.findings, is_written_now=catalog is not None)
     ordering = fields.choice("ordering", Ordering, Ordering.SEQUENTIAL)
@@ -71,20 +99,20 @@ def _read(fields: Fields, catalog: Registry | None, defaults: Defaults, document
     reader = StepReader(known, catalog, defaults.step_timeout, sources)
     definition = Definition(
         name=_name(fields),
-        steps=_steps(fields, reader),
+        steps=(yield from _steps(fields, reader)),
         timeout=fields.seconds("timeout", TEN_YEARS) or defaults.execution_timeout,
         ordering=ordering,
         description=fields.text("description", 4096),
         tags=_tags(fields),
         metadata=_metadata(fields),
-        input_schema=read_input_schema(fields),
+        input_schema=(yield from read_input_schema(fields)),
         default_priority=fields.whole("default_priority", -100, 100),
-        output=sources.template(fields.json("output"), "output", "", VARIABLES) if fields.has("output") else None,
+        output=(yield from _output(fields, sources)),
         document=document,
         max_bytes=defaults.max_bytes,
     )
-    order = _order(definition.steps, reader, fields.findings)
-    sources.check_uses(_positions(definition.steps), reader.misnamed, order, ordering is Ordering.GRAPH)
+    order = yield from _order(definition.steps, reader, fields.findings)
+    yield from sources.check_uses(_positions(definition.steps), reader.misnamed, order, ordering is Ordering.GRAPH)
     fields.close()
     return definition
 
@@ -96,12 +124,21 @@ def _name(fields: Fields) -> str:
     return name
 
 
-def _steps(fields: Fields, reader: StepReader) -> tuple[Step, ...]:
+def _output(fields: Fields, sources: Sources) -> Work[Template | None]:
+    if not fields.has("output"):
+        return None
+    return (yield from sources.template(fields.json("output"), "output", "", VARIABLES))
+
+
+def _steps(fields: Fields, reader: StepReader) -> Work[tuple[Step, ...]]:
     documents = fields.items("steps", MAX_STEPS)
     if not documents and fields.raw("steps") in (None, []):
         fields.wrong("steps", "is required: a workflow has 1 to 500 steps")
     path, findings = fields.at("steps"), fields.findings
-    steps = tuple(reader.read(Fields(d, f"{path}[{index}]", findings)) for index, d in enumerate(documents))
+    read = []
+    for index, document in enumerate(documents):
+        read.append((yield from reader.read(Fields(document, f"{path}[{index}]", findings))))
+    steps = tuple(read)
     first = _positions(steps)
     for index, step in enumerate(steps):
         if step.id and first[step.id] != index:
@@ -133,26 +170,35 @@ def _metadata(fields: Fields) -> Mapping[str, str]:
     return metadata
 
 
-def _order(steps: Sequence[Step], reader: StepReader, findings: Findings) -> Order | None:
+def _order(steps: Sequence[Step], reader: StepReader, findings: Findings) -> Work[Order | None]:
     """Return which steps end before which others start, None when that cannot be told, or goes in a circle."""
     positions = _positions(steps)
     if reader.ordering is None:
         return None
     if reader.ordering is Ordering.SEQUENTIAL:
         names = sorted(positions, key=positions.__getitem__)
-        return Order({name: names[max(0, index - 1) : index] for index, name in enumerate(names)})
+        return (yield from _arranged({name: names[max(0, at - 1) : at] for at, name in enumerate(names)}, names))
     for index, step in enumerate(steps):
         for name in dict.fromkeys(step.depends_on):
             if name not in positions and name not in reader.misnamed:
+                yield _SUGGESTION
                 message = f'names step "{name}", which does not exist{nearest(name, positions)}'
                 findings.add(f"steps[{index}].depends_on", message)
+        yield len(step.depends_on)
     known = {steps[at].id: [d for d in steps[at].depends_on if d in positions] for at in sorted(positions.values())}
     waits = {name: [waited for waited in before if waited != name] for name, before in known.items()}
-    circles = cycles(waits)
-    for circle in circles:
+    walk = Walk(waits)
+    yield from walk.go()
+    for circle in walk.circles:
         message = f"makes steps wait for each other: {_shown(circle)}; remove one of these dependencies"
         findings.add(f"steps[{positions[circle[0]]}].depends_on", message)
-    return None if circles else Order(waits)
+    return None if walk.circles else (yield from _arranged(waits, walk.sequence))
+
+
+def _arranged(waits: Mapping[str, Sequence[str]], sequence: Sequence[str]) -> Work[Order]:
+    order = Order()
+    yield from order.arrange(waits, sequence)
+    return order
 
 
 def _shown(circle: list[str]) -> str:

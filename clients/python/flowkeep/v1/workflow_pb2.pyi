@@ -118,7 +118,8 @@ Global___Workflow: _TypeAlias = Workflow  # noqa: Y015
 
 @_typing.final
 class WorkflowDefinition(_message.Message):
-    """What a workflow does, as data. At most 256 KiB as JSON.
+    """What a workflow does, as data. At most 256 KiB as JSON, with at most 50,000 values in all. A request may have 100,000
+    values in all of its payloads.
 
     Expressions are CEL. They see `input`, `vars`, `steps.<id>.output`, `steps.<id>.state`, `steps.<id>.error`, and
     `execution` (`id`, `workflow`, `revision`, `owner`, `tags`, `metadata`,
@@ -223,7 +224,11 @@ class WorkflowDefinition(_message.Message):
     @_builtins.property
     def input_schema(self) -> _struct_pb2.Struct:
         """Optional. JSON Schema (draft 2020-12) that the input of each execution must meet. References may only point into
-        the schema itself.
+        the schema itself. At most 5,000 schemas in it and 50 patterns, none of which may become very large.
+
+        What a check may take is told from the sizes of schema and input before it is done. What could take longer than
+        some 30 ms is refused: a schema when no input of use could be checked, else the input, with the field that is too
+        large for its patterns.
         """
 
     @_builtins.property

@@ -1,0 +1,57 @@
+"""JSON values to messages in slices: a payload of the largest size takes as long as a slice may not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from google.protobuf.struct_pb2 import Struct, Value
+
+from flowkeep import payload
+from service.engine.payload import size
+from service.engine.slices import Work
+
+_SMALL = 4_096
+"""Bytes of JSON that are converted at a time."""
+
+_ITEMS = 200
+
+_COST = 500
+"""Microseconds that so much takes, about."""
+
+
+def is_small(value: Any) -> bool:
+    """Return whether a value is converted in one go."""
+    return size(value) <= _SMALL
+
+
+def filled_struct(target: Struct, members: Mapping[str, Any]) -> Work[None]:
+    """Fill an empty `Struct` with a JSON object. Raises PayloadError for what is no JSON."""
+    if is_small(members):
+        yield _COST
+        target.CopyFrom(payload.to_struct(members))
+        return
+    for key, item in members.items():
+        yield from filled_value(target.fields[key], item)
+
+
+def filled_value(target: Value, value: Any) -> Work[None]:
+    """Fill an empty `Value` with a JSON value. Raises PayloadError for what is no JSON."""
+    if not isinstance(value, dict | list) or is_small(value):
+        yield _COST
+        target.CopyFrom(payload.to_value(value))
+    elif isinstance(value, dict):
+        target.struct_value.SetInParent()
+        yield from filled_struct(target.struct_value, value)
+    else:
+        for start in range(0, len(value), _ITEMS):
+            yield from _extended(target, value[start : start + _ITEMS])
+
+
+def _extended(target: Value, items: list[Any]) -> Work[None]:
+    if is_small(items):
+        yield _COST
+        target.list_value.values.extend(payload.to_value(items).list_value.values)
+        return
+    for item in items:
+        yield from filled_value(target.list_value.values.add(), item)

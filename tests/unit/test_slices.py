@@ -1,0 +1,77 @@
+"""Long work in slices: it yields by what it costs, and all of it together takes one slice per turn of the loop."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from service.engine.kept import Kept
+from service.engine.slices import SLICE, Work, at_once, in_slices
+
+
+def work(name: str, pieces: int, cost: int, log: list[str]) -> Work[str]:
+    for _ in range(pieces):
+        log.append(name)
+        yield cost
+    return name
+
+
+async def test_short_work_is_done_in_one_go() -> None:
+    log: list[str] = []
+    asyncio.get_running_loop().call_soon(log.append, "other")
+    assert await in_slices(work("short", 5, SLICE // 10, log)) == "short"
+    assert log == ["short"] * 5
+
+
+async def test_others_have_their_turn_between_slices() -> None:
+    log: list[str] = []
+    longs = [asyncio.create_task(in_slices(work(name, 4, SLICE, log))) for name in "ab"]
+    done = asyncio.gather(*longs)
+    turns = 0
+    while not done.done():
+        before = len(log)
+        await asyncio.sleep(0)
+        turns += 1
+        # Both begin at once; from then on there is one slice in a turn.
+        assert len(log) - before <= (2 if turns == 1 else 1)
+    assert await done == ["a", "b"]
+    assert sorted(log) == ["a"] * 4 + ["b"] * 4
+    assert log[2:] == ["a", "b"] * 3
+
+
+async def test_one_that_is_given_up_does_not_keep_the_others_from_their_turn() -> None:
+    log: list[str] = []
+    given_up = asyncio.create_task(in_slices(work("a", 9, SLICE, log)))
+    other = asyncio.create_task(in_slices(work("b", 3, SLICE, log)))
+    await asyncio.sleep(0)
+    given_up.cancel()
+    assert await other == "b"
+    assert log.count("a") == 1
+
+
+def test_in_one_go_it_gives_the_same() -> None:
+    log: list[str] = []
+    assert at_once(work("a", 3, 10 * SLICE, log)) == "a"
+
+
+async def test_what_work_raises_is_raised() -> None:
+    def wrong() -> Work[None]:
+        yield 1
+        raise ValueError("wrong")
+
+    with pytest.raises(ValueError, match="wrong"):
+        await in_slices(wrong())
+
+
+def test_what_was_used_last_is_kept_as_far_as_it_fits() -> None:
+    kept: Kept[str, int] = Kept(100)
+    for place, name in enumerate("abc"):
+        kept.put(name, place, 30)
+    assert kept.get("a") == 0
+    kept.put("d", 3, 30)
+    assert [kept.get(name) for name in "abcd"] == [0, None, 2, 3]
+    kept.put("a", 4, 50)
+    assert (kept.get("a"), kept.get("c"), kept.bytes) == (4, None, 80)
+    kept.put("too large", 5, 101)
+    assert (kept.get("too large"), len(kept), kept.bytes) == (None, 0, 0)
