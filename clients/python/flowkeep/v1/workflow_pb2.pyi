@@ -124,7 +124,7 @@ class WorkflowDefinition(_message.Message):
     Expressions are CEL. They see `input`, `vars`, `steps.<id>.output`, `steps.<id>.state`, `steps.<id>.error`, and
     `execution` (`id`, `workflow`, `revision`, `owner`, `tags`, `metadata`,
     `correlation_id`). A JSON number is a double, whole or not. `steps.<id>.output` is null unless the step is COMPLETED,
-    `steps.<id>.error` unless it is FAILED; `has` of them is false then.
+    `steps.<id>.error` unless it is FAILED; `has` of them is false then. The error has no stack trace.
     Strings in `Step.params` and in `output` may hold templates, `${ CEL }`. A template that is the whole string keeps
     the type of its value. `$${` stands for a literal `${`.
     """
