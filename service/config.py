@@ -93,7 +93,10 @@ class Config(BaseSettings):
     )
     step_timeout: Seconds = Field(300.0, gt=0, le=LONGEST, description="Timeout of attempts whose step gives none")
     max_running: int = Field(
-        2_000, ge=1, le=1_000_000, description="Executions that this process drives at a time; others wait in the table"
+        2_000,
+        ge=1,
+        le=1_000_000,
+        description="Executions that this process drives at a time, nine tenths of one org; others wait in the table",
     )
     max_execution_bytes: int = Field(
         67_108_864,
@@ -126,7 +129,10 @@ class Config(BaseSettings):
         30.0, gt=0, le=LONGEST, description="How long a watcher may leave its stream unread before it is ended"
     )
     max_streams: int = Field(
-        1_500, ge=1, le=1_000_000, description="Watch streams open at a time; more answer RESOURCE_EXHAUSTED"
+        1_500,
+        ge=1,
+        le=1_000_000,
+        description="Watch streams open at a time, nine tenths of one org at most; more answer RESOURCE_EXHAUSTED",
     )
     max_streams_per_org: int = Field(
         1_000, ge=1, le=1_000_000, description="Watch streams that one org has open at a time"
@@ -135,7 +141,10 @@ class Config(BaseSettings):
         300.0, gt=0, le=LONGEST, description="How long Execute with wait takes when the caller gave no deadline"
     )
     max_concurrent_rpcs: int = Field(
-        2_000, ge=1, le=1_000_000, description="Calls served at a time; more answer RESOURCE_EXHAUSTED"
+        2_000,
+        ge=1,
+        le=1_000_000,
+        description="Calls served at a time, nine tenths of one org at most; more answer RESOURCE_EXHAUSTED",
     )
     stop_grace: Seconds = Field(
         5.0, ge=0, le=LONGEST, description="How long calls in flight may take when the server stops"

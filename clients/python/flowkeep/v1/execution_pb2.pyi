@@ -453,8 +453,8 @@ class StepExecution(_message.Message):
     """Output only. What ran the newest attempt: the server process, as `host:pid`. Empty before the first attempt."""
     payloads_omitted: _builtins.bool
     """Output only. Whether `input`, `output`, `assigned`, `failed_attempts` and the details of `failure` were left out,
-    because they and the steps before fill more than the 32 MiB that one answer holds, 2 MiB in the answer of Execute
-    and in a snapshot. Their events show them.
+    because they and the steps before fill more than the 32 MiB that one answer holds, 2 MiB in the answer of Execute,
+    in a snapshot and in a list. Their events show them.
     """
     @_builtins.property
     def input(self) -> _struct_pb2.Struct:

@@ -287,7 +287,9 @@ class ListExecutionsRequest(_message.Message):
     count_total: _builtins.bool
     """Optional. Whether to count all that meets the filter into `total_size`."""
     view: _execution_pb2.ExecutionView.ValueType
-    """Optional. How much of each is returned. Default BASIC. FULL allows at most 20 on a page."""
+    """Optional. How much of each is returned. Default BASIC. FULL allows at most 20 on a page, and a page ends before it has
+    more than 3 MiB; of one that has more than 2 MiB of payloads it has the first steps' (`payloads_omitted`).
+    """
     execution_id_prefix: _builtins.str
     """Optional. Only executions whose ids begin so: at least 8 hexadecimal digits, with or without the dashes of the id.
     Ids of about one minute have the first 8 digits in common.
