@@ -57,10 +57,12 @@ def execution():
 
 
 def test_an_execution_with_its_steps():
-    shown = text_of(tables.execution_view(execution()))
+    given = execution()
+    given.written_bytes = 12_345
+    shown = text_of(tables.execution_view(given))
 
     parts = ["onboarding, revision 3", "FAILED", "1 of 2 steps completed, 1 failed", "3.50s", "[red]x", "team=growth"]
-    parts += ["12 tokens", '"id": 7', "3/3", "Failed in last: STEP_FAILED: no luck", '"status": 503']
+    parts += ["12,345 bytes", "12 tokens", '"id": 7', "3/3", "Failed in last: STEP_FAILED: no luck", '"status": 503']
     assert [part for part in parts if part not in shown] == []
     assert "Unreadable" not in shown
 
