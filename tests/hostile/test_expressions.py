@@ -80,32 +80,32 @@ async def test_64_heavy_outcomes(attacked: Attacked) -> None:
     assert from_value(last.result) == "none"
 
 
-async def test_100_heavy_conditions(attacked: Attacked) -> None:
-    steps = [step(f"s{n}", "transform", value=1, condition=f"!{HEAVY}") for n in range(100)]
-    async with attacked.beside("100 heavy conditions"):
+async def test_50_heavy_conditions(attacked: Attacked) -> None:
+    steps = [step(f"s{n}", "transform", value=1, condition=f"!{HEAVY}") for n in range(50)]
+    async with attacked.beside("50 heavy conditions"):
         last = await ended(attacked, "conditions", {"rows": ROWS}, ordering="GRAPH", steps=steps)
-    assert last.state == COMPLETED and last.step_counts.skipped == 100
+    assert last.state == COMPLETED and last.step_counts.skipped == 50
 
 
-async def test_60_heavy_executions_woken_at_once(attacked: Attacked) -> None:
+async def test_30_heavy_executions_woken_at_once(attacked: Attacked) -> None:
     one = step("one", "transform", value=1, condition=HEAVY)
     async with attacked.client() as client:
         await client.apply([{"name": "heavy", "steps": [one]}])
-        delayed = [await client.execute("heavy", {"rows": ROWS}, start_delay=3) for _ in range(60)]
-        async with attacked.beside("60 heavy executions"):
+        delayed = [await client.execute("heavy", {"rows": ROWS}, start_delay=2) for _ in range(30)]
+        async with attacked.beside("30 heavy executions"):
             results = await asyncio.gather(*(client.result(execution.execution_id) for execution in delayed))
-    assert results == [1] * 60
+    assert results == [1] * 30
 
 
-async def test_60_heavy_timers_at_once(attacked: Attacked) -> None:
-    waits = [wait_step(f"w{n}", 0.3) | {"assign": {f"v{n}": HEAVY}} for n in range(60)]
-    async with attacked.beside("60 heavy timers"):
+async def test_30_heavy_timers_at_once(attacked: Attacked) -> None:
+    waits = [wait_step(f"w{n}", 0.3) | {"assign": {f"v{n}": HEAVY}} for n in range(30)]
+    async with attacked.beside("30 heavy timers"):
         last = await ended(attacked, "timers", {"rows": ROWS}, ordering="GRAPH", steps=waits)
-    assert last.state == COMPLETED and len(last.vars.fields) == 60
+    assert last.state == COMPLETED and len(last.vars.fields) == 30
 
 
-async def test_500_steps_at_once_with_large_payloads(attacked: Attacked) -> None:
-    steps = [step(f"s{n}", "transform", value="${ input.of[0] }") for n in range(500)]
-    async with attacked.beside("500 steps"):
+async def test_300_steps_at_once_with_large_payloads(attacked: Attacked) -> None:
+    steps = [step(f"s{n}", "transform", value="${ input.of[0] }") for n in range(300)]
+    async with attacked.beside("300 steps"):
         last = await ended(attacked, "steps", {"of": OF["many"]}, ordering="GRAPH", steps=steps)
     assert last.state == COMPLETED
