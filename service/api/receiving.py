@@ -20,7 +20,7 @@ from flowkeep.v1.error_pb2 import ErrorReason
 from service.api.errors import Refusal, RefusedError
 
 MOST_WAITING = 1_000
-"""Requests that wait for their turn; beyond, the one that has waited longest is refused."""
+"""Requests that wait for their turn; beyond, the connection of which most wait loses the one that came first."""
 
 _LOOK = 0.25
 """Seconds between looks at those that are late."""
@@ -96,7 +96,8 @@ class Receiving:
 
     def _wait(self, arrival: _Arrival) -> None:
         if len(self._waiting) >= MOST_WAITING:
-            self._refuse(next(iter(self._waiting)), self._crowded())
+            longest = max(self._queues.values(), key=len)
+            self._refuse(next(iter(longest)), self._crowded())
         queue = self._queues.pop(arrival.connection, {})
         queue[arrival] = self._waiting[arrival] = None
         self._queues[arrival.connection] = queue
