@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import protovalidate
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct, Value
@@ -151,25 +152,38 @@ def _contents(payload: Any) -> Any:
 
 
 def _broken(request: Message) -> Work[Sequence[Violation]]:
-    """Return what breaks the rules: first of each message in a list, then of the request with nothing in these."""
+    """Return what breaks the rules: of the request with nothing in its lists of messages, then of each in these."""
+    parts = [(field.name, value) for field, value in request.ListFields() if _may_hold_payloads(field, value)]
+    if not parts:
+        return _collected(request, "")
     bare = type(request)()
     bare.CopyFrom(request)
-    yield request.ByteSize() // 200
     found: list[Violation] = []
-    for field, value in request.ListFields():
-        if field.is_repeated and field.message_type and not field.message_type.GetOptions().map_entry:
+    for name, value in parts:
+        if isinstance(value, _PAYLOADS):
+            bare.ClearField(name)
+        elif isinstance(value, Message):
+            _strip(getattr(bare, name))
+            yield value.ByteSize() // 10
+        else:
             for index, item in enumerate(value):
                 each = type(item)()
                 each.CopyFrom(item)
-                found += _collected(each, f"{field.name}[{index}]")
+                _strip(each)
+                found += _collected(each, f"{name}[{index}]")
                 yield 100 + each.ByteSize() // 10
-            bare.ClearField(field.name)
-            getattr(bare, field.name).extend(type(item)() for item in value)
+            bare.ClearField(name)
+            getattr(bare, name).extend(type(item)() for item in value)
     return (*_collected(bare, ""), *found)
 
 
+def _may_hold_payloads(field: FieldDescriptor, value: Any) -> bool:
+    if field.message_type is None or isinstance(value, Duration | Timestamp):
+        return False
+    return not field.is_repeated or not field.message_type.GetOptions().map_entry
+
+
 def _collected(message: Message, path: str) -> list[Violation]:
-    _strip(message)
     return [Violation(_path(v.proto, path), v.proto.message) for v in _validator.collect_violations(message)]
 
 
