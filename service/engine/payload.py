@@ -29,6 +29,10 @@ NOT_FINITE = "must be a finite number; JSON has no NaN and no infinity"
 
 _MAX_VIOLATIONS = 20
 _CONTAINERS: tuple[type[Any], ...] = (dict, list, tuple, set, frozenset)
+_KINDS: dict[type[Any], type[Any] | None] = {
+    **{plain: plain for plain in _CONTAINERS},
+    **dict.fromkeys((str, int, float, bool, NoneType)),
+}
 _MAX_SHOWN_KEY = 40
 
 _encoder = msgspec.json.Encoder()
@@ -74,17 +78,21 @@ def _extent(value: Any) -> tuple[int, bool]:
     for _ in range(MAX_DEPTH):
         below: list[Any] = []
         for each in level:
-            for plain in _CONTAINERS:
-                if issubclass(type(each), plain):
-                    left -= plain.__len__(each)
-                    if left < 0:
-                        return left, False
-                    below.extend(dict.values(each) if plain is dict else plain.__iter__(each))
-                    break
+            plain = _KINDS[type(each)] if type(each) in _KINDS else _container_of(type(each))
+            if plain is None:
+                continue
+            left -= plain.__len__(each)
+            if left < 0:
+                return left, False
+            below.extend(dict.values(each) if plain is dict else plain.__iter__(each))
         if not below:
             return left, False
         level = below
     return left, any(issubclass(type(each), _CONTAINERS) for each in level)
+
+
+def _container_of(kind: type[Any]) -> type[Any] | None:
+    return next((plain for plain in _CONTAINERS if issubclass(kind, plain)), None)
 
 
 def encode(value: Any) -> bytes:
