@@ -156,6 +156,11 @@ ANSWERS: tuple[Case, ...] = (
     Case("NUL", _json(b'["\\u0000"]'), NO_OUTPUT),
     Case("NaN", _json(b"[NaN]"), INVALID),
     Case("backslashes and commas in one text", _json(b'["' + b"\\\\" * 250_000 + b",,,," * 50_000 + b'"]'), NO_OUTPUT),
+    Case("a text without an end", _json(b"[" + b"[]," * 6_000 + b'"' + b'\\"' * 500_000), INVALID),
+    Case("what closes and was never open", _json(b'["' + b"," * 10_001 + b'"' + b"]" * 10**6), INVALID),
+    Case("texts without commas", _json(b'["' + b"," * 10_001 + b'"' + b'"a"' * 340_000), INVALID),
+    Case("quotes", _json(b'["' + b"," * 10_001 + b'"' * 10**6), INVALID),
+    Case("a list of texts", _json(b"[" + b'"",' * (MIB // 3 - 9) + b'""]'), NO_OUTPUT),
     # Heads, chunks and trailers
     Case("interim answers", b"HTTP/1.1 100 \r\n\r\n" * 100_000, INVALID),
     Case("early hints that do not end", b"HTTP/1.1 103 \r\nLink: " + b"</a>" * 9000 + b"\r\n" * MIB, INVALID),
