@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from service.cli import streams
+from service.cli import memory, streams
 from service.cli.connection import DEFAULT_TARGET, Connection, Output
 from service.cli.refusal import refuse_call
 from service.cli.settings import refuse_unknown
@@ -66,6 +66,7 @@ def main() -> None:
     cannot be reached. 5: refused for another reason. 6: the output could not be written. 130: interrupted. 141: nobody
     reads the output any more.
     """
+    memory.collect_rarely()
     streams.guard()
     try:
         sys.exit(_code())

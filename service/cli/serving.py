@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from service.cli import settings, streams
+from service.cli import memory, settings, streams
 from service.cli.asking import Yes, confirm
 from service.cli.connection import Output
 
@@ -84,7 +84,7 @@ def prepare(config: Config) -> None:
     failpoints.arm(os.environ)
     # What is loaded by now stays: collecting it again and again would cost a fifth of the work of a step.
     gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
+    memory.collect_rarely()
 
 
 def leave(code: int = 0) -> None:
