@@ -78,13 +78,16 @@ class Receiving:
         return None if message is EOF else message
 
     def _takes_turn(self, arrival: _Arrival) -> bool:
-        if not self._has_room(arrival.connection):
-            busiest, most = max(self._per_connection.items(), key=lambda item: item[1])
-            if len(self._held) < self.most or self._per_connection.get(arrival.connection, 0) + 2 > most:
-                self._wait(arrival)
-                return False
-            self._refuse(next(each for each in self._held if each.connection == busiest), self._crowded())
+        if self._has_room(arrival.connection):
+            self._hold(arrival)
+            return True
+        busiest, most = max(self._per_connection.items(), key=lambda item: item[1])
+        if len(self._held) < self.most or self._per_connection.get(arrival.connection, 0) + 2 > most:
+            self._wait(arrival)
+            return False
+        # In this order: a turn that is free goes to one that waits.
         self._hold(arrival)
+        self._refuse(next(each for each in self._held if each.connection == busiest), self._crowded())
         return True
 
     def _has_room(self, connection: str) -> bool:
