@@ -135,7 +135,10 @@ class Config(BaseSettings):
         description="Watch streams open at a time, nine tenths of one org at most; more answer RESOURCE_EXHAUSTED",
     )
     max_streams_per_org: int = Field(
-        1_000, ge=1, le=1_000_000, description="Watch streams that one org has open at a time"
+        1_200,
+        ge=1,
+        le=1_000_000,
+        description="Watch streams that one org has open at a time, nine tenths of one identity at most",
     )
     wait_limit: Seconds = Field(
         300.0, gt=0, le=LONGEST, description="How long Execute with wait takes when the caller gave no deadline"

@@ -48,10 +48,9 @@ OPTIONS: Sequence[tuple[str, Any]] = (
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-    # Beyond so many calls of one connection its client waits, and hears nothing. With 100, as is advised for the open
-    # net, a client with 100 watches or waiting calls could not even cancel one of them; so it is as many as an org may
-    # have streams by default, which is half of the calls that are served.
-    ("grpc.max_concurrent_streams", 1_000),
+    # Beyond so many calls of one connection its client waits, and hears nothing: it could not even cancel one of those
+    # that wait. So it is as many as are served by default, and whoever has too many is told so.
+    ("grpc.max_concurrent_streams", 2_000),
     # Of a request that is not read yet gRPC takes 64 KiB, and would guess its way up to many MiB on a fast network. One
     # that is being read gets the room that it needs at once.
     ("grpc.http2.bdp_probe", 0),

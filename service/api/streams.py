@@ -61,8 +61,8 @@ class Streams:
         if self._open.held_by(org) >= limits.most_per_org:
             text = f"this org on this server has {limits.most_per_org} streams open, as many as it may"
             return _too_many(text, limits.most_per_org)
-        text = f"your org or identity has as many streams open as its share of {limits.most} is"
-        return _too_many(text, limits.most)
+        most = min(limits.most, limits.most_per_org)
+        return _too_many(f"your org or identity has as many streams open as its share of {most} is", most)
 
     def writer(self, context: Any, org: str, sending: Sending) -> Writer:
         """Return what sends the responses of a stream."""

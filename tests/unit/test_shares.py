@@ -3,6 +3,8 @@
 import pytest
 
 from persistence.shares import Shares
+from service.config import Config
+from service.server import OPTIONS
 
 
 def filled(shares, org, subject, at_most=10_000):
@@ -47,6 +49,13 @@ def test_a_limit_of_its_own_binds_an_org_that_is_alone():
     assert filled(shares, "org", "a") == 18
     assert filled(shares, "org", "b") == 2
     assert shares.has_place("other", "a")
+
+
+def test_by_default_one_identity_may_have_a_thousand_watches_and_hears_of_its_limit_on_a_single_connection():
+    config = Config()
+    assert 1_000 <= filled(Shares(config.max_streams, config.max_streams_per_org), "org", "me") < config.max_streams
+    # Beyond what a connection may have gRPC would let a client wait, and tell it nothing.
+    assert filled(Shares(config.max_concurrent_rpcs), "org", "me") < dict(OPTIONS)["grpc.max_concurrent_streams"]
 
 
 @pytest.mark.parametrize("most", [1, 2, 5, 8, 100, 2_000])
