@@ -113,7 +113,13 @@ async def _session(dsn: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]
             await session.close()
 
 
+async def has_oldest(session: Session, revision: str) -> bool:
+    """Return whether no program before `revision` may start with the database."""
+    noted = await session.fetchval(OLDEST)
+    return noted is not None and noted >= revision
+
+
 async def raise_oldest(session: Session, revision: str) -> None:
     """Let no program before `revision` start with the database any more."""
-    if (noted := await session.fetchval(OLDEST)) is not None and noted < revision:
+    if not await has_oldest(session, revision):
         await session.execute(f"COMMENT ON TABLE {VERSION_TABLE} IS '{revision}'")

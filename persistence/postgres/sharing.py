@@ -1,7 +1,7 @@
 """Large payloads of an execution are kept once, however often they come, and rows refer to them by digest.
 
 Programs before revision 0004 take what a row refers to for absent. So nothing is shared before none of them drives
-executions any more, and from then on none may start (`Sharing`).
+executions any more, and from then on none may start or get a lease (`Sharing`).
 """
 
 from __future__ import annotations
@@ -12,20 +12,29 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import msgspec
 
 from persistence.model import LARGE_PAYLOAD, Event
 from persistence.postgres.connection import Session
-from persistence.postgres.migrate import raise_oldest
+from persistence.postgres.migrate import has_oldest, raise_oldest
 from persistence.postgres.records import NotReadableError, document, encoded
+from persistence.postgres.tables import FIRST_ABLE as REVISION
+from persistence.postgres.tables import HAS_ABLE
 
-REVISION = "0004"
 COLUMNS = ("input", "output", "assigned")
 """Columns of a step whose payload may be kept apart."""
 
 _REMEMBERED = 10_000
 _ARE_ALL_ABLE = """
 SELECT NOT EXISTS (SELECT FROM replicas WHERE revision < $1 AND lease_until > clock_timestamp())"""
+_LOCK = "LOCK TABLE replicas IN ACCESS EXCLUSIVE MODE"
+# A process takes up again a lease that lapsed while the database was away: from then on, these do not.
+_END_OTHERS = "UPDATE replicas SET lease_until = '-infinity' WHERE revision < $1"
+_BAR_OTHERS = f"""
+ALTER TABLE replicas DROP CONSTRAINT IF EXISTS replicas_revision,
+    ADD CONSTRAINT replicas_revision CHECK ({HAS_ABLE})"""
+_PATIENCE = "SET LOCAL lock_timeout = '1s'"
 # Key by key (OFFSET 0 keeps it so), as details are read.
 _READ = """
 SELECT p.* FROM unnest($1::text[], $2::uuid[], $3::text[]) AS u(org_id, id, digest), LATERAL (
@@ -45,9 +54,15 @@ class Sharing:
 
     async def look(self, session: Session) -> None:
         """Begin to share when every process can read it."""
-        if not self.is_on and await session.fetchval(_ARE_ALL_ABLE, REVISION):
-            await raise_oldest(session, REVISION)
+        if self.is_on:
+            return
+        if await has_oldest(session, REVISION):
             self.is_on = True
+        elif await session.fetchval(_ARE_ALL_ABLE, REVISION):
+            try:
+                self.is_on = await _begin(session)
+            except asyncpg.LockNotAvailableError:
+                return  # another time
 
     def forget(self) -> None:
         """Take nothing for kept any more: another server may not have got what the last one had."""
@@ -58,6 +73,19 @@ class Sharing:
         self.known.update(dict.fromkeys(keys))
         while len(self.known) > _REMEMBERED:
             self.known.popitem(last=False)
+
+
+async def _begin(session: Session) -> bool:
+    """Shut out programs that cannot read what is shared; False when one has got a lease meanwhile."""
+    async with session.transaction():
+        await session.execute(_PATIENCE)
+        await session.execute(_LOCK)
+        if not await session.fetchval(_ARE_ALL_ABLE, REVISION):
+            return False
+        await session.execute(_END_OTHERS, REVISION)
+        await session.execute(_BAR_OTHERS)
+        await raise_oldest(session, REVISION)
+        return True
 
 
 class Payloads(dict[PayloadKey, Any]):

@@ -32,6 +32,12 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from persistence.model import FINAL_STATES, OPEN_STEP_STATES, ExecutionState, StepState
 
 metadata = MetaData()
+FIRST_ABLE = "0004"
+"""Revision whose programs are the first that can read shared payloads."""
+
+HAS_ABLE = f"revision >= '{FIRST_ABLE}' OR lease_until = '-infinity'"
+"""What is true of processes once payloads are shared; `sharing.py` adds it as a check when they begin to be."""
+
 PARTITIONED = ("executions", "execution_payloads", "steps", "events", "shared_payloads")
 
 _TIME = DateTime(timezone=True)
@@ -348,6 +354,7 @@ replicas = Table(
         comment="Schema revision that it works with; empty before 0004.",
     ),
     PrimaryKeyConstraint("incarnation", name="replicas_pkey"),
+    CheckConstraint(HAS_ABLE, name="replicas_revision"),
     comment="Processes that drive executions, and until when they may.",
 )
 

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import asyncpg
+import pytest
 import pytest_asyncio
 
 from persistence.model import CommitResult, Event, StepState
@@ -20,6 +21,11 @@ LARGE: dict[str, Any] = {"ä": "x" * 10_000, "n": [1, 1.5, None, True, {"k": "v"
 OTHER = {"o": "y" * 9_000}
 MESSAGE = bytes(range(256)) * 40
 SAID = f"SELECT obj_description('{VERSION_TABLE}'::regclass)"
+
+OF_BEFORE = (
+    "INSERT INTO replicas (incarnation, name, register_time, lease_until)"
+    " VALUES ($1, 'of the release before', now(), now() + interval '1 hour')"
+)
 
 
 @pytest_asyncio.fixture
@@ -129,18 +135,20 @@ async def test_it_goes_with_its_execution(store: Store):
 async def test_nothing_is_shared_while_a_process_drives_that_cannot_read_it(database_dsn: str):
     admin = await asyncpg.connect(database_dsn)
     await admin.execute(f"COMMENT ON TABLE {VERSION_TABLE} IS '0001'")
-    await admin.execute(
-        "INSERT INTO replicas (incarnation, name, register_time, lease_until)"
-        " VALUES ($1, 'of the release before', now(), now() + interval '1 hour')",
-        uuid4(),
-    )
+    await admin.execute("ALTER TABLE replicas DROP CONSTRAINT replicas_revision")
+    await admin.execute(OF_BEFORE, uuid4())
     async with opened(database_dsn) as store:
         row, events = await fill(store)
         await check(store, row, events)
         assert await kept(store) == 0
         assert await admin.fetchval(SAID) == "0001"
-        await admin.execute("UPDATE replicas SET lease_until = '-infinity' WHERE name <> 'test'")
+        await admin.execute("UPDATE replicas SET lease_until = now() WHERE name <> 'test'")
         await store.repository.reap(1)
+        # Neither may one get a lease whose lease had only lapsed, nor one that starts at this moment.
+        with pytest.raises(asyncpg.CheckViolationError):
+            await admin.execute("UPDATE replicas SET lease_until = now() + interval '1 hour' WHERE name <> 'test'")
+        with pytest.raises(asyncpg.CheckViolationError):
+            await admin.execute(OF_BEFORE, uuid4())
         other, others = await fill(store)
         assert await kept(store) == 3
         await check(store, row, events)
