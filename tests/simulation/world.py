@@ -301,6 +301,10 @@ class World:
             self.history.landed.append(kind)
 
 
+_RIGHT = ("execution quarantined", "handler is stuck")
+"""Errors that are logged with reason: an attempt of a process that is frozen does not stop for seconds."""
+
+
 def _ignore(_: object) -> None:
     """Coroutines of dead processes end in the middle of anything."""
 
@@ -312,8 +316,8 @@ def _logs(world: World) -> Iterator[None]:
     def keep(_: Any, method: str, entry: Any) -> Any:
         if method in ("error", "critical", "exception"):
             error = entry.get("exc_info")
-            # What an outage interrupts is taken up again later; a quarantine is what it should be.
-            if isinstance(error, UnavailableError) or entry.get("event") == "execution quarantined":
+            # What an outage interrupts is taken up again later; the others are what they should be.
+            if isinstance(error, UnavailableError) or entry.get("event") in _RIGHT:
                 raise structlog.DropEvent
             world.history.problems.append(f"I20: logged {entry.get('event')!r}: {error!r}")
         else:
