@@ -14,8 +14,12 @@ from dataclasses import dataclass
 from typing import TypeVar
 from uuid import UUID
 
+import structlog
+
 from persistence.model import Execution
 from service.engine.expressions import Allowance
+
+log = structlog.get_logger(__name__)
 
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
@@ -86,7 +90,10 @@ class Turns:
         begun = loop.time()
         while self._left > 0 and self._waiting:
             self._left -= SMALL
-            self._next()()
+            try:
+                self._next()()
+            except Exception as error:  # of ours; the others go on
+                log.error("task failed", task="turn", exc_info=error)
         self._may_pass = True
         self._is_awake = False
         if (taken := loop.time() - begun) > BRIEF:
