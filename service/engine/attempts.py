@@ -100,7 +100,9 @@ async def _outcome(
     try:
         # The time of an attempt begins when it can run.
         context = await begin()
-        return await _checked(await handler.run(effect.params, context))
+        output = await handler.run(effect.params, context)
+        attempt.has_returned = True
+        return await _checked(output)
     except ValidationError as error:
         return Failed(Failure(INVALID_OUTPUT, str(error)))
     except asyncio.CancelledError:

@@ -55,8 +55,11 @@ class Plan:
         return not (self.events or self.steps or self.effects)
 
 
-def apply(definition: Definition, state: State, happening: Happening) -> Plan:
-    """Return what follows from `happening`. A happening that no longer fits the state gives an empty plan."""
+def apply(definition: Definition, state: State, happening: Happening, *, begins: bool = True) -> Plan:
+    """Return what follows from `happening`. A happening that no longer fits the state gives an empty plan.
+
+    `begins`: whether steps may begin by it; else they are put off.
+    """
     if state.state.is_end:
         return Plan(state)
     # A clock that was set back must not let an execution end before it started.
@@ -90,7 +93,10 @@ def apply(definition: Definition, state: State, happening: Happening) -> Plan:
             planning.go_on()
         case happenings.Condemned():
             planning.condemn(happening.failure)
-    planning.settle()
+    if begins or not planning.candidates:
+        planning.settle()
+    else:
+        planning.is_put_off = True
     after, recorded = planning.draft.freeze()
     return Plan(
         after,

@@ -110,6 +110,24 @@ class Run:
             if not plan.is_empty:
                 self._hand_over(plan, survived=self._is_proof(happening, plan.state))
 
+    def keep(self, happening: Happening) -> None:
+        """Keep the end of an attempt that came when the run was stopped already, for `record_ends`."""
+        self._backlog.append(happening)
+
+    async def record_ends(self) -> None:
+        """Record what has ended and was not applied when the run was stopped; nothing begins by it."""
+        while self._backlog:
+            await self.share.take(self._record_end)
+
+    def _record_end(self) -> None:
+        happening = self._backlog.popleft()
+        if isinstance(happening, _RESULTS):
+            with self._ending_what_breaks():
+                plan = planner.apply(self.definition, self.state, happening, begins=False)
+                self.share.spend(plan.work)
+                if not plan.is_empty:
+                    self._hand_over(plan)
+
     def _put_off(self, happening: Happening) -> None:
         self._backlog.append(happening)
         if not self._is_queued:
@@ -144,7 +162,7 @@ class Run:
             self._deaths = 0
         self.state = plan.state
         self._attempts.look_after_queue(plan.state)
-        self._is_closing = transition.release or plan.state.state.is_end
+        self._is_closing = self._is_closing or transition.release or plan.state.state.is_end
         self._in_flight += 1
         self._quiet.clear()
         if plan.effects:
@@ -163,7 +181,7 @@ class Run:
             self._continue(plan)
 
     def _continue(self, plan: Plan) -> None:
-        if plan.is_partial:
+        if plan.is_partial and not self._is_closing:
             self._put_off(happenings.Continued(self.runner.now()))
 
     def resume_timer(self) -> None:

@@ -370,7 +370,10 @@ class Runner:
 
 
 async def _rest(run: Run) -> None:
-    """Stop a run; return when nothing of it goes on and nothing is on its way to the store."""
-    if attempts := run.stop():
+    """Stop a run; return when nothing of it goes on, and what has ended of it is in the store."""
+    attempts = run.stop()
+    await run.record_ends()
+    if attempts:
         await asyncio.wait(attempts)
+        await run.record_ends()
     await run.settled()

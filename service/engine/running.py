@@ -78,13 +78,17 @@ class RunningAttempts:
         self._after_grace(running, lambda: self._give_up(effect, running))
 
     def stop(self) -> list[asyncio.Task[None]]:
-        """Tell all to stop, whatever their threads do; returns those that are being cancelled."""
+        """Tell all to stop, whatever their threads do; returns those that are about to end.
+
+        What a handler gave is not thrown away because it waits for its turn.
+        """
         for place in self._places.values():
             place.close()
         self._places.clear()
         for running in self._running.values():
-            self._tell(running)
-            running.task.cancel()
+            if not running.attempt.has_returned:
+                self._tell(running)
+                running.task.cancel()
         return [running.task for running in self._running.values()]
 
     def leave_queue(self, path: str) -> None:
@@ -118,7 +122,11 @@ class RunningAttempts:
         await failpoints.reach("step.after_call_before_enqueue")
         if isinstance(outcome, Waits):  # first: an execution that waits here is not put down
             self._places[effect.path] = outcome.place
-        self._run.apply(self._happening(effect, attempt, outcome))
+        happening = self._happening(effect, attempt, outcome)
+        if self._run.is_closing and attempt.told_at is None:
+            self._run.keep(happening)
+        else:
+            self._run.apply(happening)
         if isinstance(outcome, Waits):
             self._queue_up(effect.path, outcome.place)
 
@@ -159,6 +167,8 @@ class RunningAttempts:
         running.timer = asyncio.get_running_loop().call_later(effect.timeout, self._end_time, effect, running)
 
     def _end_time(self, effect: StartAttempt, running: _Running) -> None:
+        if running.attempt.has_returned:
+            return  # in time; only its turn has not come
         self._tell(running, has_expired=True)
         running.task.cancel()
         self._after_grace(running, lambda: self._fail(effect))

@@ -11,7 +11,7 @@ import asyncpg
 from flowkeep.v1.execution_service_pb2 import WatchExecutionRequest
 from tests.conformance.builders import until
 from tests.integration.conftest import Serve
-from tests.integration.stage import PATIENCE, Served, Stage, made, step
+from tests.integration.stage import PATIENCE, Served, Stage, ended, made, step
 
 OWNED = "SELECT count(*) FROM executions WHERE id = ANY($1::uuid[]) AND incarnation IS NOT NULL"
 
@@ -53,6 +53,22 @@ async def test_a_handler_that_does_not_stop_holds_back_no_other_execution(
         async for _ in second.client.watch(execution.execution_id):
             pass
     assert stage.attempts("open") == [1, 2]
+
+
+async def test_what_has_ended_and_waits_for_its_turn_is_recorded(serve: Serve, stage: Stage) -> None:
+    """A step that may run once only has an outcome when its handler gave it, and what follows begins elsewhere."""
+    first = await serve(park_after=1e6, cancel_grace=2 * PATIENCE)
+    large = step("large", "progress", percents=[1] * 4_000, delivery="AT_MOST_ONCE")
+    workflow = await made(first.client, large, step("next"))
+    executions = await asyncio.gather(*(first.client.execute(workflow) for _ in range(40)))
+    await stage.called("large", 40)
+    stage.open("large")
+    await first.stop()
+    assert len(stage.attempts("next")) < 40  # else none was cut off
+    second = await serve()
+    ends = await asyncio.gather(*(ended(second.client, each.execution_id) for each in executions))
+    assert [end.failure.message for end in ends] == [""] * 40
+    assert stage.attempts("large") == [1] * 40
 
 
 async def test_a_stream_that_nobody_reads_holds_back_no_execution(

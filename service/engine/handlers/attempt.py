@@ -16,7 +16,7 @@ class Attempt:
 
     `stop` is what its handler asks. `told_at` is the monotonic time at which it was told to stop, `has_expired` whether
     by its timeout. `has_noticed`: its handler asked since, and heard so. `is_in_thread`: a thread runs it now, which
-    nothing can stop.
+    nothing can stop. `has_returned`: its handler gave what it gives, which may have to wait for its turn.
     """
 
     __slots__ = (
@@ -27,6 +27,7 @@ class Attempt:
         "handler",
         "has_expired",
         "has_noticed",
+        "has_returned",
         "incarnation",
         "is_in_thread",
         "number",
@@ -55,6 +56,7 @@ class Attempt:
         self.told_at: float | None = None
         self.has_noticed = False
         self.has_expired = False
+        self.has_returned = False
         self.is_in_thread = False
         self._monotonic = monotonic
         self._deadline = math.inf
