@@ -99,6 +99,16 @@ async def test_what_has_its_turn_at_once_needs_no_round() -> None:
     assert answer.value.value == 7
 
 
+async def test_a_mistake_of_one_takes_no_turn_from_the_others() -> None:
+    turns = Turns()
+
+    def fail() -> None:
+        raise ValueError("no")
+
+    share(turns).put_off(fail)
+    assert await all_of(turns, (share(turns), "after", 0)) == [["after"]]
+
+
 async def test_what_waits_for_its_turn_gets_its_answer_or_error() -> None:
     turns = Turns()
     share(turns).spend(PER_TURN)
