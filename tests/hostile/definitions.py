@@ -77,6 +77,16 @@ DEFINITIONS = [
         "",
     ),
     Case(
+        "more-expressions-than-a-template-may-have",
+        {"steps": [step("a", "transform", value=[f"${{input.a+input.b+{n}}}" for n in range(4_990)])]},
+        "has more than 256 expressions",
+    ),
+    Case(
+        "long-expressions-that-do-not-compile",
+        {"steps": [step("a", "transform", value=["${" + "input.a+" * 480 + f"{n} @}}" for n in range(60)])]},
+        "unexpected '@'",
+    ),
+    Case(
         "expressions-that-end-nowhere",
         {"steps": [step("a", "transform", value=["${ " + "x" * 60] * 3_000)]},
         "without its closing }",

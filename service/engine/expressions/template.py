@@ -53,19 +53,17 @@ class Template:
         *,
         is_written_now: bool = False,
         cel_at: Container[str] = (),
-        compiled: Mapping[str, Expression] = MappingProxyType({}),
+        compiled: Mapping[str, Expression | ExpressionError] = MappingProxyType({}),
     ) -> Template:
         """Return the template of a value that `payload.normalise` accepts, over variables of these names.
 
         Raises ValidationError with everything that is wrong, under `field`: what does not compile, a `${` without
         its `}`, more than 256 expressions; and, when it is written now by somebody who can mend it, text such as
         `{{ input.name }}`, by which a template was surely meant, but at the paths `cel_at`, where others compile CEL.
-        What is `compiled` before, by its source, is not compiled again.
+        What is `compiled` before, by its source, is not compiled again, whether it could be or not.
         """
-        parser = _Parser(names, is_written_now, cel_at, compiled)
+        parser = _Parser(names, is_written_now, cel_at, compiled, field)
         parsed = parser.value(value, field)
-        if len(parser.expressions) > MAX_EXPRESSIONS:
-            parser.violations.append(Violation(field, f"has more than {MAX_EXPRESSIONS} expressions"))
         if parser.violations:
             raise ValidationError(parser.violations)
         references = frozenset[str]().union(*(expression.references for expression in parser.expressions))
@@ -109,9 +107,12 @@ class _Parser:
         names: frozenset[str],
         is_written_now: bool,
         cel_at: Container[str],
-        compiled: Mapping[str, Expression],
+        compiled: Mapping[str, Expression | ExpressionError],
+        field: str,
     ) -> None:
         self._names = names
+        self._field = field
+        self._count = 0
         self._compiled = compiled
         self._cel_at = cel_at
         self._is_written_now = is_written_now
@@ -176,8 +177,14 @@ class _Parser:
         return tuple(piece for piece in pieces if piece != "")
 
     def _compile(self, source: str) -> Expression:
+        self._count += 1
+        if self._count > MAX_EXPRESSIONS:  # nobody has compiled those before
+            self.violations.append(Violation(self._field, f"has more than {MAX_EXPRESSIONS} expressions"))
+            raise ValidationError(self.violations)
         source = source.strip()
         expression = self._compiled.get(source) or compile_value(source, self._names)
+        if isinstance(expression, ExpressionError):
+            raise expression
         self.expressions.append(expression)
         return expression
 

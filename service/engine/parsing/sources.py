@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Container, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -87,13 +86,15 @@ class Sources:
         self._uses.extend(Use(field, reader, read) for read in sorted(template.references))
         return template
 
-    def _compiled(self, value: Any, names: frozenset[str]) -> Work[Mapping[str, Expression]]:
-        """Return the expressions in a template that compile; of those that do not it is said when they are missed."""
-        compiled: dict[str, Expression] = {}
-        for source in islice(dict.fromkeys(sources(value)), MAX_IN_TEMPLATE):
+    def _compiled(self, value: Any, names: frozenset[str]) -> Work[Mapping[str, Expression | ExpressionError]]:
+        """Return the expressions that a template may have, or what is wrong with them."""
+        compiled: dict[str, Expression | ExpressionError] = {}
+        for source in dict.fromkeys(islice(sources(value), MAX_IN_TEMPLATE)):
             yield _cost(source)
-            with suppress(ExpressionError):
+            try:
                 compiled[source] = compile_value(source, names)
+            except ExpressionError as error:
+                compiled[source] = error
         return compiled
 
     def check_uses(
