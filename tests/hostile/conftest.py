@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from typing import Any
 
+import pytest
 import pytest_asyncio
 
 from tests.hostile.attacked import Attacked, Servers
+from tests.integration.web import Web, serving_web
 
 Attack = Callable[..., Awaitable[Attacked]]
 
 
+@pytest.fixture(scope="session")
+def web() -> Iterator[Web]:
+    """What serves HTTP to the attacked servers, their keys too."""
+    with serving_web() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def listener() -> Iterator[socket.socket]:
+    """What the attacked servers may connect to, and a test may answer as it likes."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.setblocking(False)
+        yield listening
+
+
 @pytest_asyncio.fixture(scope="session")
-async def servers() -> AsyncIterator[Servers]:
+async def servers(web: Web, listener: socket.socket) -> AsyncIterator[Servers]:
     """The servers of this session."""
     async with AsyncExitStack() as stack:
-        yield Servers(stack)
+        yield Servers(stack, web, listener)
 
 
 @pytest_asyncio.fixture

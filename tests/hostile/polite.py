@@ -22,11 +22,11 @@ from tests.e2e.process import environment
 
 WORKFLOW = "polite"
 """The workflow that it executes."""
-PAUSE = 0.005
+PAUSE = 0.01
 """Seconds between its calls."""
 PATIENCE = 10.0
 """Seconds after which a call has failed."""
-ALONE = 1.0
+ALONE = 0.5
 """Seconds for which it is measured alone."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import flowkeep
@@ -18,11 +18,9 @@ from service.engine.handlers.call_api import call_api
 from tests.hostile.attacked import Attacked
 from tests.hostile.calls import ANSWERS, MIB, NAMES, PARAMS, URLS, pieces
 from tests.hostile.cases import Case, each
-from tests.hostile.conftest import Attack
 from tests.integration.stage import step
 from tests.integration.web import CONTEXT
 
-ALLOWED = "127.0.0.1"
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
@@ -107,13 +105,6 @@ async def test_no_name_leads_inside(case: Case) -> None:
         assert not inside.connected
 
 
-@contextmanager
-def _bound() -> Iterator[socket.socket]:
-    with socket.create_server((ALLOWED, 0)) as listener:
-        listener.setblocking(False)
-        yield listener
-
-
 async def _answer(listener: socket.socket, sent: list[bytes]) -> None:
     """Answer one call, as long as anybody takes it."""
     loop = asyncio.get_running_loop()
@@ -124,33 +115,31 @@ async def _answer(listener: socket.socket, sent: list[bytes]) -> None:
             await loop.sock_sendall(connection, piece)
 
 
-async def test_no_answer_does_harm(attack: Attack) -> None:
-    attacked, wrong = await attack(http_allow=ALLOWED), {}
+async def test_no_answer_does_harm(attacked: Attacked, listener: socket.socket) -> None:
+    wrong = {}
     async with attacked.beside("hostile answers"), attacked.client() as client:
         call = step("call", "call_api", url="${ input.url }", max_response_bytes=MIB, timeout="20s")
         await client.apply([{"name": "call", "steps": [call]}])
         for case in ANSWERS:
             async with attacked.case(case.name):
-                if (code := await _answered(client, pieces(case.given))) != case.right:
+                if (code := await _answered(client, listener, pieces(case.given))) != case.right:
                     wrong[case.name] = code
     assert not wrong
 
 
-async def test_no_params_do_harm(attack: Attack) -> None:
-    attacked = await attack(http_allow=ALLOWED)
+async def test_no_params_do_harm(attacked: Attacked, listener: socket.socket) -> None:
     async with attacked.client() as client:
         for case in PARAMS:
             call = step("call", "call_api", url="${ input.url }", **case.given)
             async with attacked.case(case.name):
                 await client.apply([{"name": "call", "steps": [call]}])
-                assert await _answered(client, [PLAIN]) == case.right
+                assert await _answered(client, listener, [PLAIN]) == case.right
 
 
-async def _answered(client: flowkeep.Client, sent: list[bytes]) -> str:
+async def _answered(client: flowkeep.Client, listener: socket.socket, sent: list[bytes]) -> str:
     """The code that a call fails with that is answered so."""
-    with _bound() as listener:
-        answering = asyncio.ensure_future(_answer(listener, sent))
-        code = await failure(client, f"http://{ALLOWED}:{listener.getsockname()[1]}/")
-        answering.cancel()
-        await asyncio.wait([answering])
+    answering = asyncio.ensure_future(_answer(listener, sent))
+    code = await failure(client, f"http://127.0.0.1:{listener.getsockname()[1]}/")
+    answering.cancel()
+    await asyncio.wait([answering])
     return code

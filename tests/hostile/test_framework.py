@@ -1,14 +1,11 @@
 """What these tests rest on: what holds the loop, memory that does not come back and errors of bystanders are seen."""
 
 import asyncio
-from pathlib import Path
 
 import pytest
 
 from tests.hostile.attacked import Attacked, Servers
 from tests.integration.stage import step
-
-HANDLERS = str(Path(__file__).with_name("bad_handlers.py"))
 
 
 async def run(attacked: Attacked, handler_name: str, **params):
@@ -29,7 +26,7 @@ async def run(attacked: Attacked, handler_name: str, **params):
     ],
 )
 async def test_what_is_wrong_is_told(servers: Servers, handler_name, params, told):
-    attacked = await servers.with_settings({"handlers": HANDLERS})
+    attacked = await servers.with_settings({})
     with pytest.raises(AssertionError, match=told):
         async with attacked.watched(patience=0.5):
             await run(attacked, handler_name, **params)

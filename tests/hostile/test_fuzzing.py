@@ -18,11 +18,10 @@ from service.cli.reading.yaml_text import parse_yaml
 from service.engine.expressions import ExpressionError, compile_value
 from service.engine.handlers import http_params
 from tests.hostile.attacked import Attacked, token
-from tests.hostile.conftest import Attack
 from tests.hostile.fuzzing import mutations
 from tests.integration.calls import METHODS, NOBODYS, name_of, valid
 from tests.integration.stage import step
-from tests.integration.web import serving_web
+from tests.integration.web import Web
 
 State = flowkeep.Execution
 SEED = 13
@@ -179,19 +178,17 @@ ANSWERS = [
 ]
 
 
-async def test_answers_of_http_servers(attack: Attack):
-    attacked = await attack(http_allow="127.0.0.1")
+async def test_answers_of_http_servers(attacked: Attacked, web: Web):
     request = {"url": "${ input.url }", "response": "${ input.response }"}
     answers = list(mutations(ANSWERS, 120, SEED))
-    with serving_web() as web:
-        async with attacked.client() as client:
-            await client.apply([{"name": "calls", "steps": [step("call", "call_api", timeout="1s", **request)]}])
+    async with attacked.client() as client:
+        await client.apply([{"name": "calls", "steps": [step("call", "call_api", timeout="1s", **request)]}])
 
-            async def called(number: int) -> None:
-                inputs = {"url": web.raw(f"/{number}", answers[number]), "response": ("json", "text")[number % 2]}
-                done = await client.execute("calls", inputs, wait=True)
-                assert done.state in (State.STATE_COMPLETED, State.STATE_FAILED), answers[number]
-                assert "INTERNAL" not in str(done.failure), f"{answers[number]!r} {done.failure}"
+        async def called(number: int) -> None:
+            inputs = {"url": web.raw(f"/{number}", answers[number]), "response": ("json", "text")[number % 2]}
+            done = await client.execute("calls", inputs, wait=True)
+            assert done.state in (State.STATE_COMPLETED, State.STATE_FAILED), answers[number]
+            assert "INTERNAL" not in str(done.failure), f"{answers[number]!r} {done.failure}"
 
-            for first in range(0, len(answers), 40):
-                await asyncio.gather(*(called(number) for number in range(first, first + 40)))
+        for first in range(0, len(answers), 40):
+            await asyncio.gather(*(called(number) for number in range(first, first + 40)))

@@ -133,7 +133,8 @@ async def test_a_definition_that_is_kept_can_be_read(attacked: Attacked):
                     kept = workflows_pb2.UpdateWorkflowResponse.FromString(answer.body).workflow
                     read_again = await client.get_workflow("shaped")
                     assert bits(read_again.definition.steps[0].params) == bits(kept.definition.steps[0].params)
-                    assert [each.name async for each in client.list_workflows(full=True) if each.name == "shaped"]
+                    listed = client.list_workflows(name_prefix="shaped", full=True)
+                    assert [each.name async for each in listed] == ["shaped"]
 
 
 async def test_what_a_step_makes_deeper_fails_the_step_and_can_be_read(attacked: Attacked):

@@ -11,13 +11,12 @@ from flowkeep.requests import execute_request
 from flowkeep.v1 import execution_service_pb2 as pb
 from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_FULL
 from flowkeep.v1.execution_service_pb2_grpc import ExecutionServiceStub
-from tests.hostile.attacked import BYSTANDER, ECHO, token
+from tests.hostile.attacked import BYSTANDER, ECHO, SMALL, token
 from tests.hostile.polite import WORKFLOW
 from tests.integration.stage import step
 
 PATIENCE = 10.0
-MOST = 100
-SETTINGS = {"max_concurrent_rpcs": MOST, "max_running": 20, "max_streams": 30}
+CROWD = SMALL["max_concurrent_rpcs"] + 10
 SLOW = {"name": "slow", "steps": [step("one", "wait", duration=6)]}
 """It stays in memory all the time."""
 
@@ -60,13 +59,13 @@ def waiting(stub, metadata):
 
 async def test_calls_that_wait_leave_places_to_others(attack):
     """Of 2,100 waiting calls of one org the others got QUEUE_FULL for every call."""
-    attacked = await attack(**SETTINGS)
+    attacked = await attack(**SMALL)
     async with attacked.client() as client:
         await client.apply([SLOW])
         crowd = Crowd(ExecutionServiceStub(attacked.channel), token())
-        crowd.add(waiting, MOST + 10)
+        crowd.add(waiting, CROWD)
         await crowd.settled(20)
-        async with attacked.beside(f"{MOST + 10} waiting calls"):
+        async with attacked.beside(f"{CROWD} waiting calls"):
             await asyncio.sleep(1.0)
         assert set(crowd.ended) == {"RESOURCE_EXHAUSTED"}
         # Also those of the same identity that do not wait, and of another identity that do.
@@ -76,10 +75,11 @@ async def test_calls_that_wait_leave_places_to_others(attack):
         )
         assert answer.execution.state == flowkeep.Execution.STATE_COMPLETED
         await crowd.leave()
+        await client.delete_workflow("slow", force=True)
 
 
 async def test_executions_that_take_long_leave_places_to_others(attack):
-    attacked = await attack(**SETTINGS)
+    attacked = await attack(**SMALL)
     async with attacked.client() as client, attacked.client(BYSTANDER, "ann") as bystander:
         await client.apply([SLOW])
         for _ in range(60):
@@ -90,10 +90,11 @@ async def test_executions_that_take_long_leave_places_to_others(attack):
             assert execution.state == flowkeep.Execution.STATE_COMPLETED
         running = await client.list_page(states=["RUNNING"], count_total=True)
         assert 10 <= running.total_size < 20
+        await client.delete_workflow("slow", force=True)
 
 
 async def test_streams_leave_places_to_others(attack):
-    attacked = await attack(**SETTINGS)
+    attacked = await attack(**SMALL)
     async with attacked.client() as client, attacked.client(BYSTANDER, "ann") as bystander:
         await client.apply([SLOW])
         watched = (await client.execute("slow")).execution_id
@@ -107,6 +108,7 @@ async def test_streams_leave_places_to_others(attack):
             assert [event.seq async for event in bystander.watch(execution.execution_id)]
         assert set(crowd.ended) == {"RESOURCE_EXHAUSTED"}
         await crowd.leave()
+        await client.delete_workflow("slow", force=True)
 
 
 async def test_large_executions_are_listed_page_by_page_and_nobody_waits_for_them(attacked):
