@@ -135,7 +135,7 @@ class Pipeline(aio.ServerInterceptor):
         structlog.contextvars.bind_contextvars(org=identity.org, subject=identity.subject)
         if not identity.may(PERMISSIONS[method]):
             raise RefusedError(_denied(PERMISSIONS[method]))
-        request = await self.limits.receiving.request(context, caller)
+        request = await self.limits.receiving.request(context, identity.org, identity.subject, caller)
         self.limits.admission.take(identity)
         request = await whole(request)
         if _bounds_itself(request):

@@ -1,17 +1,20 @@
 """How requests are received: so many at a time, in all and per connection, and each within a time.
 
 A request that is being received holds up to 4 MiB that nobody has asked for yet. One that arrives whole, as nearly all
-do, has its turn for a fraction of a millisecond. When all turns are taken, a connection that has fewer takes one from
-the connection that has most; otherwise the newest waits least, since what came long ago and is not here yet is
-probably never to come. What has not been read waits with gRPC, 64 KiB of it at most.
+do, has its turn for a fraction of a millisecond. When all turns are taken, an org that has fewer takes one from the org
+that has most, and so do its identities among each other, and their connections. Otherwise the newest waits least, since
+what came long ago and is not here yet is probably never to come. What has not been read waits with gRPC, 64 KiB of it
+at most.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Iterator
 from contextvars import Context
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 from grpc import StatusCode
 from grpc.aio import EOF
@@ -20,10 +23,14 @@ from flowkeep.v1.error_pb2 import ErrorReason
 from service.api.errors import Refusal, RefusedError
 
 MOST_WAITING = 1_000
-"""Requests that wait for their turn; beyond, the connection of which most wait loses the one that came first."""
+"""Requests that wait for their turn; beyond, the org of which most wait loses the one that came first."""
 
 _LOOK = 0.25
 """Seconds between looks at those that are late."""
+
+Key = TypeVar("Key")
+Party: TypeAlias = tuple[str, ...]
+"""Of whom a request comes, the widest group first: org, subject, connection; or that alone, where nobody is known."""
 
 
 def this_task() -> asyncio.Task[Any]:
@@ -36,7 +43,7 @@ class _Arrival:
     """A request that is being received, or waits for that."""
 
     task: asyncio.Task[Any]
-    connection: str
+    party: Party
     since: float
     turn: asyncio.Future[None] | None = None
     refusal: RefusedError | None = None
@@ -51,17 +58,17 @@ class Receiving:
     patience: float = 10.0
     give_way: float = 1.0
     _held: dict[_Arrival, None] = field(default_factory=dict)
-    _per_connection: dict[str, int] = field(default_factory=dict)
-    _waiting: dict[_Arrival, None] = field(default_factory=dict)
-    # By connection, the newest last, as in all the others: a thousand may wait, of a few connections.
-    _queues: dict[str, dict[_Arrival, None]] = field(default_factory=dict)
+    _turns: Counter[Party] = field(default_factory=Counter)
+    # The newest last, in both: all that wait by their widest group, and by the whole party.
+    _waiting: dict[str, dict[_Arrival, None]] = field(default_factory=dict)
+    _queues: dict[Party, dict[_Arrival, None]] = field(default_factory=dict)
     _timer: asyncio.TimerHandle | None = None
 
-    async def request(self, context: Any, connection: str) -> Any:
+    async def request(self, context: Any, *party: str) -> Any:
         """Return the request of a call, None if its client sends none. Raises RefusedError for one that is late."""
         loop = asyncio.get_running_loop()
         task = this_task()
-        arrival = _Arrival(task, connection, loop.time())
+        arrival = _Arrival(task, party, loop.time())
         if self._timer is None:
             self._start_looking(loop)
         try:
@@ -78,59 +85,68 @@ class Receiving:
         return None if message is EOF else message
 
     def _takes_turn(self, arrival: _Arrival) -> bool:
-        if self._has_room(arrival.connection):
+        if self._has_room(arrival.party):
             self._hold(arrival)
             return True
-        busiest, most = max(self._per_connection.items(), key=lambda item: item[1])
-        if len(self._held) < self.most or self._per_connection.get(arrival.connection, 0) + 2 > most:
+        loser = self._loser(arrival.party) if len(self._held) >= self.most else None
+        if loser is None:
             self._wait(arrival)
             return False
         # In this order: a turn that is free goes to one that waits.
         self._hold(arrival)
-        self._refuse(next(each for each in self._held if each.connection == busiest), self._crowded())
+        self._refuse(loser, self._crowded())
         return True
 
-    def _has_room(self, connection: str) -> bool:
-        return len(self._held) < self.most and self._per_connection.get(connection, 0) < self.most_per_connection
+    def _loser(self, party: Party) -> _Arrival | None:
+        """Return the first request of the group that has at least two turns more than the party's own beside it."""
+        for size in range(1, len(party) + 1):
+            beside = (each.party[:size] for each in self._held if each.party[: size - 1] == party[: size - 1])
+            turns = Counter(beside)
+            busiest, most = max(turns.items(), key=lambda item: item[1], default=((), 0))
+            if turns[party[:size]] + 2 <= most:
+                return next(each for each in self._held if each.party[:size] == busiest)
+        return None
+
+    def _has_room(self, party: Party) -> bool:
+        return len(self._held) < self.most and self._turns[party] < self.most_per_connection
 
     def _hold(self, arrival: _Arrival) -> None:
         self._held[arrival] = None
-        self._per_connection[arrival.connection] = self._per_connection.get(arrival.connection, 0) + 1
+        self._turns[arrival.party] += 1
 
     def _wait(self, arrival: _Arrival) -> None:
-        if len(self._waiting) >= MOST_WAITING:
-            longest = max(self._queues.values(), key=len)
+        if sum(map(len, self._waiting.values())) >= MOST_WAITING:
+            longest = max(self._waiting.values(), key=len)
             self._refuse(next(iter(longest)), self._crowded())
-        queue = self._queues.pop(arrival.connection, {})
-        queue[arrival] = self._waiting[arrival] = None
-        self._queues[arrival.connection] = queue
+        self._waiting.setdefault(arrival.party[0], {})[arrival] = None
+        queue = self._queues.pop(arrival.party, {})
+        queue[arrival] = None
+        self._queues[arrival.party] = queue
 
     def _wait_no_more(self, arrival: _Arrival) -> None:
-        del self._waiting[arrival]
-        queue = self._queues[arrival.connection]
-        del queue[arrival]
-        if not queue:
-            del self._queues[arrival.connection]
+        _remove(arrival, self._waiting, arrival.party[0])
+        _remove(arrival, self._queues, arrival.party)
 
     def _leave(self, arrival: _Arrival) -> None:
-        """Forget a request, and let the newest of those that wait have its turn."""
-        if self._waiting and arrival in self._waiting:
+        """Forget a request, and let one of those that wait have its turn."""
+        if arrival in self._waiting.get(arrival.party[0], ()):
             self._wait_no_more(arrival)
         if arrival not in self._held:
             return
         del self._held[arrival]
-        others = self._per_connection[arrival.connection] - 1
-        if others:
-            self._per_connection[arrival.connection] = others
-        else:
-            del self._per_connection[arrival.connection]
+        self._turns[arrival.party] -= 1
+        if not self._turns[arrival.party]:
+            del self._turns[arrival.party]
         if self._queues:
             self._pass_on()
 
     def _pass_on(self) -> None:
-        connection = next(filter(self._has_room, reversed(self._queues)), None)
-        if connection is not None:
-            self._give_turn(next(reversed(self._queues[connection])))
+        """Give a turn to the newest of the org, identity and connection that have fewest."""
+        turns = Counter(group for each in self._held for group in _groups(each.party))
+        free = filter(self._has_room, reversed(self._queues))
+        party = min(free, key=lambda party: [turns[group] for group in _groups(party)], default=None)
+        if party is not None:
+            self._give_turn(next(reversed(self._queues[party])))
 
     def _give_turn(self, arrival: _Arrival) -> None:
         self._wait_no_more(arrival)
@@ -147,13 +163,14 @@ class Receiving:
         now = loop.time()
         for arrival in [each for each in self._held if now - each.since >= self.patience]:
             self._refuse(arrival, self._late())
-        for arrival in [each for each in self._waiting if now - each.since >= self.patience]:
+        waiting = [each for queue in self._waiting.values() for each in queue]
+        for arrival in [each for each in waiting if now - each.since >= self.patience]:
             self._refuse(arrival, self._crowded())
         for arrival in [each for each in self._held if now - each.since >= min(self.give_way, self.patience)]:
             if arrival in self._held and self._is_waited_for(arrival):
                 self._refuse(arrival, self._crowded())
         self._timer = None
-        if self._held or self._waiting:
+        if self._held or self._queues:
             self._start_looking(loop)
 
     def _start_looking(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -163,10 +180,12 @@ class Receiving:
         return min(_LOOK, self.give_way / 2)
 
     def _is_waited_for(self, arrival: _Arrival) -> bool:
-        """Whether one that waits could be received instead."""
-        most = self.most_per_connection
-        return arrival.connection in self._queues or any(
-            self._per_connection.get(each, 0) < most for each in self._queues
+        """Whether one that waits could be received instead, and is not of an org that has more turns already."""
+        turns = Counter(each.party[0] for each in self._held)
+        own = turns[arrival.party[0]]
+        return arrival.party in self._queues or any(
+            self._turns[party] < self.most_per_connection and (party[0] == arrival.party[0] or turns[party[0]] < own)
+            for party in self._queues
         )
 
     def _crowded(self) -> RefusedError:
@@ -181,3 +200,14 @@ class Receiving:
         metadata = {"seconds": f"{self.patience:g}"}
         reason = ErrorReason.ERROR_REASON_REQUEST_TOO_SLOW
         return RefusedError(Refusal(StatusCode.RESOURCE_EXHAUSTED, reason, text, metadata, retry_after=1.0))
+
+
+def _groups(party: Party) -> Iterator[Party]:
+    """Yield the party's groups, the widest first, and the party itself."""
+    return (party[:size] for size in range(1, len(party) + 1))
+
+
+def _remove(arrival: _Arrival, queues: dict[Key, dict[_Arrival, None]], key: Key) -> None:
+    del queues[key][arrival]
+    if not queues[key]:
+        del queues[key]
