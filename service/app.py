@@ -104,8 +104,6 @@ def build_engine(config: Config, repository: Repository, registry: Registry) -> 
 
 def guard_of(config: Config) -> Guard:
     """Return what decides where workflows may call. A developer's may call servers on the developer's machine."""
-    if config.is_for_development:
-        log.info("for development: workflows may call loopback addresses of this machine", listen=config.listen)
     return Guard(Allowed(config.http_allow), has_loopback=config.is_for_development)
 
 
@@ -118,6 +116,8 @@ async def running_engine(
     registry = Registry.with_builtins(egress)
     registry.load(config.handlers)
     registry.load_entry_points()
+    if config.is_for_development:
+        log.info("for development: workflows may call loopback addresses of this machine", listen=config.listen)
     engine = build_engine(config, repository, registry)
     runner, watch = engine.runner, LoopWatch()
     tasks = TaskRegistry()

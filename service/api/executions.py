@@ -24,7 +24,7 @@ from service.engine import definition as model
 from service.engine.definition import Definition
 from service.engine.failure import NO_FREE_THREAD, OUTCOME_UNKNOWN, RESULT_DISCARDED
 from service.engine.slices import in_slices
-from service.engine.state import restore
+from service.engine.state import variables
 from service.engine.step_rules import CONDITION_IS_FALSE
 
 LARGEST_STEPS = 32 << 20
@@ -110,7 +110,7 @@ async def encoded_detail(
     message.ClearField("unreadable")
     message.definition_withheld = not with_definition
     encoded.add(message)
-    await _add_payloads(encoded, detail, definition, gaps)
+    await _add_payloads(encoded, detail, gaps)
     if is_defined and with_definition:
         encoded.add_field(_DEFINITION, await in_slices(definition_message(definition.document)))
         await encoded.rest()
@@ -214,18 +214,18 @@ async def _filled(step: Step, gaps: list[str], *, with_trace: bool) -> Encoded:
     return encoded
 
 
-async def _add_payloads(encoded: Encoded, detail: ExecutionDetail, definition: Definition, gaps: list[str]) -> None:
+async def _add_payloads(encoded: Encoded, detail: ExecutionDetail, gaps: list[str]) -> None:
     """Add input, variables and result."""
     _fill(encoded, _INPUT, lambda: payload.to_struct(detail.input), "input", gaps)
-    variables = Encoded()
-    for name, value in restore(definition, detail).vars.items():
+    held = Encoded()
+    for name, value in variables(detail.steps).items():
         try:
-            variables.add(payload.to_struct({name: value}))
+            held.add(payload.to_struct({name: value}))
         except (ValueError, TypeError):
             gaps.append("vars")
-        await variables.rest()
+        await held.rest()
     if "vars" not in gaps:
-        encoded.add_field(_VARS, variables)
+        encoded.add_field(_VARS, held)
     if detail.execution.state is ExecutionState.COMPLETED:
         _fill(encoded, _RESULT, lambda: payload.to_value(detail.result), "result", gaps)
 

@@ -32,6 +32,8 @@ SMALL = 16 << 10
 """Bytes of a request that is judged in one go."""
 
 _PAYLOADS = (Struct, Value)
+_UNRULED = (*_PAYLOADS, WorkflowDefinition)
+"""What the rules of requests say nothing about; definitions are judged with all else that must hold of one."""
 
 _validator = protovalidate.Validator()
 
@@ -160,13 +162,15 @@ def _broken(request: Message) -> Work[Sequence[Violation]]:
     bare.CopyFrom(request)
     found: list[Violation] = []
     for name, value in parts:
-        if isinstance(value, _PAYLOADS):
+        if isinstance(value, _UNRULED):
             bare.ClearField(name)
         elif isinstance(value, Message):
             _strip(getattr(bare, name))
             yield value.ByteSize() // 10
         else:
             for index, item in enumerate(value):
+                if isinstance(item, _UNRULED):
+                    continue
                 each = type(item)()
                 each.CopyFrom(item)
                 _strip(each)

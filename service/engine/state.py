@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -112,10 +112,7 @@ def restore(definition: Definition, detail: ExecutionDetail, worker: str = "") -
     """
     execution = detail.execution
     steps = {step.path: step for step in detail.steps}
-    ended = sorted((s for s in steps.values() if s.end_seq is not None), key=lambda s: s.end_seq or 0)
-    variables: dict[str, Any] = {}
-    for step in ended:
-        variables.update(step.assigned or {})
+    ended = _ended(steps.values())
     return State(
         facts=facts(execution),
         input=detail.input,
@@ -123,7 +120,7 @@ def restore(definition: Definition, detail: ExecutionDetail, worker: str = "") -
         counts=execution.counts,
         state=execution.state,
         steps=steps,
-        vars=variables,
+        vars=variables(ended),
         progress=execution.progress,
         last_seq=execution.last_seq,
         start_time=execution.start_time,
@@ -138,6 +135,14 @@ def restore(definition: Definition, detail: ExecutionDetail, worker: str = "") -
         worker=worker,
         bytes=execution.bytes,
     )
+
+
+def variables(steps: Iterable[Step]) -> dict[str, Any]:
+    """Return the variables that steps have assigned, each as the last that ended left it."""
+    assigned: dict[str, Any] = {}
+    for step in _ended(steps):
+        assigned.update(step.assigned or {})
+    return assigned
 
 
 def cancelled(request: CancelRequest) -> Ending:
@@ -164,6 +169,11 @@ def step_failed(step: Step) -> Ending:
             step_path=step.path,
         ),
     )
+
+
+def _ended(steps: Iterable[Step]) -> list[Step]:
+    """Return those that have ended, in the order of their ends."""
+    return sorted((step for step in steps if step.end_seq is not None), key=lambda step: step.end_seq or 0)
 
 
 def _ending(definition: Definition, execution: Execution, ended: list[Step]) -> Ending | None:

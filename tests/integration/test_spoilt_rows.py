@@ -23,6 +23,7 @@ from flowkeep.v1 import execution_service_pb2 as pb
 from flowkeep.v1 import workflow_service_pb2 as workflows_pb
 from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_BASIC, EXECUTION_VIEW_FULL, StepExecution
 from flowkeep.v1.workflow_pb2 import WORKFLOW_VIEW_BASIC, WORKFLOW_VIEW_FULL
+from persistence.postgres.migrate import expected_revision
 from persistence.postgres.tables import PARTITIONED, metadata
 from tests.integration.stage import made, step
 
@@ -353,7 +354,9 @@ async def test_what_a_dead_process_left_is_taken_over_whatever_its_lease_says(wo
     values = [*values_of(metadata.tables["replicas"].c.lease_until), "now() + interval '9 years'", "now()"]
     parked = await world.parked(len(values))
     for value, execution_id in zip(values, parked, strict=True):
-        statement = f"INSERT INTO replicas VALUES (gen_random_uuid(), '', {value}, {value}) RETURNING incarnation"  # noqa: S608
+        columns = "incarnation, name, register_time, lease_until, revision"
+        made = f"gen_random_uuid(), '', {value}, {value}, '{expected_revision()}'"
+        statement = f"INSERT INTO replicas ({columns}) VALUES ({made}) RETURNING incarnation"  # noqa: S608
         try:
             dead = await world.admin.fetchval(statement)
         except asyncpg.PostgresError:

@@ -17,7 +17,7 @@ from persistence.model import CommitResult
 SILENCE = 0.05
 """Seconds until a question counts as unanswered."""
 
-_KEPT = {"close", "listen", "ping", "register"}
+_KEPT = {"close", "listen", "ping", "register", "secret"}
 """A server begins only with a store that answers."""
 
 
