@@ -33,14 +33,34 @@ async def row(store: Store) -> Execution:
     return (await store.put())[0]
 
 
+async def wait_until_commits_wait(admin: asyncpg.Connection, dsn: str) -> None:
+    """Return when a commit waits for the standby: the checkpointer tells all, after each has read the setting."""
+    probe = await asyncpg.connect(dsn, server_settings={"application_name": "probe"})
+    heard: list[object] = []
+    probe.add_log_listener(lambda _, message: heard.append(message))
+
+    async def is_seen() -> bool:
+        return bool(await admin.fetchval(_WAITING, "probe")) or committing.done()
+
+    has_waited = False
+    while not has_waited:
+        before = len(heard)
+        committing = asyncio.create_task(probe.execute("SELECT pg_logical_emit_message(true, 'probe', '')"))
+        await until(is_seen)
+        await committing
+        has_waited = len(heard) > before
+    await probe.close()
+
+
 @pytest_asyncio.fixture
-async def alone(store: Store, row: Execution) -> AsyncIterator[asyncpg.Connection]:
+async def alone(store: Store, row: Execution, database_dsn: str) -> AsyncIterator[asyncpg.Connection]:
     """A primary whose standby has gone."""
     await store.admin.execute("SET synchronous_commit = local")
     await store.admin.execute("ALTER SYSTEM SET synchronous_standby_names = 'gone'")
     await store.admin.execute("SELECT pg_reload_conf()")
     try:
         await until(lambda: store.admin.fetchval("SELECT current_setting('synchronous_standby_names') = 'gone'"))
+        await wait_until_commits_wait(store.admin, database_dsn)
         yield store.admin
     finally:
         await store.admin.execute("ALTER SYSTEM RESET synchronous_standby_names")
