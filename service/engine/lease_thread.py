@@ -93,7 +93,7 @@ class LeaseThread:
         while True:
             await asyncio.sleep(LOOK)
             hold = self._watch.look()
-            if hold is None or hold.attempt is None or hold.attempt is released or hold.seconds < self._ttl:
+            if hold is None or hold.attempt is None or hold.attempt is released or hold.of_attempt < self._ttl:
                 continue
             try:
                 await keeper.disown(hold.attempt)

@@ -40,15 +40,22 @@ WORK = 0.1
 
 @dataclass(slots=True, eq=False)
 class Hold:
-    """The event loop does nothing but one thing. `seconds` are those in which the process ran.
+    """The event loop gives no sign of life. `seconds` are those in which the process ran.
 
-    `attempt` is what was seen to hold it at each look, None when that was not an attempt, or not the same one.
+    `attempt` is what holds it, as seen at the last look, None when that is no attempt; `of_attempt` are the seconds in
+    which each look saw the same.
     """
 
     beat: float
     attempt: Attempt | None
     seconds: float = 0.0
+    of_attempt: float = 0.0
     report_after: float = BLOCKED
+
+    @property
+    def culprit(self) -> Attempt | None:
+        """The attempt that has held it long enough to be to blame."""
+        return self.attempt if self.of_attempt >= STANDSTILL else None
 
 
 class LoopWatch:
@@ -100,7 +107,7 @@ class LoopWatch:
     def culprit(self) -> Attempt | None:
         """Return the attempt that holds the loop, if it is known."""
         hold = self.look()
-        return hold.attempt if hold is not None and hold.seconds >= STANDSTILL else None
+        return hold.culprit if hold is not None else None
 
     def look(self) -> Hold | None:
         """Return what holds the loop, if something does; to be called by another thread, every LOOK seconds."""
@@ -114,9 +121,11 @@ class LoopWatch:
         if hold is None or hold.beat != beat:
             hold = self._hold = Hold(beat, attempt)
         elif hold.attempt is not attempt:
-            hold.attempt = None
+            hold.attempt, hold.of_attempt = attempt, 0.0
         hold.seconds += passed
-        self._culprit = hold.attempt or self._culprit
+        hold.of_attempt += passed
+        if hold.of_attempt >= LARGEST:
+            self._culprit = hold.attempt or self._culprit
         if hold.seconds >= hold.report_after:
             hold.report_after *= 2
             self._report(hold)
@@ -140,7 +149,8 @@ class LoopWatch:
         return context.get(CURRENT) if context is not None else None
 
     def _report(self, hold: Hold) -> None:
-        facts = hold.attempt.facts if hold.attempt is not None else {}
+        culprit = hold.culprit
+        facts = culprit.facts if culprit is not None else {}
         stack = stack_of(sys._current_frames().get(self._thread))
         level = logging.ERROR if facts else logging.WARNING
         log.log(level, "the event loop is blocked", seconds=round(hold.seconds, 1), **facts, stack=stack)

@@ -2,10 +2,13 @@
 
 import asyncio
 import time
+from types import SimpleNamespace
+from typing import Any
 
 import structlog
 
-from service.engine.loop_watch import LoopWatch
+from service.engine.handlers.attempt import CURRENT
+from service.engine.loop_watch import LOOK, LoopWatch
 from tests.integration.stage import PATIENCE
 
 
@@ -25,3 +28,21 @@ async def test_a_loop_that_was_held_up_is_reported():
     watching.cancel()
     assert (method, entry["event"]) == ("warning", "the event loop was held up")
     assert float(str(entry["seconds"])) >= 0.25
+
+
+async def test_an_attempt_is_to_blame_for_its_own_part_of_a_hold():
+    watch = LoopWatch()
+    attempt: Any = SimpleNamespace(facts={"step": "b"})
+
+    def hold(looks):
+        for _ in range(looks):
+            time.sleep(2 * LOOK)
+            watch.look()
+
+    hold(3)  # nobody's
+    assert watch.culprit() is None
+    CURRENT.set(attempt)
+    hold(1)
+    assert watch.culprit() is None
+    hold(3)
+    assert watch.culprit() is attempt
