@@ -170,7 +170,7 @@ class Execution:
     counts: StepCounts
     priority: int = 0
     tags: Sequence[str] = ()
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
     correlation_id: str = ""
     request_id: str = ""
     scheduled_time: datetime | None = None
@@ -381,7 +381,7 @@ class ExecutionFilter:
     states: Sequence[ExecutionState] = ()
     owner: str = ""
     tags: Sequence[str] = ()
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
     correlation_id: str = ""
     created_from: datetime | None = None
     created_until: datetime | None = None

@@ -137,7 +137,7 @@ def _matches(execution: Execution, where: ExecutionFilter) -> bool:
         and (not where.states or execution.state in where.states)
         and where.owner in ("", execution.owner)
         and set(where.tags) <= set(execution.tags)
-        and where.metadata.items() <= execution.metadata.items()
+        and where.labels.items() <= execution.labels.items()
         and where.correlation_id in ("", execution.correlation_id)
         and _within(execution.create_time, where.created_from, where.created_until)
         and _within(execution.end_time, where.ended_from, where.ended_until)

@@ -219,7 +219,7 @@ def _new_row(new: NewExecution) -> ExecutionRow:
     kept = replace(
         execution,
         tags=tuple(map(text, execution.tags)),
-        metadata=copied(execution.metadata),
+        labels=copied(execution.labels),
         failure=copied(execution.failure),
     )
     return ExecutionRow(kept, copied(new.input), copied(new.result), _kept(new.steps), list(new.events))

@@ -40,7 +40,7 @@ class ExecutionRow:
     def fresh(self) -> Execution:
         """Return the row, sharing nothing that a caller could change."""
         row = self.execution
-        return replace(row, metadata=dict(row.metadata), failure=copied(row.failure))
+        return replace(row, labels=dict(row.labels), failure=copied(row.failure))
 
     def detail(self) -> ExecutionDetail:
         """Return the row with payloads and steps by path, sharing nothing that a caller could change."""

@@ -189,8 +189,8 @@ def _conditions(where: ExecutionFilter) -> list[ColumnElement[bool]]:
         conditions += [_columns.correlation_id == where.correlation_id, _predicate("correlation_id <> ''")]
     if where.tags:
         conditions += [_columns.tags.contains(list(where.tags)), _predicate("tags <> '{}'")]
-    if where.metadata:
-        wanted = cast(cast(records.encoded(dict(where.metadata)).decode(), Text), JSONB)
+    if where.labels:
+        wanted = cast(cast(records.encoded(dict(where.labels)).decode(), Text), JSONB)
         conditions += [_columns.metadata.contains(wanted), _predicate("metadata <> '{}'")]
     if where.lowest_id is not None:
         conditions.append(_columns.id >= where.lowest_id)

@@ -131,7 +131,7 @@ def execution(row: asyncpg.Record | Mapping[str, Any]) -> Execution:
         ),
         priority=row["priority"],
         tags=texts(row["tags"]),
-        metadata=_decode_labels(row["metadata"]),
+        labels=_decode_labels(row["metadata"]),
         correlation_id=row["correlation_id"],
         request_id=row["request_id"],
         scheduled_time=row["scheduled_time"],

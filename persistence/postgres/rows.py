@@ -179,7 +179,7 @@ def execution_row(execution: Execution) -> bytes:
         execution.timeout,
         execution.priority,
         execution.tags,
-        execution.metadata,
+        execution.labels,
         execution.correlation_id,
         execution.request_id,
         _time(execution.scheduled_time),

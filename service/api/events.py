@@ -110,7 +110,7 @@ def _created(body: events.Created) -> pb.ExecutionCreated:
         workflow_id=body.workflow_id,
         workflow_name=body.workflow_name,
         revision=body.revision,
-        triggered_by=body.triggered_by,
+        owner=body.owner,
         scheduled_time=timestamp(body.scheduled_time),
     )
 
@@ -120,7 +120,9 @@ def _started(body: events.StepStarted) -> pb.StepStarted:
 
 
 def _progressed(body: events.StepProgressed) -> pb.StepProgressed:
-    return pb.StepProgressed(path=body.path, attempt=body.attempt, step_percent=body.step_percent, message=body.message)
+    return pb.StepProgressed(
+        path=body.path, attempt=body.attempt, progress_percent=body.progress_percent, message=body.message
+    )
 
 
 def _waiting(body: events.StepWaiting) -> pb.StepWaiting:

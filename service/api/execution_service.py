@@ -215,7 +215,7 @@ def _order(request: pb.ExecuteRequest) -> Order:
         input=payload.from_struct(request.input),
         request_id=request.request_id,
         tags=tuple(request.tags),
-        metadata=dict(request.metadata),
+        labels=dict(request.labels),
         priority=request.priority if request.HasField("priority") else None,
         correlation_id=request.correlation_id,
         start_delay=seconds(request.start_delay),

@@ -29,9 +29,9 @@ def execution_filter(request: ListExecutionsRequest) -> ExecutionFilter:
     return ExecutionFilter(
         workflow=request.workflow,
         states=tuple(_state(state) for state in request.states),
-        owner=request.triggered_by,
+        owner=request.owner,
         tags=tuple(request.tags),
-        metadata=dict(request.metadata),
+        labels=dict(request.labels),
         correlation_id=request.correlation_id,
         created_from=created_from,
         created_until=created_until,

@@ -66,7 +66,7 @@ def _what_happened(event: ExecutionEvent, progress: Progress) -> Text:
     match event.WhichOneof("kind"):
         case "created":
             created = event.created
-            by = f" by {created.triggered_by}" if created.triggered_by else ""
+            by = f" by {created.owner}" if created.owner else ""
             starts = (
                 f", starts at {_clock(created.scheduled_time, event)}" if created.HasField("scheduled_time") else ""
             )

@@ -115,7 +115,7 @@ class Progress:
                 step.worker = event.step_started.worker
             case "step_progressed":
                 step = self.step(event.step_progressed.path)
-                step.percent, step.note = event.step_progressed.step_percent, event.step_progressed.message
+                step.percent, step.note = event.step_progressed.progress_percent, event.step_progressed.message
             case "step_waiting":
                 waiting = event.step_waiting
                 step = self.step(waiting.path)

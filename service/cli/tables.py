@@ -110,7 +110,7 @@ def executions_table(executions: Iterable[Execution]) -> FittingTable:
             took_text(execution),
             _progress(execution),
             time_text(execution.create_time),
-            plain(execution.triggered_by),
+            plain(execution.owner),
             plain(", ".join(execution.tags)),
         )
     return table
@@ -178,7 +178,7 @@ def _execution_facts(execution: Execution) -> Facts:
         ("Workflow", plain(f"{execution.workflow_name}, revision {execution.revision}")),
         ("State", state_text(state_name(execution))),
         ("Progress", _whole_progress(execution)),
-        ("Created", plain(f"{time_text(execution.create_time)} by {execution.triggered_by or 'nobody'}".lstrip())),
+        ("Created", plain(f"{time_text(execution.create_time)} by {execution.owner or 'nobody'}".lstrip())),
         ("Starts", time_text(execution.scheduled_time) if not execution.HasField("start_time") else ""),
         ("Started", time_text(execution.start_time)),
         ("Ended", time_text(execution.end_time)),
@@ -186,7 +186,7 @@ def _execution_facts(execution: Execution) -> Facts:
         ("Written", f"{execution.written_bytes:,} bytes" if execution.written_bytes else ""),
         ("Priority", str(execution.priority or "")),
         ("Tags", plain(", ".join(execution.tags))),
-        ("Metadata", plain(", ".join(f"{key}={value}" for key, value in sorted(execution.metadata.items())))),
+        ("Labels", plain(", ".join(f"{key}={value}" for key, value in sorted(execution.labels.items())))),
         ("Correlation id", plain(execution.correlation_id)),
         ("Request id", plain(execution.request_id)),
         ("Child of", plain(execution.lineage.parent_execution_id)),
@@ -203,8 +203,9 @@ def _unreadable(kept: Execution | Workflow) -> Text:
 
 def _usage(execution: Execution) -> str:
     usage = execution.usage
-    parts = [f"{usage.tokens} tokens"] if usage.tokens else []
-    parts += [f"{usage.cost_micros / 1e6:.6f} {clean(usage.currency)}"] if usage.cost_micros else []
+    parts = [f"{usage.input_tokens} tokens in"] if usage.input_tokens else []
+    parts += [f"{usage.output_tokens} tokens out"] if usage.output_tokens else []
+    parts += [f"cost {usage.cost_micros / 1e6:.6f}"] if usage.cost_micros else []
     return ", ".join(parts)
 
 

@@ -23,7 +23,7 @@ class Order:
     input: Mapping[str, Any] = field(default_factory=dict)
     request_id: str = ""
     tags: Sequence[str] = ()
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
     priority: int | None = None
     correlation_id: str = ""
     start_delay: float = 0.0
@@ -66,7 +66,7 @@ def _hash(owner: str, order: Order) -> bytes:
         "revision": order.revision,
         "input": order.input,
         "tags": list(order.tags),
-        "metadata": dict(order.metadata),
+        "labels": dict(order.labels),
         "priority": order.priority,
         "correlation_id": order.correlation_id,
         "start_delay": order.start_delay,

@@ -90,7 +90,7 @@ class Definition:
     ordering: Ordering = Ordering.SEQUENTIAL
     description: str = ""
     tags: tuple[str, ...] = ()
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
     input_schema: Mapping[str, Any] | None = None
     default_priority: int = 0
     output: Template | None = None

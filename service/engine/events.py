@@ -18,7 +18,7 @@ class Created:
     workflow_id: str
     workflow_name: str
     revision: int
-    triggered_by: str
+    owner: str
     scheduled_time: datetime | None
 
 
@@ -45,7 +45,7 @@ class StepProgressed:
 
     path: str
     attempt: int
-    step_percent: int
+    progress_percent: int
     message: str
 
 

@@ -179,7 +179,7 @@ class Executions:
             counts=StepCounts(total=len(definition.steps)),
             priority=definition.default_priority if order.priority is None else order.priority,
             tags=tuple(dict.fromkeys((*definition.tags, *order.tags))),
-            metadata=dict(order.metadata),
+            labels=dict(order.labels),
             correlation_id=order.correlation_id,
             request_id=order.request_id,
             scheduled_time=scheduled,

@@ -32,7 +32,7 @@ _FOR_DEBUGGERS = frozenset({"stack_trace"})
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A code of the documented list or of a user's handler, and what a person needs to act on it."""
+    """A code of the protos' `FailureCode` or of a user's handler, and what a person needs to act on it."""
 
     code: str
     message: str

@@ -122,7 +122,7 @@ class _Planning(StepRules):
                 workflow_id=facts["workflow_id"],
                 workflow_name=facts["workflow"],
                 revision=facts["revision"],
-                triggered_by=facts["owner"],
+                owner=facts["owner"],
                 scheduled_time=self.draft.state.scheduled_time,
             )
         )

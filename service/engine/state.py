@@ -87,7 +87,7 @@ def facts(execution: Execution) -> dict[str, Any]:
         "revision": execution.revision,
         "owner": execution.owner,
         "tags": list(execution.tags),
-        "metadata": dict(execution.metadata),
+        "labels": dict(execution.labels),
         "correlation_id": execution.correlation_id,
     }
 

@@ -53,8 +53,8 @@ async def test_each_document_becomes_a_workflow_a_revision_or_nothing(
 async def test_documents_are_compared_as_json(
     repository: Repository, before: dict[str, Any], after: dict[str, Any], expected: Outcome
 ) -> None:
-    await apply(repository, document("w", metadata=before))
-    (applied,) = await apply(repository, document("w", metadata=after))
+    await apply(repository, document("w", labels=before))
+    (applied,) = await apply(repository, document("w", labels=after))
     assert applied.outcome is expected
     assert applied.workflow.revision == (1 if expected is Outcome.UNCHANGED else 2)
 

@@ -71,7 +71,7 @@ async def test_every_field_comes_back(repository: Repository, stage: Stage) -> N
         counts=StepCounts(total=21, completed=1, failed=2, skipped=3, running=4, cancelled=5),
         priority=-7,
         tags=("b", "a", "ü"),
-        metadata={"team": "🐳", "": "", "a.b": "c"},
+        labels={"team": "🐳", "": "", "a.b": "c"},
         correlation_id="ci/1234",
         request_id="r",
         scheduled_time=MOMENT + timedelta(microseconds=1),
@@ -175,17 +175,17 @@ async def test_every_field_of_a_step_comes_back(repository: Repository, stage: S
 
 async def test_what_a_caller_does_to_a_payload_stays_with_the_caller(repository: Repository, stage: Stage) -> None:
     mine: dict[str, Any] = {"list": [1]}
-    row = execution(stage.workflow, stage.incarnation, metadata={"a": "b"})
+    row = execution(stage.workflow, stage.incarnation, labels={"a": "b"})
     await repository.create(new(row, input=mine, steps=[step(input=mine)]))
     mine["list"].append(2)
     detail = await stage.read(row)
     detail.input["list"].append(3)
     detail.steps[0].input["list"].append(4)
-    assert isinstance(detail.execution.metadata, dict)
-    detail.execution.metadata["a"] = "c"
+    assert isinstance(detail.execution.labels, dict)
+    detail.execution.labels["a"] = "c"
     again = await stage.read(row)
     assert again.input == again.steps[0].input == {"list": [1]}
-    assert again.execution.metadata == {"a": "b"}
+    assert again.execution.labels == {"a": "b"}
 
 
 async def test_what_does_not_exist_is_not_found(repository: Repository, stage: Stage) -> None:

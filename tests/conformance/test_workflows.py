@@ -83,8 +83,8 @@ async def test_workflows_belong_to_the_org_and_not_to_an_owner(repository: Repos
 
 async def test_a_document_comes_back_as_it_was(repository: Repository) -> None:
     rich = {"ünïcode 🐳": ["\u202e", "e\u0301", "é", "\ufeff"], "n": [0, -1, 2**53 - 1, 0.1, 1e-9, None, True]}
-    made = await put(repository, "rich", metadata=rich)
-    assert made.document == document("rich", metadata=rich)
+    made = await put(repository, "rich", labels=rich)
+    assert made.document == document("rich", labels=rich)
     assert await repository.get_workflow(SCOPE, "rich") == made
 
 

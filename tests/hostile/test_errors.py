@@ -40,7 +40,7 @@ def requests(text: str):
     many = {f"{text * 300}{number}": 1 for number in range(60)}
     yield calls + "Execute", execute(workflow="strict", input=to_struct(many)), INVALID
     yield calls + "Execute", execute(workflow="strict", input=to_struct({"e": text, "p": text * 100})), INVALID
-    yield calls + "Execute", execute(workflow="strict", metadata=dict.fromkeys(many, text * 600)), INVALID
+    yield calls + "Execute", execute(workflow="strict", labels=dict.fromkeys(many, text * 600)), INVALID
     yield calls + "Execute", execute(workflow="strict", tags=[text * 300] * 40), INVALID
     yield calls + "Execute", execute(workflow="strict", request_id=text * 3_000), INVALID
     yield calls + "GetExecution", get(execution_id=text * 3_000), INVALID

@@ -115,7 +115,7 @@ async def test_labels_come_back_as_they_were(attacked: Attacked):
             execution_id = executions_pb2.ExecuteResponse.FromString(answer.body).execution.execution_id
             value = case.given.decode()
             for shown in await read(attacked, execution_id):
-                assert (list(shown.tags), dict(shown.metadata)) == ([value], {"k" + value: value})
+                assert (list(shown.tags), dict(shown.labels)) == ([value], {"k" + value: value})
                 assert shown.correlation_id == value
 
 

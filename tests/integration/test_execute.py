@@ -35,7 +35,7 @@ async def test_an_execution_runs_to_its_end_and_answers_its_result(client):
     execution = await client.execute(name, {"n": 4})
 
     assert execution.state in (State.STATE_RUNNING, State.STATE_COMPLETED)
-    assert (execution.workflow_name, execution.revision, execution.triggered_by) == (name, 1, "developer")
+    assert (execution.workflow_name, execution.revision, execution.owner) == (name, 1, "developer")
     assert await client.result(execution.execution_id) == {"sum": 15, "by": "developer"}
     found = await client.get_execution(execution.execution_id)
     assert (found.state, found.progress_percent, flowkeep.from_struct(found.vars)) == (
@@ -69,7 +69,7 @@ async def test_without_input_there_is_an_empty_one(served):
 
 async def test_the_same_request_returns_the_first_execution_as_it_is_now(served, stage):
     name = await made(served.client, step("a", "gate"), tags=["t"])
-    request = execute_request(name, {"n": 1}, request_id="r-1", tags=["x"], metadata={"k": "v"}, timeout="1h")
+    request = execute_request(name, {"n": 1}, request_id="r-1", tags=["x"], labels={"k": "v"}, timeout="1h")
     first = await served.executions.Execute(request)
     again = await served.executions.Execute(request)
     stage.open("gate")
@@ -114,7 +114,7 @@ async def test_a_request_id_with_other_content_is_refused(served):
         "request_id": "r-1",
         "revision": 1,
         "tags": ["x", "y"],
-        "metadata": {"k": "v"},
+        "labels": {"k": "v"},
     }
     options |= {"priority": 1, "correlation_id": "c", "timeout": "2h", "start_delay": "0.001s"}
     await served.executions.Execute(execute_request(name, **options))
@@ -124,7 +124,7 @@ async def test_a_request_id_with_other_content_is_refused(served):
         {"input": {"n": True}},
         {"input": None},
         {"tags": ["x"]},
-        {"metadata": {"k": "w"}},
+        {"labels": {"k": "w"}},
         {"priority": 2},
         {"priority": None},
         {"correlation_id": ""},
@@ -143,11 +143,11 @@ async def test_a_request_id_with_other_content_is_refused(served):
 async def test_the_same_request_in_another_form_is_the_same(served, database_dsn):
     """Also where an earlier release kept it, which took tags and the reference as they came."""
     workflow = await served.client.create_workflow({"name": "w", "steps": [step("a")], "default_priority": 3})
-    plain: dict[str, Any] = {"tags": ["x", "y"], "metadata": {"a": "1", "b": "2"}, "input": {"n": 1, "z": 0}}
+    plain: dict[str, Any] = {"tags": ["x", "y"], "labels": {"a": "1", "b": "2"}, "input": {"n": 1, "z": 0}}
     forms: list[dict[str, Any]] = [
         plain,
         {**plain, "tags": ["y", "x"]},
-        {**plain, "metadata": {"b": "2", "a": "1"}},
+        {**plain, "labels": {"b": "2", "a": "1"}},
         {**plain, "input": {"z": -0.0, "n": 1.0}},
         {**plain, "priority": 3},
         {**plain, "timeout": "1h"},
@@ -164,7 +164,7 @@ async def test_the_same_request_in_another_form_is_the_same(served, database_dsn
     request = execute_request("w", tags=["y", "x"], input={"n": 1}, request_id="old")
     await served.executions.Execute(request)
     content = {"workflow": "w", "owner": "developer", "revision": 0, "input": {"n": 1}, "tags": ["y", "x"]}
-    content |= {"metadata": {}, "priority": None, "correlation_id": "", "start_delay": 0.0, "timeout": None}
+    content |= {"labels": {}, "priority": None, "correlation_id": "", "start_delay": 0.0, "timeout": None}
     old = hashlib.sha256(msgspec.json.encode(content, order="sorted")).digest()
     connection = await asyncpg.connect(database_dsn)
     await connection.execute("UPDATE execution_requests SET content_hash = $1 WHERE request_id = 'old'", old)
@@ -255,12 +255,12 @@ async def test_labels_are_kept_and_defaults_taken_from_the_workflow(client):
     name = await made(client, step("a"), tags=["w", "both"], default_priority=-5, timeout="90s")
     plain = await client.execute(name)
     labelled = await client.execute(
-        name, tags=["both", "e"], metadata={"k": "v", "k2": ""}, priority=100, correlation_id="ci-7", timeout=7
+        name, tags=["both", "e"], labels={"k": "v", "k2": ""}, priority=100, correlation_id="ci-7", timeout=7
     )
 
     assert (list(plain.tags), plain.priority, plain.timeout.seconds) == (["w", "both"], -5, 90)
     assert (list(labelled.tags), labelled.priority, labelled.timeout.seconds) == (["w", "both", "e"], 100, 7)
-    assert dict(labelled.metadata) == {"k": "v", "k2": ""}
+    assert dict(labelled.labels) == {"k": "v", "k2": ""}
     assert (labelled.correlation_id, bool(labelled.request_id)) == ("ci-7", True)
     assert (await client.execute(name, priority=0)).priority == 0
 

@@ -68,7 +68,7 @@ async def test_a_handler_reports_its_progress(client, stage):
     async with asyncio.timeout(PATIENCE):
         async for event in client.watch(execution.execution_id):
             if event.HasField("step_progressed"):
-                seen.append((event.step_progressed.step_percent, event.step_progressed.message))
+                seen.append((event.step_progressed.progress_percent, event.step_progressed.message))
                 stage.open("a")
 
     assert seen[0] == (10, "10 done")

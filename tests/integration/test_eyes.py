@@ -44,7 +44,7 @@ async def test_the_queries_of_the_readme_find_what_they_say(served, admin):
         step("b", "fail", retry_policy={"max_attempts": 2, "initial_interval": "30m", "max_interval": "30m"}),
     )
     broken = await made(served.client, step("z", "transform", value=1), step("a", "fail"))
-    done = await served.client.execute(broken, {"customer": 7}, metadata={"team": "growth"})
+    done = await served.client.execute(broken, {"customer": 7}, labels={"team": "growth"})
     await ended(served.client, done.execution_id)
     waiting = await served.client.execute(name, {"customer": 7})
     async for event in served.client.watch(waiting.execution_id):

@@ -185,7 +185,7 @@ async def test_every_bounded_field_of_a_definition(world):
         violations = workflows_pb2.ValidateWorkflowResponse.FromString(found.body).violations
         assert answer.error.violations == [(f"definition.{v.field}", v.description) for v in violations], field
         judged.add(field)
-    bounded = {"name", "timeout", "tags", "metadata", "ordering", "default_priority", "steps[0].id", "steps[0].assign"}
+    bounded = {"name", "timeout", "tags", "labels", "ordering", "default_priority", "steps[0].id", "steps[0].assign"}
     assert {f"definition.{name}" for name in bounded} < judged
     assert len(judged) > 35
     await nothing_changed(world)
@@ -242,7 +242,7 @@ ROWS: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"workflow": "absent"}, "WORKFLOW_NOT_FOUND"),
         ({**W, "revision": 9}, "REVISION_NOT_FOUND"),
         ({**W, "request_id": "used"}, "REQUEST_ID_REUSED"),
-        ({**W, "metadata": {"a\0": "b"}}, "metadata"),
+        ({**W, "labels": {"a\0": "b"}}, "labels"),
     ],
     "GetExecution": [(E, "EXECUTION_NOT_FOUND"), ({"execution_id": NOBODYS.replace("-", "")}, "execution_id")],
     "ListExecutions": [

@@ -81,9 +81,9 @@ async def test_what_does_not_exist_is_not_found(served):
 async def test_every_filter_holds(client, stage):
     one, two = await made(client, step("a"), tags=["w"]), await made(client, step("a"), wait_step(), step("c"))
     failing = await made(client, step("a", "fail", retryable=False))
-    a = await client.execute(one, tags=["x", "y"], metadata={"team": "a", "n": "1"}, correlation_id="ci-1", wait=True)
-    b = await client.execute(one, tags=["x"], metadata={"team": "b"}, correlation_id="ci-2", wait=True)
-    c = await client.execute(two, tags=["y"], metadata={"team": "a"})
+    a = await client.execute(one, tags=["x", "y"], labels={"team": "a", "n": "1"}, correlation_id="ci-1", wait=True)
+    b = await client.execute(one, tags=["x"], labels={"team": "b"}, correlation_id="ci-2", wait=True)
+    c = await client.execute(two, tags=["y"], labels={"team": "a"})
     d = await client.execute(failing, correlation_id="ci-1", wait=True)
     e = await client.execute(two, start_delay=1000)
     a, b, c, d, e = (each.execution_id for each in (a, b, c, d, e))
@@ -100,16 +100,16 @@ async def test_every_filter_holds(client, stage):
         ({"states": ["FAILED", "CANCELLED"]}, [e, d]),
         ({"states": ["RUNNING"]}, [c]),
         ({"states": ["PAUSED"]}, []),
-        ({"triggered_by": "developer"}, [e, d, c, b, a]),
-        ({"triggered_by": "somebody"}, []),
+        ({"owner": "developer"}, [e, d, c, b, a]),
+        ({"owner": "somebody"}, []),
         ({"tags": ["x"]}, [b, a]),
         ({"tags": ["x", "y"]}, [a]),
         ({"tags": ["w"]}, [b, a]),
         ({"tags": [""]}, []),
-        ({"metadata": {"team": "a"}}, [c, a]),
-        ({"metadata": {"team": "a", "n": "1"}}, [a]),
-        ({"metadata": {"team": ""}}, []),
-        ({"metadata": {"": ""}}, []),
+        ({"labels": {"team": "a"}}, [c, a]),
+        ({"labels": {"team": "a", "n": "1"}}, [a]),
+        ({"labels": {"team": ""}}, []),
+        ({"labels": {"": ""}}, []),
         ({"correlation_id": "ci-1"}, [d, a]),
         ({"correlation_id": "ci-1", "states": ["FAILED"], "workflow": failing}, [d]),
         ({"correlation_id": "ci-1", "states": ["FAILED"], "workflow": one}, []),
@@ -245,7 +245,7 @@ async def test_a_page_token_belongs_to_its_filter_and_order(served, filters):
         {"workflow": name},
         {"states": ["COMPLETED"]},
         {"tags": ["x"]},
-        {"metadata": {"k": "v"}},
+        {"labels": {"k": "v"}},
         {"created_from": datetime(2000, 1, 1, tzinfo=UTC)},
         {"order": other_order},
     ):

@@ -242,7 +242,7 @@ async def test_lists_hold_what_is_ones_own(guarded):
     for where in (
         {"workflow": foreign[0]},
         {"workflow": foreign[1]},
-        {"triggered_by": "mallory"},
+        {"owner": "mallory"},
         {"execution_id_prefix": foreign[2]},
     ):
         for permissions in (OWN, ALL):
@@ -253,7 +253,7 @@ async def test_lists_hold_what_is_ones_own(guarded):
 async def test_all_owners_lifts_the_isolation_within_the_org(guarded):
     _, _, execution_id = await started(guarded)
     async with guarded.client_with(token(sub="admin", permissions=ALL)) as admin:
-        assert (await admin.get_execution(execution_id)).triggered_by == "alice"
+        assert (await admin.get_execution(execution_id)).owner == "alice"
         assert (await anext(admin.watch(execution_id))).seq == 1
         await admin.cancel(execution_id)
         assert (await admin.get_execution(execution_id)).failure.message

@@ -20,7 +20,7 @@ RICH = {
     "ordering": "GRAPH",
     "timeout": "1h30m",
     "tags": ["crm", "é"],
-    "metadata": {"team": "growth"},
+    "labels": {"team": "growth"},
     "input_schema": {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]},
     "default_priority": -7,
     "output": {"sum": "${steps.b.output}", "nothing": None, "list": [1, 2.5, True]},

@@ -40,10 +40,14 @@ def stamp(seconds):
 def recorded():
     """The events of an execution that meets everything."""
     kinds: list[tuple[float, int, dict[str, Any]]] = [
-        (0.0, 0, {"created": pb.ExecutionCreated(workflow_name="onboarding", revision=3, triggered_by="ada")}),
+        (0.0, 0, {"created": pb.ExecutionCreated(workflow_name="onboarding", revision=3, owner="ada")}),
         (0.1, 0, {"started": pb.ExecutionStarted(deadline_time=stamp(3600))}),
         (0.1, 0, {"step_started": pb.StepStarted(path="fetch", handler="call_api", attempt=1)}),
-        (1.0, 0, {"step_progressed": pb.StepProgressed(path="fetch", attempt=1, step_percent=40, message="sending")}),
+        (
+            1.0,
+            0,
+            {"step_progressed": pb.StepProgressed(path="fetch", attempt=1, progress_percent=40, message="sending")},
+        ),
         (2.0, 0, {"step_retrying": pb.StepRetrying(path="fetch", attempt=1, failure=BROKEN, retry_time=stamp(3))}),
         (3.0, 0, {"step_started": pb.StepStarted(path="fetch", handler="call_api", attempt=2)}),
         (4.1, 20, {"step_completed": pb.StepCompleted(path="fetch", attempt=2, output=to_value({"n": 3}))}),

@@ -113,7 +113,7 @@ def test_an_input_may_stand_in_a_file(tmp_path: Path) -> None:
 
 def test_a_key_of_pairs_stands_once() -> None:
     with pytest.raises(typer.BadParameter, match="a is given twice"):
-        dict(parse_pairs(["a=1", "a=2"], "--metadata"))
+        dict(parse_pairs(["a=1", "a=2"], "--label"))
 
 
 @pytest.mark.parametrize("text", ["90s", "1h30m", "7d", "PT5M", "0.5s"])

@@ -43,10 +43,10 @@ def execution():
         start_time=stamp(1),
         end_time=stamp(4.5),
         tags=["crm", "[red]x"],
-        metadata={"team": "growth"},
+        labels={"team": "growth"},
         input=to_struct({"id": 7}),
         failure=Failure(code="STEP_FAILED", message="no luck", step_path="last", details=to_struct({"status": 503})),
-        usage=Usage(tokens=12),
+        usage=Usage(input_tokens=12, output_tokens=3, cost_micros=1500),
         steps=[
             StepExecution(path="fetch", handler="call_api", state=StepExecution.STATE_COMPLETED, attempt=1),
             StepExecution(path="last", state=StepExecution.STATE_FAILED, attempt=3, max_attempts=3, failure=BROKEN),
@@ -62,7 +62,14 @@ def test_an_execution_with_its_steps():
     shown = text_of(tables.execution_view(given))
 
     parts = ["onboarding, revision 3", "FAILED", "1 of 2 steps completed, 1 failed", "3.50s", "[red]x", "team=growth"]
-    parts += ["12,345 bytes", "12 tokens", '"id": 7', "3/3", "Failed in last: STEP_FAILED: no luck", '"status": 503']
+    parts += [
+        "12,345 bytes",
+        "12 tokens in, 3 tokens out, cost 0.001500",
+        '"id": 7',
+        "3/3",
+        "Failed in last: STEP_FAILED: no luck",
+        '"status": 503',
+    ]
     assert [part for part in parts if part not in shown] == []
     assert "Unreadable" not in shown
 

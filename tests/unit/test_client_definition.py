@@ -2,11 +2,11 @@
 
 import pytest
 
-from flowkeep import DefinitionError, WorkflowDefinition
+from flowkeep import DefinitionError
 from flowkeep.definition import definition, document
 from flowkeep.errors import Violation
 from flowkeep.reading import read
-from flowkeep.v1.workflow_pb2 import Budget, Step
+from flowkeep.v1.workflow_pb2 import ORDERING_GRAPH, Budget, Step
 
 WRITTEN = {
     "name": "onboarding",
@@ -42,7 +42,7 @@ WRITTEN = {
     ],
     "timeout": "1h",
     "tags": ["crm"],
-    "metadata": {"team": "growth"},
+    "labels": {"team": "growth"},
     "input_schema": {"type": "object"},
     "budgets": [{"resource": "TOKENS", "limit": 100000, "action": "PAUSE"}],
     "output": {"sent": "${ steps.notify.output }"},
@@ -74,7 +74,7 @@ def test_minus_zero_is_zero_as_the_service_keeps_it():
 def test_it_becomes_the_message_that_it_describes():
     message = definition(WRITTEN)
 
-    assert message.ordering == WorkflowDefinition.ORDERING_GRAPH
+    assert message.ordering == ORDERING_GRAPH
     assert message.steps[0].timeout.seconds == 90
     assert message.steps[0].retry_policy.HasField("jitter")
     assert message.steps[1].delivery == Step.DELIVERY_AT_MOST_ONCE
@@ -83,7 +83,7 @@ def test_it_becomes_the_message_that_it_describes():
 
 @pytest.mark.parametrize("name", ["GRAPH", "graph", "Graph", " graph ", "ORDERING_GRAPH", "ordering-graph"])
 def test_enums_may_be_short_long_or_in_any_case(name):
-    assert definition({"ordering": name}).ordering == WorkflowDefinition.ORDERING_GRAPH
+    assert definition({"ordering": name}).ordering == ORDERING_GRAPH
 
 
 def test_null_means_not_set_except_where_null_is_a_value():
@@ -160,7 +160,7 @@ def test_every_mistake_is_told_at_once_with_its_path():
         ordering="GRAPHS",
         timeout="300",
         tags="crm",
-        metadata={"size": 3},
+        labels={"size": 3},
         default_priority=1.5,
         max_concurrent_executions=2**31,
         steps=[
@@ -174,7 +174,7 @@ def test_every_mistake_is_told_at_once_with_its_path():
         "ordering": "must be one of SEQUENTIAL, GRAPH, not 'GRAPHS'. Did you mean GRAPH?",
         "timeout": "lacks a unit: write '300s', or the number without quotes for seconds",
         "tags": "must be a list, not 'crm'",
-        "metadata.size": "must be a string: put 3 in quotes",
+        "labels.size": "must be a string: put 3 in quotes",
         "default_priority": "must be a whole number, not 1.5",
         "max_concurrent_executions": "must be between -2^31 and 2^31-1",
         "steps[0].id": "must be a string: put 5 in quotes",

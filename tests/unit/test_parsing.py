@@ -50,7 +50,7 @@ def test_every_field_is_read() -> None:
         description="What it is for.",
         timeout=7200.0,
         tags=["x"],
-        metadata={"team": "core"},
+        labels={"team": "core"},
         input_schema={"type": "object", "properties": {"id": {"type": "string"}}},
         default_priority=-5,
         output={"total": "${vars.total}"},
@@ -69,7 +69,7 @@ def test_every_field_is_read() -> None:
         "json": {"n": 1},
     }
     assert [name for name, _ in second.assign] == ["total"]
-    assert (definition.tags, definition.metadata, definition.default_priority) == (("x",), {"team": "core"}, -5)
+    assert (definition.tags, definition.labels, definition.default_priority) == (("x",), {"team": "core"}, -5)
     assert definition.output is not None
     assert definition.output.render({"vars": {"total": 3}}) == {"total": 3}
 
@@ -157,9 +157,9 @@ def test_all_violations_are_said_at_once() -> None:
         (workflow(tags=[f"t{n}" for n in range(33)]), "tags", "at most 32"),
         (workflow(tags=[""]), "tags[0]", "must not be empty"),
         (workflow(tags=["x" * 129]), "tags[0]", "at most 128"),
-        (workflow(metadata={"k": "x" * 1025}), "metadata.k", "at most 1,024"),
-        (workflow(metadata={"k": 1}), "metadata.k", "must be a string"),
-        (workflow(metadata={f"k{n}": "" for n in range(33)}), "metadata", "at most 32"),
+        (workflow(labels={"k": "x" * 1025}), "labels.k", "at most 1,024"),
+        (workflow(labels={"k": 1}), "labels.k", "must be a string"),
+        (workflow(labels={f"k{n}": "" for n in range(33)}), "labels", "at most 32"),
         (workflow(colour="red"), "colour", "is unknown"),
         (workflow(orderign="GRAPH"), "orderign", 'did you mean "ordering"?'),
         (workflow("a"), "steps[0]", "must be an object, not a string"),

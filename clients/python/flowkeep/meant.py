@@ -17,7 +17,7 @@ _ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         **dict.fromkeys(("inputs", "parameters", "params", "schema"), "input_schema"),
         **dict.fromkeys(("outputs", "result", "returns"), "output"),
         **dict.fromkeys(("order", "mode", "strategy"), "ordering"),
-        **dict.fromkeys(("annotations", "labels"), "metadata"),
+        **dict.fromkeys(("annotations", "metadata"), "labels"),
         **dict.fromkeys(("deadline", "max_duration", "execution_timeout"), "timeout"),
         **dict.fromkeys(("concurrency", "max_parallel"), "max_concurrent_executions"),
         "priority": "default_priority",

@@ -95,7 +95,7 @@ def from_value(value: Value) -> Any:
 
 
 def member(path: str, key: str) -> str:
-    """Return the path of a key below a path, in the form that the service uses: `params.url`, `metadata["a b"]`."""
+    """Return the path of a key below a path, in the form that the service uses: `params.url`, `labels["a b"]`."""
     if not key.isidentifier():
         return f'{path}["{key}"]'
     return f"{path}.{key}" if path else key

@@ -31,7 +31,7 @@ class ExecuteOptions(TypedDict, total=False):
     revision: int
     request_id: str | uuid.UUID | None
     tags: Iterable[str]
-    metadata: Mapping[str, str] | None
+    labels: Mapping[str, str] | None
     priority: int | None
     correlation_id: str
     start_delay: Span | None
@@ -44,9 +44,9 @@ class ExecutionFilters(TypedDict, total=False):
 
     workflow: str
     states: Iterable[State]
-    triggered_by: str
+    owner: str
     tags: Iterable[str]
-    metadata: Mapping[str, str]
+    labels: Mapping[str, str]
     correlation_id: str
     created_from: Time | None
     created_before: Time | None
@@ -64,7 +64,7 @@ def execute_request(
     revision: int = 0,
     request_id: str | uuid.UUID | None = None,
     tags: Iterable[str] = (),
-    metadata: Mapping[str, str] | None = None,
+    labels: Mapping[str, str] | None = None,
     priority: int | None = None,
     correlation_id: str = "",
     start_delay: Span | None = None,
@@ -73,7 +73,7 @@ def execute_request(
 ) -> ExecuteRequest:
     """Return a request of Execute. It always has a request id, so that sending it again starts nothing twice.
 
-    `revision` 0 is the latest. `tags`, `metadata` and `correlation_id` are to find the execution by. `priority` and
+    `revision` 0 is the latest. `tags`, `labels` and `correlation_id` are to find the execution by. `priority` and
     `timeout` default to the workflow's; `timeout` counts from the start, which `start_delay` puts off. With `wait` the
     answer comes when the execution has ended, or shortly before the deadline of the call.
 
@@ -86,7 +86,7 @@ def execute_request(
         revision=whole("revision", revision),
         request_id=text("request_id", request_id or uuid.uuid4()),
         tags=texts("tags", tags),
-        metadata=text_map("metadata", {} if metadata is None else metadata),
+        labels=text_map("labels", {} if labels is None else labels),
         priority=None if priority is None else whole("priority", priority),
         correlation_id=text("correlation_id", correlation_id),
         start_delay=_span("start_delay", start_delay),
@@ -112,9 +112,9 @@ def list_request(
         count_total=flag("count_total", count_total),
         workflow=text("workflow", filters.get("workflow", "")),
         states=[_number("states", dict(Execution.State.items()), "STATE_", state) for state in states],
-        triggered_by=text("triggered_by", filters.get("triggered_by", "")),
+        owner=text("owner", filters.get("owner", "")),
         tags=texts("tags", filters.get("tags", ())),
-        metadata=text_map("metadata", filters.get("metadata", {})),
+        labels=text_map("labels", filters.get("labels", {})),
         correlation_id=text("correlation_id", filters.get("correlation_id", "")),
         create_time=_time_range("created", filters.get("created_from"), filters.get("created_before")),
         end_time=_time_range("ended", filters.get("ended_from"), filters.get("ended_before")),

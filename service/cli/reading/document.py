@@ -96,7 +96,7 @@ class Lines:
 
 
 def path_of(text: str) -> Path:
-    """Return a path of its text, such as `steps[2].params.url` or `metadata["a b"]`, as far as that is one."""
+    """Return a path of its text, such as `steps[2].params.url` or `labels["a b"]`, as far as that is one."""
     return tuple(_parts(text))
 
 

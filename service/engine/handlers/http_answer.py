@@ -76,6 +76,11 @@ def status_class(status: int) -> int:
     return min(status // 100, 5)
 
 
+def status_code(status: int) -> str:
+    """Return the code of the failure that an answer of this status is where it is no success."""
+    return f"HTTP_STATUS_{status_class(status)}XX"
+
+
 async def read(response: httpx2.Response, expected: Expectation, limit: asyncio.Timeout) -> dict[str, Any]:
     """Return the output {status, headers, body}, or raise HandlerError. Reads no more of the body than is allowed.
 
@@ -139,7 +144,7 @@ async def _refuse(response: httpx2.Response, expected: Expectation, limit: async
     hint = "; redirects are not followed" if 300 <= status < 400 and "location" in response.headers else ""
     text = f"answered {status} {response.reason_phrase[:64]}".rstrip() + hint
     raise expected.error(
-        f"HTTP_STATUS_{status_class(status)}XX",
+        status_code(status),
         expected.told.hide(text),
         retryable=status >= 500 or status in _RETRYABLE,
         retry_after=_retry_after(response, expected.now),

@@ -104,7 +104,7 @@ def _read(
         ordering=ordering,
         description=fields.text("description", 4096),
         tags=_tags(fields),
-        metadata=_metadata(fields),
+        labels=_labels(fields),
         input_schema=(yield from read_input_schema(fields)),
         default_priority=fields.whole("default_priority", -100, 100),
         output=(yield from _output(fields, sources)),
@@ -160,14 +160,14 @@ def _tags(fields: Fields) -> tuple[str, ...]:
     return tags
 
 
-def _metadata(fields: Fields) -> Mapping[str, str]:
-    metadata = fields.mapping("metadata", 32)
-    field = fields.at("metadata")
-    labels = Fields(metadata, field, fields.findings)
-    for key, value in metadata.items():
+def _labels(fields: Fields) -> Mapping[str, str]:
+    given = fields.mapping("labels", 32)
+    field = fields.at("labels")
+    labels = Fields(given, field, fields.findings)
+    for key, value in given.items():
         if labels.is_text(f"{field}, key {str(key)[:32]!r}", key, 128, shortest=1):
             labels.is_text(labels.at(key), value, 1024)
-    return metadata
+    return given
 
 
 def _order(steps: Sequence[Step], reader: StepReader, findings: Findings) -> Work[Order | None]:

@@ -186,7 +186,7 @@ BROKEN: dict[str, dict[str, Any]] = {
     "counts above total": {"counts": StepCounts(total=1, completed=1, failed=1)},
     "counts below 0": {"counts": StepCounts(total=1, running=-1)},
     "NUL in a text": {"correlation_id": "a\0b"},
-    "NUL in metadata": {"metadata": {"a": "\0"}},
+    "NUL in labels": {"labels": {"a": "\0"}},
     "half of a pair in a tag": {"tags": ("\ud800",)},
     "a time beyond the calendar": {"scheduled_time": BEYOND},
     "no number as timeout": {"timeout": float("nan")},

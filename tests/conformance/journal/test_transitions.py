@@ -56,7 +56,7 @@ async def seqs(repository: Repository, row: Execution) -> list[int]:
 
 
 async def test_a_transition_changes_row_steps_and_events_together(repository: Repository, stage: Stage) -> None:
-    row = await stage.put(priority=3, tags=("a",), metadata={"a": "b"}, correlation_id="c", request_id="r")
+    row = await stage.put(priority=3, tags=("a",), labels={"a": "b"}, correlation_id="c", request_id="r")
     counts = StepCounts(total=9, completed=1, failed=2, skipped=1, running=2, cancelled=3)
     changes: dict[str, Any] = {
         "state": ExecutionState.PAUSED,

@@ -172,7 +172,7 @@ class ExecutionCreated(_message.Message):
     WORKFLOW_ID_FIELD_NUMBER: _builtins.int
     WORKFLOW_NAME_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
-    TRIGGERED_BY_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
     SCHEDULED_TIME_FIELD_NUMBER: _builtins.int
     workflow_id: _builtins.str
     """Output only. Id of the workflow."""
@@ -180,7 +180,7 @@ class ExecutionCreated(_message.Message):
     """Output only. Name of the workflow."""
     revision: _builtins.int
     """Output only. Revision that the execution runs."""
-    triggered_by: _builtins.str
+    owner: _builtins.str
     """Output only. The verified subject that started the execution."""
     @_builtins.property
     def scheduled_time(self) -> _timestamp_pb2.Timestamp:
@@ -192,12 +192,12 @@ class ExecutionCreated(_message.Message):
         workflow_id: _builtins.str = ...,
         workflow_name: _builtins.str = ...,
         revision: _builtins.int = ...,
-        triggered_by: _builtins.str = ...,
+        owner: _builtins.str = ...,
         scheduled_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["scheduled_time", b"scheduled_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "scheduled_time", b"scheduled_time", "triggered_by", b"triggered_by", "workflow_id", b"workflow_id", "workflow_name", b"workflow_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["owner", b"owner", "revision", b"revision", "scheduled_time", b"scheduled_time", "workflow_id", b"workflow_id", "workflow_name", b"workflow_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -269,13 +269,13 @@ class StepProgressed(_message.Message):
 
     PATH_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
-    STEP_PERCENT_FIELD_NUMBER: _builtins.int
+    PROGRESS_PERCENT_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Output only. Path of the step."""
     attempt: _builtins.int
     """Output only. Number of the attempt."""
-    step_percent: _builtins.int
+    progress_percent: _builtins.int
     """Output only. Share of the attempt that is done, 0 to 100."""
     message: _builtins.str
     """Output only. What is being done, for people."""
@@ -284,12 +284,12 @@ class StepProgressed(_message.Message):
         *,
         path: _builtins.str = ...,
         attempt: _builtins.int = ...,
-        step_percent: _builtins.int = ...,
+        progress_percent: _builtins.int = ...,
         message: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "message", b"message", "path", b"path", "step_percent", b"step_percent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "message", b"message", "path", b"path", "progress_percent", b"progress_percent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -47,6 +47,130 @@ EXECUTION_VIEW_FULL: ExecutionView.ValueType  # 2
 """Everything."""
 Global___ExecutionView: _TypeAlias = ExecutionView  # noqa: Y015
 
+class _FailureCode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FailureCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FailureCode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FAILURE_CODE_UNSPECIFIED: _FailureCode.ValueType  # 0
+    """Never sent."""
+    FAILURE_CODE_HANDLER_ERROR: _FailureCode.ValueType  # 1
+    """The handler raised an error that it did not name."""
+    FAILURE_CODE_INVALID_PARAMS: _FailureCode.ValueType  # 2
+    """Parameters do not meet the handler's schema."""
+    FAILURE_CODE_EXPRESSION_ERROR: _FailureCode.ValueType  # 3
+    """A condition, template or assignment could not be evaluated."""
+    FAILURE_CODE_STEP_TIMEOUT: _FailureCode.ValueType  # 4
+    """An attempt took too long."""
+    FAILURE_CODE_EXECUTION_TIMEOUT: _FailureCode.ValueType  # 5
+    """The execution took too long."""
+    FAILURE_CODE_HTTP_STATUS_2XX: _FailureCode.ValueType  # 6
+    """An HTTP answer of 200 to 299 that the step does not take for a success."""
+    FAILURE_CODE_HTTP_STATUS_3XX: _FailureCode.ValueType  # 7
+    """An HTTP answer of 300 to 399."""
+    FAILURE_CODE_HTTP_STATUS_4XX: _FailureCode.ValueType  # 8
+    """An HTTP answer of 400 to 499."""
+    FAILURE_CODE_HTTP_STATUS_5XX: _FailureCode.ValueType  # 9
+    """An HTTP answer of 500 and more."""
+    FAILURE_CODE_CONNECTION_FAILED: _FailureCode.ValueType  # 10
+    """The other side was not reached or broke off."""
+    FAILURE_CODE_ADDRESS_NOT_ALLOWED: _FailureCode.ValueType  # 11
+    """The host has an address that workflows may not call."""
+    FAILURE_CODE_RESPONSE_TOO_LARGE: _FailureCode.ValueType  # 12
+    """The body of an answer was over its limit."""
+    FAILURE_CODE_INVALID_RESPONSE: _FailureCode.ValueType  # 13
+    """An answer was not what had been asked for."""
+    FAILURE_CODE_INVALID_OUTPUT: _FailureCode.ValueType  # 14
+    """What a handler gave is no JSON within the limits, or a time that is none."""
+    FAILURE_CODE_EXECUTION_TOO_LARGE: _FailureCode.ValueType  # 15
+    """With the parameters or the output of the step, the execution would have written more than it may. Details: `bytes`,
+    `limit`.
+    """
+    FAILURE_CODE_INTERRUPTED: _FailureCode.ValueType  # 16
+    """The server of an attempt stopped, died or lost the execution; another attempt follows."""
+    FAILURE_CODE_OUTCOME_UNKNOWN: _FailureCode.ValueType  # 17
+    """An AT_MOST_ONCE step was cut off; or a cancelled attempt had not ended and may still take effect."""
+    FAILURE_CODE_RESULT_DISCARDED: _FailureCode.ValueType  # 18
+    """An attempt was told to stop and completed all the same."""
+    FAILURE_CODE_STEP_FAILED: _FailureCode.ValueType  # 19
+    """Of an execution: a step failed. Details: `code`, that of the step's failure."""
+    FAILURE_CODE_CANCELLED: _FailureCode.ValueType  # 20
+    """Of an execution: somebody cancelled it."""
+    FAILURE_CODE_POISONED: _FailureCode.ValueType  # 21
+    """The execution blocked or took down its server repeatedly."""
+    FAILURE_CODE_UNREADABLE_RECORD: _FailureCode.ValueType  # 22
+    """What is stored of the execution, or the definition that it runs, cannot be read or contradicts itself. Details:
+    `unreadable`.
+    """
+    FAILURE_CODE_INTERNAL: _FailureCode.ValueType  # 23
+    """A fault of the server."""
+    FAILURE_CODE_HANDLER_NOT_FOUND: _FailureCode.ValueType  # 24
+    """The step waits for a server that has its handler."""
+    FAILURE_CODE_NO_FREE_THREAD: _FailureCode.ValueType  # 25
+    """The step waits for a thread of its server: others hold all of them."""
+
+class FailureCode(_FailureCode, metaclass=_FailureCodeEnumTypeWrapper):
+    """Codes of failures that the service gives, as `Failure.code` has them without the prefix. Values may be added."""
+
+FAILURE_CODE_UNSPECIFIED: FailureCode.ValueType  # 0
+"""Never sent."""
+FAILURE_CODE_HANDLER_ERROR: FailureCode.ValueType  # 1
+"""The handler raised an error that it did not name."""
+FAILURE_CODE_INVALID_PARAMS: FailureCode.ValueType  # 2
+"""Parameters do not meet the handler's schema."""
+FAILURE_CODE_EXPRESSION_ERROR: FailureCode.ValueType  # 3
+"""A condition, template or assignment could not be evaluated."""
+FAILURE_CODE_STEP_TIMEOUT: FailureCode.ValueType  # 4
+"""An attempt took too long."""
+FAILURE_CODE_EXECUTION_TIMEOUT: FailureCode.ValueType  # 5
+"""The execution took too long."""
+FAILURE_CODE_HTTP_STATUS_2XX: FailureCode.ValueType  # 6
+"""An HTTP answer of 200 to 299 that the step does not take for a success."""
+FAILURE_CODE_HTTP_STATUS_3XX: FailureCode.ValueType  # 7
+"""An HTTP answer of 300 to 399."""
+FAILURE_CODE_HTTP_STATUS_4XX: FailureCode.ValueType  # 8
+"""An HTTP answer of 400 to 499."""
+FAILURE_CODE_HTTP_STATUS_5XX: FailureCode.ValueType  # 9
+"""An HTTP answer of 500 and more."""
+FAILURE_CODE_CONNECTION_FAILED: FailureCode.ValueType  # 10
+"""The other side was not reached or broke off."""
+FAILURE_CODE_ADDRESS_NOT_ALLOWED: FailureCode.ValueType  # 11
+"""The host has an address that workflows may not call."""
+FAILURE_CODE_RESPONSE_TOO_LARGE: FailureCode.ValueType  # 12
+"""The body of an answer was over its limit."""
+FAILURE_CODE_INVALID_RESPONSE: FailureCode.ValueType  # 13
+"""An answer was not what had been asked for."""
+FAILURE_CODE_INVALID_OUTPUT: FailureCode.ValueType  # 14
+"""What a handler gave is no JSON within the limits, or a time that is none."""
+FAILURE_CODE_EXECUTION_TOO_LARGE: FailureCode.ValueType  # 15
+"""With the parameters or the output of the step, the execution would have written more than it may. Details: `bytes`,
+`limit`.
+"""
+FAILURE_CODE_INTERRUPTED: FailureCode.ValueType  # 16
+"""The server of an attempt stopped, died or lost the execution; another attempt follows."""
+FAILURE_CODE_OUTCOME_UNKNOWN: FailureCode.ValueType  # 17
+"""An AT_MOST_ONCE step was cut off; or a cancelled attempt had not ended and may still take effect."""
+FAILURE_CODE_RESULT_DISCARDED: FailureCode.ValueType  # 18
+"""An attempt was told to stop and completed all the same."""
+FAILURE_CODE_STEP_FAILED: FailureCode.ValueType  # 19
+"""Of an execution: a step failed. Details: `code`, that of the step's failure."""
+FAILURE_CODE_CANCELLED: FailureCode.ValueType  # 20
+"""Of an execution: somebody cancelled it."""
+FAILURE_CODE_POISONED: FailureCode.ValueType  # 21
+"""The execution blocked or took down its server repeatedly."""
+FAILURE_CODE_UNREADABLE_RECORD: FailureCode.ValueType  # 22
+"""What is stored of the execution, or the definition that it runs, cannot be read or contradicts itself. Details:
+`unreadable`.
+"""
+FAILURE_CODE_INTERNAL: FailureCode.ValueType  # 23
+"""A fault of the server."""
+FAILURE_CODE_HANDLER_NOT_FOUND: FailureCode.ValueType  # 24
+"""The step waits for a server that has its handler."""
+FAILURE_CODE_NO_FREE_THREAD: FailureCode.ValueType  # 25
+"""The step waits for a thread of its server: others hold all of them."""
+Global___FailureCode: _TypeAlias = FailureCode  # noqa: Y015
+
 @_typing.final
 class Execution(_message.Message):
     """One run of one revision of a workflow.
@@ -107,7 +231,7 @@ class Execution(_message.Message):
     """Ended because its time was over."""
 
     @_typing.final
-    class MetadataEntry(_message.Message):
+    class LabelsEntry(_message.Message):
         DESCRIPTOR: _descriptor.Descriptor
 
         KEY_FIELD_NUMBER: _builtins.int
@@ -139,9 +263,9 @@ class Execution(_message.Message):
     DEADLINE_TIME_FIELD_NUMBER: _builtins.int
     SCHEDULED_TIME_FIELD_NUMBER: _builtins.int
     TIMEOUT_FIELD_NUMBER: _builtins.int
-    TRIGGERED_BY_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
-    METADATA_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
     CORRELATION_ID_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
@@ -172,7 +296,7 @@ class Execution(_message.Message):
     when COMPLETED. Otherwise ended, an execution keeps the share that it had reached: the step that failed it and those
     that were cancelled are not done, and where all steps are and the result could not be made, that is one more.
     """
-    triggered_by: _builtins.str
+    owner: _builtins.str
     """Output only. The verified subject that started the execution."""
     correlation_id: _builtins.str
     """Output only. Id of the thing outside that this execution belongs to, such as a CI run."""
@@ -225,7 +349,7 @@ class Execution(_message.Message):
         """Output only. Tags of the workflow and of the request, without doubles."""
 
     @_builtins.property
-    def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Output only. Labels given by the request."""
 
     @_builtins.property
@@ -284,9 +408,9 @@ class Execution(_message.Message):
         deadline_time: _timestamp_pb2.Timestamp | None = ...,
         scheduled_time: _timestamp_pb2.Timestamp | None = ...,
         timeout: _duration_pb2.Duration | None = ...,
-        triggered_by: _builtins.str = ...,
+        owner: _builtins.str = ...,
         tags: _abc.Iterable[_builtins.str] | None = ...,
-        metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         correlation_id: _builtins.str = ...,
         priority: _builtins.int = ...,
         request_id: _builtins.str = ...,
@@ -305,7 +429,7 @@ class Execution(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deadline_time", b"deadline_time", "definition", b"definition", "end_time", b"end_time", "failure", b"failure", "input", b"input", "lineage", b"lineage", "outcome", b"outcome", "result", b"result", "scheduled_time", b"scheduled_time", "start_time", b"start_time", "step_counts", b"step_counts", "timeout", b"timeout", "usage", b"usage", "vars", b"vars"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["correlation_id", b"correlation_id", "create_time", b"create_time", "deadline_time", b"deadline_time", "definition", b"definition", "definition_withheld", b"definition_withheld", "end_time", b"end_time", "execution_id", b"execution_id", "failure", b"failure", "input", b"input", "last_seq", b"last_seq", "lineage", b"lineage", "metadata", b"metadata", "outcome", b"outcome", "priority", b"priority", "progress_percent", b"progress_percent", "request_id", b"request_id", "result", b"result", "revision", b"revision", "scheduled_time", b"scheduled_time", "start_time", b"start_time", "state", b"state", "step_counts", b"step_counts", "steps", b"steps", "tags", b"tags", "timeout", b"timeout", "triggered_by", b"triggered_by", "unreadable", b"unreadable", "usage", b"usage", "vars", b"vars", "workflow_id", b"workflow_id", "workflow_name", b"workflow_name", "written_bytes", b"written_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["correlation_id", b"correlation_id", "create_time", b"create_time", "deadline_time", b"deadline_time", "definition", b"definition", "definition_withheld", b"definition_withheld", "end_time", b"end_time", "execution_id", b"execution_id", "failure", b"failure", "input", b"input", "labels", b"labels", "last_seq", b"last_seq", "lineage", b"lineage", "outcome", b"outcome", "owner", b"owner", "priority", b"priority", "progress_percent", b"progress_percent", "request_id", b"request_id", "result", b"result", "revision", b"revision", "scheduled_time", b"scheduled_time", "start_time", b"start_time", "state", b"state", "step_counts", b"step_counts", "steps", b"steps", "tags", b"tags", "timeout", b"timeout", "unreadable", b"unreadable", "usage", b"usage", "vars", b"vars", "workflow_id", b"workflow_id", "workflow_name", b"workflow_name", "written_bytes", b"written_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["result", "failure"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
@@ -600,22 +724,8 @@ class Failure(_message.Message):
     STACK_TRACE_FIELD_NUMBER: _builtins.int
     STACK_TRACE_WITHHELD_FIELD_NUMBER: _builtins.int
     code: _builtins.str
-    """Output only. What went wrong, in UPPER_SNAKE_CASE. Codes of the service: `HANDLER_ERROR` (the handler raised an
-    error it did not name), `INVALID_PARAMS` (parameters do not meet the handler's schema), `EXPRESSION_ERROR` (a
-    condition, template or assignment could not be evaluated), `STEP_TIMEOUT` (an attempt took too long),
-    `EXECUTION_TIMEOUT` (the execution took too long), `HTTP_STATUS_2XX` to `HTTP_STATUS_5XX` (an answer that is no
-    success; beyond 599 it is 5XX), `CONNECTION_FAILED` (the other side was not reached or broke off),
-    `ADDRESS_NOT_ALLOWED` (the host has an address that workflows may not call), `RESPONSE_TOO_LARGE` (a body over its
-    limit), `INVALID_RESPONSE` (not what was asked for), `INVALID_OUTPUT` (what a handler gave is no JSON within the
-    limits, or a time that is none), `HANDLER_NOT_FOUND` (the step waits for a server that has its handler),
-    `NO_FREE_THREAD` (the step waits for a thread of its server: others hold all of them), `INTERRUPTED` (the server of
-    an attempt stopped, died or lost the execution; another attempt follows), `EXECUTION_TOO_LARGE` (with the
-    parameters or the output of the step, the execution would have written more than it may; details: `bytes`,
-    `limit`), `OUTCOME_UNKNOWN` (an AT_MOST_ONCE step was cut off; or a cancelled attempt had not ended and may still
-    take effect), `RESULT_DISCARDED` (an attempt was told to stop and completed all the same), `STEP_FAILED` (of an
-    execution: a step failed), `CANCELLED`, `POISONED` (the execution blocked or took down its server repeatedly),
-    `UNREADABLE_RECORD` (what is stored of the execution, or the definition that it runs, cannot be read or contradicts
-    itself; details: `unreadable`), `INTERNAL` (a fault of the server). Handlers of users add their own codes.
+    """Output only. What went wrong, in UPPER_SNAKE_CASE: a name of `FailureCode` without its prefix, or a code that a
+    handler of yours gives.
     """
     message: _builtins.str
     """Output only. What a person needs to know to act, at most 2,048 characters. No secrets, no internals. Of an execution
@@ -662,25 +772,25 @@ class Usage(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    TOKENS_FIELD_NUMBER: _builtins.int
+    INPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
     COST_MICROS_FIELD_NUMBER: _builtins.int
-    CURRENCY_FIELD_NUMBER: _builtins.int
-    tokens: _builtins.int
-    """Output only. Tokens of models."""
+    input_tokens: _builtins.int
+    """Output only. Tokens that models were given."""
+    output_tokens: _builtins.int
+    """Output only. Tokens that models gave."""
     cost_micros: _builtins.int
-    """Output only. Cost in millionths of `currency`."""
-    currency: _builtins.str
-    """Output only. Currency of the cost, ISO 4217."""
+    """Output only. Cost in millionths of the org's currency."""
     def __init__(
         self,
         *,
-        tokens: _builtins.int = ...,
+        input_tokens: _builtins.int = ...,
+        output_tokens: _builtins.int = ...,
         cost_micros: _builtins.int = ...,
-        currency: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost_micros", b"cost_micros", "currency", b"currency", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost_micros", b"cost_micros", "input_tokens", b"input_tokens", "output_tokens", b"output_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

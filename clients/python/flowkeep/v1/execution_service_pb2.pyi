@@ -31,7 +31,7 @@ class ExecuteRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
-    class MetadataEntry(_message.Message):
+    class LabelsEntry(_message.Message):
         DESCRIPTOR: _descriptor.Descriptor
 
         KEY_FIELD_NUMBER: _builtins.int
@@ -55,7 +55,7 @@ class ExecuteRequest(_message.Message):
     INPUT_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
-    METADATA_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     CORRELATION_ID_FIELD_NUMBER: _builtins.int
     START_DELAY_FIELD_NUMBER: _builtins.int
@@ -89,7 +89,7 @@ class ExecuteRequest(_message.Message):
         """Optional. Tags to find the execution by, beside those of the workflow. At most 32, each 1 to 128 characters."""
 
     @_builtins.property
-    def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Optional. Labels to find the execution by. At most 32 entries, keys to 128, values to 1,024 characters."""
 
     @_builtins.property
@@ -108,7 +108,7 @@ class ExecuteRequest(_message.Message):
         input: _struct_pb2.Struct | None = ...,
         request_id: _builtins.str = ...,
         tags: _abc.Iterable[_builtins.str] | None = ...,
-        metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         priority: _builtins.int | None = ...,
         correlation_id: _builtins.str = ...,
         start_delay: _duration_pb2.Duration | None = ...,
@@ -117,7 +117,7 @@ class ExecuteRequest(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "input", b"input", "priority", b"priority", "start_delay", b"start_delay", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "correlation_id", b"correlation_id", "input", b"input", "metadata", b"metadata", "priority", b"priority", "request_id", b"request_id", "revision", b"revision", "start_delay", b"start_delay", "tags", b"tags", "timeout", b"timeout", "wait", b"wait", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "correlation_id", b"correlation_id", "input", b"input", "labels", b"labels", "priority", b"priority", "request_id", b"request_id", "revision", b"revision", "start_delay", b"start_delay", "tags", b"tags", "timeout", b"timeout", "wait", b"wait", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__priority: _TypeAlias = _typing.Literal["priority"]  # noqa: Y015
     _WhichOneofArgType__priority: _TypeAlias = _typing.Literal["_priority", b"_priority"]  # noqa: Y015
@@ -237,7 +237,7 @@ class ListExecutionsRequest(_message.Message):
     """Last ended first. Only executions that have ended."""
 
     @_typing.final
-    class MetadataEntry(_message.Message):
+    class LabelsEntry(_message.Message):
         DESCRIPTOR: _descriptor.Descriptor
 
         KEY_FIELD_NUMBER: _builtins.int
@@ -260,9 +260,9 @@ class ListExecutionsRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     WORKFLOW_FIELD_NUMBER: _builtins.int
     STATES_FIELD_NUMBER: _builtins.int
-    TRIGGERED_BY_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
-    METADATA_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
     CORRELATION_ID_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
@@ -278,7 +278,7 @@ class ListExecutionsRequest(_message.Message):
     """
     workflow: _builtins.str
     """Optional. Only executions of this workflow, by id or name."""
-    triggered_by: _builtins.str
+    owner: _builtins.str
     """Optional. Only executions that this subject started."""
     correlation_id: _builtins.str
     """Optional. Only executions with this correlation id."""
@@ -303,7 +303,7 @@ class ListExecutionsRequest(_message.Message):
         """Optional. Only executions that have all these tags. At most 32, each at most 128 characters."""
 
     @_builtins.property
-    def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Optional. Only executions that have all these labels. At most 32 entries, keys to 128, values to 1,024 characters."""
 
     @_builtins.property
@@ -321,9 +321,9 @@ class ListExecutionsRequest(_message.Message):
         page_token: _builtins.str = ...,
         workflow: _builtins.str = ...,
         states: _abc.Iterable[_execution_pb2.Execution.State.ValueType] | None = ...,
-        triggered_by: _builtins.str = ...,
+        owner: _builtins.str = ...,
         tags: _abc.Iterable[_builtins.str] | None = ...,
-        metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         correlation_id: _builtins.str = ...,
         create_time: Global___TimeRange | None = ...,
         end_time: Global___TimeRange | None = ...,
@@ -334,7 +334,7 @@ class ListExecutionsRequest(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["correlation_id", b"correlation_id", "count_total", b"count_total", "create_time", b"create_time", "end_time", b"end_time", "execution_id_prefix", b"execution_id_prefix", "metadata", b"metadata", "order", b"order", "page_size", b"page_size", "page_token", b"page_token", "states", b"states", "tags", b"tags", "triggered_by", b"triggered_by", "view", b"view", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["correlation_id", b"correlation_id", "count_total", b"count_total", "create_time", b"create_time", "end_time", b"end_time", "execution_id_prefix", b"execution_id_prefix", "labels", b"labels", "order", b"order", "owner", b"owner", "page_size", b"page_size", "page_token", b"page_token", "states", b"states", "tags", b"tags", "view", b"view", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -46,6 +46,30 @@ WORKFLOW_VIEW_FULL: WorkflowView.ValueType  # 2
 """Everything."""
 Global___WorkflowView: _TypeAlias = WorkflowView  # noqa: Y015
 
+class _Ordering:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OrderingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Ordering.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ORDERING_UNSPECIFIED: _Ordering.ValueType  # 0
+    """Means SEQUENTIAL."""
+    ORDERING_SEQUENTIAL: _Ordering.ValueType  # 1
+    """Steps run one after the other, as listed. `Step.depends_on` must be empty."""
+    ORDERING_GRAPH: _Ordering.ValueType  # 2
+    """A step runs when all that it depends on has ended. Steps that do not wait for each other run in parallel."""
+
+class Ordering(_Ordering, metaclass=_OrderingEnumTypeWrapper):
+    """How the order of the steps of a block is decided."""
+
+ORDERING_UNSPECIFIED: Ordering.ValueType  # 0
+"""Means SEQUENTIAL."""
+ORDERING_SEQUENTIAL: Ordering.ValueType  # 1
+"""Steps run one after the other, as listed. `Step.depends_on` must be empty."""
+ORDERING_GRAPH: Ordering.ValueType  # 2
+"""A step runs when all that it depends on has ended. Steps that do not wait for each other run in parallel."""
+Global___Ordering: _TypeAlias = Ordering  # noqa: Y015
+
 @_typing.final
 class Workflow(_message.Message):
     """A workflow as it is kept: a name, and a chain of immutable revisions.
@@ -122,7 +146,7 @@ class WorkflowDefinition(_message.Message):
     values in all of its payloads.
 
     Expressions are CEL. They see `input`, `vars`, `steps.<id>.output`, `steps.<id>.state`, `steps.<id>.error`, and
-    `execution` (`id`, `workflow`, `revision`, `owner`, `tags`, `metadata`,
+    `execution` (`id`, `workflow`, `revision`, `owner`, `tags`, `labels`,
     `correlation_id`). A JSON number is a double, whole or not. `steps.<id>.output` is null unless the step is COMPLETED,
     `steps.<id>.error` unless it is FAILED; `has` of them is false then. The error has no stack trace.
     Strings in `Step.params` and in `output` may hold templates, `${ CEL }`. A template that is the whole string keeps
@@ -131,31 +155,8 @@ class WorkflowDefinition(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    class _Ordering:
-        ValueType = _typing.NewType("ValueType", _builtins.int)
-        V: _TypeAlias = ValueType  # noqa: Y015
-
-    class _OrderingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[WorkflowDefinition._Ordering.ValueType], _builtins.type):
-        DESCRIPTOR: _descriptor.EnumDescriptor
-        ORDERING_UNSPECIFIED: WorkflowDefinition._Ordering.ValueType  # 0
-        """Means SEQUENTIAL."""
-        ORDERING_SEQUENTIAL: WorkflowDefinition._Ordering.ValueType  # 1
-        """Steps run one after the other, as listed. `Step.depends_on` must be empty."""
-        ORDERING_GRAPH: WorkflowDefinition._Ordering.ValueType  # 2
-        """A step runs when all that it depends on has ended. Steps that do not wait for each other run in parallel."""
-
-    class Ordering(_Ordering, metaclass=_OrderingEnumTypeWrapper):
-        """How the order of steps is decided."""
-
-    ORDERING_UNSPECIFIED: WorkflowDefinition.Ordering.ValueType  # 0
-    """Means SEQUENTIAL."""
-    ORDERING_SEQUENTIAL: WorkflowDefinition.Ordering.ValueType  # 1
-    """Steps run one after the other, as listed. `Step.depends_on` must be empty."""
-    ORDERING_GRAPH: WorkflowDefinition.Ordering.ValueType  # 2
-    """A step runs when all that it depends on has ended. Steps that do not wait for each other run in parallel."""
-
     @_typing.final
-    class MetadataEntry(_message.Message):
+    class LabelsEntry(_message.Message):
         DESCRIPTOR: _descriptor.Descriptor
 
         KEY_FIELD_NUMBER: _builtins.int
@@ -180,7 +181,7 @@ class WorkflowDefinition(_message.Message):
     STEPS_FIELD_NUMBER: _builtins.int
     TIMEOUT_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
-    METADATA_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
     INPUT_SCHEMA_FIELD_NUMBER: _builtins.int
     DEFAULT_PRIORITY_FIELD_NUMBER: _builtins.int
     MAX_CONCURRENT_EXECUTIONS_FIELD_NUMBER: _builtins.int
@@ -192,7 +193,7 @@ class WorkflowDefinition(_message.Message):
     """
     description: _builtins.str
     """Optional. What the workflow is for, for people. At most 4,096 characters."""
-    ordering: Global___WorkflowDefinition.Ordering.ValueType
+    ordering: Global___Ordering.ValueType
     """Optional. How the order of steps is decided. Default SEQUENTIAL."""
     default_priority: _builtins.int
     """Optional. Priority of executions that give none, -100 to 100. Higher goes first. Default 0."""
@@ -216,7 +217,7 @@ class WorkflowDefinition(_message.Message):
         """Optional. Tags that each execution gets beside its own. At most 32, each 1 to 128 characters."""
 
     @_builtins.property
-    def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Optional. Labels of the workflow, for people and tools. At most 32 entries, keys to 128, values to 1,024
         characters.
         """
@@ -250,11 +251,11 @@ class WorkflowDefinition(_message.Message):
         *,
         name: _builtins.str = ...,
         description: _builtins.str = ...,
-        ordering: Global___WorkflowDefinition.Ordering.ValueType = ...,
+        ordering: Global___Ordering.ValueType = ...,
         steps: _abc.Iterable[Global___Step] | None = ...,
         timeout: _duration_pb2.Duration | None = ...,
         tags: _abc.Iterable[_builtins.str] | None = ...,
-        metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         input_schema: _struct_pb2.Struct | None = ...,
         default_priority: _builtins.int = ...,
         max_concurrent_executions: _builtins.int = ...,
@@ -263,7 +264,7 @@ class WorkflowDefinition(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["input_schema", b"input_schema", "output", b"output", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["budgets", b"budgets", "default_priority", b"default_priority", "description", b"description", "input_schema", b"input_schema", "max_concurrent_executions", b"max_concurrent_executions", "metadata", b"metadata", "name", b"name", "ordering", b"ordering", "output", b"output", "steps", b"steps", "tags", b"tags", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budgets", b"budgets", "default_priority", b"default_priority", "description", b"description", "input_schema", b"input_schema", "labels", b"labels", "max_concurrent_executions", b"max_concurrent_executions", "name", b"name", "ordering", b"ordering", "output", b"output", "steps", b"steps", "tags", b"tags", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
