@@ -6,6 +6,8 @@ import asyncio
 
 from google.protobuf.message import Message
 
+from service.wire import varint
+
 _AT_A_TIME = 64 << 10
 """Bytes that are made before others have their turn."""
 
@@ -13,16 +15,6 @@ _AT_A_TIME = 64 << 10
 def tag(message: type[Message], field: str) -> bytes:
     """Return what stands before the length of a field that is a message or text."""
     return varint(message.DESCRIPTOR.fields_by_name[field].number << 3 | 2)
-
-
-def varint(number: int) -> bytes:
-    """Return a number as protobuf writes it."""
-    encoded = bytearray()
-    while number > 0x7F:
-        encoded.append(number & 0x7F | 0x80)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)
 
 
 class Encoded:

@@ -18,7 +18,7 @@ from persistence.model import Created, Event, Execution, ExecutionDetail, Execut
 from persistence.repository import ExecutionRepository
 from service.api.answering import in_time
 from service.api.claims import DEBUG, READ_WORKFLOWS
-from service.api.encoded import Encoded, tag, varint
+from service.api.encoded import Encoded, tag
 from service.api.errors import invalid
 from service.api.executions import (
     LARGEST_STEPS,
@@ -37,6 +37,7 @@ from service.engine.content import Order
 from service.engine.executions import Executions
 from service.engine.watch import Bookmark, Output
 from service.engine.workflows import Workflows
+from service.wire import varint
 
 LARGEST_FULL_PAGE = 20
 

@@ -12,7 +12,8 @@ import re
 from collections.abc import Callable, Mapping
 from functools import partial, reduce
 
-from service.engine.expressions import results, wire
+from service import wire
+from service.engine.expressions import results
 
 # Operands that are to be ints, by function. A target is operand 0, also the `math` of `math.bitAnd`.
 _WHOLE: Mapping[str, tuple[int, ...]] = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from service.engine.expressions import wire
+from service import wire
 from service.engine.expressions.errors import ExpressionError
 
 # From FAULTS, pitfall 9. The parser itself refuses trees deeper than 32.

@@ -1,4 +1,4 @@
-"""Reads and writes the protobuf wire format, as far as a syntax tree needs it, without generated classes."""
+"""Reads and writes the wire format of protobuf, as far as it is needed without generated classes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def fields(message: bytes) -> Fields:
     found: Fields = {}
     at = 0
     while at < len(message):
-        key, at = _varint(message, at)
+        key, at = _number(message, at)
         value, at = _value(message, at, key & 7)
         found.setdefault(key >> 3, []).append(value)
     return found
@@ -42,26 +42,36 @@ def message(values: Mapping[int, Sequence[Value]]) -> bytes:
     for number, of_field in values.items():
         for value in of_field:
             if isinstance(value, int):
-                parts += _written(number << 3 | _VARINT), _written(value)
+                parts += varint(number << 3 | _VARINT), varint(value)
             else:
-                parts += _written(number << 3 | _BLOCK), _written(len(value)), value
+                parts += varint(number << 3 | _BLOCK), varint(len(value)), value
     return b"".join(parts)
+
+
+def varint(number: int) -> bytes:
+    """Return a number as protobuf writes it."""
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
 
 
 def _value(message: bytes, at: int, kind: int) -> tuple[Value, int]:
     if kind == _VARINT:
-        return _varint(message, at)
+        return _number(message, at)
     if kind == _EIGHT_BYTES:
         return message[at : at + 8], at + 8
     if kind != _BLOCK:
         raise ValueError(f"unexpected wire type {kind}")
-    length, at = _varint(message, at)
+    length, at = _number(message, at)
     if at + length > len(message):
         raise ValueError("a field is cut off")
     return message[at : at + length], at + length
 
 
-def _varint(message: bytes, at: int) -> tuple[int, int]:
+def _number(message: bytes, at: int) -> tuple[int, int]:
     number = shift = 0
     while True:
         if at >= len(message):
@@ -72,12 +82,3 @@ def _varint(message: bytes, at: int) -> tuple[int, int]:
         shift += 7
         if byte < 0x80:
             return number, at
-
-
-def _written(number: int) -> bytes:
-    encoded = bytearray()
-    while number > 0x7F:
-        encoded.append(number & 0x7F | 0x80)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)
