@@ -1,26 +1,16 @@
 """Who calls, and what each caller sees: what belongs to others and what does not exist answer alike."""
 
-import asyncio
-import base64
-import hashlib
-import hmac
-import json
-import time
 from typing import Any
 
 import grpc
-import jwt
 import pytest
 import pytest_asyncio
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 import flowkeep
 from flowkeep.payload import from_value, to_struct
 from flowkeep.v1 import execution_service_pb2 as executions_pb2
 from flowkeep.v1 import workflow_service_pb2 as workflows_pb2
 from service.api.permissions import PERMISSIONS
-from service.config import ConfigError
 from tests.integration.calls import (
     BY_EXECUTION,
     BY_NEITHER,
@@ -32,104 +22,17 @@ from tests.integration.calls import (
     name_of,
     valid,
 )
+from tests.integration.credentials import ALL, AUDIENCE, ISSUER, OWN, PUBLIC_PEM, bad_credentials, bearer, token
 from tests.integration.stage import made, step, wait_step
 
-ISSUER, AUDIENCE = "https://issuer.example", "flowkeep"
-ALL = sorted({*PERMISSIONS.values(), "executions.all_owners"})
-OWN = [permission for permission in ALL if permission != "executions.all_owners"]
 NOBODY = (NOBODYS, "", NOBODYS)
-SECRET = b"a secret of more than thirty-two bytes"
-KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-OTHER_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-PUBLIC_PEM = KEY.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-
-
-def token(org="acme", sub="alice", key=KEY, algorithm="RS256", headers=None, **claims):
-    """A token that is good unless something says otherwise; a claim that is None is left out."""
-    whole = {"org": org, "sub": sub, "permissions": OWN, "iss": ISSUER, "aud": AUDIENCE, "exp": time.time() + 600}
-    whole = {name: value for name, value in (whole | claims).items() if value is not None}
-    return jwt.encode(whole, key, algorithm, headers)
-
-
-def part(value):
-    raw = value if isinstance(value, bytes) else json.dumps(value).encode()
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
-
-
-def forged(header, secret=b"", claims=None):
-    """A token with any header, signed by HMAC with any bytes; PyJWT would refuse to make it."""
-    body = jwt.decode(token(), options={"verify_signature": False}) if claims is None else claims
-    text = f"{part(header)}.{part(body)}"
-    return f"{text}.{part(hmac.digest(secret, text.encode(), hashlib.sha256)) if secret else ''}"
-
-
-def bearer(text):
-    return (("authorization", f"Bearer {text}"),)
-
-
-def bad_credentials():
-    """Metadata with which nobody is known."""
-    now = time.time()
-    tokens = {
-        **{f"alg {alg}": forged({"alg": alg}) for alg in ("none", "None", "nOnE", "")},
-        "HS256 with the public key": forged({"alg": "HS256"}, PUBLIC_PEM),
-        "HS256 with the public key, stripped": forged({"alg": "HS256"}, PUBLIC_PEM.strip()),
-        "RS256 named, HMAC made": forged({"alg": "RS256"}, PUBLIC_PEM.strip()),
-        "RS512": token(algorithm="RS512"),
-        "another key": token(key=OTHER_KEY),
-        "another key in the header": token(key=OTHER_KEY, headers={"jku": "http://x", "jwk": {}}),
-        "crit": token(headers={"crit": ["exp"]}),
-        "expired": token(exp=now - 60),
-        "no exp": token(exp=None),
-        "exp no number": token(exp="soon"),
-        "exp infinite": token(exp=float("inf")),
-        "exp beyond the calendar": token(exp=1e308),
-        "nbf in the future": token(nbf=now + 600),
-        "iat in the future": token(iat=now + 600),
-        "wrong issuer": token(iss=ISSUER + "/"),
-        "prefix of the issuer": token(iss=ISSUER[:-1]),
-        "no issuer": token(iss=None),
-        "wrong audience": token(aud="flow"),
-        "audiences of others": token(aud=[AUDIENCE + "s", "other"]),
-        "no audiences": token(aud=[]),
-        "no audience": token(aud=None),
-        "no org": token(org=None),
-        "org no string": token(org=["acme"]),
-        "org empty": token(org=""),
-        "org with NUL": token(org="acme\0"),
-        "org too long": token(org="a" * 257),
-        "no sub": token(sub=None),
-        "permissions no list": token(permissions="workflows.read"),
-        "claims no object": forged({"alg": "HS256"}, SECRET, ["acme"]),
-        "too large": token(more="x" * 4096),
-        "signature of another": token().rpartition(".")[0] + "." + token(sub="bob").rpartition(".")[2],
-        "no token": "",
-        "noise": "x.y.z",
-        "deep header": f"{part(b'[' * 2_900)}.e30.e30",
-        "header no UTF-8": f"{part(bytes(range(128, 256)))}.e30.e30",
-        "long number": f"{part(b'1' * 2_900)}.e30.e30",
-        "kid no string": forged({"alg": "RS256", "kid": {"a": 1}}, SECRET),
-    }
-    good = token()
-    return {
-        "nothing": (),
-        "two headers": (*bearer(good), *bearer(good)),
-        "another scheme": (("authorization", f"Basic {good}"),),
-        "no scheme": (("authorization", good),),
-        **{what: bearer(text) for what, text in tokens.items()},
-    }
-
-
-@pytest.fixture
-def key_file(tmp_path):
-    path = tmp_path / "key.pem"
-    path.write_bytes(PUBLIC_PEM)
-    return path
 
 
 @pytest_asyncio.fixture
-async def guarded(serve, key_file):
+async def guarded(serve, tmp_path):
     """A server that knows callers by tokens."""
+    key_file = tmp_path / "key.pem"
+    key_file.write_bytes(PUBLIC_PEM)
     return await serve(jwt_key_file=key_file, jwt_issuer=ISSUER, jwt_audience=AUDIENCE)
 
 
@@ -335,82 +238,3 @@ async def test_names_and_request_ids_of_two_orgs_are_independent(guarded):
         )
     assert error.value.code() is grpc.StatusCode.ALREADY_EXISTS
     assert found[0][1] not in str(error.value)
-
-
-# Where keys come from
-
-
-def jwks():
-    public = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(KEY.public_key()))
-    return json.dumps({"keys": [{**public, "kid": "one", "alg": "RS256", "use": "sig"}]})
-
-
-async def knows(served, text):
-    answer = await call(served.channel, "/flowkeep.v1.WorkflowService/ListHandlers", b"", bearer(text))
-    return answer.code == "OK"
-
-
-async def test_keys_of_a_jwks_file(serve, tmp_path):
-    path = tmp_path / "jwks.json"
-    path.write_text(jwks())
-    served = await serve(jwt_jwks=str(path))
-    assert await knows(served, token(headers={"kid": "one"}))
-    assert await knows(served, token())  # the only key
-    for kid in ("two", "", "../../etc/passwd", "' OR 1=1", "http://127.0.0.1/"):
-        assert not await knows(served, token(headers={"kid": kid})), kid
-    assert not await knows(served, token(key=OTHER_KEY, headers={"kid": "one"}))
-
-
-async def test_keys_of_a_jwks_url_are_fetched_once(serve):
-    fetches = []
-
-    async def answer(reader, writer):
-        fetches.append(await reader.readuntil(b"\r\n\r\n"))
-        body = jwks().encode()
-        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body) + body)
-        await writer.drain()
-        writer.close()
-        await writer.wait_closed()
-
-    async with await asyncio.start_server(answer, "127.0.0.1", 0) as web:
-        port = web.sockets[0].getsockname()[1]
-        served = await serve(jwt_jwks=f"http://127.0.0.1:{port}/jwks")
-        calls = [token(headers={"kid": "one" if n % 2 else f"unknown {n}"}) for n in range(40)]
-        known = await asyncio.gather(*(knows(served, text) for text in calls))
-    assert known == [bool(n % 2) for n in range(40)]
-    assert len(fetches) == 1
-
-
-async def test_a_shared_secret(serve, tmp_path):
-    path = tmp_path / "secret"
-    path.write_bytes(SECRET + b"\n")
-    served = await serve(jwt_key_file=path, jwt_algorithm="HS256")
-    assert await knows(served, token(key=SECRET, algorithm="HS256"))
-    assert not await knows(served, token(key=SECRET + b"x", algorithm="HS256"))
-    assert not await knows(served, token())
-    assert not await knows(served, forged({"alg": "none"}))
-
-
-# Starting
-
-
-async def test_settings_that_must_not_be_served_with(serve, key_file, tmp_path):
-    for settings, said in (
-        ({"listen": "0.0.0.0:0"}, "FLOWKEEP_JWT_KEY_FILE or FLOWKEEP_JWT_JWKS"),
-        ({"listen": "[::]:0"}, "FLOWKEEP_JWT_KEY_FILE or FLOWKEEP_JWT_JWKS"),
-        ({"listen": "127.0.0.1.example.com:0"}, "FLOWKEEP_JWT_KEY_FILE or FLOWKEEP_JWT_JWKS"),
-        ({"listen": "0.0.0.0:0", "jwt_key_file": key_file}, "FLOWKEEP_TLS_TERMINATED_BY_PROXY=true"),
-        ({"jwt_key_file": key_file, "jwt_jwks": "x"}, "not both"),
-        ({"jwt_jwks": "x", "jwt_algorithm": "HS256"}, "FLOWKEEP_JWT_ALGORITHM=HS256"),
-        ({"jwt_key_file": tmp_path / "absent"}, "FLOWKEEP_JWT_KEY_FILE"),
-        ({"tls_cert_file": key_file}, "belong together"),
-        ({"tls_client_ca_file": key_file}, "FLOWKEEP_TLS_CLIENT_CA_FILE needs"),
-        ({"tls_cert_file": tmp_path / "absent", "tls_key_file": key_file}, "FLOWKEEP_TLS_CERT_FILE"),
-        ({"tls_cert_file": key_file, "tls_key_file": key_file}, "FLOWKEEP_"),
-        ({"listen": (await serve()).target}, "is another server using it?"),
-        ({"listen": "127.0.0.1:7", "health_listen": "127.0.0.1:7"}, "must be another address than FLOWKEEP_LISTEN"),
-        ({"health_listen": "everywhere"}, "FLOWKEEP_HEALTH_LISTEN=everywhere: must be host:port"),
-    ):
-        with pytest.raises(ConfigError) as error:
-            await serve(**settings)
-        assert said in str(error.value), settings
