@@ -196,8 +196,7 @@ class Step(msgspec.Struct, frozen=True):
     that ended it: variables are folded in this order. `wake_time` stays on a cancelled step that was waiting.
     `failed_attempts` holds at most the last 20 as JSON objects with attempt, start_time, end_time, failure; `failures`
     counts all that the retry policy counts: attempts that a crash cut off are not among them. `progress` is the
-    percentage that the running attempt reported. `position` is its place in the definition, from 1; None in rows of
-    earlier releases.
+    percentage that the running attempt reported. `position` is its place in the definition, from 1.
     """
 
     path: str
@@ -218,7 +217,7 @@ class Step(msgspec.Struct, frozen=True):
     worker: str = ""
     failures: int = 0
     progress: int = 0
-    position: int | None = None
+    position: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,7 +104,7 @@ def fresh_step(step: Step) -> Step:
 def within(detail: ExecutionDetail, most: int) -> ExecutionDetail:
     """Return the detail with the payloads of its first steps, up to `most` characters."""
     size, omitted = 0, set[str]()
-    for step in sorted(detail.steps, key=lambda step: (step.position or 0, step.path)):
+    for step in sorted(detail.steps, key=lambda step: (step.position, step.path)):
         size += sum(len(str(value)) for value in _payloads(step))
         if size > most:
             omitted.add(step.path)

@@ -41,10 +41,10 @@ class _Item(Generic[_Answer]):
         self.known: Container[PayloadKey] = ()
 
     def encode(
-        self, org: str, execution_id: UUID, base_seq: int, steps: Sequence[Step], events: Sequence[Event], shares: bool
+        self, org: str, execution_id: UUID, base_seq: int, steps: Sequence[Step], events: Sequence[Event]
     ) -> None:
         """Make the rows of steps and events, and those of large payloads that they share."""
-        payloads = Payloads(org, execution_id, is_on=shares)
+        payloads = Payloads(org, execution_id)
         self.step_rows = _step_rows(org, execution_id, steps, payloads)
         self.event_rows = rows.event_rows(org, execution_id, base_seq, events, payloads)
         if payloads:
@@ -72,12 +72,12 @@ class Creation(_Item[Created]):
 
     __slots__ = ("execution", "new", "payload_row", "row", "suspect")
 
-    def __init__(self, new: NewExecution, future: Future[Created], *, shares: bool = False) -> None:
+    def __init__(self, new: NewExecution, future: Future[Created]) -> None:
         execution = new.execution
         if execution.last_seq != len(new.events):
             raise PersistenceError("refused: last_seq is the number of the newest event")
         super().__init__(execution.org, future)
-        self.encode(execution.org, execution.id, 0, new.steps, new.events, shares)
+        self.encode(execution.org, execution.id, 0, new.steps, new.events)
         self.new = new
         self.execution = execution
         self.row = rows.execution_row(execution)
@@ -106,12 +106,12 @@ class Submission(_Item[CommitResult]):
 
     __slots__ = ("failure", "result_row", "transition")
 
-    def __init__(self, transition: Transition, future: Future[CommitResult], *, shares: bool = False) -> None:
+    def __init__(self, transition: Transition, future: Future[CommitResult]) -> None:
         _check(transition)
         rows.check_times(transition)
         org, execution_id = transition.org, transition.execution_id
         super().__init__(org, future)
-        self.encode(org, execution_id, transition.base_seq, transition.steps, transition.events, shares)
+        self.encode(org, execution_id, transition.base_seq, transition.steps, transition.events)
         self.transition = transition
         self.failure = rows.failure_of(transition)
         self.result_row = rows.result_row(transition)

@@ -16,7 +16,6 @@ from persistence.fair_queue import FairQueue
 from persistence.model import CommitResult, Created, NewExecution, Transition
 from persistence.postgres.batch import Creation, Group, Outcome, Refusal, Submission, Unit, is_written
 from persistence.postgres.connection import Database
-from persistence.postgres.sharing import Sharing
 from persistence.postgres.writer import Writer
 from persistence.shares import Shares
 
@@ -39,8 +38,7 @@ class Committer:
     """
 
     def __init__(self, database: Database, announce: Announce, *, max_queue: int, unknown_timeout: float = 4.0) -> None:
-        self.sharing = Sharing()
-        self._writer = Writer(database, unknown_timeout, self.sharing)
+        self._writer = Writer(database, unknown_timeout)
         self._unknown_timeout = unknown_timeout
         # Creations in the order of their deadlines, after which their callers are told that their fate is unknown.
         self._awaited: deque[tuple[float, Creation]] = deque()
@@ -73,7 +71,7 @@ class Committer:
         if not self._shares.has_place(org, owner, aside=len(self._queue) - self._shares.held):
             raise QueueFullError(f"{len(self._queue)} writes wait already")
         try:
-            creation = Creation(new, future, shares=self.sharing.is_on)
+            creation = Creation(new, future)
         except PersistenceError as error:
             future.set_exception(error)
         else:
@@ -86,7 +84,7 @@ class Committer:
         """See Journal."""
         future: Future[CommitResult] = asyncio.get_running_loop().create_future()
         try:
-            self._put(Submission(transition, future, shares=self.sharing.is_on))
+            self._put(Submission(transition, future))
         except PersistenceError as error:
             self._put(Refusal(transition, future, error))  # in its turn, for what waits behind it
         return future

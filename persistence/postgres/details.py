@@ -46,9 +46,9 @@ _OUTLINES = f"""
 SELECT w.execution_id, {selected(_NARROW, "w.")}, w.stored, w.total <= $3 AS is_whole,
        {", ".join(f"CASE WHEN w.total <= $3 THEN w.{name} END AS {name}" for name in PAYLOADS if name != "failure")},
        CASE WHEN w.total <= $3 THEN w.failure ELSE {_BARE_FAILURE} END AS failure
-FROM (SELECT s.*, sum(s.stored) OVER (ORDER BY s.position NULLS FIRST, s.path) AS total
+FROM (SELECT s.*, sum(s.stored) OVER (ORDER BY s.position, s.path) AS total
       FROM (SELECT s.*, {_OWN} + {_SHARED} AS stored FROM steps s WHERE s.org_id = $1 AND s.execution_id = $2) s) w
-ORDER BY w.position NULLS FIRST, w.path"""  # noqa: S608 - our own columns
+ORDER BY w.position, w.path"""  # noqa: S608 - our own columns
 _PAYLOADS_OF = f"""
 SELECT s.path, {", ".join(f"s.{name}" for name in PAYLOADS)} FROM steps s
 WHERE s.org_id = $1 AND s.execution_id = $2 AND s.path = ANY ($3)"""  # noqa: S608 - our own columns

@@ -12,7 +12,7 @@ import asyncpg
 from asyncpg.connect_utils import SessionAttribute
 
 from persistence.errors import SchemaError
-from persistence.postgres.connection import Session, translating
+from persistence.postgres.connection import translating
 from persistence.postgres.partitions import ensure_partitions
 
 VERSION_TABLE = "schema_version"
@@ -47,6 +47,7 @@ async def check_schema(dsn: str) -> None:
     that are not replaced yet may start again.
     """
     current, oldest = await _standing(dsn)
+    check_readable(current)
     if current != expected_revision() and not can_work_with(current, oldest):
         raise SchemaError(
             f"the database is at schema revision {current or 'none'}, this program needs {expected_revision()}"
@@ -59,8 +60,9 @@ async def migrate(dsn: str, revision: str = "head") -> None:
     At the head it makes the monthly partitions too.
 
     Nothing is done for "head" at a later revision that says that this program can work with it. Raises SchemaError,
-    having changed nothing, at any other revision that this program does not know, such as that of a newer program, or
-    when there is no such revision; UnavailableError, also when others hold a table for about a minute.
+    having changed nothing, at any other revision that this program does not know, of a newer program or of a release
+    whose data it cannot read, or when there is no such revision; UnavailableError, also when others hold a table for
+    about a minute.
     """
     if revision != "head" or await current_revision(dsn) != expected_revision():
         # Loading Alembic takes as long as all the rest of a start, and most starts have nothing to change.
@@ -77,6 +79,16 @@ def only(heads: Sequence[str]) -> str | None:
     if len(heads) > 1:
         raise SchemaError(f"the database says in {VERSION_TABLE} that it is at several schema revisions: {heads}")
     return heads[0] if heads else None
+
+
+def check_readable(current: str | None) -> None:
+    """Raise SchemaError for the revision of a release whose data this program cannot read."""
+    if current is not None and current < known_revisions()[0]:
+        raise SchemaError(
+            f"the database holds data of an earlier release, at schema revision {current}, which this version cannot"
+            f" read (it begins with {known_revisions()[0]}); nothing was changed: give this version a new database or"
+            " data folder, or go on with the earlier release"
+        )
 
 
 def can_work_with(current: str | None, oldest: str | None) -> bool:
@@ -111,15 +123,3 @@ async def _session(dsn: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]
             yield session
         finally:
             await session.close()
-
-
-async def has_oldest(session: Session, revision: str) -> bool:
-    """Return whether no program before `revision` may start with the database."""
-    noted = await session.fetchval(OLDEST)
-    return noted is not None and noted >= revision
-
-
-async def raise_oldest(session: Session, revision: str) -> None:
-    """Let no program before `revision` start with the database any more."""
-    if not await has_oldest(session, revision):
-        await session.execute(f"COMMENT ON TABLE {VERSION_TABLE} IS '{revision}'")

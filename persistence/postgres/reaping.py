@@ -5,7 +5,6 @@ from __future__ import annotations
 from persistence.postgres.claims import WAKE_LOST
 from persistence.postgres.connection import Database
 from persistence.postgres.partitions import ensure_partitions
-from persistence.postgres.sharing import Sharing
 
 _ENDED = """
 SELECT e.org_id, e.id FROM workflows w JOIN executions e ON e.org_id = w.org_id AND e.workflow_id = w.id
@@ -33,17 +32,14 @@ class PostgresReaping:
     """Implements `reap` of WorkflowRepository."""
 
     _database: Database
-    _sharing: Sharing
 
     async def reap(self, limit: int) -> int:
         """See WorkflowRepository. Request ids stay.
 
-        Also makes the partitions of the months to come, begins to share payloads when all processes can, and wakes what
-        sleeps beyond the calendar.
+        Also makes the partitions of the months to come, and wakes what sleeps beyond the calendar.
         """
         async with self._database.session() as session:
             await ensure_partitions(session)
-            await self._sharing.look(session)
             await session.execute(WAKE_LOST)
             async with session.transaction():
                 rows = await session.fetch(_ENDED, limit)

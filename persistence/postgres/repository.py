@@ -47,7 +47,6 @@ class PostgresRepository(
 
     def __init__(self, database: Database, committer: Committer, notifications: Notifications) -> None:
         super().__init__()
-        self._sharing = committer.sharing
         self._database = database
         self._committer = committer
         self._notifications = notifications
@@ -80,7 +79,6 @@ class PostgresRepository(
             async with database.session() as session:
                 await tell_durability(session)
                 await ensure_partitions(session)
-                await committer.sharing.look(session)
             async with translating():
                 await committer.open()
         except BaseException:

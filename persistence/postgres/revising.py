@@ -20,7 +20,16 @@ from sqlalchemy.pool import NullPool
 from persistence import failpoints
 from persistence.errors import SchemaError, UnavailableError
 from persistence.postgres.connection import DRIVER_ERRORS, LOCK_NOT_AVAILABLE, translated
-from persistence.postgres.migrate import OLDEST, VERSION_TABLE, VERSIONS, can_work_with, connect, known_revisions, only
+from persistence.postgres.migrate import (
+    OLDEST,
+    VERSION_TABLE,
+    VERSIONS,
+    can_work_with,
+    check_readable,
+    connect,
+    known_revisions,
+    only,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -37,6 +46,7 @@ async def revise(dsn: str, revision: str) -> None:
 
     def run(connection: Connection) -> None:
         current, known = _revision(connection), known_revisions()
+        check_readable(current)
         if current is not None and current not in known:
             if revision == "head" and can_work_with(current, _oldest(connection)):
                 return
@@ -91,11 +101,10 @@ def _revision(connection: Connection) -> str | None:
 
 
 def _note_oldest(connection: Connection) -> None:
-    """Leave the earliest revision whose programs can work with this one: `oldest` in its migration, or raised since."""
+    """Leave the earliest revision whose programs can work with this one: `oldest` in its migration."""
     if (current := _revision(connection)) is not None:
-        oldest, noted = _scripts().get_revision(current).module.oldest, _oldest(connection)
-        is_raised = noted is not None and oldest < noted <= current
-        if oldest != noted and not is_raised:
+        oldest = _scripts().get_revision(current).module.oldest
+        if oldest != _oldest(connection):
             connection.execute(text(f"COMMENT ON TABLE {VERSION_TABLE} IS '{oldest}'"))
 
 

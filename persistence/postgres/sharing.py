@@ -1,8 +1,4 @@
-"""Large payloads of an execution are kept once, however often they come, and rows refer to them by digest.
-
-Programs before revision 0004 take what a row refers to for absent. So nothing is shared before none of them drives
-executions any more, and from then on none may start or get a lease (`Sharing`).
-"""
+"""Large payloads of an execution are kept once, however often they come, and rows refer to them by digest."""
 
 from __future__ import annotations
 
@@ -12,29 +8,16 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
-import asyncpg
 import msgspec
 
 from persistence.model import LARGE_PAYLOAD, Event
 from persistence.postgres.connection import Session
-from persistence.postgres.migrate import has_oldest, raise_oldest
 from persistence.postgres.records import NotReadableError, document, encoded
-from persistence.postgres.tables import FIRST_ABLE as REVISION
-from persistence.postgres.tables import HAS_ABLE
 
 COLUMNS = ("input", "output", "assigned")
 """Columns of a step whose payload may be kept apart."""
 
 _REMEMBERED = 10_000
-_ARE_ALL_ABLE = """
-SELECT NOT EXISTS (SELECT FROM replicas WHERE revision < $1 AND lease_until > clock_timestamp())"""
-_LOCK = "LOCK TABLE replicas IN ACCESS EXCLUSIVE MODE"
-# A process takes up again a lease that lapsed while the database was away: from then on, these do not.
-_END_OTHERS = "UPDATE replicas SET lease_until = '-infinity' WHERE revision < $1"
-_BAR_OTHERS = f"""
-ALTER TABLE replicas DROP CONSTRAINT IF EXISTS replicas_revision,
-    ADD CONSTRAINT replicas_revision CHECK ({HAS_ABLE})"""
-_PATIENCE = "SET LOCAL lock_timeout = '1s'"
 # Key by key (OFFSET 0 keeps it so), as details are read.
 _READ = """
 SELECT p.* FROM unnest($1::text[], $2::uuid[], $3::text[]) AS u(org_id, id, digest), LATERAL (
@@ -46,23 +29,10 @@ PayloadKey = tuple[UUID, str]
 
 
 class Sharing:
-    """Whether large payloads are kept apart, and which ones are known to be."""
+    """Which large payloads are known to be kept."""
 
     def __init__(self) -> None:
-        self.is_on = False
         self.known: OrderedDict[PayloadKey, None] = OrderedDict()
-
-    async def look(self, session: Session) -> None:
-        """Begin to share when every process can read it."""
-        if self.is_on:
-            return
-        if await has_oldest(session, REVISION):
-            self.is_on = True
-        elif await session.fetchval(_ARE_ALL_ABLE, REVISION):
-            try:
-                self.is_on = await _begin(session)
-            except asyncpg.LockNotAvailableError:
-                return  # another time
 
     def forget(self) -> None:
         """Take nothing for kept any more: another server may not have got what the last one had."""
@@ -75,39 +45,26 @@ class Sharing:
             self.known.popitem(last=False)
 
 
-async def _begin(session: Session) -> bool:
-    """Shut out programs that cannot read what is shared; False when one has got a lease meanwhile."""
-    async with session.transaction():
-        await session.execute(_PATIENCE)
-        await session.execute(_LOCK)
-        if not await session.fetchval(_ARE_ALL_ABLE, REVISION):
-            return False
-        await session.execute(_END_OTHERS, REVISION)
-        await session.execute(_BAR_OTHERS)
-        await raise_oldest(session, REVISION)
-        return True
-
-
 class Payloads(dict[PayloadKey, Any]):
     """The large payloads that one write refers to."""
 
-    def __init__(self, org: str, execution_id: UUID, *, is_on: bool) -> None:
+    def __init__(self, org: str, execution_id: UUID) -> None:
         super().__init__()
-        self._org, self._execution_id, self._is_on = org, execution_id, is_on
+        self._org, self._execution_id = org, execution_id
 
     def kept(self, value: Any, name: str, references: dict[str, str]) -> msgspec.Raw | None:
         """Return a value as its row holds it; None for one that is kept apart, with the reference to it."""
         if value is None:
             return None
         text = encoded(value)
-        if not self._is_on or len(text) < LARGE_PAYLOAD:
+        if len(text) < LARGE_PAYLOAD:
             return msgspec.Raw(text)
         references[name] = self._add(text, msgspec.Raw(text), None)
         return None
 
     def body(self, event: Event) -> tuple[bytes, dict[str, Any] | None]:
         """Return the body of an event as its row holds it, and the reference to what was cut out of it."""
-        if event.payload is None or not self._is_on:
+        if event.payload is None:
             return event.body, None
         begin, end = event.payload
         message = event.body[begin:end]

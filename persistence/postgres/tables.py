@@ -32,12 +32,6 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from persistence.model import FINAL_STATES, OPEN_STEP_STATES, ExecutionState, StepState
 
 metadata = MetaData()
-FIRST_ABLE = "0004"
-"""Revision whose programs are the first that can read shared payloads."""
-
-HAS_ABLE = f"revision >= '{FIRST_ABLE}' OR lease_until = '-infinity'"
-"""What is true of processes once payloads are shared; `sharing.py` adds it as a check when they begin to be."""
-
 PARTITIONED = ("executions", "execution_payloads", "steps", "events", "shared_payloads")
 
 _TIME = DateTime(timezone=True)
@@ -167,7 +161,6 @@ executions = Table(
         "bytes",
         BigInteger,
         nullable=False,
-        server_default=text("0"),
         comment="Bytes that it has written: payloads as JSON, and 512 for each event.",
     ),
     PrimaryKeyConstraint("org_id", "id", name="executions_pkey"),
@@ -265,11 +258,7 @@ steps = Table(
     Column("wake_time", _TIME, comment="Until when it waits; kept when it was cancelled meanwhile."),
     Column("end_seq", BigInteger, comment="Number of the event that ended it."),
     Column("worker", String(256), nullable=False, comment="Process that ran the newest attempt."),
-    Column(
-        "position",
-        Integer,
-        comment="Place in the definition, from 1. NULL in rows of earlier releases, where there were very many.",
-    ),
+    Column("position", Integer, nullable=False, comment="Place in the definition, from 1."),
     Column("shared", JSONB, comment="Columns whose payload is in shared_payloads, and NULL here, with its digest."),
     PrimaryKeyConstraint("org_id", "execution_id", "path", name="steps_pkey"),
     CheckConstraint(f"state IN ({_names(StepState)})", name="steps_state"),
@@ -346,15 +335,8 @@ replicas = Table(
     Column(
         "lease_until", _TIME, nullable=False, comment="Until when it may drive executions; -infinity when it has ended."
     ),
-    Column(
-        "revision",
-        String(32),
-        nullable=False,
-        server_default=text("''"),
-        comment="Schema revision that it works with; empty before 0004.",
-    ),
+    Column("revision", String(32), nullable=False, comment="Schema revision that it works with."),
     PrimaryKeyConstraint("incarnation", name="replicas_pkey"),
-    CheckConstraint(HAS_ABLE, name="replicas_revision"),
     comment="Processes that drive executions, and until when they may.",
 )
 

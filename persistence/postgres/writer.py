@@ -87,9 +87,9 @@ class Writer:
     is left without outcome; it does not hold up the others for longer than it takes to find it.
     """
 
-    def __init__(self, database: Database, patience: float, sharing: Sharing) -> None:
+    def __init__(self, database: Database, patience: float) -> None:
         self._database = database
-        self._sharing = sharing
+        self._sharing = Sharing()
         self._patience = patience
         self._connection: Connection | None = None
         self._unreplicated = False

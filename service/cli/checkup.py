@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from cryptography.x509 import Certificate
 
-from persistence.errors import EmbeddedPostgresInUseError, PersistenceError
+from persistence.errors import EmbeddedPostgresInUseError, PersistenceError, SchemaError
 from persistence.postgres.inspection import OLDEST_VERSION, DatabaseFacts, inspect
 from service.api.identity import TokenAuthenticator, authenticator
 from service.api.key_files import exposure
@@ -159,8 +159,6 @@ def _database(config: Config) -> Iterator[Finding]:
 
 
 def _fitness(facts: DatabaseFacts, config: Config) -> Iterator[Finding]:
-    from persistence.postgres.migrate import expected_revision
-
     if facts.major < OLDEST_VERSION:
         yield _fail("database", f"Postgres {OLDEST_VERSION} is the oldest that is supported")
     if not facts.is_primary:
@@ -173,9 +171,18 @@ def _fitness(facts: DatabaseFacts, config: Config) -> Iterator[Finding]:
         yield _warn("clock", f"differs from the database's by {facts.clock_offset:+.1f} s")
     else:
         yield _ok("clock", f"differs from the database's by {facts.clock_offset:+.3f} s")
-    if facts.revision == expected_revision():
-        yield _ok("schema", f"at {facts.revision}")
-    elif facts.revision is None:
-        yield _warn("schema", "none yet; the server makes it at its first start")
-    else:
-        yield _warn("schema", f"at {facts.revision}, this program needs {expected_revision()}")
+    yield _schema(facts.revision)
+
+
+def _schema(revision: str | None) -> Finding:
+    from persistence.postgres.migrate import check_readable, expected_revision
+
+    try:
+        check_readable(revision)
+    except SchemaError as error:
+        return _fail("schema", str(error))
+    if revision == expected_revision():
+        return _ok("schema", f"at {revision}")
+    if revision is None:
+        return _warn("schema", "none yet; the server makes it at its first start")
+    return _warn("schema", f"at {revision}, this program needs {expected_revision()}")

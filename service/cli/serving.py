@@ -164,9 +164,10 @@ def migrate(
 
 
 async def _migrate(dsn: str, to: str, *, yes: bool) -> None:
-    from persistence.postgres.migrate import current_revision, migrate
+    from persistence.postgres.migrate import check_readable, current_revision, migrate
 
     current = await current_revision(dsn)
+    check_readable(current)
     if to == "base":
         confirm("This removes every table and all that is kept in them.", yes=yes)
     elif current is not None and to < current:

@@ -42,10 +42,8 @@ def content_hash(owner: str, order: Order, workflow: Workflow | None = None) -> 
 def equivalents(owner: str, order: Order, workflow: Workflow | None, definition: Definition | None) -> Iterator[bytes]:
     """Give the hashes under which the same request may have been kept, beside its own `content_hash`.
 
-    What it leaves to the definition may have been said by the first one, and the other way round. Earlier releases took
-    the tags in the order, and the workflow by the reference, in which they came.
+    What it leaves to the definition may have been said by the first one, and the other way round.
     """
-    yield _hash(owner, order)
     yield content_hash(owner, order)
     if definition is None:
         return

@@ -114,7 +114,7 @@ async def test_migrate_and_doctor(prepared: Path, folder: Path) -> None:
     findings = (await flowkeep("doctor", "-o", "json", settings=settings)).json
     assert {each["verdict"] for each in findings} <= {"ok", "warn"}
     assert {"python", "settings", "handlers", "database"} <= {each["subject"] for each in findings}
-    unasked = await flowkeep("migrate", "--to", "0001", settings=settings)
+    unasked = await flowkeep("migrate", "--to", "base", settings=settings)
     assert (unasked.code, unasked.out) == (2, "")
     assert "--yes" in unasked.err
     for revision in ("base", "head"):

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from persistence.postgres.migrate import migrate
+from persistence.postgres.migrate import VERSIONS, migrate
 from tests.e2e.process import FLOWKEEP, run_command
 from tests.faults.check_aftermath import VERSION_BEFORE
 from tests.faults.cluster import Cluster, Replica
@@ -18,7 +18,7 @@ from tests.faults.database import Postgres
 from tests.faults.kinds import Plain, Scene, VoidError
 
 BEFORE = "7a9245b"
-"""The last commit with the schema before the current one."""
+"""The version before: with the first revisions of this one's schema, else the two cannot be mixed."""
 _SOURCE = Path(__file__).parents[2]
 _CHOICE = """import pathlib, sys
 sys.path[:0] = pathlib.Path(__file__).with_name("version").read_text().splitlines()
@@ -33,6 +33,7 @@ class Rolled(Plain):
     def __init__(self) -> None:
         self._folder = Path()
         self._before: Path | None = None
+        self._missing = ""
         self._versions: list[str] = []
 
     def notes(self, cluster: Cluster) -> Mapping[str, object]:
@@ -44,7 +45,10 @@ class Rolled(Plain):
         self._folder = Path(tempfile.mkdtemp(prefix="flowkeep-versions-"))
         # Read once, when a process begins, so that one that runs is not given another version's modules.
         (self._folder / "sitecustomize.py").write_text(_CHOICE)
-        self._before = _checked_out(self._folder / VERSION_BEFORE)
+        try:
+            self._before = _checked_out(self._folder / VERSION_BEFORE)
+        except LookupError as error:
+            self._missing = str(error)
         self._choose(self._before)
         return {"PYTHONPATH": str(self._folder)}
 
@@ -74,7 +78,7 @@ class Rolled(Plain):
             self._versions.append(f"{min(number, len(replicas))} of {len(replicas)} new")
             await scene.pause(0.5, 1.5)
         if self._before is None:
-            raise VoidError(f"only this version was rolled: {BEFORE} is not in this copy's history")
+            raise VoidError(f"only this version was rolled: {self._missing}")
 
     async def _roll(self, scene: Scene, victim: Replica) -> None:
         await scene.land("terminate", victim)
@@ -96,8 +100,8 @@ class Rolled(Plain):
         assert done.code == 0, done
 
 
-def _checked_out(folder: Path) -> Path | None:
-    """Return the folder with the code of the version before, None where git does not have it."""
+def _checked_out(folder: Path) -> Path:
+    """Return the folder with the code of the version before. Raises LookupError without one that can be mixed."""
     try:
         done = subprocess.run(
             ["git", "-C", str(_SOURCE), "archive", BEFORE, "service", "persistence", "clients"],
@@ -105,7 +109,11 @@ def _checked_out(folder: Path) -> Path | None:
             check=True,
         )
     except (OSError, subprocess.CalledProcessError):
-        return None
+        raise LookupError(f"{BEFORE} is not in this copy's history") from None
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
         archive.extractall(folder)  # noqa: S202 - of our own history; early releases of Python 3.11 have no filters
+    for theirs in (folder / VERSIONS.relative_to(_SOURCE)).glob("[0-9]*"):
+        ours = VERSIONS / theirs.name
+        if not ours.exists() or ours.read_bytes() != theirs.read_bytes():
+            raise LookupError(f"{BEFORE} has another schema, {theirs.stem}, whose data this version cannot read")
     return folder

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from uuid import UUID
 
 import asyncpg
 import pytest_asyncio
 
-from persistence.postgres import migrate
 from persistence.postgres.tables import metadata
 from tests.integration.stage import ended, made, step
 
@@ -56,26 +54,3 @@ async def test_the_queries_of_the_readme_find_what_they_say(served, admin):
         assert await admin.fetch(query), query
     steps = next(query for query in queries if "s.position, s.path" in query)
     assert [row["path"] for row in await admin.fetch(steps)] == ["zero", "b"]
-
-
-async def test_steps_of_an_earlier_release_get_their_place_and_it_goes_on_beside_this_one(
-    serve, admin, database_dsn, stage
-):
-    first = await serve()
-    steps = [step("z", "transform", value=1), step("b", "gate"), step("a", "transform", value=1)]
-    execution = await first.client.execute(await made(first.client, *steps))
-    await stage.called("b")
-    await first.stop()
-    await migrate(database_dsn, "0002")
-    await migrate(database_dsn)
-    # As the release before writes a step.
-    await admin.execute(
-        "INSERT INTO steps"
-        " (org_id, execution_id, path, handler, state, attempt, failures, progress, skip_reason, worker)"
-        " VALUES ('development', gen_random_uuid(), 'a', 'wait', 'RUNNING', 1, 0, 0, '', '')"
-    )
-    second = await serve()
-    stage.open("gate")
-    await ended(second.client, execution.execution_id)
-    found = "SELECT path FROM steps WHERE execution_id = $1 ORDER BY position"
-    assert [row["path"] for row in await admin.fetch(found, UUID(execution.execution_id))] == ["z", "b", "a"]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -28,8 +30,23 @@ from persistence.postgres import (
     migrate,
     revising,
 )
-from persistence.postgres.migrate import VERSION_TABLE, known_revisions
+from persistence.postgres.migrate import VERSION_TABLE, VERSIONS, known_revisions
 from persistence.postgres.tables import PARTITIONED, metadata
+
+EARLIER = Path(__file__).parents[1] / "schema_0005.sql"
+LATER = """
+from alembic import op
+
+revision, down_revision, oldest = "0999", "{0}", "{0}"
+
+
+def upgrade():
+    op.execute("ALTER TABLE steps ADD COLUMN later TEXT")
+
+
+def downgrade():
+    op.execute("ALTER TABLE steps DROP COLUMN later")
+"""
 
 
 @pytest_asyncio.fixture
@@ -39,6 +56,20 @@ async def empty_dsn(postgres: EmbeddedPostgres, database_admin: asyncpg.Connecti
     await database_admin.execute(f"CREATE DATABASE {name}")
     yield postgres.dsn(name)
     await database_admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def before(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+    """The newest revision, of a program that goes on to one more."""
+    newest = expected_revision()
+    versions = tmp_path / "migrations" / "versions"
+    shutil.copytree(VERSIONS.parent, versions.parent, ignore=shutil.ignore_patterns("__pycache__"))
+    (versions / "0999_later.py").write_text(LATER.format(newest))
+    for module in (sys.modules["persistence.postgres.migrate"], revising):
+        monkeypatch.setattr(module, "VERSIONS", versions)
+    known_revisions.cache_clear()
+    yield newest
+    known_revisions.cache_clear()
 
 
 async def tables(dsn: str) -> set[str]:
@@ -92,9 +123,9 @@ async def test_opening_at_once_makes_the_partitions_once(empty_dsn: str):
     assert len(partitions) == len(PARTITIONED) * 5
 
 
-async def test_who_reads_for_long_does_not_make_all_others_wait(database_dsn: str):
+async def test_who_reads_for_long_does_not_make_all_others_wait(database_dsn: str, before: str):
     """As a backup of the database that the servers before the roll-out are working on."""
-    await migrate(database_dsn, "0002")
+    assert await current_revision(database_dsn) == before
     reader, other = await asyncpg.connect(database_dsn), await asyncpg.connect(database_dsn)
     backup = reader.transaction()
     await backup.start()
@@ -131,14 +162,30 @@ async def test_a_newer_schema_that_still_fits_is_worked_with_and_left_alone(data
         await migrate(database_dsn, "base")
 
 
-async def test_each_revision_says_with_which_programs_it_works(empty_dsn: str):
-    await migrate(empty_dsn)
-    for revision in ("0001", "head", "base", "head"):
-        await migrate(empty_dsn, revision)
+async def test_each_revision_says_with_which_programs_it_works(empty_dsn: str, before: str):
     connection = await asyncpg.connect(empty_dsn)
-    said = await connection.fetchval(f"SELECT obj_description('{VERSION_TABLE}'::regclass)")
+    for revision in ("head", before, "head", "base", before):
+        await migrate(empty_dsn, revision)
+        said = await connection.fetchval(f"SELECT obj_description('{VERSION_TABLE}'::regclass)")
+        assert said == {"head": before, before: "0006"}.get(revision, said)
+        assert await current_revision(empty_dsn) == {"head": "0999", "base": None}.get(revision, revision)
     await connection.close()
-    assert said == "0001"
+
+
+async def test_data_of_an_earlier_release_are_refused_and_left_alone(empty_dsn: str):
+    await execute(empty_dsn, EARLIER.read_text())
+    held = await tables(empty_dsn), await definitions(empty_dsn)
+    tries = [migrate(empty_dsn), migrate(empty_dsn, "base"), migrate(empty_dsn, "0005"), check_schema(empty_dsn)]
+    for attempt in (*tries, PostgresRepository.open(empty_dsn)):
+        with pytest.raises(SchemaError) as refused:
+            await attempt
+        assert "data of an earlier release, at schema revision 0005" in str(refused.value)
+        assert "a new database or data folder, or go on with the earlier release" in str(refused.value)
+    assert (await tables(empty_dsn), await definitions(empty_dsn)) == held
+    connection = await asyncpg.connect(empty_dsn)
+    assert await connection.fetchval("SELECT body FROM events") == b"old"
+    assert await connection.fetchval(f"SELECT version_num FROM {VERSION_TABLE}") == "0005"  # noqa: S608 - our own name
+    await connection.close()
 
 
 async def test_a_newer_schema_is_refused_and_left_alone(database_dsn: str):

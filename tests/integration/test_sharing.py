@@ -5,27 +5,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
-from uuid import uuid4
 
-import asyncpg
-import pytest
 import pytest_asyncio
 
 from persistence.model import CommitResult, Event, StepState
-from persistence.postgres import PostgresRepository, migrate
-from persistence.postgres.migrate import VERSION_TABLE
+from persistence.postgres import PostgresRepository
 from tests.conformance.builders import MOMENT, SCOPE, step
 from tests.integration.backstage import Store, move, opened, settled
 
 LARGE: dict[str, Any] = {"ä": "x" * 10_000, "n": [1, 1.5, None, True, {"k": "v"}]}
 OTHER = {"o": "y" * 9_000}
 MESSAGE = bytes(range(256)) * 40
-SAID = f"SELECT obj_description('{VERSION_TABLE}'::regclass)"
-
-OF_BEFORE = (
-    "INSERT INTO replicas (incarnation, name, register_time, lease_until)"
-    " VALUES ($1, 'of the release before', now(), now() + interval '1 hour')"
-)
 
 
 @pytest_asyncio.fixture
@@ -130,41 +120,3 @@ async def test_it_goes_with_its_execution(store: Store):
     await store.repository.delete_workflow(SCOPE, store.workflow.name, "", True, "ann")
     assert await store.repository.reap(10) == 1
     assert await kept(store) == 0
-
-
-async def test_nothing_is_shared_while_a_process_drives_that_cannot_read_it(database_dsn: str):
-    admin = await asyncpg.connect(database_dsn)
-    await admin.execute(f"COMMENT ON TABLE {VERSION_TABLE} IS '0001'")
-    await admin.execute("ALTER TABLE replicas DROP CONSTRAINT replicas_revision")
-    await admin.execute(OF_BEFORE, uuid4())
-    async with opened(database_dsn) as store:
-        row, events = await fill(store)
-        await check(store, row, events)
-        assert await kept(store) == 0
-        assert await admin.fetchval(SAID) == "0001"
-        await admin.execute("UPDATE replicas SET lease_until = now() WHERE name <> 'test'")
-        await store.repository.reap(1)
-        # Neither may one get a lease whose lease had only lapsed, nor one that starts at this moment.
-        with pytest.raises(asyncpg.CheckViolationError):
-            await admin.execute("UPDATE replicas SET lease_until = now() + interval '1 hour' WHERE name <> 'test'")
-        with pytest.raises(asyncpg.CheckViolationError):
-            await admin.execute(OF_BEFORE, uuid4())
-        other, others = await fill(store)
-        assert await kept(store) == 3
-        await check(store, row, events)
-        await check(store, other, others)
-    await migrate(database_dsn)
-    # No program that would take for absent what is kept apart may start any more.
-    assert await admin.fetchval(SAID) == "0004"
-    await admin.close()
-
-
-async def test_the_schema_before_has_it_where_it_was(store: Store, database_dsn: str):
-    row, events = await fill(store)
-    await migrate(database_dsn, "0003")
-    bodies = await store.admin.fetch("SELECT body FROM events WHERE execution_id = $1 AND seq > 1 ORDER BY seq", row.id)
-    assert [body["body"] for body in bodies] == [each.body for each in events]
-    assert await store.admin.fetchval("SELECT count(*) FROM steps WHERE input->>'ä' = repeat('x', 10000)") == 5
-    assert await store.admin.fetchval("SELECT count(*) FROM steps WHERE output->>'o' = repeat('y', 9000)") == 5
-    assert await store.admin.fetchval(SAID) == "0001"
-    await migrate(database_dsn)

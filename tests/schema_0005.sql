@@ -1,3 +1,12 @@
+-- The tables of the last release before revision 0006, as its migrations 0001 to 0005 left them, without their comments.
+-- tests/integration/test_migrations.py and tests/e2e/test_data_folder.py hold that such a database is refused.
+
+CREATE TABLE schema_version (version_num VARCHAR(32) NOT NULL, CONSTRAINT schema_version_pkc PRIMARY KEY (version_num));
+
+INSERT INTO schema_version VALUES ('0005');
+
+COMMENT ON TABLE schema_version IS '0004';
+
 CREATE TABLE events (
     org_id VARCHAR(256) NOT NULL,
     execution_id UUID NOT NULL,
@@ -157,3 +166,45 @@ CREATE TABLE workflow_revisions (
     CONSTRAINT workflow_revisions_workflow FOREIGN KEY(org_id, workflow_id) REFERENCES workflows (org_id, id) ON DELETE CASCADE,
     CONSTRAINT workflow_revisions_revision CHECK (revision >= 1)
 );
+
+-- 0002
+ALTER TABLE executions ADD COLUMN deaths SMALLINT NOT NULL DEFAULT 0;
+ALTER TABLE executions ADD CONSTRAINT executions_deaths CHECK (deaths >= 0);
+CREATE INDEX executions_suspect ON executions (deaths, id) WHERE deaths >= 2 AND end_time IS NULL;
+DROP INDEX executions_claimable;
+CREATE INDEX executions_claimable ON executions (priority DESC, org_id, wake_time, id) WHERE incarnation IS NULL AND end_time IS NULL;
+
+-- 0003
+ALTER TABLE steps ADD COLUMN position INTEGER;
+
+-- 0004
+ALTER TABLE executions ADD COLUMN bytes BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE executions ADD CONSTRAINT executions_bytes CHECK (bytes >= 0);
+ALTER TABLE steps ADD COLUMN shared JSONB;
+ALTER TABLE events ADD COLUMN shared JSONB;
+ALTER TABLE replicas ADD COLUMN revision VARCHAR(32) NOT NULL DEFAULT '';
+ALTER TABLE replicas ADD CONSTRAINT replicas_revision CHECK (revision >= '0004' OR lease_until = '-infinity');
+CREATE TABLE shared_payloads (
+    org_id VARCHAR(256) NOT NULL,
+    execution_id UUID NOT NULL,
+    digest VARCHAR(64) NOT NULL,
+    document JSONB,
+    message BYTEA,
+    CONSTRAINT shared_payloads_pkey PRIMARY KEY (org_id, execution_id, digest),
+    CONSTRAINT shared_payloads_content CHECK ((document IS NULL) <> (message IS NULL))
+) PARTITION BY RANGE (execution_id);
+
+-- 0005
+CREATE TABLE secrets (
+    name VARCHAR(64) NOT NULL CONSTRAINT secrets_pkey PRIMARY KEY,
+    value BYTEA NOT NULL,
+    create_time TIMESTAMPTZ NOT NULL,
+    CONSTRAINT secrets_value CHECK (octet_length(value) = 32)
+);
+
+-- What it holds.
+CREATE TABLE events_default PARTITION OF events DEFAULT;
+INSERT INTO workflows (org_id, id, name, revision, create_time)
+VALUES ('development', '01900000-0000-7000-8000-000000000001', 'onboarding', 1, '2026-01-01 00:00:00+00');
+INSERT INTO events (org_id, execution_id, seq, transition_seq, kind, time, body)
+VALUES ('development', '01900000-0000-7000-8000-000000000002', 1, 1, 'created', '2026-01-01 00:00:00+00', 'old');

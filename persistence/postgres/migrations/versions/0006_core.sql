@@ -1,0 +1,308 @@
+CREATE TABLE events (
+    org_id VARCHAR(256) NOT NULL,
+    execution_id UUID NOT NULL,
+    seq BIGINT NOT NULL,
+    transition_seq BIGINT NOT NULL,
+    kind VARCHAR(64) NOT NULL,
+    time TIMESTAMP WITH TIME ZONE NOT NULL,
+    body BYTEA NOT NULL,
+    shared JSONB,
+    CONSTRAINT events_pkey PRIMARY KEY (org_id, execution_id, seq),
+    CONSTRAINT events_seq CHECK (seq >= 1 AND transition_seq >= seq)
+) PARTITION BY RANGE (execution_id);
+
+COMMENT ON TABLE events IS 'Histories of executions: numbered without gaps, never changed.';
+COMMENT ON COLUMN events.org_id IS 'Org that the execution belongs to.';
+COMMENT ON COLUMN events.execution_id IS 'Execution.';
+COMMENT ON COLUMN events.seq IS 'Number, from 1.';
+COMMENT ON COLUMN events.transition_seq IS 'Number of the last event of the same commit.';
+COMMENT ON COLUMN events.kind IS 'What happened, as the field of ExecutionEvent: step_completed, finished, ...';
+COMMENT ON COLUMN events.time IS 'When it happened.';
+COMMENT ON COLUMN events.body IS 'ExecutionEvent as protobuf; what watchers get.';
+COMMENT ON COLUMN events.shared IS 'What was cut out of body: its digest in shared_payloads, and from which byte on.';
+
+CREATE TABLE execution_payloads (
+    org_id VARCHAR(256) NOT NULL,
+    execution_id UUID NOT NULL,
+    input JSONB NOT NULL,
+    result JSONB,
+    CONSTRAINT execution_payloads_pkey PRIMARY KEY (org_id, execution_id)
+) PARTITION BY RANGE (execution_id);
+
+COMMENT ON TABLE execution_payloads IS 'Input and result of each execution.';
+COMMENT ON COLUMN execution_payloads.org_id IS 'Org that the execution belongs to.';
+COMMENT ON COLUMN execution_payloads.execution_id IS 'Execution.';
+COMMENT ON COLUMN execution_payloads.input IS 'Input, an object.';
+COMMENT ON COLUMN execution_payloads.result IS 'What it answers, once COMPLETED.';
+
+CREATE TABLE execution_requests (
+    org_id VARCHAR(256) NOT NULL,
+    request_id VARCHAR(128) NOT NULL,
+    execution_id UUID NOT NULL,
+    content_hash BYTEA NOT NULL,
+    create_time TIMESTAMP WITH TIME ZONE NOT NULL,
+    CONSTRAINT execution_requests_pkey PRIMARY KEY (org_id, request_id)
+);
+
+COMMENT ON TABLE execution_requests IS 'Request ids, remembered longer than the executions that they started.';
+COMMENT ON COLUMN execution_requests.org_id IS 'Org of the caller.';
+COMMENT ON COLUMN execution_requests.request_id IS 'Id that the caller gave.';
+COMMENT ON COLUMN execution_requests.execution_id IS 'Execution that it started.';
+COMMENT ON COLUMN execution_requests.content_hash IS 'SHA-256 of what was asked for: tells a repeated request from a reused id.';
+COMMENT ON COLUMN execution_requests.create_time IS 'When it came first.';
+
+CREATE TABLE executions (
+    org_id VARCHAR(256) NOT NULL,
+    id UUID NOT NULL,
+    owner VARCHAR(256) NOT NULL,
+    workflow_id UUID NOT NULL,
+    workflow_name VARCHAR(128) NOT NULL,
+    revision INTEGER NOT NULL,
+    state VARCHAR(16) NOT NULL,
+    create_time TIMESTAMP WITH TIME ZONE NOT NULL,
+    timeout FLOAT(53) NOT NULL,
+    priority INTEGER NOT NULL,
+    tags TEXT[] NOT NULL,
+    metadata JSONB NOT NULL,
+    correlation_id VARCHAR(256) NOT NULL,
+    request_id VARCHAR(128) NOT NULL,
+    scheduled_time TIMESTAMP WITH TIME ZONE,
+    start_time TIMESTAMP WITH TIME ZONE,
+    end_time TIMESTAMP WITH TIME ZONE,
+    deadline_time TIMESTAMP WITH TIME ZONE,
+    progress SMALLINT NOT NULL,
+    steps_total INTEGER NOT NULL,
+    steps_completed INTEGER NOT NULL,
+    steps_failed INTEGER NOT NULL,
+    steps_skipped INTEGER NOT NULL,
+    steps_running INTEGER NOT NULL,
+    steps_cancelled INTEGER NOT NULL,
+    last_seq BIGINT NOT NULL,
+    failure JSONB,
+    cancel_time TIMESTAMP WITH TIME ZONE,
+    cancel_by VARCHAR(256),
+    cancel_reason VARCHAR(2048),
+    incarnation UUID,
+    epoch BIGINT NOT NULL,
+    wake_time TIMESTAMP WITH TIME ZONE,
+    duration FLOAT(53) GENERATED ALWAYS AS (EXTRACT(epoch FROM (end_time - COALESCE(start_time, create_time)))::double precision) STORED,
+    deaths SMALLINT DEFAULT 0 NOT NULL,
+    bytes BIGINT NOT NULL,
+    CONSTRAINT executions_pkey PRIMARY KEY (org_id, id),
+    CONSTRAINT executions_deaths CHECK (deaths >= 0),
+    CONSTRAINT executions_bytes CHECK (bytes >= 0),
+    CONSTRAINT executions_state CHECK (state IN ('CANCELLED', 'CANCELLING', 'COMPLETED', 'FAILED', 'PAUSED', 'PENDING', 'RUNNING', 'TIMED_OUT')),
+    CONSTRAINT executions_end CHECK ((state IN ('CANCELLED', 'COMPLETED', 'FAILED', 'TIMED_OUT')) = (end_time IS NOT NULL)),
+    CONSTRAINT executions_owner CHECK (CASE WHEN end_time IS NOT NULL THEN incarnation IS NULL AND wake_time IS NULL ELSE (incarnation IS NULL) = (wake_time IS NOT NULL) END),
+    CONSTRAINT executions_progress CHECK (progress BETWEEN 0 AND 100 AND (progress < 100 OR state = 'COMPLETED')),
+    CONSTRAINT executions_counts CHECK (least(steps_completed, steps_failed, steps_skipped, steps_running, steps_cancelled) >= 0 AND steps_completed + steps_failed + steps_skipped + steps_running + steps_cancelled <= steps_total),
+    CONSTRAINT executions_numbers CHECK (last_seq >= 0 AND epoch >= 1 AND timeout >= 0 AND revision >= 1),
+    CONSTRAINT executions_cancel CHECK ((cancel_time IS NULL) = (cancel_by IS NULL) AND (cancel_time IS NULL) = (cancel_reason IS NULL))
+) PARTITION BY RANGE (id);
+
+CREATE INDEX executions_by_state ON executions (state, org_id, id);
+
+CREATE INDEX executions_claimable ON executions (priority DESC, org_id, wake_time, id) WHERE incarnation IS NULL AND end_time IS NULL;
+
+CREATE INDEX executions_correlation ON executions (correlation_id, org_id, id) WHERE correlation_id <> '';
+
+CREATE INDEX executions_driven ON executions (incarnation, id) WHERE incarnation IS NOT NULL;
+
+CREATE INDEX executions_ended ON executions (org_id, end_time, id) WHERE end_time IS NOT NULL;
+
+CREATE INDEX executions_longest ON executions (org_id, duration, id) WHERE end_time IS NOT NULL;
+
+CREATE INDEX executions_metadata ON executions USING gin (metadata jsonb_path_ops) WHERE metadata <> '{}';
+
+CREATE INDEX executions_owned_by ON executions (owner, org_id, id);
+
+CREATE INDEX executions_suspect ON executions (deaths, id) WHERE deaths >= 2 AND end_time IS NULL;
+
+CREATE INDEX executions_tags ON executions USING gin (tags) WHERE tags <> '{}';
+
+CREATE INDEX executions_workflow ON executions (workflow_id, org_id, id);
+
+CREATE INDEX executions_workflow_name ON executions (workflow_name, org_id, id);
+
+COMMENT ON TABLE executions IS 'Executions, one narrow row each; payloads, steps and events are in their own tables.';
+COMMENT ON COLUMN executions.org_id IS 'Org that the execution belongs to.';
+COMMENT ON COLUMN executions.id IS 'Id, a UUIDv7: by time of creation.';
+COMMENT ON COLUMN executions.owner IS 'Subject that started it.';
+COMMENT ON COLUMN executions.workflow_id IS 'Workflow that it runs.';
+COMMENT ON COLUMN executions.workflow_name IS 'Name of that workflow.';
+COMMENT ON COLUMN executions.revision IS 'Revision that it runs.';
+COMMENT ON COLUMN executions.state IS 'PENDING, RUNNING, PAUSED, CANCELLING, or an end: COMPLETED, FAILED, CANCELLED, TIMED_OUT.';
+COMMENT ON COLUMN executions.create_time IS 'When it was accepted.';
+COMMENT ON COLUMN executions.timeout IS 'Seconds that it may take from its start.';
+COMMENT ON COLUMN executions.priority IS '-100 to 100; higher goes first.';
+COMMENT ON COLUMN executions.tags IS 'Tags of workflow and request.';
+COMMENT ON COLUMN executions.metadata IS 'Labels of the request, an object of texts.';
+COMMENT ON COLUMN executions.correlation_id IS 'Id of the thing outside that it belongs to, or empty.';
+COMMENT ON COLUMN executions.request_id IS 'Id of the request that started it, or empty.';
+COMMENT ON COLUMN executions.scheduled_time IS 'When it is to start, if a delay was asked for.';
+COMMENT ON COLUMN executions.start_time IS 'When it started.';
+COMMENT ON COLUMN executions.end_time IS 'When it ended; set exactly in the states that are ends.';
+COMMENT ON COLUMN executions.deadline_time IS 'When it is cut off with TIMED_OUT.';
+COMMENT ON COLUMN executions.progress IS 'Percentage, 100 only when COMPLETED.';
+COMMENT ON COLUMN executions.steps_total IS 'Number of steps; those in no other count are pending.';
+COMMENT ON COLUMN executions.steps_completed IS 'Steps that ended well.';
+COMMENT ON COLUMN executions.steps_failed IS 'Steps that failed for good.';
+COMMENT ON COLUMN executions.steps_skipped IS 'Steps that were skipped.';
+COMMENT ON COLUMN executions.steps_running IS 'Steps that run or wait.';
+COMMENT ON COLUMN executions.steps_cancelled IS 'Steps that were cancelled.';
+COMMENT ON COLUMN executions.last_seq IS 'Number of the newest event.';
+COMMENT ON COLUMN executions.failure IS 'Why it did not complete: code, message, details, step_path.';
+COMMENT ON COLUMN executions.cancel_time IS 'When its cancelling was asked for.';
+COMMENT ON COLUMN executions.cancel_by IS 'Subject that asked for it.';
+COMMENT ON COLUMN executions.cancel_reason IS 'Reason that was given.';
+COMMENT ON COLUMN executions.incarnation IS 'Process that drives it (replicas), NULL when nobody does.';
+COMMENT ON COLUMN executions.epoch IS 'Rises at each change of owner; writes of earlier owners are refused.';
+COMMENT ON COLUMN executions.wake_time IS 'From when on it may be taken; set exactly while nobody drives it and it has not ended.';
+COMMENT ON COLUMN executions.duration IS 'Seconds from start (or creation) to end.';
+COMMENT ON COLUMN executions.deaths IS 'Processes in a row that died while they drove it.';
+COMMENT ON COLUMN executions.bytes IS 'Bytes that it has written: payloads as JSON, and 512 for each event.';
+
+CREATE TABLE replicas (
+    incarnation UUID NOT NULL,
+    name VARCHAR(256) NOT NULL,
+    register_time TIMESTAMP WITH TIME ZONE NOT NULL,
+    lease_until TIMESTAMP WITH TIME ZONE NOT NULL,
+    revision VARCHAR(32) NOT NULL,
+    CONSTRAINT replicas_pkey PRIMARY KEY (incarnation)
+);
+
+COMMENT ON TABLE replicas IS 'Processes that drive executions, and until when they may.';
+COMMENT ON COLUMN replicas.incarnation IS 'Id, a new one at each start.';
+COMMENT ON COLUMN replicas.name IS 'Name for people.';
+COMMENT ON COLUMN replicas.register_time IS 'When it began.';
+COMMENT ON COLUMN replicas.lease_until IS 'Until when it may drive executions; -infinity when it has ended.';
+COMMENT ON COLUMN replicas.revision IS 'Schema revision that it works with.';
+
+CREATE TABLE secrets (
+    name VARCHAR(64) NOT NULL,
+    value BYTEA NOT NULL,
+    create_time TIMESTAMP WITH TIME ZONE NOT NULL,
+    CONSTRAINT secrets_pkey PRIMARY KEY (name),
+    CONSTRAINT secrets_value CHECK (octet_length(value) = 32)
+);
+
+COMMENT ON TABLE secrets IS 'What all servers of the database share and nobody else may guess.';
+COMMENT ON COLUMN secrets.name IS 'What it is for: page_tokens, which are signed with it.';
+COMMENT ON COLUMN secrets.value IS 'Random bytes. Without the row a new one is made; what was signed before is refused.';
+COMMENT ON COLUMN secrets.create_time IS 'When it was made.';
+
+CREATE TABLE shared_payloads (
+    org_id VARCHAR(256) NOT NULL,
+    execution_id UUID NOT NULL,
+    digest VARCHAR(64) NOT NULL,
+    document JSONB,
+    message BYTEA,
+    CONSTRAINT shared_payloads_pkey PRIMARY KEY (org_id, execution_id, digest),
+    CONSTRAINT shared_payloads_content CHECK ((document IS NULL) <> (message IS NULL))
+) PARTITION BY RANGE (execution_id);
+
+COMMENT ON TABLE shared_payloads IS 'Payloads of 8 KiB and more, once for each execution: steps and events refer to them.';
+COMMENT ON COLUMN shared_payloads.org_id IS 'Org that the execution belongs to.';
+COMMENT ON COLUMN shared_payloads.execution_id IS 'Execution.';
+COMMENT ON COLUMN shared_payloads.digest IS 'SHA-256 of the payload, as hexadecimal digits.';
+COMMENT ON COLUMN shared_payloads.document IS 'Payload of a step.';
+COMMENT ON COLUMN shared_payloads.message IS 'Payload of an event, as protobuf.';
+
+CREATE TABLE steps (
+    org_id VARCHAR(256) NOT NULL,
+    execution_id UUID NOT NULL,
+    path VARCHAR(1024) NOT NULL,
+    handler VARCHAR(128) NOT NULL,
+    state VARCHAR(16) NOT NULL,
+    attempt INTEGER NOT NULL,
+    failures INTEGER NOT NULL,
+    progress SMALLINT NOT NULL,
+    input JSONB,
+    output JSONB,
+    failure JSONB,
+    failed_attempts JSONB,
+    assigned JSONB,
+    skip_reason VARCHAR(8192) NOT NULL,
+    start_time TIMESTAMP WITH TIME ZONE,
+    attempt_time TIMESTAMP WITH TIME ZONE,
+    end_time TIMESTAMP WITH TIME ZONE,
+    wake_time TIMESTAMP WITH TIME ZONE,
+    end_seq BIGINT,
+    worker VARCHAR(256) NOT NULL,
+    position INTEGER NOT NULL,
+    shared JSONB,
+    CONSTRAINT steps_pkey PRIMARY KEY (org_id, execution_id, path),
+    CONSTRAINT steps_state CHECK (state IN ('CANCELLED', 'COMPENSATED', 'COMPLETED', 'FAILED', 'PENDING', 'RUNNING', 'SKIPPED', 'WAITING')),
+    CONSTRAINT steps_end CHECK ((state IN ('PENDING', 'RUNNING', 'WAITING')) = (end_time IS NULL)),
+    CONSTRAINT steps_numbers CHECK (attempt >= 0 AND failures >= 0 AND progress BETWEEN 0 AND 100)
+) PARTITION BY RANGE (execution_id);
+
+COMMENT ON TABLE steps IS 'Steps of executions; one that never left PENDING has no row.';
+COMMENT ON COLUMN steps.org_id IS 'Org that the execution belongs to.';
+COMMENT ON COLUMN steps.execution_id IS 'Execution.';
+COMMENT ON COLUMN steps.path IS 'Path in the execution, such as the id of the step.';
+COMMENT ON COLUMN steps.handler IS 'Handler that runs it.';
+COMMENT ON COLUMN steps.state IS 'RUNNING, WAITING, COMPLETED, FAILED, SKIPPED, CANCELLED, COMPENSATED.';
+COMMENT ON COLUMN steps.attempt IS 'Number of the newest attempt.';
+COMMENT ON COLUMN steps.failures IS 'Attempts that failed and count for the retry policy.';
+COMMENT ON COLUMN steps.progress IS 'Percentage that the running attempt reported.';
+COMMENT ON COLUMN steps.input IS 'Parameters of the newest attempt, templates filled in.';
+COMMENT ON COLUMN steps.output IS 'What it gave, once COMPLETED; what it will give, while a handler waits.';
+COMMENT ON COLUMN steps.failure IS 'Why it failed, or why its newest attempt did: code, message, details.';
+COMMENT ON COLUMN steps.failed_attempts IS 'The last 20 attempts that failed.';
+COMMENT ON COLUMN steps.assigned IS 'Variables that it assigned.';
+COMMENT ON COLUMN steps.skip_reason IS 'Why it was skipped, or empty.';
+COMMENT ON COLUMN steps.start_time IS 'When its first attempt started.';
+COMMENT ON COLUMN steps.attempt_time IS 'When its newest attempt started.';
+COMMENT ON COLUMN steps.end_time IS 'When it ended.';
+COMMENT ON COLUMN steps.wake_time IS 'Until when it waits; kept when it was cancelled meanwhile.';
+COMMENT ON COLUMN steps.end_seq IS 'Number of the event that ended it.';
+COMMENT ON COLUMN steps.worker IS 'Process that ran the newest attempt.';
+COMMENT ON COLUMN steps.position IS 'Place in the definition, from 1.';
+COMMENT ON COLUMN steps.shared IS 'Columns whose payload is in shared_payloads, and NULL here, with its digest.';
+
+CREATE TABLE workflows (
+    org_id VARCHAR(256) NOT NULL,
+    id UUID NOT NULL,
+    name VARCHAR(128) NOT NULL,
+    revision INTEGER NOT NULL,
+    create_time TIMESTAMP WITH TIME ZONE NOT NULL,
+    delete_time TIMESTAMP WITH TIME ZONE,
+    deleted_by VARCHAR(256),
+    CONSTRAINT workflows_pkey PRIMARY KEY (org_id, id),
+    CONSTRAINT workflows_revision CHECK (revision >= 1),
+    CONSTRAINT workflows_deleted CHECK ((delete_time IS NULL) = (deleted_by IS NULL))
+);
+
+CREATE INDEX workflows_deleted_ones ON workflows (org_id, id) WHERE delete_time IS NOT NULL;
+
+CREATE UNIQUE INDEX workflows_name ON workflows (org_id, name) WHERE delete_time IS NULL;
+
+COMMENT ON TABLE workflows IS 'Workflows; the definitions of each are in workflow_revisions.';
+COMMENT ON COLUMN workflows.org_id IS 'Org that the workflow belongs to.';
+COMMENT ON COLUMN workflows.id IS 'Id, a UUIDv7: by time of creation.';
+COMMENT ON COLUMN workflows.name IS 'Name, unique in the org among those that are not deleted; it never changes.';
+COMMENT ON COLUMN workflows.revision IS 'Number of the latest revision.';
+COMMENT ON COLUMN workflows.create_time IS 'When it was created.';
+COMMENT ON COLUMN workflows.delete_time IS 'When it was deleted. It is removed with the last of its executions.';
+COMMENT ON COLUMN workflows.deleted_by IS 'Subject that deleted it.';
+
+CREATE TABLE workflow_revisions (
+    org_id VARCHAR(256) NOT NULL,
+    workflow_id UUID NOT NULL,
+    revision INTEGER NOT NULL,
+    document JSONB NOT NULL,
+    update_time TIMESTAMP WITH TIME ZONE NOT NULL,
+    updated_by VARCHAR(256) NOT NULL,
+    CONSTRAINT workflow_revisions_pkey PRIMARY KEY (org_id, workflow_id, revision),
+    CONSTRAINT workflow_revisions_workflow FOREIGN KEY(org_id, workflow_id) REFERENCES workflows (org_id, id) ON DELETE CASCADE,
+    CONSTRAINT workflow_revisions_revision CHECK (revision >= 1)
+);
+
+COMMENT ON TABLE workflow_revisions IS 'Definitions: a revision is never changed, and executions run the one that they were started with.';
+COMMENT ON COLUMN workflow_revisions.org_id IS 'Org that the workflow belongs to.';
+COMMENT ON COLUMN workflow_revisions.workflow_id IS 'Workflow that it is a revision of.';
+COMMENT ON COLUMN workflow_revisions.revision IS 'Number, from 1.';
+COMMENT ON COLUMN workflow_revisions.document IS 'Definition as canonical JSON: short names of enums, seconds, no defaults.';
+COMMENT ON COLUMN workflow_revisions.update_time IS 'When it was written.';
+COMMENT ON COLUMN workflow_revisions.updated_by IS 'Subject that wrote it.';
