@@ -160,7 +160,7 @@ async def _call(method: Any, request: BytesValue) -> BytesValue:
 
 async def profile(folder: Path, into: Path, size: Size) -> None:
     """Write a profile of a server that runs the three-step executions."""
-    command = (sys.executable, "-m", "cProfile", "-o", str(into), "-m", "service.cli.main")
+    command = (sys.executable, "-m", "tests.bench.profiled", str(into))
     async with serving(folder, *command) as target, grpc.aio.insecure_channel(target) as channel:
         service = Service(channel)
         await service.prepare()
