@@ -191,7 +191,7 @@ def _conditions(where: ExecutionFilter) -> list[ColumnElement[bool]]:
         conditions += [_columns.tags.contains(list(where.tags)), _predicate("tags <> '{}'")]
     if where.labels:
         wanted = cast(cast(records.encoded(dict(where.labels)).decode(), Text), JSONB)
-        conditions += [_columns.metadata.contains(wanted), _predicate("metadata <> '{}'")]
+        conditions += [_columns.labels.contains(wanted), _predicate("labels <> '{}'")]
     if where.lowest_id is not None:
         conditions.append(_columns.id >= where.lowest_id)
     if where.highest_id is not None:

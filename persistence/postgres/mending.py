@@ -40,7 +40,7 @@ _EXECUTION: Mapping[str, tuple[Callable[[Any], bool], Any]] = {
     **dict.fromkeys(("scheduled_time", "start_time", "deadline_time", "end_time", "wake_time"), _TIMES),
     "timeout": (lambda seconds: 0.0 <= seconds <= records.LONGEST_TIMEOUT, 0.0),
     "tags": (lambda tags: records.texts(tags) is not None, ()),
-    "metadata": (lambda text: all(type(each) is str for each in records.document(text).values()), "{}"),
+    "labels": (lambda text: all(type(each) is str for each in records.document(text).values()), "{}"),
     "failure": (_optional(records.failure), None),
 }
 _STEP: Mapping[str, tuple[Callable[[Any], bool], Any]] = {

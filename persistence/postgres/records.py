@@ -23,7 +23,7 @@ from persistence.postgres.tables import metadata
 
 EXECUTION_COLUMNS = (
     "org_id", "id", "owner", "workflow_id", "workflow_name", "revision", "state", "create_time", "timeout", "priority",
-    "tags", "metadata", "correlation_id", "request_id", "scheduled_time", "start_time", "end_time", "deadline_time",
+    "tags", "labels", "correlation_id", "request_id", "scheduled_time", "start_time", "end_time", "deadline_time",
     "progress", "steps_total", "steps_completed", "steps_failed", "steps_skipped", "steps_running", "steps_cancelled",
     "last_seq", "failure", "cancel_time", "cancel_by", "cancel_reason", "incarnation", "epoch", "wake_time", "deaths",
     "bytes",
@@ -131,7 +131,7 @@ def execution(row: asyncpg.Record | Mapping[str, Any]) -> Execution:
         ),
         priority=row["priority"],
         tags=texts(row["tags"]),
-        labels=_decode_labels(row["metadata"]),
+        labels=_decode_labels(row["labels"]),
         correlation_id=row["correlation_id"],
         request_id=row["request_id"],
         scheduled_time=row["scheduled_time"],

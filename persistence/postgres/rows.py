@@ -31,7 +31,7 @@ EXECUTION: Mapping[str, str] = {
     "timeout": "float8",
     "priority": "int",
     "tags": "text[]",
-    "metadata": "jsonb",
+    "labels": "jsonb",
     "correlation_id": "text",
     "request_id": "text",
     "scheduled_time": "timestamptz",

@@ -109,7 +109,7 @@ executions = Table(
     Column("timeout", Float(53), nullable=False, comment="Seconds that it may take from its start."),
     Column("priority", Integer, nullable=False, comment="-100 to 100; higher goes first."),
     Column("tags", ARRAY(Text), nullable=False, comment="Tags of workflow and request."),
-    Column("metadata", JSONB, nullable=False, comment="Labels of the request, an object of texts."),
+    Column("labels", JSONB, nullable=False, comment="Labels of the request, an object of texts."),
     Column(
         "correlation_id", String(256), nullable=False, comment="Id of the thing outside that it belongs to, or empty."
     ),
@@ -197,11 +197,11 @@ executions = Table(
     Index("executions_longest", "org_id", "duration", "id", postgresql_where=text("end_time IS NOT NULL")),
     Index("executions_tags", "tags", postgresql_using="gin", postgresql_where=text("tags <> '{}'")),
     Index(
-        "executions_metadata",
-        "metadata",
+        "executions_labels",
+        "labels",
         postgresql_using="gin",
-        postgresql_ops={"metadata": "jsonb_path_ops"},
-        postgresql_where=text("metadata <> '{}'"),
+        postgresql_ops={"labels": "jsonb_path_ops"},
+        postgresql_where=text("labels <> '{}'"),
     ),
     # These serve the engine, which drives the executions of all orgs; every other index holds the org.
     Index(

@@ -210,7 +210,7 @@ async def test_each_column_spoilt_in_turn_stops_nobody(world, mistakes):
     ends = {each.where: await end_of(world, each) for each in spoilt}
     told = {where for where, code in ends.items() if code == "UNREADABLE_RECORD"}
     assert {where: code for where, code in ends.items() if code not in CODES} == {}
-    for name in ("create_time", "deadline_time", "start_time", "tags", "metadata", "timeout", "workflow_id"):
+    for name in ("create_time", "deadline_time", "start_time", "tags", "labels", "timeout", "workflow_id"):
         assert any(where.startswith(f"executions.{name} ") for where in told), name
     for name in ("steps.wake_time", "steps.assigned", "steps.failure", "steps.path", "execution_payloads.input"):
         assert any(where.startswith(f"{name} ") for where in told), name

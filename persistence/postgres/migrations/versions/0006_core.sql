@@ -63,7 +63,7 @@ CREATE TABLE executions (
     timeout FLOAT(53) NOT NULL,
     priority INTEGER NOT NULL,
     tags TEXT[] NOT NULL,
-    metadata JSONB NOT NULL,
+    labels JSONB NOT NULL,
     correlation_id VARCHAR(256) NOT NULL,
     request_id VARCHAR(128) NOT NULL,
     scheduled_time TIMESTAMP WITH TIME ZONE,
@@ -112,7 +112,7 @@ CREATE INDEX executions_ended ON executions (org_id, end_time, id) WHERE end_tim
 
 CREATE INDEX executions_longest ON executions (org_id, duration, id) WHERE end_time IS NOT NULL;
 
-CREATE INDEX executions_metadata ON executions USING gin (metadata jsonb_path_ops) WHERE metadata <> '{}';
+CREATE INDEX executions_labels ON executions USING gin (labels jsonb_path_ops) WHERE labels <> '{}';
 
 CREATE INDEX executions_owned_by ON executions (owner, org_id, id);
 
@@ -136,7 +136,7 @@ COMMENT ON COLUMN executions.create_time IS 'When it was accepted.';
 COMMENT ON COLUMN executions.timeout IS 'Seconds that it may take from its start.';
 COMMENT ON COLUMN executions.priority IS '-100 to 100; higher goes first.';
 COMMENT ON COLUMN executions.tags IS 'Tags of workflow and request.';
-COMMENT ON COLUMN executions.metadata IS 'Labels of the request, an object of texts.';
+COMMENT ON COLUMN executions.labels IS 'Labels of the request, an object of texts.';
 COMMENT ON COLUMN executions.correlation_id IS 'Id of the thing outside that it belongs to, or empty.';
 COMMENT ON COLUMN executions.request_id IS 'Id of the request that started it, or empty.';
 COMMENT ON COLUMN executions.scheduled_time IS 'When it is to start, if a delay was asked for.';
