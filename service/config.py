@@ -160,7 +160,9 @@ class Config(BaseSettings):
         description="Secret that page tokens are signed with, equal on all replicas; default: one kept in the database",
     )
 
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least level that is logged; with debug each call, else those that were refused"
+    )
     log_format: Literal["json", "text"] = Field("json", description="Form of the log on standard error")
 
     @property

@@ -48,11 +48,11 @@ def mistakes() -> Iterator[Log]:
 
 @pytest.fixture
 def said(mistakes: Log) -> Callable[[str], Log]:
-    """What the server logs, by event."""
+    """What the server logs, by event, each with its level."""
     entries: deque[MutableMapping[str, Any]] = deque()
 
     def keep(logger: Any, method: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        entries.append(entry)
+        entries.append({**entry, "level": method})
         if entry["event"] in OURS_TO_MEND:
             mistakes.append(entry)
         raise structlog.DropEvent

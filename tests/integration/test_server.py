@@ -142,6 +142,14 @@ async def test_a_server_that_has_stopped_can_be_started_again_on_its_port(serve)
     assert await first.client.list_handlers()
 
 
+async def test_a_call_that_went_well_is_told_to_those_who_debug_and_a_refused_one_to_all(served, said):
+    await served.client.list_handlers()
+    with pytest.raises(flowkeep.NotFoundError):
+        await served.client.get_workflow("missing")
+    told = [(entry["level"], entry["method"].rpartition("/")[2], entry["code"]) for entry in said("call")]
+    assert told == [("debug", "ListHandlers", "OK"), ("info", "GetWorkflow", "NOT_FOUND")]
+
+
 async def test_an_unknown_method_is_unimplemented(served):
     call = served.channel.unary_unary("/flowkeep.v1.ExecutionService/Explode")
     error = await refusal(call(b""))
