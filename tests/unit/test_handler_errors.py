@@ -1,4 +1,4 @@
-"""What handlers say with the names of `flowkeep.handlers`, right and wrong, and what an attempt makes of it."""
+"""What handlers raise, a HandlerError or anything else, and what an attempt makes of it."""
 
 from __future__ import annotations
 
@@ -6,59 +6,19 @@ import asyncio
 import copy
 import math
 import pickle
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import Enum, StrEnum
 from fractions import Fraction
 from typing import Any
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 import pytest
 
-from flowkeep.handlers import HandlerError, StepContext, Suspend, handler
-from service.engine import payload
-from service.engine.attempts import Failed, Outcome, Waits, run_attempt
-from service.engine.effects import StartAttempt
-from service.engine.handlers.attempt import Attempt
-from service.engine.handlers.registry import Registry
-from tests.unit.attempts import NOW, carried, context
-
-
-async def outcome(function: Callable[..., Any], step: StepContext | None = None) -> Outcome:
-    """Return what comes of an attempt that runs the function."""
-    registry = Registry([carried(handler("f")(function))])
-
-    async def begin() -> StepContext:
-        return step or context()
-
-    attempt = Attempt(UUID(int=1), "a", 1, "f", UUID(int=2), 1)
-    found = await run_attempt(registry, StartAttempt("a", 1, "f", {}, 30.0, {}), attempt, begin)
-    assert not isinstance(found, Waits)
-    return found
-
-
-def raising(error: BaseException) -> Callable[[], None]:
-    def function() -> None:
-        raise error
-
-    return function
-
-
-async def failed(function: Callable[..., Any]) -> Failed:
-    """Return how an attempt fails, after checking that its failure can be kept and sent."""
-    found = await outcome(function)
-    assert isinstance(found, Failed), found
-    assert payload.check(found.failure.to_json()) == []
-    return found
-
-
-# --- HandlerError
+from flowkeep.handlers import HandlerError
+from tests.unit.attempts import Text, failed, raising
 
 
 class Codes(StrEnum):
@@ -67,13 +27,6 @@ class Codes(StrEnum):
 
 class OtherCodes(Enum):
     BUSY = "BUSY"
-
-
-class Text(str):
-    __slots__ = ()
-
-    def __str__(self) -> str:
-        raise RuntimeError
 
 
 class Mute:
@@ -320,155 +273,3 @@ async def test_an_error_out_of_a_group_of_tasks_keeps_its_code() -> None:
 
     found = await failed(function)
     assert (found.failure.code, found.retry_after) == ("BUSY", 2)
-
-
-# --- Suspend
-
-
-class Nowhere(tzinfo):
-    def utcoffset(self, when: datetime | None) -> timedelta:
-        raise RuntimeError
-
-    dst = tzname = utcoffset  # type: ignore[assignment]
-
-
-class Moment(datetime):
-    pass
-
-
-class EndsTimes(Nowhere):
-    def utcoffset(self, when: datetime | None) -> timedelta:
-        raise SystemExit
-
-
-class EndsMoment(datetime):
-    @property
-    def year(self) -> int:
-        raise SystemExit
-
-
-class FarOff(Nowhere):
-    def utcoffset(self, when: datetime | None) -> timedelta:
-        return timedelta(days=400)
-
-
-@pytest.mark.parametrize(
-    "until",
-    [
-        NOW,
-        Moment(2026, 1, 1, tzinfo=UTC),
-        datetime(2026, 1, 1, 1, tzinfo=timezone(timedelta(hours=1))),
-    ],
-)
-async def test_a_time_to_wake_at_is_a_plain_one_in_utc(until: Any) -> None:
-    found = await outcome(lambda: Suspend(until, {"a": 1}, Text("later")))
-    assert found == Suspend(NOW, {"a": 1}, "later")
-    assert isinstance(found, Suspend)
-    assert (type(found.until), found.until.tzinfo, type(found.reason)) == (datetime, UTC, str)
-
-
-@pytest.mark.parametrize(
-    ("made", "message"),
-    [
-        (lambda: Suspend(datetime(2026, 1, 1), 1), "Suspend.until must have a time zone"),
-        (lambda: Suspend(date(2026, 1, 1), 1), "Suspend.until must be a datetime with a time zone, such as"),  # type: ignore[arg-type]
-        (lambda: Suspend("2026-01-01T00:00:00Z", 1), "Suspend.until must be a datetime"),  # type: ignore[arg-type]
-        (lambda: Suspend(datetime.max.replace(tzinfo=ZoneInfo("America/New_York"))), "years 1 to 9999"),
-        (lambda: Suspend(datetime.min.replace(tzinfo=timezone(timedelta(hours=1)))), "years 1 to 9999"),
-        (lambda: Suspend(datetime(2026, 1, 1, tzinfo=Nowhere())), "years 1 to 9999"),
-        (lambda: Suspend(datetime(2026, 1, 1, tzinfo=FarOff())), "years 1 to 9999"),
-        (lambda: Suspend(datetime(2026, 1, 1, tzinfo=EndsTimes())), "years 1 to 9999"),
-        (lambda: Suspend(EndsMoment(2026, 1, 1, tzinfo=UTC)), "years 1 to 9999"),
-        (lambda: Suspend(NOW, 1, 17), "Suspend.reason must be text, not int"),  # type: ignore[arg-type]
-        (lambda: Suspend(NOW, math.nan), "output: must be a finite number"),
-        (lambda: Suspend(NOW, object()), "the result has no JSON form"),
-    ],
-)
-async def test_what_cannot_be_waited_for_is_invalid_output(made: Callable[[], Suspend], message: str) -> None:
-    found = (await failed(made)).failure
-    assert (found.code, found.retryable) == ("INVALID_OUTPUT", False)
-    assert message in found.message
-
-
-# --- StepContext
-
-
-def heard(**fields: Any) -> tuple[StepContext, list[Any]]:
-    """Return a context, and what is reported and emitted through it."""
-    said: list[Any] = []
-    step = context()
-    changed = {"reporter": lambda *report: said.append(report), "emitter": said.append, **fields}
-    return replace(step, **changed), said
-
-
-def test_reports_and_outputs_are_passed_on_plain() -> None:
-    step, said = heard()
-    for percent in (0, 12.7, 101, -3, Fraction(1, 2)):
-        step.report(percent, Text("m"))  # type: ignore[arg-type]
-    step.emit(Text("text"))
-    assert said == [(0, "m"), (12, "m"), (100, "m"), (0, "m"), (0, "m"), "text"]
-
-
-@pytest.mark.parametrize(
-    ("use", "message"),
-    [
-        (lambda step: step.report("50 %"), "context.report: percent must be a number, not str"),
-        (lambda step: step.report(math.nan), "context.report: percent must be a finite number, not nan"),
-        (lambda step: step.report(1, 2), "context.report: message must be text, not int"),
-        (lambda step: step.emit(b"x"), "context.emit: text must be text, not bytes"),
-    ],
-)
-async def test_a_report_that_is_wrong_fails_where_it_is_made(use: Callable[[Any], None], message: str) -> None:
-    def function(step: StepContext) -> None:
-        use(step)
-
-    function.__annotations__["step"] = StepContext
-    found = (await failed(function)).failure
-    assert (found.code, found.message) == ("INVALID_OUTPUT", message)
-
-
-def test_the_time_that_is_left_of_an_attempt() -> None:
-    step, _ = heard(began=time.monotonic() - 10)
-    assert step.deadline == NOW + timedelta(seconds=30)
-    assert 19 < step.remaining <= 20
-    assert heard(began=time.monotonic() - 31)[0].remaining == 0.0
-    assert not step.cancelled
-    step.stop.set()
-    assert step.cancelled
-
-
-# --- handler
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"name": lambda: None}, 'the name by which steps call the function: @handler."name"'),
-        ({"name": 7}, "name must be text, not int"),
-        ({"name": ""}, "name must have 1 to 128 characters"),
-        ({"name": "n" * 129}, "name must have 1 to 128 characters"),
-        ({"name": "a\nb"}, "name must be printable"),
-        ({"name": " a"}, "name must be printable"),
-        ({"name": "\ud800"}, "name must not contain half"),
-        ({"description": 7}, "handler 'f': description must be text"),
-        ({"description": "\0"}, "handler 'f': description must not contain the character NUL"),
-        ({"retry_safe": "yes"}, "handler 'f': retry_safe must be True or False"),
-    ],
-)
-def test_a_declaration_that_is_wrong_is_refused_where_it_is_made(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises((TypeError, ValueError), match=message):
-        handler(**{"name": "f", **arguments})
-
-
-@pytest.mark.parametrize("thing", [7, "f", int, HandlerError])
-def test_only_what_can_be_called_is_declared(thing: Any) -> None:
-    with pytest.raises(TypeError, match=r"handler 'f': .* is no function"):
-        handler("f")(thing)
-
-
-def test_the_package_needs_nothing_but_python() -> None:
-    theirs = "{name.split('.')[0] for name in sys.modules} - sys.stdlib_module_names - {'__main__'}"
-    text = f"import sys, flowkeep.handlers; print(*{theirs})"
-    command = [sys.executable, "-ISc", f"import sys; sys.path[:0] = {sys.path!r}; {text}"]
-    done = subprocess.run(command, check=True, capture_output=True)
-    assert (done.stdout.split(), done.stderr) == ([b"flowkeep"], b"")
