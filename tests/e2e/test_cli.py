@@ -27,7 +27,8 @@ async def test_an_execution_is_watched_to_its_end(target: str) -> None:
 
 
 async def test_an_execution_is_found_and_shown(target: str) -> None:
-    ended = await execute(target, "greeting", "--set", "name=Cy", "--wait", "--tag", "found", "--correlation-id", "7")
+    found_by = ("--tag", "found", "--label", "team=growth", "--correlation-id", "7")
+    ended = await execute(target, "greeting", "--set", "name=Cy", "--wait", *found_by)
     assert ended["state"] == "COMPLETED"
     execution_id = ended["execution_id"]
     execution = (await at(target, "get", execution_id)).json
@@ -36,14 +37,15 @@ async def test_an_execution_is_found_and_shown(target: str) -> None:
     assert [step["state"] for step in execution["steps"]] == ["COMPLETED", "COMPLETED"]
     assert execution_id in await shown(target, "get", execution_id)
 
-    filters = ("--workflow", "greeting", "--state", "completed", "--tag", "found", "--correlation-id", "7")
+    filters = ("--workflow", "greeting", "--state", "completed", "--owner", ended["owner"], *found_by)
     listed = (await at(target, "list", *filters, "--count")).json
     assert [each["execution_id"] for each in listed["executions"]] == [execution_id]
     assert listed["total_size"] == 1
     assert execution_id in await shown(target, "list", *filters)
     narrow = {"COLUMNS": "60", "FORCE_COLOR": "1"}  # of a pipe they say nothing
     assert "TAGS" in (await flowkeep("list", *filters, target=target, settings=narrow)).out
-    assert (await at(target, "list", *filters, "--created-before", "1h")).json["executions"] == []
+    for nothing in (("--created-before", "1h"), ("--label", "size=1"), ("--owner", "somebody")):
+        assert (await at(target, "list", *filters, *nothing)).json["executions"] == [], nothing
 
 
 async def test_an_execution_is_found_by_the_beginning_of_its_id(target: str) -> None:

@@ -27,13 +27,13 @@ async def test_an_execution_runs_to_its_end_and_answers_its_result(client):
         client,
         step("a", "transform", value={"x": "${input.n + 1}"}, assign={"v": "result.x * 2"}),
         step("b", "transform", expression="vars.v + steps.a.output.x"),
-        output={"sum": "${steps.b.output}", "by": "${execution.owner}"},
+        output={"sum": "${steps.b.output}", "by": "${execution.owner}", "team": "${execution.labels.team}"},
     )
-    execution = await client.execute(name, {"n": 4})
+    execution = await client.execute(name, {"n": 4}, labels={"team": "growth"})
 
     assert execution.state in (State.STATE_RUNNING, State.STATE_COMPLETED)
     assert (execution.workflow_name, execution.revision, execution.owner) == (name, 1, "developer")
-    assert await client.result(execution.execution_id) == {"sum": 15, "by": "developer"}
+    assert await client.result(execution.execution_id) == {"sum": 15, "by": "developer", "team": "growth"}
     found = await client.get_execution(execution.execution_id)
     assert (found.state, found.progress_percent, flowkeep.from_struct(found.vars)) == (
         State.STATE_COMPLETED,
