@@ -17,8 +17,8 @@ from tests.faults.cluster import Cluster, Replica
 from tests.faults.database import Postgres
 from tests.faults.kinds import Plain, Scene, VoidError
 
-BEFORE = "7a9245b"
-"""The version before: with the first revisions of this one's schema, else the two cannot be mixed."""
+BEFORE = "3ea661d"
+"""The version before. Its migrations are among this one's and protos were not broken since, or the two cannot be mixed."""
 _SOURCE = Path(__file__).parents[2]
 _CHOICE = """import pathlib, sys
 sys.path[:0] = pathlib.Path(__file__).with_name("version").read_text().splitlines()
