@@ -13,7 +13,7 @@ from uuid import UUID
 import asyncpg
 
 from persistence.model import Execution, ExecutionDetail, Step
-from persistence.postgres import mending, records, sharing
+from persistence.postgres import mending, records, shared_payloads
 from persistence.postgres.connection import Session
 from persistence.postgres.records import STEP_COLUMNS, selected
 
@@ -84,7 +84,7 @@ async def _whole(session: Session, executions: Sequence[Execution], rows: Sequen
     orgs = {execution.id: execution.org for execution in executions}
     found = [(row, _references(row)) for row in rows]
     wanted = [(orgs[row["execution_id"]], row["execution_id"], digest) for row, of in found for digest in of.values()]
-    kept = await sharing.read(session, wanted)
+    kept = await shared_payloads.read(session, wanted)
     whole: list[Any] = []
     for row, of in found:
         documents = {name: kept.get((row["execution_id"], digest), _NOTHING) for name, digest in of.items()}
@@ -94,9 +94,9 @@ async def _whole(session: Session, executions: Sequence[Execution], rows: Sequen
 
 def _references(row: Mapping[str, Any]) -> dict[str, str]:
     try:
-        return sharing.references(row["shared"])
+        return shared_payloads.references(row["shared"])
     except Exception:  # written by hand: nobody knows what it refers to
-        return {name: "" for name in sharing.COLUMNS if row[name] is None}
+        return {name: "" for name in shared_payloads.COLUMNS if row[name] is None}
 
 
 async def detail_within(session: Session, execution: Execution, most: int) -> ExecutionDetail:

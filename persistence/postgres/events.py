@@ -11,7 +11,7 @@ from persistence.errors import CursorAheadError, CursorExpiredError, ExecutionNo
 from persistence.model import Event, Scope
 from persistence.postgres.connection import Database, Session
 from persistence.postgres.records import readable
-from persistence.postgres.sharing import cut_out, read
+from persistence.postgres.shared_payloads import cut_out, read
 
 _PAGE_BYTES = 256 << 10
 

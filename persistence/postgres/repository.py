@@ -12,13 +12,13 @@ from typing import Self
 from persistence.errors import UnavailableError
 from persistence.model import CommitResult, Created, Execution, NewExecution, News, Transition
 from persistence.postgres.claims import PostgresClaims
-from persistence.postgres.committer import Committer
-from persistence.postgres.condemning import PostgresCondemning
+from persistence.postgres.commit.committer import Committer
+from persistence.postgres.commit.condemning import PostgresCondemning
+from persistence.postgres.commit.flush import find_request
 from persistence.postgres.connection import Database, translating
 from persistence.postgres.durability import tell_durability
 from persistence.postgres.events import PostgresEvents
 from persistence.postgres.executions import PostgresExecutions
-from persistence.postgres.flush import find_request
 from persistence.postgres.health import try_to_write
 from persistence.postgres.leases import PostgresLeases, leases_apart
 from persistence.postgres.migrate import check_schema

@@ -18,7 +18,7 @@ from tests.faults.database import Postgres
 from tests.faults.kinds import Plain, Scene, VoidError
 
 BEFORE = "3ea661d"
-"""The version before. Its migrations are among this one's and protos were not broken since, or the two cannot be mixed."""
+"""The version before: only with its migrations among this one's, and protos unbroken since, can the two be mixed."""
 _SOURCE = Path(__file__).parents[2]
 _CHOICE = """import pathlib, sys
 sys.path[:0] = pathlib.Path(__file__).with_name("version").read_text().splitlines()

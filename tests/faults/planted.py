@@ -22,12 +22,13 @@ import asyncpg
 from flowkeep.handlers import handler
 from persistence.errors import PersistenceError
 from persistence.model import CommitResult, ExecutionDetail, Transition
-from persistence.postgres import at_once, claims, flush, statements, writer
-from persistence.postgres.at_once import created
-from persistence.postgres.batch import Creation, Outcome, Unit
+from persistence.postgres import claims
 from persistence.postgres.claims import PostgresClaims
+from persistence.postgres.commit import flush, single, statements, writer
+from persistence.postgres.commit.single import created
+from persistence.postgres.commit.units import Creation, Outcome, Unit
+from persistence.postgres.commit.writer import Writer
 from persistence.postgres.notifications import Notifications
-from persistence.postgres.writer import Writer
 from service.engine.clock import StoreClock
 from service.engine.ids import uuid7
 from service.engine.run import Run
@@ -79,10 +80,10 @@ def _no_epoch() -> None:
     told = statements.INSERT_EVENTS
     again = f"{told} ON CONFLICT (org_id, execution_id, seq) DO UPDATE SET {over}"
     for name in ("_TRANSITIONS", "_ALL"):
-        _restate(at_once, name, owned, "")
-        _restate(at_once, name, kept, given)
-        _restate(at_once, name, ended, "")
-        _restate(at_once, name, told.replace("$1", "$2"), again.replace("$1", "$2"))
+        _restate(single, name, owned, "")
+        _restate(single, name, kept, given)
+        _restate(single, name, ended, "")
+        _restate(single, name, told.replace("$1", "$2"), again.replace("$1", "$2"))
     _restate(flush, "UPDATE_EXECUTIONS", owned, "")
     _restate(flush, "UPDATE_EXECUTIONS", kept, given)
     _restate(flush, "UPSERT_STEPS", ended, "")

@@ -13,7 +13,8 @@ import pytest
 import pytest_asyncio
 
 from persistence.errors import CursorExpiredError
-from persistence.postgres import PostgresRepository, at_once, claims, flush, replicas, statements
+from persistence.postgres import PostgresRepository, claims, replicas
+from persistence.postgres.commit import flush, single, statements
 from service.engine.ids import uuid7
 from tests.conformance.builders import ORG, SCOPE, Stage, document, transition, until
 
@@ -65,7 +66,7 @@ def m7(monkeypatch: pytest.MonkeyPatch) -> None:
     numbered = numbered.replace(transition_seq, "currval('everything') + (r->>3)::int8 - (r->>2)::int8")
     restate(monkeypatch, flush, "INSERT_EVENTS", told, numbered)
     for name in ("_TRANSITIONS", "_ALL"):
-        restate(monkeypatch, at_once, name, told.replace("$1", "$2"), numbered.replace("$1", "$2"))
+        restate(monkeypatch, single, name, told.replace("$1", "$2"), numbered.replace("$1", "$2"))
 
 
 async def claims_without_lease(

@@ -19,7 +19,8 @@ from persistence.model import (
     ExecutionState,
     StepState,
 )
-from persistence.postgres import PostgresRepository, flush, statements, writer
+from persistence.postgres import PostgresRepository
+from persistence.postgres.commit import flush, statements, writer
 from service.engine.ids import uuid7
 from tests.conformance.builders import ORG, SCOPE, document, step
 from tests.integration.backstage import Store, move, opened, settled

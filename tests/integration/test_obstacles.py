@@ -12,8 +12,9 @@ import pytest_asyncio
 
 from persistence.errors import UnavailableError
 from persistence.model import CommitResult, Created, Execution
-from persistence.postgres import PostgresRepository, flush, writer
-from persistence.postgres.batch import Unit
+from persistence.postgres import PostgresRepository
+from persistence.postgres.commit import flush, writer
+from persistence.postgres.commit.units import Unit
 from tests.conformance.builders import step
 from tests.integration.backstage import Store, move, opened, settled
 

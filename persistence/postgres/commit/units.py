@@ -18,8 +18,9 @@ from persistence.model import (
     StepState,
     Transition,
 )
-from persistence.postgres import rows
-from persistence.postgres.sharing import PayloadKey, Payloads
+from persistence.postgres.commit import columns
+from persistence.postgres.commit.sharing import Payloads
+from persistence.postgres.shared_payloads import PayloadKey
 
 Outcome: TypeAlias = "CommitResult | Created | Exception"
 
@@ -46,9 +47,9 @@ class _Item(Generic[_Answer]):
         """Make the rows of steps and events, and those of large payloads that they share."""
         payloads = Payloads(org, execution_id)
         self.step_rows = _step_rows(org, execution_id, steps, payloads)
-        self.event_rows = rows.event_rows(org, execution_id, base_seq, events, payloads)
+        self.event_rows = columns.event_rows(org, execution_id, base_seq, events, payloads)
         if payloads:
-            self.payload_rows = rows.payload_rows(payloads)
+            self.payload_rows = columns.payload_rows(payloads)
 
     @property
     def size(self) -> int:
@@ -80,8 +81,8 @@ class Creation(_Item[Created]):
         self.encode(execution.org, execution.id, 0, new.steps, new.events)
         self.new = new
         self.execution = execution
-        self.row = rows.execution_row(execution)
-        self.payload_row = rows.payload_row(new)
+        self.row = columns.execution_row(execution)
+        self.payload_row = columns.payload_row(new)
         self.suspect = False
 
     @property
@@ -108,13 +109,13 @@ class Submission(_Item[CommitResult]):
 
     def __init__(self, transition: Transition, future: Future[CommitResult]) -> None:
         _check(transition)
-        rows.check_times(transition)
+        columns.check_times(transition)
         org, execution_id = transition.org, transition.execution_id
         super().__init__(org, future)
         self.encode(org, execution_id, transition.base_seq, transition.steps, transition.events)
         self.transition = transition
-        self.failure = rows.failure_of(transition)
-        self.result_row = rows.result_row(transition)
+        self.failure = columns.failure_of(transition)
+        self.result_row = columns.result_row(transition)
 
 
 class Refusal(_Item[CommitResult]):
@@ -175,7 +176,7 @@ class Group:
     @property
     def row(self) -> bytes:
         """The change of the row of the execution."""
-        return rows.change_row(self.last, self.base_seq, self.items[-1].failure)
+        return columns.change_row(self.last, self.base_seq, self.items[-1].failure)
 
     @property
     def result_row(self) -> bytes | None:
@@ -244,7 +245,7 @@ def missing_payloads(units: Iterable[Unit]) -> list[bytes]:
 def _step_rows(org: str, execution_id: UUID, steps: Sequence[Step], payloads: Payloads) -> list[bytes]:
     if len(steps) > 1 and len({step.path for step in steps}) != len(steps):
         raise PersistenceError("refused: a transition holds a step once")
-    return [rows.step_row(org, execution_id, step, payloads) for step in steps]
+    return [columns.step_row(org, execution_id, step, payloads) for step in steps]
 
 
 def _check(transition: Transition) -> None:

@@ -16,12 +16,9 @@ from persistence.errors import (
     WorkflowNotFoundError,
 )
 from persistence.model import CommitResult, Created, Execution
-from persistence.postgres import rows
-from persistence.postgres.at_once import created, write_at_once
-from persistence.postgres.batch import Creation, Group, Outcome, Unit, is_written, missing_payloads
-from persistence.postgres.connection import Session
-from persistence.postgres.mending import execution
-from persistence.postgres.statements import (
+from persistence.postgres.commit import columns
+from persistence.postgres.commit.single import created, write_at_once
+from persistence.postgres.commit.statements import (
     INSERT_EVENTS,
     INSERT_EXECUTIONS,
     INSERT_PAYLOADS,
@@ -33,6 +30,9 @@ from persistence.postgres.statements import (
     UPDATE_EXECUTIONS,
     UPSERT_STEPS,
 )
+from persistence.postgres.commit.units import Creation, Group, Outcome, Unit, is_written, missing_payloads
+from persistence.postgres.connection import Session
+from persistence.postgres.mending import execution
 
 _Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -90,10 +90,10 @@ async def _write(connection: _Connection, units: Sequence[Unit]) -> dict[Unit, O
     await failpoints.reach("flush.mid_batch")
     await _write_payloads(connection, written, [g for g in groups if outcomes[g] is CommitResult.COMMITTED])
     if missing := missing_payloads(unit for unit, outcome in outcomes.items() if is_written(outcome)):
-        await connection.execute(INSERT_SHARED, rows.joined(missing))
+        await connection.execute(INSERT_SHARED, columns.joined(missing))
     await _write_steps(connection, steps)
     if events:
-        await connection.execute(INSERT_EVENTS, rows.joined(events))
+        await connection.execute(INSERT_EVENTS, columns.joined(events))
     if written:
         await failpoints.reach("exec.after_insert_before_commit")
     return outcomes
@@ -102,23 +102,23 @@ async def _write(connection: _Connection, units: Sequence[Unit]) -> dict[Unit, O
 async def _advance(connection: _Connection, groups: list[Group]) -> set[UUID]:
     # In order of ids, so that no two transactions wait for each other.
     changes = [group.row for group in sorted(groups, key=lambda group: group.last.execution_id)]
-    return {row[0] for row in await connection.fetch(UPDATE_EXECUTIONS, rows.joined(changes))}
+    return {row[0] for row in await connection.fetch(UPDATE_EXECUTIONS, columns.joined(changes))}
 
 
 async def _write_steps(connection: _Connection, step_rows: list[bytes]) -> None:
     if not step_rows:
         return
-    answer = await connection.execute(UPSERT_STEPS, rows.joined(step_rows))
+    answer = await connection.execute(UPSERT_STEPS, columns.joined(step_rows))
     if int(answer.rsplit(" ", 1)[1]) != len(step_rows):
         raise PersistenceError("refused: a step has ended and is never overwritten")
 
 
 async def _write_payloads(connection: _Connection, written: list[Creation], groups: list[Group]) -> None:
     if written:
-        await connection.execute(INSERT_PAYLOADS, rows.joined(creation.payload_row for creation in written))
+        await connection.execute(INSERT_PAYLOADS, columns.joined(creation.payload_row for creation in written))
     results = [group.result_row for group in groups if group.result_row is not None]
     if results:
-        await connection.execute(SET_RESULTS, rows.joined(results))
+        await connection.execute(SET_RESULTS, columns.joined(results))
 
 
 async def _create(connection: _Connection, creations: list[Creation]) -> tuple[dict[Unit, Outcome], list[Creation]]:
@@ -157,15 +157,15 @@ async def _reserve(connection: _Connection, creations: list[Creation]) -> dict[C
     taken: set[Any] = set()
     if first:
         # In order of request ids, so that no two transactions wait for each other.
-        requests = [rows.request_row(first[key].new) for key in sorted(first)]
-        taken = {row[0] for row in await connection.fetch(INSERT_REQUESTS, rows.joined(requests))}
+        requests = [columns.request_row(first[key].new) for key in sorted(first)]
+        taken = {row[0] for row in await connection.fetch(INSERT_REQUESTS, columns.joined(requests))}
     return {c: None for c in creations if not c.execution.request_id or c.execution.id in taken}
 
 
 async def _insert(connection: _Connection, creations: list[Creation]) -> set[UUID]:
     if not creations:
         return set()
-    made = rows.joined(creation.row for creation in creations)
+    made = columns.joined(creation.row for creation in creations)
     return {row[0] for row in await connection.fetch(INSERT_EXECUTIONS, made)}
 
 

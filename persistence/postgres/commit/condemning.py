@@ -9,7 +9,7 @@ from uuid import UUID
 import asyncpg
 
 from persistence.model import Closing, Event, ExecutionState, StepCounts
-from persistence.postgres import rows
+from persistence.postgres.commit import columns
 from persistence.postgres.connection import Database, Session
 from persistence.postgres.notifications import Notifications
 from persistence.postgres.records import IS_READABLE, encoded
@@ -37,7 +37,7 @@ UPDATE executions e SET state = $3, end_time = $4, failure = $5::jsonb, last_seq
 WHERE e.org_id = $1 AND e.id = $2"""  # noqa: S608 - our own condition
 
 _TELL = f"""
-INSERT INTO events ({", ".join(rows.EVENT)}) VALUES ($1, $2, $3, $4, $5, $6, $7, NULL)
+INSERT INTO events ({", ".join(columns.EVENT)}) VALUES ($1, $2, $3, $4, $5, $6, $7, NULL)
 ON CONFLICT DO NOTHING"""  # noqa: S608 - our own columns
 
 

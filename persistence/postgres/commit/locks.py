@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from uuid import UUID
 
-from persistence.postgres.batch import Creation, Group, Unit
+from persistence.postgres.commit.units import Creation, Group, Unit
 from persistence.postgres.connection import Connection
 
 # What the lock skips although it is there. As strong as what a flush needs, and let go at once.

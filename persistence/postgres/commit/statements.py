@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from persistence.postgres import rows
+from persistence.postgres.commit import columns
 from persistence.postgres.records import EXECUTION_COLUMNS, selected
 
 # The lock keeps a workflow from being deleted beside a creation that would then have missed the cancelling.
@@ -12,7 +12,7 @@ JOIN workflows w ON w.org_id = u.org_id AND w.id = u.id
 WHERE w.delete_time IS NULL FOR KEY SHARE OF w"""
 
 INSERT_REQUESTS = f"""
-INSERT INTO execution_requests ({", ".join(rows.REQUEST)}) {rows.select(rows.REQUEST)}
+INSERT INTO execution_requests ({", ".join(columns.REQUEST)}) {columns.select(columns.REQUEST)}
 ON CONFLICT DO NOTHING RETURNING execution_id"""
 
 KNOWN_REQUESTS = f"""
@@ -25,11 +25,11 @@ FOR KEY SHARE OF r"""  # noqa: S608 - our own columns
 """What a lock finds is confirmed by the synchronous standbys before it is answered, as the write of a lock is."""
 
 INSERT_EXECUTIONS = f"""
-INSERT INTO executions ({", ".join(rows.EXECUTION)}) {rows.select(rows.EXECUTION)}
+INSERT INTO executions ({", ".join(columns.EXECUTION)}) {columns.select(columns.EXECUTION)}
 ON CONFLICT DO NOTHING RETURNING id"""
 
 INSERT_PAYLOADS = f"""
-INSERT INTO execution_payloads ({", ".join(rows.PAYLOAD)}) {rows.select(rows.PAYLOAD)}"""
+INSERT INTO execution_payloads ({", ".join(columns.PAYLOAD)}) {columns.select(columns.PAYLOAD)}"""
 
 _SAME_NAMED = (
     "state", "last_seq", "steps_total", "steps_completed", "steps_failed", "steps_skipped", "steps_running",
@@ -44,7 +44,7 @@ UPDATE executions e SET {", ".join(f"{name} = u.{name}" for name in _SAME_NAMED)
         -- A wish that the owner gave up without having seen must not wait for a timer.
         WHEN e.cancel_time IS NOT NULL AND NOT u.cancel_seen THEN clock_timestamp()
         ELSE coalesce(u.wake_time, clock_timestamp()) END
-FROM ({rows.select(rows.CHANGE)}) u
+FROM ({columns.select(columns.CHANGE)}) u
 WHERE e.org_id = u.org_id AND e.id = u.id
   -- Not `=`: the index of incarnations must never be chosen, it finds all that a replica drives.
   AND e.incarnation IS NOT DISTINCT FROM u.incarnation AND e.epoch = u.epoch AND e.last_seq = u.base_seq
@@ -53,17 +53,17 @@ RETURNING e.id"""  # noqa: S608 - our own columns
 
 _STEP_KEY = ("org_id", "execution_id", "path")
 UPSERT_STEPS = f"""
-INSERT INTO steps AS s ({", ".join(rows.STEP)}) {rows.select(rows.STEP)}
+INSERT INTO steps AS s ({", ".join(columns.STEP)}) {columns.select(columns.STEP)}
 ON CONFLICT ({", ".join(_STEP_KEY)}) DO UPDATE SET
-    {", ".join(f"{name} = excluded.{name}" for name in rows.STEP if name not in _STEP_KEY)}
+    {", ".join(f"{name} = excluded.{name}" for name in columns.STEP if name not in _STEP_KEY)}
 WHERE s.end_time IS NULL OR (s.state = 'COMPLETED' AND excluded.state = 'COMPENSATED')"""
 
-INSERT_EVENTS = f"INSERT INTO events ({', '.join(rows.EVENT)}) {rows.select(rows.EVENT)}"
+INSERT_EVENTS = f"INSERT INTO events ({', '.join(columns.EVENT)}) {columns.select(columns.EVENT)}"
 
 INSERT_SHARED = f"""
-INSERT INTO shared_payloads ({", ".join(rows.SHARED)}) {rows.select(rows.SHARED)}
+INSERT INTO shared_payloads ({", ".join(columns.SHARED)}) {columns.select(columns.SHARED)}
 ON CONFLICT DO NOTHING"""
 
 SET_RESULTS = f"""
-UPDATE execution_payloads p SET result = u.result FROM ({rows.select(rows.PAYLOAD)}) u
+UPDATE execution_payloads p SET result = u.result FROM ({columns.select(columns.PAYLOAD)}) u
 WHERE p.org_id = u.org_id AND p.execution_id = u.execution_id"""  # noqa: S608 - our own columns

@@ -13,7 +13,10 @@ import asyncpg
 
 from persistence.errors import PersistenceError, StorageFullError, UnavailableError
 from persistence.model import CommitResult, Created
-from persistence.postgres.batch import Creation, Group, Outcome, Unit, is_written
+from persistence.postgres.commit.flush import flush
+from persistence.postgres.commit.locks import locked_units
+from persistence.postgres.commit.sharing import Sharing, is_body
+from persistence.postgres.commit.units import Creation, Group, Outcome, Unit, is_written
 from persistence.postgres.connection import (
     DRIVER_ERRORS,
     Connection,
@@ -24,11 +27,8 @@ from persistence.postgres.connection import (
     is_unreplicated,
     translated,
 )
-from persistence.postgres.flush import flush
-from persistence.postgres.locks import locked_units
 from persistence.postgres.mending import execution
 from persistence.postgres.records import EXECUTION_COLUMNS, selected
-from persistence.postgres.sharing import Sharing, is_body
 
 _log = logging.getLogger(__name__)
 

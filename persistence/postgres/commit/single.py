@@ -13,9 +13,8 @@ from typing import Any, TypeAlias
 import asyncpg
 
 from persistence.model import CommitResult, Created
-from persistence.postgres import rows
-from persistence.postgres.batch import Creation, Group, Outcome, Unit, missing_payloads
-from persistence.postgres.statements import (
+from persistence.postgres.commit import columns
+from persistence.postgres.commit.statements import (
     INSERT_EVENTS,
     INSERT_EXECUTIONS,
     INSERT_PAYLOADS,
@@ -26,6 +25,7 @@ from persistence.postgres.statements import (
     UPDATE_EXECUTIONS,
     UPSERT_STEPS,
 )
+from persistence.postgres.commit.units import Creation, Group, Outcome, Unit, missing_payloads
 
 _Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -78,7 +78,7 @@ async def write_at_once(connection: _Connection, units: Sequence[Unit]) -> Mappi
     if creations:
         statement, arguments = _ALL, [*arguments, *_of_creations(creations)]
     if missing := missing_payloads(units):
-        statement, arguments = _SHARING[statement], [*arguments, rows.joined(missing)]
+        statement, arguments = _SHARING[statement], [*arguments, columns.joined(missing)]
     try:
         await connection.execute(statement, *arguments)
     except asyncpg.DivisionByZeroError:
@@ -98,8 +98,8 @@ def _of_transitions(creations: Sequence[Creation], groups: Sequence[Group]) -> l
     steps = [row for item in items for row in item.step_rows]
     events = [row for item in items for row in item.event_rows]
     results = [group.result_row for group in groups if group.result_row is not None]
-    changes = rows.joined(group.row for group in groups)
-    return [rows.joined(steps), rows.joined(events), len(steps), changes, rows.joined(results), len(groups)]
+    changes = columns.joined(group.row for group in groups)
+    return [columns.joined(steps), columns.joined(events), len(steps), changes, columns.joined(results), len(groups)]
 
 
 def _of_creations(creations: Sequence[Creation]) -> list[Any]:
@@ -112,9 +112,9 @@ def _of_creations(creations: Sequence[Creation]) -> list[Any]:
     return [
         [org for org, _ in workflows],
         [workflow_id for _, workflow_id in workflows],
-        rows.joined(rows.request_row(creation.new) for creation in asked),
-        rows.joined(creation.row for creation in creations),
-        rows.joined(creation.payload_row for creation in creations),
+        columns.joined(columns.request_row(creation.new) for creation in asked),
+        columns.joined(creation.row for creation in creations),
+        columns.joined(creation.payload_row for creation in creations),
         len(asked),
         len(creations),
     ]

@@ -4,28 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
 import msgspec
 
 from persistence.model import LARGE_PAYLOAD, Event
-from persistence.postgres.connection import Session
-from persistence.postgres.records import NotReadableError, document, encoded
-
-COLUMNS = ("input", "output", "assigned")
-"""Columns of a step whose payload may be kept apart."""
+from persistence.postgres.records import encoded
+from persistence.postgres.shared_payloads import PayloadKey
 
 _REMEMBERED = 10_000
-# Key by key (OFFSET 0 keeps it so), as details are read.
-_READ = """
-SELECT p.* FROM unnest($1::text[], $2::uuid[], $3::text[]) AS u(org_id, id, digest), LATERAL (
-    SELECT p.execution_id, p.digest, p.document, p.message FROM shared_payloads p
-    WHERE p.org_id = u.org_id AND p.execution_id = u.id AND p.digest = u.digest OFFSET 0) p"""
-
-PayloadKey = tuple[UUID, str]
-"""Execution and digest."""
 
 
 class Sharing:
@@ -79,37 +68,9 @@ class Payloads(dict[PayloadKey, Any]):
         return digest
 
 
-async def read(session: Session, wanted: Sequence[tuple[str, UUID, str]]) -> dict[PayloadKey, Any]:
-    """Return the rows of shared payloads, by execution and digest; some may not be there."""
-    if not wanted:
-        return {}
-    rows = await session.fetch(_READ, *map(list, zip(*dict.fromkeys(wanted), strict=True)))
-    return {(row["execution_id"], row["digest"]): row for row in rows}
-
-
-def references(text: str | None) -> dict[str, str]:
-    """Return which columns of a step are kept apart, with their digests. Raises NotReadableError."""
-    if text is None or text == "null":
-        return {}
-    found = {name: digest for name, digest in document(text).items() if name in COLUMNS}
-    if any(type(digest) is not str for digest in found.values()):
-        raise NotReadableError("no digest")
-    return found
-
-
 def is_body(event: Event, body: bytes | None, shared: str | None) -> bool:
     """Whether a row holds the body of this event."""
     if shared is None or event.payload is None:
         return body == event.body
     begin, end = event.payload
     return body == event.body[:begin] + event.body[end:]
-
-
-def cut_out(text: str | None) -> tuple[str, int] | None:
-    """Return the digest of what was cut out of the body of an event, and where it belongs; None if nothing can be."""
-    try:
-        found = document(text)
-        digest, at = found["digest"], found["at"]
-    except Exception:  # written by hand: the body is then no message, which is told where it is sent
-        return None
-    return (digest, at) if type(digest) is str and type(at) is int else None

@@ -15,8 +15,8 @@ import msgspec
 
 from persistence.errors import PersistenceError
 from persistence.model import Event, Execution, NewExecution, Step, StepCounts, Transition
+from persistence.postgres.commit.sharing import Payloads
 from persistence.postgres.records import encoded
-from persistence.postgres.sharing import Payloads
 
 # Columns in the order of the rows below, with their types.
 EXECUTION: Mapping[str, str] = {
