@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
@@ -146,6 +146,13 @@ class CancelRequest:
     reason: str
 
 
+class Ending(msgspec.Struct, frozen=True):
+    """The end that an execution has been given while attempts of it are still being stopped."""
+
+    state: ExecutionState
+    failure: Mapping[str, Any]
+
+
 @dataclass(frozen=True, slots=True)
 class Execution:
     """The narrow row of an execution.
@@ -154,8 +161,9 @@ class Execution:
     says from when on it may be claimed. `epoch` rises at each change of owner. `timeout` is in seconds.
     `deaths` counts the owners that died while they drove it, since one last survived it.
     `bytes` is what it has written so far.
-    `failure` is a JSON object with code, message, details, step_path, retryable, stack_trace. `unreadable` names the
-    columns that the store holds and that cannot be read; something empty stands in their place.
+    `failure` is a JSON object with code, message, details, step_path, retryable, stack_trace. `ending` is the end that
+    is decided, from then until it has come. `unreadable` names the columns that the store holds and that cannot be
+    read; something empty stands in their place.
     """
 
     id: UUID
@@ -180,6 +188,7 @@ class Execution:
     progress: int = 0
     last_seq: int = 0
     failure: Mapping[str, Any] | None = None
+    ending: Ending | None = None
     cancel: CancelRequest | None = None
     incarnation: UUID | None = None
     epoch: int = 1
@@ -189,11 +198,46 @@ class Execution:
     unreadable: tuple[str, ...] = ()
 
 
+class WaitKind(StrEnum):
+    """What a step waits for. The names are what the database holds."""
+
+    TIMER = "TIMER"
+    """A time."""
+
+    RETRY = "RETRY"
+    """The pause before its next attempt."""
+
+    SLOT = "SLOT"
+    """Something that there is only so much of."""
+
+    WORKER = "WORKER"
+    """A process that has its handler."""
+
+
+_Time = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+class Wait(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a step waits for, since `start_time`; `reason` says it for people.
+
+    `wake_time` is when it goes on by itself, None where no timer decides. `attempt` is the one that a RETRY comes to,
+    `resource` what a SLOT is of, `handler` what a WORKER must have.
+    """
+
+    kind: WaitKind
+    start_time: _Time
+    wake_time: _Time | None = None
+    reason: str = ""
+    attempt: int = 0
+    resource: str = ""
+    handler: str = ""
+
+
 class Step(msgspec.Struct, frozen=True):
     """The row of one step. A step that never left PENDING has none.
 
     `start_time` is that of the first attempt, `attempt_time` that of the newest. `end_seq` is the number of the event
-    that ended it: variables are folded in this order. `wake_time` stays on a cancelled step that was waiting.
+    that ended it: variables are folded in this order. `wait` stays on a cancelled step that was waiting.
     `failed_attempts` holds at most the last 20 as JSON objects with attempt, start_time, end_time, failure; `failures`
     counts all that the retry policy counts: attempts that a crash cut off are not among them. `progress` is the
     percentage that the running attempt reported. `position` is its place in the definition, from 1.
@@ -212,12 +256,16 @@ class Step(msgspec.Struct, frozen=True):
     start_time: datetime | None = None
     attempt_time: datetime | None = None
     end_time: datetime | None = None
-    wake_time: datetime | None = None
+    wait: Wait | None = None
     end_seq: int | None = None
     worker: str = ""
     failures: int = 0
     progress: int = 0
     position: int = 0
+
+    def waits_for(self, kind: WaitKind) -> bool:
+        """Return whether it waits now, and for this."""
+        return self.state is StepState.WAITING and self.wait is not None and self.wait.kind is kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,6 +359,7 @@ class Transition:
     end_time: datetime | None = None
     deadline_time: datetime | None = None
     failure: Mapping[str, Any] | None = None
+    ending: Ending | None = None
     result: Json = None
     cancel_seen: bool = False
     release: bool = False

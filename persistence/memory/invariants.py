@@ -65,7 +65,10 @@ def check_steps(kept: Mapping[str, Step], touched: Sequence[Step]) -> None:
 def _check_step(step: Step) -> None:
     _hold(step.state.is_end == (step.end_time is not None), "a step has an end time if and only if it has ended")
     _hold(step.attempt >= 0 and step.failures >= 0 and 0 <= step.progress <= 100, "numbers of a step are in range")
-    _check_times(step.start_time, step.attempt_time, step.end_time, step.wake_time)
+    _check_times(step.start_time, step.attempt_time, step.end_time)
+    if step.wait is not None:
+        _check_times(step.wait.start_time, step.wait.wake_time)
+        text(step.wait.reason)
     check_text(step.path, limit=1024)
     check_text(step.handler, limit=128)
     check_text(step.skip_reason, limit=8192)

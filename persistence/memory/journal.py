@@ -20,7 +20,7 @@ from persistence.errors import (
 )
 from persistence.memory import invariants
 from persistence.memory.json import copied, text
-from persistence.memory.tables import ExecutionRow, RequestId, Tables, fresh_step
+from persistence.memory.tables import ExecutionRow, RequestId, Tables, fresh_ending, fresh_step
 from persistence.model import (
     SUSPECT_DEATHS,
     Closing,
@@ -123,6 +123,7 @@ class MemoryJournal:
             state=state,
             end_time=now,
             failure=copied(failure),
+            ending=None,
             last_seq=seq,
             counts=closing.counts,
             progress=closing.progress,
@@ -221,6 +222,7 @@ def _new_row(new: NewExecution) -> ExecutionRow:
         tags=tuple(map(text, execution.tags)),
         labels=copied(execution.labels),
         failure=copied(execution.failure),
+        ending=fresh_ending(execution.ending),
     )
     return ExecutionRow(kept, copied(new.input), copied(new.result), _kept(new.steps), list(new.events))
 
@@ -252,6 +254,7 @@ def _after(row: Execution, transition: Transition, now: datetime) -> Execution:
         end_time=transition.end_time,
         deadline_time=transition.deadline_time,
         failure=copied(transition.failure),
+        ending=fresh_ending(transition.ending),
         incarnation=None if is_released else row.incarnation,
         deaths=0 if transition.survived else row.deaths,
         bytes=transition.bytes,

@@ -11,7 +11,7 @@ from msgspec import structs
 
 from persistence.errors import ExecutionNotFoundError
 from persistence.memory.json import copied
-from persistence.model import Event, Execution, ExecutionDetail, Json, Scope, Step, Workflow
+from persistence.model import Ending, Event, Execution, ExecutionDetail, Json, Scope, Step, Workflow
 
 
 @dataclass(slots=True)
@@ -40,7 +40,8 @@ class ExecutionRow:
     def fresh(self) -> Execution:
         """Return the row, sharing nothing that a caller could change."""
         row = self.execution
-        return replace(row, labels=dict(row.labels), failure=copied(row.failure))
+        ending = fresh_ending(row.ending)
+        return replace(row, labels=dict(row.labels), failure=copied(row.failure), ending=ending)
 
     def detail(self) -> ExecutionDetail:
         """Return the row with payloads and steps by path, sharing nothing that a caller could change."""
@@ -87,6 +88,11 @@ class Tables:
 def in_scope(execution: Execution, scope: Scope) -> bool:
     """Whether a caller with this scope may see the execution."""
     return execution.org == scope.org and scope.owner in (None, execution.owner)
+
+
+def fresh_ending(ending: Ending | None) -> Ending | None:
+    """Return the ending, sharing nothing that can be changed."""
+    return ending and structs.replace(ending, failure=copied(ending.failure))
 
 
 def fresh_step(step: Step) -> Step:

@@ -42,9 +42,11 @@ _EXECUTION: Mapping[str, tuple[Callable[[Any], bool], Any]] = {
     "tags": (lambda tags: records.texts(tags) is not None, ()),
     "labels": (lambda text: all(type(each) is str for each in records.document(text).values()), "{}"),
     "failure": (_optional(records.failure), None),
+    "ending": (_optional(records.ending), None),
 }
 _STEP: Mapping[str, tuple[Callable[[Any], bool], Any]] = {
-    **dict.fromkeys(("start_time", "attempt_time", "end_time", "wake_time"), _TIMES),
+    **dict.fromkeys(("start_time", "attempt_time", "end_time"), _TIMES),
+    "wait": (_optional(records.wait), None),
     "input": (_optional(lambda text: records.decoded(text) or ()), None),
     "output": (_optional(lambda text: records.decoded(text) or ()), None),
     "failure": (_optional(records.failure), None),

@@ -18,19 +18,30 @@ import msgspec
 from sqlalchemy import DateTime
 
 from persistence.errors import PersistenceError
-from persistence.model import CancelRequest, Execution, ExecutionState, Json, Step, StepCounts, StepState
+from persistence.model import (
+    FINAL_STATES,
+    CancelRequest,
+    Ending,
+    Execution,
+    ExecutionState,
+    Json,
+    Step,
+    StepCounts,
+    StepState,
+    Wait,
+)
 from persistence.postgres.tables import metadata
 
 EXECUTION_COLUMNS = (
     "org_id", "id", "owner", "workflow_id", "workflow_name", "revision", "state", "create_time", "timeout", "priority",
     "tags", "labels", "correlation_id", "request_id", "scheduled_time", "start_time", "end_time", "deadline_time",
     "progress", "steps_total", "steps_completed", "steps_failed", "steps_skipped", "steps_running", "steps_cancelled",
-    "last_seq", "failure", "cancel_time", "cancel_by", "cancel_reason", "incarnation", "epoch", "wake_time", "deaths",
-    "bytes",
+    "last_seq", "failure", "ending", "cancel_time", "cancel_by", "cancel_reason", "incarnation", "epoch", "wake_time",
+    "deaths", "bytes",
 )  # fmt: skip
 STEP_COLUMNS = (
     "path", "handler", "state", "attempt", "input", "output", "failure", "failed_attempts", "assigned", "skip_reason",
-    "start_time", "attempt_time", "end_time", "wake_time", "end_seq", "worker", "failures", "progress", "position",
+    "start_time", "attempt_time", "end_time", "wait", "end_seq", "worker", "failures", "progress", "position",
     "shared",
 )  # fmt: skip
 
@@ -48,6 +59,7 @@ IS_READABLE = f"BETWEEN {_FIRST} AND {LAST}"
 _LONG_NUMBER = re.compile(r"\d{17}")
 _decode = msgspec.json.decode
 _decode_labels = msgspec.json.Decoder(dict[str, str]).decode
+_decode_wait = msgspec.json.Decoder(Wait).decode
 _encode = msgspec.json.encode
 _strict = json.JSONEncoder(allow_nan=False)
 _EXECUTION_STATES = {state.value: state for state in ExecutionState}
@@ -141,6 +153,7 @@ def execution(row: asyncpg.Record | Mapping[str, Any]) -> Execution:
         progress=row["progress"],
         last_seq=row["last_seq"],
         failure=None if row["failure"] is None else failure(row["failure"]),
+        ending=None if row["ending"] is None else ending(row["ending"]),
         cancel=None
         if cancel_time is None
         else CancelRequest(time=cancel_time, by=row["cancel_by"], reason=row["cancel_reason"]),
@@ -179,14 +192,14 @@ def step(row: asyncpg.Record | Mapping[str, Any]) -> Step:
         start_time=row["start_time"],
         attempt_time=row["attempt_time"],
         end_time=row["end_time"],
-        wake_time=row["wake_time"],
+        wait=None if row["wait"] is None else wait(row["wait"]),
         end_seq=row["end_seq"],
         worker=row["worker"],
         failures=row["failures"],
         progress=row["progress"],
         position=row["position"],
     )
-    if UNREADABLE_TIME in (found.start_time, found.attempt_time, found.end_time, found.wake_time):
+    if UNREADABLE_TIME in (found.start_time, found.attempt_time, found.end_time):
         raise NotReadableError("a time")
     return found
 
@@ -202,6 +215,24 @@ def texts(values: Sequence[Any]) -> tuple[str, ...]:
 def failure(text: str | None) -> dict[str, Any] | None:
     """Return a stored failure. Raises NotReadableError when it is none."""
     return None if text is None else _failure(document(text))
+
+
+def wait(text: str) -> Wait:
+    """Return what a step waits for. Raises msgspec.DecodeError, OverflowError when it is nothing of ours."""
+    found = _decode_wait(text)
+    for moment in (found.start_time, found.wake_time):
+        if moment is not None:
+            moment.astimezone(UTC)  # a message holds the years 1 to 9999 of UTC
+    return found
+
+
+def ending(text: str) -> Ending:
+    """Return the end that is decided. Raises NotReadableError when it is none."""
+    value = document(text)
+    state = _EXECUTION_STATES.get(str(value.get("state")))
+    if state not in FINAL_STATES:
+        raise NotReadableError("no end")
+    return Ending(state, _failure(value.get("failure")))
 
 
 def failed_attempts(text: str | None) -> tuple[dict[str, Any], ...]:

@@ -12,7 +12,8 @@ from flowkeep import payload
 from flowkeep.v1 import event_pb2 as pb
 from flowkeep.v1.execution_pb2 import Execution as ExecutionMessage
 from flowkeep.v1.execution_pb2 import StepCounts as StepCountsMessage
-from persistence.model import LARGE_PAYLOAD, StepCounts
+from flowkeep.v1.execution_pb2 import Wait as WaitMessage
+from persistence.model import LARGE_PAYLOAD, StepCounts, Wait, WaitKind
 from persistence.model import Event as StoredEvent
 from service.api.failures import failure_message
 from service.api.times import timestamp
@@ -71,6 +72,23 @@ def counts_message(counts: StepCounts) -> StepCountsMessage:
     )
 
 
+def wait_message(wait: Wait) -> WaitMessage:
+    """Return the message of what a step waits for."""
+    message = WaitMessage(
+        start_time=timestamp(wait.start_time), wake_time=timestamp(wait.wake_time), reason=wait.reason
+    )
+    match wait.kind:
+        case WaitKind.TIMER:
+            message.timer.SetInParent()
+        case WaitKind.RETRY:
+            message.retry.attempt = wait.attempt
+        case WaitKind.SLOT:
+            message.slot.resource = wait.resource
+        case WaitKind.WORKER:
+            message.worker.handler = wait.handler
+    return message
+
+
 def _content(body: events.EventBody) -> dict[str, Message]:
     """Return what happened as the one field of the event that holds it."""
     match body:
@@ -126,7 +144,7 @@ def _progressed(body: events.StepProgressed) -> pb.StepProgressed:
 
 
 def _waiting(body: events.StepWaiting) -> pb.StepWaiting:
-    return pb.StepWaiting(path=body.path, wake_time=timestamp(body.wake_time), reason=body.reason)
+    return pb.StepWaiting(path=body.path, wait=wait_message(body.wait))
 
 
 def _retrying(body: events.StepRetrying) -> pb.StepRetrying:

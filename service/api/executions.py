@@ -17,12 +17,12 @@ from flowkeep.v1.execution_service_pb2 import CancelResponse
 from persistence.model import Execution, ExecutionDetail, ExecutionState, Step, StepState
 from service.api.definitions import definition_message
 from service.api.encoded import Encoded, tag
-from service.api.events import counts_message
+from service.api.events import counts_message, wait_message
 from service.api.failures import stored_failure
 from service.api.times import duration, timestamp
 from service.engine import definition as model
 from service.engine.definition import Definition
-from service.engine.failure import NO_FREE_THREAD, OUTCOME_UNKNOWN, RESULT_DISCARDED
+from service.engine.failure import OUTCOME_UNKNOWN, RESULT_DISCARDED
 from service.engine.slices import in_slices
 from service.engine.state import variables
 from service.engine.step_rules import CONDITION_IS_FALSE
@@ -45,7 +45,6 @@ Receipt = CancelResponse.StepReceipt
 _STOPS = {
     OUTCOME_UNKNOWN: Receipt.EFFECT_UNKNOWN,
     RESULT_DISCARDED: Receipt.EFFECT_COMPLETED,
-    NO_FREE_THREAD: Receipt.EFFECT_WAIT_REMOVED,
 }
 """What cancelling did to a running attempt, by what its step says of it."""
 
@@ -178,7 +177,7 @@ def _outline(step: Step, spec: model.Step, definition: Definition, *, with_trace
         failure=stored_failure(failure, with_trace=with_trace),
         start_time=timestamp(step.start_time),
         end_time=timestamp(step.end_time),
-        wake_time=timestamp(step.wake_time) if step.state is StepState.WAITING else None,
+        wait=None if step.wait is None else wait_message(step.wait),
         progress_percent=step.progress,
         depends_on=definition.predecessors[spec.id],
         skip_reason=step.skip_reason,
@@ -260,7 +259,7 @@ def _effect(step: Step) -> Receipt.Effect.ValueType:
             return Receipt.EFFECT_STOPPING
         case StepState.CANCELLED if step.start_time is None:
             return Receipt.EFFECT_NEVER_STARTED
-        case StepState.CANCELLED if step.wake_time is not None:
+        case StepState.CANCELLED if step.wait is not None:
             return Receipt.EFFECT_WAIT_REMOVED
         case StepState.CANCELLED:
             return _STOPS.get((step.failure or {}).get("code", ""), Receipt.EFFECT_STOPPED)

@@ -105,7 +105,7 @@ def _step_happened(kind: str, event: ExecutionEvent, step: StepProgress) -> Text
         case "step_progressed":
             return plain(_with(f"{step.percent} %", step.note))
         case "step_waiting":
-            until = f"until {_clock(event.step_waiting.wake_time, event)}" if step.wakes else ""
+            until = f"until {_clock(event.step_waiting.wait.wake_time, event)}" if step.wakes else ""
             return plain(_with("waiting", step.note or until), "cyan")
         case "step_retrying":
             retrying = event.step_retrying

@@ -119,8 +119,8 @@ class Progress:
             case "step_waiting":
                 waiting = event.step_waiting
                 step = self.step(waiting.path)
-                step.state, step.note = "WAITING", waiting.reason
-                step.wakes = waiting.wake_time.ToNanoseconds() / 1e9 if waiting.HasField("wake_time") else None
+                step.state, step.note, wait = "WAITING", waiting.wait.reason, waiting.wait
+                step.wakes = wait.wake_time.ToNanoseconds() / 1e9 if wait.HasField("wake_time") else None
             case "step_retrying":
                 step = self.step(event.step_retrying.path)
                 step.state, step.note = "WAITING", short_failure(event.step_retrying.failure)

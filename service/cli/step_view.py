@@ -19,14 +19,14 @@ from service.cli.rendering import (
     state_text,
     time_text,
 )
-from service.cli.tables import step_state_name, took_text
+from service.cli.tables import step_state_name, took_text, wait_text
 
 
 def step_view(execution: Execution, step: StepExecution) -> Group:
     """Return a step: facts, input, attempts that failed, and its output, or its failure with details and trace."""
     parts: list[RenderableType] = [_facts(execution, step)]
     # The failure of the last attempt is that of the step, and stands below.
-    ended_by = step.attempt if _has_failed(step) else 0
+    ended_by = step.attempt if step.HasField("failure") else 0
     parts += [_attempt(each) for each in step.failed_attempts if each.attempt != ended_by]
     if step.payloads_omitted:
         parts.append(Text("Its payloads are too large for one answer: flowkeep events shows them.", "dim"))
@@ -38,18 +38,12 @@ def step_view(execution: Execution, step: StepExecution) -> Group:
         parts.append(payload_text("Output", from_value(step.output)))
     if step.assigned.fields:
         parts.append(payload_text("Assigned", from_struct(step.assigned)))
-    if _has_failed(step):
+    if step.HasField("failure"):
         parts += failure_lines(step.failure)
-    elif step.HasField("failure"):
-        waits = plain(f": {short_failure(step.failure)}")
-        parts.append(Prose(Text.assemble(("Waits", "bold yellow"), waits)))
+    if step.wait.reason:
+        word = "Waits" if step.state == StepExecution.STATE_WAITING else "Waited"
+        parts.append(Prose(Text.assemble((word, "bold yellow"), plain(f": {one_line(clean(step.wait.reason))}"))))
     return Group(*parts)
-
-
-def _has_failed(step: StepExecution) -> bool:
-    """Return whether the failure of a step is that of an attempt, not why none can begin: for want of a thread, say."""
-    failed = step.failed_attempts[-1].failure.code if step.failed_attempts else ""
-    return step.HasField("failure") and (step.state != StepExecution.STATE_WAITING or failed == step.failure.code)
 
 
 def _facts(execution: Execution, step: StepExecution) -> Facts:
@@ -63,7 +57,7 @@ def _facts(execution: Execution, step: StepExecution) -> Facts:
         ("Worker", plain(step.worker)),
         ("Started", time_text(step.start_time)),
         ("Ended", time_text(step.end_time)),
-        ("Goes on", time_text(step.wake_time)),
+        ("Waits", plain(wait_text(step.wait) if step.state == StepExecution.STATE_WAITING else "")),
         ("Duration", span_text(duration_seconds(step.duration)) if step.HasField("duration") else ""),
         ("Skipped", plain(step.skip_reason)),
         ("After", plain(", ".join(step.depends_on))),

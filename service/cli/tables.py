@@ -11,7 +11,7 @@ from rich.text import Text
 from flowkeep.definition import document, short_name
 from flowkeep.payload import from_struct, from_value
 from flowkeep.v1.event_pb2 import ExecutionFinished
-from flowkeep.v1.execution_pb2 import Execution, FailedAttempt, Failure, StepExecution
+from flowkeep.v1.execution_pb2 import Execution, FailedAttempt, Failure, StepExecution, Wait
 from flowkeep.v1.execution_service_pb2 import CancelResponse
 from flowkeep.v1.handler_pb2 import Handler
 from flowkeep.v1.workflow_pb2 import Workflow
@@ -241,11 +241,22 @@ def _note(step: StepExecution) -> str:
         return step.failure.code
     if step.skip_reason:
         return step.skip_reason
-    if step.HasField("wake_time"):
-        return f"until {time_text(step.wake_time)}"
+    if step.state == StepExecution.STATE_WAITING:
+        return wait_text(step.wait)
     if step.failed_attempts:
         return f"attempt {step.failed_attempts[-1].attempt}: {step.failed_attempts[-1].failure.code}"
     return ""
+
+
+def wait_text(wait: Wait) -> str:
+    """Return in short what a step waits for."""
+    match wait.WhichOneof("kind"):
+        case "slot":
+            return f"for {clean(wait.slot.resource)}"
+        case "worker":
+            return f"for the handler {clean(wait.worker.handler)}"
+        case _:
+            return f"until {time_text(wait.wake_time)}" if wait.HasField("wake_time") else clean(wait.reason)
 
 
 def _other_failures(execution: Execution) -> list[RenderableType]:

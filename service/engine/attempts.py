@@ -12,7 +12,6 @@ from service.engine import payload
 from service.engine.effects import StartAttempt
 from service.engine.expressions import Allowance
 from service.engine.failure import (
-    HANDLER_NOT_FOUND,
     INVALID_OUTPUT,
     INVALID_PARAMS,
     MAX_MESSAGE,
@@ -50,7 +49,14 @@ class Waits:
     place: Place
 
 
-Outcome = Succeeded | Failed | Suspend | Waits
+@dataclass(frozen=True, slots=True)
+class NoHandler:
+    """The attempt has not begun: this process does not have its handler."""
+
+    reason: str
+
+
+Outcome = Succeeded | Failed | Suspend | Waits | NoHandler
 Begin = Callable[[], Awaitable[StepContext]]
 
 
@@ -65,8 +71,7 @@ async def run_attempt(
     with place or nullcontext():
         handler = registry.get(effect.handler)
         if handler is None:
-            text = f"waits for a server that has the handler {effect.handler!r}"
-            return Failed(Failure(HANDLER_NOT_FOUND, text, retryable=True))
+            return NoHandler(f"waits for a server that has the handler {effect.handler!r}")
         if problems := handler.validate(effect.params):
             path, message = problems[0]
             return Failed(Failure(INVALID_PARAMS, f"{path or 'params'}: {message}"))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from persistence.model import ExecutionState, StepCounts
+from persistence.model import ExecutionState, StepCounts, Wait
 from service.engine.failure import Failure
 
 
@@ -51,11 +51,10 @@ class StepProgressed:
 
 @dataclass(frozen=True, slots=True)
 class StepWaiting:
-    """A step began to wait, for a time if there is one."""
+    """A step began to wait."""
 
     path: str
-    wake_time: datetime | None
-    reason: str
+    wait: Wait
 
 
 @dataclass(frozen=True, slots=True)

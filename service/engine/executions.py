@@ -226,6 +226,7 @@ def _row(execution: Execution, plan: Plan, incarnation: UUID | None, wake_time: 
         end_time=after.end_time,
         deadline_time=after.deadline_time,
         failure=after.failure.to_json() if after.failure else None,
+        ending=after.ending.stored() if after.ending else None,
         incarnation=incarnation,
         wake_time=wake_time,
         bytes=after.bytes,

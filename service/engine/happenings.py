@@ -98,6 +98,24 @@ class ThreadFreed:
 
 
 @dataclass(frozen=True, slots=True)
+class HandlerMissed:
+    """An attempt could not begin because this process does not have its handler; `reason` says so for people."""
+
+    time: datetime
+    path: str
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerFound:
+    """There is a handler that steps wait for."""
+
+    time: datetime
+    handler: str
+
+
+@dataclass(frozen=True, slots=True)
 class TimerFired:
     """It is `time`: every timer that is due by then fires, the deadline of the execution among them."""
 
@@ -144,6 +162,8 @@ Happening = (
     | StepStopped
     | ThreadMissed
     | ThreadFreed
+    | HandlerMissed
+    | HandlerFound
     | TimerFired
     | CancelAsked
     | Recovered

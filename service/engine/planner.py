@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from persistence.model import CancelRequest, ExecutionState, Step, StepState
+from persistence.model import CancelRequest, ExecutionState, Step, StepState, Wait, WaitKind
 from service.engine import definition as model
 from service.engine import events, happenings, payload
 from service.engine.clock import later
@@ -18,16 +18,10 @@ from service.engine.definition import Definition, Delivery, Ordering
 from service.engine.effects import CancelAttempt, Effect
 from service.engine.events import Event
 from service.engine.expressions import ExpressionError, PutOffError
-from service.engine.failure import (
-    EXPRESSION_ERROR,
-    HANDLER_ERROR,
-    HANDLER_NOT_FOUND,
-    NO_FREE_THREAD,
-    Failure,
-)
+from service.engine.failure import EXPRESSION_ERROR, HANDLER_ERROR, Failure
 from service.engine.happenings import Happening
 from service.engine.state import Ending, State, cancelled, timed_out
-from service.engine.step_rules import CONDITION_IS_FALSE, StepRules, waits_for_thread
+from service.engine.step_rules import CONDITION_IS_FALSE, THREADS, StepRules
 from service.engine.stopping import cut_off, late_result, still_running, unknown_outcome
 
 # Nobody told it to: the handler cancelled itself, or awaited something that was cancelled.
@@ -83,6 +77,10 @@ def apply(definition: Definition, state: State, happening: Happening, *, begins:
             planning.miss_thread(happening)
         case happenings.ThreadFreed():
             planning.take_thread(happening.path)
+        case happenings.HandlerMissed():
+            planning.miss_handler(happening)
+        case happenings.HandlerFound():
+            planning.find_handler(happening.handler)
         case happenings.TimerFired():
             planning.fire()
         case happenings.CancelAsked():
@@ -151,8 +149,6 @@ class _Planning(StepRules):
             return
         if self.draft.state.ending:
             self.stop(step)
-        elif happening.failure.code == HANDLER_NOT_FOUND:
-            self.await_handler(step, happening.failure)
         else:
             self.fail_attempt(step, happening.failure, happening.draw, happening.retry_after)
 
@@ -193,12 +189,26 @@ class _Planning(StepRules):
         if self.draft.state.ending:
             self.stop(step)
         else:
-            self.await_thread(step, Failure(NO_FREE_THREAD, happening.reason, retryable=True))
+            self.take_back(step, Wait(WaitKind.SLOT, self.time, reason=happening.reason, resource=THREADS))
 
     def take_thread(self, path: str) -> None:
         step = self.draft.steps.get(path)
-        if step is not None and waits_for_thread(step):
+        if step is not None and step.waits_for(WaitKind.SLOT):
             self.start_attempt(step)
+
+    def miss_handler(self, happening: happenings.HandlerMissed) -> None:
+        step = self.running(happening.path, happening.attempt)
+        if step is None:
+            return
+        if self.draft.state.ending:
+            self.stop(step)
+        else:
+            self.take_back(step, Wait(WaitKind.WORKER, self.time, reason=happening.reason, handler=step.handler))
+
+    def find_handler(self, handler: str) -> None:
+        for step in list(self.draft.steps.values()):
+            if step.waits_for(WaitKind.WORKER) and step.handler == handler:
+                self.start_or_put_off(step)
 
     def fire(self) -> None:
         state = self.draft.state
@@ -210,9 +220,9 @@ class _Planning(StepRules):
             self.end(timed_out(state.timeout))
             return
         for path, step in list(self.draft.steps.items()):
-            is_due = step.wake_time is not None and step.wake_time <= self.time
+            wake_time = step.wait.wake_time if step.wait is not None else None
             # A step woken before may have failed and ended it all.
-            if is_due and self.draft.steps[path].state is StepState.WAITING:
+            if wake_time and wake_time <= self.time and self.draft.steps[path].state is StepState.WAITING:
                 try:
                     self.wake(step)
                 except PutOffError:
@@ -244,7 +254,7 @@ class _Planning(StepRules):
             else:
                 self.start_again(step)
         if not self.draft.state.ending:
-            for step in [step for step in self.draft.steps.values() if waits_for_thread(step)]:
+            for step in [step for step in self.draft.steps.values() if step.waits_for(WaitKind.SLOT)]:
                 self.start_or_put_off(step)
         # What ran is gone with its process; there is nobody to tell.
         self.effects = [effect for effect in self.effects if not isinstance(effect, CancelAttempt)]

@@ -15,6 +15,7 @@ import structlog
 from persistence import failpoints
 from persistence.model import CommitResult, Execution, StepState, Transition
 from service.engine import happenings, planner
+from service.engine.clock import later
 from service.engine.definition import Definition
 from service.engine.effects import StartAttempt
 from service.engine.happenings import Happening
@@ -28,8 +29,16 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 # What evaluates nothing and must not wait: a wish to cancel has its deadline, and the others are acted on at once.
-_AT_ONCE = (happenings.CancelAsked, happenings.StepProgressed, happenings.ThreadMissed)
+_AT_ONCE = (
+    happenings.CancelAsked,
+    happenings.StepProgressed,
+    happenings.ThreadMissed,
+    happenings.HandlerMissed,
+)
 _RESULTS = (happenings.StepSucceeded, happenings.StepFailed, happenings.StepSuspended)
+
+HANDLER_PAUSE = 15.0
+"""Seconds after which any process may claim an execution that waits for a handler, to see whether it has it."""
 
 LONGEST_TIMER = 86_400.0
 """Seconds; event loops do not take any length, so a longer timer is set in pieces."""
@@ -189,7 +198,7 @@ class Run:
         if self._in_flight or self._is_closing or self._backlog:
             return
         with self._ending_what_breaks():
-            if self._may_park(self.state):
+            if self._parked_until(self.state) is not None:
                 self._hand_over(Plan(self.state))
             else:
                 self._set_timer()
@@ -222,7 +231,7 @@ class Run:
 
     def _transition(self, before: State, plan: Plan, *, survived: bool) -> Transition:
         after = plan.state
-        is_parked = not (after.state.is_end or plan.is_partial) and self._may_park(after)
+        parked_until = None if after.state.is_end or plan.is_partial else self._parked_until(after)
         return Transition(
             org=self.execution.org,
             execution_id=self.id,
@@ -238,22 +247,29 @@ class Run:
             end_time=after.end_time,
             deadline_time=after.deadline_time,
             failure=after.failure.to_json() if after.failure else None,
+            ending=after.ending.stored() if after.ending else None,
             result=after.result,
             cancel_seen=after.cancel is not None,
-            release=is_parked,
-            wake_time=after.next_wake if is_parked else None,
+            release=parked_until is not None,
+            wake_time=parked_until,
             survived=survived,
             bytes=after.bytes,
         )
 
-    def _may_park(self, state: State) -> bool:
-        """Whether nothing but a distant timer moves the execution, so that it need not be in memory."""
-        wake = state.next_wake
-        if wake is None or state.ending is not None or not state.is_idle or self._attempts.are_left():
-            return False
-        if self._backlog:
-            return False
-        return (wake - self.runner.now()).total_seconds() >= self.runner.settings.park_after
+    def _parked_until(self, state: State) -> datetime | None:
+        """Return until when the execution need not be in memory, None when it must.
+
+        It need not where only a distant timer moves it, or a handler that this process lacks: another one may claim it.
+        """
+        if self._backlog or state.ending is not None or not state.is_idle or self._attempts.are_left():
+            return None
+        now, wake = self.runner.now(), state.next_wake
+        if wake is not None and (wake - now).total_seconds() < self.runner.settings.park_after:
+            return None
+        if state.awaited_handlers:
+            again = later(now, HANDLER_PAUSE)
+            return again if wake is None else min(wake, again)
+        return wake
 
     def _committed(self, plan: Plan, transition: Transition, future: asyncio.Future[CommitResult]) -> None:
         self._in_flight -= 1

@@ -277,7 +277,7 @@ class Runner:
             await self.condemn(execution.id, verdict or _MISTAKE)
             return
         try:
-            state, found = restore(definition, detail, self.name), contradictions(definition, detail)
+            state, found = restore(detail, self.name), contradictions(definition, detail)
         except Exception as error:  # whatever it was that wrote the rows
             log.error("execution not understood", execution_id=str(execution.id), exc_info=error)
             await self.condemn(execution.id, verdict or unreadable([type(error).__name__]))
@@ -305,6 +305,9 @@ class Runner:
             run.apply(happenings.CancelAsked(self.now(), execution.cancel))
         if verdict is None:
             run.apply_now(happenings.Recovered(self.now()))
+            for handler in sorted(run.state.awaited_handlers):
+                if self.registry.get(handler) is not None:
+                    run.apply_now(happenings.HandlerFound(self.now(), handler))
             failpoints.hit("timer.after_due_select")
             if not run.is_behind:  # else timers are looked at when it goes on
                 run.apply_now(happenings.TimerFired(self.now()))

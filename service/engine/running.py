@@ -11,9 +11,9 @@ from uuid import uuid5
 import structlog
 
 from persistence import failpoints
-from persistence.model import StepState
+from persistence.model import StepState, WaitKind
 from service.engine import happenings
-from service.engine.attempts import Failed, Outcome, Succeeded, Waits, overdue, run_attempt
+from service.engine.attempts import Failed, NoHandler, Outcome, Succeeded, Waits, overdue, run_attempt
 from service.engine.effects import CancelAttempt, StartAttempt
 from service.engine.failure import storable
 from service.engine.handlers.attempt import CURRENT, Attempt
@@ -21,7 +21,6 @@ from service.engine.handlers.registry import StepContext, Suspend
 from service.engine.handlers.threads import Place, threads
 from service.engine.output import Emitter
 from service.engine.state import State
-from service.engine.step_rules import waits_for_thread
 from service.engine.turns import SHARE
 
 if TYPE_CHECKING:
@@ -100,7 +99,7 @@ class RunningAttempts:
         """Let go of what steps no longer wait for that have been cancelled, or failed instead of beginning."""
         for path in list(self._places):
             step = state.steps[path]
-            if step.state is not StepState.RUNNING and not waits_for_thread(step):
+            if step.state is not StepState.RUNNING and not step.waits_for(WaitKind.SLOT):
                 self.leave_queue(path)
 
     async def _attempt(self, effect: StartAttempt, attempt: Attempt) -> None:
@@ -144,6 +143,9 @@ class RunningAttempts:
                 return happenings.StepSuspended(now, path, number, outcome.until, outcome.output, outcome.reason)
             case Waits():
                 return happenings.ThreadMissed(now, path, number, threads().complaint)
+            case NoHandler(reason):
+                log.info("no handler", handler=effect.handler)
+                return happenings.HandlerMissed(now, path, number, reason)
             case Failed(failure, retry_after):
                 log.info("attempt failed", code=failure.code, message=failure.message)
                 return happenings.StepFailed(now, path, number, failure, self._runner.draw(), retry_after)
@@ -207,7 +209,7 @@ class RunningAttempts:
 
     def _queue_up(self, path: str, place: Place) -> None:
         step = self._run.state.steps.get(path)
-        if self._run.is_closing or step is None or not waits_for_thread(step):
+        if self._run.is_closing or step is None or not step.waits_for(WaitKind.SLOT):
             self.leave_queue(path)
         else:
             place.when_granted(lambda: self._take_thread(path, place))

@@ -14,12 +14,13 @@ from persistence.model import (
     Step,
     StepCounts,
     StepState,
+    Wait,
+    WaitKind,
 )
 from persistence.repository import End
 from service.engine import events
 from service.engine.definition import Definition
 from service.engine.failure import CANCELLED, UNREADABLE_RECORD, Failure
-from service.engine.step_rules import waits_for_thread
 
 SHOWN = 10
 
@@ -42,6 +43,8 @@ def _of_execution(definition: Definition, detail: ExecutionDetail) -> Iterator[s
         yield "start_time"
     if execution.state is ExecutionState.RUNNING and execution.deadline_time is None:
         yield "deadline_time"
+    if execution.state is ExecutionState.CANCELLING and execution.ending is None:
+        yield "ending"
     if execution.counts != _counts(len(definition.steps), detail.steps):
         yield "step_counts"
 
@@ -61,10 +64,15 @@ def _counts(total: int, steps: Sequence[Step]) -> StepCounts:
 def _of_step(definition: Definition, step: Step) -> Iterator[str]:
     if step.path not in definition.by_id:
         yield f"steps.{step.path}"
-    if step.state is StepState.WAITING and step.wake_time is None and not waits_for_thread(step):
-        yield f"steps.{step.path}.wake_time"
+    if step.state is StepState.WAITING and (step.wait is None or _is_endless(step.wait)):
+        yield f"steps.{step.path}.wait"
     if step.state.is_end and step.end_seq is None:
         yield f"steps.{step.path}.end_seq"
+
+
+def _is_endless(wait: Wait) -> bool:
+    """Return whether nothing would ever end it."""
+    return wait.kind in (WaitKind.TIMER, WaitKind.RETRY) and wait.wake_time is None
 
 
 def ending(failure: Failure, encode: Callable[[events.Event], Event]) -> End:

@@ -17,8 +17,9 @@ from persistence.model import (
     Step,
     StepCounts,
     StepState,
+    WaitKind,
 )
-from service.engine.definition import Definition, OnError
+from persistence.model import Ending as StoredEnding
 from service.engine.failure import CANCELLED, EXECUTION_TIMEOUT, STEP_FAILED, Failure
 from service.engine.payload import size
 
@@ -31,6 +32,10 @@ class Ending:
 
     state: ExecutionState
     failure: Failure
+
+    def stored(self) -> StoredEnding:
+        """Return it as the store keeps it."""
+        return StoredEnding(self.state, self.failure.to_json())
 
 
 class State(msgspec.Struct, frozen=True):
@@ -67,14 +72,21 @@ class State(msgspec.Struct, frozen=True):
             return None
         if self.state is ExecutionState.PENDING:
             return self.scheduled_time
-        times = [s.wake_time for s in self.steps.values() if s.state is StepState.WAITING and s.wake_time]
+        waits = [step.wait for step in self.steps.values() if step.state is StepState.WAITING and step.wait]
+        times = [wait.wake_time for wait in waits if wait.wake_time]
         if self.deadline_time is not None and self.ending is None:
             times.append(self.deadline_time)
         return min(times, default=None)
 
     @property
+    def awaited_handlers(self) -> frozenset[str]:
+        """The handlers that steps wait for."""
+        waiting = (step.wait for step in self.steps.values() if step.waits_for(WaitKind.WORKER))
+        return frozenset(wait.handler for wait in waiting if wait)
+
+    @property
     def is_idle(self) -> bool:
-        """Whether no attempt runs: only a timer, or somebody outside, moves the execution."""
+        """Whether no attempt runs: only a timer, or something outside, moves the execution."""
         return all(step.state is not StepState.RUNNING for step in self.steps.values())
 
 
@@ -105,29 +117,24 @@ def initial(execution: Execution, payload: Mapping[str, Any], worker: str = "") 
     )
 
 
-def restore(definition: Definition, detail: ExecutionDetail, worker: str = "") -> State:
-    """Return the state that was recorded, for the process `worker`.
-
-    What the records imply is derived: variables, and the end in the making.
-    """
-    execution = detail.execution
-    steps = {step.path: step for step in detail.steps}
-    ended = _ended(steps.values())
+def restore(detail: ExecutionDetail, worker: str = "") -> State:
+    """Return the state that was recorded, for the process `worker`. Variables are folded from what steps assigned."""
+    execution, ending = detail.execution, detail.execution.ending
     return State(
         facts=facts(execution),
         input=detail.input,
         timeout=execution.timeout,
         counts=execution.counts,
         state=execution.state,
-        steps=steps,
-        vars=variables(ended),
+        steps={step.path: step for step in detail.steps},
+        vars=variables(detail.steps),
         progress=execution.progress,
         last_seq=execution.last_seq,
         start_time=execution.start_time,
         end_time=execution.end_time,
         deadline_time=execution.deadline_time,
         scheduled_time=execution.scheduled_time,
-        ending=_ending(definition, execution, ended),
+        ending=Ending(ending.state, Failure.from_json(ending.failure)) if ending else None,
         # A wish on the row that the planner has not seen is none of its state.
         cancel=execution.cancel if execution.state in _CANCEL_SEEN else None,
         failure=Failure.from_json(execution.failure) if execution.failure else None,
@@ -140,7 +147,8 @@ def restore(definition: Definition, detail: ExecutionDetail, worker: str = "") -
 def variables(steps: Iterable[Step]) -> dict[str, Any]:
     """Return the variables that steps have assigned, each as the last that ended left it."""
     assigned: dict[str, Any] = {}
-    for step in _ended(steps):
+    ended = sorted((step for step in steps if step.end_seq is not None), key=lambda step: step.end_seq or 0)
+    for step in ended:
         assigned.update(step.assigned or {})
     return assigned
 
@@ -169,28 +177,3 @@ def step_failed(step: Step) -> Ending:
             step_path=step.path,
         ),
     )
-
-
-def _ended(steps: Iterable[Step]) -> list[Step]:
-    """Return those that have ended, in the order of their ends."""
-    return sorted((step for step in steps if step.end_seq is not None), key=lambda step: step.end_seq or 0)
-
-
-def _ending(definition: Definition, execution: Execution, ended: list[Step]) -> Ending | None:
-    if execution.state.is_end:
-        return None
-    if execution.state is ExecutionState.CANCELLING and execution.cancel is not None:
-        return cancelled(execution.cancel)
-    for step in ended:
-        if step.state is StepState.FAILED and _stops(definition, step):
-            return step_failed(step)
-    # Nothing else cancels steps.
-    if any(step.state is StepState.CANCELLED for step in ended):
-        return timed_out(execution.timeout)
-    return None
-
-
-def _stops(definition: Definition, step: Step) -> bool:
-    # A definition that cannot be read any more has no steps; then any failure ends the execution.
-    spec = definition.by_id.get(step.path)
-    return spec is None or spec.on_error is not OnError.CONTINUE

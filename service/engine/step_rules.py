@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from persistence.model import Step, StepState
+from persistence.model import Step, StepState, Wait, WaitKind
 from service.engine import definition as model
 from service.engine import events, payload
 from service.engine.clock import later
@@ -21,7 +21,6 @@ from service.engine.failure import (
     EXECUTION_TOO_LARGE,
     EXPRESSION_ERROR,
     INVALID_OUTPUT,
-    NO_FREE_THREAD,
     Failure,
 )
 from service.engine.state import Ending, State, step_failed
@@ -42,8 +41,9 @@ SMALL = 2 << 10
 WORK_OF_STEP = 5_000
 """Work of starting, completing or skipping a step, its event and row among it, without its expressions and values."""
 
-HANDLER_PAUSE = 15.0
-"""Seconds after which a step looks again for a server that has its handler."""
+THREADS = "threads"
+"""Those of the process, of which a sync handler needs one."""
+
 # Ten years, as the longest timeout: whatever a server asks for is a time that exists.
 LONGEST_PAUSE = 315_360_000.0
 
@@ -108,7 +108,7 @@ class StepRules:
                 failure=None,
                 start_time=step.start_time or self.time,
                 attempt_time=self.time,
-                wake_time=None,
+                wait=None,
                 worker=self.draft.state.worker,
                 progress=0,
             )
@@ -132,7 +132,7 @@ class StepRules:
             state=StepState.COMPLETED,
             output=output,
             failure=None,
-            wake_time=None,
+            wait=None,
             end_time=self.time,
             end_seq=self.draft.next_seq,
             progress=100,
@@ -183,7 +183,8 @@ class StepRules:
         if not _may_retry(spec, failed, failure, retry_time):
             self.fail_for_good(failed, failure)
             return
-        self.draft.put(replace(failed, state=StepState.WAITING, wake_time=retry_time))
+        wait = Wait(WaitKind.RETRY, self.time, retry_time, attempt=step.attempt + 1)
+        self.draft.put(replace(failed, state=StepState.WAITING, wait=wait))
         self.draft.record(events.StepRetrying(step.path, step.attempt, failure, retry_time))
 
     def put_off(self, step: Step, until: datetime, output: Any, reason: str) -> None:
@@ -193,38 +194,33 @@ class StepRules:
             self.fail_for_good(step, self.too_large("its output", size))
             return
         self.draft.charge(size)
-        self.draft.put(replace(step, state=StepState.WAITING, wake_time=until, output=output, failure=None))
-        self.draft.record(events.StepWaiting(step.path, until, reason))
+        wait = Wait(WaitKind.TIMER, self.time, until, reason)
+        self.draft.put(replace(step, state=StepState.WAITING, wait=wait, output=output))
+        self.draft.record(events.StepWaiting(step.path, wait))
 
-    def await_handler(self, step: Step, failure: Failure) -> None:
-        """Put off an attempt that could not begin because the server lacks its handler; it counts for nothing."""
-        retry_time = later(self.time, HANDLER_PAUSE)
-        waiting = replace(step, state=StepState.WAITING, attempt=step.attempt - 1, failure=failure.to_json())
-        self.draft.put(replace(waiting, wake_time=retry_time))
-        self.draft.record(events.StepRetrying(step.path, step.attempt, failure, retry_time))
-
-    def await_thread(self, step: Step, failure: Failure) -> None:
-        """Put off an attempt until a thread is free; it counts for nothing, and its time has not begun."""
+    def take_back(self, step: Step, wait: Wait) -> None:
+        """Let an attempt that could not begin wait for what it needs: it counts for nothing, nor does its time."""
         start_time = step.start_time if step.attempt > 1 else None
         self.draft.put(
             replace(
                 step,
                 state=StepState.WAITING,
                 attempt=step.attempt - 1,
-                failure=failure.to_json(),
                 start_time=start_time,
                 attempt_time=None,
+                wait=wait,
                 worker="",
             )
         )
-        self.draft.record(events.StepWaiting(step.path, None, failure.message))
+        self.draft.record(events.StepWaiting(step.path, wait))
 
     def start_again(self, step: Step) -> None:
         """Start the attempt that follows one of another server, which was cut off and does not count as failed."""
         failure = interrupted(step)
         self.draft.record(events.StepRetrying(step.path, step.attempt, failure, self.time))
         failed = self.with_failed_attempt(step, failure)
-        self.start_or_put_off(replace(failed, state=StepState.WAITING, failure=failure.to_json()))
+        wait = Wait(WaitKind.RETRY, self.time, self.time, attempt=step.attempt + 1)
+        self.start_or_put_off(replace(failed, state=StepState.WAITING, failure=failure.to_json(), wait=wait))
 
     def start_or_put_off(self, waiting: Step) -> None:
         """Start the next attempt of a waiting step, or let its timer be due."""
@@ -233,7 +229,8 @@ class StepRules:
             self.start_attempt(waiting)
         except PutOffError:
             self.is_put_off = True
-            self.draft.put(replace(waiting, wake_time=self.time))
+            due = waiting.wait and replace(waiting.wait, wake_time=self.time)
+            self.draft.put(replace(waiting, wait=due))
 
     def with_failed_attempt(self, step: Step, failure: Failure) -> Step:
         """Return the step with its newest attempt among those that failed."""
@@ -253,7 +250,7 @@ class StepRules:
             state=StepState.FAILED,
             failure=failure.to_json(),
             output=None,
-            wake_time=None,
+            wait=None,
             end_time=self.time,
             end_seq=self.draft.next_seq,
         )
@@ -284,12 +281,12 @@ class StepRules:
         )
 
     def wake(self, step: Step) -> None:
-        """Go on with a waiting step: a failure on it means that its next attempt is due, none that it is over.
+        """Go on with a waiting step that is due: what waited for a time is over, else the next attempt begins.
 
         Raises PutOffError.
         """
         self.allowance.begin()
-        if step.failure is None:
+        if step.waits_for(WaitKind.TIMER):
             self.complete(step, step.output)
         else:
             self.start_attempt(step)
@@ -318,11 +315,6 @@ class StepRules:
                 self.stop(step)
             elif step.state is StepState.RUNNING:
                 self.effects.append(CancelAttempt(step.path, step.attempt))
-
-
-def waits_for_thread(step: Step) -> bool:
-    """Whether an attempt of the step is put off until a thread is free."""
-    return step.state is StepState.WAITING and (step.failure or {}).get("code") == NO_FREE_THREAD
 
 
 def _kept(attempts: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:

@@ -19,6 +19,8 @@ from persistence.model import (
     Scope,
     StepCounts,
     StepState,
+    Wait,
+    WaitKind,
 )
 from persistence.repository import Repository
 from tests.conformance.builders import (
@@ -161,7 +163,7 @@ async def test_every_field_of_a_step_comes_back(repository: Repository, stage: S
         start_time=MOMENT,
         attempt_time=MOMENT + timedelta(microseconds=1),
         end_time=MOMENT + timedelta(microseconds=2),
-        wake_time=MOMENT + timedelta(microseconds=3),
+        wait=Wait(WaitKind.RETRY, MOMENT, MOMENT + timedelta(microseconds=3), "ü", 2, "r", "h"),
         end_seq=2,
         worker="worker-1",
         failures=20,

@@ -155,7 +155,7 @@ async def test_killed_during_a_durable_wait(
     pause = {"id": "pause", "handler": "wait", "params": {"duration": 3}}
     steps = [call(effects, "before"), pause, call(effects, "after", "before")]
     watcher = await start(client, {"name": "pausing", "steps": steps})
-    wake_time = (await watcher.until("step_waiting", "pause")).step_waiting.wake_time
+    wake_time = (await watcher.until("step_waiting", "pause")).step_waiting.wait.wake_time
     await server.kill9(with_postgres=with_postgres)
     await server.restart()
 

@@ -103,7 +103,7 @@ def _event(row: Any) -> Event:
     content = getattr(message, row["kind"])
     wake = None
     if row["kind"] == "step_waiting":
-        wake = content.wake_time
+        wake = content.wait.wake_time if content.wait.HasField("wake_time") else None
     elif row["kind"] == "step_retrying":
         wake = content.retry_time
     state = Execution.State.Name(content.state).removeprefix("STATE_") if row["kind"] == "finished" else ""

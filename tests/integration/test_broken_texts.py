@@ -62,7 +62,9 @@ async def test_they_are_the_trouble_of_their_own_execution(serve, database_dsn):
         assert len((await served.workflows.ListWorkflows(workflows_pb.ListWorkflowsRequest())).workflows) == 1
         cancelled = await served.executions.Cancel(pb.CancelRequest(execution_id=ids[3]))
         assert cancelled.execution.execution_id == ids[3]
-        await admin.execute("UPDATE steps SET wake_time = now() WHERE wake_time IS NOT NULL AND end_time IS NULL")
+        await admin.execute(
+            "UPDATE steps SET wait = jsonb_set(wait, '{wake_time}', to_jsonb(now())) WHERE end_time IS NULL"
+        )
         await admin.execute("UPDATE executions SET wake_time = now() WHERE wake_time IS NOT NULL")
         await eventually(have_ended)
     rows = await admin.fetch("SELECT state, failure->>'code' AS code FROM executions ORDER BY id")

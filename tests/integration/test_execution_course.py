@@ -169,7 +169,7 @@ async def test_a_waiting_execution_is_parked_and_woken(serve):
     found = await served.client.get_execution(execution.execution_id)
 
     assert kinds(events)[4:6] == ["step_started pause", "step_waiting pause"]
-    wake = events[5].step_waiting.wake_time
+    wake = events[5].step_waiting.wait.wake_time
     late = found.steps[1].end_time.ToNanoseconds() - wake.ToNanoseconds()
     assert 0 <= late < 2e9  # ST8: never early
     assert found.state == State.STATE_COMPLETED
@@ -227,11 +227,7 @@ def evil_handlers():
     def far():
         return Suspend(datetime.max.replace(tzinfo=timezone(-timedelta(hours=5))))
 
-    @handler("missing")
-    def missing():
-        raise HandlerError("HANDLER_NOT_FOUND", "which would be waited for", retryable=False)
-
-    return [named, unnamed, numbered, reporting, output, deep, large, busy, far, missing]
+    return [named, unnamed, numbered, reporting, output, deep, large, busy, far]
 
 
 @pytest.mark.parametrize(
@@ -246,7 +242,6 @@ def evil_handlers():
         ("large", "INVALID_OUTPUT"),
         ("busy", "BUSY"),
         ("far", "INVALID_OUTPUT"),
-        ("missing", "HANDLER_ERROR"),
     ],
 )
 async def test_whatever_a_handler_says_its_step_ends_and_the_execution_goes_on(serve, name, code):

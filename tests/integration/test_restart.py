@@ -5,12 +5,13 @@ Holds ST3, ST5, ST6 and EX7 of the contract for an orderly stop.
 
 import asyncio
 
+import asyncpg
 import pytest
 
 import flowkeep
 from flowkeep.requests import execute_request
-from service.engine import step_rules
-from tests.integration.stage import PATIENCE, ended, kinds, log, made, step, wait_step
+from service.engine import run
+from tests.integration.stage import PATIENCE, ended, eventually, kinds, log, made, step, wait_step
 
 State = flowkeep.Execution
 Step = flowkeep.StepExecution
@@ -114,8 +115,8 @@ async def test_a_cancel_that_was_not_carried_out_is_by_the_next_server(serve, st
     assert stage.attempts("b") == []
 
 
-async def test_a_step_whose_handler_is_gone_waits_for_a_server_that_has_it(serve, stage, monkeypatch):
-    monkeypatch.setattr(step_rules, "HANDLER_PAUSE", 0.05)
+async def test_a_step_whose_handler_is_gone_waits_for_a_server_that_has_it(serve, stage, monkeypatch, database_dsn):
+    monkeypatch.setattr(run, "HANDLER_PAUSE", 0.05)
     first = await serve()
     execution = await first.client.execute(await made(first.client, step("a", "gate"), step("b")))
     await stage.called("a")
@@ -123,9 +124,18 @@ async def test_a_step_whose_handler_is_gone_waits_for_a_server_that_has_it(serve
 
     second = await serve(handlers=[])
     async for event in second.client.watch(execution.execution_id):
-        if event.HasField("step_retrying") and event.step_retrying.failure.code != "INTERRUPTED":
-            assert event.step_retrying.failure.code == "HANDLER_NOT_FOUND"
+        if event.HasField("step_waiting"):
+            assert event.step_waiting.wait.worker.handler == "gate"
             break
+
+    async def was_looked_at_again():
+        return await admin.fetchval("SELECT epoch FROM executions") >= 6
+
+    admin = await asyncpg.connect(database_dsn)
+    await eventually(was_looked_at_again)
+    await admin.close()
+    found = await second.client.get_execution(execution.execution_id)
+    assert (found.last_seq, found.steps[0].wait.worker.handler) == (event.seq, "gate")
     await second.stop()
 
     stage.open("gate")

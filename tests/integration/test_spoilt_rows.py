@@ -100,11 +100,14 @@ class World:
 
     async def wake(self) -> None:
         """Let all timers be due that stand at a time of the calendar."""
-        for table in ("steps", "executions"):
-            await self.admin.execute(
-                f"UPDATE {table} SET wake_time = clock_timestamp()"  # noqa: S608
-                " WHERE wake_time BETWEEN now() AND '9999-01-01' AND end_time IS NULL"
-            )
+        await self.admin.execute(
+            "UPDATE steps SET wait = jsonb_set(wait, '{wake_time}', to_jsonb(clock_timestamp()))"
+            " WHERE wait->>'wake_time' BETWEEN '2' AND '9999-01-01' AND end_time IS NULL"
+        )
+        await self.admin.execute(
+            "UPDATE executions SET wake_time = clock_timestamp()"
+            " WHERE wake_time BETWEEN now() AND '9999-01-01' AND end_time IS NULL"
+        )
 
     async def listed(self, **asked: Any) -> set[str]:
         """All ids of a list in both views; no page may fail."""
@@ -212,7 +215,7 @@ async def test_each_column_spoilt_in_turn_stops_nobody(world, mistakes):
     assert {where: code for where, code in ends.items() if code not in CODES} == {}
     for name in ("create_time", "deadline_time", "start_time", "tags", "labels", "timeout", "workflow_id"):
         assert any(where.startswith(f"executions.{name} ") for where in told), name
-    for name in ("steps.wake_time", "steps.assigned", "steps.failure", "steps.path", "execution_payloads.input"):
+    for name in ("steps.wait", "steps.assigned", "steps.failure", "steps.path", "execution_payloads.input"):
         assert any(where.startswith(f"{name} ") for where in told), name
     mistakes[:] = [entry for entry in mistakes if entry["event"] != "execution cannot go on"]
 
@@ -234,7 +237,8 @@ async def end_of(world: World, spoilt: Spoilt) -> str:
 async def test_cancel_works_on_what_cannot_be_read(world):
     parked = await world.parked(2)
     assert await world.spoil("UPDATE executions SET deadline_time = '12000-01-01' WHERE id = $1", parked[0])
-    assert await world.spoil("UPDATE steps SET wake_time = 'infinity' WHERE execution_id = $1", parked[1])
+    never = "UPDATE steps SET wait = '{}' WHERE execution_id = $1"
+    assert await world.spoil(never, parked[1])
     shown = State()
     for execution_id in parked:
         receipt = await world.served.executions.Cancel(pb.CancelRequest(execution_id=str(execution_id)))
@@ -242,8 +246,8 @@ async def test_cancel_works_on_what_cannot_be_read(world):
         shown = await world.served.client.get_execution(str(execution_id))
         assert (shown.state, shown.failure.code) == (State.STATE_CANCELLED, "CANCELLED")
         assert [each.state for each in shown.steps][1] == StepExecution.STATE_CANCELLED
-    assert list(shown.unreadable) == ["steps.a.wake_time", "steps.b.wake_time"]
-    assert not shown.steps[1].HasField("wake_time")
+    assert list(shown.unreadable) == ["steps.a.wait", "steps.b.wait"]
+    assert not shown.steps[1].HasField("wait")
 
 
 async def test_a_cancel_that_nobody_can_number_ends_all_the_same(world, mistakes):

@@ -64,10 +64,11 @@ async def test_a_step_waits_for_a_thread_that_is_held_beyond_its_attempt(said, s
     await hold_all_threads(client, stage)
     quick = await client.execute(await made(client, step("quick", "thread", timeout=2.0, delivery=delivery)))
     told = await waiting(client, quick.execution_id)
-    assert told.path == "quick" and not told.HasField("wake_time")
-    assert told.reason.startswith("waits for a free thread: other handlers hold all 32 of the server")
+    assert told.path == "quick" and not told.wait.HasField("wake_time")
+    assert told.wait.reason.startswith("waits for a free thread: other handlers hold all 32 of the server")
     found = (await client.get_execution(quick.execution_id)).steps[0]
-    assert (found.state, found.attempt, found.failure.code) == (Step.STATE_WAITING, 0, "NO_FREE_THREAD")
+    assert (found.state, found.attempt, found.wait) == (Step.STATE_WAITING, 0, told.wait)
+    assert found.wait.slot.resource == "threads" and not found.HasField("failure")
     assert not found.HasField("start_time")
 
     async def are_all_stuck():

@@ -60,7 +60,7 @@ def _early(
                 deadline = _Timer("it had a deadline", time, timeout, message.started.deadline_time)
             case "step_waiting":
                 duration = float(steps[path]["params"]["duration"])
-                timers[path] = _Timer(f"step {path} waited", time, duration, message.step_waiting.wake_time)
+                timers[path] = _Timer(f"step {path} waited", time, duration, message.step_waiting.wait.wake_time)
             case "step_retrying" if message.step_retrying.failure.code != INTERRUPTED:  # after which there is no pause
                 failures[path] = failures.get(path, 0) + 1
                 pause = _pause(steps[path], failures[path])

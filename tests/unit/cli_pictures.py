@@ -10,7 +10,7 @@ from rich.console import Console
 from flowkeep import to_struct, to_value
 from flowkeep.definition import definition
 from flowkeep.v1 import event_pb2 as pb
-from flowkeep.v1.execution_pb2 import Execution, Failure, StepCounts
+from flowkeep.v1.execution_pb2 import Execution, Failure, StepCounts, Wait
 
 ID = "01930000-0000-7000-8000-000000000000"
 START = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)
@@ -54,7 +54,7 @@ def recorded():
         (4.1, 20, {"variables_assigned": pb.VariablesAssigned(path="fetch", vars=to_struct({"total": 3}))}),
         (4.2, 20, {"step_started": pb.StepStarted(path="fan_out[0].part", handler="transform", attempt=1)}),
         (4.2, 40, {"step_skipped": pb.StepSkipped(path="never", reason="its condition was false")}),
-        (4.3, 40, {"step_waiting": pb.StepWaiting(path="pause", wake_time=stamp(60))}),
+        (4.3, 40, {"step_waiting": pb.StepWaiting(path="pause", wait=Wait(wake_time=stamp(60)))}),
         (5.0, 40, {"cancelling": pb.ExecutionCancelling(cancelled_by="ada", reason="enough\x1b[2J")}),
         (5.1, 40, {"step_cancelled": pb.StepCancelled(path="pause", attempt=1)}),
         (5.2, 60, {"step_failed": pb.StepFailed(path="last", attempt=3, failure=BROKEN)}),

@@ -8,11 +8,10 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from persistence.model import StepState
+from persistence.model import StepState, WaitKind
 from service.engine import happenings
 from service.engine.definition import Definition, Delivery, OnError, RetryPolicy, Step
 from service.engine.failure import HANDLER_ERROR, Failure
-from service.engine.step_rules import waits_for_thread
 from tests.unit.planner_programs import T0, Driver, graph, sequence, step
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
@@ -42,7 +41,7 @@ _FAILURES = [
 ]
 _FREQUENCIES = {
     **{"succeed": 24, "fail": 18, "due": 20, "pass": 6, "progress": 6, "suspend": 16, "stale": 8, "repeat": 6},
-    **{"early": 6, "recover": 8, "stop": 6, "miss": 8, "free": 8},
+    **{"early": 6, "recover": 8, "stop": 6, "miss": 8, "free": 8, "lack": 6, "find": 6},
 }
 _KINDS = [kind for kind, frequency in _FREQUENCIES.items() for _ in range(frequency)]
 _ENDS = ["cancel", "cancel", "deadline", "deadline", "condemn"]
@@ -121,7 +120,11 @@ def _play(driver: Driver, kind: str, which: int, how: int) -> None:
         case "miss":
             driver.miss_thread(path)
         case "free":
-            driver.free_thread(min(waiting(driver), default=path))
+            driver.free_thread(min(waiting(driver, WaitKind.SLOT), default=path))
+        case "lack":
+            driver.miss_handler(path)
+        case "find":
+            driver.find_handler("work")
         case "stale":
             _play_stale(driver, path, how)
         case "repeat":
@@ -139,8 +142,8 @@ def _play(driver: Driver, kind: str, which: int, how: int) -> None:
 
 def _pass_time(driver: Driver, kind: str, how: int) -> None:
     """Let timers fire: at the next one, right before it, at the deadline, or whenever it is."""
-    wakes = [row.wake_time for row in driver.rows.values() if row.state is StepState.WAITING and row.wake_time]
-    wake = min(wakes, default=driver.state.scheduled_time or driver.now)
+    waits = [row.wait for row in driver.rows.values() if row.state is StepState.WAITING and row.wait]
+    wake = min((wait.wake_time for wait in waits if wait.wake_time), default=driver.state.scheduled_time or driver.now)
     match kind:
         case "due":
             driver.now = max(driver.now, wake)
@@ -153,9 +156,9 @@ def _pass_time(driver: Driver, kind: str, how: int) -> None:
     driver.fire()
 
 
-def waiting(driver: Driver) -> set[str]:
-    """Return the steps that wait for a thread."""
-    return {path for path, row in driver.rows.items() if waits_for_thread(row)}
+def waiting(driver: Driver, kind: WaitKind) -> set[str]:
+    """Return the steps that wait for something."""
+    return {path for path, row in driver.rows.items() if row.waits_for(kind)}
 
 
 def _play_stale(driver: Driver, path: str, how: int) -> None:
@@ -189,8 +192,10 @@ def _drain(driver: Driver) -> None:
             driver.stopped(min(driver.told_to_stop))
         elif driver.running:
             driver.succeed(min(driver.running), {"absent": 1})
-        elif waiting(driver):
-            driver.free_thread(min(waiting(driver)))
+        elif waiting(driver, WaitKind.WORKER):
+            driver.find_handler("work")
+        elif waiting(driver, WaitKind.SLOT):
+            driver.free_thread(min(waiting(driver, WaitKind.SLOT)))
         else:
             wake = driver.state.next_wake
             driver.now = max(driver.now, wake or driver.now)

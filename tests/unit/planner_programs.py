@@ -130,6 +130,11 @@ class Driver:
         """What a store holds."""
         return ExecutionDetail(self.execution, self.input, self.state.result, list(self.rows.values()))
 
+    def wake_time(self, path: str) -> datetime | None:
+        """Until when a step waits."""
+        wait = self.rows[path].wait
+        return None if wait is None else wait.wake_time
+
     # --- happenings
 
     def apply(self, happening: Happening) -> Plan:
@@ -179,6 +184,14 @@ class Driver:
         """Let a thread become free for a step."""
         return self.apply(happenings.ThreadFreed(self.now, path))
 
+    def miss_handler(self, path: str) -> Plan:
+        """Let the newest attempt find no handler."""
+        return self.apply(happenings.HandlerMissed(self.now, path, self.ended(path), "not here"))
+
+    def find_handler(self, handler: str) -> Plan:
+        """Let there be a handler."""
+        return self.apply(happenings.HandlerFound(self.now, handler))
+
     def fire(self, seconds: float = 0.0) -> Plan:
         """Let time pass and the timers that are due then fire."""
         self.now += timedelta(seconds=seconds)
@@ -191,7 +204,7 @@ class Driver:
 
     def recover(self, worker: str = "") -> Plan:
         """Let another process go on from what is stored."""
-        self.state = restore(self.definition, self.stored, worker)
+        self.state = restore(self.stored, worker)
         self.running.clear()
         self.told_to_stop.clear()
         return self.apply(happenings.Recovered(self.now))
@@ -221,6 +234,7 @@ class Driver:
             end_time=after.end_time,
             deadline_time=after.deadline_time,
             failure=after.failure.to_json() if after.failure else None,
+            ending=after.ending.stored() if after.ending else None,
             bytes=after.bytes,
         )
 
@@ -247,4 +261,4 @@ def starts(driver: Driver) -> list[tuple[str, int]]:
 
 def check_stored(driver: Driver) -> None:
     """Assert that what is stored gives the state again."""
-    assert restore(driver.definition, driver.stored) == driver.state
+    assert restore(driver.stored) == driver.state

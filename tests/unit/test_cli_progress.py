@@ -10,7 +10,7 @@ from flowkeep.errors import (
     NotFoundError,
 )
 from flowkeep.v1 import event_pb2 as pb
-from flowkeep.v1.execution_pb2 import Execution, StepExecution
+from flowkeep.v1.execution_pb2 import Execution, StepExecution, Wait
 from flowkeep.v1.execution_service_pb2 import StepOutput, WatchExecutionResponse
 from service.cli.connection import Output
 from service.cli.progress import news, show_progress
@@ -184,7 +184,7 @@ async def test_no_bar_stands_for_what_ended_early_and_no_message_poses_as_an_eve
     finished.failure.code, finished.failure.message = "EXECUTION_TIMEOUT", "too long\n08:00:00Z 100 %  COMPLETED"
     started = pb.StepStarted(path="fetch", handler="call_api", attempt=1)
     tomorrow = stamp(86_400)
-    waiting = pb.StepWaiting(path="fetch", wake_time=tomorrow)
+    waiting = pb.StepWaiting(path="fetch", wait=Wait(wake_time=tomorrow))
     kinds: list[dict[str, Any]] = [{"step_started": started}, {"step_waiting": waiting}, {"finished": finished}]
     events = [pb.ExecutionEvent(time=stamp(0), progress_percent=80, **kind) for kind in kinds]
     events[-1].time.CopyFrom(tomorrow)

@@ -16,7 +16,16 @@ from flowkeep.errors import (
     UnavailableError,
     Violation,
 )
-from flowkeep.v1.execution_pb2 import Execution, FailedAttempt, Failure, StepCounts, StepExecution, Usage
+from flowkeep.v1.execution_pb2 import (
+    Execution,
+    FailedAttempt,
+    Failure,
+    SlotWait,
+    StepCounts,
+    StepExecution,
+    Usage,
+    Wait,
+)
 from flowkeep.v1.execution_service_pb2 import CancelResponse
 from flowkeep.v1.handler_pb2 import Handler
 from flowkeep.v1.workflow_pb2 import Workflow
@@ -129,9 +138,10 @@ def test_a_step_with_everything():
     assert "executions.debug" in text_of(step_view(execution(), step))
 
     step.state = StepExecution.STATE_WAITING
-    step.failure.CopyFrom(Failure(code="NO_FREE_THREAD", message="waits for a free thread"))
+    step.ClearField("failure")
+    step.wait.CopyFrom(Wait(reason="waits for a free thread", slot=SlotWait(resource="threads")))
     waiting = text_of(step_view(execution(), step))
-    assert "\nWaits: NO_FREE_THREAD: waits for a free thread\n" in waiting
+    assert "\nWaits: waits for a free thread\n" in waiting and "for threads" in waiting
     assert "Attempt 2 began 2026-11-21T08:00:04Z, failed after 0.50s" in waiting
     assert "\nFailed" not in waiting
 

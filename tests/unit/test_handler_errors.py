@@ -62,8 +62,6 @@ class Mute:
         ({"code": " "}, " ", "later (HandlerError: code must have 1 to 128 characters", None),
         ({"code": "C" * 200}, "C" * 128, "later (HandlerError: code must have 1 to 128 characters", None),
         ({"code": "A\0B"}, "A\N{REPLACEMENT CHARACTER}B", "later (HandlerError: code must not contain the char", None),
-        ({"code": "HANDLER_NOT_FOUND"}, "HANDLER_ERROR", "HANDLER_NOT_FOUND: later", None),
-        ({"code": "NO_FREE_THREAD"}, "HANDLER_ERROR", "NO_FREE_THREAD: later", None),
     ],
 )
 async def test_an_argument_that_is_wrong_hides_no_failure(

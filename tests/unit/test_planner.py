@@ -187,7 +187,7 @@ def test_params_that_cannot_be_had_on_a_later_attempt_fail_the_step():
     driver.fail("a")
     driver.fire(1)
     assert driver.states == {"a": "FAILED"}
-    assert driver.rows["a"].wake_time is None
+    assert driver.rows["a"].wait is None
 
 
 # --- results

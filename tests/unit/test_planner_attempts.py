@@ -7,14 +7,13 @@ from datetime import timedelta
 
 import pytest
 
-from persistence.model import ExecutionState, StepCounts
+from persistence.model import ExecutionState, StepCounts, Wait, WaitKind
 from service.engine import events, happenings
 from service.engine.clock import LAST_MOMENT
 from service.engine.definition import OnError, RetryPolicy
 from service.engine.effects import CancelAttempt
-from service.engine.failure import HANDLER_ERROR, HANDLER_NOT_FOUND, STEP_TIMEOUT, Failure
+from service.engine.failure import HANDLER_ERROR, STEP_TIMEOUT, Failure
 from service.engine.parsing import Defaults, parse
-from service.engine.step_rules import HANDLER_PAUSE
 from tests.unit.planner_programs import (
     FATAL,
     PLAIN,
@@ -35,11 +34,17 @@ from tests.unit.planner_programs import (
 def test_a_missing_handler_is_waited_for_and_counts_for_nothing():
     driver = started(sequence(step("a")))
     for _ in range(5):
-        driver.fail("a", failure=Failure(HANDLER_NOT_FOUND, "no such handler here", retryable=True))
-        assert (driver.states, driver.rows["a"].failures) == ({"a": "WAITING"}, 0)
+        driver.now += seconds(1)
+        plan = driver.miss_handler("a")
+        wait = Wait(WaitKind.WORKER, driver.now, reason="not here", handler="work")
+        assert [event.body for event in plan.events] == [events.StepWaiting("a", wait)]
+        row = driver.rows["a"]
+        assert (row.state.value, row.wait, row.attempt, row.failures) == ("WAITING", wait, 0, 0)
+        assert driver.state.awaited_handlers == {"work"}
         check_stored(driver)
-        assert driver.fire(HANDLER_PAUSE).effects
-        assert driver.rows["a"].attempt == 1
+        assert driver.fire(100).is_empty and driver.recover().is_empty and driver.find_handler("other").is_empty
+        assert [effect.attempt for effect in driver.find_handler("work").effects] == [1]
+        assert driver.find_handler("work").is_empty
     driver.succeed("a", 1)
     assert driver.state.state is ExecutionState.COMPLETED
 
@@ -134,7 +139,7 @@ def test_pauses_grow_up_to_the_longest():
     pauses = []
     for _ in range(5):
         driver.fail("a")
-        wake = driver.rows["a"].wake_time
+        wake = driver.wake_time("a")
         assert wake is not None
         pauses.append((wake - driver.now).total_seconds())
         assert driver.fire(pauses[-1] - 0.001).is_empty
@@ -146,7 +151,7 @@ def test_pauses_grow_up_to_the_longest():
 def test_jitter_changes_the_pause_in_both_directions(draw: float, pause: float):
     driver = started(sequence(step("a", retry=replace(PLAIN, initial_interval=10, jitter=0.2))))
     driver.fail("a", draw=draw)
-    wake = driver.rows["a"].wake_time
+    wake = driver.wake_time("a")
     assert wake is not None
     assert (wake - T0).total_seconds() == pytest.approx(pause, abs=1e-4)
 
@@ -158,14 +163,14 @@ def test_no_pause_is_so_short_that_one_execution_keeps_all_others_waiting(jitter
     document = {"name": "w", "steps": [{"id": "a", "handler": "work", "retry_policy": policy}]}
     driver = started(parse(document, None, Defaults()))
     driver.fail("a", draw=draw, retry_after=1e-9)
-    assert driver.rows["a"].wake_time == T0 + seconds(0.01)
+    assert driver.wake_time("a") == T0 + seconds(0.01)
 
 
 @pytest.mark.parametrize(("retry_after", "pause"), [(7.0, 7.0), (0.5, 1.0), (None, 1.0), (float("nan"), 1.0)])
 def test_retry_after_is_a_least_pause(retry_after: float | None, pause: float):
     driver = started(sequence(step("a", retry=PLAIN)))
     driver.fail("a", retry_after=retry_after)
-    assert driver.rows["a"].wake_time == T0 + seconds(pause)
+    assert driver.wake_time("a") == T0 + seconds(pause)
 
 
 @pytest.mark.parametrize("retry_after", [1e12, 1e300, float("inf")])
@@ -214,7 +219,7 @@ def test_a_suspended_step_completes_with_its_output_when_its_timer_fires():
     driver = started(sequence(step("a", assign={"x": "result"}), step("b")))
     plan = driver.suspend("a", 60, "morning")
     assert plan.state.is_idle and plan.state.next_wake == T0 + seconds(60)
-    assert plan.events[0].body == events.StepWaiting("a", T0 + seconds(60), "parked")
+    assert plan.events[0].body == events.StepWaiting("a", Wait(WaitKind.TIMER, T0, T0 + seconds(60), "parked"))
     assert driver.state.counts.running == 1
     check_stored(driver)
     assert driver.fire(59.999).is_empty
@@ -295,4 +300,4 @@ def test_no_sum_of_times_passes_the_end_of_the_calendar():
     assert driver.state.deadline_time == LAST_MOMENT
     plan = driver.fail("a")
     assert isinstance(plan.events[0].body, events.StepRetrying)
-    assert plan.events[0].body.retry_time == driver.rows["a"].wake_time == LAST_MOMENT
+    assert plan.events[0].body.retry_time == driver.wake_time("a") == LAST_MOMENT

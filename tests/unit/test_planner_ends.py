@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from msgspec import structs
 
-from persistence.model import ExecutionState, StepCounts
+from persistence.model import ExecutionState, StepCounts, Wait, WaitKind
 from service.engine import events, happenings
 from service.engine.definition import Delivery, OnError, RetryPolicy
 from service.engine.effects import CancelAttempt, StartAttempt
@@ -105,7 +105,7 @@ def test_cancel_ends_what_only_waits_at_once():
     driver.fail("b")
     driver.cancel()
     assert driver.state.state is ExecutionState.CANCELLED
-    assert driver.rows["a"].wake_time is not None
+    assert driver.rows["a"].wait is not None
 
 
 def test_cancel_again_changes_nothing():
@@ -255,10 +255,11 @@ def test_an_attempt_without_a_thread_waits_and_begins_anew_when_there_is_one():
     driver = started(sequence(step("a", delivery=Delivery.AT_MOST_ONCE)))
     driver.now += seconds(1)
     plan = driver.miss_thread("a")
-    assert [event.body for event in plan.events] == [events.StepWaiting("a", None, "all are held")]
+    wait = Wait(WaitKind.SLOT, driver.now, reason="all are held", resource="threads")
+    assert [event.body for event in plan.events] == [events.StepWaiting("a", wait)]
     row = driver.rows["a"]
     assert (row.state.value, row.attempt, row.start_time, row.failures) == ("WAITING", 0, None, 0)
-    assert row.failure is not None and row.failure["code"] == "NO_FREE_THREAD"
+    assert (row.failure, row.wait) == (None, wait)
     check_stored(driver)
     assert driver.fire(60).is_empty
     assert [type(effect) for effect in driver.free_thread("a").effects] == [StartAttempt]

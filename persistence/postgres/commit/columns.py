@@ -14,7 +14,7 @@ from uuid import UUID
 import msgspec
 
 from persistence.errors import PersistenceError
-from persistence.model import Event, Execution, NewExecution, Step, StepCounts, Transition
+from persistence.model import Ending, Event, Execution, NewExecution, Step, StepCounts, Transition, Wait
 from persistence.postgres.commit.sharing import Payloads
 from persistence.postgres.records import encoded
 
@@ -47,6 +47,7 @@ EXECUTION: Mapping[str, str] = {
     "steps_cancelled": "int",
     "last_seq": "int8",
     "failure": "jsonb",
+    "ending": "jsonb",
     "cancel_time": "timestamptz",
     "cancel_by": "text",
     "cancel_reason": "text",
@@ -81,7 +82,7 @@ STEP: Mapping[str, str] = {
     "start_time": "timestamptz",
     "attempt_time": "timestamptz",
     "end_time": "timestamptz",
-    "wake_time": "timestamptz",
+    "wait": "jsonb",
     "end_seq": "int8",
     "worker": "text",
     "position": "int",
@@ -128,6 +129,7 @@ CHANGE: Mapping[str, str] = {
     "deadline_time": "timestamptz",
     "wake_time": "timestamptz",
     "failure": "jsonb",
+    "ending": "jsonb",
     "bytes": "int8",
 }
 
@@ -190,6 +192,7 @@ def execution_row(execution: Execution) -> bytes:
         *_counts(execution.counts),
         execution.last_seq,
         _json(execution.failure),
+        _json(ending_document(execution.ending)),
         _time(cancel.time if cancel else None),
         cancel and cancel.by,
         cancel and cancel.reason,
@@ -200,7 +203,7 @@ def execution_row(execution: Execution) -> bytes:
     )
 
 
-def change_row(transition: Transition, base_seq: int, failure: msgspec.Raw | None) -> bytes:
+def change_row(transition: Transition, base_seq: int, failure: msgspec.Raw | None, ending: msgspec.Raw | None) -> bytes:
     """The change of the row of an execution."""
     return _row(
         transition.org,
@@ -221,6 +224,7 @@ def change_row(transition: Transition, base_seq: int, failure: msgspec.Raw | Non
         _time(transition.deadline_time),
         _time(transition.wake_time),
         failure,
+        ending,
         transition.bytes,
     )
 
@@ -248,7 +252,7 @@ def step_row(org: str, execution_id: UUID, step: Step, payloads: Payloads) -> by
         _time(step.start_time),
         _time(step.attempt_time),
         _time(step.end_time),
-        _time(step.wake_time),
+        _wait(step.wait),
         step.end_seq,
         step.worker,
         step.position,
@@ -277,14 +281,19 @@ def payload_rows(payloads: Payloads) -> dict[tuple[UUID, str], bytes]:
 
 
 def check_times(transition: Transition) -> None:
-    """Raises PersistenceError when a time cannot be kept; before anything is written, as `failure_of`."""
+    """Raises PersistenceError when a time cannot be kept; before anything is written, as `checked`."""
     for moment in (transition.start_time, transition.end_time, transition.deadline_time, transition.wake_time):
         _time(moment)
 
 
-def failure_of(transition: Transition) -> msgspec.Raw | None:
-    """The encoded failure; what is wrong with it shows before anything is written."""
-    return None if transition.failure is None else msgspec.Raw(_checked(encoded(transition.failure)))
+def ending_document(ending: Ending | None) -> dict[str, Any] | None:
+    """The JSON object of an end that is decided."""
+    return None if ending is None else {"state": ending.state, "failure": ending.failure}
+
+
+def checked(value: Any) -> msgspec.Raw | None:
+    """The encoded value; what is wrong with it shows before anything is written."""
+    return None if value is None else msgspec.Raw(_checked(encoded(value)))
 
 
 def _row(*values: Any) -> bytes:
@@ -313,6 +322,13 @@ def _time(moment: datetime | None) -> datetime | None:
     except OverflowError:
         raise PersistenceError("refused: a time lies outside of the years 1 to 9999") from None
     raise PersistenceError("refused: a time has no time zone")
+
+
+def _wait(wait: Wait | None) -> Wait | None:
+    if wait is not None:
+        _time(wait.start_time)
+        _time(wait.wake_time)
+    return wait
 
 
 def _counts(counts: StepCounts) -> tuple[int, int, int, int, int, int]:

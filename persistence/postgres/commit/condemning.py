@@ -28,8 +28,8 @@ WHERE org_id = $1 AND execution_id = $2 AND end_time IS NULL"""
 _COUNT_STEPS = "SELECT state, count(*)::int AS count FROM steps WHERE org_id = $1 AND execution_id = $2 GROUP BY state"
 # The duration is computed from the times, which fails for some: those go.
 _CLOSE = f"""
-UPDATE executions e SET state = $3, end_time = $4, failure = $5::jsonb, last_seq = $6, incarnation = NULL,
-    wake_time = NULL, progress = least(e.progress, 99),
+UPDATE executions e SET state = $3, end_time = $4, failure = $5::jsonb, ending = NULL, last_seq = $6,
+    incarnation = NULL, wake_time = NULL, progress = least(e.progress, 99),
     start_time = CASE WHEN e.start_time {IS_READABLE} THEN e.start_time END,
     create_time = CASE WHEN e.create_time {IS_READABLE} THEN e.create_time ELSE $4 END,
     steps_total = $7, steps_completed = $8, steps_failed = $9, steps_skipped = $10, steps_running = 0,

@@ -33,7 +33,8 @@ INSERT INTO execution_payloads ({", ".join(columns.PAYLOAD)}) {columns.select(co
 
 _SAME_NAMED = (
     "state", "last_seq", "steps_total", "steps_completed", "steps_failed", "steps_skipped", "steps_running",
-    "steps_cancelled", "progress", "start_time", "end_time", "deadline_time", "failure", "bytes",
+    "steps_cancelled", "progress", "start_time", "end_time", "deadline_time", "failure", "ending",
+    "bytes",
 )  # fmt: skip
 UPDATE_EXECUTIONS = f"""
 UPDATE executions e SET {", ".join(f"{name} = u.{name}" for name in _SAME_NAMED)},

@@ -105,7 +105,7 @@ class Creation(_Item[Created]):
 class Submission(_Item[CommitResult]):
     """A transition of an execution."""
 
-    __slots__ = ("failure", "result_row", "transition")
+    __slots__ = ("ending", "failure", "result_row", "transition")
 
     def __init__(self, transition: Transition, future: Future[CommitResult]) -> None:
         _check(transition)
@@ -114,7 +114,8 @@ class Submission(_Item[CommitResult]):
         super().__init__(org, future)
         self.encode(org, execution_id, transition.base_seq, transition.steps, transition.events)
         self.transition = transition
-        self.failure = columns.failure_of(transition)
+        self.failure = columns.checked(transition.failure)
+        self.ending = columns.checked(columns.ending_document(transition.ending))
         self.result_row = columns.result_row(transition)
 
 
@@ -176,7 +177,7 @@ class Group:
     @property
     def row(self) -> bytes:
         """The change of the row of the execution."""
-        return columns.change_row(self.last, self.base_seq, self.items[-1].failure)
+        return columns.change_row(self.last, self.base_seq, self.items[-1].failure, self.items[-1].ending)
 
     @property
     def result_row(self) -> bytes | None:

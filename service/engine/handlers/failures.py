@@ -12,7 +12,7 @@ from typing import Any
 from pydantic_core import to_jsonable_python
 
 from service.engine import payload
-from service.engine.failure import HANDLER_ERROR, HANDLER_NOT_FOUND, MAX_MESSAGE, NO_FREE_THREAD, Failure, storable
+from service.engine.failure import HANDLER_ERROR, MAX_MESSAGE, Failure, storable
 from service.engine.handlers.model import HandlerError, rebuilt
 
 MAX_CODE = 128
@@ -23,8 +23,6 @@ _CHAIN = 20
 _GROUP = 200
 _OF_LARGE_GROUP = 10
 
-# What these say to the planner, that an attempt could not begin, no handler can say.
-_NOT_BEGUN = frozenset({HANDLER_NOT_FOUND, NO_FREE_THREAD})
 # Of details that are too much: a text of each of so many.
 _MEMBERS = 100
 _MEMBER_TEXT = 300
@@ -57,8 +55,6 @@ def _failure_of(error: BaseException, handler: str) -> tuple[Failure, float | No
 def _named(error: HandlerError) -> tuple[Failure, float | None]:
     clean = rebuilt(error)
     code, message = storable(clean.code, MAX_CODE), storable(clean.message, MAX_MESSAGE)
-    if code in _NOT_BEGUN:
-        code, message = HANDLER_ERROR, f"{code}: {message}"
     return Failure(code, message, kept(clean.details), retryable=clean.retryable), clean.retry_after
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from msgspec import structs
 
 from persistence.errors import PersistenceError
 from persistence.model import (
@@ -19,6 +20,8 @@ from persistence.model import (
     StepCounts,
     StepState,
     Transition,
+    Wait,
+    WaitKind,
 )
 from persistence.repository import Repository
 from tests.conformance.builders import (
@@ -43,6 +46,7 @@ from tests.conformance.builders import (
 from tests.conformance.conftest import OpenRepository
 
 COMMITTED, FENCED = CommitResult.COMMITTED, CommitResult.FENCED
+WAIT = Wait(WaitKind.TIMER, MOMENT, MOMENT, "until then")
 
 
 async def submit_all(repository: Repository, *written: Transition) -> list[Any]:
@@ -66,7 +70,10 @@ async def test_a_transition_changes_row_steps_and_events_together(repository: Re
         "deadline_time": MOMENT + timedelta(hours=1),
         "failure": {"code": "X"},
     }
-    steps = (step("a", StepState.COMPLETED, output={"n": 1}), step("b", StepState.WAITING, wake_time=MOMENT))
+    steps = (
+        step("a", StepState.COMPLETED, output={"n": 1}),
+        step("b", StepState.WAITING, wait=WAIT),
+    )
     written = transition(row, 3, steps=steps, **changes)
     assert await repository.submit(written) is COMMITTED
     detail = await stage.read(row)
@@ -302,7 +309,9 @@ BROKEN: dict[str, dict[str, Any]] = {
     "a path without end": {"steps": [step(path="x" * 1025)]},
     "a deadline beyond the calendar": {"deadline_time": BEYOND},
     "a timer beyond the calendar": {"release": True, "wake_time": BEYOND},
-    "a step that waits beyond the calendar": {"steps": [step(state=StepState.WAITING, wake_time=BEYOND)]},
+    "a step that waits beyond the calendar": {
+        "steps": [step(state=StepState.WAITING, wait=structs.replace(WAIT, wake_time=BEYOND))]
+    },
     "a step that started before the calendar": {"steps": [step(start_time=BEFORE)]},
     "a time without a zone": {"deadline_time": datetime(2030, 1, 1)},
 }

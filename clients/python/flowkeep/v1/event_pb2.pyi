@@ -302,26 +302,22 @@ class StepWaiting(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PATH_FIELD_NUMBER: _builtins.int
-    WAKE_TIME_FIELD_NUMBER: _builtins.int
-    REASON_FIELD_NUMBER: _builtins.int
+    WAIT_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Output only. Path of the step."""
-    reason: _builtins.str
-    """Output only. What it waits for, for people."""
     @_builtins.property
-    def wake_time(self) -> _timestamp_pb2.Timestamp:
-        """Output only. When it goes on, if a timer decides."""
+    def wait(self) -> _execution_pb2.Wait:
+        """Output only. What it waits for."""
 
     def __init__(
         self,
         *,
         path: _builtins.str = ...,
-        wake_time: _timestamp_pb2.Timestamp | None = ...,
-        reason: _builtins.str = ...,
+        wait: _execution_pb2.Wait | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["wake_time", b"wake_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path", "reason", b"reason", "wake_time", b"wake_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

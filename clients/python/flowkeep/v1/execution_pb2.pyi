@@ -105,10 +105,6 @@ class _FailureCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FailureCo
     """
     FAILURE_CODE_INTERNAL: _FailureCode.ValueType  # 23
     """A fault of the server."""
-    FAILURE_CODE_HANDLER_NOT_FOUND: _FailureCode.ValueType  # 24
-    """The step waits for a server that has its handler."""
-    FAILURE_CODE_NO_FREE_THREAD: _FailureCode.ValueType  # 25
-    """The step waits for a thread of its server: others hold all of them."""
 
 class FailureCode(_FailureCode, metaclass=_FailureCodeEnumTypeWrapper):
     """Codes of failures that the service gives, as `Failure.code` has them without the prefix. Values may be added."""
@@ -165,10 +161,6 @@ FAILURE_CODE_UNREADABLE_RECORD: FailureCode.ValueType  # 22
 """
 FAILURE_CODE_INTERNAL: FailureCode.ValueType  # 23
 """A fault of the server."""
-FAILURE_CODE_HANDLER_NOT_FOUND: FailureCode.ValueType  # 24
-"""The step waits for a server that has its handler."""
-FAILURE_CODE_NO_FREE_THREAD: FailureCode.ValueType  # 25
-"""The step waits for a thread of its server: others hold all of them."""
 Global___FailureCode: _TypeAlias = FailureCode  # noqa: Y015
 
 @_typing.final
@@ -545,7 +537,7 @@ class StepExecution(_message.Message):
     FAILURE_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
-    WAKE_TIME_FIELD_NUMBER: _builtins.int
+    WAIT_FIELD_NUMBER: _builtins.int
     DURATION_FIELD_NUMBER: _builtins.int
     PROGRESS_PERCENT_FIELD_NUMBER: _builtins.int
     FAILED_ATTEMPTS_FIELD_NUMBER: _builtins.int
@@ -605,8 +597,8 @@ class StepExecution(_message.Message):
         """Output only. When the step ended."""
 
     @_builtins.property
-    def wake_time(self) -> _timestamp_pb2.Timestamp:
-        """Output only. When a WAITING step goes on; absent while it waits for a thread."""
+    def wait(self) -> Global___Wait:
+        """Output only. What a WAITING step waits for; of one that was cancelled, what it had waited for."""
 
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
@@ -645,7 +637,7 @@ class StepExecution(_message.Message):
         failure: Global___Failure | None = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
-        wake_time: _timestamp_pb2.Timestamp | None = ...,
+        wait: Global___Wait | None = ...,
         duration: _duration_pb2.Duration | None = ...,
         progress_percent: _builtins.int = ...,
         failed_attempts: _abc.Iterable[Global___FailedAttempt] | None = ...,
@@ -656,15 +648,265 @@ class StepExecution(_message.Message):
         usage: Global___Usage | None = ...,
         payloads_omitted: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["assigned", b"assigned", "duration", b"duration", "end_time", b"end_time", "failure", b"failure", "input", b"input", "outcome", b"outcome", "output", b"output", "start_time", b"start_time", "usage", b"usage", "wake_time", b"wake_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assigned", b"assigned", "duration", b"duration", "end_time", b"end_time", "failure", b"failure", "input", b"input", "outcome", b"outcome", "output", b"output", "start_time", b"start_time", "usage", b"usage", "wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assigned", b"assigned", "attempt", b"attempt", "depends_on", b"depends_on", "display_name", b"display_name", "duration", b"duration", "end_time", b"end_time", "failed_attempts", b"failed_attempts", "failure", b"failure", "handler", b"handler", "input", b"input", "max_attempts", b"max_attempts", "outcome", b"outcome", "output", b"output", "path", b"path", "payloads_omitted", b"payloads_omitted", "progress_percent", b"progress_percent", "skip_reason", b"skip_reason", "start_time", b"start_time", "state", b"state", "usage", b"usage", "wake_time", b"wake_time", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assigned", b"assigned", "attempt", b"attempt", "depends_on", b"depends_on", "display_name", b"display_name", "duration", b"duration", "end_time", b"end_time", "failed_attempts", b"failed_attempts", "failure", b"failure", "handler", b"handler", "input", b"input", "max_attempts", b"max_attempts", "outcome", b"outcome", "output", b"output", "path", b"path", "payloads_omitted", b"payloads_omitted", "progress_percent", b"progress_percent", "skip_reason", b"skip_reason", "start_time", b"start_time", "state", b"state", "usage", b"usage", "wait", b"wait", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["output", "failure"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
 
 Global___StepExecution: _TypeAlias = StepExecution  # noqa: Y015
+
+@_typing.final
+class Wait(_message.Message):
+    """What a step waits for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_TIME_FIELD_NUMBER: _builtins.int
+    WAKE_TIME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    TIMER_FIELD_NUMBER: _builtins.int
+    RETRY_FIELD_NUMBER: _builtins.int
+    SLOT_FIELD_NUMBER: _builtins.int
+    WORKER_FIELD_NUMBER: _builtins.int
+    SIGNAL_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    CHILD_FIELD_NUMBER: _builtins.int
+    BREAKPOINT_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Output only. What it waits for, for people."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """Output only. Since when."""
+
+    @_builtins.property
+    def wake_time(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When the step goes on by itself. Absent where no timer decides."""
+
+    @_builtins.property
+    def timer(self) -> Global___TimerWait:
+        """Output only. A time."""
+
+    @_builtins.property
+    def retry(self) -> Global___RetryWait:
+        """Output only. The pause before the next attempt; `StepExecution.failure` tells why the last one failed."""
+
+    @_builtins.property
+    def slot(self) -> Global___SlotWait:
+        """Output only. Something that there is only so much of."""
+
+    @_builtins.property
+    def worker(self) -> Global___WorkerWait:
+        """Output only. A server or worker that has the handler."""
+
+    @_builtins.property
+    def signal(self) -> Global___SignalWait:
+        """Output only. A signal."""
+
+    @_builtins.property
+    def task(self) -> Global___TaskWait:
+        """Output only. A person."""
+
+    @_builtins.property
+    def child(self) -> Global___ChildWait:
+        """Output only. The end of another execution."""
+
+    @_builtins.property
+    def breakpoint(self) -> Global___BreakpointWait:
+        """Output only. Somebody who debugs the execution."""
+
+    def __init__(
+        self,
+        *,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        wake_time: _timestamp_pb2.Timestamp | None = ...,
+        reason: _builtins.str = ...,
+        timer: Global___TimerWait | None = ...,
+        retry: Global___RetryWait | None = ...,
+        slot: Global___SlotWait | None = ...,
+        worker: Global___WorkerWait | None = ...,
+        signal: Global___SignalWait | None = ...,
+        task: Global___TaskWait | None = ...,
+        child: Global___ChildWait | None = ...,
+        breakpoint: Global___BreakpointWait | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["breakpoint", b"breakpoint", "child", b"child", "kind", b"kind", "retry", b"retry", "signal", b"signal", "slot", b"slot", "start_time", b"start_time", "task", b"task", "timer", b"timer", "wake_time", b"wake_time", "worker", b"worker"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["breakpoint", b"breakpoint", "child", b"child", "kind", b"kind", "reason", b"reason", "retry", b"retry", "signal", b"signal", "slot", b"slot", "start_time", b"start_time", "task", b"task", "timer", b"timer", "wake_time", b"wake_time", "worker", b"worker"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["timer", "retry", "slot", "worker", "signal", "task", "child", "breakpoint"]  # noqa: Y015
+    _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
+
+Global___Wait: _TypeAlias = Wait  # noqa: Y015
+
+@_typing.final
+class TimerWait(_message.Message):
+    """The wait for a time."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TimerWait: _TypeAlias = TimerWait  # noqa: Y015
+
+@_typing.final
+class RetryWait(_message.Message):
+    """The wait for the next attempt."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    attempt: _builtins.int
+    """Output only. Number of the attempt that comes."""
+    def __init__(
+        self,
+        *,
+        attempt: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetryWait: _TypeAlias = RetryWait  # noqa: Y015
+
+@_typing.final
+class SlotWait(_message.Message):
+    """The wait for something that there is only so much of."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESOURCE_FIELD_NUMBER: _builtins.int
+    resource: _builtins.str
+    """Output only. What it is: `threads` are those of the server, for sync handlers."""
+    def __init__(
+        self,
+        *,
+        resource: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["resource", b"resource"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SlotWait: _TypeAlias = SlotWait  # noqa: Y015
+
+@_typing.final
+class WorkerWait(_message.Message):
+    """The wait for a server or worker that has a handler."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HANDLER_FIELD_NUMBER: _builtins.int
+    handler: _builtins.str
+    """Output only. Name of the handler."""
+    def __init__(
+        self,
+        *,
+        handler: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["handler", b"handler"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WorkerWait: _TypeAlias = WorkerWait  # noqa: Y015
+
+@_typing.final
+class SignalWait(_message.Message):
+    """The wait for a signal. Not sent by this version of the server."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Output only. Name of the signal."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignalWait: _TypeAlias = SignalWait  # noqa: Y015
+
+@_typing.final
+class TaskWait(_message.Message):
+    """The wait for a person. Not sent by this version of the server."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    """Output only. Id of the task."""
+    def __init__(
+        self,
+        *,
+        task_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["task_id", b"task_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TaskWait: _TypeAlias = TaskWait  # noqa: Y015
+
+@_typing.final
+class ChildWait(_message.Message):
+    """The wait for the end of another execution. Not sent by this version of the server."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXECUTION_ID_FIELD_NUMBER: _builtins.int
+    execution_id: _builtins.str
+    """Output only. Id of that execution."""
+    def __init__(
+        self,
+        *,
+        execution_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution_id", b"execution_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChildWait: _TypeAlias = ChildWait  # noqa: Y015
+
+@_typing.final
+class BreakpointWait(_message.Message):
+    """The wait at a breakpoint. Not sent by this version of the server."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BreakpointWait: _TypeAlias = BreakpointWait  # noqa: Y015
 
 @_typing.final
 class FailedAttempt(_message.Message):

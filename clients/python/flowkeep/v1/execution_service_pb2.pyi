@@ -453,7 +453,7 @@ class CancelResponse(_message.Message):
             EFFECT_NEVER_STARTED: CancelResponse.StepReceipt._Effect.ValueType  # 2
             """The step had not started and never will."""
             EFFECT_WAIT_REMOVED: CancelResponse.StepReceipt._Effect.ValueType  # 3
-            """The step was waiting for a timer, its next attempt or a thread, which was removed."""
+            """The step was waiting, for a time, its next attempt, a thread or its handler: no more."""
             EFFECT_STOPPING: CancelResponse.StepReceipt._Effect.ValueType  # 4
             """A running attempt was told to stop and has not yet ended: it may still take effect."""
             EFFECT_STOPPED: CancelResponse.StepReceipt._Effect.ValueType  # 5
@@ -475,7 +475,7 @@ class CancelResponse(_message.Message):
         EFFECT_NEVER_STARTED: CancelResponse.StepReceipt.Effect.ValueType  # 2
         """The step had not started and never will."""
         EFFECT_WAIT_REMOVED: CancelResponse.StepReceipt.Effect.ValueType  # 3
-        """The step was waiting for a timer, its next attempt or a thread, which was removed."""
+        """The step was waiting, for a time, its next attempt, a thread or its handler: no more."""
         EFFECT_STOPPING: CancelResponse.StepReceipt.Effect.ValueType  # 4
         """A running attempt was told to stop and has not yet ended: it may still take effect."""
         EFFECT_STOPPED: CancelResponse.StepReceipt.Effect.ValueType  # 5

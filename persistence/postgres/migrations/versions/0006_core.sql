@@ -79,6 +79,7 @@ CREATE TABLE executions (
     steps_cancelled INTEGER NOT NULL,
     last_seq BIGINT NOT NULL,
     failure JSONB,
+    ending JSONB,
     cancel_time TIMESTAMP WITH TIME ZONE,
     cancel_by VARCHAR(256),
     cancel_reason VARCHAR(2048),
@@ -152,6 +153,7 @@ COMMENT ON COLUMN executions.steps_running IS 'Steps that run or wait.';
 COMMENT ON COLUMN executions.steps_cancelled IS 'Steps that were cancelled.';
 COMMENT ON COLUMN executions.last_seq IS 'Number of the newest event.';
 COMMENT ON COLUMN executions.failure IS 'Why it did not complete: code, message, details, step_path.';
+COMMENT ON COLUMN executions.ending IS 'End that is decided while attempts are being stopped: state, failure.';
 COMMENT ON COLUMN executions.cancel_time IS 'When its cancelling was asked for.';
 COMMENT ON COLUMN executions.cancel_by IS 'Subject that asked for it.';
 COMMENT ON COLUMN executions.cancel_reason IS 'Reason that was given.';
@@ -226,7 +228,7 @@ CREATE TABLE steps (
     start_time TIMESTAMP WITH TIME ZONE,
     attempt_time TIMESTAMP WITH TIME ZONE,
     end_time TIMESTAMP WITH TIME ZONE,
-    wake_time TIMESTAMP WITH TIME ZONE,
+    wait JSONB,
     end_seq BIGINT,
     worker VARCHAR(256) NOT NULL,
     position INTEGER NOT NULL,
@@ -255,7 +257,7 @@ COMMENT ON COLUMN steps.skip_reason IS 'Why it was skipped, or empty.';
 COMMENT ON COLUMN steps.start_time IS 'When its first attempt started.';
 COMMENT ON COLUMN steps.attempt_time IS 'When its newest attempt started.';
 COMMENT ON COLUMN steps.end_time IS 'When it ended.';
-COMMENT ON COLUMN steps.wake_time IS 'Until when it waits; kept when it was cancelled meanwhile.';
+COMMENT ON COLUMN steps.wait IS 'What it waits for: kind, start_time, wake_time, reason; kept when it was cancelled meanwhile.';
 COMMENT ON COLUMN steps.end_seq IS 'Number of the event that ended it.';
 COMMENT ON COLUMN steps.worker IS 'Process that ran the newest attempt.';
 COMMENT ON COLUMN steps.position IS 'Place in the definition, from 1.';
