@@ -188,5 +188,5 @@ def handler_message(handler: Handler) -> HandlerMessage:
         name=handler.name,
         description=handler.description,
         params_schema=payload.to_struct(handler.params_schema),
-        retry_safe=handler.retry_safe,
+        effect=HandlerMessage.Effect.Value(f"EFFECT_{handler.effect.name}"),
     )

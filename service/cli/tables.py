@@ -78,9 +78,7 @@ def workflow_view(workflow: Workflow) -> Group:
 
 def handlers_table(handlers: Iterable[Handler]) -> FittingTable:
     """Return handlers as rows, with the first line of what they say; parameters that must be given have a star."""
-    table = FittingTable(
-        "NAME", "PARAMS", "RETRY SAFE", "DESCRIPTION", leave_out=("RETRY SAFE", "PARAMS"), wraps="DESCRIPTION"
-    )
+    table = FittingTable("NAME", "PARAMS", "EFFECT", "DESCRIPTION", leave_out=("EFFECT", "PARAMS"), wraps="DESCRIPTION")
     for handler in handlers:
         schema = from_struct(handler.params_schema)
         required = schema.get("required", [])
@@ -88,7 +86,7 @@ def handlers_table(handlers: Iterable[Handler]) -> FittingTable:
         table.add_row(
             plain(handler.name, "bold"),
             plain(params),
-            "yes" if handler.retry_safe else "no",
+            plain(short_name(Handler.Effect.DESCRIPTOR, handler.effect).lower()),
             plain(handler.description.partition("\n")[0]),
         )
     return table

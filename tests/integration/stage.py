@@ -94,7 +94,7 @@ class Stage:
             await self._enter(context)
             return len(self.calls) * by
 
-        @handler("fail", retry_safe=False)
+        @handler("fail", effect="external")
         async def fail(context: StepContext, code: str = "BROKEN", times: int = 1000, retryable: bool = True) -> Any:
             """Fail so many times, then give the number of the attempt."""
             await self._enter(context)

@@ -8,6 +8,7 @@ import pytest
 import flowkeep
 from flowkeep.definition import definition, document
 from flowkeep.v1 import workflow_service_pb2 as pb
+from flowkeep.v1.handler_pb2 import Handler
 from flowkeep.v1.workflow_pb2 import WORKFLOW_VIEW_BASIC, WORKFLOW_VIEW_FULL, WORKFLOW_VIEW_UNSPECIFIED
 from flowkeep.v1.workflow_service_pb2 import ApplyWorkflowsResponse
 from tests.integration.stage import eventually, made, refusal, step, wait_step
@@ -380,4 +381,11 @@ async def test_handlers_are_listed_by_name_with_their_schemas(client):
     assert all(handler.description for handler in handlers.values())
     assert flowkeep.from_struct(handlers["wait"].params_schema)["properties"].keys() == {"duration", "until"}
     assert flowkeep.from_struct(handlers["gate"].params_schema)["properties"]["name"]["default"] == "gate"
-    assert (handlers["gate"].retry_safe, handlers["fail"].retry_safe) == (True, False)
+    assert {name: handlers[name].effect for name in ("transform", "condition", "wait", "call_api", "gate", "fail")} == {
+        "transform": Handler.EFFECT_NONE,
+        "condition": Handler.EFFECT_NONE,
+        "wait": Handler.EFFECT_NONE,
+        "call_api": Handler.EFFECT_EXTERNAL,
+        "gate": Handler.EFFECT_IDEMPOTENT,
+        "fail": Handler.EFFECT_EXTERNAL,
+    }

@@ -237,13 +237,14 @@ def test_times_are_in_utc_whatever_the_zone_of_the_machine(monkeypatch):
 def test_workflows_and_handlers():
     workflow = Workflow(name="onboarding", revision=2, workflow_id="w", updated_by="ada", definition=DEFINITION)
     schema = to_struct({"properties": {"url": {}, "method": {}}, "required": ["url"]})
-    handler = Handler(name="call_api", description="Calls.", params_schema=schema, retry_safe=True)
+    handler = Handler(name="call_api", description="Calls.", params_schema=schema, effect=Handler.EFFECT_EXTERNAL)
 
     assert "onboarding" in text_of(tables.workflows_table([workflow]))
     assert "ordering: GRAPH\nsteps:\n- id: fetch\n" in text_of(tables.workflow_view(workflow))
     row = text_of(tables.handlers_table([handler]))
     assert "url*" in row
     assert "method*" not in row
+    assert "external" in row
 
 
 def test_the_receipt_of_a_cancel():

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from flowkeep.handlers import HandlerError, handler
+from flowkeep.handlers import Effect, HandlerError, handler
+from flowkeep.handlers.declaration import declarations
 
 
 @pytest.mark.parametrize(
@@ -23,12 +24,20 @@ from flowkeep.handlers import HandlerError, handler
         ({"name": "\ud800"}, "name must not contain half"),
         ({"description": 7}, "handler 'f': description must be text"),
         ({"description": "\0"}, "handler 'f': description must not contain the character NUL"),
-        ({"retry_safe": "yes"}, "handler 'f': retry_safe must be True or False"),
+        ({"effect": "NONE"}, """handler 'f': effect must be "none", "idempotent" or "external", not 'NONE'"""),
+        ({"effect": True}, """handler 'f': effect must be "none", "idempotent" or "external", not True"""),
+        ({"effect": None}, """handler 'f': effect must be "none", "idempotent" or "external", not None"""),
     ],
 )
 def test_a_declaration_that_is_wrong_is_refused_where_it_is_made(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
         handler(**{"name": "f", **arguments})
+
+
+@pytest.mark.parametrize("effect", [*Effect, "none", "idempotent", "external"])
+def test_an_effect_is_declared_by_its_name_or_its_member(effect: Any) -> None:
+    declared = declarations(handler("f", effect=effect)(print))[-1]
+    assert declared.effect is Effect(effect)
 
 
 @pytest.mark.parametrize("thing", [7, "f", int, HandlerError])

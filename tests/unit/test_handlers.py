@@ -15,7 +15,7 @@ import pytest
 
 import flowkeep.handlers
 import service.engine.handlers
-from flowkeep.handlers import HandlerError, StepContext, Suspend, handler
+from flowkeep.handlers import Effect, HandlerError, StepContext, Suspend, handler
 from service.engine.handlers.registry import Handler, Registry
 from service.engine.schema import SchemaError
 from tests.unit.attempts import NOW, carried, context, run
@@ -51,7 +51,7 @@ async def test_params_come_from_the_signature() -> None:
         return points * factor
 
     made = carried(score)
-    assert (made.name, made.description, made.retry_safe) == ("score_lead", "Scores a lead.", True)
+    assert (made.name, made.description, made.effect) == ("score_lead", "Scores a lead.", Effect.IDEMPOTENT)
     assert made.params_schema["required"] == ["name", "points"]
     assert made.params_schema["properties"]["points"]["minimum"] == 0
     assert await run(score, {"name": "x", "points": 3}) == 6.0

@@ -18,7 +18,7 @@ from service.engine.handlers.http_answer import CONNECTION_FAILED, INVALID_RESPO
 from service.engine.handlers.http_params import DEFAULT_RESPONSE_BYTES, PARAMS, check
 from service.engine.handlers.http_request import CONNECT_SECONDS, request
 from service.engine.handlers.http_secrets import told
-from service.engine.handlers.model import Handler, HandlerError, StepContext
+from service.engine.handlers.model import Effect, Handler, HandlerError, StepContext
 from service.engine.handlers.wait import seconds
 
 DESCRIPTION = """\
@@ -55,6 +55,7 @@ def call_api(egress: Egress | None = None) -> Handler:
         name="call_api",
         description=DESCRIPTION,
         params_schema=PARAMS,
+        effect=Effect.EXTERNAL,
         run=caller.run,
         check=check,
         close=caller.close,

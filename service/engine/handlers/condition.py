@@ -7,7 +7,7 @@ from typing import Any
 
 from service.engine.expressions import compile_condition
 from service.engine.handlers.evaluation import evaluated
-from service.engine.handlers.model import Handler, Source, StepContext
+from service.engine.handlers.model import Effect, Handler, Source, StepContext
 from service.engine.schema import Problem
 
 NO_OUTCOME = "none"
@@ -47,6 +47,7 @@ def condition() -> Handler:
             ' outcome is "none" and matched false.'
         ),
         params_schema=PARAMS,
+        effect=Effect.NONE,
         run=_run,
         check=_check,
         sources=_sources,

@@ -44,7 +44,7 @@ def compiled(declaration: Declaration, function: Callable[..., Any] | None = Non
         name=declaration.name,
         description=declaration.description,
         params_schema=signature.schema,
-        retry_safe=declaration.retry_safe,
+        effect=declaration.effect,
         run=_runner(call, signature, on_the_loop),
         is_threaded=not on_the_loop,
     )

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from flowkeep.handlers import HandlerError, StepContext, Suspend, handler
+from flowkeep.handlers import Effect, HandlerError, StepContext, Suspend, handler
 from flowkeep.handlers.declaration import Declaration, declarations
 from flowkeep.handlers.errors import rebuilt
 from service.engine.schema import Path, Problem, Schema, locate
@@ -22,6 +22,7 @@ from service.engine.schema_weight import weigh
 
 __all__ = [
     "Declaration",
+    "Effect",
     "Handler",
     "HandlerError",
     "HandlerLoadError",
@@ -60,7 +61,7 @@ class Handler:
     run: Callable[[Mapping[str, Any], StepContext], Awaitable[Any]]
     description: str = ""
     params_schema: Mapping[str, Any] = field(default_factory=lambda: {"type": "object"})
-    retry_safe: bool = True
+    effect: Effect = Effect.IDEMPOTENT
     check: Callable[[Mapping[str, Any]], Iterable[Problem]] | None = None
     sources: Callable[[Mapping[str, Any]], Iterable[Source]] | None = None
     close: Callable[[], Awaitable[None]] | None = None

@@ -7,7 +7,7 @@ from typing import Any
 
 from service.engine.expressions import compile_value
 from service.engine.handlers.evaluation import evaluated
-from service.engine.handlers.model import Handler, Source, StepContext
+from service.engine.handlers.model import Effect, Handler, Source, StepContext
 
 PARAMS = {
     "type": "object",
@@ -31,6 +31,7 @@ def transform() -> Handler:
         name="transform",
         description="Computes a value, by CEL or by a JSON value with templates. Gives the value itself.",
         params_schema=PARAMS,
+        effect=Effect.NONE,
         run=_run,
         sources=_sources,
     )

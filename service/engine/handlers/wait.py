@@ -10,7 +10,7 @@ from typing import Any
 
 from service.engine import durations
 from service.engine.failure import INVALID_PARAMS
-from service.engine.handlers.model import Handler, HandlerError, StepContext, Suspend
+from service.engine.handlers.model import Effect, Handler, HandlerError, StepContext, Suspend
 from service.engine.schema import Problem
 
 LONGEST = 3650 * 86400.0
@@ -42,6 +42,7 @@ def wait() -> Handler:
         name="wait",
         description="Waits for a duration or until a moment, at most 10 years. Gives {waited_until}.",
         params_schema=PARAMS,
+        effect=Effect.NONE,
         check=_check,
         run=_run,
     )

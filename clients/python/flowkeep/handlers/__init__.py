@@ -10,7 +10,8 @@ It needs nothing but Python's standard library, and only declares: the server th
 
 from flowkeep.handlers.context import StepContext
 from flowkeep.handlers.declaration import handler
+from flowkeep.handlers.effect import Effect
 from flowkeep.handlers.errors import HandlerError
 from flowkeep.handlers.suspension import Suspend
 
-__all__ = ["HandlerError", "StepContext", "Suspend", "handler"]
+__all__ = ["Effect", "HandlerError", "StepContext", "Suspend", "handler"]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from flowkeep.handlers import arguments
+from flowkeep.handlers.effect import Effect, EffectName, effect_of
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -23,27 +24,35 @@ class Declaration:
     name: str
     function: Callable[..., Any]
     description: str = ""
-    retry_safe: bool = True
+    effect: Effect = Effect.IDEMPOTENT
 
 
-def handler(name: str, *, description: str = "", retry_safe: bool = True) -> Callable[[Function], Function]:
+def handler(
+    name: str, *, description: str = "", effect: Effect | EffectName = Effect.IDEMPOTENT
+) -> Callable[[Function], Function]:
     """Return a decorator that leaves a function as it is and lets steps run it as `name`.
 
     The server reads the function's parameters when it loads the module: their types give the schema of the step's
-    params. `description` defaults to the docstring. `retry_safe` says whether a second attempt after a cut-off one is
-    harmless, given the idempotency token. Raises TypeError or ValueError when an argument is not as it must be.
+    params. `description` defaults to the docstring. `effect` is what an attempt does outside of the execution; Effect
+    says more of each:
+
+    "none"        nothing: it may be run again, unseen, after a crash or whenever that is of use
+    "idempotent"  something that is the same after a second attempt, given the idempotency token
+    "external"    something that a second attempt may do again
+
+    Raises TypeError or ValueError when an argument is not as it must be.
     """
     if callable(name):
         raise TypeError('@handler needs the name by which steps call the function: @handler("name")')
     _check("name", _name, name)
     _check(f"handler {name!r}: description", arguments.storable, description)
-    _check(f"handler {name!r}: retry_safe", arguments.flag, retry_safe)
+    promised = _check(f"handler {name!r}: effect", effect_of, effect)
 
     def decorate(function: Function) -> Function:
         if isinstance(function, type) or not (callable(function) or isinstance(function, classmethod)):
             raise TypeError(f"handler {name!r}: {function!r} is no function and has no __call__")
         about = _check(f"handler {name!r}: docstring", arguments.storable, description or _docstring(function))
-        declared = Declaration(str.__str__(name), function, about, retry_safe)
+        declared = Declaration(str.__str__(name), function, about, promised)
         return _noted(function, (*declarations(function), declared))
 
     return decorate

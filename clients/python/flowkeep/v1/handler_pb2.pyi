@@ -6,6 +6,7 @@ isort:skip_file
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -23,18 +24,45 @@ class Handler(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    class _Effect:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _EffectEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Handler._Effect.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        EFFECT_UNSPECIFIED: Handler._Effect.ValueType  # 0
+        """Never sent."""
+        EFFECT_NONE: Handler._Effect.ValueType  # 1
+        """Nothing: it may be run again, unseen, whenever that is of use."""
+        EFFECT_IDEMPOTENT: Handler._Effect.ValueType  # 2
+        """Something that is the same after a second attempt, given the idempotency token."""
+        EFFECT_EXTERNAL: Handler._Effect.ValueType  # 3
+        """Something that a second attempt may do again."""
+
+    class Effect(_Effect, metaclass=_EffectEnumTypeWrapper):
+        """What an attempt does outside of the execution."""
+
+    EFFECT_UNSPECIFIED: Handler.Effect.ValueType  # 0
+    """Never sent."""
+    EFFECT_NONE: Handler.Effect.ValueType  # 1
+    """Nothing: it may be run again, unseen, whenever that is of use."""
+    EFFECT_IDEMPOTENT: Handler.Effect.ValueType  # 2
+    """Something that is the same after a second attempt, given the idempotency token."""
+    EFFECT_EXTERNAL: Handler.Effect.ValueType  # 3
+    """Something that a second attempt may do again."""
+
     NAME_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     PARAMS_SCHEMA_FIELD_NUMBER: _builtins.int
-    RETRY_SAFE_FIELD_NUMBER: _builtins.int
+    EFFECT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Output only. Name by which steps call it."""
     description: _builtins.str
     """Output only. What it does, for people; the first line is enough for a list. Built-in handlers say here which
     failure codes they give.
     """
-    retry_safe: _builtins.bool
-    """Output only. Whether a second attempt after a cut-off one is harmless, given the idempotency token."""
+    effect: Global___Handler.Effect.ValueType
+    """Output only. What an attempt does outside of the execution."""
     @_builtins.property
     def params_schema(self) -> _struct_pb2.Struct:
         """Output only. JSON Schema (draft 2020-12) of its parameters."""
@@ -45,11 +73,11 @@ class Handler(_message.Message):
         name: _builtins.str = ...,
         description: _builtins.str = ...,
         params_schema: _struct_pb2.Struct | None = ...,
-        retry_safe: _builtins.bool = ...,
+        effect: Global___Handler.Effect.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["params_schema", b"params_schema"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "name", b"name", "params_schema", b"params_schema", "retry_safe", b"retry_safe"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "effect", b"effect", "name", b"name", "params_schema", b"params_schema"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
