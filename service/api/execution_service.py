@@ -54,6 +54,7 @@ ANSWER_MARGIN = 0.25
 """Seconds before the caller's deadline at which a waiting call answers, so that the answer arrives."""
 
 _EVENTS = tag(pb.WatchExecutionResponse, "events")
+_EVENT = tag(pb.EventBatch, "events")
 _SNAPSHOT = tag(pb.WatchExecutionResponse, "snapshot")
 _OF_SNAPSHOT = tag(pb.Snapshot, "execution")
 _EXECUTED, _GOT, _LISTED = (
@@ -232,8 +233,8 @@ def _events_response(events: Sequence[Event]) -> bytes:
     """Return a serialized response around events as they are stored: their bytes are never made again."""
     parts: list[bytes] = []
     for event in events:
-        parts += (_EVENTS, varint(len(event.body)), event.body)
-    return b"".join(parts)
+        parts += (_EVENT, varint(len(event.body)), event.body)
+    return b"".join((_EVENTS, varint(sum(map(len, parts))), *parts))
 
 
 def _around(field: bytes, content: Encoded, rest: Message | None = None) -> bytes:

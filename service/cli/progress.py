@@ -34,7 +34,7 @@ async def news(responses: AsyncGenerator[WatchExecutionResponse, None]) -> Async
         async for response in responses:
             if response.HasField("output"):
                 yield response.output
-            for event in response.events:
+            for event in response.events.events:
                 yield event
                 if event.HasField("finished"):
                     return

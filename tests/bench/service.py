@@ -120,8 +120,8 @@ class Service:
             seen = 0
             async for response in self._executions.WatchExecution(request, timeout=DEADLINE):
                 now = time.time()
-                seen += len(response.events)
-                latencies.extend(now - _seconds(event) for event in response.events if event.seq > 1)
+                seen += len(response.events.events)
+                latencies.extend(now - _seconds(event) for event in response.events.events if event.seq > 1)
             return seen
 
         seen = await fly((watch() for _ in range(watchers)), watchers)
@@ -135,7 +135,7 @@ class Service:
     async def _history(self, execution_id: str) -> list[ExecutionEvent]:
         request = pb.WatchExecutionRequest(execution_id=execution_id)
         responses = self._executions.WatchExecution(request, timeout=DEADLINE)
-        return [event async for response in responses for event in response.events]
+        return [event async for response in responses for event in response.events.events]
 
     async def _check_kept(self, batch: str, given: Sequence[Execution]) -> list[Execution]:
         """Assert that exactly the executions of a batch are kept and all have completed; return them."""

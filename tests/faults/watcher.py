@@ -118,7 +118,8 @@ class Watcher:
 
 def _message(response: WatchExecutionResponse) -> Message:
     events = tuple(
-        (event.seq, event.transition_seq, event.SerializeToString(deterministic=True)) for event in response.events
+        (event.seq, event.transition_seq, event.SerializeToString(deterministic=True))
+        for event in response.events.events
     )
     bookmark = response.bookmark.seq if response.HasField("bookmark") else None
     return Message(time.monotonic(), events, bookmark)

@@ -52,7 +52,7 @@ async def told_at_the_end(attacked: Attacked, execution_id: str) -> ExecutionFin
     request = executions_pb2.WatchExecutionRequest(execution_id=execution_id)
     last = ExecutionFinished()
     async for response in stub.WatchExecution(request, metadata=call_metadata(token())):
-        last = response.events[-1].finished if response.events else last
+        last = response.events.events[-1].finished if response.HasField("events") else last
     return last
 
 

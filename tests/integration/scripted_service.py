@@ -52,7 +52,7 @@ class Script(ExecutionServiceServicer, WorkflowServiceServicer):
         for end in sorted({event.transition_seq for event in self.events}):
             part = [event for event in self.events if event.transition_seq == end and event.seq > after_seq]
             if part:
-                yield pb.WatchExecutionResponse(events=part)
+                yield pb.WatchExecutionResponse(events=pb.EventBatch(events=part))
 
     async def WatchExecution(self, request, context):
         self.watches.append((request.after_seq, request.snapshot))

@@ -60,13 +60,14 @@ async def test_a_broken_stream_is_resumed_where_it_broke(code, message, details,
 
 async def test_each_break_is_told_with_its_error():
     async def leaving_out(script, request, context):
-        yield pb.WatchExecutionResponse(events=script.events[request.after_seq + 1 : request.after_seq + 2])
+        left_out = request.after_seq + 1
+        yield pb.WatchExecutionResponse(events=pb.EventBatch(events=script.events[left_out : left_out + 1]))
 
     told: list[flowkeep.FlowkeepError] = []
     script = Script(breaking(Code.UNAVAILABLE, "away", after=1), breaking(Code.ABORTED, "busy"), leaving_out)
     async with serving(script) as client:
         async for response in client.watch_responses(ID, on_break=told.append):
-            assert len(told) in (0, 3) or not response.events
+            assert len(told) in (0, 3) or not response.HasField("events")
 
     assert [(error.code, error.message) for error in told] == [
         (Code.UNAVAILABLE, "away"),
@@ -101,7 +102,7 @@ async def test_what_another_try_cannot_mend_is_raised_at_once(code, message, kin
 async def test_events_that_come_again_are_dropped():
     async def overlapping(script, request, context):
         for event in script.events[max(0, request.after_seq - 2) : request.after_seq + 2]:
-            yield pb.WatchExecutionResponse(events=[event])
+            yield pb.WatchExecutionResponse(events=pb.EventBatch(events=[event]))
         await context.abort(Code.UNAVAILABLE, "again")
 
     async def overlapping_messages(script, request, context):
@@ -112,15 +113,15 @@ async def test_events_that_come_again_are_dropped():
     async with serving(script) as client:
         responses = [response async for response in client.watch_responses(ID)]
 
-    assert [event.seq for response in responses for event in response.events] == list(range(1, 10))
+    assert [event.seq for response in responses for event in response.events.events] == list(range(1, 10))
     assert [after_seq for after_seq, _ in script.watches] == [0, 2, 4, 6]
-    assert all(response.events for response in responses)
+    assert all(response.HasField("events") for response in responses)
 
 
 async def test_a_gap_is_asked_for_again():
     async def leaving_out(script, request, context):
-        yield pb.WatchExecutionResponse(events=script.events[:2])
-        yield pb.WatchExecutionResponse(events=script.events[3:5])
+        yield pb.WatchExecutionResponse(events=pb.EventBatch(events=script.events[:2]))
+        yield pb.WatchExecutionResponse(events=pb.EventBatch(events=script.events[3:5]))
 
     async def running_ahead(script, request, context):
         yield pb.WatchExecutionResponse(bookmark=pb.Bookmark(seq=2))
@@ -157,7 +158,7 @@ async def test_the_snapshot_comes_once_and_events_go_on_from_it():
         responses = [response async for response in client.watch_responses(ID, snapshot=True)]
 
     assert responses[0] == snapshot
-    assert [event.seq for response in responses for event in response.events] == [5, 6, 7, 8, 9]
+    assert [event.seq for response in responses for event in response.events.events] == [5, 6, 7, 8, 9]
     assert script.watches == [(0, True), (0, True), (4, False)]
     assert responses[-1].bookmark.seq == 9
 

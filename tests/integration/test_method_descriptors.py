@@ -241,7 +241,7 @@ def test_cancel_gives_a_receipt(caller: Caller, workflow: str) -> None:
 def test_watch_streams_to_the_end(caller: Caller, workflow: str) -> None:
     request = executions_pb.WatchExecutionRequest(execution_id=_executed(caller, workflow))
     responses, code = caller.stream("WatchExecution", request)
-    events = [event for response in responses for event in response.events]
+    events = [event for response in responses for event in response.events.events]
     assert code is grpc.StatusCode.OK
     assert [event.seq for event in events] == list(range(1, len(events) + 1))
     assert events[-1].WhichOneof("kind") == "finished"

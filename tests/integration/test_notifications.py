@@ -51,7 +51,9 @@ async def test_a_watcher_elsewhere_sees_events_as_they_come(serve, stage, databa
     stage.open("gate")
     async with asyncio.timeout(PATIENCE):
         seen += [response async for response in call]
-    assert [event for response in seen for event in response.events] == await log(first.client, execution.execution_id)
+    assert [event for response in seen for event in response.events.events] == await log(
+        first.client, execution.execution_id
+    )
 
 
 async def test_a_cancel_elsewhere_reaches_the_owner(serve, stage, database):

@@ -69,7 +69,7 @@ class Watcher:
         try:
             async for response in self._call:
                 async with self._arrived:
-                    self.seqs += [event.seq for event in response.events]
+                    self.seqs += [event.seq for event in response.events.events]
                     self._arrived.notify_all()
         except grpc.aio.AioRpcError as error:
             refusal = from_rpc_error(error)

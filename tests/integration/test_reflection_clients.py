@@ -144,7 +144,7 @@ async def _use_every_rpc(session: Session) -> None:
     assert (page["executions"][0]["execution_id"], page["total_size"]) == (execution_id, 1)
 
     responses = await session.stream(run, "WatchExecution", execution_id=execution_id)
-    events = [event for response in responses for event in response.get("events", ())]
+    events = [event for response in responses for event in response.get("events", {}).get("events", ())]
     assert [int(event["seq"]) for event in events] == list(range(1, len(events) + 1))
     assert events[-1]["finished"]["result"] == "HELLO YOU!"
 

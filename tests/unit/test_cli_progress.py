@@ -11,7 +11,7 @@ from flowkeep.errors import (
 )
 from flowkeep.v1 import event_pb2 as pb
 from flowkeep.v1.execution_pb2 import Execution, StepExecution, Wait
-from flowkeep.v1.execution_service_pb2 import StepOutput, WatchExecutionResponse
+from flowkeep.v1.execution_service_pb2 import EventBatch, StepOutput, WatchExecutionResponse
 from service.cli.connection import Output
 from service.cli.progress import news, show_progress
 from service.cli.progress_bars import Bars, visible_steps
@@ -70,7 +70,7 @@ async def test_a_json_object_on_a_line_for_each_event(capsys):
 async def test_what_a_step_says_is_shown_between_the_events(capsys):
     events = recorded()[:3]
     said = StepOutput(path="fetch", attempt=1, text="first\n\x1b[2Jlast\n")
-    happenings = [WatchExecutionResponse(events=events), WatchExecutionResponse(output=said)]
+    happenings = [WatchExecutionResponse(events=EventBatch(events=events)), WatchExecutionResponse(output=said)]
 
     console, file = paper(width=60)
     await show_progress(news(stream(happenings)), Progress(DEFINITION), console=console)

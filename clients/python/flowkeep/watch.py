@@ -12,7 +12,7 @@ from flowkeep.errors import FlowkeepError, UnavailableError, from_rpc_error
 from flowkeep.retry import Backoff, may_resume
 from flowkeep.v1.event_pb2 import ExecutionEvent
 from flowkeep.v1.execution_pb2 import Execution
-from flowkeep.v1.execution_service_pb2 import WatchExecutionRequest, WatchExecutionResponse
+from flowkeep.v1.execution_service_pb2 import EventBatch, WatchExecutionRequest, WatchExecutionResponse
 
 WatchCall = grpc.aio.UnaryStreamCall[WatchExecutionRequest, WatchExecutionResponse]
 OpenStream = Callable[[WatchExecutionRequest], WatchCall]
@@ -48,7 +48,7 @@ async def follow(
             async with aclosing(_read(open_stream(cursor.request()), cursor)) as responses:
                 async for response in responses:
                     backoff.reset()
-                    gaps = 0 if response.events else gaps
+                    gaps = 0 if response.HasField("events") else gaps
                     yield response
             return
         except _SilenceError:
@@ -76,7 +76,7 @@ async def events_of(
     """Yield the events of a watch one by one, and nothing after the finished event."""
     async with aclosing(responses):
         async for response in responses:
-            for event in response.events:
+            for event in response.events.events:
                 yield event
                 if event.HasField("finished"):
                     return
@@ -138,7 +138,7 @@ class _Cursor:
         """Return what is new in a response, or None. Raises _GapError when something is missing before it."""
         if response.HasField("snapshot"):
             return self._admit_snapshot(response)
-        if response.events:
+        if response.HasField("events"):
             return self._admit_events(response)
         if response.HasField("bookmark") and response.bookmark.seq > self._seq and not self._wants_snapshot:
             raise _GapError(f"the server passed over the events {self._seq + 1} to {response.bookmark.seq}")
@@ -153,7 +153,7 @@ class _Cursor:
         return response
 
     def _admit_events(self, response: WatchExecutionResponse) -> WatchExecutionResponse | None:
-        fresh = [event for event in response.events if event.seq > self._seq]
+        fresh = [event for event in response.events.events if event.seq > self._seq]
         if not fresh:
             return None
         for expected, event in enumerate(fresh, self._seq + 1):
@@ -161,4 +161,6 @@ class _Cursor:
                 raise _GapError(f"the server sent event {event.seq} where {expected} was due")
         self._seq = fresh[-1].seq
         self.at_end = fresh[-1].HasField("finished")
-        return response if len(fresh) == len(response.events) else WatchExecutionResponse(events=fresh)
+        if len(fresh) == len(response.events.events):
+            return response
+        return WatchExecutionResponse(events=EventBatch(events=fresh))

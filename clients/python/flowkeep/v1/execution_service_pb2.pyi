@@ -567,7 +567,7 @@ Global___WatchExecutionRequest: _TypeAlias = WatchExecutionRequest  # noqa: Y015
 
 @_typing.final
 class WatchExecutionResponse(_message.Message):
-    """Response of WatchExecution. Exactly one of the fields is set."""
+    """Response of WatchExecution."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -576,8 +576,8 @@ class WatchExecutionResponse(_message.Message):
     SNAPSHOT_FIELD_NUMBER: _builtins.int
     OUTPUT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def events(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.ExecutionEvent]:
-        """The events of one or more whole transitions, in order."""
+    def events(self) -> Global___EventBatch:
+        """Events that follow those that were sent."""
 
     @_builtins.property
     def bookmark(self) -> Global___Bookmark:
@@ -596,18 +596,44 @@ class WatchExecutionResponse(_message.Message):
     def __init__(
         self,
         *,
-        events: _abc.Iterable[_event_pb2.ExecutionEvent] | None = ...,
+        events: Global___EventBatch | None = ...,
         bookmark: Global___Bookmark | None = ...,
         snapshot: Global___Snapshot | None = ...,
         output: Global___StepOutput | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["bookmark", b"bookmark", "output", b"output", "snapshot", b"snapshot"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bookmark", b"bookmark", "events", b"events", "kind", b"kind", "output", b"output", "snapshot", b"snapshot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bookmark", b"bookmark", "events", b"events", "output", b"output", "snapshot", b"snapshot"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bookmark", b"bookmark", "events", b"events", "kind", b"kind", "output", b"output", "snapshot", b"snapshot"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["events", "bookmark", "snapshot", "output"]  # noqa: Y015
+    _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
+
+Global___WatchExecutionResponse: _TypeAlias = WatchExecutionResponse  # noqa: Y015
+
+@_typing.final
+class EventBatch(_message.Message):
+    """The events of one or more whole transitions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.ExecutionEvent]:
+        """The events, in order."""
+
+    def __init__(
+        self,
+        *,
+        events: _abc.Iterable[_event_pb2.ExecutionEvent] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___WatchExecutionResponse: _TypeAlias = WatchExecutionResponse  # noqa: Y015
+Global___EventBatch: _TypeAlias = EventBatch  # noqa: Y015
 
 @_typing.final
 class Bookmark(_message.Message):
