@@ -1,4 +1,4 @@
-"""Places where a test has this process crash, stop, wait, or miss an answer (FAULTS 3.2, part 4).
+"""Places where a test has this process crash, stop, wait, or miss an answer (FAULTS T4).
 
 Off unless FLOWKEEP_FAILPOINTS names some when `arm` is called: `flush.before_commit=crash@3; watch.between_pages=raise`
 kills the process the third time it is about to commit, and breaks every watch between two pages.

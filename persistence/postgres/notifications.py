@@ -21,7 +21,7 @@ _GAP = 0.01
 """Seconds between two messages; what happens meanwhile shares the next."""
 
 _PULSE = 5.0
-"""Seconds after which a silent connection is asked whether it lives (FAULTS 4.11)."""
+"""Seconds after which a silent connection is asked whether it lives (FAULTS P11)."""
 
 _PATIENCE = 2.0
 """Seconds that an answer may take."""

@@ -28,7 +28,7 @@ within a minute (CONTRACT W13)."""
 
 PAUSE = 30.0
 """Least seconds between two readings, whatever is asked for: tokens with invented key ids cannot make us a burden for
-the provider (FAULTS 4.25). A provider shows a new key before it signs with it."""
+the provider (FAULTS P25). A provider shows a new key before it signs with it."""
 
 RETRY = 5.0
 """The same after a reading that gave no keys, so that calls are answered soon after the provider is back."""

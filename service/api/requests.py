@@ -73,7 +73,7 @@ def _judging(request: Message) -> Work[Sequence[Violation]]:
     try:
         found = yield from _broken(request)
     except (ValueError, protovalidate.CompilationError) as error:
-        # It cannot read a time that is none, and rarely something that protobuf could (LIBRARIES V4).
+        # It cannot read a time that is none, and rarely something that protobuf could (LIBRARIES V1).
         if not impossible:
             return (Violation("", f"the request cannot be read: {error}"),)
         found = []

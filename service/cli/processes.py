@@ -1,6 +1,6 @@
-"""`flowkeep serve --processes N`: keeps several replicas on one address and one database (DESIGN, Scale).
+"""`flowkeep serve --processes N`: keeps several replicas on one address and one database.
 
-Each is a process of its own, started afresh and never forked (FAULTS 4.22). A socket pair joins it to this one: over it
+Each is a process of its own, started afresh and never forked (FAULTS P22). A socket pair joins it to this one: over it
 comes the word that it serves, and at its end each knows that the other has gone, however that happened.
 """
 

@@ -22,8 +22,8 @@ from service.engine.loop_watch import LoopWatch
 log = structlog.get_logger(__name__)
 
 RENEW = 1 / 6
-"""Share of the TTL after which the lease is renewed. CONTRACT 2 has a quarter, but then a process that was paused for
-half of the TTL just before a renewal would wake beyond its fence, although by CONTRACT 2.5 it keeps what it owns."""
+"""Share of the TTL after which the lease is renewed. With a quarter a process that was paused for half of the TTL just
+before a renewal would wake beyond its fence, although by CONTRACT 2.5 it keeps what it owns."""
 
 FENCE = 0.7
 """Share of the TTL after which a process that could not renew begins nothing more (CONTRACT 2)."""

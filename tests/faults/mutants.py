@@ -1,4 +1,4 @@
-"""`python -m tests.faults.mutants`: plants every bug of FAULTS 3.7 and demands that its oracle turns red.
+"""`python -m tests.faults.mutants`: plants every bug of FAULTS and demands that its oracle turns red.
 
 In the simulation, in checks on a real Postgres, and in real server processes under the fault that brings it out.
 """

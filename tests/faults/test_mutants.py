@@ -1,4 +1,4 @@
-"""Bugs of FAULTS 3.7 that only a real Postgres shows: each check is green for the product and red for its bug."""
+"""Bugs of FAULTS that only a real Postgres shows: each check is green for the product and red for its bug."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""H9 of FAULTS 3.6 as data: expressions that would hold the loop or confuse types, and what must come out of each.
+"""FAULTS H9 as data: expressions that would hold the loop or confuse types, and what must come out of each.
 
 `given` is the CEL and the name of what it reads as `input.of`. `right` is the output of the step, or a part of why it
 failed; STEP_FAILED alone is enough where the library words it.

@@ -1,4 +1,4 @@
-"""H2 and H3 of FAULTS 3.6: payloads that are deep, wide or odd, as bytes of a Struct, and what must become of them."""
+"""FAULTS H2 and H3: payloads that are deep, wide or odd, as bytes of a Struct, and what must become of them."""
 
 from __future__ import annotations
 

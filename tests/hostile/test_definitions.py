@@ -1,4 +1,4 @@
-"""H1 to H3 of FAULTS 3.6 for definitions: what is much work is refused, or done so that others have their turn."""
+"""FAULTS H1 to H3 for definitions: what is much work is refused, or done so that others have their turn."""
 
 import asyncio
 from collections.abc import Mapping

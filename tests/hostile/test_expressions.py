@@ -1,4 +1,4 @@
-"""H9 of FAULTS 3.6: no expression holds the loop, nor do many, and each ends with a value or a clear error."""
+"""FAULTS H9: no expression holds the loop, nor do many, and each ends with a value or a clear error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""H4 of FAULTS 3.6: inputs changed at random, by a seed, are read or refused, in little time."""
+"""FAULTS H4: inputs changed at random, by a seed, are read or refused, in little time."""
 
 import asyncio
 import base64

@@ -1,4 +1,4 @@
-"""H2 and H3 of FAULTS 3.6: a payload is refused, or it comes back as it was, wherever it can be read."""
+"""FAULTS H2 and H3: a payload is refused, or it comes back as it was, wherever it can be read."""
 
 from typing import Any
 

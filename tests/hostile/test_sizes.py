@@ -1,4 +1,4 @@
-"""H1 of FAULTS 3.6: every bounded field at its limit, around it, and far beyond."""
+"""FAULTS H1: every bounded field at its limit, around it, and far beyond."""
 
 import re
 from typing import Any

@@ -1,4 +1,4 @@
-"""H6 of FAULTS 3.6: nobody is known by a forged token, none costs more than another, and no provider feels them."""
+"""FAULTS H6: nobody is known by a forged token, none costs more than another, and no provider feels them."""
 
 import asyncio
 import statistics

@@ -1,4 +1,4 @@
-"""H5 of FAULTS 3.6: calls that no client of gRPC makes, and floods of frames, beside a polite client."""
+"""FAULTS H5: calls that no client of gRPC makes, and floods of frames, beside a polite client."""
 
 import asyncio
 import gzip

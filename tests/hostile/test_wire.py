@@ -1,4 +1,4 @@
-"""H4 of FAULTS 3.6: requests whose few bytes stand for many messages."""
+"""FAULTS H4: requests whose few bytes stand for many messages."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""FAULTS 4.21: what one call writes is bounded, in bytes and in how often it is written, and others go on beside it."""
+"""FAULTS P21: what one call writes is bounded, in bytes and in how often it is written, and others go on beside it."""
 
 from __future__ import annotations
 

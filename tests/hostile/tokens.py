@@ -1,4 +1,4 @@
-"""H6 of FAULTS 3.6: credentials that nobody must be known by, by name, as the values of `authorization`."""
+"""FAULTS H6: credentials that nobody must be known by, by name, as the values of `authorization`."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ async def test_what_a_leaving_process_gives_up_is_taken_at_once(serve, stage, da
 
 
 async def test_one_who_lost_the_connection_looks_at_everything(database_dsn, database):
-    """FAULTS 4.11: what was said meanwhile is lost, so whoever listens again takes it that anything happened."""
+    """FAULTS P11: what was said meanwhile is lost, so whoever listens again takes it that anything happened."""
     listener, teller = Notifications(Database(database_dsn)), Notifications(Database(database_dsn))
     teller.is_needed = True
     heard: asyncio.Queue[News] = asyncio.Queue()

@@ -183,7 +183,7 @@ def assert_cut(execution):
 
 
 async def test_others_have_their_turn_while_a_large_execution_is_made_ready(served, monkeypatch):
-    """FAULTS 4.9: a lease is to be renewed meanwhile."""
+    """FAULTS P9: a lease is to be renewed meanwhile."""
     copies = (step(f"s{n}", "transform", value="${input.x}", assign={"v": "result"}) for n in range(12))
     name = await made(served.client, *copies, output="small")
     execution = await served.client.execute(name, {"x": "x" * 250_000}, wait=True)

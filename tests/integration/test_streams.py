@@ -1,6 +1,6 @@
 """How long a stream lives, and what rides along on it without being kept.
 
-Holds W12, W13 and what STYLE "Watch" says of readers that are stuck.
+Holds W12 and W13 of the contract.
 """
 
 import asyncio

@@ -24,7 +24,7 @@ _KEPT = {"close", "listen", "ping", "register", "secret"}
 class Unreliable:
     """A repository of which each method fails in each of three ways with the probability `share`, by a seed.
 
-    The mix is Temporal's (FAULTS 3.2.5): busy, timeout, executed and timeout.
+    The mix is Temporal's (FAULTS T5): busy, timeout, executed and timeout.
     """
 
     def __init__(self, repository: Any, seed: int, share: float) -> None:

@@ -1,4 +1,4 @@
-"""Planted bugs (FAULTS 3.7): each must turn its oracle red, or the oracle is broken."""
+"""Planted bugs (FAULTS M1 to M15): each must turn its oracle red, or the oracle is broken."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides to which addresses a call for a workflow may be made (FAULTS 4.23)."""
+"""Decides to which addresses a call for a workflow may be made (FAULTS P23)."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from service import wire
 from service.engine.expressions.errors import ExpressionError
 
-# From FAULTS, pitfall 9. The parser itself refuses trees deeper than 32.
+# See FAULTS P9. The parser itself refuses trees deeper than 32.
 MAX_NODES = 1_000
 MAX_LOOP_NESTING = 2
 
