@@ -30,6 +30,7 @@ class ExecutionState(StrEnum):
     RUNNING = "RUNNING"
     PAUSED = "PAUSED"
     CANCELLING = "CANCELLING"
+    COMPENSATING = "COMPENSATING"
     COMPLETED = "COMPLETED"
     FAILED = "FAILED"
     CANCELLED = "CANCELLED"
@@ -294,6 +295,27 @@ class ExecutionDetail:
     execution: Execution
     input: Mapping[str, Any]
     result: Json
+    steps: Sequence[Step]
+    unreadable: tuple[str, ...] = ()
+    omitted: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionOutcome:
+    """An execution and its result, None unless it COMPLETED; one that cannot be read is among its `unreadable`."""
+
+    execution: Execution
+    result: Json
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionSteps:
+    """Some steps of an execution, all as of the same `last_seq`.
+
+    `unreadable` names what of them cannot be read, `omitted` those whose payloads were not read, as in ExecutionDetail.
+    """
+
+    execution: Execution
     steps: Sequence[Step]
     unreadable: tuple[str, ...] = ()
     omitted: frozenset[str] = frozenset()

@@ -27,6 +27,8 @@ from persistence.model import (
     ExecutionDetail,
     ExecutionFilter,
     ExecutionOrder,
+    ExecutionOutcome,
+    ExecutionSteps,
     Lease,
     NewExecution,
     News,
@@ -113,12 +115,24 @@ class ExecutionRepository(Protocol):
         """Return the row. Raises ExecutionNotFoundError."""
         ...
 
+    async def get_outcome(self, scope: Scope, execution_id: UUID) -> ExecutionOutcome:
+        """Return the row and the result, consistent with each other. Raises ExecutionNotFoundError."""
+        ...
+
     async def get_detail(self, scope: Scope, execution_id: UUID, most: int = 32 << 20) -> ExecutionDetail:
         """Return the execution with payloads and steps, consistent with each other.
 
         The payloads of steps are read in the order of the definition up to about `most` characters; the steps that are
         left have none, nor details of their failure, and are named as `omitted`. Raises ExecutionNotFoundError, and
         QueueFullError when as much is read at this moment as may be; with `most` 0 it does not.
+        """
+        ...
+
+    async def get_steps(self, scope: Scope, execution_id: UUID, paths: Sequence[str], most: int) -> ExecutionSteps:
+        """Return the steps of an execution with these paths, in the order of the paths; a path without a row has none.
+
+        Their payloads are read in this order up to about `most` characters, as `get_detail` reads them. Raises what
+        that does.
         """
         ...
 

@@ -10,7 +10,8 @@ from uuid import UUID
 
 from persistence.errors import CursorAheadError, CursorExpiredError, ExecutionFinishedError
 from persistence.memory import invariants
-from persistence.memory.tables import ExecutionRow, Tables, in_scope, within
+from persistence.memory.json import copied
+from persistence.memory.tables import ExecutionRow, Tables, fresh_step, in_scope, within
 from persistence.model import (
     CancelRequest,
     Event,
@@ -18,7 +19,9 @@ from persistence.model import (
     ExecutionDetail,
     ExecutionFilter,
     ExecutionOrder,
+    ExecutionOutcome,
     ExecutionState,
+    ExecutionSteps,
     PageKey,
     Scope,
 )
@@ -39,7 +42,20 @@ class MemoryExecutions:
 
     async def get_detail(self, scope: Scope, execution_id: UUID, most: int = 32 << 20) -> ExecutionDetail:
         """See ExecutionRepository."""
-        return within(self._tables.row(scope, execution_id).detail(), most)
+        detail = self._tables.row(scope, execution_id).detail()
+        steps, omitted = within(sorted(detail.steps, key=lambda step: (step.position, step.path)), most)
+        return replace(detail, steps=tuple(sorted(steps, key=lambda step: step.path)), omitted=omitted)
+
+    async def get_outcome(self, scope: Scope, execution_id: UUID) -> ExecutionOutcome:
+        """See ExecutionRepository."""
+        row = self._tables.row(scope, execution_id)
+        return ExecutionOutcome(row.fresh(), copied(row.result))
+
+    async def get_steps(self, scope: Scope, execution_id: UUID, paths: Sequence[str], most: int) -> ExecutionSteps:
+        """See ExecutionRepository."""
+        row = self._tables.row(scope, execution_id)
+        steps, omitted = within([fresh_step(row.steps[path]) for path in paths if path in row.steps], most)
+        return ExecutionSteps(row.fresh(), steps, omitted=omitted)
 
     async def list_executions(
         self, scope: Scope, where: ExecutionFilter, order: ExecutionOrder, after: PageKey | None, limit: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID
@@ -107,17 +107,15 @@ def fresh_step(step: Step) -> Step:
     )
 
 
-def within(detail: ExecutionDetail, most: int) -> ExecutionDetail:
-    """Return the detail with the payloads of its first steps, up to `most` characters."""
-    size, omitted = 0, set[str]()
-    for step in sorted(detail.steps, key=lambda step: (step.position, step.path)):
+def within(steps: Iterable[Step], most: int) -> tuple[tuple[Step, ...], frozenset[str]]:
+    """Return the steps with the payloads of the first, up to `most` characters, and the paths of those without."""
+    found, omitted, size = list[Step](), set[str](), 0
+    for step in steps:
         size += sum(len(str(value)) for value in _payloads(step))
         if size > most:
             omitted.add(step.path)
-    if not omitted:
-        return detail
-    steps = tuple(_bare(step) if step.path in omitted else step for step in detail.steps)
-    return replace(detail, steps=steps, omitted=frozenset(omitted))
+        found.append(_bare(step) if size > most else step)
+    return tuple(found), frozenset(omitted)
 
 
 def _payloads(step: Step) -> list[Json]:

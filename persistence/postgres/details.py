@@ -12,7 +12,7 @@ from uuid import UUID
 
 import asyncpg
 
-from persistence.model import Execution, ExecutionDetail, Step
+from persistence.model import Execution, ExecutionDetail, ExecutionOutcome, ExecutionSteps, Step
 from persistence.postgres import mending, records, shared_payloads
 from persistence.postgres.connection import Session
 from persistence.postgres.records import STEP_COLUMNS, selected
@@ -41,14 +41,26 @@ _SHARED = """CASE WHEN jsonb_typeof(s.shared) = 'object' THEN coalesce((
     WHERE p.org_id = s.org_id AND p.execution_id = s.execution_id AND p.digest = r.value), 0) ELSE 0 END"""
 _FIRST = 256 << 10
 _BARE_FAILURE = "CASE WHEN jsonb_typeof(w.failure) = 'object' THEN w.failure - 'details' ELSE w.failure END"
-# The steps in order, with the payloads of the first: how much is stored of each is known without reading it.
-_OUTLINES = f"""
-SELECT w.execution_id, {selected(_NARROW, "w.")}, w.stored, w.total <= $3 AS is_whole,
-       {", ".join(f"CASE WHEN w.total <= $3 THEN w.{name} END AS {name}" for name in PAYLOADS if name != "failure")},
+
+
+def _outlines(chosen: str, order: str) -> str:
+    """Return the query of steps in an order, with the payloads of the first: how much is stored of each is known
+    without reading it."""
+    payloads = (f"CASE WHEN w.total <= $3 THEN w.{name} END AS {name}" for name in PAYLOADS if name != "failure")
+    return f"""
+SELECT w.execution_id, {selected(_NARROW, "w.")}, w.stored, w.total <= $3 AS is_whole, {", ".join(payloads)},
        CASE WHEN w.total <= $3 THEN w.failure ELSE {_BARE_FAILURE} END AS failure
-FROM (SELECT s.*, sum(s.stored) OVER (ORDER BY s.position, s.path) AS total
-      FROM (SELECT s.*, {_OWN} + {_SHARED} AS stored FROM steps s WHERE s.org_id = $1 AND s.execution_id = $2) s) w
-ORDER BY w.position, w.path"""  # noqa: S608 - our own columns
+FROM (SELECT s.*, sum(s.stored) OVER (ORDER BY {order}) AS total
+      FROM (SELECT s.*, {_OWN} + {_SHARED} AS stored FROM ({chosen}) s) s) w
+ORDER BY {order}"""  # noqa: S608 - our own columns
+
+
+_OUTLINES = _outlines("SELECT * FROM steps WHERE org_id = $1 AND execution_id = $2", "position, path")
+_OUTLINES_OF = _outlines(
+    """SELECT s.*, u.place FROM unnest($4::text[]) WITH ORDINALITY AS u(path, place), LATERAL (
+           SELECT * FROM steps s WHERE s.org_id = $1 AND s.execution_id = $2 AND s.path = u.path OFFSET 0) s""",
+    "place",
+)
 _PAYLOADS_OF = f"""
 SELECT s.path, {", ".join(f"s.{name}" for name in PAYLOADS)} FROM steps s
 WHERE s.org_id = $1 AND s.execution_id = $2 AND s.path = ANY ($3)"""  # noqa: S608 - our own columns
@@ -103,10 +115,25 @@ async def detail_within(session: Session, execution: Execution, most: int) -> Ex
     """Return an execution with its payloads, and with those of its first steps, up to `most` characters of them."""
     payload = await session.fetchrow(_PAYLOAD, execution.org, execution.id)
     rows = await session.fetch(_OUTLINES, execution.org, execution.id, min(most, _FIRST))
+    found = await _within(session, execution, rows, most)
+    steps = sorted(found.steps, key=lambda step: step.path)
+    return replace(_detail(execution, payload, steps, found.unreadable), omitted=found.omitted)
+
+
+async def steps_within(session: Session, execution: Execution, paths: Sequence[str], most: int) -> ExecutionSteps:
+    """Return the steps with these paths, in their order, the first with payloads, up to `most` characters of them."""
+    rows = await session.fetch(_OUTLINES_OF, execution.org, execution.id, min(most, _FIRST), paths)
+    found = await _within(session, execution, rows, most)
+    mending.tell(execution.id, list(found.unreadable))
+    return found
+
+
+async def _within(session: Session, execution: Execution, rows: Sequence[asyncpg.Record], most: int) -> ExecutionSteps:
+    """Return the steps of these outlines, in their order."""
     lost: dict[UUID, list[str]] = defaultdict(list)
     steps: list[Step] = []
     read = rested = 0
-    async with aclosing(_filled(session, execution, rows)) as filled:
+    async with aclosing(_filled(session, execution, rows, most)) as filled:
         async for row in filled:
             if (read := read + _length(row)) > most:
                 break
@@ -116,17 +143,17 @@ async def detail_within(session: Session, execution: Execution, most: int) -> Ex
                 await asyncio.sleep(0)
     left = rows[len(steps) :]
     steps += (mending.step({**row, **dict.fromkeys(PAYLOADS[:-1])}, lost) for row in left)
-    steps.sort(key=lambda step: step.path)
-    detail = _detail(execution, payload, steps, lost.get(execution.id, ()))
-    return replace(detail, omitted=frozenset(_paths(left))) if left else detail
+    return ExecutionSteps(execution, tuple(steps), tuple(lost.get(execution.id, ())), frozenset(_paths(left)))
 
 
-async def _filled(session: Session, execution: Execution, rows: Sequence[asyncpg.Record]) -> AsyncGenerator[Any, None]:
-    """Give the rows with their payloads, which are read a few at a time."""
+async def _filled(
+    session: Session, execution: Execution, rows: Sequence[asyncpg.Record], most: int
+) -> AsyncGenerator[Any, None]:
+    """Give the rows with their payloads, which are read a few at a time; with `most` 0 only those that have none."""
     first = next((index for index, row in enumerate(rows) if not row["is_whole"]), len(rows))
     for row in await _whole(session, [execution], rows[:first]):
         yield row
-    left = rows[first:]
+    left = rows[first:] if most else ()
     while left:
         part = _next_part(left)
         found = await session.fetch(_PAYLOADS_OF, execution.org, execution.id, _paths(part))
@@ -152,6 +179,16 @@ def _paths(rows: Sequence[asyncpg.Record]) -> list[str]:
 
 def _length(row: asyncpg.Record | Mapping[str, Any]) -> int:
     return sum(len(row[name]) for name in PAYLOADS if row[name] is not None)
+
+
+def outcome(row: asyncpg.Record) -> ExecutionOutcome:
+    """Return the execution that a row holds, with its result."""
+    execution = mending.execution(row)
+    try:
+        return ExecutionOutcome(execution, records.decoded(row["result"]))
+    except Exception:
+        mending.tell(execution.id, ["result"])
+        return ExecutionOutcome(replace(execution, unreadable=(*execution.unreadable, "result")), None)
 
 
 def without_details(execution: Execution) -> ExecutionDetail:

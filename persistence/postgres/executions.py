@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -18,13 +19,15 @@ from persistence.model import (
     ExecutionDetail,
     ExecutionFilter,
     ExecutionOrder,
+    ExecutionOutcome,
     ExecutionState,
+    ExecutionSteps,
     PageKey,
     Scope,
 )
 from persistence.postgres import mending, records
-from persistence.postgres.connection import Database, is_of_a_row, rendered
-from persistence.postgres.details import detail_within, without_details
+from persistence.postgres.connection import Database, Session, is_of_a_row, rendered
+from persistence.postgres.details import detail_within, outcome, steps_within, without_details
 from persistence.postgres.notifications import Notifications
 from persistence.postgres.records import EXECUTION_COLUMNS, selected
 from persistence.postgres.tables import executions
@@ -32,6 +35,10 @@ from persistence.postgres.tables import executions
 _columns = executions.c
 _SELECTED: ColumnElement[Any] = literal_column(selected(EXECUTION_COLUMNS))
 _IN_SCOPE = "org_id = $1 AND id = $2 AND ($3::text IS NULL OR owner = $3)"
+_OUTCOME = f"""
+SELECT {selected(EXECUTION_COLUMNS)},
+       (SELECT p.result FROM execution_payloads p WHERE p.org_id = $1 AND p.execution_id = $2) AS result
+FROM executions WHERE {_IN_SCOPE}"""  # noqa: S608 - our own columns
 _IS_THERE = f"SELECT true FROM executions WHERE {_IN_SCOPE}"  # noqa: S608 - our own condition
 _GET = f"SELECT {selected(EXECUTION_COLUMNS)} FROM executions WHERE {_IN_SCOPE}"  # noqa: S608 - our own columns
 # A lock is written, so the answer waits for the synchronous standbys, as an earlier wish that shows in it may do still.
@@ -60,14 +67,11 @@ class PostgresExecutions:
         """See ExecutionRepository."""
         try:
             async with self._database.session() as session:
-                row = await session.fetchrow(_GET, scope.org, execution_id, scope.owner)
+                return await self._row(session, scope, execution_id)
         except PersistenceError as error:
             if not is_of_a_row(error):
                 raise
-            return await self._nothing_of(scope, execution_id)
-        if row is None:
-            raise ExecutionNotFoundError(execution_id)
-        return mending.execution(row)
+        return await self._nothing_of(scope, execution_id)
 
     async def _nothing_of(self, scope: Scope, execution_id: UUID) -> Execution:
         async with self._database.session() as session:
@@ -77,17 +81,49 @@ class PostgresExecutions:
 
     async def get_detail(self, scope: Scope, execution_id: UUID, most: int = 32 << 20) -> ExecutionDetail:
         """See ExecutionRepository."""
-        database = self._database
         try:
-            async with database.reading(scope.org) if most else database.snapshot() as session:
-                row = await session.fetchrow(_GET, scope.org, execution_id, scope.owner)
-                if row is None:
-                    raise ExecutionNotFoundError(execution_id)
-                return await detail_within(session, mending.execution(row), most)
+            async with self._reading(scope.org, most) as session:
+                execution = await self._row(session, scope, execution_id)
+                return await detail_within(session, execution, most)
         except PersistenceError as error:
             if not is_of_a_row(error):
                 raise
         return without_details(await self.get_execution(scope, execution_id))
+
+    async def get_outcome(self, scope: Scope, execution_id: UUID) -> ExecutionOutcome:
+        """See ExecutionRepository."""
+        try:
+            async with self._database.session() as session:
+                row = await session.fetchrow(_OUTCOME, scope.org, execution_id, scope.owner)
+        except PersistenceError as error:
+            if not is_of_a_row(error):
+                raise
+            nothing = await self.get_execution(scope, execution_id)
+            return ExecutionOutcome(replace(nothing, unreadable=(*nothing.unreadable, "result")), None)
+        if row is None:
+            raise ExecutionNotFoundError(execution_id)
+        return outcome(row)
+
+    async def get_steps(self, scope: Scope, execution_id: UUID, paths: Sequence[str], most: int) -> ExecutionSteps:
+        """See ExecutionRepository."""
+        try:
+            async with self._reading(scope.org, most) as session:
+                execution = await self._row(session, scope, execution_id)
+                return await steps_within(session, execution, paths, most)
+        except PersistenceError as error:
+            if not is_of_a_row(error):
+                raise
+        return ExecutionSteps(await self.get_execution(scope, execution_id), (), ("steps",))
+
+    def _reading(self, org: str, most: int) -> AbstractAsyncContextManager[Session]:
+        """Lend a connection all of whose reads see the same moment; where there may be much to read, to few at once."""
+        return self._database.reading(org) if most else self._database.snapshot()
+
+    async def _row(self, session: Session, scope: Scope, execution_id: UUID) -> Execution:
+        row = await session.fetchrow(_GET, scope.org, execution_id, scope.owner)
+        if row is None:
+            raise ExecutionNotFoundError(execution_id)
+        return mending.execution(row)
 
     async def list_executions(
         self, scope: Scope, where: ExecutionFilter, order: ExecutionOrder, after: PageKey | None, limit: int

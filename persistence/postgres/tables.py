@@ -103,7 +103,8 @@ executions = Table(
         "state",
         String(16),
         nullable=False,
-        comment="PENDING, RUNNING, PAUSED, CANCELLING, or an end: COMPLETED, FAILED, CANCELLED, TIMED_OUT.",
+        comment="PENDING, RUNNING, PAUSED, CANCELLING, COMPENSATING, or an end:"
+        " COMPLETED, FAILED, CANCELLED, TIMED_OUT.",
     ),
     Column("create_time", _TIME, nullable=False, comment="When it was accepted."),
     Column("timeout", Float(53), nullable=False, comment="Seconds that it may take from its start."),

@@ -18,6 +18,7 @@ from service.api import trailers
 from service.api.claims import READ_WORKFLOWS, UnauthenticatedError
 from service.api.identity import current_identity
 from service.api.keys import KeysUnavailableError
+from service.engine.steps import StepNotFoundError
 from service.engine.violations import ValidationError, Violation, below
 from service.engine.watch import ShuttingDownError
 
@@ -94,6 +95,9 @@ def refusal_of(error: BaseException) -> Refusal | None:
         case store.ExecutionNotFoundError():
             metadata = {"execution_id": str(error.execution_id)}
             return Refusal(code.NOT_FOUND, reason.ERROR_REASON_EXECUTION_NOT_FOUND, text, metadata)
+        case StepNotFoundError():
+            metadata = {"execution_id": str(error.execution_id), "path": error.path}
+            return Refusal(code.NOT_FOUND, reason.ERROR_REASON_STEP_NOT_FOUND, text, metadata)
         case store.NameTakenError():
             return Refusal(code.ALREADY_EXISTS, reason.ERROR_REASON_WORKFLOW_NAME_TAKEN, text, {"name": error.name})
         case store.RequestIdReusedError():

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 from google.protobuf.message import Message
 
 from flowkeep import payload
 from flowkeep.v1 import execution_service_pb2 as pb
-from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_BASIC, EXECUTION_VIEW_FULL
+from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_BASIC, EXECUTION_VIEW_FULL, STEP_VIEW_FULL
 from flowkeep.v1.execution_service_pb2_grpc import ExecutionServiceServicer
 from persistence.errors import NotFoundError, QueueFullError, UnavailableError
 from persistence.gate import Gate
@@ -19,22 +19,25 @@ from persistence.repository import ExecutionRepository
 from service.api.answering import in_time
 from service.api.claims import DEBUG, READ_WORKFLOWS
 from service.api.encoded import Encoded, tag
-from service.api.errors import invalid
+from service.api.errors import invalid, violations_under
 from service.api.executions import (
     LARGEST_STEPS,
     SMALL_STEPS,
     EncodedDetail,
     cancel_response,
     encoded_detail,
+    encoded_outcome,
     execution_message,
 )
-from service.api.filters import count_limit, execution_filter, execution_order, sort_kind, sort_value
+from service.api.filters import count_limit, execution_filter, execution_order, sort_kind, sort_value, step_filter
 from service.api.identity import current_identity
-from service.api.page_tokens import PageTokens
+from service.api.page_tokens import PageTokens, wrong_token
 from service.api.paging import LARGEST_PAGE_BYTES, fitting, page_limit
+from service.api.steps import Sight, add_steps
 from service.api.times import seconds
 from service.engine.content import Order
 from service.engine.executions import Executions
+from service.engine.steps import StepNotFoundError, StepPage, Steps
 from service.engine.watch import Bookmark, Output
 from service.engine.workflows import Workflows
 from service.wire import varint
@@ -62,6 +65,20 @@ _EXECUTED, _GOT, _LISTED = (
     tag(pb.GetExecutionResponse, "execution"),
     tag(pb.ListExecutionsResponse, "executions"),
 )
+_STEPS_LISTED, _STEP_GOT = tag(pb.ListStepsResponse, "steps"), tag(pb.GetStepResponse, "step")
+
+
+class _HasOmitted(Protocol):
+    """What was read of payloads."""
+
+    @property
+    def omitted(self) -> frozenset[str]:
+        """Paths of the steps whose payloads were not."""
+        ...
+
+
+Read = TypeVar("Read", bound=_HasOmitted)
+Made = TypeVar("Made")
 
 
 class ExecutionServicer(ExecutionServiceServicer):
@@ -80,6 +97,7 @@ class ExecutionServicer(ExecutionServiceServicer):
         self._repository = repository
         self._tokens = tokens
         self._wait_limit = wait_limit
+        self._steps = Steps(repository, workflows)
         self._large = Gate(LARGE_AT_A_TIME, LARGE_PATIENCE)
 
     async def Execute(  # type: ignore[override]  # what is large is put together from bytes
@@ -88,6 +106,8 @@ class ExecutionServicer(ExecutionServiceServicer):
         if request.wait:
             return await self._execute_and_wait(request, context)
         created = await self._created(request)
+        if request.view == EXECUTION_VIEW_FULL:
+            return _executed(created, await self._full_after(created))
         return pb.ExecuteResponse(execution=execution_message(created.execution), created=created.created)
 
     async def _execute_and_wait(self, request: pb.ExecuteRequest, context: Any) -> bytes:
@@ -95,12 +115,18 @@ class ExecutionServicer(ExecutionServiceServicer):
         created = await in_time(self._created(request))
         scope = Scope(created.execution.org, created.execution.owner)
         await self._executions.wait(scope, created.execution, self._time_to_wait(context))
+        if request.view == EXECUTION_VIEW_FULL:
+            return _executed(created, await in_time(self._full_after(created)))
+        outcome = await in_time(self._repository.get_outcome(scope, created.execution.id))
+        return _executed(created, encoded_outcome(outcome))
+
+    async def _full_after(self, created: Created) -> Encoded:
+        execution = created.execution
         try:
-            full = await in_time(self._full(scope, created.execution.id, SMALL_STEPS))
+            return (await self._full(Scope(execution.org, execution.owner), execution.id, SMALL_STEPS)).message
         except QueueFullError as error:  # which would say that nothing was done
             told = "the execution is there, and there is too much to read to show it"
             raise UnavailableError(f"{told}: {error}", told) from None
-        return _around(_EXECUTED, full.message, pb.ExecuteResponse(created=created.created))
 
     async def _created(self, request: pb.ExecuteRequest) -> Created:
         caller = current_identity.get()
@@ -118,7 +144,9 @@ class ExecutionServicer(ExecutionServiceServicer):
     async def ListExecutions(  # type: ignore[override]
         self, request: pb.ListExecutionsRequest, context: Any
     ) -> pb.ListExecutionsResponse | bytes:
-        scope, where, order = current_identity.get().scope, execution_filter(request), execution_order(request)
+        with violations_under("filter"):
+            where = execution_filter(request.filter)
+        scope, order = current_identity.get().scope, execution_order(request)
         is_full = request.view == EXECUTION_VIEW_FULL
         limit = page_limit(request.page_size, LARGEST_FULL_PAGE) if is_full else page_limit(request.page_size)
         after = self._tokens.read(request.page_token, request, scope, sort_kind(order))
@@ -151,6 +179,43 @@ class ExecutionServicer(ExecutionServiceServicer):
                 return seen
             page.add_field(_LISTED, full.message)
         return len(found)
+
+    async def ListSteps(  # type: ignore[override]
+        self, request: pb.ListStepsRequest, context: Any
+    ) -> pb.ListStepsResponse | bytes:
+        scope, execution_id, where = current_identity.get().scope, UUID(request.execution_id), step_filter(request)
+        limit, is_full = page_limit(request.page_size), request.view == STEP_VIEW_FULL
+        after = self._tokens.read_path(request.page_token, request, scope)
+
+        def read(most: int) -> Awaitable[StepPage]:
+            return self._steps.page(scope, execution_id, where, after, limit, most)
+
+        response = Encoded()
+        try:
+            following, gaps = await self._within(
+                scope.org,
+                LARGEST_PAGE_BYTES if is_full else 0,
+                read,
+                lambda page: add_steps(response, _STEPS_LISTED, page, _sight(), is_full=is_full),
+            )
+        except StepNotFoundError:
+            raise wrong_token() from None
+        rest = pb.ListStepsResponse(unreadable=gaps, definition_withheld=not _sight().definition)
+        if following:
+            rest.next_page_token = self._tokens.make_path(request, scope, following)
+        response.add(rest)
+        return response.serialized()
+
+    async def GetStep(self, request: pb.GetStepRequest, context: Any) -> pb.GetStepResponse | bytes:  # type: ignore[override]
+        scope, execution_id, response = current_identity.get().scope, UUID(request.execution_id), Encoded()
+        _, gaps = await self._within(
+            scope.org,
+            LARGEST_STEPS,
+            lambda most: self._steps.get(scope, execution_id, request.path, most),
+            lambda page: add_steps(response, _STEP_GOT, page, _sight(), is_full=True),
+        )
+        response.add(pb.GetStepResponse(unreadable=gaps, definition_withheld=not _sight().definition))
+        return response.serialized()
 
     async def Cancel(self, request: pb.CancelRequest, context: Any) -> pb.CancelResponse:
         caller = current_identity.get()
@@ -190,24 +255,39 @@ class ExecutionServicer(ExecutionServiceServicer):
 
     async def _full(self, scope: Scope, execution_id: UUID, largest: int = LARGEST_STEPS) -> EncodedDetail:
         """Return an execution with payloads; one that is large waits for its turn, and no small one waits for it."""
-        detail = await self._repository.get_detail(scope, execution_id, min(largest, SMALL_DETAIL))
-        if detail.omitted and largest > SMALL_DETAIL:
-            async with self._large.place(scope.org):
-                detail = await self._repository.get_detail(scope, execution_id, largest)
-                return await self._encoded(detail, largest)
-        return await self._encoded(detail, largest)
+        return await self._within(
+            scope.org,
+            largest,
+            lambda most: self._repository.get_detail(scope, execution_id, most),
+            lambda detail: self._encoded(detail, largest),
+        )
+
+    async def _within(
+        self,
+        org: str,
+        largest: int,
+        read: Callable[[int], Awaitable[Read]],
+        encode: Callable[[Read], Awaitable[Made]],
+    ) -> Made:
+        """Return what is made of payloads that are read, up to `largest` characters of them."""
+        found = await read(min(largest, SMALL_DETAIL))
+        if found.omitted and largest > SMALL_DETAIL:
+            async with self._large.place(org):
+                return await encode(await read(largest))
+        return await encode(found)
 
     async def _encoded(self, detail: ExecutionDetail, largest: int) -> EncodedDetail:
         definition, is_defined = await self._workflows.shown(detail)
-        caller = current_identity.get()
-        return await encoded_detail(
-            detail,
-            definition,
-            with_trace=caller.may(DEBUG),
-            with_definition=caller.may(READ_WORKFLOWS),
-            largest=largest,
-            is_defined=is_defined,
-        )
+        return await encoded_detail(detail, definition, _sight(), largest=largest, is_defined=is_defined)
+
+
+def _sight() -> Sight:
+    caller = current_identity.get()
+    return Sight(traces=caller.may(DEBUG), definition=caller.may(READ_WORKFLOWS))
+
+
+def _executed(created: Created, execution: Encoded) -> bytes:
+    return _around(_EXECUTED, execution, pb.ExecuteResponse(created=created.created))
 
 
 def _order(request: pb.ExecuteRequest) -> Order:

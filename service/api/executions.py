@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
-
-from google.protobuf.message import Message
-from msgspec import structs
 
 from flowkeep import payload
 from flowkeep.v1.execution_pb2 import Execution as ExecutionMessage
-from flowkeep.v1.execution_pb2 import FailedAttempt, StepExecution
 from flowkeep.v1.execution_service_pb2 import CancelResponse
-from persistence.model import Execution, ExecutionDetail, ExecutionState, Step, StepState
+from persistence.model import Execution, ExecutionDetail, ExecutionOutcome, ExecutionState, Json, Step, StepState
 from service.api.definitions import definition_message
 from service.api.encoded import Encoded, tag
-from service.api.events import counts_message, wait_message
+from service.api.events import counts_message
 from service.api.failures import stored_failure
+from service.api.steps import Sight, fill, outline, payloads, step_state
 from service.api.times import duration, timestamp
-from service.engine import definition as model
 from service.engine.definition import Definition
 from service.engine.failure import OUTCOME_UNKNOWN, RESULT_DISCARDED
 from service.engine.slices import in_slices
 from service.engine.state import variables
-from service.engine.step_rules import CONDITION_IS_FALSE
+from service.engine.steps import shown_steps
 
 LARGEST_STEPS = 32 << 20
 """Bytes of steps with their payloads that one answer holds."""
@@ -35,9 +28,6 @@ SMALL_STEPS = 2 << 20
 
 _INPUT, _VARS, _RESULT, _DEFINITION, _STEPS = (
     tag(ExecutionMessage, name) for name in ("input", "vars", "result", "definition", "steps")
-)
-_INPUT_OF_STEP, _OUTPUT, _ASSIGNED, _FAILURE, _FAILED_ATTEMPTS = (
-    tag(StepExecution, name) for name in ("input", "output", "assigned", "failure", "failed_attempts")
 )
 
 Receipt = CancelResponse.StepReceipt
@@ -87,18 +77,25 @@ def execution_message(execution: Execution) -> ExecutionMessage:
     )
 
 
+def encoded_outcome(outcome: ExecutionOutcome) -> Encoded:
+    """Return the BASIC view of an execution with its result."""
+    encoded, gaps = Encoded(), list(outcome.execution.unreadable)
+    message = execution_message(outcome.execution)
+    _add_result(encoded, outcome.execution, outcome.result, gaps)
+    message.unreadable[:] = gaps
+    encoded.add(message)
+    return encoded
+
+
 async def encoded_detail(
     detail: ExecutionDetail,
     definition: Definition,
+    sight: Sight,
     *,
-    with_trace: bool,
-    with_definition: bool,
     largest: int = LARGEST_STEPS,
     is_defined: bool = True,
 ) -> EncodedDetail:
-    """Return the FULL view of an execution; stack traces only `with_trace`. Steps beyond `largest` bytes are bare.
-
-    What stands in the definition is left out unless `with_definition`: for callers that may not read it.
+    """Return the FULL view of an execution, as far as the caller may see it. Steps beyond `largest` bytes are bare.
 
     What cannot be shown is left out and named; not `is_defined`: the definition too.
 
@@ -107,27 +104,24 @@ async def encoded_detail(
     execution, encoded, gaps = detail.execution, Encoded(), list(detail.unreadable)
     message = execution_message(execution)
     message.ClearField("unreadable")
-    message.definition_withheld = not with_definition
+    message.definition_withheld = not sight.definition
     encoded.add(message)
     await _add_payloads(encoded, detail, gaps)
-    if is_defined and with_definition:
+    if is_defined and sight.definition:
         encoded.add_field(_DEFINITION, await in_slices(definition_message(definition.document)))
         await encoded.rest()
     elif not is_defined:
         gaps.append("definition")
-    steps, begin, is_whole = {step.path: step for step in detail.steps}, encoded.size, not detail.omitted
-    for spec in definition.steps:
-        kept = steps.get(spec.id) or _untouched(spec, execution)
-        if not with_definition:
-            kept = _without_definition(kept)
-        outline, filled = _outline(kept, spec, definition, with_trace=with_trace), None
-        if encoded.size - begin <= largest and kept.path not in detail.omitted:
-            filled = await _filled(kept, gaps, with_trace=with_trace)
+    begin, is_whole = encoded.size, not detail.omitted
+    for step, record in shown_steps(definition.steps, execution, detail.steps):
+        bare, filled = outline(record, step, definition, sight), None
+        if encoded.size - begin <= largest and record.path not in detail.omitted:
+            filled = await payloads(record, sight, gaps)
         if filled is None or encoded.size - begin + filled.size > largest:
-            outline.payloads_omitted, is_whole, largest = True, False, 0
-            encoded.add_field(_STEPS, outline)
+            bare.payloads_omitted, is_whole, largest = True, False, 0
+            encoded.add_field(_STEPS, bare)
         else:
-            filled.add(outline)
+            filled.add(bare)
             encoded.add_field(_STEPS, filled)
         await encoded.rest()
     encoded.add(ExecutionMessage(unreadable=dict.fromkeys(gaps)))
@@ -145,77 +139,17 @@ def cancel_response(detail: ExecutionDetail, definition: Definition) -> CancelRe
 
 def _receipts(detail: ExecutionDetail, definition: Definition) -> list[Receipt]:
     """Return what cancelling did to each step, in the order of the definition."""
-    steps = {step.path: step for step in detail.steps}
-    shown = (steps.get(spec.id) or _untouched(spec, detail.execution) for spec in definition.steps)
-    return [CancelResponse.StepReceipt(path=step.path, effect=_effect(step), state=_step_state(step)) for step in shown]
+    shown = shown_steps(definition.steps, detail.execution, detail.steps)
+    return [Receipt(path=record.path, effect=_effect(record), state=step_state(record)) for _, record in shown]
 
 
 def _state(state: ExecutionState) -> ExecutionMessage.State.ValueType:
     return ExecutionMessage.State.Value(f"STATE_{state.value}")
 
 
-def _step_state(step: Step) -> StepExecution.State.ValueType:
-    return StepExecution.State.Value(f"STATE_{step.state.value}")
-
-
-def _untouched(spec: model.Step, execution: Execution) -> Step:
-    """Return a step that never left PENDING; when the execution has ended, it never will."""
-    state = StepState.CANCELLED if execution.state.is_end else StepState.PENDING
-    return Step(path=spec.id, handler=spec.handler, state=state)
-
-
-def _outline(step: Step, spec: model.Step, definition: Definition, *, with_trace: bool) -> StepExecution:
-    """Return all but the payloads."""
-    failure = {**step.failure, "details": {}} if step.failure else None
-    message = StepExecution(
-        path=step.path,
-        display_name=spec.display_name or spec.id,
-        handler=step.handler,
-        state=_step_state(step),
-        attempt=step.attempt,
-        max_attempts=spec.retry.max_attempts,
-        failure=stored_failure(failure, with_trace=with_trace),
-        start_time=timestamp(step.start_time),
-        end_time=timestamp(step.end_time),
-        wait=None if step.wait is None else wait_message(step.wait),
-        progress_percent=step.progress,
-        depends_on=definition.predecessors[spec.id],
-        skip_reason=step.skip_reason,
-        worker=step.worker,
-    )
-    if step.start_time is not None:
-        until = step.end_time or datetime.now(UTC)
-        message.duration.CopyFrom(duration(max(0.0, (until - step.start_time).total_seconds())))
-    return message
-
-
-def _without_definition(step: Step) -> Step:
-    is_condition = step.skip_reason.startswith(CONDITION_IS_FALSE)
-    return structs.replace(step, input=None, skip_reason=CONDITION_IS_FALSE if is_condition else step.skip_reason)
-
-
-async def _filled(step: Step, gaps: list[str], *, with_trace: bool) -> Encoded:
-    """Return the payloads of a step, and its failure with details, which completes the one of its outline."""
-    place, encoded = f"steps.{step.path}", Encoded()
-    if step.input is not None:
-        _fill(encoded, _INPUT_OF_STEP, lambda: payload.to_struct(step.input), f"{place}.input", gaps)
-        await encoded.rest()
-    if step.state is StepState.COMPLETED:
-        _fill(encoded, _OUTPUT, lambda: payload.to_value(step.output), f"{place}.output", gaps)
-        await encoded.rest()
-    if step.assigned:
-        _fill(encoded, _ASSIGNED, lambda: payload.to_struct(step.assigned or {}), f"{place}.assigned", gaps)
-    if (failure := stored_failure(step.failure, with_trace=with_trace)) is not None:
-        encoded.add_field(_FAILURE, failure)
-    for each in step.failed_attempts:
-        await encoded.rest()
-        encoded.add_field(_FAILED_ATTEMPTS, _failed_attempt(each, with_trace=with_trace))
-    return encoded
-
-
 async def _add_payloads(encoded: Encoded, detail: ExecutionDetail, gaps: list[str]) -> None:
     """Add input, variables and result."""
-    _fill(encoded, _INPUT, lambda: payload.to_struct(detail.input), "input", gaps)
+    fill(encoded, _INPUT, lambda: payload.to_struct(detail.input), "input", gaps)
     held = Encoded()
     for name, value in variables(detail.steps).items():
         try:
@@ -225,30 +159,12 @@ async def _add_payloads(encoded: Encoded, detail: ExecutionDetail, gaps: list[st
         await held.rest()
     if "vars" not in gaps:
         encoded.add_field(_VARS, held)
-    if detail.execution.state is ExecutionState.COMPLETED:
-        _fill(encoded, _RESULT, lambda: payload.to_value(detail.result), "result", gaps)
+    _add_result(encoded, detail.execution, detail.result, gaps)
 
 
-def _fill(encoded: Encoded, tag: bytes, value: Callable[[], Message], name: str, gaps: list[str]) -> None:
-    """Add a value; what was written by hand and no message can carry is left out, and named."""
-    try:
-        encoded.add_field(tag, value())
-    except (ValueError, TypeError):
-        gaps.append(name)
-
-
-def _failed_attempt(stored: Mapping[str, Any], *, with_trace: bool) -> FailedAttempt:
-    return FailedAttempt(
-        attempt=stored.get("attempt", 0),
-        start_time=_stored_time(stored.get("start_time")),
-        end_time=_stored_time(stored.get("end_time")),
-        failure=stored_failure(stored.get("failure"), with_trace=with_trace),
-        worker=stored.get("worker", ""),
-    )
-
-
-def _stored_time(text: str | None) -> Any:
-    return timestamp(datetime.fromisoformat(text)) if text else None
+def _add_result(encoded: Encoded, execution: Execution, result: Json, gaps: list[str]) -> None:
+    if execution.state is ExecutionState.COMPLETED and "result" not in gaps:
+        fill(encoded, _RESULT, lambda: payload.to_value(result), "result", gaps)
 
 
 def _effect(step: Step) -> Receipt.Effect.ValueType:

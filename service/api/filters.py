@@ -6,10 +6,13 @@ from datetime import datetime
 from uuid import UUID
 
 from flowkeep.v1.execution_pb2 import Execution as ExecutionMessage
-from flowkeep.v1.execution_service_pb2 import ListExecutionsRequest, TimeRange
-from persistence.model import Execution, ExecutionFilter, ExecutionOrder, ExecutionState
+from flowkeep.v1.execution_pb2 import StepExecution
+from flowkeep.v1.execution_service_pb2 import ExecutionFilter as ExecutionFilterMessage
+from flowkeep.v1.execution_service_pb2 import ListExecutionsRequest, ListStepsRequest, TimeRange
+from persistence.model import Execution, ExecutionFilter, ExecutionOrder, ExecutionState, StepState
 from service.api.errors import invalid
 from service.api.times import moment
+from service.engine.steps import StepFilter
 
 COUNTED_EXACTLY = 10_000
 
@@ -21,18 +24,18 @@ def count_limit() -> int:
     return COUNTED_EXACTLY + 1
 
 
-def execution_filter(request: ListExecutionsRequest) -> ExecutionFilter:
-    """Return the filter of a request. Raises ValidationError for too long a prefix."""
-    created_from, created_until = _range(request.create_time)
-    ended_from, ended_until = _range(request.end_time)
-    lowest_id, highest_id = _ids(request.execution_id_prefix)
+def execution_filter(given: ExecutionFilterMessage) -> ExecutionFilter:
+    """Return the filter that a request gives. Raises ValidationError for too long a prefix."""
+    created_from, created_until = _range(given.create_time)
+    ended_from, ended_until = _range(given.end_time)
+    lowest_id, highest_id = _ids(given.execution_id_prefix)
     return ExecutionFilter(
-        workflow=request.workflow,
-        states=tuple(_state(state) for state in request.states),
-        owner=request.owner,
-        tags=tuple(request.tags),
-        labels=dict(request.labels),
-        correlation_id=request.correlation_id,
+        workflow=given.workflow,
+        states=tuple(_state(state) for state in given.states),
+        owner=given.owner,
+        tags=tuple(given.tags),
+        labels=dict(given.labels),
+        correlation_id=given.correlation_id,
         created_from=created_from,
         created_until=created_until,
         ended_from=ended_from,
@@ -40,6 +43,12 @@ def execution_filter(request: ListExecutionsRequest) -> ExecutionFilter:
         lowest_id=lowest_id,
         highest_id=highest_id,
     )
+
+
+def step_filter(request: ListStepsRequest) -> StepFilter:
+    """Return the filter of a request."""
+    states = (StepExecution.State.Name(state).removeprefix("STATE_") for state in request.states)
+    return StepFilter(frozenset(map(StepState, states)), request.handler)
 
 
 def execution_order(request: ListExecutionsRequest) -> ExecutionOrder:

@@ -9,6 +9,7 @@ import hmac
 import math
 import time
 from datetime import UTC, datetime
+from typing import TypeVar
 from uuid import UUID
 
 import grpc
@@ -18,6 +19,7 @@ from google.protobuf.message import Message
 from flowkeep.v1.error_pb2 import ErrorReason
 from persistence.model import PageKey, Scope
 from service.api.errors import Refusal, RefusedError, invalid
+from service.engine.violations import ValidationError
 
 LIFETIME = 86_400
 """Seconds for which a token is valid."""
@@ -34,8 +36,18 @@ class _Content(msgspec.Struct, array_like=True):
     version: int
     made: int
     condition: bytes
+
+
+class _Row(_Content, array_like=True):
     value: float | datetime | None
     id: UUID
+
+
+class _Step(_Content, array_like=True):
+    path: str
+
+
+Content = TypeVar("Content", bound=_Content)
 
 
 class PageTokens:
@@ -46,9 +58,11 @@ class PageTokens:
 
     def make(self, request: Message, scope: Scope, position: PageKey) -> str:
         """Return the token of the page that begins behind `position`."""
-        content = _Content(_VERSION, int(time.time()), _condition(request, scope), position.value, position.id)
-        body = msgspec.msgpack.encode(content)
-        return base64.urlsafe_b64encode(self._sign(body) + body).rstrip(b"=").decode()
+        return self._signed(_Row(_VERSION, int(time.time()), _condition(request, scope), position.value, position.id))
+
+    def make_path(self, request: Message, scope: Scope, path: str) -> str:
+        """Return the token of the page that begins behind the step with a path."""
+        return self._signed(_Step(_VERSION, int(time.time()), _condition(request, scope), path))
 
     def read(
         self, token: str, request: Message, scope: Scope, kind: type[float] | type[datetime] | None = None
@@ -58,26 +72,34 @@ class PageTokens:
         Raises ValidationError for a token that is not ours or belongs to another filter, order or caller, and
         RefusedError PAGE_TOKEN_EXPIRED.
         """
+        content = self._read(token, _Row, request, scope)
+        if content is None:
+            return None
+        if not _is_position(content.value, kind):
+            raise wrong_token()
+        return PageKey(content.value, content.id)
+
+    def read_path(self, token: str, request: Message, scope: Scope) -> str:
+        """Return the path of a step that a token holds, empty for an empty token. Raises as `read` does."""
+        content = self._read(token, _Step, request, scope)
+        return content.path if content else ""
+
+    def _read(self, token: str, kind: type[Content], request: Message, scope: Scope) -> Content | None:
         if not token:
             return None
-        content = self._open(token)
+        content = self._open(token, kind)
         now = time.time()
         # Whoever holds the secret may have signed anything: what we would not write is not read.
-        if (
-            content is None
-            or content.condition != _condition(request, scope)
-            or content.made > now + AHEAD
-            or not _is_position(content.value, kind)
-        ):
-            raise invalid("page_token", "must be the next_page_token of a page with the same filter and order")
+        if content is None or content.condition != _condition(request, scope) or content.made > now + AHEAD:
+            raise wrong_token()
         if now - content.made > LIFETIME:
             message = "the page token has expired; begin again without one"
             raise RefusedError(
                 Refusal(grpc.StatusCode.OUT_OF_RANGE, ErrorReason.ERROR_REASON_PAGE_TOKEN_EXPIRED, message)
             )
-        return PageKey(content.value, content.id)
+        return content
 
-    def _open(self, token: str) -> _Content | None:
+    def _open(self, token: str, kind: type[Content]) -> Content | None:
         try:
             raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
         except (binascii.Error, ValueError):
@@ -88,13 +110,22 @@ class PageTokens:
         if not hmac.compare_digest(signature, self._sign(body)):
             return None
         try:
-            content = msgspec.msgpack.decode(body, type=_Content)
+            content = msgspec.msgpack.decode(body, type=kind)
         except msgspec.MsgspecError:
             return None
         return content if content.version == _VERSION else None
 
+    def _signed(self, content: _Content) -> str:
+        body = msgspec.msgpack.encode(content)
+        return base64.urlsafe_b64encode(self._sign(body) + body).rstrip(b"=").decode()
+
     def _sign(self, body: bytes) -> bytes:
         return hmac.digest(self._key, body, "sha256")[:_SIGNATURE]
+
+
+def wrong_token() -> ValidationError:
+    """Return the error for a token that is not ours, or is that of another list."""
+    return invalid("page_token", "must be the next_page_token of a page with the same filter and order")
 
 
 def _is_position(value: float | datetime | None, kind: type[float] | type[datetime] | None) -> bool:
@@ -123,6 +154,9 @@ def _condition(request: Message, scope: Scope) -> bytes:
     for name in _NOT_CONDITIONS:
         if name in request.DESCRIPTOR.fields_by_name:
             bare.ClearField(name)
+    for field, value in bare.ListFields():
+        if isinstance(value, Message) and not value.ListFields():
+            bare.ClearField(field.name)  # an empty filter is none
     owner = "*" if scope.owner is None else f"={scope.owner}"
     what = request.DESCRIPTOR.full_name
     text = b"\0".join((what.encode(), scope.org.encode(), owner.encode(), bare.SerializeToString(deterministic=True)))

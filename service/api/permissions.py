@@ -16,6 +16,8 @@ PERMISSIONS: Mapping[str, str] = {
     "/flowkeep.v1.ExecutionService/Execute": "executions.execute",
     "/flowkeep.v1.ExecutionService/GetExecution": "executions.read",
     "/flowkeep.v1.ExecutionService/ListExecutions": "executions.read",
+    "/flowkeep.v1.ExecutionService/ListSteps": "executions.read",
+    "/flowkeep.v1.ExecutionService/GetStep": "executions.read",
     "/flowkeep.v1.ExecutionService/Cancel": "executions.cancel",
     "/flowkeep.v1.ExecutionService/WatchExecution": "executions.read",
 }

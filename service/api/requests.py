@@ -80,7 +80,7 @@ def _judging(request: Message) -> Work[Sequence[Violation]]:
     return (
         *(Violation(name, wrong) for name, wrong in impossible.items()),
         *(each for each in found if each.field not in impossible),
-        *_unstorable(request),
+        *_unstorable(request, ""),
     )
 
 
@@ -203,17 +203,20 @@ def _strip(message: Message) -> None:
                 _strip(item)
 
 
-def _unstorable(request: Message) -> Iterator[Violation]:
+def _unstorable(message: Message, path: str) -> Iterator[Violation]:
     """Yield the fields with a character that Postgres does not keep, but for payloads and definitions."""
-    for field, value in request.ListFields():
+    for field, value in message.ListFields():
+        name = f"{path}.{field.name}" if path else field.name
         if isinstance(value, Message):  # a Struct is a Mapping too, and raises for values of no kind
+            if not isinstance(value, _UNRULED):
+                yield from _unstorable(value, name)
             continue
         if isinstance(value, Mapping):
             texts: Iterable[Any] = (*value.keys(), *value.values())
         else:
             texts = value if field.is_repeated else (value,)
         if any(isinstance(text, str) and "\0" in text for text in texts):
-            yield Violation(field.name, "must not contain the character NUL (U+0000)")
+            yield Violation(name, "must not contain the character NUL (U+0000)")
 
 
 def _path(violation: Any, path: str) -> str:

@@ -1,4 +1,4 @@
-"""Commands about executions: execute, get, list, watch, events, cancel."""
+"""Commands about executions: execute, get, steps, list, watch, events, cancel."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from service.cli.arguments import SET_HELP, SET_STRING_HELP
 from service.cli.connection import Session, command
 
 if TYPE_CHECKING:
-    from flowkeep.requests import ExecuteOptions, ExecutionFilters
+    from flowkeep.requests import ExecuteOptions, ListOptions
     from flowkeep.v1.execution_pb2 import Execution
-    from flowkeep.v1.execution_service_pb2 import ExecuteResponse
+    from flowkeep.v1.execution_service_pb2 import ExecuteResponse, ListStepsRequest
 
 # What works with messages is imported within the commands, so that the help need not wait for gRPC.
 
@@ -28,6 +28,7 @@ def register(app: typer.Typer) -> None:
     for name, function in (
         ("execute", execute),
         ("get", get),
+        ("steps", steps),
         ("list", list_executions),
         ("watch", watch),
         ("events", events),
@@ -92,11 +93,37 @@ async def get(
     from service.cli.execution_ids import whole_id
     from service.cli.following import show_execution
 
-    execution = await session.client.get_execution(await whole_id(session.client, execution_id))
+    execution_id = await whole_id(session.client, execution_id)
     if step:
-        _show_step(session, execution, step)
+        await _show_step(session, execution_id, step)
     else:
-        show_execution(session, execution)
+        show_execution(session, await session.client.get_execution(execution_id))
+
+
+async def steps(
+    session: Session,
+    execution_id: _Id,
+    state: Annotated[_Strings, _option("Only in this state, such as FAILED. Repeatable: in one of them.")] = None,
+    handler: Annotated[str, _option("Only those that run this handler.")] = "",
+    full: Annotated[bool, typer.Option("--full", help="Show all of each: input, output, attempts, failure.")] = False,
+    limit: Annotated[int, typer.Option(min=0, help="How many at most; 0 for all.")] = _LARGEST_PAGE,
+    page_token: Annotated[str, _option("next_page_token of the list before.")] = "",
+) -> None:
+    """List the steps of an execution in the order of the definition, also where there are too many for `get`."""
+    from flowkeep.requests import steps_request
+    from flowkeep.v1.execution_pb2 import StepExecution, StepView
+    from service.cli.arguments import parse_choice
+    from service.cli.execution_ids import whole_id
+
+    states = [name.removeprefix("STATE_") for name in StepExecution.State.keys()[1:]]
+    request = steps_request(
+        await whole_id(session.client, execution_id),
+        states=[parse_choice(each, states, "--state") for each in state or ()],
+        handler=handler,
+        view=StepView.STEP_VIEW_FULL if full else StepView.STEP_VIEW_BASIC,
+        page_token=page_token,
+    )
+    await _list_steps(session, request, limit)
 
 
 async def list_executions(
@@ -123,7 +150,7 @@ async def list_executions(
 
     states = [name.removeprefix("STATE_") for name in Execution.State.keys()[1:]]
     orders = [name.removeprefix("ORDER_") for name in ListExecutionsRequest.Order.keys()[1:]]
-    filters: ExecutionFilters = {
+    options: ListOptions = {
         "workflow": workflow,
         "states": [parse_choice(each, states, "--state") for each in state or ()],
         "owner": owner,
@@ -136,7 +163,7 @@ async def list_executions(
         "ended_before": parse_time(ended_before, "--ended-before"),
         "order": parse_choice(order, orders, "--order"),
     }
-    await _list(session, filters, limit, page_token, count=count)
+    await _list(session, options, limit, page_token, count=count)
 
 
 async def watch(
@@ -182,7 +209,7 @@ async def cancel(
         show(receipt_view(response))
 
 
-async def _list(session: Session, filters: ExecutionFilters, limit: int, page_token: str, *, count: bool) -> None:
+async def _list(session: Session, options: ListOptions, limit: int, page_token: str, *, count: bool) -> None:
     from service.cli.json_form import json_form
     from service.cli.rendering import show, show_json
     from service.cli.tables import executions_table
@@ -190,8 +217,8 @@ async def _list(session: Session, filters: ExecutionFilters, limit: int, page_to
     found: list[Execution] = []
     total = 0
     while True:
-        size = min(limit - len(found), _LARGEST_PAGE) if limit else _LARGEST_PAGE
-        page = await session.client.list_page(page_size=size, page_token=page_token, count_total=count, **filters)
+        size = _page_size(limit, len(found))
+        page = await session.client.list_page(page_size=size, page_token=page_token, count_total=count, **options)
         found += page.executions
         page_token, total, count = page.next_page_token, total or page.total_size, False
         if not page_token or (limit and len(found) >= limit):
@@ -205,6 +232,39 @@ async def _list(session: Session, filters: ExecutionFilters, limit: int, page_to
         show(f"{total if total <= 10_000 else 'more than 10000'} in all")
     if page_token:
         show("There are more: --limit 0 lists all.")
+
+
+async def _list_steps(session: Session, request: ListStepsRequest, limit: int) -> None:
+    from flowkeep.v1.execution_pb2 import StepView
+    from flowkeep.v1.execution_service_pb2 import ListStepsResponse
+    from service.cli.json_form import json_form
+    from service.cli.rendering import show, show_json
+    from service.cli.step_view import step_view
+    from service.cli.tables import steps_table
+
+    whole = ListStepsResponse()
+    while True:
+        request.page_size = _page_size(limit, len(whole.steps))
+        page = await session.client.steps_page(request)
+        whole.ClearField("next_page_token")
+        whole.MergeFrom(page)
+        request.page_token = page.next_page_token
+        if not page.next_page_token or (limit and len(whole.steps) >= limit):
+            break
+    if session.json:
+        show_json(json_form(whole))
+        return
+    if request.view == StepView.STEP_VIEW_FULL:
+        for step in whole.steps:
+            show(step_view(request.execution_id, step, whole.unreadable, withheld=whole.definition_withheld), "")
+    else:
+        show(steps_table(whole.steps) if whole.steps else "No steps meet the filters.")
+    if whole.next_page_token:
+        show("There are more: --limit 0 lists all.")
+
+
+def _page_size(limit: int, found: int) -> int:
+    return min(limit - found, _LARGEST_PAGE) if limit else _LARGEST_PAGE
 
 
 def _show_started(session: Session, started: ExecuteResponse) -> int:
@@ -229,15 +289,22 @@ def _show_started(session: Session, started: ExecuteResponse) -> int:
     return code
 
 
-def _show_step(session: Session, execution: Execution, path: str) -> None:
+async def _show_step(session: Session, execution_id: str, path: str) -> None:
+    from flowkeep.errors import NotFoundError
+    from flowkeep.requests import steps_request
     from service.cli.json_form import json_form
     from service.cli.rendering import show, show_json
     from service.cli.step_view import step_view
 
-    found = {step.path: step for step in execution.steps}
-    if path not in found:
-        raise typer.BadParameter(f"must be one of {', '.join(found)}, not {path!r}", param_hint="--step")
+    try:
+        found = await session.client.get_step(execution_id, path)
+    except NotFoundError as error:
+        if error.reason != "STEP_NOT_FOUND":
+            raise
+        first = await session.client.steps_page(steps_request(execution_id))
+        names = ", ".join(step.path for step in first.steps) + (", …" if first.next_page_token else "")
+        raise typer.BadParameter(f"must be one of {names}, not {path!r}", param_hint="--step") from None
     if session.json:
-        show_json(json_form(found[path]))
+        show_json(json_form(found.step))
     else:
-        show(step_view(execution, found[path]))
+        show(step_view(execution_id, found.step, found.unreadable, withheld=found.definition_withheld))

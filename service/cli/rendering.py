@@ -35,6 +35,7 @@ _STYLES = {
     "TIMED_OUT": "bold red",
     "CANCELLED": "yellow",
     "CANCELLING": "yellow",
+    "COMPENSATING": "yellow",
     "PAUSED": "magenta",
     "WAITING": "cyan",
     "RUNNING": "blue",

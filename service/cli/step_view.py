@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from flowkeep.payload import from_struct, from_value
-from flowkeep.v1.execution_pb2 import Execution, FailedAttempt, StepExecution
+from flowkeep.v1.execution_pb2 import FailedAttempt, StepExecution
 from service.cli.columns import Facts, Prose
 from service.cli.failures import failure_lines, short_failure
 from service.cli.rendering import (
@@ -22,17 +24,21 @@ from service.cli.rendering import (
 from service.cli.tables import step_state_name, took_text, wait_text
 
 
-def step_view(execution: Execution, step: StepExecution) -> Group:
-    """Return a step: facts, input, attempts that failed, and its output, or its failure with details and trace."""
-    parts: list[RenderableType] = [_facts(execution, step)]
+def step_view(execution_id: str, step: StepExecution, unreadable: Iterable[str] = (), *, withheld: bool) -> Group:
+    """Return a step: facts, input, attempts that failed, and its output, or its failure with details and trace.
+
+    `unreadable` is what an answer names as such; `withheld` says that the caller may not see definitions.
+    """
+    parts: list[RenderableType] = [_facts(execution_id, step, unreadable)]
     # The failure of the last attempt is that of the step, and stands below.
     ended_by = step.attempt if step.HasField("failure") else 0
     parts += [_attempt(each) for each in step.failed_attempts if each.attempt != ended_by]
     if step.payloads_omitted:
-        parts.append(Text("Its payloads are too large for one answer: flowkeep events shows them.", "dim"))
+        more = f"Its payloads are too large for one answer: flowkeep events {clean(execution_id)} shows them."
+        parts.append(Prose(Text(more, "dim")))
     if step.HasField("input"):
         parts.append(payload_text("Input", from_struct(step.input)))
-    elif execution.definition_withheld and step.attempt:
+    elif withheld and step.attempt:
         parts.append(Prose(Text("Its input is shown to callers with the permission workflows.read only.", "dim")))
     if step.HasField("output"):
         parts.append(payload_text("Output", from_value(step.output)))
@@ -46,11 +52,13 @@ def step_view(execution: Execution, step: StepExecution) -> Group:
     return Group(*parts)
 
 
-def _facts(execution: Execution, step: StepExecution) -> Facts:
+def _facts(execution_id: str, step: StepExecution, unreadable: Iterable[str]) -> Facts:
+    place = f"steps.{step.path}."
+    lost = [name.removeprefix(place) for name in unreadable if name == "steps" or name.startswith(place)]
     return Facts(
         ("Step", plain(step.path, "bold")),
         ("Name", plain(step.display_name if step.display_name != step.path else "")),
-        ("Execution", plain(execution.execution_id)),
+        ("Execution", plain(execution_id)),
         ("Handler", plain(step.handler)),
         ("State", state_text(step_state_name(step.state))),
         ("Attempt", _number(step)),
@@ -61,6 +69,7 @@ def _facts(execution: Execution, step: StepExecution) -> Facts:
         ("Duration", span_text(duration_seconds(step.duration)) if step.HasField("duration") else ""),
         ("Skipped", plain(step.skip_reason)),
         ("After", plain(", ".join(step.depends_on))),
+        ("Unreadable", plain(", ".join(lost), "bold red")),
     )
 
 

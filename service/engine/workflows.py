@@ -121,6 +121,13 @@ class Workflows:
             return known
         return await self._loading.get((execution.org, execution.workflow_id, execution.revision))
 
+    async def find(self, execution: Execution) -> Definition | None:
+        """Return the definition that an execution runs, None when it cannot be read."""
+        try:
+            return await self.of(execution)
+        except (NotFoundError, UnreadableError):
+            return None
+
     async def _load(self, key: tuple[str, UUID, int]) -> Definition:
         org, workflow_id, revision = key
         return await self._definition(await self._repository.get_workflow(Scope(org), str(workflow_id), revision))
@@ -130,10 +137,8 @@ class Workflows:
 
         Where that cannot be read, it is as much of one as the records of the steps say.
         """
-        try:
-            return await self.of(detail.execution), True
-        except (NotFoundError, UnreadableError):
-            return outline(detail), False
+        definition = await self.find(detail.execution)
+        return (outline(detail), False) if definition is None else (definition, True)
 
     def _parse(self, document: Mapping[str, Any]) -> Coroutine[Any, Any, Definition]:
         return in_slices(parsing(document, self._registry, self._defaults))

@@ -12,6 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from flowkeep.definition import definition
 from flowkeep.payload import to_struct
+from flowkeep.requests import list_request
 from flowkeep.v1 import execution_service_pb2 as pb
 from flowkeep.v1.event_pb2 import ExecutionEvent
 from flowkeep.v1.execution_pb2 import Execution
@@ -68,7 +69,7 @@ class Service:
         took = time.perf_counter() - began
         for execution in ended:
             _check_ended(execution)
-            assert len(execution.steps) == execution.step_counts.total
+            assert execution.HasField("result")
         await self._check_kept(batch, ended)
         return took
 
@@ -148,7 +149,7 @@ class Service:
 
     async def _list(self, batch: str) -> list[Execution]:
         found: list[Execution] = []
-        request = pb.ListExecutionsRequest(correlation_id=batch, page_size=LARGEST_PAGE, count_total=True)
+        request = list_request(correlation_id=batch, page_size=LARGEST_PAGE, count_total=True)
         while True:
             page = await self._executions.ListExecutions(request, timeout=DEADLINE)
             found += page.executions

@@ -15,6 +15,7 @@ from persistence.errors import ExecutionNotFoundError
 from persistence.model import (
     ExecutionFilter,
     ExecutionOrder,
+    ExecutionOutcome,
     ExecutionState,
     Scope,
     StepCounts,
@@ -110,6 +111,7 @@ async def test_payloads_come_back_as_they_were(repository: Repository, stage: St
     await repository.create(new(row, input=payload, steps=(done,)))
     await stage.commit(ending(row, result=payload))
     detail = await repository.get_detail(SCOPE, row.id)
+    assert await repository.get_outcome(SCOPE, row.id) == ExecutionOutcome(detail.execution, payload)
     assert (detail.input, detail.result) == (payload, payload)
     assert detail.steps == (done,)
     assert {key: type(value) for key, value in detail.input.items()} == {
@@ -140,9 +142,33 @@ async def test_payloads_are_read_in_order_up_to_a_limit(
         assert found == (bare if before.path in omitted else before)
 
 
+@pytest.mark.parametrize(("most", "omitted"), [(800_000, ""), (400_000, "ca"), (200_000, "bca"), (0, "bca")])
+async def test_steps_are_read_by_path_in_the_order_asked_for_up_to_a_limit(
+    repository: Repository, stage: Stage, most: int, omitted: str
+) -> None:
+    large, failure = secrets.token_hex(150_000), {"code": "X", "message": "m", "details": {"d": "e"}}
+    steps = {
+        "a": step("a", position=1, state=StepState.COMPLETED, output="a", assigned={"v": 1}),
+        "b": step("b", position=2, state=StepState.COMPLETED, input={"i": large}, output="z"),
+        "c": step("c", position=3, state=StepState.FAILED, failure={**failure, "details": {"d": large}}),
+        "d": step("d", position=4, state=StepState.COMPLETED, output=large),
+    }
+    row = execution(stage.workflow, stage.incarnation)
+    await repository.create(new(row, steps=tuple(steps.values())))
+    found = await repository.get_steps(SCOPE, row.id, ["b", "none", "c", "a"], most)
+    assert (found.execution, found.omitted, found.unreadable) == (row, frozenset(omitted), ())
+    nothing = {"input": None, "output": None, "assigned": None, "failed_attempts": ()}
+    for read, before in zip(found.steps, (steps[path] for path in "bca"), strict=True):
+        told = before.failure and {"code": "X", "message": "m"}
+        bare = structs.replace(before, failure=told, **nothing)
+        assert read == (bare if before.path in omitted else before)
+    assert (await repository.get_steps(SCOPE, row.id, [], most)).steps == ()
+
+
 @pytest.mark.parametrize("value", [None, True, 0, -3, 0.5, "", "text", [], [None], {}])
 async def test_a_result_is_any_json_value(repository: Repository, stage: Stage, value: Any) -> None:
     row = await stage.put()
+    assert await repository.get_outcome(SCOPE, row.id) == ExecutionOutcome(row, None)
     await stage.commit(ending(row, result=value, steps=[step(state=StepState.COMPLETED, output=value)]))
     detail = await stage.read(row)
     assert (detail.result, detail.steps[0].output) == (value, value)
@@ -196,6 +222,9 @@ async def test_what_does_not_exist_is_not_found(repository: Repository, stage: S
     for read in (
         repository.get_execution(SCOPE, unknown),
         repository.get_detail(SCOPE, unknown),
+        repository.get_outcome(SCOPE, unknown),
+        repository.get_steps(SCOPE, unknown, ["fetch"], 0),
+        repository.get_steps(SCOPE, unknown, ["fetch"], 9),
         repository.read_events(SCOPE, unknown, 0, 10),
         repository.request_cancel(SCOPE, unknown, "ann", ""),
     ):
@@ -214,13 +243,15 @@ async def test_a_foreign_execution_is_like_one_that_does_not_exist(
         errors = [
             await outcome(repository.get_execution(scope, target)),
             await outcome(repository.get_detail(scope, target)),
+            await outcome(repository.get_outcome(scope, target)),
+            await outcome(repository.get_steps(scope, target, [], 0)),
             await outcome(repository.read_events(scope, target, 0, 10)),
             await outcome(repository.read_events(scope, target, 99, 10)),
             await outcome(repository.request_cancel(scope, target, "eve", "")),
         ]
         assert [(type(error), str(error)) for error in errors] == [
             (ExecutionNotFoundError, f"execution {target} not found")
-        ] * 5
+        ] * 7
     for order in ExecutionOrder:
         assert not await repository.list_executions(scope, ExecutionFilter(), order, None, 10)
         assert await repository.count_executions(scope, ExecutionFilter(), order, 10) == 0

@@ -28,6 +28,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "done": {"state": ExecutionState.COMPLETED, "end_time": MOMENT},
     "failed": {"state": ExecutionState.FAILED, "end_time": MOMENT + MINUTE, "tags": ("a",)},
     "paused": {"state": ExecutionState.PAUSED},
+    "undoing": {"state": ExecutionState.COMPENSATING},
 }
 
 CASES: list[tuple[ExecutionFilter, set[str]]] = [
@@ -46,6 +47,7 @@ CASES: list[tuple[ExecutionFilter, set[str]]] = [
     (ExecutionFilter(states=[ExecutionState.COMPLETED]), {"done"}),
     (ExecutionFilter(states=[ExecutionState.COMPLETED, ExecutionState.PAUSED]), {"done", "paused"}),
     (ExecutionFilter(states=[ExecutionState.CANCELLED]), set()),
+    (ExecutionFilter(states=[ExecutionState.COMPENSATING]), {"undoing"}),
     (ExecutionFilter(workflow="other"), {"other"}),
     (ExecutionFilter(workflow="absent"), set()),
     (ExecutionFilter(workflow="oth%"), set()),

@@ -276,6 +276,8 @@ class Lockstep(RuleBasedStateMachine):
     def read(self, key: Key, by: UUID, scope: Scope, after_seq: int, limit: int) -> None:
         self.both(lambda store: store.get_execution(scope, key[1]))
         self.both(lambda store: store.get_detail(scope, key[1]))
+        self.both(lambda store: store.get_outcome(scope, key[1]))
+        self.both(lambda store: store.get_steps(scope, key[1], ["b", "c", "a"], 1 << 20))
         self.both(lambda store: store.read_events(scope, key[1], after_seq, limit))
         self.both(lambda store: store.load(by, key[1]))
 

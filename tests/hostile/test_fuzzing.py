@@ -115,7 +115,7 @@ async def test_requests(attacked: Attacked, path: str):
     async with attacked.client() as client:
         await client.apply([{"name": "fuzzed", "steps": [step("a", "transform", value=1)]}])
         execution_id = (await client.execute("fuzzed", wait=True)).execution_id
-    request = valid(path, "fuzzed", execution_id)
+    request = valid(path, "fuzzed", execution_id, "a")
     full = GetMessageClass(METHODS[path].input_type)()
     full.CopyFrom(request)
     for field in full.DESCRIPTOR.fields:

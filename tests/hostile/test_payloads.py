@@ -6,6 +6,7 @@ from google.protobuf.struct_pb2 import Struct
 
 from flowkeep.channel import call_metadata
 from flowkeep.payload import from_struct
+from flowkeep.requests import list_request
 from flowkeep.v1 import execution_service_pb2 as executions_pb2
 from flowkeep.v1 import workflow_service_pb2 as workflows_pb2
 from flowkeep.v1.event_pb2 import ExecutionFinished
@@ -35,7 +36,7 @@ async def read(attacked: Attacked, execution_id: str) -> list[Execution]:
     """The execution as Get, List and the snapshot of a watch show it."""
     get = executions_pb2.GetExecutionRequest(execution_id=execution_id)
     got = await attacked.send(SERVICE + "GetExecution", get)
-    listing = executions_pb2.ListExecutionsRequest(execution_id_prefix=execution_id, view=EXECUTION_VIEW_FULL)
+    listing = list_request(execution_id_prefix=execution_id, view=EXECUTION_VIEW_FULL)
     listed = await attacked.send(SERVICE + "ListExecutions", listing)
     snapshot = executions_pb2.WatchExecutionRequest(execution_id=execution_id, snapshot=True)
     watched = await attacked.send(SERVICE + "WatchExecution", snapshot)

@@ -41,7 +41,7 @@ RULES_OPTION = 1159
 NOBODYS = "01930000-0000-7000-8000-000000000000"
 
 BY_WORKFLOW = ("GetWorkflow", "UpdateWorkflow", "DeleteWorkflow", "Execute")
-BY_EXECUTION = ("GetExecution", "Cancel", "WatchExecution")
+BY_EXECUTION = ("GetExecution", "ListSteps", "GetStep", "Cancel", "WatchExecution")
 BY_NEITHER = (
     "CreateWorkflow",
     "ListWorkflows",
@@ -62,14 +62,16 @@ def empty(path: str) -> Any:
     return GetMessageClass(METHODS[path].input_type)()
 
 
-def valid(path: str, workflow: str, execution_id: str) -> Any:
-    """A request with which the method does its work on these two."""
+def valid(path: str, workflow: str, execution_id: str, step_path: str = "pause") -> Any:
+    """A request with which the method does its work on these."""
     request = empty(path)
     fields = {field.name for field in request.DESCRIPTOR.fields}
     if "workflow" in fields:
         request.workflow = workflow
     if "execution_id" in fields:
         request.execution_id = execution_id
+    if "path" in fields:
+        request.path = step_path
     if "definition" in fields:
         name = "" if "workflow" in fields else "fresh"
         request.definition.CopyFrom(definition({"name": name, "steps": [wait_step()]}))

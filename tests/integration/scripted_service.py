@@ -96,7 +96,7 @@ class Script(ExecutionServiceServicer, WorkflowServiceServicer):
         return await self._answer(request, context, None)
 
     # The stubs declare these abstract; no test calls them.
-    Cancel = GetWorkflow = ListWorkflows = UpdateWorkflow = DeleteWorkflow = None  # type: ignore[assignment]
+    GetStep = ListSteps = Cancel = GetWorkflow = ListWorkflows = UpdateWorkflow = DeleteWorkflow = None  # type: ignore[assignment]
     ApplyWorkflows = ValidateWorkflow = ListHandlers = None  # type: ignore[assignment]
 
 

@@ -6,12 +6,14 @@ Holds CA1 and, on one replica, CA3 and CA4 of the contract; test_replicas.py hol
 import asyncio
 import random
 import time
+from typing import Any
 
 import grpc
 import pytest
 
 import flowkeep
 from flowkeep.v1 import execution_service_pb2 as pb
+from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_FULL
 from tests.integration.stage import ended, kinds, log, made, refusal, step, wait_step
 
 State = flowkeep.Execution
@@ -100,9 +102,10 @@ async def test_cancelling_twice_is_cancelling_once(client, stage):
 
 
 async def test_what_ended_otherwise_cannot_be_cancelled(client):
-    completed = await client.execute(await made(client, step("a")), wait=True)
-    failed = await client.execute(await made(client, step("a", "fail", retryable=False)), wait=True)
-    timed_out = await client.execute(await made(client, wait_step()), timeout=0.05, wait=True)
+    whole: Any = {"wait": True, "view": EXECUTION_VIEW_FULL}
+    completed = await client.execute(await made(client, step("a")), **whole)
+    failed = await client.execute(await made(client, step("a", "fail", retryable=False)), **whole)
+    timed_out = await client.execute(await made(client, wait_step()), timeout=0.05, **whole)
     for execution, state in ((completed, "COMPLETED"), (failed, "FAILED"), (timed_out, "TIMED_OUT")):
         with pytest.raises(flowkeep.FailedPreconditionError) as error:
             await client.cancel(execution.execution_id)

@@ -116,7 +116,7 @@ async def test_pages_are_fetched_as_needed():
         everything = [execution.execution_id async for execution in client.list_executions()]
         assert everything == ["0-0", "0-1", "1-0", "1-1", "2-0", "2-1"]
 
-    assert script.requests[1].states == [Execution.STATE_FAILED]
+    assert script.requests[1].filter.states == [Execution.STATE_FAILED]
     assert script.requests[1].order == pb.ListExecutionsRequest.ORDER_LONGEST
     with pytest.raises(ValueError, match="'FAILD' is none of PENDING, RUNNING"):
         await anext(flowkeep.Client().list_executions(states=["FAILD"]))

@@ -12,6 +12,7 @@ import pytest
 import flowkeep
 from flowkeep.requests import execute_request
 from flowkeep.v1 import execution_service_pb2 as pb
+from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_BASIC, EXECUTION_VIEW_FULL, EXECUTION_VIEW_UNSPECIFIED
 from persistence.errors import UnavailableError
 from tests.integration.stage import Store, ended, eventually, log, made, refusal, step, wait_step
 
@@ -53,7 +54,7 @@ async def test_a_payload_comes_back_as_it_was(client):
         "deep": [[{"": [None, True]}]],
     }
     name = await made(client, step("echo", "transform", value="${input}"))
-    execution = await client.execute(name, payload, wait=True)
+    execution = await client.execute(name, payload, wait=True, view=EXECUTION_VIEW_FULL)
 
     assert flowkeep.from_value(execution.result) == payload
     assert flowkeep.from_struct(execution.input) == payload
@@ -180,11 +181,42 @@ async def test_calls_without_a_request_id_are_each_their_own(served):
 
 
 async def test_wait_answers_with_the_end(served):
-    name = await made(served.client, step("a"), wait_step(seconds=0.2), step("b"))
-    answer = await served.executions.Execute(execute_request(name, wait=True))
+    name = await made(served.client, step("a"), wait_step(seconds=0.2), step("b", "transform", value="b"))
+    answer = await served.executions.Execute(execute_request(name, wait=True, view=EXECUTION_VIEW_FULL))
     assert (answer.created, answer.execution.state) == (True, State.STATE_COMPLETED)
+    assert answer.execution == await served.client.get_execution(answer.execution.execution_id)
     assert [each.path for each in answer.execution.steps] == ["a", "pause", "b"]
-    assert answer.execution.HasField("definition")
+
+
+async def test_wait_answers_the_outcome_and_reads_no_more_than_that(serve):
+    """By default: the BASIC view, and the result or the failure."""
+
+    async def get_detail(*arguments, **options):
+        raise UnavailableError("the steps are read")
+
+    served = await serve(wrap=lambda repository: Store(repository, get_detail=get_detail))
+    good = await made(served.client, step("a", "transform", value=None), step("b", "transform", value=[1, "two"]))
+    bad = await made(served.client, step("a", "fail", retryable=False))
+    for view in (EXECUTION_VIEW_UNSPECIFIED, EXECUTION_VIEW_BASIC):
+        for name, outcome in ((good, "result"), (bad, "failure")):
+            answer = await served.executions.Execute(execute_request(name, {"n": 1}, wait=True, view=view))
+            assert answer.execution.WhichOneof("outcome") == outcome
+            if outcome == "result":
+                assert flowkeep.from_value(answer.execution.result) == [1, "two"]
+                answer.execution.ClearField("result")
+            basic = await served.client.get_execution(answer.execution.execution_id, EXECUTION_VIEW_BASIC)
+            assert answer.execution == basic
+    error = await refusal(served.executions.Execute(execute_request(good, wait=True, view=EXECUTION_VIEW_FULL)))
+    assert error.code is grpc.StatusCode.UNAVAILABLE  # it would have been seen
+
+
+async def test_without_wait_the_answer_is_basic_unless_all_is_asked_for(served):
+    name = await made(served.client, wait_step())
+    answer = await served.executions.Execute(execute_request(name, {"n": 1}))
+    assert not answer.execution.HasField("input")
+    answer = await served.executions.Execute(execute_request(name, {"n": 1}, view=EXECUTION_VIEW_FULL))
+    assert (answer.created, [each.path for each in answer.execution.steps]) == (True, ["pause"])
+    assert (flowkeep.from_struct(answer.execution.input), answer.execution.HasField("result")) == ({"n": 1}, False)
 
 
 async def test_wait_answers_shortly_before_the_deadline_of_the_caller(served, stage):

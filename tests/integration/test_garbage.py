@@ -54,7 +54,7 @@ class World:
         self.before = {}
 
     def valid(self, path):
-        return valid(path, "w", self.execution_id)
+        return valid(path, "w", self.execution_id, "echo")
 
     async def send(self, path, request):
         return await call(self.served.channel, path, request)
@@ -248,13 +248,33 @@ ROWS: dict[str, list[tuple[dict[str, Any], str]]] = {
     "ListExecutions": [
         ({"page_token": "no token"}, "page_token"),
         ({"page_size": -(2**31)}, "page_size"),
-        ({"create_time": {"start_time": TIME_GONE}}, "create_time.start_time"),
-        ({"create_time": {"end_time": BEFORE_TIME}}, "create_time.end_time"),
-        ({"end_time": {"start_time": Timestamp(seconds=253_402_300_800)}}, "end_time.start_time"),
-        ({"end_time": {"end_time": Timestamp(seconds=-HUGE)}}, "end_time.end_time"),
-        ({"create_time": {"start_time": Timestamp(nanos=-1)}}, "create_time.start_time"),
-        ({"create_time": {"start_time": Timestamp(nanos=2**31 - 1)}}, "create_time.start_time"),
-        *(({"execution_id_prefix": each}, "execution_id_prefix") for each in ("0193000", "0193000g", "0" * 33)),
+        *(
+            ({"filter": where}, f"filter.{field}")
+            for where, field in (
+                ({"states": [1, 1]}, "states"),
+                ({"workflow": "a\0"}, "workflow"),
+                ({"tags": ["a\0"]}, "tags"),
+                ({"labels": {"a\0": "b"}}, "labels"),
+                ({"create_time": {"start_time": TIME_GONE}}, "create_time.start_time"),
+                ({"create_time": {"end_time": BEFORE_TIME}}, "create_time.end_time"),
+                ({"end_time": {"start_time": Timestamp(seconds=253_402_300_800)}}, "end_time.start_time"),
+                ({"end_time": {"end_time": Timestamp(seconds=-HUGE)}}, "end_time.end_time"),
+                ({"create_time": {"start_time": Timestamp(nanos=-1)}}, "create_time.start_time"),
+                ({"create_time": {"start_time": Timestamp(nanos=2**31 - 1)}}, "create_time.start_time"),
+                *(({"execution_id_prefix": each}, "execution_id_prefix") for each in ("0193000", "0193000g", "0" * 33)),
+            )
+        ),
+    ],
+    "ListSteps": [
+        (E, "EXECUTION_NOT_FOUND"),
+        ({**E, "page_token": "no token"}, "page_token"),
+        ({**E, "states": [0]}, "states"),
+        ({**E, "handler": "a\0"}, "handler"),
+    ],
+    "GetStep": [
+        ({**E, "path": "a"}, "EXECUTION_NOT_FOUND"),
+        ({**E, "path": ""}, "path"),
+        ({**E, "path": "a\0"}, "path"),
     ],
     "Cancel": [(E, "EXECUTION_NOT_FOUND")],
     "WatchExecution": [
@@ -276,6 +296,10 @@ async def test_single_requests(world):
         assert (await world.refused(PREFIX_E + "WatchExecution", request, seq)).reason == "CURSOR_AHEAD"
     finished = await world.refused(PREFIX_E + "Cancel", world.valid(PREFIX_E + "Cancel"), "ended")
     assert finished.reason == "EXECUTION_FINISHED"
+    no_step = executions_pb2.GetStepRequest(execution_id=world.execution_id, path="absent")
+    absent = await world.refused(PREFIX_E + "GetStep", no_step, "no step")
+    assert absent.reason == "STEP_NOT_FOUND"
+    assert absent.error.metadata == {"execution_id": world.execution_id, "path": "absent"}
     await nothing_changed(world)
 
 

@@ -100,6 +100,8 @@ async def test_every_filter_holds(client, stage):
         ({"states": ["FAILED", "CANCELLED"]}, [e, d]),
         ({"states": ["RUNNING"]}, [c]),
         ({"states": ["PAUSED"]}, []),
+        ({"states": ["COMPENSATING"]}, []),
+        ({"states": State.State.values()[1:]}, [e, d, c, b, a]),
         ({"owner": "developer"}, [e, d, c, b, a]),
         ({"owner": "somebody"}, []),
         ({"tags": ["x"]}, [b, a]),

@@ -196,6 +196,8 @@ def _requests(workflow: str, execution_id: str) -> dict[str, Message]:
         "Execute": executions_pb.ExecuteRequest(workflow=workflow),
         "GetExecution": executions_pb.GetExecutionRequest(execution_id=execution_id),
         "ListExecutions": executions_pb.ListExecutionsRequest(),
+        "ListSteps": executions_pb.ListStepsRequest(execution_id=execution_id),
+        "GetStep": executions_pb.GetStepRequest(execution_id=execution_id, path="one"),
         "Cancel": executions_pb.CancelRequest(execution_id=execution_id),
         "WatchExecution": executions_pb.WatchExecutionRequest(execution_id=execution_id),
         "DeleteWorkflow": workflows_pb.DeleteWorkflowRequest(workflow="other"),

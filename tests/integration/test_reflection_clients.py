@@ -140,7 +140,13 @@ async def _use_every_rpc(session: Session) -> None:
     assert (answer["created"], answer["execution"]["result"]) == (True, "HELLO YOU!")
     detail = await session.call(run, "GetExecution", execution_id=execution_id)
     assert [step["state"] for step in detail["execution"]["steps"]] == ["STATE_COMPLETED"] * 2
-    page = await session.call(run, "ListExecutions", states=["STATE_COMPLETED"], count_total=True)
+    listed_steps = await session.call(run, "ListSteps", execution_id=execution_id, handler="transform", page_size=1)
+    (first,) = listed_steps["steps"]
+    assert listed_steps["next_page_token"]
+    got = await session.call(run, "GetStep", execution_id=execution_id, path=first["path"])
+    assert (got["step"]["output"], "output" in first) == ("Hello you!", False)
+    where = {"states": ["STATE_COMPLETED"]}
+    page = await session.call(run, "ListExecutions", filter=where, count_total=True)
     assert (page["executions"][0]["execution_id"], page["total_size"]) == (execution_id, 1)
 
     responses = await session.stream(run, "WatchExecution", execution_id=execution_id)

@@ -14,6 +14,7 @@ import flowkeep
 from flowkeep import payload
 from flowkeep.requests import execute_request
 from flowkeep.v1 import execution_service_pb2 as pb
+from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_FULL
 from service.addresses import socket_address
 from service.config import ConfigError
 from service.listening import reserved
@@ -213,7 +214,7 @@ async def test_an_execution_larger_than_4_mib_ends_well_for_who_waits_for_it(ser
     """EX4: a caller with the usual limits must not take an answer that is too large for a refusal."""
     copies = (step(f"s{n}", "transform", value="${input.x}") for n in range(20))
     name = await made(served.client, *copies, output="small")
-    request = execute_request(name, {"x": "x" * 250_000}, wait=True)
+    request = execute_request(name, {"x": "x" * 250_000}, wait=True, view=EXECUTION_VIEW_FULL)
     answer = await served.executions.Execute(request)
     assert answer.execution.state == flowkeep.Execution.STATE_COMPLETED
     assert answer.ByteSize() < 4 << 20

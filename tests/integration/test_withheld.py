@@ -11,7 +11,7 @@ import flowkeep
 from flowkeep.definition import definition
 from flowkeep.v1 import execution_service_pb2 as executions_pb2
 from flowkeep.v1 import workflow_service_pb2 as workflows_pb2
-from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_FULL
+from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_FULL, STEP_VIEW_FULL
 from service.api.claims import KNOWN_PERMISSIONS, READ_WORKFLOWS
 from tests.integration.conftest import Serve
 from tests.integration.stage import Served, refusal, step, wait_step
@@ -53,7 +53,8 @@ async def guarded(serve: Serve, tmp_path: Any) -> Served:
 async def everything(served: Served, metadata: Any) -> dict[str, Any]:
     """The answers of all calls that tell of executions."""
     pb, call = executions_pb2, served.executions
-    done = await call.Execute(pb.ExecuteRequest(workflow="secretive", wait=True), metadata=metadata)
+    request = pb.ExecuteRequest(workflow="secretive", wait=True, view=EXECUTION_VIEW_FULL)
+    done = await call.Execute(request, metadata=metadata)
     running = (await call.Execute(pb.ExecuteRequest(workflow="waiting"), metadata=metadata)).execution.execution_id
     execution_id = done.execution.execution_id
 
@@ -66,6 +67,10 @@ async def everything(served: Served, metadata: Any) -> dict[str, Any]:
         "ListExecutions": await call.ListExecutions(
             pb.ListExecutionsRequest(view=EXECUTION_VIEW_FULL), metadata=metadata
         ),
+        "ListSteps": await call.ListSteps(
+            pb.ListStepsRequest(execution_id=execution_id, view=STEP_VIEW_FULL), metadata=metadata
+        ),
+        "GetStep": await call.GetStep(pb.GetStepRequest(execution_id=execution_id, path="choose"), metadata=metadata),
         "WatchExecution": await watched(execution_id=execution_id),
         "snapshot": await watched(execution_id=execution_id, snapshot=True),
         "Cancel": await call.Cancel(pb.CancelRequest(execution_id=running), metadata=metadata),
@@ -83,12 +88,18 @@ async def test_no_call_shows_what_stands_in_a_definition(guarded: Served) -> Non
         assert [each.path for each in execution.steps][:3] == ["choose", "skipped", "later"]
         assert [each.skip_reason for each in execution.steps][:3] == ["", *["its condition is false"] * 2]
         assert "definition" not in execution.unreadable
+    found = await everything(guarded, MAY_NOT)
+    assert found["ListSteps"].definition_withheld
+    assert found["GetStep"].definition_withheld
+    assert [each.skip_reason for each in found["ListSteps"].steps] == ["", *["its condition is false"] * 2]
 
 
 async def test_who_may_read_workflows_sees_it(guarded: Served) -> None:
     found = await everything(guarded, MAY_READ)
-    for name in ("Execute", "GetExecution", "ListExecutions", "snapshot"):
+    for name in ("Execute", "GetExecution", "ListExecutions", "ListSteps", "GetStep", "snapshot"):
         assert CANARY in str(found[name]), name
+    assert not found["ListSteps"].definition_withheld
+    assert not found["GetStep"].definition_withheld
     execution = found["GetExecution"].execution
     assert not execution.definition_withheld
     assert flowkeep.from_struct(execution.steps[0].input)["outcomes"][0]["name"] == "other"

@@ -120,7 +120,7 @@ def test_a_step_with_everything():
             stack_trace="Traceback …\nKeyError: 'stock'",
         ),
     )
-    shown = text_of(step_view(execution(), step))
+    shown = text_of(step_view(ID, step, withheld=False))
     for part in (
         ID,
         "The last",
@@ -135,12 +135,12 @@ def test_a_step_with_everything():
     assert '"body": "out of stock"' in shown
 
     step.failure.stack_trace, step.failure.stack_trace_withheld = "", True
-    assert "executions.debug" in text_of(step_view(execution(), step))
+    assert "executions.debug" in text_of(step_view(ID, step, withheld=False))
 
     step.state = StepExecution.STATE_WAITING
     step.ClearField("failure")
     step.wait.CopyFrom(Wait(reason="waits for a free thread", slot=SlotWait(resource="threads")))
-    waiting = text_of(step_view(execution(), step))
+    waiting = text_of(step_view(ID, step, withheld=False))
     assert "\nWaits: waits for a free thread\n" in waiting and "for threads" in waiting
     assert "Attempt 2 began 2026-11-21T08:00:04Z, failed after 0.50s" in waiting
     assert "\nFailed" not in waiting

@@ -130,7 +130,7 @@ def test_a_filter_of_another_form_is_named(filters, said):
 @pytest.mark.parametrize("span", ["2h", timedelta(hours=2), "PT2H"])
 def test_a_span_is_so_long_before_now(span):
     before = datetime.now(UTC)
-    start = list_request(created_from=span).create_time.start_time.ToDatetime(UTC)
+    start = list_request(created_from=span).filter.create_time.start_time.ToDatetime(UTC)
 
     assert before <= start + timedelta(hours=2) <= datetime.now(UTC)
 
@@ -149,7 +149,10 @@ def test_a_moment_may_be_written_in_any_zone(time):
 
 
 def test_the_end_of_the_calendar_is_a_moment():
-    assert list_request(created_before=datetime.max.replace(tzinfo=UTC)).create_time.end_time.seconds == 253402300799
+    assert (
+        list_request(created_before=datetime.max.replace(tzinfo=UTC)).filter.create_time.end_time.seconds
+        == 253402300799
+    )
 
 
 def test_a_moment_as_people_type_it_is_of_this_machines_zone(monkeypatch):

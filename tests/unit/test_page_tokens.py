@@ -12,13 +12,13 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from flowkeep.v1.execution_service_pb2 import ListExecutionsRequest
+from flowkeep.v1.execution_service_pb2 import ExecutionFilter, ListExecutionsRequest, ListStepsRequest
 from persistence.model import PageKey, Scope
 from service.api.page_tokens import PageTokens
 from service.engine.violations import ValidationError
 
 KEY, SCOPE, ID = b"k" * 32, Scope("acme", "ann"), UUID(int=7)
-REQUEST = ListExecutionsRequest(workflow="w")
+REQUEST = ListExecutionsRequest(filter=ExecutionFilter(workflow="w"))
 TOKENS = PageTokens(KEY)
 Kind = type[float] | type[datetime] | None
 
@@ -105,10 +105,32 @@ def refused(token: str, kind: Kind = None) -> None:
     assert [violation.field for violation in error.value.violations] == ["page_token"]
 
 
+def test_an_empty_filter_is_none() -> None:
+    bare, empty = ListExecutionsRequest(), ListExecutionsRequest(filter=ExecutionFilter())
+    assert TOKENS.read(TOKENS.make(bare, SCOPE, PageKey(None, ID)), empty, SCOPE) == PageKey(None, ID)
+
+
+STEPS = ListStepsRequest(execution_id=str(ID), handler="h")
+
+
+@pytest.mark.parametrize("path", ["a", "fan_out[3].fetch", "x" * 1024, "日本"])
+def test_a_path_comes_back(path: str) -> None:
+    assert TOKENS.read_path(TOKENS.make_path(STEPS, SCOPE, path), STEPS, SCOPE) == path
+
+
+@pytest.mark.parametrize("path", [None, 7, b"a", ["a"], datetime(2026, 1, 1, tzinfo=UTC)])
+def test_what_is_no_path_is_refused(path: Any) -> None:
+    token = TOKENS.make_path(STEPS, SCOPE, "a")
+    body = list(msgspec.msgpack.decode(base64.urlsafe_b64decode(token + "==")[16:]))
+    assert TOKENS.read_path(signed(body), STEPS, SCOPE) == "a"
+    with pytest.raises(ValidationError):
+        TOKENS.read_path(signed([*body[:3], path]), STEPS, SCOPE)
+
+
 def test_a_token_belongs_to_its_caller_filter_and_secret() -> None:
     for tokens, request, scope in (
         (PageTokens(b"other"), REQUEST, SCOPE),
-        (TOKENS, ListExecutionsRequest(workflow="v"), SCOPE),
+        (TOKENS, ListExecutionsRequest(filter=ExecutionFilter(workflow="v")), SCOPE),
         (TOKENS, REQUEST, Scope("acme", "bob")),
         (TOKENS, REQUEST, Scope("acme")),
         (TOKENS, REQUEST, Scope("other", "ann")),

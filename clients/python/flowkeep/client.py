@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 import grpc
 from google.protobuf.message import Message
 
-from flowkeep.arguments import flag, kind, text, texts, whole
+from flowkeep.arguments import flag, text, texts, whole
 from flowkeep.channel import Token, call_metadata, checked_target, checked_tls, open_channel
-from flowkeep.definition import definition as read_definition
 from flowkeep.durations import Span, to_seconds
 from flowkeep.errors import (
     DefinitionError,
@@ -24,15 +23,25 @@ from flowkeep.errors import (
     from_rpc_error,
 )
 from flowkeep.payload import Input, from_value
-from flowkeep.requests import ExecuteOptions, ExecutionFilters, execute_request, list_request
+from flowkeep.requests import (
+    Definition,
+    ExecuteOptions,
+    ListOptions,
+    StepState,
+    definition_message,
+    definition_messages,
+    execute_request,
+    list_request,
+    steps_request,
+)
 from flowkeep.retry import Backoff, Judge, may_repeat, nothing_done
 from flowkeep.v1 import execution_service_pb2 as executions_pb2
 from flowkeep.v1 import workflow_service_pb2 as workflows_pb2
 from flowkeep.v1.event_pb2 import ExecutionEvent, ExecutionFinished
-from flowkeep.v1.execution_pb2 import Execution, ExecutionView
+from flowkeep.v1.execution_pb2 import Execution, ExecutionView, StepExecution, StepView
 from flowkeep.v1.execution_service_pb2_grpc import ExecutionServiceStub
 from flowkeep.v1.handler_pb2 import Handler
-from flowkeep.v1.workflow_pb2 import Workflow, WorkflowDefinition, WorkflowView
+from flowkeep.v1.workflow_pb2 import Workflow, WorkflowView
 from flowkeep.v1.workflow_service_pb2 import ApplyWorkflowsResponse
 from flowkeep.v1.workflow_service_pb2_grpc import WorkflowServiceStub
 from flowkeep.watch import WatchCall, events_of, follow
@@ -43,9 +52,6 @@ if TYPE_CHECKING:  # these classes exist in the stubs only
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
-Definition = WorkflowDefinition | Mapping[str, Any]
-"""A definition as a message, or in the written form that `flowkeep.definition` reads."""
-
 _WAIT_SECONDS = 300.0
 
 
@@ -101,7 +107,7 @@ class Client:
         Raises DefinitionError for a document that is no definition, AlreadyExistsError when the name is taken,
         InvalidArgumentError with all violations when the definition is not sound.
         """
-        request = workflows_pb2.CreateWorkflowRequest(definition=_message(definition))
+        request = workflows_pb2.CreateWorkflowRequest(definition=definition_message(definition))
         response = await self._call(self._workflows.CreateWorkflow, request, may_repeat=nothing_done)
         return response.workflow
 
@@ -111,7 +117,7 @@ class Client:
         Raises as `create_workflow`, NotFoundError, and FailedPreconditionError when `etag` no longer fits.
         """
         request = workflows_pb2.UpdateWorkflowRequest(
-            workflow=text("workflow", workflow), definition=_message(definition), etag=text("etag", etag)
+            workflow=text("workflow", workflow), definition=definition_message(definition), etag=text("etag", etag)
         )
         response = await self._call(self._workflows.UpdateWorkflow, request, may_repeat=nothing_done)
         return response.workflow
@@ -127,7 +133,7 @@ class Client:
         `definitions[3].steps[0].id`.
         """
         request = workflows_pb2.ApplyWorkflowsRequest(
-            definitions=_messages(definitions), validate_only=flag("validate_only", validate_only)
+            definitions=definition_messages(definitions), validate_only=flag("validate_only", validate_only)
         )
         response = await self._call(self._workflows.ApplyWorkflows, request)
         if response.violations:
@@ -172,7 +178,7 @@ class Client:
     async def validate_workflow(self, definition: Definition) -> list[Violation]:
         """Return all that is wrong with a definition, an empty list if nothing is. Keeps nothing."""
         try:
-            request = workflows_pb2.ValidateWorkflowRequest(definition=_message(definition))
+            request = workflows_pb2.ValidateWorkflowRequest(definition=definition_message(definition))
             response = await self._call(self._workflows.ValidateWorkflow, request)
         except DefinitionError as error:
             return error.violations
@@ -217,11 +223,42 @@ class Client:
         request = executions_pb2.GetExecutionRequest(execution_id=text("execution_id", execution_id), view=view)
         return (await self._call(self._executions.GetExecution, request)).execution
 
-    async def list_executions(
-        self, *, page_size: int = 0, **filters: Unpack[ExecutionFilters]
-    ) -> AsyncIterator[Execution]:
+    async def list_steps(
+        self,
+        execution_id: str,
+        *,
+        states: Iterable[StepState] = (),
+        handler: str = "",
+        view: StepView.ValueType = StepView.STEP_VIEW_BASIC,
+        page_size: int = 0,
+    ) -> AsyncIterator[StepExecution]:
+        """Yield the steps of an execution in the order of the definition, with their payloads in the view FULL.
+
+        Pages are fetched as needed, however much there is in all. Raises NotFoundError.
+        """
+        request = steps_request(execution_id, states=states, handler=handler, view=view, page_size=page_size)
+        while True:
+            page = await self.steps_page(request)
+            for step in page.steps:
+                yield step
+            request.page_token = page.next_page_token
+            if not page.next_page_token:
+                return
+
+    async def steps_page(self, request: executions_pb2.ListStepsRequest) -> executions_pb2.ListStepsResponse:
+        """Send a request made by `steps_request`; the response also tells what of the steps is not shown."""
+        return await self._call(self._executions.ListSteps, request)
+
+    async def get_step(self, execution_id: str, path: str) -> executions_pb2.GetStepResponse:
+        """Return a step with all of its payloads, and what of it is not shown. Raises NotFoundError."""
+        request = executions_pb2.GetStepRequest(
+            execution_id=text("execution_id", execution_id), path=text("path", path)
+        )
+        return await self._call(self._executions.GetStep, request)
+
+    async def list_executions(self, *, page_size: int = 0, **options: Unpack[ListOptions]) -> AsyncIterator[Execution]:
         """Yield the executions that meet all filters, newest first by default. Pages are fetched as needed."""
-        request = list_request(page_size=page_size, **filters)
+        request = list_request(page_size=page_size, **options)
         while True:
             page = await self._call(self._executions.ListExecutions, request)
             for execution in page.executions:
@@ -231,15 +268,10 @@ class Client:
                 return
 
     async def list_page(
-        self,
-        *,
-        page_size: int = 0,
-        page_token: str = "",
-        count_total: bool = False,
-        **filters: Unpack[ExecutionFilters],
+        self, *, page_size: int = 0, page_token: str = "", count_total: bool = False, **options: Unpack[ListOptions]
     ) -> executions_pb2.ListExecutionsResponse:
         """Return one page of executions, with the token of the next page and, if asked for, the total."""
-        request = list_request(page_size=page_size, page_token=page_token, count_total=count_total, **filters)
+        request = list_request(page_size=page_size, page_token=page_token, count_total=count_total, **options)
         return await self._call(self._executions.ListExecutions, request)
 
     async def cancel(self, execution_id: str, reason: str = "") -> executions_pb2.CancelResponse:
@@ -348,28 +380,6 @@ class Client:
                 if not may_repeat(error) or clock() + pause >= deadline:
                     raise error from failure
             await asyncio.sleep(pause)
-
-
-def _message(definition: Definition) -> WorkflowDefinition:
-    return definition if isinstance(definition, WorkflowDefinition) else read_definition(definition)
-
-
-def _messages(definitions: Definition | Iterable[Definition]) -> list[WorkflowDefinition]:
-    if isinstance(definitions, WorkflowDefinition | Mapping):
-        return [_message(definitions)]
-    given: Any = definitions
-    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
-        raise TypeError(f"definitions must be one or several definitions, not {kind(given)}")
-    messages, violations = list[WorkflowDefinition](), list[Violation]()
-    for index, definition in enumerate(definitions):
-        try:
-            messages.append(_message(definition))
-        except DefinitionError as error:
-            place = f"definitions[{index}]"
-            violations += (Violation(f"{place}.{path}" if path else place, text) for path, text in error.violations)
-    if violations:
-        raise DefinitionError(violations)
-    return messages
 
 
 def _outcome(execution_id: str, finished: ExecutionFinished) -> Any:

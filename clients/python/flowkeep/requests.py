@@ -8,18 +8,33 @@ from typing import Any, TypeAlias, TypedDict, TypeVar, Unpack, cast
 
 from google.protobuf.duration_pb2 import Duration
 
-from flowkeep.arguments import entries, flag, text, text_map, texts, whole
+from flowkeep.arguments import entries, flag, kind, text, text_map, texts, whole
+from flowkeep.definition import definition as read_definition
 from flowkeep.durations import Span, to_duration
+from flowkeep.errors import DefinitionError, Violation
 from flowkeep.payload import Input, to_struct
 from flowkeep.times import Time, to_timestamp
-from flowkeep.v1.execution_pb2 import Execution, ExecutionView
-from flowkeep.v1.execution_service_pb2 import ExecuteRequest, ListExecutionsRequest, TimeRange
+from flowkeep.v1.execution_pb2 import Execution, ExecutionView, StepExecution, StepView
+from flowkeep.v1.execution_service_pb2 import (
+    ExecuteRequest,
+    ExecutionFilter,
+    ListExecutionsRequest,
+    ListStepsRequest,
+    TimeRange,
+)
+from flowkeep.v1.workflow_pb2 import WorkflowDefinition
 
 E = TypeVar("E", bound=int)
 Read = TypeVar("Read")
 
+Definition: TypeAlias = WorkflowDefinition | Mapping[str, Any]
+"""A definition as a message, or in the written form that `flowkeep.definition` reads."""
+
 State: TypeAlias = str | Execution.State.ValueType
 """A state of an execution: `"FAILED"` or `Execution.STATE_FAILED`."""
+
+StepState: TypeAlias = str | StepExecution.State.ValueType
+"""A state of a step: `"FAILED"` or `StepExecution.STATE_FAILED`."""
 
 Order: TypeAlias = str | ListExecutionsRequest.Order.ValueType
 """An order of executions: `"NEWEST"`, `"LONGEST"`, `"LAST_ENDED"`, or the enum's value."""
@@ -37,10 +52,11 @@ class ExecuteOptions(TypedDict, total=False):
     start_delay: Span | None
     timeout: Span | None
     wait: bool
+    view: ExecutionView.ValueType
 
 
 class ExecutionFilters(TypedDict, total=False):
-    """Which executions to list, all must hold, and how. Beginnings of ranges are inclusive, their ends exclusive."""
+    """Which executions are meant; all must hold. Beginnings of ranges are inclusive, their ends exclusive."""
 
     workflow: str
     states: Iterable[State]
@@ -52,9 +68,14 @@ class ExecutionFilters(TypedDict, total=False):
     created_before: Time | None
     ended_from: Time | None
     ended_before: Time | None
+    execution_id_prefix: str
+
+
+class ListOptions(ExecutionFilters, total=False):
+    """Which executions to list, in which order, and how much of each: BASIC by default."""
+
     order: Order
     view: ExecutionView.ValueType
-    execution_id_prefix: str
 
 
 def execute_request(
@@ -70,12 +91,14 @@ def execute_request(
     start_delay: Span | None = None,
     timeout: Span | None = None,
     wait: bool = False,
+    view: ExecutionView.ValueType = ExecutionView.EXECUTION_VIEW_UNSPECIFIED,
 ) -> ExecuteRequest:
     """Return a request of Execute. It always has a request id, so that sending it again starts nothing twice.
 
     `revision` 0 is the latest. `tags`, `labels` and `correlation_id` are to find the execution by. `priority` and
     `timeout` default to the workflow's; `timeout` counts from the start, which `start_delay` puts off. With `wait` the
-    answer comes when the execution has ended, or shortly before the deadline of the call.
+    answer comes when the execution has ended, or shortly before the deadline of the call. `view` is how much of it the
+    answer has: BASIC by default, with `wait` together with the result.
 
     Raises PayloadError for an input that payloads cannot carry, TypeError for an argument of another type, ValueError
     for a span that is none.
@@ -92,24 +115,43 @@ def execute_request(
         start_delay=_span("start_delay", start_delay),
         timeout=_span("timeout", timeout),
         wait=flag("wait", wait),
+        view=_view(view),
     )
 
 
 def list_request(
-    *, page_size: int = 0, page_token: str = "", count_total: bool = False, **filters: Unpack[ExecutionFilters]
+    *,
+    order: Order = ListExecutionsRequest.ORDER_UNSPECIFIED,
+    view: ExecutionView.ValueType = ExecutionView.EXECUTION_VIEW_UNSPECIFIED,
+    page_size: int = 0,
+    page_token: str = "",
+    count_total: bool = False,
+    **filters: Unpack[ExecutionFilters],
 ) -> ListExecutionsRequest:
     """Return a request of ListExecutions.
 
-    Raises TypeError for a filter that does not exist or is of another type, ValueError for a state or order that does
-    not exist, and for a time that is none or lacks its time zone.
+    Raises as `execution_filter` does, and ValueError for an order that does not exist.
+    """
+    return ListExecutionsRequest(
+        filter=execution_filter(**filters),
+        order=_number("order", dict(ListExecutionsRequest.Order.items()), "ORDER_", order),
+        view=_view(view),
+        page_size=whole("page_size", page_size),
+        page_token=text("page_token", page_token),
+        count_total=flag("count_total", count_total),
+    )
+
+
+def execution_filter(**filters: Unpack[ExecutionFilters]) -> ExecutionFilter:
+    """Return a filter of executions.
+
+    Raises TypeError for a filter that does not exist or is of another type, ValueError for a state that does not exist,
+    and for a time that is none or lacks its time zone.
     """
     if unknown := filters.keys() - ExecutionFilters.__annotations__.keys():
         raise TypeError(f"there is no filter {', '.join(sorted(unknown))}")
     states = entries("states", filters.get("states", ()))
-    return ListExecutionsRequest(
-        page_size=whole("page_size", page_size),
-        page_token=text("page_token", page_token),
-        count_total=flag("count_total", count_total),
+    return ExecutionFilter(
         workflow=text("workflow", filters.get("workflow", "")),
         states=[_number("states", dict(Execution.State.items()), "STATE_", state) for state in states],
         owner=text("owner", filters.get("owner", "")),
@@ -118,10 +160,60 @@ def list_request(
         correlation_id=text("correlation_id", filters.get("correlation_id", "")),
         create_time=_time_range("created", filters.get("created_from"), filters.get("created_before")),
         end_time=_time_range("ended", filters.get("ended_from"), filters.get("ended_before")),
-        order=_number("order", dict(ListExecutionsRequest.Order.items()), "ORDER_", filters.get("order", 0)),
-        view=cast(ExecutionView.ValueType, whole("view", filters.get("view", 0))),
         execution_id_prefix=text("execution_id_prefix", filters.get("execution_id_prefix", "")),
     )
+
+
+def definition_message(definition: Definition) -> WorkflowDefinition:
+    """Return a definition as a message. Raises DefinitionError for a document that is none."""
+    return definition if isinstance(definition, WorkflowDefinition) else read_definition(definition)
+
+
+def definition_messages(definitions: Definition | Iterable[Definition]) -> list[WorkflowDefinition]:
+    """Return one or several definitions as messages. Raises DefinitionError with what is wrong with all of them."""
+    if isinstance(definitions, WorkflowDefinition | Mapping):
+        return [definition_message(definitions)]
+    given: Any = definitions
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+        raise TypeError(f"definitions must be one or several definitions, not {kind(given)}")
+    messages, violations = list[WorkflowDefinition](), list[Violation]()
+    for index, definition in enumerate(definitions):
+        try:
+            messages.append(definition_message(definition))
+        except DefinitionError as error:
+            place = f"definitions[{index}]"
+            violations += (Violation(f"{place}.{path}" if path else place, text) for path, text in error.violations)
+    if violations:
+        raise DefinitionError(violations)
+    return messages
+
+
+def steps_request(
+    execution_id: str,
+    *,
+    states: Iterable[StepState] = (),
+    handler: str = "",
+    view: StepView.ValueType = StepView.STEP_VIEW_UNSPECIFIED,
+    page_size: int = 0,
+    page_token: str = "",
+) -> ListStepsRequest:
+    """Return a request of ListSteps.
+
+    Raises TypeError for an argument of another type, ValueError for a state that does not exist.
+    """
+    names = dict(StepExecution.State.items())
+    return ListStepsRequest(
+        execution_id=text("execution_id", execution_id),
+        states=[_number("states", names, "STATE_", state) for state in entries("states", states)],
+        handler=text("handler", handler),
+        view=cast(StepView.ValueType, whole("view", view)),
+        page_size=whole("page_size", page_size),
+        page_token=text("page_token", page_token),
+    )
+
+
+def _view(view: Any) -> ExecutionView.ValueType:
+    return cast(ExecutionView.ValueType, whole("view", view))
 
 
 def _number(name: str, enum: Mapping[str, E], prefix: str, value: Any) -> E:

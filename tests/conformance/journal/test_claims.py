@@ -260,7 +260,7 @@ async def test_a_load_sees_what_was_submitted_before(repository: Repository, sta
     assert await repository.load(stage.incarnation, row.id) is None
 
 
-@pytest.mark.parametrize("state", [ExecutionState.RUNNING, ExecutionState.PAUSED, ExecutionState.CANCELLING])
+@pytest.mark.parametrize("state", [state for state in ExecutionState if not state.is_end])
 async def test_every_open_state_is_claimable(repository: Repository, stage: Stage, state: ExecutionState) -> None:
     row = await stage.put_free(state=state)
     [detail] = await repository.claim(stage.incarnation, 10)

@@ -88,6 +88,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """RESOURCE_EXHAUSTED. The disk of the database is full; nothing was written. Try again when it has space."""
     ERROR_REASON_DATABASE_DAMAGED: _ErrorReason.ValueType  # 30
     """DATA_LOSS. The database found its files damaged where this call had to read or write."""
+    ERROR_REASON_STEP_NOT_FOUND: _ErrorReason.ValueType  # 31
+    """NOT_FOUND. The execution has no such step. Metadata: `{"execution_id": "0193…", "path": "research"}`."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why an RPC was refused. Each error of the service (not those that gRPC itself gives, such as for a message that is too
@@ -163,4 +165,6 @@ ERROR_REASON_STORAGE_FULL: ErrorReason.ValueType  # 29
 """RESOURCE_EXHAUSTED. The disk of the database is full; nothing was written. Try again when it has space."""
 ERROR_REASON_DATABASE_DAMAGED: ErrorReason.ValueType  # 30
 """DATA_LOSS. The database found its files damaged where this call had to read or write."""
+ERROR_REASON_STEP_NOT_FOUND: ErrorReason.ValueType  # 31
+"""NOT_FOUND. The execution has no such step. Metadata: `{"execution_id": "0193…", "path": "research"}`."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

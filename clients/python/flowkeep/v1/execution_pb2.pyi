@@ -47,6 +47,30 @@ EXECUTION_VIEW_FULL: ExecutionView.ValueType  # 2
 """Everything."""
 Global___ExecutionView: _TypeAlias = ExecutionView  # noqa: Y015
 
+class _StepView:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _StepViewEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StepView.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    STEP_VIEW_UNSPECIFIED: _StepView.ValueType  # 0
+    """Means the documented default of the request."""
+    STEP_VIEW_BASIC: _StepView.ValueType  # 1
+    """All but `input`, `output`, `assigned`, `failed_attempts` and the details of `failure`."""
+    STEP_VIEW_FULL: _StepView.ValueType  # 2
+    """Everything."""
+
+class StepView(_StepView, metaclass=_StepViewEnumTypeWrapper):
+    """How much of a step is returned."""
+
+STEP_VIEW_UNSPECIFIED: StepView.ValueType  # 0
+"""Means the documented default of the request."""
+STEP_VIEW_BASIC: StepView.ValueType  # 1
+"""All but `input`, `output`, `assigned`, `failed_attempts` and the details of `failure`."""
+STEP_VIEW_FULL: StepView.ValueType  # 2
+"""Everything."""
+Global___StepView: _TypeAlias = StepView  # noqa: Y015
+
 class _FailureCode:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -191,13 +215,15 @@ class Execution(_message.Message):
         """Held at a step boundary until it is resumed."""
         STATE_CANCELLING: Execution._State.ValueType  # 4
         """Cancel was asked for and steps are being stopped."""
-        STATE_COMPLETED: Execution._State.ValueType  # 5
+        STATE_COMPENSATING: Execution._State.ValueType  # 5
+        """What had completed is being undone, before the execution ends."""
+        STATE_COMPLETED: Execution._State.ValueType  # 6
         """Ended well."""
-        STATE_FAILED: Execution._State.ValueType  # 6
+        STATE_FAILED: Execution._State.ValueType  # 7
         """Ended because a step failed."""
-        STATE_CANCELLED: Execution._State.ValueType  # 7
+        STATE_CANCELLED: Execution._State.ValueType  # 8
         """Ended because somebody cancelled it."""
-        STATE_TIMED_OUT: Execution._State.ValueType  # 8
+        STATE_TIMED_OUT: Execution._State.ValueType  # 9
         """Ended because its time was over."""
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
@@ -213,13 +239,15 @@ class Execution(_message.Message):
     """Held at a step boundary until it is resumed."""
     STATE_CANCELLING: Execution.State.ValueType  # 4
     """Cancel was asked for and steps are being stopped."""
-    STATE_COMPLETED: Execution.State.ValueType  # 5
+    STATE_COMPENSATING: Execution.State.ValueType  # 5
+    """What had completed is being undone, before the execution ends."""
+    STATE_COMPLETED: Execution.State.ValueType  # 6
     """Ended well."""
-    STATE_FAILED: Execution.State.ValueType  # 6
+    STATE_FAILED: Execution.State.ValueType  # 7
     """Ended because a step failed."""
-    STATE_CANCELLED: Execution.State.ValueType  # 7
+    STATE_CANCELLED: Execution.State.ValueType  # 8
     """Ended because somebody cancelled it."""
-    STATE_TIMED_OUT: Execution.State.ValueType  # 8
+    STATE_TIMED_OUT: Execution.State.ValueType  # 9
     """Ended because its time was over."""
 
     @_typing.final
@@ -354,7 +382,7 @@ class Execution(_message.Message):
 
     @_builtins.property
     def result(self) -> _struct_pb2.Value:
-        """Output only. What a COMPLETED execution answers. Only in the view FULL."""
+        """Output only. What a COMPLETED execution answers. Only in the view FULL, and in what `Execute` answers."""
 
     @_builtins.property
     def failure(self) -> Global___Failure:
@@ -570,7 +598,7 @@ class StepExecution(_message.Message):
     payloads_omitted: _builtins.bool
     """Output only. Whether `input`, `output`, `assigned`, `failed_attempts` and the details of `failure` were left out,
     because they and the steps before fill more than the 32 MiB that one answer holds, 2 MiB in the answer of Execute,
-    in a snapshot and in a list. Their events show them.
+    in a snapshot and in a list. `GetStep` and their events show them.
     """
     @_builtins.property
     def input(self) -> _struct_pb2.Struct:

@@ -61,6 +61,7 @@ class ExecuteRequest(_message.Message):
     START_DELAY_FIELD_NUMBER: _builtins.int
     TIMEOUT_FIELD_NUMBER: _builtins.int
     WAIT_FIELD_NUMBER: _builtins.int
+    VIEW_FIELD_NUMBER: _builtins.int
     workflow: _builtins.str
     """Required. Id or name of the workflow."""
     revision: _builtins.int
@@ -80,6 +81,8 @@ class ExecuteRequest(_message.Message):
     """Optional. Answer when the execution has ended, or shortly before the caller's deadline (without one: after 300 s)
     with the execution still running.
     """
+    view: _execution_pb2.ExecutionView.ValueType
+    """Optional. How much of the execution is returned. Default BASIC. With `wait`, BASIC has the `result` too."""
     @_builtins.property
     def input(self) -> _struct_pb2.Struct:
         """Optional. Input of the execution. It must meet the workflow's `input_schema`."""
@@ -114,10 +117,11 @@ class ExecuteRequest(_message.Message):
         start_delay: _duration_pb2.Duration | None = ...,
         timeout: _duration_pb2.Duration | None = ...,
         wait: _builtins.bool = ...,
+        view: _execution_pb2.ExecutionView.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "input", b"input", "priority", b"priority", "start_delay", b"start_delay", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "correlation_id", b"correlation_id", "input", b"input", "labels", b"labels", "priority", b"priority", "request_id", b"request_id", "revision", b"revision", "start_delay", b"start_delay", "tags", b"tags", "timeout", b"timeout", "wait", b"wait", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "correlation_id", b"correlation_id", "input", b"input", "labels", b"labels", "priority", b"priority", "request_id", b"request_id", "revision", b"revision", "start_delay", b"start_delay", "tags", b"tags", "timeout", b"timeout", "view", b"view", "wait", b"wait", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__priority: _TypeAlias = _typing.Literal["priority"]  # noqa: Y015
     _WhichOneofArgType__priority: _TypeAlias = _typing.Literal["_priority", b"_priority"]  # noqa: Y015
@@ -137,7 +141,7 @@ class ExecuteResponse(_message.Message):
     """Whether this call created the execution. False when the request id was known."""
     @_builtins.property
     def execution(self) -> _execution_pb2.Execution:
-        """The execution as it is now: BASIC, and with `wait` FULL."""
+        """The execution as it is now."""
 
     def __init__(
         self,
@@ -205,7 +209,7 @@ Global___GetExecutionResponse: _TypeAlias = GetExecutionResponse  # noqa: Y015
 
 @_typing.final
 class ListExecutionsRequest(_message.Message):
-    """Request of ListExecutions. All filters must hold."""
+    """Request of ListExecutions."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -236,6 +240,54 @@ class ListExecutionsRequest(_message.Message):
     ORDER_LAST_ENDED: ListExecutionsRequest.Order.ValueType  # 3
     """Last ended first. Only executions that have ended."""
 
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    COUNT_TOTAL_FIELD_NUMBER: _builtins.int
+    VIEW_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """Optional. How many to return. 0 means 50, more than 200 means 200."""
+    page_token: _builtins.str
+    """Optional. `next_page_token` of the page before, with the same filter and order. With another one:
+    INVALID_ARGUMENT. Valid for 24 hours.
+    """
+    order: Global___ListExecutionsRequest.Order.ValueType
+    """Optional. Order of the list. Default NEWEST."""
+    count_total: _builtins.bool
+    """Optional. Whether to count all that meets the filter into `total_size`."""
+    view: _execution_pb2.ExecutionView.ValueType
+    """Optional. How much of each is returned. Default BASIC. FULL allows at most 20 on a page, and a page ends before it has
+    more than 3 MiB; of one that has more than 2 MiB of payloads it has the first steps' (`payloads_omitted`).
+    """
+    @_builtins.property
+    def filter(self) -> Global___ExecutionFilter:
+        """Optional. Which executions. Default: all."""
+
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        filter: Global___ExecutionFilter | None = ...,
+        order: Global___ListExecutionsRequest.Order.ValueType = ...,
+        count_total: _builtins.bool = ...,
+        view: _execution_pb2.ExecutionView.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count_total", b"count_total", "filter", b"filter", "order", b"order", "page_size", b"page_size", "page_token", b"page_token", "view", b"view"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListExecutionsRequest: _TypeAlias = ListExecutionsRequest  # noqa: Y015
+
+@_typing.final
+class ExecutionFilter(_message.Message):
+    """Which executions are meant. All that is given must hold."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
     @_typing.final
     class LabelsEntry(_message.Message):
         DESCRIPTOR: _descriptor.Descriptor
@@ -256,8 +308,6 @@ class ListExecutionsRequest(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-    PAGE_SIZE_FIELD_NUMBER: _builtins.int
-    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     WORKFLOW_FIELD_NUMBER: _builtins.int
     STATES_FIELD_NUMBER: _builtins.int
     OWNER_FIELD_NUMBER: _builtins.int
@@ -266,30 +316,13 @@ class ListExecutionsRequest(_message.Message):
     CORRELATION_ID_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
-    ORDER_FIELD_NUMBER: _builtins.int
-    COUNT_TOTAL_FIELD_NUMBER: _builtins.int
-    VIEW_FIELD_NUMBER: _builtins.int
     EXECUTION_ID_PREFIX_FIELD_NUMBER: _builtins.int
-    page_size: _builtins.int
-    """Optional. How many to return. 0 means 50, more than 200 means 200."""
-    page_token: _builtins.str
-    """Optional. `next_page_token` of the page before, with the same filter and order. With another one:
-    INVALID_ARGUMENT. Valid for 24 hours.
-    """
     workflow: _builtins.str
     """Optional. Only executions of this workflow, by id or name."""
     owner: _builtins.str
     """Optional. Only executions that this subject started."""
     correlation_id: _builtins.str
     """Optional. Only executions with this correlation id."""
-    order: Global___ListExecutionsRequest.Order.ValueType
-    """Optional. Order of the list. Default NEWEST."""
-    count_total: _builtins.bool
-    """Optional. Whether to count all that meets the filter into `total_size`."""
-    view: _execution_pb2.ExecutionView.ValueType
-    """Optional. How much of each is returned. Default BASIC. FULL allows at most 20 on a page, and a page ends before it has
-    more than 3 MiB; of one that has more than 2 MiB of payloads it has the first steps' (`payloads_omitted`).
-    """
     execution_id_prefix: _builtins.str
     """Optional. Only executions whose ids begin so: at least 8 hexadecimal digits, with or without the dashes of the id.
     Ids of about one minute have the first 8 digits in common.
@@ -317,8 +350,6 @@ class ListExecutionsRequest(_message.Message):
     def __init__(
         self,
         *,
-        page_size: _builtins.int = ...,
-        page_token: _builtins.str = ...,
         workflow: _builtins.str = ...,
         states: _abc.Iterable[_execution_pb2.Execution.State.ValueType] | None = ...,
         owner: _builtins.str = ...,
@@ -327,18 +358,15 @@ class ListExecutionsRequest(_message.Message):
         correlation_id: _builtins.str = ...,
         create_time: Global___TimeRange | None = ...,
         end_time: Global___TimeRange | None = ...,
-        order: Global___ListExecutionsRequest.Order.ValueType = ...,
-        count_total: _builtins.bool = ...,
-        view: _execution_pb2.ExecutionView.ValueType = ...,
         execution_id_prefix: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["correlation_id", b"correlation_id", "count_total", b"count_total", "create_time", b"create_time", "end_time", b"end_time", "execution_id_prefix", b"execution_id_prefix", "labels", b"labels", "order", b"order", "owner", b"owner", "page_size", b"page_size", "page_token", b"page_token", "states", b"states", "tags", b"tags", "view", b"view", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["correlation_id", b"correlation_id", "create_time", b"create_time", "end_time", b"end_time", "execution_id_prefix", b"execution_id_prefix", "labels", b"labels", "owner", b"owner", "states", b"states", "tags", b"tags", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ListExecutionsRequest: _TypeAlias = ListExecutionsRequest  # noqa: Y015
+Global___ExecutionFilter: _TypeAlias = ExecutionFilter  # noqa: Y015
 
 @_typing.final
 class TimeRange(_message.Message):
@@ -401,6 +429,156 @@ class ListExecutionsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListExecutionsResponse: _TypeAlias = ListExecutionsResponse  # noqa: Y015
+
+@_typing.final
+class ListStepsRequest(_message.Message):
+    """Request of ListSteps. All that is given must hold."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXECUTION_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    STATES_FIELD_NUMBER: _builtins.int
+    HANDLER_FIELD_NUMBER: _builtins.int
+    VIEW_FIELD_NUMBER: _builtins.int
+    execution_id: _builtins.str
+    """Required. Id of the execution."""
+    page_size: _builtins.int
+    """Optional. How many to return. 0 means 50, more than 200 means 200. A page ends before it has more than 3 MiB."""
+    page_token: _builtins.str
+    """Optional. `next_page_token` of the page before, of the same execution and filter. With another one:
+    INVALID_ARGUMENT. Valid for 24 hours.
+    """
+    handler: _builtins.str
+    """Optional. Only steps that run this handler."""
+    view: _execution_pb2.StepView.ValueType
+    """Optional. How much of each is returned. Default BASIC."""
+    @_builtins.property
+    def states(self) -> _containers.RepeatedScalarFieldContainer[_execution_pb2.StepExecution.State.ValueType]:
+        """Optional. Only steps in one of these states."""
+
+    def __init__(
+        self,
+        *,
+        execution_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        states: _abc.Iterable[_execution_pb2.StepExecution.State.ValueType] | None = ...,
+        handler: _builtins.str = ...,
+        view: _execution_pb2.StepView.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution_id", b"execution_id", "handler", b"handler", "page_size", b"page_size", "page_token", b"page_token", "states", b"states", "view", b"view"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListStepsRequest: _TypeAlias = ListStepsRequest  # noqa: Y015
+
+@_typing.final
+class ListStepsResponse(_message.Message):
+    """Response of ListSteps."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEPS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    UNREADABLE_FIELD_NUMBER: _builtins.int
+    DEFINITION_WITHHELD_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page. Empty at the end."""
+    definition_withheld: _builtins.bool
+    """Whether the caller lacks the permission `workflows.read`: then the `input` of steps and the conditions in their
+    `skip_reason` are left out.
+    """
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[_execution_pb2.StepExecution]:
+        """The steps of this page, each as it stood when the page was made. One that moves from state to state between two
+        pages may be in the list of a state twice, or not at all.
+        """
+
+    @_builtins.property
+    def unreadable(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What is stored of these steps and cannot be read, as in `Execution.unreadable`."""
+
+    def __init__(
+        self,
+        *,
+        steps: _abc.Iterable[_execution_pb2.StepExecution] | None = ...,
+        next_page_token: _builtins.str = ...,
+        unreadable: _abc.Iterable[_builtins.str] | None = ...,
+        definition_withheld: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["definition_withheld", b"definition_withheld", "next_page_token", b"next_page_token", "steps", b"steps", "unreadable", b"unreadable"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListStepsResponse: _TypeAlias = ListStepsResponse  # noqa: Y015
+
+@_typing.final
+class GetStepRequest(_message.Message):
+    """Request of GetStep."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXECUTION_ID_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    execution_id: _builtins.str
+    """Required. Id of the execution."""
+    path: _builtins.str
+    """Required. Path of the step, as `StepExecution.path` has it."""
+    def __init__(
+        self,
+        *,
+        execution_id: _builtins.str = ...,
+        path: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution_id", b"execution_id", "path", b"path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetStepRequest: _TypeAlias = GetStepRequest  # noqa: Y015
+
+@_typing.final
+class GetStepResponse(_message.Message):
+    """Response of GetStep."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    UNREADABLE_FIELD_NUMBER: _builtins.int
+    DEFINITION_WITHHELD_FIELD_NUMBER: _builtins.int
+    definition_withheld: _builtins.bool
+    """Whether the caller lacks the permission `workflows.read`: then the `input` of the step and the condition in its
+    `skip_reason` are left out.
+    """
+    @_builtins.property
+    def step(self) -> _execution_pb2.StepExecution:
+        """The step."""
+
+    @_builtins.property
+    def unreadable(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What is stored of the step and cannot be read, as in `Execution.unreadable`."""
+
+    def __init__(
+        self,
+        *,
+        step: _execution_pb2.StepExecution | None = ...,
+        unreadable: _abc.Iterable[_builtins.str] | None = ...,
+        definition_withheld: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["step", b"step"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["definition_withheld", b"definition_withheld", "step", b"step", "unreadable", b"unreadable"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetStepResponse: _TypeAlias = GetStepResponse  # noqa: Y015
 
 @_typing.final
 class CancelRequest(_message.Message):

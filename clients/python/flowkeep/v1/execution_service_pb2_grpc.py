@@ -50,6 +50,16 @@ class ExecutionServiceStub:
                 request_serializer=flowkeep_dot_v1_dot_execution__service__pb2.ListExecutionsRequest.SerializeToString,
                 response_deserializer=flowkeep_dot_v1_dot_execution__service__pb2.ListExecutionsResponse.FromString,
                 _registered_method=True)
+        self.ListSteps = channel.unary_unary(
+                '/flowkeep.v1.ExecutionService/ListSteps',
+                request_serializer=flowkeep_dot_v1_dot_execution__service__pb2.ListStepsRequest.SerializeToString,
+                response_deserializer=flowkeep_dot_v1_dot_execution__service__pb2.ListStepsResponse.FromString,
+                _registered_method=True)
+        self.GetStep = channel.unary_unary(
+                '/flowkeep.v1.ExecutionService/GetStep',
+                request_serializer=flowkeep_dot_v1_dot_execution__service__pb2.GetStepRequest.SerializeToString,
+                response_deserializer=flowkeep_dot_v1_dot_execution__service__pb2.GetStepResponse.FromString,
+                _registered_method=True)
         self.Cancel = channel.unary_unary(
                 '/flowkeep.v1.ExecutionService/Cancel',
                 request_serializer=flowkeep_dot_v1_dot_execution__service__pb2.CancelRequest.SerializeToString,
@@ -83,6 +93,22 @@ class ExecutionServiceServicer:
 
     def ListExecutions(self, request, context):
         """Lists executions, page by page. What was acknowledged before the call is in it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSteps(self, request, context):
+        """Lists the steps of an execution in the order of the definition, page by page: also those whose payloads
+        `GetExecution` leaves out because they are too large for one answer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetStep(self, request, context):
+        """Returns a step with all of its payloads, also where `payloads_omitted` is set in other answers. NOT_FOUND,
+        STEP_NOT_FOUND, when the execution has no such step.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -122,6 +148,16 @@ def add_ExecutionServiceServicer_to_server(servicer, server):
                     servicer.ListExecutions,
                     request_deserializer=flowkeep_dot_v1_dot_execution__service__pb2.ListExecutionsRequest.FromString,
                     response_serializer=flowkeep_dot_v1_dot_execution__service__pb2.ListExecutionsResponse.SerializeToString,
+            ),
+            'ListSteps': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSteps,
+                    request_deserializer=flowkeep_dot_v1_dot_execution__service__pb2.ListStepsRequest.FromString,
+                    response_serializer=flowkeep_dot_v1_dot_execution__service__pb2.ListStepsResponse.SerializeToString,
+            ),
+            'GetStep': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStep,
+                    request_deserializer=flowkeep_dot_v1_dot_execution__service__pb2.GetStepRequest.FromString,
+                    response_serializer=flowkeep_dot_v1_dot_execution__service__pb2.GetStepResponse.SerializeToString,
             ),
             'Cancel': grpc.unary_unary_rpc_method_handler(
                     servicer.Cancel,
@@ -216,6 +252,60 @@ class ExecutionService:
             '/flowkeep.v1.ExecutionService/ListExecutions',
             flowkeep_dot_v1_dot_execution__service__pb2.ListExecutionsRequest.SerializeToString,
             flowkeep_dot_v1_dot_execution__service__pb2.ListExecutionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSteps(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/flowkeep.v1.ExecutionService/ListSteps',
+            flowkeep_dot_v1_dot_execution__service__pb2.ListStepsRequest.SerializeToString,
+            flowkeep_dot_v1_dot_execution__service__pb2.ListStepsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetStep(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/flowkeep.v1.ExecutionService/GetStep',
+            flowkeep_dot_v1_dot_execution__service__pb2.GetStepRequest.SerializeToString,
+            flowkeep_dot_v1_dot_execution__service__pb2.GetStepResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,14 @@ class ExecutionServiceStub:
     """Returns an execution with its steps."""
     ListExecutions: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.ListExecutionsRequest, _execution_service_pb2.ListExecutionsResponse]
     """Lists executions, page by page. What was acknowledged before the call is in it."""
+    ListSteps: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.ListStepsRequest, _execution_service_pb2.ListStepsResponse]
+    """Lists the steps of an execution in the order of the definition, page by page: also those whose payloads
+    `GetExecution` leaves out because they are too large for one answer.
+    """
+    GetStep: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.GetStepRequest, _execution_service_pb2.GetStepResponse]
+    """Returns a step with all of its payloads, also where `payloads_omitted` is set in other answers. NOT_FOUND,
+    STEP_NOT_FOUND, when the execution has no such step.
+    """
     Cancel: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.CancelRequest, _execution_service_pb2.CancelResponse]
     """Cancels an execution. An answer means that the request is kept. On an execution that is CANCELLING or CANCELLED it
     returns it; on one that ended otherwise it answers FAILED_PRECONDITION, EXECUTION_FINISHED.
@@ -64,6 +72,14 @@ class ExecutionServiceAsyncStub(ExecutionServiceStub):
     """Returns an execution with its steps."""
     ListExecutions: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.ListExecutionsRequest, _execution_service_pb2.ListExecutionsResponse]  # type: ignore[assignment]
     """Lists executions, page by page. What was acknowledged before the call is in it."""
+    ListSteps: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.ListStepsRequest, _execution_service_pb2.ListStepsResponse]  # type: ignore[assignment]
+    """Lists the steps of an execution in the order of the definition, page by page: also those whose payloads
+    `GetExecution` leaves out because they are too large for one answer.
+    """
+    GetStep: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.GetStepRequest, _execution_service_pb2.GetStepResponse]  # type: ignore[assignment]
+    """Returns a step with all of its payloads, also where `payloads_omitted` is set in other answers. NOT_FOUND,
+    STEP_NOT_FOUND, when the execution has no such step.
+    """
     Cancel: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.CancelRequest, _execution_service_pb2.CancelResponse]  # type: ignore[assignment]
     """Cancels an execution. An answer means that the request is kept. On an execution that is CANCELLING or CANCELLED it
     returns it; on one that ended otherwise it answers FAILED_PRECONDITION, EXECUTION_FINISHED.
@@ -102,6 +118,26 @@ class ExecutionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_execution_service_pb2.ListExecutionsResponse, _abc.Awaitable[_execution_service_pb2.ListExecutionsResponse]]:
         """Lists executions, page by page. What was acknowledged before the call is in it."""
+
+    @_abc_1.abstractmethod
+    def ListSteps(
+        self,
+        request: _execution_service_pb2.ListStepsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_execution_service_pb2.ListStepsResponse, _abc.Awaitable[_execution_service_pb2.ListStepsResponse]]:
+        """Lists the steps of an execution in the order of the definition, page by page: also those whose payloads
+        `GetExecution` leaves out because they are too large for one answer.
+        """
+
+    @_abc_1.abstractmethod
+    def GetStep(
+        self,
+        request: _execution_service_pb2.GetStepRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_execution_service_pb2.GetStepResponse, _abc.Awaitable[_execution_service_pb2.GetStepResponse]]:
+        """Returns a step with all of its payloads, also where `payloads_omitted` is set in other answers. NOT_FOUND,
+        STEP_NOT_FOUND, when the execution has no such step.
+        """
 
     @_abc_1.abstractmethod
     def Cancel(

@@ -92,7 +92,7 @@ CREATE TABLE executions (
     CONSTRAINT executions_pkey PRIMARY KEY (org_id, id),
     CONSTRAINT executions_deaths CHECK (deaths >= 0),
     CONSTRAINT executions_bytes CHECK (bytes >= 0),
-    CONSTRAINT executions_state CHECK (state IN ('CANCELLED', 'CANCELLING', 'COMPLETED', 'FAILED', 'PAUSED', 'PENDING', 'RUNNING', 'TIMED_OUT')),
+    CONSTRAINT executions_state CHECK (state IN ('CANCELLED', 'CANCELLING', 'COMPENSATING', 'COMPLETED', 'FAILED', 'PAUSED', 'PENDING', 'RUNNING', 'TIMED_OUT')),
     CONSTRAINT executions_end CHECK ((state IN ('CANCELLED', 'COMPLETED', 'FAILED', 'TIMED_OUT')) = (end_time IS NOT NULL)),
     CONSTRAINT executions_owner CHECK (CASE WHEN end_time IS NOT NULL THEN incarnation IS NULL AND wake_time IS NULL ELSE (incarnation IS NULL) = (wake_time IS NOT NULL) END),
     CONSTRAINT executions_progress CHECK (progress BETWEEN 0 AND 100 AND (progress < 100 OR state = 'COMPLETED')),
@@ -132,7 +132,7 @@ COMMENT ON COLUMN executions.owner IS 'Subject that started it.';
 COMMENT ON COLUMN executions.workflow_id IS 'Workflow that it runs.';
 COMMENT ON COLUMN executions.workflow_name IS 'Name of that workflow.';
 COMMENT ON COLUMN executions.revision IS 'Revision that it runs.';
-COMMENT ON COLUMN executions.state IS 'PENDING, RUNNING, PAUSED, CANCELLING, or an end: COMPLETED, FAILED, CANCELLED, TIMED_OUT.';
+COMMENT ON COLUMN executions.state IS 'PENDING, RUNNING, PAUSED, CANCELLING, COMPENSATING, or an end: COMPLETED, FAILED, CANCELLED, TIMED_OUT.';
 COMMENT ON COLUMN executions.create_time IS 'When it was accepted.';
 COMMENT ON COLUMN executions.timeout IS 'Seconds that it may take from its start.';
 COMMENT ON COLUMN executions.priority IS '-100 to 100; higher goes first.';
