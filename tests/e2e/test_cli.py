@@ -139,9 +139,31 @@ async def test_a_failure_is_said_once_with_its_cause_and_leads_to_the_step(targe
         assert part in shown_step
     step = (await at(target, "get", execution_id, "--step", "divide")).json
     assert (step["path"], step["failure"]["code"]) == ("divide", "EXPRESSION_ERROR")
+    listed = (await at(target, "steps", execution_id, "--state", "failed", "--full")).json
+    assert (listed["steps"], listed["next_page_token"]) == ([step], "")
+    assert await shown(target, "steps", execution_id, "--full") == f"{shown_step}\n"
     unknown = await flowkeep("get", execution_id, "--step", "none", target=target)
     assert unknown.code == 2
     assert "divide" in unknown.err
+
+
+async def test_the_steps_of_an_execution_are_listed(target: str) -> None:
+    execution_id = (await execute(target, "sleep"))["execution_id"]
+    text = await shown(target, "steps", execution_id[:20])
+    assert [line.split()[0] for line in text.splitlines()[2:]] == ["sleep", "never"]
+    first = (await at(target, "steps", execution_id, "--limit", "1")).json
+    assert [(step["path"], "input" in step) for step in first["steps"]] == [("sleep", False)]
+    token = first["next_page_token"]
+    rest = (await at(target, "steps", execution_id, "--limit", "0", "--page-token", token)).json
+    assert ([step["path"] for step in rest["steps"]], rest["next_page_token"]) == (["never"], "")
+    assert "There are more" in await shown(target, "steps", execution_id, "--limit", "1")
+    (never,) = (await at(target, "steps", execution_id, "--state", "pending", "--handler", "transform")).json["steps"]
+    assert never["path"] == "never"
+    assert "No steps" in await shown(target, "steps", execution_id, "--handler", "absent")
+    assert "EXECUTION_NOT_FOUND" in await refused(target, "steps", NO_EXECUTION, code=3)
+    wrong = await flowkeep("steps", execution_id, "--state", "lost", target=target)
+    assert (wrong.code, "PENDING, RUNNING" in wrong.err) == (2, True)
+    await at(target, "cancel", execution_id)
 
 
 async def test_an_execution_is_named_first(target: str) -> None:

@@ -30,7 +30,7 @@ DENSE = {
     "states": (EXECUTIONS + "ListExecutions", field_bytes(3, field_bytes(2, b"\1" * (LARGEST - 10)))),
     "some states": (EXECUTIONS + "ListExecutions", field_bytes(3, field_bytes(2, b"\1" * 524_000))),
     "some tags": (EXECUTIONS + "ListExecutions", field_bytes(3, b"\x22\0" * 262_000)),
-    "times": (EXECUTIONS + "ListExecutions", field_bytes(3, b"\x3a\0" * 262_000)),
+    "times": (EXECUTIONS + "ListExecutions", field_bytes(3, b"\x3a\0" * (TWO_BYTES - 10))),
     "filters": (EXECUTIONS + "ListExecutions", b"\x1a\0" * TWO_BYTES),
     "states of steps": (EXECUTIONS + "ListSteps", field_bytes(4, b"\1" * LARGEST)),
     "unknown numbers": (EXECUTIONS + "GetExecution", b"\x98\6\0" * (LARGEST // 3)),

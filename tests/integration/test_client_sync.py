@@ -44,7 +44,14 @@ async def test_workflows_and_executions_are_used_without_await(client: flowkeep.
         execution = client.execute("hello", {"name": "me"})
         assert client.result(execution.execution_id) == "Hello me!"
         assert next(client.watch(execution.execution_id)).seq == 1
+        (step,) = client.list_steps(execution.execution_id, view=flowkeep.StepView.STEP_VIEW_FULL, page_size=1)
+        assert step == client.get_step(execution.execution_id, step.path).step
         assert len(list(client.list_executions(workflow="hello", created_from="2h", page_size=1))) == 2
+        waited = client.execute("hello", {"name": "me"}, wait=True)
+        assert (flowkeep.from_value(waited.result), list(waited.steps)) == ("Hello me!", [])
+        view = flowkeep.ExecutionView.EXECUTION_VIEW_FULL
+        whole = client.execute("hello", {"name": "me"}, request_id=waited.request_id, wait=True, view=view)
+        assert (whole.execution_id, len(whole.steps)) == (waited.execution_id, 1)
         assert [workflow.name for workflow in client.list_workflows()] == ["hello"]
         with pytest.raises(flowkeep.NotFoundError):
             client.get_workflow("none")

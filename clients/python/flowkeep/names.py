@@ -20,7 +20,7 @@ from flowkeep.errors import (
 from flowkeep.payload import from_struct, from_value, to_struct, to_value
 from flowkeep.requests import execute_request
 from flowkeep.v1.event_pb2 import ExecutionEvent
-from flowkeep.v1.execution_pb2 import Execution, ExecutionView, Failure, StepExecution
+from flowkeep.v1.execution_pb2 import Execution, ExecutionView, Failure, StepExecution, StepView
 from flowkeep.v1.workflow_pb2 import Workflow, WorkflowDefinition
 
 # The functions of `flowkeep.definition` are not here: one bears the name of its module, which it would hide.
@@ -42,6 +42,7 @@ __all__ = [
     "PermissionDeniedError",
     "ResourceExhaustedError",
     "StepExecution",
+    "StepView",
     "UnauthenticatedError",
     "UnavailableError",
     "Violation",
