@@ -72,7 +72,7 @@ format: .venv/.dev  ## Formats Python and protos
 	$(BIN)/ruff check --fix
 	$(BIN)/buf format --write
 
-bench: .venv/.dev  ## Measures throughput and latency
+bench: .venv/.bench  ## Measures throughput, latency and cost, beside DBOS
 	$(BIN)/python tests/bench/run.py $(ARGS)
 
 simulate: .venv/.dev  ## Simulates SEEDS=n worlds from SEED=k on; one seed is replayed with its trace
@@ -114,3 +114,7 @@ clean:  ## Removes what make made
 .venv/.dev: .venv/bin/pip $(MANIFESTS)
 	$(PIP) -e clients/python -e '.[embedded,dev]'
 	@touch .venv/.runtime $@
+
+.venv/.bench: .venv/.dev
+	$(PIP) -e clients/python -e '.[embedded,dev,bench]'
+	@touch $@

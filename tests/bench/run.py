@@ -14,7 +14,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,9 @@ from google.protobuf.wrappers_pb2 import BytesValue
 from persistence.embedded import EmbeddedPostgres
 from tests.bench import bare_start
 from tests.bench.bare_store import BareStore
+from tests.bench.dbos_process import DbosProcess, dbos
 from tests.bench.flight import fly
+from tests.bench.processor import Cost, Meter
 from tests.bench.report import Baseline, Row, table, write
 from tests.bench.service import Service
 from tests.e2e.process import FLOWKEEP, ServerProcess
@@ -47,11 +49,13 @@ class Size:
 
     executions: int = 2_000
     starts: int = 4_000
+    dbos_executions: int = 300
+    dbos_starts: int = 500
     watchers: int = WATCHERS
     repetitions: int = 3
 
 
-QUICK = Size(executions=300, starts=500)
+QUICK = Size(executions=300, starts=500, dbos_executions=100, dbos_starts=200)
 
 
 def main() -> None:
@@ -77,35 +81,46 @@ async def measure(folder: Path, bare_dsn: str, size: Size) -> list[Row]:
     """Return all rows."""
     async with (
         bare_starter(bare_dsn) as bare_target,
-        serving(folder) as target,
+        serving(folder) as server,
+        dbos(bare_dsn) as rival,
         # No process is started from here on: gRPC does not like to be forked.
         grpc.aio.insecure_channel(bare_target) as bare_channel,
-        grpc.aio.insecure_channel(target) as channel,
+        grpc.aio.insecure_channel(server.target) as channel,
         bare_store(bare_dsn) as bare,
     ):
-        service = Service(channel)
+        service, meter = Service(channel), Meter(server)
         await service.prepare()
         return [
-            *await throughput(service, bare, size),
-            *await latency(service, bare, size),
+            *await throughput(service, meter, bare, rival, size),
+            *await latency(service, bare, rival, size),
             *await fan_out(service, size),
             # The last, as it leaves executions that wait for tomorrow.
-            *await starts(service, bare_channel, size),
+            *await starts(service, bare_channel, rival, size),
         ]
 
 
-async def throughput(service: Service, bare: BareStore, size: Size) -> list[Row]:
+async def throughput(
+    service: Service, meter: Meter, bare: BareStore, rival: DbosProcess | None, size: Size
+) -> list[Row]:
     """Three-step executions, many at a time."""
     waited: dict[str, list[float]] = {"three": [], "transforms": []}
-    watched, alone = list[float](), list[float]()
+    costs: dict[str, list[Cost]] = {name: [] for name in waited}
+    watched, alone, rivals, kept = list[float](), list[float](), list[float](), list[float]()
     for _ in range(size.repetitions):
         alone.append(size.executions / await bare.run(size.executions, 3, AT_A_TIME))
         for workflow, values in waited.items():
-            values.append(size.executions / await service.waited(workflow, size.executions, AT_A_TIME))
+            before = await meter.bytes_kept()
+            took, cost = await meter.of(service.waited(workflow, size.executions, AT_A_TIME))
+            values.append(size.executions / took)
+            costs[workflow].append(cost)
+            if workflow == "three":
+                kept.append((await meter.bytes_kept() - before) / size.executions / 1e3)
         watched.append(size.executions / await service.watched("three", size.executions, AT_A_TIME))
+        if rival is not None:
+            rivals.append(size.dbos_executions / await rival.executions(3, size.dbos_executions, AT_A_TIME))
     baseline = Baseline("bare store, 3 steps, 64 at a time", alone)
     steps = Baseline(baseline.name, [3 * value for value in alone])
-    return [
+    rows = [
         Row("bare store: executions of 3 steps, 64 at a time", "executions/s", alone),
         Row("bare store: their steps", "steps/s", steps.values),
         Row("executions of 3 steps, 64 at a time, awaited by wait", "executions/s", waited["three"], baseline),
@@ -113,15 +128,35 @@ async def throughput(service: Service, bare: BareStore, size: Size) -> list[Row]
         Row("the same with transforms in CEL", "executions/s", waited["transforms"], baseline),
         Row("the same, each awaited by a watch", "executions/s", watched, baseline),
     ]
+    if rivals:
+        other = Baseline("DBOS, 3 steps, 64 at a time", rivals)
+        rows.append(Row("executions of 3 steps, awaited by wait", "executions/s", waited["three"], other))
+        rows.append(Row("the same with transforms in CEL", "executions/s", waited["transforms"], other))
+    rows += [row for name, each in costs.items() for row in cost_rows(name, each, size.executions)]
+    rows.append(Row("tables and indexes, of an execution of 3 steps", "KB", kept))
+    return rows
 
 
-async def latency(service: Service, bare: BareStore, size: Size) -> list[Row]:
+def cost_rows(name: str, costs: Sequence[Cost], count: int) -> list[Row]:
+    """Return how much of the processor each process used for an execution."""
+    shares = {"the server": "server", "its Postgres": "postgres", "the client": "client"}
+    return [
+        Row(f"CPU of {who}, an execution of {name}", "ms", [1e3 * getattr(cost, field) / count for cost in costs])
+        for who, field in shares.items()
+    ]
+
+
+async def latency(service: Service, bare: BareStore, rival: DbosProcess | None, size: Size) -> list[Row]:
     """One execution of many steps, alone."""
-    values, alone = list[float](), list[float]()
+    values, alone, rivals = list[float](), list[float](), list[float]()
     for _ in range(size.repetitions + 2):
         alone.append(1000 * await bare.run(1, SEQUENCE, 1) / SEQUENCE)
         values.append(1000 * await service.waited("forty", 1, 1) / SEQUENCE)
-    return [Row("one execution of 40 steps, alone", "ms/step", values, Baseline("bare store, 40 steps, alone", alone))]
+        if rival is not None:
+            rivals.append(1000 * await rival.executions(SEQUENCE, 1, 1) / SEQUENCE)
+    name = f"one execution of {SEQUENCE} steps, alone"
+    rows = [Row(name, "ms/step", values, Baseline(f"bare store, {SEQUENCE} steps, alone", alone))]
+    return rows + ([Row(name, "ms/step", values, Baseline(f"DBOS, {SEQUENCE} steps, alone", rivals))] if rivals else [])
 
 
 async def fan_out(service: Service, size: Size) -> list[Row]:
@@ -138,9 +173,9 @@ async def fan_out(service: Service, size: Size) -> list[Row]:
     ]
 
 
-async def starts(service: Service, bare_channel: grpc.aio.Channel, size: Size) -> list[Row]:
+async def starts(service: Service, bare_channel: grpc.aio.Channel, rival: DbosProcess | None, size: Size) -> list[Row]:
     """Execute alone, of executions that begin later."""
-    values, alone = list[float](), list[float]()
+    values, alone, rivals = list[float](), list[float](), list[float]()
     start = bare_channel.unary_unary(bare_start.METHOD, BytesValue.SerializeToString, BytesValue.FromString)
     for repetition in range(size.repetitions):
         requests = [BytesValue(value=f"{repetition}-{number}".encode()) for number in range(size.starts)]
@@ -149,8 +184,11 @@ async def starts(service: Service, bare_channel: grpc.aio.Channel, size: Size) -
         alone.append(size.starts / (time.perf_counter() - began))
         assert len({answer.value for answer in answers}) == size.starts
         values.append(size.starts / await service.starts(size.starts, AT_A_TIME))
-    baseline = Baseline("bare gRPC server, one statement", alone)
-    return [Row("Execute alone, 64 at a time", "starts/s", values, baseline)]
+        if rival is not None:
+            rivals.append(size.dbos_starts / await rival.starts(size.dbos_starts, AT_A_TIME))
+    name, baseline = "Execute alone, 64 at a time", Baseline("bare gRPC server, one statement", alone)
+    rows = [Row(name, "starts/s", values, baseline)]
+    return rows + ([Row(name, "starts/s", values, Baseline("DBOS, starts", rivals))] if rivals else [])
 
 
 async def _call(method: Any, request: BytesValue) -> BytesValue:
@@ -161,7 +199,7 @@ async def _call(method: Any, request: BytesValue) -> BytesValue:
 async def profile(folder: Path, into: Path, size: Size) -> None:
     """Write a profile of a server that runs the three-step executions."""
     command = (sys.executable, "-m", "tests.bench.profiled", str(into))
-    async with serving(folder, *command) as target, grpc.aio.insecure_channel(target) as channel:
+    async with serving(folder, *command) as server, grpc.aio.insecure_channel(server.target) as channel:
         service = Service(channel)
         await service.prepare()
         seconds = await service.waited("three", size.executions, AT_A_TIME)
@@ -169,14 +207,14 @@ async def profile(folder: Path, into: Path, size: Size) -> None:
 
 
 @asynccontextmanager
-async def serving(folder: Path, *command: str) -> AsyncIterator[str]:
-    """Run a server inside; gives its address."""
+async def serving(folder: Path, *command: str) -> AsyncIterator[ServerProcess]:
+    """Run a server inside."""
     server = ServerProcess(
         folder, "--handlers", str(HERE / "handlers.py"), listen="127.0.0.1:0", command=command or FLOWKEEP
     )
     await server.start()
     try:
-        yield server.target
+        yield server
         code, said = await server.terminate()
         assert (code, said.splitlines()[-1:]) == (0, ["Stopped."]), (code, said)
     finally:
