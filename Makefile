@@ -89,7 +89,7 @@ chaos-smoke: .venv/.dev  ## Runs eight kinds of faults once, 12 s each
 
 failover: RUNS = 20
 failover: .venv/.dev  ## Measures how long faults stop the service, RUNS=20 of each kind and fewer at production's TTL
-	$(BIN)/python -m tests.faults.failover_runs --runs $(RUNS) --seed $(SEED) $(ARGS)
+	$(BIN)/python -m tests.faults.failover --runs $(RUNS) --seed $(SEED) $(ARGS)
 
 soak: DURATION = 600
 soak: .venv/.dev  ## Runs three replicas for DURATION=600 s under load and faults, and follows what they use

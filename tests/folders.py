@@ -1,4 +1,4 @@
-"""Folders for the data of databases, where they are made, copied and flushed in no time."""
+"""Where the tree is, and folders for the data of databases, where they are made, copied and flushed in no time."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+"""The tree that these tests are of."""
 
 
 @contextmanager

@@ -12,14 +12,14 @@ import sys
 import time
 import traceback
 
-from tests.faults.catalogue import KINDS
-from tests.faults.checker import Result, Verdict, judge
-from tests.faults.cluster import TTL
-from tests.faults.failover import report
-from tests.faults.keeping import keep
-from tests.faults.kinds import Kind
-from tests.faults.records import Record
-from tests.faults.stage import Workload, run_chaos, usual_workload
+from tests.faults.checks.checker import Result, Verdict, judge
+from tests.faults.checks.failover import report
+from tests.faults.checks.keeping import keep
+from tests.faults.harness.cluster import TTL
+from tests.faults.harness.records import Record
+from tests.faults.kinds.catalogue import KINDS
+from tests.faults.kinds.kind import Kind
+from tests.faults.run import Workload, run_chaos, usual_workload
 
 SHOWN = 40
 

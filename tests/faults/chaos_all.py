@@ -11,12 +11,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from tests.faults.catalogue import KINDS
 from tests.faults.chaos import run_once
-from tests.faults.checker import Result, Verdict
-from tests.faults.cluster import TTL
-from tests.faults.failover import report
-from tests.faults.records import Record
+from tests.faults.checks.checker import Result, Verdict
+from tests.faults.checks.failover import report
+from tests.faults.harness.cluster import TTL
+from tests.faults.harness.records import Record
+from tests.faults.kinds.catalogue import KINDS
 
 SMOKE = ("K1", "K2", "K5", "K8", "K9", "K10", "K12", "K17")
 

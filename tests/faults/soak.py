@@ -15,19 +15,19 @@ import traceback
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 from tests.faults.chaos import SHOWN
-from tests.faults.checker import judge
-from tests.faults.cluster import PRODUCTION_TTL
-from tests.faults.keeping import keep
-from tests.faults.records import Outcome, Record
-from tests.faults.soak_faults import Soak, soak_workload
-from tests.faults.soak_figures import HEAD, MEMORY, Course, courses
-from tests.faults.stage import run_in_parts
-from tests.faults.violations import Violation
+from tests.faults.checks.checker import judge
+from tests.faults.checks.growth import HEAD, MEMORY, Course, courses
+from tests.faults.checks.keeping import keep
+from tests.faults.checks.violations import Violation
+from tests.faults.harness.cluster import PRODUCTION_TTL
+from tests.faults.harness.records import Outcome, Record
+from tests.faults.kinds.soak import Soak, soak_workload
+from tests.faults.run import run_in_parts
+from tests.folders import ROOT
 
-RESULT = Path(__file__).parents[2] / "build" / "soak.json"
+RESULT = ROOT / "build" / "soak.json"
 PART = 1000
 """Executions that are judged at a time."""
 _CARRIED_SHARE = 0.9

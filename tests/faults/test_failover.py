@@ -7,11 +7,11 @@ from datetime import timedelta
 
 import pytest
 
-from tests.faults.failover import moved_after
-from tests.faults.failover_runs import Clocked, clocked
-from tests.faults.failover_series import Series
-from tests.faults.records import Landing
-from tests.faults.sound_record import CALLS, EXECUTION, SOUND, WRITES, at
+from tests.faults.checks.failover import moved_after
+from tests.faults.checks.sound_record import CALLS, EXECUTION, SOUND, WRITES, at
+from tests.faults.failover import Clocked, clocked
+from tests.faults.harness.records import Landing
+from tests.faults.kinds.failover import Series
 
 
 def by_event(rows: list[Clocked]) -> dict[str, Clocked]:

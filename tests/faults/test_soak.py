@@ -7,14 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from tests.faults.checker import judge
-from tests.faults.division import Division, number_of
-from tests.faults.records import Record
+from tests.faults.checks.checker import judge
+from tests.faults.checks.growth import FLAT, MEMORY, courses
+from tests.faults.checks.sound_record import EXECUTION, REQUEST, SOUND
+from tests.faults.checks.violations import Violation
+from tests.faults.harness.division import Division, number_of
+from tests.faults.harness.records import Record, Sample
 from tests.faults.soak import Tally, troubles
-from tests.faults.soak_faults import Sample
-from tests.faults.soak_figures import FLAT, MEMORY, courses
-from tests.faults.sound_record import EXECUTION, REQUEST, SOUND
-from tests.faults.violations import Violation
 
 PARTS = 4
 

@@ -1,0 +1,195 @@
+"""One client of a chaos run: each attempt of an RPC is made once and written down, whatever became of it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from flowkeep.errors import FlowkeepError, from_rpc_error
+from flowkeep.requests import execute_request
+from flowkeep.v1.execution_pb2 import Execution, ExecutionView
+from flowkeep.v1.execution_service_pb2 import (
+    CancelRequest,
+    ExecuteRequest,
+    GetExecutionRequest,
+    ListExecutionsRequest,
+)
+from flowkeep.v1.execution_service_pb2_grpc import ExecutionServiceStub
+from tests.faults.harness.cluster import Replica
+from tests.faults.harness.records import Call, Outcome
+
+DEADLINE = 8.0
+"""Seconds that a caller gives an RPC."""
+
+_DEFINITE = frozenset(
+    {
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.NOT_FOUND,
+        grpc.StatusCode.ALREADY_EXISTS,
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.OUT_OF_RANGE,
+        grpc.StatusCode.UNIMPLEMENTED,
+    }
+)
+
+
+def outcome_of(error: FlowkeepError) -> Outcome:
+    """Return what a caller knows after an error: EX4."""
+    return Outcome.DEFINITE if error.code in _DEFINITE else Outcome.UNKNOWN
+
+
+@dataclass
+class History:
+    """What all clients saw, in the order of the answers."""
+
+    calls: list[Call] = field(default_factory=list)
+    acked: dict[str, str] = field(default_factory=dict)
+    """The program of each execution that was acknowledged."""
+    recent: list[str] = field(default_factory=list)
+    """The executions in the order of their acknowledgements."""
+    known_seq: dict[str, int] = field(default_factory=dict)
+    """A position of each execution that some client has surely seen."""
+
+    def saw(self, execution: Execution) -> None:
+        """Take note of an execution in an answer."""
+        known = self.known_seq.get(execution.execution_id, 0)
+        self.known_seq[execution.execution_id] = max(known, execution.last_seq)
+
+
+class Caller:
+    """Makes calls over connections of its own to every replica."""
+
+    def __init__(self, name: str, replicas: Sequence[Replica], history: History) -> None:
+        self.name = name
+        self.history = history
+        self.replicas = replicas
+        self._stubs = {replica.name: ExecutionServiceStub(replica.channel()) for replica in replicas}
+
+    async def execute(self, replica: Replica, request: ExecuteRequest, content: str) -> Call:
+        """Execute once."""
+
+        def read(response: Any) -> dict[str, Any]:
+            self.history.saw(response.execution)
+            return {**_facts(response.execution), "created": response.created}
+
+        call = await self._call(
+            "Execute", replica, request, read, request_id=request.request_id, content=content, execution_id=""
+        )
+        if call.outcome is Outcome.OK and call.execution_id not in self.history.acked:
+            self.history.acked[call.execution_id] = request.workflow
+            self.history.recent.append(call.execution_id)
+        return call
+
+    async def get(self, replica: Replica, execution_id: str, *, is_final: bool = False) -> Call:
+        """Get an execution with its steps once."""
+        request = GetExecutionRequest(execution_id=execution_id, view=ExecutionView.EXECUTION_VIEW_FULL)
+
+        def read(response: Any) -> dict[str, Any]:
+            self.history.saw(response.execution)
+            steps = {step.path: _name(step.State.Name(step.state)) for step in response.execution.steps}
+            return {**_facts(response.execution), "step_states": steps}
+
+        return await self._call("GetExecution", replica, request, read, execution_id=execution_id, is_final=is_final)
+
+    async def list(self, replica: Replica) -> Call:
+        """List a page once."""
+        request = ListExecutionsRequest(page_size=20)
+        return await self._call("ListExecutions", replica, request, lambda response: {})
+
+    async def cancel(self, replica: Replica, execution_id: str) -> Call:
+        """Cancel an execution once."""
+        request = CancelRequest(execution_id=execution_id, reason="chaos")
+        return await self._call(
+            "Cancel", replica, request, lambda response: _facts(response.execution), execution_id=execution_id
+        )
+
+    async def _call(
+        self, method: str, replica: Replica, request: Any, read: Callable[[Any], dict[str, Any]], **facts: Any
+    ) -> Call:
+        invoked = time.monotonic()
+        try:
+            response = await getattr(self._stubs[replica.name], method)(request, timeout=DEADLINE)
+        except grpc.aio.AioRpcError as failure:
+            error = from_rpc_error(failure)
+            result = {"outcome": outcome_of(error), "code": error.code.name, "reason": error.reason}
+        else:
+            result = {"outcome": Outcome.OK, **read(response)}
+        call = Call(
+            self.name, method, replica.name, invoked, time.monotonic(), deadline=DEADLINE, **{**facts, **result}
+        )
+        self.history.calls.append(call)
+        return call
+
+
+class Starter(Caller):
+    """Starts executions until told to stop, each again under its request id for as long as its fate is unknown."""
+
+    def __init__(self, name: str, replicas: Sequence[Replica], history: History, draw: random.Random) -> None:
+        super().__init__(name, replicas, history)
+        self._draw = draw
+
+    async def start(self, workflow: str, give_up: asyncio.Event) -> None:
+        """Start one execution, and do with it what some callers do: twice at once, read it elsewhere, cancel it."""
+        number = self._draw.randrange(1000)
+        request = execute_request(workflow, {"number": number})
+        content = f"{workflow} {number}"
+        luck = self._draw.random()
+        first, second = self._draw.sample(list(self.replicas), 2)
+        if luck < 0.10:
+            twice = (self._until_known(replica, request, content, give_up) for replica in (first, second))
+            calls = list(await asyncio.gather(*twice))
+        else:
+            calls = [await self._until_known(first, request, content, give_up)]
+        done = next((call for call in calls if call.outcome is Outcome.OK), None)
+        if done is None:
+            return
+        if 0.10 <= luck < 0.20:
+            await self.get(second, done.execution_id)
+        elif 0.20 <= luck < 0.25:
+            await asyncio.sleep(self._draw.uniform(0.0, 0.8))
+            await self._cancel_until_known(second, done.execution_id, give_up)
+        elif 0.25 <= luck < 0.27:
+            other = execute_request(workflow, {"number": number + 1}, request_id=request.request_id)
+            await self.execute(second, other, f"{workflow} {number + 1}")
+        elif 0.27 <= luck < 0.29:
+            await self.execute(second, execute_request(workflow, {"number": "none"}), "refused")
+
+    async def _until_known(
+        self, replica: Replica, request: ExecuteRequest, content: str, give_up: asyncio.Event
+    ) -> Call:
+        while True:
+            call = await self.execute(replica, request, content)
+            is_known = call.outcome is Outcome.OK or (
+                call.outcome is Outcome.DEFINITE and call.code != "RESOURCE_EXHAUSTED"
+            )
+            if is_known or give_up.is_set():
+                return call
+            await asyncio.sleep(self._draw.uniform(0.1, 0.4))
+            replica = self._draw.choice(list(self.replicas))
+
+    async def _cancel_until_known(self, replica: Replica, execution_id: str, give_up: asyncio.Event) -> None:
+        while (await self.cancel(replica, execution_id)).outcome is Outcome.UNKNOWN and not give_up.is_set():
+            await asyncio.sleep(self._draw.uniform(0.1, 0.4))
+            replica = self._draw.choice(list(self.replicas))
+
+
+def _facts(execution: Execution) -> dict[str, Any]:
+    return {
+        "execution_id": execution.execution_id,
+        "state": _name(Execution.State.Name(execution.state)),
+        "last_seq": execution.last_seq,
+    }
+
+
+def _name(state: str) -> str:
+    return state.removeprefix("STATE_")
