@@ -9,7 +9,7 @@ import pytest
 
 import flowkeep
 from flowkeep.payload import from_value
-from flowkeep.v1.execution_pb2 import Execution
+from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_FULL, Execution
 from tests.hostile.attacked import Attacked
 from tests.hostile.cases import Case
 from tests.hostile.expressions import CONFUSION, OF, WORK
@@ -24,7 +24,7 @@ async def ended(attacked: Attacked, name: str, payload: dict[str, Any], **defini
     """Run a workflow, and return its execution when that has ended."""
     async with attacked.client() as client:
         await client.apply([{"name": name, **definition}])
-        return await client.execute(name, payload, wait=True)
+        return await client.execute(name, payload, wait=True, view=EXECUTION_VIEW_FULL)
 
 
 async def outcome(client: flowkeep.Client, cel: str, of: Any) -> Any:

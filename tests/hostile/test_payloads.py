@@ -21,7 +21,7 @@ from tests.integration.stage import step
 SERVICE = "/flowkeep.v1.ExecutionService/"
 EXECUTE = SERVICE + "Execute"
 CREATE, UPDATE = ("/flowkeep.v1.WorkflowService/" + name for name in ("CreateWorkflow", "UpdateWorkflow"))
-WAITED = executions_pb2.ExecuteRequest(workflow=ECHO, wait=True).SerializeToString()
+WAITED = executions_pb2.ExecuteRequest(workflow=ECHO, wait=True, view=EXECUTION_VIEW_FULL).SerializeToString()
 
 
 def is_refused(answer: Answer) -> bool:

@@ -10,6 +10,7 @@ import flowkeep
 from flowkeep.payload import from_value, to_struct
 from flowkeep.v1 import execution_service_pb2 as executions_pb2
 from flowkeep.v1 import workflow_service_pb2 as workflows_pb2
+from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_FULL
 from service.api.permissions import PERMISSIONS
 from tests.integration.calls import (
     BY_EXECUTION,
@@ -192,7 +193,7 @@ async def test_no_expression_sees_a_stack_trace(guarded):
     ]
     async with guarded.client_with(token()) as client:
         name = await made(client, *steps, output="${ steps }")
-        execution = await client.execute(name, wait=True)
+        execution = await client.execute(name, wait=True, view=EXECUTION_VIEW_FULL)
         events = [event async for event in client.watch(execution.execution_id)]
         listed = await client.list_page()
     result = from_value(execution.result)
