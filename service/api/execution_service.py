@@ -114,10 +114,11 @@ class ExecutionServicer(ExecutionServiceServicer):
         """Bound all but the waiting, which takes as long as the caller gave."""
         created = await in_time(self._created(request))
         scope = Scope(created.execution.org, created.execution.owner)
-        await self._executions.wait(scope, created.execution, self._time_to_wait(context))
+        outcome = await self._executions.wait(scope, created.execution, self._time_to_wait(context))
         if request.view == EXECUTION_VIEW_FULL:
             return _executed(created, await in_time(self._full_after(created)))
-        outcome = await in_time(self._repository.get_outcome(scope, created.execution.id))
+        if outcome is None:
+            outcome = await in_time(self._repository.get_outcome(scope, created.execution.id))
         return _executed(created, encoded_outcome(outcome))
 
     async def _full_after(self, created: Created) -> Encoded:

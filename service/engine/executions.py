@@ -17,6 +17,7 @@ from persistence.model import (
     Event,
     Execution,
     ExecutionDetail,
+    ExecutionOutcome,
     ExecutionState,
     NewExecution,
     Scope,
@@ -123,15 +124,24 @@ class Executions:
             raise RequestIdReusedError(order.request_id)
         return first
 
-    async def wait(self, scope: Scope, execution: Execution, timeout: float) -> None:
-        """Return when the execution has ended, or after `timeout` seconds."""
+    async def wait(self, scope: Scope, execution: Execution, timeout: float) -> ExecutionOutcome | None:
+        """Return when the execution has ended, or after `timeout` seconds; with the outcome if that is known here.
+
+        An end that this process brings about is known as soon as it is durable, of any other there is an event.
+        """
+        run = self._runner.runs.get(execution.id)
         try:
             async with asyncio.timeout(timeout):
+                if run is not None:
+                    await run.closed.wait()
+                    if run.outcome is not None:
+                        return run.outcome
                 # An end is an event, so there is one to come after the event before the newest.
                 async for _ in self.watch(scope, execution.id, max(0, execution.last_seq - 1)):
                     pass
         except TimeoutError:
-            return
+            pass
+        return None
 
     async def cancel(self, scope: Scope, execution_id: UUID, by: str, reason: str) -> ExecutionDetail:
         """Keep the wish to cancel, let it take effect, and return the execution after it, its steps without payloads.

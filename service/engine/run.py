@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -13,7 +14,7 @@ from uuid import UUID
 import structlog
 
 from persistence import failpoints
-from persistence.model import CommitResult, Execution, StepState, Transition
+from persistence.model import CommitResult, Execution, ExecutionOutcome, StepState, Transition
 from service.engine import happenings, planner
 from service.engine.clock import later
 from service.engine.definition import Definition
@@ -59,6 +60,8 @@ class Run:
         self.definition = definition
         self.state = state
         self.closed = asyncio.Event()
+        self.outcome: ExecutionOutcome | None = None
+        """How the execution has ended, where this run has brought its end about and it is durable."""
         self.is_condemned = False
         """Whether it was given an end because it cannot go on."""
         self.is_withheld = False
@@ -293,6 +296,8 @@ class Run:
     def _after_commit(self, transition: Transition) -> None:
         if transition.release or transition.state.is_end:
             self._clear_timer()
+            if transition.state.is_end:
+                self.outcome = _outcome(self.execution, self.state, transition)
             self.closed.set()
             self.runner.finished(self, transition)
         else:
@@ -338,3 +343,24 @@ class Run:
         failpoints.hit("timer.after_due_select")
         self.apply(happenings.TimerFired(self.runner.now()))
         self.resume_timer()  # when it fired a little early, or was only a piece of a long one
+
+
+def _outcome(execution: Execution, state: State, transition: Transition) -> ExecutionOutcome:
+    """Return an execution as the store has it after the transition that has ended it."""
+    ended = replace(
+        execution,
+        state=transition.state,
+        counts=transition.counts,
+        progress=transition.progress,
+        last_seq=transition.last_seq,
+        start_time=transition.start_time,
+        end_time=transition.end_time,
+        deadline_time=transition.deadline_time,
+        failure=transition.failure,
+        ending=None,
+        cancel=state.cancel,
+        incarnation=None,
+        wake_time=None,
+        bytes=transition.bytes,
+    )
+    return ExecutionOutcome(ended, transition.result)

@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.json_format import MessageToJson
 
 import flowkeep
 from flowkeep.requests import execute_request
@@ -188,13 +189,15 @@ async def test_wait_answers_with_the_end(served):
     assert [each.path for each in answer.execution.steps] == ["a", "pause", "b"]
 
 
-async def test_wait_answers_the_outcome_and_reads_no_more_than_that(serve):
-    """By default: the BASIC view, and the result or the failure."""
+async def test_wait_answers_the_outcome_and_reads_nothing_for_it(serve):
+    """By default: the BASIC view, and the result or the failure; an end that came here is known here."""
 
-    async def get_detail(*arguments, **options):
-        raise UnavailableError("the steps are read")
+    async def read(*arguments, **options):
+        raise UnavailableError("something is read")
 
-    served = await serve(wrap=lambda repository: Store(repository, get_detail=get_detail))
+    served = await serve(
+        wrap=lambda repository: Store(repository, get_detail=read, get_outcome=read, read_events=read)
+    )
     good = await made(served.client, step("a", "transform", value=None), step("b", "transform", value=[1, "two"]))
     bad = await made(served.client, step("a", "fail", retryable=False))
     for view in (EXECUTION_VIEW_UNSPECIFIED, EXECUTION_VIEW_BASIC):
@@ -208,6 +211,14 @@ async def test_wait_answers_the_outcome_and_reads_no_more_than_that(serve):
             assert answer.execution == basic
     error = await refusal(served.executions.Execute(execute_request(good, wait=True, view=EXECUTION_VIEW_FULL)))
     assert error.code is grpc.StatusCode.UNAVAILABLE  # it would have been seen
+
+
+async def test_the_answer_of_wait_is_the_one_that_is_kept(served):
+    """Also of a result that JSON does not keep as it was."""
+    name = await made(served.client, step("a", "transform", expression="[-0.0, 1.0, 2, 1e300, 0.1]"))
+    answer = await served.executions.Execute(execute_request(name, wait=True))
+    kept = await served.client.get_execution(answer.execution.execution_id)
+    assert MessageToJson(answer.execution.result) == MessageToJson(kept.result)
 
 
 async def test_without_wait_the_answer_is_basic_unless_all_is_asked_for(served):
