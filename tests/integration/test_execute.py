@@ -195,9 +195,7 @@ async def test_wait_answers_the_outcome_and_reads_nothing_for_it(serve):
     async def read(*arguments, **options):
         raise UnavailableError("something is read")
 
-    served = await serve(
-        wrap=lambda repository: Store(repository, get_detail=read, get_outcome=read, read_events=read)
-    )
+    served = await serve(wrap=lambda repository: Store(repository, get_detail=read, get_outcome=read, read_events=read))
     good = await made(served.client, step("a", "transform", value=None), step("b", "transform", value=[1, "two"]))
     bad = await made(served.client, step("a", "fail", retryable=False))
     for view in (EXECUTION_VIEW_UNSPECIFIED, EXECUTION_VIEW_BASIC):
