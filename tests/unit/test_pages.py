@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from google.protobuf import json_format, message_factory
 
 from flowkeep.definition import definition
+from flowkeep.v1 import execution_service_pb2, workflow_service_pb2
 from service.api.definitions import document
 from service.engine.parsing import parse
 from service.engine.slices import at_once
@@ -135,6 +137,13 @@ def test_files_that_a_page_names_are_there(name: str) -> None:
     assert [each for each in named if not (ROOT / each).exists()] == []
 
 
+@pytest.mark.parametrize("name", ["persistence/README.md", "service/engine/README.md"])
+def test_classes_that_a_page_names_are_there(name: str) -> None:
+    code = "".join(text for path, text in texts().items() if path.suffix == ".py")
+    named = set(re.findall(r"`([A-Z][a-z]+(?:[A-Z][a-z]+)*)\b", prose(ROOT / name))) - RPCS
+    assert {each for each in named if not re.search(rf"^class {each}\b", code, re.MULTILINE)} == set()
+
+
 def examples() -> list[tuple[str, str]]:
     """Return the workflows that pages show, in blocks of YAML and in commands that write a file."""
     found = []
@@ -148,3 +157,24 @@ def examples() -> list[tuple[str, str]]:
 def test_a_workflow_that_a_page_shows_is_right(page: str, text: str) -> None:
     written = definition(yaml.safe_load(text))
     assert parse(at_once(document(written)), None, DEFAULTS).steps
+
+
+METHODS = {
+    f"{service.full_name}/{method.name}": method
+    for file in (execution_service_pb2.DESCRIPTOR, workflow_service_pb2.DESCRIPTOR)
+    for service in file.services_by_name.values()
+    for method in service.methods
+}
+
+RPCS = {method.name for method in METHODS.values()}
+
+
+def calls() -> list[tuple[str, str, str]]:
+    """Return the calls that pages show with grpcurl: page, request and method."""
+    shown = r"-d '(\{.*?\})' *(?:\\\n)? *\S+ (flowkeep\.\S+)"
+    return [(str(page.relative_to(ROOT)), *found) for page in pages() for found in re.findall(shown, page.read_text())]
+
+
+@pytest.mark.parametrize(("page", "request_text", "method"), calls())
+def test_a_call_that_a_page_shows_fits_its_method(page: str, request_text: str, method: str) -> None:
+    json_format.Parse(request_text, message_factory.GetMessageClass(METHODS[method].input_type)())

@@ -1,4 +1,4 @@
-"""The README's table of settings says what the program says."""
+"""The page of settings says what the program says."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 
 from service.config import Config
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "service" / "SETTINGS.md").read_text(encoding="utf-8")
 
 
 def _shown(default: Any) -> str:
@@ -19,11 +19,11 @@ def _shown(default: Any) -> str:
 
 
 @pytest.mark.parametrize("name", Config.model_fields)
-def test_each_setting_stands_in_the_readme(name: str) -> None:
+def test_each_setting_stands_in_the_page(name: str) -> None:
     field = Config.model_fields[name]
     default = field.get_default(call_default_factory=True)
-    assert f"| `FLOWKEEP_{name.upper()}` | {_shown(default)} | {field.description} |" in README
+    assert f"| `FLOWKEEP_{name.upper()}` | {_shown(default)} | {field.description} |" in PAGE
 
 
-def test_the_readme_lists_no_other_settings() -> None:
-    assert README.count("\n| `FLOWKEEP_") == len(Config.model_fields)
+def test_the_page_lists_no_other_settings() -> None:
+    assert PAGE.count("\n| `FLOWKEEP_") == len(Config.model_fields)
