@@ -64,7 +64,7 @@ check: .venv/.dev  ## Runs linters, the type checker, and the checks of protos a
 	.ci/breaking
 	.ci/generate --check
 
-generate: .venv/.dev  ## Writes what is made of the protos: Python stubs, and the descriptors that reflection shows
+generate: .venv/.dev  ## Writes what is made of protos and statements: Python stubs, descriptors that reflection shows, SQL to look at
 	.ci/generate
 
 format: .venv/.dev  ## Formats Python and protos

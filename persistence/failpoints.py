@@ -34,7 +34,7 @@ class Place(Enum):
     FLUSH = (*ASYNC, "unknown")
     """Holds the committer's connection, which can break."""
     COMMITTED = (*PLAIN, "sleep", "unknown")
-    """Holds it after the commit, when nothing can be refused any more."""
+    """Holds it after the commit, or while what commits is on its way: nothing can be refused any more."""
 
 
 POINTS: Mapping[str, Place] = {
@@ -50,7 +50,7 @@ POINTS: Mapping[str, Place] = {
     "step.after_call_before_enqueue": Place.ASYNC,
     "step.after_enqueue_before_flush": Place.PLAIN,
     "flush.before_begin": Place.FLUSH,
-    "flush.mid_batch": Place.FLUSH,
+    "flush.mid_batch": Place.COMMITTED,
     "flush.before_commit": Place.FLUSH,
     "flush.after_commit_before_ack": Place.COMMITTED,
     "flush.after_ack_before_notify": Place.PLAIN,
@@ -63,7 +63,7 @@ POINTS: Mapping[str, Place] = {
     "drain.after_stop_accept": Place.PLAIN,
     "migrate.mid": Place.ASYNC,
 }
-_IN_TRANSACTION = ("exec.after_insert_before_commit", "flush.mid_batch", "flush.before_commit")
+_IN_TRANSACTION = ("exec.after_insert_before_commit", "flush.before_commit")
 
 
 class FailpointError(PersistenceError):
@@ -128,9 +128,14 @@ async def reach(name: str) -> None:
                 _PLAIN[each.action](each.seconds)
 
 
+def is_armed(name: str) -> bool:
+    """Whether anything is to happen at a failpoint."""
+    return name in _armed
+
+
 def are_in_transaction() -> bool:
-    """Whether one is armed that lies between the statements of a flush, which then must not be one statement."""
-    return bool(_armed) and any(name in _armed for name in _IN_TRANSACTION)
+    """Whether one is armed that lies between what a flush writes and its commit, which then must be two statements."""
+    return any(map(is_armed, _IN_TRANSACTION))
 
 
 def _crash(_: float) -> NoReturn:

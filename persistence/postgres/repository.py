@@ -14,7 +14,7 @@ from persistence.model import CommitResult, Created, Execution, NewExecution, Ne
 from persistence.postgres.claims import PostgresClaims
 from persistence.postgres.commit.committer import Committer
 from persistence.postgres.commit.condemning import PostgresCondemning
-from persistence.postgres.commit.flush import find_request
+from persistence.postgres.commit.requests import find_request
 from persistence.postgres.connection import Database, translating
 from persistence.postgres.durability import tell_durability
 from persistence.postgres.events import PostgresEvents

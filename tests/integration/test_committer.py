@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from pathlib import Path
 from uuid import uuid4
 
 import asyncpg
@@ -20,7 +21,7 @@ from persistence.model import (
     StepState,
 )
 from persistence.postgres import PostgresRepository
-from persistence.postgres.commit import flush, statements, writer
+from persistence.postgres.commit import flush, session, statements, stepwise
 from service.engine.ids import uuid7
 from tests.conformance.builders import ORG, SCOPE, document, step
 from tests.integration.backstage import Store, move, opened, settled
@@ -170,10 +171,10 @@ def cut(monkeypatch: pytest.MonkeyPatch, statement: str, after: bool) -> None:
     whole = flush.flush
 
     async def cut_once(connection: asyncpg.Connection, units: object) -> object:
-        monkeypatch.setattr(writer, "flush", whole)
+        monkeypatch.setattr(session, "flush", whole)
         return await whole(Cut(connection, statement, after), units)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(writer, "flush", cut_once)
+    monkeypatch.setattr(session, "flush", cut_once)
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
@@ -226,7 +227,7 @@ async def test_taken_over_before_it_could_be_read_back(store: Store, monkeypatch
     whole = flush.flush
 
     async def taken_over(connection: asyncpg.Connection, units: object) -> object:
-        monkeypatch.setattr(writer, "flush", whole)
+        monkeypatch.setattr(session, "flush", whole)
         await whole(connection, units)  # type: ignore[arg-type]
         claimed = await store.repository.claim_one(store.owner, ORG, row.id)
         assert claimed is not None
@@ -234,7 +235,7 @@ async def test_taken_over_before_it_could_be_read_back(store: Store, monkeypatch
         connection.terminate()
         raise TimeoutError
 
-    monkeypatch.setattr(writer, "flush", taken_over)
+    monkeypatch.setattr(session, "flush", taken_over)
     assert await store.repository.submit(move(row, 1, release=True)) is COMMITTED
 
 
@@ -312,8 +313,8 @@ async def test_a_completed_step_is_never_overwritten(store: Store):
 @pytest.mark.parametrize("statement", ["UPDATE_EXECUTIONS", "SET_RESULTS"])
 async def test_rows_are_found_by_primary_key_alone(database_dsn: str, statement: str):
     """Also in a new month, of which Postgres has no statistics: any other index means reading all of the org."""
-    connection = await asyncpg.connect(database_dsn, server_settings=writer._SETTINGS)
-    await connection.execute(f"PREPARE one (jsonb) AS {getattr(statements, statement)}")
+    connection = await asyncpg.connect(database_dsn, server_settings=session.SETTINGS)
+    await connection.execute(f"PREPARE one (jsonb) AS {getattr(statements, statement).text}")
     plan = "\n".join(row[0] for row in await connection.fetch("EXPLAIN EXECUTE one ('[]')"))
     await connection.close()
     scans = [line for line in plan.splitlines() if " Scan " in line and "jsonb_array_elements" not in line]
@@ -326,7 +327,7 @@ async def test_after_an_error_of_our_own_nothing_is_acknowledged_that_is_not_kep
     broken, other = await store.put(2)
     with monkeypatch.context() as patched:
         patched.setattr(flush, "write_at_once", _never)
-        patched.setattr(flush, "_write_steps", _broken)
+        patched.setattr(stepwise, "_write_steps", _broken)
         assert await store.repository.submit(move(broken, 1)) is UNKNOWN
     assert await store.repository.submit(move(other, 1)) is COMMITTED
     assert await store.admin.fetchval("SELECT last_seq FROM executions WHERE id = $1", other.id) == 2
@@ -339,3 +340,13 @@ async def _never(*_: object) -> None:
 
 async def _broken(*_: object) -> None:
     raise KeyError("a state that nobody knows yet")
+
+
+async def test_each_statement_as_the_file_shows_it_can_be_explained(database_dsn: str):
+    connection = await asyncpg.connect(database_dsn)
+    shown = Path(statements.__file__).with_suffix(".sql").read_text().split(";\n\n")
+    assert len(shown) == len(statements.named())
+    if connection.get_server_version().major >= 16:
+        for each in shown:
+            assert await connection.execute(f"EXPLAIN (GENERIC_PLAN) {each}") == "EXPLAIN", each
+    await connection.close()

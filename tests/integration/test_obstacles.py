@@ -13,7 +13,7 @@ import pytest_asyncio
 from persistence.errors import UnavailableError
 from persistence.model import CommitResult, Created, Execution
 from persistence.postgres import PostgresRepository
-from persistence.postgres.commit import flush, writer
+from persistence.postgres.commit import flush, session
 from persistence.postgres.commit.units import Unit
 from tests.conformance.builders import step
 from tests.integration.backstage import Store, move, opened, settled
@@ -165,11 +165,11 @@ async def test_a_transport_that_is_closed_is_a_lost_connection(store: Store, mon
     whole = flush.flush
 
     async def broken(connection: asyncpg.Connection, units: Sequence[Unit]) -> Mapping[Unit, object]:
-        monkeypatch.setattr(writer, "flush", whole)
+        monkeypatch.setattr(session, "flush", whole)
         await whole(connection, units)
         raise RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
 
-    monkeypatch.setattr(writer, "flush", broken)
+    monkeypatch.setattr(session, "flush", broken)
     assert await store.repository.submit(move(row, 1)) is COMMITTED
     await store.check(row, 2)
 
@@ -179,11 +179,11 @@ async def test_what_was_read_back_is_not_written_again_beside_poison(store: Stor
     whole = flush.flush
 
     async def lost(connection: asyncpg.Connection, units: Sequence[Unit]) -> Mapping[Unit, object]:
-        monkeypatch.setattr(writer, "flush", whole)
+        monkeypatch.setattr(session, "flush", whole)
         await whole(connection, [unit for unit in units if unit.execution_id == kept.id])
         raise ConnectionResetError
 
-    monkeypatch.setattr(writer, "flush", lost)
+    monkeypatch.setattr(session, "flush", lost)
     await store.admin.execute("ALTER TABLE steps ADD CHECK (path <> 'bad') NOT VALID")
     bad = move(refused, 1, steps=[step("bad")])
     futures = [store.repository.submit(move(kept, 1)), store.repository.submit(bad)]

@@ -44,7 +44,8 @@ def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
         ("step.before_started_commit=raise", "crash, stop, block"),
         ("watch.between_pages=unknown", "crash, stop, block, sleep, raise"),
         ("flush.after_commit_before_ack=raise", "crash, stop, block, sleep, unknown"),
-        ("flush.mid_batch=burn", "crash, stop, block, sleep, raise, unknown"),
+        ("flush.mid_batch=raise", "crash, stop, block, sleep, unknown"),
+        ("flush.before_commit=burn", "crash, stop, block, sleep, raise, unknown"),
     ],
 )
 def test_an_action_that_a_point_cannot_do_is_refused_with_those_it_can(text: str, valid: str) -> None:
@@ -70,9 +71,9 @@ async def test_it_acts_the_time_that_was_named_and_no_other() -> None:
     await failpoints.reach("watch.between_pages")
 
 
-def test_a_flush_is_one_statement_unless_a_point_lies_within() -> None:
+def test_a_flush_commits_by_its_one_statement_unless_a_point_lies_between() -> None:
     assert not failpoints.are_in_transaction()
-    arm("flush.before_begin=crash@1000")
+    arm("flush.before_begin=crash@1000; flush.mid_batch=crash@1000")
     assert not failpoints.are_in_transaction()
     arm("flush.before_commit=crash@1000")
     assert failpoints.are_in_transaction()

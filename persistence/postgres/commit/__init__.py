@@ -1,5 +1,11 @@
 """The write path: what the engine submits becomes rows, a batch of them one statement, and each item gets its answer.
 
-`committer` gathers batches of `units`, `writer` brings each unit to its outcome whatever happens on the way, `flush`
-writes a batch in one transaction: by the one statement of `single`, or statement by statement.
+`committer`   gathers the next batch while one is being written: orgs in turn, each in order of submission
+`writer`      finds what is wrong with one item, or in the way of it, so that the others are written
+`settling`    brings a batch to its outcomes over locks, trouble and lost connections
+`session`     is the connection, and reads back what became of what was on its way when it was lost
+`flush`       is one transaction: `single` is the usual one statement, `stepwise` the several that tell outcomes apart
+`units`       are what is written: creations, and transitions of one execution that follow each other
+`columns`     says what their rows consist of, `encoding` makes rows of them, `statements` take those apart
+`sharing`     keeps large payloads once
 """

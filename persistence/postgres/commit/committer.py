@@ -96,7 +96,7 @@ class Committer:
 
     def recovered(self) -> None:
         """Say that something can be written again."""
-        self._writer.trouble = None
+        self._writer.recovered()
 
     async def close(self, timeout: float = 5.0) -> None:
         """Write what was submitted, then let go of the connection. After `timeout` seconds the rest is unknown."""

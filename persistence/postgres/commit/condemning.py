@@ -10,6 +10,8 @@ import asyncpg
 
 from persistence.model import Closing, Event, ExecutionState, StepCounts
 from persistence.postgres.commit import columns
+from persistence.postgres.commit.encoding import joined
+from persistence.postgres.commit.statements import INSERT_EVENTS
 from persistence.postgres.connection import Database, Session
 from persistence.postgres.notifications import Notifications
 from persistence.postgres.records import IS_READABLE, encoded
@@ -35,10 +37,7 @@ UPDATE executions e SET state = $3, end_time = $4, failure = $5::jsonb, ending =
     steps_total = $7, steps_completed = $8, steps_failed = $9, steps_skipped = $10, steps_running = 0,
     steps_cancelled = $11
 WHERE e.org_id = $1 AND e.id = $2"""  # noqa: S608 - our own condition
-
-_TELL = f"""
-INSERT INTO events ({", ".join(columns.EVENT)}) VALUES ($1, $2, $3, $4, $5, $6, $7, NULL)
-ON CONFLICT DO NOTHING"""  # noqa: S608 - our own columns
+_TELL = f"{INSERT_EVENTS.text}\nON CONFLICT DO NOTHING"
 
 
 class PostgresCondemning:
@@ -89,12 +88,6 @@ async def _write(
         counts.skipped,
         counts.cancelled,
     )
-    await session.execute(
-        _TELL,
-        *key,
-        event.seq,
-        event.transition_seq,
-        event.kind,
-        event.time,
-        event.body,
-    )
+    org, execution_id = key
+    told = columns.EVENT.encode(event, org_id=org, execution_id=execution_id, body=event.body, shared=None)
+    await session.execute(_TELL, joined([told]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -34,7 +34,17 @@ class Sharing:
             self.known.popitem(last=False)
 
 
-class Payloads(dict[PayloadKey, Any]):
+class SharedPayload(NamedTuple):
+    """A large payload: a document of a step, or a part of the message of an event."""
+
+    org: str
+    execution_id: UUID
+    digest: str
+    document: msgspec.Raw | None
+    message: bytes | None
+
+
+class Payloads(dict[PayloadKey, SharedPayload]):
     """The large payloads that one write refers to."""
 
     def __init__(self, org: str, execution_id: UUID) -> None:
@@ -64,7 +74,7 @@ class Payloads(dict[PayloadKey, Any]):
         digest = hashlib.sha256(content).hexdigest()
         key = self._execution_id, digest
         if key not in self:
-            self[key] = self._org, self._execution_id, digest, text, message
+            self[key] = SharedPayload(self._org, self._execution_id, digest, text, message)
         return digest
 
 

@@ -1,43 +1,67 @@
-"""The statements of a flush, each over a set of rows."""
+"""The statements of the write path, each over a set of rows, with parameters that have names.
+
+`statements.sql` has them as Postgres gets them, which `make generate` writes and a test holds current.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from typing import Any
+
 from persistence.postgres.commit import columns
+from persistence.postgres.commit.encoding import listed
 from persistence.postgres.records import EXECUTION_COLUMNS, selected
 
+_PARAMETER = re.compile(r"(?<!:):([a-z]\w*)")
+
+
+class Statement:
+    """A statement whose parameters are written as `:name`; `text` is what Postgres takes, with their numbers."""
+
+    def __init__(self, template: str) -> None:
+        self.template = template.strip()
+        self.parameters = tuple(dict.fromkeys(_PARAMETER.findall(self.template)))
+        numbers = {name: f"${number}" for number, name in enumerate(self.parameters, start=1)}
+        self.text = _PARAMETER.sub(lambda found: numbers[found[1]], self.template)
+
+    def arguments(self, values: Mapping[str, Any]) -> list[Any]:
+        """Return the values of the parameters in the order of their numbers."""
+        return [values[name] for name in self.parameters]
+
+
 # The lock keeps a workflow from being deleted beside a creation that would then have missed the cancelling.
-LIVE_WORKFLOWS = """
-SELECT w.org_id, w.id FROM unnest($1::text[], $2::uuid[]) AS u(org_id, id)
+LIVE_WORKFLOWS = Statement("""
+SELECT w.org_id, w.id FROM unnest(:workflow_orgs::text[], :workflow_ids::uuid[]) AS u(org_id, id)
 JOIN workflows w ON w.org_id = u.org_id AND w.id = u.id
-WHERE w.delete_time IS NULL FOR KEY SHARE OF w"""
+WHERE w.delete_time IS NULL FOR KEY SHARE OF w""")
 
-INSERT_REQUESTS = f"""
-INSERT INTO execution_requests ({", ".join(columns.REQUEST)}) {columns.select(columns.REQUEST)}
-ON CONFLICT DO NOTHING RETURNING execution_id"""
+INSERT_REQUESTS = Statement(f"""
+{columns.REQUEST.insert("execution_requests", "requests")}
+ON CONFLICT DO NOTHING RETURNING execution_id""")
 
-KNOWN_REQUESTS = f"""
+KNOWN_REQUESTS = Statement(f"""
 SELECT r.org_id AS request_org, r.request_id AS request, r.content_hash, r.execution_id,
-       {selected(EXECUTION_COLUMNS, "e.")}
-FROM unnest($1::text[], $2::text[]) AS u(org_id, request_id)
+    {selected(EXECUTION_COLUMNS, "e.")}
+FROM unnest(:orgs::text[], :request_ids::text[]) AS u(org_id, request_id)
 JOIN execution_requests r ON r.org_id = u.org_id AND r.request_id = u.request_id
 LEFT JOIN executions e ON e.org_id = r.org_id AND e.id = r.execution_id
-FOR KEY SHARE OF r"""  # noqa: S608 - our own columns
+FOR KEY SHARE OF r""")  # noqa: S608 - our own columns
 """What a lock finds is confirmed by the synchronous standbys before it is answered, as the write of a lock is."""
 
-INSERT_EXECUTIONS = f"""
-INSERT INTO executions ({", ".join(columns.EXECUTION)}) {columns.select(columns.EXECUTION)}
-ON CONFLICT DO NOTHING RETURNING id"""
+INSERT_EXECUTIONS = Statement(f"""
+{columns.EXECUTION.insert("executions", "executions")}
+ON CONFLICT DO NOTHING RETURNING id""")
 
-INSERT_PAYLOADS = f"""
-INSERT INTO execution_payloads ({", ".join(columns.PAYLOAD)}) {columns.select(columns.PAYLOAD)}"""
+INSERT_PAYLOADS = Statement(columns.PAYLOAD.insert("execution_payloads", "payloads"))
 
 _SAME_NAMED = (
     "state", "last_seq", "steps_total", "steps_completed", "steps_failed", "steps_skipped", "steps_running",
     "steps_cancelled", "progress", "start_time", "end_time", "deadline_time", "failure", "ending",
     "bytes",
 )  # fmt: skip
-UPDATE_EXECUTIONS = f"""
-UPDATE executions e SET {", ".join(f"{name} = u.{name}" for name in _SAME_NAMED)},
+UPDATE_EXECUTIONS = Statement(f"""
+UPDATE executions e SET {listed(f"{name} = u.{name}" for name in _SAME_NAMED)},
     deaths = CASE WHEN u.survived THEN 0 ELSE e.deaths END,
     incarnation = CASE WHEN NOT u.released THEN e.incarnation END,
     wake_time = CASE
@@ -45,26 +69,94 @@ UPDATE executions e SET {", ".join(f"{name} = u.{name}" for name in _SAME_NAMED)
         -- A wish that the owner gave up without having seen must not wait for a timer.
         WHEN e.cancel_time IS NOT NULL AND NOT u.cancel_seen THEN clock_timestamp()
         ELSE coalesce(u.wake_time, clock_timestamp()) END
-FROM ({columns.select(columns.CHANGE)}) u
+FROM ({columns.CHANGE.select("changes")}) u
 WHERE e.org_id = u.org_id AND e.id = u.id
-  -- Not `=`: the index of incarnations must never be chosen, it finds all that a replica drives.
-  AND e.incarnation IS NOT DISTINCT FROM u.incarnation AND e.epoch = u.epoch AND e.last_seq = u.base_seq
-  AND (u.cancel_seen OR e.cancel_time IS NULL OR NOT u.ends_otherwise)
-RETURNING e.id"""  # noqa: S608 - our own columns
+    -- Not `=`: the index of incarnations must never be chosen, it finds all that a replica drives.
+    AND e.incarnation IS NOT DISTINCT FROM u.incarnation AND e.epoch = u.epoch AND e.last_seq = u.base_seq
+    AND (u.cancel_seen OR e.cancel_time IS NULL OR NOT u.ends_otherwise)
+RETURNING e.id""")  # noqa: S608 - our own columns
 
 _STEP_KEY = ("org_id", "execution_id", "path")
-UPSERT_STEPS = f"""
-INSERT INTO steps AS s ({", ".join(columns.STEP)}) {columns.select(columns.STEP)}
+_STEP_VALUES = tuple(name for name in columns.STEP.names if name not in _STEP_KEY)
+UPSERT_STEPS = Statement(f"""
+{columns.STEP.insert("steps AS s", "steps")}
 ON CONFLICT ({", ".join(_STEP_KEY)}) DO UPDATE SET
-    {", ".join(f"{name} = excluded.{name}" for name in columns.STEP if name not in _STEP_KEY)}
-WHERE s.end_time IS NULL OR (s.state = 'COMPLETED' AND excluded.state = 'COMPENSATED')"""
+    {listed(f"{name} = excluded.{name}" for name in _STEP_VALUES)}
+WHERE s.end_time IS NULL OR (s.state = 'COMPLETED' AND excluded.state = 'COMPENSATED')""")
 
-INSERT_EVENTS = f"INSERT INTO events ({', '.join(columns.EVENT)}) {columns.select(columns.EVENT)}"
+INSERT_EVENTS = Statement(columns.EVENT.insert("events", "events"))
 
-INSERT_SHARED = f"""
-INSERT INTO shared_payloads ({", ".join(columns.SHARED)}) {columns.select(columns.SHARED)}
-ON CONFLICT DO NOTHING"""
+INSERT_SHARED = Statement(f"""
+{columns.SHARED.insert("shared_payloads", "shared")}
+ON CONFLICT DO NOTHING""")
 
-SET_RESULTS = f"""
-UPDATE execution_payloads p SET result = u.result FROM ({columns.select(columns.PAYLOAD)}) u
-WHERE p.org_id = u.org_id AND p.execution_id = u.execution_id"""  # noqa: S608 - our own columns
+SET_RESULTS = Statement(f"""
+UPDATE execution_payloads p SET result = u.result FROM ({columns.RESULT.select("results")}) u
+WHERE p.org_id = u.org_id AND p.execution_id = u.execution_id""")  # noqa: S608 - our own columns
+
+# The lock waits for a transaction of the lost connection that is still about to commit. It also makes the reading a
+# write, which like any other is confirmed by the synchronous standbys, and what it read with it.
+READ_CHANGED = Statement("""
+SELECT e.id, e.incarnation, e.epoch, e.last_seq, v.body, v.shared
+FROM unnest(:orgs::text[], :execution_ids::uuid[], :last_seqs::int8[]) AS u(org_id, id, last_seq)
+JOIN executions e ON e.org_id = u.org_id AND e.id = u.id
+LEFT JOIN events v ON v.org_id = e.org_id AND v.execution_id = e.id AND v.seq = u.last_seq
+FOR SHARE OF e""")
+READ_CREATED = Statement(f"""
+SELECT {selected(EXECUTION_COLUMNS, "e.")}
+FROM unnest(:orgs::text[], :execution_ids::uuid[]) AS u(org_id, id)
+JOIN executions e ON e.org_id = u.org_id AND e.id = u.id
+FOR KEY SHARE OF e""")  # noqa: S608 - our own columns
+
+
+def _single(*, creates: bool, shares: bool) -> Statement:
+    """Return the statement that writes a batch at once, or divides by zero unless all of it comes true."""
+    parts = {"pooled": INSERT_SHARED.template} if shares else {}
+    parts |= {
+        "kept": f"{UPSERT_STEPS.template} RETURNING 1",
+        "told": INSERT_EVENTS.template,
+        "moved": UPDATE_EXECUTIONS.template,
+        "ended": SET_RESULTS.template,
+    }
+    conditions = ["(SELECT count(*) FROM kept) = :step_count", "(SELECT count(*) FROM moved) = :change_count"]
+    if creates:
+        parts |= {
+            "live": LIVE_WORKFLOWS.template,
+            "taken": INSERT_REQUESTS.template,
+            "made": INSERT_EXECUTIONS.template,
+            "given": INSERT_PAYLOADS.template,
+        }
+        conditions += [
+            "(SELECT count(*) FROM live) = cardinality(:workflow_ids)",
+            "(SELECT count(*) FROM taken) = :request_count",
+            "(SELECT count(*) FROM made) = :execution_count",
+        ]
+    expressions = ",\n".join(f"{name} AS (\n{part})" for name, part in parts.items())
+    demanded = "\n    AND ".join(conditions)
+    return Statement(f"WITH {expressions}\nSELECT 1 / ({demanded})::int")
+
+
+SINGLE: dict[tuple[bool, bool], Statement] = {
+    (creates, shares): _single(creates=creates, shares=shares) for creates in (False, True) for shares in (False, True)
+}
+"""The statement for a whole batch, by whether it has creations, and large payloads that are not known to be kept."""
+
+
+def named() -> dict[str, Statement]:
+    """Return all statements by their names."""
+    found = {name: value for name, value in globals().items() if isinstance(value, Statement)}
+    for (creates, shares), statement in SINGLE.items():
+        found[f"SINGLE{'_CREATING' * creates}{'_SHARING' * shares}"] = statement
+    return found
+
+
+def rendered() -> str:
+    """Return the text of `statements.sql`."""
+    parts = [
+        "-- What persistence/postgres/commit/statements.py sends to Postgres. Made by make generate, changed there.\n"
+        "-- EXPLAIN (GENERIC_PLAN) takes each as it stands, from Postgres 16 on.\n"
+    ]
+    for name, statement in named().items():
+        numbers = ", ".join(f"${number} {each}" for number, each in enumerate(statement.parameters, start=1))
+        parts.append(f"-- {name}: {numbers}\n{statement.text};\n")
+    return "\n".join(parts)

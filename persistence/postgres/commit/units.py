@@ -17,8 +17,10 @@ from persistence.model import (
     Step,
     StepState,
     Transition,
+    Wait,
 )
 from persistence.postgres.commit import columns
+from persistence.postgres.commit.encoding import document, in_utc
 from persistence.postgres.commit.sharing import Payloads
 from persistence.postgres.shared_payloads import PayloadKey
 
@@ -47,9 +49,11 @@ class _Item(Generic[_Answer]):
         """Make the rows of steps and events, and those of large payloads that they share."""
         payloads = Payloads(org, execution_id)
         self.step_rows = _step_rows(org, execution_id, steps, payloads)
-        self.event_rows = columns.event_rows(org, execution_id, base_seq, events, payloads)
+        self.event_rows = _event_rows(org, execution_id, base_seq, events, payloads)
         if payloads:
-            self.payload_rows = columns.payload_rows(payloads)
+            self.payload_rows = {
+                key: columns.SHARED.encode(each, document=each.document) for key, each in payloads.items()
+            }
 
     @property
     def size(self) -> int:
@@ -81,8 +85,8 @@ class Creation(_Item[Created]):
         self.encode(execution.org, execution.id, 0, new.steps, new.events)
         self.new = new
         self.execution = execution
-        self.row = columns.execution_row(execution)
-        self.payload_row = columns.payload_row(new)
+        self.row = columns.EXECUTION.encode(execution)
+        self.payload_row = columns.PAYLOAD.encode(new)
         self.suspect = False
 
     @property
@@ -109,14 +113,13 @@ class Submission(_Item[CommitResult]):
 
     def __init__(self, transition: Transition, future: Future[CommitResult]) -> None:
         _check(transition)
-        columns.check_times(transition)
         org, execution_id = transition.org, transition.execution_id
         super().__init__(org, future)
         self.encode(org, execution_id, transition.base_seq, transition.steps, transition.events)
         self.transition = transition
-        self.failure = columns.checked(transition.failure)
-        self.ending = columns.checked(columns.ending_document(transition.ending))
-        self.result_row = columns.result_row(transition)
+        self.failure = document(transition.failure)
+        self.ending = document(columns.ending_document(transition.ending))
+        self.result_row = _result_row(transition)
 
 
 class Refusal(_Item[CommitResult]):
@@ -177,7 +180,8 @@ class Group:
     @property
     def row(self) -> bytes:
         """The change of the row of the execution."""
-        return columns.change_row(self.last, self.base_seq, self.items[-1].failure, self.items[-1].ending)
+        last = self.items[-1]
+        return columns.CHANGE.encode(self.last, base_seq=self.base_seq, failure=last.failure, ending=last.ending)
 
     @property
     def result_row(self) -> bytes | None:
@@ -246,11 +250,57 @@ def missing_payloads(units: Iterable[Unit]) -> list[bytes]:
 def _step_rows(org: str, execution_id: UUID, steps: Sequence[Step], payloads: Payloads) -> list[bytes]:
     if len(steps) > 1 and len({step.path for step in steps}) != len(steps):
         raise PersistenceError("refused: a transition holds a step once")
-    return [columns.step_row(org, execution_id, step, payloads) for step in steps]
+    return [_step_row(org, execution_id, step, payloads) for step in steps]
+
+
+def _step_row(org: str, execution_id: UUID, step: Step, payloads: Payloads) -> bytes:
+    shared: dict[str, str] = {}
+    return columns.STEP.encode(
+        step,
+        org_id=org,
+        execution_id=execution_id,
+        input=payloads.kept(step.input, "input", shared),
+        output=payloads.kept(step.output, "output", shared),
+        assigned=payloads.kept(step.assigned, "assigned", shared),
+        wait=_checked(step.wait),
+        shared=shared or None,
+    )
+
+
+def _checked(wait: Wait | None) -> Wait | None:
+    if wait is not None:
+        in_utc(wait.start_time)
+        in_utc(wait.wake_time)
+    return wait
+
+
+def _event_rows(
+    org: str, execution_id: UUID, base_seq: int, events: Sequence[Event], payloads: Payloads
+) -> list[bytes]:
+    """Raise PersistenceError unless the events follow `base_seq` and end with a whole transition."""
+    last_seq = base_seq + len(events)
+    rows = []
+    for seq, event in enumerate(events, start=base_seq + 1):
+        if event.seq != seq or not seq <= event.transition_seq <= last_seq:
+            raise PersistenceError("refused: events are numbered without gaps and end with a whole transition")
+        body, shared = payloads.body(event)
+        rows.append(columns.EVENT.encode(event, org_id=org, execution_id=execution_id, body=body, shared=shared))
+    return rows
+
+
+def _result_row(transition: Transition) -> bytes | None:
+    if transition.result is None or not transition.state.is_end:
+        return None
+    return columns.RESULT.encode(transition)
 
 
 def _check(transition: Transition) -> None:
-    """What the constraints of the table would miss when a later transition of the same write covers it."""
+    """Refuse what the constraints of the table would miss when a later transition of the same write covers it.
+
+    And what no row can hold, before anything is written.
+    """
+    for moment in (transition.start_time, transition.end_time, transition.deadline_time, transition.wake_time):
+        in_utc(moment)
     counts, is_end = transition.counts, transition.state.is_end
     parts = (counts.completed, counts.failed, counts.skipped, counts.running, counts.cancelled)
     is_sound = (

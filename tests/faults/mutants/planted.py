@@ -13,7 +13,6 @@ import re
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
-from types import ModuleType
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -24,10 +23,12 @@ from persistence.errors import PersistenceError
 from persistence.model import CommitResult, ExecutionDetail, Transition
 from persistence.postgres import claims
 from persistence.postgres.claims import PostgresClaims
-from persistence.postgres.commit import flush, single, statements, writer
+from persistence.postgres.commit import session, statements, stepwise
+from persistence.postgres.commit.flush import flush
+from persistence.postgres.commit.session import CommitSession
 from persistence.postgres.commit.single import created
+from persistence.postgres.commit.statements import SINGLE, Statement
 from persistence.postgres.commit.units import Creation, Outcome, Unit
-from persistence.postgres.commit.writer import Writer
 from persistence.postgres.notifications import Notifications
 from service.engine.clock import StoreClock
 from service.engine.ids import uuid7
@@ -64,8 +65,13 @@ def _patch(target: Any, name: str, value: Any) -> Any:
     return before
 
 
-def _restate(module: ModuleType, name: str, old: str, new: str) -> None:
-    _patch(module, name, _replaced(getattr(module, name), old, new))
+def _restate(name: str, old: str, new: str) -> None:
+    """Change a part of a statement of the write path, and of those for whole batches."""
+    part: Statement = getattr(statements, name)
+    changed = _replaced(part.template, old, new)
+    for key, whole in SINGLE.items():
+        SINGLE[key] = Statement(_replaced(whole.template, part.template, changed))
+    _patch(statements, name, Statement(changed))
 
 
 def _no_epoch() -> None:
@@ -77,17 +83,11 @@ def _no_epoch() -> None:
     kept, given = "WHEN NOT u.released THEN e.incarnation END", "WHEN NOT u.released THEN u.incarnation END"
     ended = "WHERE s.end_time IS NULL OR (s.state = 'COMPLETED' AND excluded.state = 'COMPENSATED')"
     over = ", ".join(f"{name} = excluded.{name}" for name in ("transition_seq", "kind", "time", "body"))
-    told = statements.INSERT_EVENTS
-    again = f"{told} ON CONFLICT (org_id, execution_id, seq) DO UPDATE SET {over}"
-    for name in ("_TRANSITIONS", "_ALL"):
-        _restate(single, name, owned, "")
-        _restate(single, name, kept, given)
-        _restate(single, name, ended, "")
-        _restate(single, name, told.replace("$1", "$2"), again.replace("$1", "$2"))
-    _restate(flush, "UPDATE_EXECUTIONS", owned, "")
-    _restate(flush, "UPDATE_EXECUTIONS", kept, given)
-    _restate(flush, "UPSERT_STEPS", ended, "")
-    _restate(flush, "INSERT_EVENTS", told, again)
+    told = statements.INSERT_EVENTS.template
+    _restate("UPDATE_EXECUTIONS", owned, "")
+    _restate("UPDATE_EXECUTIONS", kept, given)
+    _restate("UPSERT_STEPS", ended, "")
+    _restate("INSERT_EVENTS", told, f"{told} ON CONFLICT (org_id, execution_id, seq) DO UPDATE SET {over}")
     _no_fence()
 
 
@@ -130,7 +130,7 @@ def _early_acknowledgement() -> None:
     async def early(connection: _Connection, units: Sequence[Unit]) -> Mapping[Unit, Outcome]:
         await connection.execute("BEGIN")
         try:
-            outcomes = await flush._write(connection, units)
+            outcomes = await stepwise.write_stepwise(connection, units)
         except (PersistenceError, asyncpg.PostgresError, UnicodeError):
             if not connection.is_closed():
                 await connection.execute("ROLLBACK")
@@ -142,34 +142,33 @@ def _early_acknowledgement() -> None:
         await connection.execute("COMMIT")
         return outcomes
 
-    async def read_back(self: Writer, units: Sequence[Unit]) -> dict[Unit, Outcome]:
+    async def read_back(self: CommitSession, units: Sequence[Unit]) -> dict[Unit, Outcome]:
         answered: dict[Unit, Outcome] = {
             unit: created(unit) for unit in units if isinstance(unit, Creation) and unit.future.done()
         }
         return {**answered, **await before(self, units)}
 
-    before = _patch(Writer, "_read_back", read_back)
-    _patch(writer, "flush", early)
+    before = _patch(CommitSession, "read_back", read_back)
+    _patch(session, "flush", early)
 
 
 def _unknown_is_failed() -> None:
     """M5: a creation whose commit is unknown counts as failed and is made again, under its request id, as a new one."""
 
-    async def made(self: Writer, creations: Sequence[Creation]) -> dict[Unit, Outcome]:
+    async def made(self: CommitSession, creations: Sequence[Creation]) -> dict[Unit, Outcome]:
         again: dict[Unit, Creation] = {}
         for creation in creations:
             execution = dataclasses.replace(creation.execution, id=uuid7())
             again[creation] = Creation(dataclasses.replace(creation.new, execution=execution), creation.future)
             again[creation].suspect = True
-        assert self._connection is not None
-        outcomes = await flush.flush(self._connection, list(again.values())) if again else {}
+        outcomes = await flush(self._opened, list(again.values())) if again else {}
         return {creation: outcomes[other] for creation, other in again.items()}
 
     async def reserve(connection: _Connection, creations: list[Creation]) -> dict[Creation, None]:
         return {**await before(connection, creations), **{each: None for each in creations if each.suspect}}
 
-    before = _patch(flush, "_reserve", reserve)
-    _patch(Writer, "_made", made)
+    before = _patch(stepwise, "_reserve", reserve)
+    _patch(CommitSession, "_created", made)
 
 
 def _no_poll() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from functools import partial
 from types import ModuleType
@@ -14,7 +15,8 @@ import pytest_asyncio
 
 from persistence.errors import CursorExpiredError
 from persistence.postgres import PostgresRepository, claims, replicas
-from persistence.postgres.commit import flush, single, statements
+from persistence.postgres.commit import statements
+from persistence.postgres.commit.statements import INSERT_EVENTS, SINGLE, Statement
 from service.engine.ids import uuid7
 from tests.conformance.builders import ORG, SCOPE, Stage, document, transition, until
 
@@ -58,15 +60,16 @@ def m3(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def m7(monkeypatch: pytest.MonkeyPatch) -> None:
     """M7: events are numbered by one sequence for all executions."""
-    seq, transition_seq = "(r->>2)::int8 AS seq", "(r->>3)::int8 AS transition_seq"
-    told = statements.INSERT_EVENTS
-    assert seq in told
-    assert transition_seq in told
-    numbered = told.replace(seq, "nextval('everything') AS seq")
-    numbered = numbered.replace(transition_seq, "currval('everything') + (r->>3)::int8 - (r->>2)::int8")
-    restate(monkeypatch, flush, "INSERT_EVENTS", told, numbered)
-    for name in ("_TRANSITIONS", "_ALL"):
-        restate(monkeypatch, single, name, told.replace("$1", "$2"), numbered.replace("$1", "$2"))
+    told = INSERT_EVENTS.template
+    found = re.search(r"(\(r->>\d+\)::int8) AS seq, (\(r->>\d+\)::int8) AS transition_seq", told)
+    assert found
+    seq, transition_seq = found.groups()
+    numbered = f"nextval('everything') AS seq, currval('everything') + {transition_seq} - {seq} AS transition_seq"
+    changed = told.replace(found[0], numbered)
+    monkeypatch.setattr(statements, "INSERT_EVENTS", Statement(changed))
+    for key, whole in SINGLE.items():
+        assert told in whole.template
+        monkeypatch.setitem(SINGLE, key, Statement(whole.template.replace(told, changed)))
 
 
 async def claims_without_lease(

@@ -1,0 +1,123 @@
+"""The other case of a flush: a few statements over sets, each of whose answers tells one outcome from another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from persistence import failpoints
+from persistence.errors import PersistenceError
+from persistence.model import CommitResult
+from persistence.postgres.commit import columns, statements
+from persistence.postgres.commit.encoding import joined
+from persistence.postgres.commit.requests import repeated
+from persistence.postgres.commit.single import created
+from persistence.postgres.commit.units import Creation, Group, Outcome, Unit, is_written, missing_payloads
+from persistence.postgres.connection import Connection
+
+
+async def write_stepwise(connection: Connection, units: Sequence[Unit]) -> dict[Unit, Outcome]:
+    """Write the units in the transaction that has begun, a statement for each table, and return what becomes of each.
+
+    Raises PersistenceError when one of them can only be refused, and what the driver raises.
+    """
+    creations = [unit for unit in units if isinstance(unit, Creation)]
+    groups = [unit for unit in units if isinstance(unit, Group)]
+    outcomes: dict[Unit, Outcome] = {}
+    written: list[Creation] = []
+    steps: list[bytes] = []
+    events: list[bytes] = []
+    if creations:
+        outcomes, written = await _create(connection, creations)
+        for creation in written:
+            steps += creation.step_rows
+            events += creation.event_rows
+    if groups:
+        moved = await _advance(connection, groups)
+        for group in groups:
+            if group.last.execution_id in moved:
+                outcomes[group] = CommitResult.COMMITTED
+                steps += group.step_rows
+                events += group.event_rows
+            else:
+                outcomes[group] = CommitResult.FENCED
+    await failpoints.reach("flush.mid_batch")
+    await _write_payloads(connection, written, [g for g in groups if outcomes[g] is CommitResult.COMMITTED])
+    if missing := missing_payloads(unit for unit, outcome in outcomes.items() if is_written(outcome)):
+        await connection.execute(statements.INSERT_SHARED.text, joined(missing))
+    await _write_steps(connection, steps)
+    if events:
+        await connection.execute(statements.INSERT_EVENTS.text, joined(events))
+    return outcomes
+
+
+async def _advance(connection: Connection, groups: list[Group]) -> set[UUID]:
+    # In order of ids, so that no two transactions wait for each other.
+    changes = [group.row for group in sorted(groups, key=lambda group: group.last.execution_id)]
+    return {row[0] for row in await connection.fetch(statements.UPDATE_EXECUTIONS.text, joined(changes))}
+
+
+async def _write_steps(connection: Connection, step_rows: list[bytes]) -> None:
+    if not step_rows:
+        return
+    answer = await connection.execute(statements.UPSERT_STEPS.text, joined(step_rows))
+    if int(answer.rsplit(" ", 1)[1]) != len(step_rows):
+        raise PersistenceError("refused: a step has ended and is never overwritten")
+
+
+async def _write_payloads(connection: Connection, written: list[Creation], groups: list[Group]) -> None:
+    if written:
+        await connection.execute(statements.INSERT_PAYLOADS.text, joined(creation.payload_row for creation in written))
+    results = [group.result_row for group in groups if group.result_row is not None]
+    if results:
+        await connection.execute(statements.SET_RESULTS.text, joined(results))
+
+
+async def _create(connection: Connection, creations: list[Creation]) -> tuple[dict[Unit, Outcome], list[Creation]]:
+    """Insert what is new; return the outcome of each creation and those whose other rows are to be written."""
+    live = await _live_workflows(connection, creations)
+    wanted = [creation for creation in creations if (creation.execution.org, creation.execution.workflow_id) in live]
+    fresh = await _reserve(connection, wanted)
+    outcomes: dict[Unit, Outcome] = {}
+    written: list[Creation] = []
+    inserted = await _insert(connection, [creation for creation in wanted if creation in fresh])
+    for creation in fresh:
+        if creation.execution.id in inserted:
+            written.append(creation)
+            outcomes[creation] = created(creation)
+        elif creation.suspect:
+            outcomes[creation] = created(creation)
+        else:
+            raise PersistenceError(f"refused: there is an execution {creation.execution.id} already")
+    others = [creation for creation in creations if creation not in fresh]
+    if others:
+        outcomes |= await repeated(connection, others)
+    return outcomes, written
+
+
+async def _live_workflows(connection: Connection, creations: list[Creation]) -> set[tuple[str, UUID]]:
+    keys = sorted({(c.execution.org, c.execution.workflow_id) for c in creations})
+    found = await connection.fetch(statements.LIVE_WORKFLOWS.text, *zip(*keys, strict=True))
+    return {(row[0], row[1]) for row in found}
+
+
+async def _reserve(connection: Connection, creations: list[Creation]) -> dict[Creation, None]:
+    """Take the request ids; return the creations that are new, those without a request id among them."""
+    first: dict[tuple[str, str], Creation] = {}
+    for creation in creations:
+        if creation.execution.request_id:
+            first.setdefault((creation.execution.org, creation.execution.request_id), creation)
+    taken: set[Any] = set()
+    if first:
+        # In order of request ids, so that no two transactions wait for each other.
+        requests = [columns.REQUEST.encode(first[key].new) for key in sorted(first)]
+        taken = {row[0] for row in await connection.fetch(statements.INSERT_REQUESTS.text, joined(requests))}
+    return {c: None for c in creations if not c.execution.request_id or c.execution.id in taken}
+
+
+async def _insert(connection: Connection, creations: list[Creation]) -> set[UUID]:
+    if not creations:
+        return set()
+    made = joined(creation.row for creation in creations)
+    return {row[0] for row in await connection.fetch(statements.INSERT_EXECUTIONS.text, made)}
