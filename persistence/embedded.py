@@ -35,7 +35,7 @@ _DEFAULTS = {
     "synchronous_commit": "on",
     "wal_compression": "on",
 }
-_SOCKET_PATH_LIMIT = 103  # bytes, on macOS; 107 on Linux
+_SOCKET_PATH_LIMIT = 103  # bytes, on macOS; 107 on Linux (LIBRARIES D2)
 _NO_NAME = "could not look up effective user ID"  # says initdb before it does anything
 _LIBC, _PR_SET_PDEATHSIG = ctypes.CDLL(None), 1
 _CREATE_DATABASE = rb"""SELECT 'CREATE DATABASE flowkeep'
@@ -205,7 +205,7 @@ class EmbeddedPostgres:
                 account.run([str(programs / "initdb"), *options], deadline)
 
     def _launch(self, account: _Account, postgres: Path, deadline: float) -> None:
-        # Nobody is attached to the data any more, and the process id in the file may be anyone's by now.
+        # Nobody is attached to the data any more, and the process id in the file may be anyone's by now (LIBRARIES D3).
         for stale in (self._data / "postmaster.pid", *self._sockets.glob(".s.PGSQL.*")):
             stale.unlink(missing_ok=True)
         command = [str(postgres), "-D", str(self._data)]

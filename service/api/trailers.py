@@ -1,4 +1,4 @@
-"""How large texts are in the trailers of a call, in which errors travel; clients refuse trailers beyond 8 KiB."""
+"""How large texts are in the trailers of a call, in which errors travel; clients refuse larger ones (LIBRARIES G7)."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ class Schema:
             self._validator = jsonschema_rs.Draft202012Validator(
                 dict(document),
                 mask="the value",
-                offline=True,
+                offline=True,  # LIBRARIES J1
                 pattern_options=jsonschema_rs.RegexOptions(PATTERN_BYTES, PATTERN_TABLE_BYTES),
                 validate_formats=True,
             )

@@ -39,7 +39,7 @@ class Program:
             value = answer.plain_value()
         except (RuntimeError, TypeError, ValueError, OverflowError, SystemError, MemoryError) as error:
             raise ExpressionError(messages.clean(str(error))) from None
-        # An error is a value of its own type whose plain value is the text.
+        # An error is a value of its own type whose plain value is the text (LIBRARIES C3).
         if answer.type() == cel.Type.ERROR:
             raise ExpressionError(messages.clean(value))
         return results.plain(value)
@@ -80,7 +80,7 @@ def program(source: str, parsed: bytes, names: frozenset[str]) -> Program:
 @lru_cache(maxsize=64)
 def _environment(names: frozenset[str]) -> Any:
     _make_none_immortal()
-    # Never ExtOptional: `{1: a.?q}` is a segmentation fault with it.
+    # Never ExtOptional: `{1: a.?q}` is a segmentation fault with it (LIBRARIES C2).
     extensions = [ext_strings.ExtStrings(), ext_math.ExtMath(), ext_bindings.ExtBindings(), ext_encoders.ExtEncoders()]
     return cel.NewEnv(
         config=cel.NewEnvConfigFromYaml(_configuration()),
@@ -117,7 +117,10 @@ def _declaration(name: str) -> Mapping[str, Any]:
 
 @lru_cache(maxsize=1)
 def _make_none_immortal() -> None:
-    """Keep the count of references to None from reaching zero, since each null in a result loses one on 3.11."""
+    """Keep the count of references to None from reaching zero, since each null in a result loses one on 3.11.
+
+    See LIBRARIES C1.
+    """
     if sys.version_info < (3, 12):
         ctypes.c_ssize_t.from_address(id(None)).value += 1 << 40
 

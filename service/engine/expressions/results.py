@@ -13,7 +13,7 @@ from service.engine.payload import MAX_INTEGER
 
 
 def plain(value: Any) -> Any:
-    """Return a result in Python's terms, with sorted keys. Raises ExpressionError for what is not JSON."""
+    """Return a result in Python's terms, keys sorted (LIBRARIES C4). Raises ExpressionError for what is not JSON."""
     return value if type(value) in _SIMPLE else _plain(value)
 
 
