@@ -1,4 +1,7 @@
-"""Reading steps: lists in pages, and each of them whole, whatever the execution holds in all."""
+"""Reading steps: lists in pages, and each of them whole, whatever the execution holds in all.
+
+Holds LI2 of the contract.
+"""
 
 from typing import Any
 
