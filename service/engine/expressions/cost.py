@@ -17,6 +17,7 @@ from typing import Any
 from service.engine.expressions.errors import ExpressionError, PutOffError
 from service.engine.expressions.extent import VALUE, Extent, Measures, Scope, contents, elements, keys, members
 from service.engine.expressions.regex import program_size
+from service.engine.expressions.rewrite import ZONED
 from service.engine.expressions.tree import Bind, Call, Constant, Key, Local, Loop, Many, Member, Node, Path
 
 MAX_WORK = 6_000_000
@@ -31,8 +32,9 @@ MAX_ROUNDS = 10_000  # of all loops of one evaluation; the library stops beyond
 # Measured with cel-expr-python 0.1.3: a call or a round of a loop 100 to 300 ns, a pair of elements in `map` 9 to 17,
 # an instruction of a regex 180 ns to compile and at worst 22 ns per character to run, a search 1 ns for 100 pairs of
 # characters.
-# A duration is read by our own code.
-_CALL, _PAIR, _REGEX_COMPILE, _REGEX_RUN, _SEARCH, _DURATION = 24, 1.8, 30, 3, 500, 600
+# Durations and computed time zones are read, and the computed keys of a map compared, by our own code.
+_CALL, _PAIR, _REGEX_COMPILE, _REGEX_RUN, _SEARCH = 24, 1.8, 30, 3, 500
+_DURATION, _ZONE, _DISTINCT = 600, 600, 400
 
 _OPERATORS = ("_==_", "_!=_", "_<_", "_<=_", "_>_", "_>=_", "_&&_", "_||_", "!_", "@in")
 _TESTS = ("size", "contains", "startsWith", "endsWith", "matches", "indexOf", "lastIndexOf")
@@ -143,13 +145,13 @@ class _Estimate:
         if self.left < 0:
             raise _TooMuchError
 
-    def _look(self, values: int, characters: int) -> None:
-        self.take(_GIVE * values + characters // 4)
+    def _look(self, values: int, copying: int) -> None:
+        self.take(_GIVE * values + copying)
 
     def give(self, values: Sequence[Any]) -> None:
         """Take the work of measuring values and giving them to the library."""
         for value in values:
-            self._measures.of(value)
+            self._measures.each(value)
 
     def taking(self, tree: Node) -> int:
         """Return the work of taking the result back and checking it."""
@@ -171,6 +173,8 @@ class _Estimate:
             case Many(items, count):
                 self.take(_CALL * scope.rounds * (1 + count))
                 made = [self.extent(item, scope) for item in items]
+                if len(items) > count and sum(not isinstance(key, Constant) for key in items[::2]) > 1:
+                    self.take(_DISTINCT * scope.rounds + sum(item.total for item in made))
                 largest = max((item.size for item in made), default=0)
                 return scope.sum(made)._replace(width=count, elements=count * scope.rounds, item=largest)
             case Loop():
@@ -205,12 +209,12 @@ class _Estimate:
         inner = Scope(rounds, scope.depth + 1, scope.names)
         inner = self._bound(node, over, inner).bind(_COLLECTED.name, inner.each(VALUE))
         step = self.extent(node.step, inner)
-        self.take(_CALL * rounds)
+        self.take(_CALL * rounds * (2 if node.second else 1))
+        if _may_be_a_map(node.range, over):
+            self.take(over.total)  # once more, to put its keys in order
         if not node.collects:
             return scope.each(VALUE)
         self.take(int(_PAIR * over.width * rounds))
-        if _may_be_a_map(node.range, over):
-            self.take(over.total)  # once more, to put its keys in order
         size = VALUE + min(step.total, step.size * over.width)
         return Extent(size, step.total + VALUE * scope.rounds, over.width, over.elements, step.size)
 
@@ -236,6 +240,8 @@ class _Estimate:
                 return scope.each(VALUE)
             case "duration" if not isinstance(node.operands[0], Constant):
                 self.take(_DURATION * scope.rounds)
+            case function if function in ZONED and not isinstance(node.operands[-1], Constant):
+                self.take(_ZONE * scope.rounds)
             case "_+_" if node.operands[0] == _COLLECTED:
                 return operands[1]  # one more element; what it costs to copy the others is counted by the loop
         self.take(sum(operand.total for operand in operands))

@@ -14,6 +14,8 @@ VALUE = 24
 
 # By how many values more a container counts as work.
 _CONTAINER = 10
+# Characters that are only copied for one unit of work.
+_COPIED = 4
 _PLAIN = frozenset({int, float, bool, NoneType})
 
 
@@ -94,29 +96,50 @@ class Measure(NamedTuple):
 
     def work(self, each: int) -> int:
         """Return the work of what takes so much for each value, and little for characters, which are only copied."""
-        return each * (self.values + _CONTAINER * self.containers) + self.characters // 4
+        return each * (self.values + _CONTAINER * self.containers) + self.characters // _COPIED
 
 
 _ONE = Measure(1)
 
 
 class Measures:
-    """Measures values, each container once. `take` is told of what is in one before it is looked into."""
+    """Measures values, each container once. `take` is told of what is in one before it is looked into: the values, and
+    the work of copying the characters of its keys.
 
-    def __init__(self, take: Callable[[int, int], None] = lambda values, characters: None) -> None:
+    It is told as often as a container is found inside of others or given: that two are one object in this process says
+    nothing of the next one, which is to come to the same end.
+    """
+
+    def __init__(self, take: Callable[[int, int], None] = lambda values, copying: None) -> None:
         self._take = take
-        # By identity: what is measured lives longer than this.
-        self._known: dict[int, Measure] = {}
+        self._told = self._told_copying = 0
+        # By identity, with what was told of each: what is measured lives longer than this.
+        self._known: dict[int, tuple[Measure, int, int]] = {}
 
     def of(self, value: Any) -> Measure:
-        """Return the measure of a value."""
+        """Return the measure of a value; of one that was found before nothing is told."""
         if isinstance(value, str):
             return Measure(1, 0, len(value))
         if type(value) in _PLAIN:
             return _ONE
         if (known := self._known.get(id(value))) is None:
-            known = self._known[id(value)] = self._measure(value)
-        return known
+            told, copying = self._told, self._told_copying
+            measure = self._measure(value)
+            known = measure, self._told - told, self._told_copying - copying
+            self._known[id(value)] = known
+        return known[0]
+
+    def each(self, value: Any) -> Measure:
+        """Return the measure of a value, and tell of it once more if it was found before."""
+        if (known := self._known.get(id(value))) is not None:
+            self._tell(known[1], known[2])
+            return known[0]
+        return self.of(value)
+
+    def _tell(self, values: int, copying: int) -> None:
+        self._told += values
+        self._told_copying += copying
+        self._take(values, copying)
 
     def _measure(self, value: Any) -> Measure:
         names: Collection[str] = ()
@@ -128,7 +151,7 @@ class Measures:
             return _ONE
         lengths = list(map(len, names))
         values, containers, characters = 1 + len(lengths) + len(inside), 1, sum(lengths)
-        self._take(values + _CONTAINER, characters)
+        self._tell(values + _CONTAINER, characters // _COPIED)
         item = VALUE + max(lengths) if lengths else VALUE if inside else 0
         kinds = set(map(type, inside))
         if not kinds <= _PLAIN:
@@ -139,7 +162,7 @@ class Measures:
                     if VALUE + length > item:
                         item = VALUE + length
                 elif type(member) not in _PLAIN:
-                    found = self.of(member)
+                    found = self.each(member)
                     values += found.values - 1
                     containers += found.containers
                     characters += found.characters

@@ -103,14 +103,19 @@ def _configuration() -> str:
     )
 
 
-def _added() -> dict[str, Callable[[Any], Any]]:
+def _added() -> dict[str, Callable[..., Any]]:
     return {f"{name}({kind})": act for name, (act, kinds) in _ADDED.items() for kind in kinds}
 
 
 def _declaration(name: str) -> Mapping[str, Any]:
     kinds = _ADDED[name][1]
     overloads = [
-        {"id": f"{name}({kind})", "args": [{"type_name": kind}], "return": {"type_name": "dyn"}} for kind in kinds
+        {
+            "id": f"{name}({kind})",
+            "args": [{"type_name": each} for each in kind.split(", ")],
+            "return": {"type_name": "dyn"},
+        }
+        for kind in kinds
     ]
     return {"name": name, "overloads": overloads}
 
@@ -126,7 +131,7 @@ def _make_none_immortal() -> None:
 
 
 # What `rewrite.py` puts into trees: nobody can write these names.
-_ADDED: Mapping[str, tuple[Callable[[Any], Any], tuple[str, ...]]] = {
+_ADDED: Mapping[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     "@whole": (numbers.whole, ("double",)),
     "@text": (numbers.text, ("double",)),
     "@written": (results.written, ("double", "list", "map")),
@@ -134,4 +139,6 @@ _ADDED: Mapping[str, tuple[Callable[[Any], Any], tuple[str, ...]]] = {
     "@keys": (results.keys, ("map",)),
     "@indexes": (results.indexes, ("list",)),
     "@span": (results.span, ("string",)),
+    "@zone": (results.zone, ("string",)),
+    "@distinct": (results.distinct, ("map, int",)),
 }

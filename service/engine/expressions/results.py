@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -35,6 +36,20 @@ def written(value: Any) -> Any:
 def keys(value: dict[Any, Any]) -> list[Any]:
     """Return the keys of a map in their order; those of different types by the names of these."""
     return sorted(value, key=lambda key: (type(key).__name__, key))
+
+
+def distinct(value: dict[Any, Any], size: int) -> bool:
+    """Return True for a map of so many entries, or raise ValueError when Python takes some of its keys for equal."""
+    if len(value) != size:
+        raise ValueError("builds a map with keys that differ in their types only, as true and 1 do")
+    return True
+
+
+def zone(name: str) -> str:
+    """Return a time zone, or raise ValueError if it need not be the same on every machine: `localtime`, or a file."""
+    if not _ZONE.fullmatch(name) or "localtime" in name.split("/"):
+        raise ValueError('reads a time zone that is none; write "Europe/Berlin" or "+02:00"')
+    return name
 
 
 def indexes(value: list[Any]) -> list[int]:
@@ -102,6 +117,8 @@ def _same(value: Any) -> Any:
     return value
 
 
+# Of the tz database, a difference to UTC, or UTC itself.
+_ZONE = re.compile(r"[A-Za-z][\w+-]*(?:/[A-Za-z][\w+-]*)*|[+-]?\d{1,2}:\d\d|", re.ASCII)
 _SIMPLE: frozenset[type] = frozenset({str, int, float, bool, type(None)})
 _CONVERSIONS: dict[type, Callable[[Any], Any]] = {
     **dict.fromkeys(_SIMPLE, _same),

@@ -2,7 +2,8 @@
 
 A whole JSON number counts as an int where one is wanted: `x.substring(input.n)`. `string` and `format` write it as
 JSON does. `duration` takes what the handler `wait` takes. `has(steps.a.error)` is false for a step without an error,
-whose `error` is null. `map` goes over a map in the order of its keys. The check of names and types sees the tree as it
+whose `error` is null. Loops go over a map in the order of its keys, and time zones are those that every machine has, so
+that an expression gives the same whenever and wherever it is computed. The check of names and types sees the tree as it
 was written.
 """
 
@@ -14,6 +15,7 @@ from functools import partial, reduce
 
 from service import wire
 from service.engine.expressions import results
+from service.engine.expressions.errors import ExpressionError
 
 # Operands that are to be ints, by function. A target is operand 0, also the `math` of `math.bitAnd`.
 _WHOLE: Mapping[str, tuple[int, ...]] = {
@@ -28,6 +30,9 @@ _WHOLE: Mapping[str, tuple[int, ...]] = {
     "bitNot": (1,),
 }
 TAKE_INTS = frozenset(_WHOLE)
+_OF_DAY = ("getHours", "getMinutes", "getSeconds", "getMilliseconds")
+# What takes a time zone as its only argument.
+ZONED = frozenset({"getFullYear", "getMonth", "getDate", "getDayOfMonth", "getDayOfWeek", "getDayOfYear", *_OF_DAY})
 
 # Field numbers of cel/expr/syntax.proto.
 _CONST, _IDENT, _SELECT, _CALL, _LIST, _MAP, _LOOP = 3, 4, 5, 6, 7, 8, 9
@@ -111,12 +116,13 @@ def _selected(expression: bytes) -> wire.Fields | None:
 
 
 def _ordered(loop: bytes, fields: wire.Fields) -> bytes:
-    """Return a loop that builds a list such that it goes over a map in the order of its keys.
+    """Return a loop such that it goes over a map in the order of its keys.
 
-    The library takes another order each time. The value that belongs to a key is looked up in each round.
+    The library takes another order each time. Then what a list holds differs, and of `exists`, `all` and `exists_one`
+    which error is told, and after how many rounds they end. The value that belongs to a key is looked up in each round.
     """
     over, second = wire.block(fields, _RANGE), wire.text(fields, _SECOND_VARIABLE)
-    if not _collects(fields) or (_is_list(over) and not second):
+    if _is_list(over):
         return loop
     if not second:
         return wire.message({_LOOP: [wire.message({**fields, _RANGE: [_by_type(over, {"map": "@keys"})]})]})
@@ -138,6 +144,21 @@ def _is_list(expression: bytes) -> bool:
     return _LIST in fields or (_collects(loop) and wire.text(loop, _VARIABLE) != "#unused")
 
 
+def _distinct(literal: bytes, fields: wire.Fields) -> bytes:
+    """Return a map literal that fails where keys differ in their types only: in Python one of them would win."""
+    keys = [wire.fields(wire.block(wire.fields(entry), 3)) for entry in wire.blocks(fields, 2)]
+    kinds = [_constant_kind(key) for key in keys]
+    if len(kinds) - kinds.count(_STRING) < 2 or (None not in kinds and len(set(kinds)) == 1):
+        return literal
+    are = _function("@distinct", _VALUE, _function("size", _VALUE))
+    return _bind("@value", literal, _function("_?_:_", are, _VALUE, _VALUE))
+
+
+def _constant_kind(expression: wire.Fields) -> int | None:
+    """Return the number of the field that holds a literal, None for anything else."""
+    return next(iter(wire.fields(wire.block(expression, _CONST))), None) if _CONST in expression else None
+
+
 def _called(expression: bytes, call: wire.Fields) -> bytes:
     """Return what a call becomes, the same object where it stays as it is."""
     function, target, arguments = wire.text(call, _FUNCTION), wire.blocks(call, _TARGET), wire.blocks(call, _ARGUMENT)
@@ -150,6 +171,8 @@ def _called(expression: bytes, call: wire.Fields) -> bytes:
             return _function("duration", _by_type(value, {"string": "@span"}))
         case "format", [template], [values]:
             return _function("format", _arguments(_text(template), values), target=template)
+        case _, [time], [zone] if function in ZONED:
+            return _function(function, _zone(zone), target=time)
     if function not in _WHOLE or bool(target) is (function == "timestamp"):
         return expression
     if len(target) + len(arguments) <= min(_WHOLE[function]):
@@ -159,6 +182,16 @@ def _called(expression: bytes, call: wire.Fields) -> bytes:
         for place, operand in enumerate([*target, *arguments])
     ]
     return _function(function, *operands[len(target) :], target=operands[0] if target else None)
+
+
+def _zone(zone: bytes) -> bytes:
+    if (text := _text(zone)) is None:
+        return _by_type(zone, {"string": "@zone"})
+    try:
+        results.zone(text)
+    except ValueError as error:
+        raise ExpressionError(str(error)) from None
+    return zone
 
 
 def _arguments(template: str | None, values: bytes) -> bytes:
@@ -226,4 +259,9 @@ def _text(expression: bytes) -> str | None:
 
 _VALUE, _OVER = _name("@value"), _name("@over")
 _NULL = wire.message({_CONST: [wire.message({1: [0]})]})
-_RULES: Mapping[int, Callable[[bytes, wire.Fields], bytes]] = {_CALL: _called, _SELECT: _tested, _LOOP: _ordered}
+_RULES: Mapping[int, Callable[[bytes, wire.Fields], bytes]] = {
+    _CALL: _called,
+    _SELECT: _tested,
+    _MAP: _distinct,
+    _LOOP: _ordered,
+}
