@@ -161,7 +161,7 @@ class Execution:
     `incarnation` is the replica process that drives it, None when nobody does; then, unless it has ended, `wake_time`
     says from when on it may be claimed. `epoch` rises at each change of owner. `timeout` is in seconds.
     `deaths` counts the owners that died while they drove it, since one last survived it.
-    `bytes` is what it has written so far.
+    `bytes` is what it has written so far. `run` is 1, and one more each time that it is reopened after its end.
     `failure` is a JSON object with code, message, details, step_path, retryable, stack_trace. `ending` is the end that
     is decided, from then until it has come. `unreadable` names the columns that the store holds and that cannot be
     read; something empty stands in their place.
@@ -196,7 +196,12 @@ class Execution:
     wake_time: datetime | None = None
     deaths: int = 0
     bytes: int = 0
+    run: int = 1
     unreadable: tuple[str, ...] = ()
+
+
+StepKey = tuple[str, int]
+"""Path and iteration: what tells a step of an execution from all others."""
 
 
 class WaitKind(StrEnum):
@@ -235,7 +240,7 @@ class Wait(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Step(msgspec.Struct, frozen=True):
-    """The row of one step. A step that never left PENDING has none.
+    """The row of one iteration of a step. A step that never left PENDING has none.
 
     `start_time` is that of the first attempt, `attempt_time` that of the newest. `end_seq` is the number of the event
     that ended it: variables are folded in this order. `wait` stays on a cancelled step that was waiting.
@@ -247,6 +252,7 @@ class Step(msgspec.Struct, frozen=True):
     path: str
     handler: str
     state: StepState
+    iteration: int = 1
     attempt: int = 0
     input: Json = None
     output: Json = None
@@ -263,6 +269,11 @@ class Step(msgspec.Struct, frozen=True):
     failures: int = 0
     progress: int = 0
     position: int = 0
+
+    @property
+    def key(self) -> StepKey:
+        """What it is told by in its execution."""
+        return self.path, self.iteration
 
     def waits_for(self, kind: WaitKind) -> bool:
         """Return whether it waits now, and for this."""
@@ -289,7 +300,7 @@ class ExecutionDetail:
     """An execution with its payloads and steps, all as of the same `last_seq`.
 
     `unreadable` names all that cannot be read, such as `deadline_time`, `input`, `steps.fetch.output`; without it, the
-    rest is shown, but the execution cannot be driven. `omitted` are the paths of steps whose payloads were not read.
+    rest is shown, but the execution cannot be driven. `omitted` are the keys of steps whose payloads were not read.
     """
 
     execution: Execution
@@ -297,7 +308,7 @@ class ExecutionDetail:
     result: Json
     steps: Sequence[Step]
     unreadable: tuple[str, ...] = ()
-    omitted: frozenset[str] = frozenset()
+    omitted: frozenset[StepKey] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,7 +329,7 @@ class ExecutionSteps:
     execution: Execution
     steps: Sequence[Step]
     unreadable: tuple[str, ...] = ()
-    omitted: frozenset[str] = frozenset()
+    omitted: frozenset[StepKey] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

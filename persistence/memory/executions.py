@@ -43,8 +43,8 @@ class MemoryExecutions:
     async def get_detail(self, scope: Scope, execution_id: UUID, most: int = 32 << 20) -> ExecutionDetail:
         """See ExecutionRepository."""
         detail = self._tables.row(scope, execution_id).detail()
-        steps, omitted = within(sorted(detail.steps, key=lambda step: (step.position, step.path)), most)
-        return replace(detail, steps=tuple(sorted(steps, key=lambda step: step.path)), omitted=omitted)
+        steps, omitted = within(sorted(detail.steps, key=lambda step: (step.position, step.key)), most)
+        return replace(detail, steps=tuple(sorted(steps, key=lambda step: step.key)), omitted=omitted)
 
     async def get_outcome(self, scope: Scope, execution_id: UUID) -> ExecutionOutcome:
         """See ExecutionRepository."""
@@ -54,7 +54,8 @@ class MemoryExecutions:
     async def get_steps(self, scope: Scope, execution_id: UUID, paths: Sequence[str], most: int) -> ExecutionSteps:
         """See ExecutionRepository."""
         row = self._tables.row(scope, execution_id)
-        steps, omitted = within([fresh_step(row.steps[path]) for path in paths if path in row.steps], most)
+        newest = {path: row.steps[path, iteration] for path, iteration in sorted(row.steps)}
+        steps, omitted = within([fresh_step(newest[path]) for path in paths if path in newest], most)
         return ExecutionSteps(row.fresh(), steps, omitted=omitted)
 
     async def list_executions(

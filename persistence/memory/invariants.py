@@ -8,7 +8,7 @@ from math import inf
 
 from persistence.errors import PersistenceError
 from persistence.memory.json import text
-from persistence.model import CancelRequest, Event, Execution, ExecutionState, Step, StepCounts, StepState
+from persistence.model import CancelRequest, Event, Execution, ExecutionState, Step, StepCounts, StepKey, StepState
 
 
 def check_execution(row: Execution) -> None:
@@ -21,8 +21,8 @@ def check_execution(row: Execution) -> None:
     _hold(0 <= row.progress <= 100, "progress is a percentage")
     _hold(row.progress < 100 or row.state is ExecutionState.COMPLETED, "only a completed execution is at 100 percent")
     _hold(
-        row.epoch >= 1 and row.last_seq >= 0 and row.bytes >= 0 and 0 <= row.timeout < inf,
-        "epoch, last_seq, bytes and timeout are numbers from 0",
+        row.epoch >= 1 and row.run >= 1 and row.last_seq >= 0 and row.bytes >= 0 and 0 <= row.timeout < inf,
+        "epoch, run, last_seq, bytes and timeout are numbers from 0",
     )
     _check_counts(row.counts)
     _check_times(row.create_time, row.scheduled_time, row.start_time, row.end_time, row.deadline_time, row.wake_time)
@@ -51,12 +51,12 @@ def check_events(events: Sequence[Event], base_seq: int) -> None:
         _check_times(event.time)
 
 
-def check_steps(kept: Mapping[str, Step], touched: Sequence[Step]) -> None:
+def check_steps(kept: Mapping[StepKey, Step], touched: Sequence[Step]) -> None:
     """Raises PersistenceError when a step that has ended would change, other than by compensation."""
-    _hold(len({step.path for step in touched}) == len(touched), "a transition holds a step once")
+    _hold(len({step.key for step in touched}) == len(touched), "a transition holds a step once")
     for step in touched:
         _check_step(step)
-        before = kept.get(step.path)
+        before = kept.get(step.key)
         if before is not None and before.state.is_end:
             is_undone = before.state is StepState.COMPLETED and step.state is StepState.COMPENSATED
             _hold(is_undone, f"step {step.path!r} has ended and is never overwritten")
@@ -64,7 +64,10 @@ def check_steps(kept: Mapping[str, Step], touched: Sequence[Step]) -> None:
 
 def _check_step(step: Step) -> None:
     _hold(step.state.is_end == (step.end_time is not None), "a step has an end time if and only if it has ended")
-    _hold(step.attempt >= 0 and step.failures >= 0 and 0 <= step.progress <= 100, "numbers of a step are in range")
+    _hold(
+        step.iteration >= 1 and step.attempt >= 0 and step.failures >= 0 and 0 <= step.progress <= 100,
+        "numbers of a step are in range",
+    )
     _check_times(step.start_time, step.attempt_time, step.end_time)
     if step.wait is not None:
         _check_times(step.wait.start_time, step.wait.wake_time)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from asyncio import Future, get_running_loop
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
@@ -33,6 +33,7 @@ from persistence.model import (
     NewExecution,
     Step,
     StepCounts,
+    StepKey,
     StepState,
     Transition,
 )
@@ -109,13 +110,13 @@ class MemoryJournal:
         if row is None or row.execution.incarnation != incarnation:
             return None
         before, now, seq = row.execution, self._tables.now(), row.execution.last_seq + 1
-        for path, step in row.steps.items():
+        for key, step in row.steps.items():
             if not step.state.is_end:
-                row.steps[path] = structs.replace(
+                row.steps[key] = structs.replace(
                     step, state=StepState.CANCELLED, end_time=now, end_seq=seq, output=None
                 )
         state = ExecutionState.CANCELLED if before.cancel else ExecutionState.FAILED
-        closing = Closing(state, seq, now, min(before.progress, 99), _closed(before.counts, row.steps.values()))
+        closing = Closing(state, seq, now, min(before.progress, 99), _closed(before.counts, row.steps))
         failure, event = end(closing)
         row.events.append(event)
         row.execution = replace(
@@ -193,11 +194,12 @@ def release(tables: Tables, incarnation: UUID, execution_ids: Iterable[UUID] | N
     return len(owned)
 
 
-def _closed(before: StepCounts, steps: Collection[Step]) -> StepCounts:
-    states = Counter(step.state for step in steps)
+def _closed(before: StepCounts, steps: Mapping[StepKey, Step]) -> StepCounts:
+    newest = {path: steps[path, iteration] for path, iteration in sorted(steps)}
+    states = Counter(step.state for step in newest.values())
     completed = states[StepState.COMPLETED] + states[StepState.COMPENSATED]
     failed, skipped = states[StepState.FAILED], states[StepState.SKIPPED]
-    total = max(before.total, len(steps))
+    total = max(before.total, len(newest))
     return StepCounts(total, completed, failed, skipped, 0, total - completed - failed - skipped)
 
 
@@ -227,8 +229,8 @@ def _new_row(new: NewExecution) -> ExecutionRow:
     return ExecutionRow(kept, copied(new.input), copied(new.result), _kept(new.steps), list(new.events))
 
 
-def _kept(steps: Sequence[Step]) -> dict[str, Step]:
-    return {step.path: fresh_step(step) for step in steps}
+def _kept(steps: Sequence[Step]) -> dict[StepKey, Step]:
+    return {step.key: fresh_step(step) for step in steps}
 
 
 def _is_fenced(row: Execution, transition: Transition) -> bool:

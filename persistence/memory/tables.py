@@ -11,7 +11,7 @@ from msgspec import structs
 
 from persistence.errors import ExecutionNotFoundError
 from persistence.memory.json import copied
-from persistence.model import Ending, Event, Execution, ExecutionDetail, Json, Scope, Step, Workflow
+from persistence.model import Ending, Event, Execution, ExecutionDetail, Json, Scope, Step, StepKey, Workflow
 
 
 @dataclass(slots=True)
@@ -34,7 +34,7 @@ class ExecutionRow:
     execution: Execution
     input: Json
     result: Json
-    steps: dict[str, Step] = field(default_factory=dict)
+    steps: dict[StepKey, Step] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
 
     def fresh(self) -> Execution:
@@ -44,8 +44,8 @@ class ExecutionRow:
         return replace(row, labels=dict(row.labels), failure=copied(row.failure), ending=ending)
 
     def detail(self) -> ExecutionDetail:
-        """Return the row with payloads and steps by path, sharing nothing that a caller could change."""
-        steps = tuple(fresh_step(self.steps[path]) for path in sorted(self.steps))
+        """Return the row with payloads and steps by path and iteration, sharing nothing that a caller could change."""
+        steps = tuple(fresh_step(self.steps[key]) for key in sorted(self.steps))
         return ExecutionDetail(self.fresh(), copied(self.input), copied(self.result), steps)
 
 
@@ -107,13 +107,13 @@ def fresh_step(step: Step) -> Step:
     )
 
 
-def within(steps: Iterable[Step], most: int) -> tuple[tuple[Step, ...], frozenset[str]]:
-    """Return the steps with the payloads of the first, up to `most` characters, and the paths of those without."""
-    found, omitted, size = list[Step](), set[str](), 0
+def within(steps: Iterable[Step], most: int) -> tuple[tuple[Step, ...], frozenset[StepKey]]:
+    """Return the steps with the payloads of the first, up to `most` characters, and the keys of those without."""
+    found, omitted, size = list[Step](), set[StepKey](), 0
     for step in steps:
         size += sum(len(str(value)) for value in _payloads(step))
         if size > most:
-            omitted.add(step.path)
+            omitted.add(step.key)
         found.append(_bare(step) if size > most else step)
     return tuple(found), frozenset(omitted)
 

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import asyncpg
 
-from persistence.model import Execution, ExecutionDetail, ExecutionOutcome, ExecutionSteps, Step
+from persistence.model import Execution, ExecutionDetail, ExecutionOutcome, ExecutionSteps, Step, StepKey
 from persistence.postgres import mending, records, shared_payloads
 from persistence.postgres.connection import Session
 from persistence.postgres.records import STEP_COLUMNS, selected
@@ -29,7 +29,7 @@ _STEPS = f"""
 SELECT s.* FROM unnest($1::text[], $2::uuid[]) AS u(org_id, id), LATERAL (
     SELECT s.execution_id, {selected(STEP_COLUMNS, "s.")}
     FROM steps s WHERE s.org_id = u.org_id AND s.execution_id = u.id OFFSET 0) s
-ORDER BY s.execution_id, s.path"""  # noqa: S608 - our own columns
+ORDER BY s.execution_id, s.path, s.iteration"""  # noqa: S608 - our own columns
 
 PAYLOADS = ("input", "output", "assigned", "failed_attempts", "failure")
 """What of a step may be large."""
@@ -55,15 +55,17 @@ FROM (SELECT s.*, sum(s.stored) OVER (ORDER BY {order}) AS total
 ORDER BY {order}"""  # noqa: S608 - our own columns
 
 
-_OUTLINES = _outlines("SELECT * FROM steps WHERE org_id = $1 AND execution_id = $2", "position, path")
+_OUTLINES = _outlines("SELECT * FROM steps WHERE org_id = $1 AND execution_id = $2", "position, path, iteration")
 _OUTLINES_OF = _outlines(
     """SELECT s.*, u.place FROM unnest($4::text[]) WITH ORDINALITY AS u(path, place), LATERAL (
-           SELECT * FROM steps s WHERE s.org_id = $1 AND s.execution_id = $2 AND s.path = u.path OFFSET 0) s""",
+           SELECT * FROM steps s WHERE s.org_id = $1 AND s.execution_id = $2 AND s.path = u.path
+           ORDER BY s.iteration DESC LIMIT 1) s""",
     "place",
 )
 _PAYLOADS_OF = f"""
-SELECT s.path, {", ".join(f"s.{name}" for name in PAYLOADS)} FROM steps s
-WHERE s.org_id = $1 AND s.execution_id = $2 AND s.path = ANY ($3)"""  # noqa: S608 - our own columns
+SELECT s.* FROM unnest($3::text[], $4::int[]) AS u(path, iteration), LATERAL (
+    SELECT s.path, s.iteration, {", ".join(f"s.{name}" for name in PAYLOADS)} FROM steps s
+    WHERE s.org_id = $1 AND s.execution_id = $2 AND s.path = u.path AND s.iteration = u.iteration OFFSET 0) s"""  # noqa: S608 - our own columns
 
 _AT_A_TIME = 256 << 10
 """Characters of payloads that are read before others have their turn."""
@@ -116,7 +118,7 @@ async def detail_within(session: Session, execution: Execution, most: int) -> Ex
     payload = await session.fetchrow(_PAYLOAD, execution.org, execution.id)
     rows = await session.fetch(_OUTLINES, execution.org, execution.id, min(most, _FIRST))
     found = await _within(session, execution, rows, most)
-    steps = sorted(found.steps, key=lambda step: step.path)
+    steps = sorted(found.steps, key=lambda step: step.key)
     return replace(_detail(execution, payload, steps, found.unreadable), omitted=found.omitted)
 
 
@@ -143,7 +145,7 @@ async def _within(session: Session, execution: Execution, rows: Sequence[asyncpg
                 await asyncio.sleep(0)
     left = rows[len(steps) :]
     steps += (mending.step({**row, **dict.fromkeys(PAYLOADS[:-1])}, lost) for row in left)
-    return ExecutionSteps(execution, tuple(steps), tuple(lost.get(execution.id, ())), frozenset(_paths(left)))
+    return ExecutionSteps(execution, tuple(steps), tuple(lost.get(execution.id, ())), frozenset(_keys(left)))
 
 
 async def _filled(
@@ -156,9 +158,13 @@ async def _filled(
     left = rows[first:] if most else ()
     while left:
         part = _next_part(left)
-        found = await session.fetch(_PAYLOADS_OF, execution.org, execution.id, _paths(part))
-        of_path = {row["path"]: row for row in found}
-        for row in await _whole(session, [execution], [{**row, **of_path[row["path"]]} for row in part]):
+        found = await session.fetch(
+            _PAYLOADS_OF, execution.org, execution.id, *map(list, zip(*_keys(part), strict=True))
+        )
+        payloads = dict(zip(_keys(found), found, strict=True))
+        for row in await _whole(
+            session, [execution], [{**row, **payloads[key]} for row, key in zip(part, _keys(part), strict=True)]
+        ):
             yield row
         left = left[len(part) :]
 
@@ -173,8 +179,8 @@ def _next_part(rows: Sequence[asyncpg.Record]) -> Sequence[asyncpg.Record]:
     return rows
 
 
-def _paths(rows: Sequence[asyncpg.Record]) -> list[str]:
-    return [row["path"] for row in rows]
+def _keys(rows: Sequence[asyncpg.Record]) -> list[StepKey]:
+    return [(row["path"], row["iteration"]) for row in rows]
 
 
 def _length(row: asyncpg.Record | Mapping[str, Any]) -> int:

@@ -37,12 +37,12 @@ EXECUTION_COLUMNS = (
     "tags", "labels", "correlation_id", "request_id", "scheduled_time", "start_time", "end_time", "deadline_time",
     "progress", "steps_total", "steps_completed", "steps_failed", "steps_skipped", "steps_running", "steps_cancelled",
     "last_seq", "failure", "ending", "cancel_time", "cancel_by", "cancel_reason", "incarnation", "epoch", "wake_time",
-    "deaths", "bytes",
+    "deaths", "bytes", "run",
 )  # fmt: skip
 STEP_COLUMNS = (
-    "path", "handler", "state", "attempt", "input", "output", "failure", "failed_attempts", "assigned", "skip_reason",
-    "start_time", "attempt_time", "end_time", "wait", "end_seq", "worker", "failures", "progress", "position",
-    "shared",
+    "path", "iteration", "handler", "state", "attempt", "input", "output", "failure", "failed_attempts", "assigned",
+    "skip_reason", "start_time", "attempt_time", "end_time", "wait", "end_seq", "worker", "failures", "progress",
+    "position", "shared",
 )  # fmt: skip
 
 UNREADABLE_TIME = datetime.min.replace(tzinfo=UTC)
@@ -162,6 +162,7 @@ def execution(row: asyncpg.Record | Mapping[str, Any]) -> Execution:
         wake_time=row["wake_time"],
         deaths=row["deaths"],
         bytes=row["bytes"],
+        run=row["run"],
     )
     if not 0.0 <= found.timeout <= LONGEST_TIMEOUT or UNREADABLE_TIME in (
         found.create_time,
@@ -180,6 +181,7 @@ def step(row: asyncpg.Record | Mapping[str, Any]) -> Step:
     """Return the step that a row of STEP_COLUMNS holds. Raises some error when that cannot be read."""
     found = Step(
         path=row["path"],
+        iteration=row["iteration"],
         handler=row["handler"],
         state=_STEP_STATES[row["state"]],
         attempt=row["attempt"],

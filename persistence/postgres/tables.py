@@ -165,6 +165,12 @@ executions = Table(
         nullable=False,
         comment="Bytes that it has written: payloads as JSON, and 512 for each event.",
     ),
+    Column(
+        "run",
+        Integer,
+        nullable=False,
+        comment="Number of the run: 1, and more when it is reopened after its end.",
+    ),
     PrimaryKeyConstraint("org_id", "id", name="executions_pkey"),
     CheckConstraint("deaths >= 0", name="executions_deaths"),
     CheckConstraint("bytes >= 0", name="executions_bytes"),
@@ -183,7 +189,9 @@ executions = Table(
         " steps_completed + steps_failed + steps_skipped + steps_running + steps_cancelled <= steps_total",
         name="executions_counts",
     ),
-    CheckConstraint("last_seq >= 0 AND epoch >= 1 AND timeout >= 0 AND revision >= 1", name="executions_numbers"),
+    CheckConstraint(
+        "last_seq >= 0 AND epoch >= 1 AND timeout >= 0 AND revision >= 1 AND run >= 1", name="executions_numbers"
+    ),
     CheckConstraint(
         "(cancel_time IS NULL) = (cancel_by IS NULL) AND (cancel_time IS NULL) = (cancel_reason IS NULL)",
         name="executions_cancel",
@@ -238,6 +246,12 @@ steps = Table(
     Column("org_id", _ORG, nullable=False, comment="Org that the execution belongs to."),
     Column("execution_id", Uuid, nullable=False, comment="Execution."),
     Column("path", String(1024), nullable=False, comment="Path in the execution, such as the id of the step."),
+    Column(
+        "iteration",
+        Integer,
+        nullable=False,
+        comment="Number of the whole run of the step: 1, and more when it is revised or retried in place.",
+    ),
     Column("handler", String(128), nullable=False, comment="Handler that runs it."),
     Column(
         "state",
@@ -266,10 +280,12 @@ steps = Table(
     Column("worker", String(256), nullable=False, comment="Process that ran the newest attempt."),
     Column("position", Integer, nullable=False, comment="Place in the definition, from 1."),
     Column("shared", JSONB, comment="Columns whose payload is in shared_payloads, and NULL here, with its digest."),
-    PrimaryKeyConstraint("org_id", "execution_id", "path", name="steps_pkey"),
+    PrimaryKeyConstraint("org_id", "execution_id", "path", "iteration", name="steps_pkey"),
     CheckConstraint(f"state IN ({_names(StepState)})", name="steps_state"),
     CheckConstraint(f"(state IN ({_names(OPEN_STEP_STATES)})) = (end_time IS NULL)", name="steps_end"),
-    CheckConstraint("attempt >= 0 AND failures >= 0 AND progress BETWEEN 0 AND 100", name="steps_numbers"),
+    CheckConstraint(
+        "iteration >= 1 AND attempt >= 0 AND failures >= 0 AND progress BETWEEN 0 AND 100", name="steps_numbers"
+    ),
     postgresql_partition_by="RANGE (execution_id)",
     comment="Steps of executions; one that never left PENDING has no row.",
 )

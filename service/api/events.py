@@ -105,18 +105,15 @@ def _content(body: events.EventBody) -> dict[str, Message]:
         case events.StepRetrying():
             return {"step_retrying": _retrying(body)}
         case events.StepCompleted():
-            output = payload.to_value(body.output)
-            return {"step_completed": pb.StepCompleted(path=body.path, attempt=body.attempt, output=output)}
+            return {"step_completed": _completed(body)}
         case events.StepFailed():
-            failure = failure_message(body.failure)
-            return {"step_failed": pb.StepFailed(path=body.path, attempt=body.attempt, failure=failure)}
+            return {"step_failed": _failed(body)}
         case events.StepSkipped():
-            return {"step_skipped": pb.StepSkipped(path=body.path, reason=body.reason)}
+            return {"step_skipped": pb.StepSkipped(path=body.path, reason=body.reason, iteration=body.iteration)}
         case events.StepCancelled():
-            failed = None if body.failure is None else failure_message(body.failure)
-            return {"step_cancelled": pb.StepCancelled(path=body.path, attempt=body.attempt, failure=failed)}
+            return {"step_cancelled": _cancelled(body)}
         case events.VariablesAssigned():
-            return {"variables_assigned": pb.VariablesAssigned(path=body.path, vars=payload.to_struct(body.vars))}
+            return {"variables_assigned": _assigned(body)}
         case events.Cancelling():
             return {"cancelling": pb.ExecutionCancelling(cancelled_by=body.cancelled_by, reason=body.reason)}
         case events.Finished():
@@ -134,17 +131,23 @@ def _created(body: events.Created) -> pb.ExecutionCreated:
 
 
 def _started(body: events.StepStarted) -> pb.StepStarted:
-    return pb.StepStarted(path=body.path, handler=body.handler, attempt=body.attempt, worker=body.worker)
+    return pb.StepStarted(
+        path=body.path, handler=body.handler, attempt=body.attempt, worker=body.worker, iteration=body.iteration
+    )
 
 
 def _progressed(body: events.StepProgressed) -> pb.StepProgressed:
     return pb.StepProgressed(
-        path=body.path, attempt=body.attempt, progress_percent=body.progress_percent, message=body.message
+        path=body.path,
+        attempt=body.attempt,
+        progress_percent=body.progress_percent,
+        message=body.message,
+        iteration=body.iteration,
     )
 
 
 def _waiting(body: events.StepWaiting) -> pb.StepWaiting:
-    return pb.StepWaiting(path=body.path, wait=wait_message(body.wait))
+    return pb.StepWaiting(path=body.path, wait=wait_message(body.wait), iteration=body.iteration)
 
 
 def _retrying(body: events.StepRetrying) -> pb.StepRetrying:
@@ -153,7 +156,27 @@ def _retrying(body: events.StepRetrying) -> pb.StepRetrying:
         attempt=body.attempt,
         failure=failure_message(body.failure),
         retry_time=timestamp(body.retry_time),
+        iteration=body.iteration,
     )
+
+
+def _completed(body: events.StepCompleted) -> pb.StepCompleted:
+    output = payload.to_value(body.output)
+    return pb.StepCompleted(path=body.path, attempt=body.attempt, output=output, iteration=body.iteration)
+
+
+def _failed(body: events.StepFailed) -> pb.StepFailed:
+    failure = failure_message(body.failure)
+    return pb.StepFailed(path=body.path, attempt=body.attempt, failure=failure, iteration=body.iteration)
+
+
+def _cancelled(body: events.StepCancelled) -> pb.StepCancelled:
+    failure = None if body.failure is None else failure_message(body.failure)
+    return pb.StepCancelled(path=body.path, attempt=body.attempt, failure=failure, iteration=body.iteration)
+
+
+def _assigned(body: events.VariablesAssigned) -> pb.VariablesAssigned:
+    return pb.VariablesAssigned(path=body.path, vars=payload.to_struct(body.vars), iteration=body.iteration)
 
 
 def _finished(body: events.Finished) -> pb.ExecutionFinished:

@@ -14,7 +14,7 @@ from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_BASIC, EXECUTION_VIEW_FULL,
 from flowkeep.v1.execution_service_pb2_grpc import ExecutionServiceServicer
 from persistence.errors import NotFoundError, QueueFullError, UnavailableError
 from persistence.gate import Gate
-from persistence.model import Created, Event, Execution, ExecutionDetail, ExecutionOrder, PageKey, Scope
+from persistence.model import Created, Event, Execution, ExecutionDetail, ExecutionOrder, PageKey, Scope, StepKey
 from persistence.repository import ExecutionRepository
 from service.api.answering import in_time
 from service.api.claims import DEBUG, READ_WORKFLOWS
@@ -72,8 +72,8 @@ class _HasOmitted(Protocol):
     """What was read of payloads."""
 
     @property
-    def omitted(self) -> frozenset[str]:
-        """Paths of the steps whose payloads were not."""
+    def omitted(self) -> frozenset[StepKey]:
+        """Keys of the steps whose payloads were not."""
         ...
 
 
@@ -241,7 +241,9 @@ class ExecutionServicer(ExecutionServiceServicer):
                 case Bookmark():
                     yield pb.WatchExecutionResponse(bookmark=pb.Bookmark(seq=page.seq))
                 case Output():
-                    output = pb.StepOutput(path=page.path, attempt=page.attempt, text=page.text)
+                    output = pb.StepOutput(
+                        path=page.path, attempt=page.attempt, text=page.text, iteration=page.iteration
+                    )
                     yield pb.WatchExecutionResponse(output=output)
                 case _:
                     yield _events_response(page)

@@ -72,6 +72,7 @@ def execution_message(execution: Execution) -> ExecutionMessage:
         request_id=execution.request_id,
         last_seq=execution.last_seq,
         written_bytes=execution.bytes,
+        run=execution.run,
         failure=stored_failure(execution.failure, with_trace=False),
         unreadable=execution.unreadable,
     )
@@ -115,7 +116,7 @@ async def encoded_detail(
     begin, is_whole = encoded.size, not detail.omitted
     for step, record in shown_steps(definition.steps, execution, detail.steps):
         bare, filled = outline(record, step, definition, sight), None
-        if encoded.size - begin <= largest and record.path not in detail.omitted:
+        if encoded.size - begin <= largest and record.key not in detail.omitted:
             filled = await payloads(record, sight, gaps)
         if filled is None or encoded.size - begin + filled.size > largest:
             bare.payloads_omitted, is_whole, largest = True, False, 0
@@ -139,8 +140,10 @@ def cancel_response(detail: ExecutionDetail, definition: Definition) -> CancelRe
 
 def _receipts(detail: ExecutionDetail, definition: Definition) -> list[Receipt]:
     """Return what cancelling did to each step, in the order of the definition."""
-    shown = shown_steps(definition.steps, detail.execution, detail.steps)
-    return [Receipt(path=record.path, effect=_effect(record), state=step_state(record)) for _, record in shown]
+    return [
+        Receipt(path=record.path, iteration=record.iteration, effect=_effect(record), state=step_state(record))
+        for _, record in shown_steps(definition.steps, detail.execution, detail.steps)
+    ]
 
 
 def _state(state: ExecutionState) -> ExecutionMessage.State.ValueType:

@@ -55,6 +55,7 @@ def outline(record: Record, step: Step, definition: Definition, sight: Sight) ->
     failure = {**record.failure, "details": {}} if record.failure else None
     message = StepExecution(
         path=record.path,
+        iteration=record.iteration,
         display_name=step.display_name or step.id,
         handler=record.handler,
         state=step_state(record),
@@ -90,7 +91,7 @@ async def payloads(record: Record, sight: Sight, gaps: list[str]) -> Encoded:
         encoded.add_field(_FAILURE, failure)
     for each in record.failed_attempts:
         await encoded.rest()
-        encoded.add_field(_FAILED_ATTEMPTS, _failed_attempt(each, with_trace=sight.traces))
+        encoded.add_field(_FAILED_ATTEMPTS, _failed_attempt(each, record.iteration, with_trace=sight.traces))
     return encoded
 
 
@@ -106,7 +107,7 @@ async def add_steps(
     for step, record in page.steps:
         content, missing = Encoded(), list[str]()
         message = outline(record, step, page.definition, sight)
-        message.payloads_omitted = is_full and record.path in page.omitted
+        message.payloads_omitted = is_full and record.key in page.omitted
         if is_full and not message.payloads_omitted:
             content = await payloads(record, sight, missing)
         content.add(message)
@@ -132,8 +133,9 @@ def fill(encoded: Encoded, tag: bytes, value: Callable[[], Message], name: str, 
         gaps.append(name)
 
 
-def _failed_attempt(stored: Mapping[str, Any], *, with_trace: bool) -> FailedAttempt:
+def _failed_attempt(stored: Mapping[str, Any], iteration: int, *, with_trace: bool) -> FailedAttempt:
     return FailedAttempt(
+        iteration=iteration,
         attempt=stored.get("attempt", 0),
         start_time=_stored_time(stored.get("start_time")),
         end_time=_stored_time(stored.get("end_time")),

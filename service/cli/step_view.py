@@ -61,6 +61,7 @@ def _facts(execution_id: str, step: StepExecution, unreadable: Iterable[str]) ->
         ("Execution", plain(execution_id)),
         ("Handler", plain(step.handler)),
         ("State", state_text(step_state_name(step.state))),
+        ("Iteration", str(step.iteration) if step.iteration > 1 else ""),
         ("Attempt", _number(step)),
         ("Worker", plain(step.worker)),
         ("Started", time_text(step.start_time)),

@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from persistence.model import ExecutionState, Step, StepCounts, StepState
+from persistence.model import ExecutionState, Step, StepCounts, StepKey, StepState
 from service.engine.definition import Definition, OnError
 from service.engine.events import Event, EventBody
 from service.engine.failure import Failure
@@ -41,7 +41,7 @@ class Draft:
         self.counts = state.counts
         self.progress = state.progress
         self.steps: dict[str, Step] = dict(state.steps)
-        self.touched: dict[str, Step] = {}
+        self.touched: dict[StepKey, Step] = {}
         self.bytes = state.bytes
         self._bodies: list[tuple[EventBody, int, StepCounts]] = []
 
@@ -67,7 +67,7 @@ class Draft:
     def put(self, step: Step) -> None:
         """Change a step, and counts and progress with it."""
         before = self.steps.get(step.path)
-        self.steps[step.path] = self.touched[step.path] = step
+        self.steps[step.path] = self.touched[step.key] = step
         left = _COUNTED.get(before.state) if before else None
         entered = _COUNTED[step.state]
         if left == entered:

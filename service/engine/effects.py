@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+AttemptKey = tuple[str, int, int]
+"""Path, iteration and number."""
+
 
 @dataclass(frozen=True, slots=True)
 class StartAttempt:
@@ -17,6 +20,12 @@ class StartAttempt:
     params: Any
     timeout: float
     variables: Mapping[str, Any] = field(compare=False, repr=False)
+    iteration: int = 1
+
+    @property
+    def key(self) -> AttemptKey:
+        """What the attempt is told by in its execution."""
+        return self.path, self.iteration, self.attempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +34,12 @@ class CancelAttempt:
 
     path: str
     attempt: int
+    iteration: int = 1
+
+    @property
+    def key(self) -> AttemptKey:
+        """What the attempt is told by in its execution."""
+        return self.path, self.iteration, self.attempt
 
 
 Effect = StartAttempt | CancelAttempt

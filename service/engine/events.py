@@ -37,6 +37,7 @@ class StepStarted:
     handler: str
     attempt: int
     worker: str = ""
+    iteration: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class StepProgressed:
     attempt: int
     progress_percent: int
     message: str
+    iteration: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ class StepWaiting:
 
     path: str
     wait: Wait
+    iteration: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,7 @@ class StepRetrying:
     attempt: int
     failure: Failure
     retry_time: datetime
+    iteration: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,7 @@ class StepCompleted:
     path: str
     attempt: int
     output: Any
+    iteration: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +88,7 @@ class StepFailed:
     path: str
     attempt: int
     failure: Failure
+    iteration: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +97,7 @@ class StepSkipped:
 
     path: str
     reason: str
+    iteration: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +107,7 @@ class StepCancelled:
     path: str
     attempt: int
     failure: Failure | None = None
+    iteration: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +116,7 @@ class VariablesAssigned:
 
     path: str
     vars: Mapping[str, Any]
+    iteration: int = 1
 
 
 @dataclass(frozen=True, slots=True)

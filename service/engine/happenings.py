@@ -32,6 +32,7 @@ class StepSucceeded:
     path: str
     attempt: int
     output: Any
+    iteration: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class StepFailed:
     failure: Failure
     draw: float = 0.5
     retry_after: float | None = None
+    iteration: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class StepSuspended:
     until: datetime
     output: Any
     reason: str = ""
+    iteration: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,7 @@ class StepProgressed:
     attempt: int
     percent: int
     message: str = ""
+    iteration: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,7 @@ class StepStopped:
     path: str
     attempt: int
     has_ended: bool = True
+    iteration: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +92,7 @@ class ThreadMissed:
     path: str
     attempt: int
     reason: str
+    iteration: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +101,7 @@ class ThreadFreed:
 
     time: datetime
     path: str
+    iteration: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +112,7 @@ class HandlerMissed:
     path: str
     attempt: int
     reason: str
+    iteration: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +159,9 @@ class Condemned:
     time: datetime
     failure: Failure
 
+
+OfAttempt = StepSucceeded | StepFailed | StepSuspended | StepProgressed | StepStopped | ThreadMissed | HandlerMissed
+"""What happens to an attempt, which path, iteration and number tell from all others."""
 
 Happening = (
     Accepted

@@ -5,6 +5,7 @@ from __future__ import annotations
 from persistence.model import ExecutionDetail
 from service.engine.definition import Definition, Step
 from service.engine.expressions import Template
+from service.engine.state import newest
 
 
 def outline(detail: ExecutionDetail) -> Definition:
@@ -12,7 +13,8 @@ def outline(detail: ExecutionDetail) -> Definition:
     nothing = Template.parse({}, frozenset(), "params")
     execution = detail.execution
     begun = sorted(
-        detail.steps, key=lambda step: (step.start_time or step.end_time or execution.create_time, step.path)
+        newest(detail.steps).values(),
+        key=lambda step: (step.start_time or step.end_time or execution.create_time, step.path),
     )
     steps = tuple(Step(step.path, step.handler, nothing, execution.timeout) for step in begun)
     return Definition(execution.workflow_name, steps, execution.timeout)

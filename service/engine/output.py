@@ -6,6 +6,7 @@ import asyncio
 from threading import Lock
 from uuid import UUID
 
+from service.engine.effects import AttemptKey
 from service.engine.failure import storable
 from service.engine.watch import Output, WatchHub
 
@@ -16,11 +17,10 @@ MAX_OUTPUT = 16_384
 class Emitter:
     """Takes text from a handler, also one in a thread, and shows what came in one turn of the loop as one output."""
 
-    def __init__(self, hub: WatchHub, execution_id: UUID, path: str, attempt: int) -> None:
+    def __init__(self, hub: WatchHub, execution_id: UUID, attempt: AttemptKey) -> None:
         self._hub = hub
         self._execution_id = execution_id
-        self._path = path
-        self._attempt = attempt
+        self._path, self._iteration, self._attempt = attempt
         self._loop = asyncio.get_running_loop()
         self._lock = Lock()
         self._pending = ""
@@ -39,4 +39,5 @@ class Emitter:
         with self._lock:
             text, self._pending = self._pending, ""
         if text:
-            self._hub.show(self._execution_id, Output(self._path, self._attempt, storable(text, MAX_OUTPUT)))
+            output = Output(self._path, self._attempt, storable(text, MAX_OUTPUT), self._iteration)
+            self._hub.show(self._execution_id, output)

@@ -76,7 +76,7 @@ def apply(definition: Definition, state: State, happening: Happening, *, begins:
         case happenings.ThreadMissed():
             planning.miss_thread(happening)
         case happenings.ThreadFreed():
-            planning.take_thread(happening.path)
+            planning.take_thread(happening)
         case happenings.HandlerMissed():
             planning.miss_handler(happening)
         case happenings.HandlerFound():
@@ -135,7 +135,7 @@ class _Planning(StepRules):
         self.candidates.extend(step.id for step in self.definition.steps)
 
     def succeed(self, happening: happenings.StepSucceeded) -> None:
-        step = self.running(happening.path, happening.attempt)
+        step = self.running(happening)
         if step is None:
             return
         if self.draft.state.ending:
@@ -144,7 +144,7 @@ class _Planning(StepRules):
             self.complete(step, happening.output)
 
     def fail(self, happening: happenings.StepFailed) -> None:
-        step = self.running(happening.path, happening.attempt)
+        step = self.running(happening)
         if step is None:
             return
         if self.draft.state.ending:
@@ -153,7 +153,7 @@ class _Planning(StepRules):
             self.fail_attempt(step, happening.failure, happening.draw, happening.retry_after)
 
     def suspend(self, happening: happenings.StepSuspended) -> None:
-        step = self.running(happening.path, happening.attempt)
+        step = self.running(happening)
         if step is None:
             return
         if self.draft.state.ending:
@@ -164,17 +164,17 @@ class _Planning(StepRules):
             self.put_off(step, happening.until, happening.output, happening.reason)
 
     def report(self, happening: happenings.StepProgressed) -> None:
-        step = self.running(happening.path, happening.attempt)
+        step = self.running(happening)
         if step is None or self.draft.state.ending:
             return
         if self.draft.bytes > self.definition.max_bytes // 2:
             return  # the other half is for what the steps give
         percent = max(step.progress, min(happening.percent, 100))
         self.draft.put(replace(step, progress=percent))
-        self.draft.record(events.StepProgressed(step.path, step.attempt, percent, happening.message))
+        self.draft.record(events.StepProgressed(step.path, step.attempt, percent, happening.message, step.iteration))
 
     def stopped(self, happening: happenings.StepStopped) -> None:
-        step = self.running(happening.path, happening.attempt)
+        step = self.running(happening)
         if step is None:
             return
         if self.draft.state.ending:
@@ -183,7 +183,7 @@ class _Planning(StepRules):
             self.fail_attempt(step, _GAVE_UP, 0.5, None)
 
     def miss_thread(self, happening: happenings.ThreadMissed) -> None:
-        step = self.running(happening.path, happening.attempt)
+        step = self.running(happening)
         if step is None:
             return
         if self.draft.state.ending:
@@ -191,13 +191,13 @@ class _Planning(StepRules):
         else:
             self.take_back(step, Wait(WaitKind.SLOT, self.time, reason=happening.reason, resource=THREADS))
 
-    def take_thread(self, path: str) -> None:
-        step = self.draft.steps.get(path)
-        if step is not None and step.waits_for(WaitKind.SLOT):
+    def take_thread(self, happening: happenings.ThreadFreed) -> None:
+        step = self.draft.steps.get(happening.path)
+        if step is not None and step.iteration == happening.iteration and step.waits_for(WaitKind.SLOT):
             self.start_attempt(step)
 
     def miss_handler(self, happening: happenings.HandlerMissed) -> None:
-        step = self.running(happening.path, happening.attempt)
+        step = self.running(happening)
         if step is None:
             return
         if self.draft.state.ending:

@@ -14,11 +14,11 @@ from uuid import UUID
 import structlog
 
 from persistence import failpoints
-from persistence.model import CommitResult, Execution, ExecutionOutcome, StepState, Transition
+from persistence.model import CommitResult, Execution, ExecutionOutcome, Transition
 from service.engine import happenings, planner
 from service.engine.clock import later
 from service.engine.definition import Definition
-from service.engine.effects import StartAttempt
+from service.engine.effects import AttemptKey, StartAttempt
 from service.engine.happenings import Happening
 from service.engine.planner import Plan
 from service.engine.running import RunningAttempts
@@ -76,7 +76,7 @@ class Run:
         self._is_queued = False
         self.begun = asyncio.get_running_loop().time()
         self._deaths = execution.deaths
-        self._inherited: frozenset[tuple[str, int]] = frozenset()
+        self._inherited: frozenset[AttemptKey] = frozenset()
         self._attempts = RunningAttempts(self)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: datetime | None = None
@@ -208,15 +208,13 @@ class Run:
 
     def inherit(self) -> None:
         """Note the attempts that run now as those that earlier owners may have died of."""
-        steps = self.state.steps.values()
-        self._inherited = frozenset((s.path, s.attempt) for s in steps if s.state is StepState.RUNNING)
+        self._inherited = self.state.running
 
     def _is_proof(self, happening: Happening, after: State) -> bool:
         """Whether it shows that the execution does no harm: something that ran here has ended, and all inherited."""
         if not self._deaths or not isinstance(happening, _RESULTS):
             return False
-        running = {(s.path, s.attempt) for s in after.steps.values() if s.state is StepState.RUNNING}
-        return self._inherited.isdisjoint(running)
+        return self._inherited.isdisjoint(after.running)
 
     def vouch(self) -> None:
         """Record that driving the execution for so long has done no harm."""
@@ -315,8 +313,9 @@ class Run:
     def _start(self, effect: StartAttempt) -> None:
         # The end may have been decided while the start was on its way to the disk.
         if self.state.ending is not None or self._is_closing:
-            self._attempts.leave_queue(effect.path)
-            self.apply(happenings.StepStopped(self.runner.now(), effect.path, effect.attempt))
+            self._attempts.leave_queue(effect.path, effect.iteration)
+            now, attempt = self.runner.now(), effect.attempt
+            self.apply(happenings.StepStopped(now, effect.path, attempt, iteration=effect.iteration))
             return
         failpoints.hit("step.after_started_commit")
         self._attempts.start(effect)

@@ -6,15 +6,15 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from uuid import uuid5
+from uuid import UUID, uuid5
 
 import structlog
 
 from persistence import failpoints
-from persistence.model import StepState, WaitKind
+from persistence.model import StepKey, StepState, WaitKind
 from service.engine import happenings
 from service.engine.attempts import Failed, NoHandler, Outcome, Succeeded, Waits, overdue, run_attempt
-from service.engine.effects import CancelAttempt, StartAttempt
+from service.engine.effects import AttemptKey, CancelAttempt, StartAttempt
 from service.engine.failure import storable
 from service.engine.handlers.attempt import CURRENT, Attempt
 from service.engine.handlers.registry import StepContext, Suspend
@@ -46,9 +46,9 @@ class RunningAttempts:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._runner = run.runner
-        self._running: dict[tuple[str, int], _Running] = {}
+        self._running: dict[AttemptKey, _Running] = {}
         # Of steps that wait for a thread, or have one and are about to begin.
-        self._places: dict[str, Place] = {}
+        self._places: dict[StepKey, Place] = {}
 
     def are_left(self) -> bool:
         """Whether there are any beside the one that asks."""
@@ -59,17 +59,24 @@ class RunningAttempts:
         """Begin an attempt whose start is durable."""
         run, path, number = self._run, effect.path, effect.attempt
         attempt = Attempt(
-            run.id, path, number, effect.handler, run.incarnation, run.execution.epoch, self._runner.monotonic
+            run.id,
+            path,
+            number,
+            effect.handler,
+            run.incarnation,
+            run.execution.epoch,
+            self._runner.monotonic,
+            effect.iteration,
         )
         task = self._runner.tasks.spawn(self._attempt(effect, attempt), f"attempt {run.id} {path} {number}")
-        self._running[path, number] = running = _Running(attempt, task)
+        self._running[effect.key] = running = _Running(attempt, task)
         task.add_done_callback(lambda done: self._ended(effect, running, done))
 
     def cancel(self, effect: CancelAttempt) -> None:
         """Tell an attempt to stop. One that has not ended after the grace is waited for no longer."""
-        running = self._running.get((effect.path, effect.attempt))
+        running = self._running.get(effect.key)
         if running is None:
-            self._run.apply(happenings.StepStopped(self._runner.now(), effect.path, effect.attempt))
+            self._stopped(effect)
             return
         self._tell(running)
         if not running.attempt.is_in_thread:  # else it ends when its thread does
@@ -90,17 +97,17 @@ class RunningAttempts:
                 running.task.cancel()
         return [running.task for running in self._running.values()]
 
-    def leave_queue(self, path: str) -> None:
+    def leave_queue(self, path: str, iteration: int) -> None:
         """Give back the thread of a step that does not begin after all, or its place in the queue for one."""
-        if (place := self._places.pop(path, None)) is not None:
+        if (place := self._places.pop((path, iteration), None)) is not None:
             place.close()
 
     def look_after_queue(self, state: State) -> None:
         """Let go of what steps no longer wait for that have been cancelled, or failed instead of beginning."""
-        for path in list(self._places):
+        for path, iteration in list(self._places):
             step = state.steps[path]
             if step.state is not StepState.RUNNING and not step.waits_for(WaitKind.SLOT):
-                self.leave_queue(path)
+                self.leave_queue(path, iteration)
 
     async def _attempt(self, effect: StartAttempt, attempt: Attempt) -> None:
         # A task inherits what was bound where it was made: the caller of an RPC, or another step.
@@ -116,48 +123,48 @@ class RunningAttempts:
             self._begin_time(effect, attempt)
             return self._context(effect, attempt)
 
-        place = self._places.pop(effect.path, None)
+        place = self._places.pop((effect.path, effect.iteration), None)
         outcome = await run_attempt(self._runner.registry, effect, attempt, begin, place)
         await failpoints.reach("step.after_call_before_enqueue")
         if isinstance(outcome, Waits):  # first: an execution that waits here is not put down
-            self._places[effect.path] = outcome.place
+            self._places[effect.path, effect.iteration] = outcome.place
         happening = self._happening(effect, attempt, outcome)
         if self._run.is_closing and attempt.told_at is None:
             self._run.keep(happening)
         else:
             self._run.apply(happening)
         if isinstance(outcome, Waits):
-            self._queue_up(effect.path, outcome.place)
+            self._queue_up(effect, outcome.place)
 
     def _happening(self, effect: StartAttempt, attempt: Attempt, outcome: Outcome) -> happenings.Happening:
-        now, path, number = self._runner.now(), effect.path, effect.attempt
+        now, path, number, iteration = self._runner.now(), effect.path, effect.attempt, effect.iteration
         is_cancelled = self._run.state.ending is not None
         match outcome:
             case _ if is_cancelled and attempt.is_in_thread:
-                return happenings.StepStopped(now, path, number, has_ended=False)
+                return happenings.StepStopped(now, path, number, has_ended=False, iteration=iteration)
             case Succeeded() | Suspend() if is_cancelled and attempt.has_noticed:
-                return happenings.StepStopped(now, path, number)
+                return happenings.StepStopped(now, path, number, iteration=iteration)
             case Succeeded(output):
-                return happenings.StepSucceeded(now, path, number, output)
-            case Suspend():
-                return happenings.StepSuspended(now, path, number, outcome.until, outcome.output, outcome.reason)
+                return happenings.StepSucceeded(now, path, number, output, iteration)
+            case Suspend(until, output, reason):
+                return happenings.StepSuspended(now, path, number, until, output, reason, iteration)
             case Waits():
-                return happenings.ThreadMissed(now, path, number, threads().complaint)
+                return happenings.ThreadMissed(now, path, number, threads().complaint, iteration)
             case NoHandler(reason):
                 log.info("no handler", handler=effect.handler)
-                return happenings.HandlerMissed(now, path, number, reason)
+                return happenings.HandlerMissed(now, path, number, reason, iteration)
             case Failed(failure, retry_after):
                 log.info("attempt failed", code=failure.code, message=failure.message)
-                return happenings.StepFailed(now, path, number, failure, self._runner.draw(), retry_after)
+                return happenings.StepFailed(now, path, number, failure, self._runner.draw(), retry_after, iteration)
 
     def _ended(self, effect: StartAttempt, running: _Running, task: asyncio.Task[None]) -> None:
-        if self._running.get((effect.path, effect.attempt)) is running:
-            del self._running[effect.path, effect.attempt]
+        if self._running.get(effect.key) is running:
+            del self._running[effect.key]
         if running.timer is not None:
             running.timer.cancel()
         if task.cancelled():
             has_ended = not running.attempt.is_in_thread
-            self._run.apply(happenings.StepStopped(self._runner.now(), effect.path, effect.attempt, has_ended))
+            self._stopped(effect, has_ended=has_ended)
         elif (error := task.exception()) is not None and not self._run.is_closing:
             self._runner.broken(self._run, error)
 
@@ -165,7 +172,7 @@ class RunningAttempts:
 
     def _begin_time(self, effect: StartAttempt, attempt: Attempt) -> None:
         attempt.begin(effect.timeout)
-        running = self._running[effect.path, effect.attempt]
+        running = self._running[effect.key]
         running.timer = asyncio.get_running_loop().call_later(effect.timeout, self._end_time, effect, running)
 
     def _end_time(self, effect: StartAttempt, running: _Running) -> None:
@@ -198,25 +205,30 @@ class RunningAttempts:
         running.timer = asyncio.get_running_loop().call_later(self._runner.settings.cancel_grace, lose_patience)
 
     def _give_up(self, effect: CancelAttempt, running: _Running) -> None:
-        self._run.apply(happenings.StepStopped(self._runner.now(), effect.path, effect.attempt, has_ended=False))
+        self._stopped(effect, has_ended=False)
 
     def _fail(self, effect: StartAttempt) -> None:
         failure = overdue(effect, "its handler")
         draw = self._runner.draw()
-        self._run.apply(happenings.StepFailed(self._runner.now(), effect.path, effect.attempt, failure, draw))
+        now, path, number = self._runner.now(), effect.path, effect.attempt
+        self._run.apply(happenings.StepFailed(now, path, number, failure, draw, iteration=effect.iteration))
+
+    def _stopped(self, effect: StartAttempt | CancelAttempt, *, has_ended: bool = True) -> None:
+        now, path, number = self._runner.now(), effect.path, effect.attempt
+        self._run.apply(happenings.StepStopped(now, path, number, has_ended, effect.iteration))
 
     # --- the queue for threads
 
-    def _queue_up(self, path: str, place: Place) -> None:
-        step = self._run.state.steps.get(path)
+    def _queue_up(self, effect: StartAttempt, place: Place) -> None:
+        step = self._run.state.steps.get(effect.path)
         if self._run.is_closing or step is None or not step.waits_for(WaitKind.SLOT):
-            self.leave_queue(path)
+            self.leave_queue(effect.path, effect.iteration)
         else:
-            place.when_granted(lambda: self._take_thread(path, place))
+            place.when_granted(lambda: self._take_thread(effect, place))
 
-    def _take_thread(self, path: str, place: Place) -> None:
-        if self._places.get(path) is place:
-            self._run.apply(happenings.ThreadFreed(self._runner.now(), path))
+    def _take_thread(self, effect: StartAttempt, place: Place) -> None:
+        if self._places.get((effect.path, effect.iteration)) is place:
+            self._run.apply(happenings.ThreadFreed(self._runner.now(), effect.path, effect.iteration))
 
     # --- what a handler is given
 
@@ -228,14 +240,14 @@ class RunningAttempts:
             owner=execution.owner,
             workflow=execution.workflow_name,
             step_path=effect.path,
+            iteration=effect.iteration,
             attempt=effect.attempt,
-            # One token per execution and step, equal over attempts and replicas.
-            idempotency_token=str(uuid5(execution.id, effect.path)),
+            idempotency_token=_token(execution.id, effect.path, effect.iteration),
             timeout=effect.timeout,
             now=self._runner.latest(),
             variables=effect.variables,
             reporter=self._reporter(effect),
-            emitter=Emitter(self._runner.hub, execution.id, effect.path, effect.attempt),
+            emitter=Emitter(self._runner.hub, execution.id, effect.key),
             stop=attempt.stop,
         )
 
@@ -247,7 +259,8 @@ class RunningAttempts:
         def record(percent: int, message: str) -> None:
             if self._runner.may_begin:  # cut off from the store, only what matters waits for it in memory
                 now = self._runner.now()
-                self._run.apply(happenings.StepProgressed(now, effect.path, effect.attempt, percent, message))
+                path, number, iteration = effect.path, effect.attempt, effect.iteration
+                self._run.apply(happenings.StepProgressed(now, path, number, percent, message, iteration))
 
         def report(percent: int, message: str) -> None:
             nonlocal next_time
@@ -256,3 +269,8 @@ class RunningAttempts:
                 loop.call_soon_threadsafe(record, percent, storable(message, MAX_PROGRESS_MESSAGE))
 
         return report
+
+
+def _token(execution_id: UUID, path: str, iteration: int) -> str:
+    """Return what is one for an execution, a step and its iteration, and equal over attempts and replicas."""
+    return str(uuid5(execution_id, path if iteration == 1 else f"{path}#{iteration}"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from persistence.model import (
@@ -21,6 +21,7 @@ from persistence.repository import End
 from service.engine import events
 from service.engine.definition import Definition
 from service.engine.failure import CANCELLED, UNREADABLE_RECORD, Failure
+from service.engine.state import newest
 
 SHOWN = 10
 
@@ -45,11 +46,11 @@ def _of_execution(definition: Definition, detail: ExecutionDetail) -> Iterator[s
         yield "deadline_time"
     if execution.state is ExecutionState.CANCELLING and execution.ending is None:
         yield "ending"
-    if execution.counts != _counts(len(definition.steps), detail.steps):
+    if execution.counts != _counts(len(definition.steps), newest(detail.steps).values()):
         yield "step_counts"
 
 
-def _counts(total: int, steps: Sequence[Step]) -> StepCounts:
+def _counts(total: int, steps: Iterable[Step]) -> StepCounts:
     states = Counter(step.state for step in steps)
     return StepCounts(
         total=total,

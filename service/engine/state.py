@@ -20,6 +20,7 @@ from persistence.model import (
     WaitKind,
 )
 from persistence.model import Ending as StoredEnding
+from service.engine.effects import AttemptKey
 from service.engine.failure import CANCELLED, EXECUTION_TIMEOUT, STEP_FAILED, Failure
 from service.engine.payload import size
 
@@ -39,7 +40,8 @@ class Ending:
 
 
 class State(msgspec.Struct, frozen=True):
-    """All that decides how an execution goes on. `steps` holds those that left PENDING, by path.
+    """All that decides how an execution goes on. `steps` holds those that left PENDING by path, each in its newest
+    iteration.
 
     `facts` is what expressions see as `execution`. `ending` is set from the moment the end is decided. `worker` names
     the process that drives the execution. `bytes` is what it has written so far, as `Draft.charge` counts it.
@@ -85,6 +87,12 @@ class State(msgspec.Struct, frozen=True):
         return frozenset(wait.handler for wait in waiting if wait)
 
     @property
+    def running(self) -> frozenset[AttemptKey]:
+        """The attempts that run."""
+        steps = (step for step in self.steps.values() if step.state is StepState.RUNNING)
+        return frozenset((step.path, step.iteration, step.attempt) for step in steps)
+
+    @property
     def is_idle(self) -> bool:
         """Whether no attempt runs: only a timer, or something outside, moves the execution."""
         return all(step.state is not StepState.RUNNING for step in self.steps.values())
@@ -126,7 +134,7 @@ def restore(detail: ExecutionDetail, worker: str = "") -> State:
         timeout=execution.timeout,
         counts=execution.counts,
         state=execution.state,
-        steps={step.path: step for step in detail.steps},
+        steps=newest(detail.steps),
         vars=variables(detail.steps),
         progress=execution.progress,
         last_seq=execution.last_seq,
@@ -142,6 +150,11 @@ def restore(detail: ExecutionDetail, worker: str = "") -> State:
         worker=worker,
         bytes=execution.bytes,
     )
+
+
+def newest(steps: Iterable[Step]) -> dict[str, Step]:
+    """Return the newest iteration of each step, by path."""
+    return {step.path: step for step in sorted(steps, key=lambda step: step.iteration)}
 
 
 def variables(steps: Iterable[Step]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from service.engine.failure import (
     INVALID_OUTPUT,
     Failure,
 )
+from service.engine.happenings import OfAttempt
 from service.engine.state import Ending, State, step_failed
 from service.engine.stopping import interrupted
 from service.engine.violations import ValidationError
@@ -63,10 +64,12 @@ class StepRules:
         self.effects: list[Effect] = []
         self.candidates: deque[str] = deque()
 
-    def running(self, path: str, attempt: int) -> Step | None:
+    def running(self, told: OfAttempt) -> Step | None:
         """Return the step if this attempt of it is the current one; results of others are stale."""
-        step = self.draft.steps.get(path)
-        return step if step and step.state is StepState.RUNNING and step.attempt == attempt else None
+        step = self.draft.steps.get(told.path)
+        if step is None or step.state is not StepState.RUNNING:
+            return None
+        return step if (step.iteration, step.attempt) == (told.iteration, told.attempt) else None
 
     def free_successors(self, step_id: str) -> None:
         self.candidates.extend(self.definition.successors[step_id])
@@ -79,7 +82,7 @@ class StepRules:
         )
         self.allowance.count(WORK_OF_STEP)
         self.draft.put(skipped)
-        self.draft.record(events.StepSkipped(step.path, reason))
+        self.draft.record(events.StepSkipped(step.path, reason, step.iteration))
         self.free_successors(step.path)
 
     def start_attempt(self, step: Step) -> None:
@@ -113,9 +116,11 @@ class StepRules:
                 progress=0,
             )
         )
-        self.draft.record(events.StepStarted(step.path, spec.handler, attempt, self.draft.state.worker))
+        self.draft.record(events.StepStarted(step.path, spec.handler, attempt, self.draft.state.worker, step.iteration))
         self.effects.append(
-            StartAttempt(step.path, attempt, spec.handler, params, self._time_left(spec, step), variables)
+            StartAttempt(
+                step.path, attempt, spec.handler, params, self._time_left(spec, step), variables, step.iteration
+            )
         )
 
     def _time_left(self, spec: model.Step, step: Step) -> float:
@@ -155,11 +160,11 @@ class StepRules:
         self.allowance.count(WORK_OF_STEP)
         self.allowance.count_value(output, written)
         self.draft.put(replace(done, assigned=assigned))
-        self.draft.record(events.StepCompleted(step.path, step.attempt, output))
+        self.draft.record(events.StepCompleted(step.path, step.attempt, output, step.iteration))
         if assigned:
             self.allowance.count_value(assigned, values)
             self.draft.change(vars={**self.draft.state.vars, **assigned})
-            self.draft.record(events.VariablesAssigned(step.path, assigned))
+            self.draft.record(events.VariablesAssigned(step.path, assigned, step.iteration))
         self.free_successors(step.path)
 
     def _assign(self, step: Step) -> dict[str, Any] | None:
@@ -185,7 +190,7 @@ class StepRules:
             return
         wait = Wait(WaitKind.RETRY, self.time, retry_time, attempt=step.attempt + 1)
         self.draft.put(replace(failed, state=StepState.WAITING, wait=wait))
-        self.draft.record(events.StepRetrying(step.path, step.attempt, failure, retry_time))
+        self.draft.record(events.StepRetrying(step.path, step.attempt, failure, retry_time, step.iteration))
 
     def put_off(self, step: Step, until: datetime, output: Any, reason: str) -> None:
         """Let a step wait until a time and then complete with the output."""
@@ -196,7 +201,7 @@ class StepRules:
         self.draft.charge(size)
         wait = Wait(WaitKind.TIMER, self.time, until, reason)
         self.draft.put(replace(step, state=StepState.WAITING, wait=wait, output=output))
-        self.draft.record(events.StepWaiting(step.path, wait))
+        self.draft.record(events.StepWaiting(step.path, wait, step.iteration))
 
     def take_back(self, step: Step, wait: Wait) -> None:
         """Let an attempt that could not begin wait for what it needs: it counts for nothing, nor does its time."""
@@ -212,12 +217,12 @@ class StepRules:
                 worker="",
             )
         )
-        self.draft.record(events.StepWaiting(step.path, wait))
+        self.draft.record(events.StepWaiting(step.path, wait, step.iteration))
 
     def start_again(self, step: Step) -> None:
         """Start the attempt that follows one of another server, which was cut off and does not count as failed."""
         failure = interrupted(step)
-        self.draft.record(events.StepRetrying(step.path, step.attempt, failure, self.time))
+        self.draft.record(events.StepRetrying(step.path, step.attempt, failure, self.time, step.iteration))
         failed = self.with_failed_attempt(step, failure)
         wait = Wait(WaitKind.RETRY, self.time, self.time, attempt=step.attempt + 1)
         self.start_or_put_off(replace(failed, state=StepState.WAITING, failure=failure.to_json(), wait=wait))
@@ -256,7 +261,7 @@ class StepRules:
         )
         self.allowance.count(WORK_OF_STEP)
         self.draft.put(failed)
-        self.draft.record(events.StepFailed(step.path, step.attempt, failure))
+        self.draft.record(events.StepFailed(step.path, step.attempt, failure, step.iteration))
         if self.definition.by_id[step.path].on_error is OnError.CONTINUE:
             self.free_successors(step.path)
         elif not self.draft.state.ending:
@@ -303,7 +308,7 @@ class StepRules:
                 end_seq=self.draft.next_seq,
             )
         )
-        self.draft.record(events.StepCancelled(step.path, step.attempt, failure))
+        self.draft.record(events.StepCancelled(step.path, step.attempt, failure, step.iteration))
 
     def end(self, ending: Ending) -> None:
         """Decide the end: cancel at once what waits or was about to begin, tell to stop what runs."""
@@ -314,7 +319,7 @@ class StepRules:
             if step.state is StepState.WAITING or step.path in unbegun:
                 self.stop(step)
             elif step.state is StepState.RUNNING:
-                self.effects.append(CancelAttempt(step.path, step.attempt))
+                self.effects.append(CancelAttempt(step.path, step.attempt, step.iteration))
 
 
 def _kept(attempts: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from persistence.model import Execution, ExecutionSteps, Scope, StepState
+from persistence.model import Execution, ExecutionSteps, Scope, StepKey, StepState
 from persistence.model import Step as Record
 from persistence.repository import ExecutionRepository
 from service.engine.definition import Definition, Step
 from service.engine.outline import outline
+from service.engine.state import newest
 from service.engine.workflows import Workflows
 
 
@@ -42,7 +43,7 @@ class StepPage:
     definition: Definition
     steps: Sequence[tuple[Step, Record]]
     unreadable: tuple[str, ...]
-    omitted: frozenset[str]
+    omitted: frozenset[StepKey]
     following: str = ""
 
 
@@ -95,8 +96,8 @@ class Steps:
 def shown_steps(
     steps: Iterable[Step], execution: Execution, records: Iterable[Record]
 ) -> Iterator[tuple[Step, Record]]:
-    """Give steps of a definition with what is recorded of them; of those without a record, what that means."""
-    kept = {record.path: record for record in records}
+    """Give steps of a definition with what is recorded of their newest iterations, or what it means that nothing is."""
+    kept = newest(records)
     # Once the execution has ended, a step that never left PENDING never will.
     state = StepState.CANCELLED if execution.state.is_end else StepState.PENDING
     for step in steps:

@@ -36,6 +36,7 @@ class Output:
     path: str
     attempt: int
     text: str
+    iteration: int = 1
 
 
 class _Topic:

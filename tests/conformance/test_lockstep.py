@@ -99,7 +99,7 @@ orgs, people = mostly(ORG, FOREIGN_ORG.org), mostly(OWNER, "bob")
 scopes = st.builds(Scope, orgs, st.none() | people)
 processes, seconds = st.sampled_from(PROCESSES), st.sampled_from((-10, 0, 5, 40, 3600))
 filters = st.builds(ExecutionFilter, states=st.lists(st.sampled_from(ExecutionState), max_size=3))
-steps = st.builds(step, st.sampled_from("ab"), mostly(StepState.RUNNING, *StepState))
+steps = st.builds(step, st.sampled_from("ab"), mostly(StepState.RUNNING, *StepState), iteration=mostly(1, 2))
 request_ids, hashes = st.sampled_from(("", "r1", "r2")), mostly(b"first", b"other")
 columns = st.fixed_dictionaries({
     "incarnation": st.none() | processes, "wake_time": seconds, "owner": people,
@@ -128,7 +128,7 @@ class Lockstep(RuleBasedStateMachine):
         self.memory = MemoryRepository(lambda: self.time)
         self.time = now()
         self.pass_time(0)
-        self.ids = [uuid7() for _ in range(100)]
+        self.ids = [uuid7() for _ in range(3 * SETTINGS.stateful_step_count)]
         self.first: Any = self.keep_workflow(ORG, "research", "")
         for process in PROCESSES:
             self.renew(process, 300, False, "")

@@ -120,6 +120,7 @@ CONTEXT = StepContext(
     owner="ann",
     workflow="w",
     step_path="fetch",
+    iteration=1,
     attempt=1,
     idempotency_token="token-of-the-step",
     timeout=30.0,

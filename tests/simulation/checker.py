@@ -158,7 +158,7 @@ def _is_once(world: World, execution_id: UUID, path: str) -> bool:
 
 def _completed_without_call(world: World, calls: dict[tuple[UUID, str], list[Call]]) -> Iterator[str]:
     for execution_id, row in world.database.tables.executions.items():
-        for path, step in row.steps.items():
+        for (path, _), step in row.steps.items():
             if step.handler == "effect" and step.state.value == "COMPLETED":
                 made = calls.get((execution_id, path), [])
                 if not any(call.outcome == "succeeded" and call.attempt == step.attempt for call in made):

@@ -8,7 +8,7 @@ from typing import Any
 
 from flowkeep.v1.event_pb2 import ExecutionEvent
 from flowkeep.v1.execution_pb2 import Execution as ExecutionMessage
-from persistence.model import Event
+from persistence.model import Event, StepKey
 from service.api.events import counts_message
 
 _AFTER = {
@@ -29,8 +29,8 @@ class Folded:
     """The state that follows from events; `problems` says where they contradict each other."""
 
     state: str = "NONE"
-    steps: dict[str, str] = field(default_factory=dict)
-    attempts: dict[str, int] = field(default_factory=dict)
+    steps: dict[StepKey, str] = field(default_factory=dict)
+    attempts: dict[StepKey, int] = field(default_factory=dict)
     progress: int = 0
     counts: Any = None
     problems: list[str] = field(default_factory=list)
@@ -75,16 +75,16 @@ def _fold_execution(folded: Folded, kind: str, message: ExecutionEvent) -> None:
 
 
 def _fold_step(folded: Folded, number: int, kind: str, body: Any) -> None:
-    path = body.path
-    before = folded.steps.get(path, "PENDING")
+    path, key = body.path, (body.path, body.iteration)
+    before = folded.steps.get(key, "PENDING")
     if before in ("COMPLETED", "FAILED", "SKIPPED", "CANCELLED"):
         which = "I7" if kind == "step_started" else "I6"
         folded.problems.append(f"{which}: event {number}, {kind}, comes after the end of step {path}")
-    if kind == "step_started" and body.attempt <= folded.attempts.get(path, 0):
+    if kind == "step_started" and body.attempt <= folded.attempts.get(key, 0):
         folded.problems.append(f"I7: event {number} starts attempt {body.attempt} of step {path} again")
     if kind == "step_started":
-        folded.attempts[path] = body.attempt
-    folded.steps[path] = _AFTER[kind]
+        folded.attempts[key] = body.attempt
+    folded.steps[key] = _AFTER[kind]
 
 
 def agrees(folded: Folded, row: Any) -> list[str]:
@@ -97,9 +97,9 @@ def agrees(folded: Folded, row: Any) -> list[str]:
         problems.append(f"I5: the row is at {execution.progress} percent, its events say {folded.progress}")
     if folded.counts is not None and folded.counts != counts_message(execution.counts):
         problems.append("I5: the counts of the row are not those of its last event")
-    for path, step in row.steps.items():
-        if folded.steps.get(path) != step.state.value:
-            problems.append(f"I5: step {path} is {step.state.value}, its events say {folded.steps.get(path)}")
+    for key, step in row.steps.items():
+        if folded.steps.get(key) != step.state.value:
+            problems.append(f"I5: step {key[0]} is {step.state.value}, its events say {folded.steps.get(key)}")
     if missing := folded.steps.keys() - row.steps.keys():
         problems.append(f"I5: steps {sorted(missing)} are in the events and not in the table")
     return problems

@@ -26,6 +26,7 @@ def context(**variables: Any) -> StepContext:
         owner="ann",
         workflow="w",
         step_path="a",
+        iteration=1,
         attempt=2,
         idempotency_token="t",
         timeout=30.0,

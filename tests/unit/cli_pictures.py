@@ -50,7 +50,11 @@ def recorded():
         ),
         (2.0, 0, {"step_retrying": pb.StepRetrying(path="fetch", attempt=1, failure=BROKEN, retry_time=stamp(3))}),
         (3.0, 0, {"step_started": pb.StepStarted(path="fetch", handler="call_api", attempt=2)}),
-        (4.1, 20, {"step_completed": pb.StepCompleted(path="fetch", attempt=2, output=to_value({"n": 3}))}),
+        (
+            4.1,
+            20,
+            {"step_completed": pb.StepCompleted(path="fetch", iteration=1, attempt=2, output=to_value({"n": 3}))},
+        ),
         (4.1, 20, {"variables_assigned": pb.VariablesAssigned(path="fetch", vars=to_struct({"total": 3}))}),
         (4.2, 20, {"step_started": pb.StepStarted(path="fan_out[0].part", handler="transform", attempt=1)}),
         (4.2, 40, {"step_skipped": pb.StepSkipped(path="never", reason="its condition was false")}),

@@ -61,7 +61,7 @@ async def test_a_json_object_on_a_line_for_each_event(capsys):
     printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [event["seq"] for event in printed] == list(range(1, len(events) + 1))
     assert all(event["execution_id"] == ID for event in printed)
-    assert printed[6]["step_completed"] == {"path": "fetch", "attempt": 2, "output": {"n": 3}}
+    assert printed[6]["step_completed"] == {"path": "fetch", "attempt": 2, "output": {"n": 3}, "iteration": 1}
     assert printed[0]["progress_percent"] == 0
     assert printed[-1]["finished"]["state"] == "CANCELLED"
     assert printed[-1]["time"] == "2026-11-21T08:00:06.100Z"
@@ -69,7 +69,7 @@ async def test_a_json_object_on_a_line_for_each_event(capsys):
 
 async def test_what_a_step_says_is_shown_between_the_events(capsys):
     events = recorded()[:3]
-    said = StepOutput(path="fetch", attempt=1, text="first\n\x1b[2Jlast\n")
+    said = StepOutput(path="fetch", iteration=1, attempt=1, text="first\n\x1b[2Jlast\n")
     happenings = [WatchExecutionResponse(events=EventBatch(events=events)), WatchExecutionResponse(output=said)]
 
     console, file = paper(width=60)
@@ -82,7 +82,7 @@ async def test_what_a_step_says_is_shown_between_the_events(capsys):
 
     await show_progress(news(stream(happenings)), Progress(DEFINITION, execution_id=ID), output=Output.JSON)
     last = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert last == {"execution_id": ID, "output": {"path": "fetch", "attempt": 1, "text": said.text}}
+    assert last == {"execution_id": ID, "output": {"path": "fetch", "attempt": 1, "text": said.text, "iteration": 1}}
 
 
 async def test_bars_on_a_terminal():

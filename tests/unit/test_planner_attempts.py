@@ -6,14 +6,17 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from msgspec import structs
 
-from persistence.model import ExecutionState, StepCounts, Wait, WaitKind
-from service.engine import events, happenings
+from persistence.model import ExecutionDetail, ExecutionState, StepCounts, StepState, Wait, WaitKind
+from service.engine import events, happenings, planner
 from service.engine.clock import LAST_MOMENT
 from service.engine.definition import OnError, RetryPolicy
 from service.engine.effects import CancelAttempt
 from service.engine.failure import HANDLER_ERROR, STEP_TIMEOUT, Failure
 from service.engine.parsing import Defaults, parse
+from service.engine.soundness import contradictions
+from service.engine.state import restore
 from tests.unit.planner_programs import (
     FATAL,
     PLAIN,
@@ -301,3 +304,21 @@ def test_no_sum_of_times_passes_the_end_of_the_calendar():
     plan = driver.fail("a")
     assert isinstance(plan.events[0].body, events.StepRetrying)
     assert plan.events[0].body.retry_time == driver.wake_time("a") == LAST_MOMENT
+
+
+# --- iterations
+
+
+def test_what_comes_of_another_iteration_is_stale():
+    driver = started(sequence(step("a"), step("b")))
+    ended = driver.rows["a"]
+    earlier = structs.replace(ended, state=StepState.FAILED, end_time=T0, end_seq=driver.state.last_seq)
+    newest = structs.replace(ended, iteration=2)
+    rows = ExecutionDetail(driver.execution, driver.input, None, [newest, earlier])
+    state = restore(rows)
+    assert (state.steps, contradictions(driver.definition, rows)) == ({"a": newest}, [])
+    stale = happenings.StepSucceeded(T0, "a", 1, "of the first")
+    assert planner.apply(driver.definition, state, stale).is_empty
+    plan = planner.apply(driver.definition, state, happenings.StepSucceeded(T0, "a", 1, "of the second", iteration=2))
+    assert [row.key for row in plan.steps] == [("a", 2), ("b", 1)]
+    assert plan.events[0].body == events.StepCompleted("a", 1, "of the second", iteration=2)

@@ -50,6 +50,7 @@ EXECUTION = RowKind[Execution](
     Column("epoch", "int8", "epoch"),
     Column("wake_time", "timestamptz", "wake_time"),
     Column("bytes", "int8", "bytes"),
+    Column("run", "int", "run"),
 )
 """A new execution."""
 
@@ -105,6 +106,7 @@ STEP = RowKind[Step](
     Column("org_id", "text"),
     Column("execution_id", "uuid"),
     Column("path", "text", "path"),
+    Column("iteration", "int", "iteration"),
     Column("handler", "text", "handler"),
     Column("state", "text", "state"),
     Column("attempt", "int", "attempt"),

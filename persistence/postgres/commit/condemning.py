@@ -27,7 +27,10 @@ _CLOSE_STEPS = """
 UPDATE steps SET state = 'CANCELLED', end_time = $3, end_seq = $4, output = NULL,
     shared = CASE jsonb_typeof(shared) WHEN 'object' THEN shared - 'output' ELSE shared END
 WHERE org_id = $1 AND execution_id = $2 AND end_time IS NULL"""
-_COUNT_STEPS = "SELECT state, count(*)::int AS count FROM steps WHERE org_id = $1 AND execution_id = $2 GROUP BY state"
+_COUNT_STEPS = """
+SELECT s.state, count(*)::int AS count FROM (
+    SELECT DISTINCT ON (path) state FROM steps WHERE org_id = $1 AND execution_id = $2 ORDER BY path, iteration DESC) s
+GROUP BY s.state"""
 # The duration is computed from the times, which fails for some: those go.
 _CLOSE = f"""
 UPDATE executions e SET state = $3, end_time = $4, failure = $5::jsonb, ending = NULL, last_seq = $6,

@@ -76,7 +76,7 @@ WHERE e.org_id = u.org_id AND e.id = u.id
     AND (u.cancel_seen OR e.cancel_time IS NULL OR NOT u.ends_otherwise)
 RETURNING e.id""")  # noqa: S608 - our own columns
 
-_STEP_KEY = ("org_id", "execution_id", "path")
+_STEP_KEY = ("org_id", "execution_id", "path", "iteration")
 _STEP_VALUES = tuple(name for name in columns.STEP.names if name not in _STEP_KEY)
 UPSERT_STEPS = Statement(f"""
 {columns.STEP.insert("steps AS s", "steps")}

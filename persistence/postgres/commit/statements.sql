@@ -15,7 +15,7 @@ ON CONFLICT DO NOTHING RETURNING execution_id;
 
 -- KNOWN_REQUESTS: $1 orgs, $2 request_ids
 SELECT r.org_id AS request_org, r.request_id AS request, r.content_hash, r.execution_id,
-    e.org_id, e.id, e.owner, e.workflow_id, e.workflow_name, e.revision, e.state, CASE WHEN e.create_time < '0001-01-01 00:00:00+00' OR e.create_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.create_time END AS create_time, e.timeout, e.priority, e.tags, e.labels, e.correlation_id, e.request_id, CASE WHEN e.scheduled_time < '0001-01-01 00:00:00+00' OR e.scheduled_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.scheduled_time END AS scheduled_time, CASE WHEN e.start_time < '0001-01-01 00:00:00+00' OR e.start_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.start_time END AS start_time, CASE WHEN e.end_time < '0001-01-01 00:00:00+00' OR e.end_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.end_time END AS end_time, CASE WHEN e.deadline_time < '0001-01-01 00:00:00+00' OR e.deadline_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.deadline_time END AS deadline_time, e.progress, e.steps_total, e.steps_completed, e.steps_failed, e.steps_skipped, e.steps_running, e.steps_cancelled, e.last_seq, e.failure, e.ending, CASE WHEN e.cancel_time < '0001-01-01 00:00:00+00' OR e.cancel_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.cancel_time END AS cancel_time, e.cancel_by, e.cancel_reason, e.incarnation, e.epoch, CASE WHEN e.wake_time < '0001-01-01 00:00:00+00' OR e.wake_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.wake_time END AS wake_time, e.deaths, e.bytes
+    e.org_id, e.id, e.owner, e.workflow_id, e.workflow_name, e.revision, e.state, CASE WHEN e.create_time < '0001-01-01 00:00:00+00' OR e.create_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.create_time END AS create_time, e.timeout, e.priority, e.tags, e.labels, e.correlation_id, e.request_id, CASE WHEN e.scheduled_time < '0001-01-01 00:00:00+00' OR e.scheduled_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.scheduled_time END AS scheduled_time, CASE WHEN e.start_time < '0001-01-01 00:00:00+00' OR e.start_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.start_time END AS start_time, CASE WHEN e.end_time < '0001-01-01 00:00:00+00' OR e.end_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.end_time END AS end_time, CASE WHEN e.deadline_time < '0001-01-01 00:00:00+00' OR e.deadline_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.deadline_time END AS deadline_time, e.progress, e.steps_total, e.steps_completed, e.steps_failed, e.steps_skipped, e.steps_running, e.steps_cancelled, e.last_seq, e.failure, e.ending, CASE WHEN e.cancel_time < '0001-01-01 00:00:00+00' OR e.cancel_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.cancel_time END AS cancel_time, e.cancel_by, e.cancel_reason, e.incarnation, e.epoch, CASE WHEN e.wake_time < '0001-01-01 00:00:00+00' OR e.wake_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.wake_time END AS wake_time, e.deaths, e.bytes, e.run
 FROM unnest($1::text[], $2::text[]) AS u(org_id, request_id)
 JOIN execution_requests r ON r.org_id = u.org_id AND r.request_id = u.request_id
 LEFT JOIN executions e ON e.org_id = r.org_id AND e.id = r.execution_id
@@ -25,7 +25,7 @@ FOR KEY SHARE OF r;
 INSERT INTO executions (org_id, id, owner, workflow_id, workflow_name, revision, state, create_time, timeout, priority, tags, labels,
     correlation_id, request_id, scheduled_time, start_time, end_time, deadline_time, progress, steps_total,
     steps_completed, steps_failed, steps_skipped, steps_running, steps_cancelled, last_seq, failure, ending,
-    cancel_time, cancel_by, cancel_reason, incarnation, epoch, wake_time, bytes)
+    cancel_time, cancel_by, cancel_reason, incarnation, epoch, wake_time, bytes, run)
 SELECT r->>0 AS org_id, (r->>1)::uuid AS id, r->>2 AS owner, (r->>3)::uuid AS workflow_id, r->>4 AS workflow_name,
     (r->>5)::int AS revision, r->>6 AS state, (r->>7)::timestamptz AS create_time, (r->>8)::float8 AS timeout,
     (r->>9)::int AS priority,
@@ -37,7 +37,7 @@ SELECT r->>0 AS org_id, (r->>1)::uuid AS id, r->>2 AS owner, (r->>3)::uuid AS wo
     (r->>23)::int AS steps_running, (r->>24)::int AS steps_cancelled, (r->>25)::int8 AS last_seq,
     nullif(r->26, 'null') AS failure, nullif(r->27, 'null') AS ending, (r->>28)::timestamptz AS cancel_time,
     r->>29 AS cancel_by, r->>30 AS cancel_reason, (r->>31)::uuid AS incarnation, (r->>32)::int8 AS epoch,
-    (r->>33)::timestamptz AS wake_time, (r->>34)::int8 AS bytes
+    (r->>33)::timestamptz AS wake_time, (r->>34)::int8 AS bytes, (r->>35)::int AS run
 FROM jsonb_array_elements($1::jsonb) AS r
 ON CONFLICT DO NOTHING RETURNING id;
 
@@ -74,16 +74,18 @@ WHERE e.org_id = u.org_id AND e.id = u.id
 RETURNING e.id;
 
 -- UPSERT_STEPS: $1 steps
-INSERT INTO steps AS s (org_id, execution_id, path, handler, state, attempt, failures, progress, input, output, failure, failed_attempts,
-    assigned, skip_reason, start_time, attempt_time, end_time, wait, end_seq, worker, position, shared)
-SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, r->>2 AS path, r->>3 AS handler, r->>4 AS state,
-    (r->>5)::int AS attempt, (r->>6)::int AS failures, (r->>7)::int AS progress, nullif(r->8, 'null') AS input,
-    nullif(r->9, 'null') AS output, nullif(r->10, 'null') AS failure, nullif(r->11, 'null') AS failed_attempts,
-    nullif(r->12, 'null') AS assigned, r->>13 AS skip_reason, (r->>14)::timestamptz AS start_time,
-    (r->>15)::timestamptz AS attempt_time, (r->>16)::timestamptz AS end_time, nullif(r->17, 'null') AS wait,
-    (r->>18)::int8 AS end_seq, r->>19 AS worker, (r->>20)::int AS position, nullif(r->21, 'null') AS shared
+INSERT INTO steps AS s (org_id, execution_id, path, iteration, handler, state, attempt, failures, progress, input, output, failure,
+    failed_attempts, assigned, skip_reason, start_time, attempt_time, end_time, wait, end_seq, worker, position,
+    shared)
+SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, r->>2 AS path, (r->>3)::int AS iteration, r->>4 AS handler,
+    r->>5 AS state, (r->>6)::int AS attempt, (r->>7)::int AS failures, (r->>8)::int AS progress,
+    nullif(r->9, 'null') AS input, nullif(r->10, 'null') AS output, nullif(r->11, 'null') AS failure,
+    nullif(r->12, 'null') AS failed_attempts, nullif(r->13, 'null') AS assigned, r->>14 AS skip_reason,
+    (r->>15)::timestamptz AS start_time, (r->>16)::timestamptz AS attempt_time, (r->>17)::timestamptz AS end_time,
+    nullif(r->18, 'null') AS wait, (r->>19)::int8 AS end_seq, r->>20 AS worker, (r->>21)::int AS position,
+    nullif(r->22, 'null') AS shared
 FROM jsonb_array_elements($1::jsonb) AS r
-ON CONFLICT (org_id, execution_id, path) DO UPDATE SET
+ON CONFLICT (org_id, execution_id, path, iteration) DO UPDATE SET
     handler = excluded.handler, state = excluded.state, attempt = excluded.attempt, failures = excluded.failures,
     progress = excluded.progress, input = excluded.input, output = excluded.output, failure = excluded.failure,
     failed_attempts = excluded.failed_attempts, assigned = excluded.assigned, skip_reason = excluded.skip_reason,
@@ -118,23 +120,25 @@ LEFT JOIN events v ON v.org_id = e.org_id AND v.execution_id = e.id AND v.seq = 
 FOR SHARE OF e;
 
 -- READ_CREATED: $1 orgs, $2 execution_ids
-SELECT e.org_id, e.id, e.owner, e.workflow_id, e.workflow_name, e.revision, e.state, CASE WHEN e.create_time < '0001-01-01 00:00:00+00' OR e.create_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.create_time END AS create_time, e.timeout, e.priority, e.tags, e.labels, e.correlation_id, e.request_id, CASE WHEN e.scheduled_time < '0001-01-01 00:00:00+00' OR e.scheduled_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.scheduled_time END AS scheduled_time, CASE WHEN e.start_time < '0001-01-01 00:00:00+00' OR e.start_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.start_time END AS start_time, CASE WHEN e.end_time < '0001-01-01 00:00:00+00' OR e.end_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.end_time END AS end_time, CASE WHEN e.deadline_time < '0001-01-01 00:00:00+00' OR e.deadline_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.deadline_time END AS deadline_time, e.progress, e.steps_total, e.steps_completed, e.steps_failed, e.steps_skipped, e.steps_running, e.steps_cancelled, e.last_seq, e.failure, e.ending, CASE WHEN e.cancel_time < '0001-01-01 00:00:00+00' OR e.cancel_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.cancel_time END AS cancel_time, e.cancel_by, e.cancel_reason, e.incarnation, e.epoch, CASE WHEN e.wake_time < '0001-01-01 00:00:00+00' OR e.wake_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.wake_time END AS wake_time, e.deaths, e.bytes
+SELECT e.org_id, e.id, e.owner, e.workflow_id, e.workflow_name, e.revision, e.state, CASE WHEN e.create_time < '0001-01-01 00:00:00+00' OR e.create_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.create_time END AS create_time, e.timeout, e.priority, e.tags, e.labels, e.correlation_id, e.request_id, CASE WHEN e.scheduled_time < '0001-01-01 00:00:00+00' OR e.scheduled_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.scheduled_time END AS scheduled_time, CASE WHEN e.start_time < '0001-01-01 00:00:00+00' OR e.start_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.start_time END AS start_time, CASE WHEN e.end_time < '0001-01-01 00:00:00+00' OR e.end_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.end_time END AS end_time, CASE WHEN e.deadline_time < '0001-01-01 00:00:00+00' OR e.deadline_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.deadline_time END AS deadline_time, e.progress, e.steps_total, e.steps_completed, e.steps_failed, e.steps_skipped, e.steps_running, e.steps_cancelled, e.last_seq, e.failure, e.ending, CASE WHEN e.cancel_time < '0001-01-01 00:00:00+00' OR e.cancel_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.cancel_time END AS cancel_time, e.cancel_by, e.cancel_reason, e.incarnation, e.epoch, CASE WHEN e.wake_time < '0001-01-01 00:00:00+00' OR e.wake_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.wake_time END AS wake_time, e.deaths, e.bytes, e.run
 FROM unnest($1::text[], $2::uuid[]) AS u(org_id, id)
 JOIN executions e ON e.org_id = u.org_id AND e.id = u.id
 FOR KEY SHARE OF e;
 
 -- SINGLE: $1 steps, $2 events, $3 changes, $4 results, $5 step_count, $6 change_count
 WITH kept AS (
-INSERT INTO steps AS s (org_id, execution_id, path, handler, state, attempt, failures, progress, input, output, failure, failed_attempts,
-    assigned, skip_reason, start_time, attempt_time, end_time, wait, end_seq, worker, position, shared)
-SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, r->>2 AS path, r->>3 AS handler, r->>4 AS state,
-    (r->>5)::int AS attempt, (r->>6)::int AS failures, (r->>7)::int AS progress, nullif(r->8, 'null') AS input,
-    nullif(r->9, 'null') AS output, nullif(r->10, 'null') AS failure, nullif(r->11, 'null') AS failed_attempts,
-    nullif(r->12, 'null') AS assigned, r->>13 AS skip_reason, (r->>14)::timestamptz AS start_time,
-    (r->>15)::timestamptz AS attempt_time, (r->>16)::timestamptz AS end_time, nullif(r->17, 'null') AS wait,
-    (r->>18)::int8 AS end_seq, r->>19 AS worker, (r->>20)::int AS position, nullif(r->21, 'null') AS shared
+INSERT INTO steps AS s (org_id, execution_id, path, iteration, handler, state, attempt, failures, progress, input, output, failure,
+    failed_attempts, assigned, skip_reason, start_time, attempt_time, end_time, wait, end_seq, worker, position,
+    shared)
+SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, r->>2 AS path, (r->>3)::int AS iteration, r->>4 AS handler,
+    r->>5 AS state, (r->>6)::int AS attempt, (r->>7)::int AS failures, (r->>8)::int AS progress,
+    nullif(r->9, 'null') AS input, nullif(r->10, 'null') AS output, nullif(r->11, 'null') AS failure,
+    nullif(r->12, 'null') AS failed_attempts, nullif(r->13, 'null') AS assigned, r->>14 AS skip_reason,
+    (r->>15)::timestamptz AS start_time, (r->>16)::timestamptz AS attempt_time, (r->>17)::timestamptz AS end_time,
+    nullif(r->18, 'null') AS wait, (r->>19)::int8 AS end_seq, r->>20 AS worker, (r->>21)::int AS position,
+    nullif(r->22, 'null') AS shared
 FROM jsonb_array_elements($1::jsonb) AS r
-ON CONFLICT (org_id, execution_id, path) DO UPDATE SET
+ON CONFLICT (org_id, execution_id, path, iteration) DO UPDATE SET
     handler = excluded.handler, state = excluded.state, attempt = excluded.attempt, failures = excluded.failures,
     progress = excluded.progress, input = excluded.input, output = excluded.output, failure = excluded.failure,
     failed_attempts = excluded.failed_attempts, assigned = excluded.assigned, skip_reason = excluded.skip_reason,
@@ -188,16 +192,18 @@ SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, r->>2 AS digest, nullif(r
 FROM jsonb_array_elements($1::jsonb) AS r
 ON CONFLICT DO NOTHING),
 kept AS (
-INSERT INTO steps AS s (org_id, execution_id, path, handler, state, attempt, failures, progress, input, output, failure, failed_attempts,
-    assigned, skip_reason, start_time, attempt_time, end_time, wait, end_seq, worker, position, shared)
-SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, r->>2 AS path, r->>3 AS handler, r->>4 AS state,
-    (r->>5)::int AS attempt, (r->>6)::int AS failures, (r->>7)::int AS progress, nullif(r->8, 'null') AS input,
-    nullif(r->9, 'null') AS output, nullif(r->10, 'null') AS failure, nullif(r->11, 'null') AS failed_attempts,
-    nullif(r->12, 'null') AS assigned, r->>13 AS skip_reason, (r->>14)::timestamptz AS start_time,
-    (r->>15)::timestamptz AS attempt_time, (r->>16)::timestamptz AS end_time, nullif(r->17, 'null') AS wait,
-    (r->>18)::int8 AS end_seq, r->>19 AS worker, (r->>20)::int AS position, nullif(r->21, 'null') AS shared
+INSERT INTO steps AS s (org_id, execution_id, path, iteration, handler, state, attempt, failures, progress, input, output, failure,
+    failed_attempts, assigned, skip_reason, start_time, attempt_time, end_time, wait, end_seq, worker, position,
+    shared)
+SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, r->>2 AS path, (r->>3)::int AS iteration, r->>4 AS handler,
+    r->>5 AS state, (r->>6)::int AS attempt, (r->>7)::int AS failures, (r->>8)::int AS progress,
+    nullif(r->9, 'null') AS input, nullif(r->10, 'null') AS output, nullif(r->11, 'null') AS failure,
+    nullif(r->12, 'null') AS failed_attempts, nullif(r->13, 'null') AS assigned, r->>14 AS skip_reason,
+    (r->>15)::timestamptz AS start_time, (r->>16)::timestamptz AS attempt_time, (r->>17)::timestamptz AS end_time,
+    nullif(r->18, 'null') AS wait, (r->>19)::int8 AS end_seq, r->>20 AS worker, (r->>21)::int AS position,
+    nullif(r->22, 'null') AS shared
 FROM jsonb_array_elements($2::jsonb) AS r
-ON CONFLICT (org_id, execution_id, path) DO UPDATE SET
+ON CONFLICT (org_id, execution_id, path, iteration) DO UPDATE SET
     handler = excluded.handler, state = excluded.state, attempt = excluded.attempt, failures = excluded.failures,
     progress = excluded.progress, input = excluded.input, output = excluded.output, failure = excluded.failure,
     failed_attempts = excluded.failed_attempts, assigned = excluded.assigned, skip_reason = excluded.skip_reason,
@@ -245,16 +251,18 @@ SELECT 1 / ((SELECT count(*) FROM kept) = $6
 
 -- SINGLE_CREATING: $1 steps, $2 events, $3 changes, $4 results, $5 workflow_orgs, $6 workflow_ids, $7 requests, $8 executions, $9 payloads, $10 step_count, $11 change_count, $12 request_count, $13 execution_count
 WITH kept AS (
-INSERT INTO steps AS s (org_id, execution_id, path, handler, state, attempt, failures, progress, input, output, failure, failed_attempts,
-    assigned, skip_reason, start_time, attempt_time, end_time, wait, end_seq, worker, position, shared)
-SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, r->>2 AS path, r->>3 AS handler, r->>4 AS state,
-    (r->>5)::int AS attempt, (r->>6)::int AS failures, (r->>7)::int AS progress, nullif(r->8, 'null') AS input,
-    nullif(r->9, 'null') AS output, nullif(r->10, 'null') AS failure, nullif(r->11, 'null') AS failed_attempts,
-    nullif(r->12, 'null') AS assigned, r->>13 AS skip_reason, (r->>14)::timestamptz AS start_time,
-    (r->>15)::timestamptz AS attempt_time, (r->>16)::timestamptz AS end_time, nullif(r->17, 'null') AS wait,
-    (r->>18)::int8 AS end_seq, r->>19 AS worker, (r->>20)::int AS position, nullif(r->21, 'null') AS shared
+INSERT INTO steps AS s (org_id, execution_id, path, iteration, handler, state, attempt, failures, progress, input, output, failure,
+    failed_attempts, assigned, skip_reason, start_time, attempt_time, end_time, wait, end_seq, worker, position,
+    shared)
+SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, r->>2 AS path, (r->>3)::int AS iteration, r->>4 AS handler,
+    r->>5 AS state, (r->>6)::int AS attempt, (r->>7)::int AS failures, (r->>8)::int AS progress,
+    nullif(r->9, 'null') AS input, nullif(r->10, 'null') AS output, nullif(r->11, 'null') AS failure,
+    nullif(r->12, 'null') AS failed_attempts, nullif(r->13, 'null') AS assigned, r->>14 AS skip_reason,
+    (r->>15)::timestamptz AS start_time, (r->>16)::timestamptz AS attempt_time, (r->>17)::timestamptz AS end_time,
+    nullif(r->18, 'null') AS wait, (r->>19)::int8 AS end_seq, r->>20 AS worker, (r->>21)::int AS position,
+    nullif(r->22, 'null') AS shared
 FROM jsonb_array_elements($1::jsonb) AS r
-ON CONFLICT (org_id, execution_id, path) DO UPDATE SET
+ON CONFLICT (org_id, execution_id, path, iteration) DO UPDATE SET
     handler = excluded.handler, state = excluded.state, attempt = excluded.attempt, failures = excluded.failures,
     progress = excluded.progress, input = excluded.input, output = excluded.output, failure = excluded.failure,
     failed_attempts = excluded.failed_attempts, assigned = excluded.assigned, skip_reason = excluded.skip_reason,
@@ -311,7 +319,7 @@ made AS (
 INSERT INTO executions (org_id, id, owner, workflow_id, workflow_name, revision, state, create_time, timeout, priority, tags, labels,
     correlation_id, request_id, scheduled_time, start_time, end_time, deadline_time, progress, steps_total,
     steps_completed, steps_failed, steps_skipped, steps_running, steps_cancelled, last_seq, failure, ending,
-    cancel_time, cancel_by, cancel_reason, incarnation, epoch, wake_time, bytes)
+    cancel_time, cancel_by, cancel_reason, incarnation, epoch, wake_time, bytes, run)
 SELECT r->>0 AS org_id, (r->>1)::uuid AS id, r->>2 AS owner, (r->>3)::uuid AS workflow_id, r->>4 AS workflow_name,
     (r->>5)::int AS revision, r->>6 AS state, (r->>7)::timestamptz AS create_time, (r->>8)::float8 AS timeout,
     (r->>9)::int AS priority,
@@ -323,7 +331,7 @@ SELECT r->>0 AS org_id, (r->>1)::uuid AS id, r->>2 AS owner, (r->>3)::uuid AS wo
     (r->>23)::int AS steps_running, (r->>24)::int AS steps_cancelled, (r->>25)::int8 AS last_seq,
     nullif(r->26, 'null') AS failure, nullif(r->27, 'null') AS ending, (r->>28)::timestamptz AS cancel_time,
     r->>29 AS cancel_by, r->>30 AS cancel_reason, (r->>31)::uuid AS incarnation, (r->>32)::int8 AS epoch,
-    (r->>33)::timestamptz AS wake_time, (r->>34)::int8 AS bytes
+    (r->>33)::timestamptz AS wake_time, (r->>34)::int8 AS bytes, (r->>35)::int AS run
 FROM jsonb_array_elements($8::jsonb) AS r
 ON CONFLICT DO NOTHING RETURNING id),
 given AS (
@@ -344,16 +352,18 @@ SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, r->>2 AS digest, nullif(r
 FROM jsonb_array_elements($1::jsonb) AS r
 ON CONFLICT DO NOTHING),
 kept AS (
-INSERT INTO steps AS s (org_id, execution_id, path, handler, state, attempt, failures, progress, input, output, failure, failed_attempts,
-    assigned, skip_reason, start_time, attempt_time, end_time, wait, end_seq, worker, position, shared)
-SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, r->>2 AS path, r->>3 AS handler, r->>4 AS state,
-    (r->>5)::int AS attempt, (r->>6)::int AS failures, (r->>7)::int AS progress, nullif(r->8, 'null') AS input,
-    nullif(r->9, 'null') AS output, nullif(r->10, 'null') AS failure, nullif(r->11, 'null') AS failed_attempts,
-    nullif(r->12, 'null') AS assigned, r->>13 AS skip_reason, (r->>14)::timestamptz AS start_time,
-    (r->>15)::timestamptz AS attempt_time, (r->>16)::timestamptz AS end_time, nullif(r->17, 'null') AS wait,
-    (r->>18)::int8 AS end_seq, r->>19 AS worker, (r->>20)::int AS position, nullif(r->21, 'null') AS shared
+INSERT INTO steps AS s (org_id, execution_id, path, iteration, handler, state, attempt, failures, progress, input, output, failure,
+    failed_attempts, assigned, skip_reason, start_time, attempt_time, end_time, wait, end_seq, worker, position,
+    shared)
+SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, r->>2 AS path, (r->>3)::int AS iteration, r->>4 AS handler,
+    r->>5 AS state, (r->>6)::int AS attempt, (r->>7)::int AS failures, (r->>8)::int AS progress,
+    nullif(r->9, 'null') AS input, nullif(r->10, 'null') AS output, nullif(r->11, 'null') AS failure,
+    nullif(r->12, 'null') AS failed_attempts, nullif(r->13, 'null') AS assigned, r->>14 AS skip_reason,
+    (r->>15)::timestamptz AS start_time, (r->>16)::timestamptz AS attempt_time, (r->>17)::timestamptz AS end_time,
+    nullif(r->18, 'null') AS wait, (r->>19)::int8 AS end_seq, r->>20 AS worker, (r->>21)::int AS position,
+    nullif(r->22, 'null') AS shared
 FROM jsonb_array_elements($2::jsonb) AS r
-ON CONFLICT (org_id, execution_id, path) DO UPDATE SET
+ON CONFLICT (org_id, execution_id, path, iteration) DO UPDATE SET
     handler = excluded.handler, state = excluded.state, attempt = excluded.attempt, failures = excluded.failures,
     progress = excluded.progress, input = excluded.input, output = excluded.output, failure = excluded.failure,
     failed_attempts = excluded.failed_attempts, assigned = excluded.assigned, skip_reason = excluded.skip_reason,
@@ -410,7 +420,7 @@ made AS (
 INSERT INTO executions (org_id, id, owner, workflow_id, workflow_name, revision, state, create_time, timeout, priority, tags, labels,
     correlation_id, request_id, scheduled_time, start_time, end_time, deadline_time, progress, steps_total,
     steps_completed, steps_failed, steps_skipped, steps_running, steps_cancelled, last_seq, failure, ending,
-    cancel_time, cancel_by, cancel_reason, incarnation, epoch, wake_time, bytes)
+    cancel_time, cancel_by, cancel_reason, incarnation, epoch, wake_time, bytes, run)
 SELECT r->>0 AS org_id, (r->>1)::uuid AS id, r->>2 AS owner, (r->>3)::uuid AS workflow_id, r->>4 AS workflow_name,
     (r->>5)::int AS revision, r->>6 AS state, (r->>7)::timestamptz AS create_time, (r->>8)::float8 AS timeout,
     (r->>9)::int AS priority,
@@ -422,7 +432,7 @@ SELECT r->>0 AS org_id, (r->>1)::uuid AS id, r->>2 AS owner, (r->>3)::uuid AS wo
     (r->>23)::int AS steps_running, (r->>24)::int AS steps_cancelled, (r->>25)::int8 AS last_seq,
     nullif(r->26, 'null') AS failure, nullif(r->27, 'null') AS ending, (r->>28)::timestamptz AS cancel_time,
     r->>29 AS cancel_by, r->>30 AS cancel_reason, (r->>31)::uuid AS incarnation, (r->>32)::int8 AS epoch,
-    (r->>33)::timestamptz AS wake_time, (r->>34)::int8 AS bytes
+    (r->>33)::timestamptz AS wake_time, (r->>34)::int8 AS bytes, (r->>35)::int AS run
 FROM jsonb_array_elements($9::jsonb) AS r
 ON CONFLICT DO NOTHING RETURNING id),
 given AS (

@@ -15,6 +15,7 @@ from persistence.model import (
     ExecutionState,
     NewExecution,
     Step,
+    StepKey,
     StepState,
     Transition,
     Wait,
@@ -144,7 +145,7 @@ class Group:
         self.suspect = False
         self.payload_rows: Mapping[PayloadKey, bytes] = _NONE
         self.known: Container[PayloadKey] = ()
-        self._steps: dict[str, tuple[Step, bytes]] = {}
+        self._steps: dict[StepKey, tuple[Step, bytes]] = {}
         self._take(item)
 
     @property
@@ -224,10 +225,10 @@ class Group:
         if item.payload_rows:
             self.payload_rows = {**self.payload_rows, **item.payload_rows}
         for step, row in zip(item.transition.steps, item.step_rows, strict=True):
-            self._steps[step.path] = step, row
+            self._steps[step.key] = step, row
 
     def _may_follow(self, step: Step) -> bool:
-        before, _ = self._steps.get(step.path, (None, b""))
+        before, _ = self._steps.get(step.key, (None, b""))
         if before is None or not before.state.is_end:
             return True
         return before.state is StepState.COMPLETED and step.state is StepState.COMPENSATED
@@ -248,7 +249,7 @@ def missing_payloads(units: Iterable[Unit]) -> list[bytes]:
 
 
 def _step_rows(org: str, execution_id: UUID, steps: Sequence[Step], payloads: Payloads) -> list[bytes]:
-    if len(steps) > 1 and len({step.path for step in steps}) != len(steps):
+    if len(steps) > 1 and len({step.key for step in steps}) != len(steps):
         raise PersistenceError("refused: a transition holds a step once")
     return [_step_row(org, execution_id, step, payloads) for step in steps]
 

@@ -30,6 +30,7 @@ class Attempt:
         "has_returned",
         "incarnation",
         "is_in_thread",
+        "iteration",
         "number",
         "path",
         "stop",
@@ -45,9 +46,11 @@ class Attempt:
         incarnation: UUID,
         epoch: int,
         monotonic: Callable[[], float] = time.monotonic,
+        iteration: int = 1,
     ) -> None:
         self.execution_id = execution_id
         self.path = path
+        self.iteration = iteration
         self.number = number
         self.handler = handler
         self.incarnation = incarnation
@@ -97,6 +100,7 @@ class Attempt:
         return {
             "execution_id": str(self.execution_id),
             "step": self.path,
+            "iteration": self.iteration,
             "attempt": self.number,
             "handler": self.handler,
         }

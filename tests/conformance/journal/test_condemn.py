@@ -24,7 +24,8 @@ async def test_it_ends_with_all_that_is_open_and_nobody_owns_it(
     repository: Repository, stage: Stage, is_cancelled: bool
 ) -> None:
     row = await stage.put()
-    steps = [step("a", StepState.COMPLETED), step("b", StepState.FAILED), step("c", output={"half": 1})]
+    steps = [step("a", StepState.COMPLETED), step("b", StepState.FAILED), step("c", output={"half": 1}, iteration=2)]
+    steps.append(step("c", StepState.FAILED))  # in an iteration that counts no more
     row = await stage.commit(transition(row, 2, steps=steps, counts=StepCounts(4, completed=1, failed=1, running=1)))
     if is_cancelled:
         await repository.request_cancel(SCOPE, row.id, OWNER, "no longer")
@@ -38,8 +39,10 @@ async def test_it_ends_with_all_that_is_open_and_nobody_owns_it(
     assert (after.state, after.failure, after.end_time, after.last_seq) == (state, FAILURE, event.time, 4)
     assert (after.incarnation, after.wake_time) == (None, None)
     assert after.counts == StepCounts(4, completed=1, failed=1, cancelled=2)
-    assert [s.state for s in detail.steps] == [StepState.COMPLETED, StepState.FAILED, StepState.CANCELLED]
-    assert (detail.steps[2].end_time, detail.steps[2].end_seq, detail.steps[2].output) == (event.time, 4, None)
+    *others, last = detail.steps
+    assert [s.state for s in others] == [StepState.COMPLETED, StepState.FAILED, StepState.FAILED]
+    assert (last.key, last.state) == (("c", 2), StepState.CANCELLED)
+    assert (last.end_time, last.end_seq, last.output) == (event.time, 4, None)
     assert list(await repository.read_events(SCOPE, row.id, 3, 10)) == [event]
     assert await repository.submit(transition(row)) is CommitResult.FENCED
 

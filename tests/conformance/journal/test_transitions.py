@@ -14,6 +14,7 @@ from msgspec import structs
 from persistence.errors import PersistenceError
 from persistence.model import (
     CommitResult,
+    Ending,
     Event,
     Execution,
     ExecutionState,
@@ -69,6 +70,7 @@ async def test_a_transition_changes_row_steps_and_events_together(repository: Re
         "start_time": MOMENT,
         "deadline_time": MOMENT + timedelta(hours=1),
         "failure": {"code": "X"},
+        "ending": Ending(ExecutionState.CANCELLED, {"code": "Y"}),
     }
     steps = (
         step("a", StepState.COMPLETED, output={"n": 1}),
@@ -304,6 +306,9 @@ BROKEN: dict[str, dict[str, Any]] = {
     "NUL in a text": {"steps": [step(skip_reason="a\0")]},
     "half of a pair": {"steps": [step(output="\ud800")]},
     "NUL in a failure": {"failure": {"message": "\0"}},
+    "NUL in an ending": {"ending": Ending(ExecutionState.FAILED, {"message": "\0"})},
+    "NUL in what a step waits for": {"steps": [step(state=StepState.WAITING, wait=structs.replace(WAIT, reason="\0"))]},
+    "an iteration before the first": {"steps": [step(iteration=0)]},
     "NUL in a result": {"state": ExecutionState.FAILED, "end_time": now(), "result": "\0"},
     "NUL in a path": {"steps": [step(path="a\0")]},
     "a path without end": {"steps": [step(path="x" * 1025)]},

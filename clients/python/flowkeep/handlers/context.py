@@ -18,7 +18,8 @@ from flowkeep.handlers.errors import invalid
 class StepContext:
     """What a handler knows of the attempt it runs. Everything in it may be used from any thread.
 
-    `idempotency_token` is one per step of an execution, equal over its attempts. `timeout` is the time of this attempt
+    `iteration` is the number of the whole run of the step, within which attempts are counted, both from 1.
+    `idempotency_token` is one per iteration, equal over its attempts. `timeout` is the time of this attempt
     in seconds. `now` is the time of its start. `variables` is what expressions see.
     """
 
@@ -27,6 +28,7 @@ class StepContext:
     owner: str
     workflow: str
     step_path: str
+    iteration: int
     attempt: int
     idempotency_token: str
     timeout: float

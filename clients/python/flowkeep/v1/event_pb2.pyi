@@ -237,6 +237,7 @@ class StepStarted(_message.Message):
     HANDLER_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
     WORKER_FIELD_NUMBER: _builtins.int
+    ITERATION_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Output only. Path of the step."""
     handler: _builtins.str
@@ -245,6 +246,8 @@ class StepStarted(_message.Message):
     """Output only. Number of the attempt, from 1."""
     worker: _builtins.str
     """Output only. What runs it: the server process, as `host:pid`."""
+    iteration: _builtins.int
+    """Output only. Number of the whole run of the step, from 1."""
     def __init__(
         self,
         *,
@@ -252,10 +255,11 @@ class StepStarted(_message.Message):
         handler: _builtins.str = ...,
         attempt: _builtins.int = ...,
         worker: _builtins.str = ...,
+        iteration: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "handler", b"handler", "path", b"path", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "handler", b"handler", "iteration", b"iteration", "path", b"path", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -271,6 +275,7 @@ class StepProgressed(_message.Message):
     ATTEMPT_FIELD_NUMBER: _builtins.int
     PROGRESS_PERCENT_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    ITERATION_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Output only. Path of the step."""
     attempt: _builtins.int
@@ -279,6 +284,8 @@ class StepProgressed(_message.Message):
     """Output only. Share of the attempt that is done, 0 to 100."""
     message: _builtins.str
     """Output only. What is being done, for people."""
+    iteration: _builtins.int
+    """Output only. Number of the whole run of the step, from 1."""
     def __init__(
         self,
         *,
@@ -286,10 +293,11 @@ class StepProgressed(_message.Message):
         attempt: _builtins.int = ...,
         progress_percent: _builtins.int = ...,
         message: _builtins.str = ...,
+        iteration: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "message", b"message", "path", b"path", "progress_percent", b"progress_percent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "iteration", b"iteration", "message", b"message", "path", b"path", "progress_percent", b"progress_percent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -303,8 +311,11 @@ class StepWaiting(_message.Message):
 
     PATH_FIELD_NUMBER: _builtins.int
     WAIT_FIELD_NUMBER: _builtins.int
+    ITERATION_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Output only. Path of the step."""
+    iteration: _builtins.int
+    """Output only. Number of the whole run of the step, from 1."""
     @_builtins.property
     def wait(self) -> _execution_pb2.Wait:
         """Output only. What it waits for."""
@@ -314,10 +325,11 @@ class StepWaiting(_message.Message):
         *,
         path: _builtins.str = ...,
         wait: _execution_pb2.Wait | None = ...,
+        iteration: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path", "wait", b"wait"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["iteration", b"iteration", "path", b"path", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -333,10 +345,13 @@ class StepRetrying(_message.Message):
     ATTEMPT_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
     RETRY_TIME_FIELD_NUMBER: _builtins.int
+    ITERATION_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Output only. Path of the step."""
     attempt: _builtins.int
     """Output only. Number of the attempt that failed."""
+    iteration: _builtins.int
+    """Output only. Number of the whole run of the step, from 1."""
     @_builtins.property
     def failure(self) -> _execution_pb2.Failure:
         """Output only. Why it failed."""
@@ -352,10 +367,11 @@ class StepRetrying(_message.Message):
         attempt: _builtins.int = ...,
         failure: _execution_pb2.Failure | None = ...,
         retry_time: _timestamp_pb2.Timestamp | None = ...,
+        iteration: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "retry_time", b"retry_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "failure", b"failure", "path", b"path", "retry_time", b"retry_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "failure", b"failure", "iteration", b"iteration", "path", b"path", "retry_time", b"retry_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -370,10 +386,13 @@ class StepCompleted(_message.Message):
     PATH_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
     OUTPUT_FIELD_NUMBER: _builtins.int
+    ITERATION_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Output only. Path of the step."""
     attempt: _builtins.int
     """Output only. Number of the attempt that succeeded."""
+    iteration: _builtins.int
+    """Output only. Number of the whole run of the step, from 1."""
     @_builtins.property
     def output(self) -> _struct_pb2.Value:
         """Output only. What the step gave."""
@@ -384,10 +403,11 @@ class StepCompleted(_message.Message):
         path: _builtins.str = ...,
         attempt: _builtins.int = ...,
         output: _struct_pb2.Value | None = ...,
+        iteration: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["output", b"output"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "output", b"output", "path", b"path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "iteration", b"iteration", "output", b"output", "path", b"path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -402,10 +422,13 @@ class StepFailed(_message.Message):
     PATH_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
+    ITERATION_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Output only. Path of the step."""
     attempt: _builtins.int
     """Output only. Number of the last attempt."""
+    iteration: _builtins.int
+    """Output only. Number of the whole run of the step, from 1."""
     @_builtins.property
     def failure(self) -> _execution_pb2.Failure:
         """Output only. Why it failed."""
@@ -416,10 +439,11 @@ class StepFailed(_message.Message):
         path: _builtins.str = ...,
         attempt: _builtins.int = ...,
         failure: _execution_pb2.Failure | None = ...,
+        iteration: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "failure", b"failure", "path", b"path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "failure", b"failure", "iteration", b"iteration", "path", b"path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -433,19 +457,23 @@ class StepSkipped(_message.Message):
 
     PATH_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    ITERATION_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Output only. Path of the step."""
     reason: _builtins.str
     """Output only. Why, for people."""
+    iteration: _builtins.int
+    """Output only. Number of the whole run of the step, from 1."""
     def __init__(
         self,
         *,
         path: _builtins.str = ...,
         reason: _builtins.str = ...,
+        iteration: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["iteration", b"iteration", "path", b"path", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -460,10 +488,13 @@ class StepCancelled(_message.Message):
     PATH_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
+    ITERATION_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Output only. Path of the step."""
     attempt: _builtins.int
     """Output only. Number of the attempt that was told to stop; 0 when none had started."""
+    iteration: _builtins.int
+    """Output only. Number of the whole run of the step, from 1."""
     @_builtins.property
     def failure(self) -> _execution_pb2.Failure:
         """Output only. Present when the attempt did not stop: it had not ended when it was waited for no longer, or was cut
@@ -476,10 +507,11 @@ class StepCancelled(_message.Message):
         path: _builtins.str = ...,
         attempt: _builtins.int = ...,
         failure: _execution_pb2.Failure | None = ...,
+        iteration: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "failure", b"failure", "path", b"path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "failure", b"failure", "iteration", b"iteration", "path", b"path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -493,8 +525,11 @@ class VariablesAssigned(_message.Message):
 
     PATH_FIELD_NUMBER: _builtins.int
     VARS_FIELD_NUMBER: _builtins.int
+    ITERATION_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Output only. Path of the step that assigned them."""
+    iteration: _builtins.int
+    """Output only. Number of the whole run of the step, from 1."""
     @_builtins.property
     def vars(self) -> _struct_pb2.Struct:
         """Output only. The variables and their new values."""
@@ -504,10 +539,11 @@ class VariablesAssigned(_message.Message):
         *,
         path: _builtins.str = ...,
         vars: _struct_pb2.Struct | None = ...,
+        iteration: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["vars", b"vars"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path", "vars", b"vars"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["iteration", b"iteration", "path", b"path", "vars", b"vars"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -301,6 +301,7 @@ class Execution(_message.Message):
     UNREADABLE_FIELD_NUMBER: _builtins.int
     WRITTEN_BYTES_FIELD_NUMBER: _builtins.int
     DEFINITION_WITHHELD_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
     execution_id: _builtins.str
     """Output only. Id of the execution, a UUIDv7 made by the server; ids rise with the time of creation."""
     workflow_id: _builtins.str
@@ -336,6 +337,8 @@ class Execution(_message.Message):
     """Output only. Whether the view is FULL and the caller lacks the permission `workflows.read`: then `definition`, the
     `input` of steps, which repeats what stands in it, and the conditions in their `skip_reason` are left out.
     """
+    run: _builtins.int
+    """Output only. Number of the run: 1, and one more each time that the execution is reopened after its end."""
     @_builtins.property
     def step_counts(self) -> Global___StepCounts:
         """Output only. How many steps are in which state."""
@@ -446,10 +449,11 @@ class Execution(_message.Message):
         unreadable: _abc.Iterable[_builtins.str] | None = ...,
         written_bytes: _builtins.int = ...,
         definition_withheld: _builtins.bool = ...,
+        run: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deadline_time", b"deadline_time", "definition", b"definition", "end_time", b"end_time", "failure", b"failure", "input", b"input", "lineage", b"lineage", "outcome", b"outcome", "result", b"result", "scheduled_time", b"scheduled_time", "start_time", b"start_time", "step_counts", b"step_counts", "timeout", b"timeout", "usage", b"usage", "vars", b"vars"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["correlation_id", b"correlation_id", "create_time", b"create_time", "deadline_time", b"deadline_time", "definition", b"definition", "definition_withheld", b"definition_withheld", "end_time", b"end_time", "execution_id", b"execution_id", "failure", b"failure", "input", b"input", "labels", b"labels", "last_seq", b"last_seq", "lineage", b"lineage", "outcome", b"outcome", "owner", b"owner", "priority", b"priority", "progress_percent", b"progress_percent", "request_id", b"request_id", "result", b"result", "revision", b"revision", "scheduled_time", b"scheduled_time", "start_time", b"start_time", "state", b"state", "step_counts", b"step_counts", "steps", b"steps", "tags", b"tags", "timeout", b"timeout", "unreadable", b"unreadable", "usage", b"usage", "vars", b"vars", "workflow_id", b"workflow_id", "workflow_name", b"workflow_name", "written_bytes", b"written_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["correlation_id", b"correlation_id", "create_time", b"create_time", "deadline_time", b"deadline_time", "definition", b"definition", "definition_withheld", b"definition_withheld", "end_time", b"end_time", "execution_id", b"execution_id", "failure", b"failure", "input", b"input", "labels", b"labels", "last_seq", b"last_seq", "lineage", b"lineage", "outcome", b"outcome", "owner", b"owner", "priority", b"priority", "progress_percent", b"progress_percent", "request_id", b"request_id", "result", b"result", "revision", b"revision", "run", b"run", "scheduled_time", b"scheduled_time", "start_time", b"start_time", "state", b"state", "step_counts", b"step_counts", "steps", b"steps", "tags", b"tags", "timeout", b"timeout", "unreadable", b"unreadable", "usage", b"usage", "vars", b"vars", "workflow_id", b"workflow_id", "workflow_name", b"workflow_name", "written_bytes", b"written_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["result", "failure"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
@@ -575,6 +579,7 @@ class StepExecution(_message.Message):
     WORKER_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     PAYLOADS_OMITTED_FIELD_NUMBER: _builtins.int
+    ITERATION_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Output only. Path of the step in the execution, such as `research` or `fan_out[3].fetch`."""
     display_name: _builtins.str
@@ -599,6 +604,10 @@ class StepExecution(_message.Message):
     """Output only. Whether `input`, `output`, `assigned`, `failed_attempts` and the details of `failure` were left out,
     because they and the steps before fill more than the 32 MiB that one answer holds, 2 MiB in the answer of Execute,
     in a snapshot and in a list. `GetStep` and their events show them.
+    """
+    iteration: _builtins.int
+    """Output only. Number of the whole run of the step: 1, and one more each time that it is revised or retried in place.
+    Attempts are counted anew in each.
     """
     @_builtins.property
     def input(self) -> _struct_pb2.Struct:
@@ -675,10 +684,11 @@ class StepExecution(_message.Message):
         worker: _builtins.str = ...,
         usage: Global___Usage | None = ...,
         payloads_omitted: _builtins.bool = ...,
+        iteration: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["assigned", b"assigned", "duration", b"duration", "end_time", b"end_time", "failure", b"failure", "input", b"input", "outcome", b"outcome", "output", b"output", "start_time", b"start_time", "usage", b"usage", "wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assigned", b"assigned", "attempt", b"attempt", "depends_on", b"depends_on", "display_name", b"display_name", "duration", b"duration", "end_time", b"end_time", "failed_attempts", b"failed_attempts", "failure", b"failure", "handler", b"handler", "input", b"input", "max_attempts", b"max_attempts", "outcome", b"outcome", "output", b"output", "path", b"path", "payloads_omitted", b"payloads_omitted", "progress_percent", b"progress_percent", "skip_reason", b"skip_reason", "start_time", b"start_time", "state", b"state", "usage", b"usage", "wait", b"wait", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assigned", b"assigned", "attempt", b"attempt", "depends_on", b"depends_on", "display_name", b"display_name", "duration", b"duration", "end_time", b"end_time", "failed_attempts", b"failed_attempts", "failure", b"failure", "handler", b"handler", "input", b"input", "iteration", b"iteration", "max_attempts", b"max_attempts", "outcome", b"outcome", "output", b"output", "path", b"path", "payloads_omitted", b"payloads_omitted", "progress_percent", b"progress_percent", "skip_reason", b"skip_reason", "start_time", b"start_time", "state", b"state", "usage", b"usage", "wait", b"wait", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["output", "failure"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
@@ -947,10 +957,13 @@ class FailedAttempt(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
     WORKER_FIELD_NUMBER: _builtins.int
+    ITERATION_FIELD_NUMBER: _builtins.int
     attempt: _builtins.int
     """Output only. Number of the attempt, from 1."""
     worker: _builtins.str
     """Output only. What ran it: the server process, as `host:pid`."""
+    iteration: _builtins.int
+    """Output only. Number of the whole run of the step that it belongs to, from 1."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """Output only. When the attempt started."""
@@ -971,10 +984,11 @@ class FailedAttempt(_message.Message):
         end_time: _timestamp_pb2.Timestamp | None = ...,
         failure: Global___Failure | None = ...,
         worker: _builtins.str = ...,
+        iteration: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "failure", b"failure", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "end_time", b"end_time", "failure", b"failure", "start_time", b"start_time", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "end_time", b"end_time", "failure", b"failure", "iteration", b"iteration", "start_time", b"start_time", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -668,22 +668,26 @@ class CancelResponse(_message.Message):
         PATH_FIELD_NUMBER: _builtins.int
         EFFECT_FIELD_NUMBER: _builtins.int
         STATE_FIELD_NUMBER: _builtins.int
+        ITERATION_FIELD_NUMBER: _builtins.int
         path: _builtins.str
         """Path of the step."""
         effect: Global___CancelResponse.StepReceipt.Effect.ValueType
         """What cancelling did."""
         state: _execution_pb2.StepExecution.State.ValueType
         """Where the step stands."""
+        iteration: _builtins.int
+        """Number of the whole run of the step, from 1."""
         def __init__(
             self,
             *,
             path: _builtins.str = ...,
             effect: Global___CancelResponse.StepReceipt.Effect.ValueType = ...,
             state: _execution_pb2.StepExecution.State.ValueType = ...,
+            iteration: _builtins.int = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["effect", b"effect", "path", b"path", "state", b"state"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["effect", b"effect", "iteration", b"iteration", "path", b"path", "state", b"state"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -872,22 +876,26 @@ class StepOutput(_message.Message):
     PATH_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
+    ITERATION_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Path of the step."""
     attempt: _builtins.int
     """Number of the attempt."""
     text: _builtins.str
     """The text."""
+    iteration: _builtins.int
+    """Number of the whole run of the step, from 1."""
     def __init__(
         self,
         *,
         path: _builtins.str = ...,
         attempt: _builtins.int = ...,
         text: _builtins.str = ...,
+        iteration: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "path", b"path", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "iteration", b"iteration", "path", b"path", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -89,6 +89,7 @@ CREATE TABLE executions (
     duration FLOAT(53) GENERATED ALWAYS AS (EXTRACT(epoch FROM (end_time - COALESCE(start_time, create_time)))::double precision) STORED,
     deaths SMALLINT DEFAULT 0 NOT NULL,
     bytes BIGINT NOT NULL,
+    run INTEGER NOT NULL,
     CONSTRAINT executions_pkey PRIMARY KEY (org_id, id),
     CONSTRAINT executions_deaths CHECK (deaths >= 0),
     CONSTRAINT executions_bytes CHECK (bytes >= 0),
@@ -97,7 +98,7 @@ CREATE TABLE executions (
     CONSTRAINT executions_owner CHECK (CASE WHEN end_time IS NOT NULL THEN incarnation IS NULL AND wake_time IS NULL ELSE (incarnation IS NULL) = (wake_time IS NOT NULL) END),
     CONSTRAINT executions_progress CHECK (progress BETWEEN 0 AND 100 AND (progress < 100 OR state = 'COMPLETED')),
     CONSTRAINT executions_counts CHECK (least(steps_completed, steps_failed, steps_skipped, steps_running, steps_cancelled) >= 0 AND steps_completed + steps_failed + steps_skipped + steps_running + steps_cancelled <= steps_total),
-    CONSTRAINT executions_numbers CHECK (last_seq >= 0 AND epoch >= 1 AND timeout >= 0 AND revision >= 1),
+    CONSTRAINT executions_numbers CHECK (last_seq >= 0 AND epoch >= 1 AND timeout >= 0 AND revision >= 1 AND run >= 1),
     CONSTRAINT executions_cancel CHECK ((cancel_time IS NULL) = (cancel_by IS NULL) AND (cancel_time IS NULL) = (cancel_reason IS NULL))
 ) PARTITION BY RANGE (id);
 
@@ -163,6 +164,7 @@ COMMENT ON COLUMN executions.wake_time IS 'From when on it may be taken; set exa
 COMMENT ON COLUMN executions.duration IS 'Seconds from start (or creation) to end.';
 COMMENT ON COLUMN executions.deaths IS 'Processes in a row that died while they drove it.';
 COMMENT ON COLUMN executions.bytes IS 'Bytes that it has written: payloads as JSON, and 512 for each event.';
+COMMENT ON COLUMN executions.run IS 'Number of the run: 1, and more when it is reopened after its end.';
 
 CREATE TABLE replicas (
     incarnation UUID NOT NULL,
@@ -214,6 +216,7 @@ CREATE TABLE steps (
     org_id VARCHAR(256) NOT NULL,
     execution_id UUID NOT NULL,
     path VARCHAR(1024) NOT NULL,
+    iteration INTEGER NOT NULL,
     handler VARCHAR(128) NOT NULL,
     state VARCHAR(16) NOT NULL,
     attempt INTEGER NOT NULL,
@@ -233,16 +236,17 @@ CREATE TABLE steps (
     worker VARCHAR(256) NOT NULL,
     position INTEGER NOT NULL,
     shared JSONB,
-    CONSTRAINT steps_pkey PRIMARY KEY (org_id, execution_id, path),
+    CONSTRAINT steps_pkey PRIMARY KEY (org_id, execution_id, path, iteration),
     CONSTRAINT steps_state CHECK (state IN ('CANCELLED', 'COMPENSATED', 'COMPLETED', 'FAILED', 'PENDING', 'RUNNING', 'SKIPPED', 'WAITING')),
     CONSTRAINT steps_end CHECK ((state IN ('PENDING', 'RUNNING', 'WAITING')) = (end_time IS NULL)),
-    CONSTRAINT steps_numbers CHECK (attempt >= 0 AND failures >= 0 AND progress BETWEEN 0 AND 100)
+    CONSTRAINT steps_numbers CHECK (iteration >= 1 AND attempt >= 0 AND failures >= 0 AND progress BETWEEN 0 AND 100)
 ) PARTITION BY RANGE (execution_id);
 
 COMMENT ON TABLE steps IS 'Steps of executions; one that never left PENDING has no row.';
 COMMENT ON COLUMN steps.org_id IS 'Org that the execution belongs to.';
 COMMENT ON COLUMN steps.execution_id IS 'Execution.';
 COMMENT ON COLUMN steps.path IS 'Path in the execution, such as the id of the step.';
+COMMENT ON COLUMN steps.iteration IS 'Number of the whole run of the step: 1, and more when it is revised or retried in place.';
 COMMENT ON COLUMN steps.handler IS 'Handler that runs it.';
 COMMENT ON COLUMN steps.state IS 'RUNNING, WAITING, COMPLETED, FAILED, SKIPPED, CANCELLED, COMPENSATED.';
 COMMENT ON COLUMN steps.attempt IS 'Number of the newest attempt.';
