@@ -148,16 +148,18 @@ async def test_tokens(attacked: Attacked):
     assert answers == {("UNAUTHENTICATED", "INVALID_TOKEN")}
 
 
-@pytest.mark.parametrize("name", ["ListWorkflows", "ListExecutions"])
+@pytest.mark.parametrize("name", ["ListWorkflows", "ListExecutions", "ListSteps"])
 async def test_page_tokens(attacked: Attacked, name: str):
     (path,) = (each for each in METHODS if name_of(each) == name)
     answer_type: Any = GetMessageClass(METHODS[path].output_type)
     request: Any = GetMessageClass(METHODS[path].input_type)
+    steps = [step(each, "transform", value=1) for each in "ab"]
     async with attacked.client() as client:
-        for _ in range(2):
-            await client.create_workflow({"name": f"w{time.time_ns()}", "steps": [step("a", "transform", value=1)]})
-            await client.execute("echo")
-    page = answer_type.FromString((await attacked.send(path, request(page_size=1))).body)
+        names = [f"w{time.time_ns()}-{number}" for number in range(2)]
+        await client.apply([{"name": name, "steps": steps} for name in names])
+        started, _ = [await client.execute(name) for name in names]
+    of = {"execution_id": started.execution_id} if name == "ListSteps" else {}
+    page = answer_type.FromString((await attacked.send(path, request(page_size=1, **of))).body)
     good = page.next_page_token
     assert good
     for raw in mutations([good.encode()], 100, SEED):
@@ -165,7 +167,7 @@ async def test_page_tokens(attacked: Attacked, name: str):
         if text in ("", good):
             continue
         async with attacked.case(text):
-            answer = await attacked.send(path, request(page_token=text))
+            answer = await attacked.send(path, request(page_token=text, **of))
             assert answer.fields == ["page_token"], str(answer)
 
 
