@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from service.cli.arguments import SET_HELP, SET_STRING_HELP
-from service.cli.connection import Session, command
+from service.cli.session import Session, command
 
 if TYPE_CHECKING:
     from flowkeep.requests import ExecuteOptions, ListOptions

@@ -16,13 +16,13 @@ from flowkeep.v1.event_pb2 import ExecutionEvent, ExecutionFinished
 from flowkeep.v1.execution_pb2 import Execution, ExecutionView
 from flowkeep.v1.execution_service_pb2 import ExecuteResponse, WatchExecutionResponse
 from flowkeep.v1.workflow_pb2 import WorkflowDefinition
-from service.cli.connection import Session
 from service.cli.failures import failure_text, more_of
 from service.cli.json_form import json_form
 from service.cli.progress import news, show_progress
 from service.cli.progress_lines import history_line
 from service.cli.progress_state import Progress, outline
 from service.cli.rendering import clean, is_screen, one_line, open_console, payload_text, plain, show, show_json
+from service.cli.session import Session
 from service.cli.tables import execution_view
 
 

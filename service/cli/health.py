@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 
 from service.cli import settings
-from service.cli.connection import Connection, Output, tell
+from service.cli.connection import Connection, Output
 from service.cli.serving import AsJson
+from service.cli.session import tell
 
 _PATIENCE = 4.0
 _EVERY = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - where a server listens, and how it is reached

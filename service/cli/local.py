@@ -14,9 +14,10 @@ import typer
 
 from service.cli import settings, streams
 from service.cli.arguments import SET_HELP, SET_STRING_HELP, read_input
-from service.cli.connection import Connection, Output, Session, run_session, tell
+from service.cli.connection import Connection, Output
 from service.cli.refusal import refuse
 from service.cli.serving import AsJson, Handlers
+from service.cli.session import Session, run_session, tell
 
 if TYPE_CHECKING:
     from flowkeep.v1.event_pb2 import ExecutionFinished

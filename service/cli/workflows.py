@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli.asking import Yes, confirm
-from service.cli.connection import Session, command
+from service.cli.session import Session, command
 
 if TYPE_CHECKING:
     from flowkeep.v1.workflow_pb2 import Workflow

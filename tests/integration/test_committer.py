@@ -326,7 +326,7 @@ async def test_after_an_error_of_our_own_nothing_is_acknowledged_that_is_not_kep
     """Whatever went wrong in a transaction, the next one is not written inside of it."""
     broken, other = await store.put(2)
     with monkeypatch.context() as patched:
-        patched.setattr(flush, "write_at_once", _never)
+        patched.setattr(flush, "write_single", _never)
         patched.setattr(stepwise, "_write_steps", _broken)
         assert await store.repository.submit(move(broken, 1)) is UNKNOWN
     assert await store.repository.submit(move(other, 1)) is COMMITTED

@@ -23,10 +23,11 @@ from flowkeep.v1.handler_pb2 import Handler
 from flowkeep.v1.workflow_pb2 import Workflow, WorkflowDefinition
 from service.cli import refusal
 from service.cli.checkup import Finding
+from service.cli.error_view import error_form, error_lines
 from service.cli.progress_bars import Bars
 from service.cli.progress_lines import Lines, history_line, line
 from service.cli.progress_state import Progress, outline
-from service.cli.rendering import error_form, error_lines, json_text
+from service.cli.rendering import json_text
 from service.cli.step_view import step_view
 from service.cli.tables import (
     execution_view,

@@ -32,10 +32,11 @@ from flowkeep.v1.workflow_pb2 import Workflow
 from service.cli import rendering, tables
 from service.cli.columns import Facts, FittingTable
 from service.cli.connection import Connection, Output
+from service.cli.error_view import error_lines, exit_code, show_error
 from service.cli.json_form import json_form
 from service.cli.progress_lines import line
 from service.cli.progress_state import Progress
-from service.cli.rendering import error_lines, exit_code, show_error, span_text
+from service.cli.rendering import span_text
 from service.cli.step_view import step_view
 from tests.unit.cli_pictures import BROKEN, DEFINITION, ID, recorded, stamp, text_of
 

@@ -5,7 +5,9 @@
 `settling`    brings a batch to its outcomes over locks, trouble and lost connections
 `session`     is the connection, and reads back what became of what was on its way when it was lost
 `flush`       is one transaction: `single` is the usual one statement, `stepwise` the several that tell outcomes apart
+`requests`    answers what comes under a request id that is known, `locks` finds whose rows somebody holds
 `units`       are what is written: creations, and transitions of one execution that follow each other
 `columns`     says what their rows consist of, `encoding` makes rows of them, `statements` take those apart
 `sharing`     keeps large payloads once
+`condemning`  ends what can neither be read nor go on, beside all that
 """

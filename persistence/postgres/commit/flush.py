@@ -10,7 +10,7 @@ import asyncpg
 from persistence import failpoints
 from persistence.errors import PersistenceError
 from persistence.model import Created
-from persistence.postgres.commit.single import write_at_once
+from persistence.postgres.commit.single import write_single
 from persistence.postgres.commit.stepwise import write_stepwise
 from persistence.postgres.commit.units import Outcome, Unit
 from persistence.postgres.connection import Connection
@@ -26,9 +26,9 @@ async def flush(connection: Connection, units: Sequence[Unit]) -> Mapping[Unit, 
     """
     await failpoints.reach("flush.before_begin")
     if failpoints.are_in_transaction():  # there has to be a moment between the statement and its commit
-        outcomes = await _in_transaction(connection, units, write_at_once)
+        outcomes = await _in_transaction(connection, units, write_single)
     else:
-        outcomes = await write_at_once(connection, units)
+        outcomes = await write_single(connection, units)
     if outcomes is None:
         outcomes = await _in_transaction(connection, units, write_stepwise)
     await failpoints.reach("flush.after_commit_before_ack")

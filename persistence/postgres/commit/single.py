@@ -22,7 +22,7 @@ from persistence.postgres.commit.units import Creation, Group, Outcome, Unit, mi
 from persistence.postgres.connection import Connection
 
 
-async def write_at_once(connection: Connection, units: Sequence[Unit]) -> dict[Unit, Outcome] | None:
+async def write_single(connection: Connection, units: Sequence[Unit]) -> dict[Unit, Outcome] | None:
     """Write the units as one statement and return their outcomes; None when nothing was written.
 
     Raises what the driver raises: after an error of the server nothing was written, after another it is unknown.

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import typer
 
 from service.cli import settings
-from service.cli.connection import Connection, Session, run_session
+from service.cli.connection import Connection
 from service.cli.local import execute_and_show
 from service.cli.serving import DataDir
+from service.cli.session import Session, run_session
 
 if TYPE_CHECKING:
     from service.config import Config
