@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import uuid4
 
 import grpc
+import structlog
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import code_pb2, error_details_pb2, status_pb2
@@ -22,6 +24,8 @@ from service.engine.steps import StepNotFoundError
 from service.engine.violations import ValidationError, Violation, below
 from service.engine.watch import ShuttingDownError
 
+log = structlog.get_logger(__name__)
+
 DOMAIN = "flowkeep.v1"
 
 LONGEST_VALUE = 512
@@ -30,6 +34,7 @@ LONGEST_VALUE = 512
 LONGEST_DESCRIPTION = 1_024
 """Bytes of the description of a violation."""
 
+_BRIEF = 200
 _AROUND_VIOLATION = 4
 # The type of the detail, and the line that counts the rest.
 _BESIDE_VIOLATIONS = 128
@@ -158,6 +163,20 @@ def refusal_of(error: BaseException) -> Refusal | None:
     return None
 
 
+def told(error: Exception, method: str) -> Refusal:
+    """Return how the error is told to callers; what the table does not know is ours, and only the log shows it."""
+    if (refusal := refusal_of(error)) is not None:
+        return refusal
+    error_id = str(uuid4())
+    log.error("call failed", method=method, error_id=error_id, exc_info=error)
+    return Refusal(
+        grpc.StatusCode.INTERNAL,
+        ErrorReason.ERROR_REASON_INTERNAL,
+        f"the server made a mistake; its log has it under error_id {error_id}",
+        {"error_id": error_id},
+    )
+
+
 def status(refusal: Refusal) -> status_pb2.Status:
     """Return the rich status, cut so that clients take its trailers: violations beyond that are counted, not listed."""
     number: Any = getattr(code_pb2, refusal.code.name)
@@ -177,6 +196,15 @@ def status(refusal: Refusal) -> status_pb2.Status:
         _pack(whole, error_details_pb2.RetryInfo(retry_delay=pause))
     if refusal.violations:
         _pack(whole, _bad_request(refusal.violations, trailers.details_room(message) - whole.ByteSize()))
+    return whole
+
+
+def brief_status(refusal: Refusal) -> status_pb2.Status:
+    """Return a status of at most 400 bytes, for where there is no room for more: its message may be cut."""
+    number: Any = getattr(code_pb2, refusal.code.name)
+    whole = status_pb2.Status(code=number, message=trailers.as_detail(refusal.message, _BRIEF))
+    reason = ErrorReason.Name(refusal.reason).removeprefix("ERROR_REASON_")
+    _pack(whole, error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN))
     return whole
 
 

@@ -16,6 +16,7 @@ from persistence.errors import NotFoundError, QueueFullError, UnavailableError
 from persistence.gate import Gate
 from persistence.model import Created, Event, Execution, ExecutionDetail, ExecutionOrder, PageKey, Scope, StepKey
 from persistence.repository import ExecutionRepository
+from service.api import batches
 from service.api.answering import in_time
 from service.api.claims import DEBUG, READ_WORKFLOWS
 from service.api.encoded import Encoded, tag
@@ -31,6 +32,7 @@ from service.api.executions import (
 )
 from service.api.filters import count_limit, execution_filter, execution_order, sort_kind, sort_value, step_filter
 from service.api.identity import current_identity
+from service.api.large import Batch
 from service.api.page_tokens import PageTokens, wrong_token
 from service.api.paging import LARGEST_PAGE_BYTES, fitting, page_limit
 from service.api.steps import Sight, add_steps
@@ -132,6 +134,13 @@ class ExecutionServicer(ExecutionServiceServicer):
     async def _created(self, request: pb.ExecuteRequest) -> Created:
         caller = current_identity.get()
         return await self._executions.execute(caller.scope, caller.subject, _order(request))
+
+    async def BatchExecute(  # type: ignore[override]  # its requests are yet to be read, each by itself
+        self, request: Batch, context: Any
+    ) -> bytes:
+        caller = current_identity.get()
+        orders = await batches.orders(request, _order)
+        return await batches.response(await self._executions.execute_all(caller.scope, caller.subject, orders))
 
     async def GetExecution(  # type: ignore[override]
         self, request: pb.GetExecutionRequest, context: Any

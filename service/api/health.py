@@ -15,9 +15,9 @@ from grpc import aio
 from grpc_health.v1 import health
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
-from service.api.pipeline import check_read, peer, refuse
+from service.api.pipeline import peer, refuse
 from service.api.probes import Probes
-from service.api.requests import decoder
+from service.api.requests import check_read, decoder
 
 LAST_WORD = 0.05
 """Seconds in which watchers hear that the server stops."""

@@ -1,15 +1,19 @@
-"""Reads large requests piece by piece: two bytes may stand for a step of 170, and 4 MiB of these for 150 ms of work."""
+"""Reads large requests piece by piece: two bytes may stand for a step of 170, and 4 MiB of these for 150 ms of work.
+
+Requests that are many are cut into these, each of which is read by itself.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf.message import DecodeError, Message
 
-from service.api.requests import MAX_ENTRIES, Malformed, decoder
+from flowkeep.v1.execution_service_pb2 import BatchExecuteRequest
+from service.api.requests import MAX_ENTRIES, Malformed, bare_violations, decoder
 from service.engine.payload import MAX_PAYLOAD_BYTES
 from service.engine.slices import Work, in_slices
 from service.engine.violations import ValidationError, Violation
@@ -51,14 +55,8 @@ class Large:
         """Yield where the fields of the request begin and end."""
         fields = self.kind.DESCRIPTOR.fields_by_number
         seen, sizes = Counter[int](), Counter[int]()
-        at = 0
-        while at < len(self.raw):
-            start = at
-            tag, at = _varint(self.raw, at)
-            size, at = _size(self.raw, at, tag & 7)
-            at += size
-            if at > len(self.raw):
-                raise _MalformedError
+        for start, tag, value, end in _fields(self.raw):
+            size = end - value
             field = fields.get(tag >> 3)
             number = tag >> 3 if field else 0
             seen[number] += 1
@@ -70,12 +68,47 @@ class Large:
             if seen[number] > MAX_ENTRIES or (field and _is_packed(field) and size > 10 * MAX_ENTRIES):
                 text = f"has over {MAX_ENTRIES:,} entries, far more than are allowed"
                 raise ValidationError([Violation(field.name if field else "", text)])
-            yield start, at
+            yield start, end
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A BatchExecuteRequest whose requests are yet to be read, each by itself: what is wrong with one is no other's."""
+
+    items: Sequence[bytes]
+
+    def violations(self) -> Sequence[Violation]:
+        """Return what is wrong with the whole."""
+        request = BatchExecuteRequest()
+        for _ in self.items:
+            request.requests.add()
+        return bare_violations(request)
+
+
+def _batch(raw: bytes) -> Batch | Malformed:
+    of_request = BatchExecuteRequest.DESCRIPTOR.fields_by_name["requests"].number << 3 | _BYTES
+    items, others = list[bytes](), list[bytes]()
+    try:
+        for start, tag, value, end in _fields(raw):
+            if tag == of_request:
+                items.append(raw[value:end])
+            else:
+                others.append(raw[start:end])
+            if len(items) > MAX_ENTRIES:  # too many, and as many as are looked at
+                break
+            if len(others) > MAX_ENTRIES:  # of which the message has none
+                raise _MalformedError
+        BatchExecuteRequest.FromString(b"".join(others))
+    except (_MalformedError, DecodeError):
+        return Malformed(BatchExecuteRequest.DESCRIPTOR.full_name)
+    return Batch(items)
 
 
 def reader(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     """Return what reads the requests of a method, as `decoder` does, but leaves large ones to `whole`."""
     decode, kind = decoder(parse), parse.__self__  # type: ignore[attr-defined]  # the class of the request
+    if kind is BatchExecuteRequest:
+        return _batch
     return lambda raw: decode(raw) if len(raw) <= LARGE else Large(kind, raw)
 
 
@@ -90,6 +123,19 @@ async def whole(request: Any) -> Any:
         return await in_slices(request.pieces())
     except _MalformedError:
         return Malformed(request.kind.DESCRIPTOR.full_name)
+
+
+def _fields(raw: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """Yield of each field where it begins, its tag, and where its value begins and ends. Raises _MalformedError."""
+    at = 0
+    while at < len(raw):
+        start = at
+        tag, at = _varint(raw, at)
+        size, at = _size(raw, at, tag & 7)
+        value, at = at, at + size
+        if at > len(raw):
+            raise _MalformedError
+        yield start, tag, value, at
 
 
 def _varint(raw: bytes, at: int) -> tuple[int, int]:

@@ -14,6 +14,7 @@ PERMISSIONS: Mapping[str, str] = {
     "/flowkeep.v1.WorkflowService/ValidateWorkflow": "workflows.read",
     "/flowkeep.v1.WorkflowService/ListHandlers": "workflows.read",
     "/flowkeep.v1.ExecutionService/Execute": "executions.execute",
+    "/flowkeep.v1.ExecutionService/BatchExecute": "executions.execute",
     "/flowkeep.v1.ExecutionService/GetExecution": "executions.read",
     "/flowkeep.v1.ExecutionService/ListExecutions": "executions.read",
     "/flowkeep.v1.ExecutionService/ListSteps": "executions.read",

@@ -21,7 +21,6 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
-from uuid import uuid4
 
 import grpc
 import structlog
@@ -34,12 +33,12 @@ from flowkeep.v1.execution_service_pb2 import ExecuteRequest
 from service.api.admission import Admission
 from service.api.answering import in_time
 from service.api.claims import Identity
-from service.api.errors import Refusal, RefusedError, refusal_of, status
+from service.api.errors import Refusal, RefusedError, status, told
 from service.api.identity import Authenticator, current_identity
-from service.api.large import reader, whole
+from service.api.large import Batch, reader, whole
 from service.api.permissions import PERMISSIONS
 from service.api.receiving import Receiving, this_task
-from service.api.requests import Malformed, violations
+from service.api.requests import Judge, check_read
 from service.api.sending import Sending
 from service.api.streams import Recheck, Streams
 from service.engine.violations import ValidationError
@@ -143,7 +142,7 @@ class Pipeline(aio.ServerInterceptor):
         check_read(request)
         if execution_id := getattr(request, "execution_id", ""):
             structlog.contextvars.bind_contextvars(execution_id=execution_id[:64])
-        if found := await violations(request):
+        if found := request.violations() if isinstance(request, Batch) else await Judge().violations(request):
             raise ValidationError(found)
         return identity, request
 
@@ -152,15 +151,6 @@ def check_permissions(methods: Sequence[str]) -> None:
     """Raise LookupError unless each of our methods has its line in the table of permissions."""
     if missing := [name for name in methods if name.startswith(OURS) and name not in PERMISSIONS]:
         raise LookupError(f"no permission is set for {', '.join(missing)}")
-
-
-def check_read(request: Any) -> None:
-    """Raise RefusedError for a request that did not come, or that could not be read."""
-    if request is None:
-        raise RefusedError(_malformed("the call ended without a request"))
-    if isinstance(request, Malformed):
-        text = f"the request is no {request.type_name}: its bytes cannot be read, or it is nested too deep"
-        raise RefusedError(_malformed(text, type=request.type_name))
 
 
 def _bounds_itself(request: Any) -> bool:
@@ -190,16 +180,7 @@ async def refuse(error: Exception, method: str, started: float, context: Any, se
     if isinstance(error, aio.AbortError):
         _loosen(error)
         raise error
-    refusal = refusal_of(error)
-    if refusal is None:
-        error_id = str(uuid4())
-        log.error("call failed", method=method, error_id=error_id, exc_info=error)
-        refusal = Refusal(
-            grpc.StatusCode.INTERNAL,
-            ErrorReason.ERROR_REASON_INTERNAL,
-            f"the server made a mistake; its log has it under error_id {error_id}",
-            {"error_id": error_id},
-        )
+    refusal = told(error, method)
     # What breaks off the call keeps this error until the collector of garbage comes, and its frames all that they hold.
     error.__traceback__ = None
     _log(method, refusal.code.name, started, reason=ErrorReason.Name(refusal.reason).removeprefix("ERROR_REASON_"))
@@ -240,8 +221,3 @@ def _denied(permission: str) -> Refusal:
         f"the identity lacks the permission {permission!r}",
         {"permission": permission},
     )
-
-
-def _malformed(text: str, **metadata: str) -> Refusal:
-    reason = ErrorReason.ERROR_REASON_MALFORMED_REQUEST
-    return Refusal(grpc.StatusCode.INVALID_ARGUMENT, reason, text, metadata)

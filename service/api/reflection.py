@@ -24,9 +24,9 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from flowkeep.v1.error_pb2 import ErrorReason
 from service.api.errors import Refusal, RefusedError
-from service.api.pipeline import check_read, peer, refuse
+from service.api.pipeline import peer, refuse
 from service.api.probes import Probes
-from service.api.requests import decoder
+from service.api.requests import check_read, decoder
 
 VERSIONS = ("grpc.reflection.v1.ServerReflection", reflection.SERVICE_NAME)
 """The protocol's names, which clients try in this order."""

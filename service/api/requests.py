@@ -12,8 +12,11 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
+from grpc import StatusCode
 
+from flowkeep.v1.error_pb2 import ErrorReason
 from flowkeep.v1.workflow_pb2 import WorkflowDefinition
+from service.api.errors import Refusal, RefusedError
 from service.api.times import wrong_moment, wrong_span
 from service.engine.payload import MAX_NODES
 from service.engine.slices import Work, at_once, in_slices
@@ -45,6 +48,20 @@ class Malformed:
     type_name: str
 
 
+def check_read(request: Any) -> None:
+    """Raise RefusedError for a request that did not come, or that could not be read."""
+    if request is None:
+        raise RefusedError(_malformed("the call ended without a request"))
+    if isinstance(request, Malformed):
+        text = f"the request is no {request.type_name}: its bytes cannot be read, or it is nested too deep"
+        raise RefusedError(_malformed(text, type=request.type_name))
+
+
+def _malformed(text: str, **metadata: str) -> Refusal:
+    reason = ErrorReason.ERROR_REASON_MALFORMED_REQUEST
+    return Refusal(StatusCode.INVALID_ARGUMENT, reason, text, metadata)
+
+
 def decoder(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     """Return what reads the requests of a method as `parse` does, but gives Malformed instead of an error."""
     type_name = parse.__self__.DESCRIPTOR.full_name if hasattr(parse, "__self__") else "message of the expected type"
@@ -58,17 +75,32 @@ def decoder(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     return decode
 
 
-async def violations(request: Message) -> Sequence[Violation]:
-    """Return all violations of the field rules, or where the request is so large that it is not even looked at."""
-    work = _judging(request)
-    return at_once(work) if request.ByteSize() <= SMALL else await in_slices(work)
+class Judge:
+    """Judges requests by the field rules. The values of all that one judge finds sound count together."""
+
+    def __init__(self) -> None:
+        self._values = 0
+
+    async def violations(self, request: Message) -> Sequence[Violation]:
+        """Return all violations of the field rules, or where the request is so large that it is not even looked at."""
+        work = self._judging(request)
+        return at_once(work) if request.ByteSize() <= SMALL else await in_slices(work)
+
+    def _judging(self, request: Message) -> Work[Sequence[Violation]]:
+        sizes = _Sizes(self._values)
+        yield from sizes.look(request, "", sizes.times)
+        if sizes.excess:
+            return sizes.excess
+        self._values = sizes.values
+        return (yield from _judging(request, sizes))
 
 
-def _judging(request: Message) -> Work[Sequence[Violation]]:
-    sizes = _Sizes()
-    yield from sizes.look(request, "", sizes.times)
-    if sizes.excess:
-        return sizes.excess
+def bare_violations(request: Message) -> Sequence[Violation]:
+    """Return the violations of a request in which there is nothing to look into."""
+    return _collected(request, "")
+
+
+def _judging(request: Message, sizes: _Sizes) -> Work[Sequence[Violation]]:
     impossible = {name: wrong for name, value in sizes.times if (wrong := _wrong(value))}
     try:
         found = yield from _broken(request)
@@ -92,10 +124,10 @@ class _Sizes:
     """Counts what is in a request, and notes the fields with far more than any rule allows: to judge each would take
     seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, values: int) -> None:
         self.excess: list[Violation] = []
         self.times: list[tuple[str, Duration | Timestamp]] = []
-        self._values = self._messages = 0
+        self.values, self._messages = values, 0
 
     def look(self, message: Message, path: str, times: list[tuple[str, Duration | Timestamp]]) -> Work[None]:
         """Look at a message, unless there is too much already.
@@ -120,14 +152,14 @@ class _Sizes:
                 yield 10 * len(value)
                 for index, item in enumerate(value):
                     yield from self.look(item, f"{name}[{index}]", times)
-            if self._values > MAX_VALUES or self._messages > MAX_MESSAGES:
+            if self.values > MAX_VALUES or self._messages > MAX_MESSAGES:
                 break
-        if not path and (self._values > MAX_VALUES or self._messages > MAX_MESSAGES):
+        if not path and (self.values > MAX_VALUES or self._messages > MAX_MESSAGES):
             self.excess.append(Violation("", f"has too much in it; at most {MAX_VALUES:,} values are allowed in all"))
 
     def _look_at_payload(self, value: Message, name: str) -> int:
         count = _count(value, MAX_NODES)
-        self._values += count
+        self.values += count
         if count > MAX_NODES:
             self.excess.append(Violation(name, f"must have at most {MAX_NODES:,} values in all"))
         return count

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -26,17 +27,42 @@ from persistence.model import (
 )
 from persistence.repository import Repository
 from service.engine import happenings, planner
+from service.engine.batches import READS, Meanings, Resolve, at_a_time
 from service.engine.content import Order, content_hash, equivalents
 from service.engine.definition import Definition
 from service.engine.ids import uuid7
 from service.engine.parsing import check_input
-from service.engine.payload import normalise
+from service.engine.payload import normalise, size
 from service.engine.planner import Plan
 from service.engine.runner import Runner
+from service.engine.slices import Slicing
 from service.engine.state import initial
 from service.engine.violations import ValidationError, Violation
 from service.engine.watch import Bookmark, Output, Pace, follow
 from service.engine.workflows import Workflows
+
+_COST, _BYTES_A_MICROSECOND = 150, 20
+"""Microseconds that an execution takes to be handed to the store, and the bytes of input that take one more."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """An execution that was handed to the store."""
+
+    order: Order
+    workflow: Workflow
+    definition: Definition
+    kept: asyncio.Future[Created]
+
+
+@dataclass(frozen=True, slots=True)
+class _Doubtful:
+    """An order that is refused, unless the same request was kept when the workflow still took it."""
+
+    order: Order
+    workflow: Workflow | None
+    definition: Definition | None
+    error: Exception
 
 
 class Executions:
@@ -63,30 +89,95 @@ class Executions:
 
         Raises ValidationError, WorkflowNotFoundError, RevisionNotFoundError, RequestIdReusedError, QueueFullError.
         """
+        return await self._created(scope, owner, await self._begin(scope, owner, order, self._workflows.resolve))
+
+    async def execute_all(
+        self, scope: Scope, owner: str, orders: Sequence[Order | Exception]
+    ) -> Sequence[Created | Exception]:
+        """Do as `execute` does with each order, one after the other; return what each gave or raised.
+
+        An exception among the orders stands for one that was refused before. All are handed to the store before the
+        commit of the first is waited for, so that they share flushes.
+        """
+        begun = await self._begin_all(scope, owner, orders)
+        if kept := [each.kept for each in begun if isinstance(each, _Begun)]:
+            await asyncio.wait(kept)
+        ended: list[Created | Exception] = [UnavailableError("nobody looked")] * len(begun)
+
+        async def end(place: int) -> None:
+            each = begun[place]
+            try:
+                if isinstance(each, _Begun | _Doubtful):
+                    each = await self._created(scope, owner, each)
+                ended[place] = each
+            except Exception as error:
+                ended[place] = error
+
+        # Most is known by now; what is not takes a read, and a thousand of them one after the other took too long.
+        await at_a_time(READS, range(len(begun)), end)
+        return ended
+
+    async def _begin_all(
+        self, scope: Scope, owner: str, orders: Sequence[Order | Exception]
+    ) -> Sequence[_Begun | _Doubtful | Created | Exception]:
+        meanings, slicing = Meanings(self._workflows.resolve), Slicing()
+        await meanings.look_up((scope, each.workflow, each.revision) for each in orders if isinstance(each, Order))
+        ids = Counter(each.request_id for each in orders if isinstance(each, Order))
+        begun: list[_Begun | _Doubtful | Created | Exception] = []
+        before: dict[str, _Begun] = {}
+        for order in orders:
+            if isinstance(order, Exception):
+                begun.append(order)
+                continue
+            try:
+                each: _Begun | _Doubtful | Created = await self._begin(scope, owner, order, meanings.of)
+                if isinstance(each, _Doubtful) and ids[order.request_id] > 1:
+                    # It is held against what the same request id started before it, and not against what comes after.
+                    if order.request_id in before:
+                        await asyncio.wait([before[order.request_id].kept])
+                    each = await self._created(scope, owner, each)
+            except Exception as error:
+                begun.append(error)
+                continue
+            begun.append(each)
+            if isinstance(each, _Begun):
+                before[order.request_id] = each
+                await slicing.spend(_COST + size(each.order.input) // _BYTES_A_MICROSECOND)
+        return begun
+
+    async def _begin(self, scope: Scope, owner: str, order: Order, resolve: Resolve) -> _Begun | _Doubtful:
+        """Hand a new execution to the store."""
         payload = normalise(dict(order.input), "input")
         order = replace(order, input=payload)
         workflow = definition = None
         try:
-            workflow, definition = await self._workflows.resolve(scope, order.workflow, order.revision)
+            workflow, definition = await resolve(scope, order.workflow, order.revision)
             check_input(definition, payload)
-        except (ValidationError, NotFoundError, UnreadableError):
-            # The workflow may have changed since the same request was kept: then it is no less kept.
-            if first := await self._first(scope, owner, order, workflow, definition):
-                return Created(first, False)
-            raise
+        except (ValidationError, NotFoundError, UnreadableError) as error:
+            return _Doubtful(order, workflow, definition, error)
+        kept = await self._create(workflow, definition, owner, order, payload)
+        return _Begun(order, workflow, definition, kept)
+
+    async def _created(self, scope: Scope, owner: str, begun: _Begun | _Doubtful) -> Created:
+        """Return what has been kept, or what the same request started before."""
+        order = begun.order
         try:
-            created = await self._create(workflow, definition, owner, order, payload)
+            if isinstance(begun, _Doubtful):
+                raise begun.error
+            created = await asyncio.shield(begun.kept)
+            await failpoints.reach("exec.after_commit_before_reply")
             if _is_another(created.execution, order.workflow):
                 raise RequestIdReusedError(order.request_id)
             return created
-        except RequestIdReusedError:
-            if first := await self._first(scope, owner, order, workflow, definition):
+        except (ValidationError, NotFoundError, UnreadableError, RequestIdReusedError):
+            # The workflow may have changed since the same request was kept: then it is no less kept.
+            if first := await self._first(scope, owner, order, begun.workflow, begun.definition):
                 return Created(first, False)
             raise
 
     async def _create(
         self, workflow: Workflow, definition: Definition, owner: str, order: Order, payload: Mapping[str, Any]
-    ) -> Created:
+    ) -> asyncio.Future[Created]:
         execution = self._accepted(workflow, definition, owner, order)
         share = self._runner.turns.share(execution)
         execution, plan = await share.take(partial(self._first_plan, execution, definition, payload))
@@ -105,9 +196,7 @@ class Executions:
         future.add_done_callback(lambda kept: self._take_up(kept, new, definition, plan, lapses))
         if execution.incarnation is not None:
             self._runner.intake.expect(execution, future)
-        created = await asyncio.shield(future)
-        await failpoints.reach("exec.after_commit_before_reply")
-        return created
+        return future
 
     async def _first(
         self, scope: Scope, owner: str, order: Order, workflow: Workflow | None, definition: Definition | None

@@ -36,18 +36,29 @@ def at_once(work: Work[Result]) -> Result:
 
 async def in_slices(work: Work[Result]) -> Result:
     """Do work slice by slice, and return what it gives."""
-    done = 0
+    slicing = Slicing()
     try:
         while True:
-            done += next(work)
-            if done >= SLICE:
-                await _turns().next()
-                done = 0
+            await slicing.spend(next(work))
     except StopIteration as end:
         result: Result = end.value
         return result
     finally:
         work.close()
+
+
+class Slicing:
+    """Counts the work of a coroutine, which waits for its turn after each slice."""
+
+    def __init__(self) -> None:
+        self._done = 0
+
+    async def spend(self, cost: int) -> None:
+        """Count about as many microseconds of work that was done."""
+        self._done += cost
+        if self._done >= SLICE:
+            await _turns().next()
+            self._done = 0
 
 
 class _Turns:

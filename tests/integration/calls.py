@@ -21,7 +21,7 @@ from grpc_status import rpc_status
 
 import flowkeep
 from flowkeep.definition import definition
-from flowkeep.errors import from_rpc_error
+from flowkeep.errors import from_rpc_error, from_status
 from flowkeep.v1 import execution_service_pb2 as executions_pb2
 from flowkeep.v1 import workflow_service_pb2 as workflows_pb2
 from service.api.reflection import shown_files
@@ -49,6 +49,7 @@ BY_NEITHER = (
     "ValidateWorkflow",
     "ListHandlers",
     "ListExecutions",
+    "BatchExecute",
 )
 
 
@@ -77,6 +78,8 @@ def valid(path: str, workflow: str, execution_id: str, step_path: str = "pause")
         request.definition.CopyFrom(definition({"name": name, "steps": [wait_step()]}))
     if "definitions" in fields:
         request.definitions.append(definition({"name": "applied", "steps": [wait_step()]}))
+    if "requests" in fields:
+        request.requests.add(workflow=workflow)
     return request
 
 
@@ -135,7 +138,19 @@ async def call(
     except grpc.aio.AioRpcError as error:
         status = rpc_status.from_call(error)
         return Answer(error.code().name, b"", from_rpc_error(error), _readable(status) if status else "")
-    return Answer("OK", body if isinstance(body, bytes) else b"", _FINE, "")
+    body = body if isinstance(body, bytes) else b""
+    return _sole_error(path, body) or Answer("OK", body, _FINE, "")
+
+
+def _sole_error(path: str, body: bytes) -> Answer | None:
+    """What a batch of one request was answered, as if it had been a call: such a request is refused by itself."""
+    if name_of(path) != "BatchExecute":
+        return None
+    results = executions_pb2.BatchExecuteResponse.FromString(body).results
+    if len(results) != 1 or not results[0].HasField("error"):
+        return None
+    error = from_status(results[0].error)
+    return Answer(error.code.name, b"", error, _readable(results[0].error))
 
 
 async def contents(dsn: str) -> dict[str, tuple[int, str]]:

@@ -44,6 +44,7 @@ class Script(ExecutionServiceServicer, WorkflowServiceServicer):
         self.events = events or history()
         self.watches = []
         self.requests = []
+        self.batches = []  # the errors of each batch's requests, None for one that is started
         self.refusals = []  # what unary calls are answered with before they succeed
         self.cancelled = asyncio.Event()
 
@@ -79,6 +80,17 @@ class Script(ExecutionServiceServicer, WorkflowServiceServicer):
     async def Execute(self, request, context):
         execution = Execution(execution_id=ID, last_seq=1, request_id=request.request_id)
         return await self._answer(request, context, pb.ExecuteResponse(execution=execution, created=True))
+
+    async def BatchExecute(self, request, context):
+        outcomes = self.batches.pop(0) if self.batches else [None] * len(request.requests)
+        response = pb.BatchExecuteResponse()
+        for each, error in zip(request.requests, outcomes, strict=True):
+            if error is None:
+                execution = Execution(execution_id=ID, last_seq=1, request_id=each.request_id)
+                response.results.add(response=pb.ExecuteResponse(execution=execution, created=True))
+            else:
+                response.results.add(error=error)
+        return await self._answer(request, context, response)
 
     async def GetExecution(self, request, context):
         execution = Execution(execution_id=ID, last_seq=len(self.events))

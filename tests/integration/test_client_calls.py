@@ -4,6 +4,7 @@ import asyncio
 
 import grpc
 import pytest
+from google.rpc import error_details_pb2, status_pb2
 
 import flowkeep
 from flowkeep.v1 import execution_service_pb2 as pb
@@ -136,3 +137,53 @@ async def test_the_token_is_asked_for_each_call():
             await anext(client.watch(ID))
 
     assert seen == ["Bearer one", "Bearer two"]
+
+
+def status(code, reason, field=""):
+    made = status_pb2.Status(code=code.value[0], message=f"{field or reason}: no")
+    made.details.add().Pack(error_details_pb2.ErrorInfo(reason=reason, domain="flowkeep.v1"))
+    if field:
+        violation = error_details_pb2.BadRequest.FieldViolation(field=field, description="no")
+        made.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
+    return made
+
+
+async def test_of_a_batch_only_what_may_succeed_later_is_sent_again():
+    """Errors that come then stand at the places of the first batch."""
+    away, absent = status(Code.UNAVAILABLE, "DATABASE_UNAVAILABLE"), status(Code.NOT_FOUND, "WORKFLOW_NOT_FOUND")
+    refused = status(Code.INVALID_ARGUMENT, "INVALID_FIELDS", "requests[1].input")
+    script = Script()
+    script.batches = [[None, absent, away, away, away], [away, refused, None], [None]]
+    requests = [flowkeep.execute_request("w", request_id=str(n)) for n in range(5)]
+    async with serving(script) as client:
+        outcomes = await client.batch_execute(requests)
+
+    sent = [[request.request_id for request in each.requests] for each in script.requests]
+    assert sent == [["0", "1", "2", "3", "4"], ["2", "3", "4"], ["2"]]
+    assert [isinstance(each, pb.ExecuteResponse) for each in outcomes] == [True, False, True, False, True]
+    assert (outcomes[1].code, outcomes[1].reason) == (Code.NOT_FOUND, "WORKFLOW_NOT_FOUND")
+    assert outcomes[3].violations == [("requests[3].input", "no")]
+    assert outcomes[3].message == "requests[3].input: no"
+
+
+@pytest.mark.parametrize(("requests", "calls"), [([("w", "r")], 2), ([("w", "r"), ("w", "")], 1)])
+async def test_a_batch_is_sent_again_if_each_of_it_has_a_request_id(requests, calls):
+    script = Script()
+    script.refusals = [(Code.CANCELLED, "")]
+    sent = [pb.ExecuteRequest(workflow=workflow, request_id=request_id) for workflow, request_id in requests]
+    async with serving(script) as client:
+        outcome = await asyncio.gather(client.batch_execute(sent), return_exceptions=True)
+
+    assert len(script.requests) == calls
+    assert isinstance(outcome[0], list if calls == 2 else flowkeep.FlowkeepError)
+
+
+async def test_a_batch_gives_what_it_knows_when_its_time_is_over():
+    away = status(Code.UNAVAILABLE, "DATABASE_UNAVAILABLE")
+    script = Script()
+    script.batches = [[None, away]] * 50
+    async with serving(script, timeout=0.05) as client:
+        started, lost = await client.batch_execute([flowkeep.execute_request("w")] * 2)
+
+    assert started.created
+    assert isinstance(lost, flowkeep.UnavailableError)

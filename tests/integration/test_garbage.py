@@ -244,6 +244,9 @@ ROWS: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({**W, "request_id": "used"}, "REQUEST_ID_REUSED"),
         ({**W, "labels": {"a\0": "b"}}, "labels"),
     ],
+    "BatchExecute": [  # it answers OK with an outcome for each request
+        ({"requests": [W] * 1_001}, "requests"),
+    ],
     "GetExecution": [(E, "EXECUTION_NOT_FOUND"), ({"execution_id": NOBODYS.replace("-", "")}, "execution_id")],
     "ListExecutions": [
         ({"page_token": "no token"}, "page_token"),

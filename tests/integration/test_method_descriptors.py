@@ -24,6 +24,7 @@ from persistence.memory import MemoryRepository
 from service.api.admission import Admission
 from service.api.execution_service import ExecutionServicer
 from service.api.identity import DevelopmentAuthenticator
+from service.api.large import reader
 from service.api.page_tokens import PageTokens
 from service.api.pipeline import Limits, Pipeline
 from service.api.receiving import Receiving
@@ -60,12 +61,12 @@ class _Loop:
 class _Context:
     """The sync context of grpcio-testing as an aio handler sees it."""
 
-    def __init__(self, context: Any, request: Message) -> None:
+    def __init__(self, context: Any, request: Any) -> None:
         self._context = context
         self._request = request
         self.written: list[bytes] = []
 
-    async def read(self) -> Message:
+    async def read(self) -> Any:
         return self._request
 
     def peer(self) -> str:
@@ -117,7 +118,7 @@ def _stream(call: Any, method: Any, loop: _Loop) -> Any:
 
 
 def _called(call: Any, request: Message, context: Any, loop: _Loop) -> tuple[bytes | None, list[bytes]]:
-    bridged = _Context(context, request)
+    bridged = _Context(context, reader(type(request).FromString)(request.SerializeToString()))
     return loop.run(call(None, bridged)), bridged.written
 
 
@@ -194,6 +195,7 @@ def _requests(workflow: str, execution_id: str) -> dict[str, Message]:
         "ValidateWorkflow": workflows_pb.ValidateWorkflowRequest(definition=definition),
         "ListHandlers": workflows_pb.ListHandlersRequest(),
         "Execute": executions_pb.ExecuteRequest(workflow=workflow),
+        "BatchExecute": executions_pb.BatchExecuteRequest(requests=[executions_pb.ExecuteRequest(workflow=workflow)]),
         "GetExecution": executions_pb.GetExecutionRequest(execution_id=execution_id),
         "ListExecutions": executions_pb.ListExecutionsRequest(),
         "ListSteps": executions_pb.ListStepsRequest(execution_id=execution_id),

@@ -149,6 +149,11 @@ async def _use_every_rpc(session: Session) -> None:
     page = await session.call(run, "ListExecutions", filter=where, count_total=True)
     assert (page["executions"][0]["execution_id"], page["total_size"]) == (execution_id, 1)
 
+    batch = await session.call(run, "BatchExecute", requests=[{"workflow": "by-hand"}, {"workflow": "absent"}])
+    started, refused = batch["results"]
+    assert started["response"]["created"]
+    assert refused["error"]["details"][0]["reason"] == "WORKFLOW_NOT_FOUND"
+
     responses = await session.stream(run, "WatchExecution", execution_id=execution_id)
     events = [event for response in responses for event in response.get("events", {}).get("events", ())]
     assert [int(event["seq"]) for event in events] == list(range(1, len(events) + 1))

@@ -63,6 +63,10 @@ async def everything(served: Served, metadata: Any) -> dict[str, Any]:
 
     return {
         "Execute": done,
+        "BatchExecute": await call.BatchExecute(
+            pb.BatchExecuteRequest(requests=[pb.ExecuteRequest(workflow=each) for each in ("secretive", "absent")]),
+            metadata=metadata,
+        ),
         "GetExecution": await call.GetExecution(pb.GetExecutionRequest(execution_id=execution_id), metadata=metadata),
         "ListExecutions": await call.ListExecutions(
             pb.ListExecutionsRequest(view=EXECUTION_VIEW_FULL), metadata=metadata

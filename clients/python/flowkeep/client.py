@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 import grpc
 from google.protobuf.message import Message
 
 from flowkeep.arguments import flag, text, texts, whole
+from flowkeep.batch import Outcome, execute_all, judge_of
 from flowkeep.channel import Token, call_metadata, checked_target, checked_tls, open_channel
 from flowkeep.durations import Span, to_seconds
 from flowkeep.errors import (
@@ -212,9 +213,18 @@ class Client:
         return await self._call(
             self._executions.Execute,
             request,
-            may_repeat=may_repeat if request.request_id else nothing_done,
+            may_repeat=judge_of(request),
             timeout=timeout,
         )
+
+    async def batch_execute(self, requests: Iterable[executions_pb2.ExecuteRequest]) -> list[Outcome]:
+        """Start up to 1,000 executions by requests that `execute_request` made; return in order what became of each.
+
+        That is the response that `start` gives, or the error that it raises; what `start` sends again is sent again.
+        Raises FlowkeepError for what is wrong with the call as a whole: too many requests, or more than 4 MiB of them.
+        """
+        send = partial(self._call, self._executions.BatchExecute)
+        return await execute_all(send, list(requests), self._timeout)
 
     async def get_execution(
         self, execution_id: str, view: ExecutionView.ValueType = ExecutionView.EXECUTION_VIEW_FULL

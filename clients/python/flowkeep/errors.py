@@ -20,11 +20,11 @@ Exception
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import grpc
 from google.protobuf.message import DecodeError
-from google.rpc import error_details_pb2
+from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from flowkeep.v1.execution_pb2 import Execution, Failure
@@ -64,6 +64,12 @@ class FlowkeepError(Exception):
         self.violations = list(violations)
         self.metadata = dict(metadata or {})
         self.retry_after = retry_after
+
+    def moved(self, place: str, to: str) -> Self:
+        """Return the same error of a request that stands elsewhere in its batch."""
+        violations = [Violation(each.field.replace(place, to, 1), each.description) for each in self.violations]
+        message = self.message.replace(place, to, 1)
+        return type(self)(self.code, self.reason, message, violations, self.metadata, self.retry_after)
 
     def __str__(self) -> str:
         label = f"{self.code.name} ({self.reason})" if self.reason else self.code.name
@@ -156,14 +162,29 @@ _CLASSES: dict[grpc.StatusCode, type[FlowkeepError]] = {
 }
 
 
+_CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 _DETAILS = (error_details_pb2.ErrorInfo, error_details_pb2.BadRequest, error_details_pb2.RetryInfo)
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError) -> FlowkeepError:
     """Return our error for one of gRPC, with the details that the server attached, as far as they can be read."""
+    # A proxy may drop or garble trailers: an error without its details is still that error.
+    try:
+        status = rpc_status.from_call(error)
+    except (ValueError, DecodeError):
+        status = None
+    return _error(error.code(), error.details() or "", status)
+
+
+def from_status(status: status_pb2.Status) -> FlowkeepError:
+    """Return our error for one that came as a message, as if a call had ended with it."""
+    return _error(_CODES.get(status.code, grpc.StatusCode.UNKNOWN), status.message, status)
+
+
+def _error(code: grpc.StatusCode, message: str, status: status_pb2.Status | None) -> FlowkeepError:
     reason, metadata, retry_after = "", dict[str, str](), None
     violations: list[Violation] = []
-    for detail in _details(error):
+    for detail in _details(status):
         match detail:
             case error_details_pb2.ErrorInfo():
                 reason, metadata = detail.reason, dict(detail.metadata)
@@ -171,15 +192,13 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> FlowkeepError:
                 violations += (Violation(each.field, each.description) for each in detail.field_violations)
             case error_details_pb2.RetryInfo():
                 retry_after = detail.retry_delay.seconds + detail.retry_delay.nanos / 1e9
-    kind = _CLASSES.get(error.code(), FlowkeepError)
-    return kind(error.code(), reason, error.details() or "", violations, metadata, retry_after)
+    kind = _CLASSES.get(code, FlowkeepError)
+    return kind(code, reason, message, violations, metadata, retry_after)
 
 
-def _details(error: grpc.aio.AioRpcError) -> list[Any]:
-    # A proxy may drop or garble trailers: an error without its details is still that error.
+def _details(status: status_pb2.Status | None) -> list[Any]:
     try:
-        status = rpc_status.from_call(error)
         packed = status.details if status else ()
         return [kind.FromString(each.value) for each in packed for kind in _DETAILS if each.Is(kind.DESCRIPTOR)]
-    except (ValueError, DecodeError):
+    except DecodeError:
         return []

@@ -116,6 +116,7 @@ class Client:
     list_handlers = _blocking(client.Client.list_handlers)
     execute = _blocking(client.Client.execute)
     start = _blocking(client.Client.start)
+    batch_execute = _blocking(client.Client.batch_execute)
     get_execution = _blocking(client.Client.get_execution)
     list_steps = _iterating(client.Client.list_steps)
     steps_page = _blocking(client.Client.steps_page)

@@ -13,6 +13,7 @@ from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.rpc import status_pb2 as _status_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -156,6 +157,93 @@ class ExecuteResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExecuteResponse: _TypeAlias = ExecuteResponse  # noqa: Y015
+
+@_typing.final
+class BatchExecuteRequest(_message.Message):
+    """Request of BatchExecute."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExecuteRequest]:
+        """Required. What to start, 1 to 1,000. They come to at most 4 MiB, the most that any request has, and to 100,000
+        values in their inputs; a request that goes beyond the latter is refused by itself. `wait` must not be set, and
+        `view` not be FULL.
+        """
+
+    def __init__(
+        self,
+        *,
+        requests: _abc.Iterable[Global___ExecuteRequest] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["requests", b"requests"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchExecuteRequest: _TypeAlias = BatchExecuteRequest  # noqa: Y015
+
+@_typing.final
+class BatchExecuteResponse(_message.Message):
+    """Response of BatchExecute."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Result(_message.Message):
+        """What became of one request."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        RESPONSE_FIELD_NUMBER: _builtins.int
+        ERROR_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def response(self) -> Global___ExecuteResponse:
+            """What Execute answers. When the results come to more than 3 MiB, the executions beyond have only their ids,
+            workflow, revision, state, `create_time`, `request_id` and `last_seq`.
+            """
+
+        @_builtins.property
+        def error(self) -> _status_pb2.Status:
+            """What Execute is refused with: the canonical code, the message, and as details the `google.rpc.ErrorInfo` with
+            an `ErrorReason`, `BadRequest` and `RetryInfo`. Fields of violations begin with the place of the request, as
+            in `requests[3].workflow`. When the results come to more than 3 MiB, the errors beyond have only their code, a
+            message that may be cut, and the reason.
+            """
+
+        def __init__(
+            self,
+            *,
+            response: Global___ExecuteResponse | None = ...,
+            error: _status_pb2.Status | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "outcome", b"outcome", "response", b"response"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "outcome", b"outcome", "response", b"response"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["response", "error"]  # noqa: Y015
+        _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+        def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchExecuteResponse.Result]:
+        """What became of each request, in their order."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___BatchExecuteResponse.Result] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchExecuteResponse: _TypeAlias = BatchExecuteResponse  # noqa: Y015
 
 @_typing.final
 class GetExecutionRequest(_message.Message):

@@ -40,6 +40,11 @@ class ExecutionServiceStub:
                 request_serializer=flowkeep_dot_v1_dot_execution__service__pb2.ExecuteRequest.SerializeToString,
                 response_deserializer=flowkeep_dot_v1_dot_execution__service__pb2.ExecuteResponse.FromString,
                 _registered_method=True)
+        self.BatchExecute = channel.unary_unary(
+                '/flowkeep.v1.ExecutionService/BatchExecute',
+                request_serializer=flowkeep_dot_v1_dot_execution__service__pb2.BatchExecuteRequest.SerializeToString,
+                response_deserializer=flowkeep_dot_v1_dot_execution__service__pb2.BatchExecuteResponse.FromString,
+                _registered_method=True)
         self.GetExecution = channel.unary_unary(
                 '/flowkeep.v1.ExecutionService/GetExecution',
                 request_serializer=flowkeep_dot_v1_dot_execution__service__pb2.GetExecutionRequest.SerializeToString,
@@ -79,6 +84,15 @@ class ExecutionServiceServicer:
     def Execute(self, request, context):
         """Starts an execution and returns at once, or with `wait` when it has ended. An answer means that the execution is
         kept in the database and will reach its end whatever happens to the caller.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchExecute(self, request, context):
+        """Starts up to 1,000 executions at once. Each request has an outcome of its own, as Execute would give it to one call
+        after the other: one that is refused keeps no other from being started. What is wrong with the call as a whole, such
+        as too many requests, is the error of the call, and then nothing was started.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -139,6 +153,11 @@ def add_ExecutionServiceServicer_to_server(servicer, server):
                     request_deserializer=flowkeep_dot_v1_dot_execution__service__pb2.ExecuteRequest.FromString,
                     response_serializer=flowkeep_dot_v1_dot_execution__service__pb2.ExecuteResponse.SerializeToString,
             ),
+            'BatchExecute': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchExecute,
+                    request_deserializer=flowkeep_dot_v1_dot_execution__service__pb2.BatchExecuteRequest.FromString,
+                    response_serializer=flowkeep_dot_v1_dot_execution__service__pb2.BatchExecuteResponse.SerializeToString,
+            ),
             'GetExecution': grpc.unary_unary_rpc_method_handler(
                     servicer.GetExecution,
                     request_deserializer=flowkeep_dot_v1_dot_execution__service__pb2.GetExecutionRequest.FromString,
@@ -198,6 +217,33 @@ class ExecutionService:
             '/flowkeep.v1.ExecutionService/Execute',
             flowkeep_dot_v1_dot_execution__service__pb2.ExecuteRequest.SerializeToString,
             flowkeep_dot_v1_dot_execution__service__pb2.ExecuteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchExecute(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/flowkeep.v1.ExecutionService/BatchExecute',
+            flowkeep_dot_v1_dot_execution__service__pb2.BatchExecuteRequest.SerializeToString,
+            flowkeep_dot_v1_dot_execution__service__pb2.BatchExecuteResponse.FromString,
             options,
             channel_credentials,
             insecure,

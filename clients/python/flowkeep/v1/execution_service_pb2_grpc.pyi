@@ -37,6 +37,11 @@ class ExecutionServiceStub:
     """Starts an execution and returns at once, or with `wait` when it has ended. An answer means that the execution is
     kept in the database and will reach its end whatever happens to the caller.
     """
+    BatchExecute: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.BatchExecuteRequest, _execution_service_pb2.BatchExecuteResponse]
+    """Starts up to 1,000 executions at once. Each request has an outcome of its own, as Execute would give it to one call
+    after the other: one that is refused keeps no other from being started. What is wrong with the call as a whole, such
+    as too many requests, is the error of the call, and then nothing was started.
+    """
     GetExecution: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.GetExecutionRequest, _execution_service_pb2.GetExecutionResponse]
     """Returns an execution with its steps."""
     ListExecutions: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.ListExecutionsRequest, _execution_service_pb2.ListExecutionsResponse]
@@ -67,6 +72,11 @@ class ExecutionServiceAsyncStub(ExecutionServiceStub):
     Execute: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.ExecuteRequest, _execution_service_pb2.ExecuteResponse]  # type: ignore[assignment]
     """Starts an execution and returns at once, or with `wait` when it has ended. An answer means that the execution is
     kept in the database and will reach its end whatever happens to the caller.
+    """
+    BatchExecute: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.BatchExecuteRequest, _execution_service_pb2.BatchExecuteResponse]  # type: ignore[assignment]
+    """Starts up to 1,000 executions at once. Each request has an outcome of its own, as Execute would give it to one call
+    after the other: one that is refused keeps no other from being started. What is wrong with the call as a whole, such
+    as too many requests, is the error of the call, and then nothing was started.
     """
     GetExecution: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.GetExecutionRequest, _execution_service_pb2.GetExecutionResponse]  # type: ignore[assignment]
     """Returns an execution with its steps."""
@@ -101,6 +111,17 @@ class ExecutionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_execution_service_pb2.ExecuteResponse, _abc.Awaitable[_execution_service_pb2.ExecuteResponse]]:
         """Starts an execution and returns at once, or with `wait` when it has ended. An answer means that the execution is
         kept in the database and will reach its end whatever happens to the caller.
+        """
+
+    @_abc_1.abstractmethod
+    def BatchExecute(
+        self,
+        request: _execution_service_pb2.BatchExecuteRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_execution_service_pb2.BatchExecuteResponse, _abc.Awaitable[_execution_service_pb2.BatchExecuteResponse]]:
+        """Starts up to 1,000 executions at once. Each request has an outcome of its own, as Execute would give it to one call
+        after the other: one that is refused keeps no other from being started. What is wrong with the call as a whole, such
+        as too many requests, is the error of the call, and then nothing was started.
         """
 
     @_abc_1.abstractmethod
