@@ -19,7 +19,7 @@ from service.api.failures import failure_message
 from service.api.times import timestamp
 from service.engine import events
 
-_PAYLOADS = {"output", "vars", "result", "details"}
+_PAYLOADS = {"input", "output", "vars", "result", "details"}
 """Fields that hold one."""
 
 
@@ -58,6 +58,15 @@ def mended(event: StoredEvent) -> StoredEvent:
             return event
     bare = pb.ExecutionEvent(seq=event.seq, transition_seq=event.transition_seq)
     return replace(event, body=bare.SerializeToString(deterministic=True))
+
+
+def without_definition(event: StoredEvent) -> StoredEvent:
+    """Return an event without what repeats the definition, for callers that may not read that."""
+    if event.kind != "step_started":
+        return event
+    message = pb.ExecutionEvent.FromString(event.body)
+    message.step_started.ClearField("input")
+    return replace(event, body=message.SerializeToString(deterministic=True), payload=None)
 
 
 def counts_message(counts: StepCounts) -> StepCountsMessage:
@@ -132,7 +141,12 @@ def _created(body: events.Created) -> pb.ExecutionCreated:
 
 def _started(body: events.StepStarted) -> pb.StepStarted:
     return pb.StepStarted(
-        path=body.path, handler=body.handler, attempt=body.attempt, worker=body.worker, iteration=body.iteration
+        path=body.path,
+        handler=body.handler,
+        attempt=body.attempt,
+        worker=body.worker,
+        input=payload.to_struct(body.input),
+        iteration=body.iteration,
     )
 
 

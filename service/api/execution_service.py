@@ -21,6 +21,7 @@ from service.api.answering import in_time
 from service.api.claims import DEBUG, READ_WORKFLOWS
 from service.api.encoded import Encoded, tag
 from service.api.errors import invalid, violations_under
+from service.api.events import without_definition
 from service.api.executions import (
     LARGEST_STEPS,
     SMALL_STEPS,
@@ -254,8 +255,10 @@ class ExecutionServicer(ExecutionServiceServicer):
                         path=page.path, attempt=page.attempt, text=page.text, iteration=page.iteration
                     )
                     yield pb.WatchExecutionResponse(output=output)
-                case _:
+                case _ if _sight().definition:
                     yield _events_response(page)
+                case _:
+                    yield _events_response([without_definition(event) for event in page])
 
     def _time_to_wait(self, context: Any) -> float:
         remaining: float | None = context.time_remaining()

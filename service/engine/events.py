@@ -36,7 +36,8 @@ class StepStarted:
     path: str
     handler: str
     attempt: int
-    worker: str = ""
+    worker: str
+    input: Mapping[str, Any]
     iteration: int = 1
 
 

@@ -101,6 +101,7 @@ class StepRules:
             return
         self.draft.charge(size)
         self.allowance.count(WORK_OF_STEP)
+        self.allowance.count_value(params, size)
         self.draft.put(
             replace(
                 step,
@@ -116,7 +117,9 @@ class StepRules:
                 progress=0,
             )
         )
-        self.draft.record(events.StepStarted(step.path, spec.handler, attempt, self.draft.state.worker, step.iteration))
+        self.draft.record(
+            events.StepStarted(step.path, spec.handler, attempt, self.draft.state.worker, params, step.iteration)
+        )
         self.effects.append(
             StartAttempt(
                 step.path, attempt, spec.handler, params, self._time_left(spec, step), variables, step.iteration

@@ -100,13 +100,16 @@ async def test_no_call_shows_what_stands_in_a_definition(guarded: Served) -> Non
 
 async def test_who_may_read_workflows_sees_it(guarded: Served) -> None:
     found = await everything(guarded, MAY_READ)
-    for name in ("Execute", "GetExecution", "ListExecutions", "ListSteps", "GetStep", "snapshot"):
+    for name in ("Execute", "GetExecution", "ListExecutions", "ListSteps", "GetStep", "snapshot", "WatchExecution"):
         assert CANARY in str(found[name]), name
     assert not found["ListSteps"].definition_withheld
     assert not found["GetStep"].definition_withheld
     execution = found["GetExecution"].execution
     assert not execution.definition_withheld
-    assert flowkeep.from_struct(execution.steps[0].input)["outcomes"][0]["name"] == "other"
+    told = [event for each in found["WatchExecution"] for event in each.events.events]
+    begun = next(event.step_started for event in told if event.HasField("step_started"))
+    assert begun.input == execution.steps[0].input
+    assert flowkeep.from_struct(begun.input)["outcomes"][0]["name"] == "other"
     assert execution.steps[1].skip_reason == f"its condition is false: '{CANARY}' == ''"
 
 

@@ -22,6 +22,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
     ("body", "message"),
     [
         (events.StepCompleted("s", 1, LARGE), to_value(LARGE)),
+        (events.StepStarted("s", "h", 1, "w", LARGE), to_struct(LARGE)),
         (events.VariablesAssigned("s", LARGE), to_struct(LARGE)),
         (events.StepRetrying("s", 1, FAILURE, NOW), to_struct(LARGE)),
         (events.StepFailed("s", 1, FAILURE), to_struct(LARGE)),

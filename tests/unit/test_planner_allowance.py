@@ -39,8 +39,8 @@ def test_many_heavy_conditions_take_many_applications(condition: str) -> None:
 
 
 def test_many_light_steps_take_few_applications() -> None:
-    driver = started(graph(*(step(i, params={"n": "${ input.n }"}, condition="input.n > 0") for i in ids(300))), INPUT)
-    assert len(driver.running) == 300
+    driver = started(graph(*(step(i, params={"n": "${ input.n }"}, condition="input.n > 0") for i in ids(270))), INPUT)
+    assert len(driver.running) == 270
     assert len(applications(driver)) == 1
 
 

@@ -184,7 +184,7 @@ def test_an_attempt_that_was_cut_off_is_kept_as_interrupted_with_who_ran_it():
     assert (kept["start_time"], kept["end_time"]) == (T0.isoformat(), (T0 + seconds(5)).isoformat())
     retrying, again = driver.bodies[-2:]
     assert retrying == events.StepRetrying("a", 1, interrupted(structs.replace(row, attempt=1)), driver.now)
-    assert again == events.StepStarted("a", "work", 2, "two:2")
+    assert again == events.StepStarted("a", "work", 2, "two:2", {})
 
 
 def test_what_waited_waits_on():

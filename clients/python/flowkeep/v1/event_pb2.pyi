@@ -238,6 +238,7 @@ class StepStarted(_message.Message):
     ATTEMPT_FIELD_NUMBER: _builtins.int
     WORKER_FIELD_NUMBER: _builtins.int
     ITERATION_FIELD_NUMBER: _builtins.int
+    INPUT_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Output only. Path of the step."""
     handler: _builtins.str
@@ -248,6 +249,12 @@ class StepStarted(_message.Message):
     """Output only. What runs it: the server process, as `host:pid`."""
     iteration: _builtins.int
     """Output only. Number of the whole run of the step, from 1."""
+    @_builtins.property
+    def input(self) -> _struct_pb2.Struct:
+        """Output only. Parameters of the attempt, with templates filled in. Only for callers with the permission
+        `workflows.read`.
+        """
+
     def __init__(
         self,
         *,
@@ -256,10 +263,11 @@ class StepStarted(_message.Message):
         attempt: _builtins.int = ...,
         worker: _builtins.str = ...,
         iteration: _builtins.int = ...,
+        input: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "handler", b"handler", "iteration", b"iteration", "path", b"path", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "handler", b"handler", "input", b"input", "iteration", b"iteration", "path", b"path", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
