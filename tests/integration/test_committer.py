@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from persistence import failpoints
 from persistence.errors import PersistenceError, QueueFullError, UnavailableError
 from persistence.model import (
     CommitResult,
@@ -189,6 +190,22 @@ async def test_a_connection_cut_around_the_one_statement(store: Store, monkeypat
     for row in rows:
         await store.check(row, 2)
     assert await store.admin.fetchval("SELECT count(*) FROM executions") == 23
+
+
+@pytest.mark.parametrize("name", ["before_begin", "mid_batch", "before_commit", "after_commit_before_ack"])
+async def test_a_failpoint_of_a_flush_breaks_the_one_statement(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str
+):
+    monkeypatch.setattr(flush, "write_stepwise", _broken)
+    rows = await store.put(3)
+    failpoints.arm({"FLOWKEEP_FAILPOINTS": f"flush.{name}=unknown@1", "FLOWKEEP_ENVIRONMENT": "test"})
+    try:
+        assert await settled(*(store.repository.submit(move(row, 1)) for row in rows)) == [COMMITTED] * 3
+    finally:
+        failpoints.arm({})
+    assert caplog.text.count(f"failpoint flush.{name}: unknown") == 1
+    for row in rows:
+        await store.check(row, 2)
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])

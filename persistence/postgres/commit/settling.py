@@ -42,24 +42,20 @@ class _Next(Enum):
 class Settlement:
     """What becomes of a batch. After `run`: `outcomes`, `left` and `refusal`.
 
-                              an error that stays: all are `left`, with the reason as `refusal`
-                             ▲
-              ┌──────────────┴───────────────────────────────────────────────┐
-        ┌─► WRITE ── somebody locks rows, at once ──► WRITE_UNLOCKED         ├──► written: all have outcomes
-        │     │  ▲                                      │                    │
-        │     │  └─ other trouble, after a pause,       ├─ any trouble: those that nobody locked are `left`
-        │     │     for _TROUBLE seconds; then `left`   │
-        │     └──────── the connection is lost ─────────┘
-        │                       ▼
-        │       READ_BACK ◄── trouble, after a pause
-        └──────────┤          │ for `patience` seconds
-          all read │          ▼
-                   │   READ_BACK_UNLOCKED ──── all read ──► goes on as WRITE_UNLOCKED
-                   ▼
-              (those whose fate showed have outcomes)
+              ┌───────────┐  a lock is in the way, at once   ┌────────────────┐
+         ┌───►│   WRITE   ├─────────────────────────────────►│ WRITE_UNLOCKED │◄──┐
+         │    └─────┬─────┘                                  └───────┬────────┘   │
+         │          └───────────────┬── the connection is lost ──────┘            │
+         │ the rest                 ▼                                             │ the rest
+         │                    ┌───────────┐  for `patience` s  ┌────────────────────┐
+         └────────────────────┤ READ_BACK ├───────────────────►│ READ_BACK_UNLOCKED │
+                              └───────────┘                    └────────────────────┘
 
-    While the database is away, each phase waits for it. What locks keep from being written is `obstructed`, and neither
-    settled nor left.
+    A phase is tried again, after a pause, while the database is away; WRITE also in other trouble, for _TROUBLE seconds,
+    and READ_BACK in any. It ends when all is written, or has outcomes otherwise: those that were found written, and
+    UNKNOWN for those that READ_BACK_UNLOCKED gives up. An error that stays leaves all in `left`, with the `refusal`;
+    trouble that lasts, or that comes in WRITE_UNLOCKED, leaves all in `left` without. What locks keep from being written
+    is `obstructed`, and neither settled nor left.
     """
 
     def __init__(self, session: CommitSession, units: Sequence[Unit], patience: float, phase: Phase) -> None:
