@@ -51,11 +51,11 @@ class Settlement:
          └────────────────────┤ READ_BACK ├───────────────────►│ READ_BACK_UNLOCKED │
                               └───────────┘                    └────────────────────┘
 
-    A phase is tried again, after a pause, while the database is away; WRITE also in other trouble, for _TROUBLE seconds,
-    and READ_BACK in any. It ends when all is written, or has outcomes otherwise: those that were found written, and
-    UNKNOWN for those that READ_BACK_UNLOCKED gives up. An error that stays leaves all in `left`, with the `refusal`;
-    trouble that lasts, or that comes in WRITE_UNLOCKED, leaves all in `left` without. What locks keep from being written
-    is `obstructed`, and neither settled nor left.
+    A phase is tried again, after a pause, while the database is away; WRITE also in other trouble, for _TROUBLE
+    seconds, and READ_BACK in any. It ends when all is written, or has outcomes otherwise: those that were found
+    written, and UNKNOWN for those that READ_BACK_UNLOCKED gives up. An error that stays leaves all in `left`, with the
+    `refusal`; trouble that lasts, or that comes in WRITE_UNLOCKED, leaves all in `left` without. What locks keep from
+    being written is `obstructed`, and neither settled nor left.
     """
 
     def __init__(self, session: CommitSession, units: Sequence[Unit], patience: float, phase: Phase) -> None:
