@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
+
+
+def monotonic() -> float:
+    """Return seconds that never go back, and go on while the machine is suspended where the system can tell.
+
+    The lease goes on meanwhile, and others take over: a process that is resumed must know at once that its fence is
+    behind. Timers of an event loop do not count that time, so nothing may depend on them alone. A machine that was
+    stopped without its kernel knowing has no clock that tells; then the epoch alone keeps what it writes away.
+    """
+    return _monotonic()
+
+
+if sys.platform == "linux":
+
+    def _monotonic() -> float:
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+else:
+    _monotonic = time.monotonic
 
 
 class _Known(NamedTuple):
@@ -36,7 +56,7 @@ class StoreClock:
     Until the store has said something it is this machine's time.
     """
 
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, monotonic: Callable[[], float] = monotonic) -> None:
         self.monotonic = monotonic
         # Replaced as a whole, since another thread may learn what this one is told.
         self._known = _Known(datetime.now(UTC), monotonic(), timedelta(), False)

@@ -88,10 +88,11 @@ class LeaseThread:
             await keeper.end()
 
     async def _guard(self, keeper: LeaseKeeper) -> None:
-        """Take its execution from an attempt that blocks the loop for too long."""
+        """See what timers do not tell: that the machine was suspended, or an attempt blocks the loop for too long."""
         released: Attempt | None = None
         while True:
             await asyncio.sleep(LOOK)
+            keeper.look()
             hold = self._watch.look()
             if hold is None or hold.attempt is None or hold.attempt is released or hold.of_attempt < self._ttl:
                 continue

@@ -18,6 +18,7 @@ from persistence.repository import ReplicaRepository
 from service.engine.clock import StoreClock
 from service.engine.handlers.attempt import Attempt
 from service.engine.loop_watch import LoopWatch
+from service.engine.waiting import flagged
 
 log = structlog.get_logger(__name__)
 
@@ -112,6 +113,8 @@ class LeaseKeeper:
         self._name = socket.gethostname()
         self._fence_at = 0.0
         self._is_cut_off = False
+        self._limit: _Limit | None = None  # of the renewal that is on its way
+        self._is_overdue = asyncio.Event()
 
     async def register(self, *, alone: bool) -> None:
         """Begin the lease. `alone`: no other process can be alive on this database, so all other leases end."""
@@ -124,20 +127,16 @@ class LeaseKeeper:
         now = self._clock.monotonic
         sent = now()
         while True:
-            await asyncio.sleep(max(0.0, sent + self._pause() - now()))
+            await flagged(self._is_overdue, max(0.0, sent + self._pause() - now()))
             if self._watch is not None and self._watch.held >= LOST * self._ttl:
                 await self._abandon(self._watch)
             sent = now()
             if sent >= self._fence_at and not self._is_cut_off:
                 await self._wake_late()
                 continue
-            limit = _Limit(max(self._fence_at - sent, RENEW * self._ttl))
+            limit = _Limit(max(self._fence_at - sent, RENEW * self._ttl), now)
             try:
-                async with limit:
-                    await failpoints.reach("renew.before")
-                    # Cut off, it could not be in time; what nobody has taken over meanwhile is still its own.
-                    lease = await self._replicas.renew(self._incarnation, self._ttl, lapsed=self._is_cut_off)
-                    await failpoints.reach("renew.after_commit_before_local")
+                lease = await self._renew_within(limit)
             except (PersistenceError, TimeoutError) as error:
                 if limit.lateness > RENEW * self._ttl and not self._is_cut_off:
                     await self._wake_late()
@@ -149,6 +148,28 @@ class LeaseKeeper:
                     await self._begin_anew()
                 else:
                     await self._renewed(lease, sent)
+
+    def look(self) -> None:
+        """Notice that the fence was passed while the machine was suspended, which timers do not count.
+
+        Nothing begins in any case; but what runs goes on beside that of others until it is told.
+        """
+        if self._limit is not None:
+            self._limit.look()
+        elif self._clock.monotonic() >= self._fence_at and not self._is_cut_off:
+            self._is_overdue.set()
+
+    async def _renew_within(self, limit: _Limit) -> Lease | None:
+        self._limit = limit
+        try:
+            async with limit:
+                await failpoints.reach("renew.before")
+                # Cut off, it could not be in time; what nobody has taken over meanwhile is still its own.
+                lease = await self._replicas.renew(self._incarnation, self._ttl, lapsed=self._is_cut_off)
+                await failpoints.reach("renew.after_commit_before_local")
+                return lease
+        finally:
+            self._limit = None
 
     def _pause(self) -> float:
         longest = self._retry if self._is_cut_off else self._renew
@@ -243,15 +264,25 @@ class LeaseKeeper:
 class _Limit:
     """A time limit that tells how late it came, which it does when the whole process stood still meanwhile."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, now: Callable[[], float]) -> None:
         self.lateness = 0.0
+        self._now = now
         self._timeout = asyncio.timeout(seconds)
-        loop = asyncio.get_running_loop()
-        self._due = loop.time() + seconds
-        self._alarm = loop.call_at(self._due, self._ring)
+        self._due = now() + seconds
+        self._alarm = asyncio.get_running_loop().call_later(seconds, self._ring)
+
+    def look(self) -> None:
+        """End the time at once if it is over: the loop's own timers do not count that of a suspended machine."""
+        if self._is_over():
+            self._ring()
+            self._timeout.reschedule(asyncio.get_running_loop().time())
+
+    def _is_over(self) -> bool:
+        """Whether the time is over, and the loop does not know it yet."""
+        return self._now() >= self._due and not self._timeout.expired()
 
     def _ring(self) -> None:
-        self.lateness = asyncio.get_running_loop().time() - self._due
+        self.lateness = max(self.lateness, self._now() - self._due)
 
     async def __aenter__(self) -> None:
         await self._timeout.__aenter__()
@@ -260,4 +291,6 @@ class _Limit:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._alarm.cancel()
+        if self._is_over():
+            self._ring()
         await self._timeout.__aexit__(kind, error, traceback)

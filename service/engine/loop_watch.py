@@ -111,6 +111,7 @@ class LoopWatch:
 
     def look(self) -> Hold | None:
         """Return what holds the loop, if something does; to be called by another thread, every LOOK seconds."""
+        # Not the time of a suspended machine, in which nothing held the loop up.
         now = time.monotonic()
         passed = self._passed(now)
         beat = self._beat

@@ -124,16 +124,16 @@ class Place:
         if self.attempt is not None:
             self.attempt.is_in_thread = False
         if self.reports and self.attempt is not None:
-            log.warning("stuck thread ended", **self.attempt.facts, late=round(self.late(time.monotonic()), 1))
+            log.warning("stuck thread ended", **self.attempt.facts, late=round(self.late, 1))
         if not future.done():
             future.set_result(outcome)
         if self.is_closed:
             self._threads.give_back()
 
-    def late(self, now: float) -> float:
-        """Return for how many seconds what runs in it should have ended."""
-        told_at = self.attempt.told_at if self.attempt is not None else None
-        return 0.0 if told_at is None else now - told_at
+    @property
+    def late(self) -> float:
+        """For how many seconds what runs in it should have ended."""
+        return self.attempt.late if self.attempt is not None else 0.0
 
 
 class Threads:
@@ -172,19 +172,19 @@ class Threads:
     @property
     def are_all_stuck(self) -> bool:
         """Whether no sync handler can begin, for stuck threads alone."""
-        return len(self._stuck(time.monotonic())) >= self.limit
+        return len(self._stuck()) >= self.limit
 
     @property
     def complaint(self) -> str:
         """Why an attempt does not begin."""
-        stuck = len(self._stuck(time.monotonic()))
+        stuck = len(self._stuck())
         text = f"waits for a free thread: other handlers hold all {self.limit} of the server"
         return f"{text}, {stuck} of them beyond their time" if stuck else text
 
     def report(self) -> None:
         """Name the stuck threads in the log, each again and again with growing pauses."""
         now = time.monotonic()
-        stuck = [place for place in self._stuck(now) if now >= place.report_at]
+        stuck = [place for place in self._stuck() if now >= place.report_at]
         frames = sys._current_frames() if stuck else {}
         for place in stuck:
             assert place.attempt is not None  # noqa: S101 - else it is not stuck
@@ -193,13 +193,13 @@ class Threads:
             log.error(
                 "thread is stuck",
                 **place.attempt.facts,
-                late=round(place.late(now), 1),
-                threads=f"{len(self._stuck(now))} of {self.limit} stuck",
+                late=round(place.late, 1),
+                threads=f"{len(self._stuck())} of {self.limit} stuck",
                 stack=stack_of(frames.get(place.ident or 0)),
             )
 
-    def _stuck(self, now: float) -> list[Place]:
-        return [place for place in self.running if place.late(now) >= STUCK]
+    def _stuck(self) -> list[Place]:
+        return [place for place in self.running if place.late >= STUCK]
 
 
 _PLACE: ContextVar[Place] = ContextVar("place")

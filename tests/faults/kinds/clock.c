@@ -1,5 +1,7 @@
-/* Shifts the clock of the processes that it is preloaded into, by the nanoseconds in $CHAOS_CLOCKS/<process id>,
- * or else in $CHAOS_CLOCKS/default. What runs by the monotonic clock does not notice. */
+/* Shifts the clocks of the processes that it is preloaded into, by the nanoseconds in $CHAOS_CLOCKS/<process id>,
+ * or else in $CHAOS_CLOCKS/default: two numbers, of which the first is by how much the time of day is wrong, and the
+ * second for how long the machine seems to have been suspended. By that the time of day and the clock that counts
+ * suspended time go ahead. What runs by the monotonic clock does not notice either of them. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -9,15 +11,20 @@
 #include <time.h>
 #include <unistd.h>
 
-static long long shift(void) {
-    static __thread long long last, checked;
+struct shifts {
+    long long wrong, suspended;
+};
+
+static struct shifts shifts(void) {
+    static __thread struct shifts last;
+    static __thread long long checked;
     const char *folder = getenv("CHAOS_CLOCKS");
     int (*real)(clockid_t, struct timespec *) = dlsym(RTLD_NEXT, "clock_gettime");
     struct timespec now;
     char path[4096];
     long long moment;
     int file;
-    if (folder == NULL) return 0;
+    if (folder == NULL) return last;
     real(CLOCK_MONOTONIC, &now);
     moment = now.tv_sec * 1000LL + now.tv_nsec / 1000000;
     if (checked && moment - checked < 20) return last; /* a look at the file each 20 ms is enough */
@@ -28,7 +35,7 @@ static long long shift(void) {
         file = open(path, O_RDONLY | O_CLOEXEC);
     }
     if (file >= 0) {
-        long long found;
+        struct shifts found;
         if (read(file, &found, sizeof found) == sizeof found) last = found;
         close(file);
     }
@@ -37,12 +44,14 @@ static long long shift(void) {
 
 int clock_gettime(clockid_t clock, struct timespec *time) {
     static int (*real)(clockid_t, struct timespec *);
+    struct shifts by;
     long long moment;
-    int result;
+    int result, is_of_day = clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE;
     if (real == NULL) real = dlsym(RTLD_NEXT, "clock_gettime");
     result = real(clock, time);
-    if (result == 0 && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE)) {
-        moment = time->tv_sec * 1000000000LL + time->tv_nsec + shift();
+    if (result == 0 && (is_of_day || clock == CLOCK_BOOTTIME)) {
+        by = shifts();
+        moment = time->tv_sec * 1000000000LL + time->tv_nsec + by.suspended + (is_of_day ? by.wrong : 0);
         time->tv_sec = moment / 1000000000LL;
         time->tv_nsec = moment % 1000000000LL;
     }

@@ -41,20 +41,23 @@ class Skewed(Plain):
         for group in ("replicas", "postgres"):
             (self._folder / group).mkdir(mode=0o755)
             self.set_clock(group, "default", 0.0)
-        return self._environment("replicas")
+        return self.environment("replicas")
 
     def make_postgres(self, folder: Path) -> Postgres:
         """See Kind."""
-        return Postgres(folder, environment=self._environment("postgres"))
+        return Postgres(folder, environment=self.environment("postgres"))
 
     async def clean_up(self) -> None:
         """See Kind."""
         shutil.rmtree(self._folder)
 
-    def set_clock(self, group: str, process: str, offset: float) -> None:
-        """Shift the clock of a process by its id; of all of its group that have no shift of their own by `default`."""
+    def set_clock(self, group: str, process: str, offset: float, suspended: float = 0.0) -> None:
+        """Shift the clock of a process by its id; of all of its group that have no shift of their own by `default`.
+
+        `suspended`: for how long its machine seems to have been suspended.
+        """
         beside = self._folder / group / f"{process}.new"
-        beside.write_bytes(struct.pack("q", int(offset * 1e9)))
+        beside.write_bytes(struct.pack("qq", int(offset * 1e9), int(suspended * 1e9)))
         beside.rename(self._folder / group / process)
 
     async def run(self, scene: Scene) -> None:
@@ -82,5 +85,6 @@ class Skewed(Plain):
             self.set_clock("replicas", str(victim.server.pid), scene.draw.uniform(-self.RANGE, self.RANGE))
             await scene.pause(0.5, 2.0)
 
-    def _environment(self, group: str) -> Mapping[str, str]:
+    def environment(self, group: str) -> Mapping[str, str]:
+        """Return what makes a process take its time from the clocks of a group."""
         return {"LD_PRELOAD": str(self._library), "CHAOS_CLOCKS": str(self._folder / group)}
