@@ -14,7 +14,7 @@ from flowkeep.v1.execution_pb2 import Execution
 from tests.e2e.effects import EffectServer
 from tests.e2e.process import ServerProcess, copy_data
 from tests.e2e.test_crash import call
-from tests.e2e.test_processes import LEASE, client_of_each, said
+from tests.e2e.test_processes import PACE, client_of_each, said
 
 HANDLERS = '''
 import time
@@ -45,7 +45,7 @@ async def test_a_blocked_process_loses_what_blocks_it_and_nothing_else(
 ) -> None:
     module = folder / "blocking.py"
     module.write_text(HANDLERS)
-    settings = {**LEASE, "FLOWKEEP_HANDLERS": json.dumps([str(module)])}
+    settings = {**PACE, "FLOWKEEP_HANDLERS": json.dumps([str(module)])}
     server = ServerProcess(folder, "--processes", "2", listen="127.0.0.1:0", settings=settings)
     await copy_data(prepared, server.data_dir)
     await server.start()

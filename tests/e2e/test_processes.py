@@ -24,8 +24,8 @@ from tests.e2e.process import PATIENCE, ServerProcess, copy_data, flowkeep
 from tests.e2e.test_crash import call
 from tests.processes import outliving
 
-LEASE = {"FLOWKEEP_LEASE_TTL": "1"}
-"""Seconds, so that the executions of a dead process are soon another's."""
+PACE = {"FLOWKEEP_LEASE_TTL": "1", "FLOWKEEP_LOG_LEVEL": "debug"}
+"""Seconds, so that the executions of a dead process are soon another's; the log says which process took a call."""
 OF_ITS_OWN = [("grpc.use_local_subchannel_pool", 1)]
 """A connection for each client: the kernel deals out connections, not calls."""
 MOST_CONNECTIONS = 64
@@ -34,7 +34,7 @@ MOST_CONNECTIONS = 64
 @pytest_asyncio.fixture
 async def pair(prepared: Path, folder: Path) -> AsyncIterator[ServerProcess]:
     """A server of two processes."""
-    server = ServerProcess(folder, "--processes", "2", listen="127.0.0.1:0", settings=LEASE)
+    server = ServerProcess(folder, "--processes", "2", listen="127.0.0.1:0", settings=PACE)
     await copy_data(prepared, server.data_dir)
     await server.start()
     yield server
