@@ -1,4 +1,4 @@
-"""Commands about executions: execute, get, steps, list, watch, events, cancel."""
+"""Commands about executions: execute, batch, get, steps, list, watch, events, cancel."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the app."""
     for name, function in (
         ("execute", execute),
+        ("batch", batch),
         ("get", get),
         ("steps", steps),
         ("list", list_executions),
@@ -82,6 +83,24 @@ async def execute(
     if watch:
         return await following.follow(session, started.execution.execution_id)
     return await following.wait(session, started.execution)
+
+
+async def batch(
+    session: Session,
+    file: Annotated[
+        str, typer.Argument(help="Requests as JSON, one on a line; - for standard input.", show_default=False)
+    ],
+    workflow: Annotated[str, _option("Name or id of the workflow, for lines that name none.")] = "",
+) -> int:
+    """Start the executions that a file asks for, and name each. Ends with 1 if one was refused or has failed.
+
+    A line is an object such as {"workflow": "hello", "input": {"name": "Ann"}, "request_id": "r-1"}; it may have
+    revision, tags, labels, priority, correlation_id, start_delay and timeout, too. With request ids a file may be sent
+    again: nothing is started twice.
+    """
+    from service.cli.batch import execute_all, read_requests
+
+    return await execute_all(session, read_requests(file, workflow))
 
 
 async def get(

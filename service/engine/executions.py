@@ -31,7 +31,7 @@ from service.engine.batches import READS, Meanings, Resolve, at_a_time
 from service.engine.content import Order, content_hash, equivalents
 from service.engine.definition import Definition
 from service.engine.ids import uuid7
-from service.engine.parsing import check_input
+from service.engine.parsing import check_input, input_cost
 from service.engine.payload import normalise, size
 from service.engine.planner import Plan
 from service.engine.runner import Runner
@@ -41,7 +41,7 @@ from service.engine.violations import ValidationError, Violation
 from service.engine.watch import Bookmark, Output, Pace, follow
 from service.engine.workflows import Workflows
 
-_COST, _BYTES_A_MICROSECOND = 150, 20
+_COST, _BYTES_A_MICROSECOND = 120, 20
 """Microseconds that an execution takes to be handed to the store, and the bytes of input that take one more."""
 
 
@@ -142,7 +142,8 @@ class Executions:
             begun.append(each)
             if isinstance(each, _Begun):
                 before[order.request_id] = each
-                await slicing.spend(_COST + size(each.order.input) // _BYTES_A_MICROSECOND)
+            if isinstance(each, _Begun | _Doubtful):
+                await slicing.spend(_cost(each))
         return begun
 
     async def _begin(self, scope: Scope, owner: str, order: Order, resolve: Resolve) -> _Begun | _Doubtful:
@@ -311,6 +312,15 @@ class Executions:
                 self._runner.keep(execution, definition, plan, lapses)
             elif execution.wake_time is not None:
                 self._runner.intake.poke_at(execution.wake_time)
+
+
+def _cost(begun: _Begun | _Doubtful) -> int:
+    """Return about how many microseconds an order took until it was handed to the store, or refused."""
+    payload = begun.order.input
+    cost = _COST + size(payload) // _BYTES_A_MICROSECOND
+    if begun.definition is not None:
+        cost += input_cost(begun.definition, payload, is_wrong=isinstance(begun, _Doubtful))
+    return cost
 
 
 def _row(execution: Execution, plan: Plan, incarnation: UUID | None, wake_time: datetime | None) -> Execution:

@@ -37,6 +37,7 @@ from tests.folders import new_folder
 
 HERE = Path(__file__).parent
 AT_A_TIME = 64
+BATCH, BATCHES_AT_A_TIME = 500, 2
 WATCHERS = 100
 SEQUENCE = 40
 PROMISED_LATENCY = 500.0
@@ -174,8 +175,8 @@ async def fan_out(service: Service, size: Size) -> list[Row]:
 
 
 async def starts(service: Service, bare_channel: grpc.aio.Channel, rival: DbosProcess | None, size: Size) -> list[Row]:
-    """Execute alone, of executions that begin later."""
-    values, alone, rivals = list[float](), list[float](), list[float]()
+    """Execute alone, one by one and in batches, of executions that begin later."""
+    values, batches, alone, rivals = list[float](), list[float](), list[float](), list[float]()
     start = bare_channel.unary_unary(bare_start.METHOD, BytesValue.SerializeToString, BytesValue.FromString)
     for repetition in range(size.repetitions):
         requests = [BytesValue(value=f"{repetition}-{number}".encode()) for number in range(size.starts)]
@@ -184,11 +185,13 @@ async def starts(service: Service, bare_channel: grpc.aio.Channel, rival: DbosPr
         alone.append(size.starts / (time.perf_counter() - began))
         assert len({answer.value for answer in answers}) == size.starts
         values.append(size.starts / await service.starts(size.starts, AT_A_TIME))
+        batches.append(size.starts / await service.batches(size.starts, BATCH, BATCHES_AT_A_TIME))
         if rival is not None:
             rivals.append(size.dbos_starts / await rival.starts(size.dbos_starts, AT_A_TIME))
     name, baseline = "Execute alone, 64 at a time", Baseline("bare gRPC server, one statement", alone)
-    rows = [Row(name, "starts/s", values, baseline)]
-    return rows + ([Row(name, "starts/s", values, Baseline("DBOS, starts", rivals))] if rivals else [])
+    measured = {name: values, f"BatchExecute of {BATCH}, {BATCHES_AT_A_TIME} at a time": batches}
+    baselines = [baseline, *([Baseline("DBOS, starts", rivals)] if rivals else [])]
+    return [Row(what, "starts/s", found, base) for what, found in measured.items() for base in baselines]
 
 
 async def _call(method: Any, request: BytesValue) -> BytesValue:

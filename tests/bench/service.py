@@ -96,16 +96,28 @@ class Service:
         """Return the seconds that it takes to accept executions that begin much later."""
         delay, batch = Duration(seconds=86_400), str(uuid4())
 
-        async def execute() -> Execution:
-            response = await self._execute("three", correlation_id=batch, start_delay=delay)
-            assert response.created
-            return response.execution
+        async def execute() -> pb.ExecuteResponse:
+            return await self._execute("three", correlation_id=batch, start_delay=delay)
 
         began = time.perf_counter()
         started = await fly((execute() for _ in range(count)), width)
         took = time.perf_counter() - began
-        assert all(execution.state == Execution.STATE_PENDING for execution in started)
-        assert {each.execution_id for each in await self._list(batch)} == {each.execution_id for each in started}
+        await self._check_started(batch, started)
+        return took
+
+    async def batches(self, count: int, size: int, width: int) -> float:
+        """Return the seconds that it takes to accept as many executions in batches."""
+        delay, batch = Duration(seconds=86_400), str(uuid4())
+
+        async def execute() -> list[pb.ExecuteResponse]:
+            requests = [_request("three", correlation_id=batch, start_delay=delay) for _ in range(size)]
+            response = await self._executions.BatchExecute(pb.BatchExecuteRequest(requests=requests), timeout=DEADLINE)
+            return [result.response for result in response.results]
+
+        began = time.perf_counter()
+        answers = await fly((execute() for _ in range(count // size)), width)
+        took = time.perf_counter() - began
+        await self._check_started(batch, [each for answer in answers for each in answer])
         return took
 
     async def fan_out(self, watchers: int) -> list[float]:
@@ -130,13 +142,19 @@ class Service:
         return sorted(latencies)
 
     async def _execute(self, workflow: str, **fields: Any) -> pb.ExecuteResponse:
-        request = pb.ExecuteRequest(workflow=workflow, input=INPUT, request_id=str(uuid4()), **fields)
-        return await self._executions.Execute(request, timeout=DEADLINE)
+        return await self._executions.Execute(_request(workflow, **fields), timeout=DEADLINE)
 
     async def _history(self, execution_id: str) -> list[ExecutionEvent]:
         request = pb.WatchExecutionRequest(execution_id=execution_id)
         responses = self._executions.WatchExecution(request, timeout=DEADLINE)
         return [event async for response in responses for event in response.events.events]
+
+    async def _check_started(self, batch: str, answers: Sequence[pb.ExecuteResponse]) -> None:
+        """Assert that each answer made an execution, and that exactly these are kept, to begin later."""
+        assert all(answer.created for answer in answers)
+        assert all(answer.execution.state == Execution.STATE_PENDING for answer in answers)
+        kept = [each.execution_id for each in await self._list(batch)]
+        assert sorted(kept) == sorted(answer.execution.execution_id for answer in answers)
 
     async def _check_kept(self, batch: str, given: Sequence[Execution]) -> list[Execution]:
         """Assert that exactly the executions of a batch are kept and all have completed; return them."""
@@ -157,6 +175,10 @@ class Service:
             if not page.next_page_token:
                 assert page.total_size == len(found)
                 return found
+
+
+def _request(workflow: str, **fields: Any) -> pb.ExecuteRequest:
+    return pb.ExecuteRequest(workflow=workflow, input=INPUT, request_id=str(uuid4()), **fields)
 
 
 def _check_ended(execution: Execution) -> None:

@@ -98,6 +98,37 @@ async def test_a_request_id_starts_one_execution(target: str) -> None:
     assert "REQUEST_ID_REUSED" in said
 
 
+async def test_a_file_of_requests_is_started(target: str) -> None:
+    lines = [
+        {"workflow": "greeting", "input": {"name": "Ida"}, "request_id": "b-1", "tags": ["t"], "start_delay": "0s"},
+        {"workflow": "absent", "request_id": "b-2"},
+        {"input": {"name": 1}, "request_id": "b-3"},
+        {"input": {"name": "Ian"}, "request_id": "b-4"},
+    ]
+    given = "\n\n".join(map(json.dumps, lines))
+    outcomes = (await at(target, "batch", "-", "--workflow", "greeting", given=given, code=1)).json_lines
+    assert [each["line"] for each in outcomes] == [1, 3, 5, 7]
+    assert [each.get("created") for each in outcomes] == [True, None, None, True]
+    assert [outcomes[place]["error"]["reason"] for place in (1, 2)] == ["WORKFLOW_NOT_FOUND", "INVALID_FIELDS"]
+    assert [each["field"] for each in outcomes[2]["error"]["violations"]] == ["input.name"]
+
+    said = (await shown(target, "batch", "-", "--workflow", "greeting", given=given, code=1)).splitlines()
+    assert said[0].startswith("This request had started greeting")
+    assert said[0].endswith(outcomes[0]["execution_id"])
+    assert said[1].startswith("Line 3 was refused: workflow 'absent' not found")
+
+
+async def test_lines_that_are_no_requests_are_named_before_any_is_sent(target: str) -> None:
+    given = '{"workflow": "greeting", "request_id": "never"}\nno\n[]\n{"wait": true}\n{"timeout": "long"}\n{}'
+    said = await refused(target, "batch", "-", given=given, code=2)
+    for line in range(2, 7):
+        assert f"standard input:{line}: " in said
+    assert "workflow is required" in said
+    assert "holds no requests" in await refused(target, "batch", "-", code=2)
+    first = await execute(target, "greeting", "--set", "name=Liv", "--request-id", "never")
+    assert first["created"]
+
+
 async def test_an_execution_is_cancelled(target: str) -> None:
     execution_id = (await execute(target, "sleep"))["execution_id"]
     receipt = (await at(target, "cancel", execution_id, "--reason", "no time")).json

@@ -21,6 +21,8 @@ SCHEMA = {
     "type": "object",
     "properties": {"items": {"type": "array", "items": {"type": "string", "pattern": "^[a-z]{1,40}$"}}},
 }
+SLOW = {"type": "object", "properties": {"items": {"items": {"not": {"pattern": "^(a|b)*a(a|b){80}z"}}}}}
+"""A check of these takes milliseconds."""
 
 
 def batch(*requests: pb.ExecuteRequest) -> bytes:
@@ -62,13 +64,23 @@ async def test_a_batch_holds_up_nobody(attacked: Attacked, case: Case):
         assert all(from_status(result.error).reason for result in results if result.HasField("error"))
 
 
-async def test_inputs_that_take_long_to_check_hold_up_nobody(attacked: Attacked):
+@each(
+    [
+        Case("1,000 usual ones", (SCHEMA, {"items": ["abcdefgh"] * 90}, MANY), "response"),
+        Case("100 that nearly take too long", (SLOW, {"items": ["ab" * 40] * 30}, 100), "response"),
+        Case("100 that are wrong in each value", (SCHEMA, {"items": [0] * 900}, 100), "error"),
+    ]
+)
+async def test_inputs_that_take_long_to_check_hold_up_nobody(attacked: Attacked, case: Case):
+    schema, given, count = case.given
     async with attacked.client() as client:
-        name = await made(client, step("a", "transform", value=1), input_schema=SCHEMA)
-    request = execute_request(name, {"items": ["abcdefgh"] * 90})
-    async with attacked.case("1,000 with a schema"):
-        answer = await attacked.send(BATCH, batch(*[request] * MANY))
+        name = await made(client, step("a", "transform", value=1), input_schema=schema)
+    request = execute_request(name, given)
+    async with attacked.case(case.name):
+        answer = await attacked.send(BATCH, batch(*[request] * count))
         assert answer.code == "OK", str(answer)
+        results = pb.BatchExecuteResponse.FromString(answer.body).results
+        assert [result.WhichOneof("outcome") for result in results] == [case.right] * count, str(results[0])
 
 
 @pytest.mark.parametrize(

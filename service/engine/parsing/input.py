@@ -59,6 +59,13 @@ def check_input(definition: Definition, payload: Mapping[str, Any]) -> None:
         raise ValidationError([Violation(locate("input", p.path), p.message) for p in problems])
 
 
+def input_cost(definition: Definition, payload: Mapping[str, Any], *, is_wrong: bool) -> int:
+    """Return about how many microseconds `check_input` took."""
+    if definition.input_schema is None:
+        return 0
+    return at_once(_compile(msgspec.json.encode(definition.input_schema))).cost(payload, is_wrong=is_wrong)
+
+
 @cache
 def _dialect() -> Schema:
     """Return the schema of schemas."""
