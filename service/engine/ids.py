@@ -1,11 +1,11 @@
-"""Ids that rise with time."""
+"""Ids that rise with time, and tokens of steps."""
 
 from __future__ import annotations
 
 import os
 import threading
 from datetime import UTC, datetime
-from uuid import UUID
+from uuid import UUID, uuid5
 
 
 class _Clock:
@@ -33,3 +33,8 @@ def uuid7(moment: datetime | None = None) -> UUID:
     milliseconds, fraction = divmod(stamp, 4096)
     rand = int.from_bytes(os.urandom(8), "big") >> 2
     return UUID(int=milliseconds << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | rand)
+
+
+def idempotency_token(execution_id: UUID, path: str, iteration: int) -> str:
+    """Return what is one for an iteration of a step, and equal over attempts and replicas."""
+    return str(uuid5(execution_id, path if iteration == 1 else f"{path}#{iteration}"))

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from uuid import UUID, uuid5
 
 import structlog
 
@@ -19,6 +18,7 @@ from service.engine.failure import storable
 from service.engine.handlers.attempt import CURRENT, Attempt
 from service.engine.handlers.registry import StepContext, Suspend
 from service.engine.handlers.threads import Place, threads
+from service.engine.ids import idempotency_token
 from service.engine.output import Emitter
 from service.engine.state import State
 from service.engine.turns import SHARE
@@ -242,7 +242,7 @@ class RunningAttempts:
             step_path=effect.path,
             iteration=effect.iteration,
             attempt=effect.attempt,
-            idempotency_token=_token(execution.id, effect.path, effect.iteration),
+            idempotency_token=idempotency_token(execution.id, effect.path, effect.iteration),
             timeout=effect.timeout,
             now=self._runner.latest(),
             variables=effect.variables,
@@ -269,8 +269,3 @@ class RunningAttempts:
                 loop.call_soon_threadsafe(record, percent, storable(message, MAX_PROGRESS_MESSAGE))
 
         return report
-
-
-def _token(execution_id: UUID, path: str, iteration: int) -> str:
-    """Return what is one for an execution, a step and its iteration, and equal over attempts and replicas."""
-    return str(uuid5(execution_id, path if iteration == 1 else f"{path}#{iteration}"))
