@@ -38,6 +38,7 @@ from persistence.model import (
     Workflow,
     WorkflowFilter,
 )
+from persistence.requests import Request
 
 End = Callable[[Closing], tuple[Mapping[str, Any], Event]]
 
@@ -46,10 +47,16 @@ SECRET_BYTES = 32
 
 
 class WorkflowRepository(Protocol):
-    """Definitions and their revisions."""
+    """Definitions and their revisions.
+
+    A change with a `request` is made once: the id is kept in its transaction, for as long as the store lives, unless it
+    was kept before. Then nothing is written: the same method and content hash answer what the first call answered,
+    whatever has happened since (WorkflowNotFoundError when that was reaped); others raise RequestIdReusedError. Of
+    equal calls at once the later ones wait for the first. A change that is refused leaves its request id free.
+    """
 
     async def create_workflow(
-        self, org: str, workflow_id: UUID, document: Mapping[str, Any], created_by: str
+        self, org: str, workflow_id: UUID, document: Mapping[str, Any], created_by: str, request: Request | None = None
     ) -> Workflow:
         """Keep revision 1 of a workflow named `document["name"]` and return it.
 
@@ -72,7 +79,13 @@ class WorkflowRepository(Protocol):
         ...
 
     async def update_workflow(
-        self, scope: Scope, reference: str, document: Mapping[str, Any], etag: str, updated_by: str
+        self,
+        scope: Scope,
+        reference: str,
+        document: Mapping[str, Any],
+        etag: str,
+        updated_by: str,
+        request: Request | None = None,
     ) -> Workflow:
         """Make `document` the next revision and return it. An empty etag is not compared.
 
@@ -81,22 +94,44 @@ class WorkflowRepository(Protocol):
         ...
 
     async def apply_workflows(
-        self, org: str, documents: Sequence[tuple[UUID, Mapping[str, Any]]], applied_by: str, *, dry_run: bool = False
+        self,
+        org: str,
+        documents: Sequence[tuple[UUID, Mapping[str, Any]]],
+        applied_by: str,
+        request: Request | None = None,
+        *,
+        dry_run: bool = False,
     ) -> Sequence[Applied]:
         """Make the workflow named in each document be as it says, all or none, and return them in order.
 
         A name that is not in use gets a workflow with the id beside the document, and revision 1. Where the latest
         revision is equal as JSON (order of keys and `1` or `1.0` make no difference) nothing is written; else the
         document is the next revision. Calls at once that share names come one after the other, never in a circle. With
-        `dry_run` it returns what would be, and writes nothing. PersistenceError when two documents have one name.
+        `dry_run` it returns what would be, and writes nothing; then there is no request. PersistenceError when two
+        documents have one name.
         """
         ...
 
-    async def delete_workflow(self, scope: Scope, reference: str, etag: str, force: bool, deleted_by: str) -> UUID:
+    async def delete_workflow(
+        self,
+        scope: Scope,
+        reference: str,
+        etag: str,
+        force: bool,
+        deleted_by: str,
+        request: Request | None = None,
+    ) -> UUID:
         """Hide the workflow, free its name and return its id; `reap` removes what it leaves.
 
         With `force` every execution of it that has not ended gets a cancel request in the same transaction; without,
         such executions raise WorkflowInUseError. Raises WorkflowNotFoundError, EtagMismatchError too.
+        """
+        ...
+
+    async def find_change(self, org: str, request: Request) -> Sequence[Applied] | None:
+        """Return what the create, update or apply with this request answered; None when the org never used its id.
+
+        Raises RequestIdReusedError, WorkflowNotFoundError.
         """
         ...
 
@@ -158,12 +193,17 @@ class ExecutionRepository(Protocol):
         """
         ...
 
-    async def request_cancel(self, scope: Scope, execution_id: UUID, by: str, reason: str) -> Execution:
+    async def request_cancel(
+        self, scope: Scope, execution_id: UUID, by: str, reason: str, request: Request | None = None
+    ) -> Execution:
         """Keep the wish to cancel and return the row after it; a wish that stands already is left as it is.
 
         An execution without owner becomes claimable at once, and so does one whose owner releases it without having
         seen the wish. On one that is CANCELLED it changes nothing and returns the row; on another end it raises
         ExecutionFinishedError. Raises ExecutionNotFoundError.
+
+        With a `request` that was kept before it changes nothing and returns the row, in whatever state it is;
+        RequestIdReusedError when that was of another method or content. What is refused leaves the request id free.
         """
         ...
 

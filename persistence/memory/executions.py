@@ -25,6 +25,7 @@ from persistence.model import (
     PageKey,
     Scope,
 )
+from persistence.requests import Request
 
 _PAGE_BYTES = 256 << 10
 
@@ -83,14 +84,19 @@ class MemoryExecutions:
             raise CursorExpiredError(following[0].seq)
         return _page(following, limit)
 
-    async def request_cancel(self, scope: Scope, execution_id: UUID, by: str, reason: str) -> Execution:
+    async def request_cancel(
+        self, scope: Scope, execution_id: UUID, by: str, reason: str, request: Request | None = None
+    ) -> Execution:
         """See ExecutionRepository."""
+        if self._tables.known(scope.org, request) is not None:
+            return self._tables.row(scope, execution_id).fresh()
         row = self._tables.row(scope, execution_id)
         state = row.execution.state
         if state.is_end and state is not ExecutionState.CANCELLED:
             raise ExecutionFinishedError(execution_id, state)
         if not state.is_end:
             keep_cancel(row, CancelRequest(self._tables.now(), by, reason))
+        self._tables.keep(scope.org, request, execution_id=execution_id)
         return row.fresh()
 
     def _matching(self, scope: Scope, where: ExecutionFilter, order: ExecutionOrder) -> list[ExecutionRow]:

@@ -20,7 +20,7 @@ from persistence.errors import (
 )
 from persistence.memory import invariants
 from persistence.memory.json import copied, text
-from persistence.memory.tables import ExecutionRow, RequestId, Tables, fresh_ending, fresh_step
+from persistence.memory.tables import ExecutionRow, KeptRequest, Tables, fresh_ending, fresh_step
 from persistence.model import (
     SUSPECT_DEATHS,
     Closing,
@@ -38,6 +38,7 @@ from persistence.model import (
     Transition,
 )
 from persistence.repository import End
+from persistence.requests import Method
 
 _Answer = TypeVar("_Answer")
 
@@ -153,12 +154,13 @@ class MemoryJournal:
         row = _new_row(new)
         tables.executions[execution.id] = row
         if execution.request_id:
-            tables.requests[key] = RequestId(new.content_hash, execution.id)
+            tables.requests[key] = KeptRequest(Method.EXECUTE, new.content_hash, execution.id)
         return Created(row.fresh(), True)
 
-    def _first(self, request_id: str, content_hashes: Collection[bytes], first: RequestId) -> Execution:
-        if first.content_hash not in content_hashes:
+    def _first(self, request_id: str, content_hashes: Collection[bytes], first: KeptRequest) -> Execution:
+        if first.method is not Method.EXECUTE or first.content_hash not in content_hashes:
             raise RequestIdReusedError(request_id)
+        assert first.execution_id is not None  # noqa: S101 - of every Execute
         row = self._tables.executions.get(first.execution_id)
         if row is None:
             raise ExecutionNotFoundError(first.execution_id)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from msgspec import structs
 
-from persistence.errors import ExecutionNotFoundError
+from persistence.errors import ExecutionNotFoundError, RequestIdReusedError
+from persistence.memory import invariants
 from persistence.memory.json import copied
-from persistence.model import Ending, Event, Execution, ExecutionDetail, Json, Scope, Step, StepKey, Workflow
+from persistence.model import Ending, Event, Execution, ExecutionDetail, Json, Outcome, Scope, Step, StepKey, Workflow
+from persistence.requests import Method, Request
 
 
 @dataclass(slots=True)
@@ -50,11 +53,17 @@ class ExecutionRow:
 
 
 @dataclass(frozen=True, slots=True)
-class RequestId:
-    """The first use of a request id; it outlives the execution."""
+class KeptRequest:
+    """The first use of a request id; it outlives what it made or changed.
 
+    `revisions` are those that it answered, with what became of each workflow.
+    """
+
+    method: Method
     content_hash: bytes
-    execution_id: UUID
+    execution_id: UUID | None = None
+    workflow_id: UUID | None = None
+    revisions: Sequence[tuple[UUID, int, Outcome]] = ()
 
 
 @dataclass(slots=True)
@@ -64,7 +73,7 @@ class Tables:
     now: Callable[[], datetime]
     workflows: dict[UUID, WorkflowRow] = field(default_factory=dict)
     executions: dict[UUID, ExecutionRow] = field(default_factory=dict)
-    requests: dict[tuple[str, str], RequestId] = field(default_factory=dict)
+    requests: dict[tuple[str, str], KeptRequest] = field(default_factory=dict)
     leases: dict[UUID, datetime] = field(default_factory=dict)
     secrets: dict[str, bytes] = field(default_factory=dict)
 
@@ -74,6 +83,21 @@ class Tables:
         if row is None or not in_scope(row.execution, scope):
             raise ExecutionNotFoundError(execution_id)
         return row
+
+    def known(self, org: str, request: Request | None) -> KeptRequest | None:
+        """Return the first use of a request. Raises RequestIdReusedError when that was another one."""
+        if request is None:
+            return None
+        invariants.check_text(request.id, limit=128)
+        first = self.requests.get((org, request.id))
+        if first is not None and (first.method, first.content_hash) != (request.method, request.content_hash):
+            raise RequestIdReusedError(request.id)
+        return first
+
+    def keep(self, org: str, request: Request | None, **answer: Any) -> None:
+        """Keep a request and what it is answered."""
+        if request is not None:
+            self.requests[org, request.id] = KeptRequest(request.method, request.content_hash, **answer)
 
     def executions_of(self, workflow_id: UUID) -> Iterator[ExecutionRow]:
         """Give the executions of all revisions of a workflow."""

@@ -21,6 +21,7 @@ from persistence.memory.executions import keep_cancel
 from persistence.memory.json import copied, same
 from persistence.memory.tables import ExecutionRow, Tables, WorkflowRow
 from persistence.model import Applied, CancelRequest, Outcome, Scope, Workflow, WorkflowFilter
+from persistence.requests import Request
 
 
 class MemoryWorkflows:
@@ -29,14 +30,17 @@ class MemoryWorkflows:
     _tables: Tables
 
     async def create_workflow(
-        self, org: str, workflow_id: UUID, document: Mapping[str, Any], created_by: str
+        self, org: str, workflow_id: UUID, document: Mapping[str, Any], created_by: str, request: Request | None = None
     ) -> Workflow:
         """See WorkflowRepository."""
+        if first := self._change(org, request):
+            return first[0].workflow
         name = document["name"]
         if self._by_name(org, name) is not None:
             raise NameTakenError(name)
         workflow = self._first_revision(org, workflow_id, document, created_by)
         self._tables.workflows[workflow_id] = WorkflowRow([workflow])
+        self._keep(org, request, [Applied(workflow, Outcome.CREATED)])
         return _fresh(workflow)
 
     async def get_workflow(self, scope: Scope, reference: str, revision: int = 0) -> Workflow:
@@ -61,19 +65,36 @@ class MemoryWorkflows:
         return [_fresh(workflow) for workflow in found if after is None or workflow.id < after][:limit]
 
     async def update_workflow(
-        self, scope: Scope, reference: str, document: Mapping[str, Any], etag: str, updated_by: str
+        self,
+        scope: Scope,
+        reference: str,
+        document: Mapping[str, Any],
+        etag: str,
+        updated_by: str,
+        request: Request | None = None,
     ) -> Workflow:
         """See WorkflowRepository."""
+        if first := self._change(scope.org, request):
+            return first[0].workflow
         row = self._current(scope.org, reference, etag)
         invariants.check_text(updated_by)
         workflow = self._next_revision(row.latest, document, updated_by)
         row.revisions.append(workflow)
+        self._keep(scope.org, request, [Applied(workflow, Outcome.UPDATED)])
         return _fresh(workflow)
 
     async def apply_workflows(
-        self, org: str, documents: Sequence[tuple[UUID, Mapping[str, Any]]], applied_by: str, *, dry_run: bool = False
+        self,
+        org: str,
+        documents: Sequence[tuple[UUID, Mapping[str, Any]]],
+        applied_by: str,
+        request: Request | None = None,
+        *,
+        dry_run: bool = False,
     ) -> Sequence[Applied]:
         """See WorkflowRepository."""
+        if first := None if dry_run else self._change(org, request):
+            return first
         if len({document["name"] for _, document in documents}) < len(documents):
             raise PersistenceError("two documents have one name")
         # All that can be refused is, before anything is written.
@@ -83,10 +104,22 @@ class MemoryWorkflows:
                 self._tables.workflows[each.workflow.id] = WorkflowRow([each.workflow])
             elif each.outcome is Outcome.UPDATED:
                 self._tables.workflows[each.workflow.id].revisions.append(each.workflow)
+        if not dry_run:
+            self._keep(org, request, applied)
         return [replace(each, workflow=_fresh(each.workflow)) for each in applied]
 
-    async def delete_workflow(self, scope: Scope, reference: str, etag: str, force: bool, deleted_by: str) -> UUID:
+    async def delete_workflow(
+        self,
+        scope: Scope,
+        reference: str,
+        etag: str,
+        force: bool,
+        deleted_by: str,
+        request: Request | None = None,
+    ) -> UUID:
         """See WorkflowRepository."""
+        if (first := self._tables.known(scope.org, request)) is not None and first.workflow_id is not None:
+            return first.workflow_id
         row = self._current(scope.org, reference, etag)
         workflow = row.latest
         running = [row for row in self._tables.executions_of(workflow.id) if not row.execution.state.is_end]
@@ -96,7 +129,12 @@ class MemoryWorkflows:
         for execution in running:
             keep_cancel(execution, CancelRequest(now, deleted_by, f"workflow {workflow.name!r} was deleted"))
         row.is_deleted = True
+        self._tables.keep(scope.org, request, workflow_id=workflow.id)
         return workflow.id
+
+    async def find_change(self, org: str, request: Request) -> Sequence[Applied] | None:
+        """See WorkflowRepository."""
+        return self._change(org, request)
 
     async def reap(self, limit: int) -> int:
         """See WorkflowRepository."""
@@ -108,6 +146,21 @@ class MemoryWorkflows:
         for workflow_id in deleted - {row.execution.workflow_id for row in tables.executions.values()}:
             del tables.workflows[workflow_id]
         return len(reaped)
+
+    def _change(self, org: str, request: Request | None) -> Sequence[Applied] | None:
+        first = self._tables.known(org, request)
+        if first is None:
+            return None
+        answer = []
+        for workflow_id, revision, outcome in first.revisions:
+            if (row := self._tables.workflows.get(workflow_id)) is None:
+                raise WorkflowNotFoundError(str(workflow_id))
+            answer.append(Applied(_fresh(row.revisions[revision - 1]), outcome))
+        return answer
+
+    def _keep(self, org: str, request: Request | None, applied: Sequence[Applied]) -> None:
+        revisions = [(each.workflow.id, each.workflow.revision, each.outcome) for each in applied]
+        self._tables.keep(org, request, revisions=revisions)
 
     def _applied(self, org: str, workflow_id: UUID, document: Mapping[str, Any], by: str) -> Applied:
         row = self._by_name(org, document["name"])

@@ -30,7 +30,9 @@ from persistence.postgres.connection import Database, Session, is_of_a_row, rend
 from persistence.postgres.details import detail_within, outcome, steps_within, without_details
 from persistence.postgres.notifications import Notifications
 from persistence.postgres.records import EXECUTION_COLUMNS, selected
+from persistence.postgres.requests import keep
 from persistence.postgres.tables import executions
+from persistence.requests import Request
 
 _columns = executions.c
 _SELECTED: ColumnElement[Any] = literal_column(selected(EXECUTION_COLUMNS))
@@ -168,32 +170,40 @@ class PostgresExecutions:
         async with self._database.searching(scope.org) as session:
             return int(await session.fetchval(sql, *arguments))
 
-    async def _request_cancel_unread(self, scope: Scope, execution_id: UUID, by: str, reason: str) -> Execution:
+    async def _request_cancel_unread(
+        self, scope: Scope, execution_id: UUID, by: str, reason: str, request: Request | None
+    ) -> Execution:
         statement = _CANCEL.replace(selected(EXECUTION_COLUMNS), "true")
-        async with self._database.session() as session:
-            await session.execute(statement, scope.org, execution_id, scope.owner, by, reason)
-            self._notifications.announce([execution_id], has_work=True, has_cancel=True)
+        async with self._database.session() as session, session.transaction():
+            if await keep(session, scope.org, request, execution_id) is None:
+                await session.execute(statement, scope.org, execution_id, scope.owner, by, reason)
+        self._notifications.announce([execution_id], has_work=True, has_cancel=True)
         return await self._nothing_of(scope, execution_id)
 
-    async def request_cancel(self, scope: Scope, execution_id: UUID, by: str, reason: str) -> Execution:
+    async def request_cancel(
+        self, scope: Scope, execution_id: UUID, by: str, reason: str, request: Request | None = None
+    ) -> Execution:
         """See ExecutionRepository."""
+        row = None
         try:
-            async with self._database.session() as session:
-                # The UPDATE waits for a transition that holds the row, and judges what that leaves behind.
-                row = await session.fetchrow(_CANCEL, scope.org, execution_id, scope.owner, by, reason)
+            async with self._database.session() as session, session.transaction():
+                is_first = await keep(session, scope.org, request, execution_id) is None
+                if is_first:
+                    # The UPDATE waits for a transition that holds the row, and judges what that leaves behind.
+                    row = await session.fetchrow(_CANCEL, scope.org, execution_id, scope.owner, by, reason)
+                is_wished = row is not None
+                row = row or await session.fetchrow(_CONFIRMED, scope.org, execution_id, scope.owner)
                 if row is None:
-                    row = await session.fetchrow(_CONFIRMED, scope.org, execution_id, scope.owner)
-                else:
-                    self._notifications.announce([execution_id], has_work=row["incarnation"] is None, has_cancel=True)
+                    raise ExecutionNotFoundError(execution_id)
+                execution = mending.execution(row)
+                if is_first and execution.state.is_end and execution.state is not ExecutionState.CANCELLED:
+                    raise ExecutionFinishedError(execution_id, execution.state)
         except PersistenceError as error:
             if not is_of_a_row(error):
                 raise
-            return await self._request_cancel_unread(scope, execution_id, by, reason)
-        if row is None:
-            raise ExecutionNotFoundError(execution_id)
-        execution = mending.execution(row)
-        if execution.state.is_end and execution.state is not ExecutionState.CANCELLED:
-            raise ExecutionFinishedError(execution_id, execution.state)
+            return await self._request_cancel_unread(scope, execution_id, by, reason, request)
+        if is_wished:
+            self._notifications.announce([execution_id], has_work=row["incarnation"] is None, has_cancel=True)
         return execution
 
 

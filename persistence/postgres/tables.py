@@ -29,7 +29,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
-from persistence.model import FINAL_STATES, OPEN_STEP_STATES, ExecutionState, StepState
+from persistence.model import FINAL_STATES, OPEN_STEP_STATES, ExecutionState, Outcome, StepState
+from persistence.requests import Method
 
 metadata = MetaData()
 PARTITIONED = ("executions", "execution_payloads", "steps", "events", "shared_payloads")
@@ -331,12 +332,13 @@ shared_payloads = Table(
 )
 
 # Not partitioned: a request id is remembered longer than the execution that it made.
-execution_requests = Table(
-    "execution_requests",
+requests = Table(
+    "requests",
     metadata,
     Column("org_id", _ORG, nullable=False, comment="Org of the caller."),
     Column("request_id", String(128), nullable=False, comment="Id that the caller gave."),
-    Column("execution_id", Uuid, nullable=False, comment="Execution that it started."),
+    Column("method", String(32), nullable=False, comment="What was called: EXECUTE, CANCEL, CREATE_WORKFLOW, ..."),
+    Column("execution_id", Uuid, comment="Execution that it started or cancelled."),
     Column(
         "content_hash",
         LargeBinary,
@@ -344,8 +346,13 @@ execution_requests = Table(
         comment="SHA-256 of what was asked for: tells a repeated request from a reused id.",
     ),
     Column("create_time", _TIME, nullable=False, comment="When it came first."),
-    PrimaryKeyConstraint("org_id", "request_id", name="execution_requests_pkey"),
-    comment="Request ids, remembered longer than the executions that they started.",
+    Column("workflow_ids", ARRAY(Uuid), comment="Workflows that it was answered, or that it deleted."),
+    Column("revisions", ARRAY(Integer), comment="Revisions of them that it was answered."),
+    Column("outcomes", ARRAY(Text), comment="What became of them: CREATED, UPDATED, UNCHANGED."),
+    PrimaryKeyConstraint("org_id", "request_id", name="requests_pkey"),
+    CheckConstraint(f"method IN ({_names(Method)})", name="requests_method"),
+    CheckConstraint(f"outcomes <@ ARRAY[{_names(Outcome)}]", name="requests_outcomes"),
+    comment="Request ids, remembered longer than what they made or changed.",
 )
 
 replicas = Table(

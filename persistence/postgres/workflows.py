@@ -26,7 +26,9 @@ from persistence.postgres import mending, records
 from persistence.postgres.connection import Database, Session, escaped_like, is_of_a_row, rendered
 from persistence.postgres.notifications import notify
 from persistence.postgres.records import selected
+from persistence.postgres.requests import keep, known
 from persistence.postgres.tables import workflow_revisions, workflows
+from persistence.requests import Request
 
 _INSERT = """
 INSERT INTO workflows (org_id, id, name, revision, create_time) VALUES ($1, $2, $3, 1, clock_timestamp())
@@ -84,21 +86,36 @@ _DELETE = """
 UPDATE workflows SET delete_time = clock_timestamp(), deleted_by = $3 WHERE org_id = $1 AND id = $2"""
 
 
+_ANSWER = """
+UPDATE requests SET workflow_ids = $3, revisions = $4, outcomes = $5 WHERE org_id = $1 AND request_id = $2"""
+_DELETED = "SELECT workflow_ids[1] FROM requests WHERE org_id = $1 AND request_id = $2"
+_ANSWERED = f"""
+SELECT {_COLUMNS}, u.id AS answered, u.outcome FROM requests q
+CROSS JOIN unnest(q.workflow_ids, q.revisions, q.outcomes) WITH ORDINALITY AS u(id, revision, outcome, place)
+LEFT JOIN workflow_revisions r ON r.org_id = q.org_id AND r.workflow_id = u.id AND r.revision = u.revision
+LEFT JOIN workflows w ON w.org_id = r.org_id AND w.id = r.workflow_id
+WHERE q.org_id = $1 AND q.request_id = $2 ORDER BY u.place"""  # noqa: S608 - our own columns
+
+
 class PostgresWorkflows:
     """Implements WorkflowRepository but for `reap`."""
 
     _database: Database
 
     async def create_workflow(
-        self, org: str, workflow_id: UUID, document: Mapping[str, Any], created_by: str
+        self, org: str, workflow_id: UUID, document: Mapping[str, Any], created_by: str, request: Request | None = None
     ) -> Workflow:
         """See WorkflowRepository."""
         name, encoded = document["name"], records.encoded(document).decode()
         async with self._database.session() as session, session.transaction():
+            if before := await keep(session, org, request):
+                return (await _answered(session, org, before))[0].workflow
             if await session.execute(_INSERT, org, workflow_id, name) != "INSERT 0 1":
                 raise NameTakenError(name)
             await session.execute(_INSERT_REVISION, org, workflow_id, encoded, created_by)
-            return _workflow(await _row(session, org, workflow_id, 1))
+            workflow = _workflow(await _row(session, org, workflow_id, 1))
+            await _answer(session, org, request, [Applied(workflow, Outcome.CREATED)])
+            return workflow
 
     async def get_workflow(self, scope: Scope, reference: str, revision: int = 0) -> Workflow:
         """See WorkflowRepository."""
@@ -158,18 +175,34 @@ class PostgresWorkflows:
         return Workflow(workflow_id, org, "", 1, "", {}, mending.NO_TIME, mending.NO_TIME, "", lost)
 
     async def update_workflow(
-        self, scope: Scope, reference: str, document: Mapping[str, Any], etag: str, updated_by: str
+        self,
+        scope: Scope,
+        reference: str,
+        document: Mapping[str, Any],
+        etag: str,
+        updated_by: str,
+        request: Request | None = None,
     ) -> Workflow:
         """See WorkflowRepository."""
         encoded = records.encoded(document).decode()
         async with self._database.session() as session, session.transaction():
+            if before := await keep(session, scope.org, request):
+                return (await _answered(session, scope.org, before))[0].workflow
             row = await _locked(session, scope, reference, etag)
             revision = await session.fetchval(_RAISE, scope.org, row["id"])
             await session.execute(_INSERT_REVISION, scope.org, row["id"], encoded, updated_by)
-            return _workflow(await _row(session, scope.org, row["id"], revision))
+            workflow = _workflow(await _row(session, scope.org, row["id"], revision))
+            await _answer(session, scope.org, request, [Applied(workflow, Outcome.UPDATED)])
+            return workflow
 
     async def apply_workflows(
-        self, org: str, documents: Sequence[tuple[UUID, Mapping[str, Any]]], applied_by: str, *, dry_run: bool = False
+        self,
+        org: str,
+        documents: Sequence[tuple[UUID, Mapping[str, Any]]],
+        applied_by: str,
+        request: Request | None = None,
+        *,
+        dry_run: bool = False,
     ) -> Sequence[Applied]:
         """See WorkflowRepository."""
         texts = {document["name"]: (id, records.encoded(document).decode()) for id, document in documents}
@@ -178,16 +211,29 @@ class PostgresWorkflows:
         applied: dict[str, Applied] = {}
         with suppress(_NotKept):
             async with self._database.session() as session, session.transaction():
+                if before := None if dry_run else await keep(session, org, request):
+                    return await _answered(session, org, before)
                 # Locked in the order of names by everybody, so that no two wait for each other.
                 for name in sorted(texts):
                     applied[name] = await _applied(session, org, name, *texts[name], applied_by)
                 if dry_run:
                     raise _NotKept
+                await _answer(session, org, request, [applied[document["name"]] for _, document in documents])
         return [applied[document["name"]] for _, document in documents]
 
-    async def delete_workflow(self, scope: Scope, reference: str, etag: str, force: bool, deleted_by: str) -> UUID:
+    async def delete_workflow(
+        self,
+        scope: Scope,
+        reference: str,
+        etag: str,
+        force: bool,
+        deleted_by: str,
+        request: Request | None = None,
+    ) -> UUID:
         """See WorkflowRepository."""
         async with self._database.session() as session, session.transaction():
+            if before := await keep(session, scope.org, request):
+                return await _deleted(session, scope.org, before)
             row = await _locked(session, scope, reference, etag)
             workflow_id: UUID = row["id"]
             if force:
@@ -197,11 +243,45 @@ class PostgresWorkflows:
             elif running := await session.fetchval(_RUNNING, scope.org, workflow_id):
                 raise WorkflowInUseError(reference, running)
             await session.execute(_DELETE, scope.org, workflow_id, deleted_by)
+            if request is not None:
+                await session.execute(_ANSWER, scope.org, request.id, [workflow_id], None, None)
             return workflow_id
+
+    async def find_change(self, org: str, request: Request) -> Sequence[Applied] | None:
+        """See WorkflowRepository."""
+        async with self._database.session() as session:
+            return await _answered(session, org, request) if await known(session, org, request) else None
 
 
 class _NotKept(Exception):
     """Takes back what a transaction did."""
+
+
+async def _answer(session: Session, org: str, request: Request | None, applied: Sequence[Applied]) -> None:
+    """Leave with a request what it is answered."""
+    if request is not None:
+        workflow_ids, revisions = [each.workflow.id for each in applied], [each.workflow.revision for each in applied]
+        outcomes = [each.outcome for each in applied]
+        await session.execute(_ANSWER, org, request.id, workflow_ids, revisions, outcomes)
+
+
+async def _answered(session: Session, org: str, request: Request) -> Sequence[Applied]:
+    """Return what a request was answered. Raises WorkflowNotFoundError when something of that is no longer there."""
+    rows = await session.fetch(_ANSWERED, org, request.id)
+    if not rows:  # written by hand
+        raise WorkflowNotFoundError(f"of request {request.id}")
+    for row in rows:
+        if row["id"] is None or row["outcome"] is None:
+            raise WorkflowNotFoundError(str(row["answered"]))
+    return [Applied(_workflow(row, row["revision"]), Outcome(row["outcome"])) for row in rows]
+
+
+async def _deleted(session: Session, org: str, request: Request) -> UUID:
+    """Return the workflow that a request deleted."""
+    workflow_id: UUID | None = await session.fetchval(_DELETED, org, request.id)
+    if workflow_id is None:  # written by hand
+        raise WorkflowNotFoundError(f"of request {request.id}")
+    return workflow_id
 
 
 async def _applied(session: Session, org: str, name: str, new_id: UUID, document: str, by: str) -> Applied:
@@ -261,7 +341,8 @@ def _canonical_id(reference: str) -> UUID | None:
     return found if str(found) == reference else None
 
 
-def _workflow(row: asyncpg.Record) -> Workflow:
+def _workflow(row: asyncpg.Record, latest: int = 0) -> Workflow:
+    """Return a revision of a workflow, with the etag that it has, or had when `latest` was the latest."""
     unreadable = [name for name in ("create_time", "update_time") if row[name] in (None, records.UNREADABLE_TIME)]
     try:
         document = records.document(row["document"])
@@ -275,7 +356,7 @@ def _workflow(row: asyncpg.Record) -> Workflow:
         org=row["org_id"],
         name=row["name"],
         revision=row["revision"] or row["latest"],
-        etag=_etag(row["id"], row["latest"]),
+        etag=_etag(row["id"], latest or row["latest"]),
         document=document,
         create_time=mending.NO_TIME if "create_time" in unreadable else row["create_time"],
         update_time=mending.NO_TIME if "update_time" in unreadable else row["update_time"],

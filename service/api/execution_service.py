@@ -230,7 +230,9 @@ class ExecutionServicer(ExecutionServiceServicer):
 
     async def Cancel(self, request: pb.CancelRequest, context: Any) -> pb.CancelResponse:
         caller = current_identity.get()
-        detail = await self._executions.cancel(caller.scope, UUID(request.execution_id), caller.subject, request.reason)
+        detail = await self._executions.cancel(
+            caller.scope, UUID(request.execution_id), caller.subject, request.reason, request.request_id
+        )
         definition, _ = await self._workflows.shown(detail)
         return cancel_response(detail, definition)
 

@@ -43,7 +43,7 @@ class WorkflowServicer(WorkflowServiceServicer):
         caller = current_identity.get()
         with violations_under("definition"):
             given = await in_slices(document(request.definition))
-            workflow = await self._workflows.create(caller.org, given, caller.subject)
+            workflow = await self._workflows.create(caller.org, given, caller.subject, request.request_id)
         shown = workflow_message(workflow, full=caller.may(READ_WORKFLOWS))
         return pb.CreateWorkflowResponse(workflow=await in_slices(shown))
 
@@ -73,6 +73,7 @@ class WorkflowServicer(WorkflowServiceServicer):
                 await in_slices(document(request.definition)),
                 request.etag,
                 caller.subject,
+                request.request_id,
             )
         shown = workflow_message(workflow, full=caller.may(READ_WORKFLOWS))
         return pb.UpdateWorkflowResponse(workflow=await in_slices(shown))
@@ -81,7 +82,9 @@ class WorkflowServicer(WorkflowServiceServicer):
         caller, dry_run = current_identity.get(), request.validate_only
         try:
             given = await in_slices(documents(request.definitions))
-            applied = await self._workflows.apply(caller.org, given, caller.subject, dry_run=dry_run)
+            applied = await self._workflows.apply(
+                caller.org, given, caller.subject, request.request_id, dry_run=dry_run
+            )
         except ValidationError as error:
             if not dry_run:
                 raise
@@ -91,7 +94,7 @@ class WorkflowServicer(WorkflowServiceServicer):
     async def DeleteWorkflow(self, request: pb.DeleteWorkflowRequest, context: Any) -> pb.DeleteWorkflowResponse:
         caller = current_identity.get()
         await self._executions.delete_workflow(
-            caller.scope, request.workflow, request.etag, request.force, caller.subject
+            caller.scope, request.workflow, request.etag, request.force, caller.subject, request.request_id
         )
         return pb.DeleteWorkflowResponse()
 

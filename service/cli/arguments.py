@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,6 +23,11 @@ SET_HELP = (
     " finite are text. Repeatable."
 )
 SET_STRING_HELP = "A field of the input whose value is text whatever it looks like, KEY=VALUE. Repeatable."
+
+RequestId = Annotated[
+    str | None,
+    typer.Option(help="Id of this request: what was asked with it before is not done twice.", show_default=False),
+]
 
 # Without an exponent: 12e4567 and 1e5 are more often the beginning of a hash than a number.
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")

@@ -114,7 +114,7 @@ async def validate_files(client: Client, files: Sequence[str]) -> list[Finding]:
 
 
 async def apply_files(
-    client: Client, files: Sequence[str], *, dry_run: bool = False
+    client: Client, files: Sequence[str], *, dry_run: bool = False, request_id: str | None = None
 ) -> list[ApplyWorkflowsResponse.Result]:
     """Make workflows be as the definitions in files say, all or none; return in order what became of each.
 
@@ -125,7 +125,8 @@ async def apply_files(
     refusal: Exception | None = None
     if not findings and not any(each.findings() for each in written):
         try:
-            return await client.apply([each.reading.message for each in written], validate_only=dry_run)
+            messages = [each.reading.message for each in written]
+            return await client.apply(messages, validate_only=dry_run, request_id=request_id)
         except (InvalidArgumentError, DefinitionError) as error:
             refusal = error
     # The error of a call has room for a few violations; the answer of a check has room for all.

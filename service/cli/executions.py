@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from service.cli.arguments import SET_HELP, SET_STRING_HELP
+from service.cli.arguments import SET_HELP, SET_STRING_HELP, RequestId
 from service.cli.session import Session, command
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ async def execute(
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Show the progress until it ends.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end, then show the execution.")] = False,
     revision: Annotated[int, typer.Option(min=0, help="Revision to run; 0 for the latest.")] = 0,
-    request_id: Annotated[str | None, _option("Id of this request: the same id starts nothing twice.")] = None,
+    request_id: RequestId = None,
     tag: Annotated[_Strings, _option("Tag to find it by. Repeatable.")] = None,
     label: Annotated[_Strings, _option("Label to find it by, KEY=VALUE. Repeatable.")] = None,
     priority: Annotated[int | None, _option("Priority, -100 to 100; higher goes first.")] = None,
@@ -214,6 +214,7 @@ async def cancel(
     session: Session,
     execution_id: _Id,
     reason: Annotated[str, _option("Why, for the history.")] = "",
+    request_id: RequestId = None,
 ) -> None:
     """Cancel an execution and show what was stopped."""
     from service.cli.execution_ids import whole_id
@@ -221,7 +222,8 @@ async def cancel(
     from service.cli.rendering import show, show_json
     from service.cli.tables import receipt_view
 
-    response = await session.client.cancel(await whole_id(session.client, execution_id), reason)
+    found = await whole_id(session.client, execution_id)
+    response = await session.client.cancel(found, reason, request_id=request_id)
     if session.json:
         show_json(json_form(response))
     else:

@@ -43,13 +43,13 @@ def started_text(started: ExecuteResponse) -> str:
 
 
 @contextmanager
-def told_how_to_ask_again(session: Session, request_id: str) -> Iterator[None]:
-    """When the answer of Execute is lost, say how to learn what it started: the request may have arrived."""
+def told_how_to_ask_again(session: Session, request_id: str, done: str = "what it started") -> Iterator[None]:
+    """When the answer of a call is lost, say how to learn what was done: the request may have arrived."""
     try:
         yield
     except (asyncio.CancelledError, FlowkeepError) as error:
         if isinstance(error, asyncio.CancelledError) or _is_unknown(error):
-            text = f"If the request arrived, the same with --request-id {request_id} finds what it started."
+            text = f"If the request arrived, the same with --request-id {request_id} finds {done}."
             _tell(session, text, {"request_id": request_id})
         raise
 

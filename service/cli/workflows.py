@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from service.cli.arguments import RequestId
 from service.cli.asking import Yes, confirm
 from service.cli.session import Session, command
 
@@ -38,13 +39,14 @@ async def apply(
     session: Session,
     files: _Files,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    request_id: RequestId = None,
 ) -> None:
     """Create workflows, or make new revisions of those whose definitions differ: all of them or none."""
     from service.cli.definitions import apply_files
     from service.cli.json_form import json_form
     from service.cli.rendering import plain, show, show_json
 
-    results = await apply_files(session.client, files, dry_run=dry_run)
+    results = await apply_files(session.client, files, dry_run=dry_run, request_id=request_id)
     if session.json:
         form = [{"action": action_of(each), "workflow": json_form(each.workflow)} for each in results]
         show_json({"results": form})
@@ -105,12 +107,17 @@ async def delete(
     workflow: _WorkflowName,
     force: Annotated[bool, typer.Option("--force", help="Cancel executions that have not ended.")] = False,
     yes: Yes = False,
+    request_id: RequestId = None,
 ) -> None:
     """Delete a workflow with all its revisions and executions."""
+    from flowkeep.requests import request_text
+    from service.cli.following import told_how_to_ask_again
     from service.cli.rendering import plain, show, show_json
 
     confirm(f"This deletes the workflow {workflow} with all its executions.", yes=yes)
-    await session.client.delete_workflow(workflow, force=force)
+    request_id = request_text(request_id)
+    with told_how_to_ask_again(session, request_id, "that it is deleted"):
+        await session.client.delete_workflow(workflow, force=force, request_id=request_id)
     if session.json:
         show_json({"deleted": workflow})
     else:

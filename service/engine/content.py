@@ -11,7 +11,11 @@ from typing import Any
 import msgspec
 
 from persistence.model import Workflow
+from persistence.requests import Method, Request
 from service.engine.definition import Definition
+from service.engine.slices import Work
+
+_BYTES_A_MICROSECOND = 150
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,20 @@ class Order:
     correlation_id: str = ""
     start_delay: float = 0.0
     timeout: float | None = None
+
+
+def asked(
+    method: Method, request_id: str, by: str, documents: Sequence[Mapping[str, Any]] = (), **rest: Any
+) -> Work[Request | None]:
+    """Give the request of a call other than Execute, None when it has no id. `rest` is what else was asked for."""
+    if not request_id:
+        return None
+    content = hashlib.sha256(_encoded({"by": by, **rest}))
+    for document in documents:
+        text = _encoded(document)
+        content.update(hashlib.sha256(text).digest())
+        yield len(text) // _BYTES_A_MICROSECOND
+    return Request(request_id, method, content.digest())
 
 
 def content_hash(owner: str, order: Order, workflow: Workflow | None = None) -> bytes:
@@ -70,4 +88,8 @@ def _hash(owner: str, order: Order) -> bytes:
         "start_delay": order.start_delay,
         "timeout": order.timeout,
     }
-    return hashlib.sha256(msgspec.json.encode(content, order="sorted")).digest()
+    return hashlib.sha256(_encoded(content)).digest()
+
+
+def _encoded(content: Any) -> bytes:
+    return msgspec.json.encode(content, order="sorted")

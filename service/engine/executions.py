@@ -26,16 +26,17 @@ from persistence.model import (
     Workflow,
 )
 from persistence.repository import Repository
+from persistence.requests import Method
 from service.engine import happenings, planner
 from service.engine.batches import READS, Meanings, Resolve, at_a_time
-from service.engine.content import Order, content_hash, equivalents
+from service.engine.content import Order, asked, content_hash, equivalents
 from service.engine.definition import Definition
 from service.engine.ids import uuid7
 from service.engine.parsing import check_input, input_cost
 from service.engine.payload import normalise, size
 from service.engine.planner import Plan
 from service.engine.runner import Runner
-from service.engine.slices import Slicing
+from service.engine.slices import Slicing, at_once
 from service.engine.state import initial
 from service.engine.violations import ValidationError, Violation
 from service.engine.watch import Bookmark, Output, Pace, follow
@@ -233,12 +234,16 @@ class Executions:
             pass
         return None
 
-    async def cancel(self, scope: Scope, execution_id: UUID, by: str, reason: str) -> ExecutionDetail:
+    async def cancel(
+        self, scope: Scope, execution_id: UUID, by: str, reason: str, request_id: str = ""
+    ) -> ExecutionDetail:
         """Keep the wish to cancel, let it take effect, and return the execution after it, its steps without payloads.
 
-        Raises ExecutionNotFoundError, ExecutionFinishedError.
+        A request id that was used so before changes nothing. Raises ExecutionNotFoundError, ExecutionFinishedError,
+        RequestIdReusedError.
         """
-        execution = await self._repository.request_cancel(scope, execution_id, by, reason)
+        request = at_once(asked(Method.CANCEL, request_id, by, execution_id=str(execution_id), reason=reason))
+        execution = await self._repository.request_cancel(scope, execution_id, by, reason, request)
         await failpoints.reach("cancel.after_commit_before_signal")
         if not execution.state.is_end:
             delivery = self._runner.deliver_cancel(execution)
@@ -246,12 +251,17 @@ class Executions:
             await asyncio.shield(self._runner.tasks.spawn(delivery, f"cancel {execution_id}"))
         return await self._repository.get_detail(scope, execution_id, most=0)
 
-    async def delete_workflow(self, scope: Scope, reference: str, etag: str, force: bool, deleted_by: str) -> None:
+    async def delete_workflow(
+        self, scope: Scope, reference: str, etag: str, force: bool, deleted_by: str, request_id: str = ""
+    ) -> None:
         """Hide a workflow; with `force` its executions are cancelled. What it leaves is removed in the background.
 
-        Raises WorkflowNotFoundError, EtagMismatchError, WorkflowInUseError.
+        A request id that was used so before changes nothing. Raises WorkflowNotFoundError, EtagMismatchError,
+        WorkflowInUseError, RequestIdReusedError.
         """
-        workflow_id = await self._repository.delete_workflow(scope, reference, etag, force, deleted_by)
+        asking = asked(Method.DELETE_WORKFLOW, request_id, deleted_by, workflow=reference, etag=etag, force=force)
+        request = at_once(asking)
+        workflow_id = await self._repository.delete_workflow(scope, reference, etag, force, deleted_by, request)
         self._runner.tasks.spawn(self._runner.clear_away(workflow_id), f"clear away {workflow_id}")
 
     def watch(

@@ -9,6 +9,8 @@ from uuid import UUID
 from persistence.errors import NotFoundError, UnreadableError
 from persistence.model import Applied, Execution, ExecutionDetail, Scope, Workflow
 from persistence.repository import WorkflowRepository
+from persistence.requests import Method, Request
+from service.engine.content import asked
 from service.engine.definition import Definition, Step
 from service.engine.handlers.registry import Handler, Registry
 from service.engine.ids import uuid7
@@ -28,7 +30,11 @@ _BYTES_A_BYTE, _STEP_BYTES = 12, 1_500
 
 
 class Workflows:
-    """What the service does with workflows, over one repository."""
+    """What the service does with workflows, over one repository.
+
+    A change that is asked for again with its `request_id` is answered as it was the first time: RequestIdReusedError
+    when the id was used for something else, WorkflowNotFoundError when what it was answered has been removed.
+    """
 
     def __init__(self, repository: WorkflowRepository, registry: Registry, defaults: Defaults) -> None:
         self._repository = repository
@@ -51,40 +57,73 @@ class Workflows:
             return error.violations
         return ()
 
-    async def create(self, org: str, document: Mapping[str, Any], created_by: str) -> Workflow:
+    async def create(self, org: str, document: Mapping[str, Any], created_by: str, request_id: str = "") -> Workflow:
         """Keep a new workflow. Raises ValidationError, NameTakenError."""
-        definition = await self._parse(document)
-        workflow = await self._repository.create_workflow(org, uuid7(), document, created_by)
+        request = await in_slices(asked(Method.CREATE_WORKFLOW, request_id, created_by, [document]))
+        try:
+            definition = await self._parse(document)
+        except ValidationError as error:
+            return (await self._first(org, request, error))[0].workflow
+        workflow = await self._repository.create_workflow(org, uuid7(), document, created_by, request)
         self._remember(workflow, definition)
         return workflow
 
     async def update(
-        self, scope: Scope, reference: str, document: Mapping[str, Any], etag: str, updated_by: str
+        self,
+        scope: Scope,
+        reference: str,
+        document: Mapping[str, Any],
+        etag: str,
+        updated_by: str,
+        request_id: str = "",
     ) -> Workflow:
         """Keep a new revision. Raises ValidationError, WorkflowNotFoundError, EtagMismatchError."""
-        current = await self._repository.get_workflow(scope, reference)
-        named = {**document, "name": document.get("name") or current.name}
-        if named["name"] != current.name:
-            raise ValidationError([Violation("name", f"must be {current.name!r}: a workflow keeps its name")])
-        definition = await self._parse(named)
-        workflow = await self._repository.update_workflow(scope, str(current.id), named, etag, updated_by)
+        asking = asked(Method.UPDATE_WORKFLOW, request_id, updated_by, [document], workflow=reference, etag=etag)
+        request = await in_slices(asking)
+        try:
+            current = await self._repository.get_workflow(scope, reference)
+            named = {**document, "name": document.get("name") or current.name}
+            if named["name"] != current.name:
+                raise ValidationError([Violation("name", f"must be {current.name!r}: a workflow keeps its name")])
+            definition = await self._parse(named)
+        except (ValidationError, NotFoundError) as error:
+            return (await self._first(scope.org, request, error))[0].workflow
+        workflow = await self._repository.update_workflow(scope, str(current.id), named, etag, updated_by, request)
         self._remember(workflow, definition)
         return workflow
 
     async def apply(
-        self, org: str, documents: Sequence[Mapping[str, Any]], applied_by: str, *, dry_run: bool = False
+        self,
+        org: str,
+        documents: Sequence[Mapping[str, Any]],
+        applied_by: str,
+        request_id: str = "",
+        *,
+        dry_run: bool = False,
     ) -> Sequence[Applied]:
-        """Keep what the documents say, all or none; with `dry_run` only return what would be done.
+        """Keep what the documents say, all or none; with `dry_run` only return what would be done, for no request id.
 
         Raises ValidationError with the violations of all, by fields such as `definitions[3].steps[0].id`.
         """
-        definitions = await self._parse_all(documents)
+        asking = asked(Method.APPLY_WORKFLOWS, "" if dry_run else request_id, applied_by, documents)
+        request = await in_slices(asking)
+        try:
+            definitions = await self._parse_all(documents)
+        except ValidationError as error:
+            return await self._first(org, request, error)
         given = [(uuid7(), document) for document in documents]
-        applied = await self._repository.apply_workflows(org, given, applied_by, dry_run=dry_run)
+        applied = await self._repository.apply_workflows(org, given, applied_by, request, dry_run=dry_run)
         if not dry_run:
             for each, definition in zip(applied, definitions, strict=True):
                 self._remember(each.workflow, definition)
         return applied
+
+    async def _first(self, org: str, request: Request | None, refused: Exception) -> Sequence[Applied]:
+        """Return what the same request was answered before what refuses it now was so; raises `refused` without one."""
+        first = None if request is None else await self._repository.find_change(org, request)
+        if not first:
+            raise refused
+        return first
 
     async def _parse_all(self, documents: Sequence[Mapping[str, Any]]) -> Sequence[Definition]:
         definitions, found = list[Definition](), list[Violation]()

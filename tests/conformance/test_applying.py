@@ -16,7 +16,7 @@ from tests.conformance.builders import FOREIGN_ORG, ORG, SCOPE, document, outcom
 EVERY = WorkflowFilter()
 
 
-async def apply(repository: Repository, *documents: dict[str, Any], org: str = ORG, **more: bool) -> list[Applied]:
+async def apply(repository: Repository, *documents: dict[str, Any], org: str = ORG, **more: Any) -> list[Applied]:
     return list(await repository.apply_workflows(org, [(uuid7(), each) for each in documents], "bob", **more))
 
 

@@ -38,6 +38,7 @@ from persistence.model import (
 from persistence.postgres import PostgresRepository
 from persistence.postgres.tables import metadata
 from persistence.repository import Repository
+from persistence.requests import Method, Request
 from service.engine.ids import uuid7
 from tests.conformance.builders import FOREIGN_ORG, ORG, OWNER, document, execution, new, now, outcome, step, transition
 from tests.conformance.test_lists import walk
@@ -61,6 +62,7 @@ DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = public, pg_catal
 
 Server: TypeAlias = "tuple[asyncio.Runner, asyncpg.Connection[asyncpg.Record], Repository]"
 Columns: TypeAlias = dict[str, Any]
+Use: TypeAlias = tuple[str, bytes] | None
 Key: TypeAlias = tuple[str, UUID]  # org and id of an execution
 
 
@@ -90,6 +92,11 @@ def written(row: Execution, change: Columns, time: datetime) -> Transition:
     return transition(row, **given, start_time=row.start_time or time)
 
 
+def asked(method: Method, use: Use) -> Request | None:
+    """Return the request of a call that uses a request id so."""
+    return None if use is None else Request(use[0], method, use[1])
+
+
 def mostly(usual: Any, *others: Any) -> st.SearchStrategy[Any]:
     """The usual value, or in one of five cases another."""
     return st.sampled_from((*(usual,) * 4 * len(others), *others))
@@ -101,6 +108,7 @@ processes, seconds = st.sampled_from(PROCESSES), st.sampled_from((-10, 0, 5, 40,
 filters = st.builds(ExecutionFilter, states=st.lists(st.sampled_from(ExecutionState), max_size=3))
 steps = st.builds(step, st.sampled_from("ab"), mostly(StepState.RUNNING, *StepState), iteration=mostly(1, 2))
 request_ids, hashes = st.sampled_from(("", "r1", "r2")), mostly(b"first", b"other")
+uses = st.none() | st.tuples(st.sampled_from(("r1", "r2", "r3", "r4")), hashes)  # of a request id, with its content
 columns = st.fixed_dictionaries({
     "incarnation": st.none() | processes, "wake_time": seconds, "owner": people,
     "state": mostly(ExecutionState.RUNNING, *ExecutionState), "priority": mostly(0, 5, -1), "request_id": request_ids,
@@ -166,25 +174,32 @@ class Lockstep(RuleBasedStateMachine):
     def begin(self) -> Any:
         return self.first
 
-    @rule(target=workflows, org=orgs, name=st.sampled_from(("research", "other")), etag=mostly("", "stale"))
-    def keep_workflow(self, org: str, name: str, etag: str) -> Any:
+    @rule(target=workflows, org=orgs, name=st.sampled_from(("research", "other")), etag=mostly("", "stale"),
+          created=uses, updated=uses)  # fmt: skip
+    def keep_workflow(self, org: str, name: str, etag: str, created: Use = None, updated: Use = None) -> Any:
         workflow_id, newer = self.ids.pop(), document(name, tags=["new"])
-        made = self.both(lambda store: store.create_workflow(org, workflow_id, document(name), OWNER))
-        if not isinstance(made, Workflow):
-            self.both(lambda store: store.update_workflow(Scope(org), name, newer, etag, OWNER))
-        return self.both(lambda store: store.get_workflow(Scope(org), name))
+        create, update = asked(Method.CREATE_WORKFLOW, created), asked(Method.UPDATE_WORKFLOW, updated)
+        made = self.both(lambda store: store.create_workflow(org, workflow_id, document(name), OWNER, create))
+        if not isinstance(made, Workflow) or made.id != workflow_id:
+            self.both(lambda store: store.update_workflow(Scope(org), name, newer, etag, OWNER, update))
+        found = self.both(lambda store: store.get_workflow(Scope(org), name))
+        return found if isinstance(found, Workflow) else multiple()
 
     @rule(target=workflows, org=orgs, names=st.permutations(("research", "other")), text=st.text("ab", max_size=1),
-          dry_run=st.booleans())  # fmt: skip
-    def apply_workflows(self, org: str, names: Sequence[str], text: str, dry_run: bool) -> Any:
+          dry_run=st.booleans(), use=uses)  # fmt: skip
+    def apply_workflows(self, org: str, names: Sequence[str], text: str, dry_run: bool, use: Use) -> Any:
         given = [(self.ids.pop(), document(name, description=text)) for name in names]
-        self.both(lambda store: store.apply_workflows(org, given, OWNER, dry_run=dry_run))
+        request = asked(Method.APPLY_WORKFLOWS, use)
+        self.both(lambda store: store.apply_workflows(org, given, OWNER, request, dry_run=dry_run))
+        if request is not None:
+            self.both(lambda store: store.find_change(org, request))
         found = self.both(lambda store: store.get_workflow(Scope(org), names[0]))
         return found if isinstance(found, Workflow) else multiple()
 
-    @rule(workflow=workflows, scope=scopes, force=mostly(False, True))
-    def delete_workflow(self, workflow: Workflow, scope: Scope, force: bool) -> None:
-        self.both(lambda store: store.delete_workflow(scope, str(workflow.id), "", force, "eve"))
+    @rule(workflow=workflows, scope=scopes, force=mostly(False, True), use=uses)
+    def delete_workflow(self, workflow: Workflow, scope: Scope, force: bool, use: Use) -> None:
+        request = asked(Method.DELETE_WORKFLOW, use)
+        self.both(lambda store: store.delete_workflow(scope, str(workflow.id), "", force, "eve", request))
         self.both(lambda store: store.get_workflow(scope, str(workflow.id), 2))
         # All of it: which ones a lower limit leaves is open.
         self.both(lambda store: store.reap(1_000))
@@ -281,9 +296,10 @@ class Lockstep(RuleBasedStateMachine):
         self.both(lambda store: store.read_events(scope, key[1], after_seq, limit))
         self.both(lambda store: store.load(by, key[1]))
 
-    @rule(key=executions, scope=scopes, by=people)
-    def request_cancel(self, key: Key, scope: Scope, by: str) -> None:
-        self.both(lambda store: store.request_cancel(scope, key[1], by, "enough"))
+    @rule(key=executions, scope=scopes, by=people, use=uses)
+    def request_cancel(self, key: Key, scope: Scope, by: str, use: Use = None) -> None:
+        request = asked(Method.CANCEL, use)
+        self.both(lambda store: store.request_cancel(scope, key[1], by, "enough", request))
 
     @rule(order=st.sampled_from(ExecutionOrder), size=st.integers(1, 4), where=filters, scope=scopes)
     def list_executions(self, order: ExecutionOrder, size: int, where: ExecutionFilter, scope: Scope) -> None:

@@ -107,9 +107,10 @@ class Script(ExecutionServiceServicer, WorkflowServiceServicer):
     async def CreateWorkflow(self, request, context):
         return await self._answer(request, context, None)
 
+    Cancel = UpdateWorkflow = DeleteWorkflow = ApplyWorkflows = CreateWorkflow
+
     # The stubs declare these abstract; no test calls them.
-    GetStep = ListSteps = Cancel = GetWorkflow = ListWorkflows = UpdateWorkflow = DeleteWorkflow = None  # type: ignore[assignment]
-    ApplyWorkflows = ValidateWorkflow = ListHandlers = None  # type: ignore[assignment]
+    GetStep = ListSteps = GetWorkflow = ListWorkflows = ValidateWorkflow = ListHandlers = None  # type: ignore[assignment]
 
 
 async def start(script, target):

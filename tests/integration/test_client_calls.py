@@ -75,14 +75,27 @@ async def test_definite_refusals_are_not_retried(code, message):
     assert [request.request_id for request in script.requests] == ["mine"]
 
 
-async def test_a_created_workflow_is_not_created_twice():
-    script = Script()
-    script.refusals = [(Code.UNAVAILABLE, "Socket closed")] * 2
-    async with serving(script) as client:
-        with pytest.raises(flowkeep.UnavailableError):
-            await client.create_workflow({"name": "onboarding"})
+CHANGES = {
+    "create": lambda client, **more: client.create_workflow({"name": "w"}, **more),
+    "update": lambda client, **more: client.update_workflow("w", {"name": "w"}, **more),
+    "apply": lambda client, **more: client.apply({"name": "w"}, **more),
+    "delete": lambda client, **more: client.delete_workflow("w", **more),
+    "cancel": lambda client, **more: client.cancel(ID, **more),
+}
 
-    assert len(script.requests) == 1
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+async def test_a_change_whose_answer_was_lost_is_sent_again_with_its_request_id(change):
+    script = Script()
+    script.refusals = [(Code.UNAVAILABLE, "Socket closed"), (Code.ALREADY_EXISTS, "no")] * 2
+    async with serving(script) as client:
+        for named in ({}, {"request_id": "mine"}):
+            with pytest.raises(flowkeep.AlreadyExistsError):
+                await change(client, **named)
+
+    made, again, *given = [request.request_id for request in script.requests]
+    assert made == again != ""
+    assert given == ["mine", "mine"]
 
 
 async def test_calls_wait_for_a_server_that_is_not_yet_there(tmp_path):

@@ -177,6 +177,8 @@ async def test_every_bounded_field_of_a_request(world):
 async def test_every_bounded_field_of_a_definition(world):
     judged = set()
     for field, what, spoil in broken(workflows_pb2.CreateWorkflowRequest.DESCRIPTOR):
+        if not field.startswith("definition."):
+            continue
         request = world.valid(CREATE)
         spoil(request)
         answer = await world.refused(CREATE, request, (field, what), {"INVALID_ARGUMENT"})

@@ -410,14 +410,3 @@ async def test_a_server_whose_own_lease_is_spoilt_goes_on(world):
             await made(world.served.client, step("a", "transform", value=1)), wait=True
         )
     assert done.state == State.STATE_COMPLETED
-
-
-async def test_a_spoilt_request_id_answers_what_it_can(world):
-    table = metadata.tables["execution_requests"]
-    spoils = [(column, value) for column in table.columns for value in values_of(column)]
-    for index, (column, value) in enumerate(spoils):
-        request = pb.ExecuteRequest(workflow=world.workflow, request_id=f"r-{index}")
-        await world.served.executions.Execute(request)
-        await world.spoil(f"UPDATE execution_requests SET {column.name} = {value} WHERE request_id = $1", f"r-{index}")  # noqa: S608
-        said = await answer(world.served.executions.Execute(request))
-        assert said in ("OK", "REQUEST_ID_REUSED", "EXECUTION_NOT_FOUND"), (column.name, value)

@@ -65,12 +65,10 @@ async def test_all_that_was_accepted_ends_right(
 
 
 async def until_known(ask: Any) -> Any:
-    """The answer, asked again for as long as there is none; what was made by a lost answer is taken as it is."""
+    """The answer, asked again for as long as there is none."""
     async with asyncio.timeout(LONGEST):
         while True:
             try:
                 return await ask()
-            except flowkeep.AlreadyExistsError:
-                return "w"
             except flowkeep.UnavailableError:
                 continue

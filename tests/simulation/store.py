@@ -36,7 +36,17 @@ HELD = 5.0
 
 HOLDABLE = {"flush", "claim", "claim_one", "load"}
 
-READS = {"get_execution", "get_detail", "read_events", "get_workflow", "load", "strays", "find_request", "ping"}
+READS = {
+    "get_execution",
+    "get_detail",
+    "read_events",
+    "get_workflow",
+    "load",
+    "strays",
+    "find_request",
+    "find_change",
+    "ping",
+}
 
 
 def finished(coroutine: Coroutine[Any, Any, _Answer]) -> _Answer:

@@ -26,16 +26,22 @@ from flowkeep.errors import (
 from flowkeep.payload import Input, from_value
 from flowkeep.requests import (
     Definition,
+    Definitions,
     ExecuteOptions,
     ListOptions,
+    RequestId,
     StepState,
+    apply_request,
+    cancel_request,
+    create_request,
     definition_message,
-    definition_messages,
+    delete_request,
     execute_request,
     list_request,
     steps_request,
+    update_request,
 )
-from flowkeep.retry import Backoff, Judge, may_repeat, nothing_done
+from flowkeep.retry import Backoff, Judge, may_repeat
 from flowkeep.v1 import execution_service_pb2 as executions_pb2
 from flowkeep.v1 import workflow_service_pb2 as workflows_pb2
 from flowkeep.v1.event_pb2 import ExecutionEvent, ExecutionFinished
@@ -61,8 +67,10 @@ class Client:
 
     Every method raises FlowkeepError or a subclass (`flowkeep.errors`). A call that met a broken connection, or a
     server that is away or has too much work, is sent again, with growing pauses, until `timeout` (30 s) has passed in
-    all: safe, because reads and Cancel may be repeated and each Execute carries a request id. Create, update and delete
-    of workflows are sent again only when they surely did nothing: their second answer could differ from the first.
+    all: safe, because reads may be repeated, and each call that changes something carries a `request_id`, under which
+    the server does it once and answers it as often as it comes. It is made for each call, unless one is given to say
+    that the call is the same as an earlier one whose answer was lost; AlreadyExistsError (REQUEST_ID_REUSED) when that
+    had other content.
 
     `token` is a bearer token or a function that gives a fresh one; without `tls` it travels in plain text. `options`
     are gRPC channel options. The channel opens at the first call, inside the running event loop. It goes through the
@@ -102,40 +110,36 @@ class Client:
 
     # Workflows
 
-    async def create_workflow(self, definition: Definition) -> Workflow:
+    async def create_workflow(self, definition: Definition, *, request_id: RequestId = None) -> Workflow:
         """Create a workflow and return it at revision 1.
 
         Raises DefinitionError for a document that is no definition, AlreadyExistsError when the name is taken,
         InvalidArgumentError with all violations when the definition is not sound.
         """
-        request = workflows_pb2.CreateWorkflowRequest(definition=definition_message(definition))
-        response = await self._call(self._workflows.CreateWorkflow, request, may_repeat=nothing_done)
+        response = await self._call(self._workflows.CreateWorkflow, create_request(definition, request_id))
         return response.workflow
 
-    async def update_workflow(self, workflow: str, definition: Definition, *, etag: str = "") -> Workflow:
+    async def update_workflow(
+        self, workflow: str, definition: Definition, *, etag: str = "", request_id: RequestId = None
+    ) -> Workflow:
         """Make a new revision of a workflow, by id or name, and return it.
 
         Raises as `create_workflow`, NotFoundError, and FailedPreconditionError when `etag` no longer fits.
         """
-        request = workflows_pb2.UpdateWorkflowRequest(
-            workflow=text("workflow", workflow), definition=definition_message(definition), etag=text("etag", etag)
-        )
-        response = await self._call(self._workflows.UpdateWorkflow, request, may_repeat=nothing_done)
+        request = update_request(workflow, definition, etag, request_id)
+        response = await self._call(self._workflows.UpdateWorkflow, request)
         return response.workflow
 
     async def apply(
-        self, definitions: Definition | Iterable[Definition], *, validate_only: bool = False
+        self, definitions: Definitions, *, validate_only: bool = False, request_id: RequestId = None
     ) -> list[ApplyWorkflowsResponse.Result]:
         """Make one or more workflows be as their definitions say, all or none; return in order what became of each.
 
-        Safe to repeat: what holds already is UNCHANGED, also when a call was sent again and the first had done it. With
-        `validate_only` nothing is written, and the results say what would be done. Raises DefinitionError for documents
-        that are no definitions, or with `validate_only` not sound; else InvalidArgumentError; by paths such as
-        `definitions[3].steps[0].id`.
+        What holds already is UNCHANGED. With `validate_only` nothing is written, and the results say what would be
+        done. Raises DefinitionError for documents that are no definitions, or with `validate_only` not sound; else
+        InvalidArgumentError; by paths such as `definitions[3].steps[0].id`.
         """
-        request = workflows_pb2.ApplyWorkflowsRequest(
-            definitions=definition_messages(definitions), validate_only=flag("validate_only", validate_only)
-        )
+        request = apply_request(definitions, validate_only, request_id)
         response = await self._call(self._workflows.ApplyWorkflows, request)
         if response.violations:
             raise DefinitionError([Violation(each.field, each.description) for each in response.violations])
@@ -166,15 +170,14 @@ class Client:
             if not page.next_page_token:
                 return
 
-    async def delete_workflow(self, workflow: str, *, etag: str = "", force: bool = False) -> None:
+    async def delete_workflow(
+        self, workflow: str, *, etag: str = "", force: bool = False, request_id: RequestId = None
+    ) -> None:
         """Delete a workflow with all its executions.
 
         Raises NotFoundError, and FailedPreconditionError when executions have not ended, unless `force` cancels them.
         """
-        request = workflows_pb2.DeleteWorkflowRequest(
-            workflow=text("workflow", workflow), etag=text("etag", etag), force=flag("force", force)
-        )
-        await self._call(self._workflows.DeleteWorkflow, request, may_repeat=nothing_done)
+        await self._call(self._workflows.DeleteWorkflow, delete_request(workflow, etag, force, request_id))
 
     async def validate_workflow(self, definition: Definition) -> list[Violation]:
         """Return all that is wrong with a definition, an empty list if nothing is. Keeps nothing."""
@@ -284,15 +287,14 @@ class Client:
         request = list_request(page_size=page_size, page_token=page_token, count_total=count_total, **options)
         return await self._call(self._executions.ListExecutions, request)
 
-    async def cancel(self, execution_id: str, reason: str = "") -> executions_pb2.CancelResponse:
+    async def cancel(
+        self, execution_id: str, reason: str = "", *, request_id: RequestId = None
+    ) -> executions_pb2.CancelResponse:
         """Cancel an execution and return it with what became of each step.
 
         Idempotent. Raises NotFoundError, and FailedPreconditionError (EXECUTION_FINISHED) when it ended otherwise.
         """
-        request = executions_pb2.CancelRequest(
-            execution_id=text("execution_id", execution_id), reason=text("reason", reason)
-        )
-        return await self._call(self._executions.Cancel, request)
+        return await self._call(self._executions.Cancel, cancel_request(execution_id, reason, request_id))
 
     async def watch(
         self, execution_id: str, after_seq: int = 0, snapshot: bool = False

@@ -16,6 +16,7 @@ from flowkeep.payload import Input, to_struct
 from flowkeep.times import Time, to_timestamp
 from flowkeep.v1.execution_pb2 import Execution, ExecutionView, StepExecution, StepView
 from flowkeep.v1.execution_service_pb2 import (
+    CancelRequest,
     ExecuteRequest,
     ExecutionFilter,
     ListExecutionsRequest,
@@ -23,12 +24,21 @@ from flowkeep.v1.execution_service_pb2 import (
     TimeRange,
 )
 from flowkeep.v1.workflow_pb2 import WorkflowDefinition
+from flowkeep.v1.workflow_service_pb2 import (
+    ApplyWorkflowsRequest,
+    CreateWorkflowRequest,
+    DeleteWorkflowRequest,
+    UpdateWorkflowRequest,
+)
 
 E = TypeVar("E", bound=int)
 Read = TypeVar("Read")
 
 Definition: TypeAlias = WorkflowDefinition | Mapping[str, Any]
 """A definition as a message, or in the written form that `flowkeep.definition` reads."""
+
+Definitions: TypeAlias = Definition | Iterable[Definition]
+"""One or several definitions."""
 
 State: TypeAlias = str | Execution.State.ValueType
 """A state of an execution: `"FAILED"` or `Execution.STATE_FAILED`."""
@@ -39,12 +49,15 @@ StepState: TypeAlias = str | StepExecution.State.ValueType
 Order: TypeAlias = str | ListExecutionsRequest.Order.ValueType
 """An order of executions: `"NEWEST"`, `"LONGEST"`, `"LAST_ENDED"`, or the enum's value."""
 
+RequestId: TypeAlias = str | uuid.UUID | None
+"""Id of a request that changes something; without one the client makes it."""
+
 
 class ExecuteOptions(TypedDict, total=False):
     """How a workflow is executed, beside its input; `execute_request` says what each option means."""
 
     revision: int
-    request_id: str | uuid.UUID | None
+    request_id: RequestId
     tags: Iterable[str]
     labels: Mapping[str, str] | None
     priority: int | None
@@ -83,7 +96,7 @@ def execute_request(
     input: Input | None = None,
     *,
     revision: int = 0,
-    request_id: str | uuid.UUID | None = None,
+    request_id: RequestId = None,
     tags: Iterable[str] = (),
     labels: Mapping[str, str] | None = None,
     priority: int | None = None,
@@ -107,7 +120,7 @@ def execute_request(
         workflow=text("workflow", workflow),
         input=None if input is None else to_struct(input, "input"),
         revision=whole("revision", revision),
-        request_id=text("request_id", request_id or uuid.uuid4()),
+        request_id=request_text(request_id),
         tags=texts("tags", tags),
         labels=text_map("labels", {} if labels is None else labels),
         priority=None if priority is None else whole("priority", priority),
@@ -116,6 +129,60 @@ def execute_request(
         timeout=_span("timeout", timeout),
         wait=flag("wait", wait),
         view=_view(view),
+    )
+
+
+def request_text(request_id: RequestId) -> str:
+    """Return a request id as it is sent: the given one, or one that nobody else has."""
+    return text("request_id", request_id or uuid.uuid4())
+
+
+def create_request(definition: Definition, request_id: RequestId = None) -> CreateWorkflowRequest:
+    """Return a request of CreateWorkflow."""
+    return CreateWorkflowRequest(definition=definition_message(definition), request_id=request_text(request_id))
+
+
+def update_request(
+    workflow: str, definition: Definition, etag: str = "", request_id: RequestId = None
+) -> UpdateWorkflowRequest:
+    """Return a request of UpdateWorkflow."""
+    return UpdateWorkflowRequest(
+        workflow=text("workflow", workflow),
+        definition=definition_message(definition),
+        etag=text("etag", etag),
+        request_id=request_text(request_id),
+    )
+
+
+def apply_request(
+    definitions: Definitions, validate_only: bool = False, request_id: RequestId = None
+) -> ApplyWorkflowsRequest:
+    """Return a request of ApplyWorkflows."""
+    return ApplyWorkflowsRequest(
+        definitions=definition_messages(definitions),
+        validate_only=flag("validate_only", validate_only),
+        request_id=request_text(request_id),
+    )
+
+
+def delete_request(
+    workflow: str, etag: str = "", force: bool = False, request_id: RequestId = None
+) -> DeleteWorkflowRequest:
+    """Return a request of DeleteWorkflow."""
+    return DeleteWorkflowRequest(
+        workflow=text("workflow", workflow),
+        etag=text("etag", etag),
+        force=flag("force", force),
+        request_id=request_text(request_id),
+    )
+
+
+def cancel_request(execution_id: str, reason: str = "", request_id: RequestId = None) -> CancelRequest:
+    """Return a request of Cancel."""
+    return CancelRequest(
+        execution_id=text("execution_id", execution_id),
+        reason=text("reason", reason),
+        request_id=request_text(request_id),
     )
 
 
@@ -169,7 +236,7 @@ def definition_message(definition: Definition) -> WorkflowDefinition:
     return definition if isinstance(definition, WorkflowDefinition) else read_definition(definition)
 
 
-def definition_messages(definitions: Definition | Iterable[Definition]) -> list[WorkflowDefinition]:
+def definition_messages(definitions: Definitions) -> list[WorkflowDefinition]:
     """Return one or several definitions as messages. Raises DefinitionError with what is wrong with all of them."""
     if isinstance(definitions, WorkflowDefinition | Mapping):
         return [definition_message(definitions)]

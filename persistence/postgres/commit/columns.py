@@ -7,6 +7,7 @@ from typing import Any
 from persistence.model import Ending, Event, Execution, NewExecution, Step, Transition
 from persistence.postgres.commit.encoding import Column, RowKind
 from persistence.postgres.commit.sharing import SharedPayload
+from persistence.requests import Method
 
 
 def _counts(path: str) -> tuple[Column[Any], ...]:
@@ -65,6 +66,7 @@ PAYLOAD = RowKind[NewExecution](
 REQUEST = RowKind[NewExecution](
     Column("org_id", "text", "execution.org"),
     Column("request_id", "text", "execution.request_id"),
+    Column("method", "text", lambda new: Method.EXECUTE),
     Column("execution_id", "uuid", "execution.id"),
     Column("content_hash", "bytea", "content_hash"),
     Column("create_time", "timestamptz", "execution.create_time"),

@@ -12,6 +12,7 @@ from persistence.postgres.commit.statements import KNOWN_REQUESTS
 from persistence.postgres.commit.units import Creation, Outcome, Unit
 from persistence.postgres.connection import Connection, Session
 from persistence.postgres.mending import execution
+from persistence.requests import Method
 
 
 async def find_request(
@@ -21,7 +22,7 @@ async def find_request(
     known = await session.fetchrow(KNOWN_REQUESTS.text, [org], [request_id])
     if known is None:
         return None
-    if known["content_hash"] not in content_hashes:
+    if known["method"] != Method.EXECUTE or known["content_hash"] not in content_hashes:
         raise RequestIdReusedError(request_id)
     if known["id"] is None:
         raise ExecutionNotFoundError(known["execution_id"])
@@ -39,7 +40,7 @@ async def repeated(connection: Connection, creations: list[Creation]) -> dict[Un
 def _answer(creation: Creation, known: asyncpg.Record | None) -> Outcome:
     if known is None or not creation.execution.request_id:
         return WorkflowNotFoundError(str(creation.execution.workflow_id))
-    if known["content_hash"] != creation.new.content_hash:
+    if (known["method"], known["content_hash"]) != (Method.EXECUTE, creation.new.content_hash):
         return RequestIdReusedError(creation.execution.request_id)
     if known["id"] is None:
         return ExecutionNotFoundError(known["execution_id"])

@@ -37,14 +37,14 @@ JOIN workflows w ON w.org_id = u.org_id AND w.id = u.id
 WHERE w.delete_time IS NULL FOR KEY SHARE OF w""")
 
 INSERT_REQUESTS = Statement(f"""
-{columns.REQUEST.insert("execution_requests", "requests")}
+{columns.REQUEST.insert("requests", "requests")}
 ON CONFLICT DO NOTHING RETURNING execution_id""")
 
 KNOWN_REQUESTS = Statement(f"""
-SELECT r.org_id AS request_org, r.request_id AS request, r.content_hash, r.execution_id,
+SELECT r.org_id AS request_org, r.request_id AS request, r.method, r.content_hash, r.execution_id,
     {selected(EXECUTION_COLUMNS, "e.")}
 FROM unnest(:orgs::text[], :request_ids::text[]) AS u(org_id, request_id)
-JOIN execution_requests r ON r.org_id = u.org_id AND r.request_id = u.request_id
+JOIN requests r ON r.org_id = u.org_id AND r.request_id = u.request_id
 LEFT JOIN executions e ON e.org_id = r.org_id AND e.id = r.execution_id
 FOR KEY SHARE OF r""")  # noqa: S608 - our own columns
 """What a lock finds is confirmed by the synchronous standbys before it is answered, as the write of a lock is."""

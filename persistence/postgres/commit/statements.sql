@@ -7,17 +7,17 @@ JOIN workflows w ON w.org_id = u.org_id AND w.id = u.id
 WHERE w.delete_time IS NULL FOR KEY SHARE OF w;
 
 -- INSERT_REQUESTS: $1 requests
-INSERT INTO execution_requests (org_id, request_id, execution_id, content_hash, create_time)
-SELECT r->>0 AS org_id, r->>1 AS request_id, (r->>2)::uuid AS execution_id, decode(r->>3, 'base64') AS content_hash,
-    (r->>4)::timestamptz AS create_time
+INSERT INTO requests (org_id, request_id, method, execution_id, content_hash, create_time)
+SELECT r->>0 AS org_id, r->>1 AS request_id, r->>2 AS method, (r->>3)::uuid AS execution_id,
+    decode(r->>4, 'base64') AS content_hash, (r->>5)::timestamptz AS create_time
 FROM jsonb_array_elements($1::jsonb) AS r
 ON CONFLICT DO NOTHING RETURNING execution_id;
 
 -- KNOWN_REQUESTS: $1 orgs, $2 request_ids
-SELECT r.org_id AS request_org, r.request_id AS request, r.content_hash, r.execution_id,
+SELECT r.org_id AS request_org, r.request_id AS request, r.method, r.content_hash, r.execution_id,
     e.org_id, e.id, e.owner, e.workflow_id, e.workflow_name, e.revision, e.state, CASE WHEN e.create_time < '0001-01-01 00:00:00+00' OR e.create_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.create_time END AS create_time, e.timeout, e.priority, e.tags, e.labels, e.correlation_id, e.request_id, CASE WHEN e.scheduled_time < '0001-01-01 00:00:00+00' OR e.scheduled_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.scheduled_time END AS scheduled_time, CASE WHEN e.start_time < '0001-01-01 00:00:00+00' OR e.start_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.start_time END AS start_time, CASE WHEN e.end_time < '0001-01-01 00:00:00+00' OR e.end_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.end_time END AS end_time, CASE WHEN e.deadline_time < '0001-01-01 00:00:00+00' OR e.deadline_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.deadline_time END AS deadline_time, e.progress, e.steps_total, e.steps_completed, e.steps_failed, e.steps_skipped, e.steps_running, e.steps_cancelled, e.last_seq, e.failure, e.ending, CASE WHEN e.cancel_time < '0001-01-01 00:00:00+00' OR e.cancel_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.cancel_time END AS cancel_time, e.cancel_by, e.cancel_reason, e.incarnation, e.epoch, CASE WHEN e.wake_time < '0001-01-01 00:00:00+00' OR e.wake_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.wake_time END AS wake_time, e.deaths, e.bytes, e.run
 FROM unnest($1::text[], $2::text[]) AS u(org_id, request_id)
-JOIN execution_requests r ON r.org_id = u.org_id AND r.request_id = u.request_id
+JOIN requests r ON r.org_id = u.org_id AND r.request_id = u.request_id
 LEFT JOIN executions e ON e.org_id = r.org_id AND e.id = r.execution_id
 FOR KEY SHARE OF r;
 
@@ -310,9 +310,9 @@ SELECT w.org_id, w.id FROM unnest($5::text[], $6::uuid[]) AS u(org_id, id)
 JOIN workflows w ON w.org_id = u.org_id AND w.id = u.id
 WHERE w.delete_time IS NULL FOR KEY SHARE OF w),
 taken AS (
-INSERT INTO execution_requests (org_id, request_id, execution_id, content_hash, create_time)
-SELECT r->>0 AS org_id, r->>1 AS request_id, (r->>2)::uuid AS execution_id, decode(r->>3, 'base64') AS content_hash,
-    (r->>4)::timestamptz AS create_time
+INSERT INTO requests (org_id, request_id, method, execution_id, content_hash, create_time)
+SELECT r->>0 AS org_id, r->>1 AS request_id, r->>2 AS method, (r->>3)::uuid AS execution_id,
+    decode(r->>4, 'base64') AS content_hash, (r->>5)::timestamptz AS create_time
 FROM jsonb_array_elements($7::jsonb) AS r
 ON CONFLICT DO NOTHING RETURNING execution_id),
 made AS (
@@ -411,9 +411,9 @@ SELECT w.org_id, w.id FROM unnest($6::text[], $7::uuid[]) AS u(org_id, id)
 JOIN workflows w ON w.org_id = u.org_id AND w.id = u.id
 WHERE w.delete_time IS NULL FOR KEY SHARE OF w),
 taken AS (
-INSERT INTO execution_requests (org_id, request_id, execution_id, content_hash, create_time)
-SELECT r->>0 AS org_id, r->>1 AS request_id, (r->>2)::uuid AS execution_id, decode(r->>3, 'base64') AS content_hash,
-    (r->>4)::timestamptz AS create_time
+INSERT INTO requests (org_id, request_id, method, execution_id, content_hash, create_time)
+SELECT r->>0 AS org_id, r->>1 AS request_id, r->>2 AS method, (r->>3)::uuid AS execution_id,
+    decode(r->>4, 'base64') AS content_hash, (r->>5)::timestamptz AS create_time
 FROM jsonb_array_elements($8::jsonb) AS r
 ON CONFLICT DO NOTHING RETURNING execution_id),
 made AS (

@@ -45,7 +45,8 @@ async def divide(postgres: Postgres, count: int) -> Division:
     parts: list[set[str]] = [set() for _ in range(count)]
     requests: dict[str, str] = {}
     for row in await postgres.query(
-        "SELECT id, request_id FROM executions UNION SELECT execution_id, request_id FROM execution_requests"
+        "SELECT id, request_id FROM executions UNION SELECT execution_id, request_id FROM requests "
+        "WHERE method = 'EXECUTE'"
     ):
         execution_id, request_id = str(row["id"]), row["request_id"] or ""
         requests.setdefault(execution_id, request_id)

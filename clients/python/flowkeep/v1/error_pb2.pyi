@@ -41,7 +41,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_WORKFLOW_NAME_TAKEN: _ErrorReason.ValueType  # 8
     """ALREADY_EXISTS. The name is taken. Metadata: `{"name": "onboarding"}`."""
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 9
-    """ALREADY_EXISTS. The request id was used with other content. Metadata: `{"request_id": "…"}`."""
+    """ALREADY_EXISTS. The request id was used with other content, or for another method. Metadata: `{"request_id": "…"}`."""
     ERROR_REASON_ETAG_MISMATCH: _ErrorReason.ValueType  # 10
     """FAILED_PRECONDITION. The workflow was changed since the etag was read. Metadata: `{"workflow": "onboarding"}`."""
     ERROR_REASON_WORKFLOW_IN_USE: _ErrorReason.ValueType  # 11
@@ -118,7 +118,7 @@ ERROR_REASON_EXECUTION_NOT_FOUND: ErrorReason.ValueType  # 7
 ERROR_REASON_WORKFLOW_NAME_TAKEN: ErrorReason.ValueType  # 8
 """ALREADY_EXISTS. The name is taken. Metadata: `{"name": "onboarding"}`."""
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 9
-"""ALREADY_EXISTS. The request id was used with other content. Metadata: `{"request_id": "…"}`."""
+"""ALREADY_EXISTS. The request id was used with other content, or for another method. Metadata: `{"request_id": "…"}`."""
 ERROR_REASON_ETAG_MISMATCH: ErrorReason.ValueType  # 10
 """FAILED_PRECONDITION. The workflow was changed since the etag was read. Metadata: `{"workflow": "onboarding"}`."""
 ERROR_REASON_WORKFLOW_IN_USE: ErrorReason.ValueType  # 11

@@ -676,19 +676,27 @@ class CancelRequest(_message.Message):
 
     EXECUTION_ID_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     execution_id: _builtins.str
     """Required. Id of the execution."""
     reason: _builtins.str
     """Optional. Why, for the history. At most 1,024 characters."""
+    request_id: _builtins.str
+    """Optional. Id of this request, made by the caller; a UUID is advised. The same id with the same content returns the
+    execution as it is now and cancels nothing again; with other content, or of another method, ALREADY_EXISTS,
+    REQUEST_ID_REUSED. It is remembered for at least 30 days and as long as the execution is kept. A wish to cancel is
+    kept once, with or without it. At most 128 characters.
+    """
     def __init__(
         self,
         *,
         execution_id: _builtins.str = ...,
         reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution_id", b"execution_id", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution_id", b"execution_id", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

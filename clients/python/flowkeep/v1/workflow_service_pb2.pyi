@@ -30,6 +30,12 @@ class CreateWorkflowRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DEFINITION_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Optional. Id of this request, made by the caller; a UUID is advised. The same id with the same content returns the
+    workflow as the first did, also when it has changed since; with other content, or of another method,
+    ALREADY_EXISTS, REQUEST_ID_REUSED. It is remembered for at least 30 days. At most 128 characters.
+    """
     @_builtins.property
     def definition(self) -> _workflow_pb2.WorkflowDefinition:
         """Required. What the workflow does."""
@@ -38,10 +44,11 @@ class CreateWorkflowRequest(_message.Message):
         self,
         *,
         definition: _workflow_pb2.WorkflowDefinition | None = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -198,10 +205,16 @@ class UpdateWorkflowRequest(_message.Message):
     WORKFLOW_FIELD_NUMBER: _builtins.int
     DEFINITION_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     workflow: _builtins.str
     """Required. Id or name of the workflow."""
     etag: _builtins.str
     """Optional. `etag` of the workflow as you read it. When it no longer fits: FAILED_PRECONDITION, ETAG_MISMATCH."""
+    request_id: _builtins.str
+    """Optional. Id of this request, made by the caller; a UUID is advised. The same id with the same content returns the
+    revision that the first made; with other content, or of another method, ALREADY_EXISTS, REQUEST_ID_REUSED. It is
+    remembered for at least 30 days. At most 128 characters.
+    """
     @_builtins.property
     def definition(self) -> _workflow_pb2.WorkflowDefinition:
         """Required. The new definition, whole. Its name must be the workflow's, or empty."""
@@ -212,10 +225,11 @@ class UpdateWorkflowRequest(_message.Message):
         workflow: _builtins.str = ...,
         definition: _workflow_pb2.WorkflowDefinition | None = ...,
         etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition", "etag", b"etag", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition", "etag", b"etag", "request_id", b"request_id", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -254,6 +268,7 @@ class DeleteWorkflowRequest(_message.Message):
     WORKFLOW_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     FORCE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     workflow: _builtins.str
     """Required. Id or name of the workflow."""
     etag: _builtins.str
@@ -262,16 +277,22 @@ class DeleteWorkflowRequest(_message.Message):
     """Optional. Also when executions have not ended: they are cancelled, then removed. Without it such a workflow
     answers FAILED_PRECONDITION, WORKFLOW_IN_USE.
     """
+    request_id: _builtins.str
+    """Optional. Id of this request, made by the caller; a UUID is advised. The same id with the same content is answered
+    as the first was; with other content, or of another method, ALREADY_EXISTS, REQUEST_ID_REUSED. It is remembered for
+    at least 30 days. At most 128 characters.
+    """
     def __init__(
         self,
         *,
         workflow: _builtins.str = ...,
         etag: _builtins.str = ...,
         force: _builtins.bool = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "force", b"force", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "force", b"force", "request_id", b"request_id", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -302,8 +323,14 @@ class ApplyWorkflowsRequest(_message.Message):
 
     DEFINITIONS_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     validate_only: _builtins.bool
     """Optional. Writes nothing: the response has what is wrong with the definitions, or what would be done."""
+    request_id: _builtins.str
+    """Optional. Id of this request, made by the caller; a UUID is advised. The same id with the same content returns what
+    the first did; with other content, or of another method, ALREADY_EXISTS, REQUEST_ID_REUSED. It is remembered for at
+    least 30 days. With `validate_only` it is not looked at. At most 128 characters.
+    """
     @_builtins.property
     def definitions(self) -> _containers.RepeatedCompositeFieldContainer[_workflow_pb2.WorkflowDefinition]:
         """Required. The definitions, 1 to 100, each whole and with a name of its own."""
@@ -313,10 +340,11 @@ class ApplyWorkflowsRequest(_message.Message):
         *,
         definitions: _abc.Iterable[_workflow_pb2.WorkflowDefinition] | None = ...,
         validate_only: _builtins.bool = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["definitions", b"definitions", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["definitions", b"definitions", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

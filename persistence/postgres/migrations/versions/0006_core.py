@@ -14,7 +14,7 @@ oldest = "0006"
 _TABLES = (
     "secrets",
     "replicas",
-    "execution_requests",
+    "requests",
     "shared_payloads",
     "events",
     "steps",

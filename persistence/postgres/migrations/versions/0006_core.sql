@@ -35,21 +35,31 @@ COMMENT ON COLUMN execution_payloads.execution_id IS 'Execution.';
 COMMENT ON COLUMN execution_payloads.input IS 'Input, an object.';
 COMMENT ON COLUMN execution_payloads.result IS 'What it answers, once COMPLETED.';
 
-CREATE TABLE execution_requests (
+CREATE TABLE requests (
     org_id VARCHAR(256) NOT NULL,
     request_id VARCHAR(128) NOT NULL,
-    execution_id UUID NOT NULL,
+    method VARCHAR(32) NOT NULL,
+    execution_id UUID,
     content_hash BYTEA NOT NULL,
     create_time TIMESTAMP WITH TIME ZONE NOT NULL,
-    CONSTRAINT execution_requests_pkey PRIMARY KEY (org_id, request_id)
+    workflow_ids UUID[],
+    revisions INTEGER[],
+    outcomes TEXT[],
+    CONSTRAINT requests_pkey PRIMARY KEY (org_id, request_id),
+    CONSTRAINT requests_method CHECK (method IN ('APPLY_WORKFLOWS', 'CANCEL', 'CREATE_WORKFLOW', 'DELETE_WORKFLOW', 'EXECUTE', 'UPDATE_WORKFLOW')),
+    CONSTRAINT requests_outcomes CHECK (outcomes <@ ARRAY['CREATED', 'UNCHANGED', 'UPDATED'])
 );
 
-COMMENT ON TABLE execution_requests IS 'Request ids, remembered longer than the executions that they started.';
-COMMENT ON COLUMN execution_requests.org_id IS 'Org of the caller.';
-COMMENT ON COLUMN execution_requests.request_id IS 'Id that the caller gave.';
-COMMENT ON COLUMN execution_requests.execution_id IS 'Execution that it started.';
-COMMENT ON COLUMN execution_requests.content_hash IS 'SHA-256 of what was asked for: tells a repeated request from a reused id.';
-COMMENT ON COLUMN execution_requests.create_time IS 'When it came first.';
+COMMENT ON TABLE requests IS 'Request ids, remembered longer than what they made or changed.';
+COMMENT ON COLUMN requests.method IS 'What was called: EXECUTE, CANCEL, CREATE_WORKFLOW, ...';
+COMMENT ON COLUMN requests.workflow_ids IS 'Workflows that it was answered, or that it deleted.';
+COMMENT ON COLUMN requests.revisions IS 'Revisions of them that it was answered.';
+COMMENT ON COLUMN requests.outcomes IS 'What became of them: CREATED, UPDATED, UNCHANGED.';
+COMMENT ON COLUMN requests.org_id IS 'Org of the caller.';
+COMMENT ON COLUMN requests.request_id IS 'Id that the caller gave.';
+COMMENT ON COLUMN requests.execution_id IS 'Execution that it started or cancelled.';
+COMMENT ON COLUMN requests.content_hash IS 'SHA-256 of what was asked for: tells a repeated request from a reused id.';
+COMMENT ON COLUMN requests.create_time IS 'When it came first.';
 
 CREATE TABLE executions (
     org_id VARCHAR(256) NOT NULL,

@@ -1,0 +1,29 @@
+"""What tells a repeated call from a request id that is used for something else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Method(StrEnum):
+    """A call that changes something, and so may have a request id. The names are what the database holds."""
+
+    EXECUTE = "EXECUTE"
+    CANCEL = "CANCEL"
+    CREATE_WORKFLOW = "CREATE_WORKFLOW"
+    UPDATE_WORKFLOW = "UPDATE_WORKFLOW"
+    APPLY_WORKFLOWS = "APPLY_WORKFLOWS"
+    DELETE_WORKFLOW = "DELETE_WORKFLOW"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A call with a request id, which is used once in an org.
+
+    `content_hash` is the SHA-256 of all that the caller asked for.
+    """
+
+    id: str
+    method: Method
+    content_hash: bytes
