@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -28,6 +29,8 @@ SETTINGS = {
     "max_connections": "200",
 }
 TEMPLATE = "flowkeep_template"
+
+NewDatabase = Callable[[str], AbstractAsyncContextManager[str]]
 
 
 # What is started in the background of a script may be deaf to interrupts, and its children inherit that.
@@ -54,7 +57,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def _touches_postgres(item: pytest.Item) -> bool:
     parameters = item.callspec.params if hasattr(item, "callspec") else {}
-    return "database_dsn" in getattr(item, "fixturenames", ()) or parameters.get("store") == "postgres"
+    return "database_admin" in getattr(item, "fixturenames", ()) or parameters.get("store") == "postgres"
 
 
 @pytest.fixture(scope="session")
@@ -82,10 +85,30 @@ async def database_admin(postgres: EmbeddedPostgres) -> AsyncIterator[asyncpg.Co
     await admin.close()
 
 
+@pytest.fixture
+def new_database(postgres: EmbeddedPostgres, database_admin: asyncpg.Connection) -> NewDatabase:
+    """Makes databases that belong to the test alone; inside, their address. What is given stands behind their name."""
+
+    @asynccontextmanager
+    async def made(how: str) -> AsyncIterator[str]:
+        name = f"test_{uuid4().hex}"
+        await database_admin.execute(f"CREATE DATABASE {name} {how}")
+        yield postgres.dsn(name)
+        await database_admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    return made
+
+
 @pytest_asyncio.fixture
-async def database_dsn(postgres: EmbeddedPostgres, database_admin: asyncpg.Connection) -> AsyncIterator[str]:
-    """The address of a migrated, empty database that belongs to the test alone."""
-    name = f"test_{uuid4().hex}"
-    await database_admin.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY file_copy")
-    yield postgres.dsn(name)
-    await database_admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+async def database_dsn(new_database: NewDatabase) -> AsyncIterator[str]:
+    """The address of a migrated, empty database."""
+    async with new_database(f"TEMPLATE {TEMPLATE} STRATEGY file_copy") as dsn:
+        yield dsn
+
+
+@pytest_asyncio.fixture
+async def admin(database_dsn: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection that looks behind servers and stores, changes what they keep, or stands in their way."""
+    connection = await asyncpg.connect(database_dsn)
+    yield connection
+    await connection.close()

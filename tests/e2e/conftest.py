@@ -11,7 +11,7 @@ import pytest_asyncio
 from flowkeep import Client
 from tests.e2e.commands import BROKEN, GREETING, IMPOSSIBLE, SLEEP, at
 from tests.e2e.effects import EffectServer, effect_server
-from tests.e2e.process import ServerProcess, copy_data, flowkeep
+from tests.e2e.process import ServerProcess, flowkeep, running
 from tests.folders import new_folder
 
 
@@ -43,13 +43,8 @@ async def server(
     request: pytest.FixtureRequest, prepared: Path, folder: Path, effects: EffectServer
 ) -> AsyncIterator[ServerProcess]:
     """A server that runs, with settings if a test names some; at the end it must have had nothing to complain about."""
-    server = ServerProcess(folder, settings=getattr(request, "param", {}))
-    await copy_data(prepared, server.data_dir)
-    await server.start()
-    yield server
-    await server.close()
-    print(server.log[-4000:])
-    assert not server.complaints
+    async with running(ServerProcess(folder, settings=getattr(request, "param", {})), prepared) as server:
+        yield server
 
 
 @pytest_asyncio.fixture
@@ -63,12 +58,7 @@ async def client(server: ServerProcess) -> AsyncIterator[Client]:
 async def target(prepared: Path) -> AsyncIterator[str]:
     """Address of a server with the workflows of `commands`."""
     with new_folder("flowkeep-e2e-") as folder:
-        server = ServerProcess(folder, listen="127.0.0.1:0")
-        await copy_data(prepared, server.data_dir)
-        await server.start()
-        for document in (GREETING, SLEEP, BROKEN, IMPOSSIBLE):
-            await at(server.target, "apply", "-", given=document)
-        yield server.target
-        await server.close()
-        print(server.log[-4000:])
-        assert not server.complaints
+        async with running(ServerProcess(folder, listen="127.0.0.1:0"), prepared) as server:
+            for document in (GREETING, SLEEP, BROKEN, IMPOSSIBLE):
+                await at(server.target, "apply", "-", given=document)
+            yield server.target

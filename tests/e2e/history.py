@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from itertools import pairwise
 
-from flowkeep import Client, ExecutionEvent
+from flowkeep import Client, Execution, ExecutionEvent
 
 _ENDS_OF_STEPS = {"step_completed", "step_failed", "step_skipped", "step_cancelled"}
 _PATIENCE = 60.0
@@ -46,6 +46,13 @@ class Watcher:
                 async with self._more:
                     self.events.append(event)
                     self._more.notify_all()
+
+
+async def ended(client: Client, execution_id: str) -> Execution:
+    """Follow an execution to its end through whatever happens to its server, and return it."""
+    async for _ in client.watch(execution_id):
+        pass
+    return await client.get_execution(execution_id)
 
 
 def is_of(event: ExecutionEvent, kind: str, path: str = "") -> bool:

@@ -7,7 +7,8 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,19 @@ class ServerProcess:
             said, _ = await process.communicate()
         assert process.returncode is not None
         return process.returncode, said.decode()
+
+
+@asynccontextmanager
+async def running(server: ServerProcess, prepared: Path) -> AsyncIterator[ServerProcess]:
+    """Run a server on a copy of the data, inside; in the end it must have had nothing to complain about."""
+    await copy_data(prepared, server.data_dir)
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.close()
+        print(server.log[-4000:])
+    assert not server.complaints
 
 
 def _is_complaint(line: str) -> bool:

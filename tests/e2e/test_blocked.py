@@ -9,9 +9,9 @@ import json
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from flowkeep import Client
 from flowkeep.v1.execution_pb2 import Execution
 from tests.e2e.effects import EffectServer
+from tests.e2e.history import ended
 from tests.e2e.process import ServerProcess, copy_data
 from tests.e2e.test_crash import call
 from tests.e2e.test_processes import PACE, client_of_each, said
@@ -32,12 +32,6 @@ async def blocks_once(mark: str) -> str:
     time.sleep(4)
     return "late"
 '''
-
-
-async def ended(client: Client, execution_id: str) -> Execution:
-    async for _ in client.watch(execution_id):
-        pass
-    return await client.get_execution(execution_id)
 
 
 async def test_a_blocked_process_loses_what_blocks_it_and_nothing_else(

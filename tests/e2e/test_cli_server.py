@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.commands import BROKEN, GREETING, SLEEP, at
-from tests.e2e.process import FLOWKEEP, PATIENCE, ServerProcess, copy_data, environment, flowkeep, run_command
+from tests.e2e.process import FLOWKEEP, PATIENCE, ServerProcess, copy_data, environment, flowkeep, run_command, running
 from tests.integration.certificates import Authority
 
 CRASHING = """
@@ -38,10 +38,8 @@ async def test_beside_tls_health_is_asked_without_and_the_log_keeps_its_form(pre
     cert, key = Authority(folder).pair("server")
     alone = {"FLOWKEEP_HEALTH_LISTEN": f"unix:{folder / 'health.sock'}"}
     encrypted = {"FLOWKEEP_TLS_CERT_FILE": str(cert), "FLOWKEEP_TLS_KEY_FILE": str(key)}
-    server = ServerProcess(folder, listen="127.0.0.1:0", settings={**encrypted, **alone})
-    await copy_data(prepared, server.data_dir)
-    await server.start()
-    try:
+    process = ServerProcess(folder, listen="127.0.0.1:0", settings={**encrypted, **alone})
+    async with running(process, prepared) as server:
         asked = await flowkeep("health", settings=alone)
         assert (asked.code, asked.out) == (0, "SERVING\n")
         refused = await flowkeep("list", target=server.target)
@@ -49,8 +47,6 @@ async def test_beside_tls_health_is_asked_without_and_the_log_keeps_its_form(pre
         assert f"the server at {server.target} speaks TLS and shows the certificate CN=server" in refused.err
         # What gRPC itself has to say of a broken handshake is not written between.
         assert all(line.startswith("{") for line in server.log.splitlines())
-    finally:
-        await server.close()
 
 
 async def test_run_needs_no_database(folder: Path) -> None:

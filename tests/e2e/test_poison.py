@@ -8,6 +8,7 @@ from pathlib import Path
 from flowkeep import Client
 from flowkeep.v1.execution_pb2 import Execution
 from tests.e2e.effects import EffectServer
+from tests.e2e.history import ended
 from tests.e2e.process import PATIENCE, ServerProcess, copy_data
 from tests.e2e.test_crash import call
 
@@ -27,12 +28,9 @@ def deadly() -> None:
 PACE = {"FLOWKEEP_CLAIM_INTERVAL": "0.1", "FLOWKEEP_PROBATION": "0.5"}
 
 
-async def ended(client: Client, workflow: str) -> Execution:
-    """Start an execution, follow it to its end through whatever happens to the server, and return it."""
-    execution = await client.execute(workflow)
-    async for _ in client.watch(execution.execution_id):
-        pass
-    return await client.get_execution(execution.execution_id)
+async def run(client: Client, workflow: str) -> Execution:
+    """Start an execution, and return it when it has ended."""
+    return await ended(client, (await client.execute(workflow)).execution_id)
 
 
 async def test_a_deadly_execution_is_quarantined(prepared: Path, folder: Path, effects: EffectServer) -> None:
@@ -45,9 +43,9 @@ async def test_a_deadly_execution_is_quarantined(prepared: Path, folder: Path, e
     async with Client(server.target) as client:
         await client.create_workflow({"name": "slow", "steps": [call(effects, "slow"), call(effects, "last", "slow")]})
         await client.create_workflow({"name": "deadly", "steps": [{"id": "a", "handler": "deadly"}]})
-        neighbours = [asyncio.create_task(ended(client, "slow")) for _ in range(3)]
+        neighbours = [asyncio.create_task(run(client, "slow")) for _ in range(3)]
         await gate.arrived.wait()
-        deadly = asyncio.create_task(ended(client, "deadly"))
+        deadly = asyncio.create_task(run(client, "deadly"))
         deaths = 0
         while True:
             dying = asyncio.create_task(server.death())

@@ -20,7 +20,7 @@ from flowkeep import Client
 from flowkeep.v1.execution_pb2 import Execution
 from tests.e2e.effects import EffectServer
 from tests.e2e.history import check_history, fresh_watch
-from tests.e2e.process import PATIENCE, ServerProcess, copy_data, flowkeep
+from tests.e2e.process import PATIENCE, ServerProcess, copy_data, flowkeep, running
 from tests.e2e.test_crash import call
 from tests.processes import outliving
 
@@ -34,13 +34,9 @@ MOST_CONNECTIONS = 64
 @pytest_asyncio.fixture
 async def pair(prepared: Path, folder: Path) -> AsyncIterator[ServerProcess]:
     """A server of two processes."""
-    server = ServerProcess(folder, "--processes", "2", listen="127.0.0.1:0", settings=PACE)
-    await copy_data(prepared, server.data_dir)
-    await server.start()
-    yield server
-    await server.close()
-    print(server.log[-4000:])
-    assert not server.complaints
+    two = ServerProcess(folder, "--processes", "2", listen="127.0.0.1:0", settings=PACE)
+    async with running(two, prepared) as server:
+        yield server
 
 
 def replicas(server: ServerProcess) -> list[psutil.Process]:

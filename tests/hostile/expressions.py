@@ -32,7 +32,8 @@ def _case(name: str, cel: str, right: Any, of: str = "nothing") -> Case:
     return Case(name, (cel, of), right)
 
 
-def _doubled(times: int, first: str, step: str) -> str:
+def doubled(times: int, first: str, step: str) -> str:
+    """Return an expression that applies a step to what it gave, again and again; `_` in the step is what it gave."""
     source = f"v{times}"
     for n in range(times, 0, -1):
         source = f"cel.bind(v{n}, {step.replace('_', f'v{n - 1}' if n > 1 else first)}, {source})"
@@ -52,9 +53,9 @@ WORK = (
     _case("200 parentheses", "(" * 200 + "1" + ")" * 200, "is nested more than 32 levels deep"),
     _case("a chain of 500", "true" + " && true" * 500, "has more than 1,000 parts"),
     _case("64 KiB of source", "'" + "x" * 65_534 + "'", "is longer than 4096 characters"),
-    _case("a list that doubles", _doubled(28, "'x'", "[_, _]"), TOO_MUCH),
-    _case("a text that doubles", _doubled(28, "'x'", "_ + _"), TOO_MUCH),
-    _case("a map that doubles", _doubled(20, "'x'", "{'a': _, 'b': _}"), TOO_MUCH),
+    _case("a list that doubles", doubled(28, "'x'", "[_, _]"), TOO_MUCH),
+    _case("a text that doubles", doubled(28, "'x'", "_ + _"), TOO_MUCH),
+    _case("a map that doubles", doubled(20, "'x'", "{'a': _, 'b': _}"), TOO_MUCH),
     _case("a text that grows tenfold", "'a'" + ".replace('a', 'aaaaaaaaaa')" * 10, TOO_MUCH),
     _case("texts joined", f"{_IT}.map(x, {_IT}.join('')).join('').size()", TOO_MUCH, "texts"),
     _case("a text in characters", f"{_IT}.split('').join('xxxxxxx').size()", TOO_MUCH, "text"),
@@ -77,7 +78,7 @@ WORK = (
         "zones that are none", f"{_IT}.exists(x, timestamp(0).getHours('Zone' + string(x)) == 1)", "timezone", "numbers"
     ),
     _case("formats in a loop", f"{_IT}.all(x, '%.900f'.format([x]).size() > 1)", True, "numbers"),
-    _case("formats of formats", _doubled(20, "'%s'", "_.format([_ + _])"), TOO_MUCH),
+    _case("formats of formats", doubled(20, "'%s'", "_.format([_ + _])"), TOO_MUCH),
     _case("a map of many keys", "{" + ", ".join(f"'k{n}': {n}" for n in range(300)) + "}.size()", 300),
     _case("a text there and back", f"base64.decode(base64.encode(bytes({_IT}))).size()", TOO_MUCH, "text"),
     _case("itself", "input", {"of": None}),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
 
+import asyncpg
 import grpc
 import pytest
 import pytest_asyncio
@@ -19,10 +20,12 @@ from service.engine.egress.egress import Egress
 from service.engine.egress.guard import Guard
 from service.engine.handlers.call_api import call_api
 from service.engine.handlers.model import Handler
+from tests.integration.postgres_store import PostgresStore
+from tests.integration.postgres_store import opened as opened_store
 from tests.integration.stage import Served, Stage, serving
 from tests.integration.web import Web, serving_web
 
-OpenStore = Callable[[], Any]
+OpenRepository = Callable[..., AbstractAsyncContextManager[Repository]]
 Serve = Callable[..., Awaitable[Served]]
 
 
@@ -84,7 +87,7 @@ def stage() -> Stage:
 
 
 @pytest.fixture
-def store(database_dsn: str) -> OpenStore:
+def open_repository(database_dsn: str) -> OpenRepository:
     """Opens one more repository over the test's database, as another process would."""
     return lambda **options: opened(database_dsn, **options)
 
@@ -98,15 +101,22 @@ async def opened(dsn: str, **options: Any) -> AsyncIterator[Repository]:
 
 
 @pytest_asyncio.fixture
-async def serve(store: OpenStore, stage: Stage) -> AsyncIterator[Serve]:
-    """Starts servers over the test's store: `serve(handlers, setting=…)`, by default with the handlers of the stage."""
+async def store(database_dsn: str, admin: asyncpg.Connection) -> AsyncIterator[PostgresStore]:
+    """A store with a workflow and an owner, without a server."""
+    async with opened_store(database_dsn, admin) as store:
+        yield store
+
+
+@pytest_asyncio.fixture
+async def serve(open_repository: OpenRepository, stage: Stage) -> AsyncIterator[Serve]:
+    """Starts servers over the test's database: `serve(handlers, setting=…)`, by default with the stage's handlers."""
     async with AsyncExitStack() as all_servers:
 
         async def start(
             handlers: Any = None, wrap: Callable[[Repository], Any] | None = None, **settings: Any
         ) -> Served:
             server = await all_servers.enter_async_context(AsyncExitStack())
-            repository = await server.enter_async_context(store())
+            repository = await server.enter_async_context(open_repository())
             handlers = stage.handlers() if handlers is None else handlers
             context = serving(wrap(repository) if wrap else repository, handlers, **settings)
             target = await server.enter_async_context(context)

@@ -1,4 +1,4 @@
-"""Tokens as a provider would sign them, tokens with which nobody is known, and the keys of both."""
+"""Tokens as a provider would sign them, and tokens with which nobody is known."""
 
 from __future__ import annotations
 
@@ -10,16 +10,14 @@ import time
 
 import jwt
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from service.api.permissions import PERMISSIONS
+from tests.tokens import KEY, OTHER_KEY
 
 ISSUER, AUDIENCE = "https://issuer.example", "flowkeep"
 ALL = sorted({*PERMISSIONS.values(), "executions.all_owners"})
 OWN = [permission for permission in ALL if permission != "executions.all_owners"]
 SECRET = b"a secret of more than thirty-two bytes"
-KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-OTHER_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 PUBLIC_PEM = KEY.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 

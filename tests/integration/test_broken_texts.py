@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from uuid import UUID, uuid4
 
-import asyncpg
 import pytest_asyncio
 
 import flowkeep
@@ -13,29 +12,25 @@ from flowkeep.v1 import execution_service_pb2 as pb
 from flowkeep.v1 import workflow_service_pb2 as workflows_pb
 from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_BASIC, EXECUTION_VIEW_FULL
 from persistence.postgres import migrate
+from tests.conftest import NewDatabase
 from tests.integration.stage import ended, eventually, made, step
 
 State = flowkeep.Execution
 
 
 @pytest_asyncio.fixture
-async def database_dsn(postgres, database_admin) -> AsyncIterator[str]:
+async def database_dsn(new_database: NewDatabase) -> AsyncIterator[str]:
     """A database that lets any bytes in."""
-    name = f"test_{uuid4().hex}"
-    await database_admin.execute(
-        f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'SQL_ASCII'"
-        " LOCALE_PROVIDER libc LC_COLLATE 'C' LC_CTYPE 'C'"
-    )
-    await migrate(postgres.dsn(name))
-    yield postgres.dsn(name)
-    await database_admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    how = "TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE_PROVIDER libc LC_COLLATE 'C' LC_CTYPE 'C'"
+    async with new_database(how) as dsn:
+        await migrate(dsn)
+        yield dsn
 
 
-async def test_they_are_the_trouble_of_their_own_execution(serve, database_dsn):
+async def test_they_are_the_trouble_of_their_own_execution(serve, admin):
     served = await serve(park_after=0.05, claim_interval=0.1)
     name = await made(served.client, step("a", "transform", value=1), step("b", "wait", duration="30m"))
     ids = [(await served.client.execute(name)).execution_id for _ in range(5)]
-    admin = await asyncpg.connect(database_dsn)
 
     async def are_parked() -> bool:
         return not await admin.fetchval("SELECT count(*) FROM executions WHERE incarnation IS NOT NULL")
@@ -68,7 +63,6 @@ async def test_they_are_the_trouble_of_their_own_execution(serve, database_dsn):
         await admin.execute("UPDATE executions SET wake_time = now() WHERE wake_time IS NOT NULL")
         await eventually(have_ended)
     rows = await admin.fetch("SELECT state, failure->>'code' AS code FROM executions ORDER BY id")
-    await admin.close()
     assert [tuple(row) for row in rows] == [
         *[("FAILED", "UNREADABLE_RECORD")] * 3,
         ("CANCELLED", "CANCELLED"),
@@ -76,10 +70,9 @@ async def test_they_are_the_trouble_of_their_own_execution(serve, database_dsn):
     ]
 
 
-async def test_a_row_that_cannot_even_be_taken_holds_nobody_up(serve, database_dsn):
+async def test_a_row_that_cannot_even_be_taken_holds_nobody_up(serve, admin):
     served = await serve(park_after=0.05, claim_interval=0.1)
     name = await made(served.client, step("a", "wait", duration="0.3s"))
-    admin = await asyncpg.connect(database_dsn)
     await admin.execute(
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
         " $$ BEGIN IF OLD.owner = 'stuck' THEN RAISE 'corrupt' USING ERRCODE = 'XX001'; END IF; RETURN NEW; END $$"
@@ -92,5 +85,4 @@ async def test_a_row_that_cannot_even_be_taken_holds_nobody_up(serve, database_d
         assert (await ended(served.client, execution_id)).state == State.STATE_COMPLETED
     assert (await served.client.get_execution(stuck)).state == State.STATE_RUNNING
     await admin.execute("DROP TRIGGER refuse ON executions")
-    await admin.close()
     assert (await ended(served.client, stuck)).state == State.STATE_COMPLETED

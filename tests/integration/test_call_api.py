@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from service.engine.handlers.model import Handler
-from tests.integration.web import CONTEXT, NOW, Web, call, failure
+from tests.integration.web import CONTEXT, Web, call, failure
+from tests.unit.attempts import NOW
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
 import asyncpg
 import pytest
-import pytest_asyncio
 
 from persistence import failpoints
 from persistence.errors import PersistenceError, QueueFullError, UnavailableError
@@ -23,22 +22,15 @@ from persistence.model import (
 )
 from persistence.postgres import PostgresRepository
 from persistence.postgres.commit import flush, session, statements, stepwise
-from service.engine.ids import uuid7
-from tests.conformance.builders import ORG, SCOPE, document, step
-from tests.integration.backstage import Store, move, opened, settled
+from tests.conformance.builders import ORG, SCOPE, step
+from tests.integration.postgres_store import PostgresStore, move, opened, settled
 
 COMMITTED, FENCED, UNKNOWN = CommitResult.COMMITTED, CommitResult.FENCED, CommitResult.UNKNOWN
 
 
-@pytest_asyncio.fixture
-async def store(database_dsn: str) -> AsyncIterator[Store]:
-    async with opened(database_dsn) as store:
-        yield store
-
-
-async def test_a_poisoned_one_fails_alone(store: Store):
+async def test_a_poisoned_one_fails_alone(store: PostgresStore):
     """Refused only by the database: nothing before it looks at how long a path is."""
-    rows = await store.put(9)
+    rows = await store.put_many(9)
     poison = move(rows[4], 1, steps=[step("x" * 2000)])
     futures = [store.repository.submit(poison if row is rows[4] else move(row, 1)) for row in rows]
     follower = store.repository.submit(move(rows[4], 2))
@@ -57,8 +49,8 @@ async def test_a_poisoned_one_fails_alone(store: Store):
         await store.check(row, 1 if row is rows[4] else 2)
 
 
-async def test_what_came_before_the_poison_is_kept(store: Store):
-    (row,) = await store.put()
+async def test_what_came_before_the_poison_is_kept(store: PostgresStore):
+    row = await store.put()
     chain = [move(row, 1), move(row, 2), move(row, 3, steps=[step("x" * 2000)]), move(row, 4)]
     answers = await settled(*(store.repository.submit(each) for each in chain))
     assert answers[:2] == [COMMITTED, COMMITTED]
@@ -68,8 +60,8 @@ async def test_what_came_before_the_poison_is_kept(store: Store):
     assert await store.repository.submit(move(row, 3)) is COMMITTED
 
 
-async def test_a_fence_drops_the_followers(store: Store):
-    rows = await store.put(2)
+async def test_a_fence_drops_the_followers(store: PostgresStore):
+    rows = await store.put_many(2)
     other = uuid4()
     await store.admin.execute("UPDATE executions SET incarnation = $1, epoch = 2 WHERE id = $2", other, rows[0].id)
     fenced = [store.repository.submit(move(rows[0], seq)) for seq in range(1, 5)]
@@ -81,8 +73,8 @@ async def test_a_fence_drops_the_followers(store: Store):
     await store.check(rows[1], 5)
 
 
-async def test_a_refused_end_keeps_what_came_before(store: Store):
-    (row,) = await store.put()
+async def test_a_refused_end_keeps_what_came_before(store: PostgresStore):
+    row = await store.put()
     await store.repository.request_cancel(SCOPE, row.id, "bob", "enough")
     going_on = move(row, 1)
     end = move(row, 2, state=ExecutionState.COMPLETED, end_time=row.create_time, progress=100)
@@ -90,25 +82,19 @@ async def test_a_refused_end_keeps_what_came_before(store: Store):
     await store.check(row, 2)
 
 
-async def test_a_full_queue_refuses_creations_and_takes_transitions(database_dsn: str):
-    repository = await PostgresRepository.open(database_dsn, pool_size=2, max_queue=3)
-    admin = await asyncpg.connect(database_dsn)
-    owner = uuid4()
-    workflow = await repository.create_workflow(ORG, uuid7(), document(), "ann")
-    store = Store(repository, admin, workflow, owner)
-    rows = await store.put(3)
-    accepted = [repository.create(store.new()) for _ in range(3)]
-    with pytest.raises(QueueFullError):
-        repository.create(store.new())
-    assert await settled(*(repository.submit(move(row, 1)) for row in rows)) == [COMMITTED] * 3
-    assert all(isinstance(made, Created) for made in await settled(*accepted))
-    assert await admin.fetchval("SELECT count(*) FROM executions") == 6
-    await admin.close()
-    await repository.close()
+async def test_a_full_queue_refuses_creations_and_takes_transitions(database_dsn: str, admin: asyncpg.Connection):
+    async with opened(database_dsn, admin, max_queue=3) as store:
+        rows = await store.put_many(3)
+        accepted = [store.repository.create(store.new()) for _ in range(3)]
+        with pytest.raises(QueueFullError):
+            store.repository.create(store.new())
+        assert await settled(*(store.repository.submit(move(row, 1)) for row in rows)) == [COMMITTED] * 3
+        assert all(isinstance(made, Created) for made in await settled(*accepted))
+        assert await admin.fetchval("SELECT count(*) FROM executions") == 6
 
 
-async def test_a_caller_that_goes_away_harms_nobody(store: Store):
-    rows = await store.put(3)
+async def test_a_caller_that_goes_away_harms_nobody(store: PostgresStore):
+    rows = await store.put_many(3)
     futures = [store.repository.submit(move(row, 1)) for row in rows]
     futures[1].cancel()
     assert await futures[0] is COMMITTED
@@ -116,10 +102,11 @@ async def test_a_caller_that_goes_away_harms_nobody(store: Store):
     await store.check(rows[1], 2)
 
 
-async def test_backends_killed_all_the_time_lose_and_double_nothing(database_dsn: str, store: Store):
+async def test_backends_killed_all_the_time_lose_and_double_nothing(database_dsn: str, store: PostgresStore):
     """Chains and creations go on while the backend dies again and again."""
-    store.repository = patient = await PostgresRepository.open(database_dsn, pool_size=2, unknown_timeout=60)
-    rows, stop = await store.put(20), asyncio.Event()
+    patient = await PostgresRepository.open(database_dsn, pool_size=2, unknown_timeout=60)
+    store = replace(store, repository=patient)
+    rows, stop = await store.put_many(20), asyncio.Event()
 
     async def drive(row: Execution) -> int:
         seq = 1
@@ -179,9 +166,11 @@ def cut(monkeypatch: pytest.MonkeyPatch, statement: str, after: bool) -> None:
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-async def test_a_connection_cut_around_the_one_statement(store: Store, monkeypatch: pytest.MonkeyPatch, after: bool):
+async def test_a_connection_cut_around_the_one_statement(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch, after: bool
+):
     """The usual batch, in which nothing is fenced, is one statement."""
-    rows = await store.put(20)
+    rows = await store.put_many(20)
     cut(monkeypatch, "WITH", after)
     submitted = [store.repository.submit(move(row, 1)) for row in rows]
     created = [store.repository.create(store.new(request_id=name)) for name in ("one", "two", "")]
@@ -194,10 +183,10 @@ async def test_a_connection_cut_around_the_one_statement(store: Store, monkeypat
 
 @pytest.mark.parametrize("name", ["before_begin", "mid_batch", "before_commit", "after_commit_before_ack"])
 async def test_a_failpoint_of_a_flush_breaks_the_one_statement(
-    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str
 ):
     monkeypatch.setattr(flush, "write_stepwise", _broken)
-    rows = await store.put(3)
+    rows = await store.put_many(3)
     failpoints.arm({"FLOWKEEP_FAILPOINTS": f"flush.{name}=unknown@1", "FLOWKEEP_ENVIRONMENT": "test"})
     try:
         assert await settled(*(store.repository.submit(move(row, 1)) for row in rows)) == [COMMITTED] * 3
@@ -211,9 +200,9 @@ async def test_a_failpoint_of_a_flush_breaks_the_one_statement(
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("statement", ["BEGIN", "COMMIT"])
 async def test_a_connection_cut_around_the_commit(
-    store: Store, monkeypatch: pytest.MonkeyPatch, statement: str, after: bool
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch, statement: str, after: bool
 ):
-    going, released, ended, fenced, silent = await store.put(5)
+    going, released, ended, fenced, silent = await store.put_many(5)
     await store.admin.execute("UPDATE executions SET epoch = 2 WHERE id = $1", fenced.id)
     end = {"state": ExecutionState.FAILED, "end_time": going.create_time, "result": {"a": 1}}
     cut(monkeypatch, statement, after)
@@ -238,15 +227,15 @@ async def test_a_connection_cut_around_the_commit(
     assert not (await store.repository.create(known)).created
 
 
-async def test_taken_over_before_it_could_be_read_back(store: Store, monkeypatch: pytest.MonkeyPatch):
+async def test_taken_over_before_it_could_be_read_back(store: PostgresStore, monkeypatch: pytest.MonkeyPatch):
     """Another replica claimed the released execution and went on: what was written is still known to be ours."""
-    (row,) = await store.put()
+    row = await store.put()
     whole = flush.flush
 
     async def taken_over(connection: asyncpg.Connection, units: object) -> object:
         monkeypatch.setattr(session, "flush", whole)
         await whole(connection, units)  # type: ignore[arg-type]
-        claimed = await store.repository.claim_one(store.owner, ORG, row.id)
+        claimed = await store.repository.claim_one(store.incarnation, ORG, row.id)
         assert claimed is not None
         await store.admin.execute("UPDATE executions SET last_seq = 5 WHERE id = $1", row.id)
         connection.terminate()
@@ -257,10 +246,10 @@ async def test_taken_over_before_it_could_be_read_back(store: Store, monkeypatch
 
 
 async def test_a_database_that_stays_away_keeps_callers_waiting_for_no_longer_than_promised(
-    database_dsn: str, monkeypatch: pytest.MonkeyPatch, store: Store
+    database_dsn: str, monkeypatch: pytest.MonkeyPatch, store: PostgresStore
 ):
     repository = await PostgresRepository.open(database_dsn, pool_size=2, unknown_timeout=0.3)
-    (row,) = await store.put()
+    row = await store.put()
     cut(monkeypatch, "WITH", after=False)
 
     async def refused(*_: object, **__: object) -> asyncpg.Connection:
@@ -282,21 +271,9 @@ async def test_a_database_that_stays_away_keeps_callers_waiting_for_no_longer_th
     await repository.close()
 
 
-async def test_a_row_that_somebody_locks_holds_up_no_other(database_dsn: str, store: Store):
-    repository = await PostgresRepository.open(database_dsn, pool_size=2, unknown_timeout=0.5)
-    rows = await store.put(5)
-    locked = rows[2]
-    async with store.admin.transaction():
-        await store.admin.execute("SELECT FROM executions WHERE id = $1 FOR UPDATE", locked.id)
-        futures = [repository.submit(move(row, 1)) for row in rows]
-        assert await settled(*futures) == [COMMITTED, COMMITTED, UNKNOWN, COMMITTED, COMMITTED]
-    assert await repository.submit(move(locked, 1)) is COMMITTED
-    await repository.close()
-
-
-async def test_what_shares_a_turn_shares_a_transaction(store: Store):
-    rows = await store.put(3)
-    (late,) = await store.put()
+async def test_what_shares_a_turn_shares_a_transaction(store: PostgresStore):
+    rows = await store.put_many(3)
+    late = await store.put()
     futures = [store.repository.submit(move(row, 1)) for row in [*rows, late]]
     created = store.repository.create(store.new())
     await settled(*futures, created)
@@ -308,9 +285,9 @@ async def test_what_shares_a_turn_shares_a_transaction(store: Store):
     assert len(transactions) == 1
 
 
-async def test_close_writes_what_was_submitted(database_dsn: str, store: Store):
+async def test_close_writes_what_was_submitted(database_dsn: str, store: PostgresStore):
     repository = await PostgresRepository.open(database_dsn, pool_size=2)
-    rows = await store.put(50)
+    rows = await store.put_many(50)
     futures = [repository.submit(move(row, 1)) for row in rows]
     await repository.close()
     assert await settled(*futures) == [COMMITTED] * 50
@@ -318,8 +295,8 @@ async def test_close_writes_what_was_submitted(database_dsn: str, store: Store):
         await repository.submit(move(rows[0], 2))
 
 
-async def test_a_completed_step_is_never_overwritten(store: Store):
-    (row,) = await store.put()
+async def test_a_completed_step_is_never_overwritten(store: PostgresStore):
+    row = await store.put()
     done = step("s", StepState.COMPLETED, output={"n": 1})
     assert await store.repository.submit(move(row, 1, steps=[done])) is COMMITTED
     with pytest.raises(PersistenceError, match="never overwritten"):
@@ -339,9 +316,9 @@ async def test_rows_are_found_by_primary_key_alone(database_dsn: str, statement:
     assert all("Index Scan using" in line and "_pkey on" in line for line in scans), plan
 
 
-async def test_after_an_error_of_our_own_nothing_is_acknowledged_that_is_not_kept(store: Store, monkeypatch):
+async def test_after_an_error_of_our_own_nothing_is_acknowledged_that_is_not_kept(store: PostgresStore, monkeypatch):
     """Whatever went wrong in a transaction, the next one is not written inside of it."""
-    broken, other = await store.put(2)
+    broken, other = await store.put_many(2)
     with monkeypatch.context() as patched:
         patched.setattr(flush, "write_single", _never)
         patched.setattr(stepwise, "_write_steps", _broken)

@@ -13,7 +13,7 @@ import pytest_asyncio
 from persistence.errors import UnavailableError
 from persistence.model import CommitResult, Execution
 from tests.conformance.builders import ORG, SCOPE, until
-from tests.integration.backstage import Store, move, opened
+from tests.integration.postgres_store import PostgresStore, move, opened
 
 _WAITING = (
     "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity"
@@ -22,15 +22,9 @@ _WAITING = (
 
 
 @pytest_asyncio.fixture
-async def store(database_dsn: str) -> AsyncIterator[Store]:
-    async with opened(database_dsn) as store:
-        yield store
-
-
-@pytest_asyncio.fixture
-async def row(store: Store) -> Execution:
+async def row(store: PostgresStore) -> Execution:
     """An execution of the time before."""
-    return (await store.put())[0]
+    return await store.put()
 
 
 async def wait_until_commits_wait(admin: asyncpg.Connection, dsn: str) -> None:
@@ -53,7 +47,7 @@ async def wait_until_commits_wait(admin: asyncpg.Connection, dsn: str) -> None:
 
 
 @pytest_asyncio.fixture
-async def alone(store: Store, row: Execution, database_dsn: str) -> AsyncIterator[asyncpg.Connection]:
+async def alone(store: PostgresStore, row: Execution, database_dsn: str) -> AsyncIterator[asyncpg.Connection]:
     """A primary whose standby has gone."""
     await store.admin.execute("SET synchronous_commit = local")
     await store.admin.execute("ALTER SYSTEM SET synchronous_standby_names = 'gone'")
@@ -67,7 +61,9 @@ async def alone(store: Store, row: Execution, database_dsn: str) -> AsyncIterato
         await store.admin.execute("SELECT pg_reload_conf()")
 
 
-async def test_a_wish_that_no_standby_has_is_not_acknowledged(store: Store, row: Execution, alone: asyncpg.Connection):
+async def test_a_wish_that_no_standby_has_is_not_acknowledged(
+    store: PostgresStore, row: Execution, alone: asyncpg.Connection
+):
     asking = asyncio.create_task(store.repository.request_cancel(SCOPE, row.id, "ann", "enough"))
     await until(lambda: alone.fetchval(_WAITING, "flowkeep"))
     with pytest.raises(UnavailableError, match="standby"):
@@ -75,14 +71,16 @@ async def test_a_wish_that_no_standby_has_is_not_acknowledged(store: Store, row:
     assert (await store.repository.get_execution(SCOPE, row.id)).cancel is not None
 
 
-async def test_a_transition_that_no_standby_has_is_unknown(store: Store, row: Execution, alone: asyncpg.Connection):
+async def test_a_transition_that_no_standby_has_is_unknown(
+    store: PostgresStore, row: Execution, alone: asyncpg.Connection
+):
     moving = store.repository.submit(move(row, 1))
     await until(lambda: alone.fetchval(_WAITING, "flowkeep committer"))
     assert await moving is CommitResult.UNKNOWN
     await store.check(row, 2)
 
 
-async def test_what_is_found_after_a_lost_answer_is_confirmed_too(store: Store, alone: asyncpg.Connection):
+async def test_what_is_found_after_a_lost_answer_is_confirmed_too(store: PostgresStore, alone: asyncpg.Connection):
     """The commit waits for the standby when its connection is lost; Postgres has it all the same."""
     new = store.new()
     creating = store.repository.create(new)
@@ -94,7 +92,7 @@ async def test_what_is_found_after_a_lost_answer_is_confirmed_too(store: Store, 
 
 
 async def test_who_asks_again_is_not_told_of_what_no_standby_has(
-    store: Store, row: Execution, alone: asyncpg.Connection
+    store: PostgresStore, row: Execution, alone: asyncpg.Connection
 ):
     new = store.new(request_id="again")
     creating = store.repository.create(new)
@@ -112,10 +110,12 @@ async def test_who_asks_again_is_not_told_of_what_no_standby_has(
             await asking
 
 
-async def test_it_is_told_whether_a_crash_loses_anything(database_dsn: str, caplog: pytest.LogCaptureFixture):
+async def test_it_is_told_whether_a_crash_loses_anything(
+    database_dsn: str, admin: asyncpg.Connection, caplog: pytest.LogCaptureFixture
+):
     """The server of the tests does without."""
     with caplog.at_level(logging.INFO):
-        async with opened(database_dsn):
+        async with opened(database_dsn, admin):
             pass
     [record] = [record for record in caplog.records if "fsync" in record.getMessage()]
     assert record.levelno == logging.WARNING

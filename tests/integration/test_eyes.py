@@ -5,20 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import asyncpg
-import pytest_asyncio
-
 from persistence.postgres.tables import metadata
 from tests.integration.stage import ended, made, step
 
 README = Path(__file__).parents[2] / "persistence" / "README.md"
-
-
-@pytest_asyncio.fixture
-async def admin(database_dsn):
-    connection = await asyncpg.connect(database_dsn)
-    yield connection
-    await connection.close()
 
 
 async def test_every_table_and_column_is_explained(admin):

@@ -45,7 +45,7 @@ def frozen(postgres):
                 process.resume()
 
 
-async def test_every_call_is_answered_within_5_s_of_a_frozen_database(store, postgres, stage, mistakes):
+async def test_every_call_is_answered_within_5_s_of_a_frozen_database(open_repository, postgres, stage, mistakes):
     reads = asyncio.Event()
 
     def noticed(real):
@@ -56,7 +56,7 @@ async def test_every_call_is_answered_within_5_s_of_a_frozen_database(store, pos
         return Store(real, get_workflow=get_workflow)
 
     async with (
-        store(pool_size=POOL) as repository,
+        open_repository(pool_size=POOL) as repository,
         serving(noticed(repository), stage.handlers()) as target,
         flowkeep.Client(target) as client,
         grpc.aio.insecure_channel(target) as channel,

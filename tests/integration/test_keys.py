@@ -8,7 +8,8 @@ import pytest
 
 from service.config import ConfigError
 from tests.integration.calls import call
-from tests.integration.credentials import KEY, OTHER_KEY, PUBLIC_PEM, SECRET, bearer, forged, token
+from tests.integration.credentials import PUBLIC_PEM, SECRET, bearer, forged, token
+from tests.tokens import KEY, OTHER_KEY
 
 
 def jwks():

@@ -9,7 +9,6 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -32,6 +31,7 @@ from persistence.postgres import (
 )
 from persistence.postgres.migrate import VERSION_TABLE, VERSIONS, known_revisions
 from persistence.postgres.tables import PARTITIONED, metadata
+from tests.conftest import NewDatabase
 
 EARLIER = Path(__file__).parents[1] / "schema_0005.sql"
 LATER = """
@@ -50,12 +50,10 @@ def downgrade():
 
 
 @pytest_asyncio.fixture
-async def empty_dsn(postgres: EmbeddedPostgres, database_admin: asyncpg.Connection) -> AsyncIterator[str]:
+async def empty_dsn(new_database: NewDatabase) -> AsyncIterator[str]:
     """A database without any table."""
-    name = f"test_{uuid4().hex}"
-    await database_admin.execute(f"CREATE DATABASE {name}")
-    yield postgres.dsn(name)
-    await database_admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    async with new_database("") as dsn:
+        yield dsn
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from persistence.postgres import PostgresRepository
 from persistence.postgres.commit import flush, session
 from persistence.postgres.commit.units import Unit
 from tests.conformance.builders import step
-from tests.integration.backstage import Store, move, opened, settled
+from tests.integration.postgres_store import PostgresStore, move, settled
 
 COMMITTED, UNKNOWN = CommitResult.COMMITTED, CommitResult.UNKNOWN
 PATIENCE = 60.0
@@ -24,20 +24,14 @@ _LOCK = "SELECT FROM executions WHERE id = $1 FOR UPDATE"
 
 
 @pytest_asyncio.fixture
-async def store(database_dsn: str) -> AsyncIterator[Store]:
-    async with opened(database_dsn) as store:
-        yield store
-
-
-@pytest_asyncio.fixture
-async def endless(database_dsn: str, store: Store) -> AsyncIterator[PostgresRepository]:
+async def endless(database_dsn: str, store: PostgresStore) -> AsyncIterator[PostgresRepository]:
     """A store that never gives a write up as unknown."""
     repository = await PostgresRepository.open(database_dsn, pool_size=2, unknown_timeout=PATIENCE)
     yield repository
     await repository.close()
 
 
-async def poison(store: Store, row: Execution, state: str) -> None:
+async def poison(store: PostgresStore, row: Execution, state: str) -> None:
     """Let every change of the execution fail with this error."""
     await store.admin.execute(
         f"CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
@@ -52,9 +46,9 @@ async def drive(repository: PostgresRepository, row: Execution, times: int) -> N
         assert await repository.submit(move(row, seq)) is COMMITTED
 
 
-async def test_while_rows_are_locked_everything_else_is_written(store: Store, endless: PostgresRepository):
+async def test_while_rows_are_locked_everything_else_is_written(store: PostgresStore, endless: PostgresRepository):
     """The locks are let go only after all the others have settled, so none of them can have waited for one."""
-    rows = await store.put(40)
+    rows = await store.put_many(40)
     locked, others = rows[5:8], rows[:5] + rows[8:]
     async with asyncio.timeout(PATIENCE), store.admin.transaction():
         for row in locked:
@@ -73,26 +67,27 @@ async def test_while_rows_are_locked_everything_else_is_written(store: Store, en
         await store.check(row, 9)
 
 
-async def _create(repository: PostgresRepository, store: Store) -> Created:
+async def _create(repository: PostgresRepository, store: PostgresStore) -> Created:
     return await repository.create(store.new())
 
 
-async def test_a_locked_row_is_unknown_when_others_could_be_written(database_dsn: str, store: Store):
-    rows = await store.put(3)
+async def test_a_locked_row_is_unknown_when_others_could_be_written(database_dsn: str, store: PostgresStore):
+    rows = await store.put_many(5)
+    locked = rows[2]
     repository = await PostgresRepository.open(database_dsn, pool_size=2, unknown_timeout=0.3)
     async with store.admin.transaction():
-        await store.admin.execute(_LOCK, rows[0].id)
-        stuck, behind = repository.submit(move(rows[0], 1)), repository.submit(move(rows[0], 2))
-        assert await repository.submit(move(rows[1], 1)) is COMMITTED
-        assert await stuck is UNKNOWN
-        assert await behind is UNKNOWN
-    assert await repository.submit(move(rows[0], 1)) is COMMITTED
-    await store.check(rows[0], 2)
+        await store.admin.execute(_LOCK, locked.id)
+        futures = [*(repository.submit(move(row, 1)) for row in rows), repository.submit(move(locked, 2))]
+        assert await settled(*futures) == [COMMITTED, COMMITTED, UNKNOWN, COMMITTED, COMMITTED, UNKNOWN]
+    assert await repository.submit(move(locked, 1)) is COMMITTED
+    await store.check(locked, 2)
     await repository.close()
 
 
-async def test_creations_of_a_workflow_that_somebody_locks_hold_up_no_other(store: Store, endless: PostgresRepository):
-    (row,) = await store.put()
+async def test_creations_of_a_workflow_that_somebody_locks_hold_up_no_other(
+    store: PostgresStore, endless: PostgresRepository
+):
+    row = await store.put()
     async with asyncio.timeout(PATIENCE), store.admin.transaction():
         await store.admin.execute("SELECT FROM workflows WHERE id = $1 FOR UPDATE", store.workflow.id)
         waiting = endless.create(store.new())
@@ -102,8 +97,8 @@ async def test_creations_of_a_workflow_that_somebody_locks_hold_up_no_other(stor
 
 
 @pytest.mark.parametrize("state", ["XX001", "53200", "58030", "40P01", "55P03"])
-async def test_an_execution_that_always_fails_blocks_no_other(database_dsn: str, store: Store, state: str):
-    rows = await store.put(20)
+async def test_an_execution_that_always_fails_blocks_no_other(database_dsn: str, store: PostgresStore, state: str):
+    rows = await store.put_many(20)
     await poison(store, rows[3], state)
     repository = await PostgresRepository.open(database_dsn, pool_size=2, unknown_timeout=1.0)
     async with asyncio.timeout(PATIENCE):
@@ -120,9 +115,9 @@ async def test_an_execution_that_always_fails_blocks_no_other(database_dsn: str,
     await repository.close()
 
 
-async def test_what_nothing_can_be_written_beside_is_waited_for(database_dsn: str, store: Store):
+async def test_what_nothing_can_be_written_beside_is_waited_for(database_dsn: str, store: PostgresStore):
     """A full disk is no reason to give up what was done."""
-    rows = await store.put(20)
+    rows = await store.put_many(20)
     repository = await PostgresRepository.open(database_dsn, pool_size=2, unknown_timeout=0.2)
     await store.admin.execute(
         "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS"
@@ -143,8 +138,8 @@ async def test_what_nothing_can_be_written_beside_is_waited_for(database_dsn: st
     await repository.close()
 
 
-async def test_an_unforeseen_error_ends_no_loop(store: Store, monkeypatch: pytest.MonkeyPatch):
-    rows = await store.put(2)
+async def test_an_unforeseen_error_ends_no_loop(store: PostgresStore, monkeypatch: pytest.MonkeyPatch):
+    rows = await store.put_many(2)
     committer = store.repository._committer
     whole = committer._resolve
 
@@ -160,8 +155,8 @@ async def test_an_unforeseen_error_ends_no_loop(store: Store, monkeypatch: pytes
         await store.check(row, 3)
 
 
-async def test_a_transport_that_is_closed_is_a_lost_connection(store: Store, monkeypatch: pytest.MonkeyPatch):
-    (row,) = await store.put()
+async def test_a_transport_that_is_closed_is_a_lost_connection(store: PostgresStore, monkeypatch: pytest.MonkeyPatch):
+    row = await store.put()
     whole = flush.flush
 
     async def broken(connection: asyncpg.Connection, units: Sequence[Unit]) -> Mapping[Unit, object]:
@@ -174,8 +169,10 @@ async def test_a_transport_that_is_closed_is_a_lost_connection(store: Store, mon
     await store.check(row, 2)
 
 
-async def test_what_was_read_back_is_not_written_again_beside_poison(store: Store, monkeypatch: pytest.MonkeyPatch):
-    kept, refused = await store.put(2)
+async def test_what_was_read_back_is_not_written_again_beside_poison(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+):
+    kept, refused = await store.put_many(2)
     whole = flush.flush
 
     async def lost(connection: asyncpg.Connection, units: Sequence[Unit]) -> Mapping[Unit, object]:
@@ -193,8 +190,10 @@ async def test_what_was_read_back_is_not_written_again_beside_poison(store: Stor
     await store.check(kept, 2)
 
 
-async def test_closing_counts_all_that_is_unknown(database_dsn: str, store: Store, caplog: pytest.LogCaptureFixture):
-    rows = await store.put(3)
+async def test_closing_counts_all_that_is_unknown(
+    database_dsn: str, store: PostgresStore, caplog: pytest.LogCaptureFixture
+):
+    rows = await store.put_many(3)
     repository = await PostgresRepository.open(database_dsn, pool_size=2)
     async with store.admin.transaction():
         for row in rows:

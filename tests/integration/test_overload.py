@@ -6,7 +6,6 @@ Holds EX8 of the contract.
 import asyncio
 from functools import partial
 
-import asyncpg
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -52,7 +51,7 @@ async def test_more_calls_than_may_be_are_refused_with_a_reason(serve, stage):
     assert (await served.executions.Execute(execute_request(name, request_id="refused"))).created
 
 
-async def test_what_a_claim_may_still_bring_has_its_place(serve, stage, database_dsn):
+async def test_what_a_claim_may_still_bring_has_its_place(serve, stage, admin):
     """`max_running` holds also for what is created while a claim is on its way."""
     on_its_way, goes_on, back = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
@@ -75,9 +74,7 @@ async def test_what_a_claim_may_still_bring_has_its_place(serve, stage, database
             await served.client.execute(name)
         goes_on.set()
         await back.wait()
-    admin = await asyncpg.connect(database_dsn)
     assert await admin.fetchval("SELECT count(*) FROM executions WHERE incarnation IS NOT NULL") == 1
-    await admin.close()
     await stage.called("a")
     stage.open("gate")
     await stage.called("a", 2)
@@ -167,24 +164,23 @@ async def test_our_client_comes_again_until_there_is_room(serve, stage, pauses, 
     assert (await served.client.list_page(count_total=True)).total_size == 5
 
 
-async def test_a_full_queue_refuses_before_anything_is_written(store, stage, database_dsn):
+async def test_a_full_queue_refuses_before_anything_is_written(open_repository, stage, admin):
     """EX8: the writes wait for a lock, so that they queue up."""
     async with (
-        store(max_queue=QUEUE) as repository,
+        open_repository(max_queue=QUEUE) as repository,
         serving(repository, stage.handlers()) as target,
         flowkeep.Client(target) as client,
         grpc.aio.insecure_channel(target) as channel,
     ):
         execute = flowkeep.v1.execution_service_pb2_grpc.ExecutionServiceStub(channel).Execute
         name = await made(client, step("a"))
-        connection = await asyncpg.connect(database_dsn)
-        transaction = connection.transaction()
+        transaction = admin.transaction()
         await transaction.start()
-        await connection.execute("LOCK TABLE executions IN SHARE MODE")
+        await admin.execute("LOCK TABLE executions IN SHARE MODE")
         first = asyncio.ensure_future(execute(execute_request(name, request_id="first")))
 
         async def writer_waits():
-            return bool(await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+            return bool(await admin.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
 
         await eventually(writer_waits)
         calls = {f"r{n}": asyncio.ensure_future(execute(execute_request(name, request_id=f"r{n}"))) for n in range(30)}
@@ -199,7 +195,6 @@ async def test_a_full_queue_refuses_before_anything_is_written(store, stage, dat
         assert len(waiting) == QUEUE
         again = asyncio.ensure_future(client.execute(name, request_id="again"))  # ours comes again by itself
         await transaction.rollback()
-        await connection.close()
 
         accepted = {request_id for request_id, call in calls.items() if call in waiting}
         async with asyncio.timeout(PATIENCE):

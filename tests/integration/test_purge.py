@@ -3,10 +3,8 @@
 import asyncio
 from contextlib import asynccontextmanager
 
-import asyncpg
 import grpc
 import pytest
-import pytest_asyncio
 
 from flowkeep.errors import from_rpc_error
 from flowkeep.v1 import execution_service_pb2 as pb
@@ -86,13 +84,6 @@ class Watcher:
         """Return when the stream has ended."""
         async with asyncio.timeout(PATIENCE):
             await self._reading
-
-
-@pytest_asyncio.fixture
-async def admin(database_dsn):
-    connection = await asyncpg.connect(database_dsn)
-    yield connection
-    await connection.close()
 
 
 @pytest.fixture

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
-
-import pytest_asyncio
 
 from persistence.model import CommitResult, Event, StepState
 from persistence.postgres import PostgresRepository
 from tests.conformance.builders import MOMENT, SCOPE, step
-from tests.integration.backstage import Store, move, opened, settled
+from tests.integration.postgres_store import PostgresStore, move, settled
 
 LARGE: dict[str, Any] = {"ä": "x" * 10_000, "n": [1, 1.5, None, True, {"k": "v"}]}
 OTHER = {"o": "y" * 9_000}
 MESSAGE = bytes(range(256)) * 40
-
-
-@pytest_asyncio.fixture
-async def store(database_dsn: str) -> AsyncIterator[Store]:
-    async with opened(database_dsn) as store:
-        yield store
 
 
 def event(seq: int, message: bytes = MESSAGE) -> Event:
@@ -31,14 +22,14 @@ def event(seq: int, message: bytes = MESSAGE) -> Event:
     return Event(seq, seq, "step_completed", MOMENT, body, (begin, begin + len(message)))
 
 
-async def kept(store: Store) -> int:
+async def kept(store: PostgresStore) -> int:
     """How many large payloads are kept."""
     return int(await store.admin.fetchval("SELECT count(*) FROM shared_payloads"))
 
 
-async def fill(store: Store, count: int = 6) -> tuple[Any, list[Event]]:
+async def fill(store: PostgresStore, count: int = 6) -> tuple[Any, list[Event]]:
     """An execution with steps that hold the same, in one flush and in several; and its events."""
-    (row,) = await store.put()
+    row = await store.put()
     moves = [
         move(row, n, steps=[step(f"s{n}", input=LARGE, output=OTHER, assigned=LARGE)], events=[event(n + 1)])
         for n in range(1, count)
@@ -49,7 +40,7 @@ async def fill(store: Store, count: int = 6) -> tuple[Any, list[Event]]:
     return row, [each for one in moves for each in one.events]
 
 
-async def check(store: Store, row: Any, events: list[Event]) -> None:
+async def check(store: PostgresStore, row: Any, events: list[Event]) -> None:
     """It comes back as it was: steps, and the events byte for byte, also from the middle."""
     detail = await store.repository.get_detail(SCOPE, row.id)
     assert detail.unreadable == ()
@@ -61,7 +52,7 @@ async def check(store: Store, row: Any, events: list[Event]) -> None:
     assert loaded.steps == detail.steps
 
 
-async def test_equal_payloads_are_kept_once_and_come_back_as_they_were(store: Store):
+async def test_equal_payloads_are_kept_once_and_come_back_as_they_were(store: PostgresStore):
     row, events = await fill(store)
     await check(store, row, events)
     assert await kept(store) == 3
@@ -69,15 +60,15 @@ async def test_equal_payloads_are_kept_once_and_come_back_as_they_were(store: St
     assert await store.admin.fetchval("SELECT sum(pg_column_size(v.*)) FROM events v") < 4_000
 
 
-async def test_what_is_small_stays_where_it_belongs(store: Store):
-    (row,) = await store.put()
+async def test_what_is_small_stays_where_it_belongs(store: PostgresStore):
+    row = await store.put()
     small = step("s", input={"a": "x" * 8_000}, output=None, assigned={})
     assert await store.repository.submit(move(row, 1, steps=[small])) is CommitResult.COMMITTED
     assert await kept(store) == 0
     assert await store.admin.fetchval("SELECT count(*) FROM steps WHERE shared IS NULL AND input IS NOT NULL") == 1
 
 
-async def test_another_process_and_a_new_connection_go_on_with_it(store: Store, database_dsn: str):
+async def test_another_process_and_a_new_connection_go_on_with_it(store: PostgresStore, database_dsn: str):
     row, events = await fill(store)
     await store.kill()
     last = step("s9", input=LARGE, output=OTHER, assigned=LARGE)
@@ -90,8 +81,8 @@ async def test_another_process_and_a_new_connection_go_on_with_it(store: Store, 
     assert await kept(store) == 3
 
 
-async def test_nothing_is_left_of_what_was_refused(store: Store):
-    (row,) = await store.put()
+async def test_nothing_is_left_of_what_was_refused(store: PostgresStore):
+    row = await store.put()
     large = [step("s", input=LARGE)]
     assert await store.repository.submit(move(replace(row, epoch=7), 1, steps=large)) is CommitResult.FENCED
     assert await kept(store) == 0
@@ -99,20 +90,20 @@ async def test_nothing_is_left_of_what_was_refused(store: Store):
     assert (await store.repository.get_detail(SCOPE, row.id)).steps[0].input == LARGE
 
 
-async def test_what_waits_is_ended_without_its_output(store: Store):
-    (row,) = await store.put()
+async def test_what_waits_is_ended_without_its_output(store: PostgresStore):
+    row = await store.put()
     waiting = step("s", StepState.WAITING, input=LARGE, output=OTHER)
     assert await store.repository.submit(move(row, 1, steps=[waiting])) is CommitResult.COMMITTED
 
     def end(closing: Any) -> tuple[Any, Event]:
         return {"code": "X", "message": ""}, Event(closing.seq, closing.seq, "finished", closing.time, b"end")
 
-    await store.repository.condemn(store.owner, row.id, end)
+    await store.repository.condemn(store.incarnation, row.id, end)
     (found,) = (await store.repository.get_detail(SCOPE, row.id)).steps
     assert (found.state, found.input, found.output) == (StepState.CANCELLED, LARGE, None)
 
 
-async def test_it_goes_with_its_execution(store: Store):
+async def test_it_goes_with_its_execution(store: PostgresStore):
     row, _ = await fill(store)
     await store.admin.execute(
         "UPDATE executions SET state = 'FAILED', end_time = now(), incarnation = NULL WHERE id = $1", row.id

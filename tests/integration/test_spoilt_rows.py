@@ -155,7 +155,7 @@ class World:
 
 
 @pytest_asyncio.fixture
-async def world(serve: Any, database_dsn: str) -> AsyncIterator[World]:
+async def world(serve: Any, admin: asyncpg.Connection) -> AsyncIterator[World]:
     """The world of a test."""
     served = await serve(park_after=0.05, claim_interval=0.1)
     name = await made(
@@ -163,12 +163,10 @@ async def world(serve: Any, database_dsn: str) -> AsyncIterator[World]:
         step("a", "transform", value={"x": 1, "pad": "p" * 9_000}, assign={"v": "result.x"}),
         step("b", "fail", times=1, retry_policy={"max_attempts": 2, "initial_interval": "30m", "max_interval": "30m"}),
     )
-    admin = await asyncpg.connect(database_dsn)
     # As in the database of a later release, which has more states.
     for table in ("executions", "steps"):
         await admin.execute(f"ALTER TABLE {table} DROP CONSTRAINT {table}_state")
     yield World(served, admin, name)
-    await admin.close()
 
 
 def values_of(column: Column[Any]) -> list[str]:

@@ -5,7 +5,6 @@ Holds LI2 of the contract.
 
 from typing import Any
 
-import asyncpg
 import grpc
 import pytest
 
@@ -160,15 +159,13 @@ async def test_a_page_token_belongs_to_its_execution_and_filter(served):
         assert (error.reason, [each.field for each in error.violations]) == ("INVALID_FIELDS", ["page_token"])
 
 
-async def test_what_cannot_be_read_of_a_step_is_named_where_it_is_shown(served, database_dsn):
+async def test_what_cannot_be_read_of_a_step_is_named_where_it_is_shown(served, admin):
     name = await made(served.client, step("a", "transform", value=1), step("b", "transform", value=2), wait_step())
     execution_id = (await served.client.execute(name)).execution_id
     async for event in served.client.watch(execution_id):
         if event.WhichOneof("kind") == "step_waiting":
             break
-    admin = await asyncpg.connect(database_dsn)
     await admin.execute("UPDATE steps SET end_time = '0044-03-15 BC', assigned = '[]' WHERE path = 'b'")
-    await admin.close()
 
     lost = ["steps.b.end_time"]
     for request, names, unreadable in (
@@ -184,11 +181,9 @@ async def test_what_cannot_be_read_of_a_step_is_named_where_it_is_shown(served, 
     assert list((await served.client.get_step(execution_id, "a")).unreadable) == []
 
 
-async def test_steps_of_a_definition_that_cannot_be_read_are_those_that_were_begun(serve, stage, database_dsn):
+async def test_steps_of_a_definition_that_cannot_be_read_are_those_that_were_begun(serve, stage, admin):
     execution_id = await running((await serve()).client, stage)
-    admin = await asyncpg.connect(database_dsn)
     await admin.execute("UPDATE workflow_revisions SET document = '[]'")
-    await admin.close()
     other = (await serve()).client  # which has not read it before
     begun = await paths(other, execution_id)
     assert sorted(begun) == list("bcde")

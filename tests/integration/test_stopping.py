@@ -16,17 +16,13 @@ from tests.integration.stage import PATIENCE, Served, Stage, ended, made, step
 OWNED = "SELECT count(*) FROM executions WHERE id = ANY($1::uuid[]) AND incarnation IS NOT NULL"
 
 
-async def given_back(dsn: str, *executions: Any) -> None:
+async def given_back(admin: asyncpg.Connection, *executions: Any) -> None:
     """Return when no server owns them."""
-    connection = await asyncpg.connect(dsn)
 
     async def are_free() -> bool:
-        return not await connection.fetchval(OWNED, [UUID(each.execution_id) for each in executions])
+        return not await admin.fetchval(OWNED, [UUID(each.execution_id) for each in executions])
 
-    try:
-        await until(are_free)
-    finally:
-        await connection.close()
+    await until(are_free)
 
 
 async def slow_server(serve: Serve) -> Served:
@@ -35,7 +31,7 @@ async def slow_server(serve: Serve) -> Served:
 
 
 async def test_a_handler_that_does_not_stop_holds_back_no_other_execution(
-    serve: Serve, stage: Stage, database_dsn: str
+    serve: Serve, stage: Stage, admin: asyncpg.Connection
 ) -> None:
     first = await slow_server(serve)
     stubborn = await first.client.execute(await made(first.client, step("deaf", "stubborn")))
@@ -72,7 +68,7 @@ async def test_what_has_ended_and_waits_for_its_turn_is_recorded(serve: Serve, s
 
 
 async def test_a_stream_that_nobody_reads_holds_back_no_execution(
-    serve: Serve, stage: Stage, database_dsn: str
+    serve: Serve, stage: Stage, admin: asyncpg.Connection
 ) -> None:
     server = await slow_server(serve)
     steps = [step(f"s{number}", "transform", expression="input.text") for number in range(80)]
@@ -86,23 +82,21 @@ async def test_a_stream_that_nobody_reads_holds_back_no_execution(
         if event.step_started.path == "open":
             break  # the other stream could have come as far
     stopping = asyncio.ensure_future(server.stop())
-    await given_back(database_dsn, execution)
+    await given_back(admin, execution)
     assert not stopping.done()
     stream.cancel()
     await stopping
 
 
 async def test_no_more_executions_are_taken_than_there_is_room_for(
-    serve: Serve, stage: Stage, database_dsn: str
+    serve: Serve, stage: Stage, admin: asyncpg.Connection
 ) -> None:
     """Those whose creation is on its way count as well."""
     server = await serve(max_running=5, park_after=1e6)
     workflow = await made(server.client, step("open", "gate"))
     await asyncio.gather(*(server.client.execute(workflow) for _ in range(60)))
     await stage.called("open", 5)
-    connection = await asyncpg.connect(database_dsn)
-    owned = await connection.fetchval("SELECT count(*) FROM executions WHERE incarnation IS NOT NULL")
-    await connection.close()
+    owned = await admin.fetchval("SELECT count(*) FROM executions WHERE incarnation IS NOT NULL")
     assert owned == 5
     stage.open("gate")
     await stage.called("open", 60)

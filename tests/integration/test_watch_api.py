@@ -7,7 +7,6 @@ import asyncio
 import random
 from itertools import groupby
 
-import asyncpg
 import grpc
 import pytest
 
@@ -315,12 +314,10 @@ async def test_a_watcher_who_leaves_is_forgotten(serve, stage):
     assert (await ended(served.client, execution.execution_id)).state == State.STATE_COMPLETED
 
 
-async def test_a_cursor_before_what_is_kept_is_refused(served, database_dsn):
+async def test_a_cursor_before_what_is_kept_is_refused(served, admin):
     """W8."""
     execution = await served.client.execute(await made(served.client, step("a")), wait=True)
-    admin = await asyncpg.connect(database_dsn)
     await admin.execute("DELETE FROM events WHERE seq <= 2")
-    await admin.close()
     for after_seq in (0, 1):
         request = pb.WatchExecutionRequest(execution_id=execution.execution_id, after_seq=after_seq)
         error = await refusal(served.executions.WatchExecution(request).read())

@@ -124,12 +124,10 @@ async def test_who_may_only_write_workflows_gets_no_definition_back(guarded: Ser
 
 
 async def test_why_a_definition_cannot_be_read_is_told_to_who_may(
-    guarded: Served, serve: Serve, tmp_path: Any, database_dsn: str
+    guarded: Served, serve: Serve, tmp_path: Any, admin: asyncpg.Connection
 ) -> None:
-    connection = await asyncpg.connect(database_dsn)
     spoilt = "UPDATE workflow_revisions SET document = jsonb_set(document, '{steps,0,id}', to_jsonb($1::text))"
-    await connection.execute(spoilt, f"{CANARY} !")
-    await connection.close()
+    await admin.execute(spoilt, f"{CANARY} !")
     other = await serve(jwt_jwks=str(tmp_path / "jwks.json"))
     request = executions_pb2.ExecuteRequest(workflow="secretive")
     for caller, is_told in ((MAY_READ, True), (MAY_NOT, False)):

@@ -5,18 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from uuid import UUID
 
 import pytest
 
 from flowkeep.handlers import HandlerError, StepContext
 from service.engine.handlers.model import Handler
-
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
+from tests.unit.attempts import context
 
 
 @dataclass
@@ -114,21 +111,7 @@ def serving_web() -> Iterator[Web]:
     thread.join()
 
 
-CONTEXT = StepContext(
-    execution_id=UUID(int=1),
-    org="acme",
-    owner="ann",
-    workflow="w",
-    step_path="fetch",
-    iteration=1,
-    attempt=1,
-    idempotency_token="token-of-the-step",
-    timeout=30.0,
-    now=NOW,
-    variables={},
-    reporter=lambda percent, message: None,
-    emitter=lambda text: None,
-)
+CONTEXT = replace(context(), step_path="fetch", attempt=1, idempotency_token="token-of-the-step")
 
 
 async def call(caller: Handler, context: StepContext = CONTEXT, **params: Any) -> Any:

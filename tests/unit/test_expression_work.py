@@ -12,6 +12,7 @@ import pytest
 
 from service.engine.expressions import ExpressionError, compile_value
 from service.engine.expressions.regex import program_size
+from tests.hostile.expressions import doubled
 
 NAMES = frozenset({"input", "steps"})
 # Twice the 50 ms that are promised: the machines that run this share their cores.
@@ -30,13 +31,6 @@ INPUT: dict[str, Any] = {
     "pattern": "(a|b)*a(a|b){900}c",
 }
 VARIABLES = {"input": INPUT, "steps": {f"s{n}": {"output": {"l": LIST}} for n in range(500)}}
-
-
-def doubled(times: int, first: str, step: str) -> str:
-    source = f"v{times}"
-    for n in range(times, 0, -1):
-        source = f"cel.bind(v{n}, {step.replace('_', f'v{n - 1}' if n > 1 else first)}, {source})"
-    return source
 
 
 REFUSED = [

@@ -11,7 +11,6 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from persistence.embedded import EmbeddedPostgres
 from tests.conformance.builders import until
 from tests.faults.harness.proxy import BLACKHOLE, CLEAR, Proxy, Weather, fault_proxy
 
@@ -135,8 +134,7 @@ async def test_the_delay_is_drawn_from_the_seed() -> None:
     assert pauses[0] == pauses[1] != pauses[2]
 
 
-async def test_a_lost_commit_is_committed(postgres: EmbeddedPostgres, database_dsn: str) -> None:
-    admin = await asyncpg.connect(database_dsn)
+async def test_a_lost_commit_is_committed(database_dsn: str, admin: asyncpg.Connection) -> None:
     await admin.execute("CREATE TABLE things (number int)")
     socket, name = place(database_dsn)
     async with fault_proxy(socket, random.Random(1), follows=True) as proxy:
@@ -163,12 +161,10 @@ async def test_a_lost_commit_is_committed(postgres: EmbeddedPostgres, database_d
         in_steps.terminate()
         assert proxy.lost == 3
     assert [row["number"] for row in await admin.fetch("SELECT number FROM things ORDER BY 1")] == [1, 2, 3, 4]
-    await admin.close()
 
 
-async def test_the_reply_of_one_commit_is_held(postgres: EmbeddedPostgres, database_dsn: str) -> None:
+async def test_the_reply_of_one_commit_is_held(database_dsn: str, admin: asyncpg.Connection) -> None:
     """The second of the writes is committed at once, and answered when the weather clears; nothing else waits."""
-    admin = await asyncpg.connect(database_dsn)
     await admin.execute("CREATE TABLE things (number int)")
     socket, name = place(database_dsn)
     async with fault_proxy(socket, random.Random(1), follows=True) as proxy:
@@ -192,4 +188,3 @@ async def test_the_reply_of_one_commit_is_held(postgres: EmbeddedPostgres, datab
         assert await writer.fetchval("SELECT count(*) FROM things") == 3
         await writer.close()
         await other.close()
-    await admin.close()

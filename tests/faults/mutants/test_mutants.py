@@ -24,14 +24,6 @@ TTL = 0.5
 
 
 @pytest_asyncio.fixture
-async def admin(database_dsn: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
-    """A session that stands in the way of others."""
-    connection = await asyncpg.connect(database_dsn)
-    yield connection
-    await connection.close()
-
-
-@pytest_asyncio.fixture
 async def stage(database_dsn: str) -> AsyncIterator[Stage]:
     """Executions of a process whose lease outlives the test."""
     repository = await PostgresRepository.open(database_dsn)

@@ -5,32 +5,31 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import asyncpg
 
-from persistence.model import Execution, NewExecution, Transition, Workflow
+from persistence.model import Execution, NewExecution, Transition
 from persistence.postgres import PostgresRepository
 from service.engine.ids import uuid7
-from tests.conformance.builders import ORG, SCOPE, document, events, execution, step
+from tests.conformance.builders import ORG, SCOPE, Stage, document, execution, new, step, transition
 
 
-class Store:
+@dataclass(frozen=True)
+class PostgresStore(Stage):
     """A repository with a workflow and an owner, and a look behind it."""
 
-    def __init__(self, repository: PostgresRepository, admin: asyncpg.Connection, workflow: Workflow, owner: UUID):
-        self.repository = repository
-        self.admin = admin
-        self.workflow = workflow
-        self.owner = owner
+    repository: PostgresRepository
+    admin: asyncpg.Connection
 
-    def new(self, **changes: object) -> NewExecution:
-        row = execution(self.workflow, self.owner, last_seq=1, **changes)
-        return NewExecution(row, {"topic": "trends"}, b"h" * 32, events=events(0))
+    def new(self, **changes: Any) -> NewExecution:
+        """What creates an execution that the owner has."""
+        return new(execution(self.workflow, self.incarnation, **changes))
 
-    async def put(self, count: int = 1) -> list[Execution]:
+    async def put_many(self, count: int) -> list[Execution]:
+        """Keep so many executions that the owner has, created at once."""
         created = await asyncio.gather(*(self.repository.create(self.new()) for _ in range(count)))
         return [made.execution for made in created]
 
@@ -50,33 +49,19 @@ class Store:
         assert (await self.repository.get_execution(SCOPE, row.id)).last_seq == last_seq
 
 
-def move(row: Execution, base_seq: int, **changes: object) -> Transition:
-    """A transition of one event and one step."""
-    plain = Transition(
-        ORG,
-        row.id,
-        row.incarnation or uuid4(),
-        row.epoch,
-        base_seq,
-        row.state,
-        row.counts,
-        0,
-        steps=[step(f"s{base_seq}")],
-        events=events(base_seq),
-        start_time=row.start_time,
-    )
-    return replace(plain, **changes)  # type: ignore[arg-type]  # names of its fields
+def move(row: Execution, base_seq: int, **changes: Any) -> Transition:
+    """A transition of one event and one step, behind `base_seq`."""
+    return transition(replace(row, last_seq=base_seq), **{"steps": [step(f"s{base_seq}")], **changes})
 
 
 @asynccontextmanager
-async def opened(dsn: str, **settings: Any) -> AsyncIterator[Store]:
+async def opened(dsn: str, admin: asyncpg.Connection, **settings: Any) -> AsyncIterator[PostgresStore]:
     """A store over an empty database, closed at the end."""
-    repository = await PostgresRepository.open(dsn, **{"pool_size": 2, **settings})
-    admin = await asyncpg.connect(dsn)
+    repository = await PostgresRepository.open(dsn, pool_size=2, **settings)
     owner = uuid4()
     await repository.register(owner, "test", 300)
-    yield Store(repository, admin, await repository.create_workflow(ORG, uuid7(), document(), "ann"), owner)
-    await admin.close()
+    workflow = await repository.create_workflow(ORG, uuid7(), document(), "ann")
+    yield PostgresStore(repository, workflow, owner, admin)
     await repository.close()
 
 
