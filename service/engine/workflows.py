@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 from uuid import UUID
+from weakref import WeakValueDictionary
 
 from persistence.errors import NotFoundError, UnreadableError
 from persistence.model import Applied, Execution, ExecutionDetail, Scope, Workflow
@@ -44,6 +45,8 @@ class Workflows:
         self._loading = SharedReads(self._load)
         prepare()
         self._parsed: Kept[tuple[UUID, int], Definition] = Kept(KEPT_BYTES)
+        # Also of revisions that are kept no more while executions hold them: each is one object, however many run it.
+        self._held: WeakValueDictionary[tuple[UUID, int], Definition] = WeakValueDictionary()
 
     def handlers(self) -> Sequence[Handler]:
         """Return what steps can run, by name."""
@@ -155,7 +158,7 @@ class Workflows:
 
     async def of(self, execution: Execution) -> Definition:
         """Return the definition that an execution runs. Raises NotFoundError, UnreadableError."""
-        known = self._parsed.get((execution.workflow_id, execution.revision))
+        known = self._known(execution.workflow_id, execution.revision)
         if known is not None:
             return known
         return await self._loading.get((execution.org, execution.workflow_id, execution.revision))
@@ -183,7 +186,7 @@ class Workflows:
         return in_slices(parsing(document, self._registry, self._defaults))
 
     async def _definition(self, workflow: Workflow) -> Definition:
-        known = self._parsed.get((workflow.id, workflow.revision))
+        known = self._known(workflow.id, workflow.revision)
         if known is not None:
             return known
         if "document" in workflow.unreadable:
@@ -193,11 +196,18 @@ class Workflows:
             definition = await in_slices(parsing(workflow.document, None, self._defaults))
         except Exception as error:  # whatever it was that wrote it
             raise UnreadableError(workflow.name, workflow.revision, str(error)) from error
-        self._remember(workflow, definition)
-        return definition
+        return self._remember(workflow, definition)
 
-    def _remember(self, workflow: Workflow, definition: Definition) -> None:
-        self._parsed.put((workflow.id, workflow.revision), definition, _size(definition))
+    def _known(self, workflow_id: UUID, revision: int) -> Definition | None:
+        key = workflow_id, revision
+        return self._parsed.get(key) or self._held.get(key)
+
+    def _remember(self, workflow: Workflow, definition: Definition) -> Definition:
+        """Keep what a revision means, and return the object that stands for it: another one may have been first."""
+        key = workflow.id, workflow.revision
+        definition = self._held.setdefault(key, definition)
+        self._parsed.put(key, definition, _size(definition))
+        return definition
 
 
 def _size(definition: Definition) -> int:
