@@ -176,10 +176,10 @@ def _effect(step: Step) -> Receipt.Effect.ValueType:
             return Receipt.EFFECT_NEVER_STARTED
         case StepState.RUNNING | StepState.WAITING:
             return Receipt.EFFECT_STOPPING
-        case StepState.CANCELLED if step.start_time is None:
-            return Receipt.EFFECT_NEVER_STARTED
         case StepState.CANCELLED if step.wait is not None:
             return Receipt.EFFECT_WAIT_REMOVED
+        case StepState.CANCELLED if step.start_time is None:
+            return Receipt.EFFECT_NEVER_STARTED
         case StepState.CANCELLED:
             return _STOPS.get((step.failure or {}).get("code", ""), Receipt.EFFECT_STOPPED)
         case _:

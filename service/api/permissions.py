@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+READ_EXECUTIONS = "executions.read"
+"""Needed by `Execute` too when its answer is to show all of the execution."""
+
 PERMISSIONS: Mapping[str, str] = {
     "/flowkeep.v1.WorkflowService/CreateWorkflow": "workflows.write",
     "/flowkeep.v1.WorkflowService/GetWorkflow": "workflows.read",
@@ -15,10 +18,10 @@ PERMISSIONS: Mapping[str, str] = {
     "/flowkeep.v1.WorkflowService/ListHandlers": "workflows.read",
     "/flowkeep.v1.ExecutionService/Execute": "executions.execute",
     "/flowkeep.v1.ExecutionService/BatchExecute": "executions.execute",
-    "/flowkeep.v1.ExecutionService/GetExecution": "executions.read",
-    "/flowkeep.v1.ExecutionService/ListExecutions": "executions.read",
-    "/flowkeep.v1.ExecutionService/ListSteps": "executions.read",
-    "/flowkeep.v1.ExecutionService/GetStep": "executions.read",
+    "/flowkeep.v1.ExecutionService/GetExecution": READ_EXECUTIONS,
+    "/flowkeep.v1.ExecutionService/ListExecutions": READ_EXECUTIONS,
+    "/flowkeep.v1.ExecutionService/ListSteps": READ_EXECUTIONS,
+    "/flowkeep.v1.ExecutionService/GetStep": READ_EXECUTIONS,
     "/flowkeep.v1.ExecutionService/Cancel": "executions.cancel",
-    "/flowkeep.v1.ExecutionService/WatchExecution": "executions.read",
+    "/flowkeep.v1.ExecutionService/WatchExecution": READ_EXECUTIONS,
 }

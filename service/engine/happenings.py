@@ -116,14 +116,6 @@ class HandlerMissed:
 
 
 @dataclass(frozen=True, slots=True)
-class HandlerFound:
-    """There is a handler that steps wait for."""
-
-    time: datetime
-    handler: str
-
-
-@dataclass(frozen=True, slots=True)
 class TimerFired:
     """It is `time`: every timer that is due by then fires, the deadline of the execution among them."""
 
@@ -140,9 +132,13 @@ class CancelAsked:
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """Another process drives the execution from here on: what ran is cut off."""
+    """Another process drives the execution from here on: what ran is cut off.
+
+    `handlers` are those that it has of the handlers that are waited for.
+    """
 
     time: datetime
+    handlers: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +170,6 @@ Happening = (
     | ThreadMissed
     | ThreadFreed
     | HandlerMissed
-    | HandlerFound
     | TimerFired
     | CancelAsked
     | Recovered

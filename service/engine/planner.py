@@ -79,14 +79,12 @@ def apply(definition: Definition, state: State, happening: Happening, *, begins:
             planning.take_thread(happening)
         case happenings.HandlerMissed():
             planning.miss_handler(happening)
-        case happenings.HandlerFound():
-            planning.find_handler(happening.handler)
         case happenings.TimerFired():
             planning.fire()
         case happenings.CancelAsked():
             planning.cancel(happening.request)
         case happenings.Recovered():
-            planning.recover()
+            planning.recover(happening.handlers)
         case happenings.Continued():
             planning.go_on()
         case happenings.Condemned():
@@ -205,11 +203,6 @@ class _Planning(StepRules):
         else:
             self.take_back(step, Wait(WaitKind.WORKER, self.time, reason=happening.reason, handler=step.handler))
 
-    def find_handler(self, handler: str) -> None:
-        for step in list(self.draft.steps.values()):
-            if step.waits_for(WaitKind.WORKER) and step.handler == handler:
-                self.start_or_put_off(step)
-
     def fire(self) -> None:
         state = self.draft.state
         if state.state is ExecutionState.PENDING:
@@ -241,7 +234,7 @@ class _Planning(StepRules):
             self.fire()
             self.candidates.extend(step.id for step in self.definition.steps)
 
-    def recover(self) -> None:
+    def recover(self, handlers: frozenset[str]) -> None:
         if self.draft.state.state is ExecutionState.PENDING:
             return
         if self._is_overdue():
@@ -253,9 +246,13 @@ class _Planning(StepRules):
                 self.fail_for_good(self.with_failed_attempt(step, unknown_outcome(step)), unknown_outcome(step))
             else:
                 self.start_again(step)
-        if not self.draft.state.ending:
-            for step in [step for step in self.draft.steps.values() if step.waits_for(WaitKind.SLOT)]:
-                self.start_or_put_off(step)
+        for path, waiting in list(self.draft.steps.items()):
+            may_begin = waiting.waits_for(WaitKind.SLOT) or (
+                waiting.waits_for(WaitKind.WORKER) and waiting.handler in handlers
+            )
+            # A step begun before may have failed and ended it all.
+            if may_begin and self.draft.steps[path] is waiting and not self.draft.state.ending:
+                self.start_or_put_off(waiting)
         # What ran is gone with its process; there is nobody to tell.
         self.effects = [effect for effect in self.effects if not isinstance(effect, CancelAttempt)]
         self.candidates.extend(step.id for step in self.definition.steps)

@@ -304,10 +304,8 @@ class Runner:
         if execution.cancel is not None and run.state.cancel is None:
             run.apply(happenings.CancelAsked(self.now(), execution.cancel))
         if verdict is None:
-            run.apply_now(happenings.Recovered(self.now()))
-            for handler in sorted(run.state.awaited_handlers):
-                if self.registry.get(handler) is not None:
-                    run.apply_now(happenings.HandlerFound(self.now(), handler))
+            here = frozenset(name for name in run.state.awaited_handlers if self.registry.get(name) is not None)
+            run.apply_now(happenings.Recovered(self.now(), here))
             failpoints.hit("timer.after_due_select")
             if not run.is_behind:  # else timers are looked at when it goes on
                 run.apply_now(happenings.TimerFired(self.now()))

@@ -231,14 +231,18 @@ class StepRules:
         self.start_or_put_off(replace(failed, state=StepState.WAITING, failure=failure.to_json(), wait=wait))
 
     def start_or_put_off(self, waiting: Step) -> None:
-        """Start the next attempt of a waiting step, or let its timer be due."""
+        """Start the next attempt of a waiting step, or let it be due."""
         try:
             self.allowance.begin()
             self.start_attempt(waiting)
         except PutOffError:
             self.is_put_off = True
-            due = waiting.wait and replace(waiting.wait, wake_time=self.time)
+            if waiting.waits_for(WaitKind.RETRY):  # it is due, and its event has told so
+                self.draft.put(waiting)
+                return
+            due = Wait(WaitKind.RETRY, self.time, self.time, attempt=waiting.attempt + 1)
             self.draft.put(replace(waiting, wait=due))
+            self.draft.record(events.StepWaiting(waiting.path, due, waiting.iteration))
 
     def with_failed_attempt(self, step: Step, failure: Failure) -> Step:
         """Return the step with its newest attempt among those that failed."""

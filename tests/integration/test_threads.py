@@ -106,7 +106,7 @@ async def test_what_waits_for_a_thread_is_cancelled_and_timed_out(soon, client, 
     cancelled, late = await client.execute(name), await client.execute(name, timeout=0.5)
     await waiting(client, cancelled.execution_id)
     answer = await client.cancel(cancelled.execution_id)
-    assert (answer.execution.state, effects(answer)) == (State.STATE_CANCELLED, {"quick": "NEVER_STARTED"})
+    assert (answer.execution.state, effects(answer)) == (State.STATE_CANCELLED, {"quick": "WAIT_REMOVED"})
     assert (await ended(client, late.execution_id)).state == State.STATE_TIMED_OUT
     # They left the queue: the first thread is for who still wants it.
     stage.thread_released.set()

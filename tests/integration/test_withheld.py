@@ -13,6 +13,7 @@ from flowkeep.v1 import execution_service_pb2 as executions_pb2
 from flowkeep.v1 import workflow_service_pb2 as workflows_pb2
 from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_FULL, STEP_VIEW_FULL
 from service.api.claims import KNOWN_PERMISSIONS, READ_WORKFLOWS
+from service.api.permissions import READ_EXECUTIONS
 from tests.integration.conftest import Serve
 from tests.integration.stage import Served, refusal, step, wait_step
 from tests.tokens import claims, jwks, signed
@@ -135,3 +136,12 @@ async def test_why_a_definition_cannot_be_read_is_told_to_who_may(
         assert error.reason == "UNREADABLE_RECORD"
         assert ("must" in error.message) is is_told, error.message
         assert error.message.startswith("revision 1 of workflow 'secretive' cannot be read")
+
+
+async def test_execute_shows_all_to_those_alone_who_may_read_executions(guarded: Served) -> None:
+    request = executions_pb2.ExecuteRequest(workflow="secretive", view=EXECUTION_VIEW_FULL)
+    caller = metadata(READ_EXECUTIONS)
+    error = await refusal(guarded.executions.Execute(request, metadata=caller))
+    assert (error.code.name, error.metadata) == ("PERMISSION_DENIED", {"permission": READ_EXECUTIONS})
+    request.ClearField("view")
+    assert (await guarded.executions.Execute(request, metadata=caller)).created

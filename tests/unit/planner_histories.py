@@ -124,7 +124,7 @@ def _play(driver: Driver, kind: str, which: int, how: int) -> None:
         case "lack":
             driver.miss_handler(path)
         case "find":
-            driver.find_handler("work")
+            driver.recover(handlers=["work"])
         case "stale":
             _play_stale(driver, path, how)
         case "repeat":
@@ -193,7 +193,7 @@ def _drain(driver: Driver) -> None:
         elif driver.running:
             driver.succeed(min(driver.running), {"absent": 1})
         elif waiting(driver, WaitKind.WORKER):
-            driver.find_handler("work")
+            driver.recover(handlers=["work"])
         elif waiting(driver, WaitKind.SLOT):
             driver.free_thread(min(waiting(driver, WaitKind.SLOT)))
         else:

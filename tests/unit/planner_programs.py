@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -188,10 +188,6 @@ class Driver:
         """Let the newest attempt find no handler."""
         return self.apply(happenings.HandlerMissed(self.now, path, self.ended(path), "not here"))
 
-    def find_handler(self, handler: str) -> Plan:
-        """Let there be a handler."""
-        return self.apply(happenings.HandlerFound(self.now, handler))
-
     def fire(self, seconds: float = 0.0) -> Plan:
         """Let time pass and the timers that are due then fire."""
         self.now += timedelta(seconds=seconds)
@@ -202,12 +198,12 @@ class Driver:
         self.execution = replace(self.execution, cancel=self.execution.cancel or CANCEL)
         return self.apply(happenings.CancelAsked(self.now, CANCEL))
 
-    def recover(self, worker: str = "") -> Plan:
-        """Let another process go on from what is stored."""
+    def recover(self, worker: str = "", handlers: Iterable[str] = ()) -> Plan:
+        """Let another process, which has these handlers, go on from what is stored."""
         self.state = restore(self.stored, worker)
         self.running.clear()
         self.told_to_stop.clear()
-        return self.apply(happenings.Recovered(self.now))
+        return self.apply(happenings.Recovered(self.now, frozenset(handlers)))
 
     def ended(self, path: str, attempt: int | None = None) -> int:
         """Forget an attempt that runs no more, and return its number."""

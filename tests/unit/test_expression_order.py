@@ -125,6 +125,7 @@ def test_keys_that_differ_in_their_types_only_are_refused(source: str) -> None:
 
 ZONES = [
     "localtime",
+    "posixrules",
     "libc:localtime",
     "libc:UTC",
     "file:/etc/localtime",

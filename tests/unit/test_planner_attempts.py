@@ -11,7 +11,7 @@ from msgspec import structs
 from persistence.model import ExecutionDetail, ExecutionState, StepCounts, StepState, Wait, WaitKind
 from service.engine import events, happenings, planner
 from service.engine.clock import LAST_MOMENT
-from service.engine.definition import OnError, RetryPolicy
+from service.engine.definition import Delivery, OnError, RetryPolicy
 from service.engine.effects import CancelAttempt
 from service.engine.failure import HANDLER_ERROR, STEP_TIMEOUT, Failure
 from service.engine.parsing import Defaults, parse
@@ -45,11 +45,34 @@ def test_a_missing_handler_is_waited_for_and_counts_for_nothing():
         assert (row.state.value, row.wait, row.attempt, row.failures) == ("WAITING", wait, 0, 0)
         assert driver.state.awaited_handlers == {"work"}
         check_stored(driver)
-        assert driver.fire(100).is_empty and driver.recover().is_empty and driver.find_handler("other").is_empty
-        assert [effect.attempt for effect in driver.find_handler("work").effects] == [1]
-        assert driver.find_handler("work").is_empty
+        assert driver.fire(100).is_empty and driver.recover(handlers=["other"]).is_empty
+        assert [effect.attempt for effect in driver.recover(handlers=["work"]).effects] == [1]
     driver.succeed("a", 1)
     assert driver.state.state is ExecutionState.COMPLETED
+
+
+def test_a_process_that_has_the_handler_goes_on_with_all_that_waits_as_it_takes_over():
+    """Not later: an execution of which all else has come to rest would be parked in between."""
+    once = step("once", delivery=Delivery.AT_MOST_ONCE, on_error=OnError.CONTINUE)
+    driver = started(graph(once, step("a"), step("b")))
+    driver.miss_handler("a")
+    driver.miss_handler("b")
+    plan = driver.recover(handlers=["work"])
+    assert [(effect.path, effect.attempt) for effect in plan.effects] == [("a", 1), ("b", 1)]
+    assert driver.states == {"once": "FAILED", "a": "RUNNING", "b": "RUNNING"}
+
+
+@pytest.mark.parametrize("kind", [WaitKind.WORKER, WaitKind.SLOT])
+def test_a_step_that_fails_as_it_goes_on_lets_none_that_waited_beside_it_begin(kind):
+    """The start of the second is not one of what it was before the first ended it all."""
+    broken_by_c = {"x": "${steps.c.state == 'COMPLETED' ? steps.c.output.absent : 1}"}
+    driver = started(graph(step("c"), step("a", params=broken_by_c), step("b")))
+    for path in ("a", "b"):
+        driver.miss_handler(path) if kind is WaitKind.WORKER else driver.miss_thread(path)
+    driver.succeed("c", {})
+    plan = driver.recover(handlers=["work"])
+    assert [type(event.body).__name__ for event in plan.events] == ["StepFailed", "StepCancelled", "Finished"]
+    check_stored(driver)
 
 
 def test_stop_tells_siblings_to_stop_and_ends_when_they_have():

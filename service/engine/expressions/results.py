@@ -46,8 +46,8 @@ def distinct(value: dict[Any, Any], size: int) -> bool:
 
 
 def zone(name: str) -> str:
-    """Return a time zone, or raise ValueError if it need not be the same on every machine: `localtime`, or a file."""
-    if not _ZONE.fullmatch(name) or "localtime" in name.split("/"):
+    """Return a time zone, or raise ValueError if it need not be the same on every machine: a local one, or a file."""
+    if not _ZONE.fullmatch(name) or not _LOCAL.isdisjoint(name.split("/")):
         raise ValueError('reads a time zone that is none; write "Europe/Berlin" or "+02:00"')
     return name
 
@@ -118,6 +118,7 @@ def _same(value: Any) -> Any:
 
 
 # Of the tz database, a difference to UTC, or UTC itself.
+_LOCAL = frozenset({"localtime", "posixrules"})
 _ZONE = re.compile(r"[A-Za-z][\w+-]*(?:/[A-Za-z][\w+-]*)*|[+-]?\d{1,2}:\d\d|", re.ASCII)
 _SIMPLE: frozenset[type] = frozenset({str, int, float, bool, type(None)})
 _CONVERSIONS: dict[type, Callable[[Any], Any]] = {

@@ -603,7 +603,7 @@ class StepExecution(_message.Message):
     payloads_omitted: _builtins.bool
     """Output only. Whether `input`, `output`, `assigned`, `failed_attempts` and the details of `failure` were left out,
     because they and the steps before fill more than the 32 MiB that one answer holds, 2 MiB in the answer of Execute,
-    in a snapshot and in a list. `GetStep` and their events show them.
+    in a snapshot and in a list, 3 MiB in ListSteps. `GetStep` and their events show them.
     """
     iteration: _builtins.int
     """Output only. Number of the whole run of the step: 1, and one more each time that it is revised or retried in place.

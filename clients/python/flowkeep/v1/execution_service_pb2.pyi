@@ -83,7 +83,9 @@ class ExecuteRequest(_message.Message):
     with the execution still running.
     """
     view: _execution_pb2.ExecutionView.ValueType
-    """Optional. How much of the execution is returned. Default BASIC. With `wait`, BASIC has the `result` too."""
+    """Optional. How much of the execution is returned. Default BASIC. With `wait`, BASIC has the `result` too. FULL needs
+    the permission `executions.read`.
+    """
     @_builtins.property
     def input(self) -> _struct_pb2.Struct:
         """Optional. Input of the execution. It must meet the workflow's `input_schema`."""
