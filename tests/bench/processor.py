@@ -60,7 +60,10 @@ _OWN = psutil.Process()
 
 
 def _seconds(process: psutil.Process) -> float:
-    times = process.cpu_times()
+    try:
+        times = process.cpu_times()
+    except psutil.NoSuchProcess:  # a backend that has ended since it was listed counts with those that did before
+        return 0.0
     return float(times.user + times.system)
 
 
