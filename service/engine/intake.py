@@ -55,6 +55,8 @@ class Intake:
 
     def has_place(self, org: str, owner: str) -> bool:
         """Whether the process takes one more execution of an owner, rather than leave it to whoever claims it."""
+        if self._runner.definitions.held.is_full(org):
+            return False
         return self.room > 0 and self.shares.has_place(org, owner, aside=self._places)
 
     def expect(self, execution: Execution, creation: asyncio.Future[Any]) -> None:
@@ -136,7 +138,7 @@ class Intake:
         suspects = self._probation.room(runs) if self._runner.may_take else 0
         # No more than any org may take by its share: nobody knows whose those are that a claim brings.
         rooms = {org: self.shares.room(org) for org in self.shares.orgs} if limit else {}
-        sated = [org for org, room in rooms.items() if not room]
+        sated = sorted({org for org, room in rooms.items() if not room}.union(self._runner.definitions.held.full))
         limit = min(limit, self.shares.room(""), *(room for room in rooms.values() if room))
         self._is_held_back = not limit or bool(sated)
         if not (limit or (suspects and self._probation.is_exclusive)):

@@ -21,6 +21,7 @@ from service.engine.clock import StoreClock
 from service.engine.definition import Definition
 from service.engine.failure import INTERNAL, UNREADABLE_RECORD, Failure
 from service.engine.handlers.registry import Registry
+from service.engine.held import Held
 from service.engine.intake import Intake
 from service.engine.leftovers import Leftovers
 from service.engine.outline import outline
@@ -46,7 +47,9 @@ Encoder = Callable[[events.Event], Event]
 
 
 class Definitions(Protocol):
-    """Where the definition that an execution runs comes from."""
+    """Where the definition that an execution runs comes from. `held` counts those that are in use."""
+
+    held: Held
 
     async def of(self, execution: Execution) -> Definition:
         """Return it. Raises NotFoundError, UnreadableError."""

@@ -14,17 +14,21 @@ from persistence.requests import Method, Request
 from service.engine.content import asked
 from service.engine.definition import Definition, Step
 from service.engine.handlers.registry import Handler, Registry
+from service.engine.held import Held
 from service.engine.ids import uuid7
 from service.engine.kept import Kept
 from service.engine.outline import outline
 from service.engine.parsing import Defaults, parsing, prepare
-from service.engine.payload import size
+from service.engine.payload import size as json_size
 from service.engine.shared_reads import SharedReads
 from service.engine.slices import in_slices
 from service.engine.violations import ValidationError, Violation, below
 
 KEPT_BYTES = 24 << 20
-"""Of parsed definitions, in memory."""
+"""Of parsed definitions that nobody uses, in memory; their sizes are told for about half of what they are."""
+
+HELD_BYTES = 256 << 20
+"""Of parsed definitions that executions run, as told. An org that has its share of it starts no more meanwhile."""
 
 # What a byte of JSON takes as Python objects, and a step beside its expressions.
 _BYTES_A_BYTE, _STEP_BYTES = 12, 1_500
@@ -47,6 +51,7 @@ class Workflows:
         self._parsed: Kept[tuple[UUID, int], Definition] = Kept(KEPT_BYTES)
         # Also of revisions that are kept no more while executions hold them: each is one object, however many run it.
         self._held: WeakValueDictionary[tuple[UUID, int], Definition] = WeakValueDictionary()
+        self.held = Held(HELD_BYTES)
 
     def handlers(self) -> Sequence[Handler]:
         """Return what steps can run, by name."""
@@ -204,16 +209,20 @@ class Workflows:
 
     def _remember(self, workflow: Workflow, definition: Definition) -> Definition:
         """Keep what a revision means, and return the object that stands for it: another one may have been first."""
-        key = workflow.id, workflow.revision
-        definition = self._held.setdefault(key, definition)
-        self._parsed.put(key, definition, _size(definition))
+        key, size = (workflow.id, workflow.revision), _size(definition)
+        if (first := self._held.get(key)) is not None:
+            definition = first
+        else:
+            self._held[key] = definition
+            self.held.hold(workflow.org, definition, size)
+        self._parsed.put(key, definition, size)
         return definition
 
 
 def _size(definition: Definition) -> int:
     """Return about how many bytes of memory a definition takes, expressions included that others may have, too."""
     output = definition.output.size if definition.output is not None else 0
-    return output + _BYTES_A_BYTE * size(definition.document) + sum(map(_step_size, definition.steps))
+    return output + _BYTES_A_BYTE * json_size(definition.document) + sum(map(_step_size, definition.steps))
 
 
 def _step_size(step: Step) -> int:
