@@ -39,6 +39,19 @@ async def test_a_workflow_is_deleted(target: str) -> None:
     assert "NOT_FOUND" in await refused(target, "workflows", "get", "goodbye", code=3)
 
 
+async def test_what_is_asked_again_with_its_request_id_is_answered_as_before(target: str) -> None:
+    parting = GREETING.replace("greeting", "parting")
+    for _ in range(2):
+        applied = await at(target, "apply", "-", "--request-id", "apply-parting", given=parting)
+        assert [each["action"] for each in applied.json["results"]] == ["created"]
+    for _ in range(2):
+        deleted = await at(target, "workflows", "delete", "parting", "--yes", "--request-id", "delete-parting")
+        assert deleted.json == {"deleted": "parting"}
+    reused = ("workflows", "delete", "sleep", "--yes", "--request-id", "delete-parting")
+    refusal = await refused(target, *reused, code=5)
+    assert "REQUEST_ID_REUSED" in refusal
+
+
 WRONG = """
 name: 1st
 ordering: GRAPHS
