@@ -119,14 +119,6 @@ class Applied:
     outcome: Outcome
 
 
-@dataclass(frozen=True, slots=True)
-class WorkflowFilter:
-    """Which workflows a list holds."""
-
-    name_prefix: str = ""
-    tags: Sequence[str] = ()
-
-
 class StepCounts(msgspec.Struct, frozen=True):
     """How many steps are in which state; what is missing to `total` is pending."""
 
@@ -333,93 +325,6 @@ class ExecutionSteps:
 
 
 @dataclass(frozen=True, slots=True)
-class Closing:
-    """The end that `condemn` gives: what the last event tells beside the failure, and its number."""
-
-    state: ExecutionState
-    seq: int
-    time: datetime
-    progress: int
-    counts: StepCounts
-
-
-@dataclass(frozen=True, slots=True)
-class NewExecution:
-    """What `create` writes in one transaction: the row, its input, its first steps and events, the request id.
-
-    `content_hash` is the SHA-256 of all that the caller asked for; it tells a repeated request from a reused id.
-    """
-
-    execution: Execution
-    input: Mapping[str, Any]
-    content_hash: bytes
-    steps: Sequence[Step] = ()
-    events: Sequence[Event] = ()
-    result: Json = None
-
-
-@dataclass(frozen=True, slots=True)
-class Created:
-    """Answer of `create`: the execution as it is now, and whether this call made it."""
-
-    execution: Execution
-    created: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Transition:
-    """What changes together in one commit of one execution.
-
-    It is written only while the row still has this `incarnation`, `epoch` and `base_seq` (the `last_seq` before it).
-    A transition to an end other than CANCELLED is also refused when a cancel request is on the row that it has not
-    seen (`cancel_seen` False). `release` gives the execution up: nobody owns it then and it may be claimed from
-    `wake_time` on, or at once when that is None; an end releases by itself. `survived` says that the execution does not
-    take down who drives it, and clears the count of deaths. Every field of the row is set to what the
-    transition says, also to None; steps that it does not name stay as they are.
-    """
-
-    org: str
-    execution_id: UUID
-    incarnation: UUID
-    epoch: int
-    base_seq: int
-    state: ExecutionState
-    counts: StepCounts
-    progress: int
-    steps: Sequence[Step] = ()
-    events: Sequence[Event] = ()
-    start_time: datetime | None = None
-    end_time: datetime | None = None
-    deadline_time: datetime | None = None
-    failure: Mapping[str, Any] | None = None
-    ending: Ending | None = None
-    result: Json = None
-    cancel_seen: bool = False
-    release: bool = False
-    wake_time: datetime | None = None
-    survived: bool = False
-    bytes: int = 0
-
-    @property
-    def last_seq(self) -> int:
-        """Number of the newest event after this transition."""
-        return self.events[-1].seq if self.events else self.base_seq
-
-
-class CommitResult(StrEnum):
-    """What became of a transition."""
-
-    COMMITTED = "COMMITTED"
-    """It is durable."""
-
-    FENCED = "FENCED"
-    """Nothing was written: the execution is no longer ours at this seq, or a cancel request came first."""
-
-    UNKNOWN = "UNKNOWN"
-    """It may have been written and could not be read back; give the execution up."""
-
-
-@dataclass(frozen=True, slots=True)
 class Lease:
     """A lease that was just begun or renewed: when, by the store's clock, and whether other processes have one."""
 
@@ -440,41 +345,3 @@ class News:
     def is_empty(self) -> bool:
         """Whether it says nothing."""
         return self.executions == frozenset() and not (self.has_work or self.has_cancel)
-
-
-class ExecutionOrder(StrEnum):
-    """Order of a list. Equal keys are ordered newest first."""
-
-    NEWEST = "NEWEST"
-    LONGEST = "LONGEST"
-    LAST_ENDED = "LAST_ENDED"
-
-
-@dataclass(frozen=True, slots=True)
-class ExecutionFilter:
-    """Which executions a list holds: all conditions must hold, an empty one always does.
-
-    `workflow` is an id or a name. Ranges include their begin and exclude their end, but for that of ids, which includes
-    both: all ids that begin alike are one.
-    """
-
-    workflow: str = ""
-    states: Sequence[ExecutionState] = ()
-    owner: str = ""
-    tags: Sequence[str] = ()
-    labels: Mapping[str, str] = field(default_factory=dict)
-    correlation_id: str = ""
-    created_from: datetime | None = None
-    created_until: datetime | None = None
-    ended_from: datetime | None = None
-    ended_until: datetime | None = None
-    lowest_id: UUID | None = None
-    highest_id: UUID | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PageKey:
-    """Position in an ordered list: the sort value of the last row seen (None for NEWEST, or unreadable) and its id."""
-
-    value: float | datetime | None
-    id: UUID

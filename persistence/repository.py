@@ -17,28 +17,21 @@ from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
+from persistence.listing import ExecutionFilter, ExecutionOrder, PageKey, WorkflowFilter
 from persistence.model import (
     Applied,
-    Closing,
-    CommitResult,
-    Created,
     Event,
     Execution,
     ExecutionDetail,
-    ExecutionFilter,
-    ExecutionOrder,
     ExecutionOutcome,
     ExecutionSteps,
     Lease,
-    NewExecution,
     News,
-    PageKey,
     Scope,
-    Transition,
     Workflow,
-    WorkflowFilter,
 )
 from persistence.requests import Request
+from persistence.transition import Closing, CommitResult, Created, NewExecution, Transition
 
 End = Callable[[Closing], tuple[Mapping[str, Any], Event]]
 

@@ -9,6 +9,7 @@ from itertools import groupby
 from uuid import UUID
 
 from persistence.errors import CursorAheadError, CursorExpiredError, ExecutionFinishedError
+from persistence.listing import ExecutionFilter, ExecutionOrder, PageKey
 from persistence.memory import invariants
 from persistence.memory.json import copied
 from persistence.memory.tables import ExecutionRow, Tables, fresh_step, in_scope, within
@@ -17,12 +18,9 @@ from persistence.model import (
     Event,
     Execution,
     ExecutionDetail,
-    ExecutionFilter,
-    ExecutionOrder,
     ExecutionOutcome,
     ExecutionState,
     ExecutionSteps,
-    PageKey,
     Scope,
 )
 from persistence.requests import Request

@@ -23,22 +23,18 @@ from persistence.memory.json import copied, text
 from persistence.memory.tables import ExecutionRow, KeptRequest, Tables, fresh_ending, fresh_step
 from persistence.model import (
     SUSPECT_DEATHS,
-    Closing,
-    CommitResult,
-    Created,
     Event,
     Execution,
     ExecutionDetail,
     ExecutionState,
-    NewExecution,
     Step,
     StepCounts,
     StepKey,
     StepState,
-    Transition,
 )
 from persistence.repository import End
 from persistence.requests import Method
+from persistence.transition import Closing, CommitResult, Created, NewExecution, Transition
 
 _Answer = TypeVar("_Answer")
 

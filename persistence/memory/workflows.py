@@ -16,11 +16,12 @@ from persistence.errors import (
     WorkflowInUseError,
     WorkflowNotFoundError,
 )
+from persistence.listing import WorkflowFilter
 from persistence.memory import invariants
 from persistence.memory.executions import keep_cancel
 from persistence.memory.json import copied, same
 from persistence.memory.tables import ExecutionRow, Tables, WorkflowRow
-from persistence.model import Applied, CancelRequest, Outcome, Scope, Workflow, WorkflowFilter
+from persistence.model import Applied, CancelRequest, Outcome, Scope, Workflow
 from persistence.requests import Request
 
 

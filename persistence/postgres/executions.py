@@ -14,17 +14,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import Boolean, Text
 
 from persistence.errors import ExecutionFinishedError, ExecutionNotFoundError, PersistenceError
-from persistence.model import (
-    Execution,
-    ExecutionDetail,
-    ExecutionFilter,
-    ExecutionOrder,
-    ExecutionOutcome,
-    ExecutionState,
-    ExecutionSteps,
-    PageKey,
-    Scope,
-)
+from persistence.listing import ExecutionFilter, ExecutionOrder, PageKey
+from persistence.model import Execution, ExecutionDetail, ExecutionOutcome, ExecutionState, ExecutionSteps, Scope
 from persistence.postgres import mending, records
 from persistence.postgres.connection import Database, Session, is_of_a_row, rendered
 from persistence.postgres.details import detail_within, outcome, steps_within, without_details

@@ -21,7 +21,8 @@ from persistence.errors import (
     WorkflowInUseError,
     WorkflowNotFoundError,
 )
-from persistence.model import Applied, News, Outcome, Scope, Workflow, WorkflowFilter
+from persistence.listing import WorkflowFilter
+from persistence.model import Applied, News, Outcome, Scope, Workflow
 from persistence.postgres import mending, records
 from persistence.postgres.connection import Database, Session, escaped_like, is_of_a_row, rendered
 from persistence.postgres.notifications import notify

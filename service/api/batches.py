@@ -11,7 +11,7 @@ from flowkeep.v1 import execution_service_pb2 as pb
 from flowkeep.v1.error_pb2 import ErrorReason
 from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_FULL
 from flowkeep.v1.execution_pb2 import Execution as ExecutionMessage
-from persistence.model import Created
+from persistence.transition import Created
 from service.api.encoded import Encoded, tag
 from service.api.errors import brief_status, invalid, status, told
 from service.api.executions import execution_message

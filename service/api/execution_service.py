@@ -14,8 +14,10 @@ from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_BASIC, EXECUTION_VIEW_FULL,
 from flowkeep.v1.execution_service_pb2_grpc import ExecutionServiceServicer
 from persistence.errors import NotFoundError, QueueFullError, UnavailableError
 from persistence.gate import Gate
-from persistence.model import Created, Event, Execution, ExecutionDetail, ExecutionOrder, PageKey, Scope, StepKey
+from persistence.listing import ExecutionOrder, PageKey
+from persistence.model import Event, Execution, ExecutionDetail, Scope, StepKey
 from persistence.repository import ExecutionRepository
+from persistence.transition import Created
 from service.api import batches
 from service.api.answering import in_time
 from service.api.claims import DEBUG, READ_WORKFLOWS

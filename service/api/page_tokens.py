@@ -17,7 +17,8 @@ import msgspec
 from google.protobuf.message import Message
 
 from flowkeep.v1.error_pb2 import ErrorReason
-from persistence.model import PageKey, Scope
+from persistence.listing import PageKey
+from persistence.model import Scope
 from service.api.errors import Refusal, RefusedError, invalid
 from service.engine.violations import ValidationError
 

@@ -7,7 +7,7 @@ from typing import Any
 from flowkeep.v1 import workflow_service_pb2 as pb
 from flowkeep.v1.workflow_pb2 import WORKFLOW_VIEW_FULL
 from flowkeep.v1.workflow_service_pb2_grpc import WorkflowServiceServicer
-from persistence.model import PageKey, WorkflowFilter
+from persistence.listing import PageKey, WorkflowFilter
 from persistence.repository import WorkflowRepository
 from service.api.claims import READ_WORKFLOWS
 from service.api.definitions import (

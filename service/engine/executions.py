@@ -14,19 +14,18 @@ from uuid import UUID
 from persistence import failpoints
 from persistence.errors import NotFoundError, RequestIdReusedError, UnavailableError, UnreadableError
 from persistence.model import (
-    Created,
     Event,
     Execution,
     ExecutionDetail,
     ExecutionOutcome,
     ExecutionState,
-    NewExecution,
     Scope,
     StepCounts,
     Workflow,
 )
 from persistence.repository import Repository
 from persistence.requests import Method
+from persistence.transition import Created, NewExecution
 from service.engine import happenings, planner
 from service.engine.batches import READS, Meanings, Resolve, at_a_time
 from service.engine.content import Order, asked, content_hash, equivalents

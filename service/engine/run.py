@@ -14,7 +14,8 @@ from uuid import UUID
 import structlog
 
 from persistence import failpoints
-from persistence.model import CommitResult, Execution, ExecutionOutcome, Transition
+from persistence.model import Execution, ExecutionOutcome
+from persistence.transition import CommitResult, Transition
 from service.engine import happenings, planner
 from service.engine.clock import later
 from service.engine.definition import Definition

@@ -14,8 +14,9 @@ import structlog
 
 from persistence import failpoints
 from persistence.errors import NotFoundError, PersistenceError, UnavailableError, UnreadableError
-from persistence.model import CommitResult, Event, Execution, ExecutionDetail, Transition
+from persistence.model import Event, Execution, ExecutionDetail
 from persistence.repository import Repository
+from persistence.transition import CommitResult, Transition
 from service.engine import events, happenings
 from service.engine.clock import StoreClock
 from service.engine.definition import Definition

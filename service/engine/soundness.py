@@ -6,18 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from persistence.model import (
-    Closing,
-    Event,
-    ExecutionDetail,
-    ExecutionState,
-    Step,
-    StepCounts,
-    StepState,
-    Wait,
-    WaitKind,
-)
+from persistence.model import Event, ExecutionDetail, ExecutionState, Step, StepCounts, StepState, Wait, WaitKind
 from persistence.repository import End
+from persistence.transition import Closing
 from service.engine import events
 from service.engine.definition import Definition
 from service.engine.failure import CANCELLED, UNREADABLE_RECORD, Failure

@@ -14,21 +14,18 @@ from msgspec import structs
 
 from persistence.errors import PersistenceError
 from persistence.model import (
-    CommitResult,
-    Created,
     Event,
     Execution,
     ExecutionDetail,
     ExecutionState,
-    NewExecution,
     Scope,
     Step,
     StepCounts,
     StepState,
-    Transition,
     Workflow,
 )
 from persistence.repository import Repository
+from persistence.transition import CommitResult, Created, NewExecution, Transition
 from service.engine.ids import uuid7
 
 ORG = "acme"

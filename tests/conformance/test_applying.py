@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from persistence.errors import PersistenceError
-from persistence.model import Applied, Outcome, Workflow, WorkflowFilter
+from persistence.listing import WorkflowFilter
+from persistence.model import Applied, Outcome, Workflow
 from persistence.repository import Repository
 from service.engine.ids import uuid7
 from tests.conformance.builders import FOREIGN_ORG, ORG, SCOPE, document, outcome

@@ -13,16 +13,10 @@ from persistence.errors import (
     WorkflowInUseError,
     WorkflowNotFoundError,
 )
-from persistence.model import (
-    CommitResult,
-    Created,
-    ExecutionFilter,
-    ExecutionOrder,
-    ExecutionState,
-    Workflow,
-    WorkflowFilter,
-)
+from persistence.listing import ExecutionFilter, ExecutionOrder, WorkflowFilter
+from persistence.model import ExecutionState, Workflow
 from persistence.repository import Repository
+from persistence.transition import CommitResult, Created
 from service.engine.ids import uuid7
 from tests.conformance.builders import (
     FOREIGN_ORG,

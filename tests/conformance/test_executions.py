@@ -12,18 +12,8 @@ import pytest
 from msgspec import structs
 
 from persistence.errors import ExecutionNotFoundError
-from persistence.model import (
-    Ending,
-    ExecutionFilter,
-    ExecutionOrder,
-    ExecutionOutcome,
-    ExecutionState,
-    Scope,
-    StepCounts,
-    StepState,
-    Wait,
-    WaitKind,
-)
+from persistence.listing import ExecutionFilter, ExecutionOrder
+from persistence.model import Ending, ExecutionOutcome, ExecutionState, Scope, StepCounts, StepState, Wait, WaitKind
 from persistence.repository import Repository
 from tests.conformance.builders import (
     FOREIGN_ORG,

@@ -8,7 +8,8 @@ from uuid import UUID
 
 import pytest
 
-from persistence.model import ExecutionFilter, ExecutionOrder, ExecutionState, PageKey, Scope
+from persistence.listing import ExecutionFilter, ExecutionOrder, PageKey
+from persistence.model import ExecutionState, Scope
 from persistence.repository import Repository
 from service.engine.ids import uuid7
 from tests.conformance.builders import MOMENT, ORG, SCOPE, Stage, document, ids

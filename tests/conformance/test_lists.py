@@ -9,7 +9,8 @@ from uuid import UUID
 
 import pytest
 
-from persistence.model import Execution, ExecutionFilter, ExecutionOrder, ExecutionState, PageKey, Scope
+from persistence.listing import ExecutionFilter, ExecutionOrder, PageKey
+from persistence.model import Execution, ExecutionState, Scope
 from persistence.repository import Repository
 from tests.conformance.builders import MOMENT, ORG, OWNER, SCOPE, Stage, ending, ids
 

@@ -20,25 +20,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, multiple, rule, run_state_machine_as_test
 
 from persistence.errors import PersistenceError
+from persistence.listing import ExecutionFilter, ExecutionOrder, WorkflowFilter
 from persistence.memory import MemoryRepository
-from persistence.model import (
-    SUSPECT_DEATHS,
-    Created,
-    Execution,
-    ExecutionDetail,
-    ExecutionFilter,
-    ExecutionOrder,
-    ExecutionState,
-    Scope,
-    StepState,
-    Transition,
-    Workflow,
-    WorkflowFilter,
-)
+from persistence.model import SUSPECT_DEATHS, Execution, ExecutionDetail, ExecutionState, Scope, StepState, Workflow
 from persistence.postgres import PostgresRepository
 from persistence.postgres.tables import metadata
 from persistence.repository import Repository
 from persistence.requests import Method, Request
+from persistence.transition import Created, Transition
 from service.engine.ids import uuid7
 from tests.conformance.builders import FOREIGN_ORG, ORG, OWNER, document, execution, new, now, outcome, step, transition
 from tests.conformance.test_lists import walk

@@ -17,7 +17,8 @@ from persistence.errors import (
     RequestIdReusedError,
     WorkflowNotFoundError,
 )
-from persistence.model import Applied, ExecutionState, Outcome, Workflow, WorkflowFilter
+from persistence.listing import WorkflowFilter
+from persistence.model import Applied, ExecutionState, Outcome, Workflow
 from persistence.repository import Repository
 from persistence.requests import Method, Request
 from service.engine.ids import uuid7

@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from persistence.errors import NameTakenError, WorkflowNotFoundError
-from persistence.model import Scope, Workflow, WorkflowFilter
+from persistence.listing import WorkflowFilter
+from persistence.model import Scope, Workflow
 from persistence.repository import Repository
 from service.engine.ids import uuid7
 from tests.conformance.builders import FOREIGN_ORG, FOREIGN_OWNER, ORG, SCOPE, document, ids, now, outcome

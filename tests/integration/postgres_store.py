@@ -11,8 +11,9 @@ from uuid import uuid4
 
 import asyncpg
 
-from persistence.model import Execution, NewExecution, Transition
+from persistence.model import Execution
 from persistence.postgres import PostgresRepository
+from persistence.transition import NewExecution, Transition
 from service.engine.ids import uuid7
 from tests.conformance.builders import ORG, SCOPE, Stage, document, execution, new, step, transition
 

@@ -152,7 +152,7 @@ async def test_what_blocks_again_and_again_is_given_up(serve, said, mistakes):
     mistakes.clear()
 
 
-async def test_a_loop_that_does_not_come_back_loses_the_lease(serve, said, stage, database_dsn, monkeypatch):
+async def test_a_loop_that_does_not_come_back_loses_the_lease(serve, said, mistakes, stage, database_dsn, monkeypatch):
     """Others go on with all of it while it is blocked; here the same server, when it is not any more."""
     monkeypatch.setattr(leases, "LOST", 2)
     served = await serve([*stage.handlers(), *Blocking(seconds=4 * TTL).handlers()], **PACE)
@@ -171,3 +171,5 @@ async def test_a_loop_that_does_not_come_back_loses_the_lease(serve, said, stage
     found = await ended(client, bystander.execution_id)
     assert (found.state, found.steps[0].attempt) == (State.STATE_COMPLETED, 2)
     assert [kept.failure.code for kept in found.steps[0].failed_attempts] == ["INTERRUPTED"]
+    # A claim that was on its way is cut off when the loop stands still for longer than it may take.
+    mistakes[:] = [each for each in mistakes if "cannot be reached" not in str(each.get("error"))]

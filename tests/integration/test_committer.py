@@ -13,15 +13,10 @@ import pytest
 
 from persistence import failpoints
 from persistence.errors import PersistenceError, QueueFullError, UnavailableError
-from persistence.model import (
-    CommitResult,
-    Created,
-    Execution,
-    ExecutionState,
-    StepState,
-)
+from persistence.model import Execution, ExecutionState, StepState
 from persistence.postgres import PostgresRepository
 from persistence.postgres.commit import flush, session, statements, stepwise
+from persistence.transition import CommitResult, Created
 from tests.conformance.builders import ORG, SCOPE, step
 from tests.integration.postgres_store import PostgresStore, move, opened, settled
 

@@ -11,7 +11,8 @@ import pytest
 import pytest_asyncio
 
 from persistence.errors import UnavailableError
-from persistence.model import CommitResult, Execution
+from persistence.model import Execution
+from persistence.transition import CommitResult
 from tests.conformance.builders import ORG, SCOPE, until
 from tests.integration.postgres_store import PostgresStore, move, opened
 

@@ -11,10 +11,11 @@ import pytest
 import pytest_asyncio
 
 from persistence.errors import UnavailableError
-from persistence.model import CommitResult, Created, Execution
+from persistence.model import Execution
 from persistence.postgres import PostgresRepository
 from persistence.postgres.commit import flush, session
 from persistence.postgres.commit.units import Unit
+from persistence.transition import CommitResult, Created
 from tests.conformance.builders import step
 from tests.integration.postgres_store import PostgresStore, move, settled
 

@@ -15,7 +15,7 @@ import flowkeep
 from flowkeep.requests import execute_request
 from flowkeep.v1 import execution_service_pb2 as pb
 from persistence.errors import UnavailableError
-from persistence.model import CommitResult
+from persistence.transition import CommitResult
 from tests.integration.stage import PATIENCE, Store, ended, eventually, kinds, log, made, step
 
 State = flowkeep.Execution

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from persistence.model import CommitResult, Event, StepState
+from persistence.model import Event, StepState
 from persistence.postgres import PostgresRepository
+from persistence.transition import CommitResult
 from tests.conformance.builders import MOMENT, SCOPE, step
 from tests.integration.postgres_store import PostgresStore, move, settled
 

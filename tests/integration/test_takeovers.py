@@ -12,8 +12,8 @@ import pytest_asyncio
 
 from persistence import failpoints
 from persistence.errors import PersistenceError, UnavailableError
-from persistence.model import CommitResult
 from persistence.postgres import claims
+from persistence.transition import CommitResult
 from tests.conformance.builders import ORG, SCOPE, ids, until
 from tests.integration.postgres_store import PostgresStore, move
 

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from persistence.errors import UnavailableError
-from persistence.model import CommitResult
+from persistence.transition import CommitResult
 
 SILENCE = 0.05
 """Seconds until a question counts as unanswered."""

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from persistence.errors import QueueFullError, UnavailableError
-from persistence.model import CommitResult, Created, NewExecution, News, Transition
+from persistence.model import News
+from persistence.transition import CommitResult, Created, NewExecution, Transition
 
 if TYPE_CHECKING:
     from tests.simulation.store import Database, Link

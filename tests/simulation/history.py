@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from persistence.model import CommitResult, Event
+from persistence.model import Event
+from persistence.transition import CommitResult
 
 
 @dataclass(frozen=True, slots=True)

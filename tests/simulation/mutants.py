@@ -14,15 +14,8 @@ from uuid import NAMESPACE_DNS, UUID, uuid5
 from persistence.errors import UnavailableError
 from persistence.memory import MemoryRepository, journal
 from persistence.memory.tables import ExecutionRow
-from persistence.model import (
-    CommitResult,
-    Created,
-    Execution,
-    ExecutionDetail,
-    NewExecution,
-    Scope,
-    Transition,
-)
+from persistence.model import Execution, ExecutionDetail, Scope
+from persistence.transition import CommitResult, Created, NewExecution, Transition
 from service.engine.clock import StoreClock
 from service.engine.content import Order
 from service.engine.executions import Executions

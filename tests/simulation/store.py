@@ -12,7 +12,8 @@ from uuid import UUID
 
 from persistence.errors import UnavailableError
 from persistence.memory import MemoryRepository
-from persistence.model import CommitResult, Created, Execution, ExecutionDetail, NewExecution, News, Transition
+from persistence.model import Execution, ExecutionDetail, News
+from persistence.transition import CommitResult, Created, NewExecution, Transition
 from tests.simulation.history import Claim, History, Write
 from tests.simulation.loop import Process, VirtualLoop
 

@@ -21,7 +21,8 @@ import structlog
 from flowkeep.v1.event_pb2 import ExecutionEvent
 from persistence.errors import CursorAheadError, ExecutionNotFoundError
 from persistence.memory.tables import ExecutionRow
-from persistence.model import CommitResult, Event, ExecutionState, Scope, StepCounts
+from persistence.model import Event, ExecutionState, Scope, StepCounts
+from persistence.transition import CommitResult
 from service.engine.watch import Bookmark
 from tests.simulation.checker import MOST_KILLS, check
 from tests.simulation.folding import opened

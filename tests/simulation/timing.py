@@ -11,7 +11,7 @@ from uuid import UUID
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from flowkeep.v1.event_pb2 import ExecutionEvent
-from persistence.model import CommitResult
+from persistence.transition import CommitResult
 from service.engine.failure import INTERRUPTED
 from tests.simulation.folding import opened
 from tests.simulation.store import BEGINNING, LONGEST_LATENCY

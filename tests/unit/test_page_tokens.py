@@ -13,7 +13,8 @@ import msgspec
 import pytest
 
 from flowkeep.v1.execution_service_pb2 import ExecutionFilter, ListExecutionsRequest, ListStepsRequest
-from persistence.model import PageKey, Scope
+from persistence.listing import PageKey
+from persistence.model import Scope
 from service.api.page_tokens import PageTokens
 from service.engine.violations import ValidationError
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from persistence.model import Ending, Event, Execution, NewExecution, Step, Transition
+from persistence.model import Ending, Event, Execution, Step
 from persistence.postgres.commit.encoding import Column, RowKind
 from persistence.postgres.commit.sharing import SharedPayload
 from persistence.requests import Method
+from persistence.transition import NewExecution, Transition
 
 
 def _counts(path: str) -> tuple[Column[Any], ...]:

@@ -13,11 +13,11 @@ from uuid import UUID
 from persistence import failpoints
 from persistence.errors import PersistenceError, QueueFullError, UnavailableError
 from persistence.fair_queue import FairQueue
-from persistence.model import CommitResult, Created, NewExecution, Transition
 from persistence.postgres.commit.units import Creation, Group, Outcome, Refusal, Submission, Unit, is_written
 from persistence.postgres.commit.writer import Writer
 from persistence.postgres.connection import Database
 from persistence.shares import Shares
+from persistence.transition import CommitResult, Created, NewExecution, Transition
 
 _log = logging.getLogger(__name__)
 

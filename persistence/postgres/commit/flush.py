@@ -9,11 +9,11 @@ import asyncpg
 
 from persistence import failpoints
 from persistence.errors import PersistenceError
-from persistence.model import Created
 from persistence.postgres.commit.single import write_single
 from persistence.postgres.commit.stepwise import write_stepwise
 from persistence.postgres.commit.units import Outcome, Unit
 from persistence.postgres.connection import Connection
+from persistence.transition import Created
 
 _Written = TypeVar("_Written", bound=Mapping[Unit, Outcome] | None)
 

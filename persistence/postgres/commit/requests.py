@@ -7,12 +7,13 @@ from collections.abc import Collection
 import asyncpg
 
 from persistence.errors import ExecutionNotFoundError, RequestIdReusedError, WorkflowNotFoundError
-from persistence.model import Created, Execution
+from persistence.model import Execution
 from persistence.postgres.commit.statements import KNOWN_REQUESTS
 from persistence.postgres.commit.units import Creation, Outcome, Unit
 from persistence.postgres.connection import Connection, Session
 from persistence.postgres.mending import execution
 from persistence.requests import Method
+from persistence.transition import Created
 
 
 async def find_request(

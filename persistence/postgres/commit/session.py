@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 import asyncpg
 
 from persistence.errors import UnavailableError
-from persistence.model import CommitResult, Created
 from persistence.postgres.commit.flush import flush
 from persistence.postgres.commit.locks import locked_units
 from persistence.postgres.commit.sharing import Sharing, is_body
@@ -15,6 +14,7 @@ from persistence.postgres.commit.statements import READ_CHANGED, READ_CREATED
 from persistence.postgres.commit.units import Creation, Group, Outcome, Unit, is_written
 from persistence.postgres.connection import DRIVER_ERRORS, Connection, Database, is_unreplicated
 from persistence.postgres.mending import execution
+from persistence.transition import CommitResult, Created
 
 # Plans are made once, and only the nested loop over the primary keys is right for every size of a batch.
 SETTINGS = {

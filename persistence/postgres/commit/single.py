@@ -14,12 +14,12 @@ from typing import Any
 import asyncpg
 
 from persistence import failpoints
-from persistence.model import CommitResult, Created
 from persistence.postgres.commit import columns
 from persistence.postgres.commit.encoding import joined
 from persistence.postgres.commit.statements import SINGLE
 from persistence.postgres.commit.units import Creation, Group, Outcome, Unit, missing_payloads
 from persistence.postgres.connection import Connection
+from persistence.transition import CommitResult, Created
 
 
 async def write_single(connection: Connection, units: Sequence[Unit]) -> dict[Unit, Outcome] | None:

@@ -8,13 +8,13 @@ from uuid import UUID
 
 from persistence import failpoints
 from persistence.errors import PersistenceError
-from persistence.model import CommitResult
 from persistence.postgres.commit import columns, statements
 from persistence.postgres.commit.encoding import joined
 from persistence.postgres.commit.requests import repeated
 from persistence.postgres.commit.single import created
 from persistence.postgres.commit.units import Creation, Group, Outcome, Unit, is_written, missing_payloads
 from persistence.postgres.connection import Connection
+from persistence.transition import CommitResult
 
 
 async def write_stepwise(connection: Connection, units: Sequence[Unit]) -> dict[Unit, Outcome]:

@@ -8,22 +8,12 @@ from typing import Generic, TypeAlias, TypeVar
 from uuid import UUID
 
 from persistence.errors import PersistenceError
-from persistence.model import (
-    CommitResult,
-    Created,
-    Event,
-    ExecutionState,
-    NewExecution,
-    Step,
-    StepKey,
-    StepState,
-    Transition,
-    Wait,
-)
+from persistence.model import Event, ExecutionState, Step, StepKey, StepState, Wait
 from persistence.postgres.commit import columns
 from persistence.postgres.commit.encoding import document, in_utc
 from persistence.postgres.commit.sharing import Payloads
 from persistence.postgres.shared_payloads import PayloadKey
+from persistence.transition import CommitResult, Created, NewExecution, Transition
 
 Outcome: TypeAlias = "CommitResult | Created | Exception"
 

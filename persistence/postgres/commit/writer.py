@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from persistence.errors import PersistenceError, UnavailableError
-from persistence.model import CommitResult
 from persistence.postgres.commit.session import CommitSession
 from persistence.postgres.commit.settling import Phase, Settlement
 from persistence.postgres.commit.units import Group, Outcome, Unit
 from persistence.postgres.connection import Database
+from persistence.transition import CommitResult
 
 
 @dataclass(slots=True)

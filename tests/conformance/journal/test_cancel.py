@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 from persistence.errors import ExecutionFinishedError
-from persistence.model import CancelRequest, CommitResult, Execution, ExecutionState, Scope
+from persistence.model import CancelRequest, Execution, ExecutionState, Scope
 from persistence.repository import Repository
+from persistence.transition import CommitResult
 from tests.conformance.builders import (
     ORG,
     SCOPE,

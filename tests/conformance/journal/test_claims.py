@@ -9,8 +9,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from persistence.model import CommitResult, ExecutionState, Scope
+from persistence.model import ExecutionState, Scope
 from persistence.repository import Repository
+from persistence.transition import CommitResult
 from service.engine.ids import uuid7
 from tests.conformance.builders import (
     FOREIGN_ORG,

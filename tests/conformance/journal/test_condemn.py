@@ -7,8 +7,9 @@ from uuid import uuid4
 
 import pytest
 
-from persistence.model import Closing, CommitResult, Event, ExecutionState, StepCounts, StepState
+from persistence.model import Event, ExecutionState, StepCounts, StepState
 from persistence.repository import Repository
+from persistence.transition import Closing, CommitResult
 from tests.conformance.builders import OWNER, SCOPE, Stage, parking, step, transition
 
 FAILURE = {"code": "UNREADABLE_RECORD", "message": "lost"}

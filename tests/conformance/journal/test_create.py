@@ -9,17 +9,10 @@ from uuid import UUID
 import pytest
 
 from persistence.errors import ExecutionNotFoundError, PersistenceError, RequestIdReusedError, WorkflowNotFoundError
-from persistence.model import (
-    Created,
-    ExecutionFilter,
-    ExecutionOrder,
-    ExecutionState,
-    NewExecution,
-    Scope,
-    StepCounts,
-    StepState,
-)
+from persistence.listing import ExecutionFilter, ExecutionOrder
+from persistence.model import ExecutionState, Scope, StepCounts, StepState
 from persistence.repository import Repository
+from persistence.transition import Created, NewExecution
 from service.engine.ids import uuid7
 from tests.conformance.builders import (
     BEYOND,

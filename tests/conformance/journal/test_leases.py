@@ -7,8 +7,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from persistence.model import SUSPECT_DEATHS, CommitResult, Execution, ExecutionDetail
+from persistence.model import SUSPECT_DEATHS, Execution, ExecutionDetail
 from persistence.repository import Repository
+from persistence.transition import CommitResult
 from tests.conformance.builders import SCOPE, Stage, ending, ids, in_seconds, step, transition, until
 
 TTL = 0.2

@@ -12,19 +12,9 @@ import pytest
 from msgspec import structs
 
 from persistence.errors import PersistenceError
-from persistence.model import (
-    CommitResult,
-    Ending,
-    Event,
-    Execution,
-    ExecutionState,
-    StepCounts,
-    StepState,
-    Transition,
-    Wait,
-    WaitKind,
-)
+from persistence.model import Ending, Event, Execution, ExecutionState, StepCounts, StepState, Wait, WaitKind
 from persistence.repository import Repository
+from persistence.transition import CommitResult, Transition
 from tests.conformance.builders import (
     BEFORE,
     BEYOND,

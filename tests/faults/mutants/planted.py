@@ -20,7 +20,7 @@ import asyncpg
 
 from flowkeep.handlers import handler
 from persistence.errors import PersistenceError
-from persistence.model import CommitResult, ExecutionDetail, Transition
+from persistence.model import ExecutionDetail
 from persistence.postgres import claims
 from persistence.postgres.claims import PostgresClaims
 from persistence.postgres.commit import session, statements, stepwise
@@ -30,6 +30,7 @@ from persistence.postgres.commit.single import created
 from persistence.postgres.commit.statements import SINGLE, Statement
 from persistence.postgres.commit.units import Creation, Outcome, Unit
 from persistence.postgres.notifications import Notifications
+from persistence.transition import CommitResult, Transition
 from service.engine.clock import StoreClock
 from service.engine.ids import uuid7
 from service.engine.run import Run

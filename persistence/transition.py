@@ -1,0 +1,99 @@
+"""What changes together in one commit, and what becomes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from persistence.model import Ending, Event, Execution, ExecutionState, Json, Step, StepCounts
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """The end that `condemn` gives: what the last event tells beside the failure, and its number."""
+
+    state: ExecutionState
+    seq: int
+    time: datetime
+    progress: int
+    counts: StepCounts
+
+
+@dataclass(frozen=True, slots=True)
+class NewExecution:
+    """What `create` writes in one transaction: the row, its input, its first steps and events, the request id.
+
+    `content_hash` is the SHA-256 of all that the caller asked for; it tells a repeated request from a reused id.
+    """
+
+    execution: Execution
+    input: Mapping[str, Any]
+    content_hash: bytes
+    steps: Sequence[Step] = ()
+    events: Sequence[Event] = ()
+    result: Json = None
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """Answer of `create`: the execution as it is now, and whether this call made it."""
+
+    execution: Execution
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """What changes together in one commit of one execution.
+
+    It is written only while the row still has this `incarnation`, `epoch` and `base_seq` (the `last_seq` before it).
+    A transition to an end other than CANCELLED is also refused when a cancel request is on the row that it has not
+    seen (`cancel_seen` False). `release` gives the execution up: nobody owns it then and it may be claimed from
+    `wake_time` on, or at once when that is None; an end releases by itself. `survived` says that the execution does not
+    take down who drives it, and clears the count of deaths. Every field of the row is set to what the
+    transition says, also to None; steps that it does not name stay as they are.
+    """
+
+    org: str
+    execution_id: UUID
+    incarnation: UUID
+    epoch: int
+    base_seq: int
+    state: ExecutionState
+    counts: StepCounts
+    progress: int
+    steps: Sequence[Step] = ()
+    events: Sequence[Event] = ()
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+    deadline_time: datetime | None = None
+    failure: Mapping[str, Any] | None = None
+    ending: Ending | None = None
+    result: Json = None
+    cancel_seen: bool = False
+    release: bool = False
+    wake_time: datetime | None = None
+    survived: bool = False
+    bytes: int = 0
+
+    @property
+    def last_seq(self) -> int:
+        """Number of the newest event after this transition."""
+        return self.events[-1].seq if self.events else self.base_seq
+
+
+class CommitResult(StrEnum):
+    """What became of a transition."""
+
+    COMMITTED = "COMMITTED"
+    """It is durable."""
+
+    FENCED = "FENCED"
+    """Nothing was written: the execution is no longer ours at this seq, or a cancel request came first."""
+
+    UNKNOWN = "UNKNOWN"
+    """It may have been written and could not be read back; give the execution up."""
