@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from service.wire import varint
+
+_VARINT, _LENGTH = 0, 2
+_WITH_LENGTH = (FieldDescriptor.TYPE_MESSAGE, FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES)
 
 _AT_A_TIME = 64 << 10
 """Bytes that are made before others have their turn."""
 
 
 def tag(message: type[Message], field: str) -> bytes:
-    """Return what stands before the length of a field that is a message or text."""
-    return varint(message.DESCRIPTOR.fields_by_name[field].number << 3 | 2)
+    """Return what stands before the length of a field that is a message or text, and before one that is a number."""
+    found = message.DESCRIPTOR.fields_by_name[field]
+    return varint(found.number << 3 | (_LENGTH if found.type in _WITH_LENGTH else _VARINT))
 
 
 class Encoded:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from google.protobuf.message import DecodeError, Message
@@ -15,9 +17,16 @@ from flowkeep.v1.execution_pb2 import StepCounts as StepCountsMessage
 from flowkeep.v1.execution_pb2 import Wait as WaitMessage
 from persistence.model import LARGE_PAYLOAD, StepCounts, Wait, WaitKind
 from persistence.model import Event as StoredEvent
+from service.api.encoded import tag
 from service.api.failures import failure_message
 from service.api.times import timestamp
 from service.engine import events
+from service.wire import varint
+
+_SEQ, _TRANSITION_SEQ, _TIME, _PROGRESS, _COUNTS = (
+    tag(pb.ExecutionEvent, name) for name in ("seq", "transition_seq", "time", "progress_percent", "step_counts")
+)
+_KINDS = {field.name: tag(pb.ExecutionEvent, field.name) for field in pb.ExecutionEvent.DESCRIPTOR.oneofs[0].fields}
 
 _PAYLOADS = {"input", "output", "vars", "result", "details"}
 """Fields that hold one."""
@@ -25,19 +34,33 @@ _PAYLOADS = {"input", "output", "vars", "result", "details"}
 
 def encode(event: events.Event) -> StoredEvent:
     """Return the event as it is stored; its body is the serialized message, and stays the same for ever."""
-    content = _content(event.body)
-    message = pb.ExecutionEvent(
-        seq=event.seq,
-        transition_seq=event.transition_seq,
-        time=timestamp(event.time),
-        progress_percent=event.progress,
-        step_counts=counts_message(event.counts),
-        **content,  # type: ignore[arg-type]  # one of the fields of the oneof, by its name
-    )
-    (kind,) = content
-    body = message.SerializeToString(deterministic=True)
-    payload = _payload(body, content[kind]) if len(body) >= LARGE_PAYLOAD else None
+    ((kind, content),) = _content(event.body).items()
+    written = content.SerializeToString(deterministic=True)
+    body = b"".join((_head(event), _KINDS[kind], varint(len(written)), written))
+    payload = _payload(body, content) if len(body) >= LARGE_PAYLOAD else None
     return StoredEvent(event.seq, event.transition_seq, kind, event.time, body, payload)
+
+
+def _head(event: events.Event) -> bytes:
+    """Return the fields before what happened, as protobuf writes them: they are the same few in each of many events."""
+    progress = _PROGRESS + varint(event.progress) if event.progress else b""
+    numbers = _SEQ + varint(event.seq) + _TRANSITION_SEQ + varint(event.transition_seq)
+    return b"".join((numbers, _time(event.time), progress, _counts(event.counts)))
+
+
+@lru_cache(maxsize=256)
+def _time(time: datetime) -> bytes:
+    return _field(_TIME, timestamp(time))
+
+
+@lru_cache(maxsize=1_024)
+def _counts(counts: StepCounts) -> bytes:
+    return _field(_COUNTS, counts_message(counts))
+
+
+def _field(tag: bytes, message: Message) -> bytes:
+    written = message.SerializeToString(deterministic=True)
+    return tag + varint(len(written)) + written
 
 
 def _payload(body: bytes, content: Any) -> tuple[int, int] | None:

@@ -1,4 +1,4 @@
-"""Where a stored event holds its large payload: what stores keep once, and put back byte for byte."""
+"""The bytes of stored events, and where they hold a large payload: stores keep it once, and put it back as it was."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from flowkeep.payload import to_struct, to_value
+from flowkeep.v1.event_pb2 import ExecutionEvent, StepStarted
 from persistence.model import LARGE_PAYLOAD, ExecutionState, StepCounts
-from service.api.events import encode
+from service.api.events import counts_message, encode
+from service.api.times import timestamp
 from service.engine import events
 from service.engine.failure import Failure
 
@@ -40,3 +42,29 @@ def test_a_large_payload_is_found_in_the_body(body: Any, message: Any):
         assert stored.payload is not None
         begin, end = stored.payload
         assert stored.body[begin:end] == message.SerializeToString(deterministic=True)
+
+
+@pytest.mark.parametrize("time", [NOW, datetime(1, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, 0, 0, 0, 1, UTC)])
+@pytest.mark.parametrize("seq", [1, 127, 128, 300, 2**40])
+@pytest.mark.parametrize("counts", [StepCounts(), StepCounts(500, 1, 2, 3, 4, 200)])
+@pytest.mark.parametrize("progress", [0, 99])
+def test_a_body_is_what_protobuf_writes(time: datetime, seq: int, counts: StepCounts, progress: int):
+    body = events.StepStarted("fan_out[3].fetch", "call_api", 2, "host:1", {"a": [1, {}]})
+    stored = encode(events.Event(seq, seq + 2, time, progress, counts, body))
+    message = ExecutionEvent(
+        seq=seq,
+        transition_seq=seq + 2,
+        time=timestamp(time),
+        progress_percent=progress,
+        step_counts=counts_message(counts),
+        step_started=StepStarted(
+            path=body.path,
+            handler=body.handler,
+            attempt=body.attempt,
+            worker=body.worker,
+            input=to_struct(body.input),
+            iteration=body.iteration,
+        ),
+    )
+    assert stored.body == message.SerializeToString(deterministic=True)
+    assert (stored.kind, stored.seq, stored.transition_seq, stored.time) == ("step_started", seq, seq + 2, time)
