@@ -161,7 +161,7 @@ class Config(BaseSettings):
     )
 
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Least level that is logged; with debug each call, else those that were refused"
+        "info", description="Least level that is logged; with debug each call and execution, else those that failed"
     )
     log_format: Literal["json", "text"] = Field("json", description="Form of the log on standard error")
 
