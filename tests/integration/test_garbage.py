@@ -7,10 +7,8 @@ from typing import Any
 import pytest_asyncio
 from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.struct_pb2 import Struct, Value
-from google.protobuf.timestamp_pb2 import Timestamp
 
 import flowkeep
-from flowkeep.definition import definition
 from flowkeep.payload import from_struct, to_struct
 from flowkeep.v1 import execution_service_pb2 as executions_pb2
 from flowkeep.v1 import workflow_service_pb2 as workflows_pb2
@@ -21,7 +19,6 @@ from tests.integration.calls import (
     MALFORMED,
     MAPS,
     METHODS,
-    NOBODYS,
     broken,
     call,
     contents,
@@ -35,6 +32,7 @@ from tests.integration.calls import (
     valid,
     varint,
 )
+from tests.integration.single_requests import ROWS
 from tests.integration.stage import log, made, step
 
 PREFIX_W, PREFIX_E = "/flowkeep.v1.WorkflowService/", "/flowkeep.v1.ExecutionService/"
@@ -199,95 +197,6 @@ async def test_what_is_not_implemented_is_refused_even_when_it_is_empty(world):
         getattr(request.definition.steps[0], field).SetInParent()
         assert (await world.refused(CREATE, request, field)).fields == [f"definition.steps[0].{field}"]
     await nothing_changed(world)
-
-
-W, E = {"workflow": "w"}, {"execution_id": NOBODYS}
-TIME_GONE = Timestamp(seconds=HUGE)
-BEFORE_TIME = Timestamp(seconds=-62_135_596_801)
-WIDE = "😀" * 128
-DEFINITION = definition({"name": "w", "steps": [step("a")]})
-ROWS: dict[str, list[tuple[dict[str, Any], str]]] = {
-    "CreateWorkflow": [
-        ({"definition": DEFINITION}, "WORKFLOW_NAME_TAKEN"),
-        ({"definition": definition({"name": NOBODYS, "steps": [step("a")]})}, "definition.name"),
-        ({"definition": definition({"name": "n", "steps": [step("a", WIDE)]})}, "definition.steps[0].handler"),
-        ({"definition": definition({"name": "n", "steps": [step("a")], "tags": [WIDE] * 32})}, "definition.tags"),
-    ],
-    "GetWorkflow": [
-        ({"workflow": NOBODYS}, "WORKFLOW_NOT_FOUND"),
-        ({"workflow": WIDE}, "WORKFLOW_NOT_FOUND"),
-        ({"workflow": "%' OR ''='"}, "WORKFLOW_NOT_FOUND"),
-        ({"workflow": "w", "revision": 2**31 - 1}, "REVISION_NOT_FOUND"),
-    ],
-    "ListWorkflows": [
-        *(({"page_token": each}, "page_token") for each in ("no token", "é", "A" * 1024, "==")),
-        ({"page_size": -1}, "page_size"),
-        ({"tags": ["a\0"]}, "tags"),
-    ],
-    "UpdateWorkflow": [
-        ({**W, "definition": DEFINITION, "etag": "old"}, "ETAG_MISMATCH"),
-        ({"workflow": "absent", "definition": DEFINITION}, "WORKFLOW_NOT_FOUND"),
-        ({"workflow": "other", "definition": DEFINITION}, "definition.name"),
-    ],
-    "DeleteWorkflow": [
-        ({**W, "etag": "old"}, "ETAG_MISMATCH"),
-        ({"workflow": "absent", "force": True}, "WORKFLOW_NOT_FOUND"),
-    ],
-    "ApplyWorkflows": [
-        ({"definitions": [DEFINITION, DEFINITION]}, "definitions[1].name"),
-        ({"definitions": [DEFINITION] * 101}, "definitions"),
-        ({"definitions": [definition({"name": "n", "steps": [step("a", WIDE)]})]}, "definitions[0].steps[0].handler"),
-    ],
-    "ValidateWorkflow": [],  # it answers OK with violations, or with those of the wire
-    "ListHandlers": [],  # its request has no fields
-    "Execute": [
-        ({"workflow": "absent"}, "WORKFLOW_NOT_FOUND"),
-        ({**W, "revision": 9}, "REVISION_NOT_FOUND"),
-        ({**W, "request_id": "used"}, "REQUEST_ID_REUSED"),
-        ({**W, "labels": {"a\0": "b"}}, "labels"),
-    ],
-    "BatchExecute": [  # it answers OK with an outcome for each request
-        ({"requests": [W] * 1_001}, "requests"),
-    ],
-    "GetExecution": [(E, "EXECUTION_NOT_FOUND"), ({"execution_id": NOBODYS.replace("-", "")}, "execution_id")],
-    "ListExecutions": [
-        ({"page_token": "no token"}, "page_token"),
-        ({"page_size": -(2**31)}, "page_size"),
-        *(
-            ({"filter": where}, f"filter.{field}")
-            for where, field in (
-                ({"states": [1, 1]}, "states"),
-                ({"workflow": "a\0"}, "workflow"),
-                ({"tags": ["a\0"]}, "tags"),
-                ({"labels": {"a\0": "b"}}, "labels"),
-                ({"create_time": {"start_time": TIME_GONE}}, "create_time.start_time"),
-                ({"create_time": {"end_time": BEFORE_TIME}}, "create_time.end_time"),
-                ({"end_time": {"start_time": Timestamp(seconds=253_402_300_800)}}, "end_time.start_time"),
-                ({"end_time": {"end_time": Timestamp(seconds=-HUGE)}}, "end_time.end_time"),
-                ({"create_time": {"start_time": Timestamp(nanos=-1)}}, "create_time.start_time"),
-                ({"create_time": {"start_time": Timestamp(nanos=2**31 - 1)}}, "create_time.start_time"),
-                *(({"execution_id_prefix": each}, "execution_id_prefix") for each in ("0193000", "0193000g", "0" * 33)),
-            )
-        ),
-    ],
-    "ListSteps": [
-        (E, "EXECUTION_NOT_FOUND"),
-        ({**E, "page_token": "no token"}, "page_token"),
-        ({**E, "states": [0]}, "states"),
-        ({**E, "handler": "a\0"}, "handler"),
-    ],
-    "GetStep": [
-        ({**E, "path": "a"}, "EXECUTION_NOT_FOUND"),
-        ({**E, "path": ""}, "path"),
-        ({**E, "path": "a\0"}, "path"),
-    ],
-    "Cancel": [(E, "EXECUTION_NOT_FOUND")],
-    "WatchExecution": [
-        (E, "EXECUTION_NOT_FOUND"),
-        ({**E, "snapshot": True}, "EXECUTION_NOT_FOUND"),
-        ({**E, "snapshot": True, "after_seq": 1}, "after_seq"),
-    ],
-}
 
 
 async def test_single_requests(world):

@@ -36,7 +36,7 @@ async def test_an_attempt_is_to_blame_for_its_own_part_of_a_hold():
 
     def hold(looks):
         for _ in range(looks):
-            time.sleep(2 * LOOK)
+            time.sleep(2 * LOOK)  # it must block the loop: a look counts the time in which nothing else could run
             watch.look()
 
     hold(3)  # nobody's

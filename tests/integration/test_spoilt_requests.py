@@ -8,8 +8,8 @@ from flowkeep.definition import definition
 from flowkeep.v1 import execution_service_pb2 as pb
 from flowkeep.v1 import workflow_service_pb2 as workflows_pb
 from persistence.postgres.tables import metadata
+from tests.integration.spoiling import answer, values_of
 from tests.integration.stage import Served, made, step
-from tests.integration.test_spoilt_rows import answer, values_of
 
 ANSWERS = ("OK", "REQUEST_ID_REUSED", "EXECUTION_NOT_FOUND", "WORKFLOW_NOT_FOUND")
 

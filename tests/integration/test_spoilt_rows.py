@@ -12,13 +12,10 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
-import grpc
 import pytest_asyncio
-from sqlalchemy import Column, DateTime, Float, Integer, LargeBinary, String, Uuid
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 import flowkeep
-from flowkeep.errors import OutOfRangeError, from_rpc_error
+from flowkeep.errors import OutOfRangeError
 from flowkeep.requests import steps_request
 from flowkeep.v1 import execution_service_pb2 as pb
 from flowkeep.v1 import workflow_service_pb2 as workflows_pb
@@ -32,40 +29,12 @@ from flowkeep.v1.execution_pb2 import (
 from flowkeep.v1.workflow_pb2 import WORKFLOW_VIEW_BASIC, WORKFLOW_VIEW_FULL
 from persistence.postgres.migrate import expected_revision
 from persistence.postgres.tables import PARTITIONED, metadata
+from tests.integration.spoiling import CANCEL, TOGETHER, answer, cases, values_of
 from tests.integration.stage import made, step
 
 State = flowkeep.Execution
 PATIENCE = 60.0
-EMPTY_ID, LAST_ID = str(UUID(int=0)), str(UUID(int=2**128 - 1))
-VALUES: list[tuple[type[Any], list[str]]] = [
-    (DateTime, ["'infinity'", "'-infinity'", "'12000-01-01'", "'4000-01-01 BC'"]),
-    (
-        JSONB,
-        [
-            *("'1e400'", "'[1e400]'", "'{\"a\": 123456789012345678901234567890}'", '\'{"a": {"b": [1e400]}}\''),
-            *("'5'", "'\"text\"'", "'[]'", "'{}'", "'null'", "'{\"code\": 5}'", '\'[{"attempt": "x"}]\''),
-            *('\'[{"attempt": 1, "start_time": "x", "failure": {"code": "X"}}]\'', "'\"\\ud800\"'"),
-            "(repeat('[', 5000) || repeat(']', 5000))::jsonb",
-        ],
-    ),
-    (ARRAY, ["'{NULL}'", "'{{a,b},{c,d}}'", "'{}'"]),
-    (String, ["''", "'SUSPENDED'", "E'\\x01'"]),
-    (Float, ["'NaN'", "'Infinity'", "1e308", "-1", "0"]),
-    (Integer, ["9223372036854775807", "4611686018427387904", "2147483647", "32767", "1000", "0", "-1"]),
-    (LargeBinary, ["'\\xff00ff'", "''"]),
-    (Uuid, [f"'{LAST_ID}'", f"'{EMPTY_ID}'"]),
-]
-CANCEL = {"cancel_time": "now()", "cancel_by": "'x'", "cancel_reason": "''"}
-TOGETHER = {**dict.fromkeys(CANCEL, CANCEL), "seq": {"transition_seq": "9223372036854775807"}}
-TOGETHER |= {"delete_time": {"deleted_by": "'x'"}, "deleted_by": {"delete_time": "now()"}}
-"""What a constraint wants changed with a column."""
 CODES = ("", "UNREADABLE_RECORD", "CANCELLED", "POISONED", "INTERNAL", "STEP_FAILED")
-KEYS = {**dict.fromkeys(PARTITIONED, "execution_id"), "executions": "id"}
-ROWS = {
-    "steps": ("path = 'a'", "path = 'b'"),
-    "events": ("seq = 1", "seq = (SELECT max(seq) FROM events v WHERE {})", "shared IS NOT NULL"),
-    "shared_payloads": ("document->'value' IS NOT NULL", "document->'pad' IS NOT NULL", "message IS NOT NULL"),
-}
 
 
 @dataclass
@@ -167,33 +136,6 @@ async def world(serve: Any, admin: asyncpg.Connection) -> AsyncIterator[World]:
     for table in ("executions", "steps"):
         await admin.execute(f"ALTER TABLE {table} DROP CONSTRAINT {table}_state")
     yield World(served, admin, name)
-
-
-def values_of(column: Column[Any]) -> list[str]:
-    """What a column is spoilt with."""
-    values = next(values for kind, values in VALUES if isinstance(column.type, kind))
-    return [*values, "NULL"]
-
-
-def cases(tables: tuple[str, ...]) -> list[tuple[str, str, str]]:
-    """Statements that spoil one value of an execution, with what they spoil and the value."""
-    found = []
-    for table in tables:
-        for column in metadata.tables[table].columns:
-            if column.computed is not None:
-                continue
-            for value in values_of(column):
-                for row in ROWS.get(table, ("true",)):
-                    also = "".join(f", {n} = {v}" for n, v in TOGETHER.get(column.name, {}).items() if n != column.name)
-                    own = f"{KEYS[table]} = $1"
-                    found.append(
-                        (
-                            f"UPDATE {table} SET {column.name} = {value}{also} WHERE {own} AND {row.format(own)}",  # noqa: S608
-                            f"{table}.{column.name}",
-                            value,
-                        )
-                    )
-    return found
 
 
 async def spoil_all(world: World) -> list[Spoilt]:
@@ -370,15 +312,6 @@ async def test_a_spoilt_workflow_stops_no_other_nor_a_start(world, serve):
         await served.client.update_workflow(workflow_id, {"steps": [step("a", "transform", value=1)]})
         done = await served.client.execute(workflow_id, wait=True)
         assert done.state == State.STATE_COMPLETED, where
-
-
-async def answer(call: Any) -> str:
-    """OK, or the reason of the refusal."""
-    try:
-        await call
-    except grpc.aio.AioRpcError as error:
-        return from_rpc_error(error).reason
-    return "OK"
 
 
 async def test_what_a_dead_process_left_is_taken_over_whatever_its_lease_says(world):
