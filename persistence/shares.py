@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-_TIMES = 9
+TIMES = 9
 """How many times what is free an org may hold, and an identity how many times what is left to its org: alone an org
 gets nine tenths of all, two that want all nine of nineteen each."""
 
@@ -36,19 +36,19 @@ class Shares:
     def has_place(self, org: str, subject: str, aside: int = 0) -> bool:
         """Whether an identity may take one place more, beside those that are taken and `aside` others."""
         free = self._most - self.held - aside
-        of_org = _TIMES * free
+        of_org = TIMES * free
         if self._most_per_org is not None:
             of_org = min(of_org, self._most_per_org)
         left = of_org - self._orgs.get(org, 0)
-        return free > 0 < left and self._identities.get((org, subject), 0) < _TIMES * left
+        return free > 0 < left and self._identities.get((org, subject), 0) < TIMES * left
 
     def room(self, org: str) -> int:
         """Return how many places more an org may take that is all one identity."""
         free, held = self._most - self.held, self._orgs.get(org, 0)
         # The least number with which `has_place` is no longer true.
-        room = _rounded_up(_TIMES * _TIMES * free - (1 + _TIMES) * held, 1 + _TIMES + _TIMES * _TIMES)
+        room = _rounded_up(TIMES * TIMES * free - (1 + TIMES) * held, 1 + TIMES + TIMES * TIMES)
         if self._most_per_org is not None:
-            room = min(room, _rounded_up(_TIMES * self._most_per_org - (1 + _TIMES) * held, 1 + _TIMES))
+            room = min(room, _rounded_up(TIMES * self._most_per_org - (1 + TIMES) * held, 1 + TIMES))
         return max(0, min(free, room))
 
     def take(self, org: str, subject: str) -> None:
