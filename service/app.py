@@ -39,11 +39,11 @@ from service.engine.egress.guard import Guard
 from service.engine.executions import Executions
 from service.engine.handlers.registry import Registry
 from service.engine.handlers.threads import threads, watch_threads
-from service.engine.lease_thread import LeaseThread
-from service.engine.leases import RENEW, LeaseKeeper
-from service.engine.loop_watch import LoopWatch
 from service.engine.parsing import Defaults
-from service.engine.runner import Runner, RunnerSettings
+from service.engine.running.lease_thread import LeaseThread
+from service.engine.running.leases import RENEW, LeaseKeeper
+from service.engine.running.loop_watch import LoopWatch
+from service.engine.running.runner import Runner, RunnerSettings
 from service.engine.tasks import TaskRegistry
 from service.engine.watch import Pace, WatchHub
 from service.engine.workflows import Workflows

@@ -18,7 +18,7 @@ from service.api.executions import execution_message
 from service.api.large import Batch, reader, whole
 from service.api.paging import LARGEST_PAGE_BYTES
 from service.api.requests import Judge, check_read
-from service.engine.content import Order
+from service.engine.requests import StartRequest
 from service.engine.slices import Slicing
 from service.engine.violations import ValidationError, Violation, below
 
@@ -37,13 +37,15 @@ _Result = pb.BatchExecuteResponse.Result
 _read = reader(pb.ExecuteRequest.FromString)
 
 
-async def orders(batch: Batch, order: Callable[[pb.ExecuteRequest], Order]) -> Sequence[Order | Exception]:
+async def start_requests(
+    batch: Batch, start: Callable[[pb.ExecuteRequest], StartRequest]
+) -> Sequence[StartRequest | Exception]:
     """Return what each request asks for, or why it is refused."""
-    found: list[Order | Exception] = []
+    found: list[StartRequest | Exception] = []
     judge, slicing = Judge(), Slicing()
     for raw in batch.items:
         try:
-            found.append(order(await _judged(raw, judge)))
+            found.append(start(await _judged(raw, judge)))
         except Exception as error:
             found.append(error)
         await slicing.spend(_READING + len(raw) // _BYTES_A_MICROSECOND)

@@ -20,7 +20,7 @@ from persistence.model import Event as StoredEvent
 from service.api.encoded import tag
 from service.api.failures import failure_message
 from service.api.times import timestamp
-from service.engine import events
+from service.engine.planning import events
 from service.wire import varint
 
 _SEQ, _TRANSITION_SEQ, _TIME, _PROGRESS, _COUNTS = (

@@ -40,8 +40,8 @@ from service.api.page_tokens import PageTokens, wrong_token
 from service.api.paging import LARGEST_PAGE_BYTES, fitting, page_limit
 from service.api.steps import Sight, add_steps
 from service.api.times import seconds
-from service.engine.content import Order
 from service.engine.executions import Executions
+from service.engine.requests import StartRequest
 from service.engine.steps import StepNotFoundError, StepPage, Steps
 from service.engine.watch import Bookmark, Output
 from service.engine.workflows import Workflows
@@ -136,14 +136,14 @@ class ExecutionServicer(ExecutionServiceServicer):
 
     async def _created(self, request: pb.ExecuteRequest) -> Created:
         caller = current_identity.get()
-        return await self._executions.execute(caller.scope, caller.subject, _order(request))
+        return await self._executions.execute(caller.scope, caller.subject, _start_request(request))
 
     async def BatchExecute(  # type: ignore[override]  # its requests are yet to be read, each by itself
         self, request: Batch, context: Any
     ) -> bytes:
         caller = current_identity.get()
-        orders = await batches.orders(request, _order)
-        return await batches.response(await self._executions.execute_all(caller.scope, caller.subject, orders))
+        starts = await batches.start_requests(request, _start_request)
+        return await batches.response(await self._executions.execute_all(caller.scope, caller.subject, starts))
 
     async def GetExecution(  # type: ignore[override]
         self, request: pb.GetExecutionRequest, context: Any
@@ -309,8 +309,8 @@ def _executed(created: Created, execution: Encoded) -> bytes:
     return _around(_EXECUTED, execution, pb.ExecuteResponse(created=created.created))
 
 
-def _order(request: pb.ExecuteRequest) -> Order:
-    return Order(
+def _start_request(request: pb.ExecuteRequest) -> StartRequest:
+    return StartRequest(
         workflow=request.workflow,
         revision=request.revision,
         input=payload.from_struct(request.input),

@@ -16,8 +16,8 @@ from service.api.steps import Sight, fill, outline, payloads, step_state
 from service.api.times import duration, timestamp
 from service.engine.definition import Definition
 from service.engine.failure import OUTCOME_UNKNOWN, RESULT_DISCARDED
+from service.engine.planning.state import variables
 from service.engine.slices import in_slices
-from service.engine.state import variables
 from service.engine.steps import shown_steps
 
 LARGEST_STEPS = 32 << 20

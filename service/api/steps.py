@@ -12,15 +12,14 @@ from msgspec import structs
 
 from flowkeep import payload
 from flowkeep.v1.execution_pb2 import FailedAttempt, StepExecution
-from persistence.model import Step as Record
-from persistence.model import StepState
+from persistence.model import Step, StepState
 from service.api.encoded import Encoded, tag
 from service.api.events import wait_message
 from service.api.failures import stored_failure
 from service.api.paging import LARGEST_PAGE_BYTES
 from service.api.times import duration, timestamp
-from service.engine.definition import Definition, Step
-from service.engine.step_rules import CONDITION_IS_FALSE
+from service.engine.definition import Definition, StepSpec
+from service.engine.planning.step_rules import CONDITION_IS_FALSE
 from service.engine.steps import StepPage
 
 _INPUT, _OUTPUT, _ASSIGNED, _FAILURE, _FAILED_ATTEMPTS = (
@@ -35,7 +34,7 @@ class Sight:
     traces: bool
     definition: bool
 
-    def of(self, record: Record) -> Record:
+    def of(self, record: Step) -> Step:
         """Return what is recorded of a step, without what repeats a definition that the caller may not see."""
         if self.definition:
             return record
@@ -44,12 +43,12 @@ class Sight:
         return structs.replace(record, input=None, skip_reason=reason)
 
 
-def step_state(record: Record) -> StepExecution.State.ValueType:
+def step_state(record: Step) -> StepExecution.State.ValueType:
     """Return the state of a step."""
     return StepExecution.State.Value(f"STATE_{record.state.value}")
 
 
-def outline(record: Record, step: Step, definition: Definition, sight: Sight) -> StepExecution:
+def outline(record: Step, step: StepSpec, definition: Definition, sight: Sight) -> StepExecution:
     """Return the BASIC view of a step."""
     record = sight.of(record)
     failure = {**record.failure, "details": {}} if record.failure else None
@@ -76,7 +75,7 @@ def outline(record: Record, step: Step, definition: Definition, sight: Sight) ->
     return message
 
 
-async def payloads(record: Record, sight: Sight, gaps: list[str]) -> Encoded:
+async def payloads(record: Step, sight: Sight, gaps: list[str]) -> Encoded:
     """Return the payloads of a step, and its failure with details, which completes the one of its outline."""
     record, place, encoded = sight.of(record), f"steps.{record.path}", Encoded()
     if record.input is not None:

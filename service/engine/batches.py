@@ -1,4 +1,4 @@
-"""What batches need: workflows that are looked up once for all orders, and reads a few at a time."""
+"""What batches need: workflows that are looked up once for all requests, and reads a few at a time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _Item = TypeVar("_Item")
 
 
 class Meanings:
-    """What the orders of one call mean: each workflow that they name is looked up once, with what that raises."""
+    """What the requests of one call mean: each workflow that they name is looked up once, with what that raises."""
 
     def __init__(self, resolve: Resolve) -> None:
         self._resolve = resolve

@@ -60,7 +60,7 @@ class RetryPolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class StepSpec:
     """One node of a workflow; times in seconds. `depends_on` is as written, empty with SEQUENTIAL."""
 
     id: str
@@ -85,7 +85,7 @@ class Definition:
     """
 
     name: str
-    steps: tuple[Step, ...]
+    steps: tuple[StepSpec, ...]
     timeout: float
     ordering: Ordering = Ordering.SEQUENTIAL
     description: str = ""
@@ -98,7 +98,7 @@ class Definition:
     max_bytes: int = MAX_BYTES
 
     @cached_property
-    def by_id(self) -> Mapping[str, Step]:
+    def by_id(self) -> Mapping[str, StepSpec]:
         """The steps by id."""
         return {step.id: step for step in self.steps}
 

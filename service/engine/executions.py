@@ -26,17 +26,17 @@ from persistence.model import (
 from persistence.repository import Repository
 from persistence.requests import Method
 from persistence.transition import Created, NewExecution
-from service.engine import happenings, planner
 from service.engine.batches import READS, Meanings, Resolve, at_a_time
-from service.engine.content import Order, asked, content_hash, equivalents
 from service.engine.definition import Definition
 from service.engine.ids import uuid7
 from service.engine.parsing import check_input, input_cost
 from service.engine.payload import normalise, size
-from service.engine.planner import Plan
-from service.engine.runner import Runner
+from service.engine.planning import happenings, planner
+from service.engine.planning.planner import Plan
+from service.engine.planning.state import initial
+from service.engine.requests import StartRequest, asked, content_hash, equivalents
+from service.engine.running.runner import Runner
 from service.engine.slices import Slicing, at_once
-from service.engine.state import initial
 from service.engine.violations import ValidationError, Violation
 from service.engine.watch import Bookmark, Output, Pace, follow
 from service.engine.workflows import Workflows
@@ -49,7 +49,7 @@ _COST, _BYTES_A_MICROSECOND = 120, 20
 class _Begun:
     """An execution that was handed to the store."""
 
-    order: Order
+    request: StartRequest
     workflow: Workflow
     definition: Definition
     kept: asyncio.Future[Created]
@@ -57,9 +57,9 @@ class _Begun:
 
 @dataclass(frozen=True, slots=True)
 class _Doubtful:
-    """An order that is refused, unless the same request was kept when the workflow still took it."""
+    """A request that is refused, unless the same request was kept when the workflow still took it."""
 
-    order: Order
+    request: StartRequest
     workflow: Workflow | None
     definition: Definition | None
     error: Exception
@@ -84,22 +84,22 @@ class Executions:
         self._new_id = new_id
         self._mended = mended
 
-    async def execute(self, scope: Scope, owner: str, order: Order) -> Created:
+    async def execute(self, scope: Scope, owner: str, request: StartRequest) -> Created:
         """Keep a new execution and drive it if there is room, or return the one that the request id started before.
 
         Raises ValidationError, WorkflowNotFoundError, RevisionNotFoundError, RequestIdReusedError, QueueFullError.
         """
-        return await self._created(scope, owner, await self._begin(scope, owner, order, self._workflows.resolve))
+        return await self._created(scope, owner, await self._begin(scope, owner, request, self._workflows.resolve))
 
     async def execute_all(
-        self, scope: Scope, owner: str, orders: Sequence[Order | Exception]
+        self, scope: Scope, owner: str, requests: Sequence[StartRequest | Exception]
     ) -> Sequence[Created | Exception]:
-        """Do as `execute` does with each order, one after the other; return what each gave or raised.
+        """Do as `execute` does with each request, one after the other; return what each gave or raised.
 
-        An exception among the orders stands for one that was refused before. All are handed to the store before the
+        An exception among the requests stands for one that was refused before. All are handed to the store before the
         commit of the first is waited for, so that they share flushes.
         """
-        begun = await self._begin_all(scope, owner, orders)
+        begun = await self._begin_all(scope, owner, requests)
         if kept := [each.kept for each in begun if isinstance(each, _Begun)]:
             await asyncio.wait(kept)
         ended: list[Created | Exception] = [UnavailableError("nobody looked")] * len(begun)
@@ -118,74 +118,76 @@ class Executions:
         return ended
 
     async def _begin_all(
-        self, scope: Scope, owner: str, orders: Sequence[Order | Exception]
+        self, scope: Scope, owner: str, requests: Sequence[StartRequest | Exception]
     ) -> Sequence[_Begun | _Doubtful | Created | Exception]:
         meanings, slicing = Meanings(self._workflows.resolve), Slicing()
-        await meanings.look_up((scope, each.workflow, each.revision) for each in orders if isinstance(each, Order))
-        ids = Counter(each.request_id for each in orders if isinstance(each, Order))
+        await meanings.look_up(
+            (scope, each.workflow, each.revision) for each in requests if isinstance(each, StartRequest)
+        )
+        ids = Counter(each.request_id for each in requests if isinstance(each, StartRequest))
         begun: list[_Begun | _Doubtful | Created | Exception] = []
         before: dict[str, _Begun] = {}
-        for order in orders:
-            if isinstance(order, Exception):
-                begun.append(order)
+        for request in requests:
+            if isinstance(request, Exception):
+                begun.append(request)
                 continue
             try:
-                each: _Begun | _Doubtful | Created = await self._begin(scope, owner, order, meanings.of)
-                if isinstance(each, _Doubtful) and ids[order.request_id] > 1:
+                each: _Begun | _Doubtful | Created = await self._begin(scope, owner, request, meanings.of)
+                if isinstance(each, _Doubtful) and ids[request.request_id] > 1:
                     # It is held against what the same request id started before it, and not against what comes after.
-                    if order.request_id in before:
-                        await asyncio.wait([before[order.request_id].kept])
+                    if request.request_id in before:
+                        await asyncio.wait([before[request.request_id].kept])
                     each = await self._created(scope, owner, each)
             except Exception as error:
                 begun.append(error)
                 continue
             begun.append(each)
             if isinstance(each, _Begun):
-                before[order.request_id] = each
+                before[request.request_id] = each
             if isinstance(each, _Begun | _Doubtful):
                 await slicing.spend(_cost(each))
         return begun
 
-    async def _begin(self, scope: Scope, owner: str, order: Order, resolve: Resolve) -> _Begun | _Doubtful:
+    async def _begin(self, scope: Scope, owner: str, request: StartRequest, resolve: Resolve) -> _Begun | _Doubtful:
         """Hand a new execution to the store."""
-        payload = normalise(dict(order.input), "input")
-        order = replace(order, input=payload)
+        payload = normalise(dict(request.input), "input")
+        request = replace(request, input=payload)
         workflow = definition = None
         try:
-            workflow, definition = await resolve(scope, order.workflow, order.revision)
+            workflow, definition = await resolve(scope, request.workflow, request.revision)
             check_input(definition, payload)
         except (ValidationError, NotFoundError, UnreadableError) as error:
-            return _Doubtful(order, workflow, definition, error)
-        kept = await self._create(workflow, definition, owner, order, payload)
-        return _Begun(order, workflow, definition, kept)
+            return _Doubtful(request, workflow, definition, error)
+        kept = await self._create(workflow, definition, owner, request, payload)
+        return _Begun(request, workflow, definition, kept)
 
     async def _created(self, scope: Scope, owner: str, begun: _Begun | _Doubtful) -> Created:
         """Return what has been kept, or what the same request started before."""
-        order = begun.order
+        request = begun.request
         try:
             if isinstance(begun, _Doubtful):
                 raise begun.error
             created = await asyncio.shield(begun.kept)
             await failpoints.reach("exec.after_commit_before_reply")
-            if _is_another(created.execution, order.workflow):
-                raise RequestIdReusedError(order.request_id)
+            if _is_another(created.execution, request.workflow):
+                raise RequestIdReusedError(request.request_id)
             return created
         except (ValidationError, NotFoundError, UnreadableError, RequestIdReusedError):
             # The workflow may have changed since the same request was kept: then it is no less kept.
-            if first := await self._first(scope, owner, order, begun.workflow, begun.definition):
+            if first := await self._first(scope, owner, request, begun.workflow, begun.definition):
                 return Created(first, False)
             raise
 
     async def _create(
-        self, workflow: Workflow, definition: Definition, owner: str, order: Order, payload: Mapping[str, Any]
+        self, workflow: Workflow, definition: Definition, owner: str, request: StartRequest, payload: Mapping[str, Any]
     ) -> asyncio.Future[Created]:
-        execution = self._accepted(workflow, definition, owner, order)
+        execution = self._accepted(workflow, definition, owner, request)
         share = self._runner.turns.share(execution)
         execution, plan = await share.take(partial(self._first_plan, execution, definition, payload))
         new = NewExecution(
             execution=execution,
             input=payload,
-            content_hash=content_hash(owner, order, workflow),
+            content_hash=content_hash(owner, request, workflow),
             steps=plan.steps,
             events=self._runner.encode_all(plan.events),
             result=plan.state.result,
@@ -196,22 +198,22 @@ class Executions:
         lapses = self._runner.lapses
         future.add_done_callback(lambda kept: self._take_up(kept, new, definition, plan, lapses))
         if execution.incarnation is not None:
-            self._runner.intake.expect(execution, future)
+            self._runner.claimer.expect(execution, future)
         return future
 
     async def _first(
-        self, scope: Scope, owner: str, order: Order, workflow: Workflow | None, definition: Definition | None
+        self, scope: Scope, owner: str, request: StartRequest, workflow: Workflow | None, definition: Definition | None
     ) -> Execution | None:
         """Return the execution that the same request started, in whatever form it came; None when there is none.
 
         Raises RequestIdReusedError, ExecutionNotFoundError.
         """
-        if not order.request_id:
+        if not request.request_id:
             return None
-        asked = [content_hash(owner, order, workflow), *equivalents(owner, order, workflow, definition)]
-        first = await self._repository.find_request(scope.org, order.request_id, frozenset(asked))
-        if first is not None and _is_another(first, order.workflow):
-            raise RequestIdReusedError(order.request_id)
+        asked = [content_hash(owner, request, workflow), *equivalents(owner, request, workflow, definition)]
+        first = await self._repository.find_request(scope.org, request.request_id, frozenset(asked))
+        if first is not None and _is_another(first, request.workflow):
+            raise RequestIdReusedError(request.request_id)
         return first
 
     async def wait(self, scope: Scope, execution: Execution, timeout: float) -> ExecutionOutcome | None:
@@ -269,10 +271,10 @@ class Executions:
         """Give every event after `after_seq`; see `follow`."""
         return follow(self._repository, self._runner.hub, scope, execution_id, after_seq, self._pace, self._mended)
 
-    def _accepted(self, workflow: Workflow, definition: Definition, owner: str, order: Order) -> Execution:
+    def _accepted(self, workflow: Workflow, definition: Definition, owner: str, request: StartRequest) -> Execution:
         now = self._runner.now()
         try:
-            scheduled = now + timedelta(seconds=order.start_delay) if order.start_delay else None
+            scheduled = now + timedelta(seconds=request.start_delay) if request.start_delay else None
         except OverflowError:
             raise ValidationError([Violation("start_delay", "must end before the year 10000")]) from None
         return Execution(
@@ -284,13 +286,13 @@ class Executions:
             revision=workflow.revision,
             state=ExecutionState.PENDING,
             create_time=now,
-            timeout=order.timeout or definition.timeout,
+            timeout=request.timeout or definition.timeout,
             counts=StepCounts(total=len(definition.steps)),
-            priority=definition.default_priority if order.priority is None else order.priority,
-            tags=tuple(dict.fromkeys((*definition.tags, *order.tags))),
-            labels=dict(order.labels),
-            correlation_id=order.correlation_id,
-            request_id=order.request_id,
+            priority=definition.default_priority if request.priority is None else request.priority,
+            tags=tuple(dict.fromkeys((*definition.tags, *request.tags))),
+            labels=dict(request.labels),
+            correlation_id=request.correlation_id,
+            request_id=request.request_id,
             scheduled_time=scheduled,
         )
 
@@ -300,7 +302,7 @@ class Executions:
         """Return the row as it is inserted, and what goes with it: with room, the start rides in the same commit."""
         now = execution.create_time
         accepted = planner.apply(definition, initial(execution, payload, self._runner.name), happenings.Accepted(now))
-        if execution.scheduled_time is not None or not self._runner.intake.has_place(execution.org, execution.owner):
+        if execution.scheduled_time is not None or not self._runner.claimer.has_place(execution.org, execution.owner):
             wake = execution.scheduled_time or now
             return _row(execution, accepted, None, wake), accepted
         started = planner.apply(definition, accepted.state, happenings.Started(now))
@@ -314,18 +316,18 @@ class Executions:
     ) -> None:
         execution = new.execution
         if kept.cancelled() or isinstance(kept.exception(), UnavailableError):
-            self._runner.reconciler.look_for(execution.id)  # it may have been kept, with this process as its owner
+            self._runner.recovery.look_for(execution.id)  # it may have been kept, with this process as its owner
         elif kept.exception() is None and kept.result().created:
             self._runner.hub.publish(execution.id, new.events)
             if execution.incarnation is not None:
                 self._runner.keep(execution, definition, plan, lapses)
             elif execution.wake_time is not None:
-                self._runner.intake.poke_at(execution.wake_time)
+                self._runner.claimer.poke_at(execution.wake_time)
 
 
 def _cost(begun: _Begun | _Doubtful) -> int:
-    """Return about how many microseconds an order took until it was handed to the store, or refused."""
-    payload = begun.order.input
+    """Return about how many microseconds a request took until it was handed to the store, or refused."""
+    payload = begun.request.input
     cost = _COST + size(payload) // _BYTES_A_MICROSECOND
     if begun.definition is not None:
         cost += input_cost(begun.definition, payload, is_wrong=isinstance(begun, _Doubtful))

@@ -93,7 +93,7 @@ class _Way(Generic[Node]):
         return circle
 
 
-class Order:
+class Precedence:
     """Which steps have ended before which others start."""
 
     def __init__(self) -> None:

@@ -6,12 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from persistence.model import Execution, ExecutionSteps, Scope, StepKey, StepState
-from persistence.model import Step as Record
+from persistence.model import Execution, ExecutionSteps, Scope, Step, StepKey, StepState
 from persistence.repository import ExecutionRepository
-from service.engine.definition import Definition, Step
-from service.engine.outline import outline
-from service.engine.state import newest
+from service.engine.definition import Definition, StepSpec
+from service.engine.planning.outline import outline
+from service.engine.planning.state import newest
 from service.engine.workflows import Workflows
 
 
@@ -41,7 +40,7 @@ class StepPage:
     """
 
     definition: Definition
-    steps: Sequence[tuple[Step, Record]]
+    steps: Sequence[tuple[StepSpec, Step]]
     unreadable: tuple[str, ...]
     omitted: frozenset[StepKey]
     following: str = ""
@@ -94,23 +93,23 @@ class Steps:
 
 
 def shown_steps(
-    steps: Iterable[Step], execution: Execution, records: Iterable[Record]
-) -> Iterator[tuple[Step, Record]]:
+    steps: Iterable[StepSpec], execution: Execution, records: Iterable[Step]
+) -> Iterator[tuple[StepSpec, Step]]:
     """Give steps of a definition with what is recorded of their newest iterations, or what it means that nothing is."""
     kept = newest(records)
     # Once the execution has ended, a step that never left PENDING never will.
     state = StepState.CANCELLED if execution.state.is_end else StepState.PENDING
     for step in steps:
-        yield step, kept.get(step.id) or Record(path=step.id, handler=step.handler, state=state)
+        yield step, kept.get(step.id) or Step(path=step.id, handler=step.handler, state=state)
 
 
-def _shown(steps: Sequence[Step], found: ExecutionSteps) -> Sequence[tuple[Step, Record]]:
+def _shown(steps: Sequence[StepSpec], found: ExecutionSteps) -> Sequence[tuple[StepSpec, Step]]:
     return list(shown_steps(steps, found.execution, found.steps))
 
 
-def _page(definition: Definition, steps: Sequence[Step], found: ExecutionSteps) -> StepPage:
+def _page(definition: Definition, steps: Sequence[StepSpec], found: ExecutionSteps) -> StepPage:
     return StepPage(definition, _shown(steps, found), found.unreadable, found.omitted)
 
 
-def _paths(steps: Sequence[Step]) -> list[str]:
+def _paths(steps: Sequence[StepSpec]) -> list[str]:
     return [step.id for step in steps]

@@ -11,15 +11,15 @@ from persistence.errors import NotFoundError, UnreadableError
 from persistence.model import Applied, Execution, ExecutionDetail, Scope, Workflow
 from persistence.repository import WorkflowRepository
 from persistence.requests import Method, Request
-from service.engine.content import asked
-from service.engine.definition import Definition, Step
+from service.engine.definition import Definition, StepSpec
 from service.engine.handlers.registry import Handler, Registry
 from service.engine.held import Held
 from service.engine.ids import uuid7
 from service.engine.kept import Kept
-from service.engine.outline import outline
 from service.engine.parsing import Defaults, parsing, prepare
 from service.engine.payload import size as json_size
+from service.engine.planning.outline import outline
+from service.engine.requests import asked
 from service.engine.shared_reads import SharedReads
 from service.engine.slices import in_slices
 from service.engine.violations import ValidationError, Violation, below
@@ -225,6 +225,6 @@ def _size(definition: Definition) -> int:
     return output + _BYTES_A_BYTE * json_size(definition.document) + sum(map(_step_size, definition.steps))
 
 
-def _step_size(step: Step) -> int:
+def _step_size(step: StepSpec) -> int:
     condition = step.condition.size if step.condition is not None else 0
     return _STEP_BYTES + step.params.size + condition + sum(expression.size for _, expression in step.assign)

@@ -14,7 +14,7 @@ import pytest
 
 import flowkeep
 from flowkeep.handlers import StepContext, handler
-from service.engine import leases
+from service.engine.running import leases
 from tests.integration.stage import eventually, log, made, step
 
 State = flowkeep.Execution

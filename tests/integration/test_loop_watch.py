@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 
 from service.engine.handlers.attempt import CURRENT
-from service.engine.loop_watch import LOOK, LoopWatch
+from service.engine.running.loop_watch import LOOK, LoopWatch
 from tests.integration.stage import PATIENCE
 
 

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 import flowkeep
-from service.engine import happenings, planner
-from service.engine.run import Run
-from service.engine.runner import Runner
+from service.engine.planning import happenings, planner
+from service.engine.running.run import Run
+from service.engine.running.runner import Runner
 from service.engine.workflows import Workflows
 from tests.integration.stage import ended, log, made, step, wait_step
 

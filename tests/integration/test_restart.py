@@ -9,7 +9,7 @@ import pytest
 
 import flowkeep
 from flowkeep.requests import execute_request
-from service.engine import run
+from service.engine.running import run
 from tests.integration.stage import PATIENCE, ended, eventually, kinds, log, made, step, wait_step
 
 State = flowkeep.Execution

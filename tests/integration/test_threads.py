@@ -27,7 +27,7 @@ State, Step = flowkeep.Execution, flowkeep.StepExecution
 def soon(monkeypatch):
     """Nobody waits for seconds until something counts as late."""
     monkeypatch.setattr(threads, "MOMENT", 0.1)
-    monkeypatch.setattr("service.engine.attempts.MOMENT", 0.1)
+    monkeypatch.setattr("service.engine.running.invocation.MOMENT", 0.1)
     monkeypatch.setattr(threads, "STUCK", 0.3)
     monkeypatch.setattr(threads, "LOOK", 0.1)
     monkeypatch.setattr(app, "READINESS_INTERVAL", 0.1)

@@ -18,7 +18,7 @@ from persistence.errors import (
     UnavailableError,
 )
 from persistence.model import Event, Scope
-from service.engine.content import Order
+from service.engine.requests import StartRequest
 from service.engine.violations import ValidationError
 from service.engine.watch import Bookmark, Output, ShuttingDownError
 from tests.simulation.history import Answer, Stream
@@ -172,8 +172,8 @@ class Clients:
     def _org(self, spec: OrderSpec) -> str:
         return self._world.scenario.workflows[spec.workflow].org
 
-    def _order(self, request: Request, spec: OrderSpec) -> Order:
-        return Order(
+    def _order(self, request: Request, spec: OrderSpec) -> StartRequest:
+        return StartRequest(
             workflow=self._world.scenario.workflows[spec.workflow].document["name"],
             input={**spec.input, "changed": True} if request.is_changed else spec.input,
             request_id=f"request-{request.order}",

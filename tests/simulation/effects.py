@@ -11,7 +11,7 @@ from tests.simulation.history import Call, History
 from tests.simulation.loop import Process, VirtualLoop
 
 if TYPE_CHECKING:
-    from service.engine.runner import Runner
+    from service.engine.running.runner import Runner
 
 SCHEMA = {
     "type": "object",

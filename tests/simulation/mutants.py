@@ -17,10 +17,10 @@ from persistence.memory.tables import ExecutionRow
 from persistence.model import Execution, ExecutionDetail, Scope
 from persistence.transition import CommitResult, Created, NewExecution, Transition
 from service.engine.clock import StoreClock
-from service.engine.content import Order
 from service.engine.executions import Executions
-from service.engine.run import Run
-from service.engine.runner import Runner
+from service.engine.requests import StartRequest
+from service.engine.running.run import Run
+from service.engine.running.runner import Runner
 from service.engine.watch import Pace, WatchHub
 from tests.simulation import replica
 from tests.simulation.committer import Committer
@@ -113,7 +113,7 @@ def _early_acknowledgement(stack: ExitStack) -> None:
 
 @_mutant("M5", "a creation whose commit is unknown counts as failed and is made again", "I2")
 def _unknown_is_failed(stack: ExitStack) -> None:
-    async def execute(self: Executions, scope: Scope, owner: str, order: Order) -> Created:
+    async def execute(self: Executions, scope: Scope, owner: str, order: StartRequest) -> Created:
         try:
             return await before(self, scope, owner, order)  # type: ignore[no-any-return]
         except UnavailableError:

@@ -16,9 +16,9 @@ from service.engine.clock import StoreClock
 from service.engine.executions import Executions
 from service.engine.handlers.registry import Registry
 from service.engine.handlers.wait import wait
-from service.engine.leases import LeaseKeeper
 from service.engine.parsing import Defaults
-from service.engine.runner import Runner, RunnerSettings
+from service.engine.running.leases import LeaseKeeper
+from service.engine.running.runner import Runner, RunnerSettings
 from service.engine.watch import Pace, WatchHub
 from service.engine.workflows import Workflows
 from tests.simulation.effects import Effects

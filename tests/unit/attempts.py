@@ -10,11 +10,11 @@ from uuid import UUID
 from flowkeep.handlers import StepContext, handler
 from flowkeep.handlers.declaration import declarations
 from service.engine import payload
-from service.engine.attempts import Failed, Outcome, Waits, run_attempt
-from service.engine.effects import StartAttempt
 from service.engine.handlers.attempt import Attempt
 from service.engine.handlers.functions import compiled
 from service.engine.handlers.registry import Handler, Registry
+from service.engine.planning.effects import StartAttempt
+from service.engine.running.invocation import Failed, Outcome, Waits, run_attempt
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

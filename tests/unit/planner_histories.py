@@ -9,9 +9,9 @@ from typing import Any
 from hypothesis import strategies as st
 
 from persistence.model import StepState, WaitKind
-from service.engine import happenings
-from service.engine.definition import Definition, Delivery, OnError, RetryPolicy, Step
+from service.engine.definition import Definition, Delivery, OnError, RetryPolicy, StepSpec
 from service.engine.failure import HANDLER_ERROR, Failure
+from service.engine.planning import happenings
 from tests.unit.planner_programs import T0, Driver, graph, sequence, step
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
@@ -53,7 +53,7 @@ _BEGINNINGS = ["start", "start", "start", "delay", "hold"]
 def workflows(draw: Draw) -> Definition:
     """Return any workflow of up to 12 steps."""
     is_graph = draw(st.booleans())
-    steps: list[Step] = []
+    steps: list[StepSpec] = []
     for index in range(draw(st.integers(1, 12))):
         before = [s.id for s in steps] if is_graph else []
         waits = tuple(draw(st.lists(st.sampled_from(before), unique=True, max_size=3))) if before else ()
@@ -65,7 +65,7 @@ def workflows(draw: Draw) -> Definition:
     return sequence(*steps, output=output, timeout=timeout)
 
 
-def _step(draw: Draw, step_id: str, seen: tuple[str, ...], is_graph: bool) -> Step:
+def _step(draw: Draw, step_id: str, seen: tuple[str, ...], is_graph: bool) -> StepSpec:
     conditions = [*_CONDITIONS, *(f'steps.{s}.state == "COMPLETED"' for s in seen)]
     attempts = draw(st.integers(1, 3))
     on_error = draw(st.sampled_from(_ON_ERROR))

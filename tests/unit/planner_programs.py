@@ -8,18 +8,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from persistence.model import CancelRequest, Execution, ExecutionDetail, ExecutionState, StepCounts
-from persistence.model import Step as Row
-from service.engine import happenings, planner
-from service.engine.definition import Definition, Ordering, RetryPolicy, Step
-from service.engine.effects import CancelAttempt, StartAttempt
-from service.engine.events import Event, EventBody, StepStarted
+from persistence.model import CancelRequest, Execution, ExecutionDetail, ExecutionState, Step, StepCounts
+from service.engine.definition import Definition, Ordering, RetryPolicy, StepSpec
 from service.engine.expressions import Expression, Template, compile_condition, compile_value
 from service.engine.failure import HANDLER_ERROR, Failure
-from service.engine.happenings import Happening
 from service.engine.parsing.sources import IN_ASSIGN, IN_PARAMS, VARIABLES
-from service.engine.planner import Plan
-from service.engine.state import State, initial, restore
+from service.engine.planning import happenings, planner
+from service.engine.planning.effects import CancelAttempt, StartAttempt
+from service.engine.planning.events import Event, EventBody, StepStarted
+from service.engine.planning.happenings import Happening
+from service.engine.planning.planner import Plan
+from service.engine.planning.state import State, initial, restore
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 CANCEL = CancelRequest(T0, "ann", "no longer needed")
@@ -34,9 +33,9 @@ def seconds(number: float) -> timedelta:
 
 def step(
     step_id: str, *, params: Any = None, condition: str = "", assign: Mapping[str, str] | None = None, **fields: Any
-) -> Step:
+) -> StepSpec:
     """Return a step whose expressions are given as text."""
-    return Step(
+    return StepSpec(
         id=step_id,
         handler="work",
         params=Template.parse(params or {}, IN_PARAMS),
@@ -51,17 +50,17 @@ def _value(source: str) -> Expression:
     return compile_value(source, IN_ASSIGN)
 
 
-def sequence(*steps: Step, output: Any = None, timeout: float = 3600.0) -> Definition:
+def sequence(*steps: StepSpec, output: Any = None, timeout: float = 3600.0) -> Definition:
     """Return a workflow whose steps run one after the other."""
     return _workflow(Ordering.SEQUENTIAL, steps, output, timeout)
 
 
-def graph(*steps: Step, output: Any = None, timeout: float = 3600.0) -> Definition:
+def graph(*steps: StepSpec, output: Any = None, timeout: float = 3600.0) -> Definition:
     """Return a workflow whose steps run when all that they depend on has ended."""
     return _workflow(Ordering.GRAPH, steps, output, timeout)
 
 
-def _workflow(ordering: Ordering, steps: tuple[Step, ...], output: Any, timeout: float) -> Definition:
+def _workflow(ordering: Ordering, steps: tuple[StepSpec, ...], output: Any, timeout: float) -> Definition:
     template = None if output is None else Template.parse(output, VARIABLES, "output")
     return Definition("test", steps, timeout, ordering, output=template)
 
@@ -87,7 +86,7 @@ class Driver:
         self.turns: list[Turn] = []
         self.running: dict[str, StartAttempt] = {}
         self.told_to_stop: dict[str, int] = {}
-        self.rows: dict[str, Row] = {}
+        self.rows: dict[str, Step] = {}
         self.execution = Execution(
             id=UUID(int=1),
             org="org",

@@ -12,8 +12,8 @@ from flowkeep.v1.event_pb2 import ExecutionEvent, StepStarted
 from persistence.model import LARGE_PAYLOAD, ExecutionState, StepCounts
 from service.api.events import counts_message, encode
 from service.api.times import timestamp
-from service.engine import events
 from service.engine.failure import Failure
+from service.engine.planning import events
 
 LARGE = {"z": "x" * LARGE_PAYLOAD, "a": [1, 2.5, None]}
 FAILURE = Failure("X", "m", LARGE, retryable=True)

@@ -13,10 +13,10 @@ import pytest
 
 import flowkeep.handlers
 from flowkeep.handlers import StepContext, Suspend
-from service.engine.attempts import Failed, Succeeded, run_attempt
-from service.engine.effects import StartAttempt
 from service.engine.handlers.attempt import Attempt
 from service.engine.handlers.registry import Registry
+from service.engine.planning.effects import StartAttempt
+from service.engine.running.invocation import Failed, Succeeded, run_attempt
 from tests.unit.attempts import NOW, context
 
 PAGE = Path(flowkeep.handlers.__file__).with_name("README.md").read_text()

@@ -21,7 +21,7 @@ from service.app import build_engine
 from service.config import Config
 from service.engine.clock import StoreClock, monotonic
 from service.engine.handlers.registry import Registry
-from service.engine.leases import FENCE, LeaseKeeper
+from service.engine.running.leases import FENCE, LeaseKeeper
 
 TTL = 600.0
 """So long that no timer of the event loop fires within a test."""

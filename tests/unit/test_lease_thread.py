@@ -9,7 +9,7 @@ from persistence.memory import MemoryRepository
 from service.app import build_engine
 from service.config import Config
 from service.engine.handlers.registry import Registry
-from service.engine.lease_thread import _Owner
+from service.engine.running.lease_thread import _Owner
 
 
 async def test_a_lease_that_was_lost_again_lets_nothing_begin() -> None:

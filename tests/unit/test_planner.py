@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from persistence.model import ExecutionState, StepState
-from service.engine import events, happenings, planner
 from service.engine.definition import Delivery, OnError
+from service.engine.planning import events, happenings, planner
 from tests.unit.planner_programs import (
     FATAL,
     PLAIN,

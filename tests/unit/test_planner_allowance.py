@@ -8,9 +8,9 @@ from unittest import mock
 import pytest
 from hypothesis import given, settings
 
-from service.engine import happenings
 from service.engine.expressions import cost
 from service.engine.expressions.cost import MAX_WORK
+from service.engine.planning import happenings
 from tests.unit.planner_histories import histories
 from tests.unit.planner_programs import Driver, check_stored, graph, sequence, started, starts, step
 

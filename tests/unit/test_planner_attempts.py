@@ -9,14 +9,14 @@ import pytest
 from msgspec import structs
 
 from persistence.model import ExecutionDetail, ExecutionState, StepCounts, StepState, Wait, WaitKind
-from service.engine import events, happenings, planner
 from service.engine.clock import LAST_MOMENT
 from service.engine.definition import Delivery, OnError, RetryPolicy
-from service.engine.effects import CancelAttempt
 from service.engine.failure import HANDLER_ERROR, STEP_TIMEOUT, Failure
 from service.engine.parsing import Defaults, parse
-from service.engine.soundness import contradictions
-from service.engine.state import restore
+from service.engine.planning import events, happenings, planner
+from service.engine.planning.effects import CancelAttempt
+from service.engine.planning.state import restore
+from service.engine.running.soundness import contradictions
 from tests.unit.planner_programs import (
     FATAL,
     PLAIN,

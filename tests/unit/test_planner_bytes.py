@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from persistence.model import ExecutionState
-from service.engine import events, payload
+from service.engine import payload
 from service.engine.definition import Definition, OnError, RetryPolicy
-from service.engine.draft import EVENT_BYTES
 from service.engine.failure import EXECUTION_TOO_LARGE, HANDLER_ERROR, Failure
-from service.engine.step_rules import MAX_FAILED_ATTEMPTS_BYTES, SMALL
+from service.engine.planning import events
+from service.engine.planning.draft import EVENT_BYTES
+from service.engine.planning.step_rules import MAX_FAILED_ATTEMPTS_BYTES, SMALL
 from tests.unit.planner_programs import Driver, check_stored, sequence, started, step
 
 LIMIT = 100_000

@@ -8,11 +8,11 @@ import pytest
 from msgspec import structs
 
 from persistence.model import ExecutionState, StepCounts, Wait, WaitKind
-from service.engine import events, happenings
 from service.engine.definition import Delivery, OnError, RetryPolicy
-from service.engine.effects import CancelAttempt, StartAttempt
 from service.engine.failure import Failure
-from service.engine.stopping import interrupted
+from service.engine.planning import events, happenings
+from service.engine.planning.effects import CancelAttempt, StartAttempt
+from service.engine.planning.stopping import interrupted
 from tests.unit.planner_programs import (
     CANCEL,
     FATAL,

@@ -20,7 +20,7 @@ from flowkeep.v1.execution_pb2 import Failure
 from flowkeep.v1.execution_pb2 import Wait as WaitMessage
 from persistence.model import ExecutionState, Step, StepState, Wait, WaitKind
 from service.api.events import counts_message, encode
-from service.engine.state import State, restore
+from service.engine.planning.state import State, restore
 from tests.unit.planner_programs import Driver
 from tests.unit.test_planner_properties import whatever_happens
 

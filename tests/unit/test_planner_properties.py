@@ -10,13 +10,13 @@ from typing import Any
 from hypothesis import given, settings
 
 from persistence.model import ExecutionState, StepCounts, StepState, WaitKind
-from service.engine import events, happenings, planner
-from service.engine.definition import Definition, Delivery, OnError, Ordering, Step
-from service.engine.effects import CancelAttempt, StartAttempt
-from service.engine.events import EventBody
+from service.engine.definition import Definition, Delivery, OnError, Ordering, StepSpec
 from service.engine.failure import INTERRUPTED, Failure
-from service.engine.soundness import contradictions
-from service.engine.state import restore
+from service.engine.planning import events, happenings, planner
+from service.engine.planning.effects import CancelAttempt, StartAttempt
+from service.engine.planning.events import EventBody
+from service.engine.planning.state import restore
+from service.engine.running.soundness import contradictions
 from tests.unit.planner_histories import histories
 from tests.unit.planner_programs import Driver, Turn
 
@@ -270,7 +270,7 @@ def _begun(bodies: list[Any]) -> list[int]:
     return numbers
 
 
-def _time_limit(driver: Driver, step: Step) -> datetime:
+def _time_limit(driver: Driver, step: StepSpec) -> datetime:
     start = driver.rows[step.id].start_time
     if start is None or step.total_timeout is None:
         return datetime.max.replace(tzinfo=UTC)

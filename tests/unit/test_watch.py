@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from persistence.model import Event, Scope
-from service.engine.output import MAX_OUTPUT
+from service.engine.running.output import MAX_OUTPUT
 from service.engine.watch import FINISHED, OUTPUT_BYTES, OUTPUTS, Bookmark, Output, Pace, WatchHub, follow
 
 

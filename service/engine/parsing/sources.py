@@ -17,7 +17,7 @@ from service.engine.expressions import (
 )
 from service.engine.expressions.template import MAX_EXPRESSIONS as MAX_IN_TEMPLATE
 from service.engine.expressions.template import sources
-from service.engine.graph import Order
+from service.engine.graph import Precedence
 from service.engine.parsing.fields import Findings
 from service.engine.schema import nearest
 from service.engine.slices import Work
@@ -98,7 +98,7 @@ class Sources:
         return compiled
 
     def check_uses(
-        self, ids: Mapping[str, int], misnamed: Collection[str], order: Order | None, is_graph: bool
+        self, ids: Mapping[str, int], misnamed: Collection[str], order: Precedence | None, is_graph: bool
     ) -> Work[None]:
         """Note each reading of a step that does not exist, or that need not have ended by then."""
         for use in self._uses:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from service.engine.definition import LEAST_PAUSE, Delivery, OnError, Ordering, RetryPolicy, Step
+from service.engine.definition import LEAST_PAUSE, Delivery, OnError, Ordering, RetryPolicy, StepSpec
 from service.engine.expressions import Expression, Template
 from service.engine.handlers.registry import Registry
 from service.engine.parsing.fields import TEN_YEARS, YEAR, Fields, repeated
@@ -37,7 +37,7 @@ class StepReader:
         """The least pause between attempts that is taken; what was kept before there was one is lifted later."""
         return LEAST_PAUSE if self.catalog is not None else 0.0
 
-    def read(self, fields: Fields) -> Work[Step]:
+    def read(self, fields: Fields) -> Work[StepSpec]:
         """Return the step that the fields describe."""
         fields.not_implemented("quality_gate", "compensation", "cache", "for_each")
         step_id = fields.text("id", 64, ID, ID_WORDS, required=True)
@@ -45,7 +45,7 @@ class StepReader:
             self.misnamed.add(given)
         handler, params = yield from read_params(fields, self.sources, self.catalog, step_id)
         on_error = fields.choice("on_error", OnError, OnError.STOP)
-        step = Step(
+        step = StepSpec(
             id=step_id,
             handler=handler,
             params=params or Template.parse({}, IN_PARAMS, ""),

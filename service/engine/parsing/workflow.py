@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 
 from service.engine.definition import MAX_BYTES as MAX_EXECUTION_BYTES
-from service.engine.definition import Definition, Ordering, Step
+from service.engine.definition import Definition, Ordering, StepSpec
 from service.engine.expressions import Template
-from service.engine.graph import Order, Walk
+from service.engine.graph import Precedence, Walk
 from service.engine.handlers.registry import Registry
 from service.engine.parsing.fields import TEN_YEARS, Fields, Findings, repeated
 from service.engine.parsing.input import read_input_schema
@@ -130,7 +130,7 @@ def _output(fields: Fields, sources: Sources) -> Work[Template | None]:
     return (yield from sources.template(fields.json("output"), "output", "", VARIABLES))
 
 
-def _steps(fields: Fields, reader: StepReader) -> Work[tuple[Step, ...]]:
+def _steps(fields: Fields, reader: StepReader) -> Work[tuple[StepSpec, ...]]:
     documents = fields.items("steps", MAX_STEPS)
     if not documents and fields.raw("steps") in (None, []):
         fields.wrong("steps", "is required: a workflow has 1 to 500 steps")
@@ -148,7 +148,7 @@ def _steps(fields: Fields, reader: StepReader) -> Work[tuple[Step, ...]]:
     return steps
 
 
-def _positions(steps: Sequence[Step]) -> dict[str, int]:
+def _positions(steps: Sequence[StepSpec]) -> dict[str, int]:
     """Return where each id stands first."""
     return {step.id: index for index, step in reversed(list(enumerate(steps))) if step.id}
 
@@ -170,7 +170,7 @@ def _labels(fields: Fields) -> Mapping[str, str]:
     return given
 
 
-def _order(steps: Sequence[Step], reader: StepReader, findings: Findings) -> Work[Order | None]:
+def _order(steps: Sequence[StepSpec], reader: StepReader, findings: Findings) -> Work[Precedence | None]:
     """Return which steps end before which others start, None when that cannot be told, or goes in a circle."""
     positions = _positions(steps)
     if reader.ordering is None:
@@ -195,8 +195,8 @@ def _order(steps: Sequence[Step], reader: StepReader, findings: Findings) -> Wor
     return None if walk.circles else (yield from _arranged(waits, walk.sequence))
 
 
-def _arranged(waits: Mapping[str, Sequence[str]], sequence: Sequence[str]) -> Work[Order]:
-    order = Order()
+def _arranged(waits: Mapping[str, Sequence[str]], sequence: Sequence[str]) -> Work[Precedence]:
+    order = Precedence()
     yield from order.arrange(waits, sequence)
     return order
 

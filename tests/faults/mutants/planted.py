@@ -33,8 +33,8 @@ from persistence.postgres.notifications import Notifications
 from persistence.transition import CommitResult, Transition
 from service.engine.clock import StoreClock
 from service.engine.ids import uuid7
-from service.engine.run import Run
-from service.engine.runner import Runner
+from service.engine.running.run import Run
+from service.engine.running.runner import Runner
 from service.engine.watch import Subscription, WatchHub
 
 MUTANT = os.environ["CHAOS_MUTANT"]

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 from uuid import UUID, uuid4
 
-from service.engine.reconciler import CALM, LONGEST_PAUSE, Pauses, Reconciler
+from service.engine.running.recovery import CALM, LONGEST_PAUSE, Pauses, Recovery
 
 
 def test_each_time_it_is_left_alone_for_longer_up_to_a_limit():
@@ -28,7 +28,7 @@ class Breaking:
     is_stopping = False
 
     def __init__(self, execution: UUID) -> None:
-        self.execution, self.reconciler = execution, Reconciler(self)  # type: ignore[arg-type]
+        self.execution, self.recovery = execution, Recovery(self)  # type: ignore[arg-type]
         self.tasks = self.journal = self
         self.spawned: list[asyncio.Task[None]] = []
         self.incarnation = uuid4()
@@ -41,13 +41,13 @@ class Breaking:
 
     async def adopt(self, *_: object) -> None:
         if len(self.spawned) == 1:
-            self.reconciler.look_for(self.execution)
+            self.recovery.look_for(self.execution)
 
 
 async def test_what_breaks_while_it_is_taken_up_stays_under_way_so_that_no_sweep_takes_it_up_beside():
     runner = Breaking(uuid4())
-    runner.reconciler.look_for(runner.execution)
+    runner.recovery.look_for(runner.execution)
     await runner.spawned[0]
-    assert runner.reconciler.under_way == {runner.execution}
+    assert runner.recovery.under_way == {runner.execution}
     await runner.spawned[1]
-    assert runner.reconciler.under_way == set()
+    assert runner.recovery.under_way == set()

@@ -11,11 +11,11 @@ import structlog
 from persistence import failpoints
 from persistence.errors import PersistenceError
 from persistence.model import News
-from service.engine import happenings
+from service.engine.planning import happenings
 from service.engine.waiting import flagged
 
 if TYPE_CHECKING:
-    from service.engine.runner import Runner
+    from service.engine.running.runner import Runner
 
 log = structlog.get_logger(__name__)
 
@@ -25,7 +25,7 @@ SWEEP_INTERVAL = 0.8
 """Seconds between sweeps at most, so that a cancel request is heeded within one also without a hint (CONTRACT CA4)."""
 
 
-class Rounds:
+class Sweeper:
     """The loops of a runner that neither claim nor renew."""
 
     def __init__(self, runner: Runner) -> None:
@@ -49,16 +49,14 @@ class Rounds:
         """Heed cancel requests that came by another process, and take up what this one owns without driving it."""
         runner = self._runner
         strays = await runner.journal.strays(runner.incarnation, list(runner.runs))
-        missed = (
-            {stray.id for stray in strays} - runner.runs.keys() - runner.reconciler.under_way - runner.intake.coming
-        )
+        missed = {stray.id for stray in strays} - runner.runs.keys() - runner.recovery.under_way - runner.claimer.coming
         for stray in strays:
             if (run := runner.runs.get(stray.id)) is not None:
                 if stray.cancel is not None:
                     run.apply(happenings.CancelAsked(runner.now(), stray.cancel))
             # Missed once may mean that its creation is just being answered.
             elif stray.id in missed & self._missed and runner.may_take:
-                runner.reconciler.look_for(stray.id)
+                runner.recovery.look_for(stray.id)
         self._missed = missed
 
     async def _sweep_loop(self) -> None:
@@ -98,6 +96,6 @@ class Rounds:
         else:
             runner.hub.wake(news.executions)
         if news.has_work:
-            runner.intake.poke()
+            runner.claimer.poke()
         if news.has_cancel and (news.executions is None or not runner.runs.keys().isdisjoint(news.executions)):
             self._asked.set()

@@ -17,21 +17,21 @@ from persistence.errors import NotFoundError, PersistenceError, UnavailableError
 from persistence.model import Event, Execution, ExecutionDetail, ExecutionState
 from persistence.repository import Repository
 from persistence.transition import CommitResult, Transition
-from service.engine import events, happenings
 from service.engine.clock import StoreClock
 from service.engine.definition import Definition
 from service.engine.failure import INTERNAL, UNREADABLE_RECORD, Failure
 from service.engine.handlers.registry import Registry
 from service.engine.held import Held
-from service.engine.intake import Intake
-from service.engine.leftovers import Leftovers
-from service.engine.outline import outline
-from service.engine.planner import Plan
-from service.engine.reconciler import Reconciler
-from service.engine.rounds import Rounds
-from service.engine.run import Run
-from service.engine.soundness import contradictions, ending, unreadable
-from service.engine.state import State, restore
+from service.engine.planning import events, happenings
+from service.engine.planning.outline import outline
+from service.engine.planning.planner import Plan
+from service.engine.planning.state import State, restore
+from service.engine.running.claimer import Claimer
+from service.engine.running.recovery import Recovery
+from service.engine.running.run import Run
+from service.engine.running.soundness import contradictions, ending, unreadable
+from service.engine.running.stuck_attempts import StuckAttempts
+from service.engine.running.sweeper import Sweeper
 from service.engine.tasks import TaskRegistry
 from service.engine.turns import Turns
 from service.engine.waiting import within
@@ -113,17 +113,17 @@ class Runner:
         self.is_fenced = False
         self.held_until = math.inf
         self._renewed = asyncio.Event()
-        self.intake = Intake(self)
-        self.reconciler = Reconciler(self)
-        self.leftovers = Leftovers(self.intake.poke)
-        self._rounds = Rounds(self)
+        self.claimer = Claimer(self)
+        self.recovery = Recovery(self)
+        self.stuck = StuckAttempts(self.claimer.poke)
+        self._sweeper = Sweeper(self)
 
     # --- life cycle
 
     def start(self) -> None:
         """Begin to claim executions, first of all those that a dead process left."""
-        self.tasks.keep(self.intake.keep, "claim loop")
-        self._rounds.begin()
+        self.tasks.keep(self.claimer.keep, "claim loop")
+        self._sweeper.begin()
 
     async def hand_over(self) -> None:
         """Take nothing more, stop all runs where they are and give their executions back; what was recorded stays.
@@ -182,7 +182,7 @@ class Runner:
         """Drop every run and start nothing more, because others may have taken over all of them."""
         self.is_fenced = True
         runs = self._let_go()
-        self.intake.begin_anew()
+        self.claimer.begin_anew()
         for run in runs:
             run.stop()
 
@@ -190,11 +190,11 @@ class Runner:
         """Go on under another incarnation, which has a lease."""
         self.incarnation = incarnation
         self.is_fenced = False
-        self.intake.poke()
+        self.claimer.poke()
 
     def rest(self, seconds: float) -> None:
         """Claim nothing for so long."""
-        self.intake.rest(seconds)
+        self.claimer.rest(seconds)
 
     def drop(self, execution_id: UUID, epoch: int) -> None:
         """Stop the run of an execution that was released at this epoch; it may be claimed again, here too."""
@@ -202,7 +202,7 @@ class Runner:
         if run is not None and run.execution.epoch == epoch:
             run.stop()
             self._forget(run)
-        self.intake.poke()
+        self.claimer.poke()
 
     async def reclaim(self) -> None:
         """Drop what others took over while this process was cut off from the store. Raises UnavailableError."""
@@ -256,9 +256,9 @@ class Runner:
     async def clear_away(self, workflow_id: UUID) -> None:
         """Let the cancel requests that a deleted workflow left take effect here, and remove what has ended."""
         if any(run.execution.workflow_id == workflow_id for run in self.runs.values()):
-            await self._rounds.sweep()
-        self.intake.poke()
-        self._rounds.leave()
+            await self._sweeper.sweep()
+        self.claimer.poke()
+        self._sweeper.leave()
 
     async def adopt(self, detail: ExecutionDetail, verdict: Failure | None = None) -> None:
         """Go on with an execution from what was recorded, or end it by a verdict; if not now, a sweep finds it."""
@@ -303,7 +303,7 @@ class Runner:
 
     def _set_off(self, run: Run, verdict: Failure | None) -> None:
         """Let a run go on from what was recorded."""
-        execution, verdict = run.execution, verdict or self.intake.admit(run)
+        execution, verdict = run.execution, verdict or self.claimer.admit(run)
         run.is_condemned = verdict is not None
         if execution.cancel is not None and run.state.cancel is None:
             run.apply(happenings.CancelAsked(self.now(), execution.cancel))
@@ -335,16 +335,16 @@ class Runner:
             say = log.debug if transition.state is ExecutionState.COMPLETED else log.info
             say("execution finished", execution_id=str(run.id), state=transition.state.value)
         if transition.wake_time is not None:
-            self.intake.poke_at(transition.wake_time)
+            self.claimer.poke_at(transition.wake_time)
         if transition.state.is_end:
-            self.intake.freed()
+            self.claimer.freed()
 
     def lost(self, run: Run, result: CommitResult) -> None:
         """Stop a run whose write was not accepted, and find out where its execution stands."""
         log.warning("transition not committed", execution_id=str(run.id), result=result.value)
         attempts = run.stop()
         self._forget(run)
-        self.reconciler.look_for(run.id, attempts)
+        self.recovery.look_for(run.id, attempts)
 
     def broken(self, run: Run, error: BaseException) -> None:
         """Stop a run that can neither go on nor be stored, and end its execution as failed."""
@@ -356,23 +356,23 @@ class Runner:
             failure = Failure(UNREADABLE_RECORD, "what is recorded of it contradicts itself; its log says how")
         elif not isinstance(error, UnavailableError):
             failure = _MISTAKE
-        self.reconciler.look_for(run.id, attempts, failure, is_hopeless=run.is_condemned)
+        self.recovery.look_for(run.id, attempts, failure, is_hopeless=run.is_condemned)
 
     def _count(self, run: Run) -> None:
         self.runs[run.id] = run
-        self.intake.shares.take(run.execution.org, run.execution.owner)
+        self.claimer.shares.take(run.execution.org, run.execution.owner)
 
     def _forget(self, run: Run) -> None:
         if self.runs.get(run.id) is run:
             del self.runs[run.id]
-            self.intake.shares.give_back(run.execution.org, run.execution.owner)
-        self.intake.discharge(run)
+            self.claimer.shares.give_back(run.execution.org, run.execution.owner)
+        self.claimer.discharge(run)
 
     def _let_go(self) -> list[Run]:
         """Forget all runs, and return them."""
         runs, self.runs = list(self.runs.values()), {}
         for run in runs:
-            self.intake.shares.give_back(run.execution.org, run.execution.owner)
+            self.claimer.shares.give_back(run.execution.org, run.execution.owner)
         return runs
 
 

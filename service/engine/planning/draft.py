@@ -10,9 +10,9 @@ from msgspec.structs import replace
 
 from persistence.model import ExecutionState, Step, StepCounts, StepKey, StepState
 from service.engine.definition import Definition, OnError
-from service.engine.events import Event, EventBody
 from service.engine.failure import Failure
-from service.engine.state import State
+from service.engine.planning.events import Event, EventBody
+from service.engine.planning.state import State
 
 _COUNTED = {
     StepState.RUNNING: "running",

@@ -15,7 +15,7 @@ from persistence.model import ExecutionDetail
 from service.engine.failure import Failure
 
 if TYPE_CHECKING:
-    from service.engine.runner import Runner
+    from service.engine.running.runner import Runner
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +42,7 @@ class Pauses:
         return pause
 
 
-class Reconciler:
+class Recovery:
     """Takes executions up again for a runner when their creation or a write of theirs did not end well."""
 
     def __init__(self, runner: Runner) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 from persistence.model import Event, ExecutionDetail, ExecutionState, Step, StepCounts, StepState, Wait, WaitKind
 from persistence.repository import End
 from persistence.transition import Closing
-from service.engine import events
 from service.engine.definition import Definition
 from service.engine.failure import CANCELLED, UNREADABLE_RECORD, Failure
-from service.engine.state import newest
+from service.engine.planning import events
+from service.engine.planning.state import newest
 
 SHOWN = 10
 

@@ -16,17 +16,17 @@ import structlog
 from persistence import failpoints
 from persistence.model import Execution, ExecutionOutcome
 from persistence.transition import CommitResult, Transition
-from service.engine import happenings, planner
 from service.engine.clock import later
 from service.engine.definition import Definition
-from service.engine.effects import AttemptKey, StartAttempt
-from service.engine.happenings import Happening
-from service.engine.planner import Plan
-from service.engine.running import RunningAttempts
-from service.engine.state import State
+from service.engine.planning import happenings, planner
+from service.engine.planning.effects import AttemptKey, StartAttempt
+from service.engine.planning.happenings import Happening
+from service.engine.planning.planner import Plan
+from service.engine.planning.state import State
+from service.engine.running.attempts import Attempts
 
 if TYPE_CHECKING:
-    from service.engine.runner import Runner
+    from service.engine.running.runner import Runner
 
 log = structlog.get_logger(__name__)
 
@@ -78,7 +78,7 @@ class Run:
         self.begun = asyncio.get_running_loop().time()
         self._deaths = execution.deaths
         self._inherited: frozenset[AttemptKey] = frozenset()
-        self._attempts = RunningAttempts(self)
+        self._attempts = Attempts(self)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: datetime | None = None
 
@@ -288,7 +288,7 @@ class Run:
             with self._ending_what_breaks():
                 self.runner.hub.publish(self.id, transition.events)
                 if transition.survived:
-                    self.runner.intake.discharge(self)
+                    self.runner.claimer.discharge(self)
                 self._perform(plan)
                 self._after_commit(transition)
 

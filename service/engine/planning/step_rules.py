@@ -10,12 +10,9 @@ from typing import Any
 from msgspec.structs import replace
 
 from persistence.model import Step, StepState, Wait, WaitKind
-from service.engine import definition as model
-from service.engine import events, payload
+from service.engine import payload
 from service.engine.clock import later
-from service.engine.definition import Definition, OnError
-from service.engine.draft import Draft
-from service.engine.effects import CancelAttempt, Effect, StartAttempt
+from service.engine.definition import Definition, OnError, StepSpec
 from service.engine.expressions import Allowance, ExpressionError, PutOffError
 from service.engine.failure import (
     EXECUTION_TOO_LARGE,
@@ -23,9 +20,12 @@ from service.engine.failure import (
     INVALID_OUTPUT,
     Failure,
 )
-from service.engine.happenings import OfAttempt
-from service.engine.state import Ending, State, step_failed
-from service.engine.stopping import interrupted
+from service.engine.planning import events
+from service.engine.planning.draft import Draft
+from service.engine.planning.effects import CancelAttempt, Effect, StartAttempt
+from service.engine.planning.happenings import OfAttempt
+from service.engine.planning.state import Ending, State, step_failed
+from service.engine.planning.stopping import interrupted
 from service.engine.violations import ValidationError
 
 MAX_FAILED_ATTEMPTS_KEPT = 20
@@ -126,7 +126,7 @@ class StepRules:
             )
         )
 
-    def _time_left(self, spec: model.Step, step: Step) -> float:
+    def _time_left(self, spec: StepSpec, step: Step) -> float:
         """Return the seconds that the next attempt may take."""
         if spec.total_timeout is None or step.start_time is None:
             return min(spec.timeout, spec.total_timeout or spec.timeout)
@@ -342,7 +342,7 @@ def _bare(failure: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in failure.items() if name not in ("details", "stack_trace")}
 
 
-def _may_retry(spec: model.Step, step: Step, failure: Failure, retry_time: datetime) -> bool:
+def _may_retry(spec: StepSpec, step: Step, failure: Failure, retry_time: datetime) -> bool:
     if not failure.retryable or failure.code in spec.retry.non_retryable_codes:
         return False
     if step.failures >= spec.retry.max_attempts:

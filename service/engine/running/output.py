@@ -6,8 +6,8 @@ import asyncio
 from threading import Lock
 from uuid import UUID
 
-from service.engine.effects import AttemptKey
 from service.engine.failure import storable
+from service.engine.planning.effects import AttemptKey
 from service.engine.watch import Output, WatchHub
 
 MAX_OUTPUT = 16_384

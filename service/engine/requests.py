@@ -19,7 +19,7 @@ _BYTES_A_MICROSECOND = 150
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class StartRequest:
     """What a caller asks to be executed; times in seconds."""
 
     workflow: str
@@ -48,45 +48,47 @@ def asked(
     return Request(request_id, method, content.digest())
 
 
-def content_hash(owner: str, order: Order, workflow: Workflow | None = None) -> bytes:
+def content_hash(owner: str, request: StartRequest, workflow: Workflow | None = None) -> bytes:
     """Return the SHA-256 of all that was asked for: a repeated request has the same, a reused id another one.
 
     Tags are a set, and a workflow that is named by its id is the one of its name, which never changes.
     """
-    name = order.workflow if workflow is None else workflow.name
-    return _hash(owner, replace(order, workflow=name, tags=sorted(set(order.tags))))
+    name = request.workflow if workflow is None else workflow.name
+    return _hash(owner, replace(request, workflow=name, tags=sorted(set(request.tags))))
 
 
-def equivalents(owner: str, order: Order, workflow: Workflow | None, definition: Definition | None) -> Iterator[bytes]:
+def equivalents(
+    owner: str, request: StartRequest, workflow: Workflow | None, definition: Definition | None
+) -> Iterator[bytes]:
     """Give the hashes under which the same request may have been kept, beside its own `content_hash`.
 
     What it leaves to the definition may have been said by the first one, and the other way round.
     """
-    yield content_hash(owner, order)
+    yield content_hash(owner, request)
     if definition is None:
         return
-    priorities = _same(order.priority, definition.default_priority)
-    timeouts = _same(order.timeout or None, definition.timeout)
+    priorities = _same(request.priority, definition.default_priority)
+    timeouts = _same(request.timeout or None, definition.timeout)
     for priority, timeout in product(priorities, timeouts):
-        yield content_hash(owner, replace(order, priority=priority, timeout=timeout), workflow)
+        yield content_hash(owner, replace(request, priority=priority, timeout=timeout), workflow)
 
 
 def _same(asked: Any, default: Any) -> tuple[Any, ...]:
     return (None, default) if asked in (None, default) else (asked,)
 
 
-def _hash(owner: str, order: Order) -> bytes:
+def _hash(owner: str, request: StartRequest) -> bytes:
     content = {
-        "workflow": order.workflow,
+        "workflow": request.workflow,
         "owner": owner,
-        "revision": order.revision,
-        "input": order.input,
-        "tags": list(order.tags),
-        "labels": dict(order.labels),
-        "priority": order.priority,
-        "correlation_id": order.correlation_id,
-        "start_delay": order.start_delay,
-        "timeout": order.timeout,
+        "revision": request.revision,
+        "input": request.input,
+        "tags": list(request.tags),
+        "labels": dict(request.labels),
+        "priority": request.priority,
+        "correlation_id": request.correlation_id,
+        "start_delay": request.start_delay,
+        "timeout": request.timeout,
     }
     return hashlib.sha256(_encoded(content)).digest()
 

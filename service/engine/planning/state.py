@@ -20,9 +20,9 @@ from persistence.model import (
     WaitKind,
 )
 from persistence.model import Ending as StoredEnding
-from service.engine.effects import AttemptKey
 from service.engine.failure import CANCELLED, EXECUTION_TIMEOUT, STEP_FAILED, Failure
 from service.engine.payload import size
+from service.engine.planning.effects import AttemptKey
 
 _CANCEL_SEEN = frozenset({ExecutionState.CANCELLING, ExecutionState.CANCELLED})
 

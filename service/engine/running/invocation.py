@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.engine import payload
-from service.engine.effects import StartAttempt
 from service.engine.expressions import Allowance
 from service.engine.failure import (
     INVALID_OUTPUT,
@@ -23,6 +22,7 @@ from service.engine.handlers.attempt import Attempt
 from service.engine.handlers.failures import failure_of
 from service.engine.handlers.registry import Handler, Registry, StepContext, Suspend
 from service.engine.handlers.threads import MOMENT, Place, threads
+from service.engine.planning.effects import StartAttempt
 from service.engine.turns import SHARE, in_turn
 from service.engine.violations import ValidationError
 

@@ -11,20 +11,20 @@ import structlog
 
 from persistence import failpoints
 from persistence.model import StepKey, StepState, WaitKind
-from service.engine import happenings
-from service.engine.attempts import Failed, NoHandler, Outcome, Succeeded, Waits, overdue, run_attempt
-from service.engine.effects import AttemptKey, CancelAttempt, StartAttempt
 from service.engine.failure import storable
 from service.engine.handlers.attempt import CURRENT, Attempt
 from service.engine.handlers.registry import StepContext, Suspend
 from service.engine.handlers.threads import Place, threads
 from service.engine.ids import idempotency_token
-from service.engine.output import Emitter
-from service.engine.state import State
+from service.engine.planning import happenings
+from service.engine.planning.effects import AttemptKey, CancelAttempt, StartAttempt
+from service.engine.planning.state import State
+from service.engine.running.invocation import Failed, NoHandler, Outcome, Succeeded, Waits, overdue, run_attempt
+from service.engine.running.output import Emitter
 from service.engine.turns import SHARE
 
 if TYPE_CHECKING:
-    from service.engine.run import Run
+    from service.engine.running.run import Run
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +40,7 @@ class _Running:
     timer: asyncio.TimerHandle | None = None
 
 
-class RunningAttempts:
+class Attempts:
     """Starts attempts, tells them to stop, and lets what becomes of them happen to the execution."""
 
     def __init__(self, run: Run) -> None:
@@ -190,7 +190,7 @@ class RunningAttempts:
         else:
             attempt.tell()
         if not was_told:
-            self._runner.leftovers.watch(attempt, running.task)
+            self._runner.stuck.watch(attempt, running.task)
 
     def _after_grace(self, running: _Running, act: Callable[[], None]) -> None:
         """Act when an attempt that was told to stop goes on for longer than it may."""

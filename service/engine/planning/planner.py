@@ -11,18 +11,18 @@ from typing import Any
 from msgspec.structs import replace
 
 from persistence.model import CancelRequest, ExecutionState, Step, StepState, Wait, WaitKind
-from service.engine import definition as model
-from service.engine import events, happenings, payload
+from service.engine import payload
 from service.engine.clock import later
-from service.engine.definition import Definition, Delivery, Ordering
-from service.engine.effects import CancelAttempt, Effect
-from service.engine.events import Event
+from service.engine.definition import Definition, Delivery, Ordering, StepSpec
 from service.engine.expressions import ExpressionError, PutOffError
 from service.engine.failure import EXPRESSION_ERROR, HANDLER_ERROR, Failure
-from service.engine.happenings import Happening
-from service.engine.state import Ending, State, cancelled, timed_out
-from service.engine.step_rules import CONDITION_IS_FALSE, THREADS, StepRules
-from service.engine.stopping import cut_off, late_result, still_running, unknown_outcome
+from service.engine.planning import events, happenings
+from service.engine.planning.effects import CancelAttempt, Effect
+from service.engine.planning.events import Event
+from service.engine.planning.happenings import Happening
+from service.engine.planning.state import Ending, State, cancelled, timed_out
+from service.engine.planning.step_rules import CONDITION_IS_FALSE, THREADS, StepRules
+from service.engine.planning.stopping import cut_off, late_result, still_running, unknown_outcome
 
 # Nobody told it to: the handler cancelled itself, or awaited something that was cancelled.
 _GAVE_UP = Failure(HANDLER_ERROR, "the handler stopped without a result, as if it had been cancelled", retryable=True)
@@ -279,7 +279,7 @@ class _Planning(StepRules):
         steps = self.draft.steps
         return all(before in steps and steps[before].state.is_end for before in self.definition.predecessors[step_id])
 
-    def _open(self, step: model.Step) -> None:
+    def _open(self, step: StepSpec) -> None:
         """Start, skip or fail a step that is free to go. Raises PutOffError."""
         position = self.definition.positions[step.id]
         fresh = Step(path=step.id, handler=step.handler, state=StepState.PENDING, position=position)
@@ -295,7 +295,7 @@ class _Planning(StepRules):
             return
         self.start_attempt(fresh)
 
-    def _all_skipped(self, step: model.Step) -> bool:
+    def _all_skipped(self, step: StepSpec) -> bool:
         """Whether the step only depends on skipped ones. The mere order of a sequence is no dependency."""
         if self.definition.ordering is not Ordering.GRAPH or not step.depends_on:
             return False

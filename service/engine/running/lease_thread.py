@@ -15,9 +15,9 @@ from persistence.errors import PersistenceError, UnavailableError
 from persistence.repository import ReplicaRepository
 from service.engine.clock import StoreClock
 from service.engine.handlers.attempt import Attempt
-from service.engine.leases import RETRY, LeaseKeeper
-from service.engine.loop_watch import LOOK, LoopWatch
-from service.engine.runner import Runner
+from service.engine.running.leases import RETRY, LeaseKeeper
+from service.engine.running.loop_watch import LOOK, LoopWatch
+from service.engine.running.runner import Runner
 from service.engine.tasks import TaskRegistry
 
 log = structlog.get_logger(__name__)

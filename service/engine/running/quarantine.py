@@ -13,7 +13,7 @@ from persistence.model import SUSPECT_DEATHS, Execution
 from service.engine.failure import POISONED, Failure
 
 if TYPE_CHECKING:
-    from service.engine.run import Run
+    from service.engine.running.run import Run
 
 log = structlog.get_logger(__name__)
 
@@ -21,7 +21,7 @@ POISONOUS_DEATHS = 5
 """Owners in a row that must have died with an execution before it is given up (CONTRACT ST7)."""
 
 
-class Probation:
+class Quarantine:
     """The executions that this process drives although others died with them.
 
     When a process dies, all that it drove has a death more. So that those which did no harm are told from the one that

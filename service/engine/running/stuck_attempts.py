@@ -15,7 +15,7 @@ from service.engine.handlers.attempt import Attempt
 log = structlog.get_logger(__name__)
 
 
-class Leftovers:
+class StuckAttempts:
     """Watches attempts that were told to stop, until they end. Calls `freed` when one does that had been stuck."""
 
     def __init__(self, freed: Callable[[], None]) -> None:

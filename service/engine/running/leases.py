@@ -17,7 +17,7 @@ from persistence.model import Lease
 from persistence.repository import ReplicaRepository
 from service.engine.clock import StoreClock
 from service.engine.handlers.attempt import Attempt
-from service.engine.loop_watch import LoopWatch
+from service.engine.running.loop_watch import LoopWatch
 from service.engine.waiting import flagged
 
 log = structlog.get_logger(__name__)

@@ -13,17 +13,17 @@ from persistence.errors import PersistenceError, UnavailableError
 from persistence.model import Execution, ExecutionDetail
 from persistence.shares import Shares
 from service.engine.failure import Failure
-from service.engine.probation import Probation
+from service.engine.running.quarantine import Quarantine
 from service.engine.waiting import flagged
 
 if TYPE_CHECKING:
-    from service.engine.run import Run
-    from service.engine.runner import Runner
+    from service.engine.running.run import Run
+    from service.engine.running.runner import Runner
 
 log = structlog.get_logger(__name__)
 
 
-class Intake:
+class Claimer:
     """Claims executions for a runner, batch by batch."""
 
     def __init__(self, runner: Runner) -> None:
@@ -41,16 +41,16 @@ class Intake:
         self._wake: datetime | None = None
         self._ask_again = 0.0
         self._rests_until = 0.0
-        self._probation = Probation(self._settings.probation)
+        self._quarantine = Quarantine(self._settings.probation)
         self._batch = self._settings.claim_batch
         """How many are claimed at a time: fewer after a failure, of which too much at a time may be the reason."""
 
     @property
     def room(self) -> int:
         """How many more executions the process takes."""
-        if not self._runner.may_take or self._probation.is_exclusive:
+        if not self._runner.may_take or self._quarantine.is_exclusive:
             return 0
-        taken = self.shares.held + len(self._runner.leftovers) + self._places
+        taken = self.shares.held + len(self._runner.stuck) + self._places
         return max(0, self._settings.max_running - taken)
 
     def has_place(self, org: str, owner: str) -> bool:
@@ -87,16 +87,16 @@ class Intake:
 
     def admit(self, run: Run) -> Failure | None:
         """Watch over a run that begins; return why it must not go on, if it must not."""
-        return self._probation.admit(run)
+        return self._quarantine.admit(run)
 
     def discharge(self, run: Run) -> None:
         """Watch over a run no longer."""
-        if self._probation.discharge(run):
+        if self._quarantine.discharge(run):
             self.poke()
 
     def begin_anew(self) -> None:
         """Forget what was watched over, because the process drops it all."""
-        self._probation = Probation(self._settings.probation)
+        self._quarantine = Quarantine(self._settings.probation)
 
     def rest(self, seconds: float) -> None:
         """Claim nothing for so long: others that were cut off too get the chance to renew what seems left behind."""
@@ -135,18 +135,18 @@ class Intake:
     async def _claim(self, limit: int) -> bool:
         """Claim once. True when there may be more to claim."""
         runs, journal = self._runner.runs.values(), self._runner.journal
-        suspects = self._probation.room(runs) if self._runner.may_take else 0
+        suspects = self._quarantine.room(runs) if self._runner.may_take else 0
         # No more than any org may take by its share: nobody knows whose those are that a claim brings.
         rooms = {org: self.shares.room(org) for org in self.shares.orgs} if limit else {}
         sated = sorted({org for org, room in rooms.items() if not room}.union(self._runner.definitions.held.full))
         limit = min(limit, self.shares.room(""), *(room for room in rooms.values() if room))
         self._is_held_back = not limit or bool(sated)
-        if not (limit or (suspects and self._probation.is_exclusive)):
+        if not (limit or (suspects and self._quarantine.is_exclusive)):
             return False
         self._places = limit
         try:
             taken = await journal.claim(self._runner.incarnation, limit, suspects=suspects, without=sated)
-            self._probation.conclude(runs)
+            self._quarantine.conclude(runs)
             self._places = len(taken)
             for detail in taken:
                 await self._take(detail)
@@ -158,7 +158,7 @@ class Intake:
     async def _take(self, detail: ExecutionDetail) -> None:
         execution = detail.execution
         try:
-            if self._probation.defers(execution, self._runner.runs.values()):
+            if self._quarantine.defers(execution, self._runner.runs.values()):
                 await self._defer(execution)
             else:
                 await self._runner.adopt(detail)

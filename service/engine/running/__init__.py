@@ -1,0 +1,1 @@
+"""Drives executions: what this process owns, runs and gives back."""
