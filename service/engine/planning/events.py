@@ -130,7 +130,7 @@ class Cancelling:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The execution ended: always the last event, and there is exactly one."""
+    """The execution ended: the last event of its run, and there is exactly one."""
 
     state: ExecutionState
     result: Any

@@ -27,7 +27,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x66lowkeep/v1/event.proto\x12\x0b\x66lowkeep.v1\x1a\x1b\x66lowkeep/v1/execution.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf5\x07\n\x0e\x45xecutionEvent\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12\x16\n\x0etransition_seq\x18\x02 \x01(\x03\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10progress_percent\x18\x04 \x01(\x05\x12,\n\x0bstep_counts\x18\x05 \x01(\x0b\x32\x17.flowkeep.v1.StepCounts\x12\x30\n\x07\x63reated\x18\n \x01(\x0b\x32\x1d.flowkeep.v1.ExecutionCreatedH\x00\x12\x30\n\x07started\x18\x0b \x01(\x0b\x32\x1d.flowkeep.v1.ExecutionStartedH\x00\x12\x30\n\x0cstep_started\x18\x0c \x01(\x0b\x32\x18.flowkeep.v1.StepStartedH\x00\x12\x36\n\x0fstep_progressed\x18\r \x01(\x0b\x32\x1b.flowkeep.v1.StepProgressedH\x00\x12\x30\n\x0cstep_waiting\x18\x0e \x01(\x0b\x32\x18.flowkeep.v1.StepWaitingH\x00\x12\x32\n\rstep_retrying\x18\x0f \x01(\x0b\x32\x19.flowkeep.v1.StepRetryingH\x00\x12\x34\n\x0estep_completed\x18\x10 \x01(\x0b\x32\x1a.flowkeep.v1.StepCompletedH\x00\x12.\n\x0bstep_failed\x18\x11 \x01(\x0b\x32\x17.flowkeep.v1.StepFailedH\x00\x12\x30\n\x0cstep_skipped\x18\x12 \x01(\x0b\x32\x18.flowkeep.v1.StepSkippedH\x00\x12\x34\n\x0estep_cancelled\x18\x13 \x01(\x0b\x32\x1a.flowkeep.v1.StepCancelledH\x00\x12<\n\x12variables_assigned\x18\x14 \x01(\x0b\x32\x1e.flowkeep.v1.VariablesAssignedH\x00\x12.\n\x06paused\x18\x15 \x01(\x0b\x32\x1c.flowkeep.v1.ExecutionPausedH\x00\x12\x30\n\x07resumed\x18\x16 \x01(\x0b\x32\x1d.flowkeep.v1.ExecutionResumedH\x00\x12\x36\n\x0fsignal_received\x18\x17 \x01(\x0b\x32\x1b.flowkeep.v1.SignalReceivedH\x00\x12\x36\n\ncancelling\x18\x18 \x01(\x0b\x32 .flowkeep.v1.ExecutionCancellingH\x00\x12\x32\n\x08\x66inished\x18\x19 \x01(\x0b\x32\x1e.flowkeep.v1.ExecutionFinishedH\x00\x42\x06\n\x04kind\"\x93\x01\n\x10\x45xecutionCreated\x12\x13\n\x0bworkflow_id\x18\x01 \x01(\t\x12\x15\n\rworkflow_name\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x05\x12\r\n\x05owner\x18\x04 \x01(\t\x12\x32\n\x0escheduled_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"E\n\x10\x45xecutionStarted\x12\x31\n\rdeadline_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x88\x01\n\x0bStepStarted\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0f\n\x07handler\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12\x0e\n\x06worker\x18\x04 \x01(\t\x12\x11\n\titeration\x18\x05 \x01(\x05\x12&\n\x05input\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\"m\n\x0eStepProgressed\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x18\n\x10progress_percent\x18\x03 \x01(\x05\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x11\n\titeration\x18\x05 \x01(\x05\"O\n\x0bStepWaiting\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x1f\n\x04wait\x18\x02 \x01(\x0b\x32\x11.flowkeep.v1.Wait\x12\x11\n\titeration\x18\x03 \x01(\x05\"\x97\x01\n\x0cStepRetrying\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12%\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x14.flowkeep.v1.Failure\x12.\n\nretry_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\titeration\x18\x05 \x01(\x05\"i\n\rStepCompleted\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12&\n\x06output\x18\x03 \x01(\x0b\x32\x16.google.protobuf.Value\x12\x11\n\titeration\x18\x04 \x01(\x05\"e\n\nStepFailed\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12%\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x14.flowkeep.v1.Failure\x12\x11\n\titeration\x18\x04 \x01(\x05\">\n\x0bStepSkipped\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x11\n\titeration\x18\x03 \x01(\x05\"h\n\rStepCancelled\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12%\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x14.flowkeep.v1.Failure\x12\x11\n\titeration\x18\x04 \x01(\x05\"[\n\x11VariablesAssigned\x12\x0c\n\x04path\x18\x01 \x01(\t\x12%\n\x04vars\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x11\n\titeration\x18\x03 \x01(\x05\"4\n\x0f\x45xecutionPaused\x12\x11\n\tpaused_by\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"&\n\x10\x45xecutionResumed\x12\x12\n\nresumed_by\x18\x01 \x01(\t\"H\n\x0eSignalReceived\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x07payload\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\";\n\x13\x45xecutionCancelling\x12\x14\n\x0c\x63\x61ncelled_by\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x9e\x01\n\x11\x45xecutionFinished\x12+\n\x05state\x18\x01 \x01(\x0e\x32\x1c.flowkeep.v1.Execution.State\x12(\n\x06result\x18\x02 \x01(\x0b\x32\x16.google.protobuf.ValueH\x00\x12\'\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x14.flowkeep.v1.FailureH\x00\x42\t\n\x07outcomeB2\n\x0f\x64\x65v.flowkeep.v1P\x01Z\x1d\x66lowkeep.dev/go/v1;flowkeepv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x66lowkeep/v1/event.proto\x12\x0b\x66lowkeep.v1\x1a\x1b\x66lowkeep/v1/execution.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa9\x08\n\x0e\x45xecutionEvent\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12\x16\n\x0etransition_seq\x18\x02 \x01(\x03\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10progress_percent\x18\x04 \x01(\x05\x12,\n\x0bstep_counts\x18\x05 \x01(\x0b\x32\x17.flowkeep.v1.StepCounts\x12\x30\n\x07\x63reated\x18\n \x01(\x0b\x32\x1d.flowkeep.v1.ExecutionCreatedH\x00\x12\x30\n\x07started\x18\x0b \x01(\x0b\x32\x1d.flowkeep.v1.ExecutionStartedH\x00\x12\x30\n\x0cstep_started\x18\x0c \x01(\x0b\x32\x18.flowkeep.v1.StepStartedH\x00\x12\x36\n\x0fstep_progressed\x18\r \x01(\x0b\x32\x1b.flowkeep.v1.StepProgressedH\x00\x12\x30\n\x0cstep_waiting\x18\x0e \x01(\x0b\x32\x18.flowkeep.v1.StepWaitingH\x00\x12\x32\n\rstep_retrying\x18\x0f \x01(\x0b\x32\x19.flowkeep.v1.StepRetryingH\x00\x12\x34\n\x0estep_completed\x18\x10 \x01(\x0b\x32\x1a.flowkeep.v1.StepCompletedH\x00\x12.\n\x0bstep_failed\x18\x11 \x01(\x0b\x32\x17.flowkeep.v1.StepFailedH\x00\x12\x30\n\x0cstep_skipped\x18\x12 \x01(\x0b\x32\x18.flowkeep.v1.StepSkippedH\x00\x12\x34\n\x0estep_cancelled\x18\x13 \x01(\x0b\x32\x1a.flowkeep.v1.StepCancelledH\x00\x12<\n\x12variables_assigned\x18\x14 \x01(\x0b\x32\x1e.flowkeep.v1.VariablesAssignedH\x00\x12.\n\x06paused\x18\x15 \x01(\x0b\x32\x1c.flowkeep.v1.ExecutionPausedH\x00\x12\x30\n\x07resumed\x18\x16 \x01(\x0b\x32\x1d.flowkeep.v1.ExecutionResumedH\x00\x12\x36\n\x0fsignal_received\x18\x17 \x01(\x0b\x32\x1b.flowkeep.v1.SignalReceivedH\x00\x12\x36\n\ncancelling\x18\x18 \x01(\x0b\x32 .flowkeep.v1.ExecutionCancellingH\x00\x12\x32\n\x08\x66inished\x18\x19 \x01(\x0b\x32\x1e.flowkeep.v1.ExecutionFinishedH\x00\x12\x32\n\x08reopened\x18\x1a \x01(\x0b\x32\x1e.flowkeep.v1.ExecutionReopenedH\x00\x42\x06\n\x04kind\"\x93\x01\n\x10\x45xecutionCreated\x12\x13\n\x0bworkflow_id\x18\x01 \x01(\t\x12\x15\n\rworkflow_name\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x05\x12\r\n\x05owner\x18\x04 \x01(\t\x12\x32\n\x0escheduled_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"E\n\x10\x45xecutionStarted\x12\x31\n\rdeadline_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x88\x01\n\x0bStepStarted\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0f\n\x07handler\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12\x0e\n\x06worker\x18\x04 \x01(\t\x12\x11\n\titeration\x18\x05 \x01(\x05\x12&\n\x05input\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\"m\n\x0eStepProgressed\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x18\n\x10progress_percent\x18\x03 \x01(\x05\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x11\n\titeration\x18\x05 \x01(\x05\"O\n\x0bStepWaiting\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x1f\n\x04wait\x18\x02 \x01(\x0b\x32\x11.flowkeep.v1.Wait\x12\x11\n\titeration\x18\x03 \x01(\x05\"\x97\x01\n\x0cStepRetrying\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12%\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x14.flowkeep.v1.Failure\x12.\n\nretry_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\titeration\x18\x05 \x01(\x05\"i\n\rStepCompleted\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12&\n\x06output\x18\x03 \x01(\x0b\x32\x16.google.protobuf.Value\x12\x11\n\titeration\x18\x04 \x01(\x05\"e\n\nStepFailed\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12%\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x14.flowkeep.v1.Failure\x12\x11\n\titeration\x18\x04 \x01(\x05\">\n\x0bStepSkipped\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x11\n\titeration\x18\x03 \x01(\x05\"h\n\rStepCancelled\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12%\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x14.flowkeep.v1.Failure\x12\x11\n\titeration\x18\x04 \x01(\x05\"[\n\x11VariablesAssigned\x12\x0c\n\x04path\x18\x01 \x01(\t\x12%\n\x04vars\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x11\n\titeration\x18\x03 \x01(\x05\"4\n\x0f\x45xecutionPaused\x12\x11\n\tpaused_by\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"&\n\x10\x45xecutionResumed\x12\x12\n\nresumed_by\x18\x01 \x01(\t\"H\n\x0eSignalReceived\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x07payload\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\";\n\x13\x45xecutionCancelling\x12\x14\n\x0c\x63\x61ncelled_by\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x9e\x01\n\x11\x45xecutionFinished\x12+\n\x05state\x18\x01 \x01(\x0e\x32\x1c.flowkeep.v1.Execution.State\x12(\n\x06result\x18\x02 \x01(\x0b\x32\x16.google.protobuf.ValueH\x00\x12\'\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x14.flowkeep.v1.FailureH\x00\x42\t\n\x07outcome\"E\n\x11\x45xecutionReopened\x12\x0b\n\x03run\x18\x01 \x01(\x05\x12\x13\n\x0breopened_by\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\tB2\n\x0f\x64\x65v.flowkeep.v1P\x01Z\x1d\x66lowkeep.dev/go/v1;flowkeepv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,37 +36,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\017dev.flowkeep.v1P\001Z\035flowkeep.dev/go/v1;flowkeepv1'
   _globals['_EXECUTIONEVENT']._serialized_start=133
-  _globals['_EXECUTIONEVENT']._serialized_end=1146
-  _globals['_EXECUTIONCREATED']._serialized_start=1149
-  _globals['_EXECUTIONCREATED']._serialized_end=1296
-  _globals['_EXECUTIONSTARTED']._serialized_start=1298
-  _globals['_EXECUTIONSTARTED']._serialized_end=1367
-  _globals['_STEPSTARTED']._serialized_start=1370
-  _globals['_STEPSTARTED']._serialized_end=1506
-  _globals['_STEPPROGRESSED']._serialized_start=1508
-  _globals['_STEPPROGRESSED']._serialized_end=1617
-  _globals['_STEPWAITING']._serialized_start=1619
-  _globals['_STEPWAITING']._serialized_end=1698
-  _globals['_STEPRETRYING']._serialized_start=1701
-  _globals['_STEPRETRYING']._serialized_end=1852
-  _globals['_STEPCOMPLETED']._serialized_start=1854
-  _globals['_STEPCOMPLETED']._serialized_end=1959
-  _globals['_STEPFAILED']._serialized_start=1961
-  _globals['_STEPFAILED']._serialized_end=2062
-  _globals['_STEPSKIPPED']._serialized_start=2064
-  _globals['_STEPSKIPPED']._serialized_end=2126
-  _globals['_STEPCANCELLED']._serialized_start=2128
-  _globals['_STEPCANCELLED']._serialized_end=2232
-  _globals['_VARIABLESASSIGNED']._serialized_start=2234
-  _globals['_VARIABLESASSIGNED']._serialized_end=2325
-  _globals['_EXECUTIONPAUSED']._serialized_start=2327
-  _globals['_EXECUTIONPAUSED']._serialized_end=2379
-  _globals['_EXECUTIONRESUMED']._serialized_start=2381
-  _globals['_EXECUTIONRESUMED']._serialized_end=2419
-  _globals['_SIGNALRECEIVED']._serialized_start=2421
-  _globals['_SIGNALRECEIVED']._serialized_end=2493
-  _globals['_EXECUTIONCANCELLING']._serialized_start=2495
-  _globals['_EXECUTIONCANCELLING']._serialized_end=2554
-  _globals['_EXECUTIONFINISHED']._serialized_start=2557
-  _globals['_EXECUTIONFINISHED']._serialized_end=2715
+  _globals['_EXECUTIONEVENT']._serialized_end=1198
+  _globals['_EXECUTIONCREATED']._serialized_start=1201
+  _globals['_EXECUTIONCREATED']._serialized_end=1348
+  _globals['_EXECUTIONSTARTED']._serialized_start=1350
+  _globals['_EXECUTIONSTARTED']._serialized_end=1419
+  _globals['_STEPSTARTED']._serialized_start=1422
+  _globals['_STEPSTARTED']._serialized_end=1558
+  _globals['_STEPPROGRESSED']._serialized_start=1560
+  _globals['_STEPPROGRESSED']._serialized_end=1669
+  _globals['_STEPWAITING']._serialized_start=1671
+  _globals['_STEPWAITING']._serialized_end=1750
+  _globals['_STEPRETRYING']._serialized_start=1753
+  _globals['_STEPRETRYING']._serialized_end=1904
+  _globals['_STEPCOMPLETED']._serialized_start=1906
+  _globals['_STEPCOMPLETED']._serialized_end=2011
+  _globals['_STEPFAILED']._serialized_start=2013
+  _globals['_STEPFAILED']._serialized_end=2114
+  _globals['_STEPSKIPPED']._serialized_start=2116
+  _globals['_STEPSKIPPED']._serialized_end=2178
+  _globals['_STEPCANCELLED']._serialized_start=2180
+  _globals['_STEPCANCELLED']._serialized_end=2284
+  _globals['_VARIABLESASSIGNED']._serialized_start=2286
+  _globals['_VARIABLESASSIGNED']._serialized_end=2377
+  _globals['_EXECUTIONPAUSED']._serialized_start=2379
+  _globals['_EXECUTIONPAUSED']._serialized_end=2431
+  _globals['_EXECUTIONRESUMED']._serialized_start=2433
+  _globals['_EXECUTIONRESUMED']._serialized_end=2471
+  _globals['_SIGNALRECEIVED']._serialized_start=2473
+  _globals['_SIGNALRECEIVED']._serialized_end=2545
+  _globals['_EXECUTIONCANCELLING']._serialized_start=2547
+  _globals['_EXECUTIONCANCELLING']._serialized_end=2606
+  _globals['_EXECUTIONFINISHED']._serialized_start=2609
+  _globals['_EXECUTIONFINISHED']._serialized_end=2767
+  _globals['_EXECUTIONREOPENED']._serialized_start=2769
+  _globals['_EXECUTIONREOPENED']._serialized_end=2838
 # @@protoc_insertion_point(module_scope)

@@ -46,6 +46,7 @@ class ExecutionEvent(_message.Message):
     SIGNAL_RECEIVED_FIELD_NUMBER: _builtins.int
     CANCELLING_FIELD_NUMBER: _builtins.int
     FINISHED_FIELD_NUMBER: _builtins.int
+    REOPENED_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     """Output only. Number of the event in its execution: 1, 2, 3 and so on, without gaps."""
     transition_seq: _builtins.int
@@ -124,9 +125,11 @@ class ExecutionEvent(_message.Message):
 
     @_builtins.property
     def finished(self) -> Global___ExecutionFinished:
-        """Output only. The execution ended. The last event, and the only one of its kind, unless the execution is retried in
-        place later.
-        """
+        """Output only. The execution ended: the last event of its run."""
+
+    @_builtins.property
+    def reopened(self) -> Global___ExecutionReopened:
+        """Output only. The execution goes on after its end: the first event of a run after the first."""
 
     def __init__(
         self,
@@ -152,12 +155,13 @@ class ExecutionEvent(_message.Message):
         signal_received: Global___SignalReceived | None = ...,
         cancelling: Global___ExecutionCancelling | None = ...,
         finished: Global___ExecutionFinished | None = ...,
+        reopened: Global___ExecutionReopened | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cancelling", b"cancelling", "created", b"created", "finished", b"finished", "kind", b"kind", "paused", b"paused", "resumed", b"resumed", "signal_received", b"signal_received", "started", b"started", "step_cancelled", b"step_cancelled", "step_completed", b"step_completed", "step_counts", b"step_counts", "step_failed", b"step_failed", "step_progressed", b"step_progressed", "step_retrying", b"step_retrying", "step_skipped", b"step_skipped", "step_started", b"step_started", "step_waiting", b"step_waiting", "time", b"time", "variables_assigned", b"variables_assigned"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cancelling", b"cancelling", "created", b"created", "finished", b"finished", "kind", b"kind", "paused", b"paused", "reopened", b"reopened", "resumed", b"resumed", "signal_received", b"signal_received", "started", b"started", "step_cancelled", b"step_cancelled", "step_completed", b"step_completed", "step_counts", b"step_counts", "step_failed", b"step_failed", "step_progressed", b"step_progressed", "step_retrying", b"step_retrying", "step_skipped", b"step_skipped", "step_started", b"step_started", "step_waiting", b"step_waiting", "time", b"time", "variables_assigned", b"variables_assigned"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelling", b"cancelling", "created", b"created", "finished", b"finished", "kind", b"kind", "paused", b"paused", "progress_percent", b"progress_percent", "resumed", b"resumed", "seq", b"seq", "signal_received", b"signal_received", "started", b"started", "step_cancelled", b"step_cancelled", "step_completed", b"step_completed", "step_counts", b"step_counts", "step_failed", b"step_failed", "step_progressed", b"step_progressed", "step_retrying", b"step_retrying", "step_skipped", b"step_skipped", "step_started", b"step_started", "step_waiting", b"step_waiting", "time", b"time", "transition_seq", b"transition_seq", "variables_assigned", b"variables_assigned"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelling", b"cancelling", "created", b"created", "finished", b"finished", "kind", b"kind", "paused", b"paused", "progress_percent", b"progress_percent", "reopened", b"reopened", "resumed", b"resumed", "seq", b"seq", "signal_received", b"signal_received", "started", b"started", "step_cancelled", b"step_cancelled", "step_completed", b"step_completed", "step_counts", b"step_counts", "step_failed", b"step_failed", "step_progressed", b"step_progressed", "step_retrying", b"step_retrying", "step_skipped", b"step_skipped", "step_started", b"step_started", "step_waiting", b"step_waiting", "time", b"time", "transition_seq", b"transition_seq", "variables_assigned", b"variables_assigned"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["created", "started", "step_started", "step_progressed", "step_waiting", "step_retrying", "step_completed", "step_failed", "step_skipped", "step_cancelled", "variables_assigned", "paused", "resumed", "signal_received", "cancelling", "finished"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["created", "started", "step_started", "step_progressed", "step_waiting", "step_retrying", "step_completed", "step_failed", "step_skipped", "step_cancelled", "variables_assigned", "paused", "resumed", "signal_received", "cancelling", "finished", "reopened"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -694,3 +698,33 @@ class ExecutionFinished(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
 
 Global___ExecutionFinished: _TypeAlias = ExecutionFinished  # noqa: Y015
+
+@_typing.final
+class ExecutionReopened(_message.Message):
+    """The execution goes on after its end, in another run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    REOPENED_BY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    run: _builtins.int
+    """Output only. Number of the run that begins, from 2."""
+    reopened_by: _builtins.str
+    """Output only. The verified subject that asked for it."""
+    reason: _builtins.str
+    """Output only. Why, in the words of the caller."""
+    def __init__(
+        self,
+        *,
+        run: _builtins.int = ...,
+        reopened_by: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "reopened_by", b"reopened_by", "run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExecutionReopened: _TypeAlias = ExecutionReopened  # noqa: Y015
