@@ -31,10 +31,13 @@ class Kept(Generic[Key, Value]):
         return found[0]
 
     def put(self, key: Key, value: Value, size: int) -> None:
-        """Keep a value, and let go of those whose last use is longest ago until all fit."""
+        """Keep a value that fits at all, and let go of those whose last use is longest ago until all do."""
         _, before = self._values.pop(key, (None, 0))
+        if size > self._most:
+            self.bytes -= before
+            return
         self._values[key] = value, size
         self.bytes += size - before
-        while self.bytes > self._most and self._values:
+        while self.bytes > self._most:
             _, (_, freed) = self._values.popitem(last=False)
             self.bytes -= freed

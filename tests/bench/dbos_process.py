@@ -8,10 +8,10 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
+
+from tests.folders import ROOT
 
 PROGRAM = "tests.bench.dbos_program"
-ROOT = Path(__file__).parents[2]
 
 
 class DbosProcess:

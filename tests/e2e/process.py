@@ -16,10 +16,11 @@ from typing import Any
 import psutil
 
 from persistence.embedded import EmbeddedPostgres
+from tests.folders import ROOT
 from tests.processes import outliving
 
 FLOWKEEP = (str(Path(sys.executable).with_name("flowkeep")),)
-TOOLS = str(Path(__file__).parents[2] / ".tools" / "bin")
+TOOLS = str(ROOT / ".tools" / "bin")
 """Where `make test` puts grpcurl."""
 PATIENCE = 60.0
 """Seconds after which a process that says or does nothing has failed the test."""

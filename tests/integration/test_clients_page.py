@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.folders import ROOT
 from tests.integration.stage import Served
 
-ROOT = Path(__file__).parents[2]
 (EXAMPLE,) = re.findall(r"```python\n(.*?)```", (ROOT / "clients" / "README.md").read_text(), re.DOTALL)
 (HELLO,) = re.findall(r"<<'END'\n(.*?)\nEND", (ROOT / "README.md").read_text(), re.DOTALL)
 

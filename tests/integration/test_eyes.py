@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from persistence.postgres.tables import metadata
+from tests.folders import ROOT
 from tests.integration.stage import ended, made, step
 
-README = Path(__file__).parents[2] / "persistence" / "README.md"
+README = ROOT / "persistence" / "README.md"
 
 
 async def test_every_table_and_column_is_explained(admin):

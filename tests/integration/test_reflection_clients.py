@@ -11,9 +11,9 @@ from typing import Any, Protocol
 import pytest
 
 from service.server import METHODS
+from tests.folders import ROOT
 from tests.integration.stage import Served
 
-ROOT = Path(__file__).parents[2]
 ABSENT = "01900000-0000-7000-8000-000000000000"
 
 DEFINITION = {

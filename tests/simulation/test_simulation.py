@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.folders import ROOT
 from tests.simulation.trial import REGRESSIONS
 
-ROOT = Path(__file__).parents[2]
 SEEDS = 200
 """A taste: CI runs 2,000 by `make simulate`, which take longer than every run of the tests should."""
 CHUNK = 100

@@ -16,9 +16,10 @@ import structlog
 from service.api.claims import KNOWN_PERMISSIONS, ClaimPath, Identity, Rules, UnauthenticatedError, claim_paths
 from service.api.identity import authenticator
 from service.config import Config, ConfigError
+from tests.folders import ROOT
 from tests.tokens import KEY, OTHER_KEY, claims, jwks, public_jwk, signed
 
-PAGE = (Path(__file__).parents[2] / "service" / "api" / "IDENTITY.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "service" / "api" / "IDENTITY.md").read_text(encoding="utf-8")
 TENANT, CLIENT = "9188040d-6c67-4c5b-b112-36a304b66dad", "6731de76-14a6-49ae-97bc-6eba6914391e"
 
 

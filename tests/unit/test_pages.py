@@ -16,9 +16,9 @@ from flowkeep.v1 import execution_service_pb2, workflow_service_pb2
 from service.api.definitions import document
 from service.engine.parsing import parse
 from service.engine.slices import at_once
+from tests.folders import ROOT
 from tests.unit.documents import DEFAULTS
 
-ROOT = Path(__file__).parents[2]
 FOLDERS = ("clients", "persistence", "protos", "service", "tests")
 GENERATED = ROOT / "clients" / "python" / "flowkeep" / "v1"
 SUFFIXES = {".c", ".go", ".java", ".md", ".proto", ".py", ".sql", ".ts", ".yaml", ".yml"}

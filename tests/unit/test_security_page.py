@@ -1,13 +1,12 @@
 """SECURITY.md claims nothing whose test, setting or file is not there."""
 
 import re
-from pathlib import Path
 
 import yaml
 
 from service.config import Config
+from tests.folders import ROOT
 
-ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
 
 

@@ -1,13 +1,13 @@
 """The page of settings says what the program says."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from service.config import Config
+from tests.folders import ROOT
 
-PAGE = (Path(__file__).parents[2] / "service" / "SETTINGS.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "service" / "SETTINGS.md").read_text(encoding="utf-8")
 
 
 def _shown(default: Any) -> str:
