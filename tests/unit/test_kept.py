@@ -25,6 +25,13 @@ def test_what_does_not_fit_at_all_drives_nothing_out() -> None:
     assert values.bytes == 9
 
 
+def test_what_has_grown_makes_room_of_the_others() -> None:
+    values = kept()
+    values.put("a", "grown", 7)
+    assert [values.get(key) for key in "abc"] == ["grown", None, "C"]
+    assert values.bytes == 10
+
+
 def test_what_has_grown_too_large_is_kept_no_longer() -> None:
     values = kept()
     values.put("a", "larger", 11)

@@ -6,7 +6,6 @@ import asyncio
 
 import pytest
 
-from service.engine.kept import Kept
 from service.engine.slices import SLICE, Work, at_once, in_slices
 
 
@@ -62,16 +61,3 @@ async def test_what_work_raises_is_raised() -> None:
 
     with pytest.raises(ValueError, match="wrong"):
         await in_slices(wrong())
-
-
-def test_what_was_used_last_is_kept_as_far_as_it_fits() -> None:
-    kept: Kept[str, int] = Kept(100)
-    for place, name in enumerate("abc"):
-        kept.put(name, place, 30)
-    assert kept.get("a") == 0
-    kept.put("d", 3, 30)
-    assert [kept.get(name) for name in "abcd"] == [0, None, 2, 3]
-    kept.put("a", 4, 50)
-    assert (kept.get("a"), kept.get("c"), kept.bytes) == (4, None, 80)
-    kept.put("too large", 5, 101)
-    assert (kept.get("too large"), len(kept), kept.bytes) == (None, 0, 0)
