@@ -114,7 +114,7 @@ async def encoded_detail(
     elif not is_defined:
         gaps.append("definition")
     begin, is_whole = encoded.size, not detail.omitted
-    for step, record in shown_steps(definition.steps, execution, detail.steps):
+    for step, record in shown_steps(definition.root.steps, execution, detail.steps):
         bare, filled = outline(record, step, definition, sight), None
         if encoded.size - begin <= largest and record.key not in detail.omitted:
             filled = await payloads(record, sight, gaps)
@@ -142,7 +142,7 @@ def _receipts(detail: ExecutionDetail, definition: Definition) -> list[Receipt]:
     """Return what cancelling did to each step, in the order of the definition."""
     return [
         Receipt(path=record.path, iteration=record.iteration, effect=_effect(record), state=step_state(record))
-        for _, record in shown_steps(definition.steps, detail.execution, detail.steps)
+        for _, record in shown_steps(definition.root.steps, detail.execution, detail.steps)
     ]
 
 

@@ -65,7 +65,7 @@ def outline(record: Step, step: StepSpec, definition: Definition, sight: Sight) 
         end_time=timestamp(record.end_time),
         wait=None if record.wait is None else wait_message(record.wait),
         progress_percent=record.progress,
-        depends_on=definition.predecessors[step.id],
+        depends_on=definition.root.predecessors[step.id],
         skip_reason=record.skip_reason,
         worker=record.worker,
     )

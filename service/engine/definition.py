@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
+from service.engine import paths
 from service.engine.expressions import Expression, Template
 
 LEAST_PAUSE = 0.01
@@ -30,6 +31,13 @@ class OnError(StrEnum):
     STOP = "STOP"
     CONTINUE = "CONTINUE"
     RETRY = "RETRY"
+
+
+class OnItemError(StrEnum):
+    """What happens when a step of an item has failed for good."""
+
+    STOP = "STOP"
+    COLLECT = "COLLECT"
 
 
 class Delivery(StrEnum):
@@ -60,13 +68,89 @@ class RetryPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class Call:
+    """A handler runs the step, in attempts."""
+
+    handler: str
+    params: Template
+
+    @property
+    def size(self) -> int:
+        """About how many bytes of memory its expressions take."""
+        return self.params.size
+
+
+@dataclass(frozen=True, slots=True)
+class Transform:
+    """The planner computes the output."""
+
+    handler: ClassVar[str] = "transform"
+    value: Expression | Template
+
+    @property
+    def size(self) -> int:
+        """About how many bytes of memory its expressions take."""
+        return self.value.size
+
+
+@dataclass(frozen=True, slots=True)
+class Decide:
+    """The planner finds the first outcome that holds, the one without an expression in any case.
+
+    When none does, the outcome is `otherwise`, and not matched.
+    """
+
+    handler: ClassVar[str] = "condition"
+    outcomes: tuple[tuple[str, Expression | None], ...]
+    otherwise: str
+
+    @property
+    def size(self) -> int:
+        """About how many bytes of memory its expressions take."""
+        return sum(expression.size for _, expression in self.outcomes if expression is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """The planner lets the step wait for the time that the parameters tell."""
+
+    handler: ClassVar[str] = "wait"
+    params: Template
+
+    @property
+    def size(self) -> int:
+        """About how many bytes of memory its expressions take."""
+        return self.params.size
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """The planner runs a block for each item of a list, so many at a time."""
+
+    handler: ClassVar[str] = "for_each"
+    items: Expression
+    body: Block
+    max_parallel: int = 10
+    on_item_error: OnItemError = OnItemError.STOP
+
+    @property
+    def size(self) -> int:
+        """About how many bytes of memory its own expressions take, those of the body aside."""
+        return self.items.size + (self.body.output.size if self.body.output is not None else 0)
+
+
+Action = Call | Transform | Decide | Pause | Repeat
+"""What a step does. All but a Call are run by the planner itself, without attempts."""
+
+
+@dataclass(frozen=True, slots=True)
 class StepSpec:
     """One node of a workflow; times in seconds. `depends_on` is as written, empty with SEQUENTIAL."""
 
     id: str
-    handler: str
-    params: Template
+    action: Action
     timeout: float
+    params: Template
     display_name: str = ""
     depends_on: tuple[str, ...] = ()
     condition: Expression | None = None
@@ -76,36 +160,27 @@ class StepSpec:
     delivery: Delivery = Delivery.AT_LEAST_ONCE
     total_timeout: float | None = None
 
+    @property
+    def handler(self) -> str:
+        """The name of what it runs, as it is shown to people."""
+        return self.action.handler
+
 
 @dataclass(frozen=True)
-class Definition:
-    """A workflow that passed every check. `document` is the canonical JSON it was parsed from.
+class Block:
+    """Steps that run together: the root of a definition, or the body of a `for_each`. Ids are unique in it.
 
-    `max_bytes` is what an execution of it may write.
+    Without an `output`, the output is that of the last steps, as the ordering says.
     """
 
-    name: str
     steps: tuple[StepSpec, ...]
-    timeout: float
     ordering: Ordering = Ordering.SEQUENTIAL
-    description: str = ""
-    tags: tuple[str, ...] = ()
-    labels: Mapping[str, str] = field(default_factory=dict)
-    input_schema: Mapping[str, Any] | None = None
-    default_priority: int = 0
     output: Template | None = None
-    document: Mapping[str, Any] = field(default_factory=dict)
-    max_bytes: int = MAX_BYTES
 
     @cached_property
     def by_id(self) -> Mapping[str, StepSpec]:
         """The steps by id."""
         return {step.id: step for step in self.steps}
-
-    @cached_property
-    def positions(self) -> Mapping[str, int]:
-        """The places of the steps, from 1, by id."""
-        return {step.id: place for place, step in enumerate(self.steps, start=1)}
 
     @cached_property
     def predecessors(self) -> Mapping[str, tuple[str, ...]]:
@@ -128,3 +203,56 @@ class Definition:
     def sinks(self) -> tuple[str, ...]:
         """Ids of the steps that no other waits for."""
         return tuple(step.id for step in self.steps if not self.successors[step.id])
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A workflow that passed every check. `document` is the canonical JSON it was parsed from.
+
+    `max_bytes` is what an execution of it may write.
+    """
+
+    name: str
+    root: Block
+    timeout: float
+    description: str = ""
+    tags: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    input_schema: Mapping[str, Any] | None = None
+    default_priority: int = 0
+    document: Mapping[str, Any] = field(default_factory=dict)
+    max_bytes: int = MAX_BYTES
+
+    @cached_property
+    def blocks(self) -> Mapping[str, Block]:
+        """The blocks by the place of the step that runs them; the place of the root is empty."""
+        return dict(_blocks("", self.root))
+
+    @cached_property
+    def places(self) -> Mapping[str, StepSpec]:
+        """The steps of all blocks by their places, such as `fan_out.fetch`: each before those of its body."""
+        return dict(_places("", self.root))
+
+    @cached_property
+    def positions(self) -> Mapping[str, int]:
+        """What number each place has in the order of `places`, from 1."""
+        return {place: position for position, place in enumerate(self.places, start=1)}
+
+    def find(self, path: str) -> StepSpec | None:
+        """Return the step that has the path `path` in executions, None if there is none."""
+        return self.places.get(paths.place(path))
+
+
+def _places(place: str, block: Block) -> Iterator[tuple[str, StepSpec]]:
+    for step in block.steps:
+        at = paths.join(place, step.id)
+        yield at, step
+        if isinstance(step.action, Repeat):
+            yield from _places(at, step.action.body)
+
+
+def _blocks(place: str, block: Block) -> Iterator[tuple[str, Block]]:
+    yield place, block
+    for step in block.steps:
+        if isinstance(step.action, Repeat):
+            yield from _blocks(paths.join(place, step.id), step.action.body)

@@ -287,7 +287,7 @@ class Executions:
             state=ExecutionState.PENDING,
             create_time=now,
             timeout=request.timeout or definition.timeout,
-            counts=StepCounts(total=len(definition.steps)),
+            counts=StepCounts(total=len(definition.root.steps)),
             priority=definition.default_priority if request.priority is None else request.priority,
             tags=tuple(dict.fromkeys((*definition.tags, *request.tags))),
             labels=dict(request.labels),

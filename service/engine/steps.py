@@ -60,9 +60,9 @@ class Steps:
         """Return the page that holds this step alone. Raises StepNotFoundError."""
         found = await self._repository.get_steps(scope, execution_id, [path], most)
         definition = await self._definition(scope, found.execution)
-        if path not in definition.by_id:
+        if path not in definition.root.by_id:
             raise StepNotFoundError(execution_id, path)
-        return _page(definition, [definition.by_id[path]], found)
+        return _page(definition, [definition.root.by_id[path]], found)
 
     async def page(
         self, scope: Scope, execution_id: UUID, where: StepFilter, after: str, limit: int, most: int
@@ -73,9 +73,9 @@ class Steps:
         """
         execution = await self._repository.get_execution(scope, execution_id)
         definition = await self._definition(scope, execution)
-        if after and after not in definition.by_id:
+        if after and after not in definition.root.by_id:
             raise StepNotFoundError(execution_id, after)
-        behind = definition.steps[definition.positions[after] :] if after else definition.steps
+        behind = _behind(definition, after)
         left = [step for step in behind if where.handler in ("", step.handler)]
         if where.states:
             bare = await self._repository.get_steps(scope, execution_id, _paths(left), 0)
@@ -101,6 +101,11 @@ def shown_steps(
     state = StepState.CANCELLED if execution.state.is_end else StepState.PENDING
     for step in steps:
         yield step, kept.get(step.id) or Step(path=step.id, handler=step.handler, state=state)
+
+
+def _behind(definition: Definition, after: str) -> Sequence[StepSpec]:
+    steps = definition.root.steps
+    return steps[steps.index(definition.root.by_id[after]) + 1 :] if after else steps
 
 
 def _shown(steps: Sequence[StepSpec], found: ExecutionSteps) -> Sequence[tuple[StepSpec, Step]]:

@@ -221,10 +221,10 @@ class Workflows:
 
 def _size(definition: Definition) -> int:
     """Return about how many bytes of memory a definition takes, expressions included that others may have, too."""
-    output = definition.output.size if definition.output is not None else 0
-    return output + _BYTES_A_BYTE * json_size(definition.document) + sum(map(_step_size, definition.steps))
+    output = definition.root.output.size if definition.root.output is not None else 0
+    return output + _BYTES_A_BYTE * json_size(definition.document) + sum(map(_step_size, definition.places.values()))
 
 
 def _step_size(step: StepSpec) -> int:
     condition = step.condition.size if step.condition is not None else 0
-    return _STEP_BYTES + step.params.size + condition + sum(expression.size for _, expression in step.assign)
+    return _STEP_BYTES + step.action.size + condition + sum(expression.size for _, expression in step.assign)

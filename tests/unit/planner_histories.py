@@ -102,7 +102,7 @@ def histories(draw: Draw) -> Driver:
 
 def _play(driver: Driver, kind: str, which: int, how: int) -> None:
     """Let one thing happen: to `which` of the attempts that run, or to a step that does not, and `how`."""
-    paths = sorted(driver.running) or [s.id for s in driver.definition.steps]
+    paths = sorted(driver.running) or [s.id for s in driver.definition.root.steps]
     path = paths[which % len(paths)]
     if not driver.running and how and kind in _RESULT_KINDS:
         kind = "due"  # else most of it would be about attempts that do not run
@@ -185,7 +185,7 @@ def _repeat(driver: Driver, which: int) -> None:
 
 def _drain(driver: Driver) -> None:
     """Let every attempt succeed or stop and every timer fire, as long as that should take at most."""
-    for _ in range(3 * len(driver.definition.steps) + 3):
+    for _ in range(3 * len(driver.definition.root.steps) + 3):
         if driver.state.state.is_end:
             return
         if driver.told_to_stop:

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from persistence.model import CancelRequest, Execution, ExecutionDetail, ExecutionState, Step, StepCounts
-from service.engine.definition import Definition, Ordering, RetryPolicy, StepSpec
+from service.engine.definition import Block, Call, Definition, Ordering, RetryPolicy, StepSpec
 from service.engine.expressions import Expression, Template, compile_condition, compile_value
 from service.engine.failure import HANDLER_ERROR, Failure
 from service.engine.parsing.sources import IN_ASSIGN, IN_PARAMS, VARIABLES
@@ -35,10 +35,11 @@ def step(
     step_id: str, *, params: Any = None, condition: str = "", assign: Mapping[str, str] | None = None, **fields: Any
 ) -> StepSpec:
     """Return a step whose expressions are given as text."""
+    template = Template.parse(params or {}, IN_PARAMS)
     return StepSpec(
         id=step_id,
-        handler="work",
-        params=Template.parse(params or {}, IN_PARAMS),
+        action=Call("work", template),
+        params=template,
         timeout=fields.pop("timeout", 300.0),
         condition=compile_condition(condition, VARIABLES) if condition else None,
         assign=tuple((name, _value(source)) for name, source in (assign or {}).items()),
@@ -62,7 +63,7 @@ def graph(*steps: StepSpec, output: Any = None, timeout: float = 3600.0) -> Defi
 
 def _workflow(ordering: Ordering, steps: tuple[StepSpec, ...], output: Any, timeout: float) -> Definition:
     template = None if output is None else Template.parse(output, VARIABLES, "output")
-    return Definition("test", steps, timeout, ordering, output=template)
+    return Definition("test", Block(steps, ordering, template), timeout)
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class Driver:
             state=ExecutionState.PENDING,
             create_time=T0,
             timeout=definition.timeout,
-            counts=StepCounts(total=len(definition.steps)),
+            counts=StepCounts(total=len(definition.root.steps)),
             scheduled_time=scheduled_time,
         )
         self.input = dict(input or {})
@@ -105,7 +106,7 @@ class Driver:
         self.apply(happenings.Accepted(T0))
 
     def __repr__(self) -> str:
-        return "\n".join([*map(repr, self.definition.steps), *(repr(turn.happening) for turn in self.turns)])
+        return "\n".join([*map(repr, self.definition.root.steps), *(repr(turn.happening) for turn in self.turns)])
 
     # --- what is to be seen
 

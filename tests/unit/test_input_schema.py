@@ -114,7 +114,7 @@ def test_five_hundred_steps_take_well_under_a_second() -> None:
         )
         for n, name in enumerate(names)
     ]
-    assert len(parse(graph(*steps), CATALOG, DEFAULTS).steps) == 500
+    assert len(parse(graph(*steps), CATALOG, DEFAULTS).root.steps) == 500
 
 
 def test_many_expressions_and_many_mistakes_are_cut_short() -> None:

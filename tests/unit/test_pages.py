@@ -156,7 +156,7 @@ def examples() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("page", "text"), examples())
 def test_a_workflow_that_a_page_shows_is_right(page: str, text: str) -> None:
     written = definition(yaml.safe_load(text))
-    assert parse(at_once(document(written)), None, DEFAULTS).steps
+    assert parse(at_once(document(written)), None, DEFAULTS).root.steps
 
 
 METHODS = {

@@ -15,8 +15,8 @@ from tests.unit.documents import CATALOG, DEFAULTS, graph, places, step, the_vio
 
 def test_smallest_workflow_has_the_defaults() -> None:
     definition = parse(workflow(), CATALOG, Defaults(execution_timeout=60.0, step_timeout=5.0))
-    (only,) = definition.steps
-    assert (definition.name, definition.timeout, definition.ordering) == ("w", 60.0, Ordering.SEQUENTIAL)
+    (only,) = definition.root.steps
+    assert (definition.name, definition.timeout, definition.root.ordering) == ("w", 60.0, Ordering.SEQUENTIAL)
     assert (only.timeout, only.retry, only.on_error) == (5.0, RetryPolicy(max_attempts=1), OnError.STOP)
     assert (only.delivery, only.total_timeout, only.condition) == (Delivery.AT_LEAST_ONCE, None, None)
     assert only.params.render({}) == {"value": 1}
@@ -58,7 +58,7 @@ def test_every_field_is_read() -> None:
         max_concurrent_executions=0,
     )
     definition = parse(document, CATALOG, DEFAULTS)
-    second = definition.by_id["second"]
+    second = definition.root.by_id["second"]
     assert second.retry == RetryPolicy(5, 2.0, 3.0, 30.0, 0.0, frozenset({"HTTP_STATUS_4XX"}))
     assert (second.timeout, second.total_timeout, second.depends_on) == (10.5, 60, ("first",))
     assert (second.on_error, second.display_name) == (OnError.CONTINUE, "The second")
@@ -70,8 +70,8 @@ def test_every_field_is_read() -> None:
     }
     assert [name for name, _ in second.assign] == ["total"]
     assert (definition.tags, definition.labels, definition.default_priority) == (("x",), {"team": "core"}, -5)
-    assert definition.output is not None
-    assert definition.output.render({"vars": {"total": 3}}) == {"total": 3}
+    assert definition.root.output is not None
+    assert definition.root.output.render({"vars": {"total": 3}}) == {"total": 3}
 
 
 @pytest.mark.parametrize(
@@ -87,20 +87,20 @@ def test_every_field_is_read() -> None:
     ],
 )
 def test_attempts(fields: dict[str, Any], attempts: int) -> None:
-    assert parse(workflow(step(**fields)), CATALOG, DEFAULTS).steps[0].retry.max_attempts == attempts
+    assert parse(workflow(step(**fields)), CATALOG, DEFAULTS).root.steps[0].retry.max_attempts == attempts
 
 
 def test_without_a_catalog_handlers_and_params_are_not_judged() -> None:
     document = workflow({"id": "a", "handler": "gone", "params": {"x": "${input.x}"}})
-    assert parse(document, None, DEFAULTS).steps[0].handler == "gone"
+    assert parse(document, None, DEFAULTS).root.steps[0].handler == "gone"
     assert the_violation(document)[0] == "steps[0].handler"
 
 
 def test_absent_output_and_null_output_differ() -> None:
-    assert parse(workflow(), CATALOG, DEFAULTS).output is None
+    assert parse(workflow(), CATALOG, DEFAULTS).root.output is None
     definition = parse(workflow(output=[None, "${input.x}"]), CATALOG, DEFAULTS)
-    assert definition.output is not None
-    assert definition.output.render({"input": {"x": 1}}) == [None, 1]
+    assert definition.root.output is not None
+    assert definition.root.output.render({"input": {"x": 1}}) == [None, 1]
 
 
 # --- everything at once
@@ -284,8 +284,8 @@ def test_params(params: dict[str, Any], expected: list[str]) -> None:
 @pytest.mark.parametrize(
     ("params", "expected"),
     [
-        ({"outcomes": "${input.outcomes}"}, []),
-        ({"outcomes": [{"name": "${input.name}", "when": "true"}]}, []),
+        ({"outcomes": "${input.outcomes}"}, ["steps[0].params.outcomes"]),
+        ({"outcomes": [{"name": "${input.name}", "when": "true"}]}, ["steps[0].params.outcomes[0].name"]),
         ({"expression": "input.x > 1"}, []),
         ({"expression": "inptu.x > 1"}, ["steps[0].params.expression"]),
         ({"expression": "steps.nope.output"}, ["steps[0].params.expression"]),

@@ -41,9 +41,9 @@ def whatever_happens(test: Callable[[Driver], None]) -> Callable[[], None]:
 
 def needs(definition: Definition) -> Mapping[str, set[str]]:
     """Return what each step waits for."""
-    if definition.ordering is Ordering.GRAPH:
-        return {step.id: set(step.depends_on) for step in definition.steps}
-    ids = [step.id for step in definition.steps]
+    if definition.root.ordering is Ordering.GRAPH:
+        return {step.id: set(step.depends_on) for step in definition.root.steps}
+    ids = [step.id for step in definition.root.steps]
     return {step_id: set(ids[max(0, index - 1) : index]) for index, step_id in enumerate(ids)}
 
 
@@ -71,10 +71,10 @@ def test_no_step_begins_before_all_it_depends_on_has_ended(driver: Driver) -> No
 @whatever_happens
 def test_what_only_depends_on_skipped_steps_is_skipped_and_nothing_else(driver: Driver) -> None:
     skipped: set[str] = set()
-    is_graph = driver.definition.ordering is Ordering.GRAPH
+    is_graph = driver.definition.root.ordering is Ordering.GRAPH
     for body in driver.bodies:
         if isinstance(body, events.StepSkipped | events.StepStarted):
-            waits_for = set(driver.definition.by_id[body.path].depends_on)
+            waits_for = set(driver.definition.root.by_id[body.path].depends_on)
             is_moot = is_graph and bool(waits_for) and waits_for <= skipped
             by_condition = isinstance(body, events.StepSkipped) and "condition" in body.reason
             assert is_moot == (isinstance(body, events.StepSkipped) and not by_condition)
@@ -102,7 +102,7 @@ def test_there_is_always_something_that_moves_an_execution_on(driver: Driver) ->
 def test_the_end_is_the_one_that_was_earned(driver: Driver) -> None:
     state = driver.state
     failed = {p for p, row in driver.rows.items() if row.state is StepState.FAILED}
-    fatal = {p for p in failed if driver.definition.by_id[p].on_error is not OnError.CONTINUE}
+    fatal = {p for p in failed if driver.definition.root.by_id[p].on_error is not OnError.CONTINUE}
     kinds = {type(turn.happening) for turn in driver.turns if not turn.before.state.is_end}
     if happenings.CancelAsked in kinds:
         assert state.state is ExecutionState.CANCELLED
@@ -116,7 +116,7 @@ def test_the_end_is_the_one_that_was_earned(driver: Driver) -> None:
     else:
         assert state.state is (ExecutionState.FAILED if state.failure else ExecutionState.COMPLETED)
         assert state.failure is None or state.failure.code == "EXPRESSION_ERROR"
-        assert len(driver.rows) == len(driver.definition.steps)
+        assert len(driver.rows) == len(driver.definition.root.steps)
 
 
 @whatever_happens
@@ -168,7 +168,7 @@ def test_nothing_changes_after_the_end(driver: Driver) -> None:
 
 @whatever_happens
 def test_events_show_counts_and_progress_as_they_add_up(driver: Driver) -> None:
-    total = len(driver.definition.steps)
+    total = len(driver.definition.root.steps)
     where: dict[str, str] = {}
     progress, is_ending = 0, False
     for event in driver.events:
@@ -176,7 +176,7 @@ def test_events_show_counts_and_progress_as_they_add_up(driver: Driver) -> None:
         counts = Counter(where.values())
         settled = counts["completed"] + counts["failed"] + counts["skipped"]
         if isinstance(event.body, events.StepFailed):
-            spec = driver.definition.by_id[event.body.path]
+            spec = driver.definition.root.by_id[event.body.path]
             is_ending = is_ending or spec.on_error is not OnError.CONTINUE
         is_ending = is_ending or isinstance(event.body, events.StepCancelled)
         if not is_ending:
@@ -212,7 +212,7 @@ def test_counts_and_progress_of_the_state_match_its_steps(driver: Driver) -> Non
         at = Counter(step.state for step in state.steps.values())
         never_started = state.counts.total - len(state.steps) if state.state.is_end else 0
         assert state.counts == StepCounts(
-            total=len(driver.definition.steps),
+            total=len(driver.definition.root.steps),
             completed=at[StepState.COMPLETED],
             failed=at[StepState.FAILED],
             skipped=at[StepState.SKIPPED],
@@ -241,7 +241,7 @@ def test_a_step_ends_once_and_nothing_of_it_follows(driver: Driver) -> None:
 
 @whatever_happens
 def test_attempts_are_bounded(driver: Driver) -> None:
-    for step in driver.definition.steps:
+    for step in driver.definition.root.steps:
         of_step = [body for body in driver.bodies if getattr(body, "path", None) == step.id]
         numbers = _begun(of_step)
         again = [body for body in of_step if isinstance(body, events.StepRetrying)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Container, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -76,6 +76,11 @@ class Template:
     def constant(cls, value: Any, field: str) -> Template:
         """Return the template of a value without any expression."""
         return cls(True, frozenset(), 0, value, field.rpartition(".")[2])
+
+    def member(self, name: str) -> Template:
+        """Return the template of a member of this one, which is an object."""
+        value = self._value[name]
+        return replace(self, _value=value, _field=payload.join_path(self._field, name))
 
     def render(self, variables: Mapping[str, Any], allowance: Allowance | None = None) -> Any:
         """Return the value with its results, normalised; a constant is the same object every time.

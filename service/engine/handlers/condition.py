@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from service.engine.definition import Decide
 from service.engine.expressions import compile_condition
 from service.engine.handlers.evaluation import evaluated
-from service.engine.handlers.model import Effect, Handler, Source, StepContext
+from service.engine.handlers.model import Effect, Handler, Params, Source, StepContext
 from service.engine.schema import Problem
 
 NO_OUTCOME = "none"
@@ -41,7 +42,7 @@ PARAMS = {
 def condition() -> Handler:
     """Return the handler."""
     return Handler(
-        name="condition",
+        name=Decide.handler,
         description=(
             "Decides by CEL between named outcomes. Gives {outcome, matched}; when no outcome holds,"
             ' outcome is "none" and matched false.'
@@ -49,6 +50,8 @@ def condition() -> Handler:
         params_schema=PARAMS,
         effect=Effect.NONE,
         run=_run,
+        compile=_compile,
+        is_templated=False,
         check=_check,
         sources=_sources,
     )
@@ -62,6 +65,13 @@ async def _run(params: Mapping[str, Any], context: StepContext) -> Any:
         if "when" not in outcome or await evaluated(compile_condition, outcome["when"], context.variables):
             return {"outcome": outcome["name"], "matched": True}
     return {"outcome": NO_OUTCOME, "matched": False}
+
+
+def _compile(params: Params) -> Decide:
+    if "expression" in params.given:
+        return Decide((("true", params.cel[("expression",)]),), "false")
+    outcomes = enumerate(params.given["outcomes"])
+    return Decide(tuple((each["name"], params.cel.get(("outcomes", at, "when"))) for at, each in outcomes), NO_OUTCOME)
 
 
 def _check(params: Mapping[str, Any]) -> Iterator[Problem]:

@@ -17,6 +17,8 @@ from typing import Any
 from flowkeep.handlers import Effect, HandlerError, StepContext, Suspend, handler
 from flowkeep.handlers.declaration import Declaration, declarations
 from flowkeep.handlers.errors import rebuilt
+from service.engine.definition import Action
+from service.engine.expressions import Expression, Template
 from service.engine.schema import Path, Problem, Schema, locate
 from service.engine.schema_weight import weigh
 
@@ -26,6 +28,7 @@ __all__ = [
     "Handler",
     "HandlerError",
     "HandlerLoadError",
+    "Params",
     "Source",
     "StepContext",
     "Suspend",
@@ -48,9 +51,25 @@ class Source:
     is_condition: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Params:
+    """The params of a step as they are compiled: as written, as a template, and the CEL among them by its path."""
+
+    given: Mapping[str, Any]
+    template: Template
+    cel: Mapping[Path, Expression]
+
+
+async def _by_the_planner(params: Mapping[str, Any], context: StepContext) -> Any:
+    raise TypeError("the planner runs this step itself")
+
+
 @dataclass(frozen=True)
 class Handler:
     """What a step can run. `run` gets params that `validate` found right, and returns JSON or a Suspend.
+
+    One without `run` is run by the planner itself: `compile` makes an action of params without a fault. Where it is not
+    `is_templated`, they are compiled with the workflow as they stand, and hold no templates.
 
     `check` finds what the schema cannot say, in params that meet it, except that while a workflow is checked any string
     may stand where a template does. `sources` finds CEL, in any params. `close` frees what `run` keeps open.
@@ -58,7 +77,7 @@ class Handler:
     """
 
     name: str
-    run: Callable[[Mapping[str, Any], StepContext], Awaitable[Any]]
+    run: Callable[[Mapping[str, Any], StepContext], Awaitable[Any]] = _by_the_planner
     description: str = ""
     params_schema: Mapping[str, Any] = field(default_factory=lambda: {"type": "object"})
     effect: Effect = Effect.IDEMPOTENT
@@ -66,6 +85,8 @@ class Handler:
     sources: Callable[[Mapping[str, Any]], Iterable[Source]] | None = None
     close: Callable[[], Awaitable[None]] | None = None
     is_threaded: bool = False
+    compile: Callable[[Params], Action] | None = None
+    is_templated: bool = True
 
     def validate(self, params: Mapping[str, Any]) -> list[tuple[str, str]]:
         """Return all that is wrong with `params`, with templates filled in: path in them and message."""

@@ -7,11 +7,9 @@ from collections.abc import Iterable, Sequence
 from service.engine import payload
 from service.engine.egress.egress import Egress
 from service.engine.handlers import loading
+from service.engine.handlers.builtin import ENGINE_HANDLERS
 from service.engine.handlers.call_api import call_api
-from service.engine.handlers.condition import condition
 from service.engine.handlers.model import Handler, HandlerError, HandlerLoadError, Source, StepContext, Suspend
-from service.engine.handlers.transform import transform
-from service.engine.handlers.wait import wait
 
 __all__ = [
     "Handler",
@@ -41,7 +39,7 @@ class Registry:
     @classmethod
     def with_builtins(cls, egress: Egress | None = None) -> Registry:
         """Return a registry of the handlers that need nothing else. They call by `egress`, else public addresses."""
-        return cls((call_api(egress), wait(), condition(), transform()))
+        return cls((call_api(egress), *ENGINE_HANDLERS.values()))
 
     def register(self, handler: Handler) -> None:
         """Add a handler.

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from service.engine.definition import Transform
 from service.engine.expressions import compile_value
 from service.engine.handlers.evaluation import evaluated
-from service.engine.handlers.model import Effect, Handler, Source, StepContext
+from service.engine.handlers.model import Effect, Handler, Params, Source, StepContext
 
 PARAMS = {
     "type": "object",
@@ -28,11 +29,12 @@ PARAMS = {
 def transform() -> Handler:
     """Return the handler."""
     return Handler(
-        name="transform",
+        name=Transform.handler,
         description="Computes a value, by CEL or by a JSON value with templates. Gives the value itself.",
         params_schema=PARAMS,
         effect=Effect.NONE,
         run=_run,
+        compile=_compile,
         sources=_sources,
     )
 
@@ -41,6 +43,10 @@ async def _run(params: Mapping[str, Any], context: StepContext) -> Any:
     if "value" in params:
         return params["value"]
     return await evaluated(compile_value, params["expression"], context.variables)
+
+
+def _compile(params: Params) -> Transform:
+    return Transform(params.cel[("expression",)] if "expression" in params.given else params.template.member("value"))
 
 
 def _sources(params: Mapping[str, Any]) -> Iterator[Source]:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from service.engine import durations
+from service.engine.definition import Pause
 from service.engine.failure import INVALID_PARAMS
 from service.engine.handlers.model import Effect, Handler, HandlerError, StepContext, Suspend
 from service.engine.schema import Problem
@@ -39,12 +40,13 @@ PARAMS = {
 def wait() -> Handler:
     """Return the handler."""
     return Handler(
-        name="wait",
+        name=Pause.handler,
         description="Waits for a duration or until a moment, at most 10 years. Gives {waited_until}.",
         params_schema=PARAMS,
         effect=Effect.NONE,
         check=_check,
         run=_run,
+        compile=lambda params: Pause(params.template),
     )
 
 

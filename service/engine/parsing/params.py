@@ -1,4 +1,4 @@
-"""Checks the handler of a step and the params that it will get."""
+"""Checks the handler of a step and the params that it will get, and makes an action of them."""
 
 from __future__ import annotations
 
@@ -6,31 +6,42 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from service.engine import payload
-from service.engine.expressions import Template, hints
-from service.engine.handlers.registry import Handler, Registry, Source
+from service.engine.definition import Action, Call
+from service.engine.expressions import Expression, Template, hints
+from service.engine.handlers.builtin import ENGINE_HANDLERS
+from service.engine.handlers.model import Handler, Params, Source
+from service.engine.handlers.registry import Registry
 from service.engine.parsing.fields import Fields
 from service.engine.parsing.sources import IN_PARAMS, Sources
 from service.engine.schema import Path, locate, nearest
 from service.engine.slices import Work
 
+NOTHING = Template.constant({}, "params")
+
 _BYTES_A_MICROSECOND = 4
 
 
-def read_params(
+def read_action(
     fields: Fields, sources: Sources, catalog: Registry | None, reader: str
-) -> Work[tuple[str, Template | None]]:
-    """Return the name of the handler and the template of its params. Without a catalog neither is judged."""
+) -> Work[tuple[Template | None, Action | None]]:
+    """Return what a step does, None when something is wrong. Without a catalog, as little as can be is judged."""
     name = fields.text("handler", 128, required=True, what="the name of what the step runs, such as call_api")
-    params = fields.object("params")
-    handler = catalog.get(name) if catalog is not None and name else None
-    own = _sources(handler, params or {})
-    cel_at = {locate(fields.at("params"), source.path) for source in own}
-    template = yield from sources.template(params or {}, fields.at("params"), reader, IN_PARAMS, cel_at)
-    if handler is not None and params is not None:
-        yield from _judge(handler, params, own, fields, sources, reader)
-    elif catalog is not None and name and handler is None:
+    given = fields.object("params")
+    params = given or {}
+    handler = ENGINE_HANDLERS.get(name) if catalog is None else catalog.get(name)
+    if name and handler is None and catalog is not None:
         fields.wrong("handler", f'"{name}" is unknown{nearest(name, catalog.names())}')
-    return name, template
+    own = _sources(handler, params)
+    cel_at = {locate(fields.at("params"), source.path) for source in own}
+    template = yield from sources.template(params, fields.at("params"), reader, IN_PARAMS, cel_at)
+    cel: Mapping[Path, Expression] | None = {}
+    if handler is not None and given is not None:
+        cel = yield from _judge(handler, params, own, fields, sources, reader)
+    if not name or given is None or template is None or cel is None:
+        return None, None
+    if handler is None or handler.compile is None:
+        return template, Call(name, template)
+    return template, handler.compile(Params(params, template, cel))
 
 
 def _sources(handler: Handler | None, params: Mapping[str, Any]) -> Sequence[Source]:
@@ -41,20 +52,28 @@ def _sources(handler: Handler | None, params: Mapping[str, Any]) -> Sequence[Sou
 
 def _judge(
     handler: Handler, params: Mapping[str, Any], own: Sequence[Source], fields: Fields, sources: Sources, reader: str
-) -> Work[None]:
+) -> Work[Mapping[Path, Expression] | None]:
+    """Return the CEL of the handler's own, None when anything is wrong."""
     text = payload.encode(params)
     opaque = frozenset(_templates(params, ())) if b"${" in text else frozenset()
     field = fields.at("params")
     yield len(text) // _BYTES_A_MICROSECOND
-    for problem in handler.problems(params, opaque):
+    problems = handler.problems(params, opaque)
+    for problem in problems:
         fields.findings.add_problem(field, problem)
+    cel: dict[Path, Expression] = {}
     for source in own:
-        place = locate(field, source.path)
-        if source.path in opaque:
-            fields.findings.add(place, hints.AS_IT_STANDS)
-        else:
+        if source.path not in opaque:
             compiler = sources.condition if source.is_condition else sources.value
-            yield from compiler(source.text, place, reader, IN_PARAMS)
+            expression = yield from compiler(source.text, locate(field, source.path), reader, IN_PARAMS)
+            if expression is not None:
+                cel[source.path] = expression
+        else:
+            fields.findings.add(locate(field, source.path), hints.AS_IT_STANDS)
+    literal = () if handler.is_templated else opaque.difference(source.path for source in own)
+    for path in sorted(literal, key=str):
+        fields.findings.add(locate(field, path), "is compiled with the workflow: it cannot hold templates")
+    return None if problems or literal or len(cel) < len(own) else cel
 
 
 def _templates(value: Any, path: Path) -> Iterator[Path]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from service.engine.definition import LEAST_PAUSE, Delivery, OnError, Ordering, RetryPolicy, StepSpec
-from service.engine.expressions import Expression, Template
+from service.engine.definition import LEAST_PAUSE, Call, Delivery, OnError, Ordering, RetryPolicy, StepSpec
+from service.engine.expressions import Expression
 from service.engine.handlers.registry import Registry
 from service.engine.parsing.fields import TEN_YEARS, YEAR, Fields, repeated
-from service.engine.parsing.params import read_params
-from service.engine.parsing.sources import IN_ASSIGN, IN_PARAMS, LONGEST, Sources
+from service.engine.parsing.params import NOTHING, read_action
+from service.engine.parsing.sources import IN_ASSIGN, LONGEST, Sources
 from service.engine.slices import Work
 
 ID = r"[A-Za-z_][A-Za-z0-9_]*"
@@ -43,12 +43,12 @@ class StepReader:
         step_id = fields.text("id", 64, ID, ID_WORDS, required=True)
         if not step_id and isinstance(given := fields.raw("id"), str):
             self.misnamed.add(given)
-        handler, params = yield from read_params(fields, self.sources, self.catalog, step_id)
+        params, action = yield from read_action(fields, self.sources, self.catalog, step_id)
         on_error = fields.choice("on_error", OnError, OnError.STOP)
         step = StepSpec(
             id=step_id,
-            handler=handler,
-            params=params or Template.parse({}, IN_PARAMS, ""),
+            action=action or Call("", NOTHING),
+            params=params or NOTHING,
             timeout=fields.seconds("timeout", TEN_YEARS) or self.timeout,
             display_name=fields.text("display_name", 256),
             depends_on=self._depends_on(fields, step_id),

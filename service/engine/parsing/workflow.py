@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from service.engine.definition import MAX_BYTES as MAX_EXECUTION_BYTES
-from service.engine.definition import Definition, Ordering, StepSpec
+from service.engine.definition import Block, Definition, Ordering, StepSpec
 from service.engine.expressions import Template
 from service.engine.graph import Precedence, Walk
 from service.engine.handlers.registry import Registry
@@ -97,22 +97,22 @@ def _read(
     # An ordering that nobody knows: what waits for what cannot be judged.
     known = None if fields.is_wrong("ordering") else ordering
     reader = StepReader(known, catalog, defaults.step_timeout, sources)
+    name = _name(fields)
+    steps = yield from _steps(fields, reader)
     definition = Definition(
-        name=_name(fields),
-        steps=(yield from _steps(fields, reader)),
+        name=name,
+        root=Block(steps, ordering, (yield from _output(fields, sources))),
         timeout=fields.seconds("timeout", TEN_YEARS) or defaults.execution_timeout,
-        ordering=ordering,
         description=fields.text("description", 4096),
         tags=_tags(fields),
         labels=_labels(fields),
         input_schema=(yield from read_input_schema(fields)),
         default_priority=fields.whole("default_priority", -100, 100),
-        output=(yield from _output(fields, sources)),
         document=document,
         max_bytes=defaults.max_bytes,
     )
-    order = yield from _order(definition.steps, reader, fields.findings)
-    yield from sources.check_uses(_positions(definition.steps), reader.misnamed, order, ordering is Ordering.GRAPH)
+    order = yield from _order(steps, reader, fields.findings)
+    yield from sources.check_uses(_positions(steps), reader.misnamed, order, ordering is Ordering.GRAPH)
     fields.close()
     return definition
 

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from persistence.model import ExecutionState, Step, StepCounts, StepKey, StepState
 from service.engine.definition import Definition, OnError
 from service.engine.failure import Failure
+from service.engine.paths import place
 from service.engine.planning.events import Event, EventBody
 from service.engine.planning.state import State
 
@@ -92,7 +93,9 @@ class Draft:
         """Whether the execution ends otherwise than by completing: what it had done by then is done, and no more."""
         if self.state.ending is not None:
             return True
-        return step.state is StepState.FAILED and self.definition.by_id[step.path].on_error is not OnError.CONTINUE
+        return (
+            step.state is StepState.FAILED and self.definition.places[place(step.path)].on_error is not OnError.CONTINUE
+        )
 
     def has_room(self, size: int) -> bool:
         """Whether the execution may write so many bytes more, and an event. Its ends are written in any case."""

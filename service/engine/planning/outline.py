@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from persistence.model import ExecutionDetail
-from service.engine.definition import Definition, StepSpec
+from service.engine.definition import Block, Call, Definition, StepSpec
 from service.engine.expressions import Template
 from service.engine.planning.state import newest
 
@@ -16,5 +16,5 @@ def outline(detail: ExecutionDetail) -> Definition:
         newest(detail.steps).values(),
         key=lambda step: (step.start_time or step.end_time or execution.create_time, step.path),
     )
-    steps = tuple(StepSpec(step.path, step.handler, nothing, execution.timeout) for step in begun)
-    return Definition(execution.workflow_name, steps, execution.timeout)
+    steps = tuple(StepSpec(step.path, Call(step.handler, nothing), execution.timeout, nothing) for step in begun)
+    return Definition(execution.workflow_name, Block(steps), execution.timeout)

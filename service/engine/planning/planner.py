@@ -16,6 +16,7 @@ from service.engine.clock import later
 from service.engine.definition import Definition, Delivery, Ordering, StepSpec
 from service.engine.expressions import ExpressionError, PutOffError
 from service.engine.failure import EXPRESSION_ERROR, HANDLER_ERROR, Failure
+from service.engine.paths import place
 from service.engine.planning import events, happenings
 from service.engine.planning.effects import CancelAttempt, Effect
 from service.engine.planning.events import Event
@@ -130,7 +131,7 @@ class _Planning(StepRules):
         deadline = later(self.time, draft.state.timeout)
         draft.change(state=ExecutionState.RUNNING, start_time=self.time, deadline_time=deadline)
         draft.record(events.Started(deadline))
-        self.candidates.extend(step.id for step in self.definition.steps)
+        self.candidates.extend(step.id for step in self.definition.root.steps)
 
     def succeed(self, happening: happenings.StepSucceeded) -> None:
         step = self.running(happening)
@@ -232,7 +233,7 @@ class _Planning(StepRules):
     def go_on(self) -> None:
         if self.draft.state.state is ExecutionState.RUNNING:
             self.fire()
-            self.candidates.extend(step.id for step in self.definition.steps)
+            self.candidates.extend(step.id for step in self.definition.root.steps)
 
     def recover(self, handlers: frozenset[str]) -> None:
         if self.draft.state.state is ExecutionState.PENDING:
@@ -242,7 +243,7 @@ class _Planning(StepRules):
         for step in self.draft.running:
             if self.draft.state.ending:
                 self.stop(step, cut_off(step))
-            elif self.definition.by_id[step.path].delivery is Delivery.AT_MOST_ONCE:
+            elif self.definition.places[place(step.path)].delivery is Delivery.AT_MOST_ONCE:
                 self.fail_for_good(self.with_failed_attempt(step, unknown_outcome(step)), unknown_outcome(step))
             else:
                 self.start_again(step)
@@ -255,7 +256,7 @@ class _Planning(StepRules):
                 self.start_or_put_off(waiting)
         # What ran is gone with its process; there is nobody to tell.
         self.effects = [effect for effect in self.effects if not isinstance(effect, CancelAttempt)]
-        self.candidates.extend(step.id for step in self.definition.steps)
+        self.candidates.extend(step.id for step in self.definition.root.steps)
 
     def condemn(self, failure: Failure) -> None:
         """End at once, so that nothing of it is left to be restored, and not against an end that was decided."""
@@ -270,14 +271,16 @@ class _Planning(StepRules):
                 step_id = self.candidates.popleft()
                 if step_id not in self.draft.steps and self._is_free(step_id):
                     self.allowance.begin()
-                    self._open(self.definition.by_id[step_id])
+                    self._open(self.definition.root.by_id[step_id])
             self._finish_if_done()
         except PutOffError:
             self.is_put_off = True
 
     def _is_free(self, step_id: str) -> bool:
         steps = self.draft.steps
-        return all(before in steps and steps[before].state.is_end for before in self.definition.predecessors[step_id])
+        return all(
+            before in steps and steps[before].state.is_end for before in self.definition.root.predecessors[step_id]
+        )
 
     def _open(self, step: StepSpec) -> None:
         """Start, skip or fail a step that is free to go. Raises PutOffError."""
@@ -297,7 +300,7 @@ class _Planning(StepRules):
 
     def _all_skipped(self, step: StepSpec) -> bool:
         """Whether the step only depends on skipped ones. The mere order of a sequence is no dependency."""
-        if self.definition.ordering is not Ordering.GRAPH or not step.depends_on:
+        if self.definition.root.ordering is not Ordering.GRAPH or not step.depends_on:
             return False
         return all(self.draft.steps[before].state is StepState.SKIPPED for before in step.depends_on)
 
@@ -326,14 +329,14 @@ class _Planning(StepRules):
             self._finish(ExecutionState.COMPLETED, None, result)
 
     def _result(self) -> Any:
-        if self.definition.output is not None:
-            return self.definition.output.render(self.draft.variables(), self.allowance)
+        if self.definition.root.output is not None:
+            return self.definition.root.output.render(self.draft.variables(), self.allowance)
         steps = self.draft.steps
-        if self.definition.ordering is Ordering.GRAPH:
-            completed = [i for i in self.definition.sinks if steps[i].state is StepState.COMPLETED]
+        if self.definition.root.ordering is Ordering.GRAPH:
+            completed = [i for i in self.definition.root.sinks if steps[i].state is StepState.COMPLETED]
             # It only repeats what the steps show: too large, it must not fail the work that is done.
             return {i: steps[i].output for i in completed} if self._fit(completed) else None
-        for step in reversed(self.definition.steps):
+        for step in reversed(self.definition.root.steps):
             if steps[step.id].state is StepState.COMPLETED:
                 return steps[step.id].output
         return None

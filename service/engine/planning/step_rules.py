@@ -20,6 +20,7 @@ from service.engine.failure import (
     INVALID_OUTPUT,
     Failure,
 )
+from service.engine.paths import place
 from service.engine.planning import events
 from service.engine.planning.draft import Draft
 from service.engine.planning.effects import CancelAttempt, Effect, StartAttempt
@@ -72,7 +73,7 @@ class StepRules:
         return step if (step.iteration, step.attempt) == (told.iteration, told.attempt) else None
 
     def free_successors(self, step_id: str) -> None:
-        self.candidates.extend(self.definition.successors[step_id])
+        self.candidates.extend(self.definition.root.successors[step_id])
 
     def skip(self, step: Step, reason: str, condition: str = "") -> None:
         """Skip a step. Its condition stands in the row alone: events go to callers that may not read definitions."""
@@ -87,7 +88,7 @@ class StepRules:
 
     def start_attempt(self, step: Step) -> None:
         """Start the next attempt, or fail the step when its parameters cannot be had. Raises PutOffError."""
-        spec = self.definition.by_id[step.path]
+        spec = self.definition.places[place(step.path)]
         attempt = step.attempt + 1
         variables = self.draft.variables(attempt=attempt)
         try:
@@ -171,7 +172,7 @@ class StepRules:
         self.free_successors(step.path)
 
     def _assign(self, step: Step) -> dict[str, Any] | None:
-        spec = self.definition.by_id[step.path]
+        spec = self.definition.places[place(step.path)]
         if not spec.assign:
             return None
         variables = {**self.draft.variables(attempt=step.attempt, ended=step), "result": step.output}
@@ -182,7 +183,7 @@ class StepRules:
         return normal
 
     def fail_attempt(self, step: Step, failure: Failure, draw: float, retry_after: float | None) -> None:
-        spec = self.definition.by_id[step.path]
+        spec = self.definition.places[place(step.path)]
         failure = self.fitting(failure)
         failures = step.failures + 1
         failed = replace(self.with_failed_attempt(step, failure), failures=failures, failure=failure.to_json())
@@ -269,7 +270,7 @@ class StepRules:
         self.allowance.count(WORK_OF_STEP)
         self.draft.put(failed)
         self.draft.record(events.StepFailed(step.path, step.attempt, failure, step.iteration))
-        if self.definition.by_id[step.path].on_error is OnError.CONTINUE:
+        if self.definition.places[place(step.path)].on_error is OnError.CONTINUE:
             self.free_successors(step.path)
         elif not self.draft.state.ending:
             self.end(step_failed(failed))

@@ -37,7 +37,7 @@ def _of_execution(definition: Definition, detail: ExecutionDetail) -> Iterator[s
         yield "deadline_time"
     if execution.state is ExecutionState.CANCELLING and execution.ending is None:
         yield "ending"
-    if execution.counts != _counts(len(definition.steps), newest(detail.steps).values()):
+    if execution.counts != _counts(len(definition.root.steps), newest(detail.steps).values()):
         yield "step_counts"
 
 
@@ -54,7 +54,7 @@ def _counts(total: int, steps: Iterable[Step]) -> StepCounts:
 
 
 def _of_step(definition: Definition, step: Step) -> Iterator[str]:
-    if step.path not in definition.by_id:
+    if definition.find(step.path) is None:
         yield f"steps.{step.path}"
     if step.state is StepState.WAITING and (step.wait is None or _is_endless(step.wait)):
         yield f"steps.{step.path}.wait"
