@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import random
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import structlog
 
@@ -39,11 +41,13 @@ from service.engine.egress.guard import Guard
 from service.engine.executions import Executions
 from service.engine.handlers.registry import Registry
 from service.engine.handlers.threads import threads, watch_threads
+from service.engine.ids import uuid7
 from service.engine.parsing import Defaults
+from service.engine.running.context import RunnerSettings
 from service.engine.running.lease_thread import LeaseThread
 from service.engine.running.leases import RENEW, LeaseKeeper
 from service.engine.running.loop_watch import LoopWatch
-from service.engine.running.runner import Runner, RunnerSettings
+from service.engine.running.runner import Runner
 from service.engine.tasks import TaskRegistry
 from service.engine.watch import Pace, WatchHub
 from service.engine.workflows import Workflows
@@ -73,8 +77,26 @@ class Engine:
     executions: Executions
 
 
-def build_engine(config: Config, repository: Repository, registry: Registry) -> Engine:
+def _process_name() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the engine takes from outside: time, ids, lots and its name. A simulation gives its own."""
+
+    clock: StoreClock = field(default_factory=StoreClock)
+    new_id: Callable[[datetime], UUID] = uuid7
+    new_incarnation: Callable[[], UUID] = uuid4
+    draw: Callable[[], float] = random.random
+    name: str = field(default_factory=_process_name)
+
+
+def build_engine(
+    config: Config, repository: Repository, registry: Registry, surroundings: Surroundings | None = None
+) -> Engine:
     """Wire the engine; nothing of it runs yet."""
+    outside = surroundings or Surroundings()
     hub = WatchHub()
     defaults = Defaults(config.execution_timeout, config.step_timeout, config.max_execution_bytes)
     workflows = Workflows(repository, registry, defaults)
@@ -85,21 +107,21 @@ def build_engine(config: Config, repository: Repository, registry: Registry) -> 
         probation=config.probation,
         cancel_grace=config.cancel_grace,
     )
-    clock = StoreClock()
     runner = Runner(
         repository,
         workflows,
         registry,
         hub,
         encode,
-        uuid4(),
+        outside.new_incarnation(),
         settings,
-        clock,
-        name=f"{socket.gethostname()}:{os.getpid()}",
+        outside.clock,
+        outside.draw,
+        outside.name,
     )
     pace = Pace(config.watch_poll, config.watch_bookmark)
-    executions = Executions(repository, workflows, runner, pace, mended=mended)
-    return Engine(repository, hub, workflows, clock, runner, executions)
+    executions = Executions(repository, workflows, runner, pace, outside.new_id, mended)
+    return Engine(repository, hub, workflows, outside.clock, runner, executions)
 
 
 def guard_of(config: Config) -> Guard:
@@ -126,11 +148,11 @@ async def running_engine(
     tasks.keep(egress.tend, "idle connections")
     leases: LeaseThread | LeaseKeeper
     if (apart := repository.leases_apart()) is not None:
-        leases = LeaseThread(apart, runner, engine.clock, config.lease_ttl, watch)
+        leases = LeaseThread(apart, runner.tenure, engine.clock, config.lease_ttl, watch)
         await leases.register(alone=alone)
     else:
         # Nobody is there to take over, so a lease that does not run out; it is renewed for the store's time.
-        leases = LeaseKeeper(repository, runner, engine.clock, LONGEST, renew=RENEW * config.lease_ttl)
+        leases = LeaseKeeper(repository, runner.tenure, engine.clock, LONGEST, renew=RENEW * config.lease_ttl)
         await leases.register(alone=alone)
         runner.tasks.keep(leases.keep, "lease")
         tasks.keep(watch.look_from_a_thread, "loop watch")

@@ -80,6 +80,7 @@ class Executions:
         self._repository = repository
         self._workflows = workflows
         self._runner = runner
+        self._hub = runner.context.hub
         self._pace = pace
         self._new_id = new_id
         self._mended = mended
@@ -189,17 +190,11 @@ class Executions:
             input=payload,
             content_hash=content_hash(owner, request, workflow),
             steps=plan.steps,
-            events=self._runner.encode_all(plan.events),
+            events=self._runner.context.encode_all(plan.events),
             result=plan.state.result,
         )
         await failpoints.reach("exec.before_tx")
-        future = self._runner.journal.create(new)
-        # What was kept is driven, also when the caller has gone in between.
-        lapses = self._runner.lapses
-        future.add_done_callback(lambda kept: self._take_up(kept, new, definition, plan, lapses))
-        if execution.incarnation is not None:
-            self._runner.claimer.expect(execution, future)
-        return future
+        return self._runner.create(new, definition, plan)
 
     async def _first(
         self, scope: Scope, owner: str, request: StartRequest, workflow: Workflow | None, definition: Definition | None
@@ -221,7 +216,7 @@ class Executions:
 
         An end that this process brings about is known as soon as it is durable, of any other there is an event.
         """
-        run = self._runner.runs.get(execution.id)
+        run = self._runner.run_of(execution.id)
         try:
             async with asyncio.timeout(timeout):
                 if run is not None:
@@ -269,7 +264,7 @@ class Executions:
         self, scope: Scope, execution_id: UUID, after_seq: int
     ) -> AsyncIterator[Sequence[Event] | Bookmark | Output]:
         """Give every event after `after_seq`; see `follow`."""
-        return follow(self._repository, self._runner.hub, scope, execution_id, after_seq, self._pace, self._mended)
+        return follow(self._repository, self._hub, scope, execution_id, after_seq, self._pace, self._mended)
 
     def _accepted(self, workflow: Workflow, definition: Definition, owner: str, request: StartRequest) -> Execution:
         now = self._runner.now()
@@ -302,7 +297,7 @@ class Executions:
         """Return the row as it is inserted, and what goes with it: with room, the start rides in the same commit."""
         now = execution.create_time
         accepted = planner.apply(definition, initial(execution, payload, self._runner.name), happenings.Accepted(now))
-        if execution.scheduled_time is not None or not self._runner.claimer.has_place(execution.org, execution.owner):
+        if execution.scheduled_time is not None or not self._runner.has_place(execution.org, execution.owner):
             wake = execution.scheduled_time or now
             return _row(execution, accepted, None, wake), accepted
         started = planner.apply(definition, accepted.state, happenings.Started(now))
@@ -310,19 +305,6 @@ class Executions:
         both = replace(started, events=accepted.events + started.events)
         owner = None if started.state.state.is_end else self._runner.incarnation
         return _row(execution, both, owner, None), both
-
-    def _take_up(
-        self, kept: asyncio.Future[Created], new: NewExecution, definition: Definition, plan: Plan, lapses: int
-    ) -> None:
-        execution = new.execution
-        if kept.cancelled() or isinstance(kept.exception(), UnavailableError):
-            self._runner.recovery.look_for(execution.id)  # it may have been kept, with this process as its owner
-        elif kept.exception() is None and kept.result().created:
-            self._runner.hub.publish(execution.id, new.events)
-            if execution.incarnation is not None:
-                self._runner.keep(execution, definition, plan, lapses)
-            elif execution.wake_time is not None:
-                self._runner.claimer.poke_at(execution.wake_time)
 
 
 def _cost(begun: _Begun | _Doubtful) -> int:

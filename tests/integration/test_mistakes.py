@@ -6,8 +6,8 @@ import pytest
 
 import flowkeep
 from service.engine.planning import happenings, planner
+from service.engine.running.context import Context
 from service.engine.running.run import Run
-from service.engine.running.runner import Runner
 from service.engine.workflows import Workflows
 from tests.integration.stage import ended, log, made, step, wait_step
 
@@ -41,7 +41,7 @@ PLACES = {
     "definition": (Workflows, "of", lambda _, execution: execution.workflow_name == "bad"),
     "taking up": (Run, "inherit", lambda run: run.definition.name == "bad"),
     "timer": (Run, "_set_timer", lambda run: run.definition.name == "bad" and run.execution.epoch > 1),
-    "encoder": (Runner, "encode_all", lambda _, found: any(getattr(e.body, "path", "") == "bad" for e in found)),
+    "encoder": (Context, "encode_all", lambda _, found: any(getattr(e.body, "path", "") == "bad" for e in found)),
     "after the commit": (Run, "_after_commit", lambda run, _: run.definition.name == "bad" and run.execution.epoch > 1),
 }
 

@@ -76,7 +76,7 @@ class Clients:
         """Read what was just acknowledged, at any replica."""
         at = self._random.randrange(self._world.scenario.replicas)
         try:
-            await self._ask(at, lambda replica: replica.runner.journal.get_execution(scope, execution_id))
+            await self._ask(at, lambda replica: replica.runner.context.journal.get_execution(scope, execution_id))
         except UNKNOWN:
             return
         except NotFoundError as error:

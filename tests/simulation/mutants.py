@@ -21,7 +21,8 @@ from service.engine.executions import Executions
 from service.engine.requests import StartRequest
 from service.engine.running.run import Run
 from service.engine.running.runner import Runner
-from service.engine.watch import Pace, WatchHub
+from service.engine.running.tenure import Tenure
+from service.engine.watch import WatchHub
 from tests.simulation import replica
 from tests.simulation.committer import Committer
 from tests.simulation.replica import Replica
@@ -124,7 +125,8 @@ def _unknown_is_failed(stack: ExitStack) -> None:
 
 @_mutant("M6", "a watcher neither polls nor reads again after the listener was away", "I19")
 def _no_poll(stack: ExitStack) -> None:
-    _replace(stack, replica, "PACE", Pace(poll=1e6, bookmark=1e6))
+    never = replica.CONFIG.model_copy(update={"watch_poll": 1e6, "watch_bookmark": 1e6})
+    _replace(stack, replica, "CONFIG", never)
     _replace(stack, WatchHub, "wake_all", lambda self: None)
 
 
@@ -157,7 +159,7 @@ def _global_cursor(stack: ExitStack) -> None:
 def _early_events(stack: ExitStack) -> None:
     def transition(self: Run, *args: Any, **named: Any) -> Transition:
         made: Transition = before(self, *args, **named)
-        self.runner.hub.publish(self.id, made.events)
+        self.context.hub.publish(self.id, made.events)
         return made
 
     before = _replace(stack, Run, "_transition", transition)
@@ -171,11 +173,11 @@ def _loser_goes_on(stack: ExitStack) -> None:
             future.set_result(CommitResult.COMMITTED)
         before(self, plan, transition, future)
 
-    async def reclaim(self: Runner) -> None:
+    async def reclaim(self: Tenure) -> None:
         """Drop nothing."""
 
     before = _replace(stack, Run, "_committed", committed)
-    _replace(stack, Runner, "reclaim", reclaim)
+    _replace(stack, Tenure, "reclaim", reclaim)
 
 
 @_mutant("M10", "the incarnation is the name of the host", "I9", "I19", "I6", "I8")

@@ -11,16 +11,13 @@ from uuid import UUID
 
 from persistence.errors import PersistenceError
 from persistence.repository import Repository
-from service.api.events import encode
+from service.app import Surroundings, build_engine
+from service.config import Config
 from service.engine.clock import StoreClock
-from service.engine.executions import Executions
 from service.engine.handlers.registry import Registry
 from service.engine.handlers.wait import wait
 from service.engine.parsing import Defaults
 from service.engine.running.leases import LeaseKeeper
-from service.engine.running.runner import Runner, RunnerSettings
-from service.engine.watch import Pace, WatchHub
-from service.engine.workflows import Workflows
 from tests.simulation.effects import Effects
 from tests.simulation.history import History
 from tests.simulation.loop import Process, VirtualLoop
@@ -28,7 +25,14 @@ from tests.simulation.scenario import Scenario
 from tests.simulation.store import BEGINNING, Database, Link, Weather
 
 DEFAULTS = Defaults(execution_timeout=60.0, step_timeout=20.0)
-PACE = Pace(poll=0.5, bookmark=2.0)
+CONFIG = Config(
+    execution_timeout=DEFAULTS.execution_timeout,
+    step_timeout=DEFAULTS.step_timeout,
+    claim_interval=0.5,
+    cancel_grace=1.0,
+    watch_poll=0.5,
+    watch_bookmark=2.0,
+)
 CLOSE_PATIENCE = 1.0
 
 
@@ -53,32 +57,15 @@ class Replica:
         repository = cast(Repository, self.link)
         self.effects = Effects(loop, history, self.process)
         registry = Registry((self.effects.handler(), wait()))
-        settings = RunnerSettings(
-            max_running=scenario.max_running,
-            park_after=scenario.park_after,
-            claim_interval=0.5,
-            cancel_grace=1.0,
-            reap_interval=20.0,
-        )
-        self.hub = WatchHub()
         self.clock = StoreClock(loop.time)
         # What this machine takes for the time; the store says better.
         self.clock._known = self.clock._known._replace(moment=BEGINNING + timedelta(seconds=loop.time() + skew))
-        workflows = Workflows(repository, registry, DEFAULTS)
-        self.runner = Runner(
-            repository,
-            workflows,
-            registry,
-            self.hub,
-            encode,
-            self.new_incarnation(),
-            settings,
-            self.clock,
-            self._random.random,
-        )
+        outside = Surroundings(self.clock, self.new_id, self.new_incarnation, self._random.random, name="")
+        config = CONFIG.model_copy(update={"max_running": scenario.max_running, "park_after": scenario.park_after})
+        engine = build_engine(config, repository, registry, outside)
+        self.hub, self.runner, self.executions = engine.hub, engine.runner, engine.executions
         self.effects.runner = self.runner
-        self.executions = Executions(repository, workflows, self.runner, PACE, self.new_id)
-        self.leases = LeaseKeeper(repository, self.runner, self.clock, scenario.ttl, self.new_incarnation)
+        self.leases = LeaseKeeper(repository, self.runner.tenure, self.clock, scenario.ttl, self.new_incarnation)
         loop.spawn(self.process, self._serve(), "serve")
 
     def new_id(self, _: datetime | None = None) -> UUID:

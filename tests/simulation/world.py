@@ -180,7 +180,7 @@ class World:
         """Ask every replica something: five calls each must succeed."""
         for replica in self.replicas:
             for execution_id, row in list(self.database.tables.executions.items())[:5]:
-                get = partial(replica.runner.journal.get_detail, Scope(row.execution.org), execution_id)
+                get = partial(replica.runner.context.journal.get_detail, Scope(row.execution.org), execution_id)
                 try:
                     async with asyncio.timeout(5.0):
                         found = await replica.call(get)

@@ -17,7 +17,7 @@ from persistence.errors import UnavailableError
 from persistence.memory import MemoryRepository
 from persistence.model import Lease
 from persistence.repository import ReplicaRepository
-from service.app import build_engine
+from service.app import Surroundings, build_engine
 from service.config import Config
 from service.engine.clock import StoreClock, monotonic
 from service.engine.handlers.registry import Registry
@@ -56,10 +56,10 @@ class Machine:
         self.suspended = 0.0
         self.replicas = Replicas()
         clock = StoreClock(lambda: time.monotonic() + self.suspended)
-        self.runner = build_engine(Config(), MemoryRepository(), Registry()).runner
-        self.runner.monotonic = clock.monotonic
-        self.first = self.runner.incarnation
-        self._keepers = (cast(ReplicaRepository, self.replicas), self.runner, clock, TTL)
+        engine = build_engine(Config(), MemoryRepository(), Registry(), Surroundings(clock))
+        self.tenure = engine.runner.tenure
+        self.first = self.tenure.incarnation
+        self._keepers = (cast(ReplicaRepository, self.replicas), self.tenure, clock, TTL)
 
     @asynccontextmanager
     async def keeping(self, *, is_renewing: bool = False) -> AsyncIterator[LeaseKeeper]:
@@ -79,16 +79,16 @@ class Machine:
         """Return whether the process goes on under another incarnation, as soon as it has one."""
         incarnation = await asyncio.wait_for(self.replicas.registered.get(), PATIENCE)
         assert await self.replicas.retired.get() == self.first
-        return self.runner.incarnation == incarnation != self.first and self.runner.may_begin
+        return self.tenure.incarnation == incarnation != self.first and self.tenure.may_begin
 
 
 async def test_nothing_begins_after_a_suspension_beyond_the_fence() -> None:
     machine = Machine()
     async with machine.keeping():
         machine.suspended = FENCE * TTL - 60.0
-        assert machine.runner.may_begin
+        assert machine.tenure.may_begin
         machine.suspended = FENCE * TTL
-        assert not machine.runner.may_begin
+        assert not machine.tenure.may_begin
 
 
 async def test_a_process_that_was_suspended_between_renewals_begins_anew_at_the_next_look() -> None:
@@ -108,7 +108,7 @@ async def test_a_suspension_that_ends_before_the_fence_changes_nothing() -> None
             await asyncio.sleep(0)
         assert machine.replicas.registered.empty()
         assert machine.replicas.renewals.empty()
-        assert (machine.runner.may_begin, machine.runner.incarnation) == (True, machine.first)
+        assert (machine.tenure.may_begin, machine.tenure.incarnation) == (True, machine.first)
 
 
 async def test_a_process_that_was_suspended_during_a_renewal_does_not_wait_for_the_answer() -> None:
@@ -138,9 +138,9 @@ async def test_an_answer_from_before_a_suspension_lets_nothing_begin() -> None:
         answer = await machine.replicas.renewals.get()
         machine.suspended = 10 * TTL
         answer.set_result(Lease(datetime.now(UTC), has_others=False))
-        held = machine.runner.held_until
-        while machine.runner.held_until == held:
-            assert not machine.runner.may_begin
+        held = machine.tenure.ownership.held_until
+        while machine.tenure.ownership.held_until == held:
+            assert not machine.tenure.may_begin
             await asyncio.sleep(0)
         assert await machine.began_anew()
 

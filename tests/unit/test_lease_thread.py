@@ -1,4 +1,4 @@
-"""What the thread that keeps the lease says to the runner, whose loop may hear of it late."""
+"""What the thread that keeps the lease says to the tenure, whose loop may hear of it late."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from service.engine.running.lease_thread import _Owner
 
 
 async def test_a_lease_that_was_lost_again_lets_nothing_begin() -> None:
-    runner = build_engine(Config(), MemoryRepository(), Registry()).runner
-    owner, seen = _Owner(runner), list[bool]()
+    tenure = build_engine(Config(), MemoryRepository(), Registry()).runner.tenure
+    owner, seen = _Owner(tenure), list[bool]()
     owner.fence()
     owner.resume(uuid4())
-    asyncio.get_running_loop().call_soon(lambda: seen.append(runner.may_begin))
+    asyncio.get_running_loop().call_soon(lambda: seen.append(tenure.may_begin))
     owner.fence()
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    assert (seen, runner.may_begin) == ([False], False)
+    assert (seen, tenure.may_begin) == ([False], False)
     owner.resume(again := uuid4())
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    assert (runner.may_begin, runner.incarnation) == (True, again)
+    assert (tenure.may_begin, tenure.incarnation) == (True, again)

@@ -23,15 +23,18 @@ def test_others_do_not_wait_and_calm_is_rewarded():
 
 
 class Breaking:
-    """A runner on which an execution breaks again while it is being taken up."""
+    """What drives an execution that breaks again while it is being taken up."""
 
     is_stopping = False
 
     def __init__(self, execution: UUID) -> None:
-        self.execution, self.recovery = execution, Recovery(self)  # type: ignore[arg-type]
-        self.tasks = self.journal = self
+        self.execution, self.recovery = execution, Recovery(self, self)  # type: ignore[arg-type]
+        self.tasks = self.journal = self.ownership = self
         self.spawned: list[asyncio.Task[None]] = []
         self.incarnation = uuid4()
+
+    async def condemn(self, *_: object) -> None:
+        """Nothing is condemned here."""
 
     def spawn(self, work: Any, _: str) -> None:
         self.spawned.append(asyncio.create_task(work))
@@ -45,9 +48,9 @@ class Breaking:
 
 
 async def test_what_breaks_while_it_is_taken_up_stays_under_way_so_that_no_sweep_takes_it_up_beside():
-    runner = Breaking(uuid4())
-    runner.recovery.look_for(runner.execution)
-    await runner.spawned[0]
-    assert runner.recovery.under_way == {runner.execution}
-    await runner.spawned[1]
-    assert runner.recovery.under_way == set()
+    driver = Breaking(uuid4())
+    driver.recovery.look_for(driver.execution)
+    await driver.spawned[0]
+    assert driver.recovery.under_way == {driver.execution}
+    await driver.spawned[1]
+    assert driver.recovery.under_way == set()

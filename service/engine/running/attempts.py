@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
+from uuid import UUID
 
 import structlog
 
 from persistence import failpoints
-from persistence.model import StepKey, StepState, WaitKind
+from persistence.model import Execution, StepKey, StepState, WaitKind
 from service.engine.failure import storable
 from service.engine.handlers.attempt import CURRENT, Attempt
 from service.engine.handlers.registry import StepContext, Suspend
@@ -19,16 +20,60 @@ from service.engine.ids import idempotency_token
 from service.engine.planning import happenings
 from service.engine.planning.effects import AttemptKey, CancelAttempt, StartAttempt
 from service.engine.planning.state import State
+from service.engine.running.context import Context
 from service.engine.running.invocation import Failed, NoHandler, Outcome, Succeeded, Waits, overdue, run_attempt
 from service.engine.running.output import Emitter
-from service.engine.turns import SHARE
-
-if TYPE_CHECKING:
-    from service.engine.running.run import Run
+from service.engine.turns import SHARE, Share
 
 log = structlog.get_logger(__name__)
 
 MAX_PROGRESS_MESSAGE = 256
+
+
+class Driven(Protocol):
+    """The execution whose attempts these are, as it is driven here."""
+
+    @property
+    def execution(self) -> Execution:
+        """The row, as it was when it was taken."""
+        ...
+
+    @property
+    def incarnation(self) -> UUID:
+        """Under which it is driven."""
+        ...
+
+    @property
+    def state(self) -> State:
+        """Where it stands."""
+        ...
+
+    @property
+    def share(self) -> Share:
+        """Its share in the turns of the loop."""
+        ...
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether happenings are no longer taken."""
+        ...
+
+    @property
+    def is_withheld(self) -> bool:
+        """Whether nothing of it begins here."""
+        ...
+
+    def apply(self, happening: happenings.Happening) -> None:
+        """Let something happen to the execution."""
+        ...
+
+    def keep(self, happening: happenings.Happening) -> None:
+        """Keep the end of an attempt that came when happenings were no longer taken."""
+        ...
+
+    def fail(self, error: BaseException) -> None:
+        """End what cannot go on."""
+        ...
 
 
 @dataclass(slots=True, eq=False)
@@ -43,9 +88,9 @@ class _Running:
 class Attempts:
     """Starts attempts, tells them to stop, and lets what becomes of them happen to the execution."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Driven, context: Context) -> None:
         self._run = run
-        self._runner = run.runner
+        self._context = context
         self._running: dict[AttemptKey, _Running] = {}
         # Of steps that wait for a thread, or have one and are about to begin.
         self._places: dict[StepKey, Place] = {}
@@ -59,16 +104,16 @@ class Attempts:
         """Begin an attempt whose start is durable."""
         run, path, number = self._run, effect.path, effect.attempt
         attempt = Attempt(
-            run.id,
+            run.execution.id,
             path,
             number,
             effect.handler,
             run.incarnation,
             run.execution.epoch,
-            self._runner.monotonic,
+            self._context.clock.monotonic,
             effect.iteration,
         )
-        task = self._runner.tasks.spawn(self._attempt(effect, attempt), f"attempt {run.id} {path} {number}")
+        task = self._context.tasks.spawn(self._attempt(effect, attempt), f"attempt {run.execution.id} {path} {number}")
         self._running[effect.key] = running = _Running(attempt, task)
         task.add_done_callback(lambda done: self._ended(effect, running, done))
 
@@ -113,18 +158,21 @@ class Attempts:
         # A task inherits what was bound where it was made: the caller of an RPC, or another step.
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(
-            execution_id=str(self._run.id), step=effect.path, attempt=effect.attempt, org=self._run.execution.org
+            execution_id=str(self._run.execution.id),
+            step=effect.path,
+            attempt=effect.attempt,
+            org=self._run.execution.org,
         )
         CURRENT.set(attempt)
         SHARE.set(self._run.share)
 
         async def begin() -> StepContext:
-            await self._runner.permission(self._run)
+            await self._context.ownership.permission(lambda: self._run.is_withheld)
             self._begin_time(effect, attempt)
-            return self._context(effect, attempt)
+            return self._step_context(effect, attempt)
 
         place = self._places.pop((effect.path, effect.iteration), None)
-        outcome = await run_attempt(self._runner.registry, effect, attempt, begin, place)
+        outcome = await run_attempt(self._context.registry, effect, attempt, begin, place)
         await failpoints.reach("step.after_call_before_enqueue")
         if isinstance(outcome, Waits):  # first: an execution that waits here is not put down
             self._places[effect.path, effect.iteration] = outcome.place
@@ -137,7 +185,7 @@ class Attempts:
             self._queue_up(effect, outcome.place)
 
     def _happening(self, effect: StartAttempt, attempt: Attempt, outcome: Outcome) -> happenings.Happening:
-        now, path, number, iteration = self._runner.now(), effect.path, effect.attempt, effect.iteration
+        now, path, number, iteration = self._context.now(), effect.path, effect.attempt, effect.iteration
         is_cancelled = self._run.state.ending is not None
         match outcome:
             case _ if is_cancelled and attempt.is_in_thread:
@@ -155,7 +203,7 @@ class Attempts:
                 return happenings.HandlerMissed(now, path, number, reason, iteration)
             case Failed(failure, retry_after):
                 log.info("attempt failed", code=failure.code, message=failure.message)
-                return happenings.StepFailed(now, path, number, failure, self._runner.draw(), retry_after, iteration)
+                return happenings.StepFailed(now, path, number, failure, self._context.draw(), retry_after, iteration)
 
     def _ended(self, effect: StartAttempt, running: _Running, task: asyncio.Task[None]) -> None:
         if self._running.get(effect.key) is running:
@@ -166,7 +214,7 @@ class Attempts:
             has_ended = not running.attempt.is_in_thread
             self._stopped(effect, has_ended=has_ended)
         elif (error := task.exception()) is not None and not self._run.is_closing:
-            self._runner.broken(self._run, error)
+            self._run.fail(error)
 
     # --- time, and those that do not stop in time
 
@@ -190,7 +238,7 @@ class Attempts:
         else:
             attempt.tell()
         if not was_told:
-            self._runner.stuck.watch(attempt, running.task)
+            self._context.stuck.watch(attempt, running.task)
 
     def _after_grace(self, running: _Running, act: Callable[[], None]) -> None:
         """Act when an attempt that was told to stop goes on for longer than it may."""
@@ -202,19 +250,19 @@ class Attempts:
 
         if running.timer is not None:
             running.timer.cancel()
-        running.timer = asyncio.get_running_loop().call_later(self._runner.settings.cancel_grace, lose_patience)
+        running.timer = asyncio.get_running_loop().call_later(self._context.settings.cancel_grace, lose_patience)
 
     def _give_up(self, effect: CancelAttempt, running: _Running) -> None:
         self._stopped(effect, has_ended=False)
 
     def _fail(self, effect: StartAttempt) -> None:
         failure = overdue(effect, "its handler")
-        draw = self._runner.draw()
-        now, path, number = self._runner.now(), effect.path, effect.attempt
+        draw = self._context.draw()
+        now, path, number = self._context.now(), effect.path, effect.attempt
         self._run.apply(happenings.StepFailed(now, path, number, failure, draw, iteration=effect.iteration))
 
     def _stopped(self, effect: StartAttempt | CancelAttempt, *, has_ended: bool = True) -> None:
-        now, path, number = self._runner.now(), effect.path, effect.attempt
+        now, path, number = self._context.now(), effect.path, effect.attempt
         self._run.apply(happenings.StepStopped(now, path, number, has_ended, effect.iteration))
 
     # --- the queue for threads
@@ -228,11 +276,11 @@ class Attempts:
 
     def _take_thread(self, effect: StartAttempt, place: Place) -> None:
         if self._places.get((effect.path, effect.iteration)) is place:
-            self._run.apply(happenings.ThreadFreed(self._runner.now(), effect.path, effect.iteration))
+            self._run.apply(happenings.ThreadFreed(self._context.now(), effect.path, effect.iteration))
 
     # --- what a handler is given
 
-    def _context(self, effect: StartAttempt, attempt: Attempt) -> StepContext:
+    def _step_context(self, effect: StartAttempt, attempt: Attempt) -> StepContext:
         execution = self._run.execution
         return StepContext(
             execution_id=execution.id,
@@ -244,10 +292,10 @@ class Attempts:
             attempt=effect.attempt,
             idempotency_token=idempotency_token(execution.id, effect.path, effect.iteration),
             timeout=effect.timeout,
-            now=self._runner.latest(),
+            now=self._context.clock.latest(),
             variables=effect.variables,
             reporter=self._reporter(effect),
-            emitter=Emitter(self._runner.hub, execution.id, effect.key),
+            emitter=Emitter(self._context.hub, execution.id, effect.key),
             stop=attempt.stop,
         )
 
@@ -257,15 +305,15 @@ class Attempts:
         next_time = 0.0
 
         def record(percent: int, message: str) -> None:
-            if self._runner.may_begin:  # cut off from the store, only what matters waits for it in memory
-                now = self._runner.now()
+            if self._context.ownership.may_begin:  # cut off from the store, only what matters waits for it in memory
+                now = self._context.now()
                 path, number, iteration = effect.path, effect.attempt, effect.iteration
                 self._run.apply(happenings.StepProgressed(now, path, number, percent, message, iteration))
 
         def report(percent: int, message: str) -> None:
             nonlocal next_time
             if loop.time() >= next_time:
-                next_time = loop.time() + self._runner.settings.progress_interval
+                next_time = loop.time() + self._context.settings.progress_interval
                 loop.call_soon_threadsafe(record, percent, storable(message, MAX_PROGRESS_MESSAGE))
 
         return report

@@ -17,19 +17,19 @@ from service.engine.clock import StoreClock
 from service.engine.handlers.attempt import Attempt
 from service.engine.running.leases import RETRY, LeaseKeeper
 from service.engine.running.loop_watch import LOOK, LoopWatch
-from service.engine.running.runner import Runner
+from service.engine.running.tenure import Tenure
 from service.engine.tasks import TaskRegistry
 
 log = structlog.get_logger(__name__)
 
 ANSWER = 2.0
-"""Seconds that the runner's loop may take to drop what others took over, before the lease is asked about again."""
+"""Seconds that the loop may take to drop what others took over, before the lease is asked about again."""
 
 
 class LeaseThread:
-    """Keeps the lease of a runner from another thread, with its own event loop and its own connection.
+    """Keeps the lease of a process from another thread, with its own event loop and its own connection.
 
-    It also sees what blocks the runner's loop. An attempt that does so for longer than the lease would have allowed
+    It also sees what blocks that process's loop. An attempt that does so for longer than the lease would have allowed
     costs its own execution: that is released in the store, as if its owner had died, and the others stay. A loop that
     does not come back at all costs the lease, for else nothing of what it drives would ever move.
     """
@@ -37,14 +37,14 @@ class LeaseThread:
     def __init__(
         self,
         replicas: AbstractAsyncContextManager[ReplicaRepository],
-        runner: Runner,
+        tenure: Tenure,
         clock: StoreClock,
         ttl: float,
         watch: LoopWatch,
     ) -> None:
         self._replicas = replicas
         self._watch = watch
-        self._owner = _Owner(runner)
+        self._owner = _Owner(tenure)
         self._clock = clock
         self._ttl = ttl
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -106,56 +106,54 @@ class LeaseThread:
 
 
 class _Owner:
-    """The runner as another thread reaches it: what forbids takes effect at once, all else in the runner's loop."""
+    """The tenure as another thread reaches it: what forbids takes effect at once, all else in the loop."""
 
-    def __init__(self, runner: Runner) -> None:
-        self._runner = runner
+    def __init__(self, tenure: Tenure) -> None:
+        self._tenure = tenure
         self._loop = asyncio.get_running_loop()
-        self.incarnation = runner.incarnation
+        self.incarnation = tenure.incarnation
         self._lock = threading.Lock()
         self._fences = 0
 
     @property
     def may_begin(self) -> bool:
-        return self._runner.may_begin
+        return self._tenure.may_begin
 
     def draw(self) -> float:
-        return self._runner.draw()
+        return self._tenure.draw()
 
     def hold_until(self, moment: float) -> None:
-        self._runner.held_until = moment
-        self._post(self._runner.tell_held)
+        self._tenure.ownership.hold_until(moment)
+        self._post(self._tenure.ownership.tell)
 
     def fence(self) -> None:
         with self._lock:
             self._fences += 1
-            self._runner.is_fenced = True
-        self._post(self._runner.fence)
+            self._tenure.ownership.forbid()
+        self._post(self._tenure.fence)
 
     def resume(self, incarnation: UUID) -> None:
         fences = self._fences
         self._post(lambda: self._resume(incarnation, fences))
 
     def rest(self, seconds: float) -> None:
-        self._post(lambda: self._runner.rest(seconds))
+        self._post(lambda: self._tenure.rest(seconds))
 
     async def reclaim(self) -> None:
-        asked = asyncio.run_coroutine_threadsafe(self._runner.reclaim(), self._loop)
+        asked = asyncio.run_coroutine_threadsafe(self._tenure.reclaim(), self._loop)
         try:
             await asyncio.wait_for(asyncio.wrap_future(asked), ANSWER)
         except TimeoutError:
             raise UnavailableError("the event loop is too busy to drop what others took over") from None
 
     def drop(self, execution_id: UUID, epoch: int) -> None:
-        run = self._runner.runs.get(execution_id)
-        if run is not None and run.execution.epoch == epoch:
-            run.is_withheld = True
-        self._post(lambda: self._runner.drop(execution_id, epoch))
+        self._tenure.withhold(execution_id, epoch)
+        self._post(lambda: self._tenure.drop(execution_id, epoch))
 
     def _resume(self, incarnation: UUID, fences: int) -> None:
         with self._lock:
             if fences == self._fences:  # else that was lost, too, before the loop came to hear of it
-                self._runner.resume(incarnation)
+                self._tenure.resume(incarnation)
 
     def _post(self, act: Callable[[], None]) -> None:
         with suppress(RuntimeError):  # of a loop that has ended

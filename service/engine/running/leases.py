@@ -42,7 +42,7 @@ minute by default, which is much more than a takeover takes, and that the loop c
 
 
 class Owner(Protocol):
-    """What drives executions as long as a lease is kept for it: the runner, or what reaches it from another thread."""
+    """What drives executions as long as a lease is kept for it: the tenure, or what reaches it from another thread."""
 
     @property
     def incarnation(self) -> UUID:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
-from typing import TYPE_CHECKING
 from uuid import UUID
 
 import structlog
 
 from persistence.model import SUSPECT_DEATHS, Execution
 from service.engine.failure import POISONED, Failure
-
-if TYPE_CHECKING:
-    from service.engine.running.run import Run
+from service.engine.running.run import Run
 
 log = structlog.get_logger(__name__)
 
@@ -33,6 +30,12 @@ class Quarantine:
         self._seconds = seconds
         self._suspects: set[UUID] = set()
         self._on_trial: UUID | None = None
+        self._is_preparing = False
+
+    def clear(self) -> None:
+        """Forget all, because the process drops what it drives."""
+        self._suspects.clear()
+        self._on_trial = None
         self._is_preparing = False
 
     @property
@@ -57,7 +60,7 @@ class Quarantine:
             self._is_preparing = False
 
     def admit(self, run: Run) -> Failure | None:
-        """Watch over a run that begins here; return why it must not go on, if it must not."""
+        """Take in a run that begins here; return why it must not go on, if it must not."""
         deaths = run.execution.deaths
         if deaths >= POISONOUS_DEATHS:
             log.error("execution quarantined", execution_id=str(run.id), deaths=deaths)
@@ -70,8 +73,8 @@ class Quarantine:
             asyncio.get_running_loop().call_later(self._seconds, run.vouch)
         return None
 
-    def discharge(self, run: Run) -> bool:
-        """Forget a run that did well, has ended or is driven elsewhere; whether there may now be room for another."""
+    def release(self, run: Run) -> bool:
+        """Let go of a run that did well, has ended or is driven elsewhere; whether that may make room for another."""
         was_exclusive = self.is_exclusive
         self._suspects.discard(run.id)
         if self._on_trial == run.id:

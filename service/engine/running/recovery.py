@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 from uuid import UUID
 
 import structlog
@@ -13,9 +13,7 @@ import structlog
 from persistence.errors import PersistenceError, UnavailableError
 from persistence.model import ExecutionDetail
 from service.engine.failure import Failure
-
-if TYPE_CHECKING:
-    from service.engine.running.runner import Runner
+from service.engine.running.context import Context
 
 log = structlog.get_logger(__name__)
 
@@ -42,11 +40,24 @@ class Pauses:
         return pause
 
 
-class Recovery:
-    """Takes executions up again for a runner when their creation or a write of theirs did not end well."""
+class Taker(Protocol):
+    """What executions that were found are handed to."""
 
-    def __init__(self, runner: Runner) -> None:
-        self._runner = runner
+    async def adopt(self, detail: ExecutionDetail, verdict: Failure | None = None) -> None:
+        """Go on with an execution from what was recorded, or end it by a verdict."""
+        ...
+
+    async def condemn(self, execution_id: UUID, failure: Failure) -> None:
+        """End an execution as failed, whatever its rows hold."""
+        ...
+
+
+class Recovery:
+    """Finds executions whose creation or a write of theirs did not end well, and hands over those that are ours."""
+
+    def __init__(self, context: Context, taker: Taker) -> None:
+        self._context = context
+        self._taker = taker
         # By how many: one that ends may just have given the execution to the next.
         self._under_way: Counter[UUID] = Counter()
         self._pauses = Pauses()
@@ -69,10 +80,10 @@ class Recovery:
         Not before the attempts, which were told to stop, have ended. `is_hopeless`: its rows do not even let it end as
         others do.
         """
-        if self._runner.is_stopping:
+        if self._context.ownership.is_stopping:
             return
         self._under_way[execution_id] += 1
-        self._runner.tasks.spawn(
+        self._context.tasks.spawn(
             self._reconcile(execution_id, attempts, verdict, is_hopeless), f"reconcile {execution_id}"
         )
 
@@ -81,14 +92,14 @@ class Recovery:
     ) -> None:
         try:
             if attempts:
-                await asyncio.wait(attempts, timeout=self._runner.settings.cancel_grace)
+                await asyncio.wait(attempts, timeout=self._context.settings.cancel_grace)
             await asyncio.sleep(self._pauses.after(execution_id, asyncio.get_running_loop().time()))
             if verdict is not None and is_hopeless:
-                await self._runner.condemn(execution_id, verdict)
+                await self._taker.condemn(execution_id, verdict)
                 return
             detail = await self._load(execution_id)
             if detail is not None:
-                await self._runner.adopt(detail, verdict)
+                await self._taker.adopt(detail, verdict)
         except PersistenceError as error:  # a sweep finds it again
             log.warning("execution not taken up yet", execution_id=str(execution_id), error=str(error))
         finally:
@@ -100,7 +111,7 @@ class Recovery:
         pause = 0.05
         while True:
             try:
-                return await self._runner.journal.load(self._runner.incarnation, execution_id)
+                return await self._context.journal.load(self._context.ownership.incarnation, execution_id)
             except UnavailableError:
-                await asyncio.sleep(pause * (0.5 + self._runner.draw()))
+                await asyncio.sleep(pause * (0.5 + self._context.draw()))
                 pause = min(2 * pause, 1.0)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import Protocol
 from uuid import UUID
 
 import structlog
@@ -24,9 +24,7 @@ from service.engine.planning.happenings import Happening
 from service.engine.planning.planner import Plan
 from service.engine.planning.state import State
 from service.engine.running.attempts import Attempts
-
-if TYPE_CHECKING:
-    from service.engine.running.runner import Runner
+from service.engine.running.context import Context
 
 log = structlog.get_logger(__name__)
 
@@ -46,18 +44,39 @@ LONGEST_TIMER = 86_400.0
 """Seconds; event loops do not take any length, so a longer timer is set in pieces."""
 
 
+class Supervisor(Protocol):
+    """What a run reports to."""
+
+    def finished(self, run: Run, transition: Transition) -> None:
+        """Forget a run that ended or was parked by this transition."""
+        ...
+
+    def lost(self, run: Run, result: CommitResult) -> None:
+        """Stop a run whose write was not accepted, and find out where its execution stands."""
+        ...
+
+    def broken(self, run: Run, error: BaseException) -> None:
+        """Stop a run that can neither go on nor be stored, and end its execution as failed."""
+        ...
+
+    def survived(self, run: Run) -> None:
+        """Take note that it is recorded that driving the execution does no harm."""
+        ...
+
+
 class Run:
     """Feeds happenings to the planner, plans to the journal, and carries out effects when they are durable.
 
-    Closed, it takes no more happenings: the execution has ended, was parked, or belongs to somebody else.
+    Closed, it takes no more happenings: the execution has ended, was parked, or belongs to another owner.
     """
 
     def __init__(
-        self, runner: Runner, execution: Execution, incarnation: UUID, definition: Definition, state: State
+        self, context: Context, supervisor: Supervisor, execution: Execution, definition: Definition, state: State
     ) -> None:
-        self.runner = runner
+        self.context = context
+        self._supervisor = supervisor
         self.execution = execution
-        self.incarnation = incarnation
+        self.incarnation = context.ownership.incarnation
         self.definition = definition
         self.state = state
         self.closed = asyncio.Event()
@@ -71,14 +90,14 @@ class Run:
         self._in_flight = 0
         self._quiet = asyncio.Event()
         self._quiet.set()
-        self.share = runner.turns.share(execution)
+        self.share = context.turns.share(execution)
         # What happened and has not been applied, because the loop has had enough of this turn.
         self._backlog: deque[Happening] = deque()
         self._is_queued = False
         self.begun = asyncio.get_running_loop().time()
         self._deaths = execution.deaths
         self._inherited: frozenset[AttemptKey] = frozenset()
-        self._attempts = Attempts(self)
+        self._attempts = Attempts(self, context)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: datetime | None = None
 
@@ -122,6 +141,10 @@ class Run:
             self.share.spend(plan.work)
             if not plan.is_empty:
                 self._hand_over(plan, survived=self._is_proof(happening, plan.state))
+
+    def fail(self, error: BaseException) -> None:
+        """End the execution as failed, because of a mistake of the server."""
+        self._supervisor.broken(self, error)
 
     def keep(self, happening: Happening) -> None:
         """Keep the end of an attempt that came when the run was stopped already, for `record_ends`."""
@@ -167,7 +190,7 @@ class Run:
         try:
             yield
         except Exception as error:
-            self.runner.broken(self, error)
+            self.fail(error)
 
     def _hand_over(self, plan: Plan, *, survived: bool = False) -> None:
         transition = self._transition(self.state, plan, survived=survived)
@@ -180,7 +203,7 @@ class Run:
         self._quiet.clear()
         if plan.effects:
             failpoints.hit("step.before_started_commit")
-        future = self.runner.journal.submit(transition)
+        future = self.context.journal.submit(transition)
         failpoints.hit("step.after_enqueue_before_flush")
         future.add_done_callback(lambda done: self._committed(plan, transition, done))
         self._continue(plan)
@@ -195,7 +218,7 @@ class Run:
 
     def _continue(self, plan: Plan) -> None:
         if plan.is_partial and not self._is_closing:
-            self._put_off(happenings.Continued(self.runner.now()))
+            self._put_off(happenings.Continued(self.context.now()))
 
     def resume_timer(self) -> None:
         """Wait for the next timer, in memory or parked, unless a transition on its way does so when committed."""
@@ -244,7 +267,7 @@ class Run:
             counts=after.counts,
             progress=after.progress,
             steps=plan.steps,
-            events=self.runner.encode_all(plan.events),
+            events=self.context.encode_all(plan.events),
             start_time=after.start_time,
             end_time=after.end_time,
             deadline_time=after.deadline_time,
@@ -265,8 +288,8 @@ class Run:
         """
         if self._backlog or state.ending is not None or not state.is_idle or self._attempts.are_left():
             return None
-        now, wake = self.runner.now(), state.next_wake
-        if wake is not None and (wake - now).total_seconds() < self.runner.settings.park_after:
+        now, wake = self.context.now(), state.next_wake
+        if wake is not None and (wake - now).total_seconds() < self.context.settings.park_after:
             return None
         if state.awaited_handlers:
             again = later(now, HANDLER_PAUSE)
@@ -281,14 +304,14 @@ class Run:
             return
         error = future.exception()
         if error is not None:
-            self.runner.broken(self, error)
+            self.fail(error)
         elif future.result() is not CommitResult.COMMITTED:
-            self.runner.lost(self, future.result())
+            self._supervisor.lost(self, future.result())
         else:
             with self._ending_what_breaks():
-                self.runner.hub.publish(self.id, transition.events)
+                self.context.hub.publish(self.id, transition.events)
                 if transition.survived:
-                    self.runner.claimer.discharge(self)
+                    self._supervisor.survived(self)
                 self._perform(plan)
                 self._after_commit(transition)
 
@@ -298,7 +321,7 @@ class Run:
             if transition.state.is_end:
                 self.outcome = _outcome(self.execution, self.state, transition)
             self.closed.set()
-            self.runner.finished(self, transition)
+            self._supervisor.finished(self, transition)
         else:
             self._set_timer()
 
@@ -315,7 +338,7 @@ class Run:
         # The end may have been decided while the start was on its way to the disk.
         if self.state.ending is not None or self._is_closing:
             self._attempts.leave_queue(effect.path, effect.iteration)
-            now, attempt = self.runner.now(), effect.attempt
+            now, attempt = self.context.now(), effect.attempt
             self.apply(happenings.StepStopped(now, effect.path, attempt, iteration=effect.iteration))
             return
         failpoints.hit("step.after_started_commit")
@@ -330,7 +353,7 @@ class Run:
         self._clear_timer()
         if wake is not None:
             self._timer_at = wake
-            delay = min(max(0.0, (wake - self.runner.now()).total_seconds()), LONGEST_TIMER)
+            delay = min(max(0.0, (wake - self.context.now()).total_seconds()), LONGEST_TIMER)
             self._timer = asyncio.get_running_loop().call_later(delay, self._fire)
 
     def _clear_timer(self) -> None:
@@ -341,7 +364,7 @@ class Run:
     def _fire(self) -> None:
         self._timer = self._timer_at = None
         failpoints.hit("timer.after_due_select")
-        self.apply(happenings.TimerFired(self.runner.now()))
+        self.apply(happenings.TimerFired(self.context.now()))
         self.resume_timer()  # when it fired a little early, or was only a piece of a long one
 
 

@@ -1,101 +1,54 @@
-"""What a process looks after again and again beside its runs: hints of others, cancel requests, what was left over."""
+"""Finds what this process owns and does not drive, and cancel requests that it has not heard of."""
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING
 from uuid import UUID
 
 import structlog
 
-from persistence import failpoints
 from persistence.errors import PersistenceError
-from persistence.model import News
 from service.engine.planning import happenings
-from service.engine.waiting import flagged
-
-if TYPE_CHECKING:
-    from service.engine.running.runner import Runner
+from service.engine.running.active_runs import ActiveRuns
+from service.engine.running.context import Context
+from service.engine.running.recovery import Recovery
+from service.engine.running.wakeups import Wakeup
 
 log = structlog.get_logger(__name__)
-
-REAP_BATCH = 500
 
 SWEEP_INTERVAL = 0.8
 """Seconds between sweeps at most, so that a cancel request is heeded within one also without a hint (CONTRACT CA4)."""
 
 
 class Sweeper:
-    """The loops of a runner that neither claim nor renew."""
+    """Asks the store again and again what it knows of this process; `mail` wakes it between."""
 
-    def __init__(self, runner: Runner) -> None:
-        self._runner = runner
-        self._asked = asyncio.Event()
-        self._left_something = asyncio.Event()
+    def __init__(self, context: Context, runs: ActiveRuns, recovery: Recovery, mail: Wakeup) -> None:
+        self._context = context
+        self._runs = runs
+        self._recovery = recovery
+        self._mail = mail
         # Owned but not driven at the last sweep.
         self._missed: set[UUID] = set()
 
-    def begin(self) -> None:
-        """Go on the rounds from now on."""
-        self._runner.tasks.keep(self._sweep_loop, "sweep loop")
-        self._runner.tasks.keep(self._reap_loop, "reap loop")
-        self._runner.tasks.keep(self._listen_loop, "listen loop")
-
-    def leave(self) -> None:
-        """Say that there may be something to remove."""
-        self._left_something.set()
-
-    async def sweep(self) -> None:
-        """Heed cancel requests that came by another process, and take up what this one owns without driving it."""
-        runner = self._runner
-        strays = await runner.journal.strays(runner.incarnation, list(runner.runs))
-        missed = {stray.id for stray in strays} - runner.runs.keys() - runner.recovery.under_way - runner.claimer.coming
-        for stray in strays:
-            if (run := runner.runs.get(stray.id)) is not None:
-                if stray.cancel is not None:
-                    run.apply(happenings.CancelAsked(runner.now(), stray.cancel))
-            # Missed once may mean that its creation is just being answered.
-            elif stray.id in missed & self._missed and runner.may_take:
-                runner.recovery.look_for(stray.id)
-        self._missed = missed
-
-    async def _sweep_loop(self) -> None:
+    async def keep(self) -> None:
+        """Sweep until cancelled."""
         while True:
-            await flagged(self._asked, min(self._runner.interval(), SWEEP_INTERVAL))
+            await self._mail.wait(min(self._context.interval(), SWEEP_INTERVAL))
             try:
                 await self.sweep()
             except PersistenceError as error:
                 log.warning("sweep failed", error=str(error))
 
-    async def _reap_loop(self) -> None:
-        """Remove what deleted workflows left, batch by batch."""
-        while True:
-            try:
-                removed = await self._runner.journal.reap(REAP_BATCH)
-                if removed:
-                    await failpoints.reach("purge.between_batches")
-            except PersistenceError as error:
-                removed = 0
-                log.warning("reaping failed", error=str(error))
-            if removed < REAP_BATCH:
-                await flagged(self._left_something, self._runner.settings.reap_interval)
-
-    async def _listen_loop(self) -> None:
-        while True:
-            try:
-                await self._runner.journal.listen(self._hear)
-            except PersistenceError as error:
-                log.warning("not listening", error=str(error))
-            await asyncio.sleep(self._runner.interval())
-
-    def _hear(self, news: News) -> None:
-        """Look where another process did something; whatever it is, the store says it."""
-        runner = self._runner
-        if news.executions is None:
-            runner.hub.wake_all()
-        else:
-            runner.hub.wake(news.executions)
-        if news.has_work:
-            runner.claimer.poke()
-        if news.has_cancel and (news.executions is None or not runner.runs.keys().isdisjoint(news.executions)):
-            self._asked.set()
+    async def sweep(self) -> None:
+        """Heed cancel requests that came by another process, and take up what this one owns without driving it."""
+        runs, ownership = self._runs, self._context.ownership
+        strays = await self._context.journal.strays(ownership.incarnation, list(runs.ids))
+        missed = {stray.id for stray in strays} - runs.ids - self._recovery.under_way - runs.coming
+        for stray in strays:
+            if (run := runs.get(stray.id)) is not None:
+                if stray.cancel is not None:
+                    run.apply(happenings.CancelAsked(self._context.now(), stray.cancel))
+            # Missed once may mean that its creation is just being answered.
+            elif stray.id in missed & self._missed and ownership.may_take:
+                self._recovery.look_for(stray.id)
+        self._missed = missed

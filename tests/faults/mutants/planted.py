@@ -33,8 +33,9 @@ from persistence.postgres.notifications import Notifications
 from persistence.transition import CommitResult, Transition
 from service.engine.clock import StoreClock
 from service.engine.ids import uuid7
+from service.engine.running.ownership import Ownership
 from service.engine.running.run import Run
-from service.engine.running.runner import Runner
+from service.engine.running.tenure import Tenure
 from service.engine.watch import Subscription, WatchHub
 
 MUTANT = os.environ["CHAOS_MUTANT"]
@@ -93,8 +94,8 @@ def _no_epoch() -> None:
 
 
 def _no_fence() -> None:
-    _patch(Runner, "fence", lambda self: None)
-    _patch(Runner, "may_begin", True)
+    _patch(Tenure, "fence", lambda self: None)
+    _patch(Ownership, "may_begin", True)
 
 
 def _rescue_by_id() -> None:
@@ -197,7 +198,7 @@ def _early_events() -> None:
 
     def transition(self: Run, *args: Any, **named: Any) -> Transition:
         made: Transition = before(self, *args, **named)
-        self.runner.hub.publish(self.id, made.events)
+        self.context.hub.publish(self.id, made.events)
         return made
 
     before = _patch(Run, "_transition", transition)

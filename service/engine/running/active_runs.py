@@ -1,0 +1,122 @@
+"""The executions that this process drives, and the places that they and those to come take."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterator, KeysView
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+from persistence.model import Execution
+from persistence.shares import Shares
+from service.engine.held import Held
+from service.engine.running.context import Context
+from service.engine.running.quarantine import Quarantine
+from service.engine.running.run import Run
+
+
+class ActiveRuns:
+    """Runs by the id of their execution. Orgs and owners share the places, as `Shares` says."""
+
+    def __init__(self, context: Context, quarantine: Quarantine, definitions: Held) -> None:
+        self._ownership, self._stuck, self._work = context.ownership, context.stuck, context.work
+        self._max_running = context.settings.max_running
+        self._quarantine = quarantine
+        self._definitions = definitions
+        self._runs: dict[UUID, Run] = {}
+        self.coming: set[UUID] = set()
+        """Executions that are being created with this process as their owner; nothing else may take them up."""
+        self.shares = Shares(self._max_running)
+        """How many of the executions that run or are coming each org and owner has."""
+        self._claiming = 0
+        self.is_short = False
+        """Whether there may be executions that the last claim had no place for."""
+
+    def __contains__(self, execution_id: UUID) -> bool:
+        return execution_id in self._runs
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    @property
+    def ids(self) -> KeysView[UUID]:
+        """The executions that run."""
+        return self._runs.keys()
+
+    @property
+    def all(self) -> Collection[Run]:
+        """The runs."""
+        return self._runs.values()
+
+    def get(self, execution_id: UUID) -> Run | None:
+        """Return the run of an execution."""
+        return self._runs.get(execution_id)
+
+    def add(self, run: Run) -> None:
+        """Count a run that begins."""
+        self._runs[run.id] = run
+        self.shares.take(run.execution.org, run.execution.owner)
+
+    def remove(self, run: Run) -> None:
+        """Count a run no longer."""
+        if self._runs.get(run.id) is run:
+            del self._runs[run.id]
+            self.shares.give_back(run.execution.org, run.execution.owner)
+
+    def remove_all(self) -> list[Run]:
+        """Count none of the runs any longer, and return them."""
+        runs = list(self._runs.values())
+        for run in runs:
+            self.remove(run)
+        return runs
+
+    # --- places
+
+    @property
+    def room(self) -> int:
+        """How many more executions the process takes."""
+        if not self._ownership.may_take or self._quarantine.is_exclusive:
+            return 0
+        taken = self.shares.held + len(self._stuck) + self._claiming
+        return max(0, self._max_running - taken)
+
+    @property
+    def full(self) -> Collection[str]:
+        """The orgs whose definitions take as much memory as they may."""
+        return self._definitions.full
+
+    def has_place(self, org: str, owner: str) -> bool:
+        """Whether the process takes one more execution of an owner, rather than leave it to whoever claims it."""
+        if self._definitions.is_full(org):
+            return False
+        return self.room > 0 and self.shares.has_place(org, owner, aside=self._claiming)
+
+    def expect(self, execution: Execution, creation: asyncio.Future[Any]) -> None:
+        """Keep a place for an execution that is being created with this process as its owner."""
+
+        def has_come(_: object) -> None:
+            self.coming.discard(execution.id)
+            self.shares.give_back(execution.org, execution.owner)
+
+        self.coming.add(execution.id)
+        self.shares.take(execution.org, execution.owner)
+        creation.add_done_callback(has_come)
+
+    @contextmanager
+    def claiming(self, places: int) -> Iterator[None]:
+        """Keep places for what a claim on its way may bring, until `claimed` says how many of them it needs."""
+        self._claiming = places
+        try:
+            yield
+        finally:
+            self._claiming = 0
+
+    def claimed(self, places: int) -> None:
+        """Keep as many places as the claim has executions that are not driven yet."""
+        self._claiming = places
+
+    def ended(self) -> None:
+        """Take note that an execution has ended: what waited for its place may be claimed."""
+        if self.is_short:
+            self._work.poke()

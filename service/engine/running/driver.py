@@ -1,0 +1,188 @@
+"""Gives executions to runs that drive them, and sees to what those report."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+import structlog
+
+from persistence import failpoints
+from persistence.errors import NotFoundError, PersistenceError, UnavailableError, UnreadableError
+from persistence.model import Execution, ExecutionDetail, ExecutionState
+from persistence.transition import CommitResult, Transition
+from service.engine.definition import Definition
+from service.engine.failure import INTERNAL, UNREADABLE_RECORD, Failure
+from service.engine.held import Held
+from service.engine.planning import happenings
+from service.engine.planning.outline import outline
+from service.engine.planning.planner import Plan
+from service.engine.planning.state import State, restore
+from service.engine.running.active_runs import ActiveRuns
+from service.engine.running.context import Context
+from service.engine.running.quarantine import Quarantine
+from service.engine.running.recovery import Recovery
+from service.engine.running.run import Run
+from service.engine.running.soundness import contradictions, ending, unreadable
+
+log = structlog.get_logger(__name__)
+
+_MISTAKE = Failure(INTERNAL, "the server could not go on with the execution; its log says why")
+
+
+class Definitions(Protocol):
+    """Where the definition that an execution runs comes from. `held` counts those that are in use."""
+
+    held: Held
+
+    async def of(self, execution: Execution) -> Definition:
+        """Return it. Raises NotFoundError, UnreadableError."""
+        ...
+
+
+class Driver:
+    """Begins runs and forgets them: the `Supervisor` of all runs, and the `Taker` of what Recovery finds."""
+
+    def __init__(self, context: Context, runs: ActiveRuns, quarantine: Quarantine, definitions: Definitions) -> None:
+        self._context = context
+        self._runs = runs
+        self._quarantine = quarantine
+        self._definitions = definitions
+        self.recovery = Recovery(context, self)
+
+    # --- taking
+
+    def keep(self, execution: Execution, definition: Definition, plan: Plan, generation: int) -> None:
+        """Drive an execution that was created with this process as its owner; a sweep finds it if not now.
+
+        `generation` is that of the ownership when the creation was handed over.
+        """
+        ownership = self._context.ownership
+        is_ours = execution.incarnation == ownership.incarnation and generation == ownership.generation
+        if not is_ours or not ownership.may_take or execution.id in self._runs:
+            return
+        run = Run(self._context, self, execution, definition, plan.state)
+        self._runs.add(run)
+        run.begin(plan)
+
+    async def adopt(self, detail: ExecutionDetail, verdict: Failure | None = None) -> None:
+        """Go on with an execution from what was recorded, or end it by a verdict; if not now, a sweep finds it."""
+        execution = detail.execution
+        if execution.id in self._runs or execution.incarnation != self._context.ownership.incarnation:
+            return
+        if detail.unreadable:
+            await self.condemn(execution.id, verdict or unreadable(detail.unreadable))
+            return
+        try:
+            definition = await self._definitions.of(execution)
+        except (NotFoundError, UnreadableError) as error:
+            log.error("execution without definition", execution_id=str(execution.id), error=str(error))
+            definition = outline(detail)
+            verdict = verdict or Failure(UNREADABLE_RECORD, f"what it runs cannot be read: {error}")
+        except PersistenceError:
+            raise
+        except Exception as error:  # of ours: it is the same at the next try
+            log.error("execution not understood", execution_id=str(execution.id), exc_info=error)
+            await self.condemn(execution.id, verdict or _MISTAKE)
+            return
+        try:
+            state, found = restore(detail, self._context.name), contradictions(definition, detail)
+        except Exception as error:  # whatever it was that wrote the rows
+            log.error("execution not understood", execution_id=str(execution.id), exc_info=error)
+            await self.condemn(execution.id, verdict or unreadable([type(error).__name__]))
+            return
+        if found and verdict is None:
+            await self.condemn(execution.id, unreadable(found))
+            return
+        share = self._context.turns.share(execution)
+        await share.take(lambda: self._begin(execution, definition, state, verdict))
+
+    def _begin(self, execution: Execution, definition: Definition, state: State, verdict: Failure | None) -> None:
+        ownership = self._context.ownership
+        if execution.id in self._runs or not ownership.may_take or execution.incarnation != ownership.incarnation:
+            return
+        run = Run(self._context, self, execution, definition, state)
+        self._runs.add(run)
+        try:
+            self._set_off(run, verdict)
+        except Exception as error:  # one that nobody drives would be claimed again and again
+            self.broken(run, error)
+
+    def _set_off(self, run: Run, verdict: Failure | None) -> None:
+        """Let a run go on from what was recorded."""
+        execution, verdict, now = run.execution, verdict or self._quarantine.admit(run), self._context.now
+        run.is_condemned = verdict is not None
+        if execution.cancel is not None and run.state.cancel is None:
+            run.apply(happenings.CancelAsked(now(), execution.cancel))
+        if verdict is None:
+            awaited = run.state.awaited_handlers
+            here = frozenset(name for name in awaited if self._context.registry.get(name) is not None)
+            run.apply_now(happenings.Recovered(now(), here))
+            failpoints.hit("timer.after_due_select")
+            if not run.is_behind:  # else timers are looked at when it goes on
+                run.apply_now(happenings.TimerFired(now()))
+            run.inherit()
+            run.resume_timer()
+        else:
+            run.apply_now(happenings.Condemned(now(), verdict))
+
+    async def condemn(self, execution_id: UUID, failure: Failure) -> None:
+        """End an execution that this process owns, as failed, whatever its rows hold. Raises PersistenceError."""
+        context = self._context
+        last = await context.journal.condemn(
+            context.ownership.incarnation, execution_id, ending(failure, context.encode)
+        )
+        if last is not None:
+            log.error("execution ended", execution_id=str(execution_id), code=failure.code, reason=failure.message)
+            context.hub.publish(execution_id, [last])
+
+    # --- what runs report
+
+    def finished(self, run: Run, transition: Transition) -> None:
+        """Forget a run that ended or was parked."""
+        self.forget(run)
+        if transition.state.is_end:
+            # As of calls: a line for each that went well is for those who ask for it.
+            say = log.debug if transition.state is ExecutionState.COMPLETED else log.info
+            say("execution finished", execution_id=str(run.id), state=transition.state.value)
+            self._runs.ended()
+        elif transition.wake_time is not None:
+            self.look_at(transition.wake_time)
+
+    def lost(self, run: Run, result: CommitResult) -> None:
+        """Stop a run whose write was not accepted, and find out where its execution stands."""
+        log.warning("transition not committed", execution_id=str(run.id), result=result.value)
+        attempts = run.stop()
+        self.forget(run)
+        self.recovery.look_for(run.id, attempts)
+
+    def broken(self, run: Run, error: BaseException) -> None:
+        """Stop a run that can neither go on nor be stored, and end its execution as failed."""
+        log.error("execution cannot go on", execution_id=str(run.id), exc_info=error)
+        attempts = run.stop()
+        self.forget(run)
+        failure = None
+        if run.is_condemned and isinstance(error, PersistenceError) and not isinstance(error, UnavailableError):
+            failure = Failure(UNREADABLE_RECORD, "what is recorded of it contradicts itself; its log says how")
+        elif not isinstance(error, UnavailableError):
+            failure = _MISTAKE
+        self.recovery.look_for(run.id, attempts, failure, is_hopeless=run.is_condemned)
+
+    def survived(self, run: Run) -> None:
+        """Take note that it is recorded that driving the execution does no harm."""
+        if self._quarantine.release(run):
+            self._context.work.poke()
+
+    # --- letting go
+
+    def forget(self, run: Run) -> None:
+        """Drive an execution no longer."""
+        self._runs.remove(run)
+        self.survived(run)
+
+    def look_at(self, moment: datetime) -> None:
+        """Look for executions to claim at a moment, if it comes before the next regular look or soon after."""
+        delay = (moment - self._context.now()).total_seconds()
+        if delay <= 60 * self._context.settings.claim_interval:
+            self._context.work.poke_after(delay)

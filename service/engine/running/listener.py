@@ -1,0 +1,43 @@
+"""Hears what other processes did, and wakes what that concerns."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from persistence.errors import PersistenceError
+from persistence.model import News
+from service.engine.running.active_runs import ActiveRuns
+from service.engine.running.context import Context
+from service.engine.running.wakeups import Wakeup
+
+log = structlog.get_logger(__name__)
+
+
+class Listener:
+    """Turns news into wake-ups: of watchers, of the claims, and of the sweeps by `mail`. The store says the rest."""
+
+    def __init__(self, context: Context, runs: ActiveRuns, mail: Wakeup) -> None:
+        self._context = context
+        self._runs = runs
+        self._mail = mail
+
+    async def keep(self) -> None:
+        """Listen until cancelled."""
+        while True:
+            try:
+                await self._context.journal.listen(self._hear)
+            except PersistenceError as error:
+                log.warning("not listening", error=str(error))
+            await asyncio.sleep(self._context.interval())
+
+    def _hear(self, news: News) -> None:
+        if news.executions is None:
+            self._context.hub.wake_all()
+        else:
+            self._context.hub.wake(news.executions)
+        if news.has_work:
+            self._context.work.poke()
+        if news.has_cancel and (news.executions is None or not self._runs.ids.isdisjoint(news.executions)):
+            self._mail.poke()

@@ -1,0 +1,60 @@
+"""The right of this process to drive executions. Nobody else keeps a copy of any part of it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from uuid import UUID
+
+
+class Ownership:
+    """Under which incarnation this process drives executions, and whether it may at this moment.
+
+    Another thread may ask, move the fence and forbid, which takes effect at once; all else happens in the loop.
+    """
+
+    def __init__(self, incarnation: UUID, monotonic: Callable[[], float]) -> None:
+        self.incarnation = incarnation
+        self.generation = 0
+        """How often the lease had run out and was taken up again: what was owned before may be others' since."""
+        self.held_until = math.inf
+        """The monotonic time of the fence: from then on others may drive what this process owns."""
+        self.is_fenced = False
+        self.is_stopping = False
+        self._monotonic = monotonic
+        self._told = asyncio.Event()
+
+    @property
+    def may_begin(self) -> bool:
+        """Whether the lease lets this process begin an attempt at this moment."""
+        return not self.is_fenced and self._monotonic() < self.held_until
+
+    @property
+    def may_take(self) -> bool:
+        """Whether this process may begin to drive an execution at this moment."""
+        return self.may_begin and not self.is_stopping
+
+    async def permission(self, is_withheld: Callable[[], bool]) -> None:
+        """Return as soon as an attempt may begin (CONTRACT ST11) whose execution is not withheld from the process."""
+        while is_withheld() or not self.may_begin:
+            await self._told.wait()
+
+    def hold_until(self, moment: float) -> None:
+        """Let nothing begin after this monotonic time, unless it is moved."""
+        self.held_until = moment
+
+    def forbid(self) -> None:
+        """Let nothing begin until the process goes on under another incarnation."""
+        self.is_fenced = True
+
+    def tell(self) -> None:
+        """Let what waits for permission look again."""
+        self._told.set()
+        self._told = asyncio.Event()
+
+    def resume(self, incarnation: UUID) -> None:
+        """Go on under another incarnation, which has a lease."""
+        self.incarnation = incarnation
+        self.is_fenced = False
+        self.tell()

@@ -1,0 +1,29 @@
+"""Reasons to look for work, raised by whatever makes some: a loop that waits for them sleeps until there is one."""
+
+from __future__ import annotations
+
+import asyncio
+
+from service.engine.waiting import within
+
+
+class Wakeup:
+    """Wakes one loop."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def poke(self) -> None:
+        """Let the loop look now."""
+        self._event.set()
+
+    def poke_after(self, seconds: float) -> None:
+        """Let the loop look after so many seconds."""
+        asyncio.get_running_loop().call_later(max(0.0, seconds), self.poke)
+
+    async def wait(self, timeout: float) -> bool:
+        """Return when the loop is poked, or after `timeout` seconds; whether it was poked."""
+        await within(timeout, self._event.wait())
+        was_poked = self._event.is_set()
+        self._event.clear()
+        return was_poked
