@@ -209,8 +209,9 @@ class Journal(Protocol):
 
         With a request id that the org used before it writes nothing: the same content hash answers the first
         execution as it is now (ExecutionNotFoundError when it was reaped since: the id stays used), another raises
-        RequestIdReusedError. Raises WorkflowNotFoundError when the workflow was deleted, and QueueFullError at once,
-        before there is a future; nothing is written then.
+        RequestIdReusedError. Raises WorkflowNotFoundError when the workflow was deleted, or has a later revision and
+        the execution is to be of the latest, and QueueFullError at once, before there is a future; nothing is written
+        then.
         """
         ...
 

@@ -27,7 +27,8 @@ class Closing:
 class NewExecution:
     """What `create` writes in one transaction: the row, its input, its first steps and events, the request id.
 
-    `content_hash` is the SHA-256 of all that the caller asked for; it tells a repeated request from a reused id.
+    `content_hash` is the SHA-256 of all that the caller asked for; it tells a repeated request from a reused id. With
+    `if_latest` it is kept only while its revision is the latest of the workflow.
     """
 
     execution: Execution
@@ -36,6 +37,7 @@ class NewExecution:
     steps: Sequence[Step] = ()
     events: Sequence[Event] = ()
     result: Json = None
+    if_latest: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,6 +147,8 @@ class MemoryJournal:
         workflow = tables.workflows.get(execution.workflow_id)
         if workflow is None or workflow.is_deleted or workflow.latest.org != execution.org:
             raise WorkflowNotFoundError(str(execution.workflow_id))
+        if new.if_latest and workflow.latest.revision != execution.revision:
+            raise WorkflowNotFoundError(str(execution.workflow_id))
         row = _new_row(new)
         tables.executions[execution.id] = row
         if execution.request_id:

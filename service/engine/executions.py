@@ -12,7 +12,13 @@ from typing import Any
 from uuid import UUID
 
 from persistence import failpoints
-from persistence.errors import NotFoundError, RequestIdReusedError, UnavailableError, UnreadableError
+from persistence.errors import (
+    NotFoundError,
+    RequestIdReusedError,
+    UnavailableError,
+    UnreadableError,
+    WorkflowNotFoundError,
+)
 from persistence.model import (
     Event,
     Execution,
@@ -90,6 +96,9 @@ class Executions:
 
         Raises ValidationError, WorkflowNotFoundError, RevisionNotFoundError, RequestIdReusedError, QueueFullError.
         """
+        request = replace(request, input=normalise(dict(request.input), "input"))
+        if (created := await self._recalled(scope, owner, request)) is not None:
+            return created
         return await self._created(scope, owner, await self._begin(scope, owner, request, self._workflows.resolve))
 
     async def execute_all(
@@ -133,6 +142,7 @@ class Executions:
                 begun.append(request)
                 continue
             try:
+                request = replace(request, input=normalise(dict(request.input), "input"))  # noqa: PLW2901
                 each: _Begun | _Doubtful | Created = await self._begin(scope, owner, request, meanings.of)
                 if isinstance(each, _Doubtful) and ids[request.request_id] > 1:
                     # It is held against what the same request id started before it, and not against what comes after.
@@ -151,16 +161,28 @@ class Executions:
 
     async def _begin(self, scope: Scope, owner: str, request: StartRequest, resolve: Resolve) -> _Begun | _Doubtful:
         """Hand a new execution to the store."""
-        payload = normalise(dict(request.input), "input")
-        request = replace(request, input=payload)
         workflow = definition = None
         try:
             workflow, definition = await resolve(scope, request.workflow, request.revision)
-            check_input(definition, payload)
+            check_input(definition, request.input)
         except (ValidationError, NotFoundError, UnreadableError) as error:
             return _Doubtful(request, workflow, definition, error)
-        kept = await self._create(workflow, definition, owner, request, payload)
-        return _Begun(request, workflow, definition, kept)
+        return _Begun(request, workflow, definition, await self._create(workflow, definition, owner, request))
+
+    async def _recalled(self, scope: Scope, owner: str, request: StartRequest) -> Created | None:
+        """Do as `execute` does by what is known here of the workflow; None if that is not enough, or no longer true."""
+        if (found := self._workflows.recalled(scope, request.workflow, request.revision)) is None:
+            return None
+        workflow, definition = found
+        try:
+            check_input(definition, request.input)
+            kept = await self._create(workflow, definition, owner, request, if_latest=not request.revision)
+            return await _kept(request, kept)
+        except WorkflowNotFoundError:
+            self._workflows.refute(scope, request.workflow, request.revision, workflow)
+        except (ValidationError, NotFoundError, RequestIdReusedError):
+            pass  # perhaps not so by what the workflow is now
+        return None
 
     async def _created(self, scope: Scope, owner: str, begun: _Begun | _Doubtful) -> Created:
         """Return what has been kept, or what the same request started before."""
@@ -168,11 +190,7 @@ class Executions:
         try:
             if isinstance(begun, _Doubtful):
                 raise begun.error
-            created = await asyncio.shield(begun.kept)
-            await failpoints.reach("exec.after_commit_before_reply")
-            if _is_another(created.execution, request.workflow):
-                raise RequestIdReusedError(request.request_id)
-            return created
+            return await _kept(request, begun.kept)
         except (ValidationError, NotFoundError, UnreadableError, RequestIdReusedError):
             # The workflow may have changed since the same request was kept: then it is no less kept.
             if first := await self._first(scope, owner, request, begun.workflow, begun.definition):
@@ -180,18 +198,25 @@ class Executions:
             raise
 
     async def _create(
-        self, workflow: Workflow, definition: Definition, owner: str, request: StartRequest, payload: Mapping[str, Any]
+        self,
+        workflow: Workflow,
+        definition: Definition,
+        owner: str,
+        request: StartRequest,
+        *,
+        if_latest: bool = False,
     ) -> asyncio.Future[Created]:
         execution = self._accepted(workflow, definition, owner, request)
         share = self._runner.turns.share(execution)
-        execution, plan = await share.take(partial(self._first_plan, execution, definition, payload))
+        execution, plan = await share.take(partial(self._first_plan, execution, definition, request.input))
         new = NewExecution(
             execution=execution,
-            input=payload,
-            content_hash=content_hash(owner, request, workflow),
+            input=request.input,
+            content_hash=content_hash(owner, request, workflow) if request.request_id else b"",
             steps=plan.steps,
             events=self._runner.context.encode_all(plan.events),
             result=plan.state.result,
+            if_latest=if_latest,
         )
         await failpoints.reach("exec.before_tx")
         return self._runner.create(new, definition, plan)
@@ -305,6 +330,15 @@ class Executions:
         both = replace(started, events=accepted.events + started.events)
         owner = None if started.state.state.is_end else self._runner.incarnation
         return _row(execution, both, owner, None), both
+
+
+async def _kept(request: StartRequest, kept: asyncio.Future[Created]) -> Created:
+    """Return what was kept. Raises what the store raises, and RequestIdReusedError."""
+    created = await asyncio.shield(kept)
+    await failpoints.reach("exec.after_commit_before_reply")
+    if _is_another(created.execution, request.workflow):
+        raise RequestIdReusedError(request.request_id)
+    return created
 
 
 def _cost(begun: _Begun | _Doubtful) -> int:

@@ -53,8 +53,19 @@ def content_hash(owner: str, request: StartRequest, workflow: Workflow | None = 
 
     Tags are a set, and a workflow that is named by its id is the one of its name, which never changes.
     """
-    name = request.workflow if workflow is None else workflow.name
-    return _hash(owner, replace(request, workflow=name, tags=sorted(set(request.tags))))
+    content = {
+        "workflow": request.workflow if workflow is None else workflow.name,
+        "owner": owner,
+        "revision": request.revision,
+        "input": request.input,
+        "tags": sorted(set(request.tags)),
+        "labels": request.labels,
+        "priority": request.priority,
+        "correlation_id": request.correlation_id,
+        "start_delay": request.start_delay,
+        "timeout": request.timeout,
+    }
+    return hashlib.sha256(_encoded(content)).digest()
 
 
 def equivalents(
@@ -75,22 +86,6 @@ def equivalents(
 
 def _same(asked: Any, default: Any) -> tuple[Any, ...]:
     return (None, default) if asked in (None, default) else (asked,)
-
-
-def _hash(owner: str, request: StartRequest) -> bytes:
-    content = {
-        "workflow": request.workflow,
-        "owner": owner,
-        "revision": request.revision,
-        "input": request.input,
-        "tags": list(request.tags),
-        "labels": dict(request.labels),
-        "priority": request.priority,
-        "correlation_id": request.correlation_id,
-        "start_delay": request.start_delay,
-        "timeout": request.timeout,
-    }
-    return hashlib.sha256(_encoded(content)).digest()
 
 
 def _encoded(content: Any) -> bytes:

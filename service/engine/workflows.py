@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine, Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeAlias
 from uuid import UUID
 from weakref import WeakValueDictionary
 
@@ -30,6 +31,12 @@ KEPT_BYTES = 24 << 20
 HELD_BYTES = 256 << 20
 """Of parsed definitions that executions run, as told. An org that has its share of it starts no more meanwhile."""
 
+RECALLED = 20_000
+"""References to workflows that are known without asking the store."""
+
+_Reference: TypeAlias = tuple[str, str, int]
+"""Org, id or name, and revision or 0."""
+
 # What a byte of JSON takes as Python objects, and a step beside its expressions.
 _BYTES_A_BYTE, _STEP_BYTES = 12, 1_500
 
@@ -52,6 +59,9 @@ class Workflows:
         # Also of revisions that are kept no more while executions hold them: each is one object, however many run it.
         self._held: WeakValueDictionary[tuple[UUID, int], Definition] = WeakValueDictionary()
         self.held = Held(HELD_BYTES)
+        # What references stood for, without documents, which the definitions have; and what turned out to be wrong.
+        self._recalled: Kept[_Reference, Workflow | None] = Kept(RECALLED)
+        self._refuted: Kept[_Reference, tuple[UUID, int]] = Kept(RECALLED)
 
     def handlers(self) -> Sequence[Handler]:
         """Return what steps can run, by name."""
@@ -156,10 +166,31 @@ class Workflows:
         """
         return await self._resolving.get((scope.org, reference, revision))
 
-    async def _resolve(self, key: tuple[str, str, int]) -> tuple[Workflow, Definition]:
+    def recalled(self, scope: Scope, reference: str, revision: int) -> tuple[Workflow, Definition] | None:
+        """Return what `resolve` gave before, if that is at hand; it may be so no longer.
+
+        Whoever starts by it has the store look whether it is (`NewExecution.if_latest`), and nothing is refused by it.
+        """
+        workflow = self._recalled.get((scope.org, reference, revision))
+        definition = self._known(workflow.id, workflow.revision) if workflow is not None else None
+        return (workflow, definition) if workflow is not None and definition is not None else None
+
+    def refute(self, scope: Scope, reference: str, revision: int, workflow: Workflow) -> None:
+        """Recall a workflow no more, which the store has refused.
+
+        Nor again if it is all that the store has, as where the rows of a workflow contradict each other.
+        """
+        key = scope.org, reference, revision
+        self._recalled.put(key, None, 1)
+        self._refuted.put(key, (workflow.id, workflow.revision), 1)
+
+    async def _resolve(self, key: _Reference) -> tuple[Workflow, Definition]:
         org, reference, revision = key
         workflow = await self._repository.get_workflow(Scope(org), reference, revision)
-        return workflow, await self._definition(workflow)
+        definition = await self._definition(workflow)
+        if self._refuted.get(key) != (workflow.id, workflow.revision):
+            self._recalled.put(key, replace(workflow, document={}), 1)
+        return workflow, definition
 
     async def of(self, execution: Execution) -> Definition:
         """Return the definition that an execution runs. Raises NotFoundError, UnreadableError."""

@@ -270,6 +270,51 @@ async def test_an_execution_runs_the_revision_it_was_given_to_its_end(client, st
     assert [each.id for each in found.definition.steps] == ["a", "old"]
 
 
+async def test_what_another_server_made_of_a_workflow_counts_at_once(serve):
+    here, there = (await serve()).client, (await serve()).client
+    name = await made(there, step("a", "transform", value=1))
+    assert await here.run(name) == await here.run(name) == 1
+
+    schema = {"type": "object", "required": ["n"]}
+    await there.update_workflow(name, {"steps": [step("a", "transform", value=2)], "input_schema": schema})
+    with pytest.raises(flowkeep.InvalidArgumentError):
+        await here.execute(name)
+    assert await here.run(name, {"n": 1}) == 2
+
+    await there.update_workflow(name, {"steps": [step("a", "transform", value=3)]})
+    assert await here.run(name) == 3  # its input was refused by what was known here
+    assert await here.run(name, {"n": 1}, revision=2) == 2
+
+    before = (await there.get_workflow(name)).workflow_id
+    await there.delete_workflow(name, force=True)
+    for revision in (0, 2):
+        with pytest.raises(flowkeep.NotFoundError):
+            await here.execute(name, {"n": 1}, revision=revision)
+    await there.create_workflow({"name": name, "steps": [step("a", "transform", value=4)]})
+    execution = await here.execute(name)
+    assert execution.workflow_id != before
+    assert await here.result(execution.execution_id) == 4
+
+
+async def test_a_workflow_that_is_known_is_not_looked_up(serve):
+    looked_up = []
+
+    def counted(repository):
+        async def get_workflow(*arguments):
+            looked_up.append(arguments)
+            return await repository.get_workflow(*arguments)
+
+        return Store(repository, get_workflow=get_workflow)
+
+    client = (await serve(wrap=counted)).client
+    name = await made(client, step("a"))
+    await client.execute(name)
+    looked_up.clear()
+    for _ in range(3):
+        await client.execute(name)
+    assert looked_up == []
+
+
 @pytest.mark.parametrize(("workflow", "revision", "reason"), [("absent", 0, "WORKFLOW"), ("KNOWN", 9, "REVISION")])
 async def test_what_does_not_exist_cannot_be_executed(client, workflow, revision, reason):
     workflow = workflow if workflow == "absent" else await made(client, step("a"))

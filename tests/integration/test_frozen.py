@@ -62,16 +62,18 @@ async def test_every_call_is_answered_within_5_s_of_a_frozen_database(open_repos
         grpc.aio.insecure_channel(target) as channel,
     ):
         name, other = await made(client, step("a", "gate")), await made(client, step("b"))
+        unread = await made(client, step("b"))  # one that this server must look up
         kept = (await client.execute(name)).execution_id
         await stage.called("a")
         # So that all of them have a connection: without one they were refused sooner.
         await asyncio.gather(*(client.get_execution(kept) for _ in range(2 * POOL)))
         with frozen(postgres):
             reads.clear()
-            first = asyncio.ensure_future(refusal(executing(channel, name, "first")))
+            first = asyncio.ensure_future(refusal(executing(channel, unread, "first")))
             await reads.wait()
             # Who comes while a read is on its way waits for its end, and then for a read of its own.
-            errors = [*await asyncio.gather(*map(refusal, calls_of_all_kinds(channel, name, other, kept))), await first]
+            calls = [executing(channel, unread, "second"), *calls_of_all_kinds(channel, name, other, kept)]
+            errors = [*await asyncio.gather(*map(refusal, calls)), await first]
         assert {(error.code, error.reason) for error in errors} == {(Code.UNAVAILABLE, "DATABASE_UNAVAILABLE")}
         assert all(error.retry_after for error in errors)
 

@@ -76,15 +76,16 @@ def _of_transitions(creations: Sequence[Creation], groups: Sequence[Group]) -> d
 
 
 def _of_creations(creations: Sequence[Creation]) -> dict[str, Any]:
-    workflows = sorted({(creation.execution.org, creation.execution.workflow_id) for creation in creations})
+    workflows = sorted({creation.workflow for creation in creations})
     # In order of request ids, so that no two transactions wait for each other.
     asked = sorted(
         (creation for creation in creations if creation.execution.request_id),
         key=lambda creation: (creation.execution.org, creation.execution.request_id),
     )
     return {
-        "workflow_orgs": [org for org, _ in workflows],
-        "workflow_ids": [workflow_id for _, workflow_id in workflows],
+        "workflow_orgs": [org for org, _, _ in workflows],
+        "workflow_ids": [workflow_id for _, workflow_id, _ in workflows],
+        "workflow_revisions": [revision for _, _, revision in workflows],
         "requests": joined(columns.REQUEST.encode(creation.new) for creation in asked),
         "request_count": len(asked),
         "executions": joined(creation.row for creation in creations),

@@ -30,11 +30,13 @@ class Statement:
         return [values[name] for name in self.parameters]
 
 
-# The lock keeps a workflow from being deleted beside a creation that would then have missed the cancelling.
+# The lock keeps a workflow from being deleted beside a creation that would then have missed the cancelling. A revision
+# is given where it must be the latest.
 LIVE_WORKFLOWS = Statement("""
-SELECT w.org_id, w.id FROM unnest(:workflow_orgs::text[], :workflow_ids::uuid[]) AS u(org_id, id)
+SELECT w.org_id, w.id, u.revision
+FROM unnest(:workflow_orgs::text[], :workflow_ids::uuid[], :workflow_revisions::int[]) AS u(org_id, id, revision)
 JOIN workflows w ON w.org_id = u.org_id AND w.id = u.id
-WHERE w.delete_time IS NULL FOR KEY SHARE OF w""")
+WHERE w.delete_time IS NULL AND (u.revision = 0 OR u.revision = w.revision) FOR KEY SHARE OF w""")
 
 INSERT_REQUESTS = Statement(f"""
 {columns.REQUEST.insert("requests", "requests")}

@@ -1,10 +1,11 @@
 -- What persistence/postgres/commit/statements.py sends to Postgres. Made by make generate, changed there.
 -- EXPLAIN (GENERIC_PLAN) takes each as it stands, from Postgres 16 on.
 
--- LIVE_WORKFLOWS: $1 workflow_orgs, $2 workflow_ids
-SELECT w.org_id, w.id FROM unnest($1::text[], $2::uuid[]) AS u(org_id, id)
+-- LIVE_WORKFLOWS: $1 workflow_orgs, $2 workflow_ids, $3 workflow_revisions
+SELECT w.org_id, w.id, u.revision
+FROM unnest($1::text[], $2::uuid[], $3::int[]) AS u(org_id, id, revision)
 JOIN workflows w ON w.org_id = u.org_id AND w.id = u.id
-WHERE w.delete_time IS NULL FOR KEY SHARE OF w;
+WHERE w.delete_time IS NULL AND (u.revision = 0 OR u.revision = w.revision) FOR KEY SHARE OF w;
 
 -- INSERT_REQUESTS: $1 requests
 INSERT INTO requests (org_id, request_id, method, execution_id, content_hash, create_time)
@@ -249,7 +250,7 @@ WHERE p.org_id = u.org_id AND p.execution_id = u.execution_id)
 SELECT 1 / ((SELECT count(*) FROM kept) = $6
     AND (SELECT count(*) FROM moved) = $7)::int;
 
--- SINGLE_CREATING: $1 steps, $2 events, $3 changes, $4 results, $5 workflow_orgs, $6 workflow_ids, $7 requests, $8 executions, $9 payloads, $10 step_count, $11 change_count, $12 request_count, $13 execution_count
+-- SINGLE_CREATING: $1 steps, $2 events, $3 changes, $4 results, $5 workflow_orgs, $6 workflow_ids, $7 workflow_revisions, $8 requests, $9 executions, $10 payloads, $11 step_count, $12 change_count, $13 request_count, $14 execution_count
 WITH kept AS (
 INSERT INTO steps AS s (org_id, execution_id, path, iteration, handler, state, attempt, failures, progress, input, output, failure,
     failed_attempts, assigned, skip_reason, start_time, attempt_time, end_time, wait, end_seq, worker, position,
@@ -306,14 +307,15 @@ UPDATE execution_payloads p SET result = u.result FROM (SELECT r->>0 AS org_id, 
 FROM jsonb_array_elements($4::jsonb) AS r) u
 WHERE p.org_id = u.org_id AND p.execution_id = u.execution_id),
 live AS (
-SELECT w.org_id, w.id FROM unnest($5::text[], $6::uuid[]) AS u(org_id, id)
+SELECT w.org_id, w.id, u.revision
+FROM unnest($5::text[], $6::uuid[], $7::int[]) AS u(org_id, id, revision)
 JOIN workflows w ON w.org_id = u.org_id AND w.id = u.id
-WHERE w.delete_time IS NULL FOR KEY SHARE OF w),
+WHERE w.delete_time IS NULL AND (u.revision = 0 OR u.revision = w.revision) FOR KEY SHARE OF w),
 taken AS (
 INSERT INTO requests (org_id, request_id, method, execution_id, content_hash, create_time)
 SELECT r->>0 AS org_id, r->>1 AS request_id, r->>2 AS method, (r->>3)::uuid AS execution_id,
     decode(r->>4, 'base64') AS content_hash, (r->>5)::timestamptz AS create_time
-FROM jsonb_array_elements($7::jsonb) AS r
+FROM jsonb_array_elements($8::jsonb) AS r
 ON CONFLICT DO NOTHING RETURNING execution_id),
 made AS (
 INSERT INTO executions (org_id, id, owner, workflow_id, workflow_name, revision, state, create_time, timeout, priority, tags, labels,
@@ -332,19 +334,19 @@ SELECT r->>0 AS org_id, (r->>1)::uuid AS id, r->>2 AS owner, (r->>3)::uuid AS wo
     nullif(r->26, 'null') AS failure, nullif(r->27, 'null') AS ending, (r->>28)::timestamptz AS cancel_time,
     r->>29 AS cancel_by, r->>30 AS cancel_reason, (r->>31)::uuid AS incarnation, (r->>32)::int8 AS epoch,
     (r->>33)::timestamptz AS wake_time, (r->>34)::int8 AS bytes, (r->>35)::int AS run
-FROM jsonb_array_elements($8::jsonb) AS r
+FROM jsonb_array_elements($9::jsonb) AS r
 ON CONFLICT DO NOTHING RETURNING id),
 given AS (
 INSERT INTO execution_payloads (org_id, execution_id, input, result)
 SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, nullif(r->2, 'null') AS input, nullif(r->3, 'null') AS result
-FROM jsonb_array_elements($9::jsonb) AS r)
-SELECT 1 / ((SELECT count(*) FROM kept) = $10
-    AND (SELECT count(*) FROM moved) = $11
+FROM jsonb_array_elements($10::jsonb) AS r)
+SELECT 1 / ((SELECT count(*) FROM kept) = $11
+    AND (SELECT count(*) FROM moved) = $12
     AND (SELECT count(*) FROM live) = cardinality($6)
-    AND (SELECT count(*) FROM taken) = $12
-    AND (SELECT count(*) FROM made) = $13)::int;
+    AND (SELECT count(*) FROM taken) = $13
+    AND (SELECT count(*) FROM made) = $14)::int;
 
--- SINGLE_CREATING_SHARING: $1 shared, $2 steps, $3 events, $4 changes, $5 results, $6 workflow_orgs, $7 workflow_ids, $8 requests, $9 executions, $10 payloads, $11 step_count, $12 change_count, $13 request_count, $14 execution_count
+-- SINGLE_CREATING_SHARING: $1 shared, $2 steps, $3 events, $4 changes, $5 results, $6 workflow_orgs, $7 workflow_ids, $8 workflow_revisions, $9 requests, $10 executions, $11 payloads, $12 step_count, $13 change_count, $14 request_count, $15 execution_count
 WITH pooled AS (
 INSERT INTO shared_payloads (org_id, execution_id, digest, document, message)
 SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, r->>2 AS digest, nullif(r->3, 'null') AS document,
@@ -407,14 +409,15 @@ UPDATE execution_payloads p SET result = u.result FROM (SELECT r->>0 AS org_id, 
 FROM jsonb_array_elements($5::jsonb) AS r) u
 WHERE p.org_id = u.org_id AND p.execution_id = u.execution_id),
 live AS (
-SELECT w.org_id, w.id FROM unnest($6::text[], $7::uuid[]) AS u(org_id, id)
+SELECT w.org_id, w.id, u.revision
+FROM unnest($6::text[], $7::uuid[], $8::int[]) AS u(org_id, id, revision)
 JOIN workflows w ON w.org_id = u.org_id AND w.id = u.id
-WHERE w.delete_time IS NULL FOR KEY SHARE OF w),
+WHERE w.delete_time IS NULL AND (u.revision = 0 OR u.revision = w.revision) FOR KEY SHARE OF w),
 taken AS (
 INSERT INTO requests (org_id, request_id, method, execution_id, content_hash, create_time)
 SELECT r->>0 AS org_id, r->>1 AS request_id, r->>2 AS method, (r->>3)::uuid AS execution_id,
     decode(r->>4, 'base64') AS content_hash, (r->>5)::timestamptz AS create_time
-FROM jsonb_array_elements($8::jsonb) AS r
+FROM jsonb_array_elements($9::jsonb) AS r
 ON CONFLICT DO NOTHING RETURNING execution_id),
 made AS (
 INSERT INTO executions (org_id, id, owner, workflow_id, workflow_name, revision, state, create_time, timeout, priority, tags, labels,
@@ -433,14 +436,14 @@ SELECT r->>0 AS org_id, (r->>1)::uuid AS id, r->>2 AS owner, (r->>3)::uuid AS wo
     nullif(r->26, 'null') AS failure, nullif(r->27, 'null') AS ending, (r->>28)::timestamptz AS cancel_time,
     r->>29 AS cancel_by, r->>30 AS cancel_reason, (r->>31)::uuid AS incarnation, (r->>32)::int8 AS epoch,
     (r->>33)::timestamptz AS wake_time, (r->>34)::int8 AS bytes, (r->>35)::int AS run
-FROM jsonb_array_elements($9::jsonb) AS r
+FROM jsonb_array_elements($10::jsonb) AS r
 ON CONFLICT DO NOTHING RETURNING id),
 given AS (
 INSERT INTO execution_payloads (org_id, execution_id, input, result)
 SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, nullif(r->2, 'null') AS input, nullif(r->3, 'null') AS result
-FROM jsonb_array_elements($10::jsonb) AS r)
-SELECT 1 / ((SELECT count(*) FROM kept) = $11
-    AND (SELECT count(*) FROM moved) = $12
+FROM jsonb_array_elements($11::jsonb) AS r)
+SELECT 1 / ((SELECT count(*) FROM kept) = $12
+    AND (SELECT count(*) FROM moved) = $13
     AND (SELECT count(*) FROM live) = cardinality($7)
-    AND (SELECT count(*) FROM taken) = $13
-    AND (SELECT count(*) FROM made) = $14)::int;
+    AND (SELECT count(*) FROM taken) = $14
+    AND (SELECT count(*) FROM made) = $15)::int;

@@ -12,7 +12,7 @@ from persistence.postgres.commit import columns, statements
 from persistence.postgres.commit.encoding import joined
 from persistence.postgres.commit.requests import repeated
 from persistence.postgres.commit.single import created
-from persistence.postgres.commit.units import Creation, Group, Outcome, Unit, is_written, missing_payloads
+from persistence.postgres.commit.units import Creation, Group, Outcome, Unit, WorkflowKey, is_written, missing_payloads
 from persistence.postgres.connection import Connection
 from persistence.transition import CommitResult
 
@@ -77,7 +77,7 @@ async def _write_payloads(connection: Connection, written: list[Creation], group
 async def _create(connection: Connection, creations: list[Creation]) -> tuple[dict[Unit, Outcome], list[Creation]]:
     """Insert what is new; return the outcome of each creation and those whose other rows are to be written."""
     live = await _live_workflows(connection, creations)
-    wanted = [creation for creation in creations if (creation.execution.org, creation.execution.workflow_id) in live]
+    wanted = [creation for creation in creations if creation.workflow in live]
     fresh = await _reserve(connection, wanted)
     outcomes: dict[Unit, Outcome] = {}
     written: list[Creation] = []
@@ -96,10 +96,10 @@ async def _create(connection: Connection, creations: list[Creation]) -> tuple[di
     return outcomes, written
 
 
-async def _live_workflows(connection: Connection, creations: list[Creation]) -> set[tuple[str, UUID]]:
-    keys = sorted({(c.execution.org, c.execution.workflow_id) for c in creations})
+async def _live_workflows(connection: Connection, creations: list[Creation]) -> set[WorkflowKey]:
+    keys = sorted({creation.workflow for creation in creations})
     found = await connection.fetch(statements.LIVE_WORKFLOWS.text, *zip(*keys, strict=True))
-    return {(row[0], row[1]) for row in found}
+    return {tuple(row) for row in found}
 
 
 async def _reserve(connection: Connection, creations: list[Creation]) -> dict[Creation, None]:

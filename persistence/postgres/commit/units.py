@@ -17,6 +17,9 @@ from persistence.transition import CommitResult, Created, NewExecution, Transiti
 
 Outcome: TypeAlias = "CommitResult | Created | Exception"
 
+WorkflowKey: TypeAlias = tuple[str, UUID, int]
+"""Org and id of a workflow, and the revision that must be its latest, or 0."""
+
 _Answer = TypeVar("_Answer")
 _NONE: Mapping[PayloadKey, bytes] = {}
 
@@ -84,6 +87,12 @@ class Creation(_Item[Created]):
     def execution_id(self) -> UUID:
         """Which execution it makes."""
         return self.execution.id
+
+    @property
+    def workflow(self) -> WorkflowKey:
+        """What there must be for it."""
+        execution = self.execution
+        return execution.org, execution.workflow_id, execution.revision if self.new.if_latest else 0
 
     @property
     def is_free(self) -> bool:

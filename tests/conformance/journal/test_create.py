@@ -222,3 +222,33 @@ async def test_an_execution_needs_its_workflow_in_its_own_org(repository: Reposi
             await repository.create(new(execution(stage.workflow, stage.incarnation, **changes)))
     assert (await count(repository), await count(repository, FOREIGN_ORG)) == (0, 0)
     assert stage.workflow.org == ORG
+
+
+async def test_one_that_is_to_be_of_the_latest_revision_is_kept_only_if_it_is(
+    repository: Repository, stage: Stage
+) -> None:
+    first, latest = stage.workflow, await repository.update_workflow(SCOPE, "research", document(), "", "bob")
+    assert (await repository.create(new(execution(latest), if_latest=True))).created
+    assert (await repository.create(new(execution(first)))).created
+    wanted = [
+        repository.create(new(execution(first), if_latest=True)),
+        repository.create(new(execution(latest), if_latest=True)),
+        repository.create(new(execution(first))),
+    ]
+    kept = await asyncio.gather(*wanted, return_exceptions=True)
+    assert [type(each) for each in kept] == [WorkflowNotFoundError, Created, Created]
+    assert await count(repository) == 4
+
+    await repository.delete_workflow(SCOPE, "research", "", True, "bob")
+    with pytest.raises(WorkflowNotFoundError):
+        await repository.create(new(execution(latest), if_latest=True))
+
+
+async def test_a_request_that_was_kept_is_answered_though_its_revision_is_no_longer_the_latest(
+    repository: Repository, stage: Stage
+) -> None:
+    first = new(execution(stage.workflow, request_id="r"), if_latest=True)
+    await repository.create(first)
+    await repository.update_workflow(SCOPE, "research", document(), "", "bob")
+    again = new(execution(stage.workflow, request_id="r"), if_latest=True)
+    assert await repository.create(again) == Created(first.execution, False)
