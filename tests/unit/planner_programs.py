@@ -18,7 +18,8 @@ from service.engine.planning.effects import CancelAttempt, StartAttempt
 from service.engine.planning.events import Event, EventBody, StepStarted
 from service.engine.planning.happenings import Happening
 from service.engine.planning.planner import Plan
-from service.engine.planning.state import State, initial, restore
+from service.engine.planning.restoring import restore
+from service.engine.planning.state import State, initial
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 CANCEL = CancelRequest(T0, "ann", "no longer needed")
@@ -200,7 +201,7 @@ class Driver:
 
     def recover(self, worker: str = "", handlers: Iterable[str] = ()) -> Plan:
         """Let another process, which has these handlers, go on from what is stored."""
-        self.state = restore(self.stored, worker)
+        self.state = restore(self.definition, self.stored, worker)
         self.running.clear()
         self.told_to_stop.clear()
         return self.apply(happenings.Recovered(self.now, frozenset(handlers)))
@@ -257,4 +258,4 @@ def starts(driver: Driver) -> list[tuple[str, int]]:
 
 def check_stored(driver: Driver) -> None:
     """Assert that what is stored gives the state again."""
-    assert restore(driver.stored) == driver.state
+    assert restore(driver.definition, driver.stored) == driver.state

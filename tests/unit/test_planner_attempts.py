@@ -15,7 +15,7 @@ from service.engine.failure import HANDLER_ERROR, STEP_TIMEOUT, Failure
 from service.engine.parsing import Defaults, parse
 from service.engine.planning import events, happenings, planner
 from service.engine.planning.effects import CancelAttempt
-from service.engine.planning.state import restore
+from service.engine.planning.restoring import restore
 from service.engine.running.soundness import contradictions
 from tests.unit.planner_programs import (
     FATAL,
@@ -338,8 +338,8 @@ def test_what_comes_of_another_iteration_is_stale():
     earlier = structs.replace(ended, state=StepState.FAILED, end_time=T0, end_seq=driver.state.last_seq)
     newest = structs.replace(ended, iteration=2)
     rows = ExecutionDetail(driver.execution, driver.input, None, [newest, earlier])
-    state = restore(rows)
-    assert (state.steps, contradictions(driver.definition, rows)) == ({"a": newest}, [])
+    state = restore(driver.definition, rows)
+    assert (dict(state.steps), contradictions(driver.definition, rows)) == ({"a": newest}, [])
     stale = happenings.StepSucceeded(T0, "a", 1, "of the first")
     assert planner.apply(driver.definition, state, stale).is_empty
     plan = planner.apply(driver.definition, state, happenings.StepSucceeded(T0, "a", 1, "of the second", iteration=2))

@@ -20,7 +20,8 @@ from flowkeep.v1.execution_pb2 import Failure
 from flowkeep.v1.execution_pb2 import Wait as WaitMessage
 from persistence.model import ExecutionState, Step, StepState, Wait, WaitKind
 from service.api.events import counts_message, encode
-from service.engine.planning.state import State, restore
+from service.engine.planning.restoring import restore
+from service.engine.planning.state import State
 from tests.unit.planner_programs import Driver
 from tests.unit.test_planner_properties import whatever_happens
 
@@ -161,4 +162,4 @@ def test_events_tell_what_rows_hold_after_every_transition(driver: Driver) -> No
     for turn in driver.turns:
         for event in turn.plan.events:
             folded.take(ExecutionEvent.FromString(encode(event).body))
-        _agree(folded, restore(turn.stored))
+        _agree(folded, restore(driver.definition, turn.stored))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
+from immutables import Map
 from msgspec.structs import replace
 
 from persistence.model import ExecutionState, Step, StepCounts, StepKey, StepState
@@ -13,7 +13,9 @@ from service.engine.definition import Definition, OnError
 from service.engine.failure import Failure
 from service.engine.paths import place
 from service.engine.planning.events import Event, EventBody
-from service.engine.planning.state import State
+from service.engine.planning.heap import Heap
+from service.engine.planning.state import OPEN, Place, State, is_due
+from service.engine.planning.variables import SeenSteps
 
 _COUNTED = {
     StepState.RUNNING: "running",
@@ -41,7 +43,8 @@ class Draft:
         self.time = time
         self.counts = state.counts
         self.progress = state.progress
-        self.steps: dict[str, Step] = dict(state.steps)
+        self.steps, self.open = state.steps, state.open
+        self.ready, self.met, self.timers = state.ready, state.met, state.timers
         self.touched: dict[StepKey, Step] = {}
         self.bytes = state.bytes
         self._bodies: list[tuple[EventBody, int, StepCounts]] = []
@@ -57,9 +60,39 @@ class Draft:
         return self.counts.total - len(self.steps)
 
     @property
-    def running(self) -> list[Step]:
-        """The steps of which an attempt runs."""
-        return [step for step in self.steps.values() if step.state is StepState.RUNNING]
+    def in_work(self) -> list[Step]:
+        """The steps that run or wait, in the order of the definition."""
+        return sorted(self.open.values(), key=lambda step: self.place(step.path))
+
+    def place(self, path: str) -> Place:
+        """Return where a step stands in the order of the definition."""
+        return (self.definition.positions[path],)
+
+    def free(self, path: str) -> None:
+        """Let a step be ready to begin."""
+        self.ready = self.ready.push((self.place(path), path))
+
+    def meet(self, path: str) -> None:
+        """Count that one more has ended of those that a step waits for, and free it by the last."""
+        met = self.met.get(path, 0) + 1
+        if met < len(self.definition.root.predecessors[path]):
+            self.met = self.met.set(path, met)
+            return
+        if met > 1:
+            self.met = self.met.delete(path)
+        self.free(path)
+
+    def due(self) -> Step | None:
+        """Return the step whose time has come first, or None."""
+        self._forget_timers()
+        if not self.timers or self.timers.least[0] > self.time:
+            return None
+        return self.open[self.timers.least[2]]
+
+    def _forget_timers(self) -> None:
+        """Forget timers of steps that have gone on, down to the first one of a step that has not."""
+        while self.timers and not is_due(self.timers.least, self.open):
+            self.timers = self.timers.pop()
 
     def change(self, **changes: Any) -> None:
         """Change fields of the execution."""
@@ -68,7 +101,15 @@ class Draft:
     def put(self, step: Step) -> None:
         """Change a step, and counts and progress with it."""
         before = self.steps.get(step.path)
-        self.steps[step.path] = self.touched[step.key] = step
+        self.steps = self.steps.set(step.path, step)
+        self.touched[step.key] = step
+        if step.state in OPEN:
+            self.open = self.open.set(step.path, step)
+            waited = before.wait if before else None
+            if step.wait is not None and step.wait.wake_time is not None and step.wait != waited:
+                self.timers = self.timers.push((step.wait.wake_time, self.place(step.path), step.path))
+        elif step.path in self.open:
+            self.open = self.open.delete(step.path)
         left = _COUNTED.get(before.state) if before else None
         entered = _COUNTED[step.state]
         if left == entered:
@@ -118,17 +159,20 @@ class Draft:
             # All steps are done, and not the result: it counts as one more.
             self._show_no_more_than(100 * self.counts.total // (self.counts.total + 1))
         self.counts = replace(self.counts, cancelled=self.counts.cancelled + self.pending)
+        self.forget_ready()
         self.change(state=state, end_time=self.time, failure=failure, result=result, ending=None)
+
+    def forget_ready(self) -> None:
+        """Let no other step begin."""
+        self.ready, self.met = Heap(), Map()
 
     def variables(self, *, attempt: int | None = None, ended: Step | None = None) -> dict[str, Any]:
         """Return what expressions see. `ended` is a step to show as it will be."""
-        steps = dict(self.steps)
-        if ended is not None:
-            steps[ended.path] = ended
+        steps = self.steps if ended is None else self.steps.set(ended.path, ended)
         seen: dict[str, Any] = {
             "input": self.state.input,
             "vars": self.state.vars,
-            "steps": _Steps(steps),
+            "steps": SeenSteps(self.definition.root.by_id, steps),
             "execution": self.state.facts,
         }
         if attempt is not None:
@@ -137,6 +181,7 @@ class Draft:
 
     def freeze(self) -> tuple[State, tuple[Event, ...]]:
         """Return the state and the numbered events."""
+        self._forget_timers()
         base = self.state.last_seq
         last = base + len(self._bodies)
         events = tuple(
@@ -150,28 +195,9 @@ class Draft:
             progress=self.progress,
             last_seq=last,
             bytes=self.bytes,
+            open=self.open,
+            ready=self.ready,
+            met=self.met,
+            timers=self.timers,
         )
         return state, events
-
-
-class _Steps(Mapping[str, Any]):
-    """What expressions see of steps, each made when it is asked for."""
-
-    __slots__ = ("_steps",)
-
-    def __init__(self, steps: Mapping[str, Step]) -> None:
-        self._steps = steps
-
-    def __getitem__(self, path: str) -> Mapping[str, Any]:
-        step = self._steps[path]
-        output = step.output if step.state is StepState.COMPLETED else None
-        return {"state": step.state.value, "output": output, "error": Failure.told(step.failure)}
-
-    def __contains__(self, path: object) -> bool:
-        return path in self._steps
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._steps)
-
-    def __len__(self) -> int:
-        return len(self._steps)

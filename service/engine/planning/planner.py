@@ -90,7 +90,7 @@ def apply(definition: Definition, state: State, happening: Happening, *, begins:
             planning.go_on()
         case happenings.Condemned():
             planning.condemn(happening.failure)
-    if begins or not planning.candidates:
+    if begins or not planning.draft.ready:
         planning.settle()
     else:
         planning.is_put_off = True
@@ -131,7 +131,10 @@ class _Planning(StepRules):
         deadline = later(self.time, draft.state.timeout)
         draft.change(state=ExecutionState.RUNNING, start_time=self.time, deadline_time=deadline)
         draft.record(events.Started(deadline))
-        self.candidates.extend(step.id for step in self.definition.root.steps)
+        for step in self.definition.root.steps:
+            if not self.definition.root.predecessors[step.id]:
+                draft.free(step.id)
+        self.goes_on = True
 
     def succeed(self, happening: happenings.StepSucceeded) -> None:
         step = self.running(happening)
@@ -213,15 +216,13 @@ class _Planning(StepRules):
         if self._is_overdue():
             self.end(timed_out(state.timeout))
             return
-        for path, step in list(self.draft.steps.items()):
-            wake_time = step.wait.wake_time if step.wait is not None else None
-            # A step woken before may have failed and ended it all.
-            if wake_time and wake_time <= self.time and self.draft.steps[path].state is StepState.WAITING:
-                try:
-                    self.wake(step)
-                except PutOffError:
-                    self.is_put_off = True
-                    return
+        # A step woken before may have failed and ended it all.
+        while self.draft.state.ending is None and (step := self.draft.due()) is not None:
+            try:
+                self.wake(step)
+            except PutOffError:
+                self.is_put_off = True
+                return
 
     def cancel(self, request: CancelRequest) -> None:
         if self.draft.state.cancel is not None:
@@ -233,54 +234,57 @@ class _Planning(StepRules):
     def go_on(self) -> None:
         if self.draft.state.state is ExecutionState.RUNNING:
             self.fire()
-            self.candidates.extend(step.id for step in self.definition.root.steps)
+            self.goes_on = True
 
     def recover(self, handlers: frozenset[str]) -> None:
         if self.draft.state.state is ExecutionState.PENDING:
             return
         if self._is_overdue():
             self.end(timed_out(self.draft.state.timeout))
-        for step in self.draft.running:
+        for step in self.draft.in_work:
+            if step.state is not StepState.RUNNING:
+                continue
             if self.draft.state.ending:
                 self.stop(step, cut_off(step))
             elif self.definition.places[place(step.path)].delivery is Delivery.AT_MOST_ONCE:
                 self.fail_for_good(self.with_failed_attempt(step, unknown_outcome(step)), unknown_outcome(step))
             else:
                 self.start_again(step)
-        for path, waiting in list(self.draft.steps.items()):
+        for waiting in self.draft.in_work:
             may_begin = waiting.waits_for(WaitKind.SLOT) or (
                 waiting.waits_for(WaitKind.WORKER) and waiting.handler in handlers
             )
             # A step begun before may have failed and ended it all.
-            if may_begin and self.draft.steps[path] is waiting and not self.draft.state.ending:
+            if may_begin and not self.draft.state.ending:
                 self.start_or_put_off(waiting)
         # What ran is gone with its process; there is nobody to tell.
         self.effects = [effect for effect in self.effects if not isinstance(effect, CancelAttempt)]
-        self.candidates.extend(step.id for step in self.definition.root.steps)
+        self.goes_on = True
 
     def condemn(self, failure: Failure) -> None:
         """End at once, so that nothing of it is left to be restored, and not against an end that was decided."""
         self.end(self.draft.state.ending or Ending(ExecutionState.FAILED, failure))
-        for step in self.draft.running:
+        for step in self.draft.in_work:
             self.stop(step)
 
     def settle(self) -> None:
-        """Start or skip every candidate that may go, and what becomes free by that; then end what is done."""
+        """Start or skip every step that is ready, and what becomes free by that; then end what is done."""
         try:
-            while self.candidates and not self.draft.state.ending:
-                step_id = self.candidates.popleft()
-                if step_id not in self.draft.steps and self._is_free(step_id):
-                    self.allowance.begin()
-                    self._open(self.definition.root.by_id[step_id])
+            while self.goes_on and self.draft.ready:
+                self.allowance.begin()
+                self._open_first()
             self._finish_if_done()
         except PutOffError:
             self.is_put_off = True
 
-    def _is_free(self, step_id: str) -> bool:
-        steps = self.draft.steps
-        return all(
-            before in steps and steps[before].state.is_end for before in self.definition.root.predecessors[step_id]
-        )
+    def _open_first(self) -> None:
+        ready = self.draft.ready
+        self.draft.ready = ready.pop()
+        try:
+            self._open(self.definition.root.by_id[ready.least[1]])
+        except PutOffError:
+            self.draft.ready = ready
+            raise
 
     def _open(self, step: StepSpec) -> None:
         """Start, skip or fail a step that is free to go. Raises PutOffError."""

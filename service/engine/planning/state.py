@@ -8,23 +8,26 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
+from immutables import Map
 
-from persistence.model import (
-    CancelRequest,
-    Execution,
-    ExecutionDetail,
-    ExecutionState,
-    Step,
-    StepCounts,
-    StepState,
-    WaitKind,
-)
+from persistence.model import CancelRequest, Execution, ExecutionState, Step, StepCounts, StepState, WaitKind
 from persistence.model import Ending as StoredEnding
 from service.engine.failure import CANCELLED, EXECUTION_TIMEOUT, STEP_FAILED, Failure
 from service.engine.payload import size
 from service.engine.planning.effects import AttemptKey
+from service.engine.planning.heap import Heap
 
-_CANCEL_SEEN = frozenset({ExecutionState.CANCELLING, ExecutionState.CANCELLED})
+OPEN = frozenset({StepState.RUNNING, StepState.WAITING})
+"""States of a step that has begun and not ended."""
+
+Place = tuple[int, ...]
+"""Where a step stands in the order of the definition: what comes first there goes first."""
+
+Free = tuple[Place, str]
+"""A step that may begin: its place and its path."""
+
+Timer = tuple[datetime, Place, str]
+"""A step that goes on at a time, unless it has gone on before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,11 @@ class State(msgspec.Struct, frozen=True):
 
     `facts` is what expressions see as `execution`. `ending` is set from the moment the end is decided. `worker` names
     the process that drives the execution. `bytes` is what it has written so far, as `Draft.charge` counts it.
+
+    The last four follow from the others, and are kept so that nothing has to look through all steps. `open` holds the
+    steps that run or wait, `ready` those that are free to begin and have been put off, `met` how many of those that a
+    step waits for have ended, while that is some and not all. `timers` holds each step that waits for a time, and may
+    hold others, but never as the least. The order of a map is that of hashes, so nothing may follow from it.
     """
 
     facts: Mapping[str, Any]
@@ -52,7 +60,7 @@ class State(msgspec.Struct, frozen=True):
     timeout: float
     counts: StepCounts
     state: ExecutionState = ExecutionState.PENDING
-    steps: Mapping[str, Step] = msgspec.field(default_factory=dict)
+    steps: Map[str, Step] = Map()
     vars: Mapping[str, Any] = msgspec.field(default_factory=dict)
     progress: int = 0
     last_seq: int = 0
@@ -66,6 +74,10 @@ class State(msgspec.Struct, frozen=True):
     result: Any = None
     worker: str = ""
     bytes: int = 0
+    open: Map[str, Step] = Map()
+    ready: Heap[Free] = Heap()
+    met: Map[str, int] = Map()
+    timers: Heap[Timer] = Heap()
 
     @property
     def next_wake(self) -> datetime | None:
@@ -74,28 +86,28 @@ class State(msgspec.Struct, frozen=True):
             return None
         if self.state is ExecutionState.PENDING:
             return self.scheduled_time
-        waits = [step.wait for step in self.steps.values() if step.state is StepState.WAITING and step.wait]
-        times = [wait.wake_time for wait in waits if wait.wake_time]
-        if self.deadline_time is not None and self.ending is None:
-            times.append(self.deadline_time)
-        return min(times, default=None)
+        deadline = self.deadline_time if self.ending is None else None
+        if not self.timers:
+            return deadline
+        timer = self.timers.least[0]
+        return timer if deadline is None else min(timer, deadline)
 
     @property
     def awaited_handlers(self) -> frozenset[str]:
         """The handlers that steps wait for."""
-        waiting = (step.wait for step in self.steps.values() if step.waits_for(WaitKind.WORKER))
+        waiting = (step.wait for step in self.open.values() if step.waits_for(WaitKind.WORKER))
         return frozenset(wait.handler for wait in waiting if wait)
 
     @property
     def running(self) -> frozenset[AttemptKey]:
         """The attempts that run."""
-        steps = (step for step in self.steps.values() if step.state is StepState.RUNNING)
+        steps = (step for step in self.open.values() if step.state is StepState.RUNNING)
         return frozenset((step.path, step.iteration, step.attempt) for step in steps)
 
     @property
     def is_idle(self) -> bool:
         """Whether no attempt runs: only a timer, or something outside, moves the execution."""
-        return all(step.state is not StepState.RUNNING for step in self.steps.values())
+        return all(step.state is not StepState.RUNNING for step in self.open.values())
 
 
 def facts(execution: Execution) -> dict[str, Any]:
@@ -125,31 +137,10 @@ def initial(execution: Execution, payload: Mapping[str, Any], worker: str = "") 
     )
 
 
-def restore(detail: ExecutionDetail, worker: str = "") -> State:
-    """Return the state that was recorded, for the process `worker`. Variables are folded from what steps assigned."""
-    execution, ending = detail.execution, detail.execution.ending
-    return State(
-        facts=facts(execution),
-        input=detail.input,
-        timeout=execution.timeout,
-        counts=execution.counts,
-        state=execution.state,
-        steps=newest(detail.steps),
-        vars=variables(detail.steps),
-        progress=execution.progress,
-        last_seq=execution.last_seq,
-        start_time=execution.start_time,
-        end_time=execution.end_time,
-        deadline_time=execution.deadline_time,
-        scheduled_time=execution.scheduled_time,
-        ending=Ending(ending.state, Failure.from_json(ending.failure)) if ending else None,
-        # A wish on the row that the planner has not seen is none of its state.
-        cancel=execution.cancel if execution.state in _CANCEL_SEEN else None,
-        failure=Failure.from_json(execution.failure) if execution.failure else None,
-        result=detail.result,
-        worker=worker,
-        bytes=execution.bytes,
-    )
+def is_due(timer: Timer, open_steps: Mapping[str, Step]) -> bool:
+    """Return whether the step of a timer waits for its time still."""
+    step = open_steps.get(timer[2])
+    return step is not None and step.wait is not None and step.wait.wake_time == timer[0]
 
 
 def newest(steps: Iterable[Step]) -> dict[str, Step]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -51,7 +50,7 @@ LONGEST_PAUSE = 315_360_000.0
 
 
 class StepRules:
-    """Changes single steps in a draft of the next state; gathers effects, and the steps that become free.
+    """Changes single steps in a draft of the next state; gathers effects, and frees the steps that waited for others.
 
     `allowance` is the work of one application. What does not fit into it is put off before anything of it is changed.
     """
@@ -63,7 +62,8 @@ class StepRules:
         self.allowance = Allowance()
         self.is_put_off = False
         self.effects: list[Effect] = []
-        self.candidates: deque[str] = deque()
+        self.goes_on = False
+        """Whether what is ready may begin now."""
 
     def running(self, told: OfAttempt) -> Step | None:
         """Return the step if this attempt of it is the current one; results of others are stale."""
@@ -73,7 +73,9 @@ class StepRules:
         return step if (step.iteration, step.attempt) == (told.iteration, told.attempt) else None
 
     def free_successors(self, step_id: str) -> None:
-        self.candidates.extend(self.definition.root.successors[step_id])
+        for after in self.definition.root.successors[step_id]:
+            self.draft.meet(after)
+        self.goes_on = True
 
     def skip(self, step: Step, reason: str, condition: str = "") -> None:
         """Skip a step. Its condition stands in the row alone: events go to callers that may not read definitions."""
@@ -321,12 +323,13 @@ class StepRules:
     def end(self, ending: Ending) -> None:
         """Decide the end: cancel at once what waits or was about to begin, tell to stop what runs."""
         self.draft.change(ending=ending)
+        self.draft.forget_ready()
         unbegun = {e.path for e in self.effects if isinstance(e, StartAttempt)}
         self.effects = [e for e in self.effects if e.path not in unbegun]
-        for step in list(self.draft.steps.values()):
+        for step in self.draft.in_work:
             if step.state is StepState.WAITING or step.path in unbegun:
                 self.stop(step)
-            elif step.state is StepState.RUNNING:
+            else:
                 self.effects.append(CancelAttempt(step.path, step.attempt, step.iteration))
 
 

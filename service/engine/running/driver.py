@@ -18,7 +18,8 @@ from service.engine.held import Held
 from service.engine.planning import happenings
 from service.engine.planning.outline import outline
 from service.engine.planning.planner import Plan
-from service.engine.planning.state import State, restore
+from service.engine.planning.restoring import restore
+from service.engine.planning.state import State
 from service.engine.running.active_runs import ActiveRuns
 from service.engine.running.context import Context
 from service.engine.running.quarantine import Quarantine
@@ -87,12 +88,13 @@ class Driver:
             await self.condemn(execution.id, verdict or _MISTAKE)
             return
         try:
-            state, found = restore(detail, self._context.name), contradictions(definition, detail)
+            found = contradictions(definition, detail) if verdict is None else ()
+            state = None if found else restore(definition, detail, self._context.name)
         except Exception as error:  # whatever it was that wrote the rows
             log.error("execution not understood", execution_id=str(execution.id), exc_info=error)
             await self.condemn(execution.id, verdict or unreadable([type(error).__name__]))
             return
-        if found and verdict is None:
+        if state is None:
             await self.condemn(execution.id, unreadable(found))
             return
         share = self._context.turns.share(execution)
