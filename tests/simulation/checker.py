@@ -141,10 +141,12 @@ def _calls(world: World) -> Iterator[str]:
             continue
         if len(made) > 1 and _is_once(world, execution_id, path):
             yield f"I8: {execution_id} {path} is AT_MOST_ONCE and was called {len(made)} times"
-        for attempt, count in Counter(call.attempt for call in made).items():
+        # One without effect outside leaves no trace when it is cut off.
+        for attempt, count in Counter(call.attempt for call in made if not call.is_harmless).items():
             if count > 1:
                 yield f"ST3: {execution_id} {path} attempt {attempt} was called {count} times"
     yield from _completed_without_call(world, calls)
+    yield from _calls_before_commits(world)
     yield from _calls_of_losers(world)
     yield from _calls_of_fenced(world)
 
@@ -159,10 +161,33 @@ def _is_once(world: World, execution_id: UUID, path: str) -> bool:
 def _completed_without_call(world: World, calls: dict[tuple[UUID, str], list[Call]]) -> Iterator[str]:
     for execution_id, row in world.database.tables.executions.items():
         for (path, _), step in row.steps.items():
-            if step.handler == "effect" and step.state.value == "COMPLETED":
+            if step.handler in ("effect", "pure") and step.state.value == "COMPLETED":
                 made = calls.get((execution_id, path), [])
                 if not any(call.outcome == "succeeded" and call.attempt == step.attempt for call in made):
                     yield f"ST1: {execution_id} {path} is COMPLETED and no call of its attempt succeeded"
+
+
+def _calls_before_commits(world: World) -> Iterator[str]:
+    """Check that a call with an effect outside begins after the commit of its start, and so of all that led to it."""
+    started: dict[tuple[UUID, int, str, int], float] = {}
+    for write in world.history.writes:
+        if write.result is CommitResult.COMMITTED:
+            for message in opened(write.events):
+                if message.WhichOneof("kind") == "step_started":
+                    body = message.step_started
+                    key = write.execution_id, write.epoch, body.path, body.attempt
+                    started.setdefault(key, write.committed)
+    for call in world.history.calls:
+        if call.execution_id not in world.database.tables.executions:
+            continue  # I1 tells of it
+        if call.is_harmless and not _is_once(world, call.execution_id, call.path):
+            continue
+        committed = started.get((call.execution_id, call.epoch, call.path, call.attempt))
+        if committed is None or committed > call.begun:
+            yield (
+                f"ST12: {call.process} called {call.execution_id} {call.path} at {call.begun:.3f}, "
+                f"and its start was committed {'never' if committed is None else f'at {committed:.3f}'}"
+            )
 
 
 def _calls_of_losers(world: World) -> Iterator[str]:

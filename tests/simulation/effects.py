@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from service.engine.handlers.model import Effect
 from service.engine.handlers.registry import Handler, HandlerError, StepContext
 from tests.simulation.history import Call, History
 from tests.simulation.loop import Process, VirtualLoop
@@ -39,16 +41,20 @@ class Effects:
         self.kill: Callable[[], None] = lambda: None
         """Ends the process, as a handler does that calls os._exit."""
 
-    def handler(self) -> Handler:
-        """Return the handler `effect`.
+    def handlers(self) -> tuple[Handler, Handler]:
+        """Return the handlers `effect`, and `pure`, which does the same and declares that it has no effect outside.
 
         It takes `takes` seconds, fails the first `fails` attempts (`fatal`: for good), takes `stubborn` seconds to
         stop when told to, reports its progress `reports` times and returns `value`; `kills` ends its process.
         """
-        return Handler("effect", self._run, params_schema=SCHEMA)
+        pure = partial(self._run, is_harmless=True)
+        return (
+            Handler("effect", self._run, params_schema=SCHEMA, effect=Effect.IDEMPOTENT),
+            Handler("pure", pure, params_schema=SCHEMA, effect=Effect.NONE),
+        )
 
-    async def _run(self, params: Mapping[str, Any], context: StepContext) -> Any:
-        call = self._begun(context)
+    async def _run(self, params: Mapping[str, Any], context: StepContext, *, is_harmless: bool = False) -> Any:
+        call = self._begun(context, is_harmless)
         try:
             await self._work(params, context, call)
         except asyncio.CancelledError:
@@ -79,7 +85,7 @@ class Effects:
             if piece:
                 context.report(100 * piece // pieces, f"piece {piece}")
 
-    def _begun(self, context: StepContext) -> Call:
+    def _begun(self, context: StepContext, is_harmless: bool) -> Call:
         run = self.runner.runs.get(context.execution_id) if self.runner else None
         call = Call(
             execution_id=context.execution_id,
@@ -90,6 +96,7 @@ class Effects:
             incarnation=run.incarnation if run else None,
             epoch=run.execution.epoch if run else 0,
             begun=self._loop.time(),
+            is_harmless=is_harmless,
         )
         self._history.calls.append(call)
         self._history.note(call.begun, self._process, "calls", call.execution_id, call.path, call.attempt)

@@ -48,6 +48,8 @@ class Call:
     incarnation: UUID | None
     epoch: int
     begun: float
+    is_harmless: bool = False
+    """Whether its handler declares that it has no effect outside."""
     ended: float | None = None
     stopped: float | None = None
     """When it was told to stop."""

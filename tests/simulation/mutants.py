@@ -1,4 +1,4 @@
-"""Planted bugs (FAULTS M1 to M15): each must turn its oracle red, or the oracle is broken."""
+"""Planted bugs (FAULTS M1 to M16): each must turn its oracle red, or the oracle is broken."""
 
 from __future__ import annotations
 
@@ -204,3 +204,8 @@ def _dropped_cancel(stack: ExitStack) -> None:
 @_mutant("M15", "timers go by the clock of the replica", "I14")
 def _own_clock(stack: ExitStack) -> None:
     _replace(stack, StoreClock, "learn", lambda self, moment, sent: None)
+
+
+@_mutant("M16", "a step with an effect outside begins before the commit of its start", "ST12", "ST3", "I8")
+def _early_effect(stack: ExitStack) -> None:
+    _replace(stack, Run, "_is_harmless", lambda self, effect: True)

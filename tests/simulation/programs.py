@@ -20,8 +20,12 @@ _KINDS = (
 def scenario(seed: int) -> Scenario:
     """Return the scenario of a seed."""
     random, answers = Random(f"scenario {seed}"), Random(f"scenario {seed} answers")
+    effects = Random(f"scenario {seed} effects")
     replicas = random.choice((2, 2, 3, 3, 4))
     workflows = [Spec(random.choice(ORGS), _document(random, n)) for n in range(random.randint(1, 3))]
+    for step in (step for spec in workflows for step in spec.document["steps"]):
+        if step["handler"] == "effect" and effects.random() < 0.4:
+            step["handler"] = "pure"
     orders = [_order(random, len(workflows)) for _ in range(random.randint(2, 6))]
     ttl = random.choice((2.0, 2.0, 3.0))
     return Scenario(

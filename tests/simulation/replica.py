@@ -56,7 +56,7 @@ class Replica:
         self.link.committer.unknown_timeout = scenario.unknown_timeout
         repository = cast(Repository, self.link)
         self.effects = Effects(loop, history, self.process)
-        registry = Registry((self.effects.handler(), wait()))
+        registry = Registry((*self.effects.handlers(), wait()))
         self.clock = StoreClock(loop.time)
         # What this machine takes for the time; the store says better.
         self.clock._known = self.clock._known._replace(moment=BEGINNING + timedelta(seconds=loop.time() + skew))

@@ -234,7 +234,7 @@ SPOILT: dict[str, Callable[[World], object]] = {
     "I6: owns it + I6: was claimed": take,
     "I6: comes after the end of step": lambda w: edit(w, lambda m: repeat(m, "step_completed", 1)),
     "I7: comes after the end + I7: again + I3: + I5:": lambda w: edit(w, lambda m: repeat(m, "step_started", 1)),
-    "I8:": lambda w: add_call(w, -1, attempt=9),
+    "I8: + ST12: never": lambda w: add_call(w, -1, attempt=9),
     "I9: of epoch 0 after": lambda w: add_write(w, epoch=0),
     "I9: owned it": lambda w: add_claim(w, time=w.history.writes[max(writes_of(w))].committed),
     "I9: is written by": lambda w: add_write(w, process="r9.1"),
@@ -257,7 +257,7 @@ SPOILT: dict[str, Callable[[World], object]] = {
     "I20: awaited + I20: boom + I20: retrieved": lambda w: go_on(w, blunder),
     "I20: leaks the task 'left' + I20: lease": lambda w: go_on(w, leak),
     "CA2:": lambda w: add_answer(w, "cancel", "ok", PLAIN, time=calls_of(w)[-1].begun),
-    "CA3:": lambda w: add_call(w, order=CANCELLED, attempt=9, begun=LATER),
+    "CA3: + ST12:": lambda w: add_call(w, order=CANCELLED, attempt=9, begun=LATER),
     "CA4:": lambda w: change_call(w, CANCELLED, stopped=None, ended=LATER),
     "EX3:": lambda w: add_answer(w, "execute", "definite", -1),
     "EX6:": lambda w: ask(w, w.clients._read_own_write(Scope("acme"), NOBODY), ExecutionNotFoundError(NOBODY)),
@@ -265,9 +265,10 @@ SPOILT: dict[str, Callable[[World], object]] = {
     "ST1:": lambda w: change_call(w, outcome="failed"),
     "ST3:": add_call,
     "ST5:": lambda w: change_call(w, token="other"),
-    "ST7: it took down": kill,
-    "ST7: quarantined": poison,
-    "ST10: having lost + ST10: had begun": lose,
+    "ST7: it took down + ST12:": kill,
+    "ST7: quarantined + ST12:": poison,
+    "ST10: having lost + ST10: had begun + ST12:": lose,
+    "ST12: committed at": lambda w: change_call(w, begun=calls_of(w)[-1].begun - 0.5),
 }
 """What to spoil, under all that has to be reported then: rules, and no other ones, with words."""
 

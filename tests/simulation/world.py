@@ -110,7 +110,7 @@ class World:
             finished(self.database.memory.create_workflow(spec.org, UUID(int=number + 1), spec.document, OWNER))
 
     def _registry(self) -> Registry:
-        return Registry((Effects(self.loop, self.history, WORLD).handler(), wait()))
+        return Registry((*Effects(self.loop, self.history, WORLD).handlers(), wait()))
 
     def _spawn(self, coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
         return self.loop.spawn(WORLD, coroutine, name)

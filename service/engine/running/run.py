@@ -17,7 +17,9 @@ from persistence import failpoints
 from persistence.model import Execution, ExecutionOutcome
 from persistence.transition import CommitResult, Transition
 from service.engine.clock import later
-from service.engine.definition import Definition
+from service.engine.definition import Definition, Delivery
+from service.engine.handlers.model import Effect
+from service.engine.paths import place
 from service.engine.planning import happenings, planner
 from service.engine.planning.effects import AttemptKey, StartAttempt
 from service.engine.planning.happenings import Happening
@@ -25,6 +27,8 @@ from service.engine.planning.planner import Plan
 from service.engine.planning.state import State
 from service.engine.running.attempts import Attempts
 from service.engine.running.context import Context
+from service.engine.running.outcome import outcome
+from service.engine.running.timer import Timer
 
 log = structlog.get_logger(__name__)
 
@@ -40,8 +44,9 @@ _RESULTS = (happenings.StepSucceeded, happenings.StepFailed, happenings.StepSusp
 HANDLER_PAUSE = 15.0
 """Seconds after which any process may claim an execution that waits for a handler, to see whether it has it."""
 
-LONGEST_TIMER = 86_400.0
-"""Seconds; event loops do not take any length, so a longer timer is set in pieces."""
+AHEAD = 16
+"""Transitions of an execution on their way, at most, with which a step may begin before the commit of its start: an
+execution may be ahead of the store, but what it is ahead by stands in memory."""
 
 
 class Supervisor(Protocol):
@@ -98,8 +103,7 @@ class Run:
         self._deaths = execution.deaths
         self._inherited: frozenset[AttemptKey] = frozenset()
         self._attempts = Attempts(self, context)
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at: datetime | None = None
+        self._timer = Timer(context.now, self._fire)
 
     @property
     def id(self) -> UUID:
@@ -205,7 +209,8 @@ class Run:
             failpoints.hit("step.before_started_commit")
         future = self.context.journal.submit(transition)
         failpoints.hit("step.after_enqueue_before_flush")
-        future.add_done_callback(lambda done: self._committed(plan, transition, done))
+        due = self._begin_harmless(plan)
+        future.add_done_callback(lambda done: self._committed(due, transition, done))
         self._continue(plan)
 
     def begin(self, plan: Plan) -> None:
@@ -249,7 +254,7 @@ class Run:
     def stop(self) -> list[asyncio.Task[None]]:
         """Close without a word to the journal; returns the attempts that are being cancelled."""
         self._is_closing = True
-        self._clear_timer()
+        self._timer.clear()
         tasks = self._attempts.stop()
         self.closed.set()
         return tasks
@@ -317,15 +322,37 @@ class Run:
 
     def _after_commit(self, transition: Transition) -> None:
         if transition.release or transition.state.is_end:
-            self._clear_timer()
+            self._timer.clear()
             if transition.state.is_end:
-                self.outcome = _outcome(self.execution, self.state, transition)
+                self.outcome = outcome(self.execution, self.state, transition)
             self.closed.set()
             self._supervisor.finished(self, transition)
         else:
             self._set_timer()
 
     # --- effects
+
+    def _begin_harmless(self, plan: Plan) -> Plan:
+        """Begin what may begin before the commit of its start; return the plan with what must wait for that.
+
+        What a step gives that has no effect outside is seen by nobody before its commit, which comes after that of its
+        start, or not at all: transitions of an execution are written in order and fenced together.
+        """
+        if self._is_closing or self._in_flight > AHEAD:
+            return plan
+        early = [effect for effect in plan.effects if isinstance(effect, StartAttempt) and self._is_harmless(effect)]
+        if not early:
+            return plan
+        for effect in early:
+            self._attempts.start(effect)
+        return replace(plan, effects=tuple(effect for effect in plan.effects if effect not in early))
+
+    def _is_harmless(self, effect: StartAttempt) -> bool:
+        """Whether nobody can tell how often the attempt is made, and nothing was promised of it."""
+        handler = self.context.registry.get(effect.handler)
+        if handler is None or handler.effect is not Effect.NONE:
+            return False
+        return self.definition.places[place(effect.path)].delivery is not Delivery.AT_MOST_ONCE
 
     def _perform(self, plan: Plan) -> None:
         for effect in plan.effects:
@@ -347,43 +374,9 @@ class Run:
     # --- timers
 
     def _set_timer(self) -> None:
-        wake = None if self._is_closing or self._backlog else self.state.next_wake
-        if wake == self._timer_at:
-            return
-        self._clear_timer()
-        if wake is not None:
-            self._timer_at = wake
-            delay = min(max(0.0, (wake - self.context.now()).total_seconds()), LONGEST_TIMER)
-            self._timer = asyncio.get_running_loop().call_later(delay, self._fire)
-
-    def _clear_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._timer_at = None
+        self._timer.set(None if self._is_closing or self._backlog else self.state.next_wake)
 
     def _fire(self) -> None:
-        self._timer = self._timer_at = None
         failpoints.hit("timer.after_due_select")
         self.apply(happenings.TimerFired(self.context.now()))
         self.resume_timer()  # when it fired a little early, or was only a piece of a long one
-
-
-def _outcome(execution: Execution, state: State, transition: Transition) -> ExecutionOutcome:
-    """Return an execution as the store has it after the transition that has ended it."""
-    ended = replace(
-        execution,
-        state=transition.state,
-        counts=transition.counts,
-        progress=transition.progress,
-        last_seq=transition.last_seq,
-        start_time=transition.start_time,
-        end_time=transition.end_time,
-        deadline_time=transition.deadline_time,
-        failure=transition.failure,
-        ending=None,
-        cancel=state.cancel,
-        incarnation=None,
-        wake_time=None,
-        bytes=transition.bytes,
-    )
-    return ExecutionOutcome(ended, transition.result)

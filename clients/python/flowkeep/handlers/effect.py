@@ -15,8 +15,10 @@ class Effect(StrEnum):
     """
 
     NONE = "none"
-    """Nothing outside: it computes or reads, and nobody else can tell how often it ran. The server may run it again
-    unseen after a crash, under the same number of attempt and without a trace in the history."""
+    """Nothing outside: it computes or reads, and nobody else can tell how often it ran. The server may run it before it
+    has stored what the step depends on, so that a row of such steps costs one write; and again after a crash, unseen,
+    under the same number of attempt and without a trace in the history. It waits where `delivery: AT_MOST_ONCE` asks
+    for it. A handler with any other effect begins when all that its step depends on is stored."""
 
     IDEMPOTENT = "idempotent"
     """Something outside that is the same after a second attempt, given the idempotency token of the context. The

@@ -33,7 +33,9 @@ class Handler(_message.Message):
         EFFECT_UNSPECIFIED: Handler._Effect.ValueType  # 0
         """Never sent."""
         EFFECT_NONE: Handler._Effect.ValueType  # 1
-        """Nothing: it may be run again, unseen, whenever that is of use."""
+        """Nothing: it may begin before what its step depends on is stored, and be run again, unseen, after a crash. Where
+        the step is AT_MOST_ONCE, neither is done.
+        """
         EFFECT_IDEMPOTENT: Handler._Effect.ValueType  # 2
         """Something that is the same after a second attempt, given the idempotency token."""
         EFFECT_EXTERNAL: Handler._Effect.ValueType  # 3
@@ -45,7 +47,9 @@ class Handler(_message.Message):
     EFFECT_UNSPECIFIED: Handler.Effect.ValueType  # 0
     """Never sent."""
     EFFECT_NONE: Handler.Effect.ValueType  # 1
-    """Nothing: it may be run again, unseen, whenever that is of use."""
+    """Nothing: it may begin before what its step depends on is stored, and be run again, unseen, after a crash. Where
+    the step is AT_MOST_ONCE, neither is done.
+    """
     EFFECT_IDEMPOTENT: Handler.Effect.ValueType  # 2
     """Something that is the same after a second attempt, given the idempotency token."""
     EFFECT_EXTERNAL: Handler.Effect.ValueType  # 3
