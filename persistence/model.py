@@ -276,7 +276,8 @@ class Step(msgspec.Struct, frozen=True):
 class Event:
     """One entry of the history. `body` is what watchers get, byte for byte.
 
-    `payload` says where in it a large payload begins and ends that other events may hold too.
+    `kind` is a word. `time` is the same for all that is written at once. `payload` says where in the body a large
+    payload begins and ends that other events may hold too.
     """
 
     seq: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,7 +10,10 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+from persistence.errors import PersistenceError
 from persistence.model import Ending, Event, Execution, ExecutionState, Json, Step, StepCounts
+
+_KIND = re.compile(r"\w{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,18 @@ class Transition:
     def last_seq(self) -> int:
         """Number of the newest event after this transition."""
         return self.events[-1].seq if self.events else self.base_seq
+
+
+def check_events(events: Sequence[Event], base_seq: int) -> None:
+    """Raises PersistenceError unless the events can be written at once behind `base_seq`."""
+    last_seq = base_seq + len(events)
+    for seq, event in enumerate(events, start=base_seq + 1):
+        if event.seq != seq or not seq <= event.transition_seq <= last_seq:
+            raise PersistenceError("refused: events are numbered without gaps and end with a whole transition")
+        if event.time != events[0].time:
+            raise PersistenceError("refused: events that are written at once are of one time")
+        if not _KIND.fullmatch(event.kind):
+            raise PersistenceError("refused: the kind of an event is a word of up to 64 letters")
 
 
 class CommitResult(StrEnum):

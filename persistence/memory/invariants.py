@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from math import inf
 
+from persistence import transition
 from persistence.errors import PersistenceError
 from persistence.memory.json import text
 from persistence.model import CancelRequest, Event, Execution, ExecutionState, Step, StepCounts, StepKey, StepState
@@ -43,12 +44,9 @@ def check_text(*values: str, limit: int = 256) -> None:
 
 
 def check_events(events: Sequence[Event], base_seq: int) -> None:
-    """Raises PersistenceError unless the events follow `base_seq` without gaps and end with a whole transition."""
-    for seq, event in enumerate(events, start=base_seq + 1):
-        _hold(event.seq == seq, "events are numbered without gaps")
-        _hold(seq <= event.transition_seq <= events[-1].seq, "a transition ends at one of its own events")
-        check_text(event.kind, limit=64)
-        _check_times(event.time)
+    """Raises PersistenceError unless the events can be written at once behind `base_seq`."""
+    transition.check_events(events, base_seq)
+    _check_times(*(event.time for event in events))
 
 
 def check_steps(kept: Mapping[StepKey, Step], touched: Sequence[Step]) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from itertools import groupby
+from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -10,31 +13,43 @@ import asyncpg
 from persistence.errors import CursorAheadError, CursorExpiredError, ExecutionNotFoundError
 from persistence.model import Event, Scope
 from persistence.postgres.connection import Database, Session
-from persistence.postgres.records import readable
-from persistence.postgres.shared_payloads import cut_out, read
+from persistence.postgres.layout import Place, places
+from persistence.postgres.records import NotReadableError, readable
+from persistence.postgres.shared_payloads import Cut, cuts, read
 
 _PAGE_BYTES = 256 << 10
 
 # With what was cut out; whatever stands there, it is a number of bytes.
 _SIZE = f"""
-    octet_length(v.body) + CASE jsonb_typeof(v.shared->'size') WHEN 'number'
-        THEN least(greatest((v.shared->'size')::numeric, 0), {1 << 30})::int ELSE 0 END"""
+    octet_length(t.body) + CASE jsonb_typeof(t.shared) WHEN 'array' THEN coalesce((
+        SELECT sum(CASE jsonb_typeof(s->'size') WHEN 'number'
+            THEN least(greatest((s->'size')::numeric, 0), {1 << 30}) END)
+        FROM jsonb_array_elements(t.shared) s), 0) ELSE 0 END"""  # noqa: S608 - our own number
 # One statement, so that row and events are of the same moment. The sizes are known without reading the bodies; the
-# first transition comes whole, as far as the limit reaches.
+# first row comes whole.
 _PAGE = f"""
-SELECT e.last_seq, p.seq, p.transition_seq, p.kind, {readable("p.time")} AS time, p.body, p.shared
+SELECT e.last_seq, p.seq, {readable("p.time")} AS time, p.layout, p.body, p.shared
 FROM executions e LEFT JOIN LATERAL (
     SELECT * FROM (
-        SELECT v.*, sum({_SIZE}) OVER (ORDER BY v.seq) AS size,
-               first_value(v.transition_seq) OVER (ORDER BY v.seq) AS first_transition
-        FROM (SELECT * FROM events WHERE org_id = $1 AND execution_id = $2 AND seq > $4 ORDER BY seq LIMIT $5) v) w
-    WHERE w.size <= {_PAGE_BYTES} OR w.transition_seq = w.first_transition) p ON true
+        SELECT t.*, row_number() OVER (ORDER BY t.seq) AS number, sum({_SIZE}) OVER (ORDER BY t.seq) AS size
+        FROM (SELECT * FROM transitions WHERE org_id = $1 AND execution_id = $2 AND seq > $4 ORDER BY seq LIMIT $5) t) w
+    WHERE w.size <= {_PAGE_BYTES} OR w.number = 1) p ON true
 WHERE e.org_id = $1 AND e.id = $2 AND ($3::text IS NULL OR e.owner = $3)
 ORDER BY p.seq"""  # noqa: S608 - our own number
 
-_TRANSITION = f"""
-SELECT seq, transition_seq, kind, {readable("time")} AS time, body, shared FROM events
-WHERE org_id = $1 AND execution_id = $2 AND seq > $3 AND seq <= $4 ORDER BY seq"""  # noqa: S608 - our own column
+
+class _Found(NamedTuple):
+    """An event of a row, with what was cut out of it."""
+
+    place: Place
+    time: datetime
+    own: bytes
+    cut: Cut | None
+
+    @property
+    def size(self) -> int:
+        """How many bytes its body has."""
+        return len(self.own) + (self.cut.size if self.cut else 0)
 
 
 class PostgresEvents:
@@ -49,49 +64,66 @@ class PostgresEvents:
             rows = await session.fetch(_PAGE, scope.org, execution_id, scope.owner, cursor, max(limit, 1))
             if not rows:
                 raise ExecutionNotFoundError(execution_id)
-            _check_cursor(rows[0], after_seq)
-            if rows[0]["seq"] is None:
-                return []
-            whole = _without_gap(rows)
-            end = next((i for i in range(whole, 0, -1) if rows[i - 1]["seq"] == rows[i - 1]["transition_seq"]), 0)
-            if end == 0 and whole == len(rows):
-                rows = await session.fetch(_TRANSITION, scope.org, execution_id, cursor, rows[0]["transition_seq"])
-                end = whole = _without_gap(rows)
-            if end == 0 or (end == whole < len(rows) and rows[end - 1]["seq"] != rows[end - 1]["transition_seq"]):
-                raise CursorExpiredError(rows[whole]["seq"])
-            return await _whole(session, scope.org, execution_id, rows[:end])
+            found = [] if rows[0]["seq"] is None else _without_gap(rows, cursor)
+            oldest = found[0].place.seq if found else rows[0]["last_seq"] + 1
+            _check_cursor(rows[0]["last_seq"], oldest, after_seq)
+            return await _whole(session, scope.org, execution_id, _page(found, limit))
 
 
-async def _whole(session: Session, org: str, execution_id: UUID, rows: Sequence[asyncpg.Record]) -> list[Event]:
-    """Return the events of rows, with what was cut out of their bodies."""
-    cuts = {row["seq"]: cut for row in rows if row["shared"] is not None and (cut := cut_out(row["shared"]))}
-    kept = await read(session, [(org, execution_id, digest) for digest, _ in cuts.values()])
-    events = []
+def _without_gap(rows: Sequence[asyncpg.Record], cursor: int) -> list[_Found]:
+    """Return the events of rows behind a position, as far as they follow each other without a gap."""
+    found: list[_Found] = []
     for row in rows:
-        digest, at = cuts.get(row["seq"], ("", 0))
-        found = kept.get((execution_id, digest))
-        message = found["message"] if found else None
-        body = row["body"] if message is None else row["body"][:at] + message + row["body"][at:]
-        events.append(_event(row, body))
-    return events
+        events = [event for event in _events(row) if event.place.seq > cursor]
+        if found and (not events or events[0].place.seq > cursor + 1):
+            break
+        found += events
+        cursor = found[-1].place.seq if found else cursor
+    return found
 
 
-def _without_gap(rows: Sequence[asyncpg.Record]) -> int:
-    """Return how many of the first rows follow each other without a gap."""
-    first: int = rows[0]["seq"]
-    if rows[-1]["seq"] - first == len(rows) - 1:
-        return len(rows)
-    return next(index for index, row in enumerate(rows) if row["seq"] != first + index)
+def _events(row: asyncpg.Record) -> list[_Found]:
+    """Return the events of a row; none when nobody can tell which they are."""
+    try:
+        found = places(row["seq"], row["layout"])
+    except NotReadableError:
+        return []
+    kept = cuts(row["shared"])
+    return [_Found(place, row["time"], row["body"][place.begin : place.end], kept.get(place.seq)) for place in found]
 
 
-def _check_cursor(row: asyncpg.Record, after_seq: int) -> None:
-    last_seq: int = row["last_seq"]
+def _page(events: Sequence[_Found], limit: int) -> list[_Found]:
+    """Return the first transitions, as many as a page holds."""
+    page: list[_Found] = []
+    size = 0
+    for _, group in groupby(events, key=lambda event: event.place.transition_seq):
+        transition = list(group)
+        size += sum(event.size for event in transition)
+        if page and (len(page) + len(transition) > limit or size > _PAGE_BYTES):
+            break
+        page += transition
+    return page
+
+
+async def _whole(session: Session, org: str, execution_id: UUID, events: Sequence[_Found]) -> list[Event]:
+    """Return the events with what was cut out of their bodies."""
+    kept = await read(session, [(org, execution_id, event.cut.digest) for event in events if event.cut])
+    return [
+        Event(each.place.seq, each.place.transition_seq, each.place.kind, each.time, _body(each, execution_id, kept))
+        for each in events
+    ]
+
+
+def _body(event: _Found, execution_id: UUID, kept: Mapping[tuple[UUID, str], asyncpg.Record]) -> bytes:
+    shared = kept.get((execution_id, event.cut.digest)) if event.cut else None
+    if event.cut is None or shared is None or shared["message"] is None:
+        return event.own
+    message: bytes = shared["message"]
+    return event.own[: event.cut.at] + message + event.own[event.cut.at :]
+
+
+def _check_cursor(last_seq: int, oldest: int, after_seq: int) -> None:
     if after_seq > last_seq:
         raise CursorAheadError(after_seq, last_seq)
-    oldest = last_seq + 1 if row["seq"] is None else row["seq"]
     if oldest > after_seq + 1:
         raise CursorExpiredError(oldest)
-
-
-def _event(row: asyncpg.Record, body: bytes) -> Event:
-    return Event(row["seq"], row["transition_seq"], row["kind"], row["time"], body)

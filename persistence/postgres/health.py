@@ -11,8 +11,8 @@ _SIZE = 256 << 10
 """Bytes: more than the gaps of a table have room for, so that its file has to grow."""
 
 _TRY = """
-INSERT INTO events (org_id, execution_id, seq, transition_seq, kind, time, body)
-VALUES ('', $1, 1, 1, '', clock_timestamp(), $2)"""
+INSERT INTO transitions (org_id, execution_id, seq, time, layout, body)
+VALUES ('', $1, 1, clock_timestamp(), '', $2)"""
 
 
 async def try_to_write(session: Session) -> None:

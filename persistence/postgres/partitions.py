@@ -25,7 +25,7 @@ _STORAGE = {
     "steps": _BUSY_ROWS.format(fillfactor=80),
     "execution_payloads": _GROWING,
     "shared_payloads": _GROWING,
-    "events": _GROWING,
+    "transitions": _GROWING,
 }
 
 _log = logging.getLogger(__name__)

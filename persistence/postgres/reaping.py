@@ -12,7 +12,7 @@ WHERE w.delete_time IS NOT NULL AND e.end_time IS NOT NULL
 LIMIT $1 FOR UPDATE OF e SKIP LOCKED"""
 _KEYS = "USING unnest($1::text[], $2::uuid[]) AS u(org_id, id) WHERE t.org_id = u.org_id AND"
 _DELETES = (
-    f"DELETE FROM events t {_KEYS} t.execution_id = u.id",  # noqa: S608 - our own tables
+    f"DELETE FROM transitions t {_KEYS} t.execution_id = u.id",  # noqa: S608 - our own tables
     f"DELETE FROM steps t {_KEYS} t.execution_id = u.id",  # noqa: S608
     f"DELETE FROM shared_payloads t {_KEYS} t.execution_id = u.id",  # noqa: S608
     f"DELETE FROM execution_payloads t {_KEYS} t.execution_id = u.id",  # noqa: S608

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+import msgspec
+
 from persistence.postgres.connection import Session
 from persistence.postgres.records import NotReadableError, document
 
@@ -17,6 +19,18 @@ _READ = """
 SELECT p.* FROM unnest($1::text[], $2::uuid[], $3::text[]) AS u(org_id, id, digest), LATERAL (
     SELECT p.execution_id, p.digest, p.document, p.message FROM shared_payloads p
     WHERE p.org_id = u.org_id AND p.execution_id = u.id AND p.digest = u.digest OFFSET 0) p"""
+
+
+class Cut(msgspec.Struct, frozen=True):
+    """What was cut out of an event: its digest, from which byte on it belongs there, and its size."""
+
+    seq: int
+    digest: str
+    at: int
+    size: int
+
+
+_decode_cuts = msgspec.json.Decoder(list[Cut]).decode
 
 PayloadKey = tuple[UUID, str]
 """Execution and digest."""
@@ -40,11 +54,11 @@ def references(text: str | None) -> dict[str, str]:
     return found
 
 
-def cut_out(text: str | None) -> tuple[str, int] | None:
-    """Return the digest of what was cut out of the body of an event, and where it belongs; None if nothing can be."""
+def cuts(text: str | None) -> dict[int, Cut]:
+    """Return what was cut out of the events of a row, by their numbers, as far as anybody can tell."""
+    if text is None:
+        return {}
     try:
-        found = document(text)
-        digest, at = found["digest"], found["at"]
-    except Exception:  # written by hand: the body is then no message, which is told where it is sent
-        return None
-    return (digest, at) if type(digest) is str and type(at) is int else None
+        return {cut.seq: cut for cut in _decode_cuts(text)}
+    except Exception:  # written by hand: the bodies are then no messages, which is told where they are sent
+        return {}

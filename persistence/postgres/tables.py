@@ -33,7 +33,7 @@ from persistence.model import FINAL_STATES, OPEN_STEP_STATES, ExecutionState, Ou
 from persistence.requests import Method
 
 metadata = MetaData()
-PARTITIONED = ("executions", "execution_payloads", "steps", "events", "shared_payloads")
+PARTITIONED = ("executions", "execution_payloads", "steps", "transitions", "shared_payloads")
 
 _TIME = DateTime(timezone=True)
 _ORG = String(256)
@@ -291,31 +291,46 @@ steps = Table(
     comment="Steps of executions; one that never left PENDING has no row.",
 )
 
-events = Table(
-    "events",
+transitions = Table(
+    "transitions",
     metadata,
-    Column("org_id", _ORG, nullable=False, comment="Org that the execution belongs to."),
     Column("execution_id", Uuid, nullable=False, comment="Execution."),
-    Column("seq", BigInteger, nullable=False, comment="Number, from 1."),
-    Column("transition_seq", BigInteger, nullable=False, comment="Number of the last event of the same commit."),
+    Column("seq", BigInteger, nullable=False, comment="Number of the last of the events."),
+    Column("time", _TIME, nullable=False, comment="When they happened."),
+    Column("org_id", _ORG, nullable=False, comment="Org that the execution belongs to."),
     Column(
-        "kind",
-        String(64),
+        "layout",
+        Text,
         nullable=False,
-        comment="What happened, as the field of ExecutionEvent: step_completed, finished, ...",
+        comment="Kind and size in body of each event: a comma between them, a semicolon where a transition ends.",
     ),
-    Column("time", _TIME, nullable=False, comment="When it happened."),
-    Column("body", LargeBinary, nullable=False, comment="ExecutionEvent as protobuf; what watchers get."),
+    Column("body", LargeBinary, nullable=False, comment="Each event as protobuf, one behind the other."),
     Column(
         "shared",
         JSONB,
-        comment="What was cut out of body: its digest in shared_payloads, and from which byte on.",
+        comment="What was cut out of which events (seq): its digest in shared_payloads, where (at), its size.",
     ),
-    PrimaryKeyConstraint("org_id", "execution_id", "seq", name="events_pkey"),
-    CheckConstraint("seq >= 1 AND transition_seq >= seq", name="events_seq"),
+    PrimaryKeyConstraint("org_id", "execution_id", "seq", name="transitions_pkey"),
+    CheckConstraint("seq >= 1", name="transitions_seq"),
     postgresql_partition_by="RANGE (execution_id)",
-    comment="Histories of executions: numbered without gaps, never changed.",
+    comment="Histories of executions, never changed: the events that were written at once are one row.",
 )
+
+EVENTS = """
+CREATE VIEW events AS
+SELECT t.org_id, t.execution_id, t.seq - e.count + e.number AS seq, t.seq - e.count + e.last AS transition_seq,
+    e.kind, t.time, substr(t.body, (e.behind - e.size + 1)::int, e.size) AS body,
+    (SELECT r FROM jsonb_array_elements(t.shared) r WHERE r->'seq' = to_jsonb(t.seq - e.count + e.number)) AS shared
+FROM transitions t, LATERAL (
+    SELECT e.kind, e.size, e.number, count(*) OVER () AS count, max(e.number) OVER (PARTITION BY e.part) AS last,
+        sum(e.size) OVER (ORDER BY e.number) AS behind
+    FROM (
+        SELECT p.part, row_number() OVER (ORDER BY p.part, e.place) AS number,
+            split_part(e.entry, ' ', 1) AS kind, split_part(e.entry, ' ', 2)::int AS size
+        FROM unnest(string_to_array(t.layout, ';')) WITH ORDINALITY AS p(entries, part),
+            unnest(string_to_array(p.entries, ',')) WITH ORDINALITY AS e(entry, place)) e) e
+"""
+"""The view of single events, for people and tests: numbered without gaps, transition by transition."""
 
 shared_payloads = Table(
     "shared_payloads",

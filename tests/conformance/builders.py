@@ -60,7 +60,7 @@ def events(base_seq: int, count: int = 1, *, size: int = 10) -> tuple[Event, ...
     """So many events of one transition behind `base_seq`, with bodies of `size` bytes that no text could be."""
     last = base_seq + count
     return tuple(
-        Event(seq, last, "step_completed", MOMENT + timedelta(microseconds=seq), bytes([seq % 256]) * size)
+        Event(seq, last, "step_completed", MOMENT + timedelta(microseconds=last), bytes([seq % 256]) * size)
         for seq in range(base_seq + 1, last + 1)
     )
 

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from persistence.errors import CursorAheadError
+from persistence.errors import CursorAheadError, PersistenceError
 from persistence.model import Event, Execution
 from persistence.repository import Repository
-from tests.conformance.builders import SCOPE, Stage, after, chain, ending, events, execution, new, transition
+from tests.conformance.builders import (
+    MOMENT,
+    SCOPE,
+    Stage,
+    after,
+    chain,
+    ending,
+    events,
+    execution,
+    new,
+    outcome,
+    transition,
+)
 
 KIB = 1024
 
@@ -46,6 +60,27 @@ async def test_events_come_back_to_the_byte(repository: Repository, stage: Stage
     row = execution(stage.workflow, stage.incarnation, last_seq=3)
     await repository.create(new(row, events=odd))
     assert tuple(await repository.read_events(SCOPE, row.id, 0, 10)) == odd
+
+
+UNFIT: dict[str, list[dict[str, Any]]] = {
+    "of two times": [{}, {"time": MOMENT}],
+    "without a kind": [{"kind": ""}, {}],
+    "of a kind that is no word": [{}, {"kind": "step completed"}],
+    "of a kind that is too long": [{}, {"kind": "k" * 65}],
+}
+
+
+@pytest.mark.parametrize("unfit", UNFIT)
+async def test_what_is_written_at_once_is_of_one_time_and_of_kinds_that_are_words(
+    repository: Repository, stage: Stage, unfit: str
+) -> None:
+    row = await stage.put()
+    odd = tuple(replace(event, **change) for event, change in zip(events(1, 2), UNFIT[unfit], strict=True))
+    assert isinstance(await outcome(repository.submit(transition(row, events=odd))), PersistenceError)
+    first = tuple(replace(event, seq=event.seq - 1, transition_seq=2) for event in odd)
+    created = repository.create(new(execution(stage.workflow, last_seq=2), events=first))
+    assert isinstance(await outcome(created), PersistenceError)
+    assert list(await repository.read_events(SCOPE, row.id, 0, 10)) == list(events(0))
 
 
 async def test_reading_goes_on_behind_the_position(repository: Repository, stage: Stage) -> None:

@@ -32,13 +32,19 @@ VALUES: list[tuple[type[Any], list[str]]] = [
     (Uuid, [f"'{LAST_ID}'", f"'{EMPTY_ID}'"]),
 ]
 CANCEL = {"cancel_time": "now()", "cancel_by": "'x'", "cancel_reason": "''"}
-TOGETHER = {**dict.fromkeys(CANCEL, CANCEL), "seq": {"transition_seq": "9223372036854775807"}}
-TOGETHER |= {"delete_time": {"deleted_by": "'x'"}, "deleted_by": {"delete_time": "now()"}}
+TOGETHER = dict.fromkeys(CANCEL, CANCEL) | {
+    "delete_time": {"deleted_by": "'x'"},
+    "deleted_by": {"delete_time": "now()"},
+}
 """What a constraint wants changed with a column."""
 KEYS = {**dict.fromkeys(PARTITIONED, "execution_id"), "executions": "id"}
 ROWS = {
     "steps": ("path = 'a'", "path = 'b'"),
-    "events": ("seq = 1", "seq = (SELECT max(seq) FROM events v WHERE {})", "shared IS NOT NULL"),
+    "transitions": (
+        "seq = (SELECT min(seq) FROM transitions t WHERE {})",
+        "seq = (SELECT max(seq) FROM transitions t WHERE {})",
+        "shared IS NOT NULL",
+    ),
     "shared_payloads": ("document->'value' IS NOT NULL", "document->'pad' IS NOT NULL", "message IS NOT NULL"),
 }
 

@@ -8,7 +8,7 @@ from typing import Any
 from persistence.model import Event, StepState
 from persistence.postgres import PostgresRepository
 from persistence.transition import CommitResult
-from tests.conformance.builders import MOMENT, SCOPE, step
+from tests.conformance.builders import MOMENT, SCOPE, new, step
 from tests.integration.postgres_store import PostgresStore, move, settled
 
 LARGE: dict[str, Any] = {"ä": "x" * 10_000, "n": [1, 1.5, None, True, {"k": "v"}]}
@@ -58,7 +58,29 @@ async def test_equal_payloads_are_kept_once_and_come_back_as_they_were(store: Po
     await check(store, row, events)
     assert await kept(store) == 3
     assert await store.admin.fetchval("SELECT sum(pg_column_size(s.*)) FROM steps s") < 4_000
-    assert await store.admin.fetchval("SELECT sum(pg_column_size(v.*)) FROM events v") < 4_000
+    assert await store.admin.fetchval("SELECT sum(pg_column_size(t.*)) FROM transitions t") < 4_000
+
+
+async def test_people_see_each_event_with_what_it_refers_to(store: PostgresStore):
+    _, events = await fill(store)
+    shown = await store.admin.fetch(
+        """
+        SELECT v.seq, v.transition_seq, v.kind, v.time, substr(body, 1, at) || message || substr(body, 1 + at) AS body
+        FROM (SELECT *, (shared->>'at')::int AS at FROM events) v
+        JOIN shared_payloads p ON (p.org_id, p.execution_id, p.digest) = (v.org_id, v.execution_id, v.shared->>'digest')
+        ORDER BY v.seq"""
+    )
+    assert [Event(*each) for each in shown] == events
+
+
+async def test_people_see_the_events_of_transitions_that_were_written_at_once(store: PostgresStore):
+    row = store.new(last_seq=4).execution
+    odd = [(1, 1, b""), (2, 4, b"two"), (3, 4, b"x"), (4, 4, bytes(range(256)))]
+    told = tuple(Event(seq, last, f"kind_{seq}", MOMENT, body) for seq, last, body in odd)
+    await store.repository.create(new(row, events=told))
+    await store.repository.submit(move(row, 4, events=[event(5, b"")]))
+    shown = await store.admin.fetch("SELECT seq, transition_seq, kind, time, body FROM events ORDER BY seq")
+    assert [Event(*each) for each in shown] == [*told, event(5, b"")]
 
 
 async def test_what_is_small_stays_where_it_belongs(store: PostgresStore):

@@ -235,8 +235,9 @@ async def test_a_watch_ends_although_the_last_event_is_not_known_as_one(world):
     (parked,) = await world.parked(1)
     await world.wake()
     await world.until("SELECT count(*) FROM executions WHERE end_time IS NULL")
-    last = "execution_id = $1 AND seq = (SELECT max(seq) FROM events WHERE execution_id = $1)"
-    assert await world.spoil(f"UPDATE events SET kind = '', body = 'x' WHERE {last}", parked)  # noqa: S608
+    last = "execution_id = $1 AND seq = (SELECT max(seq) FROM transitions WHERE execution_id = $1)"
+    spoil = f"UPDATE transitions SET layout = replace(layout, 'finished', ''), body = 'x' WHERE {last}"  # noqa: S608
+    assert await world.spoil(spoil, parked)
     async with asyncio.timeout(PATIENCE):
         events = [event async for event in world.served.client.watch(str(parked))]
     assert [event.seq for event in events] == list(range(1, events[-1].seq + 1))

@@ -317,11 +317,11 @@ async def test_a_watcher_who_leaves_is_forgotten(serve, stage):
 async def test_a_cursor_before_what_is_kept_is_refused(served, admin):
     """W8."""
     execution = await served.client.execute(await made(served.client, step("a")), wait=True)
-    await admin.execute("DELETE FROM events WHERE seq <= 2")
-    for after_seq in (0, 1):
+    await admin.execute("DELETE FROM transitions WHERE seq <= 3")
+    for after_seq in (0, 2):
         request = pb.WatchExecutionRequest(execution_id=execution.execution_id, after_seq=after_seq)
         error = await refusal(served.executions.WatchExecution(request).read())
         assert (error.code, error.reason) == (grpc.StatusCode.OUT_OF_RANGE, "CURSOR_EXPIRED")
-        assert error.metadata["oldest_seq"] == "3"
-    events = [event async for event in served.client.watch(execution.execution_id, 2)]
-    assert events[0].seq == 3
+        assert error.metadata["oldest_seq"] == "4"
+    events = [event async for event in served.client.watch(execution.execution_id, 3)]
+    assert events[0].seq == 4

@@ -132,17 +132,16 @@ STEP = RowKind[Step](
 )
 """A step; its payloads are given as far as they are not shared."""
 
-EVENT = RowKind[Event](
-    Column("org_id", "text"),
+HISTORY = RowKind[Event](
     Column("execution_id", "uuid"),
     Column("seq", "int8", "seq"),
-    Column("transition_seq", "int8", "transition_seq"),
-    Column("kind", "text", "kind"),
     Column("time", "timestamptz", "time"),
+    Column("org_id", "text"),
+    Column("layout", "text"),
     Column("body", "bytea"),
     Column("shared", "jsonb"),
 )
-"""An event; its body is given without what is shared of it."""
+"""The events that are written at once, by the last of them; their body is given without what is shared of it."""
 
 SHARED = RowKind[SharedPayload](
     Column("org_id", "text", "org"),

@@ -11,8 +11,9 @@ import asyncpg
 from persistence.model import Event, ExecutionState, StepCounts
 from persistence.postgres.commit import columns
 from persistence.postgres.commit.encoding import joined
-from persistence.postgres.commit.statements import INSERT_EVENTS
+from persistence.postgres.commit.statements import INSERT_HISTORY
 from persistence.postgres.connection import Database, Session
+from persistence.postgres.layout import layout
 from persistence.postgres.notifications import Notifications
 from persistence.postgres.records import IS_READABLE, encoded
 from persistence.repository import End
@@ -21,8 +22,8 @@ from persistence.transition import Closing
 # The number goes by the events, which the row may contradict. None of ours comes near 2^62.
 _FIND = """
 SELECT e.org_id, e.cancel_time IS NOT NULL AS is_cancelled, e.progress, e.steps_total, clock_timestamp() AS time,
-       1 + coalesce((SELECT max(v.seq) FROM events v
-                     WHERE v.org_id = e.org_id AND v.execution_id = e.id AND v.seq < 4611686018427387904), 0) AS seq
+       1 + coalesce((SELECT max(t.seq) FROM transitions t
+                     WHERE t.org_id = e.org_id AND t.execution_id = e.id AND t.seq < 4611686018427387904), 0) AS seq
 FROM executions e WHERE e.id = $1 AND e.incarnation = $2 FOR UPDATE"""
 _CLOSE_STEPS = """
 UPDATE steps SET state = 'CANCELLED', end_time = $3, end_seq = $4, output = NULL,
@@ -41,7 +42,7 @@ UPDATE executions e SET state = $3, end_time = $4, failure = $5::jsonb, ending =
     steps_total = $7, steps_completed = $8, steps_failed = $9, steps_skipped = $10, steps_running = 0,
     steps_cancelled = $11
 WHERE e.org_id = $1 AND e.id = $2"""  # noqa: S608 - our own condition
-_TELL = f"{INSERT_EVENTS.text}\nON CONFLICT DO NOTHING"
+_TELL = f"{INSERT_HISTORY.text}\nON CONFLICT DO NOTHING"
 
 
 class PostgresCondemning:
@@ -93,5 +94,12 @@ async def _write(
         counts.cancelled,
     )
     org, execution_id = key
-    told = columns.EVENT.encode(event, org_id=org, execution_id=execution_id, body=event.body, shared=None)
+    told = columns.HISTORY.encode(
+        event,
+        org_id=org,
+        execution_id=execution_id,
+        layout=layout([event], [len(event.body)]),
+        body=event.body,
+        shared=None,
+    )
     await session.execute(_TELL, joined([told]))

@@ -9,7 +9,7 @@ import asyncpg
 from persistence.errors import UnavailableError
 from persistence.postgres.commit.flush import flush
 from persistence.postgres.commit.locks import locked_units
-from persistence.postgres.commit.sharing import Sharing, is_body
+from persistence.postgres.commit.sharing import Sharing, body_of
 from persistence.postgres.commit.statements import READ_CHANGED, READ_CREATED
 from persistence.postgres.commit.units import Creation, Group, Outcome, Unit, is_written
 from persistence.postgres.connection import DRIVER_ERRORS, Connection, Database, is_unreplicated
@@ -146,8 +146,8 @@ def _fate(group: Group, row: asyncpg.Record | None) -> CommitResult | None:
     if row is None:
         return CommitResult.FENCED
     last = group.last
-    if event := group.last_event:
-        if row["last_seq"] >= last.last_seq and is_body(event, row["body"], row["shared"]):
+    if events := group.last_events:
+        if row["last_seq"] >= last.last_seq and row["body"] == body_of(events):
             return CommitResult.COMMITTED
     elif group.released and (row["epoch"], row["last_seq"], row["incarnation"]) == (last.epoch, last.last_seq, None):
         return CommitResult.COMMITTED

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -62,13 +62,13 @@ class Payloads(dict[PayloadKey, SharedPayload]):
         return None
 
     def body(self, event: Event) -> tuple[bytes, dict[str, Any] | None]:
-        """Return the body of an event as its row holds it, and the reference to what was cut out of it."""
+        """Return what a row holds of the body of an event, and the reference to what was cut out of it."""
         if event.payload is None:
             return event.body, None
         begin, end = event.payload
         message = event.body[begin:end]
         reference = {"digest": self._add(message, None, message), "at": begin, "size": len(message)}
-        return event.body[:begin] + event.body[end:], reference
+        return _own(event), reference
 
     def _add(self, content: bytes, text: msgspec.Raw | None, message: bytes | None) -> str:
         digest = hashlib.sha256(content).hexdigest()
@@ -78,9 +78,13 @@ class Payloads(dict[PayloadKey, SharedPayload]):
         return digest
 
 
-def is_body(event: Event, body: bytes | None, shared: str | None) -> bool:
-    """Whether a row holds the body of this event."""
-    if shared is None or event.payload is None:
-        return body == event.body
+def body_of(events: Sequence[Event]) -> bytes:
+    """Return the body of a row of events."""
+    return b"".join(map(_own, events))
+
+
+def _own(event: Event) -> bytes:
+    if event.payload is None:
+        return event.body
     begin, end = event.payload
-    return body == event.body[:begin] + event.body[end:]
+    return event.body[:begin] + event.body[end:]

@@ -68,7 +68,7 @@ def _of_transitions(creations: Sequence[Creation], groups: Sequence[Group]) -> d
     return {
         "steps": joined(steps),
         "step_count": len(steps),
-        "events": joined(row for item in items for row in item.event_rows),
+        "history": joined(row for item in items for row in item.history_rows),
         "changes": joined(group.row for group in groups),
         "change_count": len(groups),
         "results": joined(group.result_row for group in groups if group.result_row is not None),

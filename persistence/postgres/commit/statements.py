@@ -86,7 +86,7 @@ ON CONFLICT ({", ".join(_STEP_KEY)}) DO UPDATE SET
     {listed(f"{name} = excluded.{name}" for name in _STEP_VALUES)}
 WHERE s.end_time IS NULL OR (s.state = 'COMPLETED' AND excluded.state = 'COMPENSATED')""")
 
-INSERT_EVENTS = Statement(columns.EVENT.insert("events", "events"))
+INSERT_HISTORY = Statement(columns.HISTORY.insert("transitions", "history"))
 
 INSERT_SHARED = Statement(f"""
 {columns.SHARED.insert("shared_payloads", "shared")}
@@ -99,10 +99,10 @@ WHERE p.org_id = u.org_id AND p.execution_id = u.execution_id""")  # noqa: S608 
 # The lock waits for a transaction of the lost connection that is still about to commit. It also makes the reading a
 # write, which like any other is confirmed by the synchronous standbys, and what it read with it.
 READ_CHANGED = Statement("""
-SELECT e.id, e.incarnation, e.epoch, e.last_seq, v.body, v.shared
+SELECT e.id, e.incarnation, e.epoch, e.last_seq, t.body
 FROM unnest(:orgs::text[], :execution_ids::uuid[], :last_seqs::int8[]) AS u(org_id, id, last_seq)
 JOIN executions e ON e.org_id = u.org_id AND e.id = u.id
-LEFT JOIN events v ON v.org_id = e.org_id AND v.execution_id = e.id AND v.seq = u.last_seq
+LEFT JOIN transitions t ON t.org_id = e.org_id AND t.execution_id = e.id AND t.seq = u.last_seq
 FOR SHARE OF e""")
 READ_CREATED = Statement(f"""
 SELECT {selected(EXECUTION_COLUMNS, "e.")}
@@ -116,7 +116,7 @@ def _single(*, creates: bool, shares: bool) -> Statement:
     parts = {"pooled": INSERT_SHARED.template} if shares else {}
     parts |= {
         "kept": f"{UPSERT_STEPS.template} RETURNING 1",
-        "told": INSERT_EVENTS.template,
+        "told": INSERT_HISTORY.template,
         "moved": UPDATE_EXECUTIONS.template,
         "ended": SET_RESULTS.template,
     }

@@ -95,10 +95,10 @@ ON CONFLICT (org_id, execution_id, path, iteration) DO UPDATE SET
     shared = excluded.shared
 WHERE s.end_time IS NULL OR (s.state = 'COMPLETED' AND excluded.state = 'COMPENSATED');
 
--- INSERT_EVENTS: $1 events
-INSERT INTO events (org_id, execution_id, seq, transition_seq, kind, time, body, shared)
-SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, (r->>2)::int8 AS seq, (r->>3)::int8 AS transition_seq, r->>4 AS kind,
-    (r->>5)::timestamptz AS time, decode(r->>6, 'base64') AS body, nullif(r->7, 'null') AS shared
+-- INSERT_HISTORY: $1 history
+INSERT INTO transitions (execution_id, seq, time, org_id, layout, body, shared)
+SELECT (r->>0)::uuid AS execution_id, (r->>1)::int8 AS seq, (r->>2)::timestamptz AS time, r->>3 AS org_id, r->>4 AS layout,
+    decode(r->>5, 'base64') AS body, nullif(r->6, 'null') AS shared
 FROM jsonb_array_elements($1::jsonb) AS r;
 
 -- INSERT_SHARED: $1 shared
@@ -114,10 +114,10 @@ FROM jsonb_array_elements($1::jsonb) AS r) u
 WHERE p.org_id = u.org_id AND p.execution_id = u.execution_id;
 
 -- READ_CHANGED: $1 orgs, $2 execution_ids, $3 last_seqs
-SELECT e.id, e.incarnation, e.epoch, e.last_seq, v.body, v.shared
+SELECT e.id, e.incarnation, e.epoch, e.last_seq, t.body
 FROM unnest($1::text[], $2::uuid[], $3::int8[]) AS u(org_id, id, last_seq)
 JOIN executions e ON e.org_id = u.org_id AND e.id = u.id
-LEFT JOIN events v ON v.org_id = e.org_id AND v.execution_id = e.id AND v.seq = u.last_seq
+LEFT JOIN transitions t ON t.org_id = e.org_id AND t.execution_id = e.id AND t.seq = u.last_seq
 FOR SHARE OF e;
 
 -- READ_CREATED: $1 orgs, $2 execution_ids
@@ -126,7 +126,7 @@ FROM unnest($1::text[], $2::uuid[]) AS u(org_id, id)
 JOIN executions e ON e.org_id = u.org_id AND e.id = u.id
 FOR KEY SHARE OF e;
 
--- SINGLE: $1 steps, $2 events, $3 changes, $4 results, $5 step_count, $6 change_count
+-- SINGLE: $1 steps, $2 history, $3 changes, $4 results, $5 step_count, $6 change_count
 WITH kept AS (
 INSERT INTO steps AS s (org_id, execution_id, path, iteration, handler, state, attempt, failures, progress, input, output, failure,
     failed_attempts, assigned, skip_reason, start_time, attempt_time, end_time, wait, end_seq, worker, position,
@@ -148,9 +148,9 @@ ON CONFLICT (org_id, execution_id, path, iteration) DO UPDATE SET
     shared = excluded.shared
 WHERE s.end_time IS NULL OR (s.state = 'COMPLETED' AND excluded.state = 'COMPENSATED') RETURNING 1),
 told AS (
-INSERT INTO events (org_id, execution_id, seq, transition_seq, kind, time, body, shared)
-SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, (r->>2)::int8 AS seq, (r->>3)::int8 AS transition_seq, r->>4 AS kind,
-    (r->>5)::timestamptz AS time, decode(r->>6, 'base64') AS body, nullif(r->7, 'null') AS shared
+INSERT INTO transitions (execution_id, seq, time, org_id, layout, body, shared)
+SELECT (r->>0)::uuid AS execution_id, (r->>1)::int8 AS seq, (r->>2)::timestamptz AS time, r->>3 AS org_id, r->>4 AS layout,
+    decode(r->>5, 'base64') AS body, nullif(r->6, 'null') AS shared
 FROM jsonb_array_elements($2::jsonb) AS r),
 moved AS (
 UPDATE executions e SET state = u.state, last_seq = u.last_seq, steps_total = u.steps_total, steps_completed = u.steps_completed,
@@ -185,7 +185,7 @@ WHERE p.org_id = u.org_id AND p.execution_id = u.execution_id)
 SELECT 1 / ((SELECT count(*) FROM kept) = $5
     AND (SELECT count(*) FROM moved) = $6)::int;
 
--- SINGLE_SHARING: $1 shared, $2 steps, $3 events, $4 changes, $5 results, $6 step_count, $7 change_count
+-- SINGLE_SHARING: $1 shared, $2 steps, $3 history, $4 changes, $5 results, $6 step_count, $7 change_count
 WITH pooled AS (
 INSERT INTO shared_payloads (org_id, execution_id, digest, document, message)
 SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, r->>2 AS digest, nullif(r->3, 'null') AS document,
@@ -213,9 +213,9 @@ ON CONFLICT (org_id, execution_id, path, iteration) DO UPDATE SET
     shared = excluded.shared
 WHERE s.end_time IS NULL OR (s.state = 'COMPLETED' AND excluded.state = 'COMPENSATED') RETURNING 1),
 told AS (
-INSERT INTO events (org_id, execution_id, seq, transition_seq, kind, time, body, shared)
-SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, (r->>2)::int8 AS seq, (r->>3)::int8 AS transition_seq, r->>4 AS kind,
-    (r->>5)::timestamptz AS time, decode(r->>6, 'base64') AS body, nullif(r->7, 'null') AS shared
+INSERT INTO transitions (execution_id, seq, time, org_id, layout, body, shared)
+SELECT (r->>0)::uuid AS execution_id, (r->>1)::int8 AS seq, (r->>2)::timestamptz AS time, r->>3 AS org_id, r->>4 AS layout,
+    decode(r->>5, 'base64') AS body, nullif(r->6, 'null') AS shared
 FROM jsonb_array_elements($3::jsonb) AS r),
 moved AS (
 UPDATE executions e SET state = u.state, last_seq = u.last_seq, steps_total = u.steps_total, steps_completed = u.steps_completed,
@@ -250,7 +250,7 @@ WHERE p.org_id = u.org_id AND p.execution_id = u.execution_id)
 SELECT 1 / ((SELECT count(*) FROM kept) = $6
     AND (SELECT count(*) FROM moved) = $7)::int;
 
--- SINGLE_CREATING: $1 steps, $2 events, $3 changes, $4 results, $5 workflow_orgs, $6 workflow_ids, $7 workflow_revisions, $8 requests, $9 executions, $10 payloads, $11 step_count, $12 change_count, $13 request_count, $14 execution_count
+-- SINGLE_CREATING: $1 steps, $2 history, $3 changes, $4 results, $5 workflow_orgs, $6 workflow_ids, $7 workflow_revisions, $8 requests, $9 executions, $10 payloads, $11 step_count, $12 change_count, $13 request_count, $14 execution_count
 WITH kept AS (
 INSERT INTO steps AS s (org_id, execution_id, path, iteration, handler, state, attempt, failures, progress, input, output, failure,
     failed_attempts, assigned, skip_reason, start_time, attempt_time, end_time, wait, end_seq, worker, position,
@@ -272,9 +272,9 @@ ON CONFLICT (org_id, execution_id, path, iteration) DO UPDATE SET
     shared = excluded.shared
 WHERE s.end_time IS NULL OR (s.state = 'COMPLETED' AND excluded.state = 'COMPENSATED') RETURNING 1),
 told AS (
-INSERT INTO events (org_id, execution_id, seq, transition_seq, kind, time, body, shared)
-SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, (r->>2)::int8 AS seq, (r->>3)::int8 AS transition_seq, r->>4 AS kind,
-    (r->>5)::timestamptz AS time, decode(r->>6, 'base64') AS body, nullif(r->7, 'null') AS shared
+INSERT INTO transitions (execution_id, seq, time, org_id, layout, body, shared)
+SELECT (r->>0)::uuid AS execution_id, (r->>1)::int8 AS seq, (r->>2)::timestamptz AS time, r->>3 AS org_id, r->>4 AS layout,
+    decode(r->>5, 'base64') AS body, nullif(r->6, 'null') AS shared
 FROM jsonb_array_elements($2::jsonb) AS r),
 moved AS (
 UPDATE executions e SET state = u.state, last_seq = u.last_seq, steps_total = u.steps_total, steps_completed = u.steps_completed,
@@ -346,7 +346,7 @@ SELECT 1 / ((SELECT count(*) FROM kept) = $11
     AND (SELECT count(*) FROM taken) = $13
     AND (SELECT count(*) FROM made) = $14)::int;
 
--- SINGLE_CREATING_SHARING: $1 shared, $2 steps, $3 events, $4 changes, $5 results, $6 workflow_orgs, $7 workflow_ids, $8 workflow_revisions, $9 requests, $10 executions, $11 payloads, $12 step_count, $13 change_count, $14 request_count, $15 execution_count
+-- SINGLE_CREATING_SHARING: $1 shared, $2 steps, $3 history, $4 changes, $5 results, $6 workflow_orgs, $7 workflow_ids, $8 workflow_revisions, $9 requests, $10 executions, $11 payloads, $12 step_count, $13 change_count, $14 request_count, $15 execution_count
 WITH pooled AS (
 INSERT INTO shared_payloads (org_id, execution_id, digest, document, message)
 SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, r->>2 AS digest, nullif(r->3, 'null') AS document,
@@ -374,9 +374,9 @@ ON CONFLICT (org_id, execution_id, path, iteration) DO UPDATE SET
     shared = excluded.shared
 WHERE s.end_time IS NULL OR (s.state = 'COMPLETED' AND excluded.state = 'COMPENSATED') RETURNING 1),
 told AS (
-INSERT INTO events (org_id, execution_id, seq, transition_seq, kind, time, body, shared)
-SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, (r->>2)::int8 AS seq, (r->>3)::int8 AS transition_seq, r->>4 AS kind,
-    (r->>5)::timestamptz AS time, decode(r->>6, 'base64') AS body, nullif(r->7, 'null') AS shared
+INSERT INTO transitions (execution_id, seq, time, org_id, layout, body, shared)
+SELECT (r->>0)::uuid AS execution_id, (r->>1)::int8 AS seq, (r->>2)::timestamptz AS time, r->>3 AS org_id, r->>4 AS layout,
+    decode(r->>5, 'base64') AS body, nullif(r->6, 'null') AS shared
 FROM jsonb_array_elements($3::jsonb) AS r),
 moved AS (
 UPDATE executions e SET state = u.state, last_seq = u.last_seq, steps_total = u.steps_total, steps_completed = u.steps_completed,

@@ -27,19 +27,19 @@ async def write_stepwise(connection: Connection, units: Sequence[Unit]) -> dict[
     outcomes: dict[Unit, Outcome] = {}
     written: list[Creation] = []
     steps: list[bytes] = []
-    events: list[bytes] = []
+    history: list[bytes] = []
     if creations:
         outcomes, written = await _create(connection, creations)
         for creation in written:
             steps += creation.step_rows
-            events += creation.event_rows
+            history += creation.history_rows
     if groups:
         moved = await _advance(connection, groups)
         for group in groups:
             if group.last.execution_id in moved:
                 outcomes[group] = CommitResult.COMMITTED
                 steps += group.step_rows
-                events += group.event_rows
+                history += group.history_rows
             else:
                 outcomes[group] = CommitResult.FENCED
     await failpoints.reach("flush.mid_batch")
@@ -47,8 +47,8 @@ async def write_stepwise(connection: Connection, units: Sequence[Unit]) -> dict[
     if missing := missing_payloads(unit for unit, outcome in outcomes.items() if is_written(outcome)):
         await connection.execute(statements.INSERT_SHARED.text, joined(missing))
     await _write_steps(connection, steps)
-    if events:
-        await connection.execute(statements.INSERT_EVENTS.text, joined(events))
+    if history:
+        await connection.execute(statements.INSERT_HISTORY.text, joined(history))
     return outcomes
 
 

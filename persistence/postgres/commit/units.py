@@ -12,8 +12,9 @@ from persistence.model import Event, ExecutionState, Step, StepKey, StepState, W
 from persistence.postgres.commit import columns
 from persistence.postgres.commit.encoding import document, in_utc
 from persistence.postgres.commit.sharing import Payloads
+from persistence.postgres.layout import layout
 from persistence.postgres.shared_payloads import PayloadKey
-from persistence.transition import CommitResult, Created, NewExecution, Transition
+from persistence.transition import CommitResult, Created, NewExecution, Transition, check_events
 
 Outcome: TypeAlias = "CommitResult | Created | Exception"
 
@@ -27,13 +28,13 @@ _NONE: Mapping[PayloadKey, bytes] = {}
 class _Item(Generic[_Answer]):
     """Something submitted, with the future of its caller."""
 
-    __slots__ = ("event_rows", "future", "known", "org", "payload_rows", "step_rows")
+    __slots__ = ("future", "history_rows", "known", "org", "payload_rows", "step_rows")
 
     def __init__(self, org: str, future: Future[_Answer]) -> None:
         self.org = org
         self.future = future
         self.step_rows: Sequence[bytes] = ()
-        self.event_rows: Sequence[bytes] = ()
+        self.history_rows: Sequence[bytes] = ()
         self.payload_rows: Mapping[PayloadKey, bytes] = _NONE
         self.known: Container[PayloadKey] = ()
 
@@ -43,7 +44,7 @@ class _Item(Generic[_Answer]):
         """Make the rows of steps and events, and those of large payloads that they share."""
         payloads = Payloads(org, execution_id)
         self.step_rows = _step_rows(org, execution_id, steps, payloads)
-        self.event_rows = _event_rows(org, execution_id, base_seq, events, payloads)
+        self.history_rows = _history_rows(org, execution_id, base_seq, events, payloads)
         if payloads:
             self.payload_rows = {
                 key: columns.SHARED.encode(each, document=each.document) for key, each in payloads.items()
@@ -53,7 +54,7 @@ class _Item(Generic[_Answer]):
     def size(self) -> int:
         """About how many bytes it is, as far as it may be many."""
         return (
-            sum(map(len, self.step_rows)) + sum(map(len, self.event_rows)) + sum(map(len, self.payload_rows.values()))
+            sum(map(len, self.step_rows)) + sum(map(len, self.history_rows)) + sum(map(len, self.payload_rows.values()))
         )
 
     def resolve(self, outcome: Outcome) -> None:
@@ -173,9 +174,9 @@ class Group:
         return self.last.release or self.last.state.is_end
 
     @property
-    def last_event(self) -> Event | None:
-        """The newest event, None without any."""
-        return next((item.transition.events[-1] for item in reversed(self.items) if item.transition.events), None)
+    def last_events(self) -> Sequence[Event]:
+        """The events of the newest transition that has any."""
+        return next((item.transition.events for item in reversed(self.items) if item.transition.events), ())
 
     @property
     def row(self) -> bytes:
@@ -194,9 +195,9 @@ class Group:
         return [row for _, row in self._steps.values()]
 
     @property
-    def event_rows(self) -> list[bytes]:
-        """The rows of all events in order."""
-        return [row for item in self.items for row in item.event_rows]
+    def history_rows(self) -> list[bytes]:
+        """The rows of all events in order, one for each transition."""
+        return [row for item in self.items for row in item.history_rows]
 
     def accepts(self, item: Submission) -> bool:
         """Take the item in if it can be of the same write; False when it must wait for a later one."""
@@ -274,18 +275,28 @@ def _checked(wait: Wait | None) -> Wait | None:
     return wait
 
 
-def _event_rows(
+def _history_rows(
     org: str, execution_id: UUID, base_seq: int, events: Sequence[Event], payloads: Payloads
 ) -> list[bytes]:
-    """Raise PersistenceError unless the events follow `base_seq` and end with a whole transition."""
-    last_seq = base_seq + len(events)
-    rows = []
-    for seq, event in enumerate(events, start=base_seq + 1):
-        if event.seq != seq or not seq <= event.transition_seq <= last_seq:
-            raise PersistenceError("refused: events are numbered without gaps and end with a whole transition")
-        body, shared = payloads.body(event)
-        rows.append(columns.EVENT.encode(event, org_id=org, execution_id=execution_id, body=body, shared=shared))
-    return rows
+    """Return the row of events that are written at once; none without any."""
+    check_events(events, base_seq)
+    if not events:
+        return []
+    bodies, references = [], []
+    for event in events:
+        body, reference = payloads.body(event)
+        bodies.append(body)
+        if reference is not None:
+            references.append({"seq": event.seq, **reference})
+    row = columns.HISTORY.encode(
+        events[-1],
+        org_id=org,
+        execution_id=execution_id,
+        layout=layout(events, map(len, bodies)),
+        body=b"".join(bodies),
+        shared=references or None,
+    )
+    return [row]
 
 
 def _result_row(transition: Transition) -> bytes | None:

@@ -39,6 +39,8 @@ def _of_execution(definition: Definition, detail: ExecutionDetail) -> Iterator[s
         yield "ending"
     if execution.counts != _counts(len(definition.root.steps), newest(detail.steps).values()):
         yield "step_counts"
+    if execution.last_seq < max((step.end_seq or 1 for step in detail.steps), default=1):
+        yield "last_seq"
 
 
 def _counts(total: int, steps: Iterable[Step]) -> StepCounts:

@@ -84,12 +84,12 @@ def _no_epoch() -> None:
     owned = "AND e.incarnation IS NOT DISTINCT FROM u.incarnation AND e.epoch = u.epoch AND e.last_seq = u.base_seq"
     kept, given = "WHEN NOT u.released THEN e.incarnation END", "WHEN NOT u.released THEN u.incarnation END"
     ended = "WHERE s.end_time IS NULL OR (s.state = 'COMPLETED' AND excluded.state = 'COMPENSATED')"
-    over = ", ".join(f"{name} = excluded.{name}" for name in ("transition_seq", "kind", "time", "body"))
-    told = statements.INSERT_EVENTS.template
+    over = ", ".join(f"{name} = excluded.{name}" for name in ("time", "layout", "body"))
+    told = statements.INSERT_HISTORY.template
     _restate("UPDATE_EXECUTIONS", owned, "")
     _restate("UPDATE_EXECUTIONS", kept, given)
     _restate("UPSERT_STEPS", ended, "")
-    _restate("INSERT_EVENTS", told, f"{told} ON CONFLICT (org_id, execution_id, seq) DO UPDATE SET {over}")
+    _restate("INSERT_HISTORY", told, f"{told} ON CONFLICT (org_id, execution_id, seq) DO UPDATE SET {over}")
     _no_fence()
 
 

@@ -16,7 +16,7 @@ import pytest_asyncio
 from persistence.errors import CursorExpiredError
 from persistence.postgres import PostgresRepository, claims, replicas
 from persistence.postgres.commit import statements
-from persistence.postgres.commit.statements import INSERT_EVENTS, SINGLE, Statement
+from persistence.postgres.commit.statements import INSERT_HISTORY, SINGLE, Statement
 from service.engine.ids import uuid7
 from tests.conformance.builders import ORG, SCOPE, Stage, document, transition, until
 
@@ -52,13 +52,10 @@ def m3(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def m7(monkeypatch: pytest.MonkeyPatch) -> None:
     """M7: events are numbered by one sequence for all executions."""
-    told = INSERT_EVENTS.template
-    found = re.search(r"(\(r->>\d+\)::int8) AS seq, (\(r->>\d+\)::int8) AS transition_seq", told)
-    assert found
-    seq, transition_seq = found.groups()
-    numbered = f"nextval('everything') AS seq, currval('everything') + {transition_seq} - {seq} AS transition_seq"
-    changed = told.replace(found[0], numbered)
-    monkeypatch.setattr(statements, "INSERT_EVENTS", Statement(changed))
+    told = INSERT_HISTORY.template
+    changed, count = re.subn(r"\(r->>\d+\)::int8 AS seq", "nextval('everything') AS seq", told)
+    assert count == 1
+    monkeypatch.setattr(statements, "INSERT_HISTORY", Statement(changed))
     for key, whole in SINGLE.items():
         assert told in whole.template
         monkeypatch.setitem(SINGLE, key, Statement(whole.template.replace(told, changed)))
@@ -129,5 +126,5 @@ async def test_every_execution_has_numbers_of_its_own(stage: Stage) -> None:
 
 @pytest.mark.usefixtures("m7")
 async def test_m7_turns_its_oracle_red(stage: Stage, admin: asyncpg.Connection[asyncpg.Record]) -> None:
-    await admin.execute("CREATE SEQUENCE everything")
+    await admin.execute("CREATE SEQUENCE everything INCREMENT 2")  # as many events as a row has
     assert len(await gaps(stage)) == 2

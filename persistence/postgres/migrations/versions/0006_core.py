@@ -16,7 +16,7 @@ _TABLES = (
     "replicas",
     "requests",
     "shared_payloads",
-    "events",
+    "transitions",
     "steps",
     "execution_payloads",
     "executions",
@@ -34,5 +34,6 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Drop all tables with all that they hold."""
+    op.execute("DROP VIEW events")
     for table in _TABLES:
         op.execute(f"DROP TABLE {table}")

@@ -1,26 +1,3 @@
-CREATE TABLE events (
-    org_id VARCHAR(256) NOT NULL,
-    execution_id UUID NOT NULL,
-    seq BIGINT NOT NULL,
-    transition_seq BIGINT NOT NULL,
-    kind VARCHAR(64) NOT NULL,
-    time TIMESTAMP WITH TIME ZONE NOT NULL,
-    body BYTEA NOT NULL,
-    shared JSONB,
-    CONSTRAINT events_pkey PRIMARY KEY (org_id, execution_id, seq),
-    CONSTRAINT events_seq CHECK (seq >= 1 AND transition_seq >= seq)
-) PARTITION BY RANGE (execution_id);
-
-COMMENT ON TABLE events IS 'Histories of executions: numbered without gaps, never changed.';
-COMMENT ON COLUMN events.org_id IS 'Org that the execution belongs to.';
-COMMENT ON COLUMN events.execution_id IS 'Execution.';
-COMMENT ON COLUMN events.seq IS 'Number, from 1.';
-COMMENT ON COLUMN events.transition_seq IS 'Number of the last event of the same commit.';
-COMMENT ON COLUMN events.kind IS 'What happened, as the field of ExecutionEvent: step_completed, finished, ...';
-COMMENT ON COLUMN events.time IS 'When it happened.';
-COMMENT ON COLUMN events.body IS 'ExecutionEvent as protobuf; what watchers get.';
-COMMENT ON COLUMN events.shared IS 'What was cut out of body: its digest in shared_payloads, and from which byte on.';
-
 CREATE TABLE execution_payloads (
     org_id VARCHAR(256) NOT NULL,
     execution_id UUID NOT NULL,
@@ -34,32 +11,6 @@ COMMENT ON COLUMN execution_payloads.org_id IS 'Org that the execution belongs t
 COMMENT ON COLUMN execution_payloads.execution_id IS 'Execution.';
 COMMENT ON COLUMN execution_payloads.input IS 'Input, an object.';
 COMMENT ON COLUMN execution_payloads.result IS 'What it answers, once COMPLETED.';
-
-CREATE TABLE requests (
-    org_id VARCHAR(256) NOT NULL,
-    request_id VARCHAR(128) NOT NULL,
-    method VARCHAR(32) NOT NULL,
-    execution_id UUID,
-    content_hash BYTEA NOT NULL,
-    create_time TIMESTAMP WITH TIME ZONE NOT NULL,
-    workflow_ids UUID[],
-    revisions INTEGER[],
-    outcomes TEXT[],
-    CONSTRAINT requests_pkey PRIMARY KEY (org_id, request_id),
-    CONSTRAINT requests_method CHECK (method IN ('APPLY_WORKFLOWS', 'CANCEL', 'CREATE_WORKFLOW', 'DELETE_WORKFLOW', 'EXECUTE', 'UPDATE_WORKFLOW')),
-    CONSTRAINT requests_outcomes CHECK (outcomes <@ ARRAY['CREATED', 'UNCHANGED', 'UPDATED'])
-);
-
-COMMENT ON TABLE requests IS 'Request ids, remembered longer than what they made or changed.';
-COMMENT ON COLUMN requests.method IS 'What was called: EXECUTE, CANCEL, CREATE_WORKFLOW, ...';
-COMMENT ON COLUMN requests.workflow_ids IS 'Workflows that it was answered, or that it deleted.';
-COMMENT ON COLUMN requests.revisions IS 'Revisions of them that it was answered.';
-COMMENT ON COLUMN requests.outcomes IS 'What became of them: CREATED, UPDATED, UNCHANGED.';
-COMMENT ON COLUMN requests.org_id IS 'Org of the caller.';
-COMMENT ON COLUMN requests.request_id IS 'Id that the caller gave.';
-COMMENT ON COLUMN requests.execution_id IS 'Execution that it started or cancelled.';
-COMMENT ON COLUMN requests.content_hash IS 'SHA-256 of what was asked for: tells a repeated request from a reused id.';
-COMMENT ON COLUMN requests.create_time IS 'When it came first.';
 
 CREATE TABLE executions (
     org_id VARCHAR(256) NOT NULL,
@@ -122,9 +73,9 @@ CREATE INDEX executions_driven ON executions (incarnation, id) WHERE incarnation
 
 CREATE INDEX executions_ended ON executions (org_id, end_time, id) WHERE end_time IS NOT NULL;
 
-CREATE INDEX executions_longest ON executions (org_id, duration, id) WHERE end_time IS NOT NULL;
-
 CREATE INDEX executions_labels ON executions USING gin (labels jsonb_path_ops) WHERE labels <> '{}';
+
+CREATE INDEX executions_longest ON executions (org_id, duration, id) WHERE end_time IS NOT NULL;
 
 CREATE INDEX executions_owned_by ON executions (owner, org_id, id);
 
@@ -191,6 +142,32 @@ COMMENT ON COLUMN replicas.name IS 'Name for people.';
 COMMENT ON COLUMN replicas.register_time IS 'When it began.';
 COMMENT ON COLUMN replicas.lease_until IS 'Until when it may drive executions; -infinity when it has ended.';
 COMMENT ON COLUMN replicas.revision IS 'Schema revision that it works with.';
+
+CREATE TABLE requests (
+    org_id VARCHAR(256) NOT NULL,
+    request_id VARCHAR(128) NOT NULL,
+    method VARCHAR(32) NOT NULL,
+    execution_id UUID,
+    content_hash BYTEA NOT NULL,
+    create_time TIMESTAMP WITH TIME ZONE NOT NULL,
+    workflow_ids UUID[],
+    revisions INTEGER[],
+    outcomes TEXT[],
+    CONSTRAINT requests_pkey PRIMARY KEY (org_id, request_id),
+    CONSTRAINT requests_method CHECK (method IN ('APPLY_WORKFLOWS', 'CANCEL', 'CREATE_WORKFLOW', 'DELETE_WORKFLOW', 'EXECUTE', 'UPDATE_WORKFLOW')),
+    CONSTRAINT requests_outcomes CHECK (outcomes <@ ARRAY['CREATED', 'UNCHANGED', 'UPDATED'])
+);
+
+COMMENT ON TABLE requests IS 'Request ids, remembered longer than what they made or changed.';
+COMMENT ON COLUMN requests.org_id IS 'Org of the caller.';
+COMMENT ON COLUMN requests.request_id IS 'Id that the caller gave.';
+COMMENT ON COLUMN requests.method IS 'What was called: EXECUTE, CANCEL, CREATE_WORKFLOW, ...';
+COMMENT ON COLUMN requests.execution_id IS 'Execution that it started or cancelled.';
+COMMENT ON COLUMN requests.content_hash IS 'SHA-256 of what was asked for: tells a repeated request from a reused id.';
+COMMENT ON COLUMN requests.create_time IS 'When it came first.';
+COMMENT ON COLUMN requests.workflow_ids IS 'Workflows that it was answered, or that it deleted.';
+COMMENT ON COLUMN requests.revisions IS 'Revisions of them that it was answered.';
+COMMENT ON COLUMN requests.outcomes IS 'What became of them: CREATED, UPDATED, UNCHANGED.';
 
 CREATE TABLE secrets (
     name VARCHAR(64) NOT NULL,
@@ -277,6 +254,27 @@ COMMENT ON COLUMN steps.worker IS 'Process that ran the newest attempt.';
 COMMENT ON COLUMN steps.position IS 'Place in the definition, from 1.';
 COMMENT ON COLUMN steps.shared IS 'Columns whose payload is in shared_payloads, and NULL here, with its digest.';
 
+CREATE TABLE transitions (
+    execution_id UUID NOT NULL,
+    seq BIGINT NOT NULL,
+    time TIMESTAMP WITH TIME ZONE NOT NULL,
+    org_id VARCHAR(256) NOT NULL,
+    layout TEXT NOT NULL,
+    body BYTEA NOT NULL,
+    shared JSONB,
+    CONSTRAINT transitions_pkey PRIMARY KEY (org_id, execution_id, seq),
+    CONSTRAINT transitions_seq CHECK (seq >= 1)
+) PARTITION BY RANGE (execution_id);
+
+COMMENT ON TABLE transitions IS 'Histories of executions, never changed: the events that were written at once are one row.';
+COMMENT ON COLUMN transitions.execution_id IS 'Execution.';
+COMMENT ON COLUMN transitions.seq IS 'Number of the last of the events.';
+COMMENT ON COLUMN transitions.time IS 'When they happened.';
+COMMENT ON COLUMN transitions.org_id IS 'Org that the execution belongs to.';
+COMMENT ON COLUMN transitions.layout IS 'Kind and size in body of each event: a comma between them, a semicolon where a transition ends.';
+COMMENT ON COLUMN transitions.body IS 'Each event as protobuf, one behind the other.';
+COMMENT ON COLUMN transitions.shared IS 'What was cut out of which events (seq): its digest in shared_payloads, where (at), its size.';
+
 CREATE TABLE workflows (
     org_id VARCHAR(256) NOT NULL,
     id UUID NOT NULL,
@@ -322,3 +320,16 @@ COMMENT ON COLUMN workflow_revisions.revision IS 'Number, from 1.';
 COMMENT ON COLUMN workflow_revisions.document IS 'Definition as canonical JSON: short names of enums, seconds, no defaults.';
 COMMENT ON COLUMN workflow_revisions.update_time IS 'When it was written.';
 COMMENT ON COLUMN workflow_revisions.updated_by IS 'Subject that wrote it.';
+
+CREATE VIEW events AS
+SELECT t.org_id, t.execution_id, t.seq - e.count + e.number AS seq, t.seq - e.count + e.last AS transition_seq,
+    e.kind, t.time, substr(t.body, (e.behind - e.size + 1)::int, e.size) AS body,
+    (SELECT r FROM jsonb_array_elements(t.shared) r WHERE r->'seq' = to_jsonb(t.seq - e.count + e.number)) AS shared
+FROM transitions t, LATERAL (
+    SELECT e.kind, e.size, e.number, count(*) OVER () AS count, max(e.number) OVER (PARTITION BY e.part) AS last,
+        sum(e.size) OVER (ORDER BY e.number) AS behind
+    FROM (
+        SELECT p.part, row_number() OVER (ORDER BY p.part, e.place) AS number,
+            split_part(e.entry, ' ', 1) AS kind, split_part(e.entry, ' ', 2)::int AS size
+        FROM unnest(string_to_array(t.layout, ';')) WITH ORDINALITY AS p(entries, part),
+            unnest(string_to_array(p.entries, ',')) WITH ORDINALITY AS e(entry, place)) e) e;
