@@ -130,8 +130,7 @@ class StepCounts(msgspec.Struct, frozen=True):
     cancelled: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class CancelRequest:
+class CancelRequest(msgspec.Struct, frozen=True):
     """A kept wish to cancel."""
 
     time: datetime
@@ -146,8 +145,7 @@ class Ending(msgspec.Struct, frozen=True):
     failure: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Execution:
+class Execution(msgspec.Struct, frozen=True):
     """The narrow row of an execution.
 
     `incarnation` is the replica process that drives it, None when nobody does; then, unless it has ended, `wake_time`
@@ -171,7 +169,7 @@ class Execution:
     counts: StepCounts
     priority: int = 0
     tags: Sequence[str] = ()
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = msgspec.field(default_factory=dict)
     correlation_id: str = ""
     request_id: str = ""
     scheduled_time: datetime | None = None
@@ -288,8 +286,7 @@ class Event:
     payload: tuple[int, int] | None = field(default=None, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutionDetail:
+class ExecutionDetail(msgspec.Struct, frozen=True):
     """An execution with its payloads and steps, all as of the same `last_seq`.
 
     `unreadable` names all that cannot be read, such as `deadline_time`, `input`, `steps.fetch.output`; without it, the
@@ -304,16 +301,14 @@ class ExecutionDetail:
     omitted: frozenset[StepKey] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutionOutcome:
+class ExecutionOutcome(msgspec.Struct, frozen=True):
     """An execution and its result, None unless it COMPLETED; one that cannot be read is among its `unreadable`."""
 
     execution: Execution
     result: Json
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutionSteps:
+class ExecutionSteps(msgspec.Struct, frozen=True):
     """Some steps of an execution, all as of the same `last_seq`.
 
     `unreadable` names what of them cannot be read, `omitted` those whose payloads were not read, as in ExecutionDetail.

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
+
+import msgspec
 
 from persistence.errors import PersistenceError
 from persistence.model import Ending, Event, Execution, ExecutionState, Json, Step, StepCounts
@@ -16,8 +17,7 @@ from persistence.model import Ending, Event, Execution, ExecutionState, Json, St
 _KIND = re.compile(r"\w{1,64}")
 
 
-@dataclass(frozen=True, slots=True)
-class Closing:
+class Closing(msgspec.Struct, frozen=True):
     """The end that `condemn` gives: what the last event tells beside the failure, and its number."""
 
     state: ExecutionState
@@ -27,8 +27,7 @@ class Closing:
     counts: StepCounts
 
 
-@dataclass(frozen=True, slots=True)
-class NewExecution:
+class NewExecution(msgspec.Struct, frozen=True):
     """What `create` writes in one transaction: the row, its input, its first steps and events, the request id.
 
     `content_hash` is the SHA-256 of all that the caller asked for; it tells a repeated request from a reused id. With
@@ -44,16 +43,14 @@ class NewExecution:
     if_latest: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Created:
+class Created(msgspec.Struct, frozen=True):
     """Answer of `create`: the execution as it is now, and whether this call made it."""
 
     execution: Execution
     created: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Transition:
+class Transition(msgspec.Struct, frozen=True):
     """What changes together in one commit of one execution.
 
     It is written only while the row still has this `incarnation`, `epoch` and `base_seq` (the `last_seq` before it).

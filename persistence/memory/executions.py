@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import datetime
 from itertools import groupby
 from uuid import UUID
+
+from msgspec.structs import replace
 
 from persistence.errors import CursorAheadError, CursorExpiredError, ExecutionFinishedError
 from persistence.listing import ExecutionFilter, ExecutionOrder, PageKey

@@ -5,12 +5,11 @@ from __future__ import annotations
 from asyncio import Future, get_running_loop
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
 
-from msgspec import structs
+from msgspec.structs import replace
 
 from persistence.errors import (
     ExecutionNotFoundError,
@@ -109,9 +108,7 @@ class MemoryJournal:
         before, now, seq = row.execution, self._tables.now(), row.execution.last_seq + 1
         for key, step in row.steps.items():
             if not step.state.is_end:
-                row.steps[key] = structs.replace(
-                    step, state=StepState.CANCELLED, end_time=now, end_seq=seq, output=None
-                )
+                row.steps[key] = replace(step, state=StepState.CANCELLED, end_time=now, end_seq=seq, output=None)
         state = ExecutionState.CANCELLED if before.cancel else ExecutionState.FAILED
         closing = Closing(state, seq, now, min(before.progress, 99), _closed(before.counts, row.steps))
         failure, event = end(closing)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from msgspec import structs
+from msgspec.structs import replace
 
 from persistence.errors import ExecutionNotFoundError, RequestIdReusedError
 from persistence.memory import invariants
@@ -116,12 +116,12 @@ def in_scope(execution: Execution, scope: Scope) -> bool:
 
 def fresh_ending(ending: Ending | None) -> Ending | None:
     """Return the ending, sharing nothing that can be changed."""
-    return ending and structs.replace(ending, failure=copied(ending.failure))
+    return ending and replace(ending, failure=copied(ending.failure))
 
 
 def fresh_step(step: Step) -> Step:
     """Return the step, sharing nothing that can be changed."""
-    return structs.replace(
+    return replace(
         step,
         input=copied(step.input),
         output=copied(step.output),
@@ -149,4 +149,4 @@ def _payloads(step: Step) -> list[Json]:
 
 def _bare(step: Step) -> Step:
     failure = None if step.failure is None else {k: v for k, v in step.failure.items() if k != "details"}
-    return structs.replace(step, input=None, output=None, assigned=None, failed_attempts=(), failure=failure)
+    return replace(step, input=None, output=None, assigned=None, failed_attempts=(), failure=failure)

@@ -6,11 +6,11 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 import asyncpg
+from msgspec.structs import replace
 
 from persistence.model import Execution, ExecutionDetail, ExecutionOutcome, ExecutionSteps, Step, StepKey
 from persistence.postgres import mending, records, shared_payloads

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from dataclasses import replace as changed
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID
+
+from msgspec.structs import replace
 
 from persistence import failpoints
 from persistence.errors import (
@@ -96,7 +99,7 @@ class Executions:
 
         Raises ValidationError, WorkflowNotFoundError, RevisionNotFoundError, RequestIdReusedError, QueueFullError.
         """
-        request = replace(request, input=normalise(dict(request.input), "input"))
+        request = _clean(request)
         if (created := await self._recalled(scope, owner, request)) is not None:
             return created
         return await self._created(scope, owner, await self._begin(scope, owner, request, self._workflows.resolve))
@@ -137,12 +140,12 @@ class Executions:
         ids = Counter(each.request_id for each in requests if isinstance(each, StartRequest))
         begun: list[_Begun | _Doubtful | Created | Exception] = []
         before: dict[str, _Begun] = {}
-        for request in requests:
-            if isinstance(request, Exception):
-                begun.append(request)
+        for given in requests:
+            if isinstance(given, Exception):
+                begun.append(given)
                 continue
             try:
-                request = replace(request, input=normalise(dict(request.input), "input"))  # noqa: PLW2901
+                request = _clean(given)
                 each: _Begun | _Doubtful | Created = await self._begin(scope, owner, request, meanings.of)
                 if isinstance(each, _Doubtful) and ids[request.request_id] > 1:
                     # It is held against what the same request id started before it, and not against what comes after.
@@ -327,9 +330,14 @@ class Executions:
             return _row(execution, accepted, None, wake), accepted
         started = planner.apply(definition, accepted.state, happenings.Started(now))
         self._runner.turns.spend(execution.workflow_id, started.work)
-        both = replace(started, events=accepted.events + started.events)
+        both = changed(started, events=accepted.events + started.events)
         owner = None if started.state.state.is_end else self._runner.incarnation
         return _row(execution, both, owner, None), both
+
+
+def _clean(request: StartRequest) -> StartRequest:
+    """Return a request whose input can be kept. Raises ValidationError."""
+    return replace(request, input=normalise(dict(request.input), "input"))
 
 
 async def _kept(request: StartRequest, kept: asyncio.Future[Created]) -> Created:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from persistence.model import Workflow
 from persistence.requests import Method, Request
@@ -18,16 +18,15 @@ from service.engine.slices import Work
 _BYTES_A_MICROSECOND = 150
 
 
-@dataclass(frozen=True, slots=True)
-class StartRequest:
+class StartRequest(msgspec.Struct, frozen=True):
     """What a caller asks to be executed; times in seconds."""
 
     workflow: str
     revision: int = 0
-    input: Mapping[str, Any] = field(default_factory=dict)
+    input: Mapping[str, Any] = msgspec.field(default_factory=dict)
     request_id: str = ""
     tags: Sequence[str] = ()
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = msgspec.field(default_factory=dict)
     priority: int | None = None
     correlation_id: str = ""
     start_delay: float = 0.0

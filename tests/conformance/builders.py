@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
 
-from msgspec import structs
+from msgspec.structs import replace
 
 from persistence.errors import PersistenceError
 from persistence.model import (
@@ -69,8 +69,8 @@ def step(path: str = "fetch", state: StepState = StepState.RUNNING, **changes: A
     """A step in its first attempt, or after it."""
     before = Step(path=path, handler="call_api", state=state, attempt=1, start_time=MOMENT, attempt_time=MOMENT)
     if state.is_end:
-        before = structs.replace(before, end_time=MOMENT, end_seq=2)
-    return structs.replace(before, **changes)
+        before = replace(before, end_time=MOMENT, end_seq=2)
+    return replace(before, **changes)
 
 
 def execution(workflow: Workflow, incarnation: UUID | None = None, **changes: Any) -> Execution:

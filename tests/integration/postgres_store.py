@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
 import asyncpg
+from msgspec.structs import replace
 
 from persistence.model import Execution
 from persistence.postgres import PostgresRepository

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from persistence.model import Event, StepState
 from persistence.postgres import PostgresRepository

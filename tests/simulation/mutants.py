@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import NAMESPACE_DNS, UUID, uuid5
 
+from msgspec import structs
+
 from persistence.errors import UnavailableError
 from persistence.memory import MemoryRepository, journal
 from persistence.memory.tables import ExecutionRow
@@ -65,7 +67,7 @@ def _replace(stack: ExitStack, target: Any, name: str, value: Any) -> Any:
 @_mutant("M1", "a write is not conditional on the owner and its epoch", "I9")
 def _no_epoch(stack: ExitStack) -> None:
     def is_fenced(row: Execution, transition: Transition) -> bool:
-        ours = dataclasses.replace(row, incarnation=transition.incarnation, epoch=transition.epoch)
+        ours = structs.replace(row, incarnation=transition.incarnation, epoch=transition.epoch)
         return before(ours, transition)  # type: ignore[no-any-return]
 
     before = _replace(stack, journal, "_is_fenced", is_fenced)
@@ -89,7 +91,7 @@ def _rescue_by_id(stack: ExitStack) -> None:
 
         def take_one(seen: Execution) -> ExecutionDetail:
             row = tables.executions[seen.id]
-            row.execution = dataclasses.replace(row.execution, epoch=seen.epoch)
+            row.execution = structs.replace(row.execution, epoch=seen.epoch)
             return journal._taken(row, incarnation)
 
         return await self._take("claim", take)
@@ -118,7 +120,7 @@ def _unknown_is_failed(stack: ExitStack) -> None:
         try:
             return await before(self, scope, owner, order)  # type: ignore[no-any-return]
         except UnavailableError:
-            return await before(self, scope, owner, dataclasses.replace(order, request_id=""))  # type: ignore[no-any-return]
+            return await before(self, scope, owner, structs.replace(order, request_id=""))  # type: ignore[no-any-return]
 
     before = _replace(stack, Executions, "execute", execute)
 

@@ -17,6 +17,7 @@ from uuid import UUID
 
 import pytest
 import structlog
+from msgspec import structs
 
 from flowkeep.v1.event_pb2 import ExecutionEvent
 from persistence.errors import CursorAheadError, ExecutionNotFoundError
@@ -78,7 +79,7 @@ def writes_of(world: World, order: int = PLAIN) -> dict[int, Write]:
 
 def change_row(world: World, **changes: Any) -> None:
     """Let the row say something else."""
-    row_of(world).execution = replace(row_of(world).execution, **changes)
+    row_of(world).execution = structs.replace(row_of(world).execution, **changes)
 
 
 def change_call(world: World, order: int = PLAIN, **changes: Any) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
+
+from msgspec.structs import replace
 
 from persistence.model import CancelRequest, Execution, ExecutionDetail, ExecutionState, Step, StepCounts
 from service.engine.definition import Block, Call, Definition, Ordering, RetryPolicy, StepSpec

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from msgspec import structs
 
@@ -293,7 +291,7 @@ def test_recovery_ends_a_failing_execution():
 
 def test_a_wish_to_cancel_that_was_not_acted_on_is_not_restored():
     driver = started(sequence(step("a")))
-    driver.execution = replace(driver.execution, cancel=CANCEL)
+    driver.execution = structs.replace(driver.execution, cancel=CANCEL)
     check_stored(driver)
     driver.cancel()
     assert driver.state.state is ExecutionState.CANCELLING

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import asyncpg
+from msgspec.structs import replace
 
 from persistence import failpoints
 from persistence.postgres.commit import columns

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from msgspec.structs import replace
 
 from persistence.errors import ExecutionNotFoundError, PersistenceError, RequestIdReusedError, WorkflowNotFoundError
 from persistence.listing import ExecutionFilter, ExecutionOrder
@@ -189,8 +190,7 @@ BROKEN: dict[str, dict[str, Any]] = {
 
 def broken(workflow: Any, incarnation: UUID, name: str) -> NewExecution:
     row = execution(workflow, incarnation, request_id="r")
-    values = {field: getattr(row, field) for field in row.__dataclass_fields__}
-    return new(type(row)(**{**values, **BROKEN[name]}))
+    return new(replace(row, **BROKEN[name]))
 
 
 @pytest.mark.parametrize("name", BROKEN)

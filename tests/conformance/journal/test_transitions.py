@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from msgspec import structs
+from msgspec.structs import replace
 
 from persistence.errors import PersistenceError
 from persistence.model import Ending, Event, Execution, ExecutionState, StepCounts, StepState, Wait, WaitKind
@@ -297,7 +296,7 @@ BROKEN: dict[str, dict[str, Any]] = {
     "half of a pair": {"steps": [step(output="\ud800")]},
     "NUL in a failure": {"failure": {"message": "\0"}},
     "NUL in an ending": {"ending": Ending(ExecutionState.FAILED, {"message": "\0"})},
-    "NUL in what a step waits for": {"steps": [step(state=StepState.WAITING, wait=structs.replace(WAIT, reason="\0"))]},
+    "NUL in what a step waits for": {"steps": [step(state=StepState.WAITING, wait=replace(WAIT, reason="\0"))]},
     "an iteration before the first": {"steps": [step(iteration=0)]},
     "NUL in a result": {"state": ExecutionState.FAILED, "end_time": now(), "result": "\0"},
     "NUL in a path": {"steps": [step(path="a\0")]},
@@ -305,7 +304,7 @@ BROKEN: dict[str, dict[str, Any]] = {
     "a deadline beyond the calendar": {"deadline_time": BEYOND},
     "a timer beyond the calendar": {"release": True, "wake_time": BEYOND},
     "a step that waits beyond the calendar": {
-        "steps": [step(state=StepState.WAITING, wait=structs.replace(WAIT, wake_time=BEYOND))]
+        "steps": [step(state=StepState.WAITING, wait=replace(WAIT, wake_time=BEYOND))]
     },
     "a step that started before the calendar": {"steps": [step(start_time=BEFORE)]},
     "a time without a zone": {"deadline_time": datetime(2030, 1, 1)},

@@ -7,7 +7,6 @@ the start of the server, so that no mutant is ever taken for planted when it is 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import os
 import re
 import sys
@@ -17,6 +16,7 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 import asyncpg
+from msgspec import structs
 
 from flowkeep.handlers import handler
 from persistence.errors import PersistenceError
@@ -160,8 +160,8 @@ def _unknown_is_failed() -> None:
     async def made(self: CommitSession, creations: Sequence[Creation]) -> dict[Unit, Outcome]:
         again: dict[Unit, Creation] = {}
         for creation in creations:
-            execution = dataclasses.replace(creation.execution, id=uuid7())
-            again[creation] = Creation(dataclasses.replace(creation.new, execution=execution), creation.future)
+            execution = structs.replace(creation.execution, id=uuid7())
+            again[creation] = Creation(structs.replace(creation.new, execution=execution), creation.future)
             again[creation].suspect = True
         outcomes = await flush(self._opened, list(again.values())) if again else {}
         return {creation: outcomes[other] for creation, other in again.items()}
