@@ -8,20 +8,36 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from immutables import Map
 from msgspec.structs import replace
 
 from persistence.model import CancelRequest, Execution, ExecutionDetail, ExecutionState, Step, StepCounts
-from service.engine.definition import Block, Call, Definition, Ordering, RetryPolicy, StepSpec
-from service.engine.expressions import Expression, Template, compile_condition, compile_value
+from service.engine.definition import (
+    Action,
+    Block,
+    Call,
+    Definition,
+    OnItemError,
+    Ordering,
+    Repeat,
+    RetryPolicy,
+    StepSpec,
+)
+from service.engine.expressions import Template, compile_condition, compile_value
 from service.engine.failure import HANDLER_ERROR, Failure
 from service.engine.parsing.sources import IN_ASSIGN, IN_PARAMS, VARIABLES
 from service.engine.planning import happenings, planner
+from service.engine.planning.course import Course
 from service.engine.planning.effects import CancelAttempt, StartAttempt
 from service.engine.planning.events import Event, EventBody, StepStarted
 from service.engine.planning.happenings import Happening
+from service.engine.planning.heap import Heap
 from service.engine.planning.planner import Plan
 from service.engine.planning.restoring import restore
-from service.engine.planning.state import State, initial
+from service.engine.planning.state import State, initial, is_due
+
+OF_ITEM = frozenset({"item", "index"})
+"""What expressions see beyond the rest in the body of a `for_each`; here they may be written anywhere."""
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 CANCEL = CancelRequest(T0, "ann", "no longer needed")
@@ -34,24 +50,47 @@ def seconds(number: float) -> timedelta:
     return timedelta(seconds=number)
 
 
-def step(
-    step_id: str, *, params: Any = None, condition: str = "", assign: Mapping[str, str] | None = None, **fields: Any
-) -> StepSpec:
+def step(step_id: str, *, params: Any = None, **fields: Any) -> StepSpec:
     """Return a step whose expressions are given as text."""
-    template = Template.parse(params or {}, IN_PARAMS)
+    template = Template.parse(params or {}, IN_PARAMS | OF_ITEM)
+    return _step(step_id, Call("work", template), template, **fields)
+
+
+def each(
+    step_id: str,
+    items: str,
+    *steps: StepSpec,
+    ordering: Ordering = Ordering.SEQUENTIAL,
+    output: Any = None,
+    limit: int = 10,
+    on_item_error: OnItemError = OnItemError.STOP,
+    **fields: Any,
+) -> StepSpec:
+    """Return a step that runs others for each item of a list."""
+    template = None if output is None else Template.parse(output, VARIABLES | OF_ITEM, "output")
+    items_of = compile_value(items, VARIABLES | OF_ITEM)
+    action = Repeat(items_of, Block(steps, ordering, template), limit, on_item_error)
+    return _step(step_id, action, Template.constant({}, "params"), **fields)
+
+
+def _step(
+    step_id: str,
+    action: Action,
+    params: Template,
+    *,
+    condition: str = "",
+    assign: Mapping[str, str] | None = None,
+    **fields: Any,
+) -> StepSpec:
     return StepSpec(
         id=step_id,
-        action=Call("work", template),
-        params=template,
+        action=action,
         timeout=fields.pop("timeout", 300.0),
-        condition=compile_condition(condition, VARIABLES) if condition else None,
-        assign=tuple((name, _value(source)) for name, source in (assign or {}).items()),
+        params=params,
+        condition=compile_condition(condition, VARIABLES | OF_ITEM) if condition else None,
+        assign=tuple((name, compile_value(source, IN_ASSIGN | OF_ITEM)) for name, source in (assign or {}).items()),
         **fields,
     )
-
-
-def _value(source: str) -> Expression:
-    return compile_value(source, IN_ASSIGN)
 
 
 def sequence(*steps: StepSpec, output: Any = None, timeout: float = 3600.0) -> Definition:
@@ -260,4 +299,16 @@ def starts(driver: Driver) -> list[tuple[str, int]]:
 
 def check_stored(driver: Driver) -> None:
     """Assert that what is stored gives the state again."""
-    assert restore(driver.definition, driver.stored) == driver.state
+    assert restore(driver.definition, driver.stored) == told_by_rows(driver.definition, driver.state)
+
+
+def told_by_rows(definition: Definition, state: State) -> State:
+    """Return a state without what it may hold beyond its rows: what has gone on, and the first outputs of items."""
+    course = Course(definition, state, T0)
+    repeats = Map({path: replace(repeat, outputs=()) for path, repeat in state.repeats.items()})
+    return replace(
+        state,
+        ready=Heap(ready for ready in state.ready if course.may_begin(ready)),
+        timers=Heap(timer for timer in state.timers if is_due(timer, state.open)),
+        repeats=repeats,
+    )

@@ -18,7 +18,7 @@ from service.engine.planning.events import EventBody
 from service.engine.planning.restoring import restore
 from service.engine.running.soundness import contradictions
 from tests.unit.planner_histories import histories
-from tests.unit.planner_programs import Driver, Turn
+from tests.unit.planner_programs import Driver, Turn, told_by_rows
 
 EXAMPLES = 100
 
@@ -135,7 +135,7 @@ def test_the_same_happenings_give_the_same_history(driver: Driver) -> None:
 @whatever_happens
 def test_what_is_stored_gives_the_state_again(driver: Driver) -> None:
     for turn in driver.turns:
-        assert restore(driver.definition, turn.stored) == turn.plan.state
+        assert restore(driver.definition, turn.stored) == told_by_rows(driver.definition, turn.plan.state)
 
 
 @whatever_happens

@@ -9,12 +9,13 @@ from immutables import Map
 from msgspec.structs import replace
 
 from persistence.model import ExecutionState, Step, StepCounts, StepKey, StepState
+from service.engine import paths
 from service.engine.definition import Definition, OnError
 from service.engine.failure import Failure
-from service.engine.paths import place
+from service.engine.planning.course import Course
 from service.engine.planning.events import Event, EventBody
 from service.engine.planning.heap import Heap
-from service.engine.planning.state import OPEN, Place, State, is_due
+from service.engine.planning.state import State
 from service.engine.planning.variables import SeenSteps
 
 _COUNTED = {
@@ -34,17 +35,13 @@ EVENT_BYTES = 512
 _MOST_BYTES = 2**62
 
 
-class Draft:
+class Draft(Course):
     """Takes changes to a state one by one, counts along, and gives the state and events after them."""
 
     def __init__(self, definition: Definition, state: State, time: datetime) -> None:
-        self.definition = definition
-        self.state = state
-        self.time = time
+        super().__init__(definition, state, time)
         self.counts = state.counts
         self.progress = state.progress
-        self.steps, self.open = state.steps, state.open
-        self.ready, self.met, self.timers = state.ready, state.met, state.timers
         self.touched: dict[StepKey, Step] = {}
         self.bytes = state.bytes
         self._bodies: list[tuple[EventBody, int, StepCounts]] = []
@@ -59,41 +56,6 @@ class Draft:
         """How many steps have not left PENDING."""
         return self.counts.total - len(self.steps)
 
-    @property
-    def in_work(self) -> list[Step]:
-        """The steps that run or wait, in the order of the definition."""
-        return sorted(self.open.values(), key=lambda step: self.place(step.path))
-
-    def place(self, path: str) -> Place:
-        """Return where a step stands in the order of the definition."""
-        return (self.definition.positions[path],)
-
-    def free(self, path: str) -> None:
-        """Let a step be ready to begin."""
-        self.ready = self.ready.push((self.place(path), path))
-
-    def meet(self, path: str) -> None:
-        """Count that one more has ended of those that a step waits for, and free it by the last."""
-        met = self.met.get(path, 0) + 1
-        if met < len(self.definition.root.predecessors[path]):
-            self.met = self.met.set(path, met)
-            return
-        if met > 1:
-            self.met = self.met.delete(path)
-        self.free(path)
-
-    def due(self) -> Step | None:
-        """Return the step whose time has come first, or None."""
-        self._forget_timers()
-        if not self.timers or self.timers.least[0] > self.time:
-            return None
-        return self.open[self.timers.least[2]]
-
-    def _forget_timers(self) -> None:
-        """Forget timers of steps that have gone on, down to the first one of a step that has not."""
-        while self.timers and not is_due(self.timers.least, self.open):
-            self.timers = self.timers.pop()
-
     def change(self, **changes: Any) -> None:
         """Change fields of the execution."""
         self.state = replace(self.state, **changes)
@@ -101,15 +63,8 @@ class Draft:
     def put(self, step: Step) -> None:
         """Change a step, and counts and progress with it."""
         before = self.steps.get(step.path)
-        self.steps = self.steps.set(step.path, step)
         self.touched[step.key] = step
-        if step.state in OPEN:
-            self.open = self.open.set(step.path, step)
-            waited = before.wait if before else None
-            if step.wait is not None and step.wait.wake_time is not None and step.wait != waited:
-                self.timers = self.timers.push((step.wait.wake_time, self.place(step.path), step.path))
-        elif step.path in self.open:
-            self.open = self.open.delete(step.path)
+        self.follow(before, step)
         left = _COUNTED.get(before.state) if before else None
         entered = _COUNTED[step.state]
         if left == entered:
@@ -120,6 +75,10 @@ class Draft:
         self.counts = replace(self.counts, **changes)
         if not self._is_ending_with(step):
             self.progress = max(self.progress, self._share_done())
+
+    def add_steps(self, number: int) -> None:
+        """Count steps that are known to come."""
+        self.counts = replace(self.counts, total=self.counts.total + number)
 
     def _share_done(self) -> int:
         """Return the share of steps that have ended; 100 is kept for the moment at which the execution completes."""
@@ -134,9 +93,8 @@ class Draft:
         """Whether the execution ends otherwise than by completing: what it had done by then is done, and no more."""
         if self.state.ending is not None:
             return True
-        return (
-            step.state is StepState.FAILED and self.definition.places[place(step.path)].on_error is not OnError.CONTINUE
-        )
+        spec = self.definition.root.by_id.get(step.path)
+        return step.state is StepState.FAILED and spec is not None and spec.on_error is not OnError.CONTINUE
 
     def has_room(self, size: int) -> bool:
         """Whether the execution may write so many bytes more, and an event. Its ends are written in any case."""
@@ -155,33 +113,32 @@ class Draft:
         """End the execution. Steps that never started count as cancelled, or as nothing when it completed."""
         if state is ExecutionState.COMPLETED:
             self.progress = 100
-        elif self.pending == 0 and self.state.ending is None:
+        elif self.state.ending is None:
             # All steps are done, and not the result: it counts as one more.
             self._show_no_more_than(100 * self.counts.total // (self.counts.total + 1))
         self.counts = replace(self.counts, cancelled=self.counts.cancelled + self.pending)
-        self.forget_ready()
+        self.ready, self.blocks = Heap(), Map()
         self.change(state=state, end_time=self.time, failure=failure, result=result, ending=None)
 
-    def forget_ready(self) -> None:
-        """Let no other step begin."""
-        self.ready, self.met = Heap(), Map()
-
-    def variables(self, *, attempt: int | None = None, ended: Step | None = None) -> dict[str, Any]:
-        """Return what expressions see. `ended` is a step to show as it will be."""
+    def variables(self, scope: str, *, attempt: int | None = None, ended: Step | None = None) -> dict[str, Any]:
+        """Return what expressions see in a scope. `ended` is a step to show as it will be."""
         steps = self.steps if ended is None else self.steps.set(ended.path, ended)
         seen: dict[str, Any] = {
             "input": self.state.input,
             "vars": self.state.vars,
-            "steps": SeenSteps(self.definition.root.by_id, steps),
+            "steps": SeenSteps(self.definition, scope, steps),
             "execution": self.state.facts,
         }
+        if scope:
+            path, index = paths.owner(scope)
+            seen |= {"item": self.steps[path].input["items"][index], "index": index}
         if attempt is not None:
             seen["attempt"] = attempt
         return seen
 
     def freeze(self) -> tuple[State, tuple[Event, ...]]:
         """Return the state and the numbered events."""
-        self._forget_timers()
+        self.forget_timers()
         base = self.state.last_seq
         last = base + len(self._bodies)
         events = tuple(
@@ -197,7 +154,8 @@ class Draft:
             bytes=self.bytes,
             open=self.open,
             ready=self.ready,
-            met=self.met,
             timers=self.timers,
+            blocks=self.blocks,
+            repeats=self.repeats,
         )
         return state, events

@@ -10,19 +10,19 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from persistence.model import CancelRequest, ExecutionState, Step, StepState, Wait, WaitKind
+from persistence.model import CancelRequest, ExecutionState, Step, Wait, WaitKind
 from service.engine import payload
 from service.engine.clock import later
-from service.engine.definition import Definition, Delivery, Ordering, StepSpec
+from service.engine.definition import Definition, Delivery
 from service.engine.expressions import ExpressionError, PutOffError
 from service.engine.failure import EXPRESSION_ERROR, HANDLER_ERROR, Failure
-from service.engine.paths import place
 from service.engine.planning import events, happenings
+from service.engine.planning.block_rules import BlockRules
 from service.engine.planning.effects import CancelAttempt, Effect
 from service.engine.planning.events import Event
 from service.engine.planning.happenings import Happening
-from service.engine.planning.state import Ending, State, cancelled, timed_out
-from service.engine.planning.step_rules import CONDITION_IS_FALSE, THREADS, StepRules
+from service.engine.planning.state import Ending, State, cancelled, runs, timed_out
+from service.engine.planning.step_rules import THREADS
 from service.engine.planning.stopping import cut_off, late_result, still_running, unknown_outcome
 
 # Nobody told it to: the handler cancelled itself, or awaited something that was cancelled.
@@ -105,7 +105,7 @@ def apply(definition: Definition, state: State, happening: Happening, *, begins:
     )
 
 
-class _Planning(StepRules):
+class _Planning(BlockRules):
     """One application of the rules to a draft of the next state."""
 
     # --- happenings
@@ -131,16 +131,15 @@ class _Planning(StepRules):
         deadline = later(self.time, draft.state.timeout)
         draft.change(state=ExecutionState.RUNNING, start_time=self.time, deadline_time=deadline)
         draft.record(events.Started(deadline))
-        for step in self.definition.root.steps:
-            if not self.definition.root.predecessors[step.id]:
-                draft.free(step.id)
+        for path in draft.open_block("", self.definition.root):
+            draft.free(path)
         self.goes_on = True
 
     def succeed(self, happening: happenings.StepSucceeded) -> None:
         step = self.running(happening)
         if step is None:
             return
-        if self.draft.state.ending:
+        if self.is_ending(step):
             self.stop(step, late_result(step))
         else:
             self.complete(step, happening.output)
@@ -149,7 +148,7 @@ class _Planning(StepRules):
         step = self.running(happening)
         if step is None:
             return
-        if self.draft.state.ending:
+        if self.is_ending(step):
             self.stop(step)
         else:
             self.fail_attempt(step, happening.failure, happening.draw, happening.retry_after)
@@ -158,7 +157,7 @@ class _Planning(StepRules):
         step = self.running(happening)
         if step is None:
             return
-        if self.draft.state.ending:
+        if self.is_ending(step):
             self.stop(step)
         elif happening.until <= self.time:
             self.complete(step, happening.output)
@@ -167,7 +166,7 @@ class _Planning(StepRules):
 
     def report(self, happening: happenings.StepProgressed) -> None:
         step = self.running(happening)
-        if step is None or self.draft.state.ending:
+        if step is None or self.is_ending(step):
             return
         if self.draft.bytes > self.definition.max_bytes // 2:
             return  # the other half is for what the steps give
@@ -179,7 +178,7 @@ class _Planning(StepRules):
         step = self.running(happening)
         if step is None:
             return
-        if self.draft.state.ending:
+        if self.is_ending(step):
             self.stop(step, None if happening.has_ended else still_running(step))
         else:
             self.fail_attempt(step, _GAVE_UP, 0.5, None)
@@ -188,7 +187,7 @@ class _Planning(StepRules):
         step = self.running(happening)
         if step is None:
             return
-        if self.draft.state.ending:
+        if self.is_ending(step):
             self.stop(step)
         else:
             self.take_back(step, Wait(WaitKind.SLOT, self.time, reason=happening.reason, resource=THREADS))
@@ -202,7 +201,7 @@ class _Planning(StepRules):
         step = self.running(happening)
         if step is None:
             return
-        if self.draft.state.ending:
+        if self.is_ending(step):
             self.stop(step)
         else:
             self.take_back(step, Wait(WaitKind.WORKER, self.time, reason=happening.reason, handler=step.handler))
@@ -241,12 +240,10 @@ class _Planning(StepRules):
             return
         if self._is_overdue():
             self.end(timed_out(self.draft.state.timeout))
-        for step in self.draft.in_work:
-            if step.state is not StepState.RUNNING:
-                continue
-            if self.draft.state.ending:
+        for step in filter(runs, self.draft.in_work):
+            if self.is_ending(step):
                 self.stop(step, cut_off(step))
-            elif self.definition.places[place(step.path)].delivery is Delivery.AT_MOST_ONCE:
+            elif self.spec(step).delivery is Delivery.AT_MOST_ONCE:
                 self.fail_for_good(self.with_failed_attempt(step, unknown_outcome(step)), unknown_outcome(step))
             else:
                 self.start_again(step)
@@ -254,9 +251,10 @@ class _Planning(StepRules):
             may_begin = waiting.waits_for(WaitKind.SLOT) or (
                 waiting.waits_for(WaitKind.WORKER) and waiting.handler in handlers
             )
-            # A step begun before may have failed and ended it all.
-            if may_begin and not self.draft.state.ending:
+            # A step begun before may have failed, and ended others or it all.
+            if may_begin and waiting.path in self.draft.open and not self.is_ending(waiting):
                 self.start_or_put_off(waiting)
+        self.forget_outputs()
         # What ran is gone with its process; there is nobody to tell.
         self.effects = [effect for effect in self.effects if not isinstance(effect, CancelAttempt)]
         self.goes_on = True
@@ -264,49 +262,18 @@ class _Planning(StepRules):
     def condemn(self, failure: Failure) -> None:
         """End at once, so that nothing of it is left to be restored, and not against an end that was decided."""
         self.end(self.draft.state.ending or Ending(ExecutionState.FAILED, failure))
-        for step in self.draft.in_work:
+        for step in filter(runs, self.draft.in_work):
             self.stop(step)
 
     def settle(self) -> None:
-        """Start or skip every step that is ready, and what becomes free by that; then end what is done."""
+        """Begin all that is ready, and what becomes free by that; then end what is done."""
         try:
             while self.goes_on and self.draft.ready:
                 self.allowance.begin()
-                self._open_first()
+                self.begin_first()
             self._finish_if_done()
         except PutOffError:
             self.is_put_off = True
-
-    def _open_first(self) -> None:
-        ready = self.draft.ready
-        self.draft.ready = ready.pop()
-        try:
-            self._open(self.definition.root.by_id[ready.least[1]])
-        except PutOffError:
-            self.draft.ready = ready
-            raise
-
-    def _open(self, step: StepSpec) -> None:
-        """Start, skip or fail a step that is free to go. Raises PutOffError."""
-        position = self.definition.positions[step.id]
-        fresh = Step(path=step.id, handler=step.handler, state=StepState.PENDING, position=position)
-        if self._all_skipped(step):
-            self.skip(fresh, "every step it depends on was skipped")
-            return
-        try:
-            if step.condition is not None and not step.condition.spend(self.draft.variables(), self.allowance):
-                self.skip(fresh, CONDITION_IS_FALSE, step.condition.source)
-                return
-        except ExpressionError as error:
-            self.fail_for_good(fresh, Failure(EXPRESSION_ERROR, f"condition: {error}"))
-            return
-        self.start_attempt(fresh)
-
-    def _all_skipped(self, step: StepSpec) -> bool:
-        """Whether the step only depends on skipped ones. The mere order of a sequence is no dependency."""
-        if self.definition.root.ordering is not Ordering.GRAPH or not step.depends_on:
-            return False
-        return all(self.draft.steps[before].state is StepState.SKIPPED for before in step.depends_on)
 
     # --- ends
 
@@ -316,43 +283,21 @@ class _Planning(StepRules):
 
     def _finish_if_done(self) -> None:
         draft = self.draft
-        if draft.state.state.is_end or draft.counts.running:
+        if draft.state.state.is_end:
             return
-        if draft.state.ending is not None:
+        if draft.state.ending is not None and not draft.counts.running:
             self._finish(draft.state.ending.state, draft.state.ending.failure, None)
-        elif draft.state.state is not ExecutionState.PENDING and draft.pending == 0:
+        elif "" in draft.blocks and draft.is_closed(""):
             self._complete_execution()
 
     def _complete_execution(self) -> None:
         self.allowance.begin()
         try:
-            result = self._result()
+            result = self.output("", self.definition.root)
         except ExpressionError as error:
             self._finish(ExecutionState.FAILED, Failure(EXPRESSION_ERROR, str(error)), None)
         else:
             self._finish(ExecutionState.COMPLETED, None, result)
-
-    def _result(self) -> Any:
-        if self.definition.root.output is not None:
-            return self.definition.root.output.render(self.draft.variables(), self.allowance)
-        steps = self.draft.steps
-        if self.definition.root.ordering is Ordering.GRAPH:
-            completed = [i for i in self.definition.root.sinks if steps[i].state is StepState.COMPLETED]
-            # It only repeats what the steps show: too large, it must not fail the work that is done.
-            return {i: steps[i].output for i in completed} if self._fit(completed) else None
-        for step in reversed(self.definition.root.steps):
-            if steps[step.id].state is StepState.COMPLETED:
-                return steps[step.id].output
-        return None
-
-    def _fit(self, step_ids: list[str]) -> bool:
-        """Return whether the outputs of these steps are one payload. Of hundreds it looks at the first ones only."""
-        size = 1
-        for step_id in step_ids:
-            size += payload.size({step_id: self.draft.steps[step_id].output}) - 1
-            if size > payload.MAX_PAYLOAD_BYTES:
-                return False
-        return True
 
     def _finish(self, state: ExecutionState, failure: Failure | None, result: Any) -> None:
         if result is not None:

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from immutables import Map
 
-from persistence.model import ExecutionDetail, ExecutionState, Step
-from service.engine.definition import Definition
+from persistence.model import ExecutionDetail, ExecutionState, Step, StepState
+from service.engine import paths
+from service.engine.definition import Block, Definition, OnItemError, Repeat
 from service.engine.failure import Failure
+from service.engine.planning.course import entry, is_fatal
 from service.engine.planning.heap import Heap
-from service.engine.planning.state import OPEN, Ending, Free, State, Timer, facts, newest, variables
+from service.engine.planning.scopes import order
+from service.engine.planning.state import (
+    OPEN,
+    Ending,
+    OpenBlock,
+    Ready,
+    Repeating,
+    State,
+    Timer,
+    facts,
+    newest,
+    variables,
+)
 
+# A cancelled step frees no other, and neither does one that has ended its block.
+_DONE = frozenset(state for state in StepState if state.is_end and state is not StepState.CANCELLED)
 _CANCEL_SEEN = frozenset({ExecutionState.CANCELLING, ExecutionState.CANCELLED})
 
 
@@ -19,8 +35,9 @@ def restore(definition: Definition, detail: ExecutionDetail, worker: str = "") -
     """Return the state that was recorded, for the process `worker`. Variables are folded from what steps assigned."""
     execution, ending = detail.execution, detail.execution.ending
     steps = newest(detail.steps)
-    may_begin = execution.state is ExecutionState.RUNNING and ending is None
-    ready, met = _ready(definition, steps) if may_begin else (Heap[Free](), Map[str, int]())
+    course = _Course(definition, steps, is_ending=ending is not None)
+    if execution.start_time is not None and not execution.state.is_end:
+        course.read()
     return State(
         facts=facts(execution),
         input=detail.input,
@@ -43,28 +60,92 @@ def restore(definition: Definition, detail: ExecutionDetail, worker: str = "") -
         worker=worker,
         bytes=execution.bytes,
         open=Map({path: step for path, step in steps.items() if step.state in OPEN}),
-        ready=ready,
-        met=met,
+        ready=Heap(course.ready),
         timers=Heap(_timers(definition, steps)),
+        blocks=Map(course.blocks),
+        repeats=Map(course.repeats),
     )
-
-
-def _ready(definition: Definition, steps: Mapping[str, Step]) -> tuple[Heap[Free], Map[str, int]]:
-    """Return the steps that are free to begin, and of others how many that they wait for have ended."""
-    ready, met = Heap[Free](), dict[str, int]()
-    for step in definition.root.steps:
-        if step.id in steps:
-            continue
-        waits_for = definition.root.predecessors[step.id]
-        ended = sum(before in steps and steps[before].state.is_end for before in waits_for)
-        if ended == len(waits_for):
-            ready = ready.push(((definition.positions[step.id],), step.id))
-        elif ended:
-            met[step.id] = ended
-    return ready, Map(met)
 
 
 def _timers(definition: Definition, steps: Mapping[str, Step]) -> Iterator[Timer]:
     for path, step in steps.items():
         if step.state in OPEN and step.wait is not None and step.wait.wake_time is not None:
-            yield step.wait.wake_time, (definition.positions[path],), path
+            yield step.wait.wake_time, order(definition, path), path
+
+
+class _Course:
+    """Finds out which blocks are open, and what of them is ready."""
+
+    def __init__(self, definition: Definition, steps: Mapping[str, Step], *, is_ending: bool) -> None:
+        self.ready: list[Ready] = []
+        self.blocks: dict[str, OpenBlock] = {}
+        self.repeats: dict[str, Repeating] = {}
+        self._definition = definition
+        self._steps = steps
+        self._is_ending = is_ending
+        self._items: dict[str, set[int]] = {}
+
+    def read(self) -> None:
+        """Do so, for an execution that has started and not ended."""
+        for path in self._steps:
+            scope, _ = paths.split(path)
+            if scope:
+                owner, index = paths.owner(scope)
+                self._items.setdefault(owner, set()).add(index)
+        self._read_block("", self._definition.root, is_ending=self._is_ending)
+
+    def _read_block(self, scope: str, block: Block, *, is_ending: bool) -> bool:
+        """Take a block unless it is closed; returns whether it is open."""
+        records = {step.id: self._steps.get(paths.join(scope, step.id)) for step in block.steps}
+        begun = [step for step in records.values() if step is not None]
+        left, in_work = len(records) - sum(step.state.is_end for step in begun), [s for s in begun if s.state in OPEN]
+        has_failed = bool(scope) and any(is_fatal(block.by_id[paths.split(s.path)[1]], s) for s in begun)
+        is_ending = is_ending or has_failed
+        if scope and not in_work and (is_ending or left == 0):
+            return False
+        met = self._met(scope, block, records, is_ending=is_ending)
+        self.blocks[scope] = OpenBlock(left, len(in_work), Map(met), has_failed)
+        for step in in_work:
+            action = block.by_id[paths.split(step.path)[1]].action
+            if isinstance(action, Repeat):
+                self._read_repeat(step, action, is_ending=is_ending)
+        return True
+
+    def _met(self, scope: str, block: Block, records: Mapping[str, Step | None], *, is_ending: bool) -> dict[str, int]:
+        """Return of the steps that have not begun how much of what they wait for has ended, and note who is ready."""
+        met = dict[str, int]()
+        done = {
+            step_id
+            for step_id, step in records.items()
+            if step is not None and step.state in _DONE and not is_fatal(block.by_id[step_id], step)
+        }
+        for step_id in (step_id for step_id, step in records.items() if step is None):
+            needed = block.predecessors[step_id]
+            ended = sum(before in done for before in needed)
+            if ended < len(needed):
+                met |= {step_id: ended} if ended else {}
+            elif not is_ending:
+                path = paths.join(scope, step_id)
+                self.ready.append(entry(self._definition, path, is_repeating=False))
+        return met
+
+    def _read_repeat(self, step: Step, action: Repeat, *, is_ending: bool) -> None:
+        begun = sorted(self._items.get(step.path, ()))
+        scopes = [paths.item(step.path, index) for index in begun]
+        failed = self._failed(scopes, action) if action.on_item_error is OnItemError.STOP else ""
+        is_stopping = is_ending or bool(failed)
+        in_work = sum(self._read_block(scope, action.body, is_ending=is_stopping) for scope in scopes)
+        total = len(step.input["items"])
+        repeat = Repeating(total, action.max_parallel, begun[-1] + 1 if begun else 0, in_work, failed)
+        self.repeats[step.path] = repeat
+        if repeat.may_go_on and not is_stopping:
+            self.ready.append(entry(self._definition, step.path, is_repeating=True))
+
+    def _failed(self, scopes: Iterable[str], action: Repeat) -> str:
+        """Return the path of the step that has ended one of these items, empty when there is none."""
+        for scope in scopes:
+            for spec in action.body.steps:
+                step = self._steps.get(paths.join(scope, spec.id))
+                if step is not None and is_fatal(spec, step):
+                    return step.path
+        return ""

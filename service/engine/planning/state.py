@@ -16,18 +16,49 @@ from service.engine.failure import CANCELLED, EXECUTION_TIMEOUT, STEP_FAILED, Fa
 from service.engine.payload import size
 from service.engine.planning.effects import AttemptKey
 from service.engine.planning.heap import Heap
+from service.engine.planning.scopes import Place
 
 OPEN = frozenset({StepState.RUNNING, StepState.WAITING})
 """States of a step that has begun and not ended."""
 
-Place = tuple[int, ...]
-"""Where a step stands in the order of the definition: what comes first there goes first."""
-
-Free = tuple[Place, str]
-"""A step that may begin: its place and its path."""
+Ready = tuple[Place, str]
+"""A step that may begin, or that may begin or end items: its place, behind those of its items, and its path."""
 
 Timer = tuple[datetime, Place, str]
 """A step that goes on at a time, unless it has gone on before."""
+
+
+class OpenBlock(msgspec.Struct, frozen=True):
+    """A block of which something may still happen: how many of its steps have not ended, and how many of those began.
+
+    `met` says of a step how many of those that it waits for have ended, while that is some and not all. `is_ending`:
+    a step of it has failed for good, so that no other begins, and it closes when all that began have ended.
+    """
+
+    left: int
+    open: int = 0
+    met: Map[str, int] = Map()
+    is_ending: bool = False
+
+
+class Repeating(msgspec.Struct, frozen=True):
+    """What has become of the items of a `for_each`: the first `next` of `total` have begun, `open` have not ended.
+
+    `failed` is the path of the step because of which no other item begins. `outputs` are those of the first items, of
+    which all have ended; they are made anew by whoever takes the execution over.
+    """
+
+    total: int
+    limit: int
+    next: int = 0
+    open: int = 0
+    failed: str = ""
+    outputs: tuple[Any, ...] = ()
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether another item may begin, or all have ended."""
+        return self.open == 0 or (self.next < self.total and self.open < self.limit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +80,11 @@ class State(msgspec.Struct, frozen=True):
     `facts` is what expressions see as `execution`. `ending` is set from the moment the end is decided. `worker` names
     the process that drives the execution. `bytes` is what it has written so far, as `Draft.charge` counts it.
 
-    The last four follow from the others, and are kept so that nothing has to look through all steps. `open` holds the
-    steps that run or wait, `ready` those that are free to begin and have been put off, `met` how many of those that a
-    step waits for have ended, while that is some and not all. `timers` holds each step that waits for a time, and may
-    hold others, but never as the least. The order of a map is that of hashes, so nothing may follow from it.
+    The last five follow from the others, and are kept so that nothing has to look through all steps. `open` holds the
+    steps that run or wait, `ready` what may begin and has been put off, `timers` each step that waits for a time,
+    `blocks` those that are open, by scope, and `repeats` the open steps that repeat one, by path. `ready` and `timers`
+    may hold others, too, which what takes from them passes over; a timer like that is never the least. The order of a
+    map is that of hashes, so nothing may follow from it.
     """
 
     facts: Mapping[str, Any]
@@ -75,9 +107,10 @@ class State(msgspec.Struct, frozen=True):
     worker: str = ""
     bytes: int = 0
     open: Map[str, Step] = Map()
-    ready: Heap[Free] = Heap()
-    met: Map[str, int] = Map()
+    ready: Heap[Ready] = Heap()
     timers: Heap[Timer] = Heap()
+    blocks: Map[str, OpenBlock] = Map()
+    repeats: Map[str, Repeating] = Map()
 
     @property
     def next_wake(self) -> datetime | None:
@@ -101,13 +134,13 @@ class State(msgspec.Struct, frozen=True):
     @property
     def running(self) -> frozenset[AttemptKey]:
         """The attempts that run."""
-        steps = (step for step in self.open.values() if step.state is StepState.RUNNING)
+        steps = (step for step in self.open.values() if runs(step))
         return frozenset((step.path, step.iteration, step.attempt) for step in steps)
 
     @property
     def is_idle(self) -> bool:
         """Whether no attempt runs: only a timer, or something outside, moves the execution."""
-        return all(step.state is not StepState.RUNNING for step in self.open.values())
+        return not any(map(runs, self.open.values()))
 
 
 def facts(execution: Execution) -> dict[str, Any]:
@@ -135,6 +168,11 @@ def initial(execution: Execution, payload: Mapping[str, Any], worker: str = "") 
         worker=worker,
         bytes=size(payload),
     )
+
+
+def runs(step: Step) -> bool:
+    """Return whether an attempt of the step runs. A step that runs without attempts is in work as long as its items."""
+    return step.state is StepState.RUNNING and step.attempt > 0
 
 
 def is_due(timer: Timer, open_steps: Mapping[str, Step]) -> bool:
@@ -171,13 +209,12 @@ def timed_out(timeout: float) -> Ending:
 
 def step_failed(step: Step) -> Ending:
     """Return the end that a failed step gives to its execution."""
+    return Ending(ExecutionState.FAILED, because_of(step))
+
+
+def because_of(step: Step) -> Failure:
+    """Return the failure of what cannot go on since a step has failed: it names the innermost one that did."""
     failure = Failure.from_json(step.failure or {})
-    return Ending(
-        ExecutionState.FAILED,
-        Failure(
-            STEP_FAILED,
-            failure.message,
-            details={"code": failure.code},
-            step_path=step.path,
-        ),
-    )
+    if failure.code == STEP_FAILED and failure.step_path:
+        return failure
+    return Failure(STEP_FAILED, failure.message, details={"code": failure.code}, step_path=step.path)

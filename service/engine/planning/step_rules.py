@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -9,9 +10,9 @@ from typing import Any
 from msgspec.structs import replace
 
 from persistence.model import Step, StepState, Wait, WaitKind
-from service.engine import payload
+from service.engine import paths, payload
 from service.engine.clock import later
-from service.engine.definition import Definition, OnError, StepSpec
+from service.engine.definition import Definition, StepSpec
 from service.engine.expressions import Allowance, ExpressionError, PutOffError
 from service.engine.failure import (
     EXECUTION_TOO_LARGE,
@@ -19,12 +20,11 @@ from service.engine.failure import (
     INVALID_OUTPUT,
     Failure,
 )
-from service.engine.paths import place
 from service.engine.planning import events
 from service.engine.planning.draft import Draft
-from service.engine.planning.effects import CancelAttempt, Effect, StartAttempt
+from service.engine.planning.effects import Effect, StartAttempt
 from service.engine.planning.happenings import OfAttempt
-from service.engine.planning.state import Ending, State, step_failed
+from service.engine.planning.state import State, runs
 from service.engine.planning.stopping import interrupted
 from service.engine.violations import ValidationError
 
@@ -49,8 +49,8 @@ THREADS = "threads"
 LONGEST_PAUSE = 315_360_000.0
 
 
-class StepRules:
-    """Changes single steps in a draft of the next state; gathers effects, and frees the steps that waited for others.
+class StepRules(ABC):
+    """Changes single steps in a draft of the next state, and gathers effects.
 
     `allowance` is the work of one application. What does not fit into it is put off before anything of it is changed.
     """
@@ -62,20 +62,29 @@ class StepRules:
         self.allowance = Allowance()
         self.is_put_off = False
         self.effects: list[Effect] = []
-        self.goes_on = False
-        """Whether what is ready may begin now."""
 
     def running(self, told: OfAttempt) -> Step | None:
         """Return the step if this attempt of it is the current one; results of others are stale."""
         step = self.draft.steps.get(told.path)
-        if step is None or step.state is not StepState.RUNNING:
+        if step is None or not runs(step):
             return None
         return step if (step.iteration, step.attempt) == (told.iteration, told.attempt) else None
 
-    def free_successors(self, step_id: str) -> None:
-        for after in self.definition.root.successors[step_id]:
-            self.draft.meet(after)
-        self.goes_on = True
+    @abstractmethod
+    def ended(self, step: Step) -> None:
+        """Do what follows for others from the end of a step, which is recorded."""
+
+    def is_ending(self, step: Step) -> bool:
+        """Return whether the step is to end, whatever comes of it, because of others or of all."""
+        return self.draft.is_ending(self.scope(step))
+
+    def scope(self, step: Step) -> str:
+        """Return the scope of a step."""
+        return paths.split(step.path)[0]
+
+    def spec(self, step: Step) -> StepSpec:
+        """Return the step in the definition."""
+        return self.definition.places[paths.place(step.path)]
 
     def skip(self, step: Step, reason: str, condition: str = "") -> None:
         """Skip a step. Its condition stands in the row alone: events go to callers that may not read definitions."""
@@ -86,13 +95,13 @@ class StepRules:
         self.allowance.count(WORK_OF_STEP)
         self.draft.put(skipped)
         self.draft.record(events.StepSkipped(step.path, reason, step.iteration))
-        self.free_successors(step.path)
+        self.ended(skipped)
 
     def start_attempt(self, step: Step) -> None:
         """Start the next attempt, or fail the step when its parameters cannot be had. Raises PutOffError."""
-        spec = self.definition.places[place(step.path)]
+        spec = self.spec(step)
         attempt = step.attempt + 1
-        variables = self.draft.variables(attempt=attempt)
+        variables = self.draft.variables(self.scope(step), attempt=attempt)
         try:
             params = spec.params.render(variables, self.allowance)
         except ExpressionError as error:
@@ -165,19 +174,20 @@ class StepRules:
         self.draft.charge(size)
         self.allowance.count(WORK_OF_STEP)
         self.allowance.count_value(output, written)
-        self.draft.put(replace(done, assigned=assigned))
+        done = replace(done, assigned=assigned)
+        self.draft.put(done)
         self.draft.record(events.StepCompleted(step.path, step.attempt, output, step.iteration))
         if assigned:
             self.allowance.count_value(assigned, values)
             self.draft.change(vars={**self.draft.state.vars, **assigned})
             self.draft.record(events.VariablesAssigned(step.path, assigned, step.iteration))
-        self.free_successors(step.path)
+        self.ended(done)
 
     def _assign(self, step: Step) -> dict[str, Any] | None:
-        spec = self.definition.places[place(step.path)]
+        spec = self.spec(step)
         if not spec.assign:
             return None
-        variables = {**self.draft.variables(attempt=step.attempt, ended=step), "result": step.output}
+        variables = {**self.draft.variables(self.scope(step), attempt=step.attempt, ended=step), "result": step.output}
         values = {name: expression.spend(variables, self.allowance) for name, expression in spec.assign}
         normal: dict[str, Any] = payload.normalise(values, "vars")
         after = payload.normalise({**self.draft.state.vars, **normal}, "vars")  # all together are one payload too
@@ -185,7 +195,7 @@ class StepRules:
         return normal
 
     def fail_attempt(self, step: Step, failure: Failure, draw: float, retry_after: float | None) -> None:
-        spec = self.definition.places[place(step.path)]
+        spec = self.spec(step)
         failure = self.fitting(failure)
         failures = step.failures + 1
         failed = replace(self.with_failed_attempt(step, failure), failures=failures, failure=failure.to_json())
@@ -272,10 +282,7 @@ class StepRules:
         self.allowance.count(WORK_OF_STEP)
         self.draft.put(failed)
         self.draft.record(events.StepFailed(step.path, step.attempt, failure, step.iteration))
-        if self.definition.places[place(step.path)].on_error is OnError.CONTINUE:
-            self.free_successors(step.path)
-        elif not self.draft.state.ending:
-            self.end(step_failed(failed))
+        self.ended(failed)
 
     def fitting(self, failure: Failure) -> Failure:
         """Count a failure and return it, without what is large of it when there is no room for that."""
@@ -308,29 +315,17 @@ class StepRules:
 
     def stop(self, step: Step, failure: Failure | None = None) -> None:
         """Cancel a step. `failure` tells of an attempt that has not stopped, or not in time."""
-        self.draft.put(
-            replace(
-                step,
-                state=StepState.CANCELLED,
-                failure=failure.to_json() if failure else step.failure,
-                output=None,
-                end_time=self.time,
-                end_seq=self.draft.next_seq,
-            )
+        stopped = replace(
+            step,
+            state=StepState.CANCELLED,
+            failure=failure.to_json() if failure else step.failure,
+            output=None,
+            end_time=self.time,
+            end_seq=self.draft.next_seq,
         )
+        self.draft.put(stopped)
         self.draft.record(events.StepCancelled(step.path, step.attempt, failure, step.iteration))
-
-    def end(self, ending: Ending) -> None:
-        """Decide the end: cancel at once what waits or was about to begin, tell to stop what runs."""
-        self.draft.change(ending=ending)
-        self.draft.forget_ready()
-        unbegun = {e.path for e in self.effects if isinstance(e, StartAttempt)}
-        self.effects = [e for e in self.effects if e.path not in unbegun]
-        for step in self.draft.in_work:
-            if step.state is StepState.WAITING or step.path in unbegun:
-                self.stop(step)
-            else:
-                self.effects.append(CancelAttempt(step.path, step.attempt, step.iteration))
+        self.ended(stopped)
 
 
 def _kept(attempts: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:

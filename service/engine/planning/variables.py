@@ -2,34 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from persistence.model import Step, StepState
+from service.engine import paths
+from service.engine.definition import Definition
 from service.engine.failure import Failure
+from service.engine.planning.scopes import block_of, outwards
 
 
 class SeenSteps(Mapping[str, Any]):
-    """Those of the steps `ids` that have a record, in this order; what is seen of one is made when it is asked for."""
+    """Those steps that have a record, of a scope and of those around it; what is seen of one is made when asked for.
 
-    __slots__ = ("_ids", "_steps")
+    A step hides those around it that have the same id, also before it has a record.
+    """
 
-    def __init__(self, ids: Collection[str], steps: Mapping[str, Step]) -> None:
-        self._ids = ids
+    __slots__ = ("_scopes", "_steps")
+
+    def __init__(self, definition: Definition, scope: str, steps: Mapping[str, Step]) -> None:
+        self._scopes = [(each, block_of(definition, each).by_id) for each in outwards(scope)]
         self._steps = steps
 
     def __getitem__(self, step_id: str) -> Mapping[str, Any]:
-        if step_id not in self._ids:
-            raise KeyError(step_id)
-        step = self._steps[step_id]
+        step = self._steps[self._path(step_id)]
         output = step.output if step.state is StepState.COMPLETED else None
         return {"state": step.state.value, "output": output, "error": Failure.told(step.failure)}
 
     def __contains__(self, step_id: object) -> bool:
-        return step_id in self._ids and step_id in self._steps
+        return self._path(step_id) in self._steps
 
     def __iter__(self) -> Iterator[str]:
-        return (step_id for step_id in self._ids if step_id in self._steps)
+        ids = dict.fromkeys(step_id for _, block in self._scopes for step_id in block)
+        return (step_id for step_id in ids if step_id in self)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+    def _path(self, step_id: object) -> str:
+        """Return the path of the innermost step of an id; of one that there is not, a path that there is not."""
+        return next((paths.join(scope, str(step_id)) for scope, block in self._scopes if step_id in block), "")

@@ -37,7 +37,9 @@ def _of_execution(definition: Definition, detail: ExecutionDetail) -> Iterator[s
         yield "deadline_time"
     if execution.state is ExecutionState.CANCELLING and execution.ending is None:
         yield "ending"
-    if execution.counts != _counts(len(definition.root.steps), newest(detail.steps).values()):
+    # Items that are known add steps to those of the definition.
+    total = execution.counts.total if len(definition.blocks) > 1 else len(definition.root.steps)
+    if execution.counts != _counts(total, newest(detail.steps).values()):
         yield "step_counts"
     if execution.last_seq < max((step.end_seq or 1 for step in detail.steps), default=1):
         yield "last_seq"

@@ -1,0 +1,161 @@
+"""Which steps may begin, which are in work, and which blocks are open: kept along as steps change."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from msgspec.structs import replace
+
+from persistence.model import Step, StepState
+from service.engine import paths
+from service.engine.definition import Block, Definition, OnError, StepSpec
+from service.engine.planning.scopes import block_of, order
+from service.engine.planning.state import OPEN, OpenBlock, Ready, Repeating, State, is_due
+
+MAX_ITEMS = 10_000
+"""Items of one `for_each`; a number behind all of theirs in the order."""
+
+
+class Course:
+    """The part of a state in the making that follows from its steps; each change of a step changes little of it."""
+
+    def __init__(self, definition: Definition, state: State, time: datetime) -> None:
+        self.definition = definition
+        self.state = state
+        self.time = time
+        self.steps, self.open = state.steps, state.open
+        self.ready, self.timers = state.ready, state.timers
+        self.blocks, self.repeats = state.blocks, state.repeats
+
+    @property
+    def in_work(self) -> list[Step]:
+        """The steps that run or wait, in the order of the definition."""
+        return sorted(self.open.values(), key=lambda step: order(self.definition, step.path))
+
+    def is_ending(self, scope: str) -> bool:
+        """Whether nothing begins any more in a scope, because of what failed in it or around it, or ended it all."""
+        if not scope:
+            return self.state.ending is not None
+        block = self.blocks.get(scope)
+        return block is None or block.is_ending or self.is_stopping(paths.owner(scope)[0])
+
+    def is_stopping(self, path: str) -> bool:
+        """Whether no more items of the step at a path begin, so that it ends when those that began have ended."""
+        repeat = self.repeats.get(path)
+        return repeat is None or bool(repeat.failed) or self.is_ending(paths.split(path)[0])
+
+    # --- what a change of a step changes
+
+    def follow(self, before: Step | None, step: Step) -> None:
+        """Take a step as it is now, and as it was before."""
+        self.steps = self.steps.set(step.path, step)
+        was_open, is_open = before is not None and before.state in OPEN, step.state in OPEN
+        if is_open:
+            self.open = self.open.set(step.path, step)
+            waited = before.wait if before else None
+            if step.wait is not None and step.wait.wake_time is not None and step.wait != waited:
+                self.timers = self.timers.push((step.wait.wake_time, order(self.definition, step.path), step.path))
+        elif was_open:
+            self.open = self.open.delete(step.path)
+            if step.path in self.repeats:
+                self.repeats = self.repeats.delete(step.path)
+        if was_open != is_open or step.state.is_end:
+            scope, _ = paths.split(step.path)
+            block = self.blocks[scope]
+            changed = replace(block, open=block.open + is_open - was_open, left=block.left - step.state.is_end)
+            self.blocks = self.blocks.set(scope, changed)
+
+    # --- blocks and items
+
+    def open_block(self, scope: str, block: Block) -> list[str]:
+        """Open a block and return the steps of it that wait for none, as paths."""
+        self.blocks = self.blocks.set(scope, OpenBlock(len(block.steps)))
+        return [paths.join(scope, step.id) for step in block.steps if not block.predecessors[step.id]]
+
+    def end_block(self, scope: str) -> None:
+        """Let no other step of a block begin."""
+        self.blocks = self.blocks.set(scope, replace(self.blocks[scope], is_ending=True))
+
+    def is_closed(self, scope: str) -> bool:
+        """Return whether an open block has come to its end."""
+        block = self.blocks[scope]
+        return block.open == 0 and (block.left == 0 or self.is_ending(scope))
+
+    def open_item(self, path: str, block: Block) -> list[str]:
+        """Open the next item of a step, and return the steps in it that wait for none, as paths."""
+        repeat = self.repeats[path]
+        self.change_repeat(path, replace(repeat, next=repeat.next + 1, open=repeat.open + 1))
+        return self.open_block(paths.item(path, repeat.next), block)
+
+    def close_item(self, scope: str) -> Repeating:
+        """Close the block of an item, and return what is left of the others."""
+        path, _ = paths.owner(scope)
+        repeat = self.repeats[path]
+        self.blocks = self.blocks.delete(scope)
+        return self.change_repeat(path, replace(repeat, open=repeat.open - 1))
+
+    def change_repeat(self, path: str, repeat: Repeating) -> Repeating:
+        """Keep what has become of the items of a step, which is ready if it may go on and was not."""
+        before = self.repeats.get(path)
+        self.repeats = self.repeats.set(path, repeat)
+        if repeat.may_go_on and not (before is not None and before.may_go_on):
+            self.free(path)
+        return repeat
+
+    # --- what is ready, and what is due
+
+    def free(self, path: str) -> None:
+        """Let a step be ready."""
+        self.ready = self.ready.push(entry(self.definition, path, is_repeating=path in self.repeats))
+
+    def meet_successors(self, path: str) -> None:
+        """Count for those that wait for a step that it has ended, and free the ones for which it was the last."""
+        scope, step_id = paths.split(path)
+        block = block_of(self.definition, scope)
+        for after in block.successors[step_id]:
+            kept = self.blocks[scope]
+            met, needed = kept.met.get(after, 0) + 1, len(block.predecessors[after])
+            if met == needed:
+                self.free(paths.join(scope, after))
+            if needed > 1:
+                changed = kept.met.delete(after) if met == needed else kept.met.set(after, met)
+                self.blocks = self.blocks.set(scope, replace(kept, met=changed))
+
+    def may_begin(self, ready: Ready) -> bool:
+        """Return whether what was ready is so still."""
+        path = ready[1]
+        if path in self.repeats:
+            return not self.is_stopping(path)
+        return path not in self.steps and not self.is_ending(paths.split(path)[0])
+
+    def take_ready(self) -> str | None:
+        """Take what comes first in the order of the definition of what is ready, and return its path."""
+        while self.ready:
+            first = self.ready.least
+            self.ready = self.ready.pop()
+            if self.may_begin(first):
+                return first[1]
+        return None
+
+    def due(self) -> Step | None:
+        """Return the step whose time has come first, or None."""
+        self.forget_timers()
+        if not self.timers or self.timers.least[0] > self.time:
+            return None
+        return self.open[self.timers.least[2]]
+
+    def forget_timers(self) -> None:
+        """Forget timers of steps that have gone on, down to the first one of a step that has not."""
+        while self.timers and not is_due(self.timers.least, self.open):
+            self.timers = self.timers.pop()
+
+
+def entry(definition: Definition, path: str, *, is_repeating: bool) -> Ready:
+    """Return how a step stands among what is ready: one that may open items, behind the steps of those that it has."""
+    at = order(definition, path)
+    return ((*at, MAX_ITEMS) if is_repeating else at), path
+
+
+def is_fatal(spec: StepSpec, step: Step) -> bool:
+    """Return whether a step ends its block."""
+    return step.state is StepState.FAILED and spec.on_error is not OnError.CONTINUE
