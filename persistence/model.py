@@ -130,12 +130,45 @@ class StepCounts(msgspec.Struct, frozen=True):
     cancelled: int = 0
 
 
-class CancelRequest(msgspec.Struct, frozen=True):
-    """A kept wish to cancel."""
+class MessageKind(StrEnum):
+    """What an execution is told from outside. The names are what the database holds."""
 
+    CANCEL = "CANCEL"
+    """Somebody wants it to end; `reason` in the body says why."""
+
+    CHILD_ENDED = "CHILD_ENDED"
+    """An execution that it has started has ended."""
+
+
+BINDING_MESSAGES = frozenset({MessageKind.CANCEL})
+"""Kinds that no end may pass: once sent, such a message is seen before the execution ends."""
+
+
+class Message(msgspec.Struct, frozen=True):
+    """What reaches an execution from outside. Its owner's next transition consumes it, and then it is gone.
+
+    `id` tells it from all others of the same execution: sent twice, it arrives once. `kind` is a MessageKind, or what
+    another version sends.
+    """
+
+    id: UUID
+    kind: str
     time: datetime
-    by: str
-    reason: str
+    sender: str
+    body: Mapping[str, Any]
+
+    @property
+    def binds(self) -> bool:
+        """Whether no end may pass it."""
+        return self.kind in BINDING_MESSAGES
+
+
+class Mail(msgspec.Struct, frozen=True):
+    """The unseen messages of an execution in the order in which they came, for its owner of this epoch."""
+
+    execution_id: UUID
+    epoch: int
+    messages: Sequence[Message]
 
 
 class Ending(msgspec.Struct, frozen=True):
@@ -153,8 +186,8 @@ class Execution(msgspec.Struct, frozen=True):
     `deaths` counts the owners that died while they drove it, since one last survived it.
     `bytes` is what it has written so far. `run` is 1, and one more each time that it is reopened after its end.
     `failure` is a JSON object with code, message, details, step_path, retryable, stack_trace. `ending` is the end that
-    is decided, from then until it has come. `unreadable` names the columns that the store holds and that cannot be
-    read; something empty stands in their place.
+    is decided, from then until it has come. `mail` is how many binding messages it was ever sent. `unreadable` names
+    the columns that the store holds and that cannot be read; something empty stands in their place.
     """
 
     id: UUID
@@ -180,7 +213,7 @@ class Execution(msgspec.Struct, frozen=True):
     last_seq: int = 0
     failure: Mapping[str, Any] | None = None
     ending: Ending | None = None
-    cancel: CancelRequest | None = None
+    mail: int = 0
     incarnation: UUID | None = None
     epoch: int = 1
     wake_time: datetime | None = None
@@ -289,6 +322,7 @@ class Event:
 class ExecutionDetail(msgspec.Struct, frozen=True):
     """An execution with its payloads and steps, all as of the same `last_seq`.
 
+    `messages` are those that nobody has seen, in the order in which they came, where it was read to be driven.
     `unreadable` names all that cannot be read, such as `deadline_time`, `input`, `steps.fetch.output`; without it, the
     rest is shown, but the execution cannot be driven. `omitted` are the keys of steps whose payloads were not read.
     """
@@ -299,6 +333,14 @@ class ExecutionDetail(msgspec.Struct, frozen=True):
     steps: Sequence[Step]
     unreadable: tuple[str, ...] = ()
     omitted: frozenset[StepKey] = frozenset()
+    messages: Sequence[Message] = ()
+
+
+class Posted(msgspec.Struct, frozen=True):
+    """An execution after something was sent to it; `message` is what stands of that, None once it was seen."""
+
+    execution: Execution
+    message: Message | None
 
 
 class ExecutionOutcome(msgspec.Struct, frozen=True):
@@ -330,14 +372,14 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """What another process did: to which executions (None: to any), whether some of them are to be claimed or sent a
-    cancel request."""
+    """What another process did: to which executions (None: to any), whether some of them are to be claimed or have
+    unseen messages."""
 
     executions: frozenset[UUID] | None
     has_work: bool = False
-    has_cancel: bool = False
+    has_mail: bool = False
 
     @property
     def is_empty(self) -> bool:
         """Whether it says nothing."""
-        return self.executions == frozenset() and not (self.has_work or self.has_cancel)
+        return self.executions == frozenset() and not (self.has_work or self.has_mail)

@@ -26,7 +26,9 @@ from persistence.model import (
     ExecutionOutcome,
     ExecutionSteps,
     Lease,
+    Mail,
     News,
+    Posted,
     Scope,
     Workflow,
 )
@@ -116,7 +118,7 @@ class WorkflowRepository(Protocol):
     ) -> UUID:
         """Hide the workflow, free its name and return its id; `reap` removes what it leaves.
 
-        With `force` every execution of it that has not ended gets a cancel request in the same transaction; without,
+        With `force` every execution of it that has not ended is asked to cancel in the same transaction; without,
         such executions raise WorkflowInUseError. Raises WorkflowNotFoundError, EtagMismatchError too.
         """
         ...
@@ -188,12 +190,12 @@ class ExecutionRepository(Protocol):
 
     async def request_cancel(
         self, scope: Scope, execution_id: UUID, by: str, reason: str, request: Request | None = None
-    ) -> Execution:
-        """Keep the wish to cancel and return the row after it; a wish that stands already is left as it is.
+    ) -> Posted:
+        """Send the message CANCEL and return it with the row after it; one that stands or was seen is left as it is.
 
-        An execution without owner becomes claimable at once, and so does one whose owner releases it without having
-        seen the wish. On one that is CANCELLED it changes nothing and returns the row; on another end it raises
-        ExecutionFinishedError. Raises ExecutionNotFoundError.
+        It binds, as Transition says. An execution without owner becomes claimable at once. On one that is CANCELLED it
+        changes nothing and returns the row; on another end it raises ExecutionFinishedError. Raises
+        ExecutionNotFoundError.
 
         With a `request` that was kept before it changes nothing and returns the row, in whatever state it is;
         RequestIdReusedError when that was of another method or content. What is refused leaves the request id free.
@@ -229,7 +231,7 @@ class Journal(Protocol):
     async def claim(
         self, incarnation: UUID, limit: int, suspects: int = 0, without: Collection[str] = ()
     ) -> Sequence[ExecutionDetail]:
-        """Take up to `limit` executions and return them as taken, epoch raised.
+        """Take up to `limit` executions and return them as taken, epoch raised, with their unseen messages.
 
         Claimable are those that have not ended and nobody owns, from their wake_time on (by the store's clock), and
         those whose owner has no live lease: for these one more death is counted. Higher priority first, then orgs in
@@ -244,16 +246,20 @@ class Journal(Protocol):
         ...
 
     async def load(self, incarnation: UUID, execution_id: UUID) -> ExecutionDetail | None:
-        """Return the execution if this incarnation owns it, without taking it; else None.
+        """Return the execution, with its unseen messages, if this incarnation owns it, without taking it; else None.
 
         The caller drives it from now on: a claim of this process that took it and is not answered yet leaves it out.
         """
         ...
 
-    async def strays(self, incarnation: UUID, driven: Sequence[UUID]) -> Sequence[Execution]:
-        """Return what this incarnation owns and should look at, oldest first.
+    async def undriven(self, incarnation: UUID, driven: Sequence[UUID]) -> Sequence[UUID]:
+        """Return what this incarnation owns and is not among `driven`, oldest first."""
+        ...
 
-        That is what is not among `driven`, and what has a cancel request that no transition has seen.
+    async def deliver(self, incarnation: UUID) -> Sequence[Mail]:
+        """Return the unseen messages of what this incarnation owns, oldest execution first.
+
+        What nobody owns and has some becomes claimable at once. Of very many messages the others come with later calls.
         """
         ...
 
@@ -268,8 +274,8 @@ class Journal(Protocol):
         """End an execution that this incarnation owns, whatever its rows hold, and return its last event; else None.
 
         For what can neither be read nor go on: nothing of its rows is read but what `end` is given, and steps that are
-        open are cancelled. It ends as FAILED, or as CANCELLED when a cancel request is on it. `end` returns the failure
-        and the last event.
+        open are cancelled. It ends as FAILED, or as CANCELLED when that was asked for. `end` returns the failure and
+        the last event.
         """
         ...
 

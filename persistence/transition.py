@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 
 from persistence.errors import PersistenceError
-from persistence.model import Ending, Event, Execution, ExecutionState, Json, Step, StepCounts
+from persistence.model import Ending, Event, Execution, ExecutionState, Json, Message, Step, StepCounts
 
 _KIND = re.compile(r"\w{1,64}")
 
@@ -50,15 +50,27 @@ class Created(msgspec.Struct, frozen=True):
     created: bool
 
 
+class Letter(msgspec.Struct, frozen=True):
+    """A message to another execution of the same org."""
+
+    execution_id: UUID
+    message: Message
+
+
 class Transition(msgspec.Struct, frozen=True):
     """What changes together in one commit of one execution.
 
     It is written only while the row still has this `incarnation`, `epoch` and `base_seq` (the `last_seq` before it).
-    A transition to an end other than CANCELLED is also refused when a cancel request is on the row that it has not
-    seen (`cancel_seen` False). `release` gives the execution up: nobody owns it then and it may be claimed from
-    `wake_time` on, or at once when that is None; an end releases by itself. `survived` says that the execution does not
-    take down who drives it, and clears the count of deaths. Every field of the row is set to what the
-    transition says, also to None; steps that it does not name stay as they are.
+    `release` gives the execution up: nobody owns it then and it may be claimed from `wake_time` on, or at once when
+    that is None; an end releases by itself. `survived` says that the execution does not take down who drives it, and
+    clears the count of deaths. Every field of the row is set to what the transition says, also to None; steps that it
+    does not name stay as they are.
+
+    `consumed` are the messages of the execution that it has seen: they are gone with its commit. `mail_seen` is how
+    many binding ones it has seen of all that were ever sent (`Execution.mail`), those of earlier transitions included.
+    While there are more, they bind: an end other than CANCELLED, which is what they ask for, is refused, and a release
+    leaves the execution claimable at once. `letters` go to other executions and change nothing of their rows: so they
+    cannot bind, and there is an event with which they were sent.
     """
 
     org: str
@@ -77,7 +89,9 @@ class Transition(msgspec.Struct, frozen=True):
     failure: Mapping[str, Any] | None = None
     ending: Ending | None = None
     result: Json = None
-    cancel_seen: bool = False
+    consumed: Sequence[UUID] = ()
+    mail_seen: int = 0
+    letters: Sequence[Letter] = ()
     release: bool = False
     wake_time: datetime | None = None
     survived: bool = False
@@ -108,7 +122,7 @@ class CommitResult(StrEnum):
     """It is durable."""
 
     FENCED = "FENCED"
-    """Nothing was written: the execution is no longer ours at this seq, or a cancel request came first."""
+    """Nothing was written: the execution is no longer ours at this seq, or a binding message came first."""
 
     UNKNOWN = "UNKNOWN"
     """It may have been written and could not be read back; give the execution up."""

@@ -15,13 +15,15 @@ from persistence.memory import invariants
 from persistence.memory.json import copied
 from persistence.memory.tables import ExecutionRow, Tables, fresh_step, in_scope, within
 from persistence.model import (
-    CancelRequest,
     Event,
     Execution,
     ExecutionDetail,
     ExecutionOutcome,
     ExecutionState,
     ExecutionSteps,
+    Message,
+    MessageKind,
+    Posted,
     Scope,
 )
 from persistence.requests import Request
@@ -85,18 +87,18 @@ class MemoryExecutions:
 
     async def request_cancel(
         self, scope: Scope, execution_id: UUID, by: str, reason: str, request: Request | None = None
-    ) -> Execution:
+    ) -> Posted:
         """See ExecutionRepository."""
         if self._tables.known(scope.org, request) is not None:
-            return self._tables.row(scope, execution_id).fresh()
+            return _posted(self._tables, self._tables.row(scope, execution_id))
         row = self._tables.row(scope, execution_id)
         state = row.execution.state
         if state.is_end and state is not ExecutionState.CANCELLED:
             raise ExecutionFinishedError(execution_id, state)
         if not state.is_end:
-            keep_cancel(row, CancelRequest(self._tables.now(), by, reason))
+            ask_to_cancel(self._tables, row, by, reason)
         self._tables.keep(scope.org, request, execution_id=execution_id)
-        return row.fresh()
+        return _posted(self._tables, row)
 
     def _matching(self, scope: Scope, where: ExecutionFilter, order: ExecutionOrder) -> list[ExecutionRow]:
         ended_only = order is not ExecutionOrder.NEWEST
@@ -109,14 +111,23 @@ class MemoryExecutions:
         ]
 
 
-def keep_cancel(row: ExecutionRow, request: CancelRequest) -> None:
-    """Put the wish on a row that has not ended, unless one stands; without owner it becomes claimable at once."""
-    if row.execution.cancel is None:
-        invariants.check_cancel(request)
-        wake_time = row.execution.wake_time
+def ask_to_cancel(tables: Tables, row: ExecutionRow, by: str, reason: str) -> None:
+    """Send an execution that has not ended the message, unless it is there or was seen."""
+    if row.execution.state is ExecutionState.CANCELLING:
+        return
+    before, now = row.execution, tables.now()
+    message = Message(before.id, MessageKind.CANCEL, now, by, {"reason": reason})
+    invariants.check_message(message)
+    if tables.send(before.org, before.id, message):
         # One that is due already keeps its place.
-        wake_time = wake_time and min(wake_time, request.time)
-        row.execution = replace(row.execution, cancel=request, wake_time=wake_time)
+        wake_time = before.wake_time and min(before.wake_time, now)
+        row.execution = replace(before, mail=before.mail + 1, wake_time=wake_time)
+
+
+def _posted(tables: Tables, row: ExecutionRow) -> Posted:
+    is_seen = row.execution.state.is_end or row.execution.state is ExecutionState.CANCELLING
+    wanted = (each for each in tables.unseen(row) if each.id == row.execution.id and not is_seen)
+    return Posted(row.fresh(), next(wanted, None))
 
 
 def _page(events: Sequence[Event], limit: int) -> Sequence[Event]:

@@ -8,8 +8,9 @@ from math import inf
 
 from persistence import transition
 from persistence.errors import PersistenceError
-from persistence.memory.json import text
-from persistence.model import CancelRequest, Event, Execution, ExecutionState, Step, StepCounts, StepKey, StepState
+from persistence.memory.json import copied, text
+from persistence.model import Event, Execution, ExecutionState, Message, Step, StepCounts, StepKey, StepState
+from persistence.transition import Transition
 
 
 def check_execution(row: Execution) -> None:
@@ -31,10 +32,20 @@ def check_execution(row: Execution) -> None:
     check_text(row.workflow_name, row.request_id, limit=128)
 
 
-def check_cancel(request: CancelRequest) -> None:
-    """Raises PersistenceError when a text of it cannot be kept."""
-    check_text(request.by)
-    check_text(request.reason, limit=2048)
+def check_message(message: Message) -> None:
+    """Raises PersistenceError when it cannot be kept."""
+    check_text(message.sender)
+    _check_times(message.time)
+    copied(message.body)
+
+
+def check_letters(transition: Transition) -> None:
+    """Raises PersistenceError unless the transition may send its letters."""
+    for letter in transition.letters:
+        check_message(letter.message)
+        is_bound = letter.message.binds or letter.message.id == letter.execution_id
+        _hold(not is_bound, "what binds is not sent by another execution")
+    _hold(bool(transition.events) or not transition.letters, "a transition that sends something has an event")
 
 
 def check_text(*values: str, limit: int = 256) -> None:

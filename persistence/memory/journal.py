@@ -19,13 +19,15 @@ from persistence.errors import (
 )
 from persistence.memory import invariants
 from persistence.memory.json import copied, text
-from persistence.memory.tables import ExecutionRow, KeptRequest, Tables, fresh_ending, fresh_step
+from persistence.memory.tables import ExecutionRow, KeptRequest, Tables, fresh_ending, fresh_message, fresh_step
 from persistence.model import (
     SUSPECT_DEATHS,
     Event,
     Execution,
     ExecutionDetail,
     ExecutionState,
+    Mail,
+    MessageKind,
     Step,
     StepCounts,
     StepKey,
@@ -68,7 +70,7 @@ class MemoryJournal:
         ]
         suspect = [row for row in claimable if _deaths(row.execution) >= SUSPECT_DEATHS]
         suspect.sort(key=lambda row: (row.execution.deaths, row.execution.id))
-        return [_taken(row, incarnation) for row in (*_in_turn(due)[:limit], *suspect[:suspects])]
+        return [self._taken(row, incarnation) for row in (*_in_turn(due)[:limit], *suspect[:suspects])]
 
     async def claim_one(self, incarnation: UUID, org: str, execution_id: UUID) -> ExecutionDetail | None:
         """See Journal."""
@@ -79,19 +81,29 @@ class MemoryJournal:
             and row.execution.incarnation is None
             and not row.execution.state.is_end
         )
-        return _taken(row, incarnation) if row and is_free and self._tables.is_live(incarnation) else None
+        return self._taken(row, incarnation) if row and is_free and self._tables.is_live(incarnation) else None
 
     async def load(self, incarnation: UUID, execution_id: UUID) -> ExecutionDetail | None:
         """See Journal."""
         row = self._tables.executions.get(execution_id)
-        return row.detail() if row is not None and row.execution.incarnation == incarnation else None
+        is_ours = row is not None and row.execution.incarnation == incarnation
+        return self._tables.driven_detail(row) if row and is_ours else None
 
-    async def strays(self, incarnation: UUID, driven: Sequence[UUID]) -> Sequence[Execution]:
+    async def undriven(self, incarnation: UUID, driven: Sequence[UUID]) -> Sequence[UUID]:
         """See Journal."""
         owned = (row.execution for row in self._tables.executions.values() if row.execution.incarnation == incarnation)
-        known = set(driven)
-        found = [e for e in owned if e.id not in known or (e.cancel and e.state is not ExecutionState.CANCELLING)]
-        return sorted(found, key=lambda execution: execution.id)
+        return sorted({execution.id for execution in owned} - set(driven))
+
+    async def deliver(self, incarnation: UUID) -> Sequence[Mail]:
+        """See Journal."""
+        mail, now = [], self._tables.now()
+        for row in self._tables.executions.values():
+            execution, unseen = row.execution, self._tables.unseen(row)
+            if unseen and execution.incarnation == incarnation:
+                mail.append(Mail(execution.id, execution.epoch, unseen))
+            elif unseen and execution.wake_time is not None and execution.wake_time > now:
+                row.execution = replace(execution, wake_time=now)
+        return sorted(mail, key=lambda each: each.execution_id)
 
     async def find_request(self, org: str, request_id: str, content_hashes: Collection[bytes]) -> Execution | None:
         """See Journal."""
@@ -109,10 +121,13 @@ class MemoryJournal:
         for key, step in row.steps.items():
             if not step.state.is_end:
                 row.steps[key] = replace(step, state=StepState.CANCELLED, end_time=now, end_seq=seq, output=None)
-        state = ExecutionState.CANCELLED if before.cancel else ExecutionState.FAILED
+        kinds = {message.kind for message in self._tables.unseen(row)}
+        is_asked = before.state is ExecutionState.CANCELLING or MessageKind.CANCEL in kinds
+        state = ExecutionState.CANCELLED if is_asked else ExecutionState.FAILED
         closing = Closing(state, seq, now, min(before.progress, 99), _closed(before.counts, row.steps))
         failure, event = end(closing)
         row.events.append(event)
+        self._tables.messages.pop((before.org, before.id), None)
         row.execution = replace(
             before,
             state=state,
@@ -167,6 +182,7 @@ class MemoryJournal:
             return CommitResult.FENCED
         invariants.check_events(transition.events, transition.base_seq)
         invariants.check_steps(row.steps, transition.steps)
+        invariants.check_letters(transition)
         after = _after(row.execution, transition, self._tables.now())
         invariants.check_execution(after)
         result, steps = copied(transition.result), _kept(transition.steps)
@@ -174,7 +190,18 @@ class MemoryJournal:
         row.result = result if after.state.is_end else None
         row.steps.update(steps)
         row.events.extend(transition.events)
+        for message_id in transition.consumed:
+            self._tables.messages.get((after.org, after.id), {}).pop(message_id, None)
+        for letter in transition.letters:
+            self._tables.send(after.org, letter.execution_id, fresh_message(letter.message))
         return CommitResult.COMMITTED
+
+    def _taken(self, row: ExecutionRow, incarnation: UUID) -> ExecutionDetail:
+        before = row.execution
+        row.execution = replace(
+            before, incarnation=incarnation, epoch=before.epoch + 1, wake_time=None, deaths=_deaths(before)
+        )
+        return self._tables.driven_detail(row)
 
     def _is_claimable(self, execution: Execution, now: datetime) -> bool:
         if execution.incarnation is not None:
@@ -238,7 +265,7 @@ def _is_fenced(row: Execution, transition: Transition) -> bool:
         transition.base_seq,
     )
     ends_otherwise = transition.state.is_end and transition.state is not ExecutionState.CANCELLED
-    return not is_ours or (ends_otherwise and row.cancel is not None and not transition.cancel_seen)
+    return not is_ours or (ends_otherwise and row.mail > transition.mail_seen)
 
 
 def _after(row: Execution, transition: Transition, now: datetime) -> Execution:
@@ -264,9 +291,9 @@ def _after(row: Execution, transition: Transition, now: datetime) -> Execution:
 def _wake_time(row: Execution, transition: Transition, now: datetime) -> datetime | None:
     if transition.state.is_end or not transition.release:
         return None
-    # A wish that the owner gave up without having seen must not wait for the timer.
-    is_unheard = row.cancel is not None and not transition.cancel_seen
-    return now if is_unheard or transition.wake_time is None else transition.wake_time
+    # What the owner gave up without having seen must not wait for the timer.
+    has_unseen = row.mail > transition.mail_seen
+    return now if has_unseen or transition.wake_time is None else transition.wake_time
 
 
 def _waits_since(execution: Execution) -> datetime:
@@ -289,11 +316,3 @@ def _in_turn(rows: Iterable[ExecutionRow]) -> list[ExecutionRow]:
 def _deaths(execution: Execution) -> int:
     """Return the deaths that the execution comes to when it is taken now."""
     return execution.deaths + (execution.incarnation is not None)
-
-
-def _taken(row: ExecutionRow, incarnation: UUID) -> ExecutionDetail:
-    before = row.execution
-    row.execution = replace(
-        before, incarnation=incarnation, epoch=before.epoch + 1, wake_time=None, deaths=_deaths(before)
-    )
-    return row.detail()

@@ -13,7 +13,19 @@ from msgspec.structs import replace
 from persistence.errors import ExecutionNotFoundError, RequestIdReusedError
 from persistence.memory import invariants
 from persistence.memory.json import copied
-from persistence.model import Ending, Event, Execution, ExecutionDetail, Json, Outcome, Scope, Step, StepKey, Workflow
+from persistence.model import (
+    Ending,
+    Event,
+    Execution,
+    ExecutionDetail,
+    Json,
+    Message,
+    Outcome,
+    Scope,
+    Step,
+    StepKey,
+    Workflow,
+)
 from persistence.requests import Method, Request
 
 
@@ -74,6 +86,8 @@ class Tables:
     workflows: dict[UUID, WorkflowRow] = field(default_factory=dict)
     executions: dict[UUID, ExecutionRow] = field(default_factory=dict)
     requests: dict[tuple[str, str], KeptRequest] = field(default_factory=dict)
+    messages: dict[tuple[str, UUID], dict[UUID, Message]] = field(default_factory=dict)
+    """Those that nobody has seen, by org and id of the execution that they are for."""
     leases: dict[UUID, datetime] = field(default_factory=dict)
     secrets: dict[str, bytes] = field(default_factory=dict)
 
@@ -83,6 +97,20 @@ class Tables:
         if row is None or not in_scope(row.execution, scope):
             raise ExecutionNotFoundError(execution_id)
         return row
+
+    def unseen(self, row: ExecutionRow) -> tuple[Message, ...]:
+        """Return the messages of an execution that nobody has seen, in the order in which they came."""
+        found = self.messages.get((row.execution.org, row.execution.id), {}).values()
+        return tuple(map(fresh_message, sorted(found, key=lambda message: (message.time, message.id))))
+
+    def send(self, org: str, execution_id: UUID, message: Message) -> bool:
+        """Keep a message unless one with its id is unseen; returns whether it was."""
+        kept = self.messages.setdefault((org, execution_id), {})
+        return kept.setdefault(message.id, message) is message
+
+    def driven_detail(self, row: ExecutionRow) -> ExecutionDetail:
+        """Return an execution as its owner reads it."""
+        return replace(row.detail(), messages=self.unseen(row))
 
     def known(self, org: str, request: Request | None) -> KeptRequest | None:
         """Return the first use of a request. Raises RequestIdReusedError when that was another one."""
@@ -117,6 +145,11 @@ def in_scope(execution: Execution, scope: Scope) -> bool:
 def fresh_ending(ending: Ending | None) -> Ending | None:
     """Return the ending, sharing nothing that can be changed."""
     return ending and replace(ending, failure=copied(ending.failure))
+
+
+def fresh_message(message: Message) -> Message:
+    """Return the message, sharing nothing that can be changed."""
+    return replace(message, body=copied(message.body))
 
 
 def fresh_step(step: Step) -> Step:

@@ -18,10 +18,10 @@ from persistence.errors import (
 )
 from persistence.listing import WorkflowFilter
 from persistence.memory import invariants
-from persistence.memory.executions import keep_cancel
+from persistence.memory.executions import ask_to_cancel
 from persistence.memory.json import copied, same
 from persistence.memory.tables import ExecutionRow, Tables, WorkflowRow
-from persistence.model import Applied, CancelRequest, Outcome, Scope, Workflow
+from persistence.model import Applied, Outcome, Scope, Workflow
 from persistence.requests import Request
 
 
@@ -126,9 +126,8 @@ class MemoryWorkflows:
         running = [row for row in self._tables.executions_of(workflow.id) if not row.execution.state.is_end]
         if running and not force:
             raise WorkflowInUseError(reference, len(running))
-        now = self._tables.now()
         for execution in running:
-            keep_cancel(execution, CancelRequest(now, deleted_by, f"workflow {workflow.name!r} was deleted"))
+            ask_to_cancel(self._tables, execution, deleted_by, f"workflow {workflow.name!r} was deleted")
         row.is_deleted = True
         self._tables.keep(scope.org, request, workflow_id=workflow.id)
         return workflow.id
@@ -144,6 +143,9 @@ class MemoryWorkflows:
         reaped = [row.execution.id for row in tables.executions.values() if _is_left(row, deleted)][:limit]
         for execution_id in reaped:
             del tables.executions[execution_id]
+        open_ones = {(row.execution.org, row.execution.id) for row in tables.executions.values() if _is_open(row)}
+        for key in tables.messages.keys() - open_ones:
+            del tables.messages[key]
         for workflow_id in deleted - {row.execution.workflow_id for row in tables.executions.values()}:
             del tables.workflows[workflow_id]
         return len(reaped)
@@ -214,6 +216,10 @@ class MemoryWorkflows:
 def _matches(workflow: Workflow, where: WorkflowFilter) -> bool:
     tags = workflow.document.get("tags") or ()
     return workflow.name.startswith(where.name_prefix) and all(tag in tags for tag in where.tags)
+
+
+def _is_open(row: ExecutionRow) -> bool:
+    return not row.execution.state.is_end
 
 
 def _is_left(row: ExecutionRow, deleted: set[UUID]) -> bool:

@@ -8,10 +8,12 @@ from contextlib import suppress
 from datetime import datetime
 from uuid import UUID
 
+from msgspec.structs import replace
+
 from persistence import failpoints
 from persistence.errors import PersistenceError
 from persistence.model import SUSPECT_DEATHS, Execution, ExecutionDetail, News
-from persistence.postgres import mending
+from persistence.postgres import mending, messages
 from persistence.postgres.connection import Database, Session, is_of_a_row
 from persistence.postgres.details import details, without_details
 from persistence.postgres.notifications import notify
@@ -110,12 +112,7 @@ WHERE e.org_id = $3 AND e.id = $2 AND e.incarnation IS NULL AND e.end_time IS NU
 RETURNING {_TAKEN}"""  # noqa: S608 - our own columns
 
 _OWNED = f"SELECT {selected(EXECUTION_COLUMNS)} FROM executions WHERE id = $1 AND incarnation = $2"  # noqa: S608
-_STRAYS = f"""
-SELECT {selected(EXECUTION_COLUMNS)} FROM executions
-WHERE incarnation = $1
-  AND (NOT (id = ANY ($2::uuid[])) OR (cancel_time IS NOT NULL AND state <> 'CANCELLING'))
-ORDER BY id"""  # noqa: S608 - our own columns
-_STRAY_IDS = _STRAYS.replace(selected(EXECUTION_COLUMNS), "id")
+_UNDRIVEN = "SELECT id FROM executions WHERE incarnation = $1 AND NOT (id = ANY ($2::uuid[])) ORDER BY id"
 _NEXT_WAKE_TIME = f"""
 WITH RECURSIVE {_QUEUES}
 SELECT min((SELECT e.wake_time FROM executions e
@@ -223,7 +220,7 @@ class PostgresClaims:
                 row = await session.fetchrow(_OWNED, execution_id, incarnation)
                 if row is None:
                     return None
-                (found,) = await details(session, [mending.execution(row)])
+                (found,) = await _with_mail(session, [mending.execution(row)])
         except PersistenceError as error:
             if not is_of_a_row(error):
                 raise
@@ -233,27 +230,10 @@ class PostgresClaims:
         self._stranded.pop(execution_id, None)
         return found
 
-    async def strays(self, incarnation: UUID, driven: Sequence[UUID]) -> Sequence[Execution]:
+    async def undriven(self, incarnation: UUID, driven: Sequence[UUID]) -> Sequence[UUID]:
         """See Journal."""
-        try:
-            async with self._database.session() as session:
-                return [mending.execution(row) for row in await session.fetch(_STRAYS, incarnation, list(driven))]
-        except PersistenceError as error:
-            if not is_of_a_row(error):
-                raise
         async with self._database.session() as session:
-            ids = [row["id"] for row in await session.fetch(_STRAY_IDS, incarnation, list(driven))]
-        return [await self._owned(incarnation, execution_id) for execution_id in ids]
-
-    async def _owned(self, incarnation: UUID, execution_id: UUID) -> Execution:
-        try:
-            async with self._database.session() as session:
-                if (row := await session.fetchrow(_OWNED, execution_id, incarnation)) is not None:
-                    return mending.execution(row)
-        except PersistenceError as error:
-            if not is_of_a_row(error):
-                raise
-        return mending.nothing_of(execution_id, "", incarnation)
+            return [row["id"] for row in await session.fetch(_UNDRIVEN, incarnation, list(driven))]
 
     async def next_wake_time(self) -> datetime | None:
         """See Journal."""
@@ -283,7 +263,7 @@ class PostgresClaims:
                     rows.sort(key=lambda row: (-row["priority"], row["turn"], row["waits_since"], row["id"]))
                 taken = [mending.execution(row) for row in rows]
                 self._coming |= {execution.id: execution.epoch for execution in taken}
-                found = await details(session, taken)
+                found = await _with_mail(session, taken)
                 if taken:
                     await failpoints.reach("claim.after_select")
             if taken:
@@ -313,6 +293,12 @@ class PostgresClaims:
                 # What somebody locks is given up another time.
                 if execution_id not in left and self._stranded.get(execution_id) == taken:
                     del self._stranded[execution_id]
+
+
+async def _with_mail(session: Session, executions: Sequence[Execution]) -> list[ExecutionDetail]:
+    """Return executions as their owner reads them. A row that is locked or of a snapshot agrees with its messages."""
+    mail = await messages.unseen(session, executions)
+    return [replace(found, messages=mail.get(found.execution.id, ())) for found in await details(session, executions)]
 
 
 async def release(session: Session, incarnation: UUID, execution_ids: Sequence[UUID] | None) -> int:

@@ -13,17 +13,14 @@ from sqlalchemy import ColumnElement, ScalarSelect, Select, and_, cast, func, li
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import Boolean, Text
 
-from persistence.errors import ExecutionFinishedError, ExecutionNotFoundError, PersistenceError
+from persistence.errors import ExecutionNotFoundError, PersistenceError
 from persistence.listing import ExecutionFilter, ExecutionOrder, PageKey
-from persistence.model import Execution, ExecutionDetail, ExecutionOutcome, ExecutionState, ExecutionSteps, Scope
+from persistence.model import Execution, ExecutionDetail, ExecutionOutcome, ExecutionSteps, Scope
 from persistence.postgres import mending, records
 from persistence.postgres.connection import Database, Session, is_of_a_row, rendered
 from persistence.postgres.details import detail_within, outcome, steps_within, without_details
-from persistence.postgres.notifications import Notifications
 from persistence.postgres.records import EXECUTION_COLUMNS, selected
-from persistence.postgres.requests import keep
 from persistence.postgres.tables import executions
-from persistence.requests import Request
 
 _columns = executions.c
 _SELECTED: ColumnElement[Any] = literal_column(selected(EXECUTION_COLUMNS))
@@ -34,14 +31,6 @@ SELECT {selected(EXECUTION_COLUMNS)},
 FROM executions WHERE {_IN_SCOPE}"""  # noqa: S608 - our own columns
 _IS_THERE = f"SELECT true FROM executions WHERE {_IN_SCOPE}"  # noqa: S608 - our own condition
 _GET = f"SELECT {selected(EXECUTION_COLUMNS)} FROM executions WHERE {_IN_SCOPE}"  # noqa: S608 - our own columns
-# A lock is written, so the answer waits for the synchronous standbys, as an earlier wish that shows in it may do still.
-_CONFIRMED = f"{_GET} FOR KEY SHARE"
-# least() of a time and NULL is the time: the CASE keeps an owned execution without one.
-_CANCEL = f"""
-UPDATE executions SET cancel_time = clock_timestamp(), cancel_by = $4, cancel_reason = $5,
-       wake_time = CASE WHEN incarnation IS NULL THEN least(wake_time, clock_timestamp()) END
-WHERE {_IN_SCOPE} AND end_time IS NULL AND cancel_time IS NULL
-RETURNING {selected(EXECUTION_COLUMNS)}"""  # noqa: S608 - our own columns
 
 _SORT: dict[ExecutionOrder, ColumnElement[Any] | None] = {
     ExecutionOrder.NEWEST: None,
@@ -51,10 +40,9 @@ _SORT: dict[ExecutionOrder, ColumnElement[Any] | None] = {
 
 
 class PostgresExecutions:
-    """Implements ExecutionRepository but for the history."""
+    """Implements ExecutionRepository but for the history and what is sent."""
 
     _database: Database
-    _notifications: Notifications
 
     async def get_execution(self, scope: Scope, execution_id: UUID) -> Execution:
         """See ExecutionRepository."""
@@ -160,42 +148,6 @@ class PostgresExecutions:
         sql, arguments = rendered(select(func.count()).select_from(chosen))
         async with self._database.searching(scope.org) as session:
             return int(await session.fetchval(sql, *arguments))
-
-    async def _request_cancel_unread(
-        self, scope: Scope, execution_id: UUID, by: str, reason: str, request: Request | None
-    ) -> Execution:
-        statement = _CANCEL.replace(selected(EXECUTION_COLUMNS), "true")
-        async with self._database.session() as session, session.transaction():
-            if await keep(session, scope.org, request, execution_id) is None:
-                await session.execute(statement, scope.org, execution_id, scope.owner, by, reason)
-        self._notifications.announce([execution_id], has_work=True, has_cancel=True)
-        return await self._nothing_of(scope, execution_id)
-
-    async def request_cancel(
-        self, scope: Scope, execution_id: UUID, by: str, reason: str, request: Request | None = None
-    ) -> Execution:
-        """See ExecutionRepository."""
-        row = None
-        try:
-            async with self._database.session() as session, session.transaction():
-                is_first = await keep(session, scope.org, request, execution_id) is None
-                if is_first:
-                    # The UPDATE waits for a transition that holds the row, and judges what that leaves behind.
-                    row = await session.fetchrow(_CANCEL, scope.org, execution_id, scope.owner, by, reason)
-                is_wished = row is not None
-                row = row or await session.fetchrow(_CONFIRMED, scope.org, execution_id, scope.owner)
-                if row is None:
-                    raise ExecutionNotFoundError(execution_id)
-                execution = mending.execution(row)
-                if is_first and execution.state.is_end and execution.state is not ExecutionState.CANCELLED:
-                    raise ExecutionFinishedError(execution_id, execution.state)
-        except PersistenceError as error:
-            if not is_of_a_row(error):
-                raise
-            return await self._request_cancel_unread(scope, execution_id, by, reason, request)
-        if is_wished:
-            self._notifications.announce([execution_id], has_work=row["incarnation"] is None, has_cancel=True)
-        return execution
 
 
 def _value_of(execution_id: UUID, sort: ColumnElement[Any], scope: Scope) -> ScalarSelect[Any]:

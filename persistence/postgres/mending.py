@@ -13,7 +13,7 @@ from uuid import UUID
 import asyncpg
 from msgspec.structs import replace
 
-from persistence.model import Execution, ExecutionState, Step, StepCounts, StepState
+from persistence.model import Execution, ExecutionState, Message, Step, StepCounts, StepState
 from persistence.postgres import records
 
 _log = logging.getLogger(__name__)
@@ -36,13 +36,16 @@ def _optional(read: Callable[[Any], Any]) -> Callable[[Any], bool]:
 _TIMES = (_time, None)
 _EXECUTION: Mapping[str, tuple[Callable[[Any], bool], Any]] = {
     "create_time": (_time, NO_TIME),
-    "cancel_time": (_time, NO_TIME),
     **dict.fromkeys(("scheduled_time", "start_time", "deadline_time", "end_time", "wake_time"), _TIMES),
     "timeout": (lambda seconds: 0.0 <= seconds <= records.LONGEST_TIMEOUT, 0.0),
     "tags": (lambda tags: records.texts(tags) is not None, ()),
     "labels": (lambda text: all(type(each) is str for each in records.document(text).values()), "{}"),
     "failure": (_optional(records.failure), None),
     "ending": (_optional(records.ending), None),
+}
+_MESSAGE: Mapping[str, tuple[Callable[[Any], bool], Any]] = {
+    "create_time": (_time, NO_TIME),
+    "body": (lambda text: records.document(text) is not None, "{}"),
 }
 _STEP: Mapping[str, tuple[Callable[[Any], bool], Any]] = {
     **dict.fromkeys(("start_time", "attempt_time", "end_time"), _TIMES),
@@ -90,6 +93,15 @@ def _mended_execution(row: asyncpg.Record | Mapping[str, Any]) -> Execution:
         values["state"] = ExecutionState.RUNNING if row["end_time"] is None else ExecutionState.FAILED
     tell(row["id"], unreadable)
     return replace(records.execution(values), unreadable=tuple(unreadable))
+
+
+def message(row: asyncpg.Record | Mapping[str, Any]) -> Message:
+    """Return the message that a row holds; without time or body where they cannot be read: what is asked for stands."""
+    try:
+        return records.message(row)
+    except Exception:
+        values, _ = _mended(row, _MESSAGE)
+        return records.message(values)
 
 
 def step(row: Mapping[str, Any], unreadable: Mapping[UUID, list[str]]) -> Step:

@@ -41,10 +41,10 @@ class Notifications:
         self._wake = asyncio.Event()
         self.is_needed = False
 
-    def announce(self, executions: Iterable[UUID], *, has_work: bool = False, has_cancel: bool = False) -> None:
+    def announce(self, executions: Iterable[UUID], *, has_work: bool = False, has_mail: bool = False) -> None:
         """Tell the others soon; several calls share a message."""
         if self.is_needed:
-            self._pending = _joined(self._pending, News(frozenset(executions), has_work, has_cancel))
+            self._pending = _joined(self._pending, News(frozenset(executions), has_work, has_mail))
             self._wake.set()
 
     async def listen(self, heard: Heard) -> None:
@@ -56,7 +56,7 @@ class Notifications:
             try:
                 connection.add_termination_listener(lambda _: self._wake.set())
                 await connection.add_listener(_CHANNEL, self._receiver(heard, connection.get_server_pid()))
-                heard(News(None, has_work=True, has_cancel=True))
+                heard(News(None, has_work=True, has_mail=True))
                 while True:
                     await self._tell(connection)
                     with suppress(TimeoutError):
@@ -98,11 +98,11 @@ def _joined(one: News, other: News) -> News:
         executions = one.executions | other.executions
     if executions is not None and len(executions) > _MOST_IDS:
         executions = None
-    return News(executions, one.has_work or other.has_work, one.has_cancel or other.has_cancel)
+    return News(executions, one.has_work or other.has_work, one.has_mail or other.has_mail)
 
 
 def _written(news: News) -> str:
-    flags = "w" * news.has_work + "c" * news.has_cancel
+    flags = "w" * news.has_work + "m" * news.has_mail
     if news.executions is None or len(news.executions) > _MOST_IDS:
         return f"{flags}*"
     return f"{flags}:{','.join(each.hex for each in news.executions)}"
@@ -114,4 +114,4 @@ def _read(payload: str) -> News:
     if "*" not in flags:
         with suppress(ValueError):  # of another version: then anything may have happened
             executions = frozenset(UUID(hex=each) for each in ids.split(",") if each)
-    return News(executions, "w" in flags, "c" in flags)
+    return News(executions, "w" in flags, "m" in flags)

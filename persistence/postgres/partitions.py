@@ -26,6 +26,7 @@ _STORAGE = {
     "execution_payloads": _GROWING,
     "shared_payloads": _GROWING,
     "transitions": _GROWING,
+    "messages": _BUSY_ROWS.format(fillfactor=100),
 }
 
 _log = logging.getLogger(__name__)

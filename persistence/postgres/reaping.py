@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from persistence.postgres.claims import WAKE_LOST
 from persistence.postgres.connection import Database
+from persistence.postgres.messages import REMOVE_DEAD_LETTERS
 from persistence.postgres.partitions import ensure_partitions
 
 _ENDED = """
@@ -14,6 +15,7 @@ _KEYS = "USING unnest($1::text[], $2::uuid[]) AS u(org_id, id) WHERE t.org_id = 
 _DELETES = (
     f"DELETE FROM transitions t {_KEYS} t.execution_id = u.id",  # noqa: S608 - our own tables
     f"DELETE FROM steps t {_KEYS} t.execution_id = u.id",  # noqa: S608
+    f"DELETE FROM messages t {_KEYS} t.execution_id = u.id",  # noqa: S608
     f"DELETE FROM shared_payloads t {_KEYS} t.execution_id = u.id",  # noqa: S608
     f"DELETE FROM execution_payloads t {_KEYS} t.execution_id = u.id",  # noqa: S608
     f"DELETE FROM executions t {_KEYS} t.id = u.id",  # noqa: S608
@@ -36,11 +38,13 @@ class PostgresReaping:
     async def reap(self, limit: int) -> int:
         """See WorkflowRepository. Request ids stay.
 
-        Also makes the partitions of the months to come, and wakes what sleeps beyond the calendar.
+        Also removes what was sent to what had ended, makes the partitions of the months to come, and wakes what sleeps
+        beyond the calendar.
         """
         async with self._database.session() as session:
             await ensure_partitions(session)
             await session.execute(WAKE_LOST)
+            await session.execute(REMOVE_DEAD_LETTERS, limit)
             async with session.transaction():
                 rows = await session.fetch(_ENDED, limit)
                 if rows:

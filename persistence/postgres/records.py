@@ -20,11 +20,11 @@ from sqlalchemy import DateTime
 from persistence.errors import PersistenceError
 from persistence.model import (
     FINAL_STATES,
-    CancelRequest,
     Ending,
     Execution,
     ExecutionState,
     Json,
+    Message,
     Step,
     StepCounts,
     StepState,
@@ -36,9 +36,9 @@ EXECUTION_COLUMNS = (
     "org_id", "id", "owner", "workflow_id", "workflow_name", "revision", "state", "create_time", "timeout", "priority",
     "tags", "labels", "correlation_id", "request_id", "scheduled_time", "start_time", "end_time", "deadline_time",
     "progress", "steps_total", "steps_completed", "steps_failed", "steps_skipped", "steps_running", "steps_cancelled",
-    "last_seq", "failure", "ending", "cancel_time", "cancel_by", "cancel_reason", "incarnation", "epoch", "wake_time",
-    "deaths", "bytes", "run",
+    "last_seq", "failure", "ending", "mail", "incarnation", "epoch", "wake_time", "deaths", "bytes", "run",
 )  # fmt: skip
+MESSAGE_COLUMNS = ("id", "kind", "create_time", "sender", "body")
 STEP_COLUMNS = (
     "path", "iteration", "handler", "state", "attempt", "input", "output", "failure", "failed_attempts", "assigned",
     "skip_reason", "start_time", "attempt_time", "end_time", "wait", "end_seq", "worker", "failures", "progress",
@@ -122,7 +122,6 @@ def document(text: str | None) -> dict[str, Any]:
 
 def execution(row: asyncpg.Record | Mapping[str, Any]) -> Execution:
     """Return the execution that a row of EXECUTION_COLUMNS holds. Raises some error when that cannot be read."""
-    cancel_time = row["cancel_time"]
     found = Execution(
         id=row["id"],
         org=row["org_id"],
@@ -154,9 +153,7 @@ def execution(row: asyncpg.Record | Mapping[str, Any]) -> Execution:
         last_seq=row["last_seq"],
         failure=None if row["failure"] is None else failure(row["failure"]),
         ending=None if row["ending"] is None else ending(row["ending"]),
-        cancel=None
-        if cancel_time is None
-        else CancelRequest(time=cancel_time, by=row["cancel_by"], reason=row["cancel_reason"]),
+        mail=row["mail"],
         incarnation=row["incarnation"],
         epoch=row["epoch"],
         wake_time=row["wake_time"],
@@ -170,11 +167,17 @@ def execution(row: asyncpg.Record | Mapping[str, Any]) -> Execution:
         found.start_time,
         found.end_time,
         found.deadline_time,
-        cancel_time,
         found.wake_time,
     ):
         raise NotReadableError("a time")
     return found
+
+
+def message(row: asyncpg.Record | Mapping[str, Any]) -> Message:
+    """Return the message that a row of MESSAGE_COLUMNS holds. Raises some error when that cannot be read."""
+    if row["create_time"] == UNREADABLE_TIME:
+        raise NotReadableError("a time")
+    return Message(row["id"], row["kind"], row["create_time"], row["sender"], document(row["body"]))
 
 
 def step(row: asyncpg.Record | Mapping[str, Any]) -> Step:

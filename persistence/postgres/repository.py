@@ -21,6 +21,7 @@ from persistence.postgres.events import PostgresEvents
 from persistence.postgres.executions import PostgresExecutions
 from persistence.postgres.health import try_to_write
 from persistence.postgres.leases import PostgresLeases, leases_apart
+from persistence.postgres.messages import PostgresMessages
 from persistence.postgres.migrate import check_schema
 from persistence.postgres.notifications import Notifications
 from persistence.postgres.partitions import ensure_partitions
@@ -39,6 +40,7 @@ class PostgresRepository(
     PostgresWorkflows,
     PostgresReaping,
     PostgresExecutions,
+    PostgresMessages,
     PostgresEvents,
     PostgresClaims,
     PostgresCondemning,

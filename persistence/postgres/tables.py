@@ -29,11 +29,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
-from persistence.model import FINAL_STATES, OPEN_STEP_STATES, ExecutionState, Outcome, StepState
+from persistence.model import FINAL_STATES, OPEN_STEP_STATES, ExecutionState, MessageKind, Outcome, StepState
 from persistence.requests import Method
 
 metadata = MetaData()
-PARTITIONED = ("executions", "execution_payloads", "steps", "transitions", "shared_payloads")
+PARTITIONED = ("executions", "execution_payloads", "steps", "transitions", "shared_payloads", "messages")
 
 _TIME = DateTime(timezone=True)
 _ORG = String(256)
@@ -130,16 +130,9 @@ executions = Table(
     Column("last_seq", BigInteger, nullable=False, comment="Number of the newest event."),
     Column("failure", JSONB, comment="Why it did not complete: code, message, details, step_path."),
     Column("ending", JSONB, comment="End that is decided while attempts are being stopped: state, failure."),
-    Column("cancel_time", _TIME, comment="When its cancelling was asked for."),
-    Column("cancel_by", String(256), comment="Subject that asked for it."),
-    Column("cancel_reason", String(2048), comment="Reason that was given."),
+    Column("mail", BigInteger, nullable=False, comment="Binding messages that it was ever sent; they precede its end."),
     Column("incarnation", Uuid, comment="Process that drives it (replicas), NULL when nobody does."),
-    Column(
-        "epoch",
-        BigInteger,
-        nullable=False,
-        comment="Rises at each change of owner; writes of earlier owners are refused.",
-    ),
+    Column("epoch", BigInteger, nullable=False, comment="Rises at each change of owner; earlier ones write no more."),
     Column(
         "wake_time",
         _TIME,
@@ -153,25 +146,9 @@ executions = Table(
         ),
         comment="Seconds from start (or creation) to end.",
     ),
-    Column(
-        "deaths",
-        SmallInteger,
-        nullable=False,
-        server_default=text("0"),
-        comment="Processes in a row that died while they drove it.",
-    ),
-    Column(
-        "bytes",
-        BigInteger,
-        nullable=False,
-        comment="Bytes that it has written: payloads as JSON, and 512 for each event.",
-    ),
-    Column(
-        "run",
-        Integer,
-        nullable=False,
-        comment="Number of the run: 1, and more when it is reopened after its end.",
-    ),
+    Column("deaths", SmallInteger, nullable=False, server_default=text("0"), comment="Owners in a row that died."),
+    Column("bytes", BigInteger, nullable=False, comment="Bytes written: payloads as JSON, and 512 for each event."),
+    Column("run", Integer, nullable=False, comment="Number of the run: 1, and more when it is reopened after its end."),
     PrimaryKeyConstraint("org_id", "id", name="executions_pkey"),
     CheckConstraint("deaths >= 0", name="executions_deaths"),
     CheckConstraint("bytes >= 0", name="executions_bytes"),
@@ -191,11 +168,8 @@ executions = Table(
         name="executions_counts",
     ),
     CheckConstraint(
-        "last_seq >= 0 AND epoch >= 1 AND timeout >= 0 AND revision >= 1 AND run >= 1", name="executions_numbers"
-    ),
-    CheckConstraint(
-        "(cancel_time IS NULL) = (cancel_by IS NULL) AND (cancel_time IS NULL) = (cancel_reason IS NULL)",
-        name="executions_cancel",
+        "last_seq >= 0 AND epoch >= 1 AND timeout >= 0 AND revision >= 1 AND run >= 1 AND mail >= 0",
+        name="executions_numbers",
     ),
     # Not the org first: without statistics, as in every new month, they would cost as little as the primary key where
     # org and id are given, and Postgres would read all of the org for each row.
@@ -344,6 +318,22 @@ shared_payloads = Table(
     CheckConstraint("(document IS NULL) <> (message IS NULL)", name="shared_payloads_content"),
     postgresql_partition_by="RANGE (execution_id)",
     comment="Payloads of 8 KiB and more, once for each execution: steps and events refer to them.",
+)
+
+messages = Table(
+    "messages",
+    metadata,
+    Column("org_id", _ORG, nullable=False, comment="Org that the execution belongs to."),
+    Column("execution_id", Uuid, nullable=False, comment="Execution that it is for."),
+    Column("id", Uuid, nullable=False, comment="Id; that of the execution for CANCEL, of which there is one at most."),
+    Column("kind", String(32), nullable=False, comment="What it says: CANCEL, CHILD_ENDED."),
+    Column("create_time", _TIME, nullable=False, comment="When it was sent."),
+    Column("sender", String(256), nullable=False, comment="Subject or execution that sent it."),
+    Column("body", JSONB, nullable=False, comment="What belongs to it, an object; of CANCEL the reason."),
+    PrimaryKeyConstraint("org_id", "execution_id", "id", name="messages_pkey"),
+    CheckConstraint(f"kind IN ({_names(MessageKind)})", name="messages_kind"),
+    postgresql_partition_by="RANGE (execution_id)",
+    comment="What executions were sent and nobody has seen: the transition that has seen it removes it.",
 )
 
 # Not partitioned: a request id is remembered longer than the execution that it made.

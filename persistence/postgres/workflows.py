@@ -25,6 +25,7 @@ from persistence.listing import WorkflowFilter
 from persistence.model import Applied, News, Outcome, Scope, Workflow
 from persistence.postgres import mending, records
 from persistence.postgres.connection import Database, Session, escaped_like, is_of_a_row, rendered
+from persistence.postgres.messages import send_cancel
 from persistence.postgres.notifications import notify
 from persistence.postgres.records import selected
 from persistence.postgres.requests import keep, known
@@ -76,12 +77,11 @@ UPDATE workflows w SET revision = 1 + coalesce((
 WHERE w.org_id = $1 AND w.id = $2 RETURNING w.revision"""
 _RUNNING = """
 SELECT count(*) FROM executions WHERE org_id = $1 AND workflow_id = $2 AND end_time IS NULL"""
-_CANCEL_RUNNING = """
-WITH running AS MATERIALIZED (
-    SELECT id FROM executions WHERE org_id = $1 AND workflow_id = $2 AND end_time IS NULL ORDER BY id FOR UPDATE)
-UPDATE executions e SET cancel_time = clock_timestamp(), cancel_by = $3, cancel_reason = $4,
-       wake_time = CASE WHEN e.incarnation IS NULL THEN least(e.wake_time, clock_timestamp()) END
-FROM running r WHERE e.org_id = $1 AND e.id = r.id AND e.end_time IS NULL AND e.cancel_time IS NULL"""
+_RUNNING_ONES = """
+    SELECT org_id, id, end_time, state FROM executions
+    WHERE org_id = $1 AND workflow_id = $2 AND end_time IS NULL ORDER BY id FOR NO KEY UPDATE"""
+_CANCEL_RUNNING = f"""
+WITH {send_cancel(_RUNNING_ONES, "$3", "$4::text")} SELECT count(*) FROM told"""  # noqa: S608 - our own statement
 _TRIES = 10
 _DELETE = """
 UPDATE workflows SET delete_time = clock_timestamp(), deleted_by = $3 WHERE org_id = $1 AND id = $2"""
@@ -240,7 +240,7 @@ class PostgresWorkflows:
             if force:
                 reason = f"workflow {row['name']!r} was deleted"
                 await session.execute(_CANCEL_RUNNING, scope.org, workflow_id, deleted_by, reason)
-                await notify(session, News(None, has_work=True, has_cancel=True))
+                await notify(session, News(None, has_work=True, has_mail=True))
             elif running := await session.fetchval(_RUNNING, scope.org, workflow_id):
                 raise WorkflowInUseError(reference, running)
             await session.execute(_DELETE, scope.org, workflow_id, deleted_by)

@@ -267,10 +267,10 @@ class Executions:
         RequestIdReusedError.
         """
         request = at_once(asked(Method.CANCEL, request_id, by, execution_id=str(execution_id), reason=reason))
-        execution = await self._repository.request_cancel(scope, execution_id, by, reason, request)
+        posted = await self._repository.request_cancel(scope, execution_id, by, reason, request)
         await failpoints.reach("cancel.after_commit_before_signal")
-        if not execution.state.is_end:
-            delivery = self._runner.deliver_cancel(execution)
+        if not posted.execution.state.is_end:
+            delivery = self._runner.hand_in(posted)
             # Whoever takes an execution has to drive it, also when the caller has gone in between.
             await asyncio.shield(self._runner.tasks.spawn(delivery, f"cancel {execution_id}"))
         return await self._repository.get_detail(scope, execution_id, most=0)

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from persistence.errors import PersistenceError
 from persistence.model import (
+    Ending,
     Event,
     Execution,
     ExecutionDetail,
@@ -33,6 +34,7 @@ OWNER = "ann"
 SCOPE = Scope(ORG)
 FOREIGN_ORG = Scope("globex")
 FOREIGN_OWNER = Scope(ORG, "bob")
+CANCELLED = Ending(ExecutionState.CANCELLED, {"code": "CANCELLED", "message": "enough"})
 # Not a whole second: stores keep microseconds.
 MOMENT = datetime(2031, 2, 3, 4, 5, 6, 789_012, tzinfo=UTC)
 
@@ -128,6 +130,11 @@ def ending(row: Execution, state: ExecutionState = ExecutionState.COMPLETED, **c
 def parking(row: Execution, wake_time: datetime | None, **changes: Any) -> Transition:
     """A transition that gives the execution up."""
     return transition(row, release=True, wake_time=wake_time, **changes)
+
+
+def seen(row: Execution, mail: int = 1) -> dict[str, Any]:
+    """What a transition says that has seen so many binding messages, the cancel of the row among them."""
+    return {"consumed": (row.id,), "mail_seen": mail}
 
 
 def after(row: Execution, written: Transition) -> Execution:

@@ -14,7 +14,7 @@ from persistence.errors import (
     WorkflowNotFoundError,
 )
 from persistence.listing import ExecutionFilter, ExecutionOrder, WorkflowFilter
-from persistence.model import ExecutionState, Workflow
+from persistence.model import ExecutionState, MessageKind, Workflow
 from persistence.repository import Repository
 from persistence.transition import CommitResult, Created
 from service.engine.ids import uuid7
@@ -31,6 +31,7 @@ from tests.conformance.builders import (
     new,
     now,
     outcome,
+    seen,
 )
 
 
@@ -71,7 +72,8 @@ async def test_executions_that_have_not_ended_refuse_it(repository: Repository, 
         await repository.delete_workflow(SCOPE, "research", "", False, "ann")
     assert caught.value.running == 3
     assert await repository.get_workflow(SCOPE, "research") == stage.workflow
-    assert all([(await stage.read(row)).execution.cancel is None for row in rows])
+    assert [(await stage.read(row)).execution for row in rows] == rows
+    assert await repository.deliver(stage.incarnation) == []
 
 
 async def test_force_asks_them_all_to_cancel(repository: Repository, stage: Stage) -> None:
@@ -82,14 +84,18 @@ async def test_force_asks_them_all_to_cancel(repository: Repository, stage: Stag
     ended = await stage.put_ended()
     before = now()
     await repository.delete_workflow(SCOPE, str(stage.workflow.id), stage.workflow.etag, True, "ann")
-    for row in (owned, bobs, parked):
-        kept = (await stage.read(row)).execution
-        assert kept.cancel is not None
-        assert kept.cancel.by == "ann"
-        assert before <= kept.cancel.time <= now()
-    assert (await stage.read(asked)).execution.cancel.by == "bob"  # type: ignore[union-attr]
     assert (await stage.read(ended)).execution == ended
     assert ids(await repository.claim(stage.incarnation, 10)) == [parked.id]
+    found = {mail.execution_id: mail.messages for mail in await repository.deliver(stage.incarnation)}
+    assert {key: [message.sender for message in sent] for key, sent in found.items()} == {
+        **{key: ["ann"] for key in (owned.id, bobs.id, parked.id)},
+        asked.id: ["bob"],
+    }
+    for row in (owned, bobs, parked):
+        [message] = found[row.id]
+        assert (message.kind, message.body) == (MessageKind.CANCEL, {"reason": "workflow 'research' was deleted"})
+        assert before <= message.time <= now()
+        assert (await stage.read(row)).execution.mail == 1
 
 
 async def test_it_is_found_by_id_while_executions_are_left(repository: Repository, stage: Stage) -> None:
@@ -101,7 +107,7 @@ async def test_it_is_found_by_id_while_executions_are_left(repository: Repositor
     with pytest.raises(WorkflowNotFoundError):
         await repository.get_workflow(FOREIGN_ORG, str(stage.workflow.id))
     assert await repository.reap(10) == 0
-    await stage.commit(ending(row, ExecutionState.CANCELLED, cancel_seen=True))
+    await stage.commit(ending(row, ExecutionState.CANCELLED, **seen(row)))
     assert await repository.reap(10) == 1
     with pytest.raises(WorkflowNotFoundError):
         await repository.get_workflow(SCOPE, str(stage.workflow.id))

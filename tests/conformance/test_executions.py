@@ -265,7 +265,7 @@ async def test_an_owner_sees_what_the_owner_started(repository: Repository, stag
     assert len(await repository.read_events(scope, mine.id, 0, 10)) == 1
     assert await repository.list_executions(scope, ExecutionFilter(), ExecutionOrder.NEWEST, None, 10) == [mine]
     assert not await repository.list_executions(scope, ExecutionFilter(owner="bob"), ExecutionOrder.NEWEST, None, 10)
-    assert (await repository.request_cancel(scope, mine.id, OWNER, "")).cancel is not None
+    assert (await repository.request_cancel(scope, mine.id, OWNER, "")).message is not None
     with pytest.raises(ExecutionNotFoundError):
         await repository.get_execution(scope, theirs.id)
 

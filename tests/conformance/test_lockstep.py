@@ -22,12 +22,22 @@ from msgspec.structs import replace
 from persistence.errors import PersistenceError
 from persistence.listing import ExecutionFilter, ExecutionOrder, WorkflowFilter
 from persistence.memory import MemoryRepository
-from persistence.model import SUSPECT_DEATHS, Execution, ExecutionDetail, ExecutionState, Scope, StepState, Workflow
+from persistence.model import (
+    SUSPECT_DEATHS,
+    Execution,
+    ExecutionDetail,
+    ExecutionState,
+    Message,
+    MessageKind,
+    Scope,
+    StepState,
+    Workflow,
+)
 from persistence.postgres import PostgresRepository
 from persistence.postgres.tables import metadata
 from persistence.repository import Repository
 from persistence.requests import Method, Request
-from persistence.transition import Created, Transition
+from persistence.transition import Created, Letter, Transition
 from service.engine.ids import uuid7
 from tests.conformance.builders import FOREIGN_ORG, ORG, OWNER, document, execution, new, now, outcome, step, transition
 from tests.conformance.test_lists import walk
@@ -107,7 +117,8 @@ changes = st.fixed_dictionaries({
     "stranger": mostly({}, {"incarnation": LATER}, {"org": "x"}),
     "count": st.integers(1, 3), "steps": st.lists(steps, max_size=1), "progress": st.sampled_from((0, 50)),
     "state": st.sampled_from((ExecutionState.RUNNING,) * 8 + tuple(ExecutionState)), "survived": mostly(False, True),
-    "result": st.none() | st.just({"a": 1}), "cancel_seen": mostly(False, True), "release": st.booleans(),
+    "result": st.none() | st.just({"a": 1}), "mail_seen": mostly(0, 1),
+    "reads": st.booleans(), "writes": mostly(None, 0, 1), "release": st.booleans(),
     "wake": st.none() | seconds, "bytes": mostly(0, 2**40),
 })  # fmt: skip
 
@@ -151,6 +162,15 @@ class Lockstep(RuleBasedStateMachine):
         """Return the execution as it is, or as one that is not there might be."""
         row = self.loop.run(outcome(self.memory.get_execution(Scope(key[0]), key[1])))
         return row if isinstance(row, Execution) else execution(self.first, PROCESSES[0], id=key[1])
+
+    def unseen(self, key: Key) -> Sequence[Message]:
+        """Return the messages of an execution that nobody has seen."""
+        row = self.memory._tables.executions.get(key[1])
+        return self.memory._tables.unseen(row) if row is not None else ()
+
+    def letter(self, to: Key) -> Letter:
+        """Return a message to an execution."""
+        return Letter(to[1], Message(uuid7(), MessageKind.CHILD_ENDED, self.time, "child", {"well": True}))
 
     def teardown(self) -> None:
         """All that they hold is the same, and so is what a later process takes over when all have died."""
@@ -251,7 +271,11 @@ class Lockstep(RuleBasedStateMachine):
                 self.request_cancel(key, Scope(key[0]), OWNER)
         rows = {key: self.row(key) for key, _ in flight}
         pending: list[Transition] = []
-        for key, change in flight:
+        for key, drawn in flight:
+            change = dict(drawn)
+            reads, to = change.pop("reads"), change.pop("writes")
+            change["consumed"] = [each.id for each in self.unseen(key)] if reads else []
+            change["letters"] = [] if to is None else [self.letter(flight[to % len(flight)][0])]
             pending.append(written(rows[key], change, self.time))
             rows[key] = replace(rows[key], last_seq=rows[key].last_seq + change["count"])
         self.both(lambda store: asyncio.gather(*(outcome(store.submit(each)) for each in pending)))
@@ -272,7 +296,8 @@ class Lockstep(RuleBasedStateMachine):
 
     @rule(by=processes, driven=st.lists(executions, max_size=5), org=orgs, request_id=request_ids, content=hashes)
     def look(self, by: UUID, driven: Sequence[Key], org: str, request_id: str, content: bytes) -> None:
-        self.both(lambda store: store.strays(by, [key[1] for key in driven]))
+        self.both(lambda store: store.undriven(by, [key[1] for key in driven]))
+        self.both(lambda store: store.deliver(by))
         self.both(lambda store: store.next_wake_time())
         self.both(lambda store: store.find_request(org, request_id, [content]))
 
@@ -311,5 +336,6 @@ async def everything(store: Repository) -> list[Any]:
         for row in await store.list_executions(scope, ExecutionFilter(), ExecutionOrder.NEWEST, None, 100):
             held += [row, await store.get_detail(scope, row.id), await store.read_events(scope, row.id, 0, 999)]
     for process in PROCESSES:
-        held += [await store.strays(process, []), await store.renew(process, 300, lapsed=True)]
+        held += [await store.undriven(process, []), await store.deliver(process)]
+        held.append(await store.renew(process, 300, lapsed=True))
     return held

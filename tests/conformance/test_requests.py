@@ -32,6 +32,7 @@ from tests.conformance.builders import (
     execution,
     new,
     outcome,
+    seen,
 )
 
 CREATE, UPDATE = Method.CREATE_WORKFLOW, Method.UPDATE_WORKFLOW
@@ -100,11 +101,11 @@ async def test_a_repeated_delete_is_answered_as_the_first(repository: Repository
 async def test_a_repeated_cancel_answers_the_execution_as_it_is_now(repository: Repository, stage: Stage) -> None:
     row, request = await stage.put(), asked(Method.CANCEL)
     first = await repository.request_cancel(SCOPE, row.id, "ann", "bored", request)
-    assert first.cancel is not None
+    assert first.message is not None
     assert await repository.request_cancel(SCOPE, row.id, "ann", "bored", request) == first
-    await stage.commit(ending(first, ExecutionState.CANCELLED, cancel_seen=True))
+    await stage.commit(ending(row, ExecutionState.CANCELLED, **seen(row)))
     now = await repository.request_cancel(SCOPE, row.id, "ann", "bored", request)
-    assert now.state is ExecutionState.CANCELLED
+    assert (now.execution.state, now.message) == (ExecutionState.CANCELLED, None)
     with pytest.raises(RequestIdReusedError):
         await repository.request_cancel(SCOPE, row.id, "ann", "", asked(Method.CANCEL, content=b"other"))
 
@@ -139,8 +140,8 @@ async def _delete(repository: Repository, stage: Stage, request: Request) -> Any
 
 
 async def _cancel(repository: Repository, stage: Stage, request: Request) -> Any:
-    (driven,) = await repository.strays(stage.incarnation, [])
-    return await repository.request_cancel(SCOPE, driven.id, "ann", "", request)
+    (driven,) = await repository.undriven(stage.incarnation, [])
+    return await repository.request_cancel(SCOPE, driven, "ann", "", request)
 
 
 async def _execute(repository: Repository, stage: Stage, request: Request) -> Any:
@@ -176,7 +177,7 @@ async def test_an_id_is_refused_for_other_content_and_for_other_methods(
     assert (await repository.get_workflow(SCOPE, "research")) == stage.workflow
     names = [each.name for each in await repository.list_workflows(SCOPE, WorkflowFilter(), None, 10)]
     assert sorted(names) == ["first", "research"]
-    assert [row.cancel for row in await repository.strays(stage.incarnation, [])] == [None]
+    assert await repository.deliver(stage.incarnation) == []
 
 
 async def test_each_org_has_ids_of_its_own(repository: Repository) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy import Column, DateTime, Float, Integer, LargeBinary, String, Uu
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from flowkeep.errors import from_rpc_error
+from persistence.model import MessageKind
 from persistence.postgres.tables import PARTITIONED, metadata
 
 EMPTY_ID, LAST_ID = str(UUID(int=0)), str(UUID(int=2**128 - 1))
@@ -31,14 +32,14 @@ VALUES: list[tuple[type[Any], list[str]]] = [
     (LargeBinary, ["'\\xff00ff'", "''"]),
     (Uuid, [f"'{LAST_ID}'", f"'{EMPTY_ID}'"]),
 ]
-CANCEL = {"cancel_time": "now()", "cancel_by": "'x'", "cancel_reason": "''"}
-TOGETHER = dict.fromkeys(CANCEL, CANCEL) | {
-    "delete_time": {"deleted_by": "'x'"},
-    "deleted_by": {"delete_time": "now()"},
-}
+TOGETHER = {"delete_time": {"deleted_by": "'x'"}, "deleted_by": {"delete_time": "now()"}}
 """What a constraint wants changed with a column."""
+SEND = """
+INSERT INTO messages (org_id, execution_id, id, kind, create_time, sender, body)
+SELECT org_id, id, id, $1, clock_timestamp(), 'x', '{}' FROM executions WHERE id = ANY ($2::uuid[])"""
 KEYS = {**dict.fromkeys(PARTITIONED, "execution_id"), "executions": "id"}
 ROWS = {
+    "messages": tuple(f"kind = '{kind}'" for kind in MessageKind),
     "steps": ("path = 'a'", "path = 'b'"),
     "transitions": (
         "seq = (SELECT min(seq) FROM transitions t WHERE {})",

@@ -69,7 +69,7 @@ async def test_a_wish_that_no_standby_has_is_not_acknowledged(
     await until(lambda: alone.fetchval(_WAITING, "flowkeep"))
     with pytest.raises(UnavailableError, match="standby"):
         await asking
-    assert (await store.repository.get_execution(SCOPE, row.id)).cancel is not None
+    assert (await store.repository.get_execution(SCOPE, row.id)).mail == 1
 
 
 async def test_a_transition_that_no_standby_has_is_unknown(

@@ -91,8 +91,8 @@ async def test_one_who_lost_the_connection_looks_at_everything(database_dsn, adm
     async with asyncio.timeout(PATIENCE):
         assert (await heard.get()).executions is None
         ids = frozenset(uuid7() for _ in range(3))
-        teller.announce(ids, has_cancel=True)
-        assert await heard.get() == News(ids, has_cancel=True)
+        teller.announce(ids, has_mail=True)
+        assert await heard.get() == News(ids, has_mail=True)
         teller.announce([uuid7() for _ in range(500)], has_work=True)
         assert await heard.get() == News(None, has_work=True)
         await admin.execute(

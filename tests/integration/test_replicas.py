@@ -197,8 +197,8 @@ async def test_a_creation_that_is_answered_late_is_driven_once(serve, stage):
             await arrives.wait()
             return answer
 
-        async def strays(*arguments):
-            found = await repository.strays(*arguments)
+        async def undriven(*arguments):
+            found = await repository.undriven(*arguments)
             if kept.is_set():
                 swept.release()
             return found
@@ -206,7 +206,7 @@ async def test_a_creation_that_is_answered_late_is_driven_once(serve, stage):
         def create(new):
             return asyncio.ensure_future(answer(repository.create(new)))
 
-        return Store(repository, create=create, strays=strays)
+        return Store(repository, create=create, undriven=undriven)
 
     served = await serve(wrap=held_up, claim_interval=0.1)
     calling = asyncio.create_task(served.client.run(await made(served.client, step("a"))))
@@ -233,7 +233,7 @@ async def end_lease_of_owner(dsn, execution_id):
 async def everything(dsn):
     """All rows that tell of executions."""
     connection = await asyncpg.connect(dsn)
-    tables = ("executions", "steps", "events")
+    tables = ("executions", "steps", "events", "messages")
     rows = {table: await connection.fetch(f"SELECT t::text FROM {table} t ORDER BY 1") for table in tables}  # noqa: S608 - our own
     await connection.close()
     return rows

@@ -27,9 +27,10 @@ from flowkeep.v1.execution_pb2 import (
     StepExecution,
 )
 from flowkeep.v1.workflow_pb2 import WORKFLOW_VIEW_BASIC, WORKFLOW_VIEW_FULL
+from persistence.model import MessageKind
 from persistence.postgres.migrate import expected_revision
 from persistence.postgres.tables import PARTITIONED, metadata
-from tests.integration.spoiling import CANCEL, TOGETHER, answer, cases, values_of
+from tests.integration.spoiling import SEND, TOGETHER, answer, cases, values_of
 from tests.integration.stage import made, step
 
 State = flowkeep.Execution
@@ -67,9 +68,12 @@ class World:
                 await asyncio.sleep(0.05)
 
     async def spoil(self, statement: str, *arguments: Any) -> bool:
-        """Change something; False when the database keeps it out."""
+        """Change something; False when the database keeps it out. A message to be changed is sent at that moment."""
         try:
             async with self.admin.transaction():
+                if statement.startswith("UPDATE messages"):
+                    kind = next(kind for kind in MessageKind if f"kind = '{kind}'" in statement)
+                    await self.admin.execute(SEND, kind, arguments)
                 return await self.admin.execute(statement, *arguments) != "UPDATE 0"
         except asyncpg.PostgresError:
             return False
@@ -132,9 +136,9 @@ async def world(serve: Any, admin: asyncpg.Connection) -> AsyncIterator[World]:
         step("a", "transform", value={"x": 1, "pad": "p" * 9_000}, assign={"v": "result.x"}),
         step("b", "fail", times=1, retry_policy={"max_attempts": 2, "initial_interval": "30m", "max_interval": "30m"}),
     )
-    # As in the database of a later release, which has more states.
-    for table in ("executions", "steps"):
-        await admin.execute(f"ALTER TABLE {table} DROP CONSTRAINT {table}_state")
+    # As in the database of a later release, which has more states and messages.
+    for table, constraint in (("executions", "state"), ("steps", "state"), ("messages", "kind")):
+        await admin.execute(f"ALTER TABLE {table} DROP CONSTRAINT {table}_{constraint}")
     yield World(served, admin, name)
 
 
@@ -222,9 +226,8 @@ async def test_cancel_works_on_what_cannot_be_read(world):
 async def test_a_cancel_that_nobody_can_number_ends_all_the_same(world, mistakes):
     """It was asked, but not seen to; that it cannot be recorded is noticed before any verdict is reached."""
     (parked,) = await world.parked(1)
-    asked = ", ".join(f"{name} = {value}" for name, value in CANCEL.items())
-    spoil = f"UPDATE executions SET last_seq = 9223372036854775807, {asked} WHERE id = $1"  # noqa: S608
-    assert await world.spoil(spoil, parked)
+    assert await world.spoil("UPDATE executions SET last_seq = 9223372036854775807, mail = 1 WHERE id = $1", parked)
+    await world.admin.execute(SEND, "CANCEL", [parked])
     await world.wake()
     await world.until("SELECT count(*) FROM executions WHERE end_time IS NULL")
     assert (await world.served.client.get_execution(str(parked))).state == State.STATE_CANCELLED

@@ -73,7 +73,7 @@ async def test_the_lease_ends_even_if_nothing_can_be_given_up(store: PostgresSto
 async def test_what_a_failed_claim_left_is_not_taken_from_who_drives_it_by_now(store: PostgresStore):
     row = await store.put()
     await fail_to_claim(store)
-    assert [stray.id for stray in await store.repository.strays(store.incarnation, [])] == [row.id]
+    assert await store.repository.undriven(store.incarnation, []) == [row.id]
     detail = await store.repository.load(store.incarnation, row.id)
     assert detail is not None
     assert await store.repository.submit(move(detail.execution, 1)) is CommitResult.COMMITTED
@@ -204,20 +204,20 @@ async def test_the_server_gives_a_renewal_no_more_than_its_share_of_the_lease(
 async def test_a_call_that_is_cancelled_ends_as_cancelled(store: PostgresStore):
     async with store.admin.transaction():
         await store.admin.execute("LOCK TABLE executions")
-        reading = asyncio.create_task(store.repository.strays(store.incarnation, []))
+        reading = asyncio.create_task(store.repository.undriven(store.incarnation, []))
         await until(lambda: store.admin.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
         reading.cancel()
         await asyncio.wait([reading])
     assert reading.cancelled()
-    assert not await store.repository.strays(store.incarnation, [])
+    assert not await store.repository.undriven(store.incarnation, [])
 
 
 async def test_a_connection_that_breaks_is_the_store_that_cannot_be_reached(store: PostgresStore):
     async with store.admin.transaction():
         await store.admin.execute("LOCK TABLE executions")
-        reading = asyncio.create_task(store.repository.strays(store.incarnation, []))
+        reading = asyncio.create_task(store.repository.undriven(store.incarnation, []))
         waiting = "SELECT count(pg_terminate_backend(pid)) FROM pg_locks WHERE NOT granted"
         await until(lambda: store.admin.fetchval(waiting))
         with pytest.raises(UnavailableError):
             await reading
-    assert not await store.repository.strays(store.incarnation, [])
+    assert not await store.repository.undriven(store.incarnation, [])

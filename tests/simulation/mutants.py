@@ -16,7 +16,7 @@ from msgspec import structs
 from persistence.errors import UnavailableError
 from persistence.memory import MemoryRepository, journal
 from persistence.memory.tables import ExecutionRow
-from persistence.model import Execution, ExecutionDetail, Scope
+from persistence.model import Execution, ExecutionDetail, Mail, Posted, Scope
 from persistence.transition import CommitResult, Created, NewExecution, Transition
 from service.engine.clock import StoreClock
 from service.engine.executions import Executions
@@ -92,7 +92,7 @@ def _rescue_by_id(stack: ExitStack) -> None:
         def take_one(seen: Execution) -> ExecutionDetail:
             row = tables.executions[seen.id]
             row.execution = structs.replace(row.execution, epoch=seen.epoch)
-            return journal._taken(row, incarnation)
+            return memory._taken(row, incarnation)
 
         return await self._take("claim", take)
 
@@ -192,15 +192,14 @@ def _incarnation_is_host(stack: ExitStack) -> None:
 
 @_mutant("M12", "the signal of a cancel is dropped", "CA2", "CA3")
 def _dropped_cancel(stack: ExitStack) -> None:
-    async def deliver(self: Runner, execution: Execution) -> None:
+    async def hand_in(self: Runner, posted: Posted) -> None:
         """Drop it."""
 
-    async def strays(self: MemoryRepository, incarnation: UUID, driven: Sequence[UUID]) -> Sequence[Execution]:
-        known = set(driven)
-        return [each for each in await before(self, incarnation, driven) if each.id not in known]
+    async def deliver(self: MemoryRepository, incarnation: UUID) -> Sequence[Mail]:
+        return []
 
-    before = _replace(stack, journal.MemoryJournal, "strays", strays)
-    _replace(stack, Runner, "deliver_cancel", deliver)
+    _replace(stack, journal.MemoryJournal, "deliver", deliver)
+    _replace(stack, Runner, "hand_in", hand_in)
 
 
 @_mutant("M15", "timers go by the clock of the replica", "I14")

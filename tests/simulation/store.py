@@ -12,7 +12,7 @@ from uuid import UUID
 
 from persistence.errors import UnavailableError
 from persistence.memory import MemoryRepository
-from persistence.model import Execution, ExecutionDetail, News
+from persistence.model import Execution, ExecutionDetail, News, Posted
 from persistence.transition import CommitResult, Created, NewExecution, Transition
 from tests.simulation.history import Claim, History, Write
 from tests.simulation.loop import Process, VirtualLoop
@@ -43,7 +43,8 @@ READS = {
     "read_events",
     "get_workflow",
     "load",
-    "strays",
+    "undriven",
+    "deliver",
     "find_request",
     "find_change",
     "ping",
@@ -313,11 +314,12 @@ class Link:
             del self._coming[taken.id]
         return is_coming
 
-    async def request_cancel(self, *args: Any) -> Execution:
+    async def request_cancel(self, *args: Any) -> Posted:
         """See ExecutionRepository."""
-        kept = await self.call("request_cancel", lambda: finished(self._database.memory.request_cancel(*args)))
-        self.announce(News(frozenset({kept.id}), has_cancel=True, has_work=kept.incarnation is None))
-        return kept
+        posted = await self.call("request_cancel", lambda: finished(self._database.memory.request_cancel(*args)))
+        row = posted.execution
+        self.announce(News(frozenset({row.id}), has_mail=True, has_work=row.incarnation is None))
+        return posted
 
     # --- Signals
 
@@ -326,7 +328,7 @@ class Link:
         await self.call("listen", lambda: None)
         listeners = self._database.listeners
         listeners[self] = heard
-        heard(News(None, has_work=True, has_cancel=True))
+        heard(News(None, has_work=True, has_mail=True))
         try:
             while True:
                 await asyncio.sleep(0.5)

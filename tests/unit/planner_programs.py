@@ -11,7 +11,7 @@ from uuid import UUID
 from immutables import Map
 from msgspec.structs import replace
 
-from persistence.model import CancelRequest, Execution, ExecutionDetail, ExecutionState, Step, StepCounts
+from persistence.model import Execution, ExecutionDetail, ExecutionState, Message, MessageKind, Step, StepCounts
 from service.engine.definition import (
     Action,
     Block,
@@ -40,7 +40,7 @@ OF_ITEM = frozenset({"item", "index"})
 """What expressions see beyond the rest in the body of a `for_each`; here they may be written anywhere."""
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
-CANCEL = CancelRequest(T0, "ann", "no longer needed")
+CANCEL = Message(UUID(int=1), MessageKind.CANCEL, T0, "ann", {"reason": "no longer needed"})
 FATAL = Failure(HANDLER_ERROR, "boom")
 PLAIN = RetryPolicy(max_attempts=3, jitter=0.0)
 
@@ -237,8 +237,11 @@ class Driver:
 
     def cancel(self) -> Plan:
         """Let somebody ask to cancel."""
-        self.execution = replace(self.execution, cancel=self.execution.cancel or CANCEL)
-        return self.apply(happenings.CancelAsked(self.now, CANCEL))
+        return self.receive(CANCEL)
+
+    def receive(self, message: Message) -> Plan:
+        """Let a message come."""
+        return self.apply(happenings.MessageCame(self.now, message))
 
     def recover(self, worker: str = "", handlers: Iterable[str] = ()) -> Plan:
         """Let another process, which has these handlers, go on from what is stored."""

@@ -83,7 +83,7 @@ def test_cancel_of_a_pending_execution_ends_it_at_once():
 def test_cancel_waits_for_what_runs():
     driver = started(graph(step("a"), step("b"), step("c", depends_on=("a",))))
     plan = driver.cancel()
-    assert plan.events[0].body == events.Cancelling(CANCEL.by, CANCEL.reason)
+    assert plan.events[0].body == events.Cancelling("ann", "no longer needed")
     assert plan.effects == (CancelAttempt("a", 1), CancelAttempt("b", 1))
     assert driver.execution.state is ExecutionState.CANCELLING
     check_stored(driver)
@@ -108,10 +108,27 @@ def test_cancel_ends_what_only_waits_at_once():
 
 def test_cancel_again_changes_nothing():
     driver = started(sequence(step("a")))
-    driver.cancel()
-    assert driver.cancel().is_empty
+    first = driver.cancel()
+    again = driver.cancel()
+    assert first.consumed == again.consumed == (CANCEL,)
+    assert not (again.events or again.steps or again.effects)
     driver.stopped("a")
     assert driver.cancel().is_empty
+
+
+def test_a_message_that_is_not_understood_is_consumed_and_changes_nothing():
+    driver = started(sequence(step("a")))
+    unknown = structs.replace(CANCEL, kind="FROM_LATER")
+    before = driver.state
+    plan = driver.receive(unknown)
+    assert (plan.consumed, plan.is_empty, plan.events, driver.state) == ((unknown,), False, (), before)
+
+
+@pytest.mark.parametrize("body", [{}, {"reason": None}, {"reason": 5}])
+def test_a_cancel_whose_body_was_spoilt_cancels_all_the_same(body: dict[str, object]):
+    driver = started(sequence(step("a")))
+    driver.receive(structs.replace(CANCEL, body=body))
+    assert driver.state.state is ExecutionState.CANCELLING
 
 
 def test_cancel_after_the_end_changes_nothing():
@@ -289,9 +306,9 @@ def test_recovery_ends_a_failing_execution():
     assert starts(driver) == [("a", 1), ("b", 1)]
 
 
-def test_a_wish_to_cancel_that_was_not_acted_on_is_not_restored():
+def test_a_message_that_nobody_has_seen_is_not_restored():
     driver = started(sequence(step("a")))
-    driver.execution = structs.replace(driver.execution, cancel=CANCEL)
+    driver.execution = structs.replace(driver.execution, mail=1)
     check_stored(driver)
     driver.cancel()
     assert driver.state.state is ExecutionState.CANCELLING

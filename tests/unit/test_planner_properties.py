@@ -104,7 +104,7 @@ def test_the_end_is_the_one_that_was_earned(driver: Driver) -> None:
     failed = {p for p, row in driver.rows.items() if row.state is StepState.FAILED}
     fatal = {p for p in failed if driver.definition.root.by_id[p].on_error is not OnError.CONTINUE}
     kinds = {type(turn.happening) for turn in driver.turns if not turn.before.state.is_end}
-    if happenings.CancelAsked in kinds:
+    if happenings.MessageCame in kinds:
         assert state.state is ExecutionState.CANCELLED
     elif fatal:
         assert state.state is ExecutionState.FAILED

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
-from persistence.model import Ending, Event, Execution, Step
+from persistence.model import Ending, Event, Execution, Message, Step
 from persistence.postgres.commit.encoding import Column, RowKind
 from persistence.postgres.commit.sharing import SharedPayload
 from persistence.requests import Method
@@ -45,9 +46,7 @@ EXECUTION = RowKind[Execution](
     Column("last_seq", "int8", "last_seq"),
     Column("failure", "jsonb", "failure"),
     Column("ending", "jsonb", lambda execution: ending_document(execution.ending)),
-    Column("cancel_time", "timestamptz", lambda execution: execution.cancel and execution.cancel.time),
-    Column("cancel_by", "text", lambda execution: execution.cancel and execution.cancel.by),
-    Column("cancel_reason", "text", lambda execution: execution.cancel and execution.cancel.reason),
+    Column("mail", "int8", "mail"),
     Column("incarnation", "uuid", "incarnation"),
     Column("epoch", "int8", "epoch"),
     Column("wake_time", "timestamptz", "wake_time"),
@@ -82,7 +81,7 @@ CHANGE = RowKind[Transition](
     Column("base_seq", "int8"),
     Column("last_seq", "int8", "last_seq"),
     Column("state", "text", "state"),
-    Column("cancel_seen", "bool", "cancel_seen"),
+    Column("mail_seen", "int8", "mail_seen"),
     Column("ends_otherwise", "bool", lambda change: change.state.is_end and change.state != "CANCELLED"),
     Column("released", "bool", lambda change: change.release or change.state.is_end),
     Column("survived", "bool", "survived"),
@@ -142,6 +141,24 @@ HISTORY = RowKind[Event](
     Column("shared", "jsonb"),
 )
 """The events that are written at once, by the last of them; their body is given without what is shared of it."""
+
+MESSAGE = RowKind[Message](
+    Column("org_id", "text"),
+    Column("execution_id", "uuid"),
+    Column("id", "uuid", "id"),
+    Column("kind", "text", "kind"),
+    Column("create_time", "timestamptz", "time"),
+    Column("sender", "text", "sender"),
+    Column("body", "jsonb", "body"),
+)
+"""A message to an execution."""
+
+CONSUMED = RowKind[UUID](
+    Column("org_id", "text"),
+    Column("execution_id", "uuid"),
+    Column("id", "uuid", lambda message_id: message_id),
+)
+"""A message that an execution has seen."""
 
 SHARED = RowKind[SharedPayload](
     Column("org_id", "text", "org"),

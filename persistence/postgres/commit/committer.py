@@ -267,6 +267,9 @@ class Committer:
         written = {unit for unit, outcome in outcomes.items() if is_written(outcome)}
         if written:
             self._announce([unit.execution_id for unit in written], has_work=any(unit.is_free for unit in written))
+            groups = (unit for unit in written if isinstance(unit, Group))
+            if told := {letter.execution_id for group in groups for letter in group.letters}:
+                self._announce(told, has_mail=True)
 
     def _fence(self, failed: Mapping[UUID, int]) -> None:
         """Fence what waits behind these failed transitions, of the same epochs."""

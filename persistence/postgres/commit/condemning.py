@@ -21,7 +21,9 @@ from persistence.transition import Closing
 
 # The number goes by the events, which the row may contradict. None of ours comes near 2^62.
 _FIND = """
-SELECT e.org_id, e.cancel_time IS NOT NULL AS is_cancelled, e.progress, e.steps_total, clock_timestamp() AS time,
+SELECT e.org_id, e.state = 'CANCELLING' OR EXISTS (
+           SELECT FROM messages m WHERE m.org_id = e.org_id AND m.execution_id = e.id AND m.kind = 'CANCEL'
+       ) AS is_cancelled, e.progress, e.steps_total, clock_timestamp() AS time,
        1 + coalesce((SELECT max(t.seq) FROM transitions t
                      WHERE t.org_id = e.org_id AND t.execution_id = e.id AND t.seq < 4611686018427387904), 0) AS seq
 FROM executions e WHERE e.id = $1 AND e.incarnation = $2 FOR UPDATE"""
@@ -42,6 +44,7 @@ UPDATE executions e SET state = $3, end_time = $4, failure = $5::jsonb, ending =
     steps_total = $7, steps_completed = $8, steps_failed = $9, steps_skipped = $10, steps_running = 0,
     steps_cancelled = $11
 WHERE e.org_id = $1 AND e.id = $2"""  # noqa: S608 - our own condition
+_CLEAR_INBOX = "DELETE FROM messages WHERE org_id = $1 AND execution_id = $2"
 _TELL = f"{INSERT_HISTORY.text}\nON CONFLICT DO NOTHING"
 
 
@@ -93,6 +96,7 @@ async def _write(
         counts.skipped,
         counts.cancelled,
     )
+    await session.execute(_CLEAR_INBOX, *key)
     org, execution_id = key
     told = columns.HISTORY.encode(
         event,

@@ -16,8 +16,8 @@ from msgspec.structs import replace
 from persistence import failpoints
 from persistence.postgres.commit import columns
 from persistence.postgres.commit.encoding import joined
-from persistence.postgres.commit.statements import SINGLE
-from persistence.postgres.commit.units import Creation, Group, Outcome, Unit, missing_payloads
+from persistence.postgres.commit.statements import single
+from persistence.postgres.commit.units import Creation, Group, Outcome, Unit, missing_payloads, part_rows
 from persistence.postgres.connection import Connection
 from persistence.transition import CommitResult, Created
 
@@ -36,7 +36,9 @@ async def write_single(connection: Connection, units: Sequence[Unit]) -> dict[Un
         values |= _of_creations(creations)
     if missing := missing_payloads(units):
         values["shared"] = joined(missing)
-    statement = SINGLE[bool(creations), bool(missing)]
+    parts = part_rows(groups)
+    values |= {name: joined(rows) for name, rows in parts.items()}
+    statement = single(creates=bool(creations), shares=bool(missing), parts=tuple(parts))
     try:
         await _execute(connection, statement.text, statement.arguments(values))
     except asyncpg.DivisionByZeroError:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from persistence.postgres.commit import columns
@@ -68,14 +69,14 @@ UPDATE executions e SET {listed(f"{name} = u.{name}" for name in _SAME_NAMED)},
     incarnation = CASE WHEN NOT u.released THEN e.incarnation END,
     wake_time = CASE
         WHEN NOT u.released OR u.end_time IS NOT NULL THEN NULL
-        -- A wish that the owner gave up without having seen must not wait for a timer.
-        WHEN e.cancel_time IS NOT NULL AND NOT u.cancel_seen THEN clock_timestamp()
+        -- What the owner gave up without having seen must not wait for a timer.
+        WHEN e.mail > u.mail_seen THEN clock_timestamp()
         ELSE coalesce(u.wake_time, clock_timestamp()) END
 FROM ({columns.CHANGE.select("changes")}) u
 WHERE e.org_id = u.org_id AND e.id = u.id
     -- Not `=`: the index of incarnations must never be chosen, it finds all that a replica drives.
     AND e.incarnation IS NOT DISTINCT FROM u.incarnation AND e.epoch = u.epoch AND e.last_seq = u.base_seq
-    AND (u.cancel_seen OR e.cancel_time IS NULL OR NOT u.ends_otherwise)
+    AND (e.mail <= u.mail_seen OR NOT u.ends_otherwise)
 RETURNING e.id""")  # noqa: S608 - our own columns
 
 _STEP_KEY = ("org_id", "execution_id", "path", "iteration")
@@ -96,6 +97,20 @@ SET_RESULTS = Statement(f"""
 UPDATE execution_payloads p SET result = u.result FROM ({columns.RESULT.select("results")}) u
 WHERE p.org_id = u.org_id AND p.execution_id = u.execution_id""")  # noqa: S608 - our own columns
 
+REMOVE_MESSAGES = Statement(f"""
+DELETE FROM messages m USING ({columns.CONSUMED.select("consumed")}) u
+WHERE m.org_id = u.org_id AND m.execution_id = u.execution_id AND m.id = u.id""")  # noqa: S608 - our own columns
+
+INSERT_MESSAGES = Statement(f"""
+{columns.MESSAGE.insert("messages", "letters")}
+ON CONFLICT DO NOTHING""")
+
+PARTS: Mapping[str, Statement] = {"consumed": REMOVE_MESSAGES, "letters": INSERT_MESSAGES}
+"""What few transitions carry beside steps and events: the statement of each part, whose only parameter is its rows.
+
+Such a statement touches no row that other executions' transitions touch, and its success is not asked.
+"""
+
 # The lock waits for a transaction of the lost connection that is still about to commit. It also makes the reading a
 # write, which like any other is confirmed by the synchronous standbys, and what it read with it.
 READ_CHANGED = Statement("""
@@ -111,18 +126,23 @@ JOIN executions e ON e.org_id = u.org_id AND e.id = u.id
 FOR KEY SHARE OF e""")  # noqa: S608 - our own columns
 
 
-def _single(*, creates: bool, shares: bool) -> Statement:
-    """Return the statement that writes a batch at once, or divides by zero unless all of it comes true."""
-    parts = {"pooled": INSERT_SHARED.template} if shares else {}
-    parts |= {
+@cache
+def single(*, creates: bool, shares: bool, parts: tuple[str, ...] = ()) -> Statement:
+    """Return the statement that writes a batch at once, or divides by zero unless all of it comes true.
+
+    `creates`: the batch has creations; `shares`: large payloads that are not known to be kept; `parts`: what of PARTS.
+    """
+    written = {"pooled": INSERT_SHARED.template} if shares else {}
+    written |= {
         "kept": f"{UPSERT_STEPS.template} RETURNING 1",
         "told": INSERT_HISTORY.template,
         "moved": UPDATE_EXECUTIONS.template,
         "ended": SET_RESULTS.template,
     }
+    written |= {f"of_{name}": PARTS[name].template for name in parts}
     conditions = ["(SELECT count(*) FROM kept) = :step_count", "(SELECT count(*) FROM moved) = :change_count"]
     if creates:
-        parts |= {
+        written |= {
             "live": LIVE_WORKFLOWS.template,
             "taken": INSERT_REQUESTS.template,
             "made": INSERT_EXECUTIONS.template,
@@ -133,22 +153,16 @@ def _single(*, creates: bool, shares: bool) -> Statement:
             "(SELECT count(*) FROM taken) = :request_count",
             "(SELECT count(*) FROM made) = :execution_count",
         ]
-    expressions = ",\n".join(f"{name} AS (\n{part})" for name, part in parts.items())
+    expressions = ",\n".join(f"{name} AS (\n{part})" for name, part in written.items())
     demanded = "\n    AND ".join(conditions)
     return Statement(f"WITH {expressions}\nSELECT 1 / ({demanded})::int")
 
 
-SINGLE: dict[tuple[bool, bool], Statement] = {
-    (creates, shares): _single(creates=creates, shares=shares) for creates in (False, True) for shares in (False, True)
-}
-"""The statement for a whole batch, by whether it has creations, and large payloads that are not known to be kept."""
-
-
 def named() -> dict[str, Statement]:
-    """Return all statements by their names."""
+    """Return all statements by their names; of those for a whole batch the one without any part and that with all."""
     found = {name: value for name, value in globals().items() if isinstance(value, Statement)}
-    for (creates, shares), statement in SINGLE.items():
-        found[f"SINGLE{'_CREATING' * creates}{'_SHARING' * shares}"] = statement
+    found["SINGLE"] = single(creates=False, shares=False)
+    found["SINGLE_WITH_ALL"] = single(creates=True, shares=True, parts=tuple(PARTS))
     return found
 
 

@@ -16,7 +16,7 @@ ON CONFLICT DO NOTHING RETURNING execution_id;
 
 -- KNOWN_REQUESTS: $1 orgs, $2 request_ids
 SELECT r.org_id AS request_org, r.request_id AS request, r.method, r.content_hash, r.execution_id,
-    e.org_id, e.id, e.owner, e.workflow_id, e.workflow_name, e.revision, e.state, CASE WHEN e.create_time < '0001-01-01 00:00:00+00' OR e.create_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.create_time END AS create_time, e.timeout, e.priority, e.tags, e.labels, e.correlation_id, e.request_id, CASE WHEN e.scheduled_time < '0001-01-01 00:00:00+00' OR e.scheduled_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.scheduled_time END AS scheduled_time, CASE WHEN e.start_time < '0001-01-01 00:00:00+00' OR e.start_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.start_time END AS start_time, CASE WHEN e.end_time < '0001-01-01 00:00:00+00' OR e.end_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.end_time END AS end_time, CASE WHEN e.deadline_time < '0001-01-01 00:00:00+00' OR e.deadline_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.deadline_time END AS deadline_time, e.progress, e.steps_total, e.steps_completed, e.steps_failed, e.steps_skipped, e.steps_running, e.steps_cancelled, e.last_seq, e.failure, e.ending, CASE WHEN e.cancel_time < '0001-01-01 00:00:00+00' OR e.cancel_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.cancel_time END AS cancel_time, e.cancel_by, e.cancel_reason, e.incarnation, e.epoch, CASE WHEN e.wake_time < '0001-01-01 00:00:00+00' OR e.wake_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.wake_time END AS wake_time, e.deaths, e.bytes, e.run
+    e.org_id, e.id, e.owner, e.workflow_id, e.workflow_name, e.revision, e.state, CASE WHEN e.create_time < '0001-01-01 00:00:00+00' OR e.create_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.create_time END AS create_time, e.timeout, e.priority, e.tags, e.labels, e.correlation_id, e.request_id, CASE WHEN e.scheduled_time < '0001-01-01 00:00:00+00' OR e.scheduled_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.scheduled_time END AS scheduled_time, CASE WHEN e.start_time < '0001-01-01 00:00:00+00' OR e.start_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.start_time END AS start_time, CASE WHEN e.end_time < '0001-01-01 00:00:00+00' OR e.end_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.end_time END AS end_time, CASE WHEN e.deadline_time < '0001-01-01 00:00:00+00' OR e.deadline_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.deadline_time END AS deadline_time, e.progress, e.steps_total, e.steps_completed, e.steps_failed, e.steps_skipped, e.steps_running, e.steps_cancelled, e.last_seq, e.failure, e.ending, e.mail, e.incarnation, e.epoch, CASE WHEN e.wake_time < '0001-01-01 00:00:00+00' OR e.wake_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.wake_time END AS wake_time, e.deaths, e.bytes, e.run
 FROM unnest($1::text[], $2::text[]) AS u(org_id, request_id)
 JOIN requests r ON r.org_id = u.org_id AND r.request_id = u.request_id
 LEFT JOIN executions e ON e.org_id = r.org_id AND e.id = r.execution_id
@@ -25,8 +25,8 @@ FOR KEY SHARE OF r;
 -- INSERT_EXECUTIONS: $1 executions
 INSERT INTO executions (org_id, id, owner, workflow_id, workflow_name, revision, state, create_time, timeout, priority, tags, labels,
     correlation_id, request_id, scheduled_time, start_time, end_time, deadline_time, progress, steps_total,
-    steps_completed, steps_failed, steps_skipped, steps_running, steps_cancelled, last_seq, failure, ending,
-    cancel_time, cancel_by, cancel_reason, incarnation, epoch, wake_time, bytes, run)
+    steps_completed, steps_failed, steps_skipped, steps_running, steps_cancelled, last_seq, failure, ending, mail,
+    incarnation, epoch, wake_time, bytes, run)
 SELECT r->>0 AS org_id, (r->>1)::uuid AS id, r->>2 AS owner, (r->>3)::uuid AS workflow_id, r->>4 AS workflow_name,
     (r->>5)::int AS revision, r->>6 AS state, (r->>7)::timestamptz AS create_time, (r->>8)::float8 AS timeout,
     (r->>9)::int AS priority,
@@ -36,9 +36,9 @@ SELECT r->>0 AS org_id, (r->>1)::uuid AS id, r->>2 AS owner, (r->>3)::uuid AS wo
     (r->>17)::timestamptz AS deadline_time, (r->>18)::int AS progress, (r->>19)::int AS steps_total,
     (r->>20)::int AS steps_completed, (r->>21)::int AS steps_failed, (r->>22)::int AS steps_skipped,
     (r->>23)::int AS steps_running, (r->>24)::int AS steps_cancelled, (r->>25)::int8 AS last_seq,
-    nullif(r->26, 'null') AS failure, nullif(r->27, 'null') AS ending, (r->>28)::timestamptz AS cancel_time,
-    r->>29 AS cancel_by, r->>30 AS cancel_reason, (r->>31)::uuid AS incarnation, (r->>32)::int8 AS epoch,
-    (r->>33)::timestamptz AS wake_time, (r->>34)::int8 AS bytes, (r->>35)::int AS run
+    nullif(r->26, 'null') AS failure, nullif(r->27, 'null') AS ending, (r->>28)::int8 AS mail,
+    (r->>29)::uuid AS incarnation, (r->>30)::int8 AS epoch, (r->>31)::timestamptz AS wake_time,
+    (r->>32)::int8 AS bytes, (r->>33)::int AS run
 FROM jsonb_array_elements($1::jsonb) AS r
 ON CONFLICT DO NOTHING RETURNING id;
 
@@ -56,11 +56,11 @@ UPDATE executions e SET state = u.state, last_seq = u.last_seq, steps_total = u.
     incarnation = CASE WHEN NOT u.released THEN e.incarnation END,
     wake_time = CASE
         WHEN NOT u.released OR u.end_time IS NOT NULL THEN NULL
-        -- A wish that the owner gave up without having seen must not wait for a timer.
-        WHEN e.cancel_time IS NOT NULL AND NOT u.cancel_seen THEN clock_timestamp()
+        -- What the owner gave up without having seen must not wait for a timer.
+        WHEN e.mail > u.mail_seen THEN clock_timestamp()
         ELSE coalesce(u.wake_time, clock_timestamp()) END
 FROM (SELECT r->>0 AS org_id, (r->>1)::uuid AS id, (r->>2)::uuid AS incarnation, (r->>3)::int8 AS epoch,
-    (r->>4)::int8 AS base_seq, (r->>5)::int8 AS last_seq, r->>6 AS state, (r->>7)::bool AS cancel_seen,
+    (r->>4)::int8 AS base_seq, (r->>5)::int8 AS last_seq, r->>6 AS state, (r->>7)::int8 AS mail_seen,
     (r->>8)::bool AS ends_otherwise, (r->>9)::bool AS released, (r->>10)::bool AS survived,
     (r->>11)::int AS steps_total, (r->>12)::int AS steps_completed, (r->>13)::int AS steps_failed,
     (r->>14)::int AS steps_skipped, (r->>15)::int AS steps_running, (r->>16)::int AS steps_cancelled,
@@ -71,7 +71,7 @@ FROM jsonb_array_elements($1::jsonb) AS r) u
 WHERE e.org_id = u.org_id AND e.id = u.id
     -- Not `=`: the index of incarnations must never be chosen, it finds all that a replica drives.
     AND e.incarnation IS NOT DISTINCT FROM u.incarnation AND e.epoch = u.epoch AND e.last_seq = u.base_seq
-    AND (u.cancel_seen OR e.cancel_time IS NULL OR NOT u.ends_otherwise)
+    AND (e.mail <= u.mail_seen OR NOT u.ends_otherwise)
 RETURNING e.id;
 
 -- UPSERT_STEPS: $1 steps
@@ -113,6 +113,18 @@ UPDATE execution_payloads p SET result = u.result FROM (SELECT r->>0 AS org_id, 
 FROM jsonb_array_elements($1::jsonb) AS r) u
 WHERE p.org_id = u.org_id AND p.execution_id = u.execution_id;
 
+-- REMOVE_MESSAGES: $1 consumed
+DELETE FROM messages m USING (SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, (r->>2)::uuid AS id
+FROM jsonb_array_elements($1::jsonb) AS r) u
+WHERE m.org_id = u.org_id AND m.execution_id = u.execution_id AND m.id = u.id;
+
+-- INSERT_MESSAGES: $1 letters
+INSERT INTO messages (org_id, execution_id, id, kind, create_time, sender, body)
+SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, (r->>2)::uuid AS id, r->>3 AS kind,
+    (r->>4)::timestamptz AS create_time, r->>5 AS sender, nullif(r->6, 'null') AS body
+FROM jsonb_array_elements($1::jsonb) AS r
+ON CONFLICT DO NOTHING;
+
 -- READ_CHANGED: $1 orgs, $2 execution_ids, $3 last_seqs
 SELECT e.id, e.incarnation, e.epoch, e.last_seq, t.body
 FROM unnest($1::text[], $2::uuid[], $3::int8[]) AS u(org_id, id, last_seq)
@@ -121,7 +133,7 @@ LEFT JOIN transitions t ON t.org_id = e.org_id AND t.execution_id = e.id AND t.s
 FOR SHARE OF e;
 
 -- READ_CREATED: $1 orgs, $2 execution_ids
-SELECT e.org_id, e.id, e.owner, e.workflow_id, e.workflow_name, e.revision, e.state, CASE WHEN e.create_time < '0001-01-01 00:00:00+00' OR e.create_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.create_time END AS create_time, e.timeout, e.priority, e.tags, e.labels, e.correlation_id, e.request_id, CASE WHEN e.scheduled_time < '0001-01-01 00:00:00+00' OR e.scheduled_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.scheduled_time END AS scheduled_time, CASE WHEN e.start_time < '0001-01-01 00:00:00+00' OR e.start_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.start_time END AS start_time, CASE WHEN e.end_time < '0001-01-01 00:00:00+00' OR e.end_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.end_time END AS end_time, CASE WHEN e.deadline_time < '0001-01-01 00:00:00+00' OR e.deadline_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.deadline_time END AS deadline_time, e.progress, e.steps_total, e.steps_completed, e.steps_failed, e.steps_skipped, e.steps_running, e.steps_cancelled, e.last_seq, e.failure, e.ending, CASE WHEN e.cancel_time < '0001-01-01 00:00:00+00' OR e.cancel_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.cancel_time END AS cancel_time, e.cancel_by, e.cancel_reason, e.incarnation, e.epoch, CASE WHEN e.wake_time < '0001-01-01 00:00:00+00' OR e.wake_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.wake_time END AS wake_time, e.deaths, e.bytes, e.run
+SELECT e.org_id, e.id, e.owner, e.workflow_id, e.workflow_name, e.revision, e.state, CASE WHEN e.create_time < '0001-01-01 00:00:00+00' OR e.create_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.create_time END AS create_time, e.timeout, e.priority, e.tags, e.labels, e.correlation_id, e.request_id, CASE WHEN e.scheduled_time < '0001-01-01 00:00:00+00' OR e.scheduled_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.scheduled_time END AS scheduled_time, CASE WHEN e.start_time < '0001-01-01 00:00:00+00' OR e.start_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.start_time END AS start_time, CASE WHEN e.end_time < '0001-01-01 00:00:00+00' OR e.end_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.end_time END AS end_time, CASE WHEN e.deadline_time < '0001-01-01 00:00:00+00' OR e.deadline_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.deadline_time END AS deadline_time, e.progress, e.steps_total, e.steps_completed, e.steps_failed, e.steps_skipped, e.steps_running, e.steps_cancelled, e.last_seq, e.failure, e.ending, e.mail, e.incarnation, e.epoch, CASE WHEN e.wake_time < '0001-01-01 00:00:00+00' OR e.wake_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.wake_time END AS wake_time, e.deaths, e.bytes, e.run
 FROM unnest($1::text[], $2::uuid[]) AS u(org_id, id)
 JOIN executions e ON e.org_id = u.org_id AND e.id = u.id
 FOR KEY SHARE OF e;
@@ -161,11 +173,11 @@ UPDATE executions e SET state = u.state, last_seq = u.last_seq, steps_total = u.
     incarnation = CASE WHEN NOT u.released THEN e.incarnation END,
     wake_time = CASE
         WHEN NOT u.released OR u.end_time IS NOT NULL THEN NULL
-        -- A wish that the owner gave up without having seen must not wait for a timer.
-        WHEN e.cancel_time IS NOT NULL AND NOT u.cancel_seen THEN clock_timestamp()
+        -- What the owner gave up without having seen must not wait for a timer.
+        WHEN e.mail > u.mail_seen THEN clock_timestamp()
         ELSE coalesce(u.wake_time, clock_timestamp()) END
 FROM (SELECT r->>0 AS org_id, (r->>1)::uuid AS id, (r->>2)::uuid AS incarnation, (r->>3)::int8 AS epoch,
-    (r->>4)::int8 AS base_seq, (r->>5)::int8 AS last_seq, r->>6 AS state, (r->>7)::bool AS cancel_seen,
+    (r->>4)::int8 AS base_seq, (r->>5)::int8 AS last_seq, r->>6 AS state, (r->>7)::int8 AS mail_seen,
     (r->>8)::bool AS ends_otherwise, (r->>9)::bool AS released, (r->>10)::bool AS survived,
     (r->>11)::int AS steps_total, (r->>12)::int AS steps_completed, (r->>13)::int AS steps_failed,
     (r->>14)::int AS steps_skipped, (r->>15)::int AS steps_running, (r->>16)::int AS steps_cancelled,
@@ -176,7 +188,7 @@ FROM jsonb_array_elements($3::jsonb) AS r) u
 WHERE e.org_id = u.org_id AND e.id = u.id
     -- Not `=`: the index of incarnations must never be chosen, it finds all that a replica drives.
     AND e.incarnation IS NOT DISTINCT FROM u.incarnation AND e.epoch = u.epoch AND e.last_seq = u.base_seq
-    AND (u.cancel_seen OR e.cancel_time IS NULL OR NOT u.ends_otherwise)
+    AND (e.mail <= u.mail_seen OR NOT u.ends_otherwise)
 RETURNING e.id),
 ended AS (
 UPDATE execution_payloads p SET result = u.result FROM (SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, nullif(r->2, 'null') AS result
@@ -185,7 +197,7 @@ WHERE p.org_id = u.org_id AND p.execution_id = u.execution_id)
 SELECT 1 / ((SELECT count(*) FROM kept) = $5
     AND (SELECT count(*) FROM moved) = $6)::int;
 
--- SINGLE_SHARING: $1 shared, $2 steps, $3 history, $4 changes, $5 results, $6 step_count, $7 change_count
+-- SINGLE_WITH_ALL: $1 shared, $2 steps, $3 history, $4 changes, $5 results, $6 consumed, $7 letters, $8 workflow_orgs, $9 workflow_ids, $10 workflow_revisions, $11 requests, $12 executions, $13 payloads, $14 step_count, $15 change_count, $16 request_count, $17 execution_count
 WITH pooled AS (
 INSERT INTO shared_payloads (org_id, execution_id, digest, document, message)
 SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, r->>2 AS digest, nullif(r->3, 'null') AS document,
@@ -226,11 +238,11 @@ UPDATE executions e SET state = u.state, last_seq = u.last_seq, steps_total = u.
     incarnation = CASE WHEN NOT u.released THEN e.incarnation END,
     wake_time = CASE
         WHEN NOT u.released OR u.end_time IS NOT NULL THEN NULL
-        -- A wish that the owner gave up without having seen must not wait for a timer.
-        WHEN e.cancel_time IS NOT NULL AND NOT u.cancel_seen THEN clock_timestamp()
+        -- What the owner gave up without having seen must not wait for a timer.
+        WHEN e.mail > u.mail_seen THEN clock_timestamp()
         ELSE coalesce(u.wake_time, clock_timestamp()) END
 FROM (SELECT r->>0 AS org_id, (r->>1)::uuid AS id, (r->>2)::uuid AS incarnation, (r->>3)::int8 AS epoch,
-    (r->>4)::int8 AS base_seq, (r->>5)::int8 AS last_seq, r->>6 AS state, (r->>7)::bool AS cancel_seen,
+    (r->>4)::int8 AS base_seq, (r->>5)::int8 AS last_seq, r->>6 AS state, (r->>7)::int8 AS mail_seen,
     (r->>8)::bool AS ends_otherwise, (r->>9)::bool AS released, (r->>10)::bool AS survived,
     (r->>11)::int AS steps_total, (r->>12)::int AS steps_completed, (r->>13)::int AS steps_failed,
     (r->>14)::int AS steps_skipped, (r->>15)::int AS steps_running, (r->>16)::int AS steps_cancelled,
@@ -241,189 +253,38 @@ FROM jsonb_array_elements($4::jsonb) AS r) u
 WHERE e.org_id = u.org_id AND e.id = u.id
     -- Not `=`: the index of incarnations must never be chosen, it finds all that a replica drives.
     AND e.incarnation IS NOT DISTINCT FROM u.incarnation AND e.epoch = u.epoch AND e.last_seq = u.base_seq
-    AND (u.cancel_seen OR e.cancel_time IS NULL OR NOT u.ends_otherwise)
+    AND (e.mail <= u.mail_seen OR NOT u.ends_otherwise)
 RETURNING e.id),
 ended AS (
 UPDATE execution_payloads p SET result = u.result FROM (SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, nullif(r->2, 'null') AS result
 FROM jsonb_array_elements($5::jsonb) AS r) u
-WHERE p.org_id = u.org_id AND p.execution_id = u.execution_id)
-SELECT 1 / ((SELECT count(*) FROM kept) = $6
-    AND (SELECT count(*) FROM moved) = $7)::int;
-
--- SINGLE_CREATING: $1 steps, $2 history, $3 changes, $4 results, $5 workflow_orgs, $6 workflow_ids, $7 workflow_revisions, $8 requests, $9 executions, $10 payloads, $11 step_count, $12 change_count, $13 request_count, $14 execution_count
-WITH kept AS (
-INSERT INTO steps AS s (org_id, execution_id, path, iteration, handler, state, attempt, failures, progress, input, output, failure,
-    failed_attempts, assigned, skip_reason, start_time, attempt_time, end_time, wait, end_seq, worker, position,
-    shared)
-SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, r->>2 AS path, (r->>3)::int AS iteration, r->>4 AS handler,
-    r->>5 AS state, (r->>6)::int AS attempt, (r->>7)::int AS failures, (r->>8)::int AS progress,
-    nullif(r->9, 'null') AS input, nullif(r->10, 'null') AS output, nullif(r->11, 'null') AS failure,
-    nullif(r->12, 'null') AS failed_attempts, nullif(r->13, 'null') AS assigned, r->>14 AS skip_reason,
-    (r->>15)::timestamptz AS start_time, (r->>16)::timestamptz AS attempt_time, (r->>17)::timestamptz AS end_time,
-    nullif(r->18, 'null') AS wait, (r->>19)::int8 AS end_seq, r->>20 AS worker, (r->>21)::int AS position,
-    nullif(r->22, 'null') AS shared
-FROM jsonb_array_elements($1::jsonb) AS r
-ON CONFLICT (org_id, execution_id, path, iteration) DO UPDATE SET
-    handler = excluded.handler, state = excluded.state, attempt = excluded.attempt, failures = excluded.failures,
-    progress = excluded.progress, input = excluded.input, output = excluded.output, failure = excluded.failure,
-    failed_attempts = excluded.failed_attempts, assigned = excluded.assigned, skip_reason = excluded.skip_reason,
-    start_time = excluded.start_time, attempt_time = excluded.attempt_time, end_time = excluded.end_time,
-    wait = excluded.wait, end_seq = excluded.end_seq, worker = excluded.worker, position = excluded.position,
-    shared = excluded.shared
-WHERE s.end_time IS NULL OR (s.state = 'COMPLETED' AND excluded.state = 'COMPENSATED') RETURNING 1),
-told AS (
-INSERT INTO transitions (execution_id, seq, time, org_id, layout, body, shared)
-SELECT (r->>0)::uuid AS execution_id, (r->>1)::int8 AS seq, (r->>2)::timestamptz AS time, r->>3 AS org_id, r->>4 AS layout,
-    decode(r->>5, 'base64') AS body, nullif(r->6, 'null') AS shared
-FROM jsonb_array_elements($2::jsonb) AS r),
-moved AS (
-UPDATE executions e SET state = u.state, last_seq = u.last_seq, steps_total = u.steps_total, steps_completed = u.steps_completed,
-    steps_failed = u.steps_failed, steps_skipped = u.steps_skipped, steps_running = u.steps_running,
-    steps_cancelled = u.steps_cancelled, progress = u.progress, start_time = u.start_time, end_time = u.end_time,
-    deadline_time = u.deadline_time, failure = u.failure, ending = u.ending, bytes = u.bytes,
-    deaths = CASE WHEN u.survived THEN 0 ELSE e.deaths END,
-    incarnation = CASE WHEN NOT u.released THEN e.incarnation END,
-    wake_time = CASE
-        WHEN NOT u.released OR u.end_time IS NOT NULL THEN NULL
-        -- A wish that the owner gave up without having seen must not wait for a timer.
-        WHEN e.cancel_time IS NOT NULL AND NOT u.cancel_seen THEN clock_timestamp()
-        ELSE coalesce(u.wake_time, clock_timestamp()) END
-FROM (SELECT r->>0 AS org_id, (r->>1)::uuid AS id, (r->>2)::uuid AS incarnation, (r->>3)::int8 AS epoch,
-    (r->>4)::int8 AS base_seq, (r->>5)::int8 AS last_seq, r->>6 AS state, (r->>7)::bool AS cancel_seen,
-    (r->>8)::bool AS ends_otherwise, (r->>9)::bool AS released, (r->>10)::bool AS survived,
-    (r->>11)::int AS steps_total, (r->>12)::int AS steps_completed, (r->>13)::int AS steps_failed,
-    (r->>14)::int AS steps_skipped, (r->>15)::int AS steps_running, (r->>16)::int AS steps_cancelled,
-    (r->>17)::int AS progress, (r->>18)::timestamptz AS start_time, (r->>19)::timestamptz AS end_time,
-    (r->>20)::timestamptz AS deadline_time, (r->>21)::timestamptz AS wake_time, nullif(r->22, 'null') AS failure,
-    nullif(r->23, 'null') AS ending, (r->>24)::int8 AS bytes
-FROM jsonb_array_elements($3::jsonb) AS r) u
-WHERE e.org_id = u.org_id AND e.id = u.id
-    -- Not `=`: the index of incarnations must never be chosen, it finds all that a replica drives.
-    AND e.incarnation IS NOT DISTINCT FROM u.incarnation AND e.epoch = u.epoch AND e.last_seq = u.base_seq
-    AND (u.cancel_seen OR e.cancel_time IS NULL OR NOT u.ends_otherwise)
-RETURNING e.id),
-ended AS (
-UPDATE execution_payloads p SET result = u.result FROM (SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, nullif(r->2, 'null') AS result
-FROM jsonb_array_elements($4::jsonb) AS r) u
 WHERE p.org_id = u.org_id AND p.execution_id = u.execution_id),
-live AS (
-SELECT w.org_id, w.id, u.revision
-FROM unnest($5::text[], $6::uuid[], $7::int[]) AS u(org_id, id, revision)
-JOIN workflows w ON w.org_id = u.org_id AND w.id = u.id
-WHERE w.delete_time IS NULL AND (u.revision = 0 OR u.revision = w.revision) FOR KEY SHARE OF w),
-taken AS (
-INSERT INTO requests (org_id, request_id, method, execution_id, content_hash, create_time)
-SELECT r->>0 AS org_id, r->>1 AS request_id, r->>2 AS method, (r->>3)::uuid AS execution_id,
-    decode(r->>4, 'base64') AS content_hash, (r->>5)::timestamptz AS create_time
-FROM jsonb_array_elements($8::jsonb) AS r
-ON CONFLICT DO NOTHING RETURNING execution_id),
-made AS (
-INSERT INTO executions (org_id, id, owner, workflow_id, workflow_name, revision, state, create_time, timeout, priority, tags, labels,
-    correlation_id, request_id, scheduled_time, start_time, end_time, deadline_time, progress, steps_total,
-    steps_completed, steps_failed, steps_skipped, steps_running, steps_cancelled, last_seq, failure, ending,
-    cancel_time, cancel_by, cancel_reason, incarnation, epoch, wake_time, bytes, run)
-SELECT r->>0 AS org_id, (r->>1)::uuid AS id, r->>2 AS owner, (r->>3)::uuid AS workflow_id, r->>4 AS workflow_name,
-    (r->>5)::int AS revision, r->>6 AS state, (r->>7)::timestamptz AS create_time, (r->>8)::float8 AS timeout,
-    (r->>9)::int AS priority,
-    CASE WHEN r->10 = '[]' THEN '{}' ELSE ARRAY(SELECT jsonb_array_elements_text(r->10)) END AS tags,
-    nullif(r->11, 'null') AS labels, r->>12 AS correlation_id, r->>13 AS request_id,
-    (r->>14)::timestamptz AS scheduled_time, (r->>15)::timestamptz AS start_time, (r->>16)::timestamptz AS end_time,
-    (r->>17)::timestamptz AS deadline_time, (r->>18)::int AS progress, (r->>19)::int AS steps_total,
-    (r->>20)::int AS steps_completed, (r->>21)::int AS steps_failed, (r->>22)::int AS steps_skipped,
-    (r->>23)::int AS steps_running, (r->>24)::int AS steps_cancelled, (r->>25)::int8 AS last_seq,
-    nullif(r->26, 'null') AS failure, nullif(r->27, 'null') AS ending, (r->>28)::timestamptz AS cancel_time,
-    r->>29 AS cancel_by, r->>30 AS cancel_reason, (r->>31)::uuid AS incarnation, (r->>32)::int8 AS epoch,
-    (r->>33)::timestamptz AS wake_time, (r->>34)::int8 AS bytes, (r->>35)::int AS run
-FROM jsonb_array_elements($9::jsonb) AS r
-ON CONFLICT DO NOTHING RETURNING id),
-given AS (
-INSERT INTO execution_payloads (org_id, execution_id, input, result)
-SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, nullif(r->2, 'null') AS input, nullif(r->3, 'null') AS result
-FROM jsonb_array_elements($10::jsonb) AS r)
-SELECT 1 / ((SELECT count(*) FROM kept) = $11
-    AND (SELECT count(*) FROM moved) = $12
-    AND (SELECT count(*) FROM live) = cardinality($6)
-    AND (SELECT count(*) FROM taken) = $13
-    AND (SELECT count(*) FROM made) = $14)::int;
-
--- SINGLE_CREATING_SHARING: $1 shared, $2 steps, $3 history, $4 changes, $5 results, $6 workflow_orgs, $7 workflow_ids, $8 workflow_revisions, $9 requests, $10 executions, $11 payloads, $12 step_count, $13 change_count, $14 request_count, $15 execution_count
-WITH pooled AS (
-INSERT INTO shared_payloads (org_id, execution_id, digest, document, message)
-SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, r->>2 AS digest, nullif(r->3, 'null') AS document,
-    decode(r->>4, 'base64') AS message
-FROM jsonb_array_elements($1::jsonb) AS r
+of_consumed AS (
+DELETE FROM messages m USING (SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, (r->>2)::uuid AS id
+FROM jsonb_array_elements($6::jsonb) AS r) u
+WHERE m.org_id = u.org_id AND m.execution_id = u.execution_id AND m.id = u.id),
+of_letters AS (
+INSERT INTO messages (org_id, execution_id, id, kind, create_time, sender, body)
+SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, (r->>2)::uuid AS id, r->>3 AS kind,
+    (r->>4)::timestamptz AS create_time, r->>5 AS sender, nullif(r->6, 'null') AS body
+FROM jsonb_array_elements($7::jsonb) AS r
 ON CONFLICT DO NOTHING),
-kept AS (
-INSERT INTO steps AS s (org_id, execution_id, path, iteration, handler, state, attempt, failures, progress, input, output, failure,
-    failed_attempts, assigned, skip_reason, start_time, attempt_time, end_time, wait, end_seq, worker, position,
-    shared)
-SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, r->>2 AS path, (r->>3)::int AS iteration, r->>4 AS handler,
-    r->>5 AS state, (r->>6)::int AS attempt, (r->>7)::int AS failures, (r->>8)::int AS progress,
-    nullif(r->9, 'null') AS input, nullif(r->10, 'null') AS output, nullif(r->11, 'null') AS failure,
-    nullif(r->12, 'null') AS failed_attempts, nullif(r->13, 'null') AS assigned, r->>14 AS skip_reason,
-    (r->>15)::timestamptz AS start_time, (r->>16)::timestamptz AS attempt_time, (r->>17)::timestamptz AS end_time,
-    nullif(r->18, 'null') AS wait, (r->>19)::int8 AS end_seq, r->>20 AS worker, (r->>21)::int AS position,
-    nullif(r->22, 'null') AS shared
-FROM jsonb_array_elements($2::jsonb) AS r
-ON CONFLICT (org_id, execution_id, path, iteration) DO UPDATE SET
-    handler = excluded.handler, state = excluded.state, attempt = excluded.attempt, failures = excluded.failures,
-    progress = excluded.progress, input = excluded.input, output = excluded.output, failure = excluded.failure,
-    failed_attempts = excluded.failed_attempts, assigned = excluded.assigned, skip_reason = excluded.skip_reason,
-    start_time = excluded.start_time, attempt_time = excluded.attempt_time, end_time = excluded.end_time,
-    wait = excluded.wait, end_seq = excluded.end_seq, worker = excluded.worker, position = excluded.position,
-    shared = excluded.shared
-WHERE s.end_time IS NULL OR (s.state = 'COMPLETED' AND excluded.state = 'COMPENSATED') RETURNING 1),
-told AS (
-INSERT INTO transitions (execution_id, seq, time, org_id, layout, body, shared)
-SELECT (r->>0)::uuid AS execution_id, (r->>1)::int8 AS seq, (r->>2)::timestamptz AS time, r->>3 AS org_id, r->>4 AS layout,
-    decode(r->>5, 'base64') AS body, nullif(r->6, 'null') AS shared
-FROM jsonb_array_elements($3::jsonb) AS r),
-moved AS (
-UPDATE executions e SET state = u.state, last_seq = u.last_seq, steps_total = u.steps_total, steps_completed = u.steps_completed,
-    steps_failed = u.steps_failed, steps_skipped = u.steps_skipped, steps_running = u.steps_running,
-    steps_cancelled = u.steps_cancelled, progress = u.progress, start_time = u.start_time, end_time = u.end_time,
-    deadline_time = u.deadline_time, failure = u.failure, ending = u.ending, bytes = u.bytes,
-    deaths = CASE WHEN u.survived THEN 0 ELSE e.deaths END,
-    incarnation = CASE WHEN NOT u.released THEN e.incarnation END,
-    wake_time = CASE
-        WHEN NOT u.released OR u.end_time IS NOT NULL THEN NULL
-        -- A wish that the owner gave up without having seen must not wait for a timer.
-        WHEN e.cancel_time IS NOT NULL AND NOT u.cancel_seen THEN clock_timestamp()
-        ELSE coalesce(u.wake_time, clock_timestamp()) END
-FROM (SELECT r->>0 AS org_id, (r->>1)::uuid AS id, (r->>2)::uuid AS incarnation, (r->>3)::int8 AS epoch,
-    (r->>4)::int8 AS base_seq, (r->>5)::int8 AS last_seq, r->>6 AS state, (r->>7)::bool AS cancel_seen,
-    (r->>8)::bool AS ends_otherwise, (r->>9)::bool AS released, (r->>10)::bool AS survived,
-    (r->>11)::int AS steps_total, (r->>12)::int AS steps_completed, (r->>13)::int AS steps_failed,
-    (r->>14)::int AS steps_skipped, (r->>15)::int AS steps_running, (r->>16)::int AS steps_cancelled,
-    (r->>17)::int AS progress, (r->>18)::timestamptz AS start_time, (r->>19)::timestamptz AS end_time,
-    (r->>20)::timestamptz AS deadline_time, (r->>21)::timestamptz AS wake_time, nullif(r->22, 'null') AS failure,
-    nullif(r->23, 'null') AS ending, (r->>24)::int8 AS bytes
-FROM jsonb_array_elements($4::jsonb) AS r) u
-WHERE e.org_id = u.org_id AND e.id = u.id
-    -- Not `=`: the index of incarnations must never be chosen, it finds all that a replica drives.
-    AND e.incarnation IS NOT DISTINCT FROM u.incarnation AND e.epoch = u.epoch AND e.last_seq = u.base_seq
-    AND (u.cancel_seen OR e.cancel_time IS NULL OR NOT u.ends_otherwise)
-RETURNING e.id),
-ended AS (
-UPDATE execution_payloads p SET result = u.result FROM (SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, nullif(r->2, 'null') AS result
-FROM jsonb_array_elements($5::jsonb) AS r) u
-WHERE p.org_id = u.org_id AND p.execution_id = u.execution_id),
 live AS (
 SELECT w.org_id, w.id, u.revision
-FROM unnest($6::text[], $7::uuid[], $8::int[]) AS u(org_id, id, revision)
+FROM unnest($8::text[], $9::uuid[], $10::int[]) AS u(org_id, id, revision)
 JOIN workflows w ON w.org_id = u.org_id AND w.id = u.id
 WHERE w.delete_time IS NULL AND (u.revision = 0 OR u.revision = w.revision) FOR KEY SHARE OF w),
 taken AS (
 INSERT INTO requests (org_id, request_id, method, execution_id, content_hash, create_time)
 SELECT r->>0 AS org_id, r->>1 AS request_id, r->>2 AS method, (r->>3)::uuid AS execution_id,
     decode(r->>4, 'base64') AS content_hash, (r->>5)::timestamptz AS create_time
-FROM jsonb_array_elements($9::jsonb) AS r
+FROM jsonb_array_elements($11::jsonb) AS r
 ON CONFLICT DO NOTHING RETURNING execution_id),
 made AS (
 INSERT INTO executions (org_id, id, owner, workflow_id, workflow_name, revision, state, create_time, timeout, priority, tags, labels,
     correlation_id, request_id, scheduled_time, start_time, end_time, deadline_time, progress, steps_total,
-    steps_completed, steps_failed, steps_skipped, steps_running, steps_cancelled, last_seq, failure, ending,
-    cancel_time, cancel_by, cancel_reason, incarnation, epoch, wake_time, bytes, run)
+    steps_completed, steps_failed, steps_skipped, steps_running, steps_cancelled, last_seq, failure, ending, mail,
+    incarnation, epoch, wake_time, bytes, run)
 SELECT r->>0 AS org_id, (r->>1)::uuid AS id, r->>2 AS owner, (r->>3)::uuid AS workflow_id, r->>4 AS workflow_name,
     (r->>5)::int AS revision, r->>6 AS state, (r->>7)::timestamptz AS create_time, (r->>8)::float8 AS timeout,
     (r->>9)::int AS priority,
@@ -433,17 +294,17 @@ SELECT r->>0 AS org_id, (r->>1)::uuid AS id, r->>2 AS owner, (r->>3)::uuid AS wo
     (r->>17)::timestamptz AS deadline_time, (r->>18)::int AS progress, (r->>19)::int AS steps_total,
     (r->>20)::int AS steps_completed, (r->>21)::int AS steps_failed, (r->>22)::int AS steps_skipped,
     (r->>23)::int AS steps_running, (r->>24)::int AS steps_cancelled, (r->>25)::int8 AS last_seq,
-    nullif(r->26, 'null') AS failure, nullif(r->27, 'null') AS ending, (r->>28)::timestamptz AS cancel_time,
-    r->>29 AS cancel_by, r->>30 AS cancel_reason, (r->>31)::uuid AS incarnation, (r->>32)::int8 AS epoch,
-    (r->>33)::timestamptz AS wake_time, (r->>34)::int8 AS bytes, (r->>35)::int AS run
-FROM jsonb_array_elements($10::jsonb) AS r
+    nullif(r->26, 'null') AS failure, nullif(r->27, 'null') AS ending, (r->>28)::int8 AS mail,
+    (r->>29)::uuid AS incarnation, (r->>30)::int8 AS epoch, (r->>31)::timestamptz AS wake_time,
+    (r->>32)::int8 AS bytes, (r->>33)::int AS run
+FROM jsonb_array_elements($12::jsonb) AS r
 ON CONFLICT DO NOTHING RETURNING id),
 given AS (
 INSERT INTO execution_payloads (org_id, execution_id, input, result)
 SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, nullif(r->2, 'null') AS input, nullif(r->3, 'null') AS result
-FROM jsonb_array_elements($11::jsonb) AS r)
-SELECT 1 / ((SELECT count(*) FROM kept) = $12
-    AND (SELECT count(*) FROM moved) = $13
-    AND (SELECT count(*) FROM live) = cardinality($7)
-    AND (SELECT count(*) FROM taken) = $14
-    AND (SELECT count(*) FROM made) = $15)::int;
+FROM jsonb_array_elements($13::jsonb) AS r)
+SELECT 1 / ((SELECT count(*) FROM kept) = $14
+    AND (SELECT count(*) FROM moved) = $15
+    AND (SELECT count(*) FROM live) = cardinality($9)
+    AND (SELECT count(*) FROM taken) = $16
+    AND (SELECT count(*) FROM made) = $17)::int;

@@ -12,7 +12,16 @@ from persistence.postgres.commit import columns, statements
 from persistence.postgres.commit.encoding import joined
 from persistence.postgres.commit.requests import repeated
 from persistence.postgres.commit.single import created
-from persistence.postgres.commit.units import Creation, Group, Outcome, Unit, WorkflowKey, is_written, missing_payloads
+from persistence.postgres.commit.units import (
+    Creation,
+    Group,
+    Outcome,
+    Unit,
+    WorkflowKey,
+    is_written,
+    missing_payloads,
+    part_rows,
+)
 from persistence.postgres.connection import Connection
 from persistence.transition import CommitResult
 
@@ -43,7 +52,10 @@ async def write_stepwise(connection: Connection, units: Sequence[Unit]) -> dict[
             else:
                 outcomes[group] = CommitResult.FENCED
     await failpoints.reach("flush.mid_batch")
-    await _write_payloads(connection, written, [g for g in groups if outcomes[g] is CommitResult.COMMITTED])
+    committed = [group for group in groups if outcomes[group] is CommitResult.COMMITTED]
+    await _write_payloads(connection, written, committed)
+    for name, rows in part_rows(committed).items():
+        await connection.execute(statements.PARTS[name].text, joined(rows))
     if missing := missing_payloads(unit for unit, outcome in outcomes.items() if is_written(outcome)):
         await connection.execute(statements.INSERT_SHARED.text, joined(missing))
     await _write_steps(connection, steps)

@@ -12,9 +12,10 @@ from persistence.model import Event, ExecutionState, Step, StepKey, StepState, W
 from persistence.postgres.commit import columns
 from persistence.postgres.commit.encoding import document, in_utc
 from persistence.postgres.commit.sharing import Payloads
+from persistence.postgres.commit.statements import PARTS
 from persistence.postgres.layout import layout
 from persistence.postgres.shared_payloads import PayloadKey
-from persistence.transition import CommitResult, Created, NewExecution, Transition, check_events
+from persistence.transition import CommitResult, Created, Letter, NewExecution, Transition, check_events
 
 Outcome: TypeAlias = "CommitResult | Created | Exception"
 
@@ -23,6 +24,7 @@ WorkflowKey: TypeAlias = tuple[str, UUID, int]
 
 _Answer = TypeVar("_Answer")
 _NONE: Mapping[PayloadKey, bytes] = {}
+_NO_PARTS: Mapping[str, Sequence[bytes]] = {}
 
 
 class _Item(Generic[_Answer]):
@@ -108,9 +110,9 @@ class Creation(_Item[Created]):
 
 
 class Submission(_Item[CommitResult]):
-    """A transition of an execution."""
+    """A transition of an execution; `parts` are the rows of what it carries of PARTS."""
 
-    __slots__ = ("ending", "failure", "result_row", "transition")
+    __slots__ = ("ending", "failure", "parts", "result_row", "transition")
 
     def __init__(self, transition: Transition, future: Future[CommitResult]) -> None:
         _check(transition)
@@ -121,6 +123,12 @@ class Submission(_Item[CommitResult]):
         self.failure = document(transition.failure)
         self.ending = document(columns.ending_document(transition.ending))
         self.result_row = _result_row(transition)
+        self.parts = _parts(transition) if transition.consumed or transition.letters else _NO_PARTS
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it is."""
+        return super().size + sum(len(row) for rows in self.parts.values() for row in rows)
 
 
 class Refusal(_Item[CommitResult]):
@@ -195,6 +203,11 @@ class Group:
         return [row for _, row in self._steps.values()]
 
     @property
+    def letters(self) -> list[Letter]:
+        """What it sends to other executions."""
+        return [letter for item in self.items for letter in item.transition.letters]
+
+    @property
     def history_rows(self) -> list[bytes]:
         """The rows of all events in order, one for each transition."""
         return [row for item in self.items for row in item.history_rows]
@@ -246,6 +259,26 @@ def missing_payloads(units: Iterable[Unit]) -> list[bytes]:
     """Return the rows of large payloads that are not known to be kept, in the order of their keys."""
     found = {key: row for unit in units for key, row in unit.payload_rows.items() if key not in unit.known}
     return [found[key] for key in sorted(found)] if found else []
+
+
+def part_rows(groups: Iterable[Group]) -> dict[str, list[bytes]]:
+    """Return the rows of each of PARTS of which there are some."""
+    found: dict[str, list[bytes]] = {}
+    items = [item for group in groups for item in group.items if item.parts]
+    for name in PARTS if items else ():
+        if rows := [row for item in items for row in item.parts.get(name, ())]:
+            found[name] = rows
+    return found
+
+
+def _parts(transition: Transition) -> dict[str, Sequence[bytes]]:
+    """Return the rows of a transition by the names of PARTS."""
+    org, execution_id = transition.org, transition.execution_id
+    consumed = [columns.CONSUMED.encode(each, org_id=org, execution_id=execution_id) for each in transition.consumed]
+    letters = [
+        columns.MESSAGE.encode(each.message, org_id=org, execution_id=each.execution_id) for each in transition.letters
+    ]
+    return {"consumed": consumed, "letters": letters}
 
 
 def _step_rows(org: str, execution_id: UUID, steps: Sequence[Step], payloads: Payloads) -> list[bytes]:
@@ -320,7 +353,9 @@ def _check(transition: Transition) -> None:
         and min(parts) >= 0
         and sum(parts) <= counts.total
         and transition.bytes >= 0
+        and not any(letter.message.binds or letter.message.id == letter.execution_id for letter in transition.letters)
+        and (not transition.letters or bool(transition.events))
         and all(step.state.is_end == (step.end_time is not None) for step in transition.steps)
     )
     if not is_sound:
-        raise PersistenceError("refused: a transition contradicts itself in end times, progress, counts or bytes")
+        raise PersistenceError("refused: a transition contradicts itself in end times, progress, counts or letters")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from persistence.model import CancelRequest
+from persistence.model import Message
 from service.engine.failure import Failure
 
 
@@ -123,11 +123,11 @@ class TimerFired:
 
 
 @dataclass(frozen=True, slots=True)
-class CancelAsked:
-    """Somebody asked to cancel the execution."""
+class MessageCame:
+    """Something came from outside the execution; what follows is recorded together with having seen it."""
 
     time: datetime
-    request: CancelRequest
+    message: Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +171,7 @@ Happening = (
     | ThreadFreed
     | HandlerMissed
     | TimerFired
-    | CancelAsked
+    | MessageCame
     | Recovered
     | Continued
     | Condemned

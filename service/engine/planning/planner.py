@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from persistence.model import CancelRequest, ExecutionState, Step, Wait, WaitKind
+from persistence.model import ExecutionState, Message, MessageKind, Step, Wait, WaitKind
 from service.engine import payload
 from service.engine.clock import later
 from service.engine.definition import Definition, Delivery
@@ -35,6 +35,7 @@ class Plan:
 
     `steps` are those that changed. Effects may be carried out only when the rest is durable. `is_partial`: some of what
     follows was put off, so that nobody else has to wait for all of it; let Continued happen. `work` is what it was.
+    `consumed` is the message that it has seen, also where nothing else follows from it.
     """
 
     state: State
@@ -43,11 +44,12 @@ class Plan:
     effects: tuple[Effect, ...] = ()
     is_partial: bool = False
     work: int = 0
+    consumed: tuple[Message, ...] = ()
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing follows: the happening was stale, early or came after the end."""
-        return not (self.events or self.steps or self.effects)
+        return not (self.events or self.steps or self.effects or self.consumed)
 
 
 def apply(definition: Definition, state: State, happening: Happening, *, begins: bool = True) -> Plan:
@@ -82,8 +84,8 @@ def apply(definition: Definition, state: State, happening: Happening, *, begins:
             planning.miss_handler(happening)
         case happenings.TimerFired():
             planning.fire()
-        case happenings.CancelAsked():
-            planning.cancel(happening.request)
+        case happenings.MessageCame():
+            planning.receive(happening.message)
         case happenings.Recovered():
             planning.recover(happening.handlers)
         case happenings.Continued():
@@ -102,6 +104,7 @@ def apply(definition: Definition, state: State, happening: Happening, *, begins:
         tuple(planning.effects),
         planning.is_put_off and not after.state.is_end and after.ending is None,
         planning.allowance.spent,
+        (happening.message,) if isinstance(happening, happenings.MessageCame) else (),
     )
 
 
@@ -223,12 +226,17 @@ class _Planning(BlockRules):
                 self.is_put_off = True
                 return
 
-    def cancel(self, request: CancelRequest) -> None:
-        if self.draft.state.cancel is not None:
+    def receive(self, message: Message) -> None:
+        """Do what a message asks for; of what is done already, or not understood, nothing is left but that it came."""
+        if message.kind == MessageKind.CANCEL:
+            self.cancel(message.sender, str(message.body.get("reason") or ""))
+
+    def cancel(self, by: str, reason: str) -> None:
+        if self.draft.state.state is ExecutionState.CANCELLING:
             return
-        self.draft.record(events.Cancelling(request.by, request.reason))
-        self.draft.change(state=ExecutionState.CANCELLING, cancel=request)
-        self.end(cancelled(request))
+        self.draft.record(events.Cancelling(by, reason))
+        self.draft.change(state=ExecutionState.CANCELLING)
+        self.end(cancelled(by, reason))
 
     def go_on(self) -> None:
         if self.draft.state.state is ExecutionState.RUNNING:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from immutables import Map
 
-from persistence.model import ExecutionDetail, ExecutionState, Step, StepState
+from persistence.model import ExecutionDetail, Step, StepState
 from service.engine import paths
 from service.engine.definition import Block, Definition, OnItemError, Repeat
 from service.engine.failure import Failure
@@ -28,7 +28,6 @@ from service.engine.planning.state import (
 
 # A cancelled step frees no other, and neither does one that has ended its block.
 _DONE = frozenset(state for state in StepState if state.is_end and state is not StepState.CANCELLED)
-_CANCEL_SEEN = frozenset({ExecutionState.CANCELLING, ExecutionState.CANCELLED})
 
 
 def restore(definition: Definition, detail: ExecutionDetail, worker: str = "") -> State:
@@ -53,8 +52,6 @@ def restore(definition: Definition, detail: ExecutionDetail, worker: str = "") -
         deadline_time=execution.deadline_time,
         scheduled_time=execution.scheduled_time,
         ending=Ending(ending.state, Failure.from_json(ending.failure)) if ending else None,
-        # A wish on the row that the planner has not seen is none of its state.
-        cancel=execution.cancel if execution.state in _CANCEL_SEEN else None,
         failure=Failure.from_json(execution.failure) if execution.failure else None,
         result=detail.result,
         worker=worker,

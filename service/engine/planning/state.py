@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 from immutables import Map
 
-from persistence.model import CancelRequest, Execution, ExecutionState, Step, StepCounts, StepState, WaitKind
 from persistence.model import Ending as StoredEnding
+from persistence.model import Execution, ExecutionState, Step, StepCounts, StepState, WaitKind
 from service.engine.failure import CANCELLED, EXECUTION_TIMEOUT, STEP_FAILED, Failure
 from service.engine.payload import size
 from service.engine.planning.effects import AttemptKey
@@ -101,7 +101,6 @@ class State(msgspec.Struct, frozen=True):
     deadline_time: datetime | None = None
     scheduled_time: datetime | None = None
     ending: Ending | None = None
-    cancel: CancelRequest | None = None
     failure: Failure | None = None
     result: Any = None
     worker: str = ""
@@ -195,9 +194,9 @@ def variables(steps: Iterable[Step]) -> dict[str, Any]:
     return assigned
 
 
-def cancelled(request: CancelRequest) -> Ending:
-    """Return the end that a cancel request gives."""
-    message = f"cancelled by {request.by}" + (f": {request.reason}" if request.reason else "")
+def cancelled(by: str, reason: str) -> Ending:
+    """Return the end that somebody asked for."""
+    message = f"cancelled by {by}" + (f": {reason}" if reason else "")
     return Ending(ExecutionState.CANCELLED, Failure(CANCELLED, message))
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
-from persistence.model import Execution
+from persistence.model import Execution, Mail
 from persistence.shares import Shares
 from service.engine.held import Held
 from service.engine.running.context import Context
@@ -52,6 +52,12 @@ class ActiveRuns:
     def get(self, execution_id: UUID) -> Run | None:
         """Return the run of an execution."""
         return self._runs.get(execution_id)
+
+    def deliver(self, mail: Mail) -> None:
+        """Give a run its messages, if this process still is the owner that they are for."""
+        run = self._runs.get(mail.execution_id)
+        if run is not None and run.execution.epoch == mail.epoch:
+            run.receive(mail.messages)
 
     def add(self, run: Run) -> None:
         """Count a run that begins."""

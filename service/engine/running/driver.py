@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
@@ -10,7 +11,7 @@ import structlog
 
 from persistence import failpoints
 from persistence.errors import NotFoundError, PersistenceError, UnavailableError, UnreadableError
-from persistence.model import Execution, ExecutionDetail, ExecutionState
+from persistence.model import Execution, ExecutionDetail, ExecutionState, Message
 from persistence.transition import CommitResult, Transition
 from service.engine.definition import Definition
 from service.engine.failure import INTERNAL, UNREADABLE_RECORD, Failure
@@ -98,25 +99,25 @@ class Driver:
             await self.condemn(execution.id, unreadable(found))
             return
         share = self._context.turns.share(execution)
-        await share.take(lambda: self._begin(execution, definition, state, verdict))
+        await share.take(lambda: self._begin(detail, definition, state, verdict))
 
-    def _begin(self, execution: Execution, definition: Definition, state: State, verdict: Failure | None) -> None:
+    def _begin(self, detail: ExecutionDetail, definition: Definition, state: State, verdict: Failure | None) -> None:
+        execution = detail.execution
         ownership = self._context.ownership
         if execution.id in self._runs or not ownership.may_take or execution.incarnation != ownership.incarnation:
             return
         run = Run(self._context, self, execution, definition, state)
         self._runs.add(run)
         try:
-            self._set_off(run, verdict)
+            self._set_off(run, detail.messages, verdict)
         except Exception as error:  # one that nobody drives would be claimed again and again
             self.broken(run, error)
 
-    def _set_off(self, run: Run, verdict: Failure | None) -> None:
-        """Let a run go on from what was recorded."""
-        execution, verdict, now = run.execution, verdict or self._quarantine.admit(run), self._context.now
+    def _set_off(self, run: Run, unseen: Sequence[Message], verdict: Failure | None) -> None:
+        """Let a run go on from what was recorded and sent."""
+        verdict, now = verdict or self._quarantine.admit(run), self._context.now
         run.is_condemned = verdict is not None
-        if execution.cancel is not None and run.state.cancel is None:
-            run.apply(happenings.CancelAsked(now(), execution.cancel))
+        run.open_mail(unseen)
         if verdict is None:
             awaited = run.state.awaited_handlers
             here = frozenset(name for name in awaited if self._context.registry.get(name) is not None)

@@ -39,5 +39,5 @@ class Listener:
             self._context.hub.wake(news.executions)
         if news.has_work:
             self._context.work.poke()
-        if news.has_cancel and (news.executions is None or not self._runs.ids.isdisjoint(news.executions)):
+        if news.has_mail and (news.executions is None or not self._runs.ids.isdisjoint(news.executions)):
             self._mail.poke()

@@ -6,10 +6,9 @@ from msgspec.structs import replace
 
 from persistence.model import Execution, ExecutionOutcome
 from persistence.transition import Transition
-from service.engine.planning.state import State
 
 
-def outcome(execution: Execution, state: State, transition: Transition) -> ExecutionOutcome:
+def outcome(execution: Execution, transition: Transition) -> ExecutionOutcome:
     """Return an execution as the store has it after the transition that has ended it."""
     ended = replace(
         execution,
@@ -22,7 +21,7 @@ def outcome(execution: Execution, state: State, transition: Transition) -> Execu
         deadline_time=transition.deadline_time,
         failure=transition.failure,
         ending=None,
-        cancel=state.cancel,
+        mail=transition.mail_seen,
         incarnation=None,
         wake_time=None,
         bytes=transition.bytes,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -14,7 +14,7 @@ from uuid import UUID
 import structlog
 
 from persistence import failpoints
-from persistence.model import Execution, ExecutionOutcome
+from persistence.model import Execution, ExecutionOutcome, Message
 from persistence.transition import CommitResult, Transition
 from service.engine.clock import later
 from service.engine.definition import Definition, Delivery
@@ -27,14 +27,15 @@ from service.engine.planning.planner import Plan
 from service.engine.planning.state import State
 from service.engine.running.attempts import Attempts
 from service.engine.running.context import Context
+from service.engine.running.inbox import Inbox
 from service.engine.running.outcome import outcome
 from service.engine.running.timer import Timer
 
 log = structlog.get_logger(__name__)
 
-# What evaluates nothing and must not wait: a wish to cancel has its deadline, and the others are acted on at once.
+# What evaluates nothing and must not wait: to heed a cancel has its deadline, and the others are acted on at once.
 _AT_ONCE = (
-    happenings.CancelAsked,
+    happenings.MessageCame,
     happenings.StepProgressed,
     happenings.ThreadMissed,
     happenings.HandlerMissed,
@@ -100,6 +101,7 @@ class Run:
         self._backlog: deque[Happening] = deque()
         self._is_queued = False
         self.begun = asyncio.get_running_loop().time()
+        self._inbox = Inbox(execution.mail)
         self._deaths = execution.deaths
         self._inherited: frozenset[AttemptKey] = frozenset()
         self._attempts = Attempts(self, context)
@@ -145,6 +147,16 @@ class Run:
             self.share.spend(plan.work)
             if not plan.is_empty:
                 self._hand_over(plan, survived=self._is_proof(happening, plan.state))
+
+    def open_mail(self, unseen: Sequence[Message]) -> None:
+        """Begin with the messages that were unseen when the execution was read."""
+        self._inbox.open(unseen)
+        self.receive(unseen)
+
+    def receive(self, messages: Iterable[Message]) -> None:
+        """Let what was sent to the execution happen, each message once: the one way in for what others ask of it."""
+        for message in self._inbox.take(messages):
+            self.apply(happenings.MessageCame(self.context.now(), message))
 
     def fail(self, error: BaseException) -> None:
         """End the execution as failed, because of a mistake of the server."""
@@ -197,6 +209,7 @@ class Run:
             self.fail(error)
 
     def _hand_over(self, plan: Plan, *, survived: bool = False) -> None:
+        self._inbox.consume(plan.consumed)
         transition = self._transition(self.state, plan, survived=survived)
         if survived:
             self._deaths = 0
@@ -279,7 +292,8 @@ class Run:
             failure=after.failure.to_json() if after.failure else None,
             ending=after.ending.stored() if after.ending else None,
             result=after.result,
-            cancel_seen=after.cancel is not None,
+            consumed=tuple(message.id for message in plan.consumed),
+            mail_seen=self._inbox.seen,
             release=parked_until is not None,
             wake_time=parked_until,
             survived=survived,
@@ -324,7 +338,7 @@ class Run:
         if transition.release or transition.state.is_end:
             self._timer.clear()
             if transition.state.is_end:
-                self.outcome = outcome(self.execution, self.state, transition)
+                self.outcome = outcome(self.execution, transition)
             self.closed.set()
             self._supervisor.finished(self, transition)
         else:

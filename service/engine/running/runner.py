@@ -11,13 +11,12 @@ from uuid import UUID
 import structlog
 
 from persistence.errors import UnavailableError
-from persistence.model import Execution
+from persistence.model import Mail, Posted
 from persistence.repository import Repository
 from persistence.transition import Created, NewExecution
 from service.engine.clock import StoreClock
 from service.engine.definition import Definition
 from service.engine.handlers.registry import Registry
-from service.engine.planning import happenings
 from service.engine.planning.planner import Plan
 from service.engine.running.active_runs import ActiveRuns
 from service.engine.running.claimer import Claimer
@@ -150,26 +149,26 @@ class Runner:
         """Return the run of an execution that is driven here."""
         return self.runs.get(execution_id)
 
-    async def deliver_cancel(self, execution: Execution) -> None:
-        """Let a kept cancel request take effect here, if this process owns the execution or nobody does."""
-        runs = self.runs
+    async def hand_in(self, posted: Posted) -> None:
+        """Let what was sent to an execution take effect here, if this process owns the execution or nobody does."""
+        runs, execution = self.runs, posted.execution
+        if posted.message is not None:
+            runs.deliver(Mail(execution.id, execution.epoch, (posted.message,)))
         if (run := runs.get(execution.id)) is not None:
-            if execution.cancel is not None:
-                run.apply(happenings.CancelAsked(self.now(), execution.cancel))
             await within(1.0, run.settled())
         if execution.id not in runs and self.ownership.may_take:
             try:
                 detail = await self.context.journal.claim_one(self.incarnation, execution.org, execution.id)
                 if detail is not None:
                     await self._driver.adopt(detail)
-            except UnavailableError as error:  # the wish is kept, and whoever takes the execution sees it
-                log.warning("cancel not carried out yet", execution_id=str(execution.id), error=str(error))
+            except UnavailableError as error:  # the message is kept, and whoever takes the execution sees it
+                log.warning("message not seen yet", execution_id=str(execution.id), error=str(error))
         if (run := runs.get(execution.id)) is not None:
             await within(1.0, run.settled())
             await within(1.0, run.closed.wait())
 
     async def clear_away(self, workflow_id: UUID) -> None:
-        """Let the cancel requests that a deleted workflow left take effect here, and remove what has ended."""
+        """Let the messages that the deletion of a workflow left take effect here, and remove what has ended."""
         if any(run.execution.workflow_id == workflow_id for run in self.runs.all):
             await self._sweeper.sweep()
         self.context.work.poke()

@@ -1,4 +1,4 @@
-"""Finds what this process owns and does not drive, and cancel requests that it has not heard of."""
+"""Finds what this process owns and does not drive, and messages that it has not heard of."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from uuid import UUID
 import structlog
 
 from persistence.errors import PersistenceError
-from service.engine.planning import happenings
 from service.engine.running.active_runs import ActiveRuns
 from service.engine.running.context import Context
 from service.engine.running.recovery import Recovery
@@ -16,7 +15,7 @@ from service.engine.running.wakeups import Wakeup
 log = structlog.get_logger(__name__)
 
 SWEEP_INTERVAL = 0.8
-"""Seconds between sweeps at most, so that a cancel request is heeded within one also without a hint (CONTRACT CA4)."""
+"""Seconds between sweeps at most, so that a message is heeded within one also without a hint (CONTRACT CA4)."""
 
 
 class Sweeper:
@@ -40,15 +39,14 @@ class Sweeper:
                 log.warning("sweep failed", error=str(error))
 
     async def sweep(self) -> None:
-        """Heed cancel requests that came by another process, and take up what this one owns without driving it."""
-        runs, ownership = self._runs, self._context.ownership
-        strays = await self._context.journal.strays(ownership.incarnation, list(runs.ids))
-        missed = {stray.id for stray in strays} - runs.ids - self._recovery.under_way - runs.coming
-        for stray in strays:
-            if (run := runs.get(stray.id)) is not None:
-                if stray.cancel is not None:
-                    run.apply(happenings.CancelAsked(self._context.now(), stray.cancel))
-            # Missed once may mean that its creation is just being answered.
-            elif stray.id in missed & self._missed and ownership.may_take:
-                self._recovery.look_for(stray.id)
+        """Deliver the messages that came by another process, and take up what this one owns without driving it."""
+        runs, ownership, journal = self._runs, self._context.ownership, self._context.journal
+        for mail in await journal.deliver(ownership.incarnation):
+            runs.deliver(mail)
+        undriven = set(await journal.undriven(ownership.incarnation, list(runs.ids)))
+        missed = undriven - runs.ids - self._recovery.under_way - runs.coming
+        # Missed once may mean that its creation is just being answered.
+        for execution_id in sorted(missed & self._missed):
+            if ownership.may_take:
+                self._recovery.look_for(execution_id)
         self._missed = missed

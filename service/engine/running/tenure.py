@@ -89,7 +89,7 @@ class Tenure:
         self.ownership.generation += 1
         # Also what has a write on its way: that may have been committed before the others came.
         driven = list(self._runs.all)
-        owned = {execution.id for execution in await self._context.journal.strays(self.incarnation, [])}
+        owned = frozenset(await self._context.journal.undriven(self.incarnation, []))
         for run in driven:
             if run.id not in owned and not run.is_closing:
                 self._driver.lost(run, CommitResult.FENCED)

@@ -1,4 +1,4 @@
-"""Cancel requests: kept once, heard by whoever drives the execution next, and stronger than any other end."""
+"""Wishes to cancel: messages that are kept once, heard by who drives the execution next, and above any other end."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import pytest
 from msgspec.structs import replace
 
 from persistence.errors import ExecutionFinishedError
-from persistence.model import CancelRequest, Execution, ExecutionState, Scope
+from persistence.model import Execution, ExecutionState, MessageKind, Posted, Scope
 from persistence.repository import Repository
 from persistence.transition import CommitResult
 from tests.conformance.builders import (
+    CANCELLED,
     ORG,
     SCOPE,
     Stage,
@@ -22,6 +23,7 @@ from tests.conformance.builders import (
     now,
     outcome,
     parking,
+    seen,
     transition,
 )
 from tests.conformance.conftest import OpenRepository
@@ -33,14 +35,15 @@ OTHER_ENDS = [ExecutionState.COMPLETED, ExecutionState.FAILED, ExecutionState.TI
 async def test_the_wish_is_kept(repository: Repository, stage: Stage) -> None:
     row, before = await stage.put(), now()
     asked = await repository.request_cancel(Scope(ORG, "ann"), row.id, "ann", "no more 🐳")
-    assert asked.cancel is not None
-    assert (asked.cancel.by, asked.cancel.reason) == ("ann", "no more 🐳")
-    assert before <= asked.cancel.time <= now()
-    assert asked == replace(row, cancel=asked.cancel)
-    assert await repository.get_execution(SCOPE, row.id) == asked
+    assert asked.message is not None
+    assert (asked.message.kind, asked.message.sender) == (MessageKind.CANCEL, "ann")
+    assert asked.message.body == {"reason": "no more 🐳"}
+    assert before <= asked.message.time <= now()
+    assert asked.execution == replace(row, mail=1)
+    assert await repository.get_execution(SCOPE, row.id) == asked.execution
     detail = await repository.load(stage.incarnation, row.id)
     assert detail is not None
-    assert detail.execution == asked
+    assert (detail.execution, list(detail.messages)) == (asked.execution, [asked.message])
 
 
 async def test_a_wish_that_stands_is_left_as_it_is(repository: Repository, stage: Stage) -> None:
@@ -56,16 +59,18 @@ async def test_of_many_wishes_at_once_one_stands(open_repository: OpenRepository
     answers = await asyncio.gather(
         *(replicas[number % 2].request_cancel(SCOPE, row.id, f"user {number}", "") for number in range(16))
     )
-    assert len({answer.cancel for answer in answers}) == 1
+    assert len({answer.message.sender for answer in answers if answer.message}) == 1
+    assert [answer.execution.mail for answer in answers] == [1] * 16
+    assert (await stage.read(row)).execution.mail == 1
 
 
 async def test_without_owner_it_is_claimable_at_once(repository: Repository, stage: Stage) -> None:
     row = await stage.put_free(wake_time=in_seconds(3600))
     asked = await repository.request_cancel(SCOPE, row.id, "ann", "")
-    assert asked.wake_time is not None
-    assert asked.wake_time <= now()
+    assert asked.execution.wake_time is not None
+    assert asked.execution.wake_time <= now()
     [detail] = await repository.claim(stage.incarnation, 10)
-    assert detail.execution.cancel == asked.cancel
+    assert list(detail.messages) == [asked.message]
 
 
 async def test_one_that_was_due_already_does_not_lose_its_place(repository: Repository, stage: Stage) -> None:
@@ -76,12 +81,20 @@ async def test_one_that_was_due_already_does_not_lose_its_place(repository: Repo
 
 async def test_on_a_cancelled_one_it_changes_nothing(repository: Repository, stage: Stage) -> None:
     row = await stage.put()
-    asked = await repository.request_cancel(SCOPE, row.id, "ann", "first")
-    cancelled = await stage.commit(ending(asked, ExecutionState.CANCELLED, cancel_seen=True))
-    assert cancelled.cancel == asked.cancel
-    assert await repository.request_cancel(SCOPE, row.id, "bob", "second") == cancelled
+    await repository.request_cancel(SCOPE, row.id, "ann", "first")
+    cancelled = await stage.commit(ending(row, ExecutionState.CANCELLED, **seen(row)))
+    assert cancelled.mail == 1
+    assert await repository.request_cancel(SCOPE, row.id, "bob", "second") == Posted(cancelled, None)
     unasked = await stage.put_ended(ExecutionState.CANCELLED)
-    assert await repository.request_cancel(SCOPE, unasked.id, "bob", "") == unasked
+    assert await repository.request_cancel(SCOPE, unasked.id, "bob", "") == Posted(unasked, None)
+
+
+async def test_on_one_that_is_cancelling_it_changes_nothing(repository: Repository, stage: Stage) -> None:
+    row = await stage.put()
+    await repository.request_cancel(SCOPE, row.id, "ann", "first")
+    cancelling = await stage.commit(transition(row, state=ExecutionState.CANCELLING, ending=CANCELLED, **seen(row)))
+    assert await repository.request_cancel(SCOPE, row.id, "bob", "second") == Posted(cancelling, None)
+    assert await repository.deliver(stage.incarnation) == []
 
 
 @pytest.mark.parametrize("state", OTHER_ENDS)
@@ -102,27 +115,29 @@ async def test_a_wish_that_came_first_fences_another_end(
     row = await stage.put()
     asked = await repository.request_cancel(SCOPE, row.id, "ann", "")
     assert await repository.submit(ending(row, state)) is FENCED
-    assert await repository.get_execution(SCOPE, row.id) == asked
+    assert await repository.get_execution(SCOPE, row.id) == asked.execution
     # It is still ours, and goes on knowing of the wish.
     detail = await repository.load(stage.incarnation, row.id)
     assert detail is not None
-    await stage.commit(ending(detail.execution, ExecutionState.CANCELLED, cancel_seen=True))
+    await stage.commit(ending(detail.execution, ExecutionState.CANCELLED, **seen(row)))
 
 
 async def test_who_has_seen_the_wish_may_end_otherwise(repository: Repository, stage: Stage) -> None:
     row = await stage.put()
     await repository.request_cancel(SCOPE, row.id, "ann", "")
-    ended = await stage.commit(ending(row, ExecutionState.FAILED, cancel_seen=True))
-    assert (ended.state, ended.cancel is None) == (ExecutionState.FAILED, False)
+    ended = await stage.commit(ending(row, ExecutionState.FAILED, **seen(row)))
+    assert (ended.state, ended.mail) == (ExecutionState.FAILED, 1)
 
 
 async def test_a_wish_does_not_fence_the_steps_on_the_way(repository: Repository, stage: Stage) -> None:
     row = await stage.put()
     asked = await repository.request_cancel(SCOPE, row.id, "ann", "")
     going_on = await stage.commit(transition(row))
-    assert (going_on.last_seq, going_on.cancel) == (2, asked.cancel)
+    assert going_on.last_seq == 2
+    [mail] = await repository.deliver(stage.incarnation)
+    assert list(mail.messages) == [asked.message]
     ended = await stage.commit(ending(going_on, ExecutionState.CANCELLED))
-    assert ended.cancel == asked.cancel
+    assert ended.state is ExecutionState.CANCELLED
 
 
 async def test_a_refused_end_fences_what_is_behind_it(repository: Repository, stage: Stage) -> None:
@@ -146,10 +161,10 @@ async def test_one_of_cancel_and_completion_wins(open_repository: OpenRepository
         after_all = await stage.repository.get_execution(SCOPE, row.id)
         if isinstance(asked, ExecutionFinishedError):
             assert written is COMMITTED
-            assert (after_all.state, after_all.cancel) == (ExecutionState.COMPLETED, None)
+            assert (after_all.state, after_all.mail) == (ExecutionState.COMPLETED, 0)
         else:
             assert written is FENCED
-            assert (after_all.state, after_all.cancel) == (ExecutionState.RUNNING, asked.cancel)
+            assert (after_all.state, after_all.mail) == (ExecutionState.RUNNING, 1)
 
     for _ in range(5):
         rows = [await stage.put() for _ in range(20)]
@@ -166,7 +181,7 @@ async def test_no_parked_execution_sleeps_through_a_wish(open_repository: OpenRe
         assert ids(await stage.repository.claim(stage.incarnation, 10)) == [row.id]
         await stage.repository.release(stage.incarnation)
         [detail] = await stage.repository.claim(stage.incarnation, 10)
-        await stage.commit(ending(detail.execution, ExecutionState.CANCELLED, cancel_seen=True))
+        await stage.commit(ending(detail.execution, ExecutionState.CANCELLED, **seen(row)))
 
 
 async def test_a_wish_is_kept_through_changes_of_owner(repository: Repository, stage: Stage) -> None:
@@ -176,5 +191,4 @@ async def test_a_wish_is_kept_through_changes_of_owner(repository: Repository, s
     await repository.release(stage.incarnation)
     [second] = await repository.claim(stage.incarnation, 1)
     for each in (first, second):
-        assert isinstance(each.execution.cancel, CancelRequest)
-        assert (each.execution.cancel.by, each.execution.cancel.reason) == ("ann", "why not")
+        assert [(found.sender, found.body) for found in each.messages] == [("ann", {"reason": "why not"})]

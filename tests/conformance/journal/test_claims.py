@@ -27,6 +27,7 @@ from tests.conformance.builders import (
     new,
     now,
     parking,
+    seen,
     step,
     transition,
     until,
@@ -151,12 +152,12 @@ async def test_parked_without_a_time_is_due_at_once(repository: Repository, stag
     assert ids(await repository.claim(stage.incarnation, 10)) == [row.id]
 
 
-async def test_parked_without_having_seen_a_cancel_request_is_due_at_once(repository: Repository, stage: Stage) -> None:
+async def test_parked_without_having_seen_what_binds_is_due_at_once(repository: Repository, stage: Stage) -> None:
     row, other = await stage.put(), await stage.put()
     for each in (row, other):
         await repository.request_cancel(Scope(each.org), each.id, "ann", "")
     await stage.commit(parking(row, in_seconds(3600)))
-    await stage.commit(parking(other, in_seconds(3600), cancel_seen=True))
+    await stage.commit(parking(other, in_seconds(3600), **seen(other)))
     assert ids(await repository.claim(stage.incarnation, 10)) == [row.id]
 
 

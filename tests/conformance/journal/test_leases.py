@@ -94,7 +94,7 @@ async def test_a_lapsed_lease_is_taken_up_again(repository: Repository, stage: S
     assert await repository.renew(dying, 300)
     left = kept if detail.execution.id == lost.id else lost
     assert not await repository.claim(other, 10)
-    assert [each.id for each in await repository.strays(dying, [])] == [left.id]
+    assert await repository.undriven(dying, []) == [left.id]
     assert await repository.submit(transition(left)) is COMMITTED
     assert await repository.submit(transition(lost if left is kept else kept)) is FENCED
 

@@ -30,6 +30,7 @@ from tests.conformance.builders import (
     now,
     outcome,
     parking,
+    seen,
     step,
     transition,
 )
@@ -92,7 +93,7 @@ async def test_nothing_follows_an_end(repository: Repository, stage: Stage) -> N
         transition(row),
         transition(replace(row, last_seq=2)),
         ending(replace(row, last_seq=2), ExecutionState.FAILED),
-        ending(replace(row, last_seq=2), ExecutionState.CANCELLED, cancel_seen=True),
+        ending(replace(row, last_seq=2), ExecutionState.CANCELLED, **seen(row)),
     ]
     for each in late:
         assert await repository.submit(each) is FENCED

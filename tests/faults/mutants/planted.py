@@ -27,7 +27,7 @@ from persistence.postgres.commit import session, statements, stepwise
 from persistence.postgres.commit.flush import flush
 from persistence.postgres.commit.session import CommitSession
 from persistence.postgres.commit.single import created
-from persistence.postgres.commit.statements import SINGLE, Statement
+from persistence.postgres.commit.statements import Statement, single
 from persistence.postgres.commit.units import Creation, Outcome, Unit
 from persistence.postgres.notifications import Notifications
 from persistence.transition import CommitResult, Transition
@@ -71,9 +71,10 @@ def _restate(name: str, old: str, new: str) -> None:
     """Change a part of a statement of the write path, and of those for whole batches."""
     part: Statement = getattr(statements, name)
     changed = _replaced(part.template, old, new)
-    for key, whole in SINGLE.items():
-        SINGLE[key] = Statement(_replaced(whole.template, part.template, changed))
     _patch(statements, name, Statement(changed))
+    single.cache_clear()
+    if changed not in single(creates=True, shares=True).template:
+        raise AssertionError(f"{MUTANT} cannot be planted, batches are not written with {name} any more")
 
 
 def _no_epoch() -> None:

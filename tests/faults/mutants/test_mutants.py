@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from types import ModuleType
 from uuid import uuid4
@@ -16,7 +16,7 @@ import pytest_asyncio
 from persistence.errors import CursorExpiredError
 from persistence.postgres import PostgresRepository, claims, replicas
 from persistence.postgres.commit import statements
-from persistence.postgres.commit.statements import INSERT_HISTORY, SINGLE, Statement
+from persistence.postgres.commit.statements import INSERT_HISTORY, Statement, single
 from service.engine.ids import uuid7
 from tests.conformance.builders import ORG, SCOPE, Stage, document, transition, until
 
@@ -50,15 +50,16 @@ def m3(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def m7(monkeypatch: pytest.MonkeyPatch) -> None:
+def m7(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """M7: events are numbered by one sequence for all executions."""
     told = INSERT_HISTORY.template
     changed, count = re.subn(r"\(r->>\d+\)::int8 AS seq", "nextval('everything') AS seq", told)
     assert count == 1
     monkeypatch.setattr(statements, "INSERT_HISTORY", Statement(changed))
-    for key, whole in SINGLE.items():
-        assert told in whole.template
-        monkeypatch.setitem(SINGLE, key, Statement(whole.template.replace(told, changed)))
+    single.cache_clear()
+    assert changed in single(creates=True, shares=True).template
+    yield
+    single.cache_clear()
 
 
 async def claims_without_lease(

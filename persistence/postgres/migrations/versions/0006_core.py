@@ -15,6 +15,7 @@ _TABLES = (
     "secrets",
     "replicas",
     "requests",
+    "messages",
     "shared_payloads",
     "transitions",
     "steps",

@@ -41,9 +41,7 @@ CREATE TABLE executions (
     last_seq BIGINT NOT NULL,
     failure JSONB,
     ending JSONB,
-    cancel_time TIMESTAMP WITH TIME ZONE,
-    cancel_by VARCHAR(256),
-    cancel_reason VARCHAR(2048),
+    mail BIGINT NOT NULL,
     incarnation UUID,
     epoch BIGINT NOT NULL,
     wake_time TIMESTAMP WITH TIME ZONE,
@@ -59,8 +57,7 @@ CREATE TABLE executions (
     CONSTRAINT executions_owner CHECK (CASE WHEN end_time IS NOT NULL THEN incarnation IS NULL AND wake_time IS NULL ELSE (incarnation IS NULL) = (wake_time IS NOT NULL) END),
     CONSTRAINT executions_progress CHECK (progress BETWEEN 0 AND 100 AND (progress < 100 OR state = 'COMPLETED')),
     CONSTRAINT executions_counts CHECK (least(steps_completed, steps_failed, steps_skipped, steps_running, steps_cancelled) >= 0 AND steps_completed + steps_failed + steps_skipped + steps_running + steps_cancelled <= steps_total),
-    CONSTRAINT executions_numbers CHECK (last_seq >= 0 AND epoch >= 1 AND timeout >= 0 AND revision >= 1 AND run >= 1),
-    CONSTRAINT executions_cancel CHECK ((cancel_time IS NULL) = (cancel_by IS NULL) AND (cancel_time IS NULL) = (cancel_reason IS NULL))
+    CONSTRAINT executions_numbers CHECK (last_seq >= 0 AND epoch >= 1 AND timeout >= 0 AND revision >= 1 AND run >= 1 AND mail >= 0)
 ) PARTITION BY RANGE (id);
 
 CREATE INDEX executions_by_state ON executions (state, org_id, id);
@@ -116,16 +113,35 @@ COMMENT ON COLUMN executions.steps_cancelled IS 'Steps that were cancelled.';
 COMMENT ON COLUMN executions.last_seq IS 'Number of the newest event.';
 COMMENT ON COLUMN executions.failure IS 'Why it did not complete: code, message, details, step_path.';
 COMMENT ON COLUMN executions.ending IS 'End that is decided while attempts are being stopped: state, failure.';
-COMMENT ON COLUMN executions.cancel_time IS 'When its cancelling was asked for.';
-COMMENT ON COLUMN executions.cancel_by IS 'Subject that asked for it.';
-COMMENT ON COLUMN executions.cancel_reason IS 'Reason that was given.';
+COMMENT ON COLUMN executions.mail IS 'Binding messages that it was ever sent; they precede its end.';
 COMMENT ON COLUMN executions.incarnation IS 'Process that drives it (replicas), NULL when nobody does.';
-COMMENT ON COLUMN executions.epoch IS 'Rises at each change of owner; writes of earlier owners are refused.';
+COMMENT ON COLUMN executions.epoch IS 'Rises at each change of owner; earlier ones write no more.';
 COMMENT ON COLUMN executions.wake_time IS 'From when on it may be taken; set exactly while nobody drives it and it has not ended.';
 COMMENT ON COLUMN executions.duration IS 'Seconds from start (or creation) to end.';
-COMMENT ON COLUMN executions.deaths IS 'Processes in a row that died while they drove it.';
-COMMENT ON COLUMN executions.bytes IS 'Bytes that it has written: payloads as JSON, and 512 for each event.';
+COMMENT ON COLUMN executions.deaths IS 'Owners in a row that died.';
+COMMENT ON COLUMN executions.bytes IS 'Bytes written: payloads as JSON, and 512 for each event.';
 COMMENT ON COLUMN executions.run IS 'Number of the run: 1, and more when it is reopened after its end.';
+
+CREATE TABLE messages (
+    org_id VARCHAR(256) NOT NULL,
+    execution_id UUID NOT NULL,
+    id UUID NOT NULL,
+    kind VARCHAR(32) NOT NULL,
+    create_time TIMESTAMP WITH TIME ZONE NOT NULL,
+    sender VARCHAR(256) NOT NULL,
+    body JSONB NOT NULL,
+    CONSTRAINT messages_pkey PRIMARY KEY (org_id, execution_id, id),
+    CONSTRAINT messages_kind CHECK (kind IN ('CANCEL', 'CHILD_ENDED'))
+) PARTITION BY RANGE (execution_id);
+
+COMMENT ON TABLE messages IS 'What executions were sent and nobody has seen: the transition that has seen it removes it.';
+COMMENT ON COLUMN messages.org_id IS 'Org that the execution belongs to.';
+COMMENT ON COLUMN messages.execution_id IS 'Execution that it is for.';
+COMMENT ON COLUMN messages.id IS 'Id; that of the execution for CANCEL, of which there is one at most.';
+COMMENT ON COLUMN messages.kind IS 'What it says: CANCEL, CHILD_ENDED.';
+COMMENT ON COLUMN messages.create_time IS 'When it was sent.';
+COMMENT ON COLUMN messages.sender IS 'Subject or execution that sent it.';
+COMMENT ON COLUMN messages.body IS 'What belongs to it, an object; of CANCEL the reason.';
 
 CREATE TABLE replicas (
     incarnation UUID NOT NULL,

@@ -1,0 +1,212 @@
+"""The inbox of executions: what reaches them from outside, until their owner has seen it.
+
+Whoever asks for something outside of the engine locks the row of the execution, counts a binding message up there and
+inserts it. The lock keeps an end or a release of the owner from passing it; a conditional INSERT could not, because of
+two transactions at once neither sees what the other does. All take their locks in this order: request id, workflow,
+executions by id, messages.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from persistence.errors import ExecutionFinishedError, ExecutionNotFoundError, PersistenceError
+from persistence.model import Execution, ExecutionState, Mail, Message, Posted, Scope
+from persistence.postgres import mending
+from persistence.postgres.connection import Database, Session, is_of_a_row
+from persistence.postgres.notifications import Notifications
+from persistence.postgres.records import EXECUTION_COLUMNS, MESSAGE_COLUMNS, selected
+from persistence.postgres.requests import keep
+from persistence.requests import Request
+
+_IN_SCOPE = "org_id = $1 AND id = $2 AND ($3::text IS NULL OR owner = $3)"
+_EXECUTION = selected(EXECUTION_COLUMNS)
+_NAMES = ", ".join(EXECUTION_COLUMNS)
+_MESSAGE = selected(MESSAGE_COLUMNS, "m.")
+
+COUNTED = "mail = e.mail + (e.mail < 9223372036854775807)::int"
+"""One binding message more, also where the number is the last of its type."""
+AWAKE = "wake_time = CASE WHEN e.incarnation IS NULL THEN least(e.wake_time, clock_timestamp()) END"
+"""Claimable at once. least() of a time and NULL is the time: the CASE keeps an owned execution without one."""
+
+
+def send_cancel(locked: str, sender: str, reason: str) -> str:
+    """Return the parts of a WITH that ask executions to cancel which the query `locked` locks: `found`, `sent`, `told`.
+
+    The message has the id of its execution, so that there is one at most.
+    """
+    return f"""
+found AS MATERIALIZED ({locked}),
+sent AS (
+    INSERT INTO messages AS m (org_id, execution_id, id, kind, create_time, sender, body)
+    SELECT org_id, id, id, 'CANCEL', clock_timestamp(), {sender}, jsonb_build_object('reason', {reason}) FROM found
+    WHERE end_time IS NULL AND state <> 'CANCELLING'
+    ON CONFLICT DO NOTHING RETURNING m.org_id, m.execution_id, {_MESSAGE}),
+told AS (
+    UPDATE executions e SET {COUNTED}, {AWAKE}
+    FROM sent s WHERE e.org_id = s.org_id AND e.id = s.execution_id
+    RETURNING {selected(EXECUTION_COLUMNS, "e.")})"""  # noqa: S608 - our own columns
+
+
+def _prefixed(table: str) -> str:
+    return ", ".join(f"{table}.{name} AS message_{name}" for name in MESSAGE_COLUMNS)
+
+
+def _standing(table: str) -> str:
+    """Return what joins the message of an execution that has yet to see it."""
+    key = f"m.org_id = {table}.org_id AND m.execution_id = {table}.id AND m.id = {table}.id"
+    return f"{key} AND {table}.end_time IS NULL AND {table}.state <> 'CANCELLING'"
+
+
+_SEND = send_cancel(
+    f"SELECT {_EXECUTION} FROM executions WHERE {_IN_SCOPE} {{}} FOR NO KEY UPDATE",  # noqa: S608 - our own columns
+    "$4",
+    "$5::text",
+)
+# What it found, as it is now, with what stands of the message.
+_ANSWER = f"""
+    SELECT {", ".join(f"t.{name}" for name in EXECUTION_COLUMNS)}, {_prefixed("s")}, true AS is_new
+    FROM told t, sent s
+    UNION ALL
+    SELECT {", ".join(f"f.{name}" for name in EXECUTION_COLUMNS)}, {_prefixed("m")}, false
+    FROM found f LEFT JOIN messages m ON {_standing("f")}
+    WHERE NOT EXISTS (SELECT FROM sent)"""  # noqa: S608 - our own columns
+_CANCEL = f"WITH {_SEND.format('')} {_ANSWER}"
+_WITH_REQUEST = "AND ($6::text IS NULL OR (SELECT count(*) FROM kept) = 1)"
+# The usual case in one round trip: the request id is new, and the execution can be cancelled, or was. It demands so,
+# and else undoes itself by dividing by zero.
+_CANCEL_AT_ONCE = f"""
+WITH kept AS (
+    INSERT INTO requests (org_id, request_id, method, content_hash, execution_id, create_time)
+    SELECT $1, $6::text, $7, $8, $2, clock_timestamp() WHERE $6::text IS NOT NULL
+    ON CONFLICT DO NOTHING RETURNING true),
+{_SEND.format(_WITH_REQUEST)}
+SELECT demanded.is_usual, answer.*
+FROM (SELECT 1 / (SELECT count(*) FROM found WHERE end_time IS NULL OR state = 'CANCELLED')::int AS is_usual) demanded
+LEFT JOIN ({_ANSWER}) answer ON true"""  # noqa: S608 - our own statement
+# A lock is written, so the answer waits for the synchronous standbys, as an earlier wish that shows in it may do still.
+_CONFIRMED = f"""
+SELECT {selected(EXECUTION_COLUMNS, "e.")}, {_prefixed("m")}, false AS is_new
+FROM executions e LEFT JOIN messages m ON {_standing("e")}
+WHERE e.org_id = $1 AND e.id = $2 AND ($3::text IS NULL OR e.owner = $3) FOR KEY SHARE OF e"""  # noqa: S608
+_THERE = f"SELECT true FROM executions WHERE {_IN_SCOPE}"  # noqa: S608 - our own condition
+
+MOST = 1_000
+"""Messages that are delivered at once."""
+
+# From message to execution and not the other way, whatever the planner thinks of the tables: unseen ones are few.
+_DELIVER = f"""
+SELECT m.org_id, m.execution_id, e.epoch, e.incarnation, {_MESSAGE}
+FROM messages m, LATERAL (
+    SELECT x.epoch, x.incarnation FROM executions x WHERE x.org_id = m.org_id AND x.id = m.execution_id
+      AND x.end_time IS NULL AND (x.incarnation = $1 OR x.wake_time > clock_timestamp()) OFFSET 0) e
+ORDER BY m.execution_id, m.create_time, m.id LIMIT {MOST}"""  # noqa: S608 - our own columns
+_WAKE = f"""
+UPDATE executions e SET {AWAKE} FROM unnest($1::text[], $2::uuid[]) AS u(org_id, id)
+WHERE e.org_id = u.org_id AND e.id = u.id AND e.incarnation IS NULL AND e.end_time IS NULL"""  # noqa: S608
+_UNSEEN = f"""
+SELECT m.* FROM unnest($1::text[], $2::uuid[]) AS u(org_id, id), LATERAL (
+    SELECT m.execution_id, {_MESSAGE} FROM messages m
+    WHERE m.org_id = u.org_id AND m.execution_id = u.id ORDER BY m.create_time, m.id OFFSET 0) m"""  # noqa: S608
+
+# What was sent to what has ended, or never was.
+_DEAD_LETTERS = """
+SELECT m.org_id, m.execution_id, m.id FROM messages m
+WHERE NOT EXISTS (SELECT FROM executions e
+                  WHERE e.org_id = m.org_id AND e.id = m.execution_id AND e.end_time IS NULL)
+LIMIT $1 FOR UPDATE OF m SKIP LOCKED"""
+REMOVE_DEAD_LETTERS = f"""
+WITH dead AS MATERIALIZED ({_DEAD_LETTERS})
+DELETE FROM messages m USING dead d
+WHERE m.org_id = d.org_id AND m.execution_id = d.execution_id AND m.id = d.id"""  # noqa: S608 - our own statement
+
+
+class PostgresMessages:
+    """Implements `request_cancel` of ExecutionRepository and `deliver` of Journal."""
+
+    _database: Database
+    _notifications: Notifications
+
+    async def request_cancel(
+        self, scope: Scope, execution_id: UUID, by: str, reason: str, request: Request | None = None
+    ) -> Posted:
+        """See ExecutionRepository."""
+        asked = scope.org, execution_id, scope.owner, by, reason
+        try:
+            row = await self._cancel_at_once(asked, request) or await self._cancel(asked, request)
+            posted = Posted(mending.execution(row), _message_of(row))
+        except PersistenceError as error:
+            if not is_of_a_row(error):
+                raise
+            return await self._cancel_unread(asked, request)
+        if row["is_new"]:
+            self._notifications.announce([execution_id], has_work=row["incarnation"] is None, has_mail=True)
+        return posted
+
+    async def _cancel_at_once(self, asked: Sequence[Any], request: Request | None) -> asyncpg.Record | None:
+        """Return the answer, None when it was not the usual case and nothing was written."""
+        kept = (None, None, None) if request is None else (request.id, request.method, request.content_hash)
+        async with self._database.session() as session:
+            try:
+                return await session.fetchrow(_CANCEL_AT_ONCE, *asked, *kept)
+            except asyncpg.DivisionByZeroError:
+                return None
+
+    async def _cancel(self, asked: Sequence[Any], request: Request | None) -> asyncpg.Record:
+        org, execution_id, owner, *_ = asked
+        async with self._database.session() as session, session.transaction():
+            if await keep(session, org, request, execution_id) is not None:
+                row = await session.fetchrow(_CONFIRMED, org, execution_id, owner)
+            elif (row := await session.fetchrow(_CANCEL, *asked)) is not None:
+                state = row["state"]
+                if row["end_time"] is not None and state != ExecutionState.CANCELLED:
+                    raise ExecutionFinishedError(execution_id, mending.execution(row).state)
+            if row is None:
+                raise ExecutionNotFoundError(execution_id)
+            return row
+
+    async def _cancel_unread(self, asked: Sequence[Any], request: Request | None) -> Posted:
+        """Ask what nobody can read, so that it can be ended."""
+        org, execution_id, owner, *_ = asked
+        statement = f"WITH {_SEND.format('').replace(selected(EXECUTION_COLUMNS, 'e.'), 'true')} SELECT FROM told"
+        statement = statement.replace(_EXECUTION, "org_id, id, end_time, state")
+        async with self._database.session() as session, session.transaction():
+            if await keep(session, org, request, execution_id) is None:
+                await session.execute(statement, *asked)
+            if not await session.fetchval(_THERE, org, execution_id, owner):
+                raise ExecutionNotFoundError(execution_id)
+        self._notifications.announce([execution_id], has_work=True, has_mail=True)
+        return Posted(mending.nothing_of(execution_id, org), None)
+
+    async def deliver(self, incarnation: UUID) -> Sequence[Mail]:
+        """See Journal."""
+        async with self._database.session() as session:
+            rows = await session.fetch(_DELIVER, incarnation)
+            if asleep := sorted({(row["org_id"], row["execution_id"]) for row in rows if row["incarnation"] is None}):
+                await session.execute(_WAKE, *zip(*asleep, strict=True))
+        mail: dict[tuple[UUID, int], list[Message]] = defaultdict(list)
+        for row in rows:
+            if row["incarnation"] is not None:
+                mail[row["execution_id"], row["epoch"]].append(mending.message(row))
+        return [Mail(execution_id, epoch, tuple(found)) for (execution_id, epoch), found in mail.items()]
+
+
+async def unseen(session: Session, executions: Iterable[Execution]) -> dict[UUID, Sequence[Message]]:
+    """Return the messages of executions that nobody has seen, in the order in which they came."""
+    found: dict[UUID, list[Message]] = defaultdict(list)
+    keys = [(each.org, each.id) for each in executions]
+    if keys:
+        for row in await session.fetch(_UNSEEN, *map(list, zip(*keys, strict=True))):
+            found[row["execution_id"]].append(mending.message(row))
+    return {execution_id: tuple(messages) for execution_id, messages in found.items()}
+
+
+def _message_of(row: asyncpg.Record) -> Message | None:
+    if row["message_id"] is None:
+        return None
+    return mending.message({name: row[f"message_{name}"] for name in MESSAGE_COLUMNS})

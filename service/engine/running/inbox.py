@@ -1,0 +1,35 @@
+"""What was sent to an execution, as its owner knows it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from uuid import UUID
+
+from persistence.model import Message
+
+
+class Inbox:
+    """Lets each message of an execution through once, and counts the binding ones that its transitions have seen.
+
+    `mail` is how many binding messages the execution had been sent when its row was read.
+    """
+
+    def __init__(self, mail: int) -> None:
+        self.seen = mail
+        """How many binding messages of all that were ever sent the transitions so far have seen."""
+        # Delivered once, a message may be delivered again until the transition that consumes it is committed.
+        self._taken: set[UUID] = set()
+
+    def open(self, unseen: Iterable[Message]) -> None:
+        """Note which messages were unseen when the row was read: they are among those that it counts."""
+        self.seen -= sum(message.binds for message in unseen)
+
+    def take(self, messages: Iterable[Message]) -> list[Message]:
+        """Return those that were not taken before."""
+        fresh = [message for message in messages if message.id not in self._taken]
+        self._taken.update(message.id for message in fresh)
+        return fresh
+
+    def consume(self, messages: Iterable[Message]) -> None:
+        """Note that a transition has seen messages."""
+        self.seen += sum(message.binds for message in messages)
