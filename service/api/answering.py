@@ -23,14 +23,24 @@ async def in_time(work: Coroutine[Any, Any, Answer]) -> Answer:
     It is not cut off because a commit may be on its way, and because a driver that is cut off in a transaction first
     waits for a rollback, which takes as long again. What it does for itself is bounded by the store's own limits.
     """
-    task = asyncio.get_running_loop().create_task(work)
+    loop = asyncio.get_running_loop()
+    task, over = loop.create_task(work), loop.create_future()
+
+    def end(_: object = None) -> None:
+        if not over.done():
+            over.set_result(None)
+
+    task.add_done_callback(end)
+    timer = loop.call_later(LONGEST, end)
     try:
-        done, _ = await asyncio.wait({task}, timeout=LONGEST)
+        await over
     except asyncio.CancelledError:
         task.cancel()
         _let_go(task)
         raise
-    if done:
+    finally:
+        timer.cancel()
+    if task.done():
         return task.result()
     _let_go(task)
     told = f"the call took more than {LONGEST:g} s, and what it did is unknown"

@@ -14,13 +14,14 @@ from flowkeep.v1.execution_pb2 import Execution as ExecutionMessage
 from persistence.transition import Created
 from service.api.encoded import Encoded, tag
 from service.api.errors import brief_status, invalid, status, told
-from service.api.executions import execution_message
+from service.api.executions import executed, execution_message
 from service.api.large import Batch, reader, whole
 from service.api.paging import LARGEST_PAGE_BYTES
 from service.api.requests import Judge, check_read
 from service.engine.requests import StartRequest
 from service.engine.slices import Slicing
 from service.engine.violations import ValidationError, Violation, below
+from service.wire import varint
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +35,7 @@ _BYTES_A_MICROSECOND = 20
 _BRIEF = ("execution_id", "workflow_id", "workflow_name", "revision", "state", "create_time", "request_id", "last_seq")
 _RESULTS = tag(pb.BatchExecuteResponse, "results")
 _Result = pb.BatchExecuteResponse.Result
+_RESPONSE = tag(_Result, "response")
 _read = reader(pb.ExecuteRequest.FromString)
 
 
@@ -78,7 +80,7 @@ async def response(ended: Sequence[Created | Exception]) -> bytes:
         else:
             result, reason = _refused(outcome, index, is_brief=is_brief)
             refused[reason] += 1
-            await slicing.spend(result.ByteSize())  # each text of it is measured and cut, byte by byte
+            await slicing.spend(len(result))  # each text of it is measured and cut, byte by byte
         answer.add_field(_RESULTS, result)
         await slicing.spend(_ANSWERING)
     if refused:
@@ -86,17 +88,19 @@ async def response(ended: Sequence[Created | Exception]) -> bytes:
     return answer.serialized()
 
 
-def _started(created: Created, *, is_brief: bool) -> _Result:
+def _started(created: Created, *, is_brief: bool) -> bytes:
     execution = execution_message(created.execution)
     if is_brief:
         execution = ExecutionMessage(**{name: getattr(execution, name) for name in _BRIEF})
-    return _Result(response=pb.ExecuteResponse(execution=execution, created=created.created))
+    response = executed(execution, created)
+    return _RESPONSE + varint(len(response)) + response
 
 
-def _refused(error: Exception, index: int, *, is_brief: bool) -> tuple[_Result, str]:
+def _refused(error: Exception, index: int, *, is_brief: bool) -> tuple[bytes, str]:
     if isinstance(error, ValidationError):
         place = f"requests[{index}]"
         error = ValidationError([Violation(below(place, each.field), each.description) for each in error.violations])
     refusal = told(error, METHOD)
     reason = ErrorReason.Name(refusal.reason).removeprefix("ERROR_REASON_")
-    return _Result(error=brief_status(refusal) if is_brief else status(refusal)), reason
+    result = _Result(error=brief_status(refusal) if is_brief else status(refusal))
+    return result.SerializeToString(), reason

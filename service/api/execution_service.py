@@ -6,8 +6,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
-from google.protobuf.message import Message
-
 from flowkeep import payload
 from flowkeep.v1 import execution_service_pb2 as pb
 from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_BASIC, EXECUTION_VIEW_FULL, STEP_VIEW_FULL
@@ -31,6 +29,7 @@ from service.api.executions import (
     cancel_response,
     encoded_detail,
     encoded_outcome,
+    executed,
     execution_message,
 )
 from service.api.filters import count_limit, execution_filter, execution_order, sort_kind, sort_value, step_filter
@@ -65,8 +64,7 @@ _EVENTS = tag(pb.WatchExecutionResponse, "events")
 _EVENT = tag(pb.EventBatch, "events")
 _SNAPSHOT = tag(pb.WatchExecutionResponse, "snapshot")
 _OF_SNAPSHOT = tag(pb.Snapshot, "execution")
-_EXECUTED, _GOT, _LISTED = (
-    tag(pb.ExecuteResponse, "execution"),
+_GOT, _LISTED = (
     tag(pb.GetExecutionResponse, "execution"),
     tag(pb.ListExecutionsResponse, "executions"),
 )
@@ -107,13 +105,13 @@ class ExecutionServicer(ExecutionServiceServicer):
 
     async def Execute(  # type: ignore[override]  # what is large is put together from bytes
         self, request: pb.ExecuteRequest, context: Any
-    ) -> pb.ExecuteResponse | bytes:
+    ) -> bytes:
         if request.wait:
             return await self._execute_and_wait(request, context)
         created = await self._created(request)
         if request.view == EXECUTION_VIEW_FULL:
-            return _executed(created, await self._full_after(created))
-        return pb.ExecuteResponse(execution=execution_message(created.execution), created=created.created)
+            return executed(await self._full_after(created), created)
+        return executed(execution_message(created.execution), created)
 
     async def _execute_and_wait(self, request: pb.ExecuteRequest, context: Any) -> bytes:
         """Bound all but the waiting, which takes as long as the caller gave."""
@@ -121,10 +119,10 @@ class ExecutionServicer(ExecutionServiceServicer):
         scope = Scope(created.execution.org, created.execution.owner)
         outcome = await self._executions.wait(scope, created.execution, self._time_to_wait(context))
         if request.view == EXECUTION_VIEW_FULL:
-            return _executed(created, await in_time(self._full_after(created)))
+            return executed(await in_time(self._full_after(created)), created)
         if outcome is None:
             outcome = await in_time(self._repository.get_outcome(scope, created.execution.id))
-        return _executed(created, encoded_outcome(outcome))
+        return executed(encoded_outcome(outcome), created)
 
     async def _full_after(self, created: Created) -> Encoded:
         execution = created.execution
@@ -305,10 +303,6 @@ def _sight() -> Sight:
     return Sight(traces=caller.may(DEBUG), definition=caller.may(READ_WORKFLOWS))
 
 
-def _executed(created: Created, execution: Encoded) -> bytes:
-    return _around(_EXECUTED, execution, pb.ExecuteResponse(created=created.created))
-
-
 def _start_request(request: pb.ExecuteRequest) -> StartRequest:
     return StartRequest(
         workflow=request.workflow,
@@ -336,10 +330,8 @@ def _events_response(events: Sequence[Event]) -> bytes:
     return b"".join((_EVENTS, varint(sum(map(len, parts))), *parts))
 
 
-def _around(field: bytes, content: Encoded, rest: Message | None = None) -> bytes:
-    """Return the serialized response that has a field with this content, and what else it has."""
+def _around(field: bytes, content: Encoded) -> bytes:
+    """Return the serialized response that has a field with this content."""
     response = Encoded()
     response.add_field(field, content)
-    if rest is not None:
-        response.add(rest)
     return response.serialized()

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from flowkeep import payload
 from flowkeep.v1.execution_pb2 import Execution as ExecutionMessage
-from flowkeep.v1.execution_service_pb2 import CancelResponse
+from flowkeep.v1.execution_service_pb2 import CancelResponse, ExecuteResponse
 from persistence.model import Execution, ExecutionDetail, ExecutionOutcome, ExecutionState, Json, Step, StepState
+from persistence.transition import Created
 from service.api.definitions import definition_message
 from service.api.encoded import Encoded, tag
 from service.api.events import counts_message
@@ -30,6 +31,10 @@ _INPUT, _VARS, _RESULT, _DEFINITION, _STEPS = (
     tag(ExecutionMessage, name) for name in ("input", "vars", "result", "definition", "steps")
 )
 
+_EXECUTED, _CREATED = tag(ExecuteResponse, "execution"), ExecuteResponse(created=True).SerializeToString()
+
+_STATES = {state: ExecutionMessage.State.Value(f"STATE_{state.value}") for state in ExecutionState}
+
 Receipt = CancelResponse.StepReceipt
 
 _STOPS = {
@@ -50,12 +55,12 @@ class EncodedDetail:
 
 def execution_message(execution: Execution) -> ExecutionMessage:
     """Return the BASIC view of an execution."""
-    return ExecutionMessage(
+    message = ExecutionMessage(
         execution_id=str(execution.id),
         workflow_id=str(execution.workflow_id),
         workflow_name=execution.workflow_name,
         revision=execution.revision,
-        state=_state(execution.state),
+        state=_STATES[execution.state],
         progress_percent=execution.progress,
         step_counts=counts_message(execution.counts),
         create_time=None if "create_time" in execution.unreadable else timestamp(execution.create_time),
@@ -65,17 +70,32 @@ def execution_message(execution: Execution) -> ExecutionMessage:
         scheduled_time=timestamp(execution.scheduled_time),
         timeout=duration(execution.timeout),
         owner=execution.owner,
-        tags=execution.tags,
-        labels=execution.labels,
         correlation_id=execution.correlation_id,
         priority=execution.priority,
         request_id=execution.request_id,
         last_seq=execution.last_seq,
         written_bytes=execution.bytes,
         run=execution.run,
-        failure=stored_failure(execution.failure, with_trace=False),
-        unreadable=execution.unreadable,
     )
+    # What most have none of is not even given as nothing, which costs as much as all that there is.
+    if execution.tags:
+        message.tags.extend(execution.tags)
+    if execution.labels:
+        message.labels.update(execution.labels)
+    if (failure := stored_failure(execution.failure, with_trace=False)) is not None:
+        message.failure.CopyFrom(failure)
+    if execution.unreadable:
+        message.unreadable.extend(execution.unreadable)
+    return message
+
+
+def executed(execution: ExecutionMessage | Encoded, created: Created) -> bytes:
+    """Return the serialized answer of Execute that has this view of the execution."""
+    response = Encoded()
+    response.add_field(_EXECUTED, execution)
+    if created.created:
+        response.add(_CREATED)
+    return response.serialized()
 
 
 def encoded_outcome(outcome: ExecutionOutcome) -> Encoded:
@@ -144,10 +164,6 @@ def _receipts(detail: ExecutionDetail, definition: Definition) -> list[Receipt]:
         Receipt(path=record.path, iteration=record.iteration, effect=_effect(record), state=step_state(record))
         for _, record in shown_steps(definition.root.steps, detail.execution, detail.steps)
     ]
-
-
-def _state(state: ExecutionState) -> ExecutionMessage.State.ValueType:
-    return ExecutionMessage.State.Value(f"STATE_{state.value}")
 
 
 async def _add_payloads(encoded: Encoded, detail: ExecutionDetail, gaps: list[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import protovalidate
@@ -37,6 +38,9 @@ SMALL = 16 << 10
 _PAYLOADS = (Struct, Value)
 _UNRULED = (*_PAYLOADS, WorkflowDefinition)
 """What the rules of requests say nothing about; definitions are judged with all else that must hold of one."""
+
+_TIMES = (Duration, Timestamp)
+_WITHOUT_TEXTS = (*_UNRULED, *_TIMES)
 
 _validator = protovalidate.Validator()
 
@@ -138,16 +142,18 @@ class _Sizes:
         if isinstance(message, WorkflowDefinition):
             times = []
         for field, value in message.ListFields():
+            if isinstance(value, str):
+                continue
             name = f"{path}.{field.name}" if path else field.name
             if isinstance(value, _PAYLOADS):
                 yield self._look_at_payload(value, name)
-            elif isinstance(value, Duration | Timestamp):
+            elif isinstance(value, _TIMES):
                 times.append((name, value))
             elif isinstance(value, Message):
                 yield from self.look(value, name, times)
             elif field.is_repeated and len(value) > MAX_ENTRIES:
                 self.excess.append(Violation(name, f"has {len(value):,} entries, far more than are allowed"))
-            elif field.is_repeated and field.message_type and not field.message_type.GetOptions().map_entry:
+            elif _holds_messages(field):
                 self._messages += len(value)
                 yield 10 * len(value)
                 for index, item in enumerate(value):
@@ -214,9 +220,15 @@ def _broken(request: Message) -> Work[Sequence[Violation]]:
 
 
 def _may_hold_payloads(field: FieldDescriptor, value: Any) -> bool:
-    if field.message_type is None or isinstance(value, Duration | Timestamp):
-        return False
-    return not field.is_repeated or not field.message_type.GetOptions().map_entry
+    if isinstance(value, Message):
+        return not isinstance(value, _TIMES)
+    return _holds_messages(field)
+
+
+@cache
+def _holds_messages(field: FieldDescriptor) -> bool:
+    """Whether a field is a list of messages; maps are none."""
+    return bool(field.is_repeated and field.message_type and not field.message_type.GetOptions().map_entry)
 
 
 def _collected(message: Message, path: str) -> list[Violation]:
@@ -230,7 +242,7 @@ def _strip(message: Message) -> None:
             message.ClearField(field.name)
         elif isinstance(value, Message):
             _strip(value)
-        elif field.is_repeated and field.message_type and not field.message_type.GetOptions().map_entry:
+        elif _holds_messages(field):
             for item in value:
                 _strip(item)
 
@@ -238,17 +250,18 @@ def _strip(message: Message) -> None:
 def _unstorable(message: Message, path: str) -> Iterator[Violation]:
     """Yield the fields with a character that Postgres does not keep, but for payloads and definitions."""
     for field, value in message.ListFields():
-        name = f"{path}.{field.name}" if path else field.name
         if isinstance(value, Message):  # a Struct is a Mapping too, and raises for values of no kind
-            if not isinstance(value, _UNRULED):
-                yield from _unstorable(value, name)
+            if not isinstance(value, _WITHOUT_TEXTS):
+                yield from _unstorable(value, f"{path}.{field.name}" if path else field.name)
             continue
-        if isinstance(value, Mapping):
-            texts: Iterable[Any] = (*value.keys(), *value.values())
-        else:
-            texts = value if field.is_repeated else (value,)
-        if any(isinstance(text, str) and "\0" in text for text in texts):
-            yield Violation(name, "must not contain the character NUL (U+0000)")
+        texts: Iterable[Any] = (value,)
+        if field.is_repeated:
+            texts = (*value.keys(), *value.values()) if isinstance(value, Mapping) else value
+        for text in texts:
+            if isinstance(text, str) and "\0" in text:
+                name = f"{path}.{field.name}" if path else field.name
+                yield Violation(name, "must not contain the character NUL (U+0000)")
+                break
 
 
 def _path(violation: Any, path: str) -> str:

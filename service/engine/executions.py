@@ -54,6 +54,10 @@ _COST, _BYTES_A_MICROSECOND = 120, 20
 """Microseconds that an execution takes to be handed to the store, and the bytes of input that take one more."""
 
 
+_UNCLEAR = (ValidationError, NotFoundError, UnreadableError, RequestIdReusedError)
+"""Refusals that do not hold if the same request was kept before."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Begun:
     """An execution that was handed to the store."""
@@ -113,21 +117,23 @@ class Executions:
         commit of the first is waited for, so that they share flushes.
         """
         begun = await self._begin_all(scope, owner, requests)
-        if kept := [each.kept for each in begun if isinstance(each, _Begun)]:
-            await asyncio.wait(kept)
-        ended: list[Created | Exception] = [UnavailableError("nobody looked")] * len(begun)
+        ended: list[Created | Exception] = []
+        unclear: dict[int, _Begun | _Doubtful] = {}
+        for place, each in enumerate(begun):
+            outcome = await _outcome(each)
+            if isinstance(outcome, _Begun | _Doubtful):
+                unclear[place] = outcome
+                outcome = UnavailableError("nobody looked")
+            ended.append(outcome)
 
-        async def end(place: int) -> None:
-            each = begun[place]
+        async def look(place: int) -> None:
             try:
-                if isinstance(each, _Begun | _Doubtful):
-                    each = await self._created(scope, owner, each)
-                ended[place] = each
+                ended[place] = await self._created(scope, owner, unclear[place])
             except Exception as error:
                 ended[place] = error
 
-        # Most is known by now; what is not takes a read, and a thousand of them one after the other took too long.
-        await at_a_time(READS, range(len(begun)), end)
+        # It takes a read each, and a thousand of them one after the other took too long.
+        await at_a_time(READS, unclear, look)
         return ended
 
     async def _begin_all(
@@ -168,7 +174,7 @@ class Executions:
         try:
             workflow, definition = await resolve(scope, request.workflow, request.revision)
             check_input(definition, request.input)
-        except (ValidationError, NotFoundError, UnreadableError) as error:
+        except _UNCLEAR as error:
             return _Doubtful(request, workflow, definition, error)
         return _Begun(request, workflow, definition, await self._create(workflow, definition, owner, request))
 
@@ -183,7 +189,7 @@ class Executions:
             return await _kept(request, kept)
         except WorkflowNotFoundError:
             self._workflows.refute(scope, request.workflow, request.revision, workflow)
-        except (ValidationError, NotFoundError, RequestIdReusedError):
+        except _UNCLEAR:
             pass  # perhaps not so by what the workflow is now
         return None
 
@@ -194,7 +200,7 @@ class Executions:
             if isinstance(begun, _Doubtful):
                 raise begun.error
             return await _kept(request, begun.kept)
-        except (ValidationError, NotFoundError, UnreadableError, RequestIdReusedError):
+        except _UNCLEAR:
             # The workflow may have changed since the same request was kept: then it is no less kept.
             if first := await self._first(scope, owner, request, begun.workflow, begun.definition):
                 return Created(first, False)
@@ -347,6 +353,18 @@ async def _kept(request: StartRequest, kept: asyncio.Future[Created]) -> Created
     if _is_another(created.execution, request.workflow):
         raise RequestIdReusedError(request.request_id)
     return created
+
+
+async def _outcome(begun: _Begun | _Doubtful | Created | Exception) -> _Begun | _Doubtful | Created | Exception:
+    """Return what became of a request, and itself where that is unclear until its request id was looked up."""
+    if not isinstance(begun, _Begun):
+        return begun
+    try:
+        return await _kept(begun.request, begun.kept)
+    except _UNCLEAR:
+        return begun
+    except Exception as error:
+        return error
 
 
 def _cost(begun: _Begun | _Doubtful) -> int:
