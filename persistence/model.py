@@ -19,6 +19,12 @@ Json = Any  # a JSON value as plain Python: None, bool, int, float, str, list, d
 LARGE_PAYLOAD = 8 << 10
 """Bytes from which on a store may keep equal payloads of an execution once."""
 
+LOADED_AT_ONCE = 64 << 10
+"""Bytes of payloads of its steps, about, that come with an execution which is taken to be driven."""
+
+UNREAD = msgspec.UNSET
+"""Stands for the input, the output or the variables of a step that were not read. It is no JSON value."""
+
 SUSPECT_DEATHS = 3
 """Owners in a row that must have died with an execution before it is driven apart from other such ones."""
 
@@ -227,6 +233,15 @@ StepKey = tuple[str, int]
 """Path and iteration: what tells a step of an execution from all others."""
 
 
+class Wanted(msgspec.Struct, frozen=True):
+    """Of which steps it takes what to drive an execution on: the output and all about failures, the variables that they
+    assigned, the input."""
+
+    outputs: frozenset[StepKey] = frozenset()
+    assigned: frozenset[StepKey] = frozenset()
+    inputs: frozenset[StepKey] = frozenset()
+
+
 class WaitKind(StrEnum):
     """What a step waits for. The names are what the database holds."""
 
@@ -269,7 +284,8 @@ class Step(msgspec.Struct, frozen=True):
     that ended it: variables are folded in this order. `wait` stays on a cancelled step that was waiting.
     `failed_attempts` holds at most the last 20 as JSON objects with attempt, start_time, end_time, failure; `failures`
     counts all that the retry policy counts: attempts that a crash cut off are not among them. `progress` is the
-    percentage that the running attempt reported. `position` is its place in the definition, from 1.
+    percentage that the running attempt reported. `position` is its place in the definition, from 1. A step that is
+    written with an UNREAD `input` keeps the one that it has.
     """
 
     path: str
@@ -324,7 +340,8 @@ class ExecutionDetail(msgspec.Struct, frozen=True):
 
     `messages` are those that nobody has seen, in the order in which they came, where it was read to be driven.
     `unreadable` names all that cannot be read, such as `deadline_time`, `input`, `steps.fetch.output`; without it, the
-    rest is shown, but the execution cannot be driven. `omitted` are the keys of steps whose payloads were not read.
+    rest is shown, but the execution cannot be driven. `omitted` are the keys of steps whose payloads were not read:
+    None where an execution is shown, and UNREAD where it is loaded to be driven.
     """
 
     execution: Execution

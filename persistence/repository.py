@@ -30,6 +30,7 @@ from persistence.model import (
     News,
     Posted,
     Scope,
+    Wanted,
     Workflow,
 )
 from persistence.requests import Request
@@ -238,6 +239,10 @@ class Journal(Protocol):
         turn, then the earlier wake_time. Of executions that come to SUSPECT_DEATHS or more at most `suspects` are
         taken, beside the others. Of the orgs `without` nothing is taken that nobody owns. An incarnation without a live
         lease takes nothing.
+
+        This and what else gives an execution to be driven reads no inputs of steps: they are UNREAD. Payloads are read
+        of open steps and then of the first ones, up to about LOADED_AT_ONCE characters; the steps that are left are
+        `omitted`, with output and variables UNREAD, and `load_payloads` has them.
         """
         ...
 
@@ -249,6 +254,13 @@ class Journal(Protocol):
         """Return the execution, with its unseen messages, if this incarnation owns it, without taking it; else None.
 
         The caller drives it from now on: a claim of this process that took it and is not answered yet leaves it out.
+        """
+        ...
+
+    async def load_payloads(self, detail: ExecutionDetail, wanted: Wanted) -> ExecutionDetail:
+        """Return what was taken or loaded, with what is wanted of it beside what it has.
+
+        A step that is no longer there stays as it is.
         """
         ...
 

@@ -32,6 +32,7 @@ from persistence.model import (
     StepCounts,
     StepKey,
     StepState,
+    Wanted,
 )
 from persistence.repository import End
 from persistence.requests import Method
@@ -44,6 +45,7 @@ class MemoryJournal:
     """Implements Journal; every future is resolved when it is returned."""
 
     _tables: Tables
+    _loaded_at_once: int
 
     def create(self, new: NewExecution) -> Future[Created]:
         """See Journal."""
@@ -87,7 +89,12 @@ class MemoryJournal:
         """See Journal."""
         row = self._tables.executions.get(execution_id)
         is_ours = row is not None and row.execution.incarnation == incarnation
-        return self._tables.driven_detail(row) if row and is_ours else None
+        return self._driven(row) if row and is_ours else None
+
+    async def load_payloads(self, detail: ExecutionDetail, wanted: Wanted) -> ExecutionDetail:
+        """See Journal."""
+        row = self._tables.executions.get(detail.execution.id)
+        return detail if row is None else row.filled(detail, wanted)
 
     async def undriven(self, incarnation: UUID, driven: Sequence[UUID]) -> Sequence[UUID]:
         """See Journal."""
@@ -188,7 +195,8 @@ class MemoryJournal:
         result, steps = copied(transition.result), _kept(transition.steps)
         row.execution = after
         row.result = result if after.state.is_end else None
-        row.steps.update(steps)
+        for step in steps.values():
+            row.put(step)
         row.events.extend(transition.events)
         for message_id in transition.consumed:
             self._tables.messages.get((after.org, after.id), {}).pop(message_id, None)
@@ -201,7 +209,10 @@ class MemoryJournal:
         row.execution = replace(
             before, incarnation=incarnation, epoch=before.epoch + 1, wake_time=None, deaths=_deaths(before)
         )
-        return self._tables.driven_detail(row)
+        return self._driven(row)
+
+    def _driven(self, row: ExecutionRow) -> ExecutionDetail:
+        return replace(row.driven(self._loaded_at_once), messages=self._tables.unseen(row))
 
     def _is_claimable(self, execution: Execution, now: datetime) -> bool:
         if execution.incarnation is not None:

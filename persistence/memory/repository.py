@@ -12,7 +12,7 @@ from persistence.memory.journal import MemoryJournal
 from persistence.memory.replicas import MemoryReplicas
 from persistence.memory.tables import Tables
 from persistence.memory.workflows import MemoryWorkflows
-from persistence.model import News
+from persistence.model import LOADED_AT_ONCE, News
 from persistence.repository import SECRET_BYTES
 
 
@@ -21,10 +21,14 @@ def _utc_now() -> datetime:
 
 
 class MemoryRepository(MemoryWorkflows, MemoryExecutions, MemoryJournal, MemoryReplicas):
-    """Implements Repository in this process; wake times and leases go by `now`."""
+    """Implements Repository in this process; wake times and leases go by `now`.
 
-    def __init__(self, now: Callable[[], datetime] = _utc_now) -> None:
+    Of the payloads of steps so much comes with an execution that is to be driven.
+    """
+
+    def __init__(self, now: Callable[[], datetime] = _utc_now, loaded_at_once: int = LOADED_AT_ONCE) -> None:
         self._tables = Tables(now)
+        self._loaded_at_once = loaded_at_once
 
     def leases_apart(self) -> None:
         """See Repository. No other process can take anything from this one."""

@@ -14,6 +14,7 @@ from persistence.errors import ExecutionNotFoundError, RequestIdReusedError
 from persistence.memory import invariants
 from persistence.memory.json import copied
 from persistence.model import (
+    UNREAD,
     Ending,
     Event,
     Execution,
@@ -24,6 +25,7 @@ from persistence.model import (
     Scope,
     Step,
     StepKey,
+    Wanted,
     Workflow,
 )
 from persistence.requests import Method, Request
@@ -62,6 +64,39 @@ class ExecutionRow:
         """Return the row with payloads and steps by path and iteration, sharing nothing that a caller could change."""
         steps = tuple(fresh_step(self.steps[key]) for key in sorted(self.steps))
         return ExecutionDetail(self.fresh(), copied(self.input), copied(self.result), steps)
+
+    def driven(self, most: int) -> ExecutionDetail:
+        """Return of `detail` what it takes to drive the execution, with payloads of up to `most` characters."""
+        detail = self.detail()
+        first = sorted(detail.steps, key=lambda step: (step.state.is_end, step.position, step.key))
+        steps, omitted = within((replace(step, input=None) for step in first), most)
+        unread = (
+            replace(step, input=UNREAD, output=UNREAD, assigned=UNREAD)
+            if step.key in omitted
+            else replace(step, input=UNREAD)
+            for step in steps
+        )
+        return replace(detail, steps=tuple(sorted(unread, key=lambda step: step.key)), omitted=omitted)
+
+    def filled(self, taken: ExecutionDetail, wanted: Wanted) -> ExecutionDetail:
+        """Return what was taken, with what is wanted of its steps."""
+        steps = {step.key: step for step in taken.steps}
+        for keys, names in (
+            (taken.omitted & wanted.outputs, ("output", "failed_attempts", "failure")),
+            (taken.omitted & wanted.assigned, ("assigned",)),
+            (steps.keys() & wanted.inputs, ("input",)),
+        ):
+            for key in keys & self.steps.keys():
+                kept = fresh_step(self.steps[key])
+                steps[key] = replace(steps[key], **{name: getattr(kept, name) for name in names})
+        return replace(taken, steps=tuple(steps.values()))
+
+    def put(self, step: Step) -> None:
+        """Keep a step; one whose input is UNREAD keeps the one that it had."""
+        if step.input is UNREAD:
+            before = self.steps.get(step.key)
+            step = replace(step, input=before.input if before else None)
+        self.steps[step.key] = step
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +143,6 @@ class Tables:
         kept = self.messages.setdefault((org, execution_id), {})
         return kept.setdefault(message.id, message) is message
 
-    def driven_detail(self, row: ExecutionRow) -> ExecutionDetail:
-        """Return an execution as its owner reads it."""
-        return replace(row.detail(), messages=self.unseen(row))
-
     def known(self, org: str, request: Request | None) -> KeptRequest | None:
         """Return the first use of a request. Raises RequestIdReusedError when that was another one."""
         if request is None:
@@ -156,7 +187,7 @@ def fresh_step(step: Step) -> Step:
     """Return the step, sharing nothing that can be changed."""
     return replace(
         step,
-        input=copied(step.input),
+        input=step.input if step.input is UNREAD else copied(step.input),
         output=copied(step.output),
         failure=copied(step.failure),
         failed_attempts=tuple(copied(failed) for failed in step.failed_attempts),

@@ -12,10 +12,11 @@ from msgspec.structs import replace
 
 from persistence import failpoints
 from persistence.errors import PersistenceError
-from persistence.model import SUSPECT_DEATHS, Execution, ExecutionDetail, News
+from persistence.model import SUSPECT_DEATHS, Execution, ExecutionDetail, News, Wanted
 from persistence.postgres import mending, messages
 from persistence.postgres.connection import Database, Session, is_of_a_row
-from persistence.postgres.details import details, without_details
+from persistence.postgres.details import without_details
+from persistence.postgres.driving import details, filled
 from persistence.postgres.notifications import notify
 from persistence.postgres.records import EXECUTION_COLUMNS, IS_READABLE, LAST, selected
 
@@ -229,6 +230,16 @@ class PostgresClaims:
         self._coming.pop(execution_id, None)
         self._stranded.pop(execution_id, None)
         return found
+
+    async def load_payloads(self, detail: ExecutionDetail, wanted: Wanted) -> ExecutionDetail:
+        """See Journal."""
+        try:
+            async with self._database.snapshot() as session:
+                return await filled(session, detail, wanted)
+        except PersistenceError as error:
+            if not is_of_a_row(error):
+                raise
+        return replace(detail, unreadable=(*detail.unreadable, "steps"))
 
     async def undriven(self, incarnation: UUID, driven: Sequence[UUID]) -> Sequence[UUID]:
         """See Journal."""

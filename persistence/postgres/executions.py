@@ -18,7 +18,7 @@ from persistence.listing import ExecutionFilter, ExecutionOrder, PageKey
 from persistence.model import Execution, ExecutionDetail, ExecutionOutcome, ExecutionSteps, Scope
 from persistence.postgres import mending, records
 from persistence.postgres.connection import Database, Session, is_of_a_row, rendered
-from persistence.postgres.details import detail_within, outcome, steps_within, without_details
+from persistence.postgres.details import detail_within, newest_within, outcome, without_details
 from persistence.postgres.records import EXECUTION_COLUMNS, selected
 from persistence.postgres.tables import executions
 
@@ -90,7 +90,7 @@ class PostgresExecutions:
         try:
             async with self._reading(scope.org, most) as session:
                 execution = await self._row(session, scope, execution_id)
-                return await steps_within(session, execution, paths, most)
+                return await newest_within(session, execution, paths, most)
         except PersistenceError as error:
             if not is_of_a_row(error):
                 raise

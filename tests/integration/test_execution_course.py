@@ -279,16 +279,18 @@ async def test_st2_what_a_handler_changes_of_what_it_was_given_or_gave_changes_n
         return kept[-1]
 
     @handler("see")
-    def see(context: StepContext):
+    def see(context: StepContext, read: list[Any]):
         for output in kept:
             output["own"].append("spoilt")
         return {name: context.variables[name] for name in ("input", "vars", "steps")}
+
+    reading = {"read": "${ [steps.one.output, steps.two.output, steps.three.output] }"}
 
     client = (await serve([spoil, see])).client
     params = {"list": "${ input.list }"}
     one = step("one", "transform", value=1, assign={"v": "{'deep': ['kept']}"})
     spoiling = [step(each, "spoil", **params) for each in ("two", "three")]
-    name = await made(client, one, *spoiling, step("four", "see"))
+    name = await made(client, one, *spoiling, step("four", "see", **reading))
     found = await ended(client, (await client.execute(name, {"list": [{"a": 1}]})).execution_id)
     first, two, three, four = (flowkeep.from_value(each.output) for each in found.steps)
     assert two == three == {"own": ["kept"], "input": {"list": [{"a": "spoilt"}]}}

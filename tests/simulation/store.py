@@ -78,7 +78,7 @@ class Database:
     def __init__(self, loop: VirtualLoop, history: History) -> None:
         self.loop = loop
         self.history = history
-        self.memory = MemoryRepository(self.now)
+        self.memory = MemoryRepository(self.now, loaded_at_once=0)
         self.tables = self.memory._tables
         self.listeners: dict[Link, Callable[[News], None]] = {}
         self.is_away = False

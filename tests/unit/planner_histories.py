@@ -31,7 +31,7 @@ _EXTRAS: list[dict[str, Any]] = [
 ]
 _CONDITIONS = [""] * 8 + ["true", "false", "false", "input.absent"]
 _ON_ERROR = [OnError.CONTINUE] * 6 + [OnError.STOP, OnError.RETRY]
-_OUTPUTS = [None, None, "${ vars }", "${ input.absent }"]
+_OUTPUTS = [None, None, "${ vars }", "${ steps.s0.output }", "${ input.absent }"]
 _RESULTS: list[Any] = [{"absent": 1}, None, 7, [True]]
 _FAILURES = [
     *(Failure(HANDLER_ERROR, "boom", retryable=True),) * 4,
@@ -67,6 +67,7 @@ def workflows(draw: Draw) -> Definition:
 
 def _step(draw: Draw, step_id: str, seen: tuple[str, ...], is_graph: bool) -> StepSpec:
     conditions = [*_CONDITIONS, *(f'steps.{s}.state == "COMPLETED"' for s in seen)]
+    reading = [{"params": {"x": f"${{ steps.{s}.output }}"}, "assign": {"z": f"steps.{s}.error"}} for s in seen]
     attempts = draw(st.integers(1, 3))
     on_error = draw(st.sampled_from(_ON_ERROR))
     may_be_once = attempts == 1 and on_error is not OnError.RETRY
@@ -78,7 +79,7 @@ def _step(draw: Draw, step_id: str, seen: tuple[str, ...], is_graph: bool) -> St
         on_error=on_error,
         retry=retry,
         delivery=draw(st.sampled_from(Delivery)) if may_be_once else Delivery.AT_LEAST_ONCE,
-        **draw(st.sampled_from(_EXTRAS)),
+        **draw(st.sampled_from([*_EXTRAS, *2 * reading])),
     )
 
 

@@ -11,7 +11,16 @@ from uuid import UUID
 from immutables import Map
 from msgspec.structs import replace
 
-from persistence.model import Execution, ExecutionDetail, ExecutionState, Message, MessageKind, Step, StepCounts
+from persistence.model import (
+    UNREAD,
+    Execution,
+    ExecutionDetail,
+    ExecutionState,
+    Message,
+    MessageKind,
+    Step,
+    StepCounts,
+)
 from service.engine.definition import (
     Action,
     Block,
@@ -33,6 +42,7 @@ from service.engine.planning.events import Event, EventBody, StepStarted
 from service.engine.planning.happenings import Happening
 from service.engine.planning.heap import Heap
 from service.engine.planning.planner import Plan
+from service.engine.planning.reading import still_wanted
 from service.engine.planning.restoring import restore
 from service.engine.planning.state import State, initial, is_due
 
@@ -43,6 +53,20 @@ T0 = datetime(2026, 1, 1, tzinfo=UTC)
 CANCEL = Message(UUID(int=1), MessageKind.CANCEL, T0, "ann", {"reason": "no longer needed"})
 FATAL = Failure(HANDLER_ERROR, "boom")
 PLAIN = RetryPolicy(max_attempts=3, jitter=0.0)
+
+
+def loaded(definition: Definition, stored: ExecutionDetail) -> ExecutionDetail:
+    """Return what a store gives to whoever drives an execution on: of payloads no more than is asked for."""
+    wanted = still_wanted(definition, stored)
+    steps = []
+    for row in stored.steps:
+        unread: dict[str, Any] = {} if row.key in wanted.inputs else {"input": UNREAD}
+        if row.key not in wanted.outputs:
+            unread |= {"output": UNREAD, "failed_attempts": ()}
+        if row.key not in wanted.assigned:
+            unread |= {"assigned": UNREAD}
+        steps.append(replace(row, **unread))
+    return replace(stored, steps=steps)
 
 
 def seconds(number: float) -> timedelta:

@@ -129,7 +129,7 @@ STEP = RowKind[Step](
     Column("position", "int", "position"),
     Column("shared", "jsonb"),
 )
-"""A step; its payloads are given as far as they are not shared."""
+"""A step; its payloads are given as far as they are not shared. `shared` has true for an input that stays as it is."""
 
 HISTORY = RowKind[Event](
     Column("execution_id", "uuid"),

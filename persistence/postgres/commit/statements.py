@@ -80,11 +80,17 @@ WHERE e.org_id = u.org_id AND e.id = u.id
 RETURNING e.id""")  # noqa: S608 - our own columns
 
 _STEP_KEY = ("org_id", "execution_id", "path", "iteration")
-_STEP_VALUES = tuple(name for name in columns.STEP.names if name not in _STEP_KEY)
+_STEP_VALUES = tuple(name for name in columns.STEP.names if name not in (*_STEP_KEY, "input", "shared"))
+_UNREAD = "excluded.shared->'input' = 'true'"
+# Whoever took the execution over has not read the input of a step, and leaves it as it is, kept apart or not.
 UPSERT_STEPS = Statement(f"""
 {columns.STEP.insert("steps AS s", "steps")}
 ON CONFLICT ({", ".join(_STEP_KEY)}) DO UPDATE SET
-    {listed(f"{name} = excluded.{name}" for name in _STEP_VALUES)}
+    {listed(f"{name} = excluded.{name}" for name in _STEP_VALUES)},
+    input = CASE WHEN {_UNREAD} THEN s.input ELSE excluded.input END,
+    shared = CASE WHEN {_UNREAD}
+        THEN nullif(jsonb_strip_nulls(excluded.shared || jsonb_build_object('input', s.shared->'input')), '{{}}')
+        ELSE excluded.shared END
 WHERE s.end_time IS NULL OR (s.state = 'COMPLETED' AND excluded.state = 'COMPENSATED')""")
 
 INSERT_HISTORY = Statement(columns.HISTORY.insert("transitions", "history"))

@@ -88,11 +88,14 @@ SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, r->>2 AS path, (r->>3)::i
 FROM jsonb_array_elements($1::jsonb) AS r
 ON CONFLICT (org_id, execution_id, path, iteration) DO UPDATE SET
     handler = excluded.handler, state = excluded.state, attempt = excluded.attempt, failures = excluded.failures,
-    progress = excluded.progress, input = excluded.input, output = excluded.output, failure = excluded.failure,
+    progress = excluded.progress, output = excluded.output, failure = excluded.failure,
     failed_attempts = excluded.failed_attempts, assigned = excluded.assigned, skip_reason = excluded.skip_reason,
     start_time = excluded.start_time, attempt_time = excluded.attempt_time, end_time = excluded.end_time,
     wait = excluded.wait, end_seq = excluded.end_seq, worker = excluded.worker, position = excluded.position,
-    shared = excluded.shared
+    input = CASE WHEN excluded.shared->'input' = 'true' THEN s.input ELSE excluded.input END,
+    shared = CASE WHEN excluded.shared->'input' = 'true'
+        THEN nullif(jsonb_strip_nulls(excluded.shared || jsonb_build_object('input', s.shared->'input')), '{}')
+        ELSE excluded.shared END
 WHERE s.end_time IS NULL OR (s.state = 'COMPLETED' AND excluded.state = 'COMPENSATED');
 
 -- INSERT_HISTORY: $1 history
@@ -153,11 +156,14 @@ SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, r->>2 AS path, (r->>3)::i
 FROM jsonb_array_elements($1::jsonb) AS r
 ON CONFLICT (org_id, execution_id, path, iteration) DO UPDATE SET
     handler = excluded.handler, state = excluded.state, attempt = excluded.attempt, failures = excluded.failures,
-    progress = excluded.progress, input = excluded.input, output = excluded.output, failure = excluded.failure,
+    progress = excluded.progress, output = excluded.output, failure = excluded.failure,
     failed_attempts = excluded.failed_attempts, assigned = excluded.assigned, skip_reason = excluded.skip_reason,
     start_time = excluded.start_time, attempt_time = excluded.attempt_time, end_time = excluded.end_time,
     wait = excluded.wait, end_seq = excluded.end_seq, worker = excluded.worker, position = excluded.position,
-    shared = excluded.shared
+    input = CASE WHEN excluded.shared->'input' = 'true' THEN s.input ELSE excluded.input END,
+    shared = CASE WHEN excluded.shared->'input' = 'true'
+        THEN nullif(jsonb_strip_nulls(excluded.shared || jsonb_build_object('input', s.shared->'input')), '{}')
+        ELSE excluded.shared END
 WHERE s.end_time IS NULL OR (s.state = 'COMPLETED' AND excluded.state = 'COMPENSATED') RETURNING 1),
 told AS (
 INSERT INTO transitions (execution_id, seq, time, org_id, layout, body, shared)
@@ -218,11 +224,14 @@ SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, r->>2 AS path, (r->>3)::i
 FROM jsonb_array_elements($2::jsonb) AS r
 ON CONFLICT (org_id, execution_id, path, iteration) DO UPDATE SET
     handler = excluded.handler, state = excluded.state, attempt = excluded.attempt, failures = excluded.failures,
-    progress = excluded.progress, input = excluded.input, output = excluded.output, failure = excluded.failure,
+    progress = excluded.progress, output = excluded.output, failure = excluded.failure,
     failed_attempts = excluded.failed_attempts, assigned = excluded.assigned, skip_reason = excluded.skip_reason,
     start_time = excluded.start_time, attempt_time = excluded.attempt_time, end_time = excluded.end_time,
     wait = excluded.wait, end_seq = excluded.end_seq, worker = excluded.worker, position = excluded.position,
-    shared = excluded.shared
+    input = CASE WHEN excluded.shared->'input' = 'true' THEN s.input ELSE excluded.input END,
+    shared = CASE WHEN excluded.shared->'input' = 'true'
+        THEN nullif(jsonb_strip_nulls(excluded.shared || jsonb_build_object('input', s.shared->'input')), '{}')
+        ELSE excluded.shared END
 WHERE s.end_time IS NULL OR (s.state = 'COMPLETED' AND excluded.state = 'COMPENSATED') RETURNING 1),
 told AS (
 INSERT INTO transitions (execution_id, seq, time, org_id, layout, body, shared)

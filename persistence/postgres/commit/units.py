@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from asyncio import Future
 from collections.abc import Container, Iterable, Mapping, Sequence
-from typing import Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 from uuid import UUID
 
 from persistence.errors import PersistenceError
-from persistence.model import Event, ExecutionState, Step, StepKey, StepState, Wait
+from persistence.model import UNREAD, Event, ExecutionState, Step, StepKey, StepState, Wait
 from persistence.postgres.commit import columns
 from persistence.postgres.commit.encoding import document, in_utc
 from persistence.postgres.commit.sharing import Payloads
@@ -242,7 +242,11 @@ class Group:
 
     def _may_follow(self, step: Step) -> bool:
         before, _ = self._steps.get(step.key, (None, b""))
-        if before is None or not before.state.is_end:
+        if before is None:
+            return True
+        if step.input is UNREAD and before.input is not UNREAD:
+            return False  # it keeps what the one before has to write first
+        if not before.state.is_end:
             return True
         return before.state is StepState.COMPLETED and step.state is StepState.COMPENSATED
 
@@ -288,12 +292,14 @@ def _step_rows(org: str, execution_id: UUID, steps: Sequence[Step], payloads: Pa
 
 
 def _step_row(org: str, execution_id: UUID, step: Step, payloads: Payloads) -> bytes:
-    shared: dict[str, str] = {}
+    shared: dict[str, Any] = {}
+    if step.input is UNREAD:
+        shared["input"] = True
     return columns.STEP.encode(
         step,
         org_id=org,
         execution_id=execution_id,
-        input=payloads.kept(step.input, "input", shared),
+        input=None if step.input is UNREAD else payloads.kept(step.input, "input", shared),
         output=payloads.kept(step.output, "output", shared),
         assigned=payloads.kept(step.assigned, "assigned", shared),
         wait=_checked(step.wait),

@@ -12,10 +12,17 @@ work that would hold up the process. The language is CEL with the extensions str
 
 from service.engine.expressions.cost import Allowance
 from service.engine.expressions.errors import ExpressionError, PutOffError
-from service.engine.expressions.expression import Expression, compile_condition, compile_value, step_references
+from service.engine.expressions.expression import (
+    EVERY_STEP,
+    Expression,
+    compile_condition,
+    compile_value,
+    step_references,
+)
 from service.engine.expressions.template import Template
 
 __all__ = [
+    "EVERY_STEP",
     "Allowance",
     "Expression",
     "ExpressionError",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import NoneType
 from typing import Any
 
+from persistence.model import UNREAD
 from service.engine import payload
 from service.engine.expressions import tree
 from service.engine.expressions.cost import Allowance, find, is_costly, least_work
@@ -21,6 +22,9 @@ from service.engine.violations import ValidationError
 KEPT_BYTES = 24 << 20
 _BYTES, _NODE_BYTES = 1_500, 350
 
+EVERY_STEP = "*"
+"""Stands among the ids of steps that are read for all of them."""
+
 _DIVIDES = " (does it divide by zero?)"
 # A text up to here counts as small: what reads only small values and has no loop needs no estimate of its work.
 _SMALL_TEXT = 256
@@ -33,12 +37,14 @@ _Wanted = dict[tree.Key, "_Wanted | None"]
 class Expression:
     """A compiled expression; safe to share. `names` are the variables it reads, `references` the ids of steps.
 
-    `size` is about how many bytes of memory it takes.
+    `reads` are those steps of which it may read output or error: EVERY_STEP, when it computes which. `size` is about
+    how many bytes of memory it takes.
     """
 
     source: str
     names: frozenset[str]
     references: frozenset[str]
+    reads: frozenset[str]
     is_condition: bool
     size: int = field(repr=False, compare=False)
     _tree: tree.Node = field(repr=False, compare=False)
@@ -150,6 +156,7 @@ def _compile(source: str, names: frozenset[str], is_condition: bool) -> Expressi
         source=source,
         names=frozenset(name for keys in paths if (name := str(keys[0])) in names),
         references=_references(paths),
+        reads=_reads(paths),
         is_condition=is_condition,
         size=_BYTES + len(source) + _NODE_BYTES * sum(1 for _ in tree.walk(root)),
         _tree=root,
@@ -169,6 +176,11 @@ def _references(paths: Iterable[tuple[tree.Key, ...]]) -> frozenset[str]:
     return frozenset(str(keys[1]) for keys in paths if len(keys) > 1 and keys[0] == "steps")
 
 
+def _reads(paths: Iterable[tuple[tree.Key, ...]]) -> frozenset[str]:
+    of_steps = [keys[1:3] for keys in paths if keys[0] == "steps"]
+    return frozenset(str(keys[0]) if keys else EVERY_STEP for keys in of_steps if keys[1:] != ("state",))
+
+
 def _wanted(paths: Iterable[tuple[tree.Key, ...]]) -> _Wanted:
     wanted: _Wanted = {}
     for *above, last in sorted(paths, key=len):
@@ -185,6 +197,8 @@ def _pick(value: Any, wanted: _Wanted | None, large: list[Any]) -> Any:
     if wanted is not None and isinstance(value, Mapping):
         return {key: _pick(value[key], below, large) for key, below in wanted.items() if key in value}
     if len(value) > _SMALL_TEXT if isinstance(value, str) else type(value) not in _SCALARS:
+        if value is UNREAD:
+            raise RuntimeError("an expression reads what was not loaded")  # a mistake of ours, and none of its author
         large.append(value)
     return value
 

@@ -34,11 +34,13 @@ class Template:
 
     A string that is one `${ … }` from end to end becomes the result, with its type. Otherwise results are put into
     the text: strings as they are, others as compact JSON. `$${` stands for a literal `${`. `references` are the ids
-    of the steps that are named, `size` is about how many bytes of memory the expressions take.
+    of the steps that are named, `reads` those of which output or error is read, as an Expression has them; `size` is
+    about how many bytes of memory the expressions take.
     """
 
     is_constant: bool
     references: frozenset[str]
+    reads: frozenset[str]
     size: int = field(repr=False, compare=False)
     _value: Any = field(repr=False)
     _field: str = field(repr=False, compare=False)
@@ -67,15 +69,16 @@ class Template:
         if parser.violations:
             raise ValidationError(parser.violations)
         references = frozenset[str]().union(*(expression.references for expression in parser.expressions))
+        reads = frozenset[str]().union(*(expression.reads for expression in parser.expressions))
         # In messages of an execution the path begins at the step: `params.body`, not `definition.steps[3].params.body`.
         size = sum(expression.size for expression in parser.expressions)
         least = Measures().of(value).work(_CHECK)
-        return cls(not parser.expressions, references, size, parsed, field.rpartition(".")[2], least)
+        return cls(not parser.expressions, references, reads, size, parsed, field.rpartition(".")[2], least)
 
     @classmethod
     def constant(cls, value: Any, field: str) -> Template:
         """Return the template of a value without any expression."""
-        return cls(True, frozenset(), 0, value, field.rpartition(".")[2])
+        return cls(True, frozenset(), frozenset(), 0, value, field.rpartition(".")[2])
 
     def member(self, name: str) -> Template:
         """Return the template of a member of this one, which is an object."""

@@ -12,7 +12,10 @@ AttemptKey = tuple[str, int, int]
 
 @dataclass(frozen=True, slots=True)
 class StartAttempt:
-    """Run the handler with these parameters for at most `timeout` seconds. `variables` is what expressions see."""
+    """Run the handler with these parameters for at most `timeout` seconds.
+
+    `variables` is what expressions see, but of `steps` what a handler is shown.
+    """
 
     path: str
     attempt: int

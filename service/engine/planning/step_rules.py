@@ -12,8 +12,8 @@ from msgspec.structs import replace
 from persistence.model import Step, StepState, Wait, WaitKind
 from service.engine import paths, payload
 from service.engine.clock import later
-from service.engine.definition import Definition, StepSpec
-from service.engine.expressions import Allowance, ExpressionError, PutOffError
+from service.engine.definition import Call, Definition, StepSpec
+from service.engine.expressions import EVERY_STEP, Allowance, ExpressionError, PutOffError
 from service.engine.failure import (
     EXECUTION_TOO_LARGE,
     EXPRESSION_ERROR,
@@ -134,7 +134,13 @@ class StepRules(ABC):
         )
         self.effects.append(
             StartAttempt(
-                step.path, attempt, spec.handler, params, self._time_left(spec, step), variables, step.iteration
+                step.path,
+                attempt,
+                spec.handler,
+                params,
+                self._time_left(spec, step),
+                {**variables, "steps": _shown(spec, variables["steps"])},
+                step.iteration,
             )
         )
 
@@ -326,6 +332,14 @@ class StepRules(ABC):
         self.draft.put(stopped)
         self.draft.record(events.StepCancelled(step.path, step.attempt, failure, step.iteration))
         self.ended(stopped)
+
+
+def _shown(spec: StepSpec, steps: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what a handler is shown of steps: what its parameters read, so that nothing else need be at hand."""
+    if not isinstance(spec.action, Call) or EVERY_STEP in spec.params.reads:
+        return steps
+    seen = {path: steps[path] for path in spec.params.references if path in steps}
+    return {path: each if path in spec.params.reads else {"state": each["state"]} for path, each in seen.items()}
 
 
 def _kept(attempts: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:

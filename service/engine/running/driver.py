@@ -19,6 +19,7 @@ from service.engine.held import Held
 from service.engine.planning import happenings
 from service.engine.planning.outline import outline
 from service.engine.planning.planner import Plan
+from service.engine.planning.reading import still_wanted
 from service.engine.planning.restoring import restore
 from service.engine.planning.state import State
 from service.engine.running.active_runs import ActiveRuns
@@ -88,6 +89,12 @@ class Driver:
             log.error("execution not understood", execution_id=str(execution.id), exc_info=error)
             await self.condemn(execution.id, verdict or _MISTAKE)
             return
+        wanted = still_wanted(definition, detail)
+        if detail.omitted or wanted.inputs:
+            detail = await self._context.journal.load_payloads(detail, wanted)
+            if detail.unreadable:
+                await self.condemn(execution.id, verdict or unreadable(detail.unreadable))
+                return
         try:
             found = contradictions(definition, detail) if verdict is None else ()
             state = None if found else restore(definition, detail, self._context.name)

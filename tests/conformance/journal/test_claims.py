@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 from msgspec.structs import replace
 
-from persistence.model import ExecutionState, Scope
+from persistence.model import UNREAD, ExecutionState, Scope
 from persistence.repository import Repository
 from persistence.transition import CommitResult
 from service.engine.ids import uuid7
@@ -46,8 +46,8 @@ async def test_a_claim_returns_the_execution_as_taken(repository: Repository, st
     await repository.create(new(row, input={"a": [1]}, steps=[step()], result=None))
     [detail] = await repository.claim(stage.incarnation, 10)
     assert detail.execution == replace(row, incarnation=stage.incarnation, epoch=2, wake_time=None)
-    assert (detail.input, detail.result, detail.steps) == ({"a": [1]}, None, (step(),))
-    assert await stage.read(row) == detail
+    assert (detail.input, detail.result, detail.steps) == ({"a": [1]}, None, (step(input=UNREAD),))
+    assert await stage.read(row) == replace(detail, steps=(step(),))
     assert not await repository.claim(stage.incarnation, 10)
 
 
@@ -257,7 +257,7 @@ async def test_a_load_sees_what_was_submitted_before(repository: Repository, sta
     await repository.submit(first)
     detail = await repository.load(stage.incarnation, row.id)
     assert detail is not None
-    assert (detail.execution.last_seq, detail.steps) == (2, (step(),))
+    assert (detail.execution.last_seq, detail.steps) == (2, (step(input=UNREAD),))
     await repository.submit(ending(after(row, first)))
     assert await repository.load(stage.incarnation, row.id) is None
 

@@ -20,7 +20,8 @@ class StepContext:
 
     `iteration` is the number of the whole run of the step, within which attempts are counted, both from 1.
     `idempotency_token` is one per iteration, equal over its attempts. `timeout` is the time of this attempt
-    in seconds. `now` is the time of its start. `variables` is what expressions see.
+    in seconds. `now` is the time of its start. `variables` is what expressions see: of `steps` what the parameters
+    of the step read, since of the others nothing need be at hand.
     """
 
     execution_id: UUID

@@ -1,0 +1,103 @@
+"""Reads of executions what it takes to drive them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from math import inf
+from typing import Any
+from uuid import UUID
+
+from msgspec.structs import replace
+
+from persistence.model import LOADED_AT_ONCE, UNREAD, Execution, ExecutionDetail, Step, StepKey, Wanted
+from persistence.postgres import mending
+from persistence.postgres.connection import Session
+from persistence.postgres.details import detail
+from persistence.postgres.step_payloads import FIRST, Reading, length, steps_within, whole
+
+# Key by key (OFFSET 0 keeps it so): a plan made while the tables were small would hash and read all of them.
+_PAYLOADS = """
+SELECT p.* FROM unnest($1::text[], $2::uuid[]) AS u(org_id, id), LATERAL (
+    SELECT p.execution_id, p.input, p.result FROM execution_payloads p
+    WHERE p.org_id = u.org_id AND p.execution_id = u.id OFFSET 0) p"""
+
+_DRIVEN = Reading("output", "assigned", "failed_attempts", "failure")
+_OUTPUTS = Reading("output", "failed_attempts", "failure")
+_ASSIGNED = Reading("assigned")
+_INPUTS = Reading("input")
+
+_STEPS = _DRIVEN.outlines_of_each(
+    "unnest($1::text[], $2::uuid[]) AS u(org_id, id)",
+    "SELECT * FROM steps s WHERE s.org_id = u.org_id AND s.execution_id = u.id OFFSET 0",
+    "s.end_time IS NOT NULL, s.position, s.path, s.iteration",
+    "w.execution_id, w.path, w.iteration",
+)
+_CHOSEN = """
+    SELECT s.*, u.place
+    FROM unnest($4::text[], $5::int[]) WITH ORDINALITY AS u(path, iteration, place), LATERAL (
+    SELECT * FROM steps s
+    WHERE s.org_id = $1 AND s.execution_id = $2 AND s.path = u.path AND s.iteration = u.iteration OFFSET 0) s"""
+
+_ROW = 512
+"""Characters that a row without payloads counts for."""
+
+
+async def details(session: Session, executions: Sequence[Execution]) -> list[ExecutionDetail]:
+    """Return the executions to drive them, with one statement for the payloads and one for the steps of all of them."""
+    if not executions:
+        return []
+    keys = [execution.org for execution in executions], [execution.id for execution in executions]
+    payloads = {row["execution_id"]: row for row in await session.fetch(_PAYLOADS, *keys)}
+    steps: dict[UUID, list[Step]] = defaultdict(list)
+    omitted: dict[UUID, list[StepKey]] = defaultdict(list)
+    lost: dict[UUID, list[str]] = defaultdict(list)
+    read = 0
+    for row in await _shown(session, executions, await session.fetch(_STEPS, *keys, LOADED_AT_ONCE)):
+        execution_id, step = row["execution_id"], mending.step(row, lost)
+        if row["is_whole"]:
+            steps[execution_id].append(replace(step, input=UNREAD))
+        else:
+            steps[execution_id].append(replace(step, input=UNREAD, output=UNREAD, assigned=UNREAD))
+            omitted[execution_id].append(step.key)
+        if (read := read + length(row) + _ROW) > FIRST:  # others have their turn
+            read = 0
+            await asyncio.sleep(0)
+    return [
+        replace(
+            detail(execution, payloads.get(execution.id), steps.get(execution.id, ()), lost.get(execution.id, ())),
+            omitted=frozenset(omitted.get(execution.id, ())),
+        )
+        for execution in executions
+    ]
+
+
+async def filled(session: Session, taken: ExecutionDetail, wanted: Wanted) -> ExecutionDetail:
+    """Return an execution with what is wanted of its steps, read a few at a time."""
+    steps, unreadable = {step.key: step for step in taken.steps}, list(taken.unreadable)
+    for reading, keys in (
+        (_OUTPUTS, taken.omitted & wanted.outputs),
+        (_ASSIGNED, taken.omitted & wanted.assigned),
+        (_INPUTS, steps.keys() & wanted.inputs),
+    ):
+        if not keys:
+            continue
+        asked = map(list, zip(*sorted(keys), strict=True))
+        rows = await session.fetch(_QUERIES[reading], taken.execution.org, taken.execution.id, FIRST, *asked)
+        found = await steps_within(session, taken.execution, rows, inf, reading)
+        for step in found.steps:
+            steps[step.key] = replace(steps[step.key], **{name: getattr(step, name) for name in reading.names})
+        unreadable += found.unreadable
+    if len(unreadable) > len(taken.unreadable):
+        mending.tell(taken.execution.id, unreadable)
+    return replace(taken, steps=tuple(steps.values()), unreadable=tuple(unreadable))
+
+
+async def _shown(session: Session, executions: Sequence[Execution], rows: Sequence[Any]) -> Sequence[Any]:
+    """Return the rows with the payloads that they share, where those are to be read at all."""
+    read = iter(await whole(session, executions, [row for row in rows if row["is_whole"]], _DRIVEN))
+    return [next(read) if row["is_whole"] else row for row in rows]
+
+
+_QUERIES = {reading: reading.outlines(_CHOSEN, "place") for reading in (_OUTPUTS, _ASSIGNED, _INPUTS)}

@@ -1,0 +1,113 @@
+"""What of an execution's records may still be read: by an expression that has not been evaluated, or for a result.
+
+So much is loaded of an execution that another process has begun; of large ones that is most often little.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
+
+from persistence.model import ExecutionDetail, Step, StepKey, StepState, Wanted
+from service.engine import paths
+from service.engine.definition import Block, Call, Decide, Definition, Ordering, Pause, Repeat, StepSpec, Transform
+from service.engine.expressions import EVERY_STEP
+from service.engine.planning.course import is_fatal
+from service.engine.planning.scopes import outwards
+from service.engine.planning.state import newest
+
+_NOTHING: frozenset[str] = frozenset()
+
+
+def still_wanted(definition: Definition, detail: ExecutionDetail) -> Wanted:
+    """Return what may still be read of the records of an execution that is to be driven on.
+
+    What is open is written whole, so it is read whole, but for the input: only items are read again.
+    """
+    steps = newest(detail.steps).values()
+    begun = frozenset(step.key for step in steps if not step.state.is_end)
+    inputs = frozenset(step.key for step in steps if not step.state.is_end and _is_repeat(definition, step))
+    if detail.execution.ending is not None or detail.execution.state.is_end:
+        return Wanted(begun, begun, inputs)  # nothing is evaluated any more
+    outputs = set(begun)
+    scopes: dict[str, dict[str, Step]] = defaultdict(dict)
+    for step in steps:
+        scope, step_id = paths.split(step.path)
+        scopes[scope][step_id] = step
+    for scope in scopes:
+        block = definition.blocks.get(paths.place(scope))
+        if block is not None and _is_open(scope, scopes):
+            outputs.update(_read_in(block, scope, scopes))
+    return Wanted(frozenset(outputs), begun.union(_last_assigned(definition, detail.steps)), inputs)
+
+
+def _is_repeat(definition: Definition, step: Step) -> bool:
+    spec = definition.find(step.path)
+    return spec is not None and isinstance(spec.action, Repeat)
+
+
+def _is_open(scope: str, scopes: Mapping[str, Mapping[str, Step]]) -> bool:
+    """Return whether steps of a scope may still begin, or its output be asked for."""
+    if not scope:
+        return True
+    above, step_id = paths.split(paths.owner(scope)[0])
+    owner = scopes.get(above, {}).get(step_id)
+    return owner is not None and not owner.state.is_end
+
+
+def _read_in(block: Block, scope: str, scopes: Mapping[str, Mapping[str, Step]]) -> Iterator[StepKey]:
+    """Give the steps that may still be read in an open scope: its own, and those of the scopes around it."""
+    steps = scopes[scope]
+    ids = set(chain.from_iterable(_reads(spec, steps.get(spec.id)) for spec in block.steps))
+    if block.output is not None:
+        ids |= block.output.reads
+    for around in outwards(scope):
+        found = scopes.get(around, {})
+        yield from (found[step_id].key for step_id in (found if EVERY_STEP in ids else ids) if step_id in found)
+    if block.output is None:
+        yield from (step.key for step in _last(block, steps))
+    if scope:  # why the step around it fails
+        yield from (step.key for spec in block.steps if (step := steps.get(spec.id)) and is_fatal(spec, step))
+
+
+def _reads(spec: StepSpec, record: Step | None) -> frozenset[str]:
+    """Return the ids of the steps that a step may still read."""
+    if record is not None and record.state.is_end:
+        return _NOTHING
+    condition = spec.condition.reads if record is None and spec.condition is not None else _NOTHING
+    return condition.union(spec.params.reads, _action_reads(spec), *(expression.reads for _, expression in spec.assign))
+
+
+def _action_reads(spec: StepSpec) -> frozenset[str]:
+    match spec.action:
+        case Call(params=params) | Pause(params=params):
+            return params.reads
+        case Transform(value=value):
+            return value.reads
+        case Decide(outcomes=outcomes):
+            return _NOTHING.union(*(when.reads for _, when in outcomes if when is not None))
+        case Repeat(items=items, body=body):
+            output = body.output.reads if body.output is not None else _NOTHING
+            return items.reads.union(output, *(_reads(each, None) for each in body.steps))
+
+
+def _last(block: Block, steps: Mapping[str, Step]) -> Iterable[Step]:
+    """Return the steps of whose outputs that of a block may be made, where the definition says nothing of it."""
+    completed = [step for spec in block.steps if (step := steps.get(spec.id)) and step.state is StepState.COMPLETED]
+    if block.ordering is Ordering.GRAPH:
+        return [step for step in completed if paths.split(step.path)[1] in block.sinks]
+    return completed[-1:]
+
+
+def _last_assigned(definition: Definition, steps: Iterable[Step]) -> Iterator[StepKey]:
+    """Give the steps that assigned the values that the variables have now."""
+    seen: set[str] = set()
+    for step in sorted(steps, key=lambda step: step.end_seq or 0, reverse=True):
+        spec = definition.find(step.path)
+        if spec is None or step.state not in (StepState.COMPLETED, StepState.COMPENSATED):
+            continue
+        names = {name for name, _ in spec.assign}
+        if not names <= seen:
+            yield step.key
+        seen |= names
