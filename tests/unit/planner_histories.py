@@ -9,14 +9,17 @@ from typing import Any
 from hypothesis import strategies as st
 
 from persistence.model import StepState, WaitKind
-from service.engine.definition import Definition, Delivery, OnError, RetryPolicy, StepSpec
+from service.engine.definition import Definition, Delivery, OnError, OnItemError, Ordering, RetryPolicy, StepSpec
 from service.engine.failure import HANDLER_ERROR, Failure
 from service.engine.planning import happenings
-from tests.unit.planner_programs import T0, Driver, graph, sequence, step
+from tests.unit.planner_programs import T0, Driver, each, graph, sequence, step
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 
 MOST_HAPPENINGS = 40
+
+MOST_STEPS = 2_000
+"""Attempts and waits that are left of an execution by then, at most: it may have lists in lists."""
 
 # What comes first is what failing examples shrink to; what is listed twice is drawn more often.
 _EXTRAS: list[dict[str, Any]] = [
@@ -28,9 +31,14 @@ _EXTRAS: list[dict[str, Any]] = [
     {"assign": {"x": "result.absent"}},
     {"params": {"x": "${ attempt < 2 ? 1 : input.absent }"}},
     {"params": {"x": "${ input.absent }"}},
+    {"params": {"x": "${ has(steps.a0) ? index : 0 }"}},
 ]
 _CONDITIONS = [""] * 8 + ["true", "false", "false", "input.absent"]
 _ON_ERROR = [OnError.CONTINUE] * 6 + [OnError.STOP, OnError.RETRY]
+_IS_EACH = [False] * 6 + [True]
+_DEEPEST = 2
+_LISTS = [*["[1]", "[1, 2]", "[1, 2, 3]"] * 2, "[1, 2, 3, 4, 5]", "[]", "input.absent", "input.a"]
+_ITEM_OUTPUTS = [None, "${ item + index }", "${ vars }", "${ steps.a0.output }", "${ input.absent }"]
 _OUTPUTS = [None, None, "${ vars }", "${ steps.s0.output }", "${ input.absent }"]
 _RESULTS: list[Any] = [{"absent": 1}, None, 7, [True]]
 _FAILURES = [
@@ -51,18 +59,42 @@ _BEGINNINGS = ["start", "start", "start", "delay", "hold"]
 
 @st.composite
 def workflows(draw: Draw) -> Definition:
-    """Return any workflow of up to 12 steps."""
+    """Return any workflow of up to 12 steps, those aside that run for items."""
     is_graph = draw(st.booleans())
-    steps: list[StepSpec] = []
-    for index in range(draw(st.integers(1, 12))):
-        before = [s.id for s in steps] if is_graph else []
-        waits = tuple(draw(st.lists(st.sampled_from(before), unique=True, max_size=3))) if before else ()
-        steps.append(_step(draw, f"s{index}", waits if is_graph or not steps else (steps[-1].id,), is_graph))
+    steps = _steps(draw, "s", 12, is_graph=is_graph, depth=0)
     output = draw(st.sampled_from(_OUTPUTS))
     timeout = draw(st.sampled_from([3600.0, 3600.0, 3600.0, 3600.0, 30.0]))
-    if is_graph:
-        return graph(*draw(st.permutations(steps)), output=output, timeout=timeout)
-    return sequence(*steps, output=output, timeout=timeout)
+    return (graph if is_graph else sequence)(*steps, output=output, timeout=timeout)
+
+
+def _steps(draw: Draw, name: str, most: int, *, is_graph: bool, depth: int) -> list[StepSpec]:
+    steps: list[StepSpec] = []
+    for index in range(draw(st.integers(1, most))):
+        before = [s.id for s in steps] if is_graph else []
+        waits = tuple(draw(st.lists(st.sampled_from(before), unique=True, max_size=3))) if before else ()
+        seen = waits if is_graph or not steps else (steps[-1].id,)
+        if depth < _DEEPEST and draw(st.sampled_from(_IS_EACH)):
+            steps.append(_each(draw, f"{name}{index}", seen if is_graph else (), depth))
+        else:
+            steps.append(_step(draw, f"{name}{index}", seen, is_graph))
+    return list(draw(st.permutations(steps))) if is_graph else steps
+
+
+def _each(draw: Draw, step_id: str, depends_on: tuple[str, ...], depth: int) -> StepSpec:
+    is_graph = draw(st.booleans())
+    return each(
+        step_id,
+        draw(st.sampled_from(_LISTS)),
+        *_steps(draw, "abc"[depth], 3, is_graph=is_graph, depth=depth + 1),
+        ordering=Ordering.GRAPH if is_graph else Ordering.SEQUENTIAL,
+        output=draw(st.sampled_from(_ITEM_OUTPUTS)),
+        limit=draw(st.integers(1, 3)),
+        on_item_error=draw(st.sampled_from(OnItemError)),
+        on_error=draw(st.sampled_from([OnError.CONTINUE, OnError.STOP])),
+        condition=draw(st.sampled_from(["", "", "", "false"])),
+        depends_on=depends_on,
+        assign=draw(st.sampled_from([{}, {}, {"x": "result.size()"}])),
+    )
 
 
 def _step(draw: Draw, step_id: str, seen: tuple[str, ...], is_graph: bool) -> StepSpec:
@@ -186,7 +218,7 @@ def _repeat(driver: Driver, which: int) -> None:
 
 def _drain(driver: Driver) -> None:
     """Let every attempt succeed or stop and every timer fire, as long as that should take at most."""
-    for _ in range(3 * len(driver.definition.root.steps) + 3):
+    for _ in range(MOST_STEPS):
         if driver.state.state.is_end:
             return
         if driver.told_to_stop:

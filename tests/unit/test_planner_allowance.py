@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from service.engine.expressions import cost
 from service.engine.expressions.cost import MAX_WORK
 from service.engine.planning import happenings
+from service.engine.planning.restoring import restore
 from tests.unit.planner_histories import histories
-from tests.unit.planner_programs import Driver, check_stored, graph, sequence, started, starts, step
+from tests.unit.planner_programs import Driver, check_stored, each, graph, sequence, started, starts, step, told_by_rows
 
 ROWS = [{"name": f"n{n}", "v": n} for n in range(600)]
 INPUT: dict[str, Any] = {"rows": ROWS, "n": 1}
@@ -68,8 +69,8 @@ def test_light_assigns_fit_together() -> None:
 
 def test_timers_that_are_due_together_are_not_all_for_one_application() -> None:
     driver = started(graph(*(step(i, assign={f"{i}_ok": HEAVY}) for i in ids(20))), INPUT)
-    for each in ids(20):
-        driver.suspend(each, 5.0, "woken")
+    for path in ids(20):
+        driver.suspend(path, 5.0, "woken")
     before = len(driver.turns)
     driver.fire(5.0)
     assert len(driver.turns) - before > 4
@@ -94,7 +95,7 @@ def test_a_process_that_dies_between_two_applications_leaves_nothing_behind() ->
     with mock.patch.object(happenings, "Continued", happenings.Accepted):
         assert driver.recover("second").is_partial
     assert "WAITING" in driver.states.values()
-    driver.recover("third")
+    driver.recover()
     driver.fire()
     assert set(driver.states.values()) == {"RUNNING"}
 
@@ -108,11 +109,47 @@ def test_the_result_waits_for_an_application_that_has_room() -> None:
     assert driver.state.result == dict.fromkeys(output, True)
 
 
+def _many(count: int, *, output: Any = None) -> Driver:
+    """Return an execution with so many items, which has ended when what runs has succeeded in any order."""
+    items = each("all", "input.rows", step("a", params={"x": "${ item }"}), step("b"), output=output)
+    driver = started(sequence(items), {"rows": list(range(count))})
+    while driver.running:
+        path = min(driver.running)
+        driver.succeed(path, path)
+    return driver
+
+
+def test_however_many_items_there_are_no_application_does_more_than_is_allowed() -> None:
+    driver = _many(1_500, output={"n": "${ item }", "is": "${ steps.b.output }"})
+    assert driver.state.state == "COMPLETED"
+    assert driver.rows["all"].output[1_499] == {"n": 1_499, "is": "all[1499].b"}
+    assert max(applications(driver)) <= MAX_WORK
+
+
+def test_an_item_costs_the_same_work_among_many_as_among_few() -> None:
+    few, many = _many(20), _many(1_000)
+    # The numbers of items in params and outputs have a few digits more.
+    assert max(applications(many)[40:-40]) <= 1.05 * max(applications(few)[1:-1])
+
+
+def test_outputs_of_items_that_were_not_all_made_are_made_anew_by_another_process() -> None:
+    driver = started(sequence(each("all", "[1, 2]", step("a"), output={"all": HEAVY, "x": "${ vars }"})), INPUT)
+    driver.succeed("all[0].a")
+    with mock.patch.object(cost, "PER_ALLOWANCE", 1), mock.patch.object(happenings, "Continued", happenings.Accepted):
+        driver.succeed("all[1].a")
+        driver.recover()
+    assert driver.state.repeats["all"].outputs
+    check_stored(driver)
+    driver.recover()
+    assert len(driver.rows["all"].output) == 2
+
+
 @settings(max_examples=50, deadline=None)
 @given(driver=histories())
 def _ends_as_it_should(driver: Driver) -> None:
     assert driver.state.state.is_end
-    check_stored(driver)
+    for turn in driver.turns:
+        assert restore(driver.definition, turn.stored) == told_by_rows(driver.definition, turn.plan.state)
 
 
 def test_whatever_happens_in_however_small_pieces_every_execution_ends() -> None:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from hypothesis import given, settings
 
-from persistence.model import ExecutionState, StepCounts, StepState, WaitKind
-from service.engine.definition import Definition, Delivery, OnError, Ordering, StepSpec
+from persistence.model import ExecutionState, Step, StepCounts, StepState, WaitKind
+from service.engine import paths
+from service.engine.definition import Definition, Delivery, OnError, OnItemError, Ordering, Repeat, StepSpec
 from service.engine.failure import INTERRUPTED, Failure
 from service.engine.planning import events, happenings, planner
 from service.engine.planning.effects import CancelAttempt, StartAttempt
 from service.engine.planning.events import EventBody
 from service.engine.planning.restoring import restore
+from service.engine.planning.scopes import block_of
 from service.engine.running.soundness import contradictions
 from tests.unit.planner_histories import histories
 from tests.unit.planner_programs import Driver, Turn, told_by_rows
@@ -39,12 +41,22 @@ def whatever_happens(test: Callable[[Driver], None]) -> Callable[[], None]:
     return settings(max_examples=EXAMPLES, deadline=None)(given(driver=histories())(test))
 
 
-def needs(definition: Definition) -> Mapping[str, set[str]]:
-    """Return what each step waits for."""
-    if definition.root.ordering is Ordering.GRAPH:
-        return {step.id: set(step.depends_on) for step in definition.root.steps}
-    ids = [step.id for step in definition.root.steps]
-    return {step_id: set(ids[max(0, index - 1) : index]) for index, step_id in enumerate(ids)}
+def needs(definition: Definition, path: str) -> set[str]:
+    """Return what has ended before a step begins."""
+    scope, step_id = paths.split(path)
+    block = block_of(definition, scope)
+    if block.ordering is Ordering.GRAPH:
+        before = block.by_id[step_id].depends_on
+    else:
+        ids = [step.id for step in block.steps]
+        before = tuple(ids[: ids.index(step_id)][-1:])
+    return {paths.join(scope, each) for each in before}
+
+
+def spec_of(definition: Definition, path: str) -> StepSpec:
+    spec = definition.find(path)
+    assert spec is not None
+    return spec
 
 
 def starts(turn: Turn) -> list[StartAttempt]:
@@ -54,16 +66,15 @@ def starts(turn: Turn) -> list[StartAttempt]:
 def running(turn: Turn) -> dict[str, int]:
     """Return the attempts that run after a turn, as the state has it."""
     steps = turn.plan.state.steps.values()
-    return {step.path: step.attempt for step in steps if step.state is StepState.RUNNING}
+    return {step.path: step.attempt for step in steps if step.state is StepState.RUNNING and step.attempt}
 
 
 @whatever_happens
 def test_no_step_begins_before_all_it_depends_on_has_ended(driver: Driver) -> None:
     ended: set[str] = set()
-    waits_for = needs(driver.definition)
     for body in driver.bodies:
         if isinstance(body, events.StepStarted | events.StepSkipped | events.StepFailed):
-            assert waits_for[body.path] <= ended
+            assert needs(driver.definition, body.path) <= ended
         if isinstance(body, events.StepCompleted | events.StepSkipped | events.StepFailed):
             ended.add(body.path)
 
@@ -71,10 +82,10 @@ def test_no_step_begins_before_all_it_depends_on_has_ended(driver: Driver) -> No
 @whatever_happens
 def test_what_only_depends_on_skipped_steps_is_skipped_and_nothing_else(driver: Driver) -> None:
     skipped: set[str] = set()
-    is_graph = driver.definition.root.ordering is Ordering.GRAPH
     for body in driver.bodies:
         if isinstance(body, events.StepSkipped | events.StepStarted):
-            waits_for = set(driver.definition.root.by_id[body.path].depends_on)
+            is_graph = block_of(driver.definition, paths.split(body.path)[0]).ordering is Ordering.GRAPH
+            waits_for = needs(driver.definition, body.path)
             is_moot = is_graph and bool(waits_for) and waits_for <= skipped
             by_condition = isinstance(body, events.StepSkipped) and "condition" in body.reason
             assert is_moot == (isinstance(body, events.StepSkipped) and not by_condition)
@@ -95,20 +106,23 @@ def test_there_is_always_something_that_moves_an_execution_on(driver: Driver) ->
     for turn in driver.turns:
         state = turn.plan.state
         if not state.state.is_end and state.state is not ExecutionState.PENDING:
-            assert any(not step.state.is_end for step in state.steps.values())
+            in_work = [step for step in state.steps.values() if not step.state.is_end]
+            goes_on = [step for step in in_work if step.attempt or step.state is StepState.WAITING]
+            assert goes_on or turn.plan.is_partial
 
 
 @whatever_happens
 def test_the_end_is_the_one_that_was_earned(driver: Driver) -> None:
     state = driver.state
     failed = {p for p, row in driver.rows.items() if row.state is StepState.FAILED}
-    fatal = {p for p in failed if driver.definition.root.by_id[p].on_error is not OnError.CONTINUE}
+    fatal = {p for p in failed if spec_of(driver.definition, p).on_error is not OnError.CONTINUE}
     kinds = {type(turn.happening) for turn in driver.turns if not turn.before.state.is_end}
     if happenings.MessageCame in kinds:
         assert state.state is ExecutionState.CANCELLED
-    elif fatal:
-        assert state.state is ExecutionState.FAILED
-        assert state.failure is not None and state.failure.step_path in fatal and len(fatal) == 1
+    elif of_root := [path for path in fatal if "[" not in path]:
+        assert state.state is ExecutionState.FAILED and len(of_root) == 1
+        assert state.failure is not None and state.failure.step_path in fatal
+        assert state.failure.step_path.startswith(of_root[0])
     elif state.state is ExecutionState.TIMED_OUT:
         assert state.deadline_time is not None and driver.now >= state.deadline_time
     elif happenings.Condemned in kinds:
@@ -116,7 +130,49 @@ def test_the_end_is_the_one_that_was_earned(driver: Driver) -> None:
     else:
         assert state.state is (ExecutionState.FAILED if state.failure else ExecutionState.COMPLETED)
         assert state.failure is None or state.failure.code == "EXPRESSION_ERROR"
-        assert len(driver.rows) == len(driver.definition.root.steps)
+        assert driver.rows.keys() >= driver.definition.root.by_id.keys()
+
+
+@whatever_happens
+def test_an_item_that_has_failed_ends_and_so_do_the_others_unless_they_are_collected(driver: Driver) -> None:
+    failed: list[str] = []
+    for body in driver.bodies:
+        if isinstance(body, events.StepStarted | events.StepSkipped):
+            assert not any(body.path.startswith(prefix) for prefix in failed)
+        if isinstance(body, events.StepFailed) and "[" in body.path:
+            scope, _ = paths.split(body.path)
+            path, _ = paths.owner(scope)
+            action = spec_of(driver.definition, path).action
+            is_fatal = spec_of(driver.definition, body.path).on_error is not OnError.CONTINUE
+            assert isinstance(action, Repeat)
+            if is_fatal:
+                failed.append(f"{scope}." if action.on_item_error is OnItemError.COLLECT else f"{path}[")
+
+
+@whatever_happens
+def test_a_step_that_repeats_ends_after_its_items_with_one_output_for_each(driver: Driver) -> None:
+    open_steps: set[str] = set()
+    for body in driver.bodies:
+        if isinstance(body, OPEN):
+            open_steps.add(body.path)
+        elif isinstance(body, events.StepCompleted | events.StepFailed | events.StepSkipped | events.StepCancelled):
+            open_steps.discard(body.path)
+            assert not any(path.startswith(f"{body.path}[") for path in open_steps)
+        if isinstance(body, events.StepCompleted) and body.attempt == 0:
+            assert len(body.output) == len(driver.rows[body.path].input["items"])
+
+
+@whatever_happens
+def test_no_more_items_are_in_work_than_may_be(driver: Driver) -> None:
+    for turn in driver.turns:
+        items: dict[str, set[int]] = {}
+        for step in turn.plan.state.steps.values():
+            if not step.state.is_end and "[" in step.path:
+                path, index = paths.owner(paths.split(step.path)[0])
+                items.setdefault(path, set()).add(index)
+        for path, in_work in items.items():
+            action = spec_of(driver.definition, path).action
+            assert isinstance(action, Repeat) and len(in_work) <= action.max_parallel
 
 
 @whatever_happens
@@ -168,17 +224,18 @@ def test_nothing_changes_after_the_end(driver: Driver) -> None:
 
 @whatever_happens
 def test_events_show_counts_and_progress_as_they_add_up(driver: Driver) -> None:
-    total = len(driver.definition.root.steps)
+    total, most = len(driver.definition.root.steps), driver.state.counts.total
     where: dict[str, str] = {}
     progress, is_ending = 0, False
     for event in driver.events:
         _follow(where, event.body)
         counts = Counter(where.values())
         settled = counts["completed"] + counts["failed"] + counts["skipped"]
-        if isinstance(event.body, events.StepFailed):
+        total += _known_by(driver, event.body)
+        if isinstance(event.body, events.StepFailed) and "[" not in event.body.path:
             spec = driver.definition.root.by_id[event.body.path]
             is_ending = is_ending or spec.on_error is not OnError.CONTINUE
-        is_ending = is_ending or isinstance(event.body, events.StepCancelled)
+        is_ending = is_ending or isinstance(event.body, events.Cancelling)
         if not is_ending:
             progress = max(progress, min(99, 100 * settled // total))
         if isinstance(event.body, events.Finished):
@@ -186,7 +243,15 @@ def test_events_show_counts_and_progress_as_they_add_up(driver: Driver) -> None:
             progress = 100 if event.body.state is ExecutionState.COMPLETED else progress
         assert event.counts == StepCounts(total=total, **counts)
         is_unmade = event.transition_seq == driver.events[-1].seq and _lacks_result(driver)
-        assert event.progress == min(progress, 100 * total // (total + 1) if is_unmade else 100)
+        assert event.progress == min(progress, 100 * most // (most + 1) if is_unmade else 100)
+
+
+def _known_by(driver: Driver, body: EventBody) -> int:
+    """Return how many steps more there are when this has happened."""
+    action = spec_of(driver.definition, body.path).action if isinstance(body, events.StepStarted) else None
+    if not isinstance(body, events.StepStarted) or not isinstance(action, Repeat):
+        return 0
+    return len(body.input["items"]) * len(action.body.steps)
 
 
 def _lacks_result(driver: Driver) -> bool:
@@ -206,13 +271,14 @@ def _follow(where: dict[str, str], body: EventBody) -> None:
 
 @whatever_happens
 def test_counts_and_progress_of_the_state_match_its_steps(driver: Driver) -> None:
-    progress = 0
+    progress, bodies = 0, list[EventBody]()
     for turn in driver.turns:
         state = turn.plan.state
+        bodies += [event.body for event in turn.plan.events]
         at = Counter(step.state for step in state.steps.values())
         never_started = state.counts.total - len(state.steps) if state.state.is_end else 0
         assert state.counts == StepCounts(
-            total=len(driver.definition.root.steps),
+            total=len(driver.definition.root.steps) + sum(_known_by(driver, body) for body in bodies),
             completed=at[StepState.COMPLETED],
             failed=at[StepState.FAILED],
             skipped=at[StepState.SKIPPED],
@@ -241,19 +307,23 @@ def test_a_step_ends_once_and_nothing_of_it_follows(driver: Driver) -> None:
 
 @whatever_happens
 def test_attempts_are_bounded(driver: Driver) -> None:
-    for step in driver.definition.root.steps:
-        of_step = [body for body in driver.bodies if getattr(body, "path", None) == step.id]
+    of_steps: dict[str, list[Any]] = {}
+    for body in driver.bodies:
+        of_steps.setdefault(getattr(body, "path", ""), []).append(body)
+    for path, row in driver.rows.items():
+        step, of_step = spec_of(driver.definition, path), of_steps[path]
+        if isinstance(step.action, Repeat):
+            continue
         numbers = _begun(of_step)
         again = [body for body in of_step if isinstance(body, events.StepRetrying)]
         retries = [body for body in again if body.failure.code != INTERRUPTED]
         cut_off = sum(
-            isinstance(turn.happening, happenings.Recovered) and step.id in _running_before(turn)
-            for turn in driver.turns
+            isinstance(turn.happening, happenings.Recovered) and path in _running_before(turn) for turn in driver.turns
         )
         assert numbers == list(range(1, len(numbers) + 1))
         assert len(retries) <= step.retry.max_attempts - 1
         assert all(retry.failure.retryable and retry.failure.code != "NEVER" for retry in retries)
-        assert all(retry.retry_time < _time_limit(driver, step) for retry in retries)
+        assert all(retry.retry_time < _time_limit(row, step) for retry in retries)
         assert len(numbers) <= 1 + len(retries) + cut_off
         assert len(again) - len(retries) <= cut_off
         assert step.delivery is Delivery.AT_LEAST_ONCE or len(numbers) <= 1
@@ -270,8 +340,8 @@ def _begun(bodies: list[Any]) -> list[int]:
     return numbers
 
 
-def _time_limit(driver: Driver, step: StepSpec) -> datetime:
-    start = driver.rows[step.id].start_time
+def _time_limit(row: Step, step: StepSpec) -> datetime:
+    start = row.start_time
     if start is None or step.total_timeout is None:
         return datetime.max.replace(tzinfo=UTC)
     return start + timedelta(seconds=step.total_timeout)
@@ -316,7 +386,7 @@ def test_when_the_end_is_decided_nothing_starts_and_all_that_runs_is_told(driver
             assert running(turn).items() <= told.items()
             assert not any(step.state is StepState.WAITING for step in turn.plan.state.steps.values())
         else:
-            assert turn.plan.state.state.is_end or not told
+            assert turn.plan.state.state.is_end or all("[" in path for path in told)
 
 
 @whatever_happens

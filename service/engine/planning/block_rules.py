@@ -20,8 +20,8 @@ from service.engine.planning.state import Ending, Repeating, State, because_of, 
 from service.engine.planning.step_rules import CONDITION_IS_FALSE, WORK_OF_STEP, StepRules
 from service.engine.violations import ValidationError
 
-WORK_OF_OUTPUT = 400
-"""Work of finding the output of an item where no expression says what it is."""
+WORK_OF_OUTPUT = 2_000
+"""Work of finding the output of an item, without its expressions."""
 
 
 class BlockRules(StepRules):
