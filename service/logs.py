@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 
 from service.config import Config
+from service.engine.handlers.attempt import CURRENT
 
 
 def configure(config: Config) -> None:
@@ -28,6 +29,7 @@ def configure(config: Config) -> None:
     )
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
+        _of_attempt,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         *([_process(os.getpid())] if config.processes > 1 else []),
@@ -50,6 +52,15 @@ def configure(config: Config) -> None:
 def _tells_no_metadata(record: logging.LogRecord) -> bool:
     """Whether a line is not gRPC's on metadata that is not UTF-8, which repeats it: it may be a token."""
     return not (record.name.startswith("grpc") and str(record.msg).startswith("Invalid encoding"))
+
+
+def _of_attempt(_: Any, __: str, entry: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Say which attempt a line comes from, its handler's own lines among them."""
+    if (attempt := CURRENT.get(None)) is not None:
+        for name, value in attempt.facts.items():
+            entry.setdefault(name, value)
+        entry.setdefault("org", attempt.org)
+    return entry
 
 
 def _process(pid: int) -> Any:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 from datetime import UTC, datetime
-from uuid import UUID, uuid5
+from uuid import UUID
 
 
 class _Clock:
@@ -36,5 +37,11 @@ def uuid7(moment: datetime | None = None) -> UUID:
 
 
 def idempotency_token(execution_id: UUID, path: str, iteration: int) -> str:
-    """Return what is one for an iteration of a step, and equal over attempts and replicas."""
-    return str(uuid5(execution_id, path if iteration == 1 else f"{path}#{iteration}"))
+    """Return what is one for an iteration of a step, and equal over attempts and replicas: a UUIDv5 as text."""
+    name = path if iteration == 1 else f"{path}#{iteration}"
+    # As uuid5() does, without the object of which only the text is wanted.
+    digest = bytearray(hashlib.sha1(execution_id.bytes + name.encode(), usedforsecurity=False).digest()[:16])
+    digest[6] = digest[6] & 0x0F | 0x50
+    digest[8] = digest[8] & 0x3F | 0x80
+    text = digest.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -62,7 +62,7 @@ class Replica:
         self.clock._known = self.clock._known._replace(moment=BEGINNING + timedelta(seconds=loop.time() + skew))
         outside = Surroundings(self.clock, self.new_id, self.new_incarnation, self._random.random, name="")
         config = CONFIG.model_copy(update={"max_running": scenario.max_running, "park_after": scenario.park_after})
-        engine = build_engine(config, repository, registry, outside)
+        engine = self.process.context().run(build_engine, config, repository, registry, outside)
         self.hub, self.runner, self.executions = engine.hub, engine.runner, engine.executions
         self.effects.runner = self.runner
         self.leases = LeaseKeeper(repository, self.runner.tenure, self.clock, scenario.ttl, self.new_incarnation)

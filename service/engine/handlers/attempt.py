@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
-from threading import Event
+from threading import Event, Lock
 from typing import Any
 from uuid import UUID
 
@@ -32,6 +32,7 @@ class Attempt:
         "is_in_thread",
         "iteration",
         "number",
+        "org",
         "path",
         "stop",
         "told_at",
@@ -47,6 +48,7 @@ class Attempt:
         epoch: int,
         monotonic: Callable[[], float] = time.monotonic,
         iteration: int = 1,
+        org: str = "",
     ) -> None:
         self.execution_id = execution_id
         self.path = path
@@ -55,6 +57,7 @@ class Attempt:
         self.handler = handler
         self.incarnation = incarnation
         self.epoch = epoch
+        self.org = org
         self.stop = _Stop(self)
         self.told_at: float | None = None
         self.has_noticed = False
@@ -106,17 +109,34 @@ class Attempt:
         }
 
 
+_lock = Lock()
+"""Over the making of events that threads wait for, which few handlers do."""
+
+
 class _Stop(Event):
     """Set when an attempt must stop, also while the event loop is too busy to tell it."""
 
     def __init__(self, attempt: Attempt) -> None:
-        super().__init__()
         self._attempt = attempt
+        self._told: Event | None = None
 
     def is_set(self) -> bool:
         is_over = self._attempt.is_over
         self._attempt.has_noticed |= is_over
         return is_over
+
+    def set(self) -> None:
+        with _lock:
+            if self._told is not None:
+                self._told.set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        with _lock:
+            told = self._told = self._told or Event()
+        # Told before there was the event, nobody would set it.
+        if self._attempt.told_at is None:
+            told.wait(timeout)
+        return self.is_set()
 
 
 CURRENT: ContextVar[Attempt] = ContextVar("attempt")

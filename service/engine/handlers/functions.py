@@ -76,7 +76,7 @@ def _runner(
     function: Callable[..., Any], signature: Signature, on_the_loop: bool
 ) -> Callable[[Mapping[str, Any], StepContext], Awaitable[Any]]:
     async def run(params: Mapping[str, Any], context: StepContext) -> Any:
-        own = replace(context, variables=Copies(context.variables))
+        own = replace(context, variables=Copies(context.variables)) if signature.contexts else context
         call = functools.partial(function, **signature.arguments(params, own))
         if not on_the_loop:
             is_whole, result = await in_thread(lambda: _finished(call()))

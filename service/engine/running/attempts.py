@@ -112,8 +112,12 @@ class Attempts:
             run.execution.epoch,
             self._context.clock.monotonic,
             effect.iteration,
+            run.execution.org,
         )
-        task = self._context.tasks.spawn(self._attempt(effect, attempt), f"attempt {run.execution.id} {path} {number}")
+        # Not that of the task which starts it: there stands what the caller of an RPC, or another step, has bound.
+        inside = self._context.origin.copy()
+        inside.run(_bind, attempt, run.share)
+        task = self._context.tasks.spawn(self._attempt(effect, attempt), f"attempt {path} {number}", inside)
         self._running[effect.key] = running = _Running(attempt, task)
         task.add_done_callback(lambda done: self._ended(effect, running, done))
 
@@ -155,17 +159,6 @@ class Attempts:
                 self.leave_queue(path, iteration)
 
     async def _attempt(self, effect: StartAttempt, attempt: Attempt) -> None:
-        # A task inherits what was bound where it was made: the caller of an RPC, or another step.
-        structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(
-            execution_id=str(self._run.execution.id),
-            step=effect.path,
-            attempt=effect.attempt,
-            org=self._run.execution.org,
-        )
-        CURRENT.set(attempt)
-        SHARE.set(self._run.share)
-
         async def begin() -> StepContext:
             await self._context.ownership.permission(lambda: self._run.is_withheld)
             self._begin_time(effect, attempt)
@@ -317,3 +310,8 @@ class Attempts:
                 loop.call_soon_threadsafe(record, percent, storable(message, MAX_PROGRESS_MESSAGE))
 
         return report
+
+
+def _bind(attempt: Attempt, share: Share) -> None:
+    CURRENT.set(attempt)
+    SHARE.set(share)

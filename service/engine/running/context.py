@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -41,7 +42,10 @@ class RunnerSettings:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What runs and their attempts are given. `name` is what people know the process by; `work` wakes the claims."""
+    """What runs and their attempts are given.
+
+    `name` is what people know the process by; `work` wakes the claims; attempts begin with the variables of `origin`.
+    """
 
     journal: Repository
     registry: Registry
@@ -56,6 +60,7 @@ class Context:
     turns: Turns
     work: Wakeup
     stuck: StuckAttempts
+    origin: contextvars.Context
 
     def now(self) -> datetime:
         """Return the store's time."""

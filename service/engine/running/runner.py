@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import random
 from collections.abc import Callable
 from datetime import datetime
@@ -72,6 +73,7 @@ class Runner:
             self.turns,
             work,
             StuckAttempts(work.poke),
+            contextvars.copy_context(),
         )
         quarantine = Quarantine(settings.probation)
         self.runs = runs = ActiveRuns(context, quarantine, definitions.held)
