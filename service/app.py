@@ -189,6 +189,7 @@ async def running_server(config: Config, repository: Repository, *, alone: bool)
         open_authenticator(config) as authenticator,
         running_engine(config, repository, alone=alone, guard=guard) as engine,
     ):
+        engine.runner.turns.is_wanted = lambda: limits.admission.is_at_work
         pipeline = Pipeline(authenticator, limits)
         tokens = PageTokens(await _page_token_key(config, repository))
         workflow_servicer = WorkflowServicer(engine.workflows, engine.executions, repository, tokens)

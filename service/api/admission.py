@@ -23,6 +23,11 @@ class Admission:
         # A call that waits for the end of an execution keeps its place for long: some are left for those that do not.
         self._waits = Shares(most - most // 10)
 
+    @property
+    def is_at_work(self) -> bool:
+        """Whether there are calls that do not wait for the end of an execution."""
+        return self._calls.held > self._waits.held
+
     def take(self, identity: Identity) -> None:
         """Give the current call a place until its status has gone out. Raises RefusedError, before it did anything."""
         self._take(self._calls, identity)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 from uuid import uuid4
 
@@ -13,6 +14,7 @@ import structlog
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_status import rpc_status
 
 from flowkeep.v1.error_pb2 import ErrorReason
 from persistence import errors as store
@@ -175,6 +177,21 @@ def told(error: Exception, method: str) -> Refusal:
         f"the server made a mistake; its log has it under error_id {error_id}",
         {"error_id": error_id},
     )
+
+
+def sent(refusal: Refusal) -> grpc.Status:
+    """Return the status as it is sent."""
+    if refusal.metadata or refusal.violations:
+        return rpc_status.to_status(status(refusal))  # type: ignore[no-any-return]
+    return _always_sent(refusal.code, refusal.reason, refusal.message, refusal.retry_after)
+
+
+@lru_cache(maxsize=64)
+def _always_sent(
+    code: grpc.StatusCode, reason: ErrorReason.ValueType, message: str, retry_after: float | None
+) -> grpc.Status:
+    """Return a status in which nothing varies: a flood of calls without tokens gets it thousands of times a second."""
+    return rpc_status.to_status(status(Refusal(code, reason, message, retry_after=retry_after)))  # type: ignore[no-any-return]
 
 
 def status(refusal: Refusal) -> status_pb2.Status:

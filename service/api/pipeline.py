@@ -26,7 +26,6 @@ import grpc
 import structlog
 from google.protobuf.message import Message
 from grpc import aio
-from grpc_status import rpc_status
 
 from flowkeep.v1.error_pb2 import ErrorReason
 from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_FULL
@@ -34,7 +33,7 @@ from flowkeep.v1.execution_service_pb2 import ExecuteRequest
 from service.api.admission import Admission
 from service.api.answering import in_time
 from service.api.claims import Identity
-from service.api.errors import Refusal, RefusedError, status, told
+from service.api.errors import Refusal, RefusedError, sent, told
 from service.api.identity import Authenticator, current_identity
 from service.api.large import Batch, reader, whole
 from service.api.permissions import PERMISSIONS, READ_EXECUTIONS
@@ -196,7 +195,7 @@ async def refuse(error: Exception, method: str, started: float, context: Any, se
     # meanwhile wants none.
     try:
         async with asyncio.timeout(LAST_WORD):
-            await context.abort_with_status(rpc_status.to_status(status(refusal)))
+            await context.abort_with_status(sent(refusal))
     except aio.AbortError as aborted:
         _loosen(aborted)
         raise

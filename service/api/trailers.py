@@ -33,6 +33,8 @@ def as_detail(text: str, most: int) -> str:
 
 def _cut(text: str, most: int, beyond_ascii: int) -> str:
     """Return a text whose bytes come to at most `most`, where one beyond printable ASCII counts so many times."""
+    if len(text) <= most and text.isascii() and text.isprintable() and "%" not in text:
+        return text
     text = text[: most + 1].encode(errors="replace").decode()
     room, kept = most - len(_CUT.encode()) * beyond_ascii, 0
     for index, character in enumerate(text):

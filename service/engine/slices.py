@@ -3,7 +3,7 @@
 Such work is a generator, which yields what each piece of it costs: about as many microseconds, told by sizes and never
 by the clock, so that the same work always has the same slices. What is short is done in one go. What is longer waits
 for its turn after each slice, and whatever there is of it shares the turns: eight large definitions at once take eight
-times as long, and others no longer than one does.
+times as long, and others no longer than one does. Work that is long from the start waits before its first slice.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ Work: TypeAlias = Generator[int, None, Result]
 SLICE = 3_000
 """Microseconds of work after which others have their turn. A single piece may take more, but well under 50 ms."""
 
-TURN = 0.004
-"""Seconds from the beginning of one slice to that of the next, so that the loop is never busy with slices alone."""
+TURN = 0.006
+"""Seconds from the beginning of one slice to that of the next: others have the loop for as long as slices have it."""
 
 
 def at_once(work: Work[Result]) -> Result:

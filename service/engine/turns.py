@@ -1,7 +1,9 @@
 """Shares the turns of the event loop among the executions: so much work in one turn, the rest in the next ones.
 
 What is done in a turn is known by its estimate, not by the clock. Each org has its turn, and each workflow of it, and
-one that has little to do does not queue up behind those that have much.
+one that has little to do does not queue up behind those that have much. After a turn all others have the loop for as
+long as the turn took, if anybody has use for it: a call goes back and forth to the database a few times, and would wait
+for a turn each time.
 """
 
 from __future__ import annotations
@@ -25,11 +27,14 @@ _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 _Answer = TypeVar("_Answer")
 
-PER_TURN = 1_000_000
-"""Work of one turn, in the units of `expressions/cost.py`: 8 ms. The last in a turn may be a whole allowance more."""
+PER_TURN = 500_000
+"""Work of one turn, in the units of `expressions/cost.py`: 4 ms. The last in a turn may be a whole allowance more."""
 
 SMALL = 20_000
 """Work that an ordinary application of the planner is, with its transition. Only what is more is counted."""
+
+SECONDS = 8e-9
+"""Seconds that a unit of work takes."""
 
 BRIEF, LONGEST_PAUSE = 0.001, 0.05
 """Seconds of a turn after which nobody is owed a pause, and of the pause that is owed to others at most."""
@@ -40,11 +45,15 @@ _Act = Callable[[], None]
 class Turns:
     """The turns of one event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_wanted: Callable[[], bool] = lambda: False) -> None:
+        self.is_wanted = is_wanted
+        """Whether there is somebody beside the executions who has use for the loop."""
         self._left = PER_TURN
         # By org, then by workflow; who has had a turn goes to the end.
         self._waiting: dict[str, dict[UUID, deque[_Act]]] = {}
         self._is_awake = False
+        # Seconds that others are owed for what was done since they had the loop.
+        self._owed = 0.0
         # Workflows that have done much since the loop was last at rest.
         self._heavy: set[UUID] = set()
         self._may_pass = True
@@ -52,7 +61,7 @@ class Turns:
     def is_open(self, workflow_id: UUID) -> bool:
         """Whether a workflow may do more in this turn.
 
-        Others pass by those that wait for theirs, until one of them turns out to be as heavy.
+        Others pass by those that wait for theirs, until in this round of the loop one turns out to be as heavy.
         """
         if self._left > 0 and not self._waiting:
             return True
@@ -62,8 +71,11 @@ class Turns:
         """Count work that was done in this turn."""
         if work > SMALL:
             self._left -= work
+            self._owed += work * SECONDS
             self._heavy.add(workflow_id)
-            self._may_pass = False
+            if self._may_pass:
+                self._may_pass = False
+                asyncio.get_running_loop().call_soon(self._let_pass)
             self._wake()
 
     def share(self, execution: Execution) -> Share:
@@ -77,6 +89,9 @@ class Turns:
         of_org.setdefault(workflow_id, deque()).append(lambda: inside.run(act))
         self._wake()
 
+    def _let_pass(self) -> None:
+        self._may_pass = True
+
     def _wake(self) -> None:
         """Begin the next turn as soon as what is ready now is done."""
         if not self._is_awake:
@@ -84,8 +99,21 @@ class Turns:
             asyncio.get_running_loop().call_soon(self._renew)
 
     def _renew(self) -> None:
-        """Begin a turn. After one that took its time, others have the loop for as long."""
+        """Begin a turn, unless others are owed the loop for the last one: then when they have had it."""
+        if self._owed > BRIEF and (self._waiting or self.is_wanted()):
+            asyncio.get_running_loop().call_later(min(self._owed, LONGEST_PAUSE), self._renew)
+            self._owed = 0.0
+            return
+        self._owed = 0.0
         self._left = min(PER_TURN, max(0, self._left + PER_TURN))
+        self._take_turn()
+        if self._waiting or self._left < PER_TURN or self._owed > BRIEF:
+            asyncio.get_running_loop().call_soon(self._renew)
+        else:
+            self._is_awake = False
+            self._heavy.clear()
+
+    def _take_turn(self) -> None:
         loop = asyncio.get_running_loop()
         begun = loop.time()
         while self._left > 0 and self._waiting:
@@ -94,15 +122,8 @@ class Turns:
                 self._next()()
             except Exception as error:  # of ours; the others go on
                 log.error("task failed", task="turn", exc_info=error)
-        self._may_pass = True
-        self._is_awake = False
-        if (taken := loop.time() - begun) > BRIEF:
-            self._is_awake = True
-            loop.call_later(min(taken, LONGEST_PAUSE), self._renew)
-        elif self._waiting or self._left < PER_TURN:
-            self._wake()
-        else:
-            self._heavy.clear()
+        # What is too little to be counted takes its time, too.
+        self._owed = max(self._owed, loop.time() - begun)
 
     def _next(self) -> _Act:
         org, of_org = _first(self._waiting)

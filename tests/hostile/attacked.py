@@ -21,6 +21,7 @@ from service.api.claims import KNOWN_PERMISSIONS
 from tests.e2e.process import ServerProcess
 from tests.folders import new_folder
 from tests.hostile import polite
+from tests.hostile.attacker import Attacker
 from tests.hostile.polite import Beside, Polite
 from tests.hostile.timed_server import SOCKET
 from tests.hostile.tokens import AUDIENCE, ISSUER, good
@@ -66,6 +67,7 @@ class Attacked:
     channel: grpc.aio.Channel
     """Of the attacker, for `send`."""
     polite: Polite
+    attacker: Attacker
     figures: list[str] = field(default_factory=list)
     """What is printed of the test."""
     may_grow: int = GROWN
@@ -105,6 +107,7 @@ class Attacked:
     @asynccontextmanager
     async def beside(self, what: str) -> AsyncIterator[Beside]:
         """Have a polite client call while the attack inside goes on. What it saw is printed, and none of it failed."""
+        await self.attacker.start()
         async with self.polite.beside(what) as result:
             yield result
         self.figures.append(str(result))
@@ -172,8 +175,9 @@ class Servers:
     They know callers by keys that `web` tells, and may call it and `listener`, the only ones inside.
     """
 
-    def __init__(self, stack: AsyncExitStack, web: Web, listener: socket.socket) -> None:
+    def __init__(self, stack: AsyncExitStack, web: Web, listener: socket.socket, attacker: Attacker) -> None:
         self._stack = stack
+        self._attacker = attacker
         self._usual = {
             "FLOWKEEP_JWT_JWKS": web.answer("/jwks", body=jwks()),
             "FLOWKEEP_JWT_ISSUER": ISSUER,
@@ -190,12 +194,14 @@ class Servers:
         own = {f"FLOWKEEP_{name.upper()}": str(value) for name, value in settings.items()}
         key = frozenset(own.items())
         if key not in self._running:
-            self._running[key] = await self._stack.enter_async_context(_attacked({**self._usual, **own}))
+            self._running[key] = await self._stack.enter_async_context(
+                _attacked({**self._usual, **own}, self._attacker)
+            )
         return self._running[key]
 
 
 @asynccontextmanager
-async def _attacked(settings: Mapping[str, str]) -> AsyncIterator[Attacked]:
+async def _attacked(settings: Mapping[str, str], attacker: Attacker) -> AsyncIterator[Attacked]:
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(new_folder("flowkeep-hostile-"))
         own = {**settings, SOCKET: str(folder / "holds")}
@@ -205,7 +211,7 @@ async def _attacked(settings: Mapping[str, str]) -> AsyncIterator[Attacked]:
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(process.target, _LOCAL))
         bystander = Polite(process.target, token(BYSTANDER, "ann"))
         stack.push_async_callback(bystander.close)
-        attacked = Attacked(process, folder / "holds", channel, bystander)
+        attacked = Attacked(process, folder / "holds", channel, bystander, attacker)
         await _warm_up(attacked)
         yield attacked
 

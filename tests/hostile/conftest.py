@@ -11,6 +11,8 @@ import pytest
 import pytest_asyncio
 
 from tests.hostile.attacked import Attacked, Servers
+from tests.hostile.attacker import Attacker
+from tests.hostile.bare_server import Bare, serving_bare
 from tests.integration.web import Web, serving_web
 
 Attack = Callable[..., Awaitable[Attacked]]
@@ -32,10 +34,25 @@ def listener() -> Iterator[socket.socket]:
 
 
 @pytest_asyncio.fixture(scope="session")
-async def servers(web: Web, listener: socket.socket) -> AsyncIterator[Servers]:
+async def attacker() -> AsyncIterator[Attacker]:
+    """The process that attacks."""
+    attacker = Attacker()
+    yield attacker
+    await attacker.close()
+
+
+@pytest_asyncio.fixture(scope="session")
+async def bare() -> AsyncIterator[Bare]:
+    """A server that is nothing but gRPC, to tell what of a flood's cost is gRPC's."""
+    async with serving_bare() as server:
+        yield server
+
+
+@pytest_asyncio.fixture(scope="session")
+async def servers(web: Web, listener: socket.socket, attacker: Attacker) -> AsyncIterator[Servers]:
     """The servers of this session."""
     async with AsyncExitStack() as stack:
-        yield Servers(stack, web, listener)
+        yield Servers(stack, web, listener, attacker)
 
 
 @pytest_asyncio.fixture

@@ -7,8 +7,8 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,12 +22,14 @@ from tests.e2e.process import environment
 
 WORKFLOW = "polite"
 """The workflow that it executes."""
-PAUSE = 0.01
-"""Seconds between its calls."""
+AT_A_TIME = 2
+"""Calls that it has open at a time, one after the other without a pause: of few calls the p99 is the slowest one."""
+ENOUGH = 250
+"""Calls that a p99 needs."""
 PATIENCE = 10.0
 """Seconds after which a call has failed."""
-ALONE = 0.5
-"""Seconds for which it is measured alone."""
+LONGEST = 3.0
+"""Seconds after which an attack that went on for so long is measured by the calls that there are."""
 
 
 @dataclass(frozen=True)
@@ -48,16 +50,35 @@ class Times:
 
 @dataclass
 class Beside:
-    """What a polite client saw beside an attack, when that is over."""
+    """What a polite client sees beside an attack; the times are there when that is over."""
 
     what: str
     alone: Times
     times: Times = field(default_factory=lambda: Times([], {}))
+    has_enough: asyncio.Event = field(default_factory=asyncio.Event)
+    begun: float = field(default_factory=time.monotonic)
 
     @property
     def ratio(self) -> float:
         """By how much its p99 rose."""
         return self.times.percentile(0.99) / max(1e-4, self.alone.percentile(0.99))
+
+    @property
+    def as_bare(self) -> str:
+        """What is told of it beside what is told of our server."""
+        return f"{self.what}: {self.times}: x {self.ratio:.1f}"
+
+    def rounds(self) -> Iterator[None]:
+        """Repeat an attack that is over soon until enough calls have been made beside it."""
+        yield
+        while not self.has_enough.is_set() and time.monotonic() < self.begun + LONGEST:
+            yield
+
+    async def enough(self) -> None:
+        """Return when enough calls have been made beside an attack that goes on by itself."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LONGEST):
+                await self.has_enough.wait()
 
     def __str__(self) -> str:
         return f"{self.what}: {self.times}, alone {self.alone}: x {self.ratio:.1f} {self.times.errors or ''}"
@@ -75,15 +96,12 @@ class Polite:
     async def beside(self, what: str) -> AsyncIterator[Beside]:
         """Have it call while the attack inside goes on; the result is filled in at the end."""
         if self._alone is None:
-            await self._calls(0.2)  # the first calls make connections
-            self._alone = await self._calls(ALONE)
-        result = Beside(what, self._alone)
-        self._say("go")
-        try:
+            for _ in range(2):  # the first calls make connections, and have loaded what is loaded at its first use
+                async with self._calling(Beside(what, Times([], {}))) as alone:
+                    await alone.enough()
+                self._alone = alone.times
+        async with self._calling(Beside(what, self._alone or Times([], {}))) as result:
             yield result
-        finally:
-            self._say("stop")
-            result.times = await self._heard()
 
     async def close(self) -> None:
         """End it."""
@@ -92,7 +110,8 @@ class Polite:
             self._process.stdin.close()
             await self._process.wait()
 
-    async def _calls(self, seconds: float) -> Times:
+    @asynccontextmanager
+    async def _calling(self, result: Beside) -> AsyncIterator[Beside]:
         if self._process is None:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -105,18 +124,23 @@ class Polite:
                 env=environment(),
             )
         self._say("go")
-        await asyncio.sleep(seconds)
-        self._say("stop")
-        return await self._heard()
+        listening = asyncio.ensure_future(self._listen(result))
+        try:
+            yield result
+        finally:
+            self._say("stop")
+            async with asyncio.timeout(3 * PATIENCE):
+                await listening
 
     def _say(self, word: str) -> None:
         assert self._process is not None and self._process.stdin is not None
         self._process.stdin.write(f"{word}\n".encode())
 
-    async def _heard(self) -> Times:
+    async def _listen(self, result: Beside) -> None:
         assert self._process is not None and self._process.stdout is not None
-        async with asyncio.timeout(3 * PATIENCE):
-            return Times(**json.loads(await self._process.stdout.readline()))
+        while isinstance(heard := json.loads(await self._process.stdout.readline()), str):
+            result.has_enough.set()
+        result.times = Times(**heard)
 
 
 async def _serve(target: str, token: str) -> None:
@@ -126,8 +150,9 @@ async def _serve(target: str, token: str) -> None:
         stub: Any = ExecutionServiceStub(channel)
         while await _line():
             over = asyncio.ensure_future(_line())
-            seconds, errors = await _call(stub, metadata, over)
-            print(json.dumps({"seconds": seconds, "errors": errors}), flush=True)
+            seconds, errors = list[float](), Counter[str]()
+            await asyncio.gather(*(_call(stub, metadata, over, seconds, errors) for _ in range(AT_A_TIME)))
+            _tell({"seconds": seconds, "errors": errors})
             await over
 
 
@@ -135,8 +160,13 @@ async def _line() -> str:
     return await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
 
 
-async def _call(stub: Any, metadata: Any, over: asyncio.Future[str]) -> tuple[list[float], Counter[str]]:
-    seconds, errors = [], Counter[str]()
+def _tell(what: Any) -> None:
+    print(json.dumps(what), flush=True)
+
+
+async def _call(
+    stub: Any, metadata: Any, over: asyncio.Future[str], seconds: list[float], errors: Counter[str]
+) -> None:
     execution_id = ""
     while not over.done():
         begun = time.perf_counter()
@@ -151,8 +181,8 @@ async def _call(stub: Any, metadata: Any, over: asyncio.Future[str]) -> tuple[li
         except grpc.aio.AioRpcError as error:
             errors[f"{error.code().name}: {error.details()}"] += 1
         seconds.append(time.perf_counter() - begun)
-        await asyncio.wait([over], timeout=PAUSE)
-    return seconds, errors
+        if len(seconds) == ENOUGH:
+            _tell("enough")
 
 
 if __name__ == "__main__":

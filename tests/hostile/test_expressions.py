@@ -62,9 +62,10 @@ async def test_conditions_like_that_are_refused_or_fail(attacked: Attacked) -> N
 
 async def test_64_heavy_assigns_fail_together_and_light_ones_do_not(attacked: Attacked) -> None:
     heavy = step("one", "transform", value=1, assign={f"v{n}": HEAVY for n in range(64)})
-    async with attacked.beside("64 heavy assigns"):
-        last = await ended(attacked, "assigns", {"rows": ROWS}, steps=[heavy])
-    assert last.state == FAILED and "assign: may be too much work" in last.failure.message
+    async with attacked.beside("64 heavy assigns") as seen:
+        for _ in seen.rounds():
+            last = await ended(attacked, "assigns", {"rows": ROWS}, steps=[heavy])
+            assert last.state == FAILED and "assign: may be too much work" in last.failure.message
     assign = {f"v{n}": f"result[{n}] + {n}" for n in range(64)}
     light = step("one", "transform", value=list(range(64)), assign=assign)
     assert (await ended(attacked, "assigns", {}, steps=[light])).state == COMPLETED
@@ -72,40 +73,44 @@ async def test_64_heavy_assigns_fail_together_and_light_ones_do_not(attacked: At
 
 async def test_64_heavy_outcomes(attacked: Attacked) -> None:
     outcomes = [{"name": f"o{n}", "when": f"!{HEAVY}"} for n in range(64)]
-    async with attacked.beside("64 heavy outcomes"):
-        last = await ended(
-            attacked, "outcomes", {"rows": ROWS}, steps=[step("one", "condition", outcomes=outcomes)],
-            output="${ steps.one.output.outcome }",
-        )  # fmt: skip
-    assert from_value(last.result) == "none"
+    one = step("one", "condition", outcomes=outcomes)
+    async with attacked.beside("64 heavy outcomes") as seen:
+        for _ in seen.rounds():
+            output = "${ steps.one.output.outcome }"
+            last = await ended(attacked, "outcomes", {"rows": ROWS}, steps=[one], output=output)
+            assert from_value(last.result) == "none"
 
 
 async def test_50_heavy_conditions(attacked: Attacked) -> None:
     steps = [step(f"s{n}", "transform", value=1, condition=f"!{HEAVY}") for n in range(50)]
-    async with attacked.beside("50 heavy conditions"):
-        last = await ended(attacked, "conditions", {"rows": ROWS}, ordering="GRAPH", steps=steps)
-    assert last.state == COMPLETED and last.step_counts.skipped == 50
+    async with attacked.beside("50 heavy conditions") as seen:
+        for _ in seen.rounds():
+            last = await ended(attacked, "conditions", {"rows": ROWS}, ordering="GRAPH", steps=steps)
+            assert last.state == COMPLETED and last.step_counts.skipped == 50
 
 
 async def test_30_heavy_executions_woken_at_once(attacked: Attacked) -> None:
     one = step("one", "transform", value=1, condition=HEAVY)
     async with attacked.client() as client:
         await client.apply([{"name": "heavy", "steps": [one]}])
-        delayed = [await client.execute("heavy", {"rows": ROWS}, start_delay=2) for _ in range(30)]
-        async with attacked.beside("30 heavy executions"):
-            results = await asyncio.gather(*(client.result(execution.execution_id) for execution in delayed))
-    assert results == [1] * 30
+        async with attacked.beside("30 heavy executions") as seen:
+            for _ in seen.rounds():
+                delayed = [await client.execute("heavy", {"rows": ROWS}, start_delay=0.5) for _ in range(30)]
+                results = await asyncio.gather(*(client.result(execution.execution_id) for execution in delayed))
+                assert results == [1] * 30
 
 
 async def test_30_heavy_timers_at_once(attacked: Attacked) -> None:
     waits = [wait_step(f"w{n}", 0.3) | {"assign": {f"v{n}": HEAVY}} for n in range(30)]
-    async with attacked.beside("30 heavy timers"):
-        last = await ended(attacked, "timers", {"rows": ROWS}, ordering="GRAPH", steps=waits)
-    assert last.state == COMPLETED and len(last.vars.fields) == 30
+    async with attacked.beside("30 heavy timers") as seen:
+        for _ in seen.rounds():
+            last = await ended(attacked, "timers", {"rows": ROWS}, ordering="GRAPH", steps=waits)
+            assert last.state == COMPLETED and len(last.vars.fields) == 30
 
 
 async def test_300_steps_at_once_with_large_payloads(attacked: Attacked) -> None:
     steps = [step(f"s{n}", "transform", value="${ input.of[0] }") for n in range(300)]
-    async with attacked.beside("300 steps"):
-        last = await ended(attacked, "steps", {"of": OF["many"]}, ordering="GRAPH", steps=steps)
-    assert last.state == COMPLETED
+    async with attacked.beside("300 steps") as seen:
+        for _ in seen.rounds():
+            last = await ended(attacked, "steps", {"of": OF["many"]}, ordering="GRAPH", steps=steps)
+            assert last.state == COMPLETED

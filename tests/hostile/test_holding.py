@@ -7,6 +7,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from flowkeep.v1 import execution_service_pb2 as pb
+from tests.hostile import floods
 from tests.hostile.attacked import MIB, PATIENCE, SMALL, Attacked, token
 from tests.hostile.cases import Case, each
 from tests.hostile.holding import holder
@@ -40,38 +41,31 @@ async def is_well(attacked: Attacked):
 
 
 @each(IDLE)
-async def test_idle_streams_lock_nobody_out(attack, case):
+async def test_idle_streams_lock_nobody_out(attack, bare, case):
     attacked, (path, first) = await attack(**SMALL), case.given
-    async with AsyncExitStack() as stack:
-        holding = await holders(stack, attacked, CONNECTIONS)
-        async with attacked.beside(f"{CONNECTIONS * STREAMS} {case.name}"):
-            for one in holding:
-                for stream in await one.begin(path, count=STREAMS):
-                    if first:
-                        await one.data(stream, first, end=True)
-                await asyncio.sleep(0.02)
-            await is_well(attacked)
-            await eventually(lambda: asyncio.sleep(0, sum(STREAMS - len(each.ended) for each in holding) <= case.right))
-        await is_well(attacked)
+    idle = attacked.address, path, first, CONNECTIONS, STREAMS, case.right
+    async with attacked.beside(f"{CONNECTIONS * STREAMS} {case.name}") as seen:
+        for _ in seen.rounds():
+            async with attacked.attacker.holding(floods.idle_streams, *idle):
+                await is_well(attacked)
+    if case.right == 0:
+        async with bare.beside() as seen:
+            for _ in seen.rounds():
+                async with attacked.attacker.holding(floods.idle_streams, bare.address, *idle[1:]):
+                    pass
+        attacked.figures.append(seen.as_bare)
 
 
 @each([Case("without a token", "", 64), Case("with one", token(), 160)])
 async def test_requests_that_never_end_hold_little_memory(attacked: Attacked, case):
     """300 requests of 4 MiB whose last bytes never come, on ten connections."""
     body = message(bytes(4 * MIB - 64))[:-100]
-    async with AsyncExitStack() as stack:
-        holding = await holders(stack, attacked, 10)
-
-        async def send(one):
-            (stream,) = await one.begin(EXECUTE, case.given)
-            await one.data(stream, body)
-
-        async with attacked.beside(f"300 requests that never end, {case.name}"):
-            sending = [asyncio.ensure_future(send(one)) for one in holding * 30]
-            await asyncio.wait(sending, timeout=2)
-            await is_well(attacked)
-        for task in sending:
-            task.cancel()
+    requests = attacked.address, EXECUTE, case.given, body, 10, 30
+    async with (
+        attacked.beside(f"300 requests that never end, {case.name}"),
+        attacked.attacker.holding(floods.endless_requests, *requests),
+    ):
+        await is_well(attacked)
     grown = (await attacked.told())["grown"] // MIB
     attacked.figures.append(f"grew by {grown} MiB at most")
     assert grown <= case.right

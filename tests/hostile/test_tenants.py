@@ -65,8 +65,8 @@ async def test_calls_that_wait_leave_places_to_others(attack):
         crowd = Crowd(ExecutionServiceStub(attacked.channel), token())
         crowd.add(waiting, CROWD)
         await crowd.settled(20)
-        async with attacked.beside(f"{CROWD} waiting calls"):
-            await asyncio.sleep(1.0)
+        async with attacked.beside(f"{CROWD} waiting calls") as seen:
+            await seen.enough()
         assert set(crowd.ended) == {"RESOURCE_EXHAUSTED"}
         # Also those of the same identity that do not wait, and of another identity that do.
         assert (await client.get_workflow("slow")).name == "slow"

@@ -1,19 +1,17 @@
 """FAULTS H6: nobody is known by a forged token, none costs more than another, and no provider feels them."""
 
-import asyncio
 import statistics
 import time
 
 import pytest
 
+from tests.hostile import floods
 from tests.hostile.attacked import Attacked, token
 from tests.hostile.tokens import RS256, credentials, good, made
 from tests.integration.calls import call
 from tests.integration.web import Web
 
 HANDLERS = "/flowkeep.v1.WorkflowService/ListHandlers"
-FLOOD = 0.4
-"""Seconds."""
 AT_A_TIME = 16
 
 
@@ -45,18 +43,10 @@ async def test_a_flood_of_unknown_key_ids_fetches_no_keys(attacked: Attacked, we
     def fetches() -> int:
         return sum(each.path == "/jwks" for each in web.calls)
 
-    began, sent, before = time.monotonic(), 0, fetches()
-
-    async def flood() -> None:
-        nonlocal sent
-        until = time.monotonic() + FLOOD
-        while time.monotonic() < until:
-            sent += 1
-            answer = await answered(attacked, f"Bearer {made({'alg': 'RS256', 'kid': f'k{sent}'})}")
-            assert (answer.code, answer.error.message) == ("UNAUTHENTICATED", "the token is not valid")
-
+    began, before = time.monotonic(), fetches()
     async with attacked.beside("unknown key ids"):
-        await asyncio.gather(*(flood() for _ in range(AT_A_TIME)))
+        sent, came = await attacked.attacker.run(floods.unknown_key_ids, attacked.target, HANDLERS, AT_A_TIME)
+    assert came == {"UNAUTHENTICATED the token is not valid"}
     fetched = fetches() - before
     assert fetched <= 1 + (time.monotonic() - began) / 30
     attacked.figures.append(f"{sent} tokens with unknown key ids: {fetched} fetches of keys")

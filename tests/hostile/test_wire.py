@@ -1,9 +1,7 @@
 """FAULTS H4: requests whose few bytes stand for many messages."""
 
-import asyncio
-
-from tests.hostile.attacked import MIB, Attacked
-from tests.hostile.cases import outcome
+from tests.hostile import floods
+from tests.hostile.attacked import MIB, Attacked, token
 from tests.hostile.shapes import alike, member
 from tests.integration.calls import field_bytes
 
@@ -48,7 +46,8 @@ async def test_a_request_of_very_many_messages_is_refused_before_it_is_read(atta
 
 
 async def test_eight_of_them_at_once_hold_nobody_up(attacked: Attacked):
-    async with attacked.beside("8 dense requests"):
-        for _ in range(3):
-            sent = [attacked.send(*DENSE["steps of 90 definitions"]) for _ in range(8)]
-            assert {outcome(answer) for answer in await asyncio.gather(*sent)} == {"INVALID_ARGUMENT INVALID_FIELDS"}
+    path, raw = DENSE["steps of 90 definitions"]
+    async with attacked.beside("8 dense requests") as seen:
+        for _ in seen.rounds():
+            came = await attacked.attacker.run(floods.same_calls, attacked.target, path, token(), raw, 8)
+            assert came == {"INVALID_ARGUMENT INVALID_FIELDS"}
