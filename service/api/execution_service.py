@@ -102,6 +102,7 @@ class ExecutionServicer(ExecutionServiceServicer):
         self._wait_limit = wait_limit
         self._steps = Steps(repository, workflows)
         self._large = Gate(LARGE_AT_A_TIME, LARGE_PATIENCE)
+        self._newest = _Newest()
 
     async def Execute(  # type: ignore[override]  # what is large is put together from bytes
         self, request: pb.ExecuteRequest, context: Any
@@ -258,7 +259,7 @@ class ExecutionServicer(ExecutionServiceServicer):
                     )
                     yield pb.WatchExecutionResponse(output=output)
                 case _ if _sight().definition:
-                    yield _events_response(page)
+                    yield self._newest.response(page)
                 case _:
                     yield _events_response([without_definition(event) for event in page])
 
@@ -320,6 +321,20 @@ def _start_request(request: pb.ExecuteRequest) -> StartRequest:
 
 def _position(order: ExecutionOrder, execution: Execution) -> PageKey:
     return PageKey(sort_value(order, execution), execution.id)
+
+
+class _Newest:
+    """The response that was made last: all that watch an execution want the same, one after the other."""
+
+    def __init__(self) -> None:
+        self._ends: tuple[Event, Event] | None = None
+        self._response = b""
+
+    def response(self, events: Sequence[Event]) -> bytes:
+        """Return the serialized response with these events, which follow each other."""
+        if self._ends is None or self._ends[0] is not events[0] or self._ends[1] is not events[-1]:
+            self._ends, self._response = (events[0], events[-1]), _events_response(events)
+        return self._response
 
 
 def _events_response(events: Sequence[Event]) -> bytes:

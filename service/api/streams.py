@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import Context
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from persistence.shares import Shares
 from service.api.claims import Identity
 from service.api.errors import Refusal, RefusedError
 from service.api.identity import Authenticator
+from service.api.receiving import this_task
 from service.api.sending import Sending
 
 LARGE = 512 << 10
@@ -41,6 +43,7 @@ class Streams:
     def __init__(self, limits: StreamLimits) -> None:
         self._limits = limits
         self._open = Shares(limits.most, limits.most_per_org)
+        self._writes = _Writes(limits.write_patience)
 
     @contextmanager
     def opened(self, identity: Identity) -> Iterator[None]:
@@ -66,15 +69,56 @@ class Streams:
 
     def writer(self, context: Any, org: str, sending: Sending) -> Writer:
         """Return what sends the responses of a stream."""
-        return Writer(context, self._limits.write_patience, org, sending)
+        return Writer(context, self._writes, org, sending)
+
+
+class _Writes:
+    """The writes that are on their way, the oldest first: one timer for all, as nearly none is ever late."""
+
+    def __init__(self, patience: float) -> None:
+        self.patience = patience
+        self._begun: dict[asyncio.Task[Any], float] = {}
+        self._late: set[asyncio.Task[Any]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def within_patience(self, write: Awaitable[None]) -> None:
+        """Return when a write of the current task has been taken. Raises RefusedError when it is not in time."""
+        loop, task = asyncio.get_running_loop(), this_task()
+        self._begun[task] = loop.time() + self.patience
+        if self._timer is None:
+            self._look_at(loop, self._begun[task])
+        try:
+            await write
+        except asyncio.CancelledError:
+            if task not in self._late or task.uncancel():
+                raise
+            raise _too_slow(self.patience) from None
+        finally:
+            self._begun.pop(task, None)
+            self._late.discard(task)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
+        now = loop.time()
+        while self._begun:
+            task, until = next(iter(self._begun.items()))
+            if until > now:
+                self._look_at(loop, until)
+                return
+            del self._begun[task]
+            self._late.add(task)
+            task.cancel()
+
+    def _look_at(self, loop: asyncio.AbstractEventLoop, moment: float) -> None:
+        self._timer = loop.call_at(moment, self._look, loop, context=Context())
 
 
 class Writer:
     """Sends the responses of a stream, and gives up on a reader who is stuck."""
 
-    def __init__(self, context: Any, patience: float, org: str, sending: Sending) -> None:
+    def __init__(self, context: Any, writes: _Writes, org: str, sending: Sending) -> None:
         self._context = context
-        self._patience = patience
+        self._writes = writes
         self._org = org
         self._sending = sending
         self._has_begun = False
@@ -89,7 +133,7 @@ class Writer:
             await self._write(response)
             return
         size, org, sending = len(response), self._org, self._sending
-        await sending.room(size, org, self._patience)
+        await sending.room(size, org, self._writes.patience)
         try:
             await self._write(response)
         except RefusedError:
@@ -101,21 +145,11 @@ class Writer:
         sending.free(size, org)
 
     async def _write(self, response: bytes) -> None:
-        limit = asyncio.timeout(self._patience)
-        try:
-            async with limit:
-                await self._begin()
-                await self._context.write(response)
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            raise _too_slow(self._patience) from None
-
-    async def _begin(self) -> None:
-        """Send the metadata apart: gRPC loses a status that follows a first write which took them along and hangs."""
         if not self._has_begun:
+            # Apart: gRPC loses a status that follows a first write which took the metadata along and hangs.
             self._has_begun = True
-            await self._context.send_initial_metadata(())
+            await self._writes.within_patience(self._context.send_initial_metadata(()))
+        await self._writes.within_patience(self._context.write(response))
 
 
 class Recheck:

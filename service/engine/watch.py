@@ -98,8 +98,12 @@ class Subscription:
     def __init__(self, topic: _Topic) -> None:
         self._topic = topic
         self._heard = topic.output_count
-        self._wake = asyncio.Event()
-        self._must_read = False
+        self._is_woken = self._must_read = False
+        # While it waits: what ends the wait, with whether it was woken. The timer outlives waits that are woken, as
+        # many are for one that is not.
+        self._end: asyncio.Future[bool] | None = None
+        self._until = 0.0
+        self._timer: asyncio.TimerHandle | None = None
 
     def after(self, seq: int) -> Sequence[Event]:
         """Return the next events after `seq` if they are at hand, else none: then read the table."""
@@ -108,6 +112,8 @@ class Subscription:
     def outputs(self, seq: int) -> Sequence[Output]:
         """Return what was shown since the last call, up to what came after an event beyond `seq`."""
         topic = self._topic
+        if topic.output_count == self._heard:
+            return ()
         unheard = min(topic.output_count - self._heard, len(topic.outputs))
         due = [
             each for after_seq, each in islice(topic.outputs, len(topic.outputs) - unheard, None) if after_seq <= seq
@@ -120,19 +126,47 @@ class Subscription:
 
         True when the table must be read to know what comes after `seq`.
         """
-        try:
-            async with asyncio.timeout(max(0.0, timeout)):
-                await self._wake.wait()
-        except TimeoutError:
+        if not self._is_woken and not await self._ended(timeout):
             return True
-        self._wake.clear()
-        must_read, self._must_read = self._must_read, False
+        must_read, self._is_woken, self._must_read = self._must_read, False, False
         return must_read or (self._topic.last_seq > seq and not self._topic.after(seq))
 
     def wake(self, *, must_read: bool = False) -> None:
         """End the wait. `must_read`: something may have been committed that is not at hand."""
         self._must_read |= must_read
-        self._wake.set()
+        self._is_woken = True
+        if self._end is not None and not self._end.done():
+            self._end.set_result(True)
+
+    def close(self) -> None:
+        """Wait no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    async def _ended(self, timeout: float) -> bool:
+        """Return whether it was woken within `timeout` seconds."""
+        loop = asyncio.get_running_loop()
+        self._until = loop.time() + timeout
+        if self._timer is not None and self._timer.when() > self._until:
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None:
+            self._timer = loop.call_at(self._until, self._ring)
+        self._end = loop.create_future()
+        try:
+            return await self._end
+        finally:
+            self._end = None
+
+    def _ring(self) -> None:
+        self._timer = None
+        if self._end is None or self._end.done():
+            return
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._until:
+            self._timer = loop.call_at(self._until, self._ring)
+        else:
+            self._end.set_result(False)
 
 
 class WatchHub:
@@ -181,6 +215,7 @@ class WatchHub:
         try:
             yield subscription
         finally:
+            subscription.close()
             topic.subscriptions.pop(subscription, None)
             if not topic.subscriptions:
                 self._topics.pop(execution_id, None)
