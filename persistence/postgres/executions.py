@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from msgspec.structs import replace
-from sqlalchemy import ColumnElement, ScalarSelect, Select, and_, cast, func, literal_column, or_, select, tuple_
+from sqlalchemy import ColumnElement, ScalarSelect, Select, and_, cast, func, literal_column, select, tuple_
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import Boolean, Text
 
@@ -21,6 +21,7 @@ from persistence.postgres.connection import Database, Session, is_of_a_row, rend
 from persistence.postgres.details import detail_within, newest_within, outcome, without_details
 from persistence.postgres.records import EXECUTION_COLUMNS, selected
 from persistence.postgres.tables import executions
+from persistence.postgres.workflows import canonical_id
 
 _columns = executions.c
 _SELECTED: ColumnElement[Any] = literal_column(selected(EXECUTION_COLUMNS))
@@ -31,6 +32,12 @@ SELECT {selected(EXECUTION_COLUMNS)},
 FROM executions WHERE {_IN_SCOPE}"""  # noqa: S608 - our own columns
 _IS_THERE = f"SELECT true FROM executions WHERE {_IN_SCOPE}"  # noqa: S608 - our own condition
 _GET = f"SELECT {selected(EXECUTION_COLUMNS)} FROM executions WHERE {_IN_SCOPE}"  # noqa: S608 - our own columns
+
+# Those that are deleted and have executions still among them; of these there are few.
+_WORKFLOWS = """
+SELECT id FROM workflows WHERE org_id = $1 AND name = $2 AND delete_time IS NULL
+UNION SELECT id FROM workflows WHERE org_id = $1 AND name = $2 AND delete_time IS NOT NULL
+UNION SELECT id FROM workflows WHERE org_id = $1 AND id = $3"""
 
 _SORT: dict[ExecutionOrder, ColumnElement[Any] | None] = {
     ExecutionOrder.NEWEST: None,
@@ -110,7 +117,7 @@ class PostgresExecutions:
         self, scope: Scope, where: ExecutionFilter, order: ExecutionOrder, after: PageKey | None, limit: int
     ) -> Sequence[Execution]:
         """See ExecutionRepository."""
-        statement = _chosen(select(_SELECTED).select_from(executions), scope, where, order)
+        statement = select(_SELECTED).select_from(executions).where(_chosen(scope, where, order))
         sort = _SORT[order]
         if sort is None:
             statement = statement.order_by(_columns.id.desc())
@@ -123,8 +130,9 @@ class PostgresExecutions:
                 statement = statement.where(tuple_(sort, _columns.id) < tuple_(value, after.id))
         statement = statement.limit(limit)
         try:
-            sql, arguments = rendered(statement)
             async with self._database.searching(scope.org) as session:
+                statement = await _of_workflow(session, scope, statement, where.workflow)
+                sql, arguments = rendered(statement)
                 return [mending.execution(row) for row in await session.fetch(sql, *arguments)]
         except PersistenceError as error:
             if not is_of_a_row(error):
@@ -144,9 +152,10 @@ class PostgresExecutions:
 
     async def count_executions(self, scope: Scope, where: ExecutionFilter, order: ExecutionOrder, limit: int) -> int:
         """See ExecutionRepository."""
-        chosen = _chosen(select(_columns.id), scope, where, order).limit(limit).subquery()
-        sql, arguments = rendered(select(func.count()).select_from(chosen))
+        chosen = select(_columns.id).where(_chosen(scope, where, order)).limit(limit)
         async with self._database.searching(scope.org) as session:
+            chosen = await _of_workflow(session, scope, chosen, where.workflow)
+            sql, arguments = rendered(select(func.count()).select_from(chosen.subquery()))
             return int(await session.fetchval(sql, *arguments))
 
 
@@ -156,24 +165,25 @@ def _value_of(execution_id: UUID, sort: ColumnElement[Any], scope: Scope) -> Sca
     return select(same.c[str(sort.key)]).where(same.c.org_id == scope.org, same.c.id == execution_id).scalar_subquery()
 
 
-def _chosen(statement: Select[Any], scope: Scope, where: ExecutionFilter, order: ExecutionOrder) -> Select[Any]:
+def _chosen(scope: Scope, where: ExecutionFilter, order: ExecutionOrder) -> ColumnElement[bool]:
+    """Return the condition of a list, but for the workflow."""
     conditions = [_columns.org_id == scope.org, *_conditions(where)]
     if scope.owner is not None:
         conditions.append(_columns.owner == scope.owner)
     if order is not ExecutionOrder.NEWEST:
         conditions.append(_columns.end_time.is_not(None))
-    return statement.where(and_(*conditions))
+    return and_(*conditions)
 
 
 def _conditions(where: ExecutionFilter) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
-    if where.workflow:
-        conditions.append(_of_workflow(where.workflow))
-    if where.states:
-        conditions.append(_columns.state.in_([state.value for state in where.states]))
     if where.owner:
         conditions.append(_columns.owner == where.owner)
     # The predicates of the partial indexes are repeated, or Postgres would not use them.
+    if where.states:
+        conditions.append(_columns.state.in_([state.value for state in where.states]))
+        if ExecutionState.COMPLETED not in where.states:
+            conditions.append(_predicate("state <> 'COMPLETED'"))
     if where.correlation_id:
         conditions += [_columns.correlation_id == where.correlation_id, _predicate("correlation_id <> ''")]
     if where.tags:
@@ -192,14 +202,14 @@ def _predicate(sql: str) -> ColumnElement[bool]:
     return literal_column(sql, Boolean)
 
 
-def _of_workflow(reference: str) -> ColumnElement[bool]:
-    try:
-        workflow_id = UUID(reference)
-    except ValueError:
-        return _columns.workflow_name == reference
-    if str(workflow_id) != reference:
-        return _columns.workflow_name == reference
-    return or_(_columns.workflow_id == workflow_id, _columns.workflow_name == reference)
+async def _of_workflow(session: Session, scope: Scope, statement: Select[Any], reference: str) -> Select[Any]:
+    """Return the statement for executions of the workflows with this name or id; unchanged where none is given."""
+    if not reference:
+        return statement
+    rows = await session.fetch(_WORKFLOWS, scope.org, reference, canonical_id(reference))
+    ids = [row["id"] for row in rows]
+    # `=` keeps the order of the index.
+    return statement.where(_columns.workflow_id == ids[0] if len(ids) == 1 else _columns.workflow_id.in_(ids))
 
 
 def _times(where: ExecutionFilter) -> list[ColumnElement[bool]]:

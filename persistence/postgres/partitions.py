@@ -21,7 +21,7 @@ _BUSY_ROWS = (
 )
 _GROWING = "autovacuum_vacuum_insert_scale_factor = 0.1, autovacuum_analyze_scale_factor = 0.1"
 _STORAGE = {
-    "executions": _BUSY_ROWS.format(fillfactor=70),
+    "executions": _BUSY_ROWS.format(fillfactor=50),
     "steps": _BUSY_ROWS.format(fillfactor=80),
     "execution_payloads": _GROWING,
     "shared_payloads": _GROWING,

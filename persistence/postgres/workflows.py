@@ -312,7 +312,7 @@ async def _locked_or_new(session: Session, org: str, name: str, new_id: UUID) ->
 
 
 async def _find(session: Session, scope: Scope, reference: str, *, or_deleted: bool) -> asyncpg.Record:
-    row = await session.fetchrow(_FIND, scope.org, _canonical_id(reference), reference, or_deleted)
+    row = await session.fetchrow(_FIND, scope.org, canonical_id(reference), reference, or_deleted)
     if row is None:
         raise WorkflowNotFoundError(reference)
     return row
@@ -334,7 +334,8 @@ async def _row(session: Session, org: str, workflow_id: UUID, revision: int) -> 
     return row
 
 
-def _canonical_id(reference: str) -> UUID | None:
+def canonical_id(reference: str) -> UUID | None:
+    """Return the id that a reference to a workflow is; None for a name."""
     try:
         found = UUID(reference)
     except ValueError:

@@ -60,7 +60,7 @@ CREATE TABLE executions (
     CONSTRAINT executions_numbers CHECK (last_seq >= 0 AND epoch >= 1 AND timeout >= 0 AND revision >= 1 AND run >= 1 AND mail >= 0)
 ) PARTITION BY RANGE (id);
 
-CREATE INDEX executions_by_state ON executions (state, org_id, id);
+CREATE INDEX executions_by_state ON executions (state, org_id, id) WHERE state <> 'COMPLETED';
 
 CREATE INDEX executions_claimable ON executions (priority DESC, org_id, wake_time, id) WHERE incarnation IS NULL AND end_time IS NULL;
 
@@ -80,9 +80,7 @@ CREATE INDEX executions_suspect ON executions (deaths, id) WHERE deaths >= 2 AND
 
 CREATE INDEX executions_tags ON executions USING gin (tags) WHERE tags <> '{}';
 
-CREATE INDEX executions_workflow ON executions (workflow_id, org_id, id);
-
-CREATE INDEX executions_workflow_name ON executions (workflow_name, org_id, id);
+CREATE INDEX executions_workflow ON executions (workflow_id, id);
 
 COMMENT ON TABLE executions IS 'Executions, one narrow row each; payloads, steps and events are in their own tables.';
 COMMENT ON COLUMN executions.org_id IS 'Org that the execution belongs to.';
