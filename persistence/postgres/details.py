@@ -12,7 +12,10 @@ from persistence.postgres import mending, records
 from persistence.postgres.connection import Session
 from persistence.postgres.step_payloads import EVERYTHING, FIRST, steps_within
 
-_PAYLOAD = "SELECT input, result FROM execution_payloads WHERE org_id = $1 AND execution_id = $2"
+_PAYLOAD = """
+SELECT p.input, e.result FROM executions e
+LEFT JOIN execution_inputs p ON p.org_id = e.org_id AND p.execution_id = e.id
+WHERE e.org_id = $1 AND e.id = $2"""
 _OUTLINES = EVERYTHING.outlines(
     "SELECT * FROM steps WHERE org_id = $1 AND execution_id = $2", "position, path, iteration"
 )

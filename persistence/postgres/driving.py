@@ -18,9 +18,10 @@ from persistence.postgres.details import detail
 from persistence.postgres.step_payloads import FIRST, Reading, length, steps_within, whole
 
 # Key by key (OFFSET 0 keeps it so): a plan made while the tables were small would hash and read all of them.
+# What is driven has no result yet.
 _PAYLOADS = """
 SELECT p.* FROM unnest($1::text[], $2::uuid[]) AS u(org_id, id), LATERAL (
-    SELECT p.execution_id, p.input, p.result FROM execution_payloads p
+    SELECT p.execution_id, p.input, NULL AS result FROM execution_inputs p
     WHERE p.org_id = u.org_id AND p.execution_id = u.id OFFSET 0) p"""
 
 _DRIVEN = Reading("output", "assigned", "failed_attempts", "failure")

@@ -27,9 +27,7 @@ _columns = executions.c
 _SELECTED: ColumnElement[Any] = literal_column(selected(EXECUTION_COLUMNS))
 _IN_SCOPE = "org_id = $1 AND id = $2 AND ($3::text IS NULL OR owner = $3)"
 _OUTCOME = f"""
-SELECT {selected(EXECUTION_COLUMNS)},
-       (SELECT p.result FROM execution_payloads p WHERE p.org_id = $1 AND p.execution_id = $2) AS result
-FROM executions WHERE {_IN_SCOPE}"""  # noqa: S608 - our own columns
+SELECT {selected(EXECUTION_COLUMNS)}, result FROM executions WHERE {_IN_SCOPE}"""  # noqa: S608 - our own columns
 _IS_THERE = f"SELECT true FROM executions WHERE {_IN_SCOPE}"  # noqa: S608 - our own condition
 _GET = f"SELECT {selected(EXECUTION_COLUMNS)} FROM executions WHERE {_IN_SCOPE}"  # noqa: S608 - our own columns
 
@@ -179,11 +177,9 @@ def _conditions(where: ExecutionFilter) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
     if where.owner:
         conditions.append(_columns.owner == where.owner)
-    # The predicates of the partial indexes are repeated, or Postgres would not use them.
     if where.states:
         conditions.append(_columns.state.in_([state.value for state in where.states]))
-        if ExecutionState.COMPLETED not in where.states:
-            conditions.append(_predicate("state <> 'COMPLETED'"))
+    # The predicates of the partial indexes are repeated, or Postgres would not use them.
     if where.correlation_id:
         conditions += [_columns.correlation_id == where.correlation_id, _predicate("correlation_id <> ''")]
     if where.tags:

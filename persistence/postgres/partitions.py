@@ -21,9 +21,9 @@ _BUSY_ROWS = (
 )
 _GROWING = "autovacuum_vacuum_insert_scale_factor = 0.1, autovacuum_analyze_scale_factor = 0.1"
 _STORAGE = {
-    "executions": _BUSY_ROWS.format(fillfactor=50),
+    "executions": _BUSY_ROWS.format(fillfactor=70),
     "steps": _BUSY_ROWS.format(fillfactor=80),
-    "execution_payloads": _GROWING,
+    "execution_inputs": _GROWING,
     "shared_payloads": _GROWING,
     "transitions": _GROWING,
     "messages": _BUSY_ROWS.format(fillfactor=100),

@@ -33,7 +33,7 @@ from persistence.model import FINAL_STATES, OPEN_STEP_STATES, ExecutionState, Me
 from persistence.requests import Method
 
 metadata = MetaData()
-PARTITIONED = ("executions", "execution_payloads", "steps", "transitions", "shared_payloads", "messages")
+PARTITIONED = ("executions", "execution_inputs", "steps", "transitions", "shared_payloads", "messages")
 
 _TIME = DateTime(timezone=True)
 _ORG = String(256)
@@ -128,6 +128,7 @@ executions = Table(
     Column("steps_running", Integer, nullable=False, comment="Steps that run or wait."),
     Column("steps_cancelled", Integer, nullable=False, comment="Steps that were cancelled."),
     Column("last_seq", BigInteger, nullable=False, comment="Number of the newest event."),
+    Column("result", JSONB, comment="What it answers, once COMPLETED."),
     Column("failure", JSONB, comment="Why it did not complete: code, message, details, step_path."),
     Column("ending", JSONB, comment="End that is decided while attempts are being stopped: state, failure."),
     Column("mail", BigInteger, nullable=False, comment="Binding messages that it was ever sent; they precede its end."),
@@ -200,33 +201,41 @@ executions = Table(
     Index("executions_suspect", "deaths", "id", postgresql_where=text("deaths >= 2 AND end_time IS NULL")),
     Index("executions_driven", "incarnation", "id", postgresql_where=text("incarnation IS NOT NULL")),
     postgresql_partition_by="RANGE (id)",
-    comment="Executions, one narrow row each; payloads, steps and events are in their own tables.",
+    comment="Executions, one row each; inputs, steps and events are in their own tables.",
 )
 
-execution_payloads = Table(
-    "execution_payloads",
+execution_inputs = Table(
+    "execution_inputs",
     metadata,
     Column("org_id", _ORG, nullable=False, comment="Org that the execution belongs to."),
     Column("execution_id", Uuid, nullable=False, comment="Execution."),
     Column("input", JSONB, nullable=False, comment="Input, an object."),
-    Column("result", JSONB, comment="What it answers, once COMPLETED."),
-    PrimaryKeyConstraint("org_id", "execution_id", name="execution_payloads_pkey"),
+    PrimaryKeyConstraint("org_id", "execution_id", name="execution_inputs_pkey"),
     postgresql_partition_by="RANGE (execution_id)",
-    comment="Input and result of each execution.",
+    comment="Input of each execution, which may be large and is never changed.",
 )
 
 steps = Table(
     "steps",
     metadata,
-    Column("org_id", _ORG, nullable=False, comment="Org that the execution belongs to."),
+    # In the order that leaves no gaps between them.
     Column("execution_id", Uuid, nullable=False, comment="Execution."),
-    Column("path", String(1024), nullable=False, comment="Path in the execution, such as the id of the step."),
+    Column("start_time", _TIME, comment="When its first attempt started."),
+    Column("attempt_time", _TIME, comment="When its newest attempt started, if that is not the first."),
+    Column("end_time", _TIME, comment="When it ended."),
+    Column("end_seq", BigInteger, comment="Number of the event that ended it."),
     Column(
         "iteration",
         Integer,
         nullable=False,
         comment="Number of the whole run of the step: 1, and more when it is revised or retried in place.",
     ),
+    Column("position", Integer, nullable=False, comment="Place in the definition, from 1."),
+    Column("attempt", Integer, nullable=False, comment="Number of the newest attempt."),
+    Column("failures", Integer, comment="Attempts that failed and count for the retry policy, if any did."),
+    Column("progress", SmallInteger, nullable=False, comment="Percentage that the running attempt reported."),
+    Column("org_id", _ORG, nullable=False, comment="Org that the execution belongs to."),
+    Column("path", String(1024), nullable=False, comment="Path in the execution, such as the id of the step."),
     Column("handler", String(128), nullable=False, comment="Handler that runs it."),
     Column(
         "state",
@@ -234,26 +243,18 @@ steps = Table(
         nullable=False,
         comment="RUNNING, WAITING, COMPLETED, FAILED, SKIPPED, CANCELLED, COMPENSATED.",
     ),
-    Column("attempt", Integer, nullable=False, comment="Number of the newest attempt."),
-    Column("failures", Integer, nullable=False, comment="Attempts that failed and count for the retry policy."),
-    Column("progress", SmallInteger, nullable=False, comment="Percentage that the running attempt reported."),
+    Column("worker", String(256), comment="Process that ran the newest attempt."),
     Column("input", JSONB, comment="Parameters of the newest attempt, templates filled in."),
     Column("output", JSONB, comment="What it gave, once COMPLETED; what it will give, while a handler waits."),
     Column("failure", JSONB, comment="Why it failed, or why its newest attempt did: code, message, details."),
     Column("failed_attempts", JSONB, comment="The last 20 attempts that failed."),
     Column("assigned", JSONB, comment="Variables that it assigned."),
-    Column("skip_reason", String(8192), nullable=False, comment="Why it was skipped, or empty."),
-    Column("start_time", _TIME, comment="When its first attempt started."),
-    Column("attempt_time", _TIME, comment="When its newest attempt started."),
-    Column("end_time", _TIME, comment="When it ended."),
+    Column("skip_reason", String(8192), comment="Why it was skipped."),
     Column(
         "wait",
         JSONB,
         comment="What it waits for: kind, start_time, wake_time, reason; kept when it was cancelled meanwhile.",
     ),
-    Column("end_seq", BigInteger, comment="Number of the event that ended it."),
-    Column("worker", String(256), nullable=False, comment="Process that ran the newest attempt."),
-    Column("position", Integer, nullable=False, comment="Place in the definition, from 1."),
     Column("shared", JSONB, comment="Columns whose payload is in shared_payloads, and NULL here, with its digest."),
     PrimaryKeyConstraint("org_id", "execution_id", "path", "iteration", name="steps_pkey"),
     CheckConstraint(f"state IN ({_names(StepState)})", name="steps_state"),

@@ -42,7 +42,7 @@ async def test_they_are_the_trouble_of_their_own_execution(serve, admin):
     spoils = (
         "UPDATE executions SET correlation_id = E'\\xff' WHERE id = $1",
         "UPDATE steps SET worker = E'\\xff' WHERE execution_id = $1",
-        'UPDATE execution_payloads SET input = E\'{"a": "\\xff"}\' WHERE execution_id = $1',
+        'UPDATE execution_inputs SET input = E\'{"a": "\\xff"}\' WHERE execution_id = $1',
         "UPDATE executions SET owner = E'\\xff' WHERE id = $1",
     )
     for statement, execution_id in zip(spoils, ids, strict=False):

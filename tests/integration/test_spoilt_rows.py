@@ -188,7 +188,7 @@ async def test_each_column_spoilt_in_turn_stops_nobody(world, mistakes):
     assert {where: code for where, code in ends.items() if code not in CODES} == {}
     for name in ("create_time", "deadline_time", "start_time", "tags", "labels", "timeout", "workflow_id"):
         assert any(where.startswith(f"executions.{name} ") for where in told), name
-    for name in ("steps.wait", "steps.assigned", "steps.failure", "steps.path", "execution_payloads.input"):
+    for name in ("steps.wait", "steps.assigned", "steps.failure", "steps.path", "execution_inputs.input"):
         assert any(where.startswith(f"{name} ") for where in told), name
     mistakes[:] = [entry for entry in mistakes if entry["event"] != "execution cannot go on"]
 

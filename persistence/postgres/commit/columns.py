@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -20,6 +21,11 @@ def _counts(path: str) -> tuple[Column[Any], ...]:
 def ending_document(ending: Ending | None) -> dict[str, Any] | None:
     """Return the JSON object of an end that is decided."""
     return None if ending is None else {"state": ending.state, "failure": ending.failure}
+
+
+def _attempt_time(step: Step) -> datetime | None:
+    """Return the time of the newest attempt, None for the one that began with the step."""
+    return None if step.attempt_time == step.start_time else step.attempt_time
 
 
 EXECUTION = RowKind[Execution](
@@ -44,6 +50,7 @@ EXECUTION = RowKind[Execution](
     Column("progress", "int", "progress"),
     *_counts("counts"),
     Column("last_seq", "int8", "last_seq"),
+    Column("result", "jsonb"),
     Column("failure", "jsonb", "failure"),
     Column("ending", "jsonb", lambda execution: ending_document(execution.ending)),
     Column("mail", "int8", "mail"),
@@ -55,13 +62,12 @@ EXECUTION = RowKind[Execution](
 )
 """A new execution."""
 
-PAYLOAD = RowKind[NewExecution](
+INPUT = RowKind[NewExecution](
     Column("org_id", "text", "execution.org"),
     Column("execution_id", "uuid", "execution.id"),
     Column("input", "jsonb", "input"),
-    Column("result", "jsonb", "result"),
 )
-"""Input and result of a new execution."""
+"""The input of a new execution."""
 
 REQUEST = RowKind[NewExecution](
     Column("org_id", "text", "execution.org"),
@@ -91,18 +97,12 @@ CHANGE = RowKind[Transition](
     Column("end_time", "timestamptz", "end_time"),
     Column("deadline_time", "timestamptz", "deadline_time"),
     Column("wake_time", "timestamptz", "wake_time"),
+    Column("result", "jsonb"),
     Column("failure", "jsonb"),
     Column("ending", "jsonb"),
     Column("bytes", "int8", "bytes"),
 )
 """What transitions of one execution make of its row: the last of them, and what `last_seq` must be before."""
-
-RESULT = RowKind[Transition](
-    Column("org_id", "text", "org"),
-    Column("execution_id", "uuid", "execution_id"),
-    Column("result", "jsonb", "result"),
-)
-"""The result of an execution that ends."""
 
 STEP = RowKind[Step](
     Column("org_id", "text"),
@@ -112,20 +112,20 @@ STEP = RowKind[Step](
     Column("handler", "text", "handler"),
     Column("state", "text", "state"),
     Column("attempt", "int", "attempt"),
-    Column("failures", "int", "failures"),
+    Column("failures", "int", lambda step: step.failures or None),
     Column("progress", "int", "progress"),
     Column("input", "jsonb"),
     Column("output", "jsonb"),
     Column("failure", "jsonb", "failure"),
     Column("failed_attempts", "jsonb", lambda step: step.failed_attempts or None),
     Column("assigned", "jsonb"),
-    Column("skip_reason", "text", "skip_reason"),
+    Column("skip_reason", "text", lambda step: step.skip_reason or None),
     Column("start_time", "timestamptz", "start_time"),
-    Column("attempt_time", "timestamptz", "attempt_time"),
+    Column("attempt_time", "timestamptz", _attempt_time),
     Column("end_time", "timestamptz", "end_time"),
     Column("wait", "jsonb"),
     Column("end_seq", "int8", "end_seq"),
-    Column("worker", "text", "worker"),
+    Column("worker", "text", lambda step: step.worker or None),
     Column("position", "int", "position"),
     Column("shared", "jsonb"),
 )

@@ -37,7 +37,7 @@ SELECT s.state, count(*)::int AS count FROM (
 GROUP BY s.state"""
 # The duration is computed from the times, which fails for some: those go.
 _CLOSE = f"""
-UPDATE executions e SET state = $3, end_time = $4, failure = $5::jsonb, ending = NULL, last_seq = $6,
+UPDATE executions e SET state = $3, end_time = $4, failure = $5::jsonb, result = NULL, ending = NULL, last_seq = $6,
     incarnation = NULL, wake_time = NULL, progress = least(e.progress, 99),
     start_time = CASE WHEN e.start_time {IS_READABLE} THEN e.start_time END,
     create_time = CASE WHEN e.create_time {IS_READABLE} THEN e.create_time ELSE $4 END,

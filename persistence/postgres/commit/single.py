@@ -73,7 +73,6 @@ def _of_transitions(creations: Sequence[Creation], groups: Sequence[Group]) -> d
         "history": joined(row for item in items for row in item.history_rows),
         "changes": joined(group.row for group in groups),
         "change_count": len(groups),
-        "results": joined(group.result_row for group in groups if group.result_row is not None),
     }
 
 
@@ -92,5 +91,5 @@ def _of_creations(creations: Sequence[Creation]) -> dict[str, Any]:
         "request_count": len(asked),
         "executions": joined(creation.row for creation in creations),
         "execution_count": len(creations),
-        "payloads": joined(creation.payload_row for creation in creations),
+        "inputs": joined(creation.input_row for creation in creations),
     }

@@ -56,12 +56,12 @@ INSERT_EXECUTIONS = Statement(f"""
 {columns.EXECUTION.insert("executions", "executions")}
 ON CONFLICT DO NOTHING RETURNING id""")
 
-INSERT_PAYLOADS = Statement(columns.PAYLOAD.insert("execution_payloads", "payloads"))
+INSERT_INPUTS = Statement(columns.INPUT.insert("execution_inputs", "inputs"))
 
 _SAME_NAMED = (
     "state", "last_seq", "steps_total", "steps_completed", "steps_failed", "steps_skipped", "steps_running",
-    "steps_cancelled", "progress", "start_time", "end_time", "deadline_time", "failure", "ending",
-    "bytes",
+    "steps_cancelled", "progress", "start_time", "end_time", "deadline_time", "result", "failure",
+    "ending", "bytes",
 )  # fmt: skip
 UPDATE_EXECUTIONS = Statement(f"""
 UPDATE executions e SET {listed(f"{name} = u.{name}" for name in _SAME_NAMED)},
@@ -98,10 +98,6 @@ INSERT_HISTORY = Statement(columns.HISTORY.insert("transitions", "history"))
 INSERT_SHARED = Statement(f"""
 {columns.SHARED.insert("shared_payloads", "shared")}
 ON CONFLICT DO NOTHING""")
-
-SET_RESULTS = Statement(f"""
-UPDATE execution_payloads p SET result = u.result FROM ({columns.RESULT.select("results")}) u
-WHERE p.org_id = u.org_id AND p.execution_id = u.execution_id""")  # noqa: S608 - our own columns
 
 REMOVE_MESSAGES = Statement(f"""
 DELETE FROM messages m USING ({columns.CONSUMED.select("consumed")}) u
@@ -143,7 +139,6 @@ def single(*, creates: bool, shares: bool, parts: tuple[str, ...] = ()) -> State
         "kept": f"{UPSERT_STEPS.template} RETURNING 1",
         "told": INSERT_HISTORY.template,
         "moved": UPDATE_EXECUTIONS.template,
-        "ended": SET_RESULTS.template,
     }
     written |= {f"of_{name}": PARTS[name].template for name in parts}
     conditions = ["(SELECT count(*) FROM kept) = :step_count", "(SELECT count(*) FROM moved) = :change_count"]
@@ -152,7 +147,7 @@ def single(*, creates: bool, shares: bool, parts: tuple[str, ...] = ()) -> State
             "live": LIVE_WORKFLOWS.template,
             "taken": INSERT_REQUESTS.template,
             "made": INSERT_EXECUTIONS.template,
-            "given": INSERT_PAYLOADS.template,
+            "given": INSERT_INPUTS.template,
         }
         conditions += [
             "(SELECT count(*) FROM live) = cardinality(:workflow_ids)",

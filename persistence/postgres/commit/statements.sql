@@ -25,8 +25,8 @@ FOR KEY SHARE OF r;
 -- INSERT_EXECUTIONS: $1 executions
 INSERT INTO executions (org_id, id, owner, workflow_id, workflow_name, revision, state, create_time, timeout, priority, tags, labels,
     correlation_id, request_id, scheduled_time, start_time, end_time, deadline_time, progress, steps_total,
-    steps_completed, steps_failed, steps_skipped, steps_running, steps_cancelled, last_seq, failure, ending, mail,
-    incarnation, epoch, wake_time, bytes, run)
+    steps_completed, steps_failed, steps_skipped, steps_running, steps_cancelled, last_seq, result, failure, ending,
+    mail, incarnation, epoch, wake_time, bytes, run)
 SELECT r->>0 AS org_id, (r->>1)::uuid AS id, r->>2 AS owner, (r->>3)::uuid AS workflow_id, r->>4 AS workflow_name,
     (r->>5)::int AS revision, r->>6 AS state, (r->>7)::timestamptz AS create_time, (r->>8)::float8 AS timeout,
     (r->>9)::int AS priority,
@@ -36,22 +36,22 @@ SELECT r->>0 AS org_id, (r->>1)::uuid AS id, r->>2 AS owner, (r->>3)::uuid AS wo
     (r->>17)::timestamptz AS deadline_time, (r->>18)::int AS progress, (r->>19)::int AS steps_total,
     (r->>20)::int AS steps_completed, (r->>21)::int AS steps_failed, (r->>22)::int AS steps_skipped,
     (r->>23)::int AS steps_running, (r->>24)::int AS steps_cancelled, (r->>25)::int8 AS last_seq,
-    nullif(r->26, 'null') AS failure, nullif(r->27, 'null') AS ending, (r->>28)::int8 AS mail,
-    (r->>29)::uuid AS incarnation, (r->>30)::int8 AS epoch, (r->>31)::timestamptz AS wake_time,
-    (r->>32)::int8 AS bytes, (r->>33)::int AS run
+    nullif(r->26, 'null') AS result, nullif(r->27, 'null') AS failure, nullif(r->28, 'null') AS ending,
+    (r->>29)::int8 AS mail, (r->>30)::uuid AS incarnation, (r->>31)::int8 AS epoch,
+    (r->>32)::timestamptz AS wake_time, (r->>33)::int8 AS bytes, (r->>34)::int AS run
 FROM jsonb_array_elements($1::jsonb) AS r
 ON CONFLICT DO NOTHING RETURNING id;
 
--- INSERT_PAYLOADS: $1 payloads
-INSERT INTO execution_payloads (org_id, execution_id, input, result)
-SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, nullif(r->2, 'null') AS input, nullif(r->3, 'null') AS result
+-- INSERT_INPUTS: $1 inputs
+INSERT INTO execution_inputs (org_id, execution_id, input)
+SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, nullif(r->2, 'null') AS input
 FROM jsonb_array_elements($1::jsonb) AS r;
 
 -- UPDATE_EXECUTIONS: $1 changes
 UPDATE executions e SET state = u.state, last_seq = u.last_seq, steps_total = u.steps_total, steps_completed = u.steps_completed,
     steps_failed = u.steps_failed, steps_skipped = u.steps_skipped, steps_running = u.steps_running,
     steps_cancelled = u.steps_cancelled, progress = u.progress, start_time = u.start_time, end_time = u.end_time,
-    deadline_time = u.deadline_time, failure = u.failure, ending = u.ending, bytes = u.bytes,
+    deadline_time = u.deadline_time, result = u.result, failure = u.failure, ending = u.ending, bytes = u.bytes,
     deaths = CASE WHEN u.survived THEN 0 ELSE e.deaths END,
     incarnation = CASE WHEN NOT u.released THEN e.incarnation END,
     wake_time = CASE
@@ -65,8 +65,8 @@ FROM (SELECT r->>0 AS org_id, (r->>1)::uuid AS id, (r->>2)::uuid AS incarnation,
     (r->>11)::int AS steps_total, (r->>12)::int AS steps_completed, (r->>13)::int AS steps_failed,
     (r->>14)::int AS steps_skipped, (r->>15)::int AS steps_running, (r->>16)::int AS steps_cancelled,
     (r->>17)::int AS progress, (r->>18)::timestamptz AS start_time, (r->>19)::timestamptz AS end_time,
-    (r->>20)::timestamptz AS deadline_time, (r->>21)::timestamptz AS wake_time, nullif(r->22, 'null') AS failure,
-    nullif(r->23, 'null') AS ending, (r->>24)::int8 AS bytes
+    (r->>20)::timestamptz AS deadline_time, (r->>21)::timestamptz AS wake_time, nullif(r->22, 'null') AS result,
+    nullif(r->23, 'null') AS failure, nullif(r->24, 'null') AS ending, (r->>25)::int8 AS bytes
 FROM jsonb_array_elements($1::jsonb) AS r) u
 WHERE e.org_id = u.org_id AND e.id = u.id
     -- Not `=`: the index of incarnations must never be chosen, it finds all that a replica drives.
@@ -111,11 +111,6 @@ SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, r->>2 AS digest, nullif(r
 FROM jsonb_array_elements($1::jsonb) AS r
 ON CONFLICT DO NOTHING;
 
--- SET_RESULTS: $1 results
-UPDATE execution_payloads p SET result = u.result FROM (SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, nullif(r->2, 'null') AS result
-FROM jsonb_array_elements($1::jsonb) AS r) u
-WHERE p.org_id = u.org_id AND p.execution_id = u.execution_id;
-
 -- REMOVE_MESSAGES: $1 consumed
 DELETE FROM messages m USING (SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, (r->>2)::uuid AS id
 FROM jsonb_array_elements($1::jsonb) AS r) u
@@ -141,7 +136,7 @@ FROM unnest($1::text[], $2::uuid[]) AS u(org_id, id)
 JOIN executions e ON e.org_id = u.org_id AND e.id = u.id
 FOR KEY SHARE OF e;
 
--- SINGLE: $1 steps, $2 history, $3 changes, $4 results, $5 step_count, $6 change_count
+-- SINGLE: $1 steps, $2 history, $3 changes, $4 step_count, $5 change_count
 WITH kept AS (
 INSERT INTO steps AS s (org_id, execution_id, path, iteration, handler, state, attempt, failures, progress, input, output, failure,
     failed_attempts, assigned, skip_reason, start_time, attempt_time, end_time, wait, end_seq, worker, position,
@@ -174,7 +169,7 @@ moved AS (
 UPDATE executions e SET state = u.state, last_seq = u.last_seq, steps_total = u.steps_total, steps_completed = u.steps_completed,
     steps_failed = u.steps_failed, steps_skipped = u.steps_skipped, steps_running = u.steps_running,
     steps_cancelled = u.steps_cancelled, progress = u.progress, start_time = u.start_time, end_time = u.end_time,
-    deadline_time = u.deadline_time, failure = u.failure, ending = u.ending, bytes = u.bytes,
+    deadline_time = u.deadline_time, result = u.result, failure = u.failure, ending = u.ending, bytes = u.bytes,
     deaths = CASE WHEN u.survived THEN 0 ELSE e.deaths END,
     incarnation = CASE WHEN NOT u.released THEN e.incarnation END,
     wake_time = CASE
@@ -188,22 +183,18 @@ FROM (SELECT r->>0 AS org_id, (r->>1)::uuid AS id, (r->>2)::uuid AS incarnation,
     (r->>11)::int AS steps_total, (r->>12)::int AS steps_completed, (r->>13)::int AS steps_failed,
     (r->>14)::int AS steps_skipped, (r->>15)::int AS steps_running, (r->>16)::int AS steps_cancelled,
     (r->>17)::int AS progress, (r->>18)::timestamptz AS start_time, (r->>19)::timestamptz AS end_time,
-    (r->>20)::timestamptz AS deadline_time, (r->>21)::timestamptz AS wake_time, nullif(r->22, 'null') AS failure,
-    nullif(r->23, 'null') AS ending, (r->>24)::int8 AS bytes
+    (r->>20)::timestamptz AS deadline_time, (r->>21)::timestamptz AS wake_time, nullif(r->22, 'null') AS result,
+    nullif(r->23, 'null') AS failure, nullif(r->24, 'null') AS ending, (r->>25)::int8 AS bytes
 FROM jsonb_array_elements($3::jsonb) AS r) u
 WHERE e.org_id = u.org_id AND e.id = u.id
     -- Not `=`: the index of incarnations must never be chosen, it finds all that a replica drives.
     AND e.incarnation IS NOT DISTINCT FROM u.incarnation AND e.epoch = u.epoch AND e.last_seq = u.base_seq
     AND (e.mail <= u.mail_seen OR NOT u.ends_otherwise)
-RETURNING e.id),
-ended AS (
-UPDATE execution_payloads p SET result = u.result FROM (SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, nullif(r->2, 'null') AS result
-FROM jsonb_array_elements($4::jsonb) AS r) u
-WHERE p.org_id = u.org_id AND p.execution_id = u.execution_id)
-SELECT 1 / ((SELECT count(*) FROM kept) = $5
-    AND (SELECT count(*) FROM moved) = $6)::int;
+RETURNING e.id)
+SELECT 1 / ((SELECT count(*) FROM kept) = $4
+    AND (SELECT count(*) FROM moved) = $5)::int;
 
--- SINGLE_WITH_ALL: $1 shared, $2 steps, $3 history, $4 changes, $5 results, $6 consumed, $7 letters, $8 workflow_orgs, $9 workflow_ids, $10 workflow_revisions, $11 requests, $12 executions, $13 payloads, $14 step_count, $15 change_count, $16 request_count, $17 execution_count
+-- SINGLE_WITH_ALL: $1 shared, $2 steps, $3 history, $4 changes, $5 consumed, $6 letters, $7 workflow_orgs, $8 workflow_ids, $9 workflow_revisions, $10 requests, $11 executions, $12 inputs, $13 step_count, $14 change_count, $15 request_count, $16 execution_count
 WITH pooled AS (
 INSERT INTO shared_payloads (org_id, execution_id, digest, document, message)
 SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, r->>2 AS digest, nullif(r->3, 'null') AS document,
@@ -242,7 +233,7 @@ moved AS (
 UPDATE executions e SET state = u.state, last_seq = u.last_seq, steps_total = u.steps_total, steps_completed = u.steps_completed,
     steps_failed = u.steps_failed, steps_skipped = u.steps_skipped, steps_running = u.steps_running,
     steps_cancelled = u.steps_cancelled, progress = u.progress, start_time = u.start_time, end_time = u.end_time,
-    deadline_time = u.deadline_time, failure = u.failure, ending = u.ending, bytes = u.bytes,
+    deadline_time = u.deadline_time, result = u.result, failure = u.failure, ending = u.ending, bytes = u.bytes,
     deaths = CASE WHEN u.survived THEN 0 ELSE e.deaths END,
     incarnation = CASE WHEN NOT u.released THEN e.incarnation END,
     wake_time = CASE
@@ -256,44 +247,40 @@ FROM (SELECT r->>0 AS org_id, (r->>1)::uuid AS id, (r->>2)::uuid AS incarnation,
     (r->>11)::int AS steps_total, (r->>12)::int AS steps_completed, (r->>13)::int AS steps_failed,
     (r->>14)::int AS steps_skipped, (r->>15)::int AS steps_running, (r->>16)::int AS steps_cancelled,
     (r->>17)::int AS progress, (r->>18)::timestamptz AS start_time, (r->>19)::timestamptz AS end_time,
-    (r->>20)::timestamptz AS deadline_time, (r->>21)::timestamptz AS wake_time, nullif(r->22, 'null') AS failure,
-    nullif(r->23, 'null') AS ending, (r->>24)::int8 AS bytes
+    (r->>20)::timestamptz AS deadline_time, (r->>21)::timestamptz AS wake_time, nullif(r->22, 'null') AS result,
+    nullif(r->23, 'null') AS failure, nullif(r->24, 'null') AS ending, (r->>25)::int8 AS bytes
 FROM jsonb_array_elements($4::jsonb) AS r) u
 WHERE e.org_id = u.org_id AND e.id = u.id
     -- Not `=`: the index of incarnations must never be chosen, it finds all that a replica drives.
     AND e.incarnation IS NOT DISTINCT FROM u.incarnation AND e.epoch = u.epoch AND e.last_seq = u.base_seq
     AND (e.mail <= u.mail_seen OR NOT u.ends_otherwise)
 RETURNING e.id),
-ended AS (
-UPDATE execution_payloads p SET result = u.result FROM (SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, nullif(r->2, 'null') AS result
-FROM jsonb_array_elements($5::jsonb) AS r) u
-WHERE p.org_id = u.org_id AND p.execution_id = u.execution_id),
 of_consumed AS (
 DELETE FROM messages m USING (SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, (r->>2)::uuid AS id
-FROM jsonb_array_elements($6::jsonb) AS r) u
+FROM jsonb_array_elements($5::jsonb) AS r) u
 WHERE m.org_id = u.org_id AND m.execution_id = u.execution_id AND m.id = u.id),
 of_letters AS (
 INSERT INTO messages (org_id, execution_id, id, kind, create_time, sender, body)
 SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, (r->>2)::uuid AS id, r->>3 AS kind,
     (r->>4)::timestamptz AS create_time, r->>5 AS sender, nullif(r->6, 'null') AS body
-FROM jsonb_array_elements($7::jsonb) AS r
+FROM jsonb_array_elements($6::jsonb) AS r
 ON CONFLICT DO NOTHING),
 live AS (
 SELECT w.org_id, w.id, u.revision
-FROM unnest($8::text[], $9::uuid[], $10::int[]) AS u(org_id, id, revision)
+FROM unnest($7::text[], $8::uuid[], $9::int[]) AS u(org_id, id, revision)
 JOIN workflows w ON w.org_id = u.org_id AND w.id = u.id
 WHERE w.delete_time IS NULL AND (u.revision = 0 OR u.revision = w.revision) FOR KEY SHARE OF w),
 taken AS (
 INSERT INTO requests (org_id, request_id, method, execution_id, content_hash, create_time)
 SELECT r->>0 AS org_id, r->>1 AS request_id, r->>2 AS method, (r->>3)::uuid AS execution_id,
     decode(r->>4, 'base64') AS content_hash, (r->>5)::timestamptz AS create_time
-FROM jsonb_array_elements($11::jsonb) AS r
+FROM jsonb_array_elements($10::jsonb) AS r
 ON CONFLICT DO NOTHING RETURNING execution_id),
 made AS (
 INSERT INTO executions (org_id, id, owner, workflow_id, workflow_name, revision, state, create_time, timeout, priority, tags, labels,
     correlation_id, request_id, scheduled_time, start_time, end_time, deadline_time, progress, steps_total,
-    steps_completed, steps_failed, steps_skipped, steps_running, steps_cancelled, last_seq, failure, ending, mail,
-    incarnation, epoch, wake_time, bytes, run)
+    steps_completed, steps_failed, steps_skipped, steps_running, steps_cancelled, last_seq, result, failure, ending,
+    mail, incarnation, epoch, wake_time, bytes, run)
 SELECT r->>0 AS org_id, (r->>1)::uuid AS id, r->>2 AS owner, (r->>3)::uuid AS workflow_id, r->>4 AS workflow_name,
     (r->>5)::int AS revision, r->>6 AS state, (r->>7)::timestamptz AS create_time, (r->>8)::float8 AS timeout,
     (r->>9)::int AS priority,
@@ -303,17 +290,17 @@ SELECT r->>0 AS org_id, (r->>1)::uuid AS id, r->>2 AS owner, (r->>3)::uuid AS wo
     (r->>17)::timestamptz AS deadline_time, (r->>18)::int AS progress, (r->>19)::int AS steps_total,
     (r->>20)::int AS steps_completed, (r->>21)::int AS steps_failed, (r->>22)::int AS steps_skipped,
     (r->>23)::int AS steps_running, (r->>24)::int AS steps_cancelled, (r->>25)::int8 AS last_seq,
-    nullif(r->26, 'null') AS failure, nullif(r->27, 'null') AS ending, (r->>28)::int8 AS mail,
-    (r->>29)::uuid AS incarnation, (r->>30)::int8 AS epoch, (r->>31)::timestamptz AS wake_time,
-    (r->>32)::int8 AS bytes, (r->>33)::int AS run
-FROM jsonb_array_elements($12::jsonb) AS r
+    nullif(r->26, 'null') AS result, nullif(r->27, 'null') AS failure, nullif(r->28, 'null') AS ending,
+    (r->>29)::int8 AS mail, (r->>30)::uuid AS incarnation, (r->>31)::int8 AS epoch,
+    (r->>32)::timestamptz AS wake_time, (r->>33)::int8 AS bytes, (r->>34)::int AS run
+FROM jsonb_array_elements($11::jsonb) AS r
 ON CONFLICT DO NOTHING RETURNING id),
 given AS (
-INSERT INTO execution_payloads (org_id, execution_id, input, result)
-SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, nullif(r->2, 'null') AS input, nullif(r->3, 'null') AS result
-FROM jsonb_array_elements($13::jsonb) AS r)
-SELECT 1 / ((SELECT count(*) FROM kept) = $14
-    AND (SELECT count(*) FROM moved) = $15
-    AND (SELECT count(*) FROM live) = cardinality($9)
-    AND (SELECT count(*) FROM taken) = $16
-    AND (SELECT count(*) FROM made) = $17)::int;
+INSERT INTO execution_inputs (org_id, execution_id, input)
+SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, nullif(r->2, 'null') AS input
+FROM jsonb_array_elements($12::jsonb) AS r)
+SELECT 1 / ((SELECT count(*) FROM kept) = $13
+    AND (SELECT count(*) FROM moved) = $14
+    AND (SELECT count(*) FROM live) = cardinality($8)
+    AND (SELECT count(*) FROM taken) = $15
+    AND (SELECT count(*) FROM made) = $16)::int;

@@ -53,7 +53,8 @@ async def write_stepwise(connection: Connection, units: Sequence[Unit]) -> dict[
                 outcomes[group] = CommitResult.FENCED
     await failpoints.reach("flush.mid_batch")
     committed = [group for group in groups if outcomes[group] is CommitResult.COMMITTED]
-    await _write_payloads(connection, written, committed)
+    if written:
+        await connection.execute(statements.INSERT_INPUTS.text, joined(creation.input_row for creation in written))
     for name, rows in part_rows(committed).items():
         await connection.execute(statements.PARTS[name].text, joined(rows))
     if missing := missing_payloads(unit for unit, outcome in outcomes.items() if is_written(outcome)):
@@ -76,14 +77,6 @@ async def _write_steps(connection: Connection, step_rows: list[bytes]) -> None:
     answer = await connection.execute(statements.UPSERT_STEPS.text, joined(step_rows))
     if int(answer.rsplit(" ", 1)[1]) != len(step_rows):
         raise PersistenceError("refused: a step has ended and is never overwritten")
-
-
-async def _write_payloads(connection: Connection, written: list[Creation], groups: list[Group]) -> None:
-    if written:
-        await connection.execute(statements.INSERT_PAYLOADS.text, joined(creation.payload_row for creation in written))
-    results = [group.result_row for group in groups if group.result_row is not None]
-    if results:
-        await connection.execute(statements.SET_RESULTS.text, joined(results))
 
 
 async def _create(connection: Connection, creations: list[Creation]) -> tuple[dict[Unit, Outcome], list[Creation]]:

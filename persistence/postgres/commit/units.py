@@ -72,7 +72,7 @@ class _Item(Generic[_Answer]):
 class Creation(_Item[Created]):
     """A new execution. `suspect`: an earlier try to write it may have succeeded."""
 
-    __slots__ = ("execution", "new", "payload_row", "row", "suspect")
+    __slots__ = ("execution", "input_row", "new", "row", "suspect")
 
     def __init__(self, new: NewExecution, future: Future[Created]) -> None:
         execution = new.execution
@@ -82,8 +82,8 @@ class Creation(_Item[Created]):
         self.encode(execution.org, execution.id, 0, new.steps, new.events)
         self.new = new
         self.execution = execution
-        self.row = columns.EXECUTION.encode(execution)
-        self.payload_row = columns.PAYLOAD.encode(new)
+        self.row = columns.EXECUTION.encode(execution, result=document(new.result))
+        self.input_row = columns.INPUT.encode(new)
         self.suspect = False
 
     @property
@@ -106,13 +106,13 @@ class Creation(_Item[Created]):
     @property
     def size(self) -> int:
         """About how many bytes it is."""
-        return super().size + len(self.row) + len(self.payload_row)
+        return super().size + len(self.row) + len(self.input_row)
 
 
 class Submission(_Item[CommitResult]):
     """A transition of an execution; `parts` are the rows of what it carries of PARTS."""
 
-    __slots__ = ("ending", "failure", "parts", "result_row", "transition")
+    __slots__ = ("ending", "failure", "parts", "result", "transition")
 
     def __init__(self, transition: Transition, future: Future[CommitResult]) -> None:
         _check(transition)
@@ -122,7 +122,7 @@ class Submission(_Item[CommitResult]):
         self.transition = transition
         self.failure = document(transition.failure)
         self.ending = document(columns.ending_document(transition.ending))
-        self.result_row = _result_row(transition)
+        self.result = document(transition.result) if transition.state.is_end else None
         self.parts = _parts(transition) if transition.consumed or transition.letters else _NO_PARTS
 
     @property
@@ -190,12 +190,9 @@ class Group:
     def row(self) -> bytes:
         """The change of the row of the execution."""
         last = self.items[-1]
-        return columns.CHANGE.encode(self.last, base_seq=self.base_seq, failure=last.failure, ending=last.ending)
-
-    @property
-    def result_row(self) -> bytes | None:
-        """The change of the row of the payloads, None without a result."""
-        return self.items[-1].result_row
+        return columns.CHANGE.encode(
+            self.last, base_seq=self.base_seq, result=last.result, failure=last.failure, ending=last.ending
+        )
 
     @property
     def step_rows(self) -> list[bytes]:
@@ -336,12 +333,6 @@ def _history_rows(
         shared=references or None,
     )
     return [row]
-
-
-def _result_row(transition: Transition) -> bytes | None:
-    if transition.result is None or not transition.state.is_end:
-        return None
-    return columns.RESULT.encode(transition)
 
 
 def _check(transition: Transition) -> None:

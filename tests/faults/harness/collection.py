@@ -19,7 +19,7 @@ _EVENTS = f"SELECT * FROM events WHERE {_WHICH.format('execution_id')} ORDER BY 
 _STEPS = f"SELECT execution_id, path, state, attempt, end_seq FROM steps WHERE {_WHICH.format('execution_id')}"  # noqa: S608 - ours
 _EXECUTIONS = f"""
 SELECT e.*, p.input FROM executions e
-LEFT JOIN execution_payloads p ON p.org_id = e.org_id AND p.execution_id = e.id WHERE {_WHICH.format("e.id")}"""  # noqa: S608 - ours
+LEFT JOIN execution_inputs p ON p.org_id = e.org_id AND p.execution_id = e.id WHERE {_WHICH.format("e.id")}"""  # noqa: S608 - ours
 _REQUESTS = f"""
 SELECT request_id, execution_id FROM requests WHERE method = 'EXECUTE' AND {_WHICH.format("execution_id")}"""  # noqa: S608 - ours
 _WRITES = f"SELECT * FROM chaos.writes WHERE {_WHICH.format('execution_id')} ORDER BY id"  # noqa: S608 - ours

@@ -19,7 +19,7 @@ _TABLES = (
     "shared_payloads",
     "transitions",
     "steps",
-    "execution_payloads",
+    "execution_inputs",
     "executions",
     "workflow_revisions",
     "workflows",

@@ -1,16 +1,14 @@
-CREATE TABLE execution_payloads (
+CREATE TABLE execution_inputs (
     org_id VARCHAR(256) NOT NULL,
     execution_id UUID NOT NULL,
     input JSONB NOT NULL,
-    result JSONB,
-    CONSTRAINT execution_payloads_pkey PRIMARY KEY (org_id, execution_id)
+    CONSTRAINT execution_inputs_pkey PRIMARY KEY (org_id, execution_id)
 ) PARTITION BY RANGE (execution_id);
 
-COMMENT ON TABLE execution_payloads IS 'Input and result of each execution.';
-COMMENT ON COLUMN execution_payloads.org_id IS 'Org that the execution belongs to.';
-COMMENT ON COLUMN execution_payloads.execution_id IS 'Execution.';
-COMMENT ON COLUMN execution_payloads.input IS 'Input, an object.';
-COMMENT ON COLUMN execution_payloads.result IS 'What it answers, once COMPLETED.';
+COMMENT ON TABLE execution_inputs IS 'Input of each execution, which may be large and is never changed.';
+COMMENT ON COLUMN execution_inputs.org_id IS 'Org that the execution belongs to.';
+COMMENT ON COLUMN execution_inputs.execution_id IS 'Execution.';
+COMMENT ON COLUMN execution_inputs.input IS 'Input, an object.';
 
 CREATE TABLE executions (
     org_id VARCHAR(256) NOT NULL,
@@ -39,6 +37,7 @@ CREATE TABLE executions (
     steps_running INTEGER NOT NULL,
     steps_cancelled INTEGER NOT NULL,
     last_seq BIGINT NOT NULL,
+    result JSONB,
     failure JSONB,
     ending JSONB,
     mail BIGINT NOT NULL,
@@ -82,7 +81,7 @@ CREATE INDEX executions_tags ON executions USING gin (tags) WHERE tags <> '{}';
 
 CREATE INDEX executions_workflow ON executions (workflow_id, id);
 
-COMMENT ON TABLE executions IS 'Executions, one narrow row each; payloads, steps and events are in their own tables.';
+COMMENT ON TABLE executions IS 'Executions, one row each; inputs, steps and events are in their own tables.';
 COMMENT ON COLUMN executions.org_id IS 'Org that the execution belongs to.';
 COMMENT ON COLUMN executions.id IS 'Id, a UUIDv7: by time of creation.';
 COMMENT ON COLUMN executions.owner IS 'Subject that started it.';
@@ -109,6 +108,7 @@ COMMENT ON COLUMN executions.steps_skipped IS 'Steps that were skipped.';
 COMMENT ON COLUMN executions.steps_running IS 'Steps that run or wait.';
 COMMENT ON COLUMN executions.steps_cancelled IS 'Steps that were cancelled.';
 COMMENT ON COLUMN executions.last_seq IS 'Number of the newest event.';
+COMMENT ON COLUMN executions.result IS 'What it answers, once COMPLETED.';
 COMMENT ON COLUMN executions.failure IS 'Why it did not complete: code, message, details, step_path.';
 COMMENT ON COLUMN executions.ending IS 'End that is decided while attempts are being stopped: state, failure.';
 COMMENT ON COLUMN executions.mail IS 'Binding messages that it was ever sent; they precede its end.';
@@ -214,28 +214,28 @@ COMMENT ON COLUMN shared_payloads.document IS 'Payload of a step.';
 COMMENT ON COLUMN shared_payloads.message IS 'Payload of an event, as protobuf.';
 
 CREATE TABLE steps (
-    org_id VARCHAR(256) NOT NULL,
     execution_id UUID NOT NULL,
-    path VARCHAR(1024) NOT NULL,
+    start_time TIMESTAMP WITH TIME ZONE,
+    attempt_time TIMESTAMP WITH TIME ZONE,
+    end_time TIMESTAMP WITH TIME ZONE,
+    end_seq BIGINT,
     iteration INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    failures INTEGER,
+    progress SMALLINT NOT NULL,
+    org_id VARCHAR(256) NOT NULL,
+    path VARCHAR(1024) NOT NULL,
     handler VARCHAR(128) NOT NULL,
     state VARCHAR(16) NOT NULL,
-    attempt INTEGER NOT NULL,
-    failures INTEGER NOT NULL,
-    progress SMALLINT NOT NULL,
+    worker VARCHAR(256),
     input JSONB,
     output JSONB,
     failure JSONB,
     failed_attempts JSONB,
     assigned JSONB,
-    skip_reason VARCHAR(8192) NOT NULL,
-    start_time TIMESTAMP WITH TIME ZONE,
-    attempt_time TIMESTAMP WITH TIME ZONE,
-    end_time TIMESTAMP WITH TIME ZONE,
+    skip_reason VARCHAR(8192),
     wait JSONB,
-    end_seq BIGINT,
-    worker VARCHAR(256) NOT NULL,
-    position INTEGER NOT NULL,
     shared JSONB,
     CONSTRAINT steps_pkey PRIMARY KEY (org_id, execution_id, path, iteration),
     CONSTRAINT steps_state CHECK (state IN ('CANCELLED', 'COMPENSATED', 'COMPLETED', 'FAILED', 'PENDING', 'RUNNING', 'SKIPPED', 'WAITING')),
@@ -244,28 +244,28 @@ CREATE TABLE steps (
 ) PARTITION BY RANGE (execution_id);
 
 COMMENT ON TABLE steps IS 'Steps of executions; one that never left PENDING has no row.';
-COMMENT ON COLUMN steps.org_id IS 'Org that the execution belongs to.';
 COMMENT ON COLUMN steps.execution_id IS 'Execution.';
-COMMENT ON COLUMN steps.path IS 'Path in the execution, such as the id of the step.';
+COMMENT ON COLUMN steps.start_time IS 'When its first attempt started.';
+COMMENT ON COLUMN steps.attempt_time IS 'When its newest attempt started, if that is not the first.';
+COMMENT ON COLUMN steps.end_time IS 'When it ended.';
+COMMENT ON COLUMN steps.end_seq IS 'Number of the event that ended it.';
 COMMENT ON COLUMN steps.iteration IS 'Number of the whole run of the step: 1, and more when it is revised or retried in place.';
+COMMENT ON COLUMN steps.position IS 'Place in the definition, from 1.';
+COMMENT ON COLUMN steps.attempt IS 'Number of the newest attempt.';
+COMMENT ON COLUMN steps.failures IS 'Attempts that failed and count for the retry policy, if any did.';
+COMMENT ON COLUMN steps.progress IS 'Percentage that the running attempt reported.';
+COMMENT ON COLUMN steps.org_id IS 'Org that the execution belongs to.';
+COMMENT ON COLUMN steps.path IS 'Path in the execution, such as the id of the step.';
 COMMENT ON COLUMN steps.handler IS 'Handler that runs it.';
 COMMENT ON COLUMN steps.state IS 'RUNNING, WAITING, COMPLETED, FAILED, SKIPPED, CANCELLED, COMPENSATED.';
-COMMENT ON COLUMN steps.attempt IS 'Number of the newest attempt.';
-COMMENT ON COLUMN steps.failures IS 'Attempts that failed and count for the retry policy.';
-COMMENT ON COLUMN steps.progress IS 'Percentage that the running attempt reported.';
+COMMENT ON COLUMN steps.worker IS 'Process that ran the newest attempt.';
 COMMENT ON COLUMN steps.input IS 'Parameters of the newest attempt, templates filled in.';
 COMMENT ON COLUMN steps.output IS 'What it gave, once COMPLETED; what it will give, while a handler waits.';
 COMMENT ON COLUMN steps.failure IS 'Why it failed, or why its newest attempt did: code, message, details.';
 COMMENT ON COLUMN steps.failed_attempts IS 'The last 20 attempts that failed.';
 COMMENT ON COLUMN steps.assigned IS 'Variables that it assigned.';
-COMMENT ON COLUMN steps.skip_reason IS 'Why it was skipped, or empty.';
-COMMENT ON COLUMN steps.start_time IS 'When its first attempt started.';
-COMMENT ON COLUMN steps.attempt_time IS 'When its newest attempt started.';
-COMMENT ON COLUMN steps.end_time IS 'When it ended.';
+COMMENT ON COLUMN steps.skip_reason IS 'Why it was skipped.';
 COMMENT ON COLUMN steps.wait IS 'What it waits for: kind, start_time, wake_time, reason; kept when it was cancelled meanwhile.';
-COMMENT ON COLUMN steps.end_seq IS 'Number of the event that ended it.';
-COMMENT ON COLUMN steps.worker IS 'Process that ran the newest attempt.';
-COMMENT ON COLUMN steps.position IS 'Place in the definition, from 1.';
 COMMENT ON COLUMN steps.shared IS 'Columns whose payload is in shared_payloads, and NULL here, with its digest.';
 
 CREATE TABLE transitions (
