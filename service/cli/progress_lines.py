@@ -86,6 +86,8 @@ def _what_happened(event: ExecutionEvent, progress: Progress) -> Text:
             return plain(", ".join(f"{name} = {_value(value)}" for name, value in values.items()))
         case "finished":
             return _finished(event.finished, progress)
+        case "reopened":
+            return plain(_with(f"run {event.reopened.run} begins", event.reopened.reason))
         case None:
             return Text("something happened that this version does not know", "dim")
         case kind:
