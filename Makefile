@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo serve test test-system grpcurl failpoints check generate format bench simulate chaos chaos-all chaos-smoke failover soak mutants clean
+.PHONY: help demo serve test test-system grpcurl failpoints check generate format bench simulate chaos chaos-all chaos-smoke failover soak mutants mutate clean
 
 # The first interpreter that is new enough and can make a virtual environment.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
@@ -97,6 +97,10 @@ soak: .venv/.dev  ## Runs three replicas for DURATION=600 s under load and fault
 
 mutants: .venv/.dev  ## Plants bugs, MUTANT=M5 or all, and demands that each turns its oracle red
 	$(BIN)/python -m tests.faults.mutants $(if $(MUTANT),--mutant $(MUTANT)) $(ARGS)
+
+mutate: MUTANTS = 40
+mutate: .venv/.dev  ## Changes the code at random, MUTANTS=40 SEED=1 WHERE="planning running watch commit", and demands that tests notice
+	$(BIN)/python -m tests.mutation --mutants $(MUTANTS) --seed $(SEED) --jobs $(JOBS) $(if $(WHERE),--where $(WHERE)) $(ARGS)
 
 clean:  ## Removes what make made
 	rm -rf .venv build dist *.egg-info clients/python/build clients/python/*.egg-info

@@ -1,0 +1,47 @@
+"""What stands in a module is changed in one place at a time, and never what only says something."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from tests.mutation.__main__ import mutants_of
+from tests.mutation.mutations import mutations
+from tests.mutation.parts import PARTS
+
+
+@pytest.mark.parametrize(
+    ("source", "changed"),
+    [
+        ("a < b", ["a <= b"]),
+        ("a is not (b)", ["a is (b)"]),
+        ("a + b", ["(a) - (b)"]),
+        ("not a", ["(a)"]),
+        ("a and b", ["((a) or (b))", "((a))", "((b))"]),
+        ("if a: b", ["if (not (a)): b", "if True: b", "if False: b"]),
+        ("x = 7", ["x = 8"]),
+        ("x = True", ["x = False"]),
+        ("x = 'é' + y", ["x = 'é?' + y", "x = ('é') - (y)"]),
+        ("self.x = y", ["pass"]),
+        ("f(a, b)", ["f(b, a)", "pass"]),
+        ("x = f(a, b=c)", ["x = f(a)"]),
+        ("x = min(a)", ["x = max(a)"]),
+        ("x: int = y + z", ["x: int = (y) - (z)"]),
+        ("'documentation'", []),
+        ("log.info('told', why=1)", []),
+        ("def f(a: 'A') -> 'B': ...", []),
+        ("x = f'{a + b}'", []),
+    ],
+)
+def test_mutations(source: str, changed: list[str]) -> None:
+    assert sorted(each.applied(source) for each in mutations(source)) == sorted(changed)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_each_part_has_mutants_that_are_other_programs(part: str) -> None:
+    mutants = mutants_of(PARTS[part])
+    assert len(mutants) > 100
+    for mutant in mutants[:: len(mutants) // 20]:
+        source = mutant.file.read_text()
+        assert ast.dump(ast.parse(mutant.mutation.applied(source))) != ast.dump(ast.parse(source))
