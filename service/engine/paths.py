@@ -7,10 +7,13 @@ its block: empty in the root, `fan_out[3]` in the body.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
+_KEPT = 4_096  # of the steps that are in work now; each is asked for several times
 _INDEX = re.compile(r"\[(\d+)\]")
 
 
+@lru_cache(_KEPT)
 def place(path: str) -> str:
     """Return the place in the definition of the step at `path`."""
     return _INDEX.sub("", path) if "[" in path else path
@@ -21,6 +24,7 @@ def indexes(path: str) -> tuple[int, ...]:
     return tuple(map(int, _INDEX.findall(path))) if "[" in path else ()
 
 
+@lru_cache(_KEPT)
 def split(path: str) -> tuple[str, str]:
     """Return the scope of a step and its id in its block."""
     scope, _, step_id = path.rpartition(".")

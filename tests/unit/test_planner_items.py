@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec import structs
 
-from persistence.model import ExecutionState
+from persistence.model import ExecutionState, StepState
 from service.engine.definition import OnError, OnItemError, Ordering
 from service.engine.failure import EXPRESSION_ERROR, INVALID_OUTPUT, STEP_FAILED
 from service.engine.planning import events
+from service.engine.running.soundness import contradictions
 from tests.unit.planner_programs import FATAL, PLAIN, Driver, check_stored, each, graph, sequence, started, step
 
 COLLECT = OnItemError.COLLECT
@@ -271,3 +273,18 @@ def test_the_step_ends_after_the_steps_of_its_items() -> None:
     driver.stopped("all[0].get")
     ends = [body.path for body in driver.bodies if isinstance(body, events.StepCancelled)]
     assert ends == ["all[1].get", "all[0].get", "all"]
+
+
+@pytest.mark.parametrize(
+    ("path", "change", "named"),
+    [
+        ("all", {"input": {}}, "steps.all.input"),
+        ("all", {"input": {"items": [1]}}, "steps.all[1].get"),
+        ("all", {"state": StepState.CANCELLED, "end_seq": 9}, "steps.all[0].get"),
+    ],
+)
+def test_items_that_nothing_would_end_are_named(path: str, change: dict[str, Any], named: str) -> None:
+    driver = started(sequence(each("all", "[1, 2]", step("get"))))
+    assert not contradictions(driver.definition, driver.stored)
+    driver.rows[path] = structs.replace(driver.rows[path], **change)
+    assert named in contradictions(driver.definition, driver.stored)

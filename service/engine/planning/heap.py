@@ -67,7 +67,7 @@ class Heap(Generic[Entry]):
 
 
 def _heap(root: _Node | None) -> Heap[Any]:
-    heap = Heap[Any]()
+    heap = Heap.__new__(Heap)
     heap._root = root
     return heap
 

@@ -13,7 +13,7 @@ Place = tuple[int, ...]
 
 def block_of(definition: Definition, scope: str) -> Block:
     """Return the block that runs in a scope."""
-    return definition.blocks[paths.place(scope)]
+    return definition.blocks[paths.place(scope)] if scope else definition.root
 
 
 def outwards(scope: str) -> Iterator[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from persistence.model import Step, StepState
 from service.engine import paths
-from service.engine.definition import Definition
+from service.engine.definition import Definition, StepSpec
 from service.engine.failure import Failure
 from service.engine.planning.scopes import block_of, outwards
 
@@ -18,11 +18,10 @@ class SeenSteps(Mapping[str, Any]):
     A step hides those around it that have the same id, also before it has a record.
     """
 
-    __slots__ = ("_scopes", "_steps")
+    __slots__ = ("_definition", "_scope", "_steps")
 
     def __init__(self, definition: Definition, scope: str, steps: Mapping[str, Step]) -> None:
-        self._scopes = [(each, block_of(definition, each).by_id) for each in outwards(scope)]
-        self._steps = steps
+        self._definition, self._scope, self._steps = definition, scope, steps
 
     def __getitem__(self, step_id: str) -> Mapping[str, Any]:
         step = self._steps[self._path(step_id)]
@@ -33,7 +32,7 @@ class SeenSteps(Mapping[str, Any]):
         return self._path(step_id) in self._steps
 
     def __iter__(self) -> Iterator[str]:
-        ids = dict.fromkeys(step_id for _, block in self._scopes for step_id in block)
+        ids = dict.fromkeys(step_id for _, block in self._blocks() for step_id in block)
         return (step_id for step_id in ids if step_id in self)
 
     def __len__(self) -> int:
@@ -41,4 +40,10 @@ class SeenSteps(Mapping[str, Any]):
 
     def _path(self, step_id: object) -> str:
         """Return the path of the innermost step of an id; of one that there is not, a path that there is not."""
-        return next((paths.join(scope, str(step_id)) for scope, block in self._scopes if step_id in block), "")
+        for scope, block in self._blocks():
+            if step_id in block:
+                return paths.join(scope, str(step_id))
+        return ""
+
+    def _blocks(self) -> Iterator[tuple[str, Mapping[str, StepSpec]]]:
+        return ((scope, block_of(self._definition, scope).by_id) for scope in outwards(self._scope))

@@ -9,7 +9,8 @@ from typing import Any
 from persistence.model import Event, ExecutionDetail, ExecutionState, Step, StepCounts, StepState, Wait, WaitKind
 from persistence.repository import End
 from persistence.transition import Closing
-from service.engine.definition import Definition
+from service.engine import paths
+from service.engine.definition import Definition, Repeat
 from service.engine.failure import CANCELLED, UNREADABLE_RECORD, Failure
 from service.engine.planning import events
 from service.engine.planning.state import newest
@@ -26,7 +27,12 @@ def unreadable(names: Sequence[str]) -> Failure:
 
 def contradictions(definition: Definition, detail: ExecutionDetail) -> Sequence[str]:
     """Return what of the records contradicts the definition or itself, as names; an execution like that never ends."""
-    return [*_of_execution(definition, detail), *(name for step in detail.steps for name in _of_step(definition, step))]
+    steps = newest(detail.steps)
+    return [
+        *_of_execution(definition, detail),
+        *(name for step in detail.steps for name in _of_step(definition, step)),
+        *(name for step in steps.values() for name in _of_items(definition, step, steps)),
+    ]
 
 
 def _of_execution(definition: Definition, detail: ExecutionDetail) -> Iterator[str]:
@@ -64,6 +70,26 @@ def _of_step(definition: Definition, step: Step) -> Iterator[str]:
         yield f"steps.{step.path}.wait"
     if step.state.is_end and step.end_seq is None:
         yield f"steps.{step.path}.end_seq"
+
+
+def _of_items(definition: Definition, step: Step, steps: Mapping[str, Step]) -> Iterator[str]:
+    """What the step has of items it cannot lack, and an item that is in work is one of a step that is."""
+    spec = definition.find(step.path)
+    if step.state.is_end or spec is None:
+        return
+    if isinstance(spec.action, Repeat) and _items(step) is None:
+        yield f"steps.{step.path}.input"
+    scope, _ = paths.split(step.path)
+    if scope:
+        path, index = paths.owner(scope)
+        around = steps.get(path)
+        if around is None or around.state.is_end or index >= len(_items(around) or ()):
+            yield f"steps.{step.path}"
+
+
+def _items(step: Step) -> Sequence[Any] | None:
+    items = step.input.get("items") if isinstance(step.input, Mapping) else None
+    return items if isinstance(items, list) else None
 
 
 def _is_endless(wait: Wait) -> bool:
