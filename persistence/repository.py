@@ -230,15 +230,20 @@ class Journal(Protocol):
         ...
 
     async def claim(
-        self, incarnation: UUID, limit: int, suspects: int = 0, without: Collection[str] = ()
+        self,
+        incarnation: UUID,
+        limit: int,
+        suspects: int = 0,
+        without: Collection[str] = (),
+        handlers: Collection[str] = (),
     ) -> Sequence[ExecutionDetail]:
         """Take up to `limit` executions and return them as taken, epoch raised, with their unseen messages.
 
-        Claimable are those that have not ended and nobody owns, from their wake_time on (by the store's clock), and
-        those whose owner has no live lease: for these one more death is counted. Higher priority first, then orgs in
-        turn, then the earlier wake_time. Of executions that come to SUSPECT_DEATHS or more at most `suspects` are
-        taken, beside the others. Of the orgs `without` nothing is taken that nobody owns. An incarnation without a live
-        lease takes nothing.
+        Claimable are those that have not ended and nobody owns, from their wake_time on (by the store's clock) or when
+        they await one of the `handlers`, and those whose owner has no live lease: for these one more death is counted.
+        Higher priority first, then orgs in turn, then the earlier wake_time. Of executions that come to SUSPECT_DEATHS
+        or more at most `suspects` are taken, beside the others. Of the orgs `without` nothing is taken that nobody
+        owns. An incarnation without a live lease takes nothing.
 
         This and what else gives an execution to be driven reads no inputs of steps: they are UNREAD. Payloads are read
         of open steps and then of the first ones, up to about LOADED_AT_ONCE characters; the steps that are left are

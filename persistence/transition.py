@@ -62,9 +62,9 @@ class Transition(msgspec.Struct, frozen=True):
 
     It is written only while the row still has this `incarnation`, `epoch` and `base_seq` (the `last_seq` before it).
     `release` gives the execution up: nobody owns it then and it may be claimed from `wake_time` on, or at once when
-    that is None; an end releases by itself. `survived` says that the execution does not take down who drives it, and
-    clears the count of deaths. Every field of the row is set to what the transition says, also to None; steps that it
-    does not name stay as they are.
+    that is None, and at any time for a process that has one of the handlers that it `awaits`; an end releases by
+    itself. `survived` says that the execution does not take down who drives it, and clears the count of deaths. Every
+    field of the row is set to what the transition says, also to None; steps that it does not name stay as they are.
 
     `consumed` are the messages of the execution that it has seen: they are gone with its commit. `mail_seen` is how
     many binding ones it has seen of all that were ever sent (`Execution.mail`), those of earlier transitions included.
@@ -94,6 +94,7 @@ class Transition(msgspec.Struct, frozen=True):
     letters: Sequence[Letter] = ()
     release: bool = False
     wake_time: datetime | None = None
+    awaits: Sequence[str] = ()
     survived: bool = False
     bytes: int = 0
 

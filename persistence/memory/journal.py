@@ -56,13 +56,23 @@ class MemoryJournal:
         return _resolved(lambda: self._submit(transition))
 
     async def claim(
-        self, incarnation: UUID, limit: int, suspects: int = 0, without: Collection[str] = ()
+        self,
+        incarnation: UUID,
+        limit: int,
+        suspects: int = 0,
+        without: Collection[str] = (),
+        handlers: Collection[str] = (),
     ) -> Sequence[ExecutionDetail]:
         """See Journal."""
         if not self._tables.is_live(incarnation):
             return []
         now = self._tables.now()
-        claimable = [row for row in self._tables.executions.values() if self._is_claimable(row.execution, now)]
+        claimable = [
+            row
+            for row in self._tables.executions.values()
+            if self._is_claimable(row.execution, now)
+            or (row.execution.incarnation is None and not row.awaits.isdisjoint(handlers))
+        ]
         claimable.sort(key=lambda row: (_waits_since(row.execution), row.execution.id))
         due = [
             row
@@ -194,6 +204,7 @@ class MemoryJournal:
         invariants.check_execution(after)
         result, steps = copied(transition.result), _kept(transition.steps)
         row.execution = after
+        row.awaits = frozenset(transition.awaits if after.wake_time is not None else ())
         row.result = result if after.state.is_end else None
         for step in steps.values():
             row.put(step)
@@ -206,6 +217,7 @@ class MemoryJournal:
 
     def _taken(self, row: ExecutionRow, incarnation: UUID) -> ExecutionDetail:
         before = row.execution
+        row.awaits = frozenset()
         row.execution = replace(
             before, incarnation=incarnation, epoch=before.epoch + 1, wake_time=None, deaths=_deaths(before)
         )
@@ -261,7 +273,7 @@ def _new_row(new: NewExecution) -> ExecutionRow:
         failure=copied(execution.failure),
         ending=fresh_ending(execution.ending),
     )
-    return ExecutionRow(kept, copied(new.input), copied(new.result), _kept(new.steps), list(new.events))
+    return ExecutionRow(kept, copied(new.input), copied(new.result), steps=_kept(new.steps), events=list(new.events))
 
 
 def _kept(steps: Sequence[Step]) -> dict[StepKey, Step]:

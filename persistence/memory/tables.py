@@ -51,6 +51,8 @@ class ExecutionRow:
     execution: Execution
     input: Json
     result: Json
+    awaits: frozenset[str] = frozenset()
+    """Handlers that it waits for while nobody drives it."""
     steps: dict[StepKey, Step] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
 

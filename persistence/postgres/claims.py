@@ -82,33 +82,42 @@ orphaned AS MATERIALIZED (
     SELECT e.org_id, e.id, e.priority, e.create_time AS since, 0 AS turn FROM executions e
     WHERE {_OF_DEAD} AND e.deaths < {SUSPECT_DEATHS - 1}
     ORDER BY e.priority DESC, e.create_time, e.id LIMIT $2 FOR UPDATE SKIP LOCKED),
+awaiting AS MATERIALIZED (
+    SELECT e.org_id, e.id, e.priority, e.create_time AS since, 0 AS turn FROM executions e
+    WHERE e.awaits IS NOT NULL AND e.awaits ?| $5::text[] AND {_FREE} AND e.org_id <> ALL ($4::text[])
+      AND e.deaths < {SUSPECT_DEATHS} AND e.wake_time > (SELECT clock_timestamp())
+    ORDER BY e.priority DESC, e.create_time, e.id LIMIT $2 FOR UPDATE SKIP LOCKED),
 suspect AS MATERIALIZED (
     SELECT e.org_id, e.id, e.priority, e.create_time AS since, 0 AS turn FROM executions e
     WHERE e.deaths >= {SUSPECT_DEATHS - 1} AND e.end_time IS NULL
-      AND ((e.incarnation IS NULL AND e.deaths >= {SUSPECT_DEATHS} AND e.wake_time <= (SELECT clock_timestamp()))
+      AND ((e.incarnation IS NULL AND e.deaths >= {SUSPECT_DEATHS}
+            AND (e.wake_time <= (SELECT clock_timestamp()) OR e.awaits ?| $5::text[]))
            OR {_OF_DEAD})
     ORDER BY e.deaths, e.id LIMIT $3 FOR UPDATE SKIP LOCKED),
 due AS MATERIALIZED (
-    (SELECT * FROM (SELECT * FROM parked UNION ALL SELECT * FROM orphaned) c
+    (SELECT * FROM (SELECT * FROM parked UNION ALL SELECT * FROM orphaned UNION ALL SELECT * FROM awaiting) c
      ORDER BY priority DESC, turn, since, id LIMIT $2)
     UNION ALL SELECT * FROM suspect)"""  # noqa: S608 - our own conditions
 _CLAIM = f"""{_CHOICE}
 UPDATE executions e SET incarnation = $1, epoch = {_NEXT_EPOCH}, wake_time = NULL,
-    deaths = {_NEXT_DEATHS}
+    awaits = NULL, deaths = {_NEXT_DEATHS}
 FROM due d
 WHERE e.org_id = d.org_id AND e.id = d.id AND e.end_time IS NULL AND {_LIVE.format("$1")}
-  AND CASE WHEN e.incarnation IS NULL THEN e.wake_time <= clock_timestamp() ELSE {_OF_DEAD} END
+  AND CASE WHEN e.incarnation IS NULL THEN e.wake_time <= clock_timestamp() OR e.awaits ?| $5::text[]
+      ELSE {_OF_DEAD} END
 RETURNING d.turn, date_part('epoch', d.since) AS waits_since, {_TAKEN}"""  # noqa: S608 - our own columns
 
 _DUE = f"""{_CHOICE} SELECT id FROM due WHERE {_LIVE.format("$1")}"""  # noqa: S608 - our own conditions
 _CLAIM_DUE = f"""
-UPDATE executions e SET incarnation = $1, epoch = {_NEXT_EPOCH}, wake_time = NULL, deaths = {_NEXT_DEATHS}
+UPDATE executions e SET incarnation = $1, epoch = {_NEXT_EPOCH}, wake_time = NULL, awaits = NULL,
+    deaths = {_NEXT_DEATHS}
 WHERE e.id = $2 AND e.end_time IS NULL AND {_LIVE.format("$1")}
-  AND CASE WHEN e.incarnation IS NULL THEN e.wake_time <= clock_timestamp() ELSE NOT {_LIVE.format("e.incarnation")} END
+  AND CASE WHEN e.incarnation IS NULL THEN e.wake_time <= clock_timestamp() OR e.awaits ?| $3::text[]
+      ELSE NOT {_LIVE.format("e.incarnation")} END
 RETURNING {_TAKEN}"""  # noqa: S608 - our own columns
 
 _CLAIM_ONE = f"""
-UPDATE executions e SET incarnation = $1, epoch = {_NEXT_EPOCH}, wake_time = NULL
+UPDATE executions e SET incarnation = $1, epoch = {_NEXT_EPOCH}, wake_time = NULL, awaits = NULL
 WHERE e.org_id = $3 AND e.id = $2 AND e.incarnation IS NULL AND e.end_time IS NULL AND {_LIVE.format("$1")}
 RETURNING {_TAKEN}"""  # noqa: S608 - our own columns
 
@@ -164,10 +173,15 @@ class PostgresClaims:
         self._stranding = asyncio.Lock()
 
     async def claim(
-        self, incarnation: UUID, limit: int, suspects: int = 0, without: Collection[str] = ()
+        self,
+        incarnation: UUID,
+        limit: int,
+        suspects: int = 0,
+        without: Collection[str] = (),
+        handlers: Collection[str] = (),
     ) -> Sequence[ExecutionDetail]:
         """See Journal."""
-        chosen = limit, suspects, list(without)
+        chosen = limit, suspects, list(without), list(handlers)
         try:
             return await self._take(_CLAIM, incarnation, *chosen, most=limit + suspects)
         except PersistenceError as error:
@@ -193,16 +207,18 @@ class PostgresClaims:
         taken: list[ExecutionDetail] = []
         for execution_id in due:
             try:
-                taken += await self._take(_CLAIM_DUE, incarnation, execution_id)
+                taken += await self._take(_CLAIM_DUE, incarnation, execution_id, chosen[-1])
             except PersistenceError as error:
                 if not is_of_a_row(error):
                     break  # what was taken is driven all the same
                 mending.tell(execution_id, ["executions"])
                 with suppress(PersistenceError):  # then the others go on without it
-                    taken += await self._take_unread(_CLAIM_DUE, incarnation, execution_id)
+                    taken += await self._take_unread(_CLAIM_DUE, incarnation, execution_id, chosen[-1])
         return taken
 
-    async def _take_unread(self, statement: str, incarnation: UUID, *which: UUID | str) -> list[ExecutionDetail]:
+    async def _take_unread(
+        self, statement: str, incarnation: UUID, *which: int | UUID | str | list[str]
+    ) -> list[ExecutionDetail]:
         """Take an execution without reading it, so that it can be ended."""
         async with self._database.session() as session:
             row = await session.fetchrow(statement.replace(_TAKEN, "e.id, e.epoch"), incarnation, *which)

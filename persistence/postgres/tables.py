@@ -139,6 +139,7 @@ executions = Table(
         _TIME,
         comment="From when on it may be taken; set exactly while nobody drives it and it has not ended.",
     ),
+    Column("awaits", JSONB, comment="Names of the handlers that it waits for while nobody drives it; or NULL."),
     Column(
         "duration",
         Float(53),
@@ -198,6 +199,7 @@ executions = Table(
         "id",
         postgresql_where=text("incarnation IS NULL AND end_time IS NULL"),
     ),
+    Index("executions_awaiting", "awaits", postgresql_using="gin", postgresql_where=text("awaits IS NOT NULL")),
     Index("executions_suspect", "deaths", "id", postgresql_where=text("deaths >= 2 AND end_time IS NULL")),
     Index("executions_driven", "incarnation", "id", postgresql_where=text("incarnation IS NOT NULL")),
     postgresql_partition_by="RANGE (id)",

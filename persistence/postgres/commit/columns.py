@@ -98,6 +98,7 @@ CHANGE = RowKind[Transition](
     Column("deadline_time", "timestamptz", "deadline_time"),
     Column("wake_time", "timestamptz", "wake_time"),
     Column("result", "jsonb"),
+    Column("awaits", "jsonb", lambda change: list(change.awaits) or None),
     Column("failure", "jsonb"),
     Column("ending", "jsonb"),
     Column("bytes", "int8", "bytes"),

@@ -58,7 +58,8 @@ UPDATE executions e SET state = u.state, last_seq = u.last_seq, steps_total = u.
         WHEN NOT u.released OR u.end_time IS NOT NULL THEN NULL
         -- What the owner gave up without having seen must not wait for a timer.
         WHEN e.mail > u.mail_seen THEN clock_timestamp()
-        ELSE coalesce(u.wake_time, clock_timestamp()) END
+        ELSE coalesce(u.wake_time, clock_timestamp()) END,
+    awaits = CASE WHEN u.released AND u.end_time IS NULL THEN u.awaits END
 FROM (SELECT r->>0 AS org_id, (r->>1)::uuid AS id, (r->>2)::uuid AS incarnation, (r->>3)::int8 AS epoch,
     (r->>4)::int8 AS base_seq, (r->>5)::int8 AS last_seq, r->>6 AS state, (r->>7)::int8 AS mail_seen,
     (r->>8)::bool AS ends_otherwise, (r->>9)::bool AS released, (r->>10)::bool AS survived,
@@ -66,7 +67,8 @@ FROM (SELECT r->>0 AS org_id, (r->>1)::uuid AS id, (r->>2)::uuid AS incarnation,
     (r->>14)::int AS steps_skipped, (r->>15)::int AS steps_running, (r->>16)::int AS steps_cancelled,
     (r->>17)::int AS progress, (r->>18)::timestamptz AS start_time, (r->>19)::timestamptz AS end_time,
     (r->>20)::timestamptz AS deadline_time, (r->>21)::timestamptz AS wake_time, nullif(r->22, 'null') AS result,
-    nullif(r->23, 'null') AS failure, nullif(r->24, 'null') AS ending, (r->>25)::int8 AS bytes
+    nullif(r->23, 'null') AS awaits, nullif(r->24, 'null') AS failure, nullif(r->25, 'null') AS ending,
+    (r->>26)::int8 AS bytes
 FROM jsonb_array_elements($1::jsonb) AS r) u
 WHERE e.org_id = u.org_id AND e.id = u.id
     -- Not `=`: the index of incarnations must never be chosen, it finds all that a replica drives.
@@ -176,7 +178,8 @@ UPDATE executions e SET state = u.state, last_seq = u.last_seq, steps_total = u.
         WHEN NOT u.released OR u.end_time IS NOT NULL THEN NULL
         -- What the owner gave up without having seen must not wait for a timer.
         WHEN e.mail > u.mail_seen THEN clock_timestamp()
-        ELSE coalesce(u.wake_time, clock_timestamp()) END
+        ELSE coalesce(u.wake_time, clock_timestamp()) END,
+    awaits = CASE WHEN u.released AND u.end_time IS NULL THEN u.awaits END
 FROM (SELECT r->>0 AS org_id, (r->>1)::uuid AS id, (r->>2)::uuid AS incarnation, (r->>3)::int8 AS epoch,
     (r->>4)::int8 AS base_seq, (r->>5)::int8 AS last_seq, r->>6 AS state, (r->>7)::int8 AS mail_seen,
     (r->>8)::bool AS ends_otherwise, (r->>9)::bool AS released, (r->>10)::bool AS survived,
@@ -184,7 +187,8 @@ FROM (SELECT r->>0 AS org_id, (r->>1)::uuid AS id, (r->>2)::uuid AS incarnation,
     (r->>14)::int AS steps_skipped, (r->>15)::int AS steps_running, (r->>16)::int AS steps_cancelled,
     (r->>17)::int AS progress, (r->>18)::timestamptz AS start_time, (r->>19)::timestamptz AS end_time,
     (r->>20)::timestamptz AS deadline_time, (r->>21)::timestamptz AS wake_time, nullif(r->22, 'null') AS result,
-    nullif(r->23, 'null') AS failure, nullif(r->24, 'null') AS ending, (r->>25)::int8 AS bytes
+    nullif(r->23, 'null') AS awaits, nullif(r->24, 'null') AS failure, nullif(r->25, 'null') AS ending,
+    (r->>26)::int8 AS bytes
 FROM jsonb_array_elements($3::jsonb) AS r) u
 WHERE e.org_id = u.org_id AND e.id = u.id
     -- Not `=`: the index of incarnations must never be chosen, it finds all that a replica drives.
@@ -240,7 +244,8 @@ UPDATE executions e SET state = u.state, last_seq = u.last_seq, steps_total = u.
         WHEN NOT u.released OR u.end_time IS NOT NULL THEN NULL
         -- What the owner gave up without having seen must not wait for a timer.
         WHEN e.mail > u.mail_seen THEN clock_timestamp()
-        ELSE coalesce(u.wake_time, clock_timestamp()) END
+        ELSE coalesce(u.wake_time, clock_timestamp()) END,
+    awaits = CASE WHEN u.released AND u.end_time IS NULL THEN u.awaits END
 FROM (SELECT r->>0 AS org_id, (r->>1)::uuid AS id, (r->>2)::uuid AS incarnation, (r->>3)::int8 AS epoch,
     (r->>4)::int8 AS base_seq, (r->>5)::int8 AS last_seq, r->>6 AS state, (r->>7)::int8 AS mail_seen,
     (r->>8)::bool AS ends_otherwise, (r->>9)::bool AS released, (r->>10)::bool AS survived,
@@ -248,7 +253,8 @@ FROM (SELECT r->>0 AS org_id, (r->>1)::uuid AS id, (r->>2)::uuid AS incarnation,
     (r->>14)::int AS steps_skipped, (r->>15)::int AS steps_running, (r->>16)::int AS steps_cancelled,
     (r->>17)::int AS progress, (r->>18)::timestamptz AS start_time, (r->>19)::timestamptz AS end_time,
     (r->>20)::timestamptz AS deadline_time, (r->>21)::timestamptz AS wake_time, nullif(r->22, 'null') AS result,
-    nullif(r->23, 'null') AS failure, nullif(r->24, 'null') AS ending, (r->>25)::int8 AS bytes
+    nullif(r->23, 'null') AS awaits, nullif(r->24, 'null') AS failure, nullif(r->25, 'null') AS ending,
+    (r->>26)::int8 AS bytes
 FROM jsonb_array_elements($4::jsonb) AS r) u
 WHERE e.org_id = u.org_id AND e.id = u.id
     -- Not `=`: the index of incarnations must never be chosen, it finds all that a replica drives.

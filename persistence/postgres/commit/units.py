@@ -168,8 +168,8 @@ class Group:
 
     @property
     def is_free(self) -> bool:
-        """Whether the execution is to be claimed now."""
-        return self.last.release and self.last.wake_time is None
+        """Whether the execution is to be claimed now, perhaps by a process that has what it awaits."""
+        return self.last.release and (self.last.wake_time is None or bool(self.last.awaits))
 
     @property
     def base_seq(self) -> int:

@@ -84,7 +84,13 @@ class Claimer:
         if not (limit or (suspects and self._quarantine.is_exclusive)):
             return False
         with runs.claiming(limit):
-            taken = await self._journal.claim(self._ownership.incarnation, limit, suspects=suspects, without=sated)
+            taken = await self._journal.claim(
+                self._ownership.incarnation,
+                limit,
+                suspects=suspects,
+                without=sated,
+                handlers=self._context.registry.names(),
+            )
             self._quarantine.conclude(runs.all)
             for left, detail in zip(range(len(taken), 0, -1), taken, strict=True):
                 runs.claimed(left)

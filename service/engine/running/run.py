@@ -16,7 +16,6 @@ import structlog
 from persistence import failpoints
 from persistence.model import Execution, ExecutionOutcome, Message
 from persistence.transition import CommitResult, Transition
-from service.engine.clock import later
 from service.engine.definition import Definition, Delivery
 from service.engine.handlers.model import Effect
 from service.engine.paths import place
@@ -41,9 +40,6 @@ _AT_ONCE = (
     happenings.HandlerMissed,
 )
 _RESULTS = (happenings.StepSucceeded, happenings.StepFailed, happenings.StepSuspended)
-
-HANDLER_PAUSE = 15.0
-"""Seconds after which any process may claim an execution that waits for a handler, to see whether it has it."""
 
 AHEAD = 16
 """Transitions of an execution on their way, at most, with which a step may begin before the commit of its start: an
@@ -296,6 +292,7 @@ class Run:
             mail_seen=self._inbox.seen,
             release=parked_until is not None,
             wake_time=parked_until,
+            awaits=sorted(after.awaited_handlers) if parked_until is not None else (),
             survived=survived,
             bytes=after.bytes,
         )
@@ -303,16 +300,13 @@ class Run:
     def _parked_until(self, state: State) -> datetime | None:
         """Return until when the execution need not be in memory, None when it must.
 
-        It need not where only a distant timer moves it, or a handler that this process lacks: another one may claim it.
+        It need not where only a distant timer moves it, or a handler that this process lacks: whoever has it claims it.
         """
         if self._backlog or state.ending is not None or not state.is_idle or self._attempts.are_left():
             return None
-        now, wake = self.context.now(), state.next_wake
-        if wake is not None and (wake - now).total_seconds() < self.context.settings.park_after:
+        wake = state.next_wake
+        if wake is not None and (wake - self.context.now()).total_seconds() < self.context.settings.park_after:
             return None
-        if state.awaited_handlers:
-            again = later(now, HANDLER_PAUSE)
-            return again if wake is None else min(wake, again)
         return wake
 
     def _committed(self, plan: Plan, transition: Transition, future: asyncio.Future[CommitResult]) -> None:

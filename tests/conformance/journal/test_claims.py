@@ -60,6 +60,31 @@ async def test_what_is_owned_ended_or_not_due_is_left(repository: Repository, st
     assert not await repository.claim(await register(repository), 10)
 
 
+async def test_what_awaits_a_handler_is_left_to_who_has_it(repository: Repository, stage: Stage) -> None:
+    rows = [await stage.put() for _ in range(3)]
+    for row, names in zip(rows, (("a",), ("a", "b"), ()), strict=True):
+        parked = parking(row, in_seconds(60), awaits=names)
+        assert await repository.submit(parked) is CommitResult.COMMITTED
+    assert not await repository.claim(stage.incarnation, 10)
+    assert not await repository.claim(stage.incarnation, 10, handlers=("c",))
+    assert not await repository.claim(stage.incarnation, 10, handlers=("b",), without=[ORG])
+    [taken] = await repository.claim(stage.incarnation, 10, handlers=("b", "c"))
+    assert (taken.execution.id, taken.execution.wake_time) == (rows[1].id, None)
+    # What it awaited is forgotten when it is taken, and when it is given up without a word.
+    await repository.release(stage.incarnation, [rows[1].id])
+    again = [each.execution for each in await repository.claim(stage.incarnation, 10, handlers=("a",))]
+    assert {each.id for each in again} == {rows[0].id, rows[1].id}
+    for each in again:
+        assert await repository.submit(parking(each, in_seconds(60))) is CommitResult.COMMITTED
+    assert not await repository.claim(stage.incarnation, 10, handlers=("a", "b"))
+
+
+async def test_what_awaits_a_handler_and_is_due_is_for_all(repository: Repository, stage: Stage) -> None:
+    row = await stage.put()
+    await repository.submit(parking(row, in_seconds(-1), awaits=("a",)))
+    assert ids(await repository.claim(stage.incarnation, 10, handlers=("a", "b"))) == [row.id]
+
+
 async def test_higher_priority_first_then_the_longer_wait(repository: Repository, stage: Stage) -> None:
     order = [(9, -1), (5, -30), (5, -20), (5, -10), (0, -99), (-3, -100)]
     shuffled = [order[index] for index in (3, 0, 5, 1, 4, 2)]

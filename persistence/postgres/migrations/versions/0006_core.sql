@@ -44,6 +44,7 @@ CREATE TABLE executions (
     incarnation UUID,
     epoch BIGINT NOT NULL,
     wake_time TIMESTAMP WITH TIME ZONE,
+    awaits JSONB,
     duration FLOAT(53) GENERATED ALWAYS AS (EXTRACT(epoch FROM (end_time - COALESCE(start_time, create_time)))::double precision) STORED,
     deaths SMALLINT DEFAULT 0 NOT NULL,
     bytes BIGINT NOT NULL,
@@ -58,6 +59,8 @@ CREATE TABLE executions (
     CONSTRAINT executions_counts CHECK (least(steps_completed, steps_failed, steps_skipped, steps_running, steps_cancelled) >= 0 AND steps_completed + steps_failed + steps_skipped + steps_running + steps_cancelled <= steps_total),
     CONSTRAINT executions_numbers CHECK (last_seq >= 0 AND epoch >= 1 AND timeout >= 0 AND revision >= 1 AND run >= 1 AND mail >= 0)
 ) PARTITION BY RANGE (id);
+
+CREATE INDEX executions_awaiting ON executions USING gin (awaits) WHERE awaits IS NOT NULL;
 
 CREATE INDEX executions_by_state ON executions (state, org_id, id) WHERE state <> 'COMPLETED';
 
@@ -115,6 +118,8 @@ COMMENT ON COLUMN executions.mail IS 'Binding messages that it was ever sent; th
 COMMENT ON COLUMN executions.incarnation IS 'Process that drives it (replicas), NULL when nobody does.';
 COMMENT ON COLUMN executions.epoch IS 'Rises at each change of owner; earlier ones write no more.';
 COMMENT ON COLUMN executions.wake_time IS 'From when on it may be taken; set exactly while nobody drives it and it has not ended.';
+
+COMMENT ON COLUMN executions.awaits IS 'Names of the handlers that it waits for while nobody drives it; or NULL.';
 COMMENT ON COLUMN executions.duration IS 'Seconds from start (or creation) to end.';
 COMMENT ON COLUMN executions.deaths IS 'Owners in a row that died.';
 COMMENT ON COLUMN executions.bytes IS 'Bytes written: payloads as JSON, and 512 for each event.';
