@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -18,7 +19,7 @@ from persistence.errors import (
     WorkflowNotFoundError,
 )
 from persistence.listing import WorkflowFilter
-from persistence.model import Applied, ExecutionState, Outcome, Workflow
+from persistence.model import Applied, ExecutionState, Outcome, Posted, Workflow
 from persistence.repository import Repository
 from persistence.requests import Method, Request
 from service.engine.ids import uuid7
@@ -34,6 +35,7 @@ from tests.conformance.builders import (
     outcome,
     seen,
 )
+from tests.conformance.conftest import OpenRepository
 
 CREATE, UPDATE = Method.CREATE_WORKFLOW, Method.UPDATE_WORKFLOW
 APPLY, DELETE = Method.APPLY_WORKFLOWS, Method.DELETE_WORKFLOW
@@ -248,3 +250,57 @@ async def test_of_different_calls_at_once_with_one_id_one_is_done(repository: Re
         outcome(update(repository, request=asked(UPDATE), tags=["changed"])),
     )
     assert sorted(type(answer).__name__ for answer in answers) == ["RequestIdReusedError"] * 2 + ["Workflow"]
+
+
+async def test_of_equal_cancels_at_once_one_sends_the_message(open_repository: OpenRepository, stage: Stage) -> None:
+    row, replicas = await stage.put(), [stage.repository, await open_repository()]
+    request = asked(Method.CANCEL)
+    answers = await asyncio.gather(
+        *(replicas[number % 2].request_cancel(SCOPE, row.id, "ann", "", request) for number in range(8))
+    )
+    assert {answer.execution.mail for answer in answers} == {1}
+    [mail] = await stage.repository.deliver(stage.incarnation)
+    assert len(mail.messages) == 1
+
+
+async def test_of_cancels_of_different_executions_with_one_id_one_is_done(
+    open_repository: OpenRepository, stage: Stage
+) -> None:
+    replicas = [stage.repository, await open_repository()]
+    for number in range(10):
+        rows = [await stage.put() for _ in range(4)]
+        contents = [Request(f"r{number}", Method.CANCEL, row.id.bytes.ljust(32)) for row in rows]
+        answers = await asyncio.gather(
+            *(
+                outcome(replicas[place % 2].request_cancel(SCOPE, row.id, "ann", "", contents[place]))
+                for place, row in enumerate(rows)
+            )
+        )
+        assert sorted(type(answer).__name__ for answer in answers) == ["Posted"] + ["RequestIdReusedError"] * 3
+
+
+@pytest.mark.parametrize("ids", [("r", "r"), ("r", "other")], ids=["one id", "an id each"])
+async def test_a_cancel_beside_a_forced_deletion_ends(
+    open_repository: OpenRepository, stage: Stage, ids: tuple[str, str]
+) -> None:
+    """They lock the same rows; whichever comes first, neither waits for the other for ever."""
+    deleter = await open_repository()
+    for number in range(10):
+        workflow = await stage.repository.create_workflow(ORG, uuid7(), document(f"w{number}"), "ann")
+        rows = [
+            (await stage.repository.create(new(execution(workflow, stage.incarnation)))).execution for _ in range(3)
+        ]
+        cancel, remove = (
+            asked(method, f"{id} {number}") for method, id in zip((Method.CANCEL, DELETE), ids, strict=True)
+        )
+        cancelled, *others, deleted = await asyncio.gather(
+            outcome(stage.repository.request_cancel(SCOPE, rows[1].id, "ann", "", cancel)),
+            outcome(stage.repository.request_cancel(SCOPE, rows[2].id, "ann", "")),
+            outcome(stage.repository.request_cancel(SCOPE, rows[0].id, "ann", "")),
+            outcome(deleter.delete_workflow(SCOPE, workflow.name, "", True, "ann", remove)),
+        )
+        assert [type(each) for each in others] == [Posted, Posted]
+        refused = [each for each in (cancelled, deleted) if isinstance(each, RequestIdReusedError)]
+        assert len(refused) == (ids[0] == ids[1])
+        assert all(isinstance(each, Posted | UUID | RequestIdReusedError) for each in (cancelled, deleted))
+        await stage.repository.release(stage.incarnation)

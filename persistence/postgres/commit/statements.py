@@ -150,10 +150,12 @@ def single(*, creates: bool, shares: bool, parts: tuple[str, ...] = ()) -> State
             "made": INSERT_EXECUTIONS.template,
             "given": INSERT_INPUTS.template,
         }
-        conditions += [
+        # Asked first, and so done first: whoever keeps a request id locks executions after it, as a cancel does.
+        conditions = [
             "(SELECT count(*) FROM live) = cardinality(:workflow_ids)",
             "(SELECT count(*) FROM taken) = :request_count",
             "(SELECT count(*) FROM made) = :execution_count",
+            *conditions,
         ]
     expressions = ",\n".join(f"{name} AS (\n{part})" for name, part in written.items())
     demanded = "\n    AND ".join(conditions)

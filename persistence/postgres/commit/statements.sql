@@ -198,7 +198,7 @@ RETURNING e.id)
 SELECT 1 / ((SELECT count(*) FROM kept) = $4
     AND (SELECT count(*) FROM moved) = $5)::int;
 
--- SINGLE_WITH_ALL: $1 shared, $2 steps, $3 history, $4 changes, $5 consumed, $6 letters, $7 workflow_orgs, $8 workflow_ids, $9 workflow_revisions, $10 requests, $11 executions, $12 inputs, $13 step_count, $14 change_count, $15 request_count, $16 execution_count
+-- SINGLE_WITH_ALL: $1 shared, $2 steps, $3 history, $4 changes, $5 consumed, $6 letters, $7 workflow_orgs, $8 workflow_ids, $9 workflow_revisions, $10 requests, $11 executions, $12 inputs, $13 request_count, $14 execution_count, $15 step_count, $16 change_count
 WITH pooled AS (
 INSERT INTO shared_payloads (org_id, execution_id, digest, document, message)
 SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, r->>2 AS digest, nullif(r->3, 'null') AS document,
@@ -305,8 +305,8 @@ given AS (
 INSERT INTO execution_inputs (org_id, execution_id, input)
 SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, nullif(r->2, 'null') AS input
 FROM jsonb_array_elements($12::jsonb) AS r)
-SELECT 1 / ((SELECT count(*) FROM kept) = $13
-    AND (SELECT count(*) FROM moved) = $14
-    AND (SELECT count(*) FROM live) = cardinality($8)
-    AND (SELECT count(*) FROM taken) = $15
-    AND (SELECT count(*) FROM made) = $16)::int;
+SELECT 1 / ((SELECT count(*) FROM live) = cardinality($8)
+    AND (SELECT count(*) FROM taken) = $13
+    AND (SELECT count(*) FROM made) = $14
+    AND (SELECT count(*) FROM kept) = $15
+    AND (SELECT count(*) FROM moved) = $16)::int;
