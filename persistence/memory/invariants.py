@@ -16,6 +16,10 @@ from persistence.transition import Transition
 def check_execution(row: Execution) -> None:
     """Raises PersistenceError when the row contradicts itself."""
     _hold(row.state.is_end == (row.end_time is not None), "an execution has an end time if and only if it has ended")
+    _hold(row.ending is None or not row.state.is_end, "no end is decided for what has ended")
+    _hold(
+        row.ending is not None or row.state is not ExecutionState.CANCELLING, "what is cancelling has its end decided"
+    )
     if row.state.is_end:
         _hold(row.incarnation is None and row.wake_time is None, "an ended execution has neither owner nor wake_time")
     else:
@@ -73,6 +77,10 @@ def check_steps(kept: Mapping[StepKey, Step], touched: Sequence[Step]) -> None:
 
 def _check_step(step: Step) -> None:
     _hold(step.state.is_end == (step.end_time is not None), "a step has an end time if and only if it has ended")
+    if step.state is not StepState.CANCELLED:
+        _hold(
+            (step.wait is not None) == (step.state is StepState.WAITING), "a step says what it waits for while it does"
+        )
     _hold(
         step.iteration >= 1 and step.attempt >= 0 and step.failures >= 0 and 0 <= step.progress <= 100,
         "numbers of a step are in range",

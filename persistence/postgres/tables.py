@@ -152,6 +152,11 @@ executions = Table(
     Column("bytes", BigInteger, nullable=False, comment="Bytes written: payloads as JSON, and 512 for each event."),
     Column("run", Integer, nullable=False, comment="Number of the run: 1, and more when it is reopened after its end."),
     PrimaryKeyConstraint("org_id", "id", name="executions_pkey"),
+    CheckConstraint(
+        "CASE WHEN end_time IS NOT NULL THEN ending IS NULL WHEN state = 'CANCELLING' THEN ending IS NOT NULL"
+        " ELSE true END",
+        name="executions_ending",
+    ),
     CheckConstraint("deaths >= 0", name="executions_deaths"),
     CheckConstraint("bytes >= 0", name="executions_bytes"),
     CheckConstraint(f"state IN ({_names(ExecutionState)})", name="executions_state"),
@@ -261,6 +266,10 @@ steps = Table(
     PrimaryKeyConstraint("org_id", "execution_id", "path", "iteration", name="steps_pkey"),
     CheckConstraint(f"state IN ({_names(StepState)})", name="steps_state"),
     CheckConstraint(f"(state IN ({_names(OPEN_STEP_STATES)})) = (end_time IS NULL)", name="steps_end"),
+    CheckConstraint(
+        "CASE state WHEN 'WAITING' THEN wait IS NOT NULL WHEN 'CANCELLED' THEN true ELSE wait IS NULL END",
+        name="steps_wait",
+    ),
     CheckConstraint(
         "iteration >= 1 AND attempt >= 0 AND failures >= 0 AND progress BETWEEN 0 AND 100", name="steps_numbers"
     ),

@@ -23,6 +23,8 @@ from persistence.model import (
     Step,
     StepCounts,
     StepState,
+    Wait,
+    WaitKind,
     Workflow,
 )
 from persistence.repository import Repository
@@ -70,6 +72,8 @@ def events(base_seq: int, count: int = 1, *, size: int = 10) -> tuple[Event, ...
 def step(path: str = "fetch", state: StepState = StepState.RUNNING, **changes: Any) -> Step:
     """A step in its first attempt, or after it."""
     before = Step(path=path, handler="call_api", state=state, attempt=1, start_time=MOMENT, attempt_time=MOMENT)
+    if state is StepState.WAITING:
+        before = replace(before, wait=Wait(WaitKind.TIMER, MOMENT, MOMENT))
     if state.is_end:
         before = replace(before, end_time=MOMENT, end_seq=2)
     return replace(before, **changes)
@@ -93,6 +97,8 @@ def execution(workflow: Workflow, incarnation: UUID | None = None, **changes: An
         last_seq=1,
     )
     row = replace(row, **changes)
+    if row.state is ExecutionState.CANCELLING:
+        return replace(row, ending=CANCELLED)
     if row.state.is_end:
         return replace(row, incarnation=None, wake_time=None, end_time=row.end_time or now())
     return row

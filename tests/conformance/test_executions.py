@@ -176,7 +176,7 @@ async def test_a_result_is_any_json_value(repository: Repository, stage: Stage, 
 async def test_every_field_of_a_step_comes_back(repository: Repository, stage: Stage) -> None:
     full = step(
         path='fan_out[3]."ü"',
-        state=StepState.FAILED,
+        state=StepState.CANCELLED,
         attempt=21,
         iteration=3,
         input={"a": 1},

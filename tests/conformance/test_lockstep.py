@@ -39,7 +39,19 @@ from persistence.repository import Repository
 from persistence.requests import Method, Request
 from persistence.transition import Created, Letter, Transition
 from service.engine.ids import uuid7
-from tests.conformance.builders import FOREIGN_ORG, ORG, OWNER, document, execution, new, now, outcome, step, transition
+from tests.conformance.builders import (
+    CANCELLED,
+    FOREIGN_ORG,
+    ORG,
+    OWNER,
+    document,
+    execution,
+    new,
+    now,
+    outcome,
+    step,
+    transition,
+)
 from tests.conformance.test_lists import walk
 
 # Without shrinking, which would outlast the timeout of a test: add Phase.shrink to look at a failure.
@@ -88,6 +100,7 @@ def written(row: Execution, change: Columns, time: datetime) -> Transition:
     row = replace(row, **{name: getattr(row, name) + distance}, **given.pop("stranger"))
     given["wake_time"] = None if (wake := given.pop("wake")) is None else time + timedelta(seconds=wake)
     given["end_time"] = time if given["state"].is_end else None
+    given["ending"] = CANCELLED if given["state"] is ExecutionState.CANCELLING else None
     return transition(row, **given, start_time=row.start_time or time)
 
 

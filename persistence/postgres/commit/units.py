@@ -335,6 +335,10 @@ def _history_rows(
     return [row]
 
 
+def _says_its_wait(step: Step) -> bool:
+    return step.state is StepState.CANCELLED or (step.wait is not None) == (step.state is StepState.WAITING)
+
+
 def _check(transition: Transition) -> None:
     """Refuse what the constraints of the table would miss when a later transition of the same write covers it.
 
@@ -350,9 +354,11 @@ def _check(transition: Transition) -> None:
         and min(parts) >= 0
         and sum(parts) <= counts.total
         and transition.bytes >= 0
+        and not (is_end and transition.ending is not None)
+        and not (transition.state is ExecutionState.CANCELLING and transition.ending is None)
         and not any(letter.message.binds or letter.message.id == letter.execution_id for letter in transition.letters)
         and (not transition.letters or bool(transition.events))
-        and all(step.state.is_end == (step.end_time is not None) for step in transition.steps)
+        and all(step.state.is_end == (step.end_time is not None) and _says_its_wait(step) for step in transition.steps)
     )
     if not is_sound:
         raise PersistenceError("refused: a transition contradicts itself in end times, progress, counts or letters")

@@ -50,6 +50,7 @@ CREATE TABLE executions (
     bytes BIGINT NOT NULL,
     run INTEGER NOT NULL,
     CONSTRAINT executions_pkey PRIMARY KEY (org_id, id),
+    CONSTRAINT executions_ending CHECK (CASE WHEN end_time IS NOT NULL THEN ending IS NULL WHEN state = 'CANCELLING' THEN ending IS NOT NULL ELSE true END),
     CONSTRAINT executions_deaths CHECK (deaths >= 0),
     CONSTRAINT executions_bytes CHECK (bytes >= 0),
     CONSTRAINT executions_state CHECK (state IN ('CANCELLED', 'CANCELLING', 'COMPENSATING', 'COMPLETED', 'FAILED', 'PAUSED', 'PENDING', 'RUNNING', 'TIMED_OUT')),
@@ -245,6 +246,7 @@ CREATE TABLE steps (
     CONSTRAINT steps_pkey PRIMARY KEY (org_id, execution_id, path, iteration),
     CONSTRAINT steps_state CHECK (state IN ('CANCELLED', 'COMPENSATED', 'COMPLETED', 'FAILED', 'PENDING', 'RUNNING', 'SKIPPED', 'WAITING')),
     CONSTRAINT steps_end CHECK ((state IN ('PENDING', 'RUNNING', 'WAITING')) = (end_time IS NULL)),
+    CONSTRAINT steps_wait CHECK (CASE state WHEN 'WAITING' THEN wait IS NOT NULL WHEN 'CANCELLED' THEN true ELSE wait IS NULL END),
     CONSTRAINT steps_numbers CHECK (iteration >= 1 AND attempt >= 0 AND failures >= 0 AND progress BETWEEN 0 AND 100)
 ) PARTITION BY RANGE (execution_id);
 
