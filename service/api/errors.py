@@ -22,6 +22,7 @@ from service.api import trailers
 from service.api.claims import READ_WORKFLOWS, UnauthenticatedError
 from service.api.identity import current_identity
 from service.api.keys import KeysUnavailableError
+from service.engine.history import MOST_HISTORY, HistoryTooLargeError
 from service.engine.steps import StepNotFoundError
 from service.engine.violations import ValidationError, Violation, below
 from service.engine.watch import ShuttingDownError
@@ -105,6 +106,13 @@ def refusal_of(error: BaseException) -> Refusal | None:
         case StepNotFoundError():
             metadata = {"execution_id": str(error.execution_id), "path": error.path}
             return Refusal(code.NOT_FOUND, reason.ERROR_REASON_STEP_NOT_FOUND, text, metadata)
+        case HistoryTooLargeError():
+            metadata = {
+                "execution_id": str(error.execution_id),
+                "at_seq": str(error.at_seq),
+                "limit": str(MOST_HISTORY),
+            }
+            return Refusal(code.FAILED_PRECONDITION, reason.ERROR_REASON_HISTORY_TOO_LARGE, text, metadata)
         case store.NameTakenError():
             return Refusal(code.ALREADY_EXISTS, reason.ERROR_REASON_WORKFLOW_NAME_TAKEN, text, {"name": error.name})
         case store.RequestIdReusedError():

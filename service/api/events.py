@@ -184,7 +184,8 @@ def _progressed(body: events.StepProgressed) -> pb.StepProgressed:
 
 
 def _waiting(body: events.StepWaiting) -> pb.StepWaiting:
-    return pb.StepWaiting(path=body.path, wait=wait_message(body.wait), iteration=body.iteration)
+    output = payload.to_value(body.output) if body.wait.kind is WaitKind.TIMER else None
+    return pb.StepWaiting(path=body.path, wait=wait_message(body.wait), iteration=body.iteration, output=output)
 
 
 def _retrying(body: events.StepRetrying) -> pb.StepRetrying:
@@ -194,6 +195,7 @@ def _retrying(body: events.StepRetrying) -> pb.StepRetrying:
         failure=failure_message(body.failure),
         retry_time=timestamp(body.retry_time),
         iteration=body.iteration,
+        failures=body.failures,
     )
 
 
@@ -203,8 +205,14 @@ def _completed(body: events.StepCompleted) -> pb.StepCompleted:
 
 
 def _failed(body: events.StepFailed) -> pb.StepFailed:
-    failure = failure_message(body.failure)
-    return pb.StepFailed(path=body.path, attempt=body.attempt, failure=failure, iteration=body.iteration)
+    return pb.StepFailed(
+        path=body.path,
+        attempt=body.attempt,
+        failure=failure_message(body.failure),
+        iteration=body.iteration,
+        failures=body.failures,
+        attempt_failed=body.is_of_attempt,
+    )
 
 
 def _cancelled(body: events.StepCancelled) -> pb.StepCancelled:

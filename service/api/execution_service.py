@@ -21,6 +21,7 @@ from service.api.answering import in_time
 from service.api.claims import DEBUG, READ_WORKFLOWS
 from service.api.encoded import Encoded, tag
 from service.api.errors import invalid, violations_under
+from service.api.event_reading import decode
 from service.api.events import without_definition
 from service.api.executions import (
     LARGEST_STEPS,
@@ -40,6 +41,7 @@ from service.api.paging import LARGEST_PAGE_BYTES, fitting, page_limit
 from service.api.steps import Sight, add_steps
 from service.api.times import seconds
 from service.engine.executions import Executions
+from service.engine.history import History
 from service.engine.requests import StartRequest
 from service.engine.steps import StepNotFoundError, StepPage, Steps
 from service.engine.watch import Bookmark, Output
@@ -101,6 +103,7 @@ class ExecutionServicer(ExecutionServiceServicer):
         self._tokens = tokens
         self._wait_limit = wait_limit
         self._steps = Steps(repository, workflows)
+        self._history = History(repository, workflows, decode)
         self._large = Gate(LARGE_AT_A_TIME, LARGE_PATIENCE)
         self._newest = _Newest()
 
@@ -148,10 +151,22 @@ class ExecutionServicer(ExecutionServiceServicer):
         self, request: pb.GetExecutionRequest, context: Any
     ) -> pb.GetExecutionResponse | bytes:
         scope, execution_id = current_identity.get().scope, UUID(request.execution_id)
+        if request.at_seq:
+            return await self._as_it_was(scope, execution_id, request)
         if request.view == EXECUTION_VIEW_BASIC:
             message = execution_message(await self._repository.get_execution(scope, execution_id))
             return pb.GetExecutionResponse(execution=message)
         return _around(_GOT, (await self._full(scope, execution_id)).message)
+
+    async def _as_it_was(
+        self, scope: Scope, execution_id: UUID, request: pb.GetExecutionRequest
+    ) -> pb.GetExecutionResponse | bytes:
+        if request.view == EXECUTION_VIEW_BASIC:
+            bare = await self._history.at(scope, execution_id, request.at_seq, has_steps=False)
+            return pb.GetExecutionResponse(execution=execution_message(bare.execution))
+        async with self._large.place(scope.org):
+            detail = await self._history.at(scope, execution_id, request.at_seq, has_steps=True)
+            return _around(_GOT, (await self._encoded(detail, LARGEST_STEPS)).message)
 
     async def ListExecutions(  # type: ignore[override]
         self, request: pb.ListExecutionsRequest, context: Any

@@ -19,7 +19,7 @@ from service.api.failures import stored_failure
 from service.api.paging import LARGEST_PAGE_BYTES
 from service.api.times import duration, timestamp
 from service.engine.definition import Definition, StepSpec
-from service.engine.planning.step_rules import CONDITION_IS_FALSE
+from service.engine.planning.stopping import CONDITION_IS_FALSE
 from service.engine.steps import StepPage
 
 _INPUT, _OUTPUT, _ASSIGNED, _FAILURE, _FAILED_ATTEMPTS = (

@@ -107,16 +107,21 @@ async def get(
     session: Session,
     execution_id: _Id,
     step: Annotated[str, _option("Show all of this step: input, output, attempts, failure, stack trace.")] = "",
+    at: Annotated[
+        int, typer.Option("--at", min=0, help="Show it as it was after this event of its history; 0 for now.")
+    ] = 0,
 ) -> None:
     """Show an execution with its steps, input and result, or one of its steps."""
     from service.cli.execution_ids import whole_id
     from service.cli.following import show_execution
 
+    if step and at:
+        raise typer.BadParameter("shows the whole execution; leave --step out", param_hint="--at")
     execution_id = await whole_id(session.client, execution_id)
     if step:
         await _show_step(session, execution_id, step)
     else:
-        show_execution(session, await session.client.get_execution(execution_id))
+        show_execution(session, await session.client.get_execution(execution_id, at_seq=at))
 
 
 async def steps(

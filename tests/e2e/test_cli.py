@@ -36,6 +36,8 @@ async def test_an_execution_is_found_and_shown(target: str) -> None:
     assert execution["result"] == {"text": "Hello, Cy!", "length": 10}
     assert [step["state"] for step in execution["steps"]] == ["COMPLETED", "COMPLETED"]
     assert execution_id in await shown(target, "get", execution_id)
+    before = (await at(target, "get", execution_id, "--at", "1")).json
+    assert (before["state"], before["last_seq"]) == ("PENDING", 1)
 
     filters = ("--workflow", "greeting", "--state", "completed", "--owner", ended["owner"], *found_by)
     listed = (await at(target, "list", *filters, "--count")).json

@@ -245,7 +245,8 @@ def test_a_suspended_step_completes_with_its_output_when_its_timer_fires():
     driver = started(sequence(step("a", assign={"x": "result"}), step("b")))
     plan = driver.suspend("a", 60, "morning")
     assert plan.state.is_idle and plan.state.next_wake == T0 + seconds(60)
-    assert plan.events[0].body == events.StepWaiting("a", Wait(WaitKind.TIMER, T0, T0 + seconds(60), "parked"))
+    wait = Wait(WaitKind.TIMER, T0, T0 + seconds(60), "parked")
+    assert plan.events[0].body == events.StepWaiting("a", wait, output="morning")
     assert driver.state.counts.running == 1
     check_stored(driver)
     assert driver.fire(59.999).is_empty

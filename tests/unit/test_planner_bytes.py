@@ -13,7 +13,8 @@ from service.engine.definition import Definition, OnError, RetryPolicy
 from service.engine.failure import EXECUTION_TOO_LARGE, HANDLER_ERROR, Failure
 from service.engine.planning import events
 from service.engine.planning.draft import EVENT_BYTES
-from service.engine.planning.step_rules import MAX_FAILED_ATTEMPTS_BYTES, SMALL
+from service.engine.planning.failed_attempts import MAX_FAILED_ATTEMPTS_BYTES
+from service.engine.planning.step_rules import SMALL
 from tests.unit.planner_programs import Driver, check_stored, sequence, started, step
 
 LIMIT = 100_000

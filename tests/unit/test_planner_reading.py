@@ -38,6 +38,11 @@ def test_nobody_misses_what_is_not_loaded(driver: Driver) -> None:
 
 @pytest.mark.parametrize("mode", OnItemError)
 def test_nobody_misses_what_is_not_loaded_of_items(mode: OnItemError) -> None:
+    check_that_nothing_is_missed(of_items(mode))
+
+
+def of_items(mode: OnItemError) -> Driver:
+    """An execution that has gone through items, of which some failed."""
     body = (
         step("x", params=read("item", "steps.a.output.of")),
         step("y", params=read("steps.x.output.of"), on_error=OnError.CONTINUE),
@@ -54,7 +59,7 @@ def test_nobody_misses_what_is_not_loaded_of_items(mode: OnItemError) -> None:
         path = min({**driver.running, **driver.told_to_stop})
         driver.stopped(path) if path in driver.told_to_stop else driver.succeed(path, {"of": path})
     assert driver.state.state.is_end
-    check_that_nothing_is_missed(driver)
+    return driver
 
 
 def read(*used: str) -> dict[str, str]:

@@ -230,10 +230,19 @@ class Client:
         return await execute_all(send, list(requests), self._timeout)
 
     async def get_execution(
-        self, execution_id: str, view: ExecutionView.ValueType = ExecutionView.EXECUTION_VIEW_FULL
+        self,
+        execution_id: str,
+        view: ExecutionView.ValueType = ExecutionView.EXECUTION_VIEW_FULL,
+        *,
+        at_seq: int = 0,
     ) -> Execution:
-        """Return an execution, with its steps and payloads in the view FULL. Raises NotFoundError."""
-        request = executions_pb2.GetExecutionRequest(execution_id=text("execution_id", execution_id), view=view)
+        """Return an execution, with its steps and payloads in the view FULL; as it was after an event with `at_seq`.
+
+        Raises NotFoundError; OutOfRangeError beyond the newest event.
+        """
+        request = executions_pb2.GetExecutionRequest(
+            execution_id=text("execution_id", execution_id), view=view, at_seq=at_seq
+        )
         return (await self._call(self._executions.GetExecution, request)).execution
 
     async def list_steps(

@@ -17,7 +17,8 @@ from service.engine.planning.course import MAX_ITEMS, is_fatal
 from service.engine.planning.effects import CancelAttempt, StartAttempt
 from service.engine.planning.scopes import block_of
 from service.engine.planning.state import Ending, Repeating, State, because_of, runs, step_failed
-from service.engine.planning.step_rules import CONDITION_IS_FALSE, WORK_OF_STEP, StepRules
+from service.engine.planning.step_rules import WORK_OF_STEP, StepRules
+from service.engine.planning.stopping import CONDITION_IS_FALSE
 from service.engine.violations import ValidationError
 
 WORK_OF_OUTPUT = 2_000

@@ -54,21 +54,23 @@ class StepProgressed:
 
 @dataclass(frozen=True, slots=True)
 class StepWaiting:
-    """A step began to wait."""
+    """A step began to wait. `output` is what it will give, where it waits for a time."""
 
     path: str
     wait: Wait
     iteration: int = 1
+    output: Any = None
 
 
 @dataclass(frozen=True, slots=True)
 class StepRetrying:
-    """An attempt failed and another one follows."""
+    """An attempt failed and another one follows. `failures` is how many count for the retry policy."""
 
     path: str
     attempt: int
     failure: Failure
     retry_time: datetime
+    failures: int = 0
     iteration: int = 1
 
 
@@ -84,11 +86,13 @@ class StepCompleted:
 
 @dataclass(frozen=True, slots=True)
 class StepFailed:
-    """A step failed for good."""
+    """A step failed for good. `is_of_attempt`: because its newest attempt did, and not between two of them."""
 
     path: str
     attempt: int
     failure: Failure
+    failures: int = 0
+    is_of_attempt: bool = False
     iteration: int = 1
 
 

@@ -20,6 +20,7 @@ from service.engine.planning import events, happenings
 from service.engine.planning.block_rules import BlockRules
 from service.engine.planning.effects import CancelAttempt, Effect
 from service.engine.planning.events import Event
+from service.engine.planning.failed_attempts import with_failed_attempt
 from service.engine.planning.happenings import Happening
 from service.engine.planning.state import Ending, State, cancelled, runs, timed_out
 from service.engine.planning.step_rules import THREADS
@@ -252,7 +253,8 @@ class _Planning(BlockRules):
             if self.is_ending(step):
                 self.stop(step, cut_off(step))
             elif self.spec(step).delivery is Delivery.AT_MOST_ONCE:
-                self.fail_for_good(self.with_failed_attempt(step, unknown_outcome(step)), unknown_outcome(step))
+                failure = unknown_outcome(step)
+                self.fail_for_good(with_failed_attempt(step, failure, self.time), failure, is_of_attempt=True)
             else:
                 self.start_again(step)
         for waiting in self.draft.in_work:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -23,18 +23,11 @@ from service.engine.failure import (
 from service.engine.planning import events
 from service.engine.planning.draft import Draft
 from service.engine.planning.effects import Effect, StartAttempt
+from service.engine.planning.failed_attempts import with_failed_attempt
 from service.engine.planning.happenings import OfAttempt
 from service.engine.planning.state import State, runs
 from service.engine.planning.stopping import interrupted
 from service.engine.violations import ValidationError
-
-MAX_FAILED_ATTEMPTS_KEPT = 20
-
-CONDITION_IS_FALSE = "its condition is false"
-"""Why a step was skipped; behind it stands the condition."""
-
-MAX_FAILED_ATTEMPTS_BYTES = 64 << 10
-"""They are written anew with each attempt."""
 
 SMALL = 2 << 10
 """Bytes that are kept of an output or a failure in any case: they are all that tells what a step has done."""
@@ -204,15 +197,15 @@ class StepRules(ABC):
         spec = self.spec(step)
         failure = self.fitting(failure)
         failures = step.failures + 1
-        failed = replace(self.with_failed_attempt(step, failure), failures=failures, failure=failure.to_json())
+        failed = replace(with_failed_attempt(step, failure, self.time), failures=failures, failure=failure.to_json())
         pause = min(max(spec.retry.pause(failures, draw), retry_after or 0.0), LONGEST_PAUSE)
         retry_time = later(self.time, pause)
         if not _may_retry(spec, failed, failure, retry_time):
-            self.fail_for_good(failed, failure)
+            self.fail_for_good(failed, failure, is_of_attempt=True)
             return
         wait = Wait(WaitKind.RETRY, self.time, retry_time, attempt=step.attempt + 1)
         self.draft.put(replace(failed, state=StepState.WAITING, wait=wait))
-        self.draft.record(events.StepRetrying(step.path, step.attempt, failure, retry_time, step.iteration))
+        self.draft.record(events.StepRetrying(step.path, step.attempt, failure, retry_time, failures, step.iteration))
 
     def put_off(self, step: Step, until: datetime, output: Any, reason: str) -> None:
         """Let a step wait until a time and then complete with the output."""
@@ -223,7 +216,7 @@ class StepRules(ABC):
         self.draft.charge(size)
         wait = Wait(WaitKind.TIMER, self.time, until, reason)
         self.draft.put(replace(step, state=StepState.WAITING, wait=wait, output=output))
-        self.draft.record(events.StepWaiting(step.path, wait, step.iteration))
+        self.draft.record(events.StepWaiting(step.path, wait, step.iteration, output))
 
     def take_back(self, step: Step, wait: Wait) -> None:
         """Let an attempt that could not begin wait for what it needs: it counts for nothing, nor does its time."""
@@ -244,8 +237,10 @@ class StepRules(ABC):
     def start_again(self, step: Step) -> None:
         """Start the attempt that follows one of another server, which was cut off and does not count as failed."""
         failure = interrupted(step)
-        self.draft.record(events.StepRetrying(step.path, step.attempt, failure, self.time, step.iteration))
-        failed = self.with_failed_attempt(step, failure)
+        self.draft.record(
+            events.StepRetrying(step.path, step.attempt, failure, self.time, step.failures, step.iteration)
+        )
+        failed = with_failed_attempt(step, failure, self.time)
         wait = Wait(WaitKind.RETRY, self.time, self.time, attempt=step.attempt + 1)
         self.start_or_put_off(replace(failed, state=StepState.WAITING, failure=failure.to_json(), wait=wait))
 
@@ -263,18 +258,8 @@ class StepRules(ABC):
             self.draft.put(replace(waiting, wait=due))
             self.draft.record(events.StepWaiting(waiting.path, due, waiting.iteration))
 
-    def with_failed_attempt(self, step: Step, failure: Failure) -> Step:
-        """Return the step with its newest attempt among those that failed."""
-        attempt = {
-            "attempt": step.attempt,
-            "start_time": step.attempt_time.isoformat() if step.attempt_time else None,
-            "end_time": self.time.isoformat(),
-            "failure": failure.to_json(),
-            "worker": step.worker,
-        }
-        return replace(step, failed_attempts=_kept((*step.failed_attempts, attempt)[-MAX_FAILED_ATTEMPTS_KEPT:]))
-
-    def fail_for_good(self, step: Step, failure: Failure) -> None:
+    def fail_for_good(self, step: Step, failure: Failure, *, is_of_attempt: bool = False) -> None:
+        """Let a step end as failed. `is_of_attempt`: its newest attempt did, and is among those that failed."""
         failure = self.fitting(failure)
         failed = replace(
             step,
@@ -287,7 +272,9 @@ class StepRules(ABC):
         )
         self.allowance.count(WORK_OF_STEP)
         self.draft.put(failed)
-        self.draft.record(events.StepFailed(step.path, step.attempt, failure, step.iteration))
+        self.draft.record(
+            events.StepFailed(step.path, step.attempt, failure, step.failures, is_of_attempt, step.iteration)
+        )
         self.ended(failed)
 
     def fitting(self, failure: Failure) -> Failure:
@@ -340,19 +327,6 @@ def _shown(spec: StepSpec, steps: Mapping[str, Any]) -> Mapping[str, Any]:
         return steps
     seen = {path: steps[path] for path in spec.params.references if path in steps}
     return {path: each if path in spec.params.reads else {"state": each["state"]} for path, each in seen.items()}
-
-
-def _kept(attempts: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
-    """Return attempts as they are kept: once they are large, the older ones without details and stack traces."""
-    kept, room = list[Mapping[str, Any]](), MAX_FAILED_ATTEMPTS_BYTES
-    for attempt in reversed(attempts):
-        room -= payload.size(attempt)
-        kept.append(attempt if room >= 0 or not kept else {**attempt, "failure": _bare(attempt.get("failure", {}))})
-    return tuple(reversed(kept))
-
-
-def _bare(failure: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in failure.items() if name not in ("details", "stack_trace")}
 
 
 def _may_retry(spec: StepSpec, step: Step, failure: Failure, retry_time: datetime) -> bool:

@@ -1,9 +1,12 @@
-"""What is said of an attempt that was to end and did not end as it was told."""
+"""What is said of a step that was skipped, and of an attempt that was to end and did not end as it was told."""
 
 from __future__ import annotations
 
 from persistence.model import Step
 from service.engine.failure import INTERRUPTED, OUTCOME_UNKNOWN, RESULT_DISCARDED, Failure
+
+CONDITION_IS_FALSE = "its condition is false"
+"""Why a step was skipped; in its row, the condition stands behind it."""
 
 _CUT_OFF = "was cut off: its server stopped, died or lost the execution"
 

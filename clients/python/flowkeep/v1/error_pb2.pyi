@@ -90,6 +90,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """DATA_LOSS. The database found its files damaged where this call had to read or write."""
     ERROR_REASON_STEP_NOT_FOUND: _ErrorReason.ValueType  # 31
     """NOT_FOUND. The execution has no such step. Metadata: `{"execution_id": "0193…", "path": "research"}`."""
+    ERROR_REASON_HISTORY_TOO_LARGE: _ErrorReason.ValueType  # 32
+    """FAILED_PRECONDITION. The history up to the event is too large to show the execution as it was then with all that its
+    steps were given and gave. Read the events, or ask for the view BASIC. Metadata:
+    `{"execution_id": "…", "at_seq": "90000", "limit": "67108864"}`.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why an RPC was refused. Each error of the service (not those that gRPC itself gives, such as for a message that is too
@@ -167,4 +172,9 @@ ERROR_REASON_DATABASE_DAMAGED: ErrorReason.ValueType  # 30
 """DATA_LOSS. The database found its files damaged where this call had to read or write."""
 ERROR_REASON_STEP_NOT_FOUND: ErrorReason.ValueType  # 31
 """NOT_FOUND. The execution has no such step. Metadata: `{"execution_id": "0193…", "path": "research"}`."""
+ERROR_REASON_HISTORY_TOO_LARGE: ErrorReason.ValueType  # 32
+"""FAILED_PRECONDITION. The history up to the event is too large to show the execution as it was then with all that its
+steps were given and gave. Read the events, or ask for the view BASIC. Metadata:
+`{"execution_id": "…", "at_seq": "90000", "limit": "67108864"}`.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -324,6 +324,7 @@ class StepWaiting(_message.Message):
     PATH_FIELD_NUMBER: _builtins.int
     WAIT_FIELD_NUMBER: _builtins.int
     ITERATION_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Output only. Path of the step."""
     iteration: _builtins.int
@@ -332,16 +333,21 @@ class StepWaiting(_message.Message):
     def wait(self) -> _execution_pb2.Wait:
         """Output only. What it waits for."""
 
+    @_builtins.property
+    def output(self) -> _struct_pb2.Value:
+        """Output only. What the step will give when the time that it waits for has come."""
+
     def __init__(
         self,
         *,
         path: _builtins.str = ...,
         wait: _execution_pb2.Wait | None = ...,
         iteration: _builtins.int = ...,
+        output: _struct_pb2.Value | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["wait", b"wait"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["output", b"output", "wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["iteration", b"iteration", "path", b"path", "wait", b"wait"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["iteration", b"iteration", "output", b"output", "path", b"path", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -358,12 +364,17 @@ class StepRetrying(_message.Message):
     FAILURE_FIELD_NUMBER: _builtins.int
     RETRY_TIME_FIELD_NUMBER: _builtins.int
     ITERATION_FIELD_NUMBER: _builtins.int
+    FAILURES_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Output only. Path of the step."""
     attempt: _builtins.int
     """Output only. Number of the attempt that failed."""
     iteration: _builtins.int
     """Output only. Number of the whole run of the step, from 1."""
+    failures: _builtins.int
+    """Output only. How many attempts have failed that the retry policy counts. One that was cut off with its server is not
+    among them.
+    """
     @_builtins.property
     def failure(self) -> _execution_pb2.Failure:
         """Output only. Why it failed."""
@@ -380,10 +391,11 @@ class StepRetrying(_message.Message):
         failure: _execution_pb2.Failure | None = ...,
         retry_time: _timestamp_pb2.Timestamp | None = ...,
         iteration: _builtins.int = ...,
+        failures: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "retry_time", b"retry_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "failure", b"failure", "iteration", b"iteration", "path", b"path", "retry_time", b"retry_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "failure", b"failure", "failures", b"failures", "iteration", b"iteration", "path", b"path", "retry_time", b"retry_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -435,12 +447,20 @@ class StepFailed(_message.Message):
     ATTEMPT_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
     ITERATION_FIELD_NUMBER: _builtins.int
+    FAILURES_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FAILED_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Output only. Path of the step."""
     attempt: _builtins.int
     """Output only. Number of the last attempt."""
     iteration: _builtins.int
     """Output only. Number of the whole run of the step, from 1."""
+    failures: _builtins.int
+    """Output only. How many attempts have failed that the retry policy counts."""
+    attempt_failed: _builtins.bool
+    """Output only. Whether the last attempt failed. Else the step failed beside it: its condition, its parameters or what
+    it assigns could not be had, or there was no room for what it gave.
+    """
     @_builtins.property
     def failure(self) -> _execution_pb2.Failure:
         """Output only. Why it failed."""
@@ -452,10 +472,12 @@ class StepFailed(_message.Message):
         attempt: _builtins.int = ...,
         failure: _execution_pb2.Failure | None = ...,
         iteration: _builtins.int = ...,
+        failures: _builtins.int = ...,
+        attempt_failed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "failure", b"failure", "iteration", b"iteration", "path", b"path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "attempt_failed", b"attempt_failed", "failure", b"failure", "failures", b"failures", "iteration", b"iteration", "path", b"path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

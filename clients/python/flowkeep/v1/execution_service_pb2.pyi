@@ -255,19 +255,27 @@ class GetExecutionRequest(_message.Message):
 
     EXECUTION_ID_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
+    AT_SEQ_FIELD_NUMBER: _builtins.int
     execution_id: _builtins.str
     """Required. Id of the execution."""
     view: _execution_pb2.ExecutionView.ValueType
     """Optional. How much is returned. Default FULL, which may exceed the 4 MiB that gRPC clients receive by default."""
+    at_seq: _builtins.int
+    """Optional. Shows the execution as it was after the event with this number: its state, counts, steps with what they were
+    given and gave, variables. It is put together from the history, in which there are no stack traces, and not how many
+    bytes had been written. 0 means now. Beyond the newest event: OUT_OF_RANGE, `CURSOR_AHEAD`. With FULL, up to an event
+    before which the history has more than 64 MiB: FAILED_PRECONDITION, `HISTORY_TOO_LARGE`.
+    """
     def __init__(
         self,
         *,
         execution_id: _builtins.str = ...,
         view: _execution_pb2.ExecutionView.ValueType = ...,
+        at_seq: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution_id", b"execution_id", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_seq", b"at_seq", "execution_id", b"execution_id", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,140 @@
+"""Events, from the bytes that are stored to the domain."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from google.protobuf.message import DecodeError
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from flowkeep import payload
+from flowkeep.v1 import event_pb2 as pb
+from flowkeep.v1.execution_pb2 import Execution as ExecutionMessage
+from flowkeep.v1.execution_pb2 import Failure as FailureMessage
+from flowkeep.v1.execution_pb2 import StepCounts as StepCountsMessage
+from flowkeep.v1.execution_pb2 import Wait as WaitMessage
+from persistence.model import Event as StoredEvent
+from persistence.model import ExecutionState, StepCounts, Wait, WaitKind
+from service.engine.failure import Failure
+from service.engine.planning import events
+
+
+def decode(stored: StoredEvent) -> events.Event | None:
+    """Return an event of the store; None for one of which nobody can tell what happened."""
+    try:
+        message = pb.ExecutionEvent.FromString(stored.body)
+        kind = str(message.WhichOneof("kind"))
+        if message.seq != stored.seq or kind not in _BODIES:
+            return None
+        return events.Event(
+            message.seq,
+            message.transition_seq,
+            _time(message.time),
+            message.progress_percent,
+            _counts(message.step_counts),
+            _BODIES[kind](getattr(message, kind)),
+        )
+    except (DecodeError, ValueError, OverflowError):  # written by hand
+        return None
+
+
+def _counts(told: StepCountsMessage) -> StepCounts:
+    return StepCounts(told.total, told.completed, told.failed, told.skipped, told.running, told.cancelled)
+
+
+def _created(told: pb.ExecutionCreated) -> events.Created:
+    scheduled = _optional(told, "scheduled_time")
+    return events.Created(told.workflow_id, told.workflow_name, told.revision, told.owner, scheduled)
+
+
+def _started(told: pb.ExecutionStarted) -> events.Started:
+    return events.Started(_time(told.deadline_time))
+
+
+def _step_started(told: pb.StepStarted) -> events.StepStarted:
+    given = payload.from_struct(told.input)
+    return events.StepStarted(told.path, told.handler, told.attempt, told.worker, given, told.iteration)
+
+
+def _progressed(told: pb.StepProgressed) -> events.StepProgressed:
+    return events.StepProgressed(told.path, told.attempt, told.progress_percent, told.message, told.iteration)
+
+
+def _waiting(told: pb.StepWaiting) -> events.StepWaiting:
+    output = payload.from_value(told.output) if told.HasField("output") else None
+    return events.StepWaiting(told.path, _wait(told.wait), told.iteration, output)
+
+
+def _retrying(told: pb.StepRetrying) -> events.StepRetrying:
+    failure, retry_time = _failure(told.failure), _time(told.retry_time)
+    return events.StepRetrying(told.path, told.attempt, failure, retry_time, told.failures, told.iteration)
+
+
+def _completed(told: pb.StepCompleted) -> events.StepCompleted:
+    return events.StepCompleted(told.path, told.attempt, payload.from_value(told.output), told.iteration)
+
+
+def _failed(told: pb.StepFailed) -> events.StepFailed:
+    failure = _failure(told.failure)
+    return events.StepFailed(told.path, told.attempt, failure, told.failures, told.attempt_failed, told.iteration)
+
+
+def _skipped(told: pb.StepSkipped) -> events.StepSkipped:
+    return events.StepSkipped(told.path, told.reason, told.iteration)
+
+
+def _cancelled(told: pb.StepCancelled) -> events.StepCancelled:
+    failure = _failure(told.failure) if told.HasField("failure") else None
+    return events.StepCancelled(told.path, told.attempt, failure, told.iteration)
+
+
+def _assigned(told: pb.VariablesAssigned) -> events.VariablesAssigned:
+    return events.VariablesAssigned(told.path, payload.from_struct(told.vars), told.iteration)
+
+
+def _cancelling(told: pb.ExecutionCancelling) -> events.Cancelling:
+    return events.Cancelling(told.cancelled_by, told.reason)
+
+
+def _finished(told: pb.ExecutionFinished) -> events.Finished:
+    state = ExecutionState(ExecutionMessage.State.Name(told.state).removeprefix("STATE_"))
+    if told.HasField("failure"):
+        return events.Finished(state, None, _failure(told.failure))
+    return events.Finished(state, payload.from_value(told.result), None)
+
+
+def _wait(told: WaitMessage) -> Wait:
+    kind = WaitKind(str(told.WhichOneof("kind")).upper())
+    start_time, wake_time = _time(told.start_time), _optional(told, "wake_time")
+    return Wait(kind, start_time, wake_time, told.reason, told.retry.attempt, told.slot.resource, told.worker.handler)
+
+
+def _failure(told: FailureMessage) -> Failure:
+    details = payload.from_struct(told.details)
+    return Failure(told.code, told.message, details, told.step_path, told.retryable)
+
+
+def _optional(told: Any, field: str) -> datetime | None:
+    return _time(getattr(told, field)) if told.HasField(field) else None
+
+
+def _time(stamp: Timestamp) -> datetime:
+    return stamp.ToDatetime(tzinfo=UTC)
+
+
+_BODIES: dict[str, Any] = {
+    "created": _created,
+    "started": _started,
+    "step_started": _step_started,
+    "step_progressed": _progressed,
+    "step_waiting": _waiting,
+    "step_retrying": _retrying,
+    "step_completed": _completed,
+    "step_failed": _failed,
+    "step_skipped": _skipped,
+    "step_cancelled": _cancelled,
+    "variables_assigned": _assigned,
+    "cancelling": _cancelling,
+    "finished": _finished,
+}

@@ -1,0 +1,43 @@
+"""The attempts of a step that failed, as they are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from msgspec.structs import replace
+
+from persistence.model import Step
+from service.engine import payload
+from service.engine.failure import Failure
+
+MAX_FAILED_ATTEMPTS_KEPT = 20
+
+MAX_FAILED_ATTEMPTS_BYTES = 64 << 10
+"""They are written anew with each attempt."""
+
+
+def with_failed_attempt(step: Step, failure: Failure, time: datetime) -> Step:
+    """Return the step with its newest attempt, which ended at `time`, among those that failed."""
+    attempt = {
+        "attempt": step.attempt,
+        "start_time": step.attempt_time.isoformat() if step.attempt_time else None,
+        "end_time": time.isoformat(),
+        "failure": failure.to_json(),
+        "worker": step.worker,
+    }
+    return replace(step, failed_attempts=_kept((*step.failed_attempts, attempt)[-MAX_FAILED_ATTEMPTS_KEPT:]))
+
+
+def _kept(attempts: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
+    """Return attempts as they are kept: once they are large, the older ones without details and stack traces."""
+    kept, room = list[Mapping[str, Any]](), MAX_FAILED_ATTEMPTS_BYTES
+    for attempt in reversed(attempts):
+        room -= payload.size(attempt)
+        kept.append(attempt if room >= 0 or not kept else {**attempt, "failure": _bare(attempt.get("failure", {}))})
+    return tuple(reversed(kept))
+
+
+def _bare(failure: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in failure.items() if name not in ("details", "stack_trace")}

@@ -1,0 +1,188 @@
+"""An execution as its events tell it: folded one by one, they give what the rows held after each transition.
+
+Beyond the events stand the end that is decided, until it has come; stack traces, which not every caller may see; how
+many bytes were written; and of an execution, all that never changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from msgspec.structs import replace
+
+from persistence.model import (
+    Execution,
+    ExecutionDetail,
+    ExecutionState,
+    Json,
+    Step,
+    StepCounts,
+    StepKey,
+    StepState,
+    Wait,
+    WaitKind,
+)
+from service.engine import paths
+from service.engine.definition import Definition
+from service.engine.planning import events
+from service.engine.planning.events import Event
+from service.engine.planning.failed_attempts import with_failed_attempt
+from service.engine.planning.stopping import CONDITION_IS_FALSE
+
+
+class Folding:
+    """Takes the events of an execution in their order, those of steps if `has_steps`.
+
+    Of `execution` it takes what never changes.
+    """
+
+    def __init__(
+        self, definition: Definition, execution: Execution, given: Mapping[str, Any], *, has_steps: bool = True
+    ) -> None:
+        self._definition = definition
+        self._has_steps = has_steps
+        self._input = given
+        self._result: Json = None
+        self._steps: dict[StepKey, Step] = {}
+        self._execution = replace(
+            execution,
+            state=ExecutionState.PENDING,
+            counts=StepCounts(),
+            progress=0,
+            last_seq=0,
+            start_time=None,
+            end_time=None,
+            deadline_time=None,
+            failure=None,
+            ending=None,
+            incarnation=None,
+            wake_time=None,
+            bytes=0,
+            run=1,
+        )
+
+    @property
+    def detail(self) -> ExecutionDetail:
+        """The execution after the events so far."""
+        steps = tuple(self._steps[key] for key in sorted(self._steps))
+        return ExecutionDetail(self._execution, self._input, self._result, steps)
+
+    def take(self, event: Event) -> None:
+        """Take the next event."""
+        changes: dict[str, Any] = {"last_seq": event.seq, "progress": event.progress, "counts": event.counts}
+        match event.body:
+            case events.Created():
+                pass
+            case events.Started(deadline_time=deadline_time):
+                changes |= {"state": ExecutionState.RUNNING, "start_time": event.time, "deadline_time": deadline_time}
+            case events.Cancelling():
+                changes |= {"state": ExecutionState.CANCELLING}
+            case events.Finished(state=state, result=result, failure=failure):
+                changes |= {"state": state, "end_time": event.time}
+                changes |= {"failure": failure.to_json() if failure else None}
+                self._result = result
+                self._cut_off(event)
+            case body if self._has_steps:
+                key = body.path, body.iteration
+                self._steps[key] = _FOLDS[type(body)](self._steps.get(key) or self._fresh(key), body, event)
+                if isinstance(body, events.StepSkipped):
+                    self._name_condition(key)
+        self._execution = replace(self._execution, **changes)
+
+    def _fresh(self, key: StepKey) -> Step:
+        path, iteration = key
+        spec, place = self._definition.find(path), paths.place(path)
+        handler, position = (spec.handler, self._definition.positions[place]) if spec else ("", 0)
+        return Step(path, handler, StepState.PENDING, iteration, position=position)
+
+    def _name_condition(self, key: StepKey) -> None:
+        """Add the condition that was false: events go to callers that may not read definitions."""
+        spec, step = self._definition.find(key[0]), self._steps[key]
+        if spec is not None and spec.condition is not None and step.skip_reason == CONDITION_IS_FALSE:
+            self._steps[key] = replace(step, skip_reason=f"{step.skip_reason}: {spec.condition.source}")
+
+    def _cut_off(self, event: Event) -> None:
+        """End what is open: an execution that could not go on has ended without a word of its steps."""
+        for key, step in self._steps.items():
+            if not step.state.is_end:
+                cancelled = replace(step, state=StepState.CANCELLED, output=None)
+                self._steps[key] = replace(cancelled, end_time=event.time, end_seq=event.seq)
+
+
+def _started(step: Step, body: events.StepStarted, event: Event) -> Step:
+    return replace(
+        step,
+        handler=step.handler or body.handler,
+        state=StepState.RUNNING,
+        attempt=body.attempt,
+        input=body.input,
+        output=None,
+        failure=None,
+        wait=None,
+        worker=body.worker,
+        progress=0,
+        start_time=step.start_time or event.time,
+        attempt_time=event.time,
+    )
+
+
+def _progressed(step: Step, body: events.StepProgressed, event: Event) -> Step:
+    return replace(step, progress=body.progress_percent)
+
+
+def _waiting(step: Step, body: events.StepWaiting, event: Event) -> Step:
+    waiting = replace(step, state=StepState.WAITING, wait=body.wait)
+    match body.wait.kind:
+        case WaitKind.TIMER:
+            return replace(waiting, output=body.output)
+        case WaitKind.RETRY:
+            return waiting
+    # The attempt has not begun, and counts for nothing.
+    start_time = step.start_time if step.attempt > 1 else None
+    return replace(waiting, attempt=step.attempt - 1, start_time=start_time, attempt_time=None, worker="")
+
+
+def _retrying(step: Step, body: events.StepRetrying, event: Event) -> Step:
+    wait = Wait(WaitKind.RETRY, event.time, body.retry_time, attempt=body.attempt + 1)
+    failed = with_failed_attempt(step, body.failure, event.time)
+    return replace(failed, state=StepState.WAITING, wait=wait, failure=body.failure.to_json(), failures=body.failures)
+
+
+def _completed(step: Step, body: events.StepCompleted, event: Event) -> Step:
+    done = replace(step, state=StepState.COMPLETED, output=body.output, failure=None, wait=None, progress=100)
+    return replace(done, end_time=event.time, end_seq=event.seq)
+
+
+def _failed(step: Step, body: events.StepFailed, event: Event) -> Step:
+    before = with_failed_attempt(step, body.failure, event.time) if body.is_of_attempt else step
+    failed = replace(before, state=StepState.FAILED, failure=body.failure.to_json(), failures=body.failures)
+    return replace(failed, output=None, wait=None, end_time=event.time, end_seq=event.seq)
+
+
+def _skipped(step: Step, body: events.StepSkipped, event: Event) -> Step:
+    skipped = replace(step, state=StepState.SKIPPED, skip_reason=body.reason)
+    return replace(skipped, end_time=event.time, end_seq=event.seq)
+
+
+def _cancelled(step: Step, body: events.StepCancelled, event: Event) -> Step:
+    failure = body.failure.to_json() if body.failure else step.failure
+    cancelled = replace(step, state=StepState.CANCELLED, failure=failure, output=None)
+    return replace(cancelled, end_time=event.time, end_seq=event.seq)
+
+
+def _assigned(step: Step, body: events.VariablesAssigned, event: Event) -> Step:
+    return replace(step, assigned=body.vars)
+
+
+_FOLDS: Mapping[type[Any], Callable[[Step, Any, Event], Step]] = {
+    events.StepStarted: _started,
+    events.StepProgressed: _progressed,
+    events.StepWaiting: _waiting,
+    events.StepRetrying: _retrying,
+    events.StepCompleted: _completed,
+    events.StepFailed: _failed,
+    events.StepSkipped: _skipped,
+    events.StepCancelled: _cancelled,
+    events.VariablesAssigned: _assigned,
+}
