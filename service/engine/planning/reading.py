@@ -16,6 +16,9 @@ from service.engine.expressions import EVERY_STEP
 from service.engine.planning.course import is_fatal
 from service.engine.planning.scopes import outwards
 from service.engine.planning.state import newest
+from service.engine.slices import Work, at_once
+
+_LOOK = 6  # microseconds for a step
 
 _NOTHING: frozenset[str] = frozenset()
 
@@ -25,20 +28,29 @@ def still_wanted(definition: Definition, detail: ExecutionDetail) -> Wanted:
 
     What is open is written whole, so it is read whole, but for the input: only items are read again.
     """
+    return at_once(wanting(definition, detail))
+
+
+def wanting(definition: Definition, detail: ExecutionDetail) -> Work[Wanted]:
+    """Do what `still_wanted` does, in pieces: an execution may have ten thousands of steps."""
     steps = newest(detail.steps).values()
     begun = frozenset(step.key for step in steps if not step.state.is_end)
     inputs = frozenset(step.key for step in steps if not step.state.is_end and _is_repeat(definition, step))
     if detail.execution.ending is not None or detail.execution.state.is_end:
         return Wanted(begun, begun, inputs)  # nothing is evaluated any more
+    yield len(steps)
     outputs = set(begun)
     scopes: dict[str, dict[str, Step]] = defaultdict(dict)
     for step in steps:
         scope, step_id = paths.split(step.path)
         scopes[scope][step_id] = step
+    yield 2 * len(steps)
     for scope in scopes:
+        yield _LOOK * len(scopes[scope])
         block = definition.blocks.get(paths.place(scope))
         if block is not None and _is_open(scope, scopes):
             outputs.update(_read_in(block, scope, scopes))
+    yield 2 * len(steps)
     return Wanted(frozenset(outputs), begun.union(_last_assigned(definition, detail.steps)), inputs)
 
 

@@ -25,6 +25,9 @@ from service.engine.planning.state import (
     newest,
     variables,
 )
+from service.engine.slices import Work, at_once
+
+_LOOK = 3  # microseconds for a step of a block
 
 # A cancelled step frees no other, and neither does one that has ended its block.
 _DONE = frozenset(state for state in StepState if state.is_end and state is not StepState.CANCELLED)
@@ -32,19 +35,27 @@ _DONE = frozenset(state for state in StepState if state.is_end and state is not 
 
 def restore(definition: Definition, detail: ExecutionDetail, worker: str = "") -> State:
     """Return the state that was recorded, for the process `worker`. Variables are folded from what steps assigned."""
+    return at_once(restoring(definition, detail, worker))
+
+
+def restoring(definition: Definition, detail: ExecutionDetail, worker: str) -> Work[State]:
+    """Do what `restore` does, in pieces: an execution may have ten thousands of steps."""
     execution, ending = detail.execution, detail.execution.ending
     steps = newest(detail.steps)
+    yield len(steps)
     course = _Course(definition, steps, is_ending=ending is not None)
     if execution.start_time is not None and not execution.state.is_end:
-        course.read()
+        yield from course.read()
+    assigned, kept = variables(detail.steps), Map(steps)
+    yield len(steps)
     return State(
         facts=facts(execution),
         input=detail.input,
         timeout=execution.timeout,
         counts=execution.counts,
         state=execution.state,
-        steps=Map(steps),
-        vars=variables(detail.steps),
+        steps=kept,
+        vars=assigned,
         progress=execution.progress,
         last_seq=execution.last_seq,
         start_time=execution.start_time,
@@ -82,17 +93,19 @@ class _Course:
         self._is_ending = is_ending
         self._items: dict[str, set[int]] = {}
 
-    def read(self) -> None:
+    def read(self) -> Work[None]:
         """Do so, for an execution that has started and not ended."""
         for path in self._steps:
             scope, _ = paths.split(path)
             if scope:
                 owner, index = paths.owner(scope)
                 self._items.setdefault(owner, set()).add(index)
-        self._read_block("", self._definition.root, is_ending=self._is_ending)
+        yield 2 * len(self._steps)
+        yield from self._read_block("", self._definition.root, is_ending=self._is_ending)
 
-    def _read_block(self, scope: str, block: Block, *, is_ending: bool) -> bool:
+    def _read_block(self, scope: str, block: Block, *, is_ending: bool) -> Work[bool]:
         """Take a block unless it is closed; returns whether it is open."""
+        yield _LOOK * len(block.steps)
         records = {step.id: self._steps.get(paths.join(scope, step.id)) for step in block.steps}
         begun = [step for step in records.values() if step is not None]
         left, in_work = len(records) - sum(step.state.is_end for step in begun), [s for s in begun if s.state in OPEN]
@@ -105,7 +118,7 @@ class _Course:
         for step in in_work:
             action = block.by_id[paths.split(step.path)[1]].action
             if isinstance(action, Repeat):
-                self._read_repeat(step, action, is_ending=is_ending)
+                yield from self._read_repeat(step, action, is_ending=is_ending)
         return True
 
     def _met(self, scope: str, block: Block, records: Mapping[str, Step | None], *, is_ending: bool) -> dict[str, int]:
@@ -126,12 +139,14 @@ class _Course:
                 self.ready.append(entry(self._definition, path, is_repeating=False))
         return met
 
-    def _read_repeat(self, step: Step, action: Repeat, *, is_ending: bool) -> None:
+    def _read_repeat(self, step: Step, action: Repeat, *, is_ending: bool) -> Work[None]:
         begun = sorted(self._items.get(step.path, ()))
         scopes = [paths.item(step.path, index) for index in begun]
         failed = self._failed(scopes, action) if action.on_item_error is OnItemError.STOP else ""
         is_stopping = is_ending or bool(failed)
-        in_work = sum(self._read_block(scope, action.body, is_ending=is_stopping) for scope in scopes)
+        in_work = 0
+        for scope in scopes:
+            in_work += yield from self._read_block(scope, action.body, is_ending=is_stopping)
         total = len(step.input["items"])
         repeat = Repeating(total, action.max_parallel, begun[-1] + 1 if begun else 0, in_work, failed)
         self.repeats[step.path] = repeat

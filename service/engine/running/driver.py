@@ -19,15 +19,16 @@ from service.engine.held import Held
 from service.engine.planning import happenings
 from service.engine.planning.outline import outline
 from service.engine.planning.planner import Plan
-from service.engine.planning.reading import still_wanted
-from service.engine.planning.restoring import restore
+from service.engine.planning.reading import wanting
+from service.engine.planning.restoring import restoring
 from service.engine.planning.state import State
 from service.engine.running.active_runs import ActiveRuns
 from service.engine.running.context import Context
 from service.engine.running.quarantine import Quarantine
 from service.engine.running.recovery import Recovery
 from service.engine.running.run import Run
-from service.engine.running.soundness import contradictions, ending, unreadable
+from service.engine.running.soundness import contradicting, ending, unreadable
+from service.engine.slices import in_slices
 
 log = structlog.get_logger(__name__)
 
@@ -89,15 +90,15 @@ class Driver:
             log.error("execution not understood", execution_id=str(execution.id), exc_info=error)
             await self.condemn(execution.id, verdict or _MISTAKE)
             return
-        wanted = still_wanted(definition, detail)
+        wanted = await in_slices(wanting(definition, detail))
         if detail.omitted or wanted.inputs:
             detail = await self._context.journal.load_payloads(detail, wanted)
             if detail.unreadable:
                 await self.condemn(execution.id, verdict or unreadable(detail.unreadable))
                 return
         try:
-            found = contradictions(definition, detail) if verdict is None else ()
-            state = None if found else restore(definition, detail, self._context.name)
+            found = await in_slices(contradicting(definition, detail)) if verdict is None else ()
+            state = None if found else await in_slices(restoring(definition, detail, self._context.name))
         except Exception as error:  # whatever it was that wrote the rows
             log.error("execution not understood", execution_id=str(execution.id), exc_info=error)
             await self.condemn(execution.id, verdict or unreadable([type(error).__name__]))

@@ -14,8 +14,11 @@ from service.engine.definition import Definition, Repeat
 from service.engine.failure import CANCELLED, UNREADABLE_RECORD, Failure
 from service.engine.planning import events
 from service.engine.planning.state import newest
+from service.engine.slices import Work, at_once
 
 SHOWN = 10
+
+_LOOK = 3  # microseconds for a step
 
 
 def unreadable(names: Sequence[str]) -> Failure:
@@ -27,12 +30,20 @@ def unreadable(names: Sequence[str]) -> Failure:
 
 def contradictions(definition: Definition, detail: ExecutionDetail) -> Sequence[str]:
     """Return what of the records contradicts the definition or itself, as names; an execution like that never ends."""
+    return at_once(contradicting(definition, detail))
+
+
+def contradicting(definition: Definition, detail: ExecutionDetail) -> Work[Sequence[str]]:
+    """Do what `contradictions` does, in pieces: an execution may have ten thousands of steps."""
+    found = list(_of_execution(definition, detail))
     steps = newest(detail.steps)
-    return [
-        *_of_execution(definition, detail),
-        *(name for step in detail.steps for name in _of_step(definition, step)),
-        *(name for step in steps.values() for name in _of_items(definition, step, steps)),
-    ]
+    yield 2 * len(steps)
+    for step in detail.steps:
+        found += _of_step(definition, step)
+        if steps[step.path] is step:
+            found += _of_items(definition, step, steps)
+        yield _LOOK
+    return found
 
 
 def _of_execution(definition: Definition, detail: ExecutionDetail) -> Iterator[str]:
