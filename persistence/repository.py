@@ -45,7 +45,7 @@ SECRET_BYTES = 32
 class WorkflowRepository(Protocol):
     """Definitions and their revisions.
 
-    A change with a `request` is made once: the id is kept in its transaction, for as long as the store lives, unless it
+    A change with a `request` is made once: the id is kept in its transaction, until `forget` removes it, unless it
     was kept before. Then nothing is written: the same method and content hash answer what the first call answered,
     whatever has happened since (WorkflowNotFoundError when that was reaped); others raise RequestIdReusedError. Of
     equal calls at once the later ones wait for the first. A change that is refused leaves its request id free.
@@ -138,6 +138,14 @@ class WorkflowRepository(Protocol):
         """
         ...
 
+    async def forget(self, limit: int) -> int:
+        """Remove request ids that need not be remembered (REMEMBERED) any more, and return how many.
+
+        Each call looks at about the next `limit` of those that are old, and after the last of them begins again with
+        the oldest. Callable at any time by any number of replicas.
+        """
+        ...
+
 
 class ExecutionRepository(Protocol):
     """Executions as callers see them."""
@@ -211,7 +219,7 @@ class Journal(Protocol):
         """Keep a new execution; the future resolves after the commit.
 
         With a request id that the org used before it writes nothing: the same content hash answers the first
-        execution as it is now (ExecutionNotFoundError when it was reaped since: the id stays used), another raises
+        execution as it is now (ExecutionNotFoundError when it was reaped since, with the id remembered), another raises
         RequestIdReusedError. Raises WorkflowNotFoundError when the workflow was deleted, or has a later revision and
         the execution is to be of the latest, and QueueFullError at once, before there is a future; nothing is written
         then.

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
+
+REMEMBERED = timedelta(days=30)
+"""For so long a request id is remembered, and as long as the execution that it started or cancelled is kept."""
 
 
 class Method(StrEnum):

@@ -181,7 +181,7 @@ class MemoryJournal:
         row = _new_row(new)
         tables.executions[execution.id] = row
         if execution.request_id:
-            tables.requests[key] = KeptRequest(Method.EXECUTE, new.content_hash, execution.id)
+            tables.requests[key] = KeptRequest(Method.EXECUTE, new.content_hash, execution.create_time, execution.id)
         return Created(row.fresh(), True)
 
     def _first(self, request_id: str, content_hashes: Collection[bytes], first: KeptRequest) -> Execution:

@@ -110,6 +110,7 @@ class KeptRequest:
 
     method: Method
     content_hash: bytes
+    create_time: datetime
     execution_id: UUID | None = None
     workflow_id: UUID | None = None
     revisions: Sequence[tuple[UUID, int, Outcome]] = ()
@@ -158,7 +159,7 @@ class Tables:
     def keep(self, org: str, request: Request | None, **answer: Any) -> None:
         """Keep a request and what it is answered."""
         if request is not None:
-            self.requests[org, request.id] = KeptRequest(request.method, request.content_hash, **answer)
+            self.requests[org, request.id] = KeptRequest(request.method, request.content_hash, self.now(), **answer)
 
     def executions_of(self, workflow_id: UUID) -> Iterator[ExecutionRow]:
         """Give the executions of all revisions of a workflow."""

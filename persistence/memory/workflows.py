@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -22,13 +23,14 @@ from persistence.memory.executions import ask_to_cancel
 from persistence.memory.json import copied, same
 from persistence.memory.tables import ExecutionRow, Tables, WorkflowRow
 from persistence.model import Applied, Outcome, Scope, Workflow
-from persistence.requests import Request
+from persistence.requests import REMEMBERED, Request
 
 
 class MemoryWorkflows:
     """Implements WorkflowRepository."""
 
     _tables: Tables
+    _forgotten_to: datetime | None = None
 
     async def create_workflow(
         self, org: str, workflow_id: UUID, document: Mapping[str, Any], created_by: str, request: Request | None = None
@@ -149,6 +151,18 @@ class MemoryWorkflows:
         for workflow_id in deleted - {row.execution.workflow_id for row in tables.executions.values()}:
             del tables.workflows[workflow_id]
         return len(reaped)
+
+    async def forget(self, limit: int) -> int:
+        """See WorkflowRepository."""
+        tables, oldest = self._tables, self._tables.now() - REMEMBERED
+        old = sorted((kept.create_time, key) for key, kept in tables.requests.items() if kept.create_time < oldest)
+        following = [each for each in old if self._forgotten_to is None or each[0] > self._forgotten_to]
+        looked_at = [each for each in following if each[0] <= following[:limit][-1][0]]
+        forgotten = [key for _, key in looked_at if tables.requests[key].execution_id not in tables.executions]
+        for key in forgotten:
+            del tables.requests[key]
+        self._forgotten_to = looked_at[-1][0] if len(looked_at) >= limit else None
+        return len(forgotten)
 
     def _change(self, org: str, request: Request | None) -> Sequence[Applied] | None:
         first = self._tables.known(org, request)

@@ -1,4 +1,4 @@
-"""Removes what deleted workflows leave behind."""
+"""Removes what deleted workflows leave behind, and request ids that are old enough."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from persistence.postgres.claims import WAKE_LOST
 from persistence.postgres.connection import Database
 from persistence.postgres.messages import REMOVE_DEAD_LETTERS
 from persistence.postgres.partitions import ensure_partitions
+from persistence.requests import REMEMBERED
 
 _ENDED = """
 SELECT e.org_id, e.id FROM workflows w JOIN executions e ON e.org_id = w.org_id AND e.workflow_id = w.id
@@ -30,13 +31,31 @@ WITH empty AS MATERIALIZED (
 DELETE FROM workflows w USING empty WHERE w.org_id = empty.org_id AND w.id = empty.id"""
 
 
+# The time up to which they were looked at is a text, since the driver cannot read every time. All of one moment are
+# looked at together: a batch of executions shares it.
+_FORGET = f"""
+WITH old AS MATERIALIZED (
+    SELECT org_id, request_id, execution_id, create_time FROM requests
+    WHERE create_time < clock_timestamp() - interval '{REMEMBERED.days} days'
+      AND create_time > coalesce($2::text::timestamptz, '-infinity')
+    ORDER BY create_time FETCH FIRST ($1::int) ROWS WITH TIES),
+forgotten AS (
+    DELETE FROM requests r USING old o
+    WHERE r.org_id = o.org_id AND r.request_id = o.request_id AND r.create_time = o.create_time
+      AND NOT EXISTS (SELECT FROM executions e WHERE e.org_id = o.org_id AND e.id = o.execution_id)
+    RETURNING 1)
+SELECT count(*) AS looked_at, max(create_time)::text AS last, (SELECT count(*) FROM forgotten) AS forgotten
+FROM old"""  # noqa: S608 - our own number
+
+
 class PostgresReaping:
-    """Implements `reap` of WorkflowRepository."""
+    """Implements `reap` and `forget` of WorkflowRepository."""
 
     _database: Database
+    _forgotten_to: str | None = None
 
     async def reap(self, limit: int) -> int:
-        """See WorkflowRepository. Request ids stay.
+        """See WorkflowRepository.
 
         Also removes what was sent to what had ended, makes the partitions of the months to come, and wakes what sleeps
         beyond the calendar.
@@ -53,3 +72,10 @@ class PostgresReaping:
                         await session.execute(statement, *keys)
                 await session.execute(_DELETE_WORKFLOWS)
             return len(rows)
+
+    async def forget(self, limit: int) -> int:
+        """See WorkflowRepository."""
+        async with self._database.session() as session:
+            (row,) = await session.fetch(_FORGET, limit, self._forgotten_to)
+        self._forgotten_to = row["last"] if row["looked_at"] >= limit else None
+        return int(row["forgotten"])

@@ -134,11 +134,7 @@ executions = Table(
     Column("mail", BigInteger, nullable=False, comment="Binding messages that it was ever sent; they precede its end."),
     Column("incarnation", Uuid, comment="Process that drives it (replicas), NULL when nobody does."),
     Column("epoch", BigInteger, nullable=False, comment="Rises at each change of owner; earlier ones write no more."),
-    Column(
-        "wake_time",
-        _TIME,
-        comment="From when on it may be taken; set exactly while nobody drives it and it has not ended.",
-    ),
+    Column("wake_time", _TIME, comment="From when on it may be taken; set while it is open and nobody drives it."),
     Column("awaits", JSONB, comment="Names of the handlers that it waits for while nobody drives it; or NULL."),
     Column(
         "duration",
@@ -367,6 +363,7 @@ requests = Table(
     Column("revisions", ARRAY(Integer), comment="Revisions of them that it was answered."),
     Column("outcomes", ARRAY(Text), comment="What became of them: CREATED, UPDATED, UNCHANGED."),
     PrimaryKeyConstraint("org_id", "request_id", name="requests_pkey"),
+    Index("requests_age", "create_time"),
     CheckConstraint(f"method IN ({_names(Method)})", name="requests_method"),
     CheckConstraint(f"outcomes <@ ARRAY[{_names(Outcome)}]", name="requests_outcomes"),
     comment="Request ids, remembered longer than what they made or changed.",

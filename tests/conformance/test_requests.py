@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -19,9 +20,9 @@ from persistence.errors import (
     WorkflowNotFoundError,
 )
 from persistence.listing import WorkflowFilter
-from persistence.model import Applied, ExecutionState, Outcome, Posted, Workflow
+from persistence.model import Applied, Execution, ExecutionState, Outcome, Posted, Workflow
 from persistence.repository import Repository
-from persistence.requests import Method, Request
+from persistence.requests import REMEMBERED, Method, Request
 from service.engine.ids import uuid7
 from tests.conformance.builders import (
     FOREIGN_ORG,
@@ -32,6 +33,7 @@ from tests.conformance.builders import (
     ending,
     execution,
     new,
+    now,
     outcome,
     seen,
 )
@@ -106,8 +108,8 @@ async def test_a_repeated_cancel_answers_the_execution_as_it_is_now(repository: 
     assert first.message is not None
     assert await repository.request_cancel(SCOPE, row.id, "ann", "bored", request) == first
     await stage.commit(ending(row, ExecutionState.CANCELLED, **seen(row)))
-    now = await repository.request_cancel(SCOPE, row.id, "ann", "bored", request)
-    assert (now.execution.state, now.message) == (ExecutionState.CANCELLED, None)
+    later = await repository.request_cancel(SCOPE, row.id, "ann", "bored", request)
+    assert (later.execution.state, later.message) == (ExecutionState.CANCELLED, None)
     with pytest.raises(RequestIdReusedError):
         await repository.request_cancel(SCOPE, row.id, "ann", "", asked(Method.CANCEL, content=b"other"))
 
@@ -304,3 +306,45 @@ async def test_a_cancel_beside_a_forced_deletion_ends(
         assert len(refused) == (ids[0] == ids[1])
         assert all(isinstance(each, Posted | UUID | RequestIdReusedError) for each in (cancelled, deleted))
         await stage.repository.release(stage.incarnation)
+
+
+async def kept(stage: Stage, age: timedelta, count: int = 1) -> list[Execution]:
+    """Executions of another workflow that were started so long ago with request ids, and have ended."""
+    workflow = await stage.repository.create_workflow(ORG, uuid7(), document(f"w{age}"), "ann")
+    wanted = [
+        new(execution(workflow, state=ExecutionState.COMPLETED, create_time=now() - age, request_id=f"r{age} {number}"))
+        for number in range(count)
+    ]
+    return [(await stage.repository.create(each)).execution for each in wanted]
+
+
+async def is_known(repository: Repository, row: Execution) -> bool:
+    try:
+        return await repository.find_request(ORG, row.request_id, [new(row).content_hash]) is not None
+    except ExecutionNotFoundError:
+        return True
+
+
+async def test_a_request_id_is_forgotten_when_it_is_old_and_its_execution_gone(
+    repository: Repository, stage: Stage
+) -> None:
+    [old], [young] = await kept(stage, REMEMBERED + timedelta(hours=1)), await kept(stage, timedelta(days=29))
+    assert await repository.forget(10) == 0
+    for row in (old, young):
+        await repository.delete_workflow(SCOPE, row.workflow_name, "", False, "ann")
+    await repository.reap(10)
+    assert await repository.forget(10) == 1
+    assert [await is_known(repository, row) for row in (old, young)] == [False, True]
+    again = await stage.put(request_id=old.request_id)
+    assert again.id != old.id
+
+
+async def test_request_ids_are_forgotten_batch_by_batch(repository: Repository, stage: Stage) -> None:
+    """Those whose executions are kept are passed by, and do not keep the others from being looked at."""
+    remembered = await kept(stage, REMEMBERED + timedelta(days=9), 3)
+    gone = await kept(stage, REMEMBERED + timedelta(days=5), 5)
+    await repository.delete_workflow(SCOPE, gone[0].workflow_name, "", False, "ann")
+    await repository.reap(10)
+    forgotten = [await repository.forget(2) for _ in range(7)]
+    assert sum(forgotten) == 5 and max(forgotten) == 2
+    assert [await is_known(repository, row) for row in (*remembered, *gone)] == [True] * 3 + [False] * 5

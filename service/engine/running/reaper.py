@@ -1,4 +1,4 @@
-"""Removes what deleted workflows left."""
+"""Removes what deleted workflows left, and request ids that are old enough to be forgotten."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BATCH = 500
 
 
 class Reaper:
-    """Removes ended executions batch by batch, every `interval` seconds and when it is woken."""
+    """Removes both batch by batch, every `interval` seconds and when it is woken."""
 
     def __init__(self, workflows: WorkflowRepository, interval: float) -> None:
         self._workflows = workflows
@@ -27,11 +27,12 @@ class Reaper:
         """Remove until cancelled."""
         while True:
             try:
-                removed = await self._workflows.reap(BATCH)
-                if removed:
+                removed, forgotten = await self._workflows.reap(BATCH), await self._workflows.forget(BATCH)
+                if removed or forgotten:
                     await failpoints.reach("purge.between_batches")
             except PersistenceError as error:
-                removed = 0
+                removed = forgotten = 0
                 log.warning("reaping failed", error=str(error))
-            if removed < BATCH:
+            # Those that are old lie between some that are still remembered for an execution.
+            if removed < BATCH and not forgotten:
                 await self.leftovers.wait(self._interval)

@@ -118,7 +118,7 @@ COMMENT ON COLUMN executions.ending IS 'End that is decided while attempts are b
 COMMENT ON COLUMN executions.mail IS 'Binding messages that it was ever sent; they precede its end.';
 COMMENT ON COLUMN executions.incarnation IS 'Process that drives it (replicas), NULL when nobody does.';
 COMMENT ON COLUMN executions.epoch IS 'Rises at each change of owner; earlier ones write no more.';
-COMMENT ON COLUMN executions.wake_time IS 'From when on it may be taken; set exactly while nobody drives it and it has not ended.';
+COMMENT ON COLUMN executions.wake_time IS 'From when on it may be taken; set while it is open and nobody drives it.';
 
 COMMENT ON COLUMN executions.awaits IS 'Names of the handlers that it waits for while nobody drives it; or NULL.';
 COMMENT ON COLUMN executions.duration IS 'Seconds from start (or creation) to end.';
@@ -177,6 +177,8 @@ CREATE TABLE requests (
     CONSTRAINT requests_method CHECK (method IN ('APPLY_WORKFLOWS', 'CANCEL', 'CREATE_WORKFLOW', 'DELETE_WORKFLOW', 'EXECUTE', 'UPDATE_WORKFLOW')),
     CONSTRAINT requests_outcomes CHECK (outcomes <@ ARRAY['CREATED', 'UNCHANGED', 'UPDATED'])
 );
+
+CREATE INDEX requests_age ON requests (create_time);
 
 COMMENT ON TABLE requests IS 'Request ids, remembered longer than what they made or changed.';
 COMMENT ON COLUMN requests.org_id IS 'Org of the caller.';
