@@ -34,15 +34,25 @@ TIMES, MORE = 4, 30.0
 
 @dataclass(frozen=True)
 class Mutant:
-    """A mutation of one file, by its path in the tree."""
+    """A mutation of one file, by its path in the tree, as it was at the beginning."""
 
     file: Path
+    source: str
     mutation: Mutation
+
+    @property
+    def mutated(self) -> str:
+        """The file with the change."""
+        return self.mutation.applied(self.source)
+
+    @property
+    def place(self) -> str:
+        """The file and the line of the change."""
+        return f"{self.file}:{self.source.count(chr(10), 0, self.mutation.start) + 1}"
 
     def diff(self) -> str:
         """What it changes."""
-        source = (ROOT / self.file).read_text()
-        before, after = (each.splitlines(keepends=True) for each in (source, self.mutation.applied(source)))
+        before, after = (each.splitlines(keepends=True) for each in (self.source, self.mutated))
         return "".join(difflib.unified_diff(before, after, str(self.file), str(self.file), n=2))
 
 
@@ -74,15 +84,14 @@ class Copy:
     def judged(self, mutant: Mutant, part: Part, limits: Sequence[float]) -> Found:
         """Run the tests of the part on the mutant until one of them fails."""
         begun, target = time.monotonic(), self._folder / mutant.file
-        source = target.read_text()
-        target.write_text(mutant.mutation.applied(source))
+        target.write_text(mutant.mutated)
         try:
             for number, (stage, limit) in enumerate(zip(part.stages, limits, strict=True)):
                 if how := self.fails(stage, limit):
                     return Found(mutant, number, how, time.monotonic() - begun)
             return Found(mutant, None, "", time.monotonic() - begun)
         finally:
-            target.write_text(source)
+            target.write_text(mutant.source)
 
     def fails(self, tests: Sequence[str], limit: float = 3_600) -> str:
         """Run tests; return the first one that fails, or what happens instead, and nothing when all pass."""
@@ -120,7 +129,8 @@ def _found(folder: Path, pattern: str) -> list[Path]:
 def mutants_of(part: Part) -> list[Mutant]:
     """All mutants of a part, in the same order each time."""
     files = sorted(each.relative_to(ROOT) for pattern in part.files for each in _found(ROOT, pattern))
-    return [Mutant(file, each) for file in files for each in mutations((ROOT / file).read_text())]
+    sources = ((file, (ROOT / file).read_text()) for file in files)
+    return [Mutant(file, source, each) for file, source in sources for each in mutations(source)]
 
 
 def run(name: str, count: int, seed: int, jobs: int) -> float:
@@ -152,18 +162,13 @@ def run(name: str, count: int, seed: int, jobs: int) -> float:
         with ThreadPoolExecutor(jobs) as pool:
             found = list(pool.map(lambda mutant: _told(judged(mutant)), sample))
     killed = sum(each.stage is not None for each in found)
-    for each in found:
-        if each.stage is None:
-            print(f"\nnot noticed:\n{each.mutant.diff()}")
-    print(f"\n{name}: {killed} of {len(found)} noticed, {killed / len(found):.0%}", flush=True)
+    print(f"{name}: {killed} of {len(found)} noticed, {killed / len(found):.0%}", flush=True)
     return killed / len(found)
 
 
 def _told(found: Found) -> Found:
-    source = (ROOT / found.mutant.file).read_text()
-    line = source.count("\n", 0, found.mutant.mutation.start) + 1
-    what = f"noticed by {found.how}" if found.how else "NOT NOTICED"
-    print(f"  {found.mutant.file}:{line} {found.seconds:.0f} s {what}", flush=True)
+    what = f"noticed by {found.how}" if found.how else f"NOT NOTICED\n{found.mutant.diff()}"
+    print(f"  {found.mutant.place} {found.seconds:.0f} s {what}", flush=True)
     return found
 
 

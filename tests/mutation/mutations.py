@@ -179,7 +179,8 @@ def _called(node: ast.Call, text: Text) -> Made:
     if (other := NAMES.get(_name(node.func))) is not None:
         yield node.func, other
     arguments = node.args
-    if len(arguments) > 1 and not any(isinstance(each, ast.Starred) for each in arguments[:2]):
+    may_swap = _name(node.func) not in NAMES and not any(isinstance(each, ast.Starred) for each in arguments[:2])
+    if len(arguments) > 1 and may_swap:
         yield (arguments[0], arguments[1]), f"{text(arguments[1])}, {text(arguments[0])}"
     for keyword in node.keywords:
         kept = [text(each) for each in (*arguments, *node.keywords) if each is not keyword]

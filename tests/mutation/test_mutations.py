@@ -26,7 +26,7 @@ from tests.mutation.parts import PARTS
         ("self.x = y", ["pass"]),
         ("f(a, b)", ["f(b, a)", "pass"]),
         ("x = f(a, b=c)", ["x = f(a)"]),
-        ("x = min(a)", ["x = max(a)"]),
+        ("x = min(a, b)", ["x = max(a, b)"]),
         ("x: int = y + z", ["x: int = (y) - (z)"]),
         ("'documentation'", []),
         ("log.info('told', why=1)", []),
@@ -43,5 +43,4 @@ def test_each_part_has_mutants_that_are_other_programs(part: str) -> None:
     mutants = mutants_of(PARTS[part])
     assert len(mutants) > 100
     for mutant in mutants[:: len(mutants) // 20]:
-        source = mutant.file.read_text()
-        assert ast.dump(ast.parse(mutant.mutation.applied(source))) != ast.dump(ast.parse(source))
+        assert ast.dump(ast.parse(mutant.mutated)) != ast.dump(ast.parse(mutant.source))

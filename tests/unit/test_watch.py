@@ -11,7 +11,21 @@ import pytest
 
 from persistence.model import Event, Scope
 from service.engine.running.output import MAX_OUTPUT
-from service.engine.watch import FINISHED, OUTPUT_BYTES, OUTPUTS, Bookmark, Output, Pace, WatchHub, follow
+from service.engine.watch import (
+    FINISHED,
+    OUTPUT_BYTES,
+    OUTPUTS,
+    PAGE,
+    PAGE_BYTES,
+    RING,
+    RING_BYTES,
+    Bookmark,
+    Output,
+    Pace,
+    Subscription,
+    WatchHub,
+    follow,
+)
 
 
 class Pages:
@@ -39,6 +53,53 @@ def followed(
         return event
 
     return follow(pages, hub, Scope("org"), execution_id, 0, Pace(bookmark=0.0), mended)  # type: ignore[arg-type]
+
+
+def transitions(first: int, last: int, size: int = 1) -> list[Event]:
+    """Events of these numbers, two in each transition."""
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    return [Event(seq, seq + seq % 2, "happened", now, b"x" * size) for seq in range(first, last + 1)]
+
+
+def at_hand(watching: Subscription, last: int) -> list[int]:
+    """The numbers of the events that need not be read, up to this one."""
+    first = next(seq for seq in range(last + 1) if watching.after(seq))
+    found = list[int]()
+    while page := watching.after(found[-1] if found else first):
+        assert page[-1].seq == page[-1].transition_seq
+        found += [event.seq for event in page]
+    return found
+
+
+@pytest.mark.parametrize(("size", "most"), [(1, RING), (RING_BYTES // 128, 128)])
+def test_so_many_events_are_at_hand_and_of_whole_transitions(size: int, most: int) -> None:
+    hub, execution_id = WatchHub(), uuid4()
+    with hub.subscribe(execution_id) as watching:
+        hub.publish(execution_id, transitions(1, most, size))
+        assert at_hand(watching, most) == list(range(1, most + 1))
+        hub.publish(execution_id, transitions(most + 1, most + 2, size))
+        kept = at_hand(watching, most + 2)
+        assert kept == list(range(kept[0], most + 3))
+        assert kept[0] % 2 == 1 and most // 2 <= len(kept) <= most // 2 + 2
+        # What was let go counts no more.
+        hub.publish(execution_id, transitions(most + 3, most + 2 + most // 4, size))
+        assert at_hand(watching, most + 2)[0] == kept[0]
+
+
+def test_after_a_gap_what_was_before_is_at_hand_no_more() -> None:
+    hub, execution_id = WatchHub(), uuid4()
+    with hub.subscribe(execution_id) as watching:
+        hub.publish(execution_id, transitions(1, 4))
+        hub.publish(execution_id, transitions(7, 8))
+        assert [len(watching.after(seq)) for seq in range(9)] == [0, 0, 0, 0, 0, 0, 2, 1, 0]
+
+
+@pytest.mark.parametrize(("size", "most"), [(1, PAGE), (PAGE_BYTES // 8, 8)])
+def test_a_page_ends_with_a_transition_when_it_is_full(size: int, most: int) -> None:
+    hub, execution_id = WatchHub(), uuid4()
+    with hub.subscribe(execution_id) as watching:
+        hub.publish(execution_id, transitions(1, 2 * most, size))
+        assert [event.seq for event in watching.after(0)] == list(range(1, most + 1))
 
 
 async def test_bookmarks_come_between_events_too() -> None:
