@@ -57,6 +57,8 @@ class Notifications:
                 connection.add_termination_listener(lambda _: self._wake.set())
                 await connection.add_listener(_CHANNEL, self._receiver(heard, connection.get_server_pid()))
                 heard(News(None, has_work=True, has_mail=True))
+                # Those that were alone tell nothing until they know of this one, by their next renewal at the latest.
+                await connection.execute(_NOTIFY, _CHANNEL, _written(News(frozenset())))
                 while True:
                     await self._tell(connection)
                     with suppress(TimeoutError):
@@ -82,7 +84,8 @@ class Notifications:
         def receive(_connection: object, pid: int, _channel: str, payload: object) -> None:
             if pid != own_pid:
                 self.is_needed = True
-                heard(_read(str(payload)))
+                if not (news := _read(str(payload))).is_empty:  # else it only says that it is there
+                    heard(news)
 
         return receive
 

@@ -99,6 +99,8 @@ class Subscription:
         self._topic = topic
         self._heard = topic.output_count
         self._is_woken = self._must_read = False
+        self.is_untold = False
+        """Whether the last wait ended without a reason, and none has come since."""
         # While it waits: what ends the wait, with whether it was woken. The timer outlives waits that are woken, as
         # many are for one that is not.
         self._end: asyncio.Future[bool] | None = None
@@ -127,6 +129,7 @@ class Subscription:
         True when the table must be read to know what comes after `seq`.
         """
         if not self._is_woken and not await self._ended(timeout):
+            self.is_untold = True
             return True
         must_read, self._is_woken, self._must_read = self._must_read, False, False
         return must_read or (self._topic.last_seq > seq and not self._topic.after(seq))
@@ -134,7 +137,7 @@ class Subscription:
     def wake(self, *, must_read: bool = False) -> None:
         """End the wait. `must_read`: something may have been committed that is not at hand."""
         self._must_read |= must_read
-        self._is_woken = True
+        self._is_woken, self.is_untold = True, False
         if self._end is not None and not self._end.done():
             self._end.set_result(True)
 
@@ -175,6 +178,8 @@ class WatchHub:
     def __init__(self) -> None:
         self._topics: dict[UUID, _Topic] = {}
         self.is_closed = False
+        self.finds = 0
+        """How often a watcher found events in the table that nothing had told of: 0 in a healthy run."""
 
     def close(self) -> None:
         """End every watcher: each raises ShuttingDownError, so that its client resumes elsewhere."""
@@ -291,6 +296,8 @@ async def follow(
                 may_follow or await subscription.wait(cursor, min(pace.poll, spoken + pace.bookmark - clock()))
             ):
                 page = await read(cursor)
+                hub.finds += bool(page) and subscription.is_untold
+                subscription.is_untold = False
 
 
 async def _ends_at(executions: ExecutionRepository, scope: Scope, execution_id: UUID, seq: int) -> bool:

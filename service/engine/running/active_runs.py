@@ -53,11 +53,10 @@ class ActiveRuns:
         """Return the run of an execution."""
         return self._runs.get(execution_id)
 
-    def deliver(self, mail: Mail) -> None:
-        """Give a run its messages, if this process still is the owner that they are for."""
+    def deliver(self, mail: Mail) -> int:
+        """Give a run its messages, if this process still is the owner that they are for; return how many are new."""
         run = self._runs.get(mail.execution_id)
-        if run is not None and run.execution.epoch == mail.epoch:
-            run.receive(mail.messages)
+        return run.receive(mail.messages) if run is not None and run.execution.epoch == mail.epoch else 0
 
     def add(self, run: Run) -> None:
         """Count a run that begins."""

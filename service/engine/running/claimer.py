@@ -34,6 +34,8 @@ class Claimer:
         self._adopt = adopt
         self._wake: datetime | None = None
         self._ask_again = 0.0
+        self._taken = 0
+        """How many executions the claims of a round have taken."""
         self._rests_until = 0.0
         self._batch = self._settings.claim_batch
         """How many are claimed at a time: fewer after a failure, of which too much at a time may be the reason."""
@@ -44,11 +46,16 @@ class Claimer:
 
     async def keep(self) -> None:
         """Claim until cancelled."""
+        # What is there at the start was left by others.
+        is_told = True
         while True:
+            self._taken = 0
             await asyncio.sleep(max(0.0, self._rests_until - asyncio.get_running_loop().time()))
             try:
                 while await self._claim(min(self._runs.room, self._batch)):
                     self._batch = min(2 * self._batch, self._settings.claim_batch)
+                if self._taken and not is_told:
+                    self._context.finds.note("executions to claim", self._taken, self._context.work)
                 pause = await self._pause()
             except PersistenceError as error:
                 log.warning("claim failed", error=str(error), batch=self._batch)
@@ -57,7 +64,11 @@ class Claimer:
                 log.error("claim failed", exc_info=error, batch=self._batch)
                 self._take_less()
             else:
-                await self._context.work.wait(pause)
+                # A timer that was known is a reason, too.
+                is_told = await self._context.work.wait(pause) or self._is_due()
+
+    def _is_due(self) -> bool:
+        return self._wake is not None and self._wake <= self._context.now()
 
     def _take_less(self) -> None:
         self._batch = max(1, self._batch // 2)
@@ -91,6 +102,7 @@ class Claimer:
                 without=sated,
                 handlers=self._context.registry.names(),
             )
+            self._taken += len(taken)
             self._quarantine.conclude(runs.all)
             for left, detail in zip(range(len(taken), 0, -1), taken, strict=True):
                 runs.claimed(left)

@@ -12,6 +12,7 @@ from persistence.repository import Repository
 from service.engine.clock import StoreClock
 from service.engine.handlers.registry import Registry
 from service.engine.planning import events
+from service.engine.running.finds import Finds
 from service.engine.running.ownership import Ownership
 from service.engine.running.stuck_attempts import StuckAttempts
 from service.engine.running.wakeups import Wakeup
@@ -44,7 +45,8 @@ class RunnerSettings:
 class Context:
     """What runs and their attempts are given.
 
-    `name` is what people know the process by; `work` wakes the claims; attempts begin with the variables of `origin`.
+    `name` is what people know the process by; `work` wakes the claims; `finds` counts what looks find without a reason;
+    attempts begin with the variables of `origin`.
     """
 
     journal: Repository
@@ -59,6 +61,7 @@ class Context:
     tasks: TaskRegistry
     turns: Turns
     work: Wakeup
+    finds: Finds
     stuck: StuckAttempts
     origin: contextvars.Context
 

@@ -149,10 +149,15 @@ class Run:
         self._inbox.open(unseen)
         self.receive(unseen)
 
-    def receive(self, messages: Iterable[Message]) -> None:
-        """Let what was sent to the execution happen, each message once: the one way in for what others ask of it."""
-        for message in self._inbox.take(messages):
+    def receive(self, messages: Iterable[Message]) -> int:
+        """Let what was sent to the execution happen, each message once: the one way in for what others ask of it.
+
+        Returns how many of them had not come before.
+        """
+        fresh = self._inbox.take(messages)
+        for message in fresh:
             self.apply(happenings.MessageCame(self.context.now(), message))
+        return len(fresh)
 
     def fail(self, error: BaseException) -> None:
         """End the execution as failed, because of a mistake of the server."""

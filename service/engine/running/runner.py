@@ -23,6 +23,7 @@ from service.engine.running.active_runs import ActiveRuns
 from service.engine.running.claimer import Claimer
 from service.engine.running.context import Context, Encoder, RunnerSettings
 from service.engine.running.driver import Definitions, Driver
+from service.engine.running.finds import Finds
 from service.engine.running.listener import Listener
 from service.engine.running.ownership import Ownership
 from service.engine.running.quarantine import Quarantine
@@ -72,6 +73,7 @@ class Runner:
             self.tasks,
             self.turns,
             work,
+            Finds(),
             StuckAttempts(work.poke),
             contextvars.copy_context(),
         )

@@ -32,21 +32,27 @@ class Sweeper:
     async def keep(self) -> None:
         """Sweep until cancelled."""
         while True:
-            await self._mail.wait(min(self._context.interval(), SWEEP_INTERVAL))
+            was_told = await self._mail.wait(min(self._context.interval(), SWEEP_INTERVAL))
             try:
-                await self.sweep()
+                found = await self.sweep()
+                if found and not was_told:
+                    self._context.finds.note("messages", found, self._mail)
             except PersistenceError as error:
                 log.warning("sweep failed", error=str(error))
 
-    async def sweep(self) -> None:
-        """Deliver the messages that came by another process, and take up what this one owns without driving it."""
+    async def sweep(self) -> int:
+        """Deliver the messages that came by another process, and take up what this one owns without driving it.
+
+        Returns how many messages there were.
+        """
         runs, ownership, journal = self._runs, self._context.ownership, self._context.journal
-        for mail in await journal.deliver(ownership.incarnation):
-            runs.deliver(mail)
+        delivered = sum([runs.deliver(mail) for mail in await journal.deliver(ownership.incarnation)])
         undriven = set(await journal.undriven(ownership.incarnation, list(runs.ids)))
         missed = undriven - runs.ids - self._recovery.under_way - runs.coming
         # Missed once may mean that its creation is just being answered.
         for execution_id in sorted(missed & self._missed):
             if ownership.may_take:
+                self._context.finds.note("executions that were not driven", 1, self._mail)
                 self._recovery.look_for(execution_id)
         self._missed = missed
+        return delivered

@@ -12,9 +12,12 @@ class Wakeup:
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
+        self.pokes = 0
+        """How often there was a reason."""
 
     def poke(self) -> None:
         """Let the loop look now."""
+        self.pokes += 1
         self._event.set()
 
     def poke_after(self, seconds: float) -> None:
