@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 
 METHOD = "/flowkeep.v1.ExecutionService/BatchExecute"
 
-_READING, _ANSWERING = 40, 15
+_READING, _ANSWERING = 20, 10
 """Microseconds that a request takes to be read and judged, and to be answered."""
 
 _BYTES_A_MICROSECOND = 20

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from dataclasses import replace as changed
 from datetime import datetime, timedelta
 from functools import partial
@@ -16,10 +15,8 @@ from msgspec.structs import replace
 
 from persistence import failpoints
 from persistence.errors import (
-    NotFoundError,
     RequestIdReusedError,
     UnavailableError,
-    UnreadableError,
     WorkflowNotFoundError,
 )
 from persistence.model import (
@@ -36,10 +33,11 @@ from persistence.repository import Repository
 from persistence.requests import Method
 from persistence.transition import Created, NewExecution
 from service.engine.batches import READS, Meanings, Resolve, at_a_time
+from service.engine.begun import UNCLEAR, Begun, Doubtful, cost, is_another, kept_or_refused, outcome_of
 from service.engine.definition import Definition
 from service.engine.ids import uuid7
-from service.engine.parsing import check_input, input_cost
-from service.engine.payload import normalise, size
+from service.engine.parsing import check_input
+from service.engine.payload import normalise
 from service.engine.planning import happenings, planner
 from service.engine.planning.planner import Plan
 from service.engine.planning.state import initial
@@ -49,33 +47,6 @@ from service.engine.slices import Slicing, at_once
 from service.engine.violations import ValidationError, Violation
 from service.engine.watch import Bookmark, Output, Pace, follow
 from service.engine.workflows import Workflows
-
-_COST, _BYTES_A_MICROSECOND = 120, 20
-"""Microseconds that an execution takes to be handed to the store, and the bytes of input that take one more."""
-
-
-_UNCLEAR = (ValidationError, NotFoundError, UnreadableError, RequestIdReusedError)
-"""Refusals that do not hold if the same request was kept before."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Begun:
-    """An execution that was handed to the store."""
-
-    request: StartRequest
-    workflow: Workflow
-    definition: Definition
-    kept: asyncio.Future[Created]
-
-
-@dataclass(frozen=True, slots=True)
-class _Doubtful:
-    """A request that is refused, unless the same request was kept when the workflow still took it."""
-
-    request: StartRequest
-    workflow: Workflow | None
-    definition: Definition | None
-    error: Exception
 
 
 class Executions:
@@ -118,10 +89,10 @@ class Executions:
         """
         begun = await self._begin_all(scope, owner, requests)
         ended: list[Created | Exception] = []
-        unclear: dict[int, _Begun | _Doubtful] = {}
+        unclear: dict[int, Begun | Doubtful] = {}
         for place, each in enumerate(begun):
-            outcome = await _outcome(each)
-            if isinstance(outcome, _Begun | _Doubtful):
+            outcome = await outcome_of(each)
+            if isinstance(outcome, Begun | Doubtful):
                 unclear[place] = outcome
                 outcome = UnavailableError("nobody looked")
             ended.append(outcome)
@@ -138,22 +109,22 @@ class Executions:
 
     async def _begin_all(
         self, scope: Scope, owner: str, requests: Sequence[StartRequest | Exception]
-    ) -> Sequence[_Begun | _Doubtful | Created | Exception]:
+    ) -> Sequence[Begun | Doubtful | Created | Exception]:
         meanings, slicing = Meanings(self._workflows.resolve), Slicing()
         await meanings.look_up(
             (scope, each.workflow, each.revision) for each in requests if isinstance(each, StartRequest)
         )
         ids = Counter(each.request_id for each in requests if isinstance(each, StartRequest))
-        begun: list[_Begun | _Doubtful | Created | Exception] = []
-        before: dict[str, _Begun] = {}
+        begun: list[Begun | Doubtful | Created | Exception] = []
+        before: dict[str, Begun] = {}
         for given in requests:
             if isinstance(given, Exception):
                 begun.append(given)
                 continue
             try:
                 request = _clean(given)
-                each: _Begun | _Doubtful | Created = await self._begin(scope, owner, request, meanings.of)
-                if isinstance(each, _Doubtful) and ids[request.request_id] > 1:
+                each: Begun | Doubtful | Created = await self._begin(scope, owner, request, meanings.of)
+                if isinstance(each, Doubtful) and ids[request.request_id] > 1:
                     # It is held against what the same request id started before it, and not against what comes after.
                     if request.request_id in before:
                         await asyncio.wait([before[request.request_id].kept])
@@ -162,21 +133,21 @@ class Executions:
                 begun.append(error)
                 continue
             begun.append(each)
-            if isinstance(each, _Begun):
+            if isinstance(each, Begun):
                 before[request.request_id] = each
-            if isinstance(each, _Begun | _Doubtful):
-                await slicing.spend(_cost(each))
+            if isinstance(each, Begun | Doubtful):
+                await slicing.spend(cost(each))
         return begun
 
-    async def _begin(self, scope: Scope, owner: str, request: StartRequest, resolve: Resolve) -> _Begun | _Doubtful:
+    async def _begin(self, scope: Scope, owner: str, request: StartRequest, resolve: Resolve) -> Begun | Doubtful:
         """Hand a new execution to the store."""
         workflow = definition = None
         try:
             workflow, definition = await resolve(scope, request.workflow, request.revision)
             check_input(definition, request.input)
-        except _UNCLEAR as error:
-            return _Doubtful(request, workflow, definition, error)
-        return _Begun(request, workflow, definition, await self._create(workflow, definition, owner, request))
+        except UNCLEAR as error:
+            return Doubtful(request, workflow, definition, error)
+        return Begun(request, workflow, definition, await self._create(workflow, definition, owner, request))
 
     async def _recalled(self, scope: Scope, owner: str, request: StartRequest) -> Created | None:
         """Do as `execute` does by what is known here of the workflow; None if that is not enough, or no longer true."""
@@ -186,21 +157,21 @@ class Executions:
         try:
             check_input(definition, request.input)
             kept = await self._create(workflow, definition, owner, request, if_latest=not request.revision)
-            return await _kept(request, kept)
+            return await kept_or_refused(request, kept)
         except WorkflowNotFoundError:
             self._workflows.refute(scope, request.workflow, request.revision, workflow)
-        except _UNCLEAR:
+        except UNCLEAR:
             pass  # perhaps not so by what the workflow is now
         return None
 
-    async def _created(self, scope: Scope, owner: str, begun: _Begun | _Doubtful) -> Created:
+    async def _created(self, scope: Scope, owner: str, begun: Begun | Doubtful) -> Created:
         """Return what has been kept, or what the same request started before."""
         request = begun.request
         try:
-            if isinstance(begun, _Doubtful):
+            if isinstance(begun, Doubtful):
                 raise begun.error
-            return await _kept(request, begun.kept)
-        except _UNCLEAR:
+            return await kept_or_refused(request, begun.kept)
+        except UNCLEAR:
             # The workflow may have changed since the same request was kept: then it is no less kept.
             if first := await self._first(scope, owner, request, begun.workflow, begun.definition):
                 return Created(first, False)
@@ -241,7 +212,7 @@ class Executions:
             return None
         asked = [content_hash(owner, request, workflow), *equivalents(owner, request, workflow, definition)]
         first = await self._repository.find_request(scope.org, request.request_id, frozenset(asked))
-        if first is not None and _is_another(first, request.workflow):
+        if first is not None and is_another(first, request.workflow):
             raise RequestIdReusedError(request.request_id)
         return first
 
@@ -346,36 +317,6 @@ def _clean(request: StartRequest) -> StartRequest:
     return replace(request, input=normalise(dict(request.input), "input"))
 
 
-async def _kept(request: StartRequest, kept: asyncio.Future[Created]) -> Created:
-    """Return what was kept. Raises what the store raises, and RequestIdReusedError."""
-    created = await asyncio.shield(kept)
-    await failpoints.reach("exec.after_commit_before_reply")
-    if _is_another(created.execution, request.workflow):
-        raise RequestIdReusedError(request.request_id)
-    return created
-
-
-async def _outcome(begun: _Begun | _Doubtful | Created | Exception) -> _Begun | _Doubtful | Created | Exception:
-    """Return what became of a request, and itself where that is unclear until its request id was looked up."""
-    if not isinstance(begun, _Begun):
-        return begun
-    try:
-        return await _kept(begun.request, begun.kept)
-    except _UNCLEAR:
-        return begun
-    except Exception as error:
-        return error
-
-
-def _cost(begun: _Begun | _Doubtful) -> int:
-    """Return about how many microseconds a request took until it was handed to the store, or refused."""
-    payload = begun.request.input
-    cost = _COST + size(payload) // _BYTES_A_MICROSECOND
-    if begun.definition is not None:
-        cost += input_cost(begun.definition, payload, is_wrong=isinstance(begun, _Doubtful))
-    return cost
-
-
 def _row(execution: Execution, plan: Plan, incarnation: UUID | None, wake_time: datetime | None) -> Execution:
     after = plan.state
     return replace(
@@ -393,8 +334,3 @@ def _row(execution: Execution, plan: Plan, incarnation: UUID | None, wake_time: 
         wake_time=wake_time,
         bytes=after.bytes,
     )
-
-
-def _is_another(first: Execution, reference: str) -> bool:
-    """Whether a workflow that is referred to by id is not the one of an execution, but took over its name."""
-    return reference not in (first.workflow_name, str(first.workflow_id))

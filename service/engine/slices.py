@@ -9,6 +9,7 @@ times as long, and others no longer than one does. Work that is long from the st
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Generator
 from typing import TypeAlias, TypeVar
@@ -67,6 +68,7 @@ class _Turns:
     def __init__(self) -> None:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._is_set = False
+        self._begun = -math.inf
 
     async def next(self) -> None:
         turn = asyncio.get_running_loop().create_future()
@@ -77,10 +79,14 @@ class _Turns:
     def _set(self) -> None:
         if not self._is_set and self._waiting:
             self._is_set = True
-            asyncio.get_running_loop().call_later(TURN, self._give)
+            loop = asyncio.get_running_loop()
+            # Who comes when none waits has just had a slice: the one that began last, or one that was not waited for.
+            rest = max(TURN - SLICE / 1e6, self._begun + TURN - loop.time())
+            loop.call_later(rest, self._give)
 
     def _give(self) -> None:
         self._is_set = False
+        self._begun = asyncio.get_running_loop().time()
         while self._waiting:
             turn = self._waiting.popleft()
             if not turn.done():  # else it was cancelled

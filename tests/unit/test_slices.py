@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from itertools import pairwise
 
 import pytest
 
+from service.engine import slices
 from service.engine.slices import SLICE, Work, at_once, in_slices
 
 
@@ -37,6 +40,23 @@ async def test_others_have_their_turn_between_slices() -> None:
     assert await done == ["a", "b"]
     assert sorted(log) == ["a"] * 4 + ["b"] * 4
     assert log[2:] == ["a", "b"] * 3
+
+
+async def test_a_turn_is_counted_from_the_beginning_of_a_slice_also_for_work_that_is_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(slices, "SLICE", 100_000)
+    monkeypatch.setattr(slices, "TURN", 0.2)
+    begun: list[float] = []
+
+    def alone() -> Work[None]:
+        for _ in range(5):
+            begun.append(time.monotonic())
+            time.sleep(0.1)
+            yield slices.SLICE
+
+    await in_slices(alone())
+    assert 0.19 < min(after - before for before, after in pairwise(begun)) < 0.25
 
 
 async def test_one_that_is_given_up_does_not_keep_the_others_from_their_turn() -> None:
