@@ -94,48 +94,17 @@ workflow_revisions = Table(
 executions = Table(
     "executions",
     metadata,
-    Column("org_id", _ORG, nullable=False, comment="Org that the execution belongs to."),
+    # In the order that leaves no gaps between them.
     Column("id", Uuid, nullable=False, comment="Id, a UUIDv7: by time of creation."),
-    Column("owner", String(256), nullable=False, comment="Subject that started it."),
     Column("workflow_id", Uuid, nullable=False, comment="Workflow that it runs."),
-    Column("workflow_name", String(128), nullable=False, comment="Name of that workflow."),
-    Column("revision", Integer, nullable=False, comment="Revision that it runs."),
-    Column(
-        "state",
-        String(16),
-        nullable=False,
-        comment="PENDING, RUNNING, PAUSED, CANCELLING, COMPENSATING, or an end:"
-        " COMPLETED, FAILED, CANCELLED, TIMED_OUT.",
-    ),
+    Column("incarnation", Uuid, comment="Process that drives it (replicas), NULL when nobody does."),
     Column("create_time", _TIME, nullable=False, comment="When it was accepted."),
-    Column("timeout", Float(53), nullable=False, comment="Seconds that it may take from its start."),
-    Column("priority", Integer, nullable=False, comment="-100 to 100; higher goes first."),
-    Column("tags", ARRAY(Text), nullable=False, comment="Tags of workflow and request."),
-    Column("labels", JSONB, nullable=False, comment="Labels of the request, an object of texts."),
-    Column(
-        "correlation_id", String(256), nullable=False, comment="Id of the thing outside that it belongs to, or empty."
-    ),
-    Column("request_id", String(128), nullable=False, comment="Id of the request that started it, or empty."),
     Column("scheduled_time", _TIME, comment="When it is to start, if a delay was asked for."),
     Column("start_time", _TIME, comment="When it started."),
     Column("end_time", _TIME, comment="When it ended; set exactly in the states that are ends."),
     Column("deadline_time", _TIME, comment="When it is cut off with TIMED_OUT."),
-    Column("progress", SmallInteger, nullable=False, comment="Percentage, 100 only when COMPLETED."),
-    Column("steps_total", Integer, nullable=False, comment="Number of steps; those in no other count are pending."),
-    Column("steps_completed", Integer, nullable=False, comment="Steps that ended well."),
-    Column("steps_failed", Integer, nullable=False, comment="Steps that failed for good."),
-    Column("steps_skipped", Integer, nullable=False, comment="Steps that were skipped."),
-    Column("steps_running", Integer, nullable=False, comment="Steps that run or wait."),
-    Column("steps_cancelled", Integer, nullable=False, comment="Steps that were cancelled."),
-    Column("last_seq", BigInteger, nullable=False, comment="Number of the newest event."),
-    Column("result", JSONB, comment="What it answers, once COMPLETED."),
-    Column("failure", JSONB, comment="Why it did not complete: code, message, details, step_path."),
-    Column("ending", JSONB, comment="End that is decided while attempts are being stopped: state, failure."),
-    Column("mail", BigInteger, nullable=False, comment="Binding messages that it was ever sent; they precede its end."),
-    Column("incarnation", Uuid, comment="Process that drives it (replicas), NULL when nobody does."),
-    Column("epoch", BigInteger, nullable=False, comment="Rises at each change of owner; earlier ones write no more."),
     Column("wake_time", _TIME, comment="From when on it may be taken; set while it is open and nobody drives it."),
-    Column("awaits", JSONB, comment="Names of the handlers that it waits for while nobody drives it; or NULL."),
+    Column("timeout", Float(53), nullable=False, comment="Seconds that it may take from its start."),
     Column(
         "duration",
         Float(53),
@@ -144,9 +113,41 @@ executions = Table(
         ),
         comment="Seconds from start (or creation) to end.",
     ),
-    Column("deaths", SmallInteger, nullable=False, server_default=text("0"), comment="Owners in a row that died."),
+    Column("last_seq", BigInteger, nullable=False, comment="Number of the newest event."),
+    Column("epoch", BigInteger, nullable=False, comment="Rises at each change of owner; earlier ones write no more."),
+    Column("mail", BigInteger, nullable=False, comment="Binding messages that it was ever sent; they precede its end."),
     Column("bytes", BigInteger, nullable=False, comment="Bytes written: payloads as JSON, and 512 for each event."),
+    Column("revision", Integer, nullable=False, comment="Revision that it runs."),
     Column("run", Integer, nullable=False, comment="Number of the run: 1, and more when it is reopened after its end."),
+    Column("priority", Integer, nullable=False, comment="-100 to 100; higher goes first."),
+    Column("steps_total", Integer, nullable=False, comment="Number of steps; those in no other count are pending."),
+    Column("steps_completed", Integer, nullable=False, comment="Steps that ended well."),
+    Column("steps_failed", Integer, nullable=False, comment="Steps that failed for good."),
+    Column("steps_skipped", Integer, nullable=False, comment="Steps that were skipped."),
+    Column("steps_running", Integer, nullable=False, comment="Steps that run or wait."),
+    Column("steps_cancelled", Integer, nullable=False, comment="Steps that were cancelled."),
+    Column("progress", SmallInteger, nullable=False, comment="Percentage, 100 only when COMPLETED."),
+    Column("deaths", SmallInteger, nullable=False, server_default=text("0"), comment="Owners in a row that died."),
+    Column("org_id", _ORG, nullable=False, comment="Org that the execution belongs to."),
+    Column("owner", String(256), nullable=False, comment="Subject that started it."),
+    Column("workflow_name", String(128), nullable=False, comment="Name of that workflow."),
+    Column(
+        "state",
+        String(16),
+        nullable=False,
+        comment="PENDING, RUNNING, PAUSED, CANCELLING, COMPENSATING, or an end:"
+        " COMPLETED, FAILED, CANCELLED, TIMED_OUT.",
+    ),
+    Column(
+        "correlation_id", String(256), nullable=False, comment="Id of the thing outside that it belongs to, or empty."
+    ),
+    Column("request_id", String(128), nullable=False, comment="Id of the request that started it, or empty."),
+    Column("tags", ARRAY(Text), nullable=False, comment="Tags of workflow and request."),
+    Column("labels", JSONB, nullable=False, comment="Labels of the request, an object of texts."),
+    Column("awaits", JSONB, comment="Names of the handlers that it waits for while nobody drives it; or NULL."),
+    Column("result", JSONB, comment="What it answers, once COMPLETED."),
+    Column("failure", JSONB, comment="Why it did not complete: code, message, details, step_path."),
+    Column("ending", JSONB, comment="End that is decided while attempts are being stopped: state, failure."),
     PrimaryKeyConstraint("org_id", "id", name="executions_pkey"),
     CheckConstraint(
         "CASE WHEN end_time IS NOT NULL THEN ending IS NULL WHEN state = 'CANCELLING' THEN ending IS NOT NULL"
@@ -273,6 +274,7 @@ steps = Table(
     comment="Steps of executions; one that never left PENDING has no row.",
 )
 
+# The view `events`, which the migration makes, shows single ones.
 transitions = Table(
     "transitions",
     metadata,
@@ -297,22 +299,6 @@ transitions = Table(
     postgresql_partition_by="RANGE (execution_id)",
     comment="Histories of executions, never changed: the events that were written at once are one row.",
 )
-
-EVENTS = """
-CREATE VIEW events AS
-SELECT t.org_id, t.execution_id, t.seq - e.count + e.number AS seq, t.seq - e.count + e.last AS transition_seq,
-    e.kind, t.time, substr(t.body, (e.behind - e.size + 1)::int, e.size) AS body,
-    (SELECT r FROM jsonb_array_elements(t.shared) r WHERE r->'seq' = to_jsonb(t.seq - e.count + e.number)) AS shared
-FROM transitions t, LATERAL (
-    SELECT e.kind, e.size, e.number, count(*) OVER () AS count, max(e.number) OVER (PARTITION BY e.part) AS last,
-        sum(e.size) OVER (ORDER BY e.number) AS behind
-    FROM (
-        SELECT p.part, row_number() OVER (ORDER BY p.part, e.place) AS number,
-            split_part(e.entry, ' ', 1) AS kind, split_part(e.entry, ' ', 2)::int AS size
-        FROM unnest(string_to_array(t.layout, ';')) WITH ORDINALITY AS p(entries, part),
-            unnest(string_to_array(p.entries, ',')) WITH ORDINALITY AS e(entry, place)) e) e
-"""
-"""The view of single events, for people and tests: numbered without gaps, transition by transition."""
 
 shared_payloads = Table(
     "shared_payloads",

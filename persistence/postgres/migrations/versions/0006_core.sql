@@ -11,44 +11,44 @@ COMMENT ON COLUMN execution_inputs.execution_id IS 'Execution.';
 COMMENT ON COLUMN execution_inputs.input IS 'Input, an object.';
 
 CREATE TABLE executions (
-    org_id VARCHAR(256) NOT NULL,
     id UUID NOT NULL,
-    owner VARCHAR(256) NOT NULL,
     workflow_id UUID NOT NULL,
-    workflow_name VARCHAR(128) NOT NULL,
-    revision INTEGER NOT NULL,
-    state VARCHAR(16) NOT NULL,
+    incarnation UUID,
     create_time TIMESTAMP WITH TIME ZONE NOT NULL,
-    timeout FLOAT(53) NOT NULL,
-    priority INTEGER NOT NULL,
-    tags TEXT[] NOT NULL,
-    labels JSONB NOT NULL,
-    correlation_id VARCHAR(256) NOT NULL,
-    request_id VARCHAR(128) NOT NULL,
     scheduled_time TIMESTAMP WITH TIME ZONE,
     start_time TIMESTAMP WITH TIME ZONE,
     end_time TIMESTAMP WITH TIME ZONE,
     deadline_time TIMESTAMP WITH TIME ZONE,
-    progress SMALLINT NOT NULL,
+    wake_time TIMESTAMP WITH TIME ZONE,
+    timeout FLOAT(53) NOT NULL,
+    duration FLOAT(53) GENERATED ALWAYS AS (EXTRACT(epoch FROM (end_time - COALESCE(start_time, create_time)))::double precision) STORED,
+    last_seq BIGINT NOT NULL,
+    epoch BIGINT NOT NULL,
+    mail BIGINT NOT NULL,
+    bytes BIGINT NOT NULL,
+    revision INTEGER NOT NULL,
+    run INTEGER NOT NULL,
+    priority INTEGER NOT NULL,
     steps_total INTEGER NOT NULL,
     steps_completed INTEGER NOT NULL,
     steps_failed INTEGER NOT NULL,
     steps_skipped INTEGER NOT NULL,
     steps_running INTEGER NOT NULL,
     steps_cancelled INTEGER NOT NULL,
-    last_seq BIGINT NOT NULL,
+    progress SMALLINT NOT NULL,
+    deaths SMALLINT DEFAULT 0 NOT NULL,
+    org_id VARCHAR(256) NOT NULL,
+    owner VARCHAR(256) NOT NULL,
+    workflow_name VARCHAR(128) NOT NULL,
+    state VARCHAR(16) NOT NULL,
+    correlation_id VARCHAR(256) NOT NULL,
+    request_id VARCHAR(128) NOT NULL,
+    tags TEXT[] NOT NULL,
+    labels JSONB NOT NULL,
+    awaits JSONB,
     result JSONB,
     failure JSONB,
     ending JSONB,
-    mail BIGINT NOT NULL,
-    incarnation UUID,
-    epoch BIGINT NOT NULL,
-    wake_time TIMESTAMP WITH TIME ZONE,
-    awaits JSONB,
-    duration FLOAT(53) GENERATED ALWAYS AS (EXTRACT(epoch FROM (end_time - COALESCE(start_time, create_time)))::double precision) STORED,
-    deaths SMALLINT DEFAULT 0 NOT NULL,
-    bytes BIGINT NOT NULL,
-    run INTEGER NOT NULL,
     CONSTRAINT executions_pkey PRIMARY KEY (org_id, id),
     CONSTRAINT executions_ending CHECK (CASE WHEN end_time IS NOT NULL THEN ending IS NULL WHEN state = 'CANCELLING' THEN ending IS NOT NULL ELSE true END),
     CONSTRAINT executions_deaths CHECK (deaths >= 0),
@@ -86,45 +86,44 @@ CREATE INDEX executions_tags ON executions USING gin (tags) WHERE tags <> '{}';
 CREATE INDEX executions_workflow ON executions (workflow_id, id);
 
 COMMENT ON TABLE executions IS 'Executions, one row each; inputs, steps and events are in their own tables.';
-COMMENT ON COLUMN executions.org_id IS 'Org that the execution belongs to.';
 COMMENT ON COLUMN executions.id IS 'Id, a UUIDv7: by time of creation.';
-COMMENT ON COLUMN executions.owner IS 'Subject that started it.';
 COMMENT ON COLUMN executions.workflow_id IS 'Workflow that it runs.';
-COMMENT ON COLUMN executions.workflow_name IS 'Name of that workflow.';
-COMMENT ON COLUMN executions.revision IS 'Revision that it runs.';
-COMMENT ON COLUMN executions.state IS 'PENDING, RUNNING, PAUSED, CANCELLING, COMPENSATING, or an end: COMPLETED, FAILED, CANCELLED, TIMED_OUT.';
+COMMENT ON COLUMN executions.incarnation IS 'Process that drives it (replicas), NULL when nobody does.';
 COMMENT ON COLUMN executions.create_time IS 'When it was accepted.';
-COMMENT ON COLUMN executions.timeout IS 'Seconds that it may take from its start.';
-COMMENT ON COLUMN executions.priority IS '-100 to 100; higher goes first.';
-COMMENT ON COLUMN executions.tags IS 'Tags of workflow and request.';
-COMMENT ON COLUMN executions.labels IS 'Labels of the request, an object of texts.';
-COMMENT ON COLUMN executions.correlation_id IS 'Id of the thing outside that it belongs to, or empty.';
-COMMENT ON COLUMN executions.request_id IS 'Id of the request that started it, or empty.';
 COMMENT ON COLUMN executions.scheduled_time IS 'When it is to start, if a delay was asked for.';
 COMMENT ON COLUMN executions.start_time IS 'When it started.';
 COMMENT ON COLUMN executions.end_time IS 'When it ended; set exactly in the states that are ends.';
 COMMENT ON COLUMN executions.deadline_time IS 'When it is cut off with TIMED_OUT.';
-COMMENT ON COLUMN executions.progress IS 'Percentage, 100 only when COMPLETED.';
+COMMENT ON COLUMN executions.wake_time IS 'From when on it may be taken; set while it is open and nobody drives it.';
+COMMENT ON COLUMN executions.timeout IS 'Seconds that it may take from its start.';
+COMMENT ON COLUMN executions.duration IS 'Seconds from start (or creation) to end.';
+COMMENT ON COLUMN executions.last_seq IS 'Number of the newest event.';
+COMMENT ON COLUMN executions.epoch IS 'Rises at each change of owner; earlier ones write no more.';
+COMMENT ON COLUMN executions.mail IS 'Binding messages that it was ever sent; they precede its end.';
+COMMENT ON COLUMN executions.bytes IS 'Bytes written: payloads as JSON, and 512 for each event.';
+COMMENT ON COLUMN executions.revision IS 'Revision that it runs.';
+COMMENT ON COLUMN executions.run IS 'Number of the run: 1, and more when it is reopened after its end.';
+COMMENT ON COLUMN executions.priority IS '-100 to 100; higher goes first.';
 COMMENT ON COLUMN executions.steps_total IS 'Number of steps; those in no other count are pending.';
 COMMENT ON COLUMN executions.steps_completed IS 'Steps that ended well.';
 COMMENT ON COLUMN executions.steps_failed IS 'Steps that failed for good.';
 COMMENT ON COLUMN executions.steps_skipped IS 'Steps that were skipped.';
 COMMENT ON COLUMN executions.steps_running IS 'Steps that run or wait.';
 COMMENT ON COLUMN executions.steps_cancelled IS 'Steps that were cancelled.';
-COMMENT ON COLUMN executions.last_seq IS 'Number of the newest event.';
+COMMENT ON COLUMN executions.progress IS 'Percentage, 100 only when COMPLETED.';
+COMMENT ON COLUMN executions.deaths IS 'Owners in a row that died.';
+COMMENT ON COLUMN executions.org_id IS 'Org that the execution belongs to.';
+COMMENT ON COLUMN executions.owner IS 'Subject that started it.';
+COMMENT ON COLUMN executions.workflow_name IS 'Name of that workflow.';
+COMMENT ON COLUMN executions.state IS 'PENDING, RUNNING, PAUSED, CANCELLING, COMPENSATING, or an end: COMPLETED, FAILED, CANCELLED, TIMED_OUT.';
+COMMENT ON COLUMN executions.correlation_id IS 'Id of the thing outside that it belongs to, or empty.';
+COMMENT ON COLUMN executions.request_id IS 'Id of the request that started it, or empty.';
+COMMENT ON COLUMN executions.tags IS 'Tags of workflow and request.';
+COMMENT ON COLUMN executions.labels IS 'Labels of the request, an object of texts.';
+COMMENT ON COLUMN executions.awaits IS 'Names of the handlers that it waits for while nobody drives it; or NULL.';
 COMMENT ON COLUMN executions.result IS 'What it answers, once COMPLETED.';
 COMMENT ON COLUMN executions.failure IS 'Why it did not complete: code, message, details, step_path.';
 COMMENT ON COLUMN executions.ending IS 'End that is decided while attempts are being stopped: state, failure.';
-COMMENT ON COLUMN executions.mail IS 'Binding messages that it was ever sent; they precede its end.';
-COMMENT ON COLUMN executions.incarnation IS 'Process that drives it (replicas), NULL when nobody does.';
-COMMENT ON COLUMN executions.epoch IS 'Rises at each change of owner; earlier ones write no more.';
-COMMENT ON COLUMN executions.wake_time IS 'From when on it may be taken; set while it is open and nobody drives it.';
-
-COMMENT ON COLUMN executions.awaits IS 'Names of the handlers that it waits for while nobody drives it; or NULL.';
-COMMENT ON COLUMN executions.duration IS 'Seconds from start (or creation) to end.';
-COMMENT ON COLUMN executions.deaths IS 'Owners in a row that died.';
-COMMENT ON COLUMN executions.bytes IS 'Bytes written: payloads as JSON, and 512 for each event.';
-COMMENT ON COLUMN executions.run IS 'Number of the run: 1, and more when it is reopened after its end.';
 
 CREATE TABLE messages (
     org_id VARCHAR(256) NOT NULL,
@@ -356,3 +355,5 @@ FROM transitions t, LATERAL (
             split_part(e.entry, ' ', 1) AS kind, split_part(e.entry, ' ', 2)::int AS size
         FROM unnest(string_to_array(t.layout, ';')) WITH ORDINALITY AS p(entries, part),
             unnest(string_to_array(p.entries, ',')) WITH ORDINALITY AS e(entry, place)) e) e;
+
+COMMENT ON VIEW events IS 'Histories of executions, event by event: numbered without gaps; body is ExecutionEvent as protobuf.';
