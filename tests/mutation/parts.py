@@ -22,7 +22,8 @@ _COURSES = [
 PARTS = {
     "planning": Part(
         ["service/engine/planning/*.py"],
-        [["tests/unit/test_planner*.py", "tests/unit/test_event_payloads.py", "tests/unit/test_states.py"],
+        [["tests/unit/test_planner*.py", "tests/unit/test_heap.py", "tests/unit/test_event_payloads.py",
+          "tests/unit/test_states.py"],
          ["tests/simulation/test_simulation.py"], _COURSES],
     ),
     "running": Part(

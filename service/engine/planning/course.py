@@ -113,13 +113,15 @@ class Course:
         scope, step_id = paths.split(path)
         block = block_of(self.definition, scope)
         for after in block.successors[step_id]:
-            kept = self.blocks[scope]
-            met, needed = kept.met.get(after, 0) + 1, len(block.predecessors[after])
-            if met == needed:
-                self.free(paths.join(scope, after))
+            needed = len(block.predecessors[after])
             if needed > 1:
-                changed = kept.met.delete(after) if met == needed else kept.met.set(after, met)
-                self.blocks = self.blocks.set(scope, replace(kept, met=changed))
+                kept = self.blocks[scope]
+                met = kept.met.get(after, 0) + 1
+                if met < needed:
+                    self.blocks = self.blocks.set(scope, replace(kept, met=kept.met.set(after, met)))
+                    continue
+                self.blocks = self.blocks.set(scope, replace(kept, met=kept.met.delete(after)))
+            self.free(paths.join(scope, after))
 
     def may_begin(self, ready: Ready) -> bool:
         """Return whether what was ready is so still."""
