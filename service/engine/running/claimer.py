@@ -35,7 +35,7 @@ class Claimer:
         self._wake: datetime | None = None
         self._ask_again = 0.0
         self._taken = 0
-        """How many executions the claims of a round have taken."""
+        """How many executions the claims of a round have taken, those aside whose timer had come: that is a reason."""
         self._rests_until = 0.0
         self._batch = self._settings.claim_batch
         """How many are claimed at a time: fewer after a failure, of which too much at a time may be the reason."""
@@ -64,11 +64,7 @@ class Claimer:
                 log.error("claim failed", exc_info=error, batch=self._batch)
                 self._take_less()
             else:
-                # A timer that was known is a reason, too.
-                is_told = await self._context.work.wait(pause) or self._is_due()
-
-    def _is_due(self) -> bool:
-        return self._wake is not None and self._wake <= self._context.now()
+                is_told = await self._context.work.wait(pause)
 
     def _take_less(self) -> None:
         self._batch = max(1, self._batch // 2)
@@ -102,7 +98,7 @@ class Claimer:
                 without=sated,
                 handlers=self._context.registry.names(),
             )
-            self._taken += len(taken)
+            self._taken += sum(not _is_due(detail, self._context.clock.latest()) for detail in taken)
             self._quarantine.conclude(runs.all)
             for left, detail in zip(range(len(taken), 0, -1), taken, strict=True):
                 runs.claimed(left)
@@ -122,3 +118,14 @@ class Claimer:
             log.warning("execution not taken up yet", execution_id=str(execution.id), error=str(error))
         except Exception as error:  # the others go on, whatever is wrong with this one
             log.error("execution not taken up", execution_id=str(execution.id), exc_info=error)
+
+
+def _is_due(detail: ExecutionDetail, now: datetime) -> bool:
+    """Whether a timer has made an execution claimable."""
+    execution = detail.execution
+    times = [
+        execution.scheduled_time,
+        execution.deadline_time,
+        *(step.wait.wake_time for step in detail.steps if step.wait),
+    ]
+    return any(time is not None and time <= now for time in times)
