@@ -146,7 +146,7 @@ def run(name: str, count: int, seed: int, jobs: int, stages: int | None) -> floa
         limits = list[float]()
         for stage in part.stages:
             copy, begun = copies.get(), time.monotonic()
-            if how := copy.fails(stage):
+            if copy.fails(stage) and (how := copy.fails(stage)):  # once may be the machine's fault
                 raise SystemExit(f"{name}: the code as it is fails {how}")
             limits.append(TIMES * (time.monotonic() - begun) + MORE)
             copies.put(copy)

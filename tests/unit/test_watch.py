@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from sys import getsizeof
@@ -37,13 +38,21 @@ class Pages:
     async def read_events(self, *_: object) -> list[Event]:
         return self._pages.pop(0)
 
+    @property
+    def left(self) -> int:
+        """How many pages have not been read."""
+        return len(self._pages)
+
 
 def page(seq: int, kind: str) -> list[Event]:
     return [Event(seq, seq, kind, datetime(2026, 1, 1, tzinfo=UTC), b"x")]
 
 
+OFTEN, RARE = Pace(bookmark=0.0), Pace(poll=60.0, bookmark=60.0)
+
+
 def followed(
-    pages: Pages, hub: WatchHub, execution_id: UUID, looked_at: list[Event] | None = None
+    pages: Pages, hub: WatchHub, execution_id: UUID, looked_at: list[Event] | None = None, pace: Pace = OFTEN
 ) -> AsyncIterator[object]:
     """What is given of an execution; adds to `looked_at` what could be spoilt."""
 
@@ -52,7 +61,7 @@ def followed(
             looked_at.append(event)
         return event
 
-    return follow(pages, hub, Scope("org"), execution_id, 0, Pace(bookmark=0.0), mended)  # type: ignore[arg-type]
+    return follow(pages, hub, Scope("org"), execution_id, 0, pace, mended)  # type: ignore[arg-type]
 
 
 def transitions(first: int, last: int, size: int = 1) -> list[Event]:
@@ -92,6 +101,7 @@ def test_after_a_gap_what_was_before_is_at_hand_no_more() -> None:
         hub.publish(execution_id, transitions(1, 4))
         hub.publish(execution_id, transitions(7, 8))
         assert [len(watching.after(seq)) for seq in range(9)] == [0, 0, 0, 0, 0, 0, 2, 1, 0]
+    assert not hub.is_watched(execution_id)
 
 
 @pytest.mark.parametrize(("size", "most"), [(1, PAGE), (PAGE_BYTES // 8, 8)])
@@ -117,6 +127,44 @@ async def test_what_this_process_committed_is_given_as_it_is() -> None:
     hub.publish(execution_id, page(2, FINISHED))
     assert [each async for each in given if each != Bookmark(1)] == [page(2, FINISHED), Bookmark(2)]
     assert looked_at == page(1, "created")
+
+
+async def test_the_table_is_read_no_more_than_it_has_to_be_and_when_something_is_not_at_hand() -> None:
+    hub, execution_id = WatchHub(), uuid4()
+    pages = Pages(page(1, "created"), [], transitions(2, 5))
+    async with asyncio.timeout(10):
+        given = followed(pages, hub, execution_id, pace=RARE)
+        assert await anext(given) == page(1, "created")
+        coming = asyncio.ensure_future(anext(given))
+        for _ in range(5):  # it reads once more, and waits
+            await asyncio.sleep(0)
+        assert pages.left == 1
+        hub.publish(execution_id, transitions(5, 6))
+        assert await coming == transitions(2, 5)
+        assert await anext(given) == transitions(6, 6)
+        hub.publish(execution_id, page(7, FINISHED))
+        assert [each async for each in given] == [page(7, FINISHED), Bookmark(7)]
+
+
+async def test_a_sign_of_life_comes_before_the_next_look_at_the_table() -> None:
+    given = followed(Pages(page(1, "created"), [], []), WatchHub(), uuid4(), pace=Pace(60.0, 0.01))
+    async with asyncio.timeout(10):
+        assert await anext(given) == page(1, "created")
+        assert await anext(given) == Bookmark(1)
+
+
+async def test_a_wait_takes_its_own_time_whatever_the_last_one_was_to_take() -> None:
+    hub, execution_id, clock = WatchHub(), uuid4(), asyncio.get_running_loop().time
+    with hub.subscribe(execution_id) as watching:
+        for longest in (0.02, 60.0):  # both are woken, so that their timers are left
+            waiting = asyncio.ensure_future(watching.wait(0, longest))
+            await asyncio.sleep(0)
+            hub.wake([execution_id])
+            assert await waiting
+            begun = clock()
+            async with asyncio.timeout(10):
+                assert await watching.wait(0, 0.05)
+            assert 0.04 < clock() - begun < 5
 
 
 @pytest.mark.parametrize("character", ["a", "\N{GRINNING FACE}"])
