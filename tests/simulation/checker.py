@@ -24,7 +24,7 @@ MOST_KILLS = 5
 def check(world: World) -> list[str]:
     """Return all violations that a finished run shows; none for a run that kept every promise."""
     problems = list(world.history.problems)
-    for part in (_acknowledged, _requests, _rows, _writes, _calls, _streams, _cancels, check_times):
+    for part in (_acknowledged, _requests, _rows, _writes, _calls, _streams, _cancels, _messages, check_times):
         problems += part(world)
     return problems
 
@@ -264,6 +264,26 @@ def _cancels(world: World) -> Iterator[str]:
             if row.execution.state.value != "CANCELLED" and not ended_first:
                 yield f"CA2: {answer.execution_id} was cancelled and is {row.execution.state.value}"
             yield from _starts_after_cancel(world, answer)
+
+
+def _messages(world: World) -> Iterator[str]:
+    """Check that whatever was sent is consumed once, before the end of its execution if it binds, as all here does."""
+    consumed: dict[tuple[UUID, UUID], list[float]] = defaultdict(list)
+    ends: dict[UUID, float] = {}
+    for write in world.history.writes:
+        if write.result is CommitResult.COMMITTED:
+            for message_id in write.consumed:
+                consumed[write.execution_id, message_id].append(write.committed)
+            if write.events and write.events[-1].kind == "finished":
+                ends[write.execution_id] = write.committed
+    for key, times in consumed.items():
+        if len(times) > 1:
+            yield f"I21: message {key[1]} of {key[0]} was consumed {len(times)} times"
+    for key, sent in world.history.messages.items():
+        if not consumed[key]:
+            yield f"I21: message {key[1]} of {key[0]} was sent at {sent:.3f} and never consumed"
+        elif ends.get(key[0], sent) < min(consumed[key]):
+            yield f"I21: message {key[1]} of {key[0]} was passed by its end"
 
 
 CANCEL_PATIENCE = 1.0

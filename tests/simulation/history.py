@@ -24,6 +24,7 @@ class Write:
     committed: float
     result: CommitResult | None
     has_changed_row: bool
+    consumed: tuple[UUID, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,8 @@ class History:
 
     writes: list[Write] = field(default_factory=list)
     claims: list[Claim] = field(default_factory=list)
+    messages: dict[tuple[UUID, UUID], float] = field(default_factory=dict)
+    """When what was sent to an execution was kept, by its id and that of the message."""
     calls: list[Call] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
     streams: list[Stream] = field(default_factory=list)

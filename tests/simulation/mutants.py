@@ -16,11 +16,13 @@ from msgspec import structs
 from persistence.errors import UnavailableError
 from persistence.memory import MemoryRepository, journal
 from persistence.memory.tables import ExecutionRow
-from persistence.model import Execution, ExecutionDetail, Mail, Posted, Scope
+from persistence.model import Execution, ExecutionDetail, Mail, Message, Posted, Scope
 from persistence.transition import CommitResult, Created, NewExecution, Transition
 from service.engine.clock import StoreClock
 from service.engine.executions import Executions
+from service.engine.planning.planner import _Planning
 from service.engine.requests import StartRequest
+from service.engine.running.inbox import Inbox
 from service.engine.running.run import Run
 from service.engine.running.runner import Runner
 from service.engine.running.tenure import Tenure
@@ -190,7 +192,7 @@ def _incarnation_is_host(stack: ExitStack) -> None:
     _replace(stack, Replica, "new_incarnation", new_incarnation)
 
 
-@_mutant("M12", "the signal of a cancel is dropped", "CA2", "CA3")
+@_mutant("M12", "messages are not delivered", "CA2", "CA3")
 def _dropped_cancel(stack: ExitStack) -> None:
     async def hand_in(self: Runner, posted: Posted) -> None:
         """Drop it."""
@@ -210,3 +212,24 @@ def _own_clock(stack: ExitStack) -> None:
 @_mutant("M16", "a step with an effect outside begins before the commit of its start", "ST12", "ST3", "I8")
 def _early_effect(stack: ExitStack) -> None:
     _replace(stack, Run, "_is_harmless", lambda self, effect: True)
+
+
+@_mutant("M17", "an end passes a message that binds", "I21", "CA2")
+def _end_passes_mail(stack: ExitStack) -> None:
+    def is_fenced(row: Execution, transition: Transition) -> bool:
+        return before(structs.replace(row, mail=0), transition)  # type: ignore[no-any-return]
+
+    before = _replace(stack, journal, "_is_fenced", is_fenced)
+
+
+@_mutant("M18", "a message is consumed before what it asks for is done, and lost on the way", "CA2", "CA3", "CA4")
+def _lost_message(stack: ExitStack) -> None:
+    def receive(self: _Planning, message: Message) -> None:
+        """Do nothing."""
+
+    _replace(stack, _Planning, "receive", receive)
+
+
+@_mutant("M19", "a message that is delivered again happens again", "I21")
+def _seen_twice(stack: ExitStack) -> None:
+    _replace(stack, Inbox, "take", lambda self, messages: list(messages))

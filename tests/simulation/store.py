@@ -126,6 +126,7 @@ class Database:
                 self.loop.time(),
                 result,
                 changed,
+                tuple(transition.consumed),
             )
         )
         return future.result()
@@ -316,7 +317,15 @@ class Link:
 
     async def request_cancel(self, *args: Any) -> Posted:
         """See ExecutionRepository."""
-        posted = await self.call("request_cancel", lambda: finished(self._database.memory.request_cancel(*args)))
+
+        def act() -> Posted:
+            posted = finished(self._database.memory.request_cancel(*args))
+            if posted.message is not None:
+                sent = self._database.history.messages
+                sent.setdefault((posted.execution.id, posted.message.id), self._loop.time())
+            return posted
+
+        posted = await self.call("request_cancel", act)
         row = posted.execution
         self.announce(News(frozenset({row.id}), has_mail=True, has_work=row.incarnation is None))
         return posted

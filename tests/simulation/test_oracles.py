@@ -125,6 +125,21 @@ def add_write(world: World, **changes: Any) -> None:
     world.history.writes.append(replace(world.history.writes[max(writes_of(world))], **{"events": ()} | changes))
 
 
+def consumed(world: World) -> tuple[UUID, ...]:
+    """Return what the cancelled execution was sent."""
+    return tuple(message for execution, message in world.history.messages if execution == world.clients.ids[CANCELLED])
+
+
+def pass_by(world: World) -> None:
+    """Let the message be consumed by a write after the end of its execution."""
+    index = next(place for place, write in enumerate(world.history.writes) if write.consumed)
+    write = world.history.writes[index]
+    world.history.writes[index] = replace(write, consumed=())
+    last = max(place for place in writes_of(world, CANCELLED))
+    late = replace(world.history.writes[last], events=(), consumed=write.consumed, committed=LATER)
+    world.history.writes.append(late)
+
+
 def add_call(world: World, index: int = 0, order: int = PLAIN, **changes: Any) -> None:
     """Add a call like one that was."""
     world.history.calls.append(replace(calls_of(world, order)[index], **changes))
@@ -257,6 +272,9 @@ SPOILT: dict[str, Callable[[World], object]] = {
     "I19: no timer is set": lambda w: go_on(w, lambda _: asyncio.Event().wait()),
     "I20: awaited + I20: boom + I20: retrieved": lambda w: go_on(w, blunder),
     "I20: leaks the task 'left' + I20: lease": lambda w: go_on(w, leak),
+    "I21: consumed 2 times": lambda w: add_write(w, execution_id=w.clients.ids[CANCELLED], consumed=consumed(w)),
+    "I21: never consumed": lambda w: w.history.messages.update({(w.clients.ids[PLAIN], NOBODY): 0.0}),
+    "I21: passed by": pass_by,
     "CA2:": lambda w: add_answer(w, "cancel", "ok", PLAIN, time=calls_of(w)[-1].begun),
     "CA3: + ST12:": lambda w: add_call(w, order=CANCELLED, attempt=9, begun=LATER),
     "CA4:": lambda w: change_call(w, CANCELLED, stopped=None, ended=LATER),
