@@ -1,0 +1,36 @@
+"""What a run makes of its messages: each happens once, and what binds is counted when it was seen."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+from persistence.model import Message, MessageKind
+from service.engine.running.inbox import Inbox
+
+
+def message(number: int, kind: str = MessageKind.CANCEL) -> Message:
+    return Message(UUID(int=number), kind, datetime(2026, 1, 1, tzinfo=UTC), "ann", {})
+
+
+def test_a_message_comes_once_however_often_it_is_delivered():
+    inbox, first, second = Inbox(0), message(1), message(2)
+    assert inbox.take([first]) == [first]
+    assert inbox.take([first, second]) == [second]
+    assert inbox.take([second, first]) == []
+
+
+def test_what_binds_counts_as_seen_when_a_transition_consumes_it():
+    inbox, binding, other = Inbox(3), message(1), message(2, MessageKind.CHILD_ENDED)
+    inbox.open([binding, other])
+    assert inbox.seen == 2
+    inbox.take([binding, other])
+    assert inbox.seen == 2
+    inbox.consume([binding, other])
+    assert inbox.seen == 3
+
+
+def test_a_message_that_came_later_adds_to_those_that_the_row_counted():
+    inbox, late = Inbox(1), message(1)
+    inbox.consume(inbox.take([late]))
+    assert inbox.seen == 2
