@@ -53,6 +53,8 @@ class Driver:
         self._runs = runs
         self._quarantine = quarantine
         self._definitions = definitions
+        # Of what is being taken up: by how many calls, and the newest epoch among them.
+        self._adopted: dict[UUID, tuple[int, int]] = {}
         self.recovery = Recovery(context, self)
 
     # --- taking
@@ -72,6 +74,17 @@ class Driver:
 
     async def adopt(self, detail: ExecutionDetail, verdict: Failure | None = None) -> None:
         """Go on with an execution from what was recorded, or end it by a verdict; if not now, a sweep finds it."""
+        key, epoch = detail.execution.id, detail.execution.epoch
+        under_way, newest = self._adopted.get(key, (0, 0))
+        self._adopted[key] = under_way + 1, max(newest, epoch)
+        try:
+            await self._adopt(detail, verdict)
+        finally:
+            under_way, newest = self._adopted.pop(key)
+            if under_way > 1:
+                self._adopted[key] = under_way - 1, newest
+
+    async def _adopt(self, detail: ExecutionDetail, verdict: Failure | None) -> None:
         execution = detail.execution
         if execution.id in self._runs or execution.incarnation != self._context.ownership.incarnation:
             return
@@ -114,6 +127,8 @@ class Driver:
         ownership = self._context.ownership
         if execution.id in self._runs or not ownership.may_take or execution.incarnation != ownership.incarnation:
             return
+        if execution.epoch < self._adopted[execution.id][1]:
+            return  # while its payloads were read, the process took it anew, and may have driven it to its end
         run = Run(self._context, self, execution, definition, state)
         self._runs.add(run)
         try:
