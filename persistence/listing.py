@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 from uuid import UUID
 
-from persistence.model import ExecutionState
+from persistence.model import ExecutionState, StepState
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,21 @@ class ExecutionFilter:
     ended_until: datetime | None = None
     lowest_id: UUID | None = None
     highest_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepFilter:
+    """Which steps a list holds: both conditions must hold, an empty one always does."""
+
+    states: frozenset[StepState] = frozenset()
+    handler: str = ""
+
+
+class StepPlace(NamedTuple):
+    """Where a step stands in a list: its place in the definition, then the numbers of the items that it is of."""
+
+    position: int
+    items: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

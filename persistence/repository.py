@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
-from persistence.listing import ExecutionFilter, ExecutionOrder, PageKey, WorkflowFilter
+from persistence.listing import ExecutionFilter, ExecutionOrder, PageKey, StepFilter, StepPlace, WorkflowFilter
 from persistence.model import (
     Applied,
     Event,
@@ -172,6 +172,15 @@ class ExecutionRepository(Protocol):
 
         A path without a row has none. Payloads are read in this order up to about `most` characters, as `get_detail`
         reads them. Raises what that does.
+        """
+        ...
+
+    async def list_steps(
+        self, scope: Scope, execution_id: UUID, where: StepFilter, after: StepPlace | None, limit: int
+    ) -> Sequence[str]:
+        """Return the paths of up to `limit` steps that have a record, by their places, beginning behind `after`.
+
+        Each counts in its newest iteration. Raises ExecutionNotFoundError.
         """
         ...
 

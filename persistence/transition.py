@@ -12,7 +12,17 @@ from uuid import UUID
 import msgspec
 
 from persistence.errors import PersistenceError
-from persistence.model import Ending, Event, Execution, ExecutionState, Json, Message, Step, StepCounts
+from persistence.model import (
+    Ending,
+    Event,
+    Execution,
+    ExecutionOutcome,
+    ExecutionState,
+    Json,
+    Message,
+    Step,
+    StepCounts,
+)
 
 _KIND = re.compile(r"\w{1,64}")
 
@@ -44,10 +54,19 @@ class NewExecution(msgspec.Struct, frozen=True):
 
 
 class Created(msgspec.Struct, frozen=True):
-    """Answer of `create`: the execution as it is now, and whether this call made it."""
+    """Answer of `create`: the execution as it is now, and whether this call made it.
+
+    `outcome` is that of an execution which this call made, and which has ended in its creation.
+    """
 
     execution: Execution
     created: bool
+    outcome: ExecutionOutcome | None = None
+
+    @classmethod
+    def anew(cls, new: NewExecution, execution: Execution) -> Created:
+        """Return the answer to a call that made the execution, which is so now."""
+        return cls(execution, True, ExecutionOutcome(execution, new.result) if new.execution.state.is_end else None)
 
 
 class Letter(msgspec.Struct, frozen=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from itertools import groupby
@@ -10,7 +11,7 @@ from uuid import UUID
 from msgspec.structs import replace
 
 from persistence.errors import CursorAheadError, CursorExpiredError, ExecutionFinishedError
-from persistence.listing import ExecutionFilter, ExecutionOrder, PageKey
+from persistence.listing import ExecutionFilter, ExecutionOrder, PageKey, StepFilter, StepPlace
 from persistence.memory import invariants
 from persistence.memory.json import copied
 from persistence.memory.tables import ExecutionRow, Tables, fresh_step, in_scope, within
@@ -29,6 +30,7 @@ from persistence.model import (
 from persistence.requests import Request
 
 _PAGE_BYTES = 256 << 10
+_ITEM = re.compile(r"\[(\d+)\]")
 
 _SortKey = tuple[float | datetime | int, UUID]
 
@@ -59,6 +61,20 @@ class MemoryExecutions:
         newest = {path: row.steps[path, iteration] for path, iteration in sorted(row.steps)}
         steps, omitted = within([fresh_step(newest[path]) for path in paths if path in newest], most)
         return ExecutionSteps(row.fresh(), steps, omitted=omitted)
+
+    async def list_steps(
+        self, scope: Scope, execution_id: UUID, where: StepFilter, after: StepPlace | None, limit: int
+    ) -> Sequence[str]:
+        """See ExecutionRepository."""
+        row = self._tables.row(scope, execution_id)
+        newest = {path: row.steps[path, iteration] for path, iteration in sorted(row.steps)}
+        places = {
+            path: StepPlace(step.position, tuple(map(int, _ITEM.findall(path))))
+            for path, step in newest.items()
+            if (not where.states or step.state in where.states) and where.handler in ("", step.handler)
+        }
+        behind = (path for path, place in places.items() if after is None or place > after)
+        return sorted(behind, key=lambda path: (places[path], path))[:limit]
 
     async def list_executions(
         self, scope: Scope, where: ExecutionFilter, order: ExecutionOrder, after: PageKey | None, limit: int

@@ -182,7 +182,7 @@ class MemoryJournal:
         tables.executions[execution.id] = row
         if execution.request_id:
             tables.requests[key] = KeptRequest(Method.EXECUTE, new.content_hash, execution.create_time, execution.id)
-        return Created(row.fresh(), True)
+        return Created.anew(new, row.fresh())
 
     def _first(self, request_id: str, content_hashes: Collection[bytes], first: KeptRequest) -> Execution:
         if first.method is not Method.EXECUTE or first.content_hash not in content_hashes:

@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import Boolean, Text
 
 from persistence.errors import ExecutionNotFoundError, PersistenceError
-from persistence.listing import ExecutionFilter, ExecutionOrder, PageKey
+from persistence.listing import ExecutionFilter, ExecutionOrder, PageKey, StepFilter, StepPlace
 from persistence.model import Execution, ExecutionDetail, ExecutionOutcome, ExecutionSteps, Scope
 from persistence.postgres import mending, records
 from persistence.postgres.connection import Database, Session, is_of_a_row, rendered
@@ -36,6 +36,17 @@ _WORKFLOWS = """
 SELECT id FROM workflows WHERE org_id = $1 AND name = $2 AND delete_time IS NULL
 UNION SELECT id FROM workflows WHERE org_id = $1 AND name = $2 AND delete_time IS NOT NULL
 UNION SELECT id FROM workflows WHERE org_id = $1 AND id = $3"""
+
+# Numbers of items are compared as such: as text, 10 would come before 2.
+_STEPS = r"""
+SELECT s.path FROM (
+    SELECT DISTINCT ON (path) path, position, state, handler FROM steps
+    WHERE org_id = $1 AND execution_id = $2 AND position >= $3 ORDER BY path, iteration DESC) s, LATERAL (
+    SELECT coalesce(array_agg(m[1]::numeric ORDER BY n), '{}') AS items
+    FROM regexp_matches(s.path, '\[(\d+)\]', 'g') WITH ORDINALITY AS found(m, n)) i
+WHERE (s.position, i.items) > ($3, $4::text[]::numeric[])
+  AND (cardinality($5::text[]) = 0 OR s.state::text = ANY ($5)) AND $6::text IN ('', s.handler)
+ORDER BY s.position, i.items, s.path LIMIT $7"""
 
 _SORT: dict[ExecutionOrder, ColumnElement[Any] | None] = {
     ExecutionOrder.NEWEST: None,
@@ -100,6 +111,20 @@ class PostgresExecutions:
             if not is_of_a_row(error):
                 raise
         return ExecutionSteps(await self.get_execution(scope, execution_id), (), ("steps",))
+
+    async def list_steps(
+        self, scope: Scope, execution_id: UUID, where: StepFilter, after: StepPlace | None, limit: int
+    ) -> Sequence[str]:
+        """See ExecutionRepository."""
+        first = after or StepPlace(0)
+        states = sorted(state.value for state in where.states)
+        items = list(map(str, first.items))
+        async with self._database.snapshot() as session:
+            await self._row(session, scope, execution_id)
+            rows = await session.fetch(
+                _STEPS, scope.org, execution_id, first.position, items, states, where.handler, limit
+            )
+        return [row["path"] for row in rows]
 
     def _reading(self, org: str, most: int) -> AbstractAsyncContextManager[Session]:
         """Lend a connection all of whose reads see the same moment; where there may be much to read, to few at once."""

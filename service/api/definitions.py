@@ -113,11 +113,23 @@ def definition_message(stored: Mapping[str, Any]) -> Work[WorkflowDefinition]:
         return to_definition(stored)
     message = to_definition({**_without(stored, "input_schema", "output"), "steps": []})
     yield from _fill(message, stored, "input_schema", "output")
+    yield from _fill_steps(message.steps, steps)
+    return message
+
+
+def _fill_steps(messages: Any, steps: Iterable[Any]) -> Work[None]:
     for step in steps:
         yield _STEP
-        message.steps.extend(to_definition({"steps": [_without(step, "params")]}).steps)
-        yield from _fill(message.steps[-1], step, "params")
-    return message
+        body = step.get("for_each") if isinstance(step, dict) else None
+        inner = body.get("steps") if isinstance(body, dict) else None
+        bare = _without(step, "params")
+        if isinstance(inner, list):
+            bare = {**bare, "for_each": {**_without(body, "output"), "steps": []}}
+        messages.extend(to_definition({"steps": [bare]}).steps)
+        yield from _fill(messages[-1], step, "params")
+        if isinstance(inner, list):
+            yield from _fill(messages[-1].for_each, body, "output")
+            yield from _fill_steps(messages[-1].for_each.steps, inner)
 
 
 def _without(stored: Any, *names: str) -> Any:

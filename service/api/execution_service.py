@@ -121,7 +121,7 @@ class ExecutionServicer(ExecutionServiceServicer):
         """Bound all but the waiting, which takes as long as the caller gave."""
         created = await in_time(self._created(request))
         scope = Scope(created.execution.org, created.execution.owner)
-        outcome = await self._executions.wait(scope, created.execution, self._time_to_wait(context))
+        outcome = await self._executions.wait(scope, created, self._time_to_wait(context))
         if request.view == EXECUTION_VIEW_FULL:
             return executed(await in_time(self._full_after(created)), created)
         if outcome is None:

@@ -19,13 +19,16 @@ from service.engine.definition import Definition
 from service.engine.failure import OUTCOME_UNKNOWN, RESULT_DISCARDED
 from service.engine.planning.state import variables
 from service.engine.slices import in_slices
-from service.engine.steps import shown_steps
+from service.engine.steps import all_steps
 
 LARGEST_STEPS = 32 << 20
 """Bytes of steps with their payloads that one answer holds."""
 
 SMALL_STEPS = 2 << 20
 """The same where the answer must not fail for being larger than the 4 MiB that gRPC clients take by default."""
+
+STEPS_SHOWN = 1_000
+"""Steps that the FULL view holds: those of all items may be tens of thousands."""
 
 _INPUT, _VARS, _RESULT, _DEFINITION, _STEPS = (
     tag(ExecutionMessage, name) for name in ("input", "vars", "result", "definition", "steps")
@@ -133,8 +136,9 @@ async def encoded_detail(
         await encoded.rest()
     elif not is_defined:
         gaps.append("definition")
-    begin, is_whole = encoded.size, not detail.omitted
-    for step, record in shown_steps(definition.root.steps, execution, detail.steps):
+    steps = list(all_steps(definition, detail))
+    begin, is_whole = encoded.size, not detail.omitted and len(steps) <= STEPS_SHOWN
+    for step, record in steps[:STEPS_SHOWN]:
         bare, filled = outline(record, step, definition, sight), None
         if encoded.size - begin <= largest and record.key not in detail.omitted:
             filled = await payloads(record, sight, gaps)
@@ -145,7 +149,7 @@ async def encoded_detail(
             filled.add(bare)
             encoded.add_field(_STEPS, filled)
         await encoded.rest()
-    encoded.add(ExecutionMessage(unreadable=dict.fromkeys(gaps)))
+    encoded.add(ExecutionMessage(unreadable=dict.fromkeys(gaps), steps_omitted=len(steps) > STEPS_SHOWN))
     return EncodedDetail(encoded, execution.last_seq, is_whole)
 
 
@@ -162,7 +166,7 @@ def _receipts(detail: ExecutionDetail, definition: Definition) -> list[Receipt]:
     """Return what cancelling did to each step, in the order of the definition."""
     return [
         Receipt(path=record.path, iteration=record.iteration, effect=_effect(record), state=step_state(record))
-        for _, record in shown_steps(definition.root.steps, detail.execution, detail.steps)
+        for _, record in all_steps(definition, detail)
     ]
 
 

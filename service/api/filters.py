@@ -9,11 +9,10 @@ from flowkeep.v1.execution_pb2 import Execution as ExecutionMessage
 from flowkeep.v1.execution_pb2 import StepExecution
 from flowkeep.v1.execution_service_pb2 import ExecutionFilter as ExecutionFilterMessage
 from flowkeep.v1.execution_service_pb2 import ListExecutionsRequest, ListStepsRequest, TimeRange
-from persistence.listing import ExecutionFilter, ExecutionOrder
+from persistence.listing import ExecutionFilter, ExecutionOrder, StepFilter
 from persistence.model import Execution, ExecutionState, StepState
 from service.api.errors import invalid
 from service.api.times import moment
-from service.engine.steps import StepFilter
 
 COUNTED_EXACTLY = 10_000
 

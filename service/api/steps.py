@@ -18,7 +18,9 @@ from service.api.events import wait_message
 from service.api.failures import stored_failure
 from service.api.paging import LARGEST_PAGE_BYTES
 from service.api.times import duration, timestamp
-from service.engine.definition import Definition, StepSpec
+from service.engine.definition import Call, Definition, StepSpec
+from service.engine.paths import split
+from service.engine.planning.scopes import block_of
 from service.engine.planning.stopping import CONDITION_IS_FALSE
 from service.engine.steps import StepPage
 
@@ -59,13 +61,13 @@ def outline(record: Step, step: StepSpec, definition: Definition, sight: Sight) 
         handler=record.handler,
         state=step_state(record),
         attempt=record.attempt,
-        max_attempts=step.retry.max_attempts,
+        max_attempts=step.retry.max_attempts if isinstance(step.action, Call) else 0,
         failure=stored_failure(failure, with_trace=sight.traces),
         start_time=timestamp(record.start_time),
         end_time=timestamp(record.end_time),
         wait=None if record.wait is None else wait_message(record.wait),
         progress_percent=record.progress,
-        depends_on=definition.root.predecessors[step.id],
+        depends_on=block_of(definition, split(record.path)[0]).predecessors[step.id],
         skip_reason=record.skip_reason,
         worker=record.worker,
     )

@@ -86,6 +86,8 @@ class Progress:
                 self.title = event.created.workflow_name or self.title
             case "started":
                 self.state, self.started = "RUNNING", now
+            case "reopened":
+                self.state, self.ended, self.finished = "RUNNING", None, None
             case "paused":
                 self.state = "PAUSED"
             case "resumed":
@@ -120,6 +122,7 @@ class Progress:
                 waiting = event.step_waiting
                 step = self.step(waiting.path)
                 step.state, step.note, wait = "WAITING", waiting.wait.reason, waiting.wait
+                step.started = step.started or now
                 step.wakes = wait.wake_time.ToNanoseconds() / 1e9 if wait.HasField("wake_time") else None
             case "step_retrying":
                 step = self.step(event.step_retrying.path)

@@ -150,7 +150,6 @@ class StepSpec:
     id: str
     action: Action
     timeout: float
-    params: Template
     display_name: str = ""
     depends_on: tuple[str, ...] = ()
     condition: Expression | None = None

@@ -42,6 +42,8 @@ from service.engine.planning import happenings, planner
 from service.engine.planning.planner import Plan
 from service.engine.planning.state import initial
 from service.engine.requests import StartRequest, asked, content_hash, equivalents
+from service.engine.row import row
+from service.engine.running.parking import parked_until
 from service.engine.running.runner import Runner
 from service.engine.slices import Slicing, at_once
 from service.engine.violations import ValidationError, Violation
@@ -216,11 +218,14 @@ class Executions:
             raise RequestIdReusedError(request.request_id)
         return first
 
-    async def wait(self, scope: Scope, execution: Execution, timeout: float) -> ExecutionOutcome | None:
+    async def wait(self, scope: Scope, created: Created, timeout: float) -> ExecutionOutcome | None:
         """Return when the execution has ended, or after `timeout` seconds; with the outcome if that is known here.
 
         An end that this process brings about is known as soon as it is durable, of any other there is an event.
         """
+        if created.outcome is not None:
+            return created.outcome
+        execution = created.execution
         run = self._runner.run_of(execution.id)
         try:
             async with asyncio.timeout(timeout):
@@ -304,33 +309,16 @@ class Executions:
         accepted = planner.apply(definition, initial(execution, payload, self._runner.name), happenings.Accepted(now))
         if execution.scheduled_time is not None or not self._runner.has_place(execution.org, execution.owner):
             wake = execution.scheduled_time or now
-            return _row(execution, accepted, None, wake), accepted
+            return row(execution, accepted, None, wake), accepted
         started = planner.apply(definition, accepted.state, happenings.Started(now))
         self._runner.turns.spend(execution.workflow_id, started.work)
         both = changed(started, events=accepted.events + started.events)
-        owner = None if started.state.state.is_end else self._runner.incarnation
-        return _row(execution, both, owner, None), both
+        park_after = self._runner.context.settings.park_after
+        parked = None if started.is_partial else parked_until(started.state, now, park_after)
+        owner = None if parked is not None or started.state.state.is_end else self._runner.incarnation
+        return row(execution, both, owner, parked), both
 
 
 def _clean(request: StartRequest) -> StartRequest:
     """Return a request whose input can be kept. Raises ValidationError."""
     return replace(request, input=normalise(dict(request.input), "input"))
-
-
-def _row(execution: Execution, plan: Plan, incarnation: UUID | None, wake_time: datetime | None) -> Execution:
-    after = plan.state
-    return replace(
-        execution,
-        state=after.state,
-        counts=after.counts,
-        progress=after.progress,
-        last_seq=after.last_seq,
-        start_time=after.start_time,
-        end_time=after.end_time,
-        deadline_time=after.deadline_time,
-        failure=after.failure.to_json() if after.failure else None,
-        ending=after.ending.stored() if after.ending else None,
-        incarnation=incarnation,
-        wake_time=wake_time,
-        bytes=after.bytes,
-    )

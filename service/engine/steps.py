@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from persistence.model import Execution, ExecutionSteps, Scope, Step, StepKey, StepState
+from persistence.listing import StepFilter, StepPlace
+from persistence.model import Execution, ExecutionDetail, ExecutionSteps, Scope, Step, StepKey, StepState
 from persistence.repository import ExecutionRepository
+from service.engine import paths
 from service.engine.definition import Definition, StepSpec
 from service.engine.planning.outline import outline
 from service.engine.planning.state import newest
@@ -21,14 +23,6 @@ class StepNotFoundError(Exception):
         super().__init__(f"execution {execution_id} has no step {path!r}")
         self.execution_id = execution_id
         self.path = path
-
-
-@dataclass(frozen=True, slots=True)
-class StepFilter:
-    """Which steps a list holds: both conditions must hold, an empty one always does."""
-
-    states: frozenset[StepState] = frozenset()
-    handler: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,61 +54,87 @@ class Steps:
         """Return the page that holds this step alone. Raises StepNotFoundError."""
         found = await self._repository.get_steps(scope, execution_id, [path], most)
         definition = await self._definition(scope, found.execution)
-        if path not in definition.root.by_id:
+        # The step of an item is there from when it begins.
+        if path not in definition.root.by_id and not (found.steps and definition.find(path)):
             raise StepNotFoundError(execution_id, path)
-        return _page(definition, [definition.root.by_id[path]], found)
+        return _page(definition, [path], found)
 
     async def page(
         self, scope: Scope, execution_id: UUID, where: StepFilter, after: str, limit: int, most: int
     ) -> StepPage:
         """Return up to `limit` steps in the order of the definition, beginning behind the path `after`.
 
-        Raises StepNotFoundError when that is none of the execution.
+        The steps of items stand by the numbers of these, those alone that have begun. Raises StepNotFoundError when the
+        execution can have no step of this path.
         """
         execution = await self._repository.get_execution(scope, execution_id)
         definition = await self._definition(scope, execution)
-        if after and after not in definition.root.by_id:
+        if after and definition.find(after) is None:
             raise StepNotFoundError(execution_id, after)
-        behind = _behind(definition, after)
-        left = [step for step in behind if where.handler in ("", step.handler)]
-        if where.states:
-            bare = await self._repository.get_steps(scope, execution_id, _paths(left), 0)
-            left = [step for step, record in _shown(left, bare) if record.state in where.states]
+        behind = await self._place(scope, execution_id, definition, after) if after else None
+        begun = await self._repository.list_steps(scope, execution_id, where, behind, limit + 1)
+        others = await self._unbegun(scope, execution, definition, where, behind)
+        left = sorted((*begun, *others), key=lambda path: place_of(definition, path)) if others else begun
         chosen = left[:limit]
-        found = await self._repository.get_steps(scope, execution_id, _paths(chosen), most)
+        found = await self._repository.get_steps(scope, execution_id, chosen, most)
         page = _page(definition, chosen, found)
         # A step may have gone on since it was chosen.
         steps = [each for each in page.steps if not where.states or each[1].state in where.states]
-        return replace(page, steps=steps, following=chosen[-1].id if len(left) > limit else "")
+        return replace(page, steps=steps, following=chosen[-1] if len(left) > limit else "")
+
+    async def _place(self, scope: Scope, execution_id: UUID, definition: Definition, path: str) -> StepPlace:
+        """Return where a step stands: by its record, since a definition that is made of records has not all steps."""
+        found = (await self._repository.get_steps(scope, execution_id, [path], 0)).steps
+        place = place_of(definition, path)
+        return place._replace(position=found[0].position) if found else place
+
+    async def _unbegun(
+        self, scope: Scope, execution: Execution, definition: Definition, where: StepFilter, behind: StepPlace | None
+    ) -> Sequence[str]:
+        """Return the steps of the root behind a place that have no record."""
+        if where.states and _unbegun_state(execution) not in where.states:
+            return ()
+        root = [
+            step.id
+            for step in definition.root.steps
+            if where.handler in ("", step.handler) and (behind is None or place_of(definition, step.id) > behind)
+        ]
+        known = {step.path for step in (await self._repository.get_steps(scope, execution.id, root, 0)).steps}
+        return [path for path in root if path not in known]
 
     async def _definition(self, scope: Scope, execution: Execution) -> Definition:
         definition = await self._workflows.find(execution)
         return definition or outline(await self._repository.get_detail(scope, execution.id, most=0))
 
 
-def shown_steps(
-    steps: Iterable[StepSpec], execution: Execution, records: Iterable[Step]
+def place_of(definition: Definition, path: str) -> StepPlace:
+    """Return where a step stands in lists."""
+    return StepPlace(definition.positions[paths.place(path)], paths.indexes(path))
+
+
+def all_steps(definition: Definition, detail: ExecutionDetail) -> Iterator[tuple[StepSpec, Step]]:
+    """Give the steps of an execution in the order of lists."""
+    kept = newest(detail.steps)
+    known = {path for path in kept if definition.find(path) is not None}
+    order = sorted(known.union(definition.root.by_id), key=lambda path: place_of(definition, path))
+    return _with_records(definition, order, detail.execution, kept)
+
+
+def _with_records(
+    definition: Definition, order: Iterable[str], execution: Execution, kept: Mapping[str, Step]
 ) -> Iterator[tuple[StepSpec, Step]]:
-    """Give steps of a definition with what is recorded of their newest iterations, or what it means that nothing is."""
-    kept = newest(records)
+    """Give steps with what is recorded of them, or what it means that nothing is."""
+    state = _unbegun_state(execution)
+    for path in order:
+        step = definition.places[paths.place(path)]
+        yield step, kept.get(path) or Step(path=path, handler=step.handler, state=state)
+
+
+def _unbegun_state(execution: Execution) -> StepState:
     # Once the execution has ended, a step that never left PENDING never will.
-    state = StepState.CANCELLED if execution.state.is_end else StepState.PENDING
-    for step in steps:
-        yield step, kept.get(step.id) or Step(path=step.id, handler=step.handler, state=state)
+    return StepState.CANCELLED if execution.state.is_end else StepState.PENDING
 
 
-def _behind(definition: Definition, after: str) -> Sequence[StepSpec]:
-    steps = definition.root.steps
-    return steps[steps.index(definition.root.by_id[after]) + 1 :] if after else steps
-
-
-def _shown(steps: Sequence[StepSpec], found: ExecutionSteps) -> Sequence[tuple[StepSpec, Step]]:
-    return list(shown_steps(steps, found.execution, found.steps))
-
-
-def _page(definition: Definition, steps: Sequence[StepSpec], found: ExecutionSteps) -> StepPage:
-    return StepPage(definition, _shown(steps, found), found.unreadable, found.omitted)
-
-
-def _paths(steps: Sequence[StepSpec]) -> list[str]:
-    return [step.id for step in steps]
+def _page(definition: Definition, chosen: Sequence[str], found: ExecutionSteps) -> StepPage:
+    steps = list(_with_records(definition, chosen, found.execution, newest(found.steps)))
+    return StepPage(definition, steps, found.unreadable, found.omitted)

@@ -12,7 +12,7 @@ import pytest
 from msgspec import structs
 
 from persistence.errors import ExecutionNotFoundError
-from persistence.listing import ExecutionFilter, ExecutionOrder
+from persistence.listing import ExecutionFilter, ExecutionOrder, StepFilter, StepPlace
 from persistence.model import Ending, ExecutionOutcome, ExecutionState, Scope, StepCounts, StepState, Wait, WaitKind
 from persistence.repository import Repository
 from tests.conformance.builders import (
@@ -163,6 +163,31 @@ async def test_steps_are_read_by_path_in_the_order_asked_for_up_to_a_limit(
     assert (await repository.get_steps(SCOPE, row.id, [], most)).steps == ()
 
 
+async def test_steps_are_listed_by_place_and_then_by_the_number_of_their_item(
+    repository: Repository, stage: Stage
+) -> None:
+    items = [step(f"each[{n}].work", position=2, state=StepState.COMPLETED) for n in (10, 2, 0)]
+    inner = [step(f"each[{n}].in[{m}].x", position=3) for n, m in ((2, 10), (10, 2), (2, 9))]
+    others = [
+        step("each", position=1, handler="for_each"),
+        step("end", position=4),
+        step("end", position=4, iteration=2),
+    ]
+    row = execution(stage.workflow, stage.incarnation)
+    await repository.create(new(row, steps=(*items, *inner, *others)))
+    order = ["each", "each[0].work", "each[2].work", "each[10].work"]
+    order += ["each[2].in[9].x", "each[2].in[10].x", "each[10].in[2].x", "end"]
+    assert await repository.list_steps(SCOPE, row.id, StepFilter(), None, 100) == order
+
+    after = StepPlace(2, (2,))
+    assert await repository.list_steps(SCOPE, row.id, StepFilter(), after, 2) == order[3:5]
+    assert await repository.list_steps(SCOPE, row.id, StepFilter(), StepPlace(2), 1) == ["each[0].work"]
+    assert await repository.list_steps(SCOPE, row.id, StepFilter(), StepPlace(4), 1) == []
+    completed = StepFilter(frozenset({StepState.COMPLETED}))
+    assert await repository.list_steps(SCOPE, row.id, completed, after, 9) == ["each[10].work"]
+    assert await repository.list_steps(SCOPE, row.id, StepFilter(handler="for_each"), None, 9) == ["each"]
+
+
 @pytest.mark.parametrize("value", [None, True, 0, -3, 0.5, "", "text", [], [None], {}])
 async def test_a_result_is_any_json_value(repository: Repository, stage: Stage, value: Any) -> None:
     row = await stage.put()
@@ -224,6 +249,7 @@ async def test_what_does_not_exist_is_not_found(repository: Repository, stage: S
         repository.get_outcome(SCOPE, unknown),
         repository.get_steps(SCOPE, unknown, ["fetch"], 0),
         repository.get_steps(SCOPE, unknown, ["fetch"], 9),
+        repository.list_steps(SCOPE, unknown, StepFilter(), None, 9),
         repository.read_events(SCOPE, unknown, 0, 10),
         repository.request_cancel(SCOPE, unknown, "ann", ""),
     ):
@@ -244,13 +270,14 @@ async def test_a_foreign_execution_is_like_one_that_does_not_exist(
             await outcome(repository.get_detail(scope, target)),
             await outcome(repository.get_outcome(scope, target)),
             await outcome(repository.get_steps(scope, target, [], 0)),
+            await outcome(repository.list_steps(scope, target, StepFilter(), None, 9)),
             await outcome(repository.read_events(scope, target, 0, 10)),
             await outcome(repository.read_events(scope, target, 99, 10)),
             await outcome(repository.request_cancel(scope, target, "eve", "")),
         ]
         assert [(type(error), str(error)) for error in errors] == [
             (ExecutionNotFoundError, f"execution {target} not found")
-        ] * 7
+        ] * 8
     for order in ExecutionOrder:
         assert not await repository.list_executions(scope, ExecutionFilter(), order, None, 10)
         assert await repository.count_executions(scope, ExecutionFilter(), order, 10) == 0

@@ -94,6 +94,12 @@ class Stage:
             await self._enter(context)
             return len(self.calls) * by
 
+        @handler("take")
+        async def take(context: StepContext, value: Any = None, give: Any = None) -> Any:
+            """Take a value and give another."""
+            await self._enter(context)
+            return give
+
         @handler("fail", effect="external")
         async def fail(context: StepContext, code: str = "BROKEN", times: int = 1000, retryable: bool = True) -> Any:
             """Fail so many times, then give the number of the attempt."""
@@ -149,7 +155,7 @@ class Stage:
             self.thread_released.wait(PATIENCE)
             return "late"
 
-        return [gate, count, fail, crash, progress, talk, stubborn, thread]
+        return [gate, count, take, fail, crash, progress, talk, stubborn, thread]
 
 
 class Store:

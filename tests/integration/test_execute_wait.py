@@ -7,7 +7,7 @@ import flowkeep
 from flowkeep.requests import execute_request
 from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_BASIC, EXECUTION_VIEW_FULL, EXECUTION_VIEW_UNSPECIFIED
 from persistence.errors import UnavailableError
-from tests.integration.stage import Store, ended, made, refusal, step, wait_step
+from tests.integration.stage import Store, ended, kinds, log, made, refusal, step, wait_step
 
 State = flowkeep.Execution
 
@@ -40,6 +40,16 @@ async def test_wait_answers_the_outcome_and_reads_nothing_for_it(serve):
             assert answer.execution == basic
     error = await refusal(served.executions.Execute(execute_request(good, wait=True, view=EXECUTION_VIEW_FULL)))
     assert error.code is grpc.StatusCode.UNAVAILABLE  # it would have been seen
+
+
+async def test_steps_without_attempts_are_done_with_the_start_of_their_execution(served):
+    steps = (step(f"s{n}", "transform", expression=f"input.n + {n}.0") for n in range(3))
+    name = await made(served.client, *steps)
+    answer = await served.executions.Execute(execute_request(name, {"n": 1}))
+    assert answer.execution.state == State.STATE_COMPLETED
+    events = await log(served.client, answer.execution.execution_id)
+    assert kinds(events) == ["created", "started", *(f"step_completed s{n}" for n in range(3)), "finished"]
+    assert {event.transition_seq for event in events[1:]} == {6}
 
 
 async def test_the_answer_of_wait_is_the_one_that_is_kept(served):

@@ -192,7 +192,7 @@ async def test_every_bounded_field_of_a_definition(world):
 
 
 async def test_what_is_not_implemented_is_refused_even_when_it_is_empty(world):
-    for field in ("quality_gate", "compensation", "cache", "for_each"):
+    for field in ("quality_gate", "compensation", "cache"):
         request = world.valid(CREATE)
         getattr(request.definition.steps[0], field).SetInParent()
         assert (await world.refused(CREATE, request, field)).fields == [f"definition.steps[0].{field}"]

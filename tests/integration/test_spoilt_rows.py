@@ -133,7 +133,7 @@ async def world(serve: Any, admin: asyncpg.Connection) -> AsyncIterator[World]:
     served = await serve(park_after=0.05, claim_interval=0.1)
     name = await made(
         served.client,
-        step("a", "transform", value={"x": 1, "pad": "p" * 9_000}, assign={"v": "result.x"}),
+        step("a", "take", give={"x": 1, "pad": "p" * 9_000}, assign={"v": "result.x"}),
         step("b", "fail", times=1, retry_policy={"max_attempts": 2, "initial_interval": "30m", "max_interval": "30m"}),
     )
     # As in the database of a later release, which has more states and messages.

@@ -105,7 +105,7 @@ async def test_pages_hold_each_step_once(client, view):
 
 async def test_an_execution_of_any_size_is_read_in_answers_that_every_client_takes(served):
     """What GetExecution leaves out of 36 MB is in the list, 3 MiB at a time, and in GetStep."""
-    steps = (step(f"s{n}", "transform", value=f"{n}" + "${input.x}") for n in range(72))
+    steps = (step(f"s{n}", "transform", value=f"{n}" + "${input.x}") for n in range(144))
     name = await made(served.client, *steps, output="small")
     execution_id = (await served.client.execute(name, {"x": LARGE}, wait=True)).execution_id
     roomy = [("grpc.max_receive_message_length", -1)]
@@ -123,7 +123,7 @@ async def test_an_execution_of_any_size_is_read_in_answers_that_every_client_tak
         request.page_token = page.next_page_token
         if not page.next_page_token:
             break
-    assert [each.path for each in found] == [f"s{n}" for n in range(72)]
+    assert [each.path for each in found] == [f"s{n}" for n in range(144)]
     for n, each in enumerate(found):
         assert (each.payloads_omitted, each.output.string_value) == (False, f"{n}{LARGE}")
     last = await served.client.get_step(execution_id, cut[-1].path)
@@ -200,7 +200,7 @@ async def test_a_step_that_goes_on_while_a_page_is_made_is_in_no_list_of_a_state
     def moving(repository):
         async def get_steps(scope, execution_id, paths, most):
             reads.append(list(paths))
-            if len(reads) == 2:
+            if len(reads) == 1:
                 stage.open("gate")
                 await log(client, str(execution_id))
             return await repository.get_steps(scope, execution_id, paths, most)
@@ -210,4 +210,4 @@ async def test_a_step_that_goes_on_while_a_page_is_made_is_in_no_list_of_a_state
     client = (await serve(wrap=moving)).client
     execution_id = await running(client, stage)
     assert await paths(client, execution_id, states=["RUNNING"]) == []
-    assert reads == [list("edcba"), ["b"]]
+    assert reads == [["b"]]

@@ -22,6 +22,7 @@ CANARY = "canary-7f3a"
 SECRETIVE: dict[str, Any] = {
     "name": "secretive",
     "steps": [
+        step("taken", "take", value=CANARY),
         step("choose", "condition", outcomes=[{"name": "other", "when": f"'{CANARY}' == ''"}]),
         step("skipped", "transform", value=CANARY, condition=f"'{CANARY}' == ''"),
         step("later", "transform", value=CANARY, condition="false"),
@@ -75,7 +76,7 @@ async def everything(served: Served, metadata: Any) -> dict[str, Any]:
         "ListSteps": await call.ListSteps(
             pb.ListStepsRequest(execution_id=execution_id, view=STEP_VIEW_FULL), metadata=metadata
         ),
-        "GetStep": await call.GetStep(pb.GetStepRequest(execution_id=execution_id, path="choose"), metadata=metadata),
+        "GetStep": await call.GetStep(pb.GetStepRequest(execution_id=execution_id, path="taken"), metadata=metadata),
         "WatchExecution": await watched(execution_id=execution_id),
         "snapshot": await watched(execution_id=execution_id, snapshot=True),
         "Cancel": await call.Cancel(pb.CancelRequest(execution_id=running), metadata=metadata),
@@ -90,13 +91,13 @@ async def test_no_call_shows_what_stands_in_a_definition(guarded: Served) -> Non
     for execution in (await guarded.executions.ListExecutions(request, metadata=MAY_NOT)).executions:
         assert execution.definition_withheld
         assert not execution.HasField("definition")
-        assert [each.path for each in execution.steps][:3] == ["choose", "skipped", "later"]
-        assert [each.skip_reason for each in execution.steps][:3] == ["", *["its condition is false"] * 2]
+        assert [each.path for each in execution.steps][:4] == ["taken", "choose", "skipped", "later"]
+        assert [each.skip_reason for each in execution.steps][:4] == ["", "", *["its condition is false"] * 2]
         assert "definition" not in execution.unreadable
     found = await everything(guarded, MAY_NOT)
     assert found["ListSteps"].definition_withheld
     assert found["GetStep"].definition_withheld
-    assert [each.skip_reason for each in found["ListSteps"].steps] == ["", *["its condition is false"] * 2]
+    assert [each.skip_reason for each in found["ListSteps"].steps] == ["", "", *["its condition is false"] * 2]
 
 
 async def test_who_may_read_workflows_sees_it(guarded: Served) -> None:
@@ -110,8 +111,8 @@ async def test_who_may_read_workflows_sees_it(guarded: Served) -> None:
     told = [event for each in found["WatchExecution"] for event in each.events.events]
     begun = next(event.step_started for event in told if event.HasField("step_started"))
     assert begun.input == execution.steps[0].input
-    assert flowkeep.from_struct(begun.input)["outcomes"][0]["name"] == "other"
-    assert execution.steps[1].skip_reason == f"its condition is false: '{CANARY}' == ''"
+    assert flowkeep.from_struct(begun.input) == {"value": CANARY}
+    assert execution.steps[2].skip_reason == f"its condition is false: '{CANARY}' == ''"
 
 
 async def test_who_may_only_write_workflows_gets_no_definition_back(guarded: Served) -> None:

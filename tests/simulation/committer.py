@@ -156,7 +156,7 @@ class Committer:
             return self._database.submit(process, value, item.decided)
         row = self._database.tables.executions.get(value.execution.id)
         # It came through on another try.
-        return Created(row.fresh(), True) if row else self._database.create(process, value, item.decided)
+        return Created.anew(value, row.fresh()) if row else self._database.create(process, value, item.decided)
 
     def _read_back(self, items: Sequence[Item]) -> dict[Item, object]:
         """Return the outcomes that show in the tables; the others are to be written."""
@@ -170,7 +170,7 @@ class Committer:
                 if (fate := passed[value.execution_id]) is not None:
                     found[item] = fate
             elif (row := self._database.tables.executions.get(value.execution.id)) is not None:
-                found[item] = Created(row.fresh(), True)
+                found[item] = Created.anew(value, row.fresh())
         return found
 
     def _announce(self, committed: Any) -> None:

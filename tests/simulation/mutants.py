@@ -110,7 +110,7 @@ def _early_acknowledgement(stack: ExitStack) -> None:
     def create(self: Committer, new: NewExecution) -> asyncio.Future[Created]:
         self._put(new)
         answer: asyncio.Future[Created] = asyncio.get_running_loop().create_future()
-        answer.set_result(Created(new.execution, True))
+        answer.set_result(Created.anew(new, new.execution))
         return answer
 
     _replace(stack, Committer, "create", create)

@@ -46,13 +46,6 @@ async def run(function: Any, params: Mapping[str, Any], **variables: Any) -> Any
     return await carried(function).run(params, context(**variables))
 
 
-async def builtin(name: str, params: Mapping[str, Any], **variables: Any) -> Any:
-    found = Registry.with_builtins().get(name)
-    assert found is not None
-    assert found.validate(params) == []
-    return await found.run(params, context(**variables))
-
-
 def problems(name: str, params: Mapping[str, Any]) -> list[tuple[str, str]]:
     found = Registry.with_builtins().get(name)
     assert found is not None

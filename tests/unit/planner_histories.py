@@ -9,8 +9,21 @@ from typing import Any
 from hypothesis import strategies as st
 
 from persistence.model import StepState, WaitKind
-from service.engine.definition import Definition, Delivery, OnError, OnItemError, Ordering, RetryPolicy, StepSpec
+from service.engine.definition import (
+    Decide,
+    Definition,
+    Delivery,
+    OnError,
+    OnItemError,
+    Ordering,
+    Pause,
+    RetryPolicy,
+    StepSpec,
+    Transform,
+)
+from service.engine.expressions import Template, compile_condition, compile_value
 from service.engine.failure import HANDLER_ERROR, Failure
+from service.engine.parsing.sources import VARIABLES
 from service.engine.planning import happenings
 from tests.unit.planner_programs import T0, Driver, each, graph, sequence, step
 
@@ -28,6 +41,13 @@ _EXTRAS: list[dict[str, Any]] = [
     *({"assign": {"x": "attempt", "y": "steps.size()"}},) * 2,
     *({"params": {"n": "${ attempt }", "x": "${ has(vars.x) ? vars.x : null }"}},) * 4,
     *({"total_timeout": 1.5},) * 2,
+    *({"action": Transform(Template.parse({"n": "${ steps.size() }"}, VARIABLES))},) * 2,
+    {
+        "action": Decide((("x", compile_condition("has(vars.x)", VARIABLES)),), "none"),
+        "assign": {"x": "result.matched"},
+    },
+    *({"action": Pause(Template.constant({"duration": duration}, "params"))} for duration in (0, 4, 9)),
+    {"action": Transform(compile_value("input.absent", VARIABLES))},
     {"assign": {"x": "result.absent"}},
     {"params": {"x": "${ attempt < 2 ? 1 : input.absent }"}},
     {"params": {"x": "${ input.absent }"}},

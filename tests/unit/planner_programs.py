@@ -74,10 +74,9 @@ def seconds(number: float) -> timedelta:
     return timedelta(seconds=number)
 
 
-def step(step_id: str, *, params: Any = None, **fields: Any) -> StepSpec:
+def step(step_id: str, *, action: Action | None = None, params: Any = None, **fields: Any) -> StepSpec:
     """Return a step whose expressions are given as text."""
-    template = Template.parse(params or {}, IN_PARAMS | OF_ITEM)
-    return _step(step_id, Call("work", template), template, **fields)
+    return _step(step_id, action or Call("work", Template.parse(params or {}, IN_PARAMS | OF_ITEM)), **fields)
 
 
 def each(
@@ -94,13 +93,12 @@ def each(
     template = None if output is None else Template.parse(output, VARIABLES | OF_ITEM, "output")
     items_of = compile_value(items, VARIABLES | OF_ITEM)
     action = Repeat(items_of, Block(steps, ordering, template), limit, on_item_error)
-    return _step(step_id, action, Template.constant({}, "params"), **fields)
+    return _step(step_id, action, **fields)
 
 
 def _step(
     step_id: str,
     action: Action,
-    params: Template,
     *,
     condition: str = "",
     assign: Mapping[str, str] | None = None,
@@ -110,7 +108,6 @@ def _step(
         id=step_id,
         action=action,
         timeout=fields.pop("timeout", 300.0),
-        params=params,
         condition=compile_condition(condition, VARIABLES | OF_ITEM) if condition else None,
         assign=tuple((name, compile_value(source, IN_ASSIGN | OF_ITEM)) for name, source in (assign or {}).items()),
         **fields,

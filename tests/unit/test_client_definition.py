@@ -32,12 +32,20 @@ WRITTEN = {
         },
         {
             "id": "notify",
-            "handler": "send_notification",
             "depends_on": ["fetch"],
             "condition": "vars.total > 3",
             "on_error": "CONTINUE",
             "delivery": "AT_MOST_ONCE",
-            "for_each": {"items": "input.people", "max_parallel": 3},
+            "for_each": {
+                "items": "input.people",
+                "max_parallel": 3,
+                "steps": [
+                    {"id": "send", "handler": "send_notification", "params": {"to": "${ item }"}, "timeout": "5s"}
+                ],
+                "ordering": "GRAPH",
+                "output": "${ steps.send.output }",
+                "on_item_error": "COLLECT",
+            },
         },
     ],
     "timeout": "1h",
@@ -84,6 +92,14 @@ def test_it_becomes_the_message_that_it_describes():
 @pytest.mark.parametrize("name", ["GRAPH", "graph", "Graph", " graph ", "ORDERING_GRAPH", "ordering-graph"])
 def test_enums_may_be_short_long_or_in_any_case(name):
     assert definition({"ordering": name}).ordering == ORDERING_GRAPH
+
+
+@pytest.mark.parametrize(("first", "second"), [("handler", "for_each"), ("for_each", "handler")])
+def test_a_step_does_one_thing(first, second):
+    given = {"handler": "wait", "for_each": {"items": "input.xs"}}
+    step = {"id": "a", first: given[first], second: given[second]}
+
+    assert wrong(steps=[step]) == {f"steps[0].{second}": f"cannot be given with {first}; remove one of them"}
 
 
 def test_null_means_not_set_except_where_null_is_a_value():

@@ -11,11 +11,11 @@ ITEMS = compile_value("[1, 2]", frozenset())
 
 
 def call(step_id: str) -> StepSpec:
-    return StepSpec(step_id, Call("work", NOTHING), 1.0, NOTHING)
+    return StepSpec(step_id, Call("work", NOTHING), 1.0)
 
 
 def each(step_id: str, *steps: StepSpec) -> StepSpec:
-    return StepSpec(step_id, Repeat(ITEMS, Block(steps)), 1.0, NOTHING)
+    return StepSpec(step_id, Repeat(ITEMS, Block(steps)), 1.0)
 
 
 TREE = Definition("w", Block((call("a"), each("b", call("x"), each("y", call("a"))), call("c"))), 1.0)

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from service.engine.definition import Delivery, OnError, Ordering, RetryPolicy
+from service.engine.definition import Call, Delivery, OnError, Ordering, RetryPolicy, Transform
+from service.engine.expressions import Template
 from service.engine.parsing import Defaults, parse
 from tests.unit.documents import CATALOG, DEFAULTS, graph, places, step, the_violation, workflow, wrong
 
@@ -19,7 +20,9 @@ def test_smallest_workflow_has_the_defaults() -> None:
     assert (definition.name, definition.timeout, definition.root.ordering) == ("w", 60.0, Ordering.SEQUENTIAL)
     assert (only.timeout, only.retry, only.on_error) == (5.0, RetryPolicy(max_attempts=1), OnError.STOP)
     assert (only.delivery, only.total_timeout, only.condition) == (Delivery.AT_LEAST_ONCE, None, None)
-    assert only.params.render({}) == {"value": 1}
+    assert isinstance(only.action, Transform)
+    assert isinstance(only.action.value, Template)
+    assert only.action.value.render({}) == 1
     assert definition.document == workflow()
 
 
@@ -64,7 +67,8 @@ def test_every_field_is_read() -> None:
     assert (second.on_error, second.display_name) == (OnError.CONTINUE, "The second")
     assert second.condition is not None
     assert second.condition.evaluate({"steps": {"first": {"output": 1}}}) is True
-    assert second.params.render({"input": {"id": 7}, "steps": {"first": {"output": 1}}}) == {
+    assert isinstance(second.action, Call)
+    assert second.action.params.render({"input": {"id": 7}, "steps": {"first": {"output": 1}}}) == {
         "url": "https://example.org/7",
         "json": {"n": 1},
     }
@@ -221,7 +225,6 @@ def test_what_is_wrong_and_what_would_be_right(document: Any, field: str, words:
     [
         workflow(max_concurrent_executions=2),
         workflow(budgets=[{"resource": "STEPS", "limit": 1}]),
-        workflow(step(for_each={"items": "input.xs"})),
         workflow(step(compensation={"handler": "wait"})),
         workflow(step(quality_gate={"score": "1"})),
         workflow(step(cache={"key": "'x'"})),

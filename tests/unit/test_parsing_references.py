@@ -33,7 +33,7 @@ def test_expressions_that_do_not_compile(fields: dict[str, Any], field: str) -> 
     "fields",
     [
         {"condition": "steps.z.state == 'COMPLETED' && has(input.x) && execution.id != '' && has(vars.y)"},
-        {"params": {"value": "${attempt}"}},
+        {"handler": "call_api", "params": {"url": "http://h/${attempt}"}},
         {"assign": {"x": "result.x", "y": "steps.z.output"}},
     ],
 )

@@ -105,7 +105,7 @@ class _Reader:
             elif name not in fields:
                 self._read_meant(message, document, name, value, path)
             elif value is not None or fields[name].message_type is Value.DESCRIPTOR:
-                self._set(message, fields[name], value, member(path, name))
+                self._set_field(message, fields[name], value, path)
 
     def _read_meant(self, message: Message, document: Mapping[Any, Any], name: str, value: Any, path: str) -> None:
         """Note an unknown field, and read it as the one that was probably meant if that can be."""
@@ -124,6 +124,14 @@ class _Reader:
         self.violations += trial.violations
         self.covered |= trial.covered
         self.moved |= {place: member(path, name), **trial.moved}
+
+    def _set_field(self, message: Message, field: FieldDescriptor, value: Any, path: str) -> None:
+        choice = field.containing_oneof
+        other = message.WhichOneof(choice.name) if choice is not None else None
+        if other not in (None, field.name):
+            self._wrong(member(path, field.name), f"cannot be given with {other}; remove one of them")
+        else:
+            self._set(message, field, value, member(path, field.name))
 
     def _set(self, message: Message, field: FieldDescriptor, value: Any, path: str) -> None:
         if is_map(field):

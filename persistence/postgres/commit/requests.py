@@ -46,4 +46,4 @@ def _answer(creation: Creation, known: asyncpg.Record | None) -> Outcome:
     if known["id"] is None:
         return ExecutionNotFoundError(known["execution_id"])
     is_ours = creation.suspect and known["execution_id"] == creation.execution.id
-    return Created(execution(known), is_ours)
+    return Created.anew(creation.new, execution(known)) if is_ours else Created(execution(known), False)

@@ -116,7 +116,7 @@ class CommitSession:
         keys = sorted(((c.execution.org, c.execution.id) for c in creations), key=lambda key: key[1])
         found = {row["id"]: row for row in await self._opened.fetch(READ_CREATED.text, *zip(*keys, strict=True))}
         return {
-            creation: Created(execution(found[creation.execution.id]), True)
+            creation: Created.anew(creation.new, execution(found[creation.execution.id]))
             for creation in creations
             if creation.execution.id in found
         }

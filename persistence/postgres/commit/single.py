@@ -50,7 +50,7 @@ async def write_single(connection: Connection, units: Sequence[Unit]) -> dict[Un
 def created(creation: Creation) -> Created:
     """Return the answer to a creation that was written."""
     made = creation.execution
-    return Created(made if isinstance(made.tags, tuple) else replace(made, tags=tuple(made.tags)), True)
+    return Created.anew(creation.new, made if isinstance(made.tags, tuple) else replace(made, tags=tuple(made.tags)))
 
 
 async def _execute(connection: Connection, statement: str, arguments: Sequence[Any]) -> None:

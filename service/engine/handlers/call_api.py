@@ -19,7 +19,7 @@ from service.engine.handlers.http_params import DEFAULT_RESPONSE_BYTES, PARAMS, 
 from service.engine.handlers.http_request import CONNECT_SECONDS, request
 from service.engine.handlers.http_secrets import told
 from service.engine.handlers.model import Effect, Handler, HandlerError, StepContext
-from service.engine.handlers.wait import seconds
+from service.engine.pauses import seconds
 
 DESCRIPTION = """\
 Calls an HTTP API. Gives {status, headers, body}; headers of one name are joined by commas, those with secrets left out.

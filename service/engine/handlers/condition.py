@@ -6,9 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from service.engine.definition import Decide
-from service.engine.expressions import compile_condition
-from service.engine.handlers.evaluation import evaluated
-from service.engine.handlers.model import Effect, Handler, Params, Source, StepContext
+from service.engine.handlers.model import Effect, Handler, Params, Source
 from service.engine.schema import Problem
 
 NO_OUTCOME = "none"
@@ -49,22 +47,11 @@ def condition() -> Handler:
         ),
         params_schema=PARAMS,
         effect=Effect.NONE,
-        run=_run,
         compile=_compile,
         is_templated=False,
         check=_check,
         sources=_sources,
     )
-
-
-async def _run(params: Mapping[str, Any], context: StepContext) -> Any:
-    if "expression" in params:
-        holds = await evaluated(compile_condition, params["expression"], context.variables)
-        return {"outcome": str(holds).lower(), "matched": holds}
-    for outcome in params["outcomes"]:
-        if "when" not in outcome or await evaluated(compile_condition, outcome["when"], context.variables):
-            return {"outcome": outcome["name"], "matched": True}
-    return {"outcome": NO_OUTCOME, "matched": False}
 
 
 def _compile(params: Params) -> Decide:

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx2
 
-from service.engine.handlers.wait import LONGEST, seconds
+from service.engine.pauses import LONGEST, seconds
 from service.engine.schema import Path, Problem
 
 DEFAULT_RESPONSE_BYTES = 256 << 10

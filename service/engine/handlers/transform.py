@@ -6,9 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from service.engine.definition import Transform
-from service.engine.expressions import compile_value
-from service.engine.handlers.evaluation import evaluated
-from service.engine.handlers.model import Effect, Handler, Params, Source, StepContext
+from service.engine.handlers.model import Effect, Handler, Params, Source
 
 PARAMS = {
     "type": "object",
@@ -33,16 +31,9 @@ def transform() -> Handler:
         description="Computes a value, by CEL or by a JSON value with templates. Gives the value itself.",
         params_schema=PARAMS,
         effect=Effect.NONE,
-        run=_run,
         compile=_compile,
         sources=_sources,
     )
-
-
-async def _run(params: Mapping[str, Any], context: StepContext) -> Any:
-    if "value" in params:
-        return params["value"]
-    return await evaluated(compile_value, params["expression"], context.variables)
 
 
 def _compile(params: Params) -> Transform:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from service.engine import payload
@@ -12,7 +12,7 @@ from service.engine.handlers.builtin import ENGINE_HANDLERS
 from service.engine.handlers.model import Handler, Params, Source
 from service.engine.handlers.registry import Registry
 from service.engine.parsing.fields import Fields
-from service.engine.parsing.sources import IN_PARAMS, Sources
+from service.engine.parsing.sources import IN_PARAMS, VARIABLES, Sources
 from service.engine.schema import Path, locate, nearest
 from service.engine.slices import Work
 
@@ -20,10 +20,10 @@ NOTHING = Template.constant({}, "params")
 
 _BYTES_A_MICROSECOND = 4
 
+_Compiler = Callable[[Source], Work[Expression | None]]
 
-def read_action(
-    fields: Fields, sources: Sources, catalog: Registry | None, reader: str
-) -> Work[tuple[Template | None, Action | None]]:
+
+def read_action(fields: Fields, sources: Sources, catalog: Registry | None, reader: str) -> Work[Action | None]:
     """Return what a step does, None when something is wrong. Without a catalog, as little as can be is judged."""
     name = fields.text("handler", 128, required=True, what="the name of what the step runs, such as call_api")
     given = fields.object("params")
@@ -32,16 +32,22 @@ def read_action(
     if name and handler is None and catalog is not None:
         fields.wrong("handler", f'"{name}" is unknown{nearest(name, catalog.names())}')
     own = _sources(handler, params)
+    names = IN_PARAMS if handler is None or handler.compile is None else VARIABLES
     cel_at = {locate(fields.at("params"), source.path) for source in own}
-    template = yield from sources.template(params, fields.at("params"), reader, IN_PARAMS, cel_at)
+    template = yield from sources.template(params, fields.at("params"), reader, names, cel_at)
     cel: Mapping[Path, Expression] | None = {}
+
+    def compiled(source: Source) -> Work[Expression | None]:
+        compiler = sources.condition if source.is_condition else sources.value
+        return compiler(source.text, locate(fields.at("params"), source.path), reader, names)
+
     if handler is not None and given is not None:
-        cel = yield from _judge(handler, params, own, fields, sources, reader)
+        cel = yield from _judge(handler, params, own, fields, compiled)
     if not name or given is None or template is None or cel is None:
-        return None, None
+        return None
     if handler is None or handler.compile is None:
-        return template, Call(name, template)
-    return template, handler.compile(Params(params, template, cel))
+        return Call(name, template)
+    return handler.compile(Params(params, template, cel))
 
 
 def _sources(handler: Handler | None, params: Mapping[str, Any]) -> Sequence[Source]:
@@ -51,7 +57,7 @@ def _sources(handler: Handler | None, params: Mapping[str, Any]) -> Sequence[Sou
 
 
 def _judge(
-    handler: Handler, params: Mapping[str, Any], own: Sequence[Source], fields: Fields, sources: Sources, reader: str
+    handler: Handler, params: Mapping[str, Any], own: Sequence[Source], fields: Fields, compiled: _Compiler
 ) -> Work[Mapping[Path, Expression] | None]:
     """Return the CEL of the handler's own, None when anything is wrong."""
     text = payload.encode(params)
@@ -64,8 +70,7 @@ def _judge(
     cel: dict[Path, Expression] = {}
     for source in own:
         if source.path not in opaque:
-            compiler = sources.condition if source.is_condition else sources.value
-            expression = yield from compiler(source.text, locate(field, source.path), reader, IN_PARAMS)
+            expression = yield from compiled(source)
             if expression is not None:
                 cel[source.path] = expression
         else:

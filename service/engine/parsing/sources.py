@@ -26,6 +26,8 @@ from service.engine.violations import ValidationError
 VARIABLES = frozenset({"input", "vars", "steps", "execution"})
 IN_PARAMS = VARIABLES | {"attempt"}
 IN_ASSIGN = IN_PARAMS | {"result"}
+# In what an engine step assigns: it has no attempts.
+OF_ENGINE_STEP = VARIABLES | {"result"}
 LONGEST = 4096
 # Each takes some 0.1 ms to compile, in which the process does nothing else.
 MAX_EXPRESSIONS = 5_000
@@ -34,26 +36,44 @@ _SUGGESTION = 2_000
 _BYTES_A_MICROSECOND = 4
 
 
+OF_ITEM = frozenset({"item", "index"})
+
+
 @dataclass(frozen=True, slots=True)
 class Use:
-    """At `field`, the step `reader` reads the step `read`. No reader: the output of the workflow."""
+    """At `field`, the step `reader` of a block reads the step `read`. No reader: the output of the block.
+
+    `near` are the ids of the blocks inside, in which there is none of that name.
+    """
 
     field: str
     reader: str
     read: str
+    near: frozenset[str] = frozenset()
 
 
 class Sources:
-    """Compiles expressions and templates, notes what is wrong with them, and remembers the steps that they read.
+    """Compiles the expressions and templates of one block, notes what is wrong, and remembers the steps that they read.
 
-    In what is written now, not loaded, it also notes what a template was surely meant by.
+    In what is written now, not loaded, it also notes what a template was surely meant by. `outer` is that of the block
+    in which the step `owner` runs this one for each item of a list; without it, this is the root.
     """
 
-    def __init__(self, findings: Findings, *, is_written_now: bool) -> None:
+    def __init__(
+        self, findings: Findings, *, is_written_now: bool, outer: Sources | None = None, owner: str = ""
+    ) -> None:
         self._findings = findings
         self._is_written_now = is_written_now
         self._uses: list[Use] = []
-        self._count = 0
+        self._outer = outer
+        self._owner = owner
+        self._more: frozenset[str] = OF_ITEM if outer is not None else frozenset()
+        # How many expressions there are in all blocks.
+        self._counter: list[int] = [0] if outer is None else outer._counter
+
+    def of_body(self, owner: str) -> Sources:
+        """Return those of the block that a step of this one runs."""
+        return Sources(self._findings, is_written_now=self._is_written_now, outer=self, owner=owner)
 
     def condition(
         self, source: str, field: str, reader: str, names: frozenset[str] = VARIABLES
@@ -75,10 +95,10 @@ class Sources:
         yield len(text) // _BYTES_A_MICROSECOND
         if b"${" not in text and not (self._is_written_now and b"{{" in text):
             return Template.constant(value, field)
-        compiled = yield from self._compiled(value, names)
+        compiled = yield from self._compiled(value, names | self._more)
         try:
             template = Template.parse(
-                value, names, field, is_written_now=self._is_written_now, cel_at=cel_at, compiled=compiled
+                value, names | self._more, field, is_written_now=self._is_written_now, cel_at=cel_at, compiled=compiled
             )
         except ValidationError as error:
             self._findings.add_all(error)
@@ -100,14 +120,20 @@ class Sources:
     def check_uses(
         self, ids: Mapping[str, int], misnamed: Collection[str], order: Precedence | None, is_graph: bool
     ) -> Work[None]:
-        """Note each reading of a step that does not exist, or that need not have ended by then."""
+        """Note each reading of a step that does not exist, or that need not have ended by then.
+
+        What the block does not have may be of those around it: they are checked later, and with them what is left.
+        """
         for use in self._uses:
             yield 1
             if use.read in misnamed:
                 continue
-            if use.read not in ids:
+            if use.read not in ids and self._outer is not None:
+                self._outer._uses.append(Use(use.field, self._owner, use.read, use.near.union(ids)))
+            elif use.read not in ids:
                 yield _SUGGESTION
-                self._findings.add(use.field, f'reads step "{use.read}", which does not exist{nearest(use.read, ids)}')
+                meant = nearest(use.read, sorted(use.near.union(ids)) if use.near else ids)
+                self._findings.add(use.field, f'reads step "{use.read}", which does not exist{meant}')
             elif use.read == use.reader:
                 self._findings.add(use.field, f'reads its own step "{use.read}"; only assign can, as `result`')
             elif order is not None and use.reader in ids and not order.precedes(use.read, use.reader):
@@ -115,10 +141,11 @@ class Sources:
 
     def _admits(self, count: int, field: str) -> bool:
         """Return whether so many more expressions may be compiled. Said of the first field that goes beyond."""
-        before, self._count = self._count, self._count + count
-        if before <= MAX_EXPRESSIONS < self._count:
+        before = self._counter[0]
+        after = self._counter[0] = before + count
+        if before <= MAX_EXPRESSIONS < after:
             self._findings.add(field, f"goes beyond the {MAX_EXPRESSIONS:,} expressions that a workflow may have")
-        return self._count <= MAX_EXPRESSIONS
+        return after <= MAX_EXPRESSIONS
 
     def _compile(
         self,
@@ -135,7 +162,7 @@ class Sources:
             return None
         yield _cost(source)
         try:
-            expression = compiler(source, names)
+            expression = compiler(source, names | self._more)
         except ExpressionError as error:
             self._findings.add(field, str(error))
             return None
@@ -145,7 +172,7 @@ class Sources:
 
 def prepare() -> None:
     """Make what the first expression would have to wait for."""
-    for names in (VARIABLES, IN_PARAMS, IN_ASSIGN):
+    for names in (VARIABLES, IN_PARAMS, IN_ASSIGN, OF_ENGINE_STEP):
         compile_value("true", names)
 
 

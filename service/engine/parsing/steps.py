@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from service.engine.definition import LEAST_PAUSE, Call, Delivery, OnError, Ordering, RetryPolicy, StepSpec
+from service.engine.definition import LEAST_PAUSE, Action, Call, Delivery, OnError, Ordering, RetryPolicy, StepSpec
 from service.engine.expressions import Expression
 from service.engine.handlers.registry import Registry
 from service.engine.parsing.fields import TEN_YEARS, YEAR, Fields, repeated
-from service.engine.parsing.params import NOTHING, read_action
-from service.engine.parsing.sources import IN_ASSIGN, LONGEST, Sources
+from service.engine.parsing.params import NOTHING
+from service.engine.parsing.sources import IN_ASSIGN, LONGEST, OF_ENGINE_STEP, Sources
 from service.engine.slices import Work
 
 ID = r"[A-Za-z_][A-Za-z0-9_]*"
@@ -37,25 +37,27 @@ class StepReader:
         """The least pause between attempts that is taken; what was kept before there was one is lifted later."""
         return LEAST_PAUSE if self.catalog is not None else 0.0
 
-    def read(self, fields: Fields) -> Work[StepSpec]:
-        """Return the step that the fields describe."""
-        fields.not_implemented("quality_gate", "compensation", "cache", "for_each")
+    def step_id(self, fields: Fields) -> str:
+        """Return the id of the step that the fields describe, empty when it is wrong."""
         step_id = fields.text("id", 64, ID, ID_WORDS, required=True)
         if not step_id and isinstance(given := fields.raw("id"), str):
             self.misnamed.add(given)
-        params, action = yield from read_action(fields, self.sources, self.catalog, step_id)
+        return step_id
+
+    def read(self, fields: Fields, step_id: str, action: Action | None) -> Work[StepSpec]:
+        """Return the step that the fields describe, and that does this; None if that is not known."""
+        fields.not_implemented("quality_gate", "compensation", "cache")
         on_error = fields.choice("on_error", OnError, OnError.STOP)
         step = StepSpec(
             id=step_id,
             action=action or Call("", NOTHING),
-            params=params or NOTHING,
             timeout=fields.seconds("timeout", TEN_YEARS) or self.timeout,
             display_name=fields.text("display_name", 256),
             depends_on=self._depends_on(fields, step_id),
             condition=(yield from self._condition(fields, step_id)),
             retry=_retry(fields, on_error, self.least_pause),
             on_error=on_error,
-            assign=(yield from self._assign(fields, step_id)),
+            assign=(yield from self._assign(fields, step_id, action)),
             delivery=_delivery(fields, on_error),
             total_timeout=fields.seconds("total_timeout", TEN_YEARS),
         )
@@ -78,15 +80,16 @@ class StepReader:
         source = fields.text("condition", LONGEST)
         return (yield from self.sources.condition(source, fields.at("condition"), step_id)) if source else None
 
-    def _assign(self, fields: Fields, step_id: str) -> Work[tuple[tuple[str, Expression], ...]]:
+    def _assign(self, fields: Fields, step_id: str, action: Action | None) -> Work[tuple[tuple[str, Expression], ...]]:
         assigned = []
+        names = IN_ASSIGN if action is None or isinstance(action, Call) else OF_ENGINE_STEP
         sources = fields.mapping("assign", 64)
         each = Fields(sources, fields.at("assign"), fields.findings)
         for name, source in sources.items():
             if not _is_id(name):
                 each.wrong(name, f"is no name of a variable; it must have {ID_WORDS}, at most 64 characters")
             elif each.is_text(each.at(name), source, LONGEST, shortest=1):
-                expression = yield from self.sources.value(source, each.at(name), step_id, IN_ASSIGN)
+                expression = yield from self.sources.value(source, each.at(name), step_id, names)
                 if expression is not None:
                     assigned.append((name, expression))
         return tuple(assigned)

@@ -15,17 +15,21 @@ from service.engine.failure import EXPRESSION_ERROR, INVALID_OUTPUT, Failure
 from service.engine.planning import events
 from service.engine.planning.course import MAX_ITEMS, is_fatal
 from service.engine.planning.effects import CancelAttempt, StartAttempt
+from service.engine.planning.engine_steps import EngineSteps
 from service.engine.planning.scopes import block_of
 from service.engine.planning.state import Ending, Repeating, State, because_of, runs, step_failed
-from service.engine.planning.step_rules import WORK_OF_STEP, StepRules
+from service.engine.planning.step_rules import WORK_OF_STEP
 from service.engine.planning.stopping import CONDITION_IS_FALSE
 from service.engine.violations import ValidationError
+
+ENOUGH = 512 << 10
+"""Bytes after which nothing more begins in an application: its events go to watchers in one message."""
 
 WORK_OF_OUTPUT = 2_000
 """Work of finding the output of an item, without its expressions."""
 
 
-class BlockRules(StepRules):
+class BlockRules(EngineSteps):
     """Begins the steps of open blocks, opens and closes items, and lets the end of a step have its consequences.
 
     A block is open from its first step on until all of them have ended; or, once it is ending, all that have begun. It
@@ -34,6 +38,7 @@ class BlockRules(StepRules):
 
     def __init__(self, definition: Definition, state: State, time: datetime) -> None:
         super().__init__(definition, state, time)
+        self._bytes_before = self.draft.bytes
         self.goes_on = False
         """Whether what is ready may begin now."""
 
@@ -41,6 +46,8 @@ class BlockRules(StepRules):
 
     def begin_first(self) -> None:
         """Begin what comes first of all that is ready. Raises PutOffError, and it is ready still."""
+        if self.draft.bytes - self._bytes_before >= ENOUGH:
+            raise PutOffError
         ready = self.draft.ready
         try:
             if (path := self.draft.take_ready()) is None:
@@ -72,7 +79,7 @@ class BlockRules(StepRules):
         if isinstance(spec.action, Repeat):
             self._begin_repeating(fresh, spec.action)
         else:
-            self.start_attempt(fresh)
+            self.begin(fresh)
 
     def _all_skipped(self, scope: str, spec: StepSpec) -> bool:
         """Whether the step only depends on skipped ones. The mere order of a sequence is no dependency."""

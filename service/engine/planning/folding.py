@@ -135,7 +135,7 @@ def _waiting(step: Step, body: events.StepWaiting, event: Event) -> Step:
     waiting = replace(step, state=StepState.WAITING, wait=body.wait)
     match body.wait.kind:
         case WaitKind.TIMER:
-            return replace(waiting, output=body.output)
+            return replace(waiting, output=body.output, start_time=step.start_time or event.time)
         case WaitKind.RETRY:
             return waiting
     # The attempt has not begun, and counts for nothing.
@@ -151,7 +151,8 @@ def _retrying(step: Step, body: events.StepRetrying, event: Event) -> Step:
 
 def _completed(step: Step, body: events.StepCompleted, event: Event) -> Step:
     done = replace(step, state=StepState.COMPLETED, output=body.output, failure=None, wait=None, progress=100)
-    return replace(done, end_time=event.time, end_seq=event.seq)
+    # One without attempts has begun in the moment in which it ends.
+    return replace(done, start_time=step.start_time or event.time, end_time=event.time, end_seq=event.seq)
 
 
 def _failed(step: Step, body: events.StepFailed, event: Event) -> Step:

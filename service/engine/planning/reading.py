@@ -88,7 +88,7 @@ def _reads(spec: StepSpec, record: Step | None) -> frozenset[str]:
     if record is not None and record.state.is_end:
         return _NOTHING
     condition = spec.condition.reads if record is None and spec.condition is not None else _NOTHING
-    return condition.union(spec.params.reads, _action_reads(spec), *(expression.reads for _, expression in spec.assign))
+    return condition.union(_action_reads(spec), *(expression.reads for _, expression in spec.assign))
 
 
 def _action_reads(spec: StepSpec) -> frozenset[str]:

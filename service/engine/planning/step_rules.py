@@ -93,10 +93,12 @@ class StepRules(ABC):
     def start_attempt(self, step: Step) -> None:
         """Start the next attempt, or fail the step when its parameters cannot be had. Raises PutOffError."""
         spec = self.spec(step)
+        if not isinstance(spec.action, Call):
+            raise TypeError(f"step {step.path} has no attempts")
         attempt = step.attempt + 1
         variables = self.draft.variables(self.scope(step), attempt=attempt)
         try:
-            params = spec.params.render(variables, self.allowance)
+            params = spec.action.params.render(variables, self.allowance)
         except ExpressionError as error:
             self.fail_for_good(step, Failure(EXPRESSION_ERROR, str(error)))
             return
@@ -152,6 +154,7 @@ class StepRules(ABC):
             output=output,
             failure=None,
             wait=None,
+            start_time=step.start_time or self.time,
             end_time=self.time,
             end_seq=self.draft.next_seq,
             progress=100,
@@ -215,7 +218,8 @@ class StepRules(ABC):
             return
         self.draft.charge(size)
         wait = Wait(WaitKind.TIMER, self.time, until, reason)
-        self.draft.put(replace(step, state=StepState.WAITING, wait=wait, output=output))
+        start_time = step.start_time or self.time
+        self.draft.put(replace(step, state=StepState.WAITING, wait=wait, output=output, start_time=start_time))
         self.draft.record(events.StepWaiting(step.path, wait, step.iteration, output))
 
     def take_back(self, step: Step, wait: Wait) -> None:
@@ -323,10 +327,11 @@ class StepRules(ABC):
 
 def _shown(spec: StepSpec, steps: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return what a handler is shown of steps: what its parameters read, so that nothing else need be at hand."""
-    if not isinstance(spec.action, Call) or EVERY_STEP in spec.params.reads:
+    if not isinstance(spec.action, Call) or EVERY_STEP in spec.action.params.reads:
         return steps
-    seen = {path: steps[path] for path in spec.params.references if path in steps}
-    return {path: each if path in spec.params.reads else {"state": each["state"]} for path, each in seen.items()}
+    params = spec.action.params
+    seen = {path: steps[path] for path in params.references if path in steps}
+    return {path: each if path in params.reads else {"state": each["state"]} for path, each in seen.items()}
 
 
 def _may_retry(spec: StepSpec, step: Step, failure: Failure, retry_time: datetime) -> bool:

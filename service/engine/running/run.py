@@ -28,6 +28,7 @@ from service.engine.running.attempts import Attempts
 from service.engine.running.context import Context
 from service.engine.running.inbox import Inbox
 from service.engine.running.outcome import outcome
+from service.engine.running.parking import parked_until
 from service.engine.running.timer import Timer
 
 log = structlog.get_logger(__name__)
@@ -303,16 +304,10 @@ class Run:
         )
 
     def _parked_until(self, state: State) -> datetime | None:
-        """Return until when the execution need not be in memory, None when it must.
-
-        It need not where only a distant timer moves it, or a handler that this process lacks: whoever has it claims it.
-        """
-        if self._backlog or state.ending is not None or not state.is_idle or self._attempts.are_left():
+        """Return until when the execution need not be in memory, None when it must."""
+        if self._backlog or self._attempts.are_left():
             return None
-        wake = state.next_wake
-        if wake is not None and (wake - self.context.now()).total_seconds() < self.context.settings.park_after:
-            return None
-        return wake
+        return parked_until(state, self.context.now(), self.context.settings.park_after)
 
     def _committed(self, plan: Plan, transition: Transition, future: asyncio.Future[CommitResult]) -> None:
         self._in_flight -= 1

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from persistence.errors import ExecutionNotFoundError, PersistenceError, RequestIdReusedError, WorkflowNotFoundError
 from persistence.listing import ExecutionFilter, ExecutionOrder
-from persistence.model import ExecutionState, Scope, StepCounts, StepState
+from persistence.model import ExecutionOutcome, ExecutionState, Scope, StepCounts, StepState
 from persistence.repository import Repository
 from persistence.transition import Created, NewExecution
 from service.engine.ids import uuid7
@@ -55,7 +55,8 @@ async def test_row_input_steps_and_events_are_there_at_once(repository: Reposito
 
 async def test_one_that_ends_as_it_is_created(repository: Repository, stage: Stage) -> None:
     row = execution(stage.workflow, state=ExecutionState.COMPLETED, progress=100)
-    await repository.create(new(row, result=[1]))
+    created = await repository.create(new(row, result=[1]))
+    assert created == Created(row, True, ExecutionOutcome(row, [1]))
     detail = await stage.read(row)
     assert (detail.execution, detail.result) == (row, [1])
 

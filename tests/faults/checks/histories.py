@@ -103,10 +103,10 @@ def check_timers(record: Record) -> Iterator[Violation]:
             elif event.kind == "step_waiting" and event.wake_time is not None:
                 waiting[event.path] = (event.wake_time, "its wake time")
                 seconds = facts[event.path].seconds if event.path in facts else 0.0
-                if event.path in started:
-                    # Whatever the replica's clock says, this long must have passed by that of Postgres.
-                    length = timedelta(seconds=seconds)
-                    yield from _early_at_completion(record, row, event, written, started[event.path], length)
+                # Whatever the replica's clock says, this long must have passed by that of Postgres. What the server
+                # runs itself begins when it begins to wait.
+                begun = started.setdefault(event.path, time)
+                yield from _early_at_completion(record, row, event, written, begun, timedelta(seconds=seconds))
             elif event.kind == "step_retrying" and event.wake_time is not None:
                 waiting[event.path] = (event.wake_time, "its retry time")
             elif event.kind == "step_completed" and event.path in waiting:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import pytest
@@ -14,9 +15,11 @@ from tests.faults.checks.sound_record import (
     CALLS,
     EVENTS,
     EXECUTION,
+    PROGRAM,
     REQUEST,
     ROW,
     SOUND,
+    WORKFLOW,
     WRITES,
     at,
     call,
@@ -137,6 +140,16 @@ def test_timers_go_by_the_clock_of_postgres_or_by_the_right_one() -> None:
     righted = (*WRITES[:4], replace(WRITES[4], time=at(7.3 - 60)), late[5], replace(WRITES[6], time=at(7.6)))
     landings = (replace(wrong, until=at(7.5)),)
     assert "I14" not in judge(replace(record, landings=landings, rows={EXECUTION: row}, writes=righted)).rules
+
+
+def test_a_wait_without_an_attempt_is_as_long_as_any_other() -> None:
+    def judged(length: float) -> Collection[str]:
+        events = (*EVENTS[:6], event(7, 7, "variables_assigned", "once"), *EVENTS[7:])
+        programs = {WORKFLOW: {**PROGRAM, "rest": StepFacts("wait", seconds=length)}}
+        return judge(replace(SOUND, rows={EXECUTION: replace(ROW, events=events)}, programs=programs)).rules
+
+    assert "I14" not in judged(1.9)
+    assert "I14" in judged(2.1)
 
 
 def test_the_delay_of_watchers() -> None:

@@ -414,7 +414,7 @@ class StepCompleted(_message.Message):
     path: _builtins.str
     """Output only. Path of the step."""
     attempt: _builtins.int
-    """Output only. Number of the attempt that succeeded."""
+    """Output only. Number of the attempt that succeeded; 0 where the server ran the step itself, without attempts."""
     iteration: _builtins.int
     """Output only. Number of the whole run of the step, from 1."""
     @_builtins.property
@@ -452,7 +452,7 @@ class StepFailed(_message.Message):
     path: _builtins.str
     """Output only. Path of the step."""
     attempt: _builtins.int
-    """Output only. Number of the last attempt."""
+    """Output only. Number of the last attempt; 0 if there was none."""
     iteration: _builtins.int
     """Output only. Number of the whole run of the step, from 1."""
     failures: _builtins.int

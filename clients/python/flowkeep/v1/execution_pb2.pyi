@@ -302,6 +302,7 @@ class Execution(_message.Message):
     WRITTEN_BYTES_FIELD_NUMBER: _builtins.int
     DEFINITION_WITHHELD_FIELD_NUMBER: _builtins.int
     RUN_FIELD_NUMBER: _builtins.int
+    STEPS_OMITTED_FIELD_NUMBER: _builtins.int
     execution_id: _builtins.str
     """Output only. Id of the execution, a UUIDv7 made by the server; ids rise with the time of creation."""
     workflow_id: _builtins.str
@@ -339,6 +340,8 @@ class Execution(_message.Message):
     """
     run: _builtins.int
     """Output only. Number of the run: 1, and one more each time that the execution is reopened after its end."""
+    steps_omitted: _builtins.bool
+    """Output only. Whether there are more steps than `steps` holds."""
     @_builtins.property
     def step_counts(self) -> Global___StepCounts:
         """Output only. How many steps are in which state."""
@@ -393,7 +396,9 @@ class Execution(_message.Message):
 
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___StepExecution]:
-        """Output only. The steps in the order of the definition. Only in the view FULL."""
+        """Output only. The steps in the order of the definition, those of items by their numbers and as far as they have
+        begun. At most 1,000; `ListSteps` gives them all. Only in the view FULL.
+        """
 
     @_builtins.property
     def definition(self) -> _workflow_pb2.WorkflowDefinition:
@@ -450,10 +455,11 @@ class Execution(_message.Message):
         written_bytes: _builtins.int = ...,
         definition_withheld: _builtins.bool = ...,
         run: _builtins.int = ...,
+        steps_omitted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deadline_time", b"deadline_time", "definition", b"definition", "end_time", b"end_time", "failure", b"failure", "input", b"input", "lineage", b"lineage", "outcome", b"outcome", "result", b"result", "scheduled_time", b"scheduled_time", "start_time", b"start_time", "step_counts", b"step_counts", "timeout", b"timeout", "usage", b"usage", "vars", b"vars"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["correlation_id", b"correlation_id", "create_time", b"create_time", "deadline_time", b"deadline_time", "definition", b"definition", "definition_withheld", b"definition_withheld", "end_time", b"end_time", "execution_id", b"execution_id", "failure", b"failure", "input", b"input", "labels", b"labels", "last_seq", b"last_seq", "lineage", b"lineage", "outcome", b"outcome", "owner", b"owner", "priority", b"priority", "progress_percent", b"progress_percent", "request_id", b"request_id", "result", b"result", "revision", b"revision", "run", b"run", "scheduled_time", b"scheduled_time", "start_time", b"start_time", "state", b"state", "step_counts", b"step_counts", "steps", b"steps", "tags", b"tags", "timeout", b"timeout", "unreadable", b"unreadable", "usage", b"usage", "vars", b"vars", "workflow_id", b"workflow_id", "workflow_name", b"workflow_name", "written_bytes", b"written_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["correlation_id", b"correlation_id", "create_time", b"create_time", "deadline_time", b"deadline_time", "definition", b"definition", "definition_withheld", b"definition_withheld", "end_time", b"end_time", "execution_id", b"execution_id", "failure", b"failure", "input", b"input", "labels", b"labels", "last_seq", b"last_seq", "lineage", b"lineage", "outcome", b"outcome", "owner", b"owner", "priority", b"priority", "progress_percent", b"progress_percent", "request_id", b"request_id", "result", b"result", "revision", b"revision", "run", b"run", "scheduled_time", b"scheduled_time", "start_time", b"start_time", "state", b"state", "step_counts", b"step_counts", "steps", b"steps", "steps_omitted", b"steps_omitted", "tags", b"tags", "timeout", b"timeout", "unreadable", b"unreadable", "usage", b"usage", "vars", b"vars", "workflow_id", b"workflow_id", "workflow_name", b"workflow_name", "written_bytes", b"written_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["result", "failure"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
@@ -589,9 +595,12 @@ class StepExecution(_message.Message):
     state: Global___StepExecution.State.ValueType
     """Output only. Where the step stands."""
     attempt: _builtins.int
-    """Output only. Number of the newest attempt; 0 before the first."""
+    """Output only. Number of the newest attempt; 0 before the first, and always where the server runs the step itself
+    (`transform`, `condition`, `wait`): such a step has no `step_started` event and no `input`, and all but `wait` end
+    in the moment in which they begin.
+    """
     max_attempts: _builtins.int
-    """Output only. How many attempts there may be. Those that the end of a server interrupted do not count."""
+    """Output only. How many attempts there may be; 0 where the step has none. Those that the end of a server interrupted do not count."""
     progress_percent: _builtins.int
     """Output only. Share of the running attempt that is done, 0 to 100, as its handler reports it."""
     skip_reason: _builtins.str
@@ -627,7 +636,7 @@ class StepExecution(_message.Message):
 
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """Output only. When the first attempt started."""
+        """Output only. When the first attempt started; of a step without attempts when it completed or began to wait."""
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
@@ -654,7 +663,7 @@ class StepExecution(_message.Message):
 
     @_builtins.property
     def depends_on(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Output only. Ids of the steps that this step waited for: the edges of the graph."""
+        """Output only. Ids of the steps of the same block that this step waited for: the edges of the graph."""
 
     @_builtins.property
     def usage(self) -> Global___Usage:

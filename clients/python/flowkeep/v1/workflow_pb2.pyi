@@ -204,7 +204,7 @@ class WorkflowDefinition(_message.Message):
     """
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Step]:
-        """Required. The steps, 1 to 500."""
+        """Required. The steps, 1 to 500, those in the bodies of `for_each` among them."""
 
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
@@ -353,6 +353,7 @@ class Step(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     HANDLER_FIELD_NUMBER: _builtins.int
+    FOR_EACH_FIELD_NUMBER: _builtins.int
     PARAMS_FIELD_NUMBER: _builtins.int
     DEPENDS_ON_FIELD_NUMBER: _builtins.int
     CONDITION_FIELD_NUMBER: _builtins.int
@@ -363,17 +364,16 @@ class Step(_message.Message):
     QUALITY_GATE_FIELD_NUMBER: _builtins.int
     COMPENSATION_FIELD_NUMBER: _builtins.int
     CACHE_FIELD_NUMBER: _builtins.int
-    FOR_EACH_FIELD_NUMBER: _builtins.int
     DELIVERY_FIELD_NUMBER: _builtins.int
     TOTAL_TIMEOUT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """Required. Id of the step, unique in the definition. Letters, digits and `_`, beginning with a letter or `_`, at
+    """Required. Id of the step, unique in its block. Letters, digits and `_`, beginning with a letter or `_`, at
     most 64 characters, so that expressions can say `steps.<id>`.
     """
     display_name: _builtins.str
     """Optional. Name of the step for people, at most 256 characters. Default: `id`."""
     handler: _builtins.str
-    """Required. Name of the handler that the step runs, such as `call_api`. `ListHandlers` shows them all."""
+    """Name of the handler that the step runs, such as `call_api`. `ListHandlers` shows them all."""
     condition: _builtins.str
     """Optional. CEL that decides whether the step runs. False: the step is SKIPPED. At most 4,096 characters."""
     on_error: Global___Step.OnError.ValueType
@@ -381,14 +381,18 @@ class Step(_message.Message):
     delivery: Global___Step.Delivery.ValueType
     """Optional. What is guaranteed of the number of calls. Default AT_LEAST_ONCE."""
     @_builtins.property
+    def for_each(self) -> Global___ForEach:
+        """Steps that are run once for each item of a list."""
+
+    @_builtins.property
     def params(self) -> _struct_pb2.Struct:
-        """Optional. Parameters of the handler. Strings may hold templates, which also see `attempt` (and, once
-        `for_each` is served, `item`).
+        """Optional. Parameters of the handler. Strings may hold templates, which also see `attempt`. What the server runs
+        itself (`transform`, `condition`, `wait`) has no attempts, and no `attempt` either.
         """
 
     @_builtins.property
     def depends_on(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Optional. Ids of the steps that must have ended before this one starts. Only with the ordering GRAPH. A step all
+        """Optional. Ids of the steps of the same block that must have ended before this one starts. Only with the ordering GRAPH. A step all
         of whose dependencies were skipped is skipped too.
         """
 
@@ -430,13 +434,6 @@ class Step(_message.Message):
         """
 
     @_builtins.property
-    def for_each(self) -> Global___ForEach:
-        """Optional. Runs the step once for each item of a list.
-
-        Refused by this version of the server, with a violation that says so.
-        """
-
-    @_builtins.property
     def total_timeout(self) -> _duration_pb2.Duration:
         """Optional. How long all attempts may take together, pauses between them included. Default: no limit but the
         execution's.
@@ -448,6 +445,7 @@ class Step(_message.Message):
         id: _builtins.str = ...,
         display_name: _builtins.str = ...,
         handler: _builtins.str = ...,
+        for_each: Global___ForEach | None = ...,
         params: _struct_pb2.Struct | None = ...,
         depends_on: _abc.Iterable[_builtins.str] | None = ...,
         condition: _builtins.str = ...,
@@ -458,15 +456,16 @@ class Step(_message.Message):
         quality_gate: Global___QualityGate | None = ...,
         compensation: Global___Compensation | None = ...,
         cache: Global___CachePolicy | None = ...,
-        for_each: Global___ForEach | None = ...,
         delivery: Global___Step.Delivery.ValueType = ...,
         total_timeout: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "compensation", b"compensation", "for_each", b"for_each", "params", b"params", "quality_gate", b"quality_gate", "retry_policy", b"retry_policy", "timeout", b"timeout", "total_timeout", b"total_timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "cache", b"cache", "compensation", b"compensation", "for_each", b"for_each", "handler", b"handler", "params", b"params", "quality_gate", b"quality_gate", "retry_policy", b"retry_policy", "timeout", b"timeout", "total_timeout", b"total_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assign", b"assign", "cache", b"cache", "compensation", b"compensation", "condition", b"condition", "delivery", b"delivery", "depends_on", b"depends_on", "display_name", b"display_name", "for_each", b"for_each", "handler", b"handler", "id", b"id", "on_error", b"on_error", "params", b"params", "quality_gate", b"quality_gate", "retry_policy", b"retry_policy", "timeout", b"timeout", "total_timeout", b"total_timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "assign", b"assign", "cache", b"cache", "compensation", b"compensation", "condition", b"condition", "delivery", b"delivery", "depends_on", b"depends_on", "display_name", b"display_name", "for_each", b"for_each", "handler", b"handler", "id", b"id", "on_error", b"on_error", "params", b"params", "quality_gate", b"quality_gate", "retry_policy", b"retry_policy", "timeout", b"timeout", "total_timeout", b"total_timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["handler", "for_each"]  # noqa: Y015
+    _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_action) -> _WhichOneofReturnType_action | None: ...
 
 Global___Step: _TypeAlias = Step  # noqa: Y015
 
@@ -654,25 +653,71 @@ Global___CachePolicy: _TypeAlias = CachePolicy  # noqa: Y015
 
 @_typing.final
 class ForEach(_message.Message):
-    """Runs a step once for each item of a list. The runs have paths such as `fan_out[3]`."""
+    """Runs a body of steps once for each item of a list. The steps of the body have paths such as `fan_out[3].fetch`, and
+    see `item` and `index`, from 0. In the body `steps` are those of the same item; outside of it the step has one output,
+    the list of the outputs of its items, in their order.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    class _OnItemError:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _OnItemErrorEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[ForEach._OnItemError.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        ON_ITEM_ERROR_UNSPECIFIED: ForEach._OnItemError.ValueType  # 0
+        """Means STOP."""
+        ON_ITEM_ERROR_STOP: ForEach._OnItemError.ValueType  # 1
+        """The step fails; items that still run are cancelled."""
+        ON_ITEM_ERROR_COLLECT: ForEach._OnItemError.ValueType  # 2
+        """The other items go on. The output of the one that failed is `{"error": {"code": …, "message": …}}`."""
+
+    class OnItemError(_OnItemError, metaclass=_OnItemErrorEnumTypeWrapper):
+        """What happens when a step of the body has failed for good."""
+
+    ON_ITEM_ERROR_UNSPECIFIED: ForEach.OnItemError.ValueType  # 0
+    """Means STOP."""
+    ON_ITEM_ERROR_STOP: ForEach.OnItemError.ValueType  # 1
+    """The step fails; items that still run are cancelled."""
+    ON_ITEM_ERROR_COLLECT: ForEach.OnItemError.ValueType  # 2
+    """The other items go on. The output of the one that failed is `{"error": {"code": …, "message": …}}`."""
+
     ITEMS_FIELD_NUMBER: _builtins.int
     MAX_PARALLEL_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    ORDERING_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    ON_ITEM_ERROR_FIELD_NUMBER: _builtins.int
     items: _builtins.str
-    """Required. CEL that gives the list, at most 1,000 items. Each run sees its own as `item`."""
+    """Required. CEL that gives the list, of at most 10,000 items."""
     max_parallel: _builtins.int
-    """Optional. How many runs there are at a time, 1 to 100. 0 means 10."""
+    """Optional. How many items there are in work at a time, 1 to 100. 0 means 10."""
+    ordering: Global___Ordering.ValueType
+    """Optional. How the order of the steps of one item is decided. Default SEQUENTIAL."""
+    on_item_error: Global___ForEach.OnItemError.ValueType
+    """Optional. What happens when a step of the body has failed for good. Default STOP."""
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Step]:
+        """Required. The steps of the body, with ids that are unique in it. All blocks of a definition have at most 500 steps."""
+
+    @_builtins.property
+    def output(self) -> _struct_pb2.Value:
+        """Optional. Output of an item, as `WorkflowDefinition.output` of an execution, with the same default."""
+
     def __init__(
         self,
         *,
         items: _builtins.str = ...,
         max_parallel: _builtins.int = ...,
+        steps: _abc.Iterable[Global___Step] | None = ...,
+        ordering: Global___Ordering.ValueType = ...,
+        output: _struct_pb2.Value | None = ...,
+        on_item_error: Global___ForEach.OnItemError.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["output", b"output"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "max_parallel", b"max_parallel"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "max_parallel", b"max_parallel", "on_item_error", b"on_item_error", "ordering", b"ordering", "output", b"output", "steps", b"steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

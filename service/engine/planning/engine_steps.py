@@ -1,0 +1,69 @@
+"""Steps that the planner runs itself: they begin and end without an attempt, in the application that frees them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from persistence.model import Step
+from service.engine import pauses
+from service.engine.definition import Call, Decide, Pause, Repeat, Transform
+from service.engine.expressions import Expression, ExpressionError
+from service.engine.failure import EXPRESSION_ERROR, INVALID_PARAMS, Failure
+from service.engine.planning.step_rules import WORK_OF_STEP, StepRules
+
+
+class EngineSteps(StepRules):
+    """The rules of single steps, and of those that need nobody to run them."""
+
+    def begin(self, step: Step) -> None:
+        """Begin a step that is free to go. Raises PutOffError, before anything is changed."""
+        match self.spec(step).action:
+            case Call():
+                self.start_attempt(step)
+            case Pause() as pause:
+                self._pause(step, pause)
+            case Transform() | Decide() as action:
+                self._evaluate(step, action)
+            case Repeat():
+                raise TypeError(f"step {step.path} runs a block")
+
+    def _evaluate(self, step: Step, action: Transform | Decide) -> None:
+        try:
+            output = self._value(step, action) if isinstance(action, Transform) else self._outcome(step, action)
+        except ExpressionError as error:
+            self.fail_for_good(step, Failure(EXPRESSION_ERROR, str(error)))
+        else:
+            self.complete(step, output)
+
+    def _value(self, step: Step, action: Transform) -> Any:
+        if isinstance(action.value, Expression):
+            return action.value.spend(self.draft.variables(self.scope(step)), self.allowance)
+        return action.value.render(self.draft.variables(self.scope(step)), self.allowance)
+
+    def _outcome(self, step: Step, action: Decide) -> dict[str, Any]:
+        variables = self.draft.variables(self.scope(step))
+        for name, condition in action.outcomes:
+            if condition is None or condition.spend(variables, self.allowance):
+                return {"outcome": name, "matched": True}
+        return {"outcome": action.otherwise, "matched": False}
+
+    def _pause(self, step: Step, action: Pause) -> None:
+        try:
+            end = pauses.end(action.params.render(self.draft.variables(self.scope(step)), self.allowance), self.time)
+        except ExpressionError as error:
+            self.fail_for_good(step, Failure(EXPRESSION_ERROR, str(error)))
+            return
+        except ValueError as error:
+            self.fail_for_good(step, Failure(INVALID_PARAMS, str(error)))
+            return
+        output = {"waited_until": _written(end)}
+        if end <= self.time:
+            self.complete(step, output)
+        else:
+            self.allowance.count(WORK_OF_STEP)
+            self.put_off(step, end, output, f"waits until {output['waited_until']}")
+
+
+def _written(time: datetime) -> str:
+    return time.isoformat().replace("+00:00", "Z")
