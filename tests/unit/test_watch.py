@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from sys import getsizeof
+from types import SimpleNamespace
 from uuid import UUID, uuid4
 
 import pytest
 
-from persistence.model import Event, Scope
+from persistence.model import Event, ExecutionState, Scope
 from service.engine.running.output import MAX_OUTPUT
 from service.engine.watch import (
     FINISHED,
@@ -23,6 +24,7 @@ from service.engine.watch import (
     Bookmark,
     Output,
     Pace,
+    ShuttingDownError,
     Subscription,
     WatchHub,
     follow,
@@ -32,11 +34,20 @@ from service.engine.watch import (
 class Pages:
     """A history that is read page by page."""
 
-    def __init__(self, *pages: list[Event]) -> None:
+    def __init__(self, *pages: list[Event], state: ExecutionState = ExecutionState.RUNNING) -> None:
         self._pages = list(pages)
+        self.execution = SimpleNamespace(state=state, last_seq=1)
+
+    async def get_execution(self, scope: Scope, execution_id: UUID) -> SimpleNamespace:
+        assert scope == Scope("org")
+        return self.execution
 
     async def read_events(self, *_: object) -> list[Event]:
         return self._pages.pop(0)
+
+    def add(self, page: list[Event]) -> None:
+        """Have one page more."""
+        self._pages.append(page)
 
     @property
     def left(self) -> int:
@@ -46,6 +57,12 @@ class Pages:
 
 def page(seq: int, kind: str) -> list[Event]:
     return [Event(seq, seq, kind, datetime(2026, 1, 1, tzinfo=UTC), b"x")]
+
+
+async def reads() -> None:
+    """Let a follower read what there is, and wait."""
+    for _ in range(5):
+        await asyncio.sleep(0)
 
 
 OFTEN, RARE = Pace(bookmark=0.0), Pace(poll=60.0, bookmark=60.0)
@@ -136,8 +153,7 @@ async def test_the_table_is_read_no_more_than_it_has_to_be_and_when_something_is
         given = followed(pages, hub, execution_id, pace=RARE)
         assert await anext(given) == page(1, "created")
         coming = asyncio.ensure_future(anext(given))
-        for _ in range(5):  # it reads once more, and waits
-            await asyncio.sleep(0)
+        await reads()
         assert pages.left == 1
         hub.publish(execution_id, transitions(5, 6))
         assert await coming == transitions(2, 5)
@@ -151,6 +167,35 @@ async def test_a_sign_of_life_comes_before_the_next_look_at_the_table() -> None:
     async with asyncio.timeout(10):
         assert await anext(given) == page(1, "created")
         assert await anext(given) == Bookmark(1)
+
+
+async def test_there_is_an_end_where_an_execution_has_ended_and_all_of_it_was_told() -> None:
+    ended = Pages(page(1, "created"), [], state=ExecutionState.COMPLETED)
+    told = [each async for each in followed(ended, WatchHub(), uuid4())]
+    assert told == [page(1, "created"), Bookmark(1), Bookmark(1)]
+    # One that goes on, or ended later than what was told, says nothing of an end.
+    hub, execution_id = WatchHub(), uuid4()
+    for pages in (Pages([]), Pages([], state=ExecutionState.COMPLETED)):
+        async with asyncio.timeout(10):
+            coming = asyncio.ensure_future(anext(followed(pages, hub, execution_id, pace=RARE)))
+            await reads()
+            assert hub.is_watched(execution_id)
+            hub.publish(execution_id, page(1, FINISHED))
+            assert await coming == page(1, FINISHED)
+
+
+async def test_at_the_end_of_the_process_all_are_told_at_once() -> None:
+    hub = WatchHub()
+    pages = Pages(page(1, "created"), [])
+    given = followed(pages, hub, uuid4(), pace=RARE)
+    async with asyncio.timeout(10):
+        assert await anext(given) == page(1, "created")
+        coming = asyncio.ensure_future(anext(given))
+        await reads()
+        pages.add([])
+        hub.close()
+        with pytest.raises(ShuttingDownError):
+            await coming
 
 
 async def test_a_wait_takes_its_own_time_whatever_the_last_one_was_to_take() -> None:
