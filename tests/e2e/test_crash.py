@@ -34,10 +34,10 @@ def ten_calls(effects: EffectServer, **fields: dict[str, Any]) -> dict[str, Any]
     return {"name": "ten", "steps": steps}
 
 
-async def start(client: Client, definition: dict[str, Any]) -> Watcher:
+async def start(client: Client, definition: dict[str, Any], payload: dict[str, Any] | None = None) -> Watcher:
     """Start an execution of a new workflow, and watch it."""
     await client.create_workflow(definition)
-    execution = await client.execute(definition["name"])
+    execution = await client.execute(definition["name"], payload or {})
     return Watcher(client, execution.execution_id)
 
 
