@@ -78,10 +78,16 @@ class Written:
         return Finding(self.file, self.number, *place, self._step(field), field, description)
 
     def _step(self, field: str) -> str:
-        for index, step in enumerate(self.reading.message.steps):
-            if is_at_or_below(field, self.reading.written(f"steps[{index}]")):
-                return step.id
-        return ""
+        """Return the step in which a field stands, the innermost one by its place, such as `fan_out.fetch`."""
+        found, steps, path = list[str](), self.reading.message.steps, "steps"
+        while True:
+            for index, step in enumerate(steps):
+                if is_at_or_below(field, self.reading.written(f"{path}[{index}]")):
+                    found.append(step.id)
+                    steps, path = step.for_each.steps, f"{path}[{index}].for_each.steps"
+                    break
+            else:
+                return ".".join(found)
 
 
 def read_definitions(files: Sequence[str]) -> tuple[list[Written], list[Finding]]:

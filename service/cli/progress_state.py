@@ -48,8 +48,19 @@ class Progress:
         self.started: float | None = None
         self.ended: float | None = None
         self.finished: ExecutionFinished | None = None
-        self.steps = [StepProgress(step.id, step.display_name or step.id, step.handler) for step in definition.steps]
-        self._by_path = {step.path: step for step in self.steps}
+        steps = [
+            StepProgress(step.id, step.display_name or step.id, step.handler or "for_each") for step in definition.steps
+        ]
+        self._by_path = {step.path: step for step in steps}
+        # With each step of the definition what runs in it: of items there may be ten thousands.
+        self._groups: dict[str, list[StepProgress]] = {}
+        for step in steps:
+            self._groups.setdefault(_root(step.path), []).append(step)
+
+    @property
+    def steps(self) -> list[StepProgress]:
+        """The steps in the order of the definition, behind each what runs in it, in the order in which it began."""
+        return [step for group in tuple(self._groups.values()) for step in tuple(group)]
 
     @classmethod
     def of_execution(cls, execution: Execution) -> Progress:
@@ -73,8 +84,7 @@ class Progress:
         step = self._by_path.get(path)
         if step is None:
             step = self._by_path[path] = StepProgress(path, path)
-            relatives = [index for index, each in enumerate(self.steps) if _root(each.path) == _root(path)]
-            self.steps.insert(relatives[-1] + 1 if relatives else len(self.steps), step)
+            self._groups.setdefault(_root(path), []).append(step)
         return step
 
     def apply(self, event: ExecutionEvent) -> None:
