@@ -15,6 +15,7 @@ from persistence.postgres.claims import PostgresClaims
 from persistence.postgres.commit.committer import Committer
 from persistence.postgres.commit.condemning import PostgresCondemning
 from persistence.postgres.commit.requests import find_request
+from persistence.postgres.commit.writer import Writer
 from persistence.postgres.connection import Database, translating
 from persistence.postgres.durability import tell_durability
 from persistence.postgres.events import PostgresEvents
@@ -75,7 +76,8 @@ class PostgresRepository(
         await check_schema(dsn)
         database = Database(dsn, command_timeout=command_timeout, acquire_timeout=acquire_timeout)
         notifications = Notifications(database)
-        committer = Committer(database, notifications.announce, max_queue=max_queue, unknown_timeout=unknown_timeout)
+        writer = Writer(database, unknown_timeout)
+        committer = Committer(writer, notifications.announce, max_queue=max_queue, unknown_timeout=unknown_timeout)
         repository = cls(database, committer, notifications)
         try:
             await database.open(pool_size)

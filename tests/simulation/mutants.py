@@ -17,6 +17,7 @@ from persistence.errors import UnavailableError
 from persistence.memory import MemoryRepository, journal
 from persistence.memory.tables import ExecutionRow
 from persistence.model import Execution, ExecutionDetail, Mail, Message, Posted, Scope
+from persistence.postgres.commit.committer import Committer
 from persistence.transition import CommitResult, Created, NewExecution, Transition
 from service.engine.clock import StoreClock
 from service.engine.executions import Executions
@@ -28,7 +29,6 @@ from service.engine.running.runner import Runner
 from service.engine.running.tenure import Tenure
 from service.engine.watch import WatchHub
 from tests.simulation import replica
-from tests.simulation.committer import Committer
 from tests.simulation.replica import Replica
 from tests.simulation.store import Link
 
@@ -108,12 +108,12 @@ def _claimable(memory: MemoryRepository, execution: Execution) -> bool:
 @_mutant("M4", "Execute is acknowledged before the commit", "I1")
 def _early_acknowledgement(stack: ExitStack) -> None:
     def create(self: Committer, new: NewExecution) -> asyncio.Future[Created]:
-        self._put(new)
+        before(self, new).add_done_callback(lambda kept: kept.cancelled() or kept.exception())
         answer: asyncio.Future[Created] = asyncio.get_running_loop().create_future()
         answer.set_result(Created.anew(new, new.execution))
         return answer
 
-    _replace(stack, Committer, "create", create)
+    before = _replace(stack, Committer, "create", create)
 
 
 @_mutant("M5", "a creation whose commit is unknown counts as failed and is made again", "I2")

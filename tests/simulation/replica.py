@@ -53,7 +53,7 @@ class Replica:
         self._random = Random(f"{scenario.seed} {name}")
         weather = Weather(scenario.busy_rate, scenario.lost_rate, scenario.held_rate)
         self.link = Link(database, self.process, weather, Random(f"{scenario.seed} {name} network"), scenario.slowness)
-        self.link.committer.unknown_timeout = scenario.unknown_timeout
+        self.link.writer.patience = scenario.unknown_timeout
         repository = cast(Repository, self.link)
         self.effects = Effects(loop, history, self.process)
         registry = Registry((*self.effects.handlers(), wait()))
@@ -83,7 +83,7 @@ class Replica:
         return self.is_up and not self.process.is_dead
 
     async def _serve(self) -> None:
-        self.link.committer.start()
+        await self.link.committer.open()
         await self._register()
         self.is_up = True
         self.up.set()

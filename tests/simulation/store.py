@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -13,15 +13,23 @@ from uuid import UUID
 from persistence.errors import UnavailableError
 from persistence.memory import MemoryRepository
 from persistence.model import Execution, ExecutionDetail, News, Posted
+from persistence.postgres.commit.committer import Committer
 from persistence.transition import CommitResult, Created, NewExecution, Transition
 from tests.simulation.history import Claim, History, Write
 from tests.simulation.loop import Process, VirtualLoop
+from tests.simulation.writer import Writer
 
 _Answer = TypeVar("_Answer")
 
 BEGINNING = datetime(2030, 1, 1, tzinfo=UTC)
 COMMAND_TIMEOUT = 1.0
 """Seconds after which a process takes a silent store as away; in proportion to the lease."""
+
+CREATION_TIMEOUT = 2.0
+"""Seconds after which whoever waits for a creation is told that its fate is unknown; it may be kept later."""
+
+MAX_QUEUE = 64
+"""Creations that may wait."""
 
 LONGEST_LATENCY = 0.3
 """Seconds that a message takes at most."""
@@ -162,8 +170,6 @@ class Link:
     """The store as one process reaches it: `Repository`, over a network that is slow and breaks."""
 
     def __init__(self, database: Database, process: Process, weather: Weather, random: Random, slowness: float) -> None:
-        from tests.simulation.committer import Committer
-
         self._database = database
         self._loop = database.loop
         self._random = random
@@ -175,7 +181,10 @@ class Link:
         self.is_cut = False
         self.ambush: tuple[str, Callable[[], None]] | None = None
         """What happens to the process as soon as the store has carried out a call of this name."""
-        self.committer = Committer(self, database)
+        self.writer = Writer(self, database)
+        self.committer = Committer(self.writer, self._announce, max_queue=MAX_QUEUE, unknown_timeout=CREATION_TIMEOUT)
+        # When what waits was submitted, by its identity.
+        self._decided: dict[int, float] = {}
 
     @property
     def is_broken(self) -> bool:
@@ -257,11 +266,17 @@ class Link:
 
     def create(self, new: NewExecution) -> asyncio.Future[Created]:
         """See Journal."""
+        self._decided[id(new)] = self._loop.time()
         return self.committer.create(new)
 
     def submit(self, transition: Transition) -> asyncio.Future[CommitResult]:
         """See Journal."""
+        self._decided[id(transition)] = self._loop.time()
         return self.committer.submit(transition)
+
+    def decided(self, written: NewExecution | Transition) -> float:
+        """Return when something that waits was submitted."""
+        return self._decided[id(written)]
 
     async def claim(self, *args: Any, **named: Any) -> Sequence[ExecutionDetail]:
         """See Journal."""
@@ -345,6 +360,9 @@ class Link:
                     raise UnavailableError("the listener lost its connection")
         finally:
             listeners.pop(self, None)
+
+    def _announce(self, executions: Iterable[UUID], *, has_work: bool = False, has_mail: bool = False) -> None:
+        self.announce(News(frozenset(executions), has_work, has_mail))
 
     def announce(self, news: News) -> None:
         """Tell the other processes, most of the time."""

@@ -6,16 +6,14 @@ import asyncio
 import logging
 from asyncio import Future
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol, TypeAlias
 from uuid import UUID
 
 from persistence import failpoints
 from persistence.errors import PersistenceError, QueueFullError, UnavailableError
 from persistence.fair_queue import FairQueue
 from persistence.postgres.commit.units import Creation, Group, Outcome, Refusal, Submission, Unit, is_written
-from persistence.postgres.commit.writer import Writer
-from persistence.postgres.connection import Database
 from persistence.shares import Shares
 from persistence.transition import CommitResult, Created, NewExecution, Transition
 
@@ -30,6 +28,35 @@ Announce = Callable[..., None]
 _Queued: TypeAlias = "Creation | Submission | Refusal"
 
 
+class BatchWriter(Protocol):
+    """What brings batches to the database and to their outcomes: `Writer`, or in the simulation one with faults."""
+
+    @property
+    def trouble(self) -> UnavailableError | None:
+        """Why nothing could be written at the last try, where that lies with the disk of the database."""
+        ...
+
+    async def open(self) -> None:
+        """Connect. Raises what the driver raises."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of the connection."""
+        ...
+
+    def recovered(self) -> None:
+        """Say that something can be written again."""
+        ...
+
+    async def write(self, units: Sequence[Unit]) -> Mapping[Unit, Outcome]:
+        """Write the units and return what became of each. Those without outcome were not written, and come again."""
+        ...
+
+    def forget(self, execution_ids: Iterable[UUID]) -> None:
+        """Take these as not tried again."""
+        ...
+
+
 class Committer:
     """Writes creations and transitions, up to 1,000 in one transaction: orgs in turn, each in order of submission.
 
@@ -37,8 +64,10 @@ class Committer:
     go on. After `unknown_timeout` seconds in which others were written it is UNKNOWN.
     """
 
-    def __init__(self, database: Database, announce: Announce, *, max_queue: int, unknown_timeout: float = 4.0) -> None:
-        self._writer = Writer(database, unknown_timeout)
+    def __init__(
+        self, writer: BatchWriter, announce: Announce, *, max_queue: int, unknown_timeout: float = 4.0
+    ) -> None:
+        self._writer = writer
         self._unknown_timeout = unknown_timeout
         # Creations in the order of their deadlines, after which their callers are told that their fate is unknown.
         self._awaited: deque[tuple[float, Creation]] = deque()
