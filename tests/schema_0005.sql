@@ -1,4 +1,4 @@
--- The tables of the last release before revision 0006, as its migrations 0001 to 0005 left them, without their comments.
+-- The tables of the last release before the schema began anew, as its migrations 0001 to 0005 left them, without their comments.
 -- tests/integration/test_migrations.py and tests/e2e/test_data_folder.py hold that such a database is refused.
 
 CREATE TABLE schema_version (version_num VARCHAR(32) NOT NULL, CONSTRAINT schema_version_pkc PRIMARY KEY (version_num));

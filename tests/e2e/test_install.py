@@ -37,7 +37,7 @@ def test_it_brings_all_that_its_code_reads(installed: Path) -> None:
     *paths, has_descriptors, has_buf = ran.stdout.decode().split()
     assert all(Path(path).is_relative_to(installed) for path in paths)
     assert (has_descriptors, has_buf) == ("True", "False")
-    assert (installed / "persistence/postgres/migrations/versions/0006_core.sql").exists()
+    assert (installed / "persistence/postgres/migrations/versions/0007_core.sql").exists()
 
 
 def test_it_takes_the_client_of_its_own_tree(installed: Path) -> None:

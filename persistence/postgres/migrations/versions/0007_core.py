@@ -1,15 +1,15 @@
 """The first schema; its partitions are made when a store is opened.
 
-Revisions 0001 to 0005 were of releases whose rows and events cannot be read; `migrate.check_readable` refuses them.
+Revisions 0001 to 0006 were of releases whose rows and events cannot be read; `migrate.check_readable` refuses them.
 """
 
 from pathlib import Path
 
 from alembic import op
 
-revision = "0006"
+revision = "0007"
 down_revision = None
-oldest = "0006"
+oldest = "0007"
 
 _TABLES = (
     "secrets",
