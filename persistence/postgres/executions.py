@@ -41,10 +41,10 @@ UNION SELECT id FROM workflows WHERE org_id = $1 AND id = $3"""
 _STEPS = r"""
 SELECT s.path FROM (
     SELECT DISTINCT ON (path) path, position, state, handler FROM steps
-    WHERE org_id = $1 AND execution_id = $2 AND position >= $3 ORDER BY path, iteration DESC) s, LATERAL (
+    WHERE org_id = $1 AND execution_id = $2 AND position >= $3::bigint ORDER BY path, iteration DESC) s, LATERAL (
     SELECT coalesce(array_agg(m[1]::numeric ORDER BY n), '{}') AS items
     FROM regexp_matches(s.path, '\[(\d+)\]', 'g') WITH ORDINALITY AS found(m, n)) i
-WHERE (s.position, i.items) > ($3, $4::text[]::numeric[])
+WHERE (s.position, i.items) > ($3::bigint, $4::text[]::numeric[])
   AND (cardinality($5::text[]) = 0 OR s.state::text = ANY ($5)) AND $6::text IN ('', s.handler)
 ORDER BY s.position, i.items, s.path LIMIT $7"""
 
@@ -116,7 +116,7 @@ class PostgresExecutions:
         self, scope: Scope, execution_id: UUID, where: StepFilter, after: StepPlace | None, limit: int
     ) -> Sequence[str]:
         """See ExecutionRepository."""
-        first = after or StepPlace(0)
+        first = after or StepPlace(-(2**40))  # whatever was written by hand stands behind it
         states = sorted(state.value for state in where.states)
         items = list(map(str, first.items))
         async with self._database.snapshot() as session:

@@ -74,7 +74,10 @@ class Steps:
         behind = await self._place(scope, execution_id, definition, after) if after else None
         begun = await self._repository.list_steps(scope, execution_id, where, behind, limit + 1)
         others = await self._unbegun(scope, execution, definition, where, behind)
-        left = sorted((*begun, *others), key=lambda path: place_of(definition, path)) if others else begun
+        # A path that was written by hand may be that of no step.
+        left = [path for path in (*begun, *others) if definition.find(path) is not None]
+        if definition.document:  # else it is made of the records, all of which have begun
+            left.sort(key=lambda path: place_of(definition, path))
         chosen = left[:limit]
         found = await self._repository.get_steps(scope, execution_id, chosen, most)
         page = _page(definition, chosen, found)
