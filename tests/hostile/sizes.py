@@ -33,23 +33,25 @@ class Bounded:
     """Whether the limit is one of the value; else it is one of the length."""
 
 
-def bounded(descriptor: Descriptor) -> Iterator[Bounded]:
-    """Yield the bounded fields of a message, and of those in it."""
+def bounded(descriptor: Descriptor, within: tuple[Descriptor, ...] = ()) -> Iterator[Bounded]:
+    """Yield the bounded fields of a message, and of those in it; a message in itself is looked into once."""
+    within = (*within, descriptor)
     for field in descriptor.fields:
         message, name = field.message_type, field.name
         if message and message.GetOptions().map_entry:
             yield from _of_map(field)
         elif field.is_repeated:
-            yield from _of_list(field)
+            yield from _of_list(field, within)
         elif message and message.file.package == "flowkeep.v1":
-            for inner in bounded(message):
+            for inner in bounded(message, within) if message not in within else ():
                 yield _below(name, inner, attrgetter(name))
         else:
             yield from _of_single(field)
 
 
-def unbounded(descriptor: Descriptor) -> Iterator[str]:
+def unbounded(descriptor: Descriptor, within: tuple[Descriptor, ...] = ()) -> Iterator[str]:
     """Yield the fields of a message, and of those in it, that no rule bounds."""
+    within = (*within, descriptor)
     for field in descriptor.fields:
         message, rules = field.message_type, rules_of(field)
         if message and message.GetOptions().map_entry:
@@ -57,7 +59,8 @@ def unbounded(descriptor: Descriptor) -> Iterator[str]:
             parts["values"] = rules.map.values.string.max_len
             yield from (f"{field.name}: {part}" for part, limit in parts.items() if not limit)
         elif message and message.file.package == "flowkeep.v1":
-            yield from (f"{field.name}.{path}" for path in unbounded(message))
+            below = unbounded(message, within) if message not in within else ()
+            yield from (f"{field.name}.{path}" for path in below)
         elif field.type == field.TYPE_STRING:
             one = rules.repeated.items.string if field.is_repeated else rules.string
             if not (one.max_len or one.uuid or (one.pattern.endswith("?$") and "{0," in one.pattern)):
@@ -82,11 +85,11 @@ def _of_map(field: FieldDescriptor) -> Iterator[Bounded]:
         yield Bounded(name, rules.values.string.max_len, lambda m, n: getattr(m, name).update({"k": "1" * n}))
 
 
-def _of_list(field: FieldDescriptor) -> Iterator[Bounded]:
+def _of_list(field: FieldDescriptor, within: tuple[Descriptor, ...]) -> Iterator[Bounded]:
     rules, name, message = rules_of(field).repeated, field.name, field.message_type
     many: Callable[[int], list[Any]]
     if message:
-        for inner in bounded(message):
+        for inner in bounded(message, within) if message not in within else ():
             yield _below(f"{name}[0]", inner, lambda m: first(getattr(m, name)))
         empty = GetMessageClass(message)()
         many = lambda n: [empty] * n  # noqa: E731

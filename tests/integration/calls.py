@@ -298,9 +298,13 @@ def rules_of(field):
     return _rules().FromString(b"".join(each.data for each in options if each.field_number == RULES_OPTION))
 
 
-def broken(descriptor):
-    """Yield the path of each bounded field, what is put there, and how: a function that spoils a message."""
+def broken(descriptor, within=()):
+    """Yield the path of each bounded field, what is put there, and how: a function that spoils a message.
+
+    A message in itself, as a step in the body of a step, is looked into once.
+    """
     many: Any
+    within = (*within, descriptor)
     for field in descriptor.fields:
         rules = rules_of(field)
         message, name = field.message_type, field.name
@@ -313,7 +317,7 @@ def broken(descriptor):
             many = {f"k{n}": "1" for n in range(rules.map.max_pairs + 1)}
             yield name, "too many", lambda m, n=name, v=many: getattr(m, n).update(v)
         elif field.is_repeated and message:
-            for path, what, spoil in broken(message):
+            for path, what, spoil in broken(message, within) if message not in within else ():
                 yield f"{name}[0].{path}", what, lambda m, n=name, s=spoil: s(first(getattr(m, n)))
             many = [GetMessageClass(message)()] * (rules.repeated.max_items + 1)
             yield name, "too many", lambda m, n=name, v=many: getattr(m, n).extend(v)
@@ -327,7 +331,7 @@ def broken(descriptor):
                 twice = [1, 1] if is_enum else ["t", "t"]
                 yield name, "twice", lambda m, n=name, v=twice: getattr(m, n).extend(v)
         elif message and message.file.package == "flowkeep.v1":
-            for path, what, spoil in broken(message):
+            for path, what, spoil in broken(message, within) if message not in within else ():
                 yield f"{name}.{path}", what, lambda m, n=name, s=spoil: s(getattr(m, n))
         else:
             for value in bad_values(field, rules):

@@ -47,10 +47,10 @@ class BlockReader:
         return Block(steps, ordering, output)
 
     def _steps(self, fields: Fields, reader: StepReader, depth: int) -> Work[tuple[StepSpec, ...]]:
-        documents = fields.items("steps", MAX_STEPS)
+        what, most = ("a workflow", MAX_STEPS) if depth == 1 else ("for_each", MAX_STEPS - 1)
+        documents = fields.items("steps", most)
         if not documents and fields.raw("steps") in (None, []):
-            what = "a workflow" if depth == 1 else "for_each"
-            fields.wrong("steps", f"is required: {what} has 1 to {MAX_STEPS} steps")
+            fields.wrong("steps", f"is required: {what} has 1 to {most} steps")
         self._count += len(documents)
         if self._count > MAX_STEPS:
             fields.wrong("steps", f"goes beyond the {MAX_STEPS} steps that a workflow may have in all blocks")

@@ -690,7 +690,9 @@ class ForEach(_message.Message):
     OUTPUT_FIELD_NUMBER: _builtins.int
     ON_ITEM_ERROR_FIELD_NUMBER: _builtins.int
     items: _builtins.str
-    """Required. CEL that gives the list, of at most 10,000 items."""
+    """Required. CEL that gives the list, of at most 10,000 items. As every payload it has at most 10,000 values in all,
+    the list among them.
+    """
     max_parallel: _builtins.int
     """Optional. How many items there are in work at a time, 1 to 100. 0 means 10."""
     ordering: Global___Ordering.ValueType
@@ -699,7 +701,9 @@ class ForEach(_message.Message):
     """Optional. What happens when a step of the body has failed for good. Default STOP."""
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Step]:
-        """Required. The steps of the body, with ids that are unique in it. All blocks of a definition have at most 500 steps."""
+        """Required. The steps of the body, 1 to 499, with ids that are unique in it. All blocks of a definition have at most
+        500 steps.
+        """
 
     @_builtins.property
     def output(self) -> _struct_pb2.Value:
