@@ -36,13 +36,15 @@ def demo(data_dir: DataDir = None) -> None:
         listen="127.0.0.1:0", data_dir=data_dir, handlers=[_HANDLERS], log_level="error", log_format="text"
     ).private()
     from persistence.embedded import EmbeddedPostgres
+    from persistence.postgres.migrate import known_revisions
     from service import logs
     from service.app import data_root
 
     logs.configure(config)
     with settings.told():
-        # A folder of its own, so that a server that is running, and what it keeps, are left alone.
-        root = config.data_dir or data_root(config) / "demo"
+        # A folder of its own, so that a server that is running, and what it keeps, are left alone; and not one that a
+        # release has left whose data cannot be read.
+        root = config.data_dir or data_root(config) / f"demo-{known_revisions()[0]}"
         typer.echo(f"Starting Postgres in {root} …")
         with EmbeddedPostgres(root) as postgres:
             settings.run(_serve_and_execute(config, root, postgres.dsn(), postgres.psql_command("flowkeep")))
