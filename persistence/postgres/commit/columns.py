@@ -90,7 +90,7 @@ CHANGE = RowKind[Transition](
     Column("mail_seen", "int8", "mail_seen"),
     Column("ends_otherwise", "bool", lambda change: change.state.is_end and change.state != "CANCELLED"),
     Column("released", "bool", lambda change: change.release or change.state.is_end),
-    Column("survived", "bool", "survived"),
+    Column("survived", "bool"),
     *_counts("counts"),
     Column("progress", "int", "progress"),
     Column("start_time", "timestamptz", "start_time"),
@@ -103,7 +103,8 @@ CHANGE = RowKind[Transition](
     Column("ending", "jsonb"),
     Column("bytes", "int8", "bytes"),
 )
-"""What transitions of one execution make of its row: the last of them, and what `last_seq` must be before."""
+"""What transitions of one execution make of its row: the last of them, what `last_seq` must be before, and whether any
+of them survived."""
 
 STEP = RowKind[Step](
     Column("org_id", "text"),

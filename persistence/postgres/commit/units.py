@@ -191,7 +191,12 @@ class Group:
         """The change of the row of the execution."""
         last = self.items[-1]
         return columns.CHANGE.encode(
-            self.last, base_seq=self.base_seq, result=last.result, failure=last.failure, ending=last.ending
+            self.last,
+            base_seq=self.base_seq,
+            survived=any(item.transition.survived for item in self.items),
+            result=last.result,
+            failure=last.failure,
+            ending=last.ending,
         )
 
     @property

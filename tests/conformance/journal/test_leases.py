@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 from uuid import UUID, uuid4
 
 import pytest
+from msgspec.structs import replace
 
 from persistence.model import SUSPECT_DEATHS, Execution, ExecutionDetail
 from persistence.repository import Repository
 from persistence.transition import CommitResult
-from tests.conformance.builders import SCOPE, Stage, ending, ids, in_seconds, step, transition, until
+from tests.conformance.builders import SCOPE, Stage, chain, ending, ids, in_seconds, step, transition, until
 
 TTL = 0.2
 COMMITTED, FENCED = CommitResult.COMMITTED, CommitResult.FENCED
@@ -227,6 +229,19 @@ async def test_deaths_of_owners_are_counted(repository: Repository, stage: Stage
     [detail] = await repository.claim(other, 1, suspects=1)
     assert detail.execution.deaths == 2
     assert await repository.submit(transition(detail.execution, survived=True)) is COMMITTED
+    assert (await stage.read(row)).execution.deaths == 0
+
+
+async def test_of_transitions_in_flight_together_any_may_survive(
+    repository: Repository, stage: Stage, other: UUID
+) -> None:
+    row = await stage.put()
+    assert await repository.disown(stage.incarnation, row.id, row.epoch)
+    [detail] = await repository.claim(other, 1)
+    assert detail.execution.deaths == 1
+    first, second, *others = chain(detail.execution, 4)
+    written = (first, replace(second, survived=True), *others)
+    assert set(await asyncio.gather(*map(repository.submit, written))) == {COMMITTED}
     assert (await stage.read(row)).execution.deaths == 0
 
 
