@@ -72,10 +72,11 @@ class Steps:
         if after and definition.find(after) is None:
             raise StepNotFoundError(execution_id, after)
         behind = await self._place(scope, execution_id, definition, after) if after else None
+        # In this order, so that a step which begins between the two is found by both, and not by neither.
+        unbegun = await self._unbegun(scope, execution, definition, where, behind)
         begun = await self._repository.list_steps(scope, execution_id, where, behind, limit + 1)
-        others = await self._unbegun(scope, execution, definition, where, behind)
         # A path that was written by hand may be that of no step.
-        left = [path for path in (*begun, *others) if definition.find(path) is not None]
+        left = [path for path in dict.fromkeys((*begun, *unbegun)) if definition.find(path) is not None]
         if definition.document:  # else it is made of the records, all of which have begun
             left.sort(key=lambda path: place_of(definition, path))
         chosen = left[:limit]

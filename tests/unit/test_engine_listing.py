@@ -1,0 +1,56 @@
+"""Lists of steps while the execution goes on (CONTRACT LI2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from persistence.listing import StepFilter
+from persistence.memory import MemoryRepository
+from persistence.model import StepState
+from service.engine.handlers.registry import Registry
+from service.engine.parsing import Defaults
+from service.engine.steps import Steps
+from service.engine.workflows import Workflows
+from tests.conformance.builders import ORG, SCOPE, Stage, document, step, transition
+
+
+class MovingRepository(MemoryRepository):
+    """Lets something happen once, after the first read of steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.happening: Callable[[], object] | None = None
+
+    def _happen(self) -> None:
+        happening, self.happening = self.happening, None
+        if happening is not None:
+            happening()
+
+    async def get_steps(self, *asked: Any) -> Any:
+        """Read, and let it happen."""
+        found = await super().get_steps(*asked)
+        self._happen()
+        return found
+
+    async def list_steps(self, *asked: Any) -> Any:
+        """Read, and let it happen."""
+        found = await super().list_steps(*asked)
+        self._happen()
+        return found
+
+
+@pytest.mark.parametrize("states", [(), (StepState.PENDING, StepState.RUNNING)], ids=["all", "open"])
+async def test_a_step_that_begins_between_two_reads_is_listed(states: tuple[StepState, ...]) -> None:
+    repository = MovingRepository()
+    workflows = Workflows(repository, Registry(), Defaults())
+    workflow = await repository.create_workflow(ORG, uuid4(), document(), "ann")
+    stage = Stage(repository, workflow, uuid4())
+    await repository.register(stage.incarnation, "replica", 300)
+    row = await stage.put()
+    repository.happening = lambda: repository.submit(transition(row, steps=[step("fetch")]))
+    page = await Steps(repository, workflows).page(SCOPE, row.id, StepFilter(frozenset(states)), "", 10, 0)
+    assert [(each.path, each.state) for _, each in page.steps] == [("fetch", StepState.RUNNING)]
