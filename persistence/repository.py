@@ -14,7 +14,7 @@ from asyncio import Future
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 from uuid import UUID
 
 from persistence.listing import ExecutionFilter, ExecutionOrder, PageKey, StepFilter, StepPlace, WorkflowFilter
@@ -37,6 +37,12 @@ from persistence.requests import Request
 from persistence.transition import Closing, CommitResult, Created, NewExecution, Transition
 
 End = Callable[[Closing], tuple[Mapping[str, Any], Event]]
+
+MessageKey: TypeAlias = tuple[UUID, UUID]
+"""Id of an execution, and of a message to it."""
+
+MAIL_AT_ONCE = 1_000
+"""Messages after which a store may leave the others to another call."""
 
 SECRET_BYTES = 32
 """Bytes of a secret of a store."""
@@ -290,10 +296,10 @@ class Journal(Protocol):
         """Return what this incarnation owns and is not among `driven`, oldest first."""
         ...
 
-    async def deliver(self, incarnation: UUID) -> Sequence[Mail]:
-        """Return the unseen messages of what this incarnation owns, oldest execution first.
+    async def deliver(self, incarnation: UUID, taken: Collection[MessageKey] = ()) -> Sequence[Mail]:
+        """Return the unseen messages of what this incarnation owns beside those `taken`, oldest execution first.
 
-        What nobody owns and has some becomes claimable at once. Of very many messages the others come with later calls.
+        What nobody owns and has some becomes claimable at once. There may be more when MAIL_AT_ONCE or more come.
         """
         ...
 

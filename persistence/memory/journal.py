@@ -34,7 +34,7 @@ from persistence.model import (
     StepState,
     Wanted,
 )
-from persistence.repository import End
+from persistence.repository import End, MessageKey
 from persistence.requests import Method
 from persistence.transition import Closing, CommitResult, Created, NewExecution, Transition
 
@@ -111,13 +111,14 @@ class MemoryJournal:
         owned = (row.execution for row in self._tables.executions.values() if row.execution.incarnation == incarnation)
         return sorted({execution.id for execution in owned} - set(driven))
 
-    async def deliver(self, incarnation: UUID) -> Sequence[Mail]:
+    async def deliver(self, incarnation: UUID, taken: Collection[MessageKey] = ()) -> Sequence[Mail]:
         """See Journal."""
         mail, now = [], self._tables.now()
         for row in self._tables.executions.values():
             execution, unseen = row.execution, self._tables.unseen(row)
             if unseen and execution.incarnation == incarnation:
-                mail.append(Mail(execution.id, execution.epoch, unseen))
+                left = tuple(message for message in unseen if (execution.id, message.id) not in taken)
+                mail += [Mail(execution.id, execution.epoch, left)] if left else []
             elif unseen and execution.wake_time is not None and execution.wake_time > now:
                 row.execution = replace(execution, wake_time=now)
         return sorted(mail, key=lambda each: each.execution_id)

@@ -9,7 +9,7 @@ executions by id, messages.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -22,6 +22,7 @@ from persistence.postgres.connection import Database, Session, is_of_a_row
 from persistence.postgres.notifications import Notifications
 from persistence.postgres.records import EXECUTION_COLUMNS, MESSAGE_COLUMNS, selected
 from persistence.postgres.requests import keep
+from persistence.repository import MAIL_AT_ONCE, MessageKey
 from persistence.requests import Request
 
 _IN_SCOPE = "org_id = $1 AND id = $2 AND ($3::text IS NULL OR owner = $3)"
@@ -96,16 +97,14 @@ FROM executions e LEFT JOIN messages m ON {_standing("e")}
 WHERE e.org_id = $1 AND e.id = $2 AND ($3::text IS NULL OR e.owner = $3) FOR KEY SHARE OF e"""  # noqa: S608
 _THERE = f"SELECT true FROM executions WHERE {_IN_SCOPE}"  # noqa: S608 - our own condition
 
-MOST = 1_000
-"""Messages that are delivered at once."""
-
 # From message to execution and not the other way, whatever the planner thinks of the tables: unseen ones are few.
 _DELIVER = f"""
 SELECT m.org_id, m.execution_id, e.epoch, e.incarnation, {_MESSAGE}
 FROM messages m, LATERAL (
     SELECT x.epoch, x.incarnation FROM executions x WHERE x.org_id = m.org_id AND x.id = m.execution_id
       AND x.end_time IS NULL AND (x.incarnation = $1 OR x.wake_time > clock_timestamp()) OFFSET 0) e
-ORDER BY m.execution_id, m.create_time, m.id LIMIT {MOST}"""  # noqa: S608 - our own columns
+WHERE e.incarnation IS NULL OR (m.execution_id, m.id) NOT IN (SELECT * FROM unnest($2::uuid[], $3::uuid[]))
+ORDER BY m.execution_id, m.create_time, m.id LIMIT {MAIL_AT_ONCE}"""  # noqa: S608 - our own columns
 _WAKE = f"""
 UPDATE executions e SET {AWAKE} FROM unnest($1::text[], $2::uuid[]) AS u(org_id, id)
 WHERE e.org_id = u.org_id AND e.id = u.id AND e.incarnation IS NULL AND e.end_time IS NULL"""  # noqa: S608
@@ -183,12 +182,18 @@ class PostgresMessages:
         self._notifications.announce([execution_id], has_work=True, has_mail=True)
         return Posted(mending.nothing_of(execution_id, org), None)
 
-    async def deliver(self, incarnation: UUID) -> Sequence[Mail]:
+    async def deliver(self, incarnation: UUID, taken: Collection[MessageKey] = ()) -> Sequence[Mail]:
         """See Journal."""
+        left_out = [key[0] for key in taken], [key[1] for key in taken]
         async with self._database.session() as session:
-            rows = await session.fetch(_DELIVER, incarnation)
-            if asleep := sorted({(row["org_id"], row["execution_id"]) for row in rows if row["incarnation"] is None}):
-                await session.execute(_WAKE, *zip(*asleep, strict=True))
+            while True:
+                rows = await session.fetch(_DELIVER, incarnation, *left_out)
+                asleep = {(row["org_id"], row["execution_id"]) for row in rows if row["incarnation"] is None}
+                if not asleep:
+                    break
+                await session.execute(_WAKE, *zip(*sorted(asleep), strict=True))
+                if len(rows) < MAIL_AT_ONCE:  # else those that are woken may have kept others out
+                    break
         mail: dict[tuple[UUID, int], list[Message]] = defaultdict(list)
         for row in rows:
             if row["incarnation"] is not None:

@@ -8,8 +8,9 @@ import pytest
 
 from persistence.model import MessageKind
 from persistence.postgres import messages
+from persistence.repository import MAIL_AT_ONCE
 from persistence.transition import CommitResult, Letter
-from tests.conformance.builders import ORG, SCOPE, ending, until
+from tests.conformance.builders import ORG, SCOPE, ending, in_seconds, until
 from tests.conformance.journal.test_mail import told
 from tests.integration.postgres_store import PostgresStore, move, settled
 
@@ -64,12 +65,30 @@ async def test_of_very_many_messages_some_are_delivered_first(
     row = await store.put()
     letters = [Letter(row.id, told()) for _ in range(7)]
     await store.commit(move(await store.put(), 1, letters=letters))
-    monkeypatch.setattr(messages, "_DELIVER", messages._DELIVER.replace(f"LIMIT {messages.MOST}", "LIMIT 4"))
+    _deliver_at_once(4, monkeypatch)
     [mail] = await store.repository.deliver(store.incarnation)
     assert len(mail.messages) == 4
     await store.commit(move(row, 1, consumed=[message.id for message in mail.messages]))
     [mail] = await store.repository.deliver(store.incarnation)
     assert len(mail.messages) == 3
+
+
+async def test_those_that_sleep_keep_no_mail_from_who_runs(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asleep = [await store.put(incarnation=None, wake_time=in_seconds(3600)) for _ in range(5)]
+    row = await store.put()
+    letters = [Letter(each.id, told()) for each in (*asleep, row)]
+    await store.commit(move(await store.put(), 1, letters=letters))
+    _deliver_at_once(2, monkeypatch)
+    [mail] = await store.repository.deliver(store.incarnation)
+    assert mail.execution_id == row.id
+    assert not await store.admin.fetchval("SELECT count(*) FROM executions WHERE wake_time > now()")
+
+
+def _deliver_at_once(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(messages, "_DELIVER", messages._DELIVER.replace(f"LIMIT {MAIL_AT_ONCE}", f"LIMIT {most}"))
+    monkeypatch.setattr(messages, "MAIL_AT_ONCE", most)
 
 
 async def test_messages_that_were_spoilt_are_delivered_all_the_same(store: PostgresStore) -> None:

@@ -197,7 +197,7 @@ def _dropped_cancel(stack: ExitStack) -> None:
     async def hand_in(self: Runner, posted: Posted) -> None:
         """Drop it."""
 
-    async def deliver(self: MemoryRepository, incarnation: UUID) -> Sequence[Mail]:
+    async def deliver(self: MemoryRepository, incarnation: UUID, taken: object = ()) -> Sequence[Mail]:
         return []
 
     _replace(stack, journal.MemoryJournal, "deliver", deliver)

@@ -20,6 +20,14 @@ def test_a_message_comes_once_however_often_it_is_delivered():
     assert inbox.take([second, first]) == []
 
 
+def test_a_message_stands_until_what_consumes_it_is_committed():
+    inbox, first, second = Inbox(0), message(1), message(2)
+    inbox.consume(inbox.take([first, second]))
+    assert inbox.standing == {first.id, second.id}
+    inbox.remove([first.id])
+    assert inbox.standing == {second.id}
+
+
 def test_what_binds_counts_as_seen_when_a_transition_consumes_it():
     inbox, binding, other = Inbox(3), message(1), message(2, MessageKind.CHILD_ENDED)
     inbox.open([binding, other])

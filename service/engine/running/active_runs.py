@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from persistence.model import Execution, Mail
+from persistence.repository import MessageKey
 from persistence.shares import Shares
 from service.engine.held import Held
 from service.engine.running.context import Context
@@ -57,6 +58,11 @@ class ActiveRuns:
         """Give a run its messages, if this process still is the owner that they are for; return how many are new."""
         run = self._runs.get(mail.execution_id)
         return run.receive(mail.messages) if run is not None and run.execution.epoch == mail.epoch else 0
+
+    @property
+    def taken(self) -> set[MessageKey]:
+        """The messages that runs have been given and that the store has still."""
+        return {(run.id, message_id) for run in self._runs.values() for message_id in run.standing}
 
     def add(self, run: Run) -> None:
         """Count a run that begins."""

@@ -19,6 +19,8 @@ class Inbox:
         """How many binding messages of all that were ever sent the transitions so far have seen."""
         # Delivered once, a message may be delivered again until the transition that consumes it is committed.
         self._taken: set[UUID] = set()
+        self.standing: set[UUID] = set()
+        """Messages that were taken and that the store has still, as far as is known."""
 
     def open(self, unseen: Iterable[Message]) -> None:
         """Note which messages were unseen when the row was read: they are among those that it counts."""
@@ -28,8 +30,13 @@ class Inbox:
         """Return those that were not taken before."""
         fresh = [message for message in messages if message.id not in self._taken]
         self._taken.update(message.id for message in fresh)
+        self.standing.update(message.id for message in fresh)
         return fresh
 
     def consume(self, messages: Iterable[Message]) -> None:
         """Note that a transition has seen messages."""
         self.seen += sum(message.binds for message in messages)
+
+    def remove(self, ids: Iterable[UUID]) -> None:
+        """Note that a transition which consumes these messages is committed."""
+        self.standing.difference_update(ids)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -159,6 +159,11 @@ class Run:
         for message in fresh:
             self.apply(happenings.MessageCame(self.context.now(), message))
         return len(fresh)
+
+    @property
+    def standing(self) -> Collection[UUID]:
+        """The messages that it has taken and that the store has still."""
+        return self._inbox.standing
 
     def fail(self, error: BaseException) -> None:
         """End the execution as failed, because of a mistake of the server."""
@@ -322,6 +327,7 @@ class Run:
             self._supervisor.lost(self, future.result())
         else:
             with self._ending_what_breaks():
+                self._inbox.remove(transition.consumed)
                 self.context.hub.publish(self.id, transition.events)
                 if transition.survived:
                     self._supervisor.survived(self)

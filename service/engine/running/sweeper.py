@@ -7,6 +7,7 @@ from uuid import UUID
 import structlog
 
 from persistence.errors import PersistenceError
+from persistence.repository import MAIL_AT_ONCE, MessageKey
 from service.engine.running.active_runs import ActiveRuns
 from service.engine.running.context import Context
 from service.engine.running.recovery import Recovery
@@ -46,7 +47,7 @@ class Sweeper:
         Returns how many messages there were.
         """
         runs, ownership, journal = self._runs, self._context.ownership, self._context.journal
-        delivered = sum([runs.deliver(mail) for mail in await journal.deliver(ownership.incarnation)])
+        delivered = await self._deliver()
         undriven = set(await journal.undriven(ownership.incarnation, list(runs.ids)))
         missed = undriven - runs.ids - self._recovery.under_way - runs.coming
         # Missed once may mean that its creation is just being answered.
@@ -55,4 +56,15 @@ class Sweeper:
                 self._context.finds.note("executions that were not driven", 1, self._mail)
                 self._recovery.look_for(execution_id)
         self._missed = missed
+        return delivered
+
+    async def _deliver(self) -> int:
+        """Give the runs their messages, page by page: a single one is not to wait until very many are seen."""
+        given: set[MessageKey] = set()  # also to what does not run here, and would come again and again
+        delivered, is_page_full = 0, True
+        while is_page_full:
+            page = await self._context.journal.deliver(self._context.ownership.incarnation, self._runs.taken | given)
+            delivered += sum([self._runs.deliver(mail) for mail in page])
+            given.update((mail.execution_id, message.id) for mail in page for message in mail.messages)
+            is_page_full = sum(len(mail.messages) for mail in page) >= MAIL_AT_ONCE
         return delivered

@@ -66,6 +66,22 @@ async def test_a_message_is_delivered_until_a_transition_has_seen_it(repository:
     assert await repository.deliver(stage.incarnation) == []
 
 
+async def test_what_the_owner_has_taken_is_left_out(repository: Repository, stage: Stage) -> None:
+    row, other, first, second = await stage.put(), await stage.put(), told(), told()
+    await send(stage, row, first, second)
+    await send(stage, other, first)
+    left = await repository.deliver(stage.incarnation, {(row.id, first.id)})
+    assert [(mail.execution_id, list(mail.messages)) for mail in left] == [(row.id, [second]), (other.id, [first])]
+
+
+async def test_what_was_taken_and_given_up_is_woken_all_the_same(repository: Repository, stage: Stage) -> None:
+    row, message = await stage.put(), told()
+    await send(stage, row, message)
+    await stage.commit(parking(row, in_seconds(3600)))
+    await repository.deliver(stage.incarnation, {(row.id, message.id)})
+    assert ids(await repository.claim(stage.incarnation, 10)) == [row.id]
+
+
 async def test_only_the_owner_gets_it_under_its_epoch(repository: Repository, stage: Stage) -> None:
     row = await stage.put()
     await repository.request_cancel(SCOPE, row.id, "bob", "enough")

@@ -1,0 +1,84 @@
+"""Sweeps: all messages that there are, page by page."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any, cast
+from uuid import UUID, uuid4
+
+import pytest
+
+from persistence.model import Mail, Message, MessageKind
+from persistence.repository import MessageKey
+from service.engine.running import sweeper
+from service.engine.running.sweeper import Sweeper
+from service.engine.running.wakeups import Wakeup
+
+PAGE = 2
+
+
+class Paged:
+    """A journal whose messages come in pages; `asked` is what each call left out."""
+
+    def __init__(self, *executions: UUID) -> None:
+        self.messages = [
+            Mail(each, 1, (Message(each, MessageKind.CANCEL, datetime(2026, 1, 1, tzinfo=UTC), "ann", {}),))
+            for each in executions
+        ]
+        self.asked: list[set[MessageKey]] = []
+
+    async def deliver(self, incarnation: UUID, taken: Collection[MessageKey]) -> Sequence[Mail]:
+        self.asked.append(set(taken))
+        return [mail for mail in self.messages if (mail.execution_id, mail.execution_id) not in taken][:PAGE]
+
+    async def undriven(self, incarnation: UUID, driven: Sequence[UUID]) -> Sequence[UUID]:
+        return []
+
+
+class Runs:
+    """Runs of some executions, which take every message once."""
+
+    def __init__(self, *executions: UUID) -> None:
+        self.ids = set(executions)
+        self.coming: set[UUID] = set()
+        self.taken: set[MessageKey] = set()
+
+    def deliver(self, mail: Mail) -> int:
+        if mail.execution_id not in self.ids:
+            return 0
+        self.taken.update((mail.execution_id, message.id) for message in mail.messages)
+        return len(mail.messages)
+
+
+def swept(journal: Paged, runs: Runs) -> Sweeper:
+    context = SimpleNamespace(journal=journal, ownership=SimpleNamespace(incarnation=uuid4()))
+    return Sweeper(cast(Any, context), cast(Any, runs), cast(Any, SimpleNamespace(under_way=set())), Wakeup())
+
+
+@pytest.fixture(autouse=True)
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweeper, "MAIL_AT_ONCE", PAGE)
+
+
+async def test_one_sweep_delivers_all_pages() -> None:
+    executions = [UUID(int=number) for number in range(1, 6)]
+    journal, runs = Paged(*executions), Runs(*executions)
+    assert await swept(journal, runs).sweep() == 5
+    assert len(journal.asked) == 3
+
+
+async def test_what_does_not_run_here_keeps_nothing_back() -> None:
+    executions = [UUID(int=number) for number in range(1, 6)]
+    journal, runs = Paged(*executions), Runs(executions[-1])
+    assert await swept(journal, runs).sweep() == 1
+
+
+async def test_what_was_taken_is_not_asked_for_again() -> None:
+    one, other = UUID(int=1), UUID(int=2)
+    journal, runs = Paged(one, other), Runs(one, other)
+    sweeping = swept(journal, runs)
+    await sweeping.sweep()
+    assert await sweeping.sweep() == 0
+    assert journal.asked[-1] == {(one, one), (other, other)}
