@@ -310,7 +310,8 @@ class Executions:
         if execution.scheduled_time is not None or not self._runner.has_place(execution.org, execution.owner):
             wake = execution.scheduled_time or now
             return row(execution, accepted, None, wake), accepted
-        started = planner.apply(definition, accepted.state, happenings.Started(now))
+        latest = self._runner.context.clock.latest()
+        started = planner.apply(definition, accepted.state, happenings.Started(now), latest=latest)
         self._runner.turns.spend(execution.workflow_id, started.work)
         both = changed(started, events=accepted.events + started.events)
         park_after = self._runner.context.settings.park_after

@@ -1,5 +1,7 @@
 """What Execute answers: at once or at the end, as much as is asked for, and what is kept."""
 
+from datetime import timedelta
+
 import grpc
 from google.protobuf.json_format import MessageToJson
 
@@ -7,6 +9,7 @@ import flowkeep
 from flowkeep.requests import execute_request
 from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_BASIC, EXECUTION_VIEW_FULL, EXECUTION_VIEW_UNSPECIFIED
 from persistence.errors import UnavailableError
+from service.engine.clock import StoreClock
 from tests.integration.stage import Store, ended, kinds, log, made, refusal, step, wait_step
 
 State = flowkeep.Execution
@@ -50,6 +53,17 @@ async def test_steps_without_attempts_are_done_with_the_start_of_their_execution
     events = await log(served.client, answer.execution.execution_id)
     assert kinds(events) == ["created", "started", *(f"step_completed s{n}" for n in range(3)), "finished"]
     assert {event.transition_seq for event in events[1:]} == {6}
+
+
+async def test_a_wait_is_not_too_short_where_the_clock_may_be_behind_that_of_the_store(served, monkeypatch):
+    """Neither that which begins with the execution nor one that begins later."""
+    monkeypatch.setattr(StoreClock, "latest", lambda clock: clock.now() + timedelta(seconds=0.5))
+    name = await made(served.client, wait_step("first", 0.1), wait_step("second", 0.1))
+    answer = await served.executions.Execute(execute_request(name, wait=True))
+    events = await log(served.client, answer.execution.execution_id)
+    times = {kind: event.time.ToDatetime() for kind, event in zip(kinds(events), events, strict=True)}
+    for path in ("first", "second"):
+        assert times[f"step_completed {path}"] - times[f"step_waiting {path}"] >= timedelta(seconds=0.6)
 
 
 async def test_the_answer_of_wait_is_the_one_that_is_kept(served):

@@ -10,12 +10,17 @@ import pytest
 
 from persistence.model import Step, WaitKind
 from service.engine.parsing import parse
-from service.engine.planning import events
+from service.engine.planning import events, happenings, planner
 from service.engine.planning.block_rules import ENOUGH
 from tests.unit.documents import CATALOG, DEFAULTS, graph, step, workflow, wrong
 from tests.unit.planner_programs import T0, Driver, check_stored, seconds, started
 
 HOUR = T0 + timedelta(hours=1)
+
+
+def written(time: datetime) -> str:
+    """Return a moment as it is written."""
+    return time.isoformat().replace("+00:00", "Z")
 
 
 def run(*steps: Any, input: Mapping[str, Any] | None = None, **fields: Any) -> Driver:
@@ -210,6 +215,25 @@ def test_wait_for_the_past_ends_at_once(params: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("params", "end"),
+    [
+        ({"duration": 1}, T0 + seconds(1.5)),
+        ({"duration": 0}, None),
+        ({"until": written(T0 + seconds(0.2))}, T0 + seconds(0.2)),
+        ({"until": written(T0)}, None),
+    ],
+)
+def test_wait_is_never_too_short_where_the_time_is_not_known_exactly(
+    params: dict[str, Any], end: datetime | None
+) -> None:
+    driver = Driver(parse(workflow(step(handler="wait", params=params)), CATALOG, DEFAULTS))
+    plan = planner.apply(driver.definition, driver.state, happenings.Started(T0), latest=T0 + seconds(0.5))
+    row = plan.state.steps["a"]
+    assert row.state == ("COMPLETED" if end is None else "WAITING")
+    assert (row.wait.wake_time if row.wait else None) == end
+
+
+@pytest.mark.parametrize(
     ("params", "given", "wrong"),
     [
         ({"until": "2036-06-01T00:00:00Z"}, None, "until: is more than 10 years away"),
@@ -225,7 +249,3 @@ def test_wait_that_has_no_end_fails(params: dict[str, Any], given: Any, wrong: s
     code, message = error(only("wait", params, x=given))
     assert code == "INVALID_PARAMS"
     assert message.startswith(wrong)
-
-
-def written(time: datetime) -> str:
-    return time.isoformat().replace("+00:00", "Z")

@@ -36,8 +36,8 @@ class BlockRules(EngineSteps):
     is ending when one of its steps has failed for good, or when the block around it is.
     """
 
-    def __init__(self, definition: Definition, state: State, time: datetime) -> None:
-        super().__init__(definition, state, time)
+    def __init__(self, definition: Definition, state: State, time: datetime, latest: datetime) -> None:
+        super().__init__(definition, state, time, latest)
         self._bytes_before = self.draft.bytes
         self.goes_on = False
         """Whether what is ready may begin now."""

@@ -50,7 +50,8 @@ class EngineSteps(StepRules):
 
     def _pause(self, step: Step, action: Pause) -> None:
         try:
-            end = pauses.end(action.params.render(self.draft.variables(self.scope(step)), self.allowance), self.time)
+            params = action.params.render(self.draft.variables(self.scope(step)), self.allowance)
+            end = pauses.end(params, self.latest)  # counted from there, a duration is never too short
         except ExpressionError as error:
             self.fail_for_good(step, Failure(EXPRESSION_ERROR, str(error)))
             return
@@ -58,7 +59,7 @@ class EngineSteps(StepRules):
             self.fail_for_good(step, Failure(INVALID_PARAMS, str(error)))
             return
         output = {"waited_until": _written(end)}
-        if end <= self.time:
+        if end <= (self.time if "until" in params else self.latest):
             self.complete(step, output)
         else:
             self.allowance.count(WORK_OF_STEP)

@@ -6,6 +6,7 @@ Pure: it reads no clock, draws no lots and does no I/O. The same happenings alwa
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from msgspec.structs import replace
@@ -53,15 +54,19 @@ class Plan:
         return not (self.events or self.steps or self.effects or self.consumed)
 
 
-def apply(definition: Definition, state: State, happening: Happening, *, begins: bool = True) -> Plan:
+def apply(
+    definition: Definition, state: State, happening: Happening, *, begins: bool = True, latest: datetime | None = None
+) -> Plan:
     """Return what follows from `happening`. A happening that no longer fits the state gives an empty plan.
 
-    `begins`: whether steps may begin by it; else they are put off.
+    `begins`: whether steps may begin by it; else they are put off. `latest` is the latest that it can be, where the
+    time of the happening is the earliest: what must not be too short is counted from there.
     """
     if state.state.is_end:
         return Plan(state)
     # A clock that was set back must not let an execution end before it started.
-    planning = _Planning(definition, state, max(happening.time, state.start_time or happening.time))
+    time = max(happening.time, state.start_time or happening.time)
+    planning = _Planning(definition, state, time, max(time, latest or time))
     match happening:
         case happenings.Accepted():
             planning.accept()

@@ -45,12 +45,14 @@ LONGEST_PAUSE = 315_360_000.0
 class StepRules(ABC):
     """Changes single steps in a draft of the next state, and gathers effects.
 
-    `allowance` is the work of one application. What does not fit into it is put off before anything of it is changed.
+    It is `time` or later, at most `latest`. `allowance` is the work of one application; what does not fit into it is
+    put off before anything of it is changed.
     """
 
-    def __init__(self, definition: Definition, state: State, time: datetime) -> None:
+    def __init__(self, definition: Definition, state: State, time: datetime, latest: datetime) -> None:
         self.definition = definition
         self.time = time
+        self.latest = latest
         self.draft = Draft(definition, state, time)
         self.allowance = Allowance()
         self.is_put_off = False

@@ -140,7 +140,7 @@ class Run:
         if self._is_closing:
             return
         with self._ending_what_breaks():
-            plan = planner.apply(self.definition, self.state, happening)
+            plan = planner.apply(self.definition, self.state, happening, latest=self.context.clock.latest())
             self.share.spend(plan.work)
             if not plan.is_empty:
                 self._hand_over(plan, survived=self._is_proof(happening, plan.state))
