@@ -11,6 +11,9 @@ from tests.faults.checks.attempts import is_set_forward, real
 from tests.faults.checks.violations import ENDS_OF_STEPS, FINAL, FINAL_STEPS, Violation
 from tests.faults.harness.records import Event, Outcome, Record, Row, Write
 
+ON_ITS_WAY = timedelta(seconds=10)
+"""Within which what a server has decided is written, so that what it says of the time before can be right."""
+
 
 def check_numbers(record: Record) -> Iterator[Violation]:
     """I3: events are 1 to n without a gap, whole transitions, and n is what the row says."""
@@ -103,14 +106,19 @@ def check_timers(record: Record) -> Iterator[Violation]:
             elif event.kind == "step_waiting" and event.wake_time is not None:
                 waiting[event.path] = (event.wake_time, "its wake time")
                 seconds = facts[event.path].seconds if event.path in facts else 0.0
-                # Whatever the replica's clock says, this long must have passed by that of Postgres. What the server
-                # runs itself begins when it begins to wait.
-                begun = started.setdefault(event.path, time)
-                yield from _early_at_completion(record, row, event, written, begun, timedelta(seconds=seconds))
+                length = timedelta(seconds=seconds)
+                # Whatever the replica's clock says, this long must have passed by that of Postgres.
+                begun = started.setdefault(event.path, _begun(event.wake_time - length, time))
+                yield from _early_at_completion(record, row, event, written, begun, length)
             elif event.kind == "step_retrying" and event.wake_time is not None:
                 waiting[event.path] = (event.wake_time, "its retry time")
             elif event.kind == "step_completed" and event.path in waiting:
                 yield from _early(record, row, event, time, *waiting.pop(event.path))
+
+
+def _begun(told: datetime, written: datetime) -> datetime:
+    """Return when what the server waits for itself began: as its wake time tells, unless by a clock that is wrong."""
+    return told if timedelta() <= written - told <= ON_ITS_WAY else written
 
 
 def _early(record: Record, row: Row, event: Event, time: datetime, due: datetime, of: str) -> Iterator[Violation]:

@@ -187,6 +187,18 @@ SPOILT: Mapping[str, tuple[str, Record]] = {
             writes=(*WRITES[:6], replace(WRITES[6], time=at(7.9))),
         ),
     ),
+    "a wait without an attempt was shorter than it says": (
+        "I14",
+        replace(
+            with_events(
+                *EVENTS[:6],
+                event(7, 7, "variables_assigned", "once"),
+                event(8, 8, "step_waiting", "rest", wake_time=at(8.9 - 60)),
+                *EVENTS[8:],
+            ),
+            writes=(*WRITES[:6], replace(WRITES[6], time=at(8.9))),
+        ),
+    ),
     "a retry came before its time": (
         "I14",
         with_events(

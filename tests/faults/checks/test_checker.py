@@ -143,13 +143,18 @@ def test_timers_go_by_the_clock_of_postgres_or_by_the_right_one() -> None:
 
 
 def test_a_wait_without_an_attempt_is_as_long_as_any_other() -> None:
-    def judged(length: float) -> Collection[str]:
-        events = (*EVENTS[:6], event(7, 7, "variables_assigned", "once"), *EVENTS[7:])
+    def judged(length: float, wake_time: float) -> Collection[str]:
+        waiting = event(8, 8, "step_waiting", "rest", wake_time=at(wake_time))
+        events = (*EVENTS[:6], event(7, 7, "variables_assigned", "once"), waiting, *EVENTS[8:])
         programs = {WORKFLOW: {**PROGRAM, "rest": StepFacts("wait", seconds=length)}}
         return judge(replace(SOUND, rows={EXECUTION: replace(ROW, events=events)}, programs=programs)).rules
 
-    assert "I14" not in judged(1.9)
-    assert "I14" in judged(2.1)
+    # That it waits is written at 8, and its end at 10.
+    assert "I14" not in judged(1.9, wake_time=8.5 - 60)
+    assert "I14" in judged(2.1, wake_time=8.5 - 60)
+    # What begins to wait has its turn and its write later.
+    assert "I14" not in judged(2.1, wake_time=9.9)
+    assert "I14" in judged(2.1, wake_time=10.2)
 
 
 def test_the_delay_of_watchers() -> None:
