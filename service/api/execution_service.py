@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
@@ -161,11 +162,17 @@ class ExecutionServicer(ExecutionServiceServicer):
     async def _as_it_was(
         self, scope: Scope, execution_id: UUID, request: pb.GetExecutionRequest
     ) -> pb.GetExecutionResponse | bytes:
-        if request.view == EXECUTION_VIEW_BASIC:
-            bare = await self._history.at(scope, execution_id, request.at_seq, has_steps=False)
-            return pb.GetExecutionResponse(execution=execution_message(bare.execution))
-        async with self._large.place(scope.org):
-            detail = await self._history.at(scope, execution_id, request.at_seq, has_steps=True)
+        is_full = request.view != EXECUTION_VIEW_BASIC
+        async with AsyncExitStack() as places:
+
+            async def wait_for_turn() -> None:
+                await places.enter_async_context(self._large.place(scope.org))
+
+            detail = await self._history.at(
+                scope, execution_id, request.at_seq, has_steps=is_full, small=SMALL_DETAIL, beyond=wait_for_turn
+            )
+            if not is_full:
+                return pb.GetExecutionResponse(execution=execution_message(detail.execution))
             return _around(_GOT, (await self._encoded(detail, LARGEST_STEPS)).message)
 
     async def ListExecutions(  # type: ignore[override]

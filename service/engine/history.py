@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from uuid import UUID
 
@@ -13,11 +13,12 @@ from persistence.model import Event, ExecutionDetail, Scope
 from persistence.repository import ExecutionRepository
 from service.engine.planning import events
 from service.engine.planning.folding import Folding
+from service.engine.planning.outline import outline
 from service.engine.slices import Slicing
 from service.engine.workflows import Workflows
 
 MOST_HISTORY = 64 << 20
-"""Bytes of events of which an execution is put together with the payloads of its steps."""
+"""Bytes of events of which an execution is put together."""
 
 _PAGE = 1_000
 _COST, _BYTES_A_MICROSECOND = 60, 20
@@ -30,7 +31,7 @@ class HistoryTooLargeError(Exception):
     def __init__(self, execution_id: UUID, at_seq: int) -> None:
         super().__init__(
             f"the history of execution {execution_id} up to event {at_seq} has more than {MOST_HISTORY:,} bytes;"
-            " read its events, or ask for the view BASIC"
+            " read its events"
         )
         self.execution_id = execution_id
         self.at_seq = at_seq
@@ -49,23 +50,35 @@ class History:
         self._workflows = workflows
         self._decode = decode
 
-    async def at(self, scope: Scope, execution_id: UUID, seq: int, *, has_steps: bool) -> ExecutionDetail:
+    async def at(
+        self,
+        scope: Scope,
+        execution_id: UUID,
+        seq: int,
+        *,
+        has_steps: bool,
+        small: int,
+        beyond: Callable[[], Awaitable[None]],
+    ) -> ExecutionDetail:
         """Return the execution as it was after the event `seq`, with its steps if `has_steps`.
 
-        An event that cannot be read is left out and named. Raises ExecutionNotFoundError, CursorAheadError,
-        CursorExpiredError, and with steps HistoryTooLargeError.
+        Waits once for `beyond` before it goes on with more than `small` bytes of events. An event that cannot be read
+        is left out and named. Raises ExecutionNotFoundError, CursorAheadError, CursorExpiredError,
+        HistoryTooLargeError, and what `beyond` does.
         """
-        now = await self._repository.get_detail(scope, execution_id, most=0)
+        now = await self._now(scope, execution_id, has_steps=has_steps)
         if seq > now.execution.last_seq:
             raise CursorAheadError(seq, now.execution.last_seq)
-        definition, _ = await self._workflows.shown(now)
+        definition = (await self._workflows.shown(now))[0] if has_steps else outline(now)
         folding = Folding(definition, now.execution, now.input, has_steps=has_steps)
         lost = [name for name in now.unreadable if name == "input" or name in now.execution.unreadable]
         slicing, size = Slicing(), 0
         async with aclosing(self._events(scope, execution_id, seq)) as stored_events:
             async for stored in stored_events:
+                if size <= small < size + len(stored.body):
+                    await beyond()
                 size += len(stored.body)
-                if has_steps and size > MOST_HISTORY:
+                if size > MOST_HISTORY:
                     raise HistoryTooLargeError(execution_id, seq)
                 if (event := self._decode(stored)) is None:
                     lost.append(f"events.{stored.seq}")
@@ -74,6 +87,12 @@ class History:
                 await slicing.spend(_COST + len(stored.body) // _BYTES_A_MICROSECOND)
         found = folding.detail
         return replace(found, execution=replace(found.execution, unreadable=tuple(lost)), unreadable=tuple(lost))
+
+    async def _now(self, scope: Scope, execution_id: UUID, *, has_steps: bool) -> ExecutionDetail:
+        if has_steps:
+            return await self._repository.get_detail(scope, execution_id, most=0)
+        execution = await self._repository.get_execution(scope, execution_id)
+        return ExecutionDetail(execution, {}, None, (), unreadable=execution.unreadable)
 
     async def _events(self, scope: Scope, execution_id: UUID, last: int) -> AsyncGenerator[Event, None]:
         """Give the events up to `last`, which exists, page by page."""

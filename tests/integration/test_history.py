@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
+
 import pytest
 
 from flowkeep import NotFoundError, OutOfRangeError
 from flowkeep.v1 import execution_service_pb2 as pb
-from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_BASIC, Execution
+from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_BASIC, EXECUTION_VIEW_FULL, Execution, ExecutionView
+from persistence.gate import Gate
+from persistence.postgres.executions import PostgresExecutions
 from service.engine import history
 from tests.integration.stage import Served, Stage, ended, made, refusal, step, wait_step
 
@@ -76,12 +80,40 @@ async def test_what_is_not_there_is_said(served: Served, monkeypatch: pytest.Mon
     with pytest.raises(NotFoundError):
         await served.client.get_execution(ABSENT, at_seq=1)
 
-    async def reason(seq: int) -> str:
-        request = pb.GetExecutionRequest(execution_id=done.execution_id, at_seq=seq)
+    async def reason(seq: int, view: ExecutionView.ValueType = EXECUTION_VIEW_FULL) -> str:
+        request = pb.GetExecutionRequest(execution_id=done.execution_id, at_seq=seq, view=view)
         return (await refusal(served.executions.GetExecution(request))).reason
 
     assert await reason(-1) == "INVALID_FIELDS"
     monkeypatch.setattr(history, "MOST_HISTORY", 100)
-    assert await reason(last) == "HISTORY_TOO_LARGE"
-    bare = await served.client.get_execution(done.execution_id, EXECUTION_VIEW_BASIC, at_seq=last)
-    assert bare.last_seq == last
+    for view in EXECUTION_VIEW_FULL, EXECUTION_VIEW_BASIC:
+        assert await reason(last, view) == "HISTORY_TOO_LARGE"
+
+
+@pytest.mark.parametrize("view", [EXECUTION_VIEW_FULL, EXECUTION_VIEW_BASIC])
+async def test_only_a_long_history_waits_for_a_place(
+    served: Served, monkeypatch: pytest.MonkeyPatch, view: ExecutionView.ValueType
+) -> None:
+    asked: list[str] = []
+    place = Gate.place
+
+    def asking(gate: Gate, org: str) -> AbstractAsyncContextManager[None]:
+        asked.append(org)
+        return place(gate, org)
+
+    steps = (step(f"s{n}", "transform", value="${ input.text }") for n in range(4))
+    done = await served.client.execute(await made(served.client, *steps), {"text": "x" * 100_000}, wait=True)
+    last = (await served.client.get_execution(done.execution_id, EXECUTION_VIEW_BASIC)).last_seq
+    monkeypatch.setattr(Gate, "place", asking)
+    await served.client.get_execution(done.execution_id, view, at_seq=4)
+    assert not asked
+    then = await served.client.get_execution(done.execution_id, view, at_seq=last)
+    assert (len(asked), then.last_seq, then.state) == (1, last, Execution.STATE_COMPLETED)
+
+
+async def test_without_steps_no_record_of_a_step_is_read(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = await made(served.client, step("a"))
+    done = await served.client.execute(name, wait=True)
+    monkeypatch.setattr(PostgresExecutions, "get_detail", None)
+    found = await served.client.get_execution(done.execution_id, EXECUTION_VIEW_BASIC, at_seq=2)
+    assert found.last_seq == 2

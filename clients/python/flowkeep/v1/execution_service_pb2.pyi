@@ -263,8 +263,8 @@ class GetExecutionRequest(_message.Message):
     at_seq: _builtins.int
     """Optional. Shows the execution as it was after the event with this number: its state, counts, steps with what they were
     given and gave, variables. It is put together from the history, in which there are no stack traces, and not how many
-    bytes had been written. 0 means now. Beyond the newest event: OUT_OF_RANGE, `CURSOR_AHEAD`. With FULL, up to an event
-    before which the history has more than 64 MiB: FAILED_PRECONDITION, `HISTORY_TOO_LARGE`.
+    bytes had been written. 0 means now. Beyond the newest event: OUT_OF_RANGE, `CURSOR_AHEAD`. Where the history up
+    to it has more than 64 MiB, in either view: FAILED_PRECONDITION, `HISTORY_TOO_LARGE`.
     """
     def __init__(
         self,
