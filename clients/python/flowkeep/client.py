@@ -238,7 +238,8 @@ class Client:
     ) -> Execution:
         """Return an execution, with its steps and payloads in the view FULL; as it was after an event with `at_seq`.
 
-        Raises NotFoundError; OutOfRangeError beyond the newest event.
+        Raises NotFoundError; with `at_seq` OutOfRangeError beyond the newest event, and FailedPreconditionError
+        (HISTORY_TOO_LARGE) where the events up to it have more than 64 MiB: then read them with `watch`.
         """
         request = executions_pb2.GetExecutionRequest(
             execution_id=text("execution_id", execution_id), view=view, at_seq=at_seq
