@@ -41,6 +41,8 @@ def test_the_step_has_a_record_with_its_list_and_no_attempt_while_its_items_run(
     driver = started(sequence(each("all", "input.rows", step("get"))), ITEMS)
     row = driver.rows["all"]
     assert (row.state, row.attempt, row.input, row.position) == ("RUNNING", 0, {"items": ["a", "b", "c"]}, 1)
+    assert row.worker == ""
+    assert events.StepStarted("all", "for_each", 0, "", {"items": ["a", "b", "c"]}) in [e.body for e in driver.events]
     assert (driver.rows["all[2].get"].position, driver.rows["all[2].get"].handler) == (2, "work")
     assert driver.state.running == {(f"all[{n}].get", 1, 1) for n in range(3)}
     assert driver.succeed("all", "mine", attempt=0).is_empty

@@ -73,7 +73,7 @@ class ExecutionEvent(_message.Message):
 
     @_builtins.property
     def step_started(self) -> Global___StepStarted:
-        """Output only. An attempt of a step started."""
+        """Output only. An attempt of a step started, or a `for_each`."""
 
     @_builtins.property
     def step_progressed(self) -> Global___StepProgressed:
@@ -233,7 +233,7 @@ Global___ExecutionStarted: _TypeAlias = ExecutionStarted  # noqa: Y015
 
 @_typing.final
 class StepStarted(_message.Message):
-    """An attempt of a step started."""
+    """An attempt of a step started, or a `for_each` began to run its items, which has no attempts."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -246,17 +246,17 @@ class StepStarted(_message.Message):
     path: _builtins.str
     """Output only. Path of the step."""
     handler: _builtins.str
-    """Output only. Name of the handler."""
+    """Output only. Name of the handler; `for_each` where items are run."""
     attempt: _builtins.int
-    """Output only. Number of the attempt, from 1."""
+    """Output only. Number of the attempt, from 1; 0 of a `for_each`."""
     worker: _builtins.str
-    """Output only. What runs it: the server process, as `host:pid`."""
+    """Output only. What runs it: the server process, as `host:pid`. Empty of a `for_each`."""
     iteration: _builtins.int
     """Output only. Number of the whole run of the step, from 1."""
     @_builtins.property
     def input(self) -> _struct_pb2.Struct:
-        """Output only. Parameters of the attempt, with templates filled in. Only for callers with the permission
-        `workflows.read`.
+        """Output only. Parameters of the attempt, with templates filled in; of a `for_each` `{"items": […]}`, the list that it
+        goes over. Only for callers with the permission `workflows.read`.
         """
 
     def __init__(

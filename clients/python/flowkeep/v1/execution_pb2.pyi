@@ -591,13 +591,14 @@ class StepExecution(_message.Message):
     display_name: _builtins.str
     """Output only. Name of the step for people."""
     handler: _builtins.str
-    """Output only. Name of the handler."""
+    """Output only. Name of the handler; `for_each` where the step runs steps for each item of a list."""
     state: Global___StepExecution.State.ValueType
     """Output only. Where the step stands."""
     attempt: _builtins.int
     """Output only. Number of the newest attempt; 0 before the first, and always where the server runs the step itself
-    (`transform`, `condition`, `wait`): such a step has no `step_started` event and no `input`, and all but `wait` end
-    in the moment in which they begin.
+    (`transform`, `condition`, `wait`, `for_each`). `transform`, `condition` and `wait` have no `step_started` event and
+    no `input`, and all but `wait` end in the moment in which they begin. A `for_each` that has its list has both,
+    and is RUNNING until its items have ended.
     """
     max_attempts: _builtins.int
     """Output only. How many attempts there may be; 0 where the step has none. Those that the end of a server interrupted do not count."""
@@ -608,7 +609,9 @@ class StepExecution(_message.Message):
     `workflows.read`.
     """
     worker: _builtins.str
-    """Output only. What ran the newest attempt: the server process, as `host:pid`. Empty before the first attempt."""
+    """Output only. What ran the newest attempt: the server process, as `host:pid`. Empty before the first attempt, and
+    where the server runs the step itself.
+    """
     payloads_omitted: _builtins.bool
     """Output only. Whether `input`, `output`, `assigned`, `failed_attempts` and the details of `failure` were left out,
     because they and the steps before fill more than the 32 MiB that one answer holds, 2 MiB in the answer of Execute,
@@ -620,8 +623,8 @@ class StepExecution(_message.Message):
     """
     @_builtins.property
     def input(self) -> _struct_pb2.Struct:
-        """Output only. Parameters of the newest attempt, with templates filled in. Only for callers with the permission
-        `workflows.read`.
+        """Output only. Parameters of the newest attempt, with templates filled in; of a `for_each` `{"items": […]}`, the list
+        that it goes over. Only for callers with the permission `workflows.read`.
         """
 
     @_builtins.property
@@ -636,7 +639,9 @@ class StepExecution(_message.Message):
 
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """Output only. When the first attempt started; of a step without attempts when it completed or began to wait."""
+        """Output only. When the first attempt started; of a step without attempts when it completed, or began to wait
+        or to run its items.
+        """
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
