@@ -104,6 +104,10 @@ def _finished(told: pb.ExecutionFinished) -> events.Finished:
     return events.Finished(state, payload.from_value(told.result), None)
 
 
+def _reopened(told: pb.ExecutionReopened) -> events.Reopened:
+    return events.Reopened(told.run, told.reopened_by, told.reason)
+
+
 def _wait(told: WaitMessage) -> Wait:
     kind = WaitKind(str(told.WhichOneof("kind")).upper())
     start_time, wake_time = _time(told.start_time), _optional(told, "wake_time")
@@ -137,4 +141,5 @@ _BODIES: dict[str, Any] = {
     "variables_assigned": _assigned,
     "cancelling": _cancelling,
     "finished": _finished,
+    "reopened": _reopened,
 }

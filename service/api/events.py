@@ -150,6 +150,9 @@ def _content(body: events.EventBody) -> dict[str, Message]:
             return {"cancelling": pb.ExecutionCancelling(cancelled_by=body.cancelled_by, reason=body.reason)}
         case events.Finished():
             return {"finished": _finished(body)}
+        case events.Reopened():
+            reopened = pb.ExecutionReopened(run=body.run, reopened_by=body.reopened_by, reason=body.reason)
+            return {"reopened": reopened}
 
 
 def _created(body: events.Created) -> pb.ExecutionCreated:

@@ -81,6 +81,35 @@ def test_what_ends_without_a_word_of_its_steps_has_cancelled_them() -> None:
     assert (folding.detail.execution.state, folding.detail.execution.end_time) == (ExecutionState.FAILED, T0)
 
 
+def test_what_is_reopened_runs_again_as_the_next_run() -> None:
+    """As `ExecutionReopened` tells; what becomes of its steps, the events that follow do."""
+    driver = Driver(sequence(step("a")))
+    folding = Folding(driver.definition, driver.execution, driver.input)
+    failure = Failure("BROKEN", "it broke")
+    bodies: tuple[events.EventBody, ...] = (
+        events.Started(T0),
+        events.Finished(ExecutionState.FAILED, None, failure),
+        events.Reopened(2, "ann", "it is mended"),
+        events.Finished(ExecutionState.COMPLETED, {"n": 1}, None),
+        events.Reopened(3, "ann", ""),
+    )
+    shown = []
+    for seq, body in enumerate(bodies, 1):
+        event = decode(encode(events.Event(seq, seq, T0, 0, StepCounts(total=1), body)))
+        assert event is not None
+        assert event.body == body
+        folding.take(event)
+        found, result = folding.detail.execution, folding.detail.result
+        shown.append((found.state, found.run, found.end_time, found.failure is None, result))
+    assert shown == [
+        ("RUNNING", 1, None, True, None),
+        ("FAILED", 1, T0, False, None),
+        ("RUNNING", 2, None, True, None),
+        ("COMPLETED", 2, T0, True, {"n": 1}),
+        ("RUNNING", 3, None, True, None),
+    ]
+
+
 def test_an_event_that_is_none_is_not_taken_for_one() -> None:
     [created] = Driver(sequence(step("a"))).events
     stored = encode(created)

@@ -141,6 +141,15 @@ class Finished:
     failure: Failure | None
 
 
+@dataclass(frozen=True, slots=True)
+class Reopened:
+    """The execution goes on after its end: the first event of a run after the first."""
+
+    run: int
+    reopened_by: str
+    reason: str
+
+
 EventBody = (
     Created
     | Started
@@ -155,6 +164,7 @@ EventBody = (
     | VariablesAssigned
     | Cancelling
     | Finished
+    | Reopened
 )
 
 

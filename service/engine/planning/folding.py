@@ -83,6 +83,9 @@ class Folding:
                 changes |= {"failure": failure.to_json() if failure else None}
                 self._result = result
                 self._cut_off(event)
+            case events.Reopened(run=run):
+                changes |= {"state": ExecutionState.RUNNING, "run": run, "end_time": None, "failure": None}
+                self._result = None
             case body if self._has_steps:
                 key = body.path, body.iteration
                 self._steps[key] = _FOLDS[type(body)](self._steps.get(key) or self._fresh(key), body, event)
