@@ -135,7 +135,7 @@ def test_a_span_of_digits_only_is_seconds() -> None:
     ("line", "said"),
     [
         ("get", "Missing argument 'execution_id'. See flowkeep get --help"),
-        ("get x --stp y", "No such option: --stp (Possible options: --output, --step, --tls). See flowkeep get --help"),
+        ("get x --stp y", "No such option: --stp (Possible options: --at, --output, --step). See flowkeep get --help"),
         ("lisst", "No such command 'lisst'. Did you mean 'list'? See flowkeep --help"),
         ("list --limit all", "Invalid value for '--limit': must be a whole number"),
         ("list --limit -1", "Invalid value for '--limit': must be greater than or equal to 0"),
