@@ -168,8 +168,9 @@ async def test_a_failure_is_said_once_with_its_cause_and_leads_to_the_step(targe
     assert "divide: EXPRESSION_ERROR" in await shown(target, "list", "--workflow", "broken", "--limit", "1")
 
     shown_step = await shown(target, "get", execution_id, "--step", "divide")
-    for part in ("divide", "transform", "FAILED", '"expression": "1 / input.zero"', "EXPRESSION_ERROR"):
+    for part in ("divide", "transform", "FAILED", "EXPRESSION_ERROR", "finite number"):
         assert part in shown_step
+    assert "Input" not in shown_step  # the server runs it itself
     step = (await at(target, "get", execution_id, "--step", "divide")).json
     assert (step["path"], step["failure"]["code"]) == ("divide", "EXPRESSION_ERROR")
     listed = (await at(target, "steps", execution_id, "--state", "failed", "--full")).json
