@@ -71,14 +71,19 @@ async def test_64_heavy_assigns_fail_together_and_light_ones_do_not(attacked: At
     assert (await ended(attacked, "assigns", {}, steps=[light])).state == COMPLETED
 
 
-async def test_64_heavy_outcomes(attacked: Attacked) -> None:
-    outcomes = [{"name": f"o{n}", "when": f"!{HEAVY}"} for n in range(64)]
-    one = step("one", "condition", outcomes=outcomes)
+async def test_64_heavy_outcomes_fail_together_and_fewer_do_not(attacked: Attacked) -> None:
+    """The planner looks at them in one go, in which nobody else has the loop."""
+
+    def deciding(count: int) -> dict[str, Any]:
+        return step("one", "condition", outcomes=[{"name": f"o{n}", "when": f"!{HEAVY}"} for n in range(count)])
+
     async with attacked.beside("64 heavy outcomes") as seen:
         for _ in seen.rounds():
-            output = "${ steps.one.output.outcome }"
-            last = await ended(attacked, "outcomes", {"rows": ROWS}, steps=[one], output=output)
-            assert from_value(last.result) == "none"
+            last = await ended(attacked, "outcomes", {"rows": ROWS}, steps=[deciding(64)])
+            assert last.state == FAILED and "may be too much work" in last.failure.message
+    output = "${ steps.one.output.outcome }"
+    last = await ended(attacked, "outcomes", {"rows": ROWS}, steps=[deciding(5)], output=output)
+    assert from_value(last.result) == "none"
 
 
 async def test_50_heavy_conditions(attacked: Attacked) -> None:
