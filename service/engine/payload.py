@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import NoneType
 from typing import Any
 
@@ -18,8 +18,11 @@ import msgspec
 from service.engine.violations import ValidationError, Violation
 
 MAX_DEPTH = 24
-MAX_NODES = 10_000
+# Room for a list of 10,000, the most items of a `for_each`, and what it lies in.
+MAX_NODES = 10_240
 MAX_PAYLOAD_BYTES = 256 * 1024
+MAX_COLLECTED_BYTES = 1024 * 1024
+"""Bytes of the outputs of all items together. With a result of as much, they still fit into one message."""
 # A Struct carries doubles, in which 2^53 and 2^53 + 1 are one number; the numbers below are told apart.
 MAX_INTEGER = 2**53 - 1
 # A whole float from here on is no integer of any program that lost its digits, but a float.
@@ -56,6 +59,17 @@ def normalise(value: Any, field: str, max_bytes: int = MAX_PAYLOAD_BYTES) -> Any
 def check(value: Any, field: str = "", max_bytes: int = MAX_PAYLOAD_BYTES) -> list[Violation]:
     """Return what `normalise` would refuse; empty when it would accept."""
     return _inspect(value, field, max_bytes)[1]
+
+
+def first_beyond(items: Sequence[Any], max_bytes: int) -> int | None:
+    """Return which item of a list makes it larger than a payload of so many bytes, None when all of them fit."""
+    nodes, length = 1, 1
+    for index, item in enumerate(items):
+        nodes += MAX_NODES - _extent(item)[0]
+        length += len(_encoder.encode(item)) + 1
+        if nodes > MAX_NODES or length > max_bytes:
+            return index
+    return None
 
 
 def is_bounded(value: Any) -> bool:

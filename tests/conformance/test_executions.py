@@ -50,8 +50,8 @@ PAYLOADS: list[Any] = [
     {"$ref": "#", "a.b": {"a": {"b": 1}}, "__proto__": [], "%s :x $1 {}": "'; DROP TABLE executions; --"},
     {"deep": nested(23)},
     {"long": "x" * (256 * 1024 - 11)},
-    {"wide": list(range(10_000 - 2))},
-    {f"key {n}": n for n in range(9_999)},
+    {"wide": list(range(10_240 - 2))},
+    {f"key {n}": n for n in range(10_239)},
 ]
 
 

@@ -45,7 +45,7 @@ DEFINITIONS = [
     Case("lists-480x90", {"steps": lists(480, 90)}, ""),
     Case("lists-480x40", {"steps": lists(480, 40)}, ""),
     Case(
-        "lists-of-lists-as-output", {"output": [[None] * 900] * 100}, "INVALID_ARGUMENT must have at most 10,000 values"
+        "lists-of-lists-as-output", {"output": [[None] * 900] * 100}, "INVALID_ARGUMENT must have at most 10,240 values"
     ),
     Case("circles", {"ordering": "GRAPH", "steps": circles()}, "makes steps wait for each other"),
     Case(

@@ -13,11 +13,11 @@ from tests.integration.calls import LISTS, MAPS, field_bytes, varint
 KEPT, REFUSED = "kept", "refused"
 """It comes back as it was sent, bit by bit; or the call is refused and nothing is kept."""
 DEEPEST = 24
-MOST = 10_000
+MOST = 10_240
 """Values of a payload in all."""
 
 DEPTHS = (1, 2, 23, 24, 25, 30, 32, 33, 34, 50, 51, 100, 101, 1_000, 10_000, 100_000)
-WIDTHS = (0, 1, 24, 100, 1_000, 5_000, 10_000, 100_000)
+WIDTHS = (0, 1, 24, 100, 1_000, 5_000, 10_240, 100_000)
 
 
 def member(key: str, value: bytes) -> bytes:

@@ -261,7 +261,7 @@ async def test_a_large_result_is_refused_without_being_read(made: Callable[[], A
     begun = time.thread_time()
     found = (await failed(function)).failure
     assert time.thread_time() - begun < 0.05
-    assert (found.code, found.message) == ("INVALID_OUTPUT", "output: must have at most 10,000 values in all")
+    assert (found.code, found.message) == ("INVALID_OUTPUT", "output: must have at most 10,240 values in all")
 
 
 async def test_an_error_out_of_a_group_of_tasks_keeps_its_code() -> None:

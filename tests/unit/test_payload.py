@@ -126,13 +126,13 @@ def test_a_value_inside_of_itself_is_refused() -> None:
 
 @pytest.mark.parametrize("extra", [-1, 0])
 def test_values_up_to_the_limit(extra: int) -> None:
-    payload.normalise([0] * (9_999 + extra), "input")
-    payload.normalise({str(i): [i] for i in range((9_999 + extra) // 2)}, "input")
+    payload.normalise([0] * (10_239 + extra), "input")
+    payload.normalise({str(i): [i] for i in range((10_239 + extra) // 2)}, "input")
 
 
-@pytest.mark.parametrize("value", [[0] * 10_000, [[0] * 4_999, [0] * 4_999], {str(i): i for i in range(100_000)}])
+@pytest.mark.parametrize("value", [[0] * 10_240, [[0] * 5_119, [0] * 5_119], {str(i): i for i in range(100_000)}])
 def test_values_beyond_the_limit(value: Any) -> None:
-    assert refusal(value) == "input: must have at most 10,000 values in all"
+    assert refusal(value) == "input: must have at most 10,240 values in all"
 
 
 @pytest.mark.parametrize("extra", [-1, 0])

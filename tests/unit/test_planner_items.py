@@ -8,11 +8,24 @@ import pytest
 from msgspec import structs
 
 from persistence.model import ExecutionState, StepState
-from service.engine.definition import OnError, OnItemError, Ordering
+from service.engine.definition import OnError, OnItemError, Ordering, StepSpec, Transform
+from service.engine.expressions import compile_value
 from service.engine.failure import EXPRESSION_ERROR, INVALID_OUTPUT, STEP_FAILED
+from service.engine.parsing.sources import VARIABLES
 from service.engine.planning import events
 from service.engine.running.soundness import contradictions
-from tests.unit.planner_programs import FATAL, PLAIN, Driver, check_stored, each, graph, sequence, started, step
+from tests.unit.planner_programs import (
+    FATAL,
+    OF_ITEM,
+    PLAIN,
+    Driver,
+    check_stored,
+    each,
+    graph,
+    sequence,
+    started,
+    step,
+)
 
 COLLECT = OnItemError.COLLECT
 ITEMS = {"rows": ["a", "b", "c"]}
@@ -190,11 +203,9 @@ def test_an_output_that_cannot_be_had_is_a_failure_of_its_item(policy: OnItemErr
 
 
 def test_outputs_that_are_no_payload_together_fail_the_step() -> None:
-    driver = started(sequence(each("all", "[1, 2]", step("get"))))
-    driver.succeed("all[0].get", "x" * 200_000)
-    driver.succeed("all[1].get", "x" * 200_000)
+    driver = finished(sequence(each("all", "[1, 2, 3, 4, 5, 6]", step("get"))), {}, "x" * 200_000)
     failure = driver.rows["all"].failure
-    assert failure is not None and failure["code"] == INVALID_OUTPUT and "262,144" in failure["message"]
+    assert failure is not None and failure["code"] == INVALID_OUTPUT and "1,048,576" in failure["message"]
 
 
 def test_what_a_body_assigns_is_assigned_and_the_step_assigns_its_list() -> None:
@@ -290,3 +301,52 @@ def test_items_that_nothing_would_end_are_named(path: str, change: dict[str, Any
     assert not contradictions(driver.definition, driver.stored)
     driver.rows[path] = structs.replace(driver.rows[path], **change)
     assert named in contradictions(driver.definition, driver.stored)
+
+
+def engine_step(step_id: str, source: str) -> StepSpec:
+    """Return a step that gives the value of an expression."""
+    return step(step_id, action=Transform(compile_value(source, VARIABLES | OF_ITEM)))
+
+
+def finished(definition: Any, input: Any, output: Any) -> Driver:
+    """Run an execution all of whose attempts give the same."""
+    driver = started(definition, input)
+    while driver.running:
+        driver.succeed(next(iter(driver.running)), output)
+    return driver
+
+
+def test_ten_thousand_items_run_and_have_outputs() -> None:
+    rows = {"rows": list(range(10_000)), "name": "all of them"}
+    driver = started(sequence(each("all", "input.rows", engine_step("get", "index"))), rows)
+    assert driver.state.result == rows["rows"]
+    assert driver.state.state is ExecutionState.COMPLETED
+
+
+@pytest.mark.parametrize(("count", "value"), [(5_000, {"v": 1}), (3_000, "x" * 100)])
+def test_outputs_of_many_items_are_one_of_the_step(count: int, value: Any) -> None:
+    body = engine_step("get", "input.value")
+    driver = started(sequence(each("all", "input.rows", body)), {"rows": [0] * count, "value": value})
+    assert output_of(driver) == [value] * count
+
+
+@pytest.mark.parametrize(("count", "output", "beyond"), [(12, "x" * 100_000, 10), (30, [0] * 500, 20)])
+def test_outputs_that_are_too_much_together_name_the_first_beyond(count: int, output: Any, beyond: int) -> None:
+    driver = finished(sequence(each("all", "input.rows", step("get"))), {"rows": [0] * count}, output)
+    failure = driver.rows["all"].failure or {}
+    told = (
+        f"with that of all[{beyond}], the outputs of all items have more than 10,240 values in all or 1,048,576 bytes"
+    )
+    assert (failure["code"], failure["message"]) == (INVALID_OUTPUT, f"output: {told}")
+
+
+@pytest.mark.parametrize(("on_item_error", "most"), [(OnItemError.STOP, 2_047), (COLLECT, 2_559)])
+def test_outputs_that_cannot_fit_are_refused_before_an_item_begins(on_item_error: OnItemError, most: int) -> None:
+    output = {"a": "${ item }", "b": [1, {}]}
+    body = each("all", "input.rows", step("get"), output=output, on_item_error=on_item_error)
+    assert len(started(sequence(body), {"rows": [0] * most}).running) == 10
+    driver = started(sequence(body), {"rows": [0] * (most + 1)})
+    failure = driver.rows["all"].failure or {}
+    assert list(driver.rows) == ["all"]
+    assert failure["code"] == EXPRESSION_ERROR
+    assert failure["message"].startswith(f"items: has {most + 1:,} items, whose outputs would have ")

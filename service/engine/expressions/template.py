@@ -80,6 +80,11 @@ class Template:
         """Return the template of a value without any expression."""
         return cls(True, frozenset(), frozenset(), 0, value, field.rpartition(".")[2])
 
+    @property
+    def least_values(self) -> int:
+        """How many values it has at least, whatever its expressions give."""
+        return _least_values(self._value)
+
     def member(self, name: str) -> Template:
         """Return the template of a member of this one, which is an object."""
         value = self._value[name]
@@ -100,6 +105,12 @@ class Template:
             return payload.normalise(rendered, self._field)
         except ValidationError as error:
             raise ExpressionError(str(error.violations[0])) from None
+
+
+def _least_values(value: Any) -> int:
+    if isinstance(value, Mapping):
+        return 1 + sum(map(_least_values, value.values()))
+    return 1 + sum(map(_least_values, value)) if isinstance(value, list) else 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,9 @@ from service.engine.violations import ValidationError
 ENOUGH = 512 << 10
 """Bytes after which nothing more begins in an application: its events go to watchers in one message."""
 
+_VALUES_OF_ERROR = 4
+"""Of the output of an item that failed, as `_error` makes it."""
+
 WORK_OF_OUTPUT = 2_000
 """Work of finding the output of an item, without its expressions."""
 
@@ -98,6 +101,11 @@ class BlockRules(EngineSteps):
                 raise ExpressionError("must be a list")
             if len(items) > MAX_ITEMS:
                 raise ExpressionError(f"must be a list of at most {MAX_ITEMS:,} items, but has {len(items):,}")
+            if (values := 1 + len(items) * _least_values(action)) > payload.MAX_NODES:
+                raise ExpressionError(
+                    f"has {len(items):,} items, whose outputs would have {values:,} values or more; "
+                    f"together they may have at most {payload.MAX_NODES:,}"
+                )
         except ExpressionError as error:
             self.fail_for_good(step, Failure(EXPRESSION_ERROR, f"items: {error}"))
             return
@@ -153,7 +161,7 @@ class BlockRules(EngineSteps):
                 self.allowance.take(WORK_OF_OUTPUT)
                 outputs.append(self._item_output(paths.item(step.path, len(outputs)), action))
             self.allowance.begin()
-            self.complete(step, payload.normalise(outputs, "output"))
+            self.complete(step, payload.normalise(outputs, "output", payload.MAX_COLLECTED_BYTES))
         except PutOffError:
             self.draft.change_repeat(step.path, replace(repeat, outputs=tuple(outputs)))
             raise
@@ -161,7 +169,7 @@ class BlockRules(EngineSteps):
             item = paths.item(step.path, len(outputs))
             self.fail_for_good(step, Failure(EXPRESSION_ERROR, f"{item}: {error}"))
         except ValidationError as error:
-            self.fail_for_good(step, Failure(INVALID_OUTPUT, str(error.violations[0])))
+            self.fail_for_good(step, _beyond(step, outputs, error))
 
     def _item_output(self, scope: str, action: Repeat) -> Any:
         failed = self._fatal(scope, action.body)
@@ -261,6 +269,22 @@ class BlockRules(EngineSteps):
             self.stop(step)
         else:
             self.fail_for_good(step, because_of(self.draft.steps[repeat.failed]))
+
+
+def _least_values(action: Repeat) -> int:
+    """Return how many values the output of an item has at least."""
+    values = action.body.output.least_values if action.body.output is not None else 1
+    return values if action.on_item_error is OnItemError.STOP else min(values, _VALUES_OF_ERROR)
+
+
+def _beyond(step: Step, outputs: list[Any], error: ValidationError) -> Failure:
+    """Return the failure of a step whose items have outputs that are no payload; it names the first too much."""
+    index = payload.first_beyond(outputs, payload.MAX_COLLECTED_BYTES)
+    if index is None:
+        return Failure(INVALID_OUTPUT, str(error.violations[0]))
+    most = f"{payload.MAX_NODES:,} values in all or {payload.MAX_COLLECTED_BYTES:,} bytes"
+    message = f"output: with that of {paths.item(step.path, index)}, the outputs of all items have more than {most}"
+    return Failure(INVALID_OUTPUT, message)
 
 
 def _error(failure: Failure) -> dict[str, Any]:

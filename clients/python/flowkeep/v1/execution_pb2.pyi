@@ -191,7 +191,7 @@ Global___FailureCode: _TypeAlias = FailureCode  # noqa: Y015
 class Execution(_message.Message):
     """One run of one revision of a workflow.
 
-    Payloads (`input`, `vars`, outputs) are JSON: at most 256 KiB each, nested at most 24 deep, at most 10,000 values,
+    Payloads (`input`, `vars`, outputs) are JSON: at most 256 KiB each, nested at most 24 deep, at most 10,240 values,
     no NaN or infinity, no NUL character. Numbers travel as doubles, and -0 comes back as 0; whole numbers of 2^53 and
     beyond, where doubles skip some, are refused: send them as strings. From 2^64 on, beyond any integer of 64 bits, they are
     taken for floats and pass.

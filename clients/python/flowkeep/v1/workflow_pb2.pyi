@@ -690,8 +690,11 @@ class ForEach(_message.Message):
     OUTPUT_FIELD_NUMBER: _builtins.int
     ON_ITEM_ERROR_FIELD_NUMBER: _builtins.int
     items: _builtins.str
-    """Required. CEL that gives the list, of at most 10,000 items. As every payload it has at most 10,000 values in all,
-    the list among them.
+    """Required. CEL that gives the list, of at most 10,000 items. It is a payload, of at most 256 KiB and 10,240 values in
+    all, the list among them: 10,000 numbers or strings, 5,119 objects of one member, 3,413 of two. The step's output,
+    the list of the outputs of its items, has at most as many values, and at most 1 MiB. A list whose items have more by
+    what `output` says fails the step before any of them begins, with `EXPRESSION_ERROR`; where that shows only in the
+    end, it fails with `INVALID_OUTPUT`, which names the first item that was too much.
     """
     max_parallel: _builtins.int
     """Optional. How many items there are in work at a time, 1 to 100. 0 means 10."""
