@@ -38,10 +38,18 @@ class Held:
     def let_through(self) -> None:
         """Write what waits, and from now on all."""
         self.is_open = True
-        for transition, shown in self.waiting:
-            self._repository.submit(transition).add_done_callback(
-                lambda done, shown=shown: shown.set_result(done.result())
-            )
+        while self.waiting:
+            self._write(*self.waiting.pop(0))
+
+    async def let_first_through(self) -> None:
+        """Write the first that waits, and return when what follows from that has happened."""
+        transition, shown = self.waiting.pop(0)
+        self._write(transition, shown)
+        await shown
+        await settled()
+
+    def _write(self, transition: Transition, shown: asyncio.Future[CommitResult]) -> None:
+        self._repository.submit(transition).add_done_callback(lambda done: shown.set_result(done.result()))
 
     def lose(self) -> None:
         """Write nothing of what waits, and say that its fate is unknown; from now on write all."""

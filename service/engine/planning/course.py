@@ -10,7 +10,17 @@ from persistence.model import Step, StepState
 from service.engine import paths
 from service.engine.definition import Block, Definition, OnError, StepSpec
 from service.engine.planning.scopes import block_of, order
-from service.engine.planning.state import OPEN, OpenBlock, Ready, Repeating, State, is_due
+from service.engine.planning.state import (
+    OPEN,
+    Ending,
+    OpenBlock,
+    Ready,
+    Repeating,
+    State,
+    is_due,
+    is_ending,
+    is_stopping,
+)
 
 MAX_ITEMS = 10_000
 """Items of one `for_each`; a number behind all of theirs in the order."""
@@ -28,21 +38,22 @@ class Course:
         self.blocks, self.repeats = state.blocks, state.repeats
 
     @property
+    def ending(self) -> Ending | None:
+        """The end that the execution has been given."""
+        return self.state.ending
+
+    @property
     def in_work(self) -> list[Step]:
         """The steps that run or wait, in the order of the definition."""
         return sorted(self.open.values(), key=lambda step: order(self.definition, step.path))
 
     def is_ending(self, scope: str) -> bool:
         """Whether nothing begins any more in a scope, because of what failed in it or around it, or ended it all."""
-        if not scope:
-            return self.state.ending is not None
-        block = self.blocks.get(scope)
-        return block is None or block.is_ending or self.is_stopping(paths.owner(scope)[0])
+        return is_ending(self, scope)
 
     def is_stopping(self, path: str) -> bool:
         """Whether no more items of the step at a path begin, so that it ends when those that began have ended."""
-        repeat = self.repeats.get(path)
-        return repeat is None or bool(repeat.failed) or self.is_ending(paths.split(path)[0])
+        return is_stopping(self, path)
 
     # --- what a change of a step changes
 

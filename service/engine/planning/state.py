@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from immutables import Map
 
 from persistence.model import Ending as StoredEnding
 from persistence.model import Execution, ExecutionState, Step, StepCounts, StepState, WaitKind
+from service.engine import paths
 from service.engine.failure import CANCELLED, EXECUTION_TIMEOUT, STEP_FAILED, Failure
 from service.engine.payload import size
 from service.engine.planning.effects import AttemptKey
@@ -136,6 +137,13 @@ class State(msgspec.Struct, frozen=True):
         steps = (step for step in self.open.values() if runs(step))
         return frozenset((step.path, step.iteration, step.attempt) for step in steps)
 
+    def may_run(self, path: str, iteration: int, attempt: int) -> bool:
+        """Whether an attempt is the one that runs of its step, and nothing has decided that it is to stop."""
+        step = self.open.get(path)
+        if step is None or not runs(step) or (step.iteration, step.attempt) != (iteration, attempt):
+            return False
+        return not is_ending(self, paths.split(path)[0])
+
     @property
     def is_idle(self) -> bool:
         """Whether no attempt runs: only a timer, or something outside, moves the execution."""
@@ -172,6 +180,39 @@ def initial(execution: Execution, payload: Mapping[str, Any], worker: str = "") 
 def runs(step: Step) -> bool:
     """Return whether an attempt of the step runs. A step that runs without attempts is in work as long as its items."""
     return step.state is StepState.RUNNING and step.attempt > 0
+
+
+class Scopes(Protocol):
+    """What tells where nothing begins any more."""
+
+    @property
+    def ending(self) -> Ending | None:
+        """The end that the execution has been given."""
+        ...
+
+    @property
+    def blocks(self) -> Map[str, OpenBlock]:
+        """The blocks that are open, by scope."""
+        ...
+
+    @property
+    def repeats(self) -> Map[str, Repeating]:
+        """The open steps that repeat one, by path."""
+        ...
+
+
+def is_ending(scopes: Scopes, scope: str) -> bool:
+    """Return whether nothing begins any more in a scope, because of what failed in it or around it, or ended it all."""
+    if not scope:
+        return scopes.ending is not None
+    block = scopes.blocks.get(scope)
+    return block is None or block.is_ending or is_stopping(scopes, paths.owner(scope)[0])
+
+
+def is_stopping(scopes: Scopes, path: str) -> bool:
+    """Return whether no more items of the step at a path begin."""
+    repeat = scopes.repeats.get(path)
+    return repeat is None or bool(repeat.failed) or is_ending(scopes, paths.split(path)[0])
 
 
 def is_due(timer: Timer, open_steps: Mapping[str, Step]) -> bool:

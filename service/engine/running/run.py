@@ -376,8 +376,8 @@ class Run:
                 self._attempts.cancel(effect)
 
     def _start(self, effect: StartAttempt) -> None:
-        # The end may have been decided while the start was on its way to the disk.
-        if self.state.ending is not None or self._is_closing:
+        # Its end, that of its item or of all may have been decided while the start was on its way to the disk.
+        if self._is_closing or not self.state.may_run(*effect.key):
             self._attempts.leave_queue(effect.path, effect.iteration)
             now, attempt = self.context.now(), effect.attempt
             self.apply(happenings.StepStopped(now, effect.path, attempt, iteration=effect.iteration))
