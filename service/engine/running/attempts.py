@@ -12,6 +12,7 @@ import structlog
 
 from persistence import failpoints
 from persistence.model import Execution, StepKey, StepState, WaitKind
+from service.engine import paths
 from service.engine.failure import storable
 from service.engine.handlers.attempt import CURRENT, Attempt
 from service.engine.handlers.registry import StepContext, Suspend
@@ -19,7 +20,7 @@ from service.engine.handlers.threads import Place, threads
 from service.engine.ids import idempotency_token
 from service.engine.planning import happenings
 from service.engine.planning.effects import AttemptKey, CancelAttempt, StartAttempt
-from service.engine.planning.state import State
+from service.engine.planning.state import State, is_ending
 from service.engine.running.context import Context
 from service.engine.running.invocation import Failed, NoHandler, Outcome, Succeeded, Waits, overdue, run_attempt
 from service.engine.running.output import Emitter
@@ -179,7 +180,7 @@ class Attempts:
 
     def _happening(self, effect: StartAttempt, attempt: Attempt, outcome: Outcome) -> happenings.Happening:
         now, path, number, iteration = self._context.now(), effect.path, effect.attempt, effect.iteration
-        is_cancelled = self._run.state.ending is not None
+        is_cancelled = is_ending(self._run.state, paths.split(path)[0])  # also where it has not been told yet
         match outcome:
             case _ if is_cancelled and attempt.is_in_thread:
                 return happenings.StepStopped(now, path, number, has_ended=False, iteration=iteration)
