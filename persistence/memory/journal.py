@@ -53,7 +53,7 @@ class MemoryJournal:
 
     def submit(self, transition: Transition) -> Future[CommitResult]:
         """See Journal."""
-        return _resolved(lambda: self._submit(transition))
+        return _resolved(lambda: self._submit_checked(transition))
 
     async def claim(
         self,
@@ -194,13 +194,17 @@ class MemoryJournal:
             raise ExecutionNotFoundError(first.execution_id)
         return row.fresh()
 
+    def _submit_checked(self, transition: Transition) -> CommitResult:
+        """Refuse what contradicts itself whoever owns the execution, as a committer does before it writes."""
+        invariants.check_events(transition.events, transition.base_seq)
+        invariants.check_letters(transition)
+        return self._submit(transition)
+
     def _submit(self, transition: Transition) -> CommitResult:
         row = self._tables.executions.get(transition.execution_id)
         if row is None or _is_fenced(row.execution, transition):
             return CommitResult.FENCED
-        invariants.check_events(transition.events, transition.base_seq)
         invariants.check_steps(row.steps, transition.steps)
-        invariants.check_letters(transition)
         after = _after(row.execution, transition, self._tables.now())
         invariants.check_execution(after)
         result, steps = copied(transition.result), _kept(transition.steps)

@@ -293,6 +293,15 @@ class Lockstep(RuleBasedStateMachine):
             rows[key] = replace(rows[key], last_seq=rows[key].last_seq + change["count"])
         self.both(lambda store: asyncio.gather(*(outcome(store.submit(each)) for each in pending)))
 
+    @rule(by=processes, key=executions, first=changes, second=changes, rescued=st.booleans())
+    def submit_pair(self, by: UUID, key: Key, first: Columns, second: Columns, rescued: bool) -> None:
+        """Two of one execution, of which the first is sound, so that they are written as one where they can be."""
+        if rescued:
+            self.take_over(by, 6, 2)
+        sound = {"mistake": ("epoch", 0), "stranger": {}, "state": ExecutionState.RUNNING, "release": False}
+        sound["survived"] = rescued
+        self.submit(by, [(key, first | sound), (key, second)], False)
+
     @rule(by=processes, key=executions, change=changes, more=st.sampled_from(({"count": 0}, EARLIER)))
     def submit_alone(self, by: UUID, key: Key, change: Columns, more: Columns) -> None:
         # Behind one that is refused it could fit, and whether it is fenced depends on when that one was answered.

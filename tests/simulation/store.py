@@ -10,10 +10,15 @@ from random import Random
 from typing import Any, NoReturn, TypeVar
 from uuid import UUID
 
-from persistence.errors import UnavailableError
+import msgspec
+from msgspec import structs
+
+from persistence.errors import PersistenceError, UnavailableError
 from persistence.memory import MemoryRepository
-from persistence.model import Execution, ExecutionDetail, News, Posted
+from persistence.model import Event, Execution, ExecutionDetail, News, Posted, Step
+from persistence.postgres.commit import columns
 from persistence.postgres.commit.committer import Committer
+from persistence.postgres.commit.units import Group
 from persistence.transition import CommitResult, Created, NewExecution, Transition
 from tests.simulation.history import Claim, History, Write
 from tests.simulation.loop import Process, VirtualLoop
@@ -80,6 +85,26 @@ class Weather:
 CLEAR = Weather(0.0, 0.0, 0.0)
 
 
+def merged(group: Group) -> Transition:
+    """Return the one transition as which a group is written, by the rows that the real writer sends."""
+    row = dict(zip(columns.CHANGE.names, msgspec.json.decode(group.row), strict=True))
+    steps: dict[bytes, Step] = {}
+    events: dict[bytes, Sequence[Event]] = {}
+    for item in group.items:
+        steps |= zip(item.step_rows, item.transition.steps, strict=True)
+        events |= dict.fromkeys(item.history_rows, item.transition.events)
+    return structs.replace(
+        group.last,
+        base_seq=row["base_seq"],
+        mail_seen=row["mail_seen"],
+        survived=row["survived"],
+        steps=[steps[each] for each in group.step_rows],
+        events=[event for each in group.history_rows for event in events[each]],
+        consumed=[each for item in group.items for each in item.transition.consumed],
+        letters=group.letters,
+    )
+
+
 class Database:
     """The shared store. Its time is the virtual time, and what it accepts it writes into the history."""
 
@@ -106,54 +131,65 @@ class Database:
             self.history.writes.append(Write(*write, decided, self.loop.time(), CommitResult.COMMITTED, True))
         return created
 
-    def submit(self, process: Process, transition: Transition, decided: float) -> CommitResult:
-        """Carry out a transition. Raises PersistenceError."""
-        row = self.tables.executions.get(transition.execution_id)
-        before = row and (row.execution, len(row.events), dict(row.steps), row.result)
-        future = self.memory.submit(transition)
-        result = None if future.exception() else future.result()
-        after = row and (row.execution, len(row.events), row.steps, row.result)
-        changed = before != after
-        self.history.note(
-            self.loop.time(),
-            process,
-            result.value if result else repr(future.exception()),
-            transition.execution_id,
-            f"epoch {transition.epoch}, {transition.base_seq}..{transition.last_seq} {transition.state.value}",
-            " ".join(f"{event.seq}:{event.kind}" for event in transition.events),
-        )
-        self.history.writes.append(
-            Write(
-                transition.execution_id,
-                process.name,
-                transition.incarnation,
-                transition.epoch,
-                transition.base_seq,
-                tuple(transition.events),
-                decided,
+    def submit(self, process: Process, group: Group, decided: Callable[[Transition], float]) -> CommitResult:
+        """Carry out the transitions of a group as one, or none of them. Raises PersistenceError."""
+        whole = merged(group)
+        before = self._held(whole.execution_id)
+        outcome: CommitResult | PersistenceError
+        try:
+            outcome = self.memory._submit(whole)
+        except PersistenceError as error:
+            outcome = error
+        result = None if isinstance(outcome, PersistenceError) else outcome
+        is_changed = before != self._held(whole.execution_id)
+        for place, item in enumerate(group.items, start=1):
+            transition = item.transition
+            self.history.note(
                 self.loop.time(),
-                result,
-                changed,
-                tuple(transition.consumed),
+                process,
+                result.value if result else repr(outcome),
+                transition.execution_id,
+                f"epoch {transition.epoch}, {transition.base_seq}..{transition.last_seq} {transition.state.value}",
+                " ".join(f"{event.seq}:{event.kind}" for event in transition.events),
+                *([f"{place} of {len(group.items)}"] if len(group.items) > 1 else []),
             )
-        )
-        return future.result()
+            self.history.writes.append(
+                Write(
+                    transition.execution_id,
+                    process.name,
+                    transition.incarnation,
+                    transition.epoch,
+                    transition.base_seq,
+                    tuple(transition.events),
+                    decided(transition),
+                    self.loop.time(),
+                    result,
+                    is_changed,
+                    tuple(transition.consumed),
+                )
+            )
+        if isinstance(outcome, PersistenceError):
+            raise outcome
+        return outcome
 
-    def fate(self, transition: Transition) -> CommitResult | None:
-        """Tell what became of a transition by what the tables hold, as the real writer does; None: not yet written."""
-        row = self.tables.executions.get(transition.execution_id)
+    def fate(self, group: Group) -> CommitResult | None:
+        """Tell what became of a group by what the tables hold, as the real writer does; None: not yet written."""
+        last = group.last
+        row = self.tables.executions.get(last.execution_id)
         if row is None:
             return CommitResult.FENCED
         now = row.execution
-        if transition.events:
-            if now.last_seq >= transition.last_seq and row.events[transition.last_seq - 1] == transition.events[-1]:
+        if events := group.last_events:
+            if now.last_seq >= last.last_seq and row.events[last.last_seq - 1] == events[-1]:
                 return CommitResult.COMMITTED
-        elif transition.release or transition.state.is_end:
-            expected = (transition.epoch, transition.last_seq, None)
-            if (now.epoch, now.last_seq, now.incarnation) == expected:
-                return CommitResult.COMMITTED
-        ours = (transition.incarnation, transition.epoch, transition.base_seq)
+        elif group.released and (now.epoch, now.last_seq, now.incarnation) == (last.epoch, last.last_seq, None):
+            return CommitResult.COMMITTED
+        ours = (last.incarnation, last.epoch, group.base_seq)
         return None if (now.incarnation, now.epoch, now.last_seq) == ours else CommitResult.FENCED
+
+    def _held(self, execution_id: UUID) -> tuple[Any, ...] | None:
+        row = self.tables.executions.get(execution_id)
+        return None if row is None else (row.execution, len(row.events), dict(row.steps), row.result)
 
     def taken(self, process: Process, details: Sequence[ExecutionDetail]) -> None:
         """Write down what was claimed."""

@@ -8,17 +8,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from persistence.errors import UnavailableError
-from persistence.postgres.commit.units import Creation, Group, Outcome, Submission, Unit
+from persistence.errors import PersistenceError, UnavailableError
+from persistence.postgres.commit.units import Creation, Group, Outcome, Unit
 from persistence.transition import CommitResult, Created
 
 if TYPE_CHECKING:
     from tests.simulation.store import Database, Link
 
 BATCH = 8
-
-Outcomes = dict[Unit, list[Outcome]]
-"""Of a group, those of its transitions up to the first that was not committed."""
 
 
 class Writer:
@@ -54,7 +51,21 @@ class Writer:
         outcomes: dict[Unit, Outcome] = {}
         for begin in range(0, len(units), BATCH):
             outcomes |= await self._settle(units[begin : begin + BATCH])
+        for unit, outcome in outcomes.items():
+            if isinstance(unit, Group) and len(unit.items) > 1 and _is_divisible(outcome):
+                await self._write_apart(unit)
         return outcomes
+
+    async def _write_apart(self, group: Group) -> None:
+        """Write the transitions one by one, so that those before the first that is refused are kept."""
+        outcome: Outcome = CommitResult.COMMITTED
+        for item in group.items:
+            if outcome is CommitResult.COMMITTED:
+                single = Group(item)
+                outcome = (await self._settle([single]))[single]
+                item.resolve(outcome)
+            else:
+                item.resolve(CommitResult.FENCED)
 
     async def _settle(self, units: Sequence[Unit]) -> dict[Unit, Outcome]:
         """Bring each to its outcome within about `patience` of the first trouble."""
@@ -65,10 +76,10 @@ class Writer:
         while True:
             try:
                 if is_suspect:
-                    _take(await self._link.call("read back", partial(self._read_back, pending), lost=False), settled)
+                    settled |= await self._link.call("read back", partial(self._read_back, pending), lost=False)
                     pending = [unit for unit in pending if unit not in settled]
                 if pending:
-                    _take(await self._link.call("flush", partial(self._flush, pending)), settled)
+                    settled |= await self._link.call("flush", partial(self._flush, pending))
                 return settled
             except UnavailableError as error:
                 is_suspect = is_suspect or "no answer" in str(error)
@@ -78,9 +89,9 @@ class Writer:
             await asyncio.sleep(pause)
             pause = min(2 * pause, 0.5)
 
-    def _flush(self, units: Sequence[Unit]) -> Outcomes:
-        """Carry out a batch at once, each by itself; what is behind a refused one of its execution is not tried."""
-        return {unit: [self._create(unit)] if isinstance(unit, Creation) else self._submit(unit) for unit in units}
+    def _flush(self, units: Sequence[Unit]) -> dict[Unit, Outcome]:
+        """Carry out a batch at once, each by itself."""
+        return {unit: self._create(unit) if isinstance(unit, Creation) else self._submit(unit) for unit in units}
 
     def _create(self, unit: Creation) -> Outcome:
         row = self._database.tables.executions.get(unit.execution_id)
@@ -91,54 +102,26 @@ class Writer:
         except Exception as error:
             return error
 
-    def _submit(self, group: Group) -> list[Outcome]:
-        outcomes: list[Outcome] = []
-        for item in group.items:
-            decided = self._link.decided(item.transition)
-            try:
-                outcomes.append(self._database.submit(self._link.process, item.transition, decided))
-            except Exception as error:
-                outcomes.append(error)
-            if outcomes[-1] is not CommitResult.COMMITTED:
-                break
-        return outcomes
+    def _submit(self, group: Group) -> Outcome:
+        try:
+            return self._database.submit(self._link.process, group, self._link.decided)
+        except Exception as error:
+            return error
 
-    def _read_back(self, units: Sequence[Unit]) -> Outcomes:
+    def _read_back(self, units: Sequence[Unit]) -> dict[Unit, Outcome]:
         """Return the outcomes that show in the tables; the others are to be written."""
-        found: Outcomes = {}
+        found: dict[Unit, Outcome] = {}
         for unit in units:
             if isinstance(unit, Creation):
                 if (row := self._database.tables.executions.get(unit.execution_id)) is not None:
-                    found[unit] = [Created.anew(unit.new, row.fresh())]
-            elif fates := self._fates(unit.items):
-                found[unit] = fates
+                    found[unit] = Created.anew(unit.new, row.fresh())
+            elif (fate := self._database.fate(unit)) is not None:
+                found[unit] = fate
         return found
 
-    def _fates(self, items: Sequence[Submission]) -> list[Outcome]:
-        fates: list[Outcome] = []
-        for item in items:
-            fate = self._database.fate(item.transition)
-            if fate is not None:
-                fates.append(fate)
-            if fate is not CommitResult.COMMITTED:
-                break
-        return fates
 
-
-def _take(found: Outcomes, settled: dict[Unit, Outcome]) -> None:
-    """Answer the transitions of a group one by one, as far as they have outcomes; the others are to be written."""
-    for unit, outcomes in found.items():
-        if isinstance(unit, Creation):
-            settled[unit] = outcomes[0]
-            continue
-        for item, outcome in zip(unit.items, outcomes, strict=False):
-            item.resolve(outcome)
-        if outcomes[-1] is CommitResult.COMMITTED and len(outcomes) < len(unit.items):
-            unit.items = unit.items[len(outcomes) :]
-            continue
-        for item in unit.items[len(outcomes) :]:
-            item.resolve(CommitResult.FENCED)
-        settled[unit] = outcomes[-1]
+def _is_divisible(outcome: Outcome) -> bool:
+    return outcome is CommitResult.FENCED or isinstance(outcome, PersistenceError)
 
 
 def _unknown(unit: Unit) -> Outcome:
