@@ -9,13 +9,15 @@ import pytest
 
 from persistence.model import ExecutionState
 from service.engine import payload
-from service.engine.definition import Definition, OnError, RetryPolicy
-from service.engine.failure import EXECUTION_TOO_LARGE, HANDLER_ERROR, Failure
+from service.engine.definition import Definition, OnError, OnItemError, RetryPolicy, Transform
+from service.engine.expressions import Template
+from service.engine.failure import EXECUTION_TOO_LARGE, HANDLER_ERROR, STEP_FAILED, Failure
+from service.engine.parsing.sources import VARIABLES
 from service.engine.planning import events
 from service.engine.planning.draft import EVENT_BYTES
 from service.engine.planning.failed_attempts import MAX_FAILED_ATTEMPTS_BYTES
 from service.engine.planning.step_rules import SMALL
-from tests.unit.planner_programs import Driver, check_stored, sequence, started, step
+from tests.unit.planner_programs import OF_ITEM, Driver, check_stored, each, sequence, started, step
 
 LIMIT = 100_000
 LARGE = "x" * 30_000
@@ -147,3 +149,38 @@ def test_the_result_is_written_in_any_case():
     assert (driver.state.state, driver.state.result) == (ExecutionState.COMPLETED, LARGE)
     assert driver.state.bytes > LIMIT
     check_stored(driver)
+
+
+@pytest.mark.parametrize("on_error", [OnError.STOP, OnError.CONTINUE])
+@pytest.mark.parametrize("on_item_error", list(OnItemError))
+@pytest.mark.parametrize("is_called", [False, True])
+def test_small_steps_of_many_items_end_at_the_limit(on_error, on_item_error, is_called):
+    action = None if is_called else Transform(Template.parse("${ item }", VARIABLES | OF_ITEM))
+    inner = each("inner", "input.rows", step("get", action=action), on_item_error=on_item_error, on_error=on_error)
+    outer = each("outer", "input.rows", inner, on_item_error=on_item_error, on_error=on_error)
+    driver = started(bounded(outer, step("last", on_error=on_error)), {"rows": [0] * 100})
+    check_stored(driver)
+    work_off(driver)
+    assert driver.state.state.is_end
+    assert failure_of(driver, "outer")["code"] in (EXECUTION_TOO_LARGE, STEP_FAILED)
+    assert LIMIT - EVENT_BYTES < driver.state.bytes < LIMIT * (2 if is_called else 1.2)  # what is in work ends
+    check_stored(driver)
+
+
+def test_another_process_fails_what_has_no_room_for_its_next_item():
+    repeating = each("all", "input.rows", step("get"), limit=2, on_item_error=OnItemError.COLLECT)
+    driver = started(bounded(repeating), {"rows": [0] * 100})
+    while driver.state.bytes + EVENT_BYTES <= LIMIT:
+        driver.succeed(next(iter(driver.running)), "x" * 1_500)
+    driver.recover()
+    work_off(driver)
+    assert failure_of(driver, "all")["code"] == EXECUTION_TOO_LARGE
+    check_stored(driver)
+
+
+def test_steps_that_the_server_runs_itself_are_bounded_too():
+    give = Transform(Template.parse("${ input.v }", VARIABLES))
+    steps = (step(f"s{n}", action=give, on_error=OnError.CONTINUE) for n in range(500))
+    driver = started(bounded(*steps), {"v": "x" * 1_500})
+    assert failure_of(driver, "s499")["code"] == EXECUTION_TOO_LARGE
+    assert sum(state == "COMPLETED" for state in driver.states.values()) < LIMIT // 2_000

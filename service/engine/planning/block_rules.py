@@ -9,11 +9,12 @@ from msgspec.structs import replace
 
 from persistence.model import Step, StepState
 from service.engine import paths, payload
-from service.engine.definition import Block, Definition, OnItemError, Ordering, Repeat, StepSpec
+from service.engine.definition import Block, Call, Definition, OnItemError, Ordering, Repeat, StepSpec
 from service.engine.expressions import ExpressionError, PutOffError
 from service.engine.failure import EXPRESSION_ERROR, INVALID_OUTPUT, Failure
 from service.engine.planning import events
 from service.engine.planning.course import MAX_ITEMS, is_fatal
+from service.engine.planning.draft import EVENT_BYTES
 from service.engine.planning.effects import CancelAttempt, StartAttempt
 from service.engine.planning.engine_steps import EngineSteps
 from service.engine.planning.scopes import block_of
@@ -81,8 +82,10 @@ class BlockRules(EngineSteps):
             return
         if isinstance(spec.action, Repeat):
             self._begin_repeating(fresh, spec.action)
-        else:
+        elif isinstance(spec.action, Call) or self.draft.has_room(0):
             self.begin(fresh)
+        else:  # one that has no parameters of which the size would tell
+            self.fail_for_good(fresh, self.too_large("its event", EVENT_BYTES))
 
     def _all_skipped(self, scope: str, spec: StepSpec) -> bool:
         """Whether the step only depends on skipped ones. The mere order of a sequence is no dependency."""
@@ -128,7 +131,11 @@ class BlockRules(EngineSteps):
         """Open the next item, or complete the step when all have ended. Raises PutOffError."""
         action, repeat = self._repeat(step.path), self.draft.repeats[step.path]
         if repeat.next < repeat.total:
-            self._open_item(step.path, action.body)
+            if self.draft.has_room(0):
+                self._open_item(step.path, action.body)
+            elif not repeat.open:  # else the last of those that are open ends it
+                item = paths.item(step.path, repeat.next)
+                self.fail_for_good(step, self.too_large(f"its item {item}", EVENT_BYTES))
         else:
             self._collect(step, action, repeat)
 
@@ -255,7 +262,9 @@ class BlockRules(EngineSteps):
         if not scope or scope not in self.draft.blocks or not self.draft.is_closed(scope):
             return
         path, _ = paths.owner(scope)
-        self.draft.close_item(scope)
+        repeat = self.draft.close_item(scope)
+        if not repeat.open and not self.draft.has_room(0):
+            self.draft.free(path)  # it may have come up, when there was no room for another item
         self.goes_on = True
         self._end_if_stopped(path)
 
