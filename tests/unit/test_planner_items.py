@@ -10,7 +10,7 @@ from msgspec import structs
 from persistence.model import ExecutionState, StepState
 from service.engine.definition import OnError, OnItemError, Ordering, StepSpec, Transform
 from service.engine.expressions import compile_value
-from service.engine.failure import EXPRESSION_ERROR, INVALID_OUTPUT, STEP_FAILED
+from service.engine.failure import EXECUTION_TOO_LARGE, EXPRESSION_ERROR, INVALID_OUTPUT, STEP_FAILED
 from service.engine.parsing.sources import VARIABLES
 from service.engine.planning import events
 from service.engine.running.soundness import contradictions
@@ -350,3 +350,15 @@ def test_outputs_that_cannot_fit_are_refused_before_an_item_begins(on_item_error
     assert list(driver.rows) == ["all"]
     assert failure["code"] == EXPRESSION_ERROR
     assert failure["message"].startswith(f"items: has {most + 1:,} items, whose outputs would have ")
+
+
+def test_lists_in_lists_have_a_number_of_steps_in_all() -> None:
+    inner = each("inner", "input.rows", *map(step, "abcde"), limit=1)
+    driver = started(sequence(each("outer", "input.rows", inner, limit=100)), {"rows": [0] * 2_000})
+    begun = [path for path in driver.rows if path.endswith(".inner")]
+    assert driver.state.counts.total == 1 + 2_000 + 99 * 10_000
+    assert len(begun) == 100
+    failure = driver.rows["outer[99].inner"].failure or {}
+    assert failure["code"] == EXECUTION_TOO_LARGE
+    assert failure["details"] == {"steps": 1_002_001, "limit": 1_000_000}
+    check_stored(driver)

@@ -11,7 +11,7 @@ from persistence.model import Step, StepState
 from service.engine import paths, payload
 from service.engine.definition import Block, Call, Definition, OnItemError, Ordering, Repeat, StepSpec
 from service.engine.expressions import ExpressionError, PutOffError
-from service.engine.failure import EXPRESSION_ERROR, INVALID_OUTPUT, Failure
+from service.engine.failure import EXECUTION_TOO_LARGE, EXPRESSION_ERROR, INVALID_OUTPUT, Failure
 from service.engine.planning import events
 from service.engine.planning.course import MAX_ITEMS, is_fatal
 from service.engine.planning.draft import EVENT_BYTES
@@ -25,6 +25,9 @@ from service.engine.violations import ValidationError
 
 ENOUGH = 512 << 10
 """Bytes after which nothing more begins in an application: its events go to watchers in one message."""
+
+MAX_STEPS = 1_000_000
+"""Steps of one execution, those of all items that are known among them."""
 
 _VALUES_OF_ERROR = 4
 """Of the output of an item that failed, as `_error` makes it."""
@@ -112,6 +115,10 @@ class BlockRules(EngineSteps):
         except ExpressionError as error:
             self.fail_for_good(step, Failure(EXPRESSION_ERROR, f"items: {error}"))
             return
+        number, known = len(items) * len(action.body.steps), self.draft.counts.total
+        if known + number > MAX_STEPS:
+            self.fail_for_good(step, _too_many_steps(known + number))
+            return
         taken = {"items": items}
         size = payload.size(taken)
         if not self.draft.has_room(size):
@@ -123,7 +130,7 @@ class BlockRules(EngineSteps):
         self.draft.put(
             replace(step, state=StepState.RUNNING, input=taken, start_time=self.time, attempt_time=self.time)
         )
-        self.draft.add_steps(len(items) * len(action.body.steps))
+        self.draft.add_steps(number)
         self.draft.record(events.StepStarted(step.path, step.handler, step.attempt, "", taken, step.iteration))
         self.draft.change_repeat(step.path, Repeating(len(items), action.max_parallel))
 
@@ -278,6 +285,11 @@ class BlockRules(EngineSteps):
             self.stop(step)
         else:
             self.fail_for_good(step, because_of(self.draft.steps[repeat.failed]))
+
+
+def _too_many_steps(total: int) -> Failure:
+    message = f"with the steps of its items, the execution would have {total:,} steps; it may have {MAX_STEPS:,}"
+    return Failure(EXECUTION_TOO_LARGE, message, details={"steps": total, "limit": MAX_STEPS})
 
 
 def _least_values(action: Repeat) -> int:

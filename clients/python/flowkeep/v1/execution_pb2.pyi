@@ -331,8 +331,9 @@ class Execution(_message.Message):
     written_bytes: _builtins.int
     """Output only. Bytes that the execution has written: input, parameters of each attempt, outputs, variables, failures
     and result as JSON, and 512 for each event. It may write 64 MiB (setting `FLOWKEEP_MAX_EXECUTION_BYTES`); a step that
-    does not fit fails with `EXECUTION_TOO_LARGE`, and progress is recorded up to the half. What ends a step or the
-    execution is written in any case, and so is an output of up to 2 KiB.
+    does not fit fails with `EXECUTION_TOO_LARGE`, as does a `for_each` of which another item would begin, and progress is
+    recorded up to the half. What ends a step or the execution is written in any case, and so is an output of up to 2 KiB
+    of a step that has begun.
     """
     definition_withheld: _builtins.bool
     """Output only. Whether the view is FULL and the caller lacks the permission `workflows.read`: then `definition`, the
@@ -482,7 +483,9 @@ class StepCounts(_message.Message):
     RUNNING_FIELD_NUMBER: _builtins.int
     CANCELLED_FIELD_NUMBER: _builtins.int
     total: _builtins.int
-    """Output only. All steps."""
+    """Output only. All steps, those of the items of each list that is known among them: at most 1,000,000. A `for_each`
+    whose list would make them more fails with `EXECUTION_TOO_LARGE`.
+    """
     completed: _builtins.int
     """Output only. Steps that ended well."""
     failed: _builtins.int
