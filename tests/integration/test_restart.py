@@ -144,10 +144,24 @@ async def test_a_step_whose_handler_is_gone_waits_for_a_server_that_has_it(serve
     assert {kept.failure.code for kept in found.steps[0].failed_attempts} == {"INTERRUPTED"}
 
 
-async def test_a_step_goes_on_at_once_on_another_server_that_has_its_handler(serve, stage):
+@pytest.mark.parametrize("timeout", [{}, {"timeout": "8s"}], ids=["", "with an end that is near"])
+async def test_a_step_goes_on_at_once_on_another_server_that_has_its_handler(serve, stage, timeout):
     stage.open("gate")
     having = await serve(claim_interval=60.0)
     lacking = await serve(handlers=[], claim_interval=60.0)
-    workflow = await made(having.client, wait_step("pause", 0.01), step("a", "count"))
+    workflow = await made(having.client, wait_step("pause", 0.01), step("a", "count"), **timeout)
     execution = await lacking.client.execute(workflow)
     assert (await ended(lacking.client, execution.execution_id)).state == State.STATE_COMPLETED
+
+
+async def test_timers_beside_a_step_that_waits_for_another_server_go_on(serve, stage):
+    lacking = await serve(handlers=[], claim_interval=60.0)
+    steps = [step("absent", "count", depends_on=[]), *(wait_step(f"pause{n}", 0.1) for n in range(3))]
+    having = await serve()
+    workflow = await made(having.client, *steps, ordering="GRAPH", timeout="1s")
+    await having.stop()
+    execution = await lacking.client.execute(workflow)
+    found = await ended(lacking.client, execution.execution_id)
+    assert found.state == State.STATE_TIMED_OUT
+    states = {each.path: flowkeep.StepExecution.State.Name(each.state) for each in found.steps}
+    assert states == {"absent": "STATE_CANCELLED", **dict.fromkeys(("pause0", "pause1", "pause2"), "STATE_COMPLETED")}
