@@ -168,8 +168,11 @@ class Database:
                 max_inactive_connection_lifetime=300.0,
                 target_session_attrs=SessionAttribute.read_write,
                 reset=_leave_as_it_is,
-                # Reads by key: a plan for each call, over all partitions, would cost many times what it runs.
-                server_settings=self._settings({"plan_cache_mode": "force_generic_plan"}),
+                # Reads by key: a plan for each call, over all partitions, would cost many times what it runs; and so
+                # would processes that are started to help with it.
+                server_settings=self._settings(
+                    {"plan_cache_mode": "force_generic_plan", "max_parallel_workers_per_gather": "0"}
+                ),
             )
 
     async def connect(

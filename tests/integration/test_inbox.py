@@ -86,6 +86,14 @@ async def test_those_that_sleep_keep_no_mail_from_who_runs(
     assert not await store.admin.fetchval("SELECT count(*) FROM executions WHERE wake_time > now()")
 
 
+async def test_what_is_asked_every_second_starts_no_workers(store: PostgresStore) -> None:
+    async with store.repository._database.session() as session:
+        for cost in ("parallel_setup_cost", "parallel_tuple_cost", "min_parallel_table_scan_size"):
+            await session.execute(f"SET {cost} = 0")
+        plan = await session.fetch(f"EXPLAIN {messages._DELIVER}", store.incarnation, [], [])
+    assert plan and not [row[0] for row in plan if "Gather" in row[0]]
+
+
 def _deliver_at_once(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(messages, "_DELIVER", messages._DELIVER.replace(f"LIMIT {MAIL_AT_ONCE}", f"LIMIT {most}"))
     monkeypatch.setattr(messages, "MAIL_AT_ONCE", most)
