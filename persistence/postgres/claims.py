@@ -60,6 +60,9 @@ dead AS MATERIALIZED (
     WHERE o.incarnation IS NOT NULL AND NOT EXISTS (SELECT FROM replicas r WHERE r.incarnation = o.incarnation))"""  # noqa: S608 - our own condition
 _OF_DEAD = "e.incarnation = ANY (ARRAY(SELECT incarnation FROM dead))"
 
+AWAITED = 1_000
+"""Executions at which a claim looks, of those that await a handler: when more do, it orders any so many of them."""
+
 # Claim and rescue in one: what is due of each queue, and what belongs to those without a live lease.
 # `(SELECT clock_timestamp())` is read once, so that the index ends the scan; the UPDATE reads it again.
 # More are looked at than taken, without a lock: others may be taking the first ones at this moment.
@@ -82,11 +85,16 @@ orphaned AS MATERIALIZED (
     SELECT e.org_id, e.id, e.priority, e.create_time AS since, 0 AS turn FROM executions e
     WHERE {_OF_DEAD} AND e.deaths < {SUSPECT_DEATHS - 1}
     ORDER BY e.priority DESC, e.create_time, e.id LIMIT $2 FOR UPDATE SKIP LOCKED),
+awaited AS MATERIALIZED (
+    SELECT * FROM (
+        SELECT e.org_id, e.id, e.priority, e.create_time AS since, 0 AS turn FROM executions e
+        WHERE e.awaits IS NOT NULL AND e.awaits ?| $5::text[] AND {_FREE} AND e.org_id <> ALL ($4::text[])
+          AND e.deaths < {SUSPECT_DEATHS} AND e.wake_time > (SELECT clock_timestamp())
+        LIMIT greatest({AWAITED}, 4 * $2)) a
+    ORDER BY priority DESC, since, id LIMIT 4 * $2),
 awaiting AS MATERIALIZED (
-    SELECT e.org_id, e.id, e.priority, e.create_time AS since, 0 AS turn FROM executions e
-    WHERE e.awaits IS NOT NULL AND e.awaits ?| $5::text[] AND {_FREE} AND e.org_id <> ALL ($4::text[])
-      AND e.deaths < {SUSPECT_DEATHS} AND e.wake_time > (SELECT clock_timestamp())
-    ORDER BY e.priority DESC, e.create_time, e.id LIMIT $2 FOR UPDATE SKIP LOCKED),
+    SELECT a.* FROM awaited a JOIN executions e ON e.org_id = a.org_id AND e.id = a.id
+    WHERE e.wake_time IS NOT NULL ORDER BY a.priority DESC, a.since, a.id LIMIT $2 FOR UPDATE OF e SKIP LOCKED),
 suspect AS MATERIALIZED (
     SELECT e.org_id, e.id, e.priority, e.create_time AS since, 0 AS turn FROM executions e
     WHERE e.deaths >= {SUSPECT_DEATHS - 1} AND e.end_time IS NULL
