@@ -16,7 +16,7 @@ from uuid import UUID
 import asyncpg
 
 from persistence.errors import ExecutionFinishedError, ExecutionNotFoundError, PersistenceError
-from persistence.model import Execution, ExecutionState, Mail, Message, Posted, Scope
+from persistence.model import FINAL_STATES, Execution, ExecutionState, Mail, Message, Posted, Scope
 from persistence.postgres import mending
 from persistence.postgres.connection import Database, Session, is_of_a_row
 from persistence.postgres.notifications import Notifications
@@ -95,7 +95,8 @@ _CONFIRMED = f"""
 SELECT {selected(EXECUTION_COLUMNS, "e.")}, {_prefixed("m")}, false AS is_new
 FROM executions e LEFT JOIN messages m ON {_standing("e")}
 WHERE e.org_id = $1 AND e.id = $2 AND ($3::text IS NULL OR e.owner = $3) FOR KEY SHARE OF e"""  # noqa: S608
-_THERE = f"SELECT true FROM executions WHERE {_IN_SCOPE}"  # noqa: S608 - our own condition
+# Whether it is there, and the state in which it ended, told by what can be read of any row.
+_STATE = f"SELECT CASE WHEN end_time IS NULL THEN '' ELSE state END FROM executions WHERE {_IN_SCOPE}"  # noqa: S608
 
 # From message to execution and not the other way, whatever the planner thinks of the tables: unseen ones are few.
 _DELIVER = f"""
@@ -106,8 +107,12 @@ FROM messages m, LATERAL (
 WHERE e.incarnation IS NULL OR (m.execution_id, m.id) NOT IN (SELECT * FROM unnest($2::uuid[], $3::uuid[]))
 ORDER BY m.execution_id, m.create_time, m.id LIMIT {MAIL_AT_ONCE}"""  # noqa: S608 - our own columns
 _WAKE = f"""
-UPDATE executions e SET {AWAKE} FROM unnest($1::text[], $2::uuid[]) AS u(org_id, id)
-WHERE e.org_id = u.org_id AND e.id = u.id AND e.incarnation IS NULL AND e.end_time IS NULL"""  # noqa: S608
+WITH asleep AS MATERIALIZED (
+    SELECT e.org_id, e.id FROM unnest($1::text[], $2::uuid[]) AS u(org_id, id)
+    JOIN executions e ON e.org_id = u.org_id AND e.id = u.id
+    WHERE e.incarnation IS NULL AND e.end_time IS NULL ORDER BY e.id FOR NO KEY UPDATE OF e)
+UPDATE executions e SET {AWAKE} FROM asleep a
+WHERE e.org_id = a.org_id AND e.id = a.id AND e.incarnation IS NULL AND e.end_time IS NULL"""  # noqa: S608
 _UNSEEN = f"""
 SELECT m.* FROM unnest($1::text[], $2::uuid[]) AS u(org_id, id), LATERAL (
     SELECT m.execution_id, {_MESSAGE} FROM messages m
@@ -175,10 +180,14 @@ class PostgresMessages:
         statement = f"WITH {_SEND.format('').replace(selected(EXECUTION_COLUMNS, 'e.'), 'true')} SELECT FROM told"
         statement = statement.replace(_EXECUTION, "org_id, id, end_time, state")
         async with self._database.session() as session, session.transaction():
-            if await keep(session, org, request, execution_id) is None:
+            was_asked = await keep(session, org, request, execution_id) is not None
+            if not was_asked:
                 await session.execute(statement, *asked)
-            if not await session.fetchval(_THERE, org, execution_id, owner):
+            state = await session.fetchval(_STATE, org, execution_id, owner)
+            if state is None:
                 raise ExecutionNotFoundError(execution_id)
+            if state in FINAL_STATES - {ExecutionState.CANCELLED} and not was_asked:
+                raise ExecutionFinishedError(execution_id, ExecutionState(state))
         self._notifications.announce([execution_id], has_work=True, has_mail=True)
         return Posted(mending.nothing_of(execution_id, org), None)
 
@@ -191,7 +200,7 @@ class PostgresMessages:
                 asleep = {(row["org_id"], row["execution_id"]) for row in rows if row["incarnation"] is None}
                 if not asleep:
                     break
-                await session.execute(_WAKE, *zip(*sorted(asleep), strict=True))
+                await session.execute(_WAKE, *zip(*asleep, strict=True))
                 if len(rows) < MAIL_AT_ONCE:  # else those that are woken may have kept others out
                     break
         mail: dict[tuple[UUID, int], list[Message]] = defaultdict(list)

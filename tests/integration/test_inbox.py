@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
-from persistence.model import MessageKind
+from persistence.errors import ExecutionFinishedError, PersistenceError
+from persistence.model import ExecutionState, MessageKind
 from persistence.postgres import messages
 from persistence.repository import MAIL_AT_ONCE
+from persistence.requests import Method, Request
 from persistence.transition import CommitResult, Letter
-from tests.conformance.builders import ORG, SCOPE, ending, in_seconds, until
-from tests.conformance.journal.test_mail import told
+from service.engine.ids import uuid7
+from tests.conformance.builders import ORG, SCOPE, document, ending, in_seconds, outcome, until
+from tests.conformance.journal.test_mail import send, told
 from tests.integration.postgres_store import PostgresStore, move, settled
 
 _WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted"
@@ -86,12 +90,51 @@ async def test_those_that_sleep_keep_no_mail_from_who_runs(
     assert not await store.admin.fetchval("SELECT count(*) FROM executions WHERE wake_time > now()")
 
 
+async def test_who_is_woken_is_locked_in_the_order_of_ids(store: PostgresStore) -> None:
+    """Whatever the orgs: else two who wake the same would wait for each other."""
+    theirs = replace(store, workflow=await store.repository.create_workflow("zeta", uuid7(), document(), "eve"))
+    first = await theirs.put_free(wake_time=in_seconds(3600))
+    second = await store.put_free(wake_time=in_seconds(3600))
+    assert first.id < second.id and first.org > second.org
+    await send(theirs, first, told())
+    await send(store, second, told())
+    lock = "SELECT FROM executions WHERE id = $1 FOR UPDATE NOWAIT"
+    async with store.admin.transaction():
+        await store.admin.execute(lock, first.id)
+        delivering = asyncio.create_task(store.repository.deliver(store.incarnation))
+        await until(lambda: store.admin.fetchval(_WAITING))
+        await store.admin.execute(lock, second.id)
+    await delivering
+    assert not await store.admin.fetchval("SELECT count(*) FROM executions WHERE wake_time > clock_timestamp()")
+
+
+@pytest.mark.parametrize("state", [ExecutionState.COMPLETED, ExecutionState.CANCELLED])
+async def test_a_cancel_tells_how_what_nobody_can_read_has_ended(
+    store: PostgresStore, state: ExecutionState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = await store.put_ended(state)
+    monkeypatch.setattr(store.repository, "_cancel_at_once", _fail_to_read)
+    for request in (None, Request("r", Method.CANCEL, b"same")):
+        found = await outcome(store.repository.request_cancel(SCOPE, row.id, "ann", "", request))
+        if state is ExecutionState.CANCELLED:
+            assert found.message is None
+        else:
+            assert isinstance(found, ExecutionFinishedError)
+            assert (found.execution_id, found.state) == (row.id, state)
+    kept = await store.admin.fetchval("SELECT count(*) FROM requests WHERE request_id = 'r'")
+    assert kept == (state is ExecutionState.CANCELLED)
+
+
 async def test_what_is_asked_every_second_starts_no_workers(store: PostgresStore) -> None:
     async with store.repository._database.session() as session:
         for cost in ("parallel_setup_cost", "parallel_tuple_cost", "min_parallel_table_scan_size"):
             await session.execute(f"SET {cost} = 0")
         plan = await session.fetch(f"EXPLAIN {messages._DELIVER}", store.incarnation, [], [])
     assert plan and not [row[0] for row in plan if "Gather" in row[0]]
+
+
+async def _fail_to_read(*_: object) -> None:
+    raise PersistenceError("the database refused") from OverflowError("date value out of range")
 
 
 def _deliver_at_once(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
