@@ -103,7 +103,7 @@ class ExecutionRow:
 
 @dataclass(frozen=True, slots=True)
 class KeptRequest:
-    """The first use of a request id; it outlives what it made or changed.
+    """The first use of a request id; it is kept for at least 30 days and as long as its execution.
 
     `revisions` are those that it answered, with what became of each workflow.
     """

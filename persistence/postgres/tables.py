@@ -330,7 +330,7 @@ messages = Table(
     comment="What executions were sent and nobody has seen: the transition that has seen it removes it.",
 )
 
-# Not partitioned: a request id is remembered longer than the execution that it made.
+# Not partitioned: a request id is looked for without knowing what it made, and may outlive that.
 requests = Table(
     "requests",
     metadata,
@@ -352,7 +352,7 @@ requests = Table(
     Index("requests_age", "create_time"),
     CheckConstraint(f"method IN ({_names(Method)})", name="requests_method"),
     CheckConstraint(f"outcomes <@ ARRAY[{_names(Outcome)}]", name="requests_outcomes"),
-    comment="Request ids, remembered longer than what they made or changed.",
+    comment="Request ids, each kept for at least 30 days and as long as the execution that it started or cancelled.",
 )
 
 replicas = Table(

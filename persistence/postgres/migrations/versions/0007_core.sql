@@ -179,7 +179,7 @@ CREATE TABLE requests (
 
 CREATE INDEX requests_age ON requests (create_time);
 
-COMMENT ON TABLE requests IS 'Request ids, remembered longer than what they made or changed.';
+COMMENT ON TABLE requests IS 'Request ids, each kept for at least 30 days and as long as the execution that it started or cancelled.';
 COMMENT ON COLUMN requests.org_id IS 'Org of the caller.';
 COMMENT ON COLUMN requests.request_id IS 'Id that the caller gave.';
 COMMENT ON COLUMN requests.method IS 'What was called: EXECUTE, CANCEL, CREATE_WORKFLOW, ...';
@@ -356,4 +356,4 @@ FROM transitions t, LATERAL (
         FROM unnest(string_to_array(t.layout, ';')) WITH ORDINALITY AS p(entries, part),
             unnest(string_to_array(p.entries, ',')) WITH ORDINALITY AS e(entry, place)) e) e;
 
-COMMENT ON VIEW events IS 'Histories of executions, event by event: numbered without gaps; body is ExecutionEvent as protobuf.';
+COMMENT ON VIEW events IS 'Histories of executions, event by event: numbered without gaps; body is ExecutionEvent as protobuf, without the payload where shared is set.';
