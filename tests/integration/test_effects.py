@@ -132,6 +132,45 @@ async def test_what_was_not_committed_happens_again_without_a_trace(serve: Serve
     assert found[-1] == "finished"
 
 
+async def test_what_a_step_emits_is_not_seen_before_the_commit_of_its_start(serve: Serve, stage: Stage) -> None:
+    @handler("talks", effect="none")
+    async def talks(context: StepContext) -> None:
+        await stage._enter(context)
+        context.emit("one")
+        await asyncio.sleep(0)
+        context.emit(" two")
+
+    held = Held()
+    held.is_open = True
+    served = await serve([*stage.handlers(), talks], wrap=held.wrap)
+    steps = step("first", "gate"), step("talks", "talks"), step("last", "gate", name="last")
+    execution = await served.client.execute(await made(served.client, *steps))
+    seen: list[Any] = []
+    is_watching = asyncio.Event()
+
+    async def watch() -> None:
+        async for response in served.client.watch_responses(execution.execution_id):
+            is_watching.set()
+            seen.append(response)
+            if response.HasField("output"):
+                stage.open("last")
+
+    watching = asyncio.create_task(watch())
+    async with asyncio.timeout(PATIENCE):
+        await is_watching.wait()
+        await stage.called("first")
+        held.is_open = False
+        stage.open("gate")
+        await held.submitted(2)  # the start of the step that talks, and its end
+        await asyncio.sleep(0.1)
+        assert not [each for each in seen if each.HasField("output")]
+        held.let_through()
+        await watching
+    assert "".join(each.output.text for each in seen if each.HasField("output")) == "one two"
+    found = ["output" if each.HasField("output") else kinds(each.events.events) for each in seen]
+    assert "step_started talks" in str(found[: found.index("output")])
+
+
 async def test_a_long_run_of_such_steps_does_not_get_far_ahead_of_the_store(serve: Serve, stage: Stage) -> None:
     held = Held()
     served = await serve(handlers(stage), wrap=held.wrap)

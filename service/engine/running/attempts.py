@@ -12,6 +12,7 @@ import structlog
 
 from persistence import failpoints
 from persistence.model import Execution, StepKey, StepState, WaitKind
+from persistence.transition import CommitResult
 from service.engine import paths
 from service.engine.failure import storable
 from service.engine.handlers.attempt import CURRENT, Attempt
@@ -101,8 +102,8 @@ class Attempts:
         current = asyncio.current_task()
         return bool(self._places) or any(each.task is not current for each in self._running.values())
 
-    def start(self, effect: StartAttempt) -> None:
-        """Begin an attempt whose start is durable."""
+    def start(self, effect: StartAttempt, start: asyncio.Future[CommitResult] | None = None) -> None:
+        """Begin an attempt whose start is durable, or that may begin before the commit of its `start`."""
         run, path, number = self._run, effect.path, effect.attempt
         attempt = Attempt(
             run.execution.id,
@@ -118,7 +119,7 @@ class Attempts:
         # Not that of the task which starts it: there stands what the caller of an RPC, or another step, has bound.
         inside = self._context.origin.copy()
         inside.run(_bind, attempt, run.share)
-        task = self._context.tasks.spawn(self._attempt(effect, attempt), f"attempt {path} {number}", inside)
+        task = self._context.tasks.spawn(self._attempt(effect, attempt, start), f"attempt {path} {number}", inside)
         self._running[effect.key] = running = _Running(attempt, task)
         task.add_done_callback(lambda done: self._ended(effect, running, done))
 
@@ -159,11 +160,13 @@ class Attempts:
             if step.state is not StepState.RUNNING and not step.waits_for(WaitKind.SLOT):
                 self.leave_queue(path, iteration)
 
-    async def _attempt(self, effect: StartAttempt, attempt: Attempt) -> None:
+    async def _attempt(
+        self, effect: StartAttempt, attempt: Attempt, start: asyncio.Future[CommitResult] | None
+    ) -> None:
         async def begin() -> StepContext:
             await self._context.ownership.permission(lambda: self._run.is_withheld)
             self._begin_time(effect, attempt)
-            return self._step_context(effect, attempt)
+            return self._step_context(effect, attempt, start)
 
         place = self._places.pop((effect.path, effect.iteration), None)
         outcome = await run_attempt(self._context.registry, effect, attempt, begin, place)
@@ -274,7 +277,9 @@ class Attempts:
 
     # --- what a handler is given
 
-    def _step_context(self, effect: StartAttempt, attempt: Attempt) -> StepContext:
+    def _step_context(
+        self, effect: StartAttempt, attempt: Attempt, start: asyncio.Future[CommitResult] | None
+    ) -> StepContext:
         execution = self._run.execution
         return StepContext(
             execution_id=execution.id,
@@ -289,7 +294,7 @@ class Attempts:
             now=self._context.clock.latest(),
             variables=effect.variables,
             reporter=self._reporter(effect),
-            emitter=Emitter(self._context.hub, execution.id, effect.key),
+            emitter=Emitter(self._context.hub, execution.id, effect.key, start),
             stop=attempt.stop,
         )
 

@@ -6,6 +6,7 @@ import asyncio
 from threading import Lock
 from uuid import UUID
 
+from persistence.transition import CommitResult
 from service.engine.failure import storable
 from service.engine.planning.effects import AttemptKey
 from service.engine.watch import Output, WatchHub
@@ -15,9 +16,15 @@ MAX_OUTPUT = 16_384
 
 
 class Emitter:
-    """Takes text from a handler, also one in a thread, and shows what came in one turn of the loop as one output."""
+    """Takes text from a handler, also one in a thread, and shows what came in one turn of the loop as one output.
 
-    def __init__(self, hub: WatchHub, execution_id: UUID, attempt: AttemptKey) -> None:
+    `start` is the commit of the attempt's start where it began before that: until then nothing is shown.
+    """
+
+    def __init__(
+        self, hub: WatchHub, execution_id: UUID, attempt: AttemptKey, start: asyncio.Future[CommitResult] | None = None
+    ) -> None:
+        self._start = start
         self._hub = hub
         self._execution_id = execution_id
         self._path, self._iteration, self._attempt = attempt
@@ -36,6 +43,19 @@ class Emitter:
             self._loop.call_soon_threadsafe(self._show)
 
     def _show(self) -> None:
+        if self._start is None:
+            self._send()
+        elif self._start.done():
+            self._show_if_started(self._start)
+        else:  # what comes meanwhile is added to what is pending
+            self._start.add_done_callback(self._show_if_started)
+
+    def _show_if_started(self, start: asyncio.Future[CommitResult]) -> None:
+        if not start.cancelled() and start.exception() is None and start.result() is CommitResult.COMMITTED:
+            self._start = None
+            self._send()
+
+    def _send(self) -> None:
         with self._lock:
             text, self._pending = self._pending, ""
         if text:

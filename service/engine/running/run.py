@@ -229,7 +229,7 @@ class Run:
             failpoints.hit("step.before_started_commit")
         future = self.context.journal.submit(transition)
         failpoints.hit("step.after_enqueue_before_flush")
-        due = self._begin_harmless(plan)
+        due = self._begin_harmless(plan, future)
         future.add_done_callback(lambda done: self._committed(due, transition, done))
         self._continue(plan)
 
@@ -346,11 +346,12 @@ class Run:
 
     # --- effects
 
-    def _begin_harmless(self, plan: Plan) -> Plan:
+    def _begin_harmless(self, plan: Plan, commit: asyncio.Future[CommitResult]) -> Plan:
         """Begin what may begin before the commit of its start; return the plan with what must wait for that.
 
         What a step gives that has no effect outside is seen by nobody before its commit, which comes after that of its
-        start, or not at all: transitions of an execution are written in order and fenced together.
+        start, or not at all: transitions of an execution are written in order and fenced together. What it emits waits
+        for the commit of its start.
         """
         if self._is_closing or self._in_flight > AHEAD:
             return plan
@@ -358,7 +359,7 @@ class Run:
         if not early:
             return plan
         for effect in early:
-            self._attempts.start(effect)
+            self._attempts.start(effect, commit)
         return replace(plan, effects=tuple(effect for effect in plan.effects if effect not in early))
 
     def _is_harmless(self, effect: StartAttempt) -> bool:
