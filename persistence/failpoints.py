@@ -46,7 +46,7 @@ POINTS: Mapping[str, Place] = {
     "renew.before": Place.ASYNC,
     "renew.after_commit_before_local": Place.ASYNC,
     "step.before_started_commit": Place.PLAIN,
-    "step.after_started_commit": Place.PLAIN,
+    "step.after_started_commit": Place.PLAIN,  # not of what may begin before the commit of its start
     "step.after_call_before_enqueue": Place.ASYNC,
     "step.after_enqueue_before_flush": Place.PLAIN,
     "flush.before_begin": Place.FLUSH,

@@ -35,8 +35,9 @@ _GAVE_UP = Failure(HANDLER_ERROR, "the handler stopped without a result, as if i
 class Plan:
     """What follows from a happening: the state after it, and what to record, store and do.
 
-    `steps` are those that changed. Effects may be carried out only when the rest is durable. `is_partial`: some of what
-    follows was put off, so that nobody else has to wait for all of it; let Continued happen. `work` is what it was.
+    `steps` are those that changed. Effects may be carried out only when the rest is durable; but what has no effect
+    outside may start when it is on its way. `is_partial`: some of what follows was put off, so that nobody else has to
+    wait for all of it; let Continued happen. `work` is what it was.
     `consumed` is the message that it has seen, also where nothing else follows from it.
     """
 

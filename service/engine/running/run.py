@@ -68,7 +68,7 @@ class Supervisor(Protocol):
 
 
 class Run:
-    """Feeds happenings to the planner, plans to the journal, and carries out effects when they are durable.
+    """Feeds happenings to the planner, plans to the journal, and carries out effects when durable, or if harmless.
 
     Closed, it takes no more happenings: the execution has ended, was parked, or belongs to another owner.
     """
