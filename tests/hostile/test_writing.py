@@ -54,7 +54,9 @@ async def test_a_pause_that_is_none_is_refused(attacked: Attacked, pause: str):
     policy = {"max_attempts": 1000, "initial_interval": "10ms", "max_interval": "10ms"} | {pause: "0.000000001s"}
     async with attacked.client() as client:
         with pytest.raises(InvalidArgumentError) as refused:
-            await client.apply([{"name": "spins", "steps": [step("a", "transform", value=1, retry_policy=policy)]}])
+            await client.apply(
+                [{"name": "spins", "steps": [step("a", "call_api", url="https://example.com", retry_policy=policy)]}]
+            )
     (field, description), *_ = refused.value.violations
     assert field.endswith(f"steps[0].retry_policy.{pause}")
     assert "0.01" in description or "10ms" in description

@@ -29,8 +29,8 @@ RICH = {
         {
             "id": "a",
             "display_name": "First",
-            "handler": "transform",
-            "params": {"value": {"x": "${input.n + 1}", "deep": [[[{}]]]}},
+            "handler": "call_api",
+            "params": {"url": "https://example.com", "json": {"x": "${input.n + 1}", "deep": [[[{}]]]}},
             "assign": {"v": "result.x * 2"},
             "timeout": "0.25s",
             "retry_policy": {
@@ -50,6 +50,11 @@ RICH = {
             "params": {"expression": "vars.v"},
             "depends_on": ["a"],
             "condition": "input.n > 0",
+        },
+        {
+            "id": "c",
+            "handler": "call_api",
+            "params": {"url": "https://example.com"},
             "delivery": "AT_MOST_ONCE",
         },
     ],
@@ -69,13 +74,17 @@ async def test_what_was_created_is_returned_whole(client):
 
 async def test_minus_zero_of_any_caller_is_kept_as_zero(served):
     wanted = definition(
-        {"name": "w", "steps": [step("a", "transform", retry_policy={"jitter": 0}, value=0)], "output": 0}
+        {
+            "name": "w",
+            "steps": [step("a", "call_api", retry_policy={"jitter": 0}, url="https://example.com", json=0)],
+            "output": 0,
+        }
     )
     sent = type(wanted)()
     sent.CopyFrom(wanted)
     sent.output.number_value = sent.steps[0].retry_policy.jitter = -0.0
     sent.steps[0].retry_policy.backoff_coefficient = -0.0
-    sent.steps[0].params.fields["value"].number_value = -0.0
+    sent.steps[0].params.fields["json"].number_value = -0.0
     await served.workflows.CreateWorkflow(pb.CreateWorkflowRequest(definition=sent))
     assert (await served.client.get_workflow("w")).definition == wanted
 

@@ -12,7 +12,13 @@ CATALOG = Registry.with_builtins()
 DEFAULTS = Defaults()
 
 
+_OF_ATTEMPTS = {"timeout", "total_timeout", "retry_policy", "delivery"}
+
+
 def step(step_id: str = "a", **fields: Any) -> dict[str, Any]:
+    """Return a step that needs nothing, or one that has attempts if the fields are about these."""
+    if not _OF_ATTEMPTS.isdisjoint(fields) or fields.get("on_error") == "RETRY":
+        return {"id": step_id, "handler": "call_api", "params": {"url": "https://example.com"}, **fields}
     return {"id": step_id, "handler": "transform", "params": {"value": 1}, **fields}
 
 

@@ -72,7 +72,7 @@ def test_condition_assign_and_dependencies_are_those_of_any_step() -> None:
     assert driver.state.vars == {"x": 2}
 
 
-@pytest.mark.parametrize(("on_error", "state"), [("CONTINUE", "COMPLETED"), ("STOP", "FAILED"), ("RETRY", "FAILED")])
+@pytest.mark.parametrize(("on_error", "state"), [("CONTINUE", "COMPLETED"), ("STOP", "FAILED")])
 def test_what_cannot_be_computed_fails_at_once_and_for_good(on_error: str, state: str) -> None:
     driver = run(step("a", params={"expression": "input.absent"}, on_error=on_error), step("b"))
     assert error(driver.rows["a"])[0] == "EXPRESSION_ERROR"

@@ -116,7 +116,7 @@ def test_all_violations_are_said_at_once() -> None:
         "steps": [
             {"id": "a", "handler": "call_apii"},
             {"id": "a", "handler": "call_api", "params": {"url": 5}, "retry_policy": {"max_attempts": -1}},
-            {"id": "c", "handler": "transform", "params": {"value": 1}, "condition": "inptu.x >", "timeout": 0},
+            {"id": "c", "handler": "call_api", "params": {"url": "https://a"}, "condition": "inptu.x >", "timeout": 0},
         ],
     }
     assert places(document) == [
@@ -345,3 +345,31 @@ def test_what_names_a_step_whose_id_is_none_is_not_wrong_too() -> None:
 def test_an_interval_is_not_compared_with_the_default_of_a_wrong_one() -> None:
     policy = {"initial_interval": 3600.0, "max_interval": -1.0}
     assert places(workflow(step("a", retry_policy=policy))) == ["steps[0].retry_policy.max_interval"]
+
+
+@pytest.mark.parametrize(
+    ("handler", "params"),
+    [
+        ("transform", {"value": 1}),
+        ("condition", {"outcomes": [{"name": "yes", "when": "true"}]}),
+        ("wait", {"duration": "1s"}),
+    ],
+)
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("timeout", 1),
+        ("total_timeout", 1),
+        ("retry_policy", {"max_attempts": 2}),
+        ("delivery", "AT_MOST_ONCE"),
+        ("on_error", "RETRY"),
+    ],
+)
+def test_what_has_no_effect_on_steps_of_the_server_is_refused(
+    handler: str, params: Any, field: str, value: Any
+) -> None:
+    document = workflow({"id": "a", "handler": handler, "params": params, field: value})
+    (found,) = wrong(document)
+    assert found[0] == f"steps[0].{field}"
+    assert f"{handler}, which the server runs itself; " in found[1]
+    assert wrong(document, catalog=None) == []

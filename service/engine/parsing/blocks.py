@@ -23,7 +23,7 @@ STEPS_SHOWN = 10
 # In microseconds: what it takes to look for the name that was meant.
 _SUGGESTION = 2_000
 # What is said of attempts has no meaning where there are none.
-_OF_ATTEMPTS = ("params", "timeout", "retry_policy", "delivery", "total_timeout")
+_OF_ATTEMPTS = ("timeout", "retry_policy", "delivery", "total_timeout")
 
 
 class BlockReader:
@@ -71,9 +71,10 @@ class BlockReader:
     def _step(self, fields: Fields, reader: StepReader, depth: int) -> Work[StepSpec]:
         step_id = reader.step_id(fields)
         if not fields.has("for_each"):
+            self._check_effects(fields)
             action = yield from read_action(fields, reader.sources, self._catalog, step_id)
             return (yield from reader.read(fields, step_id, action))
-        for name in _OF_ATTEMPTS:
+        for name in ("params", *_OF_ATTEMPTS):
             if fields.has(name):
                 fields.wrong(name, "has no effect on for_each; give it to the steps of the body")
         if fields.has("handler"):
@@ -83,6 +84,18 @@ class BlockReader:
         body = Fields(fields.mapping("for_each"), fields.at("for_each"), fields.findings)
         repeat = yield from self._repeat(body, reader.sources, step_id, depth)
         return (yield from reader.read(fields, step_id, repeat))
+
+    def _check_effects(self, fields: Fields) -> None:
+        """Note what has no effect on a step that the server runs itself; what was kept before is as good as it was."""
+        name = fields.raw("handler")
+        handler = self._catalog.get(name) if self._catalog is not None and isinstance(name, str) else None
+        if handler is None or handler.compile is None:
+            return
+        for field in _OF_ATTEMPTS:
+            if fields.has(field):
+                fields.wrong(field, f"has no effect on {name}, which the server runs itself; remove it")
+        if fields.raw("on_error") == OnError.RETRY:
+            fields.wrong("on_error", f"cannot be RETRY with {name}, which the server runs itself; use STOP or CONTINUE")
 
     def _repeat(self, fields: Fields, sources: Sources, step_id: str, depth: int) -> Work[Repeat | None]:
         if depth == MAX_DEPTH:

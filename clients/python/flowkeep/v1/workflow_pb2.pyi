@@ -387,7 +387,8 @@ class Step(_message.Message):
     @_builtins.property
     def params(self) -> _struct_pb2.Struct:
         """Optional. Parameters of the handler. Strings may hold templates, which also see `attempt`. What the server runs
-        itself (`transform`, `condition`, `wait`) has no attempts, and no `attempt` either.
+        itself (`transform`, `condition`, `wait`) has no attempts, and no `attempt` either; `timeout`, `total_timeout`,
+        `retry_policy`, `delivery` and ON_ERROR_RETRY have no effect on it, nor on `for_each`, and are refused there.
         """
 
     @_builtins.property
