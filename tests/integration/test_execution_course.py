@@ -10,6 +10,8 @@ import pytest
 import flowkeep
 from flowkeep.handlers import HandlerError, StepContext, Suspend, handler
 from flowkeep.payload import from_struct
+from service.engine.expressions.cost import PER_ALLOWANCE
+from service.engine.planning import block_rules
 from tests.integration.stage import PATIENCE, ended, kinds, log, made, step, wait_step
 
 State = flowkeep.Execution
@@ -298,3 +300,11 @@ async def test_st2_what_a_handler_changes_of_what_it_was_given_or_gave_changes_n
     assert four["vars"] == {"v": {"deep": ["kept"]}}
     assert {path: each["output"] for path, each in four["steps"].items()} == {"one": first, "two": two, "three": three}
     assert from_struct(found.input) == {"list": [{"a": 1}]}
+
+
+async def test_a_long_list_is_collected_though_for_a_while_nothing_is_recorded_of_it(client, monkeypatch):
+    monkeypatch.setattr(block_rules, "WORK_OF_OUTPUT", PER_ALLOWANCE)  # of one item in each application
+    items = {"items": "[1, 2, 3, 4]", "steps": [step("a", "transform", expression="item")]}
+    execution = await client.execute(await made(client, {"id": "each", "for_each": items}))
+    found = await ended(client, execution.execution_id)
+    assert (found.state, flowkeep.from_value(found.result)) == (State.STATE_COMPLETED, [1, 2, 3, 4])

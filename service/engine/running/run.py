@@ -34,13 +34,13 @@ from service.engine.running.timer import Timer
 log = structlog.get_logger(__name__)
 
 # What evaluates nothing and must not wait: to heed a cancel has its deadline, and the others are acted on at once.
-_AT_ONCE = (
+AT_ONCE = (
     happenings.MessageCame,
     happenings.StepProgressed,
     happenings.ThreadMissed,
     happenings.HandlerMissed,
 )
-_RESULTS = (happenings.StepSucceeded, happenings.StepFailed, happenings.StepSuspended)
+RESULTS = (happenings.StepSucceeded, happenings.StepFailed, happenings.StepSuspended)
 
 AHEAD = 16
 """Transitions of an execution on their way, at most, with which a step may begin before the commit of its start: an
@@ -130,7 +130,7 @@ class Run:
 
     def apply(self, happening: Happening) -> None:
         """Let something happen to the execution, now or in one of the next turns of the loop."""
-        if isinstance(happening, _AT_ONCE) or (self.share.is_open and not self._backlog):
+        if isinstance(happening, AT_ONCE) or (self.share.is_open and not self._backlog):
             self.apply_now(happening)
         elif not self._is_closing:
             self._put_off(happening)
@@ -142,8 +142,7 @@ class Run:
         with self._ending_what_breaks():
             plan = planner.apply(self.definition, self.state, happening, latest=self.context.clock.latest())
             self.share.spend(plan.work)
-            if not plan.is_empty:
-                self._hand_over(plan, survived=self._is_proof(happening, plan.state))
+            self._take(plan, survived=self._is_proof(happening, plan.state))
 
     def open_mail(self, unseen: Sequence[Message]) -> None:
         """Begin with the messages that were unseen when the execution was read."""
@@ -180,12 +179,11 @@ class Run:
 
     def _record_end(self) -> None:
         happening = self._backlog.popleft()
-        if isinstance(happening, _RESULTS):
+        if isinstance(happening, RESULTS):
             with self._ending_what_breaks():
                 plan = planner.apply(self.definition, self.state, happening, begins=False)
                 self.share.spend(plan.work)
-                if not plan.is_empty:
-                    self._hand_over(plan)
+                self._take(plan)
 
     def _put_off(self, happening: Happening) -> None:
         self._backlog.append(happening)
@@ -214,6 +212,14 @@ class Run:
             yield
         except Exception as error:
             self.fail(error)
+
+    def _take(self, plan: Plan, *, survived: bool = False) -> None:
+        """Go on from a plan. Where there is nothing to write, what it has worked out is kept, and goes on as well."""
+        if plan.is_empty:
+            self.state = plan.state
+            self._continue(plan)
+        else:
+            self._hand_over(plan, survived=survived)
 
     def _hand_over(self, plan: Plan, *, survived: bool = False) -> None:
         self._inbox.consume(plan.consumed)
@@ -261,7 +267,7 @@ class Run:
 
     def _is_proof(self, happening: Happening, after: State) -> bool:
         """Whether it shows that the execution does no harm: something that ran here has ended, and all inherited."""
-        if not self._deaths or not isinstance(happening, _RESULTS):
+        if not self._deaths or not isinstance(happening, RESULTS):
             return False
         return self._inherited.isdisjoint(after.running)
 
