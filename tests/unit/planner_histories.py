@@ -25,7 +25,7 @@ from service.engine.expressions import Template, compile_condition, compile_valu
 from service.engine.failure import HANDLER_ERROR, Failure
 from service.engine.parsing.sources import VARIABLES
 from service.engine.planning import happenings
-from tests.unit.planner_programs import T0, Driver, each, graph, sequence, step
+from tests.unit.planner_programs import CANCEL, T0, Driver, each, graph, sequence, step
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 
@@ -69,11 +69,14 @@ _FAILURES = [
 ]
 _FREQUENCIES = {
     **{"succeed": 24, "fail": 18, "due": 20, "pass": 6, "progress": 6, "suspend": 16, "stale": 8, "repeat": 6},
-    **{"early": 6, "recover": 8, "stop": 6, "miss": 8, "free": 8, "lack": 6, "find": 6},
+    **{"early": 6, "recover": 8, "stop": 6, "miss": 8, "free": 8, "lack": 6, "find": 6, "restart": 6},
 }
 _KINDS = [kind for kind, frequency in _FREQUENCIES.items() for _ in range(frequency)]
 _ENDS = ["cancel", "cancel", "deadline", "deadline", "condemn"]
+_WORK = [None, None, 1, 12_000, 40_000]
+_ENOUGH = [None, None, 1, 2_000]
 _RESULT_KINDS = {"succeed", "fail", "suspend", "progress"}
+_COMES_FIRST = [True, True, False]
 _BEGINNINGS = ["start", "start", "start", "delay", "hold"]
 
 
@@ -140,13 +143,22 @@ def histories(draw: Draw) -> Driver:
     """Return an execution to which anything happened, and which was then driven to its end."""
     beginning = draw(st.sampled_from(_BEGINNINGS))
     delay = T0 + timedelta(seconds=5) if beginning == "delay" else None
-    driver = Driver(draw(workflows()), {"a": 1}, delay)
+    driver = Driver(
+        draw(workflows()),
+        {"a": 1},
+        delay,
+        waits_turns=True,
+        work=draw(st.sampled_from(_WORK)),
+        enough=draw(st.sampled_from(_ENOUGH)),
+    )
     if beginning == "start":
         driver.start()
     ends = draw(st.dictionaries(st.integers(0, 15), st.sampled_from(_ENDS), max_size=2))
     for turn in range(MOST_HAPPENINGS):
         if driver.state.state.is_end:
             break
+        while driver.backlog and draw(st.sampled_from(_COMES_FIRST)):
+            driver.take_turn()
         kind = ends.get(turn) or draw(st.sampled_from(_KINDS))
         _play(driver, kind, *divmod(draw(st.integers(0, 47)), 4))
     _drain(driver)
@@ -186,11 +198,27 @@ def _play(driver: Driver, kind: str, which: int, how: int) -> None:
             driver.cancel()
         case "recover":
             driver.recover()
+        case "restart":
+            _restart(driver, path, how)
         case "condemn":
-            driver.apply(happenings.Condemned(driver.now, Failure("INTERNAL", "it cannot go on")))
+            driver.apply_now(happenings.Condemned(driver.now, Failure("INTERNAL", "it cannot go on")))
             driver.running.clear()
         case _:
             _pass_time(driver, kind, how)
+
+
+def _restart(driver: Driver, path: str, how: int) -> None:
+    """Let an attempt end while its process stops, and a message come before another goes on."""
+    if path in driver.running:
+        number = driver.ended(path)
+        failure = _FAILURES[5]
+        driver.backlog.append(
+            happenings.StepFailed(driver.now, path, number, failure)
+            if how == 1
+            else happenings.StepSucceeded(driver.now, path, number, _RESULTS[how])
+        )
+    driver.shut_down()
+    driver.recover(mail=[CANCEL] if how == 3 else [])
 
 
 def _pass_time(driver: Driver, kind: str, how: int) -> None:
@@ -241,7 +269,9 @@ def _drain(driver: Driver) -> None:
     for _ in range(MOST_STEPS):
         if driver.state.state.is_end:
             return
-        if driver.told_to_stop:
+        if driver.backlog:
+            driver.take_turn()
+        elif driver.told_to_stop:
             driver.stopped(min(driver.told_to_stop))
         elif driver.running:
             driver.succeed(min(driver.running), {"absent": 1})

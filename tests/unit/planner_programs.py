@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest import mock
 from uuid import UUID
 
 from immutables import Map
@@ -32,10 +34,10 @@ from service.engine.definition import (
     RetryPolicy,
     StepSpec,
 )
-from service.engine.expressions import Template, compile_condition, compile_value
+from service.engine.expressions import Template, compile_condition, compile_value, cost
 from service.engine.failure import HANDLER_ERROR, Failure
 from service.engine.parsing.sources import IN_ASSIGN, IN_PARAMS, VARIABLES
-from service.engine.planning import happenings, planner
+from service.engine.planning import block_rules, happenings, planner
 from service.engine.planning.course import Course
 from service.engine.planning.effects import CancelAttempt, StartAttempt
 from service.engine.planning.events import Event, EventBody, StepStarted
@@ -45,6 +47,7 @@ from service.engine.planning.planner import Plan
 from service.engine.planning.reading import still_wanted
 from service.engine.planning.restoring import restore
 from service.engine.planning.state import State, initial, is_due
+from service.engine.running.run import AT_ONCE, RESULTS
 
 OF_ITEM = frozenset({"item", "index"})
 """What expressions see beyond the rest in the body of a `for_each`; here they may be written anywhere."""
@@ -131,21 +134,40 @@ def _workflow(ordering: Ordering, steps: tuple[StepSpec, ...], output: Any, time
 
 @dataclass(frozen=True)
 class Turn:
-    """One happening, the state before it, what followed, and what a store held after it."""
+    """One happening, the state before it, what followed, and what a store held after it.
+
+    `begins`: whether steps could begin by it. `is_behind`: something that had happened was to be applied after it.
+    """
 
     before: State
     happening: Happening
     plan: Plan
     stored: ExecutionDetail
+    begins: bool = True
+    is_behind: bool = False
 
 
 class Driver:
-    """Keeps one execution: its state, its rows as a store has them, and the attempts that run."""
+    """Keeps one execution: its state, its rows as a store has them, and the attempts that run.
+
+    Plans are treated as by a `Run`. What is put off comes in the next turn: at once, unless the driver `waits_turns`;
+    then `take_turn` lets it come. `work` is what an application may do, `enough` what it writes before no more begins.
+    """
 
     def __init__(
-        self, definition: Definition, input: Mapping[str, Any] | None = None, scheduled_time: datetime | None = None
+        self,
+        definition: Definition,
+        input: Mapping[str, Any] | None = None,
+        scheduled_time: datetime | None = None,
+        *,
+        waits_turns: bool = False,
+        work: int | None = None,
+        enough: int | None = None,
     ) -> None:
         self.definition = definition
+        self.waits_turns = waits_turns
+        self.backlog: deque[Happening] = deque()
+        self._work, self._enough = work, enough
         self.now = T0
         self.turns: list[Turn] = []
         self.running: dict[str, StartAttempt] = {}
@@ -200,16 +222,41 @@ class Driver:
 
     # --- happenings
 
+    def plan(self, state: State, happening: Happening, *, begins: bool = True) -> Plan:
+        """Return what follows from a happening within what one application may do."""
+        with (
+            mock.patch.object(cost, "PER_ALLOWANCE", self._work or cost.PER_ALLOWANCE),
+            mock.patch.object(block_rules, "ENOUGH", self._enough or block_rules.ENOUGH),
+        ):
+            return planner.apply(self.definition, state, happening, begins=begins)
+
     def apply(self, happening: Happening) -> Plan:
+        """Let something happen, now or when what has happened before is applied."""
+        if self.backlog and not isinstance(happening, AT_ONCE):
+            self.backlog.append(happening)
+            return Plan(self.state)
+        plan = self.apply_now(happening)
+        while self.backlog and not self.waits_turns:
+            self.take_turn()
+        return plan
+
+    def take_turn(self) -> None:
+        """Apply the first of what was put off."""
+        self.apply_now(self.backlog.popleft())
+
+    def apply_now(self, happening: Happening, *, begins: bool = True) -> Plan:
         """Let something happen, store what changed and carry out the effects."""
         before = self.state
-        plan = planner.apply(self.definition, before, happening)
+        plan = self.plan(before, happening, begins=begins)
         self.state = plan.state
-        self._store(plan)
-        self._perform(plan)
-        self.turns.append(Turn(before, happening, plan, self.stored))
-        if plan.is_partial:
-            self.apply(happenings.Continued(self.now))
+        if not plan.is_empty:
+            self._store(plan)
+            self._perform(plan)
+        if plan.state.state.is_end:
+            self.backlog.clear()
+        elif plan.is_partial and begins:
+            self.backlog.append(happenings.Continued(self.now))
+        self.turns.append(Turn(before, happening, plan, self.stored, begins, bool(self.backlog)))
         return plan
 
     def start(self) -> Plan:
@@ -264,12 +311,26 @@ class Driver:
         """Let a message come."""
         return self.apply(happenings.MessageCame(self.now, message))
 
-    def recover(self, worker: str = "", handlers: Iterable[str] = ()) -> Plan:
-        """Let another process, which has these handlers, go on from what is stored."""
+    def shut_down(self) -> None:
+        """Let the process stop that drives it: ends of attempts are recorded, and nothing begins by them."""
+        kept = [happening for happening in self.backlog if isinstance(happening, RESULTS)]
+        self.backlog.clear()
+        for happening in kept:
+            self.apply_now(happening, begins=False)
+
+    def recover(self, worker: str = "", handlers: Iterable[str] = (), mail: Iterable[Message] = ()) -> Plan:
+        """Let another process, which has these handlers, go on from what is stored and was sent."""
         self.state = restore(self.definition, self.stored, worker)
+        self.backlog.clear()
         self.running.clear()
         self.told_to_stop.clear()
-        return self.apply(happenings.Recovered(self.now, frozenset(handlers)))
+        for message in mail:
+            self.receive(message)
+        self.backlog.clear()
+        plan = self.apply_now(happenings.Recovered(self.now, frozenset(handlers)))
+        while self.backlog and not self.waits_turns:
+            self.take_turn()
+        return plan
 
     def ended(self, path: str, attempt: int | None = None) -> int:
         """Forget an attempt that runs no more, and return its number."""
@@ -305,7 +366,7 @@ class Driver:
             match effect:
                 case StartAttempt():
                     self.running[effect.path] = effect
-                case CancelAttempt():
+                case CancelAttempt() if effect.path in self.running:
                     self.told_to_stop[effect.path] = effect.attempt
 
 

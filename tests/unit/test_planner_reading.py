@@ -20,9 +20,11 @@ STRIDE = 12
 def check_that_nothing_is_missed(driver: Driver, stride: int = 1) -> None:
     """From what is loaded after a turn follows the same as from all that there was, for all that happens after it."""
     for begin in range(len(driver.turns) % stride, len(driver.turns), stride):
+        if any(repeat.outputs for repeat in driver.turns[begin].plan.state.repeats.values()):
+            continue  # they are made anew, which takes more applications
         state = restore(driver.definition, loaded(driver.definition, driver.turns[begin].stored))
         for turn in driver.turns[begin + 1 :]:
-            plan, expected = planner.apply(driver.definition, state, turn.happening), turn.plan
+            plan, expected = driver.plan(state, turn.happening, begins=turn.begins), turn.plan
             assert (plan.events, plan.effects, plan.is_partial) == (
                 expected.events,
                 expected.effects,

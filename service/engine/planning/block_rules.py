@@ -17,7 +17,7 @@ from service.engine.planning.course import MAX_ITEMS, is_fatal
 from service.engine.planning.draft import EVENT_BYTES
 from service.engine.planning.effects import CancelAttempt, StartAttempt
 from service.engine.planning.engine_steps import EngineSteps
-from service.engine.planning.scopes import block_of
+from service.engine.planning.scopes import Place, block_of, order
 from service.engine.planning.state import Ending, Repeating, State, because_of, runs, step_failed
 from service.engine.planning.step_rules import WORK_OF_STEP
 from service.engine.planning.stopping import CONDITION_IS_FALSE
@@ -262,7 +262,24 @@ class BlockRules(EngineSteps):
                 self.stop(step)
             elif runs(step):
                 self.effects.append(CancelAttempt(step.path, step.attempt, step.iteration))
+        self._close_idle(prefix)
         for step in reversed(in_work):
+            self._end_if_stopped(step.path)
+
+    def _close_idle(self, prefix: str) -> None:
+        """Close the items that have nothing in work, of the paths that begin so: no step that ends would do it."""
+        blocks = self.draft.blocks.items()
+        idle = [scope for scope, block in blocks if scope and not block.open and scope.startswith(prefix)]
+        for scope in sorted(idle, key=self._order, reverse=True):  # the inner ones first
+            self._close_if_done(scope)
+
+    def _order(self, scope: str) -> Place:
+        path, index = paths.owner(scope)
+        return (*order(self.definition, path), index)
+
+    def end_all_stopped(self) -> None:
+        """End the steps of which no more items begin, and none is open, that nobody has ended."""
+        for step in reversed(self.draft.in_work):
             self._end_if_stopped(step.path)
 
     def _close_if_done(self, scope: str) -> None:

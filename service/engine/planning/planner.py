@@ -51,7 +51,10 @@ class Plan:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing follows: the happening was stale, early or came after the end."""
+        """Whether nothing is to be recorded or done: the happening was stale, early or came after the end.
+
+        One that is partial has worked something out all the same, which its state keeps, and is to be continued.
+        """
         return not (self.events or self.steps or self.effects or self.consumed)
 
 
@@ -270,6 +273,8 @@ class _Planning(BlockRules):
             # A step begun before may have failed, and ended others or it all.
             if may_begin and waiting.path in self.draft.open and not self.is_ending(waiting):
                 self.start_or_put_off(waiting)
+        # Items with nothing in work are not among what the rows tell to be open once no other may begin.
+        self.end_all_stopped()
         self.forget_outputs()
         # What ran is gone with its process; there is nobody to tell.
         self.effects = [effect for effect in self.effects if not isinstance(effect, CancelAttempt)]
@@ -284,9 +289,13 @@ class _Planning(BlockRules):
     def settle(self) -> None:
         """Begin all that is ready, and what becomes free by that; then end what is done."""
         try:
-            while self.goes_on and self.draft.ready:
+            # Under an end nothing begins, and what was ready is not looked through.
+            while self.goes_on and self.draft.state.ending is None and self.draft.ready:
                 self.allowance.begin()
                 self.begin_first()
+        except PutOffError:
+            self.is_put_off = True
+        try:
             self._finish_if_done()
         except PutOffError:
             self.is_put_off = True
