@@ -55,7 +55,7 @@ _EXTRAS: list[dict[str, Any]] = [
 ]
 _CONDITIONS = [""] * 8 + ["true", "false", "false", "input.absent"]
 _ON_ERROR = [OnError.CONTINUE] * 6 + [OnError.STOP, OnError.RETRY]
-_IS_EACH = [False] * 6 + [True]
+_IS_EACH = [False] * 3 + [True]
 _DEEPEST = 2
 _LISTS = [*["[1]", "[1, 2]", "[1, 2, 3]"] * 2, "[1, 2, 3, 4, 5]", "[]", "input.absent", "input.a"]
 _ITEM_OUTPUTS = [None, "${ item + index }", "${ vars }", "${ steps.a0.output }", "${ input.absent }"]
@@ -69,14 +69,15 @@ _FAILURES = [
 ]
 _FREQUENCIES = {
     **{"succeed": 24, "fail": 18, "due": 20, "pass": 6, "progress": 6, "suspend": 16, "stale": 8, "repeat": 6},
-    **{"early": 6, "recover": 8, "stop": 6, "miss": 8, "free": 8, "lack": 6, "find": 6, "restart": 6},
+    **{"early": 6, "recover": 8, "stop": 6, "miss": 8, "free": 8, "lack": 6, "find": 6, "restart": 12},
 }
 _KINDS = [kind for kind, frequency in _FREQUENCIES.items() for _ in range(frequency)]
 _ENDS = ["cancel", "cancel", "deadline", "deadline", "condemn"]
-_WORK = [None, None, 1, 12_000, 40_000]
+_WORK = [None, 1, 1, 12_000, 40_000]
 _ENOUGH = [None, None, 1, 2_000]
 _RESULT_KINDS = {"succeed", "fail", "suspend", "progress"}
-_COMES_FIRST = [True, True, False]
+_IS_CUT_SHORT = [False] * 15 + [True]
+_COMES_FIRST = [True, False]
 _BEGINNINGS = ["start", "start", "start", "delay", "hold"]
 
 
@@ -159,7 +160,8 @@ def histories(draw: Draw) -> Driver:
             break
         while driver.backlog and draw(st.sampled_from(_COMES_FIRST)):
             driver.take_turn()
-        kind = ends.get(turn) or draw(st.sampled_from(_KINDS))
+        is_cut_short = bool(driver.backlog) and draw(st.sampled_from(_IS_CUT_SHORT))
+        kind = "cancel" if is_cut_short else ends.get(turn) or draw(st.sampled_from(_KINDS))
         _play(driver, kind, *divmod(draw(st.integers(0, 47)), 4))
     _drain(driver)
     return driver
@@ -218,7 +220,7 @@ def _restart(driver: Driver, path: str, how: int) -> None:
             else happenings.StepSucceeded(driver.now, path, number, _RESULTS[how])
         )
     driver.shut_down()
-    driver.recover(mail=[CANCEL] if how == 3 else [])
+    driver.recover(mail=[CANCEL] if how > 1 else [])
 
 
 def _pass_time(driver: Driver, kind: str, how: int) -> None:
