@@ -13,7 +13,7 @@ from service.engine.definition import Block, Call, Definition, OnItemError, Orde
 from service.engine.expressions import ExpressionError, PutOffError
 from service.engine.failure import EXECUTION_TOO_LARGE, EXPRESSION_ERROR, INVALID_OUTPUT, Failure
 from service.engine.planning import events
-from service.engine.planning.course import MAX_ITEMS, is_fatal
+from service.engine.planning.course import MAX_ITEMS, fatal, finder, is_fatal, telling
 from service.engine.planning.draft import EVENT_BYTES
 from service.engine.planning.effects import CancelAttempt, StartAttempt
 from service.engine.planning.engine_steps import EngineSteps
@@ -186,7 +186,7 @@ class BlockRules(EngineSteps):
             self.fail_for_good(step, _beyond(step, outputs, error))
 
     def _item_output(self, scope: str, action: Repeat) -> Any:
-        failed = self._fatal(scope, action.body)
+        failed = fatal(action.body, finder(self.draft.steps, scope))
         if failed is not None:
             return _error(Failure.from_json(failed.failure or {}))
         try:
@@ -195,11 +195,6 @@ class BlockRules(EngineSteps):
             if action.on_item_error is OnItemError.STOP:
                 raise
             return _error(Failure(EXPRESSION_ERROR, str(error)))
-
-    def _fatal(self, scope: str, body: Block) -> Step | None:
-        """Return the step because of which an item has ended, or None."""
-        steps = (self.draft.steps.get(paths.join(scope, spec.id)) for spec in body.steps)
-        return next((step for step in steps if step is not None and is_fatal(self.spec(step), step)), None)
 
     def forget_outputs(self) -> None:
         """Forget the outputs of items where not all are made: another process would not have them."""
@@ -211,16 +206,12 @@ class BlockRules(EngineSteps):
         """Return the output of a block that has closed. Raises ExpressionError, PutOffError."""
         if block.output is not None:
             return block.output.render(self.draft.variables(scope), self.allowance)
-        steps = self.draft.steps
+        ends = telling(block, finder(self.draft.steps, scope))
         if block.ordering is Ordering.GRAPH:
-            ends = {step_id: steps[paths.join(scope, step_id)] for step_id in block.sinks}
-            outputs = {step_id: end.output for step_id, end in ends.items() if end.state is StepState.COMPLETED}
+            outputs = {paths.split(end.path)[1]: end.output for end in ends}
             # It only repeats what the steps show: too large, it must not fail the work that is done.
             return outputs if _fit(outputs) else None
-        for spec in reversed(block.steps):
-            if (step := steps[paths.join(scope, spec.id)]).state is StepState.COMPLETED:
-                return step.output
-        return None
+        return ends[0].output if ends else None
 
     # --- ends
 

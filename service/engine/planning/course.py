@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from msgspec.structs import replace
 
 from persistence.model import Step, StepState
 from service.engine import paths
-from service.engine.definition import Block, Definition, OnError, StepSpec
+from service.engine.definition import Block, Definition, OnError, Ordering, StepSpec
 from service.engine.planning.scopes import block_of, order
 from service.engine.planning.state import (
     OPEN,
@@ -167,6 +168,27 @@ def entry(definition: Definition, path: str, *, is_repeating: bool) -> Ready:
     """Return how a step stands among what is ready: one that may open items, behind the steps of those that it has."""
     at = order(definition, path)
     return ((*at, MAX_ITEMS) if is_repeating else at), path
+
+
+def finder(steps: Mapping[str, Step], scope: str) -> Callable[[str], Step | None]:
+    """Return what gives the step of a scope by its id, None where there is no record."""
+    return lambda step_id: steps.get(paths.join(scope, step_id))
+
+
+def fatal(block: Block, find: Callable[[str], Step | None]) -> Step | None:
+    """Return the first step of a block that ends it, of those that `find` gives by their ids, or None."""
+    steps = ((spec, find(spec.id)) for spec in block.steps)
+    return next((step for spec, step in steps if step is not None and is_fatal(spec, step)), None)
+
+
+def telling(block: Block, find: Callable[[str], Step | None]) -> list[Step]:
+    """Return the steps of whose outputs that of a block is made, where the definition says nothing of it."""
+    if block.ordering is Ordering.GRAPH:
+        return [step for step in map(find, block.sinks) if step is not None and step.state is StepState.COMPLETED]
+    for spec in reversed(block.steps):
+        if (step := find(spec.id)) is not None and step.state is StepState.COMPLETED:
+            return [step]
+    return []
 
 
 def is_fatal(spec: StepSpec, step: Step) -> bool:

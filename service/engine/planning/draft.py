@@ -18,7 +18,7 @@ from service.engine.planning.heap import Heap
 from service.engine.planning.state import State
 from service.engine.planning.variables import SeenSteps
 
-_COUNTED = {
+COUNTED = {
     StepState.RUNNING: "running",
     StepState.WAITING: "running",
     StepState.COMPLETED: "completed",
@@ -27,7 +27,7 @@ _COUNTED = {
     StepState.SKIPPED: "skipped",
     StepState.CANCELLED: "cancelled",
 }
-
+"""What of `StepCounts` a step in each state counts for."""
 
 EVENT_BYTES = 512
 """What an event counts for beside what it carries: its row, the entry in the index, and that of its step."""
@@ -65,8 +65,8 @@ class Draft(Course):
         before = self.steps.get(step.path)
         self.touched[step.key] = step
         self.follow(before, step)
-        left = _COUNTED.get(before.state) if before else None
-        entered = _COUNTED[step.state]
+        left = COUNTED.get(before.state) if before else None
+        entered = COUNTED[step.state]
         if left == entered:
             return
         changes = {entered: getattr(self.counts, entered) + 1}

@@ -11,9 +11,9 @@ from itertools import chain
 
 from persistence.model import ExecutionDetail, Step, StepKey, StepState, Wanted
 from service.engine import paths
-from service.engine.definition import Block, Call, Decide, Definition, Ordering, Pause, Repeat, StepSpec, Transform
+from service.engine.definition import Block, Call, Decide, Definition, Pause, Repeat, StepSpec, Transform
 from service.engine.expressions import EVERY_STEP
-from service.engine.planning.course import is_fatal
+from service.engine.planning.course import is_fatal, telling
 from service.engine.planning.scopes import outwards
 from service.engine.planning.state import newest
 from service.engine.slices import Work, at_once
@@ -78,7 +78,7 @@ def _read_in(block: Block, scope: str, scopes: Mapping[str, Mapping[str, Step]])
         found = scopes.get(around, {})
         yield from (found[step_id].key for step_id in (found if EVERY_STEP in ids else ids) if step_id in found)
     if block.output is None:
-        yield from (step.key for step in _last(block, steps))
+        yield from (step.key for step in telling(block, steps.get))
     if scope:  # why the step around it fails
         yield from (step.key for spec in block.steps if (step := steps.get(spec.id)) and is_fatal(spec, step))
 
@@ -102,14 +102,6 @@ def _action_reads(spec: StepSpec) -> frozenset[str]:
         case Repeat(items=items, body=body):
             output = body.output.reads if body.output is not None else _NOTHING
             return items.reads.union(output, *(_reads(each, None) for each in body.steps))
-
-
-def _last(block: Block, steps: Mapping[str, Step]) -> Iterable[Step]:
-    """Return the steps of whose outputs that of a block may be made, where the definition says nothing of it."""
-    completed = [step for spec in block.steps if (step := steps.get(spec.id)) and step.state is StepState.COMPLETED]
-    if block.ordering is Ordering.GRAPH:
-        return [step for step in completed if paths.split(step.path)[1] in block.sinks]
-    return completed[-1:]
 
 
 def _last_assigned(definition: Definition, steps: Iterable[Step]) -> Iterator[StepKey]:

@@ -10,7 +10,7 @@ from persistence.model import ExecutionDetail, Step, StepState
 from service.engine import paths
 from service.engine.definition import Block, Definition, OnItemError, Repeat
 from service.engine.failure import Failure
-from service.engine.planning.course import entry, is_fatal
+from service.engine.planning.course import entry, fatal, finder, is_fatal
 from service.engine.planning.heap import Heap
 from service.engine.planning.scopes import order
 from service.engine.planning.state import (
@@ -156,8 +156,6 @@ class _Course:
     def _failed(self, scopes: Iterable[str], action: Repeat) -> str:
         """Return the path of the step that has ended one of these items, empty when there is none."""
         for scope in scopes:
-            for spec in action.body.steps:
-                step = self._steps.get(paths.join(scope, spec.id))
-                if step is not None and is_fatal(spec, step):
-                    return step.path
+            if (step := fatal(action.body, finder(self._steps, scope))) is not None:
+                return step.path
         return ""

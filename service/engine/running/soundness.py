@@ -13,6 +13,7 @@ from service.engine import paths
 from service.engine.definition import Definition, Repeat
 from service.engine.failure import CANCELLED, UNREADABLE_RECORD, Failure
 from service.engine.planning import events
+from service.engine.planning.draft import COUNTED
 from service.engine.planning.state import newest
 from service.engine.slices import Work, at_once
 
@@ -63,15 +64,7 @@ def _of_execution(definition: Definition, detail: ExecutionDetail) -> Iterator[s
 
 
 def _counts(total: int, steps: Iterable[Step]) -> StepCounts:
-    states = Counter(step.state for step in steps)
-    return StepCounts(
-        total=total,
-        completed=states[StepState.COMPLETED] + states[StepState.COMPENSATED],
-        failed=states[StepState.FAILED],
-        skipped=states[StepState.SKIPPED],
-        running=states[StepState.RUNNING] + states[StepState.WAITING],
-        cancelled=states[StepState.CANCELLED],
-    )
+    return StepCounts(total=total, **Counter(COUNTED[step.state] for step in steps if step.state in COUNTED))
 
 
 def _of_step(definition: Definition, step: Step) -> Iterator[str]:
