@@ -388,7 +388,7 @@ def check_stored(driver: Driver) -> None:
 
 
 def told_by_rows(definition: Definition, state: State) -> State:
-    """Return a state without what it may hold beyond its rows: what has gone on, and the first outputs of items."""
+    """Return a state without what it may hold beyond its rows: what has gone on, outputs of items, its time."""
     course = Course(definition, state, T0)
     repeats = Map({path: replace(repeat, outputs=()) for path, repeat in state.repeats.items()})
     return replace(
@@ -396,4 +396,5 @@ def told_by_rows(definition: Definition, state: State) -> State:
         ready=Heap(ready for ready in state.ready if course.may_begin(ready)),
         timers=Heap(timer for timer in state.timers if is_due(timer, state.open)),
         repeats=repeats,
+        time=None,
     )

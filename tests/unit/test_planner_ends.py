@@ -376,3 +376,15 @@ def test_an_end_that_stops_more_than_an_application_begins_finishes_at_once():
     assert driver.state.counts.running > 8
     driver.cancel()
     assert driver.state.state is ExecutionState.CANCELLED
+
+
+def test_what_waited_for_its_turn_is_not_dated_before_what_overtook_it():
+    driver = started(graph(step("a"), step("b")))
+    late = happenings.StepSucceeded(T0 + seconds(1), "a", driver.ended("a"), None)
+    driver.now += seconds(5)
+    driver.progress("b", 50)
+    driver.apply(late)
+    driver.succeed("b")
+    times = [event.time for event in driver.events]
+    assert times == sorted(times)
+    assert driver.rows["a"].end_time == T0 + seconds(5)

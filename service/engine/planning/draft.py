@@ -152,6 +152,7 @@ class Draft(Course):
             progress=self.progress,
             last_seq=last,
             bytes=self.bytes,
+            time=self.time if events else self.state.time,
             open=self.open,
             ready=self.ready,
             timers=self.timers,

@@ -68,8 +68,9 @@ def apply(
     """
     if state.state.is_end:
         return Plan(state)
-    # A clock that was set back must not let an execution end before it started.
-    time = max(happening.time, state.start_time or happening.time)
+    # A clock that was set back must not let an execution end before it started, and what waited for its turn may have
+    # happened before what did not have to.
+    time = max(happening.time, state.time or state.start_time or happening.time)
     planning = _Planning(definition, state, time, max(time, latest or time))
     match happening:
         case happenings.Accepted():

@@ -79,7 +79,8 @@ class State(msgspec.Struct, frozen=True):
     iteration.
 
     `facts` is what expressions see as `execution`. `ending` is set from the moment the end is decided. `worker` names
-    the process that drives the execution. `bytes` is what it has written so far, as `Draft.charge` counts it.
+    the process that drives the execution. `bytes` is what it has written so far, as `Draft.charge` counts it. `time` is
+    that of the newest event since this process has driven the execution, before which no other happens.
 
     The last five follow from the others, and are kept so that nothing has to look through all steps. `open` holds the
     steps that run or wait, `ready` what may begin and has been put off, `timers` each step that waits for a time,
@@ -106,6 +107,7 @@ class State(msgspec.Struct, frozen=True):
     result: Any = None
     worker: str = ""
     bytes: int = 0
+    time: datetime | None = None
     open: Map[str, Step] = Map()
     ready: Heap[Ready] = Heap()
     timers: Heap[Timer] = Heap()
