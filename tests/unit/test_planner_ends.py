@@ -388,3 +388,14 @@ def test_what_waited_for_its_turn_is_not_dated_before_what_overtook_it():
     times = [event.time for event in driver.events]
     assert times == sorted(times)
     assert driver.rows["a"].end_time == T0 + seconds(5)
+
+
+def test_progress_does_not_go_back_when_the_result_that_was_put_off_cannot_be_had():
+    driver = Driver(sequence(step("a"), output="${ input.absent }"), waits_turns=True, work=1)
+    driver.start()
+    while driver.backlog:
+        driver.take_turn()
+    driver.succeed("a")
+    assert driver.state.progress == 99 and driver.backlog
+    driver.take_turn()
+    assert (driver.state.state, driver.state.progress) == (ExecutionState.FAILED, 99)

@@ -41,7 +41,7 @@ class Draft(Course):
     def __init__(self, definition: Definition, state: State, time: datetime) -> None:
         super().__init__(definition, state, time)
         self.counts = state.counts
-        self.progress = state.progress
+        self.progress = self._shown = state.progress
         self.touched: dict[StepKey, Step] = {}
         self.bytes = state.bytes
         self._bodies: list[tuple[EventBody, int, StepCounts]] = []
@@ -114,8 +114,8 @@ class Draft(Course):
         if state is ExecutionState.COMPLETED:
             self.progress = 100
         elif self.state.ending is None:
-            # All steps are done, and not the result: it counts as one more.
-            self._show_no_more_than(100 * self.counts.total // (self.counts.total + 1))
+            # All steps are done, and not the result: it counts as one more, unless more was shown while it was put off.
+            self._show_no_more_than(max(self._shown, 100 * self.counts.total // (self.counts.total + 1)))
         self.counts = replace(self.counts, cancelled=self.counts.cancelled + self.pending)
         self.ready, self.blocks = Heap(), Map()
         self.change(state=state, end_time=self.time, failure=failure, result=result, ending=None)
