@@ -340,7 +340,7 @@ def test_attempts_are_bounded(driver: Driver) -> None:
 
 
 def _begun(bodies: list[Any]) -> list[int]:
-    """Return the numbers of the attempts of a step, without those that did not begin for want of a thread or handler."""
+    """Return the numbers of the attempts of a step without those not begun for want of a thread or handler."""
     numbers: list[int] = []
     for body in bodies:
         if isinstance(body, events.StepStarted):
