@@ -82,7 +82,7 @@ async def test_64_heavy_outcomes_fail_together_and_fewer_do_not(attacked: Attack
             last = await ended(attacked, "outcomes", {"rows": ROWS}, steps=[deciding(64)])
             assert last.state == FAILED and "may be too much work" in last.failure.message
     output = "${ steps.one.output.outcome }"
-    last = await ended(attacked, "outcomes", {"rows": ROWS}, steps=[deciding(5)], output=output)
+    last = await ended(attacked, "outcomes", {"rows": ROWS}, steps=[deciding(2)], output=output)
     assert from_value(last.result) == "none"
 
 

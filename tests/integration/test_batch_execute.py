@@ -14,6 +14,7 @@ from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_FULL
 from persistence.errors import UnavailableError
 from service.api.paging import LARGEST_PAGE_BYTES
 from service.engine.batches import READS
+from service.engine.payload import MAX_NODES
 from tests.integration.calls import field_bytes
 from tests.integration.stage import Store, ended, made, refusal, step
 
@@ -56,7 +57,7 @@ async def test_a_bad_request_keeps_no_other_from_being_started(served):
         execute_request(name, tags=["t", "t"], priority=101),
         execute_request(name, {"deep": _nested(30)}),
         pb.ExecuteRequest(workflow=name, request_id="a\0"),
-        execute_request(name, {"many": list(range(10_001))}),
+        execute_request(name, {"many": list(range(MAX_NODES))}),
     ]
     mixed = [request for each in bad for request in (execute_request(name, {"n": 1}), each)]
     results = await batch(served, *mixed)

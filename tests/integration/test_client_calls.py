@@ -195,7 +195,7 @@ async def test_a_batch_gives_what_it_knows_when_its_time_is_over():
     away = status(Code.UNAVAILABLE, "DATABASE_UNAVAILABLE")
     script = Script()
     script.batches = [[None, away]] * 50
-    async with serving(script, timeout=0.05) as client:
+    async with serving(script, timeout=0.5) as client:
         started, lost = await client.batch_execute([flowkeep.execute_request("w")] * 2)
 
     assert started.created

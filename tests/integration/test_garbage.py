@@ -13,6 +13,7 @@ from flowkeep.payload import from_struct, to_struct
 from flowkeep.v1 import execution_service_pb2 as executions_pb2
 from flowkeep.v1 import workflow_service_pb2 as workflows_pb2
 from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_FULL
+from service.engine.payload import MAX_NODES
 from tests.integration.calls import (
     HUGE,
     LISTS,
@@ -258,8 +259,8 @@ FINE_PAYLOADS = {
 BAD_PAYLOADS = {
     **{f"{n} maps": to_struct(deep(n)) for n in (25, 32)},
     "25 levels, lists": to_struct(deep(25, lambda inner: [inner])),
-    "10,001 values": to_struct({"k": [None] * 10_001}),
-    "10,001 keys": to_struct({f"k{n}": n for n in range(10_001)}),
+    "too many values": to_struct({"k": [None] * MAX_NODES}),
+    "too many keys": to_struct({f"k{n}": n for n in range(MAX_NODES)}),
     "256 KiB and 1": text("x" * (256 * 1024 - 7)),
     "256 KiB of escapes": text("\x01" * 100_000),
     **{str(n): number(n) for n in (math.nan, math.inf, -math.inf, 2.0**53, -(2.0**53), 2.0**63)},
