@@ -14,6 +14,7 @@ from service.engine import paths, payload
 from service.engine.clock import later
 from service.engine.definition import Call, Definition, StepSpec
 from service.engine.expressions import EVERY_STEP, Allowance, ExpressionError, PutOffError
+from service.engine.expressions.cost import PER_ALLOWANCE
 from service.engine.failure import (
     EXECUTION_TOO_LARGE,
     EXPRESSION_ERROR,
@@ -192,7 +193,14 @@ class StepRules(ABC):
         if not spec.assign:
             return None
         variables = {**self.draft.variables(self.scope(step), attempt=step.attempt, ended=step), "result": step.output}
-        values = {name: expression.spend(variables, self.allowance) for name, expression in spec.assign}
+        values, begun = dict[str, Any](), self.allowance.spent
+        for name, expression in spec.assign:
+            # They are one part, which cannot be cut: where the first ones are heavy, the rest must not hold the loop.
+            if self.allowance.spent - begun > PER_ALLOWANCE // 2:
+                raise ExpressionError(
+                    "may be too much work for values of this size; use smaller values, or several steps"
+                )
+            values[name] = expression.spend(variables, self.allowance)
         normal: dict[str, Any] = payload.normalise(values, "vars")
         after = payload.normalise({**self.draft.state.vars, **normal}, "vars")  # all together are one payload too
         self.allowance.count_value(after, payload.size(after))
