@@ -71,8 +71,8 @@ class Threads:
                 raise HandlerError("BROKEN", "as the test wants it", retryable=False)
             self.begun.set()
             give_up = time.monotonic() + PATIENCE
-            while time.monotonic() < give_up and not self.released.is_set() and not (heeds and context.cancelled):
-                time.sleep(0.01)
+            while time.monotonic() < give_up and not self.released.wait(0.01) and not (heeds and context.cancelled):
+                pass
 
         return [part]
 
