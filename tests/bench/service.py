@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 INPUT = to_struct({"topic": "AI trends"})
 DEADLINE = 60.0
 LARGEST_PAGE = 200
+EVENTS_AROUND = 3
+"""Events of an execution beside those of its steps: created, started, finished."""
 WAITS = 40
 WAIT_SECONDS = 0.05
 
@@ -43,6 +45,8 @@ WORKFLOWS: Sequence[dict[str, Any]] = (
     {"name": "transforms", "steps": _steps(3, handler="transform", params={"expression": "size(input.topic)"})},
     {"name": "waits", "steps": _steps(WAITS, handler="wait", params={"duration": WAIT_SECONDS})},
 )
+EVENTS = {"three": 2, "forty": 2, "transforms": 1, "waits": 2}
+"""Events of each step: what begins and ends in one transition has but its end."""
 
 
 class Service:
@@ -138,7 +142,7 @@ class Service:
             return seen
 
         seen = await fly((watch() for _ in range(watchers)), watchers)
-        assert set(seen) == {WAITS * 3 + 3}, seen
+        assert set(seen) == {WAITS * EVENTS["waits"] + EVENTS_AROUND}, seen
         return sorted(latencies)
 
     async def _execute(self, workflow: str, **fields: Any) -> pb.ExecuteResponse:
@@ -185,7 +189,7 @@ def _check_ended(execution: Execution) -> None:
     counts = execution.step_counts
     assert execution.state == Execution.STATE_COMPLETED, execution
     assert (execution.progress_percent, counts.completed, counts.running) == (100, counts.total, 0), execution
-    assert execution.last_seq == 2 * counts.total + 3, execution
+    assert execution.last_seq == EVENTS[execution.workflow_name] * counts.total + EVENTS_AROUND, execution
 
 
 def _seconds(event: ExecutionEvent) -> float:

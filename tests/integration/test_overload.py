@@ -164,8 +164,8 @@ async def test_our_client_comes_again_until_there_is_room(serve, stage, pauses, 
     assert (await served.client.list_page(count_total=True)).total_size == 5
 
 
-async def test_a_full_queue_refuses_before_anything_is_written(open_repository, stage, admin):
-    """EX8: the writes wait for a lock, so that they queue up."""
+async def test_a_full_queue_refuses_before_anything_is_written(open_repository, stage, monkeypatch):
+    """EX8: a batch is on its way, so that the others queue up."""
     async with (
         open_repository(max_queue=QUEUE) as repository,
         serving(repository, stage.handlers()) as target,
@@ -174,15 +174,18 @@ async def test_a_full_queue_refuses_before_anything_is_written(open_repository, 
     ):
         execute = flowkeep.v1.execution_service_pb2_grpc.ExecutionServiceStub(channel).Execute
         name = await made(client, step("a"))
-        transaction = admin.transaction()
-        await transaction.start()
-        await admin.execute("LOCK TABLE executions IN SHARE MODE")
+        writer = repository._committer._writer
+        on_its_way, goes_on = asyncio.Event(), asyncio.Event()
+
+        async def write_later(units, write=writer.write):
+            on_its_way.set()
+            await goes_on.wait()
+            return await write(units)
+
+        monkeypatch.setattr(writer, "write", write_later)
         first = asyncio.ensure_future(execute(execute_request(name, request_id="first")))
-
-        async def writer_waits():
-            return bool(await admin.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
-
-        await eventually(writer_waits)
+        async with asyncio.timeout(PATIENCE):
+            await on_its_way.wait()
         calls = {f"r{n}": asyncio.ensure_future(execute(execute_request(name, request_id=f"r{n}"))) for n in range(30)}
         waiting = set(calls.values())
         while len(waiting) > QUEUE:
@@ -194,7 +197,7 @@ async def test_a_full_queue_refuses_before_anything_is_written(open_repository, 
                 assert error.retry_after == 1.0
         assert len(waiting) == QUEUE
         again = asyncio.ensure_future(client.execute(name, request_id="again"))  # ours comes again by itself
-        await transaction.rollback()
+        goes_on.set()
 
         accepted = {request_id for request_id, call in calls.items() if call in waiting}
         async with asyncio.timeout(PATIENCE):
