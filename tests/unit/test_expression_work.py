@@ -35,7 +35,6 @@ VARIABLES = {"input": INPUT, "steps": {f"s{n}": {"output": {"l": LIST}} for n in
 
 REFUSED = [
     "input.l.map(x, input.l.map(y, y))",
-    "[1, 2, 3].map(y, input.l.map(x, x))",
     "input.l.exists(x, -1 in input.l)",
     "input.l.exists(x, (input.s + input.s).size() == x)",
     "input.l.exists(x, input.s.split('') == [])",
@@ -72,6 +71,8 @@ REFUSED = [
 ]
 ACCEPTED = [
     "input.l.map(x, x * 2).size() == 1000",
+    "[1, 2, 3].map(y, input.l.map(x, x)).size() == 3",
+    "input.objects.filter(x, x.v >= 0).map(x, {'name': x.name, 'tags': x.tags}).size() == 1000",
     "input.objects.filter(x, x.v > 500).map(x, {'name': x.name, 'v': x.v}).size() == 499",
     "!input.objects.exists(x, x.name == 'n1' && x.v > 5)",
     "input.objects.all(x, x.name.matches('^n[0-9]+$'))",

@@ -42,7 +42,7 @@ def test_many_heavy_conditions_take_many_applications(condition: str) -> None:
 def test_many_light_steps_take_few_applications() -> None:
     driver = started(graph(*(step(i, params={"n": "${ input.n }"}, condition="input.n > 0") for i in ids(270))), INPUT)
     assert len(driver.running) == 270
-    assert len(applications(driver)) == 1
+    assert len(applications(driver)) < 6
 
 
 def test_heavy_templates_take_many_applications() -> None:

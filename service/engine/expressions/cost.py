@@ -11,30 +11,36 @@ To find the bound is part of the work.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from service.engine.expressions.errors import ExpressionError, PutOffError
 from service.engine.expressions.extent import VALUE, Extent, Measures, Scope, contents, elements, keys, members
 from service.engine.expressions.regex import program_size
+from service.engine.expressions.results import PIECE
 from service.engine.expressions.rewrite import ZONED
 from service.engine.expressions.tree import Bind, Call, Constant, Key, Local, Loop, Many, Member, Node, Path
 
-MAX_WORK = 6_000_000
-"""Most work of one part of an allowance: 30 to 48 ms, in which nobody else has the event loop."""
+MAX_WORK = 4_000_000
+"""Most work of one part of an allowance: 20 to 25 ms, in which nobody else has the event loop."""
 
-PER_ALLOWANCE = 2_500_000
-"""Work after which the next part is put off."""
+PER_ALLOWANCE = 600_000
+"""Work after which the next part is put off: 4 ms."""
+
+PER_STEP = 2_500_000
+"""Work of all outcomes of a step, or twice that of all it assigns, after which no more of them is evaluated."""
 
 MAX_COLLECTED = 1_000  # elements of what `map` or `filter` goes over (LIBRARIES C5)
 MAX_ROUNDS = 10_000  # of all loops of one evaluation; the library stops beyond
 
 # Measured with cel-expr-python 0.1.3: a call or a round of a loop 100 to 300 ns, a pair of elements in `map` 9 to 17,
-# an instruction of a regex 180 ns to compile and at worst 22 ns per character to run, a search 1 ns for 100 pairs of
-# characters.
+# an instruction of a regex 230 ns to compile and at worst 22 ns per character to run, a search 1 ns for 100 pairs of
+# characters, and what is replaced 33 ns.
 # Durations and computed time zones are read, and the computed keys of a map compared, by our own code.
-_CALL, _PAIR, _REGEX_COMPILE, _REGEX_RUN, _SEARCH = 24, 1.8, 30, 3, 500
+_CALL, _PAIR, _REGEX_COMPILE, _REGEX_RUN, _SEARCH, _REPLACE = 24, 1.8, 40, 3, 500, 3
 _DURATION, _ZONE, _DISTINCT = 600, 600, 400
+# What a list that is built in pieces costs for each element and by itself, and the pairs from which on it is.
+_IN_PIECES, _PIECES, _FEW_PAIRS = 200, 1_500, 100_000
 
 _OPERATORS = ("_==_", "_!=_", "_<_", "_<=_", "_>_", "_>=_", "_&&_", "_||_", "!_", "@in")
 _TESTS = ("size", "contains", "startsWith", "endsWith", "matches", "indexOf", "lastIndexOf")
@@ -86,7 +92,7 @@ class Allowance:
         """
         self.spent += work
         if self.spent > self._limit:
-            self._refuse()
+            raise self._refusal()
 
     def count(self, work: int) -> None:
         """Take work that follows from a part and cannot be refused any more."""
@@ -97,23 +103,33 @@ class Allowance:
         # A value has two bytes at least.
         self.spent += _WRITE // 2 * size if size <= _SMALL_VALUE else Measures().of(value).work(_WRITE)
 
-    def spend(self, tree: Node, variables: Mapping[str, Any], given: Sequence[Any]) -> None:
-        """Take the work of an expression, for which these large values are given to the library; raises as `take`."""
+    def spend(
+        self,
+        tree: Node,
+        variables: Mapping[str, Any],
+        given: Sequence[Any],
+        can_build_in_pieces: Callable[[], bool] = lambda: False,
+    ) -> bool:
+        """Take the work of an expression, for which these large values are given to the library; raises as `take`.
+
+        Returns whether its lists are to be built in pieces.
+        """
         estimate = _Estimate(variables, self._limit - self.spent)
         try:
             estimate.give(given)
             estimate.take(estimate.taking(tree))
+            return estimate.building(can_build_in_pieces)
         except _TooMuchError:
-            self._refuse()
+            raise self._refusal() from None
         finally:
             self.spent = self._limit - max(0, estimate.left)
 
-    def _refuse(self) -> None:
+    def _refusal(self) -> ExpressionError | PutOffError:
         is_all = self._limit == MAX_WORK
         self.spent = self._limit = max(self.spent, MAX_WORK)
         if not is_all:
-            raise PutOffError
-        raise ExpressionError("may be too much work for values of this size; use smaller values, or several steps")
+            return PutOffError()
+        return ExpressionError("may be too much work for values of this size; use smaller values, or several steps")
 
 
 class _TooMuchError(Exception):
@@ -139,6 +155,9 @@ class _Estimate:
         self._read: dict[tuple[Key, ...], Extent] = {}
         self._measures = Measures(self._look)
         self.left = left
+        # Work of the lists that loops build and rounds of all loops, as they are, and what these are in pieces.
+        self._pairs = self._rounds = 0
+        self._work_in_pieces = self._more_rounds = 0
 
     def take(self, work: int) -> None:
         self.left -= work
@@ -159,6 +178,14 @@ class _Estimate:
         if isinstance(tree, Path) and result.values:
             return self._measures.of(result.values[0]).work(_TAKE)
         return _TAKE * result.total // VALUE
+
+    def building(self, can_build_in_pieces: Callable[[], bool]) -> bool:
+        """Take the work of building lists, and return whether they are to be built in pieces."""
+        has_rounds = self._rounds + self._more_rounds <= MAX_ROUNDS
+        is_less = self._pairs > _FEW_PAIRS + self._work_in_pieces
+        in_pieces = is_less and has_rounds and can_build_in_pieces()
+        self.take(self._work_in_pieces if in_pieces else self._pairs)
+        return in_pieces
 
     def extent(self, node: Node, scope: Scope) -> Extent:
         match node:
@@ -212,9 +239,13 @@ class _Estimate:
         self.take(_CALL * rounds * (2 if node.second else 1))
         if _may_be_a_map(node.range, over):
             self.take(over.total)  # once more, to put its keys in order
+        self._rounds += rounds
         if not node.collects:
             return scope.each(VALUE)
-        self.take(int(_PAIR * over.width * rounds))
+        pairs = int(_PAIR * over.width * rounds)
+        self._pairs += pairs
+        self._work_in_pieces += pairs // PIECE + _IN_PIECES * rounds + _PIECES * scope.rounds
+        self._more_rounds += rounds // PIECE + scope.rounds
         size = VALUE + min(step.total, step.size * over.width)
         return Extent(size, step.total + VALUE * scope.rounds, over.width, over.elements, step.size)
 
@@ -278,6 +309,7 @@ class _Estimate:
     def _replaced(self, node: Call, text: Extent, new: Extent, scope: Scope) -> Extent:
         # The empty string stands between any two characters; of an unknown one no length is known.
         length = max(1, len(self._text(node.operands[1]) or ""))
+        self.take(_REPLACE * text.total // length)
         return Extent(
             text.size + (text.size // length + 1) * new.characters,
             text.total + (text.total // length + scope.rounds) * new.characters,

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 VALUE = 24
 
 # By how many values more a container counts as work.
-_CONTAINER = 10
+_CONTAINER = 5
 # Characters that are only copied for one unit of work.
 _COPIED = 4
 _PLAIN = frozenset({int, float, bool, NoneType})

@@ -11,7 +11,7 @@ import ctypes
 import json
 import sys
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from cel_expr_python import cel
@@ -26,16 +26,24 @@ MAX_SOURCE = 4096
 class Program:
     """A compiled expression of the library. `always_not_bool` is the type of the result if known and no bool."""
 
-    __slots__ = ("_compiled", "always_not_bool")
+    __slots__ = ("_compiled", "_in_pieces", "_make_pieces", "always_not_bool")
 
-    def __init__(self, compiled: Any, always_not_bool: str) -> None:
+    def __init__(self, compiled: Any, always_not_bool: str, make_pieces: Callable[[], Any]) -> None:
         self._compiled = compiled
+        self._make_pieces: Callable[[], Any] | None = make_pieces
+        self._in_pieces: Any = None
         self.always_not_bool = always_not_bool
 
-    def run(self, variables: Mapping[str, Any]) -> Any:
+    def can_build_in_pieces(self) -> bool:
+        """Return whether it can also be run with its lists built in pieces, as `rewrite.program` makes it."""
+        if self._make_pieces is not None:
+            self._in_pieces, self._make_pieces = self._make_pieces(), None
+        return self._in_pieces is not None
+
+    def run(self, variables: Mapping[str, Any], *, in_pieces: bool = False) -> Any:
         """Return the result in Python's terms, with sorted keys. Raises ExpressionError."""
         try:
-            answer = self._compiled.eval(data=variables)
+            answer = (self._in_pieces if in_pieces else self._compiled).eval(data=variables)
             value = answer.plain_value()
         except (RuntimeError, TypeError, ValueError, OverflowError, SystemError, MemoryError) as error:
             raise ExpressionError(messages.clean(str(error))) from None
@@ -74,7 +82,16 @@ def program(source: str, parsed: bytes, names: frozenset[str]) -> Program:
         except RuntimeError:
             # What was added has made it deeper than protobuf reads.
             raise ExpressionError(messages.TOO_DEEP) from None
-    return Program(compiled, "" if kind in (cel.Type.BOOL, cel.Type.DYN) else messages.type_name(kind.name()))
+    always = "" if kind in (cel.Type.BOOL, cel.Type.DYN) else messages.type_name(kind.name())
+    return Program(compiled, always, partial(_in_pieces, environment, parsed))
+
+
+def _in_pieces(environment: Any, parsed: bytes) -> Any:
+    """Return the program that builds its lists in pieces, None where that makes it too deep."""
+    try:
+        return environment.deserialize(rewrite.program(parsed, in_pieces=True))
+    except RuntimeError:
+        return None
 
 
 @lru_cache(maxsize=64)
@@ -138,6 +155,7 @@ _ADDED: Mapping[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     "@arguments": (results.arguments, ("list",)),
     "@keys": (results.keys, ("map",)),
     "@indexes": (results.indexes, ("list",)),
+    "@pieces": (results.pieces, ("int",)),
     "@span": (results.span, ("string",)),
     "@zone": (results.zone, ("string",)),
     "@distinct": (results.distinct, ("map, int",)),

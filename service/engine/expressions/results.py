@@ -57,6 +57,11 @@ def indexes(value: list[Any]) -> list[int]:
     return list(range(len(value)))
 
 
+def pieces(size: int) -> list[list[int]]:
+    """Return the indexes of a list of this size in pieces of 32."""
+    return [list(range(first, min(first + PIECE, size))) for first in range(0, size, PIECE)]
+
+
 def span(text: str) -> str:
     """Return a span of time as the library reads it: in seconds. What is no span stays, for the library to judge."""
     sign = "-" if text.startswith("-") else ""
@@ -120,6 +125,8 @@ def _same(value: Any) -> Any:
 # Of the tz database, a difference to UTC, or UTC itself.
 _LOCAL = frozenset({"localtime", "posixrules"})
 _ZONE = re.compile(r"[A-Za-z][\w+-]*(?:/[A-Za-z][\w+-]*)*|[+-]?\d{1,2}:\d\d|", re.ASCII)
+PIECE = 32
+"""Elements of a piece of a list that is built in pieces."""
 _SIMPLE: frozenset[type] = frozenset({str, int, float, bool, type(None)})
 _CONVERSIONS: dict[type, Callable[[Any], Any]] = {
     **dict.fromkeys(_SIMPLE, _same),

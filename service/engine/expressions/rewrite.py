@@ -5,6 +5,9 @@ JSON does. `duration` takes what the handler `wait` takes. `has(steps.a.error)` 
 whose `error` is null. Loops go over a map in the order of its keys, and time zones are those that every machine has, so
 that an expression gives the same whenever and wherever it is computed. The check of names and types sees the tree as it
 was written.
+
+`in_pieces` has `map` and `filter` build their lists in pieces of 32. The library copies such a list for each element:
+half a million copies for 1,000 elements, of which a sixteenth is left. A few elements are quicker without.
 """
 
 from __future__ import annotations
@@ -43,33 +46,35 @@ _VARIABLE, _RANGE, _COLLECTED, _START, _CONDITION, _STEP, _RESULT, _SECOND_VARIA
 _BELOW = {_SELECT: (1,), _CALL: (_TARGET, _ARGUMENT), _LIST: (1,), _MAP: (2,), _LOOP: (2, 4, 5, 6, 7)}
 _ENTRY = (3, 4)
 
+_Rules = Mapping[int, Callable[[bytes, wire.Fields], bytes]]
+
 _CLAUSE = re.compile(r"%(?:%|(?:\.\d+)?([a-zA-Z]))")
 
 
-def program(parsed: bytes) -> bytes:
+def program(parsed: bytes, *, in_pieces: bool = False) -> bytes:
     """Return a `cel.expr.ParsedExpr` in an `Any` as it is to run; the same object where nothing is to change."""
     wrapper = wire.fields(parsed)
     inside = wire.fields(wire.block(wrapper, 2))
     before = wire.block(inside, 2)
-    after = rewritten(before)
+    after = _rewritten(before, _IN_PIECES if in_pieces else _RULES)
     return parsed if after is before else wire.message({**wrapper, 2: [wire.message({**inside, 2: [after]})]})
 
 
-def rewritten(expression: bytes) -> bytes:
+def _rewritten(expression: bytes, rules: _Rules) -> bytes:
     """Return a `cel.expr.Expr` as it is to run; the same object where nothing is to change."""
     fields = wire.fields(expression)
     number = next((number for number in _BELOW if number in fields), None)
     if number is None:
         return expression
     node = wire.block(fields, number)
-    changed = _below(node, _BELOW[number], _entry if number == _MAP else rewritten)
+    changed = _below(node, _BELOW[number], partial(_entry if number == _MAP else _rewritten, rules=rules))
     same = expression if changed is node else wire.message({number: [changed]})
-    rule = _RULES.get(number)
+    rule = rules.get(number)
     return rule(same, wire.fields(changed)) if rule else same
 
 
-def _entry(entry: bytes) -> bytes:
-    return _below(entry, _ENTRY, rewritten)
+def _entry(entry: bytes, rules: _Rules) -> bytes:
+    return _below(entry, _ENTRY, partial(_rewritten, rules=rules))
 
 
 def _below(node: bytes, numbers: tuple[int, ...], rewrite: Callable[[bytes], bytes]) -> bytes:
@@ -131,6 +136,33 @@ def _ordered(loop: bytes, fields: wire.Fields) -> bytes:
     keys = _by_type(_OVER, {"map": "@keys", "list": "@indexes"})
     one: wire.Fields = {**fields, _RANGE: [keys], _STEP: [step], _SECOND_VARIABLE: []}
     return _bind("@over", over, wire.message({_LOOP: [wire.message(one)]}))
+
+
+def _in_pieces(loop: bytes, fields: wire.Fields) -> bytes:
+    """Return a loop as `_ordered` does, and one that builds a list such that it builds this in pieces."""
+    variable, second = wire.text(fields, _VARIABLE), wire.text(fields, _SECOND_VARIABLE)
+    if not _collects(fields) or variable == "#unused":
+        return _ordered(loop, fields)
+    kinds = {"map": "@keys", "list": "@indexes"} if second else {"map": "@keys"}
+    step = wire.block(fields, _STEP)
+    if second:
+        step = _bind(second, _function("_[_]", _OVER, _name(variable)), step)
+    step = _bind(variable, _function("_[_]", _KEYS, _AT), step)
+    piece: wire.Fields = {**fields, _VARIABLE: [b"@at"], _RANGE: [_PIECE], _STEP: [step], _SECOND_VARIABLE: []}
+    # What is no list is left for the library to refuse.
+    is_list = _function("_==_", _function("type", _KEYS), _name(".list"))
+    pieces = _function("_?_:_", is_list, _function("@pieces", _function("size", _KEYS)), _KEYS)
+    whole: wire.Fields = {
+        _VARIABLE: [b"@piece"],
+        _RANGE: [pieces],
+        _COLLECTED: [b"@all"],
+        _START: [*wire.blocks(fields, _START)],
+        _CONDITION: [wire.message({_CONST: [wire.message({2: [1]})]})],
+        _STEP: [_function("_+_", _ALL, wire.message({_LOOP: [wire.message(piece)]}))],
+        _RESULT: [_ALL],
+    }
+    keys = _bind("@index", _by_type(_OVER, kinds), wire.message({_LOOP: [wire.message(whole)]}))
+    return _bind("@over", wire.block(fields, _RANGE), keys)
 
 
 def _collects(loop: wire.Fields) -> bool:
@@ -258,10 +290,12 @@ def _text(expression: bytes) -> str | None:
 
 
 _VALUE, _OVER = _name("@value"), _name("@over")
+_KEYS, _PIECE, _AT, _ALL = map(_name, ("@index", "@piece", "@at", "@all"))
 _NULL = wire.message({_CONST: [wire.message({1: [0]})]})
-_RULES: Mapping[int, Callable[[bytes, wire.Fields], bytes]] = {
+_RULES: _Rules = {
     _CALL: _called,
     _SELECT: _tested,
     _MAP: _distinct,
     _LOOP: _ordered,
 }
+_IN_PIECES: _Rules = {**_RULES, _LOOP: _in_pieces}

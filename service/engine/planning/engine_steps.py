@@ -9,7 +9,7 @@ from persistence.model import Step
 from service.engine import pauses
 from service.engine.definition import Call, Decide, Pause, Repeat, Transform
 from service.engine.expressions import Expression, ExpressionError
-from service.engine.expressions.cost import PER_ALLOWANCE
+from service.engine.expressions.cost import PER_STEP
 from service.engine.failure import EXPRESSION_ERROR, INVALID_PARAMS, Failure
 from service.engine.planning.step_rules import WORK_OF_STEP, StepRules
 
@@ -46,7 +46,7 @@ class EngineSteps(StepRules):
         variables, begun = self.draft.variables(self.scope(step)), self.allowance.spent
         for name, condition in action.outcomes:
             # They are one part, which cannot be cut: where the first ones are heavy, the rest must not hold the loop.
-            if condition is not None and self.allowance.spent - begun > PER_ALLOWANCE:
+            if condition is not None and self.allowance.spent - begun > PER_STEP:
                 raise ExpressionError("outcomes may be too much work for values of this size; use several steps")
             if condition is None or condition.spend(variables, self.allowance):
                 return {"outcome": name, "matched": True}

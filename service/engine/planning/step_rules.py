@@ -14,7 +14,7 @@ from service.engine import paths, payload
 from service.engine.clock import later
 from service.engine.definition import Call, Definition, StepSpec
 from service.engine.expressions import EVERY_STEP, Allowance, ExpressionError, PutOffError
-from service.engine.expressions.cost import PER_ALLOWANCE
+from service.engine.expressions.cost import PER_STEP
 from service.engine.failure import (
     EXECUTION_TOO_LARGE,
     EXPRESSION_ERROR,
@@ -196,7 +196,7 @@ class StepRules(ABC):
         values, begun = dict[str, Any](), self.allowance.spent
         for name, expression in spec.assign:
             # They are one part, which cannot be cut: where the first ones are heavy, the rest must not hold the loop.
-            if self.allowance.spent - begun > PER_ALLOWANCE // 2:
+            if self.allowance.spent - begun > PER_STEP // 2:
                 raise ExpressionError(
                     "may be too much work for values of this size; use smaller values, or several steps"
                 )
