@@ -8,6 +8,9 @@
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	"$$p" -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
 
+# Where a machine forbids it, each of the hundreds of processes that tests start compiles every module again.
+unexport PYTHONDONTWRITEBYTECODE
+
 BIN := .venv/bin
 GRPCURL := github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
 PIP := CLIENT_VERSION= $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
