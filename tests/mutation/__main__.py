@@ -8,7 +8,10 @@ missing or a line that is not needed.
 from __future__ import annotations
 
 import argparse
+import compileall
 import difflib
+import importlib.util
+import json
 import os
 import random
 import shutil
@@ -17,18 +20,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 
-from tests.mutation.mutations import Mutation, mutations
-from tests.mutation.parts import PARTS, Part
+from tests.mutation.mutations import Mutation, function_at, mutations
+from tests.mutation.parts import PARTS, TESTS
+from tests.mutation.reach import RECORD, SELECT, Reach
 
 ROOT = Path(__file__).parents[2]
-TIMES, MORE = 4, 30.0
+BUILD = ROOT / "build" / "reach"
+TIMES, MORE = 6, 20.0
 """How many times longer a mutant's tests may take than those of the code as it is, and seconds more."""
 
 
@@ -50,6 +55,11 @@ class Mutant:
         """The file and the line of the change."""
         return f"{self.file}:{self.source.count(chr(10), 0, self.mutation.start) + 1}"
 
+    @property
+    def function(self) -> str:
+        """The qualified name of the function that is changed, empty outside of all."""
+        return function_at(self.source, self.mutation.start)
+
     def diff(self) -> str:
         """What it changes."""
         before, after = (each.splitlines(keepends=True) for each in (self.source, self.mutated))
@@ -58,11 +68,11 @@ class Mutant:
 
 @dataclass(frozen=True)
 class Found:
-    """What became of a mutant: the stage whose tests noticed it, or none."""
+    """What became of a mutant: the test that noticed it, or what happened instead; nothing when all passed."""
 
     mutant: Mutant
-    stage: int | None
     how: str
+    tests: int
     seconds: float
 
 
@@ -78,29 +88,49 @@ class Copy:
             if (ROOT / name).is_file():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, folder / name)
+        compileall.compile_dir(folder, quiet=2)
         path = os.pathsep.join([str(folder), str(folder / "clients" / "python")])
-        self._environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+        self._environment = {**os.environ, "PYTHONPATH": path}
 
-    def judged(self, mutant: Mutant, part: Part, limits: Sequence[float]) -> Found:
-        """Run the tests of the part on the mutant until one of them fails."""
+    def record(self, tests: str) -> Path:
+        """Run tests of the code as it is; return the file that says which of them call which functions."""
+        BUILD.mkdir(parents=True, exist_ok=True)
+        record = BUILD / f"{tests.replace('/', '-')}.json"
+        if how := self._fails([tests], 3_600, {RECORD: str(record)}):
+            print(f"{tests}: the code as it is fails {how}, which is left out", flush=True)
+        return record
+
+    def judged(self, mutant: Mutant, reach: Reach, within: float) -> Found:
+        """Run the tests that call what is changed, for about so many seconds, until one of them fails."""
         begun, target = time.monotonic(), self._folder / mutant.file
+        compiled = Path(importlib.util.cache_from_source(str(target)))
+        every = [str(each.relative_to(self._folder)) for test in TESTS for each in _test_files(self._folder / test)]
+        names, cost, longest = reach.unknown(every), 0.0, 0.0
+        for test in reach.tests(mutant.file, mutant.function):
+            cost, longest = cost + reach.seconds(test), max(longest, reach.seconds(test))
+            if cost > within:
+                break
+            names.append(test)
+        compiled.unlink(missing_ok=True)
         target.write_text(mutant.mutated)
+        selection = self._folder / "selection.json"
+        selection.write_text(json.dumps(names))
+        files = list(dict.fromkeys(name.partition("::")[0] for name in names))
+        arguments = ["-x", "--tb=no", "-o", f"timeout={MORE + TIMES * longest:.0f}", *files]
         try:
-            for number, (stage, limit) in enumerate(zip(part.stages, limits, strict=True)):
-                if how := self.fails(stage, limit):
-                    return Found(mutant, number, how, time.monotonic() - begun)
-            return Found(mutant, None, "", time.monotonic() - begun)
+            how = self._fails(arguments, 2 * MORE + TIMES * cost, {SELECT: str(selection)}) if files else ""
         finally:
             target.write_text(mutant.source)
+            compiled.unlink(missing_ok=True)
+        return Found(mutant, how, len(names), time.monotonic() - begun)
 
-    def fails(self, tests: Sequence[str], limit: float = 3_600) -> str:
+    def _fails(self, arguments: Sequence[str], limit: float, environment: Mapping[str, str]) -> str:
         """Run tests; return the first one that fails, or what happens instead, and nothing when all pass."""
-        files = [str(each.relative_to(self._folder)) for test in tests for each in _found(self._folder, test)]
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-p", "no:cacheprovider", "-p", "no:randomly"]
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "tests.mutation.reach"]
         process = subprocess.Popen(
-            [*command, *files],
+            [*command, *arguments],
             cwd=self._folder,
-            env=self._environment,
+            env={**self._environment, **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -120,56 +150,56 @@ class Copy:
         return failed[0].partition(" - ")[0] if failed else (said.strip().splitlines() or ["nothing"])[-1]
 
 
-def _found(folder: Path, pattern: str) -> list[Path]:
-    if not (found := sorted(folder.glob(pattern))):
-        raise SystemExit(f"{pattern} is nowhere")
-    return found
+def _test_files(path: Path) -> list[Path]:
+    return [path] if path.is_file() else sorted(path.rglob("test_*.py"))
 
 
-def mutants_of(part: Part) -> list[Mutant]:
-    """All mutants of a part, in the same order each time."""
-    files = sorted(each.relative_to(ROOT) for pattern in part.files for each in _found(ROOT, pattern))
+def mutants_of(patterns: Sequence[str]) -> list[Mutant]:
+    """All mutants of some files, in the same order each time."""
+    files = sorted(each.relative_to(ROOT) for pattern in patterns for each in ROOT.glob(pattern))
     sources = ((file, (ROOT / file).read_text()) for file in files)
     return [Mutant(file, source, each) for file, source in sources for each in mutations(source)]
 
 
-def run(name: str, count: int, seed: int, jobs: int, stages: int | None) -> float:
-    """Judge a sample of the mutants of a part, by all stages or the first ones; return the share that was noticed."""
-    part = Part(PARTS[name].files, PARTS[name].stages[:stages])
-    every = mutants_of(part)
-    sample = random.Random(seed).sample(every, min(count, len(every)))
-    with tempfile.TemporaryDirectory(prefix="flowkeep-mutate-") as folder:
-        copies = SimpleQueue[Copy]()
-        for number in range(jobs):
-            (Path(folder) / str(number)).mkdir()
-            copies.put(Copy(Path(folder) / str(number)))
-        limits = list[float]()
-        for stage in part.stages:
-            copy, begun = copies.get(), time.monotonic()
-            if copy.fails(stage) and (how := copy.fails(stage)):  # once may be the machine's fault
-                raise SystemExit(f"{name}: the code as it is fails {how}")
-            limits.append(TIMES * (time.monotonic() - begun) + MORE)
+def run(name: str, asked: argparse.Namespace, copies: SimpleQueue[Copy], reach: Reach) -> float:
+    """Judge a sample of the mutants of a part; return the share that was noticed."""
+    every = mutants_of(PARTS[name])
+    sample = random.Random(asked.seed).sample(every, min(asked.mutants, len(every)))
+    print(f"{name}: {len(sample)} of {len(every)} mutants, SEED={asked.seed}", flush=True)
+
+    def judged(mutant: Mutant) -> Found:
+        copy = copies.get()
+        try:
+            return copy.judged(mutant, reach, asked.within)
+        finally:
             copies.put(copy)
-        print(f"{name}: {len(sample)} of {len(every)} mutants, SEED={seed}", flush=True)
 
-        def judged(mutant: Mutant) -> Found:
-            copy = copies.get()
-            try:
-                return copy.judged(mutant, part, limits)
-            finally:
-                copies.put(copy)
-
-        with ThreadPoolExecutor(jobs) as pool:
-            found = list(pool.map(lambda mutant: _told(judged(mutant)), sample))
-    killed = sum(each.stage is not None for each in found)
+    with ThreadPoolExecutor(asked.jobs) as pool:
+        found = list(pool.map(lambda mutant: _told(judged(mutant)), sample))
+    killed = sum(bool(each.how) for each in found)
     print(f"{name}: {killed} of {len(found)} noticed, {killed / len(found):.0%}", flush=True)
     return killed / len(found)
 
 
 def _told(found: Found) -> Found:
-    what = f"noticed by {found.how}" if found.how else f"NOT NOTICED\n{found.mutant.diff()}"
+    what = f"noticed by {found.how}" if found.how else f"NOT NOTICED by {found.tests}\n{found.mutant.diff()}"
     print(f"  {found.mutant.place} {found.seconds:.0f} s {what}", flush=True)
     return found
+
+
+def _recorded(copies: SimpleQueue[Copy], jobs: int, anew: bool) -> Reach:
+    """Return what is known of the tests, which are run once for it."""
+
+    def record(tests: str) -> Path:
+        file = BUILD / f"{tests.replace('/', '-')}.json"
+        if anew or not file.is_file():
+            copy = copies.get()
+            copy.record(tests)
+            copies.put(copy)
+        return file
+
+    with ThreadPoolExecutor(jobs) as pool:
+        return Reach(list(pool.map(record, TESTS)), ROOT)
 
 
 def main() -> None:
@@ -179,10 +209,17 @@ def main() -> None:
     parser.add_argument("--mutants", type=int, default=40, help="of each part")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--stages", type=int, help="the first ones of the tests alone, which are quick")
+    parser.add_argument("--within", type=float, default=120, help="seconds of tests that a mutant has to survive")
+    parser.add_argument("--anew", action="store_true", help="find out again which tests call what")
     parser.add_argument("--least", type=float, default=0.85, help="the share that has to be noticed")
     asked = parser.parse_args()
-    shares = [run(name, asked.mutants, asked.seed, asked.jobs, asked.stages) for name in asked.where]
+    with tempfile.TemporaryDirectory(prefix="flowkeep-mutate-") as folder:
+        copies = SimpleQueue[Copy]()
+        for number in range(asked.jobs):
+            (Path(folder) / str(number)).mkdir()
+            copies.put(Copy(Path(folder) / str(number)))
+        reach = _recorded(copies, asked.jobs, asked.anew)
+        shares = [run(name, asked, copies, reach) for name in asked.where]
     raise SystemExit(min(shares) < asked.least)
 
 

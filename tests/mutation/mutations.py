@@ -40,6 +40,22 @@ def mutations(source: str) -> list[Mutation]:
     return sorted(set(found.mutations), key=lambda each: (each.start, each.end, each.text))
 
 
+def function_at(source: str, offset: int) -> str:
+    """Return the qualified name of the innermost function in whose body this character of a module stands, if any."""
+    line, name, nodes, within = source.count("\n", 0, offset) + 1, "", list(ast.parse(source).body), ""
+    while nodes:
+        node: ast.AST = nodes.pop()
+        body = getattr(node, "body", ())
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            nodes += [each for each in ast.iter_child_nodes(node) if not isinstance(each, ast.expr)]
+        elif body[0].lineno <= line <= (node.end_lineno or 0):
+            within += node.name
+            name = within if not isinstance(node, ast.ClassDef) else name
+            within += "." if isinstance(node, ast.ClassDef) else ".<locals>."
+            nodes = list(body)
+    return name
+
+
 class _Finder(ast.NodeVisitor):
     def __init__(self, source: str) -> None:
         self._source = source

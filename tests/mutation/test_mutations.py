@@ -7,7 +7,7 @@ import ast
 import pytest
 
 from tests.mutation.__main__ import mutants_of
-from tests.mutation.mutations import mutations
+from tests.mutation.mutations import function_at, mutations
 from tests.mutation.parts import PARTS
 
 
@@ -36,6 +36,25 @@ from tests.mutation.parts import PARTS
 )
 def test_mutations(source: str, changed: list[str]) -> None:
     assert sorted(each.applied(source) for each in mutations(source)) == sorted(changed)
+
+
+def test_the_function_of_a_mutant_is_the_innermost_whose_body_runs_it() -> None:
+    source = """
+A = 1
+def f(b=2):
+    c = 3
+    try:
+        def g(): return 4
+    except E:
+        d = 5
+class C:
+    e = 6
+    async def h(self):
+        async with self:
+            return [7]
+"""
+    functions = ["", "", "f", "f.<locals>.g", "f", "", "C.h"]
+    assert [function_at(source, source.index(str(number + 1))) for number in range(7)] == functions
 
 
 @pytest.mark.parametrize("part", PARTS)
