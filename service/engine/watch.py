@@ -36,7 +36,7 @@ class Output:
     path: str
     attempt: int
     text: str
-    iteration: int = 1
+    iteration: int
 
 
 class _Topic:

@@ -11,6 +11,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from persistence import failpoints
+from persistence.errors import UnavailableError
 from persistence.model import Event, ExecutionState, Scope
 from service.engine.running.output import MAX_OUTPUT
 from service.engine.watch import (
@@ -162,6 +164,43 @@ async def test_the_table_is_read_no_more_than_it_has_to_be_and_when_something_is
         assert [each async for each in given] == [page(7, FINISHED), Bookmark(7)]
 
 
+async def test_events_are_counted_that_a_watcher_found_without_having_been_told() -> None:
+    hub, execution_id = WatchHub(), uuid4()
+    async with asyncio.timeout(10):
+        polling = followed(
+            Pages(page(1, "created"), [], page(2, FINISHED)), hub, execution_id, pace=Pace(poll=0.0, bookmark=60.0)
+        )
+        assert [each async for each in polling] == [page(1, "created"), page(2, FINISHED), Bookmark(2)]
+        assert hub.finds == 1
+        told = followed(Pages(page(1, "created"), [], page(2, FINISHED)), hub, execution_id, pace=RARE)
+        assert await anext(told) == page(1, "created")
+        coming = asyncio.ensure_future(anext(told))
+        await reads()
+        hub.wake([execution_id])
+        assert await coming == page(2, FINISHED)
+        assert hub.finds == 1
+
+
+@pytest.mark.parametrize(
+    ("place", "before"),
+    [
+        ("after_listen_before_read", []),
+        ("after_read_before_write", []),
+        ("between_pages", [page(1, "created")]),
+    ],
+)
+async def test_a_watch_can_be_broken_at_each_of_its_places(place: str, before: list[object]) -> None:
+    failpoints.arm({failpoints.SETTING: f"watch.{place}=raise", failpoints.ENVIRONMENT: "test"})
+    given = []
+    try:
+        with pytest.raises(UnavailableError):
+            async for each in followed(Pages(page(1, "created")), WatchHub(), uuid4(), pace=RARE):
+                given.append(each)
+    finally:
+        failpoints.arm({})
+    assert given == before
+
+
 async def test_a_sign_of_life_comes_before_the_next_look_at_the_table() -> None:
     given = followed(Pages(page(1, "created"), [], []), WatchHub(), uuid4(), pace=Pace(60.0, 0.01))
     async with asyncio.timeout(10):
@@ -217,11 +256,11 @@ def test_outputs_that_nobody_reads_take_little_room(character: str) -> None:
     hub, execution_id = WatchHub(), uuid4()
     with hub.subscribe(execution_id) as stuck:
         for number in range(2 * OUTPUTS):
-            hub.show(execution_id, Output("s", number, character * MAX_OUTPUT))
+            hub.show(execution_id, Output("s", number, character * MAX_OUTPUT, 1))
         left = stuck.outputs(0)
         assert sum(getsizeof(each.text) for each in left) <= OUTPUT_BYTES
         assert [each.attempt for each in left] == list(range(2 * OUTPUTS - len(left), 2 * OUTPUTS))
         assert left
         for number in range(2 * OUTPUTS):
-            hub.show(execution_id, Output("s", number, "a"))
+            hub.show(execution_id, Output("s", number, "a", 1))
         assert len(stuck.outputs(0)) == OUTPUTS
