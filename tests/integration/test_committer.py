@@ -17,7 +17,8 @@ from persistence.model import Execution, ExecutionState, StepState
 from persistence.postgres import PostgresRepository
 from persistence.postgres.commit import flush, session, statements, stepwise
 from persistence.transition import CommitResult, Created
-from tests.conformance.builders import ORG, SCOPE, step
+from service.engine.ids import uuid7
+from tests.conformance.builders import ORG, SCOPE, document, execution, new, step
 from tests.integration.postgres_store import PostgresStore, move, opened, settled
 
 COMMITTED, FENCED, UNKNOWN = CommitResult.COMMITTED, CommitResult.FENCED, CommitResult.UNKNOWN
@@ -266,6 +267,23 @@ async def test_a_database_that_stays_away_keeps_callers_waiting_for_no_longer_th
     await repository.close()
 
 
+async def test_each_caller_is_told_when_its_own_time_is_over(database_dsn: str, monkeypatch: pytest.MonkeyPatch):
+    repository = await PostgresRepository.open(database_dsn, pool_size=2, unknown_timeout=0.2)
+    workflow = await repository.create_workflow(ORG, uuid7(), document(), "ann")
+    row = execution(workflow)
+    blocker = await asyncpg.connect(database_dsn)
+    async with blocker.transaction():
+        await blocker.execute("LOCK TABLE execution_inputs")
+        first = repository.create(new(row))
+        await asyncio.sleep(0.05)  # so that its time is over before that of the others
+        others = [repository.create(new(execution(workflow))) for _ in range(2)]
+        async with asyncio.timeout(10):
+            answers = await settled(first, *others)
+    assert [type(answer) for answer in answers] == [UnavailableError] * 3
+    await blocker.close()
+    await repository.close()
+
+
 async def test_what_shares_a_turn_shares_a_transaction(store: PostgresStore):
     rows = await store.put_many(3)
     late = await store.put()
@@ -278,6 +296,16 @@ async def test_what_shares_a_turn_shares_a_transaction(store: PostgresStore):
         (await created).execution.id,
     )
     assert len(transactions) == 1
+
+
+async def test_a_step_begins_ends_and_is_undone_in_one_transaction(store: PostgresStore):
+    row = await store.put()
+    states = (StepState.RUNNING, StepState.COMPLETED, StepState.COMPENSATED)
+    moves = [move(row, seq, steps=[step("s", state)]) for seq, state in enumerate(states, start=1)]
+    assert await settled(*map(store.repository.submit, moves)) == [COMMITTED] * 3
+    written = "SELECT count(DISTINCT xmin::text) FROM transitions WHERE execution_id = $1 AND seq > 1"
+    assert await store.admin.fetchval(written, row.id) == 1
+    assert (await store.read(row)).steps[0].state is StepState.COMPENSATED
 
 
 async def test_close_writes_what_was_submitted(database_dsn: str, store: PostgresStore):
