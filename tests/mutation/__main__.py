@@ -11,6 +11,7 @@ import argparse
 import compileall
 import difflib
 import importlib.util
+import itertools
 import json
 import os
 import random
@@ -20,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -35,6 +37,10 @@ ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build" / "reach"
 TIMES, MORE = 6, 20.0
 """How many times longer a mutant's tests may take than those of the code as it is, and seconds more."""
+
+
+FIRST = 3
+"""Files of tests that are run before the others."""
 
 
 @dataclass(frozen=True)
@@ -105,24 +111,31 @@ class Copy:
         begun, target = time.monotonic(), self._folder / mutant.file
         compiled = Path(importlib.util.cache_from_source(str(target)))
         every = [str(each.relative_to(self._folder)) for test in TESTS for each in _test_files(self._folder / test)]
-        names, cost, longest = reach.unknown(every), 0.0, 0.0
-        for test in reach.tests(mutant.file, mutant.function):
-            cost, longest = cost + reach.seconds(test), max(longest, reach.seconds(test))
-            if cost > within:
-                break
-            names.append(test)
+        known = reach.tests(mutant.file, mutant.function)
+        costs = itertools.accumulate(map(reach.seconds, known))
+        known = [test for test, cost in zip(known, costs, strict=True) if cost <= within]
+        # To read all files takes longer than most mutants last: those that know the function best come first.
+        best = {file for file, _ in Counter(map(_file_of, known)).most_common(FIRST)}
+        first = [test for test in known if _file_of(test) in best]
+        rest = [*reach.unknown(every), *(test for test in known if _file_of(test) not in best)]
+        how = ""
         compiled.unlink(missing_ok=True)
         target.write_text(mutant.mutated)
-        selection = self._folder / "selection.json"
-        selection.write_text(json.dumps(names))
-        files = list(dict.fromkeys(name.partition("::")[0] for name in names))
-        arguments = ["-x", "--tb=no", "-o", f"timeout={MORE + TIMES * longest:.0f}", *files]
         try:
-            how = self._fails(arguments, 2 * MORE + TIMES * cost, {SELECT: str(selection)}) if files else ""
+            for names in filter(None, (first, rest)):
+                how = how or self._selection_fails(names, reach)
         finally:
             target.write_text(mutant.source)
             compiled.unlink(missing_ok=True)
-        return Found(mutant, how, len(names), time.monotonic() - begun)
+        return Found(mutant, how, len(first) + len(rest), time.monotonic() - begun)
+
+    def _selection_fails(self, names: Sequence[str], reach: Reach) -> str:
+        selection = self._folder / "selection.json"
+        selection.write_text(json.dumps(names))
+        seconds = [reach.seconds(name) for name in names if "::" in name]
+        limit, longest = 2 * MORE + TIMES * sum(seconds), MORE + TIMES * max(seconds, default=0.0)
+        arguments = ["-x", "--tb=no", "-o", f"timeout={longest:.0f}", *dict.fromkeys(map(_file_of, names))]
+        return self._fails(arguments, limit, {SELECT: str(selection)})
 
     def _fails(self, arguments: Sequence[str], limit: float, environment: Mapping[str, str]) -> str:
         """Run tests; return the first one that fails, or what happens instead, and nothing when all pass."""
@@ -148,6 +161,10 @@ class Copy:
             return ""
         failed = [line for line in said.splitlines() if line.startswith(("FAILED", "ERROR"))]
         return failed[0].partition(" - ")[0] if failed else (said.strip().splitlines() or ["nothing"])[-1]
+
+
+def _file_of(test: str) -> str:
+    return test.partition("::")[0]
 
 
 def _test_files(path: Path) -> list[Path]:

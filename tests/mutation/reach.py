@@ -39,7 +39,9 @@ class Reach:
         """Return the tests that call a function, or any of the file if none is known; quick ones first."""
         name = f"{file}::{function}"
         called = [name] if name in self._callers else [each for each in self._callers if each.startswith(f"{file}::")]
-        found = {test for each in called for test in self._callers[each] if test.partition("::")[0] not in self._changed}
+        found = {
+            test for each in called for test in self._callers[each] if test.partition("::")[0] not in self._changed
+        }
         return sorted(found, key=self.seconds)
 
     def unknown(self, files: Sequence[str]) -> list[str]:
