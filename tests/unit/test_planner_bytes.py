@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from persistence.model import ExecutionState
 from service.engine import payload
@@ -46,6 +47,13 @@ def test_what_is_written_is_counted():
     assert len(driver.events) == 5
     assert driver.state.bytes == 5 * EVENT_BYTES + 4 * len('{"a":1}')
     check_stored(driver)
+
+
+def test_the_count_fits_where_it_is_kept_whatever_stood_there():
+    driver = started(sequence(step("a")))
+    driver.state = structs.replace(driver.state, bytes=2**63 - 1)
+    driver.succeed("a")
+    assert driver.state.state.is_end and driver.state.bytes < 2**63
 
 
 def test_parameters_that_do_not_fit_fail_their_step():

@@ -198,6 +198,7 @@ def test_an_attempt_that_was_cut_off_is_kept_as_interrupted_with_who_ran_it():
     assert (row.attempt, row.worker, row.attempt_time, row.failure) == (2, "two:2", T0 + seconds(5), None)
     (kept,) = row.failed_attempts
     assert (kept["attempt"], kept["worker"], kept["failure"]["code"]) == (1, "one:1", "INTERRUPTED")
+    assert kept["failure"]["retryable"]
     assert (kept["start_time"], kept["end_time"]) == (T0.isoformat(), (T0 + seconds(5)).isoformat())
     retrying, again = driver.bodies[-2:]
     assert retrying == events.StepRetrying("a", 1, interrupted(structs.replace(row, attempt=1)), driver.now)
