@@ -42,17 +42,17 @@ def mutations(source: str) -> list[Mutation]:
 
 def function_at(source: str, offset: int) -> str:
     """Return the qualified name of the innermost function in whose body this character of a module stands, if any."""
-    line, name, nodes, within = source.count("\n", 0, offset) + 1, "", list(ast.parse(source).body), ""
+    line, name, within = source.count("\n", 0, offset) + 1, "", ""
+    nodes: list[ast.AST] = list(ast.parse(source).body)
     while nodes:
-        node: ast.AST = nodes.pop()
-        body = getattr(node, "body", ())
+        node = nodes.pop()
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             nodes += [each for each in ast.iter_child_nodes(node) if not isinstance(each, ast.expr)]
-        elif body[0].lineno <= line <= (node.end_lineno or 0):
+        elif node.body[0].lineno <= line <= (node.end_lineno or 0):
             within += node.name
             name = within if not isinstance(node, ast.ClassDef) else name
             within += "." if isinstance(node, ast.ClassDef) else ".<locals>."
-            nodes = list(body)
+            nodes = list(node.body)
     return name
 
 
