@@ -377,26 +377,3 @@ class ExecutionSteps(msgspec.Struct, frozen=True):
     steps: Sequence[Step]
     unreadable: tuple[str, ...] = ()
     omitted: frozenset[StepKey] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """A lease that was just begun or renewed: when, by the store's clock, and whether other processes have one."""
-
-    time: datetime
-    has_others: bool
-
-
-@dataclass(frozen=True, slots=True)
-class News:
-    """What another process did: to which executions (None: to any), whether some of them are to be claimed or have
-    unseen messages."""
-
-    executions: frozenset[UUID] | None
-    has_work: bool = False
-    has_mail: bool = False
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether it says nothing."""
-        return self.executions == frozenset() and not (self.has_work or self.has_mail)

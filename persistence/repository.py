@@ -25,14 +25,13 @@ from persistence.model import (
     ExecutionDetail,
     ExecutionOutcome,
     ExecutionSteps,
-    Lease,
     Mail,
-    News,
     Posted,
     Scope,
     Wanted,
     Workflow,
 )
+from persistence.processes import Lease, News
 from persistence.requests import Request
 from persistence.transition import Closing, CommitResult, Created, NewExecution, Transition
 

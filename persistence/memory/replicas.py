@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from persistence.memory.journal import release
 from persistence.memory.tables import Tables
-from persistence.model import Lease
+from persistence.processes import Lease
 
 
 class MemoryReplicas:

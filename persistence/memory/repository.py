@@ -12,7 +12,8 @@ from persistence.memory.journal import MemoryJournal
 from persistence.memory.replicas import MemoryReplicas
 from persistence.memory.tables import Tables
 from persistence.memory.workflows import MemoryWorkflows
-from persistence.model import LOADED_AT_ONCE, News
+from persistence.model import LOADED_AT_ONCE
+from persistence.processes import News
 from persistence.repository import SECRET_BYTES
 
 

@@ -12,13 +12,14 @@ from msgspec.structs import replace
 
 from persistence import failpoints
 from persistence.errors import PersistenceError
-from persistence.model import SUSPECT_DEATHS, Execution, ExecutionDetail, News, Wanted
+from persistence.model import SUSPECT_DEATHS, Execution, ExecutionDetail, Wanted
 from persistence.postgres import mending, messages
 from persistence.postgres.connection import Database, Session, is_of_a_row
 from persistence.postgres.details import without_details
 from persistence.postgres.driving import details, filled
 from persistence.postgres.notifications import notify
 from persistence.postgres.records import EXECUTION_COLUMNS, IS_READABLE, LAST, selected
+from persistence.processes import News
 
 # A lease that lasts for days was written by none of us, and would hold back for ever what a dead process owned.
 _RUNS = "r.lease_until > clock_timestamp() AND r.lease_until < clock_timestamp() + interval '1 day'"

@@ -9,8 +9,8 @@ from uuid import UUID
 
 import asyncpg
 
-from persistence.model import News
 from persistence.postgres.connection import DRIVER_ERRORS, Database, Session, translating
+from persistence.processes import News
 
 _CHANNEL = "flowkeep"
 _NOTIFY = "SELECT pg_notify($1, $2)"

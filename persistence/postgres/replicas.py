@@ -6,11 +6,11 @@ from uuid import UUID
 
 import asyncpg
 
-from persistence.model import Lease, News
 from persistence.postgres.claims import release
 from persistence.postgres.connection import Database
 from persistence.postgres.migrate import expected_revision
 from persistence.postgres.notifications import Notifications, notify
+from persistence.processes import Lease, News
 
 _LEASE = """clock_timestamp() AS time,
     EXISTS (SELECT FROM replicas o WHERE o.incarnation <> $1 AND o.lease_until > clock_timestamp()) AS has_others"""

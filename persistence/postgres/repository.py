@@ -10,7 +10,7 @@ from secrets import token_bytes
 from typing import Self
 
 from persistence.errors import UnavailableError
-from persistence.model import Execution, News
+from persistence.model import Execution
 from persistence.postgres.claims import PostgresClaims
 from persistence.postgres.commit.committer import Committer
 from persistence.postgres.commit.condemning import PostgresCondemning
@@ -29,6 +29,7 @@ from persistence.postgres.partitions import ensure_partitions
 from persistence.postgres.reaping import PostgresReaping
 from persistence.postgres.replicas import PostgresReplicas
 from persistence.postgres.workflows import PostgresWorkflows
+from persistence.processes import News
 from persistence.repository import SECRET_BYTES
 from persistence.transition import CommitResult, Created, NewExecution, Transition
 

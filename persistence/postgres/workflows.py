@@ -22,7 +22,7 @@ from persistence.errors import (
     WorkflowNotFoundError,
 )
 from persistence.listing import WorkflowFilter
-from persistence.model import Applied, News, Outcome, Scope, Workflow
+from persistence.model import Applied, Outcome, Scope, Workflow
 from persistence.postgres import mending, records
 from persistence.postgres.connection import Database, Session, escaped_like, is_of_a_row, rendered
 from persistence.postgres.messages import send_cancel
@@ -30,6 +30,7 @@ from persistence.postgres.notifications import notify
 from persistence.postgres.records import selected
 from persistence.postgres.requests import keep, known
 from persistence.postgres.tables import workflow_revisions, workflows
+from persistence.processes import News
 from persistence.requests import Request
 
 _INSERT = """

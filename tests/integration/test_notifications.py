@@ -4,9 +4,9 @@ import asyncio
 
 import flowkeep
 from flowkeep.v1 import execution_service_pb2 as pb
-from persistence.model import News
 from persistence.postgres.connection import Database
 from persistence.postgres.notifications import Notifications
+from persistence.processes import News
 from service.engine.ids import uuid7
 from tests.integration.stage import PATIENCE, ended, eventually, log, made, step, wait_step
 

@@ -11,7 +11,7 @@ from uuid import UUID, uuid5
 from persistence.transition import CommitResult
 from tests.simulation.folding import agrees, fold, opened
 from tests.simulation.history import Answer, Call, Claim, Write
-from tests.simulation.store import HELD
+from tests.simulation.link import HELD
 from tests.simulation.timing import check_times
 
 if TYPE_CHECKING:

@@ -29,8 +29,8 @@ from service.engine.running.runner import Runner
 from service.engine.running.tenure import Tenure
 from service.engine.watch import WatchHub
 from tests.simulation import replica
+from tests.simulation.link import Link
 from tests.simulation.replica import Replica
-from tests.simulation.store import Link
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,11 +18,12 @@ from service.engine.handlers.registry import Registry
 from service.engine.handlers.wait import wait
 from service.engine.parsing import Defaults
 from service.engine.running.leases import LeaseKeeper
+from tests.simulation.database import BEGINNING, Database
 from tests.simulation.effects import Effects
 from tests.simulation.history import History
+from tests.simulation.link import Link, Weather
 from tests.simulation.loop import Process, VirtualLoop
 from tests.simulation.scenario import Scenario
-from tests.simulation.store import BEGINNING, Database, Link, Weather
 
 DEFAULTS = Defaults(execution_timeout=60.0, step_timeout=20.0)
 CONFIG = Config(

@@ -13,8 +13,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from flowkeep.v1.event_pb2 import ExecutionEvent
 from persistence.transition import CommitResult
 from service.engine.failure import INTERRUPTED
+from tests.simulation.database import BEGINNING
 from tests.simulation.folding import opened
-from tests.simulation.store import BEGINNING, LONGEST_LATENCY
+from tests.simulation.link import LONGEST_LATENCY
 
 if TYPE_CHECKING:
     from tests.simulation.world import World

@@ -21,12 +21,13 @@ from service.engine.handlers.registry import Registry
 from service.engine.handlers.wait import wait
 from service.engine.parsing import parse
 from tests.simulation.clients import OWNER, Clients
+from tests.simulation.database import Database, finished
 from tests.simulation.effects import Effects
 from tests.simulation.history import History
+from tests.simulation.link import CLEAR, LATEST
 from tests.simulation.loop import WORLD, DeadlockError, VirtualLoop
 from tests.simulation.replica import DEFAULTS, Replica
 from tests.simulation.scenario import Fault, Scenario
-from tests.simulation.store import CLEAR, LATEST, Database, finished
 
 AMBUSH = 5.0
 """Virtual seconds that a fault waits for the call at which it is to happen."""

@@ -13,7 +13,8 @@ from persistence.postgres.commit.units import Creation, Group, Outcome, Unit
 from persistence.transition import CommitResult, Created
 
 if TYPE_CHECKING:
-    from tests.simulation.store import Database, Link
+    from tests.simulation.database import Database
+    from tests.simulation.link import Link
 
 BATCH = 8
 

@@ -15,7 +15,7 @@ import pytest
 
 from persistence.errors import UnavailableError
 from persistence.memory import MemoryRepository
-from persistence.model import Lease
+from persistence.processes import Lease
 from persistence.repository import ReplicaRepository
 from service.app import Surroundings, build_engine
 from service.config import Config

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import aclosing
-from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
-
-import grpc
-from google.protobuf.message import Message
+from functools import partial
+from typing import Any, Unpack
 
 from flowkeep.arguments import flag, text, texts, whole
 from flowkeep.batch import Outcome, execute_all, judge_of
-from flowkeep.channel import Token, call_metadata, checked_target, checked_tls, open_channel
-from flowkeep.durations import Span, to_seconds
+from flowkeep.channel import call_metadata
+from flowkeep.connection import Connection
 from flowkeep.errors import (
     DefinitionError,
     ExecutionFailedError,
     FlowkeepError,
     InvalidArgumentError,
     Violation,
-    from_rpc_error,
 )
 from flowkeep.payload import Input, from_value
 from flowkeep.requests import (
@@ -41,28 +36,19 @@ from flowkeep.requests import (
     steps_request,
     update_request,
 )
-from flowkeep.retry import Backoff, Judge, may_repeat
 from flowkeep.v1 import execution_service_pb2 as executions_pb2
 from flowkeep.v1 import workflow_service_pb2 as workflows_pb2
 from flowkeep.v1.event_pb2 import ExecutionEvent, ExecutionFinished
 from flowkeep.v1.execution_pb2 import Execution, ExecutionView, StepExecution, StepView
-from flowkeep.v1.execution_service_pb2_grpc import ExecutionServiceStub
 from flowkeep.v1.handler_pb2 import Handler
 from flowkeep.v1.workflow_pb2 import Workflow, WorkflowView
 from flowkeep.v1.workflow_service_pb2 import ApplyWorkflowsResponse
-from flowkeep.v1.workflow_service_pb2_grpc import WorkflowServiceStub
 from flowkeep.watch import WatchCall, events_of, follow
 
-if TYPE_CHECKING:  # these classes exist in the stubs only
-    from flowkeep.v1.execution_service_pb2_grpc import ExecutionServiceAsyncStub
-    from flowkeep.v1.workflow_service_pb2_grpc import WorkflowServiceAsyncStub
-
-Request = TypeVar("Request", bound=Message)
-Response = TypeVar("Response", bound=Message)
 _WAIT_SECONDS = 300.0
 
 
-class Client:
+class Client(Connection):
     """A connection to Flowkeep, used as `async with Client("host:port") as client`.
 
     Every method raises FlowkeepError or a subclass (`flowkeep.errors`). A call that met a broken connection, or a
@@ -79,34 +65,6 @@ class Client:
     Raises TypeError, and ValueError for a target that is no address, and for a token that no header can carry, as calls
     do for one that a function gives.
     """
-
-    def __init__(
-        self,
-        target: str = "localhost:50051",
-        *,
-        token: Token = None,
-        tls: bool | grpc.ChannelCredentials = False,
-        options: Sequence[tuple[str, Any]] = (),
-        timeout: Span = 30.0,
-    ) -> None:
-        self.target = checked_target(target)
-        if not callable(token):
-            call_metadata(token)
-        self._token = token
-        self._tls = checked_tls(tls)
-        self._options = options
-        self._timeout = to_seconds(timeout)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Close the connection. Calls and watches under way are cancelled."""
-        if "_channel" in self.__dict__:
-            await self._channel.close()
 
     # Workflows
 
@@ -365,43 +323,8 @@ class Client:
                     return _outcome(execution.execution_id, event.finished)
         raise RuntimeError(f"the history of execution {execution.execution_id} ended without its finished event")
 
-    # Calls
-
-    @cached_property
-    def _channel(self) -> grpc.aio.Channel:
-        return open_channel(self.target, self._tls, self._options)
-
-    @cached_property
-    def _workflows(self) -> WorkflowServiceAsyncStub:
-        return WorkflowServiceStub(self._channel)
-
-    @cached_property
-    def _executions(self) -> ExecutionServiceAsyncStub:
-        return ExecutionServiceStub(self._channel)
-
     def _open_watch(self, request: executions_pb2.WatchExecutionRequest) -> WatchCall:
         return self._executions.WatchExecution(request, metadata=call_metadata(self._token))
-
-    async def _call(
-        self,
-        method: grpc.aio.UnaryUnaryMultiCallable[Request, Response],
-        request: Request,
-        *,
-        may_repeat: Judge = may_repeat,
-        timeout: float | None = None,
-    ) -> Response:
-        clock = asyncio.get_running_loop().time
-        deadline = clock() + (timeout or self._timeout)
-        backoff = Backoff()
-        while True:
-            try:
-                return await method(request, timeout=deadline - clock(), metadata=call_metadata(self._token))
-            except grpc.aio.AioRpcError as failure:
-                error = from_rpc_error(failure)
-                pause = backoff.after(error)
-                if not may_repeat(error) or clock() + pause >= deadline:
-                    raise error from failure
-            await asyncio.sleep(pause)
 
 
 def _outcome(execution_id: str, finished: ExecutionFinished) -> Any:

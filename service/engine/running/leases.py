@@ -13,7 +13,7 @@ import structlog
 
 from persistence import failpoints
 from persistence.errors import PersistenceError
-from persistence.model import Lease
+from persistence.processes import Lease
 from persistence.repository import ReplicaRepository
 from service.engine.clock import StoreClock
 from service.engine.handlers.attempt import Attempt

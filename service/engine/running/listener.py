@@ -7,7 +7,7 @@ import asyncio
 import structlog
 
 from persistence.errors import PersistenceError
-from persistence.model import News
+from persistence.processes import News
 from service.engine.running.active_runs import ActiveRuns
 from service.engine.running.context import Context
 from service.engine.running.wakeups import Wakeup

@@ -20,12 +20,13 @@ from service.engine.definition import Definition, Delivery
 from service.engine.handlers.model import Effect
 from service.engine.paths import place
 from service.engine.planning import happenings, planner
-from service.engine.planning.effects import AttemptKey, StartAttempt
+from service.engine.planning.effects import StartAttempt
 from service.engine.planning.happenings import Happening
 from service.engine.planning.planner import Plan
 from service.engine.planning.state import State
 from service.engine.running.attempts import Attempts
 from service.engine.running.context import Context
+from service.engine.running.deaths import Deaths
 from service.engine.running.inbox import Inbox
 from service.engine.running.outcome import outcome
 from service.engine.running.parking import parked_until
@@ -99,8 +100,7 @@ class Run:
         self._is_queued = False
         self.begun = asyncio.get_running_loop().time()
         self._inbox = Inbox(execution.mail)
-        self._deaths = execution.deaths
-        self._inherited: frozenset[AttemptKey] = frozenset()
+        self._deaths = Deaths(execution.deaths)
         self._attempts = Attempts(self, context)
         self._timer = Timer(context.now, self._fire)
 
@@ -142,7 +142,7 @@ class Run:
         with self._ending_what_breaks():
             plan = planner.apply(self.definition, self.state, happening, latest=self.context.clock.latest())
             self.share.spend(plan.work)
-            self._take(plan, survived=self._is_proof(happening, plan.state))
+            self._take(plan, survived=isinstance(happening, RESULTS) and self._deaths.are_over(plan.state.running))
 
     def open_mail(self, unseen: Sequence[Message]) -> None:
         """Begin with the messages that were unseen when the execution was read."""
@@ -225,7 +225,7 @@ class Run:
         self._inbox.consume(plan.consumed)
         transition = self._transition(self.state, plan, survived=survived)
         if survived:
-            self._deaths = 0
+            self._deaths.count = 0
         self.state = plan.state
         self._attempts.look_after_queue(plan.state)
         self._is_closing = self._is_closing or transition.release or plan.state.state.is_end
@@ -263,17 +263,11 @@ class Run:
 
     def inherit(self) -> None:
         """Note the attempts that run now as those that earlier owners may have died of."""
-        self._inherited = self.state.running
-
-    def _is_proof(self, happening: Happening, after: State) -> bool:
-        """Whether it shows that the execution does no harm: something that ran here has ended, and all inherited."""
-        if not self._deaths or not isinstance(happening, RESULTS):
-            return False
-        return self._inherited.isdisjoint(after.running)
+        self._deaths.inherited = self.state.running
 
     def vouch(self) -> None:
         """Record that driving the execution for so long has done no harm."""
-        if self._deaths and not self._is_closing:
+        if self._deaths.count and not self._is_closing:
             with self._ending_what_breaks():
                 self._hand_over(Plan(self.state), survived=True)
 
