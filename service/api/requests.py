@@ -20,7 +20,7 @@ from flowkeep.v1.workflow_pb2 import WorkflowDefinition
 from service.api.errors import Refusal, RefusedError
 from service.api.times import wrong_moment, wrong_span
 from service.engine.payload import MAX_NODES
-from service.engine.slices import Work, at_once, in_slices
+from service.engine.slices import Work, in_one_go, in_slices
 from service.engine.violations import Violation
 
 MAX_ENTRIES = 1_000
@@ -88,7 +88,7 @@ class Judge:
     async def violations(self, request: Message) -> Sequence[Violation]:
         """Return all violations of the field rules, or where the request is so large that it is not even looked at."""
         work = self._judging(request)
-        return at_once(work) if request.ByteSize() <= SMALL else await in_slices(work)
+        return in_one_go(work) if request.ByteSize() <= SMALL else await in_slices(work)
 
     def _judging(self, request: Message) -> Work[Sequence[Violation]]:
         sizes = _Sizes(self._values)

@@ -17,7 +17,7 @@ DEFAULT_TARGET = "localhost:50051"
 _TIMEOUT_SECONDS = 4.0
 
 
-class Output(StrEnum):
+class Format(StrEnum):
     """How a command prints what it found."""
 
     TEXT = "text"
@@ -31,7 +31,7 @@ class Connection:
     target: str = DEFAULT_TARGET
     token: str = ""
     tls: bool = False
-    output: Output = Output.TEXT
+    output: Format = Format.TEXT
     ca: Path | None = None
     cert: Path | None = None
     key: Path | None = None

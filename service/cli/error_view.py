@@ -18,7 +18,7 @@ from flowkeep.errors import (
     PayloadError,
     UnavailableError,
 )
-from service.cli.connection import Connection, Output
+from service.cli.connection import Connection, Format
 from service.cli.definitions import UnsoundError
 from service.cli.rendering import clean, open_console, plain, span_text
 
@@ -42,7 +42,7 @@ def exit_code(error: Exception) -> int:
 
 def show_error(error: Exception, connection: Connection) -> None:
     """Print an error to standard error: as people read it, or as JSON."""
-    if connection.output is Output.JSON:
+    if connection.output is Format.JSON:
         print(json.dumps({"error": error_form(error)}), file=sys.stderr)
         return
     console = open_console(stderr=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli import settings
-from service.cli.connection import Output
+from service.cli.connection import Format
 from service.cli.serving import AsJson
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def functions(
     from service.engine.expressions import functions as table
 
     found = [entry for entry in table.functions() if part.lower() in entry.name.lower()]
-    if settings.output_of(context, output) is Output.JSON:
+    if settings.output_of(context, output) is Format.JSON:
         show_json({"functions": [entry._asdict() for entry in found]})
         return
     if not found:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from service.cli import settings
-from service.cli.connection import Connection, Output
+from service.cli.connection import Connection, Format
 from service.cli.serving import AsJson
 from service.cli.session import tell
 
@@ -40,7 +40,7 @@ def health(
         connection = Connection(alone)
     form = settings.output_of(context, output)
     status = asyncio.run(_status(replace(connection, output=form), service))
-    typer.echo(json.dumps({"status": status}) if form is Output.JSON else status)
+    typer.echo(json.dumps({"status": status}) if form is Format.JSON else status)
     if status != "SERVING":
         raise typer.Exit(1)
 

@@ -14,7 +14,7 @@ import typer
 
 from service.cli import settings, streams
 from service.cli.arguments import SET_HELP, SET_STRING_HELP, read_input
-from service.cli.connection import Connection, Output
+from service.cli.connection import Connection, Format
 from service.cli.refusal import refuse
 from service.cli.serving import AsJson, Handlers
 from service.cli.session import Session, run_session, tell
@@ -55,7 +55,7 @@ def run(
         settings.run(_run(config, file, payload, shown))
 
 
-def _input(read: Callable[[], dict[str, Any] | None], output: Output) -> dict[str, Any] | None:
+def _input(read: Callable[[], dict[str, Any] | None], output: Format) -> dict[str, Any] | None:
     from flowkeep.errors import PayloadError
 
     try:
@@ -85,7 +85,7 @@ def _own_socket() -> Iterator[str]:
         yield socket_address(f"{way}/run.sock")
 
 
-async def _run(config: Config, file: str, payload: dict[str, Any] | None, output: Output) -> int | None:
+async def _run(config: Config, file: str, payload: dict[str, Any] | None, output: Format) -> int | None:
     from persistence.memory import MemoryRepository
     from service import logs
     from service.app import running_server

@@ -12,7 +12,7 @@ import typer
 from typer.exceptions import TyperException
 
 from service.cli import memory, streams
-from service.cli.connection import DEFAULT_TARGET, Connection, Output
+from service.cli.connection import DEFAULT_TARGET, Connection, Format
 from service.cli.refusal import refuse_call
 from service.cli.settings import refuse_unknown
 
@@ -109,7 +109,7 @@ def _root(
         Path | None, typer.Option(envvar="FLOWKEEP_CERT_FILE", help="Your own certificate (PEM), with --key.")
     ] = None,
     key: Annotated[Path | None, typer.Option(envvar="FLOWKEEP_KEY_FILE", help="Private key (PEM) of --cert.")] = None,
-    output: Annotated[Output, typer.Option("--output", "-o", help="Text for people, or JSON.")] = Output.TEXT,
+    output: Annotated[Format, typer.Option("--output", "-o", help="Text for people, or JSON.")] = Format.TEXT,
     version: Annotated[
         bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
     ] = False,

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from flowkeep.v1.event_pb2 import ExecutionEvent, ExecutionFinished
 from flowkeep.v1.execution_service_pb2 import StepOutput, WatchExecutionResponse
-from service.cli.connection import Output
+from service.cli.connection import Format
 from service.cli.json_form import json_form
 from service.cli.progress_bars import Bars
 from service.cli.progress_lines import Lines
@@ -44,7 +44,7 @@ async def show_progress(
     happenings: AsyncIterable[ExecutionEvent | StepOutput],
     progress: Progress,
     *,
-    output: Output = Output.TEXT,
+    output: Format = Format.TEXT,
     console: Console | None = None,
 ) -> ExecutionFinished | None:
     """Show the events and step outputs of an execution as they come; return how it finished, None if it did not.
@@ -64,8 +64,8 @@ async def show_progress(
 
 
 @contextmanager
-def _view(progress: Progress, output: Output, console: Console | None) -> Iterator[View]:
-    if output is Output.JSON:
+def _view(progress: Progress, output: Format, console: Console | None) -> Iterator[View]:
+    if output is Format.JSON:
         yield _JsonLines()
         return
     console = console or open_console()

@@ -13,7 +13,7 @@ import typer
 
 from service.cli import memory, settings, streams
 from service.cli.asking import Yes, confirm
-from service.cli.connection import Output
+from service.cli.connection import Format
 
 if TYPE_CHECKING:
     import asyncio
@@ -40,7 +40,7 @@ DataDir = Annotated[
     Path | None,
     typer.Option(help="Folder of the embedded Postgres.", parser=_folder, metavar="FOLDER", show_default=False),
 ]
-AsJson = Annotated[Output | None, typer.Option("--output", "-o", help="Text for people, or JSON.", show_default=False)]
+AsJson = Annotated[Format | None, typer.Option("--output", "-o", help="Text for people, or JSON.", show_default=False)]
 
 
 def register(app: typer.Typer) -> None:
@@ -180,7 +180,7 @@ def show_config(context: typer.Context, output: AsJson = None) -> None:
     """Show every setting: its value, where it comes from, and what it means."""
     config = settings.load()
     rows = [_setting(config, name) for name in type(config).model_fields]
-    if settings.output_of(context, output) is Output.JSON:
+    if settings.output_of(context, output) is Format.JSON:
         typer.echo(json.dumps(rows, indent=2))
         return
     from service.cli.columns import FittingTable
@@ -213,7 +213,7 @@ def doctor(context: typer.Context, data_dir: DataDir = None, output: AsJson = No
 
     streams.keep_output()  # what handlers print as they are loaded is none of it
     findings = examine(config)
-    if settings.output_of(context, output) is Output.JSON:
+    if settings.output_of(context, output) is Format.JSON:
         typer.echo(json.dumps([finding.as_json() for finding in findings], indent=2), file=streams.output())
     else:
         for finding in findings:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from service.cli.connection import Connection, Output
+from service.cli.connection import Connection, Format
 
 if TYPE_CHECKING:
     from flowkeep.client import Client
@@ -24,12 +24,12 @@ class Session:
     """What a command works with: an open client, and how to print."""
 
     client: Client
-    output: Output
+    output: Format
 
     @property
     def json(self) -> bool:
         """Whether to print JSON, and nothing else, to standard output."""
-        return self.output is Output.JSON
+        return self.output is Format.JSON
 
 
 Command = Callable[..., Coroutine[Any, Any, int | None]]
@@ -57,7 +57,7 @@ def _with_connection(function: Command) -> Callable[..., None]:
         target: str | None,
         token: str | None,
         tls: bool,
-        output: Output | None,
+        output: Format | None,
         **arguments: Any,
     ) -> None:
         given: Connection = context.find_root().obj or Connection()
@@ -88,7 +88,7 @@ def _global_options(
     token: Annotated[str | None, typer.Option(help="Bearer token.", rich_help_panel=_PANEL)] = None,
     tls: Annotated[bool, typer.Option("--tls", help="Encrypt the connection.", rich_help_panel=_PANEL)] = False,
     output: Annotated[
-        Output | None, typer.Option("--output", "-o", help="Text for people, or JSON.", rich_help_panel=_PANEL)
+        Format | None, typer.Option("--output", "-o", help="Text for people, or JSON.", rich_help_panel=_PANEL)
     ] = None,
 ) -> None:
     """The signature of the global options; never called."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from service.cli.connection import Connection, Output
+from service.cli.connection import Connection, Format
 from service.cli.refusal import refuse
 
 if TYPE_CHECKING:
@@ -93,10 +93,10 @@ def _complaint(error: ErrorDetails) -> str:
     return f"{PREFIX}{name.upper()}{given}: {text}"
 
 
-def output_of(context: typer.Context, given: Output | None) -> Output:
+def output_of(context: typer.Context, given: Format | None) -> Format:
     """Return how to print: as the command was told, else as the whole program was."""
     root: Connection | None = context.find_root().obj
-    return given or (root.output if root else Output.TEXT)
+    return given or (root.output if root else Format.TEXT)
 
 
 def expected_errors() -> tuple[type[Exception], ...]:

@@ -45,7 +45,7 @@ from service.engine.requests import StartRequest, asked, content_hash, equivalen
 from service.engine.row import row
 from service.engine.running.parking import parked_until
 from service.engine.running.runner import Runner
-from service.engine.slices import Slicing, at_once
+from service.engine.slices import Slicing, in_one_go
 from service.engine.violations import ValidationError, Violation
 from service.engine.watch import Bookmark, Output, Pace, follow
 from service.engine.workflows import Workflows
@@ -248,7 +248,7 @@ class Executions:
         A request id that was used so before changes nothing. Raises ExecutionNotFoundError, ExecutionFinishedError,
         RequestIdReusedError.
         """
-        request = at_once(asked(Method.CANCEL, request_id, by, execution_id=str(execution_id), reason=reason))
+        request = in_one_go(asked(Method.CANCEL, request_id, by, execution_id=str(execution_id), reason=reason))
         posted = await self._repository.request_cancel(scope, execution_id, by, reason, request)
         await failpoints.reach("cancel.after_commit_before_delivery")
         if not posted.execution.state.is_end:
@@ -266,7 +266,7 @@ class Executions:
         WorkflowInUseError, RequestIdReusedError.
         """
         asking = asked(Method.DELETE_WORKFLOW, request_id, deleted_by, workflow=reference, etag=etag, force=force)
-        request = at_once(asking)
+        request = in_one_go(asking)
         workflow_id = await self._repository.delete_workflow(scope, reference, etag, force, deleted_by, request)
         self._runner.tasks.spawn(self._runner.clear_away(workflow_id), f"clear away {workflow_id}")
 

@@ -107,9 +107,9 @@ def pattern_cost(pattern: str) -> int:
     if _SPECIAL.isdisjoint(pattern):
         return _STEP
     program = regex.program(pattern, _LONGEST_PATTERN)
-    is_table = program.positions <= _SMALL or (program.at_once <= 1 and program.positions <= _LARGEST_TABLE)
+    is_table = program.positions <= _SMALL or (program.together <= 1 and program.positions <= _LARGEST_TABLE)
     # A boundary of words is found without a table in a text beyond ASCII.
-    return _STEP if is_table and "\\b" not in pattern.lower() else _SEARCH + _POSITION * program.at_once
+    return _STEP if is_table and "\\b" not in pattern.lower() else _SEARCH + _POSITION * program.together
 
 
 def program_size(pattern: str) -> int:

@@ -15,7 +15,7 @@ from service.engine.payload import MAX_DEPTH
 from service.engine.schema import PATTERN_TABLE_BYTES, Path, SchemaError
 from service.engine.schema_charge import MAX_TEXT, NOTHING, Weight
 from service.engine.schema_texts import Text, Texts
-from service.engine.slices import Work, at_once
+from service.engine.slices import Work, in_one_go
 
 MAX_WEIGHT = 1000
 MAX_PATTERNS = 50
@@ -228,7 +228,7 @@ def weigh(document: Mapping[str, Any], *, is_bounded: bool = True) -> Scale:
     Bounded, as one of unknown origin must be, it raises SchemaError for what is beyond the limits, too.
     """
     scale = Scale(document, is_bounded=is_bounded)
-    at_once(scale.weigh())
+    in_one_go(scale.weigh())
     return scale
 
 

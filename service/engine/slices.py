@@ -25,7 +25,7 @@ TURN = 0.006
 """Seconds from the beginning of one slice to that of the next: others have the loop for as long as slices have it."""
 
 
-def at_once(work: Work[Result]) -> Result:
+def in_one_go(work: Work[Result]) -> Result:
     """Do work in one go, and return what it gives."""
     try:
         while True:

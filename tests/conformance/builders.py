@@ -179,7 +179,7 @@ async def until(condition: Callable[[], Awaitable[Any]], timeout: float = 5.0) -
 
 
 @dataclass(frozen=True)
-class Stage:
+class Keeper:
     """Puts executions of one workflow into a store."""
 
     repository: Repository

@@ -12,7 +12,7 @@ from persistence.memory import MemoryRepository
 from persistence.model import Workflow
 from persistence.repository import Repository
 from service.engine.ids import uuid7
-from tests.conformance.builders import ORG, Stage, document
+from tests.conformance.builders import ORG, Keeper, document
 
 OpenRepository = Callable[[], Awaitable[Repository]]
 
@@ -64,6 +64,6 @@ async def incarnation(repository: Repository) -> UUID:
 
 
 @pytest.fixture
-def stage(repository: Repository, workflow: Workflow, incarnation: UUID) -> Stage:
+def keeper(repository: Repository, workflow: Workflow, incarnation: UUID) -> Keeper:
     """Makes executions of the workflow, owned by the process unless said otherwise."""
-    return Stage(repository, workflow, incarnation)
+    return Keeper(repository, workflow, incarnation)

@@ -22,7 +22,7 @@ from tests.conformance.builders import (
     FOREIGN_ORG,
     ORG,
     SCOPE,
-    Stage,
+    Keeper,
     document,
     ending,
     execution,
@@ -65,28 +65,28 @@ async def test_a_stale_etag_or_foreign_org_deletes_nothing(repository: Repositor
     assert await repository.get_workflow(SCOPE, workflow.name) == workflow
 
 
-async def test_executions_that_have_not_ended_refuse_it(repository: Repository, stage: Stage) -> None:
-    rows = [await stage.put(), await stage.put_free(), await stage.put(owner="bob")]
-    await stage.put_ended()
+async def test_executions_that_have_not_ended_refuse_it(repository: Repository, keeper: Keeper) -> None:
+    rows = [await keeper.put(), await keeper.put_free(), await keeper.put(owner="bob")]
+    await keeper.put_ended()
     with pytest.raises(WorkflowInUseError) as caught:
         await repository.delete_workflow(SCOPE, "research", "", False, "ann")
     assert caught.value.running == 3
-    assert await repository.get_workflow(SCOPE, "research") == stage.workflow
-    assert [(await stage.read(row)).execution for row in rows] == rows
-    assert await repository.deliver(stage.incarnation) == []
+    assert await repository.get_workflow(SCOPE, "research") == keeper.workflow
+    assert [(await keeper.read(row)).execution for row in rows] == rows
+    assert await repository.deliver(keeper.incarnation) == []
 
 
-async def test_force_asks_them_all_to_cancel(repository: Repository, stage: Stage) -> None:
-    owned, bobs = await stage.put(), await stage.put(owner="bob")
-    parked = await stage.put_free(wake_time=in_seconds(3600))
-    asked = await stage.put()
+async def test_force_asks_them_all_to_cancel(repository: Repository, keeper: Keeper) -> None:
+    owned, bobs = await keeper.put(), await keeper.put(owner="bob")
+    parked = await keeper.put_free(wake_time=in_seconds(3600))
+    asked = await keeper.put()
     await repository.request_cancel(SCOPE, asked.id, "bob", "bored")
-    ended = await stage.put_ended()
+    ended = await keeper.put_ended()
     before = now()
-    await repository.delete_workflow(SCOPE, str(stage.workflow.id), stage.workflow.etag, True, "ann")
-    assert (await stage.read(ended)).execution == ended
-    assert ids(await repository.claim(stage.incarnation, 10)) == [parked.id]
-    found = {mail.execution_id: mail.messages for mail in await repository.deliver(stage.incarnation)}
+    await repository.delete_workflow(SCOPE, str(keeper.workflow.id), keeper.workflow.etag, True, "ann")
+    assert (await keeper.read(ended)).execution == ended
+    assert ids(await repository.claim(keeper.incarnation, 10)) == [parked.id]
+    found = {mail.execution_id: mail.messages for mail in await repository.deliver(keeper.incarnation)}
     assert {key: [message.sender for message in sent] for key, sent in found.items()} == {
         **{key: ["ann"] for key in (owned.id, bobs.id, parked.id)},
         asked.id: ["bob"],
@@ -95,28 +95,28 @@ async def test_force_asks_them_all_to_cancel(repository: Repository, stage: Stag
         [message] = found[row.id]
         assert (message.kind, message.body) == (MessageKind.CANCEL, {"reason": "workflow 'research' was deleted"})
         assert before <= message.time <= now()
-        assert (await stage.read(row)).execution.mail == 1
+        assert (await keeper.read(row)).execution.mail == 1
 
 
-async def test_it_is_found_by_id_while_executions_are_left(repository: Repository, stage: Stage) -> None:
-    row = await stage.put()
+async def test_it_is_found_by_id_while_executions_are_left(repository: Repository, keeper: Keeper) -> None:
+    row = await keeper.put()
     await repository.delete_workflow(SCOPE, "research", "", True, "ann")
-    assert await repository.get_workflow(SCOPE, str(stage.workflow.id), 1) == stage.workflow
+    assert await repository.get_workflow(SCOPE, str(keeper.workflow.id), 1) == keeper.workflow
     with pytest.raises(WorkflowNotFoundError):
         await repository.get_workflow(SCOPE, "research")
     with pytest.raises(WorkflowNotFoundError):
-        await repository.get_workflow(FOREIGN_ORG, str(stage.workflow.id))
+        await repository.get_workflow(FOREIGN_ORG, str(keeper.workflow.id))
     assert await repository.reap(10) == 0
-    await stage.commit(ending(row, ExecutionState.CANCELLED, **seen(row)))
+    await keeper.commit(ending(row, ExecutionState.CANCELLED, **seen(row)))
     assert await repository.reap(10) == 1
     with pytest.raises(WorkflowNotFoundError):
-        await repository.get_workflow(SCOPE, str(stage.workflow.id))
+        await repository.get_workflow(SCOPE, str(keeper.workflow.id))
 
 
-async def test_reap_takes_only_ended_executions_of_deleted_workflows(repository: Repository, stage: Stage) -> None:
+async def test_reap_takes_only_ended_executions_of_deleted_workflows(repository: Repository, keeper: Keeper) -> None:
     other = await repository.create_workflow(ORG, uuid7(), document("other"), "ann")
-    kept = await Stage(repository, other, stage.incarnation).put_ended()
-    running, ended = await stage.put(), await stage.put_ended()
+    kept = await Keeper(repository, other, keeper.incarnation).put_ended()
+    running, ended = await keeper.put(), await keeper.put_ended()
     assert await repository.reap(10) == 0
     await repository.delete_workflow(SCOPE, "research", "", True, "ann")
     assert await repository.reap(10) == 1
@@ -129,9 +129,9 @@ async def test_reap_takes_only_ended_executions_of_deleted_workflows(repository:
     assert set(ids(every)) == {kept.id, running.id}
 
 
-async def test_reap_keeps_to_its_limit_and_to_each_execution_once(repository: Repository, stage: Stage) -> None:
+async def test_reap_keeps_to_its_limit_and_to_each_execution_once(repository: Repository, keeper: Keeper) -> None:
     for _ in range(12):
-        await stage.put_ended()
+        await keeper.put_ended()
     await repository.delete_workflow(SCOPE, "research", "", False, "ann")
     assert await repository.reap(5) == 5
     assert sum(await asyncio.gather(*(repository.reap(4) for _ in range(4)))) <= 7
@@ -140,20 +140,20 @@ async def test_reap_keeps_to_its_limit_and_to_each_execution_once(repository: Re
     assert await repository.count_executions(SCOPE, ExecutionFilter(), ExecutionOrder.NEWEST, 100) == 0
 
 
-async def test_a_deleted_workflow_takes_no_new_execution(repository: Repository, stage: Stage) -> None:
+async def test_a_deleted_workflow_takes_no_new_execution(repository: Repository, keeper: Keeper) -> None:
     await repository.delete_workflow(SCOPE, "research", "", False, "ann")
-    row = execution(stage.workflow, stage.incarnation, request_id="r")
+    row = execution(keeper.workflow, keeper.incarnation, request_id="r")
     with pytest.raises(WorkflowNotFoundError):
         await repository.create(new(row))
     with pytest.raises(ExecutionNotFoundError):
         await repository.get_execution(SCOPE, row.id)
 
 
-async def test_no_execution_slips_past_a_deletion(repository: Repository, stage: Stage) -> None:
+async def test_no_execution_slips_past_a_deletion(repository: Repository, keeper: Keeper) -> None:
     """Either the creation is refused, or the deletion has seen the execution."""
     for number in range(10):
         workflow = await repository.create_workflow(ORG, uuid7(), document(f"w{number}"), "ann")
-        row = execution(workflow, stage.incarnation)
+        row = execution(workflow, keeper.incarnation)
         created, deleted = await asyncio.gather(
             outcome(repository.create(new(row))),
             outcome(repository.delete_workflow(SCOPE, workflow.name, "", False, "ann")),
@@ -161,10 +161,10 @@ async def test_no_execution_slips_past_a_deletion(repository: Repository, stage:
         assert (isinstance(created, Created), isinstance(deleted, WorkflowInUseError)) in ((True, True), (False, False))
 
 
-async def test_a_request_id_outlives_its_execution(repository: Repository, stage: Stage) -> None:
-    first = await stage.put_ended(request_id="r")
+async def test_a_request_id_outlives_its_execution(repository: Repository, keeper: Keeper) -> None:
+    first = await keeper.put_ended(request_id="r")
     await repository.delete_workflow(SCOPE, "research", "", False, "ann")
-    again = new(execution(stage.workflow, stage.incarnation, request_id="r"))
+    again = new(execution(keeper.workflow, keeper.incarnation, request_id="r"))
     answer = await repository.create(again)
     assert (answer.execution.id, answer.created) == (first.id, False)
     while await repository.reap(10):

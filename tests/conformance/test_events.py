@@ -15,7 +15,7 @@ from persistence.repository import Repository
 from tests.conformance.builders import (
     MOMENT,
     SCOPE,
-    Stage,
+    Keeper,
     after,
     chain,
     ending,
@@ -29,13 +29,13 @@ from tests.conformance.builders import (
 KIB = 1024
 
 
-async def put(stage: Stage, *sizes: int) -> tuple[Execution, list[Event]]:
+async def put(keeper: Keeper, *sizes: int) -> tuple[Execution, list[Event]]:
     """An execution with one event, and then transitions with so many events each."""
-    row = await stage.put()
+    row = await keeper.put()
     kept = list(events(0))
     for size in sizes:
         written = transition(row, size)
-        await stage.commit(written)
+        await keeper.commit(written)
         kept += written.events
         row = after(row, written)
     return row, kept
@@ -52,12 +52,12 @@ async def read_all(repository: Repository, row: Execution, limit: int) -> list[S
     return pages
 
 
-async def test_events_come_back_to_the_byte(repository: Repository, stage: Stage) -> None:
+async def test_events_come_back_to_the_byte(repository: Repository, keeper: Keeper) -> None:
     odd = tuple(
         Event(seq, 3, kind, events(0)[0].time, body)
         for seq, kind, body in ((1, "created", b""), (2, "ünï", bytes(range(256))), (3, "x", b"\x00" * 70_000))
     )
-    row = execution(stage.workflow, stage.incarnation, last_seq=3)
+    row = execution(keeper.workflow, keeper.incarnation, last_seq=3)
     await repository.create(new(row, events=odd))
     assert tuple(await repository.read_events(SCOPE, row.id, 0, 10)) == odd
 
@@ -72,25 +72,25 @@ UNFIT: dict[str, list[dict[str, Any]]] = {
 
 @pytest.mark.parametrize("unfit", UNFIT)
 async def test_what_is_written_at_once_is_of_one_time_and_of_kinds_that_are_words(
-    repository: Repository, stage: Stage, unfit: str
+    repository: Repository, keeper: Keeper, unfit: str
 ) -> None:
-    row = await stage.put()
+    row = await keeper.put()
     odd = tuple(replace(event, **change) for event, change in zip(events(1, 2), UNFIT[unfit], strict=True))
     assert isinstance(await outcome(repository.submit(transition(row, events=odd))), PersistenceError)
     first = tuple(replace(event, seq=event.seq - 1, transition_seq=2) for event in odd)
-    created = repository.create(new(execution(stage.workflow, last_seq=2), events=first))
+    created = repository.create(new(execution(keeper.workflow, last_seq=2), events=first))
     assert isinstance(await outcome(created), PersistenceError)
     assert list(await repository.read_events(SCOPE, row.id, 0, 10)) == list(events(0))
 
 
-async def test_reading_goes_on_behind_the_position(repository: Repository, stage: Stage) -> None:
-    row, kept = await put(stage, 1, 1, 1, 1)
+async def test_reading_goes_on_behind_the_position(repository: Repository, keeper: Keeper) -> None:
+    row, kept = await put(keeper, 1, 1, 1, 1)
     for after_seq in range(6):
         assert list(await repository.read_events(SCOPE, row.id, after_seq, 100)) == kept[after_seq:]
 
 
-async def test_a_transition_is_never_torn(repository: Repository, stage: Stage) -> None:
-    row, kept = await put(stage, 3, 1, 2, 5)
+async def test_a_transition_is_never_torn(repository: Repository, keeper: Keeper) -> None:
+    row, kept = await put(keeper, 3, 1, 2, 5)
     expected = {
         1: [[1], [2, 3, 4], [5], [6, 7], [8, 9, 10, 11, 12]],
         2: [[1], [2, 3, 4], [5], [6, 7], [8, 9, 10, 11, 12]],
@@ -106,13 +106,13 @@ async def test_a_transition_is_never_torn(repository: Repository, stage: Stage) 
         assert [event for page in pages for event in page] == kept
 
 
-async def test_a_position_inside_a_transition_gives_its_rest(repository: Repository, stage: Stage) -> None:
-    row, kept = await put(stage, 4, 1)
+async def test_a_position_inside_a_transition_gives_its_rest(repository: Repository, keeper: Keeper) -> None:
+    row, kept = await put(keeper, 4, 1)
     assert list(await repository.read_events(SCOPE, row.id, 3, 1)) == kept[3:5]
 
 
-async def test_a_transition_longer_than_a_page_comes_whole(repository: Repository, stage: Stage) -> None:
-    row, kept = await put(stage, 700, 1)
+async def test_a_transition_longer_than_a_page_comes_whole(repository: Repository, keeper: Keeper) -> None:
+    row, kept = await put(keeper, 700, 1)
     pages = await read_all(repository, row, 256)
     assert [len(page) for page in pages] == [1, 700, 1]
     assert [event for page in pages for event in page] == kept
@@ -128,48 +128,48 @@ async def test_a_transition_longer_than_a_page_comes_whole(repository: Repositor
     ],
 )
 async def test_a_page_holds_256_kib_unless_a_transition_alone_is_longer(
-    repository: Repository, stage: Stage, size: int, pages: list[int]
+    repository: Repository, keeper: Keeper, size: int, pages: list[int]
 ) -> None:
-    row = execution(stage.workflow, stage.incarnation)
+    row = execution(keeper.workflow, keeper.incarnation)
     await repository.create(new(row, events=events(0, size=size)))
     for _ in range(4):
         written = transition(row, events=events(row.last_seq, size=size))
-        await stage.commit(written)
+        await keeper.commit(written)
         row = after(row, written)
     assert [len(page) for page in await read_all(repository, row, 256)] == pages
 
 
-async def test_a_long_transition_of_big_events_comes_whole(repository: Repository, stage: Stage) -> None:
-    row = await stage.put()
-    await stage.commit(transition(row, events=events(1, 5, size=100 * KIB)))
+async def test_a_long_transition_of_big_events_comes_whole(repository: Repository, keeper: Keeper) -> None:
+    row = await keeper.put()
+    await keeper.commit(transition(row, events=events(1, 5, size=100 * KIB)))
     assert [len(page) for page in await read_all(repository, row, 256)] == [1, 5]
 
 
-async def test_at_the_end_there_is_nothing_yet(repository: Repository, stage: Stage) -> None:
-    row, _ = await put(stage, 2)
+async def test_at_the_end_there_is_nothing_yet(repository: Repository, keeper: Keeper) -> None:
+    row, _ = await put(keeper, 2)
     assert not await repository.read_events(SCOPE, row.id, 3, 10)
-    ended = await stage.commit(ending(row))
+    ended = await keeper.commit(ending(row))
     assert not await repository.read_events(SCOPE, row.id, ended.last_seq, 10)
 
 
 @pytest.mark.parametrize("ahead", [1, 50, 2**31, 2**63 - 4])
-async def test_beyond_the_end_is_an_error(repository: Repository, stage: Stage, ahead: int) -> None:
-    row, _ = await put(stage, 2)
+async def test_beyond_the_end_is_an_error(repository: Repository, keeper: Keeper, ahead: int) -> None:
+    row, _ = await put(keeper, 2)
     with pytest.raises(CursorAheadError) as caught:
         await repository.read_events(SCOPE, row.id, 3 + ahead, 10)
     assert (caught.value.after_seq, caught.value.last_seq) == (3 + ahead, 3)
 
 
-async def test_an_execution_without_events_has_none(repository: Repository, stage: Stage) -> None:
-    row = await stage.put(last_seq=0)
+async def test_an_execution_without_events_has_none(repository: Repository, keeper: Keeper) -> None:
+    row = await keeper.put(last_seq=0)
     assert not await repository.read_events(SCOPE, row.id, 0, 10)
     with pytest.raises(CursorAheadError):
         await repository.read_events(SCOPE, row.id, 1, 10)
 
 
-async def test_a_follower_sees_every_event_once(repository: Repository, stage: Stage) -> None:
+async def test_a_follower_sees_every_event_once(repository: Repository, keeper: Keeper) -> None:
     """A reader that follows a writer misses nothing and sees nothing twice or torn."""
-    row = await stage.put()
+    row = await keeper.put()
     written = chain(row, 80)
     seen: list[Event] = []
 

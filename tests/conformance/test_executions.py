@@ -22,7 +22,7 @@ from tests.conformance.builders import (
     ORG,
     OWNER,
     SCOPE,
-    Stage,
+    Keeper,
     after,
     ending,
     execution,
@@ -55,10 +55,10 @@ PAYLOADS: list[Any] = [
 ]
 
 
-async def test_every_field_comes_back(repository: Repository, stage: Stage) -> None:
+async def test_every_field_comes_back(repository: Repository, keeper: Keeper) -> None:
     row = execution(
-        stage.workflow,
-        stage.incarnation,
+        keeper.workflow,
+        keeper.incarnation,
         state=ExecutionState.PAUSED,
         create_time=MOMENT,
         timeout=0.25,
@@ -84,25 +84,25 @@ async def test_every_field_comes_back(repository: Repository, stage: Stage) -> N
     assert (await repository.get_detail(SCOPE, row.id)).execution == row
 
 
-async def test_times_keep_microseconds_whatever_their_zone(repository: Repository, stage: Stage) -> None:
+async def test_times_keep_microseconds_whatever_their_zone(repository: Repository, keeper: Keeper) -> None:
     times = [
         datetime(1999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC),
         datetime(2040, 1, 1, 0, 0, 0, 1, tzinfo=timezone(timedelta(hours=5, minutes=45))),
         datetime(2026, 10, 25, 2, 30, tzinfo=timezone(timedelta(hours=-9))),
     ]
     for moment in times:
-        row = await stage.put(create_time=moment, start_time=moment, deadline_time=moment)
+        row = await keeper.put(create_time=moment, start_time=moment, deadline_time=moment)
         read = await repository.get_execution(SCOPE, row.id)
         assert (read.create_time, read.start_time, read.deadline_time) == (moment, moment, moment)
         assert read.create_time.tzinfo is not None
 
 
 @pytest.mark.parametrize("payload", PAYLOADS, ids=lambda payload: next(iter(payload), "empty")[:6] or "blank")
-async def test_payloads_come_back_as_they_were(repository: Repository, stage: Stage, payload: Any) -> None:
+async def test_payloads_come_back_as_they_were(repository: Repository, keeper: Keeper, payload: Any) -> None:
     done = step(state=StepState.COMPLETED, input=payload, output=payload, assigned=payload)
-    row = execution(stage.workflow, stage.incarnation)
+    row = execution(keeper.workflow, keeper.incarnation)
     await repository.create(new(row, input=payload, steps=(done,)))
-    await stage.commit(ending(row, result=payload))
+    await keeper.commit(ending(row, result=payload))
     detail = await repository.get_detail(SCOPE, row.id)
     assert await repository.get_outcome(SCOPE, row.id) == ExecutionOutcome(detail.execution, payload)
     assert (detail.input, detail.result) == (payload, payload)
@@ -114,7 +114,7 @@ async def test_payloads_come_back_as_they_were(repository: Repository, stage: St
 
 @pytest.mark.parametrize(("most", "omitted"), [(800_000, ""), (400_000, "abBd"), (200_000, "abBcd"), (0, "abBcd")])
 async def test_payloads_are_read_in_order_up_to_a_limit(
-    repository: Repository, stage: Stage, most: int, omitted: str
+    repository: Repository, keeper: Keeper, most: int, omitted: str
 ) -> None:
     """The steps that are left are there all the same, without payloads, and named."""
     large, failure = secrets.token_hex(150_000), {"code": "X", "message": "m", "details": {"d": "e"}}
@@ -125,7 +125,7 @@ async def test_payloads_are_read_in_order_up_to_a_limit(
         "d": step("d", position=4, state=StepState.RUNNING, input={}),
         "B": step("b", iteration=2, position=2, state=StepState.COMPLETED, output="y"),
     }
-    row = execution(stage.workflow, stage.incarnation)
+    row = execution(keeper.workflow, keeper.incarnation)
     await repository.create(new(row, input={"a": 1}, steps=tuple(steps.values())))
     detail = await repository.get_detail(SCOPE, row.id, most)
     assert (detail.execution, detail.input) == (row, {"a": 1})
@@ -140,7 +140,7 @@ async def test_payloads_are_read_in_order_up_to_a_limit(
 
 @pytest.mark.parametrize(("most", "omitted"), [(800_000, ""), (400_000, "ca"), (200_000, "bca"), (0, "bca")])
 async def test_steps_are_read_by_path_in_the_order_asked_for_up_to_a_limit(
-    repository: Repository, stage: Stage, most: int, omitted: str
+    repository: Repository, keeper: Keeper, most: int, omitted: str
 ) -> None:
     large, failure = secrets.token_hex(150_000), {"code": "X", "message": "m", "details": {"d": "e"}}
     steps = {
@@ -150,7 +150,7 @@ async def test_steps_are_read_by_path_in_the_order_asked_for_up_to_a_limit(
         "c": step("c", position=3, state=StepState.FAILED, failure={**failure, "details": {"d": large}}),
         "d": step("d", position=4, state=StepState.COMPLETED, output=large),
     }
-    row = execution(stage.workflow, stage.incarnation)
+    row = execution(keeper.workflow, keeper.incarnation)
     await repository.create(new(row, steps=tuple(steps.values())))
     found = await repository.get_steps(SCOPE, row.id, ["b", "none", "c", "a"], most)
     assert (found.execution, found.unreadable) == (row, ())
@@ -164,7 +164,7 @@ async def test_steps_are_read_by_path_in_the_order_asked_for_up_to_a_limit(
 
 
 async def test_steps_are_listed_by_place_and_then_by_the_number_of_their_item(
-    repository: Repository, stage: Stage
+    repository: Repository, keeper: Keeper
 ) -> None:
     items = [step(f"each[{n}].work", position=2, state=StepState.COMPLETED) for n in (10, 2, 0)]
     inner = [step(f"each[{n}].in[{m}].x", position=3) for n, m in ((2, 10), (10, 2), (2, 9))]
@@ -173,7 +173,7 @@ async def test_steps_are_listed_by_place_and_then_by_the_number_of_their_item(
         step("end", position=4),
         step("end", position=4, iteration=2),
     ]
-    row = execution(stage.workflow, stage.incarnation)
+    row = execution(keeper.workflow, keeper.incarnation)
     await repository.create(new(row, steps=(*items, *inner, *others)))
     order = ["each", "each[0].work", "each[2].work", "each[10].work"]
     order += ["each[2].in[9].x", "each[2].in[10].x", "each[10].in[2].x", "end"]
@@ -189,16 +189,16 @@ async def test_steps_are_listed_by_place_and_then_by_the_number_of_their_item(
 
 
 @pytest.mark.parametrize("value", [None, True, 0, -3, 0.5, "", "text", [], [None], {}])
-async def test_a_result_is_any_json_value(repository: Repository, stage: Stage, value: Any) -> None:
-    row = await stage.put()
+async def test_a_result_is_any_json_value(repository: Repository, keeper: Keeper, value: Any) -> None:
+    row = await keeper.put()
     assert await repository.get_outcome(SCOPE, row.id) == ExecutionOutcome(row, None)
-    await stage.commit(ending(row, result=value, steps=[step(state=StepState.COMPLETED, output=value)]))
-    detail = await stage.read(row)
+    await keeper.commit(ending(row, result=value, steps=[step(state=StepState.COMPLETED, output=value)]))
+    detail = await keeper.read(row)
     assert (detail.result, detail.steps[0].output) == (value, value)
     assert (type(detail.result), type(detail.steps[0].output)) == (type(value), type(value))
 
 
-async def test_every_field_of_a_step_comes_back(repository: Repository, stage: Stage) -> None:
+async def test_every_field_of_a_step_comes_back(repository: Repository, keeper: Keeper) -> None:
     full = step(
         path='fan_out[3]."ü"',
         state=StepState.CANCELLED,
@@ -220,28 +220,28 @@ async def test_every_field_of_a_step_comes_back(repository: Repository, stage: S
         progress=99,
     )
     bare = step("bare", StepState.RUNNING, attempt=0, start_time=None, attempt_time=None)
-    row = await stage.put()
-    await stage.commit(transition(row, steps=[full, bare]))
-    assert {each.path: each for each in (await stage.read(row)).steps} == {full.path: full, "bare": bare}
+    row = await keeper.put()
+    await keeper.commit(transition(row, steps=[full, bare]))
+    assert {each.path: each for each in (await keeper.read(row)).steps} == {full.path: full, "bare": bare}
 
 
-async def test_what_a_caller_does_to_a_payload_stays_with_the_caller(repository: Repository, stage: Stage) -> None:
+async def test_what_a_caller_does_to_a_payload_stays_with_the_caller(repository: Repository, keeper: Keeper) -> None:
     mine: dict[str, Any] = {"list": [1]}
-    row = execution(stage.workflow, stage.incarnation, labels={"a": "b"})
+    row = execution(keeper.workflow, keeper.incarnation, labels={"a": "b"})
     await repository.create(new(row, input=mine, steps=[step(input=mine)]))
     mine["list"].append(2)
-    detail = await stage.read(row)
+    detail = await keeper.read(row)
     detail.input["list"].append(3)
     detail.steps[0].input["list"].append(4)
     assert isinstance(detail.execution.labels, dict)
     detail.execution.labels["a"] = "c"
-    again = await stage.read(row)
+    again = await keeper.read(row)
     assert again.input == again.steps[0].input == {"list": [1]}
     assert again.execution.labels == {"a": "b"}
 
 
-async def test_what_does_not_exist_is_not_found(repository: Repository, stage: Stage) -> None:
-    await stage.put()
+async def test_what_does_not_exist_is_not_found(repository: Repository, keeper: Keeper) -> None:
+    await keeper.put()
     unknown = uuid4()
     for read in (
         repository.get_execution(SCOPE, unknown),
@@ -260,9 +260,9 @@ async def test_what_does_not_exist_is_not_found(repository: Repository, stage: S
 
 @pytest.mark.parametrize("scope", [FOREIGN_ORG, FOREIGN_OWNER, Scope(FOREIGN_ORG.org, OWNER), Scope(ORG, "")])
 async def test_a_foreign_execution_is_like_one_that_does_not_exist(
-    repository: Repository, stage: Stage, scope: Scope
+    repository: Repository, keeper: Keeper, scope: Scope
 ) -> None:
-    row = await stage.put(request_id="r")
+    row = await keeper.put(request_id="r")
     absent = uuid4()
     for target in (row.id, absent):
         errors = [
@@ -284,8 +284,8 @@ async def test_a_foreign_execution_is_like_one_that_does_not_exist(
     assert await repository.get_execution(SCOPE, row.id) == row
 
 
-async def test_an_owner_sees_what_the_owner_started(repository: Repository, stage: Stage) -> None:
-    mine, theirs = await stage.put(), await stage.put(owner="bob")
+async def test_an_owner_sees_what_the_owner_started(repository: Repository, keeper: Keeper) -> None:
+    mine, theirs = await keeper.put(), await keeper.put(owner="bob")
     scope = Scope(ORG, OWNER)
     assert await repository.get_execution(scope, mine.id) == mine
     assert (await repository.get_detail(scope, mine.id)).execution == mine
@@ -297,9 +297,9 @@ async def test_an_owner_sees_what_the_owner_started(repository: Repository, stag
         await repository.get_execution(scope, theirs.id)
 
 
-async def test_a_detail_is_never_torn(repository: Repository, stage: Stage) -> None:
+async def test_a_detail_is_never_torn(repository: Repository, keeper: Keeper) -> None:
     """Each transition adds one step and one event and sets progress: a reader sees all three or none."""
-    row = await stage.put()
+    row = await keeper.put()
     first = row
 
     async def write() -> None:
@@ -312,12 +312,12 @@ async def test_a_detail_is_never_torn(repository: Repository, stage: Stage) -> N
     writing = asyncio.create_task(write())
     seen = set()
     while not writing.done():
-        detail = await stage.read(first)
+        detail = await keeper.read(first)
         assert len(detail.steps) == detail.execution.progress == detail.execution.last_seq - 1
         seen.add(detail.execution.last_seq)
         await asyncio.sleep(0)
     await writing
-    assert len((await stage.read(first)).steps) == 59
+    assert len((await keeper.read(first)).steps) == 59
 
 
 async def test_ping_answers(repository: Repository) -> None:

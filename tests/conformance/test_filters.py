@@ -12,7 +12,7 @@ from persistence.listing import ExecutionFilter, ExecutionOrder, PageKey
 from persistence.model import ExecutionState, Scope
 from persistence.repository import Repository
 from service.engine.ids import uuid7
-from tests.conformance.builders import MOMENT, ORG, SCOPE, Stage, document, ids
+from tests.conformance.builders import MOMENT, ORG, SCOPE, Keeper, document, ids
 
 MINUTE = timedelta(minutes=1)
 FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
@@ -67,15 +67,15 @@ CASES: list[tuple[ExecutionFilter, set[str]]] = [
 ]
 
 
-async def populate(stage: Stage) -> dict[str, Any]:
-    other = await stage.repository.create_workflow(ORG, uuid7(), document("other"), "ann")
-    named = {name: (await stage.put(**changes)).id for name, changes in ROWS.items()}
-    return named | {"other": (await Stage(stage.repository, other, stage.incarnation).put()).id}
+async def populate(keeper: Keeper) -> dict[str, Any]:
+    other = await keeper.repository.create_workflow(ORG, uuid7(), document("other"), "ann")
+    named = {name: (await keeper.put(**changes)).id for name, changes in ROWS.items()}
+    return named | {"other": (await Keeper(keeper.repository, other, keeper.incarnation).put()).id}
 
 
 @pytest.mark.parametrize(("where", "expected"), CASES, ids=range(len(CASES)))
-async def test_filter(repository: Repository, stage: Stage, where: ExecutionFilter, expected: set[str]) -> None:
-    named = await populate(stage)
+async def test_filter(repository: Repository, keeper: Keeper, where: ExecutionFilter, expected: set[str]) -> None:
+    named = await populate(keeper)
     wanted = {execution_id for name, execution_id in named.items() if name in expected}
     for order in ExecutionOrder:
         if order is not ExecutionOrder.NEWEST:
@@ -84,22 +84,22 @@ async def test_filter(repository: Repository, stage: Stage, where: ExecutionFilt
         assert await repository.count_executions(SCOPE, where, order, 100) == len(wanted)
 
 
-async def test_a_workflow_is_named_by_id_or_name(repository: Repository, stage: Stage) -> None:
-    named = await populate(stage)
-    for reference in (str(stage.workflow.id), stage.workflow.name):
+async def test_a_workflow_is_named_by_id_or_name(repository: Repository, keeper: Keeper) -> None:
+    named = await populate(keeper)
+    for reference in (str(keeper.workflow.id), keeper.workflow.name):
         found = await repository.list_executions(
             SCOPE, ExecutionFilter(workflow=reference), ExecutionOrder.NEWEST, None, 100
         )
         assert set(ids(found)) == set(named.values()) - {named["other"]}
 
 
-async def test_a_range_of_ids_includes_both_ends_and_stays_in_the_scope(repository: Repository, stage: Stage) -> None:
+async def test_a_range_of_ids_includes_both_ends_and_stays_in_the_scope(repository: Repository, keeper: Keeper) -> None:
     first = uuid7().int & ~0xFF
     low, middle, high = (UUID(int=first | last) for last in (0x10, 0x18, 0x1F))
     for execution_id, owner in ((low, "ann"), (middle, "bob"), (high, "ann")):
-        await stage.put(id=execution_id, owner=owner)
+        await keeper.put(id=execution_id, owner=owner)
     for outside in (UUID(int=low.int - 1), UUID(int=high.int + 1)):
-        await stage.put(id=outside)
+        await keeper.put(id=outside)
 
     where = ExecutionFilter(lowest_id=low, highest_id=high)
     for scope, found in ((SCOPE, [high, middle, low]), (Scope(ORG, "ann"), [high, low]), (Scope("globex"), [])):
@@ -110,10 +110,10 @@ async def test_a_range_of_ids_includes_both_ends_and_stays_in_the_scope(reposito
 
 
 async def test_executions_of_a_deleted_workflow_are_found_until_they_are_reaped(
-    repository: Repository, stage: Stage
+    repository: Repository, keeper: Keeper
 ) -> None:
-    row = await stage.put_ended()
+    row = await keeper.put_ended()
     await repository.delete_workflow(SCOPE, "research", "", False, "ann")
-    for reference in (str(stage.workflow.id), "research", ""):
+    for reference in (str(keeper.workflow.id), "research", ""):
         where = ExecutionFilter(workflow=reference)
         assert ids(await repository.list_executions(SCOPE, where, ExecutionOrder.NEWEST, None, 10)) == [row.id]

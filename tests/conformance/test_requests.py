@@ -28,7 +28,7 @@ from tests.conformance.builders import (
     FOREIGN_ORG,
     ORG,
     SCOPE,
-    Stage,
+    Keeper,
     document,
     ending,
     execution,
@@ -102,20 +102,20 @@ async def test_a_repeated_delete_is_answered_as_the_first(repository: Repository
     assert await delete(repository) == workflow.id
 
 
-async def test_a_repeated_cancel_answers_the_execution_as_it_is_now(repository: Repository, stage: Stage) -> None:
-    row, request = await stage.put(), asked(Method.CANCEL)
+async def test_a_repeated_cancel_answers_the_execution_as_it_is_now(repository: Repository, keeper: Keeper) -> None:
+    row, request = await keeper.put(), asked(Method.CANCEL)
     first = await repository.request_cancel(SCOPE, row.id, "ann", "bored", request)
     assert first.message is not None
     assert await repository.request_cancel(SCOPE, row.id, "ann", "bored", request) == first
-    await stage.commit(ending(row, ExecutionState.CANCELLED, **seen(row)))
+    await keeper.commit(ending(row, ExecutionState.CANCELLED, **seen(row)))
     later = await repository.request_cancel(SCOPE, row.id, "ann", "bored", request)
     assert (later.execution.state, later.message) == (ExecutionState.CANCELLED, None)
     with pytest.raises(RequestIdReusedError):
         await repository.request_cancel(SCOPE, row.id, "ann", "", asked(Method.CANCEL, content=b"other"))
 
 
-async def test_a_cancel_that_was_refused_is_not_remembered(repository: Repository, stage: Stage) -> None:
-    ended, request = await stage.put_ended(), asked(Method.CANCEL)
+async def test_a_cancel_that_was_refused_is_not_remembered(repository: Repository, keeper: Keeper) -> None:
+    ended, request = await keeper.put_ended(), asked(Method.CANCEL)
     for _ in range(2):
         with pytest.raises(ExecutionFinishedError):
             await repository.request_cancel(SCOPE, ended.id, "ann", "", request)
@@ -124,32 +124,32 @@ async def test_a_cancel_that_was_refused_is_not_remembered(repository: Repositor
     assert await repository.find_change(ORG, request) is None
 
 
-Call = Callable[[Repository, Stage, Request], Awaitable[Any]]
+Call = Callable[[Repository, Keeper, Request], Awaitable[Any]]
 
 
-async def _create(repository: Repository, stage: Stage, request: Request) -> Any:
+async def _create(repository: Repository, keeper: Keeper, request: Request) -> Any:
     return await create(repository, "brand_new", request)
 
 
-async def _update(repository: Repository, stage: Stage, request: Request) -> Any:
+async def _update(repository: Repository, keeper: Keeper, request: Request) -> Any:
     return await update(repository, request=request, tags=["changed"])
 
 
-async def _apply(repository: Repository, stage: Stage, request: Request) -> Any:
+async def _apply(repository: Repository, keeper: Keeper, request: Request) -> Any:
     return await apply(repository, "brand_new", request=request)
 
 
-async def _delete(repository: Repository, stage: Stage, request: Request) -> Any:
+async def _delete(repository: Repository, keeper: Keeper, request: Request) -> Any:
     return await delete(repository, request)
 
 
-async def _cancel(repository: Repository, stage: Stage, request: Request) -> Any:
-    (driven,) = await repository.undriven(stage.incarnation, [])
+async def _cancel(repository: Repository, keeper: Keeper, request: Request) -> Any:
+    (driven,) = await repository.undriven(keeper.incarnation, [])
     return await repository.request_cancel(SCOPE, driven, "ann", "", request)
 
 
-async def _execute(repository: Repository, stage: Stage, request: Request) -> Any:
-    row = execution(stage.workflow, stage.incarnation, request_id=request.id)
+async def _execute(repository: Repository, keeper: Keeper, request: Request) -> Any:
+    row = execution(keeper.workflow, keeper.incarnation, request_id=request.id)
     return await repository.create(new(row, content_hash=request.content_hash))
 
 
@@ -165,9 +165,9 @@ CALLS: Sequence[tuple[Method, Call]] = [
 
 @pytest.mark.parametrize(("method", "call"), CALLS, ids=[method for method, _ in CALLS])
 async def test_an_id_is_refused_for_other_content_and_for_other_methods(
-    repository: Repository, stage: Stage, method: Method, call: Call
+    repository: Repository, keeper: Keeper, method: Method, call: Call
 ) -> None:
-    await stage.put(request_id="taken by execute")
+    await keeper.put(request_id="taken by execute")
     await create(repository, "first", asked(CREATE, "taken by create"))
     kept = [("taken by execute", Method.EXECUTE), ("taken by create", CREATE)]
     for id, first in kept:
@@ -176,12 +176,12 @@ async def test_an_id_is_refused_for_other_content_and_for_other_methods(
             requests.append(asked(method, id))
         for request in requests:
             with pytest.raises(RequestIdReusedError) as caught:
-                await call(repository, stage, request)
+                await call(repository, keeper, request)
             assert caught.value.request_id == id
-    assert (await repository.get_workflow(SCOPE, "research")) == stage.workflow
+    assert (await repository.get_workflow(SCOPE, "research")) == keeper.workflow
     names = [each.name for each in await repository.list_workflows(SCOPE, WorkflowFilter(), None, 10)]
     assert sorted(names) == ["first", "research"]
-    assert await repository.deliver(stage.incarnation) == []
+    assert await repository.deliver(keeper.incarnation) == []
 
 
 async def test_each_org_has_ids_of_its_own(repository: Repository) -> None:
@@ -238,9 +238,9 @@ async def test_an_id_that_cannot_be_kept_is_refused(repository: Repository, id: 
 
 @pytest.mark.parametrize(("method", "call"), [(CREATE, _create), (UPDATE, _update), (APPLY, _apply)])
 async def test_of_equal_calls_at_once_one_does_it_and_all_answer_the_same(
-    repository: Repository, stage: Stage, method: Method, call: Call
+    repository: Repository, keeper: Keeper, method: Method, call: Call
 ) -> None:
-    answers = await asyncio.gather(*(call(repository, stage, asked(method)) for _ in range(8)))
+    answers = await asyncio.gather(*(call(repository, keeper, asked(method)) for _ in range(8)))
     assert all(answer == answers[0] for answer in answers)
     assert (await repository.get_workflow(SCOPE, "research")).revision == (2 if method is UPDATE else 1)
 
@@ -254,23 +254,23 @@ async def test_of_different_calls_at_once_with_one_id_one_is_done(repository: Re
     assert sorted(type(answer).__name__ for answer in answers) == ["RequestIdReusedError"] * 2 + ["Workflow"]
 
 
-async def test_of_equal_cancels_at_once_one_sends_the_message(open_repository: OpenRepository, stage: Stage) -> None:
-    row, replicas = await stage.put(), [stage.repository, await open_repository()]
+async def test_of_equal_cancels_at_once_one_sends_the_message(open_repository: OpenRepository, keeper: Keeper) -> None:
+    row, replicas = await keeper.put(), [keeper.repository, await open_repository()]
     request = asked(Method.CANCEL)
     answers = await asyncio.gather(
         *(replicas[number % 2].request_cancel(SCOPE, row.id, "ann", "", request) for number in range(8))
     )
     assert {answer.execution.mail for answer in answers} == {1}
-    [mail] = await stage.repository.deliver(stage.incarnation)
+    [mail] = await keeper.repository.deliver(keeper.incarnation)
     assert len(mail.messages) == 1
 
 
 async def test_of_cancels_of_different_executions_with_one_id_one_is_done(
-    open_repository: OpenRepository, stage: Stage
+    open_repository: OpenRepository, keeper: Keeper
 ) -> None:
-    replicas = [stage.repository, await open_repository()]
+    replicas = [keeper.repository, await open_repository()]
     for number in range(10):
-        rows = [await stage.put() for _ in range(4)]
+        rows = [await keeper.put() for _ in range(4)]
         contents = [Request(f"r{number}", Method.CANCEL, row.id.bytes.ljust(32)) for row in rows]
         answers = await asyncio.gather(
             *(
@@ -283,39 +283,39 @@ async def test_of_cancels_of_different_executions_with_one_id_one_is_done(
 
 @pytest.mark.parametrize("ids", [("r", "r"), ("r", "other")], ids=["one id", "an id each"])
 async def test_a_cancel_beside_a_forced_deletion_ends(
-    open_repository: OpenRepository, stage: Stage, ids: tuple[str, str]
+    open_repository: OpenRepository, keeper: Keeper, ids: tuple[str, str]
 ) -> None:
     """They lock the same rows; whichever comes first, neither waits for the other for ever."""
     deleter = await open_repository()
     for number in range(10):
-        workflow = await stage.repository.create_workflow(ORG, uuid7(), document(f"w{number}"), "ann")
+        workflow = await keeper.repository.create_workflow(ORG, uuid7(), document(f"w{number}"), "ann")
         rows = [
-            (await stage.repository.create(new(execution(workflow, stage.incarnation)))).execution for _ in range(3)
+            (await keeper.repository.create(new(execution(workflow, keeper.incarnation)))).execution for _ in range(3)
         ]
         cancel, remove = (
             asked(method, f"{id} {number}") for method, id in zip((Method.CANCEL, DELETE), ids, strict=True)
         )
         cancelled, *others, deleted = await asyncio.gather(
-            outcome(stage.repository.request_cancel(SCOPE, rows[1].id, "ann", "", cancel)),
-            outcome(stage.repository.request_cancel(SCOPE, rows[2].id, "ann", "")),
-            outcome(stage.repository.request_cancel(SCOPE, rows[0].id, "ann", "")),
+            outcome(keeper.repository.request_cancel(SCOPE, rows[1].id, "ann", "", cancel)),
+            outcome(keeper.repository.request_cancel(SCOPE, rows[2].id, "ann", "")),
+            outcome(keeper.repository.request_cancel(SCOPE, rows[0].id, "ann", "")),
             outcome(deleter.delete_workflow(SCOPE, workflow.name, "", True, "ann", remove)),
         )
         assert [type(each) for each in others] == [Posted, Posted]
         refused = [each for each in (cancelled, deleted) if isinstance(each, RequestIdReusedError)]
         assert len(refused) == (ids[0] == ids[1])
         assert all(isinstance(each, Posted | UUID | RequestIdReusedError) for each in (cancelled, deleted))
-        await stage.repository.release(stage.incarnation)
+        await keeper.repository.release(keeper.incarnation)
 
 
-async def kept(stage: Stage, age: timedelta, count: int = 1) -> list[Execution]:
+async def kept(keeper: Keeper, age: timedelta, count: int = 1) -> list[Execution]:
     """Executions of another workflow that were started so long ago with request ids, and have ended."""
-    workflow = await stage.repository.create_workflow(ORG, uuid7(), document(f"w{age}"), "ann")
+    workflow = await keeper.repository.create_workflow(ORG, uuid7(), document(f"w{age}"), "ann")
     wanted = [
         new(execution(workflow, state=ExecutionState.COMPLETED, create_time=now() - age, request_id=f"r{age} {number}"))
         for number in range(count)
     ]
-    return [(await stage.repository.create(each)).execution for each in wanted]
+    return [(await keeper.repository.create(each)).execution for each in wanted]
 
 
 async def is_known(repository: Repository, row: Execution) -> bool:
@@ -326,23 +326,23 @@ async def is_known(repository: Repository, row: Execution) -> bool:
 
 
 async def test_a_request_id_is_forgotten_when_it_is_old_and_its_execution_gone(
-    repository: Repository, stage: Stage
+    repository: Repository, keeper: Keeper
 ) -> None:
-    [old], [young] = await kept(stage, REMEMBERED + timedelta(hours=1)), await kept(stage, timedelta(days=29))
+    [old], [young] = await kept(keeper, REMEMBERED + timedelta(hours=1)), await kept(keeper, timedelta(days=29))
     assert await repository.forget(10) == 0
     for row in (old, young):
         await repository.delete_workflow(SCOPE, row.workflow_name, "", False, "ann")
     await repository.reap(10)
     assert await repository.forget(10) == 1
     assert [await is_known(repository, row) for row in (old, young)] == [False, True]
-    again = await stage.put(request_id=old.request_id)
+    again = await keeper.put(request_id=old.request_id)
     assert again.id != old.id
 
 
-async def test_request_ids_are_forgotten_batch_by_batch(repository: Repository, stage: Stage) -> None:
+async def test_request_ids_are_forgotten_batch_by_batch(repository: Repository, keeper: Keeper) -> None:
     """Those whose executions are kept are passed by, and do not keep the others from being looked at."""
-    remembered = await kept(stage, REMEMBERED + timedelta(days=9), 3)
-    gone = await kept(stage, REMEMBERED + timedelta(days=5), 5)
+    remembered = await kept(keeper, REMEMBERED + timedelta(days=9), 3)
+    gone = await kept(keeper, REMEMBERED + timedelta(days=5), 5)
     await repository.delete_workflow(SCOPE, gone[0].workflow_name, "", False, "ann")
     await repository.reap(10)
     forgotten = [await repository.forget(2) for _ in range(7)]

@@ -16,11 +16,11 @@ from persistence.model import Execution
 from persistence.postgres import PostgresRepository
 from persistence.transition import NewExecution, Transition
 from service.engine.ids import uuid7
-from tests.conformance.builders import ORG, SCOPE, Stage, document, execution, new, step, transition
+from tests.conformance.builders import ORG, SCOPE, Keeper, document, execution, new, step, transition
 
 
 @dataclass(frozen=True)
-class PostgresStore(Stage):
+class PostgresStore(Keeper):
     """A repository with a workflow and an owner, and a look behind it."""
 
     repository: PostgresRepository

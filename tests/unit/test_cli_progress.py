@@ -12,7 +12,7 @@ from flowkeep.errors import (
 from flowkeep.v1 import event_pb2 as pb
 from flowkeep.v1.execution_pb2 import Execution, StepExecution, Wait
 from flowkeep.v1.execution_service_pb2 import EventBatch, StepOutput, WatchExecutionResponse
-from service.cli.connection import Output
+from service.cli.connection import Format
 from service.cli.progress import news, show_progress
 from service.cli.progress_bars import Bars, visible_steps
 from service.cli.progress_lines import line
@@ -56,7 +56,7 @@ async def test_lines_when_the_output_is_no_terminal():
 async def test_a_json_object_on_a_line_for_each_event(capsys):
     events = recorded()
 
-    await show_progress(stream(events), Progress(DEFINITION, execution_id=ID), output=Output.JSON)
+    await show_progress(stream(events), Progress(DEFINITION, execution_id=ID), output=Format.JSON)
 
     printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [event["seq"] for event in printed] == list(range(1, len(events) + 1))
@@ -80,7 +80,7 @@ async def test_what_a_step_says_is_shown_between_the_events(capsys):
     await show_progress(news(stream(happenings)), Progress(DEFINITION), console=console)
     assert "�[2Jlast" in file.getvalue()
 
-    await show_progress(news(stream(happenings)), Progress(DEFINITION, execution_id=ID), output=Output.JSON)
+    await show_progress(news(stream(happenings)), Progress(DEFINITION, execution_id=ID), output=Format.JSON)
     last = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert last == {"execution_id": ID, "output": {"path": "fetch", "attempt": 1, "text": said.text, "iteration": 1}}
 

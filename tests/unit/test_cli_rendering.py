@@ -31,7 +31,7 @@ from flowkeep.v1.handler_pb2 import Handler
 from flowkeep.v1.workflow_pb2 import Workflow
 from service.cli import rendering, tables
 from service.cli.columns import Facts, FittingTable
-from service.cli.connection import Connection, Output
+from service.cli.connection import Connection, Format
 from service.cli.error_view import error_lines, exit_code, show_error
 from service.cli.json_form import json_form
 from service.cli.progress_lines import line
@@ -320,7 +320,7 @@ def test_errors_as_people_read_them():
 
 @pytest.mark.parametrize("error", [error for error, _ in ERRORS], ids=lambda error: type(error).__name__)
 def test_errors_as_json_leave_standard_output_empty(error, capsys):
-    show_error(error, Connection(output=Output.JSON))
+    show_error(error, Connection(output=Format.JSON))
 
     printed = capsys.readouterr()
     assert printed.out == ""

@@ -15,7 +15,7 @@ from service.engine.handlers.registry import Registry
 from service.engine.parsing import Defaults
 from service.engine.steps import Steps
 from service.engine.workflows import Workflows
-from tests.conformance.builders import ORG, SCOPE, Stage, document, step, transition
+from tests.conformance.builders import ORG, SCOPE, Keeper, document, step, transition
 
 
 class MovingRepository(MemoryRepository):
@@ -48,9 +48,9 @@ async def test_a_step_that_begins_between_two_reads_is_listed(states: tuple[Step
     repository = MovingRepository()
     workflows = Workflows(repository, Registry(), Defaults())
     workflow = await repository.create_workflow(ORG, uuid4(), document(), "ann")
-    stage = Stage(repository, workflow, uuid4())
-    await repository.register(stage.incarnation, "replica", 300)
-    row = await stage.put()
+    keeper = Keeper(repository, workflow, uuid4())
+    await repository.register(keeper.incarnation, "replica", 300)
+    row = await keeper.put()
     repository.happening = lambda: repository.submit(transition(row, steps=[step("fetch")]))
     page = await Steps(repository, workflows).page(SCOPE, row.id, StepFilter(frozenset(states)), "", 10, 0)
     assert [(each.path, each.state) for _, each in page.steps] == [("fetch", StepState.RUNNING)]

@@ -15,7 +15,7 @@ from flowkeep.definition import definition
 from flowkeep.v1 import execution_service_pb2, workflow_service_pb2
 from service.api.definitions import document
 from service.engine.parsing import parse
-from service.engine.slices import at_once
+from service.engine.slices import in_one_go
 from tests.folders import ROOT
 from tests.unit.documents import DEFAULTS
 
@@ -156,7 +156,7 @@ def examples() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("page", "text"), examples())
 def test_a_workflow_that_a_page_shows_is_right(page: str, text: str) -> None:
     written = definition(yaml.safe_load(text))
-    assert parse(at_once(document(written)), None, DEFAULTS).root.steps
+    assert parse(in_one_go(document(written)), None, DEFAULTS).root.steps
 
 
 METHODS = {

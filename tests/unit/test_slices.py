@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 
 from service.engine import slices
-from service.engine.slices import SLICE, Work, at_once, in_slices
+from service.engine.slices import SLICE, Work, in_one_go, in_slices
 
 
 def work(name: str, pieces: int, cost: int, log: list[str]) -> Work[str]:
@@ -71,7 +71,7 @@ async def test_one_that_is_given_up_does_not_keep_the_others_from_their_turn() -
 
 def test_in_one_go_it_gives_the_same() -> None:
     log: list[str] = []
-    assert at_once(work("a", 3, 10 * SLICE, log)) == "a"
+    assert in_one_go(work("a", 3, 10 * SLICE, log)) == "a"
 
 
 async def test_what_work_raises_is_raised() -> None:

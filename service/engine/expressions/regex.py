@@ -38,27 +38,27 @@ class Program(NamedTuple):
 
     size: int
     positions: int = 0
-    at_once: int = 0
+    together: int = 0
     is_fixed: bool = True
 
     def then(self, other: Program) -> Program:
         """Return one behind the other."""
-        at_once = max(self.at_once, other.at_once) if self.is_fixed else self.at_once + other.positions
+        together = max(self.together, other.together) if self.is_fixed else self.together + other.positions
         return Program(
-            self.size + other.size, self.positions + other.positions, at_once, self.is_fixed and other.is_fixed
+            self.size + other.size, self.positions + other.positions, together, self.is_fixed and other.is_fixed
         )
 
     def either(self, other: Program) -> Program:
         """Return one or the other."""
         return Program(
-            self.size + other.size, self.positions + other.positions, self.at_once + other.at_once, is_fixed=False
+            self.size + other.size, self.positions + other.positions, self.together + other.together, is_fixed=False
         )
 
     def repeated(self, count: int, *, is_fixed: bool) -> Program:
         """Return one so often, or up to so often."""
         positions = self.positions * count
-        at_once = self.at_once if self.is_fixed else positions
-        return Program(self.size * count, positions, at_once, is_fixed and self.is_fixed)
+        together = self.together if self.is_fixed else positions
+        return Program(self.size * count, positions, together, is_fixed and self.is_fixed)
 
 
 def program_size(pattern: str) -> int:
@@ -90,7 +90,7 @@ def program(pattern: str, longest: int = _MAX_PATTERN) -> Program:
         groups[-2].add(groups.pop().whole)
     found = groups[0].whole
     # What may begin anywhere has come to all of its positions at once.
-    return found if pattern.startswith("^") and "|" not in pattern else found._replace(at_once=found.positions)
+    return found if pattern.startswith("^") and "|" not in pattern else found._replace(together=found.positions)
 
 
 class _Group:
@@ -122,7 +122,7 @@ class _Group:
     def repeat_at_will(self, sign: str) -> None:
         once = self._last._replace(size=self._last.size + 2)
         is_loop = sign != "?" and once.positions > 1
-        self._last = once._replace(at_once=once.positions if is_loop else once.at_once, is_fixed=False)
+        self._last = once._replace(together=once.positions if is_loop else once.together, is_fixed=False)
 
 
 def _times(least: str, most: str | None) -> int:

@@ -13,7 +13,7 @@ from service.engine.kept import Kept
 from service.engine.parsing.fields import Fields
 from service.engine.schema import Schema, SchemaError, locate
 from service.engine.schema_weight import Scale, dialect
-from service.engine.slices import Work, at_once
+from service.engine.slices import Work, in_one_go
 from service.engine.violations import ValidationError, Violation
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -53,7 +53,7 @@ def check_input(definition: Definition, payload: Mapping[str, Any]) -> None:
     """Raise ValidationError with all that is wrong with an input, by paths such as `input.customer.id`."""
     if definition.input_schema is None:
         return
-    schema = at_once(_compile(msgspec.json.encode(definition.input_schema)))
+    schema = in_one_go(_compile(msgspec.json.encode(definition.input_schema)))
     problems = schema.problems(payload)
     if problems:
         raise ValidationError([Violation(locate("input", p.path), p.message) for p in problems])
@@ -63,7 +63,7 @@ def input_cost(definition: Definition, payload: Mapping[str, Any], *, is_wrong: 
     """Return about how many microseconds `check_input` took."""
     if definition.input_schema is None:
         return 0
-    return at_once(_compile(msgspec.json.encode(definition.input_schema))).cost(payload, is_wrong=is_wrong)
+    return in_one_go(_compile(msgspec.json.encode(definition.input_schema))).cost(payload, is_wrong=is_wrong)
 
 
 @cache

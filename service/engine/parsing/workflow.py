@@ -16,7 +16,7 @@ from service.engine.parsing.blocks import BlockReader
 from service.engine.parsing.fields import TEN_YEARS, Fields, Findings, repeated
 from service.engine.parsing.input import read_input_schema
 from service.engine.parsing.sources import Sources
-from service.engine.slices import Work, at_once
+from service.engine.slices import Work, in_one_go
 
 MAX_BYTES = 256 << 10
 MAX_VALUES = 50_000
@@ -36,7 +36,7 @@ class Defaults:
 
 def parse(document: Mapping[str, Any], catalog: Registry | None, defaults: Defaults) -> Definition:
     """Do the work of `parsing` in one go."""
-    return at_once(parsing(document, catalog, defaults))
+    return in_one_go(parsing(document, catalog, defaults))
 
 
 def parsing(document: Mapping[str, Any], catalog: Registry | None, defaults: Defaults) -> Work[Definition]:

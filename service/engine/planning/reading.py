@@ -16,7 +16,7 @@ from service.engine.expressions import EVERY_STEP
 from service.engine.planning.course import is_fatal, telling
 from service.engine.planning.scopes import outwards
 from service.engine.planning.state import newest
-from service.engine.slices import Work, at_once
+from service.engine.slices import Work, in_one_go
 
 _LOOK = 6  # microseconds for a step
 
@@ -28,7 +28,7 @@ def still_wanted(definition: Definition, detail: ExecutionDetail) -> Wanted:
 
     What is open is written whole, so it is read whole, but for the input: only items are read again.
     """
-    return at_once(wanting(definition, detail))
+    return in_one_go(wanting(definition, detail))
 
 
 def wanting(definition: Definition, detail: ExecutionDetail) -> Work[Wanted]:

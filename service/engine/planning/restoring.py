@@ -25,7 +25,7 @@ from service.engine.planning.state import (
     newest,
     variables,
 )
-from service.engine.slices import Work, at_once
+from service.engine.slices import Work, in_one_go
 
 _LOOK = 3  # microseconds for a step of a block
 
@@ -35,7 +35,7 @@ _DONE = frozenset(state for state in StepState if state.is_end and state is not 
 
 def restore(definition: Definition, detail: ExecutionDetail, worker: str = "") -> State:
     """Return the state that was recorded, for the process `worker`. Variables are folded from what steps assigned."""
-    return at_once(restoring(definition, detail, worker))
+    return in_one_go(restoring(definition, detail, worker))
 
 
 def restoring(definition: Definition, detail: ExecutionDetail, worker: str) -> Work[State]:

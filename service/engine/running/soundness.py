@@ -15,7 +15,7 @@ from service.engine.failure import CANCELLED, UNREADABLE_RECORD, Failure
 from service.engine.planning import events
 from service.engine.planning.draft import COUNTED
 from service.engine.planning.state import newest
-from service.engine.slices import Work, at_once
+from service.engine.slices import Work, in_one_go
 
 SHOWN = 10
 
@@ -31,7 +31,7 @@ def unreadable(names: Sequence[str]) -> Failure:
 
 def contradictions(definition: Definition, detail: ExecutionDetail) -> Sequence[str]:
     """Return what of the records contradicts the definition or itself, as names; an execution like that never ends."""
-    return at_once(contradicting(definition, detail))
+    return in_one_go(contradicting(definition, detail))
 
 
 def contradicting(definition: Definition, detail: ExecutionDetail) -> Work[Sequence[str]]:

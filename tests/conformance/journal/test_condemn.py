@@ -10,7 +10,7 @@ import pytest
 from persistence.model import Event, ExecutionState, StepCounts, StepState
 from persistence.repository import Repository
 from persistence.transition import Closing, CommitResult
-from tests.conformance.builders import OWNER, SCOPE, Stage, parking, step, transition
+from tests.conformance.builders import OWNER, SCOPE, Keeper, parking, step, transition
 
 FAILURE = {"code": "UNREADABLE_RECORD", "message": "lost"}
 
@@ -22,20 +22,20 @@ def end(closing: Closing) -> tuple[dict[str, Any], Event]:
 
 @pytest.mark.parametrize("is_cancelled", [False, True])
 async def test_it_ends_with_all_that_is_open_and_nobody_owns_it(
-    repository: Repository, stage: Stage, is_cancelled: bool
+    repository: Repository, keeper: Keeper, is_cancelled: bool
 ) -> None:
-    row = await stage.put()
+    row = await keeper.put()
     steps = [step("a", StepState.COMPLETED), step("b", StepState.FAILED), step("c", output={"half": 1}, iteration=2)]
     steps.append(step("c", StepState.FAILED))  # in an iteration that counts no more
-    row = await stage.commit(transition(row, 2, steps=steps, counts=StepCounts(4, completed=1, failed=1, running=1)))
+    row = await keeper.commit(transition(row, 2, steps=steps, counts=StepCounts(4, completed=1, failed=1, running=1)))
     if is_cancelled:
         await repository.request_cancel(SCOPE, row.id, OWNER, "no longer")
     state = ExecutionState.CANCELLED if is_cancelled else ExecutionState.FAILED
 
-    event = await repository.condemn(stage.incarnation, row.id, end)
+    event = await repository.condemn(keeper.incarnation, row.id, end)
 
     assert event is not None and (event.seq, event.body) == (4, state.value.encode())
-    detail = await stage.read(row)
+    detail = await keeper.read(row)
     after = detail.execution
     assert (after.state, after.failure, after.end_time, after.last_seq) == (state, FAILURE, event.time, 4)
     assert (after.incarnation, after.wake_time) == (None, None)
@@ -48,13 +48,13 @@ async def test_it_ends_with_all_that_is_open_and_nobody_owns_it(
     assert await repository.submit(transition(row)) is CommitResult.FENCED
 
 
-async def test_only_its_owner_ends_it(repository: Repository, stage: Stage) -> None:
-    owned, parked = await stage.put(), await stage.put()
-    parked = await stage.commit(parking(parked, None))
-    ended = await stage.put_ended()
+async def test_only_its_owner_ends_it(repository: Repository, keeper: Keeper) -> None:
+    owned, parked = await keeper.put(), await keeper.put()
+    parked = await keeper.commit(parking(parked, None))
+    ended = await keeper.put_ended()
     assert await repository.condemn(uuid4(), owned.id, end) is None
-    assert await repository.condemn(stage.incarnation, parked.id, end) is None
-    assert await repository.condemn(stage.incarnation, ended.id, end) is None
-    assert await repository.condemn(stage.incarnation, uuid4(), end) is None
+    assert await repository.condemn(keeper.incarnation, parked.id, end) is None
+    assert await repository.condemn(keeper.incarnation, ended.id, end) is None
+    assert await repository.condemn(keeper.incarnation, uuid4(), end) is None
     for row in (owned, parked, ended):
-        assert (await stage.read(row)).execution == row
+        assert (await keeper.read(row)).execution == row

@@ -20,7 +20,7 @@ from tests.conformance.builders import (
     FOREIGN_ORG,
     ORG,
     SCOPE,
-    Stage,
+    Keeper,
     document,
     ending,
     events,
@@ -42,8 +42,8 @@ async def count(repository: Repository, scope: Scope = SCOPE) -> int:
     return await repository.count_executions(scope, ExecutionFilter(), ExecutionOrder.NEWEST, 1_000)
 
 
-async def test_row_input_steps_and_events_are_there_at_once(repository: Repository, stage: Stage) -> None:
-    row = execution(stage.workflow, stage.incarnation, last_seq=3, request_id="r")
+async def test_row_input_steps_and_events_are_there_at_once(repository: Repository, keeper: Keeper) -> None:
+    row = execution(keeper.workflow, keeper.incarnation, last_seq=3, request_id="r")
     steps = (step("a", StepState.COMPLETED, output=1), step("b"))
     created = await repository.create(new(row, input={"a": 1}, steps=steps, events=events(0, 3)))
     assert created == Created(row, True)
@@ -53,86 +53,86 @@ async def test_row_input_steps_and_events_are_there_at_once(repository: Reposito
     assert tuple(await repository.read_events(SCOPE, row.id, 0, 10)) == events(0, 3)
 
 
-async def test_one_that_ends_as_it_is_created(repository: Repository, stage: Stage) -> None:
-    row = execution(stage.workflow, state=ExecutionState.COMPLETED, progress=100)
+async def test_one_that_ends_as_it_is_created(repository: Repository, keeper: Keeper) -> None:
+    row = execution(keeper.workflow, state=ExecutionState.COMPLETED, progress=100)
     created = await repository.create(new(row, result=[1]))
     assert created == Created(row, True, ExecutionOutcome(row, [1]))
-    detail = await stage.read(row)
+    detail = await keeper.read(row)
     assert (detail.execution, detail.result) == (row, [1])
 
 
 async def test_a_repeated_request_answers_the_first_execution_as_it_is_now(
-    repository: Repository, stage: Stage
+    repository: Repository, keeper: Keeper
 ) -> None:
-    first = new(execution(stage.workflow, stage.incarnation, request_id="r"), content_hash=HASH)
+    first = new(execution(keeper.workflow, keeper.incarnation, request_id="r"), content_hash=HASH)
     await repository.create(first)
-    ended = await stage.commit(ending(first.execution))
-    second = new(execution(stage.workflow, None, request_id="r"), content_hash=HASH)
+    ended = await keeper.commit(ending(first.execution))
+    second = new(execution(keeper.workflow, None, request_id="r"), content_hash=HASH)
     assert await repository.create(second) == Created(ended, False)
     with pytest.raises(ExecutionNotFoundError):
         await repository.get_execution(SCOPE, second.execution.id)
 
 
-async def test_a_request_id_with_other_content_is_refused(repository: Repository, stage: Stage) -> None:
-    first = new(execution(stage.workflow, stage.incarnation, request_id="r"), content_hash=HASH)
+async def test_a_request_id_with_other_content_is_refused(repository: Repository, keeper: Keeper) -> None:
+    first = new(execution(keeper.workflow, keeper.incarnation, request_id="r"), content_hash=HASH)
     await repository.create(first)
     before = await repository.get_detail(SCOPE, first.execution.id)
-    other = new(execution(stage.workflow, stage.incarnation, request_id="r"), content_hash=OTHER_HASH)
+    other = new(execution(keeper.workflow, keeper.incarnation, request_id="r"), content_hash=OTHER_HASH)
     with pytest.raises(RequestIdReusedError) as caught:
         await repository.create(other)
     assert caught.value.request_id == "r"
     assert await count(repository) == 1
     assert await repository.get_detail(SCOPE, first.execution.id) == before
-    assert not await outcome(repository.claim(stage.incarnation, 10))
+    assert not await outcome(repository.claim(keeper.incarnation, 10))
 
 
-async def test_without_a_request_id_every_call_creates(repository: Repository, stage: Stage) -> None:
+async def test_without_a_request_id_every_call_creates(repository: Repository, keeper: Keeper) -> None:
     answers = await asyncio.gather(
-        *(repository.create(new(execution(stage.workflow, stage.incarnation))) for _ in range(20))
+        *(repository.create(new(execution(keeper.workflow, keeper.incarnation))) for _ in range(20))
     )
     assert all(answer.created for answer in answers)
     assert await count(repository) == 20
 
 
-async def test_orgs_do_not_share_request_ids(repository: Repository, stage: Stage) -> None:
+async def test_orgs_do_not_share_request_ids(repository: Repository, keeper: Keeper) -> None:
     theirs = await repository.create_workflow(FOREIGN_ORG.org, uuid7(), document(), "eve")
-    for workflow in (stage.workflow, theirs):
-        answer = await repository.create(new(execution(workflow, stage.incarnation, request_id="r")))
+    for workflow in (keeper.workflow, theirs):
+        answer = await repository.create(new(execution(workflow, keeper.incarnation, request_id="r")))
         assert answer.created
     assert (await count(repository), await count(repository, FOREIGN_ORG)) == (1, 1)
 
 
-async def test_owners_of_an_org_share_request_ids(repository: Repository, stage: Stage) -> None:
+async def test_owners_of_an_org_share_request_ids(repository: Repository, keeper: Keeper) -> None:
     """The content hash covers the owner, so that another owner's use is refused and not shown."""
-    await repository.create(new(execution(stage.workflow, stage.incarnation, request_id="r"), content_hash=HASH))
-    theirs = execution(stage.workflow, stage.incarnation, request_id="r", owner="bob")
+    await repository.create(new(execution(keeper.workflow, keeper.incarnation, request_id="r"), content_hash=HASH))
+    theirs = execution(keeper.workflow, keeper.incarnation, request_id="r", owner="bob")
     with pytest.raises(RequestIdReusedError):
         await repository.create(new(theirs, content_hash=OTHER_HASH))
 
 
 @pytest.mark.parametrize("request_id", ["r", "018f-ü-🐳", "x" * 128, "' OR 1=1"])
-async def test_64_at_once_create_one(open_repository: OpenRepository, stage: Stage, request_id: str) -> None:
-    replicas = [stage.repository, await open_repository(), await open_repository()]
+async def test_64_at_once_create_one(open_repository: OpenRepository, keeper: Keeper, request_id: str) -> None:
+    replicas = [keeper.repository, await open_repository(), await open_repository()]
     pending = [
         replicas[number % 3].create(
-            new(execution(stage.workflow, stage.incarnation, request_id=request_id), content_hash=HASH)
+            new(execution(keeper.workflow, keeper.incarnation, request_id=request_id), content_hash=HASH)
         )
         for number in range(64)
     ]
     answers = await asyncio.gather(*pending)
     assert len({answer.execution.id for answer in answers}) == 1
     assert sum(answer.created for answer in answers) == 1
-    assert await count(stage.repository) == 1
+    assert await count(keeper.repository) == 1
 
 
-async def test_of_two_contents_at_once_one_wins(open_repository: OpenRepository, stage: Stage) -> None:
-    replicas = [stage.repository, await open_repository()]
+async def test_of_two_contents_at_once_one_wins(open_repository: OpenRepository, keeper: Keeper) -> None:
+    replicas = [keeper.repository, await open_repository()]
     for attempt in range(10):
         contents = [HASH, OTHER_HASH] * 8
         pending = [
             outcome(
                 replicas[number // 2 % 2].create(
-                    new(execution(stage.workflow, stage.incarnation, request_id=f"r{attempt}"), content_hash=content)
+                    new(execution(keeper.workflow, keeper.incarnation, request_id=f"r{attempt}"), content_hash=content)
                 )
             )
             for number, content in enumerate(contents)
@@ -143,26 +143,26 @@ async def test_of_two_contents_at_once_one_wins(open_repository: OpenRepository,
         for content, answer in zip(contents, answers, strict=True):
             assert isinstance(answer, Created if content in winners else RequestIdReusedError)
         assert len({answer.execution.id for answer in answers if isinstance(answer, Created)}) == 1
-    assert await count(stage.repository) == 10
+    assert await count(keeper.repository) == 10
 
 
-async def test_a_refused_creation_harms_none_beside_it(repository: Repository, stage: Stage) -> None:
-    await repository.create(new(execution(stage.workflow, stage.incarnation, request_id="r"), content_hash=HASH))
-    rows = [execution(stage.workflow, stage.incarnation, request_id=f"r{n}" if n else "r") for n in range(10)]
+async def test_a_refused_creation_harms_none_beside_it(repository: Repository, keeper: Keeper) -> None:
+    await repository.create(new(execution(keeper.workflow, keeper.incarnation, request_id="r"), content_hash=HASH))
+    rows = [execution(keeper.workflow, keeper.incarnation, request_id=f"r{n}" if n else "r") for n in range(10)]
     answers = await asyncio.gather(*(outcome(repository.create(new(row, content_hash=OTHER_HASH))) for row in rows))
     assert isinstance(answers[0], RequestIdReusedError)
     assert all(isinstance(answer, Created) and answer.created for answer in answers[1:])
     assert await count(repository) == 10
 
 
-async def test_creations_and_transitions_in_flight_keep_their_order(repository: Repository, stage: Stage) -> None:
-    rows = [execution(stage.workflow, stage.incarnation) for _ in range(30)]
+async def test_creations_and_transitions_in_flight_keep_their_order(repository: Repository, keeper: Keeper) -> None:
+    rows = [execution(keeper.workflow, keeper.incarnation) for _ in range(30)]
     pending: list[Any] = []
     for row in rows:
         pending += [repository.create(new(row)), repository.submit(transition(row))]
     await asyncio.gather(*pending)
     for row in rows:
-        assert (await stage.read(row)).execution.last_seq == 2
+        assert (await keeper.read(row)).execution.last_seq == 2
 
 
 BROKEN: dict[str, dict[str, Any]] = {
@@ -196,39 +196,39 @@ def broken(workflow: Any, incarnation: UUID, name: str) -> NewExecution:
 
 @pytest.mark.parametrize("name", BROKEN)
 async def test_what_contradicts_itself_is_refused_and_leaves_nothing(
-    repository: Repository, stage: Stage, name: str
+    repository: Repository, keeper: Keeper, name: str
 ) -> None:
-    bad = broken(stage.workflow, stage.incarnation, name)
-    good = [new(execution(stage.workflow, stage.incarnation)) for _ in range(3)]
+    bad = broken(keeper.workflow, keeper.incarnation, name)
+    good = [new(execution(keeper.workflow, keeper.incarnation)) for _ in range(3)]
     answers = await asyncio.gather(*(outcome(repository.create(each)) for each in (good[0], bad, *good[1:])))
     assert isinstance(answers[1], PersistenceError)
     assert all(isinstance(answer, Created) for answer in (answers[0], *answers[2:]))
     with pytest.raises(ExecutionNotFoundError):
         await repository.get_execution(SCOPE, bad.execution.id)
     # The request id was not used up.
-    assert (await repository.create(new(execution(stage.workflow, stage.incarnation, request_id="r")))).created
+    assert (await repository.create(new(execution(keeper.workflow, keeper.incarnation, request_id="r")))).created
 
 
 @pytest.mark.parametrize("payload", [{"a": "\0"}, {"\0": 1}, {"a": ["\udc00"]}], ids=["value", "key", "surrogate"])
-async def test_a_payload_that_cannot_be_kept_is_refused(repository: Repository, stage: Stage, payload: Any) -> None:
+async def test_a_payload_that_cannot_be_kept_is_refused(repository: Repository, keeper: Keeper, payload: Any) -> None:
     for changes in ({"input": payload}, {"steps": [step(output=payload)]}):
         with pytest.raises(PersistenceError):
-            await repository.create(new(execution(stage.workflow, stage.incarnation), **changes))
+            await repository.create(new(execution(keeper.workflow, keeper.incarnation), **changes))
     assert await count(repository) == 0
 
 
-async def test_an_execution_needs_its_workflow_in_its_own_org(repository: Repository, stage: Stage) -> None:
+async def test_an_execution_needs_its_workflow_in_its_own_org(repository: Repository, keeper: Keeper) -> None:
     for changes in ({"workflow_id": uuid7()}, {"org": FOREIGN_ORG.org}):
         with pytest.raises(WorkflowNotFoundError):
-            await repository.create(new(execution(stage.workflow, stage.incarnation, **changes)))
+            await repository.create(new(execution(keeper.workflow, keeper.incarnation, **changes)))
     assert (await count(repository), await count(repository, FOREIGN_ORG)) == (0, 0)
-    assert stage.workflow.org == ORG
+    assert keeper.workflow.org == ORG
 
 
 async def test_one_that_is_to_be_of_the_latest_revision_is_kept_only_if_it_is(
-    repository: Repository, stage: Stage
+    repository: Repository, keeper: Keeper
 ) -> None:
-    first, latest = stage.workflow, await repository.update_workflow(SCOPE, "research", document(), "", "bob")
+    first, latest = keeper.workflow, await repository.update_workflow(SCOPE, "research", document(), "", "bob")
     assert (await repository.create(new(execution(latest), if_latest=True))).created
     assert (await repository.create(new(execution(first)))).created
     wanted = [
@@ -246,10 +246,10 @@ async def test_one_that_is_to_be_of_the_latest_revision_is_kept_only_if_it_is(
 
 
 async def test_a_request_that_was_kept_is_answered_though_its_revision_is_no_longer_the_latest(
-    repository: Repository, stage: Stage
+    repository: Repository, keeper: Keeper
 ) -> None:
-    first = new(execution(stage.workflow, request_id="r"), if_latest=True)
+    first = new(execution(keeper.workflow, request_id="r"), if_latest=True)
     await repository.create(first)
     await repository.update_workflow(SCOPE, "research", document(), "", "bob")
-    again = new(execution(stage.workflow, request_id="r"), if_latest=True)
+    again = new(execution(keeper.workflow, request_id="r"), if_latest=True)
     assert await repository.create(again) == Created(first.execution, False)

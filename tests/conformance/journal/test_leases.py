@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from persistence.model import SUSPECT_DEATHS, Execution, ExecutionDetail
 from persistence.repository import Repository
 from persistence.transition import CommitResult
-from tests.conformance.builders import SCOPE, Stage, chain, ending, ids, in_seconds, step, transition, until
+from tests.conformance.builders import SCOPE, Keeper, chain, ending, ids, in_seconds, step, transition, until
 
 TTL = 0.2
 COMMITTED, FENCED = CommitResult.COMMITTED, CommitResult.FENCED
@@ -34,18 +34,18 @@ async def dying(repository: Repository) -> UUID:
     return dying
 
 
-async def test_a_live_owner_keeps_what_it_owns(repository: Repository, stage: Stage, other: UUID) -> None:
-    row = await stage.put()
+async def test_a_live_owner_keeps_what_it_owns(repository: Repository, keeper: Keeper, other: UUID) -> None:
+    row = await keeper.put()
     assert not await repository.claim(other, 10)
     assert await repository.claim_one(other, row.org, row.id) is None
-    assert await repository.renew(stage.incarnation, 300)
+    assert await repository.renew(keeper.incarnation, 300)
 
 
 async def test_what_a_dead_process_owned_is_claimed(
-    repository: Repository, stage: Stage, other: UUID, dying: UUID
+    repository: Repository, keeper: Keeper, other: UUID, dying: UUID
 ) -> None:
-    rows = [await stage.put(incarnation=dying, epoch=4) for _ in range(3)]
-    alive = await stage.put()
+    rows = [await keeper.put(incarnation=dying, epoch=4) for _ in range(3)]
+    alive = await keeper.put()
     taken: list[ExecutionDetail] = []
 
     async def all_taken() -> bool:
@@ -55,14 +55,14 @@ async def test_what_a_dead_process_owned_is_claimed(
     await until(all_taken)
     assert set(ids(taken)) == set(ids(rows))
     assert {(each.execution.incarnation, each.execution.epoch) for each in taken} == {(other, 5)}
-    assert (await stage.read(alive)).execution == alive
+    assert (await keeper.read(alive)).execution == alive
 
 
-async def test_a_renewed_lease_lasts(repository: Repository, stage: Stage, other: UUID) -> None:
+async def test_a_renewed_lease_lasts(repository: Repository, keeper: Keeper, other: UUID) -> None:
     """Renewed well past its first end, the lease protects; unrenewed it ends."""
     incarnation = uuid4()
     await repository.register(incarnation, "renewing", TTL)
-    row = await stage.put(incarnation=incarnation)
+    row = await keeper.put(incarnation=incarnation)
     first_end = in_seconds(2 * TTL)
 
     async def renewed_past_the_first_end() -> bool:
@@ -87,9 +87,11 @@ async def test_a_lease_that_has_ended_is_not_renewed(repository: Repository, dyi
     assert not await repository.renew(uuid4(), 300)
 
 
-async def test_a_lapsed_lease_is_taken_up_again(repository: Repository, stage: Stage, other: UUID, dying: UUID) -> None:
+async def test_a_lapsed_lease_is_taken_up_again(
+    repository: Repository, keeper: Keeper, other: UUID, dying: UUID
+) -> None:
     """What was taken over meanwhile stays with who took it; the rest is written by its old owner."""
-    lost, kept = await stage.put(incarnation=dying), await stage.put(incarnation=dying)
+    lost, kept = await keeper.put(incarnation=dying), await keeper.put(incarnation=dying)
     [detail] = await until(lambda: repository.claim(other, 1))
     assert not await repository.renew(dying, 300)
     assert await repository.renew(dying, 300, lapsed=True)
@@ -114,12 +116,12 @@ async def takeover(repository: Repository, dying: UUID, other: UUID, row: Execut
     return detail.execution  # type: ignore[no-any-return]
 
 
-async def test_a_zombie_writes_nothing(repository: Repository, stage: Stage, other: UUID, dying: UUID) -> None:
-    row = await stage.put(incarnation=dying)
+async def test_a_zombie_writes_nothing(repository: Repository, keeper: Keeper, other: UUID, dying: UUID) -> None:
+    row = await keeper.put(incarnation=dying)
     assert await repository.submit(transition(row)) is COMMITTED
     zombie = await repository.get_execution(SCOPE, row.id)
     taken = await takeover(repository, dying, other, row)
-    before = await stage.read(row)
+    before = await keeper.read(row)
     late = [
         transition(zombie, steps=[step()]),
         transition(zombie, 0, progress=7),
@@ -131,15 +133,15 @@ async def test_a_zombie_writes_nothing(repository: Repository, stage: Stage, oth
         assert await repository.submit(each) is FENCED
     assert await repository.release(dying) == 0
     assert await repository.load(dying, row.id) is None
-    assert await stage.read(row) == before
+    assert await keeper.read(row) == before
     assert await repository.submit(transition(taken)) is COMMITTED
 
 
-async def test_ownership_goes_back_and_forth(repository: Repository, stage: Stage, other: UUID) -> None:
+async def test_ownership_goes_back_and_forth(repository: Repository, keeper: Keeper, other: UUID) -> None:
     """Each change of owner raises the epoch, and every earlier pair of owner and epoch is fenced."""
-    row = await stage.put()
+    row = await keeper.put()
     held = [row]
-    for owner in (other, stage.incarnation, other):
+    for owner in (other, keeper.incarnation, other):
         await repository.release(held[-1].incarnation or uuid4(), [row.id])
         [detail] = await repository.claim(owner, 1)
         held.append(detail.execution)
@@ -149,13 +151,13 @@ async def test_ownership_goes_back_and_forth(repository: Repository, stage: Stag
     assert await repository.submit(transition(held[-1])) is COMMITTED
 
 
-async def test_an_owner_without_any_lease_is_dead(repository: Repository, stage: Stage, other: UUID) -> None:
-    row = await stage.put(incarnation=uuid4())
+async def test_an_owner_without_any_lease_is_dead(repository: Repository, keeper: Keeper, other: UUID) -> None:
+    row = await keeper.put(incarnation=uuid4())
     assert ids(await repository.claim(other, 10)) == [row.id]
 
 
-async def test_a_process_without_lease_takes_nothing(repository: Repository, stage: Stage, other: UUID) -> None:
-    row = await stage.put_free()
+async def test_a_process_without_lease_takes_nothing(repository: Repository, keeper: Keeper, other: UUID) -> None:
+    row = await keeper.put_free()
     stranger = uuid4()
     assert not await repository.claim(stranger, 10)
     assert await repository.claim_one(stranger, row.org, row.id) is None
@@ -166,39 +168,39 @@ async def test_a_process_without_lease_takes_nothing(repository: Repository, sta
     assert ids(await repository.claim(other, 10)) == [row.id]
 
 
-async def test_retiring_gives_all_back_at_once(repository: Repository, stage: Stage, other: UUID) -> None:
+async def test_retiring_gives_all_back_at_once(repository: Repository, keeper: Keeper, other: UUID) -> None:
     leaving = uuid4()
     await repository.register(leaving, "leaving", 300)
-    rows = [await stage.put(incarnation=leaving) for _ in range(3)]
-    parked = await stage.put_free(wake_time=in_seconds(60))
+    rows = [await keeper.put(incarnation=leaving) for _ in range(3)]
+    parked = await keeper.put_free(wake_time=in_seconds(60))
     await repository.retire(leaving)
     assert not await repository.renew(leaving, 300)
     for row in rows:
-        assert (await stage.read(row)).execution.incarnation is None
+        assert (await keeper.read(row)).execution.incarnation is None
         assert await repository.submit(transition(row)) is FENCED
     assert set(ids(await repository.claim(other, 10))) == set(ids(rows))
-    assert (await stage.read(parked)).execution == parked
+    assert (await keeper.read(parked)).execution == parked
     for row in rows:
         assert await repository.submit(transition(row)) is FENCED
     await repository.retire(leaving)
     await repository.retire(uuid4())
 
 
-async def test_the_single_owner_ends_all_other_leases(repository: Repository, stage: Stage, other: UUID) -> None:
-    rows = [await stage.put(), await stage.put(incarnation=uuid4())]
-    own = await stage.put(incarnation=other)
+async def test_the_single_owner_ends_all_other_leases(repository: Repository, keeper: Keeper, other: UUID) -> None:
+    rows = [await keeper.put(), await keeper.put(incarnation=uuid4())]
+    own = await keeper.put(incarnation=other)
     await repository.retire_others(other)
-    assert not await repository.renew(stage.incarnation, 300)
+    assert not await repository.renew(keeper.incarnation, 300)
     assert await repository.renew(other, 300)
     assert set(ids(await repository.claim(other, 10))) == set(ids(rows))
-    assert (await stage.read(own)).execution == own
+    assert (await keeper.read(own)).execution == own
 
 
-async def test_created_by_a_process_that_died_meanwhile(repository: Repository, stage: Stage, dying: UUID) -> None:
+async def test_created_by_a_process_that_died_meanwhile(repository: Repository, keeper: Keeper, dying: UUID) -> None:
     """An execution that was accepted is driven, even if its creator never gets to it."""
     await until(lambda: _gone(repository, dying))
-    row = await stage.put(incarnation=dying)
-    assert ids(await repository.claim(stage.incarnation, 10)) == [row.id]
+    row = await keeper.put(incarnation=dying)
+    assert ids(await repository.claim(keeper.incarnation, 10)) == [row.id]
 
 
 async def _gone(repository: Repository, incarnation: UUID) -> bool:
@@ -223,63 +225,63 @@ async def _ends(repository: Repository, incarnation: UUID) -> bool:
     return await repository.renew(incarnation, 0.001) is None
 
 
-async def test_deaths_of_owners_are_counted(repository: Repository, stage: Stage, other: UUID) -> None:
-    row = await stage.put_free()
+async def test_deaths_of_owners_are_counted(repository: Repository, keeper: Keeper, other: UUID) -> None:
+    row = await keeper.put_free()
     await die(repository, other, row, 2)
     [detail] = await repository.claim(other, 1, suspects=1)
     assert detail.execution.deaths == 2
     assert await repository.submit(transition(detail.execution, survived=True)) is COMMITTED
-    assert (await stage.read(row)).execution.deaths == 0
+    assert (await keeper.read(row)).execution.deaths == 0
 
 
 async def test_of_transitions_in_flight_together_any_may_survive(
-    repository: Repository, stage: Stage, other: UUID
+    repository: Repository, keeper: Keeper, other: UUID
 ) -> None:
-    row = await stage.put()
-    assert await repository.disown(stage.incarnation, row.id, row.epoch)
+    row = await keeper.put()
+    assert await repository.disown(keeper.incarnation, row.id, row.epoch)
     [detail] = await repository.claim(other, 1)
     assert detail.execution.deaths == 1
     first, second, *others = chain(detail.execution, 4)
     written = (first, replace(second, survived=True), *others)
     assert set(await asyncio.gather(*map(repository.submit, written))) == {COMMITTED}
-    assert (await stage.read(row)).execution.deaths == 0
+    assert (await keeper.read(row)).execution.deaths == 0
 
 
 async def test_what_is_disowned_is_claimed_at_once_with_a_death_more(
-    repository: Repository, stage: Stage, other: UUID
+    repository: Repository, keeper: Keeper, other: UUID
 ) -> None:
-    row, kept = await stage.put(), await stage.put()
+    row, kept = await keeper.put(), await keeper.put()
     assert not await repository.disown(other, row.id, row.epoch)
-    assert not await repository.disown(stage.incarnation, row.id, row.epoch + 1)
-    assert not await repository.disown(stage.incarnation, uuid4(), 1)
-    assert await repository.disown(stage.incarnation, row.id, row.epoch)
-    assert not await repository.disown(stage.incarnation, row.id, row.epoch)
+    assert not await repository.disown(keeper.incarnation, row.id, row.epoch + 1)
+    assert not await repository.disown(keeper.incarnation, uuid4(), 1)
+    assert await repository.disown(keeper.incarnation, row.id, row.epoch)
+    assert not await repository.disown(keeper.incarnation, row.id, row.epoch)
     assert await repository.submit(transition(row)) is FENCED
-    assert await repository.load(stage.incarnation, row.id) is None
+    assert await repository.load(keeper.incarnation, row.id) is None
     [detail] = await repository.claim(other, 10)
     taken = detail.execution
     assert (taken.id, taken.epoch, taken.deaths) == (row.id, row.epoch + 1, 1)
     assert await repository.submit(transition(kept)) is COMMITTED
 
 
-async def test_leaving_is_no_death(repository: Repository, stage: Stage, other: UUID) -> None:
-    row = await stage.put()
-    await repository.retire(stage.incarnation)
+async def test_leaving_is_no_death(repository: Repository, keeper: Keeper, other: UUID) -> None:
+    row = await keeper.put()
+    await repository.retire(keeper.incarnation)
     [detail] = await repository.claim(other, 1)
     assert (detail.execution.id, detail.execution.deaths) == (row.id, 0)
 
 
 async def test_suspects_are_taken_only_by_who_has_room_for_them(
-    repository: Repository, stage: Stage, other: UUID
+    repository: Repository, keeper: Keeper, other: UUID
 ) -> None:
-    rows = [await stage.put_free() for _ in range(3)]
+    rows = [await keeper.put_free() for _ in range(3)]
     for _ in range(SUSPECT_DEATHS):
         owner = uuid4()
         await repository.register(owner, "dying", 300)
         taken = await repository.claim(owner, 10, suspects=10)
         assert set(ids(taken)) == set(ids(rows))
         await until(partial(_ends, repository, owner))
-    harmless = await stage.put_free()
+    harmless = await keeper.put_free()
     assert ids(await repository.claim(other, 10)) == [harmless.id]
     [first] = await repository.claim(other, 10, suspects=1)
     assert first.execution.deaths == SUSPECT_DEATHS

@@ -11,17 +11,17 @@ from persistence.errors import PersistenceError
 from persistence.model import LOADED_AT_ONCE, UNREAD, ExecutionDetail, Step, StepKey, StepState, Wanted
 from persistence.repository import Repository
 from persistence.transition import CommitResult
-from tests.conformance.builders import ORG, Stage, after, ending, outcome, parking, step, transition
+from tests.conformance.builders import ORG, Keeper, after, ending, outcome, parking, step, transition
 
 LARGE = random.Random(1).randbytes(LOADED_AT_ONCE // 2).hex()  # stores may compress what repeats itself
 INPUTS = [{"a": 1}, {"large": LARGE}, None]
 
 
-async def taken(repository: Repository, stage: Stage, *steps: Step) -> ExecutionDetail:
+async def taken(repository: Repository, keeper: Keeper, *steps: Step) -> ExecutionDetail:
     """An execution with these steps, as it is when it is taken."""
-    row = await stage.put()
+    row = await keeper.put()
     assert await repository.submit(parking(row, None, steps=steps)) is CommitResult.COMMITTED
-    [detail] = await repository.claim(stage.incarnation, 1)
+    [detail] = await repository.claim(keeper.incarnation, 1)
     return detail
 
 
@@ -31,7 +31,7 @@ def by_key(detail: ExecutionDetail) -> dict[StepKey, Step]:
 
 @pytest.mark.parametrize("large", [False, True])
 async def test_no_input_of_a_step_is_read_and_all_ways_to_take_an_execution_give_the_same(
-    repository: Repository, stage: Stage, large: bool
+    repository: Repository, keeper: Keeper, large: bool
 ) -> None:
     given: dict[str, Any] = {"failure": {"code": "X", "message": "m", "details": {"a": [1]}}}
     size = LARGE if large else ""
@@ -39,11 +39,11 @@ async def test_no_input_of_a_step_is_read_and_all_ways_to_take_an_execution_give
         step("a", StepState.COMPLETED, position=1, input=[size], output={"n": [size]}, assigned={"v": 1}),
         step("b", StepState.WAITING, position=2, input=1, output=2, failed_attempts=({"attempt": 1},), **given),
     )
-    claimed = await taken(repository, stage, *steps)
-    loaded = await repository.load(stage.incarnation, claimed.execution.id)
+    claimed = await taken(repository, keeper, *steps)
+    loaded = await repository.load(keeper.incarnation, claimed.execution.id)
     assert loaded == claimed
-    await repository.release(stage.incarnation)
-    one = await repository.claim_one(stage.incarnation, ORG, claimed.execution.id)
+    await repository.release(keeper.incarnation)
+    one = await repository.claim_one(keeper.incarnation, ORG, claimed.execution.id)
     assert one is not None
     assert (one.steps, one.omitted) == (claimed.steps, claimed.omitted)
     assert all(each.input is UNREAD for each in claimed.steps)
@@ -55,7 +55,7 @@ async def test_no_input_of_a_step_is_read_and_all_ways_to_take_an_execution_give
 
 
 async def test_what_is_omitted_is_read_when_it_is_asked_for_and_nothing_else(
-    repository: Repository, stage: Stage
+    repository: Repository, keeper: Keeper
 ) -> None:
     failure = {"code": "X", "message": "m", "details": {"a": [1]}}
     steps = [
@@ -65,7 +65,7 @@ async def test_what_is_omitted_is_read_when_it_is_asked_for_and_nothing_else(
         step("d", StepState.COMPLETED, position=4, input=4, output=None, iteration=1),
         step("d", StepState.COMPLETED, position=4, input=4, output=4, iteration=2),
     ]
-    detail = await taken(repository, stage, *steps)
+    detail = await taken(repository, keeper, *steps)
     assert detail.omitted == {each.key for each in steps}
     assert {each.output for each in detail.steps} == {UNREAD}
     assert by_key(detail)["c", 1].failure == {"code": "X", "message": "m"}
@@ -88,31 +88,31 @@ async def test_what_is_omitted_is_read_when_it_is_asked_for_and_nothing_else(
 @pytest.mark.parametrize("given", INPUTS, ids=["small", "large", "none"])
 @pytest.mark.parametrize("output", [None, [LARGE]], ids=["", "large output"])
 async def test_a_step_that_is_written_without_its_input_keeps_it(
-    repository: Repository, stage: Stage, given: Any, output: Any
+    repository: Repository, keeper: Keeper, given: Any, output: Any
 ) -> None:
-    row = await stage.put()
-    row = await stage.commit(transition(row, steps=[step("a", input=given)]))
+    row = await keeper.put()
+    row = await keeper.commit(transition(row, steps=[step("a", input=given)]))
     done = step("a", StepState.COMPLETED, input=UNREAD, output=output)
-    row = await stage.commit(transition(row, steps=[done]))
-    [kept] = (await stage.read(row)).steps
+    row = await keeper.commit(transition(row, steps=[done]))
+    [kept] = (await keeper.read(row)).steps
     assert (kept.input, kept.output) == (given, output)
     assert await repository.submit(ending(row)) is CommitResult.COMMITTED
 
 
 async def test_in_one_flush_too_it_keeps_the_input_that_was_written_before_it(
-    repository: Repository, stage: Stage
+    repository: Repository, keeper: Keeper
 ) -> None:
-    row = await stage.put()
+    row = await keeper.put()
     first = transition(row, steps=[step("a", input={"a": 1})])
     second = transition(after(row, first), steps=[step("a", StepState.COMPLETED, input=UNREAD)])
     pending = [repository.submit(first), repository.submit(second)]
     assert [await each for each in pending] == [CommitResult.COMMITTED] * 2
-    [kept] = (await stage.read(row)).steps
+    [kept] = (await keeper.read(row)).steps
     assert (kept.state, kept.input) == (StepState.COMPLETED, {"a": 1})
 
 
 @pytest.mark.parametrize("field", ["output", "assigned"])
-async def test_what_was_not_read_is_no_value(repository: Repository, stage: Stage, field: str) -> None:
-    row = await stage.put()
+async def test_what_was_not_read_is_no_value(repository: Repository, keeper: Keeper, field: str) -> None:
+    row = await keeper.put()
     written = transition(row, steps=[step("a", StepState.COMPLETED, **{field: UNREAD})])
     assert isinstance(await outcome(repository.submit(written)), PersistenceError)

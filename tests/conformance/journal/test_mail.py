@@ -20,7 +20,7 @@ from tests.conformance.builders import (
     MOMENT,
     ORG,
     SCOPE,
-    Stage,
+    Keeper,
     ending,
     execution,
     ids,
@@ -38,10 +38,10 @@ def told(body: object = "well", **changes: object) -> Message:
     return replace(message, **changes)
 
 
-async def send(stage: Stage, to: Execution, *messages: Message) -> None:
+async def send(keeper: Keeper, to: Execution, *messages: Message) -> None:
     """Let another execution send something in a transition of its own."""
-    sender = await stage.put()
-    await stage.commit(transition(sender, letters=[Letter(to.id, message) for message in messages]))
+    sender = await keeper.put()
+    await keeper.commit(transition(sender, letters=[Letter(to.id, message) for message in messages]))
 
 
 async def delivered(repository: Repository, incarnation: UUID) -> dict[UUID, list[Message]]:
@@ -59,127 +59,127 @@ async def kept(repository: Repository) -> int:
         return int(await session.fetchval("SELECT count(*) FROM messages"))
 
 
-async def test_what_is_owned_and_not_driven_is_found(repository: Repository, stage: Stage) -> None:
-    rows = [await stage.put() for _ in range(3)]
-    await stage.put(incarnation=uuid4())
+async def test_what_is_owned_and_not_driven_is_found(repository: Repository, keeper: Keeper) -> None:
+    rows = [await keeper.put() for _ in range(3)]
+    await keeper.put(incarnation=uuid4())
     every = [row.id for row in rows]
-    assert await repository.undriven(stage.incarnation, []) == every
-    assert await repository.undriven(stage.incarnation, [every[0], every[2]]) == [every[1]]
-    assert await repository.undriven(stage.incarnation, every) == []
+    assert await repository.undriven(keeper.incarnation, []) == every
+    assert await repository.undriven(keeper.incarnation, [every[0], every[2]]) == [every[1]]
+    assert await repository.undriven(keeper.incarnation, every) == []
 
 
-async def test_a_message_is_delivered_until_a_transition_has_seen_it(repository: Repository, stage: Stage) -> None:
-    row = await stage.put()
+async def test_a_message_is_delivered_until_a_transition_has_seen_it(repository: Repository, keeper: Keeper) -> None:
+    row = await keeper.put()
     posted = await repository.request_cancel(SCOPE, row.id, "bob", "enough")
     for _ in range(2):
-        assert await repository.deliver(stage.incarnation) == [Mail(row.id, 1, (posted.message,))]  # type: ignore[arg-type]
+        assert await repository.deliver(keeper.incarnation) == [Mail(row.id, 1, (posted.message,))]  # type: ignore[arg-type]
     cancelling = transition(row, state=ExecutionState.CANCELLING, ending=CANCELLED, **seen(row))
     assert await repository.submit(cancelling) is CommitResult.COMMITTED
-    assert await repository.deliver(stage.incarnation) == []
+    assert await repository.deliver(keeper.incarnation) == []
 
 
-async def test_what_the_owner_has_taken_is_left_out(repository: Repository, stage: Stage) -> None:
-    row, other, first, second = await stage.put(), await stage.put(), told(), told()
-    await send(stage, row, first, second)
-    await send(stage, other, first)
-    left = await repository.deliver(stage.incarnation, {(row.id, first.id)})
+async def test_what_the_owner_has_taken_is_left_out(repository: Repository, keeper: Keeper) -> None:
+    row, other, first, second = await keeper.put(), await keeper.put(), told(), told()
+    await send(keeper, row, first, second)
+    await send(keeper, other, first)
+    left = await repository.deliver(keeper.incarnation, {(row.id, first.id)})
     assert [(mail.execution_id, list(mail.messages)) for mail in left] == [(row.id, [second]), (other.id, [first])]
 
 
-async def test_what_was_taken_and_given_up_is_woken_all_the_same(repository: Repository, stage: Stage) -> None:
-    row, message = await stage.put(), told()
-    await send(stage, row, message)
-    await stage.commit(parking(row, in_seconds(3600)))
-    await repository.deliver(stage.incarnation, {(row.id, message.id)})
-    assert ids(await repository.claim(stage.incarnation, 10)) == [row.id]
+async def test_what_was_taken_and_given_up_is_woken_all_the_same(repository: Repository, keeper: Keeper) -> None:
+    row, message = await keeper.put(), told()
+    await send(keeper, row, message)
+    await keeper.commit(parking(row, in_seconds(3600)))
+    await repository.deliver(keeper.incarnation, {(row.id, message.id)})
+    assert ids(await repository.claim(keeper.incarnation, 10)) == [row.id]
 
 
-async def test_only_the_owner_gets_it_under_its_epoch(repository: Repository, stage: Stage) -> None:
-    row = await stage.put()
+async def test_only_the_owner_gets_it_under_its_epoch(repository: Repository, keeper: Keeper) -> None:
+    row = await keeper.put()
     await repository.request_cancel(SCOPE, row.id, "bob", "enough")
     assert await repository.deliver(uuid4()) == []
-    await repository.release(stage.incarnation)
-    assert await repository.deliver(stage.incarnation) == []
-    await repository.claim(stage.incarnation, 1)
-    assert [mail.epoch for mail in await repository.deliver(stage.incarnation)] == [2]
+    await repository.release(keeper.incarnation)
+    assert await repository.deliver(keeper.incarnation) == []
+    await repository.claim(keeper.incarnation, 1)
+    assert [mail.epoch for mail in await repository.deliver(keeper.incarnation)] == [2]
 
 
-async def test_a_fenced_transition_consumes_and_sends_nothing(repository: Repository, stage: Stage) -> None:
-    row, other = await stage.put(), await stage.put()
+async def test_a_fenced_transition_consumes_and_sends_nothing(repository: Repository, keeper: Keeper) -> None:
+    row, other = await keeper.put(), await keeper.put()
     posted = await repository.request_cancel(SCOPE, row.id, "bob", "enough")
     late = transition(replace(row, epoch=2), letters=[Letter(other.id, told())], **seen(row))
     assert await repository.submit(late) is CommitResult.FENCED
-    assert await delivered(repository, stage.incarnation) == {row.id: [posted.message]}
+    assert await delivered(repository, keeper.incarnation) == {row.id: [posted.message]}
 
 
-async def test_a_transition_sends_messages_to_others(repository: Repository, stage: Stage) -> None:
-    first, second = await stage.put(), await stage.put()
+async def test_a_transition_sends_messages_to_others(repository: Repository, keeper: Keeper) -> None:
+    first, second = await keeper.put(), await keeper.put()
     later, sooner = told(time=in_seconds(1)), told(time=in_seconds(-1))
-    await send(stage, first, later, sooner)
-    await send(stage, second, told())
-    mail = await delivered(repository, stage.incarnation)
+    await send(keeper, first, later, sooner)
+    await send(keeper, second, told())
+    mail = await delivered(repository, keeper.incarnation)
     assert mail[first.id] == [sooner, later]  # in the order in which they were sent
     assert list(mail) == [first.id, second.id]
-    assert (await stage.read(first)).execution == first  # whose row is as it was
-    await stage.commit(transition(first, consumed=[sooner.id]))
-    assert (await delivered(repository, stage.incarnation))[first.id] == [later]
+    assert (await keeper.read(first)).execution == first  # whose row is as it was
+    await keeper.commit(transition(first, consumed=[sooner.id]))
+    assert (await delivered(repository, keeper.incarnation))[first.id] == [later]
 
 
-async def test_a_message_that_is_sent_twice_arrives_once(repository: Repository, stage: Stage) -> None:
-    row, message = await stage.put(), told()
-    await send(stage, row, message, message)
-    await send(stage, row, replace(message, body={"state": "other"}))
-    assert await delivered(repository, stage.incarnation) == {row.id: [message]}
+async def test_a_message_that_is_sent_twice_arrives_once(repository: Repository, keeper: Keeper) -> None:
+    row, message = await keeper.put(), told()
+    await send(keeper, row, message, message)
+    await send(keeper, row, replace(message, body={"state": "other"}))
+    assert await delivered(repository, keeper.incarnation) == {row.id: [message]}
 
 
-async def test_messages_in_flight_together_are_all_consumed(repository: Repository, stage: Stage) -> None:
-    row, messages = await stage.put(), [told() for _ in range(3)]
-    await send(stage, row, *messages)
+async def test_messages_in_flight_together_are_all_consumed(repository: Repository, keeper: Keeper) -> None:
+    row, messages = await keeper.put(), [told() for _ in range(3)]
+    await send(keeper, row, *messages)
     pending = []
     for message in messages:
         pending.append(repository.submit(transition(row, consumed=[message.id])))
         row = replace(row, last_seq=row.last_seq + 1)
     assert set(await asyncio.gather(*pending)) == {CommitResult.COMMITTED}
-    assert await repository.deliver(stage.incarnation) == []
+    assert await repository.deliver(keeper.incarnation) == []
 
 
-async def test_what_does_not_bind_may_be_passed_by_an_end(repository: Repository, stage: Stage) -> None:
-    row = await stage.put()
-    await send(stage, row, told())
-    await stage.commit(ending(row))
+async def test_what_does_not_bind_may_be_passed_by_an_end(repository: Repository, keeper: Keeper) -> None:
+    row = await keeper.put()
+    await send(keeper, row, told())
+    await keeper.commit(ending(row))
     assert await kept(repository) == 1
     await repository.reap(100)
     assert await kept(repository) == 0
 
 
-async def test_who_takes_an_execution_gets_what_nobody_has_seen(repository: Repository, stage: Stage) -> None:
-    one, other, message = await stage.put_free(), await stage.put_free(), told()
-    await send(stage, one, message)
-    await send(stage, other, message)
-    claimed = await repository.claim_one(stage.incarnation, ORG, one.id)
-    [taken] = await repository.claim(stage.incarnation, 10)
-    loaded = await repository.load(stage.incarnation, other.id)
+async def test_who_takes_an_execution_gets_what_nobody_has_seen(repository: Repository, keeper: Keeper) -> None:
+    one, other, message = await keeper.put_free(), await keeper.put_free(), told()
+    await send(keeper, one, message)
+    await send(keeper, other, message)
+    claimed = await repository.claim_one(keeper.incarnation, ORG, one.id)
+    [taken] = await repository.claim(keeper.incarnation, 10)
+    loaded = await repository.load(keeper.incarnation, other.id)
     assert claimed is not None and loaded is not None
     assert [list(each.messages) for each in (claimed, taken, loaded)] == [[message]] * 3
 
 
-async def test_a_parked_execution_with_a_message_is_woken(repository: Repository, stage: Stage) -> None:
-    row, other = await stage.put_free(wake_time=in_seconds(3600)), await stage.put_free(wake_time=in_seconds(3600))
-    await send(stage, row, told())
-    assert await repository.claim(stage.incarnation, 10) == []
-    assert await repository.deliver(stage.incarnation) == []
-    woken = (await stage.read(row)).execution
+async def test_a_parked_execution_with_a_message_is_woken(repository: Repository, keeper: Keeper) -> None:
+    row, other = await keeper.put_free(wake_time=in_seconds(3600)), await keeper.put_free(wake_time=in_seconds(3600))
+    await send(keeper, row, told())
+    assert await repository.claim(keeper.incarnation, 10) == []
+    assert await repository.deliver(keeper.incarnation) == []
+    woken = (await keeper.read(row)).execution
     assert woken.wake_time is not None and woken.wake_time <= now()
-    assert (await stage.read(other)).execution == other
-    assert ids(await repository.claim(stage.incarnation, 10)) == [row.id]
+    assert (await keeper.read(other)).execution == other
+    assert ids(await repository.claim(keeper.incarnation, 10)) == [row.id]
 
 
-async def test_one_that_is_parked_beside_a_message_is_woken(repository: Repository, stage: Stage) -> None:
-    row = await stage.put()
-    await send(stage, row, told())
-    await stage.commit(parking(row, in_seconds(3600)))
-    await repository.deliver(stage.incarnation)
-    assert ids(await repository.claim(stage.incarnation, 10)) == [row.id]
+async def test_one_that_is_parked_beside_a_message_is_woken(repository: Repository, keeper: Keeper) -> None:
+    row = await keeper.put()
+    await send(keeper, row, told())
+    await keeper.commit(parking(row, in_seconds(3600)))
+    await repository.deliver(keeper.incarnation)
+    assert ids(await repository.claim(keeper.incarnation, 10)) == [row.id]
 
 
 @pytest.mark.parametrize(
@@ -192,33 +192,35 @@ async def test_one_that_is_parked_beside_a_message_is_woken(repository: Reposito
     ],
     ids=["what binds", "the id of what binds", "too long", "NUL"],
 )
-async def test_what_cannot_be_sent_is_refused(repository: Repository, stage: Stage, letters: dict[str, object]) -> None:
-    row = await stage.put()
+async def test_what_cannot_be_sent_is_refused(
+    repository: Repository, keeper: Keeper, letters: dict[str, object]
+) -> None:
+    row = await keeper.put()
     to = UUID(int=1) if "id" in letters else uuid7()
     with pytest.raises(PersistenceError):
         await repository.submit(transition(row, letters=[Letter(to, told(**letters))]))
-    assert (await stage.read(row)).execution == row
+    assert (await keeper.read(row)).execution == row
 
 
-async def test_what_is_sent_stands_with_an_event(repository: Repository, stage: Stage) -> None:
-    row = await stage.put()
+async def test_what_is_sent_stands_with_an_event(repository: Repository, keeper: Keeper) -> None:
+    row = await keeper.put()
     with pytest.raises(PersistenceError):
         await repository.submit(transition(row, 0, letters=[Letter(uuid7(), told())]))
 
 
-async def test_messages_go_with_their_execution(repository: Repository, stage: Stage) -> None:
-    row = await stage.put()
+async def test_messages_go_with_their_execution(repository: Repository, keeper: Keeper) -> None:
+    row = await keeper.put()
     await repository.request_cancel(SCOPE, row.id, "ann", "")
-    await stage.commit(ending(row, ExecutionState.CANCELLED))
+    await keeper.commit(ending(row, ExecutionState.CANCELLED))
     assert await kept(repository) == 1
-    await repository.delete_workflow(SCOPE, stage.workflow.name, "", True, "ann")
+    await repository.delete_workflow(SCOPE, keeper.workflow.name, "", True, "ann")
     for _ in range(2):  # the execution, and what it leaves
         await repository.reap(100)
     assert await kept(repository) == 0
 
 
-async def test_a_request_id_finds_what_it_started(repository: Repository, stage: Stage) -> None:
-    asked = new(execution(stage.workflow, request_id="r-1"))
+async def test_a_request_id_finds_what_it_started(repository: Repository, keeper: Keeper) -> None:
+    asked = new(execution(keeper.workflow, request_id="r-1"))
     made = await repository.create(asked)
     found = await repository.find_request(ORG, "r-1", [asked.content_hash])
     assert found is not None

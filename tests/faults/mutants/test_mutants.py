@@ -18,19 +18,19 @@ from persistence.postgres import PostgresRepository, claims, replicas
 from persistence.postgres.commit import statements
 from persistence.postgres.commit.statements import INSERT_HISTORY, Statement, single
 from service.engine.ids import uuid7
-from tests.conformance.builders import ORG, SCOPE, Stage, document, transition, until
+from tests.conformance.builders import ORG, SCOPE, Keeper, document, transition, until
 
 TTL = 0.5
 
 
 @pytest_asyncio.fixture
-async def stage(database_dsn: str) -> AsyncIterator[Stage]:
+async def keeper(database_dsn: str) -> AsyncIterator[Keeper]:
     """Executions of a process whose lease outlives the test."""
     repository = await PostgresRepository.open(database_dsn)
     workflow = await repository.create_workflow(ORG, uuid7(), document(), "ann")
     incarnation = uuid4()
     await repository.register(incarnation, "replica", 300)
-    yield Stage(repository, workflow, incarnation)
+    yield Keeper(repository, workflow, incarnation)
     await repository.close()
 
 
@@ -63,10 +63,10 @@ def m7(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 async def claims_without_lease(
-    stage: Stage, admin: asyncpg.Connection[asyncpg.Record], patch: pytest.MonkeyPatch
+    keeper: Keeper, admin: asyncpg.Connection[asyncpg.Record], patch: pytest.MonkeyPatch
 ) -> list[str]:
     """I9: a claim comes to its point when the lease of its process is over, and must take nothing then."""
-    dying, store, free = uuid4(), stage.repository, await stage.put_free()
+    dying, store, free = uuid4(), keeper.repository, await keeper.put_free()
     await store.register(dying, "dying", TTL)
     # As on a slow way to Postgres, the transaction stands still between its beginning and the claim itself.
     patch.setattr(claims, "_NESTED", "SELECT pg_advisory_xact_lock(1)")
@@ -93,27 +93,27 @@ async def _is_waiting(admin: asyncpg.Connection[asyncpg.Record]) -> bool:
 
 
 async def test_nobody_takes_an_execution_without_a_lease(
-    stage: Stage, admin: asyncpg.Connection[asyncpg.Record], monkeypatch: pytest.MonkeyPatch
+    keeper: Keeper, admin: asyncpg.Connection[asyncpg.Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert not await claims_without_lease(stage, admin, monkeypatch)
+    assert not await claims_without_lease(keeper, admin, monkeypatch)
 
 
 @pytest.mark.usefixtures("m3")
 async def test_m3_turns_its_oracle_red(
-    stage: Stage, admin: asyncpg.Connection[asyncpg.Record], monkeypatch: pytest.MonkeyPatch
+    keeper: Keeper, admin: asyncpg.Connection[asyncpg.Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert await claims_without_lease(stage, admin, monkeypatch)
+    assert await claims_without_lease(keeper, admin, monkeypatch)
 
 
-async def gaps(stage: Stage) -> list[str]:
+async def gaps(keeper: Keeper) -> list[str]:
     """I3, W3: however executions take turns, the events of each are 1 to n."""
-    rows = [await stage.put(), await stage.put()]
+    rows = [await keeper.put(), await keeper.put()]
     for _ in range(3):
-        rows = [await stage.commit(transition(row, 2)) for row in rows]
+        rows = [await keeper.commit(transition(row, 2)) for row in rows]
     found = []
     for row in rows:
         try:
-            seqs = [event.seq for event in await stage.repository.read_events(SCOPE, row.id, 0, 100)]
+            seqs = [event.seq for event in await keeper.repository.read_events(SCOPE, row.id, 0, 100)]
         except CursorExpiredError as error:
             found.append(f"W3: the first event of {row.id} is said to be {error.oldest_seq}")
         else:
@@ -121,11 +121,11 @@ async def gaps(stage: Stage) -> list[str]:
     return found
 
 
-async def test_every_execution_has_numbers_of_its_own(stage: Stage) -> None:
-    assert not await gaps(stage)
+async def test_every_execution_has_numbers_of_its_own(keeper: Keeper) -> None:
+    assert not await gaps(keeper)
 
 
 @pytest.mark.usefixtures("m7")
-async def test_m7_turns_its_oracle_red(stage: Stage, admin: asyncpg.Connection[asyncpg.Record]) -> None:
+async def test_m7_turns_its_oracle_red(keeper: Keeper, admin: asyncpg.Connection[asyncpg.Record]) -> None:
     await admin.execute("CREATE SEQUENCE everything INCREMENT 2")  # as many events as a row has
-    assert len(await gaps(stage)) == 2
+    assert len(await gaps(keeper)) == 2
