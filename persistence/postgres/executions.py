@@ -20,7 +20,7 @@ from persistence.postgres import mending, records
 from persistence.postgres.connection import Database, Session, is_of_a_row, rendered
 from persistence.postgres.details import detail_within, newest_within, outcome, without_details
 from persistence.postgres.records import EXECUTION_COLUMNS, selected
-from persistence.postgres.tables import executions
+from persistence.postgres.tables import CORRELATION_HASH, executions
 from persistence.postgres.workflows import canonical_id
 
 _columns = executions.c
@@ -190,7 +190,7 @@ def _value_of(execution_id: UUID, sort: ColumnElement[Any], scope: Scope) -> Sca
 
 def _chosen(scope: Scope, where: ExecutionFilter, order: ExecutionOrder) -> ColumnElement[bool]:
     """Return the condition of a list, but for the workflow."""
-    conditions = [_columns.org_id == scope.org, *_conditions(where)]
+    conditions = [_columns.org_id == scope.org, *_conditions(scope.org, where)]
     if scope.owner is not None:
         conditions.append(_columns.owner == scope.owner)
     if order is not ExecutionOrder.NEWEST:
@@ -198,7 +198,7 @@ def _chosen(scope: Scope, where: ExecutionFilter, order: ExecutionOrder) -> Colu
     return and_(*conditions)
 
 
-def _conditions(where: ExecutionFilter) -> list[ColumnElement[bool]]:
+def _conditions(org: str, where: ExecutionFilter) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
     if where.owner:
         conditions.append(_columns.owner == where.owner)
@@ -206,7 +206,9 @@ def _conditions(where: ExecutionFilter) -> list[ColumnElement[bool]]:
         conditions.append(_columns.state.in_([state.value for state in where.states]))
     # The predicates of the partial indexes are repeated, or Postgres would not use them.
     if where.correlation_id:
-        conditions += [_columns.correlation_id == where.correlation_id, _predicate("correlation_id <> ''")]
+        same = func.hashtextextended(where.correlation_id, func.hashtextextended(org, 0))
+        conditions += [_columns.correlation_id == where.correlation_id, literal_column(CORRELATION_HASH) == same]
+        conditions.append(_predicate("correlation_id <> ''"))
     if where.tags:
         conditions += [_columns.tags.contains(list(where.tags)), _predicate("tags <> '{}'")]
     if where.labels:

@@ -1,7 +1,8 @@
 """The tables, as SQLAlchemy Core knows them. The migrations build the same; a test holds the two together.
 
 Executions, their payloads, steps and events have no foreign keys: one transaction writes all rows of an execution,
-months of them are dropped as partitions, and a check per row would cost more than the row. Bounded text is
+months of them are dropped as partitions, and a check per row would cost more than the row. An id of an execution is of
+one org, so what hangs on it is found by the id alone: the org in each of their keys was a third of these. Bounded text is
 `varchar(n)` rather than a CHECK, because Postgres checks every constraint of a row at each update of it.
 """
 
@@ -37,6 +38,9 @@ PARTITIONED = ("executions", "execution_inputs", "steps", "transitions", "shared
 
 _TIME = DateTime(timezone=True)
 _ORG = String(256)
+
+CORRELATION_HASH = "hashtextextended(correlation_id, hashtextextended(org_id, 0))"
+"""By what executions are found that have the same correlation id, in SQL."""
 
 
 def _names(states: object) -> str:
@@ -181,7 +185,8 @@ executions = Table(
     Index("executions_owned_by", "owner", "org_id", "id"),
     # What is usual is found soon without one.
     Index("executions_by_state", "state", "org_id", "id", postgresql_where=text("state <> 'COMPLETED'")),
-    Index("executions_correlation", "correlation_id", "org_id", "id", postgresql_where=text("correlation_id <> ''")),
+    # Such an id is often long, and has no order that is asked for: its hash is enough, which has the org in it.
+    Index("executions_correlation", text(CORRELATION_HASH), "id", postgresql_where=text("correlation_id <> ''")),
     Index("executions_ended", "org_id", "end_time", "id", postgresql_where=text("end_time IS NOT NULL")),
     Index("executions_longest", "org_id", "duration", "id", postgresql_where=text("end_time IS NOT NULL")),
     Index("executions_tags", "tags", postgresql_using="gin", postgresql_where=text("tags <> '{}'")),
@@ -214,7 +219,7 @@ execution_inputs = Table(
     Column("org_id", _ORG, nullable=False, comment="Org that the execution belongs to."),
     Column("execution_id", Uuid, nullable=False, comment="Execution."),
     Column("input", JSONB, nullable=False, comment="Input, an object."),
-    PrimaryKeyConstraint("org_id", "execution_id", name="execution_inputs_pkey"),
+    PrimaryKeyConstraint("execution_id", name="execution_inputs_pkey"),
     postgresql_partition_by="RANGE (execution_id)",
     comment="Input of each execution, which may be large and is never changed.",
 )
@@ -260,7 +265,7 @@ steps = Table(
         comment="What it waits for: kind, start_time, wake_time, reason; kept when it was cancelled meanwhile.",
     ),
     Column("shared", JSONB, comment="Columns whose payload is in shared_payloads, and NULL here, with its digest."),
-    PrimaryKeyConstraint("org_id", "execution_id", "path", "iteration", name="steps_pkey"),
+    PrimaryKeyConstraint("execution_id", "path", "iteration", name="steps_pkey"),
     CheckConstraint(f"state IN ({_names(StepState)})", name="steps_state"),
     CheckConstraint(f"(state IN ({_names(OPEN_STEP_STATES)})) = (end_time IS NULL)", name="steps_end"),
     CheckConstraint(
@@ -286,7 +291,8 @@ transitions = Table(
         "layout",
         Text,
         nullable=False,
-        comment="Kind and size in body of each event: a comma between them, a semicolon where a transition ends.",
+        comment="Kind, by a letter, and size in body of each event: a comma between them, a semicolon where a transition"
+        " ends.",
     ),
     Column("body", LargeBinary, nullable=False, comment="Each event as protobuf, one behind the other."),
     Column(
@@ -294,7 +300,7 @@ transitions = Table(
         JSONB,
         comment="What was cut out of which events (seq): its digest in shared_payloads, where (at), its size.",
     ),
-    PrimaryKeyConstraint("org_id", "execution_id", "seq", name="transitions_pkey"),
+    PrimaryKeyConstraint("execution_id", "seq", name="transitions_pkey"),
     CheckConstraint("seq >= 1", name="transitions_seq"),
     postgresql_partition_by="RANGE (execution_id)",
     comment="Histories of executions, never changed: the events that were written at once are one row.",
@@ -308,7 +314,7 @@ shared_payloads = Table(
     Column("digest", String(64), nullable=False, comment="SHA-256 of the payload, as hexadecimal digits."),
     Column("document", JSONB, comment="Payload of a step."),
     Column("message", LargeBinary, comment="Payload of an event, as protobuf."),
-    PrimaryKeyConstraint("org_id", "execution_id", "digest", name="shared_payloads_pkey"),
+    PrimaryKeyConstraint("execution_id", "digest", name="shared_payloads_pkey"),
     CheckConstraint("(document IS NULL) <> (message IS NULL)", name="shared_payloads_content"),
     postgresql_partition_by="RANGE (execution_id)",
     comment="Payloads of 8 KiB and more, once for each execution: steps and events refer to them.",
@@ -324,7 +330,7 @@ messages = Table(
     Column("create_time", _TIME, nullable=False, comment="When it was sent."),
     Column("sender", String(256), nullable=False, comment="Subject or execution that sent it."),
     Column("body", JSONB, nullable=False, comment="What belongs to it, an object; of CANCEL the reason."),
-    PrimaryKeyConstraint("org_id", "execution_id", "id", name="messages_pkey"),
+    PrimaryKeyConstraint("execution_id", "id", name="messages_pkey"),
     CheckConstraint(f"kind IN ({_names(MessageKind)})", name="messages_kind"),
     postgresql_partition_by="RANGE (execution_id)",
     comment="What executions were sent and nobody has seen: the transition that has seen it removes it.",

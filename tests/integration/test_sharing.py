@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from persistence.model import UNREAD, Event, StepState, Wanted
 from persistence.postgres import PostgresRepository
+from persistence.postgres.layout import LETTERS
 from persistence.transition import CommitResult
 from tests.conformance.builders import MOMENT, SCOPE, new, step
 from tests.integration.postgres_store import PostgresStore, move, settled
@@ -83,6 +84,16 @@ async def test_people_see_the_events_of_transitions_that_were_written_at_once(st
     await store.repository.submit(move(row, 4, events=[event(5, b"")]))
     shown = await store.admin.fetch("SELECT seq, transition_seq, kind, time, body FROM events ORDER BY seq")
     assert [Event(*each) for each in shown] == [*told, event(5, b"")]
+
+
+async def test_people_see_the_kind_of_each_event(store: PostgresStore):
+    row = store.new(last_seq=len(LETTERS) + 2).execution
+    kinds = [*LETTERS, *"cX"]
+    told = tuple(Event(seq, seq, kind, MOMENT, b"") for seq, kind in enumerate(kinds, start=1))
+    await store.repository.create(new(row, events=told))
+    shown = await store.admin.fetch("SELECT kind FROM events ORDER BY seq")
+    assert [each["kind"] for each in shown] == kinds
+    assert [each.kind for each in await store.repository.read_events(SCOPE, row.id, 0, 100)] == kinds
 
 
 async def test_what_is_small_stays_where_it_belongs(store: PostgresStore):

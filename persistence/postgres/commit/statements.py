@@ -80,8 +80,8 @@ WHERE e.org_id = u.org_id AND e.id = u.id
     AND (e.mail <= u.mail_seen OR NOT u.ends_otherwise)
 RETURNING e.id""")  # noqa: S608 - our own columns
 
-_STEP_KEY = ("org_id", "execution_id", "path", "iteration")
-_STEP_VALUES = tuple(name for name in columns.STEP.names if name not in (*_STEP_KEY, "input", "shared"))
+_STEP_KEY = ("execution_id", "path", "iteration")
+_STEP_VALUES = tuple(name for name in columns.STEP.names if name not in (*_STEP_KEY, "org_id", "input", "shared"))
 _UNREAD = "excluded.shared->'input' = 'true'"
 # Whoever took the execution over has not read the input of a step, and leaves it as it is, kept apart or not.
 UPSERT_STEPS = Statement(f"""

@@ -88,7 +88,7 @@ SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, r->>2 AS path, (r->>3)::i
     nullif(r->18, 'null') AS wait, (r->>19)::int8 AS end_seq, r->>20 AS worker, (r->>21)::int AS position,
     nullif(r->22, 'null') AS shared
 FROM jsonb_array_elements($1::jsonb) AS r
-ON CONFLICT (org_id, execution_id, path, iteration) DO UPDATE SET
+ON CONFLICT (execution_id, path, iteration) DO UPDATE SET
     handler = excluded.handler, state = excluded.state, attempt = excluded.attempt, failures = excluded.failures,
     progress = excluded.progress, output = excluded.output, failure = excluded.failure,
     failed_attempts = excluded.failed_attempts, assigned = excluded.assigned, skip_reason = excluded.skip_reason,
@@ -151,7 +151,7 @@ SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, r->>2 AS path, (r->>3)::i
     nullif(r->18, 'null') AS wait, (r->>19)::int8 AS end_seq, r->>20 AS worker, (r->>21)::int AS position,
     nullif(r->22, 'null') AS shared
 FROM jsonb_array_elements($1::jsonb) AS r
-ON CONFLICT (org_id, execution_id, path, iteration) DO UPDATE SET
+ON CONFLICT (execution_id, path, iteration) DO UPDATE SET
     handler = excluded.handler, state = excluded.state, attempt = excluded.attempt, failures = excluded.failures,
     progress = excluded.progress, output = excluded.output, failure = excluded.failure,
     failed_attempts = excluded.failed_attempts, assigned = excluded.assigned, skip_reason = excluded.skip_reason,
@@ -217,7 +217,7 @@ SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, r->>2 AS path, (r->>3)::i
     nullif(r->18, 'null') AS wait, (r->>19)::int8 AS end_seq, r->>20 AS worker, (r->>21)::int AS position,
     nullif(r->22, 'null') AS shared
 FROM jsonb_array_elements($2::jsonb) AS r
-ON CONFLICT (org_id, execution_id, path, iteration) DO UPDATE SET
+ON CONFLICT (execution_id, path, iteration) DO UPDATE SET
     handler = excluded.handler, state = excluded.state, attempt = excluded.attempt, failures = excluded.failures,
     progress = excluded.progress, output = excluded.output, failure = excluded.failure,
     failed_attempts = excluded.failed_attempts, assigned = excluded.assigned, skip_reason = excluded.skip_reason,

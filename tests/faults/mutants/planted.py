@@ -90,7 +90,7 @@ def _no_epoch() -> None:
     _restate("UPDATE_EXECUTIONS", owned, "")
     _restate("UPDATE_EXECUTIONS", kept, given)
     _restate("UPSERT_STEPS", ended, "")
-    _restate("INSERT_HISTORY", told, f"{told} ON CONFLICT (org_id, execution_id, seq) DO UPDATE SET {over}")
+    _restate("INSERT_HISTORY", told, f"{told} ON CONFLICT (execution_id, seq) DO UPDATE SET {over}")
     _no_fence()
 
 

@@ -2,7 +2,7 @@ CREATE TABLE execution_inputs (
     org_id VARCHAR(256) NOT NULL,
     execution_id UUID NOT NULL,
     input JSONB NOT NULL,
-    CONSTRAINT execution_inputs_pkey PRIMARY KEY (org_id, execution_id)
+    CONSTRAINT execution_inputs_pkey PRIMARY KEY (execution_id)
 ) PARTITION BY RANGE (execution_id);
 
 COMMENT ON TABLE execution_inputs IS 'Input of each execution, which may be large and is never changed.';
@@ -67,7 +67,7 @@ CREATE INDEX executions_by_state ON executions (state, org_id, id) WHERE state <
 
 CREATE INDEX executions_claimable ON executions (priority DESC, org_id, wake_time, id) WHERE incarnation IS NULL AND end_time IS NULL;
 
-CREATE INDEX executions_correlation ON executions (correlation_id, org_id, id) WHERE correlation_id <> '';
+CREATE INDEX executions_correlation ON executions (hashtextextended(correlation_id, hashtextextended(org_id, 0)), id) WHERE correlation_id <> '';
 
 CREATE INDEX executions_driven ON executions (incarnation, id) WHERE incarnation IS NOT NULL;
 
@@ -133,7 +133,7 @@ CREATE TABLE messages (
     create_time TIMESTAMP WITH TIME ZONE NOT NULL,
     sender VARCHAR(256) NOT NULL,
     body JSONB NOT NULL,
-    CONSTRAINT messages_pkey PRIMARY KEY (org_id, execution_id, id),
+    CONSTRAINT messages_pkey PRIMARY KEY (execution_id, id),
     CONSTRAINT messages_kind CHECK (kind IN ('CANCEL', 'CHILD_ENDED'))
 ) PARTITION BY RANGE (execution_id);
 
@@ -209,7 +209,7 @@ CREATE TABLE shared_payloads (
     digest VARCHAR(64) NOT NULL,
     document JSONB,
     message BYTEA,
-    CONSTRAINT shared_payloads_pkey PRIMARY KEY (org_id, execution_id, digest),
+    CONSTRAINT shared_payloads_pkey PRIMARY KEY (execution_id, digest),
     CONSTRAINT shared_payloads_content CHECK ((document IS NULL) <> (message IS NULL))
 ) PARTITION BY RANGE (execution_id);
 
@@ -244,7 +244,7 @@ CREATE TABLE steps (
     skip_reason VARCHAR(8192),
     wait JSONB,
     shared JSONB,
-    CONSTRAINT steps_pkey PRIMARY KEY (org_id, execution_id, path, iteration),
+    CONSTRAINT steps_pkey PRIMARY KEY (execution_id, path, iteration),
     CONSTRAINT steps_state CHECK (state IN ('CANCELLED', 'COMPENSATED', 'COMPLETED', 'FAILED', 'PENDING', 'RUNNING', 'SKIPPED', 'WAITING')),
     CONSTRAINT steps_end CHECK ((state IN ('PENDING', 'RUNNING', 'WAITING')) = (end_time IS NULL)),
     CONSTRAINT steps_wait CHECK (CASE state WHEN 'WAITING' THEN wait IS NOT NULL WHEN 'CANCELLED' THEN true ELSE wait IS NULL END),
@@ -284,7 +284,7 @@ CREATE TABLE transitions (
     layout TEXT NOT NULL,
     body BYTEA NOT NULL,
     shared JSONB,
-    CONSTRAINT transitions_pkey PRIMARY KEY (org_id, execution_id, seq),
+    CONSTRAINT transitions_pkey PRIMARY KEY (execution_id, seq),
     CONSTRAINT transitions_seq CHECK (seq >= 1)
 ) PARTITION BY RANGE (execution_id);
 
@@ -293,7 +293,7 @@ COMMENT ON COLUMN transitions.execution_id IS 'Execution.';
 COMMENT ON COLUMN transitions.seq IS 'Number of the last of the events.';
 COMMENT ON COLUMN transitions.time IS 'When they happened.';
 COMMENT ON COLUMN transitions.org_id IS 'Org that the execution belongs to.';
-COMMENT ON COLUMN transitions.layout IS 'Kind and size in body of each event: a comma between them, a semicolon where a transition ends.';
+COMMENT ON COLUMN transitions.layout IS 'Kind, by a letter, and size in body of each event: a comma between them, a semicolon where a transition ends.';
 COMMENT ON COLUMN transitions.body IS 'Each event as protobuf, one behind the other.';
 COMMENT ON COLUMN transitions.shared IS 'What was cut out of which events (seq): its digest in shared_payloads, where (at), its size.';
 
@@ -352,8 +352,15 @@ FROM transitions t, LATERAL (
         sum(e.size) OVER (ORDER BY e.number) AS behind
     FROM (
         SELECT p.part, row_number() OVER (ORDER BY p.part, e.place) AS number,
-            split_part(e.entry, ' ', 1) AS kind, split_part(e.entry, ' ', 2)::int AS size
+            coalesce(k.kind, split_part(e.entry, ' ', 1)) AS kind, substring(e.entry FROM '[0-9]+$')::int AS size
         FROM unnest(string_to_array(t.layout, ';')) WITH ORDINALITY AS p(entries, part),
-            unnest(string_to_array(p.entries, ',')) WITH ORDINALITY AS e(entry, place)) e) e;
+            unnest(string_to_array(p.entries, ',')) WITH ORDINALITY AS e(entry, place)
+            LEFT JOIN (VALUES
+                ('c', 'created'), ('s', 'started'), ('S', 'step_started'), ('P', 'step_progressed'),
+                ('W', 'step_waiting'), ('R', 'step_retrying'), ('C', 'step_completed'), ('F', 'step_failed'),
+                ('K', 'step_skipped'), ('X', 'step_cancelled'), ('V', 'variables_assigned'), ('p', 'paused'),
+                ('r', 'resumed'), ('g', 'signal_received'), ('x', 'cancelling'), ('f', 'finished'),
+                ('o', 'reopened')) AS k(letter, kind)
+            ON e.entry ~ '^[A-Za-z][0-9]' AND k.letter = left(e.entry, 1)) e) e;
 
 COMMENT ON VIEW events IS 'Histories of executions, event by event: numbered without gaps; body is ExecutionEvent as protobuf, without the payload where shared is set.';
