@@ -59,7 +59,7 @@ class StepFilter:
 
 
 class StepPlace(NamedTuple):
-    """Where a step stands in a list: its place in the definition, then the numbers of the items that it is of."""
+    """Where a step stands in a list, as `Step` has it: item by item, behind the step that runs them."""
 
     position: int
     items: tuple[int, ...] = ()

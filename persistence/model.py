@@ -284,8 +284,10 @@ class Step(msgspec.Struct, frozen=True):
     that ended it: variables are folded in this order. `wait` stays on a cancelled step that was waiting.
     `failed_attempts` holds at most the last 20 as JSON objects with attempt, start_time, end_time, failure; `failures`
     counts all that the retry policy counts: attempts that a crash cut off are not among them. `progress` is the
-    percentage that the running attempt reported. `position` is its place in the definition, from 1. A step that is
-    written with an UNREAD `input` keeps the one that it has.
+    percentage that the running attempt reported. `position` is the place in the definition, from 1, of the step of the
+    root that it is, or is of; `items` has the number of its item and its own place, for each item around it: in the
+    order of both, what is of an item stands together. A step that is written with an UNREAD `input` keeps the one that
+    it has.
     """
 
     path: str
@@ -308,6 +310,7 @@ class Step(msgspec.Struct, frozen=True):
     failures: int = 0
     progress: int = 0
     position: int = 0
+    items: tuple[int, ...] = ()
 
     @property
     def key(self) -> StepKey:

@@ -180,12 +180,13 @@ class ExecutionRepository(Protocol):
         """
         ...
 
-    async def list_steps(
+    async def list_item_steps(
         self, scope: Scope, execution_id: UUID, where: StepFilter, after: StepPlace | None, limit: int
-    ) -> Sequence[str]:
-        """Return the paths of up to `limit` steps that have a record, by their places, beginning behind `after`.
+    ) -> Sequence[tuple[StepPlace, str]]:
+        """Return places and paths of up to `limit` steps of items, by their places, beginning behind `after`.
 
-        Each counts in its newest iteration. Raises ExecutionNotFoundError.
+        Those of the root are few, and known by the definition. Each counts in its newest iteration. Raises
+        ExecutionNotFoundError.
         """
         ...
 

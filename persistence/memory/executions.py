@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from itertools import groupby
@@ -30,7 +29,6 @@ from persistence.model import (
 from persistence.requests import Request
 
 _PAGE_BYTES = 256 << 10
-_ITEM = re.compile(r"\[(\d+)\]")
 
 _SortKey = tuple[float | datetime | int, UUID]
 
@@ -47,7 +45,7 @@ class MemoryExecutions:
     async def get_detail(self, scope: Scope, execution_id: UUID, most: int = 32 << 20) -> ExecutionDetail:
         """See ExecutionRepository."""
         detail = self._tables.row(scope, execution_id).detail()
-        steps, omitted = within(sorted(detail.steps, key=lambda step: (step.position, step.key)), most)
+        steps, omitted = within(sorted(detail.steps, key=lambda step: (step.position, step.items, step.key)), most)
         return replace(detail, steps=tuple(sorted(steps, key=lambda step: step.key)), omitted=omitted)
 
     async def get_outcome(self, scope: Scope, execution_id: UUID) -> ExecutionOutcome:
@@ -62,19 +60,18 @@ class MemoryExecutions:
         steps, omitted = within([fresh_step(newest[path]) for path in paths if path in newest], most)
         return ExecutionSteps(row.fresh(), steps, omitted=omitted)
 
-    async def list_steps(
+    async def list_item_steps(
         self, scope: Scope, execution_id: UUID, where: StepFilter, after: StepPlace | None, limit: int
-    ) -> Sequence[str]:
+    ) -> Sequence[tuple[StepPlace, str]]:
         """See ExecutionRepository."""
         row = self._tables.row(scope, execution_id)
         newest = {path: row.steps[path, iteration] for path, iteration in sorted(row.steps)}
-        places = {
-            path: StepPlace(step.position, tuple(map(int, _ITEM.findall(path))))
+        found = (
+            (StepPlace(step.position, step.items), path)
             for path, step in newest.items()
-            if (not where.states or step.state in where.states) and where.handler in ("", step.handler)
-        }
-        behind = (path for path, place in places.items() if after is None or place > after)
-        return sorted(behind, key=lambda path: (places[path], path))[:limit]
+            if step.items and (not where.states or step.state in where.states) and where.handler in ("", step.handler)
+        )
+        return sorted(each for each in found if after is None or each[0] > after)[:limit]
 
     async def list_executions(
         self, scope: Scope, where: ExecutionFilter, order: ExecutionOrder, after: PageKey | None, limit: int

@@ -17,7 +17,7 @@ SELECT p.input, e.result FROM executions e
 LEFT JOIN execution_inputs p ON p.org_id = e.org_id AND p.execution_id = e.id
 WHERE e.org_id = $1 AND e.id = $2"""
 _OUTLINES = EVERYTHING.outlines(
-    "SELECT * FROM steps WHERE org_id = $1 AND execution_id = $2", "position, path, iteration"
+    "SELECT * FROM steps WHERE org_id = $1 AND execution_id = $2", "position, items NULLS FIRST, path, iteration"
 )
 _OUTLINES_OF = EVERYTHING.outlines(
     """SELECT s.*, u.place FROM unnest($4::text[]) WITH ORDINALITY AS u(path, place), LATERAL (

@@ -37,16 +37,15 @@ SELECT id FROM workflows WHERE org_id = $1 AND name = $2 AND delete_time IS NULL
 UNION SELECT id FROM workflows WHERE org_id = $1 AND name = $2 AND delete_time IS NOT NULL
 UNION SELECT id FROM workflows WHERE org_id = $1 AND id = $3"""
 
-# Numbers of items are compared as such: as text, 10 would come before 2.
-_STEPS = r"""
-SELECT s.path FROM (
-    SELECT DISTINCT ON (path) path, position, state, handler FROM steps
-    WHERE org_id = $1 AND execution_id = $2 AND position >= $3::bigint ORDER BY path, iteration DESC) s, LATERAL (
-    SELECT coalesce(array_agg(m[1]::numeric ORDER BY n), '{}') AS items
-    FROM regexp_matches(s.path, '\[(\d+)\]', 'g') WITH ORDINALITY AS found(m, n)) i
-WHERE (s.position, i.items) > ($3::bigint, $4::text[]::numeric[])
+# Walks the index from the place on; each counts in its newest iteration.
+_ITEM_STEPS = """
+SELECT s.position, s.items, s.path FROM steps s
+WHERE s.org_id = $1 AND s.execution_id = $2 AND s.items IS NOT NULL AND (s.position, s.items) > ($3::int, $4::int[])
   AND (cardinality($5::text[]) = 0 OR s.state::text = ANY ($5)) AND $6::text IN ('', s.handler)
-ORDER BY s.position, i.items, s.path LIMIT $7"""
+  AND NOT EXISTS (
+    SELECT FROM steps n
+    WHERE n.org_id = s.org_id AND n.execution_id = s.execution_id AND n.path = s.path AND n.iteration > s.iteration)
+ORDER BY s.position, s.items, s.path LIMIT $7"""
 
 _SORT: dict[ExecutionOrder, ColumnElement[Any] | None] = {
     ExecutionOrder.NEWEST: None,
@@ -112,19 +111,16 @@ class PostgresExecutions:
                 raise
         return ExecutionSteps(await self.get_execution(scope, execution_id), (), ("steps",))
 
-    async def list_steps(
+    async def list_item_steps(
         self, scope: Scope, execution_id: UUID, where: StepFilter, after: StepPlace | None, limit: int
-    ) -> Sequence[str]:
+    ) -> Sequence[tuple[StepPlace, str]]:
         """See ExecutionRepository."""
-        first = after or StepPlace(-(2**40))  # whatever was written by hand stands behind it
-        states = sorted(state.value for state in where.states)
-        items = list(map(str, first.items))
+        position, items = after or (-(2**31), ())  # whatever was written by hand stands behind it
+        chosen = sorted(state.value for state in where.states), where.handler
         async with self._database.snapshot() as session:
             await self._row(session, scope, execution_id)
-            rows = await session.fetch(
-                _STEPS, scope.org, execution_id, first.position, items, states, where.handler, limit
-            )
-        return [row["path"] for row in rows]
+            rows = await session.fetch(_ITEM_STEPS, scope.org, execution_id, position, list(items), *chosen, limit)
+        return [(StepPlace(row["position"], records.numbers(row["items"])), row["path"]) for row in rows]
 
     def _reading(self, org: str, most: int) -> AbstractAsyncContextManager[Session]:
         """Lend a connection all of whose reads see the same moment; where there may be much to read, to few at once."""

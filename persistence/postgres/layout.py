@@ -10,9 +10,10 @@ from persistence.model import Event
 from persistence.postgres.records import NotReadableError
 
 LETTERS = {
-    "created": "c", "started": "s", "step_started": "S", "step_progressed": "P", "step_waiting": "W", "step_retrying": "R",
-    "step_completed": "C", "step_failed": "F", "step_skipped": "K", "step_cancelled": "X", "variables_assigned": "V",
-    "paused": "p", "resumed": "r", "signal_received": "g", "cancelling": "x", "finished": "f", "reopened": "o",
+    "created": "c", "started": "s", "step_started": "S", "step_progressed": "P", "step_waiting": "W",
+    "step_retrying": "R", "step_completed": "C", "step_failed": "F", "step_skipped": "K", "step_cancelled": "X",
+    "variables_assigned": "V", "paused": "p", "resumed": "r", "signal_received": "g", "cancelling": "x",
+    "finished": "f", "reopened": "o",
 }  # fmt: skip
 """How the kinds of events are written, most of which would be longer than all else in a layout; others stand in full,
 with a space behind. The view `events` has the same list.

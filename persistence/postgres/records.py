@@ -42,7 +42,7 @@ MESSAGE_COLUMNS = ("id", "kind", "create_time", "sender", "body")
 STEP_COLUMNS = (
     "path", "iteration", "handler", "state", "attempt", "input", "output", "failure", "failed_attempts", "assigned",
     "skip_reason", "start_time", "attempt_time", "end_time", "wait", "end_seq", "worker", "failures", "progress",
-    "position", "shared",
+    "position", "items", "shared",
 )  # fmt: skip
 
 UNREADABLE_TIME = datetime.min.replace(tzinfo=UTC)
@@ -203,10 +203,17 @@ def step(row: asyncpg.Record | Mapping[str, Any]) -> Step:
         failures=row["failures"] or 0,
         progress=row["progress"],
         position=row["position"],
+        items=numbers(row["items"]),
     )
     if UNREADABLE_TIME in (found.start_time, found.attempt_time, found.end_time):
         raise NotReadableError("a time")
     return found
+
+
+def numbers(values: Sequence[Any] | None) -> tuple[int, ...]:
+    """Return the numbers of an array; of one that holds anything else none, as nothing but an order is lost by it."""
+    found = tuple(values or ())
+    return found if all(type(value) is int for value in found) else ()
 
 
 def texts(values: Sequence[Any]) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 """The tables, as SQLAlchemy Core knows them. The migrations build the same; a test holds the two together.
 
 Executions, their payloads, steps and events have no foreign keys: one transaction writes all rows of an execution,
-months of them are dropped as partitions, and a check per row would cost more than the row. An id of an execution is of
-one org, so what hangs on it is found by the id alone: the org in each of their keys was a third of these. Bounded text is
+months of them are dropped as partitions, and a check per row would cost more than the row. What hangs on an execution
+has a key without the org, which was a third of it: the id is of one org, and every read asks for both. Bounded text is
 `varchar(n)` rather than a CHECK, because Postgres checks every constraint of a row at each update of it.
 """
 
@@ -239,7 +239,12 @@ steps = Table(
         nullable=False,
         comment="Number of the whole run of the step: 1, and more when it is revised or retried in place.",
     ),
-    Column("position", Integer, nullable=False, comment="Place in the definition, from 1."),
+    Column(
+        "position",
+        Integer,
+        nullable=False,
+        comment="Place in the definition, from 1, of the step of the root that it is, or is of.",
+    ),
     Column("attempt", Integer, nullable=False, comment="Number of the newest attempt."),
     Column("failures", Integer, comment="Attempts that failed and count for the retry policy, if any did."),
     Column("progress", SmallInteger, nullable=False, comment="Percentage that the running attempt reported."),
@@ -265,7 +270,14 @@ steps = Table(
         comment="What it waits for: kind, start_time, wake_time, reason; kept when it was cancelled meanwhile.",
     ),
     Column("shared", JSONB, comment="Columns whose payload is in shared_payloads, and NULL here, with its digest."),
+    Column(
+        "items",
+        ARRAY(Integer),
+        comment="Of the step of an item: the item's number and the place in the definition, for each item around it.",
+    ),
     PrimaryKeyConstraint("execution_id", "path", "iteration", name="steps_pkey"),
+    # Those of the root are as few as their definition has, and are found by their paths.
+    Index("steps_of_items", "execution_id", "position", "items", postgresql_where=text("items IS NOT NULL")),
     CheckConstraint(f"state IN ({_names(StepState)})", name="steps_state"),
     CheckConstraint(f"(state IN ({_names(OPEN_STEP_STATES)})) = (end_time IS NULL)", name="steps_end"),
     CheckConstraint(
@@ -291,8 +303,8 @@ transitions = Table(
         "layout",
         Text,
         nullable=False,
-        comment="Kind, by a letter, and size in body of each event: a comma between them, a semicolon where a transition"
-        " ends.",
+        comment="Kind, by a letter, and size in body of each event: a comma between them,"
+        " a semicolon where a transition ends.",
     ),
     Column("body", LargeBinary, nullable=False, comment="Each event as protobuf, one behind the other."),
     Column(

@@ -239,7 +239,8 @@ class Definition:
 
     def find(self, path: str) -> StepSpec | None:
         """Return the step that has the path `path` in executions, None if there is none."""
-        return self.places.get(paths.place(path))
+        # Behind each step around it stands the number of an item; a path that was written by hand may have others.
+        return self.places.get(paths.place(path)) if path.count("[") == path.count(".") else None
 
 
 def _places(place: str, block: Block) -> Iterator[tuple[str, StepSpec]]:

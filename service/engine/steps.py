@@ -12,6 +12,7 @@ from persistence.repository import ExecutionRepository
 from service.engine import paths
 from service.engine.definition import Definition, StepSpec
 from service.engine.planning.outline import outline
+from service.engine.planning.scopes import order
 from service.engine.planning.state import newest
 from service.engine.workflows import Workflows
 
@@ -64,24 +65,22 @@ class Steps:
     ) -> StepPage:
         """Return up to `limit` steps in the order of the definition, beginning behind the path `after`.
 
-        The steps of items stand by the numbers of these, those alone that have begun. Raises StepNotFoundError when the
-        execution can have no step of this path.
+        The steps of a body stand behind the step that runs it, item by item, those alone that have begun. Raises
+        StepNotFoundError when the execution can have no step of this path.
         """
         execution = await self._repository.get_execution(scope, execution_id)
         definition = await self._definition(scope, execution)
         if after and definition.find(after) is None:
             raise StepNotFoundError(execution_id, after)
         behind = await self._place(scope, execution_id, definition, after) if after else None
-        # In this order, so that a step which begins between the two is found by both, and not by neither.
-        unbegun = await self._unbegun(scope, execution, definition, where, behind)
-        begun = await self._repository.list_steps(scope, execution_id, where, behind, limit + 1)
-        # A path that was written by hand may be that of no step.
-        left = [path for path in dict.fromkeys((*begun, *unbegun)) if definition.find(path) is not None]
-        if definition.document:  # else it is made of the records, all of which have begun
-            left.sort(key=lambda path: place_of(definition, path))
+        found = list(await self._of_root(scope, execution, definition, where, behind))
+        if len(definition.blocks) > 1:
+            items = await self._repository.list_item_steps(scope, execution_id, where, behind, limit + 1)
+            # A path that was written by hand may be that of no step.
+            found += (each for each in items if definition.find(each[1]) is not None)
+        left = [path for _, path in sorted(found)]
         chosen = left[:limit]
-        found = await self._repository.get_steps(scope, execution_id, chosen, most)
-        page = _page(definition, chosen, found)
+        page = _page(definition, chosen, await self._repository.get_steps(scope, execution_id, chosen, most))
         # A step may have gone on since it was chosen.
         steps = [each for each in page.steps if not where.states or each[1].state in where.states]
         return replace(page, steps=steps, following=chosen[-1] if len(left) > limit else "")
@@ -89,22 +88,22 @@ class Steps:
     async def _place(self, scope: Scope, execution_id: UUID, definition: Definition, path: str) -> StepPlace:
         """Return where a step stands: by its record, since a definition that is made of records has not all steps."""
         found = (await self._repository.get_steps(scope, execution_id, [path], 0)).steps
-        place = place_of(definition, path)
-        return place._replace(position=found[0].position) if found else place
+        return _kept_place(found[0]) if found else place_of(definition, path)
 
-    async def _unbegun(
+    async def _of_root(
         self, scope: Scope, execution: Execution, definition: Definition, where: StepFilter, behind: StepPlace | None
-    ) -> Sequence[str]:
-        """Return the steps of the root behind a place that have no record."""
-        if where.states and _unbegun_state(execution) not in where.states:
-            return ()
-        root = [
-            step.id
-            for step in definition.root.steps
-            if where.handler in ("", step.handler) and (behind is None or place_of(definition, step.id) > behind)
-        ]
-        known = {step.path for step in (await self._repository.get_steps(scope, execution.id, root, 0)).steps}
-        return [path for path in root if path not in known]
+    ) -> Sequence[tuple[StepPlace, str]]:
+        """Return the steps of the root behind a place, those without a record as well, with their places."""
+        root = [step.id for step in definition.root.steps if where.handler in ("", step.handler)]
+        known = {step.path: step for step in (await self._repository.get_steps(scope, execution.id, root, 0)).steps}
+        found = []
+        for path in root:
+            step = known.get(path)
+            place = place_of(definition, path) if step is None else _kept_place(step)
+            state = _unbegun_state(execution) if step is None else step.state
+            if (behind is None or place > behind) and (not where.states or state in where.states):
+                found.append((place, path))
+        return found
 
     async def _definition(self, scope: Scope, execution: Execution) -> Definition:
         definition = await self._workflows.find(execution)
@@ -113,23 +112,28 @@ class Steps:
 
 def place_of(definition: Definition, path: str) -> StepPlace:
     """Return where a step stands in lists."""
-    return StepPlace(definition.positions[paths.place(path)], paths.indexes(path))
+    position, *items = order(definition, path)
+    return StepPlace(position, tuple(items))
+
+
+def _kept_place(step: Step) -> StepPlace:
+    return StepPlace(step.position, step.items)
 
 
 def all_steps(definition: Definition, detail: ExecutionDetail) -> Iterator[tuple[StepSpec, Step]]:
     """Give the steps of an execution in the order of lists."""
     kept = newest(detail.steps)
     known = {path for path in kept if definition.find(path) is not None}
-    order = sorted(known.union(definition.root.by_id), key=lambda path: place_of(definition, path))
-    return _with_records(definition, order, detail.execution, kept)
+    in_order = sorted(known.union(definition.root.by_id), key=lambda path: place_of(definition, path))
+    return _with_records(definition, in_order, detail.execution, kept)
 
 
 def _with_records(
-    definition: Definition, order: Iterable[str], execution: Execution, kept: Mapping[str, Step]
+    definition: Definition, chosen: Iterable[str], execution: Execution, kept: Mapping[str, Step]
 ) -> Iterator[tuple[StepSpec, Step]]:
     """Give steps with what is recorded of them, or what it means that nothing is."""
     state = _unbegun_state(execution)
-    for path in order:
+    for path in chosen:
         step = definition.places[paths.place(path)]
         yield step, kept.get(path) or Step(path=path, handler=step.handler, state=state)
 

@@ -163,29 +163,42 @@ async def test_steps_are_read_by_path_in_the_order_asked_for_up_to_a_limit(
     assert (await repository.get_steps(SCOPE, row.id, [], most)).steps == ()
 
 
-async def test_steps_are_listed_by_place_and_then_by_the_number_of_their_item(
-    repository: Repository, keeper: Keeper
-) -> None:
-    items = [step(f"each[{n}].work", position=2, state=StepState.COMPLETED) for n in (10, 2, 0)]
-    inner = [step(f"each[{n}].in[{m}].x", position=3) for n, m in ((2, 10), (10, 2), (2, 9))]
+async def test_steps_of_items_are_listed_item_by_item(repository: Repository, keeper: Keeper) -> None:
+    work = [step(f"each[{n}].work", position=1, items=(n, 2), state=StepState.COMPLETED) for n in (10, 2, 0)]
+    inner = [
+        step(f"each[{n}].in[{m}].x", position=1, items=(n, 3, m, 4), state=state, iteration=iteration)
+        for n, m, state, iteration in (
+            (2, 10, StepState.COMPLETED, 1),
+            (10, 2, StepState.COMPLETED, 1),
+            (2, 9, StepState.COMPLETED, 1),
+            (2, 9, StepState.RUNNING, 2),
+        )
+    ]
     others = [
         step("each", position=1, handler="for_each"),
-        step("end", position=4),
-        step("end", position=4, iteration=2),
+        step("end", position=5, state=StepState.COMPLETED),
+        step("last[0].x", position=6, items=(0, 7), handler="noop"),
     ]
     row = execution(keeper.workflow, keeper.incarnation)
-    await repository.create(new(row, steps=(*items, *inner, *others)))
-    order = ["each", "each[0].work", "each[2].work", "each[10].work"]
-    order += ["each[2].in[9].x", "each[2].in[10].x", "each[10].in[2].x", "end"]
-    assert await repository.list_steps(SCOPE, row.id, StepFilter(), None, 100) == order
+    await repository.create(new(row, steps=(*work, *inner, *others)))
+    paths = ["each[0].work", "each[2].work", "each[2].in[9].x", "each[2].in[10].x", "each[10].work", "each[10].in[2].x"]
+    order = [*paths, "last[0].x"]
+    places = {each.path: StepPlace(each.position, each.items) for each in (*work, *inner, *others)}
 
-    after = StepPlace(2, (2,))
-    assert await repository.list_steps(SCOPE, row.id, StepFilter(), after, 2) == order[3:5]
-    assert await repository.list_steps(SCOPE, row.id, StepFilter(), StepPlace(2), 1) == ["each[0].work"]
-    assert await repository.list_steps(SCOPE, row.id, StepFilter(), StepPlace(4), 1) == []
+    async def listed(where: StepFilter, after: StepPlace | None, limit: int) -> list[str]:
+        found = await repository.list_item_steps(SCOPE, row.id, where, after, limit)
+        assert all(place == places[path] for place, path in found)
+        return [path for _, path in found]
+
+    assert await listed(StepFilter(), None, 100) == order
+    for at, path in enumerate(order):
+        assert await listed(StepFilter(), places[path], 2) == order[at + 1 : at + 3]
+    assert await listed(StepFilter(), StepPlace(1), 1) == ["each[0].work"]
+    assert await listed(StepFilter(), StepPlace(5), 9) == ["last[0].x"]
+    assert await listed(StepFilter(), StepPlace(6, (0, 7)), 1) == []
     completed = StepFilter(frozenset({StepState.COMPLETED}))
-    assert await repository.list_steps(SCOPE, row.id, completed, after, 9) == ["each[10].work"]
-    assert await repository.list_steps(SCOPE, row.id, StepFilter(handler="for_each"), None, 9) == ["each"]
+    assert await listed(completed, StepPlace(1, (2, 2)), 9) == order[3:6]
+    assert await listed(StepFilter(handler="noop"), None, 9) == ["last[0].x"]
 
 
 @pytest.mark.parametrize("value", [None, True, 0, -3, 0.5, "", "text", [], [None], {}])
@@ -249,7 +262,7 @@ async def test_what_does_not_exist_is_not_found(repository: Repository, keeper: 
         repository.get_outcome(SCOPE, unknown),
         repository.get_steps(SCOPE, unknown, ["fetch"], 0),
         repository.get_steps(SCOPE, unknown, ["fetch"], 9),
-        repository.list_steps(SCOPE, unknown, StepFilter(), None, 9),
+        repository.list_item_steps(SCOPE, unknown, StepFilter(), None, 9),
         repository.read_events(SCOPE, unknown, 0, 10),
         repository.request_cancel(SCOPE, unknown, "ann", ""),
     ):
@@ -270,7 +283,7 @@ async def test_a_foreign_execution_is_like_one_that_does_not_exist(
             await outcome(repository.get_detail(scope, target)),
             await outcome(repository.get_outcome(scope, target)),
             await outcome(repository.get_steps(scope, target, [], 0)),
-            await outcome(repository.list_steps(scope, target, StepFilter(), None, 9)),
+            await outcome(repository.list_item_steps(scope, target, StepFilter(), None, 9)),
             await outcome(repository.read_events(scope, target, 0, 10)),
             await outcome(repository.read_events(scope, target, 99, 10)),
             await outcome(repository.request_cancel(scope, target, "eve", "")),

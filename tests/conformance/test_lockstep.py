@@ -329,7 +329,7 @@ class Lockstep(RuleBasedStateMachine):
         self.both(lambda store: store.get_detail(scope, key[1]))
         self.both(lambda store: store.get_outcome(scope, key[1]))
         self.both(lambda store: store.get_steps(scope, key[1], ["b", "c", "a"], 1 << 20))
-        self.both(lambda store: store.list_steps(scope, key[1], StepFilter(), StepPlace(after_seq), limit))
+        self.both(lambda store: store.list_item_steps(scope, key[1], StepFilter(), StepPlace(after_seq), limit))
         self.both(lambda store: store.read_events(scope, key[1], after_seq, limit))
         self.both(lambda store: store.load(by, key[1]))
 

@@ -36,9 +36,9 @@ class MovingRepository(MemoryRepository):
         self._happen()
         return found
 
-    async def list_steps(self, *asked: Any) -> Any:
+    async def list_item_steps(self, *asked: Any) -> Any:
         """Read, and let it happen."""
-        found = await super().list_steps(*asked)
+        found = await super().list_item_steps(*asked)
         self._happen()
         return found
 

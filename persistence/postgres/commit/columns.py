@@ -28,6 +28,11 @@ def _attempt_time(step: Step) -> datetime | None:
     return None if step.attempt_time == step.start_time else step.attempt_time
 
 
+def _items(step: Step) -> str | None:
+    """Return where the step of an item stands behind its position, as Postgres reads an array."""
+    return f"{{{','.join(map(str, step.items))}}}" if step.items else None
+
+
 EXECUTION = RowKind[Execution](
     Column("org_id", "text", "org"),
     Column("id", "uuid", "id"),
@@ -129,6 +134,7 @@ STEP = RowKind[Step](
     Column("end_seq", "int8", "end_seq"),
     Column("worker", "text", lambda step: step.worker or None),
     Column("position", "int", "position"),
+    Column("items", "int[]", _items),
     Column("shared", "jsonb"),
 )
 """A step; its payloads are given as far as they are not shared. `shared` has true for an input that stays as it is."""

@@ -79,14 +79,14 @@ RETURNING e.id;
 -- UPSERT_STEPS: $1 steps
 INSERT INTO steps AS s (org_id, execution_id, path, iteration, handler, state, attempt, failures, progress, input, output, failure,
     failed_attempts, assigned, skip_reason, start_time, attempt_time, end_time, wait, end_seq, worker, position,
-    shared)
+    items, shared)
 SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, r->>2 AS path, (r->>3)::int AS iteration, r->>4 AS handler,
     r->>5 AS state, (r->>6)::int AS attempt, (r->>7)::int AS failures, (r->>8)::int AS progress,
     nullif(r->9, 'null') AS input, nullif(r->10, 'null') AS output, nullif(r->11, 'null') AS failure,
     nullif(r->12, 'null') AS failed_attempts, nullif(r->13, 'null') AS assigned, r->>14 AS skip_reason,
     (r->>15)::timestamptz AS start_time, (r->>16)::timestamptz AS attempt_time, (r->>17)::timestamptz AS end_time,
     nullif(r->18, 'null') AS wait, (r->>19)::int8 AS end_seq, r->>20 AS worker, (r->>21)::int AS position,
-    nullif(r->22, 'null') AS shared
+    (r->>22)::int[] AS items, nullif(r->23, 'null') AS shared
 FROM jsonb_array_elements($1::jsonb) AS r
 ON CONFLICT (execution_id, path, iteration) DO UPDATE SET
     handler = excluded.handler, state = excluded.state, attempt = excluded.attempt, failures = excluded.failures,
@@ -94,6 +94,7 @@ ON CONFLICT (execution_id, path, iteration) DO UPDATE SET
     failed_attempts = excluded.failed_attempts, assigned = excluded.assigned, skip_reason = excluded.skip_reason,
     start_time = excluded.start_time, attempt_time = excluded.attempt_time, end_time = excluded.end_time,
     wait = excluded.wait, end_seq = excluded.end_seq, worker = excluded.worker, position = excluded.position,
+    items = excluded.items,
     input = CASE WHEN excluded.shared->'input' = 'true' THEN s.input ELSE excluded.input END,
     shared = CASE WHEN excluded.shared->'input' = 'true'
         THEN nullif(jsonb_strip_nulls(excluded.shared || jsonb_build_object('input', s.shared->'input')), '{}')
@@ -142,14 +143,14 @@ FOR KEY SHARE OF e;
 WITH kept AS (
 INSERT INTO steps AS s (org_id, execution_id, path, iteration, handler, state, attempt, failures, progress, input, output, failure,
     failed_attempts, assigned, skip_reason, start_time, attempt_time, end_time, wait, end_seq, worker, position,
-    shared)
+    items, shared)
 SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, r->>2 AS path, (r->>3)::int AS iteration, r->>4 AS handler,
     r->>5 AS state, (r->>6)::int AS attempt, (r->>7)::int AS failures, (r->>8)::int AS progress,
     nullif(r->9, 'null') AS input, nullif(r->10, 'null') AS output, nullif(r->11, 'null') AS failure,
     nullif(r->12, 'null') AS failed_attempts, nullif(r->13, 'null') AS assigned, r->>14 AS skip_reason,
     (r->>15)::timestamptz AS start_time, (r->>16)::timestamptz AS attempt_time, (r->>17)::timestamptz AS end_time,
     nullif(r->18, 'null') AS wait, (r->>19)::int8 AS end_seq, r->>20 AS worker, (r->>21)::int AS position,
-    nullif(r->22, 'null') AS shared
+    (r->>22)::int[] AS items, nullif(r->23, 'null') AS shared
 FROM jsonb_array_elements($1::jsonb) AS r
 ON CONFLICT (execution_id, path, iteration) DO UPDATE SET
     handler = excluded.handler, state = excluded.state, attempt = excluded.attempt, failures = excluded.failures,
@@ -157,6 +158,7 @@ ON CONFLICT (execution_id, path, iteration) DO UPDATE SET
     failed_attempts = excluded.failed_attempts, assigned = excluded.assigned, skip_reason = excluded.skip_reason,
     start_time = excluded.start_time, attempt_time = excluded.attempt_time, end_time = excluded.end_time,
     wait = excluded.wait, end_seq = excluded.end_seq, worker = excluded.worker, position = excluded.position,
+    items = excluded.items,
     input = CASE WHEN excluded.shared->'input' = 'true' THEN s.input ELSE excluded.input END,
     shared = CASE WHEN excluded.shared->'input' = 'true'
         THEN nullif(jsonb_strip_nulls(excluded.shared || jsonb_build_object('input', s.shared->'input')), '{}')
@@ -208,14 +210,14 @@ ON CONFLICT DO NOTHING),
 kept AS (
 INSERT INTO steps AS s (org_id, execution_id, path, iteration, handler, state, attempt, failures, progress, input, output, failure,
     failed_attempts, assigned, skip_reason, start_time, attempt_time, end_time, wait, end_seq, worker, position,
-    shared)
+    items, shared)
 SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, r->>2 AS path, (r->>3)::int AS iteration, r->>4 AS handler,
     r->>5 AS state, (r->>6)::int AS attempt, (r->>7)::int AS failures, (r->>8)::int AS progress,
     nullif(r->9, 'null') AS input, nullif(r->10, 'null') AS output, nullif(r->11, 'null') AS failure,
     nullif(r->12, 'null') AS failed_attempts, nullif(r->13, 'null') AS assigned, r->>14 AS skip_reason,
     (r->>15)::timestamptz AS start_time, (r->>16)::timestamptz AS attempt_time, (r->>17)::timestamptz AS end_time,
     nullif(r->18, 'null') AS wait, (r->>19)::int8 AS end_seq, r->>20 AS worker, (r->>21)::int AS position,
-    nullif(r->22, 'null') AS shared
+    (r->>22)::int[] AS items, nullif(r->23, 'null') AS shared
 FROM jsonb_array_elements($2::jsonb) AS r
 ON CONFLICT (execution_id, path, iteration) DO UPDATE SET
     handler = excluded.handler, state = excluded.state, attempt = excluded.attempt, failures = excluded.failures,
@@ -223,6 +225,7 @@ ON CONFLICT (execution_id, path, iteration) DO UPDATE SET
     failed_attempts = excluded.failed_attempts, assigned = excluded.assigned, skip_reason = excluded.skip_reason,
     start_time = excluded.start_time, attempt_time = excluded.attempt_time, end_time = excluded.end_time,
     wait = excluded.wait, end_seq = excluded.end_seq, worker = excluded.worker, position = excluded.position,
+    items = excluded.items,
     input = CASE WHEN excluded.shared->'input' = 'true' THEN s.input ELSE excluded.input END,
     shared = CASE WHEN excluded.shared->'input' = 'true'
         THEN nullif(jsonb_strip_nulls(excluded.shared || jsonb_build_object('input', s.shared->'input')), '{}')

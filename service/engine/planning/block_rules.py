@@ -71,8 +71,8 @@ class BlockRules(EngineSteps):
         """Start, skip or fail a step that is free to go. Raises PutOffError."""
         scope, _ = paths.split(path)
         place = paths.place(path)
-        spec, position = self.definition.places[place], self.definition.positions[place]
-        fresh = Step(path=path, handler=spec.handler, state=StepState.PENDING, position=position)
+        spec, (position, *items) = self.definition.places[place], order(self.definition, path)
+        fresh = Step(path, spec.handler, StepState.PENDING, position=position, items=tuple(items))
         if self._all_skipped(scope, spec):
             self.skip(fresh, "every step it depends on was skipped")
             return

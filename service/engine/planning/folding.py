@@ -23,11 +23,11 @@ from persistence.model import (
     Wait,
     WaitKind,
 )
-from service.engine import paths
 from service.engine.definition import Definition
 from service.engine.planning import events
 from service.engine.planning.events import Event
 from service.engine.planning.failed_attempts import with_failed_attempt
+from service.engine.planning.scopes import order
 from service.engine.planning.stopping import CONDITION_IS_FALSE
 
 
@@ -95,9 +95,11 @@ class Folding:
 
     def _fresh(self, key: StepKey) -> Step:
         path, iteration = key
-        spec, place = self._definition.find(path), paths.place(path)
-        handler, position = (spec.handler, self._definition.positions[place]) if spec else ("", 0)
-        return Step(path, handler, StepState.PENDING, iteration, position=position)
+        spec = self._definition.find(path)
+        if spec is None:
+            return Step(path, "", StepState.PENDING, iteration)
+        position, *items = order(self._definition, path)
+        return Step(path, spec.handler, StepState.PENDING, iteration, position=position, items=tuple(items))
 
     def _name_condition(self, key: StepKey) -> None:
         """Add the condition that was false: events go to callers that may not read definitions."""

@@ -114,8 +114,8 @@ class ExecutionServiceServicer:
 
     def ListSteps(self, request, context):
         """Lists the steps of an execution in the order of the definition, page by page: also those which, or whose payloads,
-        `GetExecution` leaves out because they are too much for one answer. The steps of the body of a `for_each` stand by
-        the numbers of their items, and are there from when they begin.
+        `GetExecution` leaves out because they are too much for one answer. The steps of the body of a `for_each` stand
+        behind it, item by item, and are there from when they begin.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

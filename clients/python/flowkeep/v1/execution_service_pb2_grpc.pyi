@@ -48,8 +48,8 @@ class ExecutionServiceStub:
     """Lists executions, page by page. What was acknowledged before the call is in it."""
     ListSteps: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.ListStepsRequest, _execution_service_pb2.ListStepsResponse]
     """Lists the steps of an execution in the order of the definition, page by page: also those which, or whose payloads,
-    `GetExecution` leaves out because they are too much for one answer. The steps of the body of a `for_each` stand by
-    the numbers of their items, and are there from when they begin.
+    `GetExecution` leaves out because they are too much for one answer. The steps of the body of a `for_each` stand
+    behind it, item by item, and are there from when they begin.
     """
     GetStep: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.GetStepRequest, _execution_service_pb2.GetStepResponse]
     """Returns a step with all of its payloads, also where `payloads_omitted` is set in other answers. NOT_FOUND,
@@ -85,8 +85,8 @@ class ExecutionServiceAsyncStub(ExecutionServiceStub):
     """Lists executions, page by page. What was acknowledged before the call is in it."""
     ListSteps: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.ListStepsRequest, _execution_service_pb2.ListStepsResponse]  # type: ignore[assignment]
     """Lists the steps of an execution in the order of the definition, page by page: also those which, or whose payloads,
-    `GetExecution` leaves out because they are too much for one answer. The steps of the body of a `for_each` stand by
-    the numbers of their items, and are there from when they begin.
+    `GetExecution` leaves out because they are too much for one answer. The steps of the body of a `for_each` stand
+    behind it, item by item, and are there from when they begin.
     """
     GetStep: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.GetStepRequest, _execution_service_pb2.GetStepResponse]  # type: ignore[assignment]
     """Returns a step with all of its payloads, also where `payloads_omitted` is set in other answers. NOT_FOUND,
@@ -149,8 +149,8 @@ class ExecutionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_execution_service_pb2.ListStepsResponse, _abc.Awaitable[_execution_service_pb2.ListStepsResponse]]:
         """Lists the steps of an execution in the order of the definition, page by page: also those which, or whose payloads,
-        `GetExecution` leaves out because they are too much for one answer. The steps of the body of a `for_each` stand by
-        the numbers of their items, and are there from when they begin.
+        `GetExecution` leaves out because they are too much for one answer. The steps of the body of a `for_each` stand
+        behind it, item by item, and are there from when they begin.
         """
 
     @_abc_1.abstractmethod

@@ -244,12 +244,15 @@ CREATE TABLE steps (
     skip_reason VARCHAR(8192),
     wait JSONB,
     shared JSONB,
+    items INTEGER[],
     CONSTRAINT steps_pkey PRIMARY KEY (execution_id, path, iteration),
     CONSTRAINT steps_state CHECK (state IN ('CANCELLED', 'COMPENSATED', 'COMPLETED', 'FAILED', 'PENDING', 'RUNNING', 'SKIPPED', 'WAITING')),
     CONSTRAINT steps_end CHECK ((state IN ('PENDING', 'RUNNING', 'WAITING')) = (end_time IS NULL)),
     CONSTRAINT steps_wait CHECK (CASE state WHEN 'WAITING' THEN wait IS NOT NULL WHEN 'CANCELLED' THEN true ELSE wait IS NULL END),
     CONSTRAINT steps_numbers CHECK (iteration >= 1 AND attempt >= 0 AND failures >= 0 AND progress BETWEEN 0 AND 100)
 ) PARTITION BY RANGE (execution_id);
+
+CREATE INDEX steps_of_items ON steps (execution_id, position, items) WHERE items IS NOT NULL;
 
 COMMENT ON TABLE steps IS 'Steps of executions; one that never left PENDING has no row.';
 COMMENT ON COLUMN steps.execution_id IS 'Execution.';
@@ -258,7 +261,7 @@ COMMENT ON COLUMN steps.attempt_time IS 'When its newest attempt started, if tha
 COMMENT ON COLUMN steps.end_time IS 'When it ended.';
 COMMENT ON COLUMN steps.end_seq IS 'Number of the event that ended it.';
 COMMENT ON COLUMN steps.iteration IS 'Number of the whole run of the step: 1, and more when it is revised or retried in place.';
-COMMENT ON COLUMN steps.position IS 'Place in the definition, from 1.';
+COMMENT ON COLUMN steps.position IS 'Place in the definition, from 1, of the step of the root that it is, or is of.';
 COMMENT ON COLUMN steps.attempt IS 'Number of the newest attempt.';
 COMMENT ON COLUMN steps.failures IS 'Attempts that failed and count for the retry policy, if any did.';
 COMMENT ON COLUMN steps.progress IS 'Percentage that the running attempt reported.';
@@ -275,6 +278,7 @@ COMMENT ON COLUMN steps.assigned IS 'Variables that it assigned.';
 COMMENT ON COLUMN steps.skip_reason IS 'Why it was skipped.';
 COMMENT ON COLUMN steps.wait IS 'What it waits for: kind, start_time, wake_time, reason; kept when it was cancelled meanwhile.';
 COMMENT ON COLUMN steps.shared IS 'Columns whose payload is in shared_payloads, and NULL here, with its digest.';
+COMMENT ON COLUMN steps.items IS 'Of the step of an item: the item''s number and the place in the definition, for each item around it.';
 
 CREATE TABLE transitions (
     execution_id UUID NOT NULL,
