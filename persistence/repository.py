@@ -163,8 +163,13 @@ class ExecutionRepository(Protocol):
         """Return the row and the result, consistent with each other. Raises ExecutionNotFoundError."""
         ...
 
-    async def get_detail(self, scope: Scope, execution_id: UUID, most: int = 32 << 20) -> ExecutionDetail:
+    async def get_detail(
+        self, scope: Scope, execution_id: UUID, most: int = 32 << 20, first: int | None = None
+    ) -> ExecutionDetail:
         """Return the execution with payloads and steps, consistent with each other.
+
+        With `first` only so many of the steps that have a record, the first by their places in their newest iteration;
+        beside them those that assigned variables, and of an execution that has no more steps all.
 
         The payloads of steps are read in the order of the definition up to about `most` characters; the steps that are
         left have none, nor details of their failure, and are named as `omitted`. Raises ExecutionNotFoundError, and

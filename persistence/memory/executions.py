@@ -42,10 +42,17 @@ class MemoryExecutions:
         """See ExecutionRepository."""
         return self._tables.row(scope, execution_id).fresh()
 
-    async def get_detail(self, scope: Scope, execution_id: UUID, most: int = 32 << 20) -> ExecutionDetail:
+    async def get_detail(
+        self, scope: Scope, execution_id: UUID, most: int = 32 << 20, first: int | None = None
+    ) -> ExecutionDetail:
         """See ExecutionRepository."""
         detail = self._tables.row(scope, execution_id).detail()
-        steps, omitted = within(sorted(detail.steps, key=lambda step: (step.position, step.items, step.key)), most)
+        in_order = sorted(detail.steps, key=lambda step: (step.position, step.items, step.key))
+        if first is not None and detail.execution.counts.total > first:
+            newest = {step.path: step.key for step in in_order}
+            shown = set(list(newest.values())[:first])
+            in_order = [step for step in in_order if step.key in shown or step.assigned is not None]
+        steps, omitted = within(in_order, most)
         return replace(detail, steps=tuple(sorted(steps, key=lambda step: step.key)), omitted=omitted)
 
     async def get_outcome(self, scope: Scope, execution_id: UUID) -> ExecutionOutcome:

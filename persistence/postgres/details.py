@@ -19,6 +19,14 @@ WHERE e.org_id = $1 AND e.id = $2"""
 _OUTLINES = EVERYTHING.outlines(
     "SELECT * FROM steps WHERE org_id = $1 AND execution_id = $2", "position, items NULLS FIRST, path, iteration"
 )
+# The variables are made of what steps far behind assigned as well.
+_FIRST_OUTLINES = EVERYTHING.outlines(
+    """SELECT s.* FROM steps s WHERE s.org_id = $1 AND s.execution_id = $2
+           AND (s.assigned IS NOT NULL OR s.shared->'assigned' IS NOT NULL OR (s.path, s.iteration) IN (
+               SELECT path, max(iteration) FROM steps WHERE org_id = $1 AND execution_id = $2
+               GROUP BY position, items, path ORDER BY position, items NULLS FIRST, path LIMIT $4))""",
+    "position, items NULLS FIRST, path, iteration",
+)
 _OUTLINES_OF = EVERYTHING.outlines(
     """SELECT s.*, u.place FROM unnest($4::text[]) WITH ORDINALITY AS u(path, place), LATERAL (
            SELECT * FROM steps s WHERE s.org_id = $1 AND s.execution_id = $2 AND s.path = u.path
@@ -27,10 +35,16 @@ _OUTLINES_OF = EVERYTHING.outlines(
 )
 
 
-async def detail_within(session: Session, execution: Execution, most: int) -> ExecutionDetail:
-    """Return an execution with its payloads, and with those of its first steps, up to `most` characters of them."""
+async def detail_within(session: Session, execution: Execution, most: int, first: int | None) -> ExecutionDetail:
+    """Return an execution with its payloads, and with those of its first steps, up to `most` characters of them.
+
+    With `first` the steps are as ExecutionRepository has it.
+    """
     payload = await session.fetchrow(_PAYLOAD, execution.org, execution.id)
-    rows = await session.fetch(_OUTLINES, execution.org, execution.id, min(most, FIRST))
+    if first is not None and execution.counts.total > first:
+        rows = await session.fetch(_FIRST_OUTLINES, execution.org, execution.id, min(most, FIRST), first)
+    else:
+        rows = await session.fetch(_OUTLINES, execution.org, execution.id, min(most, FIRST))
     found = await steps_within(session, execution, rows, most)
     steps = sorted(found.steps, key=lambda step: step.key)
     return replace(detail(execution, payload, steps, found.unreadable), omitted=found.omitted)

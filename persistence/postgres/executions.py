@@ -75,12 +75,14 @@ class PostgresExecutions:
                 raise ExecutionNotFoundError(execution_id)
         return mending.nothing_of(execution_id, scope.org)
 
-    async def get_detail(self, scope: Scope, execution_id: UUID, most: int = 32 << 20) -> ExecutionDetail:
+    async def get_detail(
+        self, scope: Scope, execution_id: UUID, most: int = 32 << 20, first: int | None = None
+    ) -> ExecutionDetail:
         """See ExecutionRepository."""
         try:
             async with self._reading(scope.org, most) as session:
                 execution = await self._row(session, scope, execution_id)
-                return await detail_within(session, execution, most)
+                return await detail_within(session, execution, most, first)
         except PersistenceError as error:
             if not is_of_a_row(error):
                 raise

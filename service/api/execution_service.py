@@ -27,6 +27,7 @@ from service.api.events import without_definition
 from service.api.executions import (
     LARGEST_STEPS,
     SMALL_STEPS,
+    STEPS_SHOWN,
     EncodedDetail,
     cancel_response,
     encoded_detail,
@@ -298,7 +299,7 @@ class ExecutionServicer(ExecutionServiceServicer):
         return await self._within(
             scope.org,
             largest,
-            lambda most: self._repository.get_detail(scope, execution_id, most),
+            lambda most: self._repository.get_detail(scope, execution_id, most, first=STEPS_SHOWN + 1),
             lambda detail: self._encoded(detail, largest),
         )
 

@@ -123,9 +123,9 @@ def _kept_place(step: Step) -> StepPlace:
 def all_steps(definition: Definition, detail: ExecutionDetail) -> Iterator[tuple[StepSpec, Step]]:
     """Give the steps of an execution in the order of lists."""
     kept = newest(detail.steps)
-    known = {path for path in kept if definition.find(path) is not None}
-    in_order = sorted(known.union(definition.root.by_id), key=lambda path: place_of(definition, path))
-    return _with_records(definition, in_order, detail.execution, kept)
+    places = {path: _kept_place(step) for path, step in kept.items() if definition.find(path) is not None}
+    places |= {path: place_of(definition, path) for path in definition.root.by_id if path not in places}
+    return _with_records(definition, sorted(places, key=places.__getitem__), detail.execution, kept)
 
 
 def _with_records(

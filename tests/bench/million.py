@@ -1,6 +1,6 @@
 """What reads, starts and claims cost beside a million executions, next to the same calls beside a few.
 
-    python -m tests.bench.million [--executions N] [--driven N] [--folder FOLDER] [--explain]
+    python -m tests.bench.million [--executions N] [--driven N] [--folder FOLDER]
 
 Both databases are on one embedded Postgres. A folder that is given is kept: its data are made once. The executions are
 of a year's shape in little: most have completed, some failed, some wait, and one workflow is rare.
@@ -88,17 +88,10 @@ def main() -> None:
     parser.add_argument("--executions", type=int, default=1_000_000, metavar="N")
     parser.add_argument("--driven", type=int, default=10_000, metavar="N", help="of them are driven at this moment")
     parser.add_argument("--folder", type=Path, help="where the data are kept")
-    parser.add_argument("--explain", action="store_true", help="write slow statements with their plans into its log")
     given = parser.parse_args()
-    settings = {"shared_buffers": "512MB"}
-    if given.explain:
-        settings |= {
-            "session_preload_libraries": "auto_explain", "auto_explain.log_min_duration": "3ms",
-            "auto_explain.log_analyze": "on", "auto_explain.log_buffers": "on",
-        }  # fmt: skip
     with new_folder("flowkeep-million-", on_disk=True) as folder:
         root = given.folder or folder / "data"
-        with EmbeddedPostgres(root, settings=settings) as postgres:
+        with EmbeddedPostgres(root, settings={"shared_buffers": "512MB"}) as postgres:
             uvloop.run(measure(postgres, given.executions, given.driven))
 
 

@@ -13,7 +13,17 @@ from msgspec import structs
 
 from persistence.errors import ExecutionNotFoundError
 from persistence.listing import ExecutionFilter, ExecutionOrder, StepFilter, StepPlace
-from persistence.model import Ending, ExecutionOutcome, ExecutionState, Scope, StepCounts, StepState, Wait, WaitKind
+from persistence.model import (
+    Ending,
+    ExecutionOutcome,
+    ExecutionState,
+    Scope,
+    StepCounts,
+    StepKey,
+    StepState,
+    Wait,
+    WaitKind,
+)
 from persistence.repository import Repository
 from tests.conformance.builders import (
     FOREIGN_ORG,
@@ -199,6 +209,31 @@ async def test_steps_of_items_are_listed_item_by_item(repository: Repository, ke
     completed = StepFilter(frozenset({StepState.COMPLETED}))
     assert await listed(completed, StepPlace(1, (2, 2)), 9) == order[3:6]
     assert await listed(StepFilter(handler="noop"), None, 9) == ["last[0].x"]
+
+
+async def test_of_an_execution_with_many_steps_the_first_are_shown_and_all_variables(
+    repository: Repository, stage: Stage
+) -> None:
+    done: dict[str, Any] = {"position": 1, "state": StepState.COMPLETED}
+    steps = [
+        step("a", position=1, handler="for_each"),
+        step("a[0].x", items=(0, 2), **done),
+        step("a[1].x", items=(1, 2), assigned={"v": 1}, **done),
+        step("a[1].x", items=(1, 2), iteration=2, **done),
+        step("a[2].x", items=(2, 2), **done),
+        step("a[10].x", items=(10, 2), **done),
+        step("b", position=3, state=StepState.COMPLETED, assigned={"w": ["x" * 9_000]}),
+    ]
+    row = execution(stage.workflow, stage.incarnation, counts=StepCounts(total=7))
+    await repository.create(new(row, steps=tuple(steps)))
+
+    async def found(first: int | None) -> list[StepKey]:
+        return [each.key for each in (await repository.get_detail(SCOPE, row.id, first=first)).steps]
+
+    keys = [each.key for each in steps]
+    assert await found(None) == await found(7) == sorted(keys)
+    assert await found(4) == sorted([*keys[:5], keys[6]])
+    assert await found(2) == sorted([*keys[:3], keys[6]])
 
 
 @pytest.mark.parametrize("value", [None, True, 0, -3, 0.5, "", "text", [], [None], {}])
