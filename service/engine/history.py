@@ -80,6 +80,9 @@ class History:
                 size += len(stored.body)
                 if size > MOST_HISTORY:
                     raise HistoryTooLargeError(execution_id, seq)
+                # Of such an event the execution without its steps shows the counts, if nothing follows it.
+                if not has_steps and stored.seq < seq and _is_of_a_step(stored.kind):
+                    continue
                 if (event := self._decode(stored)) is None:
                     lost.append(f"events.{stored.seq}")
                 else:
@@ -103,3 +106,7 @@ class History:
                 if event.seq <= last:
                     yield event
             after = page[-1].seq
+
+
+def _is_of_a_step(kind: str) -> bool:
+    return kind.startswith("step_") or kind == "variables_assigned"
