@@ -397,8 +397,8 @@ class Execution(_message.Message):
 
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___StepExecution]:
-        """Output only. The steps in the order of the definition, those of items by their numbers and as far as they have
-        begun. At most 1,000; `ListSteps` gives them all. Only in the view FULL.
+        """Output only. The steps in the order of the definition, those of a body behind its step, item by item and as far as
+        they have begun. At most 1,000; `ListSteps` gives them all. Only in the view FULL.
         """
 
     @_builtins.property
