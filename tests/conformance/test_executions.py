@@ -212,7 +212,7 @@ async def test_steps_of_items_are_listed_item_by_item(repository: Repository, ke
 
 
 async def test_of_an_execution_with_many_steps_the_first_are_shown_and_all_variables(
-    repository: Repository, stage: Stage
+    repository: Repository, keeper: Keeper
 ) -> None:
     done: dict[str, Any] = {"position": 1, "state": StepState.COMPLETED}
     steps = [
@@ -224,7 +224,7 @@ async def test_of_an_execution_with_many_steps_the_first_are_shown_and_all_varia
         step("a[10].x", items=(10, 2), **done),
         step("b", position=3, state=StepState.COMPLETED, assigned={"w": ["x" * 9_000]}),
     ]
-    row = execution(stage.workflow, stage.incarnation, counts=StepCounts(total=7))
+    row = execution(keeper.workflow, keeper.incarnation, counts=StepCounts(total=7))
     await repository.create(new(row, steps=tuple(steps)))
 
     async def found(first: int | None) -> list[StepKey]:
