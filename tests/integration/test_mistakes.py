@@ -6,6 +6,7 @@ import pytest
 
 import flowkeep
 from service.engine.planning import happenings, planner
+from service.engine.running.attempts import Attempts
 from service.engine.running.context import Context
 from service.engine.running.run import Run
 from service.engine.workflows import Workflows
@@ -41,6 +42,7 @@ PLACES = {
     "definition": (Workflows, "of", lambda _, execution: execution.workflow_name == "bad"),
     "taking up": (Run, "inherit", lambda run: run.definition.name == "bad"),
     "timer": (Run, "_set_timer", lambda run: run.definition.name == "bad" and run.execution.epoch > 1),
+    "attempt": (Attempts, "_happening", lambda attempts, *_: attempts._run.definition.name == "bad"),
     "encoder": (Context, "encode_all", lambda _, found: any(getattr(e.body, "path", "") == "bad" for e in found)),
     "after the commit": (Run, "_after_commit", lambda run, _: run.definition.name == "bad" and run.execution.epoch > 1),
 }

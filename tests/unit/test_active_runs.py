@@ -1,0 +1,128 @@
+"""Which executions a process drives, and how many places are left beside them."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+from uuid import UUID
+
+import pytest
+
+from persistence.model import Mail
+from service.engine.held import Held
+from service.engine.running.active_runs import ActiveRuns
+
+
+class Scene:
+    """Runs of a process that has ten places, and what decides about places beside them."""
+
+    def __init__(self) -> None:
+        self.ownership = SimpleNamespace(may_take=True)
+        self.quarantine = SimpleNamespace(is_exclusive=False)
+        self.stuck: list[object] = []
+        self.held = Held(100)
+        self.pokes = 0
+        context = SimpleNamespace(
+            ownership=self.ownership, stuck=self.stuck, work=self, settings=SimpleNamespace(max_running=10)
+        )
+        self.runs = ActiveRuns(cast(Any, context), cast(Any, self.quarantine), self.held)
+
+    def poke(self) -> None:
+        self.pokes += 1
+
+
+class Received:
+    """A run that keeps what it is sent."""
+
+    def __init__(self, number: int, org: str = "acme", owner: str = "ann") -> None:
+        self.id = UUID(int=number)
+        self.execution: Any = SimpleNamespace(id=self.id, org=org, owner=owner, epoch=3)
+        self.standing: list[UUID] = []
+
+    def receive(self, messages: Any) -> int:
+        self.standing += messages
+        return len(messages)
+
+
+def run(number: int, **of: str) -> Any:
+    return Received(number, **of)
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return Scene()
+
+
+def test_what_runs_is_known_by_its_id_and_takes_a_place(scene: Scene) -> None:
+    runs, one, other = scene.runs, run(1), run(2, org="globex")
+    runs.add(one)
+    runs.add(other)
+    assert (len(runs), list(runs.all), list(runs.ids)) == (2, [one, other], [one.id, other.id])
+    assert one.id in runs and runs.get(one.id) is one and runs.get(UUID(int=9)) is None
+    assert (runs.room, runs.shares.held_by("acme"), runs.shares.held_by("globex")) == (8, 1, 1)
+    runs.remove(run(1))  # one that another has replaced
+    assert runs.room == 8
+    runs.remove(one)
+    assert (runs.room, runs.shares.orgs) == (9, ["globex"])
+    runs.add(one)
+    assert runs.remove_all() == [other, one]
+    assert (len(runs), runs.room, runs.shares.orgs) == (0, 10, [])
+
+
+def test_messages_are_for_the_owner_of_their_epoch(scene: Scene) -> None:
+    runs, one = scene.runs, run(1)
+    runs.add(one)
+    message: Any = UUID(int=7)
+    assert runs.deliver(Mail(one.id, 3, (message,))) == 1
+    assert runs.deliver(Mail(one.id, 2, (message,))) == 0
+    assert runs.deliver(Mail(UUID(int=9), 3, (message,))) == 0
+    assert runs.taken == {(one.id, message)}
+
+
+def test_nothing_is_taken_without_the_lease_nor_beside_a_trial(scene: Scene) -> None:
+    assert scene.runs.room == 10 and scene.runs.has_place("acme", "ann")
+    scene.ownership.may_take = False
+    assert scene.runs.room == 0 and not scene.runs.has_place("acme", "ann")
+    scene.ownership.may_take, scene.quarantine.is_exclusive = True, True
+    assert scene.runs.room == 0
+
+
+def test_stuck_attempts_and_what_a_claim_may_bring_take_places(scene: Scene) -> None:
+    runs = scene.runs
+    scene.stuck.append(object())
+    with runs.claiming(5):
+        assert runs.room == 4
+        runs.claimed(2)
+        assert runs.room == 7
+        runs.claimed(9)
+        assert runs.room == 0 and not runs.has_place("acme", "ann")
+    assert runs.room == 9
+    scene.stuck += [object()] * 20
+    assert runs.room == 0
+
+
+def test_an_org_whose_definitions_fill_the_memory_has_no_place(scene: Scene) -> None:
+    definition = type("Definition", (), {})()
+    scene.held.hold("acme", definition, 95)
+    assert list(scene.runs.full) == ["acme"]
+    assert not scene.runs.has_place("acme", "ann") and scene.runs.has_place("globex", "ann")
+
+
+async def test_what_is_being_created_has_a_place_until_it_is_known(scene: Scene) -> None:
+    runs = scene.runs
+    creation: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    execution = run(1).execution
+    runs.expect(execution, creation)
+    assert (runs.coming, runs.room, runs.shares.held_by("acme")) == ({execution.id}, 9, 1)
+    creation.set_result(None)
+    await asyncio.sleep(0)
+    assert (runs.coming, runs.room, runs.shares.orgs) == (set(), 10, [])
+
+
+def test_an_end_is_a_reason_to_claim_where_something_had_no_place(scene: Scene) -> None:
+    scene.runs.ended()
+    assert scene.pokes == 0
+    scene.runs.is_short = True
+    scene.runs.ended()
+    assert scene.pokes == 1
