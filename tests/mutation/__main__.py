@@ -8,7 +8,6 @@ missing or a line that is not needed.
 from __future__ import annotations
 
 import argparse
-import compileall
 import difflib
 import importlib.util
 import itertools
@@ -94,7 +93,6 @@ class Copy:
             if (ROOT / name).is_file():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, folder / name)
-        compileall.compile_dir(folder, quiet=2)
         path = os.pathsep.join([str(folder), str(folder / "clients" / "python")])
         self._environment = {**os.environ, "PYTHONPATH": path}
 
