@@ -17,8 +17,7 @@ from persistence.model import Execution, ExecutionState, StepState
 from persistence.postgres import PostgresRepository
 from persistence.postgres.commit import flush, session, statements, stepwise
 from persistence.transition import CommitResult, Created
-from service.engine.ids import uuid7
-from tests.conformance.builders import ORG, SCOPE, document, execution, new, step
+from tests.conformance.builders import ORG, SCOPE, step
 from tests.integration.postgres_store import PostgresStore, move, opened, settled
 
 COMMITTED, FENCED, UNKNOWN = CommitResult.COMMITTED, CommitResult.FENCED, CommitResult.UNKNOWN
@@ -264,23 +263,6 @@ async def test_a_database_that_stays_away_keeps_callers_waiting_for_no_longer_th
     assert await moved is COMMITTED
     await store.check(row, 2)
     assert not await store.admin.fetchval("SELECT count(*) FROM executions WHERE id = $1", later.execution.id)
-    await repository.close()
-
-
-async def test_each_caller_is_told_when_its_own_time_is_over(database_dsn: str, monkeypatch: pytest.MonkeyPatch):
-    repository = await PostgresRepository.open(database_dsn, pool_size=2, unknown_timeout=0.2)
-    workflow = await repository.create_workflow(ORG, uuid7(), document(), "ann")
-    row = execution(workflow)
-    blocker = await asyncpg.connect(database_dsn)
-    async with blocker.transaction():
-        await blocker.execute("LOCK TABLE execution_inputs")
-        first = repository.create(new(row))
-        await asyncio.sleep(0.05)  # so that its time is over before that of the other
-        later = repository.create(new(execution(workflow)))
-        async with asyncio.timeout(10):
-            answers = await settled(first, later)
-    assert [type(answer) for answer in answers] == [UnavailableError] * 2
-    await blocker.close()
     await repository.close()
 
 
