@@ -12,6 +12,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 import pytest_asyncio
+from hypothesis import HealthCheck, settings
 
 from persistence.embedded import EmbeddedPostgres
 from tests.folders import new_folder
@@ -29,6 +30,10 @@ SETTINGS = {
     "max_connections": "200",
 }
 TEMPLATE = "flowkeep_template"
+
+# A machine may be busy: how long an example takes, or its drawing, says nothing.
+settings.register_profile("unhurried", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 NewDatabase = Callable[[str], AbstractAsyncContextManager[str]]
 

@@ -56,7 +56,7 @@ from tests.conformance.test_lists import walk
 
 # Without shrinking, which would outlast the timeout of a test: add Phase.shrink to look at a failure.
 SETTINGS = settings(
-    max_examples=40, stateful_step_count=60, derandomize=True, database=None, deadline=None,
+    max_examples=40, stateful_step_count=60, derandomize=True, database=None,
     phases=(Phase.generate,), suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 

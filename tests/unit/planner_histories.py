@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from persistence.model import StepState, WaitKind
@@ -28,6 +30,8 @@ from service.engine.planning import happenings
 from tests.unit.planner_programs import CANCEL, T0, Driver, each, graph, sequence, step
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
+
+EXAMPLES = 400
 
 MOST_HAPPENINGS = 40
 
@@ -165,6 +169,38 @@ def histories(draw: Draw) -> Driver:
         _play(driver, kind, *divmod(draw(st.integers(0, 47)), 4))
     _drain(driver)
     return driver
+
+
+def whatever_happens(test: Callable[[Driver], None]) -> Callable[[], None]:
+    """Run a test on executions to which anything happened, and which were then driven to their end."""
+
+    def on_all() -> None:
+        try:
+            for driver in _drawn():
+                test(driver)
+        except Exception:
+            _on_any(test)()  # it is to fail for the smallest
+            raise
+
+    on_all.__name__, on_all.__doc__ = test.__name__, test.__doc__
+    return on_all
+
+
+@cache
+def _drawn() -> list[Driver]:
+    """Return the histories of this process: they are drawn once, which takes much longer than a test of them."""
+    drawn: list[Driver] = []
+    _on_any(drawn.append)()
+    return drawn
+
+
+def _on_any(test: Callable[[Driver], None]) -> Callable[[], None]:
+    @settings(max_examples=EXAMPLES)
+    @given(driver=histories())
+    def on_any(driver: Driver) -> None:
+        test(driver)
+
+    return on_any
 
 
 def _play(driver: Driver, kind: str, which: int, how: int) -> None:

@@ -99,7 +99,7 @@ def _is_clear(error: ExpressionError) -> bool:
     return bool(text) and len(text) < 500 and "\n" not in text and text.isprintable()
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(source=SOURCES)
 def test_a_value_is_json_or_the_error_is_clear(source: str) -> None:
     try:
@@ -110,7 +110,7 @@ def test_a_value_is_json_or_the_error_is_clear(source: str) -> None:
         assert not payload.check(result)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(source=SOURCES)
 def test_a_condition_is_a_bool_or_the_error_is_clear(source: str) -> None:
     try:

@@ -144,7 +144,7 @@ def test_outputs_of_items_that_were_not_all_made_are_made_anew_by_another_proces
     assert len(driver.rows["all"].output) == 2
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(driver=histories())
 def _ends_as_it_should(driver: Driver) -> None:
     assert driver.state.state.is_end

@@ -19,8 +19,8 @@ from service.engine.definition import OnItemError
 from service.engine.failure import Failure
 from service.engine.planning import events
 from service.engine.planning.folding import Folding
+from tests.unit.planner_histories import whatever_happens
 from tests.unit.planner_programs import T0, Driver, sequence, step
-from tests.unit.test_planner_properties import whatever_happens
 from tests.unit.test_planner_reading import of_items
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from hypothesis import given, settings
 from msgspec.structs import replace
 
 from persistence.model import ExecutionState, Step, StepCounts, StepState, WaitKind
@@ -20,10 +18,8 @@ from service.engine.planning.events import EventBody
 from service.engine.planning.restoring import restore
 from service.engine.planning.scopes import block_of
 from service.engine.running.soundness import contradictions
-from tests.unit.planner_histories import histories
+from tests.unit.planner_histories import whatever_happens
 from tests.unit.planner_programs import Driver, Turn, told_by_rows
-
-EXAMPLES = 100
 
 ENDINGS = (
     *(happenings.StepSucceeded, happenings.StepFailed, happenings.StepSuspended, happenings.StepStopped),
@@ -36,11 +32,6 @@ FIRING = (happenings.TimerFired, happenings.Continued)
 OPEN = (events.StepStarted, events.StepWaiting, events.StepRetrying)
 
 LAST = (events.Cancelling, events.StepCancelled, events.Finished)
-
-
-def whatever_happens(test: Callable[[Driver], None]) -> Callable[[], None]:
-    """Run a test on executions to which anything happened, and which were then driven to their end."""
-    return settings(max_examples=EXAMPLES, deadline=None)(given(driver=histories())(test))
 
 
 def needs(definition: Definition, path: str) -> set[str]:

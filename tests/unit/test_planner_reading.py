@@ -12,8 +12,8 @@ from service.engine.failure import Failure
 from service.engine.planning import happenings, planner
 from service.engine.planning.reading import still_wanted
 from service.engine.planning.restoring import restore
+from tests.unit.planner_histories import whatever_happens
 from tests.unit.planner_programs import Driver, each, graph, loaded, sequence, step
-from tests.unit.test_planner_properties import whatever_happens
 
 STRIDE = 12
 
