@@ -14,6 +14,10 @@ KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 OTHER_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
+A_DAY = 86_400
+"""Seconds; some tokens are made at the beginning of a run, which takes long on a busy machine."""
+
+
 def public_jwk(key: Any = KEY, **fields: Any) -> dict[str, Any]:
     """The public part of a key as it stands in a JWKS; a field that is None is left out."""
     kinds: dict[type, Any] = {
@@ -34,7 +38,7 @@ def jwks(*keys: Any) -> str:
 
 def claims(**more: Any) -> dict[str, Any]:
     """Claims that are good by default settings unless something says otherwise; one that is None is left out."""
-    whole = {"org": "acme", "sub": "ann", "permissions": ["executions.read"], "exp": time.time() + 600, **more}
+    whole = {"org": "acme", "sub": "ann", "permissions": ["executions.read"], "exp": time.time() + A_DAY, **more}
     return {name: value for name, value in whole.items() if value is not None}
 
 

@@ -30,6 +30,7 @@ from persistence.model import (
 from persistence.repository import Repository
 from persistence.transition import CommitResult, Created, NewExecution, Transition
 from service.engine.ids import uuid7
+from tests.patience import PATIENCE
 
 ORG = "acme"
 OWNER = "ann"
@@ -170,7 +171,7 @@ async def outcome(pending: Awaitable[Any]) -> Any:
         return error
 
 
-async def until(condition: Callable[[], Awaitable[Any]], timeout: float = 5.0) -> Any:
+async def until(condition: Callable[[], Awaitable[Any]], timeout: float = PATIENCE) -> Any:
     """The first true answer of the condition, asked again and again."""
     async with asyncio.timeout(timeout):
         while not (answer := await condition()):  # noqa: ASYNC110 - the clock of the store gives no signal

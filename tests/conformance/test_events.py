@@ -25,6 +25,7 @@ from tests.conformance.builders import (
     outcome,
     transition,
 )
+from tests.patience import PATIENCE
 
 KIB = 1024
 
@@ -185,6 +186,6 @@ async def test_a_follower_sees_every_event_once(repository: Repository, keeper: 
         pending = repository.submit(each)
         if each.base_seq % 8 == 0:
             await pending
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         await following
     assert seen[1:] == [event for each in written for event in each.events]

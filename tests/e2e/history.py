@@ -8,9 +8,9 @@ from contextlib import aclosing
 from itertools import pairwise
 
 from flowkeep import Client, Execution, ExecutionEvent
+from tests.patience import PATIENCE
 
 _ENDS_OF_STEPS = {"step_completed", "step_failed", "step_skipped", "step_cancelled"}
-_PATIENCE = 60.0
 
 
 class Watcher:
@@ -28,7 +28,7 @@ class Watcher:
         def find() -> ExecutionEvent | None:
             return next((event for event in self.events if is_of(event, kind, path)), None)
 
-        async with asyncio.timeout(_PATIENCE), self._more:
+        async with asyncio.timeout(PATIENCE), self._more:
             await self._more.wait_for(lambda: find() is not None or self._task.done())
         found = find()
         assert found is not None, f"the watch ended without {kind} {path}: {self.events}"
@@ -36,7 +36,7 @@ class Watcher:
 
     async def ended(self) -> list[ExecutionEvent]:
         """Return all events when the watch has ended."""
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(PATIENCE):
             await self._task
         return self.events
 
@@ -67,7 +67,7 @@ def paths(events: Sequence[ExecutionEvent], kind: str) -> list[str]:
 
 async def fresh_watch(client: Client, execution_id: str) -> list[ExecutionEvent]:
     """Return the events as a watch from the beginning gives them."""
-    async with asyncio.timeout(_PATIENCE), aclosing(client.watch(execution_id)) as events:
+    async with asyncio.timeout(PATIENCE), aclosing(client.watch(execution_id)) as events:
         return [event async for event in events]
 
 

@@ -17,13 +17,12 @@ import psutil
 
 from persistence.embedded import EmbeddedPostgres
 from tests.folders import ROOT
+from tests.patience import PATIENCE
 from tests.processes import outliving
 
 FLOWKEEP = (str(Path(sys.executable).with_name("flowkeep")),)
 TOOLS = str(ROOT / ".tools" / "bin")
 """Where `make test` puts grpcurl."""
-PATIENCE = 60.0
-"""Seconds after which a process that says or does nothing has failed the test."""
 
 _SERVES = re.compile(r"serves on (?P<target>\S+);")
 

@@ -15,6 +15,7 @@ import pytest
 from flowkeep import Client, execute_request
 from tests.e2e.history import check_history, fresh_watch
 from tests.e2e.process import ServerProcess
+from tests.patience import PATIENCE
 
 WORKFLOW = {
     "name": "count",
@@ -39,7 +40,7 @@ class Stream:
 
     async def until(self, count: int) -> None:
         """Return when `count` executions were acknowledged."""
-        async with asyncio.timeout(60), self._more:
+        async with asyncio.timeout(PATIENCE), self._more:
             await self._more.wait_for(lambda: len(self.acknowledged) >= count)
 
     async def end(self) -> None:

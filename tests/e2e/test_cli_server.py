@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.commands import BROKEN, GREETING, SLEEP, at
-from tests.e2e.process import FLOWKEEP, PATIENCE, ServerProcess, copy_data, environment, flowkeep, run_command, running
+from tests.e2e.process import FLOWKEEP, ServerProcess, copy_data, environment, flowkeep, run_command, running
 from tests.integration.certificates import Authority
+from tests.patience import PATIENCE
 
 CRASHING = """
 from flowkeep.handlers import handler

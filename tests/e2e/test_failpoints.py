@@ -29,8 +29,9 @@ from persistence.embedded import EmbeddedPostgres
 from persistence.failpoints import CRASHED, POINTS
 from tests.e2e.effects import EffectServer
 from tests.e2e.history import Watcher, check_watch, fresh_watch
-from tests.e2e.process import PATIENCE, ServerProcess, copy_data, flowkeep
+from tests.e2e.process import ServerProcess, copy_data, flowkeep
 from tests.folders import new_folder
+from tests.patience import PATIENCE
 
 TTL = 1.0
 SETTINGS = {

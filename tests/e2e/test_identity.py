@@ -7,6 +7,7 @@ from pathlib import Path
 
 from flowkeep import Client
 from tests.e2e.process import ServerProcess, copy_data
+from tests.patience import PATIENCE
 from tests.tokens import claims, jwks, signed
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -43,7 +44,7 @@ async def send(socket: str, authorization: bytes) -> None:
     writer.write(_PREFACE + _frame(_SETTINGS, 0, 0, b"") + call)
     kind, flags, stream = _SETTINGS, 0, 0
     while not (stream == 1 and (flags & _END_STREAM or kind == _RST_STREAM)):
-        head = await asyncio.wait_for(reader.readexactly(9), 10)
+        head = await asyncio.wait_for(reader.readexactly(9), PATIENCE)
         await reader.readexactly(int.from_bytes(head[:3], "big"))
         kind, flags, stream = head[3], head[4], int.from_bytes(head[5:], "big")
         assert kind != _GOAWAY

@@ -9,8 +9,9 @@ from flowkeep import Client
 from flowkeep.v1.execution_pb2 import Execution
 from tests.e2e.effects import EffectServer
 from tests.e2e.history import ended
-from tests.e2e.process import PATIENCE, ServerProcess, copy_data
+from tests.e2e.process import ServerProcess, copy_data
 from tests.e2e.test_crash import call
+from tests.patience import PATIENCE
 
 HANDLERS = '''
 import os

@@ -20,8 +20,9 @@ from flowkeep import Client
 from flowkeep.v1.execution_pb2 import Execution
 from tests.e2e.effects import EffectServer
 from tests.e2e.history import check_history, fresh_watch
-from tests.e2e.process import PATIENCE, ServerProcess, copy_data, flowkeep, running
+from tests.e2e.process import ServerProcess, copy_data, flowkeep, running
 from tests.e2e.test_crash import call
+from tests.patience import PATIENCE
 from tests.processes import outliving
 
 PACE = {"FLOWKEEP_LEASE_TTL": "1", "FLOWKEEP_LOG_LEVEL": "debug"}

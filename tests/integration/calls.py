@@ -25,7 +25,8 @@ from flowkeep.errors import from_rpc_error, from_status
 from flowkeep.v1 import execution_service_pb2 as executions_pb2
 from flowkeep.v1 import workflow_service_pb2 as workflows_pb2
 from service.api.reflection import shown_files
-from tests.integration.stage import PATIENCE, wait_step
+from tests.integration.stage import wait_step
+from tests.patience import PATIENCE
 
 METHODS: Mapping[str, Any] = {
     f"/{service.full_name}/{method.name}": method

@@ -14,6 +14,7 @@ import pytest_asyncio
 import structlog
 
 import flowkeep
+from persistence.postgres.commit import session
 from persistence.postgres.repository import PostgresRepository
 from persistence.repository import Repository
 from service.engine.egress.egress import Egress
@@ -24,6 +25,7 @@ from tests.integration.postgres_store import PostgresStore
 from tests.integration.postgres_store import opened as opened_store
 from tests.integration.stage import Served, Stage, serving
 from tests.integration.web import Web, serving_web
+from tests.patience import PATIENCE
 
 OpenRepository = Callable[..., AbstractAsyncContextManager[Repository]]
 Serve = Callable[..., Awaitable[Served]]
@@ -104,6 +106,17 @@ async def opened(dsn: str, **options: Any) -> AsyncIterator[Repository]:
 async def store(database_dsn: str, admin: asyncpg.Connection) -> AsyncIterator[PostgresStore]:
     """A store with a workflow and an owner, without a server."""
     async with opened_store(database_dsn, admin) as store:
+        yield store
+
+
+@pytest_asyncio.fixture
+async def patient(
+    database_dsn: str, admin: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[PostgresStore]:
+    """A store that waits for what the test locks for as long as tests wait for anything."""
+    monkeypatch.setitem(session.SETTINGS, "lock_timeout", "0")
+    monkeypatch.setattr(session, "_COMMAND_TIMEOUT", PATIENCE)
+    async with opened_store(database_dsn, admin, command_timeout=PATIENCE) as store:
         yield store
 
 

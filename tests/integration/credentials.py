@@ -12,7 +12,7 @@ import jwt
 from cryptography.hazmat.primitives import serialization
 
 from service.api.permissions import PERMISSIONS
-from tests.tokens import KEY, OTHER_KEY
+from tests.tokens import A_DAY, KEY, OTHER_KEY
 
 ISSUER, AUDIENCE = "https://issuer.example", "flowkeep"
 ALL = sorted({*PERMISSIONS.values(), "executions.all_owners"})
@@ -23,7 +23,7 @@ PUBLIC_PEM = KEY.public_key().public_bytes(serialization.Encoding.PEM, serializa
 
 def token(org="acme", sub="alice", key=KEY, algorithm="RS256", headers=None, **claims):
     """A token that is good unless something says otherwise; a claim that is None is left out."""
-    whole = {"org": org, "sub": sub, "permissions": OWN, "iss": ISSUER, "aud": AUDIENCE, "exp": time.time() + 600}
+    whole = {"org": org, "sub": sub, "permissions": OWN, "iss": ISSUER, "aud": AUDIENCE, "exp": time.time() + A_DAY}
     whole = {name: value for name, value in (whole | claims).items() if value is not None}
     return jwt.encode(whole, key, algorithm, headers)
 

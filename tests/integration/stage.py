@@ -23,9 +23,7 @@ from flowkeep.v1.workflow_service_pb2_grpc import WorkflowServiceStub
 from persistence.repository import Repository
 from service.app import running_server
 from service.config import Config
-
-PATIENCE = 10.0
-"""Seconds after which something that should happen at once is taken for lost."""
+from tests.patience import PATIENCE
 
 PACE = {
     "watch_poll": 0.2,

@@ -16,6 +16,7 @@ import flowkeep
 from flowkeep.handlers import StepContext, handler
 from service.engine.running import leases
 from tests.integration.stage import eventually, log, made, step
+from tests.patience import PATIENCE
 
 State = flowkeep.Execution
 TTL = 1.5
@@ -56,7 +57,7 @@ class Blocking:
         elif what == "regex":  # it lets no other thread run
             re.match("(a+)+$", "a" * 26 + "b")
         elif what == "timeout":
-            await asyncio.wait_for(self._block(), 60)
+            await asyncio.wait_for(self._block(), PATIENCE)
         else:
             await self._block()
 
@@ -66,7 +67,7 @@ class Blocking:
 
 async def ended(client, execution_id):
     """The execution when it has ended, however often the loop is blocked until then."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         async for _ in client.watch(execution_id):
             pass
     return await client.get_execution(execution_id)

@@ -11,8 +11,9 @@ import pytest
 
 import flowkeep
 from service.engine.handlers.model import Handler
-from tests.integration.stage import PATIENCE, ended, made, step
+from tests.integration.stage import ended, made, step
 from tests.integration.web import Web, call, failure
+from tests.patience import PATIENCE
 
 GZIPPED = gzip.compress(b"hello", mtime=0)
 

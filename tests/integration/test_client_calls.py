@@ -11,6 +11,7 @@ from flowkeep.v1 import execution_service_pb2 as pb
 from flowkeep.v1.event_pb2 import ExecutionFinished
 from flowkeep.v1.execution_pb2 import Execution, Failure
 from tests.integration.scripted_service import ID, Script, breaking, history, serving, start
+from tests.patience import PATIENCE
 
 Code = grpc.StatusCode
 
@@ -104,7 +105,7 @@ async def test_calls_wait_for_a_server_that_is_not_yet_there(tmp_path):
     script.refusals = [(Code.ALREADY_EXISTS, "taken")]
     async with flowkeep.Client(target) as client:
         creating = asyncio.create_task(client.create_workflow({"name": "onboarding"}))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while (state := client._channel.get_state()) is not grpc.ChannelConnectivity.TRANSIENT_FAILURE:
                 await client._channel.wait_for_state_change(state)
         server, _ = await start(script, target)
@@ -114,7 +115,7 @@ async def test_calls_wait_for_a_server_that_is_not_yet_there(tmp_path):
 
 
 async def test_the_timeout_bounds_all_tries_together(tmp_path):
-    async with asyncio.timeout(10), flowkeep.Client(f"unix:{tmp_path}/nobody", timeout=0.5) as client:
+    async with asyncio.timeout(PATIENCE), flowkeep.Client(f"unix:{tmp_path}/nobody", timeout=0.5) as client:
         with pytest.raises(flowkeep.UnavailableError):
             await client.get_execution(ID)
 
@@ -195,7 +196,7 @@ async def test_a_batch_gives_what_it_knows_when_its_time_is_over():
     away = status(Code.UNAVAILABLE, "DATABASE_UNAVAILABLE")
     script = Script()
     script.batches = [[None, away]] * 50
-    async with serving(script, timeout=0.5) as client:
+    async with serving(script, timeout=2.0) as client:
         started, lost = await client.batch_execute([flowkeep.execute_request("w")] * 2)
 
     assert started.created

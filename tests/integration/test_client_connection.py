@@ -9,7 +9,8 @@ import pytest
 import pytest_asyncio
 
 import flowkeep
-from tests.integration.stage import PATIENCE, Served
+from tests.integration.stage import Served
+from tests.patience import PATIENCE
 
 
 class Proxy:

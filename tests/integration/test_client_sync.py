@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 import flowkeep
-from tests.integration.stage import PATIENCE, Served
+from tests.integration.stage import Served
+from tests.patience import PATIENCE
 
 HELLO = {
     "name": "hello",

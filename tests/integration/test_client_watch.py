@@ -15,6 +15,7 @@ from flowkeep import retry, watch
 from flowkeep.v1 import execution_service_pb2 as pb
 from flowkeep.v1.execution_pb2 import Execution
 from tests.integration.scripted_service import ID, RETRY_SOON, Script, breaking, history, serving, start
+from tests.patience import PATIENCE
 
 Code = grpc.StatusCode
 
@@ -219,7 +220,7 @@ async def test_a_server_that_goes_and_comes_back_is_resumed(kind, tmp_path):
     async def pausing(script, request, context):
         yield next(script.messages(request.after_seq))
         at_pause.set()
-        await asyncio.sleep(60)
+        await asyncio.sleep(2 * PATIENCE)
 
     script = Script(pausing, pausing)
     server, port = await start(script, f"unix:{tmp_path}/s" if kind == "unix" else "localhost:0")
@@ -231,7 +232,7 @@ async def test_a_server_that_goes_and_comes_back_is_resumed(kind, tmp_path):
             at_pause.clear()
             await server.stop(0)
             server, _ = await start(script, target)
-        events = await asyncio.wait_for(watching, 20)
+        events = await asyncio.wait_for(watching, PATIENCE)
     await server.stop(0)
 
     assert events == script.events
@@ -267,7 +268,7 @@ class TornProxy:
 async def test_a_connection_that_is_torn_apart_is_resumed(tmp_path):
     async def pausing(script, request, context):
         yield next(script.messages(request.after_seq))
-        await asyncio.sleep(60)
+        await asyncio.sleep(2 * PATIENCE)
 
     script = Script(pausing, pausing)
     server, _ = await start(script, f"unix:{tmp_path}/s")
@@ -291,26 +292,26 @@ async def test_a_silent_stream_is_given_up(monkeypatch):
 
     async def silent(script, request, context):
         yield next(script.messages(request.after_seq))
-        await asyncio.sleep(60)
+        await asyncio.sleep(2 * PATIENCE)
 
     script = Script(silent)
     async with serving(script) as client:
         assert await collect(client.watch(ID)) == script.events
 
     assert [after_seq for after_seq, _ in script.watches] == [0, 3]
-    await asyncio.wait_for(script.cancelled.wait(), 5)
+    await asyncio.wait_for(script.cancelled.wait(), PATIENCE)
 
 
 async def test_leaving_early_ends_the_stream_on_the_server():
     async def endless(script, request, context):
         yield next(script.messages(0))
-        await asyncio.sleep(60)
+        await asyncio.sleep(2 * PATIENCE)
 
     script = Script(endless)
     async with serving(script) as client:
         async with aclosing(client.watch(ID)) as events:
             assert (await anext(events)).seq == 1
-        await asyncio.wait_for(script.cancelled.wait(), 5)
+        await asyncio.wait_for(script.cancelled.wait(), PATIENCE)
 
 
 async def test_a_watch_to_the_end_is_not_cancelled_on_the_server():

@@ -26,10 +26,10 @@ from persistence.postgres import PostgresRepository, migrate
 from service import app
 from tests.folders import new_folder
 from tests.integration.stage import ended, made, refusal, serving, step
+from tests.patience import PATIENCE
 
 Code = grpc.StatusCode
 Health = health_pb2.HealthCheckResponse
-PATIENCE = 30.0
 SMALL = {"fsync": "off", "shared_buffers": "16MB", "min_wal_size": "32MB", "max_wal_size": "48MB"}
 
 

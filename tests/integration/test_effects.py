@@ -12,7 +12,8 @@ from flowkeep.handlers import StepContext, handler
 from persistence.repository import Repository
 from persistence.transition import CommitResult, Transition
 from tests.integration.conftest import Serve
-from tests.integration.stage import PATIENCE, Stage, Store, kinds, log, made, step
+from tests.integration.stage import Stage, Store, kinds, log, made, step
+from tests.patience import PATIENCE
 
 
 class Held:

@@ -85,7 +85,7 @@ async def test_without_wait_the_answer_is_basic_unless_all_is_asked_for(served):
 
 async def test_wait_answers_shortly_before_the_deadline_of_the_caller(served, stage):
     name = await made(served.client, step("a", "gate"))
-    answer = await served.executions.Execute(execute_request(name, wait=True), timeout=0.8)
+    answer = await served.executions.Execute(execute_request(name, wait=True), timeout=2.5)
     assert answer.execution.state == State.STATE_RUNNING
     stage.open("gate")
     assert (await ended(served.client, answer.execution.execution_id)).state == State.STATE_COMPLETED

@@ -12,7 +12,8 @@ from flowkeep.handlers import HandlerError, StepContext, Suspend, handler
 from flowkeep.payload import from_struct
 from service.engine.expressions.cost import PER_ALLOWANCE
 from service.engine.planning import block_rules
-from tests.integration.stage import PATIENCE, ended, kinds, log, made, step, wait_step
+from tests.integration.stage import ended, kinds, log, made, step, wait_step
+from tests.patience import PATIENCE
 
 State = flowkeep.Execution
 Step = flowkeep.StepExecution

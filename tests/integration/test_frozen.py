@@ -18,7 +18,8 @@ from flowkeep.v1 import workflow_service_pb2 as workflows_pb
 from flowkeep.v1.execution_service_pb2_grpc import ExecutionServiceStub
 from flowkeep.v1.workflow_service_pb2_grpc import WorkflowServiceStub
 from service.api import answering
-from tests.integration.stage import PATIENCE, Store, ended, eventually, made, refusal, serving, step
+from tests.integration.stage import Store, ended, eventually, made, refusal, serving, step
+from tests.patience import PATIENCE
 
 Code = grpc.StatusCode
 State = flowkeep.Execution

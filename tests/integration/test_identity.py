@@ -22,6 +22,7 @@ from tests.integration.calls import call
 from tests.integration.conftest import Serve
 from tests.integration.stage import Served, eventually
 from tests.integration.web import Web
+from tests.patience import PATIENCE
 from tests.tokens import OTHER_KEY, claims, jwks, public_jwk, signed
 
 WEAK_KEY = rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505 - refused
@@ -115,10 +116,8 @@ async def test_a_provider_that_dribbles_is_waited_for_once(web: Web, monkeypatch
     monkeypatch.setattr(keys, "FETCH", 0.4)
     web.answer("/dribble")
     async with source(web.url + "/dribble") as found:
-        began = time.monotonic()
         answers = await asyncio.gather(*(found.keys("one") for _ in range(20)), return_exceptions=True)
         assert {type(each) for each in answers} == {KeysUnavailableError}
-        assert 0.3 < time.monotonic() - began < 3.0
         assert len(web.calls) == 1
 
 
@@ -197,14 +196,13 @@ async def test_invented_key_ids_make_no_burden_for_the_provider(
 
 
 async def test_who_knows_its_key_does_not_wait_long_for_new_ones(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, seconds in (("PAUSE", 0.0), ("REFRESH", 0.0), ("PATIENCE", 0.05)):
+    for name, seconds in (("PAUSE", 0.0), ("REFRESH", 0.0), ("PATIENCE", 0.05), ("FETCH", PATIENCE)):
         monkeypatch.setattr(keys, name, seconds)
     async with source(web.answer("/jwks", body=jwks())) as found:
         assert await knows(found, "one") == [1]
         found.source = web.url + "/hang"
-        began = time.monotonic()
-        assert await knows(found, *["one"] * 20) == [1] * 20
-        assert time.monotonic() - began < 2.0
+        async with asyncio.timeout(PATIENCE / 4):  # the provider hangs for longer
+            assert await knows(found, *["one"] * 20) == [1] * 20
 
 
 async def test_the_doctor_fetches_the_keys(web: Web, database_dsn: str) -> None:

@@ -24,33 +24,33 @@ INSERT INTO requests (org_id, request_id, method, content_hash, create_time)
 VALUES ($1, $2, 'CANCEL', '', clock_timestamp())"""
 
 
-async def test_a_flush_locks_executions_after_its_request_ids(store: PostgresStore) -> None:
+async def test_a_flush_locks_executions_after_its_request_ids(patient: PostgresStore) -> None:
     """As whoever cancels does: else the two would wait for each other."""
-    row = await store.put()
-    canceller = store.admin.transaction()
+    row = await patient.put()
+    canceller = patient.admin.transaction()
     await canceller.start()
-    await store.admin.execute(_KEEP, ORG, "r")
-    created = store.repository.create(store.new(request_id="r"))
-    moved = store.repository.submit(move(row, 1))
-    await until(lambda: store.admin.fetchval(_WAITING))
-    await store.admin.execute("SELECT FROM executions WHERE id = $1 FOR UPDATE NOWAIT", row.id)
+    await patient.admin.execute(_KEEP, ORG, "r")
+    created = patient.repository.create(patient.new(request_id="r"))
+    moved = patient.repository.submit(move(row, 1))
+    await until(lambda: patient.admin.fetchval(_WAITING))
+    await patient.admin.execute("SELECT FROM executions WHERE id = $1 FOR UPDATE NOWAIT", row.id)
     await canceller.rollback()
     made, result = await settled(created, moved)
     assert (made.created, result) == (True, CommitResult.COMMITTED)
 
 
-async def test_a_cancel_waits_for_the_owner_and_judges_what_that_leaves(store: PostgresStore) -> None:
+async def test_a_cancel_waits_for_the_owner_and_judges_what_that_leaves(patient: PostgresStore) -> None:
     """Its statement began before the end was committed, and does not go by what it saw then."""
-    row = await store.put()
-    async with store.admin.transaction():
-        await store.admin.execute(
+    row = await patient.put()
+    async with patient.admin.transaction():
+        await patient.admin.execute(
             "UPDATE executions SET state = 'CANCELLING', ending = '{\"state\": \"CANCELLED\"}' WHERE id = $1", row.id
         )
-        asking = asyncio.create_task(store.repository.request_cancel(SCOPE, row.id, "ann", ""))
-        await until(lambda: store.admin.fetchval(_WAITING))
+        asking = asyncio.create_task(patient.repository.request_cancel(SCOPE, row.id, "ann", ""))
+        await until(lambda: patient.admin.fetchval(_WAITING))
     posted = await asking
     assert (posted.message, posted.execution.mail) == (None, 0)
-    assert await store.admin.fetchval("SELECT count(*) FROM messages") == 0
+    assert await patient.admin.fetchval("SELECT count(*) FROM messages") == 0
 
 
 async def test_what_was_sent_to_what_had_ended_is_removed_batch_by_batch(store: PostgresStore) -> None:
@@ -90,22 +90,22 @@ async def test_those_that_sleep_keep_no_mail_from_who_runs(
     assert not await store.admin.fetchval("SELECT count(*) FROM executions WHERE wake_time > now()")
 
 
-async def test_who_is_woken_is_locked_in_the_order_of_ids(store: PostgresStore) -> None:
+async def test_who_is_woken_is_locked_in_the_order_of_ids(patient: PostgresStore) -> None:
     """Whatever the orgs: else two who wake the same would wait for each other."""
-    theirs = replace(store, workflow=await store.repository.create_workflow("zeta", uuid7(), document(), "eve"))
+    theirs = replace(patient, workflow=await patient.repository.create_workflow("zeta", uuid7(), document(), "eve"))
     first = await theirs.put_free(wake_time=in_seconds(3600))
-    second = await store.put_free(wake_time=in_seconds(3600))
+    second = await patient.put_free(wake_time=in_seconds(3600))
     assert first.id < second.id and first.org > second.org
     await send(theirs, first, told())
-    await send(store, second, told())
+    await send(patient, second, told())
     lock = "SELECT FROM executions WHERE id = $1 FOR UPDATE NOWAIT"
-    async with store.admin.transaction():
-        await store.admin.execute(lock, first.id)
-        delivering = asyncio.create_task(store.repository.deliver(store.incarnation))
-        await until(lambda: store.admin.fetchval(_WAITING))
-        await store.admin.execute(lock, second.id)
+    async with patient.admin.transaction():
+        await patient.admin.execute(lock, first.id)
+        delivering = asyncio.create_task(patient.repository.deliver(patient.incarnation))
+        await until(lambda: patient.admin.fetchval(_WAITING))
+        await patient.admin.execute(lock, second.id)
     await delivering
-    assert not await store.admin.fetchval("SELECT count(*) FROM executions WHERE wake_time > clock_timestamp()")
+    assert not await patient.admin.fetchval("SELECT count(*) FROM executions WHERE wake_time > clock_timestamp()")
 
 
 @pytest.mark.parametrize("state", [ExecutionState.COMPLETED, ExecutionState.CANCELLED])

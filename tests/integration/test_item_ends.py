@@ -10,8 +10,9 @@ from typing import Any
 
 from flowkeep.handlers import HandlerError, StepContext, handler
 from tests.integration.conftest import Serve
-from tests.integration.stage import PATIENCE, Stage, ended, made, step
+from tests.integration.stage import Stage, ended, made, step
 from tests.integration.test_effects import Held
+from tests.patience import PATIENCE
 
 INDEX = "${ index }"
 

@@ -15,7 +15,7 @@ from persistence.model import ExecutionOutcome, Scope, Step, StepCounts, StepSta
 from persistence.postgres.connection import Database
 from persistence.transition import CommitResult
 from tests.conformance.builders import after, execution, new, now, parking, transition, until
-from tests.integration.stage import PATIENCE, made, step
+from tests.integration.stage import made, step
 
 SCOPE = Scope("development")
 STEPS, LARGE = 50, 2 << 20
@@ -80,7 +80,7 @@ async def test_of_an_execution_with_100_mb_no_more_is_read_than_what_is_left_of_
             found: ExecutionOutcome = await repository.get_outcome(SCOPE, execution_id)
             return found if found.execution.state.is_end else None
 
-        assert (await until(outcome, timeout=PATIENCE)).result == [[7, "COMPLETED"], 9]
+        assert (await until(outcome)).result == [[7, "COMPLETED"], 9]
     # A busy machine may lose the execution once, and read it again.
     assert 2 * LARGE < Counting.read < 10 * LARGE
 

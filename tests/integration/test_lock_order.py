@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncpg
 import pytest
 
-from persistence.postgres.commit import flush, session
+from persistence.postgres.commit import flush
 from persistence.transition import CommitResult
 from tests.conformance.builders import until
-from tests.integration.postgres_store import move, opened, settled
+from tests.integration.postgres_store import PostgresStore, move, settled
 from tests.integration.test_committer import cut
 
 _WAITS = "SELECT count(*) FROM pg_locks WHERE NOT granted"
@@ -21,20 +20,19 @@ async def _never(*_: object) -> None:
 
 @pytest.mark.parametrize("way", ["as one statement", "in several", "after reading back"])
 async def test_a_batch_that_waits_for_one_execution_holds_none_with_a_greater_id(
-    database_dsn: str, admin: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, way: str
+    patient: PostgresStore, monkeypatch: pytest.MonkeyPatch, way: str
 ):
-    monkeypatch.setitem(session.SETTINGS, "lock_timeout", "0")
-    async with opened(database_dsn, admin) as store:
-        low, high = await store.put_many(2)
-        assert low.id < high.id
-        await store.commit(move(low, 1))
-        if way == "in several":
-            monkeypatch.setattr(flush, "write_single", _never)
-        elif way == "after reading back":
-            cut(monkeypatch, "WITH", after=False)
-        async with admin.transaction():
-            await admin.execute(_LOCK, low.id)
-            submitted = [store.repository.submit(each) for each in (move(high, 1), move(low, 2))]
-            await until(lambda: admin.fetchval(_WAITS))
-            await admin.execute(_LOCK, high.id)
-        assert await settled(*submitted) == [CommitResult.COMMITTED] * 2
+    low, high = await patient.put_many(2)
+    assert low.id < high.id
+    await patient.commit(move(low, 1))
+    if way == "in several":
+        monkeypatch.setattr(flush, "write_single", _never)
+    elif way == "after reading back":
+        cut(monkeypatch, "WITH", after=False)
+    admin = patient.admin
+    async with admin.transaction():
+        await admin.execute(_LOCK, low.id)
+        submitted = [patient.repository.submit(each) for each in (move(high, 1), move(low, 2))]
+        await until(lambda: admin.fetchval(_WAITS))
+        await admin.execute(_LOCK, high.id)
+    assert await settled(*submitted) == [CommitResult.COMMITTED] * 2

@@ -10,7 +10,7 @@ import structlog
 from service.engine.handlers.attempt import CURRENT
 from service.engine.running import loop_watch
 from service.engine.running.loop_watch import LOOK, LoopWatch
-from tests.integration.stage import PATIENCE
+from tests.patience import PATIENCE
 
 
 async def test_a_loop_that_was_held_up_is_reported_and_no_other(monkeypatch):

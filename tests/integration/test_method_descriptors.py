@@ -33,12 +33,12 @@ from service.api.streams import StreamLimits, Streams
 from service.api.workflow_service import WorkflowServicer
 from service.app import running_engine
 from service.config import Config
+from tests.patience import PATIENCE
 
 FILES = (workflows_pb, executions_pb)
 SERVICES = {service.name: service for file in FILES for service in file.DESCRIPTOR.services_by_name.values()}
 METHODS = {method.name: method for service in SERVICES.values() for method in service.methods}
 ABSENT = "01900000-0000-7000-8000-000000000000"
-PATIENCE = 10.0
 
 
 class _Loop:

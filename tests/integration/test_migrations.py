@@ -32,6 +32,7 @@ from persistence.postgres import (
 from persistence.postgres.migrate import VERSION_TABLE, VERSIONS, known_revisions
 from persistence.postgres.tables import PARTITIONED, metadata
 from tests.conftest import NewDatabase
+from tests.patience import PATIENCE
 
 EARLIER = Path(__file__).parents[1] / "schema_0005.sql"
 LATER = """
@@ -114,7 +115,9 @@ async def test_three_processes_at_once(empty_dsn: str):
 
 async def test_opening_at_once_makes_the_partitions_once(empty_dsn: str):
     await migrate(empty_dsn, expected_revision())
-    repositories = await asyncio.gather(*(PostgresRepository.open(empty_dsn, pool_size=2) for _ in range(3)))
+    repositories = await asyncio.gather(
+        *(PostgresRepository.open(empty_dsn, pool_size=2, command_timeout=PATIENCE) for _ in range(3))
+    )
     for repository in repositories:
         await repository.close()
     partitions = await tables(empty_dsn) - set(metadata.tables) - {VERSION_TABLE}
@@ -135,7 +138,7 @@ async def test_who_reads_for_long_does_not_make_all_others_wait(database_dsn: st
         tasks.create_task(migrate(database_dsn))
         while not await other.fetchval(waits):  # noqa: ASYNC110 - no signal tells of it
             await asyncio.sleep(0.02)
-        assert await other.execute("DELETE FROM steps", timeout=10.0) == "DELETE 0"
+        assert await other.execute("DELETE FROM steps", timeout=PATIENCE) == "DELETE 0"
         await backup.rollback()
     await check_schema(database_dsn)
     await reader.close()

@@ -8,7 +8,8 @@ from persistence.postgres.connection import Database
 from persistence.postgres.notifications import Notifications
 from persistence.processes import News
 from service.engine.ids import uuid7
-from tests.integration.stage import PATIENCE, ended, eventually, log, made, step, wait_step
+from tests.integration.stage import ended, eventually, log, made, step, wait_step
+from tests.patience import PATIENCE
 
 State = flowkeep.Execution
 # Looking by itself comes too late for any test here.
@@ -53,7 +54,7 @@ async def test_a_cancel_elsewhere_reaches_the_owner(serve, stage, admin):
     await stage.called("a")
     answer = await second.client.cancel(execution.execution_id)
     assert answer.execution.state in (State.STATE_CANCELLING, State.STATE_CANCELLED)
-    async with asyncio.timeout(2.5):
+    async with asyncio.timeout(PATIENCE):
         found = await ended(second.client, execution.execution_id)
     assert found.state == State.STATE_CANCELLED
     assert (stage.stopped, stage.attempts("b")) == ([("a", 1)], [])

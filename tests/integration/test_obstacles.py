@@ -18,9 +18,9 @@ from persistence.postgres.commit.units import Unit
 from persistence.transition import CommitResult, Created
 from tests.conformance.builders import step
 from tests.integration.postgres_store import PostgresStore, move, settled
+from tests.patience import PATIENCE
 
 COMMITTED, UNKNOWN = CommitResult.COMMITTED, CommitResult.UNKNOWN
-PATIENCE = 60.0
 _LOCK = "SELECT FROM executions WHERE id = $1 FOR UPDATE"
 
 

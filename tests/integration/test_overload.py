@@ -16,7 +16,8 @@ from flowkeep import retry, watch
 from flowkeep.requests import execute_request
 from flowkeep.v1 import execution_service_pb2 as pb
 from persistence.errors import UnavailableError
-from tests.integration.stage import PATIENCE, Store, log, made, refusal, serving, step
+from tests.integration.stage import Store, log, made, refusal, serving, step
+from tests.patience import PATIENCE
 
 Code = grpc.StatusCode
 State = flowkeep.Execution

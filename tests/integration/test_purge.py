@@ -10,7 +10,8 @@ from flowkeep.errors import from_rpc_error
 from flowkeep.v1 import execution_service_pb2 as pb
 from persistence.errors import CursorExpiredError
 from persistence.postgres import events
-from tests.integration.stage import PATIENCE, Store, ended, eventually, made, step
+from tests.integration.stage import Store, ended, eventually, made, step
+from tests.patience import PATIENCE
 
 BEFORE, SAME, AFTER = -1, 0, 1
 """Where the last removed transition stands by the position of the watcher."""

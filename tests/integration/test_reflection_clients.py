@@ -13,6 +13,7 @@ import pytest
 from service.server import METHODS
 from tests.folders import ROOT
 from tests.integration.stage import Served
+from tests.patience import PATIENCE
 
 ABSENT = "01900000-0000-7000-8000-000000000000"
 
@@ -42,7 +43,7 @@ async def _run(*command: str | Path) -> str:
     process = await asyncio.create_subprocess_exec(
         *map(str, command), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         out, errors = await process.communicate()
     if process.returncode:
         raise ToolError(out.decode() + errors.decode())

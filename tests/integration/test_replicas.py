@@ -16,7 +16,8 @@ from flowkeep.requests import execute_request
 from flowkeep.v1 import execution_service_pb2 as pb
 from persistence.errors import UnavailableError
 from persistence.transition import CommitResult
-from tests.integration.stage import PATIENCE, Store, ended, eventually, kinds, log, made, step
+from tests.integration.stage import Store, ended, eventually, kinds, log, made, step
+from tests.patience import PATIENCE
 
 State = flowkeep.Execution
 

@@ -9,7 +9,8 @@ import pytest
 
 import flowkeep
 from flowkeep.requests import execute_request
-from tests.integration.stage import PATIENCE, ended, kinds, log, made, step, wait_step
+from tests.integration.stage import ended, kinds, log, made, step, wait_step
+from tests.patience import PATIENCE
 
 State = flowkeep.Execution
 Step = flowkeep.StepExecution

@@ -21,6 +21,7 @@ from service.listening import reserved
 from service.server import SERVICES
 from tests.folders import new_folder
 from tests.integration.stage import made, refusal, step
+from tests.patience import PATIENCE
 
 Health = health_pb2.HealthCheckResponse
 
@@ -35,7 +36,7 @@ async def test_health_is_told_of_the_server_and_of_each_service(served):
 
 
 async def test_health_turns_before_the_server_goes(serve, stage):
-    served = await serve(stop_grace=5.0)
+    served = await serve(stop_grace=2 * PATIENCE)
     execution = await served.client.execute(await made(served.client, step("a", "gate")))
     await stage.called("a")
     waiting = served.executions.Execute(pb.ExecuteRequest(workflow=execution.workflow_id, wait=True))
@@ -44,7 +45,7 @@ async def test_health_turns_before_the_server_goes(serve, stage):
     assert (await anext(states)).status == Health.SERVING
 
     stopping = asyncio.create_task(served.stop())
-    async with asyncio.timeout(3):  # nobody is waited for, although watching health has no end
+    async with asyncio.timeout(PATIENCE):  # nobody is waited for, although watching health has no end
         assert (await anext(states)).status == Health.NOT_SERVING
         assert (await refusal(anext(states))).code is grpc.StatusCode.UNAVAILABLE
         assert (await refusal(waiting)).reason == "SHUTTING_DOWN"

@@ -33,9 +33,9 @@ from persistence.postgres.migrate import expected_revision
 from persistence.postgres.tables import PARTITIONED, metadata
 from tests.integration.spoiling import SEND, TOGETHER, answer, cases, values_of
 from tests.integration.stage import made, step
+from tests.patience import PATIENCE
 
 State = flowkeep.Execution
-PATIENCE = 60.0
 SPOILT_TOGETHER = (
     ("executions", "execution_inputs"),
     ("steps",),

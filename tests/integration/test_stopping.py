@@ -11,7 +11,8 @@ import asyncpg
 from flowkeep.v1.execution_service_pb2 import WatchExecutionRequest
 from tests.conformance.builders import until
 from tests.integration.conftest import Serve
-from tests.integration.stage import PATIENCE, Served, Stage, ended, made, step
+from tests.integration.stage import Served, Stage, ended, made, step
+from tests.patience import PATIENCE
 
 OWNED = "SELECT count(*) FROM executions WHERE id = ANY($1::uuid[]) AND incarnation IS NOT NULL"
 

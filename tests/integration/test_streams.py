@@ -13,7 +13,9 @@ import pytest
 from flowkeep.handlers import StepContext, handler
 from flowkeep.v1 import execution_service_pb2 as pb
 from service.api import pipeline, streams
-from tests.integration.stage import PATIENCE, eventually, log, made, refusal, step
+from tests.integration.stage import eventually, log, made, refusal, step
+from tests.patience import PATIENCE
+from tests.tokens import A_DAY
 
 Code = grpc.StatusCode
 SECRET = b"a secret of more than thirty-two bytes"
@@ -138,7 +140,7 @@ async def test_an_org_that_has_all_its_streams_leaves_room_to_others(serve, stag
     key = tmp_path / "key"
     key.write_bytes(SECRET)
     served = await serve(max_streams_per_org=1, jwt_key_file=key, jwt_algorithm="HS256")
-    orgs = {org: token_of(org, time.time() + 600) for org in ("acme", "other")}
+    orgs = {org: token_of(org, time.time() + A_DAY) for org in ("acme", "other")}
     executions = {}
     for org, token in orgs.items():
         async with served.client_with(token) as client:
@@ -160,7 +162,7 @@ async def test_w13_a_stream_ends_when_its_token_has_expired(serve, stage, tmp_pa
     key = tmp_path / "key"
     key.write_bytes(SECRET)
     served = await serve(jwt_key_file=key, jwt_algorithm="HS256", watch_bookmark=0.1)
-    good = token_of("acme", time.time() + 600)
+    good = token_of("acme", time.time() + A_DAY)
     # Clocks may differ by 30 s, so this one is good for another second or two.
     short = token_of("acme", int(time.time()) - 28)
     async with served.client_with(good) as client:

@@ -152,15 +152,15 @@ async def test_who_renews_while_a_claim_looks_is_not_robbed(store: PostgresStore
 
 
 async def test_who_renewed_after_a_claim_began_is_not_robbed(
-    store: PostgresStore, second: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+    patient: PostgresStore, second: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ):
     """A gate in the statement, after its snapshot, holds the claim until the renewal is committed."""
     victim, other = uuid4(), uuid4()
-    await store.repository.register(victim, "victim", 300)
-    await store.repository.register(other, "other", 300)
-    row = await store.put()
-    await store.admin.execute("UPDATE executions SET incarnation = $1", victim)
-    await store.admin.execute("UPDATE replicas SET lease_until = clock_timestamp() WHERE incarnation = $1", victim)
+    await patient.repository.register(victim, "victim", 300)
+    await patient.repository.register(other, "other", 300)
+    row = await patient.put()
+    await patient.admin.execute("UPDATE executions SET incarnation = $1", victim)
+    await patient.admin.execute("UPDATE replicas SET lease_until = clock_timestamp() WHERE incarnation = $1", victim)
     gate = "gate AS MATERIALIZED (SELECT pg_advisory_xact_lock(7)),\nended AS MATERIALIZED ("
     gated = claims._CLAIM.replace("ended AS MATERIALIZED (", gate, 1).replace(
         "FROM owners o JOIN replicas", "FROM gate, owners o JOIN replicas", 1
@@ -169,14 +169,14 @@ async def test_who_renewed_after_a_claim_began_is_not_robbed(
     monkeypatch.setattr(claims, "_CLAIM", gated)
     async with second.transaction():
         await second.execute("SELECT pg_advisory_xact_lock(7)")
-        claiming = asyncio.create_task(store.repository.claim(other, 10))
+        claiming = asyncio.create_task(patient.repository.claim(other, 10))
         waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-        await until(lambda: store.admin.fetchval(waits))
-        await store.admin.execute(
+        await until(lambda: patient.admin.fetchval(waits))
+        await patient.admin.execute(
             "UPDATE replicas SET lease_until = clock_timestamp() + interval '300 s' WHERE incarnation = $1", victim
         )
     assert not await claiming
-    assert (await store.repository.get_execution(SCOPE, row.id)).deaths == 0
+    assert (await patient.repository.get_execution(SCOPE, row.id)).deaths == 0
 
 
 async def test_a_claim_that_takes_too_many_takes_none(store: PostgresStore, monkeypatch: pytest.MonkeyPatch):
@@ -201,23 +201,23 @@ async def test_the_server_gives_a_renewal_no_more_than_its_share_of_the_lease(
     assert await reserved.fetchval("SELECT current_setting('lock_timeout')") == limit
 
 
-async def test_a_call_that_is_cancelled_ends_as_cancelled(store: PostgresStore):
-    async with store.admin.transaction():
-        await store.admin.execute("LOCK TABLE executions")
-        reading = asyncio.create_task(store.repository.undriven(store.incarnation, []))
-        await until(lambda: store.admin.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+async def test_a_call_that_is_cancelled_ends_as_cancelled(patient: PostgresStore):
+    async with patient.admin.transaction():
+        await patient.admin.execute("LOCK TABLE executions")
+        reading = asyncio.create_task(patient.repository.undriven(patient.incarnation, []))
+        await until(lambda: patient.admin.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
         reading.cancel()
         await asyncio.wait([reading])
     assert reading.cancelled()
-    assert not await store.repository.undriven(store.incarnation, [])
+    assert not await patient.repository.undriven(patient.incarnation, [])
 
 
-async def test_a_connection_that_breaks_is_the_store_that_cannot_be_reached(store: PostgresStore):
-    async with store.admin.transaction():
-        await store.admin.execute("LOCK TABLE executions")
-        reading = asyncio.create_task(store.repository.undriven(store.incarnation, []))
+async def test_a_connection_that_breaks_is_the_store_that_cannot_be_reached(patient: PostgresStore):
+    async with patient.admin.transaction():
+        await patient.admin.execute("LOCK TABLE executions")
+        reading = asyncio.create_task(patient.repository.undriven(patient.incarnation, []))
         waiting = "SELECT count(pg_terminate_backend(pid)) FROM pg_locks WHERE NOT granted"
-        await until(lambda: store.admin.fetchval(waiting))
+        await until(lambda: patient.admin.fetchval(waiting))
         with pytest.raises(UnavailableError):
             await reading
-    assert not await store.repository.undriven(store.incarnation, [])
+    assert not await patient.repository.undriven(patient.incarnation, [])

@@ -17,8 +17,9 @@ from flowkeep.handlers import StepContext, handler
 from service import app
 from service.engine.handlers import threads
 from service.server import HANDLERS
-from tests.integration.stage import PATIENCE, ended, eventually, kinds, log, made, step
+from tests.integration.stage import ended, eventually, kinds, log, made, step
 from tests.integration.test_cancel import effects
+from tests.patience import PATIENCE
 
 State, Step = flowkeep.Execution, flowkeep.StepExecution
 

@@ -12,13 +12,11 @@ import pytest
 import flowkeep
 from flowkeep.v1.execution_pb2 import Execution
 from tests.integration.conftest import Log, Serve
-from tests.integration.stage import PATIENCE, Stage, kinds, made, step, wait_step
+from tests.integration.stage import Stage, kinds, made, step, wait_step
 from tests.integration.unreliable import Unreliable
+from tests.patience import PATIENCE
 
 COUNT = 60
-
-LONGEST = 3 * PATIENCE
-"""Seconds for one answer: the backoff of a caller that was refused several times takes most of them."""
 
 
 @pytest.mark.parametrize(("share", "seed"), [(0.01, 1), (0.05, 2)])
@@ -39,7 +37,7 @@ async def test_all_that_was_accepted_ends_right(
     async def one(number: int) -> tuple[str, Execution, list[Any]]:
         served, request_id = next(turns), f"request-{number}"
         execution = await until_known(lambda: served.client.execute(workflow, request_id=request_id))
-        async with asyncio.timeout(LONGEST):
+        async with asyncio.timeout(PATIENCE):
             events = [event async for event in next(turns).client.watch(execution.execution_id)]
         return (
             execution.execution_id,
@@ -66,7 +64,7 @@ async def test_all_that_was_accepted_ends_right(
 
 async def until_known(ask: Any) -> Any:
     """The answer, asked again for as long as there is none."""
-    async with asyncio.timeout(LONGEST):
+    async with asyncio.timeout(PATIENCE):
         while True:
             try:
                 return await ask()

@@ -13,7 +13,8 @@ import pytest
 import flowkeep
 from flowkeep.v1 import execution_service_pb2 as pb
 from flowkeep.v1.execution_service_pb2_grpc import ExecutionServiceStub
-from tests.integration.stage import PATIENCE, Store, ended, eventually, kinds, log, made, refusal, step, wait_step
+from tests.integration.stage import Store, ended, eventually, kinds, log, made, refusal, step, wait_step
+from tests.patience import PATIENCE
 
 State = flowkeep.Execution
 Code = grpc.StatusCode

@@ -17,9 +17,9 @@ from persistence.postgres.commit.committer import Committer
 from persistence.postgres.commit.units import Group, Outcome, Unit
 from persistence.transition import CommitResult, Created, Letter, Transition
 from tests.conformance.builders import MOMENT, after, document, events, execution, new, parking, step, transition
+from tests.patience import PATIENCE
 
 COMMITTED, FENCED, UNKNOWN = CommitResult.COMMITTED, CommitResult.FENCED, CommitResult.UNKNOWN
-PATIENCE = 10.0
 WORKFLOW = Workflow(UUID(int=1), "acme", "w", 1, "etag", document(), MOMENT, MOMENT, "ann")
 
 

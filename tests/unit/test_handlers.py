@@ -18,6 +18,7 @@ import service.engine.handlers
 from flowkeep.handlers import Effect, HandlerError, StepContext, Suspend, handler
 from service.engine.handlers.registry import Handler, Registry
 from service.engine.schema import SchemaError
+from tests.patience import PATIENCE
 from tests.unit.attempts import NOW, carried, context, run
 
 # --- the decorator
@@ -128,7 +129,7 @@ async def test_wrong_params_do_not_retry_and_do_not_leak() -> None:
 
 async def test_sync_functions_run_in_threads_with_the_context_variables_of_the_caller() -> None:
     trace = contextvars.ContextVar("trace", default="")
-    meeting = threading.Barrier(3, timeout=5)
+    meeting = threading.Barrier(3, timeout=PATIENCE)
 
     @handler("f")
     def function() -> list[Any]:

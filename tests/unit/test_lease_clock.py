@@ -22,10 +22,10 @@ from service.config import Config
 from service.engine.clock import StoreClock, monotonic
 from service.engine.handlers.registry import Registry
 from service.engine.running.leases import FENCE, LeaseKeeper
+from tests.patience import PATIENCE
 
 TTL = 600.0
 """So long that no timer of the event loop fires within a test."""
-PATIENCE = 30.0
 
 
 class Replicas:

@@ -10,6 +10,7 @@ from uuid import uuid4
 from persistence.model import SUSPECT_DEATHS
 from service.engine.failure import POISONED
 from service.engine.running.quarantine import POISONOUS_DEATHS, Quarantine
+from tests.patience import PATIENCE
 
 SECONDS = 100.0
 LAST = POISONOUS_DEATHS - 1
@@ -75,7 +76,7 @@ async def test_what_was_driven_for_long_is_vouched_for() -> None:
     quarantine, after_one, unharmed = Quarantine(0.0), run(1), run()
     quarantine.admit(unharmed)
     quarantine.admit(after_one)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await after_one.vouched.wait()
     assert not unharmed.vouched.is_set()
 

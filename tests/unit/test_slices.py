@@ -56,7 +56,8 @@ async def test_a_turn_is_counted_from_the_beginning_of_a_slice_also_for_work_tha
             yield slices.SLICE
 
     await in_slices(alone())
-    assert 0.19 < min(after - before for before, after in pairwise(begun)) < 0.25
+    # From its end it would be 0.3 s, if not more.
+    assert 0.19 < min(after - before for before, after in pairwise(begun)) < 0.3
 
 
 async def test_one_that_is_given_up_does_not_keep_the_others_from_their_turn() -> None:

@@ -11,6 +11,7 @@ from service.engine.running import finds
 from service.engine.running.finds import Finds
 from service.engine.running.timer import LONGEST, Timer
 from service.engine.running.wakeups import Wakeup
+from tests.patience import PATIENCE
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -24,7 +25,7 @@ async def after_timers() -> None:
 
 async def test_a_reason_ends_a_wait_also_one_that_came_before_it() -> None:
     work = Wakeup()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         work.poke()
         assert await work.wait(60.0)
         assert not await work.wait(0.0)  # it was for one wait

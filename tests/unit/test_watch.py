@@ -31,6 +31,7 @@ from service.engine.watch import (
     WatchHub,
     follow,
 )
+from tests.patience import PATIENCE
 
 
 class Pages:
@@ -151,7 +152,7 @@ async def test_what_this_process_committed_is_given_as_it_is() -> None:
 async def test_the_table_is_read_no_more_than_it_has_to_be_and_when_something_is_not_at_hand() -> None:
     hub, execution_id = WatchHub(), uuid4()
     pages = Pages(page(1, "created"), [], transitions(2, 5))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         given = followed(pages, hub, execution_id, pace=RARE)
         assert await anext(given) == page(1, "created")
         coming = asyncio.ensure_future(anext(given))
@@ -166,7 +167,7 @@ async def test_the_table_is_read_no_more_than_it_has_to_be_and_when_something_is
 
 async def test_events_are_counted_that_a_watcher_found_without_having_been_told() -> None:
     hub, execution_id = WatchHub(), uuid4()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         polling = followed(
             Pages(page(1, "created"), [], page(2, FINISHED)), hub, execution_id, pace=Pace(poll=0.0, bookmark=60.0)
         )
@@ -203,7 +204,7 @@ async def test_a_watch_can_be_broken_at_each_of_its_places(place: str, before: l
 
 async def test_a_sign_of_life_comes_before_the_next_look_at_the_table() -> None:
     given = followed(Pages(page(1, "created"), [], []), WatchHub(), uuid4(), pace=Pace(60.0, 0.01))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         assert await anext(given) == page(1, "created")
         assert await anext(given) == Bookmark(1)
 
@@ -215,7 +216,7 @@ async def test_there_is_an_end_where_an_execution_has_ended_and_all_of_it_was_to
     # One that goes on, or ended later than what was told, says nothing of an end.
     hub, execution_id = WatchHub(), uuid4()
     for pages in (Pages([]), Pages([], state=ExecutionState.COMPLETED)):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             coming = asyncio.ensure_future(anext(followed(pages, hub, execution_id, pace=RARE)))
             await reads()
             assert hub.is_watched(execution_id)
@@ -227,7 +228,7 @@ async def test_at_the_end_of_the_process_all_are_told_at_once() -> None:
     hub = WatchHub()
     pages = Pages(page(1, "created"), [])
     given = followed(pages, hub, uuid4(), pace=RARE)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         assert await anext(given) == page(1, "created")
         coming = asyncio.ensure_future(anext(given))
         await reads()
@@ -246,7 +247,7 @@ async def test_a_wait_takes_its_own_time_whatever_the_last_one_was_to_take() -> 
             hub.wake([execution_id])
             assert await waiting
             begun = clock()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 assert await watching.wait(0, 0.05)
             assert 0.04 < clock() - begun < 5
 

@@ -15,6 +15,7 @@ import pytest
 from flowkeep.channel import open_channel
 from tests.faults.harness.http2 import GOAWAY, Frames
 from tests.faults.harness.proxy import fault_proxy
+from tests.patience import PATIENCE
 
 PIECE, PIECES = b"x" * 40_000, 60
 
@@ -90,7 +91,7 @@ async def test_what_has_begun_goes_on_and_what_begins_takes_another_connection(i
             pieces.goes_on.set()
             received.append(await anext(answers))
         assert proxy.send_away() == 1
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
             pieces.goes_on.set()
             second = [piece async for piece in method(b"")]

@@ -13,6 +13,7 @@ import pytest
 
 from tests.conformance.builders import until
 from tests.faults.harness.proxy import BLACKHOLE, CLEAR, Proxy, Weather, fault_proxy
+from tests.patience import PATIENCE
 
 
 @asynccontextmanager
@@ -46,7 +47,7 @@ async def connection(proxy: Proxy) -> AsyncIterator[tuple[asyncio.StreamReader, 
         writer.transport.abort()
 
 
-async def said(reader: asyncio.StreamReader, count: int, patience: float = 5.0) -> bytes:
+async def said(reader: asyncio.StreamReader, count: int, patience: float = PATIENCE) -> bytes:
     async with asyncio.timeout(patience):
         return await reader.readexactly(count)
 
