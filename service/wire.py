@@ -50,6 +50,10 @@ def message(values: Mapping[int, Sequence[Value]]) -> bytes:
 
 def varint(number: int) -> bytes:
     """Return a number as protobuf writes it."""
+    return _SHORT[number] if 0 <= number < len(_SHORT) else _varint(number)
+
+
+def _varint(number: int) -> bytes:
     encoded = bytearray()
     while number > 0x7F:
         encoded.append(number & 0x7F | 0x80)
@@ -82,3 +86,7 @@ def _number(message: bytes, at: int) -> tuple[int, int]:
         shift += 7
         if byte < 0x80:
             return number, at
+
+
+_SHORT = tuple(map(_varint, range(1 << 10)))
+"""Most numbers are lengths, of a few bytes."""

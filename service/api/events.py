@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
-from functools import lru_cache
-from typing import Any
+from functools import cache, lru_cache
+from typing import Any, TypeAlias
 
 from google.protobuf.message import DecodeError, Message
 
@@ -15,11 +15,12 @@ from flowkeep.v1 import event_pb2 as pb
 from flowkeep.v1.execution_pb2 import Execution as ExecutionMessage
 from flowkeep.v1.execution_pb2 import StepCounts as StepCountsMessage
 from flowkeep.v1.execution_pb2 import Wait as WaitMessage
-from persistence.model import LARGE_PAYLOAD, StepCounts, Wait, WaitKind
+from persistence.model import LARGE_PAYLOAD, ExecutionState, StepCounts, Wait, WaitKind
 from persistence.model import Event as StoredEvent
 from service.api.encoded import tag
 from service.api.failures import failure_message
 from service.api.times import timestamp
+from service.api.values import struct_bytes, value_bytes
 from service.engine.planning import events
 from service.wire import varint
 
@@ -28,17 +29,26 @@ _SEQ, _TRANSITION_SEQ, _TIME, _PROGRESS, _COUNTS = (
 )
 _KINDS = {field.name: tag(pb.ExecutionEvent, field.name) for field in pb.ExecutionEvent.DESCRIPTOR.oneofs[0].fields}
 
+_INPUT, _STARTED_ITERATION = tag(pb.StepStarted, "input"), tag(pb.StepStarted, "iteration")
+_OUTPUT, _COMPLETED_ITERATION = tag(pb.StepCompleted, "output"), tag(pb.StepCompleted, "iteration")
+_RESULT, _SCHEDULED = tag(pb.ExecutionFinished, "result"), tag(pb.ExecutionCreated, "scheduled_time")
+
+_STATES = {state: ExecutionMessage.State.Value(f"STATE_{state.value}") for state in ExecutionState}
+
+Content: TypeAlias = tuple[str, bytes, bytes]
+"""What happened: the field of the event that holds it, what that holds, and the payload in it, if it is large."""
+
 _PAYLOADS = {"input", "output", "vars", "result", "details"}
 """Fields that hold one."""
 
 
 def encode(event: events.Event) -> StoredEvent:
     """Return the event as it is stored; its body is the serialized message, and stays the same for ever."""
-    ((kind, content),) = _content(event.body).items()
-    written = content.SerializeToString(deterministic=True)
-    body = b"".join((_head(event), _KINDS[kind], varint(len(written)), written))
-    payload = _payload(body, content) if len(body) >= LARGE_PAYLOAD else None
-    return StoredEvent(event.seq, event.transition_seq, kind, event.time, body, payload)
+    kind, content, held = _content(event.body)
+    body = b"".join((_head(event), _KINDS[kind], varint(len(content)), content))
+    begin = body.rfind(held) if len(held) >= LARGE_PAYLOAD else -1
+    place = None if begin < 0 else (begin, begin + len(held))
+    return StoredEvent(event.seq, event.transition_seq, kind, event.time, body, place)
 
 
 def _head(event: events.Event) -> bytes:
@@ -59,19 +69,11 @@ def _counts(counts: StepCounts) -> bytes:
 
 
 def _field(tag: bytes, message: Message) -> bytes:
-    written = message.SerializeToString(deterministic=True)
-    return tag + varint(len(written)) + written
+    return _sized(tag, message.SerializeToString(deterministic=True))
 
 
-def _payload(body: bytes, content: Any) -> tuple[int, int] | None:
-    """Return where in the body its one large payload begins and ends."""
-    for field, value in content.ListFields():
-        if field.name == "failure":
-            return _payload(body, value)
-        if field.name in _PAYLOADS and len(written := value.SerializeToString(deterministic=True)) >= LARGE_PAYLOAD:
-            begin = body.rfind(written)
-            return None if begin < 0 else (begin, begin + len(written))
-    return None
+def _sized(tag: bytes, content: bytes) -> bytes:
+    return b"%b%b%b" % (tag, varint(len(content)), content)
 
 
 def mended(event: StoredEvent) -> StoredEvent:
@@ -121,59 +123,105 @@ def wait_message(wait: Wait) -> WaitMessage:
     return message
 
 
-def _content(body: events.EventBody) -> dict[str, Message]:
-    """Return what happened as the one field of the event that holds it."""
+def _content(body: events.EventBody) -> Content:
+    """Return what happened. Of what most histories consist of, all that is the same in many events is made once."""
     match body:
-        case events.Created():
-            return {"created": _created(body)}
-        case events.Started():
-            return {"started": pb.ExecutionStarted(deadline_time=timestamp(body.deadline_time))}
         case events.StepStarted():
-            return {"step_started": _started(body)}
-        case events.StepProgressed():
-            return {"step_progressed": _progressed(body)}
-        case events.StepWaiting():
-            return {"step_waiting": _waiting(body)}
-        case events.StepRetrying():
-            return {"step_retrying": _retrying(body)}
+            return _step_started(body)
         case events.StepCompleted():
-            return {"step_completed": _completed(body)}
-        case events.StepFailed():
-            return {"step_failed": _failed(body)}
-        case events.StepSkipped():
-            return {"step_skipped": pb.StepSkipped(path=body.path, reason=body.reason, iteration=body.iteration)}
-        case events.StepCancelled():
-            return {"step_cancelled": _cancelled(body)}
-        case events.VariablesAssigned():
-            return {"variables_assigned": _assigned(body)}
-        case events.Cancelling():
-            return {"cancelling": pb.ExecutionCancelling(cancelled_by=body.cancelled_by, reason=body.reason)}
+            return _step_completed(body)
+        case events.Created():
+            return _created(body)
         case events.Finished():
-            return {"finished": _finished(body)}
+            return _finished(body)
+        case events.Started():
+            return _serialized("started", pb.ExecutionStarted(deadline_time=timestamp(body.deadline_time)))
+        case events.StepProgressed():
+            return _serialized("step_progressed", _progressed(body))
+        case events.StepWaiting():
+            return _serialized("step_waiting", _waiting(body))
+        case events.StepRetrying():
+            return _serialized("step_retrying", _retrying(body))
+        case events.StepFailed():
+            return _serialized("step_failed", _failed(body))
+        case events.StepSkipped():
+            skipped = pb.StepSkipped(path=body.path, reason=body.reason, iteration=body.iteration)
+            return _serialized("step_skipped", skipped)
+        case events.StepCancelled():
+            return _serialized("step_cancelled", _cancelled(body))
+        case events.VariablesAssigned():
+            return _serialized("variables_assigned", _assigned(body))
+        case events.Cancelling():
+            cancelling = pb.ExecutionCancelling(cancelled_by=body.cancelled_by, reason=body.reason)
+            return _serialized("cancelling", cancelling)
         case events.Reopened():
             reopened = pb.ExecutionReopened(run=body.run, reopened_by=body.reopened_by, reason=body.reason)
-            return {"reopened": reopened}
+            return _serialized("reopened", reopened)
 
 
-def _created(body: events.Created) -> pb.ExecutionCreated:
-    return pb.ExecutionCreated(
-        workflow_id=body.workflow_id,
-        workflow_name=body.workflow_name,
-        revision=body.revision,
-        owner=body.owner,
-        scheduled_time=timestamp(body.scheduled_time),
-    )
+def _serialized(kind: str, message: Message) -> Content:
+    content = message.SerializeToString(deterministic=True)
+    return kind, content, _payload(message) if len(content) >= LARGE_PAYLOAD else b""
 
 
-def _started(body: events.StepStarted) -> pb.StepStarted:
-    return pb.StepStarted(
-        path=body.path,
-        handler=body.handler,
-        attempt=body.attempt,
-        worker=body.worker,
-        input=payload.to_struct(body.input),
-        iteration=body.iteration,
-    )
+def _payload(content: Any) -> bytes:
+    """Return the one large payload of what happened; empty when there is none."""
+    for field, value in content.ListFields():
+        if field.name == "failure":
+            return _payload(value)
+        if field.name in _PAYLOADS and value.ByteSize() >= LARGE_PAYLOAD:
+            written: bytes = value.SerializeToString(deterministic=True)
+            return written
+    return b""
+
+
+def _step_started(body: events.StepStarted) -> Content:
+    given = struct_bytes(body.input)
+    begin = _start_of(body.path, body.handler, body.attempt, body.worker)
+    return "step_started", begin + _STARTED_ITERATION + varint(body.iteration) + _sized(_INPUT, given), given
+
+
+@lru_cache(maxsize=1_024)
+def _start_of(path: str, handler: str, attempt: int, worker: str) -> bytes:
+    started = pb.StepStarted(path=path, handler=handler, attempt=attempt, worker=worker)
+    return started.SerializeToString(deterministic=True)
+
+
+def _step_completed(body: events.StepCompleted) -> Content:
+    output = value_bytes(body.output)
+    content = _completion_of(body.path, body.attempt) + _sized(_OUTPUT, output)
+    return "step_completed", content + _COMPLETED_ITERATION + varint(body.iteration), output
+
+
+@lru_cache(maxsize=1_024)
+def _completion_of(path: str, attempt: int) -> bytes:
+    return pb.StepCompleted(path=path, attempt=attempt).SerializeToString(deterministic=True)
+
+
+def _created(body: events.Created) -> Content:
+    content = _creation_of(body.workflow_id, body.workflow_name, body.revision, body.owner)
+    if body.scheduled_time is not None:
+        content += _field(_SCHEDULED, timestamp(body.scheduled_time))
+    return "created", content, b""
+
+
+@lru_cache(maxsize=256)
+def _creation_of(workflow_id: str, workflow_name: str, revision: int, owner: str) -> bytes:
+    created = pb.ExecutionCreated(workflow_id=workflow_id, workflow_name=workflow_name, revision=revision, owner=owner)
+    return created.SerializeToString(deterministic=True)
+
+
+def _finished(body: events.Finished) -> Content:
+    if body.failure is not None:
+        failure = failure_message(body.failure)
+        return _serialized("finished", pb.ExecutionFinished(state=_STATES[body.state], failure=failure))
+    result = value_bytes(body.result)
+    return "finished", _end_in(body.state) + _sized(_RESULT, result), result
+
+
+@cache
+def _end_in(state: ExecutionState) -> bytes:
+    return pb.ExecutionFinished(state=_STATES[state]).SerializeToString(deterministic=True)
 
 
 def _progressed(body: events.StepProgressed) -> pb.StepProgressed:
@@ -202,11 +250,6 @@ def _retrying(body: events.StepRetrying) -> pb.StepRetrying:
     )
 
 
-def _completed(body: events.StepCompleted) -> pb.StepCompleted:
-    output = payload.to_value(body.output)
-    return pb.StepCompleted(path=body.path, attempt=body.attempt, output=output, iteration=body.iteration)
-
-
 def _failed(body: events.StepFailed) -> pb.StepFailed:
     return pb.StepFailed(
         path=body.path,
@@ -225,10 +268,3 @@ def _cancelled(body: events.StepCancelled) -> pb.StepCancelled:
 
 def _assigned(body: events.VariablesAssigned) -> pb.VariablesAssigned:
     return pb.VariablesAssigned(path=body.path, vars=payload.to_struct(body.vars), iteration=body.iteration)
-
-
-def _finished(body: events.Finished) -> pb.ExecutionFinished:
-    state = ExecutionMessage.State.Value(f"STATE_{body.state.value}")
-    if body.failure is not None:
-        return pb.ExecutionFinished(state=state, failure=failure_message(body.failure))
-    return pb.ExecutionFinished(state=state, result=payload.to_value(body.result))

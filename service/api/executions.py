@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flowkeep import payload
 from flowkeep.v1.execution_pb2 import Execution as ExecutionMessage
 from flowkeep.v1.execution_service_pb2 import CancelResponse, ExecuteResponse
 from persistence.model import Execution, ExecutionDetail, ExecutionOutcome, ExecutionState, Json, Step, StepState
@@ -15,6 +14,7 @@ from service.api.events import counts_message
 from service.api.failures import stored_failure
 from service.api.steps import Sight, fill, outline, payloads, step_state
 from service.api.times import duration, timestamp
+from service.api.values import struct_bytes, value_bytes
 from service.engine.definition import Definition
 from service.engine.failure import OUTCOME_UNKNOWN, RESULT_DISCARDED
 from service.engine.planning.state import variables
@@ -172,11 +172,11 @@ def _receipts(detail: ExecutionDetail, definition: Definition) -> list[Receipt]:
 
 async def _add_payloads(encoded: Encoded, detail: ExecutionDetail, gaps: list[str]) -> None:
     """Add input, variables and result."""
-    fill(encoded, _INPUT, lambda: payload.to_struct(detail.input), "input", gaps)
+    fill(encoded, _INPUT, lambda: struct_bytes(detail.input), "input", gaps)
     held = Encoded()
     for name, value in variables(detail.steps).items():
         try:
-            held.add(payload.to_struct({name: value}))
+            held.add(struct_bytes({name: value}))
         except (ValueError, TypeError):
             gaps.append("vars")
         await held.rest()
@@ -187,7 +187,7 @@ async def _add_payloads(encoded: Encoded, detail: ExecutionDetail, gaps: list[st
 
 def _add_result(encoded: Encoded, execution: Execution, result: Json, gaps: list[str]) -> None:
     if execution.state is ExecutionState.COMPLETED and "result" not in gaps:
-        fill(encoded, _RESULT, lambda: payload.to_value(result), "result", gaps)
+        fill(encoded, _RESULT, lambda: value_bytes(result), "result", gaps)
 
 
 def _effect(step: Step) -> Receipt.Effect.ValueType:

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from google.protobuf.message import Message
 from msgspec import structs
 
-from flowkeep import payload
 from flowkeep.v1.execution_pb2 import FailedAttempt, StepExecution
 from persistence.model import Step, StepState
 from service.api.encoded import Encoded, tag
@@ -18,6 +16,7 @@ from service.api.events import wait_message
 from service.api.failures import stored_failure
 from service.api.paging import LARGEST_PAGE_BYTES
 from service.api.times import duration, timestamp
+from service.api.values import struct_bytes, value_bytes
 from service.engine.definition import Call, Definition, StepSpec
 from service.engine.paths import split
 from service.engine.planning.scopes import block_of
@@ -81,13 +80,13 @@ async def payloads(record: Step, sight: Sight, gaps: list[str]) -> Encoded:
     """Return the payloads of a step, and its failure with details, which completes the one of its outline."""
     record, place, encoded = sight.of(record), f"steps.{record.path}", Encoded()
     if record.input is not None:
-        fill(encoded, _INPUT, lambda: payload.to_struct(record.input), f"{place}.input", gaps)
+        fill(encoded, _INPUT, lambda: struct_bytes(record.input), f"{place}.input", gaps)
         await encoded.rest()
     if record.state is StepState.COMPLETED:
-        fill(encoded, _OUTPUT, lambda: payload.to_value(record.output), f"{place}.output", gaps)
+        fill(encoded, _OUTPUT, lambda: value_bytes(record.output), f"{place}.output", gaps)
         await encoded.rest()
     if record.assigned:
-        fill(encoded, _ASSIGNED, lambda: payload.to_struct(record.assigned or {}), f"{place}.assigned", gaps)
+        fill(encoded, _ASSIGNED, lambda: struct_bytes(record.assigned or {}), f"{place}.assigned", gaps)
     if (failure := stored_failure(record.failure, with_trace=sight.traces)) is not None:
         encoded.add_field(_FAILURE, failure)
     for each in record.failed_attempts:
@@ -126,7 +125,7 @@ def _once(names: Sequence[str]) -> Sequence[str]:
     return list(dict.fromkeys(names))
 
 
-def fill(encoded: Encoded, tag: bytes, value: Callable[[], Message], name: str, gaps: list[str]) -> None:
+def fill(encoded: Encoded, tag: bytes, value: Callable[[], bytes], name: str, gaps: list[str]) -> None:
     """Add a value; what was written by hand and no message can carry is left out, and named among the gaps."""
     try:
         encoded.add_field(tag, value())
