@@ -28,8 +28,8 @@ ENOUGH = 250
 """Calls that a p99 needs."""
 PATIENCE = 10.0
 """Seconds after which a call has failed."""
-LONGEST = 3.0
-"""Seconds after which an attack that went on for so long is measured by the calls that there are."""
+LONGEST, ALONE = 3.0, 0.3
+"""Seconds after which calls beside an attack, and those before it, are measured by what there is of them."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,10 @@ class Beside:
         while not self.has_enough.is_set() and time.monotonic() < self.begun + LONGEST:
             yield
 
-    async def enough(self) -> None:
-        """Return when enough calls have been made beside an attack that goes on by itself."""
+    async def enough(self, patience: float = LONGEST) -> None:
+        """Return when enough calls have been made, for one beside an attack that goes on by itself."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(LONGEST):
+            async with asyncio.timeout(patience):
                 await self.has_enough.wait()
 
     def __str__(self) -> str:
@@ -90,17 +90,16 @@ class Polite:
     def __init__(self, target: str, token: str) -> None:
         self._arguments = (target, token)
         self._process: asyncio.subprocess.Process | None = None
-        self._alone: Times | None = None
 
     @asynccontextmanager
     async def beside(self, what: str) -> AsyncIterator[Beside]:
-        """Have it call while the attack inside goes on; the result is filled in at the end."""
-        if self._alone is None:
-            for _ in range(2):  # the first calls make connections, and have loaded what is loaded at its first use
-                async with self._calling(Beside(what, Times([], {}))) as alone:
-                    await alone.enough()
-                self._alone = alone.times
-        async with self._calling(Beside(what, self._alone or Times([], {}))) as result:
+        """Have it call while the attack inside goes on; the result is filled in at the end.
+
+        How long its calls take alone is measured just before: what earlier attacks have left is none of this one's.
+        """
+        if self._process is None:  # the first calls make connections, and have loaded what is loaded at its first use
+            await self._alone(what, LONGEST)
+        async with self._calling(Beside(what, await self._alone(what))) as result:
             yield result
 
     async def close(self) -> None:
@@ -109,6 +108,11 @@ class Polite:
             assert self._process.stdin is not None
             self._process.stdin.close()
             await self._process.wait()
+
+    async def _alone(self, what: str, patience: float = ALONE) -> Times:
+        async with self._calling(Beside(what, Times([], {}))) as alone:
+            await alone.enough(patience)
+        return alone.times
 
     @asynccontextmanager
     async def _calling(self, result: Beside) -> AsyncIterator[Beside]:

@@ -63,9 +63,9 @@ async def test_calls_that_wait_leave_places_to_others(attack):
     async with attacked.client() as client:
         await client.apply([SLOW])
         crowd = Crowd(ExecutionServiceStub(attacked.channel), token())
-        crowd.add(waiting, CROWD)
-        await crowd.settled(20)
         async with attacked.beside(f"{CROWD} waiting calls") as seen:
+            crowd.add(waiting, CROWD)
+            await crowd.settled(20)
             await seen.enough()
         assert set(crowd.ended) == {"RESOURCE_EXHAUSTED"}
         # Also those of the same identity that do not wait, and of another identity that do.
