@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
@@ -40,11 +40,13 @@ from service.api.identity import current_identity
 from service.api.large import Batch
 from service.api.page_tokens import PageTokens, wrong_token
 from service.api.paging import LARGEST_PAGE_BYTES, fitting, page_limit
+from service.api.payloads import read_struct
 from service.api.steps import Sight, add_steps
 from service.api.times import seconds
 from service.engine.executions import Executions
 from service.engine.history import History
 from service.engine.requests import StartRequest
+from service.engine.slices import in_slices
 from service.engine.steps import StepNotFoundError, StepPage, Steps
 from service.engine.watch import Bookmark, Output
 from service.engine.workflows import Workflows
@@ -140,7 +142,8 @@ class ExecutionServicer(ExecutionServiceServicer):
 
     async def _created(self, request: pb.ExecuteRequest) -> Created:
         caller = current_identity.get()
-        return await self._executions.execute(caller.scope, caller.subject, _start_request(request))
+        given = await in_slices(read_struct(request.input))
+        return await self._executions.execute(caller.scope, caller.subject, _start_request(request, given))
 
     async def BatchExecute(  # type: ignore[override]  # its requests are yet to be read, each by itself
         self, request: Batch, context: Any
@@ -327,11 +330,12 @@ def _sight() -> Sight:
     return Sight(traces=caller.may(DEBUG), definition=caller.may(READ_WORKFLOWS))
 
 
-def _start_request(request: pb.ExecuteRequest) -> StartRequest:
+def _start_request(request: pb.ExecuteRequest, given: Mapping[str, Any] | None = None) -> StartRequest:
+    """Return a request in the engine's terms. `given` is its input, where that was read before."""
     return StartRequest(
         workflow=request.workflow,
         revision=request.revision,
-        input=payload.from_struct(request.input),
+        input=payload.from_struct(request.input) if given is None else given,
         request_id=request.request_id,
         tags=tuple(request.tags),
         labels=dict(request.labels),

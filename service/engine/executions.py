@@ -37,7 +37,7 @@ from service.engine.begun import UNCLEAR, Begun, Doubtful, cost, is_another, kep
 from service.engine.definition import Definition
 from service.engine.ids import uuid7
 from service.engine.parsing import check_input
-from service.engine.payload import normalise
+from service.engine.payload import normalise, normalising
 from service.engine.planning import happenings, planner
 from service.engine.planning.planner import Plan
 from service.engine.planning.state import initial
@@ -45,7 +45,7 @@ from service.engine.requests import StartRequest, asked, content_hash, equivalen
 from service.engine.row import row
 from service.engine.running.parking import parked_until
 from service.engine.running.runner import Runner
-from service.engine.slices import Slicing, in_one_go
+from service.engine.slices import Slicing, in_one_go, in_slices
 from service.engine.violations import ValidationError, Violation
 from service.engine.watch import Bookmark, Output, Pace, follow
 from service.engine.workflows import Workflows
@@ -76,7 +76,7 @@ class Executions:
 
         Raises ValidationError, WorkflowNotFoundError, RevisionNotFoundError, RequestIdReusedError, QueueFullError.
         """
-        request = _clean(request)
+        request = replace(request, input=await in_slices(normalising(dict(request.input), "input")))
         if (created := await self._recalled(scope, owner, request)) is not None:
             return created
         return await self._created(scope, owner, await self._begin(scope, owner, request, self._workflows.resolve))
