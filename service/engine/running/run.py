@@ -253,7 +253,7 @@ class Run:
 
     def resume_timer(self) -> None:
         """Wait for the next timer, in memory or parked, unless a transition on its way does so when committed."""
-        if self._in_flight or self._is_closing or self._backlog:
+        if self._in_flight or self._is_closing:
             return
         with self._ending_what_breaks():
             if self._parked_until(self.state) is not None:

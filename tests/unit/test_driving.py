@@ -1,0 +1,294 @@
+"""One process drives executions over a store in memory: what runs, waits, is cancelled, and goes on elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from flowkeep.handlers import HandlerError, StepContext, handler
+from persistence.memory import MemoryRepository
+from persistence.model import ExecutionDetail, ExecutionState, Scope, Step
+from persistence.transition import Created
+from service.app import Engine, build_engine
+from service.config import Config
+from service.engine.handlers.registry import Registry
+from service.engine.handlers.wait import wait
+from service.engine.requests import StartRequest
+from service.engine.running.leases import LeaseKeeper
+from service.engine.watch import Output
+from tests.unit.attempts import carried
+
+SCOPE = Scope("acme")
+TTL = 600.0
+PATIENCE = 20.0
+SELDOM = 600.0
+"""So many seconds between looks that nothing is found by one within a test."""
+
+
+class House:
+    """A store, processes that drive its executions, and handlers that wait for gates."""
+
+    def __init__(self, stack: AsyncExitStack) -> None:
+        self.repository = MemoryRepository()
+        self.gates: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self.called: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self.stopped: list[str] = []
+        self.contexts: list[StepContext] = []
+        self._stack = stack
+
+    def handlers(self) -> list[Callable[..., Any]]:
+        """Those of every process."""
+
+        @handler("give")
+        async def give(context: StepContext, value: Any = None) -> Any:
+            """Give a value."""
+            self.contexts.append(context)
+            self.called[context.step_path].set()
+            return value
+
+        @handler("gate", effect="external")
+        async def gate(context: StepContext) -> Any:
+            """Wait for the gate of the step."""
+            self.contexts.append(context)
+            self.called[context.step_path].set()
+            try:
+                await self.gates[context.step_path].wait()
+            except asyncio.CancelledError:
+                self.stopped.append(context.step_path)
+                raise
+            return context.attempt
+
+        @handler("deaf", effect="external")
+        async def deaf(context: StepContext) -> Any:
+            """Wait for the gate of the step, whatever happens."""
+            self.called[context.step_path].set()
+            while not self.gates[context.step_path].is_set():
+                try:
+                    await self.gates[context.step_path].wait()
+                except asyncio.CancelledError:
+                    self.stopped.append(context.step_path)
+            return "late"
+
+        @handler("break", effect="external")
+        async def breaking(context: StepContext, times: int) -> Any:
+            """Fail so many times."""
+            if context.attempt <= times:
+                raise HandlerError("BROKEN", f"attempt {context.attempt}")
+            return context.attempt
+
+        return [give, gate, deaf, breaking]
+
+    @asynccontextmanager
+    async def process(self, **settings: Any) -> AsyncIterator[Engine]:
+        """A process that runs, inside."""
+        quick = {"claim_interval": SELDOM, "watch_poll": SELDOM, "watch_bookmark": SELDOM, "cancel_grace": 0.1}
+        config = Config(**{**quick, **settings})
+        engine = build_engine(config, self.repository, Registry([wait(), *map(carried, self.handlers())]))
+        leases = LeaseKeeper(self.repository, engine.runner.tenure, engine.clock, TTL)
+        await leases.register(alone=False)
+        engine.runner.start()
+        try:
+            yield engine
+        finally:
+            await engine.runner.stop()
+            await leases.end()
+
+    async def open(self, **settings: Any) -> Engine:
+        """A process that runs to the end of the test."""
+        return await self._stack.enter_async_context(self.process(**settings))
+
+    async def wait_for(self, path: str) -> None:
+        """Return when the handler of a step has been called."""
+        async with asyncio.timeout(PATIENCE):
+            await self.called[path].wait()
+
+    async def ended(self, engine: Engine, created: Created) -> ExecutionDetail:
+        """The execution when it has ended."""
+        async with asyncio.timeout(PATIENCE):
+            async for _ in engine.executions.watch(SCOPE, created.execution.id, 0):
+                pass
+        return await self.repository.get_detail(SCOPE, created.execution.id)
+
+
+@pytest_asyncio.fixture
+async def house() -> AsyncIterator[House]:
+    """A house in which nothing runs yet."""
+    async with AsyncExitStack() as stack:
+        found = House(stack)
+        yield found
+        for gate in list(found.gates.values()):
+            gate.set()
+
+
+def step(step_id: str, handler_name: str = "give", **fields: Any) -> dict[str, Any]:
+    """A step of a definition."""
+    return {"id": step_id, "handler": handler_name, **fields}
+
+
+async def begun(engine: Engine, *steps: dict[str, Any], **request: Any) -> Created:
+    """An execution of a workflow of these steps."""
+    workflow = await engine.workflows.create("acme", {"name": f"w{id(steps)}", "steps": list(steps)}, "ann")
+    return await engine.executions.execute(SCOPE, "ann", StartRequest(workflow.name, **request))
+
+
+def by_path(detail: ExecutionDetail) -> dict[str, Step]:
+    return {each.path: each for each in detail.steps}
+
+
+async def test_steps_are_given_what_they_need_and_their_outputs_are_kept(house: House) -> None:
+    engine = await house.open()
+    created = await begun(
+        engine, step("a", params={"value": 1}), step("b", params={"value": "${ steps.a.output + 1 }"})
+    )
+    detail = await house.ended(engine, created)
+    assert detail.execution.state is ExecutionState.COMPLETED
+    assert {path: each.output for path, each in by_path(detail).items()} == {"a": 1, "b": 2}
+    first, second = house.contexts
+    assert (first.execution_id, first.org, first.owner) == (created.execution.id, "acme", "ann")
+    assert (first.step_path, first.attempt, first.iteration, second.step_path) == ("a", 1, 1, "b")
+    assert first.workflow == created.execution.workflow_name and first.idempotency_token != second.idempotency_token
+    outcome = await engine.executions.wait(SCOPE, created, PATIENCE)
+    assert outcome is None or outcome.execution.state is ExecutionState.COMPLETED
+    assert not len(engine.runner.runs) and not engine.runner.runs.shares.held
+
+
+async def test_a_cancel_stops_what_runs(house: House) -> None:
+    engine = await house.open()
+    created = await begun(engine, step("a", "gate"), step("b"))
+    await house.wait_for("a")
+    shown = await engine.executions.cancel(SCOPE, created.execution.id, "bob", "enough")
+    assert shown.execution.state is ExecutionState.CANCELLED
+    assert house.stopped == ["a"]
+    detail = await house.ended(engine, created)
+    assert (detail.execution.counts.cancelled, list(by_path(detail))) == (2, ["a"])
+
+
+async def test_a_handler_that_does_not_stop_is_waited_for_no_longer_than_the_grace(house: House) -> None:
+    engine = await house.open()
+    created = await begun(engine, step("a", "deaf"))
+    await house.wait_for("a")
+    await engine.executions.cancel(SCOPE, created.execution.id, "bob", "enough")
+    detail = await house.ended(engine, created)
+    assert (detail.execution.state, house.stopped) == (ExecutionState.CANCELLED, ["a"])
+    assert "may still take effect" in str(by_path(detail)["a"].failure)
+    house.gates["a"].set()
+
+
+@pytest.mark.parametrize(("handler_name", "told"), [("gate", False), ("deaf", True)])
+async def test_an_attempt_whose_time_is_over_fails(house: House, handler_name: str, told: bool) -> None:
+    engine = await house.open()
+    created = await begun(engine, step("a", handler_name, timeout=0.05))
+    detail = await house.ended(engine, created)
+    failure = by_path(detail)["a"].failure or {}
+    assert (failure["code"], "its handler was told to stop" in failure["message"]) == ("STEP_TIMEOUT", told)
+    assert house.stopped == ["a"]
+    house.gates["a"].set()
+
+
+async def test_a_step_is_tried_again_after_its_pause(house: House) -> None:
+    engine = await house.open()
+    retry = {"max_attempts": 3, "initial_interval": 0.01}
+    detail = await house.ended(engine, await begun(engine, step("a", "break", params={"times": 2}, retry_policy=retry)))
+    assert (detail.execution.state, by_path(detail)["a"].output) == (ExecutionState.COMPLETED, 3)
+    assert len(by_path(detail)["a"].failed_attempts) == 2
+
+
+@pytest.mark.parametrize("park_after", [0.0, SELDOM], ids=["parked", "in memory"])
+async def test_what_waits_goes_on_at_its_time_without_a_look(house: House, park_after: float) -> None:
+    engine = await house.open(park_after=park_after)
+    pause = step("pause", "wait", params={"duration": 0.2})
+    created = await begun(engine, *[pause, step("a"), {**pause, "id": "again"}, step("b")])
+    detail = await house.ended(engine, created)
+    assert detail.execution.state is ExecutionState.COMPLETED
+    assert +engine.runner.context.finds.counts == {}
+
+
+@pytest.mark.parametrize("park_after", [0.0, SELDOM], ids=["parked", "in memory"])
+async def test_what_is_to_start_later_starts_then_without_a_look(house: House, park_after: float) -> None:
+    engine = await house.open(park_after=park_after)
+    detail = await house.ended(engine, await begun(engine, step("a"), start_delay=0.2))
+    assert detail.execution.state is ExecutionState.COMPLETED
+
+
+async def test_another_process_goes_on_with_what_one_has_given_back(house: House) -> None:
+    async with house.process() as one:
+        created = await begun(one, step("a"), step("b", "gate"), step("c"))
+        await house.wait_for("b")
+    assert house.stopped == ["b"]
+    row = await house.repository.get_execution(SCOPE, created.execution.id)
+    assert (row.incarnation, row.state) == (None, ExecutionState.RUNNING)
+    house.gates["b"].set()
+    other = await house.open()
+    detail = await house.ended(other, created)
+    outputs = {path: each.output for path, each in by_path(detail).items()}
+    assert (detail.execution.state, outputs["b"], list(outputs)) == (ExecutionState.COMPLETED, 2, ["a", "b", "c"])
+
+
+async def test_no_more_run_at_a_time_than_there_is_room_for(house: House) -> None:
+    engine = await house.open(max_running=2)
+    workflow = await engine.workflows.create("acme", {"name": "w", "steps": [step("a", "gate")]}, "ann")
+    created = [await engine.executions.execute(SCOPE, "ann", StartRequest(workflow.name)) for _ in range(6)]
+    await house.wait_for("a")
+    assert len(engine.runner.runs) <= 2
+    house.gates["a"].set()
+    for each in created:
+        assert (await house.ended(engine, each)).execution.state is ExecutionState.COMPLETED
+
+
+async def test_what_an_attempt_reports_is_kept_and_what_it_says_is_shown(house: House) -> None:
+    engine = await house.open()
+    created = await begun(engine, step("a", "gate"))
+    seen: list[str] = []
+    reported = asyncio.Event()
+
+    async def watch() -> None:
+        async for page in engine.executions.watch(SCOPE, created.execution.id, 0):
+            if isinstance(page, Output):
+                seen.append(page.text)
+            elif isinstance(page, list | tuple) and any(event.kind == "step_progressed" for event in page):
+                reported.set()
+
+    watching = asyncio.create_task(watch())
+    await house.wait_for("a")
+    await asyncio.sleep(0)
+    (context,) = house.contexts
+    context.emit("hello")
+    context.report(40, "on it")
+    context.report(50, "too soon after the other")
+    async with asyncio.timeout(PATIENCE):
+        await reported.wait()
+        row = by_path(await house.repository.get_detail(SCOPE, created.execution.id))["a"]
+        house.gates["a"].set()
+        await watching
+    assert (row.progress, seen) == (40, ["hello"])
+
+
+async def test_what_was_deleted_with_its_workflow_is_cancelled_and_goes(house: House) -> None:
+    engine = await house.open()
+    created = await begun(engine, step("a", "gate"))
+    await house.wait_for("a")
+    workflow = created.execution.workflow_name
+    await engine.executions.delete_workflow(SCOPE, workflow, "", True, "bob")
+    async with asyncio.timeout(PATIENCE):
+        run = engine.runner.run_of(created.execution.id)
+        if run is not None:
+            await run.closed.wait()
+    assert house.stopped == ["a"]
+
+
+async def test_nothing_begins_while_the_lease_does_not_let_it(house: House) -> None:
+    engine = await house.open()
+    engine.runner.tenure.hold_until(0.0)
+    created = await begun(engine, step("a"))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not house.contexts
+    engine.runner.tenure.hold_until(float("inf"))
+    engine.runner.context.work.poke()
+    assert (await house.ended(engine, created)).execution.state is ExecutionState.COMPLETED
