@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import pytest_asyncio
@@ -133,7 +134,7 @@ def step(step_id: str, handler_name: str = "give", **fields: Any) -> dict[str, A
 
 async def begun(engine: Engine, *steps: dict[str, Any], **request: Any) -> Created:
     """An execution of a workflow of these steps."""
-    workflow = await engine.workflows.create("acme", {"name": f"w{id(steps)}", "steps": list(steps)}, "ann")
+    workflow = await engine.workflows.create("acme", {"name": f"w-{uuid4()}", "steps": list(steps)}, "ann")
     return await engine.executions.execute(SCOPE, "ann", StartRequest(workflow.name, **request))
 
 
@@ -292,3 +293,60 @@ async def test_nothing_begins_while_the_lease_does_not_let_it(house: House) -> N
     engine.runner.tenure.hold_until(float("inf"))
     engine.runner.context.work.poke()
     assert (await house.ended(engine, created)).execution.state is ExecutionState.COMPLETED
+
+
+async def test_a_process_that_hands_over_takes_nothing_more(house: House) -> None:
+    async with house.process() as one:
+        await one.runner.hand_over()
+        created = await begun(one, step("a"))
+        assert created.execution.incarnation is None
+        await one.executions.cancel(SCOPE, (await begun(one, step("b"))).execution.id, "bob", "enough")
+        assert not len(one.runner.runs) and not house.contexts
+    detail = await house.ended(await house.open(), created)
+    assert detail.execution.state is ExecutionState.COMPLETED
+
+
+async def test_a_process_without_its_lease_drops_all_at_once(house: House) -> None:
+    engine = await house.open()
+    await begun(engine, step("a", "gate"))
+    await house.wait_for("a")
+    engine.runner.tenure.fence()
+    assert not len(engine.runner.runs) and not engine.runner.tenure.may_begin
+    await asyncio.sleep(0)
+    assert house.stopped == ["a"]
+
+
+async def test_what_was_released_is_dropped_if_it_was_at_the_epoch_that_is_driven(house: House) -> None:
+    engine = await house.open()
+    created = await begun(engine, step("a", "gate"))
+    await house.wait_for("a")
+    tenure, execution_id = engine.runner.tenure, created.execution.id
+    run = engine.runner.run_of(execution_id)
+    assert run is not None
+    for epoch in (run.execution.epoch + 1, run.execution.epoch - 1):
+        tenure.withhold(execution_id, epoch)
+        tenure.drop(execution_id, epoch)
+        assert not run.is_withheld and engine.runner.run_of(execution_id) is run
+    tenure.withhold(execution_id, run.execution.epoch)
+    assert run.is_withheld
+    tenure.drop(execution_id, run.execution.epoch)
+    assert engine.runner.run_of(execution_id) is None
+    await asyncio.sleep(0)
+    assert house.stopped == ["a"]
+
+
+async def test_what_others_took_while_a_process_was_cut_off_is_dropped_and_the_rest_goes_on(house: House) -> None:
+    engine = await house.open()
+    kept = await begun(engine, step("kept", "gate"))
+    taken = await begun(engine, step("taken", "gate"))
+    await house.wait_for("kept")
+    await house.wait_for("taken")
+    tenure = engine.runner.tenure
+    await house.repository.release(tenure.incarnation, [taken.execution.id])
+    await tenure.reclaim()
+    assert set(engine.runner.runs.ids) == {kept.execution.id}
+    await asyncio.sleep(0)
+    assert house.stopped == ["taken"]
+    assert tenure.ownership.generation == 1
+    house.gates["kept"].set()
+    assert (await house.ended(engine, kept)).steps[0].output == 1
