@@ -85,7 +85,6 @@ def prepare(config: Config) -> None:
     # What is loaded by now stays: collecting it again and again would cost a fifth of the work of a step.
     gc.freeze()
     memory.collect_rarely()
-    memory.keep_freed()
 
 
 def leave(code: int = 0) -> None:
