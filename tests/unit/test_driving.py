@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from flowkeep.handlers import HandlerError, StepContext, handler
+from persistence.errors import UnavailableError
 from persistence.memory import MemoryRepository
 from persistence.model import ExecutionDetail, ExecutionState, Scope, Step
 from persistence.transition import Created
@@ -350,3 +351,32 @@ async def test_what_others_took_while_a_process_was_cut_off_is_dropped_and_the_r
     assert tenure.ownership.generation == 1
     house.gates["kept"].set()
     assert (await house.ended(engine, kept)).steps[0].output == 1
+
+
+@pytest.mark.parametrize("error", [UnavailableError("away"), RuntimeError("a mistake")])
+async def test_after_a_failed_claim_the_next_one_comes_later_and_asks_for_less(
+    house: House, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    asked: list[int] = []
+    enough, claim = asyncio.Event(), house.repository.claim
+
+    async def failing(incarnation: Any, limit: int, **how: Any) -> Any:
+        asked.append(limit)
+        if len(asked) > 4:
+            enough.set()
+            return await claim(incarnation, limit, **how)
+        raise error
+
+    monkeypatch.setattr(house.repository, "claim", failing)
+    engine = await house.open()
+    for _ in range(20):
+        engine.runner.context.work.poke()
+        await asyncio.sleep(0)
+    assert asked == [100]
+    await engine.runner.stop()
+
+    asked.clear()
+    await house.open(claim_interval=0.05)
+    async with asyncio.timeout(PATIENCE):
+        await enough.wait()
+    assert asked[:5] == [100, 50, 25, 12, 6]
