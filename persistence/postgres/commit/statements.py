@@ -43,6 +43,11 @@ INSERT_REQUESTS = Statement(f"""
 {columns.REQUEST.insert("requests", "requests")}
 ON CONFLICT DO NOTHING RETURNING execution_id""")
 
+# Those just taken, of creations that are refused.
+GIVE_BACK_REQUESTS = Statement("""
+DELETE FROM requests r USING unnest(:orgs::text[], :request_ids::text[]) AS u(org_id, request_id)
+WHERE r.org_id = u.org_id AND r.request_id = u.request_id""")
+
 KNOWN_REQUESTS = Statement(f"""
 SELECT r.org_id AS request_org, r.request_id AS request, r.method, r.content_hash, r.execution_id,
     {selected(EXECUTION_COLUMNS, "e.")}
@@ -142,7 +147,9 @@ def single(*, creates: bool, shares: bool, parts: tuple[str, ...] = ()) -> State
         "moved": UPDATE_EXECUTIONS.template,
     }
     written |= {f"of_{name}": PARTS[name].template for name in parts}
-    conditions = ["(SELECT count(*) FROM kept) = :step_count", "(SELECT count(*) FROM moved) = :change_count"]
+    # Asked in this order, and so done in it: by all, request ids are locked before workflows, those before executions,
+    # and those before their steps.
+    conditions = ["(SELECT count(*) FROM moved) = :change_count", "(SELECT count(*) FROM kept) = :step_count"]
     if creates:
         written |= {
             "live": LIVE_WORKFLOWS.template,
@@ -150,10 +157,9 @@ def single(*, creates: bool, shares: bool, parts: tuple[str, ...] = ()) -> State
             "made": INSERT_EXECUTIONS.template,
             "given": INSERT_INPUTS.template,
         }
-        # Asked first, and so done first: whoever keeps a request id locks executions after it, as a cancel does.
         conditions = [
-            "(SELECT count(*) FROM live) = cardinality(:workflow_ids)",
             "(SELECT count(*) FROM taken) = :request_count",
+            "(SELECT count(*) FROM live) = cardinality(:workflow_ids)",
             "(SELECT count(*) FROM made) = :execution_count",
             *conditions,
         ]

@@ -14,6 +14,10 @@ SELECT r->>0 AS org_id, r->>1 AS request_id, r->>2 AS method, (r->>3)::uuid AS e
 FROM jsonb_array_elements($1::jsonb) AS r
 ON CONFLICT DO NOTHING RETURNING execution_id;
 
+-- GIVE_BACK_REQUESTS: $1 orgs, $2 request_ids
+DELETE FROM requests r USING unnest($1::text[], $2::text[]) AS u(org_id, request_id)
+WHERE r.org_id = u.org_id AND r.request_id = u.request_id;
+
 -- KNOWN_REQUESTS: $1 orgs, $2 request_ids
 SELECT r.org_id AS request_org, r.request_id AS request, r.method, r.content_hash, r.execution_id,
     e.org_id, e.id, e.owner, e.workflow_id, e.workflow_name, e.revision, e.state, CASE WHEN e.create_time < '0001-01-01 00:00:00+00' OR e.create_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.create_time END AS create_time, e.timeout, e.priority, e.tags, e.labels, e.correlation_id, e.request_id, CASE WHEN e.scheduled_time < '0001-01-01 00:00:00+00' OR e.scheduled_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.scheduled_time END AS scheduled_time, CASE WHEN e.start_time < '0001-01-01 00:00:00+00' OR e.start_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.start_time END AS start_time, CASE WHEN e.end_time < '0001-01-01 00:00:00+00' OR e.end_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.end_time END AS end_time, CASE WHEN e.deadline_time < '0001-01-01 00:00:00+00' OR e.deadline_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.deadline_time END AS deadline_time, e.progress, e.steps_total, e.steps_completed, e.steps_failed, e.steps_skipped, e.steps_running, e.steps_cancelled, e.last_seq, e.failure, e.ending, e.mail, e.incarnation, e.epoch, CASE WHEN e.wake_time < '0001-01-01 00:00:00+00' OR e.wake_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.wake_time END AS wake_time, e.deaths, e.bytes, e.run
@@ -139,7 +143,7 @@ FROM unnest($1::text[], $2::uuid[]) AS u(org_id, id)
 JOIN executions e ON e.org_id = u.org_id AND e.id = u.id
 FOR KEY SHARE OF e;
 
--- SINGLE: $1 steps, $2 history, $3 changes, $4 step_count, $5 change_count
+-- SINGLE: $1 steps, $2 history, $3 changes, $4 change_count, $5 step_count
 WITH kept AS (
 INSERT INTO steps AS s (org_id, execution_id, path, iteration, handler, state, attempt, failures, progress, input, output, failure,
     failed_attempts, assigned, skip_reason, start_time, attempt_time, end_time, wait, end_seq, worker, position,
@@ -197,10 +201,10 @@ WHERE e.org_id = u.org_id AND e.id = u.id
     AND e.incarnation IS NOT DISTINCT FROM u.incarnation AND e.epoch = u.epoch AND e.last_seq = u.base_seq
     AND (e.mail <= u.mail_seen OR NOT u.ends_otherwise)
 RETURNING e.id)
-SELECT 1 / ((SELECT count(*) FROM kept) = $4
-    AND (SELECT count(*) FROM moved) = $5)::int;
+SELECT 1 / ((SELECT count(*) FROM moved) = $4
+    AND (SELECT count(*) FROM kept) = $5)::int;
 
--- SINGLE_WITH_ALL: $1 shared, $2 steps, $3 history, $4 changes, $5 consumed, $6 letters, $7 workflow_orgs, $8 workflow_ids, $9 workflow_revisions, $10 requests, $11 executions, $12 inputs, $13 request_count, $14 execution_count, $15 step_count, $16 change_count
+-- SINGLE_WITH_ALL: $1 shared, $2 steps, $3 history, $4 changes, $5 consumed, $6 letters, $7 workflow_orgs, $8 workflow_ids, $9 workflow_revisions, $10 requests, $11 executions, $12 inputs, $13 request_count, $14 execution_count, $15 change_count, $16 step_count
 WITH pooled AS (
 INSERT INTO shared_payloads (org_id, execution_id, digest, document, message)
 SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, r->>2 AS digest, nullif(r->3, 'null') AS document,
@@ -308,8 +312,8 @@ given AS (
 INSERT INTO execution_inputs (org_id, execution_id, input)
 SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, nullif(r->2, 'null') AS input
 FROM jsonb_array_elements($12::jsonb) AS r)
-SELECT 1 / ((SELECT count(*) FROM live) = cardinality($8)
-    AND (SELECT count(*) FROM taken) = $13
+SELECT 1 / ((SELECT count(*) FROM taken) = $13
+    AND (SELECT count(*) FROM live) = cardinality($8)
     AND (SELECT count(*) FROM made) = $14
-    AND (SELECT count(*) FROM kept) = $15
-    AND (SELECT count(*) FROM moved) = $16)::int;
+    AND (SELECT count(*) FROM moved) = $15
+    AND (SELECT count(*) FROM kept) = $16)::int;

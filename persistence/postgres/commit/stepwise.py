@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -81,12 +81,15 @@ async def _write_steps(connection: Connection, step_rows: list[bytes]) -> None:
 
 async def _create(connection: Connection, creations: list[Creation]) -> tuple[dict[Unit, Outcome], list[Creation]]:
     """Insert what is new; return the outcome of each creation and those whose other rows are to be written."""
-    live = await _live_workflows(connection, creations)
-    wanted = [creation for creation in creations if creation.workflow in live]
-    fresh = await _reserve(connection, wanted)
+    reserved = await _reserve(connection, creations)
+    live = await _live_workflows(connection, reserved)
+    fresh = {creation: None for creation in reserved if creation.workflow in live}
+    if refused := [creation.execution for creation in reserved if creation not in fresh]:
+        keys = [each.org for each in refused], [each.request_id for each in refused]
+        await connection.execute(statements.GIVE_BACK_REQUESTS.text, *keys)
     outcomes: dict[Unit, Outcome] = {}
     written: list[Creation] = []
-    inserted = await _insert(connection, [creation for creation in wanted if creation in fresh])
+    inserted = await _insert(connection, list(fresh))
     for creation in fresh:
         if creation.execution.id in inserted:
             written.append(creation)
@@ -101,8 +104,11 @@ async def _create(connection: Connection, creations: list[Creation]) -> tuple[di
     return outcomes, written
 
 
-async def _live_workflows(connection: Connection, creations: list[Creation]) -> set[WorkflowKey]:
+async def _live_workflows(connection: Connection, creations: Iterable[Creation]) -> set[WorkflowKey]:
+    """Lock the workflows that are there; after the request ids, as whoever changes one under a request id does."""
     keys = sorted({creation.workflow for creation in creations})
+    if not keys:
+        return set()
     found = await connection.fetch(statements.LIVE_WORKFLOWS.text, *zip(*keys, strict=True))
     return {tuple(row) for row in found}
 
