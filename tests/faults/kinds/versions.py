@@ -18,8 +18,6 @@ from tests.faults.harness.database import Postgres
 from tests.faults.kinds.kind import Plain, Scene, VoidError
 from tests.folders import ROOT
 
-BEFORE = "afa31f1"
-"""The version before: only with its migrations among this one's, and protos unbroken since, can the two be mixed."""
 _CHOICE = """import pathlib, sys
 sys.path[:0] = pathlib.Path(__file__).with_name("version").read_text().splitlines()
 """
@@ -101,19 +99,24 @@ class Rolled(Plain):
 
 
 def _checked_out(folder: Path) -> Path:
-    """Return the folder with the code of the version before. Raises LookupError without one that can be mixed."""
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(ROOT), "archive", BEFORE, "service", "persistence", "clients"],
-            capture_output=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        raise LookupError(f"{BEFORE} is not in this copy's history") from None
-    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+    """Return the folder with the code of the version before. Raises LookupError without one that can be mixed.
+
+    That is the oldest whose migrations are all among this one's: the last that has changed one, and not only added it.
+    """
+    before = _git("log", "-1", "--format=%h", "--diff-filter=M", "--", str(VERSIONS)).decode().strip()
+    if not before:
+        raise LookupError("no version before is in this copy's history")
+    with tarfile.open(fileobj=io.BytesIO(_git("archive", before, "service", "persistence", "clients"))) as archive:
         archive.extractall(folder)  # noqa: S202 - of our own history; early releases of Python 3.11 have no filters
     for theirs in (folder / VERSIONS.relative_to(ROOT)).glob("[0-9]*"):
         ours = VERSIONS / theirs.name
         if not ours.exists() or ours.read_bytes() != theirs.read_bytes():
-            raise LookupError(f"{BEFORE} has another schema, {theirs.stem}, whose data this version cannot read")
+            raise LookupError(f"{before} has another schema, {theirs.stem}, whose data this version cannot read")
     return folder
+
+
+def _git(*arguments: str) -> bytes:
+    try:
+        return subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise LookupError(f"this copy has no history: {error}") from None
