@@ -304,7 +304,8 @@ class Journal(Protocol):
     async def deliver(self, incarnation: UUID, taken: Collection[MessageKey] = ()) -> Sequence[Mail]:
         """Return the unseen messages of what this incarnation owns beside those `taken`, oldest execution first.
 
-        What nobody owns and has some becomes claimable at once. There may be more when MAIL_AT_ONCE or more come.
+        What is parked and has some becomes claimable at once, and its messages are returned as well, this once. There
+        may be more when MAIL_AT_ONCE or more come.
         """
         ...
 

@@ -121,6 +121,7 @@ class MemoryJournal:
                 mail += [Mail(execution.id, execution.epoch, left)] if left else []
             elif unseen and execution.wake_time is not None and execution.wake_time > now:
                 row.execution = replace(execution, wake_time=now)
+                mail.append(Mail(execution.id, execution.epoch, unseen))
         return sorted(mail, key=lambda each: each.execution_id)
 
     async def find_request(self, org: str, request_id: str, content_hashes: Collection[bytes]) -> Execution | None:

@@ -11,10 +11,17 @@ from persistence.errors import UnavailableError
 
 OLDEST_VERSION = 15
 
+_MESSAGES = """
+select count(*), coalesce(extract(epoch from clock_timestamp() - min(create_time)), 0)::float8 from messages"""
+
 
 @dataclass(frozen=True, slots=True)
 class DatabaseFacts:
-    """What a database says of itself. `clock_offset` is its clock minus ours, in seconds."""
+    """What a database says of itself. `clock_offset` is its clock minus ours, in seconds.
+
+    `messages` is how many wait in the inboxes of executions, and `oldest_message` since how many seconds the first of
+    them does; None and 0 where the schema has no inboxes, or none is there.
+    """
 
     version: str
     major: int
@@ -23,6 +30,8 @@ class DatabaseFacts:
     is_primary: bool
     is_superuser: bool
     clock_offset: float
+    messages: int | None = None
+    oldest_message: float = 0.0
 
 
 async def inspect(dsn: str) -> DatabaseFacts:
@@ -50,6 +59,7 @@ async def _facts(connection: asyncpg.Connection[asyncpg.Record]) -> DatabaseFact
                not pg_is_in_recovery() as is_primary,
                current_setting('is_superuser')::bool as is_superuser,
                to_regclass('schema_version') is not null as has_schema,
+               to_regclass('messages') is not null as has_messages,
                extract(epoch from clock_timestamp())::float8 as clock
         """
     )
@@ -57,6 +67,8 @@ async def _facts(connection: asyncpg.Connection[asyncpg.Record]) -> DatabaseFact
     if row is None:
         raise UnavailableError("the database gave no answer")
     revision = await connection.fetchval("select version_num from schema_version") if row["has_schema"] else None
+    waiting = await connection.fetchrow(_MESSAGES) if row["has_messages"] else None
+    count, oldest = waiting or (None, 0.0)
     return DatabaseFacts(
         version=row["version"],
         major=row["major"],
@@ -65,4 +77,6 @@ async def _facts(connection: asyncpg.Connection[asyncpg.Record]) -> DatabaseFact
         is_primary=row["is_primary"],
         is_superuser=row["is_superuser"],
         clock_offset=row["clock"] - middle,
+        messages=count,
+        oldest_message=oldest,
     )

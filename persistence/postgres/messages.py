@@ -2,8 +2,8 @@
 
 Whoever asks for something outside of the engine locks the row of the execution, counts a binding message up there and
 inserts it. The lock keeps an end or a release of the owner from passing it; a conditional INSERT could not, because of
-two transactions at once neither sees what the other does. All take their locks in this order: request id, workflow,
-executions by id, messages.
+two transactions at once neither sees what the other does. All take their locks in this order: request ids, workflows,
+executions by id, steps and messages.
 """
 
 from __future__ import annotations
@@ -195,19 +195,20 @@ class PostgresMessages:
         """See Journal."""
         left_out = [key[0] for key in taken], [key[1] for key in taken]
         async with self._database.session() as session:
+            woken: list[asyncpg.Record] = []
             while True:
                 rows = await session.fetch(_DELIVER, incarnation, *left_out)
                 asleep = {(row["org_id"], row["execution_id"]) for row in rows if row["incarnation"] is None}
                 if not asleep:
                     break
                 await session.execute(_WAKE, *zip(*asleep, strict=True))
+                woken += [row for row in rows if row["incarnation"] is None]
                 if len(rows) < MAIL_AT_ONCE:  # else those that are woken may have kept others out
                     break
         mail: dict[tuple[UUID, int], list[Message]] = defaultdict(list)
-        for row in rows:
-            if row["incarnation"] is not None:
-                mail[row["execution_id"], row["epoch"]].append(mending.message(row))
-        return [Mail(execution_id, epoch, tuple(found)) for (execution_id, epoch), found in mail.items()]
+        for row in (*woken, *(row for row in rows if row["incarnation"] is not None)):
+            mail[row["execution_id"], row["epoch"]].append(mending.message(row))
+        return [Mail(execution_id, epoch, tuple(found)) for (execution_id, epoch), found in sorted(mail.items())]
 
 
 async def unseen(session: Session, executions: Iterable[Execution]) -> dict[UUID, Sequence[Message]]:

@@ -82,10 +82,17 @@ class Notifications:
 
     def _receiver(self, heard: Heard, own_pid: int) -> Callable[..., None]:
         def receive(_connection: object, pid: int, _channel: str, payload: object) -> None:
-            if pid != own_pid:
+            if pid == own_pid:
+                return
+            if not self.is_needed:  # nobody was told anything until now
                 self.is_needed = True
-                if not (news := _read(str(payload))).is_empty:  # else it only says that it is there
-                    heard(news)
+                self._pending = News(None, has_work=True, has_mail=True)
+                self._wake.set()
+            news = _read(str(payload))
+            if news.is_empty:  # it only says that it is there, and may not know yet who is
+                self.announce((), has_work=True)
+            else:
+                heard(news)
 
         return receive
 

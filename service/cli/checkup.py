@@ -29,6 +29,9 @@ from service.server import credentials
 LARGEST_CLOCK_OFFSET = 5.0
 """Seconds; executions go by the database's clock, but tokens and page tokens are judged by ours."""
 
+LONGEST_UNSEEN = 60.0
+"""Seconds after which a message is seen wherever a server runs: an owner's death included."""
+
 SOON = 14.0
 """Days before its end from which on a certificate is to be replaced."""
 
@@ -172,6 +175,15 @@ def _fitness(facts: DatabaseFacts, config: Config) -> Iterator[Finding]:
     else:
         yield _ok("clock", f"differs from the database's by {facts.clock_offset:+.3f} s")
     yield _schema(facts.revision)
+    if facts.messages is not None:
+        yield _inboxes(facts.messages, facts.oldest_message)
+
+
+def _inboxes(waiting: int, oldest: float) -> Finding:
+    if not waiting:
+        return _ok("inboxes", "no messages wait")
+    judge = _warn if oldest > LONGEST_UNSEEN else _ok
+    return judge("inboxes", f"{waiting} messages wait to be seen, the oldest for {oldest:.1f} s")
 
 
 def _schema(revision: str | None) -> Finding:

@@ -14,6 +14,7 @@ from uuid import UUID
 from persistence import failpoints
 from persistence.model import Event, Scope
 from persistence.repository import ExecutionRepository
+from service.engine.finds import Finds
 
 PAGE = 256
 PAGE_BYTES = 256 << 10
@@ -178,8 +179,10 @@ class WatchHub:
     def __init__(self) -> None:
         self._topics: dict[UUID, _Topic] = {}
         self.is_closed = False
-        self.finds = 0
-        """How often a watcher found events in the table that nothing had told of: 0 in a healthy run."""
+        self.finds = Finds()
+        """Counts, among others, how often a watcher found events in the table that nothing had told of."""
+        # Executions whose watchers have found some, until something tells of them.
+        self._untold: set[UUID] = set()
 
     def close(self) -> None:
         """End every watcher: each raises ShuttingDownError, so that its client resumes elsewhere."""
@@ -188,6 +191,7 @@ class WatchHub:
 
     def publish(self, execution_id: UUID, events: Sequence[Event]) -> None:
         """Offer events that were just committed; a no-op when nobody watches the execution."""
+        self._untold.discard(execution_id)
         if events and (topic := self._topics.get(execution_id)) is not None:
             topic.publish(events)
 
@@ -203,6 +207,7 @@ class WatchHub:
     def wake(self, executions: Iterable[UUID]) -> None:
         """Make the watchers of these executions look at the table: another process may have committed something."""
         for execution_id in executions:
+            self._untold.discard(execution_id)
             if (topic := self._topics.get(execution_id)) is not None:
                 for subscription in topic.subscriptions:
                     subscription.wake(must_read=True)
@@ -210,6 +215,12 @@ class WatchHub:
     def wake_all(self) -> None:
         """Make every watcher look at the table: after anything that may have hidden a commit."""
         self.wake(self._topics)
+        self._untold.clear()
+
+    def found(self, execution_id: UUID) -> None:
+        """Take note that a watcher has found events which nothing had told of until then."""
+        self._untold.add(execution_id)
+        self.finds.note("events", 1, lambda: execution_id not in self._untold)
 
     @contextmanager
     def subscribe(self, execution_id: UUID) -> Iterator[Subscription]:
@@ -296,7 +307,8 @@ async def follow(
                 may_follow or await subscription.wait(cursor, min(pace.poll, spoken + pace.bookmark - clock()))
             ):
                 page = await read(cursor)
-                hub.finds += bool(page) and subscription.is_untold
+                if page and subscription.is_untold:
+                    hub.found(execution_id)
                 subscription.is_untold = False
 
 

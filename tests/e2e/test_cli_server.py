@@ -110,7 +110,7 @@ async def test_migrate_and_doctor(prepared: Path, folder: Path) -> None:
     await copy_data(prepared, folder / "data")
     findings = (await flowkeep("doctor", "-o", "json", settings=settings)).json
     assert {each["verdict"] for each in findings} <= {"ok", "warn"}
-    assert {"python", "settings", "handlers", "database"} <= {each["subject"] for each in findings}
+    assert {"python", "settings", "handlers", "database", "inboxes"} <= {each["subject"] for each in findings}
     unasked = await flowkeep("migrate", "--to", "base", settings=settings)
     assert (unasked.code, unasked.out) == (2, "")
     assert "--yes" in unasked.err

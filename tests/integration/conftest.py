@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -17,6 +17,8 @@ import flowkeep
 from persistence.postgres.commit import session
 from persistence.postgres.repository import PostgresRepository
 from persistence.repository import Repository
+from service import app
+from service.engine import finds
 from service.engine.egress.egress import Egress
 from service.engine.egress.guard import Guard
 from service.engine.handlers.call_api import call_api
@@ -29,6 +31,7 @@ from tests.patience import PATIENCE
 
 OpenRepository = Callable[..., AbstractAsyncContextManager[Repository]]
 Serve = Callable[..., Awaitable[Served]]
+Engines = list[app.Engine]
 
 
 Log = list[MutableMapping[str, Any]]
@@ -49,6 +52,30 @@ def mistakes() -> Iterator[Log]:
     yield found
     structlog.reset_defaults()
     assert not found
+
+
+@pytest.fixture(autouse=True)
+def engines(monkeypatch: pytest.MonkeyPatch) -> Engines:
+    """The engines of all servers that are started. A test in which looks have to find something clears the list."""
+    built: Engines = []
+
+    def build(*arguments: Any, **named: Any) -> app.Engine:
+        built.append(before(*arguments, **named))
+        return built[-1]
+
+    before = app.build_engine
+    monkeypatch.setattr(app, "build_engine", build)
+    monkeypatch.setattr(finds, "PATIENCE", 2.0)
+    return built
+
+
+async def found(engines: Engines) -> Counter[str]:
+    """What looks have found that nothing had told of, by all servers."""
+    counts: Counter[str] = Counter()
+    for engine in list(engines):
+        await engine.hub.finds.judged()
+        counts += engine.hub.finds.counts
+    return counts
 
 
 @pytest.fixture
@@ -121,13 +148,22 @@ async def patient(
 
 
 @pytest_asyncio.fixture
-async def serve(open_repository: OpenRepository, stage: Stage) -> AsyncIterator[Serve]:
-    """Starts servers over the test's database: `serve(handlers, setting=…)`, by default with the stage's handlers."""
+async def serve(
+    request: pytest.FixtureRequest, open_repository: OpenRepository, stage: Stage, engines: Engines
+) -> AsyncIterator[Serve]:
+    """Starts servers over the test's database: `serve(handlers, setting=…)`, by default with the stage's handlers.
+
+    In the end no look may have found what a wake-up should have brought, unless a test has `wrap` spoil a store, or
+    is marked as `tampered`.
+    """
+    is_spoilt = request.node.get_closest_marker("tampered") is not None
     async with AsyncExitStack() as all_servers:
 
         async def start(
             handlers: Any = None, wrap: Callable[[Repository], Any] | None = None, **settings: Any
         ) -> Served:
+            nonlocal is_spoilt
+            is_spoilt |= wrap is not None
             server = await all_servers.enter_async_context(AsyncExitStack())
             repository = await server.enter_async_context(open_repository())
             handlers = stage.handlers() if handlers is None else handlers
@@ -139,6 +175,8 @@ async def serve(open_repository: OpenRepository, stage: Stage) -> AsyncIterator[
 
         yield start
         stage.release()
+        counts = Counter[str]() if is_spoilt else await found(engines)
+    assert not counts, counts
 
 
 @pytest_asyncio.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from uuid import UUID, uuid4
 
+import pytest
 import pytest_asyncio
 
 import flowkeep
@@ -16,6 +17,7 @@ from tests.conftest import NewDatabase
 from tests.integration.stage import ended, eventually, made, step
 
 State = flowkeep.Execution
+pytestmark = pytest.mark.tampered
 
 
 @pytest_asyncio.fixture

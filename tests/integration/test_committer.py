@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Iterable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
 
 from persistence import failpoints
 from persistence.errors import PersistenceError, QueueFullError, UnavailableError
-from persistence.model import Execution, ExecutionState, StepState
+from persistence.model import Execution, ExecutionState, Message, StepState
 from persistence.postgres import PostgresRepository
 from persistence.postgres.commit import flush, session, statements, stepwise
-from persistence.transition import CommitResult, Created
+from persistence.processes import News
+from persistence.transition import CommitResult, Created, Letter
+from service.engine.ids import uuid7
 from tests.conformance.builders import ORG, SCOPE, step
 from tests.integration.postgres_store import PostgresStore, move, opened, settled
 
@@ -53,6 +57,22 @@ async def test_what_came_before_the_poison_is_kept(store: PostgresStore):
     assert answers[3] is FENCED
     await store.check(row, 3)
     assert await store.repository.submit(move(row, 3)) is COMMITTED
+
+
+async def test_what_came_before_the_poison_is_told_to_others(store: PostgresStore, monkeypatch: pytest.MonkeyPatch):
+    row, to = await store.put(), uuid7()
+    told: list[News] = []
+
+    def announce(executions: Iterable[UUID], *, has_work: bool = False, has_mail: bool = False) -> None:
+        told.append(News(frozenset(executions), has_work, has_mail))
+
+    monkeypatch.setattr(store.repository._committer, "_announce", announce)
+    letter = Letter(to, Message(uuid7(), "CHILD_ENDED", datetime.now(UTC), "test", {}))
+    chain = [move(row, 1, letters=[letter]), move(row, 2, steps=[step("x" * 2000)])]
+    answers = await settled(*(store.repository.submit(each) for each in chain))
+    assert answers[0] is COMMITTED
+    assert isinstance(answers[1], PersistenceError)
+    assert told == [News(frozenset({row.id})), News(frozenset({to}), has_mail=True)]
 
 
 async def test_a_fence_drops_the_followers(store: PostgresStore):

@@ -10,9 +10,12 @@ import pytest
 from persistence.errors import ExecutionFinishedError, PersistenceError
 from persistence.model import ExecutionState, MessageKind
 from persistence.postgres import messages
+from persistence.postgres.inspection import inspect
 from persistence.repository import MAIL_AT_ONCE
 from persistence.requests import Method, Request
 from persistence.transition import CommitResult, Letter
+from service.cli import checkup
+from service.config import Config
 from service.engine.ids import uuid7
 from tests.conformance.builders import ORG, SCOPE, document, ending, in_seconds, outcome, until
 from tests.conformance.journal.test_mail import send, told
@@ -85,8 +88,8 @@ async def test_those_that_sleep_keep_no_mail_from_who_runs(
     letters = [Letter(each.id, told()) for each in (*asleep, row)]
     await store.commit(move(await store.put(), 1, letters=letters))
     _deliver_at_once(2, monkeypatch)
-    [mail] = await store.repository.deliver(store.incarnation)
-    assert mail.execution_id == row.id
+    found = [mail.execution_id for mail in await store.repository.deliver(store.incarnation)]
+    assert found == [*(each.id for each in asleep), row.id]
     assert not await store.admin.fetchval("SELECT count(*) FROM executions WHERE wake_time > now()")
 
 
@@ -157,3 +160,16 @@ async def test_a_number_that_cannot_rise_any_more_still_binds(store: PostgresSto
     await store.admin.execute("UPDATE executions SET mail = 9223372036854775807")
     await store.repository.request_cancel(SCOPE, row.id, "ann", "")
     assert await store.repository.submit(ending(row)) is CommitResult.FENCED
+
+
+async def test_what_waits_in_inboxes_is_a_fact_of_the_database(store: PostgresStore, database_dsn: str) -> None:
+    """As `flowkeep doctor` shows it."""
+    assert (await inspect(database_dsn)).messages == 0
+    first, second = await store.put(), await store.put()
+    await send(store, first, told())
+    await send(store, second, told())
+    earlier = "UPDATE messages SET create_time = now() - interval '1 hour' WHERE execution_id = $1"
+    await store.admin.execute(earlier, first.id)
+    facts = await inspect(database_dsn)
+    assert (facts.messages, round(facts.oldest_message / 60)) == (2, 60)
+    assert {(each.subject, each.verdict.value) for each in checkup._fitness(facts, Config())} >= {("inboxes", "warn")}

@@ -3,47 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
+from msgspec import structs
 
 import flowkeep
-from service import app
-from service.engine.running import finds
+from persistence.model import Message
+from persistence.transition import Letter, Transition
+from service.engine import finds
+from service.engine.running import sweeper
 from service.engine.running.listener import Listener
-from tests.integration.conftest import Log, Serve
-from tests.integration.stage import Stage, ended, log, made, step, wait_step
+from service.engine.running.run import Run
+from tests.integration.conftest import Engines, Serve, found
+from tests.integration.stage import Stage, ended, eventually, log, made, step, wait_step
 
 State = flowkeep.Execution
 
 
-@pytest.fixture
-def engines(monkeypatch: pytest.MonkeyPatch) -> list[app.Engine]:
-    """The engines of all servers that are started."""
-    built: list[app.Engine] = []
-
-    def build(*arguments: object, **named: object) -> app.Engine:
-        built.append(before(*arguments, **named))  # type: ignore[arg-type]
-        return built[-1]
-
-    before = app.build_engine
-    monkeypatch.setattr(app, "build_engine", build)
-    monkeypatch.setattr(finds, "PATIENCE", 2.0)
-    return built
-
-
-def found(engines: list[app.Engine]) -> Counter[str]:
-    """What was found without a reason, by all servers."""
-    counts: Counter[str] = Counter()
-    for engine in engines:
-        counts += engine.runner.context.finds.counts
-        counts["events"] += engine.hub.finds
-    return +counts
-
-
-async def test_a_healthy_run_finds_nothing_by_looking(
-    serve: Serve, stage: Stage, engines: list[app.Engine], mistakes: Log
-) -> None:
+async def test_a_healthy_run_finds_nothing_by_looking(serve: Serve, stage: Stage, engines: Engines) -> None:
     one = await serve(park_after=0.2, watch_poll=2.0)
     two = await serve(park_after=0.2, watch_poll=2.0)
     lacking = await serve(handlers=[], park_after=0.2, watch_poll=2.0)
@@ -60,13 +41,11 @@ async def test_a_healthy_run_finds_nothing_by_looking(
     for execution in (*parked, delayed, *handed):
         assert (await ended(one.client, execution.execution_id)).state == State.STATE_COMPLETED
     await watching
-    # For a look that was quicker than its reason.
-    await asyncio.sleep(finds.PATIENCE)
-    assert found(engines) == {}
+    assert await found(engines) == {}
 
 
 async def test_what_only_a_look_finds_is_counted(
-    serve: Serve, stage: Stage, engines: list[app.Engine], monkeypatch: pytest.MonkeyPatch
+    serve: Serve, stage: Stage, engines: Engines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(finds, "PATIENCE", 0.0)
     monkeypatch.setattr(Listener, "_hear", lambda self, news: None)
@@ -75,4 +54,40 @@ async def test_what_only_a_look_finds_is_counted(
     await stage.called("a")
     await two.client.cancel(execution.execution_id)
     await log(two.client, execution.execution_id)
-    assert found(engines).keys() >= {"messages", "events"}
+    assert (await found(engines)).keys() >= {"messages", "events"}
+    engines.clear()
+
+
+async def test_a_letter_is_told_to_who_runs_here_and_to_who_is_parked(
+    serve: Serve, stage: Stage, admin: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeper, "SWEEP_INTERVAL", 1000.0)
+    served = await serve(claim_interval=1000.0, park_after=0.0)
+    gated = await made(served.client, step("a", "gate"))
+    running = UUID((await served.client.execute(gated)).execution_id)
+    parked = UUID((await served.client.execute(await made(served.client, wait_step()))).execution_id)
+    await stage.called("a")
+
+    async def is_parked() -> bool:
+        return bool(await admin.fetchval("SELECT wake_time IS NOT NULL FROM executions WHERE id = $1", parked))
+
+    await eventually(is_parked)
+    message = Message(uuid4(), "CHILD_ENDED", datetime.now(UTC), "test", {})
+
+    def sending(*arguments: Any, **named: Any) -> Transition:
+        transition = before(*arguments, **named)
+        if transition.execution_id in (running, parked) or not transition.events:
+            return transition
+        return structs.replace(transition, letters=[Letter(running, message), Letter(parked, message)])
+
+    with monkeypatch.context() as patch:
+        before = Run._transition
+        patch.setattr(Run, "_transition", sending)
+        await ended(served.client, (await served.client.execute(await made(served.client, step("b")))).execution_id)
+
+    async def are_seen() -> bool:
+        return not await admin.fetchval(
+            "SELECT count(*) FROM messages WHERE execution_id = ANY ($1)", [running, parked]
+        )
+
+    await eventually(are_seen)

@@ -87,10 +87,14 @@ async def test_one_who_lost_the_connection_looks_at_everything(database_dsn, adm
     listener, teller = Notifications(Database(database_dsn)), Notifications(Database(database_dsn))
     teller.is_needed = True
     heard: asyncio.Queue[News] = asyncio.Queue()
-    telling = asyncio.create_task(teller.listen(lambda _: None))
-    listening = asyncio.create_task(listener.listen(heard.put_nowait))
+    is_there = asyncio.Event()
+    telling = asyncio.create_task(teller.listen(lambda _: is_there.set()))
     async with asyncio.timeout(PATIENCE):
+        await is_there.wait()
+        listening = asyncio.create_task(listener.listen(heard.put_nowait))
         assert (await heard.get()).executions is None
+        assert await heard.get() == News(frozenset(), has_work=True)  # so it knows that it is not alone
+        assert listener.is_needed
         ids = frozenset(uuid7() for _ in range(3))
         teller.announce(ids, has_mail=True)
         assert await heard.get() == News(ids, has_mail=True)

@@ -11,8 +11,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import flowkeep
-from flowkeep import client as client_module
-from flowkeep import retry, watch
+from flowkeep import connection, retry, watch
 from flowkeep.requests import execute_request
 from flowkeep.v1 import execution_service_pb2 as pb
 from persistence.errors import UnavailableError
@@ -123,7 +122,7 @@ def pauses(monkeypatch):
     """What all clients of the test are told of their pauses."""
     monkeypatch.setattr(Pauses, "after_errors", [], raising=False)
     monkeypatch.setattr(Pauses, "made", asyncio.Event(), raising=False)
-    for module in (watch, client_module):
+    for module in (watch, connection):
         monkeypatch.setattr(module, "Backoff", Pauses)
     return Pauses
 

@@ -36,6 +36,7 @@ from tests.integration.stage import made, step
 from tests.patience import PATIENCE
 
 State = flowkeep.Execution
+pytestmark = pytest.mark.tampered
 SPOILT_TOGETHER = (
     ("executions", "execution_inputs"),
     ("steps",),

@@ -65,6 +65,8 @@ class Writer:
                 single = Group(item)
                 outcome = (await self._settle([single]))[single]
                 item.resolve(outcome)
+                if outcome is CommitResult.COMMITTED:
+                    group.early.append(item)
             else:
                 item.resolve(CommitResult.FENCED)
 

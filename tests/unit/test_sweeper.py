@@ -45,6 +45,9 @@ class Runs:
         self.coming: set[UUID] = set()
         self.taken: set[MessageKey] = set()
 
+    def __contains__(self, execution_id: UUID) -> bool:
+        return execution_id in self.ids
+
     def deliver(self, mail: Mail) -> int:
         if mail.execution_id not in self.ids:
             return 0
@@ -53,8 +56,9 @@ class Runs:
 
 
 def swept(journal: Paged, runs: Runs) -> Sweeper:
-    context = SimpleNamespace(journal=journal, ownership=SimpleNamespace(incarnation=uuid4()))
-    return Sweeper(cast(Any, context), cast(Any, runs), cast(Any, SimpleNamespace(under_way=set())), Wakeup())
+    context = SimpleNamespace(journal=journal, ownership=SimpleNamespace(incarnation=uuid4()), work=Wakeup())
+    driver = SimpleNamespace(recovery=SimpleNamespace(under_way=set()), adopting=set())
+    return Sweeper(cast(Any, context), cast(Any, runs), cast(Any, driver))
 
 
 @pytest.fixture(autouse=True)

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from service.engine.running import finds
-from service.engine.running.finds import Finds
+from service.engine import finds
+from service.engine.finds import Finds
 from service.engine.running.timer import LONGEST, Timer
 from service.engine.running.wakeups import Wakeup
 from tests.patience import PATIENCE
@@ -38,11 +38,12 @@ async def test_what_was_found_without_a_reason_is_counted(monkeypatch: pytest.Mo
     monkeypatch.setattr(finds, "PATIENCE", 0.0)
     found, told, untold = Finds(), Wakeup(), Wakeup()
     told.poke()
-    found.note("messages", 2, untold)
-    found.note("executions", 3, told)
+    await found.judged()
+    found.note("messages", 2, untold.since())
+    found.note("executions", 3, told.since())
     told.poke()
-    found.note("messages", 5, untold)
-    await after_timers()
+    found.note("messages", 5, untold.since())
+    await found.judged()
     assert found.counts == {"messages": 7}
 
 

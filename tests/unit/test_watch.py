@@ -172,14 +172,28 @@ async def test_events_are_counted_that_a_watcher_found_without_having_been_told(
             Pages(page(1, "created"), [], page(2, FINISHED)), hub, execution_id, pace=Pace(poll=0.0, bookmark=60.0)
         )
         assert [each async for each in polling] == [page(1, "created"), page(2, FINISHED), Bookmark(2)]
-        assert hub.finds == 1
+        await hub.finds.judged()
+        assert hub.finds.counts == {"events": 1}
         told = followed(Pages(page(1, "created"), [], page(2, FINISHED)), hub, execution_id, pace=RARE)
         assert await anext(told) == page(1, "created")
         coming = asyncio.ensure_future(anext(told))
         await reads()
         hub.wake([execution_id])
         assert await coming == page(2, FINISHED)
-        assert hub.finds == 1
+        await hub.finds.judged()
+        assert hub.finds.counts == {"events": 1}
+
+
+async def test_an_event_that_is_told_of_just_after_it_was_found_is_not_counted() -> None:
+    hub, execution_id = WatchHub(), uuid4()
+    async with asyncio.timeout(10):
+        given = followed(
+            Pages(page(1, "created"), [], page(2, FINISHED)), hub, execution_id, pace=Pace(poll=0.0, bookmark=60.0)
+        )
+        assert [each async for each in given] == [page(1, "created"), page(2, FINISHED), Bookmark(2)]
+        hub.wake([execution_id])
+        await hub.finds.judged()
+    assert not hub.finds.counts
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,17 @@ from uuid import UUID
 from persistence import failpoints
 from persistence.errors import PersistenceError, QueueFullError, UnavailableError
 from persistence.fair_queue import FairQueue
-from persistence.postgres.commit.units import Creation, Group, Outcome, Refusal, Submission, Unit, is_written
+from persistence.postgres.commit.units import (
+    Creation,
+    Group,
+    Outcome,
+    Refusal,
+    Submission,
+    Unit,
+    is_free,
+    is_written,
+    letters,
+)
 from persistence.shares import Shares
 from persistence.transition import CommitResult, Created, NewExecution, Transition
 
@@ -242,7 +252,7 @@ class Committer:
 
     def _resolve(self, units: Sequence[Unit], outcomes: Mapping[Unit, Outcome], begun: float) -> None:
         failed: dict[UUID, int] = {}
-        self._announce_all(outcomes)
+        self._announce_all(units, outcomes)
         if any(map(is_written, outcomes.values())):
             self._last_written = asyncio.get_running_loop().time()
         for unit in units:
@@ -291,14 +301,18 @@ class Committer:
             self._queue.put_back(item.org, item)
         self._wake.set()
 
-    def _announce_all(self, outcomes: Mapping[Unit, Outcome]) -> None:
-        """Tell the other processes what was written."""
+    def _announce_all(self, units: Sequence[Unit], outcomes: Mapping[Unit, Outcome]) -> None:
+        """Tell the other processes what was written, also of a group of which something was not."""
         written = {unit for unit, outcome in outcomes.items() if is_written(outcome)}
-        if written:
-            self._announce([unit.execution_id for unit in written], has_work=any(unit.is_free for unit in written))
-            groups = (unit for unit in written if isinstance(unit, Group))
-            if told := {letter.execution_id for group in groups for letter in group.letters}:
-                self._announce(told, has_mail=True)
+        groups = [unit for unit in units if isinstance(unit, Group)]
+        early = [item for group in groups for item in group.early]
+        if written or early:
+            has_work = any(unit.is_free for unit in written) or any(is_free(item.transition) for item in early)
+            changed = {unit.execution_id for unit in written} | {item.transition.execution_id for item in early}
+            self._announce(changed, has_work=has_work)
+        sent = [*letters(early), *(letter for group in groups if group in written for letter in group.letters)]
+        if sent:
+            self._announce({letter.execution_id for letter in sent}, has_mail=True)
 
     def _fence(self, failed: Mapping[UUID, int]) -> None:
         """Fence what waits behind these failed transitions, of the same epochs."""

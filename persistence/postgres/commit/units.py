@@ -131,6 +131,16 @@ class Submission(_Item[CommitResult]):
         return super().size + sum(len(row) for rows in self.parts.values() for row in rows)
 
 
+def letters(items: Iterable[Submission]) -> list[Letter]:
+    """Return what transitions send to other executions."""
+    return [letter for item in items for letter in item.transition.letters]
+
+
+def is_free(transition: Transition) -> bool:
+    """Return whether the execution is to be claimed after it, perhaps by a process that has what it awaits."""
+    return transition.release and (transition.wake_time is None or bool(transition.awaits))
+
+
 class Refusal(_Item[CommitResult]):
     """A transition that cannot be written at all."""
 
@@ -145,11 +155,13 @@ class Refusal(_Item[CommitResult]):
 class Group:
     """Transitions of one execution that follow each other and are written as one."""
 
-    __slots__ = ("_steps", "behind", "items", "known", "payload_rows", "suspect")
+    __slots__ = ("_steps", "behind", "early", "items", "known", "payload_rows", "suspect")
 
     def __init__(self, item: Submission) -> None:
         self.items = [item]
         self.behind: list[Submission] = []
+        # What was written by itself, whatever becomes of the others.
+        self.early: list[Submission] = []
         self.suspect = False
         self.payload_rows: Mapping[PayloadKey, bytes] = _NONE
         self.known: Container[PayloadKey] = ()
@@ -169,7 +181,7 @@ class Group:
     @property
     def is_free(self) -> bool:
         """Whether the execution is to be claimed now, perhaps by a process that has what it awaits."""
-        return self.last.release and (self.last.wake_time is None or bool(self.last.awaits))
+        return is_free(self.last)
 
     @property
     def base_seq(self) -> int:
@@ -207,7 +219,7 @@ class Group:
     @property
     def letters(self) -> list[Letter]:
         """What it sends to other executions."""
-        return [letter for item in self.items for letter in item.transition.letters]
+        return letters(self.items)
 
     @property
     def history_rows(self) -> list[bytes]:

@@ -108,6 +108,8 @@ class Writer:
                 group.items = items[index:]
                 return False
             item.resolve(outcome)
+            if outcome is CommitResult.COMMITTED:
+                group.early.append(item)
             if outcome is not CommitResult.COMMITTED:
                 for later in items[index + 1 :]:
                     later.resolve(CommitResult.FENCED)

@@ -27,7 +27,7 @@ class ActiveRuns:
         self._definitions = definitions
         self._runs: dict[UUID, Run] = {}
         self.coming: set[UUID] = set()
-        """Executions that are being created with this process as their owner; nothing else may take them up."""
+        """Executions that are being created for this process, or that a claim has brought: no sweep does."""
         self.shares = Shares(self._max_running)
         """How many of the executions that run or are coming each org and owner has."""
         self._claiming = 0

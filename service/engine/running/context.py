@@ -10,9 +10,9 @@ from datetime import datetime
 from persistence.model import Event
 from persistence.repository import Repository
 from service.engine.clock import StoreClock
+from service.engine.finds import Finds
 from service.engine.handlers.registry import Registry
 from service.engine.planning import events
-from service.engine.running.finds import Finds
 from service.engine.running.ownership import Ownership
 from service.engine.running.stuck_attempts import StuckAttempts
 from service.engine.running.wakeups import Wakeup
@@ -45,8 +45,8 @@ class RunnerSettings:
 class Context:
     """What runs and their attempts are given.
 
-    `name` is what people know the process by; `work` wakes the claims; `finds` counts what looks find without a reason;
-    attempts begin with the variables of `origin`.
+    `name` is what people know the process by; `work` wakes the claims, `mail` the sweeps; attempts begin with the
+    variables of `origin`.
     """
 
     journal: Repository
@@ -61,9 +61,14 @@ class Context:
     tasks: TaskRegistry
     turns: Turns
     work: Wakeup
-    finds: Finds
+    mail: Wakeup
     stuck: StuckAttempts
     origin: contextvars.Context
+
+    @property
+    def finds(self) -> Finds:
+        """What looks find without a reason."""
+        return self.hub.finds
 
     def now(self) -> datetime:
         """Return the store's time."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, KeysView, Sequence
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
@@ -55,6 +55,8 @@ class Driver:
         self._definitions = definitions
         # Of what is being taken up: by how many calls, and the newest epoch among them.
         self._adopted: dict[UUID, tuple[int, int]] = {}
+        # Of that, what was sent something meanwhile, which may not have been read with it.
+        self._told: set[UUID] = set()
         self.recovery = Recovery(context, self)
 
     # --- taking
@@ -83,6 +85,18 @@ class Driver:
             under_way, newest = self._adopted.pop(key)
             if under_way > 1:
                 self._adopted[key] = under_way - 1, newest
+            elif key in self._told:
+                self._told.discard(key)
+                self._context.mail.poke()
+
+    @property
+    def adopting(self) -> KeysView[UUID]:
+        """Executions that are being taken up."""
+        return self._adopted.keys()
+
+    def hear(self, executions: Iterable[UUID] | None) -> None:
+        """Take note that these executions, or with None any, were sent something: sweep when they are taken up."""
+        self._told.update(self._adopted if executions is None else self._adopted.keys() & set(executions))
 
     async def _adopt(self, detail: ExecutionDetail, verdict: Failure | None) -> None:
         execution = detail.execution

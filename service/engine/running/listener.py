@@ -10,18 +10,18 @@ from persistence.errors import PersistenceError
 from persistence.processes import News
 from service.engine.running.active_runs import ActiveRuns
 from service.engine.running.context import Context
-from service.engine.running.wakeups import Wakeup
+from service.engine.running.driver import Driver
 
 log = structlog.get_logger(__name__)
 
 
 class Listener:
-    """Turns news into wake-ups: of watchers, of the claims, and of the sweeps by `mail`. The store says the rest."""
+    """Turns news into wake-ups: of watchers, claims and sweeps. The store says the rest."""
 
-    def __init__(self, context: Context, runs: ActiveRuns, mail: Wakeup) -> None:
+    def __init__(self, context: Context, runs: ActiveRuns, driver: Driver) -> None:
         self._context = context
         self._runs = runs
-        self._mail = mail
+        self._driver = driver
 
     async def keep(self) -> None:
         """Listen until cancelled."""
@@ -39,5 +39,7 @@ class Listener:
             self._context.hub.wake(news.executions)
         if news.has_work:
             self._context.work.poke()
-        if news.has_mail and (news.executions is None or not self._runs.ids.isdisjoint(news.executions)):
-            self._mail.poke()
+        if news.has_mail:
+            self._driver.hear(news.executions)
+            if news.executions is None or not self._runs.ids.isdisjoint(news.executions):
+                self._context.mail.poke()

@@ -329,6 +329,8 @@ class Run:
             with self._ending_what_breaks():
                 self._inbox.remove(transition.consumed)
                 self.context.hub.publish(self.id, transition.events)
+                if transition.letters:
+                    self.context.mail.poke()
                 if transition.survived:
                     self._supervisor.survived(self)
                 self._perform(plan)

@@ -23,7 +23,6 @@ from service.engine.running.active_runs import ActiveRuns
 from service.engine.running.claimer import Claimer
 from service.engine.running.context import Context, Encoder, RunnerSettings
 from service.engine.running.driver import Definitions, Driver
-from service.engine.running.finds import Finds
 from service.engine.running.listener import Listener
 from service.engine.running.ownership import Ownership
 from service.engine.running.quarantine import Quarantine
@@ -73,7 +72,7 @@ class Runner:
             self.tasks,
             self.turns,
             work,
-            Finds(),
+            mail,
             StuckAttempts(work.poke),
             contextvars.copy_context(),
         )
@@ -81,9 +80,9 @@ class Runner:
         self.runs = runs = ActiveRuns(context, quarantine, definitions.held)
         self._driver = driver = Driver(context, runs, quarantine, definitions)
         self._claimer = Claimer(context, runs, quarantine, driver.adopt)
-        self._sweeper = Sweeper(context, runs, driver.recovery, mail)
+        self._sweeper = Sweeper(context, runs, driver)
         self._reaper = Reaper(repository, settings.reap_interval)
-        self._listener = Listener(context, runs, mail)
+        self._listener = Listener(context, runs, driver)
         self.tenure = Tenure(context, runs, quarantine, driver, self._claimer.rest)
 
     # --- life cycle
@@ -147,7 +146,7 @@ class Runner:
             if execution.incarnation is not None:
                 self._driver.keep(execution, definition, plan, generation)
             elif execution.wake_time is not None:
-                self._driver.look_at(execution.wake_time)
+                self._driver.look_at(execution.wake_time)  # others are told by the store, if they are to take it now
 
     def run_of(self, execution_id: UUID) -> Run | None:
         """Return the run of an execution that is driven here."""
@@ -158,6 +157,7 @@ class Runner:
         runs, execution = self.runs, posted.execution
         if posted.message is not None:
             runs.deliver(Mail(execution.id, execution.epoch, (posted.message,)))
+            self._driver.hear([execution.id])
         if (run := runs.get(execution.id)) is not None:
             await within(1.0, run.settled())
         if execution.id not in runs and self.ownership.may_take:

@@ -10,8 +10,7 @@ from persistence.errors import PersistenceError
 from persistence.repository import MAIL_AT_ONCE, MessageKey
 from service.engine.running.active_runs import ActiveRuns
 from service.engine.running.context import Context
-from service.engine.running.recovery import Recovery
-from service.engine.running.wakeups import Wakeup
+from service.engine.running.driver import Driver
 
 log = structlog.get_logger(__name__)
 
@@ -20,24 +19,25 @@ SWEEP_INTERVAL = 0.8
 
 
 class Sweeper:
-    """Asks the store again and again what it knows of this process; `mail` wakes it between."""
+    """Asks the store again and again what it knows of this process; `mail` of the context wakes it between."""
 
-    def __init__(self, context: Context, runs: ActiveRuns, recovery: Recovery, mail: Wakeup) -> None:
+    def __init__(self, context: Context, runs: ActiveRuns, driver: Driver) -> None:
         self._context = context
         self._runs = runs
-        self._recovery = recovery
-        self._mail = mail
+        self._driver = driver
         # Owned but not driven at the last sweep.
         self._missed: set[UUID] = set()
 
     async def keep(self) -> None:
         """Sweep until cancelled."""
         while True:
-            was_told = await self._mail.wait(min(self._context.interval(), SWEEP_INTERVAL))
+            mail = self._context.mail
+            was_told = await mail.wait(min(self._context.interval(), SWEEP_INTERVAL))
+            told_since = mail.since()
             try:
                 found = await self.sweep()
                 if found and not was_told:
-                    self._context.finds.note("messages", found, self._mail)
+                    self._context.finds.note("messages", found, told_since)
             except PersistenceError as error:
                 log.warning("sweep failed", error=str(error))
 
@@ -49,12 +49,12 @@ class Sweeper:
         runs, ownership, journal = self._runs, self._context.ownership, self._context.journal
         delivered = await self._deliver()
         undriven = set(await journal.undriven(ownership.incarnation, list(runs.ids)))
-        missed = undriven - runs.ids - self._recovery.under_way - runs.coming
+        missed = undriven - runs.ids - self._driver.recovery.under_way - self._driver.adopting - runs.coming
         # Missed once may mean that its creation is just being answered.
         for execution_id in sorted(missed & self._missed):
             if ownership.may_take:
-                self._context.finds.note("executions that were not driven", 1, self._mail)
-                self._recovery.look_for(execution_id)
+                self._context.finds.note("executions that were not driven", 1)
+                self._driver.recovery.look_for(execution_id)
         self._missed = missed
         return delivered
 
@@ -65,6 +65,8 @@ class Sweeper:
         while is_page_full:
             page = await self._context.journal.deliver(self._context.ownership.incarnation, self._runs.taken | given)
             delivered += sum([self._runs.deliver(mail) for mail in page])
+            if any(mail.execution_id not in self._runs for mail in page):
+                self._context.work.poke()  # what nobody drove was woken by its messages
             given.update((mail.execution_id, message.id) for mail in page for message in mail.messages)
             is_page_full = sum(len(mail.messages) for mail in page) >= MAIL_AT_ONCE
         return delivered

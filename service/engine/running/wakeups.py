@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from service.engine.waiting import within
 
@@ -19,6 +20,11 @@ class Wakeup:
         """Let the loop look now."""
         self.pokes += 1
         self._event.set()
+
+    def since(self) -> Callable[[], bool]:
+        """Return what says whether there has been a reason since this moment."""
+        before = self.pokes
+        return lambda: self.pokes > before
 
     def poke_after(self, seconds: float) -> None:
         """Let the loop look after so many seconds."""

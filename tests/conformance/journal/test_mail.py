@@ -167,6 +167,7 @@ async def test_a_parked_execution_with_a_message_is_woken(repository: Repository
     row, other = await keeper.put_free(wake_time=in_seconds(3600)), await keeper.put_free(wake_time=in_seconds(3600))
     await send(keeper, row, told())
     assert await repository.claim(keeper.incarnation, 10) == []
+    assert list(await delivered(repository, keeper.incarnation)) == [row.id]
     assert await repository.deliver(keeper.incarnation) == []
     woken = (await keeper.read(row)).execution
     assert woken.wake_time is not None and woken.wake_time <= now()
