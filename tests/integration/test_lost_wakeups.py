@@ -52,8 +52,10 @@ async def test_what_only_a_look_finds_is_counted(
     one, two = await serve(watch_poll=0.1), await serve(watch_poll=0.1)
     execution = await one.client.execute(await made(one.client, step("a", "gate")))
     await stage.called("a")
+    watching = aiter(two.client.watch(execution.execution_id))
+    await anext(watching)
     await two.client.cancel(execution.execution_id)
-    await log(two.client, execution.execution_id)
+    assert [event async for event in watching]
     assert (await found(engines)).keys() >= {"messages", "events"}
     engines.clear()
 
