@@ -96,14 +96,19 @@ def without_definition(event: StoredEvent) -> StoredEvent:
 
 def counts_message(counts: StepCounts) -> StepCountsMessage:
     """Return the message of step counts."""
-    return StepCountsMessage(
-        total=counts.total,
-        completed=counts.completed,
-        failed=counts.failed,
-        skipped=counts.skipped,
-        running=counts.running,
-        cancelled=counts.cancelled,
-    )
+    message = StepCountsMessage()
+    put_counts(message, counts)
+    return message
+
+
+def put_counts(target: StepCountsMessage, counts: StepCounts) -> None:
+    """Set a message, which thereby is there, to step counts."""
+    target.total = counts.total
+    target.completed = counts.completed
+    target.failed = counts.failed
+    target.skipped = counts.skipped
+    target.running = counts.running
+    target.cancelled = counts.cancelled
 
 
 def wait_message(wait: Wait) -> WaitMessage:

@@ -275,6 +275,7 @@ class ExecutionServicer(ExecutionServiceServicer):
             snapshot.add(pb.Snapshot(seq=after_seq))
             snapshot.add_field(_OF_SNAPSHOT, full.message)
             yield _around(_SNAPSHOT, snapshot)
+        is_whole = _sight().definition
         async for page in self._executions.watch(scope, execution_id, after_seq):
             match page:
                 case Bookmark():
@@ -284,7 +285,7 @@ class ExecutionServicer(ExecutionServiceServicer):
                         path=page.path, attempt=page.attempt, text=page.text, iteration=page.iteration
                     )
                     yield pb.WatchExecutionResponse(output=output)
-                case _ if _sight().definition:
+                case _ if is_whole:
                     yield self._newest.response(page)
                 case _:
                     yield _events_response([without_definition(event) for event in page])

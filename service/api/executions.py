@@ -10,10 +10,10 @@ from persistence.model import Execution, ExecutionDetail, ExecutionOutcome, Exec
 from persistence.transition import Created
 from service.api.definitions import definition_message
 from service.api.encoded import Encoded, tag
-from service.api.events import counts_message
+from service.api.events import put_counts
 from service.api.failures import stored_failure
 from service.api.steps import Sight, fill, outline, payloads, step_state
-from service.api.times import duration, timestamp
+from service.api.times import put_span, put_time
 from service.api.values import struct_bytes, value_bytes
 from service.engine.definition import Definition
 from service.engine.failure import OUTCOME_UNKNOWN, RESULT_DISCARDED
@@ -58,29 +58,33 @@ class EncodedDetail:
 
 def execution_message(execution: Execution) -> ExecutionMessage:
     """Return the BASIC view of an execution."""
-    message = ExecutionMessage(
-        execution_id=str(execution.id),
-        workflow_id=str(execution.workflow_id),
-        workflow_name=execution.workflow_name,
-        revision=execution.revision,
-        state=_STATES[execution.state],
-        progress_percent=execution.progress,
-        step_counts=counts_message(execution.counts),
-        create_time=None if "create_time" in execution.unreadable else timestamp(execution.create_time),
-        start_time=timestamp(execution.start_time),
-        end_time=timestamp(execution.end_time),
-        deadline_time=timestamp(execution.deadline_time),
-        scheduled_time=timestamp(execution.scheduled_time),
-        timeout=duration(execution.timeout),
-        owner=execution.owner,
-        correlation_id=execution.correlation_id,
-        priority=execution.priority,
-        request_id=execution.request_id,
-        last_seq=execution.last_seq,
-        written_bytes=execution.bytes,
-        run=execution.run,
-    )
-    # What most have none of is not even given as nothing, which costs as much as all that there is.
+    # Field by field, and nothing for what is not there: the arguments of a message cost twice as much.
+    message = ExecutionMessage()
+    message.execution_id = str(execution.id)
+    message.workflow_id = str(execution.workflow_id)
+    message.workflow_name = execution.workflow_name
+    message.revision = execution.revision
+    message.state = _STATES[execution.state]
+    message.progress_percent = execution.progress
+    put_counts(message.step_counts, execution.counts)
+    if "create_time" not in execution.unreadable:
+        put_time(message.create_time, execution.create_time)
+    if execution.start_time is not None:
+        put_time(message.start_time, execution.start_time)
+    if execution.end_time is not None:
+        put_time(message.end_time, execution.end_time)
+    if execution.deadline_time is not None:
+        put_time(message.deadline_time, execution.deadline_time)
+    if execution.scheduled_time is not None:
+        put_time(message.scheduled_time, execution.scheduled_time)
+    put_span(message.timeout, execution.timeout)
+    message.owner = execution.owner
+    message.correlation_id = execution.correlation_id
+    message.priority = execution.priority
+    message.request_id = execution.request_id
+    message.last_seq = execution.last_seq
+    message.written_bytes = execution.bytes
+    message.run = execution.run
     if execution.tags:
         message.tags.extend(execution.tags)
     if execution.labels:

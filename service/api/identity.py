@@ -41,15 +41,18 @@ _SIGNATURE_ONLY: Any = {
 class Authenticator(Protocol):
     """Tells who calls."""
 
-    async def identify(self, metadata: Mapping[str, Sequence[str]]) -> Identity:
-        """Return the caller. Raises UnauthenticatedError, and KeysUnavailableError when that cannot be told."""
+    async def identify(self, metadata: Mapping[str, Sequence[str]], peer: str = "") -> Identity:
+        """Return who calls from the address `peer`.
+
+        Raises UnauthenticatedError, and KeysUnavailableError when that cannot be told.
+        """
         ...
 
 
 class DevelopmentAuthenticator:
     """Takes every caller for the developer; only for servers that nobody else can reach."""
 
-    async def identify(self, metadata: Mapping[str, Sequence[str]]) -> Identity:
+    async def identify(self, metadata: Mapping[str, Sequence[str]], peer: str = "") -> Identity:
         """Return the fixed identity."""
         return DEVELOPMENT
 
@@ -65,7 +68,7 @@ class TokenAuthenticator:
         self._algorithm = algorithm
         self._rules = rules
 
-    async def identify(self, metadata: Mapping[str, Sequence[str]]) -> Identity:
+    async def identify(self, metadata: Mapping[str, Sequence[str]], peer: str = "") -> Identity:
         """Return the identity that the token's verified claims give."""
         try:
             token = _bearer(metadata)
@@ -77,7 +80,7 @@ class TokenAuthenticator:
                 refused.facts |= {name: shown(header[name]) for name in ("alg", "kid") if name in header}
                 raise
         except RefusedTokenError as refused:
-            log.warning("token refused", reason=refused.reason, **refused.facts)
+            log.warning("token refused", peer=peer, reason=refused.reason, **refused.facts)
             raise
 
     async def _verified(self, token: str, header: Mapping[str, Any]) -> dict[str, Any]:

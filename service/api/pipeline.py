@@ -126,10 +126,8 @@ class Pipeline(aio.ServerInterceptor):
 
     async def _admit(self, method: str, context: Any) -> tuple[Identity, Message]:
         """Let a call in: its identity is known and may do this, and its request has arrived and is sound."""
-        structlog.contextvars.clear_contextvars()
         caller = peer(context)
-        with structlog.contextvars.bound_contextvars(peer=caller):
-            identity = await self._authenticator.identify(_metadata(context))
+        identity = await self._authenticator.identify(_metadata(context), caller)
         current_identity.set(identity)
         structlog.contextvars.bind_contextvars(org=identity.org, subject=identity.subject)
         if not identity.may(PERMISSIONS[method]):

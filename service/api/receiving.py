@@ -66,8 +66,8 @@ class Receiving:
 
     async def request(self, context: Any, *party: str) -> Any:
         """Return the request of a call, None if its client sends none. Raises RefusedError for one that is late."""
-        loop = asyncio.get_running_loop()
         task = this_task()
+        loop = task.get_loop()
         arrival = _Arrival(task, party, loop.time())
         if self._timer is None:
             self._start_looking(loop)

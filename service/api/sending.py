@@ -125,7 +125,7 @@ class Sending:
         return (not of_org or of_org + size <= self.most_per_org) and (not sent or sent + size <= self.most)
 
     def _expect(self, task: asyncio.Task[Any], seconds: float) -> None:
-        self._unsent[task] = asyncio.get_running_loop().time() + seconds
+        self._unsent[task] = task.get_loop().time() + seconds
         self._start_looking()
 
     def _start_looking(self) -> None:

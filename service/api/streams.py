@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
-import structlog
 
 from flowkeep.v1.error_pb2 import ErrorReason
 from persistence.shares import Shares
@@ -81,9 +80,9 @@ class _Writes:
         self._late: set[asyncio.Task[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
 
-    async def within_patience(self, write: Awaitable[None]) -> None:
-        """Return when a write of the current task has been taken. Raises RefusedError when it is not in time."""
-        loop, task = asyncio.get_running_loop(), this_task()
+    async def within_patience(self, write: Awaitable[None], task: asyncio.Task[Any]) -> None:
+        """Return when a write of this task, the current one, has been taken. Raises RefusedError when it is late."""
+        loop = task.get_loop()
         self._begun[task] = loop.time() + self.patience
         if self._timer is None:
             self._look_at(loop, self._begun[task])
@@ -114,13 +113,14 @@ class _Writes:
 
 
 class Writer:
-    """Sends the responses of a stream, and gives up on a reader who is stuck."""
+    """Sends the responses of the stream that the current task serves, and gives up on a reader who is stuck."""
 
     def __init__(self, context: Any, writes: _Writes, org: str, sending: Sending) -> None:
         self._context = context
         self._writes = writes
         self._org = org
         self._sending = sending
+        self._task = this_task()
         self._has_begun = False
 
     async def send(self, response: bytes) -> None:
@@ -148,8 +148,8 @@ class Writer:
         if not self._has_begun:
             # Apart: gRPC loses a status that follows a first write which took the metadata along and hangs.
             self._has_begun = True
-            await self._writes.within_patience(self._context.send_initial_metadata(()))
-        await self._writes.within_patience(self._context.write(response))
+            await self._writes.within_patience(self._context.send_initial_metadata(()), self._task)
+        await self._writes.within_patience(self._context.write(response), self._task)
 
 
 class Recheck:
@@ -165,8 +165,7 @@ class Recheck:
         """Raise UnauthenticatedError when the token no longer is."""
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + RECHECK
-            with structlog.contextvars.bound_contextvars(peer=self._peer):
-                await self._authenticator.identify(self._metadata)
+            await self._authenticator.identify(self._metadata, self._peer)
 
 
 def _too_many(text: str, most: int) -> RefusedError:

@@ -21,8 +21,16 @@ def timestamp(moment: datetime | None) -> Timestamp | None:
     """Return the message of a moment, to the microsecond."""
     if moment is None:
         return None
+    message = Timestamp()
+    put_time(message, moment)
+    return message
+
+
+def put_time(target: Timestamp, moment: datetime) -> None:
+    """Set a message, which thereby is there, to a moment, to the microsecond."""
     since = moment - _EPOCH
-    return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1_000)
+    target.seconds = since.days * 86_400 + since.seconds
+    target.nanos = since.microseconds * 1_000
 
 
 def moment(message: Timestamp) -> datetime:
@@ -32,8 +40,14 @@ def moment(message: Timestamp) -> datetime:
 
 def duration(length: float) -> Duration:
     """Return the message of a length in seconds, to the nanosecond."""
-    nanos = round(length * 1e9)
-    return Duration(seconds=nanos // 1_000_000_000, nanos=nanos % 1_000_000_000)
+    message = Duration()
+    put_span(message, length)
+    return message
+
+
+def put_span(target: Duration, length: float) -> None:
+    """Set a message, which thereby is there, to a length in seconds, to the nanosecond."""
+    target.seconds, target.nanos = divmod(round(length * 1e9), _NANOS)
 
 
 def seconds(message: Duration) -> float:

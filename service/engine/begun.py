@@ -75,4 +75,4 @@ def cost(begun: Begun | Doubtful) -> int:
 
 def is_another(first: Execution, reference: str) -> bool:
     """Whether a workflow that is referred to by id is not the one of an execution, but took over its name."""
-    return reference not in (first.workflow_name, str(first.workflow_id))
+    return reference != first.workflow_name and reference != str(first.workflow_id)

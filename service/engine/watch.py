@@ -106,6 +106,7 @@ class Subscription:
         # many are for one that is not.
         self._end: asyncio.Future[bool] | None = None
         self._until = 0.0
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def after(self, seq: int) -> Sequence[Event]:
@@ -149,7 +150,9 @@ class Subscription:
 
     async def _ended(self, timeout: float) -> bool:
         """Return whether it was woken within `timeout` seconds."""
-        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        loop = self._loop
         self._until = loop.time() + timeout
         if self._timer is not None and self._timer.when() > self._until:
             self._timer.cancel()
