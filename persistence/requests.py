@@ -25,7 +25,7 @@ class Method(StrEnum):
 class Request:
     """A call with a request id, which is used once in an org.
 
-    `content_hash` is the SHA-256 of all that the caller asked for.
+    `content_hash` is half the SHA-256 of all that the caller asked for.
     """
 
     id: str

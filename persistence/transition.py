@@ -40,8 +40,8 @@ class Closing(msgspec.Struct, frozen=True):
 class NewExecution(msgspec.Struct, frozen=True):
     """What `create` writes in one transaction: the row, its input, its first steps and events, the request id.
 
-    `content_hash` is the SHA-256 of all that the caller asked for; it tells a repeated request from a reused id. With
-    `if_latest` it is kept only while its revision is the latest of the workflow.
+    `content_hash` is half the SHA-256 of all that the caller asked for: it tells a repeated request from a reused id.
+    With `if_latest` it is kept only while its revision is the latest of the workflow.
     """
 
     execution: Execution

@@ -20,7 +20,7 @@ from persistence.postgres import mending, records
 from persistence.postgres.connection import Database, Session, is_of_a_row, rendered
 from persistence.postgres.details import detail_within, newest_within, outcome, without_details
 from persistence.postgres.records import EXECUTION_COLUMNS, selected
-from persistence.postgres.tables import CORRELATION_HASH, executions
+from persistence.postgres.tables import CORRELATION_HASH, OWNER_HASH, executions
 from persistence.postgres.workflows import canonical_id
 
 _columns = executions.c
@@ -190,7 +190,7 @@ def _chosen(scope: Scope, where: ExecutionFilter, order: ExecutionOrder) -> Colu
     """Return the condition of a list, but for the workflow."""
     conditions = [_columns.org_id == scope.org, *_conditions(scope.org, where)]
     if scope.owner is not None:
-        conditions.append(_columns.owner == scope.owner)
+        conditions += _hashed(OWNER_HASH, _columns.owner, scope.org, scope.owner)
     if order is not ExecutionOrder.NEWEST:
         conditions.append(_columns.end_time.is_not(None))
     return and_(*conditions)
@@ -199,13 +199,12 @@ def _chosen(scope: Scope, where: ExecutionFilter, order: ExecutionOrder) -> Colu
 def _conditions(org: str, where: ExecutionFilter) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
     if where.owner:
-        conditions.append(_columns.owner == where.owner)
+        conditions += _hashed(OWNER_HASH, _columns.owner, org, where.owner)
     if where.states:
         conditions.append(_columns.state.in_([state.value for state in where.states]))
     # The predicates of the partial indexes are repeated, or Postgres would not use them.
     if where.correlation_id:
-        same = func.hashtextextended(where.correlation_id, func.hashtextextended(org, 0))
-        conditions += [_columns.correlation_id == where.correlation_id, literal_column(CORRELATION_HASH) == same]
+        conditions += _hashed(CORRELATION_HASH, _columns.correlation_id, org, where.correlation_id)
         conditions.append(_predicate("correlation_id <> ''"))
     if where.tags:
         conditions += [_columns.tags.contains(list(where.tags)), _predicate("tags <> '{}'")]
@@ -217,6 +216,12 @@ def _conditions(org: str, where: ExecutionFilter) -> list[ColumnElement[bool]]:
     if where.highest_id is not None:
         conditions.append(_columns.id <= where.highest_id)
     return conditions + _times(where)
+
+
+def _hashed(index: str, column: ColumnElement[str], org: str, value: str) -> list[ColumnElement[bool]]:
+    """Return that a column has a value, such that an index of its hash finds it."""
+    same = func.hashtextextended(value, func.hashtextextended(org, 0))
+    return [column == value, literal_column(index) == same]
 
 
 def _predicate(sql: str) -> ColumnElement[bool]:

@@ -38,8 +38,8 @@ _EXECUTION: Mapping[str, tuple[Callable[[Any], bool], Any]] = {
     "create_time": (_time, NO_TIME),
     **dict.fromkeys(("scheduled_time", "start_time", "deadline_time", "end_time", "wake_time"), _TIMES),
     "timeout": (lambda seconds: 0.0 <= seconds <= records.LONGEST_TIMEOUT, 0.0),
-    "tags": (lambda tags: records.texts(tags) is not None, ()),
-    "labels": (lambda text: all(type(each) is str for each in records.document(text).values()), "{}"),
+    "tags": (lambda tags: records.texts(tags or ()) is not None, ()),
+    "labels": (lambda text: all(type(each) is str for each in records.document(text or "{}").values()), "{}"),
     "failure": (_optional(records.failure), None),
     "ending": (_optional(records.ending), None),
 }

@@ -39,8 +39,12 @@ PARTITIONED = ("executions", "execution_inputs", "steps", "transitions", "shared
 _TIME = DateTime(timezone=True)
 _ORG = String(256)
 
+# Such texts may be long, and nobody asks for their order: an index of their hash, with the org in it, is enough.
 CORRELATION_HASH = "hashtextextended(correlation_id, hashtextextended(org_id, 0))"
-"""By what executions are found that have the same correlation id, in SQL."""
+"""By what executions with the same correlation id are found, in SQL."""
+
+OWNER_HASH = "hashtextextended(owner, hashtextextended(org_id, 0))"
+"""By what executions of the same owner are found, in SQL."""
 
 
 def _names(states: object) -> str:
@@ -146,8 +150,8 @@ executions = Table(
         "correlation_id", String(256), nullable=False, comment="Id of the thing outside that it belongs to, or empty."
     ),
     Column("request_id", String(128), nullable=False, comment="Id of the request that started it, or empty."),
-    Column("tags", ARRAY(Text), nullable=False, comment="Tags of workflow and request."),
-    Column("labels", JSONB, nullable=False, comment="Labels of the request, an object of texts."),
+    Column("tags", ARRAY(Text), comment="Tags of workflow and request, if there are any."),
+    Column("labels", JSONB, comment="Labels of the request, an object of texts, if there are any."),
     Column("awaits", JSONB, comment="Names of the handlers that it waits for while nobody drives it; or NULL."),
     Column("result", JSONB, comment="What it answers, once COMPLETED."),
     Column("failure", JSONB, comment="Why it did not complete: code, message, details, step_path."),
@@ -182,12 +186,12 @@ executions = Table(
     # Not the org first: without statistics, as in every new month, they would cost as little as the primary key where
     # org and id are given, and Postgres would read all of the org for each row. A workflow is of one org.
     Index("executions_workflow", "workflow_id", "id"),
-    Index("executions_owned_by", "owner", "org_id", "id"),
+    Index("executions_owned_by", text(OWNER_HASH), "id"),
     # What is usual is found soon without one.
     Index("executions_by_state", "state", "org_id", "id", postgresql_where=text("state <> 'COMPLETED'")),
-    # Such an id is often long, and has no order that is asked for: its hash is enough, which has the org in it.
     Index("executions_correlation", text(CORRELATION_HASH), "id", postgresql_where=text("correlation_id <> ''")),
-    Index("executions_ended", "org_id", "end_time", "id", postgresql_where=text("end_time IS NOT NULL")),
+    # Few end at the same moment, and are put in order then; many take the same time, which may be none.
+    Index("executions_ended", "org_id", "end_time", postgresql_where=text("end_time IS NOT NULL")),
     Index("executions_longest", "org_id", "duration", "id", postgresql_where=text("end_time IS NOT NULL")),
     Index("executions_tags", "tags", postgresql_using="gin", postgresql_where=text("tags <> '{}'")),
     Index(
@@ -360,7 +364,7 @@ requests = Table(
         "content_hash",
         LargeBinary,
         nullable=False,
-        comment="SHA-256 of what was asked for: tells a repeated request from a reused id.",
+        comment="First half of the SHA-256 of what was asked for: tells a repeated request from a reused id.",
     ),
     Column("create_time", _TIME, nullable=False, comment="When it came first."),
     Column("workflow_ids", ARRAY(Uuid), comment="Workflows that it was answered, or that it deleted."),

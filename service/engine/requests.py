@@ -16,6 +16,8 @@ from service.engine.definition import Definition
 from service.engine.slices import Work
 
 _BYTES_A_MICROSECOND = 150
+_KEPT = 16
+"""Bytes of a hash, which are enough: a caller that found two requests with the same would only mislead itself."""
 
 
 class StartRequest(msgspec.Struct, frozen=True):
@@ -44,11 +46,11 @@ def asked(
         text = _encoded(document)
         content.update(hashlib.sha256(text).digest())
         yield len(text) // _BYTES_A_MICROSECOND
-    return Request(request_id, method, content.digest())
+    return Request(request_id, method, content.digest()[:_KEPT])
 
 
 def content_hash(owner: str, request: StartRequest, workflow: Workflow | None = None) -> bytes:
-    """Return the SHA-256 of all that was asked for: a repeated request has the same, a reused id another one.
+    """Return half the SHA-256 of all that was asked for: a repeated request has the same, a reused id another one.
 
     Tags are a set, and a workflow that is named by its id is the one of its name, which never changes.
     """
@@ -64,7 +66,7 @@ def content_hash(owner: str, request: StartRequest, workflow: Workflow | None = 
         "start_delay": request.start_delay,
         "timeout": request.timeout,
     }
-    return hashlib.sha256(_encoded(content)).digest()
+    return hashlib.sha256(_encoded(content)).digest()[:_KEPT]
 
 
 def equivalents(

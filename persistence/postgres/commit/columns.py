@@ -45,7 +45,7 @@ EXECUTION = RowKind[Execution](
     Column("timeout", "float8", "timeout"),
     Column("priority", "int", "priority"),
     Column("tags", "text[]", "tags"),
-    Column("labels", "jsonb", "labels"),
+    Column("labels", "jsonb", lambda execution: execution.labels or None),
     Column("correlation_id", "text", "correlation_id"),
     Column("request_id", "text", "request_id"),
     Column("scheduled_time", "timestamptz", "scheduled_time"),

@@ -109,7 +109,7 @@ def _field(at: int, kind: str) -> str:
     if kind == "bytea":
         return f"decode(r->>{at}, 'base64')"
     if kind == "text[]":
-        return f"CASE WHEN r->{at} = '[]' THEN '{{}}' ELSE ARRAY(SELECT jsonb_array_elements_text(r->{at})) END"
+        return f"CASE WHEN r->{at} <> '[]' THEN ARRAY(SELECT jsonb_array_elements_text(r->{at})) END"
     return f"(r->>{at})::{kind}"
 
 

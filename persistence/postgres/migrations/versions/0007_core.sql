@@ -43,8 +43,8 @@ CREATE TABLE executions (
     state VARCHAR(16) NOT NULL,
     correlation_id VARCHAR(256) NOT NULL,
     request_id VARCHAR(128) NOT NULL,
-    tags TEXT[] NOT NULL,
-    labels JSONB NOT NULL,
+    tags TEXT[],
+    labels JSONB,
     awaits JSONB,
     result JSONB,
     failure JSONB,
@@ -71,13 +71,13 @@ CREATE INDEX executions_correlation ON executions (hashtextextended(correlation_
 
 CREATE INDEX executions_driven ON executions (incarnation, id) WHERE incarnation IS NOT NULL;
 
-CREATE INDEX executions_ended ON executions (org_id, end_time, id) WHERE end_time IS NOT NULL;
+CREATE INDEX executions_ended ON executions (org_id, end_time) WHERE end_time IS NOT NULL;
 
 CREATE INDEX executions_labels ON executions USING gin (labels jsonb_path_ops) WHERE labels <> '{}';
 
 CREATE INDEX executions_longest ON executions (org_id, duration, id) WHERE end_time IS NOT NULL;
 
-CREATE INDEX executions_owned_by ON executions (owner, org_id, id);
+CREATE INDEX executions_owned_by ON executions (hashtextextended(owner, hashtextextended(org_id, 0)), id);
 
 CREATE INDEX executions_suspect ON executions (deaths, id) WHERE deaths >= 2 AND end_time IS NULL;
 
@@ -118,8 +118,8 @@ COMMENT ON COLUMN executions.workflow_name IS 'Name of that workflow.';
 COMMENT ON COLUMN executions.state IS 'PENDING, RUNNING, PAUSED, CANCELLING, COMPENSATING, or an end: COMPLETED, FAILED, CANCELLED, TIMED_OUT.';
 COMMENT ON COLUMN executions.correlation_id IS 'Id of the thing outside that it belongs to, or empty.';
 COMMENT ON COLUMN executions.request_id IS 'Id of the request that started it, or empty.';
-COMMENT ON COLUMN executions.tags IS 'Tags of workflow and request.';
-COMMENT ON COLUMN executions.labels IS 'Labels of the request, an object of texts.';
+COMMENT ON COLUMN executions.tags IS 'Tags of workflow and request, if there are any.';
+COMMENT ON COLUMN executions.labels IS 'Labels of the request, an object of texts, if there are any.';
 COMMENT ON COLUMN executions.awaits IS 'Names of the handlers that it waits for while nobody drives it; or NULL.';
 COMMENT ON COLUMN executions.result IS 'What it answers, once COMPLETED.';
 COMMENT ON COLUMN executions.failure IS 'Why it did not complete: code, message, details, step_path.';
@@ -184,7 +184,7 @@ COMMENT ON COLUMN requests.org_id IS 'Org of the caller.';
 COMMENT ON COLUMN requests.request_id IS 'Id that the caller gave.';
 COMMENT ON COLUMN requests.method IS 'What was called: EXECUTE, CANCEL, CREATE_WORKFLOW, ...';
 COMMENT ON COLUMN requests.execution_id IS 'Execution that it started or cancelled.';
-COMMENT ON COLUMN requests.content_hash IS 'SHA-256 of what was asked for: tells a repeated request from a reused id.';
+COMMENT ON COLUMN requests.content_hash IS 'First half of the SHA-256 of what was asked for: tells a repeated request from a reused id.';
 COMMENT ON COLUMN requests.create_time IS 'When it came first.';
 COMMENT ON COLUMN requests.workflow_ids IS 'Workflows that it was answered, or that it deleted.';
 COMMENT ON COLUMN requests.revisions IS 'Revisions of them that it was answered.';
