@@ -131,7 +131,10 @@ WHERE e.org_id = $3 AND e.id = $2 AND e.incarnation IS NULL AND e.end_time IS NU
 RETURNING {_TAKEN}"""  # noqa: S608 - our own columns
 
 _OWNED = f"SELECT {selected(EXECUTION_COLUMNS)} FROM executions WHERE id = $1 AND incarnation = $2"  # noqa: S608
-_UNDRIVEN = "SELECT id FROM executions WHERE incarnation = $1 AND NOT (id = ANY ($2::uuid[])) ORDER BY id"
+# Not `<> ALL`, which looks at each of those that are driven for each of them.
+_UNDRIVEN = """
+SELECT id FROM executions e WHERE incarnation = $1
+    AND NOT EXISTS (SELECT FROM unnest($2::uuid[]) AS driven(id) WHERE driven.id = e.id) ORDER BY id"""
 _NEXT_WAKE_TIME = f"""
 WITH RECURSIVE {_QUEUES}
 SELECT min((SELECT e.wake_time FROM executions e

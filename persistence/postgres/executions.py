@@ -9,13 +9,24 @@ from typing import Any
 from uuid import UUID
 
 from msgspec.structs import replace
-from sqlalchemy import ColumnElement, ScalarSelect, Select, and_, cast, func, literal_column, select, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    ScalarSelect,
+    Select,
+    and_,
+    cast,
+    func,
+    literal_column,
+    select,
+    tuple_,
+    union_all,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import Boolean, Text
 
 from persistence.errors import ExecutionNotFoundError, PersistenceError
 from persistence.listing import ExecutionFilter, ExecutionOrder, PageKey, StepFilter, StepPlace
-from persistence.model import Execution, ExecutionDetail, ExecutionOutcome, ExecutionSteps, Scope
+from persistence.model import Execution, ExecutionDetail, ExecutionOutcome, ExecutionState, ExecutionSteps, Scope
 from persistence.postgres import mending, records
 from persistence.postgres.connection import Database, Session, is_of_a_row, rendered
 from persistence.postgres.details import detail_within, newest_within, outcome, without_details
@@ -52,6 +63,15 @@ _SORT: dict[ExecutionOrder, ColumnElement[Any] | None] = {
     ExecutionOrder.LONGEST: _columns.duration,
     ExecutionOrder.LAST_ENDED: _columns.end_time,
 }
+
+_APART: dict[ExecutionOrder, ColumnElement[Any]] = {
+    ExecutionOrder.LONGEST: _columns.duration + literal_column("0"),
+    ExecutionOrder.LAST_ENDED: _columns.end_time + literal_column("interval '0'"),
+}
+"""The same values, for which there is no index."""
+
+_ALL: ColumnElement[Any] = literal_column("*")
+_FEW = 5_000
 
 
 class PostgresExecutions:
@@ -138,27 +158,25 @@ class PostgresExecutions:
         self, scope: Scope, where: ExecutionFilter, order: ExecutionOrder, after: PageKey | None, limit: int
     ) -> Sequence[Execution]:
         """See ExecutionRepository."""
-        statement = select(_SELECTED).select_from(executions).where(_chosen(scope, where, order))
+        found = select(_SELECTED).select_from(executions).where(_chosen(scope, where, order))
         sort = _SORT[order]
-        if sort is None:
-            statement = statement.order_by(_columns.id.desc())
-            if after is not None:
-                statement = statement.where(_columns.id < after.id)
-        else:
-            statement = statement.order_by(sort.desc(), _columns.id.desc())
-            if after is not None:
-                value = _value_of(after.id, sort, scope) if after.value is None else after.value
-                statement = statement.where(tuple_(sort, _columns.id) < tuple_(value, after.id))
-        statement = statement.limit(limit)
+        if after is not None and sort is None:
+            found = found.where(_columns.id < after.id)
+        elif after is not None and sort is not None:
+            value = _value_of(after.id, sort, scope) if after.value is None else after.value
+            found = found.where(tuple_(sort, _columns.id) < tuple_(value, after.id))
         try:
             async with self._database.searching(scope.org) as session:
-                statement = await _of_workflow(session, scope, statement, where.workflow)
+                found = await _of_workflow(session, scope, found, where.workflow)
+                if sort is not None and where != ExecutionFilter() and await _are_few(session, found):
+                    sort = _APART[order]
+                statement = _first(found, sort, where, limit)
                 sql, arguments = rendered(statement)
                 return [mending.execution(row) for row in await session.fetch(sql, *arguments)]
         except PersistenceError as error:
             if not is_of_a_row(error):
                 raise
-        return await self._one_by_one(scope, statement.with_only_columns(_columns.id))
+        return await self._one_by_one(scope, _first(found.with_only_columns(_columns.id), sort, where, limit))
 
     async def _one_by_one(self, scope: Scope, statement: Select[Any]) -> list[Execution]:
         """Return the executions whose ids are selected, so that what is wrong with one is wrong with it alone."""
@@ -178,6 +196,31 @@ class PostgresExecutions:
             chosen = await _of_workflow(session, scope, chosen, where.workflow)
             sql, arguments = rendered(select(func.count()).select_from(chosen.subquery()))
             return int(await session.fetchval(sql, *arguments))
+
+
+def _first(found: Select[Any], sort: ColumnElement[Any] | None, where: ExecutionFilter, limit: int) -> Select[Any]:
+    """Return the first of the executions that are found."""
+    if sort is not None:
+        return found.order_by(sort.desc(), _columns.id.desc()).limit(limit)
+    if len(where.states) < 2 or ExecutionState.COMPLETED in where.states:
+        return found.order_by(_columns.id.desc()).limit(limit)
+    # The index has those of one state in order; of several states at once all would be read, and put in order.
+    of_each = (
+        found.where(_columns.state == state.value).order_by(_columns.id.desc()).limit(limit)
+        for state in sorted(set(where.states))
+    )
+    together = union_all(*(select(_ALL).select_from(part.subquery()) for part in of_each)).subquery()
+    return select(_ALL).select_from(together).order_by(literal_column("id").desc()).limit(limit)
+
+
+async def _are_few(session: Session, found: Select[Any]) -> bool:
+    """Whether there are so few executions that they are soon put in order.
+
+    By the index of that order, others would be read for as long as they go before those that are looked for.
+    """
+    some = found.with_only_columns(_columns.id).limit(_FEW + 1).subquery()
+    sql, arguments = rendered(select(func.count()).select_from(some))
+    return bool(await session.fetchval(sql, *arguments) <= _FEW)
 
 
 def _value_of(execution_id: UUID, sort: ColumnElement[Any], scope: Scope) -> ScalarSelect[Any]:

@@ -187,8 +187,15 @@ executions = Table(
     # org and id are given, and Postgres would read all of the org for each row. A workflow is of one org.
     Index("executions_workflow", "workflow_id", "id"),
     Index("executions_owned_by", text(OWNER_HASH), "id"),
-    # What is usual is found soon without one.
-    Index("executions_by_state", "state", "org_id", "id", postgresql_where=text("state <> 'COMPLETED'")),
+    # What is usual is found soon without one. The workflow is there to be looked at before the row is.
+    Index(
+        "executions_by_state",
+        "state",
+        "org_id",
+        "id",
+        "workflow_id",
+        postgresql_where=text("state <> 'COMPLETED'"),
+    ),
     Index("executions_correlation", text(CORRELATION_HASH), "id", postgresql_where=text("correlation_id <> ''")),
     # Few end at the same moment, and are put in order then; many take the same time, which may be none.
     Index("executions_ended", "org_id", "end_time", postgresql_where=text("end_time IS NOT NULL")),

@@ -13,6 +13,7 @@ from persistence.listing import ExecutionFilter, ExecutionOrder, StepFilter
 from persistence.model import Execution, ExecutionState, StepState
 from service.api.errors import invalid
 from service.api.times import moment
+from service.engine.ids import created_within
 
 COUNTED_EXACTLY = 10_000
 
@@ -28,7 +29,8 @@ def execution_filter(given: ExecutionFilterMessage) -> ExecutionFilter:
     """Return the filter that a request gives. Raises ValidationError for too long a prefix."""
     created_from, created_until = _range(given.create_time)
     ended_from, ended_until = _range(given.end_time)
-    lowest_id, highest_id = _ids(given.execution_id_prefix)
+    # What lies between ids is found by an index.
+    ids = (*_ids(given.execution_id_prefix), *created_within(created_from, created_until))
     return ExecutionFilter(
         workflow=given.workflow,
         states=tuple(_state(state) for state in given.states),
@@ -40,8 +42,8 @@ def execution_filter(given: ExecutionFilterMessage) -> ExecutionFilter:
         created_until=created_until,
         ended_from=ended_from,
         ended_until=ended_until,
-        lowest_id=lowest_id,
-        highest_id=highest_id,
+        lowest_id=max(filter(None, ids[::2]), default=None),
+        highest_id=min(filter(None, ids[1::2]), default=None),
     )
 
 

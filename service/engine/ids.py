@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
+
+_PUT_BACK = timedelta(minutes=1)
+_LAST = datetime.max.replace(tzinfo=UTC) - _PUT_BACK
 
 
 class _Clock:
@@ -34,6 +37,20 @@ def uuid7(moment: datetime | None = None) -> UUID:
     milliseconds, fraction = divmod(stamp, 4096)
     rand = int.from_bytes(os.urandom(8), "big") >> 2
     return UUID(int=milliseconds << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | rand)
+
+
+def created_within(begin: datetime | None, end: datetime | None) -> tuple[UUID | None, UUID | None]:
+    """Return between which ids those of executions lie that were created from `begin` on and before `end`.
+
+    An id is never of a time before its execution, and of one behind it only where the clock was put back since the
+    process made the one before.
+    """
+    lowest = None if begin is None else _first(begin)
+    return lowest, None if end is None else _first(end + _PUT_BACK if end < _LAST else end)
+
+
+def _first(moment: datetime) -> UUID:
+    return UUID(int=max(0, int(moment.timestamp() * 1_000)) << 80)
 
 
 def idempotency_token(execution_id: UUID, path: str, iteration: int) -> str:

@@ -84,6 +84,23 @@ async def test_filter(repository: Repository, keeper: Keeper, where: ExecutionFi
         assert await repository.count_executions(SCOPE, where, order, 100) == len(wanted)
 
 
+@pytest.mark.parametrize("owner", ["", "ann"])
+async def test_executions_in_one_of_several_states_are_listed_page_by_page(
+    repository: Repository, keeper: Keeper, owner: str
+) -> None:
+    states = [ExecutionState.FAILED, ExecutionState.PAUSED, ExecutionState.RUNNING]
+    rows = [
+        await keeper.put(state=state, owner=owner or "bob", end_time=MOMENT if state.is_end else None)
+        for state in [*states, ExecutionState.COMPLETED] * 3
+    ]
+    wanted = [row.id for row in reversed(rows) if row.state in states]
+    where = ExecutionFilter(states=[*states, ExecutionState.PAUSED], owner=owner)
+    assert ids(await repository.list_executions(SCOPE, where, ExecutionOrder.NEWEST, None, 100)) == wanted
+    for at, execution_id in enumerate(wanted):
+        page = await repository.list_executions(SCOPE, where, ExecutionOrder.NEWEST, PageKey(None, execution_id), 2)
+        assert ids(page) == wanted[at + 1 : at + 3]
+
+
 async def test_a_workflow_is_named_by_id_or_name(repository: Repository, keeper: Keeper) -> None:
     named = await populate(keeper)
     for reference in (str(keeper.workflow.id), keeper.workflow.name):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid5
 
-from service.engine.ids import idempotency_token
+from service.engine.ids import created_within, idempotency_token, uuid7
 
 
 def test_each_iteration_of_a_step_has_a_token_of_its_own():
@@ -15,3 +16,19 @@ def test_each_iteration_of_a_step_has_a_token_of_its_own():
     assert idempotency_token(one, "a", 2) == idempotency_token(one, "a", 2)
     for path in ("a", "for_each[12].ä", "x" * 500):
         assert idempotency_token(one, path, 1) == str(uuid5(one, path))
+
+
+def test_what_is_created_within_a_time_has_an_id_within_those_of_the_time():
+    """The process makes no id below one that it made before, as others may think the clock to be."""
+    begin = datetime.now(UTC) + timedelta(days=1)
+    moments = [begin, begin + timedelta(microseconds=1), begin + timedelta(seconds=7), begin + timedelta(seconds=1)]
+    ids = [uuid7(moment) for moment in moments]
+    lowest, highest = created_within(begin, max(moments) + timedelta(microseconds=1))
+    assert lowest is not None and highest is not None
+    assert all(lowest <= each <= highest for each in ids)
+    behind, _ = created_within(begin + timedelta(hours=1), None)
+    assert behind is not None and all(each < behind for each in ids)
+    assert created_within(None, None) == (None, None)
+    epoch, last = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+    lowest, highest = created_within(epoch, last)
+    assert lowest == UUID(int=0) and highest is not None and ids[0] < highest

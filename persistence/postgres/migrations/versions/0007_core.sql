@@ -63,7 +63,7 @@ CREATE TABLE executions (
 
 CREATE INDEX executions_awaiting ON executions USING gin (awaits) WHERE awaits IS NOT NULL;
 
-CREATE INDEX executions_by_state ON executions (state, org_id, id) WHERE state <> 'COMPLETED';
+CREATE INDEX executions_by_state ON executions (state, org_id, id, workflow_id) WHERE state <> 'COMPLETED';
 
 CREATE INDEX executions_claimable ON executions (priority DESC, org_id, wake_time, id) WHERE incarnation IS NULL AND end_time IS NULL;
 
