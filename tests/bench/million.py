@@ -25,6 +25,7 @@ from persistence.embedded import EmbeddedPostgres
 from persistence.listing import ExecutionFilter, ExecutionOrder, PageKey
 from persistence.model import ExecutionState, Scope
 from persistence.postgres import PostgresRepository, migrate
+from service.engine.ids import created_within
 from tests.conformance.builders import ORG, document, events, execution, new, now
 from tests.folders import new_folder
 
@@ -172,6 +173,8 @@ async def _calls(connection: asyncpg.Connection[Any], repository: PostgresReposi
         for row in await connection.fetch("SELECT id FROM executions WHERE incarnation = $1 ORDER BY id", REPLICA)
     ]
     workflow = await repository.get_workflow(SCOPE, _NAMES[0])
+    begin, end = now() - timedelta(days=9), now() - timedelta(days=9, hours=-1)
+    lowest_id, highest_id = created_within(begin, end)
     lists = {
         "newest": ExecutionFilter(),
         "COMPLETED": ExecutionFilter(states=[ExecutionState.COMPLETED]),
@@ -189,11 +192,9 @@ async def _calls(connection: asyncpg.Connection[Any], repository: PostgresReposi
         "a label": ExecutionFilter(labels={"customer": "13"}),
         "a correlation id": ExecutionFilter(correlation_id=some["correlation_id"]),
         "created in an hour": ExecutionFilter(
-            created_from=now() - timedelta(days=9), created_until=now() - timedelta(days=9, hours=-1)
+            created_from=begin, created_until=end, lowest_id=lowest_id, highest_id=highest_id
         ),
-        "ended in an hour": ExecutionFilter(
-            ended_from=now() - timedelta(days=9), ended_until=now() - timedelta(days=9, hours=-1)
-        ),
+        "ended in an hour": ExecutionFilter(ended_from=begin, ended_until=end),
     }
 
     def listed(
@@ -210,8 +211,8 @@ async def _calls(connection: asyncpg.Connection[Any], repository: PostgresReposi
         page = await repository.list_executions(SCOPE, ExecutionFilter(), order, None, PAGE)
         last = page[-1]
         assert last.end_time is not None
-        begin = last.start_time or last.create_time
-        value = (last.end_time - begin).total_seconds() if order is ExecutionOrder.LONGEST else last.end_time
+        start = last.start_time or last.create_time
+        value = (last.end_time - start).total_seconds() if order is ExecutionOrder.LONGEST else last.end_time
         calls[f"list: {order}, its next page"] = listed(ExecutionFilter(), order, after=PageKey(value, last.id))
         calls[f"list: {order}, FAILED"] = listed(ExecutionFilter(states=[ExecutionState.FAILED]), order)
         calls[f"list: {order}, a rare workflow"] = listed(ExecutionFilter(workflow=_NAMES[2]), order)
