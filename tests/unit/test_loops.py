@@ -40,10 +40,11 @@ async def test_news_wake_what_they_concern(news: News, work: int, mail: int, wok
             await asyncio.get_running_loop().create_future()
 
     hub, claims, sweeps = WatchHub(), Wakeup(), Wakeup()
-    context = SimpleNamespace(journal=Journal(), hub=hub, work=claims, interval=lambda: 0.0)
+    context = SimpleNamespace(journal=Journal(), hub=hub, work=claims, mail=sweeps, interval=lambda: 0.0)
+    driver = SimpleNamespace(hear=lambda executions: None)
     with hub.subscribe(HERE) as one, hub.subscribe(ELSEWHERE) as other:
         listening = asyncio.create_task(
-            Listener(cast(Any, context), cast(Any, SimpleNamespace(ids={HERE: None}.keys())), sweeps).keep()
+            Listener(cast(Any, context), cast(Any, SimpleNamespace(ids={HERE: None}.keys())), cast(Any, driver)).keep()
         )
         while not heard:  # noqa: ASYNC110 - it hears in one of the next turns
             await asyncio.sleep(0)
@@ -67,7 +68,7 @@ async def test_who_could_not_listen_tries_again() -> None:
                 raise UnavailableError("away")
 
     context = SimpleNamespace(journal=Journal(), interval=lambda: 0.0)
-    listening = asyncio.create_task(Listener(cast(Any, context), cast(Any, None), Wakeup()).keep())
+    listening = asyncio.create_task(Listener(cast(Any, context), cast(Any, None), cast(Any, None)).keep())
     async with asyncio.timeout(10):
         await again.wait()
     listening.cancel()
