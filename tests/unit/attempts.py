@@ -56,7 +56,7 @@ async def outcome(function: Callable[..., Any], step: StepContext | None = None)
     """Return what comes of an attempt that runs the function."""
     registry = Registry([carried(handler("f")(function))])
 
-    async def begin() -> StepContext:
+    async def begin(handler: Handler) -> StepContext:
         return step or context()
 
     attempt = Attempt(UUID(int=1), "a", 1, "f", UUID(int=2), 1)

@@ -14,7 +14,7 @@ import pytest
 import flowkeep.handlers
 from flowkeep.handlers import StepContext, Suspend
 from service.engine.handlers.attempt import Attempt
-from service.engine.handlers.registry import Registry
+from service.engine.handlers.registry import Handler, Registry
 from service.engine.planning.effects import StartAttempt
 from service.engine.running.invocation import Failed, Succeeded, run_attempt
 from tests.unit.attempts import NOW, context
@@ -35,7 +35,7 @@ def registry(tmp_path: Path) -> Registry:
 
 
 async def run(registry: Registry, step: dict[str, Any]) -> Any:
-    async def begin() -> StepContext:
+    async def begin(handler: Handler) -> StepContext:
         return context()
 
     effect = StartAttempt("a", 1, step["handler"], step["params"], 30.0, {})

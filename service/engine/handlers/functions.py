@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
@@ -47,6 +46,7 @@ def compiled(declaration: Declaration, function: Callable[..., Any] | None = Non
         effect=declaration.effect,
         run=_runner(call, signature, on_the_loop),
         is_threaded=not on_the_loop,
+        takes_context=bool(signature.contexts),
     )
 
 
@@ -77,18 +77,22 @@ def _runner(
 ) -> Callable[[Mapping[str, Any], StepContext], Awaitable[Any]]:
     async def run(params: Mapping[str, Any], context: StepContext) -> Any:
         own = replace(context, variables=Copies(context.variables)) if signature.contexts else context
-        call = functools.partial(function, **signature.arguments(params, own))
+        arguments = signature.arguments(params, own)
         if not on_the_loop:
-            is_whole, result = await in_thread(lambda: _finished(call()))
+            is_whole, result = await in_thread(lambda: _finished(function(**arguments)))
             if is_whole:
                 return result
         else:
-            result = call()
-        while inspect.isawaitable(result):
+            result = function(**arguments)
+        while type(result) not in _PLAIN and inspect.isawaitable(result):
             result = await result
         return _to_json(result)
 
     return run
+
+
+_PLAIN = frozenset({dict, list, str, int, float, bool, type(None)})
+"""What most functions return: it need not be asked what it is, which takes as long as to call some of them."""
 
 
 def _finished(result: Any) -> tuple[bool, Any]:

@@ -73,7 +73,8 @@ class Handler:
 
     `check` finds what the schema cannot say, in params that meet it, except that while a workflow is checked any string
     may stand where a template does. `sources` finds CEL, in any params. `close` frees what `run` keeps open.
-    `is_threaded`: it runs in a thread, which an attempt must have before it begins.
+    `is_threaded`: it runs in a thread, which an attempt must have before it begins. One that does not look at its
+    context, and says so by `takes_context`, may be given anything in its place: to make one costs more than most calls.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Handler:
     sources: Callable[[Mapping[str, Any]], Iterable[Source]] | None = None
     close: Callable[[], Awaitable[None]] | None = None
     is_threaded: bool = False
+    takes_context: bool = True
     compile: Callable[[Params], Action] | None = None
     is_templated: bool = True
 

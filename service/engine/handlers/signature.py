@@ -49,7 +49,7 @@ class Signature:
         arguments = self._of_fields(value) if self.fields else {}
         if self.whole:
             arguments = {self.whole: self.build(**arguments) if self.build else value}
-        return arguments | dict.fromkeys(self.contexts, context)
+        return arguments | dict.fromkeys(self.contexts, context) if self.contexts else arguments
 
     def _of_fields(self, value: Any) -> dict[str, Any]:
         # What was not given is left to the function's own defaults.

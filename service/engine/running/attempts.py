@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 from uuid import UUID
 
 import structlog
@@ -16,7 +16,7 @@ from persistence.transition import CommitResult
 from service.engine import paths
 from service.engine.failure import storable
 from service.engine.handlers.attempt import CURRENT, Attempt
-from service.engine.handlers.registry import StepContext, Suspend
+from service.engine.handlers.registry import Handler, StepContext, Suspend
 from service.engine.handlers.threads import Place, threads
 from service.engine.ids import idempotency_token
 from service.engine.planning import happenings
@@ -30,6 +30,9 @@ from service.engine.turns import SHARE, Share
 log = structlog.get_logger(__name__)
 
 MAX_PROGRESS_MESSAGE = 256
+
+_NOT_TAKEN = cast(StepContext, None)
+"""What a handler is given that takes no context."""
 
 
 class Driven(Protocol):
@@ -163,10 +166,10 @@ class Attempts:
     async def _attempt(
         self, effect: StartAttempt, attempt: Attempt, start: asyncio.Future[CommitResult] | None
     ) -> None:
-        async def begin() -> StepContext:
+        async def begin(handler: Handler) -> StepContext:
             await self._context.ownership.permission(lambda: self._run.is_withheld)
             self._begin_time(effect, attempt)
-            return self._step_context(effect, attempt, start)
+            return self._step_context(effect, attempt, start) if handler.takes_context else _NOT_TAKEN
 
         place = self._places.pop((effect.path, effect.iteration), None)
         outcome = await run_attempt(self._context.registry, effect, attempt, begin, place)

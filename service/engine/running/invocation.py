@@ -57,7 +57,7 @@ class NoHandler:
 
 
 Outcome = Succeeded | Failed | Suspend | Waits | NoHandler
-Begin = Callable[[], Awaitable[StepContext]]
+Begin = Callable[[Handler], Awaitable[StepContext]]
 
 
 async def run_attempt(
@@ -104,7 +104,7 @@ async def _outcome(
 ) -> Succeeded | Failed | Suspend:
     try:
         # The time of an attempt begins when it can run.
-        context = await begin()
+        context = await begin(handler)
         output = await handler.run(effect.params, context)
         attempt.has_returned = True
         return await _checked(output)

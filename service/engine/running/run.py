@@ -310,7 +310,7 @@ class Run:
 
     def _parked_until(self, state: State) -> datetime | None:
         """Return until when the execution need not be in memory, None when it must."""
-        if self._backlog or self._attempts.are_left():
+        if self._backlog or not state.is_idle or self._attempts.are_left():
             return None
         return parked_until(state, self.context.now(), self.context.settings.park_after)
 
