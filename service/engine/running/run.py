@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
@@ -27,6 +26,7 @@ from service.engine.planning.state import State
 from service.engine.running.attempts import Attempts
 from service.engine.running.context import Context
 from service.engine.running.deaths import Deaths
+from service.engine.running.guard import Guard
 from service.engine.running.inbox import Inbox
 from service.engine.running.outcome import outcome
 from service.engine.running.parking import parked_until
@@ -90,6 +90,7 @@ class Run:
         """Whether it was given an end because it cannot go on."""
         self.is_withheld = False
         """Whether others may drive the execution, so that nothing of it begins here; another thread may set it."""
+        self._guard = Guard(self.fail)
         self._is_closing = False
         self._in_flight = 0
         self._quiet = asyncio.Event()
@@ -139,10 +140,11 @@ class Run:
         """Let something happen to the execution before anything else does."""
         if self._is_closing:
             return
-        with self._ending_what_breaks():
+        with self._guard:
             plan = planner.apply(self.definition, self.state, happening, latest=self.context.clock.latest())
             self.share.spend(plan.work)
-            self._take(plan, survived=isinstance(happening, RESULTS) and self._deaths.are_over(plan.state.running))
+            is_proof = self._deaths.count > 0 and isinstance(happening, RESULTS)
+            self._take(plan, survived=is_proof and self._deaths.are_over(plan.state.running))
 
     def open_mail(self, unseen: Sequence[Message]) -> None:
         """Begin with the messages that were unseen when the execution was read."""
@@ -180,7 +182,7 @@ class Run:
     def _record_end(self) -> None:
         happening = self._backlog.popleft()
         if isinstance(happening, RESULTS):
-            with self._ending_what_breaks():
+            with self._guard:
                 plan = planner.apply(self.definition, self.state, happening, begins=False)
                 self.share.spend(plan.work)
                 self._take(plan)
@@ -204,14 +206,6 @@ class Run:
         elif not self._is_queued:
             self._is_queued = True
             self.share.put_off(self._catch_up)
-
-    @contextmanager
-    def _ending_what_breaks(self) -> Iterator[None]:
-        """End the execution as failed when it cannot go on: nobody above could do more, and it would stand still."""
-        try:
-            yield
-        except Exception as error:
-            self.fail(error)
 
     def _take(self, plan: Plan, *, survived: bool = False) -> None:
         """Go on from a plan. Where there is nothing to write, what it has worked out is kept, and goes on as well."""
@@ -241,7 +235,7 @@ class Run:
 
     def begin(self, plan: Plan) -> None:
         """Carry out a plan that the creation of the execution has made durable."""
-        with self._ending_what_breaks():
+        with self._guard:
             self.state = plan.state
             self._perform(plan)
             self._set_timer()
@@ -255,7 +249,7 @@ class Run:
         """Wait for the next timer, in memory or parked, unless a transition on its way does so when committed."""
         if self._in_flight or self._is_closing:
             return
-        with self._ending_what_breaks():
+        with self._guard:
             if self._parked_until(self.state) is not None:
                 self._hand_over(Plan(self.state))
             else:
@@ -268,7 +262,7 @@ class Run:
     def vouch(self) -> None:
         """Record that driving the execution for so long has done no harm."""
         if self._deaths.count and not self._is_closing:
-            with self._ending_what_breaks():
+            with self._guard:
                 self._hand_over(Plan(self.state), survived=True)
 
     def stop(self) -> list[asyncio.Task[None]]:
@@ -326,7 +320,7 @@ class Run:
         elif future.result() is not CommitResult.COMMITTED:
             self._supervisor.lost(self, future.result())
         else:
-            with self._ending_what_breaks():
+            with self._guard:
                 self._inbox.remove(transition.consumed)
                 self.context.hub.publish(self.id, transition.events)
                 if transition.letters:
