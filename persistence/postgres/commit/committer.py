@@ -195,10 +195,12 @@ class Committer:
 
     async def _run(self) -> None:
         while True:
+            # It goes on a turn of the loop after the first was submitted: all that one turn submits shares the batch.
             await self._wake.wait()
             self._wake.clear()
+            await self._write_next()
             while self._queue:
-                await asyncio.sleep(0)  # all that this turn of the loop submits shares the batch
+                await asyncio.sleep(0)  # as above
                 await self._write_next()
             if not self._aside:
                 self._idle.set()
