@@ -161,6 +161,19 @@ async def test_all_of_a_wrapped_async_function_runs_on_the_loop() -> None:
         assert await made.run({"a": 1}, context()) == [1, True]
 
 
+def test_only_a_function_that_names_a_context_is_given_one() -> None:
+    @handler("without")
+    async def without(a: int) -> int:
+        return a
+
+    @handler("within")
+    async def within(a: int, step: StepContext) -> int:
+        return a + step.attempt
+
+    assert not carried(without).takes_context
+    assert carried(within).takes_context
+
+
 async def test_a_wrapper_with_a_loop_of_its_own_runs_in_a_thread() -> None:
     async def function(a: int) -> int:
         return a
