@@ -84,7 +84,14 @@ class House:
                 raise HandlerError("BROKEN", f"attempt {context.attempt}")
             return context.attempt
 
-        return [give, gate, deaf, breaking]
+        @handler("change")
+        async def change(context: StepContext) -> Any:
+            """Change what there is of variables."""
+            context.variables["input"]["list"][0]["a"] = 2
+            context.variables["input"]["more"] = 3
+            return [context.variables["input"], sorted(context.variables)]
+
+        return [give, gate, deaf, breaking, change]
 
     @asynccontextmanager
     async def process(self, **settings: Any) -> AsyncIterator[Engine]:
@@ -158,6 +165,16 @@ async def test_steps_are_given_what_they_need_and_their_outputs_are_kept(house: 
     outcome = await engine.executions.wait(SCOPE, created, PATIENCE)
     assert outcome is None or outcome.execution.state is ExecutionState.COMPLETED
     assert not len(engine.runner.runs) and not engine.runner.runs.shares.held
+
+
+async def test_what_a_handler_changes_of_the_variables_is_its_own(house: House) -> None:
+    engine = await house.open()
+    given = {"list": [{"a": 1}]}
+    created = await begun(engine, step("a", "change"), step("b", params={"value": "${ input }"}), input=given)
+    detail = await house.ended(engine, created)
+    names = ["attempt", "execution", "input", "steps", "vars"]
+    assert by_path(detail)["a"].output == [{"list": [{"a": 2}], "more": 3}, names]
+    assert by_path(detail)["b"].output == detail.input == given
 
 
 async def test_a_cancel_stops_what_runs(house: House) -> None:

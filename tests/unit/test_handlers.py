@@ -77,20 +77,6 @@ async def test_names_that_pydantic_keeps_to_itself_are_fine() -> None:
     assert await run(function, {"json": 1, "copy": 2, "_private": 3}) == [1, 2, 3, 4]
 
 
-async def test_what_a_handler_changes_of_the_variables_is_its_own() -> None:
-    given = {"list": [{"a": 1}]}
-
-    @handler("f")
-    async def function(step: StepContext) -> Any:
-        step.variables["input"]["list"][0]["a"] = 2
-        step.variables["input"]["more"] = 3
-        return [step.variables["input"], sorted(step.variables)]
-
-    names = ["attempt", "execution", "input", "steps", "vars"]
-    assert await run(function, {}, input=given) == [{"list": [{"a": 2}], "more": 3}, names]
-    assert given == {"list": [{"a": 1}]}
-
-
 async def test_a_mapping_takes_all_params() -> None:
     @handler("f")
     async def function(params: dict[str, Any]) -> Any:

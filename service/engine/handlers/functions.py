@@ -13,7 +13,6 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 from service.engine import payload
 from service.engine.failure import INVALID_OUTPUT
 from service.engine.handlers.annotations import is_async, layers, place
-from service.engine.handlers.copies import Copies
 from service.engine.handlers.model import Declaration, Handler, HandlerError, StepContext, Suspend
 from service.engine.handlers.signature import Signature, read
 from service.engine.handlers.threads import in_thread
@@ -76,8 +75,7 @@ def _runner(
     function: Callable[..., Any], signature: Signature, on_the_loop: bool
 ) -> Callable[[Mapping[str, Any], StepContext], Awaitable[Any]]:
     async def run(params: Mapping[str, Any], context: StepContext) -> Any:
-        own = replace(context, variables=Copies(context.variables)) if signature.contexts else context
-        arguments = signature.arguments(params, own)
+        arguments = signature.arguments(params, context)
         if not on_the_loop:
             is_whole, result = await in_thread(lambda: _finished(function(**arguments)))
             if is_whole:

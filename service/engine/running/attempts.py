@@ -16,6 +16,7 @@ from persistence.transition import CommitResult
 from service.engine import paths
 from service.engine.failure import storable
 from service.engine.handlers.attempt import CURRENT, Attempt
+from service.engine.handlers.copies import Copies
 from service.engine.handlers.registry import Handler, StepContext, Suspend
 from service.engine.handlers.threads import Place, threads
 from service.engine.ids import idempotency_token
@@ -295,7 +296,7 @@ class Attempts:
             idempotency_token=idempotency_token(execution.id, effect.path, effect.iteration),
             timeout=effect.timeout,
             now=self._context.clock.latest(),
-            variables=effect.variables,
+            variables=Copies(effect.variables),
             reporter=self._reporter(effect),
             emitter=Emitter(self._context.hub, execution.id, effect.key, start),
             stop=attempt.stop,
