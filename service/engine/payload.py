@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from service.engine.slices import Work, in_one_go
+from service.engine.slices import Work
 from service.engine.violations import ValidationError, Violation
 
 MAX_DEPTH = 24
@@ -62,7 +62,9 @@ def normalise(value: Any, field: str, max_bytes: int = MAX_PAYLOAD_BYTES) -> Any
 
 def normalising(value: Any, field: str) -> Work[Any]:
     """Do what `normalise` does in pieces, for values that may be large."""
-    clean, violations = yield from _inspecting(value, field, MAX_PAYLOAD_BYTES)
+    walk = _Walk(field, MAX_PAYLOAD_BYTES)
+    yield from walk.run(value)
+    clean, violations = walk.found()
     if violations:
         raise ValidationError(violations)
     return clean
@@ -151,15 +153,10 @@ def join_path(field: str, key: str | int) -> str:
 
 
 def _inspect(value: Any, field: str, max_bytes: int) -> tuple[Any, list[Violation]]:
-    return in_one_go(_inspecting(value, field, max_bytes))
-
-
-def _inspecting(value: Any, field: str, max_bytes: int) -> Work[tuple[Any, list[Violation]]]:
     walk = _Walk(field, max_bytes)
-    clean = yield from walk.run(value)
-    if not walk.violations and (length := len(_encoder.encode(clean))) > max_bytes:
-        walk.violations.append(Violation(field, f"must be at most {max_bytes:,} bytes as JSON, but has {length:,}"))
-    return clean, walk.violations
+    for _ in walk.run(value):
+        pass
+    return walk.found()
 
 
 class _Refused(Exception):
@@ -177,7 +174,7 @@ class _Enough(Exception):
 class _Walk:
     """One pass, level by level and without recursion, so that no input can overflow the stack."""
 
-    __slots__ = ("characters", "field", "max_bytes", "nodes", "pending", "violations")
+    __slots__ = ("characters", "clean", "field", "max_bytes", "nodes", "pending", "violations")
 
     def __init__(self, field: str, max_bytes: int) -> None:
         self.field = field
@@ -186,8 +183,16 @@ class _Walk:
         self.nodes = MAX_NODES - 1
         self.characters = max_bytes
         self.pending: list[tuple[Any, Any, _Place, int]] = []
+        self.clean: Any = None
 
-    def run(self, value: Any) -> Work[Any]:
+    def found(self) -> tuple[Any, list[Violation]]:
+        """Return the clean copy, and what is wrong with it."""
+        if not self.violations and (length := len(_encoder.encode(self.clean))) > self.max_bytes:
+            text = f"must be at most {self.max_bytes:,} bytes as JSON, but has {length:,}"
+            self.violations.append(Violation(self.field, text))
+        return self.clean, self.violations
+
+    def run(self, value: Any) -> Work[None]:
         left = self.nodes
         try:
             clean = self.visit(value, None, 1)
@@ -205,8 +210,7 @@ class _Walk:
         except _Enough:
             pass
         else:
-            return clean
-        return None
+            self.clean = clean
 
     def fill_object(self, source: dict[Any, Any], target: dict[str, Any], place: _Place, depth: int) -> None:
         for key, item in source.items():
