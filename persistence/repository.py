@@ -168,9 +168,7 @@ class ExecutionRepository(Protocol):
     ) -> ExecutionDetail:
         """Return the execution with payloads and steps, consistent with each other.
 
-        With `first` only so many of the steps that have a record, the first by their places in their newest iteration;
-        beside them those that assigned variables, and of an execution that has no more steps all.
-
+        With `first` only so many steps, by their places and newest iteration, and those that assigned variables.
         The payloads of steps are read in the order of the definition up to about `most` characters; the steps that are
         left have none, nor details of their failure, and are named as `omitted`. Raises ExecutionNotFoundError, and
         QueueFullError when as much is read at this moment as may be; with `most` 0 it does not.
@@ -190,8 +188,7 @@ class ExecutionRepository(Protocol):
     ) -> Sequence[tuple[StepPlace, str]]:
         """Return places and paths of up to `limit` steps of items, by their places, beginning behind `after`.
 
-        Those of the root are few, and known by the definition. Each counts in its newest iteration. Raises
-        ExecutionNotFoundError.
+        Each counts in its newest iteration. Raises ExecutionNotFoundError.
         """
         ...
 

@@ -41,10 +41,7 @@ _ORG = String(256)
 
 # Such texts may be long, and nobody asks for their order: an index of their hash, with the org in it, is enough.
 CORRELATION_HASH = "hashtextextended(correlation_id, hashtextextended(org_id, 0))"
-"""By what executions with the same correlation id are found, in SQL."""
-
 OWNER_HASH = "hashtextextended(owner, hashtextextended(org_id, 0))"
-"""By what executions of the same owner are found, in SQL."""
 
 
 def _names(states: object) -> str:
@@ -188,14 +185,7 @@ executions = Table(
     Index("executions_workflow", "workflow_id", "id"),
     Index("executions_owned_by", text(OWNER_HASH), "id"),
     # What is usual is found soon without one. The workflow is there to be looked at before the row is.
-    Index(
-        "executions_by_state",
-        "state",
-        "org_id",
-        "id",
-        "workflow_id",
-        postgresql_where=text("state <> 'COMPLETED'"),
-    ),
+    Index("executions_by_state", "state", "org_id", "id", "workflow_id", postgresql_where=text("state <> 'COMPLETED'")),
     Index("executions_correlation", text(CORRELATION_HASH), "id", postgresql_where=text("correlation_id <> ''")),
     # Few end at the same moment, and are put in order then; many take the same time, which may be none.
     Index("executions_ended", "org_id", "end_time", postgresql_where=text("end_time IS NOT NULL")),
@@ -250,12 +240,7 @@ steps = Table(
         nullable=False,
         comment="Number of the whole run of the step: 1, and more when it is revised or retried in place.",
     ),
-    Column(
-        "position",
-        Integer,
-        nullable=False,
-        comment="Place in the definition, from 1, of the step of the root that it is, or is of.",
-    ),
+    Column("position", Integer, nullable=False, comment="Place, from 1, of the step of the root that it is, or is of."),
     Column("attempt", Integer, nullable=False, comment="Number of the newest attempt."),
     Column("failures", Integer, comment="Attempts that failed and count for the retry policy, if any did."),
     Column("progress", SmallInteger, nullable=False, comment="Percentage that the running attempt reported."),

@@ -261,7 +261,7 @@ COMMENT ON COLUMN steps.attempt_time IS 'When its newest attempt started, if tha
 COMMENT ON COLUMN steps.end_time IS 'When it ended.';
 COMMENT ON COLUMN steps.end_seq IS 'Number of the event that ended it.';
 COMMENT ON COLUMN steps.iteration IS 'Number of the whole run of the step: 1, and more when it is revised or retried in place.';
-COMMENT ON COLUMN steps.position IS 'Place in the definition, from 1, of the step of the root that it is, or is of.';
+COMMENT ON COLUMN steps.position IS 'Place, from 1, of the step of the root that it is, or is of.';
 COMMENT ON COLUMN steps.attempt IS 'Number of the newest attempt.';
 COMMENT ON COLUMN steps.failures IS 'Attempts that failed and count for the retry policy, if any did.';
 COMMENT ON COLUMN steps.progress IS 'Percentage that the running attempt reported.';
