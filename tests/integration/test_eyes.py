@@ -32,7 +32,7 @@ async def test_the_queries_of_the_readme_find_what_they_say(served, admin):
         step("b", "fail", retry_policy={"max_attempts": 2, "initial_interval": "30m", "max_interval": "30m"}),
     )
     broken = await made(served.client, step("z", "transform", value=1), step("a", "fail"))
-    done = await served.client.execute(broken, {"customer": 7}, labels={"team": "growth"})
+    done = await served.client.execute(broken, {"customer": 7}, labels={"team": "growth"}, correlation_id="order-7")
     await ended(served.client, done.execution_id)
     waiting = await served.client.execute(name, {"customer": 7})
     async for event in served.client.watch(waiting.execution_id):
@@ -42,5 +42,5 @@ async def test_the_queries_of_the_readme_find_what_they_say(served, admin):
     assert len(queries) >= 6
     for query in queries:
         assert await admin.fetch(query), query
-    steps = next(query for query in queries if "s.position, s.path" in query)
+    steps = next(query for query in queries if "s.position, s.items" in query)
     assert [row["path"] for row in await admin.fetch(steps)] == ["zero", "b"]
