@@ -14,7 +14,6 @@ from immutables import Map
 from msgspec.structs import replace
 
 from persistence.model import (
-    UNREAD,
     Execution,
     ExecutionDetail,
     ExecutionState,
@@ -44,7 +43,6 @@ from service.engine.planning.events import Event, EventBody, StepStarted
 from service.engine.planning.happenings import Happening
 from service.engine.planning.heap import Heap
 from service.engine.planning.planner import Plan
-from service.engine.planning.reading import still_wanted
 from service.engine.planning.restoring import restore
 from service.engine.planning.state import State, initial, is_due
 from service.engine.running.run import AT_ONCE, RESULTS
@@ -56,20 +54,6 @@ T0 = datetime(2026, 1, 1, tzinfo=UTC)
 CANCEL = Message(UUID(int=1), MessageKind.CANCEL, T0, "ann", {"reason": "no longer needed"})
 FATAL = Failure(HANDLER_ERROR, "boom")
 PLAIN = RetryPolicy(max_attempts=3, jitter=0.0)
-
-
-def loaded(definition: Definition, stored: ExecutionDetail) -> ExecutionDetail:
-    """Return what a store gives to whoever drives an execution on: of payloads no more than is asked for."""
-    wanted = still_wanted(definition, stored)
-    steps = []
-    for row in stored.steps:
-        unread: dict[str, Any] = {} if row.key in wanted.inputs else {"input": UNREAD}
-        if row.key not in wanted.outputs:
-            unread |= {"output": UNREAD, "failed_attempts": ()}
-        if row.key not in wanted.assigned:
-            unread |= {"assigned": UNREAD}
-        steps.append(replace(row, **unread))
-    return replace(stored, steps=steps)
 
 
 def seconds(number: float) -> timedelta:
@@ -324,10 +308,12 @@ class Driver:
         self.backlog.clear()
         self.running.clear()
         self.told_to_stop.clear()
-        for message in mail:
-            self.receive(message)
+        recovered = happenings.Recovered(self.now, frozenset(handlers))
+        self.backlog.append(recovered)
+        for message in mail:  # the mail is opened before
+            self.apply_now(happenings.MessageCame(self.now, message))
         self.backlog.clear()
-        plan = self.apply_now(happenings.Recovered(self.now, frozenset(handlers)))
+        plan = self.apply_now(recovered)
         while self.backlog and not self.waits_turns:
             self.take_turn()
         return plan
@@ -388,13 +374,23 @@ def check_stored(driver: Driver) -> None:
 
 
 def told_by_rows(definition: Definition, state: State) -> State:
-    """Return a state without what it may hold beyond its rows: what has gone on, outputs of items, its time."""
+    """Return a state without what it may hold beyond its rows: what has gone on, outputs of items, its time, sweeps.
+
+    All that is in work is inherited by whoever reads them. Items with nothing in work are not told to be open where no
+    other step begins; a sweep is about to close them.
+    """
     course = Course(definition, state, T0)
-    repeats = Map({path: replace(repeat, outputs=()) for path, repeat in state.repeats.items()})
+    for scope, block in state.blocks.items():
+        if scope and not block.open and course.is_ending(scope):
+            course.close_item(scope)
+    repeats = Map({path: replace(repeat, outputs=()) for path, repeat in course.repeats.items()})
     return replace(
         state,
         ready=Heap(ready for ready in state.ready if course.may_begin(ready)),
         timers=Heap(timer for timer in state.timers if is_due(timer, state.open)),
+        blocks=course.blocks,
         repeats=repeats,
         time=None,
+        sweeps=(),
+        inherited=state.open,
     )

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from immutables import Map
 from msgspec import structs
 
 from persistence.model import ExecutionDetail, ExecutionState, StepCounts, StepState, Wait, WaitKind
@@ -339,7 +340,7 @@ def test_what_comes_of_another_iteration_is_stale():
     earlier = structs.replace(ended, state=StepState.FAILED, end_time=T0, end_seq=driver.state.last_seq)
     newest = structs.replace(ended, iteration=2)
     rows = ExecutionDetail(driver.execution, driver.input, None, [newest, earlier])
-    state = restore(driver.definition, rows)
+    state = structs.replace(restore(driver.definition, rows), inherited=Map())  # as if it had begun here
     assert (dict(state.steps), contradictions(driver.definition, rows)) == ({"a": newest}, [])
     stale = happenings.StepSucceeded(T0, "a", 1, "of the first")
     assert planner.apply(driver.definition, state, stale).is_empty

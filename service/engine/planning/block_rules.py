@@ -1,4 +1,4 @@
-"""What becomes of blocks and items: the rules by which the steps of one begin, and by which it ends."""
+"""How blocks and items go on: the rules by which steps of them begin, and by which their outputs are made."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from service.engine.definition import Block, Call, Definition, OnItemError, Orde
 from service.engine.expressions import ExpressionError, PutOffError
 from service.engine.failure import EXECUTION_TOO_LARGE, EXPRESSION_ERROR, INVALID_OUTPUT, Failure
 from service.engine.planning import events
-from service.engine.planning.course import MAX_ITEMS, fatal, finder, is_fatal, telling
+from service.engine.planning.course import MAX_ITEMS, fatal, finder, telling
 from service.engine.planning.draft import EVENT_BYTES
-from service.engine.planning.effects import CancelAttempt, StartAttempt
-from service.engine.planning.engine_steps import EngineSteps
-from service.engine.planning.scopes import Place, block_of, order
-from service.engine.planning.state import Ending, Repeating, State, because_of, runs, step_failed
+from service.engine.planning.end_rules import EndRules
+from service.engine.planning.scopes import block_of, order
+from service.engine.planning.state import Repeating, State
 from service.engine.planning.step_rules import WORK_OF_STEP
 from service.engine.planning.stopping import CONDITION_IS_FALSE
 from service.engine.violations import ValidationError
@@ -36,18 +35,12 @@ WORK_OF_OUTPUT = 2_000
 """Work of finding the output of an item, without its expressions."""
 
 
-class BlockRules(EngineSteps):
-    """Begins the steps of open blocks, opens and closes items, and lets the end of a step have its consequences.
-
-    A block is open from its first step on until all of them have ended; or, once it is ending, all that have begun. It
-    is ending when one of its steps has failed for good, or when the block around it is.
-    """
+class BlockRules(EndRules):
+    """Begins the steps of open blocks, opens items, and finds the outputs of blocks that have closed."""
 
     def __init__(self, definition: Definition, state: State, time: datetime, latest: datetime) -> None:
         super().__init__(definition, state, time, latest)
         self._bytes_before = self.draft.bytes
-        self.goes_on = False
-        """Whether what is ready may begin now."""
 
     # --- beginning
 
@@ -136,7 +129,7 @@ class BlockRules(EngineSteps):
 
     def _go_on(self, step: Step) -> None:
         """Open the next item, or complete the step when all have ended. Raises PutOffError."""
-        action, repeat = self._repeat(step.path), self.draft.repeats[step.path]
+        action, repeat = self.repeat(step.path), self.draft.repeats[step.path]
         if repeat.next < repeat.total:
             if self.draft.has_room(0):
                 self._open_item(step.path, action.body)
@@ -145,12 +138,6 @@ class BlockRules(EngineSteps):
                 self.fail_for_good(step, self.too_large(f"its item {item}", EVENT_BYTES))
         else:
             self._collect(step, action, repeat)
-
-    def _repeat(self, path: str) -> Repeat:
-        action = self.definition.places[paths.place(path)].action
-        if not isinstance(action, Repeat):
-            raise TypeError(f"the step {path} has no items")
-        return action
 
     def _open_item(self, path: str, body: Block) -> None:
         # An item is open when one of its steps has a record, and not before: rows tell nothing else.
@@ -212,87 +199,6 @@ class BlockRules(EngineSteps):
             # It only repeats what the steps show: too large, it must not fail the work that is done.
             return outputs if _fit(outputs) else None
         return ends[0].output if ends else None
-
-    # --- ends
-
-    def ended(self, step: Step) -> None:
-        """Free what waited for a step, or end its block, and close what is done by that."""
-        scope = self.scope(step)
-        if not self.draft.is_ending(scope):
-            if is_fatal(self.spec(step), step):
-                self._end_block(scope, step)
-            else:
-                self.draft.meet_successors(step.path)
-                self.goes_on = True
-        self._close_if_done(scope)
-
-    def _end_block(self, scope: str, failed: Step) -> None:
-        if not scope:
-            self.end(step_failed(failed))
-            return
-        path, _ = paths.owner(scope)
-        self.draft.end_block(scope)
-        if self._repeat(path).on_item_error is OnItemError.COLLECT:
-            self._stop_all(f"{scope}.")
-        else:
-            self.draft.change_repeat(path, replace(self.draft.repeats[path], failed=failed.path))
-            self._stop_all(f"{path}[")
-
-    def end(self, ending: Ending) -> None:
-        """Decide the end of the execution."""
-        self.draft.change(ending=ending)
-        self._stop_all("")
-
-    def _stop_all(self, prefix: str) -> None:
-        """Cancel at once what waits or was about to begin, of the paths that begin so; tell to stop what runs."""
-        unbegun = {e.path for e in self.effects if isinstance(e, StartAttempt) and e.path.startswith(prefix)}
-        self.effects = [e for e in self.effects if e.path not in unbegun]
-        in_work = [step for step in self.draft.in_work if step.path.startswith(prefix)]
-        for step in in_work:
-            if step.state is StepState.WAITING or step.path in unbegun:
-                self.stop(step)
-            elif runs(step):
-                self.effects.append(CancelAttempt(step.path, step.attempt, step.iteration))
-        self._close_idle(prefix)
-        for step in reversed(in_work):
-            self._end_if_stopped(step.path)
-
-    def _close_idle(self, prefix: str) -> None:
-        """Close the items that have nothing in work, of the paths that begin so: no step that ends would do it."""
-        blocks = self.draft.blocks.items()
-        idle = [scope for scope, block in blocks if scope and not block.open and scope.startswith(prefix)]
-        for scope in sorted(idle, key=self._order, reverse=True):  # the inner ones first
-            self._close_if_done(scope)
-
-    def _order(self, scope: str) -> Place:
-        path, index = paths.owner(scope)
-        return (*order(self.definition, path), index)
-
-    def end_all_stopped(self) -> None:
-        """End the steps of which no more items begin, and none is open, that nobody has ended."""
-        for step in reversed(self.draft.in_work):
-            self._end_if_stopped(step.path)
-
-    def _close_if_done(self, scope: str) -> None:
-        if not scope or scope not in self.draft.blocks or not self.draft.is_closed(scope):
-            return
-        path, _ = paths.owner(scope)
-        repeat = self.draft.close_item(scope)
-        if not repeat.open and not self.draft.has_room(0):
-            self.draft.free(path)  # it may have come up, when there was no room for another item
-        self.goes_on = True
-        self._end_if_stopped(path)
-
-    def _end_if_stopped(self, path: str) -> None:
-        """End a step of which no more items begin, when none is open."""
-        repeat = self.draft.repeats.get(path)
-        if repeat is None or repeat.open or not self.draft.is_stopping(path):
-            return
-        step = self.draft.steps[path]
-        if self.is_ending(step):
-            self.stop(step)
-        else:
-            self.fail_for_good(step, because_of(self.draft.steps[repeat.failed]))
 
 
 def _too_many_steps(total: int) -> Failure:

@@ -37,16 +37,16 @@ class Course:
         self.steps, self.open = state.steps, state.open
         self.ready, self.timers = state.ready, state.timers
         self.blocks, self.repeats = state.blocks, state.repeats
+        self.sweeps, self.inherited = state.sweeps, state.inherited
 
     @property
     def ending(self) -> Ending | None:
         """The end that the execution has been given."""
         return self.state.ending
 
-    @property
-    def in_work(self) -> list[Step]:
-        """The steps that run or wait, in the order of the definition."""
-        return sorted(self.open.values(), key=lambda step: order(self.definition, step.path))
+    def is_inherited(self, step: Step) -> bool:
+        """Whether a step in work is as another process left it: an attempt of it that ran then was cut off."""
+        return self.inherited.get(step.path) is step
 
     def is_ending(self, scope: str) -> bool:
         """Whether nothing begins any more in a scope, because of what failed in it or around it, or ended it all."""

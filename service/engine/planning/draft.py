@@ -118,6 +118,7 @@ class Draft(Course):
             self._show_no_more_than(max(self._shown, 100 * self.counts.total // (self.counts.total + 1)))
         self.counts = replace(self.counts, cancelled=self.counts.cancelled + self.pending)
         self.ready, self.blocks = Heap(), Map()
+        self.sweeps, self.inherited = (), Map()
         self.change(state=state, end_time=self.time, failure=failure, result=result, ending=None)
 
     def variables(self, scope: str, *, attempt: int | None = None, ended: Step | None = None) -> dict[str, Any]:
@@ -153,6 +154,8 @@ class Draft(Course):
             last_seq=last,
             bytes=self.bytes,
             time=self.time if events else self.state.time,
+            sweeps=self.sweeps,
+            inherited=self.inherited,
             open=self.open,
             ready=self.ready,
             timers=self.timers,

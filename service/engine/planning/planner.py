@@ -5,6 +5,7 @@ Pure: it reads no clock, draws no lots and does no I/O. The same happenings alwa
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,18 +15,17 @@ from msgspec.structs import replace
 from persistence.model import ExecutionState, Message, MessageKind, Step, Wait, WaitKind
 from service.engine import payload
 from service.engine.clock import later
-from service.engine.definition import Definition, Delivery
+from service.engine.definition import Definition
 from service.engine.expressions import ExpressionError, PutOffError
 from service.engine.failure import EXPRESSION_ERROR, HANDLER_ERROR, Failure
 from service.engine.planning import events, happenings
 from service.engine.planning.block_rules import BlockRules
-from service.engine.planning.effects import CancelAttempt, Effect
+from service.engine.planning.effects import Effect
 from service.engine.planning.events import Event
-from service.engine.planning.failed_attempts import with_failed_attempt
-from service.engine.planning.happenings import Happening
-from service.engine.planning.state import Ending, State, cancelled, runs, timed_out
+from service.engine.planning.happenings import Happening, OfAttempt
+from service.engine.planning.state import Ending, State, cancelled, timed_out
 from service.engine.planning.step_rules import THREADS
-from service.engine.planning.stopping import cut_off, late_result, still_running, unknown_outcome
+from service.engine.planning.stopping import late_result, still_running
 
 # Nobody told it to: the handler cancelled itself, or awaited something that was cancelled.
 _GAVE_UP = Failure(HANDLER_ERROR, "the handler stopped without a result, as if it had been cancelled", retryable=True)
@@ -38,7 +38,8 @@ class Plan:
     `steps` are those that changed. Effects may be carried out only when the rest is durable; but what has no effect
     outside may start when it is on its way. `is_partial`: some of what follows was put off, so that nobody else has to
     wait for all of it; let Continued happen. `work` is what it was.
-    `consumed` is the message that it has seen, also where nothing else follows from it.
+    `consumed` is the message that it has seen, also where nothing else follows from it. `has_decided`: the end of the
+    execution, which is to be recorded also where all that it ends was put off.
     """
 
     state: State
@@ -48,6 +49,7 @@ class Plan:
     is_partial: bool = False
     work: int = 0
     consumed: tuple[Message, ...] = ()
+    has_decided: bool = False
 
     @property
     def is_empty(self) -> bool:
@@ -55,7 +57,7 @@ class Plan:
 
         One that is partial has worked something out all the same, which its state keeps, and is to be continued.
         """
-        return not (self.events or self.steps or self.effects or self.consumed)
+        return not (self.events or self.steps or self.effects or self.consumed or self.has_decided)
 
 
 def apply(
@@ -113,9 +115,10 @@ def apply(
         recorded,
         tuple(planning.draft.touched.values()),
         tuple(planning.effects),
-        planning.is_put_off and not after.state.is_end and after.ending is None,
+        planning.is_put_off and not after.state.is_end and (after.ending is None or bool(after.sweeps)),
         planning.allowance.spent,
         (happening.message,) if isinstance(happening, happenings.MessageCame) else (),
+        after.ending != state.ending,
     )
 
 
@@ -149,31 +152,29 @@ class _Planning(BlockRules):
             draft.free(path)
         self.goes_on = True
 
+    def heed(self, told: OfAttempt, end: Callable[[Step], Failure | None] = lambda _: None) -> Step | None:
+        """Return the step if this attempt of it runs here and is to go on.
+
+        One that was told to stop is stopped instead; `end` gives what its step tells of the attempt.
+        """
+        step = self.running(told)
+        if step is None or not self.is_ending(step):
+            return step
+        self.stop(step, end(step))
+        return None
+
     def succeed(self, happening: happenings.StepSucceeded) -> None:
-        step = self.running(happening)
-        if step is None:
-            return
-        if self.is_ending(step):
-            self.stop(step, late_result(step))
-        else:
+        if (step := self.heed(happening, late_result)) is not None:
             self.complete(step, happening.output)
 
     def fail(self, happening: happenings.StepFailed) -> None:
-        step = self.running(happening)
-        if step is None:
-            return
-        if self.is_ending(step):
-            self.stop(step)
-        else:
+        if (step := self.heed(happening)) is not None:
             self.fail_attempt(step, happening.failure, happening.draw, happening.retry_after)
 
     def suspend(self, happening: happenings.StepSuspended) -> None:
-        step = self.running(happening)
-        if step is None:
+        if (step := self.heed(happening)) is None:
             return
-        if self.is_ending(step):
-            self.stop(step)
-        elif happening.until <= self.time:
+        if happening.until <= self.time:
             self.complete(step, happening.output)
         else:
             self.put_off(step, happening.until, happening.output, happening.reason)
@@ -189,35 +190,21 @@ class _Planning(BlockRules):
         self.draft.record(events.StepProgressed(step.path, step.attempt, percent, happening.message, step.iteration))
 
     def stopped(self, happening: happenings.StepStopped) -> None:
-        step = self.running(happening)
-        if step is None:
-            return
-        if self.is_ending(step):
-            self.stop(step, None if happening.has_ended else still_running(step))
-        else:
+        step = self.heed(happening, lambda step: None if happening.has_ended else still_running(step))
+        if step is not None:
             self.fail_attempt(step, _GAVE_UP, 0.5, None)
 
     def miss_thread(self, happening: happenings.ThreadMissed) -> None:
-        step = self.running(happening)
-        if step is None:
-            return
-        if self.is_ending(step):
-            self.stop(step)
-        else:
+        if (step := self.heed(happening)) is not None:
             self.take_back(step, Wait(WaitKind.SLOT, self.time, reason=happening.reason, resource=THREADS))
 
     def take_thread(self, happening: happenings.ThreadFreed) -> None:
         step = self.draft.steps.get(happening.path)
         if step is not None and step.iteration == happening.iteration and step.waits_for(WaitKind.SLOT):
-            self.start_attempt(step)
+            self.wake(step)
 
     def miss_handler(self, happening: happenings.HandlerMissed) -> None:
-        step = self.running(happening)
-        if step is None:
-            return
-        if self.is_ending(step):
-            self.stop(step)
-        else:
+        if (step := self.heed(happening)) is not None:
             self.take_back(step, Wait(WaitKind.WORKER, self.time, reason=happening.reason, handler=step.handler))
 
     def fire(self) -> None:
@@ -250,6 +237,7 @@ class _Planning(BlockRules):
         self.end(cancelled(by, reason))
 
     def go_on(self) -> None:
+        self.is_sweeping = True
         if self.draft.state.state is ExecutionState.RUNNING:
             self.fire()
             self.goes_on = True
@@ -259,41 +247,27 @@ class _Planning(BlockRules):
             return
         if self._is_overdue():
             self.end(timed_out(self.draft.state.timeout))
-        for step in filter(runs, self.draft.in_work):
-            if self.is_ending(step):
-                self.stop(step, cut_off(step))
-            elif self.spec(step).delivery is Delivery.AT_MOST_ONCE:
-                failure = unknown_outcome(step)
-                self.fail_for_good(with_failed_attempt(step, failure, self.time), failure, is_of_attempt=True)
-            else:
-                self.start_again(step)
-        for waiting in self.draft.in_work:
-            may_begin = waiting.waits_for(WaitKind.SLOT) or (
-                waiting.waits_for(WaitKind.WORKER) and waiting.handler in handlers
-            )
-            # A step begun before may have failed, and ended others or it all.
-            if may_begin and waiting.path in self.draft.open and not self.is_ending(waiting):
-                self.start_or_put_off(waiting)
-        # Items with nothing in work are not among what the rows tell to be open once no other may begin.
-        self.end_all_stopped()
         self.forget_outputs()
-        # What ran is gone with its process; there is nobody to tell.
-        self.effects = [effect for effect in self.effects if not isinstance(effect, CancelAttempt)]
+        self.take_over(handlers)
         self.goes_on = True
 
     def condemn(self, failure: Failure) -> None:
-        """End at once, so that nothing of it is left to be restored, and not against an end that was decided."""
+        """End, and not against an end that was decided."""
         self.end(self.draft.state.ending or Ending(ExecutionState.FAILED, failure))
-        for step in filter(runs, self.draft.in_work):
-            self.stop(step)
+        self.take_over(frozenset())
 
     def settle(self) -> None:
-        """Begin all that is ready, and what becomes free by that; then end what is done."""
+        """See to what is in work, begin all that is ready, and what becomes free by that; then end what is done."""
         try:
             # Under an end nothing begins, and what was ready is not looked through.
-            while self.goes_on and self.draft.state.ending is None and self.draft.ready:
-                self.allowance.begin()
-                self.begin_first()
+            while True:
+                if self.is_sweeping and self.draft.sweeps:
+                    self.sweep()
+                elif self.goes_on and self.draft.state.ending is None and self.draft.ready:
+                    self.allowance.begin()
+                    self.begin_first()
+                else:
+                    break
         except PutOffError:
             self.is_put_off = True
         try:

@@ -48,6 +48,7 @@ def restoring(definition: Definition, detail: ExecutionDetail, worker: str) -> W
         yield from course.read()
     assigned, kept = variables(detail.steps), Map(steps)
     yield len(steps)
+    in_work = Map({path: step for path, step in steps.items() if step.state in OPEN})
     return State(
         facts=facts(execution),
         input=detail.input,
@@ -67,7 +68,8 @@ def restoring(definition: Definition, detail: ExecutionDetail, worker: str) -> W
         result=detail.result,
         worker=worker,
         bytes=execution.bytes,
-        open=Map({path: step for path, step in steps.items() if step.state in OPEN}),
+        inherited=in_work,
+        open=in_work,
         ready=Heap(course.ready),
         timers=Heap(_timers(definition, steps)),
         blocks=Map(course.blocks),

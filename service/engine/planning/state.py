@@ -62,6 +62,18 @@ class Repeating(msgspec.Struct, frozen=True):
         return self.open == 0 or (self.next < self.total and self.open < self.limit)
 
 
+class Sweep(msgspec.Struct, frozen=True):
+    """What is left of seeing to the steps in work `within` a scope; or, by the path of one that repeats, to its items.
+
+    They come in the order of the definition, those before the place `at` are done. `handlers` are those for which steps
+    need not wait any more.
+    """
+
+    within: str = ""
+    at: Place = ()
+    handlers: frozenset[str] = frozenset()
+
+
 @dataclass(frozen=True, slots=True)
 class Ending:
     """The end that an execution has been given while attempts of it are still being stopped."""
@@ -81,6 +93,10 @@ class State(msgspec.Struct, frozen=True):
     `facts` is what expressions see as `execution`. `ending` is set from the moment the end is decided. `worker` names
     the process that drives the execution. `bytes` is what it has written so far, as `Draft.charge` counts it. `time` is
     that of the newest event since this process has driven the execution, before which no other happens.
+
+    `sweeps` are to be gone on with, the first one first: what they have not seen to is in work still. `inherited` are
+    the steps in work of another process, as that left them; one that this process has gone on with is another value.
+    Both are known to this process alone: whoever takes the execution over begins with a sweep of all.
 
     The last five follow from the others, and are kept so that nothing has to look through all steps. `open` holds the
     steps that run or wait, `ready` what may begin and has been put off, `timers` each step that waits for a time,
@@ -108,6 +124,8 @@ class State(msgspec.Struct, frozen=True):
     worker: str = ""
     bytes: int = 0
     time: datetime | None = None
+    sweeps: tuple[Sweep, ...] = ()
+    inherited: Map[str, Step] = Map()
     open: Map[str, Step] = Map()
     ready: Heap[Ready] = Heap()
     timers: Heap[Timer] = Heap()

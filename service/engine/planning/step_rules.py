@@ -60,9 +60,9 @@ class StepRules(ABC):
         self.effects: list[Effect] = []
 
     def running(self, told: OfAttempt) -> Step | None:
-        """Return the step if this attempt of it is the current one; results of others are stale."""
+        """Return the step if this attempt of it is the one that runs here; what is told of others is stale."""
         step = self.draft.steps.get(told.path)
-        if step is None or not runs(step):
+        if step is None or not runs(step) or self.draft.is_inherited(step):
             return None
         return step if (step.iteration, step.attempt) == (told.iteration, told.attempt) else None
 
@@ -312,10 +312,12 @@ class StepRules(ABC):
     def wake(self, step: Step) -> None:
         """Go on with a waiting step that is due: what waited for a time is over, else the next attempt begins.
 
-        Raises PutOffError.
+        One that a sweep is about to stop is stopped. Raises PutOffError.
         """
         self.allowance.begin()
-        if step.waits_for(WaitKind.TIMER):
+        if self.is_ending(step):
+            self.stop(step)
+        elif step.waits_for(WaitKind.TIMER):
             self.complete(step, step.output)
         else:
             self.start_attempt(step)
@@ -330,6 +332,7 @@ class StepRules(ABC):
             end_time=self.time,
             end_seq=self.draft.next_seq,
         )
+        self.allowance.count(WORK_OF_STEP)
         self.draft.put(stopped)
         self.draft.record(events.StepCancelled(step.path, step.attempt, failure, step.iteration))
         self.ended(stopped)
