@@ -11,9 +11,10 @@ from persistence.model import Execution, ExecutionDetail, ExecutionSteps, Scope,
 from persistence.repository import ExecutionRepository
 from service.engine import paths
 from service.engine.definition import Definition, StepSpec
-from service.engine.planning.outline import outline
+from service.engine.planning.outline import outlining
 from service.engine.planning.scopes import order
 from service.engine.planning.state import newest
+from service.engine.slices import in_slices
 from service.engine.workflows import Workflows
 
 
@@ -107,7 +108,9 @@ class Steps:
 
     async def _definition(self, scope: Scope, execution: Execution) -> Definition:
         definition = await self._workflows.find(execution)
-        return definition or outline(await self._repository.get_detail(scope, execution.id, most=0))
+        if definition is not None:
+            return definition
+        return await in_slices(outlining(await self._repository.get_detail(scope, execution.id, most=0)))
 
 
 def place_of(definition: Definition, path: str) -> StepPlace:

@@ -19,7 +19,7 @@ from service.engine.ids import uuid7
 from service.engine.kept import Kept
 from service.engine.parsing import Defaults, parsing, prepare
 from service.engine.payload import size as json_size
-from service.engine.planning.outline import outline
+from service.engine.planning.outline import outlining
 from service.engine.requests import asked
 from service.engine.shared_reads import SharedReads
 from service.engine.slices import in_slices
@@ -216,7 +216,7 @@ class Workflows:
         Where that cannot be read, it is as much of one as the records of the steps say.
         """
         definition = await self.find(detail.execution)
-        return (outline(detail), False) if definition is None else (definition, True)
+        return (await in_slices(outlining(detail)), False) if definition is None else (definition, True)
 
     def _parse(self, document: Mapping[str, Any]) -> Coroutine[Any, Any, Definition]:
         return in_slices(parsing(document, self._registry, self._defaults))

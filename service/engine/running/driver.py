@@ -17,7 +17,7 @@ from service.engine.definition import Definition
 from service.engine.failure import INTERNAL, UNREADABLE_RECORD, Failure
 from service.engine.held import Held
 from service.engine.planning import happenings
-from service.engine.planning.outline import outline
+from service.engine.planning.outline import outlining
 from service.engine.planning.planner import Plan
 from service.engine.planning.reading import wanting
 from service.engine.planning.restoring import restoring
@@ -109,7 +109,7 @@ class Driver:
             definition = await self._definitions.of(execution)
         except (NotFoundError, UnreadableError) as error:
             log.error("execution without definition", execution_id=str(execution.id), error=str(error))
-            definition = outline(detail)
+            definition = await in_slices(outlining(detail))
             verdict = verdict or Failure(UNREADABLE_RECORD, f"what it runs cannot be read: {error}")
         except PersistenceError:
             raise
