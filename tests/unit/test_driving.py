@@ -279,7 +279,6 @@ async def test_what_an_attempt_reports_is_kept_and_what_it_says_is_shown(house: 
     (context,) = house.contexts
     context.emit("hello")
     context.report(40, "on it")
-    context.report(50, "too soon after the other")
     async with asyncio.timeout(PATIENCE):
         await reported.wait()
         row = by_path(await house.repository.get_detail(SCOPE, created.execution.id))["a"]
