@@ -38,7 +38,7 @@ from service.api.identity import Authenticator, current_identity
 from service.api.large import Batch, reader, whole
 from service.api.permissions import PERMISSIONS, READ_EXECUTIONS
 from service.api.receiving import Receiving, this_task
-from service.api.requests import check_read, violations
+from service.api.requests import Judge, check_read
 from service.api.sending import Sending
 from service.api.streams import Recheck, Streams
 from service.engine.violations import ValidationError
@@ -142,7 +142,7 @@ class Pipeline(aio.ServerInterceptor):
             raise RefusedError(_denied(READ_EXECUTIONS))
         if execution_id := getattr(request, "execution_id", ""):
             structlog.contextvars.bind_contextvars(execution_id=execution_id[:64])
-        if found := request.violations() if isinstance(request, Batch) else await violations(request):
+        if found := request.violations() if isinstance(request, Batch) else await Judge().violations(request):
             raise ValidationError(found)
         return identity, request
 

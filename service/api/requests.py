@@ -18,7 +18,6 @@ from grpc import StatusCode
 from flowkeep.v1.error_pb2 import ErrorReason
 from flowkeep.v1.workflow_pb2 import WorkflowDefinition
 from service.api.errors import Refusal, RefusedError
-from service.api.rules import glance
 from service.api.times import wrong_moment, wrong_span
 from service.engine.payload import MAX_NODES
 from service.engine.slices import Work, in_one_go, in_slices
@@ -34,7 +33,7 @@ MAX_MESSAGES = 60_000
 """Messages in the lists of a request: more than the rules allow of workflows and their steps."""
 
 SMALL = 16 << 10
-"""Bytes of a request that is judged in one go. They hold fewer values than one payload may have: each takes two."""
+"""Bytes of a request that is judged in one go."""
 
 _PAYLOADS = (Struct, Value)
 _UNRULED = (*_PAYLOADS, WorkflowDefinition)
@@ -80,11 +79,6 @@ def decoder(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     return decode
 
 
-async def violations(request: Message) -> Sequence[Violation]:
-    """Return all violations of the field rules, or where the request is so large that it is not even looked at."""
-    return () if _is_sound(request) and request.ByteSize() <= SMALL else await Judge().violations(request)
-
-
 class Judge:
     """Judges requests by the field rules. The values of all that one judge finds sound count together."""
 
@@ -93,14 +87,8 @@ class Judge:
 
     async def violations(self, request: Message) -> Sequence[Violation]:
         """Return all violations of the field rules, or where the request is so large that it is not even looked at."""
-        is_small = request.ByteSize() <= SMALL
-        if is_small and _is_sound(request):
-            values = self._values + _values(request)
-            if values <= MAX_VALUES:
-                self._values = values
-                return ()
         work = self._judging(request)
-        return in_one_go(work) if is_small else await in_slices(work)
+        return in_one_go(work) if request.ByteSize() <= SMALL else await in_slices(work)
 
     def _judging(self, request: Message) -> Work[Sequence[Violation]]:
         sizes = _Sizes(self._values)
@@ -109,17 +97,6 @@ class Judge:
             return sizes.excess
         self._values = sizes.values
         return (yield from _judging(request, sizes))
-
-
-def _is_sound(request: Message) -> bool:
-    """Whether a request is known to break no rule, as far as it is not about payloads."""
-    look = glance(request.DESCRIPTOR)
-    return look is not None and look(request)
-
-
-def _values(request: Message) -> int:
-    """Return how many values the payloads of a request have."""
-    return sum(_count(value, MAX_NODES) for _, value in request.ListFields() if isinstance(value, _PAYLOADS))
 
 
 def bare_violations(request: Message) -> Sequence[Violation]:
