@@ -11,11 +11,11 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import flowkeep
-from flowkeep import payload
 from flowkeep.requests import execute_request
 from flowkeep.v1 import execution_service_pb2 as pb
 from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_FULL
 from service.addresses import socket_address
+from service.api import steps
 from service.config import ConfigError
 from service.listening import reserved
 from service.server import SERVICES
@@ -197,18 +197,21 @@ async def test_others_have_their_turn_while_a_large_execution_is_made_ready(serv
             turns += 1
             await asyncio.sleep(0)
 
-    unfold = payload.to_value
+    def noted(make):
+        def note(value):
+            seen.append(turns)
+            return make(value)
 
-    def unfolded(value):
-        seen.append(turns)
-        return unfold(value)
+        return note
 
     others = asyncio.create_task(take_turns())
     with monkeypatch.context() as patched:
-        patched.setattr(payload, "to_value", unfolded)
+        for name in ("struct_bytes", "value_bytes"):
+            patched.setattr(steps, name, noted(getattr(steps, name)))
         await served.client.get_execution(execution.execution_id)
     others.cancel()
-    assert len(set(seen)) >= 12
+    assert len(seen) >= 2 * 12, "what each step has been given, and its output"
+    assert len(set(seen)) == len(seen)
 
 
 async def test_an_execution_larger_than_4_mib_ends_well_for_who_waits_for_it(served):
