@@ -8,32 +8,43 @@ import threading
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-_PUT_BACK = timedelta(minutes=1)
-_LAST = datetime.max.replace(tzinfo=UTC) - _PUT_BACK
+_AHEAD = timedelta(minutes=1)
+_LAST = datetime.max.replace(tzinfo=UTC) - _AHEAD
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 class _Clock:
-    """Stamps in units of 1/4096 ms, what fits into the 12 bits behind the milliseconds; no two are equal."""
+    """Stamps in units of 1/4096 ms, what fits into the 12 bits behind the milliseconds.
+
+    They rise, and none is before its moment, nor by `_AHEAD` behind it: when the clock was put back by more, the stamps
+    go back with it.
+    """
+
+    _MOST = (_AHEAD // timedelta(milliseconds=1) - 1) * 4096
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._last = 0
 
     def stamp(self, moment: datetime) -> int:
+        now = (moment - _EPOCH) // _MICROSECOND * 4096 // 1_000
         with self._lock:
-            self._last = max(self._last + 1, int(moment.timestamp() * 1_000_000) * 4096 // 1_000)
+            self._last = self._last + 1 if now <= self._last < now + self._MOST else now
             return self._last
 
 
-_clock = _Clock()
+# The process's own clock may be wrong by minutes, and must not move the stamps of moments that the store tells.
+_own, _told = _Clock(), _Clock()
 
 
 def uuid7(moment: datetime | None = None) -> UUID:
-    """Return a UUIDv7 of this moment or now (RFC 9562, method 3); rises in a process.
+    """Return a UUIDv7 of this moment, or of now by the process's own clock (RFC 9562, method 3).
 
-    It has milliseconds, a 12-bit fraction, and 62 random bits.
+    It has milliseconds, a 12-bit fraction, and 62 random bits. Those of moments rise in a process, and so do the
+    others, unless a clock is put back by a minute.
     """
-    stamp = _clock.stamp(moment or datetime.now(UTC))
+    stamp = _own.stamp(datetime.now(UTC)) if moment is None else _told.stamp(moment)
     milliseconds, fraction = divmod(stamp, 4096)
     rand = int.from_bytes(os.urandom(8), "big") >> 2
     return UUID(int=milliseconds << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | rand)
@@ -42,15 +53,14 @@ def uuid7(moment: datetime | None = None) -> UUID:
 def created_within(begin: datetime | None, end: datetime | None) -> tuple[UUID | None, UUID | None]:
     """Return between which ids those of executions lie that were created from `begin` on and before `end`.
 
-    An id is never of a time before its execution, and of one behind it only where the clock was put back since the
-    process made the one before.
+    An id is never of a time before its execution, and always of less than a minute behind it.
     """
     lowest = None if begin is None else _first(begin)
-    return lowest, None if end is None else _first(end + _PUT_BACK if end < _LAST else end)
+    return lowest, None if end is None else _first(end + _AHEAD if end < _LAST else end)
 
 
 def _first(moment: datetime) -> UUID:
-    return UUID(int=max(0, int(moment.timestamp() * 1_000)) << 80)
+    return UUID(int=max(0, (moment - _EPOCH) // timedelta(milliseconds=1)) << 80)
 
 
 def idempotency_token(execution_id: UUID, path: str, iteration: int) -> str:
