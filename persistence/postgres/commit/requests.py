@@ -32,7 +32,7 @@ async def find_request(
 
 async def repeated(connection: Connection, creations: list[Creation]) -> dict[Unit, Outcome]:
     """Return the answers to creations whose request ids are known, or whose workflows are not there."""
-    keys = [(c.execution.org, c.execution.request_id) for c in creations]
+    keys = [c.key for c in creations]
     found = await connection.fetch(KNOWN_REQUESTS.text, *zip(*keys, strict=True))
     known = {(row["request_org"], row["request"]): row for row in found}
     return {c: _answer(c, known.get(key)) for c, key in zip(creations, keys, strict=True)}

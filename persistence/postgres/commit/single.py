@@ -81,7 +81,7 @@ def _of_creations(creations: Sequence[Creation]) -> dict[str, Any]:
     # In order of request ids, so that no two transactions wait for each other.
     asked = sorted(
         (creation for creation in creations if creation.execution.request_id),
-        key=lambda creation: (creation.execution.org, creation.execution.request_id),
+        key=lambda creation: creation.key,
     )
     return {
         "workflow_orgs": [org for org, _, _ in workflows],

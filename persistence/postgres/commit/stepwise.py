@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from persistence import failpoints
-from persistence.errors import PersistenceError
+from persistence.errors import PersistenceError, WorkflowNotFoundError
 from persistence.postgres.commit import columns, statements
 from persistence.postgres.commit.encoding import joined
 from persistence.postgres.commit.requests import repeated
@@ -82,12 +82,17 @@ async def _write_steps(connection: Connection, step_rows: list[bytes]) -> None:
 async def _create(connection: Connection, creations: list[Creation]) -> tuple[dict[Unit, Outcome], list[Creation]]:
     """Insert what is new; return the outcome of each creation and those whose other rows are to be written."""
     reserved = await _reserve(connection, creations)
-    live = await _live_workflows(connection, reserved)
+    live = await _live_workflows(connection, creations)
     fresh = {creation: None for creation in reserved if creation.workflow in live}
-    if refused := [creation.execution for creation in reserved if creation not in fresh]:
-        keys = [each.org for each in refused], [each.request_id for each in refused]
+    refused = [creation for creation in reserved if creation not in fresh]
+    if refused:
+        keys = [each.execution.org for each in refused], [each.execution.request_id for each in refused]
         await connection.execute(statements.GIVE_BACK_REQUESTS.text, *keys)
-    outcomes: dict[Unit, Outcome] = {}
+        # Until the transaction ends nobody else gets what it gave back, so nothing is waited for out of order.
+        given_back = set(zip(*keys, strict=True))
+        heirs = [each for each in creations if each.workflow in live and each.key in given_back]
+        fresh |= await _reserve(connection, heirs)
+    outcomes: dict[Unit, Outcome] = {each: WorkflowNotFoundError(str(each.execution.workflow_id)) for each in refused}
     written: list[Creation] = []
     inserted = await _insert(connection, list(fresh))
     for creation in fresh:
@@ -98,7 +103,7 @@ async def _create(connection: Connection, creations: list[Creation]) -> tuple[di
             outcomes[creation] = created(creation)
         else:
             raise PersistenceError(f"refused: there is an execution {creation.execution.id} already")
-    others = [creation for creation in creations if creation not in fresh]
+    others = [creation for creation in creations if creation not in outcomes]
     if others:
         outcomes |= await repeated(connection, others)
     return outcomes, written
@@ -118,7 +123,7 @@ async def _reserve(connection: Connection, creations: list[Creation]) -> dict[Cr
     first: dict[tuple[str, str], Creation] = {}
     for creation in creations:
         if creation.execution.request_id:
-            first.setdefault((creation.execution.org, creation.execution.request_id), creation)
+            first.setdefault(creation.key, creation)
     taken: set[Any] = set()
     if first:
         # In order of request ids, so that no two transactions wait for each other.

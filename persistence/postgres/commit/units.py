@@ -92,6 +92,11 @@ class Creation(_Item[Created]):
         return self.execution.id
 
     @property
+    def key(self) -> tuple[str, str]:
+        """Under which request id of which org it is made; the id is empty for one without."""
+        return self.execution.org, self.execution.request_id
+
+    @property
     def workflow(self) -> WorkflowKey:
         """What there must be for it."""
         execution = self.execution

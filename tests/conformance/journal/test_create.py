@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from typing import Any
 from uuid import UUID
 
@@ -92,6 +93,27 @@ async def test_without_a_request_id_every_call_creates(repository: Repository, k
     )
     assert all(answer.created for answer in answers)
     assert await count(repository) == 20
+
+
+@pytest.mark.parametrize("why", ["its workflow is gone", "its revision is not the latest"])
+async def test_a_request_id_of_what_is_refused_is_for_the_next_that_asks_at_the_same_time(
+    repository: Repository, keeper: Keeper, why: str
+) -> None:
+    if why == "its workflow is gone":
+        refused = new(execution(dataclasses.replace(keeper.workflow, id=uuid7()), keeper.incarnation, request_id="r"))
+    else:
+        stale = dataclasses.replace(keeper.workflow, revision=keeper.workflow.revision + 1)
+        refused = replace(new(execution(stale, keeper.incarnation, request_id="r")), if_latest=True)
+    wanted = [new(execution(keeper.workflow, keeper.incarnation, request_id=each)) for each in ("r", "r", "s")]
+    # While the first is on its way to the disk, the others gather.
+    before, *answers = await asyncio.gather(
+        *map(repository.create, [new(execution(keeper.workflow, keeper.incarnation)), refused, *wanted]),
+        return_exceptions=True,
+    )
+    made = wanted[0].execution, wanted[0].execution, wanted[2].execution
+    assert isinstance(before, Created) and isinstance(answers[0], WorkflowNotFoundError)
+    assert answers[1:] == [Created(made[0], True), Created(made[1], False), Created(made[2], True)]
+    assert await count(repository) == 3
 
 
 async def test_orgs_do_not_share_request_ids(repository: Repository, keeper: Keeper) -> None:
