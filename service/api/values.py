@@ -21,7 +21,7 @@ _MAX_DEPTH = 32
 
 
 def value_bytes(value: Any) -> bytes:
-    """Return what `payload.to_value` gives, serialized, with keys in order. Raises PayloadError as that does."""
+    """Return the bytes of what `payload.to_value` gives, as `deterministic`. Raises PayloadError as that does."""
     try:
         return _value(value, _MAX_DEPTH)
     except _UnfitError:
@@ -29,7 +29,7 @@ def value_bytes(value: Any) -> bytes:
 
 
 def struct_bytes(members: Mapping[str, Any]) -> bytes:
-    """Return what `payload.to_struct` gives, serialized, with keys in order. Raises PayloadError as that does."""
+    """Return the bytes of what `payload.to_struct` gives, as `deterministic`. Raises PayloadError as that does."""
     try:
         return _members(members, _MAX_DEPTH)
     except _UnfitError:
@@ -66,7 +66,10 @@ def _value(value: Any, levels: int) -> bytes:
 def _members(members: Mapping[str, Any], levels: int) -> bytes:
     try:
         names = sorted(members)
-    except TypeError:  # some are no strings
+        if any(map(str.startswith, names[1:], names)):
+            # As protobuf has them, so that equal payloads have one digest: before a key those that begin with it.
+            names.sort(key=lambda name: name.encode() + b"\xff")
+    except (TypeError, UnicodeEncodeError):  # some are no strings, or no text
         raise _UnfitError from None
     parts = []
     for name in names:

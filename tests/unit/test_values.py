@@ -29,8 +29,7 @@ values = st.recursive(
 @given(values)
 def test_a_value_is_written_as_its_message_would_be(value: Any):
     written = value_bytes(value)
-    assert Value.FromString(written) == to_value(value)
-    assert len(written) == to_value(value).ByteSize()
+    assert written == to_value(value).SerializeToString(deterministic=True)
     assert from_value(Value.FromString(written)) == value
 
 
@@ -38,8 +37,14 @@ def test_a_value_is_written_as_its_message_would_be(value: Any):
 def test_an_object_is_written_in_the_order_of_its_keys(members: dict[str, Any]):
     written = struct_bytes(members)
     assert from_struct(Struct.FromString(written)) == members
-    assert len(written) == to_struct(members).ByteSize()
+    assert written == to_struct(members).SerializeToString(deterministic=True)
     assert struct_bytes(dict(reversed(members.items()))) == written
+
+
+def test_before_a_key_come_those_that_begin_with_it():
+    members = dict.fromkeys(["a", "ab", "", "abc", "b", "ä", "a\U0010ffff", "\ue000", "\U00010000", "a\x01"])
+    assert struct_bytes(members) == to_struct(members).SerializeToString(deterministic=True)
+    assert value_bytes([members]) == to_value([members]).SerializeToString(deterministic=True)
 
 
 @pytest.mark.parametrize("text", ["", "x" * 127, "x" * 128, "x" * 1023, "x" * 1024, "x" * 70_000], ids=len)
