@@ -73,18 +73,20 @@ async def test_they_are_the_trouble_of_their_own_execution(serve, admin):
 
 
 async def test_a_row_that_cannot_even_be_taken_holds_nobody_up(serve, admin):
+    function = "CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+    await admin.execute(
+        f"{function} $$ BEGIN IF OLD.owner = 'stuck' THEN RAISE 'corrupt' USING ERRCODE = 'XX001'; END IF;"
+        " RETURN NEW; END $$"
+    )
+    # Before a server runs: what changes a table locks it and its partitions, and can meet statements in a deadlock.
+    await admin.execute("CREATE TRIGGER refuse BEFORE UPDATE ON executions FOR EACH ROW EXECUTE FUNCTION refuse()")
     served = await serve(park_after=0.05, claim_interval=0.1)
     name = await made(served.client, step("a", "wait", duration="0.3s"))
-    await admin.execute(
-        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
-        " $$ BEGIN IF OLD.owner = 'stuck' THEN RAISE 'corrupt' USING ERRCODE = 'XX001'; END IF; RETURN NEW; END $$"
-    )
     stuck = (await served.client.execute(await made(served.client, step("a", "wait", duration="2s")))).execution_id
     await admin.execute("UPDATE executions SET owner = 'stuck' WHERE id = $1", UUID(stuck))
-    await admin.execute("CREATE TRIGGER refuse BEFORE UPDATE ON executions FOR EACH ROW EXECUTE FUNCTION refuse()")
     others = [(await served.client.execute(name)).execution_id for _ in range(3)]
     for execution_id in others:
         assert (await ended(served.client, execution_id)).state == State.STATE_COMPLETED
     assert (await served.client.get_execution(stuck)).state == State.STATE_RUNNING
-    await admin.execute("DROP TRIGGER refuse ON executions")
+    await admin.execute(f"{function} $$ BEGIN RETURN NEW; END $$")
     assert (await ended(served.client, stuck)).state == State.STATE_COMPLETED
