@@ -167,6 +167,18 @@ def test_an_item_with_nothing_in_work_ends_at_once_at_a_cancel() -> None:
     assert driver.states == {"each": "CANCELLED", "each[0].a": "COMPLETED"}
 
 
+def test_an_end_is_complete_when_the_process_stops_and_nothing_runs_any_more() -> None:
+    """Also where steps were ready when it was decided: they do not begin any more, so nothing waits for them."""
+    driver = Driver(graph(step("a"), step("b"), step("c")), waits_turns=True, work=1)
+    driver.start()
+    assert list(driver.running) == ["a"] and driver.state.ready
+    driver.cancel()
+    take_turns(driver)
+    driver.backlog.append(happenings.StepSucceeded(T0, "a", driver.ended("a"), 1))
+    driver.shut_down()
+    assert driver.state.state is ExecutionState.CANCELLED
+
+
 def test_an_end_that_stops_more_than_an_application_begins_finishes_at_once() -> None:
     wait = Pause(Template.constant({"duration": 600}, "params"))
     nested = each("inner", "[1, 2, 3]", step("a", action=wait))

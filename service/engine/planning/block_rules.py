@@ -50,8 +50,7 @@ class BlockRules(EndRules):
             raise PutOffError
         ready = self.draft.ready
         try:
-            if (path := self.draft.take_ready()) is None:
-                return
+            path = self.draft.take_ready()
             if path in self.draft.repeats:
                 self._go_on(self.draft.steps[path])
             else:

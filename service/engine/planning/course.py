@@ -142,14 +142,21 @@ class Course:
             return not self.is_stopping(path)
         return path not in self.steps and not self.is_ending(paths.split(path)[0])
 
-    def take_ready(self) -> str | None:
+    def is_any_ready(self) -> bool:
+        """Return whether something may begin. Under an end nothing may, and what was ready is not looked through."""
+        self.forget_ready()
+        return bool(self.ready) and self.ending is None
+
+    def take_ready(self) -> str:
         """Take what comes first in the order of the definition of what is ready, and return its path."""
-        while self.ready:
-            first = self.ready.least
+        path = self.ready.least[1]
+        self.ready = self.ready.pop()
+        return path
+
+    def forget_ready(self) -> None:
+        """Forget what may no longer begin, down to the first that may, so that nothing waits for its turn in vain."""
+        while self.ready and self.ending is None and not self.may_begin(self.ready.least):
             self.ready = self.ready.pop()
-            if self.may_begin(first):
-                return first[1]
-        return None
 
     def due(self) -> Step | None:
         """Return the step whose time has come first, or None."""

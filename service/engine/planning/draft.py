@@ -140,6 +140,7 @@ class Draft(Course):
     def freeze(self) -> tuple[State, tuple[Event, ...]]:
         """Return the state and the numbered events."""
         self.forget_timers()
+        self.forget_ready()
         base = self.state.last_seq
         last = base + len(self._bodies)
         events = tuple(

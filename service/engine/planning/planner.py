@@ -105,7 +105,7 @@ def apply(
             planning.go_on()
         case happenings.Condemned():
             planning.condemn(happening.failure)
-    if begins or not planning.draft.ready:
+    if begins or not planning.draft.is_any_ready():
         planning.settle()
     else:
         planning.is_put_off = True
@@ -259,11 +259,10 @@ class _Planning(BlockRules):
     def settle(self) -> None:
         """See to what is in work, begin all that is ready, and what becomes free by that; then end what is done."""
         try:
-            # Under an end nothing begins, and what was ready is not looked through.
             while True:
                 if self.is_sweeping and self.draft.sweeps:
                     self.sweep()
-                elif self.goes_on and self.draft.state.ending is None and self.draft.ready:
+                elif self.goes_on and self.draft.is_any_ready():
                     self.allowance.begin()
                     self.begin_first()
                 else:

@@ -101,8 +101,8 @@ class State(msgspec.Struct, frozen=True):
     The last five follow from the others, and are kept so that nothing has to look through all steps. `open` holds the
     steps that run or wait, `ready` what may begin and has been put off, `timers` each step that waits for a time,
     `blocks` those that are open, by scope, and `repeats` the open steps that repeat one, by path. `ready` and `timers`
-    may hold others, too, which what takes from them passes over; a timer like that is never the least. The order of a
-    map is that of hashes, so nothing may follow from it.
+    may hold others, too; one like that is never the least, but under an end, where nothing is ready. The order of a map
+    is that of hashes, so nothing may follow from it.
     """
 
     facts: Mapping[str, Any]
