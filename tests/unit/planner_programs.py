@@ -121,6 +121,7 @@ class Turn:
     """One happening, the state before it, what followed, and what a store held after it.
 
     `begins`: whether steps could begin by it. `is_behind`: something that had happened was to be applied after it.
+    `is_first`: it is the first of a process that goes on from what another one has left.
     """
 
     before: State
@@ -129,6 +130,7 @@ class Turn:
     stored: ExecutionDetail
     begins: bool = True
     is_behind: bool = False
+    is_first: bool = False
 
 
 class Driver:
@@ -172,6 +174,7 @@ class Driver:
         )
         self.input = dict(input or {})
         self.initial = self.state = initial(self.execution, self.input)
+        self._is_fresh = False  # whether the process has just read it
         self.apply(happenings.Accepted(T0))
 
     def __repr__(self) -> str:
@@ -240,7 +243,8 @@ class Driver:
             self.backlog.clear()
         elif plan.is_partial and begins:
             self.backlog.append(happenings.Continued(self.now))
-        self.turns.append(Turn(before, happening, plan, self.stored, begins, bool(self.backlog)))
+        self.turns.append(Turn(before, happening, plan, self.stored, begins, bool(self.backlog), self._is_fresh))
+        self._is_fresh = False
         return plan
 
     def start(self) -> Plan:
@@ -304,7 +308,7 @@ class Driver:
 
     def recover(self, worker: str = "", handlers: Iterable[str] = (), mail: Iterable[Message] = ()) -> Plan:
         """Let another process, which has these handlers, go on from what is stored and was sent."""
-        self.state = restore(self.definition, self.stored, worker)
+        self.state, self._is_fresh = restore(self.definition, self.stored, worker), True
         self.backlog.clear()
         self.running.clear()
         self.told_to_stop.clear()
