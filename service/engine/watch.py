@@ -184,8 +184,8 @@ class WatchHub:
         self.is_closed = False
         self.finds = Finds()
         """Counts, among others, how often a watcher found events in the table that nothing had told of."""
-        # Executions whose watchers have found some, until something tells of them.
-        self._untold: set[UUID] = set()
+        # What watchers have found, by execution, until something tells of it or it is judged.
+        self._untold: dict[UUID, set[object]] = {}
 
     def close(self) -> None:
         """End every watcher: each raises ShuttingDownError, so that its client resumes elsewhere."""
@@ -194,7 +194,7 @@ class WatchHub:
 
     def publish(self, execution_id: UUID, events: Sequence[Event]) -> None:
         """Offer events that were just committed; a no-op when nobody watches the execution."""
-        self._untold.discard(execution_id)
+        self._untold.pop(execution_id, None)
         if events and (topic := self._topics.get(execution_id)) is not None:
             topic.publish(events)
 
@@ -210,7 +210,7 @@ class WatchHub:
     def wake(self, executions: Iterable[UUID]) -> None:
         """Make the watchers of these executions look at the table: another process may have committed something."""
         for execution_id in executions:
-            self._untold.discard(execution_id)
+            self._untold.pop(execution_id, None)
             if (topic := self._topics.get(execution_id)) is not None:
                 for subscription in topic.subscriptions:
                     subscription.wake(must_read=True)
@@ -222,8 +222,19 @@ class WatchHub:
 
     def found(self, execution_id: UUID) -> None:
         """Take note that a watcher has found events which nothing had told of until then."""
-        self._untold.add(execution_id)
-        self.finds.note("events", 1, lambda: execution_id not in self._untold)
+        find = object()
+        self._untold.setdefault(execution_id, set()).add(find)
+        self.finds.note("events", 1, lambda: self._was_told(execution_id, find))
+
+    def _was_told(self, execution_id: UUID, find: object) -> bool:
+        """Return whether something has told of what was found, which is forgotten."""
+        finds = self._untold.get(execution_id, set())
+        if find not in finds:
+            return True
+        finds.remove(find)
+        if not finds:
+            del self._untold[execution_id]
+        return False
 
     @contextmanager
     def subscribe(self, execution_id: UUID) -> Iterator[Subscription]:

@@ -14,6 +14,7 @@ import pytest
 from persistence import failpoints
 from persistence.errors import UnavailableError
 from persistence.model import Event, ExecutionState, Scope
+from service.engine import finds
 from service.engine.running.output import MAX_OUTPUT
 from service.engine.watch import (
     FINISHED,
@@ -182,6 +183,20 @@ async def test_events_are_counted_that_a_watcher_found_without_having_been_told(
         assert await coming == page(2, FINISHED)
         await hub.finds.judged()
         assert hub.finds.counts == {"events": 1}
+
+
+async def test_what_was_found_is_counted_each_time_and_kept_no_longer_than_until_it_is_judged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(finds, "PATIENCE", 0.0)
+    hub, executions = WatchHub(), [uuid4() for _ in range(5)]
+    for execution_id in (*executions, *executions[:2]):
+        hub.found(execution_id)
+    hub.wake(executions[1:2])
+    async with asyncio.timeout(PATIENCE):
+        await hub.finds.judged()
+    assert hub.finds.counts == {"events": 5}
+    assert not hub._untold
 
 
 async def test_an_event_that_is_told_of_just_after_it_was_found_is_not_counted() -> None:
