@@ -76,9 +76,7 @@ class Steps:
         behind = await self._place(scope, execution_id, definition, after) if after else None
         found = list(await self._of_root(scope, execution, definition, where, behind))
         if len(definition.blocks) > 1:
-            items = await self._repository.list_item_steps(scope, execution_id, where, behind, limit + 1)
-            # A path that was written by hand may be that of no step.
-            found += (each for each in items if definition.find(each[1]) is not None)
+            found += await self._of_items(scope, execution_id, definition, where, behind, limit + 1)
         left = [path for _, path in sorted(found)]
         chosen = left[:limit]
         page = _page(definition, chosen, await self._repository.get_steps(scope, execution_id, chosen, most))
@@ -105,6 +103,26 @@ class Steps:
             if (behind is None or place > behind) and (not where.states or state in where.states):
                 found.append((place, path))
         return found
+
+    async def _of_items(
+        self,
+        scope: Scope,
+        execution_id: UUID,
+        definition: Definition,
+        where: StepFilter,
+        behind: StepPlace | None,
+        limit: int,
+    ) -> Sequence[tuple[StepPlace, str]]:
+        """Return the first steps of items behind a place, with their places: `limit` of them, or all that there are."""
+        found: list[tuple[StepPlace, str]] = []
+        is_full = True
+        while is_full and len(found) < limit:
+            rows = await self._repository.list_item_steps(scope, execution_id, where, behind, limit)
+            # A path that was written by hand may be that of no step; there may be more behind it all the same.
+            found += (each for each in rows if definition.find(each[1]) is not None)
+            is_full = len(rows) == limit
+            behind = rows[-1][0] if rows else behind
+        return found[:limit]
 
     async def _definition(self, scope: Scope, execution: Execution) -> Definition:
         definition = await self._workflows.find(execution)

@@ -15,7 +15,7 @@ from service.engine.handlers.registry import Registry
 from service.engine.parsing import Defaults
 from service.engine.steps import Steps
 from service.engine.workflows import Workflows
-from tests.conformance.builders import ORG, SCOPE, Keeper, document, step, transition
+from tests.conformance.builders import ORG, SCOPE, Keeper, document, execution, new, step, transition
 
 
 class MovingRepository(MemoryRepository):
@@ -54,3 +54,23 @@ async def test_a_step_that_begins_between_two_reads_is_listed(states: tuple[Step
     repository.happening = lambda: repository.submit(transition(row, steps=[step("fetch")]))
     page = await Steps(repository, workflows).page(SCOPE, row.id, StepFilter(frozenset(states)), "", 10, 0)
     assert [(each.path, each.state) for _, each in page.steps] == [("fetch", StepState.RUNNING)]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 10])
+async def test_a_walk_passes_rows_whose_path_is_that_of_no_step(limit: int) -> None:
+    repository = MemoryRepository()
+    body = {"items": "input.rows", "steps": [{"id": "work", "handler": "call_api"}]}
+    steps = [{"id": "each", "for_each": body}, {"id": "end", "handler": "call_api"}]
+    workflow = await repository.create_workflow(ORG, uuid4(), document(steps=steps), "ann")
+    row = execution(workflow)
+    names = ["absent", "absent", "work", "absent", "work", "absent", "absent", "absent", "work", "absent"]
+    rows = [step(f"each[{n}].{name}", position=1, items=(n, 2)) for n, name in enumerate(names)]
+    ends = [step("each", position=1, handler="for_each"), step("end", position=3)]
+    await repository.create(new(row, steps=(*rows, *ends)))
+    reader = Steps(repository, Workflows(repository, Registry(), Defaults()))
+    listed, after, is_more = list[str](), "", True
+    while is_more:
+        page = await reader.page(SCOPE, row.id, StepFilter(), after, limit, 0)
+        listed += [each.path for _, each in page.steps]
+        after, is_more = page.following, bool(page.following)
+    assert listed == ["each", "each[2].work", "each[4].work", "each[8].work", "end"]
