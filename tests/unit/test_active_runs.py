@@ -12,6 +12,7 @@ import pytest
 from persistence.model import Mail
 from service.engine.held import Held
 from service.engine.running.active_runs import ActiveRuns
+from service.engine.running.wakeups import Wakeup
 
 
 class Scene:
@@ -23,8 +24,13 @@ class Scene:
         self.stuck: list[object] = []
         self.held = Held(100)
         self.pokes = 0
+        self.mail = Wakeup()
         context = SimpleNamespace(
-            ownership=self.ownership, stuck=self.stuck, work=self, settings=SimpleNamespace(max_running=10)
+            ownership=self.ownership,
+            stuck=self.stuck,
+            work=self,
+            mail=self.mail,
+            settings=SimpleNamespace(max_running=10),
         )
         self.runs = ActiveRuns(cast(Any, context), cast(Any, self.quarantine), self.held)
 
@@ -114,10 +120,35 @@ async def test_what_is_being_created_has_a_place_until_it_is_known(scene: Scene)
     creation: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     execution = run(1).execution
     runs.expect(execution, creation)
-    assert (runs.coming, runs.room, runs.shares.held_by("acme")) == ({execution.id}, 9, 1)
+    assert (set(runs.coming), runs.room, runs.shares.held_by("acme")) == ({execution.id}, 9, 1)
     creation.set_result(None)
     await asyncio.sleep(0)
-    assert (runs.coming, runs.room, runs.shares.orgs) == (set(), 10, [])
+    assert (set(runs.coming), runs.room, runs.shares.orgs) == (set(), 10, [])
+
+
+def test_what_is_coming_is_told_once_of_each_message_until_it_has_arrived_for_all(scene: Scene) -> None:
+    runs, one, other = scene.runs, UUID(int=1), UUID(int=2)
+    mail = Mail(one, 3, (cast(Any, SimpleNamespace(id=UUID(int=7))),))
+    runs.hear([one])
+    runs.deliver(mail)
+    assert runs.told(one) == 0
+    runs.announce([one, other])
+    runs.announce([one])
+    for _ in range(3):
+        assert runs.deliver(mail) == 0
+    assert runs.told(one) == 1
+    runs.hear([one, UUID(int=9)])
+    assert (runs.told(one), runs.told(other)) == (2, 0)
+    runs.hear(None)
+    assert (runs.told(one), runs.told(other), runs.told(UUID(int=9))) == (3, 1, 0)
+    runs.arrived(one)
+    assert (set(runs.coming), runs.told(one), scene.mail.pokes) == ({one, other}, 3, 0)
+    runs.arrived(one)
+    assert (set(runs.coming), runs.told(one), scene.mail.pokes) == ({other}, 0, 1)
+    runs.arrived(other)
+    runs.announce([other])
+    runs.arrived(other)
+    assert (set(runs.coming), scene.mail.pokes) == (set(), 2)
 
 
 def test_an_end_is_a_reason_to_claim_where_something_had_no_place(scene: Scene) -> None:

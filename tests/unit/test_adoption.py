@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from types import SimpleNamespace
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from msgspec.structs import replace
@@ -16,10 +16,20 @@ from tests.unit.planner_programs import Driver, sequence, step
 
 
 class Runs(set[Any]):
-    """Runs that have ended as soon as they began."""
+    """Runs that have ended as soon as they began, and that are told nothing before."""
 
     def add(self, run: Any) -> None:
         """Note none."""
+
+    def announce(self, executions: Any) -> None:
+        """Note none."""
+
+    def arrived(self, execution_id: UUID) -> None:
+        """Note none."""
+
+    def told(self, execution_id: UUID) -> int:
+        """Return that it was told nothing."""
+        return 0
 
 
 async def test_what_was_read_before_the_process_took_it_anew_is_not_driven(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,8 +47,8 @@ async def test_what_was_read_before_the_process_took_it_anew_is_not_driven(monke
         execution = replace(program.execution, incarnation=incarnation, epoch=epoch, wake_time=None)
         return replace(program.stored, execution=execution)
 
-    async def take(act: Any) -> None:
-        act()
+    async def take(act: Any) -> Any:
+        return act()
 
     monkeypatch.setattr(driving, "Run", run)
     monkeypatch.setattr(driving.Driver, "_set_off", lambda *_: None)

@@ -41,15 +41,15 @@ async def test_news_wake_what_they_concern(news: News, work: int, mail: int, wok
 
     hub, claims, sweeps = WatchHub(), Wakeup(), Wakeup()
     context = SimpleNamespace(journal=Journal(), hub=hub, work=claims, mail=sweeps, interval=lambda: 0.0)
-    driver = SimpleNamespace(hear=lambda executions: None)
+    told_of: list[Any] = []
+    runs = SimpleNamespace(ids={HERE: None}.keys(), hear=told_of.append)
     with hub.subscribe(HERE) as one, hub.subscribe(ELSEWHERE) as other:
-        listening = asyncio.create_task(
-            Listener(cast(Any, context), cast(Any, SimpleNamespace(ids={HERE: None}.keys())), cast(Any, driver)).keep()
-        )
+        listening = asyncio.create_task(Listener(cast(Any, context), cast(Any, runs)).keep())
         while not heard:  # noqa: ASYNC110 - it hears in one of the next turns
             await asyncio.sleep(0)
         listening.cancel()
         assert (claims.pokes, sweeps.pokes) == (work, mail)
+        assert told_of == ([news.executions] if news.has_mail else [])
         told = [execution for execution, each in ((HERE, one), (ELSEWHERE, other)) if each._is_woken]
         assert told == woken
 
@@ -68,7 +68,7 @@ async def test_who_could_not_listen_tries_again() -> None:
                 raise UnavailableError("away")
 
     context = SimpleNamespace(journal=Journal(), interval=lambda: 0.0)
-    listening = asyncio.create_task(Listener(cast(Any, context), cast(Any, None), cast(Any, None)).keep())
+    listening = asyncio.create_task(Listener(cast(Any, context), cast(Any, None)).keep())
     async with asyncio.timeout(10):
         await again.wait()
     listening.cancel()

@@ -57,7 +57,7 @@ class Runs:
 
 def swept(journal: Paged, runs: Runs) -> Sweeper:
     context = SimpleNamespace(journal=journal, ownership=SimpleNamespace(incarnation=uuid4()), work=Wakeup())
-    driver = SimpleNamespace(recovery=SimpleNamespace(under_way=set()), adopting=set())
+    driver = SimpleNamespace(recovery=SimpleNamespace(under_way=set()))
     return Sweeper(cast(Any, context), cast(Any, runs), cast(Any, driver))
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterator, KeysView
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, KeysView
 from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
@@ -21,13 +22,20 @@ class ActiveRuns:
     """Runs by the id of their execution. Orgs and owners share the places, as `Shares` says."""
 
     def __init__(self, context: Context, quarantine: Quarantine, definitions: Held) -> None:
-        self._ownership, self._stuck, self._work = context.ownership, context.stuck, context.work
+        self._ownership, self._stuck, self._work, self._mail = (
+            context.ownership,
+            context.stuck,
+            context.work,
+            context.mail,
+        )
         self._max_running = context.settings.max_running
         self._quarantine = quarantine
         self._definitions = definitions
         self._runs: dict[UUID, Run] = {}
-        self.coming: set[UUID] = set()
-        """Executions that are being created for this process, or that a claim has brought: no sweep does."""
+        # By how many: what a claim has brought may be taken up at the same time for another reason.
+        self._coming: Counter[UUID] = Counter()
+        # Of those: the messages that were delivered, and what stands for each that was only heard of.
+        self._told: defaultdict[UUID, set[object]] = defaultdict(set)
         self.shares = Shares(self._max_running)
         """How many of the executions that run or are coming each org and owner has."""
         self._claiming = 0
@@ -55,9 +63,16 @@ class ActiveRuns:
         return self._runs.get(execution_id)
 
     def deliver(self, mail: Mail) -> int:
-        """Give a run its messages, if this process still is the owner that they are for; return how many are new."""
+        """Give a run its messages, if this process still is the owner that they are for; return how many are new.
+
+        What is coming is told of them.
+        """
         run = self._runs.get(mail.execution_id)
-        return run.receive(mail.messages) if run is not None and run.execution.epoch == mail.epoch else 0
+        if run is not None and run.execution.epoch == mail.epoch:
+            return run.receive(mail.messages)
+        if mail.execution_id in self._coming:
+            self._told[mail.execution_id].update(message.id for message in mail.messages)
+        return 0
 
     @property
     def taken(self) -> set[MessageKey]:
@@ -81,6 +96,37 @@ class ActiveRuns:
         for run in runs:
             self.remove(run)
         return runs
+
+    # --- what does not run yet
+
+    @property
+    def coming(self) -> KeysView[UUID]:
+        """Executions that are being created for this process, that a claim has brought, or that are taken up."""
+        return self._coming.keys()
+
+    def announce(self, executions: Iterable[UUID]) -> None:
+        """Count executions as coming, until `arrived` says of each that it runs or does not."""
+        self._coming.update(executions)
+
+    def arrived(self, execution_id: UUID) -> None:
+        """Count an execution as coming no longer; what it was told meanwhile, a sweep delivers."""
+        self._coming[execution_id] -= 1
+        if self._coming[execution_id] <= 0:
+            del self._coming[execution_id]
+            if self._told.pop(execution_id, None):
+                self._mail.poke()
+
+    def hear(self, executions: Iterable[UUID] | None) -> None:
+        """Take note that these executions, or with None any, were sent something, if they are coming."""
+        for execution_id in self.coming if executions is None else self.coming & set(executions):
+            self._told[execution_id].add(object())
+
+    def told(self, execution_id: UUID) -> int:
+        """Return how often an execution was sent something since it is coming, which may not have been read with it.
+
+        A message that is delivered again is not counted again.
+        """
+        return len(self._told.get(execution_id, ()))
 
     # --- places
 
@@ -107,10 +153,10 @@ class ActiveRuns:
         """Keep a place for an execution that is being created with this process as its owner."""
 
         def has_come(_: object) -> None:
-            self.coming.discard(execution.id)
+            self.arrived(execution.id)
             self.shares.give_back(execution.org, execution.owner)
 
-        self.coming.add(execution.id)
+        self.announce([execution.id])
         self.shares.take(execution.org, execution.owner)
         creation.add_done_callback(has_come)
 

@@ -119,7 +119,7 @@ class Claimer:
                 handlers=self._context.registry.names(),
             )
             self._taken.update(filter(None, (_reason(detail, self._context.clock.latest()) for detail in taken)))
-            self._runs.coming.update(detail.execution.id for detail in taken)
+            runs.announce(detail.execution.id for detail in taken)
             self._quarantine.conclude(runs.all)
             for left, detail in zip(range(len(taken), 0, -1), taken, strict=True):
                 runs.claimed(left)
@@ -140,7 +140,7 @@ class Claimer:
         except Exception as error:  # the others go on, whatever is wrong with this one
             log.error("execution not taken up", execution_id=str(execution.id), exc_info=error)
         finally:
-            self._runs.coming.discard(execution.id)
+            self._runs.arrived(execution.id)
 
 
 def _reason(detail: ExecutionDetail, now: datetime) -> str | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, KeysView, Sequence
+from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from typing import Protocol
 from uuid import UUID
 
 import structlog
+from msgspec.structs import replace
 
 from persistence import failpoints
 from persistence.errors import NotFoundError, PersistenceError, UnavailableError, UnreadableError
@@ -55,8 +57,6 @@ class Driver:
         self._definitions = definitions
         # Of what is being taken up: by how many calls, and the newest epoch among them.
         self._adopted: dict[UUID, tuple[int, int]] = {}
-        # Of that, what was sent something meanwhile, which may not have been read with it.
-        self._told: set[UUID] = set()
         self.recovery = Recovery(context, self)
 
     # --- taking
@@ -79,24 +79,14 @@ class Driver:
         key, epoch = detail.execution.id, detail.execution.epoch
         under_way, newest = self._adopted.get(key, (0, 0))
         self._adopted[key] = under_way + 1, max(newest, epoch)
+        self._runs.announce([key])
         try:
             await self._adopt(detail, verdict)
         finally:
             under_way, newest = self._adopted.pop(key)
             if under_way > 1:
                 self._adopted[key] = under_way - 1, newest
-            elif key in self._told:
-                self._told.discard(key)
-                self._context.mail.poke()
-
-    @property
-    def adopting(self) -> KeysView[UUID]:
-        """Executions that are being taken up."""
-        return self._adopted.keys()
-
-    def hear(self, executions: Iterable[UUID] | None) -> None:
-        """Take note that these executions, or with None any, were sent something: sweep when they are taken up."""
-        self._told.update(self._adopted if executions is None else self._adopted.keys() & set(executions))
+            self._runs.arrived(key)
 
     async def _adopt(self, detail: ExecutionDetail, verdict: Failure | None) -> None:
         execution = detail.execution
@@ -133,8 +123,48 @@ class Driver:
         if state is None:
             await self.condemn(execution.id, unreadable(found))
             return
+        await self._begin_informed(detail, definition, state, verdict)
+
+    async def _begin_informed(
+        self, detail: ExecutionDetail, definition: Definition, state: State, verdict: Failure | None
+    ) -> None:
+        """Begin with all messages that the execution was told of until then: a cancel that was answered is heeded.
+
+        What it is told while they are read is read as well. There is an end to it, since a cancel comes once, and no
+        more children begin of which the end could be told.
+        """
+        execution, seen = detail.execution, 0
         share = self._context.turns.share(execution)
-        await share.take(lambda: self._begin(detail, definition, state, verdict))
+        while True:
+            act = partial(self._begin_or_told, detail, definition, state, verdict, seen)
+            if (told := await share.take(act)) <= seen:
+                return
+            seen = told
+            read = await self._read_again(detail)
+            if read is None:
+                return
+            if read.unreadable:
+                await self.condemn(execution.id, verdict or unreadable(read.unreadable))
+                return
+            detail = read
+
+    def _begin_or_told(
+        self, detail: ExecutionDetail, definition: Definition, state: State, verdict: Failure | None, seen: int
+    ) -> int:
+        """Begin, unless the execution was told more often than its messages take into account; return how often."""
+        told = self._runs.told(detail.execution.id)
+        if told <= seen:
+            self._begin(detail, definition, state, verdict)
+        return told
+
+    async def _read_again(self, detail: ExecutionDetail) -> ExecutionDetail | None:
+        """Return the execution with the messages that it has now; None where it has gone on or is no longer ours."""
+        before = detail.execution
+        read = await self._context.journal.load(self._context.ownership.incarnation, before.id)
+        if read is None or (read.execution.epoch, read.execution.last_seq) != (before.epoch, before.last_seq):
+            return None
+        # The payloads that were read for it stay; its row counts the messages that are read with it.
+        return replace(detail, execution=read.execution, messages=read.messages, unreadable=read.unreadable)
 
     def _begin(self, detail: ExecutionDetail, definition: Definition, state: State, verdict: Failure | None) -> None:
         execution = detail.execution

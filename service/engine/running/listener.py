@@ -10,7 +10,6 @@ from persistence.errors import PersistenceError
 from persistence.processes import News
 from service.engine.running.active_runs import ActiveRuns
 from service.engine.running.context import Context
-from service.engine.running.driver import Driver
 
 log = structlog.get_logger(__name__)
 
@@ -18,10 +17,9 @@ log = structlog.get_logger(__name__)
 class Listener:
     """Turns news into wake-ups: of watchers, claims and sweeps. The store says the rest."""
 
-    def __init__(self, context: Context, runs: ActiveRuns, driver: Driver) -> None:
+    def __init__(self, context: Context, runs: ActiveRuns) -> None:
         self._context = context
         self._runs = runs
-        self._driver = driver
 
     async def keep(self) -> None:
         """Listen until cancelled."""
@@ -40,6 +38,6 @@ class Listener:
         if news.has_work:
             self._context.work.poke()
         if news.has_mail:
-            self._driver.hear(news.executions)
+            self._runs.hear(news.executions)
             if news.executions is None or not self._runs.ids.isdisjoint(news.executions):
                 self._context.mail.poke()

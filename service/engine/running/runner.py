@@ -82,7 +82,7 @@ class Runner:
         self._claimer = Claimer(context, runs, quarantine, driver.adopt)
         self._sweeper = Sweeper(context, runs, driver)
         self._reaper = Reaper(repository, settings.reap_interval)
-        self._listener = Listener(context, runs, driver)
+        self._listener = Listener(context, runs)
         self.tenure = Tenure(context, runs, quarantine, driver, self._claimer.rest)
 
     # --- life cycle
@@ -157,7 +157,6 @@ class Runner:
         runs, execution = self.runs, posted.execution
         if posted.message is not None:
             runs.deliver(Mail(execution.id, execution.epoch, (posted.message,)))
-            self._driver.hear([execution.id])
         if (run := runs.get(execution.id)) is not None:
             await within(1.0, run.settled())
         if execution.id not in runs and self.ownership.may_take:

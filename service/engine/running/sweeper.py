@@ -49,7 +49,7 @@ class Sweeper:
         runs, ownership, journal = self._runs, self._context.ownership, self._context.journal
         delivered = await self._deliver()
         undriven = set(await journal.undriven(ownership.incarnation, list(runs.ids)))
-        missed = undriven - runs.ids - self._driver.recovery.under_way - self._driver.adopting - runs.coming
+        missed = undriven - runs.ids - self._driver.recovery.under_way - runs.coming
         # Missed once may mean that its creation is just being answered.
         for execution_id in sorted(missed & self._missed):
             if ownership.may_take:
