@@ -33,8 +33,9 @@ from service.api.receiving import Receiving
 from service.api.sending import Sending
 from service.api.streams import StreamLimits, Streams
 from service.api.workflow_service import WorkflowServicer
-from service.config import LONGEST, Config, ConfigError
+from service.config import Config, ConfigError
 from service.engine.clock import StoreClock
+from service.engine.durations import TEN_YEARS
 from service.engine.egress.allowed import Allowed
 from service.engine.egress.egress import Egress
 from service.engine.egress.guard import Guard
@@ -152,7 +153,7 @@ async def running_engine(
         await leases.register(alone=alone)
     else:
         # Nobody is there to take over, so a lease that does not run out; it is renewed for the store's time.
-        leases = LeaseKeeper(repository, runner.tenure, engine.clock, LONGEST, renew=RENEW * config.lease_ttl)
+        leases = LeaseKeeper(repository, runner.tenure, engine.clock, TEN_YEARS, renew=RENEW * config.lease_ttl)
         await leases.register(alone=alone)
         runner.tasks.keep(leases.keep, "lease")
         tasks.keep(watch.look_from_a_thread, "loop watch")

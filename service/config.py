@@ -9,12 +9,11 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.addresses import is_loopback, is_unix, wrong_form
+from service.engine.durations import TEN_YEARS
 from service.forms import DatabaseUrl, Names, Roles, Seconds, Targets
 
 LARGEST_REQUEST = 4 * 1024 * 1024
 LARGEST_ANSWER = 64 * 1024 * 1024
-LONGEST = 315_360_000.0
-"""Ten years in seconds, the longest time that anything may take."""
 MOST_ON_EMBEDDED = 16
 """Processes that the embedded Postgres has connections for."""
 
@@ -89,9 +88,9 @@ class Config(BaseSettings):
     )
 
     execution_timeout: Seconds = Field(
-        3600.0, gt=0, le=LONGEST, description="Timeout of executions whose workflow gives none"
+        3600.0, gt=0, le=TEN_YEARS, description="Timeout of executions whose workflow gives none"
     )
-    step_timeout: Seconds = Field(300.0, gt=0, le=LONGEST, description="Timeout of attempts whose step gives none")
+    step_timeout: Seconds = Field(300.0, gt=0, le=TEN_YEARS, description="Timeout of attempts whose step gives none")
     max_running: int = Field(
         2_000,
         ge=1,
@@ -105,7 +104,7 @@ class Config(BaseSettings):
         description="Bytes that one execution may write, mostly payloads; a step that does not fit fails",
     )
     park_after: Seconds = Field(
-        10.0, ge=0, le=LONGEST, description="Wait from which on an execution is put down until its timer"
+        10.0, ge=0, le=TEN_YEARS, description="Wait from which on an execution is put down until its timer"
     )
     lease_ttl: Seconds = Field(
         10.0, ge=0.5, le=3600, description="How long a process may be silent before others take its executions"
@@ -116,17 +115,17 @@ class Config(BaseSettings):
     probation: Seconds = Field(
         10.0,
         gt=0,
-        le=LONGEST,
+        le=TEN_YEARS,
         description="How long an execution whose servers died must run before their deaths count no more against it",
     )
     watch_poll: Seconds = Field(
-        2.0, gt=0, le=LONGEST, description="How often a watcher looks at the table without being woken"
+        2.0, gt=0, le=TEN_YEARS, description="How often a watcher looks at the table without being woken"
     )
     watch_bookmark: Seconds = Field(
-        10.0, gt=0, le=LONGEST, description="How long a watch stream may be silent before it sends a bookmark"
+        10.0, gt=0, le=TEN_YEARS, description="How long a watch stream may be silent before it sends a bookmark"
     )
     watch_patience: Seconds = Field(
-        30.0, gt=0, le=LONGEST, description="How long a watcher may leave its stream unread before it is ended"
+        30.0, gt=0, le=TEN_YEARS, description="How long a watcher may leave its stream unread before it is ended"
     )
     max_streams: int = Field(
         1_500,
@@ -141,7 +140,7 @@ class Config(BaseSettings):
         description="Watch streams that one org has open at a time, nine tenths of one identity at most",
     )
     wait_limit: Seconds = Field(
-        300.0, gt=0, le=LONGEST, description="How long Execute with wait takes when the caller gave no deadline"
+        300.0, gt=0, le=TEN_YEARS, description="How long Execute with wait takes when the caller gave no deadline"
     )
     max_concurrent_rpcs: int = Field(
         2_000,
@@ -150,10 +149,10 @@ class Config(BaseSettings):
         description="Calls served at a time, nine tenths of one org at most; more answer RESOURCE_EXHAUSTED",
     )
     stop_grace: Seconds = Field(
-        5.0, ge=0, le=LONGEST, description="How long calls in flight may take when the server stops"
+        5.0, ge=0, le=TEN_YEARS, description="How long calls in flight may take when the server stops"
     )
     cancel_grace: Seconds = Field(
-        5.0, ge=0, le=LONGEST, description="How long an attempt that was told to stop may take to end"
+        5.0, ge=0, le=TEN_YEARS, description="How long an attempt that was told to stop may take to end"
     )
     page_token_secret: SecretStr | None = Field(
         None,

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import re
 
+YEAR = 31_536_000.0
+"""Seconds of 365 days."""
+
+TEN_YEARS = 10 * YEAR
+"""The longest time that anything may take; the protos have the same bound."""
+
 _NUMBER = r"(\d{1,12}(?:\.\d{1,9})?)"
 _PLAIN = re.compile(
     rf"(?:{_NUMBER}w)?(?:{_NUMBER}d)?(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s)?(?:{_NUMBER}ms)?", re.ASCII

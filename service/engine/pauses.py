@@ -9,8 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from service.engine import durations
-
-LONGEST = 3650 * 86400.0
+from service.engine.durations import TEN_YEARS
 
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)")
 
@@ -21,7 +20,7 @@ def seconds(duration: Any) -> float:
         duration = durations.nanoseconds(duration) / 10**9
     if isinstance(duration, bool) or not isinstance(duration, int | float):
         raise ValueError("must be a number of seconds, or a string such as 1h30m")
-    if not (math.isfinite(duration) and 0 <= duration <= LONGEST):
+    if not (math.isfinite(duration) and 0 <= duration <= TEN_YEARS):
         raise ValueError("must be between 0 and 10 years")
     return float(duration)
 
@@ -46,6 +45,6 @@ def end(params: Mapping[str, Any], now: datetime) -> datetime:
         raise ValueError("duration: ends after the year 9999") from None
     except ValueError as error:
         raise ValueError(f"{next(iter(params))}: {error}") from None
-    if (until - now).total_seconds() > LONGEST:
+    if (until - now).total_seconds() > TEN_YEARS:
         raise ValueError("until: is more than 10 years away")
     return until

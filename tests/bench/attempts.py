@@ -15,7 +15,8 @@ import uvloop
 from persistence.memory import MemoryRepository
 from persistence.model import Scope
 from service.app import build_engine
-from service.config import LONGEST, Config
+from service.config import Config
+from service.engine.durations import TEN_YEARS
 from service.engine.handlers.model import Effect, Handler
 from service.engine.handlers.registry import Registry
 from service.engine.requests import StartRequest
@@ -44,7 +45,7 @@ HANDLERS = [
 async def measure(profile: cProfile.Profile | None = None) -> dict[str, float]:
     """Return the microseconds of an attempt of each handler, in the quickest round."""
     engine = build_engine(Config(max_running=10 * EXECUTIONS), MemoryRepository(), Registry(HANDLERS))
-    await LeaseKeeper(engine.repository, engine.runner.tenure, engine.clock, LONGEST).register(alone=True)
+    await LeaseKeeper(engine.repository, engine.runner.tenure, engine.clock, TEN_YEARS).register(alone=True)
     found = {}
     for handler in HANDLERS:
         steps = [{"id": f"s{n}", "handler": handler.name, "params": {"n": n}} for n in range(STEPS)]

@@ -8,7 +8,8 @@ from typing import Any
 
 import httpx2
 
-from service.engine.pauses import LONGEST, seconds
+from service.engine.durations import TEN_YEARS
+from service.engine.pauses import seconds
 from service.engine.schema import Path, Problem
 
 DEFAULT_RESPONSE_BYTES = 256 << 10
@@ -106,7 +107,7 @@ PARAMS = {
             "description": 'For the whole call: seconds, or text such as "2s". The step\'s timeout holds in any case.',
             "type": ["number", "string"],
             "exclusiveMinimum": 0,
-            "maximum": LONGEST,
+            "maximum": TEN_YEARS,
         },
         "max_response_bytes": {
             "description": "Longest body, uncompressed. Default 262144. An output has at most 262144 bytes as JSON.",

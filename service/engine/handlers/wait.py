@@ -7,6 +7,7 @@ from typing import Any
 
 from service.engine import pauses
 from service.engine.definition import Pause
+from service.engine.durations import TEN_YEARS
 from service.engine.handlers.model import Effect, Handler
 from service.engine.schema import Problem
 
@@ -17,7 +18,7 @@ PARAMS = {
             "description": 'How long: seconds as a number, "1h30m", "45s", "7d", or ISO 8601 such as "PT5M".',
             "type": ["number", "string"],
             "minimum": 0,
-            "maximum": pauses.LONGEST,
+            "maximum": TEN_YEARS,
         },
         "until": {
             "description": "The moment, RFC 3339 with a time zone. A past one completes the step at once.",

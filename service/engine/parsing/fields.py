@@ -8,14 +8,11 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from service.engine import payload
+from service.engine.durations import YEAR
 from service.engine.schema import Problem, locate, nearest
 from service.engine.violations import ValidationError, Violation
 
 Choice = TypeVar("Choice", bound=StrEnum)
-
-YEAR = 31_536_000.0
-TEN_YEARS = 10 * YEAR
-
 
 # Enough for a person; what else comes is as likely to be an attack, and a suggestion of a name takes a millisecond.
 MAX_FINDINGS = 100

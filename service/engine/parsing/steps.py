@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from service.engine.definition import LEAST_PAUSE, Action, Call, Delivery, OnError, Ordering, RetryPolicy, StepSpec
+from service.engine.durations import TEN_YEARS, YEAR
 from service.engine.expressions import Expression
 from service.engine.handlers.registry import Registry
-from service.engine.parsing.fields import TEN_YEARS, YEAR, Fields, repeated
+from service.engine.parsing.fields import Fields, repeated
 from service.engine.parsing.params import NOTHING
 from service.engine.parsing.sources import IN_ASSIGN, LONGEST, OF_ENGINE_STEP, Sources
 from service.engine.slices import Work

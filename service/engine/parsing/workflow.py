@@ -11,9 +11,10 @@ import msgspec
 
 from service.engine.definition import MAX_BYTES as MAX_EXECUTION_BYTES
 from service.engine.definition import Definition
+from service.engine.durations import TEN_YEARS
 from service.engine.handlers.registry import Registry
 from service.engine.parsing.blocks import BlockReader
-from service.engine.parsing.fields import TEN_YEARS, Fields, Findings, repeated
+from service.engine.parsing.fields import Fields, Findings, repeated
 from service.engine.parsing.input import read_input_schema
 from service.engine.parsing.sources import Sources
 from service.engine.slices import Work, in_one_go

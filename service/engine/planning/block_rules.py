@@ -25,7 +25,7 @@ from service.engine.violations import ValidationError
 ENOUGH = 512 << 10
 """Bytes after which nothing more begins in an application: its events go to watchers in one message."""
 
-MAX_STEPS = 1_000_000
+MAX_STEPS_OF_EXECUTION = 1_000_000
 """Steps of one execution, those of all items that are known among them."""
 
 _VALUES_OF_ERROR = 4
@@ -108,7 +108,7 @@ class BlockRules(EndRules):
             self.fail_for_good(step, Failure(EXPRESSION_ERROR, f"items: {error}"))
             return
         number, known = len(items) * len(action.body.steps), self.draft.counts.total
-        if known + number > MAX_STEPS:
+        if known + number > MAX_STEPS_OF_EXECUTION:
             self.fail_for_good(step, _too_many_steps(known + number))
             return
         taken = {"items": items}
@@ -201,8 +201,9 @@ class BlockRules(EndRules):
 
 
 def _too_many_steps(total: int) -> Failure:
-    message = f"with the steps of its items, the execution would have {total:,} steps; it may have {MAX_STEPS:,}"
-    return Failure(EXECUTION_TOO_LARGE, message, details={"steps": total, "limit": MAX_STEPS})
+    most = MAX_STEPS_OF_EXECUTION
+    message = f"with the steps of its items, the execution would have {total:,} steps; it may have {most:,}"
+    return Failure(EXECUTION_TOO_LARGE, message, details={"steps": total, "limit": most})
 
 
 def _least_values(action: Repeat) -> int:

@@ -13,6 +13,7 @@ from persistence.model import Step, StepState, Wait, WaitKind
 from service.engine import paths, payload
 from service.engine.clock import later
 from service.engine.definition import Call, Definition, StepSpec
+from service.engine.durations import TEN_YEARS
 from service.engine.expressions import EVERY_STEP, Allowance, ExpressionError, PutOffError
 from service.engine.expressions.cost import PER_STEP
 from service.engine.failure import (
@@ -38,9 +39,6 @@ WORK_OF_STEP = 5_000
 
 THREADS = "threads"
 """Those of the process, of which a sync handler needs one."""
-
-# Ten years, as the longest timeout: whatever a server asks for is a time that exists.
-LONGEST_PAUSE = 315_360_000.0
 
 
 class StepRules(ABC):
@@ -211,7 +209,7 @@ class StepRules(ABC):
         failure = self.fitting(failure)
         failures = step.failures + 1
         failed = replace(with_failed_attempt(step, failure, self.time), failures=failures, failure=failure.to_json())
-        pause = min(max(spec.retry.pause(failures, draw), retry_after or 0.0), LONGEST_PAUSE)
+        pause = min(max(spec.retry.pause(failures, draw), retry_after or 0.0), TEN_YEARS)
         retry_time = later(self.time, pause)
         if not _may_retry(spec, failed, failure, retry_time):
             self.fail_for_good(failed, failure, is_of_attempt=True)
