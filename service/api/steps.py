@@ -19,8 +19,8 @@ from service.api.times import duration, timestamp
 from service.api.values import struct_bytes, value_bytes
 from service.engine.definition import Call, Definition, StepSpec
 from service.engine.paths import split
+from service.engine.planning.reasons import CONDITION_IS_FALSE
 from service.engine.planning.scopes import block_of
-from service.engine.planning.stopping import CONDITION_IS_FALSE
 from service.engine.steps import StepPage
 
 _INPUT, _OUTPUT, _ASSIGNED, _FAILURE, _FAILED_ATTEMPTS = (

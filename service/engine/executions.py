@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import replace as changed
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -77,7 +77,7 @@ class Executions:
         Raises ValidationError, WorkflowNotFoundError, RevisionNotFoundError, RequestIdReusedError, QueueFullError.
         """
         request = replace(request, input=await in_slices(normalising(dict(request.input), "input")))
-        if (created := await self._recalled(scope, owner, request)) is not None:
+        if (created := await self._create_from_memory(scope, owner, request)) is not None:
             return created
         return await self._created(scope, owner, await self._begin(scope, owner, request, self._workflows.resolve))
 
@@ -151,7 +151,7 @@ class Executions:
             return Doubtful(request, workflow, definition, error)
         return Begun(request, workflow, definition, await self._create(workflow, definition, owner, request))
 
-    async def _recalled(self, scope: Scope, owner: str, request: StartRequest) -> Created | None:
+    async def _create_from_memory(self, scope: Scope, owner: str, request: StartRequest) -> Created | None:
         """Do as `execute` does by what is known here of the workflow; None if that is not enough, or no longer true."""
         if (found := self._workflows.recalled(scope, request.workflow, request.revision)) is None:
             return None
@@ -212,8 +212,8 @@ class Executions:
         """
         if not request.request_id:
             return None
-        asked = [content_hash(owner, request, workflow), *equivalents(owner, request, workflow, definition)]
-        first = await self._repository.find_request(scope.org, request.request_id, frozenset(asked))
+        hashes = [content_hash(owner, request, workflow), *equivalents(owner, request, workflow, definition)]
+        first = await self._repository.find_request(scope.org, request.request_id, frozenset(hashes))
         if first is not None and is_another(first, request.workflow):
             raise RequestIdReusedError(request.request_id)
         return first
@@ -313,7 +313,7 @@ class Executions:
         latest = self._runner.context.clock.latest()
         started = planner.apply(definition, accepted.state, happenings.Started(now), latest=latest)
         self._runner.turns.spend(execution.workflow_id, started.work)
-        both = changed(started, events=accepted.events + started.events)
+        both = dataclasses.replace(started, events=accepted.events + started.events)
         park_after = self._runner.context.settings.park_after
         parked = None if started.is_partial else parked_until(started.state, now, park_after)
         owner = None if parked is not None or started.state.state.is_end else self._runner.incarnation

@@ -10,7 +10,7 @@ from service.engine.definition import Delivery, OnError, RetryPolicy
 from service.engine.failure import Failure
 from service.engine.planning import events, happenings
 from service.engine.planning.effects import CancelAttempt, StartAttempt
-from service.engine.planning.stopping import interrupted
+from service.engine.planning.reasons import interrupted
 from tests.unit.planner_programs import (
     CANCEL,
     FATAL,

@@ -16,10 +16,10 @@ from service.engine.planning import events
 from service.engine.planning.course import MAX_ITEMS, fatal, finder, telling
 from service.engine.planning.draft import EVENT_BYTES
 from service.engine.planning.end_rules import EndRules
+from service.engine.planning.reasons import CONDITION_IS_FALSE
 from service.engine.planning.scopes import block_of, order
 from service.engine.planning.state import Repeating, State
 from service.engine.planning.step_rules import WORK_OF_STEP
-from service.engine.planning.stopping import CONDITION_IS_FALSE
 from service.engine.violations import ValidationError
 
 ENOUGH = 512 << 10
@@ -139,7 +139,8 @@ class BlockRules(EndRules):
             self._collect(step, action, repeat)
 
     def _open_item(self, path: str, body: Block) -> None:
-        # An item is open when one of its steps has a record, and not before: rows tell nothing else.
+        # Whoever takes the execution over tells by the rows which items are open: those of which a step has one. So
+        # if its first step is put off, the item is not open.
         kept = self.draft.blocks, self.draft.repeats
         first, *others = self.draft.open_item(path, body)
         if self.draft.repeats[path].may_go_on:
@@ -195,7 +196,7 @@ class BlockRules(EndRules):
         ends = telling(block, finder(self.draft.steps, scope))
         if block.ordering is Ordering.GRAPH:
             outputs = {paths.split(end.path)[1]: end.output for end in ends}
-            # It only repeats what the steps show: too large, it must not fail the work that is done.
+            # The outputs only repeat what the steps show: too large, they are left out, and fail no work that is done.
             return outputs if _fit(outputs) else None
         return ends[0].output if ends else None
 
@@ -227,7 +228,7 @@ def _error(failure: Failure) -> dict[str, Any]:
 
 
 def _fit(outputs: dict[str, Any]) -> bool:
-    """Return whether these are one payload. Of hundreds it looks at the first ones only."""
+    """Return whether these fit into one payload. It stops at the one with which they no longer do."""
     size = 1
     for step_id, output in outputs.items():
         size += payload.size({step_id: output}) - 1

@@ -15,9 +15,9 @@ from service.engine.planning.course import is_fatal
 from service.engine.planning.effects import CancelAttempt, StartAttempt
 from service.engine.planning.engine_steps import EngineSteps
 from service.engine.planning.failed_attempts import with_failed_attempt
+from service.engine.planning.reasons import cut_off, unknown_outcome
 from service.engine.planning.scopes import Place, block_of, order
 from service.engine.planning.state import Ending, State, Sweep, because_of, runs, step_failed
-from service.engine.planning.stopping import cut_off, unknown_outcome
 
 WORK_OF_LOOK = 400
 """Work of looking whether there is something to be done for a step or an item."""

@@ -27,8 +27,8 @@ from service.engine.definition import Definition
 from service.engine.planning import events
 from service.engine.planning.events import Event
 from service.engine.planning.failed_attempts import with_failed_attempt
+from service.engine.planning.reasons import CONDITION_IS_FALSE
 from service.engine.planning.scopes import order
-from service.engine.planning.stopping import CONDITION_IS_FALSE
 
 
 class Folding:

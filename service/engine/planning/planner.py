@@ -1,6 +1,11 @@
 """Every rule of execution: `(definition, state, happening) -> (state, events, effects)`.
 
 Pure: it reads no clock, draws no lots and does no I/O. The same happenings always give the same state.
+
+The rules are one object for each application, in classes that lie on each other, so that a rule finds those below it:
+_Planning (what a happening does) -> BlockRules (steps and items begin, outputs) -> EndRules (blocks end, sweeps) ->
+EngineSteps (steps that the planner runs) -> StepRules (single steps, effects). StepRules call upwards in `ended` alone.
+All change one Draft, the next state in the making, which is a Course: what may begin, is in work and is due in it.
 """
 
 from __future__ import annotations
@@ -23,11 +28,11 @@ from service.engine.planning.block_rules import BlockRules
 from service.engine.planning.effects import Effect
 from service.engine.planning.events import Event
 from service.engine.planning.happenings import Happening, OfAttempt
+from service.engine.planning.reasons import late_result, still_running
 from service.engine.planning.state import Ending, State, cancelled, timed_out
 from service.engine.planning.step_rules import THREADS
-from service.engine.planning.stopping import late_result, still_running
 
-# Nobody told it to: the handler cancelled itself, or awaited something that was cancelled.
+# Of an attempt that stopped untold: its handler cancelled itself, or awaited something that was cancelled.
 _GAVE_UP = Failure(HANDLER_ERROR, "the handler stopped without a result, as if it had been cancelled", retryable=True)
 
 
@@ -37,7 +42,7 @@ class Plan:
 
     `steps` are those that changed. Effects may be carried out only when the rest is durable; but what has no effect
     outside may start when it is on its way. `is_partial`: some of what follows was put off, so that nobody else has to
-    wait for all of it; let Continued happen. `work` is what it was.
+    wait for all of it; let Continued happen. `work` is what applying it was, in the units of `expressions/cost.py`.
     `consumed` is the message that it has seen, also where nothing else follows from it. `has_decided`: the end of the
     execution, which is to be recorded also where all that it ends was put off.
     """
@@ -71,7 +76,7 @@ def apply(
     if state.state.is_end:
         return Plan(state)
     # A clock that was set back must not let an execution end before it started, and what waited for its turn may have
-    # happened before what did not have to.
+    # happened before what did not have to wait.
     time = max(happening.time, state.time or state.start_time or happening.time)
     planning = _Planning(definition, state, time, max(time, latest or time))
     match happening:
@@ -216,7 +221,7 @@ class _Planning(BlockRules):
         if self._is_overdue():
             self.end(timed_out(state.timeout))
             return
-        # A step woken before may have failed and ended it all.
+        # A step that was woken before may have failed, and so have decided the end of the execution.
         while self.draft.state.ending is None and (step := self.draft.due()) is not None:
             try:
                 self.wake(step)
@@ -252,7 +257,7 @@ class _Planning(BlockRules):
         self.goes_on = True
 
     def condemn(self, failure: Failure) -> None:
-        """End, and not against an end that was decided."""
+        """Decide that the execution fails, unless its end is decided already; what is in work of it is cut off."""
         self.end(self.draft.state.ending or Ending(ExecutionState.FAILED, failure))
         self.take_over(frozenset())
 

@@ -27,8 +27,8 @@ from service.engine.planning.draft import Draft
 from service.engine.planning.effects import Effect, StartAttempt
 from service.engine.planning.failed_attempts import with_failed_attempt
 from service.engine.planning.happenings import OfAttempt
+from service.engine.planning.reasons import interrupted
 from service.engine.planning.state import State, runs
-from service.engine.planning.stopping import interrupted
 from service.engine.violations import ValidationError
 
 SMALL = 2 << 10

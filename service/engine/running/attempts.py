@@ -136,7 +136,7 @@ class Attempts:
         self._tell(running)
         if not running.attempt.is_in_thread:  # else it ends when its thread does
             running.task.cancel()
-        self._after_grace(running, lambda: self._give_up(effect, running))
+        self._after_grace(running, lambda: self._give_up(effect))
 
     def stop(self) -> list[asyncio.Task[None]]:
         """Tell all to stop, whatever their threads do; returns those that are about to end.
@@ -253,7 +253,7 @@ class Attempts:
             running.timer.cancel()
         running.timer = asyncio.get_running_loop().call_later(self._context.settings.cancel_grace, lose_patience)
 
-    def _give_up(self, effect: CancelAttempt, running: _Running) -> None:
+    def _give_up(self, effect: CancelAttempt) -> None:
         self._stopped(effect, has_ended=False)
 
     def _fail(self, effect: StartAttempt) -> None:

@@ -102,7 +102,7 @@ class Claimer:
         """Claim once. True when there may be more to claim."""
         runs, shares = self._runs, self._runs.shares
         suspects = self._quarantine.room(runs.all) if self._ownership.may_take else 0
-        # No more than any org may take by its share: nobody knows whose those are that a claim brings.
+        # A claim may bring executions of any org: it asks for no more than the org with the least room may take.
         rooms = {org: shares.room(org) for org in shares.orgs} if limit else {}
         sated = sorted({org for org, room in rooms.items() if not room}.union(runs.full))
         limit = min(limit, shares.room(""), *(room for room in rooms.values() if room))

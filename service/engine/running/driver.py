@@ -228,7 +228,7 @@ class Driver:
         self.recovery.look_for(run.id, attempts)
 
     def broken(self, run: Run, error: BaseException) -> None:
-        """Stop a run that can neither go on nor be stored, and end its execution as failed."""
+        """Stop a run that cannot go on, and end its execution as failed; or take it up again, if the store was away."""
         log.error("execution cannot go on", execution_id=str(run.id), exc_info=error)
         attempts = run.stop()
         self.forget(run)

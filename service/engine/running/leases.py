@@ -27,7 +27,7 @@ RENEW = 1 / 6
 before a renewal would wake beyond its fence, although by CONTRACT 2.5 it keeps what it owns."""
 
 FENCE = 0.7
-"""Share of the TTL after which a process that could not renew begins nothing more (CONTRACT 2)."""
+"""Share of the TTL after which a process that could not renew begins nothing more (CONTRACT ST11)."""
 
 RETRY = 0.5
 """Seconds at most between tries to renew while the store does not answer."""

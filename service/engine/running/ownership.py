@@ -1,4 +1,9 @@
-"""The right of this process to drive executions. Nobody else keeps a copy of any part of it."""
+"""The right of this process to drive executions. Whether it may is asked here, each time anew.
+
+Two keep parts of it for themselves, and mean to: a Run the incarnation under which it was begun, so that what it writes
+after a change is refused; and the LeaseKeeper, which may be in another thread, incarnation and fence of the lease that
+it holds or asks for: the process goes on under a new incarnation only when the store has given that a lease.
+"""
 
 from __future__ import annotations
 

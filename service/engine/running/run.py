@@ -34,7 +34,8 @@ from service.engine.running.timer import Timer
 
 log = structlog.get_logger(__name__)
 
-# What evaluates nothing and must not wait: to heed a cancel has its deadline, and the others are acted on at once.
+# Happenings that are applied before others which wait for their turn. They evaluate nothing; a cancel must be heeded in
+# time, and the other three follow from what an attempt has met just now.
 AT_ONCE = (
     happenings.MessageCame,
     happenings.StepProgressed,
@@ -60,7 +61,7 @@ class Supervisor(Protocol):
         ...
 
     def broken(self, run: Run, error: BaseException) -> None:
-        """Stop a run that can neither go on nor be stored, and end its execution as failed."""
+        """Stop a run that cannot go on, and end its execution as failed; or take it up again, if the store was away."""
         ...
 
     def survived(self, run: Run) -> None:
@@ -81,6 +82,7 @@ class Run:
         self._supervisor = supervisor
         self.execution = execution
         self.incarnation = context.ownership.incarnation
+        """Under which it was begun, and stays: what it writes after the process has another one is refused."""
         self.definition = definition
         self.state = state
         self.closed = asyncio.Event()
@@ -167,7 +169,7 @@ class Run:
         return self._inbox.standing
 
     def fail(self, error: BaseException) -> None:
-        """End the execution as failed, because of a mistake of the server."""
+        """Give the run up for a mistake of the server, or an error of the store: see `Supervisor.broken`."""
         self._supervisor.broken(self, error)
 
     def keep(self, happening: Happening) -> None:
@@ -256,7 +258,7 @@ class Run:
                 self._set_timer()
 
     def inherit(self) -> None:
-        """Note the attempts that run now as those that earlier owners may have died of."""
+        """Note the attempts in work when this process took the execution over: earlier owners may have died of them."""
         self._deaths.inherited = self.state.running
 
     def vouch(self) -> None:
