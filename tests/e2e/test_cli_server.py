@@ -26,12 +26,15 @@ async def crash() -> str:
 
 
 async def test_health_is_asked_by_a_command(server: ServerProcess, folder: Path) -> None:
-    for service in ("", "flowkeep.v1.ExecutionService"):
-        asked = await flowkeep("health", "--service", service, "-o", "json", target=server.target)
+    whole, part, nobody, unknown = await asyncio.gather(
+        flowkeep("health", "--service", "", "-o", "json", target=server.target),
+        flowkeep("health", "--service", "flowkeep.v1.ExecutionService", "-o", "json", target=server.target),
+        flowkeep("health", "--target", f"unix:{folder / 'nobody.sock'}", target=server.target),
+        flowkeep("health", "--service", "flowkeep.nope", target=server.target),
+    )
+    for asked in (whole, part):
         assert (asked.code, asked.json) == (0, {"status": "SERVING"})
-    nobody = await flowkeep("health", "--target", f"unix:{folder / 'nobody.sock'}", target=server.target)
     assert (nobody.code, nobody.out) == (4, "")
-    unknown = await flowkeep("health", "--service", "flowkeep.nope", target=server.target)
     assert (unknown.code, unknown.err) == (3, 'Error: the server has no service "flowkeep.nope"\n')
 
 
@@ -156,12 +159,14 @@ async def test_commands_say_that_the_database_is_away() -> None:
 
 
 async def test_a_server_that_is_away_ends_a_command_with_4(folder: Path) -> None:
-    outcome = await flowkeep("list", target=f"unix:{folder / 'nobody.sock'}")
+    nobody = f"unix:{folder / 'nobody.sock'}"
+    outcome, asked = await asyncio.gather(  # each tries for some seconds
+        flowkeep("list", target=nobody),
+        flowkeep("execute", "greeting", "--request-id", "r-1", target=nobody),
+    )
     assert (outcome.code, outcome.out) == (4, "")
     assert "flowkeep serve" in outcome.err
     assert len(outcome.err.splitlines()) == 1
-
-    asked = await flowkeep("execute", "greeting", "--request-id", "r-1", target=f"unix:{folder / 'nobody.sock'}")
     assert (asked.code, asked.out) == (4, "")
     assert "--request-id r-1" in asked.err
 

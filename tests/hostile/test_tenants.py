@@ -70,8 +70,9 @@ async def test_calls_that_wait_leave_places_to_others(attack):
         assert set(crowd.ended) == {"RESOURCE_EXHAUSTED"}
         # Also those of the same identity that do not wait, and of another identity that do.
         assert (await client.get_workflow("slow")).name == "slow"
+        # Its execution runs next: what is looked for is a place for the call, not one to run beside slow ones.
         answer = await crowd.stub.Execute(
-            execute_request(ECHO, {}, wait=True), metadata=call_metadata(token(subject="mallory"))
+            execute_request(ECHO, {}, wait=True, priority=9), metadata=call_metadata(token(subject="mallory"))
         )
         assert answer.execution.state == flowkeep.Execution.STATE_COMPLETED
         await crowd.leave()
