@@ -131,6 +131,7 @@ class LeaseKeeper:
             if self._watch is not None and self._watch.held >= LOST * self._ttl:
                 await self._abandon(self._watch)
             sent = now()
+            # The process stood still beyond its fence, where others may have taken over (CONTRACT ST11, 2.5).
             if sent >= self._fence_at and not self._is_cut_off:
                 await self._wake_late()
                 continue
