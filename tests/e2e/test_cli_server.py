@@ -171,6 +171,8 @@ async def test_a_server_that_is_away_ends_a_command_with_4(folder: Path) -> None
     assert "--request-id r-1" in asked.err
 
 
+# That it is back shows with what comes first, here a bookmark.
+@pytest.mark.parametrize("server", [{"FLOWKEEP_WATCH_BOOKMARK": "0.5"}], ids=["bookmarks"], indirect=True)
 async def test_a_watch_says_when_it_tries_again_and_when_it_goes_on(server: ServerProcess) -> None:
     await at(server.target, "apply", "-", given=SLEEP)
     command = (*FLOWKEEP, "execute", "sleep", "--watch")
