@@ -23,8 +23,8 @@ SEED ?= 1
 KIND ?= K1
 DURATION ?= 20
 RUNS ?= 1
-# One more than cores: most tests wait for a process or a clock now and then.
-JOBS ?= $(shell echo $$(( $$(nproc 2>/dev/null || echo 2) + 1 )))
+# Two more than cores: most tests wait for a process or a clock half of their time.
+JOBS ?= $(shell echo $$(( $$(nproc 2>/dev/null || echo 2) + 2 )))
 
 help:  ## Lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
