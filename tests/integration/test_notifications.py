@@ -2,8 +2,11 @@
 
 import asyncio
 
+import pytest
+
 import flowkeep
 from flowkeep.v1 import execution_service_pb2 as pb
+from persistence.postgres import notifications
 from persistence.postgres.connection import Database
 from persistence.postgres.notifications import Notifications
 from persistence.processes import News
@@ -14,6 +17,12 @@ from tests.patience import PATIENCE
 State = flowkeep.Execution
 # Looking by itself comes too late for any test here.
 BLIND = {"watch_poll": 1000.0, "watch_bookmark": 1000.0, "claim_interval": 1000.0}
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch):
+    """A listener that has told all asks soon whether its connection lives: by that `two` knows that it waits."""
+    monkeypatch.setattr(notifications, "_PULSE", 0.1)
 
 
 async def two(serve, admin, **settings):
