@@ -11,11 +11,10 @@ import msgspec
 from immutables import Map
 
 from persistence.model import Ending as StoredEnding
-from persistence.model import Execution, ExecutionState, Step, StepCounts, StepState, WaitKind
+from persistence.model import Execution, ExecutionState, Step, StepCounts, StepKey, StepState, WaitKind
 from service.engine import paths
 from service.engine.failure import CANCELLED, EXECUTION_TIMEOUT, STEP_FAILED, Failure
 from service.engine.payload import size
-from service.engine.planning.effects import AttemptKey
 from service.engine.planning.heap import Heap
 from service.engine.planning.scopes import Place
 
@@ -152,10 +151,9 @@ class State(msgspec.Struct, frozen=True):
         return frozenset(wait.handler for wait in waiting if wait)
 
     @property
-    def running(self) -> frozenset[AttemptKey]:
-        """The attempts that run."""
-        steps = (step for step in self.open.values() if runs(step))
-        return frozenset((step.path, step.iteration, step.attempt) for step in steps)
+    def running(self) -> frozenset[StepKey]:
+        """The steps of which an attempt runs."""
+        return frozenset(step.key for step in self.open.values() if runs(step))
 
     def may_run(self, path: str, iteration: int, attempt: int) -> bool:
         """Whether an attempt is the one that runs of its step, and nothing has decided that it is to stop."""

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
-
-from service.engine.planning.effects import AttemptKey
+from service.engine.planning.state import State
 
 
 class Deaths:
-    """How many there were, and the attempts that they may have died of: those that ran when this owner took it up."""
+    """How many there were, and the steps that they may have died of: those that ran in the `state` that they left.
 
-    def __init__(self, count: int) -> None:
+    The attempts that ran then were cut off. Some of the steps may wait for a while until they are begun again, and
+    nothing is shown of them before they have ended.
+    """
+
+    def __init__(self, count: int, state: State) -> None:
         self.count = count
-        self.inherited: Set[AttemptKey] = frozenset()
+        self._suspects = list(state.running) if count else []
 
-    def are_over(self, running: Set[AttemptKey]) -> bool:
-        """Whether an attempt that ended here shows that the execution does no harm: nothing inherited is `running`."""
-        return bool(self.count) and self.inherited.isdisjoint(running)
+    def are_over(self, state: State) -> bool:
+        """Whether an attempt that ended here, with this `state`, shows that the execution does no harm."""
+        while self._suspects and not self._is_open(state):
+            self._suspects.pop()  # what has ended is not looked at again
+        return bool(self.count) and not self._suspects and not state.inherited
+
+    def _is_open(self, state: State) -> bool:
+        path, iteration = self._suspects[-1]
+        step = state.open.get(path)
+        return step is not None and step.iteration == iteration

@@ -192,7 +192,6 @@ class Driver:
             failpoints.hit("timer.after_due_select")
             if not run.is_behind:  # else timers are looked at when it goes on
                 run.apply_now(happenings.TimerFired(now()))
-            run.inherit()
             run.resume_timer()
         else:
             run.apply_now(happenings.Condemned(now(), verdict))

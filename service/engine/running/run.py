@@ -103,7 +103,7 @@ class Run:
         self._is_queued = False
         self.begun = asyncio.get_running_loop().time()
         self._inbox = Inbox(execution.mail)
-        self._deaths = Deaths(execution.deaths)
+        self._deaths = Deaths(execution.deaths, state)
         self._attempts = Attempts(self, context)
         self._timer = Timer(context.now, self._fire)
 
@@ -146,7 +146,7 @@ class Run:
             plan = planner.apply(self.definition, self.state, happening, latest=self.context.clock.latest())
             self.share.spend(plan.work)
             is_proof = self._deaths.count > 0 and isinstance(happening, RESULTS)
-            self._take(plan, survived=is_proof and self._deaths.are_over(plan.state.running))
+            self._take(plan, survived=is_proof and self._deaths.are_over(plan.state))
 
     def open_mail(self, unseen: Sequence[Message]) -> None:
         """Begin with the messages that were unseen when the execution was read."""
@@ -256,10 +256,6 @@ class Run:
                 self._hand_over(Plan(self.state))
             else:
                 self._set_timer()
-
-    def inherit(self) -> None:
-        """Note the attempts in work when this process took the execution over: earlier owners may have died of them."""
-        self._deaths.inherited = self.state.running
 
     def vouch(self) -> None:
         """Record that driving the execution for so long has done no harm."""
