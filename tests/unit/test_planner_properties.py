@@ -3,35 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from msgspec.structs import replace
 
-from persistence.model import ExecutionState, Step, StepCounts, StepState, WaitKind
+from persistence.model import ExecutionState, StepCounts, StepState
 from service.engine import paths
-from service.engine.definition import Definition, Delivery, OnError, OnItemError, Ordering, Repeat, StepSpec
-from service.engine.failure import INTERRUPTED, Failure
+from service.engine.definition import Definition, OnError, OnItemError, Ordering, Repeat, StepSpec
 from service.engine.planning import events, happenings, planner
-from service.engine.planning.effects import CancelAttempt, StartAttempt
 from service.engine.planning.events import EventBody
 from service.engine.planning.restoring import restore
 from service.engine.planning.scopes import block_of
 from service.engine.running.soundness import contradictions
 from tests.unit.planner_histories import whatever_happens
-from tests.unit.planner_programs import Driver, Turn, told_by_rows
+from tests.unit.planner_programs import Driver, told_by_rows
 
-ENDINGS = (
-    *(happenings.StepSucceeded, happenings.StepFailed, happenings.StepSuspended, happenings.StepStopped),
-    happenings.ThreadMissed,
-    happenings.HandlerMissed,
-)
-RESULTS = (*ENDINGS, happenings.StepProgressed)
 SETTLED = {events.StepCompleted: "completed", events.StepFailed: "failed", events.StepSkipped: "skipped"}
-FIRING = (happenings.TimerFired, happenings.Continued)
 OPEN = (events.StepStarted, events.StepWaiting, events.StepRetrying)
-
-LAST = (events.Cancelling, events.StepCancelled, events.Finished)
 
 
 def needs(definition: Definition, path: str) -> set[str]:
@@ -50,17 +39,6 @@ def spec_of(definition: Definition, path: str) -> StepSpec:
     spec = definition.find(path)
     assert spec is not None
     return spec
-
-
-def starts(turn: Turn) -> list[StartAttempt]:
-    return [effect for effect in turn.plan.effects if isinstance(effect, StartAttempt)]
-
-
-def running(turn: Turn) -> dict[str, int]:
-    """Return the attempts that run after a turn, as the state has it; not those that another process had begun."""
-    state = turn.plan.state
-    steps = (step for step in state.steps.values() if state.inherited.get(step.path) is not step)
-    return {step.path: step.attempt for step in steps if step.state is StepState.RUNNING and step.attempt}
 
 
 @whatever_happens
@@ -307,134 +285,6 @@ def test_a_step_ends_once_and_nothing_of_it_follows(driver: Driver) -> None:
         if isinstance(event.body, (*SETTLED, events.StepCancelled)):
             ended[path] = event.seq
     assert ended == {path: row.end_seq for path, row in driver.rows.items()}
-
-
-@whatever_happens
-def test_attempts_are_bounded(driver: Driver) -> None:
-    of_steps: dict[str, list[Any]] = {}
-    for body in driver.bodies:
-        of_steps.setdefault(getattr(body, "path", ""), []).append(body)
-    for path, row in driver.rows.items():
-        step, of_step = spec_of(driver.definition, path), of_steps[path]
-        if isinstance(step.action, Repeat):
-            continue
-        numbers = _begun(of_step)
-        again = [body for body in of_step if isinstance(body, events.StepRetrying)]
-        retries = [body for body in again if body.failure.code != INTERRUPTED]
-        cut_off = sum(
-            isinstance(turn.happening, happenings.Recovered) and path in _running_before(turn) for turn in driver.turns
-        )
-        assert numbers == list(range(1, len(numbers) + 1))
-        assert len(retries) <= step.retry.max_attempts - 1
-        assert all(retry.failure.retryable and retry.failure.code != "NEVER" for retry in retries)
-        assert all(retry.retry_time < _time_limit(row, step) for retry in retries)
-        assert len(numbers) <= 1 + len(retries) + cut_off
-        assert len(again) - len(retries) <= cut_off
-        assert step.delivery is Delivery.AT_LEAST_ONCE or len(numbers) <= 1
-
-
-def _begun(bodies: list[Any]) -> list[int]:
-    """Return the numbers of the attempts of a step without those not begun for want of a thread or handler."""
-    numbers: list[int] = []
-    for body in bodies:
-        if isinstance(body, events.StepStarted):
-            numbers.append(body.attempt)
-        elif isinstance(body, events.StepWaiting) and body.wait.kind in (WaitKind.SLOT, WaitKind.WORKER):
-            numbers.pop()
-    return numbers
-
-
-def _time_limit(row: Step, step: StepSpec) -> datetime:
-    start = row.start_time
-    if start is None or step.total_timeout is None:
-        return datetime.max.replace(tzinfo=UTC)
-    return start + timedelta(seconds=step.total_timeout)
-
-
-def _running_before(turn: Turn) -> set[str]:
-    return {step.path for step in turn.before.steps.values() if step.state is StepState.RUNNING}
-
-
-@whatever_happens
-def test_attempts_of_a_step_never_overlap(driver: Driver) -> None:
-    """What runs by the effects, and what runs by the state, is the same at every point."""
-    active: dict[str, int] = {}
-    for turn in driver.turns:
-        happening = turn.happening
-        if turn.is_first or isinstance(happening, happenings.Condemned):
-            active.clear()
-        elif isinstance(happening, ENDINGS) and active.get(happening.path) == happening.attempt:
-            del active[happening.path]
-        for effect in turn.plan.effects:
-            if isinstance(effect, StartAttempt):
-                assert effect.path not in active
-                active[effect.path] = effect.attempt
-            else:
-                assert active[effect.path] == effect.attempt
-        if not turn.plan.state.state.is_end:
-            assert active == running(turn)
-
-
-@whatever_happens
-def test_when_the_end_is_decided_nothing_starts_and_all_that_runs_is_told(driver: Driver) -> None:
-    told: dict[str, int] = {}
-    for turn in driver.turns:
-        if turn.is_first or isinstance(turn.happening, happenings.Condemned):
-            told.clear()
-        told.update({e.path: e.attempt for e in turn.plan.effects if isinstance(e, CancelAttempt)})
-        if turn.before.ending or turn.plan.state.ending or turn.plan.state.state.is_end:
-            assert not starts(turn)
-        if turn.before.ending:
-            assert all(isinstance(event.body, LAST) for event in turn.plan.events)
-        if turn.plan.state.sweeps or turn.plan.state.inherited:  # there is some left to be seen to
-            assert turn.is_behind or not turn.begins
-        elif turn.plan.state.ending:
-            assert running(turn).items() <= told.items()
-            assert not any(step.state is StepState.WAITING for step in turn.plan.state.steps.values())
-        else:
-            assert turn.plan.state.state.is_end or all("[" in path for path in told)
-
-
-@whatever_happens
-def test_results_of_attempts_that_are_not_the_current_one_change_nothing(driver: Driver) -> None:
-    for turn in driver.turns:
-        happening = turn.happening
-        if isinstance(happening, RESULTS):
-            step = turn.before.steps.get(happening.path)
-            is_current = step is not None and step.state is StepState.RUNNING and step.attempt == happening.attempt
-            # It may be what finds time to end that of which all is done.
-            if not is_current and not turn.plan.state.state.is_end:
-                assert turn.plan.is_empty and turn.plan.state == turn.before
-
-
-@whatever_happens
-def test_no_timer_fires_early(driver: Driver) -> None:
-    due: dict[str, datetime] = {}
-    for turn in driver.turns:
-        for event in turn.plan.events:
-            match event.body:
-                case events.StepRetrying(path, _, Failure(code="INTERRUPTED"), wake_time):
-                    assert wake_time == event.time
-                case events.StepWaiting(path, wait) if wait.wake_time:
-                    due[path] = wait.wake_time
-                case events.StepRetrying(path, _, _, wake_time):
-                    due[path] = wake_time
-                case events.StepCompleted(path) | events.StepStarted(path) | events.StepFailed(path):
-                    wake = due.pop(path, None)
-                    assert wake is None or (isinstance(turn.happening, FIRING) and event.time >= wake)
-                case events.Started() if driver.execution.scheduled_time:
-                    assert event.time >= driver.execution.scheduled_time
-
-
-@whatever_happens
-def test_what_is_due_does_not_wait_on_and_what_is_not_does(driver: Driver) -> None:
-    for turn in driver.turns:
-        state, happening = turn.plan.state, turn.happening
-        if isinstance(happening, happenings.TimerFired):
-            assert turn.is_behind or state.next_wake is None or state.next_wake > happening.time
-        if isinstance(happening, happenings.StepSuspended):
-            completed = [event for event in turn.plan.events if isinstance(event.body, events.StepCompleted)]
-            assert all(event.time >= happening.until for event in completed)
 
 
 @whatever_happens
