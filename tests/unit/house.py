@@ -72,6 +72,17 @@ class House:
                     self.stopped.append(context.step_path)
             return "late"
 
+        @handler("tidy", effect="external")
+        async def tidy(context: StepContext) -> None:
+            """Tidy up when told to stop, until the gate of the step lets it end."""
+            self.called[context.step_path].set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.called[f"{context.step_path} tidies"].set()
+                await self.gates[context.step_path].wait()
+                self.stopped.append(context.step_path)
+
         @handler("break", effect="external")
         async def breaking(context: StepContext, times: int) -> Any:
             """Fail so many times."""
@@ -86,7 +97,7 @@ class House:
             context.variables["input"]["more"] = 3
             return [context.variables["input"], sorted(context.variables)]
 
-        return [give, gate, deaf, breaking, change]
+        return [give, gate, deaf, tidy, breaking, change]
 
     @asynccontextmanager
     async def process(self, **settings: Any) -> AsyncIterator[Engine]:

@@ -128,11 +128,13 @@ class Attempts:
         task.add_done_callback(lambda done: self._ended(effect, running, done))
 
     def cancel(self, effect: CancelAttempt) -> None:
-        """Tell an attempt to stop. One that has not ended after the grace is waited for no longer."""
+        """Tell an attempt to stop, once. One that has not ended after the grace is waited for no longer."""
         running = self._running.get(effect.key)
         if running is None:
             self._stopped(effect)
             return
+        if running.attempt.told_at is not None and not running.attempt.has_expired:
+            return  # told again, it would be cut off in what it does at its end, and have the grace anew
         self._tell(running)
         if not running.attempt.is_in_thread:  # else it ends when its thread does
             running.task.cancel()
