@@ -40,7 +40,7 @@ PLACES = {
     "planner": (planner, "apply", lambda d, s, h: of_bad(d, s, h) and not isinstance(h, happenings.Condemned)),
     "planner, always": (planner, "apply", of_bad),
     "definition": (Workflows, "of", lambda _, execution: execution.workflow_name == "bad"),
-    "taking up": (Run, "inherit", lambda run: run.definition.name == "bad"),
+    "taking up": (Run, "resume_timer", lambda run: run.definition.name == "bad" and run.execution.epoch > 1),
     "timer": (Run, "_set_timer", lambda run: run.definition.name == "bad" and run.execution.epoch > 1),
     "attempt": (Attempts, "_happening", lambda attempts, *_: attempts._run.definition.name == "bad"),
     "encoder": (Context, "encode_all", lambda _, found: any(getattr(e.body, "path", "") == "bad" for e in found)),
