@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import time
 from collections import Counter
@@ -24,8 +25,8 @@ WORKFLOW = "polite"
 """The workflow that it executes."""
 AT_A_TIME = 2
 """Calls that it has open at a time, one after the other without a pause: of few calls the p99 is the slowest one."""
-ENOUGH = 250
-"""Calls that a p99 needs."""
+ENOUGH = 30 if "PYTEST_XDIST_WORKER" in os.environ else 250
+"""Calls that a p99 needs. Beside other tests it says little anyhow: there it is only seen that all calls are served."""
 PATIENCE = 10.0
 """Seconds after which a call has failed."""
 LONGEST, ALONE = 3.0, 0.3

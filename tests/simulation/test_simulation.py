@@ -12,9 +12,9 @@ import pytest
 from tests.folders import ROOT
 from tests.simulation.trial import REGRESSIONS
 
-SEEDS = 200
+SEEDS = 100
 """A taste: CI runs 2,000 by `make simulate`, which take longer than every run of the tests should."""
-CHUNK = 100
+CHUNK = 50
 DETERMINED = (1, 7, 19)
 
 
