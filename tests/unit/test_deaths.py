@@ -66,5 +66,16 @@ def test_nothing_is_shown_while_something_is_left_to_be_taken_over() -> None:
     assert noted.are_over(driver.state)
 
 
+def test_what_may_begin_before_its_record_is_suspected_with_what_ran() -> None:
+    driver = left()
+    noted = deaths(driver)
+    for name in ("deadly", "quick"):
+        driver.succeed(name)
+    noted.suspect([("late", 1)])
+    assert not noted.are_over(driver.state)
+    driver.succeed("late")
+    assert noted.are_over(driver.state)
+
+
 def test_what_nobody_died_of_has_nothing_to_show() -> None:
     assert not deaths(left(), count=0).are_over(left().state)

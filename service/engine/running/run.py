@@ -145,8 +145,12 @@ class Run:
         with self._guard:
             plan = planner.apply(self.definition, self.state, happening, latest=self.context.clock.latest())
             self.share.spend(plan.work)
-            is_proof = self._deaths.count > 0 and isinstance(happening, RESULTS)
-            self._take(plan, survived=is_proof and self._deaths.are_over(plan.state))
+            self._take(plan, survived=self._deaths.count > 0 and self._is_proof(happening, plan))
+
+    def _is_proof(self, happening: Happening, plan: Plan) -> bool:
+        """Whether what happened shows that the execution, whose owners died, does no harm."""
+        self._deaths.suspect((effect.path, effect.iteration) for effect in self._harmless(plan))
+        return isinstance(happening, RESULTS) and self._deaths.are_over(plan.state)
 
     def open_mail(self, unseen: Sequence[Message]) -> None:
         """Begin with the messages that were unseen when the execution was read."""
@@ -349,12 +353,15 @@ class Run:
         """
         if self._is_closing or self._in_flight > AHEAD:
             return plan
-        early = [effect for effect in plan.effects if isinstance(effect, StartAttempt) and self._is_harmless(effect)]
+        early = self._harmless(plan)
         if not early:
             return plan
         for effect in early:
             self._attempts.start(effect, commit)
         return replace(plan, effects=tuple(effect for effect in plan.effects if effect not in early))
+
+    def _harmless(self, plan: Plan) -> list[StartAttempt]:
+        return [effect for effect in plan.effects if isinstance(effect, StartAttempt) and self._is_harmless(effect)]
 
     def _is_harmless(self, effect: StartAttempt) -> bool:
         """Whether nobody can tell how often the attempt is made, and nothing was promised of it."""
