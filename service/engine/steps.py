@@ -118,10 +118,12 @@ class Steps:
         is_full = True
         while is_full and len(found) < limit:
             rows = await self._repository.list_item_steps(scope, execution_id, where, behind, limit)
-            # A path that was written by hand may be that of no step; there may be more behind it all the same.
+            # A path that was written by hand may be that of no step; there may be more behind it all the same, but not
+            # where its place was written by hand as well, and leads no further.
             found += (each for each in rows if definition.find(each[1]) is not None)
-            is_full = len(rows) == limit
-            behind = rows[-1][0] if rows else behind
+            last = rows[-1][0] if rows else None
+            is_full = last is not None and len(rows) == limit and (behind is None or last > behind)
+            behind = last or behind
         return found[:limit]
 
     async def _definition(self, scope: Scope, execution: Execution) -> Definition:

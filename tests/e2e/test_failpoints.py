@@ -216,6 +216,7 @@ async def test_nothing_is_lost_at(stocked: Path, folder: Path, effects: EffectSe
                 assert await failing.died() == CRASHED
                 await failing.close()
                 server = ServerProcess(folder, settings=SETTINGS)
+                server.is_healthy = False  # it has to find what the one before left behind
                 await server.start()
             elif action == "stop":
                 await outlast_the_lease(failing.pid)
@@ -241,12 +242,14 @@ async def test_nothing_is_lost_between_two_at(
         servers: list[ServerProcess] = [failing, ServerProcess(folder / "beside", settings=settings)]
         async with AsyncExitStack() as stack:
             for server in servers:
+                server.is_healthy = False  # what one leaves behind, the other has to find
                 stack.push_async_callback(server.close)
                 await server.start()
             traffic = Traffic(await stack.enter_async_context(Client(failing.target)), effects)
             if action == "crash":
                 assert await failing.died() == CRASHED
                 servers.append(ServerProcess(folder, settings=settings))
+                servers[-1].is_healthy = False
                 stack.push_async_callback(servers[-1].close)
                 await servers[-1].start()
             else:
@@ -278,6 +281,7 @@ async def test_nothing_is_lost_in_the_middle_of_a_stop(stocked: Path, folder: Pa
         assert code == CRASHED
         await failing.close()
         server = ServerProcess(folder, settings=SETTINGS)
+        server.is_healthy = False  # it has to find what the one before left behind
         await server.start()
         try:
             await traffic.check(server.dsn)

@@ -44,6 +44,7 @@ async def serve(postgres: EmbeddedPostgres, folder: Path) -> AsyncIterator[Serve
             home = folder / name
             home.mkdir()
             server = ServerProcess(home, settings={"FLOWKEEP_DATABASE_URL": postgres.dsn(), **PACE})
+            server.is_healthy = False  # while its database is away, nobody tells it anything
             stack.push_async_callback(server.close)
             await server.start()
             return server

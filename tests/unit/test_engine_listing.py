@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from persistence.listing import StepFilter
+from persistence.listing import StepFilter, StepPlace
 from persistence.memory import MemoryRepository
 from persistence.model import StepState
 from service.engine.handlers.registry import Registry
@@ -16,6 +16,11 @@ from service.engine.parsing import Defaults
 from service.engine.steps import Steps
 from service.engine.workflows import Workflows
 from tests.conformance.builders import ORG, SCOPE, Keeper, document, execution, new, step, transition
+
+EACH_AND_END = [
+    {"id": "each", "for_each": {"items": "input.rows", "steps": [{"id": "work", "handler": "call_api"}]}},
+    {"id": "end", "handler": "call_api"},
+]
 
 
 class MovingRepository(MemoryRepository):
@@ -59,9 +64,7 @@ async def test_a_step_that_begins_between_two_reads_is_listed(states: tuple[Step
 @pytest.mark.parametrize("limit", [1, 2, 3, 10])
 async def test_a_walk_passes_rows_whose_path_is_that_of_no_step(limit: int) -> None:
     repository = MemoryRepository()
-    body = {"items": "input.rows", "steps": [{"id": "work", "handler": "call_api"}]}
-    steps = [{"id": "each", "for_each": body}, {"id": "end", "handler": "call_api"}]
-    workflow = await repository.create_workflow(ORG, uuid4(), document(steps=steps), "ann")
+    workflow = await repository.create_workflow(ORG, uuid4(), document(steps=EACH_AND_END), "ann")
     row = execution(workflow)
     names = ["absent", "absent", "work", "absent", "work", "absent", "absent", "absent", "work", "absent"]
     rows = [step(f"each[{n}].{name}", position=1, items=(n, 2)) for n, name in enumerate(names)]
@@ -74,3 +77,23 @@ async def test_a_walk_passes_rows_whose_path_is_that_of_no_step(limit: int) -> N
         listed += [each.path for _, each in page.steps]
         after, is_more = page.following, bool(page.following)
     assert listed == ["each", "each[2].work", "each[4].work", "each[8].work", "end"]
+
+
+async def test_a_walk_ends_at_rows_whose_places_lead_no_further(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the numbers of items were written by hand: a row is read as of a place before that of the row."""
+    repository = MemoryRepository()
+    workflow = await repository.create_workflow(ORG, uuid4(), document(steps=EACH_AND_END), "ann")
+    row = execution(workflow)
+    await repository.create(new(row))
+    read = list[int]()
+
+    async def spoilt(*asked: Any) -> Any:
+        read.append(1)
+        assert len(read) < 10
+        return [(StepPlace(1, ()), "gone[0].x"), (StepPlace(1, ()), "gone[1].x")]
+
+    monkeypatch.setattr(repository, "list_item_steps", spoilt)
+    page = await Steps(repository, Workflows(repository, Registry(), Defaults())).page(
+        SCOPE, row.id, StepFilter(), "", 1, 0
+    )
+    assert [each.path for _, each in page.steps] == ["each"]

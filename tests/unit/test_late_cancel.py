@@ -114,3 +114,18 @@ async def test_what_was_heard_of_without_a_message_begins_all_the_same(batch: Ba
     for each in batch.created:
         assert (await batch.house.ended(batch.engine, each)).execution.state is ExecutionState.COMPLETED
     assert not batch.engine.runner.runs.coming
+
+
+async def test_hints_that_never_end_keep_nothing_from_beginning(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    load = MemoryRepository.load
+
+    async def passed(self: MemoryRepository, incarnation: UUID, execution_id: UUID) -> ExecutionDetail | None:
+        batch.engine.runner.runs.hear(None)
+        return await load(self, incarnation, execution_id)
+
+    monkeypatch.setattr(MemoryRepository, "load", passed)
+    batch.engine.runner.runs.hear(None)
+    batch.house.gates["a"].set()
+    batch.go_on()
+    for each in batch.created:
+        assert (await batch.house.ended(batch.engine, each)).execution.state is ExecutionState.COMPLETED

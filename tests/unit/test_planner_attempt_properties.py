@@ -122,6 +122,11 @@ def test_when_the_end_is_decided_nothing_starts_and_all_that_runs_is_told(driver
 
 
 @whatever_happens
+def test_nothing_begins_where_nothing_may(driver: Driver) -> None:
+    assert all(turn.begins or not starts(turn) for turn in driver.turns)
+
+
+@whatever_happens
 def test_results_of_attempts_that_are_not_the_current_one_change_nothing(driver: Driver) -> None:
     for turn in driver.turns:
         happening = turn.happening

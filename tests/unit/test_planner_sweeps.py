@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from persistence.model import ExecutionState, Message, StepState
-from service.engine.definition import Action, Call, Delivery, OnItemError, Ordering, Pause
+from service.engine.definition import Action, Call, Delivery, OnError, OnItemError, Ordering, Pause
 from service.engine.expressions import Template
 from service.engine.expressions.cost import PER_ALLOWANCE
 from service.engine.planning import happenings
@@ -16,6 +16,7 @@ from service.engine.planning.step_rules import WORK_OF_STEP
 from tests.unit.planner_programs import (
     CANCEL,
     FATAL,
+    PLAIN,
     T0,
     Driver,
     check_stored,
@@ -187,3 +188,16 @@ def test_an_end_that_stops_more_than_an_application_begins_finishes_at_once() ->
     assert driver.state.counts.running > 8
     driver.cancel()
     assert driver.state.state is ExecutionState.CANCELLED
+
+
+def test_what_a_sweep_frees_while_the_process_stops_begins_with_the_next_one() -> None:
+    """A step that may run once and was recorded as begun would fail without ever having run."""
+    items = (step("a"), step("b", retry=PLAIN))
+    all_ = each("all", "[1]", *items, ordering=Ordering.GRAPH, limit=1, on_error=OnError.CONTINUE)
+    driver = Driver(sequence(all_, step("once", delivery=Delivery.AT_MOST_ONCE)))
+    driver.start()
+    driver.fail("all[0].b")
+    plan = driver.apply_now(happenings.StepFailed(driver.now, "all[0].a", 1, FATAL), begins=False)
+    assert (plan.effects, driver.states["all"], "once" in driver.states) == ((), "FAILED", False)
+    driver.recover("second")
+    assert driver.states["once"] == "RUNNING"

@@ -111,7 +111,7 @@ def apply(
         case happenings.Condemned():
             planning.condemn(happening.failure)
     if begins or not planning.draft.is_any_ready():
-        planning.settle()
+        planning.settle(begins=begins)
     else:
         planning.is_put_off = True
     after, recorded = planning.draft.freeze()
@@ -261,13 +261,18 @@ class _Planning(BlockRules):
         self.end(self.draft.state.ending or Ending(ExecutionState.FAILED, failure))
         self.take_over(frozenset())
 
-    def settle(self) -> None:
-        """See to what is in work, begin all that is ready, and what becomes free by that; then end what is done."""
+    def settle(self, *, begins: bool) -> None:
+        """See to what is in work, begin all that is ready, and what becomes free by that; then end what is done.
+
+        Where nothing `begins`, what a sweep has freed is put off.
+        """
         try:
             while True:
                 if self.is_sweeping and self.draft.sweeps:
                     self.sweep()
                 elif self.goes_on and self.draft.is_any_ready():
+                    if not begins:
+                        raise PutOffError
                     self.allowance.begin()
                     self.begin_first()
                 else:

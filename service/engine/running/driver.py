@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
@@ -33,6 +34,9 @@ from service.engine.running.soundness import contradicting, ending, unreadable
 from service.engine.slices import in_slices
 
 log = structlog.get_logger(__name__)
+
+MOST_READS = 3
+"""How often the messages of an execution that is taken up are read again, as something was sent to it meanwhile."""
 
 _MISTAKE = Failure(INTERNAL, "the server could not go on with the execution; its log says why")
 
@@ -130,14 +134,14 @@ class Driver:
     ) -> None:
         """Begin with all messages that the execution was told of until then: a cancel that was answered is heeded.
 
-        What it is told while they are read is read as well. There is an end to it, since a cancel comes once, and no
-        more children begin of which the end could be told.
+        What it is told while they are read is read as well, a few times: hints also come of others and without end, and
+        what the last one told of is delivered as soon as the execution runs.
         """
         execution, seen = detail.execution, 0
         share = self._context.turns.share(execution)
-        while True:
-            act = partial(self._begin_or_told, detail, definition, state, verdict, seen)
-            if (told := await share.take(act)) <= seen:
+        for reads_left in reversed(range(MOST_READS + 1)):
+            act = partial(self._begin_or_told, detail, definition, state, verdict, seen if reads_left else math.inf)
+            if (told := await share.take(act)) <= seen or not reads_left:
                 return
             seen = told
             read = await self._read_again(detail)
@@ -149,7 +153,7 @@ class Driver:
             detail = read
 
     def _begin_or_told(
-        self, detail: ExecutionDetail, definition: Definition, state: State, verdict: Failure | None, seen: int
+        self, detail: ExecutionDetail, definition: Definition, state: State, verdict: Failure | None, seen: float
     ) -> int:
         """Begin, unless the execution was told more often than its messages take into account; return how often."""
         told = self._runs.told(detail.execution.id)
