@@ -17,9 +17,6 @@ _VERDICTS = frozenset({"execution quarantined"})
 """Errors in the log that are no mistakes of the service."""
 _OF_KIND = {"K4": frozenset({"the event loop is blocked", "execution released, because its step blocks the server"})}
 """Those that a kind of fault calls for."""
-_UNHURT = frozenset({"K12", "K13"})
-"""Kinds of faults that reach neither servers nor their database: there nothing may be found by looking alone."""
-_FOUND = "found without being told"
 VERSION_BEFORE = "version_before"
 """Folder of the code that an upgrade replaces, in which nothing can be mended any more."""
 _SIGNS_SHOWN = 5
@@ -80,10 +77,7 @@ def check_usage(record: Record) -> Iterator[Violation]:
 
 
 def check_traces(record: Record) -> Iterator[Violation]:
-    """I20: nothing is left in Postgres when all replicas have stopped, and their logs have no bad signs.
-
-    Nor lost wake-ups, where the servers were not hurt.
-    """
+    """I20: nothing is left in Postgres when all replicas have stopped, and their logs have no bad signs."""
     for leak in record.leaks:
         yield Violation("I20", "postgres", leak)
     for replica, code in record.exit_codes.items():
@@ -94,8 +88,6 @@ def check_traces(record: Record) -> Iterator[Violation]:
         lines = [line for line in log.splitlines() if _is_bad(line, verdicts)]
         for line in lines[:_SIGNS_SHOWN]:
             yield Violation("I20", replica, f"{len(lines)} bad lines in its log, such as {line[:400]}")
-        if record.kind in _UNHURT and (finds := [line for line in log.splitlines() if _FOUND in line]):
-            yield Violation("I20", replica, f"{len(finds)} lost wake-ups, such as {finds[0][:400]}")
 
 
 def _is_bad(line: str, verdicts: frozenset[str]) -> bool:

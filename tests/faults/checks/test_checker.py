@@ -83,12 +83,6 @@ def test_what_the_version_before_did_wrong_is_past() -> None:
     assert judge(replace(SOUND, logs={"replica_0": log})).rules == {"I20": 1}
 
 
-@pytest.mark.parametrize(("kind", "rules"), [("K13", {"I20": 1}), ("K1", {})])
-def test_a_lost_wakeup_is_seen_where_no_server_was_hurt(kind: str, rules: dict[str, int]) -> None:
-    log = '{"what": "events", "count": 1, "event": "found without being told", "level": "info"}'
-    assert judge(replace(SOUND, kind=kind, logs={"replica_0": log})).rules == rules
-
-
 def test_a_run_that_shows_nothing_is_void() -> None:
     missed = Landing("kill", at(5), "replica_0", ())
     void = [
