@@ -220,7 +220,7 @@ async def test_a_server_that_goes_and_comes_back_is_resumed(kind, tmp_path):
     async def pausing(script, request, context):
         yield next(script.messages(request.after_seq))
         at_pause.set()
-        await asyncio.sleep(2 * PATIENCE)
+        await asyncio.Event().wait()  # until the server stops, or the caller leaves
 
     script = Script(pausing, pausing)
     server, port = await start(script, f"unix:{tmp_path}/s" if kind == "unix" else "localhost:0")
@@ -268,7 +268,7 @@ class TornProxy:
 async def test_a_connection_that_is_torn_apart_is_resumed(tmp_path):
     async def pausing(script, request, context):
         yield next(script.messages(request.after_seq))
-        await asyncio.sleep(2 * PATIENCE)
+        await asyncio.Event().wait()  # until the server stops, or the caller leaves
 
     script = Script(pausing, pausing)
     server, _ = await start(script, f"unix:{tmp_path}/s")
@@ -292,7 +292,7 @@ async def test_a_silent_stream_is_given_up(monkeypatch):
 
     async def silent(script, request, context):
         yield next(script.messages(request.after_seq))
-        await asyncio.sleep(2 * PATIENCE)
+        await asyncio.Event().wait()  # until the server stops, or the caller leaves
 
     script = Script(silent)
     async with serving(script) as client:
@@ -305,7 +305,7 @@ async def test_a_silent_stream_is_given_up(monkeypatch):
 async def test_leaving_early_ends_the_stream_on_the_server():
     async def endless(script, request, context):
         yield next(script.messages(0))
-        await asyncio.sleep(2 * PATIENCE)
+        await asyncio.Event().wait()  # until the server stops, or the caller leaves
 
     script = Script(endless)
     async with serving(script) as client:
