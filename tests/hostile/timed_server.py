@@ -29,15 +29,14 @@ from typing import Any
 import psutil
 import uvloop
 
+from tests.work import slowness
+
 SOCKET = "HOSTILE_SOCKET"
 """The variable of the environment that names the socket."""
 LOOK = 0.01
 """Seconds between looks of the other thread."""
 LONG = 0.04
 """Seconds from which on is looked closer."""
-
-PIECE = 0.0006
-"""Seconds that a piece of work of ours takes on a machine that does nothing else."""
 
 _run_handle = asyncio.Handle._run
 
@@ -72,7 +71,7 @@ class Holds:
             self.start_turn()
             return
         if spent >= LONG:
-            spent /= _slowness()
+            spent /= slowness()
         if spent > self.told["callback"]:
             self._note("callback", spent, begun, handle)
         if (passed := time.monotonic() - clock) >= LONG:
@@ -119,16 +118,6 @@ class Holds:
             threads = [each for each in threading.enumerate() if each.native_id in now]
             stacks = (f"{each.name}:\n{_stack(each.ident or 0)}" for each in threads)
             self.told["others"], self.stacks["others"] = held, "\n".join(stacks)
-
-
-def _slowness() -> float:
-    """Return how many times longer work takes at this moment than by itself: what others do slows processors, too."""
-    times = []
-    for _ in range(5):
-        begun = time.thread_time()
-        assert len({str(number): [number] for number in range(4_000)}) == 4_000
-        times.append(time.thread_time() - begun)
-    return max(1.0, sorted(times)[2] / PIECE)
 
 
 def _worked(loop_thread: int) -> dict[int, float]:
