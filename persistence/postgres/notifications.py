@@ -32,14 +32,28 @@ Heard = Callable[[News], None]
 class Notifications:
     """One connection that listens for what other processes did, and tells them what this one does.
 
-    `is_needed` says whether there are others; else nothing is sent.
+    `heard` counts what others have sent.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._pending = News(frozenset())
         self._wake = asyncio.Event()
-        self.is_needed = False
+        self.heard = 0
+        self._learnt = (False, 0)
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether there are others; else nothing is sent."""
+        has_others, heard = self._learnt
+        return has_others or self.heard > heard
+
+    def learn(self, has_others: bool, heard: int) -> None:
+        """Note what the database says of others, asked when `heard` messages had come: what came since is newer.
+
+        May be called in another thread than the messages come in.
+        """
+        self._learnt = (has_others, heard)
 
     def announce(self, executions: Iterable[UUID], *, has_work: bool = False, has_mail: bool = False) -> None:
         """Tell the others soon; several calls share a message."""
@@ -84,8 +98,9 @@ class Notifications:
         def receive(_connection: object, pid: int, _channel: str, payload: object) -> None:
             if pid == own_pid:
                 return
-            if not self.is_needed:  # nobody was told anything until now
-                self.is_needed = True
+            was_needed = self.is_needed
+            self.heard += 1
+            if not was_needed:  # nobody was told anything until now
                 self._pending = News(None, has_work=True, has_mail=True)
                 self._wake.set()
             news = _read(str(payload))

@@ -48,19 +48,21 @@ class PostgresReplicas:
 
     async def register(self, incarnation: UUID, name: str, ttl: float) -> Lease:
         """See ReplicaRepository."""
+        heard = self._notifications.heard
         async with self._database.session() as session:
             row = await session.fetchrow(_REGISTER, incarnation, name, ttl, expected_revision())
             await session.execute(_FORGET)
             await notify(session, News(frozenset()))  # so that the others know of this one
         assert row is not None  # noqa: S101 - a row is written in any case
-        return self._lease(row)
+        return self._lease(row, heard)
 
     async def renew(self, incarnation: UUID, ttl: float, *, lapsed: bool = False) -> Lease | None:
         """See ReplicaRepository. Runs on a connection of its own, which no other work can hold up."""
         # What the server has not done by then must not come later, when the process has taken its lease for lost.
         timeout = min(_LONGEST_RENEWAL, max(_SHORTEST_RENEWAL, ttl / 4))
+        heard = self._notifications.heard
         row = await self._database.reserved(_RENEW, incarnation, ttl, lapsed, timeout=timeout)
-        return None if row is None else self._lease(row)
+        return None if row is None else self._lease(row, heard)
 
     async def retire(self, incarnation: UUID) -> None:
         """See ReplicaRepository."""
@@ -84,6 +86,6 @@ class PostgresReplicas:
             await notify(session, News(frozenset(), has_work=True))
             return str(answer).endswith(" 1")
 
-    def _lease(self, row: asyncpg.Record) -> Lease:
-        self._notifications.is_needed = row["has_others"]
+    def _lease(self, row: asyncpg.Record, heard: int) -> Lease:
+        self._notifications.learn(row["has_others"], heard)
         return Lease(row["time"], row["has_others"])

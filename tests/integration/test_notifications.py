@@ -1,6 +1,7 @@
 """What processes tell each other: nobody has to look for what he was told of."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from persistence.postgres.connection import Database
 from persistence.postgres.notifications import Notifications
 from persistence.processes import News
 from service.engine.ids import uuid7
+from tests.integration.postgres_store import PostgresStore
 from tests.integration.stage import ended, eventually, log, made, step, wait_step
 from tests.patience import PATIENCE
 
@@ -94,7 +96,7 @@ async def test_what_a_leaving_process_gives_up_is_taken_at_once(serve, stage, ad
 async def test_one_who_lost_the_connection_looks_at_everything(database_dsn, admin):
     """FAULTS P11: what was said meanwhile is lost, so whoever listens again takes it that anything happened."""
     listener, teller = Notifications(Database(database_dsn)), Notifications(Database(database_dsn))
-    teller.is_needed = True
+    teller.learn(has_others=True, heard=0)
     heard: asyncio.Queue[News] = asyncio.Queue()
     is_there = asyncio.Event()
     telling = asyncio.create_task(teller.listen(lambda _: is_there.set()))
@@ -115,3 +117,37 @@ async def test_one_who_lost_the_connection_looks_at_everything(database_dsn, adm
         )
         ends = await asyncio.gather(telling, listening, return_exceptions=True)
     assert [type(end).__name__ for end in ends] == ["UnavailableError"] * 2
+
+
+async def test_of_others_one_hears_before_a_slow_answer_says_that_there_are_none(
+    store: PostgresStore, open_repository: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lease was renewed before the other process came, and the answer is read after its first message."""
+    reserved, was_asked, may_answer = Database.reserved, asyncio.Event(), asyncio.Event()
+
+    async def slow(*arguments: Any, **options: Any) -> Any:
+        row = await reserved(*arguments, **options)
+        was_asked.set()
+        await may_answer.wait()
+        return row
+
+    monkeypatch.setattr(Database, "reserved", slow)
+    is_there, news = asyncio.Event(), asyncio.Queue[News]()
+    async with open_repository() as other, asyncio.timeout(PATIENCE):
+        telling = asyncio.create_task(store.repository.listen(lambda _: is_there.set()))
+        await is_there.wait()
+        renewing = asyncio.create_task(store.repository.renew(store.incarnation, 300))
+        await was_asked.wait()
+        await other.register(uuid7(), "other", 300)
+        listening = asyncio.create_task(other.listen(news.put_nowait))
+        await news.get()  # that it listens
+        assert (await news.get()).has_work  # what it is told when it has been heard
+        may_answer.set()
+        lease = await renewing
+        assert lease is not None
+        assert not lease.has_others
+        row = await store.put()
+        while (await news.get()).executions != frozenset({row.id}):
+            pass
+        for task in (telling, listening):
+            task.cancel()
