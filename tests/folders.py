@@ -24,6 +24,11 @@ def new_folder(prefix: str = "flowkeep-test-", *, on_disk: bool = False) -> Iter
         shutil.rmtree(folder)
 
 
+def may_pass(path: Path) -> bool:
+    """Whether every account may pass the folders that lead there: not those that lie at home with root."""
+    return all(folder.stat().st_mode & 0o001 for folder in path.resolve().parents)
+
+
 def _fastest() -> str:
     """Memory, if there is plenty: a database is hundreds of files, which a slow disk takes seconds to copy or flush."""
     memory = Path("/dev/shm")
