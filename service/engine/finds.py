@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import structlog
 
@@ -12,6 +13,14 @@ log = structlog.get_logger(__name__)
 
 PATIENCE = 0.5
 """Seconds in which the reason for a look may still come: then the look was merely the quicker one."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Find:
+    what: str
+    count: int
+    was_told: Callable[[], bool]
+    forget: Callable[[], None]
 
 
 class Finds:
@@ -23,24 +32,35 @@ class Finds:
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
-        self._unjudged = 0
-        self._judged = asyncio.Event()
-        self._judged.set()
+        self._unjudged: set[_Find] = set()
+        self._is_closed = False
 
-    def note(self, what: str, count: int, was_told: Callable[[], bool] = lambda: False) -> None:
-        """Count what a look has found, unless it turns out in time that something has told of it."""
-        self._unjudged += 1
-        self._judged.clear()
-        asyncio.get_running_loop().call_later(PATIENCE, lambda: self._judge(what, count, was_told()))
+    def note(
+        self,
+        what: str,
+        count: int,
+        was_told: Callable[[], bool] = lambda: False,
+        forget: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Count what a look has found, unless it turns out in time that something has told of it; then `forget` it."""
+        find = _Find(what, count, was_told, forget)
+        if not self._is_closed:
+            self._unjudged.add(find)
+        asyncio.get_running_loop().call_later(PATIENCE, self._judge, find)
 
-    async def judged(self) -> None:
-        """Return when of all that was found it is known whether something has told of it."""
-        await self._judged.wait()
+    def unjudged(self) -> set[str]:
+        """Return what was found of which nothing has told yet, but still may."""
+        self._unjudged = {find for find in self._unjudged if not find.was_told()}
+        return {find.what for find in self._unjudged}
 
-    def _judge(self, what: str, count: int, was_told: bool) -> None:
-        self._unjudged -= 1
-        if not self._unjudged:
-            self._judged.set()
-        if not was_told:
-            self.counts[what] += count
-            log.info("found without being told", what=what, count=count)
+    def close(self) -> None:
+        """Judge nothing more: a process that goes is told of nothing."""
+        self._is_closed = True
+        self._unjudged.clear()
+
+    def _judge(self, find: _Find) -> None:
+        if find in self._unjudged and not find.was_told():
+            self.counts[find.what] += find.count
+            log.info("found without being told", what=find.what, count=find.count)
+        self._unjudged.discard(find)
+        find.forget()

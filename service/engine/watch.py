@@ -190,6 +190,7 @@ class WatchHub:
     def close(self) -> None:
         """End every watcher: each raises ShuttingDownError, so that its client resumes elsewhere."""
         self.is_closed = True
+        self.finds.close()
         self.wake_all()
 
     def publish(self, execution_id: UUID, events: Sequence[Event]) -> None:
@@ -224,17 +225,17 @@ class WatchHub:
         """Take note that a watcher has found events which nothing had told of until then."""
         find = object()
         self._untold.setdefault(execution_id, set()).add(find)
-        self.finds.note("events", 1, lambda: self._was_told(execution_id, find))
 
-    def _was_told(self, execution_id: UUID, find: object) -> bool:
-        """Return whether something has told of what was found, which is forgotten."""
+        def was_told() -> bool:
+            return find not in self._untold.get(execution_id, ())
+
+        self.finds.note("events", 1, was_told, lambda: self._forget(execution_id, find))
+
+    def _forget(self, execution_id: UUID, find: object) -> None:
         finds = self._untold.get(execution_id, set())
-        if find not in finds:
-            return True
-        finds.remove(find)
+        finds.discard(find)
         if not finds:
-            del self._untold[execution_id]
-        return False
+            self._untold.pop(execution_id, None)
 
     @contextmanager
     def subscribe(self, execution_id: UUID) -> Iterator[Subscription]:

@@ -27,7 +27,7 @@ from tests.integration.postgres_store import PostgresStore
 from tests.integration.postgres_store import opened as opened_store
 from tests.integration.stage import Served, Stage, serving
 from tests.integration.web import Web, serving_web
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, judged
 
 OpenRepository = Callable[..., AbstractAsyncContextManager[Repository]]
 Serve = Callable[..., Awaitable[Served]]
@@ -65,7 +65,8 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> Engines:
 
     before = app.build_engine
     monkeypatch.setattr(app, "build_engine", build)
-    monkeypatch.setattr(finds, "PATIENCE", 2.0)
+    # What tells of it is on its way, for as long as a busy machine likes; where nothing is, a test waits in vain.
+    monkeypatch.setattr(finds, "PATIENCE", PATIENCE / 2)
     return built
 
 
@@ -77,7 +78,7 @@ async def found(engines: Engines) -> Counter[str]:
     """
     counts: Counter[str] = Counter()
     for engine in list(engines):
-        await engine.hub.finds.judged()
+        await judged(engine.hub.finds, without=["timers"])
         counts += engine.hub.finds.counts
     del counts["timers"]
     return counts

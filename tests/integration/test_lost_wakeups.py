@@ -12,6 +12,7 @@ import pytest
 from msgspec import structs
 
 import flowkeep
+from persistence import failpoints
 from persistence.model import Message
 from persistence.transition import Letter, Transition
 from service.engine import finds
@@ -58,6 +59,22 @@ async def test_what_only_a_look_finds_is_counted(
     assert [event async for event in watching]
     assert (await found(engines)).keys() >= {"messages", "events"}
     engines.clear()
+
+
+@pytest.mark.parametrize("first", [step("a", "gate"), wait_step()], ids=["running", "parked"])
+async def test_a_look_that_is_quicker_than_what_hands_a_message_in_hides_no_lost_wakeup(
+    serve: Serve, engines: Engines, monkeypatch: pytest.MonkeyPatch, first: dict[str, Any]
+) -> None:
+    served = await serve()
+    execution_id = (await served.client.execute(await made(served.client, first))).execution_id
+
+    async def reach(name: str) -> None:
+        if name == "cancel.after_commit_before_delivery":
+            await ended(served.client, execution_id)
+
+    monkeypatch.setattr(failpoints, "reach", reach)
+    assert (await served.client.cancel(execution_id)).execution.state == State.STATE_CANCELLED
+    assert await found(engines) == {}
 
 
 async def test_a_letter_is_told_to_who_runs_here_and_to_who_is_parked(

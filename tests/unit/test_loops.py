@@ -15,6 +15,7 @@ from service.engine.running.listener import Listener
 from service.engine.running.reaper import BATCH, Reaper
 from service.engine.running.wakeups import Wakeup
 from service.engine.watch import WatchHub
+from tests.patience import PATIENCE
 
 HERE, ELSEWHERE = UUID(int=1), UUID(int=2)
 
@@ -48,7 +49,8 @@ async def test_news_wake_what_they_concern(news: News, work: int, mail: int, wok
         while not heard:  # noqa: ASYNC110 - it hears in one of the next turns
             await asyncio.sleep(0)
         listening.cancel()
-        assert (claims.pokes, sweeps.pokes) == (work, mail)
+        assert (claims.pokes, sweeps.pokes) == (work, int(news.has_mail))
+        assert await sweeps.wait(0.0) is bool(mail)
         assert told_of == ([news.executions] if news.has_mail else [])
         told = [execution for execution, each in ((HERE, one), (ELSEWHERE, other)) if each._is_woken]
         assert told == woken
@@ -69,7 +71,7 @@ async def test_who_could_not_listen_tries_again() -> None:
 
     context = SimpleNamespace(journal=Journal(), interval=lambda: 0.0)
     listening = asyncio.create_task(Listener(cast(Any, context), cast(Any, None)).keep())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await again.wait()
     listening.cancel()
 
@@ -100,7 +102,7 @@ class Leftovers:
 async def test_what_was_left_is_removed_batch_by_batch_without_a_pause() -> None:
     left = Leftovers((BATCH, 0), (BATCH, 7), (3, 1), (BATCH + 1, 0))
     reaping = asyncio.create_task(Reaper(cast(Any, left), 600.0).keep())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await left.is_done.wait()
     reaping.cancel()
     assert left.asked == [BATCH] * 5
@@ -115,6 +117,6 @@ async def test_where_little_is_left_or_nothing_can_be_removed_there_is_a_pause_t
         await asyncio.sleep(0)
     assert left.asked == [BATCH]
     reaper.leftovers.poke()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await left.is_done.wait()
     reaping.cancel()

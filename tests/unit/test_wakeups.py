@@ -11,7 +11,7 @@ from service.engine import finds
 from service.engine.finds import Finds
 from service.engine.running.timer import LONGEST, Timer
 from service.engine.running.wakeups import Wakeup
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, judged
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -38,13 +38,23 @@ async def test_what_was_found_without_a_reason_is_counted(monkeypatch: pytest.Mo
     monkeypatch.setattr(finds, "PATIENCE", 0.0)
     found, told, untold = Finds(), Wakeup(), Wakeup()
     told.poke()
-    await found.judged()
+    await judged(found)
     found.note("messages", 2, untold.since())
     found.note("executions", 3, told.since())
-    told.poke()
+    told.tell()
     found.note("messages", 5, untold.since())
-    await found.judged()
+    await judged(found)
     assert found.counts == {"messages": 7}
+
+
+async def test_a_process_that_goes_judges_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finds, "PATIENCE", 0.0)
+    found = Finds()
+    found.note("messages", 1)
+    found.close()
+    found.note("messages", 1)
+    await after_timers()
+    assert not found.counts
 
 
 class Alarm:

@@ -32,7 +32,7 @@ from service.engine.watch import (
     WatchHub,
     follow,
 )
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, judged
 
 
 class Pages:
@@ -173,7 +173,7 @@ async def test_events_are_counted_that_a_watcher_found_without_having_been_told(
             Pages(page(1, "created"), [], page(2, FINISHED)), hub, execution_id, pace=Pace(poll=0.0, bookmark=60.0)
         )
         assert [each async for each in polling] == [page(1, "created"), page(2, FINISHED), Bookmark(2)]
-        await hub.finds.judged()
+        await judged(hub.finds)
         assert hub.finds.counts == {"events": 1}
         told = followed(Pages(page(1, "created"), [], page(2, FINISHED)), hub, execution_id, pace=RARE)
         assert await anext(told) == page(1, "created")
@@ -181,7 +181,7 @@ async def test_events_are_counted_that_a_watcher_found_without_having_been_told(
         await reads()
         hub.wake([execution_id])
         assert await coming == page(2, FINISHED)
-        await hub.finds.judged()
+        await judged(hub.finds)
         assert hub.finds.counts == {"events": 1}
 
 
@@ -194,20 +194,20 @@ async def test_what_was_found_is_counted_each_time_and_kept_no_longer_than_until
         hub.found(execution_id)
     hub.wake(executions[1:2])
     async with asyncio.timeout(PATIENCE):
-        await hub.finds.judged()
+        await judged(hub.finds)
     assert hub.finds.counts == {"events": 5}
     assert not hub._untold
 
 
 async def test_an_event_that_is_told_of_just_after_it_was_found_is_not_counted() -> None:
     hub, execution_id = WatchHub(), uuid4()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         given = followed(
             Pages(page(1, "created"), [], page(2, FINISHED)), hub, execution_id, pace=Pace(poll=0.0, bookmark=60.0)
         )
         assert [each async for each in given] == [page(1, "created"), page(2, FINISHED), Bookmark(2)]
         hub.wake([execution_id])
-        await hub.finds.judged()
+        await judged(hub.finds)
     assert not hub.finds.counts
 
 

@@ -41,3 +41,5 @@ class Listener:
             self._runs.hear(news.executions)
             if news.executions is None or not self._runs.ids.isdisjoint(news.executions):
                 self._context.mail.poke()
+            else:  # a sweep may have found it before, and ended by it what it was for
+                self._context.mail.tell()

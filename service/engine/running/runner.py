@@ -155,6 +155,9 @@ class Runner:
     async def hand_in(self, posted: Posted) -> None:
         """Let what was sent to an execution take effect here, if this process owns the execution or nobody does."""
         runs, execution = self.runs, posted.execution
+        # A look may have found it between its commit and now.
+        self.context.mail.tell()
+        self.context.work.tell()
         if posted.message is not None:
             runs.deliver(Mail(execution.id, execution.epoch, (posted.message,)))
         if (run := runs.get(execution.id)) is not None:

@@ -18,8 +18,12 @@ class Wakeup:
 
     def poke(self) -> None:
         """Let the loop look now."""
-        self.pokes += 1
+        self.tell()
         self._event.set()
+
+    def tell(self) -> None:
+        """Count a reason for a look that is not needed: a regular one may have been the quicker one."""
+        self.pokes += 1
 
     def since(self) -> Callable[[], bool]:
         """Return what says whether there has been a reason since this moment."""
