@@ -32,11 +32,12 @@ DELETE FROM workflows w USING empty WHERE w.org_id = empty.org_id AND w.id = emp
 
 
 # The time up to which they were looked at is a text, since the driver cannot read every time. All of one moment are
-# looked at together: a batch of executions shares it.
+# looked at together: a batch of executions shares it. `(SELECT clock_timestamp())` is read once, so that the index ends
+# the scan: without, all that are remembered would be read as soon as few are old.
 _FORGET = f"""
 WITH old AS MATERIALIZED (
     SELECT org_id, request_id, execution_id, create_time FROM requests
-    WHERE create_time < clock_timestamp() - interval '{REMEMBERED.days} days'
+    WHERE create_time < (SELECT clock_timestamp()) - interval '{REMEMBERED.days} days'
       AND create_time > coalesce($2::text::timestamptz, '-infinity')
     ORDER BY create_time FETCH FIRST ($1::int) ROWS WITH TIES),
 forgotten AS (

@@ -15,7 +15,9 @@ import flowkeep
 from flowkeep.definition import definition
 from flowkeep.v1 import workflow_service_pb2 as pb
 from persistence.errors import UnavailableError
+from persistence.postgres import reaping
 from tests.integration.conftest import Log, Serve
+from tests.integration.postgres_store import PostgresStore
 from tests.integration.stage import Served, Store, made, step
 
 PAIRS = 100
@@ -199,3 +201,13 @@ async def test_a_request_id_that_was_used_otherwise_is_refused(served: Served) -
             assert (caught.value.reason, caught.value.metadata) == ("REQUEST_ID_REUSED", {"request_id": request_id})
     assert [each async for each in client.list_workflows(full=True)] == before
     assert (await client.get_execution(execution.execution_id)).last_seq == execution.last_seq
+
+
+async def test_request_ids_that_are_old_are_found_without_reading_the_others(store: PostgresStore) -> None:
+    await store.admin.execute("""
+        INSERT INTO requests (org_id, request_id, method, content_hash, create_time)
+        SELECT 'acme', n::text, 'APPLY_WORKFLOWS', '', clock_timestamp() FROM generate_series(1, 100) n""")
+    async with store.repository._database.session() as session, session.transaction():
+        await session.execute("SET LOCAL enable_seqscan = off")
+        plan = await session.fetch(f"EXPLAIN (ANALYZE) {reaping._FORGET}", 10, None)
+    assert plan and not [row[0] for row in plan if "Rows Removed by Filter" in row[0]]
