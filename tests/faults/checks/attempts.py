@@ -121,6 +121,16 @@ def pauses(record: Record) -> Mapping[str, Sequence[Pause]]:
     return found
 
 
+def still(found: Sequence[Pause], begin: datetime, end: datetime) -> timedelta:
+    """Return for how long of a time a process did nothing, by its pauses."""
+    length, seen = timedelta(), begin
+    for pause in sorted(found, key=lambda pause: pause.begin):
+        seen = max(seen, pause.begin)
+        length += max(min(pause.end, end) - seen, timedelta())
+        seen = max(seen, pause.end)
+    return length
+
+
 def _joined(stalls: Sequence[Pause]) -> Sequence[Pause]:
     """Return the stalls, in one where hardly anything lies between them."""
     joined: list[Pause] = []

@@ -8,14 +8,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from tests.faults.checks.attempts import CLOCKS_MOVE, Begun, begun, pauses, taken_over, write_of, writes_by_execution
+from tests.faults.checks.attempts import (
+    CLOCKS_MOVE,
+    Begun,
+    begun,
+    pauses,
+    still,
+    taken_over,
+    write_of,
+    writes_by_execution,
+)
 from tests.faults.checks.violations import Violation
 from tests.faults.harness.records import Lease, Outcome, Pause, Record, Write
 
 AT_ONCE = timedelta(seconds=0.1)
 """Within which an owner stops that has lost an execution."""
 HEARD = timedelta(seconds=1)
-"""Within which a live owner has heard of a cancel."""
+"""Within which a live owner has heard of a cancel, pauses of its process aside."""
 FENCE = 0.7
 """Share of its lease after which an owner begins nothing more, if it could not renew."""
 _DEAF = frozenset(
@@ -79,7 +88,7 @@ def check_cancelled(record: Record) -> Iterator[Violation]:
     """
     if record.kind in CLOCKS_MOVE or record.clock is None:
         return
-    written = writes_by_execution(record)
+    written, paused = writes_by_execution(record), pauses(record)
     called = {(each.effect.execution_id, each.effect.step, each.effect.attempt): each.arrived for each in begun(record)}
     for call in record.calls:
         if call.method != "Cancel" or call.outcome is not Outcome.OK or call.execution_id not in record.rows:
@@ -96,7 +105,7 @@ def check_cancelled(record: Record) -> Iterator[Violation]:
             if claimed > acked:
                 text = f"step {event.path} was started {after} by {write.replica}, which claimed it after it"
                 yield Violation("CA3", call.execution_id, text)
-            elif started > acked + HEARD and not _was_deaf(record, write, acked):
+            elif _lived(paused.get(write.replica, ()), acked, started) > HEARD and not _was_deaf(record, write, acked):
                 yield Violation("CA3", call.execution_id, f"step {event.path} was started {after} by {write.replica}")
 
 
@@ -142,6 +151,11 @@ def _fence(leases: Sequence[Lease], moment: datetime) -> datetime | None:
     """Return when an incarnation had to stop, by its last lease before a moment."""
     last = max((lease for lease in leases if lease.time <= moment), key=lambda lease: lease.time, default=None)
     return None if last is None else last.time + FENCE * max(last.until - last.time, timedelta())
+
+
+def _lived(paused: Sequence[Pause], begin: datetime, end: datetime) -> timedelta:
+    """Return for how long a process had the chance to hear something."""
+    return end - begin - still(paused, begin, end)
 
 
 def _was_deaf(record: Record, write: Write, acked: datetime) -> bool:

@@ -126,6 +126,15 @@ def test_a_start_from_before_a_cancel_may_be_kept_after_it_but_not_be_called() -
     assert [violation.rule for violation in check_cancelled(called)] == ["CA3"]
 
 
+def test_what_the_machine_takes_is_no_hang_and_no_deafness() -> None:
+    hanging = SPOILT["a call hangs"][1]
+    assert "HANG" in judge(replace(hanging, stalls=(Pause(at(10), at(10.5)),))).rules
+    assert "HANG" not in judge(replace(hanging, stalls=(Pause(at(10), at(11.5)),))).rules
+    deaf = with_cancel_of_a_live_owner()
+    assert list(check_cancelled(replace(deaf, stalls=(Pause(at(5), at(5.5)),))))
+    assert not list(check_cancelled(replace(deaf, stalls=(Pause(at(5), at(6.5)),))))
+
+
 def test_timers_go_by_the_clock_of_postgres_or_by_the_right_one() -> None:
     wrong = Landing(CLOCK_OF_POSTGRES, at(7.2), "postgres", until=at(9))
     late = (*WRITES[:5], replace(WRITES[5], time=at(7.4 - 60)), replace(WRITES[6], time=at(8.6 - 60)))
