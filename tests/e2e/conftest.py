@@ -13,6 +13,7 @@ from tests.e2e.commands import BROKEN, GREETING, IMPOSSIBLE, SLEEP, at
 from tests.e2e.effects import EffectServer, effect_server
 from tests.e2e.process import ServerProcess, flowkeep, running
 from tests.folders import new_folder
+from tests.patience import PATIENCE
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ async def server(
 @pytest_asyncio.fixture
 async def client(server: ServerProcess) -> AsyncIterator[Client]:
     """A client of the server, which outlives its restarts."""
-    async with Client(server.target) as client:
+    async with Client(server.target, timeout=PATIENCE) as client:
         yield client
 
 

@@ -14,9 +14,10 @@ from tests.e2e.effects import EffectServer
 from tests.e2e.history import ended
 from tests.e2e.process import ServerProcess, copy_data
 from tests.e2e.test_crash import call
-from tests.e2e.test_processes import PACE, client_of_each, said
+from tests.e2e.test_processes import PACE, TTL, client_of_each, said
 
-HANDLERS = '''
+BLOCKED = f"time.sleep({3 * TTL})"
+HANDLERS = f'''
 import time
 from pathlib import Path
 
@@ -25,11 +26,11 @@ from flowkeep.handlers import handler
 
 @handler("blocks_once")
 async def blocks_once(mark: str) -> str:
-    """Block the first server that runs it for four leases."""
+    """Block the first server that runs it for three leases."""
     if Path(mark).exists():
         return "done"
     Path(mark).touch()
-    time.sleep(4)
+    {BLOCKED}
     return "late"
 '''
 
@@ -68,10 +69,11 @@ async def test_a_blocked_process_loses_what_blocks_it_and_nothing_else(
         for bystander in bystanders:
             found = await ended(two, bystander.execution_id)
             assert (found.state, found.steps[0].attempt) == (Execution.STATE_COMPLETED, 1)
-    reports = said(server, "the event loop is blocked")
+    # A machine that is busy may hold up a loop as well, for which no step is to blame.
+    reports = [entry for entry in said(server, "the event loop is blocked") if "step" in entry]
     assert {(entry["pid"], entry["step"], entry["execution_id"]) for entry in reports} == {
         (victim, "b", blocking.execution_id)
     }
-    assert "time.sleep(4)" in reports[0]["stack"]
+    assert BLOCKED in reports[0]["stack"]
     assert not said(server, "lease lost; going on under a new incarnation")
     await server.close()

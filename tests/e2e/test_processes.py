@@ -25,8 +25,10 @@ from tests.e2e.test_crash import call
 from tests.patience import PATIENCE
 from tests.processes import outliving
 
-PACE = {"FLOWKEEP_LEASE_TTL": "1", "FLOWKEEP_LOG_LEVEL": "debug"}
-"""Seconds, so that the executions of a dead process are soon another's; the log says which process took a call."""
+TTL = 3
+PACE = {"FLOWKEEP_LEASE_TTL": str(TTL), "FLOWKEEP_LOG_LEVEL": "debug"}
+"""Seconds, so that the executions of a dead process are soon another's, and a machine that stands still for a second
+takes nothing away; the log says which process took a call."""
 OF_ITS_OWN = [("grpc.use_local_subchannel_pool", 1)]
 """A connection for each client: the kernel deals out connections, not calls."""
 MOST_CONNECTIONS = 64
