@@ -28,6 +28,7 @@ from tests.hostile.tokens import AUDIENCE, ISSUER, good
 from tests.integration.calls import Answer, call
 from tests.integration.stage import step
 from tests.integration.web import Web
+from tests.patience import PATIENCE
 from tests.tokens import jwks, signed
 
 MIB = 1 << 20
@@ -37,13 +38,11 @@ ASLEEP = 0.25
 """Seconds for which nothing may keep the loop waiting; more, since a lock may be held by what others let wait."""
 GROWN = 50 * MIB
 """Bytes by which a server may have grown when an attack is over: caches, and what Python does not give back."""
-PATIENCE = 10.0
-"""Seconds after which memory should have come back, and the server should have answered."""
 ECHO = "echo"
 """A workflow of the attacker's org that gives back its input."""
 ATTACKER, BYSTANDER = "hostile", "polite"
 """The orgs."""
-SMALL = {"max_concurrent_rpcs": 120, "max_running": 20, "max_streams": 30, "watch_patience": 1}
+SMALL = {"max_concurrent_rpcs": 120, "max_running": 20, "max_streams": 30, "watch_patience": 1, "park_after": 600}
 """Settings of a server on which few have place, where few are enough of a flood."""
 MOST_WRITTEN = 4 * MIB
 """Bytes that an execution may write."""

@@ -17,10 +17,10 @@ from hyperframe.frame import (
     SettingsFrame,
 )
 
+from tests.patience import PATIENCE
+
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 LARGEST_FRAME = 16_384
-PATIENCE = 10.0
-"""Seconds after which an answer is not to come."""
 
 Headers = Sequence[tuple[str, str | bytes]]
 

@@ -20,6 +20,7 @@ from flowkeep.requests import execute_request
 from flowkeep.v1.execution_service_pb2 import GetExecutionRequest
 from flowkeep.v1.execution_service_pb2_grpc import ExecutionServiceStub
 from tests.e2e.process import environment
+from tests.patience import PATIENCE
 
 WORKFLOW = "polite"
 """The workflow that it executes."""
@@ -27,8 +28,6 @@ AT_A_TIME = 2
 """Calls that it has open at a time, one after the other without a pause: of few calls the p99 is the slowest one."""
 ENOUGH = 30 if "PYTEST_XDIST_WORKER" in os.environ else 250
 """Calls that a p99 needs. Beside other tests it says little anyhow: there it is only seen that all calls are served."""
-PATIENCE = 10.0
-"""Seconds after which a call has failed."""
 LONGEST, ALONE = 3.0, 0.3
 """Seconds after which calls beside an attack, and those before it, are measured by what there is of them."""
 
@@ -134,7 +133,7 @@ class Polite:
             yield result
         finally:
             self._say("stop")
-            async with asyncio.timeout(3 * PATIENCE):
+            async with asyncio.timeout(2 * PATIENCE):
                 await listening
 
     def _say(self, word: str) -> None:

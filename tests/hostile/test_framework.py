@@ -1,7 +1,5 @@
 """What these tests rest on: what holds the loop, memory that does not come back and errors of bystanders are seen."""
 
-import asyncio
-
 import pytest
 
 from tests.hostile.attacked import Attacked, Servers
@@ -19,7 +17,7 @@ async def run(attacked: Attacked, handler_name: str, **params):
     ("handler_name", "params", "told"),
     [
         ("works", {"seconds": 0.4}, "callback: the loop was held for 0"),
-        ("sleeps", {"seconds": 0.4}, r"asleep: the loop was held for 0\.[34]"),
+        ("sleeps", {"seconds": 1.0}, "asleep: the loop was held for"),
         ("matches", {"length": 24}, "(asleep|others): the loop was held for"),
         ("keeps", {"mib": 100}, "grew from"),
         ("complains", {}, "it went wrong"),
@@ -34,10 +32,11 @@ async def test_what_is_wrong_is_told(servers: Servers, handler_name, params, tol
 
 async def test_a_polite_client_is_measured_beside_and_its_errors_are_told(attacked: Attacked):
     async with attacked.beside("nothing") as seen:
-        await asyncio.sleep(0.3)
+        pass
     assert seen.times.seconds
+    async with attacked.client("polite", "ann") as client:
+        await client.delete_workflow("polite", force=True)
     with pytest.raises(AssertionError, match="NOT_FOUND"):
-        async with attacked.beside("its workflow is deleted"), attacked.client("polite", "ann") as client:
-            await client.delete_workflow("polite", force=True)
-            await asyncio.sleep(0.3)
+        async with attacked.beside("its workflow is deleted"):
+            pass
     await attacked.make_workflows()

@@ -8,11 +8,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from flowkeep.v1 import execution_service_pb2 as pb
 from tests.hostile import floods
-from tests.hostile.attacked import MIB, PATIENCE, SMALL, Attacked, token
+from tests.hostile.attacked import MIB, SMALL, Attacked, token
 from tests.hostile.cases import Case, each
 from tests.hostile.holding import holder
 from tests.hostile.http2 import message
 from tests.integration.stage import eventually, step
+from tests.patience import PATIENCE
 
 EXECUTE, GET = (f"/flowkeep.v1.ExecutionService/{method}" for method in ("Execute", "GetExecution"))
 HEALTH = "/grpc.health.v1.Health/"

@@ -14,11 +14,12 @@ from flowkeep.v1.execution_service_pb2_grpc import ExecutionServiceStub
 from tests.hostile.attacked import BYSTANDER, ECHO, SMALL, token
 from tests.hostile.polite import WORKFLOW
 from tests.integration.stage import step
+from tests.patience import PATIENCE
 
-PATIENCE = 10.0
 CROWD = SMALL["max_concurrent_rpcs"] + 10
 SLOW = {"name": "slow", "steps": [step("one", "wait", duration=6)]}
-"""It stays in memory all the time."""
+LASTING = {"name": "lasting", "steps": [step("one", "wait", duration=500)]}
+"""They stay in memory all the time; the end of the last is not awaited."""
 
 
 class Crowd:
@@ -82,16 +83,16 @@ async def test_calls_that_wait_leave_places_to_others(attack):
 async def test_executions_that_take_long_leave_places_to_others(attack):
     attacked = await attack(**SMALL)
     async with attacked.client() as client, attacked.client(BYSTANDER, "ann") as bystander:
-        await client.apply([SLOW])
+        await client.apply([LASTING])
         for _ in range(60):
-            await client.execute("slow")
+            await client.execute("lasting")
         for _ in range(5):
-            async with asyncio.timeout(PATIENCE / 2):
+            async with asyncio.timeout(PATIENCE):
                 execution = await bystander.execute(WORKFLOW, wait=True)
             assert execution.state == flowkeep.Execution.STATE_COMPLETED
         running = await client.list_page(states=["RUNNING"], count_total=True)
         assert 10 <= running.total_size < 20
-        await client.delete_workflow("slow", force=True)
+        await client.delete_workflow("lasting", force=True)
 
 
 async def test_streams_leave_places_to_others(attack):
