@@ -36,7 +36,7 @@ from service.engine.definition import (
 from service.engine.expressions import Template, compile_condition, compile_value, cost
 from service.engine.failure import HANDLER_ERROR, Failure
 from service.engine.parsing.sources import IN_ASSIGN, IN_PARAMS, VARIABLES
-from service.engine.planning import block_rules, happenings, planner
+from service.engine.planning import happenings, planner, step_rules
 from service.engine.planning.course import Course
 from service.engine.planning.effects import CancelAttempt, StartAttempt
 from service.engine.planning.events import Event, EventBody, StepStarted
@@ -213,7 +213,7 @@ class Driver:
         """Return what follows from a happening within what one application may do."""
         with (
             mock.patch.object(cost, "PER_ALLOWANCE", self._work or cost.PER_ALLOWANCE),
-            mock.patch.object(block_rules, "ENOUGH", self._enough or block_rules.ENOUGH),
+            mock.patch.object(step_rules, "ENOUGH", self._enough or step_rules.ENOUGH),
         ):
             return planner.apply(self.definition, state, happening, begins=begins)
 

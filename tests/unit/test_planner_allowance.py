@@ -8,10 +8,12 @@ from unittest import mock
 import pytest
 from hypothesis import given, settings
 
+from service.api.events import encode
 from service.engine.expressions import cost
 from service.engine.expressions.cost import MAX_WORK
 from service.engine.planning import happenings
 from service.engine.planning.restoring import restore
+from service.engine.planning.step_rules import ENOUGH
 from tests.unit.planner_histories import histories
 from tests.unit.planner_programs import (
     Driver,
@@ -88,6 +90,21 @@ def test_timers_that_are_due_together_are_not_all_for_one_application() -> None:
     assert len(driver.state.vars) == 20
 
 
+@pytest.mark.parametrize("is_due", [True, False], ids=["due", "cut off"])
+def test_what_goes_on_together_fits_into_one_message(is_due: bool) -> None:
+    driver = started(graph(*(step(i, params={"text": "${ input.text }"}) for i in ids(20))), {"text": "€" * 80_000})
+    if is_due:
+        for path in ids(20):
+            driver.suspend(path, 5.0, "€" * 80_000)
+        driver.fire(5.0)
+        assert set(driver.states.values()) == {"COMPLETED"}
+    else:
+        driver.recover()
+        assert len(driver.running) == 20
+    assert max(sum(len(encode(event).body) for event in turn.plan.events) for turn in driver.turns) < 2 * ENOUGH
+    check_stored(driver)
+
+
 def test_attempts_that_were_cut_off_start_again_one_after_the_other() -> None:
     driver = started(graph(*(step(i, params={"rows": "${ input.rows }"}) for i in ids(20))), INPUT)
     driver.miss_thread("s19")
@@ -134,6 +151,15 @@ def test_however_many_items_there_are_no_application_does_more_than_is_allowed()
     assert driver.state.state == "COMPLETED"
     assert driver.rows["all"].output[1_499] == {"n": 1_499, "is": "all[1499].b"}
     assert max(applications(driver)) <= MAX_WORK
+
+
+def test_the_output_of_an_item_costs_a_look_at_each_of_its_steps() -> None:
+    steps = [step(i, condition="false") for i in ids(100)]
+    driver = started(sequence(each("all", "input.rows", *steps)), {"rows": [0] * 30})
+    assert driver.rows["all"].output == [None] * 30
+    assert any(
+        repeat.outputs for turn in driver.turns for repeat in turn.plan.state.repeats.values()
+    )  # not all at once
 
 
 def test_an_item_costs_the_same_work_among_many_as_among_few() -> None:

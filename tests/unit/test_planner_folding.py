@@ -20,7 +20,7 @@ from service.engine.failure import Failure
 from service.engine.planning import events
 from service.engine.planning.folding import Folding
 from tests.unit.planner_histories import whatever_happens
-from tests.unit.planner_programs import T0, Driver, sequence, step
+from tests.unit.planner_programs import T0, Driver, sequence, started, step
 from tests.unit.test_planner_reading import of_items
 
 
@@ -64,6 +64,13 @@ def test_events_tell_what_rows_hold_after_every_transition(driver: Driver) -> No
 @pytest.mark.parametrize("mode", OnItemError)
 def test_events_tell_what_rows_hold_of_items(mode: OnItemError) -> None:
     check(of_items(mode))
+
+
+def test_a_failure_for_which_there_is_room_once_is_told_as_it_is_kept() -> None:
+    driver = started(replaced(sequence(step("a")), max_bytes=10_000))
+    driver.fail("a", failure=Failure("BROKEN", "it broke", {"why": "x" * 5_000}))
+    assert driver.rows["a"].failure == driver.rows["a"].failed_attempts[0]["failure"]
+    check(driver)
 
 
 def test_what_ends_without_a_word_of_its_steps_has_cancelled_them() -> None:

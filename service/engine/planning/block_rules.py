@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 from msgspec.structs import replace
 
 from persistence.model import Step, StepState
 from service.engine import paths, payload
-from service.engine.definition import Block, Call, Definition, OnItemError, Ordering, Repeat, StepSpec
+from service.engine.definition import Block, Call, OnItemError, Ordering, Repeat, StepSpec
 from service.engine.expressions import ExpressionError, PutOffError
 from service.engine.failure import EXECUTION_TOO_LARGE, EXPRESSION_ERROR, INVALID_OUTPUT, Failure
 from service.engine.planning import events
@@ -18,12 +17,9 @@ from service.engine.planning.draft import EVENT_BYTES
 from service.engine.planning.end_rules import EndRules
 from service.engine.planning.reasons import CONDITION_IS_FALSE
 from service.engine.planning.scopes import block_of, order
-from service.engine.planning.state import Repeating, State
+from service.engine.planning.state import Repeating
 from service.engine.planning.step_rules import WORK_OF_STEP
 from service.engine.violations import ValidationError
-
-ENOUGH = 512 << 10
-"""Bytes after which nothing more begins in an application: its events go to watchers in one message."""
 
 MAX_STEPS_OF_EXECUTION = 1_000_000
 """Steps of one execution, those of all items that are known among them."""
@@ -31,23 +27,17 @@ MAX_STEPS_OF_EXECUTION = 1_000_000
 _VALUES_OF_ERROR = 4
 """Of the output of an item that failed, as `_error` makes it."""
 
-WORK_OF_OUTPUT = 2_000
-"""Work of finding the output of an item, without its expressions."""
+WORK_OF_OUTPUT, WORK_OF_RECORD = 2_000, 300
+"""Work of finding the output of an item, without its expressions, and of a look at each of its steps for that."""
 
 
 class BlockRules(EndRules):
     """Begins the steps of open blocks, opens items, and finds the outputs of blocks that have closed."""
 
-    def __init__(self, definition: Definition, state: State, time: datetime, latest: datetime) -> None:
-        super().__init__(definition, state, time, latest)
-        self._bytes_before = self.draft.bytes
-
     # --- beginning
 
     def begin_first(self) -> None:
         """Begin what comes first of all that is ready. Raises PutOffError, and it is ready still."""
-        if self.draft.bytes - self._bytes_before >= ENOUGH:
-            raise PutOffError
         ready = self.draft.ready
         try:
             path = self.draft.take_ready()
@@ -159,7 +149,7 @@ class BlockRules(EndRules):
         try:
             while len(outputs) < repeat.total:
                 self.allowance.begin()
-                self.allowance.take(WORK_OF_OUTPUT)
+                self.allowance.count(WORK_OF_OUTPUT + WORK_OF_RECORD * len(action.body.steps))
                 outputs.append(self._item_output(paths.item(step.path, len(outputs)), action))
             self.allowance.begin()
             self.complete(step, payload.normalise(outputs, "output", payload.MAX_COLLECTED_BYTES))

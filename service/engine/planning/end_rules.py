@@ -144,7 +144,7 @@ class EndRules(EngineSteps):
     def _look(self, at: Place) -> None:
         """Look at what stands at a place, within what is swept. Raises PutOffError: there it goes on."""
         self._at = at
-        self.allowance.begin()
+        self.begin_part()
         self.allowance.count(WORK_OF_LOOK)
 
     def _sweep_block(self, scope: str, place: str, block: Block, at: Place, after: Place) -> None:
@@ -192,7 +192,7 @@ class EndRules(EngineSteps):
                 self.effects.append(CancelAttempt(step.path, step.attempt, step.iteration))
         elif is_inherited and runs(step):
             if self.spec(step).delivery is Delivery.AT_MOST_ONCE:
-                failure = unknown_outcome(step)
+                failure = self.fitting(unknown_outcome(step))
                 self.fail_for_good(with_failed_attempt(step, failure, self.time), failure, is_of_attempt=True)
             else:
                 self.start_again(step)

@@ -273,7 +273,7 @@ class _Planning(BlockRules):
                 elif self.goes_on and self.draft.is_any_ready():
                     if not begins:
                         raise PutOffError
-                    self.allowance.begin()
+                    self.begin_part()
                     self.begin_first()
                 else:
                     break

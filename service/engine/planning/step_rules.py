@@ -37,6 +37,9 @@ SMALL = 2 << 10
 WORK_OF_STEP = 5_000
 """Work of starting, completing or skipping a step, its event and row among it, without its expressions and values."""
 
+ENOUGH = 512 << 10
+"""Bytes after which nothing more begins in an application: its events go to watchers in one message."""
+
 THREADS = "threads"
 """Those of the process, of which a sync handler needs one."""
 
@@ -56,6 +59,13 @@ class StepRules(ABC):
         self.allowance = Allowance()
         self.is_put_off = False
         self.effects: list[Effect] = []
+        self._enough = self.draft.bytes + ENOUGH
+
+    def begin_part(self) -> None:
+        """Begin another part of the work. Raises PutOffError when this application has done or written enough."""
+        if self.draft.bytes >= self._enough:
+            raise PutOffError
+        self.allowance.begin()
 
     def running(self, told: OfAttempt) -> Step | None:
         """Return the step if this attempt of it is the one that runs here; what is told of others is stale."""
@@ -168,13 +178,16 @@ class StepRules(ABC):
         except ValidationError as error:
             self.fail_for_good(step, Failure(INVALID_OUTPUT, f"assign: {error}"))
             return
-        # That of a step which waited was counted when it began to.
         written, values = payload.size(output), payload.size(assigned) if assigned else 0
-        size = (0 if output is step.output else written) + values
+        # That of a step which waited was counted when it began to, and is now written once more.
+        is_counted = output is step.output
+        size = (0 if is_counted else written) + values
         if size > SMALL and not self.draft.has_room(size):
             self.fail_for_good(step, self.too_large("its output", size))
             return
         self.draft.charge(size)
+        if is_counted:
+            self._enough -= written
         self.allowance.count(WORK_OF_STEP)
         self.allowance.count_value(output, written)
         done = replace(done, assigned=assigned)
@@ -259,7 +272,7 @@ class StepRules(ABC):
     def start_or_put_off(self, waiting: Step) -> None:
         """Start the next attempt of a waiting step, or let it be due."""
         try:
-            self.allowance.begin()
+            self.begin_part()
             self.start_attempt(waiting)
         except PutOffError:
             self.is_put_off = True
@@ -272,7 +285,8 @@ class StepRules(ABC):
 
     def fail_for_good(self, step: Step, failure: Failure, *, is_of_attempt: bool = False) -> None:
         """Let a step end as failed. `is_of_attempt`: its newest attempt did, and is among those that failed."""
-        failure = self.fitting(failure)
+        if not is_of_attempt:  # else it was, and stands among those that failed as it is now
+            failure = self.fitting(failure)
         failed = replace(
             step,
             state=StepState.FAILED,
@@ -312,7 +326,7 @@ class StepRules(ABC):
 
         One that a sweep is about to stop is stopped. Raises PutOffError.
         """
-        self.allowance.begin()
+        self.begin_part()
         if self.is_ending(step):
             self.stop(step)
         elif step.waits_for(WaitKind.TIMER):
