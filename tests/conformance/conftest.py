@@ -13,6 +13,7 @@ from persistence.model import Workflow
 from persistence.repository import Repository
 from service.engine.ids import uuid7
 from tests.conformance.builders import ORG, Keeper, document
+from tests.patience import PATIENCE
 
 OpenRepository = Callable[[], Awaitable[Repository]]
 
@@ -24,17 +25,20 @@ def store(request: pytest.FixtureRequest) -> str:
 
 
 @pytest_asyncio.fixture
-async def open_repository(store: str) -> AsyncIterator[OpenRepository]:
-    """Opens one more repository over the same store, as another replica would."""
+async def open_repository(store: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[OpenRepository]:
+    """Opens one more repository over the same store, as another replica would; none is ever in a hurry."""
     memory = MemoryRepository()
     opened: list[Repository] = []
 
     async def open_one() -> Repository:
         if not store:
             return memory
-        from persistence.postgres import PostgresRepository  # the memory store works without it
+        from persistence.postgres import PostgresRepository, replicas  # the memory store works without it
 
-        repository = await PostgresRepository.open(store)
+        monkeypatch.setattr(replicas, "_SHORTEST_RENEWAL", replicas._LONGEST_RENEWAL)
+        repository = await PostgresRepository.open(
+            store, command_timeout=PATIENCE, acquire_timeout=PATIENCE, unknown_timeout=PATIENCE
+        )
         opened.append(repository)
         return repository
 

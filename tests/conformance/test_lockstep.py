@@ -53,6 +53,7 @@ from tests.conformance.builders import (
     transition,
 )
 from tests.conformance.test_lists import walk
+from tests.patience import PATIENCE
 
 # Without shrinking, which would outlast the timeout of a test: add Phase.shrink to look at a failure.
 SETTINGS = settings(
@@ -83,7 +84,8 @@ def server(database_dsn: str) -> Iterator[Server]:
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as loop:
         admin = loop.run(asyncpg.connect(database_dsn))
         loop.run(admin.execute(CLOCK))
-        repository = loop.run(PostgresRepository.open(database_dsn))
+        patient = partial(PostgresRepository.open, command_timeout=PATIENCE, acquire_timeout=PATIENCE)
+        repository = loop.run(patient(database_dsn, unknown_timeout=PATIENCE))
         yield loop, admin, repository
         loop.run(repository.close())
         loop.run(admin.close())

@@ -18,20 +18,25 @@ from persistence.postgres.commit import session
 from persistence.postgres.repository import PostgresRepository
 from persistence.repository import Repository
 from service import app
+from service.api import answering
 from service.engine import finds
 from service.engine.egress.egress import Egress
 from service.engine.egress.guard import Guard
 from service.engine.handlers.call_api import call_api
 from service.engine.handlers.model import Handler
+from service.engine.running import runner
 from tests.integration.postgres_store import PostgresStore
 from tests.integration.postgres_store import opened as opened_store
-from tests.integration.stage import Served, Stage, serving
+from tests.integration.stage import PACE, Served, Stage, serving
 from tests.integration.web import Web, serving_web
 from tests.patience import PATIENCE, judged
 
 OpenRepository = Callable[..., AbstractAsyncContextManager[Repository]]
 Serve = Callable[..., Awaitable[Served]]
 Engines = list[app.Engine]
+
+UNHURRIED = {"acquire_timeout": PATIENCE, "unknown_timeout": PATIENCE}
+"""A store that keeps callers waiting for as long as tests wait for anything."""
 
 
 Log = list[MutableMapping[str, Any]]
@@ -122,6 +127,13 @@ def stage() -> Stage:
 
 
 @pytest.fixture
+def prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cancel is answered when it has taken effect, however long that takes; no look comes between the two."""
+    monkeypatch.setattr(runner, "EFFECT", PATIENCE)
+    monkeypatch.setitem(PACE, "claim_interval", 1000.0)
+
+
+@pytest.fixture
 def open_repository(database_dsn: str) -> OpenRepository:
     """Opens one more repository over the test's database, as another process would."""
     return lambda **options: opened(database_dsn, **options)
@@ -149,20 +161,27 @@ async def patient(
     """A store that waits for what the test locks for as long as tests wait for anything."""
     monkeypatch.setitem(session.SETTINGS, "lock_timeout", "0")
     monkeypatch.setattr(session, "_COMMAND_TIMEOUT", PATIENCE)
-    async with opened_store(database_dsn, admin, command_timeout=PATIENCE) as store:
+    async with opened_store(database_dsn, admin, command_timeout=PATIENCE, **UNHURRIED) as store:
         yield store
 
 
 @pytest_asyncio.fixture
 async def serve(
-    request: pytest.FixtureRequest, open_repository: OpenRepository, stage: Stage, engines: Engines
+    request: pytest.FixtureRequest,
+    open_repository: OpenRepository,
+    stage: Stage,
+    engines: Engines,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Serve]:
     """Starts servers over the test's database: `serve(handlers, setting=…)`, by default with the stage's handlers.
+
+    No call of theirs is refused because the machine is slow.
 
     In the end no look may have found what a wake-up should have brought, unless a test has `wrap` spoil a store, or
     is marked as `tampered`.
     """
     is_spoilt = request.node.get_closest_marker("tampered") is not None
+    monkeypatch.setattr(answering, "LONGEST", PATIENCE)
     async with AsyncExitStack() as all_servers:
 
         async def start(
@@ -171,7 +190,7 @@ async def serve(
             nonlocal is_spoilt
             is_spoilt |= wrap is not None
             server = await all_servers.enter_async_context(AsyncExitStack())
-            repository = await server.enter_async_context(open_repository())
+            repository = await server.enter_async_context(open_repository(**UNHURRIED))
             handlers = stage.handlers() if handlers is None else handlers
             context = serving(wrap(repository) if wrap else repository, handlers, **settings)
             target = await server.enter_async_context(context)

@@ -223,7 +223,7 @@ async def test_an_error_status_wins_over_its_body(
 
 async def test_an_error_status_wins_over_a_body_that_does_not_come(caller: Handler, web: Web) -> None:
     url = web.answer("/drip", 404)
-    error = await failure(caller, url=url, timeout=0.2)
+    error = await failure(caller, url=url, timeout=3.0)
     assert (error.code, error.retryable, error.details["body"]) == ("HTTP_STATUS_4XX", False, "slow")
 
 

@@ -26,6 +26,7 @@ def effects(answer):
     return {receipt.path: Receipt.Effect.Name(receipt.effect).removeprefix("EFFECT_") for receipt in answer.steps}
 
 
+@pytest.mark.usefixtures("prompt")
 async def test_the_receipt_says_what_became_of_each_step(client, stage):
     name = await made(
         client,
@@ -85,6 +86,7 @@ async def until_waiting(client, execution_id, *paths):
             return
 
 
+@pytest.mark.usefixtures("prompt")
 async def test_cancelling_twice_is_cancelling_once(client, stage):
     execution = await client.execute(await made(client, step("a", "gate")))
     await stage.called("a")
@@ -120,6 +122,7 @@ async def test_what_does_not_exist_is_not_found(served):
     assert (error.code, error.reason) == (grpc.StatusCode.NOT_FOUND, "EXECUTION_NOT_FOUND")
 
 
+@pytest.mark.usefixtures("prompt")
 async def test_an_execution_that_has_not_started_is_cancelled_at_once(serve, stage):
     served = await serve(max_running=1, park_after=0.0)
     client = served.client
@@ -178,6 +181,7 @@ async def test_an_attempt_is_stopping_until_it_answers(serve, stage):
     assert (found.state, found.steps[0].HasField("output")) == (State.STATE_CANCELLED, False)
 
 
+@pytest.mark.usefixtures("prompt")
 async def test_steps_side_by_side_are_all_stopped(client, stage):
     name = await made(client, *(step(f"s{n}", "gate") for n in range(20)), ordering="GRAPH")
     execution = await client.execute(name)

@@ -115,7 +115,7 @@ async def test_calls_wait_for_a_server_that_is_not_yet_there(tmp_path):
 
 
 async def test_the_timeout_bounds_all_tries_together(tmp_path):
-    async with asyncio.timeout(PATIENCE), flowkeep.Client(f"unix:{tmp_path}/nobody", timeout=0.5) as client:
+    async with asyncio.timeout(PATIENCE), flowkeep.Client(f"unix:{tmp_path}/nobody", timeout=2.0) as client:
         with pytest.raises(flowkeep.UnavailableError):
             await client.get_execution(ID)
 
@@ -196,7 +196,7 @@ async def test_a_batch_gives_what_it_knows_when_its_time_is_over():
     away = status(Code.UNAVAILABLE, "DATABASE_UNAVAILABLE")
     script = Script()
     script.batches = [[None, away]] * 50
-    async with serving(script, timeout=2.0) as client:
+    async with serving(script, timeout=4.0) as client:
         started, lost = await client.batch_execute([flowkeep.execute_request("w")] * 2)
 
     assert started.created

@@ -18,9 +18,11 @@ class Proxy:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.was_asked = asyncio.Event()
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.asked.append((await reader.readline()).decode().strip())
+        self.was_asked.set()
         writer.close()
 
 
@@ -70,10 +72,14 @@ async def test_a_proxy_is_asked_for_others_unless_they_are_excepted(
     proxy: Proxy, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
     monkeypatch.setenv(variable, "other.example, .excepted.invalid")
-    for target in ("flowkeep.invalid:50051", "flowkeep.excepted.invalid:50051"):
-        async with flowkeep.Client(target, timeout=0.2) as client:
-            with pytest.raises(flowkeep.FlowkeepError):
-                await client.list_handlers()
+    async with flowkeep.Client("flowkeep.excepted.invalid:50051", timeout=0.2) as client:
+        with pytest.raises(flowkeep.FlowkeepError):
+            await client.list_handlers()
+    async with asyncio.timeout(PATIENCE), flowkeep.Client("flowkeep.invalid:50051", timeout=PATIENCE) as client:
+        calling = asyncio.create_task(client.list_handlers())
+        await proxy.was_asked.wait()
+        calling.cancel()
+        await asyncio.wait([calling])
     assert {each.split()[1] for each in proxy.asked} == {"flowkeep.invalid:50051"}
 
 

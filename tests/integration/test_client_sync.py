@@ -24,7 +24,7 @@ WAITING = {"name": "waiting", "steps": [{"id": "pause", "handler": "wait", "para
 @pytest.fixture
 def client(served: Served) -> Iterator[flowkeep.sync.Client]:
     """A blocking client of the server."""
-    with flowkeep.sync.Client(served.target, timeout="10s") as client:
+    with flowkeep.sync.Client(served.target, timeout=f"{PATIENCE:g}s") as client:
         yield client
 
 
@@ -60,6 +60,7 @@ async def test_workflows_and_executions_are_used_without_await(client: flowkeep.
     await asyncio.to_thread(use)
 
 
+@pytest.mark.usefixtures("prompt")
 async def test_a_watch_that_is_left_ends_its_stream(served: Served, client: flowkeep.sync.Client):
     def use() -> str:
         client.create_workflow(WAITING)

@@ -288,7 +288,7 @@ async def test_a_connection_that_is_torn_apart_is_resumed(tmp_path):
 
 
 async def test_a_silent_stream_is_given_up(monkeypatch):
-    monkeypatch.setattr(watch, "_SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr(watch, "_SILENCE_SECONDS", 2.0)
 
     async def silent(script, request, context):
         yield next(script.messages(request.after_seq))

@@ -9,8 +9,10 @@ import flowkeep
 from flowkeep.requests import execute_request
 from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_BASIC, EXECUTION_VIEW_FULL, EXECUTION_VIEW_UNSPECIFIED
 from persistence.errors import UnavailableError
+from service.api import execution_service
 from service.engine.clock import StoreClock
 from tests.integration.stage import Store, ended, kinds, log, made, refusal, step, wait_step
+from tests.patience import PATIENCE
 
 State = flowkeep.Execution
 
@@ -83,9 +85,10 @@ async def test_without_wait_the_answer_is_basic_unless_all_is_asked_for(served):
     assert (flowkeep.from_struct(answer.execution.input), answer.execution.HasField("result")) == ({"n": 1}, False)
 
 
-async def test_wait_answers_shortly_before_the_deadline_of_the_caller(served, stage):
+async def test_wait_answers_before_the_deadline_of_the_caller(served, stage, monkeypatch):
+    monkeypatch.setattr(execution_service, "ANSWER_MARGIN", PATIENCE - 1)
     name = await made(served.client, step("a", "gate"))
-    answer = await served.executions.Execute(execute_request(name, wait=True), timeout=2.5)
+    answer = await served.executions.Execute(execute_request(name, wait=True), timeout=PATIENCE)
     assert answer.execution.state == State.STATE_RUNNING
     stage.open("gate")
     assert (await ended(served.client, answer.execution.execution_id)).state == State.STATE_COMPLETED

@@ -174,7 +174,7 @@ async def test_a_waiting_execution_is_parked_and_woken(serve):
     assert kinds(events)[4:6] == ["step_waiting pause", "step_completed pause"]
     wake = events[4].step_waiting.wait.wake_time
     late = found.steps[1].end_time.ToNanoseconds() - wake.ToNanoseconds()
-    assert 0 <= late < 2e9  # ST8: never early
+    assert late >= 0  # ST8: never early
     assert found.state == State.STATE_COMPLETED
 
 

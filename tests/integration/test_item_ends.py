@@ -98,7 +98,7 @@ async def test_a_thread_whose_time_was_over_when_its_item_was_stopped_may_still_
     threads, held = Threads(), Held()
     held.is_open = True
     served = await serve(threads.handlers(), wrap=held.wrap)
-    slow = step("part", "part", index=INDEX, heeds=False, timeout=1.0)
+    slow = step("part", "part", index=INDEX, heeds=False, timeout=4.0)
     execution = await served.client.execute(await made(served.client, each(slow)))
     assert await asyncio.to_thread(threads.begun.wait, PATIENCE)
     held.is_open = False

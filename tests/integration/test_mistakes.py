@@ -52,10 +52,9 @@ PLACES = {
 async def test_one_bad_execution_ends_and_the_others_go_on(serve, stage, monkeypatch, mistakes, place):
     served = await serve(park_after=0.0, claim_interval=0.1)
     client = served.client
-    steps = [wait_step("pause", 0.3), step("bad")]
-    bad = await client.execute(await made(client, *steps, name="bad"))
-    good = await client.execute(await made(client, wait_step("pause", 0.3), step("good")))
-    breaking(monkeypatch, *PLACES[place])
+    names = [await made(client, wait_step("pause", 0.3), step(each), name=each) for each in ("bad", "good")]
+    breaking(monkeypatch, *PLACES[place])  # now, since it is met with when the pause is over
+    bad, good = [await client.execute(name) for name in names]
     await log(client, bad.execution_id)
     monkeypatch.undo()
     found = await client.get_execution(bad.execution_id)

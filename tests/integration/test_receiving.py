@@ -142,7 +142,7 @@ async def test_an_answer_that_nobody_reads_is_given_up_and_others_have_its_room(
     monkeypatch.setattr(app, "Sending", partial(sending.Sending, most=9_000_000, most_per_org=6_000_000))
     monkeypatch.setattr(sending, "LONGEST", 0.05)
     monkeypatch.setattr(sending, "LEAST_PACE", 1 << 40)
-    served = await serve(handlers=[large], watch_patience=2.0, max_concurrent_rpcs=3)
+    served = await serve(handlers=[large], watch_patience=6.0, max_concurrent_rpcs=3)
     steps = (step(f"s{n}", "large", size=200_000) for n in range(17))
     execution = (await served.client.execute(await made(served.client, *steps), wait=True)).execution_id
     async with holder(address(served)) as held:
@@ -158,7 +158,7 @@ async def test_an_answer_that_nobody_reads_is_given_up_and_others_have_its_room(
 
 
 async def test_calls_whose_small_answers_are_not_read_keep_their_places_only_so_long(serve):
-    served = await serve(watch_patience=1.5, max_concurrent_rpcs=2)
+    served = await serve(watch_patience=4.0, max_concurrent_rpcs=2)
     async with holder(address(served), NO_ROOM) as held:
         streams = await held.begin("/flowkeep.v1.WorkflowService/ListHandlers", count=2)
         for stream in streams:

@@ -169,6 +169,7 @@ async def _use_every_rpc(session: Session) -> None:
     assert await session.call(work, "DeleteWorkflow", workflow="waiting") == {}
 
 
+@pytest.mark.usefixtures("prompt")
 async def test_buf_curl_drives_every_rpc(served: Served) -> None:
     session = Session(BufCurl(), served.target)
     await _use_every_rpc(session)
@@ -191,6 +192,7 @@ async def test_buf_curl_shows_what_is_wrong(served: Served) -> None:
     assert answer["details"][0]["type"] == "google.rpc.ErrorInfo"
 
 
+@pytest.mark.usefixtures("prompt")
 async def test_grpcurl_drives_every_rpc(served: Served, grpcurl: GrpcUrl) -> None:
     session = Session(grpcurl, served.target)
     await _use_every_rpc(session)

@@ -112,6 +112,7 @@ async def test_a_change_whose_answer_was_lost_is_answered_when_it_is_asked_for_a
     assert answers[0] == answers[1]
 
 
+@pytest.mark.usefixtures("prompt")
 async def test_a_lost_answer_is_not_seen_by_a_caller_of_the_client(serve: Serve) -> None:
     """The client asks again by itself, with the request id that it made."""
     lost: list[str] = []

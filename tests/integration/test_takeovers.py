@@ -194,11 +194,16 @@ async def test_a_claim_that_takes_too_many_takes_none(store: PostgresStore, monk
 async def test_the_server_gives_a_renewal_no_more_than_its_share_of_the_lease(
     store: PostgresStore, ttl: float, limit: str
 ):
-    await store.repository.renew(store.incarnation, ttl)
-    reserved = store.repository._database._reserved
-    assert reserved is not None
-    assert await reserved.fetchval("SELECT current_setting('statement_timeout')") == limit
-    assert await reserved.fetchval("SELECT current_setting('lock_timeout')") == limit
+    async def limits() -> list[str] | None:
+        try:
+            await store.repository.renew(store.incarnation, ttl)
+            reserved = store.repository._database._reserved
+            assert reserved is not None
+            return [await reserved.fetchval(f"SHOW {name}") for name in ("statement_timeout", "lock_timeout")]
+        except (PersistenceError, asyncpg.PostgresError):
+            return None  # a busy machine needs longer than that for it
+
+    assert await until(limits) == [limit] * 2
 
 
 async def test_a_call_that_is_cancelled_ends_as_cancelled(patient: PostgresStore):

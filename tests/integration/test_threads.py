@@ -101,6 +101,7 @@ async def test_a_step_waits_for_a_thread_that_is_held_beyond_its_attempt(said, s
     assert len(said("stuck thread ended")) == threads.THREADS
 
 
+@pytest.mark.usefixtures("prompt")
 async def test_what_waits_for_a_thread_is_cancelled_and_timed_out(soon, client, stage):
     await hold_all_threads(client, stage)
     name = await made(client, step("quick", "thread"))

@@ -35,7 +35,7 @@ async def test_a_server_with_tls(serve, authority):
     async with flowkeep.Client(served.target, tls=grpc.ssl_channel_credentials(authority.file.read_bytes())) as client:
         assert await client.list_handlers()
     for tls in (False, True):
-        async with flowkeep.Client(served.target, tls=tls, timeout=1.0) as client:
+        async with flowkeep.Client(served.target, tls=tls, timeout=3.0) as client:
             with pytest.raises(flowkeep.UnavailableError):
                 await client.list_handlers()
 

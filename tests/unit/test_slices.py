@@ -45,19 +45,19 @@ async def test_others_have_their_turn_between_slices() -> None:
 async def test_a_turn_is_counted_from_the_beginning_of_a_slice_also_for_work_that_is_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(slices, "SLICE", 100_000)
-    monkeypatch.setattr(slices, "TURN", 0.2)
+    monkeypatch.setattr(slices, "SLICE", 500_000)
+    monkeypatch.setattr(slices, "TURN", 0.6)
     begun: list[float] = []
 
     def alone() -> Work[None]:
         for _ in range(5):
             begun.append(time.monotonic())
-            time.sleep(0.1)
+            time.sleep(0.5)
             yield slices.SLICE
 
     await in_slices(alone())
-    # From its end it would be 0.3 s, if not more.
-    assert 0.19 < min(after - before for before, after in pairwise(begun)) < 0.3
+    # From its end it would be 1.1 s, if not more.
+    assert 0.59 < min(after - before for before, after in pairwise(begun)) < 1.1
 
 
 async def test_one_that_is_given_up_does_not_keep_the_others_from_their_turn() -> None:

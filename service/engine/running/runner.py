@@ -39,6 +39,9 @@ from service.engine.watch import WatchHub
 
 log = structlog.get_logger(__name__)
 
+EFFECT = 1.0
+"""Seconds that a caller waits at most for each part of what was sent to take effect; then the answer says so far."""
+
 
 class Runner:
     """All that drives executions in this process. The lease is kept for its `tenure`."""
@@ -161,7 +164,7 @@ class Runner:
         if posted.message is not None:
             runs.deliver(Mail(execution.id, execution.epoch, (posted.message,)))
         if (run := runs.get(execution.id)) is not None:
-            await within(1.0, run.settled())
+            await within(EFFECT, run.settled())
         if execution.id not in runs and self.ownership.may_take:
             try:
                 detail = await self.context.journal.claim_one(self.incarnation, execution.org, execution.id)
@@ -170,8 +173,8 @@ class Runner:
             except UnavailableError as error:  # the message is kept, and whoever takes the execution sees it
                 log.warning("message not seen yet", execution_id=str(execution.id), error=str(error))
         if (run := runs.get(execution.id)) is not None:
-            await within(1.0, run.settled())
-            await within(1.0, run.closed.wait())
+            await within(EFFECT, run.settled())
+            await within(EFFECT, run.closed.wait())
 
     async def clear_away(self, workflow_id: UUID) -> None:
         """Let the messages that the deletion of a workflow left take effect here, and remove what has ended."""

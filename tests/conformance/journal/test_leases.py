@@ -60,30 +60,31 @@ async def test_what_a_dead_process_owned_is_claimed(
 
 async def test_a_renewed_lease_lasts(repository: Repository, keeper: Keeper, other: UUID) -> None:
     """Renewed well past its first end, the lease protects; unrenewed it ends."""
-    incarnation = uuid4()
-    await repository.register(incarnation, "renewing", TTL)
+    incarnation, lasts = uuid4(), 2.0
+    await repository.register(incarnation, "renewing", lasts)
+    assert await repository.renew(incarnation, 300)
     row = await keeper.put(incarnation=incarnation)
-    first_end = in_seconds(2 * TTL)
+    first_end = in_seconds(lasts)
 
-    async def renewed_past_the_first_end() -> bool:
-        assert await repository.renew(incarnation, TTL)
+    async def is_past_the_first_end() -> bool:
         assert not await repository.claim(other, 10)
         return in_seconds(0) > first_end
 
-    await until(renewed_past_the_first_end)
+    await until(is_past_the_first_end)
+    assert await repository.renew(incarnation, TTL)
     [detail] = await until(lambda: repository.claim(other, 10))
     assert detail.execution.id == row.id
 
 
-async def test_a_lease_that_has_ended_is_not_renewed(repository: Repository, dying: UUID) -> None:
-    assert await repository.renew(dying, 0.05)
+async def test_a_lease_that_has_ended_is_not_renewed(repository: Repository, other: UUID) -> None:
+    assert await repository.renew(other, 0.05)
 
     async def has_ended() -> bool:
         # Each question that finds it alive gives it less time than passes until the next.
-        return not await repository.renew(dying, 0.001)
+        return not await repository.renew(other, 0.001)
 
     await until(has_ended)
-    assert not await repository.renew(dying, 300)
+    assert not await repository.renew(other, 300)
     assert not await repository.renew(uuid4(), 300)
 
 
