@@ -71,8 +71,9 @@ async def test_a_failure_that_nobody_waits_for_any_more_is_no_complaint(monkeypa
     caller.cancel()
     with pytest.raises(asyncio.CancelledError):
         await caller
-    running.set_exception(OSError("away"))
+    failure = OSError("away")
+    running.set_exception(failure)
     for _ in range(5):
         await asyncio.sleep(0)
     gc.collect()
-    assert not complaints
+    assert failure not in [each.get("exception") for each in complaints]  # others may be of what other tests have left

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 from uuid import UUID
 
 import pytest
 
 from service.engine.expressions import Allowance
 from service.engine.expressions.cost import MAX_WORK
-from service.engine.turns import PER_TURN, SHARE, SMALL, Share, Turns, in_turn
+from service.engine.turns import PER_TURN, SECONDS, SHARE, SMALL, Share, Turns, in_turn
 
 HEAVY = 3 * PER_TURN
 
@@ -56,16 +57,22 @@ async def test_small_work_costs_no_turn() -> None:
     assert share(turns).is_open
 
 
-async def test_a_turn_is_over_when_its_work_is_done_and_others_have_the_loop_before_the_next_one() -> None:
-    turns, rounds = Turns(lambda: True), 0
+async def test_a_turn_is_over_when_its_work_is_done_and_others_have_the_loop_before_the_next_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    turns, pauses, loop = Turns(lambda: True), list[float](), asyncio.get_running_loop()
+    call_later = loop.call_later
+
+    def noted(seconds: float, *call: Any) -> asyncio.TimerHandle:
+        pauses.append(seconds)
+        return call_later(seconds, *call)
+
+    monkeypatch.setattr(loop, "call_later", noted)
     share(turns).spend(PER_TURN)
     assert not share(turns).is_open
-    next_one = asyncio.ensure_future(next_turn(turns))
-    while not next_one.done():
-        await turn()
-        rounds += 1
+    await next_turn(turns)
     assert share(turns).is_open
-    assert rounds > 10
+    assert pauses == [PER_TURN * SECONDS]
 
 
 async def test_the_next_turn_begins_in_the_next_round_when_nobody_else_has_use_for_the_loop() -> None:
