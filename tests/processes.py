@@ -8,8 +8,10 @@ from contextlib import suppress
 
 import psutil
 
+from tests.patience import PATIENCE
 
-def outliving(processes: Sequence[psutil.Process], patience: float) -> list[psutil.Process]:
+
+def outliving(processes: Sequence[psutil.Process], patience: float = PATIENCE) -> list[psutil.Process]:
     """Return, as soon as it is known, which processes still run after `patience` seconds.
 
     A zombie has ended. psutil's own wait goes on until its new parent takes notice, for which an init may need seconds.

@@ -29,6 +29,7 @@ from tests.integration.certificates import Authority
 from tests.integration.conftest import Log, Serve
 from tests.integration.stage import ended, eventually, made, step
 from tests.integration.web import CONTEXT, Web, call, failure
+from tests.patience import PATIENCE
 from tests.tokens import claims, signed
 
 PUBLIC = "93.184.215.14"
@@ -203,7 +204,7 @@ async def test_names_that_are_never_answered_keep_no_other_org_waiting(opened: O
     def resolve(host: bytes, port: int) -> list[tuple[Any, ...]]:
         if host == b"tarpit.example":
             hanging.release()
-            release.wait(30)
+            release.wait(PATIENCE)
         return [(0, 0, 0, "", ("127.0.0.1", port))]
 
     lookups = Lookups(resolve)

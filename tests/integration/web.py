@@ -13,6 +13,7 @@ import pytest
 
 from flowkeep.handlers import HandlerError, StepContext
 from service.engine.handlers.model import Handler
+from tests.patience import PATIENCE
 from tests.unit.attempts import context
 
 
@@ -55,7 +56,7 @@ def _serve(server: Web) -> ThreadingHTTPServer:
             server.calls.append(Call(self.command, self.path, headers, self.rfile.read(length)))
             path = self.path.partition("?")[0]
             if path == "/hang":
-                server.release.wait(30)
+                server.release.wait(10 * PATIENCE)
             answer = server.answers.get(path, (200, {}, b""))
             if isinstance(answer, bytes):
                 self.wfile.write(answer)
@@ -69,7 +70,7 @@ def _serve(server: Web) -> ThreadingHTTPServer:
                 return
             if path.endswith("/drip"):
                 self.wfile.write(b"HTTP/1.1 %d So\r\nContent-Length: 100\r\n\r\nslow" % answer[0])
-                server.release.wait(30)
+                server.release.wait(10 * PATIENCE)
                 self.close_connection = True
                 return
             status, named, body = answer
