@@ -151,7 +151,7 @@ class ServerProcess:
 
     async def _line(self) -> str:
         assert self._running.stdout is not None
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(2 * PATIENCE):  # to load the program, in each of its processes, is much work
             return (await self._running.stdout.readline()).decode()
 
     async def _gone(self) -> tuple[int, str]:

@@ -27,9 +27,10 @@ from tests.faults.harness.records import Outcome, Record, StepFacts, Usage
 from tests.faults.harness.traffic import Traffic, running_traffic
 from tests.faults.harness.usage import usages
 from tests.faults.kinds.kind import Kind, Scene, VoidError
+from tests.patience import PATIENCE
 
 WARM_UP = 3.0
-WORK_PATIENCE = 27.0
+WORK_PATIENCE = PATIENCE
 """Seconds within which, with three TTLs, everything has ended after the last heal: I19, EX7."""
 PROGRAMS = 16
 SESSIONS_PATIENCE = 5.0
