@@ -1,4 +1,4 @@
-"""What is taken up while something newer of it is taken up, too."""
+"""What is taken up while it is no longer what it was: the process takes it anew, or its lease runs out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 from msgspec.structs import replace
 
-from persistence.model import Execution, ExecutionDetail
+from persistence.model import Execution
 from service.engine.running import driver as driving
 from tests.unit.planner_programs import Driver, sequence, step
 
@@ -32,38 +32,58 @@ class Runs(set[Any]):
         return 0
 
 
-async def test_what_was_read_before_the_process_took_it_anew_is_not_driven(monkeypatch: pytest.MonkeyPatch) -> None:
-    program, incarnation, known, begun = Driver(sequence(step("a"))), uuid4(), asyncio.Event(), list[int]()
+class Adopting:
+    """A process that takes up executions, and notes the epochs at which it begins to drive them."""
 
-    async def of(execution: Execution) -> Any:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun, self.is_known = list[int](), asyncio.Event()
+        self._program, self._incarnation = Driver(sequence(step("a"))), uuid4()
+        self.ownership = SimpleNamespace(incarnation=self._incarnation, may_take=True, generation=0)
+        monkeypatch.setattr(driving, "Run", lambda _1, _2, execution, *_: self.begun.append(execution.epoch))
+        monkeypatch.setattr(driving.Driver, "_set_off", lambda *_: None)
+        turns = SimpleNamespace(share=lambda _: SimpleNamespace(take=self._take))
+        context: Any = SimpleNamespace(ownership=self.ownership, turns=turns, name="")
+        self._driver = driving.Driver(context, Runs(), SimpleNamespace(), self)  # type: ignore[arg-type]
+
+    async def take_up(self, epoch: int, generation: int = 0) -> None:
+        """Take up what was read at an epoch."""
+        execution = replace(self._program.execution, incarnation=self._incarnation, epoch=epoch, wake_time=None)
+        await self._driver.adopt(replace(self._program.stored, execution=execution), generation)
+
+    async def of(self, execution: Execution) -> Any:
+        """Return the definition; at the second epoch as late as the test wants."""
         if execution.epoch == 2:
-            await known.wait()
-        return program.definition
+            await self.is_known.wait()
+        return self._program.definition
 
-    def run(context: Any, supervisor: Any, execution: Execution, *_: Any) -> Any:
-        begun.append(execution.epoch)
-
-    def taken(epoch: int) -> ExecutionDetail:
-        execution = replace(program.execution, incarnation=incarnation, epoch=epoch, wake_time=None)
-        return replace(program.stored, execution=execution)
-
-    async def take(act: Any) -> Any:
+    async def _take(self, act: Any) -> Any:
         return act()
 
-    monkeypatch.setattr(driving, "Run", run)
-    monkeypatch.setattr(driving.Driver, "_set_off", lambda *_: None)
-    context: Any = SimpleNamespace(
-        ownership=SimpleNamespace(incarnation=incarnation, may_take=True),
-        turns=SimpleNamespace(share=lambda _: SimpleNamespace(take=take)),
-        name="",
-    )
-    definitions: Any = SimpleNamespace(of=of)
-    driver = driving.Driver(context, Runs(), SimpleNamespace(), definitions)  # type: ignore[arg-type]
-    earlier = asyncio.create_task(driver.adopt(taken(2)))
+
+@pytest.fixture
+def process(monkeypatch: pytest.MonkeyPatch) -> Adopting:
+    """A process that has not begun anything."""
+    return Adopting(monkeypatch)
+
+
+async def test_what_was_read_before_the_process_took_it_anew_is_not_driven(process: Adopting) -> None:
+    earlier = asyncio.create_task(process.take_up(2))
     await asyncio.sleep(0)
-    await driver.adopt(taken(3))
-    known.set()
+    await process.take_up(3)
+    process.is_known.set()
     await earlier
-    assert begun == [3]
-    await driver.adopt(taken(4))
-    assert begun == [3, 4]
+    assert process.begun == [3]
+    await process.take_up(4)
+    assert process.begun == [3, 4]
+
+
+async def test_what_was_read_before_the_lease_ran_out_is_not_driven(process: Adopting) -> None:
+    """ST10: another process may have taken it since; what is still ours is found by a sweep."""
+    earlier = asyncio.create_task(process.take_up(2))
+    await asyncio.sleep(0)
+    process.ownership.generation += 1  # the process was cut off, and has its lease again
+    process.is_known.set()
+    await earlier
+    assert process.begun == []
+    await process.take_up(2, generation=1)
+    assert process.begun == [2]

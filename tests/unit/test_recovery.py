@@ -31,7 +31,7 @@ class Breaking:
         self.execution, self.recovery = execution, Recovery(self, self)  # type: ignore[arg-type]
         self.tasks = self.journal = self.ownership = self
         self.spawned: list[asyncio.Task[None]] = []
-        self.incarnation = uuid4()
+        self.incarnation, self.generation = uuid4(), 0
 
     async def condemn(self, *_: object) -> None:
         """Nothing is condemned here."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Protocol
@@ -78,21 +78,24 @@ class Driver:
         self._runs.add(run)
         run.begin(plan)
 
-    async def adopt(self, detail: ExecutionDetail, verdict: Failure | None = None) -> None:
-        """Go on with an execution from what was recorded, or end it by a verdict; if not now, a sweep finds it."""
+    async def adopt(self, detail: ExecutionDetail, generation: int, verdict: Failure | None = None) -> None:
+        """Go on with an execution from what was recorded, or end it by a verdict; if not now, a sweep finds it.
+
+        `generation` is that of the ownership when the store was asked for it.
+        """
         key, epoch = detail.execution.id, detail.execution.epoch
         under_way, newest = self._adopted.get(key, (0, 0))
         self._adopted[key] = under_way + 1, max(newest, epoch)
         self._runs.announce([key])
         try:
-            await self._adopt(detail, verdict)
+            await self._adopt(detail, generation, verdict)
         finally:
             under_way, newest = self._adopted.pop(key)
             if under_way > 1:
                 self._adopted[key] = under_way - 1, newest
             self._runs.arrived(key)
 
-    async def _adopt(self, detail: ExecutionDetail, verdict: Failure | None) -> None:
+    async def _adopt(self, detail: ExecutionDetail, generation: int, verdict: Failure | None) -> None:
         execution = detail.execution
         if execution.id in self._runs or execution.incarnation != self._context.ownership.incarnation:
             return
@@ -127,10 +130,11 @@ class Driver:
         if state is None:
             await self.condemn(execution.id, unreadable(found))
             return
-        await self._begin_informed(detail, definition, state, verdict)
+        begin = partial(self._begin, generation, definition, state, verdict)
+        await self._begin_informed(detail, verdict, begin)
 
     async def _begin_informed(
-        self, detail: ExecutionDetail, definition: Definition, state: State, verdict: Failure | None
+        self, detail: ExecutionDetail, verdict: Failure | None, begin: Callable[[ExecutionDetail], None]
     ) -> None:
         """Begin with all messages that the execution was told of until then: a cancel that was answered is heeded.
 
@@ -140,7 +144,7 @@ class Driver:
         execution, seen = detail.execution, 0
         share = self._context.turns.share(execution)
         for reads_left in reversed(range(MOST_READS + 1)):
-            act = partial(self._begin_or_told, detail, definition, state, verdict, seen if reads_left else math.inf)
+            act = partial(self._begin_or_told, detail, begin, seen if reads_left else math.inf)
             if (told := await share.take(act)) <= seen or not reads_left:
                 return
             seen = told
@@ -152,13 +156,11 @@ class Driver:
                 return
             detail = read
 
-    def _begin_or_told(
-        self, detail: ExecutionDetail, definition: Definition, state: State, verdict: Failure | None, seen: float
-    ) -> int:
+    def _begin_or_told(self, detail: ExecutionDetail, begin: Callable[[ExecutionDetail], None], seen: float) -> int:
         """Begin, unless the execution was told more often than its messages take into account; return how often."""
         told = self._runs.told(detail.execution.id)
         if told <= seen:
-            self._begin(detail, definition, state, verdict)
+            begin(detail)
         return told
 
     async def _read_again(self, detail: ExecutionDetail) -> ExecutionDetail | None:
@@ -170,11 +172,15 @@ class Driver:
         # The payloads that were read for it stay; its row counts the messages that are read with it.
         return replace(detail, execution=read.execution, messages=read.messages, unreadable=read.unreadable)
 
-    def _begin(self, detail: ExecutionDetail, definition: Definition, state: State, verdict: Failure | None) -> None:
+    def _begin(
+        self, generation: int, definition: Definition, state: State, verdict: Failure | None, detail: ExecutionDetail
+    ) -> None:
         execution = detail.execution
         ownership = self._context.ownership
         if execution.id in self._runs or not ownership.may_take or execution.incarnation != ownership.incarnation:
             return
+        if generation != ownership.generation:
+            return  # since it was read the lease had run out, and another process may have taken it
         if execution.epoch < self._adopted[execution.id][1]:
             return  # while its payloads were read, the process took it anew, and may have driven it to its end
         run = Run(self._context, self, execution, definition, state)

@@ -43,8 +43,11 @@ class Pauses:
 class Taker(Protocol):
     """What executions that were found are handed to."""
 
-    async def adopt(self, detail: ExecutionDetail, verdict: Failure | None = None) -> None:
-        """Go on with an execution from what was recorded, or end it by a verdict."""
+    async def adopt(self, detail: ExecutionDetail, generation: int, verdict: Failure | None = None) -> None:
+        """Go on with an execution from what was recorded, or end it by a verdict.
+
+        `generation` is that of the ownership when the store was asked for it.
+        """
         ...
 
     async def condemn(self, execution_id: UUID, failure: Failure) -> None:
@@ -97,21 +100,23 @@ class Recovery:
             if verdict is not None and is_hopeless:
                 await self._taker.condemn(execution_id, verdict)
                 return
-            detail = await self._load(execution_id)
-            if detail is not None:
-                await self._taker.adopt(detail, verdict)
+            found = await self._load(execution_id)
+            if found is not None:
+                await self._taker.adopt(*found, verdict)
         except PersistenceError as error:  # a sweep finds it again
             log.warning("execution not taken up yet", execution_id=str(execution_id), error=str(error))
         finally:
             self._under_way[execution_id] -= 1
             self._under_way += Counter()  # without those that are nobody's
 
-    async def _load(self, execution_id: UUID) -> ExecutionDetail | None:
-        """Return the execution if it is still ours, asking until the store answers."""
-        pause = 0.05
+    async def _load(self, execution_id: UUID) -> tuple[ExecutionDetail, int] | None:
+        """Return the execution if it is still ours, and the generation; asks until the store answers."""
+        ownership, pause = self._context.ownership, 0.05
         while True:
+            generation = ownership.generation
             try:
-                return await self._context.journal.load(self._context.ownership.incarnation, execution_id)
+                detail = await self._context.journal.load(ownership.incarnation, execution_id)
+                return None if detail is None else (detail, generation)
             except UnavailableError:
                 await asyncio.sleep(pause * (0.5 + self._context.draw()))
                 pause = min(2 * pause, 1.0)
