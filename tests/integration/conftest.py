@@ -35,7 +35,7 @@ OpenRepository = Callable[..., AbstractAsyncContextManager[Repository]]
 Serve = Callable[..., Awaitable[Served]]
 Engines = list[app.Engine]
 
-UNHURRIED = {"acquire_timeout": PATIENCE, "unknown_timeout": PATIENCE}
+UNHURRIED = {"command_timeout": PATIENCE, "acquire_timeout": PATIENCE, "unknown_timeout": PATIENCE}
 """A store that keeps callers waiting for as long as tests wait for anything."""
 
 
@@ -161,7 +161,7 @@ async def patient(
     """A store that waits for what the test locks for as long as tests wait for anything."""
     monkeypatch.setitem(session.SETTINGS, "lock_timeout", "0")
     monkeypatch.setattr(session, "_COMMAND_TIMEOUT", PATIENCE)
-    async with opened_store(database_dsn, admin, command_timeout=PATIENCE, **UNHURRIED) as store:
+    async with opened_store(database_dsn, admin, **UNHURRIED) as store:
         yield store
 
 

@@ -31,7 +31,8 @@ PACE = {"lease_ttl": TTL, "claim_interval": 0.1, "probation": 0.2}
 def cut_off(mistakes):
     """A claim that is on its way when the loop stands still for longer than it may take is cut off: no mistake."""
     yield
-    mistakes[:] = [each for each in mistakes if "cannot be reached" not in str(each.get("error"))]
+    told = ("cannot be reached", "IdleInTransaction")
+    mistakes[:] = [each for each in mistakes if not any(text in str(each.get("error")) for text in told)]
 
 
 class Blocking:
