@@ -14,6 +14,7 @@ import pytest_asyncio
 import structlog
 
 import flowkeep
+from persistence.postgres import notifications
 from persistence.postgres.commit import session
 from persistence.postgres.repository import PostgresRepository
 from persistence.repository import Repository
@@ -175,13 +176,14 @@ async def serve(
 ) -> AsyncIterator[Serve]:
     """Starts servers over the test's database: `serve(handlers, setting=…)`, by default with the stage's handlers.
 
-    No call of theirs is refused because the machine is slow.
+    No call of theirs is refused, nor a connection given up, because the machine is slow.
 
     In the end no look may have found what a wake-up should have brought, unless a test has `wrap` spoil a store, or
     is marked as `tampered`.
     """
     is_spoilt = request.node.get_closest_marker("tampered") is not None
     monkeypatch.setattr(answering, "LONGEST", PATIENCE)
+    monkeypatch.setattr(notifications, "_PATIENCE", PATIENCE)
     async with AsyncExitStack() as all_servers:
 
         async def start(

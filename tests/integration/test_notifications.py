@@ -23,12 +23,8 @@ BLIND = {"watch_poll": 1000.0, "watch_bookmark": 1000.0, "claim_interval": 1000.
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch):
-    """A listener that has told all asks soon whether its connection lives: by that `two` knows that it waits.
-
-    It does not take a slow answer for a broken connection: it would not listen again in time for any test here.
-    """
+    """A listener that has told all asks soon whether its connection lives: by that `two` knows that it waits."""
     monkeypatch.setattr(notifications, "_PULSE", 0.1)
-    monkeypatch.setattr(notifications, "_PATIENCE", PATIENCE)
 
 
 async def two(serve, admin, **settings):

@@ -85,7 +85,7 @@ async def test_timers_fire_on_the_next_server(serve, stage, park_after):
     )
     waiting = await first.client.execute(name)
     delayed = await first.client.execute(await made(first.client, step("late")), start_delay=0.6)
-    overdue = await first.client.execute(await made(first.client, step("slow", "gate")), timeout=0.6)
+    overdue = await first.client.execute(await made(first.client, step("slow", "gate")), timeout=3)
     await stage.called("again")
     await stage.called("slow")
     await first.stop()
@@ -145,11 +145,11 @@ async def test_a_step_whose_handler_is_gone_waits_for_a_server_that_has_it(serve
     assert {kept.failure.code for kept in found.steps[0].failed_attempts} == {"INTERRUPTED"}
 
 
-@pytest.mark.parametrize("timeout", [{}, {"timeout": "8s"}], ids=["", "with an end that is near"])
+@pytest.mark.parametrize("timeout", [{}, {"timeout": PATIENCE - 1}], ids=["", "with an end that is near"])
 async def test_a_step_goes_on_at_once_on_another_server_that_has_its_handler(serve, stage, timeout):
     stage.open("gate")
-    having = await serve(claim_interval=60.0)
-    lacking = await serve(handlers=[], claim_interval=60.0)
+    having = await serve(claim_interval=60.0, park_after=PATIENCE)
+    lacking = await serve(handlers=[], claim_interval=60.0, park_after=PATIENCE)
     workflow = await made(having.client, wait_step("pause", 0.01), step("a", "count"), **timeout)
     execution = await lacking.client.execute(workflow)
     assert (await ended(lacking.client, execution.execution_id)).state == State.STATE_COMPLETED
@@ -159,7 +159,7 @@ async def test_timers_beside_a_step_that_waits_for_another_server_go_on(serve, s
     lacking = await serve(handlers=[], claim_interval=60.0)
     steps = [step("absent", "count", depends_on=[]), *(wait_step(f"pause{n}", 0.1) for n in range(3))]
     having = await serve()
-    workflow = await made(having.client, *steps, ordering="GRAPH", timeout="1s")
+    workflow = await made(having.client, *steps, ordering="GRAPH", timeout="4s")
     await having.stop()
     execution = await lacking.client.execute(workflow)
     found = await ended(lacking.client, execution.execution_id)
