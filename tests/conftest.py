@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -17,6 +18,7 @@ from hypothesis import HealthCheck, settings
 
 from persistence.embedded import EmbeddedPostgres
 from tests.folders import new_folder
+from tests.patience import PATIENCE
 
 # Some tests start Postgres while gRPC is busy in their process: its fork handlers can crash the child before its exec.
 # Read when gRPC begins, so before any other conftest can import it.
@@ -104,11 +106,20 @@ def new_database(postgres: EmbeddedPostgres, database_admin: asyncpg.Connection)
     @asynccontextmanager
     async def made(how: str) -> AsyncIterator[str]:
         name = f"test_{uuid4().hex}"
-        await database_admin.execute(f"CREATE DATABASE {name} {how}")
+        await _when_free(database_admin, f"CREATE DATABASE {name} {how}")
         yield postgres.dsn(name)
-        await database_admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        await _when_free(database_admin, f"DROP DATABASE {name} WITH (FORCE)")
 
     return made
+
+
+async def _when_free(admin: asyncpg.Connection, statement: str) -> None:
+    """Execute what needs a database that nobody uses; Postgres waits 5 s for those that it has told to go."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            with suppress(asyncpg.ObjectInUseError):
+                await admin.execute(statement)
+                return
 
 
 @pytest_asyncio.fixture
