@@ -70,6 +70,7 @@ class House:
                     await self.gates[context.step_path].wait()
                 except asyncio.CancelledError:
                     self.stopped.append(context.step_path)
+                    self.called[f"{context.step_path} is told"].set()
             return "late"
 
         @handler("tidy", effect="external")
@@ -136,9 +137,11 @@ async def opened_house() -> AsyncIterator[House]:
     """A house in which nothing runs yet; at the end all gates are open, and all processes stop."""
     async with AsyncExitStack() as stack:
         found = House(stack)
-        yield found
-        for gate in list(found.gates.values()):
-            gate.set()
+        try:
+            yield found
+        finally:
+            for gate in list(found.gates.values()):
+                gate.set()
 
 
 def step(step_id: str, handler_name: str = "give", **fields: Any) -> dict[str, Any]:

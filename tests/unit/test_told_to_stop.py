@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from persistence.model import ExecutionState
+from persistence.model import ExecutionState, StepState
 from service.app import Engine
+from service.engine.failure import OUTCOME_UNKNOWN
 from tests.unit.house import PATIENCE, SCOPE, begun, opened_house, step
 
 ONCE = {"max_attempts": 1}
@@ -42,3 +43,31 @@ async def test_what_an_attempt_does_at_its_end_is_not_cut_off_by_a_second_end() 
         house.gates["all[1].y"].set()
         detail = await house.ended(engine, created)
         assert (detail.execution.state, house.stopped) == (ExecutionState.CANCELLED, ["all[1].y"])
+
+
+async def test_what_an_attempt_does_when_its_time_is_over_is_not_cut_off_by_an_end() -> None:
+    async with opened_house() as house:
+        engine = await house.open(cancel_grace=PATIENCE)
+        created = await begun(engine, step("a", "tidy", timeout=0.05, retry_policy=ONCE))
+        await house.wait_for("a tidies")
+        await cancel(engine, created.execution.id)
+        house.gates["a"].set()
+        detail = await house.ended(engine, created)
+        assert (detail.execution.state, house.stopped) == (ExecutionState.CANCELLED, ["a"])
+
+
+async def test_an_attempt_that_goes_on_behind_its_time_and_an_end_is_told_to_be_running_still() -> None:
+    async with opened_house() as house:
+        engine = await house.open(cancel_grace=PATIENCE)
+        created = await begun(engine, step("a", "deaf", timeout=0.05, retry_policy=ONCE))
+        await house.wait_for("a is told")
+        await cancel(engine, created.execution.id)
+        run = engine.runner.run_of(created.execution.id)
+        assert run is not None
+        [running] = run._attempts._running.values()
+        assert running.timer is not None and house.stopped == ["a"]
+        running.timer._run()  # its grace is over
+        detail = await house.ended(engine, created)
+        [record] = detail.steps
+        assert record.state is StepState.CANCELLED and record.failure is not None
+        assert record.failure["code"] == OUTCOME_UNKNOWN

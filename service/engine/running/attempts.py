@@ -133,7 +133,7 @@ class Attempts:
         if running is None:
             self._stopped(effect)
             return
-        if running.attempt.told_at is not None and not running.attempt.has_expired:
+        if running.attempt.told_at is not None:
             return  # told again, it would be cut off in what it does at its end, and have the grace anew
         self._tell(running)
         if not running.attempt.is_in_thread:  # else it ends when its thread does
@@ -255,10 +255,13 @@ class Attempts:
             running.timer.cancel()
         running.timer = asyncio.get_running_loop().call_later(self._context.settings.cancel_grace, lose_patience)
 
-    def _give_up(self, effect: CancelAttempt) -> None:
+    def _give_up(self, effect: StartAttempt | CancelAttempt) -> None:
         self._stopped(effect, has_ended=False)
 
     def _fail(self, effect: StartAttempt) -> None:
+        if is_ending(self._run.state, paths.split(effect.path)[0]):  # since its time was over
+            self._give_up(effect)
+            return
         failure = overdue(effect, "its handler")
         draw = self._context.draw()
         now, path, number = self._context.now(), effect.path, effect.attempt
