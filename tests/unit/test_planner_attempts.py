@@ -44,7 +44,7 @@ def test_a_missing_handler_is_waited_for_and_counts_for_nothing():
         assert [event.body for event in plan.events] == [events.StepWaiting("a", wait)]
         row = driver.rows["a"]
         assert (row.state.value, row.wait, row.attempt, row.failures) == ("WAITING", wait, 0, 0)
-        assert driver.state.awaited_handlers == {"work"}
+        assert set(driver.state.awaited) == {"work"}
         check_stored(driver)
         assert driver.fire(100).is_empty and driver.recover(handlers=["other"]).is_empty
         assert [effect.attempt for effect in driver.recover(handlers=["work"]).effects] == [1]

@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from persistence.model import ExecutionState, StepCounts, StepState
+from persistence.model import ExecutionState, StepCounts, StepState, WaitKind
 from service.engine import paths
 from service.engine.definition import Definition, OnError, OnItemError, Ordering, Repeat, StepSpec
 from service.engine.planning import events, happenings, planner
@@ -21,6 +21,7 @@ from tests.unit.planner_programs import Driver, told_by_rows
 
 SETTLED = {events.StepCompleted: "completed", events.StepFailed: "failed", events.StepSkipped: "skipped"}
 OPEN = (events.StepStarted, events.StepWaiting, events.StepRetrying)
+IN_WORK = (StepState.RUNNING, StepState.WAITING)
 
 
 def needs(definition: Definition, path: str) -> set[str]:
@@ -171,6 +172,20 @@ def test_the_same_happenings_give_the_same_history(driver: Driver) -> None:
 def test_what_is_stored_gives_the_state_again(driver: Driver) -> None:
     for turn in driver.turns:
         assert restore(driver.definition, turn.stored) == told_by_rows(driver.definition, turn.plan.state)
+
+
+@whatever_happens
+def test_what_is_kept_of_the_steps_in_work_is_what_all_steps_tell(driver: Driver) -> None:
+    """After each application, and after each restore that another process goes on from."""
+    for turn in driver.turns:
+        for state in (turn.before, turn.plan.state):
+            in_work = {step.path: step for step in state.steps.values() if step.state in IN_WORK}
+            running = [step for step in in_work.values() if step.state is StepState.RUNNING and step.attempt]
+            waits = [step.wait for step in in_work.values() if step.waits_for(WaitKind.WORKER)]
+            assert dict(state.open) == in_work
+            assert dict(state.running) == {step.key: step.attempt for step in running}
+            assert dict(state.awaited) == Counter(wait.handler for wait in waits if wait)
+            assert state.is_idle == (not running)
 
 
 @whatever_happens

@@ -18,9 +18,11 @@ from service.engine.planning.state import (
     Ready,
     Repeating,
     State,
+    awaited_handler,
     is_due,
     is_ending,
     is_stopping,
+    runs,
 )
 
 MAX_ITEMS = 10_000
@@ -35,6 +37,7 @@ class Course:
         self.state = state
         self.time = time
         self.steps, self.open = state.steps, state.open
+        self.running, self.awaited = state.running, state.awaited
         self.ready, self.timers = state.ready, state.timers
         self.blocks, self.repeats = state.blocks, state.repeats
         self.sweeps, self.inherited = state.sweeps, state.inherited
@@ -71,11 +74,28 @@ class Course:
             self.open = self.open.delete(step.path)
             if step.path in self.repeats:
                 self.repeats = self.repeats.delete(step.path)
+        self._follow_attempt(before, step)
+        self._follow_wait(awaited_handler(before), awaited_handler(step))
         if was_open != is_open or step.state.is_end:
             scope, _ = paths.split(step.path)
             block = self.blocks[scope]
             changed = replace(block, open=block.open + is_open - was_open, left=block.left - step.state.is_end)
             self.blocks = self.blocks.set(scope, changed)
+
+    def _follow_attempt(self, before: Step | None, step: Step) -> None:
+        if runs(step):
+            self.running = self.running.set(step.key, step.attempt)
+        elif before is not None and runs(before):
+            self.running = self.running.delete(before.key)
+
+    def _follow_wait(self, before: str, handler: str) -> None:
+        if handler == before:
+            return
+        if handler:
+            self.awaited = self.awaited.set(handler, self.awaited.get(handler, 0) + 1)
+        if before:
+            left = self.awaited[before] - 1
+            self.awaited = self.awaited.set(before, left) if left else self.awaited.delete(before)
 
     # --- blocks and items
 

@@ -158,6 +158,8 @@ class Draft(Course):
             sweeps=self.sweeps,
             inherited=self.inherited,
             open=self.open,
+            running=self.running,
+            awaited=self.awaited,
             ready=self.ready,
             timers=self.timers,
             blocks=self.blocks,

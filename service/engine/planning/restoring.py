@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 from immutables import Map
@@ -21,8 +22,10 @@ from service.engine.planning.state import (
     Repeating,
     State,
     Timer,
+    awaited_handler,
     facts,
     newest,
+    runs,
     variables,
 )
 from service.engine.slices import Work, in_one_go
@@ -49,6 +52,10 @@ def restoring(definition: Definition, detail: ExecutionDetail, worker: str) -> W
     assigned, kept = variables(detail.steps), Map(steps)
     yield len(steps)
     in_work = Map({path: step for path, step in steps.items() if step.state in OPEN})
+    yield len(steps)
+    running = Map((step.key, step.attempt) for step in in_work.values() if runs(step))
+    awaited = Counter(filter(None, map(awaited_handler, in_work.values())))
+    yield len(in_work)
     return State(
         facts=facts(execution),
         input=detail.input,
@@ -70,6 +77,8 @@ def restoring(definition: Definition, detail: ExecutionDetail, worker: str) -> W
         bytes=execution.bytes,
         inherited=in_work,
         open=in_work,
+        running=running,
+        awaited=Map(awaited),
         ready=Heap(course.ready),
         timers=Heap(_timers(definition, steps)),
         blocks=Map(course.blocks),

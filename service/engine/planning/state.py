@@ -97,11 +97,12 @@ class State(msgspec.Struct, frozen=True):
     the steps in work of another process, as that left them; one that this process has gone on with is another value.
     Both are known to this process alone: whoever takes the execution over begins with a sweep of all.
 
-    The last five follow from the others, and are kept so that nothing has to look through all steps. `open` holds the
-    steps that run or wait, `ready` what may begin and has been put off, `timers` each step that waits for a time,
-    `blocks` those that are open, by scope, and `repeats` the open steps that repeat one, by path. `ready` and `timers`
-    may hold others, too; one like that is never the least, but under an end, where nothing is ready. The order of a map
-    is that of hashes, so nothing may follow from it.
+    The last seven follow from the others, and are kept so that nothing has to look through all steps. `open` holds the
+    steps that run or wait, `running` the number of the attempt that runs of each, `awaited` how many steps wait for
+    each handler, `ready` what may begin and has been put off, `timers` each step that waits for a time, `blocks` those
+    that are open, by scope, and `repeats` the open steps that repeat one, by path. `ready` and `timers` may hold
+    others, too; one like that is never the least, but under an end, where nothing is ready. The order of a map is that
+    of hashes, so nothing may follow from it.
     """
 
     facts: Mapping[str, Any]
@@ -126,6 +127,8 @@ class State(msgspec.Struct, frozen=True):
     sweeps: tuple[Sweep, ...] = ()
     inherited: Map[str, Step] = Map()
     open: Map[str, Step] = Map()
+    running: Map[StepKey, int] = Map()
+    awaited: Map[str, int] = Map()
     ready: Heap[Ready] = Heap()
     timers: Heap[Timer] = Heap()
     blocks: Map[str, OpenBlock] = Map()
@@ -144,28 +147,14 @@ class State(msgspec.Struct, frozen=True):
         timer = self.timers.least[0]
         return timer if deadline is None else min(timer, deadline)
 
-    @property
-    def awaited_handlers(self) -> frozenset[str]:
-        """The handlers that steps wait for."""
-        waiting = (step.wait for step in self.open.values() if step.waits_for(WaitKind.WORKER))
-        return frozenset(wait.handler for wait in waiting if wait)
-
-    @property
-    def running(self) -> frozenset[StepKey]:
-        """The steps of which an attempt runs."""
-        return frozenset(step.key for step in self.open.values() if runs(step))
-
     def may_run(self, path: str, iteration: int, attempt: int) -> bool:
         """Whether an attempt is the one that runs of its step, and nothing has decided that it is to stop."""
-        step = self.open.get(path)
-        if step is None or not runs(step) or (step.iteration, step.attempt) != (iteration, attempt):
-            return False
-        return not is_ending(self, paths.split(path)[0])
+        return self.running.get((path, iteration)) == attempt and not is_ending(self, paths.split(path)[0])
 
     @property
     def is_idle(self) -> bool:
         """Whether no attempt runs: only a timer, or something outside, moves the execution."""
-        return not any(map(runs, self.open.values()))
+        return not self.running
 
 
 def facts(execution: Execution) -> dict[str, Any]:
@@ -198,6 +187,11 @@ def initial(execution: Execution, payload: Mapping[str, Any], worker: str = "") 
 def runs(step: Step) -> bool:
     """Return whether an attempt of the step runs. A step that runs without attempts is in work as long as its items."""
     return step.state is StepState.RUNNING and step.attempt > 0
+
+
+def awaited_handler(step: Step | None) -> str:
+    """Return the handler that a step waits for until somebody has it, empty when it waits for none."""
+    return step.wait.handler if step is not None and step.wait is not None and step.waits_for(WaitKind.WORKER) else ""
 
 
 class Scopes(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol, cast
 from uuid import UUID
@@ -11,7 +11,7 @@ from uuid import UUID
 import structlog
 
 from persistence import failpoints
-from persistence.model import Execution, StepKey, StepState, WaitKind
+from persistence.model import Execution, Step, StepKey, StepState, WaitKind
 from persistence.transition import CommitResult
 from service.engine import paths
 from service.engine.failure import storable
@@ -159,12 +159,11 @@ class Attempts:
         if (place := self._places.pop((path, iteration), None)) is not None:
             place.close()
 
-    def look_after_queue(self, state: State) -> None:
+    def look_after_queue(self, changed: Iterable[Step]) -> None:
         """Let go of what steps no longer wait for that have been cancelled, or failed instead of beginning."""
-        for path, iteration in list(self._places):
-            step = state.steps[path]
+        for step in changed if self._places else ():
             if step.state is not StepState.RUNNING and not step.waits_for(WaitKind.SLOT):
-                self.leave_queue(path, iteration)
+                self.leave_queue(*step.key)
 
     async def _attempt(
         self, effect: StartAttempt, attempt: Attempt, start: asyncio.Future[CommitResult] | None

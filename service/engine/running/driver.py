@@ -196,7 +196,7 @@ class Driver:
         run.is_condemned = verdict is not None
         run.open_mail(unseen)
         if verdict is None:
-            awaited = run.state.awaited_handlers
+            awaited = run.state.awaited
             here = frozenset(name for name in awaited if self._context.registry.get(name) is not None)
             run.apply_now(happenings.Recovered(now(), here))
             failpoints.hit("timer.after_due_select")

@@ -16,6 +16,6 @@ def parked_until(state: State, now: datetime, park_after: float) -> datetime | N
     if state.state.is_end or state.ending is not None or not state.is_idle:
         return None
     wake = state.next_wake
-    if wake is not None and not state.awaited_handlers and (wake - now).total_seconds() < park_after:
+    if wake is not None and not state.awaited and (wake - now).total_seconds() < park_after:
         return None
     return wake

@@ -227,7 +227,7 @@ class Run:
         if survived:
             self._deaths.count = 0
         self.state = plan.state
-        self._attempts.look_after_queue(plan.state)
+        self._attempts.look_after_queue(plan.steps)
         self._is_closing = self._is_closing or transition.release or plan.state.state.is_end
         self._in_flight += 1
         self._quiet.clear()
@@ -299,7 +299,7 @@ class Run:
             mail_seen=self._inbox.seen,
             release=parked_until is not None,
             wake_time=parked_until,
-            awaits=sorted(after.awaited_handlers) if parked_until is not None else (),
+            awaits=sorted(after.awaited) if parked_until is not None else (),
             survived=survived,
             bytes=after.bytes,
         )
