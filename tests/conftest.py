@@ -34,8 +34,15 @@ SETTINGS = {
 }
 TEMPLATE = "flowkeep_template"
 
-# A machine may be busy: how long an example takes, or its drawing, says nothing.
-settings.register_profile("unhurried", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# A machine may be busy: how long an example takes, or its drawing, says nothing. The examples are the same each time,
+# unless others are asked for, so that a test judges a change by what it changes.
+settings.register_profile(
+    "unhurried",
+    settings(),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=os.environ.get("FLOWKEEP_TEST_EXAMPLES") != "new",
+)
 settings.load_profile("unhurried")
 
 NewDatabase = Callable[[str], AbstractAsyncContextManager[str]]
