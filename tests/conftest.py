@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from datetime import date
 from pathlib import Path
 from uuid import uuid4
 
@@ -33,6 +34,8 @@ SETTINGS = {
     "max_connections": "200",
 }
 TEMPLATE = "flowkeep_template"
+DAY = "TESTS_OF_DAY"
+"""The variable of the environment that names the day of a run, also where that ends on the next."""
 
 # A machine may be busy: how long an example takes, or its drawing, says nothing. The examples are the same each time,
 # unless others are asked for, so that a test judges a change by what it changes.
@@ -47,6 +50,9 @@ settings.load_profile("unhurried")
 
 NewDatabase = Callable[[str], AbstractAsyncContextManager[str]]
 
+
+# Workers that chose tests by another day than others would end the run.
+os.environ.setdefault(DAY, date.today().isoformat())
 
 # What is started in the background of a script may be deaf to interrupts, and its children inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -24,6 +24,8 @@ FLOWKEEP = (str(Path(sys.executable).with_name("flowkeep")),)
 TOOLS = str(ROOT / ".tools" / "bin")
 """Where `make test` puts grpcurl."""
 
+LOADED = 2 * PATIENCE
+"""Seconds after which a program has not begun, or ended: to load it, in each of its processes, is much work."""
 FOUND = "found without being told"
 """What a server logs when only a look has found what something should have told of."""
 BUSY = "the event loop was held up"
@@ -151,7 +153,7 @@ class ServerProcess:
 
     async def _line(self) -> str:
         assert self._running.stdout is not None
-        async with asyncio.timeout(2 * PATIENCE):  # to load the program, in each of its processes, is much work
+        async with asyncio.timeout(LOADED):
             return (await self._running.stdout.readline()).decode()
 
     async def _gone(self) -> tuple[int, str]:
@@ -209,7 +211,7 @@ class Outcome:
 
 
 async def run_command(
-    *command: str, settings: Mapping[str, str] = {}, given: str = "", patience: float = PATIENCE
+    *command: str, settings: Mapping[str, str] = {}, given: str = "", patience: float = LOADED
 ) -> Outcome:
     """Run a program to its end; `given` is its standard input. It is interrupted when it takes too long."""
     process = await asyncio.create_subprocess_exec(

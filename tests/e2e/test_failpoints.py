@@ -27,6 +27,7 @@ from flowkeep.errors import NotFoundError, UnavailableError
 from flowkeep.v1.execution_pb2 import Execution
 from persistence.embedded import EmbeddedPostgres
 from persistence.failpoints import CRASHED, POINTS
+from tests.conftest import DAY
 from tests.e2e.effects import EffectServer
 from tests.e2e.history import Watcher, check_watch, fresh_watch
 from tests.e2e.process import ServerProcess, copy_data, flowkeep
@@ -57,7 +58,7 @@ def chosen(scenarios: list[tuple[str, str]]) -> list[tuple[str, str]]:
     if os.environ.get("FLOWKEEP_TEST_FAILPOINTS") == "all":
         return scenarios
     shuffled = random.Random("failpoints").sample(scenarios, len(scenarios))
-    begin = date.today().toordinal() * A_DAY
+    begin = date.fromisoformat(os.environ[DAY]).toordinal() * A_DAY
     return [shuffled[(begin + number) % len(shuffled)] for number in range(A_DAY)]
 
 
@@ -260,6 +261,16 @@ async def test_nothing_is_lost_between_two_at(
     for server in servers:
         print(server.log[-6000:])
         assert not server.complaints
+
+
+def test_a_run_beside_midnight_has_the_tests_of_one_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    days = ("2026-11-30", "2026-12-01", "2026-11-30")
+    monkeypatch.delenv("FLOWKEEP_TEST_FAILPOINTS", raising=False)
+    found = []
+    for day in days:
+        monkeypatch.setenv(DAY, day)
+        found.append(chosen(EVERY))
+    assert found[0] == found[2] != found[1]
 
 
 async def outlast_the_lease(pid: int) -> None:
