@@ -12,9 +12,12 @@ import pytest
 
 from persistence.model import Mail, Message, MessageKind
 from persistence.repository import MessageKey
+from service.engine import finds
+from service.engine.finds import Finds
 from service.engine.running import sweeper
 from service.engine.running.sweeper import Sweeper
 from service.engine.running.wakeups import Wakeup
+from tests.patience import judged
 
 PAGE = 2
 
@@ -28,13 +31,14 @@ class Paged:
             for each in executions
         ]
         self.asked: list[set[MessageKey]] = []
+        self.undriven_ids: list[UUID] = []
 
     async def deliver(self, incarnation: UUID, taken: Collection[MessageKey]) -> Sequence[Mail]:
         self.asked.append(set(taken))
         return [mail for mail in self.messages if (mail.execution_id, mail.execution_id) not in taken][:PAGE]
 
     async def undriven(self, incarnation: UUID, driven: Sequence[UUID]) -> Sequence[UUID]:
-        return []
+        return self.undriven_ids
 
 
 class Runs:
@@ -43,6 +47,7 @@ class Runs:
     def __init__(self, *executions: UUID) -> None:
         self.ids = set(executions)
         self.coming: set[UUID] = set()
+        self.is_claiming = False
         self.taken: set[MessageKey] = set()
 
     def __contains__(self, execution_id: UUID) -> bool:
@@ -56,8 +61,9 @@ class Runs:
 
 
 def swept(journal: Paged, runs: Runs) -> Sweeper:
-    context = SimpleNamespace(journal=journal, ownership=SimpleNamespace(incarnation=uuid4()), work=Wakeup())
-    driver = SimpleNamespace(recovery=SimpleNamespace(under_way=set()))
+    ownership = SimpleNamespace(incarnation=uuid4(), may_take=True)
+    context = SimpleNamespace(journal=journal, ownership=ownership, work=Wakeup(), finds=Finds())
+    driver = SimpleNamespace(recovery=SimpleNamespace(under_way=set(), look_for=journal.undriven_ids.remove))
     return Sweeper(cast(Any, context), cast(Any, runs), cast(Any, driver))
 
 
@@ -71,6 +77,23 @@ async def test_one_sweep_delivers_all_pages() -> None:
     journal, runs = Paged(*executions), Runs(*executions)
     assert await swept(journal, runs).sweep() == 5
     assert len(journal.asked) == 3
+
+
+@pytest.mark.parametrize(("is_claiming", "counted"), [(False, 1), (True, 0)])
+async def test_what_nobody_drives_is_looked_for_and_counted_unless_a_claim_may_be_bringing_it(
+    monkeypatch: pytest.MonkeyPatch, is_claiming: bool, counted: int
+) -> None:
+    monkeypatch.setattr(finds, "PATIENCE", 0.0)
+    journal, runs = Paged(), Runs()
+    journal.undriven_ids.append(uuid4())
+    runs.is_claiming = is_claiming
+    sweeping = swept(journal, runs)
+    await sweeping.sweep()
+    assert journal.undriven_ids  # it may have been created just now
+    await sweeping.sweep()
+    assert not journal.undriven_ids
+    await judged(sweeping._context.finds)
+    assert sweeping._context.finds.counts.total() == counted
 
 
 async def test_what_does_not_run_here_keeps_nothing_back() -> None:

@@ -169,6 +169,11 @@ class ActiveRuns:
         finally:
             self._claiming = 0
 
+    @property
+    def is_claiming(self) -> bool:
+        """Whether a claim is on its way, or has brought executions that are not driven yet."""
+        return self._claiming > 0
+
     def claimed(self, places: int) -> None:
         """Keep as many places as the claim has executions that are not driven yet."""
         self._claiming = places

@@ -50,10 +50,11 @@ class Sweeper:
         delivered = await self._deliver()
         undriven = set(await journal.undriven(ownership.incarnation, list(runs.ids)))
         missed = undriven - runs.ids - self._driver.recovery.under_way - runs.coming
-        # Missed once may mean that its creation is just being answered.
+        # Missed once may mean that its creation is just being answered; or a claim, which says of all that it brings.
+        is_coming = runs.is_claiming
         for execution_id in sorted(missed & self._missed):
             if ownership.may_take:
-                self._context.finds.note("executions that were not driven", 1)
+                self._context.finds.note("executions that were not driven", 1, lambda: is_coming)
                 self._driver.recovery.look_for(execution_id)
         self._missed = missed
         return delivered
