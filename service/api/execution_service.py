@@ -258,10 +258,15 @@ class ExecutionServicer(ExecutionServiceServicer):
     async def Cancel(self, request: pb.CancelRequest, context: Any) -> pb.CancelResponse:
         caller = current_identity.get()
         detail = await self._executions.cancel(
-            caller.scope, UUID(request.execution_id), caller.subject, request.reason, request.request_id
+            caller.scope,
+            UUID(request.execution_id),
+            caller.subject,
+            request.reason,
+            request.request_id,
+            first=STEPS_SHOWN + 1,
         )
         definition, _ = await self._workflows.shown(detail)
-        return cancel_response(detail, definition)
+        return await cancel_response(detail, definition)
 
     async def WatchExecution(  # type: ignore[override]  # stored bytes pass through unparsed
         self, request: pb.WatchExecutionRequest, context: Any

@@ -19,7 +19,7 @@ from service.engine.definition import Definition
 from service.engine.failure import OUTCOME_UNKNOWN, RESULT_DISCARDED
 from service.engine.planning.state import variables
 from service.engine.slices import in_slices
-from service.engine.steps import all_steps
+from service.engine.steps import first_steps
 
 LARGEST_STEPS = 32 << 20
 """Bytes of steps with their payloads that one answer holds."""
@@ -28,7 +28,7 @@ SMALL_STEPS = 2 << 20
 """The same where the answer must not fail for being larger than the 4 MiB that gRPC clients take by default."""
 
 STEPS_SHOWN = 1_000
-"""Steps that the FULL view holds: those of all items may be tens of thousands."""
+"""Steps that the FULL view holds, and the answer of Cancel: those of all items may be tens of thousands."""
 
 _INPUT, _VARS, _RESULT, _DEFINITION, _STEPS = (
     tag(ExecutionMessage, name) for name in ("input", "vars", "result", "definition", "steps")
@@ -140,7 +140,7 @@ async def encoded_detail(
         await encoded.rest()
     elif not is_defined:
         gaps.append("definition")
-    steps = list(all_steps(definition, detail))
+    steps = await in_slices(first_steps(definition, detail, STEPS_SHOWN + 1))
     begin, is_whole = encoded.size, not detail.omitted and len(steps) <= STEPS_SHOWN
     for step, record in steps[:STEPS_SHOWN]:
         bare, filled = outline(record, step, definition, sight), None
@@ -157,21 +157,18 @@ async def encoded_detail(
     return EncodedDetail(encoded, execution.last_seq, is_whole)
 
 
-def cancel_response(detail: ExecutionDetail, definition: Definition) -> CancelResponse:
+async def cancel_response(detail: ExecutionDetail, definition: Definition) -> CancelResponse:
     """Return the answer of Cancel."""
+    steps = await in_slices(first_steps(definition, detail, STEPS_SHOWN + 1))
     message = execution_message(detail.execution)
     if not detail.execution.state.is_end:
         # The wish is kept, also where another process, which drives the execution, has yet to see it.
         message.state = ExecutionMessage.STATE_CANCELLING
-    return CancelResponse(execution=message, steps=_receipts(detail, definition))
-
-
-def _receipts(detail: ExecutionDetail, definition: Definition) -> list[Receipt]:
-    """Return what cancelling did to each step, in the order of the definition."""
-    return [
+    receipts = (
         Receipt(path=record.path, iteration=record.iteration, effect=_effect(record), state=step_state(record))
-        for _, record in all_steps(definition, detail)
-    ]
+        for _, record in steps[:STEPS_SHOWN]
+    )
+    return CancelResponse(execution=message, steps=receipts, steps_omitted=len(steps) > STEPS_SHOWN)
 
 
 async def _add_payloads(encoded: Encoded, detail: ExecutionDetail, gaps: list[str]) -> None:

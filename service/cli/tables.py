@@ -118,7 +118,8 @@ def execution_view(execution: Execution) -> Group:
     """Return an execution with everything that is known of it."""
     parts: list[RenderableType] = [_execution_facts(execution)]
     if execution.steps:
-        parts += [Text(), steps_table(execution.steps), Text()]
+        parts += [Text(), steps_table(execution.steps)]
+        parts += [*_more_steps(execution.execution_id, is_more=execution.steps_omitted), Text()]
     parts += _other_failures(execution)
     for name, given in (("Input", execution.input), ("Variables", execution.vars)):
         if given.fields:
@@ -167,7 +168,12 @@ def receipt_view(response: CancelResponse) -> Group:
     for step in response.steps:
         effect = short_name(CancelResponse.StepReceipt.Effect.DESCRIPTOR, step.effect)
         table.add_row(plain(step.path, "bold"), state_text(step_state_name(step.state)), _EFFECTS.get(effect, effect))
-    return Group(head.append_text(state_text(state_name(response.execution))).append("."), table)
+    parts: list[RenderableType] = [head.append_text(state_text(state_name(response.execution))).append("."), table]
+    return Group(*parts, *_more_steps(response.execution.execution_id, is_more=response.steps_omitted))
+
+
+def _more_steps(execution_id: str, *, is_more: bool) -> list[RenderableType]:
+    return [plain(f"There are more: flowkeep steps {execution_id} --limit 0", "dim")] if is_more else []
 
 
 def _execution_facts(execution: Execution) -> Facts:

@@ -241,12 +241,12 @@ class Executions:
         return None
 
     async def cancel(
-        self, scope: Scope, execution_id: UUID, by: str, reason: str, request_id: str = ""
+        self, scope: Scope, execution_id: UUID, by: str, reason: str, request_id: str = "", *, first: int | None = None
     ) -> ExecutionDetail:
         """Keep the wish to cancel, let it take effect, and return the execution after it, its steps without payloads.
 
-        A request id that was used so before changes nothing. Raises ExecutionNotFoundError, ExecutionFinishedError,
-        RequestIdReusedError.
+        With `first` only so many steps, as `get_detail` of the store gives them. A request id that was used so before
+        changes nothing. Raises ExecutionNotFoundError, ExecutionFinishedError, RequestIdReusedError.
         """
         request = in_one_go(asked(Method.CANCEL, request_id, by, execution_id=str(execution_id), reason=reason))
         posted = await self._repository.request_cancel(scope, execution_id, by, reason, request)
@@ -255,7 +255,7 @@ class Executions:
             delivery = self._runner.hand_in(posted)
             # Whoever takes an execution has to drive it, also when the caller has gone in between.
             await asyncio.shield(self._runner.tasks.spawn(delivery, f"cancel {execution_id}"))
-        return await self._repository.get_detail(scope, execution_id, most=0)
+        return await self._repository.get_detail(scope, execution_id, most=0, first=first)
 
     async def delete_workflow(
         self, scope: Scope, reference: str, etag: str, force: bool, deleted_by: str, request_id: str = ""

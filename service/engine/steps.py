@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from uuid import UUID
 
 from persistence.listing import StepFilter, StepPlace
@@ -14,8 +15,10 @@ from service.engine.definition import Definition, StepSpec
 from service.engine.planning.outline import outlining
 from service.engine.planning.scopes import order
 from service.engine.planning.state import newest
-from service.engine.slices import in_slices
+from service.engine.slices import Work, in_slices
 from service.engine.workflows import Workflows
+
+_LOOK = 6  # microseconds for a step
 
 
 class StepNotFoundError(Exception):
@@ -143,12 +146,18 @@ def _kept_place(step: Step) -> StepPlace:
     return StepPlace(step.position, step.items)
 
 
-def all_steps(definition: Definition, detail: ExecutionDetail) -> Iterator[tuple[StepSpec, Step]]:
-    """Give the steps of an execution in the order of lists."""
+def first_steps(definition: Definition, detail: ExecutionDetail, most: int) -> Work[Sequence[tuple[StepSpec, Step]]]:
+    """Return up to `most` steps of an execution in the order of lists, in pieces: there may be ten thousands."""
     kept = newest(detail.steps)
-    places = {path: _kept_place(step) for path, step in kept.items() if definition.find(path) is not None}
-    places |= {path: place_of(definition, path) for path in definition.root.by_id if path not in places}
-    return _with_records(definition, sorted(places, key=places.__getitem__), detail.execution, kept)
+    yield len(kept)
+    chosen = list[tuple[StepPlace, str]]()
+    for path in chain(kept, (path for path in definition.root.by_id if path not in kept)):
+        if definition.find(path) is not None:
+            chosen.append((_kept_place(kept[path]) if path in kept else place_of(definition, path), path))
+        yield _LOOK
+        if len(chosen) >= 2 * most:
+            chosen = sorted(chosen)[:most]
+    return list(_with_records(definition, [path for _, path in sorted(chosen)[:most]], detail.execution, kept))
 
 
 def _with_records(

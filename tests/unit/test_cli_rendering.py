@@ -262,6 +262,15 @@ def test_the_receipt_of_a_cancel():
     assert f"Execution {ID} is CANCELLING." in shown
     assert "was told to stop" in shown
     assert "had not started and never will" in shown
+    assert "There are more" not in shown
+
+
+def test_where_steps_are_left_out_it_is_said_what_shows_them():
+    for view in (
+        tables.receipt_view(CancelResponse(execution=Execution(execution_id=ID), steps_omitted=True)),
+        tables.execution_view(Execution(execution_id=ID, steps=[StepExecution(path="a")], steps_omitted=True)),
+    ):
+        assert f"There are more: flowkeep steps {ID} --limit 0" in text_of(view)
 
 
 def test_json_has_numbers_names_and_what_cannot_be_absent():

@@ -1,10 +1,15 @@
 """What the FULL view of an execution shows of its steps."""
 
+import pytest
+from msgspec.structs import replace
+
 from flowkeep.v1.execution_pb2 import Execution as ExecutionMessage
-from persistence.model import Step, StepState
-from service.api.executions import cancel_response, encoded_detail
+from persistence.model import ExecutionDetail, Step, StepState
+from service.api.executions import STEPS_SHOWN, cancel_response, encoded_detail
 from service.api.steps import Sight
-from tests.unit.planner_programs import sequence, started, step
+from service.engine.slices import SLICE
+from service.engine.steps import first_steps
+from tests.unit.planner_programs import Driver, each, sequence, started, step
 
 
 async def test_a_step_is_shown_in_its_newest_iteration():
@@ -15,5 +20,34 @@ async def test_a_step_is_shown_in_its_newest_iteration():
     assert message.run == 1
     assert [(each.path, each.iteration) for each in message.steps] == [("a", 2), ("b", 1)]
     assert message.steps[0].failed_attempts[0].iteration == 2
-    receipts = cancel_response(driver.stored, driver.definition).steps
+    receipts = (await cancel_response(driver.stored, driver.definition)).steps
     assert [(each.path, each.iteration) for each in receipts] == [("a", 2), ("b", 1)]
+
+
+def of_items(count: int) -> Driver:
+    """An execution with two steps for each item, which has ended, and one more."""
+    items = each("all", "input.rows", step("a", condition="false"), step("b", condition="false"))
+    return started(sequence(items, step("last", condition="false")), {"rows": list(range(count))})
+
+
+def shuffled(driver: Driver) -> ExecutionDetail:
+    """What a store may give of it: the order of its steps is that of their paths."""
+    return replace(driver.stored, steps=sorted(driver.stored.steps, key=lambda row: row.key))
+
+
+@pytest.mark.parametrize(("items", "is_more"), [(499, False), (500, True), (3_000, True)])
+async def test_the_first_steps_are_shown_and_whether_there_are_more(items: int, is_more: bool) -> None:
+    driver = of_items(items)
+    first = ["all", *(f"all[{n}].{step_id}" for n in range(items) for step_id in "ab"), "last"][:STEPS_SHOWN]
+    shown = await encoded_detail(shuffled(driver), driver.definition, Sight(traces=False, definition=False))
+    message = ExecutionMessage.FromString(shown.message.serialized())
+    assert ([each.path for each in message.steps], message.steps_omitted) == (first, is_more)
+    receipt = await cancel_response(shuffled(driver), driver.definition)
+    assert ([each.path for each in receipt.steps], receipt.steps_omitted) == (first, is_more)
+
+
+def test_the_first_of_many_steps_are_found_in_pieces() -> None:
+    driver = of_items(3_000)
+    pieces = list(first_steps(driver.definition, shuffled(driver), 10))
+    assert sum(pieces) > 10 * SLICE
+    assert max(pieces[1:]) < SLICE

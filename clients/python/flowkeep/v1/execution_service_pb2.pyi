@@ -799,23 +799,27 @@ class CancelResponse(_message.Message):
 
     EXECUTION_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
+    STEPS_OMITTED_FIELD_NUMBER: _builtins.int
+    steps_omitted: _builtins.bool
+    """Whether there are more steps than `steps` holds."""
     @_builtins.property
     def execution(self) -> _execution_pb2.Execution:
         """The execution after the request: CANCELLING or CANCELLED."""
 
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___CancelResponse.StepReceipt]:
-        """What became of each step, in the order of the definition."""
+        """What became of each step, in the order of the definition. At most 1,000; `ListSteps` shows where all of them stand."""
 
     def __init__(
         self,
         *,
         execution: _execution_pb2.Execution | None = ...,
         steps: _abc.Iterable[Global___CancelResponse.StepReceipt] | None = ...,
+        steps_omitted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["execution", b"execution"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution", b"execution", "steps", b"steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution", b"execution", "steps", b"steps", "steps_omitted", b"steps_omitted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
