@@ -110,7 +110,7 @@ class Draft(Course):
         self._bodies.append((body, self.progress, self.counts))
 
     def finish(self, state: ExecutionState, failure: Failure | None, result: Any) -> None:
-        """End the execution. Steps that never started count as cancelled, or as nothing when it completed."""
+        """End the execution. Steps that never started count as cancelled, those behind a failed one of an item too."""
         if state is ExecutionState.COMPLETED:
             self.progress = 100
         elif self.state.ending is None:

@@ -495,7 +495,7 @@ class StepCounts(_message.Message):
     running: _builtins.int
     """Output only. Steps that run or wait."""
     cancelled: _builtins.int
-    """Output only. Steps that were cancelled."""
+    """Output only. Steps that were cancelled; once the execution has ended, also those that never started."""
     def __init__(
         self,
         *,
