@@ -153,6 +153,7 @@ async def test_ranges_include_their_beginning_and_exclude_their_end(client):
         assert await ids(client, **where) == expected, where
 
 
+@pytest.mark.usefixtures("prompt")
 async def test_every_order_in_pages_of_every_size(client, stage):
     """The slow one runs while the quick ones begin and end, so it is longer than each, however slow the machine is."""
     quick, slow = await made(client, step("a")), await made(client, step("b", "gate"))

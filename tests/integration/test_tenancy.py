@@ -154,6 +154,7 @@ async def test_lists_hold_what_is_ones_own(guarded):
                 assert [each async for each in client.list_executions(**where)] == []
 
 
+@pytest.mark.usefixtures("prompt")
 async def test_all_owners_lifts_the_isolation_within_the_org(guarded):
     _, _, execution_id = await started(guarded)
     async with guarded.client_with(token(sub="admin", permissions=ALL)) as admin:
