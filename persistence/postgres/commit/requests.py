@@ -45,5 +45,5 @@ def _answer(creation: Creation, known: asyncpg.Record | None) -> Outcome:
         return RequestIdReusedError(creation.execution.request_id)
     if known["id"] is None:
         return ExecutionNotFoundError(known["execution_id"])
-    is_ours = creation.suspect and known["execution_id"] == creation.execution.id
+    is_ours = creation.in_doubt and known["execution_id"] == creation.execution.id
     return Created.anew(creation.new, execution(known)) if is_ours else Created(execution(known), False)

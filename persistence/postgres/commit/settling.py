@@ -109,7 +109,8 @@ class Settlement:
         now = self._loop.time()
         if self._session.is_lost_by(error):
             for unit in self._units:
-                unit.suspect = True
+                if isinstance(unit, Creation):
+                    unit.in_doubt = True
             self._phase, self._stuck = Phase.READ_BACK, now
             return _Next.AFTER_A_PAUSE
         self._note_trouble(error)
@@ -138,7 +139,7 @@ class Settlement:
         if is_about_files(trouble):
             self._session.trouble = trouble
         if isinstance(trouble, StorageFullError):
-            refused = [unit for unit in self._units if isinstance(unit, Creation) and not unit.suspect]
+            refused = [unit for unit in self._units if isinstance(unit, Creation) and not unit.in_doubt]
             self._settle(dict.fromkeys(refused, trouble))
 
     async def _leave_out_locked(self) -> None:

@@ -29,7 +29,7 @@ async def write_single(connection: Connection, units: Sequence[Unit]) -> dict[Un
     """
     creations = [unit for unit in units if isinstance(unit, Creation)]
     groups = sorted((unit for unit in units if isinstance(unit, Group)), key=lambda group: group.last.execution_id)
-    if any(creation.suspect for creation in creations):
+    if any(creation.in_doubt for creation in creations):
         return None  # it may be there already
     values = _of_transitions(creations, groups)
     if creations:

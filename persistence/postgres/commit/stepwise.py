@@ -99,7 +99,7 @@ async def _create(connection: Connection, creations: list[Creation]) -> tuple[di
         if creation.execution.id in inserted:
             written.append(creation)
             outcomes[creation] = created(creation)
-        elif creation.suspect:
+        elif creation.in_doubt:
             outcomes[creation] = created(creation)
         else:
             raise PersistenceError(f"refused: there is an execution {creation.execution.id} already")

@@ -70,9 +70,9 @@ class _Item(Generic[_Answer]):
 
 
 class Creation(_Item[Created]):
-    """A new execution. `suspect`: an earlier try to write it may have succeeded."""
+    """A new execution. `in_doubt`: an earlier try to write it may have succeeded."""
 
-    __slots__ = ("execution", "input_row", "new", "row", "suspect")
+    __slots__ = ("execution", "in_doubt", "input_row", "new", "row")
 
     def __init__(self, new: NewExecution, future: Future[Created]) -> None:
         execution = new.execution
@@ -84,7 +84,7 @@ class Creation(_Item[Created]):
         self.execution = execution
         self.row = columns.EXECUTION.encode(execution, result=document(new.result))
         self.input_row = columns.INPUT.encode(new)
-        self.suspect = False
+        self.in_doubt = False
 
     @property
     def execution_id(self) -> UUID:
@@ -160,14 +160,13 @@ class Refusal(_Item[CommitResult]):
 class Group:
     """Transitions of one execution that follow each other and are written as one."""
 
-    __slots__ = ("_steps", "behind", "early", "items", "known", "payload_rows", "suspect")
+    __slots__ = ("_steps", "behind", "early", "items", "known", "payload_rows")
 
     def __init__(self, item: Submission) -> None:
         self.items = [item]
         self.behind: list[Submission] = []
         # What was written by itself, whatever becomes of the others.
         self.early: list[Submission] = []
-        self.suspect = False
         self.payload_rows: Mapping[PayloadKey, bytes] = _NONE
         self.known: Container[PayloadKey] = ()
         self._steps: dict[StepKey, tuple[Step, bytes]] = {}

@@ -102,7 +102,6 @@ class Writer:
         items = group.items
         for index, item in enumerate(items):
             single = Group(item)
-            single.suspect = group.suspect
             outcome = (await self._write([single])).get(single)
             if outcome is None:
                 group.items = items[index:]

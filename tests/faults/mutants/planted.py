@@ -163,12 +163,12 @@ def _unknown_is_failed() -> None:
         for creation in creations:
             execution = structs.replace(creation.execution, id=uuid7())
             again[creation] = Creation(structs.replace(creation.new, execution=execution), creation.future)
-            again[creation].suspect = True
+            again[creation].in_doubt = True
         outcomes = await flush(self._opened, list(again.values())) if again else {}
         return {creation: outcomes[other] for creation, other in again.items()}
 
     async def reserve(connection: _Connection, creations: list[Creation]) -> dict[Creation, None]:
-        return {**await before(connection, creations), **{each: None for each in creations if each.suspect}}
+        return {**await before(connection, creations), **{each: None for each in creations if each.in_doubt}}
 
     before = _patch(stepwise, "_reserve", reserve)
     _patch(CommitSession, "_created", made)
