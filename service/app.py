@@ -300,8 +300,9 @@ async def _revive(embedded: EmbeddedPostgres) -> None:
 @asynccontextmanager
 async def open_repository(config: Config, dsn: str) -> AsyncIterator[Repository]:
     """Give a Postgres store with the schema that this program needs. Raises SchemaError, UnavailableError."""
-    from persistence.postgres.migrate import check_schema, migrate
+    from persistence.postgres.migrate import migrate
     from persistence.postgres.repository import PostgresRepository
+    from persistence.postgres.revisions import check_schema
 
     try:
         await (migrate(dsn) if config.migrate else check_schema(dsn))

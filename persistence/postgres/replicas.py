@@ -8,8 +8,8 @@ import asyncpg
 
 from persistence.postgres.claims import release
 from persistence.postgres.connection import Database
-from persistence.postgres.migrate import expected_revision
 from persistence.postgres.notifications import Notifications, notify
+from persistence.postgres.revisions import expected_revision
 from persistence.processes import Lease, News
 
 _LEASE = """clock_timestamp() AS time,

@@ -23,11 +23,11 @@ from persistence.postgres.executions import PostgresExecutions
 from persistence.postgres.health import try_to_write
 from persistence.postgres.leases import PostgresLeases, leases_apart
 from persistence.postgres.messages import PostgresMessages
-from persistence.postgres.migrate import check_schema
 from persistence.postgres.notifications import Notifications
 from persistence.postgres.partitions import ensure_partitions
 from persistence.postgres.reaping import PostgresReaping
 from persistence.postgres.replicas import PostgresReplicas
+from persistence.postgres.revisions import check_schema
 from persistence.postgres.workflows import PostgresWorkflows
 from persistence.processes import News
 from persistence.repository import SECRET_BYTES

@@ -20,7 +20,7 @@ from sqlalchemy.pool import NullPool
 from persistence import failpoints
 from persistence.errors import SchemaError, UnavailableError
 from persistence.postgres.connection import DRIVER_ERRORS, LOCK_NOT_AVAILABLE, translated
-from persistence.postgres.migrate import (
+from persistence.postgres.revisions import (
     OLDEST,
     VERSION_TABLE,
     VERSIONS,

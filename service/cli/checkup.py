@@ -187,7 +187,7 @@ def _inboxes(waiting: int, oldest: float) -> Finding:
 
 
 def _schema(revision: str | None) -> Finding:
-    from persistence.postgres.migrate import check_readable, expected_revision
+    from persistence.postgres.revisions import check_readable, expected_revision
 
     try:
         check_readable(revision)

@@ -164,7 +164,8 @@ def migrate(
 
 
 async def _migrate(dsn: str, to: str, *, yes: bool) -> None:
-    from persistence.postgres.migrate import check_readable, current_revision, migrate
+    from persistence.postgres.migrate import migrate
+    from persistence.postgres.revisions import check_readable, current_revision
 
     current = await current_revision(dsn)
     check_readable(current)

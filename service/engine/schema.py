@@ -7,22 +7,17 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import reduce
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 import jsonschema_rs
 
 from service.engine import payload, schema_charge
 from service.engine.payload import join_path
-
-if TYPE_CHECKING:
-    from service.engine.schema_weight import Scale
-
-Path: TypeAlias = tuple[str | int, ...]
+from service.engine.schema_places import Path, SchemaError
+from service.engine.schema_weight import PATTERN_TABLE_BYTES, Scale
 
 # Large enough for `\p{L}` fifty times; a pattern that needs more costs tens of milliseconds to compile.
 PATTERN_BYTES = 4 << 20
-# What a pattern that is being used may keep; all of it is there for each pattern.
-PATTERN_TABLE_BYTES = 256 << 10
 MAX_PROBLEMS = 100
 _BRANCHES_NAMED = 5
 _NAMES_LISTED = 40
@@ -50,15 +45,6 @@ class Problem:
 
     path: Path
     message: str
-
-
-class SchemaError(ValueError):
-    """A document is no schema; `path` says where in it."""
-
-    def __init__(self, path: Path, message: str) -> None:
-        super().__init__(message)
-        self.path = path
-        self.message = message
 
 
 def locate(field: str, path: Path) -> str:

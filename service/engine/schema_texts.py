@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from service.engine import payload
-
-if TYPE_CHECKING:
-    from service.engine.schema import Path
-    from service.engine.schema_weight import Place, Scale
+from service.engine.schema_places import Path, Place
 
 # Of schemas that look at a value; what is left then counts as if the dearest patterns looked at it.
 _MOST_VISITS = 10_000
 
-_Seen = list[tuple["Place", int]]
+_Seen = list[tuple[Place, int]]
 _Schemas = Iterator[tuple[Any, int]]
 
 
@@ -27,14 +24,18 @@ class Text(NamedTuple):
 
 
 class Texts:
-    """One walk over a value together with the schemas that look at it. `dearest` is the text that takes most."""
+    """One walk over a value together with the schemas that look at it. `dearest` is the text that takes most.
 
-    def __init__(self, scale: Scale, value: Any) -> None:
-        self._scale = scale
+    `places` are those in the `root` by their ids, but what lets all pass or looks too deep; `worst` is the most that
+    the patterns of all may take for one character.
+    """
+
+    def __init__(self, root: Mapping[str, Any], places: Mapping[int, Place], worst: int, value: Any) -> None:
+        self._places = places
         self._left = _MOST_VISITS
-        self._worst = max((weight.text for weight in scale.weights), default=0)
+        self._worst = worst
         self.dearest: Text | None = None
-        self.cost = self._of(iter([(scale.root, 1)]), value, ())
+        self.cost = self._of(iter([(root, 1)]), value, ())
 
     def _of(self, schemas: _Schemas, value: Any, path: Path) -> int:
         if not isinstance(value, str | list | Mapping):
@@ -63,7 +64,7 @@ class Texts:
         seen: _Seen = []
         pending = [*schemas]
         for schema, factor in pending:  # it grows
-            place = self._scale.place(schema)
+            place = self._places.get(id(schema))
             if place is not None:
                 seen.append((place, factor))
                 pending.extend((child, factor * place.factor) for _, child in place.here)

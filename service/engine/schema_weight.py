@@ -7,15 +7,16 @@ from itertools import chain
 from typing import Any
 from urllib.parse import unquote
 
-import msgspec
-
 from service.engine import schema_charge as charge
 from service.engine.graph import Walk
 from service.engine.payload import MAX_DEPTH
-from service.engine.schema import PATTERN_TABLE_BYTES, Path, SchemaError
 from service.engine.schema_charge import MAX_TEXT, NOTHING, Weight
+from service.engine.schema_places import Children, Path, Place, SchemaError, listed, members
 from service.engine.schema_texts import Text, Texts
 from service.engine.slices import Work, in_one_go
+
+# What a pattern that is being used may keep; all of it is there for each pattern.
+PATTERN_TABLE_BYTES = 256 << 10
 
 MAX_WEIGHT = 1000
 MAX_PATTERNS = 50
@@ -23,29 +24,15 @@ MAX_PATTERNS = 50
 MAX_PROGRAMS = 150_000
 MAX_SCHEMAS = 5_000
 
-# What a verdict carries along is copied for each value that fails.
-_BYTES_OF_A_VERDICT = 200
-# Which members are left is found out by checking all that may have looked at them once more.
-_AGAIN = 3
 _LONGEST_SHOWN = 100
 
 _HERE_ONE = ("not", "if", "then", "else")
 _HERE_MANY = ("allOf", "anyOf", "oneOf")
-_BELOW_ONE = (
-    "additionalProperties",
-    "unevaluatedProperties",
-    "propertyNames",
-    "items",
-    "unevaluatedItems",
-    "contains",
-)
 _REFERENCE = '"#" or a pointer such as "#/$defs/address"'
 _REFUSED = ("$id", "$anchor", "$dynamicRef", "$dynamicAnchor", "$recursiveRef")
 
 _PIECE = 100
 _BARE = Weight(1, charge.VERDICT)
-
-_Children = list[tuple[Path, Any]]
 
 
 class Scale:
@@ -95,18 +82,15 @@ class Scale:
         """About how much of memory the compiled schema takes, tables of its patterns included."""
         return 1_500 * len(self._places) + 50 * self._programs + 2 * PATTERN_TABLE_BYTES * self._patterns
 
-    def place(self, schema: Any) -> Place | None:
-        """Return what is known of a schema in this one, None of one that lets all pass or looks too deep."""
-        return self._places.get(id(schema))
-
     def texts_cost(self, value: Any) -> tuple[int, Text | None]:
         """Return what patterns take for the texts in a value, and the dearest of these."""
-        texts = Texts(self, value)
+        worst = max((weight.text for weight in self.weights), default=0)
+        texts = Texts(self.root, self._places, worst, value)
         return texts.cost, texts.dearest
 
     def _look_around(self) -> Work[None]:
         """Find all schemas that are there or referred to."""
-        pending: _Children = [((), self.root)]
+        pending: Children = [((), self.root)]
         for path, schema in pending:  # it grows
             if not isinstance(schema, Mapping) or id(schema) in self._places:
                 continue
@@ -152,7 +136,7 @@ class Scale:
         return weight
 
     def _count(self, schema: Mapping[str, Any], path: Path) -> None:
-        patterns = [*_members(schema, "patternProperties"), *_texts(schema.get("pattern"))]
+        patterns = [*members(schema, "patternProperties"), *_texts(schema.get("pattern"))]
         self._patterns += len(patterns)
         self._programs += sum(map(charge.program_size, patterns))
         if not self._is_bounded:
@@ -169,8 +153,8 @@ class Scale:
         """Yield the schemas that look at the same value."""
         yield from (((name,), schema[name]) for name in _HERE_ONE if name in schema)
         for name in _HERE_MANY:
-            yield from (((name, index), child) for index, child in enumerate(_listed(schema, name)))
-        for key, child in _members(schema, "dependentSchemas").items():
+            yield from (((name, index), child) for index, child in enumerate(listed(schema, name)))
+        for key, child in members(schema, "dependentSchemas").items():
             yield ("dependentSchemas", key), child
         if "$ref" in schema:
             yield ("$ref",), self._target(schema["$ref"], (*path, "$ref"))
@@ -197,29 +181,6 @@ class Scale:
             of_all.update((id(each.schema), each) for each in found)
         self.form_of_all = _dearest(of_all.values())
         self.form_of_members = _dearest(place for key, place in self._places.items() if key not in of_all)
-
-
-class Place:
-    """One schema in a schema: its own weight on its value and on the keys in that, and the schemas in it.
-
-    `here` look at the same value; all of `below` may look at one and the same member of it, and each of `apart` at its
-    own. What is `here` is checked `factor` times.
-    """
-
-    __slots__ = ("apart", "below", "deeper", "factor", "first", "has_forms", "here", "keys", "path", "schema", "value")
-
-    def __init__(self, schema: Mapping[str, Any], path: Path, here: _Children) -> None:
-        self.schema = schema
-        self.path = path
-        self.here = here
-        self.below = [*_below(schema)]
-        self.apart = [*_apart(schema)]
-        self.value = charge.own_weight(schema, _bulk(schema))
-        self.keys = charge.keys_weight(schema)
-        self.has_forms = "anyOf" in schema or "oneOf" in schema
-        self.factor = _AGAIN if "unevaluatedProperties" in schema or "unevaluatedItems" in schema else 1
-        # Verdicts on the value, and on one at each depth inside of it.
-        self.first = self.deeper = 0
 
 
 def weigh(document: Mapping[str, Any], *, is_bounded: bool = True) -> Scale:
@@ -256,42 +217,6 @@ def _too_dear(most: int) -> str:
         f"is too costly: its patterns could take {most / 1000:,.0f} µs for one character, and at most "
         f"{MAX_TEXT / 1000:g} are allowed; repeat less in them, and refer to them less often"
     )
-
-
-def _bulk(schema: Mapping[str, Any]) -> int:
-    """Return how many verdicts on a value, or what is as large as so many, the schema itself can give."""
-    wanted = [schema.get("required", ()), *_members(schema, "dependentRequired").values()]
-    carried = [msgspec.json.encode(schema[name]) for name in ("enum", "const", "pattern") if name in schema]
-    return (
-        1
-        + sum(len(each) for each in wanted if isinstance(each, list))
-        + (sum(map(len, carried)) // _BYTES_OF_A_VERDICT)
-    )
-
-
-def _below(schema: Mapping[str, Any]) -> Iterator[tuple[Path, Any]]:
-    """Yield the schemas that may all look at one and the same member of the value."""
-    yield from (((name,), schema[name]) for name in _BELOW_ONE if name in schema)
-    for key, child in _members(schema, "patternProperties").items():
-        yield ("patternProperties", key), child
-
-
-def _apart(schema: Mapping[str, Any]) -> Iterator[tuple[Path, Any]]:
-    """Yield the schemas that look at members of the value, each at its own."""
-    for key, child in _members(schema, "properties").items():
-        yield ("properties", key), child
-    for index, child in enumerate(_listed(schema, "prefixItems")):
-        yield ("prefixItems", index), child
-
-
-def _members(schema: Mapping[str, Any], keyword: str) -> Mapping[str, Any]:
-    found = schema.get(keyword)
-    return found if isinstance(found, Mapping) else {}
-
-
-def _listed(schema: Mapping[str, Any], keyword: str) -> list[Any]:
-    found = schema.get(keyword)
-    return found if isinstance(found, list) else []
 
 
 def _texts(pattern: Any) -> tuple[str, ...]:

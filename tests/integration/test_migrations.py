@@ -28,8 +28,9 @@ from persistence.postgres import (
     expected_revision,
     migrate,
     revising,
+    revisions,
 )
-from persistence.postgres.migrate import VERSION_TABLE, VERSIONS, known_revisions
+from persistence.postgres.revisions import VERSION_TABLE, VERSIONS, known_revisions
 from persistence.postgres.tables import PARTITIONED, metadata
 from tests.conftest import NewDatabase
 from tests.patience import PATIENCE
@@ -64,7 +65,7 @@ def before(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
     versions = tmp_path / "migrations" / "versions"
     shutil.copytree(VERSIONS.parent, versions.parent, ignore=shutil.ignore_patterns("__pycache__"))
     (versions / "0999_later.py").write_text(LATER.format(newest))
-    for module in (sys.modules["persistence.postgres.migrate"], revising):
+    for module in (revisions, revising):
         monkeypatch.setattr(module, "VERSIONS", versions)
     known_revisions.cache_clear()
     yield newest
@@ -173,19 +174,23 @@ async def test_each_revision_says_with_which_programs_it_works(empty_dsn: str, b
     await connection.close()
 
 
-async def test_data_of_an_earlier_release_are_refused_and_left_alone(empty_dsn: str):
+@pytest.mark.parametrize("revision", ["0005", "0006"])
+async def test_data_of_an_earlier_release_are_refused_and_left_alone(empty_dsn: str, revision: str):
+    """Whatever its tables are: what it says its revision is decides."""
     await execute(empty_dsn, EARLIER.read_text())
+    await execute(empty_dsn, f"UPDATE {VERSION_TABLE} SET version_num = '{revision}'")  # noqa: S608 - our own name
+    await execute(empty_dsn, f"COMMENT ON TABLE {VERSION_TABLE} IS '{revision}'")
     held = await tables(empty_dsn), await definitions(empty_dsn)
-    tries = [migrate(empty_dsn), migrate(empty_dsn, "base"), migrate(empty_dsn, "0005"), check_schema(empty_dsn)]
+    tries = [migrate(empty_dsn), migrate(empty_dsn, "base"), migrate(empty_dsn, revision), check_schema(empty_dsn)]
     for attempt in (*tries, PostgresRepository.open(empty_dsn)):
         with pytest.raises(SchemaError) as refused:
             await attempt
-        assert "data of an earlier release, at schema revision 0005" in str(refused.value)
+        assert f"data of an earlier release, at schema revision {revision}," in str(refused.value)
         assert "a new database or data folder, or go on with the earlier release" in str(refused.value)
     assert (await tables(empty_dsn), await definitions(empty_dsn)) == held
     connection = await asyncpg.connect(empty_dsn)
     assert await connection.fetchval("SELECT body FROM events") == b"old"
-    assert await connection.fetchval(f"SELECT version_num FROM {VERSION_TABLE}") == "0005"  # noqa: S608 - our own name
+    assert await connection.fetchval(f"SELECT version_num FROM {VERSION_TABLE}") == revision  # noqa: S608 - our own name
     await connection.close()
 
 

@@ -29,7 +29,7 @@ from flowkeep.v1.execution_pb2 import (
 )
 from flowkeep.v1.workflow_pb2 import WORKFLOW_VIEW_BASIC, WORKFLOW_VIEW_FULL
 from persistence.model import MessageKind
-from persistence.postgres.migrate import expected_revision
+from persistence.postgres.revisions import expected_revision
 from persistence.postgres.tables import PARTITIONED, metadata
 from tests.integration.spoiling import SEND, TOGETHER, answer, cases, values_of
 from tests.integration.stage import made, step

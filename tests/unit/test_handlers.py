@@ -17,7 +17,7 @@ import flowkeep.handlers
 import service.engine.handlers
 from flowkeep.handlers import Effect, HandlerError, StepContext, Suspend, handler
 from service.engine.handlers.registry import Handler, Registry
-from service.engine.schema import SchemaError
+from service.engine.schema_places import SchemaError
 from tests.patience import PATIENCE
 from tests.unit.attempts import NOW, carried, context, run
 

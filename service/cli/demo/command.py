@@ -36,7 +36,7 @@ def demo(data_dir: DataDir = None) -> None:
         listen="127.0.0.1:0", data_dir=data_dir, handlers=[_HANDLERS], log_level="error", log_format="text"
     ).private()
     from persistence.embedded import EmbeddedPostgres
-    from persistence.postgres.migrate import known_revisions
+    from persistence.postgres.revisions import known_revisions
     from service import logs
     from service.app import data_root
 

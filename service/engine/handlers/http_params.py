@@ -10,7 +10,8 @@ import httpx2
 
 from service.engine.durations import TEN_YEARS
 from service.engine.pauses import seconds
-from service.engine.schema import Path, Problem
+from service.engine.schema import Problem
+from service.engine.schema_places import Path
 
 DEFAULT_RESPONSE_BYTES = 256 << 10
 MAX_RESPONSE_BYTES = 1 << 20

@@ -19,7 +19,8 @@ from flowkeep.handlers.declaration import Declaration, declarations
 from flowkeep.handlers.errors import rebuilt
 from service.engine.definition import Action
 from service.engine.expressions import Expression, Template
-from service.engine.schema import Path, Problem, Schema, locate
+from service.engine.schema import Problem, Schema, locate
+from service.engine.schema_places import Path
 from service.engine.schema_weight import weigh
 
 __all__ = [

@@ -11,7 +11,8 @@ import msgspec
 from service.engine.definition import Definition
 from service.engine.kept import Kept
 from service.engine.parsing.fields import Fields
-from service.engine.schema import Schema, SchemaError, locate
+from service.engine.schema import Schema, locate
+from service.engine.schema_places import SchemaError
 from service.engine.schema_weight import Scale, dialect
 from service.engine.slices import Work, in_one_go
 from service.engine.violations import ValidationError, Violation

@@ -13,7 +13,8 @@ from service.engine.handlers.model import Handler, Params, Source
 from service.engine.handlers.registry import Registry
 from service.engine.parsing.fields import Fields
 from service.engine.parsing.sources import IN_PARAMS, VARIABLES, Sources
-from service.engine.schema import Path, locate, nearest
+from service.engine.schema import locate, nearest
+from service.engine.schema_places import Path
 from service.engine.slices import Work
 
 NOTHING = Template.constant({}, "params")

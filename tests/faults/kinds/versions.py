@@ -10,7 +10,8 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from persistence.postgres.migrate import VERSIONS, migrate
+from persistence.postgres.migrate import migrate
+from persistence.postgres.revisions import VERSIONS
 from tests.e2e.process import FLOWKEEP, run_command
 from tests.faults.checks.aftermath import VERSION_BEFORE
 from tests.faults.harness.cluster import Cluster, Replica
