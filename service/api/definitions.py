@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+from uuid import UUID
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
@@ -17,12 +18,17 @@ from flowkeep.v1.handler_pb2 import Handler as HandlerMessage
 from flowkeep.v1.workflow_pb2 import Workflow as WorkflowMessage
 from flowkeep.v1.workflow_pb2 import WorkflowDefinition
 from flowkeep.v1.workflow_service_pb2 import ApplyWorkflowsResponse, ValidateWorkflowResponse
-from persistence.model import Applied, Outcome, Workflow
+from persistence.model import Applied, Execution, Outcome, Workflow
 from service.api.payloads import filled_struct, filled_value, is_small
 from service.api.times import seconds, timestamp, wrong_span
+from service.engine.definition import Definition
 from service.engine.handlers.registry import Handler
-from service.engine.slices import Work
+from service.engine.kept import Kept
+from service.engine.slices import Work, in_slices
 from service.engine.violations import ValidationError, Violation
+
+KEPT_BYTES = 4 << 20
+"""What the definitions take that executions were shown with last."""
 
 _BYTES_A_MICROSECOND = 8
 _STEP = 50
@@ -115,6 +121,22 @@ def definition_message(stored: Mapping[str, Any]) -> Work[WorkflowDefinition]:
     yield from _fill(message, stored, "input_schema", "output")
     yield from _fill_steps(message.steps, steps)
     return message
+
+
+class EncodedDefinitions:
+    """Serialized definitions of executions: to make one takes longer than the rest of an answer with it."""
+
+    def __init__(self) -> None:
+        self._kept: Kept[tuple[UUID, int], bytes] = Kept(KEPT_BYTES)
+
+    async def of(self, execution: Execution, definition: Definition) -> bytes:
+        """Return the definition that an execution runs. Raises DefinitionError."""
+        key = execution.workflow_id, execution.revision
+        encoded = self._kept.get(key)
+        if encoded is None:
+            encoded = (await in_slices(definition_message(definition.document))).SerializeToString()
+            self._kept.put(key, encoded, len(encoded))
+        return encoded
 
 
 def _fill_steps(messages: Any, steps: Iterable[Any]) -> Work[None]:

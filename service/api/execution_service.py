@@ -20,6 +20,7 @@ from persistence.transition import Created
 from service.api import batches
 from service.api.answering import in_time
 from service.api.claims import DEBUG, READ_WORKFLOWS
+from service.api.definitions import EncodedDefinitions
 from service.api.encoded import Encoded, tag
 from service.api.errors import invalid, violations_under
 from service.api.event_reading import decode
@@ -103,6 +104,7 @@ class ExecutionServicer(ExecutionServiceServicer):
     ) -> None:
         self._executions = executions
         self._workflows = workflows
+        self._definitions = EncodedDefinitions()
         self._repository = repository
         self._tokens = tokens
         self._wait_limit = wait_limit
@@ -328,7 +330,9 @@ class ExecutionServicer(ExecutionServiceServicer):
 
     async def _encoded(self, detail: ExecutionDetail, largest: int) -> EncodedDetail:
         definition, is_defined = await self._workflows.shown(detail)
-        return await encoded_detail(detail, definition, _sight(), largest=largest, is_defined=is_defined)
+        return await encoded_detail(
+            detail, definition, _sight(), self._definitions, largest=largest, is_defined=is_defined
+        )
 
 
 def _sight() -> Sight:

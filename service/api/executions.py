@@ -8,7 +8,7 @@ from flowkeep.v1.execution_pb2 import Execution as ExecutionMessage
 from flowkeep.v1.execution_service_pb2 import CancelResponse, ExecuteResponse
 from persistence.model import Execution, ExecutionDetail, ExecutionOutcome, ExecutionState, Json, Step, StepState
 from persistence.transition import Created
-from service.api.definitions import definition_message
+from service.api.definitions import EncodedDefinitions
 from service.api.encoded import Encoded, tag
 from service.api.events import put_counts
 from service.api.failures import stored_failure
@@ -119,6 +119,7 @@ async def encoded_detail(
     detail: ExecutionDetail,
     definition: Definition,
     sight: Sight,
+    definitions: EncodedDefinitions,
     *,
     largest: int = LARGEST_STEPS,
     is_defined: bool = True,
@@ -136,7 +137,7 @@ async def encoded_detail(
     encoded.add(message)
     await _add_payloads(encoded, detail, gaps)
     if is_defined and sight.definition:
-        encoded.add_field(_DEFINITION, await in_slices(definition_message(definition.document)))
+        encoded.add_field(_DEFINITION, await definitions.of(execution, definition))
         await encoded.rest()
     elif not is_defined:
         gaps.append("definition")
