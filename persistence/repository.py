@@ -168,10 +168,11 @@ class ExecutionRepository(Protocol):
     ) -> ExecutionDetail:
         """Return the execution with payloads and steps, consistent with each other.
 
-        With `first` only so many steps, by their places and newest iteration, and those that assigned variables.
+        With `first` only so many steps, by their places and newest iteration, and, unless `most` is 0, those that
+        assigned variables.
         The payloads of steps are read in the order of the definition up to about `most` characters; the steps that are
         left have none, nor details of their failure, and are named as `omitted`. Raises ExecutionNotFoundError, and
-        QueueFullError when as much is read at this moment as may be; with `most` 0 it does not.
+        QueueFullError when as much is read at this moment as may be; with `most` 0 and `first` it does not.
         """
         ...
 

@@ -51,7 +51,7 @@ class MemoryExecutions:
         if first is not None and detail.execution.counts.total > first:
             newest = {step.path: step.key for step in in_order}
             shown = set(list(newest.values())[:first])
-            in_order = [step for step in in_order if step.key in shown or step.assigned is not None]
+            in_order = [step for step in in_order if step.key in shown or (most and step.assigned is not None)]
         steps, omitted = within(in_order, most)
         return replace(detail, steps=tuple(sorted(steps, key=lambda step: step.key)), omitted=omitted)
 

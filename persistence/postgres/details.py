@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import asyncpg
@@ -19,10 +20,10 @@ WHERE e.org_id = $1 AND e.id = $2"""
 _OUTLINES = EVERYTHING.outlines(
     "SELECT * FROM steps WHERE org_id = $1 AND execution_id = $2", "position, items NULLS FIRST, path, iteration"
 )
-# The variables are made of what steps far behind assigned as well.
+# The variables, which are among the payloads, are made of what steps far behind assigned as well.
 _FIRST_OUTLINES = EVERYTHING.outlines(
     """SELECT s.* FROM steps s WHERE s.org_id = $1 AND s.execution_id = $2
-           AND (s.assigned IS NOT NULL OR s.shared->'assigned' IS NOT NULL OR (s.path, s.iteration) IN (
+           AND ($3 > 0 AND (s.assigned IS NOT NULL OR s.shared->'assigned' IS NOT NULL) OR (s.path, s.iteration) IN (
                SELECT path, max(iteration) FROM steps WHERE org_id = $1 AND execution_id = $2
                GROUP BY position, items, path ORDER BY position, items NULLS FIRST, path LIMIT $4))""",
     "position, items NULLS FIRST, path, iteration",
@@ -46,6 +47,7 @@ async def detail_within(session: Session, execution: Execution, most: int, first
     else:
         rows = await session.fetch(_OUTLINES, execution.org, execution.id, min(most, FIRST))
     found = await steps_within(session, execution, rows, most)
+    await asyncio.sleep(0)  # others have their turn before a hundred thousand steps are sorted
     steps = sorted(found.steps, key=lambda step: step.key)
     return replace(detail(execution, payload, steps, found.unreadable), omitted=found.omitted)
 

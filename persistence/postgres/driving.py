@@ -15,7 +15,7 @@ from persistence.model import LOADED_AT_ONCE, UNREAD, Execution, ExecutionDetail
 from persistence.postgres import mending
 from persistence.postgres.connection import Session
 from persistence.postgres.details import detail
-from persistence.postgres.step_payloads import FIRST, Reading, length, steps_within, whole
+from persistence.postgres.step_payloads import FIRST, ROW, Reading, in_parts, length, steps_within, whole
 
 # Key by key (OFFSET 0 keeps it so): a plan made while the tables were small would hash and read all of them.
 # What is driven has no result yet.
@@ -41,9 +41,6 @@ _CHOSEN = """
     SELECT * FROM steps s
     WHERE s.org_id = $1 AND s.execution_id = $2 AND s.path = u.path AND s.iteration = u.iteration OFFSET 0) s"""
 
-_ROW = 512
-"""Characters that a row without payloads counts for."""
-
 
 async def details(session: Session, executions: Sequence[Execution]) -> list[ExecutionDetail]:
     """Return the executions to drive them, with one statement for the payloads and one for the steps of all of them."""
@@ -62,7 +59,7 @@ async def details(session: Session, executions: Sequence[Execution]) -> list[Exe
         else:
             steps[execution_id].append(replace(step, input=UNREAD, output=UNREAD, assigned=UNREAD))
             omitted[execution_id].append(step.key)
-        if (read := read + length(row) + _ROW) > FIRST:  # others have their turn
+        if (read := read + length(row) + ROW) > FIRST:  # others have their turn
             read = 0
             await asyncio.sleep(0)
     return [
@@ -76,7 +73,9 @@ async def details(session: Session, executions: Sequence[Execution]) -> list[Exe
 
 async def filled(session: Session, taken: ExecutionDetail, wanted: Wanted) -> ExecutionDetail:
     """Return an execution with what is wanted of its steps, read a few at a time."""
-    steps, unreadable = {step.key: step for step in taken.steps}, list(taken.unreadable)
+    steps, unreadable = dict[StepKey, Step](), list(taken.unreadable)
+    async for part in in_parts(taken.steps):
+        steps.update((step.key, step) for step in part)
     for reading, keys in (
         (_OUTPUTS, taken.omitted & wanted.outputs),
         (_ASSIGNED, taken.omitted & wanted.assigned),
@@ -84,11 +83,13 @@ async def filled(session: Session, taken: ExecutionDetail, wanted: Wanted) -> Ex
     ):
         if not keys:
             continue
+        await asyncio.sleep(0)
         asked = map(list, zip(*sorted(keys), strict=True))
         rows = await session.fetch(_QUERIES[reading], taken.execution.org, taken.execution.id, FIRST, *asked)
         found = await steps_within(session, taken.execution, rows, inf, reading)
-        for step in found.steps:
-            steps[step.key] = replace(steps[step.key], **{name: getattr(step, name) for name in reading.names})
+        async for part in in_parts(found.steps):
+            for step in part:
+                steps[step.key] = replace(steps[step.key], **{name: getattr(step, name) for name in reading.names})
         unreadable += found.unreadable
     if len(unreadable) > len(taken.unreadable):
         mending.tell(taken.execution.id, unreadable)
@@ -97,8 +98,13 @@ async def filled(session: Session, taken: ExecutionDetail, wanted: Wanted) -> Ex
 
 async def _shown(session: Session, executions: Sequence[Execution], rows: Sequence[Any]) -> Sequence[Any]:
     """Return the rows with the payloads that they share, where those are to be read at all."""
-    read = iter(await whole(session, executions, [row for row in rows if row["is_whole"]], _DRIVEN))
-    return [next(read) if row["is_whole"] else row for row in rows]
+    loaded: list[Any] = []
+    async for part in in_parts(rows):
+        loaded += (row for row in part if row["is_whole"])
+    read, shown = iter(await whole(session, executions, loaded, _DRIVEN)), list[Any]()
+    async for part in in_parts(rows):
+        shown += (next(read) if row["is_whole"] else row for row in part)
+    return shown
 
 
 _QUERIES = {reading: reading.outlines(_CHOSEN, "place") for reading in (_OUTPUTS, _ASSIGNED, _INPUTS)}

@@ -64,16 +64,21 @@ class PostgresEvents:
             rows = await session.fetch(_PAGE, scope.org, execution_id, scope.owner, cursor, max(limit, 1))
             if not rows:
                 raise ExecutionNotFoundError(execution_id)
-            found = [] if rows[0]["seq"] is None else _without_gap(rows, cursor)
+            found = [] if rows[0]["seq"] is None else _without_gap(rows, cursor, limit)
             oldest = found[0].place.seq if found else rows[0]["last_seq"] + 1
             _check_cursor(rows[0]["last_seq"], oldest, after_seq)
             return await _whole(session, scope.org, execution_id, _page(found, limit))
 
 
-def _without_gap(rows: Sequence[asyncpg.Record], cursor: int) -> list[_Found]:
-    """Return the events of rows behind a position, as far as they follow each other without a gap."""
+def _without_gap(rows: Sequence[asyncpg.Record], cursor: int, limit: int) -> list[_Found]:
+    """Return the events of rows behind a position, as far as they follow each other without a gap.
+
+    Rows behind the first `limit` events are not looked at: each may hold hundreds.
+    """
     found: list[_Found] = []
     for row in rows:
+        if len(found) >= max(limit, 1):
+            break
         events = [event for event in _events(row) if event.place.seq > cursor]
         if found and (not events or events[0].place.seq > cursor + 1):
             break

@@ -100,7 +100,7 @@ class PostgresExecutions:
     ) -> ExecutionDetail:
         """See ExecutionRepository."""
         try:
-            async with self._reading(scope.org, most) as session:
+            async with self._reading(scope.org, most or first is None) as session:
                 execution = await self._row(session, scope, execution_id)
                 return await detail_within(session, execution, most, first)
         except PersistenceError as error:
@@ -144,9 +144,9 @@ class PostgresExecutions:
             rows = await session.fetch(_ITEM_STEPS, scope.org, execution_id, position, list(items), *chosen, limit)
         return [(StepPlace(row["position"], records.numbers(row["items"])), row["path"]) for row in rows]
 
-    def _reading(self, org: str, most: int) -> AbstractAsyncContextManager[Session]:
+    def _reading(self, org: str, is_much: float) -> AbstractAsyncContextManager[Session]:
         """Lend a connection all of whose reads see the same moment; where there may be much to read, to few at once."""
-        return self._database.reading(org) if most else self._database.snapshot()
+        return self._database.reading(org) if is_much else self._database.snapshot()
 
     async def _row(self, session: Session, scope: Scope, execution_id: UUID) -> Execution:
         row = await session.fetchrow(_GET, scope.org, execution_id, scope.owner)

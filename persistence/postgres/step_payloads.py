@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -16,12 +16,20 @@ from persistence.postgres import mending, shared_payloads
 from persistence.postgres.connection import Session
 from persistence.postgres.records import STEP_COLUMNS, selected
 
+Item = TypeVar("Item")
+
 PAYLOADS = ("input", "output", "assigned", "failed_attempts", "failure")
 """What of a step may be large."""
 
 FIRST = 256 << 10
 """Characters of payloads that are read together."""
 
+ROW = 512
+"""Characters that a row without payloads counts for."""
+
+_PART = FIRST // ROW
+_TOGETHER = 4 * _PART
+_NONE: Mapping[str, str] = {}
 _NOTHING = {"document": None}
 _NARROW = tuple(name for name in STEP_COLUMNS if name not in PAYLOADS)
 _BARE_FAILURE = "CASE WHEN jsonb_typeof(w.failure) = 'object' THEN w.failure - 'details' ELSE w.failure END"
@@ -76,35 +84,54 @@ async def steps_within(
     """Return the steps of these outlines, in their order, the first with payloads, up to `most` characters of them."""
     lost: dict[UUID, list[str]] = defaultdict(list)
     steps: list[Step] = []
-    read = rested = 0
+    read = since = 0
     async with aclosing(_filled(session, execution, rows, most, reading)) as filled:
         async for row in filled:
             if (read := read + length(row)) > most:
                 break
             steps.append(mending.step(row, lost))
-            if read - rested > FIRST:
-                rested = read
+            if (since := since + length(row) + ROW) > FIRST:
+                since = 0
                 await asyncio.sleep(0)
-    left = rows[len(steps) :]
-    steps += (mending.step({**row, **dict.fromkeys(PAYLOADS[:-1])}, lost) for row in left)
-    return ExecutionSteps(execution, tuple(steps), tuple(lost.get(execution.id, ())), frozenset(_keys(left)))
+    omitted: set[StepKey] = set()
+    async for part in in_parts(rows[len(steps) :]):
+        steps += (mending.step({**row, **dict.fromkeys(PAYLOADS[:-1])}, lost) for row in part)
+        omitted.update(_keys(part))
+    return ExecutionSteps(execution, tuple(steps), tuple(lost.get(execution.id, ())), frozenset(omitted))
+
+
+async def in_parts(items: Sequence[Item]) -> AsyncIterator[Sequence[Item]]:
+    """Give items some hundred at a time; others have their turn in between."""
+    for at in range(0, len(items), _PART):
+        if at:
+            await asyncio.sleep(0)
+        yield items[at : at + _PART]
 
 
 async def whole(
     session: Session, executions: Sequence[Execution], rows: Sequence[Any], reading: Reading = EVERYTHING
 ) -> Sequence[Any]:
     """Return rows of steps with the payloads that they share; in the place of one that cannot be had stands no JSON."""
-    if all(row["shared"] is None for row in rows):
-        return rows
     orgs = {execution.id: execution.org for execution in executions}
-    found = [(row, _references(row, reading)) for row in rows]
-    wanted = [(orgs[row["execution_id"]], row["execution_id"], digest) for row, of in found for digest in of.values()]
-    kept = await shared_payloads.read(session, wanted)
+    found: list[tuple[Any, Mapping[str, str]]] = []
+    wanted: dict[tuple[str, UUID, str], None] = {}
+    async for part in in_parts(rows):
+        for row in part:
+            of = _references(row, reading) if row["shared"] is not None else _NONE
+            found.append((row, of))
+            wanted.update(((orgs[row["execution_id"]], row["execution_id"], digest), None) for digest in of.values())
+    if not wanted:
+        return rows
+    kept = await shared_payloads.read(session, list(wanted))
     filled: list[Any] = []
-    for row, of in found:
-        documents = {name: kept.get((row["execution_id"], digest), _NOTHING) for name, digest in of.items()}
-        filled.append({**row, **{name: each["document"] or "" for name, each in documents.items()}} if of else row)
+    async for each in in_parts(found):
+        filled += (_with_documents(row, of, kept) if of else row for row, of in each)
     return filled
+
+
+def _with_documents(row: Mapping[str, Any], of: Mapping[str, str], kept: Mapping[Any, Any]) -> Mapping[str, Any]:
+    documents = {name: kept.get((row["execution_id"], digest), _NOTHING) for name, digest in of.items()}
+    return {**row, **{name: each["document"] or "" for name, each in documents.items()}}
 
 
 def length(row: asyncpg.Record | Mapping[str, Any]) -> int:
@@ -144,7 +171,7 @@ def _next_part(rows: Sequence[asyncpg.Record]) -> Sequence[asyncpg.Record]:
     stored = 0
     for count, row in enumerate(rows):
         stored += row["stored"]
-        if count and stored > FIRST:
+        if count and (stored > FIRST or count == _TOGETHER):
             return rows[:count]
     return rows
 

@@ -17,7 +17,7 @@ from service.api.times import put_span, put_time
 from service.api.values import struct_bytes, value_bytes
 from service.engine.definition import Definition
 from service.engine.failure import OUTCOME_UNKNOWN, RESULT_DISCARDED
-from service.engine.planning.state import variables
+from service.engine.planning.state import gathering_variables
 from service.engine.slices import in_slices
 from service.engine.steps import first_steps
 
@@ -176,7 +176,7 @@ async def _add_payloads(encoded: Encoded, detail: ExecutionDetail, gaps: list[st
     """Add input, variables and result."""
     fill(encoded, _INPUT, lambda: struct_bytes(detail.input), "input", gaps)
     held = Encoded()
-    for name, value in variables(detail.steps).items():
+    for name, value in (await in_slices(gathering_variables(detail.steps))).items():
         try:
             held.add(struct_bytes({name: value}))
         except (ValueError, TypeError):

@@ -11,18 +11,21 @@ from msgspec.structs import replace
 from persistence.errors import CursorAheadError
 from persistence.model import Event, ExecutionDetail, Scope
 from persistence.repository import ExecutionRepository
+from service.engine import payload
+from service.engine.definition import Definition
 from service.engine.planning import events
 from service.engine.planning.folding import Folding
-from service.engine.planning.outline import outline
-from service.engine.slices import Slicing
+from service.engine.planning.outline import outline, outlining
+from service.engine.slices import Slicing, in_slices
 from service.engine.workflows import Workflows
 
-MOST_HISTORY = 64 << 20
-"""Bytes of events of which an execution is put together."""
+MOST_HISTORY = 32 << 20
+"""Bytes of events of which an execution is put together, counted as below: it is done within the time of an answer."""
 
 _PAGE = 1_000
-_COST, _BYTES_A_MICROSECOND = 60, 20
-"""Microseconds that an event takes, and the bytes of it that take one more."""
+_EVENT, _VALUE = 800, 40
+"""Bytes that an event counts for beyond those that it has, and so does each value in its payload: by what they take."""
+_BYTES_A_MICROSECOND = 32
 
 
 class HistoryTooLargeError(Exception):
@@ -30,7 +33,7 @@ class HistoryTooLargeError(Exception):
 
     def __init__(self, execution_id: UUID, at_seq: int) -> None:
         super().__init__(
-            f"the history of execution {execution_id} up to event {at_seq} has more than {MOST_HISTORY:,} bytes;"
+            f"the history of execution {execution_id} up to event {at_seq} counts for more than {MOST_HISTORY:,} bytes;"
             " read its events"
         )
         self.execution_id = execution_id
@@ -66,36 +69,46 @@ class History:
         is left out and named. Raises ExecutionNotFoundError, CursorAheadError, CursorExpiredError,
         HistoryTooLargeError, and what `beyond` does.
         """
-        now = await self._now(scope, execution_id, has_steps=has_steps)
+        now, definition = await (self._now if has_steps else self._without_steps)(scope, execution_id)
         if seq > now.execution.last_seq:
             raise CursorAheadError(seq, now.execution.last_seq)
-        definition = (await self._workflows.shown(now))[0] if has_steps else outline(now)
         folding = Folding(definition, now.execution, now.input, has_steps=has_steps)
         lost = [name for name in now.unreadable if name == "input" or name in now.execution.unreadable]
-        slicing, size = Slicing(), 0
+        slicing, size, left = Slicing(), 0, MOST_HISTORY
+        if seq * _EVENT > left:
+            raise HistoryTooLargeError(execution_id, seq)
         async with aclosing(self._events(scope, execution_id, seq)) as stored_events:
             async for stored in stored_events:
                 if size <= small < size + len(stored.body):
                     await beyond()
                 size += len(stored.body)
-                if size > MOST_HISTORY:
-                    raise HistoryTooLargeError(execution_id, seq)
+                counted = _EVENT + len(stored.body)
                 # Of such an event the execution without its steps shows the counts, if nothing follows it.
-                if not has_steps and stored.seq < seq and _is_of_a_step(stored.kind):
-                    continue
-                if (event := self._decode(stored)) is None:
-                    lost.append(f"events.{stored.seq}")
-                else:
+                is_shown = has_steps or stored.seq == seq or not _is_of_a_step(stored.kind)
+                if is_shown and (event := self._decode(stored)) is not None:
                     folding.take(event)
-                await slicing.spend(_COST + len(stored.body) // _BYTES_A_MICROSECOND)
+                    counted += _VALUE * _values(event.body)
+                elif is_shown:
+                    lost.append(f"events.{stored.seq}")
+                if (left := left - counted) < 0:
+                    raise HistoryTooLargeError(execution_id, seq)
+                if is_shown:
+                    await slicing.spend(counted // _BYTES_A_MICROSECOND)
         found = folding.detail
         return replace(found, execution=replace(found.execution, unreadable=tuple(lost)), unreadable=tuple(lost))
 
-    async def _now(self, scope: Scope, execution_id: UUID, *, has_steps: bool) -> ExecutionDetail:
-        if has_steps:
-            return await self._repository.get_detail(scope, execution_id, most=0)
+    async def _now(self, scope: Scope, execution_id: UUID) -> tuple[ExecutionDetail, Definition]:
+        """Return the execution with its input, and what it runs; what it has of steps does not matter."""
+        now = await self._repository.get_detail(scope, execution_id, most=0, first=1)
+        if (definition := await self._workflows.find(now.execution)) is None:
+            now = await self._repository.get_detail(scope, execution_id, most=0)
+            definition = await in_slices(outlining(now))
+        return now, definition
+
+    async def _without_steps(self, scope: Scope, execution_id: UUID) -> tuple[ExecutionDetail, Definition]:
         execution = await self._repository.get_execution(scope, execution_id)
-        return ExecutionDetail(execution, {}, None, (), unreadable=execution.unreadable)
+        bare = ExecutionDetail(execution, {}, None, (), unreadable=execution.unreadable)
+        return bare, outline(bare)
 
     async def _events(self, scope: Scope, execution_id: UUID, last: int) -> AsyncGenerator[Event, None]:
         """Give the events up to `last`, which exists, page by page."""
@@ -110,3 +123,15 @@ class History:
 
 def _is_of_a_step(kind: str) -> bool:
     return kind.startswith("step_") or kind == "variables_assigned"
+
+
+def _values(body: events.EventBody) -> int:
+    """Return of how many values the payload of an event is made."""
+    match body:
+        case events.StepStarted(input=held) | events.VariablesAssigned(vars=held) | events.Finished(result=held):
+            return payload.values(held)
+        case events.StepCompleted(output=held) | events.StepWaiting(output=held):
+            return payload.values(held)
+        case events.StepRetrying(failure=failure) | events.StepFailed(failure=failure):
+            return payload.values(failure.details)
+    return 0

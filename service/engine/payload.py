@@ -97,6 +97,11 @@ def has_too_many_values(value: Any) -> bool:
     return _extent(value)[0] < 0
 
 
+def values(value: Any) -> int:
+    """Return how many values a payload is made of, itself among them."""
+    return MAX_NODES - _extent(value)[0]
+
+
 def _extent(value: Any) -> tuple[int, bool]:
     """Return how many more values there may be, below 0 if there are too many, and whether it is nested too deep.
 

@@ -11,10 +11,11 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Iterator, Sequence
 from typing import TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 Work: TypeAlias = Generator[int, None, Result]
 
@@ -23,6 +24,13 @@ SLICE = 3_000
 
 TURN = 0.006
 """Seconds from the beginning of one slice to that of the next: others have the loop for as long as slices have it."""
+
+_PART = 250
+
+
+def parts(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    """Give items some hundred at a time, for work that yields after each part of them."""
+    return (items[at : at + _PART] for at in range(0, len(items), _PART))
 
 
 def in_one_go(work: Work[Result]) -> Result:

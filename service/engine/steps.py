@@ -14,7 +14,7 @@ from service.engine import paths
 from service.engine.definition import Definition, StepSpec
 from service.engine.planning.outline import outlining
 from service.engine.planning.scopes import order
-from service.engine.planning.state import newest
+from service.engine.planning.state import finding_newest, newest
 from service.engine.slices import Work, in_slices
 from service.engine.workflows import Workflows
 
@@ -148,8 +148,7 @@ def _kept_place(step: Step) -> StepPlace:
 
 def first_steps(definition: Definition, detail: ExecutionDetail, most: int) -> Work[Sequence[tuple[StepSpec, Step]]]:
     """Return up to `most` steps of an execution in the order of lists, in pieces: there may be ten thousands."""
-    kept = newest(detail.steps)
-    yield len(kept)
+    kept = yield from finding_newest(detail.steps)
     chosen = list[tuple[StepPlace, str]]()
     for path in chain(kept, (path for path in definition.root.by_id if path not in kept)):
         if definition.find(path) is not None:

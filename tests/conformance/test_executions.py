@@ -227,13 +227,14 @@ async def test_of_an_execution_with_many_steps_the_first_are_shown_and_all_varia
     row = execution(keeper.workflow, keeper.incarnation, counts=StepCounts(total=7))
     await repository.create(new(row, steps=tuple(steps)))
 
-    async def found(first: int | None) -> list[StepKey]:
-        return [each.key for each in (await repository.get_detail(SCOPE, row.id, first=first)).steps]
+    async def found(first: int | None, most: int = 32 << 20) -> list[StepKey]:
+        return [each.key for each in (await repository.get_detail(SCOPE, row.id, most, first)).steps]
 
     keys = [each.key for each in steps]
     assert await found(None) == await found(7) == sorted(keys)
     assert await found(4) == sorted([*keys[:5], keys[6]])
     assert await found(2) == sorted([*keys[:3], keys[6]])
+    assert await found(2, most=0) == sorted(keys[:2])  # no variable is shown
 
 
 @pytest.mark.parametrize("value", [None, True, 0, -3, 0.5, "", "text", [], [None], {}])

@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager
 
 import pytest
 
-from flowkeep import NotFoundError, OutOfRangeError
+from flowkeep import FailedPreconditionError, NotFoundError, OutOfRangeError
 from flowkeep.v1 import execution_service_pb2 as pb
 from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_BASIC, EXECUTION_VIEW_FULL, Execution, ExecutionView
 from persistence.gate import Gate
@@ -109,6 +109,17 @@ async def test_only_a_long_history_waits_for_a_place(
     assert not asked
     then = await served.client.get_execution(done.execution_id, view, at_seq=last)
     assert (len(asked), then.last_seq, then.state) == (1, last, Execution.STATE_COMPLETED)
+
+
+async def test_values_count_where_they_are_shown(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = await made(served.client, step("a", "transform", value="${ input.l }"), step("b", "transform", value=1))
+    done = await served.client.execute(name, {"l": [True] * 5_000}, wait=True)
+    last = (await served.client.get_execution(done.execution_id, EXECUTION_VIEW_BASIC)).last_seq
+    monkeypatch.setattr(history, "MOST_HISTORY", 100_000)
+    await served.client.get_execution(done.execution_id, EXECUTION_VIEW_BASIC, at_seq=last)
+    with pytest.raises(FailedPreconditionError) as refused:
+        await served.client.get_execution(done.execution_id, at_seq=last)
+    assert refused.value.reason == "HISTORY_TOO_LARGE"
 
 
 async def test_without_steps_no_record_of_a_step_is_read(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:

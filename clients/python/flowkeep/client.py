@@ -197,7 +197,7 @@ class Client(Connection):
         """Return an execution, with its steps and payloads in the view FULL; as it was after an event with `at_seq`.
 
         Raises NotFoundError; with `at_seq` OutOfRangeError beyond the newest event, and FailedPreconditionError
-        (HISTORY_TOO_LARGE) where the events up to it have more than 64 MiB: then read them with `watch`.
+        (HISTORY_TOO_LARGE) where the events up to it are too many or too large: then read them with `watch`.
         """
         request = executions_pb2.GetExecutionRequest(
             execution_id=text("execution_id", execution_id), view=view, at_seq=at_seq

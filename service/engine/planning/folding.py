@@ -111,8 +111,8 @@ class Folding:
         """End what is open: an execution that could not go on has ended without a word of its steps."""
         for key, step in self._steps.items():
             if not step.state.is_end:
-                cancelled = replace(step, state=StepState.CANCELLED, output=None)
-                self._steps[key] = replace(cancelled, end_time=event.time, end_seq=event.seq)
+                end = {"end_time": event.time, "end_seq": event.seq}
+                self._steps[key] = replace(step, state=StepState.CANCELLED, output=None, **end)
 
 
 def _started(step: Step, body: events.StepStarted, event: Event) -> Step:

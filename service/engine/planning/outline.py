@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
+from datetime import datetime
 
 from persistence.model import ExecutionDetail
 from service.engine import paths
 from service.engine.definition import Block, Call, Definition, Repeat, StepSpec
 from service.engine.expressions import Template, compile_value
-from service.engine.planning.state import newest
-from service.engine.slices import Work, in_one_go
+from service.engine.planning.state import finding_newest
+from service.engine.slices import Work, in_one_go, parts
 
 _LOOK = 4  # microseconds for a step
 
@@ -25,19 +26,17 @@ def outline(detail: ExecutionDetail) -> Definition:
 def outlining(detail: ExecutionDetail) -> Work[Definition]:
     """Do what `outline` does, in pieces: an execution may have ten thousands of steps."""
     execution = detail.execution
-    begun = sorted(
-        newest(detail.steps).values(),
-        key=lambda step: (step.start_time or step.end_time or execution.create_time, step.path),
-    )
-    yield _LOOK * len(begun)
-    handlers = dict[str, str]()
-    for step in begun:
-        handlers[paths.place(step.path)] = step.handler
-        yield _LOOK
+    first = dict[str, tuple[datetime, str, str]]()
+    for part in parts(list((yield from finding_newest(detail.steps)).values())):
+        for step in part:
+            place, begun = paths.place(step.path), step.start_time or step.end_time or execution.create_time
+            start = begun, step.path, step.handler
+            first[place] = min(first.get(place, start), start)
+        yield _LOOK * len(part)
     blocks: dict[str, dict[str, str]] = defaultdict(dict)
-    for place, handler in handlers.items():
+    for place in sorted(first, key=first.__getitem__):
         above, step_id = paths.split(place)
-        blocks[above][step_id] = handler
+        blocks[above][step_id] = first[place][2]
     root = yield from _block("", blocks, execution.timeout)
     return Definition(execution.workflow_name, root, execution.timeout)
 

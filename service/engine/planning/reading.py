@@ -6,7 +6,7 @@ So much is loaded of an execution that another process has begun; of large ones 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 
 from persistence.model import ExecutionDetail, Step, StepKey, StepState, Wanted
@@ -15,8 +15,8 @@ from service.engine.definition import Block, Call, Decide, Definition, Pause, Re
 from service.engine.expressions import EVERY_STEP
 from service.engine.planning.course import is_fatal, telling
 from service.engine.planning.scopes import outwards
-from service.engine.planning.state import newest
-from service.engine.slices import Work, in_one_go
+from service.engine.planning.state import finding_newest
+from service.engine.slices import Work, in_one_go, parts
 
 _LOOK = 6  # microseconds for a step
 
@@ -33,25 +33,28 @@ def still_wanted(definition: Definition, detail: ExecutionDetail) -> Wanted:
 
 def wanting(definition: Definition, detail: ExecutionDetail) -> Work[Wanted]:
     """Do what `still_wanted` does, in pieces: an execution may have ten thousands of steps."""
-    steps = newest(detail.steps).values()
-    begun = frozenset(step.key for step in steps if not step.state.is_end)
-    inputs = frozenset(step.key for step in steps if not step.state.is_end and _is_repeat(definition, step))
-    if detail.execution.ending is not None or detail.execution.state.is_end:
-        return Wanted(begun, begun, inputs)  # nothing is evaluated any more
-    yield len(steps)
-    outputs = set(begun)
+    steps = list((yield from finding_newest(detail.steps)).values())
+    outputs, inputs = set[StepKey](), set[StepKey]()
     scopes: dict[str, dict[str, Step]] = defaultdict(dict)
-    for step in steps:
-        scope, step_id = paths.split(step.path)
-        scopes[scope][step_id] = step
-    yield 2 * len(steps)
+    for part in parts(steps):
+        for step in part:
+            scope, step_id = paths.split(step.path)
+            scopes[scope][step_id] = step
+            if not step.state.is_end:
+                outputs.add(step.key)
+                if _is_repeat(definition, step):
+                    inputs.add(step.key)
+        yield 2 * len(part)
+    begun = frozenset(outputs)
+    if detail.execution.ending is not None or detail.execution.state.is_end:
+        return Wanted(begun, begun, frozenset(inputs))  # nothing is evaluated any more
     for scope in scopes:
         yield _LOOK * len(scopes[scope])
         block = definition.blocks.get(paths.place(scope))
         if block is not None and _is_open(scope, scopes):
             outputs.update(_read_in(block, scope, scopes))
-    yield 2 * len(steps)
-    return Wanted(frozenset(outputs), begun.union(_last_assigned(definition, detail.steps)), inputs)
+    assigned = yield from _last_assigned(definition, detail.steps)
+    return Wanted(frozenset(outputs), begun.union(assigned), frozenset(inputs))
 
 
 def _is_repeat(definition: Definition, step: Step) -> bool:
@@ -104,14 +107,16 @@ def _action_reads(spec: StepSpec) -> frozenset[str]:
             return items.reads.union(output, *(_reads(each, None) for each in body.steps))
 
 
-def _last_assigned(definition: Definition, steps: Iterable[Step]) -> Iterator[StepKey]:
-    """Give the steps that assigned the values that the variables have now."""
-    seen: set[str] = set()
-    for step in sorted(steps, key=lambda step: step.end_seq or 0, reverse=True):
-        spec = definition.find(step.path)
-        if spec is None or step.state not in (StepState.COMPLETED, StepState.COMPENSATED):
-            continue
-        names = {name for name, _ in spec.assign}
-        if not names <= seen:
-            yield step.key
-        seen |= names
+def _last_assigned(definition: Definition, steps: Sequence[Step]) -> Work[set[StepKey]]:
+    """Return the steps that assigned the values that the variables have now."""
+    last: dict[str, Step] = {}
+    for part in parts(steps):
+        for step in part:
+            spec = definition.find(step.path)
+            if spec is None or step.state not in (StepState.COMPLETED, StepState.COMPENSATED):
+                continue
+            for name, _ in spec.assign:
+                if name not in last or (last[name].end_seq or 0) < (step.end_seq or 0):
+                    last[name] = step
+        yield 2 * len(part)
+    return {step.key for step in last.values()}

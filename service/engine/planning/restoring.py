@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 from immutables import Map
 
-from persistence.model import ExecutionDetail, Step, StepState
+from persistence.model import ExecutionDetail, Step, StepKey, StepState
 from service.engine import paths
 from service.engine.definition import Block, Definition, OnItemError, Repeat
 from service.engine.failure import Failure
@@ -24,11 +24,11 @@ from service.engine.planning.state import (
     Timer,
     awaited_handler,
     facts,
-    newest,
+    finding_newest,
+    gathering_variables,
     runs,
-    variables,
 )
-from service.engine.slices import Work, in_one_go
+from service.engine.slices import Work, in_one_go, parts
 
 _LOOK = 3  # microseconds for a step of a block
 
@@ -44,26 +44,32 @@ def restore(definition: Definition, detail: ExecutionDetail, worker: str = "") -
 def restoring(definition: Definition, detail: ExecutionDetail, worker: str) -> Work[State]:
     """Do what `restore` does, in pieces: an execution may have ten thousands of steps."""
     execution, ending = detail.execution, detail.execution.ending
-    steps = newest(detail.steps)
-    yield len(steps)
+    steps = yield from finding_newest(detail.steps)
     course = _Course(definition, steps, is_ending=ending is not None)
     if execution.start_time is not None and not execution.state.is_end:
         yield from course.read()
-    assigned, kept = variables(detail.steps), Map(steps)
-    yield len(steps)
-    in_work = Map({path: step for path, step in steps.items() if step.state in OPEN})
-    yield len(steps)
-    running = Map((step.key, step.attempt) for step in in_work.values() if runs(step))
-    awaited = Counter(filter(None, map(awaited_handler, in_work.values())))
-    yield len(in_work)
+    kept, in_work = Map[str, Step]().mutate(), Map[str, Step]().mutate()
+    running, awaited, timers = Map[StepKey, int]().mutate(), Counter[str](), Heap[Timer]()
+    for part in parts(list(steps.values())):
+        for step in part:
+            kept[step.path] = step
+            if step.state in OPEN:
+                in_work[step.path] = step
+                timers = _with_timer(timers, definition, step)
+                if runs(step):
+                    running[step.key] = step.attempt
+                if handler := awaited_handler(step):
+                    awaited[handler] += 1
+        yield _LOOK * len(part)
+    opened = in_work.finish()
     return State(
         facts=facts(execution),
         input=detail.input,
         timeout=execution.timeout,
         counts=execution.counts,
         state=execution.state,
-        steps=kept,
-        vars=assigned,
+        steps=kept.finish(),
+        vars=(yield from gathering_variables(detail.steps)),
         progress=execution.progress,
         last_seq=execution.last_seq,
         start_time=execution.start_time,
@@ -75,28 +81,28 @@ def restoring(definition: Definition, detail: ExecutionDetail, worker: str) -> W
         result=detail.result,
         worker=worker,
         bytes=execution.bytes,
-        inherited=in_work,
-        open=in_work,
-        running=running,
+        inherited=opened,
+        open=opened,
+        running=running.finish(),
         awaited=Map(awaited),
-        ready=Heap(course.ready),
-        timers=Heap(_timers(definition, steps)),
+        ready=course.ready,
+        timers=timers,
         blocks=Map(course.blocks),
         repeats=Map(course.repeats),
     )
 
 
-def _timers(definition: Definition, steps: Mapping[str, Step]) -> Iterator[Timer]:
-    for path, step in steps.items():
-        if step.state in OPEN and step.wait is not None and step.wait.wake_time is not None:
-            yield step.wait.wake_time, order(definition, path), path
+def _with_timer(timers: Heap[Timer], definition: Definition, step: Step) -> Heap[Timer]:
+    if step.wait is None or step.wait.wake_time is None:
+        return timers
+    return timers.push((step.wait.wake_time, order(definition, step.path), step.path))
 
 
 class _Course:
     """Finds out which blocks are open, and what of them is ready."""
 
     def __init__(self, definition: Definition, steps: Mapping[str, Step], *, is_ending: bool) -> None:
-        self.ready: list[Ready] = []
+        self.ready = Heap[Ready]()
         self.blocks: dict[str, OpenBlock] = {}
         self.repeats: dict[str, Repeating] = {}
         self._definition = definition
@@ -106,12 +112,13 @@ class _Course:
 
     def read(self) -> Work[None]:
         """Do so, for an execution that has started and not ended."""
-        for path in self._steps:
-            scope, _ = paths.split(path)
-            if scope:
-                owner, index = paths.owner(scope)
-                self._items.setdefault(owner, set()).add(index)
-        yield 2 * len(self._steps)
+        for part in parts(list(self._steps)):
+            for path in part:
+                scope, _ = paths.split(path)
+                if scope:
+                    owner, index = paths.owner(scope)
+                    self._items.setdefault(owner, set()).add(index)
+            yield 2 * len(part)
         yield from self._read_block("", self._definition.root, is_ending=self._is_ending)
 
     def _read_block(self, scope: str, block: Block, *, is_ending: bool) -> Work[bool]:
@@ -147,13 +154,13 @@ class _Course:
                 met |= {step_id: ended} if ended else {}
             elif not is_ending:
                 path = paths.join(scope, step_id)
-                self.ready.append(entry(self._definition, path, is_repeating=False))
+                self.ready = self.ready.push(entry(self._definition, path, is_repeating=False))
         return met
 
     def _read_repeat(self, step: Step, action: Repeat, *, is_ending: bool) -> Work[None]:
         begun = sorted(self._items.get(step.path, ()))
         scopes = [paths.item(step.path, index) for index in begun]
-        failed = self._failed(scopes, action) if action.on_item_error is OnItemError.STOP else ""
+        failed = (yield from self._failed(scopes, action)) if action.on_item_error is OnItemError.STOP else ""
         is_stopping = is_ending or bool(failed)
         in_work = 0
         for scope in scopes:
@@ -162,11 +169,12 @@ class _Course:
         repeat = Repeating(total, action.max_parallel, begun[-1] + 1 if begun else 0, in_work, failed)
         self.repeats[step.path] = repeat
         if repeat.may_go_on and not is_stopping:
-            self.ready.append(entry(self._definition, step.path, is_repeating=True))
+            self.ready = self.ready.push(entry(self._definition, step.path, is_repeating=True))
 
-    def _failed(self, scopes: Iterable[str], action: Repeat) -> str:
+    def _failed(self, scopes: Iterable[str], action: Repeat) -> Work[str]:
         """Return the path of the step that has ended one of these items, empty when there is none."""
         for scope in scopes:
+            yield len(action.body.steps)
             if (step := fatal(action.body, finder(self._steps, scope))) is not None:
                 return step.path
         return ""

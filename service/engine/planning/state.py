@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -17,6 +17,7 @@ from service.engine.failure import CANCELLED, EXECUTION_TIMEOUT, STEP_FAILED, Fa
 from service.engine.payload import size
 from service.engine.planning.heap import Heap
 from service.engine.planning.scopes import Place
+from service.engine.slices import Work, in_one_go, parts
 
 OPEN = frozenset({StepState.RUNNING, StepState.WAITING})
 """States of a step that has begun and not ended."""
@@ -233,18 +234,36 @@ def is_due(timer: Timer, open_steps: Mapping[str, Step]) -> bool:
     return step is not None and step.wait is not None and step.wait.wake_time == timer[0]
 
 
-def newest(steps: Iterable[Step]) -> dict[str, Step]:
+def newest(steps: Sequence[Step]) -> dict[str, Step]:
     """Return the newest iteration of each step, by path."""
-    return {step.path: step for step in sorted(steps, key=lambda step: step.iteration)}
+    return in_one_go(finding_newest(steps))
 
 
-def variables(steps: Iterable[Step]) -> dict[str, Any]:
+def finding_newest(steps: Sequence[Step]) -> Work[dict[str, Step]]:
+    """Do what `newest` does, in pieces: an execution may have a hundred thousand steps."""
+    found: dict[str, Step] = {}
+    for part in parts(steps):
+        for step in part:
+            if (known := found.get(step.path)) is None or known.iteration <= step.iteration:
+                found[step.path] = step
+        yield len(part)
+    return found
+
+
+def gathering_variables(steps: Sequence[Step]) -> Work[dict[str, Any]]:
     """Return the variables that steps have assigned, each as the last that ended left it."""
-    assigned: dict[str, Any] = {}
-    ended = sorted((step for step in steps if step.end_seq is not None), key=lambda step: step.end_seq or 0)
-    for step in ended:
-        assigned.update(step.assigned or {})
-    return assigned
+    first: dict[str, int] = {}
+    last: dict[str, tuple[int, Any]] = {}
+    for part in parts(steps):
+        for step in part:
+            if step.end_seq is None:
+                continue
+            for name, value in (step.assigned or {}).items():
+                first[name] = min(first.get(name, step.end_seq), step.end_seq)
+                if name not in last or last[name][0] <= step.end_seq:
+                    last[name] = step.end_seq, value
+        yield len(part)
+    return {name: last[name][1] for name in sorted(last, key=first.__getitem__)}
 
 
 def cancelled(by: str, reason: str) -> Ending:

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from persistence.model import Event, ExecutionDetail, ExecutionState, Step, StepCounts, StepState, Wait, WaitKind
+from persistence.model import (
+    Event,
+    Execution,
+    ExecutionDetail,
+    ExecutionState,
+    Step,
+    StepCounts,
+    StepState,
+    Wait,
+    WaitKind,
+)
 from persistence.repository import End
 from persistence.transition import Closing
 from service.engine import paths
@@ -14,7 +24,7 @@ from service.engine.definition import Definition, Repeat
 from service.engine.failure import CANCELLED, UNREADABLE_RECORD, Failure
 from service.engine.planning import events
 from service.engine.planning.draft import COUNTED
-from service.engine.planning.state import newest
+from service.engine.planning.state import finding_newest
 from service.engine.slices import Work, in_one_go
 
 SHOWN = 10
@@ -36,19 +46,22 @@ def contradictions(definition: Definition, detail: ExecutionDetail) -> Sequence[
 
 def contradicting(definition: Definition, detail: ExecutionDetail) -> Work[Sequence[str]]:
     """Do what `contradictions` does, in pieces: an execution may have ten thousands of steps."""
-    found = list(_of_execution(definition, detail))
-    steps = newest(detail.steps)
-    yield 2 * len(steps)
+    steps = yield from finding_newest(detail.steps)
+    counted, last_seq, of_steps = Counter[str](), 1, list[str]()
     for step in detail.steps:
-        found += _of_step(definition, step)
+        last_seq = max(last_seq, step.end_seq or 1)
+        of_steps += _of_step(definition, step)
         if steps[step.path] is step:
-            found += _of_items(definition, step, steps)
+            if step.state in COUNTED:
+                counted[COUNTED[step.state]] += 1
+            of_steps += _of_items(definition, step, steps)
         yield _LOOK
-    return found
+    return [*_of_execution(definition, detail.execution, counted, last_seq), *of_steps]
 
 
-def _of_execution(definition: Definition, detail: ExecutionDetail) -> Iterator[str]:
-    execution = detail.execution
+def _of_execution(
+    definition: Definition, execution: Execution, counted: Mapping[str, int], last_seq: int
+) -> Iterator[str]:
     if execution.state is ExecutionState.RUNNING and execution.start_time is None:
         yield "start_time"
     if execution.state is ExecutionState.RUNNING and execution.deadline_time is None:
@@ -57,14 +70,10 @@ def _of_execution(definition: Definition, detail: ExecutionDetail) -> Iterator[s
         yield "ending"
     # Items that are known add steps to those of the definition.
     total = execution.counts.total if len(definition.blocks) > 1 else len(definition.root.steps)
-    if execution.counts != _counts(total, newest(detail.steps).values()):
+    if execution.counts != StepCounts(total=total, **counted):
         yield "step_counts"
-    if execution.last_seq < max((step.end_seq or 1 for step in detail.steps), default=1):
+    if execution.last_seq < last_seq:
         yield "last_seq"
-
-
-def _counts(total: int, steps: Iterable[Step]) -> StepCounts:
-    return StepCounts(total=total, **Counter(COUNTED[step.state] for step in steps if step.state in COUNTED))
 
 
 def _of_step(definition: Definition, step: Step) -> Iterator[str]:

@@ -91,8 +91,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_STEP_NOT_FOUND: _ErrorReason.ValueType  # 31
     """NOT_FOUND. The execution has no such step. Metadata: `{"execution_id": "0193…", "path": "research"}`."""
     ERROR_REASON_HISTORY_TOO_LARGE: _ErrorReason.ValueType  # 32
-    """FAILED_PRECONDITION. The history up to the event is too large to show the execution as it was then, in either view:
-    read the events. Metadata: `{"execution_id": "…", "at_seq": "90000", "limit": "67108864"}`.
+    """FAILED_PRECONDITION. The history up to the event is too large to show the execution as it was then, as
+    `GetExecutionRequest.at_seq` counts it: read the events. Metadata:
+    `{"execution_id": "…", "at_seq": "90000", "limit": "33554432"}`.
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -172,7 +173,8 @@ ERROR_REASON_DATABASE_DAMAGED: ErrorReason.ValueType  # 30
 ERROR_REASON_STEP_NOT_FOUND: ErrorReason.ValueType  # 31
 """NOT_FOUND. The execution has no such step. Metadata: `{"execution_id": "0193…", "path": "research"}`."""
 ERROR_REASON_HISTORY_TOO_LARGE: ErrorReason.ValueType  # 32
-"""FAILED_PRECONDITION. The history up to the event is too large to show the execution as it was then, in either view:
-read the events. Metadata: `{"execution_id": "…", "at_seq": "90000", "limit": "67108864"}`.
+"""FAILED_PRECONDITION. The history up to the event is too large to show the execution as it was then, as
+`GetExecutionRequest.at_seq` counts it: read the events. Metadata:
+`{"execution_id": "…", "at_seq": "90000", "limit": "33554432"}`.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

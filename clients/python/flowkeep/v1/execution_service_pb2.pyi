@@ -264,7 +264,8 @@ class GetExecutionRequest(_message.Message):
     """Optional. Shows the execution as it was after the event with this number: its state, counts, steps with what they were
     given and gave, variables. It is put together from the history, in which there are no stack traces, and not how many
     bytes had been written. 0 means now. Beyond the newest event: OUT_OF_RANGE, `CURSOR_AHEAD`. Where the history up
-    to it has more than 64 MiB, in either view: FAILED_PRECONDITION, `HISTORY_TOO_LARGE`.
+    to it counts for more than 32 MiB: FAILED_PRECONDITION, `HISTORY_TOO_LARGE`. Each event counts for 800 bytes more than
+    it has, so that there are at most about 39,000, and, where it is shown, for 40 more for each value in its payload.
     """
     def __init__(
         self,
