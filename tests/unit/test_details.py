@@ -54,7 +54,7 @@ def shuffled(driver: Driver) -> ExecutionDetail:
     return replace(driver.stored, steps=sorted(driver.stored.steps, key=lambda row: row.key))
 
 
-@pytest.mark.parametrize(("items", "is_more"), [(499, False), (500, True), (3_000, True)])
+@pytest.mark.parametrize(("items", "is_more"), [(499, False), (500, True), (1_100, True)])
 async def test_the_first_steps_are_shown_and_whether_there_are_more(items: int, is_more: bool) -> None:
     driver = of_items(items)
     first = ["all", *(f"all[{n}].{step_id}" for n in range(items) for step_id in "ab"), "last"][:STEPS_SHOWN]
@@ -66,7 +66,7 @@ async def test_the_first_steps_are_shown_and_whether_there_are_more(items: int, 
 
 
 def test_the_first_of_many_steps_are_found_in_pieces() -> None:
-    driver = of_items(3_000)
+    driver = of_items(1_100)
     pieces = list(first_steps(driver.definition, shuffled(driver), 10))
-    assert sum(pieces) > 10 * SLICE
+    assert sum(pieces) > 4 * SLICE
     assert max(pieces) < SLICE

@@ -154,9 +154,9 @@ def test_however_many_items_there_are_no_application_does_more_than_is_allowed()
 
 
 def test_the_output_of_an_item_costs_a_look_at_each_of_its_steps() -> None:
-    steps = [step(i, condition="false") for i in ids(100)]
-    driver = started(sequence(each("all", "input.rows", *steps)), {"rows": [0] * 30})
-    assert driver.rows["all"].output == [None] * 30
+    steps = [step(i, condition="false") for i in ids(50)]
+    driver = started(sequence(each("all", "input.rows", *steps)), {"rows": [0] * 40})
+    assert driver.rows["all"].output == [None] * 40
     assert any(
         repeat.outputs for turn in driver.turns for repeat in turn.plan.state.repeats.values()
     )  # not all at once
