@@ -59,7 +59,7 @@ def test_the_step_has_a_record_with_its_list_and_no_attempt_while_its_items_run(
     assert events.StepStarted("all", "for_each", 0, "", {"items": ["a", "b", "c"]}) in [e.body for e in driver.events]
     item = driver.rows["all[2].get"]
     assert (item.position, item.items, item.handler) == (1, (2, 2), "work")
-    assert driver.state.running == {(f"all[{n}].get", 1) for n in range(3)}
+    assert dict(driver.state.running) == {(f"all[{n}].get", 1): 1 for n in range(3)}
     assert driver.succeed("all", "mine", attempt=0).is_empty
 
 
