@@ -14,6 +14,8 @@ from uuid import UUID
 
 import msgspec
 
+from persistence.usage import Usage
+
 Json = Any  # a JSON value as plain Python: None, bool, int, float, str, list, dict
 
 LARGE_PAYLOAD = 8 << 10
@@ -191,6 +193,7 @@ class Execution(msgspec.Struct, frozen=True):
     says from when on it may be claimed. `epoch` rises at each change of owner. `timeout` is in seconds.
     `deaths` counts the owners that died while they drove it, since one last survived it.
     `bytes` is what it has written so far. `run` is 1, and one more each time that it is reopened after its end.
+    `usage` is what its attempts that have ended used, None for nothing.
     `failure` is a JSON object with code, message, details, step_path, retryable, stack_trace. `ending` is the end that
     is decided, from then until it has come. `mail` is how many binding messages it was ever sent. `unreadable` names
     the columns that the store holds and that cannot be read; something empty stands in their place.
@@ -226,6 +229,7 @@ class Execution(msgspec.Struct, frozen=True):
     deaths: int = 0
     bytes: int = 0
     run: int = 1
+    usage: Usage | None = None
     unreadable: tuple[str, ...] = ()
 
 
@@ -284,10 +288,10 @@ class Step(msgspec.Struct, frozen=True):
     that ended it: variables are folded in this order. `wait` stays on a cancelled step that was waiting.
     `failed_attempts` holds at most the last 20 as JSON objects with attempt, start_time, end_time, failure; `failures`
     counts all that the retry policy counts: attempts that a crash cut off are not among them. `progress` is the
-    percentage that the running attempt reported. `position` is the place in the definition, from 1, of the step of the
-    root that it is, or is of; `items` has the number of its item and its own place, for each item around it: in the
-    order of both, what is of an item stands together. A step that is written with an UNREAD `input` keeps the one that
-    it has.
+    percentage that the running attempt reported. `usage` is what the attempts of this iteration that have ended used,
+    None for nothing. `position` is the place in the definition, from 1, of the step of the root that it is, or is of;
+    `items` has the number of its item and its own place, for each item around it: in the order of both, what is of an
+    item stands together. A step that is written with an UNREAD `input` keeps the one that it has.
     """
 
     path: str
@@ -311,6 +315,7 @@ class Step(msgspec.Struct, frozen=True):
     progress: int = 0
     position: int = 0
     items: tuple[int, ...] = ()
+    usage: Usage | None = None
 
     @property
     def key(self) -> StepKey:

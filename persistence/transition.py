@@ -23,6 +23,7 @@ from persistence.model import (
     Step,
     StepCounts,
 )
+from persistence.usage import Usage
 
 _KIND = re.compile(r"\w{1,64}")
 
@@ -116,6 +117,7 @@ class Transition(msgspec.Struct, frozen=True):
     awaits: Sequence[str] = ()
     survived: bool = False
     bytes: int = 0
+    usage: Usage | None = None
 
     @property
     def last_seq(self) -> int:

@@ -313,6 +313,7 @@ def _after(row: Execution, transition: Transition, now: datetime) -> Execution:
         incarnation=None if is_released else row.incarnation,
         deaths=0 if transition.survived else row.deaths,
         bytes=transition.bytes,
+        usage=transition.usage,
         wake_time=_wake_time(row, transition, now),
     )
 

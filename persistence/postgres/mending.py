@@ -42,6 +42,7 @@ _EXECUTION: Mapping[str, tuple[Callable[[Any], bool], Any]] = {
     "labels": (lambda text: all(type(each) is str for each in records.document(text or "{}").values()), "{}"),
     "failure": (_optional(records.failure), None),
     "ending": (_optional(records.ending), None),
+    "usage": (_optional(records.usage), None),
 }
 _MESSAGE: Mapping[str, tuple[Callable[[Any], bool], Any]] = {
     "create_time": (_time, NO_TIME),
@@ -55,6 +56,7 @@ _STEP: Mapping[str, tuple[Callable[[Any], bool], Any]] = {
     "failure": (_optional(records.failure), None),
     "failed_attempts": (_optional(records.failed_attempts), None),
     "assigned": (_optional(records.document), None),
+    "usage": (_optional(records.usage), None),
 }
 
 

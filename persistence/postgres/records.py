@@ -31,18 +31,19 @@ from persistence.model import (
     Wait,
 )
 from persistence.postgres.tables import metadata
+from persistence.usage import Usage
 
 EXECUTION_COLUMNS = (
     "org_id", "id", "owner", "workflow_id", "workflow_name", "revision", "state", "create_time", "timeout", "priority",
     "tags", "labels", "correlation_id", "request_id", "scheduled_time", "start_time", "end_time", "deadline_time",
     "progress", "steps_total", "steps_completed", "steps_failed", "steps_skipped", "steps_running", "steps_cancelled",
-    "last_seq", "failure", "ending", "mail", "incarnation", "epoch", "wake_time", "deaths", "bytes", "run",
+    "last_seq", "failure", "ending", "mail", "incarnation", "epoch", "wake_time", "deaths", "bytes", "run", "usage",
 )  # fmt: skip
 MESSAGE_COLUMNS = ("id", "kind", "create_time", "sender", "body")
 STEP_COLUMNS = (
     "path", "iteration", "handler", "state", "attempt", "input", "output", "failure", "failed_attempts", "assigned",
     "skip_reason", "start_time", "attempt_time", "end_time", "wait", "end_seq", "worker", "failures", "progress",
-    "position", "items", "shared",
+    "position", "items", "usage", "shared",
 )  # fmt: skip
 
 UNREADABLE_TIME = datetime.min.replace(tzinfo=UTC)
@@ -60,6 +61,7 @@ _LONG_NUMBER = re.compile(r"\d{17}")
 _decode = msgspec.json.decode
 _decode_labels = msgspec.json.Decoder(dict[str, str]).decode
 _decode_wait = msgspec.json.Decoder(Wait).decode
+_decode_usage = msgspec.json.Decoder(Usage).decode
 _encode = msgspec.json.encode
 _strict = json.JSONEncoder(allow_nan=False)
 _EXECUTION_STATES = {state.value: state for state in ExecutionState}
@@ -160,6 +162,7 @@ def execution(row: asyncpg.Record | Mapping[str, Any]) -> Execution:
         deaths=row["deaths"],
         bytes=row["bytes"],
         run=row["run"],
+        usage=None if row["usage"] is None else usage(row["usage"]),
     )
     if not 0.0 <= found.timeout <= LONGEST_TIMEOUT or UNREADABLE_TIME in (
         found.create_time,
@@ -204,6 +207,7 @@ def step(row: asyncpg.Record | Mapping[str, Any]) -> Step:
         progress=row["progress"],
         position=row["position"],
         items=numbers(row["items"]),
+        usage=None if row["usage"] is None else usage(row["usage"]),
     )
     if UNREADABLE_TIME in (found.start_time, found.attempt_time, found.end_time):
         raise NotReadableError("a time")
@@ -236,6 +240,11 @@ def wait(text: str) -> Wait:
         if moment is not None:
             moment.astimezone(UTC)  # a message holds the years 1 to 9999 of UTC
     return found
+
+
+def usage(text: str) -> Usage:
+    """Return what was used up. Raises msgspec.DecodeError when it is nothing of ours."""
+    return _decode_usage(text)
 
 
 def ending(text: str) -> Ending:

@@ -153,6 +153,7 @@ executions = Table(
     Column("result", JSONB, comment="What it answers, once COMPLETED."),
     Column("failure", JSONB, comment="Why it did not complete: code, message, details, step_path."),
     Column("ending", JSONB, comment="End that is decided while attempts are being stopped: state, failure."),
+    Column("usage", JSONB, comment="What its steps used up: input_tokens, output_tokens, cost_micros; or NULL."),
     PrimaryKeyConstraint("org_id", "id", name="executions_pkey"),
     CheckConstraint(
         "CASE WHEN end_time IS NOT NULL THEN ending IS NULL WHEN state = 'CANCELLING' THEN ending IS NOT NULL"
@@ -266,11 +267,8 @@ steps = Table(
         comment="What it waits for: kind, start_time, wake_time, reason; kept when it was cancelled meanwhile.",
     ),
     Column("shared", JSONB, comment="Columns whose payload is in shared_payloads, and NULL here, with its digest."),
-    Column(
-        "items",
-        ARRAY(Integer),
-        comment="Of the step of an item: the item's number and the place in the definition, for each item around it.",
-    ),
+    Column("items", ARRAY(Integer), comment="Of the step of an item: its number and place, for each item around it."),
+    Column("usage", JSONB, comment="What its attempts used up: input_tokens, output_tokens, cost_micros; or NULL."),
     PrimaryKeyConstraint("execution_id", "path", "iteration", name="steps_pkey"),
     # Those of the root are as few as their definition has, and are found by their paths.
     Index("steps_of_items", "execution_id", "position", "items", postgresql_where=text("items IS NOT NULL")),

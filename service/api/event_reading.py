@@ -16,6 +16,7 @@ from flowkeep.v1.execution_pb2 import StepCounts as StepCountsMessage
 from flowkeep.v1.execution_pb2 import Wait as WaitMessage
 from persistence.model import Event as StoredEvent
 from persistence.model import ExecutionState, StepCounts, Wait, WaitKind
+from persistence.usage import Usage
 from service.engine.failure import Failure
 from service.engine.planning import events
 
@@ -63,21 +64,30 @@ def _progressed(told: pb.StepProgressed) -> events.StepProgressed:
 
 def _waiting(told: pb.StepWaiting) -> events.StepWaiting:
     output = payload.from_value(told.output) if told.HasField("output") else None
-    return events.StepWaiting(told.path, _wait(told.wait), told.iteration, output)
+    return events.StepWaiting(told.path, _wait(told.wait), told.iteration, output, _usage(told))
 
 
 def _retrying(told: pb.StepRetrying) -> events.StepRetrying:
     failure, retry_time = _failure(told.failure), _time(told.retry_time)
-    return events.StepRetrying(told.path, told.attempt, failure, retry_time, told.failures, told.iteration)
+    usage = _usage(told)
+    return events.StepRetrying(told.path, told.attempt, failure, retry_time, told.failures, told.iteration, usage)
 
 
 def _completed(told: pb.StepCompleted) -> events.StepCompleted:
-    return events.StepCompleted(told.path, told.attempt, payload.from_value(told.output), told.iteration)
+    output = payload.from_value(told.output)
+    return events.StepCompleted(told.path, told.attempt, output, told.iteration, _usage(told))
 
 
 def _failed(told: pb.StepFailed) -> events.StepFailed:
-    failure = _failure(told.failure)
-    return events.StepFailed(told.path, told.attempt, failure, told.failures, told.attempt_failed, told.iteration)
+    return events.StepFailed(
+        told.path,
+        told.attempt,
+        _failure(told.failure),
+        told.failures,
+        told.attempt_failed,
+        told.iteration,
+        _usage(told),
+    )
 
 
 def _skipped(told: pb.StepSkipped) -> events.StepSkipped:
@@ -86,7 +96,7 @@ def _skipped(told: pb.StepSkipped) -> events.StepSkipped:
 
 def _cancelled(told: pb.StepCancelled) -> events.StepCancelled:
     failure = _failure(told.failure) if told.HasField("failure") else None
-    return events.StepCancelled(told.path, told.attempt, failure, told.iteration)
+    return events.StepCancelled(told.path, told.attempt, failure, told.iteration, _usage(told))
 
 
 def _assigned(told: pb.VariablesAssigned) -> events.VariablesAssigned:
@@ -117,6 +127,15 @@ def _wait(told: WaitMessage) -> Wait:
 def _failure(told: FailureMessage) -> Failure:
     details = payload.from_struct(told.details)
     return Failure(told.code, told.message, details, told.step_path, told.retryable)
+
+
+def _usage(told: Any) -> Usage | None:
+    if not told.HasField("usage"):
+        return None
+    usage = Usage(told.usage.input_tokens, told.usage.output_tokens, told.usage.cost_micros)
+    if min(usage.input_tokens, usage.output_tokens, usage.cost_micros) < 0:
+        raise ValueError("less than nothing was used")
+    return usage
 
 
 def _optional(told: Any, field: str) -> datetime | None:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import cache, lru_cache
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, overload
 
 from google.protobuf.message import DecodeError, Message
 
@@ -14,9 +14,11 @@ from flowkeep import payload
 from flowkeep.v1 import event_pb2 as pb
 from flowkeep.v1.execution_pb2 import Execution as ExecutionMessage
 from flowkeep.v1.execution_pb2 import StepCounts as StepCountsMessage
+from flowkeep.v1.execution_pb2 import Usage as UsageMessage
 from flowkeep.v1.execution_pb2 import Wait as WaitMessage
 from persistence.model import LARGE_PAYLOAD, ExecutionState, StepCounts, Wait, WaitKind
 from persistence.model import Event as StoredEvent
+from persistence.usage import Usage
 from service.api.encoded import tag
 from service.api.failures import failure_message
 from service.api.times import timestamp
@@ -31,6 +33,7 @@ _KINDS = {field.name: tag(pb.ExecutionEvent, field.name) for field in pb.Executi
 
 _INPUT, _STARTED_ITERATION = tag(pb.StepStarted, "input"), tag(pb.StepStarted, "iteration")
 _OUTPUT, _COMPLETED_ITERATION = tag(pb.StepCompleted, "output"), tag(pb.StepCompleted, "iteration")
+_COMPLETED_USAGE = tag(pb.StepCompleted, "usage")
 _RESULT, _SCHEDULED = tag(pb.ExecutionFinished, "result"), tag(pb.ExecutionCreated, "scheduled_time")
 
 _STATES = {state: ExecutionMessage.State.Value(f"STATE_{state.value}") for state in ExecutionState}
@@ -128,6 +131,19 @@ def wait_message(wait: Wait) -> WaitMessage:
     return message
 
 
+@overload
+def usage_message(usage: Usage) -> UsageMessage: ...
+@overload
+def usage_message(usage: Usage | None) -> UsageMessage | None: ...
+def usage_message(usage: Usage | None) -> UsageMessage | None:
+    """Return the message of what was used, None for nothing."""
+    if usage is None:
+        return None
+    return UsageMessage(
+        input_tokens=usage.input_tokens, output_tokens=usage.output_tokens, cost_micros=usage.cost_micros
+    )
+
+
 def _content(body: events.EventBody) -> Content:
     """Return what happened. Of what most histories consist of, all that is the same in many events is made once."""
     match body:
@@ -195,7 +211,10 @@ def _start_of(path: str, handler: str, attempt: int, worker: str) -> bytes:
 def _step_completed(body: events.StepCompleted) -> Content:
     output = value_bytes(body.output)
     content = _completion_of(body.path, body.attempt) + _sized(_OUTPUT, output)
-    return "step_completed", content + _COMPLETED_ITERATION + varint(body.iteration), output
+    content += _COMPLETED_ITERATION + varint(body.iteration)
+    if body.usage is not None:
+        content += _field(_COMPLETED_USAGE, usage_message(body.usage))
+    return "step_completed", content, output
 
 
 @lru_cache(maxsize=1_024)
@@ -241,7 +260,8 @@ def _progressed(body: events.StepProgressed) -> pb.StepProgressed:
 
 def _waiting(body: events.StepWaiting) -> pb.StepWaiting:
     output = payload.to_value(body.output) if body.wait.kind is WaitKind.TIMER else None
-    return pb.StepWaiting(path=body.path, wait=wait_message(body.wait), iteration=body.iteration, output=output)
+    wait, usage = wait_message(body.wait), usage_message(body.usage)
+    return pb.StepWaiting(path=body.path, wait=wait, iteration=body.iteration, output=output, usage=usage)
 
 
 def _retrying(body: events.StepRetrying) -> pb.StepRetrying:
@@ -252,6 +272,7 @@ def _retrying(body: events.StepRetrying) -> pb.StepRetrying:
         retry_time=timestamp(body.retry_time),
         iteration=body.iteration,
         failures=body.failures,
+        usage=usage_message(body.usage),
     )
 
 
@@ -263,12 +284,19 @@ def _failed(body: events.StepFailed) -> pb.StepFailed:
         iteration=body.iteration,
         failures=body.failures,
         attempt_failed=body.is_of_attempt,
+        usage=usage_message(body.usage),
     )
 
 
 def _cancelled(body: events.StepCancelled) -> pb.StepCancelled:
     failure = None if body.failure is None else failure_message(body.failure)
-    return pb.StepCancelled(path=body.path, attempt=body.attempt, failure=failure, iteration=body.iteration)
+    return pb.StepCancelled(
+        path=body.path,
+        attempt=body.attempt,
+        failure=failure,
+        iteration=body.iteration,
+        usage=usage_message(body.usage),
+    )
 
 
 def _assigned(body: events.VariablesAssigned) -> pb.VariablesAssigned:

@@ -10,7 +10,7 @@ from persistence.model import Execution, ExecutionDetail, ExecutionOutcome, Exec
 from persistence.transition import Created
 from service.api.definitions import EncodedDefinitions
 from service.api.encoded import Encoded, tag
-from service.api.events import put_counts
+from service.api.events import put_counts, usage_message
 from service.api.failures import stored_failure
 from service.api.steps import Sight, fill, outline, payloads, step_state
 from service.api.times import put_span, put_time
@@ -85,6 +85,8 @@ def execution_message(execution: Execution) -> ExecutionMessage:
     message.last_seq = execution.last_seq
     message.written_bytes = execution.bytes
     message.run = execution.run
+    if execution.usage is not None:
+        message.usage.CopyFrom(usage_message(execution.usage))
     if execution.tags:
         message.tags.extend(execution.tags)
     if execution.labels:

@@ -12,7 +12,7 @@ from msgspec import structs
 from flowkeep.v1.execution_pb2 import FailedAttempt, StepExecution
 from persistence.model import Step, StepState
 from service.api.encoded import Encoded, tag
-from service.api.events import wait_message
+from service.api.events import usage_message, wait_message
 from service.api.failures import stored_failure
 from service.api.paging import LARGEST_PAGE_BYTES
 from service.api.times import duration, timestamp
@@ -69,6 +69,7 @@ def outline(record: Step, step: StepSpec, definition: Definition, sight: Sight) 
         depends_on=block_of(definition, split(record.path)[0]).predecessors[step.id],
         skip_reason=record.skip_reason,
         worker=record.worker,
+        usage=usage_message(record.usage),
     )
     if record.start_time is not None:
         until = record.end_time or datetime.now(UTC)

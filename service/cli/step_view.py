@@ -21,7 +21,7 @@ from service.cli.rendering import (
     state_text,
     time_text,
 )
-from service.cli.tables import step_state_name, took_text, wait_text
+from service.cli.tables import step_state_name, took_text, usage_text, wait_text
 
 
 def step_view(execution_id: str, step: StepExecution, unreadable: Iterable[str] = (), *, withheld: bool) -> Group:
@@ -68,6 +68,7 @@ def _facts(execution_id: str, step: StepExecution, unreadable: Iterable[str]) ->
         ("Ended", time_text(step.end_time)),
         ("Waits", plain(wait_text(step.wait) if step.state == StepExecution.STATE_WAITING else "")),
         ("Duration", span_text(duration_seconds(step.duration)) if step.HasField("duration") else ""),
+        ("Used", usage_text(step.usage)),
         ("Skipped", plain(step.skip_reason)),
         ("After", plain(", ".join(step.depends_on))),
         ("Unreadable", plain(", ".join(lost), "bold red")),

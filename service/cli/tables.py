@@ -11,7 +11,7 @@ from rich.text import Text
 from flowkeep.definition import document, short_name
 from flowkeep.payload import from_struct, from_value
 from flowkeep.v1.event_pb2 import ExecutionFinished
-from flowkeep.v1.execution_pb2 import Execution, FailedAttempt, Failure, StepExecution, Wait
+from flowkeep.v1.execution_pb2 import Execution, FailedAttempt, Failure, StepExecution, Usage, Wait
 from flowkeep.v1.execution_service_pb2 import CancelResponse
 from flowkeep.v1.handler_pb2 import Handler
 from flowkeep.v1.workflow_pb2 import Workflow
@@ -195,7 +195,7 @@ def _execution_facts(execution: Execution) -> Facts:
         ("Request id", plain(execution.request_id)),
         ("Child of", plain(execution.lineage.parent_execution_id)),
         ("Made from", plain(execution.lineage.source_execution_id)),
-        ("Used", _usage(execution)),
+        ("Used", usage_text(execution.usage)),
         ("Unreadable", _unreadable(execution)),
     )
 
@@ -205,10 +205,10 @@ def _unreadable(kept: Execution | Workflow) -> Text:
     return plain(", ".join(kept.unreadable), "bold red")
 
 
-def _usage(execution: Execution) -> str:
-    usage = execution.usage
-    parts = [f"{usage.input_tokens} tokens in"] if usage.input_tokens else []
-    parts += [f"{usage.output_tokens} tokens out"] if usage.output_tokens else []
+def usage_text(usage: Usage) -> str:
+    """Return what was used up, empty for nothing."""
+    parts = [f"{usage.input_tokens:,} tokens in"] if usage.input_tokens else []
+    parts += [f"{usage.output_tokens:,} tokens out"] if usage.output_tokens else []
     parts += [f"cost {usage.cost_micros / 1e6:.6f}"] if usage.cost_micros else []
     return ", ".join(parts)
 

@@ -28,6 +28,9 @@ _EVENT, _VALUE = 800, 40
 _BYTES_A_MICROSECOND = 32
 
 
+_TELLING_USAGE = frozenset({"step_waiting", "step_retrying", "step_completed", "step_failed", "step_cancelled"})
+
+
 class HistoryTooLargeError(Exception):
     """The events up to the one that was asked for are more than an execution is put together of."""
 
@@ -74,6 +77,7 @@ class History:
             raise CursorAheadError(seq, now.execution.last_seq)
         folding = Folding(definition, now.execution, now.input, has_steps=has_steps)
         lost = [name for name in now.unreadable if name == "input" or name in now.execution.unreadable]
+        uses = now.execution.usage is not None  # where there is none now, there was none before
         slicing, size, left = Slicing(), 0, MOST_HISTORY
         if seq * _EVENT > left:
             raise HistoryTooLargeError(execution_id, seq)
@@ -83,8 +87,9 @@ class History:
                     await beyond()
                 size += len(stored.body)
                 counted = _EVENT + len(stored.body)
-                # Of such an event the execution without its steps shows the counts, if nothing follows it.
+                # Of such an event the execution without its steps shows the counts, if nothing follows it, and usage.
                 is_shown = has_steps or stored.seq == seq or not _is_of_a_step(stored.kind)
+                is_shown = is_shown or (uses and stored.kind in _TELLING_USAGE)
                 if is_shown and (event := self._decode(stored)) is not None:
                     folding.take(event)
                     counted += _VALUE * _values(event.body)

@@ -38,6 +38,7 @@ from persistence.postgres.tables import metadata
 from persistence.repository import Repository
 from persistence.requests import Method, Request
 from persistence.transition import Created, Letter, Transition
+from persistence.usage import Usage
 from service.engine.ids import uuid7
 from tests.conformance.builders import (
     CANCELLED,
@@ -102,6 +103,7 @@ def written(row: Execution, change: Columns, time: datetime) -> Transition:
     row = replace(row, **{name: getattr(row, name) + distance}, **given.pop("stranger"))
     given["wake_time"] = None if (wake := given.pop("wake")) is None else time + timedelta(seconds=wake)
     given["end_time"] = time if given["state"].is_end else None
+    given["usage"] = Usage(given["bytes"], 1) if given["bytes"] else None
     given["ending"] = CANCELLED if given["state"] is ExecutionState.CANCELLING else None
     return transition(row, **given, start_time=row.start_time or time)
 

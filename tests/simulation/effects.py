@@ -81,6 +81,7 @@ class Effects:
             await self._loop.create_future()  # nothing follows
         pieces = params.get("reports", 0) + 1
         for piece in range(pieces):
+            context.add_usage(output_tokens=1)
             await asyncio.sleep(params.get("takes", 0.0) / pieces)
             if piece:
                 context.report(100 * piece // pieces, f"piece {piece}")

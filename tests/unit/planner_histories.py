@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from persistence.model import StepState, WaitKind
+from persistence.usage import MOST, Usage
 from service.engine.definition import (
     Decide,
     Definition,
@@ -71,6 +72,7 @@ _FAILURES = [
     Failure(HANDLER_ERROR, "fatal"),
     Failure("NEVER", "not again", {"a": 1}, retryable=True),
 ]
+_USAGES = [None, Usage(7, 1), Usage(cost_micros=MOST // 2)]
 _FREQUENCIES = {
     **{"succeed": 24, "fail": 18, "due": 20, "pass": 6, "progress": 6, "suspend": 16, "stale": 8, "repeat": 6},
     **{"early": 6, "recover": 8, "stop": 6, "miss": 8, "free": 8, "lack": 6, "find": 6, "restart": 12},
@@ -209,17 +211,19 @@ def _play(driver: Driver, kind: str, which: int, how: int) -> None:
     path = paths[which % len(paths)]
     if not driver.running and how and kind in _RESULT_KINDS:
         kind = "due"  # else most of it would be about attempts that do not run
+    usage = _USAGES[which % 3]
     match kind:
         case "succeed":
-            driver.succeed(path, _RESULTS[how])
+            driver.succeed(path, _RESULTS[how], usage=usage)
         case "fail":
-            driver.fail(path, failure=_FAILURES[which % 7], draw=how / 4, retry_after=3.0 if how == 3 else None)
+            retry_after = 3.0 if how == 3 else None
+            driver.fail(path, failure=_FAILURES[which % 7], draw=how / 4, retry_after=retry_after, usage=usage)
         case "suspend":
-            driver.suspend(path, (0.5, 5, 60, -1)[how], _RESULTS[how])
+            driver.suspend(path, (0.5, 5, 60, -1)[how], _RESULTS[how], usage=usage)
         case "progress":
             driver.progress(path, (40, 20, 150, 0)[how])
         case "stop":
-            driver.stopped(path, has_ended=how > 0)
+            driver.stopped(path, has_ended=how > 0, usage=usage)
         case "miss":
             driver.miss_thread(path)
         case "free":

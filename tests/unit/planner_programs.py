@@ -22,6 +22,7 @@ from persistence.model import (
     Step,
     StepCounts,
 )
+from persistence.usage import Usage
 from service.engine.definition import (
     Action,
     Block,
@@ -251,28 +252,34 @@ class Driver:
         """Let the execution start."""
         return self.apply(happenings.Started(self.now))
 
-    def succeed(self, path: str, output: Any = None, attempt: int | None = None) -> Plan:
+    def succeed(self, path: str, output: Any = None, attempt: int | None = None, usage: Usage | None = None) -> Plan:
         """Let an attempt, by default the newest, give its output."""
-        return self.apply(happenings.StepSucceeded(self.now, path, self.ended(path, attempt), output))
+        number = self.ended(path, attempt)
+        return self.apply(happenings.StepSucceeded(self.now, path, number, output, usage=usage))
 
     def fail(self, path: str, attempt: int | None = None, failure: Failure | None = None, **fields: Any) -> Plan:
         """Let an attempt fail, by default in a way that may be tried again."""
         failure = failure or Failure(HANDLER_ERROR, "boom", retryable=True)
         return self.apply(happenings.StepFailed(self.now, path, self.ended(path, attempt), failure, **fields))
 
-    def suspend(self, path: str, seconds: float, output: Any = None, attempt: int | None = None) -> Plan:
+    def suspend(
+        self, path: str, seconds: float, output: Any = None, attempt: int | None = None, usage: Usage | None = None
+    ) -> Plan:
         """Let an attempt ask to be parked."""
-        until = self.now + timedelta(seconds=seconds)
-        return self.apply(happenings.StepSuspended(self.now, path, self.ended(path, attempt), until, output, "parked"))
+        number, until = self.ended(path, attempt), self.now + timedelta(seconds=seconds)
+        return self.apply(happenings.StepSuspended(self.now, path, number, until, output, "parked", usage=usage))
 
     def progress(self, path: str, percent: int, attempt: int | None = None) -> Plan:
         """Let an attempt report its progress."""
         number = self._number(path, attempt)
         return self.apply(happenings.StepProgressed(self.now, path, number, percent, "on it"))
 
-    def stopped(self, path: str, attempt: int | None = None, *, has_ended: bool = True) -> Plan:
+    def stopped(
+        self, path: str, attempt: int | None = None, *, has_ended: bool = True, usage: Usage | None = None
+    ) -> Plan:
         """Let an attempt that was told to stop say that it has, or be waited for no longer."""
-        return self.apply(happenings.StepStopped(self.now, path, self.ended(path, attempt), has_ended))
+        number = self.ended(path, attempt)
+        return self.apply(happenings.StepStopped(self.now, path, number, has_ended, usage=usage))
 
     def miss_thread(self, path: str) -> Plan:
         """Let the newest attempt find no free thread."""
@@ -349,6 +356,7 @@ class Driver:
             failure=after.failure.to_json() if after.failure else None,
             ending=after.ending.stored() if after.ending else None,
             bytes=after.bytes,
+            usage=after.usage,
         )
 
     def _perform(self, plan: Plan) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from threading import Thread
 from uuid import UUID
 
+from persistence.usage import Usage
 from service.engine.handlers.attempt import CURRENT, Attempt
 from service.logs import _of_attempt
 
@@ -28,6 +30,23 @@ async def test_who_waits_for_a_stop_that_has_come_does_not_wait():
     told = attempt()
     told.tell()
     assert await asyncio.to_thread(told.stop.wait, 60.0)
+
+
+def test_what_threads_of_a_handler_use_adds_up():
+    using = attempt()
+    using.use(0, 0, 0)
+    assert using.usage is None
+
+    def use() -> None:
+        for _ in range(1_000):
+            using.use(1, 2, 3)
+
+    threads = [Thread(target=use) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert using.usage == Usage(4_000, 8_000, 12_000)
 
 
 def test_a_line_of_the_log_says_which_attempt_it_comes_from_unless_it_says_something_else():

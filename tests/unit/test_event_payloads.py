@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from flowkeep.payload import to_struct, to_value
-from flowkeep.v1.event_pb2 import ExecutionEvent, StepStarted
+from flowkeep.v1.event_pb2 import ExecutionEvent, StepCompleted, StepStarted
+from flowkeep.v1.execution_pb2 import Usage as UsageMessage
 from persistence.model import LARGE_PAYLOAD, ExecutionState, StepCounts
+from persistence.usage import MOST, Usage
+from service.api.event_reading import decode
 from service.api.events import counts_message, encode
 from service.api.times import timestamp
 from service.engine.failure import Failure
@@ -68,3 +72,18 @@ def test_a_body_is_what_protobuf_writes(time: datetime, seq: int, counts: StepCo
     )
     assert stored.body == message.SerializeToString(deterministic=True)
     assert (stored.kind, stored.seq, stored.transition_seq, stored.time) == ("step_started", seq, seq + 2, time)
+
+
+def test_a_completion_with_what_its_attempt_used_is_what_protobuf_writes():
+    body = events.StepCompleted("a", 2, {"n": 3}, 4, Usage(7, 2**40, MOST))
+    stored = encode(events.Event(1, 1, NOW, 0, StepCounts(1), body))
+    told = ExecutionEvent.FromString(stored.body)
+    assert stored.body == told.SerializeToString(deterministic=True)
+    usage = UsageMessage(input_tokens=7, output_tokens=2**40, cost_micros=MOST)
+    assert told.step_completed == StepCompleted(
+        path="a", attempt=2, output=to_value({"n": 3}), iteration=4, usage=usage
+    )
+    less = ExecutionEvent.FromString(stored.body)
+    less.step_completed.usage.cost_micros = -1
+    assert decode(stored) == events.Event(1, 1, NOW, 0, StepCounts(1), body)
+    assert decode(replace(stored, body=less.SerializeToString())) is None

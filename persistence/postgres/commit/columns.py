@@ -107,6 +107,7 @@ CHANGE = RowKind[Transition](
     Column("failure", "jsonb"),
     Column("ending", "jsonb"),
     Column("bytes", "int8", "bytes"),
+    Column("usage", "jsonb", "usage"),
 )
 """What transitions of one execution make of its row: the last of them, what `last_seq` must be before, and whether any
 of them survived."""
@@ -135,6 +136,7 @@ STEP = RowKind[Step](
     Column("worker", "text", lambda step: step.worker or None),
     Column("position", "int", "position"),
     Column("items", "int[]", _items),
+    Column("usage", "jsonb", "usage"),
     Column("shared", "jsonb"),
 )
 """A step; its payloads are given as far as they are not shared. `shared` has true for an input that stays as it is."""

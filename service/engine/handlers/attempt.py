@@ -10,13 +10,16 @@ from threading import Event, Lock
 from typing import Any
 from uuid import UUID
 
+from persistence.usage import Usage
+
 
 class Attempt:
     """One attempt of a step while this process runs it. Any thread may ask it, and tell it to stop.
 
     `stop` is what its handler asks. `told_at` is the monotonic time at which it was told to stop, `has_expired` whether
     by its timeout. `has_noticed`: its handler asked since, and heard so. `is_in_thread`: a thread runs it now, which
-    nothing can stop. `has_returned`: its handler gave what it gives, which may have to wait for its turn.
+    nothing can stop. `has_returned`: its handler gave what it gives, which may have to wait for its turn. `usage` is
+    what it has used so far, None for nothing.
     """
 
     __slots__ = (
@@ -36,6 +39,7 @@ class Attempt:
         "path",
         "stop",
         "told_at",
+        "usage",
     )
 
     def __init__(
@@ -64,6 +68,7 @@ class Attempt:
         self.has_expired = False
         self.has_returned = False
         self.is_in_thread = False
+        self.usage: Usage | None = None
         self._monotonic = monotonic
         self._deadline = math.inf
 
@@ -81,6 +86,13 @@ class Attempt:
         if self.told_at is None:
             self.told_at = self._monotonic()
             self.stop.set()
+
+    def use(self, input_tokens: int, output_tokens: int, cost_micros: int) -> None:
+        """Count what it has used more."""
+        if input_tokens or output_tokens or cost_micros:
+            more = Usage(input_tokens, output_tokens, cost_micros)
+            with _lock:
+                self.usage = more.plus(self.usage)
 
     @property
     def late(self) -> float:
@@ -110,7 +122,7 @@ class Attempt:
 
 
 _lock = Lock()
-"""Over the making of events that threads wait for, which few handlers do."""
+"""Over the making of events that threads wait for, and what they have used: few handlers do either."""
 
 
 class _Stop(Event):

@@ -9,6 +9,7 @@ from immutables import Map
 from msgspec.structs import replace
 
 from persistence.model import ExecutionState, Step, StepCounts, StepKey, StepState
+from persistence.usage import Usage
 from service.engine import paths
 from service.engine.definition import Definition, OnError
 from service.engine.failure import Failure
@@ -44,6 +45,8 @@ class Draft(Course):
         self.progress = self._shown = state.progress
         self.touched: dict[StepKey, Step] = {}
         self.bytes = state.bytes
+        self.usage = state.usage
+        self._untold: Usage | None = None
         self._bodies: list[tuple[EventBody, int, StepCounts]] = []
 
     @property
@@ -104,6 +107,16 @@ class Draft(Course):
         """Count what is written."""
         self.bytes = min(self.bytes + size, _MOST_BYTES)
 
+    def use(self, step: Step, usage: Usage) -> Step:
+        """Count what an attempt of the step used that has ended, and return the step with it; its end is to tell it."""
+        self.usage, self._untold = usage.plus(self.usage), usage
+        return replace(step, usage=usage.plus(step.usage))
+
+    def told_usage(self) -> Usage | None:
+        """Return what the attempt used whose end is being recorded; it is told once."""
+        usage, self._untold = self._untold, None
+        return usage
+
     def record(self, body: EventBody) -> None:
         """Add an event that shows progress and counts as they are now."""
         self.charge(EVENT_BYTES)
@@ -154,6 +167,7 @@ class Draft(Course):
             progress=self.progress,
             last_seq=last,
             bytes=self.bytes,
+            usage=self.usage,
             time=self.time if events else self.state.time,
             sweeps=self.sweeps,
             inherited=self.inherited,

@@ -1,4 +1,7 @@
-"""What an execution's history records."""
+"""What an execution's history records.
+
+`usage` is what the attempt used that ended, None for nothing.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from persistence.model import ExecutionState, StepCounts, Wait
+from persistence.usage import Usage
 from service.engine.failure import Failure
 
 
@@ -60,6 +64,7 @@ class StepWaiting:
     wait: Wait
     iteration: int = 1
     output: Any = None
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,7 @@ class StepRetrying:
     retry_time: datetime
     failures: int = 0
     iteration: int = 1
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +88,7 @@ class StepCompleted:
     attempt: int
     output: Any
     iteration: int = 1
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +101,7 @@ class StepFailed:
     failures: int = 0
     is_of_attempt: bool = False
     iteration: int = 1
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +121,7 @@ class StepCancelled:
     attempt: int
     failure: Failure | None = None
     iteration: int = 1
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,7 @@ class Folding:
             wake_time=None,
             bytes=0,
             run=1,
+            usage=None,
         )
 
     @property
@@ -71,6 +72,8 @@ class Folding:
     def take(self, event: Event) -> None:
         """Take the next event."""
         changes: dict[str, Any] = {"last_seq": event.seq, "progress": event.progress, "counts": event.counts}
+        if (usage := getattr(event.body, "usage", None)) is not None:
+            changes["usage"] = usage.plus(self._execution.usage)
         match event.body:
             case events.Created():
                 pass
@@ -88,7 +91,10 @@ class Folding:
                 self._result = None
             case body if self._has_steps:
                 key = body.path, body.iteration
-                self._steps[key] = _FOLDS[type(body)](self._steps.get(key) or self._fresh(key), body, event)
+                step = self._steps.get(key) or self._fresh(key)
+                if usage is not None:
+                    step = replace(step, usage=usage.plus(step.usage))
+                self._steps[key] = _FOLDS[type(body)](step, body, event)
                 if isinstance(body, events.StepSkipped):
                     self._name_condition(key)
         self._execution = replace(self._execution, **changes)

@@ -1,4 +1,7 @@
-"""What can happen to an execution from outside its planner. Time and chance come with the happening."""
+"""What can happen to an execution from outside its planner. Time and chance come with the happening.
+
+With what ends an attempt comes what the attempt used, None for nothing.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from persistence.model import Message
+from persistence.usage import Usage
 from service.engine.failure import Failure
 
 
@@ -33,6 +37,7 @@ class StepSucceeded:
     attempt: int
     output: Any
     iteration: int = 1
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,7 @@ class StepFailed:
     draw: float = 0.5
     retry_after: float | None = None
     iteration: int = 1
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,7 @@ class StepSuspended:
     output: Any
     reason: str = ""
     iteration: int = 1
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +89,7 @@ class StepStopped:
     attempt: int
     has_ended: bool = True
     iteration: int = 1
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +164,10 @@ class Condemned:
     failure: Failure
 
 
-OfAttempt = StepSucceeded | StepFailed | StepSuspended | StepProgressed | StepStopped | ThreadMissed | HandlerMissed
+EndOfAttempt = StepSucceeded | StepFailed | StepSuspended | StepStopped
+"""What ends an attempt that has begun."""
+
+OfAttempt = EndOfAttempt | StepProgressed | ThreadMissed | HandlerMissed
 """What happens to an attempt, which path, iteration and number tell from all others."""
 
 Happening = (

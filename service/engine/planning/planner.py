@@ -163,7 +163,11 @@ class _Planning(BlockRules):
         One that was told to stop is stopped instead; `end` gives what its step tells of the attempt.
         """
         step = self.running(told)
-        if step is None or not self.is_ending(step):
+        if step is None:
+            return None
+        if isinstance(told, happenings.EndOfAttempt) and told.usage is not None:
+            step = self.draft.use(step, told.usage)
+        if not self.is_ending(step):
             return step
         self.stop(step, end(step))
         return None

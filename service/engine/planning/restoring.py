@@ -81,6 +81,7 @@ def restoring(definition: Definition, detail: ExecutionDetail, worker: str) -> W
         result=detail.result,
         worker=worker,
         bytes=execution.bytes,
+        usage=execution.usage,
         inherited=opened,
         open=opened,
         running=running.finish(),

@@ -12,6 +12,7 @@ from immutables import Map
 
 from persistence.model import Ending as StoredEnding
 from persistence.model import Execution, ExecutionState, Step, StepCounts, StepKey, StepState, WaitKind
+from persistence.usage import Usage
 from service.engine import paths
 from service.engine.failure import CANCELLED, EXECUTION_TIMEOUT, STEP_FAILED, Failure
 from service.engine.payload import size
@@ -91,7 +92,8 @@ class State(msgspec.Struct, frozen=True):
     iteration.
 
     `facts` is what expressions see as `execution`. `ending` is set from the moment the end is decided. `worker` names
-    the process that drives the execution. `bytes` is what it has written so far, as `Draft.charge` counts it. `time` is
+    the process that drives the execution. `bytes` is what it has written so far, as `Draft.charge` counts it,
+    `usage` what its attempts that have ended used. `time` is
     that of the newest event since this process has driven the execution, before which no other happens.
 
     `sweeps` are to be gone on with, the first one first: what they have not seen to is in work still. `inherited` are
@@ -124,6 +126,7 @@ class State(msgspec.Struct, frozen=True):
     result: Any = None
     worker: str = ""
     bytes: int = 0
+    usage: Usage | None = None
     time: datetime | None = None
     sweeps: tuple[Sweep, ...] = ()
     inherited: Map[str, Step] = Map()

@@ -192,7 +192,8 @@ class StepRules(ABC):
         self.allowance.count_value(output, written)
         done = replace(done, assigned=assigned)
         self.draft.put(done)
-        self.draft.record(events.StepCompleted(step.path, step.attempt, output, step.iteration))
+        usage = self.draft.told_usage()
+        self.draft.record(events.StepCompleted(step.path, step.attempt, output, step.iteration, usage))
         if assigned:
             self.allowance.count_value(assigned, values)
             self.draft.change(vars={**self.draft.state.vars, **assigned})
@@ -229,7 +230,10 @@ class StepRules(ABC):
             return
         wait = Wait(WaitKind.RETRY, self.time, retry_time, attempt=step.attempt + 1)
         self.draft.put(replace(failed, state=StepState.WAITING, wait=wait))
-        self.draft.record(events.StepRetrying(step.path, step.attempt, failure, retry_time, failures, step.iteration))
+        usage = self.draft.told_usage()
+        self.draft.record(
+            events.StepRetrying(step.path, step.attempt, failure, retry_time, failures, step.iteration, usage)
+        )
 
     def put_off(self, step: Step, until: datetime, output: Any, reason: str) -> None:
         """Let a step wait until a time and then complete with the output."""
@@ -241,7 +245,7 @@ class StepRules(ABC):
         wait = Wait(WaitKind.TIMER, self.time, until, reason)
         start_time = step.start_time or self.time
         self.draft.put(replace(step, state=StepState.WAITING, wait=wait, output=output, start_time=start_time))
-        self.draft.record(events.StepWaiting(step.path, wait, step.iteration, output))
+        self.draft.record(events.StepWaiting(step.path, wait, step.iteration, output, self.draft.told_usage()))
 
     def take_back(self, step: Step, wait: Wait) -> None:
         """Let an attempt that could not begin wait for what it needs: it counts for nothing, nor does its time."""
@@ -298,8 +302,9 @@ class StepRules(ABC):
         )
         self.allowance.count(WORK_OF_STEP)
         self.draft.put(failed)
+        usage = self.draft.told_usage()
         self.draft.record(
-            events.StepFailed(step.path, step.attempt, failure, step.failures, is_of_attempt, step.iteration)
+            events.StepFailed(step.path, step.attempt, failure, step.failures, is_of_attempt, step.iteration, usage)
         )
         self.ended(failed)
 
@@ -346,7 +351,8 @@ class StepRules(ABC):
         )
         self.allowance.count(WORK_OF_STEP)
         self.draft.put(stopped)
-        self.draft.record(events.StepCancelled(step.path, step.attempt, failure, step.iteration))
+        usage = self.draft.told_usage()
+        self.draft.record(events.StepCancelled(step.path, step.attempt, failure, step.iteration, usage))
         self.ended(stopped)
 
 

@@ -138,7 +138,7 @@ class Attempts:
         self._tell(running)
         if not running.attempt.is_in_thread:  # else it ends when its thread does
             running.task.cancel()
-        self._after_grace(running, lambda: self._give_up(effect))
+        self._after_grace(running, lambda: self._give_up(effect, running))
 
     def stop(self) -> list[asyncio.Task[None]]:
         """Tell all to stop, whatever their threads do; returns those that are about to end.
@@ -189,15 +189,16 @@ class Attempts:
     def _happening(self, effect: StartAttempt, attempt: Attempt, outcome: Outcome) -> happenings.Happening:
         now, path, number, iteration = self._context.now(), effect.path, effect.attempt, effect.iteration
         is_cancelled = is_ending(self._run.state, paths.split(path)[0])  # also where it has not been told yet
+        used = attempt.usage
         match outcome:
             case _ if is_cancelled and attempt.is_in_thread:
-                return happenings.StepStopped(now, path, number, has_ended=False, iteration=iteration)
+                return happenings.StepStopped(now, path, number, has_ended=False, iteration=iteration, usage=used)
             case Succeeded() | Suspend() if is_cancelled and attempt.has_noticed:
-                return happenings.StepStopped(now, path, number, iteration=iteration)
+                return happenings.StepStopped(now, path, number, iteration=iteration, usage=used)
             case Succeeded(output):
-                return happenings.StepSucceeded(now, path, number, output, iteration)
+                return happenings.StepSucceeded(now, path, number, output, iteration, used)
             case Suspend(until, output, reason):
-                return happenings.StepSuspended(now, path, number, until, output, reason, iteration)
+                return happenings.StepSuspended(now, path, number, until, output, reason, iteration, used)
             case Waits():
                 return happenings.ThreadMissed(now, path, number, threads().complaint, iteration)
             case NoHandler(reason):
@@ -205,7 +206,8 @@ class Attempts:
                 return happenings.HandlerMissed(now, path, number, reason, iteration)
             case Failed(failure, retry_after):
                 log.info("attempt failed", code=failure.code, message=failure.message)
-                return happenings.StepFailed(now, path, number, failure, self._context.draw(), retry_after, iteration)
+                draw = self._context.draw()
+                return happenings.StepFailed(now, path, number, failure, draw, retry_after, iteration, used)
 
     def _ended(self, effect: StartAttempt, running: _Running, task: asyncio.Task[None]) -> None:
         if self._running.get(effect.key) is running:
@@ -214,7 +216,7 @@ class Attempts:
             running.timer.cancel()
         if task.cancelled():
             has_ended = not running.attempt.is_in_thread
-            self._stopped(effect, has_ended=has_ended)
+            self._stopped(effect, running, has_ended=has_ended)
         elif (error := task.exception()) is not None and not self._run.is_closing:
             self._run.fail(error)
 
@@ -230,7 +232,7 @@ class Attempts:
             return  # in time; only its turn has not come
         self._tell(running, has_expired=True)
         running.task.cancel()
-        self._after_grace(running, lambda: self._fail(effect))
+        self._after_grace(running, lambda: self._fail(effect, running))
 
     def _tell(self, running: _Running, *, has_expired: bool = False) -> None:
         """Tell an attempt to stop, and see whether it does."""
@@ -254,21 +256,25 @@ class Attempts:
             running.timer.cancel()
         running.timer = asyncio.get_running_loop().call_later(self._context.settings.cancel_grace, lose_patience)
 
-    def _give_up(self, effect: StartAttempt | CancelAttempt) -> None:
-        self._stopped(effect, has_ended=False)
+    def _give_up(self, effect: StartAttempt | CancelAttempt, running: _Running) -> None:
+        self._stopped(effect, running, has_ended=False)
 
-    def _fail(self, effect: StartAttempt) -> None:
+    def _fail(self, effect: StartAttempt, running: _Running) -> None:
         if is_ending(self._run.state, paths.split(effect.path)[0]):  # since its time was over
-            self._give_up(effect)
+            self._give_up(effect, running)
             return
         failure = overdue(effect, "its handler")
         draw = self._context.draw()
         now, path, number = self._context.now(), effect.path, effect.attempt
-        self._run.apply(happenings.StepFailed(now, path, number, failure, draw, iteration=effect.iteration))
+        used = running.attempt.usage
+        self._run.apply(happenings.StepFailed(now, path, number, failure, draw, None, effect.iteration, used))
 
-    def _stopped(self, effect: StartAttempt | CancelAttempt, *, has_ended: bool = True) -> None:
+    def _stopped(
+        self, effect: StartAttempt | CancelAttempt, running: _Running | None = None, *, has_ended: bool = True
+    ) -> None:
         now, path, number = self._context.now(), effect.path, effect.attempt
-        self._run.apply(happenings.StepStopped(now, path, number, has_ended, effect.iteration))
+        used = running.attempt.usage if running else None
+        self._run.apply(happenings.StepStopped(now, path, number, has_ended, effect.iteration, used))
 
     # --- the queue for threads
 
@@ -304,6 +310,7 @@ class Attempts:
             reporter=self._reporter(effect),
             emitter=Emitter(self._context.hub, execution.id, effect.key, start),
             stop=attempt.stop,
+            meter=attempt.use,
         )
 
     def _reporter(self, effect: StartAttempt) -> Callable[[int, str], None]:

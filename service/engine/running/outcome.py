@@ -25,5 +25,6 @@ def outcome(execution: Execution, transition: Transition) -> ExecutionOutcome:
         incarnation=None,
         wake_time=None,
         bytes=transition.bytes,
+        usage=transition.usage,
     )
     return ExecutionOutcome(ended, transition.result)

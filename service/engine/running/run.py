@@ -302,6 +302,7 @@ class Run:
             awaits=sorted(after.awaited) if parked_until is not None else (),
             survived=survived,
             bytes=after.bytes,
+            usage=after.usage,
         )
 
     def _parked_until(self, state: State) -> datetime | None:

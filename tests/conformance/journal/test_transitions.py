@@ -14,6 +14,7 @@ from persistence.errors import PersistenceError
 from persistence.model import Ending, Event, Execution, ExecutionState, StepCounts, StepState, Wait, WaitKind
 from persistence.repository import Repository
 from persistence.transition import CommitResult, Transition
+from persistence.usage import MOST, Usage
 from tests.conformance.builders import (
     BEFORE,
     BEYOND,
@@ -61,9 +62,10 @@ async def test_a_transition_changes_row_steps_and_events_together(repository: Re
         "deadline_time": MOMENT + timedelta(hours=1),
         "failure": {"code": "X"},
         "ending": Ending(ExecutionState.CANCELLED, {"code": "Y"}),
+        "usage": Usage(7, MOST, 1),
     }
     steps = (
-        step("a", StepState.COMPLETED, output={"n": 1}),
+        step("a", StepState.COMPLETED, output={"n": 1}, usage=Usage(output_tokens=2)),
         step("b", StepState.WAITING, wait=WAIT),
     )
     written = transition(row, 3, steps=steps, **changes)

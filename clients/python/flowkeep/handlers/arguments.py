@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import operator
 from datetime import UTC, datetime, timedelta
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
+
+MAX_AMOUNT = 10**12
 
 _EXAMPLE = "datetime(2030, 1, 31, 9, tzinfo=UTC)"
 
@@ -46,6 +49,16 @@ def number(value: Any) -> float:
         plain = math.inf
     if not math.isfinite(plain):
         raise ValueError(f"must be a finite number, not {plain}")
+    return plain
+
+
+def amount(value: Any) -> int:
+    """Return a whole number from 0 to MAX_AMOUNT."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise ValueError(f"must be a whole number, not {kind(value)}")
+    plain = operator.index(value)
+    if not 0 <= plain <= MAX_AMOUNT:
+        raise ValueError(f"must be from 0 to {MAX_AMOUNT:,}")
     return plain
 
 

@@ -14,6 +14,10 @@ from flowkeep.handlers import arguments
 from flowkeep.handlers.errors import invalid
 
 
+def _ignore(input_tokens: int, output_tokens: int, cost_micros: int) -> None:
+    """Count nothing, as in a test of a handler."""
+
+
 @dataclass(frozen=True, slots=True)
 class StepContext:
     """What a handler knows of the attempt it runs. Everything in it may be used from any thread.
@@ -40,6 +44,7 @@ class StepContext:
     emitter: Callable[[str], None] = field(repr=False, compare=False)
     stop: Event = field(default_factory=Event, repr=False, compare=False)
     began: float = field(default_factory=time.monotonic, repr=False, compare=False)
+    meter: Callable[[int, int, int], None] = field(default=_ignore, repr=False, compare=False)
 
     @property
     def cancelled(self) -> bool:
@@ -64,6 +69,17 @@ class StepContext:
         share = invalid("context.report: percent", arguments.number, percent)
         said = invalid("context.report: message", arguments.text, message)
         self.reporter(int(min(100.0, max(0.0, share))), said)
+
+    def add_usage(self, *, input_tokens: int = 0, output_tokens: int = 0, cost_micros: int = 0) -> None:
+        """Count what the attempt has used up, beside what it has said before: it counts also if the attempt fails.
+
+        `cost_micros` are millionths of the org's currency. Each is a whole number from 0 to 10^12. Raises HandlerError,
+        INVALID_OUTPUT, when one is not; then none of them counts.
+        """
+        given = invalid("context.add_usage: input_tokens", arguments.amount, input_tokens)
+        got = invalid("context.add_usage: output_tokens", arguments.amount, output_tokens)
+        cost = invalid("context.add_usage: cost_micros", arguments.amount, cost_micros)
+        self.meter(given, got, cost)
 
     def emit(self, text: str) -> None:
         """Show text to whoever watches at this moment; it is not kept.

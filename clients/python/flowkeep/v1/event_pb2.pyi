@@ -325,6 +325,7 @@ class StepWaiting(_message.Message):
     WAIT_FIELD_NUMBER: _builtins.int
     ITERATION_FIELD_NUMBER: _builtins.int
     OUTPUT_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Output only. Path of the step."""
     iteration: _builtins.int
@@ -337,6 +338,10 @@ class StepWaiting(_message.Message):
     def output(self) -> _struct_pb2.Value:
         """Output only. What the step will give when the time that it waits for has come."""
 
+    @_builtins.property
+    def usage(self) -> _execution_pb2.Usage:
+        """Output only. What the attempt used whose handler asked to wait; absent when nothing."""
+
     def __init__(
         self,
         *,
@@ -344,10 +349,11 @@ class StepWaiting(_message.Message):
         wait: _execution_pb2.Wait | None = ...,
         iteration: _builtins.int = ...,
         output: _struct_pb2.Value | None = ...,
+        usage: _execution_pb2.Usage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["output", b"output", "wait", b"wait"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["output", b"output", "usage", b"usage", "wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["iteration", b"iteration", "output", b"output", "path", b"path", "wait", b"wait"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["iteration", b"iteration", "output", b"output", "path", b"path", "usage", b"usage", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -365,6 +371,7 @@ class StepRetrying(_message.Message):
     RETRY_TIME_FIELD_NUMBER: _builtins.int
     ITERATION_FIELD_NUMBER: _builtins.int
     FAILURES_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Output only. Path of the step."""
     attempt: _builtins.int
@@ -383,6 +390,10 @@ class StepRetrying(_message.Message):
     def retry_time(self) -> _timestamp_pb2.Timestamp:
         """Output only. When the next attempt starts."""
 
+    @_builtins.property
+    def usage(self) -> _execution_pb2.Usage:
+        """Output only. What the attempt used; absent when nothing, and where it was cut off with its server."""
+
     def __init__(
         self,
         *,
@@ -392,10 +403,11 @@ class StepRetrying(_message.Message):
         retry_time: _timestamp_pb2.Timestamp | None = ...,
         iteration: _builtins.int = ...,
         failures: _builtins.int = ...,
+        usage: _execution_pb2.Usage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "retry_time", b"retry_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "retry_time", b"retry_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "failure", b"failure", "failures", b"failures", "iteration", b"iteration", "path", b"path", "retry_time", b"retry_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "failure", b"failure", "failures", b"failures", "iteration", b"iteration", "path", b"path", "retry_time", b"retry_time", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -411,6 +423,7 @@ class StepCompleted(_message.Message):
     ATTEMPT_FIELD_NUMBER: _builtins.int
     OUTPUT_FIELD_NUMBER: _builtins.int
     ITERATION_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Output only. Path of the step."""
     attempt: _builtins.int
@@ -421,6 +434,10 @@ class StepCompleted(_message.Message):
     def output(self) -> _struct_pb2.Value:
         """Output only. What the step gave."""
 
+    @_builtins.property
+    def usage(self) -> _execution_pb2.Usage:
+        """Output only. What the attempt that succeeded used; absent when nothing."""
+
     def __init__(
         self,
         *,
@@ -428,10 +445,11 @@ class StepCompleted(_message.Message):
         attempt: _builtins.int = ...,
         output: _struct_pb2.Value | None = ...,
         iteration: _builtins.int = ...,
+        usage: _execution_pb2.Usage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["output", b"output"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["output", b"output", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "iteration", b"iteration", "output", b"output", "path", b"path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "iteration", b"iteration", "output", b"output", "path", b"path", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -449,6 +467,7 @@ class StepFailed(_message.Message):
     ITERATION_FIELD_NUMBER: _builtins.int
     FAILURES_FIELD_NUMBER: _builtins.int
     ATTEMPT_FAILED_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Output only. Path of the step."""
     attempt: _builtins.int
@@ -465,6 +484,10 @@ class StepFailed(_message.Message):
     def failure(self) -> _execution_pb2.Failure:
         """Output only. Why it failed."""
 
+    @_builtins.property
+    def usage(self) -> _execution_pb2.Usage:
+        """Output only. What the last attempt used, where it ends with the step; absent when nothing."""
+
     def __init__(
         self,
         *,
@@ -474,10 +497,11 @@ class StepFailed(_message.Message):
         iteration: _builtins.int = ...,
         failures: _builtins.int = ...,
         attempt_failed: _builtins.bool = ...,
+        usage: _execution_pb2.Usage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "attempt_failed", b"attempt_failed", "failure", b"failure", "failures", b"failures", "iteration", b"iteration", "path", b"path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "attempt_failed", b"attempt_failed", "failure", b"failure", "failures", b"failures", "iteration", b"iteration", "path", b"path", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -523,6 +547,7 @@ class StepCancelled(_message.Message):
     ATTEMPT_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
     ITERATION_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Output only. Path of the step."""
     attempt: _builtins.int
@@ -535,6 +560,10 @@ class StepCancelled(_message.Message):
         off with its server, and may still take effect (`OUTCOME_UNKNOWN`); or it completed (`RESULT_DISCARDED`).
         """
 
+    @_builtins.property
+    def usage(self) -> _execution_pb2.Usage:
+        """Output only. What the attempt had used when it was told of; absent when nothing."""
+
     def __init__(
         self,
         *,
@@ -542,10 +571,11 @@ class StepCancelled(_message.Message):
         attempt: _builtins.int = ...,
         failure: _execution_pb2.Failure | None = ...,
         iteration: _builtins.int = ...,
+        usage: _execution_pb2.Usage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "failure", b"failure", "iteration", b"iteration", "path", b"path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "failure", b"failure", "iteration", b"iteration", "path", b"path", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -409,7 +409,7 @@ class Execution(_message.Message):
 
     @_builtins.property
     def usage(self) -> Global___Usage:
-        """Output only. What the execution used up, as its handlers reported."""
+        """Output only. What the steps of the execution used up together, as their handlers reported; absent when nothing."""
 
     @_builtins.property
     def lineage(self) -> Global___Lineage:
@@ -675,7 +675,10 @@ class StepExecution(_message.Message):
 
     @_builtins.property
     def usage(self) -> Global___Usage:
-        """Output only. What the step used up."""
+        """Output only. What the attempts of this iteration used up together, those that failed or were cancelled among them, as
+        their handlers reported; absent when nothing. Known when an attempt has ended; of one that was cut off with its server
+        nothing is.
+        """
 
     def __init__(
         self,
@@ -1069,7 +1072,7 @@ Global___Failure: _TypeAlias = Failure  # noqa: Y015
 
 @_typing.final
 class Usage(_message.Message):
-    """What work used up."""
+    """What work used up, as handlers reported it. Sums end at 2^63 - 1."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -49,6 +49,7 @@ CREATE TABLE executions (
     result JSONB,
     failure JSONB,
     ending JSONB,
+    usage JSONB,
     CONSTRAINT executions_pkey PRIMARY KEY (org_id, id),
     CONSTRAINT executions_ending CHECK (CASE WHEN end_time IS NOT NULL THEN ending IS NULL WHEN state = 'CANCELLING' THEN ending IS NOT NULL ELSE true END),
     CONSTRAINT executions_deaths CHECK (deaths >= 0),
@@ -124,6 +125,7 @@ COMMENT ON COLUMN executions.awaits IS 'Names of the handlers that it waits for 
 COMMENT ON COLUMN executions.result IS 'What it answers, once COMPLETED.';
 COMMENT ON COLUMN executions.failure IS 'Why it did not complete: code, message, details, step_path.';
 COMMENT ON COLUMN executions.ending IS 'End that is decided while attempts are being stopped: state, failure.';
+COMMENT ON COLUMN executions.usage IS 'What its steps used up: input_tokens, output_tokens, cost_micros; or NULL.';
 
 CREATE TABLE messages (
     org_id VARCHAR(256) NOT NULL,
@@ -245,6 +247,7 @@ CREATE TABLE steps (
     wait JSONB,
     shared JSONB,
     items INTEGER[],
+    usage JSONB,
     CONSTRAINT steps_pkey PRIMARY KEY (execution_id, path, iteration),
     CONSTRAINT steps_state CHECK (state IN ('CANCELLED', 'COMPENSATED', 'COMPLETED', 'FAILED', 'PENDING', 'RUNNING', 'SKIPPED', 'WAITING')),
     CONSTRAINT steps_end CHECK ((state IN ('PENDING', 'RUNNING', 'WAITING')) = (end_time IS NULL)),
@@ -278,7 +281,8 @@ COMMENT ON COLUMN steps.assigned IS 'Variables that it assigned.';
 COMMENT ON COLUMN steps.skip_reason IS 'Why it was skipped.';
 COMMENT ON COLUMN steps.wait IS 'What it waits for: kind, start_time, wake_time, reason; kept when it was cancelled meanwhile.';
 COMMENT ON COLUMN steps.shared IS 'Columns whose payload is in shared_payloads, and NULL here, with its digest.';
-COMMENT ON COLUMN steps.items IS 'Of the step of an item: the item''s number and the place in the definition, for each item around it.';
+COMMENT ON COLUMN steps.items IS 'Of the step of an item: its number and place, for each item around it.';
+COMMENT ON COLUMN steps.usage IS 'What its attempts used up: input_tokens, output_tokens, cost_micros; or NULL.';
 
 CREATE TABLE transitions (
     execution_id UUID NOT NULL,
