@@ -60,16 +60,19 @@ class Blocking:
         if what == "task":
             await asyncio.gather(asyncio.sleep(0), self._block())
         elif what == "regex":  # it lets no other thread run
-            re.match("(a+)+$", "a" * 25 + "b")
+            self._hold(lambda: re.match("(a+)+$", "a" * 24 + "b"))
         elif what == "timeout":
             await asyncio.wait_for(self._block(), PATIENCE)
         else:
             await self._block()
 
     async def _block(self):
+        self._hold(lambda: time.sleep(0.01))  # what must not be done
+
+    def _hold(self, act):
         before, give_up = self._said(), time.monotonic() + PATIENCE
         while self._said() < before + self.reports and time.monotonic() < give_up:
-            time.sleep(0.01)  # noqa: ASYNC251 - what must not be done
+            act()
 
 
 async def ended(client, execution_id):
@@ -113,7 +116,7 @@ async def test_what_blocks_the_loop_is_named_while_it_does(serve, said, of_steps
 
 
 async def test_what_lets_not_even_other_threads_run_is_named_after_it(serve, of_steps):
-    served = await serve(Blocking().handlers())
+    served = await serve(Blocking(of_steps, BLOCKED).handlers())
     # The caller is held as well, and longer than callers wait where a machine is slow.
     async with flowkeep.Client(served.target, timeout=2 * PATIENCE) as client:
         execution = await client.execute(await made(client, step("b", "blocks", through="regex")))
