@@ -13,6 +13,7 @@ from flowkeep.requests import steps_request
 from flowkeep.v1 import execution_service_pb2 as pb
 from flowkeep.v1.execution_pb2 import STEP_VIEW_BASIC, STEP_VIEW_FULL, STEP_VIEW_UNSPECIFIED
 from tests.integration.stage import Store, log, made, refusal, step, wait_step
+from tests.patience import PATIENCE
 
 State = flowkeep.StepExecution
 PAYLOADS = ("input", "output", "assigned", "failed_attempts")
@@ -109,7 +110,7 @@ async def test_an_execution_of_any_size_is_read_in_answers_that_every_client_tak
     name = await made(served.client, *steps, output="small")
     execution_id = (await served.client.execute(name, {"x": LARGE}, wait=True)).execution_id
     roomy = [("grpc.max_receive_message_length", -1)]
-    async with flowkeep.Client(served.target, options=roomy) as client:
+    async with flowkeep.Client(served.target, options=roomy, timeout=PATIENCE) as client:
         cut = (await client.get_execution(execution_id)).steps
     assert [each.payloads_omitted for each in cut] == sorted(each.payloads_omitted for each in cut)
     assert cut[-1].payloads_omitted
