@@ -195,7 +195,9 @@ class _Link:
         _abort(self._far)
 
     def send_away(self) -> None:
-        """Put a GOAWAY where the next frame of the server may come."""
+        """Put a GOAWAY where the next frame of the server may come; behind a cut, which is anywhere, none may."""
+        if self._is_over:
+            return
         if self._frames.is_between:
             self._near.write(GOAWAY)
         else:

@@ -7,12 +7,14 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import asyncpg
 import pytest
 
 from tests.conformance.builders import until
-from tests.faults.harness.proxy import BLACKHOLE, CLEAR, Proxy, Weather, fault_proxy
+from tests.faults.harness.proxy import BLACKHOLE, CLEAR, Proxy, Weather, _Link, fault_proxy
 from tests.patience import PATIENCE
 
 
@@ -121,6 +123,16 @@ async def test_a_cut_comes_after_exactly_so_many_bytes() -> None:
         # The reset may overtake the bytes before it, as on a real network.
         with suppress(ConnectionResetError):
             assert b"0123".startswith(await reader.read())
+
+
+def test_nothing_comes_behind_a_cut() -> None:
+    """In the middle of a frame, a GOAWAY that is taken for its rest can end the client's process."""
+    sent: Any = SimpleNamespace(write=pytest.fail)
+    link = _Link(Proxy(("127.0.0.1", 1), random.Random(1)), sent, sent)
+    link.bytes_left = 5
+    settings = b"\0\0\0\4\0\0\0\0\0"
+    assert link._passed(settings, upwards=False) == settings[:5]
+    link.send_away()
 
 
 async def test_the_delay_is_drawn_from_the_seed() -> None:
