@@ -42,6 +42,12 @@ def test_an_argument_of_another_type_is_named(options, said):
         execute_request("w", **options)
 
 
+@pytest.mark.parametrize("options", [{"at_seq": "3"}, {"view": "FULL"}])
+async def test_a_number_of_another_type_is_named(options):
+    with pytest.raises(TypeError, match="must be a whole number, not a value of type str"):
+        await Client().get_execution(str(ID), **options)
+
+
 @pytest.mark.parametrize("workflow", [None, 7, b"w", {"name": "w"}])
 def test_a_workflow_is_named_by_text(workflow):
     with pytest.raises(TypeError, match="workflow must be a string"):

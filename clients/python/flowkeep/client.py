@@ -32,6 +32,7 @@ from flowkeep.requests import (
     definition_message,
     delete_request,
     execute_request,
+    execution_view,
     list_request,
     steps_request,
     update_request,
@@ -200,7 +201,9 @@ class Client(Connection):
         (HISTORY_TOO_LARGE) where the events up to it are too many or too large: then read them with `watch`.
         """
         request = executions_pb2.GetExecutionRequest(
-            execution_id=text("execution_id", execution_id), view=view, at_seq=at_seq
+            execution_id=text("execution_id", execution_id),
+            view=execution_view(view),
+            at_seq=whole("at_seq", at_seq, bits=64),
         )
         return (await self._call(self._executions.GetExecution, request)).execution
 

@@ -128,7 +128,7 @@ def execute_request(
         start_delay=_span("start_delay", start_delay),
         timeout=_span("timeout", timeout),
         wait=flag("wait", wait),
-        view=_view(view),
+        view=execution_view(view),
     )
 
 
@@ -202,7 +202,7 @@ def list_request(
     return ListExecutionsRequest(
         filter=execution_filter(**filters),
         order=_number("order", dict(ListExecutionsRequest.Order.items()), "ORDER_", order),
-        view=_view(view),
+        view=execution_view(view),
         page_size=whole("page_size", page_size),
         page_token=text("page_token", page_token),
         count_total=flag("count_total", count_total),
@@ -279,7 +279,8 @@ def steps_request(
     )
 
 
-def _view(view: Any) -> ExecutionView.ValueType:
+def execution_view(view: Any) -> ExecutionView.ValueType:
+    """Return a view of executions. Raises TypeError, and ValueError for a number that no view can have."""
     return cast(ExecutionView.ValueType, whole("view", view))
 
 
