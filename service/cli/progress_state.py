@@ -121,7 +121,8 @@ class Progress:
             case "step_started":
                 step = self.step(event.step_started.path)
                 step.handler = event.step_started.handler or step.handler
-                step.state, step.attempt, step.percent, step.wakes = "RUNNING", event.step_started.attempt, None, None
+                step.state, step.attempt, step.note = "RUNNING", event.step_started.attempt, ""
+                step.percent, step.wakes = None, None
                 step.started = step.started or now
                 step.has_moved = step.worker not in ("", event.step_started.worker)
                 step.worker = event.step_started.worker

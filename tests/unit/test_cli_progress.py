@@ -135,6 +135,16 @@ def test_progress_follows_the_events():
     assert (progress.state, progress.percent, progress.title) == ("CANCELLED", 60, "onboarding")
 
 
+def test_what_a_step_waited_for_is_shown_no_more_once_it_runs():
+    progress, wait = Progress(DEFINITION), Wait(reason="no server has the handler")
+    for event in (
+        pb.ExecutionEvent(time=stamp(0), step_waiting=pb.StepWaiting(path="fetch", wait=wait)),
+        pb.ExecutionEvent(time=stamp(1), step_started=pb.StepStarted(path="fetch", attempt=1)),
+    ):
+        progress.apply(event)
+    assert (progress.step("fetch").state, progress.step("fetch").note) == ("RUNNING", "")
+
+
 def test_a_picture_of_every_moment_fits():
     progress = Progress(DEFINITION, execution_id=ID)
     console, _ = paper(width=100, height=12)
