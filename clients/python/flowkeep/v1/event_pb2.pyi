@@ -392,7 +392,9 @@ class StepRetrying(_message.Message):
 
     @_builtins.property
     def usage(self) -> _execution_pb2.Usage:
-        """Output only. What the attempt used; absent when nothing, and where it was cut off with its server."""
+        """Output only. What the attempt had used when it was told of: what a thread uses after its attempt was given up does not
+        count. Absent when nothing, and where it was cut off with its server.
+        """
 
     def __init__(
         self,
@@ -486,7 +488,9 @@ class StepFailed(_message.Message):
 
     @_builtins.property
     def usage(self) -> _execution_pb2.Usage:
-        """Output only. What the last attempt used, where it ends with the step; absent when nothing."""
+        """Output only. What the last attempt had used when it was told of, where it ends with the step: what a thread uses after
+        its attempt was given up does not count. Absent when nothing.
+        """
 
     def __init__(
         self,
