@@ -349,7 +349,8 @@ class ExecutionDetail(msgspec.Struct, frozen=True):
     `messages` are those that nobody has seen, in the order in which they came, where it was read to be driven.
     `unreadable` names all that cannot be read, such as `deadline_time`, `input`, `steps.fetch.output`; without it, the
     rest is shown, but the execution cannot be driven. `omitted` are the keys of steps whose payloads were not read:
-    None where an execution is shown, and UNREAD where it is loaded to be driven.
+    None where an execution is shown, and UNREAD where it is loaded to be driven. `time` is when it was so, where it is
+    shown as it was.
     """
 
     execution: Execution
@@ -359,6 +360,7 @@ class ExecutionDetail(msgspec.Struct, frozen=True):
     unreadable: tuple[str, ...] = ()
     omitted: frozenset[StepKey] = frozenset()
     messages: Sequence[Message] = ()
+    time: datetime | None = None
 
 
 class Posted(msgspec.Struct, frozen=True):

@@ -146,7 +146,7 @@ async def encoded_detail(
     steps = await in_slices(first_steps(definition, detail, STEPS_SHOWN + 1))
     begin, is_whole = encoded.size, not detail.omitted and len(steps) <= STEPS_SHOWN
     for step, record in steps[:STEPS_SHOWN]:
-        bare, filled = outline(record, step, definition, sight), None
+        bare, filled = outline(record, step, definition, sight, detail.time), None
         if encoded.size - begin <= largest and record.key not in detail.omitted:
             filled = await payloads(record, sight, gaps)
         if filled is None or encoded.size - begin + filled.size > largest:

@@ -49,8 +49,10 @@ def step_state(record: Step) -> StepExecution.State.ValueType:
     return StepExecution.State.Value(f"STATE_{record.state.value}")
 
 
-def outline(record: Step, step: StepSpec, definition: Definition, sight: Sight) -> StepExecution:
-    """Return the BASIC view of a step."""
+def outline(
+    record: Step, step: StepSpec, definition: Definition, sight: Sight, then: datetime | None = None
+) -> StepExecution:
+    """Return the BASIC view of a step, as it is now or was `then`."""
     record = sight.of(record)
     failure = {**record.failure, "details": {}} if record.failure else None
     message = StepExecution(
@@ -72,7 +74,7 @@ def outline(record: Step, step: StepSpec, definition: Definition, sight: Sight) 
         usage=usage_message(record.usage),
     )
     if record.start_time is not None:
-        until = record.end_time or datetime.now(UTC)
+        until = record.end_time or then or datetime.now(UTC)
         message.duration.CopyFrom(duration(max(0.0, (until - record.start_time).total_seconds())))
     return message
 

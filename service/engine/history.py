@@ -78,14 +78,14 @@ class History:
         folding = Folding(definition, now.execution, now.input, has_steps=has_steps)
         lost = [name for name in now.unreadable if name == "input" or name in now.execution.unreadable]
         uses = now.execution.usage is not None  # where there is none now, there was none before
-        slicing, size, left = Slicing(), 0, MOST_HISTORY
+        slicing, size, left, time = Slicing(), 0, MOST_HISTORY, now.execution.create_time
         if seq * _EVENT > left:
             raise HistoryTooLargeError(execution_id, seq)
         async with aclosing(self._events(scope, execution_id, seq)) as stored_events:
             async for stored in stored_events:
                 if size <= small < size + len(stored.body):
                     await beyond()
-                size += len(stored.body)
+                size, time = size + len(stored.body), stored.time
                 counted = _EVENT + len(stored.body)
                 # Of such an event the execution without its steps shows the counts, if nothing follows it, and usage.
                 is_shown = has_steps or stored.seq == seq or not _is_of_a_step(stored.kind)
@@ -100,7 +100,8 @@ class History:
                 if is_shown:
                     await slicing.spend(counted // _BYTES_A_MICROSECOND)
         found = folding.detail
-        return replace(found, execution=replace(found.execution, unreadable=tuple(lost)), unreadable=tuple(lost))
+        execution = replace(found.execution, unreadable=tuple(lost))
+        return replace(found, execution=execution, unreadable=tuple(lost), time=time)
 
     async def _now(self, scope: Scope, execution_id: UUID) -> tuple[ExecutionDetail, Definition]:
         """Return the execution with its input, and what it runs; what it has of steps does not matter."""

@@ -70,6 +70,19 @@ async def test_without_steps_it_is_as_small_as_it_is_now(served: Served) -> None
     assert not before.HasField("end_time")
 
 
+async def test_what_ran_then_had_taken_the_time_up_to_then(served: Served, stage: Stage) -> None:
+    name = await made(served.client, step("a", "gate"))
+    started = await served.client.execute(name)
+    await stage.called("a")
+    stage.open("gate")
+    await ended(served.client, started.execution_id)
+    events = [event async for event in served.client.watch(started.execution_id)]
+    begun = next(event for event in events if event.HasField("step_started"))
+    (then,) = (await served.client.get_execution(started.execution_id, at_seq=begun.seq)).steps
+    assert (then.state, then.start_time) == (then.STATE_RUNNING, begun.time)
+    assert then.HasField("duration") and not then.duration.ToNanoseconds()
+
+
 async def test_what_is_not_there_is_said(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     name = await made(served.client, step("a"))
     done = await served.client.execute(name, wait=True)

@@ -656,7 +656,7 @@ class StepExecution(_message.Message):
 
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
-        """Output only. Time between start and end, or until now."""
+        """Output only. Time between start and end, or until now; with `GetExecutionRequest.at_seq` until that event."""
 
     @_builtins.property
     def failed_attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___FailedAttempt]:
