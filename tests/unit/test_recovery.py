@@ -1,10 +1,12 @@
 """An execution that is in trouble again and again is taken up later each time."""
 
 import asyncio
+import weakref
 from typing import Any
 from uuid import UUID, uuid4
 
 from service.engine.running.recovery import CALM, LONGEST_PAUSE, Pauses, Recovery
+from tests.work import at_most
 
 
 def test_each_time_it_is_left_alone_for_longer_up_to_a_limit():
@@ -22,10 +24,21 @@ def test_others_do_not_wait_and_calm_is_rewarded():
     assert pauses.after(execution, 100.1 + CALM) == 0.0
 
 
+def test_what_has_been_calm_is_forgotten_when_another_is_in_trouble():
+    pauses, executions = Pauses(), [uuid4() for _ in range(3)]
+    for execution in executions:
+        pauses.after(execution, 100.0)
+    kept = [weakref.ref(execution) for execution in executions]
+    del execution, executions
+    pauses.after(uuid4(), 100.0 + CALM)
+    assert [each() for each in kept] == [None] * 3
+
+
 class Breaking:
     """What drives an execution that breaks again while it is being taken up."""
 
     is_stopping = False
+    breaks = True
 
     def __init__(self, execution: UUID) -> None:
         self.execution, self.recovery = execution, Recovery(self, self)  # type: ignore[arg-type]
@@ -43,7 +56,7 @@ class Breaking:
         return object()
 
     async def adopt(self, *_: object) -> None:
-        if len(self.spawned) == 1:
+        if len(self.spawned) == 1 and self.breaks:
             self.recovery.look_for(self.execution)
 
 
@@ -53,4 +66,14 @@ async def test_what_breaks_while_it_is_taken_up_stays_under_way_so_that_no_sweep
     await driver.spawned[0]
     assert driver.recovery.under_way == {driver.execution}
     await driver.spawned[1]
+    assert driver.recovery.under_way == set()
+
+
+async def test_thousands_that_are_in_trouble_at_once_are_no_more_work_each_than_one():
+    driver = Breaking(uuid4())
+    driver.breaks = False
+    with at_most(2.0):
+        for _ in range(10_000):
+            driver.recovery.look_for(uuid4())
+        await asyncio.wait(driver.spawned)
     assert driver.recovery.under_way == set()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+import math
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from typing import Protocol
 from uuid import UUID
@@ -28,15 +29,16 @@ class Pauses:
     """How long executions are left alone before they are taken up again: the longer, the more often in a row."""
 
     def __init__(self) -> None:
-        # The pause after the last trouble of each, and when that ends.
-        self._last: dict[UUID, tuple[float, float]] = {}
+        # The pause after the last trouble of each, and when that ends; who was in trouble last comes last.
+        self._last: OrderedDict[UUID, tuple[float, float]] = OrderedDict()
 
     def after(self, execution_id: UUID, now: float) -> float:
         """Return the seconds to wait after a trouble `now`, none at the first one in a while."""
-        self._last = {each: last for each, last in self._last.items() if now - last[1] < CALM}
-        before, _ = self._last.get(execution_id, (None, now))
-        pause = 0.0 if before is None else min(max(FIRST_PAUSE, 2 * before), LONGEST_PAUSE)
+        before, end = self._last.pop(execution_id, (0.0, -math.inf))
+        pause = 0.0 if now - end >= CALM else min(max(FIRST_PAUSE, 2 * before), LONGEST_PAUSE)
         self._last[execution_id] = (pause, now + pause)
+        while now - next(iter(self._last.values()))[1] >= CALM:
+            self._last.popitem(last=False)
         return pause
 
 
@@ -107,7 +109,8 @@ class Recovery:
             log.warning("execution not taken up yet", execution_id=str(execution_id), error=str(error))
         finally:
             self._under_way[execution_id] -= 1
-            self._under_way += Counter()  # without those that are nobody's
+            if not self._under_way[execution_id]:
+                del self._under_way[execution_id]
 
     async def _load(self, execution_id: UUID) -> tuple[ExecutionDetail, int] | None:
         """Return the execution if it is still ours, and the generation; asks until the store answers."""
