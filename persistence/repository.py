@@ -269,7 +269,8 @@ class Journal(Protocol):
         they await one of the `handlers`, and those whose owner has no live lease: for these one more death is counted.
         Higher priority first, then orgs in turn, then the earlier wake_time; of more than 1,000 that await a handler
         any may come first. Of executions that come to SUSPECT_DEATHS or more at most `suspects` are taken, beside the
-        others. Of the orgs `without` nothing is taken that nobody owns. Without a live lease nothing is taken.
+        others. Of the orgs `without` nothing is taken that nobody owns. Without a live lease nothing is taken. What
+        could not be read in time may be left out for a while, so that the others are taken.
 
         This and what else gives an execution to be driven reads no inputs of steps: they are UNREAD. Payloads are read
         of open steps and then of the first ones, up to about LOADED_AT_ONCE characters; the steps that are left are

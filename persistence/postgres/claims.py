@@ -8,6 +8,7 @@ from contextlib import suppress
 from datetime import datetime
 from uuid import UUID
 
+import asyncpg
 from msgspec.structs import replace
 
 from persistence import failpoints
@@ -19,6 +20,7 @@ from persistence.postgres.details import without_details
 from persistence.postgres.driving import details, filled
 from persistence.postgres.notifications import notify
 from persistence.postgres.records import EXECUTION_COLUMNS, IS_READABLE, LAST, selected
+from persistence.postgres.slowness import Slow
 from persistence.processes import News
 
 # A lease that lasts for days was written by none of us, and would hold back for ever what a dead process owned.
@@ -60,6 +62,8 @@ dead AS MATERIALIZED (
     SELECT o.incarnation FROM owners o
     WHERE o.incarnation IS NOT NULL AND NOT EXISTS (SELECT FROM replicas r WHERE r.incarnation = o.incarnation))"""  # noqa: S608 - our own condition
 _OF_DEAD = "e.incarnation = ANY (ARRAY(SELECT incarnation FROM dead))"
+# Before each LIMIT: what cannot be read in time would come first again and again, and nothing after it.
+_MAY_BE_READ = "e.id <> ALL ($6::uuid[])"
 
 AWAITED = 1_000
 """Executions at which a claim looks, of those that await a handler: when more do, it orders any so many of them."""
@@ -74,7 +78,7 @@ turns AS MATERIALIZED (
     FROM queues q, LATERAL (
         SELECT e.org_id, e.id, e.priority, e.wake_time AS since FROM executions e
         WHERE {_FREE} AND e.priority = q.priority AND e.org_id = q.org_id
-          AND e.deaths < {SUSPECT_DEATHS} AND e.wake_time <= (SELECT clock_timestamp())
+          AND e.deaths < {SUSPECT_DEATHS} AND e.wake_time <= (SELECT clock_timestamp()) AND {_MAY_BE_READ}
         ORDER BY e.wake_time, e.id LIMIT 2 * $2) d
     WHERE q.org_id <> ALL ($4::text[])
     ORDER BY d.priority DESC, turn, d.since, d.id LIMIT 4 * $2),
@@ -84,13 +88,13 @@ parked AS MATERIALIZED (
     WHERE e.wake_time IS NOT NULL ORDER BY t.priority DESC, t.turn, t.since, t.id LIMIT $2 FOR UPDATE OF e SKIP LOCKED),
 orphaned AS MATERIALIZED (
     SELECT e.org_id, e.id, e.priority, e.create_time AS since, 0 AS turn FROM executions e
-    WHERE {_OF_DEAD} AND e.deaths < {SUSPECT_DEATHS - 1}
+    WHERE {_OF_DEAD} AND e.deaths < {SUSPECT_DEATHS - 1} AND {_MAY_BE_READ}
     ORDER BY e.priority DESC, e.create_time, e.id LIMIT $2 FOR UPDATE SKIP LOCKED),
 awaited AS MATERIALIZED (
     SELECT * FROM (
         SELECT e.org_id, e.id, e.priority, e.create_time AS since, 0 AS turn FROM executions e
         WHERE e.awaits IS NOT NULL AND e.awaits ?| $5::text[] AND {_FREE} AND e.org_id <> ALL ($4::text[])
-          AND e.deaths < {SUSPECT_DEATHS} AND e.wake_time > (SELECT clock_timestamp())
+          AND e.deaths < {SUSPECT_DEATHS} AND e.wake_time > (SELECT clock_timestamp()) AND {_MAY_BE_READ}
         LIMIT greatest({AWAITED}, 4 * $2)) a
     ORDER BY priority DESC, since, id LIMIT 4 * $2),
 awaiting AS MATERIALIZED (
@@ -98,7 +102,7 @@ awaiting AS MATERIALIZED (
     WHERE e.wake_time IS NOT NULL ORDER BY a.priority DESC, a.since, a.id LIMIT $2 FOR UPDATE OF e SKIP LOCKED),
 suspect AS MATERIALIZED (
     SELECT e.org_id, e.id, e.priority, e.create_time AS since, 0 AS turn FROM executions e
-    WHERE e.deaths >= {SUSPECT_DEATHS - 1} AND e.end_time IS NULL
+    WHERE e.deaths >= {SUSPECT_DEATHS - 1} AND e.end_time IS NULL AND {_MAY_BE_READ}
       AND ((e.incarnation IS NULL AND e.deaths >= {SUSPECT_DEATHS}
             AND (e.wake_time <= (SELECT clock_timestamp()) OR e.awaits ?| $5::text[]))
            OR {_OF_DEAD})
@@ -183,6 +187,7 @@ class PostgresClaims:
         # Taken by a call that failed: whether the commit happened is unknown, so nobody here drives them.
         self._stranded: dict[UUID, tuple[UUID, int]] = {}
         self._stranding = asyncio.Lock()
+        self._slow = Slow()
 
     async def claim(
         self,
@@ -193,13 +198,14 @@ class PostgresClaims:
         handlers: Collection[str] = (),
     ) -> Sequence[ExecutionDetail]:
         """See Journal."""
-        chosen = limit, suspects, list(without), list(handlers)
+        left_alone = self._slow.left_alone(asyncio.get_running_loop().time())
+        chosen = limit, suspects, list(without), list(handlers), left_alone
         try:
             return await self._take(_CLAIM, incarnation, *chosen, most=limit + suspects)
         except PersistenceError as error:
             if not is_of_a_row(error):
                 raise
-        return await self._take_apart(incarnation, *chosen)
+        return await self._take_apart(incarnation, chosen)
 
     async def claim_one(self, incarnation: UUID, org: str, execution_id: UUID) -> ExecutionDetail | None:
         """See Journal."""
@@ -211,25 +217,27 @@ class PostgresClaims:
             taken = await self._take_unread(_CLAIM_ONE, incarnation, execution_id, org)
         return taken[0] if taken else None
 
-    async def _take_apart(self, incarnation: UUID, *chosen: int | list[str]) -> list[ExecutionDetail]:
+    async def _take_apart(
+        self, incarnation: UUID, chosen: tuple[int, int, list[str], list[str], list[UUID]]
+    ) -> list[ExecutionDetail]:
         """Claim one by one, so that what is wrong with a row is wrong with it alone."""
         async with self._database.session() as session, session.transaction():
             await session.execute(_NESTED)
             due = [row["id"] for row in await session.fetch(_DUE, incarnation, *chosen)]
-        taken: list[ExecutionDetail] = []
+        taken, handlers = list[ExecutionDetail](), chosen[3]
         for execution_id in due:
             try:
-                taken += await self._take(_CLAIM_DUE, incarnation, execution_id, chosen[-1])
+                taken += await self._take(_CLAIM_DUE, incarnation, execution_id, handlers)
             except PersistenceError as error:
                 if not is_of_a_row(error):
                     break  # what was taken is driven all the same
                 mending.tell(execution_id, ["executions"])
                 with suppress(PersistenceError):  # then the others go on without it
-                    taken += await self._take_unread(_CLAIM_DUE, incarnation, execution_id, chosen[-1])
+                    taken += await self._take_unread(_CLAIM_DUE, incarnation, execution_id, handlers)
         return taken
 
     async def _take_unread(
-        self, statement: str, incarnation: UUID, *which: int | UUID | str | list[str]
+        self, statement: str, incarnation: UUID, *which: int | UUID | str | list[str] | list[UUID]
     ) -> list[ExecutionDetail]:
         """Take an execution without reading it, so that it can be ended."""
         async with self._database.session() as session:
@@ -288,7 +296,7 @@ class PostgresClaims:
             return released
 
     async def _take(
-        self, statement: str, incarnation: UUID, *which: int | UUID | str | list[str], most: int = 1
+        self, statement: str, incarnation: UUID, *which: int | UUID | str | list[str] | list[UUID], most: int = 1
     ) -> list[ExecutionDetail]:
         await self._release_stranded()
         taken: list[Execution] = []
@@ -302,7 +310,7 @@ class PostgresClaims:
                     rows.sort(key=lambda row: (-row["priority"], row["turn"], row["waits_since"], row["id"]))
                 taken = [mending.execution(row) for row in rows]
                 self._coming |= {execution.id: execution.epoch for execution in taken}
-                found = await _with_mail(session, taken)
+                found = await self._read(session, taken)
                 if taken:
                     await failpoints.reach("claim.after_select")
             if taken:
@@ -311,6 +319,17 @@ class PostgresClaims:
             self._stranded |= {each.id: (incarnation, each.epoch) for each in taken if self._came(each)}
             raise
         return [detail for detail in found if self._came(detail.execution)]
+
+    async def _read(self, session: Session, taken: Sequence[Execution]) -> list[ExecutionDetail]:
+        """Return what was taken; where time does not suffice, later claims leave out what may be the reason."""
+        try:
+            found = await _with_mail(session, taken)
+        except (TimeoutError, asyncpg.QueryCanceledError):
+            self._slow.blame([each.id for each in taken], asyncio.get_running_loop().time())
+            raise
+        for each in taken:
+            self._slow.forget(each.id)
+        return found
 
     def _came(self, taken: Execution) -> bool:
         """Say that a call which took an execution has ended; False when somebody has loaded it meanwhile."""

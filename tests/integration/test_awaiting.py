@@ -27,7 +27,7 @@ async def test_a_claim_reads_a_bounded_number_of_those_that_await_a_handler(stor
     async with store.repository._database.session() as session, session.transaction():
         await session.execute(claims._NESTED)
         answer = await session.fetchval(
-            f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", store.incarnation, 2, 0, [], ["a"]
+            f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", store.incarnation, 2, 0, [], ["a"], []
         )
     [plan] = [node for node in nodes(json.loads(answer)[0]["Plan"]) if node.get("Subplan Name") == "CTE awaited"]
     read = [node["Actual Rows"] * node["Actual Loops"] for node in nodes(plan) if "Relation Name" in node]

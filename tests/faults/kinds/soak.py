@@ -129,6 +129,6 @@ async def _store(cluster: Cluster) -> dict[str, float]:
     for row in await postgres.query(_DEAD_TUPLES):
         values[f"dead tuples of {row['name']}"] = float(row["count"])
     # Of somebody who has no lease, so that it takes nothing.
-    (row,) = await postgres.query(f"EXPLAIN (ANALYZE, FORMAT JSON) {_CLAIM}", uuid4(), 1, 1, [], [])
+    (row,) = await postgres.query(f"EXPLAIN (ANALYZE, FORMAT JSON) {_CLAIM}", uuid4(), 1, 1, [], [], [])
     (plan,) = json.loads(row[0])
     return {**values, "claim ms": plan["Execution Time"]}
