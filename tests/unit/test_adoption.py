@@ -44,6 +44,13 @@ class Adopting:
         turns = SimpleNamespace(share=lambda _: SimpleNamespace(take=self._take))
         context: Any = SimpleNamespace(ownership=self.ownership, turns=turns, name="")
         self._driver = driving.Driver(context, Runs(), SimpleNamespace(), self)  # type: ignore[arg-type]
+        self.looked_for = list[UUID]()
+        monkeypatch.setattr(self._driver.recovery, "look_for", lambda found, **_: self.looked_for.append(found))
+
+    @property
+    def execution_id(self) -> UUID:
+        """The execution that it takes up."""
+        return self._program.execution.id
 
     async def take_up(self, epoch: int, generation: int = 0) -> None:
         """Take up what was read at an epoch."""
@@ -78,12 +85,13 @@ async def test_what_was_read_before_the_process_took_it_anew_is_not_driven(proce
 
 
 async def test_what_was_read_before_the_lease_ran_out_is_not_driven(process: Adopting) -> None:
-    """ST10: another process may have taken it since; what is still ours is found by a sweep."""
+    """ST10: another process may have taken it since; what is still ours is looked for at once."""
     earlier = asyncio.create_task(process.take_up(2))
     await asyncio.sleep(0)
     process.ownership.generation += 1  # the process was cut off, and has its lease again
     process.is_known.set()
     await earlier
     assert process.begun == []
+    assert process.looked_for == [process.execution_id]
     await process.take_up(2, generation=1)
     assert process.begun == [2]

@@ -179,8 +179,9 @@ class Driver:
         ownership = self._context.ownership
         if execution.id in self._runs or not ownership.may_take or execution.incarnation != ownership.incarnation:
             return
-        if generation != ownership.generation:
-            return  # since it was read the lease had run out, and another process may have taken it
+        if generation != ownership.generation:  # since it was read the lease had run out: another may have taken it
+            self.recovery.look_for(execution.id, verdict=verdict)
+            return
         if execution.epoch < self._adopted[execution.id][1]:
             return  # while its payloads were read, the process took it anew, and may have driven it to its end
         run = Run(self._context, self, execution, definition, state)
