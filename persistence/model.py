@@ -194,9 +194,9 @@ class Execution(msgspec.Struct, frozen=True):
     `deaths` counts the owners that died while they drove it, since one last survived it.
     `bytes` is what it has written so far. `run` is 1, and one more each time that it is reopened after its end.
     `usage` is what its attempts that have ended used, None for nothing.
-    `failure` is a JSON object with code, message, details, step_path, retryable, stack_trace. `ending` is the end that
-    is decided, from then until it has come. `mail` is how many binding messages it was ever sent. `unreadable` names
-    the columns that the store holds and that cannot be read; something empty stands in their place.
+    `failure` is a JSON object with code, message, details, step_path, step_iteration, retryable, stack_trace. `ending`
+    is the end that is decided, from then until it has come. `mail` is how many binding messages it was ever sent.
+    `unreadable` names the columns that the store holds and that cannot be read; something empty stands in their place.
     """
 
     id: UUID

@@ -176,11 +176,13 @@ class ExecutionRepository(Protocol):
         """
         ...
 
-    async def get_steps(self, scope: Scope, execution_id: UUID, paths: Sequence[str], most: int) -> ExecutionSteps:
-        """Return the steps of an execution with these paths, in the order of the paths, each in its newest iteration.
+    async def get_steps(
+        self, scope: Scope, execution_id: UUID, paths: Sequence[str], most: int, iteration: int = 0
+    ) -> ExecutionSteps:
+        """Return the steps of an execution with these paths, in their order, each in this iteration, 0 for its newest.
 
-        A path without a row has none. Payloads are read in this order up to about `most` characters, as `get_detail`
-        reads them. Raises what that does.
+        A path without such a row has none. Payloads are read in this order up to about `most` characters, as
+        `get_detail` reads them. Raises what that does.
         """
         ...
 

@@ -60,11 +60,13 @@ class MemoryExecutions:
         row = self._tables.row(scope, execution_id)
         return ExecutionOutcome(row.fresh(), copied(row.result))
 
-    async def get_steps(self, scope: Scope, execution_id: UUID, paths: Sequence[str], most: int) -> ExecutionSteps:
+    async def get_steps(
+        self, scope: Scope, execution_id: UUID, paths: Sequence[str], most: int, iteration: int = 0
+    ) -> ExecutionSteps:
         """See ExecutionRepository."""
         row = self._tables.row(scope, execution_id)
-        newest = {path: row.steps[path, iteration] for path, iteration in sorted(row.steps)}
-        steps, omitted = within([fresh_step(newest[path]) for path in paths if path in newest], most)
+        chosen = {path: row.steps[path, n] for path, n in sorted(row.steps) if iteration in (0, n)}
+        steps, omitted = within([fresh_step(chosen[path]) for path in paths if path in chosen], most)
         return ExecutionSteps(row.fresh(), steps, omitted=omitted)
 
     async def list_item_steps(

@@ -31,7 +31,7 @@ _FIRST_OUTLINES = EVERYTHING.outlines(
 _OUTLINES_OF = EVERYTHING.outlines(
     """SELECT s.*, u.place FROM unnest($4::text[]) WITH ORDINALITY AS u(path, place), LATERAL (
            SELECT * FROM steps s WHERE s.org_id = $1 AND s.execution_id = $2 AND s.path = u.path
-           ORDER BY s.iteration DESC LIMIT 1) s""",
+           AND ($5 = 0 OR s.iteration = $5) ORDER BY s.iteration DESC LIMIT 1) s""",
     "place",
 )
 
@@ -52,9 +52,14 @@ async def detail_within(session: Session, execution: Execution, most: int, first
     return replace(detail(execution, payload, steps, found.unreadable), omitted=found.omitted)
 
 
-async def newest_within(session: Session, execution: Execution, paths: Sequence[str], most: int) -> ExecutionSteps:
-    """Return the steps with these paths, in their order, the first with payloads, up to `most` characters of them."""
-    rows = await session.fetch(_OUTLINES_OF, execution.org, execution.id, min(most, FIRST), paths)
+async def chosen_within(
+    session: Session, execution: Execution, paths: Sequence[str], most: int, iteration: int
+) -> ExecutionSteps:
+    """Return the steps with these paths, in their order, the first with payloads, up to `most` characters of them.
+
+    They are as ExecutionRepository has it.
+    """
+    rows = await session.fetch(_OUTLINES_OF, execution.org, execution.id, min(most, FIRST), paths, iteration)
     found = await steps_within(session, execution, rows, most)
     mending.tell(execution.id, list(found.unreadable))
     return found

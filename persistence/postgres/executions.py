@@ -29,7 +29,7 @@ from persistence.listing import ExecutionFilter, ExecutionOrder, PageKey, StepFi
 from persistence.model import Execution, ExecutionDetail, ExecutionOutcome, ExecutionState, ExecutionSteps, Scope
 from persistence.postgres import mending, records
 from persistence.postgres.connection import Database, Session, is_of_a_row, rendered
-from persistence.postgres.details import detail_within, newest_within, outcome, without_details
+from persistence.postgres.details import chosen_within, detail_within, outcome, without_details
 from persistence.postgres.records import EXECUTION_COLUMNS, selected
 from persistence.postgres.tables import CORRELATION_HASH, OWNER_HASH, executions
 from persistence.postgres.workflows import canonical_id
@@ -122,12 +122,14 @@ class PostgresExecutions:
             raise ExecutionNotFoundError(execution_id)
         return outcome(row)
 
-    async def get_steps(self, scope: Scope, execution_id: UUID, paths: Sequence[str], most: int) -> ExecutionSteps:
+    async def get_steps(
+        self, scope: Scope, execution_id: UUID, paths: Sequence[str], most: int, iteration: int = 0
+    ) -> ExecutionSteps:
         """See ExecutionRepository."""
         try:
             async with self._reading(scope.org, most) as session:
                 execution = await self._row(session, scope, execution_id)
-                return await newest_within(session, execution, paths, most)
+                return await chosen_within(session, execution, paths, most, iteration)
         except PersistenceError as error:
             if not is_of_a_row(error):
                 raise

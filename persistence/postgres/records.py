@@ -274,7 +274,8 @@ def failed_attempts(text: str | None) -> tuple[dict[str, Any], ...]:
 
 
 _FAILURE_FIELDS = {
-    "code": str, "message": str, "details": dict, "step_path": str, "retryable": bool, "stack_trace": str,
+    "code": str, "message": str, "details": dict, "step_path": str, "step_iteration": int, "retryable": bool,
+    "stack_trace": str,
 }  # fmt: skip
 _NO_FAILURE: dict[str, Any] = {"code": ""}
 
@@ -284,4 +285,6 @@ def _failure(value: Any) -> dict[str, Any]:
         raise NotReadableError("no failure")
     if any(type(each) is not _FAILURE_FIELDS.get(name, type(each)) for name, each in value.items()):
         raise NotReadableError("no failure")
+    if not 0 <= value.get("step_iteration", 0) < 1 << 31:
+        raise NotReadableError("no iteration")
     return value

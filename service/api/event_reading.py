@@ -126,7 +126,7 @@ def _wait(told: WaitMessage) -> Wait:
 
 def _failure(told: FailureMessage) -> Failure:
     details = payload.from_struct(told.details)
-    return Failure(told.code, told.message, details, told.step_path, told.retryable)
+    return Failure(told.code, told.message, details, told.step_path, told.step_iteration, told.retryable)
 
 
 def _usage(told: Any) -> Usage | None:

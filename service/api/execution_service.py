@@ -251,7 +251,7 @@ class ExecutionServicer(ExecutionServiceServicer):
         _, gaps = await self._within(
             scope.org,
             LARGEST_STEPS,
-            lambda most: self._steps.get(scope, execution_id, request.path, most),
+            lambda most: self._steps.get(scope, execution_id, request.path, most, request.iteration),
             lambda page: add_steps(response, _STEP_GOT, page, _sight(), is_full=True),
         )
         response.add(pb.GetStepResponse(unreadable=gaps, definition_withheld=not _sight().definition))

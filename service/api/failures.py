@@ -18,6 +18,7 @@ def failure_message(failure: Failure) -> FailureMessage:
         message=failure.message,
         details=payload.to_struct(failure.details) if failure.details else None,
         step_path=failure.step_path,
+        step_iteration=failure.step_iteration,
         retryable=failure.retryable,
     )
 

@@ -110,16 +110,21 @@ async def get(
     at: Annotated[
         int, typer.Option("--at", min=0, help="Show it as it was after this event of its history; 0 for now.")
     ] = 0,
+    iteration: Annotated[
+        int, typer.Option("--iteration", min=0, help="Show this whole run of the step; 0 for the newest.")
+    ] = 0,
 ) -> None:
     """Show an execution with its steps, input and result, or one of its steps."""
     from service.cli.execution_ids import whole_id
     from service.cli.following import show_execution
 
+    if iteration and not step:
+        raise typer.BadParameter("is that of a step; name it with --step", param_hint="--iteration")
     if step and at:
         raise typer.BadParameter("shows the whole execution; leave --step out", param_hint="--at")
     execution_id = await whole_id(session.client, execution_id)
     if step:
-        await _show_step(session, execution_id, step)
+        await _show_step(session, execution_id, step, iteration)
     else:
         show_execution(session, await session.client.get_execution(execution_id, at_seq=at))
 
@@ -315,7 +320,7 @@ def _show_started(session: Session, started: ExecuteResponse) -> int:
     return code
 
 
-async def _show_step(session: Session, execution_id: str, path: str) -> None:
+async def _show_step(session: Session, execution_id: str, path: str, iteration: int) -> None:
     from flowkeep.errors import NotFoundError
     from flowkeep.requests import steps_request
     from service.cli.json_form import json_form
@@ -323,9 +328,9 @@ async def _show_step(session: Session, execution_id: str, path: str) -> None:
     from service.cli.step_view import step_view
 
     try:
-        found = await session.client.get_step(execution_id, path)
+        found = await session.client.get_step(execution_id, path, iteration=iteration)
     except NotFoundError as error:
-        if error.reason != "STEP_NOT_FOUND":
+        if error.reason != "STEP_NOT_FOUND" or iteration:
             raise
         first = await session.client.steps_page(steps_request(execution_id))
         names = ", ".join(step.path for step in first.steps) + (", …" if first.next_page_token else "")

@@ -36,6 +36,7 @@ class Failure:
     message: str
     details: Mapping[str, Any] = field(default_factory=dict)
     step_path: str = ""
+    step_iteration: int = 0
     retryable: bool = False
     stack_trace: str = ""
 
@@ -55,6 +56,8 @@ class Failure:
             document["details"] = dict(self.details)
         if self.step_path:
             document["step_path"] = self.step_path
+        if self.step_iteration:
+            document["step_iteration"] = self.step_iteration
         if self.retryable:
             document["retryable"] = True
         if self.stack_trace:

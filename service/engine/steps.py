@@ -24,8 +24,9 @@ _LOOK = 6  # microseconds for a step
 class StepNotFoundError(Exception):
     """The execution has no such step."""
 
-    def __init__(self, execution_id: UUID, path: str) -> None:
-        super().__init__(f"execution {execution_id} has no step {path!r}")
+    def __init__(self, execution_id: UUID, path: str, iteration: int = 0) -> None:
+        which = f" in iteration {iteration}" if iteration else ""
+        super().__init__(f"execution {execution_id} has no step {path!r}{which}")
         self.execution_id = execution_id
         self.path = path
 
@@ -55,13 +56,14 @@ class Steps:
         self._repository = repository
         self._workflows = workflows
 
-    async def get(self, scope: Scope, execution_id: UUID, path: str, most: int) -> StepPage:
-        """Return the page that holds this step alone. Raises StepNotFoundError."""
-        found = await self._repository.get_steps(scope, execution_id, [path], most)
+    async def get(self, scope: Scope, execution_id: UUID, path: str, most: int, iteration: int = 0) -> StepPage:
+        """Return the page that holds this step alone, in its newest or another iteration. Raises StepNotFoundError."""
+        found = await self._repository.get_steps(scope, execution_id, [path], most, iteration)
         definition = await self._definition(scope, found.execution)
-        # The step of an item is there from when it begins.
-        if path not in definition.root.by_id and not (found.steps and definition.find(path)):
-            raise StepNotFoundError(execution_id, path)
+        # The step of an item is there from when it begins, as is an iteration that repeats one before.
+        is_of_root = path in definition.root.by_id and iteration <= 1
+        if not is_of_root and not (found.steps and definition.find(path)):
+            raise StepNotFoundError(execution_id, path, iteration)
         return _page(definition, [path], found)
 
     async def page(

@@ -173,6 +173,21 @@ async def test_steps_are_read_by_path_in_the_order_asked_for_up_to_a_limit(
     assert (await repository.get_steps(SCOPE, row.id, [], most)).steps == ()
 
 
+@pytest.mark.parametrize(("iteration", "found"), [(0, "Ab"), (1, "ab"), (2, "A"), (3, "")])
+async def test_steps_are_read_in_the_iteration_asked_for(
+    repository: Repository, keeper: Keeper, iteration: int, found: str
+) -> None:
+    steps = {
+        "a": step("a", position=1, state=StepState.COMPLETED, output="first"),
+        "A": step("a", position=1, iteration=2, state=StepState.FAILED, failure={"code": "X", "message": "m"}),
+        "b": step("b", position=2, state=StepState.COMPLETED, output="only"),
+    }
+    row = execution(keeper.workflow, keeper.incarnation)
+    await repository.create(new(row, steps=tuple(steps.values())))
+    read = await repository.get_steps(SCOPE, row.id, ["a", "b"], 9_000, iteration)
+    assert (read.execution, list(read.steps)) == (row, [steps[name] for name in found])
+
+
 async def test_steps_of_items_are_listed_item_by_item(repository: Repository, keeper: Keeper) -> None:
     work = [step(f"each[{n}].work", position=1, items=(n, 2), state=StepState.COMPLETED) for n in (10, 2, 0)]
     inner = [

@@ -173,6 +173,9 @@ async def test_a_failure_is_said_once_with_its_cause_and_leads_to_the_step(targe
     assert "Input" not in shown_step  # the server runs it itself
     step = (await at(target, "get", execution_id, "--step", "divide")).json
     assert (step["path"], step["failure"]["code"]) == ("divide", "EXPRESSION_ERROR")
+    assert (await at(target, "get", execution_id, "--step", "divide", "--iteration", "1")).json == step
+    never = await flowkeep("get", execution_id, "--step", "divide", "--iteration", "2", target=target)
+    assert never.code and "iteration 2" in never.err
     listed = (await at(target, "steps", execution_id, "--state", "failed", "--full")).json
     assert (listed["steps"], listed["next_page_token"]) == ([step], "")
     assert await shown(target, "steps", execution_id, "--full") == f"{shown_step}\n"

@@ -90,6 +90,7 @@ ROWS: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({**E, "path": "a"}, "EXECUTION_NOT_FOUND"),
         ({**E, "path": ""}, "path"),
         ({**E, "path": "a\0"}, "path"),
+        ({**E, "path": "a", "iteration": -1}, "iteration"),
     ],
     "Cancel": [(E, "EXECUTION_NOT_FOUND")],
     "WatchExecution": [

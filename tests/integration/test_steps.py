@@ -139,6 +139,21 @@ async def test_what_there_is_not_is_not_found(served):
         assert error.metadata["path"][:500] == path[:500]
 
 
+async def test_a_step_is_shown_in_the_iteration_asked_for(served, admin):
+    name = await made(served.client, step("a", "transform", value=1))
+    execution_id = (await served.client.execute(name, wait=True)).execution_id
+    await admin.execute(
+        """INSERT INTO steps
+        SELECT (jsonb_populate_record(s, '{"iteration": 2, "output": 7}')).* FROM steps s WHERE execution_id = $1""",
+        execution_id,
+    )
+    for asked, iteration, output in ((0, 2, 7), (1, 1, 1), (2, 2, 7)):
+        found = (await served.client.get_step(execution_id, "a", iteration=asked)).step
+        assert (found.iteration, found.output.number_value) == (iteration, output)
+    request = pb.GetStepRequest(execution_id=execution_id, path="a", iteration=3)
+    assert (await refusal(served.executions.GetStep(request))).reason == "STEP_NOT_FOUND"
+
+
 async def test_a_page_token_belongs_to_its_execution_and_filter(served):
     name = await made(served.client, *(step(f"s{n}", "transform", value=n) for n in range(3)))
     one, other = [(await served.client.execute(name, wait=True)).execution_id for _ in range(2)]
@@ -180,6 +195,13 @@ async def test_what_cannot_be_read_of_a_step_is_named_where_it_is_shown(served, 
     step_b = await served.client.get_step(execution_id, "b")
     assert (step_b.unreadable, step_b.step.output.number_value) == ([*lost, "steps.b.assigned"], 2.0)
     assert list((await served.client.get_step(execution_id, "a")).unreadable) == []
+
+
+async def test_an_iteration_that_no_answer_can_hold_is_named_and_left_out(served, admin):
+    name = await made(served.client, step("a", "transform", value="${ 1 / 0 }"))
+    failed = await served.client.execute(name, wait=True)
+    await admin.execute("""UPDATE executions SET failure = failure || '{"step_iteration": 4294967296}'""")
+    assert (await served.client.get_execution(failed.execution_id)).unreadable == ["failure"]
 
 
 async def test_steps_of_a_definition_that_cannot_be_read_are_those_that_were_begun(serve, stage, admin):

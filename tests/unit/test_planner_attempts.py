@@ -85,7 +85,7 @@ def test_stop_tells_siblings_to_stop_and_ends_when_they_have():
     driver.stopped("b")
     assert driver.state.state is ExecutionState.FAILED
     assert driver.states == {"a": "FAILED", "b": "CANCELLED"}
-    assert driver.state.failure == Failure("STEP_FAILED", "boom", details={"code": HANDLER_ERROR}, step_path="a")
+    assert driver.state.failure == Failure("STEP_FAILED", "boom", {"code": HANDLER_ERROR}, "a", 1)
     assert driver.state.counts == StepCounts(total=3, failed=1, cancelled=2)
 
 

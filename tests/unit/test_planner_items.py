@@ -160,6 +160,7 @@ def test_the_own_error_policy_decides_what_follows_from_a_failed_item() -> None:
         "message": "boom",
         "details": {"code": FATAL.code},
         "step_path": "all[0].get",
+        "step_iteration": 1,
     }
 
 

@@ -233,10 +233,15 @@ class Client(Connection):
         """Send a request made by `steps_request`; the response also tells what of the steps is not shown."""
         return await self._call(self._executions.ListSteps, request)
 
-    async def get_step(self, execution_id: str, path: str) -> executions_pb2.GetStepResponse:
-        """Return a step with all of its payloads, and what of it is not shown. Raises NotFoundError."""
+    async def get_step(self, execution_id: str, path: str, *, iteration: int = 0) -> executions_pb2.GetStepResponse:
+        """Return a step with all of its payloads, and what of it is not shown, in its newest or another iteration.
+
+        Raises NotFoundError.
+        """
         request = executions_pb2.GetStepRequest(
-            execution_id=text("execution_id", execution_id), path=text("path", path)
+            execution_id=text("execution_id", execution_id),
+            path=text("path", path),
+            iteration=whole("iteration", iteration),
         )
         return await self._call(self._executions.GetStep, request)
 

@@ -291,4 +291,4 @@ def because_of(step: Step) -> Failure:
     failure = Failure.from_json(step.failure or {})
     if failure.code == STEP_FAILED and failure.step_path:
         return failure
-    return Failure(STEP_FAILED, failure.message, details={"code": failure.code}, step_path=step.path)
+    return Failure(STEP_FAILED, failure.message, {"code": failure.code}, step.path, step.iteration)

@@ -1027,6 +1027,7 @@ class Failure(_message.Message):
     RETRYABLE_FIELD_NUMBER: _builtins.int
     STACK_TRACE_FIELD_NUMBER: _builtins.int
     STACK_TRACE_WITHHELD_FIELD_NUMBER: _builtins.int
+    STEP_ITERATION_FIELD_NUMBER: _builtins.int
     code: _builtins.str
     """Output only. What went wrong, in UPPER_SNAKE_CASE: a name of `FailureCode` without its prefix, or a code that a
     handler of yours gives.
@@ -1045,6 +1046,8 @@ class Failure(_message.Message):
     """
     stack_trace_withheld: _builtins.bool
     """Output only. Whether there is a stack trace that the caller lacks the permission to see. Never set in events."""
+    step_iteration: _builtins.int
+    """Output only. Number of the whole run of the step that failed, from 1; 0 where `step_path` is empty."""
     @_builtins.property
     def details(self) -> _struct_pb2.Struct:
         """Output only. Machine-readable facts. Of an HTTP call: `method`, `url` (without secrets), `status`, and the beginning
@@ -1061,10 +1064,11 @@ class Failure(_message.Message):
         retryable: _builtins.bool = ...,
         stack_trace: _builtins.str = ...,
         stack_trace_withheld: _builtins.bool = ...,
+        step_iteration: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["details", b"details"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "details", b"details", "message", b"message", "retryable", b"retryable", "stack_trace", b"stack_trace", "stack_trace_withheld", b"stack_trace_withheld", "step_path", b"step_path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "details", b"details", "message", b"message", "retryable", b"retryable", "stack_trace", b"stack_trace", "stack_trace_withheld", b"stack_trace_withheld", "step_iteration", b"step_iteration", "step_path", b"step_path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1110,6 +1114,8 @@ class Lineage(_message.Message):
     PARENT_STEP_PATH_FIELD_NUMBER: _builtins.int
     SOURCE_EXECUTION_ID_FIELD_NUMBER: _builtins.int
     SOURCE_STEP_PATH_FIELD_NUMBER: _builtins.int
+    PARENT_STEP_ITERATION_FIELD_NUMBER: _builtins.int
+    SOURCE_STEP_ITERATION_FIELD_NUMBER: _builtins.int
     parent_execution_id: _builtins.str
     """Output only. The execution whose step started this one."""
     parent_step_path: _builtins.str
@@ -1118,6 +1124,10 @@ class Lineage(_message.Message):
     """Output only. The execution that this one replays or forks."""
     source_step_path: _builtins.str
     """Output only. The step from which the fork began."""
+    parent_step_iteration: _builtins.int
+    """Output only. Number of the whole run of the step of the parent, from 1."""
+    source_step_iteration: _builtins.int
+    """Output only. Number of the whole run of the step from which the fork began, from 1."""
     def __init__(
         self,
         *,
@@ -1125,10 +1135,12 @@ class Lineage(_message.Message):
         parent_step_path: _builtins.str = ...,
         source_execution_id: _builtins.str = ...,
         source_step_path: _builtins.str = ...,
+        parent_step_iteration: _builtins.int = ...,
+        source_step_iteration: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["parent_execution_id", b"parent_execution_id", "parent_step_path", b"parent_step_path", "source_execution_id", b"source_execution_id", "source_step_path", b"source_step_path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["parent_execution_id", b"parent_execution_id", "parent_step_iteration", b"parent_step_iteration", "parent_step_path", b"parent_step_path", "source_execution_id", b"source_execution_id", "source_step_iteration", b"source_step_iteration", "source_step_path", b"source_step_path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

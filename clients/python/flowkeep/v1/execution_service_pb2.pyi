@@ -625,19 +625,25 @@ class GetStepRequest(_message.Message):
 
     EXECUTION_ID_FIELD_NUMBER: _builtins.int
     PATH_FIELD_NUMBER: _builtins.int
+    ITERATION_FIELD_NUMBER: _builtins.int
     execution_id: _builtins.str
     """Required. Id of the execution."""
     path: _builtins.str
     """Required. Path of the step, as `StepExecution.path` has it."""
+    iteration: _builtins.int
+    """Optional. Number of the whole run of the step, as `StepExecution.iteration` has it. 0 means the newest. NOT_FOUND,
+    STEP_NOT_FOUND, where the step has no such one.
+    """
     def __init__(
         self,
         *,
         execution_id: _builtins.str = ...,
         path: _builtins.str = ...,
+        iteration: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution_id", b"execution_id", "path", b"path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution_id", b"execution_id", "iteration", b"iteration", "path", b"path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
