@@ -10,7 +10,7 @@ from hypothesis import given, settings
 
 from service.api.events import encode
 from service.engine.expressions import cost
-from service.engine.expressions.cost import MAX_WORK
+from service.engine.expressions.cost import MAX_WORK, PER_ALLOWANCE
 from service.engine.planning import happenings
 from service.engine.planning.restoring import restore
 from service.engine.planning.step_rules import ENOUGH
@@ -61,6 +61,13 @@ def test_heavy_templates_take_many_applications() -> None:
     driver = started(graph(*(step(i, params={"rows": "${ input.rows }"}) for i in ids(20))), INPUT)
     assert len(driver.running) == 20
     assert len(applications(driver)) > 4
+
+
+def test_what_is_put_off_is_no_work_of_the_application_that_puts_it_off() -> None:
+    """Or others would be given the loop for as long as if it had been done."""
+    driver = started(graph(*(step(i, condition=HEAVY) for i in ids(20))), INPUT)
+    partial = [turn.plan.work for turn in driver.turns if turn.plan.is_partial]
+    assert len(partial) > 4 and max(partial) <= PER_ALLOWANCE
 
 
 def test_what_fits_into_no_application_fails() -> None:

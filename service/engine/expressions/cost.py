@@ -91,9 +91,9 @@ class Allowance:
 
         Raises PutOffError when it may be more than is left, and ExpressionError when that was all.
         """
-        self.spent += work
-        if self.spent > self._limit:
+        if self.spent + work > self._limit:
             raise self._refusal()
+        self.spent += work
 
     def count(self, work: int) -> None:
         """Take work that follows from a part and cannot be refused any more."""
@@ -126,8 +126,9 @@ class Allowance:
             self.spent = self._limit - max(0, estimate.left)
 
     def _refusal(self) -> ExpressionError | PutOffError:
+        """Return the error of a part, after which nothing else fits; what is put off has not been done."""
         is_all = self._limit == MAX_WORK
-        self.spent = self._limit = max(self.spent, MAX_WORK)
+        self.spent = self._limit = max(self.spent, MAX_WORK if is_all else PER_ALLOWANCE)
         if not is_all:
             return PutOffError()
         return ExpressionError("may be too much work for values of this size; use smaller values, or several steps")
