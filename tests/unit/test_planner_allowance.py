@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 
 from service.api.events import encode
-from service.engine.expressions import cost
+from service.engine.definition import Transform
+from service.engine.expressions import compile_value, cost
 from service.engine.expressions.cost import MAX_WORK, PER_ALLOWANCE
 from service.engine.planning import happenings
 from service.engine.planning.restoring import restore
-from service.engine.planning.step_rules import ENOUGH
+from service.engine.planning.step_rules import ENOUGH, WORK_OF_EDGE
 from tests.unit.planner_histories import histories
 from tests.unit.planner_programs import (
     Driver,
@@ -55,6 +56,19 @@ def test_many_light_steps_take_few_applications() -> None:
     driver = started(graph(*(step(i, params={"n": "${ input.n }"}, condition="input.n > 0") for i in ids(270))), INPUT)
     assert len(driver.running) == 270
     assert len(applications(driver)) < 6
+
+
+@pytest.mark.parametrize("condition", ["", "false"], ids=["completed", "skipped"])
+def test_steps_that_many_others_wait_for_take_many_applications(condition: str) -> None:
+    """And those that are skipped since all of many others were."""
+    action, before = Transform(compile_value("1", frozenset())), ids(150)
+    steps = [step(i, action=action, condition=condition) for i in before]
+    steps += [step(f"after_{i}", action=action, depends_on=tuple(before)) for i in before]
+    driver = started(graph(*steps))
+    assert set(driver.states.values()) == {"SKIPPED" if condition else "COMPLETED"}
+    for turn in driver.turns:
+        looks = sum(150 for row in turn.plan.steps if condition or not row.path.startswith("after_"))
+        assert looks * WORK_OF_EDGE < PER_ALLOWANCE
 
 
 def test_heavy_templates_take_many_applications() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import Any
 
 from msgspec.structs import replace
@@ -18,7 +19,7 @@ from service.engine.planning.end_rules import EndRules
 from service.engine.planning.reasons import CONDITION_IS_FALSE
 from service.engine.planning.scopes import block_of, order
 from service.engine.planning.state import Repeating
-from service.engine.planning.step_rules import WORK_OF_STEP
+from service.engine.planning.step_rules import WORK_OF_EDGE, WORK_OF_STEP
 from service.engine.violations import ValidationError
 
 MAX_STEPS_OF_EXECUTION = 1_000_000
@@ -77,7 +78,10 @@ class BlockRules(EndRules):
         if block_of(self.definition, scope).ordering is not Ordering.GRAPH or not spec.depends_on:
             return False
         steps = self.draft.steps
-        return all(steps[paths.join(scope, before)].state is StepState.SKIPPED for before in spec.depends_on)
+        states = (steps[paths.join(scope, before)].state for before in spec.depends_on)
+        skipped = sum(1 for _ in takewhile(lambda state: state is StepState.SKIPPED, states))
+        self.allowance.count(WORK_OF_EDGE * skipped)
+        return skipped == len(spec.depends_on)
 
     # --- items
 

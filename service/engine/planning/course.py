@@ -140,20 +140,26 @@ class Course:
         """Let a step be ready."""
         self.ready = self.ready.push(entry(self.definition, path, is_repeating=path in self.repeats))
 
-    def meet_successors(self, path: str) -> None:
-        """Count for those that wait for a step that it has ended, and free the ones for which it was the last."""
+    def meet_successors(self, path: str) -> int:
+        """Count for those that wait for a step that it has ended, and free the ones for which it was the last.
+
+        Returns how many wait for it.
+        """
         scope, step_id = paths.split(path)
-        block = block_of(self.definition, scope)
-        for after in block.successors[step_id]:
+        block, kept = block_of(self.definition, scope), self.blocks[scope]
+        successors, met = block.successors[step_id], kept.met
+        for after in successors:
             needed = len(block.predecessors[after])
             if needed > 1:
-                kept = self.blocks[scope]
-                met = kept.met.get(after, 0) + 1
-                if met < needed:
-                    self.blocks = self.blocks.set(scope, replace(kept, met=kept.met.set(after, met)))
+                ended = met.get(after, 0) + 1
+                if ended < needed:
+                    met = met.set(after, ended)
                     continue
-                self.blocks = self.blocks.set(scope, replace(kept, met=kept.met.delete(after)))
+                met = met.delete(after)
             self.free(paths.join(scope, after))
+        if met is not kept.met:
+            self.blocks = self.blocks.set(scope, replace(kept, met=met))
+        return len(successors)
 
     def may_begin(self, ready: Ready) -> bool:
         """Return whether what was ready is so still."""

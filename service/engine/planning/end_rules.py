@@ -18,6 +18,7 @@ from service.engine.planning.failed_attempts import with_failed_attempt
 from service.engine.planning.reasons import cut_off, unknown_outcome
 from service.engine.planning.scopes import Place, block_of, order
 from service.engine.planning.state import Ending, State, Sweep, because_of, runs, step_failed
+from service.engine.planning.step_rules import WORK_OF_EDGE
 
 WORK_OF_LOOK = 400
 """Work of looking whether there is something to be done for a step or an item."""
@@ -56,7 +57,7 @@ class EndRules(EngineSteps):
             if is_fatal(self.spec(step), step):
                 self._end_block(scope, step)
             else:
-                self.draft.meet_successors(step.path)
+                self.allowance.count(WORK_OF_EDGE * self.draft.meet_successors(step.path))
                 self.goes_on = True
         self._close_if_done(scope)
 

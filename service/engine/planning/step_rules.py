@@ -37,6 +37,9 @@ SMALL = 2 << 10
 WORK_OF_STEP = 5_000
 """Work of starting, completing or skipping a step, its event and row among it, without its expressions and values."""
 
+WORK_OF_EDGE = 100
+"""Work of looking at a step that another one waits for, or at one that waits for it: a graph may have 100,000 such."""
+
 ENOUGH = 512 << 10
 """Bytes after which nothing more begins in an application: its events go to watchers in one message."""
 
