@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from unittest import mock
 
 import pytest
 
@@ -10,7 +11,8 @@ from persistence.model import ExecutionState, Message, StepState
 from service.engine.definition import Action, Call, Delivery, OnError, OnItemError, Ordering, Pause
 from service.engine.expressions import Template
 from service.engine.expressions.cost import PER_ALLOWANCE
-from service.engine.planning import happenings
+from service.engine.planning import course, happenings
+from service.engine.planning.course import WORK_OF_FORGETTING
 from service.engine.planning.effects import CancelAttempt
 from service.engine.planning.step_rules import WORK_OF_STEP
 from tests.unit.planner_programs import (
@@ -72,6 +74,45 @@ def test_an_end_stops_what_is_in_work_piece_by_piece(end: str, action: Action) -
     else:
         assert len(told - {"last"}) == MANY
     assert not driver.state.sweeps
+
+
+def test_an_end_forgets_at_once_until_when_was_waited() -> None:
+    """Not when the last one that waits is stopped: to look through what ten thousands waited for holds others up."""
+    driver = much_in_work(PAUSE)
+    driver.cancel()
+    assert driver.state.sweeps and driver.state.counts.running > MANY // 2
+    assert not driver.state.timers and driver.state.next_wake is None
+
+
+@pytest.mark.parametrize("action", [PAUSE, CALL], ids=["waiting", "ready"])
+def test_what_a_failed_item_leaves_of_timers_and_of_what_was_ready_is_forgotten_piece_by_piece(action: Action) -> None:
+    body = step("bad"), *(step(f"s{n}", action=action, depends_on=("bad",)) for n in range(30))
+    all_ = each("all", "[1, 2]", *body, ordering=Ordering.GRAPH, on_error=OnError.CONTINUE)
+    others = (step(f"for_{n}", action=Pause(Template.constant({"duration": n}, "params"))) for n in (5, 900))
+    driver = Driver(graph(*others, all_), waits_turns=True, work=1 if action is CALL else None)
+    driver.start()
+    take_turns(driver)
+    driver.succeed("all[0].bad")
+    if action is PAUSE:
+        take_turns(driver)
+    kept = driver.state.timers if action is PAUSE else driver.state.ready
+    assert len(list(kept)) >= 29
+    before = len(driver.turns)
+    with mock.patch.object(course, "MOST_FORGOTTEN", 7):
+        driver.apply_now(happenings.StepFailed(driver.now, "all[1].bad", driver.ended("all[1].bad"), FATAL))
+        while not driver.state.state.is_end:
+            check_stored(driver)
+            if driver.backlog:
+                driver.take_turn()
+            elif driver.told_to_stop:
+                driver.stopped(min(driver.told_to_stop))
+            else:
+                driver.fire(100)
+    assert (driver.states["all"], driver.states["for_5"]) == ("FAILED", "COMPLETED")
+    for turn in driver.turns[before:-1]:
+        left, now = (len(list(state.timers)) + len(list(state.ready)) for state in (turn.before, turn.plan.state))
+        assert left - now <= 7 + 1  # one that has gone on
+        assert turn.plan.work >= WORK_OF_FORGETTING * (left - now - 1)
 
 
 @pytest.mark.parametrize("action", [PAUSE, CALL], ids=["waiting", "running"])

@@ -39,6 +39,8 @@ class BlockRules(EndRules):
 
     def begin_first(self) -> None:
         """Begin what comes first of all that is ready. Raises PutOffError, and it is ready still."""
+        if not self.draft.may_forget:  # what comes first may be left to forget
+            raise PutOffError
         ready = self.draft.ready
         try:
             path = self.draft.take_ready()

@@ -28,6 +28,12 @@ from service.engine.planning.state import (
 MAX_ITEMS = 10_000
 """Items of one `for_each`; a number behind all of theirs in the order."""
 
+MOST_FORGOTTEN = 500
+"""Entries that one application forgets of what is no longer ready or due; the others are left to the next ones."""
+
+WORK_OF_FORGETTING = 800
+"""Work of forgetting one of them."""
+
 
 class Course:
     """The part of a state in the making that follows from its steps; each change of a step changes little of it."""
@@ -41,6 +47,8 @@ class Course:
         self.ready, self.timers = state.ready, state.timers
         self.blocks, self.repeats = state.blocks, state.repeats
         self.sweeps, self.inherited = state.sweeps, state.inherited
+        self.forgotten = 0
+        """Entries that were forgotten of what was ready and of the timers."""
 
     @property
     def ending(self) -> Ending | None:
@@ -50,6 +58,11 @@ class Course:
     def is_inherited(self, step: Step) -> bool:
         """Whether a step in work is as another process left it: an attempt of it that ran then was cut off."""
         return self.inherited.get(step.path) is step
+
+    @property
+    def may_forget(self) -> bool:
+        """Whether more may be forgotten; else what comes first may be no longer ready, or due."""
+        return self.forgotten < MOST_FORGOTTEN
 
     def is_ending(self, scope: str) -> bool:
         """Whether nothing begins any more in a scope, because of what failed in it or around it, or ended it all."""
@@ -181,20 +194,22 @@ class Course:
 
     def forget_ready(self) -> None:
         """Forget what may no longer begin, down to the first that may, so that nothing waits for its turn in vain."""
-        while self.ready and self.ending is None and not self.may_begin(self.ready.least):
+        while self.ready and self.ending is None and self.may_forget and not self.may_begin(self.ready.least):
             self.ready = self.ready.pop()
+            self.forgotten += 1
 
     def due(self) -> Step | None:
         """Return the step whose time has come first, or None."""
         self.forget_timers()
-        if not self.timers or self.timers.least[0] > self.time:
+        if not self.may_forget or not self.timers or self.timers.least[0] > self.time:
             return None
         return self.open[self.timers.least[2]]
 
     def forget_timers(self) -> None:
         """Forget timers of steps that have gone on, down to the first one of a step that has not."""
-        while self.timers and not is_due(self.timers.least, self.open):
+        while self.timers and self.may_forget and not is_due(self.timers.least, self.open):
             self.timers = self.timers.pop()
+            self.forgotten += 1
 
 
 def entry(definition: Definition, path: str, *, is_repeating: bool) -> Ready:

@@ -130,7 +130,7 @@ class Draft(Course):
             # All steps are done, and not the result: it counts as one more, unless more was shown while it was put off.
             self._show_no_more_than(max(self._shown, 100 * self.counts.total // (self.counts.total + 1)))
         self.counts = replace(self.counts, cancelled=self.counts.cancelled + self.pending)
-        self.ready, self.blocks = Heap(), Map()
+        self.ready, self.timers, self.blocks = Heap(), Heap(), Map()
         self.sweeps, self.inherited = (), Map()
         self.change(state=state, end_time=self.time, failure=failure, result=result, ending=None)
 

@@ -15,6 +15,7 @@ from service.engine.planning.course import is_fatal
 from service.engine.planning.effects import CancelAttempt, StartAttempt
 from service.engine.planning.engine_steps import EngineSteps
 from service.engine.planning.failed_attempts import with_failed_attempt
+from service.engine.planning.heap import Heap
 from service.engine.planning.reasons import cut_off, unknown_outcome
 from service.engine.planning.scopes import Place, block_of, order
 from service.engine.planning.state import Ending, State, Sweep, because_of, runs, step_failed
@@ -74,8 +75,9 @@ class EndRules(EngineSteps):
             self._stop_all(scope)
 
     def end(self, ending: Ending) -> None:
-        """Decide the end of the execution."""
+        """Decide the end of the execution. What waited for a time is stopped by the sweep, whenever it was due."""
         self.draft.change(ending=ending)
+        self.draft.timers = Heap()
         self._stop_all("")
 
     def _stop_all(self, within: str) -> None:

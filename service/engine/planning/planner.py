@@ -25,6 +25,7 @@ from service.engine.expressions import ExpressionError, PutOffError
 from service.engine.failure import EXPRESSION_ERROR, HANDLER_ERROR, Failure
 from service.engine.planning import events, happenings
 from service.engine.planning.block_rules import BlockRules
+from service.engine.planning.course import WORK_OF_FORGETTING
 from service.engine.planning.effects import Effect
 from service.engine.planning.events import Event
 from service.engine.planning.happenings import Happening, OfAttempt
@@ -121,7 +122,7 @@ def apply(
         tuple(planning.draft.touched.values()),
         tuple(planning.effects),
         planning.is_put_off and not after.state.is_end and (after.ending is None or bool(after.sweeps)),
-        planning.allowance.spent,
+        planning.allowance.spent + WORK_OF_FORGETTING * planning.draft.forgotten,
         (happening.message,) if isinstance(happening, happenings.MessageCame) else (),
         after.ending != state.ending,
     )

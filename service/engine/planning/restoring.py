@@ -55,7 +55,8 @@ def restoring(definition: Definition, detail: ExecutionDetail, worker: str) -> W
             kept[step.path] = step
             if step.state in OPEN:
                 in_work[step.path] = step
-                timers = _with_timer(timers, definition, step)
+                if ending is None:
+                    timers = _with_timer(timers, definition, step)
                 if runs(step):
                     running[step.key] = step.attempt
                 if handler := awaited_handler(step):

@@ -104,8 +104,8 @@ class State(msgspec.Struct, frozen=True):
     steps that run or wait, `running` the number of the attempt that runs of each, `awaited` how many steps wait for
     each handler, `ready` what may begin and has been put off, `timers` each step that waits for a time, `blocks` those
     that are open, by scope, and `repeats` the open steps that repeat one, by path. `ready` and `timers` may hold
-    others, too; one like that is never the least, but under an end, where nothing is ready. The order of a map is that
-    of hashes, so nothing may follow from it.
+    others, too; one like that is the least only where there were too many to forget at once, or under an end, where
+    nothing is ready and nothing waits for a time. The order of a map is that of hashes, so nothing may follow from it.
     """
 
     facts: Mapping[str, Any]
