@@ -14,7 +14,8 @@ from time import process_time
 from service.engine.planning import happenings, planner
 from service.engine.planning.effects import StartAttempt
 from service.engine.planning.happenings import Happening
-from tests.unit.planner_programs import T0, Driver, each, sequence, step
+from tests.unit.planner_definitions import each, sequence, step
+from tests.unit.planner_programs import T0, Driver
 
 FEW, MANY = 100, 9_900
 """Items; the values of a list with more of them would be too many for one payload."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -26,6 +27,7 @@ from service.engine.egress.guard import Guard
 from service.engine.handlers.call_api import call_api
 from service.engine.handlers.model import Handler
 from service.engine.running import runner
+from tests.folders import new_folder
 from tests.integration.postgres_store import PostgresStore
 from tests.integration.postgres_store import opened as opened_store
 from tests.integration.stage import PACE, Served, Stage, serving
@@ -103,6 +105,19 @@ def said(mistakes: Log) -> Callable[[str], Log]:
 
     structlog.configure(processors=[keep])
     return lambda event: [entry for entry in list(entries) if entry["event"] == event]
+
+
+@pytest.fixture
+def base() -> Iterator[Path]:
+    """A new folder that every account may enter."""
+    with new_folder() as folder:
+        yield folder
+
+
+@pytest.fixture
+def root(base: Path) -> Path:
+    """Where an embedded Postgres of the test's own may lie."""
+    return base / "fk"
 
 
 @pytest.fixture

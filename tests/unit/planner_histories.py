@@ -28,7 +28,8 @@ from service.engine.expressions import Template, compile_condition, compile_valu
 from service.engine.failure import HANDLER_ERROR, Failure
 from service.engine.parsing.sources import VARIABLES
 from service.engine.planning import happenings
-from tests.unit.planner_programs import CANCEL, T0, Driver, each, graph, sequence, step
+from tests.unit.planner_definitions import each, graph, sequence, step
+from tests.unit.planner_programs import CANCEL, T0, Driver
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 

@@ -12,7 +12,8 @@ from msgspec.structs import replace
 
 from persistence.model import Execution
 from service.engine.running import driver as driving
-from tests.unit.planner_programs import Driver, sequence, step
+from tests.unit.planner_definitions import sequence, step
+from tests.unit.planner_programs import Driver
 
 
 class Runs(set[Any]):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from service.engine.running.deaths import Deaths
-from tests.unit.planner_programs import PLAIN, Driver, graph, step
+from tests.unit.planner_definitions import graph, step
+from tests.unit.planner_programs import PLAIN, Driver
 
 
 def left(work: int | None = None) -> Driver:

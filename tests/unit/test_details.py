@@ -14,7 +14,8 @@ from service.api.steps import Sight
 from service.engine.ids import uuid7
 from service.engine.slices import SLICE
 from service.engine.steps import first_steps
-from tests.unit.planner_programs import Driver, each, sequence, started, step
+from tests.unit.planner_definitions import each, sequence, step
+from tests.unit.planner_programs import Driver, started
 
 HIDDEN = Sight(traces=False, definition=False)
 

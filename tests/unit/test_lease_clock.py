@@ -16,7 +16,7 @@ import pytest
 from persistence.errors import UnavailableError
 from persistence.memory import MemoryRepository
 from persistence.processes import Lease
-from persistence.repository import ReplicaRepository
+from persistence.replicas import ReplicaRepository
 from service.app import Surroundings, build_engine
 from service.config import Config
 from service.engine.clock import StoreClock, monotonic

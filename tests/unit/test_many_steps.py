@@ -15,7 +15,8 @@ from service.engine.planning.restoring import restoring
 from service.engine.planning.state import gathering_variables, newest
 from service.engine.running.soundness import contradicting
 from service.engine.slices import SLICE, Work, in_one_go
-from tests.unit.planner_programs import Driver, each, sequence, started, step
+from tests.unit.planner_definitions import each, sequence, step
+from tests.unit.planner_programs import Driver, started
 
 MANY = 5_000
 WORKS: dict[str, Callable[[Definition, ExecutionDetail], Work[object]]] = {

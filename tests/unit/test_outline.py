@@ -6,7 +6,8 @@ from msgspec.structs import replace
 
 from service.engine.definition import Call, Repeat
 from service.engine.planning.outline import outline
-from tests.unit.planner_programs import each, seconds, sequence, started, step
+from tests.unit.planner_definitions import each, seconds, sequence, step
+from tests.unit.planner_programs import started
 
 
 def test_the_steps_that_began_stand_in_the_order_of_their_starts_and_items_in_their_step() -> None:

@@ -10,19 +10,8 @@ import pytest
 from persistence.model import ExecutionState, StepState
 from service.engine.definition import Delivery, OnError
 from service.engine.planning import events, happenings, planner
-from tests.unit.planner_programs import (
-    FATAL,
-    PLAIN,
-    T0,
-    Driver,
-    check_stored,
-    graph,
-    seconds,
-    sequence,
-    started,
-    starts,
-    step,
-)
+from tests.unit.planner_definitions import graph, seconds, sequence, step
+from tests.unit.planner_programs import FATAL, PLAIN, T0, Driver, check_stored, started, starts
 
 # --- order
 

@@ -15,18 +15,9 @@ from service.engine.expressions.cost import MAX_WORK, PER_ALLOWANCE
 from service.engine.planning import happenings
 from service.engine.planning.restoring import restore
 from service.engine.planning.step_rules import ENOUGH, WORK_OF_EDGE
+from tests.unit.planner_definitions import each, graph, sequence, step
 from tests.unit.planner_histories import histories
-from tests.unit.planner_programs import (
-    Driver,
-    check_stored,
-    each,
-    graph,
-    sequence,
-    started,
-    starts,
-    step,
-    told_by_rows,
-)
+from tests.unit.planner_programs import Driver, check_stored, started, starts, told_by_rows
 
 ROWS = [{"name": f"n{n}", "v": n} for n in range(600)]
 INPUT: dict[str, Any] = {"rows": ROWS, "n": 1}

@@ -18,19 +18,8 @@ from service.engine.planning import events, happenings, planner
 from service.engine.planning.effects import CancelAttempt
 from service.engine.planning.restoring import restore
 from service.engine.running.soundness import contradictions
-from tests.unit.planner_programs import (
-    FATAL,
-    PLAIN,
-    T0,
-    Driver,
-    check_stored,
-    graph,
-    seconds,
-    sequence,
-    started,
-    starts,
-    step,
-)
+from tests.unit.planner_definitions import graph, seconds, sequence, step
+from tests.unit.planner_programs import FATAL, PLAIN, T0, Driver, check_stored, started, starts
 
 # --- failures
 

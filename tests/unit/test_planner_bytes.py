@@ -18,7 +18,8 @@ from service.engine.planning import events
 from service.engine.planning.draft import EVENT_BYTES
 from service.engine.planning.failed_attempts import MAX_FAILED_ATTEMPTS_BYTES
 from service.engine.planning.step_rules import SMALL
-from tests.unit.planner_programs import OF_ITEM, Driver, check_stored, each, sequence, started, step
+from tests.unit.planner_definitions import OF_ITEM, each, sequence, step
+from tests.unit.planner_programs import Driver, check_stored, started
 
 LIMIT = 100_000
 LARGE = "x" * 30_000

@@ -11,20 +11,8 @@ from service.engine.failure import Failure
 from service.engine.planning import events, happenings
 from service.engine.planning.effects import CancelAttempt, StartAttempt
 from service.engine.planning.reasons import interrupted
-from tests.unit.planner_programs import (
-    CANCEL,
-    FATAL,
-    PLAIN,
-    T0,
-    Driver,
-    check_stored,
-    graph,
-    seconds,
-    sequence,
-    started,
-    starts,
-    step,
-)
+from tests.unit.planner_definitions import graph, seconds, sequence, step
+from tests.unit.planner_programs import CANCEL, FATAL, PLAIN, T0, Driver, check_stored, started, starts
 
 # --- the deadline
 

@@ -19,8 +19,9 @@ from service.engine.definition import OnItemError
 from service.engine.failure import Failure
 from service.engine.planning import events
 from service.engine.planning.folding import Folding
+from tests.unit.planner_definitions import sequence, step
 from tests.unit.planner_histories import whatever_happens
-from tests.unit.planner_programs import T0, Driver, sequence, started, step
+from tests.unit.planner_programs import T0, Driver, started
 from tests.unit.test_planner_reading import of_items
 
 

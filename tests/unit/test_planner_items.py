@@ -15,18 +15,8 @@ from service.engine.failure import EXECUTION_TOO_LARGE, EXPRESSION_ERROR, INVALI
 from service.engine.parsing.sources import VARIABLES
 from service.engine.planning import events
 from service.engine.running.soundness import contradictions
-from tests.unit.planner_programs import (
-    FATAL,
-    OF_ITEM,
-    PLAIN,
-    Driver,
-    check_stored,
-    each,
-    graph,
-    sequence,
-    started,
-    step,
-)
+from tests.unit.planner_definitions import OF_ITEM, each, graph, sequence, step
+from tests.unit.planner_programs import FATAL, PLAIN, Driver, check_stored, started
 
 COLLECT = OnItemError.COLLECT
 ITEMS = {"rows": ["a", "b", "c"]}

@@ -10,8 +10,9 @@ from service.engine.planning import happenings, planner
 from service.engine.planning.outline import outline, outlining
 from service.engine.planning.restoring import restore
 from service.engine.slices import SLICE
+from tests.unit.planner_definitions import each, seconds, sequence, step
 from tests.unit.planner_loading import loaded
-from tests.unit.planner_programs import FATAL, Driver, each, seconds, sequence, started, step
+from tests.unit.planner_programs import FATAL, Driver, started
 
 NESTED = sequence(step("first"), each("all", "[1, 2]", each("inner", "[1, 2]", step("a"), step("b")), step("c")))
 

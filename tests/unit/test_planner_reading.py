@@ -14,9 +14,10 @@ from service.engine.planning import happenings, planner
 from service.engine.planning.reading import still_wanted
 from service.engine.planning.restoring import restore
 from service.engine.planning.state import State
+from tests.unit.planner_definitions import each, graph, sequence, step
 from tests.unit.planner_histories import whatever_happens
 from tests.unit.planner_loading import loaded
-from tests.unit.planner_programs import Driver, each, graph, sequence, step, told_by_rows
+from tests.unit.planner_programs import Driver, told_by_rows
 
 STRIDE = 12
 

@@ -15,20 +15,8 @@ from service.engine.planning import course, happenings
 from service.engine.planning.course import WORK_OF_FORGETTING
 from service.engine.planning.effects import CancelAttempt
 from service.engine.planning.step_rules import WORK_OF_STEP
-from tests.unit.planner_programs import (
-    CANCEL,
-    FATAL,
-    PLAIN,
-    T0,
-    Driver,
-    check_stored,
-    each,
-    graph,
-    seconds,
-    sequence,
-    started,
-    step,
-)
+from tests.unit.planner_definitions import each, graph, seconds, sequence, step
+from tests.unit.planner_programs import CANCEL, FATAL, PLAIN, T0, Driver, check_stored, started
 
 ROWS = {"rows": list(range(40))}
 MANY = 40 * 40

@@ -7,7 +7,8 @@ from typing import Any
 from persistence.usage import MOST, Usage
 from service.engine.failure import HANDLER_ERROR, Failure
 from service.engine.planning import events
-from tests.unit.planner_programs import PLAIN, Driver, check_stored, graph, seconds, sequence, started, step
+from tests.unit.planner_definitions import graph, seconds, sequence, step
+from tests.unit.planner_programs import PLAIN, Driver, check_stored, started
 
 ONE, TWO = Usage(100, 20, 3), Usage(output_tokens=7)
 BOTH = Usage(100, 27, 3)

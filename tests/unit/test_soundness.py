@@ -13,7 +13,8 @@ from persistence.transition import Closing
 from service.engine.failure import UNREADABLE_RECORD, Failure
 from service.engine.planning import events
 from service.engine.running.soundness import SHOWN, contradictions, ending, unreadable
-from tests.unit.planner_programs import T0, Driver, each, sequence, started, step
+from tests.unit.planner_definitions import each, sequence, step
+from tests.unit.planner_programs import T0, Driver, started
 
 RUNNING, WAITING, COMPLETED = StepState.RUNNING, StepState.WAITING, StepState.COMPLETED
 

@@ -12,7 +12,7 @@ from uuid import UUID
 import structlog
 
 from persistence.errors import PersistenceError, UnavailableError
-from persistence.repository import ReplicaRepository
+from persistence.replicas import ReplicaRepository
 from service.engine.clock import StoreClock
 from service.engine.handlers.attempt import Attempt
 from service.engine.running.leases import RETRY, LeaseKeeper

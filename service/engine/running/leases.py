@@ -14,7 +14,7 @@ import structlog
 from persistence import failpoints
 from persistence.errors import PersistenceError
 from persistence.processes import Lease
-from persistence.repository import ReplicaRepository
+from persistence.replicas import ReplicaRepository
 from service.engine.clock import StoreClock
 from service.engine.handlers.attempt import Attempt
 from service.engine.running.loop_watch import LoopWatch
