@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import date
@@ -50,6 +51,10 @@ settings.load_profile("unhurried")
 
 NewDatabase = Callable[[str], AbstractAsyncContextManager[str]]
 
+
+# Where a machine forbids it, each of the hundreds of processes that tests start compiles every module again.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # Workers that chose tests by another day than others would end the run.
 os.environ.setdefault(DAY, date.today().isoformat())

@@ -11,6 +11,7 @@ import pytest_asyncio
 
 from persistence.errors import UnavailableError
 from persistence.model import ExecutionState
+from persistence.transition import CommitResult, Transition
 from service.engine.requests import StartRequest
 from service.engine.watch import Output
 from tests.unit.house import PATIENCE, SCOPE, SELDOM, House, begun, by_path, opened_house, step
@@ -204,6 +205,31 @@ async def test_a_process_without_its_lease_drops_all_at_once(house: House) -> No
     assert not len(engine.runner.runs) and not engine.runner.tenure.may_begin
     await asyncio.sleep(0)
     assert house.stopped == ["a"]
+
+
+async def test_what_a_dropped_execution_committed_is_told_to_its_watchers(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would find it by a look, seconds later, where no other process takes the execution soon."""
+    engine = await house.open()
+    created = await begun(engine, step("a", "gate"))
+    await house.wait_for("a")
+    submit, result = house.repository.submit, asyncio.get_running_loop().create_future()
+    written: list[Transition] = []
+
+    def unanswered(transition: Transition) -> asyncio.Future[CommitResult]:
+        written.append(transition)
+        return result
+
+    monkeypatch.setattr(house.repository, "submit", unanswered)
+    with engine.hub.subscribe(created.execution.id) as subscription:
+        house.gates["a"].set()
+        while not written:  # noqa: ASYNC110 - no signal tells of it
+            await asyncio.sleep(0)
+        engine.runner.tenure.fence()
+        result.set_result(await submit(written[0]))
+        await subscription.wait(0, PATIENCE)
+        assert list(subscription.after(written[0].base_seq)) == list(written[0].events)
 
 
 async def test_what_was_released_is_dropped_if_it_was_at_the_epoch_that_is_driven(house: House) -> None:

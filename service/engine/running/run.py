@@ -315,9 +315,14 @@ class Run:
         self._in_flight -= 1
         if self._in_flight == 0:
             self._quiet.set()
-        if future.cancelled() or self.closed.is_set():
+        if future.cancelled():
             return
         error = future.exception()
+        if error is None and future.result() is CommitResult.COMMITTED:
+            # Also of an execution that was dropped meanwhile: it may be watched here.
+            self.context.hub.publish(self.id, transition.events)
+        if self.closed.is_set():
+            return
         if error is not None:
             self.fail(error)
         elif future.result() is not CommitResult.COMMITTED:
@@ -325,7 +330,6 @@ class Run:
         else:
             with self._guard:
                 self._inbox.remove(transition.consumed)
-                self.context.hub.publish(self.id, transition.events)
                 if transition.letters:
                     self.context.mail.poke()
                 if transition.survived:
@@ -354,15 +358,12 @@ class Run:
         """
         if self._is_closing or self._in_flight > AHEAD:
             return plan
-        early = self._harmless(plan)
+        early = [each for each in plan.effects if isinstance(each, StartAttempt) and self._is_harmless(each)]
         if not early:
             return plan
         for effect in early:
             self._attempts.start(effect, commit)
         return replace(plan, effects=tuple(effect for effect in plan.effects if effect not in early))
-
-    def _harmless(self, plan: Plan) -> list[StartAttempt]:
-        return [effect for effect in plan.effects if isinstance(effect, StartAttempt) and self._is_harmless(effect)]
 
     def _is_harmless(self, effect: StartAttempt) -> bool:
         """Whether nobody can tell how often the attempt is made, and nothing was promised of it."""
