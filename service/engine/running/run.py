@@ -356,14 +356,13 @@ class Run:
         start, or not at all: transitions of an execution are written in order and fenced together. What it emits waits
         for the commit of its start.
         """
-        if self._is_closing or self._in_flight > AHEAD:
-            return plan
-        early = [each for each in plan.effects if isinstance(each, StartAttempt) and self._is_harmless(each)]
-        if not early:
-            return plan
+        early = [] if self._is_closing or self._in_flight > AHEAD else self._harmless(plan)
         for effect in early:
             self._attempts.start(effect, commit)
-        return replace(plan, effects=tuple(effect for effect in plan.effects if effect not in early))
+        return replace(plan, effects=tuple(each for each in plan.effects if each not in early)) if early else plan
+
+    def _harmless(self, plan: Plan) -> list[StartAttempt]:
+        return [effect for effect in plan.effects if isinstance(effect, StartAttempt) and self._is_harmless(effect)]
 
     def _is_harmless(self, effect: StartAttempt) -> bool:
         """Whether nobody can tell how often the attempt is made, and nothing was promised of it."""
