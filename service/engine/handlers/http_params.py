@@ -9,23 +9,21 @@ from typing import Any
 import httpx2
 
 from service.engine.durations import TEN_YEARS
+from service.engine.handlers import http_content
+from service.engine.handlers.http_fields import FIELDS, SCALAR, fault_of_value, text_of
 from service.engine.pauses import seconds
 from service.engine.schema import Problem
 from service.engine.schema_places import Path
 
 DEFAULT_RESPONSE_BYTES = 256 << 10
 MAX_RESPONSE_BYTES = 1 << 20
-_BODIES = ("json", "text", "form")
 # The call's identity and the framing of the message are not the workflow's to choose.
 _OWN_HEADERS = frozenset(
     {"idempotency-key", "x-flowkeep-attempt", "content-length", "transfer-encoding", "connection", "upgrade"}
 )
 _HOST = re.compile(r"[0-9A-Za-z._~-]+")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
 
-_SCALAR = {"type": ["string", "number", "boolean"]}
-_FIELDS = {"type": "object", "additionalProperties": {"anyOf": [_SCALAR, {"type": "array", "items": _SCALAR}]}}
 PARAMS = {
     "type": "object",
     "properties": {
@@ -45,7 +43,7 @@ PARAMS = {
         "headers": {
             "description": "Names and values in ASCII. Idempotency-Key and X-Flowkeep-Attempt are sent in any case.",
             "type": "object",
-            "additionalProperties": _SCALAR,
+            "additionalProperties": SCALAR,
             "maxProperties": 64,
         },
         "query": {
@@ -53,11 +51,9 @@ PARAMS = {
                 "Added behind the query of the URL, in the form of web forms; lists repeat the name. Nothing is "
                 'replaced: ?x=1 and {"x": 2} give ?x=1&x=2.'
             ),
-            **_FIELDS,
+            **FIELDS,
         },
-        "json": {"description": "Body, sent as JSON. At most one of json, text and form."},
-        "text": {"description": "Body, sent as UTF-8 text.", "type": "string"},
-        "form": {"description": "Body, sent as a web form; lists repeat the name.", **_FIELDS},
+        **http_content.SCHEMA,
         "auth": {
             "description": "How the call shows who it is: a bearer token, or a user with a password.",
             "type": "object",
@@ -128,19 +124,12 @@ def check(params: Mapping[str, Any]) -> Iterator[Problem]:
     headers = headers if isinstance(headers, Mapping) else {}
     authorisation = "auth" if "auth" in params else next((n for n in headers if n.lower() == "authorization"), "")
     yield from _check_url(params["url"], authorisation)
-    bodies = [name for name in _BODIES if name in params]
-    for name in bodies[1:]:
-        yield Problem((name,), f"cannot be given beside {bodies[0]}; a call has one body")
+    yield from http_content.check(params, headers)
     yield from _check_headers(headers, "auth" in params)
     if isinstance(auth := params.get("auth"), Mapping):
         yield from _check_auth(auth)
     if isinstance(timeout := params.get("timeout"), str):
         yield from _check_timeout(timeout)
-
-
-def text_of(value: Any) -> str:
-    """Return a scalar as it is sent in a header, a query or a form."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _check_url(url: str, authorisation: str) -> Iterator[Problem]:
@@ -174,19 +163,12 @@ def _check_headers(headers: Mapping[str, Any], has_auth: bool) -> Iterator[Probl
             yield Problem(path, "cannot be given beside auth; remove one of them")
         elif (other := seen.setdefault(name.lower(), name)) != name:
             yield Problem(path, f"is the header {other} once more; upper and lower case are one")
-        elif fault := _fault_of_value(text_of(value)):
+        elif fault := fault_of_value(text_of(value)):
             yield Problem(path, fault)
 
 
-def _fault_of_value(value: str) -> str:
-    """Return why a header cannot have a value, empty if it can."""
-    if not _HEADER_VALUE.fullmatch(value):
-        return "has a value that headers cannot carry: a line end, another control character or one beyond ASCII"
-    return "has a value that begins or ends with a space" if value != value.strip() else ""
-
-
 def _check_auth(auth: Mapping[str, Any]) -> Iterator[Problem]:
-    if isinstance(bearer := auth.get("bearer"), str) and (fault := _fault_of_value(bearer)):
+    if isinstance(bearer := auth.get("bearer"), str) and (fault := fault_of_value(bearer)):
         yield Problem(("auth", "bearer"), fault)
     if isinstance(basic := auth.get("basic"), Mapping) and ":" in str(basic.get("username")):
         yield Problem(("auth", "basic", "username"), "cannot have a colon, which would begin the password")

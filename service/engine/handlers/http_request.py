@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import httpx2
-import msgspec
 
 from service.engine.handlers.http_body import ACCEPTED_CODINGS
-from service.engine.handlers.http_params import text_of
+from service.engine.handlers.http_content import content
+from service.engine.handlers.http_fields import listed, text_of
 from service.engine.handlers.model import StepContext
 
 CONNECT_SECONDS = 10.0
@@ -27,14 +27,14 @@ def request(params: Mapping[str, Any], context: StepContext) -> httpx2.Request:
     headers["Idempotency-Key"] = context.idempotency_token
     headers["X-Flowkeep-Attempt"] = str(context.attempt)
     _authorise(headers, url, params.get("auth", {}))
-    body = _body(params, headers)
+    body = content(params, headers, context.idempotency_token)
     method = params.get("method", "GET")
-    return httpx2.Request(method, url, headers=headers, extensions={"timeout": _TIMEOUT}, **body)
+    return httpx2.Request(method, url, headers=headers, content=body, extensions={"timeout": _TIMEOUT})
 
 
 def _with_query(url: httpx2.URL, more: Mapping[str, Any]) -> httpx2.URL:
     """Return the URL with `more` behind its query, which stays as it was written."""
-    added = str(httpx2.QueryParams(_listed(more)))
+    added = str(httpx2.QueryParams(listed(more)))
     if not added:
         return url
     written = url.query.decode("ascii")
@@ -53,17 +53,3 @@ def _authorise(headers: httpx2.Headers, url: httpx2.URL, auth: Mapping[str, Any]
 
 def _basic(username: str, password: str) -> str:
     return f"Basic {b64encode(f'{username}:{password}'.encode()).decode()}"
-
-
-def _body(params: Mapping[str, Any], headers: httpx2.Headers) -> dict[str, Any]:
-    if "json" in params:
-        headers.setdefault("Content-Type", "application/json")
-        return {"content": msgspec.json.encode(params["json"])}  # httpx takes null for no body
-    if "text" in params:
-        headers.setdefault("Content-Type", "text/plain; charset=utf-8")
-        return {"content": params["text"].encode()}
-    return {"data": _listed(params["form"])} if "form" in params else {}
-
-
-def _listed(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: [*map(text_of, v)] if isinstance(v, list) else text_of(v) for name, v in fields.items()}
