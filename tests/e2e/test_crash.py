@@ -67,11 +67,10 @@ async def check_ten(client: Client, effects: EffectServer, watcher: Watcher) -> 
 
 
 @pytest.mark.parametrize("with_postgres", [False, True], ids=["server", "server-and-postgres"])
-@pytest.mark.parametrize("seed", [1, 2])
 async def test_killed_while_a_call_is_in_flight(
-    server: ServerProcess, client: Client, effects: EffectServer, seed: int, with_postgres: bool
+    server: ServerProcess, client: Client, effects: EffectServer, with_postgres: bool
 ) -> None:
-    cut = random.Random(f"in flight {seed} {with_postgres}").choice(TEN)
+    cut = random.Random(f"in flight {with_postgres}").choice(TEN)
     gate = effects.hold(f"/{cut}")
     watcher = await start(client, ten_calls(effects))
     await gate.arrived.wait()
@@ -85,7 +84,7 @@ async def test_killed_while_a_call_is_in_flight(
 
 
 @pytest.mark.parametrize("with_postgres", [False, True], ids=["server", "server-and-postgres"])
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 async def test_killed_around_the_record_of_a_step(
     server: ServerProcess, client: Client, effects: EffectServer, seed: int, with_postgres: bool
 ) -> None:
@@ -115,11 +114,10 @@ async def test_killed_again_and_again(server: ServerProcess, client: Client, eff
     assert await check_ten(client, effects, watcher) == {step: 2 if step in cuts else 1 for step in TEN}
 
 
-@pytest.mark.parametrize("seed", [1, 2])
 async def test_killed_while_branches_run_in_parallel(
-    server: ServerProcess, client: Client, effects: EffectServer, seed: int
+    server: ServerProcess, client: Client, effects: EffectServer
 ) -> None:
-    draw = random.Random(f"parallel {seed}")
+    draw = random.Random("parallel")
     branches = range(6)
     steps = [call(effects, "root")]
     for branch in branches:

@@ -175,6 +175,15 @@ async def spoil_all(world: World, tables: tuple[str, ...]) -> list[Spoilt]:
     return spoilt
 
 
+def one_of_each_column(spoilt: list[Spoilt]) -> list[Spoilt]:
+    """The last value of each column, without those that are of no org that can be asked."""
+    return [
+        each
+        for name, each in {each.where.partition(" ")[0]: each for each in spoilt}.items()
+        if name != "executions.org_id"
+    ]
+
+
 @pytest.mark.parametrize("tables", SPOILT_TOGETHER, ids=lambda tables: tables[0])
 async def test_each_column_spoilt_in_turn_stops_nobody(world, mistakes, tables):
     spoilt = await spoil_all(world, tables)
@@ -186,6 +195,8 @@ async def test_each_column_spoilt_in_turn_stops_nobody(world, mistakes, tables):
         for view in (EXECUTION_VIEW_BASIC, EXECUTION_VIEW_FULL):
             request = pb.GetExecutionRequest(execution_id=str(each.id), view=view)
             assert (await world.served.executions.GetExecution(request)).execution.execution_id == str(each.id)
+    # What is not of a step spoils the reading of steps by one value as by any other.
+    for each in spoilt if tables == ("steps",) else one_of_each_column(spoilt):
         await world.check_steps(each)
 
     neighbours = [await world.served.client.execute(world.workflow, {}) for _ in range(5)]

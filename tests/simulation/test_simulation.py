@@ -12,10 +12,9 @@ import pytest
 from tests.folders import ROOT
 from tests.simulation.trial import REGRESSIONS
 
-SEEDS = 100
+SEEDS = 25
 """A taste: CI runs 2,000 by `make simulate`, which take longer than every run of the tests should."""
-CHUNK = 50
-DETERMINED = (1, 7, 19)
+DETERMINED = 7
 
 
 def _simulation(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -30,20 +29,18 @@ def _simulation(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("first", range(1, SEEDS + 1, CHUNK))
-def test_every_promise_holds_in_every_world(first: int) -> None:
+def test_every_promise_holds_in_every_world() -> None:
     """I1-I12, I14, I19-I21, ST1, ST3, ST5, ST10, ST12, CA2-CA4, EX3, W1-W6, W9, W10."""
-    done = _simulation(f"--seed={first}", f"--seeds={CHUNK}")
+    done = _simulation(f"--seeds={SEEDS}")
     assert done.returncode == 0, done.stdout + done.stderr
     *_, summary = done.stdout.splitlines()
     passed = int(summary.split(": ")[1].split()[0])
-    assert passed > CHUNK * 0.8, f"in too many worlds nothing went wrong: {summary}"
+    assert passed > SEEDS * 0.8, f"in too many worlds nothing went wrong: {summary}"
 
 
-@pytest.mark.parametrize("seed", DETERMINED)
-def test_a_seed_gives_the_same_trace_again(seed: int) -> None:
+def test_a_seed_gives_the_same_trace_again() -> None:
     """A replay shows what happened, to the last callback."""
-    once, again = (_simulation(f"--seed={seed}", "--seeds=1").stdout for _ in range(2))
+    once, again = (_simulation(f"--seed={DETERMINED}", "--seeds=1").stdout for _ in range(2))
     assert once == again
     assert len(once.splitlines()) > 20
 
