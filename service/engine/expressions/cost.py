@@ -28,8 +28,8 @@ MAX_WORK = 4_800_000
 PER_ALLOWANCE = 600_000
 """Work after which the next part is put off: 4 ms."""
 
-PER_STEP = 2_400_000
-"""Work of all outcomes of a step, or twice that of all it assigns, after which no more of them is evaluated."""
+PER_STEP = 1_200_000
+"""Work of all outcomes of a step, or of all that it assigns, after which no more of them is evaluated."""
 
 MAX_COLLECTED = 1_000  # elements of what `map` or `filter` goes over (LIBRARIES C5)
 MAX_ROUNDS = 10_000  # of all loops of one evaluation; the library stops beyond

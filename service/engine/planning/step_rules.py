@@ -211,7 +211,7 @@ class StepRules(ABC):
         values, begun = dict[str, Any](), self.allowance.spent
         for name, expression in spec.assign:
             # They are one part, which cannot be cut: where the first ones are heavy, the rest must not hold the loop.
-            if self.allowance.spent - begun > PER_STEP // 2:
+            if self.allowance.spent - begun > PER_STEP:
                 raise ExpressionError(
                     "may be too much work for values of this size; use smaller values, or several steps"
                 )
