@@ -76,7 +76,7 @@ format: .venv/.dev  ## Formats Python and protos
 	$(BIN)/buf format --write
 
 bench: .venv/.bench  ## Measures throughput, latency and cost, beside DBOS
-	$(BIN)/python tests/bench/run.py $(ARGS)
+	$(BIN)/python -m tests.bench.run $(ARGS)
 
 simulate: .venv/.dev  ## Simulates SEEDS=n worlds from SEED=k on; one seed is replayed with its trace
 	$(BIN)/python -m tests.simulation --keep --seeds $(SEEDS) --seed $(SEED) $(ARGS)

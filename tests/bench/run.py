@@ -1,6 +1,6 @@
 """Measures a server, and beside it what Postgres and gRPC give on the same machine without one.
 
-    python tests/bench/run.py [--quick] [--output build/bench.json] [--profile FILE]
+    python -m tests.bench.run [--quick] [--output build/bench.json] [--profile FILE]
 
 A wrong result ends it with an error; how fast it was never does.
 """
