@@ -18,7 +18,7 @@ from service.api.claims import RefusedTokenError
 from service.api.jwks import Key, NoKeysError, fitting_keys
 from service.api.key_files import key_of
 from service.config import ConfigError
-from service.engine.handlers.call_api import root_of
+from service.engine.handlers.http_line import root_of
 
 log = structlog.get_logger(__name__)
 

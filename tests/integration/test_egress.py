@@ -22,7 +22,7 @@ from service.engine.egress.connecting import by_tcp
 from service.engine.egress.egress import Egress
 from service.engine.egress.guard import Guard
 from service.engine.egress.lookups import AT_ONCE, OF_ONE_ORG, Lookups
-from service.engine.handlers import call_api as call_api_module
+from service.engine.handlers import http_line
 from service.engine.handlers.call_api import call_api
 from service.engine.handlers.model import Handler
 from tests.integration.certificates import Authority
@@ -308,7 +308,7 @@ async def test_an_org_that_has_its_share_of_calls_keeps_no_other_waiting(
 async def test_an_answer_that_has_begun_must_come_to_its_end(
     caller: Handler, web: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(call_api_module, "ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(http_line, "ANSWER_SECONDS", 0.1)
     error = await failure(caller, url=web.url + "/dribble")
     assert (error.code, error.retryable) == ("CONNECTION_FAILED", True)
     assert "no complete answer within 0.1 s of its beginning; `timeout` allows for more" in error.message

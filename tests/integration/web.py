@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,12 +25,16 @@ class Call:
     body: bytes
 
 
+Answer = tuple[int, dict[str, str], bytes]
+"""Status, headers and body."""
+
+
 @dataclass
 class Web:
     """Answers what a test put into `answers` by path, and keeps the calls."""
 
     url: str = ""
-    answers: dict[str, tuple[int, dict[str, str], bytes] | bytes] = field(default_factory=dict)
+    answers: dict[str, Answer | bytes | Callable[[Call], Answer]] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
     release: threading.Event = field(default_factory=threading.Event)
 
@@ -38,6 +42,11 @@ class Web:
         """Answer calls of a path so, and return its URL."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         self.answers[path] = (status, named, body.encode() if isinstance(body, str) else body)
+        return self.url + path
+
+    def by(self, path: str, answering: Callable[[Call], Answer]) -> str:
+        """Answer calls of a path by what a function gives, and return its URL."""
+        self.answers[path] = answering
         return self.url + path
 
     def raw(self, path: str, answer: bytes) -> str:
@@ -53,11 +62,13 @@ def _serve(server: Web) -> ThreadingHTTPServer:
         def _answer(self) -> None:
             length = int(self.headers.get("content-length", 0))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            server.calls.append(Call(self.command, self.path, headers, self.rfile.read(length)))
+            sent = Call(self.command, self.path, headers, self.rfile.read(length))
+            server.calls.append(sent)
             path = self.path.partition("?")[0]
             if path == "/hang":
                 server.release.wait(10 * PATIENCE)
             answer = server.answers.get(path, (200, {}, b""))
+            answer = answer(sent) if callable(answer) else answer
             if isinstance(answer, bytes):
                 self.wfile.write(answer)
                 self.close_connection = True

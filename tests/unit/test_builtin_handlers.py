@@ -67,6 +67,8 @@ def test_transform_takes_exactly_one() -> None:
 
 # --- call_api, before any call
 
+OAUTH2 = {"token_url": "http://h/token", "client_id": "ann", "client_secret": "geheim"}
+
 
 @pytest.mark.parametrize(
     ("params", "path"),
@@ -116,6 +118,25 @@ def test_transform_takes_exactly_one() -> None:
         ({"url": "http://h/", "auth": {"bearer": "x\n"}}, "auth.bearer"),
         ({"url": "http://h/", "auth": {"basic": {"username": "a:b", "password": "x"}}}, "auth.basic.username"),
         ({"url": "http://h/", "auth": {}}, "auth"),
+        ({"url": "http://h/", "auth": {"api_key": {"value": "x"}}}, "auth.api_key"),
+        ({"url": "http://h/", "auth": {"api_key": {"value": "x", "header": "A", "query": "a"}}}, "auth.api_key"),
+        ({"url": "http://h/", "auth": {"api_key": {"value": "x", "header": "A B"}}}, "auth.api_key.header"),
+        ({"url": "http://h/", "auth": {"api_key": {"value": "x", "header": "Connection"}}}, "auth.api_key.header"),
+        ({"url": "http://h/", "auth": {"api_key": {"value": "x\n", "header": "A"}}}, "auth.api_key.value"),
+        (
+            {"url": "http://h/", "headers": {"x-k": "1"}, "auth": {"api_key": {"value": "x", "header": "X-K"}}},
+            "auth.api_key.header",
+        ),
+        *(
+            ({"url": "http://h/", "auth": {"oauth2": {**OAUTH2, **wrong}}}, f"auth.oauth2.{path}")
+            for wrong, path in (
+                ({"token_url": "ftp://h/"}, "token_url"),
+                ({"token_url": "http://ann:pw@h/"}, "token_url"),
+                ({"scopes": ["a b"]}, "scopes[0]"),
+                ({"client_auth": "header"}, "client_auth"),
+            )
+        ),
+        ({"url": "http://h/", "auth": {"oauth2": OAUTH2, "bearer": "x"}}, "auth"),
         ({"url": "http://h/", "auth": {"basic": {"username": "x"}}}, "auth.basic.password"),
         ({"url": "http://h/", "success_codes": [99]}, "success_codes[0]"),
         ({"url": "http://h/", "success_codes": ["2x"]}, "success_codes[0]"),

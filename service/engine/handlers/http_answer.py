@@ -49,7 +49,7 @@ _SECONDS = re.compile(r"[0-9]+(?:\.[0-9]+)?", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """What a call takes for a good answer, and how it is told of."""
+    """What a call takes for a good answer, and how it is told of. `has_secret_body`: a success shows nothing of it."""
 
     method: str
     told: Told
@@ -58,6 +58,7 @@ class Expectation:
     has_big_as_text: bool
     max_bytes: int
     now: datetime
+    has_secret_body: bool = False
 
     def is_success(self, status: int) -> bool:
         """Return whether the caller counts this status as a success."""
@@ -95,6 +96,8 @@ async def read(response: httpx2.Response, expected: Expectation, limit: asyncio.
     came, is_whole = await _raw(response, _most(response, expected.max_bytes))
 
     async def failed(code: str, text: str) -> HandlerError:
+        if expected.has_secret_body:
+            return expected.error(code, text, retryable=False, status=status)
         excerpt = await _excerpt(came[:_EXCERPT_BYTES], response, expected.told)
         return expected.error(code, text, retryable=False, status=status, body=excerpt)
 
@@ -151,6 +154,11 @@ async def _refuse(response: httpx2.Response, expected: Expectation, limit: async
         status=status,
         body=excerpt,
     )
+
+
+async def pass_over(response: httpx2.Response, limit: asyncio.Timeout) -> None:
+    """Read what there is of a body that nobody needs, so that the connection can be used again."""
+    await _glance(response, limit)
 
 
 async def _glance(response: httpx2.Response, limit: asyncio.Timeout) -> bytes:

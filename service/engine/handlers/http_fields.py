@@ -9,6 +9,11 @@ from typing import Any
 SCALAR = {"type": ["string", "number", "boolean"]}
 FIELDS = {"type": "object", "additionalProperties": {"anyOf": [SCALAR, {"type": "array", "items": SCALAR}]}}
 
+HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+# The call's identity and the framing of the message are not the workflow's to choose.
+OWN_HEADERS = frozenset(
+    {"idempotency-key", "x-flowkeep-attempt", "content-length", "transfer-encoding", "connection", "upgrade"}
+)
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
 
 

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import httpx2
-
 from service.engine.durations import TEN_YEARS
-from service.engine.handlers import http_content
-from service.engine.handlers.http_fields import FIELDS, SCALAR, fault_of_value, text_of
+from service.engine.handlers import http_auth, http_content
+from service.engine.handlers.http_fields import FIELDS, HEADER_NAME, OWN_HEADERS, SCALAR, fault_of_value, text_of
+from service.engine.handlers.http_url import LONGEST, check_url
 from service.engine.pauses import seconds
 from service.engine.schema import Problem
 from service.engine.schema_places import Path
 
 DEFAULT_RESPONSE_BYTES = 256 << 10
 MAX_RESPONSE_BYTES = 1 << 20
-# The call's identity and the framing of the message are not the workflow's to choose.
-_OWN_HEADERS = frozenset(
-    {"idempotency-key", "x-flowkeep-attempt", "content-length", "transfer-encoding", "connection", "upgrade"}
-)
-_HOST = re.compile(r"[0-9A-Za-z._~-]+")
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 PARAMS = {
     "type": "object",
@@ -34,7 +26,7 @@ PARAMS = {
             ),
             "type": "string",
             "minLength": 1,
-            "maxLength": 8192,
+            "maxLength": LONGEST,
         },
         "method": {
             "description": "Default GET.",
@@ -54,22 +46,7 @@ PARAMS = {
             **FIELDS,
         },
         **http_content.SCHEMA,
-        "auth": {
-            "description": "How the call shows who it is: a bearer token, or a user with a password.",
-            "type": "object",
-            "properties": {
-                "bearer": {"type": "string", "minLength": 1},
-                "basic": {
-                    "type": "object",
-                    "properties": {"username": {"type": "string"}, "password": {"type": "string"}},
-                    "required": ["username", "password"],
-                    "additionalProperties": False,
-                },
-            },
-            "minProperties": 1,
-            "maxProperties": 1,
-            "additionalProperties": False,
-        },
+        "auth": http_auth.SCHEMA,
         "success_codes": {
             "description": (
                 'Status codes that are a success, such as 200, or classes such as "2xx". Default ["2xx"]. A status '
@@ -123,41 +100,22 @@ def check(params: Mapping[str, Any]) -> Iterator[Problem]:
     headers = params.get("headers")
     headers = headers if isinstance(headers, Mapping) else {}
     authorisation = "auth" if "auth" in params else next((n for n in headers if n.lower() == "authorization"), "")
-    yield from _check_url(params["url"], authorisation)
+    yield from check_url(params["url"], ("url",), authorisation)
     yield from http_content.check(params, headers)
     yield from _check_headers(headers, "auth" in params)
     if isinstance(auth := params.get("auth"), Mapping):
-        yield from _check_auth(auth)
+        yield from http_auth.check(auth, headers)
     if isinstance(timeout := params.get("timeout"), str):
         yield from _check_timeout(timeout)
-
-
-def _check_url(url: str, authorisation: str) -> Iterator[Problem]:
-    if not url.lower().startswith(("http://", "https://")):
-        yield Problem(("url",), 'must begin with "http://" or "https://"')
-        return
-    try:
-        parsed = httpx2.URL(url)
-        host = parsed.raw_host.decode("ascii")
-        if not host:
-            yield Problem(("url",), "has no host")
-        elif ":" not in host and not _HOST.fullmatch(host):
-            yield Problem(("url",), "has a host with a character that names of hosts cannot have")
-        elif (parsed.port or 0) > 65535:
-            yield Problem(("url",), "has a port above 65535")
-        elif parsed.userinfo and authorisation:
-            yield Problem(("url",), f"cannot have a user beside {authorisation}; remove one of them")
-    except (httpx2.InvalidURL, ValueError):
-        yield Problem(("url",), "is no valid URL")
 
 
 def _check_headers(headers: Mapping[str, Any], has_auth: bool) -> Iterator[Problem]:
     seen: dict[str, str] = {}
     for name, value in headers.items():
         path: Path = ("headers", name)
-        if not _HEADER_NAME.fullmatch(name):
+        if not HEADER_NAME.fullmatch(name):
             yield Problem(path, "is no name of a header: it has a character other than letters, digits and -")
-        elif name.lower() in _OWN_HEADERS:
+        elif name.lower() in OWN_HEADERS:
             yield Problem(path, "is set by Flowkeep; remove it")
         elif name.lower() == "authorization" and has_auth:
             yield Problem(path, "cannot be given beside auth; remove one of them")
@@ -165,13 +123,6 @@ def _check_headers(headers: Mapping[str, Any], has_auth: bool) -> Iterator[Probl
             yield Problem(path, f"is the header {other} once more; upper and lower case are one")
         elif fault := fault_of_value(text_of(value)):
             yield Problem(path, fault)
-
-
-def _check_auth(auth: Mapping[str, Any]) -> Iterator[Problem]:
-    if isinstance(bearer := auth.get("bearer"), str) and (fault := fault_of_value(bearer)):
-        yield Problem(("auth", "bearer"), fault)
-    if isinstance(basic := auth.get("basic"), Mapping) and ":" in str(basic.get("username")):
-        yield Problem(("auth", "basic", "username"), "cannot have a colon, which would begin the password")
 
 
 def _check_timeout(timeout: str) -> Iterator[Problem]:

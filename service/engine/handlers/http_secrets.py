@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from urllib.parse import unquote_plus
 
@@ -35,16 +35,17 @@ class Told:
         return text
 
 
-def told(request: httpx2.Request) -> Told:
-    """Return how a call is told of."""
+def told(request: httpx2.Request, more: Collection[str] = ()) -> Told:
+    """Return how a call is told of. `more` are secrets that do not look like any."""
     path, _, query = request.url.raw_path.decode("ascii").partition("?")
     host = request.url.netloc.decode("ascii")
     parts = query.split("&")
     # Most queries hold nothing of the kind, and none of its parts has to be looked at then.
     secret = {part for part in parts if _is_secret(part)} if _NAME.search(_plain(query)) else set()
+    secret |= {part for part in parts if unquote_plus(part.partition("=")[2]) in more}
     shown = "&".join(f"{part.partition('=')[0]}={HIDDEN}" if part in secret else part for part in parts)
     url = f"{request.url.scheme}://{host}{path}" + (f"?{shown}" if query else "")
-    return Told(f"{request.method} {host}{path}"[:300], url, tuple(_longest_first(_secrets(request, secret))))
+    return Told(f"{request.method} {host}{path}"[:300], url, tuple(_longest_first([*_secrets(request, secret), *more])))
 
 
 def _is_secret(part: str) -> bool:
