@@ -7,6 +7,7 @@ import gzip
 import json
 import socket
 from dataclasses import replace
+from datetime import datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
@@ -77,6 +78,16 @@ async def test_retry_after(
     url = web.answer("/a", status, **headers, Date=format_datetime(NOW, usegmt=True))
     error = await failure(caller, url=url)
     assert error.retry_after == expected
+
+
+@pytest.mark.parametrize(("clock", "expected"), [({}, 90.0), ({"Date": NOW.replace(hour=3)}, 60.0)])
+async def test_date_of_retry_after_counts_by_the_clock_of_the_other_side(
+    caller: Handler, web: Web, clock: dict[str, datetime], expected: float
+) -> None:
+    """And by ours where it shows none."""
+    until = next(iter(clock.values()), NOW + timedelta(seconds=30)) + timedelta(seconds=60)
+    dates = {name: format_datetime(moment, usegmt=True) for name, moment in {**clock, "Retry_After": until}.items()}
+    assert (await failure(caller, url=web.answer("/a", 503, **dates))).retry_after == expected
 
 
 async def test_st5_token_is_equal_over_attempts_and_the_attempt_is_sent_apart(caller: Handler, web: Web) -> None:
