@@ -135,7 +135,7 @@ async def test_a_post_with_an_answer_that_cannot_be_taken_is_sent_once(client: f
         assert len(web.calls) == n, kind
 
 
-@pytest.mark.parametrize("response", ["auto", "json", "text", "base64"])
+@pytest.mark.parametrize("response", ["auto", "json", "text", "base64", "none"])
 async def test_what_has_no_body_has_none_in_every_mode(caller: Handler, web: Web, response: str) -> None:
     headers = {"Content_Type": "application/json", "Content_Encoding": "gzip"}
     for status in (204, 205, 304):
@@ -198,6 +198,32 @@ async def test_headers_of_one_name_and_beyond_ascii(caller: Handler, web: Web) -
     head = "X-A: 1\r\nX-A: 2\r\nX-Name: é\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2".encode("latin-1")
     output = await call(caller, url=web.raw("/a", b"HTTP/1.1 200\r\n%b\r\n\r\n" % head))
     assert output["headers"] == {"x-a": "1, 2", "x-name": "é"}
+
+
+@pytest.mark.parametrize(
+    ("names", "given"),
+    [
+        (["ETag", "x-none"], {"etag": '"1"'}),
+        (["x-a"], {"x-a": "1, 2"}),
+        ([], {}),
+        (None, {"etag": '"1"', "x-a": "1, 2", "content-length": "0"}),
+    ],
+)
+async def test_headers_that_are_asked_for(
+    caller: Handler, web: Web, names: list[str] | None, given: dict[str, str]
+) -> None:
+    head = b'ETag: "1"\r\nX-A: 1\r\nX-A: 2\r\nSet-Cookie: a=1\r\nContent-Length: 0'
+    params: dict[str, Any] = {} if names is None else {"response_headers": names}
+    output = await call(caller, url=web.raw("/a", b"HTTP/1.1 200\r\n%b\r\n\r\n" % head), **params)
+    assert output["headers"] == given
+
+
+async def test_body_that_nobody_wants_may_be_anything(caller: Handler, web: Web) -> None:
+    """It is not read to its end, and the status counts as ever."""
+    url = web.answer("/a", body=b"\0\xff" * 2_000_000, Content_Type="application/json", Content_Encoding="br")
+    assert (await call(caller, url=url, response="none"))["body"] is None
+    assert (await call(caller, url=web.answer("/drip"), response="none", timeout=PATIENCE))["status"] == 200
+    assert (await failure(caller, url=web.answer("/b", 404), response="none")).code == "HTTP_STATUS_4XX"
 
 
 async def test_what_comes_before_the_answer_is_passed_over(caller: Handler, web: Web) -> None:

@@ -91,6 +91,7 @@ class _Caller:
 
 
 def _expectation(asked: httpx2.Request, params: Mapping[str, Any], context: StepContext) -> Expectation:
+    named = params.get("response_headers")
     return Expectation(
         method=asked.method,
         told=told(asked, secrets_of(params.get("auth", {}))),
@@ -99,4 +100,5 @@ def _expectation(asked: httpx2.Request, params: Mapping[str, Any], context: Step
         has_big_as_text=params.get("big_integers") == "text",
         max_bytes=params.get("max_response_bytes", DEFAULT_RESPONSE_BYTES),
         now=context.now,
+        headers=None if named is None else frozenset(map(str.lower, named)),
     )

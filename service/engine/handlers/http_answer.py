@@ -25,6 +25,7 @@ from service.engine.handlers.http_body import (
     media_type,
     uncompressed,
 )
+from service.engine.handlers.http_fields import SECRET_HEADERS
 from service.engine.handlers.http_secrets import Told
 from service.engine.handlers.model import HandlerError
 
@@ -41,7 +42,6 @@ _BY_THE_WAY = 2.0
 _COMPRESSED_OVERHEAD = 64 << 10
 _RETRYABLE = frozenset({408, 425, 429})
 _WITHOUT_BODY = frozenset({204, 205, 304})
-_SECRET_HEADERS = frozenset({"set-cookie", "set-cookie2", "authorization", "www-authenticate", "proxy-authenticate"})
 # From 2001 to 2286; as a number of seconds the least is 31 years.
 _UNIX_TIMES = (1e9, 1e10)
 _SECONDS = re.compile(r"[0-9]+(?:\.[0-9]+)?", re.ASCII)
@@ -49,7 +49,11 @@ _SECONDS = re.compile(r"[0-9]+(?:\.[0-9]+)?", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """What a call takes for a good answer, and how it is told of. `has_secret_body`: a success shows nothing of it."""
+    """What a call takes for a good answer, and how it is told of.
+
+    `headers` are the names of those that are given, in lower case, None for all. `has_secret_body`: a failure that is
+    about the body of a success shows nothing of it.
+    """
 
     method: str
     told: Told
@@ -58,6 +62,7 @@ class Expectation:
     has_big_as_text: bool
     max_bytes: int
     now: datetime
+    headers: frozenset[str] | None = None
     has_secret_body: bool = False
 
     def is_success(self, status: int) -> bool:
@@ -90,9 +95,9 @@ async def read(response: httpx2.Response, expected: Expectation, limit: asyncio.
     status = response.status_code
     if not expected.is_success(status):
         await _refuse(response, expected, limit)
-    if expected.method == "HEAD" or status in _WITHOUT_BODY:
+    if expected.form == "none" or expected.method == "HEAD" or status in _WITHOUT_BODY:
         await _glance(response, limit)  # the connection can be used again
-        return {"status": status, "headers": _headers(response), "body": None}
+        return {"status": status, "headers": _headers(response, expected), "body": None}
     came, is_whole = await _raw(response, _most(response, expected.max_bytes))
 
     async def failed(code: str, text: str) -> HandlerError:
@@ -111,7 +116,7 @@ async def read(response: httpx2.Response, expected: Expectation, limit: asyncio.
         raise await failed(INVALID_OUTPUT, f"output.body {error}") from None
     except UnreadableError as error:
         raise await failed(INVALID_RESPONSE, str(error)) from None
-    output = {"status": status, "headers": _headers(response), "body": body}
+    output = {"status": status, "headers": _headers(response, expected), "body": body}
     await asyncio.sleep(0)  # reading a large one takes a while, and so does looking at it
     if fault := _fault(output):
         raise await failed(INVALID_OUTPUT, fault)
@@ -193,8 +198,9 @@ def _codings(response: httpx2.Response) -> list[str]:
     return response.headers.get_list("content-encoding")
 
 
-def _headers(response: httpx2.Response) -> dict[str, str]:
-    return {name: value for name, value in response.headers.items() if name not in _SECRET_HEADERS}
+def _headers(response: httpx2.Response, expected: Expectation) -> dict[str, str]:
+    names = response.headers.keys() if expected.headers is None else expected.headers & response.headers.keys()
+    return {name: value for name, value in response.headers.items() if name in names - SECRET_HEADERS}
 
 
 def _content_type(headers: httpx2.Headers) -> str:

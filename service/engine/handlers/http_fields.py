@@ -14,6 +14,8 @@ HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 OWN_HEADERS = frozenset(
     {"idempotency-key", "x-flowkeep-attempt", "content-length", "transfer-encoding", "connection", "upgrade"}
 )
+SECRET_HEADERS = frozenset({"set-cookie", "set-cookie2", "authorization", "www-authenticate", "proxy-authenticate"})
+"""Of answers."""
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
 
 

@@ -7,7 +7,15 @@ from typing import Any
 
 from service.engine.durations import TEN_YEARS
 from service.engine.handlers import http_auth, http_content
-from service.engine.handlers.http_fields import FIELDS, HEADER_NAME, OWN_HEADERS, SCALAR, fault_of_value, text_of
+from service.engine.handlers.http_fields import (
+    FIELDS,
+    HEADER_NAME,
+    OWN_HEADERS,
+    SCALAR,
+    SECRET_HEADERS,
+    fault_of_value,
+    text_of,
+)
 from service.engine.handlers.http_url import LONGEST, check_url
 from service.engine.pauses import seconds
 from service.engine.schema import Problem
@@ -66,9 +74,19 @@ PARAMS = {
             "description": (
                 "How the body is read. auto, the default: as JSON if its type says so, else as text, and null if there "
                 "is none. json: as JSON. text: as text, by its charset, without one as UTF-8. base64: the bytes, "
-                "whatever they are. The body of HEAD, 204, 205 and 304 is null in any case."
+                "whatever they are. none: not at all, whatever its size; it is null in the output, as is that of HEAD, "
+                "204, 205 and 304 in any case."
             ),
-            "enum": ["auto", "json", "text", "base64"],
+            "enum": ["auto", "json", "text", "base64", "none"],
+        },
+        "response_headers": {
+            "description": (
+                "Names of the headers that the output gives; the answer need not have them. Default: all, but for "
+                "those with secrets, which are never given."
+            ),
+            "type": "array",
+            "maxItems": 64,
+            "items": {"type": "string", "minLength": 1, "maxLength": 256},
         },
         "big_integers": {
             "description": (
@@ -105,6 +123,7 @@ def check(params: Mapping[str, Any]) -> Iterator[Problem]:
     yield from _check_headers(headers, "auth" in params)
     if isinstance(auth := params.get("auth"), Mapping):
         yield from http_auth.check(auth, headers)
+    yield from _check_response_headers(params.get("response_headers"))
     if isinstance(timeout := params.get("timeout"), str):
         yield from _check_timeout(timeout)
 
@@ -123,6 +142,15 @@ def _check_headers(headers: Mapping[str, Any], has_auth: bool) -> Iterator[Probl
             yield Problem(path, f"is the header {other} once more; upper and lower case are one")
         elif fault := fault_of_value(text_of(value)):
             yield Problem(path, fault)
+
+
+def _check_response_headers(names: Any) -> Iterator[Problem]:
+    for index, name in enumerate(names if isinstance(names, list) else ()):
+        path: Path = ("response_headers", index)
+        if not HEADER_NAME.fullmatch(name):
+            yield Problem(path, "is no name of a header: it has a character other than letters, digits and -")
+        elif name.lower() in SECRET_HEADERS:
+            yield Problem(path, "is never given, since it holds secrets and outputs are kept; remove it")
 
 
 def _check_timeout(timeout: str) -> Iterator[Problem]:
