@@ -7,6 +7,7 @@ the start of the server, so that no mutant is ever taken for planted when it is 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import re
 import sys
@@ -61,8 +62,16 @@ def _replaced(text: str, old: str, new: str) -> str:
 
 
 def _patch(target: Any, name: str, value: Any) -> Any:
-    """Put another value in the place of an attribute, and return the one before."""
+    """Put another value in the place of an attribute, and return the one before.
+
+    What is called as the one before cannot be would fail instead of planting its bug, and look as if it had been seen.
+    """
     before = getattr(target, name)
+    if inspect.isfunction(before) and inspect.isfunction(value):
+        takes, may_take = (inspect.signature(each).parameters for each in (before, value))
+        takes_any = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in may_take.values())
+        lacking = () if takes_any else takes.keys() - may_take.keys()
+        assert not lacking, f"{MUTANT} cannot be planted, {name} takes {', '.join(lacking)} by now"
     setattr(target, name, value)
     return before
 
@@ -70,10 +79,10 @@ def _patch(target: Any, name: str, value: Any) -> Any:
 def _restate(name: str, old: str, new: str) -> None:
     """Change a part of a statement of the write path, and of those for whole batches."""
     part: Statement = getattr(statements, name)
-    changed = _replaced(part.template, old, new)
-    _patch(statements, name, Statement(changed))
+    changed = Statement(_replaced(part.template, old, new))
+    _patch(statements, name, changed)
     single.cache_clear()
-    if changed not in single(creates=True, shares=True).template:
+    if changed.template not in single(creates=True, shares=True).template:
         raise AssertionError(f"{MUTANT} cannot be planted, batches are not written with {name} any more")
 
 
@@ -114,10 +123,15 @@ WHERE e.org_id = u.org_id AND e.id = u.id
 RETURNING {claims._TAKEN}"""  # noqa: S608 - our own columns
 
     async def claim(
-        self: PostgresClaims, incarnation: UUID, limit: int, suspects: int = 0, without: Collection[str] = ()
+        self: PostgresClaims,
+        incarnation: UUID,
+        limit: int,
+        suspects: int = 0,
+        without: Collection[str] = (),
+        handlers: Collection[str] = (),
     ) -> Sequence[ExecutionDetail]:
         async with self._database.session() as session:
-            found = await session.fetch(look, incarnation, limit, suspects, list(without))
+            found = await session.fetch(look, incarnation, limit, suspects, list(without), list(handlers), [])
         if not found:
             return []
         await asyncio.sleep(STALE)
