@@ -33,6 +33,8 @@ from service.api.receiving import Receiving
 from service.api.sending import Sending
 from service.api.streams import StreamLimits, Streams
 from service.api.workflow_service import WorkflowServicer
+from service.calls.call_grpc import call_grpc
+from service.calls.channels import Channels
 from service.config import Config, ConfigError
 from service.engine.clock import StoreClock
 from service.engine.durations import TEN_YEARS
@@ -136,7 +138,9 @@ async def running_engine(
 ) -> AsyncIterator[Engine]:
     """Run the engine inside: lease, claims, clean-up. `alone`: no other process can be using the database."""
     egress = Egress(guard or guard_of(config))
+    channels = Channels(egress.guard)
     registry = Registry.with_builtins(egress)
+    registry.register(call_grpc(channels))
     registry.load(config.handlers)
     registry.load_entry_points()
     if config.is_for_development:
@@ -147,6 +151,7 @@ async def running_engine(
     tasks.keep(watch.live, "loop watch")
     tasks.keep(watch_threads, "stuck threads")
     tasks.keep(egress.tend, "idle connections")
+    tasks.keep(channels.tend, "idle channels")
     leases: LeaseThread | LeaseKeeper
     if (apart := repository.leases_apart()) is not None:
         leases = LeaseThread(apart, runner.tenure, engine.clock, config.lease_ttl, watch)

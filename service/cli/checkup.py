@@ -18,9 +18,12 @@ from service.api.identity import TokenAuthenticator, authenticator
 from service.api.key_files import exposure
 from service.api.keys import JwksKeys
 from service.app import data_root, database
+from service.calls.call_grpc import call_grpc
+from service.calls.channels import Channels
 from service.certificates import days_left, described, read_certificates
 from service.cli.rendering import clean
 from service.config import Config, ConfigError
+from service.engine.egress.guard import Guard
 from service.engine.handlers.model import HandlerLoadError
 from service.engine.handlers.registry import Registry
 from service.listening import addresses
@@ -135,6 +138,7 @@ def _exposed_files(config: Config) -> Iterator[Finding]:
 
 def _handlers(config: Config) -> Iterator[Finding]:
     registry = Registry.with_builtins()
+    registry.register(call_grpc(Channels(Guard())))
     try:
         registry.load(config.handlers)
         registry.load_entry_points()

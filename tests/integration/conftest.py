@@ -21,6 +21,8 @@ from persistence.postgres.repository import PostgresRepository
 from persistence.repository import Repository
 from service import app
 from service.api import answering
+from service.calls.call_grpc import call_grpc
+from service.calls.channels import Channels
 from service.engine import finds
 from service.engine.egress.egress import Egress
 from service.engine.egress.guard import Guard
@@ -28,6 +30,7 @@ from service.engine.handlers.call_api import call_api
 from service.engine.handlers.model import Handler
 from service.engine.running import runner
 from tests.folders import new_folder
+from tests.integration.callee import V1, V1ALPHA, Callee, serving_orders
 from tests.integration.postgres_store import PostgresStore
 from tests.integration.postgres_store import opened as opened_store
 from tests.integration.stage import PACE, Served, Stage, serving
@@ -36,6 +39,7 @@ from tests.patience import PATIENCE, judged
 
 OpenRepository = Callable[..., AbstractAsyncContextManager[Repository]]
 Serve = Callable[..., Awaitable[Served]]
+OpenGrpc = Callable[..., Handler]
 Engines = list[app.Engine]
 
 UNHURRIED = {"command_timeout": PATIENCE, "acquire_timeout": PATIENCE, "unknown_timeout": PATIENCE}
@@ -134,6 +138,34 @@ async def caller() -> AsyncIterator[Handler]:
     yield handler
     assert handler.close is not None
     await handler.close()
+
+
+@pytest_asyncio.fixture
+async def open_grpc() -> AsyncIterator[OpenGrpc]:
+    """Gives call_grpc, by default as a developer has it; closed at the end."""
+    made: list[Handler] = []
+
+    def new(guard: Guard | None = None) -> Handler:
+        made.append(call_grpc(Channels(guard or Guard(has_loopback=True))))
+        return made[-1]
+
+    yield new
+    for each in made:
+        assert each.close is not None
+        await each.close()
+
+
+@pytest.fixture
+def grpc_caller(open_grpc: OpenGrpc) -> Handler:
+    """The handler call_grpc, as a developer has it: it may call this machine."""
+    return open_grpc()
+
+
+@pytest_asyncio.fixture
+async def callee() -> AsyncIterator[Callee]:
+    """A gRPC service with both versions of the reflection."""
+    async with serving_orders(V1, V1ALPHA) as served:
+        yield served
 
 
 @pytest.fixture

@@ -48,6 +48,11 @@ def told(request: httpx2.Request, more: Collection[str] = ()) -> Told:
     return Told(f"{request.method} {host}{path}"[:300], url, tuple(_longest_first([*_secrets(request, secret), *more])))
 
 
+def names_secret(name: str) -> bool:
+    """Return whether what has this name is likely to be a secret."""
+    return _NAME.search(name) is not None and name.lower() != "idempotency-key"
+
+
 def _is_secret(part: str) -> bool:
     """Return whether one part of a query, or something inside it, is named like a secret."""
     pairs = _BETWEEN.split(_plain(part))
@@ -64,7 +69,7 @@ def _secrets(request: httpx2.Request, parts: Iterable[str]) -> Iterable[str]:
         value = part.partition("=")[2]
         yield from (value, unquote_plus(value))
     for name, value in request.headers.items():
-        if _NAME.search(name) and name != "idempotency-key":
+        if names_secret(name):
             yield value
             yield value.partition(" ")[2]
     yield request.url.password

@@ -129,6 +129,40 @@ class _FailureCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FailureCo
     """
     FAILURE_CODE_INTERNAL: _FailureCode.ValueType  # 23
     """A fault of the server."""
+    FAILURE_CODE_METHOD_NOT_FOUND: _FailureCode.ValueType  # 24
+    """A gRPC service has no such method that can be called, or does not tell."""
+    FAILURE_CODE_GRPC_CANCELLED: _FailureCode.ValueType  # 25
+    """A gRPC call ended with CANCELLED: the other side cancelled it."""
+    FAILURE_CODE_GRPC_UNKNOWN: _FailureCode.ValueType  # 26
+    """A gRPC call ended with UNKNOWN: an error that the other side did not name."""
+    FAILURE_CODE_GRPC_INVALID_ARGUMENT: _FailureCode.ValueType  # 27
+    """A gRPC call ended with INVALID_ARGUMENT: the request is wrong."""
+    FAILURE_CODE_GRPC_DEADLINE_EXCEEDED: _FailureCode.ValueType  # 28
+    """A gRPC call ended with DEADLINE_EXCEEDED: not in time."""
+    FAILURE_CODE_GRPC_NOT_FOUND: _FailureCode.ValueType  # 29
+    """A gRPC call ended with NOT_FOUND: what was asked for is not there."""
+    FAILURE_CODE_GRPC_ALREADY_EXISTS: _FailureCode.ValueType  # 30
+    """A gRPC call ended with ALREADY_EXISTS: what was to be made is there."""
+    FAILURE_CODE_GRPC_PERMISSION_DENIED: _FailureCode.ValueType  # 31
+    """A gRPC call ended with PERMISSION_DENIED: the caller may not."""
+    FAILURE_CODE_GRPC_RESOURCE_EXHAUSTED: _FailureCode.ValueType  # 32
+    """A gRPC call ended with RESOURCE_EXHAUSTED: a quota or a resource is used up."""
+    FAILURE_CODE_GRPC_FAILED_PRECONDITION: _FailureCode.ValueType  # 33
+    """A gRPC call ended with FAILED_PRECONDITION: the other side is not in a state for it."""
+    FAILURE_CODE_GRPC_ABORTED: _FailureCode.ValueType  # 34
+    """A gRPC call ended with ABORTED: it met with another call."""
+    FAILURE_CODE_GRPC_OUT_OF_RANGE: _FailureCode.ValueType  # 35
+    """A gRPC call ended with OUT_OF_RANGE: beyond what there is."""
+    FAILURE_CODE_GRPC_UNIMPLEMENTED: _FailureCode.ValueType  # 36
+    """A gRPC call ended with UNIMPLEMENTED: the other side does not serve it."""
+    FAILURE_CODE_GRPC_INTERNAL: _FailureCode.ValueType  # 37
+    """A gRPC call ended with INTERNAL: a fault of the other side."""
+    FAILURE_CODE_GRPC_UNAVAILABLE: _FailureCode.ValueType  # 38
+    """A gRPC call ended with UNAVAILABLE: the other side cannot serve it now."""
+    FAILURE_CODE_GRPC_DATA_LOSS: _FailureCode.ValueType  # 39
+    """A gRPC call ended with DATA_LOSS: data is lost."""
+    FAILURE_CODE_GRPC_UNAUTHENTICATED: _FailureCode.ValueType  # 40
+    """A gRPC call ended with UNAUTHENTICATED: the caller is not known."""
 
 class FailureCode(_FailureCode, metaclass=_FailureCodeEnumTypeWrapper):
     """Codes of failures that the service gives, as `Failure.code` has them without the prefix. Values may be added."""
@@ -185,6 +219,40 @@ FAILURE_CODE_UNREADABLE_RECORD: FailureCode.ValueType  # 22
 """
 FAILURE_CODE_INTERNAL: FailureCode.ValueType  # 23
 """A fault of the server."""
+FAILURE_CODE_METHOD_NOT_FOUND: FailureCode.ValueType  # 24
+"""A gRPC service has no such method that can be called, or does not tell."""
+FAILURE_CODE_GRPC_CANCELLED: FailureCode.ValueType  # 25
+"""A gRPC call ended with CANCELLED: the other side cancelled it."""
+FAILURE_CODE_GRPC_UNKNOWN: FailureCode.ValueType  # 26
+"""A gRPC call ended with UNKNOWN: an error that the other side did not name."""
+FAILURE_CODE_GRPC_INVALID_ARGUMENT: FailureCode.ValueType  # 27
+"""A gRPC call ended with INVALID_ARGUMENT: the request is wrong."""
+FAILURE_CODE_GRPC_DEADLINE_EXCEEDED: FailureCode.ValueType  # 28
+"""A gRPC call ended with DEADLINE_EXCEEDED: not in time."""
+FAILURE_CODE_GRPC_NOT_FOUND: FailureCode.ValueType  # 29
+"""A gRPC call ended with NOT_FOUND: what was asked for is not there."""
+FAILURE_CODE_GRPC_ALREADY_EXISTS: FailureCode.ValueType  # 30
+"""A gRPC call ended with ALREADY_EXISTS: what was to be made is there."""
+FAILURE_CODE_GRPC_PERMISSION_DENIED: FailureCode.ValueType  # 31
+"""A gRPC call ended with PERMISSION_DENIED: the caller may not."""
+FAILURE_CODE_GRPC_RESOURCE_EXHAUSTED: FailureCode.ValueType  # 32
+"""A gRPC call ended with RESOURCE_EXHAUSTED: a quota or a resource is used up."""
+FAILURE_CODE_GRPC_FAILED_PRECONDITION: FailureCode.ValueType  # 33
+"""A gRPC call ended with FAILED_PRECONDITION: the other side is not in a state for it."""
+FAILURE_CODE_GRPC_ABORTED: FailureCode.ValueType  # 34
+"""A gRPC call ended with ABORTED: it met with another call."""
+FAILURE_CODE_GRPC_OUT_OF_RANGE: FailureCode.ValueType  # 35
+"""A gRPC call ended with OUT_OF_RANGE: beyond what there is."""
+FAILURE_CODE_GRPC_UNIMPLEMENTED: FailureCode.ValueType  # 36
+"""A gRPC call ended with UNIMPLEMENTED: the other side does not serve it."""
+FAILURE_CODE_GRPC_INTERNAL: FailureCode.ValueType  # 37
+"""A gRPC call ended with INTERNAL: a fault of the other side."""
+FAILURE_CODE_GRPC_UNAVAILABLE: FailureCode.ValueType  # 38
+"""A gRPC call ended with UNAVAILABLE: the other side cannot serve it now."""
+FAILURE_CODE_GRPC_DATA_LOSS: FailureCode.ValueType  # 39
+"""A gRPC call ended with DATA_LOSS: data is lost."""
+FAILURE_CODE_GRPC_UNAUTHENTICATED: FailureCode.ValueType  # 40
+"""A gRPC call ended with UNAUTHENTICATED: the caller is not known."""
 Global___FailureCode: _TypeAlias = FailureCode  # noqa: Y015
 
 @_typing.final

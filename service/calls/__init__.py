@@ -1,0 +1,1 @@
+"""Handlers that call other services over gRPC, which the engine itself does not know."""

@@ -1,0 +1,118 @@
+"""`call_grpc` and servers that describe their services so that it does harm, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto
+from grpc_reflection.v1alpha import reflection_pb2
+
+from service.calls.bounds import MAX_DEFINITIONS, MAX_FILES, MAX_IMPORTS, MAX_NAME
+from service.engine.handlers.model import Handler
+from tests.integration.callee import (
+    GET,
+    descriptor_set,
+    orders_file,
+    reflecting,
+    serving,
+    tag_file,
+)
+from tests.integration.web import failure
+
+
+def bad(**fields: Any) -> FileDescriptorProto:
+    file = orders_file()
+    file.MergeFrom(FileDescriptorProto(**fields))
+    return file
+
+
+def many_definitions() -> FileDescriptorProto:
+    file = orders_file()
+    for number in range(MAX_DEFINITIONS):
+        file.message_type.add(name=f"M{number}")
+    return file
+
+
+def deep_types() -> FileDescriptorProto:
+    file = orders_file()
+    file.message_type[0].field.add(name="f", number=9, type=11, type_name=".shop.v1.M0", label=1)
+    for number in range(3000):
+        message = file.message_type.add(name=f"M{number}")
+        message.field.add(name="f", number=1, type=11, type_name=f".shop.v1.M{(number + 1) % 3000}", label=1)
+    return file
+
+
+NOT_WHOLE = {"name": "a", "number": 1, "type": 11, "label": 1, "type_name": "Order"}
+
+
+def many_options() -> FileDescriptorProto:
+    file = orders_file()
+    file.message_type[0].field[0].options.uninterpreted_option.add()
+    return file
+
+
+OF_PROTOBUF = FileDescriptorProto(name="x.proto", package="google.protobuf", message_type=[DescriptorProto(name="Any")])
+HOSTILE = {
+    "tag.proto' is imported and missing": (orders_file(),),
+    "imports itself": (tag_file(), bad(dependency=["shop/v1/orders.proto"])),
+    "requires type name": (
+        bad(message_type=[{"name": "X", "field": [{"name": "a", "number": 1, "type": 11}]}]),
+        tag_file(),
+    ),
+    "20,000 definitions": (tag_file(), many_definitions()),
+    "RecursionError": (tag_file(), deep_types()),
+    "x.proto' cannot be used": (tag_file(), orders_file(), OF_PROTOBUF),
+    "imports": (tag_file(), bad(dependency=["shop/v1/tag.proto"] * MAX_IMPORTS)),
+    f"more than {MAX_NAME} characters": (tag_file(), bad(message_type=[{"name": "a" * MAX_NAME}])),
+    "the type 'Order' is not": (tag_file(), bad(message_type=[{"name": "X", "field": [NOT_WHOLE]}])),
+    "not interpreted": (tag_file(), many_options()),
+    "a file of": (tag_file(), bad(message_type=[{"name": "X", "reserved_name": ["a" * 262_144]}])),
+    f"most {MAX_FILES} are taken": (
+        tag_file(),
+        orders_file(),
+        *(FileDescriptorProto(name=f"{n}.proto") for n in range(MAX_FILES)),
+    ),
+}
+
+
+@pytest.mark.parametrize(("said", "files"), HOSTILE.items())
+async def test_hostile_descriptors_are_refused(
+    grpc_caller: Handler, said: str, files: tuple[FileDescriptorProto, ...]
+) -> None:
+    async def told(requests: Any, context: Any) -> AsyncIterator[Any]:
+        async for request in requests:
+            answer = reflection_pb2.ServerReflectionResponse()
+            if request.file_containing_symbol:
+                answer.file_descriptor_response.file_descriptor_proto.extend(f.SerializeToString() for f in files)
+            else:  # the file that is missing
+                answer.error_response.error_code = 5
+            yield answer
+
+    async with serving(reflecting(told)) as (target, _):
+        params: dict[str, Any] = {"target": target, "tls": False, "method": GET}
+        error = await failure(grpc_caller, **params)
+        assert (error.code, error.retryable) == ("INVALID_RESPONSE", False)
+        assert said in error.message or "missing" in said
+        if sum(each.ByteSize() for each in files) < 200_000:
+            error = await failure(grpc_caller, **params, descriptor_set=descriptor_set(*files))
+            assert (error.code, error.retryable) == ("INVALID_PARAMS", False)
+            assert "descriptor_set: " in error.message
+            assert said in error.message
+
+
+async def test_reflection_that_names_ever_more_files_is_ended(grpc_caller: Handler) -> None:
+    async def told(requests: Any, context: Any) -> AsyncIterator[Any]:
+        number = 0
+        async for _ in requests:
+            file = FileDescriptorProto(name=f"{number}.proto", dependency=[f"{number + 1}.proto"])
+            answer = reflection_pb2.ServerReflectionResponse()
+            answer.file_descriptor_response.file_descriptor_proto.append(file.SerializeToString())
+            number += 1
+            yield answer
+
+    async with serving(reflecting(told)) as (target, _):
+        error = await failure(grpc_caller, target=target, tls=False, method=GET)
+    assert (error.code, error.retryable) == ("INVALID_RESPONSE", False)
+    assert f"more than {MAX_FILES} files" in error.message
