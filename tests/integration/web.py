@@ -80,7 +80,8 @@ def _serve(server: Web) -> ThreadingHTTPServer:
                 self.close_connection = True
                 return
             if path.endswith("/drip"):
-                self.wfile.write(b"HTTP/1.1 %d So\r\nContent-Length: 100\r\n\r\nslow" % answer[0])
+                head = "".join(f"{name}: {value}\r\n" for name, value in {**answer[1], "Content-Length": "100"}.items())
+                self.wfile.write(f"HTTP/1.1 {answer[0]} So\r\n{head}\r\nslow".encode())
                 server.release.wait(10 * PATIENCE)
                 self.close_connection = True
                 return

@@ -144,6 +144,7 @@ OAUTH2 = {"token_url": "http://h/token", "client_id": "ann", "client_secret": "g
         *(({"url": "http://h/", "timeout": timeout}, "timeout") for timeout in (0, "0s", "2", "soon", -1, "-1s", 1e9)),
         ({"url": "http://h/", "response_headers": ["a b"]}, "response_headers[0]"),
         ({"url": "http://h/", "response_headers": ["etag", "Set-Cookie"]}, "response_headers[1]"),
+        ({"url": "http://h/", "redirects": True}, "redirects"),
         ({"url": "http://h/", "big_integers": True}, "big_integers"),
         ({"url": "http://h/", "max_response_bytes": 2_000_000}, "max_response_bytes"),
         ({"url": "http://h/", "heders": {}}, "heders"),

@@ -10,20 +10,19 @@ import httpx2
 from service.engine.egress.egress import Egress
 from service.engine.egress.guard import Guard
 from service.engine.failure import INVALID_PARAMS
-from service.engine.handlers.http_answer import Expectation, pass_over, read
-from service.engine.handlers.http_auth import secrets_of
+from service.engine.handlers.http_exchange import Exchange
 from service.engine.handlers.http_line import Line
-from service.engine.handlers.http_params import DEFAULT_RESPONSE_BYTES, PARAMS, check
+from service.engine.handlers.http_params import PARAMS, check
 from service.engine.handlers.http_request import request
-from service.engine.handlers.http_secrets import told
-from service.engine.handlers.http_tokens import Tokens, grant_of
+from service.engine.handlers.http_tokens import Tokens
 from service.engine.handlers.model import Effect, Handler, HandlerError, StepContext
 
 DESCRIPTION = """\
 Calls an HTTP API. Gives {status, headers, body}; headers of one name are joined by commas, those with secrets left out.
 
-Redirects are not followed, cookies not kept, and proxies of the server's environment not used: calls go straight to
-the host. gzip and deflate are undone. An answer that has begun must be complete within 30 s, or within `timeout`.
+Redirects are not followed unless `redirects` says so, cookies not kept, and proxies of the server's environment not
+used: calls go straight to the host. gzip and deflate are undone. An answer that has begun must be complete within 30 s,
+or within `timeout`.
 
 The token of `auth.oauth2` is fetched by a call of its own under the same rules, which fails with the same codes; the
 details name its URL then. `timeout` is for both together.
@@ -70,35 +69,7 @@ class _Caller:
             message = "url: the URL, or the query with what is added to it, cannot be sent as it is"
             raise HandlerError(INVALID_PARAMS, message, retryable=False) from None
         line = Line(self._egress, context.org, params.get("timeout"))
-        grant = grant_of(params.get("auth", {}))
-        token = ""
-        if grant is not None:
-            token = await self._tokens.token(grant, line, context.now)
-            asked.headers["Authorization"] = f"Bearer {token}"
-        expected = _expectation(asked, params, context)
-        async with line.answer(asked, expected) as (response, limit):
-            if grant is None or response.status_code != 401:
-                return await read(response, expected, limit)
-            await pass_over(response, limit)
-        token = await self._tokens.token(grant, line, context.now, refused=token)
-        asked.headers["Authorization"] = f"Bearer {token}"
-        expected = _expectation(asked, params, context)
-        async with line.answer(asked, expected) as (response, limit):
-            return await read(response, expected, limit)
+        return await Exchange(params, context, line, self._tokens).answer(asked)
 
     async def close(self) -> None:
         await self._egress.close()
-
-
-def _expectation(asked: httpx2.Request, params: Mapping[str, Any], context: StepContext) -> Expectation:
-    named = params.get("response_headers")
-    return Expectation(
-        method=asked.method,
-        told=told(asked, secrets_of(params.get("auth", {}))),
-        success_codes=tuple(str(code).lower() for code in params.get("success_codes", ("2xx",))),
-        form=params.get("response", "auto"),
-        has_big_as_text=params.get("big_integers") == "text",
-        max_bytes=params.get("max_response_bytes", DEFAULT_RESPONSE_BYTES),
-        now=context.now,
-        headers=None if named is None else frozenset(map(str.lower, named)),
-    )

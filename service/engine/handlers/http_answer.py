@@ -40,6 +40,7 @@ _EXCERPT_BYTES = 4 * EXCERPT
 _BY_THE_WAY = 2.0
 # Compressed data is hardly ever longer than the plain; more of it than this is made to keep a reader busy.
 _COMPRESSED_OVERHEAD = 64 << 10
+_HINTS = {"none": "; redirects are not followed", "same_origin": "; redirects to another origin are not followed"}
 _RETRYABLE = frozenset({408, 425, 429})
 _WITHOUT_BODY = frozenset({204, 205, 304})
 # From 2001 to 2286; as a number of seconds the least is 31 years.
@@ -62,6 +63,7 @@ class Expectation:
     has_big_as_text: bool
     max_bytes: int
     now: datetime
+    redirects: str = "none"
     headers: frozenset[str] | None = None
     has_secret_body: bool = False
 
@@ -149,7 +151,7 @@ def _parsed(body: bytes, headers: httpx2.Headers, expected: Expectation) -> Any:
 async def _refuse(response: httpx2.Response, expected: Expectation, limit: asyncio.Timeout) -> NoReturn:
     status = response.status_code
     excerpt = await _excerpt(await _glance(response, limit), response, expected.told)
-    hint = "; redirects are not followed" if 300 <= status < 400 and "location" in response.headers else ""
+    hint = _HINTS.get(expected.redirects, "") if 300 <= status < 400 and "location" in response.headers else ""
     text = f"answered {status} {response.reason_phrase[:64]}".rstrip() + hint
     raise expected.error(
         status_code(status),

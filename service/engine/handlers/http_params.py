@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from service.engine.durations import TEN_YEARS
-from service.engine.handlers import http_auth, http_content
+from service.engine.handlers import http_auth, http_content, http_redirect
 from service.engine.handlers.http_fields import (
     FIELDS,
     HEADER_NAME,
@@ -88,6 +88,7 @@ PARAMS = {
             "maxItems": 64,
             "items": {"type": "string", "minLength": 1, "maxLength": 256},
         },
+        "redirects": http_redirect.SCHEMA,
         "big_integers": {
             "description": (
                 "What becomes of whole numbers beyond 2^53 in JSON, such as ids of 19 digits. refuse, the default: the "

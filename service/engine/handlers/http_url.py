@@ -14,6 +14,7 @@ from service.engine.schema_places import Path
 
 LONGEST = 8192
 
+_PORTS = {"http": 80, "https": 443}
 _HOST = re.compile(r"[0-9A-Za-z._~-]+")
 
 
@@ -35,6 +36,11 @@ def check_url(url: str, path: Path, user_beside: str) -> Iterator[Problem]:
             yield Problem(path, f"cannot have a user beside {user_beside}; remove one of them")
     except (httpx2.InvalidURL, ValueError):
         yield Problem(path, "is no valid URL")
+
+
+def origin(url: httpx2.URL) -> tuple[str, bytes, int]:
+    """Return what is asked by a request: scheme, host and port."""
+    return url.scheme, url.raw_host.lower(), url.port or _PORTS.get(url.scheme, 0)
 
 
 def with_query(url: httpx2.URL, more: Mapping[str, Any]) -> httpx2.URL:
