@@ -54,6 +54,7 @@ from service.engine.running.runner import Runner
 from service.engine.tasks import TaskRegistry
 from service.engine.watch import Pace, WatchHub
 from service.engine.workflows import Workflows
+from service.mail import mail_server
 from service.server import METHODS, Server
 
 log = structlog.get_logger(__name__)
@@ -139,7 +140,7 @@ async def running_engine(
     """Run the engine inside: lease, claims, clean-up. `alone`: no other process can be using the database."""
     egress = Egress(guard or guard_of(config))
     channels = Channels(egress.guard)
-    registry = Registry.with_builtins(egress)
+    registry = Registry.with_builtins(egress, mail_server(config))
     registry.register(call_grpc(channels))
     registry.load(config.handlers)
     registry.load_entry_points()

@@ -53,6 +53,20 @@ class Config(BaseSettings):
         description="What workflows may call beside public addresses: 10.1.0.0/16,api.internal:8080,*.svc.local",
     )
 
+    smtp_host: str = Field("", description="SMTP server that send_notification sends e-mail by; empty: none is sent")
+    smtp_port: int | None = Field(
+        None, ge=1, le=65535, description="Port of the SMTP server; default 587, with implicit TLS 465, without TLS 25"
+    )
+    smtp_tls: Literal["starttls", "implicit", "none"] = Field(
+        "starttls", description="How the way to the SMTP server is encrypted; none is for loopback alone"
+    )
+    smtp_ca_file: Path | None = Field(
+        None, description="CA (PEM) that its certificate must come from; absent: those that this system trusts"
+    )
+    smtp_username: str = Field("", description="User to log in at the SMTP server as; empty: without logging in")
+    smtp_password: SecretStr | None = Field(None, description="Password of the user")
+    smtp_sender: str = Field("", description="Sender of all e-mail: it@example.org, or Flowkeep <it@example.org>")
+
     jwt_key_file: Path | None = Field(
         None, description="File with the key that tokens are verified with (PEM, or a secret for HS256)"
     )

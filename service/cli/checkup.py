@@ -27,6 +27,7 @@ from service.engine.egress.guard import Guard
 from service.engine.handlers.model import HandlerLoadError
 from service.engine.handlers.registry import Registry
 from service.listening import addresses
+from service.mail import mail_server
 from service.server import credentials
 
 LARGEST_CLOCK_OFFSET = 5.0
@@ -91,6 +92,7 @@ def _settings(config: Config) -> Iterator[Finding]:
     try:
         callers = authenticator(config)
         credentials(config)
+        mail = mail_server(config)
     except ConfigError as error:
         yield _fail("settings", str(error))
         return
@@ -99,6 +101,8 @@ def _settings(config: Config) -> Iterator[Finding]:
         yield _keys(callers.keys)
         if callers.keys.is_exposed:
             yield _warn("identity", "keys of tokens are fetched unencrypted; set an https URL as FLOWKEEP_JWT_JWKS")
+    if mail is not None:
+        yield _ok("mail", f"would be sent by {mail.host}:{mail.port} ({mail.tls}) from {mail.sender.address}")
     for setting, listen in config.listeners:
         try:
             addresses(setting, listen, shared=False)

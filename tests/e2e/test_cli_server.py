@@ -113,9 +113,10 @@ async def test_serve_takes_no_empty_setting(option: str) -> None:
 async def test_migrate_and_doctor(prepared: Path, folder: Path) -> None:
     settings = {"FLOWKEEP_DATA_DIR": str(folder / "data")}
     await copy_data(prepared, folder / "data")
-    findings = (await flowkeep("doctor", "-o", "json", settings=settings)).json
+    mail = {"FLOWKEEP_SMTP_HOST": "mail.example.org", "FLOWKEEP_SMTP_SENDER": "it@example.org"}
+    findings = (await flowkeep("doctor", "-o", "json", settings={**settings, **mail})).json
     assert {each["verdict"] for each in findings} <= {"ok", "warn"}
-    assert {"python", "settings", "handlers", "database", "inboxes"} <= {each["subject"] for each in findings}
+    assert {"python", "settings", "mail", "handlers", "database", "inboxes"} <= {each["subject"] for each in findings}
     unasked = await flowkeep("migrate", "--to", "base", settings=settings)
     assert (unasked.code, unasked.out) == (2, "")
     assert "--yes" in unasked.err

@@ -386,7 +386,7 @@ async def test_handlers_are_listed_by_name_with_their_schemas(client):
     handlers = {handler.name: handler for handler in await client.list_handlers()}
 
     assert list(handlers) == sorted(handlers)
-    assert {"call_api", "condition", "transform", "wait", "gate", "fail"} <= handlers.keys()
+    assert {"call_api", "condition", "send_notification", "transform", "wait", "gate", "fail"} <= handlers.keys()
     assert all(handler.description for handler in handlers.values())
     assert flowkeep.from_struct(handlers["wait"].params_schema)["properties"].keys() == {"duration", "until"}
     assert flowkeep.from_struct(handlers["gate"].params_schema)["properties"]["name"]["default"] == "gate"

@@ -152,3 +152,52 @@ OAUTH2 = {"token_url": "http://h/token", "client_id": "ann", "client_secret": "g
 )
 def test_call_api_refuses(params: dict[str, Any], path: str) -> None:
     assert [found for found, _ in problems("call_api", params)] == [path]
+
+
+# --- send_notification, before anything is sent
+
+EMAIL = {"to": "ann@example.org", "subject": "Hello", "text": "x"}
+SLACK = {"url": "https://hooks.example.org/x", "text": "x"}
+
+
+@pytest.mark.parametrize(
+    ("params", "path"),
+    [
+        ({}, ""),
+        ({"email": EMAIL, "slack": SLACK}, ""),
+        ({"sms": {}}, "sms"),
+        ({"email": {"subject": "x", "text": "x"}}, "email"),
+        ({"email": {"to": "ann@example.org", "subject": "x"}}, "email"),
+        ({"email": {**EMAIL, "from": "eve@example.org"}}, "email.from"),
+        ({"email": {**EMAIL, "subject": "x\r\nBcc: eve@example.org"}}, "email.subject"),
+        ({"email": {**EMAIL, "to": "Ann\nBcc: <eve@example.org>"}}, "email.to"),
+        ({"email": {**EMAIL, "cc": ["bo@example.org", "bo"]}}, "email.cc[1]"),
+        ({"email": {**EMAIL, "reply_to": "bo@example.org\n"}}, "email.reply_to"),
+        ({"email": {**EMAIL, "bcc": ["bo@example.org"] * 51}}, "email.bcc"),
+        ({"email": {**EMAIL, "bcc": ["bo@example.org"] * 50}}, "email"),
+        ({"email": {**EMAIL, "text": "x" * 200_001}}, "email.text"),
+        ({"slack": {"url": SLACK["url"]}}, "slack"),
+        ({"slack": {"text": "x"}}, "slack.url"),
+        ({"slack": {**SLACK, "url": "hooks.example.org"}}, "slack.url"),
+        ({"webhook": {"url": SLACK["url"]}}, "webhook.json"),
+        ({"webhook": {"url": SLACK["url"], "json": 1, "auth": {"oauth2": OAUTH2}}}, "webhook.auth.oauth2"),
+        ({"webhook": {"url": SLACK["url"], "json": 1, "headers": {"Idempotency-Key": "x"}}}, "webhook.headers"),
+    ],
+)
+def test_send_notification_refuses(params: dict[str, Any], path: str) -> None:
+    ((found, message),) = problems("send_notification", params)
+    assert found.startswith(path)
+    assert "eve" not in message
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"email": EMAIL},
+        {"email": {"bcc": ["bo@example.org"] * 50, "subject": "x", "html": "<p>"}},
+        {"slack": SLACK},
+        {"webhook": {"url": SLACK["url"], "json": None}},
+    ],
+)
+def test_send_notification_takes(params: dict[str, Any]) -> None:
+    assert problems("send_notification", params) == []

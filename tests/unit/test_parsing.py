@@ -176,7 +176,11 @@ def test_all_violations_are_said_at_once() -> None:
         (workflow(step(display_name="x" * 257)), "steps[0].display_name", "at most 256"),
         (workflow(step(handler="")), "steps[0].handler", "is required"),
         (workflow(step(handler="trasform")), "steps[0].handler", 'did you mean "transform"?'),
-        (workflow(step(handler="zzz")), "steps[0].handler", "known are: call_api, condition, transform, wait"),
+        (
+            workflow(step(handler="zzz")),
+            "steps[0].handler",
+            "known are: call_api, condition, send_notification, tr",
+        ),
         (workflow(step(params=[])), "steps[0].params", "must be an object, not a list"),
         (workflow(step(on_error="IGNORE")), "steps[0].on_error", "must be one of STOP, CONTINUE, RETRY"),
         (workflow(step(delivery="EXACTLY_ONCE")), "steps[0].delivery", "AT_LEAST_ONCE, AT_MOST_ONCE"),

@@ -106,7 +106,7 @@ def test_a_variable_that_is_no_setting_is_refused_with_the_nearest(capsys: pytes
     assert ended.value.exit_code == 2
     assert capsys.readouterr().err.splitlines() == [
         "Error: FLOWKEEP_LISTN is no setting: did you mean FLOWKEEP_LISTEN?",
-        "Error: FLOWKEEP_PORT is no setting: `flowkeep config` shows those that there are",
+        "Error: FLOWKEEP_PORT is no setting: did you mean FLOWKEEP_SMTP_PORT?",
         "Error: FLOWKEEP_QQQ is no setting: `flowkeep config` shows those that there are",
         "Error: flowkeep_tokn is no setting: did you mean FLOWKEEP_TOKEN?",
     ]

@@ -24,7 +24,7 @@ from service.engine.schema_places import Path
 DEFAULT_RESPONSE_BYTES = 256 << 10
 MAX_RESPONSE_BYTES = 1 << 20
 
-PARAMS = {
+PARAMS: dict[str, Any] = {
     "type": "object",
     "properties": {
         "url": {

@@ -48,6 +48,18 @@ def told(request: httpx2.Request, more: Collection[str] = ()) -> Told:
     return Told(f"{request.method} {host}{path}"[:300], url, tuple(_longest_first([*_secrets(request, secret), *more])))
 
 
+def told_by_host(request: httpx2.Request, more: Collection[str] = ()) -> Told:
+    """Return how a call is told of whose path is a secret, as that of an incoming webhook is: by the host alone.
+
+    `more` are secrets that do not look like any.
+    """
+    path, _, query = request.url.raw_path.decode("ascii").partition("?")
+    host = request.url.netloc.decode("ascii")
+    pieces = {path, *path.split("/")}
+    secrets = (*pieces, *map(_plain, pieces), *_secrets(request, query.split("&")), *more)
+    return Told(f"{request.method} {host}"[:300], f"{request.url.scheme}://{host}", tuple(_longest_first(secrets)))
+
+
 def names_secret(name: str) -> bool:
     """Return whether what has this name is likely to be a secret."""
     return _NAME.search(name) is not None and name.lower() != "idempotency-key"

@@ -10,6 +10,8 @@ from service.engine.handlers import loading
 from service.engine.handlers.builtin import ENGINE_HANDLERS
 from service.engine.handlers.call_api import call_api
 from service.engine.handlers.model import Handler, HandlerError, HandlerLoadError, Source, StepContext, Suspend
+from service.engine.handlers.send_notification import send_notification
+from service.engine.handlers.smtp import MailServer
 
 __all__ = [
     "Handler",
@@ -37,9 +39,12 @@ class Registry:
             self.register(handler)
 
     @classmethod
-    def with_builtins(cls, egress: Egress | None = None) -> Registry:
-        """Return a registry of the handlers that need nothing else. They call by `egress`, else public addresses."""
-        return cls((call_api(egress), *ENGINE_HANDLERS.values()))
+    def with_builtins(cls, egress: Egress | None = None, mail_server: MailServer | None = None) -> Registry:
+        """Return a registry of the built-in handlers.
+
+        They call by `egress`, else public addresses, and send e-mail by `mail_server`, else none.
+        """
+        return cls((call_api(egress), send_notification(egress, mail_server), *ENGINE_HANDLERS.values()))
 
     def register(self, handler: Handler) -> None:
         """Add a handler.

@@ -163,6 +163,14 @@ class _FailureCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FailureCo
     """A gRPC call ended with DATA_LOSS: data is lost."""
     FAILURE_CODE_GRPC_UNAUTHENTICATED: _FailureCode.ValueType  # 40
     """A gRPC call ended with UNAUTHENTICATED: the caller is not known."""
+    FAILURE_CODE_EMAIL_DEFERRED: _FailureCode.ValueType  # 41
+    """The SMTP server takes an e-mail from nobody or for nobody now. Details: `status`, `refused`."""
+    FAILURE_CODE_EMAIL_REJECTED: _FailureCode.ValueType  # 42
+    """The SMTP server does not take an e-mail, or takes it for none of its recipients. Details: `status`, `refused`."""
+    FAILURE_CODE_EMAIL_AUTHENTICATION_FAILED: _FailureCode.ValueType  # 43
+    """The SMTP server does not take the account of the settings, or asks for one. Details: `status`."""
+    FAILURE_CODE_NOT_CONFIGURED: _FailureCode.ValueType  # 44
+    """The deployment lacks a setting that the step needs, which the message names."""
 
 class FailureCode(_FailureCode, metaclass=_FailureCodeEnumTypeWrapper):
     """Codes of failures that the service gives, as `Failure.code` has them without the prefix. Values may be added."""
@@ -253,6 +261,14 @@ FAILURE_CODE_GRPC_DATA_LOSS: FailureCode.ValueType  # 39
 """A gRPC call ended with DATA_LOSS: data is lost."""
 FAILURE_CODE_GRPC_UNAUTHENTICATED: FailureCode.ValueType  # 40
 """A gRPC call ended with UNAUTHENTICATED: the caller is not known."""
+FAILURE_CODE_EMAIL_DEFERRED: FailureCode.ValueType  # 41
+"""The SMTP server takes an e-mail from nobody or for nobody now. Details: `status`, `refused`."""
+FAILURE_CODE_EMAIL_REJECTED: FailureCode.ValueType  # 42
+"""The SMTP server does not take an e-mail, or takes it for none of its recipients. Details: `status`, `refused`."""
+FAILURE_CODE_EMAIL_AUTHENTICATION_FAILED: FailureCode.ValueType  # 43
+"""The SMTP server does not take the account of the settings, or asks for one. Details: `status`."""
+FAILURE_CODE_NOT_CONFIGURED: FailureCode.ValueType  # 44
+"""The deployment lacks a setting that the step needs, which the message names."""
 Global___FailureCode: _TypeAlias = FailureCode  # noqa: Y015
 
 @_typing.final

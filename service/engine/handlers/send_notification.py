@@ -1,0 +1,87 @@
+"""The handler `send_notification`: tells people, or other systems, by e-mail or by a webhook."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from service.engine.egress.egress import Egress
+from service.engine.egress.guard import Guard
+from service.engine.egress.places import Places
+from service.engine.handlers.email_message import compose
+from service.engine.handlers.model import Effect, Handler, HandlerError, StepContext
+from service.engine.handlers.notification_params import PARAMS, check
+from service.engine.handlers.smtp import MailServer, deliver
+from service.engine.handlers.webhook import post
+
+DESCRIPTION = """\
+Sends one notification, by one of the channels `email`, `slack` (an incoming webhook) and `webhook` (JSON by POST).
+
+Gives {channel: "email", message_id, accepted, refused}, or {channel, status} of a webhook. An e-mail goes to those that
+the SMTP server takes; `refused` lists the others as {address, status, message}. Bodies of answers are not looked at.
+
+A step that is tried again repeats what the receiver may have got already, with the same Message-ID and the same
+Idempotency-Key, a header of e-mails and calls alike. An e-mail that some have got is not sent to the others again.
+The SMTP server has 30 s for each answer, 120 s for that to the content; 20 e-mails, 10 of one org, are sent at a time.
+
+Fails with these codes. Those of e-mail have the `status` of the server in their details, and `refused`:
+EMAIL_DEFERRED: the SMTP server takes it from nobody or for nobody now (4xx). Retried.
+EMAIL_REJECTED: the SMTP server refuses it (5xx): its sender, each of its recipients, or what it says. Not retried.
+EMAIL_AUTHENTICATION_FAILED: the SMTP server does not take the account of the settings, or asks for one. Not retried.
+NOT_CONFIGURED: the server's settings name no SMTP server. Not retried.
+CONNECTION_FAILED: no connection, or none up to the end of the answer, not in time, or without TLS. Retried.
+HTTP_STATUS_2XX to HTTP_STATUS_5XX, ADDRESS_NOT_ALLOWED, INVALID_RESPONSE: of webhooks, as call_api has them; details
+hold no more of the URL than its host.
+INVALID_PARAMS: params that are wrong once their templates are filled in. Not retried."""
+
+NOT_CONFIGURED = "NOT_CONFIGURED"
+
+CONNECTIONS, CONNECTIONS_OF_ONE_ORG = 20, 10
+"""To the SMTP server at a time; more wait. Servers refuse clients that have many."""
+
+
+def send_notification(egress: Egress | None = None, mail_server: MailServer | None = None) -> Handler:
+    """Return the handler. Webhooks are called by `egress`, by default at public addresses only."""
+    egress = egress or Egress(Guard())
+    return Handler(
+        name="send_notification",
+        description=DESCRIPTION,
+        params_schema=PARAMS,
+        effect=Effect.EXTERNAL,
+        run=_Notifier(egress, mail_server).run,
+        check=check,
+        close=egress.close,
+    )
+
+
+class _Notifier:
+    """Sends notifications."""
+
+    def __init__(self, egress: Egress, mail_server: MailServer | None) -> None:
+        self._egress = egress
+        self._mail_server = mail_server
+        self._places = Places(CONNECTIONS, CONNECTIONS_OF_ONE_ORG)
+
+    async def run(self, params: Mapping[str, Any], context: StepContext) -> Any:
+        channel, wanted = next(iter(params.items()))
+        send = {"email": self._email, "slack": self._slack, "webhook": self._webhook}[channel]
+        return {"channel": channel, **await send(wanted, context)}
+
+    async def _email(self, wanted: Mapping[str, Any], context: StepContext) -> dict[str, Any]:
+        if (server := self._mail_server) is None:
+            text = "FLOWKEEP_SMTP_HOST is not set: this deployment has no SMTP server to send e-mail by"
+            raise HandlerError(NOT_CONFIGURED, text, retryable=False)
+        email = await asyncio.to_thread(compose, wanted, server.sender, context.idempotency_token, context.now)
+        async with self._places.place(context.org):
+            delivery = await deliver(server, email)
+        refused = [asdict(each) for each in delivery.refused]
+        return {"message_id": email.message_id, "accepted": list(delivery.accepted), "refused": refused}
+
+    async def _slack(self, wanted: Mapping[str, Any], context: StepContext) -> dict[str, Any]:
+        body = {field: wanted[field] for field in ("text", "blocks") if field in wanted}
+        return await self._webhook({"url": wanted["url"], "json": body}, context)
+
+    async def _webhook(self, wanted: Mapping[str, Any], context: StepContext) -> dict[str, Any]:
+        return {"status": await post(self._egress, wanted, context)}
