@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from service.config import Config
+from service.engine.handlers import send_notification as module
 from service.engine.handlers import smtp
 from service.engine.handlers.model import Handler
 from service.engine.handlers.send_notification import send_notification
@@ -164,6 +165,13 @@ async def test_refused_recipients_do_not_keep_it_from_the_others(sender: Handler
     ]
 
 
+async def test_who_was_refused_is_told_when_the_content_is(sender: Handler, office: PostOffice) -> None:
+    office.answers |= {"no@example.org": "550 unknown", "DATA": "554 spam"}
+    error = await failure(sender, email={**LETTER, "cc": "no@example.org"})
+    assert (error.code, error.details["status"]) == ("EMAIL_REJECTED", 554)
+    assert error.details["refused"] == [{"address": "no@example.org", "status": 550, "message": "unknown"}]
+
+
 async def test_one_of_all_refused_that_may_be_taken_later_is_worth_a_retry(sender: Handler, office: PostOffice) -> None:
     office.answers |= {"ann@example.org": "550 unknown", "full@example.org": "452 full"}
     error = await failure(sender, email={**LETTER, "cc": "full@example.org"})
@@ -208,6 +216,22 @@ async def test_a_cancel_closes_the_connection(sender: Handler, office: PostOffic
             await sending
         await office.left.wait()
     assert not office.taken
+
+
+async def test_an_org_that_has_all_its_connections_keeps_no_other_waiting(
+    office: PostOffice, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CONNECTIONS_OF_ONE_ORG", 1)
+    handler = notifier(office, smtp_ca_file=authority.file, smtp_username=USER, smtp_password=PASSWORD)
+    async with asyncio.timeout(PATIENCE):
+        hanging = asyncio.create_task(call(handler, email={**LETTER, "to": "hang@example.org"}))
+        await office.reached.wait()
+        waiting = asyncio.create_task(call(handler, email={**LETTER, "to": "later@example.org"}))
+        for _ in range(3):
+            await call(handler, replace(CONTEXT, org="other"), email=LETTER)
+        hanging.cancel()
+        await waiting
+    assert [taken.recipients for taken in office.taken] == [["ann@example.org"]] * 3 + [["later@example.org"]]
 
 
 async def test_a_deployment_without_a_server_says_what_is_missing() -> None:

@@ -25,6 +25,9 @@ the SMTP server takes; `refused` lists the others as {address, status, message}.
 A step that is tried again repeats what the receiver may have got already, with the same Message-ID and the same
 Idempotency-Key, a header of e-mails and calls alike. An e-mail that some have got is not sent to the others again.
 The SMTP server has 30 s for each answer, 120 s for that to the content; 20 e-mails, 10 of one org, are sent at a time.
+An e-mail has at most 50 recipients, and 200,000 characters each of text and HTML.
+Webhooks are called at public addresses only, unless the server's setting FLOWKEEP_HTTP_ALLOW names others. Redirects
+are not followed. An answer that has begun must have its status and headers there within 30 s.
 
 Fails with these codes. Those of e-mail have the `status` of the server in their details, and `refused`:
 EMAIL_DEFERRED: the SMTP server takes it from nobody or for nobody now (4xx). Retried.

@@ -146,7 +146,10 @@ async def _hand_over(client: aiosmtplib.SMTP, email: Email) -> Delivery:
     accepted = tuple(address for address in email.recipients if address not in left)
     if not accepted:
         raise _refused_all(refused)
-    await client.data(email.content, timeout=CONTENT_SECONDS)
+    try:
+        await client.data(email.content, timeout=CONTENT_SECONDS)
+    except aiosmtplib.SMTPResponseException as error:
+        raise _answered(error, refused) from None
     return Delivery(accepted, tuple(refused))
 
 
@@ -160,7 +163,7 @@ def _refused_all(refused: Sequence[Refusal]) -> HandlerError:
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """Make what comes of a connection a failure of the step, which names neither the server nor its account."""
+    """Make what comes of a connection a failure of the step. What the server said is told, else neither the server nor its account."""
     try:
         yield
     except aiosmtplib.SMTPResponseException as error:
@@ -172,14 +175,14 @@ def _told() -> Iterator[None]:
         raise HandlerError(CONNECTION_FAILED, text) from None
 
 
-def _answered(error: aiosmtplib.SMTPResponseException) -> HandlerError:
+def _answered(error: aiosmtplib.SMTPResponseException, refused: Sequence[Refusal] = ()) -> HandlerError:
     """Return what an answer means that is no success."""
     status, said = error.code, _text(error)
     if not 400 <= status < 600:
         return HandlerError(CONNECTION_FAILED, "the SMTP server answered what is no SMTP, or out of turn")
     subject = "the sender" if isinstance(error, aiosmtplib.SMTPSenderRefused) else "the e-mail"
     text = f"the SMTP server does not take {subject}: {status} {said}".rstrip()
-    details = {"status": status, "refused": []}
+    details = {"status": status, "refused": [asdict(each) for each in refused]}
     return HandlerError(_code(status), text, details, retryable=_is_temporary(status))
 
 
