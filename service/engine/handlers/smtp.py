@@ -163,7 +163,7 @@ def _refused_all(refused: Sequence[Refusal]) -> HandlerError:
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """Make what comes of a connection a failure of the step. What the server said is told, else neither the server nor its account."""
+    """Make what comes of a connection a failure of the step. But for what the server said, it names no server."""
     try:
         yield
     except aiosmtplib.SMTPResponseException as error:
