@@ -7,7 +7,7 @@ import hashlib
 import os
 import random
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -45,6 +45,9 @@ from service.engine.executions import Executions
 from service.engine.handlers.registry import Registry
 from service.engine.handlers.threads import threads, watch_threads
 from service.engine.ids import uuid7
+from service.engine.mcp.servers import Server as McpServer
+from service.engine.mcp.servers import parse
+from service.engine.mcp.sessions import Sessions
 from service.engine.parsing import Defaults
 from service.engine.running.context import RunnerSettings
 from service.engine.running.lease_thread import LeaseThread
@@ -133,6 +136,11 @@ def guard_of(config: Config) -> Guard:
     return Guard(Allowed(config.http_allow), has_loopback=config.is_for_development)
 
 
+def mcp_servers(config: Config) -> Mapping[str, McpServer]:
+    """Return the MCP servers whose tools workflows may call, by name."""
+    return {} if config.mcp_servers is None else parse(config.mcp_servers.get_secret_value())
+
+
 @asynccontextmanager
 async def running_engine(
     config: Config, repository: Repository, *, alone: bool, guard: Guard | None = None
@@ -140,7 +148,8 @@ async def running_engine(
     """Run the engine inside: lease, claims, clean-up. `alone`: no other process can be using the database."""
     egress = Egress(guard or guard_of(config))
     channels = Channels(egress.guard)
-    registry = Registry.with_builtins(egress, mail_server(config))
+    sessions = Sessions(mcp_servers(config))
+    registry = Registry.with_builtins(egress, mail_server(config), sessions)
     registry.register(call_grpc(channels))
     registry.load(config.handlers)
     registry.load_entry_points()
@@ -153,6 +162,7 @@ async def running_engine(
     tasks.keep(watch_threads, "stuck threads")
     tasks.keep(egress.tend, "idle connections")
     tasks.keep(channels.tend, "idle channels")
+    tasks.keep(sessions.tend, "idle MCP sessions")
     leases: LeaseThread | LeaseKeeper
     if (apart := repository.leases_apart()) is not None:
         leases = LeaseThread(apart, runner.tenure, engine.clock, config.lease_ttl, watch)

@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.addresses import is_loopback, is_unix, wrong_form
 from service.engine.durations import TEN_YEARS
-from service.forms import DatabaseUrl, Names, Roles, Seconds, Targets
+from service.forms import DatabaseUrl, McpServers, Names, Roles, Seconds, Targets
 
 LARGEST_REQUEST = 4 * 1024 * 1024
 LARGEST_ANSWER = 64 * 1024 * 1024
@@ -51,6 +51,12 @@ class Config(BaseSettings):
     http_allow: Targets = Field(
         default_factory=list,
         description="What workflows may call beside public addresses: 10.1.0.0/16,api.internal:8080,*.svc.local",
+    )
+    mcp_servers: McpServers | None = Field(
+        None,
+        description=(
+            'MCP servers with tools for workflows, by name, as JSON: {"files": {"command": "mcp-files"}}; see below'
+        ),
     )
 
     smtp_host: str = Field("", description="SMTP server that send_notification sends e-mail by; empty: none is sent")

@@ -1,4 +1,4 @@
-"""The forms in which settings are written: spans of time, lists of names, what may be called, the URL of a database."""
+"""The forms in which settings are written: spans of time, lists of names, what may be called, a database, servers."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pydantic_settings import NoDecode
 
 from flowkeep.durations import to_seconds
 from service.engine.egress.allowed import parse
+from service.engine.mcp import servers
 
 _URL = "must be postgresql://user:password@host:port/database"
 
@@ -86,6 +87,12 @@ def _targets(texts: list[str]) -> list[str]:
     return texts
 
 
+def _mcp_servers(secret: SecretStr) -> SecretStr:
+    """Return the MCP servers, each written right."""
+    servers.parse(secret.get_secret_value())
+    return secret
+
+
 def _has_user() -> bool:
     try:
         return bool(os.environ.get("PGUSER") or getpass.getuser())
@@ -107,3 +114,6 @@ Roles = Annotated[dict[str, list[str]], NoDecode, BeforeValidator(_roles)]
 
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
 """The URL of a Postgres, in which no character means two things."""
+
+McpServers = Annotated[SecretStr, AfterValidator(_mcp_servers)]
+"""MCP servers by name, as JSON: secret as a whole, since there are secrets in it."""

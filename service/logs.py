@@ -45,6 +45,8 @@ def configure(config: Config) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=renderer, foreign_pre_chain=[*shared, *tail]))
     handler.addFilter(_tells_no_metadata)
+    for name in ("mcp", "client"):  # the library of MCP repeats what servers say; what matters of it we log ourselves
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     # Libraries speak up only when something is wrong: their INFO lines may hold what callers sent.
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
 

@@ -287,7 +287,7 @@ def test_what_yields_is_no_handler() -> None:
 
 def test_builtins() -> None:
     registry = Registry.with_builtins()
-    assert registry.names() == ["call_api", "condition", "send_notification", "transform", "wait"]
+    assert registry.names() == ["call_api", "condition", "mcp_tool", "send_notification", "transform", "wait"]
     assert [h.name for h in registry.all()] == registry.names()
     assert all(h.description and h.params_schema["type"] == "object" for h in registry.all())
     assert registry.get("nothing") is None

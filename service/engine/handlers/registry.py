@@ -9,9 +9,11 @@ from service.engine.egress.egress import Egress
 from service.engine.handlers import loading
 from service.engine.handlers.builtin import ENGINE_HANDLERS
 from service.engine.handlers.call_api import call_api
+from service.engine.handlers.mcp_tool import mcp_tool
 from service.engine.handlers.model import Handler, HandlerError, HandlerLoadError, Source, StepContext, Suspend
 from service.engine.handlers.send_notification import send_notification
 from service.engine.handlers.smtp import MailServer
+from service.engine.mcp.sessions import Sessions
 
 __all__ = [
     "Handler",
@@ -39,12 +41,15 @@ class Registry:
             self.register(handler)
 
     @classmethod
-    def with_builtins(cls, egress: Egress | None = None, mail_server: MailServer | None = None) -> Registry:
+    def with_builtins(
+        cls, egress: Egress | None = None, mail_server: MailServer | None = None, mcp: Sessions | None = None
+    ) -> Registry:
         """Return a registry of the built-in handlers.
 
-        They call by `egress`, else public addresses, and send e-mail by `mail_server`, else none.
+        They call by `egress`, else public addresses, send e-mail by `mail_server`, else none, and call tools in the
+        sessions `mcp`, else in none.
         """
-        return cls((call_api(egress), send_notification(egress, mail_server), *ENGINE_HANDLERS.values()))
+        return cls((call_api(egress), send_notification(egress, mail_server), mcp_tool(mcp), *ENGINE_HANDLERS.values()))
 
     def register(self, handler: Handler) -> None:
         """Add a handler.

@@ -171,6 +171,18 @@ class _FailureCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FailureCo
     """The SMTP server does not take the account of the settings, or asks for one. Details: `status`."""
     FAILURE_CODE_NOT_CONFIGURED: _FailureCode.ValueType  # 44
     """The deployment lacks a setting that the step needs, which the message names."""
+    FAILURE_CODE_NOT_INSTALLED: _FailureCode.ValueType  # 45
+    """The server of Flowkeep lacks what the handler needs; the message says what to install."""
+    FAILURE_CODE_SERVER_NOT_FOUND: _FailureCode.ValueType  # 46
+    """The deployment has no MCP server of this name."""
+    FAILURE_CODE_SERVER_ERROR: _FailureCode.ValueType  # 47
+    """An MCP server answered with an error of JSON-RPC. Details: `number`, its code."""
+    FAILURE_CODE_TOOL_NOT_FOUND: _FailureCode.ValueType  # 48
+    """An MCP server has no tool of this name."""
+    FAILURE_CODE_TOOL_CHANGED: _FailureCode.ValueType  # 49
+    """The input schema of a tool is not the one that the step expects. Details: `schema_hash`, the present one."""
+    FAILURE_CODE_TOOL_ERROR: _FailureCode.ValueType  # 50
+    """A tool of an MCP server says that it failed."""
 
 class FailureCode(_FailureCode, metaclass=_FailureCodeEnumTypeWrapper):
     """Codes of failures that the service gives, as `Failure.code` has them without the prefix. Values may be added."""
@@ -269,6 +281,18 @@ FAILURE_CODE_EMAIL_AUTHENTICATION_FAILED: FailureCode.ValueType  # 43
 """The SMTP server does not take the account of the settings, or asks for one. Details: `status`."""
 FAILURE_CODE_NOT_CONFIGURED: FailureCode.ValueType  # 44
 """The deployment lacks a setting that the step needs, which the message names."""
+FAILURE_CODE_NOT_INSTALLED: FailureCode.ValueType  # 45
+"""The server of Flowkeep lacks what the handler needs; the message says what to install."""
+FAILURE_CODE_SERVER_NOT_FOUND: FailureCode.ValueType  # 46
+"""The deployment has no MCP server of this name."""
+FAILURE_CODE_SERVER_ERROR: FailureCode.ValueType  # 47
+"""An MCP server answered with an error of JSON-RPC. Details: `number`, its code."""
+FAILURE_CODE_TOOL_NOT_FOUND: FailureCode.ValueType  # 48
+"""An MCP server has no tool of this name."""
+FAILURE_CODE_TOOL_CHANGED: FailureCode.ValueType  # 49
+"""The input schema of a tool is not the one that the step expects. Details: `schema_hash`, the present one."""
+FAILURE_CODE_TOOL_ERROR: FailureCode.ValueType  # 50
+"""A tool of an MCP server says that it failed."""
 Global___FailureCode: _TypeAlias = FailureCode  # noqa: Y015
 
 @_typing.final
