@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.addresses import is_loopback, is_unix, wrong_form
 from service.engine.durations import TEN_YEARS
-from service.forms import DatabaseUrl, McpServers, Names, Roles, Seconds, Targets
+from service.forms import DatabaseUrl, McpServers, Names, Roles, Seconds, Targets, Variables
 
 LARGEST_REQUEST = 4 * 1024 * 1024
 LARGEST_ANSWER = 64 * 1024 * 1024
@@ -72,6 +72,18 @@ class Config(BaseSettings):
     smtp_username: str = Field("", description="User to log in at the SMTP server as; empty: without logging in")
     smtp_password: SecretStr | None = Field(None, description="Password of the user")
     smtp_sender: str = Field("", description="Sender of all e-mail: it@example.org, or Flowkeep <it@example.org>")
+
+    secrets_environment: Variables = Field(
+        default_factory=dict,
+        description='Variables with secrets of workflows, by org, as JSON: {"acme": {"crm_token": "CRM_TOKEN"}}',
+    )
+    secrets_dir: Path | None = Field(None, description="Folder with secrets of workflows, in files ORG/NAME")
+    vault_url: str = Field("", description="Vault with secrets of workflows, such as https://vault.internal:8200")
+    vault_token_file: Path | None = Field(None, description="File with the token for Vault, read at each call")
+    vault_path: str = Field(
+        "secret/data/flowkeep/{org}/{name}",
+        description="Path of a secret in Vault's key-value store, version 2; the field value is the secret",
+    )
 
     jwt_key_file: Path | None = Field(
         None, description="File with the key that tokens are verified with (PEM, or a secret for HS256)"
@@ -220,6 +232,7 @@ class Config(BaseSettings):
             ("tls", self.tls_cert_file, False),
             ("tls", self.tls_key_file, True),
             ("tls", self.tls_client_ca_file, False),
+            ("vault", self.vault_token_file, True),
         )
         return [(subject, path, is_secret) for subject, path, is_secret in named if path is not None]
 
@@ -273,6 +286,13 @@ class Config(BaseSettings):
             raise ConfigError("set one of FLOWKEEP_JWT_KEY_FILE and FLOWKEEP_JWT_JWKS, not both")
         if self.jwt_jwks and self.jwt_algorithm == "HS256":
             raise ConfigError("FLOWKEEP_JWT_ALGORITHM=HS256 needs FLOWKEEP_JWT_KEY_FILE: a JWKS holds public keys")
+        if bool(self.vault_url) != bool(self.vault_token_file):
+            raise ConfigError("FLOWKEEP_VAULT_URL and FLOWKEEP_VAULT_TOKEN_FILE belong together: set both or none")
+        if not ("{org}" in self.vault_path and "{name}" in self.vault_path):
+            raise ConfigError(
+                f"FLOWKEEP_VAULT_PATH={self.vault_path}: must hold {{org}}, so that no org reads another's secrets, "
+                "and {name}"
+            )
         if bool(self.tls_cert_file) != bool(self.tls_key_file):
             raise ConfigError("FLOWKEEP_TLS_CERT_FILE and FLOWKEEP_TLS_KEY_FILE belong together: set both or none")
         if self.tls_client_ca_file and not self.tls_cert_file:

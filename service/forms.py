@@ -59,6 +59,19 @@ def _roles(value: Any) -> Any:
     return value
 
 
+def _variables(value: Any) -> Any:
+    """Return the variables that hold the secrets of each org."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            value = None
+    named = list(value.values()) if isinstance(value, dict) else [None]
+    if not all(isinstance(each, dict) and all(isinstance(name, str) for name in each.values()) for each in named):
+        raise ValueError('must be JSON with the variable of each secret, by org: {"acme": {"crm_token": "CRM_TOKEN"}}')
+    return value
+
+
 def _database_url(secret: SecretStr) -> SecretStr:
     """Return the URL of a Postgres. What is wrong with it is told without any part of it."""
     text = secret.get_secret_value().strip()
@@ -111,6 +124,9 @@ Targets = Annotated[list[str], NoDecode, BeforeValidator(_names), AfterValidator
 
 Roles = Annotated[dict[str, list[str]], NoDecode, BeforeValidator(_roles)]
 """What roles mean, written as JSON."""
+
+Variables = Annotated[dict[str, dict[str, str]], NoDecode, BeforeValidator(_variables)]
+"""Which variables of the environment hold the secrets of which org, written as JSON."""
 
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
 """The URL of a Postgres, in which no character means two things."""

@@ -19,6 +19,10 @@ _WORD = r"(?<![\w.])(?:{})(?!\w)"
 _HABITS = tuple(
     (re.compile(pattern), advice)
     for pattern, advice in (
+        (
+            _WORD.format(r"secret\s*(?=\()"),
+            "a secret is a template of its own, with nothing else in it, in the params of a step that calls a handler",
+        ),
         (r"\{\{", "{{ }} is no CEL; write the expression without it"),
         (r"===", "=== is no operator; write =="),
         (r"!==|<>", "{} is no operator; write !="),

@@ -17,6 +17,8 @@ from service.engine.expressions.expression import Expression, compile_value
 from service.engine.expressions.extent import Measures
 from service.engine.expressions.library import MAX_SOURCE
 from service.engine.expressions.pieces import PIECE
+from service.engine.expressions.secret import Secret, count_of_places, paths_of, secret_of
+from service.engine.schema_places import Path
 from service.engine.violations import ValidationError, Violation
 
 # Each takes some 10 µs, and its result may be a whole payload.
@@ -35,7 +37,8 @@ class Template:
     A string that is one `${ … }` from end to end becomes the result, with its type. Otherwise results are put into
     the text: strings as they are, others as compact JSON. `$${` stands for a literal `${`. `references` are the ids
     of the steps that are named, `reads` those of which output or error is read, as an Expression has them; `size` is
-    about how many bytes of memory the expressions take.
+    about how many bytes of memory the expressions take. `secrets` are the names of those that belong into its strings,
+    by the paths of these.
     """
 
     is_constant: bool
@@ -45,6 +48,7 @@ class Template:
     _value: Any = field(repr=False)
     _field: str = field(repr=False, compare=False)
     _least: int = field(repr=False, compare=False, default=0)  # work, whatever its expressions are
+    secrets: Mapping[Path, frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
 
     @classmethod
     def parse(
@@ -56,6 +60,7 @@ class Template:
         is_written_now: bool = False,
         cel_at: Container[str] = (),
         compiled: Mapping[str, Expression | ExpressionError] = MappingProxyType({}),
+        may_hold_secrets: bool = False,
     ) -> Template:
         """Return the template of a value that `payload.normalise` accepts, over variables of these names.
 
@@ -64,7 +69,7 @@ class Template:
         `{{ input.name }}`, by which a template was surely meant, but at the paths `cel_at`, where others compile CEL.
         What is `compiled` before, by its source, is not compiled again, whether it could be or not.
         """
-        parser = _Parser(names, is_written_now, cel_at, compiled, field)
+        parser = _Parser(names, is_written_now, cel_at, compiled, field, may_hold_secrets=may_hold_secrets)
         parsed = parser.value(value, field)
         if parser.violations:
             raise ValidationError(parser.violations)
@@ -73,7 +78,9 @@ class Template:
         # In messages of an execution the path begins at the step: `params.body`, not `definition.steps[3].params.body`.
         size = sum(expression.size for expression in parser.expressions)
         least = Measures().of(value).work(_CHECK)
-        return cls(not parser.expressions, references, reads, size, parsed, field.rpartition(".")[2], least)
+        secrets = MappingProxyType(dict(paths_of(parsed)) if parser.has_secrets else {})
+        is_constant = not (parser.expressions or secrets)
+        return cls(is_constant, references, reads, size, parsed, field.rpartition(".")[2], least, secrets)
 
     @classmethod
     def constant(cls, value: Any, field: str) -> Template:
@@ -115,9 +122,19 @@ def _least_values(value: Any) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Text:
-    """Literal text and expressions in turn."""
+    """Literal text, expressions and places for secrets in turn."""
 
-    pieces: tuple[str | Expression, ...]
+    pieces: tuple[str | Expression | Secret, ...]
+
+    @property
+    def secrets(self) -> frozenset[str]:
+        """Names of those that belong into it."""
+        return frozenset(piece.name for piece in self.pieces if isinstance(piece, Secret))
+
+    @property
+    def count_of_secrets(self) -> int:
+        """How many places for secrets it has."""
+        return sum(isinstance(piece, Secret) for piece in self.pieces)
 
 
 class _Parser:
@@ -128,8 +145,12 @@ class _Parser:
         cel_at: Container[str],
         compiled: Mapping[str, Expression | ExpressionError],
         field: str,
+        *,
+        may_hold_secrets: bool,
     ) -> None:
         self._names = names
+        self._may_hold_secrets = may_hold_secrets
+        self.has_secrets = False
         self._field = field
         self._count = 0
         self._compiled = compiled
@@ -153,7 +174,7 @@ class _Parser:
             return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
         return value
 
-    def _string(self, text: str, path: str) -> str | Expression | _Text:
+    def _string(self, text: str, path: str) -> str | Expression | Secret | _Text:
         try:
             pieces = self._pieces(text)
         except ExpressionError as error:
@@ -163,9 +184,9 @@ class _Parser:
             if isinstance(piece, str):
                 self._look_at(piece, path)
         match pieces:
-            case (Expression() as whole,):
+            case (Expression() | Secret() as whole,):
                 return whole
-            case _ if any(isinstance(piece, Expression) for piece in pieces):
+            case _ if any(isinstance(piece, Expression | Secret) for piece in pieces):
                 return _Text(pieces)
         return "".join(str(piece) for piece in pieces)
 
@@ -181,8 +202,8 @@ class _Parser:
         if len(self.violations) >= _MAX_VIOLATIONS:
             raise ValidationError(self.violations)
 
-    def _pieces(self, text: str) -> tuple[str | Expression, ...]:
-        pieces: list[str | Expression] = []
+    def _pieces(self, text: str) -> tuple[str | Expression | Secret, ...]:
+        pieces: list[str | Expression | Secret] = []
         at = 0
         while opening := _OPEN.search(text, at):
             pieces.append(text[at : opening.start()])
@@ -195,7 +216,12 @@ class _Parser:
         pieces.append(text[at:])
         return tuple(piece for piece in pieces if piece != "")
 
-    def _compile(self, source: str) -> Expression:
+    def _compile(self, source: str) -> Expression | Secret:
+        if (secret := secret_of(source)) is not None:
+            if not self._may_hold_secrets:
+                raise ExpressionError("names a secret, which only the params of a step that calls a handler may do")
+            self.has_secrets = True
+            return secret
         self._count += 1
         if self._count > MAX_EXPRESSIONS:  # nobody has compiled those before
             self.violations.append(Violation(self._field, f"has more than {MAX_EXPRESSIONS} expressions"))
@@ -253,6 +279,8 @@ def _render(value: Any, path: str, variables: Mapping[str, Any], allowance: Allo
         return _result(value, path, variables, allowance)
     if isinstance(value, _Text):
         return _joined(value, path, variables, allowance)
+    if isinstance(value, Secret):
+        return str(value)
     if isinstance(value, Mapping):
         return {key: _render(item, payload.join_path(path, key), variables, allowance) for key, item in value.items()}
     if isinstance(value, list):
@@ -268,10 +296,14 @@ def _result(expression: Expression, path: str, variables: Mapping[str, Any], all
 
 
 def _joined(text: _Text, path: str, variables: Mapping[str, Any], allowance: Allowance) -> str:
-    return "".join(
-        piece if isinstance(piece, str) else _as_text(_result(piece, path, variables, allowance))
+    pieces = [
+        _as_text(_result(piece, path, variables, allowance)) if isinstance(piece, Expression) else str(piece)
         for piece in text.pieces
-    )
+    ]
+    joined = "".join(pieces)
+    if (secrets := text.count_of_secrets) and count_of_places(joined) != secrets:
+        raise ExpressionError(f"{path}: what stands beside the secret reads like the name of one, too")
+    return joined
 
 
 def _as_text(value: Any) -> str:

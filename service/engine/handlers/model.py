@@ -91,9 +91,9 @@ class Handler:
     compile: Callable[[Params], Action] | None = None
     is_templated: bool = True
 
-    def validate(self, params: Mapping[str, Any]) -> list[tuple[str, str]]:
+    def validate(self, params: Mapping[str, Any], opaque: Collection[Path] = ()) -> list[tuple[str, str]]:
         """Return all that is wrong with `params`, with templates filled in: path in them and message."""
-        return [(locate("", problem.path), problem.message) for problem in self.problems(params)]
+        return [(locate("", problem.path), problem.message) for problem in self.problems(params, opaque)]
 
     def problems(self, params: Mapping[str, Any], opaque: Collection[Path] = ()) -> list[Problem]:
         """Return all that is wrong with `params`. `opaque` are the paths of templates, which are not judged."""

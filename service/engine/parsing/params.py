@@ -33,9 +33,10 @@ def read_action(fields: Fields, sources: Sources, catalog: Registry | None, read
     if name and handler is None and catalog is not None:
         fields.wrong("handler", f'"{name}" is unknown{nearest(name, catalog.names())}')
     own = _sources(handler, params)
-    names = IN_PARAMS if handler is None or handler.compile is None else VARIABLES
+    is_call = handler is None or handler.compile is None
+    names = IN_PARAMS if is_call else VARIABLES
     cel_at = {locate(fields.at("params"), source.path) for source in own}
-    template = yield from sources.template(params, fields.at("params"), reader, names, cel_at)
+    template = yield from sources.template(params, fields.at("params"), reader, names, cel_at, may_hold_secrets=is_call)
     cel: Mapping[Path, Expression] | None = {}
 
     def compiled(source: Source) -> Work[Expression | None]:

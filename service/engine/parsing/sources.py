@@ -86,7 +86,14 @@ class Sources:
         return self._compile(compile_value, source, field, reader, names)
 
     def template(
-        self, value: Any, field: str, reader: str, names: frozenset[str], cel_at: Container[str] = ()
+        self,
+        value: Any,
+        field: str,
+        reader: str,
+        names: frozenset[str],
+        cel_at: Container[str] = (),
+        *,
+        may_hold_secrets: bool = False,
     ) -> Work[Template | None]:
         """Return a template, None when an expression in it is wrong. At `cel_at` there is CEL as it stands."""
         text = payload.encode(value)
@@ -98,7 +105,13 @@ class Sources:
         compiled = yield from self._compiled(value, names | self._more)
         try:
             template = Template.parse(
-                value, names | self._more, field, is_written_now=self._is_written_now, cel_at=cel_at, compiled=compiled
+                value,
+                names | self._more,
+                field,
+                is_written_now=self._is_written_now,
+                cel_at=cel_at,
+                compiled=compiled,
+                may_hold_secrets=may_hold_secrets,
             )
         except ValidationError as error:
             self._findings.add_all(error)

@@ -14,6 +14,7 @@ from persistence import failpoints
 from persistence.model import Execution, Step, StepKey, StepState, WaitKind
 from persistence.transition import CommitResult
 from service.engine import paths
+from service.engine.definition import Call, Definition
 from service.engine.failure import storable
 from service.engine.handlers.attempt import CURRENT, Attempt
 from service.engine.handlers.copies import Copies
@@ -26,6 +27,7 @@ from service.engine.planning.state import State, is_ending
 from service.engine.running.context import Context
 from service.engine.running.invocation import Failed, NoHandler, Outcome, Succeeded, Waits, overdue, run_attempt
 from service.engine.running.output import Emitter
+from service.engine.running.revealing import Revealing
 from service.engine.turns import SHARE, Share
 
 log = structlog.get_logger(__name__)
@@ -47,6 +49,11 @@ class Driven(Protocol):
     @property
     def incarnation(self) -> UUID:
         """Under which it is driven."""
+        ...
+
+    @property
+    def definition(self) -> Definition:
+        """What it runs."""
         ...
 
     @property
@@ -168,13 +175,15 @@ class Attempts:
     async def _attempt(
         self, effect: StartAttempt, attempt: Attempt, start: asyncio.Future[CommitResult] | None
     ) -> None:
+        revealing = self._revealing(effect)
+
         async def begin(handler: Handler) -> StepContext:
             await self._context.ownership.permission(lambda: self._run.is_withheld)
             self._begin_time(effect, attempt)
-            return self._step_context(effect, attempt, start) if handler.takes_context else _NOT_TAKEN
+            return self._step_context(effect, attempt, start, revealing) if handler.takes_context else _NOT_TAKEN
 
         place = self._places.pop((effect.path, effect.iteration), None)
-        outcome = await run_attempt(self._context.registry, effect, attempt, begin, place)
+        outcome = await run_attempt(self._context.registry, effect, attempt, begin, place, revealing)
         await failpoints.reach("step.after_call_before_enqueue")
         if isinstance(outcome, Waits):  # first: an execution that waits here is not put down
             self._places[effect.path, effect.iteration] = outcome.place
@@ -185,6 +194,13 @@ class Attempts:
             self._run.apply(happening)
         if isinstance(outcome, Waits):
             self._queue_up(effect, outcome.place)
+
+    def _revealing(self, effect: StartAttempt) -> Revealing | None:
+        """Return what has the secrets of an attempt, None when none belong into its params."""
+        action = self._run.definition.places[paths.place(effect.path)].action
+        if not isinstance(action, Call) or not action.params.secrets:
+            return None
+        return Revealing(self._context.secrets, self._run.execution.org, action.params)
 
     def _happening(self, effect: StartAttempt, attempt: Attempt, outcome: Outcome) -> happenings.Happening:
         now, path, number, iteration = self._context.now(), effect.path, effect.attempt, effect.iteration
@@ -292,9 +308,17 @@ class Attempts:
     # --- what a handler is given
 
     def _step_context(
-        self, effect: StartAttempt, attempt: Attempt, start: asyncio.Future[CommitResult] | None
+        self,
+        effect: StartAttempt,
+        attempt: Attempt,
+        start: asyncio.Future[CommitResult] | None,
+        revealing: Revealing | None,
     ) -> StepContext:
         execution = self._run.execution
+        report = self._reporter(effect)
+        emit: Callable[[str], None] = Emitter(self._context.hub, execution.id, effect.key, start)
+        if revealing is not None:
+            report, emit = revealing.hiding_in_reports(report), revealing.hiding_in_outputs(emit)
         return StepContext(
             execution_id=execution.id,
             org=execution.org,
@@ -307,8 +331,8 @@ class Attempts:
             timeout=effect.timeout,
             now=self._context.clock.latest(),
             variables=Copies(effect.variables),
-            reporter=self._reporter(effect),
-            emitter=Emitter(self._context.hub, execution.id, effect.key, start),
+            reporter=report,
+            emitter=emit,
             stop=attempt.stop,
             meter=attempt.use,
         )

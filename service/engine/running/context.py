@@ -16,6 +16,7 @@ from service.engine.planning import events
 from service.engine.running.ownership import Ownership
 from service.engine.running.stuck_attempts import StuckAttempts
 from service.engine.running.wakeups import Wakeup
+from service.engine.secrets import Secrets
 from service.engine.tasks import TaskRegistry
 from service.engine.turns import Turns
 from service.engine.watch import WatchHub
@@ -51,6 +52,7 @@ class Context:
 
     journal: Repository
     registry: Registry
+    secrets: Secrets
     hub: WatchHub
     encode: Encoder
     ownership: Ownership

@@ -23,6 +23,7 @@ from service.engine.handlers.failures import failure_of
 from service.engine.handlers.registry import Handler, Registry, StepContext, Suspend
 from service.engine.handlers.threads import MOMENT, Place, threads
 from service.engine.planning.effects import StartAttempt
+from service.engine.running.revealing import Revealing
 from service.engine.turns import SHARE, in_turn
 from service.engine.violations import ValidationError
 
@@ -61,22 +62,28 @@ Begin = Callable[[Handler], Awaitable[StepContext]]
 
 
 async def run_attempt(
-    registry: Registry, effect: StartAttempt, attempt: Attempt, begin: Begin, place: Place | None = None
+    registry: Registry,
+    effect: StartAttempt,
+    attempt: Attempt,
+    begin: Begin,
+    place: Place | None = None,
+    revealing: Revealing | None = None,
 ) -> Outcome:
     """Return what came of the attempt, which starts when `begin` returns. Raises nothing but CancelledError.
 
     When its time is over, whoever counts it lets it expire, and cancels the task that runs this.
-    `place` has the thread that was kept for it, if one was; it is given back.
+    `place` has the thread that was kept for it, if one was; it is given back. `revealing` has the secrets that belong
+    into its params, if any do.
     """
     with place or nullcontext():
         handler = registry.get(effect.handler)
         if handler is None:
             return NoHandler(f"waits for a server that has the handler {effect.handler!r}")
-        if problems := handler.validate(effect.params):
+        if problems := handler.validate(effect.params, revealing.paths if revealing else ()):
             path, message = problems[0]
             return Failed(Failure(INVALID_PARAMS, f"{path or 'params'}: {message}"))
         if place is not None or not handler.is_threaded:
-            return await _run(handler, effect, attempt, begin, place)
+            return await _run(handler, effect, attempt, begin, place, revealing)
     place = threads().queue_up()
     try:
         is_granted = await place.granted(MOMENT)
@@ -86,28 +93,34 @@ async def run_attempt(
     if not is_granted:
         return Waits(place)
     with place:
-        return await _run(handler, effect, attempt, begin, place)
+        return await _run(handler, effect, attempt, begin, place, revealing)
 
 
 async def _run(
-    handler: Handler, effect: StartAttempt, attempt: Attempt, begin: Begin, place: Place | None
+    handler: Handler,
+    effect: StartAttempt,
+    attempt: Attempt,
+    begin: Begin,
+    place: Place | None,
+    revealing: Revealing | None,
 ) -> Succeeded | Failed | Suspend:
     if place is not None:
         place.bind()
-    outcome = await _outcome(handler, effect, attempt, begin)
+    outcome = await _outcome(handler, effect, attempt, begin, revealing)
     # It may have noticed a moment before the event loop.
     return Failed(overdue(effect)) if attempt.is_late and not attempt.is_in_thread else outcome
 
 
 async def _outcome(
-    handler: Handler, effect: StartAttempt, attempt: Attempt, begin: Begin
+    handler: Handler, effect: StartAttempt, attempt: Attempt, begin: Begin, revealing: Revealing | None
 ) -> Succeeded | Failed | Suspend:
     try:
         # The time of an attempt begins when it can run.
         context = await begin(handler)
-        output = await handler.run(effect.params, context)
+        params = effect.params if revealing is None else await revealing.filled(handler, effect.params)
+        output = await handler.run(params, context)
         attempt.has_returned = True
-        return await _checked(output)
+        return await _checked(output, revealing)
     except ValidationError as error:
         return Failed(Failure(INVALID_OUTPUT, str(error)))
     except asyncio.CancelledError:
@@ -116,7 +129,8 @@ async def _outcome(
             return Failed(overdue(effect, "its thread" if attempt.is_in_thread else ""))
         raise
     except BaseException as error:  # neither sys.exit() nor KeyboardInterrupt of a handler may end the server
-        return Failed(*failure_of(error, handler.name))
+        failure, retry_after = failure_of(error, handler.name)
+        return Failed(revealing.hidden_failure(failure) if revealing else failure, retry_after)
 
 
 def overdue(effect: StartAttempt, left: str = "") -> Failure:
@@ -125,10 +139,17 @@ def overdue(effect: StartAttempt, left: str = "") -> Failure:
     return Failure(STEP_TIMEOUT, f"the attempt took longer than {effect.timeout:g} s{more}", retryable=True)
 
 
-async def _checked(output: Any) -> Succeeded | Suspend:
+async def _checked(output: Any, revealing: Revealing | None) -> Succeeded | Suspend:
     if isinstance(output, Suspend):
-        return Suspend(output.until, await _clean(output.output), storable(output.reason, MAX_MESSAGE))
-    return Succeeded(await _clean(output))
+        reason = revealing.hidden(output.reason) if revealing else output.reason
+        return Suspend(output.until, await _kept(output.output, revealing), storable(reason, MAX_MESSAGE))
+    return Succeeded(await _kept(output, revealing))
+
+
+async def _kept(output: Any, revealing: Revealing | None) -> Any:
+    """Return an output as it is kept: JSON, without secrets."""
+    clean = await _clean(output)
+    return clean if revealing is None else await _clean(revealing.hidden(clean))
 
 
 async def _clean(output: Any) -> Any:

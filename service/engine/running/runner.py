@@ -32,6 +32,7 @@ from service.engine.running.stuck_attempts import StuckAttempts
 from service.engine.running.sweeper import Sweeper
 from service.engine.running.tenure import Tenure
 from service.engine.running.wakeups import Wakeup
+from service.engine.secrets import Secrets
 from service.engine.tasks import TaskRegistry
 from service.engine.turns import Turns
 from service.engine.waiting import within
@@ -58,6 +59,7 @@ class Runner:
         clock: StoreClock,
         draw: Callable[[], float] = random.random,
         name: str = "",
+        secrets: Secrets | None = None,
     ) -> None:
         work, mail = Wakeup(), Wakeup()
         self.ownership = Ownership(incarnation, clock.monotonic)
@@ -65,6 +67,7 @@ class Runner:
         self.context = context = Context(
             repository,
             registry,
+            secrets or Secrets(),
             hub,
             encode,
             self.ownership,

@@ -183,6 +183,10 @@ class _FailureCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FailureCo
     """The input schema of a tool is not the one that the step expects. Details: `schema_hash`, the present one."""
     FAILURE_CODE_TOOL_ERROR: _FailureCode.ValueType  # 50
     """A tool of an MCP server says that it failed."""
+    FAILURE_CODE_SECRET_NOT_FOUND: _FailureCode.ValueType  # 51
+    """The org has no secret of a name that stands in the params of the step."""
+    FAILURE_CODE_SECRETS_UNAVAILABLE: _FailureCode.ValueType  # 52
+    """The provider of a secret did not answer, or not with one. Retried."""
 
 class FailureCode(_FailureCode, metaclass=_FailureCodeEnumTypeWrapper):
     """Codes of failures that the service gives, as `Failure.code` has them without the prefix. Values may be added."""
@@ -293,6 +297,10 @@ FAILURE_CODE_TOOL_CHANGED: FailureCode.ValueType  # 49
 """The input schema of a tool is not the one that the step expects. Details: `schema_hash`, the present one."""
 FAILURE_CODE_TOOL_ERROR: FailureCode.ValueType  # 50
 """A tool of an MCP server says that it failed."""
+FAILURE_CODE_SECRET_NOT_FOUND: FailureCode.ValueType  # 51
+"""The org has no secret of a name that stands in the params of the step."""
+FAILURE_CODE_SECRETS_UNAVAILABLE: FailureCode.ValueType  # 52
+"""The provider of a secret did not answer, or not with one. Retried."""
 Global___FailureCode: _TypeAlias = FailureCode  # noqa: Y015
 
 @_typing.final

@@ -1,0 +1,60 @@
+"""Finds the secrets of an org, with the providers that the deployment has."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+PATIENCE = 10.0
+"""Seconds in which all secrets of an attempt must have come."""
+
+LARGEST = 64 << 10
+"""Bytes of one, at most."""
+
+
+class SecretNotFoundError(Exception):
+    """An org has no secret of this name; the text says so, and where it was looked for."""
+
+
+class SecretsUnavailableError(Exception):
+    """A provider does not answer, or not as it should; the text says which and why, without a secret."""
+
+
+class Provider(Protocol):
+    """Where secrets come from."""
+
+    name: str
+    """What people know it by."""
+
+    async def find(self, org: str, name: str) -> str | None:
+        """Return the secret of an org, None when it has none of this name. Raises SecretsUnavailableError."""
+        ...
+
+
+class Secrets:
+    """The secrets of all orgs, each seen by none of the others. Nothing is kept: what is changed counts at once."""
+
+    def __init__(self, providers: Sequence[Provider] = ()) -> None:
+        self._providers = providers
+
+    async def find(self, org: str, names: Iterable[str]) -> Mapping[str, str]:
+        """Return the secrets of these names, each from the first provider that has it.
+
+        Raises SecretNotFoundError, SecretsUnavailableError.
+        """
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return {name: await self._find(org, name) for name in sorted(names)}
+        except TimeoutError:
+            raise SecretsUnavailableError(f"secrets did not come within {PATIENCE:g} s") from None
+
+    async def _find(self, org: str, name: str) -> str:
+        for provider in self._providers:
+            if (found := await provider.find(org, name)) is not None:
+                if not found or len(found.encode()) > LARGEST:
+                    raise SecretsUnavailableError(f"the secret {name!r} is empty or larger than {LARGEST:,} bytes")
+                return found
+        where = ", ".join(provider.name for provider in self._providers)
+        asked = f"; asked were {where}" if where else ", since the server has no provider of secrets"
+        raise SecretNotFoundError(f"there is no secret {name!r} for the org {org!r}{asked}")
