@@ -12,13 +12,16 @@ from service.engine.egress.guard import Guard
 from service.engine.failure import INVALID_PARAMS
 from service.engine.handlers.http_exchange import Exchange
 from service.engine.handlers.http_line import Line
-from service.engine.handlers.http_params import PARAMS, check
+from service.engine.handlers.http_pages import Pages, sources
+from service.engine.handlers.http_params import DEFAULT_RESPONSE_BYTES, PARAMS, check
 from service.engine.handlers.http_request import request
 from service.engine.handlers.http_tokens import Tokens
 from service.engine.handlers.model import Effect, Handler, HandlerError, StepContext
 
 DESCRIPTION = """\
 Calls an HTTP API. Gives {status, headers, body}; headers of one name are joined by commas, those with secrets left out.
+
+With `pages` it fetches a list page by page, and gives {status, headers, items, pages, next} instead.
 
 Redirects are not followed unless `redirects` says so, cookies not kept, and proxies of the server's environment not
 used: calls go straight to the host. gzip and deflate are undone. An answer that has begun must be complete within 30 s,
@@ -37,6 +40,7 @@ ADDRESS_NOT_ALLOWED: the host has an address that workflows may not call. Nothin
 INVALID_RESPONSE: what came is not HTTP, not what its headers say, or not what `response` asks for. Not retried.
 RESPONSE_TOO_LARGE: a body longer than `max_response_bytes`. Not retried.
 INVALID_OUTPUT: an answer that cannot be kept as the output of a step, for its size or its numbers. Not retried.
+EXPRESSION_ERROR: the CEL of `pages` cannot be computed from an answer, or gives what it must not. Not retried.
 INVALID_PARAMS: params that are wrong once their templates are filled in. Not retried."""
 
 
@@ -50,6 +54,7 @@ def call_api(egress: Egress | None = None) -> Handler:
         effect=Effect.EXTERNAL,
         run=caller.run,
         check=check,
+        sources=sources,
         close=caller.close,
     )
 
@@ -69,7 +74,12 @@ class _Caller:
             message = "url: the URL, or the query with what is added to it, cannot be sent as it is"
             raise HandlerError(INVALID_PARAMS, message, retryable=False) from None
         line = Line(self._egress, context.org, params.get("timeout"))
-        return await Exchange(params, context, line, self._tokens).answer(asked)
+        exchange = Exchange(params, context, line, self._tokens)
+        max_bytes = params.get("max_response_bytes", DEFAULT_RESPONSE_BYTES)
+        if "pages" in params:
+            return await Pages(params["pages"], max_bytes).fetch(asked, exchange)
+        output = (await exchange.answer(asked, max_bytes)).output
+        return {**exchange.shown(output), "body": output["body"]}
 
     async def close(self) -> None:
         await self._egress.close()

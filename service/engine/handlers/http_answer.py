@@ -52,8 +52,7 @@ _SECONDS = re.compile(r"[0-9]+(?:\.[0-9]+)?", re.ASCII)
 class Expectation:
     """What a call takes for a good answer, and how it is told of.
 
-    `headers` are the names of those that are given, in lower case, None for all. `has_secret_body`: a failure that is
-    about the body of a success shows nothing of it.
+    `has_secret_body`: a failure that is about the body of a success shows nothing of it.
     """
 
     method: str
@@ -64,7 +63,6 @@ class Expectation:
     max_bytes: int
     now: datetime
     redirects: str = "none"
-    headers: frozenset[str] | None = None
     has_secret_body: bool = False
 
     def is_success(self, status: int) -> bool:
@@ -90,7 +88,17 @@ def status_code(status: int) -> str:
 
 
 async def read(response: httpx2.Response, expected: Expectation, limit: asyncio.Timeout) -> dict[str, Any]:
-    """Return the output {status, headers, body}, or raise HandlerError. Reads no more of the body than is allowed.
+    """Return the output {status, headers, body}, as `read_sized` does."""
+    output, _ = await read_sized(response, expected, limit)
+    return output
+
+
+async def read_sized(
+    response: httpx2.Response, expected: Expectation, limit: asyncio.Timeout
+) -> tuple[dict[str, Any], int]:
+    """Return the output {status, headers, body} and the bytes of the body, uncompressed, or raise HandlerError.
+
+    Reads no more of the body than is allowed.
 
     `limit` bounds the call. It is lifted when the status says all: what is wrong with a body changes nothing then.
     """
@@ -99,7 +107,7 @@ async def read(response: httpx2.Response, expected: Expectation, limit: asyncio.
         await _refuse(response, expected, limit)
     if expected.form == "none" or expected.method == "HEAD" or status in _WITHOUT_BODY:
         await _glance(response, limit)  # the connection can be used again
-        return {"status": status, "headers": _headers(response, expected), "body": None}
+        return {"status": status, "headers": _headers(response), "body": None}, 0
     came, is_whole = await _raw(response, _most(response, expected.max_bytes))
 
     async def failed(code: str, text: str) -> HandlerError:
@@ -111,18 +119,18 @@ async def read(response: httpx2.Response, expected: Expectation, limit: asyncio.
     try:
         plain, fits = await uncompressed(came, _codings(response), expected.max_bytes, partly=not is_whole)
         if not (fits and is_whole):
-            text = f"the body is longer than {expected.max_bytes} bytes (max_response_bytes)"
+            text = f"the body is longer than the {expected.max_bytes} bytes that max_response_bytes leaves it"
             raise await failed(RESPONSE_TOO_LARGE, text)
         body = _parsed(plain, response.headers, expected)
     except TooManyValuesError as error:
         raise await failed(INVALID_OUTPUT, f"output.body {error}") from None
     except UnreadableError as error:
         raise await failed(INVALID_RESPONSE, str(error)) from None
-    output = {"status": status, "headers": _headers(response, expected), "body": body}
+    output = {"status": status, "headers": _headers(response), "body": body}
     await asyncio.sleep(0)  # reading a large one takes a while, and so does looking at it
     if fault := _fault(output):
         raise await failed(INVALID_OUTPUT, fault)
-    return output
+    return output, len(plain)
 
 
 def _fault(output: dict[str, Any]) -> str:
@@ -200,9 +208,8 @@ def _codings(response: httpx2.Response) -> list[str]:
     return response.headers.get_list("content-encoding")
 
 
-def _headers(response: httpx2.Response, expected: Expectation) -> dict[str, str]:
-    names = response.headers.keys() if expected.headers is None else expected.headers & response.headers.keys()
-    return {name: value for name, value in response.headers.items() if name in names - SECRET_HEADERS}
+def _headers(response: httpx2.Response) -> dict[str, str]:
+    return {name: value for name, value in response.headers.items() if name not in SECRET_HEADERS}
 
 
 def _content_type(headers: httpx2.Headers) -> str:

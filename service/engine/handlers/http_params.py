@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from service.engine.durations import TEN_YEARS
-from service.engine.handlers import http_auth, http_content, http_redirect
+from service.engine.handlers import http_auth, http_content, http_pages, http_redirect
 from service.engine.handlers.http_fields import (
     FIELDS,
     HEADER_NAME,
@@ -88,6 +88,7 @@ PARAMS: dict[str, Any] = {
             "maxItems": 64,
             "items": {"type": "string", "minLength": 1, "maxLength": 256},
         },
+        "pages": http_pages.SCHEMA,
         "redirects": http_redirect.SCHEMA,
         "big_integers": {
             "description": (
@@ -121,6 +122,7 @@ def check(params: Mapping[str, Any]) -> Iterator[Problem]:
     authorisation = "auth" if "auth" in params else next((n for n in headers if n.lower() == "authorization"), "")
     yield from check_url(params["url"], ("url",), authorisation)
     yield from http_content.check(params, headers)
+    yield from http_pages.check(params)
     yield from _check_headers(headers, "auth" in params)
     if isinstance(auth := params.get("auth"), Mapping):
         yield from http_auth.check(auth, headers)

@@ -29,7 +29,7 @@ _OF_BODY = ("content-type", "content-encoding", "content-language", "content-loc
 
 
 class LocationError(ValueError):
-    """A redirect names no URL that can be called; the text tells nothing of it."""
+    """An answer leads to what is no URL that can be called; the text tells nothing of it."""
 
 
 def redirected(
@@ -37,24 +37,27 @@ def redirected(
 ) -> httpx2.Request | None:
     """Return the request that a redirect asks for, None where there is none to be followed. Raises LocationError.
 
-    A header that holds one of `secrets`, or is named like one, stays with the origin that it was meant for.
+    A header that holds one of `secrets`, or is named like one, is sent to no other origin.
     """
     location = next(iter(response.headers.get_list("location")), "")
     if policy == "none" or response.status_code not in _STATUSES or not location:
         return None
-    url = _url(asked.url, location)
-    is_same = origin(url) == origin(asked.url)
-    if policy == "same_origin" and not is_same:
+    url = url_of(asked.url, location)
+    if policy == "same_origin" and origin(url) != origin(asked.url):
         return None
+    return moved(asked, url, secrets, as_get=_becomes_get(response.status_code, asked.method))
+
+
+def moved(asked: httpx2.Request, url: httpx2.URL, secrets: Collection[str], *, as_get: bool = False) -> httpx2.Request:
+    """Return the same request to another URL, with what only the origin of the one before may see left out."""
     dropped = {"host", "content-length"}
-    if not is_same:
+    if origin(url) != origin(asked.url):
         dropped |= {name for name, value in asked.headers.items() if names_secret(name) or value in secrets}
-    method, body = asked.method, asked.content
-    if _becomes_get(response.status_code, method):
-        method, body = "GET", b""
+    if as_get:
         dropped.update(_OF_BODY)
     headers = httpx2.Headers([(name, value) for name, value in asked.headers.multi_items() if name not in dropped])
-    return request_to(method, url, headers, body or None)
+    method, body = ("GET", None) if as_get else (asked.method, asked.content or None)
+    return request_to(method, url, headers, body)
 
 
 def _becomes_get(status: int, method: str) -> bool:
@@ -62,7 +65,8 @@ def _becomes_get(status: int, method: str) -> bool:
     return (status in (301, 302) and method == "POST") or (status == 303 and method not in ("GET", "HEAD"))
 
 
-def _url(base: httpx2.URL, location: str) -> httpx2.URL:
+def url_of(base: httpx2.URL, location: str) -> httpx2.URL:
+    """Return the URL to which an answer from `base` leads. Raises LocationError."""
     try:
         # A user in it would be one that the other side chose.
         url = base.join(location[: LONGEST + 1]).copy_with(userinfo=b"")

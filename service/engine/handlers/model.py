@@ -24,6 +24,7 @@ from service.engine.schema_places import Path
 from service.engine.schema_weight import weigh
 
 __all__ = [
+    "OF_ANSWER",
     "Declaration",
     "Effect",
     "Handler",
@@ -39,17 +40,25 @@ __all__ = [
 ]
 
 
+OF_ANSWER = frozenset({"status", "headers", "body"})
+"""What CEL about an answer of HTTP sees."""
+
+
 class HandlerLoadError(Exception):
     """A module, file or entry point gives no handlers; the message says which and why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """CEL among the params of a step, to be compiled and checked with the workflow. A condition gives a bool."""
+    """CEL among the params of a step, to be compiled and checked with the workflow. A condition gives a bool.
+
+    `names` are the variables that it sees in place of those of the execution: its handler evaluates it.
+    """
 
     path: Path
     text: str
     is_condition: bool = False
+    names: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

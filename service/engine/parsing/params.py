@@ -40,6 +40,8 @@ def read_action(fields: Fields, sources: Sources, catalog: Registry | None, read
     cel: Mapping[Path, Expression] | None = {}
 
     def compiled(source: Source) -> Work[Expression | None]:
+        if source.names is not None:
+            return sources.of_handler(source.text, locate(fields.at("params"), source.path), source.names)
         compiler = sources.condition if source.is_condition else sources.value
         return compiler(source.text, locate(fields.at("params"), source.path), reader, names)
 

@@ -18,6 +18,7 @@ from service.engine.expressions import (
 from service.engine.expressions.template import MAX_EXPRESSIONS as MAX_IN_TEMPLATE
 from service.engine.expressions.template import sources
 from service.engine.graph import Precedence
+from service.engine.handlers.model import OF_ANSWER
 from service.engine.parsing.fields import Findings
 from service.engine.schema import nearest
 from service.engine.slices import Work
@@ -79,11 +80,15 @@ class Sources:
         self, source: str, field: str, reader: str, names: frozenset[str] = VARIABLES
     ) -> Work[Expression | None]:
         """Return a compiled condition, None when it is wrong."""
-        return self._compile(compile_condition, source, field, reader, names)
+        return self._compile(compile_condition, source, field, reader, names | self._more)
 
     def value(self, source: str, field: str, reader: str, names: frozenset[str]) -> Work[Expression | None]:
         """Return a compiled expression for any value, None when it is wrong."""
-        return self._compile(compile_value, source, field, reader, names)
+        return self._compile(compile_value, source, field, reader, names | self._more)
+
+    def of_handler(self, source: str, field: str, names: frozenset[str]) -> Work[Expression | None]:
+        """Return a compiled expression that a handler evaluates, which sees these variables and no others."""
+        return self._compile(compile_value, source, field, "", names)
 
     def template(
         self,
@@ -175,7 +180,7 @@ class Sources:
             return None
         yield _cost(source)
         try:
-            expression = compiler(source, names | self._more)
+            expression = compiler(source, names)
         except ExpressionError as error:
             self._findings.add(field, str(error))
             return None
@@ -185,7 +190,7 @@ class Sources:
 
 def prepare() -> None:
     """Make what the first expression would have to wait for."""
-    for names in (VARIABLES, IN_PARAMS, IN_ASSIGN, OF_ENGINE_STEP):
+    for names in (VARIABLES, IN_PARAMS, IN_ASSIGN, OF_ENGINE_STEP, OF_ANSWER):
         compile_value("true", names)
 
 
