@@ -45,7 +45,8 @@ _BROKEN_OFF = re.compile(
     re.IGNORECASE,
 )
 _ADDRESS = re.compile(r"ipv[46]:[^\s,;]+?(?=:?\s|[,;]|$)")
-_TOO_LARGE = re.compile(r"Received message larger than max", re.IGNORECASE)
+# The other side says SERVER of what it was sent.
+_TOO_LARGE = re.compile(r"(Stream removed \()?CLIENT: Received message larger than max")
 _COMPRESSED = re.compile(r"Compression algorithm")
 
 
@@ -98,7 +99,7 @@ async def error_of(error: grpc.aio.AioRpcError, told: Told) -> HandlerError:
     status, said = error.code(), _plain(error.details())
     if status is grpc.StatusCode.UNAVAILABLE and _BROKEN_OFF.match(said):
         return told.error(CONNECTION_FAILED, _reason(said), retryable=True)
-    if status is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE.search(said):
+    if status is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE.match(said):
         return told.error(RESPONSE_TOO_LARGE, "the answer has a message of more than 1048576 bytes")
     if status is grpc.StatusCode.INTERNAL and _COMPRESSED.search(said):
         return told.error(INVALID_RESPONSE, "the answer is compressed, which was not asked for")
@@ -152,9 +153,10 @@ def _pause(data: bytes) -> float:
 
 def _reason(said: str) -> str:
     """Return why there is no connection, or none any more, from the system that knows, without addresses."""
-    last = said.rpartition("last error: ")[2]
+    _, is_unmade, last = said.rpartition("last error: ")
     text = re.sub(r"\s+", " ", _ADDRESS.sub("", last)).strip(" :")
-    return f"no connection: {re.sub('^(UNKNOWN|UNAVAILABLE|UNIMPLEMENTED): ?:? ?', '', text)}"[:300]
+    text = re.sub(r"^(UNKNOWN|UNAVAILABLE|UNIMPLEMENTED)[: ]+|^Stream removed \((.*)\)$", r"\2", text)
+    return f"{'no connection' if is_unmade else 'the connection broke off'}: {text}"[:300]
 
 
 def _plain(text: str | None) -> str:

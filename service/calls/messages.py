@@ -25,6 +25,14 @@ _MOST_WORK = 3 * payload.MAX_NODES
 _MAX_DEPTH = 3 * payload.MAX_DEPTH
 _OWN = "google.protobuf."
 _ANY = "google.protobuf.Any"
+_NO_OBJECTS = frozenset(
+    f"{_OWN}{name}"
+    for name in (
+        *("Timestamp", "Duration", "FieldMask", "Value", "ListValue", "BoolValue", "StringValue", "BytesValue"),
+        *("DoubleValue", "FloatValue", "Int64Value", "UInt64Value", "Int32Value", "UInt32Value"),
+    )
+)
+"""Messages whose JSON is something else than an object."""
 
 
 class UnreadableMessageError(ValueError):
@@ -38,7 +46,7 @@ class TooManyValuesError(ValueError):
 async def encoded(message: Any, kind: type[Message], pool: DescriptorPool) -> bytes:
     """Return the bytes of a message that is written as JSON. Raises ValueError, which names the field and its fault."""
 
-    if not isinstance(message, dict) and not kind.DESCRIPTOR.full_name.startswith(_OWN):
+    if not isinstance(message, dict) and kind.DESCRIPTOR.full_name not in _NO_OBJECTS:
         raise ValueError(f"must be an object: the method takes a {kind.DESCRIPTOR.full_name}")
 
     def encode() -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,6 +85,7 @@ class Call:
     message: dict[str, Any]
     metadata: dict[str, Any]
     deadline: float | None
+    peer: str
 
 
 @dataclass
@@ -131,7 +132,7 @@ class Callee:
 
     def _take(self, request: Any, context: Any) -> None:
         metadata = {key: value for key, value in context.invocation_metadata()}
-        self.calls.append(Call(MessageToDict(request), metadata, context.time_remaining()))
+        self.calls.append(Call(MessageToDict(request), metadata, context.time_remaining(), context.peer()))
 
     async def _hang(self) -> None:
         self.begun.set()
@@ -190,6 +191,32 @@ async def serving(
         yield f"127.0.0.1:{port}", server
     finally:
         await server.stop(0)
+
+
+@asynccontextmanager
+async def relayed(target: str) -> AsyncIterator[tuple[str, Callable[[], None]]]:
+    """An address that leads to a server, and what cuts all connections that go by it."""
+    host, _, port = target.rpartition(":")
+    writers: list[asyncio.StreamWriter] = []
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(65_536):
+                writer.write(data)
+        writer.close()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection(host, int(port))
+        writers.extend((writer, back))
+        await asyncio.gather(pass_on(reader, back), pass_on(there, writer))
+
+    def cut() -> None:
+        for each in writers:
+            each.transport.abort()
+
+    async with await asyncio.start_server(accept, "127.0.0.1", 0) as server:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}", cut
+        cut()
 
 
 @asynccontextmanager

@@ -30,6 +30,7 @@ from tests.integration.callee import (
     WATCH,
     Callee,
     descriptor_set,
+    relayed,
     rich,
     serving,
     serving_orders,
@@ -84,8 +85,11 @@ async def test_reflection_of_either_version_is_asked_once(
 
 async def test_orgs_share_neither_descriptors_nor_connections(grpc_caller: Handler, callee: Callee) -> None:
     await call(grpc_caller, **to(callee))
+    await call(grpc_caller, **to(callee))
     await call(grpc_caller, replace(CONTEXT, org="umbrella"), **to(callee))
     assert callee.asked == [V1, V1]
+    first, second, others = (each.peer for each in callee.calls)
+    assert first == second != others
 
 
 async def test_descriptor_set_stands_in_for_reflection(grpc_caller: Handler) -> None:
@@ -109,6 +113,8 @@ async def test_stream_is_gathered_and_shown_as_it_comes(grpc_caller: Handler, ca
 async def test_stream_is_ended_at_max_messages(grpc_caller: Handler, callee: Callee) -> None:
     output = await call(grpc_caller, **to(callee, WATCH, message={"number": 2, "order_id": "hang"}, max_messages=2))
     assert (len(output["messages"]), output["complete"]) == (2, False)
+    async with asyncio.timeout(PATIENCE):
+        await callee.stopped.wait()
 
 
 async def test_stream_that_fails_after_messages_fails(grpc_caller: Handler, callee: Callee) -> None:
@@ -303,6 +309,35 @@ async def test_server_that_is_not_there_is_looked_for_anew(grpc_caller: Handler)
         error = await failure(grpc_caller, **to(callee, **more))
         assert (error.code, error.retryable) == ("CONNECTION_FAILED", True)
         assert "ipv4" not in error.message
+
+
+async def test_connection_that_breaks_off_in_a_call(grpc_caller: Handler, callee: Callee) -> None:
+    async with relayed(callee.target) as (target, cut):
+        params: dict[str, Any] = {**to(callee, message={"order_id": "hang"}), "target": target}
+        running = asyncio.create_task(failure(grpc_caller, **params))
+        async with asyncio.timeout(PATIENCE):
+            await callee.begun.wait()
+            cut()
+            error = await running
+    assert (error.code, error.retryable) == ("CONNECTION_FAILED", True)
+    assert "the connection broke off" in error.message
+
+
+async def test_host_is_looked_up_again_after_a_while(
+    open_grpc: OpenGrpc, callee: Callee, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bytes] = []
+
+    def resolve(host: bytes, port: int) -> list[tuple[Any, ...]]:
+        asked.append(host)
+        return [(0, 0, 0, "", ("127.0.0.1", port))]
+
+    monkeypatch.setattr(channels_module, "LONGEST", -1.0)
+    caller = open_grpc(Guard(Allowed(["orders.internal"]), lookups=Lookups(resolve)))
+    port = callee.target.rpartition(":")[2]
+    for _ in range(2):
+        await call(caller, target=f"orders.internal:{port}", tls=False, method=GET, descriptor_set=descriptor_set())
+    assert len(asked) == 2
 
 
 async def test_connection_that_breaks_off(grpc_caller: Handler) -> None:
