@@ -13,14 +13,14 @@ from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto
 
 MAX_FILES = 256
 MAX_FILE_BYTES = 256 << 10
-MAX_BYTES = 1 << 20
-"""Of all files together."""
+MAX_BYTES = 512 << 10
+"""Of all files together, and of what comes at once."""
 
 MAX_IMPORTS = 2_048
 """Of all files together."""
 
-MAX_DEFINITIONS = 20_000
-"""Messages, fields, enums, values, methods and the like, of all files together."""
+MAX_FILE_DEFINITIONS, MAX_DEFINITIONS = 10_000, 20_000
+"""Messages, fields, enums, values, methods and the like. Those of one file take the pool up to 40 ms."""
 
 MAX_NAME = 512
 """Characters of a whole name."""
@@ -41,10 +41,11 @@ class _Walk:
     """Goes through all definitions, in time that the bounds keep short."""
 
     def __init__(self) -> None:
-        self._definitions = self._imports = 0
+        self._definitions = self._of_file = self._imports = 0
 
     def file(self, file: FileDescriptorProto) -> None:
         """Look at a file."""
+        self._of_file = 0
         self._imports += len(file.dependency) + len(file.public_dependency) + len(file.weak_dependency)
         if self._imports > MAX_IMPORTS:
             raise DescriptorsError(f"there are more than {MAX_IMPORTS:,} imports")
@@ -100,9 +101,12 @@ class _Walk:
                 _check_name(value, inside)
 
     def _count(self, definitions: Any) -> None:
+        self._of_file += len(definitions)
         self._definitions += len(definitions)
-        if self._definitions > MAX_DEFINITIONS:
-            raise DescriptorsError(f"there are more than {MAX_DEFINITIONS:,} definitions")
+        if self._of_file > MAX_FILE_DEFINITIONS or self._definitions > MAX_DEFINITIONS:
+            raise DescriptorsError(
+                f"there are more than {MAX_FILE_DEFINITIONS:,} definitions in a file, or {MAX_DEFINITIONS:,} in all"
+            )
 
 
 def _check_name(definition: Any, prefix: int) -> int:

@@ -140,14 +140,13 @@ class Channels:
 
 def _made(target: Target, addresses: Sequence[str], credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
     """Return a channel to these addresses, of which the first that answers is taken."""
+    # With TLS the certificate is judged by the authority, too.
     options = [*_OPTIONS, ("grpc.default_authority", target.authority)]
     where = _addressed(addresses[:MOST_TRIED], target.port)
     if not target.is_secure:
         return grpc.aio.insecure_channel(where, options)
     assert credentials is not None  # noqa: S101 - they were made before
-    return grpc.aio.secure_channel(
-        where, credentials, [*options, ("grpc.ssl_target_name_override", target.certified_host)]
-    )
+    return grpc.aio.secure_channel(where, credentials, options)
 
 
 def _addressed(addresses: Sequence[str], port: int) -> str:

@@ -33,7 +33,7 @@ from service.calls.bounds import MAX_FILE_BYTES, MAX_FILES, DescriptorsError, ch
 Result = TypeVar("Result")
 
 # From here on in a thread.
-_LARGE = 16 << 10
+_LARGE = 4 << 10
 
 _OWN = {
     module.DESCRIPTOR.name: module.DESCRIPTOR.serialized_pb

@@ -67,8 +67,10 @@ async def _answered(call: Any, asked: reflection_pb2.ServerReflectionRequest) ->
     data = await call.read()
     if data is grpc.aio.EOF:
         raise DescriptorsError("the server ended the reflection without an answer")
+    if len(data) > MAX_BYTES:
+        raise DescriptorsError(f"the server's reflection answers with more than {MAX_BYTES} bytes")
     try:
-        answer = reflection_pb2.ServerReflectionResponse.FromString(data)
+        answer: Any = reflection_pb2.ServerReflectionResponse.FromString(data)
     except DecodeError:
         raise DescriptorsError("the server's reflection is none") from None
     if answer.HasField("error_response"):
@@ -76,7 +78,8 @@ async def _answered(call: Any, asked: reflection_pb2.ServerReflectionRequest) ->
         if asked_for and code == grpc.StatusCode.NOT_FOUND.value[0]:
             raise UnknownMethodError(f"the server knows no service {asked_for!r}")
         raise DescriptorsError(f"the server's reflection answers with the error {code}")
-    return tuple(answer.file_descriptor_response.file_descriptor_proto)
+    found: Sequence[bytes] = answer.file_descriptor_response.file_descriptor_proto  # no copy: it may hold very many
+    return found
 
 
 class _Files:

@@ -30,12 +30,6 @@ class Target:
         """How messages call it."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
-    @property
-    def certified_host(self) -> str:
-        """The host of the authority, without brackets and port."""
-        found = _AUTHORITY.fullmatch(self.authority)
-        return _bare(found["host"]) if found else self.host
-
 
 def target(written: str, tls: bool | None = None, authority: str | None = None) -> Target:
     """Return the target that the params of a step name. Raises ValueError with what would be right.

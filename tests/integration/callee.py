@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
+import hpack
+import hyperframe.frame
 from google.protobuf import timestamp_pb2
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto, FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
@@ -193,30 +195,53 @@ async def serving(
         await server.stop(0)
 
 
-@asynccontextmanager
-async def relayed(target: str) -> AsyncIterator[tuple[str, Callable[[], None]]]:
-    """An address that leads to a server, and what cuts all connections that go by it."""
-    host, _, port = target.rpartition(":")
-    writers: list[asyncio.StreamWriter] = []
+@dataclass
+class Relay:
+    """An address that leads to a server, and the bytes that went there."""
 
-    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    target: str = ""
+    sent: bytearray = field(default_factory=bytearray)
+    writers: list[asyncio.StreamWriter] = field(default_factory=list)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What the first call begins with."""
+        at = len(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        while True:
+            frame, length = hyperframe.frame.Frame.parse_frame_header(memoryview(self.sent)[at : at + 9])
+            frame.parse_body(memoryview(self.sent)[at + 9 : at + 9 + length])
+            at += 9 + length
+            if isinstance(frame, hyperframe.frame.HeadersFrame):
+                return {str(name): str(value) for name, value in hpack.Decoder().decode(frame.data)}
+
+    def cut(self) -> None:
+        """Cut all connections."""
+        for each in self.writers:
+            each.transport.abort()
+
+
+@asynccontextmanager
+async def relayed(target: str) -> AsyncIterator[Relay]:
+    """A way to a server that the test can look at and cut."""
+    host, _, port = target.rpartition(":")
+    relay = Relay()
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: bytearray) -> None:
         with suppress(OSError):
             while data := await reader.read(65_536):
+                seen += data
                 writer.write(data)
         writer.close()
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection(host, int(port))
-        writers.extend((writer, back))
-        await asyncio.gather(pass_on(reader, back), pass_on(there, writer))
-
-    def cut() -> None:
-        for each in writers:
-            each.transport.abort()
+        relay.writers.extend((writer, back))
+        await asyncio.gather(pass_on(reader, back, relay.sent), pass_on(there, writer, bytearray()))
 
     async with await asyncio.start_server(accept, "127.0.0.1", 0) as server:
-        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}", cut
-        cut()
+        relay.target = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        yield relay
+        relay.cut()
 
 
 @asynccontextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from base64 import b64encode
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -15,12 +14,6 @@ from google.rpc import error_details_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from service.calls import channels as channels_module
-from service.calls.call_grpc import call_grpc
-from service.calls.channels import Channels
-from service.engine.egress.allowed import Allowed
-from service.engine.egress.guard import Guard
-from service.engine.egress.lookups import Lookups
 from service.engine.handlers.model import Handler
 from tests.integration.callee import (
     GET,
@@ -30,15 +23,11 @@ from tests.integration.callee import (
     WATCH,
     Callee,
     descriptor_set,
-    relayed,
     rich,
     serving,
     serving_orders,
     to,
 )
-from tests.integration.certificates import Authority
-from tests.integration.conftest import OpenGrpc
-from tests.integration.stage import eventually
 from tests.integration.web import CONTEXT, call, failure
 from tests.patience import PATIENCE
 
@@ -66,9 +55,9 @@ async def test_st5_token_is_equal_over_attempts_and_the_attempt_is_sent_apart(
     assert [each.metadata["x-flowkeep-attempt"] for each in callee.calls] == ["1", "2"]
 
 
-async def test_metadata_and_authority(grpc_caller: Handler, callee: Callee) -> None:
+async def test_metadata(grpc_caller: Handler, callee: Callee) -> None:
     metadata = {"Tenant": "acme", "trace-bin": b64encode(b"\0\xff").decode(), "depth": 3}
-    await call(grpc_caller, **to(callee, metadata=metadata, authority="orders.internal"))
+    await call(grpc_caller, **to(callee, metadata=metadata))
     seen = callee.calls[0].metadata
     assert (seen["tenant"], seen["trace-bin"], seen["depth"]) == ("acme", b"\0\xff", "3")
 
@@ -81,15 +70,6 @@ async def test_reflection_of_either_version_is_asked_once(
         await asyncio.gather(*(call(grpc_caller, **to(callee)) for _ in range(5)))
         await call(grpc_caller, **to(callee, WATCH))
         assert callee.asked == asked
-
-
-async def test_orgs_share_neither_descriptors_nor_connections(grpc_caller: Handler, callee: Callee) -> None:
-    await call(grpc_caller, **to(callee))
-    await call(grpc_caller, **to(callee))
-    await call(grpc_caller, replace(CONTEXT, org="umbrella"), **to(callee))
-    assert callee.asked == [V1, V1]
-    first, second, others = (each.peer for each in callee.calls)
-    assert first == second != others
 
 
 async def test_descriptor_set_stands_in_for_reflection(grpc_caller: Handler) -> None:
@@ -266,121 +246,6 @@ async def test_stream_that_is_too_large_is_not_read_to_its_end(grpc_caller: Hand
     error = await failure(grpc_caller, **to(callee, WATCH, message=message, max_messages=1000))
     assert error.code == "RESPONSE_TOO_LARGE"
     assert "max_messages" in error.message
-
-
-@pytest.mark.parametrize(
-    "target", ["169.254.169.254:80", "10.0.0.1:443", "[::1]:50051", "metadata.google.internal:443", "127.0.0.1:50051"]
-)
-async def test_p23_address_that_is_not_public_is_refused(open_grpc: OpenGrpc, target: str) -> None:
-    def resolve(host: bytes, port: int) -> list[tuple[Any, ...]]:
-        return [(0, 0, 0, "", ("93.184.215.14", port))]
-
-    error = await failure(open_grpc(Guard(lookups=Lookups(resolve))), target=target, method=GET)
-    assert (error.code, error.retryable) == ("ADDRESS_NOT_ALLOWED", False)
-
-
-async def test_p23_name_is_looked_up_once_and_its_address_called(open_grpc: OpenGrpc, callee: Callee) -> None:
-    asked: list[bytes] = []
-
-    def resolve(host: bytes, port: int) -> list[tuple[Any, ...]]:
-        asked.append(host)
-        address = "127.0.0.1" if len(asked) == 1 else "169.254.169.254"
-        return [(0, 0, 0, "", (address, port))]
-
-    caller = open_grpc(Guard(Allowed(["orders.internal"]), lookups=Lookups(resolve)))
-    port = callee.target.rpartition(":")[2]
-    for _ in range(2):
-        await call(caller, target=f"dns:///orders.internal:{port}", tls=False, method=GET)
-    assert asked == [b"orders.internal"]
-
-
-async def test_environment_names_no_proxy(
-    grpc_caller: Handler, callee: Callee, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("http_proxy", "https_proxy", "grpc_proxy"):
-        monkeypatch.setenv(name, "http://127.0.0.1:1")
-    assert await call(grpc_caller, **to(callee))
-
-
-async def test_server_that_is_not_there_is_looked_for_anew(grpc_caller: Handler) -> None:
-    async with serving_orders(V1) as callee:
-        await call(grpc_caller, **to(callee))
-    for more in ({}, {"descriptor_set": descriptor_set()}):
-        error = await failure(grpc_caller, **to(callee, **more))
-        assert (error.code, error.retryable) == ("CONNECTION_FAILED", True)
-        assert "ipv4" not in error.message
-
-
-async def test_connection_that_breaks_off_in_a_call(grpc_caller: Handler, callee: Callee) -> None:
-    async with relayed(callee.target) as (target, cut):
-        params: dict[str, Any] = {**to(callee, message={"order_id": "hang"}), "target": target}
-        running = asyncio.create_task(failure(grpc_caller, **params))
-        async with asyncio.timeout(PATIENCE):
-            await callee.begun.wait()
-            cut()
-            error = await running
-    assert (error.code, error.retryable) == ("CONNECTION_FAILED", True)
-    assert "the connection broke off" in error.message
-
-
-async def test_host_is_looked_up_again_after_a_while(
-    open_grpc: OpenGrpc, callee: Callee, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[bytes] = []
-
-    def resolve(host: bytes, port: int) -> list[tuple[Any, ...]]:
-        asked.append(host)
-        return [(0, 0, 0, "", ("127.0.0.1", port))]
-
-    monkeypatch.setattr(channels_module, "LONGEST", -1.0)
-    caller = open_grpc(Guard(Allowed(["orders.internal"]), lookups=Lookups(resolve)))
-    port = callee.target.rpartition(":")[2]
-    for _ in range(2):
-        await call(caller, target=f"orders.internal:{port}", tls=False, method=GET, descriptor_set=descriptor_set())
-    assert len(asked) == 2
-
-
-async def test_connection_that_breaks_off(grpc_caller: Handler) -> None:
-    def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.close()
-
-    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
-        error = await failure(grpc_caller, target=f"127.0.0.1:{port}", tls=False, method=GET)
-    assert (error.code, error.retryable) == ("CONNECTION_FAILED", True)
-
-
-async def test_tls_with_the_certificate_of_the_host(
-    open_grpc: OpenGrpc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    authority = Authority(tmp_path)
-    certificate, key = authority.pair("server", "orders.internal")
-    credentials = grpc.ssl_server_credentials([(key.read_bytes(), certificate.read_bytes())])
-    async with serving_orders(V1, credentials=credentials) as callee:
-        params: dict[str, Any] = {"target": callee.target, "method": GET}
-        assert (await failure(open_grpc(), **params)).code == "CONNECTION_FAILED", "nobody knows the authority"
-        monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
-        assert (await failure(open_grpc(), **params)).code == "CONNECTION_FAILED", "it is of another host"
-        assert await call(open_grpc(), **params, authority="orders.internal")
-
-
-async def test_channels_are_closed_when_idle_and_bounded(callee: Callee, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(channels_module, "IDLE_CHANNELS_OF_ONE_ORG", 2)
-    monkeypatch.setattr(channels_module, "IDLE", 0.0)
-    channels = Channels(Guard(has_loopback=True))
-    caller = call_grpc(channels)
-    for number in range(4):
-        await call(caller, **to(callee, authority=f"host{number}"))
-    assert len(channels) == 2
-    tending = asyncio.create_task(channels.tend())
-
-    async def are_closed() -> bool:
-        return not len(channels)
-
-    await eventually(are_closed)
-    tending.cancel()
-    assert caller.close is not None
-    await caller.close()
 
 
 async def test_bytes_that_are_no_message_are_refused(grpc_caller: Handler) -> None:

@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto
 from grpc_reflection.v1alpha import reflection_pb2
 
-from service.calls.bounds import MAX_DEFINITIONS, MAX_FILES, MAX_IMPORTS, MAX_NAME
+from service.calls.bounds import MAX_FILE_DEFINITIONS, MAX_FILES, MAX_IMPORTS, MAX_NAME
 from service.engine.handlers.model import Handler
 from tests.integration.callee import (
     GET,
@@ -28,9 +28,9 @@ def bad(**fields: Any) -> FileDescriptorProto:
     return file
 
 
-def many_definitions() -> FileDescriptorProto:
-    file = orders_file()
-    for number in range(MAX_DEFINITIONS):
+def many_definitions(name: str = "shop/v1/orders.proto", count: int = MAX_FILE_DEFINITIONS) -> FileDescriptorProto:
+    file = orders_file() if name == "shop/v1/orders.proto" else FileDescriptorProto(name=name, package=f"of_{name[0]}")
+    for number in range(count):
         file.message_type.add(name=f"M{number}")
     return file
 
@@ -54,6 +54,12 @@ def many_options() -> FileDescriptorProto:
 
 
 OF_PROTOBUF = FileDescriptorProto(name="x.proto", package="google.protobuf", message_type=[DescriptorProto(name="Any")])
+
+
+def padded() -> FileDescriptorProto:
+    return bad(message_type=[{"name": "X", "reserved_name": ["a" * 524_288]}])
+
+
 HOSTILE = {
     "tag.proto' is imported and missing": (orders_file(),),
     "imports itself": (tag_file(), bad(dependency=["shop/v1/orders.proto"])),
@@ -61,7 +67,8 @@ HOSTILE = {
         bad(message_type=[{"name": "X", "field": [{"name": "a", "number": 1, "type": 11}]}]),
         tag_file(),
     ),
-    "20,000 definitions": (tag_file(), many_definitions()),
+    "10,000 definitions in a file": (tag_file(), many_definitions()),
+    "or 20,000 in all": (tag_file(), orders_file(), *(many_definitions(f"{name}.proto", 7_000) for name in "abc")),
     "RecursionError": (tag_file(), deep_types()),
     "x.proto' cannot be used": (tag_file(), orders_file(), OF_PROTOBUF),
     "imports": (tag_file(), bad(dependency=["shop/v1/tag.proto"] * MAX_IMPORTS)),
@@ -69,6 +76,7 @@ HOSTILE = {
     "the type 'Order' is not": (tag_file(), bad(message_type=[{"name": "X", "field": [NOT_WHOLE]}])),
     "not interpreted": (tag_file(), many_options()),
     "a file of": (tag_file(), bad(message_type=[{"name": "X", "reserved_name": ["a" * 262_144]}])),
+    "answers with more than": (tag_file(), padded()),
     f"most {MAX_FILES} are taken": (
         tag_file(),
         orders_file(),

@@ -103,8 +103,3 @@ def test_templates_are_not_judged() -> None:
 )
 def test_target(written: str, tls: bool | None, expected: Target) -> None:
     assert target(written, tls) == expected
-
-
-def test_certificate_is_of_the_authority() -> None:
-    assert target("[::1]:1").certified_host == "::1"
-    assert target("10.0.0.1:1", authority="orders.internal:443").certified_host == "orders.internal"
