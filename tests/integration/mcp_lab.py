@@ -108,14 +108,16 @@ async def hang() -> str:
 
 
 @lab.tool()
-def more() -> str:
-    """Change the input schema of `add`."""
+async def more(context: Context[Any, Any], tells: bool = False) -> str:
+    """Change the input schema of `add`, and tell of it or not."""
     lab.remove_tool("add")
 
     def add(a: int, b: int, c: int) -> int:
         return a + b + c
 
     lab.add_tool(add)
+    if tells:
+        await context.session.send_tool_list_changed()
     return "changed"
 
 

@@ -24,7 +24,7 @@ from tests.integration.stage import eventually
 from tests.unit.attempts import context
 
 PLAIN = """
-import json, os, sys
+import json, os, sys, time
 schema = {"type": "object"}
 answers = {
     "initialize": {"protocolVersion": "2025-06-18", "capabilities": {}, "serverInfo": {"name": "x", "version": "1"}},
@@ -38,6 +38,9 @@ for line in sys.stdin:
     asked = json.loads(line)
     if "id" in asked:
         answer = answers[asked["method"]]
+        if answer == "hang":
+            open(sys.argv[1] + ".hung", "w").close()
+            time.sleep(1000)
         text = answer if isinstance(answer, str) else json.dumps(answer)
         print('{"jsonrpc": "2.0", "id": %d, "result": %s}' % (asked["id"], text), flush=True)
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,7 +13,9 @@ import pytest
 from service.engine.mcp import screen
 from tests.integration.mcp_servers import Lab, handler_of, plain
 from tests.integration.mcp_servers import Web as McpWeb
+from tests.integration.stage import eventually
 from tests.integration.web import Web, serving_web
+from tests.patience import PATIENCE
 from tests.work import at_most
 
 TOOLS = {"tools": [{"name": "t", "inputSchema": {"type": "object"}}]}
@@ -75,6 +78,24 @@ async def test_a_schema_of_an_older_draft_is_checked(tmp_path: Path) -> None:
 async def test_a_server_that_never_ends_its_list_is_read_to_a_limit(tmp_path: Path) -> None:
     async with answering(tmp_path, list={**TOOLS, "nextCursor": "again"}) as lab:
         assert await lab.call("own", "t") == {"content": [], "structured": None}
+
+
+async def test_a_server_that_hangs_is_started_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with answering(tmp_path, call="hang") as lab:
+
+        async def hangs() -> bool:
+            return (tmp_path / "answers.hung").exists()
+
+        call = asyncio.ensure_future(lab.call("own", "t"))
+        await eventually(hangs)
+        call.cancel()
+        await asyncio.wait([call])
+        monkeypatch.setattr("service.engine.mcp.session.LIST_SECONDS", 0.1)
+        error = await lab.failure("own", "t", timeout=PATIENCE)
+        assert (error.code, error.retryable) == ("CONNECTION_FAILED", True)
+        assert "did not list its tools within 0.1 s" in error.message
+        monkeypatch.undo()
+        assert (await lab.failure("own", "other")).code == "TOOL_NOT_FOUND"
 
 
 async def test_redirects_are_not_followed(web: Web, tmp_path: Path) -> None:

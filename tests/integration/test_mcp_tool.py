@@ -15,6 +15,9 @@ import psutil
 import pytest
 import pytest_asyncio
 
+from service.engine.handlers.mcp_tool import mcp_tool
+from service.engine.mcp.servers import parse
+from service.engine.mcp.sessions import Sessions
 from tests.folders import new_folder
 from tests.integration.conftest import Log
 from tests.integration.mcp_servers import SECRET, Lab, Web, handler_of, plain, program, stopped
@@ -116,11 +119,30 @@ async def test_a_schema_that_changes_while_the_session_goes_on_is_noticed(tmp_pa
     await closed(own)
 
 
+async def test_a_change_that_the_server_tells_of_is_heeded(tmp_path: Path) -> None:
+    own = Lab(handler_of({"own": program(tmp_path / "notes")}), tmp_path / "notes", Web(tmp_path))
+    assert (await own.call("own", "add", {"a": 1}))["structured"] == {"total": 1}
+    await own.call("own", "more", {"tells": True})
+    assert (await own.failure("own", "add", {"a": 1})).code == "INVALID_PARAMS"
+    await closed(own)
+
+
 @BOTH
 async def test_progress_and_messages_are_shown(lab: Lab, server: str) -> None:
     await lab.call(server, "work", {"steps": 4})
     assert [each for each in lab.shown if isinstance(each, tuple)] == [(25 * n, f"step {n}") for n in range(1, 5)]
     assert [each for each in lab.shown if isinstance(each, str)] == ["partial text\n", "a word of the log\n"]
+
+
+async def test_messages_of_the_log_are_not_shown_to_another_call(lab: Lab) -> None:
+    """They do not say which call they are of."""
+    hung = lab.noted("hangs")
+    other = asyncio.ensure_future(lab.call("stdio", "hang"))
+    await lab.hears("hangs", hung + 1)
+    await lab.call("stdio", "work", {"steps": 1})
+    assert lab.shown == [(100, "step 1"), "partial text\n"]
+    other.cancel()
+    await asyncio.wait([other])
 
 
 @BOTH
@@ -205,6 +227,31 @@ async def test_orgs_share_no_session(tmp_path: Path) -> None:
     await closed(own)
 
 
+async def test_sessions_are_bounded_and_the_one_idle_for_longest_makes_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.engine.mcp.sessions.CALLS", 2)
+    own = Lab(handler_of({"own": plain(tmp_path)}), tmp_path, Web(tmp_path))
+    pids = {org: (await own.call("own", "t", org=org))["structured"]["pid"] for org in ("a", "b", "c")}
+    await ended(pids["a"])
+    for org in ("b", "c"):
+        assert (await own.call("own", "t", org=org))["structured"]["pid"] == pids[org]
+    await closed(own)
+
+
+async def test_idle_sessions_are_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.engine.mcp.sessions.IDLE", 0.0)
+    monkeypatch.setattr("service.engine.mcp.sessions._LOOK", 0.01)
+    sessions = Sessions(parse(json.dumps({"own": plain(tmp_path)})))
+    own = Lab(mcp_tool(sessions), tmp_path, Web(tmp_path))
+    pid = (await own.call("own", "t"))["structured"]["pid"]
+    tending = asyncio.ensure_future(sessions.tend())
+    await ended(pid)
+    tending.cancel()
+    assert (await own.call("own", "t"))["structured"]["pid"] != pid
+    await closed(own)
+
+
 async def test_a_program_gets_nothing_of_our_environment_but_what_it_needs_and_ends_with_the_handler(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -255,6 +302,13 @@ asyncio.run(main())
         return not shell.is_running() or shell.status() == psutil.STATUS_ZOMBIE
 
     await eventually(has_ended)
+
+
+async def ended(pid: int) -> None:
+    async def has_gone() -> bool:
+        return not psutil.pid_exists(pid)
+
+    await eventually(has_gone)
 
 
 async def closed(lab: Lab) -> None:

@@ -33,8 +33,9 @@ protocol has it: {type: text, text}, {type: image or audio, data (base64), mimeT
 and {type: resource, resource}; `structured` is its structuredContent, null if it gives none.
 
 Servers are the deployment's: its setting FLOWKEEP_MCP_SERVERS gives each a name. The calls of an org share one session
-with a server, apart from those of other orgs. It is opened at the first call, within 30 s, opened anew after it broke,
-and closed after 5 min without a call. 64 calls are under way at a time, 48 of one org; more wait.
+with a server, apart from those of other orgs. It is opened at the first call, within 30 s, and closed after 5 min
+without one; after it broke, or the server did not list its tools within 30 s, the next call opens it anew. 64 calls are
+under way at a time, 48 of one org; more wait.
 
 `arguments` are checked against the input schema that the server lists for the tool: at most 5 min old, or asked for
 anew where `schema_hash` is given. A schema that is none, or too costly to check, is left to the server. Progress with a

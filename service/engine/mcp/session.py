@@ -36,6 +36,8 @@ log = structlog.get_logger(__name__)
 
 OPEN_SECONDS = 30.0
 """In which a server must have started and said what it is."""
+LIST_SECONDS = 30.0
+"""In which a server must have listed its tools; one that has not is taken to hang."""
 LISTED_FOR = 300.0
 """Seconds for which tools are taken for what they were when the server listed them."""
 MOST_PAGES = 8
@@ -102,6 +104,8 @@ class Session:
         self._listed_at: float | None = None
         self._listing = asyncio.Lock()
         self._abandoned = 0
+        self._is_doubted = False
+        """Whether a call had no answer, and none has come since."""
 
     @property
     def is_usable(self) -> bool:
@@ -153,9 +157,10 @@ class Session:
         now = time.monotonic()
         async with self._listing:  # one asks, and the others have the answer
             at = self._listed_at
-            if at is None or now - at > LISTED_FOR or (is_fresh and at < now) or (name not in self._tools and at < now):
-                self._tools = await self._list()
-                self._listed_at = time.monotonic()
+            has_doubt = is_fresh or self._is_doubted or name not in self._tools
+            if at is None or now - at > LISTED_FOR or (has_doubt and at < now):
+                self._tools = await self._list_in_time()
+                self._listed_at, self._is_doubted = time.monotonic(), False
         return self._tools.get(name)
 
     @property
@@ -173,9 +178,21 @@ class Session:
             return await self._ask(request, CallToolResult, listener.progressed)
         except asyncio.CancelledError:
             self._abandoned += 1
+            self._is_doubted = True
             raise
         finally:
             self._listeners.remove(listener)
+
+    async def _list_in_time(self) -> dict[str, Tool]:
+        limit = asyncio.timeout(LIST_SECONDS)
+        try:
+            async with limit:
+                return await self._list()
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            self.end_when_left()
+            raise BrokenError(f"the server did not list its tools within {LIST_SECONDS:g} s") from None
 
     async def _list(self) -> dict[str, Tool]:
         assert self._client is not None  # noqa: S101 - it is open
