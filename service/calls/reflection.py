@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,26 +46,30 @@ async def fetch(channel: grpc.aio.Channel, service: str, metadata: Metadata) -> 
 
 
 async def _fetched(channel: grpc.aio.Channel, path: str, service: str, metadata: Metadata) -> Schema:
-    call: Any = channel.stream_stream(path)(timeout=FETCH_SECONDS, metadata=metadata)
-    try:
-        files = _Files()
-        files.add(await _answered(call, reflection_pb2.ServerReflectionRequest(file_containing_symbol=service)))
-        while wanted := descriptors.missing(files.by_name):
-            if len(wanted) > MAX_FILES:
-                raise DescriptorsError(f"it imports more than {MAX_FILES} files")
-            asked = reflection_pb2.ServerReflectionRequest(file_by_filename=wanted[0])
-            files.add(await _answered(call, asked))
-            if wanted[0] not in files.by_name:
-                raise DescriptorsError(f"the file {wanted[0][:200]!r} is imported, and another one came for it")
-        return await descriptors.of_files(files.by_name, files.size)
-    finally:
-        call.cancel()
+    until = asyncio.get_running_loop().time() + FETCH_SECONDS
+
+    async def answered(question: reflection_pb2.ServerReflectionRequest) -> Sequence[bytes]:
+        # A stream for each question, which goes out with its beginning: what is written to one that the other side
+        # has just ended fails as INTERNAL, and not as what it has said.
+        stub: Any = channel.unary_stream(path)
+        left = max(0.001, until - asyncio.get_running_loop().time())
+        call = stub(question.SerializeToString(), timeout=left, metadata=metadata)
+        try:
+            return _files_of(await call.read(), question)
+        finally:
+            call.cancel()
+
+    files = _Files()
+    files.add(await answered(reflection_pb2.ServerReflectionRequest(file_containing_symbol=service)))
+    while wanted := descriptors.missing(files.by_name):
+        files.add(await answered(reflection_pb2.ServerReflectionRequest(file_by_filename=wanted[0])))
+        if wanted[0] not in files.by_name:
+            raise DescriptorsError(f"the file {wanted[0][:200]!r} is imported, and another one came for it")
+    return await descriptors.of_files(files.by_name, files.size)
 
 
-async def _answered(call: Any, asked: reflection_pb2.ServerReflectionRequest) -> Sequence[bytes]:
-    """Return the files that the server gives for a question."""
-    await call.write(asked.SerializeToString())
-    data = await call.read()
+def _files_of(data: Any, question: reflection_pb2.ServerReflectionRequest) -> Sequence[bytes]:
+    """Return the files that a server gives for a question."""
     if data is grpc.aio.EOF:
         raise DescriptorsError("the server ended the reflection without an answer")
     if len(data) > MAX_BYTES:
@@ -74,7 +79,7 @@ async def _answered(call: Any, asked: reflection_pb2.ServerReflectionRequest) ->
     except DecodeError:
         raise DescriptorsError("the server's reflection is none") from None
     if answer.HasField("error_response"):
-        code, asked_for = answer.error_response.error_code, asked.file_containing_symbol
+        code, asked_for = answer.error_response.error_code, question.file_containing_symbol
         if asked_for and code == grpc.StatusCode.NOT_FOUND.value[0]:
             raise UnknownMethodError(f"the server knows no service {asked_for!r}")
         raise DescriptorsError(f"the server's reflection answers with the error {code}")

@@ -72,6 +72,12 @@ async def test_reflection_of_either_version_is_asked_once(
         assert callee.asked == asked
 
 
+async def test_service_is_asked_again_for_a_method_that_it_had_not(grpc_caller: Handler, callee: Callee) -> None:
+    for _ in range(2):
+        await failure(grpc_caller, **to(callee, f"{ORDERS}/Later"))
+    assert callee.asked == [V1, V1]
+
+
 async def test_descriptor_set_stands_in_for_reflection(grpc_caller: Handler) -> None:
     async with serving_orders() as callee:
         error = await failure(grpc_caller, **to(callee))
@@ -243,20 +249,30 @@ async def test_answer_that_is_too_large(grpc_caller: Handler, callee: Callee, or
 
 async def test_stream_that_is_too_large_is_not_read_to_its_end(grpc_caller: Handler, callee: Callee) -> None:
     message = {"number": 1000, "order_id": "x" * 1000}
-    error = await failure(grpc_caller, **to(callee, WATCH, message=message, max_messages=1000))
+    shown: list[str] = []
+    context = replace(CONTEXT, emitter=shown.append)
+    error = await failure(grpc_caller, context, **to(callee, WATCH, message=message, max_messages=1000))
+    assert len(shown) < 300
     assert error.code == "RESPONSE_TOO_LARGE"
     assert "max_messages" in error.message
 
 
-async def test_bytes_that_are_no_message_are_refused(grpc_caller: Handler) -> None:
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (b"\xff\xff", "INVALID_RESPONSE"),
+        (b"\xfa\x01\x80\x80\x20" + bytes(1 << 19), "RESPONSE_TOO_LARGE"),  # a field that nobody knows
+    ],
+)
+async def test_bytes_that_are_no_message_are_refused(grpc_caller: Handler, answer: bytes, code: str) -> None:
     async def get(request: bytes, context: Any) -> bytes:
-        return b"\xff\xff"
+        return answer
 
     handler = grpc.method_handlers_generic_handler(ORDERS, {"Get": grpc.unary_unary_rpc_method_handler(get)})
     async with serving(handler) as (target, _):
         params: dict[str, Any] = {"target": target, "tls": False, "method": GET, "descriptor_set": descriptor_set()}
         error = await failure(grpc_caller, **params)
-    assert (error.code, error.retryable) == ("INVALID_RESPONSE", False)
+    assert (error.code, error.retryable) == (code, False)
 
 
 async def test_compressed_answer_is_refused(grpc_caller: Handler) -> None:

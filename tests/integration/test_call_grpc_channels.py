@@ -94,6 +94,21 @@ async def test_server_that_is_not_there_is_looked_for_anew(grpc_caller: Handler)
         assert "ipv4" not in error.message
 
 
+async def test_host_that_was_not_reached_is_looked_up_again(open_grpc: OpenGrpc, callee: Callee) -> None:
+    asked: list[bytes] = []
+
+    def resolve(host: bytes, port: int) -> list[tuple[Any, ...]]:
+        asked.append(host)
+        return [(0, 0, 0, "", ("127.0.0.2" if len(asked) == 1 else "127.0.0.1", port))]
+
+    caller = open_grpc(Guard(Allowed(["orders.internal"]), lookups=Lookups(resolve)))
+    target = f"orders.internal:{callee.target.rpartition(':')[2]}"
+    params: dict[str, Any] = {"target": target, "tls": False, "method": GET, "descriptor_set": descriptor_set()}
+    assert (await failure(caller, **params)).code == "CONNECTION_FAILED"
+    assert await call(caller, **params)
+    assert len(asked) == 2
+
+
 async def test_connection_that_breaks_off_in_a_call(grpc_caller: Handler, callee: Callee) -> None:
     async with relayed(callee.target) as relay:
         params: dict[str, Any] = {**to(callee, message={"order_id": "hang"}), "target": relay.target}

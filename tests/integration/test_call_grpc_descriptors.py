@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
+import grpc
 import pytest
 from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto
 from grpc_reflection.v1alpha import reflection_pb2
@@ -13,13 +14,15 @@ from service.calls.bounds import MAX_FILE_DEFINITIONS, MAX_FILES, MAX_IMPORTS, M
 from service.engine.handlers.model import Handler
 from tests.integration.callee import (
     GET,
+    ORDERS,
+    Callee,
     descriptor_set,
     orders_file,
     reflecting,
     serving,
     tag_file,
 )
-from tests.integration.web import failure
+from tests.integration.web import call, failure
 
 
 def bad(**fields: Any) -> FileDescriptorProto:
@@ -110,14 +113,42 @@ async def test_hostile_descriptors_are_refused(
             assert said in error.message
 
 
+async def test_files_that_are_missing_are_asked_for_one_by_one(grpc_caller: Handler) -> None:
+    files = {"shop/v1/tag.proto": tag_file(), "": orders_file()}
+    asked: list[str] = []
+
+    async def told(requests: Any, context: Any) -> AsyncIterator[Any]:
+        async for request in requests:
+            asked.append(request.file_containing_symbol or request.file_by_filename)
+            answer = reflection_pb2.ServerReflectionResponse()
+            file = files[request.file_by_filename].SerializeToString()
+            answer.file_descriptor_response.file_descriptor_proto.append(file)
+            yield answer
+
+    async with serving(Callee().handler(), reflecting(told)) as (target, _):
+        assert await call(grpc_caller, target=target, tls=False, method=GET)
+    assert asked == [ORDERS, "shop/v1/tag.proto"]
+
+
+async def test_reflection_that_is_refused_is_told_by_its_status(grpc_caller: Handler) -> None:
+    async def told(requests: Any, context: Any) -> AsyncIterator[Any]:
+        await context.abort(grpc.StatusCode.UNAUTHENTICATED, "who are you")
+        yield None
+
+    async with serving(reflecting(told)) as (target, _):
+        for _ in range(20):  # the refusal may come before the question has gone out, or later
+            error = await failure(grpc_caller, target=target, tls=False, method=GET)
+            assert (error.code, error.retryable) == ("GRPC_UNAUTHENTICATED", False)
+            assert "who are you" in error.message
+
+
 async def test_reflection_that_names_ever_more_files_is_ended(grpc_caller: Handler) -> None:
     async def told(requests: Any, context: Any) -> AsyncIterator[Any]:
-        number = 0
-        async for _ in requests:
+        async for request in requests:
+            number = int(request.file_by_filename.removesuffix(".proto") or 0)
             file = FileDescriptorProto(name=f"{number}.proto", dependency=[f"{number + 1}.proto"])
             answer = reflection_pb2.ServerReflectionResponse()
             answer.file_descriptor_response.file_descriptor_proto.append(file.SerializeToString())
-            number += 1
             yield answer
 
     async with serving(reflecting(told)) as (target, _):
