@@ -59,6 +59,12 @@ def large(characters: int) -> str:
     return "x" * characters
 
 
+@lab.tool(structured_output=False)
+def many(values: int) -> CallToolResult:
+    """Give many values."""
+    return CallToolResult(content=[], structured_content={"values": [0] * values})
+
+
 @lab.tool()
 def environment() -> dict[str, str]:
     """Give what this process was started with."""

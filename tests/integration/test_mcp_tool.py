@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -167,11 +168,19 @@ async def test_a_cancelled_call_is_cancelled_at_the_server_and_the_session_goes_
 
 
 @BOTH
-@pytest.mark.parametrize("characters", [200_000, 600_000])
-async def test_an_answer_that_is_too_large_fails_alone(lab: Lab, server: str, characters: int) -> None:
+@pytest.mark.parametrize(
+    ("tool", "arguments"),
+    [
+        ("large", {"characters": 200_000}),
+        ("large", {"characters": 600_000}),
+        ("many", {"values": 12_000}),
+        ("many", {"values": 50_000}),
+    ],
+)
+async def test_an_answer_that_is_too_large_fails_alone(lab: Lab, server: str, tool: str, arguments: Any) -> None:
     """Beyond what an output may be, and beyond what a message may be."""
     before = await lab.structured(server, "pid")
-    error = await lab.failure(server, "large", {"characters": characters})
+    error = await lab.failure(server, tool, arguments)
     assert (error.code, error.retryable) == ("RESPONSE_TOO_LARGE", False)
     assert await lab.structured(server, "pid") == before
     assert await lab.structured(server, "large", {"characters": 100_000}) == "x" * 100_000
