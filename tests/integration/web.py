@@ -50,7 +50,10 @@ class Web:
         return self.url + path
 
     def raw(self, path: str, answer: bytes) -> str:
-        """Answer calls of a path with these bytes, then close the connection; return the URL."""
+        """Answer calls of a path with these bytes, then close the connection; return the URL.
+
+        That of /held is closed on release.
+        """
         self.answers[path] = answer
         return self.url + path
 
@@ -71,6 +74,8 @@ def _serve(server: Web) -> ThreadingHTTPServer:
             answer = answer(sent) if callable(answer) else answer
             if isinstance(answer, bytes):
                 self.wfile.write(answer)
+                if path.endswith("/held"):
+                    server.release.wait(10 * PATIENCE)
                 self.close_connection = True
                 return
             if path.endswith("/dribble"):

@@ -146,6 +146,7 @@ OAUTH2 = {"token_url": "http://h/token", "client_id": "ann", "client_secret": "g
         ({"url": "http://h/", "response_headers": ["etag", "Set-Cookie"]}, "response_headers[1]"),
         ({"url": "http://h/", "method": "POST", "pages": {"next": "null", "items": "[]"}}, "method"),
         ({"url": "http://h/", "response": "none", "pages": {"next": "null", "items": "[]"}}, "response"),
+        ({"url": "http://h/", "response": "events", "pages": {"next": "null", "items": "[]"}}, "response"),
         ({"url": "http://h/", "pages": {"items": "[]"}}, "pages.next"),
         ({"url": "http://h/", "pages": {"next": "null", "items": "[]", "limit": 101}}, "pages.limit"),
         ({"url": "http://h/", "redirects": True}, "redirects"),

@@ -6,8 +6,9 @@ import asyncio
 import email.utils
 import re
 from base64 import b64encode
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
@@ -25,6 +26,8 @@ from service.engine.handlers.http_body import (
     media_type,
     uncompressed,
 )
+from service.engine.handlers.http_events import MEDIA_TYPE as EVENTS_TYPE
+from service.engine.handlers.http_events import Events
 from service.engine.handlers.http_fields import SECRET_HEADERS
 from service.engine.handlers.http_secrets import Told
 from service.engine.handlers.model import HandlerError
@@ -41,6 +44,7 @@ _BY_THE_WAY = 2.0
 # Compressed data is hardly ever longer than the plain; more of it than this is made to keep a reader busy.
 _COMPRESSED_OVERHEAD = 64 << 10
 _HINTS = {"none": "; redirects are not followed", "same_origin": "; redirects to another origin are not followed"}
+_EVENTS_A_TURN = 64
 _RETRYABLE = frozenset({408, 425, 429})
 _WITHOUT_BODY = frozenset({204, 205, 304})
 # From 2001 to 2286; as a number of seconds the least is 31 years.
@@ -48,11 +52,15 @@ _UNIX_TIMES = (1e9, 1e10)
 _SECONDS = re.compile(r"[0-9]+(?:\.[0-9]+)?", re.ASCII)
 
 
+def _unseen(text: str) -> None:
+    """Show nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Expectation:
     """What a call takes for a good answer, and how it is told of.
 
-    `has_secret_body`: a failure that is about the body of a success shows nothing of it.
+    `has_secret_body`: a failure that is about the body of a success shows nothing of it. `emit` shows events.
     """
 
     method: str
@@ -64,6 +72,7 @@ class Expectation:
     now: datetime
     redirects: str = "none"
     has_secret_body: bool = False
+    emit: Callable[[str], None] = field(default=_unseen, repr=False, compare=False)
 
     def is_success(self, status: int) -> bool:
         """Return whether the caller counts this status as a success."""
@@ -108,6 +117,8 @@ async def read_sized(
     if expected.form == "none" or expected.method == "HEAD" or status in _WITHOUT_BODY:
         await _glance(response, limit)  # the connection can be used again
         return {"status": status, "headers": _headers(response), "body": None}, 0
+    if expected.form == "events":
+        return await _heard(response, expected)
     came, is_whole = await _raw(response, _most(response, expected.max_bytes))
 
     async def failed(code: str, text: str) -> HandlerError:
@@ -119,8 +130,7 @@ async def read_sized(
     try:
         plain, fits = await uncompressed(came, _codings(response), expected.max_bytes, partly=not is_whole)
         if not (fits and is_whole):
-            text = f"the body is longer than the {expected.max_bytes} bytes that max_response_bytes leaves it"
-            raise await failed(RESPONSE_TOO_LARGE, text)
+            raise await failed(RESPONSE_TOO_LARGE, _too_long(expected))
         body = _parsed(plain, response.headers, expected)
     except TooManyValuesError as error:
         raise await failed(INVALID_OUTPUT, f"output.body {error}") from None
@@ -131,6 +141,37 @@ async def read_sized(
     if fault := _fault(output):
         raise await failed(INVALID_OUTPUT, fault)
     return output, len(plain)
+
+
+async def _heard(response: httpx2.Response, expected: Expectation) -> tuple[dict[str, Any], int]:
+    """Show each event when it has come; return the output, with how many there were and the last of them."""
+    status = response.status_code
+
+    def failed(code: str, text: str) -> HandlerError:
+        return expected.error(code, text, retryable=False, status=status)
+
+    if media_type(_content_type(response.headers)) != EVENTS_TYPE:
+        raise failed(INVALID_RESPONSE, f"the answer is not {EVENTS_TYPE}, which response: events asks for")
+    if any(coding.strip().lower() not in ("", "identity") for coding in _codings(response)):
+        raise failed(INVALID_RESPONSE, "the events are compressed, which was not asked for")
+    events, size = Events(), 0
+    async for chunk in response.aiter_raw():
+        size += len(chunk)
+        if size > expected.max_bytes:
+            raise failed(RESPONSE_TOO_LARGE, _too_long(expected))
+        for number, data in enumerate(events.take(chunk), 1):
+            expected.emit(f"{data}\n")  # what comes at a time is shown together
+            if number % _EVENTS_A_TURN == 0:
+                await asyncio.sleep(0)
+    body = {"events": events.count, "last": events.last}
+    output = {"status": status, "headers": _headers(response), "body": body}
+    if fault := _fault(output):
+        raise failed(INVALID_OUTPUT, fault)
+    return output, size
+
+
+def _too_long(expected: Expectation) -> str:
+    return f"the body is longer than the {expected.max_bytes} bytes that max_response_bytes leaves it"
 
 
 def _fault(output: dict[str, Any]) -> str:

@@ -37,6 +37,7 @@ class Exchange:
         named = params.get("response_headers")
         self._params = params
         self._now = context.now
+        self._emit = context.emit
         self._line = line
         self._tokens = tokens
         self._grant = grant_of(auth)
@@ -109,6 +110,7 @@ class Exchange:
             max_bytes=max_bytes,
             now=self._now,
             redirects=self._redirects,
+            emit=self._emit,
         )
 
 

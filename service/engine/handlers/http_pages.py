@@ -58,8 +58,8 @@ def check(params: Mapping[str, Any]) -> Iterator[Problem]:
         return
     if params.get("method", "GET") != "GET":
         yield Problem(("method",), "must be GET where pages is given")
-    if params.get("response") == "none":
-        yield Problem(("response",), "cannot be none where pages is given: the pages are read")
+    if (form := params.get("response")) in ("none", "events"):
+        yield Problem(("response",), f"cannot be {form} where pages is given: each page is read as a whole")
 
 
 def sources(params: Mapping[str, Any]) -> Iterator[Source]:

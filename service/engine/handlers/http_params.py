@@ -75,9 +75,12 @@ PARAMS: dict[str, Any] = {
                 "How the body is read. auto, the default: as JSON if its type says so, else as text, and null if there "
                 "is none. json: as JSON. text: as text, by its charset, without one as UTF-8. base64: the bytes, "
                 "whatever they are. none: not at all, whatever its size; it is null in the output, as is that of HEAD, "
-                "204, 205 and 304 in any case."
+                "204, 205 and 304 in any case. events: as server-sent events up to their end, for which `timeout` must "
+                "leave time. The data of each, and a line end, is shown when it comes to those who watch, at most the "
+                "last 16384 characters at a time, and not kept. The output's body is {events, last}: how many there "
+                "were, and {event, data, id} of the last, null without any."
             ),
-            "enum": ["auto", "json", "text", "base64", "none"],
+            "enum": ["auto", "json", "text", "base64", "none", "events"],
         },
         "response_headers": {
             "description": (

@@ -10,6 +10,7 @@ import httpx2
 from service.engine.handlers.http_auth import authorised
 from service.engine.handlers.http_body import ACCEPTED_CODINGS
 from service.engine.handlers.http_content import content
+from service.engine.handlers.http_events import MEDIA_TYPE
 from service.engine.handlers.http_fields import text_of
 from service.engine.handlers.http_url import with_query
 from service.engine.handlers.model import StepContext
@@ -25,6 +26,8 @@ def request(params: Mapping[str, Any], context: StepContext) -> httpx2.Request:
     be sent."""
     url = with_query(httpx2.URL(params["url"]), params.get("query", {}))
     headers = httpx2.Headers({"User-Agent": "flowkeep", "Accept": "*/*", "Accept-Encoding": ACCEPTED_CODINGS})
+    if params.get("response") == "events":
+        headers.update({"Accept": MEDIA_TYPE, "Accept-Encoding": "identity"})
     headers.update({name: text_of(value) for name, value in params.get("headers", {}).items()})
     headers["Idempotency-Key"] = context.idempotency_token
     headers["X-Flowkeep-Attempt"] = str(context.attempt)
