@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 
 from tests.e2e.process import flowkeep
 from tests.folders import ROOT
 from tests.integration.web import Web, serving_web
 
 EXAMPLE = ROOT / "clients" / "examples" / "paged_api.yaml"
+SECRETS = {"development": {"shop_secret": "SHOP_SECRET"}}
 
 
 def answer(web: Web, path: str, **body: object) -> None:
@@ -23,13 +25,13 @@ async def test_report_of_orders() -> None:
         answer(web, "/more", orders=[{"id": 3}], next=None)
         web.answer("/reports", 307, Location="/reports/new")
         web.answer("/reports/new", 201)
-        given = (f"shop={web.url}", "client=reports", "secret=geheim")
-        outcome = await flowkeep(
-            "run", str(EXAMPLE), *(word for each in given for word in ("--set", each)), "-o", "json"
-        )
+        given = ("--set", f"shop={web.url}", "--set", "client=reports")
+        settings = {"SHOP_SECRET": "geheim", "FLOWKEEP_SECRETS_ENVIRONMENT": json.dumps(SECRETS)}
+        outcome = await flowkeep("run", str(EXAMPLE), *given, "-o", "json", settings=settings)
         assert outcome.code == 0, outcome
         assert outcome.json_lines[-1]["finished"]["result"] == {"orders": 3, "pages": 2, "status": 201}
         calls = [(each.method, each.path, each.headers.get("authorization", "")[:6]) for each in web.calls]
+        assert web.calls[0].headers["authorization"] == f"Basic {b64encode(b'reports:geheim').decode()}"
         assert calls == [
             ("POST", "/token", "Basic "),
             ("GET", "/orders", "Bearer"),
