@@ -54,11 +54,11 @@ from service.engine.running.lease_thread import LeaseThread
 from service.engine.running.leases import RENEW, LeaseKeeper
 from service.engine.running.loop_watch import LoopWatch
 from service.engine.running.runner import Runner
-from service.engine.secrets import EnvironmentSecrets, FolderSecrets, Provider, Secrets, VaultSecrets
 from service.engine.tasks import TaskRegistry
 from service.engine.watch import Pace, WatchHub
 from service.engine.workflows import Workflows
 from service.mail import mail_server
+from service.secrets import secrets_of
 from service.server import METHODS, Server
 
 log = structlog.get_logger(__name__)
@@ -131,18 +131,6 @@ def build_engine(
     pace = Pace(config.watch_poll, config.watch_bookmark)
     executions = Executions(repository, workflows, runner, pace, outside.new_id, mended)
     return Engine(repository, hub, workflows, outside.clock, runner, executions)
-
-
-def secrets_of(config: Config) -> Secrets:
-    """Return where the secrets of workflows come from."""
-    providers: list[Provider] = []
-    if config.secrets_environment:
-        providers.append(EnvironmentSecrets(config.secrets_environment))
-    if config.secrets_dir is not None:
-        providers.append(FolderSecrets(config.secrets_dir))
-    if config.vault_url and config.vault_token_file is not None:
-        providers.append(VaultSecrets(config.vault_url, config.vault_token_file, config.vault_path))
-    return Secrets(providers)
 
 
 def guard_of(config: Config) -> Guard:

@@ -286,13 +286,6 @@ class Config(BaseSettings):
             raise ConfigError("set one of FLOWKEEP_JWT_KEY_FILE and FLOWKEEP_JWT_JWKS, not both")
         if self.jwt_jwks and self.jwt_algorithm == "HS256":
             raise ConfigError("FLOWKEEP_JWT_ALGORITHM=HS256 needs FLOWKEEP_JWT_KEY_FILE: a JWKS holds public keys")
-        if bool(self.vault_url) != bool(self.vault_token_file):
-            raise ConfigError("FLOWKEEP_VAULT_URL and FLOWKEEP_VAULT_TOKEN_FILE belong together: set both or none")
-        if not ("{org}" in self.vault_path and "{name}" in self.vault_path):
-            raise ConfigError(
-                f"FLOWKEEP_VAULT_PATH={self.vault_path}: must hold {{org}}, so that no org reads another's secrets, "
-                "and {name}"
-            )
         if bool(self.tls_cert_file) != bool(self.tls_key_file):
             raise ConfigError("FLOWKEEP_TLS_CERT_FILE and FLOWKEEP_TLS_KEY_FILE belong together: set both or none")
         if self.tls_client_ca_file and not self.tls_cert_file:

@@ -28,6 +28,7 @@ from service.engine.handlers.model import HandlerLoadError
 from service.engine.handlers.registry import Registry
 from service.listening import addresses
 from service.mail import mail_server
+from service.secrets import secrets_of
 from service.server import credentials
 
 LARGEST_CLOCK_OFFSET = 5.0
@@ -93,6 +94,7 @@ def _settings(config: Config) -> Iterator[Finding]:
         callers = authenticator(config)
         credentials(config)
         mail = mail_server(config)
+        secrets = secrets_of(config)
     except ConfigError as error:
         yield _fail("settings", str(error))
         return
@@ -103,6 +105,8 @@ def _settings(config: Config) -> Iterator[Finding]:
             yield _warn("identity", "keys of tokens are fetched unencrypted; set an https URL as FLOWKEEP_JWT_JWKS")
     if mail is not None:
         yield _ok("mail", f"would be sent by {mail.host}:{mail.port} ({mail.tls}) from {mail.sender.address}")
+    if secrets.names:
+        yield _ok("secrets", f"would be looked for in {', '.join(secrets.names)}")
     for setting, listen in config.listeners:
         try:
             addresses(setting, listen, shared=False)

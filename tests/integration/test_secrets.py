@@ -98,7 +98,10 @@ async def test_what_is_missing_fails_the_step_and_what_is_changed_counts_at_the_
     workflow = await made(server.client, step("own", "echo", key="${ secret('later') }"))
     missing = await ended(server.client, (await server.client.execute(workflow, {})).execution_id)
     assert from_struct(missing.failure.details)["code"] == "SECRET_NOT_FOUND"
-    assert "no secret 'later' for the org 'development'; asked were the folder of secrets" in missing.failure.message
+    assert (
+        "no secret 'later' for the org 'development'; it was looked for in the folder of secrets"
+        in missing.failure.message
+    )
     (folder / ORG / "later").write_text(VALUE)
     found = await ended(server.client, (await server.client.execute(workflow, {})).execution_id)
     assert found.state == COMPLETED

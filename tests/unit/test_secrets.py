@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from service.config import Config, ConfigError
 from service.engine.expressions import ExpressionError, Template
 from service.engine.expressions.secret import fill
 from service.engine.failure import Failure
@@ -15,6 +17,7 @@ from service.engine.running.revealing import Revealing
 from service.engine.secrets import EnvironmentSecrets, FolderSecrets, SecretNotFoundError, Secrets
 from service.engine.secrets.store import LARGEST, SecretsUnavailableError
 from service.engine.violations import ValidationError
+from service.secrets import secrets_of
 from tests.folders import new_folder
 
 NAMES = frozenset({"input"})
@@ -144,7 +147,7 @@ async def test_an_org_sees_its_own_secrets_and_no_other_variables(monkeypatch: p
     secrets = Secrets([EnvironmentSecrets({"acme": {"token": "OF_TEST"}})])
     assert await secrets.find("acme", ["token"]) == {"token": "acme's"}
     for org, name in (("other", "token"), ("acme", "OF_TEST"), ("acme", "PATH")):
-        with pytest.raises(SecretNotFoundError, match="asked were the environment"):
+        with pytest.raises(SecretNotFoundError, match="it was looked for in the environment"):
             await secrets.find(org, [name])
 
 
@@ -178,3 +181,25 @@ async def test_the_first_provider_that_has_a_secret_gives_it(monkeypatch: pytest
 async def test_without_a_provider_it_is_said_that_there_is_none() -> None:
     with pytest.raises(SecretNotFoundError, match="the server has no provider of secrets"):
         await Secrets().find("acme", ["token"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"secrets_dir": Path("/none")}, "FLOWKEEP_SECRETS_DIR=/none: there is no such folder"),
+        ({"vault_url": "https://vault:8200"}, "belong together"),
+        ({"vault_token_file": Path("/none")}, "belong together"),
+        ({"vault_url": "vault:8200", "vault_token_file": Path("/none")}, "must begin with https://"),
+        (
+            {"vault_url": "https://v", "vault_token_file": Path("/none")},
+            "FLOWKEEP_VAULT_TOKEN_FILE=/none: No such file",
+        ),
+        (
+            {"vault_url": "https://v", "vault_token_file": Path("/none"), "vault_path": "secret/data/{name}"},
+            "must hold {org}, so that no org reads another's secrets",
+        ),
+    ],
+)
+def test_settings_that_lead_nowhere_stop_the_start(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        secrets_of(Config(**settings))

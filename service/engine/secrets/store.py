@@ -38,6 +38,11 @@ class Secrets:
     def __init__(self, providers: Sequence[Provider] = ()) -> None:
         self._providers = providers
 
+    @property
+    def names(self) -> Sequence[str]:
+        """What people know the providers by, in the order in which they are asked."""
+        return [provider.name for provider in self._providers]
+
     async def find(self, org: str, names: Iterable[str]) -> Mapping[str, str]:
         """Return the secrets of these names, each from the first provider that has it.
 
@@ -55,6 +60,6 @@ class Secrets:
                 if not found or len(found.encode()) > LARGEST:
                     raise SecretsUnavailableError(f"the secret {name!r} is empty or larger than {LARGEST:,} bytes")
                 return found
-        where = ", ".join(provider.name for provider in self._providers)
-        asked = f"; asked were {where}" if where else ", since the server has no provider of secrets"
+        where = ", ".join(self.names)
+        asked = f"; it was looked for in {where}" if where else ", since the server has no provider of secrets"
         raise SecretNotFoundError(f"there is no secret {name!r} for the org {org!r}{asked}")

@@ -1,0 +1,39 @@
+"""Where the secrets of workflows come from, judged before any is looked for."""
+
+from __future__ import annotations
+
+from service.config import Config, ConfigError
+from service.engine.secrets import EnvironmentSecrets, FolderSecrets, Provider, Secrets, VaultSecrets
+
+
+def secrets_of(config: Config) -> Secrets:
+    """Return the secrets that the settings lead to. Raises ConfigError, which names the setting."""
+    providers: list[Provider] = []
+    if config.secrets_environment:
+        providers.append(EnvironmentSecrets(config.secrets_environment))
+    if config.secrets_dir is not None:
+        if not config.secrets_dir.is_dir():
+            raise ConfigError(f"FLOWKEEP_SECRETS_DIR={config.secrets_dir}: there is no such folder")
+        providers.append(FolderSecrets(config.secrets_dir))
+    if (vault := _vault(config)) is not None:
+        providers.append(vault)
+    return Secrets(providers)
+
+
+def _vault(config: Config) -> VaultSecrets | None:
+    if bool(config.vault_url) != bool(config.vault_token_file):
+        raise ConfigError("FLOWKEEP_VAULT_URL and FLOWKEEP_VAULT_TOKEN_FILE belong together: set both or none")
+    if not config.vault_url or config.vault_token_file is None:
+        return None
+    if not config.vault_url.startswith(("http://", "https://")):
+        raise ConfigError(f"FLOWKEEP_VAULT_URL={config.vault_url}: must begin with https:// or http://")
+    if not ("{org}" in config.vault_path and "{name}" in config.vault_path):
+        raise ConfigError(
+            f"FLOWKEEP_VAULT_PATH={config.vault_path}: must hold {{org}}, so that no org reads another's secrets, "
+            "and {name}"
+        )
+    try:
+        config.vault_token_file.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"FLOWKEEP_VAULT_TOKEN_FILE={config.vault_token_file}: {error.strerror}") from None
+    return VaultSecrets(config.vault_url, config.vault_token_file, config.vault_path)
