@@ -129,6 +129,17 @@ async def test_what_the_expressions_give_is_judged(
     assert len(web.calls) <= 2
 
 
+async def test_pages_that_lead_to_each_other_end(caller: Handler, web: Web) -> None:
+    """Also where a key is added to their URLs."""
+    paged(web, "/2", [2], "/1")
+    more: list[dict[str, Any]] = [{}, {"auth": {"api_key": {"query": "tool", "value": "k"}}}]
+    for params in more:
+        web.calls.clear()
+        error = await failure(caller, url=paged(web, "/1", [1], "/2"), pages=PAGES, **params)
+        assert (error.code, "fetched already" in error.message) == ("INVALID_RESPONSE", True)
+        assert len(web.calls) <= 4
+
+
 async def test_items_that_no_output_can_hold_are_not_gathered(caller: Handler, web: Web) -> None:
     for number in range(9):
         paged(web, f"/{number}", ["x" * 100_000], f"/{number + 1}")

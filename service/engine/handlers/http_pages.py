@@ -83,9 +83,10 @@ class Pages:
     async def fetch(self, asked: httpx2.Request, exchange: Exchange) -> dict[str, Any]:
         """Return {status, headers, items, pages, next}. Raises HandlerError."""
         items: list[Any] = []
-        left, size, fetched = self._max_bytes, 0, set[str]()
+        left, size, pages = self._max_bytes, 0, 0
+        fetched = {str(asked.url)}
         while True:
-            fetched.add(str(asked.url))
+            pages += 1
             page = await exchange.answer(asked, left)
             left -= page.size
             found = _list(await self._value("items", self._items, page), page.expected)
@@ -94,16 +95,17 @@ class Pages:
             if size > payload.MAX_PAYLOAD_BYTES or len(items) > payload.MAX_NODES:
                 raise page.expected.error(INVALID_OUTPUT, _TOO_MANY, retryable=False)
             onward = await self._onward(page)
-            if onward is None or len(fetched) == self._limit:
+            if onward is None or pages == self._limit:
                 break
             if str(onward) in fetched:
                 text = "pages.next leads to a page that was fetched already"
                 raise page.expected.error(INVALID_RESPONSE, text, retryable=False)
+            fetched.add(str(onward))  # as the answer has it: a key may be added to what is sent
             asked = exchange.moved(page.asked, onward)
         return {
             **exchange.shown(page.output),
             "items": items,
-            "pages": len(fetched),
+            "pages": pages,
             "next": None if onward is None else str(onward),
         }
 
