@@ -37,7 +37,7 @@ kept for 5 min), or told by `descriptor_set`. Methods that take a stream of mess
 
 Hosts are called at public addresses only, unless the server's setting FLOWKEEP_HTTP_ALLOW names others; proxies of the
 environment are not used, nor are service configs. A cancel reaches the other side. A message that is sent has at most
-256 KiB, one that comes 512 KiB, the output 256 KiB as JSON. Answers must not be compressed.
+256 KiB, one that comes 512 KiB, the output 256 KiB as JSON.
 
 Fails with these codes; details hold method and target, and of a status its message and the details of google.rpc:
 GRPC_<STATUS>, as GRPC_NOT_FOUND: the call ended with this status. Retried: UNAVAILABLE, RESOURCE_EXHAUSTED, ABORTED,

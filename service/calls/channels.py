@@ -46,9 +46,6 @@ _OPTIONS: Sequence[tuple[str, str | int]] = (
     ("grpc.max_metadata_size", _MAX_METADATA),
     ("grpc.absolute_max_metadata_size", _MAX_METADATA),
     ("grpc.min_reconnect_backoff_ms", CONNECT_SECONDS * 1000),
-    # What is compressed is bounded as it comes, and not as it is then: 1 MiB may become 1 GiB.
-    ("grpc.compression_enabled_algorithms_bitset", 1),
-    ("grpc.enable_per_message_decompression", 0),
 )
 
 

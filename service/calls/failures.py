@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from service.calls.messages import TooManyValuesError, UnreadableMessageError, decoded
-from service.engine.handlers.http_answer import CONNECTION_FAILED, INVALID_RESPONSE, MAX_RETRY_AFTER, RESPONSE_TOO_LARGE
+from service.engine.handlers.http_answer import CONNECTION_FAILED, MAX_RETRY_AFTER, RESPONSE_TOO_LARGE
 from service.engine.handlers.http_secrets import HIDDEN, names_secret
 from service.engine.handlers.model import HandlerError
 
@@ -46,8 +46,7 @@ _BROKEN_OFF = re.compile(
 )
 _ADDRESS = re.compile(r"ipv[46]:[^\s,;]+?(?=:?\s|[,;]|$)")
 # The other side says SERVER of what it was sent.
-_TOO_LARGE = re.compile(r"(Stream removed \()?CLIENT: Received message larger than max")
-_COMPRESSED = re.compile(r"Compression algorithm")
+_TOO_LARGE = re.compile(r"(Stream removed \()?(CLIENT: Received|Decompressed) message larger than max")
 
 
 def status_code(status: grpc.StatusCode) -> str:
@@ -101,8 +100,6 @@ async def error_of(error: grpc.aio.AioRpcError, told: Told) -> HandlerError:
         return told.error(CONNECTION_FAILED, _reason(said), retryable=True)
     if status is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE.match(said):
         return told.error(RESPONSE_TOO_LARGE, "the answer has a message of more than 1048576 bytes")
-    if status is grpc.StatusCode.INTERNAL and _COMPRESSED.search(said):
-        return told.error(INVALID_RESPONSE, "the answer is compressed, which was not asked for")
     details, retry_after = await _details(error.trailing_metadata())
     more: dict[str, Any] = {"status": status.name, "status_message": told.hide(said)[:MAX_TEXT]}
     if details:

@@ -94,6 +94,22 @@ async def test_server_that_is_not_there_is_looked_for_anew(grpc_caller: Handler)
         assert "ipv4" not in error.message
 
 
+async def test_calls_at_the_same_time_share_a_connection(open_grpc: OpenGrpc, callee: Callee) -> None:
+    caller = open_grpc(Guard(Allowed(["localhost"])))
+    target = f"localhost:{callee.target.rpartition(':')[2]}"
+    params: dict[str, Any] = {"target": target, "tls": False, "method": GET, "descriptor_set": descriptor_set()}
+    await asyncio.gather(*(call(caller, **params) for _ in range(5)))
+    assert len({each.peer for each in callee.calls}) == 1
+
+
+async def test_next_address_is_tried_whatever_its_kind(open_grpc: OpenGrpc, callee: Callee) -> None:
+    def resolve(host: bytes, port: int) -> list[tuple[Any, ...]]:
+        return [(0, 0, 0, "", (address, port)) for address in ("127.0.0.2", "::1", "127.0.0.1")]
+
+    caller = open_grpc(Guard(Allowed(["orders.internal"]), lookups=Lookups(resolve)))
+    assert await call(caller, **{**to(callee), "target": f"orders.internal:{callee.target.rpartition(':')[2]}"})
+
+
 async def test_host_that_was_not_reached_is_looked_up_again(open_grpc: OpenGrpc, callee: Callee) -> None:
     asked: list[bytes] = []
 
