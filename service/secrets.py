@@ -27,10 +27,10 @@ def _vault(config: Config) -> VaultSecrets | None:
         return None
     if not config.vault_url.startswith(("http://", "https://")):
         raise ConfigError(f"FLOWKEEP_VAULT_URL={config.vault_url}: must begin with https:// or http://")
-    if not ("{org}" in config.vault_path and "{name}" in config.vault_path):
+    if not {"{org}", "{name}"} <= set(config.vault_path.split("/")):
         raise ConfigError(
             f"FLOWKEEP_VAULT_PATH={config.vault_path}: must hold {{org}}, so that no org reads another's secrets, "
-            "and {name}"
+            "and {name}, each between slashes"
         )
     try:
         config.vault_token_file.read_bytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 
@@ -30,6 +31,12 @@ async def echo(context: StepContext, key: str, fails: bool = False) -> dict[str,
     if fails:
         raise ValueError(f"raised {key}")
     return {"echoed": key, key: "as a key"}
+
+
+@handler("unfit", effect="external")
+async def unfit(context: StepContext, key: str) -> dict[str, object]:
+    """Give what cannot be kept, under a name that should not be told."""
+    return {key: object()}
 
 
 @pytest.fixture
@@ -91,6 +98,49 @@ async def test_a_failure_tells_no_secret_not_even_in_its_stack_trace(
     await kept_nowhere(admin, VALUE)
 
 
+async def test_a_secret_is_kept_nowhere_however_the_other_side_repeats_it(
+    serve: Serve, admin: asyncpg.Connection, web: Web, folder: Path
+) -> None:
+    """In base64, as that of basic auth is sent; cut where a failure is; and as the URL it is called at."""
+    bytes_of = base64.b64encode(VALUE.encode()).decode()[3:15]
+    (folder / ORG / "hook").write_text(f"{web.url}/hooks/{VALUE}")
+    (folder / ORG / "lines").write_text("first-geheim\r\nX-Injected: second-geheim")
+    server = await serve([unfit], secrets_dir=folder)
+    url = web.by("/echo", lambda asked: (200, {}, str(asked.headers).encode() + asked.body))
+    web.by(f"/hooks/{VALUE}", lambda asked: (403, {}, b""))
+    refused = web.by("/refused", lambda asked: (403, {}, b"x" * 500 + asked.body))
+    place, once = "${ secret('crm') }", {"max_attempts": 1}
+    basic = {"basic": {"username": "me", "password": place}}
+    ran = [
+        step("basic", "call_api", url=url, auth=basic),
+        step("bytes", "call_api", url=url, method="POST", text=f"?{place}", response="base64"),
+        step("url", "call_api", url="${ secret('hook') }", on_error="CONTINUE"),
+        step("cut", "call_api", url=refused, method="POST", text=place, on_error="CONTINUE"),
+        step("key", "unfit", key=place, retry_policy=once, on_error="CONTINUE"),
+        step("lines", "call_api", url=url, headers={"X-Key": "${ secret('lines') }"}, on_error="CONTINUE"),
+        step(
+            "last",
+            "transform",
+            value={"url": "${ steps.url.error }", "cut": "${ steps.cut.error }", "lines": "${ steps.lines.error }"},
+        ),
+    ]
+    execution = await server.client.execute(await made(server.client, *ran), {}, wait=True)
+    assert execution.state == COMPLETED, execution.failure
+    shown = await server.client.get_execution(execution.execution_id)
+    steps = {each.path: each for each in shown.steps}
+    assert place in from_value(steps["basic"].output)["body"]
+    assert place in from_value(steps["bytes"].output)["body"]
+    assert "${ secret('hook') }" in steps["url"].failure.message
+    assert steps["cut"].failure.code == "HTTP_STATUS_4XX"
+    assert steps["key"].failure.code == "INVALID_OUTPUT"
+    assert steps["lines"].failure.code == "INVALID_PARAMS"
+    assert not any("x-injected" in each.headers for each in web.calls)
+    events = await log(server.client, execution.execution_id)
+    for part in (VALUE, bytes_of, VALUE[:10], "first-geheim", "second-geheim"):
+        assert part not in str(shown) + str(events)
+        await kept_nowhere(admin, part)
+
+
 async def test_what_is_missing_fails_the_step_and_what_is_changed_counts_at_the_next_attempt(
     serve: Serve, folder: Path
 ) -> None:
@@ -137,6 +187,7 @@ async def test_vault_is_asked_for_the_entry_of_the_org(web: Web, vault: VaultSec
     web.answer("/v1/secret/data/flowkeep/acme/none", 404, '{"errors": []}')
     assert await Secrets([vault]).find("a/b c", ["crm"]) == {"crm": VALUE}
     assert await vault.find("acme", "none") is None
+    assert [await vault.find(org, "crm") for org in ("", ".", "..")] == [None] * 3 and len(web.calls) == 2
     assert {each.headers["x-vault-token"] for each in web.calls} == {"hvs.token"}
 
 

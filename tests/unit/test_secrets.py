@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import html
+import json
 import re
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -14,12 +19,13 @@ from service.engine.expressions.secret import fill
 from service.engine.failure import Failure
 from service.engine.handlers.model import Handler, HandlerError
 from service.engine.running.revealing import Revealing
-from service.engine.secrets import EnvironmentSecrets, FolderSecrets, SecretNotFoundError, Secrets
+from service.engine.secrets import EnvironmentSecrets, FolderSecrets, Hiding, SecretNotFoundError, Secrets
 from service.engine.secrets.store import LARGEST, SecretsUnavailableError
 from service.engine.violations import ValidationError
 from service.secrets import secrets_of
 from tests.folders import new_folder
 
+PLACE = "${ secret('k') }"
 NAMES = frozenset({"input"})
 FOUND = {"api.token": "s3cr3t/+ä", "k": "key\"of'all"}
 
@@ -130,16 +136,114 @@ async def test_what_comes_back_has_the_place_instead_of_the_secret(monkeypatch: 
     revealing = Revealing(Secrets([EnvironmentSecrets({"acme": {"k": "OF_TEST"}})]), "acme", template)
     await revealing.filled(Handler("h", run), rendered(template))
     place = "${ secret('k') }"
-    assert revealing.hidden({value: [f"is {value}", 5, None, "pass+word%2F%221%27%C3%A4"]}) == {
+    assert await revealing.hidden({value: [f"is {value}", 5, None, "pass+word%2F%221%27%C3%A4"]}) == {
         place: [f"is {place}", 5, None, place]
     }
-    failure = revealing.hidden_failure(Failure("X", f"no {value}", {"was": value}, stack_trace=f"E({value!r})"))
+    failure = await revealing.hidden_failure(Failure("X", f"no {value}", {"was": value}, stack_trace=f"E({value!r})"))
     assert (failure.message, failure.details) == (f"no {place}", {"was": place})
     assert "pass word" not in failure.stack_trace
     shown: list[Any] = []
     revealing.hiding_in_outputs(shown.append)(f"<{value}>")
     revealing.hiding_in_reports(lambda percent, message: shown.append((percent, message)))(5, value)
     assert shown == [f"<{place}>", (5, place)]
+
+
+def behind(before: str) -> Callable[[str], str]:
+    return lambda value: b64encode(f"{before}{value}{before}".encode()).decode()
+
+
+FORMS: dict[str, Callable[[str], str]] = {
+    "base64": behind(""),
+    "base64 behind one": behind("a"),
+    "base64 behind two": behind("ab"),
+    "base64 behind three": behind("abc"),
+    "base64 of URLs": lambda value: urlsafe_b64encode(value.encode()).decode(),
+    "URL in small letters": lambda value: re.sub("%..", lambda found: found[0].lower(), quote(value)),
+    "JSON in ASCII": json.dumps,
+    "JSON of PHP": lambda value: json.dumps(value).replace("/", "\\/"),
+    "bytes": lambda value: repr(value.encode()),
+    "both quotes": lambda value: repr(f'{value} and "'),
+    "HTML": html.escape,
+    "a header": lambda value: value.encode().decode("latin-1"),
+    "without the spaces around it": str.strip,
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_a_secret_is_found_however_it_is_written(form: Callable[[str], str]) -> None:
+    value = " it's/\u00e4?>~GEHEIM "
+    written = form(value)
+    assert PLACE in Hiding({"k": value}).hidden(f"<{written}>")
+    assert PLACE not in Hiding({"k": "another"}).hidden(f"<{written}>")
+
+
+def test_of_a_url_that_is_a_secret_what_is_told_without_the_rest_is_found_too() -> None:
+    hiding = Hiding({"k": "https://bot:geheim@Hooks.example.org/T0/B1?sig=abcdef"})
+    for part in ("POST hooks.example.org/T0/B1: answered 403", "geheim", "?sig=abcdef"):
+        assert PLACE in hiding.hidden(part)
+    assert hiding.hidden("hooks.example.org") == "hooks.example.org"
+
+
+def test_of_base64_that_is_a_secret_the_text_is_found_that_is_sent() -> None:
+    assert Hiding({"k": "Z2hlaW0vZ2VoZWlt"}).hidden("got gheim/geheim") == f"got {PLACE}"
+
+
+def test_a_text_that_was_cut_inside_a_secret_does_not_keep_the_half() -> None:
+    hiding = Hiding({"k": "abcdefghijkl"})
+    assert hiding.hidden_if_cut(["the key abcdefghi", "efghijkl is wrong", "abcdefghijkl"]) == [
+        f"the key {PLACE}",
+        f"{PLACE} is wrong",
+        PLACE,
+    ]
+    assert hiding.hidden_if_cut("hijkl is abcde") == "hijkl is abcde"
+
+
+def test_what_reads_like_a_secret_in_the_name_of_one_is_not_replaced_again() -> None:
+    """Else a few of them would make a text of any length."""
+    names = [f"{letter}secretsecret" for letter in "abcdefgh"]
+    assert Hiding(dict.fromkeys(names, "secret")).hidden("a secret") == "a ${ secret('hsecretsecret') }"
+    two = Hiding({"password": "geheim", "other": "password"})
+    assert two.hidden("geheim and password") == "${ secret('password') } and ${ secret('other') }"
+
+
+def test_a_step_names_no_more_secrets_than_can_be_asked_for() -> None:
+    parsed([f"${{ secret('k{number}') }}" for number in range(16)])
+    with pytest.raises(ValidationError, match="params: names more than 16 secrets"):
+        parsed([f"${{ secret('k{number}') }}" for number in range(17)])
+
+
+@pytest.mark.parametrize("value", ["x" * 60_000, "a\0b"])
+async def test_params_are_no_larger_for_their_secrets(value: str, tmp_path: Path) -> None:
+    (tmp_path / "acme").mkdir()
+    (tmp_path / "acme" / "k").write_text(value)
+    template = parsed(["${ secret('k') }"] * 5)
+    with pytest.raises(HandlerError, match="with their secrets filled in") as raised:
+        await Revealing(Secrets([FolderSecrets(tmp_path)]), "acme", template).filled(
+            Handler("h", run, params_schema={}), rendered(template)
+        )
+    assert raised.value.code == "INVALID_PARAMS"
+
+
+async def test_bytes_that_are_no_text_are_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python has halves of surrogate pairs for them, and an error that holds the whole text."""
+    monkeypatch.setenv("OF_TEST", "geheim\udcff")
+    with pytest.raises(SecretsUnavailableError, match="no UTF-8"):
+        await Secrets([EnvironmentSecrets({"acme": {"k": "OF_TEST"}})]).find("acme", ["k"])
+
+
+async def test_files_are_found_as_kubernetes_mounts_them(tmp_path: Path) -> None:
+    (tmp_path / "acme" / "..2026").mkdir(parents=True)
+    (tmp_path / "acme" / "..2026" / "k").write_text("geheim")
+    (tmp_path / "acme" / "..data").symlink_to("..2026")
+    (tmp_path / "acme" / "k").symlink_to("..data/k")
+    assert await Secrets([FolderSecrets(tmp_path)]).find("acme", ["k"]) == {"k": "geheim"}
+
+
+@pytest.mark.parametrize("path", ["secret/data/{name}", "secret/{org}-{name}", "secret/data/x{org}/{name}", "{org}"])
+def test_the_path_of_vault_keeps_orgs_apart(path: str, tmp_path: Path) -> None:
+    """Those of {org}-{name} do not: `b-c` of the org `a` and `c` of `a-b` are one."""
+    with pytest.raises(ConfigError, match="each between slashes"):
+        secrets_of(Config(vault_url="https://v", vault_token_file=tmp_path / "token", vault_path=path))
 
 
 async def test_an_org_sees_its_own_secrets_and_no_other_variables(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,14 +67,19 @@ def paths_of(value: Any, path: Path = ()) -> Iterator[tuple[Path, frozenset[str]
         yield path, names
 
 
-def fill(value: Any, places: Mapping[Path, frozenset[str]], values: Mapping[str, str], path: Path = ()) -> Any:
+def fill(value: Any, places: Mapping[Path, frozenset[str]], values: Mapping[str, str]) -> Any:
     """Return params with the secrets in the places that their template has; what has none is the same object."""
-    if not any(each[: len(path)] == path for each in places):
+    ways = {path[:length] for path in places for length in range(len(path) + 1)}
+
+    def within(value: Any, path: Path) -> Any:
+        if path not in ways:
+            return value
+        if isinstance(value, Mapping):
+            return {name: within(member, (*path, name)) for name, member in value.items()}
+        if isinstance(value, list):
+            return [within(member, (*path, index)) for index, member in enumerate(value)]
+        if isinstance(value, str) and path in places:
+            return filled(value, {name: values[name] for name in places[path]})
         return value
-    if isinstance(value, Mapping):
-        return {name: fill(member, places, values, (*path, name)) for name, member in value.items()}
-    if isinstance(value, list):
-        return [fill(member, places, values, (*path, index)) for index, member in enumerate(value)]
-    if isinstance(value, str) and path in places:
-        return filled(value, {name: values[name] for name in places[path]})
-    return value
+
+    return within(value, ())

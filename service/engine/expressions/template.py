@@ -24,6 +24,9 @@ from service.engine.violations import ValidationError, Violation
 # Each takes some 10 µs, and its result may be a whole payload.
 MAX_EXPRESSIONS = 256
 
+# Each is asked for by itself, and what comes back is searched for all of them.
+MAX_SECRETS = 16
+
 _CHECK = 80  # work for each value
 _MAX_VIOLATIONS = 100
 
@@ -79,6 +82,8 @@ class Template:
         size = sum(expression.size for expression in parser.expressions)
         least = Measures().of(value).work(_CHECK)
         secrets = MappingProxyType(dict(paths_of(parsed)) if parser.has_secrets else {})
+        if len(frozenset[str]().union(*secrets.values())) > MAX_SECRETS:
+            raise ValidationError([Violation(field, f"names more than {MAX_SECRETS} secrets")])
         is_constant = not (parser.expressions or secrets)
         return cls(is_constant, references, reads, size, parsed, field.rpartition(".")[2], least, secrets)
 

@@ -122,7 +122,7 @@ async def _outcome(
         attempt.has_returned = True
         return await _checked(output, revealing)
     except ValidationError as error:
-        return Failed(Failure(INVALID_OUTPUT, str(error)))
+        failure, retry_after = Failure(INVALID_OUTPUT, str(error)), None
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if attempt.has_expired and task is not None and task.uncancel() == 0:  # else it was cancelled, too
@@ -130,7 +130,10 @@ async def _outcome(
         raise
     except BaseException as error:  # neither sys.exit() nor KeyboardInterrupt of a handler may end the server
         failure, retry_after = failure_of(error, handler.name)
-        return Failed(revealing.hidden_failure(failure) if revealing else failure, retry_after)
+    if revealing is not None:
+        attempt.has_returned = True
+        failure = await revealing.hidden_failure(failure)
+    return Failed(failure, retry_after)
 
 
 def overdue(effect: StartAttempt, left: str = "") -> Failure:
@@ -141,7 +144,7 @@ def overdue(effect: StartAttempt, left: str = "") -> Failure:
 
 async def _checked(output: Any, revealing: Revealing | None) -> Succeeded | Suspend:
     if isinstance(output, Suspend):
-        reason = revealing.hidden(output.reason) if revealing else output.reason
+        reason = await revealing.hidden(output.reason) if revealing else output.reason
         return Suspend(output.until, await _kept(output.output, revealing), storable(reason, MAX_MESSAGE))
     return Succeeded(await _kept(output, revealing))
 
@@ -149,7 +152,7 @@ async def _checked(output: Any, revealing: Revealing | None) -> Succeeded | Susp
 async def _kept(output: Any, revealing: Revealing | None) -> Any:
     """Return an output as it is kept: JSON, without secrets."""
     clean = await _clean(output)
-    return clean if revealing is None else await _clean(revealing.hidden(clean))
+    return clean if revealing is None else await _clean(await revealing.hidden(clean))
 
 
 async def _clean(output: Any) -> Any:

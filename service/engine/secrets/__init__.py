@@ -4,16 +4,19 @@ Secrets, Provider      store.py: asks each provider in turn, per org
 EnvironmentSecrets     environment.py: variables of the process
 FolderSecrets          folder.py: files, as Kubernetes and Docker mount them
 VaultSecrets           vault.py: HashiCorp Vault's key-value store, by HTTP
+Hiding                 hiding.py: takes them out of what comes back
 """
 
 from service.engine.secrets.environment import EnvironmentSecrets
 from service.engine.secrets.folder import FolderSecrets
+from service.engine.secrets.hiding import Hiding
 from service.engine.secrets.store import Provider, SecretNotFoundError, Secrets, SecretsUnavailableError
 from service.engine.secrets.vault import VaultSecrets
 
 __all__ = [
     "EnvironmentSecrets",
     "FolderSecrets",
+    "Hiding",
     "Provider",
     "SecretNotFoundError",
     "Secrets",

@@ -27,7 +27,7 @@ class FolderSecrets:
     def _read(self, org: str, name: str) -> str | None:
         try:
             with (self._folder / org / name).open("rb") as file:
-                found = file.read(LARGEST + 2)
+                found = file.read(LARGEST + 3)  # with a line break, and one more than may be
             return found.decode().removesuffix("\n").removesuffix("\r")
         except (FileNotFoundError, NotADirectoryError):
             return None

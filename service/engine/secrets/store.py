@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
@@ -57,9 +58,17 @@ class Secrets:
     async def _find(self, org: str, name: str) -> str:
         for provider in self._providers:
             if (found := await provider.find(org, name)) is not None:
-                if not found or len(found.encode()) > LARGEST:
-                    raise SecretsUnavailableError(f"the secret {name!r} is empty or larger than {LARGEST:,} bytes")
+                if not found or _size(found) > LARGEST:
+                    text = f"the secret {name!r} is empty, no UTF-8, or larger than {LARGEST:,} bytes"
+                    raise SecretsUnavailableError(text)
                 return found
         where = ", ".join(self.names)
         asked = f"; it was looked for in {where}" if where else ", since the server has no provider of secrets"
         raise SecretNotFoundError(f"there is no secret {name!r} for the org {org!r}{asked}")
+
+
+def _size(text: str) -> float:
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError:  # bytes of a variable that are no text; the error holds them all
+        return math.inf
