@@ -52,6 +52,15 @@ async def test_same_origin_gets_what_the_first_call_got(caller: Handler, web: We
     assert [web.calls[1].headers.get(name) for name in names] == ["Bearer abc", "c=1", "k"]
 
 
+async def test_name_of_the_host_is_the_one_that_was_given_for_its_origin_alone(
+    caller: Handler, web: Web, other: Web
+) -> None:
+    url = web.answer("/a", 307, Location=web.answer("/b", 307, Location=other.answer("/c")))
+    await call(caller, url=url, redirects="any", headers={"Host": "shop.example"})
+    hosts = [each.headers["host"] for each in (*web.calls, *other.calls)]
+    assert hosts == ["shop.example", "shop.example", other.url.removeprefix("http://")]
+
+
 @pytest.mark.parametrize(
     ("auth", "secret"),
     [

@@ -50,9 +50,9 @@ def redirected(
 
 def moved(asked: httpx2.Request, url: httpx2.URL, secrets: Collection[str], *, as_get: bool = False) -> httpx2.Request:
     """Return the same request to another URL, with what only the origin of the one before may see left out."""
-    dropped = {"host", "content-length"}
+    dropped = {"content-length"}
     if origin(url) != origin(asked.url):
-        dropped |= {name for name, value in asked.headers.items() if names_secret(name) or value in secrets}
+        dropped |= {"host"} | {name for name, value in asked.headers.items() if names_secret(name) or value in secrets}
     if as_get:
         dropped.update(_OF_BODY)
     headers = httpx2.Headers([(name, value) for name, value in asked.headers.multi_items() if name not in dropped])
