@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from pathlib import Path
@@ -10,13 +11,14 @@ import asyncpg
 import pytest
 
 import flowkeep
-from flowkeep.handlers import StepContext, handler
+from flowkeep.handlers import StepContext, Suspend, handler
 from flowkeep.payload import from_struct, from_value
 from persistence.postgres.tables import metadata
 from service.engine.secrets import Secrets, SecretsUnavailableError, VaultSecrets
 from tests.integration.conftest import Serve
 from tests.integration.stage import ended, log, made, step
 from tests.integration.web import Answer, Call, Web
+from tests.patience import PATIENCE
 
 ORG = "development"
 VALUE = "sk-3f9b7c51-geheim"
@@ -141,6 +143,54 @@ async def test_a_secret_is_kept_nowhere_however_the_other_side_repeats_it(
         await kept_nowhere(admin, part)
 
 
+async def test_places_are_filled_again_in_items_in_threads_after_a_restart_and_while_suspended(
+    serve: Serve, admin: asyncpg.Connection, folder: Path
+) -> None:
+    began, seen, failed, given = asyncio.Event(), list[str](), set[str](), list[list[str]]()
+
+    @handler("parks")
+    async def parks(context: StepContext, key: str) -> Suspend:
+        seen.append(key)
+        began.set()
+        if len(seen) == 1:
+            await asyncio.Event().wait()
+        return Suspend(context.now, {"parked": key}, f"parked for {key}")
+
+    @handler("in_thread")
+    def in_thread(key: str, rest: list[list[str]]) -> str:
+        if key not in failed:
+            failed.add(key)
+            raise ValueError(f"{key} {rest}")
+        given.append(rest[0][1:])
+        return f"{key} {rest}"
+
+    crm = "${ secret('crm') }"
+    retry = {"initial_interval": "10ms"}
+    item = step(
+        "item", "in_thread", key=f"${{ item }} {crm}", rest=[["a", crm, "${ input.place }"]], retry_policy=retry
+    )
+    each = {"id": "each", "for_each": {"items": "['x', 'y']", "max_parallel": 2, "steps": [item]}}
+    place = "${ secret('crm') } of an input"
+    first = await serve([parks, in_thread], secrets_dir=folder)
+    workflow = await made(first.client, step("parks", "parks", key=crm), each)
+    execution = await first.client.execute(workflow, {"place": place})
+    await began.wait()
+    await first.stop()
+    second = await serve([parks, in_thread], secrets_dir=folder)
+    found = await ended(second.client, execution.execution_id)
+    assert found.state == COMPLETED, found.failure
+    assert seen == [VALUE, VALUE]
+    assert failed == {f"x {VALUE}", f"y {VALUE}"}
+    assert given == [[VALUE, place]] * 2
+    events = await log(second.client, execution.execution_id)
+    for seq in range(1, len(events) + 1):
+        shown = await second.client.get_execution(execution.execution_id, at_seq=seq)
+        assert VALUE not in str(shown)
+    assert VALUE not in str(events)
+    assert "parked for ${ secret(" in str(events)
+    await kept_nowhere(admin, VALUE)
+
+
 async def test_what_is_missing_fails_the_step_and_what_is_changed_counts_at_the_next_attempt(
     serve: Serve, folder: Path
 ) -> None:
@@ -206,6 +256,31 @@ async def test_vault_without_a_secret_is_told_as_such(web: Web, vault: VaultSecr
     web.by("/v1/secret/data/flowkeep/acme/crm", lambda asked: answer)
     with pytest.raises(SecretsUnavailableError, match=why):
         await vault.find("acme", "crm")
+
+
+async def test_a_step_that_waits_for_vault_can_be_cancelled_and_has_its_timeout(
+    serve: Serve, web: Web, tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_text("hvs.token")
+    asked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def hang(_: Call) -> Answer:
+        loop.call_soon_threadsafe(asked.set)
+        web.release.wait(PATIENCE)
+        return 404, {}, b""
+
+    web.by(f"/v1/secret/data/flowkeep/{ORG}/crm", hang)
+    server = await serve([echo], vault_url=web.url, vault_token_file=tmp_path / "token")
+    own = step("own", "echo", key="${ secret('crm') }")
+    cancelled = await server.client.execute(await made(server.client, own), {})
+    await asked.wait()
+    await server.client.cancel(cancelled.execution_id)
+    late = step("own", "echo", key="${ secret('crm') }", timeout="100ms", retry_policy={"max_attempts": 1})
+    expired = await server.client.execute(await made(server.client, late), {})
+    assert (await ended(server.client, cancelled.execution_id)).state == flowkeep.Execution.STATE_CANCELLED
+    assert from_struct((await ended(server.client, expired.execution_id)).failure.details)["code"] == "STEP_TIMEOUT"
+    assert not web.release.is_set()
 
 
 async def test_a_vault_that_is_away_is_tried_again(serve: Serve, web: Web, tmp_path: Path) -> None:

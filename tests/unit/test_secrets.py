@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import httpx2
 import pytest
 
 from service.config import Config, ConfigError
@@ -18,6 +19,7 @@ from service.engine.expressions import ExpressionError, Template
 from service.engine.expressions.secret import fill
 from service.engine.failure import Failure
 from service.engine.handlers.model import Handler, HandlerError
+from service.engine.running.output import MAX_OUTPUT
 from service.engine.running.revealing import Revealing
 from service.engine.secrets import EnvironmentSecrets, FolderSecrets, Hiding, SecretNotFoundError, Secrets
 from service.engine.secrets.store import LARGEST, SecretsUnavailableError
@@ -143,6 +145,8 @@ async def test_what_comes_back_has_the_place_instead_of_the_secret(monkeypatch: 
     assert (failure.message, failure.details) == (f"no {place}", {"was": place})
     assert "pass word" not in failure.stack_trace
     shown: list[Any] = []
+    revealing.hiding_in_outputs(shown.append)(f"{value}{'.' * MAX_OUTPUT}")
+    assert shown.pop() == "." * MAX_OUTPUT  # of what nobody is shown nothing is looked at
     revealing.hiding_in_outputs(shown.append)(f"<{value}>")
     revealing.hiding_in_reports(lambda percent, message: shown.append((percent, message)))(5, value)
     assert shown == [f"<{place}>", (5, place)]
@@ -159,6 +163,8 @@ FORMS: dict[str, Callable[[str], str]] = {
     "base64 behind three": behind("abc"),
     "base64 of URLs": lambda value: urlsafe_b64encode(value.encode()).decode(),
     "URL in small letters": lambda value: re.sub("%..", lambda found: found[0].lower(), quote(value)),
+    "path": lambda value: str(httpx2.URL(f"https://example.org/x{value}x")),
+    "query": lambda value: str(httpx2.URL(f"https://example.org/?q=x{value}x")),
     "JSON in ASCII": json.dumps,
     "JSON of PHP": lambda value: json.dumps(value).replace("/", "\\/"),
     "bytes": lambda value: repr(value.encode()),
@@ -171,7 +177,7 @@ FORMS: dict[str, Callable[[str], str]] = {
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 def test_a_secret_is_found_however_it_is_written(form: Callable[[str], str]) -> None:
-    value = " it's/\u00e4?>~GEHEIM "
+    value = " it's/\u00e4>{`~@GEHEIM "
     written = form(value)
     assert PLACE in Hiding({"k": value}).hidden(f"<{written}>")
     assert PLACE not in Hiding({"k": "another"}).hidden(f"<{written}>")

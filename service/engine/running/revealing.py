@@ -12,6 +12,7 @@ from service.engine.expressions import Template
 from service.engine.expressions.secret import fill
 from service.engine.failure import INVALID_PARAMS, SECRET_NOT_FOUND, SECRETS_UNAVAILABLE, Failure
 from service.engine.handlers.model import Handler, HandlerError
+from service.engine.running.output import MAX_OUTPUT
 from service.engine.schema import locate
 from service.engine.schema_places import Path
 from service.engine.secrets import Hiding, SecretNotFoundError, Secrets, SecretsUnavailableError
@@ -65,11 +66,11 @@ class Revealing:
 
     def hiding_in_outputs(self, emit: Callable[[str], None]) -> Callable[[str], None]:
         """Return what shows texts without secrets; one that comes in many pieces is not seen."""
-        return lambda text: emit(self._hiding.hidden_if_cut(text))
+        return lambda text: emit(self._hiding.hidden_if_cut(text[-MAX_OUTPUT:]))
 
     def hiding_in_reports(self, report: Callable[[int, str], None]) -> Callable[[int, str], None]:
         """Return what reports progress without secrets."""
-        return lambda percent, message: report(percent, self._hiding.hidden_if_cut(message))
+        return lambda percent, message: report(percent, self._hiding.hidden_if_cut(message[:MAX_OUTPUT]))
 
     async def hidden_failure(self, failure: Failure) -> Failure:
         """Return a failure that tells none of them, nor what is left of one where a text was cut."""

@@ -16,6 +16,9 @@ from service.engine.expressions.secret import Secret
 SHORTEST = 6
 """Characters of a secret from which on it is looked for in what comes back: shorter ones would be found everywhere."""
 
+# What stands in paths and queries as it is (WHATWG), beside letters and digits; other programs leave less of it.
+_IN_PATH = "!$%&'()*+,/:;=@[\\]^|"
+_IN_QUERY = _IN_PATH + "?`{}"
 _ESCAPE = re.compile("%[0-9A-F]{2}")
 
 
@@ -115,7 +118,7 @@ def _of_base64(value: str) -> Iterator[str]:
 
 def _as_text(text: str) -> Iterator[str]:
     yield text
-    for in_url in (quote(text, safe=""), quote(text), quote_plus(text)):
+    for in_url in (quote_plus(text), *(quote(text, safe=kept) for kept in ("", "/", _IN_PATH, _IN_QUERY))):
         yield in_url
         yield _ESCAPE.sub(lambda found: found[0].lower(), in_url)
     for in_json in (json.dumps(text), json.dumps(text, ensure_ascii=False)):
