@@ -216,6 +216,8 @@ def test_a_step_names_no_more_secrets_than_can_be_asked_for() -> None:
     parsed([f"${{ secret('k{number}') }}" for number in range(16)])
     with pytest.raises(ValidationError, match="params: names more than 16 secrets"):
         parsed([f"${{ secret('k{number}') }}" for number in range(17)])
+    with pytest.raises(ValidationError, match="has more than 256 expressions"):
+        parsed(["${ secret('k') }"] * 257)
 
 
 @pytest.mark.parametrize("value", ["x" * 60_000, "a\0b"])

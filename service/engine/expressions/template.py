@@ -68,7 +68,7 @@ class Template:
         """Return the template of a value that `payload.normalise` accepts, over variables of these names.
 
         Raises ValidationError with everything that is wrong, under `field`: what does not compile, a `${` without
-        its `}`, more than 256 expressions; and, when it is written now by somebody who can mend it, text such as
+        its `}`, more than 256 expressions and places for secrets, more than 16 secrets; and, when it is written now by somebody who can mend it, text such as
         `{{ input.name }}`, by which a template was surely meant, but at the paths `cel_at`, where others compile CEL.
         What is `compiled` before, by its source, is not compiled again, whether it could be or not.
         """
@@ -222,15 +222,15 @@ class _Parser:
         return tuple(piece for piece in pieces if piece != "")
 
     def _compile(self, source: str) -> Expression | Secret:
+        self._count += 1
+        if self._count > MAX_EXPRESSIONS:  # nobody has compiled those before
+            self.violations.append(Violation(self._field, f"has more than {MAX_EXPRESSIONS} expressions"))
+            raise ValidationError(self.violations)
         if (secret := secret_of(source)) is not None:
             if not self._may_hold_secrets:
                 raise ExpressionError("names a secret, which only the params of a step that calls a handler may do")
             self.has_secrets = True
             return secret
-        self._count += 1
-        if self._count > MAX_EXPRESSIONS:  # nobody has compiled those before
-            self.violations.append(Violation(self._field, f"has more than {MAX_EXPRESSIONS} expressions"))
-            raise ValidationError(self.violations)
         source = source.strip()
         expression = self._compiled.get(source) or compile_value(source, self._names)
         if isinstance(expression, ExpressionError):
