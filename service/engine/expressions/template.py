@@ -68,8 +68,9 @@ class Template:
         """Return the template of a value that `payload.normalise` accepts, over variables of these names.
 
         Raises ValidationError with everything that is wrong, under `field`: what does not compile, a `${` without
-        its `}`, more than 256 expressions and places for secrets, more than 16 secrets; and, when it is written now by somebody who can mend it, text such as
-        `{{ input.name }}`, by which a template was surely meant, but at the paths `cel_at`, where others compile CEL.
+        its `}`, more than 256 expressions and places for secrets, more than 16 secrets; and, when it is written now by
+        somebody who can mend it, text such as `{{ input.name }}`, by which a template was surely meant, but at the
+        paths `cel_at`, where others compile CEL.
         What is `compiled` before, by its source, is not compiled again, whether it could be or not.
         """
         parser = _Parser(names, is_written_now, cel_at, compiled, field, may_hold_secrets=may_hold_secrets)
