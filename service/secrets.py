@@ -36,4 +36,7 @@ def _vault(config: Config) -> VaultSecrets | None:
         config.vault_token_file.read_bytes()
     except OSError as error:
         raise ConfigError(f"FLOWKEEP_VAULT_TOKEN_FILE={config.vault_token_file}: {error.strerror}") from None
-    return VaultSecrets(config.vault_url, config.vault_token_file, config.vault_path)
+    try:
+        return VaultSecrets(config.vault_url, config.vault_token_file, config.vault_path)
+    except OSError as error:
+        raise ConfigError(f"SSL_CERT_FILE: the CAs for FLOWKEEP_VAULT_URL cannot be read: {error.strerror}") from None

@@ -254,6 +254,13 @@ def test_the_path_of_vault_keeps_orgs_apart(path: str, tmp_path: Path) -> None:
         secrets_of(Config(vault_url="https://v", vault_token_file=tmp_path / "token", vault_path=path))
 
 
+def test_cas_that_cannot_be_read_stop_the_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("hvs.token")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none"))
+    with pytest.raises(ConfigError, match="SSL_CERT_FILE: the CAs for FLOWKEEP_VAULT_URL cannot be read: No such file"):
+        secrets_of(Config(vault_url="https://v", vault_token_file=tmp_path / "token"))
+
+
 async def test_an_org_sees_its_own_secrets_and_no_other_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OF_TEST", "acme's")
     secrets = Secrets([EnvironmentSecrets({"acme": {"token": "OF_TEST"}})])
