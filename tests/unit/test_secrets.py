@@ -194,6 +194,10 @@ def test_of_base64_that_is_a_secret_the_text_is_found_that_is_sent() -> None:
     assert Hiding({"k": "Z2hlaW0vZ2VoZWlt"}).hidden("got gheim/geheim") == f"got {PLACE}"
 
 
+def test_a_secret_of_digits_is_found_as_a_number() -> None:
+    assert Hiding({"k": "4711081500"}).hidden([4711081500, 47, True, None]) == [PLACE, 47, True, None]
+
+
 def test_a_text_that_was_cut_inside_a_secret_does_not_keep_the_half() -> None:
     hiding = Hiding({"k": "abcdefghijkl"})
     assert hiding.hidden_if_cut(["the key abcdefghi", "efghijkl is wrong", "abcdefghijkl"]) == [

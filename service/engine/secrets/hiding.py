@@ -54,7 +54,7 @@ class Hiding:
             }
         if isinstance(value, list | tuple):
             return [self._walk(member, may_be_cut=may_be_cut) for member in value]
-        return value
+        return self._places.get(str(value), value) if isinstance(value, int | float) else value
 
     def _without_parts(self, text: str) -> str:
         longest = max(map(len, self._places), default=0)
