@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import sys
 from pathlib import Path
 
 import asyncpg
@@ -15,11 +16,14 @@ from flowkeep.handlers import StepContext, Suspend, handler
 from flowkeep.payload import from_struct, from_value
 from persistence.postgres.tables import metadata
 from service.engine.secrets import Secrets, SecretsUnavailableError, VaultSecrets
+from tests.folders import ROOT
+from tests.integration.callee import Callee, to
 from tests.integration.conftest import Serve
 from tests.integration.stage import ended, log, made, step
 from tests.integration.web import Answer, Call, Web
 from tests.patience import PATIENCE
 
+EXAMPLES = ROOT / "clients" / "examples"
 ORG = "development"
 VALUE = "sk-3f9b7c51-geheim"
 COMPLETED, FAILED = flowkeep.Execution.STATE_COMPLETED, flowkeep.Execution.STATE_FAILED
@@ -140,6 +144,31 @@ async def test_a_secret_is_kept_nowhere_however_the_other_side_repeats_it(
     events = await log(server.client, execution.execution_id)
     for part in (VALUE, bytes_of, VALUE[:10], "first-geheim", "second-geheim"):
         assert part not in str(shown) + str(events)
+        await kept_nowhere(admin, part)
+
+
+async def test_what_grpc_services_and_mcp_servers_repeat_is_kept_nowhere_either(
+    serve: Serve, admin: asyncpg.Connection, callee: Callee, folder: Path
+) -> None:
+    (folder / ORG / "lines").write_text("first-geheim\nsecond-geheim")
+    servers = {"shop": {"command": sys.executable, "args": [str(EXAMPLES / "mcp_server.py")]}}
+    server = await serve(secrets_dir=folder, mcp_servers=json.dumps(servers))
+    crm = "${ secret('crm') }"
+    ran = [
+        step("grpc", "call_grpc", **to(callee, message={"order_id": crm}, metadata={"authorization": f"Bearer {crm}"})),
+        step("lines", "call_grpc", **to(callee, metadata={"tenant": "${ secret('lines') }"}), on_error="CONTINUE"),
+        step("mcp", "mcp_tool", server="shop", tool="price", arguments={"item": crm, "count": 1}, on_error="CONTINUE"),
+    ]
+    execution = await server.client.execute(await made(server.client, *ran), {}, wait=True)
+    assert execution.state == COMPLETED, execution.failure
+    shown = await server.client.get_execution(execution.execution_id)
+    steps = {each.path: each for each in shown.steps}
+    assert callee.calls[0].metadata["authorization"] == f"Bearer {VALUE}"
+    assert from_value(steps["grpc"].output)["message"]["orderId"] == crm
+    assert "there is no ${ secret('crm') }" in steps["mcp"].failure.message
+    assert steps["lines"].failure.code == "INVALID_PARAMS"
+    for part in (VALUE, "first-geheim", "second-geheim"):
+        assert part not in str(shown) + str(await log(server.client, execution.execution_id))
         await kept_nowhere(admin, part)
 
 
