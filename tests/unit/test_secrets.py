@@ -17,8 +17,10 @@ import pytest
 from service.config import Config, ConfigError
 from service.engine.expressions import ExpressionError, Template
 from service.engine.expressions.secret import fill
-from service.engine.failure import Failure
+from service.engine.failure import MAX_MESSAGE, Failure
+from service.engine.handlers.failures import MAX_CODE
 from service.engine.handlers.model import Handler, HandlerError
+from service.engine.payload import MAX_PAYLOAD_BYTES
 from service.engine.running.output import MAX_OUTPUT
 from service.engine.running.revealing import Revealing
 from service.engine.secrets import EnvironmentSecrets, FolderSecrets, Hiding, SecretNotFoundError, Secrets
@@ -263,6 +265,19 @@ def test_cas_that_cannot_be_read_stop_the_start(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none"))
     with pytest.raises(ConfigError, match="SSL_CERT_FILE: the CAs for FLOWKEEP_VAULT_URL cannot be read: No such file"):
         secrets_of(Config(vault_url="https://v", vault_token_file=tmp_path / "token"))
+
+
+async def test_a_failure_is_no_larger_for_the_places_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OF_TEST", "geheim")
+    template = parsed({"key": f"${{ secret('{'k' * 100}') }}"})
+    revealing = Revealing(Secrets([EnvironmentSecrets({"acme": {"k" * 100: "OF_TEST"}})]), "acme", template)
+    await revealing.filled(Handler("h", run), rendered(template))
+    text = "geheim" * 2_000
+    failure = await revealing.hidden_failure(
+        Failure(text[:120], text[:2_000], {"a": text, "b": text}, stack_trace=text)
+    )
+    assert (len(failure.code), len(failure.message), len(failure.stack_trace)) == (MAX_CODE, MAX_MESSAGE, 16_384)
+    assert len(json.dumps(failure.details)) < MAX_PAYLOAD_BYTES and "geheim" not in str(failure)
 
 
 async def test_an_org_sees_its_own_secrets_and_no_other_variables(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 from service.engine import payload
 from service.engine.expressions import Template
 from service.engine.expressions.secret import fill
-from service.engine.failure import INVALID_PARAMS, SECRET_NOT_FOUND, SECRETS_UNAVAILABLE, Failure
+from service.engine.failure import INVALID_PARAMS, SECRET_NOT_FOUND, SECRETS_UNAVAILABLE, Failure, storable
+from service.engine.handlers.failures import MAX_CODE, MAX_STACK_TRACE, kept
 from service.engine.handlers.model import Handler, HandlerError
 from service.engine.running.output import MAX_OUTPUT
 from service.engine.schema import locate
@@ -74,6 +75,15 @@ class Revealing:
 
     async def hidden_failure(self, failure: Failure) -> Failure:
         """Return a failure that tells none of them, nor what is left of one where a text was cut."""
-        told = (failure.code, failure.message, failure.details, failure.stack_trace)
-        code, message, details, stack_trace = await asyncio.to_thread(self._hiding.hidden_if_cut, told)
-        return replace(failure, code=code, message=message, details=details, stack_trace=stack_trace)
+        return await asyncio.to_thread(self._hidden_failure, failure)
+
+    def _hidden_failure(self, failure: Failure) -> Failure:
+        hidden = self._hiding.hidden_if_cut
+        # A place may be longer than its secret, and what a failure tells is bounded.
+        return replace(
+            failure,
+            code=storable(hidden(failure.code), MAX_CODE),
+            message=hidden(failure.message),
+            details=kept(hidden(failure.details)),
+            stack_trace=hidden(failure.stack_trace)[-MAX_STACK_TRACE:],
+        )
