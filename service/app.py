@@ -58,6 +58,7 @@ from service.engine.tasks import TaskRegistry
 from service.engine.watch import Pace, WatchHub
 from service.engine.workflows import Workflows
 from service.mail import mail_server
+from service.models import models_of
 from service.secrets import secrets_of
 from service.server import METHODS, Server
 
@@ -151,7 +152,8 @@ async def running_engine(
     egress = Egress(guard or guard_of(config))
     channels = Channels(egress.guard)
     sessions = Sessions(mcp_servers(config))
-    registry = Registry.with_builtins(egress, mail_server(config), sessions)
+    models = models_of(config)
+    registry = Registry.with_builtins(egress, mail_server(config), sessions, models)
     registry.register(call_grpc(channels))
     registry.load(config.handlers)
     registry.load_entry_points()
@@ -165,6 +167,7 @@ async def running_engine(
     tasks.keep(egress.tend, "idle connections")
     tasks.keep(channels.tend, "idle channels")
     tasks.keep(sessions.tend, "idle MCP sessions")
+    tasks.keep(models.egress.tend, "idle connections to models")
     leases: LeaseThread | LeaseKeeper
     if (apart := repository.leases_apart()) is not None:
         leases = LeaseThread(apart, runner.tenure, engine.clock, config.lease_ttl, watch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -9,8 +10,9 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.addresses import is_loopback, is_unix, wrong_form
+from service.engine.chat.endpoints import Endpoint, parse
 from service.engine.durations import TEN_YEARS
-from service.forms import DatabaseUrl, McpServers, Names, Roles, Seconds, Targets, Variables
+from service.forms import DatabaseUrl, McpServers, Models, Names, Roles, Seconds, Targets, Variables
 
 LARGEST_REQUEST = 4 * 1024 * 1024
 LARGEST_ANSWER = 64 * 1024 * 1024
@@ -56,6 +58,12 @@ class Config(BaseSettings):
         None,
         description=(
             'MCP servers with tools for workflows, by name, as JSON: {"files": {"command": "mcp-files"}}; see below'
+        ),
+    )
+    models: Models | None = Field(
+        None,
+        description=(
+            'Endpoints of models for workflows, by name, as JSON: {"local": {"url": "http://llm:8000/v1"}}; see below'
         ),
     )
 
@@ -233,8 +241,14 @@ class Config(BaseSettings):
             ("tls", self.tls_key_file, True),
             ("tls", self.tls_client_ca_file, False),
             ("vault", self.vault_token_file, True),
+            *(("models", endpoint.key_file, True) for endpoint in self.endpoints.values()),
         )
         return [(subject, path, is_secret) for subject, path, is_secret in named if path is not None]
+
+    @property
+    def endpoints(self) -> Mapping[str, Endpoint]:
+        """Endpoints of models, by name."""
+        return {} if self.models is None else parse(self.models.get_secret_value())
 
     @property
     def is_for_development(self) -> bool:

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr
 from pydantic_settings import NoDecode
 
 from flowkeep.durations import to_seconds
+from service.engine.chat import endpoints
 from service.engine.egress.allowed import parse
 from service.engine.mcp import servers
 
@@ -106,6 +107,12 @@ def _mcp_servers(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def _models(secret: SecretStr) -> SecretStr:
+    """Return the endpoints of models, each written right."""
+    endpoints.parse(secret.get_secret_value())
+    return secret
+
+
 def _has_user() -> bool:
     try:
         return bool(os.environ.get("PGUSER") or getpass.getuser())
@@ -133,3 +140,6 @@ DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
 
 McpServers = Annotated[SecretStr, AfterValidator(_mcp_servers)]
 """MCP servers by name, as JSON: secret as a whole, since there are secrets in it."""
+
+Models = Annotated[SecretStr, AfterValidator(_models)]
+"""Endpoints of models by name, as JSON: secret as a whole, since there may be keys in it."""

@@ -58,9 +58,9 @@ def batched(urls: list[str], size: int) -> list[list[str]]:
     return [urls[n : n + size] for n in range(0, len(urls), size)]
 
 
-async def failure(client: flowkeep.Client, url: str) -> str:
+async def failure(client: flowkeep.Client, url: str, workflow: str = "call") -> str:
     """The code that a call of a workflow fails with, empty where it completes."""
-    done = await client.execute("call", {"url": url}, wait=True)
+    done = await client.execute(workflow, {"url": url}, wait=True)
     return (await client.get_execution(done.execution_id)).steps[0].failure.code
 
 
@@ -73,6 +73,16 @@ async def test_no_url_leads_inside(attacked: Attacked) -> None:
         ]
         wrong = {case.name: code for case, code in zip(URLS, codes, strict=True) if code != case.right}
         assert not wrong
+        assert not inside.connected
+
+
+async def test_no_url_of_a_model_leads_inside(attacked: Attacked) -> None:
+    async with canary() as inside, attacked.client() as client:
+        ask = step("ask", "ask_model", url="${ input.url }", model="m", prompt="?")
+        await client.apply([{"name": "ask", "steps": [ask]}])
+        urls = [case.given.format(port=inside.port, own=inside.own, server=attacked.target) for case in URLS]
+        for some in batched(urls, 10):
+            assert all(await asyncio.gather(*(failure(client, url, "ask") for url in some)))
         assert not inside.connected
 
 

@@ -287,7 +287,8 @@ def test_what_yields_is_no_handler() -> None:
 
 def test_builtins() -> None:
     registry = Registry.with_builtins()
-    assert registry.names() == ["call_api", "condition", "mcp_tool", "send_notification", "transform", "wait"]
+    calling = ["ask_model", "call_api", "condition", "mcp_tool", "send_notification"]
+    assert registry.names() == [*calling, "transform", "wait"]
     assert [h.name for h in registry.all()] == registry.names()
     assert all(h.description and h.params_schema["type"] == "object" for h in registry.all())
     assert registry.get("nothing") is None

@@ -60,7 +60,8 @@ def _unseen(text: str) -> None:
 class Expectation:
     """What a call takes for a good answer, and how it is told of.
 
-    `has_secret_body`: a failure that is about the body of a success shows nothing of it. `emit` shows events.
+    `has_secret_body`: a failure that is about the body of a success shows nothing of it. `emit` is given each event,
+    and may raise. An event has at most `max_bytes`; all have `max_stream_bytes`, or without it `max_bytes` as well.
     """
 
     method: str
@@ -72,6 +73,7 @@ class Expectation:
     now: datetime
     redirects: str = "none"
     has_secret_body: bool = False
+    max_stream_bytes: int | None = None
     emit: Callable[[str], None] = field(default=_unseen, repr=False, compare=False)
 
     def is_success(self, status: int) -> bool:
@@ -84,6 +86,10 @@ class Expectation:
         """Return the error of this call: its message names the call, its details the whole URL without secrets."""
         details = {"method": self.method, "url": self.told.url, **details}
         return HandlerError(code, f"{self.told.place}: {text}", details, retryable, retry_after)
+
+    def too_long(self) -> str:
+        """Return what is wrong with a body over its limit."""
+        return f"the body is longer than the {self.max_bytes} bytes that max_response_bytes leaves it"
 
 
 def status_class(status: int) -> int:
@@ -130,7 +136,7 @@ async def read_sized(
     try:
         plain, fits = await uncompressed(came, _codings(response), expected.max_bytes, partly=not is_whole)
         if not (fits and is_whole):
-            raise await failed(RESPONSE_TOO_LARGE, _too_long(expected))
+            raise await failed(RESPONSE_TOO_LARGE, expected.too_long())
         body = _parsed(plain, response.headers, expected)
     except TooManyValuesError as error:
         raise await failed(INVALID_OUTPUT, f"output.body {error}") from None
@@ -155,10 +161,11 @@ async def _heard(response: httpx2.Response, expected: Expectation) -> tuple[dict
     if any(coding.strip().lower() not in ("", "identity") for coding in _codings(response)):
         raise failed(INVALID_RESPONSE, "the events are compressed, which was not asked for")
     events, size = Events(), 0
+    most = expected.max_bytes if expected.max_stream_bytes is None else expected.max_stream_bytes
     async for chunk in response.aiter_raw():
         size += len(chunk)
-        if size > expected.max_bytes:
-            raise failed(RESPONSE_TOO_LARGE, _too_long(expected))
+        if size > most or events.held + len(chunk) > expected.max_bytes:
+            raise failed(RESPONSE_TOO_LARGE, expected.too_long())
         for number, data in enumerate(events.take(chunk), 1):
             expected.emit(f"{data}\n")  # what comes at a time is shown together
             if number % _EVENTS_A_TURN == 0:
@@ -168,10 +175,6 @@ async def _heard(response: httpx2.Response, expected: Expectation) -> tuple[dict
     if fault := _fault(output):
         raise failed(INVALID_OUTPUT, fault)
     return output, size
-
-
-def _too_long(expected: Expectation) -> str:
-    return f"the body is longer than the {expected.max_bytes} bytes that max_response_bytes leaves it"
 
 
 def _fault(output: dict[str, Any]) -> str:

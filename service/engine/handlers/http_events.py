@@ -13,11 +13,15 @@ _BOM = b"\xef\xbb\xbf"
 
 
 class Events:
-    """Makes events of bytes. `count` is how many there were, `last` the last {event, data, id}, None without any."""
+    """Makes events of bytes. `count` is how many there were, `last` the last {event, data, id}, None without any.
+
+    `held` is how many bytes there are of the event that has not ended.
+    """
 
     def __init__(self) -> None:
         self.count = 0
         self.last: dict[str, Any] | None = None
+        self.held = 0
         # The pieces of a line whose end has not come: joined once, however many they are.
         self._line: list[bytes] = []
         self._is_after_cr = False
@@ -37,6 +41,7 @@ class Events:
         for line in lines:
             whole = b"".join([*self._line, line])
             self._line.clear()
+            self.held += len(line)
             if self._is_first:
                 whole, self._is_first = whole.removeprefix(_BOM), False
             if whole:
@@ -45,8 +50,10 @@ class Events:
                 yield self._ended()
             else:
                 self._event = ""
+                self.held = 0
         if rest:
             self._line.append(rest)
+            self.held += len(rest)
 
     def _read(self, line: bytes) -> None:
         text = line.decode("utf-8", "replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
@@ -66,4 +73,5 @@ class Events:
         self.last = {"event": self._event or "message", "data": data, "id": self._id}
         self._data.clear()
         self._event = ""
+        self.held = 0
         return data

@@ -26,11 +26,15 @@ _CUT_OFF = ("disconnected without sending", "closed connection without sending")
 
 
 class Line:
-    """Sends the requests of one attempt over the connections of its org. `timeout` is for all of them together."""
+    """Sends the requests of one attempt over the connections of its org. `timeout` is for all of them together.
 
-    def __init__(self, egress: Egress, org: str, timeout: float | str | None) -> None:
+    Without one, each answer must be there some time after its beginning; if it `may_last`, within the attempt's time.
+    """
+
+    def __init__(self, egress: Egress, org: str, timeout: float | str | None, *, may_last: bool = False) -> None:
         self.org = org
         self._egress = egress
+        self._may_last = may_last
         self._timeout = timeout
         self._end = None if timeout is None else asyncio.get_running_loop().time() + seconds(timeout)
 
@@ -43,7 +47,7 @@ class Line:
         Raises HandlerError, also for what happens while it is read.
         """
         async with self.bounded(expected) as limit, _connected(expected):
-            if self._timeout is None:
+            if self._timeout is None and not self._may_last:
                 request.extensions["began"] = lambda: limit.reschedule(_end_of_answer())
             async with self._egress.transport(self.org) as transport:
                 response = await transport.handle_async_request(request)

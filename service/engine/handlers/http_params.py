@@ -126,7 +126,7 @@ def check(params: Mapping[str, Any]) -> Iterator[Problem]:
     yield from check_url(params["url"], ("url",), authorisation)
     yield from http_content.check(params, headers)
     yield from http_pages.check(params)
-    yield from _check_headers(headers, "auth" in params)
+    yield from check_headers(headers, "auth" if "auth" in params else "")
     if isinstance(auth := params.get("auth"), Mapping):
         yield from http_auth.check(auth, headers)
     yield from _check_response_headers(params.get("response_headers"))
@@ -134,7 +134,8 @@ def check(params: Mapping[str, Any]) -> Iterator[Problem]:
         yield from _check_timeout(timeout)
 
 
-def _check_headers(headers: Mapping[str, Any], has_auth: bool) -> Iterator[Problem]:
+def check_headers(headers: Mapping[str, Any], beside: str) -> Iterator[Problem]:
+    """Find what is wrong with headers. With the param `beside`, which says who calls, they may not say that, too."""
     seen: dict[str, str] = {}
     for name, value in headers.items():
         path: Path = ("headers", name)
@@ -142,8 +143,8 @@ def _check_headers(headers: Mapping[str, Any], has_auth: bool) -> Iterator[Probl
             yield Problem(path, "is no name of a header: it has a character other than letters, digits and -")
         elif name.lower() in OWN_HEADERS:
             yield Problem(path, "is set by Flowkeep; remove it")
-        elif name.lower() == "authorization" and has_auth:
-            yield Problem(path, "cannot be given beside auth; remove one of them")
+        elif name.lower() == "authorization" and beside:
+            yield Problem(path, f"cannot be given beside {beside}; remove one of them")
         elif (other := seen.setdefault(name.lower(), name)) != name:
             yield Problem(path, f"is the header {other} once more; upper and lower case are one")
         elif fault := fault_of_value(text_of(value)):

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from service.engine.durations import TEN_YEARS
-from service.engine.failure import INVALID_PARAMS
+from service.engine.failure import INVALID_PARAMS, SERVER_ERROR
 from service.engine.handlers.http_answer import CONNECTION_FAILED, INVALID_RESPONSE, RESPONSE_TOO_LARGE
 from service.engine.handlers.model import Effect, Handler, HandlerError, StepContext
 from service.engine.mcp import errors
@@ -21,7 +21,6 @@ from service.engine.pauses import seconds
 from service.engine.schema import Problem, locate
 
 SERVER_NOT_FOUND = "SERVER_NOT_FOUND"
-SERVER_ERROR = "SERVER_ERROR"
 TOOL_NOT_FOUND = "TOOL_NOT_FOUND"
 TOOL_CHANGED = "TOOL_CHANGED"
 TOOL_ERROR = "TOOL_ERROR"

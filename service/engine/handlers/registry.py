@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from service.engine import payload
+from service.engine.chat.models import Models
 from service.engine.egress.egress import Egress
 from service.engine.handlers import loading
+from service.engine.handlers.ask_model import ask_model
 from service.engine.handlers.builtin import ENGINE_HANDLERS
 from service.engine.handlers.call_api import call_api
 from service.engine.handlers.mcp_tool import mcp_tool
@@ -42,14 +44,19 @@ class Registry:
 
     @classmethod
     def with_builtins(
-        cls, egress: Egress | None = None, mail_server: MailServer | None = None, mcp: Sessions | None = None
+        cls,
+        egress: Egress | None = None,
+        mail_server: MailServer | None = None,
+        mcp: Sessions | None = None,
+        models: Models | None = None,
     ) -> Registry:
         """Return a registry of the built-in handlers.
 
-        They call by `egress`, else public addresses, send e-mail by `mail_server`, else none, and call tools in the
-        sessions `mcp`, else in none.
+        They call by `egress`, else public addresses, send e-mail by `mail_server`, else none, call tools in the
+        sessions `mcp`, else in none, and ask `models` by name, else none.
         """
-        return cls((call_api(egress), send_notification(egress, mail_server), mcp_tool(mcp), *ENGINE_HANDLERS.values()))
+        callers = (call_api(egress), send_notification(egress, mail_server), mcp_tool(mcp), ask_model(egress, models))
+        return cls((*callers, *ENGINE_HANDLERS.values()))
 
     def register(self, handler: Handler) -> None:
         """Add a handler.

@@ -10,6 +10,7 @@ from typing import Any
 from service.engine.egress.egress import Egress
 from service.engine.egress.guard import Guard
 from service.engine.egress.places import Places
+from service.engine.failure import NOT_CONFIGURED
 from service.engine.handlers.email_message import compose
 from service.engine.handlers.model import Effect, Handler, HandlerError, StepContext
 from service.engine.handlers.notification_params import PARAMS, check
@@ -39,7 +40,6 @@ HTTP_STATUS_2XX to HTTP_STATUS_5XX, ADDRESS_NOT_ALLOWED, INVALID_RESPONSE: of we
 hold no more of the URL than its host.
 INVALID_PARAMS: params that are wrong once their templates are filled in. Not retried."""
 
-NOT_CONFIGURED = "NOT_CONFIGURED"
 
 CONNECTIONS, CONNECTIONS_OF_ONE_ORG = 20, 10
 """To the SMTP server at a time; more wait. Servers refuse clients that have many."""

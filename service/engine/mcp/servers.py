@@ -88,13 +88,18 @@ def _server(name: str, given: Any) -> Server:
                 raise ValueError(f"{name}: command and env must be without the character NUL, and names without =")
             return StdioServer(command, tuple(args), env)
         case {"url": str(url), **rest} if rest.keys() <= {"headers"}:
-            _check_url(url, f"{name}.url")
-            headers = _texts(rest.get("headers", {}), f"{name}.headers")
-            for header, value in headers.items():
-                if not _HEADER_NAME.fullmatch(header) or not _HEADER_VALUE.fullmatch(value) or value != value.strip():
-                    raise ValueError(f"{name}.headers: has a name or a value that headers cannot carry")
-            return HttpServer(url, headers)
+            return http_server(name, url, rest.get("headers", {}))
     raise ValueError(f"{name}: must have a command, with args and env or without; or a url, with headers or without")
+
+
+def http_server(name: str, url: str, headers: Any) -> HttpServer:
+    """Return the server of this name that is called at a URL, with these headers. Raises ValueError as `parse` does."""
+    _check_url(url, f"{name}.url")
+    headers = _texts(headers, f"{name}.headers")
+    for header, value in headers.items():
+        if not _HEADER_NAME.fullmatch(header) or not _HEADER_VALUE.fullmatch(value) or value != value.strip():
+            raise ValueError(f"{name}.headers: has a name or a value that headers cannot carry")
+    return HttpServer(url, headers)
 
 
 def _texts(given: Any, place: str) -> Mapping[str, str]:

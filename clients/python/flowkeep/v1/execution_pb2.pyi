@@ -176,7 +176,9 @@ class _FailureCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FailureCo
     FAILURE_CODE_SERVER_NOT_FOUND: _FailureCode.ValueType  # 46
     """The deployment has no MCP server of this name."""
     FAILURE_CODE_SERVER_ERROR: _FailureCode.ValueType  # 47
-    """An MCP server answered with an error of JSON-RPC. Details: `number`, its code."""
+    """An MCP server answered with an error of JSON-RPC (details: `number`, its code), or one of a model told of an error in
+    its answer.
+    """
     FAILURE_CODE_TOOL_NOT_FOUND: _FailureCode.ValueType  # 48
     """An MCP server has no tool of this name."""
     FAILURE_CODE_TOOL_CHANGED: _FailureCode.ValueType  # 49
@@ -187,6 +189,16 @@ class _FailureCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FailureCo
     """The org has no secret of a name that stands in the params of the step."""
     FAILURE_CODE_SECRETS_UNAVAILABLE: _FailureCode.ValueType  # 52
     """The provider of a secret did not answer, or not with one. Retried."""
+    FAILURE_CODE_OUTPUT_REJECTED: _FailureCode.ValueType  # 56
+    """No answer of a model met its schemas, however often it was asked. Details: `problems`, `asks`, the beginning of
+    the last `answer`.
+    """
+    FAILURE_CODE_ANSWER_TRUNCATED: _FailureCode.ValueType  # 57
+    """The answer of a model was cut off at the most tokens that it may have. Details: its beginning, `answer`."""
+    FAILURE_CODE_CONTENT_FILTERED: _FailureCode.ValueType  # 58
+    """A filter of a model's server refused the question, or cut the answer off."""
+    FAILURE_CODE_MODEL_REFUSED: _FailureCode.ValueType  # 59
+    """A model refuses to answer; the message is what it says."""
 
 class FailureCode(_FailureCode, metaclass=_FailureCodeEnumTypeWrapper):
     """Codes of failures that the service gives, as `Failure.code` has them without the prefix. Values may be added."""
@@ -290,7 +302,9 @@ FAILURE_CODE_NOT_INSTALLED: FailureCode.ValueType  # 45
 FAILURE_CODE_SERVER_NOT_FOUND: FailureCode.ValueType  # 46
 """The deployment has no MCP server of this name."""
 FAILURE_CODE_SERVER_ERROR: FailureCode.ValueType  # 47
-"""An MCP server answered with an error of JSON-RPC. Details: `number`, its code."""
+"""An MCP server answered with an error of JSON-RPC (details: `number`, its code), or one of a model told of an error in
+its answer.
+"""
 FAILURE_CODE_TOOL_NOT_FOUND: FailureCode.ValueType  # 48
 """An MCP server has no tool of this name."""
 FAILURE_CODE_TOOL_CHANGED: FailureCode.ValueType  # 49
@@ -301,6 +315,16 @@ FAILURE_CODE_SECRET_NOT_FOUND: FailureCode.ValueType  # 51
 """The org has no secret of a name that stands in the params of the step."""
 FAILURE_CODE_SECRETS_UNAVAILABLE: FailureCode.ValueType  # 52
 """The provider of a secret did not answer, or not with one. Retried."""
+FAILURE_CODE_OUTPUT_REJECTED: FailureCode.ValueType  # 56
+"""No answer of a model met its schemas, however often it was asked. Details: `problems`, `asks`, the beginning of
+the last `answer`.
+"""
+FAILURE_CODE_ANSWER_TRUNCATED: FailureCode.ValueType  # 57
+"""The answer of a model was cut off at the most tokens that it may have. Details: its beginning, `answer`."""
+FAILURE_CODE_CONTENT_FILTERED: FailureCode.ValueType  # 58
+"""A filter of a model's server refused the question, or cut the answer off."""
+FAILURE_CODE_MODEL_REFUSED: FailureCode.ValueType  # 59
+"""A model refuses to answer; the message is what it says."""
 Global___FailureCode: _TypeAlias = FailureCode  # noqa: Y015
 
 @_typing.final
