@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo serve test test-system grpcurl failpoints check generate format bench simulate chaos chaos-all chaos-smoke failover soak mutants mutate clean
+.PHONY: help demo serve test test-system grpcurl clients failpoints check generate format bench simulate chaos chaos-all chaos-smoke failover soak mutants mutate clean
 
 # The first interpreter that is new enough and can make a virtual environment.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
@@ -35,7 +35,7 @@ demo: .venv/.runtime  ## Runs a small workflow from start to end, with nothing t
 serve: .venv/.runtime  ## Runs the server with the embedded Postgres
 	$(BIN)/flowkeep serve
 
-test: .venv/.dev grpcurl  ## Runs every test, on the embedded Postgres
+test: .venv/.dev grpcurl clients  ## Runs every test, on the embedded Postgres
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
 test-system: .venv/.dev  ## Runs the tests of the store once more, on the Postgres 15 of this system where it has one
@@ -54,6 +54,9 @@ grpcurl:
 			|| echo "grpcurl could not be built: the tests use buf curl alone."; \
 	else echo "Go was not found: the tests use buf curl alone, without grpcurl."; fi
 
+clients:  ## Builds the clients of TypeScript and Go with their tests, where Node and Go are
+	@.ci/clients build
+
 failpoints: .venv/.dev  ## Runs every failpoint with every action, of which make test runs a few, each day others
 	FLOWKEEP_TEST_FAILPOINTS=all $(BIN)/python -m pytest -n $(JOBS) tests/e2e/test_failpoints.py $(ARGS)
 
@@ -67,7 +70,7 @@ check: .venv/.dev  ## Runs linters, the type checker, and the checks of protos a
 	.ci/breaking
 	.ci/generate --check
 
-generate: .venv/.dev  ## Writes what is made of protos and statements: Python stubs, descriptors that reflection shows, SQL to look at
+generate: .venv/.dev  ## Writes what is made of protos and statements: stubs, descriptors that reflection shows, SQL to look at
 	.ci/generate
 
 format: .venv/.dev  ## Formats Python and protos
@@ -107,6 +110,7 @@ mutate: .venv/.dev  ## Changes the code at random, MUTANTS=40 SEED=1 WHERE="plan
 
 clean:  ## Removes what make made
 	rm -rf .venv build dist *.egg-info clients/python/build clients/python/*.egg-info
+	rm -rf clients/typescript/dist clients/typescript/node_modules
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find service persistence clients tests -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -20,7 +20,9 @@ from tests.folders import ROOT
 from tests.unit.documents import DEFAULTS
 
 FOLDERS = ("clients", "persistence", "protos", "service", "tests")
-GENERATED = ROOT / "clients" / "python" / "flowkeep" / "v1"
+CLIENTS = ROOT / "clients"
+GENERATED = (CLIENTS / "python" / "flowkeep" / "v1", CLIENTS / "typescript" / "src" / "gen", CLIENTS / "go" / "v1")
+BUILT = (CLIENTS / "typescript" / "node_modules", CLIENTS / "typescript" / "dist")
 SUFFIXES = {".c", ".go", ".java", ".md", ".proto", ".py", ".sql", ".ts", ".yaml", ".yml"}
 
 CITED = {
@@ -47,12 +49,13 @@ def texts() -> dict[Path, str]:
     files += [path for path in (ROOT / ".ci").iterdir() if path.is_file()]
     for folder in FOLDERS:
         files += [path for path in (ROOT / folder).rglob("*") if path.suffix in SUFFIXES and path.is_file()]
-    return {path: path.read_text() for path in files if GENERATED not in path.parents and path != Path(__file__)}
+    left_out = {*GENERATED, *BUILT}
+    return {path: path.read_text() for path in files if left_out.isdisjoint(path.parents) and path != Path(__file__)}
 
 
 def pages() -> list[Path]:
     """Return the pages of the tree."""
-    return sorted(path for path in texts() if path.suffix == ".md" and "node_modules" not in path.parts)
+    return sorted(path for path in texts() if path.suffix == ".md")
 
 
 PAGES = [str(path.relative_to(ROOT)) for path in pages()]

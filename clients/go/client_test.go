@@ -1,0 +1,339 @@
+package flowkeep_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"os"
+	"regexp"
+	"slices"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	flowkeep "flowkeep.dev/go"
+	flowkeepv1 "flowkeep.dev/go/v1"
+)
+
+const absent = "01900000-0000-7000-8000-000000000000"
+
+type object = map[string]any
+
+var (
+	greet = object{"id": "greet", "handler": "transform", "params": object{"value": "Hello ${ input.name }!"}}
+	pause = object{"id": "pause", "handler": "wait", "params": object{"duration": "1h"}}
+)
+
+// target is the address of the server that these tests are against.
+func target(t *testing.T) string {
+	t.Helper()
+	found := os.Getenv("FLOWKEEP_TARGET")
+	if found == "" {
+		t.Skip("FLOWKEEP_TARGET names no server")
+	}
+	return found
+}
+
+func dial(t *testing.T, target string, options ...flowkeep.Option) *flowkeep.Client {
+	t.Helper()
+	client, err := flowkeep.New(target, options...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	return client
+}
+
+func must[Value any](t *testing.T) func(Value, error) Value {
+	return func(value Value, err error) Value {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return value
+	}
+}
+
+func equal(t *testing.T, found, wanted any) {
+	t.Helper()
+	if fmt.Sprint(found) != fmt.Sprint(wanted) {
+		t.Fatalf("found %v, wanted %v", found, wanted)
+	}
+}
+
+func collected[Item any](items iter.Seq2[Item, error]) ([]Item, error) {
+	var found []Item
+	for item, err := range items {
+		if err != nil {
+			return found, err
+		}
+		found = append(found, item)
+	}
+	return found, nil
+}
+
+// made applies a workflow of these steps and returns its name.
+func made(t *testing.T, client *flowkeep.Client, steps ...object) string {
+	t.Helper()
+	name := fmt.Sprintf("go-%d", time.Now().UnixNano())
+	must[[]*flowkeepv1.ApplyWorkflowsResponse_Result](t)(client.Apply(t.Context(), nil, object{"name": name, "steps": steps}))
+	return name
+}
+
+func started(t *testing.T, client *flowkeep.Client, workflow string, input any, options *flowkeep.ExecuteOptions) *flowkeepv1.Execution {
+	t.Helper()
+	return must[*flowkeepv1.Execution](t)(client.Execute(t.Context(), workflow, input, options))
+}
+
+func TestWorkflowsAreAppliedAndAgainChangeNothing(t *testing.T) {
+	client, ctx := dial(t, target(t)), t.Context()
+	name := fmt.Sprintf("go-%d", time.Now().UnixNano())
+	document := object{"name": name, "ordering": "GRAPH", "timeout": "1h30m", "steps": []object{greet}}
+	for _, wanted := range []string{"OUTCOME_CREATED", "OUTCOME_UNCHANGED"} {
+		results := must[[]*flowkeepv1.ApplyWorkflowsResponse_Result](t)(client.Apply(ctx, nil, document))
+		equal(t, results[0].GetOutcome().String(), wanted)
+	}
+	found := must[*flowkeepv1.Workflow](t)(client.GetWorkflow(ctx, name, 0))
+	equal(t, found.GetDefinition().GetTimeout().AsDuration(), 90*time.Minute)
+	listed := must[[]*flowkeepv1.Workflow](t)(collected(client.ListWorkflows(ctx, name)))
+	equal(t, len(listed), 1)
+	if err := client.DeleteWorkflow(ctx, name, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.GetWorkflow(ctx, name, 0); !errors.Is(err, flowkeep.ErrNotFound) {
+		t.Fatal(err)
+	}
+}
+
+func TestADefinitionThatIsNotSoundIsRefusedWithItsPaths(t *testing.T) {
+	client, ctx := dial(t, target(t)), t.Context()
+	unsound := object{"name": "unsound", "steps": []object{{"id": "a", "handler": "absent"}}}
+	violations := must[[]flowkeep.Violation](t)(client.ValidateWorkflow(ctx, unsound))
+	equal(t, violations[0].Field, "steps[0].handler")
+	var wrong *flowkeep.DefinitionError
+	if _, err := client.Apply(ctx, &flowkeep.ApplyOptions{ValidateOnly: true}, unsound); !errors.As(err, &wrong) {
+		t.Fatal(err)
+	}
+	_, err := client.Apply(ctx, nil, unsound)
+	var refused *flowkeep.Error
+	if !errors.As(err, &refused) || !errors.Is(err, flowkeep.ErrInvalidArgument) {
+		t.Fatal(err)
+	}
+	equal(t, refused.Reason, "INVALID_FIELDS")
+	equal(t, refused.Violations[0].Field, "definitions[0].steps[0].handler")
+	equal(t, status.Code(err), codes.InvalidArgument)
+}
+
+func TestAnExecutionGivesItsResultWaitedForInEachWay(t *testing.T) {
+	client, ctx := dial(t, target(t)), t.Context()
+	name := made(t, client, greet)
+	input := struct {
+		Name string `json:"name"`
+	}{"you"}
+	waited := started(t, client, name, input, &flowkeep.ExecuteOptions{Wait: true, Tags: []string{"go"}})
+	equal(t, waited.GetState(), flowkeepv1.Execution_STATE_COMPLETED)
+	var result string
+	if err := client.Result(ctx, waited.GetExecutionId(), &result); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, result, "Hello you!")
+	if err := client.Run(ctx, name, object{"name": "all"}, &result, nil); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, result, "Hello all!")
+	steps := must[[]*flowkeepv1.StepExecution](t)(collected(client.ListSteps(ctx, waited.GetExecutionId(), 0)))
+	equal(t, steps[0].GetPath(), "greet")
+	step := must[*flowkeepv1.GetStepResponse](t)(client.GetStep(ctx, waited.GetExecutionId(), "greet", 0))
+	equal(t, step.GetStep().GetHandler(), "transform")
+}
+
+func TestTheSameRequestIDStartsNothingTwice(t *testing.T) {
+	client, ctx := dial(t, target(t)), t.Context()
+	name := made(t, client, greet)
+	request := must[*flowkeepv1.ExecuteRequest](t)(flowkeep.NewExecuteRequest(name, object{"name": "once"}, nil))
+	first := must[*flowkeepv1.ExecuteResponse](t)(client.Start(ctx, request))
+	second := must[*flowkeepv1.ExecuteResponse](t)(client.Start(ctx, request))
+	equal(t, []bool{first.GetCreated(), second.GetCreated()}, []bool{true, false})
+	equal(t, first.GetExecution().GetExecutionId(), second.GetExecution().GetExecutionId())
+	options := &flowkeep.ExecuteOptions{RequestID: request.GetRequestId()}
+	if _, err := client.Execute(ctx, name, object{"name": "else"}, options); !errors.Is(err, flowkeep.ErrAlreadyExists) {
+		t.Fatal(err)
+	}
+}
+
+func TestAnExecutionThatFailsSaysWhy(t *testing.T) {
+	client := dial(t, target(t))
+	name := made(t, client, object{"id": "broken", "handler": "transform", "params": object{"expression": "1 / 0"}})
+	err := client.Run(t.Context(), name, nil, nil, nil)
+	var failed *flowkeep.ExecutionFailedError
+	if !errors.As(err, &failed) || !regexp.MustCompile(`FAILED: [A-Z_]+ in step broken: `).MatchString(err.Error()) {
+		t.Fatal(err)
+	}
+	equal(t, failed.State, flowkeepv1.Execution_STATE_FAILED)
+}
+
+func TestABatchTellsOfEachRequestAndListsAreReadPageByPage(t *testing.T) {
+	client, ctx := dial(t, target(t)), t.Context()
+	name := made(t, client, greet)
+	var requests []*flowkeepv1.ExecuteRequest
+	for _, workflow := range []string{name, name, name, name, name, "absent"} {
+		requests = append(requests, must[*flowkeepv1.ExecuteRequest](t)(flowkeep.NewExecuteRequest(workflow, object{"name": "n"}, nil)))
+	}
+	outcomes := must[[]flowkeep.Outcome](t)(client.BatchExecute(ctx, requests))
+	refused := outcomes[5].Err
+	equal(t, []any{errors.Is(refused, flowkeep.ErrNotFound), refused.Reason}, []any{true, "WORKFLOW_NOT_FOUND"})
+	equal(t, refused.Metadata, map[string]string{"workflow": "absent"})
+	var sent, listed []string
+	for _, outcome := range outcomes[:5] {
+		sent = append(sent, outcome.Response.GetExecution().GetExecutionId())
+	}
+	pages := client.ListExecutions(ctx, &flowkeep.ListOptions{Filters: flowkeep.Filters{Workflow: name}, PageSize: 2})
+	for _, execution := range must[[]*flowkeepv1.Execution](t)(collected(pages)) {
+		listed = append(listed, execution.GetExecutionId())
+	}
+	slices.Sort(sent)
+	slices.Sort(listed)
+	equal(t, listed, sent)
+}
+
+func TestACancelTellsWhatBecameOfEachStep(t *testing.T) {
+	client, ctx := dial(t, target(t)), t.Context()
+	execution := started(t, client, made(t, client, pause), nil, nil)
+	cancelled := must[*flowkeepv1.CancelResponse](t)(
+		client.Cancel(ctx, execution.GetExecutionId(), &flowkeep.CancelOptions{Reason: "enough"}),
+	)
+	equal(t, cancelled.GetSteps()[0].GetPath(), "pause")
+	var failed *flowkeep.ExecutionFailedError
+	if err := client.Result(ctx, execution.GetExecutionId(), nil); !errors.As(err, &failed) {
+		t.Fatal(err)
+	}
+	equal(t, failed.State, flowkeepv1.Execution_STATE_CANCELLED)
+	done := started(t, client, made(t, client, greet), object{"name": "x"}, &flowkeep.ExecuteOptions{Wait: true})
+	_, err := client.Cancel(ctx, done.GetExecutionId(), nil)
+	var refused *flowkeep.Error
+	if !errors.As(err, &refused) || !errors.Is(err, flowkeep.ErrFailedPrecondition) {
+		t.Fatal(err)
+	}
+	equal(t, []string{refused.Reason, refused.Metadata["state"]}, []string{"EXECUTION_FINISHED", "COMPLETED"})
+}
+
+func TestAWatchGoesOnBehindTheLastEventWhenItsConnectionBreaks(t *testing.T) {
+	client, ctx := dial(t, target(t)), t.Context()
+	way := relayTo(t, target(t), "127.0.0.1:0")
+	far := dial(t, way.target)
+	execution := started(t, client, made(t, client, greet, pause), object{"name": "you"}, nil)
+	var breaks []*flowkeep.Error
+	onBreak := func(err *flowkeep.Error) {
+		if breaks = append(breaks, err); len(breaks) == 1 {
+			// What is watched goes on while nobody is connected.
+			must[*flowkeepv1.CancelResponse](t)(client.Cancel(ctx, execution.GetExecutionId(), nil))
+		}
+	}
+	var last int64
+	for event, err := range far.Watch(ctx, execution.GetExecutionId(), &flowkeep.WatchOptions{OnBreak: onBreak}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		equal(t, event.GetSeq(), last+1)
+		last = event.GetSeq()
+		if event.GetStepWaiting() != nil {
+			way.cut()
+		}
+	}
+	if len(breaks) == 0 || !errors.Is(breaks[0], flowkeep.ErrUnavailable) {
+		t.Fatal(breaks)
+	}
+	found := must[*flowkeepv1.Execution](t)(client.GetExecution(ctx, execution.GetExecutionId(), 0))
+	equal(t, last, found.GetLastSeq())
+}
+
+func TestAWatchBeginsWhereItIsToldTo(t *testing.T) {
+	client, ctx := dial(t, target(t)), t.Context()
+	done := started(t, client, made(t, client, greet), object{"name": "you"}, &flowkeep.ExecuteOptions{Wait: true})
+	id, last := done.GetExecutionId(), done.GetLastSeq()
+	tail := must[[]*flowkeepv1.ExecutionEvent](t)(collected(client.Watch(ctx, id, &flowkeep.WatchOptions{AfterSeq: last - 1})))
+	if len(tail) != 1 || tail[0].GetFinished() == nil {
+		t.Fatal(tail)
+	}
+	responses := must[[]*flowkeepv1.WatchExecutionResponse](t)(
+		collected(client.WatchResponses(ctx, id, &flowkeep.WatchOptions{Snapshot: true})),
+	)
+	equal(t, responses[0].GetSnapshot().GetSeq(), last)
+	if _, err := collected(client.Watch(ctx, id, &flowkeep.WatchOptions{AfterSeq: 1000})); !errors.Is(err, flowkeep.ErrOutOfRange) {
+		t.Fatal(err)
+	}
+	if _, err := collected(client.Watch(ctx, absent, nil)); !errors.Is(err, flowkeep.ErrNotFound) {
+		t.Fatal(err)
+	}
+}
+
+func TestCallsAndWatchesEndWhenTheirContextDoes(t *testing.T) {
+	client := dial(t, target(t))
+	execution := started(t, client, made(t, client, pause), nil, nil)
+	enough := errors.New("enough")
+	ctx, stop := context.WithCancelCause(t.Context())
+	defer stop(nil)
+	var err error
+	for event, broke := range client.Watch(ctx, execution.GetExecutionId(), nil) {
+		if err = broke; event.GetStepWaiting() != nil {
+			stop(enough)
+		}
+	}
+	if !errors.Is(err, enough) {
+		t.Fatal(err)
+	}
+	if _, err := client.GetExecution(ctx, execution.GetExecutionId(), 0); !errors.Is(err, enough) {
+		t.Fatal(err)
+	}
+	must[*flowkeepv1.CancelResponse](t)(client.Cancel(t.Context(), execution.GetExecutionId(), nil))
+}
+
+func TestACallIsSentAgainUntilAServerIsThereAndNoLongerThanItMay(t *testing.T) {
+	gone := relayTo(t, target(t), "127.0.0.1:0")
+	gone.close()
+	hasty := dial(t, gone.target, flowkeep.WithTimeout(300*time.Millisecond))
+	if _, err := hasty.ListHandlers(t.Context()); !errors.Is(err, flowkeep.ErrUnavailable) {
+		t.Fatal(err)
+	}
+	patient := dial(t, gone.target)
+	asked := make(chan error)
+	go func() {
+		_, err := patient.ListHandlers(t.Context())
+		asked <- err
+	}()
+	relayTo(t, target(t), gone.target)
+	if err := <-asked; err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAClientThatIsClosedSaysSo(t *testing.T) {
+	client := dial(t, target(t))
+	if err := client.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, err := client.ListHandlers(t.Context())
+	equal(t, status.Code(err), codes.Canceled)
+}
+
+// TestFollow prints the events of an execution, a line each, for a test that restarts the server meanwhile.
+func TestFollow(t *testing.T) {
+	execution := os.Getenv("FLOWKEEP_EXECUTION")
+	if execution == "" {
+		t.Skip("FLOWKEEP_EXECUTION names no execution")
+	}
+	for event, err := range dial(t, target(t)).Watch(t.Context(), execution, nil) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Printf("event %d %s\n", event.GetSeq(), kindOf(event))
+	}
+}
+
+func kindOf(event *flowkeepv1.ExecutionEvent) string {
+	message := event.ProtoReflect()
+	return string(message.WhichOneof(message.Descriptor().Oneofs().ByName("kind")).Name())
+}

@@ -1,0 +1,362 @@
+/** The client: the calls of the service as methods, plain values in and messages out. */
+
+import { create, type JsonValue } from "@bufbuild/protobuf";
+
+import { executeAll, type Outcome } from "./batch.js";
+import { Connection, type ConnectionOptions } from "./connection.js";
+import { type Definition, definition, definitions } from "./definition.js";
+import { DefinitionError, ExecutionFailedError, type FlowkeepError, type Violation } from "./errors.js";
+import type { ExecutionEvent, ExecutionFinished } from "./gen/flowkeep/v1/event_pb.js";
+import { type Execution, Execution_State, ExecutionView, StepView } from "./gen/flowkeep/v1/execution_pb.js";
+import type { StepExecution } from "./gen/flowkeep/v1/execution_pb.js";
+import {
+  type CancelResponse,
+  type ExecuteRequest,
+  type ExecuteResponse,
+  type GetStepResponse,
+  ListExecutionsRequestSchema,
+  ListStepsRequestSchema,
+  WatchExecutionRequestSchema,
+  type WatchExecutionResponse,
+} from "./gen/flowkeep/v1/execution_service_pb.js";
+import type { Handler } from "./gen/flowkeep/v1/handler_pb.js";
+import { type Workflow, type WorkflowDefinition, WorkflowView } from "./gen/flowkeep/v1/workflow_pb.js";
+import { type ApplyWorkflowsResponse_Result, ListWorkflowsRequestSchema } from "./gen/flowkeep/v1/workflow_service_pb.js";
+import { fromValue, type Input } from "./payload.js";
+import {
+  type CallOptions,
+  type ChangeOptions,
+  type ExecuteOptions,
+  executeRequest,
+  executionFilter,
+  type ListOptions,
+  requestId,
+} from "./requests.js";
+import { eventsOf, follow } from "./watch.js";
+
+const WAIT_SECONDS = 300;
+
+/** Where a watch begins. */
+export interface WatchOptions extends CallOptions {
+  /** Only events after this one. By default from the beginning. */
+  readonly afterSeq?: bigint | number | undefined;
+  /** Only events from now on; excludes `afterSeq`. */
+  readonly snapshot?: boolean | undefined;
+  /** Called with the error of each break, and of each try after it that fails. */
+  readonly onBreak?: ((error: FlowkeepError) => void) | undefined;
+}
+
+/**
+ * A connection to Flowkeep, opened by the first call.
+ *
+ * Every method throws FlowkeepError or a subclass. A call that met a broken connection, or a server that is away or has
+ * too much work, is sent again, with growing pauses, until `timeout` (30 s) has passed in all: safe, because reads may be
+ * repeated, and each call that changes something carries a `requestId`, under which the server does it once and answers
+ * it as often as it comes. An aborted `signal` ends a call with the signal's reason.
+ */
+export class Client {
+  readonly #connection: Connection;
+
+  /** Throws TypeError for a target that is neither `host:port` nor `unix:/path`. */
+  constructor(target = "localhost:50051", options: ConnectionOptions = {}) {
+    this.#connection = new Connection(target, options);
+  }
+
+  /** Closes the connection. Calls and watches under way end with an error. */
+  close(): void {
+    this.#connection.close();
+  }
+
+  // Workflows
+
+  /**
+   * Makes one or more workflows be as their definitions say, all or none; returns in order what became of each.
+   *
+   * What holds already is UNCHANGED. With `validateOnly` nothing is written, and the results say what would be done.
+   * Throws DefinitionError for documents that are no definitions, or with `validateOnly` not sound; else
+   * InvalidArgumentError; by paths such as `definitions[3].steps[0].id`.
+   */
+  async apply(
+    documents: Definition | readonly Definition[],
+    options: ChangeOptions & { readonly validateOnly?: boolean | undefined } = {},
+  ): Promise<ApplyWorkflowsResponse_Result[]> {
+    const request = {
+      definitions: definitions(documents),
+      validateOnly: options.validateOnly ?? false,
+      requestId: requestId(options),
+    };
+    const { workflows } = this.#connection;
+    const response = await this.#connection.call((attempt) => workflows.applyWorkflows(request, attempt), options);
+    if (response.violations.length > 0) {
+      throw new DefinitionError(response.violations.map(({ field, description }) => ({ field, description })));
+    }
+    return response.results;
+  }
+
+  /** Returns all that is wrong with a definition, an empty list if nothing is. Keeps nothing. */
+  async validateWorkflow(document: Definition, options: CallOptions = {}): Promise<readonly Violation[]> {
+    let message: WorkflowDefinition;
+    try {
+      message = definition(document);
+    } catch (error) {
+      if (error instanceof DefinitionError) {
+        return error.violations;
+      }
+      throw error;
+    }
+    const request = { definition: message };
+    const { workflows } = this.#connection;
+    const response = await this.#connection.call((attempt) => workflows.validateWorkflow(request, attempt), options);
+    return response.violations.map(({ field, description }) => ({ field, description }));
+  }
+
+  /** Returns a workflow, by id or name, at its latest or another revision. Throws NotFoundError. */
+  async getWorkflow(
+    workflow: string,
+    options: CallOptions & { readonly revision?: number | undefined } = {},
+  ): Promise<Workflow> {
+    const request = { workflow, revision: options.revision ?? 0 };
+    const { workflows } = this.#connection;
+    const response = await this.#connection.call((attempt) => workflows.getWorkflow(request, attempt), options);
+    return given(response.workflow);
+  }
+
+  /** Yields the workflows, newest first, in the view FULL each with its definition. Pages are fetched as needed. */
+  async *listWorkflows(
+    options: CallOptions & {
+      readonly namePrefix?: string | undefined;
+      readonly tags?: readonly string[] | undefined;
+      readonly view?: WorkflowView | undefined;
+      readonly pageSize?: number | undefined;
+    } = {},
+  ): AsyncGenerator<Workflow, void, undefined> {
+    const request = create(ListWorkflowsRequestSchema, {
+      namePrefix: options.namePrefix ?? "",
+      tags: [...(options.tags ?? [])],
+      view: options.view ?? WorkflowView.BASIC,
+      pageSize: options.pageSize ?? 0,
+    });
+    const { workflows } = this.#connection;
+    do {
+      const page = await this.#connection.call((attempt) => workflows.listWorkflows(request, attempt), options);
+      yield* page.workflows;
+      request.pageToken = page.nextPageToken;
+    } while (request.pageToken);
+  }
+
+  /**
+   * Deletes a workflow with all its executions.
+   *
+   * Throws NotFoundError, and FailedPreconditionError when executions have not ended, unless `force` cancels them.
+   */
+  async deleteWorkflow(
+    workflow: string,
+    options: ChangeOptions & { readonly etag?: string | undefined; readonly force?: boolean | undefined } = {},
+  ): Promise<void> {
+    const request = {
+      workflow,
+      etag: options.etag ?? "",
+      force: options.force ?? false,
+      requestId: requestId(options),
+    };
+    const { workflows } = this.#connection;
+    await this.#connection.call((attempt) => workflows.deleteWorkflow(request, attempt), options);
+  }
+
+  /** Returns what steps can run, by name. */
+  async listHandlers(options: CallOptions = {}): Promise<Handler[]> {
+    const { workflows } = this.#connection;
+    return (await this.#connection.call((attempt) => workflows.listHandlers({}, attempt), options)).handlers;
+  }
+
+  // Executions
+
+  /**
+   * Starts an execution and returns it, with `wait` when it has ended.
+   *
+   * Once this returns, the execution is kept and will reach its end. When it throws UnavailableError it may have started:
+   * call again with the same `requestId`. Throws NotFoundError, PayloadError for an input that payloads cannot carry,
+   * InvalidArgumentError for one that the workflow refuses, AlreadyExistsError for a request id that was used with other
+   * content, ResourceExhaustedError when the queue stays full.
+   */
+  async execute(workflow: string, input?: Input, options: ExecuteOptions = {}): Promise<Execution> {
+    return given((await this.start(executeRequest(workflow, input, options), options)).execution);
+  }
+
+  /** Sends a request made by `executeRequest`; the response also tells whether this call made the execution. */
+  async start(request: ExecuteRequest, options: CallOptions = {}): Promise<ExecuteResponse> {
+    const { executions, timeoutSeconds } = this.#connection;
+    return this.#connection.call((attempt) => executions.execute(request, attempt), {
+      ...options,
+      timeoutSeconds: request.wait ? Math.max(timeoutSeconds, WAIT_SECONDS) : timeoutSeconds,
+    });
+  }
+
+  /**
+   * Starts up to 1,000 executions by requests that `executeRequest` made; returns in order what became of each.
+   *
+   * That is the response that `start` gives, or the error that it throws; what `start` sends again is sent again. Throws
+   * FlowkeepError for what is wrong with the call as a whole: too many requests, or more than 4 MiB of them.
+   */
+  async batchExecute(requests: readonly ExecuteRequest[], options: CallOptions = {}): Promise<Outcome[]> {
+    return executeAll(this.#connection, requests, options.signal);
+  }
+
+  /**
+   * Returns an execution, with its steps and payloads in the view FULL; as it was after an event with `atSeq`.
+   *
+   * Throws NotFoundError; with `atSeq` OutOfRangeError beyond the newest event.
+   */
+  async getExecution(
+    executionId: string,
+    options: CallOptions & {
+      readonly view?: ExecutionView | undefined;
+      readonly atSeq?: bigint | number | undefined;
+    } = {},
+  ): Promise<Execution> {
+    const request = { executionId, view: options.view ?? ExecutionView.FULL, atSeq: BigInt(options.atSeq ?? 0) };
+    const { executions } = this.#connection;
+    return given(
+      (await this.#connection.call((attempt) => executions.getExecution(request, attempt), options)).execution,
+    );
+  }
+
+  /** Yields the executions that meet all filters, newest first by default. Pages are fetched as needed. */
+  async *listExecutions(options: ListOptions = {}): AsyncGenerator<Execution, void, undefined> {
+    const request = create(ListExecutionsRequestSchema, {
+      filter: executionFilter(options),
+      order: options.order ?? 0,
+      view: options.view ?? 0,
+      pageSize: options.pageSize ?? 0,
+    });
+    const { executions } = this.#connection;
+    do {
+      const page = await this.#connection.call((attempt) => executions.listExecutions(request, attempt), options);
+      yield* page.executions;
+      request.pageToken = page.nextPageToken;
+    } while (request.pageToken);
+  }
+
+  /** Yields the steps of an execution in the order of the definition, in the view FULL with their payloads. */
+  async *listSteps(
+    executionId: string,
+    options: CallOptions & {
+      readonly handler?: string | undefined;
+      readonly view?: StepView | undefined;
+      readonly pageSize?: number | undefined;
+    } = {},
+  ): AsyncGenerator<StepExecution, void, undefined> {
+    const request = create(ListStepsRequestSchema, {
+      executionId,
+      handler: options.handler ?? "",
+      view: options.view ?? StepView.BASIC,
+      pageSize: options.pageSize ?? 0,
+    });
+    const { executions } = this.#connection;
+    do {
+      const page = await this.#connection.call((attempt) => executions.listSteps(request, attempt), options);
+      yield* page.steps;
+      request.pageToken = page.nextPageToken;
+    } while (request.pageToken);
+  }
+
+  /** Returns a step with all of its payloads, in its newest or another iteration. Throws NotFoundError. */
+  async getStep(
+    executionId: string,
+    path: string,
+    options: CallOptions & { readonly iteration?: number | undefined } = {},
+  ): Promise<GetStepResponse> {
+    const request = { executionId, path, iteration: options.iteration ?? 0 };
+    const { executions } = this.#connection;
+    return this.#connection.call((attempt) => executions.getStep(request, attempt), options);
+  }
+
+  /**
+   * Cancels an execution and returns it with what became of each step.
+   *
+   * Idempotent. Throws NotFoundError, and FailedPreconditionError (EXECUTION_FINISHED) when it ended otherwise.
+   */
+  async cancel(
+    executionId: string,
+    options: ChangeOptions & { readonly reason?: string | undefined } = {},
+  ): Promise<CancelResponse> {
+    const request = { executionId, reason: options.reason ?? "", requestId: requestId(options) };
+    const { executions } = this.#connection;
+    return this.#connection.call((attempt) => executions.cancel(request, attempt), options);
+  }
+
+  /**
+   * Yields the events of an execution, first those that happened, up to the finished event.
+   *
+   * Every event after `afterSeq` comes exactly once and in order, through any broken connection, for as long as it takes;
+   * bound it with `signal`. Throws NotFoundError, OutOfRangeError for a position that is not, or no longer, in the
+   * history, and errors of identity.
+   */
+  watch(executionId: string, options: WatchOptions = {}): AsyncGenerator<ExecutionEvent, void, undefined> {
+    return eventsOf(this.watchResponses(executionId, options));
+  }
+
+  /**
+   * Yields what `watch` does as whole messages: the events of a transition together, bookmarks, output of steps. With
+   * `snapshot` the first message holds the execution as it stands.
+   */
+  watchResponses(
+    executionId: string,
+    options: WatchOptions = {},
+  ): AsyncGenerator<WatchExecutionResponse, void, undefined> {
+    const afterSeq = BigInt(options.afterSeq ?? 0);
+    if (options.snapshot && afterSeq !== 0n) {
+      throw new TypeError("a watch begins after a seq or with a snapshot, not both");
+    }
+    const connection = this.#connection;
+    const request = create(WatchExecutionRequestSchema, { executionId, afterSeq, snapshot: options.snapshot ?? false });
+    return follow(
+      async function* (from, signal) {
+        yield* connection.executions.watchExecution(from, { headers: await connection.headers(), signal });
+      },
+      request,
+      connection.signalWith(options.signal),
+      options.onBreak,
+    );
+  }
+
+  /**
+   * Waits for the end of an execution and returns its result.
+   *
+   * Throws ExecutionFailedError when it ended otherwise than COMPLETED, and what `watch` throws.
+   */
+  async result(executionId: string, options: CallOptions = {}): Promise<JsonValue> {
+    return this.#resultOf(await this.getExecution(executionId, { ...options, view: ExecutionView.BASIC }), options);
+  }
+
+  /** Starts an execution, waits for its end and returns its result. Throws as `execute` and `result` do. */
+  async run(workflow: string, input?: Input, options: ExecuteOptions = {}): Promise<JsonValue> {
+    return this.#resultOf(await this.execute(workflow, input, options), options);
+  }
+
+  async #resultOf(execution: Execution, options: CallOptions): Promise<JsonValue> {
+    // From the newest event on: of an execution that has ended, that one is the finished event.
+    const afterSeq = execution.lastSeq > 0n ? execution.lastSeq - 1n : 0n;
+    for await (const event of this.watch(execution.executionId, { signal: options.signal, afterSeq })) {
+      if (event.kind.case === "finished") {
+        return outcomeOf(execution.executionId, event.kind.value);
+      }
+    }
+    throw new Error(`the history of execution ${execution.executionId} ended without its finished event`);
+  }
+}
+
+function outcomeOf(executionId: string, finished: ExecutionFinished): JsonValue {
+  if (finished.state !== Execution_State.COMPLETED) {
+    const failure = finished.outcome.case === "failure" ? finished.outcome.value : undefined;
+    throw new ExecutionFailedError(executionId, finished.state, failure);
+  }
+  return fromValue(finished.outcome.case === "result" ? finished.outcome.value : undefined);
+}
+
+function given<Value>(value: Value | undefined): Value {
+  if (value === undefined) {
+    throw new Error("the answer of the server lacks what it is about");
+  }
+  return value;
+}

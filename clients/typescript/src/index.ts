@@ -1,0 +1,44 @@
+/** What `import … from "flowkeep-client"` offers; `flowkeep-client/v1` has all messages. */
+
+export type { Outcome } from "./batch.js";
+export { Client, type WatchOptions } from "./client.js";
+export type { ConnectionOptions, Token } from "./connection.js";
+export { type Definition, definition } from "./definition.js";
+export type { Span } from "./durations.js";
+export {
+  AlreadyExistsError,
+  DefinitionError,
+  ExecutionFailedError,
+  FailedPreconditionError,
+  FlowkeepError,
+  InvalidArgumentError,
+  NotFoundError,
+  OutOfRangeError,
+  PayloadError,
+  PermissionDeniedError,
+  ResourceExhaustedError,
+  type StatusCode,
+  UnauthenticatedError,
+  UnavailableError,
+  type Violation,
+} from "./errors.js";
+export type { ExecutionEvent } from "./gen/flowkeep/v1/event_pb.js";
+export {
+  type Execution,
+  Execution_State,
+  ExecutionView,
+  type Failure,
+  type StepExecution,
+  StepExecution_State,
+  StepView,
+} from "./gen/flowkeep/v1/execution_pb.js";
+export { type Workflow, type WorkflowDefinition, WorkflowView } from "./gen/flowkeep/v1/workflow_pb.js";
+export { fromValue, type Input } from "./payload.js";
+export {
+  type CallOptions,
+  type ChangeOptions,
+  type ExecuteOptions,
+  executeRequest,
+  type ExecutionFilters,
+  type ListOptions,
+} from "./requests.js";

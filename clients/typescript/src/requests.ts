@@ -1,0 +1,163 @@
+/** Requests of the service, built from plain values. */
+
+import { randomUUID } from "node:crypto";
+
+import { create } from "@bufbuild/protobuf";
+import { type Duration, timestampFromDate } from "@bufbuild/protobuf/wkt";
+
+import { type Span, toDuration } from "./durations.js";
+import { type Execution_State, type ExecutionView, Execution_StateSchema } from "./gen/flowkeep/v1/execution_pb.js";
+import {
+  type ExecuteRequest,
+  ExecuteRequestSchema,
+  type ExecutionFilter,
+  ExecutionFilterSchema,
+  type ListExecutionsRequest_Order,
+  type TimeRange,
+  TimeRangeSchema,
+} from "./gen/flowkeep/v1/execution_service_pb.js";
+import { type Input, toStruct } from "./payload.js";
+
+/** What every call takes. */
+export interface CallOptions {
+  /** Ends the call when it is aborted; what the call did on the server stays done. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** What every call takes that changes something. */
+export interface ChangeOptions extends CallOptions {
+  /** Id of the request; by default the client makes one. Give your own where you may have to call again. */
+  readonly requestId?: string | undefined;
+}
+
+/** How a workflow is executed, beside its input. */
+export interface ExecuteOptions extends ChangeOptions {
+  /** Revision to run; by default the latest. */
+  readonly revision?: number | undefined;
+  /** To find the execution by, beside the tags of the workflow. */
+  readonly tags?: readonly string[] | undefined;
+  /** To find the execution by. */
+  readonly labels?: Readonly<Record<string, string>> | undefined;
+  /** -100 to 100, higher goes first; by default the workflow's. */
+  readonly priority?: number | undefined;
+  /** Id of the thing outside that the execution belongs to. */
+  readonly correlationId?: string | undefined;
+  /** How long to wait before the start. */
+  readonly startDelay?: Span | undefined;
+  /** How long the execution may take from its start; by default the workflow's. */
+  readonly timeout?: Span | undefined;
+  /** Answer when the execution has ended, or after 300 s with the execution still running. */
+  readonly wait?: boolean | undefined;
+  /** How much of the execution is returned; by default BASIC, with `wait` together with the result. */
+  readonly view?: ExecutionView | undefined;
+}
+
+/** Which executions are meant; all must hold. Beginnings of ranges are inclusive, their ends exclusive. */
+export interface ExecutionFilters {
+  /** Id or name of the workflow. */
+  readonly workflow?: string | undefined;
+  /** States by their names, such as `FAILED`. */
+  readonly states?: readonly (keyof typeof Execution_State)[] | undefined;
+  readonly owner?: string | undefined;
+  readonly tags?: readonly string[] | undefined;
+  readonly labels?: Readonly<Record<string, string>> | undefined;
+  readonly correlationId?: string | undefined;
+  readonly createdFrom?: Date | undefined;
+  readonly createdBefore?: Date | undefined;
+  readonly endedFrom?: Date | undefined;
+  readonly endedBefore?: Date | undefined;
+  readonly executionIdPrefix?: string | undefined;
+}
+
+/** Which executions to list, in which order, and how much of each: NEWEST first and BASIC by default. */
+export interface ListOptions extends ExecutionFilters, CallOptions {
+  readonly order?: ListExecutionsRequest_Order | undefined;
+  readonly view?: ExecutionView | undefined;
+  /** How many come with one call of the service; the iterator fetches pages as needed. */
+  readonly pageSize?: number | undefined;
+}
+
+/**
+ * Returns a request of Execute. It always has a request id, so that sending it again starts nothing twice.
+ *
+ * Throws PayloadError for an input that payloads cannot carry, RangeError for a span that is none.
+ */
+export function executeRequest(workflow: string, input?: Input, options: ExecuteOptions = {}): ExecuteRequest {
+  const request = create(ExecuteRequestSchema, {
+    workflow,
+    revision: options.revision ?? 0,
+    requestId: requestId(options),
+    tags: [...(options.tags ?? [])],
+    labels: { ...options.labels },
+    correlationId: options.correlationId ?? "",
+    wait: options.wait ?? false,
+    view: options.view ?? 0,
+  });
+  if (input !== undefined) {
+    request.input = toStruct(input, "input");
+  }
+  if (options.priority !== undefined) {
+    request.priority = options.priority;
+  }
+  if (options.startDelay !== undefined) {
+    request.startDelay = named("startDelay", options.startDelay);
+  }
+  if (options.timeout !== undefined) {
+    request.timeout = named("timeout", options.timeout);
+  }
+  return request;
+}
+
+/** Returns a request id as it is sent: the given one, or one that nobody else has. */
+export function requestId(options: ChangeOptions): string {
+  return options.requestId || randomUUID();
+}
+
+/** Returns a filter of executions. Throws RangeError for a state that does not exist. */
+export function executionFilter(filters: ExecutionFilters): ExecutionFilter {
+  const filter = create(ExecutionFilterSchema, {
+    workflow: filters.workflow ?? "",
+    states: (filters.states ?? []).map(stateOf),
+    owner: filters.owner ?? "",
+    tags: [...(filters.tags ?? [])],
+    labels: { ...filters.labels },
+    correlationId: filters.correlationId ?? "",
+    executionIdPrefix: filters.executionIdPrefix ?? "",
+  });
+  const created = timeRange(filters.createdFrom, filters.createdBefore);
+  const ended = timeRange(filters.endedFrom, filters.endedBefore);
+  if (created !== undefined) {
+    filter.createTime = created;
+  }
+  if (ended !== undefined) {
+    filter.endTime = ended;
+  }
+  return filter;
+}
+
+function stateOf(name: string): Execution_State {
+  const found = Execution_StateSchema.values.find((each) => each.localName === name);
+  if (found === undefined || found.number === 0) {
+    const names = Execution_StateSchema.values.slice(1).map((each) => each.localName);
+    throw new RangeError(`states: ${JSON.stringify(name)} is none of ${names.join(", ")}`);
+  }
+  return found.number;
+}
+
+function timeRange(start: Date | undefined, end: Date | undefined): TimeRange | undefined {
+  if (start === undefined && end === undefined) {
+    return undefined;
+  }
+  return create(TimeRangeSchema, {
+    ...(start && { startTime: timestampFromDate(start) }),
+    ...(end && { endTime: timestampFromDate(end) }),
+  });
+}
+
+function named(name: string, span: Span): Duration {
+  try {
+    return toDuration(span);
+  } catch (error) {
+    throw new RangeError(`${name} ${(error as Error).message}`, { cause: error });
+  }
+}
