@@ -26,6 +26,7 @@ class Reply:
 
     `calls` are names and arguments of tools that it wants called. `status` beyond 200 gives `body` alone. `is_held`:
     after the texts nothing comes until the test releases the server. `is_cut`: the stream ends without its last events.
+    `is_open`: it does not end after them.
     """
 
     texts: Sequence[str] = ()
@@ -40,6 +41,7 @@ class Reply:
     body: Any = None
     is_held: bool = False
     is_cut: bool = False
+    is_open: bool = False
 
     @property
     def tool_calls(self) -> list[dict[str, Any]]:
@@ -183,6 +185,8 @@ class _Handler(BaseHTTPRequestHandler):
             if body.get("stream_options", {}).get("include_usage"):
                 self._event({**head, "choices": [], "usage": reply.usage})
             self._chunk(b"data: [DONE]\n\n")
+        if reply.is_open:
+            self._hold()
         self._chunk(b"")
 
     def _event(self, document: Any) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from service.engine.chat import asking
 from service.engine.chat.endpoints import parse
 from service.engine.chat.models import Models
 from service.engine.egress.egress import Egress
@@ -97,6 +98,15 @@ async def test_a_stream_is_shown_piece_by_piece_and_gives_the_same(asker: Handle
     assert shown == ["Three", " pëns"]
     assert streamed == await call(asker, **ASKED)
     assert streamed["usage"]["input_tokens"] == 10
+
+
+async def test_a_stream_is_over_when_it_says_so(
+    asker: Handler, server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "_MOMENT", 0.05)
+    server.says(Reply(["Three"], is_open=True))
+    assert (await call(asker, **ASKED, stream=True))["text"] == "Three"
+    assert await taken(server.hung_up)
 
 
 async def test_a_server_that_cannot_stream_is_heard_all_the_same(asker: Handler, server: ModelServer) -> None:
@@ -338,11 +348,11 @@ async def test_what_the_deployment_lacks_is_named(
 @pytest.mark.parametrize("stream", [False, True])
 async def test_an_attempt_that_is_told_to_stop_hangs_up(asker: Handler, server: ModelServer, stream: bool) -> None:
     server.says(Reply(["Three"], is_held=True))
-    asking = asyncio.create_task(call(asker, **ASKED, stream=stream))
+    attempt = asyncio.create_task(call(asker, **ASKED, stream=stream))
     assert await taken(server.took)
-    asking.cancel()
+    attempt.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await asking
+        await attempt
     assert await taken(server.hung_up)
 
 

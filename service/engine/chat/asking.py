@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -41,6 +42,8 @@ MAX_ANSWER_BYTES = 1 << 20
 MAX_STREAM_BYTES = 16 << 20
 """Longest stream: some 200 bytes for each token, those of what a model thinks too."""
 
+# Seconds for a connection to end in good order, so that it can be used again.
+_MOMENT = 2.0
 _MOST_MICROS = 10**12
 _FILTERED = re.compile(r'"(?:code|type)"\s*:\s*"content_filter"')
 _OUT_OF_QUOTA = re.compile(r'"(?:code|type)"\s*:\s*"insufficient_quota"')
@@ -80,6 +83,18 @@ class _Asked(Expectation):
         return f"the answer is longer than {most} bytes"
 
 
+def _until_done(gathering: Gathering, limit: asyncio.Timeout) -> Callable[[str], None]:
+    """Return what hears events. After the last one, the other side has a moment to end the stream."""
+
+    def hear(data: str) -> None:
+        gathering.hear(data)
+        if gathering.is_done:
+            until = asyncio.get_running_loop().time() + _MOMENT
+            limit.reschedule(min(until, limit.when() or until))
+
+    return hear
+
+
 class Asking:
     """The requests of one attempt, one after the other, and what they have used."""
 
@@ -97,17 +112,9 @@ class Asking:
         self.asks += 1
         gathering = Gathering(self._show)
         asked = self._request(body)
-        expected = self._expectation(asked, gathering)
+        expected = self._expectation(asked)
         try:
-            async with self._line.answer(asked, expected) as (response, limit):
-                kind = media_type((response.headers.get_list("content-type") or [""])[-1])
-                # Some servers cannot stream, and answer as if nobody had asked them to.
-                expected = replace(expected, form="events" if kind == MEDIA_TYPE else "json")
-                output, _ = await read_sized(response, expected, limit)
-            if expected.form == "json":
-                gathering.take(output["body"])
-            elif not gathering.has_ended:
-                raise expected.error(CONNECTION_FAILED, "the stream ended before the answer did")
+            await self._gather(asked, expected, gathering)
             answer = gathering.answer()
         except NoAnswerError as error:
             text = f"what came is no answer of chat completions: {error}"
@@ -122,10 +129,29 @@ class Asking:
         self._judge(answer, expected)
         return answer
 
+    async def _gather(self, asked: httpx2.Request, expected: _Asked, gathering: Gathering) -> None:
+        """Let an answer be gathered. Raises HandlerError, and what gathering raises."""
+        is_stream = False
+        try:
+            async with self._line.answer(asked, expected) as (response, limit):
+                # Some servers cannot stream, and answer as if nobody had asked them to.
+                is_stream = media_type((response.headers.get_list("content-type") or [""])[-1]) == MEDIA_TYPE
+                if is_stream:
+                    expected = replace(expected, form="events", emit=_until_done(gathering, limit))
+                output, _ = await read_sized(response, expected, limit)
+        except HandlerError:
+            if not gathering.is_done:  # else all has come, and how the connection ends changes nothing
+                raise
+            return
+        if not is_stream:
+            gathering.take(output["body"])
+        elif not gathering.has_ended:
+            raise expected.error(CONNECTION_FAILED, "the stream ended before the answer did")
+
     def rejected(self, answer: Answer, problems: list[str]) -> HandlerError:
         """Return the error that no answer met its schema; this one was the last."""
         times = "the only answer" if self.asks == 1 else f"the last of {self.asks} answers"
-        expected = self._expectation(self._request({}), Gathering(self._show))
+        expected = self._expectation(self._request({}))
         return expected.error(
             OUTPUT_REJECTED,
             f"{times} is not what was asked for: {'; '.join(problems)}",
@@ -176,7 +202,7 @@ class Asking:
             asked.headers["Idempotency-Key"] = f"{self._context.idempotency_token}.{self.asks}"
         return asked
 
-    def _expectation(self, asked: httpx2.Request, gathering: Gathering) -> _Asked:
+    def _expectation(self, asked: httpx2.Request) -> _Asked:
         shown, model = self._told(asked), self._params["model"]
         facts = {"endpoint": self._place.endpoint} if self._place.endpoint else {"url": shown.url}
         return _Asked(
@@ -188,7 +214,6 @@ class Asking:
             max_bytes=MAX_ANSWER_BYTES,
             now=self._context.now,
             max_stream_bytes=MAX_STREAM_BYTES,
-            emit=gathering.hear,
             facts={**facts, "model": model},
         )
 
