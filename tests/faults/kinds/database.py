@@ -134,10 +134,11 @@ class Slow(Plain):
         ways = [replica.database for replica in scene.cluster.replicas]
         try:
             for weather in weathers:
-                await scene.land("slow")
+                slow = await scene.land("slow")
                 for way in ways:
                     way.turn(weather)
                 await asyncio.sleep(share)
+                scene.over(slow)
         finally:
             for way in ways:
                 way.turn(CLEAR)

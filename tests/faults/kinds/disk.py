@@ -66,6 +66,7 @@ class DiskFull(Plain):
                     await postgres.start()
             await postgres.ready()
             scene.accepting()
+            scene.over()
             await scene.pause(1.0, 2.0)
         if _NO_SPACE not in postgres.log:
             raise VoidError("Postgres never noticed that the disk was full")

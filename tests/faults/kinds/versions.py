@@ -68,6 +68,7 @@ class Rolled(Plain):
             await scene.land("migrate")
             self._choose(None)
             await self._migrate(scene.cluster.postgres.dsn)
+            scene.over()
             self._versions.append("schema migrated")
             await scene.pause(2.0, 3.0)
         number = 0
