@@ -11,6 +11,7 @@ from persistence.postgres import PostgresRepository
 from persistence.postgres.layout import LETTERS
 from persistence.transition import CommitResult
 from tests.conformance.builders import MOMENT, SCOPE, new, step
+from tests.faults.harness.collection import EVENTS
 from tests.integration.postgres_store import PostgresStore, move, settled
 
 LARGE: dict[str, Any] = {"ä": "x" * 10_000, "n": [1, 1.5, None, True, {"k": "v"}]}
@@ -74,6 +75,12 @@ async def test_people_see_each_event_with_what_it_refers_to(store: PostgresStore
         ORDER BY v.seq"""
     )
     assert [Event(*each) for each in shown] == events
+
+
+async def test_the_checks_of_a_chaos_run_see_whole_events(store: PostgresStore):
+    row, events = await fill(store)
+    collected = await store.admin.fetch(EVENTS, [row.id])
+    assert [each["body"] for each in collected][-len(events) :] == [each.body for each in events]
 
 
 async def test_people_see_the_events_of_transitions_that_were_written_at_once(store: PostgresStore):
