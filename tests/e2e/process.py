@@ -10,12 +10,15 @@ import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from subprocess import DEVNULL, PIPE
 from typing import Any
 
 import psutil
 
 from persistence.embedded import EmbeddedPostgres
+from tests.e2e.forks import Fork, Forks, Stream
 from tests.folders import ROOT
 from tests.patience import PATIENCE
 from tests.processes import outliving
@@ -31,6 +34,8 @@ FOUND = "found without being told"
 BUSY = "the event loop was held up"
 """What one logs that comes late to everything: there a look may be quicker than what tells."""
 
+Process = asyncio.subprocess.Process | Fork
+
 _SERVES = re.compile(r"serves on (?P<target>\S+);")
 
 
@@ -39,6 +44,22 @@ def environment(settings: Mapping[str, str] = {}) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("FLOWKEEP_", "GRPC_"))}
     path = [str(Path(FLOWKEEP[0]).parent), TOOLS, inherited.get("PATH", os.defpath)]
     return {**inherited, "PATH": os.pathsep.join(path), **settings}
+
+
+@cache
+def _forks() -> Forks:
+    return Forks()
+
+
+async def begin(
+    command: Sequence[str], settings: Mapping[str, str], stdin: int, stdout: int, stderr: Stream
+) -> Process:
+    """Begin a program: `flowkeep` by a fork of a process that has loaded it, unless settings are for Python itself."""
+    if command[0] == FLOWKEEP[0] and not any(name.startswith(("PYTHON", "LC_", "LANG")) for name in settings):
+        return await _forks().begin(command, environment(settings), stdin, stdout, stderr)
+    return await asyncio.create_subprocess_exec(
+        *command, stdin=stdin, stdout=stdout, stderr=stderr, env=environment(settings)
+    )
 
 
 async def copy_data(prepared: Path, folder: Path) -> None:
@@ -65,7 +86,7 @@ class ServerProcess:
         self._settings = settings
         self.is_healthy = "FLOWKEEP_FAILPOINTS" not in settings and "--processes" not in arguments
         """Whether nothing was done to it for which looks have to find what is left, and it need hear of no others."""
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: Process | None = None
         self._family: list[psutil.Process] = []
 
     @property
@@ -93,15 +114,8 @@ class ServerProcess:
     async def start(self) -> None:
         """Return when the server says that it serves; `target` is then its address."""
         with self._log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                *self._command,
-                "--listen",
-                self.target,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=log,
-                env=environment(self._settings),
-            )
+            command = (*self._command, "--listen", self.target)
+            self._process = await begin(command, self._settings, DEVNULL, PIPE, log)
         said = await self._line()
         found = _SERVES.search(said)
         if found is None:
@@ -147,7 +161,7 @@ class ServerProcess:
         assert not alive, f"Postgres outlived its server: {alive}"
 
     @property
-    def _running(self) -> asyncio.subprocess.Process:
+    def _running(self) -> Process:
         assert self._process is not None, "the server does not run"
         return self._process
 
@@ -214,13 +228,7 @@ async def run_command(
     *command: str, settings: Mapping[str, str] = {}, given: str = "", patience: float = LOADED
 ) -> Outcome:
     """Run a program to its end; `given` is its standard input. It is interrupted when it takes too long."""
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=environment(settings),
-    )
+    process = await begin(command, settings, PIPE, PIPE, PIPE)
     try:
         async with asyncio.timeout(patience):
             out, err = await process.communicate(given.encode())

@@ -137,7 +137,10 @@ def _early_at_completion(
             if time is None or is_set_forward(record, started, time):
                 continue  # it began by another clock than it ended
             if _is_early(record, time, due):
-                text = f"step {event.path}: waited {due - time} less than it had to"
+                text = (
+                    f"step {event.path}: waited {due - time} less than it had to, {length} from {started.time()}"
+                    f" on, with the wake time {waiting.wake_time}"
+                )
                 yield Violation("I14", row.execution_id, text)
 
 
