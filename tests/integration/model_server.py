@@ -97,7 +97,8 @@ class ModelServer:
 def _fault(body: Any, headers: dict[str, str]) -> tuple[int, str]:
     """Return what a server of the protocol refuses, status 200 for nothing."""
     if headers.get("authorization") not in (None, f"Bearer {KEY}"):
-        return 401, f"Incorrect API key provided: {headers['authorization'].partition(' ')[2]}"
+        key = headers["authorization"].partition(" ")[2]
+        return 401, f"Incorrect API key provided: {key}, of {headers.get('x-team')}"
     if not isinstance(body, dict) or not isinstance(body.get("model"), str):
         return 400, "you must provide a model parameter"
     messages = body.get("messages")

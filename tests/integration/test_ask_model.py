@@ -291,28 +291,32 @@ PIECE = b'data: {"choices": [{"delta": {"content": "%s"}}]}\n\n'
     ("stream", "code", "retryable"),
     [
         (PIECE % b"Thr", "CONNECTION_FAILED", True),
+        (b'data: {"usage": {"prompt_tokens": 7}}\n\n' + PIECE % b"Thr", "CONNECTION_FAILED", True),
         (PIECE % b"Thr" + b'data: {"error": {"message": "out of memory"}}\n\n', "SERVER_ERROR", True),
         (b"data: Three\n\n", "INVALID_RESPONSE", False),
         (b"data: [DONE]\n\n", "INVALID_RESPONSE", False),
         ((PIECE % (b"x" * 60_000)) * 5, "RESPONSE_TOO_LARGE", False),
-        (PIECE % (b"x" * (1 << 20)), "RESPONSE_TOO_LARGE", False),
+        (b'data: {"more": "%s"}\n\n' % (b"x" * (1 << 20)), "RESPONSE_TOO_LARGE", False),
     ],
-    ids=["cut", "error", "no JSON", "nothing", "long", "long event"],
+    ids=["cut", "cut after usage", "error", "no JSON", "nothing", "long", "long event"],
 )
 async def test_a_stream_that_goes_wrong_is_told_as_what_it_is(
     web: Web, stream: bytes, code: str, retryable: bool
 ) -> None:
     web.raw("/v1/chat/completions", HEAD + stream)
     asker = ask_model(models=Models(parse(json.dumps({"lab": {"url": f"{web.url}/v1"}}))))
-    error = await failure(asker, **ASKED, stream=True)
+    used: list[tuple[int, int, int]] = []
+    error = await failure(asker, replace(CONTEXT, meter=lambda *given: used.append(given)), **ASKED, stream=True)
     assert (error.code, error.retryable) == (code, retryable)
+    assert used[:1] == ([(7, 0, 0)] if b"usage" in stream else [(0, 0, 0)])  # what was used counts all the same
     assert asker.close is not None
     await asker.close()
 
 
 async def test_no_failure_tells_a_key_or_where_an_endpoint_is(server: ModelServer) -> None:
     key = "sk-somebody-elses"
-    asker = ask_model(Egress(Guard(has_loopback=True)), Models(parse(settings(server, key=key))))
+    models = Models(parse(settings(server, key=key, headers={"X-Team": "team-of-the-tests"})))
+    asker = ask_model(Egress(Guard(has_loopback=True)), models)
     by_url = await failure(asker, url=server.url, model="small", prompt="?", api_key=key)
     by_name = await failure(asker, **ASKED)
     for error in (by_url, by_name):
@@ -320,7 +324,8 @@ async def test_no_failure_tells_a_key_or_where_an_endpoint_is(server: ModelServe
         assert "Incorrect API key provided: ***" in error.details["body"]
         assert key not in str(error.message) + str(error.details)
     assert by_url.details["url"] == f"{server.url}/chat/completions"
-    assert server.url.removeprefix("http://") not in by_name.message + str(by_name.details)
+    for each in (server.url.removeprefix("http://"), "team-of-the-tests"):
+        assert each not in by_name.message + str(by_name.details)
     assert asker.close is not None
     await asker.close()
 
