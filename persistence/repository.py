@@ -34,6 +34,7 @@ from persistence.model import (
 from persistence.replicas import ReplicaRepository, Signals
 from persistence.requests import Request
 from persistence.transition import Closing, CommitResult, Created, NewExecution, Transition
+from persistence.user_notifications import UserNotificationRepository
 
 End = Callable[[Closing], tuple[Mapping[str, Any], Event]]
 
@@ -338,7 +339,15 @@ class Journal(Protocol):
         ...
 
 
-class Repository(WorkflowRepository, ExecutionRepository, Journal, ReplicaRepository, Signals, Protocol):
+class Repository(
+    WorkflowRepository,
+    ExecutionRepository,
+    Journal,
+    ReplicaRepository,
+    Signals,
+    UserNotificationRepository,
+    Protocol,
+):
     """All of a store."""
 
     async def secret(self, name: str) -> bytes:

@@ -17,6 +17,7 @@ from uuid import UUID, uuid4
 import structlog
 
 from flowkeep.v1.execution_service_pb2_grpc import add_ExecutionServiceServicer_to_server
+from flowkeep.v1.notification_service_pb2_grpc import add_NotificationServiceServicer_to_server
 from flowkeep.v1.workflow_service_pb2_grpc import add_WorkflowServiceServicer_to_server
 from persistence import failpoints
 from persistence.embedded import EmbeddedPostgres, default_root
@@ -27,6 +28,7 @@ from service.api.events import encode, mended
 from service.api.execution_service import ExecutionServicer
 from service.api.identity import open_authenticator
 from service.api.key_files import exposure
+from service.api.notification_service import NotificationServicer
 from service.api.page_tokens import PageTokens
 from service.api.pipeline import Limits, Pipeline, check_permissions
 from service.api.receiving import Receiving
@@ -55,6 +57,7 @@ from service.engine.running.leases import RENEW, LeaseKeeper
 from service.engine.running.loop_watch import LoopWatch
 from service.engine.running.runner import Runner
 from service.engine.tasks import TaskRegistry
+from service.engine.user_notifications import UserNotifications
 from service.engine.watch import Pace, WatchHub
 from service.engine.workflows import Workflows
 from service.mail import mail_server
@@ -102,11 +105,15 @@ class Surroundings:
 
 
 def build_engine(
-    config: Config, repository: Repository, registry: Registry, surroundings: Surroundings | None = None
+    config: Config,
+    repository: Repository,
+    registry: Registry,
+    surroundings: Surroundings | None = None,
+    hub: WatchHub | None = None,
 ) -> Engine:
-    """Wire the engine; nothing of it runs yet."""
+    """Wire the engine; nothing of it runs yet. `hub` is the one that handlers wake watchers by."""
     outside = surroundings or Surroundings()
-    hub = WatchHub()
+    hub = hub or WatchHub()
     defaults = Defaults(config.execution_timeout, config.step_timeout, config.max_execution_bytes)
     workflows = Workflows(repository, registry, defaults)
     settings = RunnerSettings(
@@ -129,9 +136,17 @@ def build_engine(
         outside.name,
         secrets_of(config),
     )
-    pace = Pace(config.watch_poll, config.watch_bookmark)
-    executions = Executions(repository, workflows, runner, pace, outside.new_id, mended)
+    executions = Executions(repository, workflows, runner, _pace(config), outside.new_id, mended)
     return Engine(repository, hub, workflows, outside.clock, runner, executions)
+
+
+def notifications_of(config: Config, repository: Repository, hub: WatchHub) -> UserNotifications:
+    """Return what steps send notifications by, and callers read them by."""
+    return UserNotifications(repository, hub, _pace(config))
+
+
+def _pace(config: Config) -> Pace:
+    return Pace(config.watch_poll, config.watch_bookmark)
 
 
 def guard_of(config: Config) -> Guard:
@@ -153,13 +168,15 @@ async def running_engine(
     channels = Channels(egress.guard)
     sessions = Sessions(mcp_servers(config))
     models = models_of(config)
-    registry = Registry.with_builtins(egress, mail_server(config), sessions, models)
+    hub = WatchHub()
+    notifications = notifications_of(config, repository, hub)
+    registry = Registry.with_builtins(egress, mail_server(config), sessions, models, notifications)
     registry.register(call_grpc(channels))
     registry.load(config.handlers)
     registry.load_entry_points()
     if config.is_for_development:
         log.info("for development: workflows may call loopback addresses of this machine", listen=config.listen)
-    engine = build_engine(config, repository, registry)
+    engine = build_engine(config, repository, registry, hub=hub)
     runner, watch = engine.runner, LoopWatch()
     tasks = TaskRegistry()
     tasks.keep(watch.live, "loop watch")
@@ -168,6 +185,7 @@ async def running_engine(
     tasks.keep(channels.tend, "idle channels")
     tasks.keep(sessions.tend, "idle MCP sessions")
     tasks.keep(models.egress.tend, "idle connections to models")
+    tasks.keep(notifications.tend, "old notifications")
     leases: LeaseThread | LeaseKeeper
     if (apart := repository.leases_apart()) is not None:
         leases = LeaseThread(apart, runner.tenure, engine.clock, config.lease_ttl, watch)
@@ -218,12 +236,14 @@ async def running_server(config: Config, repository: Repository, *, alone: bool)
         execution_servicer = ExecutionServicer(
             engine.executions, engine.workflows, repository, tokens, config.wait_limit
         )
+        notification_servicer = NotificationServicer(notifications_of(config, repository, engine.hub), tokens)
         server = Server(
             config,
             pipeline,
             [
                 lambda target: add_WorkflowServiceServicer_to_server(workflow_servicer, target),
                 lambda target: add_ExecutionServiceServicer_to_server(execution_servicer, target),
+                lambda target: add_NotificationServiceServicer_to_server(notification_servicer, target),
             ],
         )
         await server.start()

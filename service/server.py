@@ -11,7 +11,7 @@ import structlog
 from grpc import aio
 from grpc_health.v1 import health, health_pb2
 
-from flowkeep.v1 import execution_service_pb2, workflow_service_pb2
+from flowkeep.v1 import execution_service_pb2, notification_service_pb2, workflow_service_pb2
 from service.addresses import is_unix
 from service.api.health import Health
 from service.api.pipeline import Pipeline
@@ -26,6 +26,7 @@ log = structlog.get_logger(__name__)
 SERVICES = (
     workflow_service_pb2.DESCRIPTOR.services_by_name["WorkflowService"].full_name,
     execution_service_pb2.DESCRIPTOR.services_by_name["ExecutionService"].full_name,
+    notification_service_pb2.DESCRIPTOR.services_by_name["NotificationService"].full_name,
 )
 
 HANDLERS = "flowkeep.handlers"
@@ -33,7 +34,7 @@ HANDLERS = "flowkeep.handlers"
 
 METHODS = tuple(
     f"/{service.full_name}/{method.name}"
-    for file in (workflow_service_pb2, execution_service_pb2)
+    for file in (workflow_service_pb2, execution_service_pb2, notification_service_pb2)
     for service in file.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 )
@@ -63,7 +64,7 @@ OPTIONS: Sequence[tuple[str, Any]] = (
 
 
 class Server:
-    """Serves our two services, health and reflection, from `start` to `stop`."""
+    """Serves our services, health and reflection, from `start` to `stop`."""
 
     def __init__(self, config: Config, pipeline: Pipeline, add: Sequence[Callable[[Any], None]]) -> None:
         self._config = config

@@ -11,6 +11,7 @@ from persistence.memory.executions import MemoryExecutions
 from persistence.memory.journal import MemoryJournal
 from persistence.memory.replicas import MemoryReplicas
 from persistence.memory.tables import Tables
+from persistence.memory.user_notifications import MemoryUserNotifications
 from persistence.memory.workflows import MemoryWorkflows
 from persistence.model import LOADED_AT_ONCE
 from persistence.processes import News
@@ -21,7 +22,7 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class MemoryRepository(MemoryWorkflows, MemoryExecutions, MemoryJournal, MemoryReplicas):
+class MemoryRepository(MemoryWorkflows, MemoryExecutions, MemoryJournal, MemoryReplicas, MemoryUserNotifications):
     """Implements Repository in this process; wake times and leases go by `now`.
 
     Of the payloads of steps so much comes with an execution that is to be driven.

@@ -29,6 +29,7 @@ from persistence.model import (
     Workflow,
 )
 from persistence.requests import Method, Request
+from persistence.user_notifications import Reader, Recipient, UserNotification
 
 
 @dataclass(slots=True)
@@ -117,6 +118,29 @@ class KeptRequest:
 
 
 @dataclass(slots=True)
+class NotificationRow:
+    """A notification, whom it is for, and when subjects have read it."""
+
+    kept: UserNotification
+    recipients: set[Recipient]
+    reads: dict[str, datetime] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class NotificationTable:
+    """The notifications of an org by number, and by the token that sent them."""
+
+    last: int = 0
+    rows: dict[int, NotificationRow] = field(default_factory=dict)
+    tokens: dict[str, int] = field(default_factory=dict)
+
+    def rows_for(self, reader: Reader) -> list[NotificationRow]:
+        """Return what is addressed to a reader, oldest first."""
+        wanted = set(reader.recipients)
+        return [row for row in self.rows.values() if not wanted.isdisjoint(row.recipients)]
+
+
+@dataclass(slots=True)
 class Tables:
     """All rows of a store."""
 
@@ -128,6 +152,8 @@ class Tables:
     """Those that nobody has seen, by org and id of the execution that they are for."""
     leases: dict[UUID, datetime] = field(default_factory=dict)
     secrets: dict[str, bytes] = field(default_factory=dict)
+    notifications: dict[str, NotificationTable] = field(default_factory=dict)
+    """Those of each org."""
 
     def row(self, scope: Scope, execution_id: UUID) -> ExecutionRow:
         """Return the execution if it lies in the scope. Raises ExecutionNotFoundError."""

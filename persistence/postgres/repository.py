@@ -28,6 +28,7 @@ from persistence.postgres.partitions import ensure_partitions
 from persistence.postgres.reaping import PostgresReaping
 from persistence.postgres.replicas import PostgresReplicas
 from persistence.postgres.revisions import check_schema
+from persistence.postgres.user_notifications import PostgresUserNotifications
 from persistence.postgres.workflows import PostgresWorkflows
 from persistence.processes import News
 from persistence.repository import SECRET_BYTES
@@ -47,6 +48,7 @@ class PostgresRepository(
     PostgresClaims,
     PostgresCondemning,
     PostgresReplicas,
+    PostgresUserNotifications,
 ):
     """Implements Repository on Postgres 15 or later. Make it by `open`."""
 

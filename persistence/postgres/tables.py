@@ -31,6 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from persistence.model import FINAL_STATES, OPEN_STEP_STATES, ExecutionState, MessageKind, Outcome, StepState
+from persistence.postgres.notification_tables import add_notification_tables
 from persistence.requests import Method
 
 metadata = MetaData()
@@ -396,3 +397,5 @@ secrets = Table(
     CheckConstraint("octet_length(value) = 32", name="secrets_value"),
     comment="What all servers of the database share and nobody else may guess.",
 )
+
+add_notification_tables(metadata)

@@ -30,7 +30,7 @@ AHEAD = 300
 
 _SIGNATURE = 16
 _VERSION = 1
-_NOT_CONDITIONS = ("page_size", "page_token", "view", "count_total")
+_NOT_CONDITIONS = ("page_size", "page_token", "view", "count_total", "count_unread")
 
 
 class _Content(msgspec.Struct, array_like=True):

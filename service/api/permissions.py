@@ -24,4 +24,7 @@ PERMISSIONS: Mapping[str, str] = {
     "/flowkeep.v1.ExecutionService/GetStep": READ_EXECUTIONS,
     "/flowkeep.v1.ExecutionService/Cancel": "executions.cancel",
     "/flowkeep.v1.ExecutionService/WatchExecution": READ_EXECUTIONS,
+    "/flowkeep.v1.NotificationService/ListNotifications": "notifications.read",
+    "/flowkeep.v1.NotificationService/MarkNotificationsRead": "notifications.read",
+    "/flowkeep.v1.NotificationService/WatchNotifications": "notifications.read",
 }

@@ -22,6 +22,7 @@ _MODULES = (
     "service.cli.workflows",
     "service.cli.functions",
     "service.cli.executions",
+    "service.cli.notifications",
     "service.cli.serving",
     "service.cli.health",
     "service.cli.local",

@@ -238,18 +238,20 @@ class WatchHub:
             self._untold.pop(execution_id, None)
 
     @contextmanager
-    def subscribe(self, execution_id: UUID) -> Iterator[Subscription]:
-        """Give a subscription to the commits of an execution."""
-        topic = self._topics.setdefault(execution_id, _Topic())
-        subscription = Subscription(topic)
-        topic.subscriptions[subscription] = None
+    def subscribe(self, *ids: UUID) -> Iterator[Subscription]:
+        """Give a subscription to the commits of an execution, or to all that is told under any of several ids."""
+        topics = {each: self._topics.setdefault(each, _Topic()) for each in ids}
+        subscription = Subscription(topics[ids[0]])
+        for topic in topics.values():
+            topic.subscriptions[subscription] = None
         try:
             yield subscription
         finally:
             subscription.close()
-            topic.subscriptions.pop(subscription, None)
-            if not topic.subscriptions:
-                self._topics.pop(execution_id, None)
+            for each, topic in topics.items():
+                topic.subscriptions.pop(subscription, None)
+                if not topic.subscriptions:
+                    self._topics.pop(each, None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ import flowkeep
 from flowkeep.definition import definition
 from flowkeep.errors import from_rpc_error, from_status
 from flowkeep.v1 import execution_service_pb2 as executions_pb2
+from flowkeep.v1 import notification_service_pb2 as notifications_pb2
 from flowkeep.v1 import workflow_service_pb2 as workflows_pb2
 from service.api.reflection import shown_files
 from tests.integration.stage import wait_step
@@ -30,7 +31,7 @@ from tests.patience import PATIENCE
 
 METHODS: Mapping[str, Any] = {
     f"/{service.full_name}/{method.name}": method
-    for file in (workflows_pb2, executions_pb2)
+    for file in (workflows_pb2, executions_pb2, notifications_pb2)
     for service in file.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 }
@@ -51,6 +52,9 @@ BY_NEITHER = (
     "ListHandlers",
     "ListExecutions",
     "BatchExecute",
+    "ListNotifications",
+    "MarkNotificationsRead",
+    "WatchNotifications",
 )
 
 
@@ -81,6 +85,8 @@ def valid(path: str, workflow: str, execution_id: str, step_path: str = "pause")
         request.definitions.append(definition({"name": "applied", "steps": [wait_step()]}))
     if "requests" in fields:
         request.requests.add(workflow=workflow)
+    if "up_to_seq" in fields:
+        request.up_to_seq = 1
     return request
 
 
@@ -325,11 +331,11 @@ def broken(descriptor, within=()):
         elif field.is_repeated:
             for value in bad_values(field, rules.repeated.items):
                 yield name, value, lambda m, n=name, v=value: getattr(m, n).append(v)
-            is_enum = field.type == field.TYPE_ENUM
-            many = [1 if is_enum else f"t{n}" for n in range(rules.repeated.max_items + 1)]
+            is_number = field.type != field.TYPE_STRING
+            many = [1 if is_number else f"t{n}" for n in range(rules.repeated.max_items + 1)]
             yield name, "too many", lambda m, n=name, v=many: getattr(m, n).extend(v)
             if rules.repeated.unique:
-                twice = [1, 1] if is_enum else ["t", "t"]
+                twice = [1, 1] if is_number else ["t", "t"]
                 yield name, "twice", lambda m, n=name, v=twice: getattr(m, n).extend(v)
         elif message and message.file.package == "flowkeep.v1":
             for path, what, spoil in broken(message, within) if message not in within else ():

@@ -48,6 +48,18 @@ ROWS: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"definitions": [DEFINITION] * 101}, "definitions"),
         ({"definitions": [definition({"name": "n", "steps": [step("a", WIDE)]})]}, "definitions[0].steps[0].handler"),
     ],
+    "ListNotifications": [
+        *(({"page_token": each}, "page_token") for each in ("no token", "é", "A" * 1024, "==")),
+        ({"page_size": -1}, "page_size"),
+    ],
+    "MarkNotificationsRead": [
+        ({}, "seqs"),
+        ({"seqs": [1], "up_to_seq": 1}, "seqs"),
+        ({"seqs": [1] * 1_001}, "seqs"),
+        ({"seqs": [1, 0]}, "seqs[1]"),
+        ({"up_to_seq": HUGE, "request_id": "used"}, "REQUEST_ID_REUSED"),
+    ],
+    "WatchNotifications": [({"after_seq": -1}, "after_seq"), ({"after_seq": HUGE}, "CURSOR_AHEAD")],
     "ValidateWorkflow": [],  # it answers OK with violations, or with those of the wire
     "ListHandlers": [],  # its request has no fields
     "Execute": [

@@ -168,6 +168,12 @@ async def _use_every_rpc(session: Session) -> None:
     assert [each["effect"] for each in receipt["steps"]] == ["EFFECT_WAIT_REMOVED"]
     assert await session.call(work, "DeleteWorkflow", workflow="waiting") == {}
 
+    told = "NotificationService"
+    assert await session.call(told, "ListNotifications", unread_only=True, count_unread=True) == {}
+    assert await session.call(told, "MarkNotificationsRead", up_to_seq=1) == {}
+    with pytest.raises(ToolError, match="beyond"):  # it has no end of its own
+        await session.call(told, "WatchNotifications", after_seq=1)
+
 
 @pytest.mark.usefixtures("prompt")
 async def test_buf_curl_drives_every_rpc(served: Served) -> None:

@@ -19,7 +19,7 @@ from tests.integration.web import Web
 EXAMPLE = yaml.safe_load((ROOT / "clients" / "examples" / "send_notification.yaml").read_text(encoding="utf-8"))
 
 
-async def test_the_example_tells_all_three(serve: Serve, web: Web, base: Path) -> None:
+async def test_the_example_tells_all_four(serve: Serve, web: Web, base: Path) -> None:
     authority = Authority(base)
     async with serving_mail(authority.pair("mail")) as office:
         served = await serve(
@@ -33,10 +33,13 @@ async def test_the_example_tells_all_three(serve: Serve, web: Web, base: Path) -
         await served.client.apply([EXAMPLE])
         team, system = web.answer("/team", body="ok"), web.answer("/system", 202)
         given = {"order": "7", "customer": "Jörg <j@example.org>", "team_hook": team, "system_hook": system}
+        given["clerk"] = "developer"
         execution = await served.client.execute("tell_of_delay", given, wait=True)
         result = await served.client.result(execution.execution_id)
+        (shown,) = [each async for each in served.client.list_notifications()]
     message_id = f"<{idempotency_token(UUID(execution.execution_id), 'mail', 1)}@example.org>"
     assert result == {"message_id": message_id, "refused": []}
+    assert (shown.title, shown.link) == ("Order 7 is late", "/orders/7")
     (taken,) = office.taken
     assert (taken.recipients, taken.message["Message-ID"]) == (["j@example.org"], message_id)
     assert taken.message["Subject"] == "Your order 7 is late"

@@ -163,6 +163,7 @@ def test_call_api_refuses(params: dict[str, Any], path: str) -> None:
 
 EMAIL = {"to": "ann@example.org", "subject": "Hello", "text": "x"}
 SLACK = {"url": "https://hooks.example.org/x", "text": "x"}
+IN_APP = {"to": "ann", "title": "Hello"}
 
 
 @pytest.mark.parametrize(
@@ -187,6 +188,17 @@ SLACK = {"url": "https://hooks.example.org/x", "text": "x"}
         ({"webhook": {"url": SLACK["url"]}}, "webhook.json"),
         ({"webhook": {"url": SLACK["url"], "json": 1, "auth": {"oauth2": OAUTH2}}}, "webhook.auth.oauth2"),
         ({"webhook": {"url": SLACK["url"], "json": 1, "headers": {"Idempotency-Key": "x"}}}, "webhook.headers"),
+        ({"in_app": {"title": "Hello"}}, "in_app.to"),
+        ({"in_app": {**IN_APP, "to": []}}, "in_app.to"),
+        ({"in_app": {**IN_APP, "to": ["ann"] * 51}}, "in_app.to"),
+        ({"in_app": {**IN_APP, "to": ["ann", "bo\nb"]}}, "in_app.to[1]"),
+        ({"in_app": {**IN_APP, "title": "Hello\nthere"}}, "in_app.title"),
+        ({"in_app": {**IN_APP, "link": "javascript:alert(1)"}}, "in_app.link"),
+        ({"in_app": {**IN_APP, "link": "//eve.example.org"}}, "in_app.link"),
+        ({"in_app": {**IN_APP, "link": "/\\eve.example.org"}}, "in_app.link"),
+        ({"in_app": {**IN_APP, "data": {"x": "x" * 8_192}}}, "in_app.data"),
+        ({"in_app": {**IN_APP, "severity": "fatal"}}, "in_app.severity"),
+        ({"in_app": {**IN_APP, "data": {"x": ["${ secret('crm') }"]}}}, "in_app"),
     ],
 )
 def test_send_notification_refuses(params: dict[str, Any], path: str) -> None:
@@ -202,6 +214,8 @@ def test_send_notification_refuses(params: dict[str, Any], path: str) -> None:
         {"email": {"bcc": ["bo@example.org"] * 50, "subject": "x", "html": "<p>"}},
         {"slack": SLACK},
         {"webhook": {"url": SLACK["url"], "json": None}},
+        {"in_app": {**IN_APP, "to": ["ann", "bo"], "text": "a\nb", "link": "/orders/7", "severity": "warning"}},
+        {"in_app": {**IN_APP, "link": "https://shop.example.org/orders/7?x=1#y", "data": {"order": 7}}},
     ],
 )
 def test_send_notification_takes(params: dict[str, Any]) -> None:

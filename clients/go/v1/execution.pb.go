@@ -252,6 +252,8 @@ const (
 	FailureCode_FAILURE_CODE_CONTENT_FILTERED FailureCode = 58
 	// A model refuses to answer; the message is what it says.
 	FailureCode_FAILURE_CODE_MODEL_REFUSED FailureCode = 59
+	// The database did not take an in-app notification now. Retried.
+	FailureCode_FAILURE_CODE_NOTIFICATION_NOT_KEPT FailureCode = 60
 )
 
 // Enum value maps for FailureCode.
@@ -314,6 +316,7 @@ var (
 		57: "FAILURE_CODE_ANSWER_TRUNCATED",
 		58: "FAILURE_CODE_CONTENT_FILTERED",
 		59: "FAILURE_CODE_MODEL_REFUSED",
+		60: "FAILURE_CODE_NOTIFICATION_NOT_KEPT",
 	}
 	FailureCode_value = map[string]int32{
 		"FAILURE_CODE_UNSPECIFIED":                 0,
@@ -373,6 +376,7 @@ var (
 		"FAILURE_CODE_ANSWER_TRUNCATED":            57,
 		"FAILURE_CODE_CONTENT_FILTERED":            58,
 		"FAILURE_CODE_MODEL_REFUSED":               59,
+		"FAILURE_CODE_NOTIFICATION_NOT_KEPT":       60,
 	}
 )
 
@@ -2422,7 +2426,7 @@ const file_flowkeep_v1_execution_proto_rawDesc = "" +
 	"\bStepView\x12\x19\n" +
 	"\x15STEP_VIEW_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fSTEP_VIEW_BASIC\x10\x01\x12\x12\n" +
-	"\x0eSTEP_VIEW_FULL\x10\x02*\xb7\x0f\n" +
+	"\x0eSTEP_VIEW_FULL\x10\x02*\xdf\x0f\n" +
 	"\vFailureCode\x12\x1c\n" +
 	"\x18FAILURE_CODE_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aFAILURE_CODE_HANDLER_ERROR\x10\x01\x12\x1f\n" +
@@ -2481,7 +2485,8 @@ const file_flowkeep_v1_execution_proto_rawDesc = "" +
 	"\x1cFAILURE_CODE_OUTPUT_REJECTED\x108\x12!\n" +
 	"\x1dFAILURE_CODE_ANSWER_TRUNCATED\x109\x12!\n" +
 	"\x1dFAILURE_CODE_CONTENT_FILTERED\x10:\x12\x1e\n" +
-	"\x1aFAILURE_CODE_MODEL_REFUSED\x10;B2\n" +
+	"\x1aFAILURE_CODE_MODEL_REFUSED\x10;\x12&\n" +
+	"\"FAILURE_CODE_NOTIFICATION_NOT_KEPT\x10<B2\n" +
 	"\x0fdev.flowkeep.v1P\x01Z\x1dflowkeep.dev/go/v1;flowkeepv1b\x06proto3"
 
 var (

@@ -10,7 +10,6 @@ from typing import Any, Unpack
 from flowkeep.arguments import flag, text, texts, whole
 from flowkeep.batch import Outcome, execute_all, judge_of
 from flowkeep.channel import call_metadata
-from flowkeep.connection import Connection
 from flowkeep.errors import (
     DefinitionError,
     ExecutionFailedError,
@@ -18,6 +17,7 @@ from flowkeep.errors import (
     InvalidArgumentError,
     Violation,
 )
+from flowkeep.notifications import NotificationCalls
 from flowkeep.payload import Input, from_value
 from flowkeep.requests import (
     Definition,
@@ -49,7 +49,7 @@ from flowkeep.watch import WatchCall, events_of, follow
 _WAIT_SECONDS = 300.0
 
 
-class Client(Connection):
+class Client(NotificationCalls):
     """A connection to Flowkeep, used as `async with Client("host:port") as client`.
 
     Every method raises FlowkeepError or a subclass (`flowkeep.errors`). A call that met a broken connection, or a

@@ -128,6 +128,10 @@ class Client:
     watch_responses = _iterating(client.Client.watch_responses)
     result = _blocking(client.Client.result)
     run = _blocking(client.Client.run)
+    list_notifications = _iterating(client.Client.list_notifications)
+    count_unread_notifications = _blocking(client.Client.count_unread_notifications)
+    mark_notifications_read = _blocking(client.Client.mark_notifications_read)
+    watch_notifications = _iterating(client.Client.watch_notifications)
 
     def _wait(self, call: Coroutine[Any, Any, T]) -> T:
         """Return what a call gives. It is cancelled when the thread that waits for it is interrupted."""

@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
+from persistence.user_notifications import LONGEST_LINK, LONGEST_TEXT, LONGEST_TITLE, Severity
 from service.engine.handlers import http_params
 from service.engine.handlers.email_addresses import fault_of_line, mailbox
 from service.engine.schema import Problem
 from service.engine.schema_places import Path
 
 MAX_RECIPIENTS = 50
+MAX_DATA = 8 << 10
+"""Bytes of the data of an in-app notification, as JSON."""
+
 _RECIPIENTS = ("to", "cc", "bcc")
 _OF_A_CALL = ("url", "headers", "auth")
 
+_LINK = re.compile(r"https?://[^\s\\]+\Z|/(?![/\\])[^\s\\]*\Z", re.IGNORECASE)
+
+_SECRET = re.compile(r"\$\{\s*secret\s*\(")
+
 _MAILBOX = {"type": "string", "minLength": 1, "maxLength": 400}
 _TEXT = {"type": "string", "minLength": 1, "maxLength": 200_000}
+_NAME = {"type": "string", "minLength": 1, "maxLength": 256}
 
 
 def _mailboxes(description: str, most: int = MAX_RECIPIENTS) -> dict[str, Any]:
     each = {**_MAILBOX, "type": ["string", "array"], "items": _MAILBOX, "minItems": 1, "maxItems": most}
     return {"description": description, **each}
+
+
+def _names(description: str) -> dict[str, Any]:
+    several = {"type": ["string", "array"], "items": _NAME, "minItems": 1, "maxItems": MAX_RECIPIENTS}
+    return {"description": description, **_NAME, **several}
 
 
 def _channel(description: str, required: Sequence[str], **properties: Any) -> dict[str, Any]:
@@ -85,6 +102,26 @@ PARAMS: dict[str, Any] = {
             headers=_CALL["headers"],
             auth=_AUTH,
         ),
+        "in_app": _channel(
+            "A notification inside of your applications, which read it by NotificationService.",
+            ["to", "title"],
+            to=_names("Who sees it: a subject of the org, as tokens name it, or a list of at most 50."),
+            title={"description": "One line.", "type": "string", "minLength": 1, "maxLength": LONGEST_TITLE},
+            text={"description": "What else there is to say.", "type": "string", "maxLength": LONGEST_TEXT},
+            link={
+                "description": "Where it leads: an http or https URL, or a path that begins with one /.",
+                "type": "string",
+                "minLength": 1,
+                "maxLength": LONGEST_LINK,
+            },
+            data={"description": "What a program may want to know, at most 8 KiB as JSON.", "type": "object"},
+            severity={
+                "description": "How much it matters.",
+                "type": "string",
+                "enum": [each.lower() for each in Severity],
+                "default": "info",
+            },
+        ),
     },
     "minProperties": 1,
     "maxProperties": 1,
@@ -96,8 +133,18 @@ def check(params: Mapping[str, Any]) -> Iterator[Problem]:
     """Find what the schema cannot say; a template stands for a string that may yet become right."""
     channel, wanted = next(iter(params.items()))
     if isinstance(wanted, Mapping):
-        for path, message in _check_email(wanted) if channel == "email" else _check_call(channel, wanted):
+        for path, message in _check_channel(channel, wanted):
             yield Problem((channel, *path), message)
+
+
+def _check_channel(channel: str, wanted: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
+    match channel:
+        case "email":
+            yield from _check_email(wanted)
+        case "in_app":
+            yield from _check_in_app(wanted)
+        case _:
+            yield from _check_call(channel, wanted)
 
 
 def _check_email(wanted: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
@@ -116,6 +163,34 @@ def _check_email(wanted: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
         yield ("subject",), fault
     if "text" not in wanted and "html" not in wanted:
         yield (), "has no body: give text, html or both"
+
+
+def _check_in_app(wanted: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
+    if _names_secret(wanted):
+        yield (), "must name no secret: what is sent is kept in the database, and shown to people"
+    for path, name in _listed("to", wanted["to"]):
+        if not name.isprintable():
+            yield path, "holds characters that no name of a subject has, such as a line end"
+    if fault_of_line(wanted["title"]):
+        yield ("title",), "has a line end or another control character; what has more than one line belongs into text"
+    # Who shows it makes a link of it: nothing that a browser would run.
+    if not _LINK.match(wanted.get("link", "/")):
+        yield ("link",), "must begin with https:// or http://, or with one / for a path of your application"
+    if (size := len(msgspec.json.encode(wanted.get("data", {})))) > MAX_DATA:
+        yield ("data",), f"has {size:,} bytes as JSON; {MAX_DATA:,} are the most"
+
+
+def _names_secret(value: Any) -> bool:
+    """Whether a text anywhere reads as if a secret belonged into it."""
+    match value:
+        case str():
+            return _SECRET.search(value) is not None
+        case Mapping():
+            return any(map(_names_secret, value.values()))
+        case list() | tuple():
+            return any(map(_names_secret, value))
+        case _:
+            return False
 
 
 def _check_call(channel: str, wanted: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:

@@ -13,7 +13,7 @@ from service.engine.handlers.builtin import ENGINE_HANDLERS
 from service.engine.handlers.call_api import call_api
 from service.engine.handlers.mcp_tool import mcp_tool
 from service.engine.handlers.model import Handler, HandlerError, HandlerLoadError, Source, StepContext, Suspend
-from service.engine.handlers.send_notification import send_notification
+from service.engine.handlers.send_notification import InApp, send_notification
 from service.engine.handlers.smtp import MailServer
 from service.engine.mcp.sessions import Sessions
 
@@ -49,13 +49,15 @@ class Registry:
         mail_server: MailServer | None = None,
         mcp: Sessions | None = None,
         models: Models | None = None,
+        in_app: InApp | None = None,
     ) -> Registry:
         """Return a registry of the built-in handlers.
 
         They call by `egress`, else public addresses, send e-mail by `mail_server`, else none, call tools in the
-        sessions `mcp`, else in none, and ask `models` by name, else none.
+        sessions `mcp`, else in none, ask `models` by name, else none, and keep in-app notifications by `in_app`, else none.
         """
-        callers = (call_api(egress), send_notification(egress, mail_server), mcp_tool(mcp), ask_model(egress, models))
+        notifier = send_notification(egress, mail_server, in_app)
+        callers = (call_api(egress), notifier, mcp_tool(mcp), ask_model(egress, models))
         return cls((*callers, *ENGINE_HANDLERS.values()))
 
     def register(self, handler: Handler) -> None:

@@ -199,6 +199,8 @@ class _FailureCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FailureCo
     """A filter of a model's server refused the question, or cut the answer off."""
     FAILURE_CODE_MODEL_REFUSED: _FailureCode.ValueType  # 59
     """A model refuses to answer; the message is what it says."""
+    FAILURE_CODE_NOTIFICATION_NOT_KEPT: _FailureCode.ValueType  # 60
+    """The database did not take an in-app notification now. Retried."""
 
 class FailureCode(_FailureCode, metaclass=_FailureCodeEnumTypeWrapper):
     """Codes of failures that the service gives, as `Failure.code` has them without the prefix. Values may be added."""
@@ -325,6 +327,8 @@ FAILURE_CODE_CONTENT_FILTERED: FailureCode.ValueType  # 58
 """A filter of a model's server refused the question, or cut the answer off."""
 FAILURE_CODE_MODEL_REFUSED: FailureCode.ValueType  # 59
 """A model refuses to answer; the message is what it says."""
+FAILURE_CODE_NOTIFICATION_NOT_KEPT: FailureCode.ValueType  # 60
+"""The database did not take an in-app notification now. Retried."""
 Global___FailureCode: _TypeAlias = FailureCode  # noqa: Y015
 
 @_typing.final
