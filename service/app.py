@@ -44,6 +44,7 @@ from service.engine.egress.allowed import Allowed
 from service.engine.egress.egress import Egress
 from service.engine.egress.guard import Guard
 from service.engine.executions import Executions
+from service.engine.handlers.processes import allow_processes
 from service.engine.handlers.registry import Registry
 from service.engine.handlers.threads import threads, watch_threads
 from service.engine.ids import uuid7
@@ -172,6 +173,7 @@ async def running_engine(
     notifications = notifications_of(config, repository, hub)
     registry = Registry.with_builtins(egress, mail_server(config), sessions, models, notifications)
     registry.register(call_grpc(channels))
+    allow_processes(config.handler_processes)
     registry.load(config.handlers)
     registry.load_entry_points()
     if config.is_for_development:

@@ -50,6 +50,9 @@ class Config(BaseSettings):
     handlers: Names = Field(
         default_factory=list, description="Modules or files with your @handler functions: my.handlers,/srv/more.py"
     )
+    handler_processes: int = Field(
+        4, ge=1, le=64, description="Processes for handlers that are declared with process=True, started when needed"
+    )
     http_allow: Targets = Field(
         default_factory=list,
         description="What workflows may call beside public addresses: 10.1.0.0/16,api.internal:8080,*.svc.local",

@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 
+from flowkeep.handlers.context import LOGGER
 from service.config import Config
 from service.engine.handlers.attempt import CURRENT
 
@@ -47,6 +48,7 @@ def configure(config: Config) -> None:
     handler.addFilter(_tells_no_metadata)
     for name in ("mcp", "client"):  # the library of MCP repeats what servers say; what matters of it we log ourselves
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    logging.getLogger(LOGGER).setLevel(level)
     # Libraries speak up only when something is wrong: their INFO lines may hold what callers sent.
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
 

@@ -61,5 +61,5 @@ async def test_the_page_shows_how_to_suspend(registry: Registry) -> None:
 def test_the_page_names_all_that_a_context_has() -> None:
     table = PAGE.partition("## The context")[2].partition("\n## ")[0]
     own = {name for name in dir(StepContext) if not name.startswith("_")}
-    hidden = {"reporter", "emitter", "meter", "stop", "began"}
+    hidden = {"reporter", "emitter", "meter", "teller", "connector", "stop", "began"}
     assert set(re.findall(r"`(\w+)", table)) - {"input", "vars", "steps", "execution"} == own - hidden

@@ -1623,7 +1623,8 @@ func (x *RetryWait) GetAttempt() int32 {
 // The wait for something that there is only so much of.
 type SlotWait struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Output only. What it is: `threads` are those of the server, for sync handlers.
+	// Output only. What it is: `threads` are those of the server, for sync handlers, `processes` those beside it, for
+	// handlers that are declared so.
 	Resource      string `protobuf:"bytes,1,opt,name=resource,proto3" json:"resource,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -30,6 +30,15 @@ _KEY = 64
 _DEPTH = payload.MAX_DEPTH - 2
 
 
+class ToldError(Exception):
+    """Carries the failure that an error was, as the process tells it in which that was raised."""
+
+    def __init__(self, failure: Failure, retry_after: float | None) -> None:
+        super().__init__(failure.code)
+        self.failure = failure
+        self.retry_after = retry_after
+
+
 def failure_of(error: BaseException, handler: str) -> tuple[Failure, float | None]:
     """Return the failure that an error of a handler is, and the least pause in seconds that it asks for.
 
@@ -45,6 +54,8 @@ def failure_of(error: BaseException, handler: str) -> tuple[Failure, float | Non
 def _failure_of(error: BaseException, handler: str) -> tuple[Failure, float | None]:
     if isinstance(error, HandlerError):
         return _named(error)
+    if isinstance(error, ToldError):
+        return error.failure, error.retry_after
     leaves = list(_leaves(error))
     named = [leaf for leaf in leaves if isinstance(leaf, HandlerError)]
     if named and len(named) == len(leaves):  # raised in tasks of the handler: the first is as good as any

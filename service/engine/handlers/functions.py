@@ -14,12 +14,17 @@ from service.engine import payload
 from service.engine.failure import INVALID_OUTPUT
 from service.engine.handlers.annotations import is_async, layers, place
 from service.engine.handlers.model import Declaration, Handler, HandlerError, StepContext, Suspend
+from service.engine.handlers.processes import processes
 from service.engine.handlers.signature import Signature, read
 from service.engine.handlers.threads import in_thread
 
 
-def compiled(declaration: Declaration, function: Callable[..., Any] | None = None) -> Handler:
+def compiled(
+    declaration: Declaration, function: Callable[..., Any] | None = None, origin: str | None = None
+) -> Handler:
     """Return the handler of a declared function, or of what is to be called for it.
+
+    `origin` is the module or file by which another process finds it, empty for an entry point.
 
     The parameters' types give the schema of the step's params. A parameter annotated with StepContext gets the context.
     A single parameter that is a pydantic model, a dataclass, a named tuple, a TypedDict or a dict gets all params. The
@@ -38,6 +43,8 @@ def compiled(declaration: Declaration, function: Callable[..., Any] | None = Non
         where = f"{at}: " if (at := place(call)) else ""
         raise TypeError(f"{where}handler {declaration.name!r}: {error}") from error
     on_the_loop = runs_on_the_loop(call)
+    if declaration.process:
+        return _apart(declaration, signature, origin, on_the_loop=on_the_loop)
     return Handler(
         name=declaration.name,
         description=declaration.description,
@@ -46,6 +53,34 @@ def compiled(declaration: Declaration, function: Callable[..., Any] | None = Non
         run=_runner(call, signature, on_the_loop),
         is_threaded=not on_the_loop,
         takes_context=bool(signature.contexts),
+    )
+
+
+def _apart(declaration: Declaration, signature: Signature, origin: str | None, *, on_the_loop: bool) -> Handler:
+    """Return the handler of a function that runs in another process."""
+    name = declaration.name
+    if on_the_loop:
+        raise TypeError(f"handler {name!r}: process=True is for functions that are not async")
+    if origin is None:
+        raise TypeError(f"handler {name!r}: process=True needs a module or file, by which another process finds it")
+    takes_context = bool(signature.contexts)
+
+    async def run(params: Mapping[str, Any], context: StepContext) -> Any:
+        return await processes().run(origin, name, params, context if takes_context else None)
+
+    async def close() -> None:
+        await processes().close()
+
+    return Handler(
+        name=name,
+        description=declaration.description,
+        params_schema=signature.schema,
+        effect=declaration.effect,
+        run=run,
+        close=close,
+        is_threaded=True,
+        slots=processes,
+        takes_context=takes_context,
     )
 
 
@@ -77,7 +112,7 @@ def _runner(
     async def run(params: Mapping[str, Any], context: StepContext) -> Any:
         arguments = signature.arguments(params, context)
         if not on_the_loop:
-            is_whole, result = await in_thread(lambda: _finished(function(**arguments)))
+            is_whole, result = await in_thread(lambda: finished(function(**arguments)))
             if is_whole:
                 return result
         else:
@@ -93,7 +128,7 @@ _PLAIN = frozenset({dict, list, str, int, float, bool, type(None)})
 """What most functions return: it need not be asked what it is, which takes as long as to call some of them."""
 
 
-def _finished(result: Any) -> tuple[bool, Any]:
+def finished(result: Any) -> tuple[bool, Any]:
     """Return whether a result is whole, and its JSON then, made here where it may take its time."""
     if inspect.isawaitable(result):
         return False, result

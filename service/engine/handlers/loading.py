@@ -22,11 +22,12 @@ ENTRY_POINT_GROUP = "flowkeep.handlers"
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A declaration, its handler, and where it stands."""
+    """A declaration, its handler, where it stands, and what is called for it."""
 
     declaration: Declaration
     handler: Handler
     where: str
+    function: Callable[..., Any]
 
 
 def load(place: str) -> list[Found]:
@@ -40,7 +41,7 @@ def load(place: str) -> list[Found]:
     # Types are read inside, too: they are looked up where their module is known by its name.
     with imports.beside(imports.folder_of(place)):
         read = (lambda: imports.import_file(Path(place))) if is_file else (lambda: importlib.import_module(place))
-        return _handlers(_imported(read, place), place)
+        return _handlers(_imported(read, place), place, place)
 
 
 def load_entry_points() -> Iterator[list[Found]]:
@@ -50,7 +51,7 @@ def load_entry_points() -> Iterator[list[Found]]:
     """
     for point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda each: (each.name, each.value)):
         place = f"entry point {point.name} = {point.value}{_offered_by(point)}"
-        yield _handlers(_imported(point.load, place), place)
+        yield _handlers(_imported(point.load, place), place, "")
 
 
 def _offered_by(point: EntryPoint) -> str:
@@ -84,7 +85,8 @@ def _hint(error: BaseException, place: str) -> str:
     return ""
 
 
-def _handlers(found: Any, place: str) -> list[Found]:
+def _handlers(found: Any, place: str, origin: str) -> list[Found]:
+    """Return the handlers of a module or function; `origin` is what another process finds them by."""
     declared = dict(_of_module(found) if isinstance(found, ModuleType) else _of(found))
     if not declared:
         more = (
@@ -92,7 +94,10 @@ def _handlers(found: Any, place: str) -> list[Found]:
         )
         raise HandlerLoadError(f"{place!r} has no function decorated with @handler(...){more}")
     try:
-        return [Found(each, compiled(each, function), place_of(function)) for each, function in declared.items()]
+        return [
+            Found(each, compiled(each, function, origin), place_of(function), function)
+            for each, function in declared.items()
+        ]
     except (TypeError, ValueError) as error:
         raise HandlerLoadError(f"cannot load {place!r}: {error}") from error
 

@@ -19,6 +19,7 @@ from flowkeep.handlers.declaration import Declaration, declarations
 from flowkeep.handlers.errors import rebuilt
 from service.engine.definition import Action
 from service.engine.expressions import Expression, Template
+from service.engine.handlers.threads import Slots, threads
 from service.engine.schema import Problem, Schema, locate
 from service.engine.schema_places import Path
 from service.engine.schema_weight import weigh
@@ -83,8 +84,9 @@ class Handler:
 
     `check` finds what the schema cannot say, in params that meet it, except that while a workflow is checked any string
     may stand where a template does. `sources` finds CEL, in any params. `close` frees what `run` keeps open.
-    `is_threaded`: it runs in a thread, which an attempt must have before it begins. One that does not look at its
-    context, and says so by `takes_context`, may be given anything in its place: to make one costs more than most calls.
+    `is_threaded`: it runs in a thread, or in what else `slots` are of, which an attempt must have before it begins. One
+    that does not look at its context, and says so by `takes_context`, may be given anything in its place: to make one
+    costs more than most calls.
     """
 
     name: str
@@ -96,6 +98,7 @@ class Handler:
     sources: Callable[[Mapping[str, Any]], Iterable[Source]] | None = None
     close: Callable[[], Awaitable[None]] | None = None
     is_threaded: bool = False
+    slots: Callable[[], Slots] = threads
     takes_context: bool = True
     compile: Callable[[Params], Action] | None = None
     is_templated: bool = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from service.engine import payload
 from service.engine.chat.models import Models
@@ -11,8 +12,10 @@ from service.engine.handlers import loading
 from service.engine.handlers.ask_model import ask_model
 from service.engine.handlers.builtin import ENGINE_HANDLERS
 from service.engine.handlers.call_api import call_api
+from service.engine.handlers.http_clients import with_clients
 from service.engine.handlers.mcp_tool import mcp_tool
 from service.engine.handlers.model import Handler, HandlerError, HandlerLoadError, Source, StepContext, Suspend
+from service.engine.handlers.processes import processes
 from service.engine.handlers.send_notification import InApp, send_notification
 from service.engine.handlers.smtp import MailServer
 from service.engine.mcp.sessions import Sessions
@@ -35,7 +38,8 @@ MAX_BYTES = 2 << 20
 class Registry:
     """Handlers by name."""
 
-    def __init__(self, handlers: Iterable[Handler] = ()) -> None:
+    def __init__(self, handlers: Iterable[Handler] = (), egress: Egress | None = None) -> None:
+        self._egress = egress
         self._handlers: dict[str, Handler] = {}
         self._loaded: dict[str, loading.Found] = {}
         self._bytes = 0
@@ -54,11 +58,12 @@ class Registry:
         """Return a registry of the built-in handlers.
 
         They call by `egress`, else public addresses, send e-mail by `mail_server`, else none, call tools in the
-        sessions `mcp`, else in none, ask `models` by name, else none, and keep in-app notifications by `in_app`, else none.
+        sessions `mcp`, else in none, ask `models` by name, else none, and keep in-app notifications by `in_app`, else
+        none.
         """
         notifier = send_notification(egress, mail_server, in_app)
         callers = (call_api(egress), notifier, mcp_tool(mcp), ask_model(egress, models))
-        return cls((*callers, *ENGINE_HANDLERS.values()))
+        return cls((*callers, *ENGINE_HANDLERS.values()), egress)
 
     def register(self, handler: Handler) -> None:
         """Add a handler.
@@ -126,11 +131,17 @@ class Registry:
             if known is not None and known.declaration is each.declaration:
                 continue  # its module was named twice
             try:
-                self.register(each.handler)
+                self.register(self._connected(each.handler))
             except ValueError as error:
                 where = f"{each.where}: " if each.where else ""
                 raise HandlerLoadError(f"{where}{error}{self._other(each, known)}") from error
             self._loaded[each.handler.name] = each
+
+    def _connected(self, handler: Handler) -> Handler:
+        """Return a handler that finds HTTP clients in its context, if it looks at that and there is a way out."""
+        if self._egress is None or not handler.takes_context or handler.slots is processes:
+            return handler
+        return replace(handler, run=with_clients(handler.run, self._egress))
 
     def _other(self, each: loading.Found, known: loading.Found | None) -> str:
         """Return where the other handler of the same name is, as the end of a sentence, empty if there is none."""

@@ -15,7 +15,8 @@ from pydantic_core import PydanticSerializationError, to_json, to_jsonable_pytho
 
 from service.engine import payload
 from service.engine.failure import INVALID_PARAMS
-from service.engine.handlers.annotations import IMPORT_IT, plain_type, takes_context, types_of
+from service.engine.handlers.annotations import IMPORT_IT, layers, plain_type, takes_context, types_of
+from service.engine.handlers.docstrings import parameter_texts
 from service.engine.handlers.model import HandlerError, StepContext
 from service.engine.handlers.param_schema import ParamSchema
 from service.engine.schema import locate
@@ -67,7 +68,20 @@ def read(function: Callable[..., Any]) -> Signature:
         if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.VAR_POSITIONAL):
             raise TypeError(f"parameter {parameter.name!r} {_BY_NAME_ONLY}")
     signature = _whole(taken, hints) or _fields(taken, hints)
-    return replace(signature, contexts=contexts)
+    return replace(signature, contexts=contexts, schema=_told(signature.schema, function))
+
+
+def _told(schema: Mapping[str, Any], function: Callable[..., Any]) -> Mapping[str, Any]:
+    """Return the schema with what the docstring says of parameters that have no description of their own."""
+    *_, inner = layers(function)
+    docstring = getattr(inner, "__doc__", None)
+    texts = parameter_texts(docstring) if isinstance(docstring, str) else {}
+    properties = {
+        name: {"description": texts[name], **about} if name in texts and isinstance(about, dict) else about
+        for name, about in schema.get("properties", {}).items()
+    }
+    told = {**schema, "properties": properties} if properties else schema
+    return schema if payload.check(told) else told
 
 
 def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import traceback
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -43,10 +44,13 @@ DEEPEST = 30
 
 
 class Place:
-    """A place in the queue for a thread, and then the thread. Closed, it is given back: when what runs in it ends."""
+    """A place in the queue for a thread, and then the thread. Closed, it is given back: when what runs in it ends.
 
-    def __init__(self, threads: Threads) -> None:
-        self._threads = threads
+    Of slots that are no threads it is the right to what there is a bounded number of, given back when it is closed.
+    """
+
+    def __init__(self, slots: Slots) -> None:
+        self._slots = slots
         self._granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.is_closed = False
         self.attempt: Attempt | None = None
@@ -84,13 +88,19 @@ class Place:
         self.is_closed = True
         if not self._granted.done():
             self._granted.cancel()
-            self._threads.leave(self)
-        elif not self._is_running:
-            self._threads.give_back()
+            self._slots.leave(self)
+        elif self not in self._slots.running:
+            self._slots.give_back()
 
     @property
-    def _is_running(self) -> bool:
-        return self in self._threads.running
+    def complaint(self) -> str:
+        """Why what waits for it does not begin."""
+        return self._slots.complaint
+
+    @property
+    def resource(self) -> str:
+        """What it is a place among."""
+        return self._slots.resource
 
     async def run(self, call: Callable[[], Any]) -> Any:
         """Return what `call` returns, with the caller's context variables, while the event loop goes on."""
@@ -112,15 +122,15 @@ class Place:
         self.attempt = CURRENT.get(None)
         if self.attempt is not None:
             self.attempt.is_in_thread = True
-        self._threads.running[self] = None
-        self._threads.workers.do(work)
+        self._slots.running[self] = None
+        self._slots.workers.do(work)
         result, error = await future
         if error is not None:
             raise error
         return result
 
     def _ended(self, future: asyncio.Future[Any], outcome: tuple[Any, BaseException | None]) -> None:
-        del self._threads.running[self]
+        del self._slots.running[self]
         if self.attempt is not None:
             self.attempt.is_in_thread = False
         if self.reports and self.attempt is not None:
@@ -128,7 +138,7 @@ class Place:
         if not future.done():
             future.set_result(outcome)
         if self.is_closed:
-            self._threads.give_back()
+            self._slots.give_back()
 
     @property
     def late(self) -> float:
@@ -136,10 +146,13 @@ class Place:
         return self.attempt.late if self.attempt is not None else 0.0
 
 
-class Threads:
-    """The threads of one event loop."""
+class Slots(ABC):
+    """A bounded number of what attempts must have before they begin, and the queue for them."""
 
-    def __init__(self, limit: int = THREADS) -> None:
+    resource: str
+    """What they are."""
+
+    def __init__(self, limit: int) -> None:
         self.limit = limit
         self.running: dict[Place, None] = {}
         # Not the loop's own executor: handlers that hang would stop name resolution and file access with them.
@@ -154,6 +167,12 @@ class Threads:
         self._admit()
         return place
 
+    def allow(self, limit: int) -> None:
+        """Have another number of them from now on."""
+        self._free += limit - self.limit
+        self.limit = limit
+        self._admit()
+
     def leave(self, place: Place) -> None:
         """Take a place out of the queue."""
         with suppress(ValueError):
@@ -165,9 +184,23 @@ class Threads:
         self._admit()
 
     def _admit(self) -> None:
-        while self._free and self._queue:
+        while self._free > 0 and self._queue:
             self._free -= 1
             self._queue.popleft()._granted.set_result(None)
+
+    @property
+    @abstractmethod
+    def complaint(self) -> str:
+        """Why an attempt does not begin."""
+
+
+class Threads(Slots):
+    """The threads of one event loop."""
+
+    resource = "threads"
+
+    def __init__(self, limit: int = THREADS) -> None:
+        super().__init__(limit)
 
     @property
     def are_all_stuck(self) -> bool:

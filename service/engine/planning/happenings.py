@@ -94,13 +94,17 @@ class StepStopped:
 
 @dataclass(frozen=True, slots=True)
 class ThreadMissed:
-    """An attempt could not begin because other handlers hold all threads; `reason` says so for people."""
+    """An attempt could not begin because other handlers hold all threads, or what else `resource` names.
+
+    `reason` says so for people.
+    """
 
     time: datetime
     path: str
     attempt: int
     reason: str
     iteration: int = 1
+    resource: str = "threads"
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,6 @@ from service.engine.planning.events import Event
 from service.engine.planning.happenings import Happening, OfAttempt
 from service.engine.planning.reasons import late_result, still_running
 from service.engine.planning.state import Ending, State, cancelled, timed_out
-from service.engine.planning.step_rules import THREADS
 
 # Of an attempt that stopped untold: its handler cancelled itself, or awaited something that was cancelled.
 _GAVE_UP = Failure(HANDLER_ERROR, "the handler stopped without a result, as if it had been cancelled", retryable=True)
@@ -206,7 +205,7 @@ class _Planning(BlockRules):
 
     def miss_thread(self, happening: happenings.ThreadMissed) -> None:
         if (step := self.heed(happening)) is not None:
-            self.take_back(step, Wait(WaitKind.SLOT, self.time, reason=happening.reason, resource=THREADS))
+            self.take_back(step, Wait(WaitKind.SLOT, self.time, reason=happening.reason, resource=happening.resource))
 
     def take_thread(self, happening: happenings.ThreadFreed) -> None:
         step = self.draft.steps.get(happening.path)

@@ -43,9 +43,6 @@ WORK_OF_EDGE = 100
 ENOUGH = 512 << 10
 """Bytes after which nothing more begins in an application: its events go to watchers in one message."""
 
-THREADS = "threads"
-"""Those of the process, of which a sync handler needs one."""
-
 
 class StepRules(ABC):
     """Changes single steps in a draft of the next state, and gathers effects.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol, cast
@@ -19,14 +20,14 @@ from service.engine.failure import storable
 from service.engine.handlers.attempt import CURRENT, Attempt
 from service.engine.handlers.copies import Copies
 from service.engine.handlers.registry import Handler, StepContext, Suspend
-from service.engine.handlers.threads import Place, threads
+from service.engine.handlers.threads import Place
 from service.engine.ids import idempotency_token
 from service.engine.planning import happenings
 from service.engine.planning.effects import AttemptKey, CancelAttempt, StartAttempt
 from service.engine.planning.state import State, is_ending
 from service.engine.running.context import Context
 from service.engine.running.invocation import Failed, NoHandler, Outcome, Succeeded, Waits, overdue, run_attempt
-from service.engine.running.output import Emitter
+from service.engine.running.output import MAX_OUTPUT, Emitter
 from service.engine.running.revealing import Revealing
 from service.engine.turns import SHARE, Share
 
@@ -215,8 +216,8 @@ class Attempts:
                 return happenings.StepSucceeded(now, path, number, output, iteration, used)
             case Suspend(until, output, reason):
                 return happenings.StepSuspended(now, path, number, until, output, reason, iteration, used)
-            case Waits():
-                return happenings.ThreadMissed(now, path, number, threads().complaint, iteration)
+            case Waits(place):
+                return happenings.ThreadMissed(now, path, number, place.complaint, iteration, place.resource)
             case NoHandler(reason):
                 log.info("no handler", handler=effect.handler)
                 return happenings.HandlerMissed(now, path, number, reason, iteration)
@@ -317,8 +318,10 @@ class Attempts:
         execution = self._run.execution
         report = self._reporter(effect)
         emit: Callable[[str], None] = Emitter(self._context.hub, execution.id, effect.key, start)
+        tell: Callable[[int, str], None] = _tell
         if revealing is not None:
             report, emit = revealing.hiding_in_reports(report), revealing.hiding_in_outputs(emit)
+            tell = revealing.hiding_in_lines(tell)
         return StepContext(
             execution_id=execution.id,
             org=execution.org,
@@ -335,6 +338,7 @@ class Attempts:
             emitter=emit,
             stop=attempt.stop,
             meter=attempt.use,
+            teller=tell,
         )
 
     def _reporter(self, effect: StartAttempt) -> Callable[[int, str], None]:
@@ -355,6 +359,11 @@ class Attempts:
                 loop.call_soon_threadsafe(record, percent, storable(message, MAX_PROGRESS_MESSAGE))
 
         return report
+
+
+def _tell(level: int, text: str) -> None:
+    """Log a line of a handler; the log says of itself which attempt it is of."""
+    logging.getLogger("flowkeep.handlers").log(level, "%s", text[:MAX_OUTPUT])
 
 
 def _bind(attempt: Attempt, share: Share) -> None:

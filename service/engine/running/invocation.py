@@ -21,7 +21,7 @@ from service.engine.failure import (
 from service.engine.handlers.attempt import Attempt
 from service.engine.handlers.failures import failure_of
 from service.engine.handlers.registry import Handler, Registry, StepContext, Suspend
-from service.engine.handlers.threads import MOMENT, Place, threads
+from service.engine.handlers.threads import MOMENT, Place
 from service.engine.planning.effects import StartAttempt
 from service.engine.running.revealing import Revealing
 from service.engine.turns import SHARE, in_turn
@@ -72,8 +72,8 @@ async def run_attempt(
     """Return what came of the attempt, which starts when `begin` returns. Raises nothing but CancelledError.
 
     When its time is over, whoever counts it lets it expire, and cancels the task that runs this.
-    `place` has the thread that was kept for it, if one was; it is given back. `revealing` has the secrets that belong
-    into its params, if any do.
+    `place` has the thread or process that was kept for it, if one was; it is given back. `revealing` has the secrets
+    that belong into its params, if any do.
     """
     with place or nullcontext():
         handler = registry.get(effect.handler)
@@ -84,7 +84,7 @@ async def run_attempt(
             return Failed(Failure(INVALID_PARAMS, f"{path or 'params'}: {message}"))
         if place is not None or not handler.is_threaded:
             return await _run(handler, effect, attempt, begin, place, revealing)
-    place = threads().queue_up()
+    place = handler.slots().queue_up()
     try:
         is_granted = await place.granted(MOMENT)
     except asyncio.CancelledError:

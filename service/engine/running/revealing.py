@@ -69,6 +69,10 @@ class Revealing:
         """Return what shows texts without secrets; one that comes in many pieces is not seen."""
         return lambda text: emit(self._hiding.hidden_if_cut(text[-MAX_OUTPUT:]))
 
+    def hiding_in_lines(self, tell: Callable[[int, str], None]) -> Callable[[int, str], None]:
+        """Return what logs without secrets."""
+        return lambda level, text: tell(level, self._hiding.hidden_if_cut(text[:MAX_OUTPUT]))
+
     def hiding_in_reports(self, report: Callable[[int, str], None]) -> Callable[[int, str], None]:
         """Return what reports progress without secrets."""
         return lambda percent, message: report(percent, self._hiding.hidden_if_cut(message[:MAX_OUTPUT]))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from threading import Event
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 from flowkeep.handlers import arguments
@@ -16,6 +17,40 @@ from flowkeep.handlers.errors import invalid
 
 def _ignore(input_tokens: int, output_tokens: int, cost_micros: int) -> None:
     """Count nothing, as in a test of a handler."""
+
+
+def _tell(level: int, text: str) -> None:
+    """Log a line as any library would; the server adds which attempt it is of."""
+    logging.getLogger(LOGGER).log(level, "%s", text)
+
+
+LOGGER = "flowkeep.handlers"
+_LINE = logging.Formatter("%(message)s")
+
+
+class _Log(logging.Logger):
+    """Hands its lines, each whole, to `tell`."""
+
+    def __init__(self, tell: Callable[[int, str], None]) -> None:
+        super().__init__(LOGGER, logging.DEBUG)
+        self._tell_line = tell
+
+    def handle(self, record: logging.LogRecord) -> None:
+        self._tell_line(record.levelno, _LINE.format(record))
+
+
+class Connector(Protocol):
+    """What has the HTTP clients of an attempt."""
+
+    @property
+    def http(self) -> Any:
+        """The one for async functions."""
+        ...
+
+    @property
+    def sync_http(self) -> Any:
+        """The one for other functions."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +80,8 @@ class StepContext:
     stop: Event = field(default_factory=Event, repr=False, compare=False)
     began: float = field(default_factory=time.monotonic, repr=False, compare=False)
     meter: Callable[[int, int, int], None] = field(default=_ignore, repr=False, compare=False)
+    teller: Callable[[int, str], None] = field(default=_tell, repr=False, compare=False)
+    connector: Connector | None = field(default=None, repr=False, compare=False)
 
     @property
     def cancelled(self) -> bool:
@@ -60,6 +97,35 @@ class StepContext:
     def remaining(self) -> float:
         """Seconds left of this attempt's time by a clock that only goes forward, never below 0."""
         return max(0.0, self.began + self.timeout - time.monotonic())
+
+    @property
+    def log(self) -> logging.Logger:
+        """A logger for the server's log, in which each line says which execution, step and attempt it is of.
+
+        Secrets that stand in the params are hidden in it.
+        """
+        return _Log(self.teller)
+
+    @property
+    def http(self) -> Any:
+        """An `httpx2.AsyncClient` that calls what workflows may call, closed when the attempt ends.
+
+        Each request has the Idempotency-Key of the step, and says which execution, step and attempt it is of. Raises
+        RuntimeError where no server runs the handler, and in handlers with `process=True`; requests raise HandlerError,
+        ADDRESS_NOT_ALLOWED, for what the deployment does not allow.
+        """
+        return self._connector.http
+
+    @property
+    def sync_http(self) -> Any:
+        """The same for functions that are not async: an `httpx2.Client`. Its answers are read as a whole."""
+        return self._connector.sync_http
+
+    @property
+    def _connector(self) -> Connector:
+        if self.connector is None:
+            raise RuntimeError("there is no HTTP client here: a server gives one, but not to handlers in processes")
+        return self.connector
 
     def report(self, percent: float, message: str = "") -> None:
         """Show how much is done, 0 to 100, and a message.

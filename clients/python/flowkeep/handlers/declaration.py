@@ -19,16 +19,17 @@ MAX_NAME = 128
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Declaration:
-    """That steps may run `function` as `name`."""
+    """That steps may run `function` as `name`; `process`: in a process of a pool."""
 
     name: str
     function: Callable[..., Any]
     description: str = ""
     effect: Effect = Effect.IDEMPOTENT
+    process: bool = False
 
 
 def handler(
-    name: str, *, description: str = "", effect: Effect | EffectName = Effect.IDEMPOTENT
+    name: str, *, description: str = "", effect: Effect | EffectName = Effect.IDEMPOTENT, process: bool = False
 ) -> Callable[[Function], Function]:
     """Return a decorator that leaves a function as it is and lets steps run it as `name`.
 
@@ -40,6 +41,9 @@ def handler(
     "idempotent"  something that is the same after a second attempt, given the idempotency token
     "external"    something that a second attempt may do again
 
+    With `process` a sync function runs in one of a few processes beside the server, instead of a thread of it: for what
+    keeps a processor busy, may crash, or must be stopped at once when its time is over.
+
     Raises TypeError or ValueError when an argument is not as it must be.
     """
     if callable(name):
@@ -47,12 +51,13 @@ def handler(
     _check("name", _name, name)
     _check(f"handler {name!r}: description", arguments.storable, description)
     promised = _check(f"handler {name!r}: effect", effect_of, effect)
+    is_apart = _check(f"handler {name!r}: process", arguments.flag, process)
 
     def decorate(function: Function) -> Function:
         if isinstance(function, type) or not (callable(function) or isinstance(function, classmethod)):
             raise TypeError(f"handler {name!r}: {function!r} is no function and has no __call__")
         about = _check(f"handler {name!r}: docstring", arguments.storable, description or _docstring(function))
-        declared = Declaration(str.__str__(name), function, about, promised)
+        declared = Declaration(str.__str__(name), function, about, promised, is_apart)
         return _noted(function, (*declarations(function), declared))
 
     return decorate

@@ -991,7 +991,9 @@ class SlotWait(_message.Message):
 
     RESOURCE_FIELD_NUMBER: _builtins.int
     resource: _builtins.str
-    """Output only. What it is: `threads` are those of the server, for sync handlers."""
+    """Output only. What it is: `threads` are those of the server, for sync handlers, `processes` those beside it, for
+    handlers that are declared so.
+    """
     def __init__(
         self,
         *,

@@ -843,7 +843,8 @@ export const RetryWaitSchema: GenMessage<RetryWait> = /*@__PURE__*/
  */
 export type SlotWait = Message<"flowkeep.v1.SlotWait"> & {
   /**
-   * Output only. What it is: `threads` are those of the server, for sync handlers.
+   * Output only. What it is: `threads` are those of the server, for sync handlers, `processes` those beside it, for
+   * handlers that are declared so.
    *
    * @generated from field: string resource = 1;
    */
