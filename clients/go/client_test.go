@@ -2,6 +2,8 @@ package flowkeep_test
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"iter"
@@ -336,4 +338,30 @@ func TestFollow(t *testing.T) {
 func kindOf(event *flowkeepv1.ExecutionEvent) string {
 	message := event.ProtoReflect()
 	return string(message.WhichOneof(message.Descriptor().Oneofs().ByName("kind")).Name())
+}
+
+// TestSecure calls a server over TLS, as FLOWKEEP_CA has signed it, with the token FLOWKEEP_TOKEN and without.
+func TestSecure(t *testing.T) {
+	file := os.Getenv("FLOWKEEP_CA")
+	if file == "" {
+		t.Skip("FLOWKEEP_CA names no certificate")
+	}
+	authority, roots := must[[]byte](t)(os.ReadFile(file)), x509.NewCertPool()
+	roots.AppendCertsFromPEM(authority)
+	secured := flowkeep.WithTLS(&tls.Config{RootCAs: roots})
+	fresh := func(context.Context) (string, error) { return os.Getenv("FLOWKEEP_TOKEN") + "\n", nil }
+	known := dial(t, target(t), secured, flowkeep.WithTokenSource(fresh))
+	must[[]*flowkeepv1.Execution](t)(collected(known.ListExecutions(t.Context(), nil)))
+	fmt.Println("listed")
+	_, err := known.Execute(t.Context(), "hello", nil, nil)
+	var refused *flowkeep.Error
+	if !errors.As(err, &refused) || !errors.Is(err, flowkeep.ErrPermissionDenied) {
+		t.Fatal(err)
+	}
+	fmt.Println(refused.Metadata["permission"])
+	_, err = dial(t, target(t), secured).ListHandlers(t.Context())
+	if !errors.As(err, &refused) || !errors.Is(err, flowkeep.ErrUnauthenticated) {
+		t.Fatal(err)
+	}
+	fmt.Println(refused.Reason)
 }

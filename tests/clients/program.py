@@ -11,8 +11,10 @@ from typing import Any
 
 import flowkeep
 from tests.folders import ROOT
+from tests.integration.certificates import Authority
 from tests.integration.stage import Stage, made, step
 from tests.patience import PATIENCE
+from tests.tokens import claims, jwks, signed
 
 TYPESCRIPT = ROOT / "clients" / "typescript"
 GO = ROOT / ".tools" / "bin"
@@ -44,9 +46,9 @@ async def started(
     )
 
 
-async def ran(command: Sequence[str | Path], target: str) -> str:
+async def ran(command: Sequence[str | Path], target: str, settings: Mapping[str, str] = {}) -> str:
     """Run a program to its end, which must be a good one, and return what it printed."""
-    process = await started(command, target)
+    process = await started(command, target, settings)
     try:
         async with asyncio.timeout(LONGEST):
             said, _ = await process.communicate()
@@ -89,3 +91,13 @@ async def followed_through_a_restart(serve: Any, stage: Stage, command: Sequence
     found = await server.client.get_execution(execution.execution_id)
     assert found.state == flowkeep.Execution.STATE_COMPLETED
     assert seqs == list(range(1, found.last_seq + 1)), lines
+
+
+async def calls_over_tls_with_a_token(serve: Any, folder: Path, command: Sequence[str | Path]) -> None:
+    """Have a program call over TLS: with its token it may list and may not execute, without it is nobody."""
+    keys = folder / "keys"
+    keys.write_text(jwks())
+    authority = Authority(folder)
+    served = await serve(jwt_jwks=str(keys), **authority.served())
+    said = await ran(command, served.target, {"FLOWKEEP_CA": str(authority.file), "FLOWKEEP_TOKEN": signed(claims())})
+    assert said.split()[:3] == ["listed", "executions.execute", "INVALID_TOKEN"], said

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from tests.clients.program import GO, HELLO, example, followed_through_a_restart, ran
+from tests.clients.program import GO, HELLO, calls_over_tls_with_a_token, example, followed_through_a_restart, ran
 from tests.folders import ROOT
 from tests.integration.stage import Served
 
@@ -27,6 +27,10 @@ async def test_its_own_tests_pass(served: Served) -> None:
 
 async def test_a_watch_goes_on_through_a_restart_of_the_server(serve, stage) -> None:
     await followed_through_a_restart(serve, stage, [TESTS, "-test.run=^TestFollow$"])
+
+
+async def test_it_calls_over_tls_with_a_token(serve, tmp_path) -> None:
+    await calls_over_tls_with_a_token(serve, tmp_path, [TESTS, "-test.run=^TestSecure$"])
 
 
 def test_the_example_of_the_page_is_the_one_that_is_built() -> None:

@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from tests.clients.program import HELLO, TYPESCRIPT, example, followed_through_a_restart, ran
+from tests.clients.program import (
+    HELLO,
+    TYPESCRIPT,
+    calls_over_tls_with_a_token,
+    example,
+    followed_through_a_restart,
+    ran,
+)
 from tests.integration.stage import Served
 
 BUILT = TYPESCRIPT / "dist" / "test"
@@ -26,6 +33,10 @@ async def test_its_own_tests_pass(served: Served) -> None:
 
 async def test_a_watch_goes_on_through_a_restart_of_the_server(serve, stage) -> None:
     await followed_through_a_restart(serve, stage, ["node", BUILT / "follow.js"])
+
+
+async def test_it_calls_over_tls_with_a_token(serve, tmp_path) -> None:
+    await calls_over_tls_with_a_token(serve, tmp_path, ["node", BUILT / "secure.js"])
 
 
 async def test_its_example_runs(served: Served) -> None:
