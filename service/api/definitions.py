@@ -25,7 +25,7 @@ from service.engine.definition import Definition
 from service.engine.handlers.registry import Handler
 from service.engine.kept import Kept
 from service.engine.slices import Work, in_slices
-from service.engine.violations import ValidationError, Violation
+from service.engine.violations import DefinitionWarning, ValidationError, Violation
 
 KEPT_BYTES = 4 << 20
 """What the definitions take that executions were shown with last."""
@@ -214,6 +214,19 @@ def violation_messages(violations: Iterable[Violation]) -> list[ValidateWorkflow
     """Return violations as messages."""
     kind = ValidateWorkflowResponse.Violation
     return [kind(field=each.field, description=each.description) for each in violations]
+
+
+def warning_messages(warnings: Iterable[DefinitionWarning], place: str = "") -> list[ValidateWorkflowResponse.Warning]:
+    """Return warnings of a definition that stands at `place`, as messages."""
+    kind = ValidateWorkflowResponse.Warning
+    return [
+        kind(
+            field=f"{place}.{each.field}" if place else each.field,
+            code=kind.Code.Value(f"CODE_{each.code}"),
+            description=each.description,
+        )
+        for each in warnings
+    ]
 
 
 def handler_message(handler: Handler) -> HandlerMessage:

@@ -16,6 +16,7 @@ from service.api.definitions import (
     handler_message,
     result_message,
     violation_messages,
+    warning_messages,
     workflow_message,
 )
 from service.api.errors import violations_under
@@ -23,6 +24,7 @@ from service.api.identity import current_identity
 from service.api.page_tokens import PageTokens
 from service.api.paging import fitting_in_slices, page_limit
 from service.engine.executions import Executions
+from service.engine.plain_secrets import MOST as MOST_WARNINGS
 from service.engine.slices import in_slices
 from service.engine.violations import ValidationError
 from service.engine.workflows import Workflows
@@ -45,7 +47,8 @@ class WorkflowServicer(WorkflowServiceServicer):
             given = await in_slices(document(request.definition))
             workflow = await self._workflows.create(caller.org, given, caller.subject, request.request_id)
         shown = workflow_message(workflow, full=caller.may(READ_WORKFLOWS))
-        return pb.CreateWorkflowResponse(workflow=await in_slices(shown))
+        warned = warning_messages(await self._workflows.warnings(given))
+        return pb.CreateWorkflowResponse(workflow=await in_slices(shown), warnings=warned)
 
     async def GetWorkflow(self, request: pb.GetWorkflowRequest, context: Any) -> pb.GetWorkflowResponse:
         scope = current_identity.get().scope
@@ -67,16 +70,18 @@ class WorkflowServicer(WorkflowServiceServicer):
     async def UpdateWorkflow(self, request: pb.UpdateWorkflowRequest, context: Any) -> pb.UpdateWorkflowResponse:
         caller = current_identity.get()
         with violations_under("definition"):
+            given = await in_slices(document(request.definition))
             workflow = await self._workflows.update(
                 caller.scope,
                 request.workflow,
-                await in_slices(document(request.definition)),
+                given,
                 request.etag,
                 caller.subject,
                 request.request_id,
             )
         shown = workflow_message(workflow, full=caller.may(READ_WORKFLOWS))
-        return pb.UpdateWorkflowResponse(workflow=await in_slices(shown))
+        warned = warning_messages(await self._workflows.warnings(given))
+        return pb.UpdateWorkflowResponse(workflow=await in_slices(shown), warnings=warned)
 
     async def ApplyWorkflows(self, request: pb.ApplyWorkflowsRequest, context: Any) -> pb.ApplyWorkflowsResponse:
         caller, dry_run = current_identity.get(), request.validate_only
@@ -89,7 +94,12 @@ class WorkflowServicer(WorkflowServiceServicer):
             if not dry_run:
                 raise
             return pb.ApplyWorkflowsResponse(violations=violation_messages(error.violations))
-        return pb.ApplyWorkflowsResponse(results=[result_message(each, kept=not dry_run) for each in applied])
+        response = pb.ApplyWorkflowsResponse(results=[result_message(each, kept=not dry_run) for each in applied])
+        for index, each in enumerate(given):
+            warned = warning_messages(await self._workflows.warnings(each), f"definitions[{index}]")
+            response.warnings.extend(warned)
+        del response.warnings[MOST_WARNINGS:]
+        return response
 
     async def DeleteWorkflow(self, request: pb.DeleteWorkflowRequest, context: Any) -> pb.DeleteWorkflowResponse:
         caller = current_identity.get()
@@ -100,10 +110,10 @@ class WorkflowServicer(WorkflowServiceServicer):
 
     async def ValidateWorkflow(self, request: pb.ValidateWorkflowRequest, context: Any) -> pb.ValidateWorkflowResponse:
         try:
-            found = await self._workflows.validate(await in_slices(document(request.definition)))
+            warned = await self._workflows.validate(await in_slices(document(request.definition)))
         except ValidationError as error:
-            found = error.violations
-        return pb.ValidateWorkflowResponse(violations=violation_messages(found))
+            return pb.ValidateWorkflowResponse(violations=violation_messages(error.violations))
+        return pb.ValidateWorkflowResponse(warnings=warning_messages(warned))
 
     async def ListHandlers(self, request: pb.ListHandlersRequest, context: Any) -> pb.ListHandlersResponse:
         return pb.ListHandlersResponse(handlers=[handler_message(each) for each in self._workflows.handlers()])

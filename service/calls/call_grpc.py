@@ -16,7 +16,7 @@ from service.calls.channels import MAX_SENT, Channels
 from service.calls.descriptors import Method, Schema, UnknownMethodError, of_set
 from service.calls.failures import METHOD_NOT_FOUND, Told, error_of, secrets_of, status_code
 from service.calls.messages import encoded
-from service.calls.params import PARAMS, Asked, asked, check
+from service.calls.params import PARAMS, Asked, asked, check, credentials
 from service.calls.reflection import NoReflectionError, fetch
 from service.calls.schemas import Schemas, key_of_set
 from service.engine.egress.egress import CertificatesError
@@ -62,6 +62,7 @@ def call_grpc(channels: Channels) -> Handler:
         effect=Effect.EXTERNAL,
         run=caller.run,
         check=check,
+        credentials=credentials,
         close=caller.close,
     )
 

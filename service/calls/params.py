@@ -11,9 +11,11 @@ from typing import Any
 
 from service.calls.targets import Target, check_authority, target
 from service.engine.durations import TEN_YEARS
+from service.engine.handlers.credentials import of_fields, of_headers
 from service.engine.handlers.http_fields import SCALAR, text_of
 from service.engine.pauses import seconds
 from service.engine.schema import Problem
+from service.engine.schema_places import Path
 
 DEFAULT_TIMEOUT = 30.0
 DEFAULT_MESSAGES, MAX_MESSAGES = 100, 1_000
@@ -169,6 +171,12 @@ def check(params: Mapping[str, Any]) -> Iterator[Problem]:
     metadata = params.get("metadata")
     yield from _check_metadata(metadata if isinstance(metadata, Mapping) else {})
     yield from _check_descriptor_set(params.get("descriptor_set"))
+
+
+def credentials(params: Mapping[str, Any]) -> Iterator[Path]:
+    """Return where a call has credentials: in metadata and fields that are named so."""
+    yield from of_headers(params.get("metadata"), ("metadata",))
+    yield from of_fields(params.get("message"), ("message",))
 
 
 def _check_metadata(metadata: Mapping[str, Any]) -> Iterator[Problem]:

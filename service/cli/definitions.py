@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flowkeep.errors import DefinitionError, InvalidArgumentError, Violation
 from flowkeep.payload import member
@@ -12,6 +12,7 @@ from flowkeep.reading import Reading, is_at_or_below, read
 from service.cli.reading import Document, Fault, Place, TextError, UnreadableError, parse_documents, path_of, read_text
 
 if TYPE_CHECKING:
+    from flowkeep.advice import DefinitionWarning
     from flowkeep.client import Client
     from flowkeep.v1.workflow_service_pb2 import ApplyWorkflowsResponse
 
@@ -31,6 +32,20 @@ class Finding(NamedTuple):
         what = f"{self.field}: " if self.field else ""
         step = f"step {self.step}: " if self.step else ""
         return f"{self.file}:{self.line}:{self.column}: {step}{what}{self.description}"
+
+
+class Caution(NamedTuple):
+    """One thing in a sound definition that should be otherwise, with its code and its place as a finding has it."""
+
+    code: str
+    finding: Finding
+
+    def __str__(self) -> str:
+        return f"{self.finding} ({self.code})"
+
+    def json(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        return {**self.finding._asdict(), "code": self.code}
 
 
 class UnsoundError(DefinitionError):
@@ -70,6 +85,11 @@ class Written:
         if (written := self.document.written.get(path)) is not None:
             description = f"{description} (YAML reads {written} so)"
         return self._at(self.document.place(path), field, description)
+
+    def caution(self, warning: DefinitionWarning) -> Caution:
+        """Return a warning with its place, and nothing of what stands there."""
+        field = self.reading.written(warning.field)
+        return Caution(warning.code, self._at(self.document.place(path_of(field)), field, warning.description))
 
     def _of_fault(self, fault: Fault) -> Finding:
         return self._at(fault.place, _text(fault.path), fault.description)
@@ -111,20 +131,24 @@ def read_definitions(files: Sequence[str]) -> tuple[list[Written], list[Finding]
     return written, findings
 
 
-async def validate_files(client: Client, files: Sequence[str]) -> list[Finding]:
-    """Return all that is wrong with the definitions in files."""
+async def validate_files(client: Client, files: Sequence[str]) -> tuple[list[Finding], list[Caution]]:
+    """Return all that is wrong with the definitions in files, and what should be otherwise in those that are sound."""
     written, findings = read_definitions(files)
+    cautions: list[Caution] = []
     for each in written:
-        findings += each.findings(await client.validate_workflow(each.reading.message))
-    return _in_order(findings, files)
+        checked = await client.validate_workflow(each.reading.message)
+        findings += each.findings(checked)
+        cautions += map(each.caution, checked.warnings)
+    return _in_order(findings, files), cautions
 
 
 async def apply_files(
     client: Client, files: Sequence[str], *, dry_run: bool = False, request_id: str | None = None
-) -> list[ApplyWorkflowsResponse.Result]:
+) -> tuple[list[ApplyWorkflowsResponse.Result], list[Caution]]:
     """Make workflows be as the definitions in files say, all or none; return in order what became of each.
 
-    With `dry_run` return what would become of them. Raises UnsoundError with all that is wrong.
+    With `dry_run` return what would become of them. Beside it stands what should be otherwise in the definitions.
+    Raises UnsoundError with all that is wrong.
     """
     written, findings = read_definitions(files)
     findings += _twice_named(written)
@@ -132,7 +156,8 @@ async def apply_files(
     if not findings and not any(each.findings() for each in written):
         try:
             messages = [each.reading.message for each in written]
-            return await client.apply(messages, validate_only=dry_run, request_id=request_id)
+            applied = await client.apply(messages, validate_only=dry_run, request_id=request_id)
+            return applied, [_caution(each, written) for each in applied.warnings]
         except (InvalidArgumentError, DefinitionError) as error:
             refusal = error
     # The error of a call has room for a few violations; the answer of a check has room for all.
@@ -153,6 +178,12 @@ async def _found(client: Client, written: Sequence[Written]) -> list[list[Violat
     except DefinitionError as error:
         return [_of_definition(error.violations, index) for index in range(len(written))]
     return [[] for _ in written]
+
+
+def _caution(warning: DefinitionWarning, written: Sequence[Written]) -> Caution:
+    """Return a warning about one of several definitions with its place."""
+    index, _, field = warning.field.removeprefix("definitions[").partition("].")
+    return written[int(index)].caution(warning._replace(field=field))
 
 
 def _of_definition(violations: Iterable[Violation], index: int) -> list[Violation]:

@@ -101,8 +101,10 @@ async def _execute(session: Session, file: str, payload: dict[str, Any] | None) 
     from service.cli.definitions import apply_files
     from service.cli.following import code, show_outcome
     from service.cli.reading import TextError
+    from service.cli.workflows import show_warnings
 
-    applied = await apply_files(session.client, [file])
+    applied, cautions = await apply_files(session.client, [file])
+    show_warnings(cautions)
     if len(applied) != 1:
         raise TextError(f"{file} must hold one definition, not {len(applied)}")
     finished = await execute_and_show(session, applied[0].workflow.name, payload)

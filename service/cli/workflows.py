@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +14,7 @@ from service.cli.session import Session, command
 if TYPE_CHECKING:
     from flowkeep.v1.workflow_pb2 import Workflow
     from flowkeep.v1.workflow_service_pb2 import ApplyWorkflowsResponse
+    from service.cli.definitions import Caution
 
 # What works with messages is imported within the commands, so that the help need not wait for gRPC.
 
@@ -46,11 +48,12 @@ async def apply(
     from service.cli.json_form import json_form
     from service.cli.rendering import plain, show, show_json
 
-    results = await apply_files(session.client, files, dry_run=dry_run, request_id=request_id)
+    results, cautions = await apply_files(session.client, files, dry_run=dry_run, request_id=request_id)
     if session.json:
         form = [{"action": action_of(each), "workflow": json_form(each.workflow)} for each in results]
-        show_json({"results": form})
+        show_json({"results": form, "warnings": [each.json() for each in cautions]})
         return
+    show_warnings(cautions)
     for each in results:
         done = f"would be {action_of(each)}:" if dry_run else action_of(each)
         show(plain(f"{done} {each.workflow.name} (revision {each.workflow.revision})"))
@@ -125,18 +128,30 @@ async def delete(
 
 
 async def validate(session: Session, files: _Files) -> int:
-    """Check definitions without keeping anything. Ends with 2 if something is wrong."""
+    """Check definitions without keeping anything. Ends with 2 if something is wrong; warnings are no fault."""
     from service.cli.definitions import validate_files
     from service.cli.rendering import plain, show, show_json
 
-    findings = await validate_files(session.client, files)
+    findings, cautions = await validate_files(session.client, files)
     if session.json:
-        show_json({"violations": [each._asdict() for each in findings]})
-    elif findings:
+        found, warned = [each._asdict() for each in findings], [each.json() for each in cautions]
+        show_json({"violations": found, "warnings": warned})
+        return 2 if findings else 0
+    show_warnings(cautions)
+    if findings:
         show(*(plain(str(each)) for each in findings))
     else:
         show("sound")
     return 2 if findings else 0
+
+
+def show_warnings(cautions: Iterable[Caution]) -> None:
+    """Print what should be otherwise in definitions to standard error."""
+    from service.cli.rendering import open_console, plain
+
+    console = open_console(stderr=True)
+    for each in cautions:
+        console.print(plain(f"warning: {each}"), soft_wrap=True)
 
 
 async def handlers(session: Session) -> None:

@@ -1,4 +1,4 @@
-"""What is wrong with a value, field by field."""
+"""What is wrong with a value, or should be otherwise, field by field."""
 
 from __future__ import annotations
 
@@ -15,6 +15,15 @@ class Violation:
 
     def __str__(self) -> str:
         return f"{self.field}: {self.description}" if self.field else self.description
+
+
+@dataclass(frozen=True, slots=True)
+class DefinitionWarning:
+    """One thing in a sound definition that should be otherwise; `code` is that of the proto, without its prefix."""
+
+    field: str
+    code: str
+    description: str
 
 
 class ValidationError(Exception):

@@ -19,11 +19,12 @@ from service.engine.ids import uuid7
 from service.engine.kept import Kept
 from service.engine.parsing import Defaults, parsing, prepare
 from service.engine.payload import size as json_size
+from service.engine.plain_secrets import plain_secrets
 from service.engine.planning.outline import outlining
 from service.engine.requests import asked
 from service.engine.shared_reads import SharedReads
 from service.engine.slices import in_slices
-from service.engine.violations import ValidationError, Violation, below
+from service.engine.violations import DefinitionWarning, ValidationError, Violation, below
 
 KEPT_BYTES = 24 << 20
 """Of parsed definitions that nobody uses, in memory; their sizes are told for about half of what they are."""
@@ -67,13 +68,14 @@ class Workflows:
         """Return what steps can run, by name."""
         return sorted(self._registry.all(), key=lambda handler: handler.name)
 
-    async def validate(self, document: Mapping[str, Any]) -> Sequence[Violation]:
-        """Return all that is wrong with a definition."""
-        try:
-            await self._parse(document)
-        except ValidationError as error:
-            return error.violations
-        return ()
+    async def validate(self, document: Mapping[str, Any]) -> Sequence[DefinitionWarning]:
+        """Return what should be otherwise in a definition. Raises ValidationError with all that is wrong with it."""
+        await self._parse(document)
+        return await self.warnings(document)
+
+    async def warnings(self, document: Mapping[str, Any]) -> Sequence[DefinitionWarning]:
+        """Return what should be otherwise in a definition that is sound."""
+        return await in_slices(plain_secrets(document, self._registry))
 
     async def create(self, org: str, document: Mapping[str, Any], created_by: str, request_id: str = "") -> Workflow:
         """Keep a new workflow. Raises ValidationError, NameTakenError."""

@@ -24,9 +24,28 @@ async def test_workflows(target: str) -> None:
     assert {"greeting", "sleep", "broken"} <= set(names)
     assert "greeting" in await shown(target, "workflows", "list")
     assert "Says hello again." in await shown(target, "workflows", "get", "greeting")
-    assert (await at(target, "workflows", "validate", "-", given=SLEEP)).json == {"violations": []}
+    assert (await at(target, "workflows", "validate", "-", given=SLEEP)).json == {"violations": [], "warnings": []}
     handlers = (await at(target, "handlers")).json["handlers"]
     assert {"call_api", "wait", "condition", "transform"} <= {each["name"] for each in handlers}
+
+
+PLAIN = """
+name: plain
+steps:
+  - id: call
+    handler: call_api
+    params: {url: "https://example.com", auth: {bearer: sk-geheim}}
+"""
+
+
+async def test_a_credential_in_plain_text_is_warned_of(target: str) -> None:
+    validated = await flowkeep("workflows", "validate", "-", target=target, given=PLAIN)
+    assert (validated.code, validated.out) == (0, "sound\n")
+    assert validated.err.startswith("warning: -:6:")
+    assert "step call: steps[0].params.auth.bearer: is a credential in plain text" in validated.err
+    (warning,) = (await at(target, "apply", "-", "--dry-run", given=PLAIN)).json["warnings"]
+    assert (warning["code"], warning["line"], warning["step"]) == ("PLAIN_SECRET", 6, "call")
+    assert "sk-geheim" not in f"{validated.err}{warning}"
 
 
 async def test_a_workflow_is_deleted(target: str) -> None:

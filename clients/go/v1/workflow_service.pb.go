@@ -78,6 +78,68 @@ func (ApplyWorkflowsResponse_Outcome) EnumDescriptor() ([]byte, []int) {
 	return file_flowkeep_v1_workflow_service_proto_rawDescGZIP(), []int{11, 0}
 }
 
+// What it is about.
+type ValidateWorkflowResponse_Warning_Code int32
+
+const (
+	// Never sent.
+	ValidateWorkflowResponse_Warning_CODE_UNSPECIFIED ValidateWorkflowResponse_Warning_Code = 0
+	// A credential stands in plain text, where `${ secret('name') }` could name it: the definition is kept and shown
+	// as it is. Warned of is text without a template in params
+	//
+	//   - that the schema of the handler marks as `writeOnly`, such as `auth.bearer` of `call_api` and `slack.url` of
+	//     `send_notification`;
+	//   - of headers and metadata whose name is, or ends with, one of these, case and `-` and `_` left out:
+	//     authorization, proxyauthorization, cookie, password, passwd, passphrase, secret, clientsecret, token,
+	//     accesstoken, authtoken, idtoken, privatetoken, refreshtoken, securitytoken, apikey, apisecret, apitoken,
+	//     authkey, functionskey, privatekey, secretkey, subscriptionkey;
+	//   - of queries, forms, JSON, gRPC messages and arguments of MCP tools, at any depth, whose name is one of these, as
+	//     far as they are among the first 2,000;
+	//   - that are URLs with a password, or with such a name in their query;
+	//   - of all these whose name has something of a secret (key, sign, session), and which begin as tokens of
+	//     well-known services do.
+	ValidateWorkflowResponse_Warning_CODE_PLAIN_SECRET ValidateWorkflowResponse_Warning_Code = 1
+)
+
+// Enum value maps for ValidateWorkflowResponse_Warning_Code.
+var (
+	ValidateWorkflowResponse_Warning_Code_name = map[int32]string{
+		0: "CODE_UNSPECIFIED",
+		1: "CODE_PLAIN_SECRET",
+	}
+	ValidateWorkflowResponse_Warning_Code_value = map[string]int32{
+		"CODE_UNSPECIFIED":  0,
+		"CODE_PLAIN_SECRET": 1,
+	}
+)
+
+func (x ValidateWorkflowResponse_Warning_Code) Enum() *ValidateWorkflowResponse_Warning_Code {
+	p := new(ValidateWorkflowResponse_Warning_Code)
+	*p = x
+	return p
+}
+
+func (x ValidateWorkflowResponse_Warning_Code) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ValidateWorkflowResponse_Warning_Code) Descriptor() protoreflect.EnumDescriptor {
+	return file_flowkeep_v1_workflow_service_proto_enumTypes[1].Descriptor()
+}
+
+func (ValidateWorkflowResponse_Warning_Code) Type() protoreflect.EnumType {
+	return &file_flowkeep_v1_workflow_service_proto_enumTypes[1]
+}
+
+func (x ValidateWorkflowResponse_Warning_Code) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ValidateWorkflowResponse_Warning_Code.Descriptor instead.
+func (ValidateWorkflowResponse_Warning_Code) EnumDescriptor() ([]byte, []int) {
+	return file_flowkeep_v1_workflow_service_proto_rawDescGZIP(), []int{13, 1, 0}
+}
+
 // Request of CreateWorkflow. The field rules of the definition are checked together with everything else that must hold
 // of it, so that all violations come at once.
 type CreateWorkflowRequest struct {
@@ -140,7 +202,9 @@ func (x *CreateWorkflowRequest) GetRequestId() string {
 type CreateWorkflowResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The workflow as it is kept.
-	Workflow      *Workflow `protobuf:"bytes,1,opt,name=workflow,proto3" json:"workflow,omitempty"`
+	Workflow *Workflow `protobuf:"bytes,1,opt,name=workflow,proto3" json:"workflow,omitempty"`
+	// What should be otherwise in the definition of the request, by paths in it such as `steps[2].params.auth.bearer`.
+	Warnings      []*ValidateWorkflowResponse_Warning `protobuf:"bytes,2,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -178,6 +242,13 @@ func (*CreateWorkflowResponse) Descriptor() ([]byte, []int) {
 func (x *CreateWorkflowResponse) GetWorkflow() *Workflow {
 	if x != nil {
 		return x.Workflow
+	}
+	return nil
+}
+
+func (x *CreateWorkflowResponse) GetWarnings() []*ValidateWorkflowResponse_Warning {
+	if x != nil {
+		return x.Warnings
 	}
 	return nil
 }
@@ -499,7 +570,9 @@ func (x *UpdateWorkflowRequest) GetRequestId() string {
 type UpdateWorkflowResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The workflow at its new revision.
-	Workflow      *Workflow `protobuf:"bytes,1,opt,name=workflow,proto3" json:"workflow,omitempty"`
+	Workflow *Workflow `protobuf:"bytes,1,opt,name=workflow,proto3" json:"workflow,omitempty"`
+	// What should be otherwise in the definition of the request, by paths in it such as `steps[2].params.auth.bearer`.
+	Warnings      []*ValidateWorkflowResponse_Warning `protobuf:"bytes,2,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -537,6 +610,13 @@ func (*UpdateWorkflowResponse) Descriptor() ([]byte, []int) {
 func (x *UpdateWorkflowResponse) GetWorkflow() *Workflow {
 	if x != nil {
 		return x.Workflow
+	}
+	return nil
+}
+
+func (x *UpdateWorkflowResponse) GetWarnings() []*ValidateWorkflowResponse_Warning {
+	if x != nil {
+		return x.Warnings
 	}
 	return nil
 }
@@ -727,7 +807,10 @@ type ApplyWorkflowsResponse struct {
 	Results []*ApplyWorkflowsResponse_Result `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
 	// With `validate_only`: all that is wrong, by paths such as `definitions[3].steps[0].id`. Without it what is wrong is
 	// the error of the call.
-	Violations    []*ValidateWorkflowResponse_Violation `protobuf:"bytes,2,rep,name=violations,proto3" json:"violations,omitempty"`
+	Violations []*ValidateWorkflowResponse_Violation `protobuf:"bytes,2,rep,name=violations,proto3" json:"violations,omitempty"`
+	// What should be otherwise in the definitions, by paths such as `definitions[3].steps[2].params.auth.bearer`; at most
+	// 100 warnings. Empty when there are violations.
+	Warnings      []*ValidateWorkflowResponse_Warning `protobuf:"bytes,3,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -772,6 +855,13 @@ func (x *ApplyWorkflowsResponse) GetResults() []*ApplyWorkflowsResponse_Result {
 func (x *ApplyWorkflowsResponse) GetViolations() []*ValidateWorkflowResponse_Violation {
 	if x != nil {
 		return x.Violations
+	}
+	return nil
+}
+
+func (x *ApplyWorkflowsResponse) GetWarnings() []*ValidateWorkflowResponse_Warning {
+	if x != nil {
+		return x.Warnings
 	}
 	return nil
 }
@@ -826,7 +916,9 @@ func (x *ValidateWorkflowRequest) GetDefinition() *WorkflowDefinition {
 type ValidateWorkflowResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// All that is wrong. Empty when the definition is sound.
-	Violations    []*ValidateWorkflowResponse_Violation `protobuf:"bytes,1,rep,name=violations,proto3" json:"violations,omitempty"`
+	Violations []*ValidateWorkflowResponse_Violation `protobuf:"bytes,1,rep,name=violations,proto3" json:"violations,omitempty"`
+	// What should be otherwise, at most 100. Nothing is refused for it. Empty when there are violations.
+	Warnings      []*ValidateWorkflowResponse_Warning `protobuf:"bytes,2,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -864,6 +956,13 @@ func (*ValidateWorkflowResponse) Descriptor() ([]byte, []int) {
 func (x *ValidateWorkflowResponse) GetViolations() []*ValidateWorkflowResponse_Violation {
 	if x != nil {
 		return x.Violations
+	}
+	return nil
+}
+
+func (x *ValidateWorkflowResponse) GetWarnings() []*ValidateWorkflowResponse_Warning {
+	if x != nil {
+		return x.Warnings
 	}
 	return nil
 }
@@ -1062,6 +1161,70 @@ func (x *ValidateWorkflowResponse_Violation) GetDescription() string {
 	return ""
 }
 
+// One thing in a sound definition that should be otherwise.
+type ValidateWorkflowResponse_Warning struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Path of the field in the definition, such as `steps[2].params.auth.bearer`.
+	Field string `protobuf:"bytes,1,opt,name=field,proto3" json:"field,omitempty"`
+	// What it is about. Values may be added.
+	Code ValidateWorkflowResponse_Warning_Code `protobuf:"varint,2,opt,name=code,proto3,enum=flowkeep.v1.ValidateWorkflowResponse_Warning_Code" json:"code,omitempty"`
+	// What should be otherwise, and what would be right. It never repeats what stands there.
+	Description   string `protobuf:"bytes,3,opt,name=description,proto3" json:"description,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ValidateWorkflowResponse_Warning) Reset() {
+	*x = ValidateWorkflowResponse_Warning{}
+	mi := &file_flowkeep_v1_workflow_service_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ValidateWorkflowResponse_Warning) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ValidateWorkflowResponse_Warning) ProtoMessage() {}
+
+func (x *ValidateWorkflowResponse_Warning) ProtoReflect() protoreflect.Message {
+	mi := &file_flowkeep_v1_workflow_service_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ValidateWorkflowResponse_Warning.ProtoReflect.Descriptor instead.
+func (*ValidateWorkflowResponse_Warning) Descriptor() ([]byte, []int) {
+	return file_flowkeep_v1_workflow_service_proto_rawDescGZIP(), []int{13, 1}
+}
+
+func (x *ValidateWorkflowResponse_Warning) GetField() string {
+	if x != nil {
+		return x.Field
+	}
+	return ""
+}
+
+func (x *ValidateWorkflowResponse_Warning) GetCode() ValidateWorkflowResponse_Warning_Code {
+	if x != nil {
+		return x.Code
+	}
+	return ValidateWorkflowResponse_Warning_CODE_UNSPECIFIED
+}
+
+func (x *ValidateWorkflowResponse_Warning) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
 var File_flowkeep_v1_workflow_service_proto protoreflect.FileDescriptor
 
 const file_flowkeep_v1_workflow_service_proto_rawDesc = "" +
@@ -1072,9 +1235,10 @@ const file_flowkeep_v1_workflow_service_proto_rawDesc = "" +
 	"definition\x18\x01 \x01(\v2\x1f.flowkeep.v1.WorkflowDefinitionB\x06\xbaH\x03\xd8\x01\x03R\n" +
 	"definition\x12'\n" +
 	"\n" +
-	"request_id\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\trequestId\"K\n" +
+	"request_id\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\trequestId\"\x96\x01\n" +
 	"\x16CreateWorkflowResponse\x121\n" +
-	"\bworkflow\x18\x01 \x01(\v2\x15.flowkeep.v1.WorkflowR\bworkflow\"a\n" +
+	"\bworkflow\x18\x01 \x01(\v2\x15.flowkeep.v1.WorkflowR\bworkflow\x12I\n" +
+	"\bwarnings\x18\x02 \x03(\v2-.flowkeep.v1.ValidateWorkflowResponse.WarningR\bwarnings\"a\n" +
 	"\x12GetWorkflowRequest\x12&\n" +
 	"\bworkflow\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\bworkflow\x12#\n" +
@@ -1100,9 +1264,10 @@ const file_flowkeep_v1_workflow_service_proto_rawDesc = "" +
 	"definition\x12\x1c\n" +
 	"\x04etag\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x04etag\x12'\n" +
 	"\n" +
-	"request_id\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\trequestId\"K\n" +
+	"request_id\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\trequestId\"\x96\x01\n" +
 	"\x16UpdateWorkflowResponse\x121\n" +
-	"\bworkflow\x18\x01 \x01(\v2\x15.flowkeep.v1.WorkflowR\bworkflow\"\x9c\x01\n" +
+	"\bworkflow\x18\x01 \x01(\v2\x15.flowkeep.v1.WorkflowR\bworkflow\x12I\n" +
+	"\bwarnings\x18\x02 \x03(\v2-.flowkeep.v1.ValidateWorkflowResponse.WarningR\bwarnings\"\x9c\x01\n" +
 	"\x15DeleteWorkflowRequest\x12&\n" +
 	"\bworkflow\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\bworkflow\x12\x1c\n" +
@@ -1115,12 +1280,13 @@ const file_flowkeep_v1_workflow_service_proto_rawDesc = "" +
 	"\vdefinitions\x18\x01 \x03(\v2\x1f.flowkeep.v1.WorkflowDefinitionB\x0f\xbaH\f\x92\x01\t\b\x01\x10d\"\x03\xd8\x01\x03R\vdefinitions\x12#\n" +
 	"\rvalidate_only\x18\x02 \x01(\bR\fvalidateOnly\x12'\n" +
 	"\n" +
-	"request_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\trequestId\"\x99\x03\n" +
+	"request_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\trequestId\"\xe4\x03\n" +
 	"\x16ApplyWorkflowsResponse\x12D\n" +
 	"\aresults\x18\x01 \x03(\v2*.flowkeep.v1.ApplyWorkflowsResponse.ResultR\aresults\x12O\n" +
 	"\n" +
 	"violations\x18\x02 \x03(\v2/.flowkeep.v1.ValidateWorkflowResponse.ViolationR\n" +
-	"violations\x1a\x82\x01\n" +
+	"violations\x12I\n" +
+	"\bwarnings\x18\x03 \x03(\v2-.flowkeep.v1.ValidateWorkflowResponse.WarningR\bwarnings\x1a\x82\x01\n" +
 	"\x06Result\x121\n" +
 	"\bworkflow\x18\x01 \x01(\v2\x15.flowkeep.v1.WorkflowR\bworkflow\x12E\n" +
 	"\aoutcome\x18\x02 \x01(\x0e2+.flowkeep.v1.ApplyWorkflowsResponse.OutcomeR\aoutcome\"c\n" +
@@ -1132,14 +1298,22 @@ const file_flowkeep_v1_workflow_service_proto_rawDesc = "" +
 	"\x17ValidateWorkflowRequest\x12G\n" +
 	"\n" +
 	"definition\x18\x01 \x01(\v2\x1f.flowkeep.v1.WorkflowDefinitionB\x06\xbaH\x03\xd8\x01\x03R\n" +
-	"definition\"\xb0\x01\n" +
+	"definition\"\xbc\x03\n" +
 	"\x18ValidateWorkflowResponse\x12O\n" +
 	"\n" +
 	"violations\x18\x01 \x03(\v2/.flowkeep.v1.ValidateWorkflowResponse.ViolationR\n" +
-	"violations\x1aC\n" +
+	"violations\x12I\n" +
+	"\bwarnings\x18\x02 \x03(\v2-.flowkeep.v1.ValidateWorkflowResponse.WarningR\bwarnings\x1aC\n" +
 	"\tViolation\x12\x14\n" +
 	"\x05field\x18\x01 \x01(\tR\x05field\x12 \n" +
-	"\vdescription\x18\x02 \x01(\tR\vdescription\"\x15\n" +
+	"\vdescription\x18\x02 \x01(\tR\vdescription\x1a\xbe\x01\n" +
+	"\aWarning\x12\x14\n" +
+	"\x05field\x18\x01 \x01(\tR\x05field\x12F\n" +
+	"\x04code\x18\x02 \x01(\x0e22.flowkeep.v1.ValidateWorkflowResponse.Warning.CodeR\x04code\x12 \n" +
+	"\vdescription\x18\x03 \x01(\tR\vdescription\"3\n" +
+	"\x04Code\x12\x14\n" +
+	"\x10CODE_UNSPECIFIED\x10\x00\x12\x15\n" +
+	"\x11CODE_PLAIN_SECRET\x10\x01\"\x15\n" +
 	"\x13ListHandlersRequest\"H\n" +
 	"\x14ListHandlersResponse\x120\n" +
 	"\bhandlers\x18\x01 \x03(\v2\x14.flowkeep.v1.HandlerR\bhandlers2\xdd\x05\n" +
@@ -1166,70 +1340,77 @@ func file_flowkeep_v1_workflow_service_proto_rawDescGZIP() []byte {
 	return file_flowkeep_v1_workflow_service_proto_rawDescData
 }
 
-var file_flowkeep_v1_workflow_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_flowkeep_v1_workflow_service_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_flowkeep_v1_workflow_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_flowkeep_v1_workflow_service_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_flowkeep_v1_workflow_service_proto_goTypes = []any{
 	(ApplyWorkflowsResponse_Outcome)(0),        // 0: flowkeep.v1.ApplyWorkflowsResponse.Outcome
-	(*CreateWorkflowRequest)(nil),              // 1: flowkeep.v1.CreateWorkflowRequest
-	(*CreateWorkflowResponse)(nil),             // 2: flowkeep.v1.CreateWorkflowResponse
-	(*GetWorkflowRequest)(nil),                 // 3: flowkeep.v1.GetWorkflowRequest
-	(*GetWorkflowResponse)(nil),                // 4: flowkeep.v1.GetWorkflowResponse
-	(*ListWorkflowsRequest)(nil),               // 5: flowkeep.v1.ListWorkflowsRequest
-	(*ListWorkflowsResponse)(nil),              // 6: flowkeep.v1.ListWorkflowsResponse
-	(*UpdateWorkflowRequest)(nil),              // 7: flowkeep.v1.UpdateWorkflowRequest
-	(*UpdateWorkflowResponse)(nil),             // 8: flowkeep.v1.UpdateWorkflowResponse
-	(*DeleteWorkflowRequest)(nil),              // 9: flowkeep.v1.DeleteWorkflowRequest
-	(*DeleteWorkflowResponse)(nil),             // 10: flowkeep.v1.DeleteWorkflowResponse
-	(*ApplyWorkflowsRequest)(nil),              // 11: flowkeep.v1.ApplyWorkflowsRequest
-	(*ApplyWorkflowsResponse)(nil),             // 12: flowkeep.v1.ApplyWorkflowsResponse
-	(*ValidateWorkflowRequest)(nil),            // 13: flowkeep.v1.ValidateWorkflowRequest
-	(*ValidateWorkflowResponse)(nil),           // 14: flowkeep.v1.ValidateWorkflowResponse
-	(*ListHandlersRequest)(nil),                // 15: flowkeep.v1.ListHandlersRequest
-	(*ListHandlersResponse)(nil),               // 16: flowkeep.v1.ListHandlersResponse
-	(*ApplyWorkflowsResponse_Result)(nil),      // 17: flowkeep.v1.ApplyWorkflowsResponse.Result
-	(*ValidateWorkflowResponse_Violation)(nil), // 18: flowkeep.v1.ValidateWorkflowResponse.Violation
-	(*WorkflowDefinition)(nil),                 // 19: flowkeep.v1.WorkflowDefinition
-	(*Workflow)(nil),                           // 20: flowkeep.v1.Workflow
-	(WorkflowView)(0),                          // 21: flowkeep.v1.WorkflowView
-	(*Handler)(nil),                            // 22: flowkeep.v1.Handler
+	(ValidateWorkflowResponse_Warning_Code)(0), // 1: flowkeep.v1.ValidateWorkflowResponse.Warning.Code
+	(*CreateWorkflowRequest)(nil),              // 2: flowkeep.v1.CreateWorkflowRequest
+	(*CreateWorkflowResponse)(nil),             // 3: flowkeep.v1.CreateWorkflowResponse
+	(*GetWorkflowRequest)(nil),                 // 4: flowkeep.v1.GetWorkflowRequest
+	(*GetWorkflowResponse)(nil),                // 5: flowkeep.v1.GetWorkflowResponse
+	(*ListWorkflowsRequest)(nil),               // 6: flowkeep.v1.ListWorkflowsRequest
+	(*ListWorkflowsResponse)(nil),              // 7: flowkeep.v1.ListWorkflowsResponse
+	(*UpdateWorkflowRequest)(nil),              // 8: flowkeep.v1.UpdateWorkflowRequest
+	(*UpdateWorkflowResponse)(nil),             // 9: flowkeep.v1.UpdateWorkflowResponse
+	(*DeleteWorkflowRequest)(nil),              // 10: flowkeep.v1.DeleteWorkflowRequest
+	(*DeleteWorkflowResponse)(nil),             // 11: flowkeep.v1.DeleteWorkflowResponse
+	(*ApplyWorkflowsRequest)(nil),              // 12: flowkeep.v1.ApplyWorkflowsRequest
+	(*ApplyWorkflowsResponse)(nil),             // 13: flowkeep.v1.ApplyWorkflowsResponse
+	(*ValidateWorkflowRequest)(nil),            // 14: flowkeep.v1.ValidateWorkflowRequest
+	(*ValidateWorkflowResponse)(nil),           // 15: flowkeep.v1.ValidateWorkflowResponse
+	(*ListHandlersRequest)(nil),                // 16: flowkeep.v1.ListHandlersRequest
+	(*ListHandlersResponse)(nil),               // 17: flowkeep.v1.ListHandlersResponse
+	(*ApplyWorkflowsResponse_Result)(nil),      // 18: flowkeep.v1.ApplyWorkflowsResponse.Result
+	(*ValidateWorkflowResponse_Violation)(nil), // 19: flowkeep.v1.ValidateWorkflowResponse.Violation
+	(*ValidateWorkflowResponse_Warning)(nil),   // 20: flowkeep.v1.ValidateWorkflowResponse.Warning
+	(*WorkflowDefinition)(nil),                 // 21: flowkeep.v1.WorkflowDefinition
+	(*Workflow)(nil),                           // 22: flowkeep.v1.Workflow
+	(WorkflowView)(0),                          // 23: flowkeep.v1.WorkflowView
+	(*Handler)(nil),                            // 24: flowkeep.v1.Handler
 }
 var file_flowkeep_v1_workflow_service_proto_depIdxs = []int32{
-	19, // 0: flowkeep.v1.CreateWorkflowRequest.definition:type_name -> flowkeep.v1.WorkflowDefinition
-	20, // 1: flowkeep.v1.CreateWorkflowResponse.workflow:type_name -> flowkeep.v1.Workflow
-	20, // 2: flowkeep.v1.GetWorkflowResponse.workflow:type_name -> flowkeep.v1.Workflow
-	21, // 3: flowkeep.v1.ListWorkflowsRequest.view:type_name -> flowkeep.v1.WorkflowView
-	20, // 4: flowkeep.v1.ListWorkflowsResponse.workflows:type_name -> flowkeep.v1.Workflow
-	19, // 5: flowkeep.v1.UpdateWorkflowRequest.definition:type_name -> flowkeep.v1.WorkflowDefinition
-	20, // 6: flowkeep.v1.UpdateWorkflowResponse.workflow:type_name -> flowkeep.v1.Workflow
-	19, // 7: flowkeep.v1.ApplyWorkflowsRequest.definitions:type_name -> flowkeep.v1.WorkflowDefinition
-	17, // 8: flowkeep.v1.ApplyWorkflowsResponse.results:type_name -> flowkeep.v1.ApplyWorkflowsResponse.Result
-	18, // 9: flowkeep.v1.ApplyWorkflowsResponse.violations:type_name -> flowkeep.v1.ValidateWorkflowResponse.Violation
-	19, // 10: flowkeep.v1.ValidateWorkflowRequest.definition:type_name -> flowkeep.v1.WorkflowDefinition
-	18, // 11: flowkeep.v1.ValidateWorkflowResponse.violations:type_name -> flowkeep.v1.ValidateWorkflowResponse.Violation
-	22, // 12: flowkeep.v1.ListHandlersResponse.handlers:type_name -> flowkeep.v1.Handler
-	20, // 13: flowkeep.v1.ApplyWorkflowsResponse.Result.workflow:type_name -> flowkeep.v1.Workflow
-	0,  // 14: flowkeep.v1.ApplyWorkflowsResponse.Result.outcome:type_name -> flowkeep.v1.ApplyWorkflowsResponse.Outcome
-	1,  // 15: flowkeep.v1.WorkflowService.CreateWorkflow:input_type -> flowkeep.v1.CreateWorkflowRequest
-	3,  // 16: flowkeep.v1.WorkflowService.GetWorkflow:input_type -> flowkeep.v1.GetWorkflowRequest
-	5,  // 17: flowkeep.v1.WorkflowService.ListWorkflows:input_type -> flowkeep.v1.ListWorkflowsRequest
-	7,  // 18: flowkeep.v1.WorkflowService.UpdateWorkflow:input_type -> flowkeep.v1.UpdateWorkflowRequest
-	9,  // 19: flowkeep.v1.WorkflowService.DeleteWorkflow:input_type -> flowkeep.v1.DeleteWorkflowRequest
-	11, // 20: flowkeep.v1.WorkflowService.ApplyWorkflows:input_type -> flowkeep.v1.ApplyWorkflowsRequest
-	13, // 21: flowkeep.v1.WorkflowService.ValidateWorkflow:input_type -> flowkeep.v1.ValidateWorkflowRequest
-	15, // 22: flowkeep.v1.WorkflowService.ListHandlers:input_type -> flowkeep.v1.ListHandlersRequest
-	2,  // 23: flowkeep.v1.WorkflowService.CreateWorkflow:output_type -> flowkeep.v1.CreateWorkflowResponse
-	4,  // 24: flowkeep.v1.WorkflowService.GetWorkflow:output_type -> flowkeep.v1.GetWorkflowResponse
-	6,  // 25: flowkeep.v1.WorkflowService.ListWorkflows:output_type -> flowkeep.v1.ListWorkflowsResponse
-	8,  // 26: flowkeep.v1.WorkflowService.UpdateWorkflow:output_type -> flowkeep.v1.UpdateWorkflowResponse
-	10, // 27: flowkeep.v1.WorkflowService.DeleteWorkflow:output_type -> flowkeep.v1.DeleteWorkflowResponse
-	12, // 28: flowkeep.v1.WorkflowService.ApplyWorkflows:output_type -> flowkeep.v1.ApplyWorkflowsResponse
-	14, // 29: flowkeep.v1.WorkflowService.ValidateWorkflow:output_type -> flowkeep.v1.ValidateWorkflowResponse
-	16, // 30: flowkeep.v1.WorkflowService.ListHandlers:output_type -> flowkeep.v1.ListHandlersResponse
-	23, // [23:31] is the sub-list for method output_type
-	15, // [15:23] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	21, // 0: flowkeep.v1.CreateWorkflowRequest.definition:type_name -> flowkeep.v1.WorkflowDefinition
+	22, // 1: flowkeep.v1.CreateWorkflowResponse.workflow:type_name -> flowkeep.v1.Workflow
+	20, // 2: flowkeep.v1.CreateWorkflowResponse.warnings:type_name -> flowkeep.v1.ValidateWorkflowResponse.Warning
+	22, // 3: flowkeep.v1.GetWorkflowResponse.workflow:type_name -> flowkeep.v1.Workflow
+	23, // 4: flowkeep.v1.ListWorkflowsRequest.view:type_name -> flowkeep.v1.WorkflowView
+	22, // 5: flowkeep.v1.ListWorkflowsResponse.workflows:type_name -> flowkeep.v1.Workflow
+	21, // 6: flowkeep.v1.UpdateWorkflowRequest.definition:type_name -> flowkeep.v1.WorkflowDefinition
+	22, // 7: flowkeep.v1.UpdateWorkflowResponse.workflow:type_name -> flowkeep.v1.Workflow
+	20, // 8: flowkeep.v1.UpdateWorkflowResponse.warnings:type_name -> flowkeep.v1.ValidateWorkflowResponse.Warning
+	21, // 9: flowkeep.v1.ApplyWorkflowsRequest.definitions:type_name -> flowkeep.v1.WorkflowDefinition
+	18, // 10: flowkeep.v1.ApplyWorkflowsResponse.results:type_name -> flowkeep.v1.ApplyWorkflowsResponse.Result
+	19, // 11: flowkeep.v1.ApplyWorkflowsResponse.violations:type_name -> flowkeep.v1.ValidateWorkflowResponse.Violation
+	20, // 12: flowkeep.v1.ApplyWorkflowsResponse.warnings:type_name -> flowkeep.v1.ValidateWorkflowResponse.Warning
+	21, // 13: flowkeep.v1.ValidateWorkflowRequest.definition:type_name -> flowkeep.v1.WorkflowDefinition
+	19, // 14: flowkeep.v1.ValidateWorkflowResponse.violations:type_name -> flowkeep.v1.ValidateWorkflowResponse.Violation
+	20, // 15: flowkeep.v1.ValidateWorkflowResponse.warnings:type_name -> flowkeep.v1.ValidateWorkflowResponse.Warning
+	24, // 16: flowkeep.v1.ListHandlersResponse.handlers:type_name -> flowkeep.v1.Handler
+	22, // 17: flowkeep.v1.ApplyWorkflowsResponse.Result.workflow:type_name -> flowkeep.v1.Workflow
+	0,  // 18: flowkeep.v1.ApplyWorkflowsResponse.Result.outcome:type_name -> flowkeep.v1.ApplyWorkflowsResponse.Outcome
+	1,  // 19: flowkeep.v1.ValidateWorkflowResponse.Warning.code:type_name -> flowkeep.v1.ValidateWorkflowResponse.Warning.Code
+	2,  // 20: flowkeep.v1.WorkflowService.CreateWorkflow:input_type -> flowkeep.v1.CreateWorkflowRequest
+	4,  // 21: flowkeep.v1.WorkflowService.GetWorkflow:input_type -> flowkeep.v1.GetWorkflowRequest
+	6,  // 22: flowkeep.v1.WorkflowService.ListWorkflows:input_type -> flowkeep.v1.ListWorkflowsRequest
+	8,  // 23: flowkeep.v1.WorkflowService.UpdateWorkflow:input_type -> flowkeep.v1.UpdateWorkflowRequest
+	10, // 24: flowkeep.v1.WorkflowService.DeleteWorkflow:input_type -> flowkeep.v1.DeleteWorkflowRequest
+	12, // 25: flowkeep.v1.WorkflowService.ApplyWorkflows:input_type -> flowkeep.v1.ApplyWorkflowsRequest
+	14, // 26: flowkeep.v1.WorkflowService.ValidateWorkflow:input_type -> flowkeep.v1.ValidateWorkflowRequest
+	16, // 27: flowkeep.v1.WorkflowService.ListHandlers:input_type -> flowkeep.v1.ListHandlersRequest
+	3,  // 28: flowkeep.v1.WorkflowService.CreateWorkflow:output_type -> flowkeep.v1.CreateWorkflowResponse
+	5,  // 29: flowkeep.v1.WorkflowService.GetWorkflow:output_type -> flowkeep.v1.GetWorkflowResponse
+	7,  // 30: flowkeep.v1.WorkflowService.ListWorkflows:output_type -> flowkeep.v1.ListWorkflowsResponse
+	9,  // 31: flowkeep.v1.WorkflowService.UpdateWorkflow:output_type -> flowkeep.v1.UpdateWorkflowResponse
+	11, // 32: flowkeep.v1.WorkflowService.DeleteWorkflow:output_type -> flowkeep.v1.DeleteWorkflowResponse
+	13, // 33: flowkeep.v1.WorkflowService.ApplyWorkflows:output_type -> flowkeep.v1.ApplyWorkflowsResponse
+	15, // 34: flowkeep.v1.WorkflowService.ValidateWorkflow:output_type -> flowkeep.v1.ValidateWorkflowResponse
+	17, // 35: flowkeep.v1.WorkflowService.ListHandlers:output_type -> flowkeep.v1.ListHandlersResponse
+	28, // [28:36] is the sub-list for method output_type
+	20, // [20:28] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_flowkeep_v1_workflow_service_proto_init() }
@@ -1244,8 +1425,8 @@ func file_flowkeep_v1_workflow_service_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_flowkeep_v1_workflow_service_proto_rawDesc), len(file_flowkeep_v1_workflow_service_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   18,
+			NumEnums:      2,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

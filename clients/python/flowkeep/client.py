@@ -7,6 +7,7 @@ from contextlib import aclosing
 from functools import partial
 from typing import Any, Unpack
 
+from flowkeep.advice import Applied, Checked, log_warnings, warnings_of
 from flowkeep.arguments import flag, text, texts, whole
 from flowkeep.batch import Outcome, execute_all, judge_of
 from flowkeep.channel import call_metadata
@@ -43,7 +44,6 @@ from flowkeep.v1.event_pb2 import ExecutionEvent, ExecutionFinished
 from flowkeep.v1.execution_pb2 import Execution, ExecutionView, StepExecution, StepView
 from flowkeep.v1.handler_pb2 import Handler
 from flowkeep.v1.workflow_pb2 import Workflow, WorkflowView
-from flowkeep.v1.workflow_service_pb2 import ApplyWorkflowsResponse
 from flowkeep.watch import WatchCall, events_of, follow
 
 _WAIT_SECONDS = 300.0
@@ -70,39 +70,42 @@ class Client(NotificationCalls):
     # Workflows
 
     async def create_workflow(self, definition: Definition, *, request_id: RequestId = None) -> Workflow:
-        """Create a workflow and return it at revision 1.
+        """Create a workflow and return it at revision 1. What should be otherwise in it is logged (`flowkeep`).
 
         Raises DefinitionError for a document that is no definition, AlreadyExistsError when the name is taken,
         InvalidArgumentError with all violations when the definition is not sound.
         """
         response = await self._call(self._workflows.CreateWorkflow, create_request(definition, request_id))
+        log_warnings(response.workflow.name, response)
         return response.workflow
 
     async def update_workflow(
         self, workflow: str, definition: Definition, *, etag: str = "", request_id: RequestId = None
     ) -> Workflow:
-        """Make a new revision of a workflow, by id or name, and return it.
+        """Make a new revision of a workflow, by id or name, and return it. What should be otherwise in it is logged.
 
         Raises as `create_workflow`, NotFoundError, and FailedPreconditionError when `etag` no longer fits.
         """
         request = update_request(workflow, definition, etag, request_id)
         response = await self._call(self._workflows.UpdateWorkflow, request)
+        log_warnings(response.workflow.name, response)
         return response.workflow
 
     async def apply(
         self, definitions: Definitions, *, validate_only: bool = False, request_id: RequestId = None
-    ) -> list[ApplyWorkflowsResponse.Result]:
+    ) -> Applied:
         """Make one or more workflows be as their definitions say, all or none; return in order what became of each.
 
-        What holds already is UNCHANGED. With `validate_only` nothing is written, and the results say what would be
-        done. Raises DefinitionError for documents that are no definitions, or with `validate_only` not sound; else
-        InvalidArgumentError; by paths such as `definitions[3].steps[0].id`.
+        What holds already is UNCHANGED; `warnings` of the list has what should be otherwise in the definitions. With
+        `validate_only` nothing is written, and the results say what would be done. Raises DefinitionError for documents
+        that are no definitions, or with `validate_only` not sound; else InvalidArgumentError; by paths such as
+        `definitions[3].steps[0].id`.
         """
         request = apply_request(definitions, validate_only, request_id)
         response = await self._call(self._workflows.ApplyWorkflows, request)
         if response.violations:
             raise DefinitionError([Violation(each.field, each.description) for each in response.violations])
-        return list(response.results)
+        return Applied(response.results, warnings_of(response))
 
     async def get_workflow(self, workflow: str, *, revision: int = 0) -> Workflow:
         """Return a workflow, by id or name, at its latest or another revision. Raises NotFoundError."""
@@ -138,19 +141,23 @@ class Client(NotificationCalls):
         """
         await self._call(self._workflows.DeleteWorkflow, delete_request(workflow, etag, force, request_id))
 
-    async def validate_workflow(self, definition: Definition) -> list[Violation]:
-        """Return all that is wrong with a definition, an empty list if nothing is. Keeps nothing."""
+    async def validate_workflow(self, definition: Definition) -> Checked:
+        """Return all that is wrong with a definition, an empty list if nothing is. Keeps nothing.
+
+        Then `warnings` of the list has what should be otherwise in it, such as a token in plain text.
+        """
         try:
             request = workflows_pb2.ValidateWorkflowRequest(definition=definition_message(definition))
             response = await self._call(self._workflows.ValidateWorkflow, request)
         except DefinitionError as error:
-            return error.violations
+            return Checked(error.violations)
         except InvalidArgumentError as error:
             # Rules that stand in the protos are checked before the definition is looked at as a whole.
             if not error.violations:
                 raise
-            return [Violation(field.removeprefix("definition."), text) for field, text in error.violations]
-        return [Violation(each.field, each.description) for each in response.violations]
+            return Checked(Violation(field.removeprefix("definition."), text) for field, text in error.violations)
+        found = (Violation(each.field, each.description) for each in response.violations)
+        return Checked(found, warnings_of(response))
 
     async def list_handlers(self) -> list[Handler]:
         """Return what steps can run, by name."""

@@ -72,7 +72,7 @@ async def _execute(session: Session, payload: dict[str, object], root: Path, psq
     from service.cli.tables import execution_view
     from service.cli.workflows import action_of
 
-    (applied,) = await apply_files(session.client, [str(Path(__file__).with_name("workflow.yaml"))])
+    (applied,), _ = await apply_files(session.client, [str(Path(__file__).with_name("workflow.yaml"))])
     workflow = applied.workflow
     typer.echo(f"Workflow {workflow.name}, revision {workflow.revision}: {action_of(applied)}. Executing it:\n")
     finished = await execute_and_show(session, workflow.name, payload)

@@ -8,11 +8,13 @@ from typing import Any
 from service.engine.chat.schemas import LARGEST as LARGEST_SCHEMAS
 from service.engine.chat.schemas import Checking
 from service.engine.durations import TEN_YEARS
+from service.engine.handlers.credentials import of_headers, of_url
 from service.engine.handlers.http_fields import SCALAR, fault_of_value
 from service.engine.handlers.http_params import check_headers
 from service.engine.handlers.http_url import LONGEST, check_url
 from service.engine.pauses import seconds
 from service.engine.schema import Problem
+from service.engine.schema_places import Path
 
 MOST_ASKS, ASKS = 5, 3
 """How often a model is asked for an answer that meets its schema: at most, and unless the step says otherwise."""
@@ -74,6 +76,7 @@ PARAMS: dict[str, Any] = {
                 "Sent as a bearer token, in place of the endpoint's own key: write ${ secret('name') }, so that it is "
                 "kept nowhere."
             ),
+            "writeOnly": True,
             "type": "string",
             "minLength": 1,
             "maxLength": LONGEST,
@@ -204,6 +207,12 @@ PARAMS: dict[str, Any] = {
     "required": ["model"],
     "additionalProperties": False,
 }
+
+
+def credentials(params: Mapping[str, Any]) -> Iterator[Path]:
+    """Return where else than in `api_key` a question has credentials."""
+    yield from of_url(params.get("url"), ("url",))
+    yield from of_headers(params.get("headers"), ("headers",))
 
 
 def check(params: Mapping[str, Any]) -> Iterator[Problem]:

@@ -9,7 +9,7 @@ from service.engine.chat.asking import Asking, Place
 from service.engine.chat.conversation import Conversation
 from service.engine.chat.endpoints import NoKeyError, completions_url
 from service.engine.chat.models import Models
-from service.engine.chat.params import ASKS, PARAMS, check
+from service.engine.chat.params import ASKS, PARAMS, check, credentials
 from service.engine.chat.reading import said
 from service.engine.chat.schemas import FaultyAnswerError
 from service.engine.egress.egress import Egress
@@ -69,6 +69,7 @@ def ask_model(egress: Egress | None = None, models: Models | None = None) -> Han
         effect=Effect.EXTERNAL,
         run=caller.run,
         check=check,
+        credentials=credentials,
         close=caller.close,
     )
 

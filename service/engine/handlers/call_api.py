@@ -13,7 +13,7 @@ from service.engine.failure import INVALID_PARAMS
 from service.engine.handlers.http_exchange import Exchange
 from service.engine.handlers.http_line import Line
 from service.engine.handlers.http_pages import Pages, sources
-from service.engine.handlers.http_params import DEFAULT_RESPONSE_BYTES, PARAMS, check
+from service.engine.handlers.http_params import DEFAULT_RESPONSE_BYTES, PARAMS, check, credentials
 from service.engine.handlers.http_request import request
 from service.engine.handlers.http_tokens import Tokens
 from service.engine.handlers.model import Effect, Handler, HandlerError, StepContext
@@ -55,6 +55,7 @@ def call_api(egress: Egress | None = None) -> Handler:
         run=caller.run,
         check=check,
         sources=sources,
+        credentials=credentials,
         close=caller.close,
     )
 

@@ -13,6 +13,7 @@ from service.engine.handlers.http_url import LONGEST, check_url, with_query
 from service.engine.schema import Problem
 
 _TEXT = {"type": "string", "minLength": 1, "maxLength": 8192}
+_SECRET = {**_TEXT, "writeOnly": True}
 
 SCHEMA = {
     "description": (
@@ -21,10 +22,10 @@ SCHEMA = {
     ),
     "type": "object",
     "properties": {
-        "bearer": {"type": "string", "minLength": 1},
+        "bearer": {"type": "string", "minLength": 1, "writeOnly": True},
         "basic": {
             "type": "object",
-            "properties": {"username": {"type": "string"}, "password": {"type": "string"}},
+            "properties": {"username": {"type": "string"}, "password": {"type": "string", "writeOnly": True}},
             "required": ["username", "password"],
             "additionalProperties": False,
         },
@@ -32,7 +33,7 @@ SCHEMA = {
             "description": "A key in a header, or in the query, of this name.",
             "type": "object",
             "properties": {
-                "value": _TEXT,
+                "value": _SECRET,
                 "header": {"type": "string", "minLength": 1, "maxLength": 256},
                 "query": {"type": "string", "minLength": 1, "maxLength": 256},
             },
@@ -51,7 +52,7 @@ SCHEMA = {
             "properties": {
                 "token_url": {"type": "string", "minLength": 1, "maxLength": LONGEST},
                 "client_id": _TEXT,
-                "client_secret": _TEXT,
+                "client_secret": _SECRET,
                 "scopes": {
                     "type": "array",
                     "maxItems": 64,

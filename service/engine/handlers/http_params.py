@@ -7,6 +7,7 @@ from typing import Any
 
 from service.engine.durations import TEN_YEARS
 from service.engine.handlers import http_auth, http_content, http_pages, http_redirect
+from service.engine.handlers.credentials import of_fields, of_headers, of_url
 from service.engine.handlers.http_fields import (
     FIELDS,
     HEADER_NAME,
@@ -132,6 +133,14 @@ def check(params: Mapping[str, Any]) -> Iterator[Problem]:
     yield from _check_response_headers(params.get("response_headers"))
     if isinstance(timeout := params.get("timeout"), str):
         yield from _check_timeout(timeout)
+
+
+def credentials(params: Mapping[str, Any]) -> Iterator[Path]:
+    """Return where else than in `auth` a call has credentials."""
+    yield from of_url(params.get("url"), ("url",))
+    yield from of_headers(params.get("headers"), ("headers",))
+    for name in ("query", "form", "json"):
+        yield from of_fields(params.get(name), (name,))
 
 
 def check_headers(headers: Mapping[str, Any], beside: str) -> Iterator[Problem]:

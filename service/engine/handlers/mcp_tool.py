@@ -11,6 +11,7 @@ from typing import Any
 
 from service.engine.durations import TEN_YEARS
 from service.engine.failure import INVALID_PARAMS, SERVER_ERROR
+from service.engine.handlers.credentials import of_fields
 from service.engine.handlers.http_answer import CONNECTION_FAILED, INVALID_RESPONSE, RESPONSE_TOO_LARGE
 from service.engine.handlers.model import Effect, Handler, HandlerError, StepContext
 from service.engine.mcp import errors
@@ -19,6 +20,7 @@ from service.engine.mcp.servers import Server
 from service.engine.mcp.sessions import Sessions
 from service.engine.pauses import seconds
 from service.engine.schema import Problem, locate
+from service.engine.schema_places import Path
 
 SERVER_NOT_FOUND = "SERVER_NOT_FOUND"
 TOOL_NOT_FOUND = "TOOL_NOT_FOUND"
@@ -115,6 +117,7 @@ def mcp_tool(sessions: Sessions | None = None) -> Handler:
         effect=Effect.EXTERNAL,
         run=caller.run,
         check=check,
+        credentials=credentials,
         close=caller.close,
     )
 
@@ -127,6 +130,11 @@ def check(params: Mapping[str, Any]) -> Iterator[Problem]:
                 yield Problem(("timeout",), "must be more than 0 s")
         except ValueError as error:
             yield Problem(("timeout",), str(error))
+
+
+def credentials(params: Mapping[str, Any]) -> Iterator[Path]:
+    """Return which arguments are credentials, by their names: their schema is the server's."""
+    yield from of_fields(params.get("arguments"), ("arguments",))
 
 
 class _Listener:

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import msgspec
+
 from flowkeep.handlers import Effect, HandlerError, StepContext, Suspend, handler
 from flowkeep.handlers.declaration import Declaration, declarations
 from flowkeep.handlers.errors import rebuilt
@@ -83,7 +85,8 @@ class Handler:
     `is_templated`, they are compiled with the workflow as they stand, and hold no templates.
 
     `check` finds what the schema cannot say, in params that meet it, except that while a workflow is checked any string
-    may stand where a template does. `sources` finds CEL, in any params. `close` frees what `run` keeps open.
+    may stand where a template does. `sources` finds CEL, in any params. `credentials` finds, in params that are right,
+    what is a secret beside that which the schema marks as `writeOnly`. `close` frees what `run` keeps open.
     `is_threaded`: it runs in a thread, or in what else `slots` are of, which an attempt must have before it begins. One
     that does not look at its context, and says so by `takes_context`, may be given anything in its place: to make one
     costs more than most calls.
@@ -96,6 +99,7 @@ class Handler:
     effect: Effect = Effect.IDEMPOTENT
     check: Callable[[Mapping[str, Any]], Iterable[Problem]] | None = None
     sources: Callable[[Mapping[str, Any]], Iterable[Source]] | None = None
+    credentials: Callable[[Mapping[str, Any]], Iterable[Path]] | None = None
     close: Callable[[], Awaitable[None]] | None = None
     is_threaded: bool = False
     slots: Callable[[], Slots] = threads
@@ -118,6 +122,11 @@ class Handler:
             for problem in self.check(params)
             if not any(problem.path[:length] in hidden for length in range(len(problem.path) + 1))
         ]
+
+    @cached_property
+    def has_marks(self) -> bool:
+        """Whether the schema marks anything as `writeOnly`."""
+        return b'"writeOnly":true' in msgspec.json.encode(self.params_schema)
 
     @cached_property
     def _schema(self) -> Schema:

@@ -79,7 +79,7 @@ PARAMS: dict[str, Any] = {
         "slack": _channel(
             "A message to an incoming webhook of Slack, or of what takes the same (Mattermost, Rocket.Chat).",
             ["url"],
-            url=_URL,
+            url={**_URL, "writeOnly": True},
             text={
                 "description": "The text, or with blocks what is shown in their place. At least one of the two.",
                 "type": "string",
@@ -135,6 +135,13 @@ def check(params: Mapping[str, Any]) -> Iterator[Problem]:
     if isinstance(wanted, Mapping):
         for path, message in _check_channel(channel, wanted):
             yield Problem((channel, *path), message)
+
+
+def credentials(params: Mapping[str, Any]) -> Iterator[Path]:
+    """Return where else than in `auth`, and in the URL of Slack, a notification has credentials."""
+    webhook = params.get("webhook")
+    for path in http_params.credentials(webhook) if isinstance(webhook, Mapping) else ():
+        yield ("webhook", *path)
 
 
 def _check_channel(channel: str, wanted: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:

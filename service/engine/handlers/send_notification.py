@@ -15,7 +15,7 @@ from service.engine.egress.places import Places
 from service.engine.failure import INVALID_PARAMS, NOT_CONFIGURED
 from service.engine.handlers.email_message import compose
 from service.engine.handlers.model import Effect, Handler, HandlerError, StepContext
-from service.engine.handlers.notification_params import PARAMS, check
+from service.engine.handlers.notification_params import PARAMS, check, credentials
 from service.engine.handlers.smtp import MailServer, deliver
 from service.engine.handlers.webhook import post
 
@@ -73,6 +73,7 @@ def send_notification(
         effect=Effect.EXTERNAL,
         run=_Notifier(egress, mail_server, in_app).run,
         check=check,
+        credentials=credentials,
         close=egress.close,
     )
 

@@ -61,18 +61,24 @@ class CreateWorkflowResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     WORKFLOW_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def workflow(self) -> _workflow_pb2.Workflow:
         """The workflow as it is kept."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___ValidateWorkflowResponse.Warning]:
+        """What should be otherwise in the definition of the request, by paths in it such as `steps[2].params.auth.bearer`."""
 
     def __init__(
         self,
         *,
         workflow: _workflow_pb2.Workflow | None = ...,
+        warnings: _abc.Iterable[Global___ValidateWorkflowResponse.Warning] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["workflow", b"workflow"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["warnings", b"warnings", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -242,18 +248,24 @@ class UpdateWorkflowResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     WORKFLOW_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def workflow(self) -> _workflow_pb2.Workflow:
         """The workflow at its new revision."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___ValidateWorkflowResponse.Warning]:
+        """What should be otherwise in the definition of the request, by paths in it such as `steps[2].params.auth.bearer`."""
 
     def __init__(
         self,
         *,
         workflow: _workflow_pb2.Workflow | None = ...,
+        warnings: _abc.Iterable[Global___ValidateWorkflowResponse.Warning] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["workflow", b"workflow"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["warnings", b"warnings", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -413,6 +425,7 @@ class ApplyWorkflowsResponse(_message.Message):
 
     RESULTS_FIELD_NUMBER: _builtins.int
     VIOLATIONS_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___ApplyWorkflowsResponse.Result]:
         """One for each definition, in their order. Empty when there are violations."""
@@ -423,15 +436,22 @@ class ApplyWorkflowsResponse(_message.Message):
         the error of the call.
         """
 
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___ValidateWorkflowResponse.Warning]:
+        """What should be otherwise in the definitions, by paths such as `definitions[3].steps[2].params.auth.bearer`; at most
+        100 warnings. Empty when there are violations.
+        """
+
     def __init__(
         self,
         *,
         results: _abc.Iterable[Global___ApplyWorkflowsResponse.Result] | None = ...,
         violations: _abc.Iterable[Global___ValidateWorkflowResponse.Violation] | None = ...,
+        warnings: _abc.Iterable[Global___ValidateWorkflowResponse.Warning] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results", "violations", b"violations"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results", "violations", b"violations", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -491,19 +511,100 @@ class ValidateWorkflowResponse(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class Warning(_message.Message):
+        """One thing in a sound definition that should be otherwise."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        class _Code:
+            ValueType = _typing.NewType("ValueType", _builtins.int)
+            V: _TypeAlias = ValueType  # noqa: Y015
+
+        class _CodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[ValidateWorkflowResponse.Warning._Code.ValueType], _builtins.type):
+            DESCRIPTOR: _descriptor.EnumDescriptor
+            CODE_UNSPECIFIED: ValidateWorkflowResponse.Warning._Code.ValueType  # 0
+            """Never sent."""
+            CODE_PLAIN_SECRET: ValidateWorkflowResponse.Warning._Code.ValueType  # 1
+            """A credential stands in plain text, where `${ secret('name') }` could name it: the definition is kept and shown
+            as it is. Warned of is text without a template in params
+
+            * that the schema of the handler marks as `writeOnly`, such as `auth.bearer` of `call_api` and `slack.url` of
+              `send_notification`;
+            * of headers and metadata whose name is, or ends with, one of these, case and `-` and `_` left out:
+              authorization, proxyauthorization, cookie, password, passwd, passphrase, secret, clientsecret, token,
+              accesstoken, authtoken, idtoken, privatetoken, refreshtoken, securitytoken, apikey, apisecret, apitoken,
+              authkey, functionskey, privatekey, secretkey, subscriptionkey;
+            * of queries, forms, JSON, gRPC messages and arguments of MCP tools, at any depth, whose name is one of these, as
+              far as they are among the first 2,000;
+            * that are URLs with a password, or with such a name in their query;
+            * of all these whose name has something of a secret (key, sign, session), and which begin as tokens of
+              well-known services do.
+            """
+
+        class Code(_Code, metaclass=_CodeEnumTypeWrapper):
+            """What it is about."""
+
+        CODE_UNSPECIFIED: ValidateWorkflowResponse.Warning.Code.ValueType  # 0
+        """Never sent."""
+        CODE_PLAIN_SECRET: ValidateWorkflowResponse.Warning.Code.ValueType  # 1
+        """A credential stands in plain text, where `${ secret('name') }` could name it: the definition is kept and shown
+        as it is. Warned of is text without a template in params
+
+        * that the schema of the handler marks as `writeOnly`, such as `auth.bearer` of `call_api` and `slack.url` of
+          `send_notification`;
+        * of headers and metadata whose name is, or ends with, one of these, case and `-` and `_` left out:
+          authorization, proxyauthorization, cookie, password, passwd, passphrase, secret, clientsecret, token,
+          accesstoken, authtoken, idtoken, privatetoken, refreshtoken, securitytoken, apikey, apisecret, apitoken,
+          authkey, functionskey, privatekey, secretkey, subscriptionkey;
+        * of queries, forms, JSON, gRPC messages and arguments of MCP tools, at any depth, whose name is one of these, as
+          far as they are among the first 2,000;
+        * that are URLs with a password, or with such a name in their query;
+        * of all these whose name has something of a secret (key, sign, session), and which begin as tokens of
+          well-known services do.
+        """
+
+        FIELD_FIELD_NUMBER: _builtins.int
+        CODE_FIELD_NUMBER: _builtins.int
+        DESCRIPTION_FIELD_NUMBER: _builtins.int
+        field: _builtins.str
+        """Path of the field in the definition, such as `steps[2].params.auth.bearer`."""
+        code: Global___ValidateWorkflowResponse.Warning.Code.ValueType
+        """What it is about. Values may be added."""
+        description: _builtins.str
+        """What should be otherwise, and what would be right. It never repeats what stands there."""
+        def __init__(
+            self,
+            *,
+            field: _builtins.str = ...,
+            code: Global___ValidateWorkflowResponse.Warning.Code.ValueType = ...,
+            description: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "description", b"description", "field", b"field"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     VIOLATIONS_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def violations(self) -> _containers.RepeatedCompositeFieldContainer[Global___ValidateWorkflowResponse.Violation]:
         """All that is wrong. Empty when the definition is sound."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___ValidateWorkflowResponse.Warning]:
+        """What should be otherwise, at most 100. Nothing is refused for it. Empty when there are violations."""
 
     def __init__(
         self,
         *,
         violations: _abc.Iterable[Global___ValidateWorkflowResponse.Violation] | None = ...,
+        warnings: _abc.Iterable[Global___ValidateWorkflowResponse.Warning] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["violations", b"violations"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["violations", b"violations", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

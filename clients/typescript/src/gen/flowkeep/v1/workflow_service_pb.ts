@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file flowkeep/v1/workflow_service.proto.
  */
 export const file_flowkeep_v1_workflow_service: GenFile = /*@__PURE__*/
-  fileDesc("CiJmbG93a2VlcC92MS93b3JrZmxvd19zZXJ2aWNlLnByb3RvEgtmbG93a2VlcC52MSJyChVDcmVhdGVXb3JrZmxvd1JlcXVlc3QSOwoKZGVmaW5pdGlvbhgBIAEoCzIfLmZsb3drZWVwLnYxLldvcmtmbG93RGVmaW5pdGlvbkIGukgD2AEDEhwKCnJlcXVlc3RfaWQYAiABKAlCCLpIBXIDGIABIkEKFkNyZWF0ZVdvcmtmbG93UmVzcG9uc2USJwoId29ya2Zsb3cYASABKAsyFS5mbG93a2VlcC52MS5Xb3JrZmxvdyJNChJHZXRXb3JrZmxvd1JlcXVlc3QSHAoId29ya2Zsb3cYASABKAlCCrpIB3IFEAEYgAESGQoIcmV2aXNpb24YAiABKAVCB7pIBBoCKAAiPgoTR2V0V29ya2Zsb3dSZXNwb25zZRInCgh3b3JrZmxvdxgBIAEoCzIVLmZsb3drZWVwLnYxLldvcmtmbG93IsEBChRMaXN0V29ya2Zsb3dzUmVxdWVzdBIaCglwYWdlX3NpemUYASABKAVCB7pIBBoCKAASHAoKcGFnZV90b2tlbhgCIAEoCUIIukgFcgMYgAgSHQoLbmFtZV9wcmVmaXgYAyABKAlCCLpIBXIDGIABEh0KBHRhZ3MYBCADKAlCD7pIDJIBCRAgIgVyAxiAARIxCgR2aWV3GAUgASgOMhkuZmxvd2tlZXAudjEuV29ya2Zsb3dWaWV3Qgi6SAWCAQIQASJaChVMaXN0V29ya2Zsb3dzUmVzcG9uc2USKAoJd29ya2Zsb3dzGAEgAygLMhUuZmxvd2tlZXAudjEuV29ya2Zsb3cSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIqgBChVVcGRhdGVXb3JrZmxvd1JlcXVlc3QSHAoId29ya2Zsb3cYASABKAlCCrpIB3IFEAEYgAESOwoKZGVmaW5pdGlvbhgCIAEoCzIfLmZsb3drZWVwLnYxLldvcmtmbG93RGVmaW5pdGlvbkIGukgD2AEDEhYKBGV0YWcYAyABKAlCCLpIBXIDGIABEhwKCnJlcXVlc3RfaWQYBCABKAlCCLpIBXIDGIABIkEKFlVwZGF0ZVdvcmtmbG93UmVzcG9uc2USJwoId29ya2Zsb3cYASABKAsyFS5mbG93a2VlcC52MS5Xb3JrZmxvdyJ6ChVEZWxldGVXb3JrZmxvd1JlcXVlc3QSHAoId29ya2Zsb3cYASABKAlCCrpIB3IFEAEYgAESFgoEZXRhZxgCIAEoCUIIukgFcgMYgAESDQoFZm9yY2UYAyABKAgSHAoKcmVxdWVzdF9pZBgEIAEoCUIIukgFcgMYgAEiGAoWRGVsZXRlV29ya2Zsb3dSZXNwb25zZSKTAQoVQXBwbHlXb3JrZmxvd3NSZXF1ZXN0EkUKC2RlZmluaXRpb25zGAEgAygLMh8uZmxvd2tlZXAudjEuV29ya2Zsb3dEZWZpbml0aW9uQg+6SAySAQkIARBkIgPYAQMSFQoNdmFsaWRhdGVfb25seRgCIAEoCBIcCgpyZXF1ZXN0X2lkGAMgASgJQgi6SAVyAxiAASLwAgoWQXBwbHlXb3JrZmxvd3NSZXNwb25zZRI7CgdyZXN1bHRzGAEgAygLMiouZmxvd2tlZXAudjEuQXBwbHlXb3JrZmxvd3NSZXNwb25zZS5SZXN1bHQSQwoKdmlvbGF0aW9ucxgCIAMoCzIvLmZsb3drZWVwLnYxLlZhbGlkYXRlV29ya2Zsb3dSZXNwb25zZS5WaW9sYXRpb24abwoGUmVzdWx0EicKCHdvcmtmbG93GAEgASgLMhUuZmxvd2tlZXAudjEuV29ya2Zsb3cSPAoHb3V0Y29tZRgCIAEoDjIrLmZsb3drZWVwLnYxLkFwcGx5V29ya2Zsb3dzUmVzcG9uc2UuT3V0Y29tZSJjCgdPdXRjb21lEhcKE09VVENPTUVfVU5TUEVDSUZJRUQQABITCg9PVVRDT01FX0NSRUFURUQQARITCg9PVVRDT01FX1VQREFURUQQAhIVChFPVVRDT01FX1VOQ0hBTkdFRBADIlYKF1ZhbGlkYXRlV29ya2Zsb3dSZXF1ZXN0EjsKCmRlZmluaXRpb24YASABKAsyHy5mbG93a2VlcC52MS5Xb3JrZmxvd0RlZmluaXRpb25CBrpIA9gBAyKQAQoYVmFsaWRhdGVXb3JrZmxvd1Jlc3BvbnNlEkMKCnZpb2xhdGlvbnMYASADKAsyLy5mbG93a2VlcC52MS5WYWxpZGF0ZVdvcmtmbG93UmVzcG9uc2UuVmlvbGF0aW9uGi8KCVZpb2xhdGlvbhINCgVmaWVsZBgBIAEoCRITCgtkZXNjcmlwdGlvbhgCIAEoCSIVChNMaXN0SGFuZGxlcnNSZXF1ZXN0Ij4KFExpc3RIYW5kbGVyc1Jlc3BvbnNlEiYKCGhhbmRsZXJzGAEgAygLMhQuZmxvd2tlZXAudjEuSGFuZGxlcjLdBQoPV29ya2Zsb3dTZXJ2aWNlElkKDkNyZWF0ZVdvcmtmbG93EiIuZmxvd2tlZXAudjEuQ3JlYXRlV29ya2Zsb3dSZXF1ZXN0GiMuZmxvd2tlZXAudjEuQ3JlYXRlV29ya2Zsb3dSZXNwb25zZRJQCgtHZXRXb3JrZmxvdxIfLmZsb3drZWVwLnYxLkdldFdvcmtmbG93UmVxdWVzdBogLmZsb3drZWVwLnYxLkdldFdvcmtmbG93UmVzcG9uc2USVgoNTGlzdFdvcmtmbG93cxIhLmZsb3drZWVwLnYxLkxpc3RXb3JrZmxvd3NSZXF1ZXN0GiIuZmxvd2tlZXAudjEuTGlzdFdvcmtmbG93c1Jlc3BvbnNlElkKDlVwZGF0ZVdvcmtmbG93EiIuZmxvd2tlZXAudjEuVXBkYXRlV29ya2Zsb3dSZXF1ZXN0GiMuZmxvd2tlZXAudjEuVXBkYXRlV29ya2Zsb3dSZXNwb25zZRJZCg5EZWxldGVXb3JrZmxvdxIiLmZsb3drZWVwLnYxLkRlbGV0ZVdvcmtmbG93UmVxdWVzdBojLmZsb3drZWVwLnYxLkRlbGV0ZVdvcmtmbG93UmVzcG9uc2USWQoOQXBwbHlXb3JrZmxvd3MSIi5mbG93a2VlcC52MS5BcHBseVdvcmtmbG93c1JlcXVlc3QaIy5mbG93a2VlcC52MS5BcHBseVdvcmtmbG93c1Jlc3BvbnNlEl8KEFZhbGlkYXRlV29ya2Zsb3cSJC5mbG93a2VlcC52MS5WYWxpZGF0ZVdvcmtmbG93UmVxdWVzdBolLmZsb3drZWVwLnYxLlZhbGlkYXRlV29ya2Zsb3dSZXNwb25zZRJTCgxMaXN0SGFuZGxlcnMSIC5mbG93a2VlcC52MS5MaXN0SGFuZGxlcnNSZXF1ZXN0GiEuZmxvd2tlZXAudjEuTGlzdEhhbmRsZXJzUmVzcG9uc2VCMgoPZGV2LmZsb3drZWVwLnYxUAFaHWZsb3drZWVwLmRldi9nby92MTtmbG93a2VlcHYxYgZwcm90bzM", [file_flowkeep_v1_handler, file_flowkeep_v1_workflow]);
+  fileDesc("CiJmbG93a2VlcC92MS93b3JrZmxvd19zZXJ2aWNlLnByb3RvEgtmbG93a2VlcC52MSJyChVDcmVhdGVXb3JrZmxvd1JlcXVlc3QSOwoKZGVmaW5pdGlvbhgBIAEoCzIfLmZsb3drZWVwLnYxLldvcmtmbG93RGVmaW5pdGlvbkIGukgD2AEDEhwKCnJlcXVlc3RfaWQYAiABKAlCCLpIBXIDGIABIoIBChZDcmVhdGVXb3JrZmxvd1Jlc3BvbnNlEicKCHdvcmtmbG93GAEgASgLMhUuZmxvd2tlZXAudjEuV29ya2Zsb3cSPwoId2FybmluZ3MYAiADKAsyLS5mbG93a2VlcC52MS5WYWxpZGF0ZVdvcmtmbG93UmVzcG9uc2UuV2FybmluZyJNChJHZXRXb3JrZmxvd1JlcXVlc3QSHAoId29ya2Zsb3cYASABKAlCCrpIB3IFEAEYgAESGQoIcmV2aXNpb24YAiABKAVCB7pIBBoCKAAiPgoTR2V0V29ya2Zsb3dSZXNwb25zZRInCgh3b3JrZmxvdxgBIAEoCzIVLmZsb3drZWVwLnYxLldvcmtmbG93IsEBChRMaXN0V29ya2Zsb3dzUmVxdWVzdBIaCglwYWdlX3NpemUYASABKAVCB7pIBBoCKAASHAoKcGFnZV90b2tlbhgCIAEoCUIIukgFcgMYgAgSHQoLbmFtZV9wcmVmaXgYAyABKAlCCLpIBXIDGIABEh0KBHRhZ3MYBCADKAlCD7pIDJIBCRAgIgVyAxiAARIxCgR2aWV3GAUgASgOMhkuZmxvd2tlZXAudjEuV29ya2Zsb3dWaWV3Qgi6SAWCAQIQASJaChVMaXN0V29ya2Zsb3dzUmVzcG9uc2USKAoJd29ya2Zsb3dzGAEgAygLMhUuZmxvd2tlZXAudjEuV29ya2Zsb3cSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIqgBChVVcGRhdGVXb3JrZmxvd1JlcXVlc3QSHAoId29ya2Zsb3cYASABKAlCCrpIB3IFEAEYgAESOwoKZGVmaW5pdGlvbhgCIAEoCzIfLmZsb3drZWVwLnYxLldvcmtmbG93RGVmaW5pdGlvbkIGukgD2AEDEhYKBGV0YWcYAyABKAlCCLpIBXIDGIABEhwKCnJlcXVlc3RfaWQYBCABKAlCCLpIBXIDGIABIoIBChZVcGRhdGVXb3JrZmxvd1Jlc3BvbnNlEicKCHdvcmtmbG93GAEgASgLMhUuZmxvd2tlZXAudjEuV29ya2Zsb3cSPwoId2FybmluZ3MYAiADKAsyLS5mbG93a2VlcC52MS5WYWxpZGF0ZVdvcmtmbG93UmVzcG9uc2UuV2FybmluZyJ6ChVEZWxldGVXb3JrZmxvd1JlcXVlc3QSHAoId29ya2Zsb3cYASABKAlCCrpIB3IFEAEYgAESFgoEZXRhZxgCIAEoCUIIukgFcgMYgAESDQoFZm9yY2UYAyABKAgSHAoKcmVxdWVzdF9pZBgEIAEoCUIIukgFcgMYgAEiGAoWRGVsZXRlV29ya2Zsb3dSZXNwb25zZSKTAQoVQXBwbHlXb3JrZmxvd3NSZXF1ZXN0EkUKC2RlZmluaXRpb25zGAEgAygLMh8uZmxvd2tlZXAudjEuV29ya2Zsb3dEZWZpbml0aW9uQg+6SAySAQkIARBkIgPYAQMSFQoNdmFsaWRhdGVfb25seRgCIAEoCBIcCgpyZXF1ZXN0X2lkGAMgASgJQgi6SAVyAxiAASKxAwoWQXBwbHlXb3JrZmxvd3NSZXNwb25zZRI7CgdyZXN1bHRzGAEgAygLMiouZmxvd2tlZXAudjEuQXBwbHlXb3JrZmxvd3NSZXNwb25zZS5SZXN1bHQSQwoKdmlvbGF0aW9ucxgCIAMoCzIvLmZsb3drZWVwLnYxLlZhbGlkYXRlV29ya2Zsb3dSZXNwb25zZS5WaW9sYXRpb24SPwoId2FybmluZ3MYAyADKAsyLS5mbG93a2VlcC52MS5WYWxpZGF0ZVdvcmtmbG93UmVzcG9uc2UuV2FybmluZxpvCgZSZXN1bHQSJwoId29ya2Zsb3cYASABKAsyFS5mbG93a2VlcC52MS5Xb3JrZmxvdxI8CgdvdXRjb21lGAIgASgOMisuZmxvd2tlZXAudjEuQXBwbHlXb3JrZmxvd3NSZXNwb25zZS5PdXRjb21lImMKB091dGNvbWUSFwoTT1VUQ09NRV9VTlNQRUNJRklFRBAAEhMKD09VVENPTUVfQ1JFQVRFRBABEhMKD09VVENPTUVfVVBEQVRFRBACEhUKEU9VVENPTUVfVU5DSEFOR0VEEAMiVgoXVmFsaWRhdGVXb3JrZmxvd1JlcXVlc3QSOwoKZGVmaW5pdGlvbhgBIAEoCzIfLmZsb3drZWVwLnYxLldvcmtmbG93RGVmaW5pdGlvbkIGukgD2AEDIvgCChhWYWxpZGF0ZVdvcmtmbG93UmVzcG9uc2USQwoKdmlvbGF0aW9ucxgBIAMoCzIvLmZsb3drZWVwLnYxLlZhbGlkYXRlV29ya2Zsb3dSZXNwb25zZS5WaW9sYXRpb24SPwoId2FybmluZ3MYAiADKAsyLS5mbG93a2VlcC52MS5WYWxpZGF0ZVdvcmtmbG93UmVzcG9uc2UuV2FybmluZxovCglWaW9sYXRpb24SDQoFZmllbGQYASABKAkSEwoLZGVzY3JpcHRpb24YAiABKAkapAEKB1dhcm5pbmcSDQoFZmllbGQYASABKAkSQAoEY29kZRgCIAEoDjIyLmZsb3drZWVwLnYxLlZhbGlkYXRlV29ya2Zsb3dSZXNwb25zZS5XYXJuaW5nLkNvZGUSEwoLZGVzY3JpcHRpb24YAyABKAkiMwoEQ29kZRIUChBDT0RFX1VOU1BFQ0lGSUVEEAASFQoRQ09ERV9QTEFJTl9TRUNSRVQQASIVChNMaXN0SGFuZGxlcnNSZXF1ZXN0Ij4KFExpc3RIYW5kbGVyc1Jlc3BvbnNlEiYKCGhhbmRsZXJzGAEgAygLMhQuZmxvd2tlZXAudjEuSGFuZGxlcjLdBQoPV29ya2Zsb3dTZXJ2aWNlElkKDkNyZWF0ZVdvcmtmbG93EiIuZmxvd2tlZXAudjEuQ3JlYXRlV29ya2Zsb3dSZXF1ZXN0GiMuZmxvd2tlZXAudjEuQ3JlYXRlV29ya2Zsb3dSZXNwb25zZRJQCgtHZXRXb3JrZmxvdxIfLmZsb3drZWVwLnYxLkdldFdvcmtmbG93UmVxdWVzdBogLmZsb3drZWVwLnYxLkdldFdvcmtmbG93UmVzcG9uc2USVgoNTGlzdFdvcmtmbG93cxIhLmZsb3drZWVwLnYxLkxpc3RXb3JrZmxvd3NSZXF1ZXN0GiIuZmxvd2tlZXAudjEuTGlzdFdvcmtmbG93c1Jlc3BvbnNlElkKDlVwZGF0ZVdvcmtmbG93EiIuZmxvd2tlZXAudjEuVXBkYXRlV29ya2Zsb3dSZXF1ZXN0GiMuZmxvd2tlZXAudjEuVXBkYXRlV29ya2Zsb3dSZXNwb25zZRJZCg5EZWxldGVXb3JrZmxvdxIiLmZsb3drZWVwLnYxLkRlbGV0ZVdvcmtmbG93UmVxdWVzdBojLmZsb3drZWVwLnYxLkRlbGV0ZVdvcmtmbG93UmVzcG9uc2USWQoOQXBwbHlXb3JrZmxvd3MSIi5mbG93a2VlcC52MS5BcHBseVdvcmtmbG93c1JlcXVlc3QaIy5mbG93a2VlcC52MS5BcHBseVdvcmtmbG93c1Jlc3BvbnNlEl8KEFZhbGlkYXRlV29ya2Zsb3cSJC5mbG93a2VlcC52MS5WYWxpZGF0ZVdvcmtmbG93UmVxdWVzdBolLmZsb3drZWVwLnYxLlZhbGlkYXRlV29ya2Zsb3dSZXNwb25zZRJTCgxMaXN0SGFuZGxlcnMSIC5mbG93a2VlcC52MS5MaXN0SGFuZGxlcnNSZXF1ZXN0GiEuZmxvd2tlZXAudjEuTGlzdEhhbmRsZXJzUmVzcG9uc2VCMgoPZGV2LmZsb3drZWVwLnYxUAFaHWZsb3drZWVwLmRldi9nby92MTtmbG93a2VlcHYxYgZwcm90bzM", [file_flowkeep_v1_handler, file_flowkeep_v1_workflow]);
 
 /**
  * Request of CreateWorkflow. The field rules of the definition are checked together with everything else that must hold
@@ -59,6 +59,13 @@ export type CreateWorkflowResponse = Message<"flowkeep.v1.CreateWorkflowResponse
    * @generated from field: flowkeep.v1.Workflow workflow = 1;
    */
   workflow?: Workflow | undefined;
+
+  /**
+   * What should be otherwise in the definition of the request, by paths in it such as `steps[2].params.auth.bearer`.
+   *
+   * @generated from field: repeated flowkeep.v1.ValidateWorkflowResponse.Warning warnings = 2;
+   */
+  warnings: ValidateWorkflowResponse_Warning[];
 };
 
 /**
@@ -250,6 +257,13 @@ export type UpdateWorkflowResponse = Message<"flowkeep.v1.UpdateWorkflowResponse
    * @generated from field: flowkeep.v1.Workflow workflow = 1;
    */
   workflow?: Workflow | undefined;
+
+  /**
+   * What should be otherwise in the definition of the request, by paths in it such as `steps[2].params.auth.bearer`.
+   *
+   * @generated from field: repeated flowkeep.v1.ValidateWorkflowResponse.Warning warnings = 2;
+   */
+  warnings: ValidateWorkflowResponse_Warning[];
 };
 
 /**
@@ -376,6 +390,14 @@ export type ApplyWorkflowsResponse = Message<"flowkeep.v1.ApplyWorkflowsResponse
    * @generated from field: repeated flowkeep.v1.ValidateWorkflowResponse.Violation violations = 2;
    */
   violations: ValidateWorkflowResponse_Violation[];
+
+  /**
+   * What should be otherwise in the definitions, by paths such as `definitions[3].steps[2].params.auth.bearer`; at most
+   * 100 warnings. Empty when there are violations.
+   *
+   * @generated from field: repeated flowkeep.v1.ValidateWorkflowResponse.Warning warnings = 3;
+   */
+  warnings: ValidateWorkflowResponse_Warning[];
 };
 
 /**
@@ -488,6 +510,13 @@ export type ValidateWorkflowResponse = Message<"flowkeep.v1.ValidateWorkflowResp
    * @generated from field: repeated flowkeep.v1.ValidateWorkflowResponse.Violation violations = 1;
    */
   violations: ValidateWorkflowResponse_Violation[];
+
+  /**
+   * What should be otherwise, at most 100. Nothing is refused for it. Empty when there are violations.
+   *
+   * @generated from field: repeated flowkeep.v1.ValidateWorkflowResponse.Warning warnings = 2;
+   */
+  warnings: ValidateWorkflowResponse_Warning[];
 };
 
 /**
@@ -524,6 +553,81 @@ export type ValidateWorkflowResponse_Violation = Message<"flowkeep.v1.ValidateWo
  */
 export const ValidateWorkflowResponse_ViolationSchema: GenMessage<ValidateWorkflowResponse_Violation> = /*@__PURE__*/
   messageDesc(file_flowkeep_v1_workflow_service, 13, 0);
+
+/**
+ * One thing in a sound definition that should be otherwise.
+ *
+ * @generated from message flowkeep.v1.ValidateWorkflowResponse.Warning
+ */
+export type ValidateWorkflowResponse_Warning = Message<"flowkeep.v1.ValidateWorkflowResponse.Warning"> & {
+  /**
+   * Path of the field in the definition, such as `steps[2].params.auth.bearer`.
+   *
+   * @generated from field: string field = 1;
+   */
+  field: string;
+
+  /**
+   * What it is about. Values may be added.
+   *
+   * @generated from field: flowkeep.v1.ValidateWorkflowResponse.Warning.Code code = 2;
+   */
+  code: ValidateWorkflowResponse_Warning_Code;
+
+  /**
+   * What should be otherwise, and what would be right. It never repeats what stands there.
+   *
+   * @generated from field: string description = 3;
+   */
+  description: string;
+};
+
+/**
+ * Describes the message flowkeep.v1.ValidateWorkflowResponse.Warning.
+ * Use `create(ValidateWorkflowResponse_WarningSchema)` to create a new message.
+ */
+export const ValidateWorkflowResponse_WarningSchema: GenMessage<ValidateWorkflowResponse_Warning> = /*@__PURE__*/
+  messageDesc(file_flowkeep_v1_workflow_service, 13, 1);
+
+/**
+ * What it is about.
+ *
+ * @generated from enum flowkeep.v1.ValidateWorkflowResponse.Warning.Code
+ */
+export enum ValidateWorkflowResponse_Warning_Code {
+  /**
+   * Never sent.
+   *
+   * @generated from enum value: CODE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * A credential stands in plain text, where `${ secret('name') }` could name it: the definition is kept and shown
+   * as it is. Warned of is text without a template in params
+   *
+   * * that the schema of the handler marks as `writeOnly`, such as `auth.bearer` of `call_api` and `slack.url` of
+   *   `send_notification`;
+   * * of headers and metadata whose name is, or ends with, one of these, case and `-` and `_` left out:
+   *   authorization, proxyauthorization, cookie, password, passwd, passphrase, secret, clientsecret, token,
+   *   accesstoken, authtoken, idtoken, privatetoken, refreshtoken, securitytoken, apikey, apisecret, apitoken,
+   *   authkey, functionskey, privatekey, secretkey, subscriptionkey;
+   * * of queries, forms, JSON, gRPC messages and arguments of MCP tools, at any depth, whose name is one of these, as
+   *   far as they are among the first 2,000;
+   * * that are URLs with a password, or with such a name in their query;
+   * * of all these whose name has something of a secret (key, sign, session), and which begin as tokens of
+   *   well-known services do.
+   *
+   * @generated from enum value: CODE_PLAIN_SECRET = 1;
+   */
+  PLAIN_SECRET = 1,
+}
+
+/**
+ * Describes the enum flowkeep.v1.ValidateWorkflowResponse.Warning.Code.
+ */
+export const ValidateWorkflowResponse_Warning_CodeSchema: GenEnum<ValidateWorkflowResponse_Warning_Code> = /*@__PURE__*/
+  enumDesc(file_flowkeep_v1_workflow_service, 13, 1, 0);
 
 /**
  * Request of ListHandlers.
