@@ -52,7 +52,11 @@ def mail_server(config: Config) -> MailServer | None:
 def _trust(config: Config) -> ssl.SSLContext:
     """Return what judges the certificate of the SMTP server."""
     if config.smtp_ca_file is None:
-        return httpx2.create_ssl_context(trust_env=True)  # as calls of workflows are judged
+        try:
+            return httpx2.create_ssl_context(trust_env=True)  # as calls of workflows are judged
+        except OSError as error:
+            why = f"the CAs for FLOWKEEP_SMTP_HOST cannot be read: {error.strerror}"
+            raise ConfigError(f"SSL_CERT_FILE: {why}") from None
     try:
         return ssl.create_default_context(cafile=str(config.smtp_ca_file))
     except OSError as error:

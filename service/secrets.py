@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+
 from service.config import Config, ConfigError
+from service.engine.expressions.secret import NAME
 from service.engine.secrets import EnvironmentSecrets, FolderSecrets, Provider, Secrets, VaultSecrets
 
 
@@ -10,6 +14,7 @@ def secrets_of(config: Config) -> Secrets:
     """Return the secrets that the settings lead to. Raises ConfigError, which names the setting."""
     providers: list[Provider] = []
     if config.secrets_environment:
+        _check_names(config.secrets_environment)
         providers.append(EnvironmentSecrets(config.secrets_environment))
     if config.secrets_dir is not None:
         if not config.secrets_dir.is_dir():
@@ -18,6 +23,15 @@ def secrets_of(config: Config) -> Secrets:
     if (vault := _vault(config)) is not None:
         providers.append(vault)
     return Secrets(providers)
+
+
+def _check_names(variables: Mapping[str, Mapping[str, str]]) -> None:
+    for name in (name for each in variables.values() for name in each):
+        if not re.fullmatch(NAME, name):
+            raise ConfigError(
+                f"FLOWKEEP_SECRETS_ENVIRONMENT: no workflow can name the secret {name!r}: a name has at most 128 "
+                "letters, digits, _ . and -, and begins with none of the last two"
+            )
 
 
 def _vault(config: Config) -> VaultSecrets | None:

@@ -29,6 +29,12 @@ def test_without_a_host_there_is_none() -> None:
     assert mail_server(Config()) is None
 
 
+def test_cas_of_the_system_that_cannot_be_read_are_told_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none"))
+    with pytest.raises(ConfigError, match="SSL_CERT_FILE: the CAs for FLOWKEEP_SMTP_HOST cannot be read: No such file"):
+        mail_server(Config(**GIVEN))
+
+
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [

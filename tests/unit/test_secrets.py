@@ -260,6 +260,12 @@ def test_the_path_of_vault_keeps_orgs_apart(path: str, tmp_path: Path) -> None:
         secrets_of(Config(vault_url="https://v", vault_token_file=tmp_path / "token", vault_path=path))
 
 
+@pytest.mark.parametrize("name", ["", "crm token", ".crm", "a/b", "k" * 129])
+def test_names_that_no_workflow_can_write_are_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="FLOWKEEP_SECRETS_ENVIRONMENT: no workflow can name the secret"):
+        secrets_of(Config(secrets_environment={"acme": {"crm": "CRM", name: "X"}}))
+
+
 def test_cas_that_cannot_be_read_stop_the_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("hvs.token")
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none"))

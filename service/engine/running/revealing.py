@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from service.engine import payload
 from service.engine.expressions import Template
@@ -17,6 +17,8 @@ from service.engine.running.output import MAX_OUTPUT
 from service.engine.schema import locate
 from service.engine.schema_places import Path
 from service.engine.secrets import Hiding, SecretNotFoundError, Secrets, SecretsUnavailableError
+
+Result = TypeVar("Result")
 
 
 class Revealing:
@@ -45,8 +47,8 @@ class Revealing:
             raise HandlerError(SECRET_NOT_FOUND, str(error), retryable=False) from None
         except SecretsUnavailableError as error:
             raise HandlerError(SECRETS_UNAVAILABLE, str(error)) from None
-        self._hiding = await asyncio.to_thread(Hiding, found)
-        filled, is_sound = await asyncio.to_thread(self._fill, params, found)
+        self._hiding = await self._apart(Hiding, found)
+        filled, is_sound = await self._apart(self._fill, params, found)
         if not is_sound:
             most = f"{payload.MAX_PAYLOAD_BYTES:,} bytes"
             text = f"params: with their secrets filled in they must be at most {most}, without the character NUL"
@@ -63,7 +65,11 @@ class Revealing:
 
     async def hidden(self, value: Any) -> Any:
         """Return JSON in which each secret is its place again; what holds none is equal."""
-        return await asyncio.to_thread(self._hiding.hidden, value)
+        return await self._apart(self._hiding.hidden, value)
+
+    async def _apart(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        """Return what a function gives in a thread for secrets."""
+        return await asyncio.get_running_loop().run_in_executor(self._secrets.threads, function, *arguments)
 
     def hiding_in_outputs(self, emit: Callable[[str], None]) -> Callable[[str], None]:
         """Return what shows texts without secrets; one that comes in many pieces is not seen."""
@@ -79,7 +85,7 @@ class Revealing:
 
     async def hidden_failure(self, failure: Failure) -> Failure:
         """Return a failure that tells none of them, nor what is left of one where a text was cut."""
-        return await asyncio.to_thread(self._hidden_failure, failure)
+        return await self._apart(self._hidden_failure, failure)
 
     def _hidden_failure(self, failure: Failure) -> Failure:
         hidden = self._hiding.hidden_if_cut

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 PATIENCE = 10.0
@@ -12,6 +13,9 @@ PATIENCE = 10.0
 
 LARGEST = 64 << 10
 """Bytes of one, at most."""
+
+THREADS = 2
+"""That fill secrets in and hide them."""
 
 
 class SecretNotFoundError(Exception):
@@ -38,6 +42,8 @@ class Secrets:
 
     def __init__(self, providers: Sequence[Provider] = ()) -> None:
         self._providers = providers
+        # For what looks through large texts: the loop's own threads are wanted by look-ups of names and by the store.
+        self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="flowkeep-secrets")
 
     @property
     def names(self) -> Sequence[str]:
