@@ -63,6 +63,7 @@ from service.engine.watch import Pace, WatchHub
 from service.engine.workflows import Workflows
 from service.mail import mail_server
 from service.models import models_of
+from service.routes import routes_of
 from service.secrets import secrets_of
 from service.server import METHODS, Server
 
@@ -165,7 +166,7 @@ async def running_engine(
     config: Config, repository: Repository, *, alone: bool, guard: Guard | None = None
 ) -> AsyncIterator[Engine]:
     """Run the engine inside: lease, claims, clean-up. `alone`: no other process can be using the database."""
-    egress = Egress(guard or guard_of(config))
+    egress = Egress(guard or guard_of(config), routes=routes_of(config))
     channels = Channels(egress.guard)
     sessions = Sessions(mcp_servers(config))
     models = models_of(config)

@@ -12,7 +12,19 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from service.addresses import is_loopback, is_unix, wrong_form
 from service.engine.chat.endpoints import Endpoint, parse
 from service.engine.durations import TEN_YEARS
-from service.forms import DatabaseUrl, McpServers, Models, Names, Roles, Seconds, Targets, Variables
+from service.engine.egress.named import parse_tls
+from service.forms import (
+    DatabaseUrl,
+    HttpProxies,
+    HttpTls,
+    McpServers,
+    Models,
+    Names,
+    Roles,
+    Seconds,
+    Targets,
+    Variables,
+)
 
 LARGEST_REQUEST = 4 * 1024 * 1024
 LARGEST_ANSWER = 64 * 1024 * 1024
@@ -56,6 +68,12 @@ class Config(BaseSettings):
     http_allow: Targets = Field(
         default_factory=list,
         description="What workflows may call beside public addresses: 10.1.0.0/16,api.internal:8080,*.svc.local",
+    )
+    http_tls: HttpTls = Field(
+        "", description='Certificates that steps may name, as JSON: {"internal": {"ca_file": "/etc/ca.pem"}}; see below'
+    )
+    http_proxies: HttpProxies | None = Field(
+        None, description='Proxies that steps may name, as JSON: {"out": {"url": "http://proxy:3128"}}; see below'
     )
     mcp_servers: McpServers | None = Field(
         None,
@@ -245,6 +263,7 @@ class Config(BaseSettings):
             ("tls", self.tls_client_ca_file, False),
             ("vault", self.vault_token_file, True),
             *(("models", endpoint.key_file, True) for endpoint in self.endpoints.values()),
+            *(("http tls", each.key_file, True) for each in parse_tls(self.http_tls).values()),
         )
         return [(subject, path, is_secret) for subject, path, is_secret in named if path is not None]
 

@@ -14,6 +14,7 @@ from pydantic_settings import NoDecode
 
 from flowkeep.durations import to_seconds
 from service.engine.chat import endpoints
+from service.engine.egress import named
 from service.engine.egress.allowed import parse
 from service.engine.mcp import servers
 
@@ -101,6 +102,18 @@ def _targets(texts: list[str]) -> list[str]:
     return texts
 
 
+def _http_tls(text: str) -> str:
+    """Return certificates by name, each written right."""
+    named.parse_tls(text)
+    return text
+
+
+def _http_proxies(secret: SecretStr) -> SecretStr:
+    """Return proxies by name, each written right."""
+    named.parse_proxies(secret.get_secret_value())
+    return secret
+
+
 def _mcp_servers(secret: SecretStr) -> SecretStr:
     """Return the MCP servers, each written right."""
     servers.parse(secret.get_secret_value())
@@ -137,6 +150,12 @@ Variables = Annotated[dict[str, dict[str, str]], NoDecode, BeforeValidator(_vari
 
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
 """The URL of a Postgres, in which no character means two things."""
+
+HttpTls = Annotated[str, AfterValidator(_http_tls)]
+"""Files of certificates by name, as JSON."""
+
+HttpProxies = Annotated[SecretStr, AfterValidator(_http_proxies)]
+"""Proxies by name, as JSON: secret as a whole, since there may be passwords in it."""
 
 McpServers = Annotated[SecretStr, AfterValidator(_mcp_servers)]
 """MCP servers by name, as JSON: secret as a whole, since there are secrets in it."""

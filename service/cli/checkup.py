@@ -24,10 +24,12 @@ from service.certificates import days_left, described, read_certificates
 from service.cli.rendering import clean
 from service.config import Config, ConfigError
 from service.engine.egress.guard import Guard
+from service.engine.egress.named import parse_tls
 from service.engine.handlers.model import HandlerLoadError
 from service.engine.handlers.registry import Registry
 from service.listening import addresses
 from service.mail import mail_server
+from service.routes import routes_of
 from service.secrets import secrets_of
 from service.server import credentials
 
@@ -95,6 +97,7 @@ def _settings(config: Config) -> Iterator[Finding]:
         credentials(config)
         mail = mail_server(config)
         secrets = secrets_of(config)
+        routes_of(config)
     except ConfigError as error:
         yield _fail("settings", str(error))
         return
@@ -107,6 +110,9 @@ def _settings(config: Config) -> Iterator[Finding]:
         yield _ok("mail", f"would be sent by {mail.host}:{mail.port} ({mail.tls}) from {mail.sender.address}")
     if secrets.names:
         yield _ok("secrets", f"would be looked for in {', '.join(secrets.names)}")
+    for name, files in parse_tls(config.http_tls).items():
+        if files.cert_file is not None:
+            yield _tls(read_certificates(files.cert_file)[0], f"http tls {name}")
     for setting, listen in config.listeners:
         try:
             addresses(setting, listen, shared=False)
@@ -132,10 +138,10 @@ def _keys(keys: JwksKeys) -> Finding:
     return _ok("identity", f"{keys.shown_source} has the keys {', '.join(str(key.key_id) for key in found)}")
 
 
-def _tls(certificate: Certificate) -> Finding:
+def _tls(certificate: Certificate, subject: str = "tls") -> Finding:
     left = days_left(certificate)
     judge = _fail if left <= 0 else _warn if left < SOON else _ok
-    return judge("tls", described(certificate))
+    return judge(subject, described(certificate))
 
 
 def _exposed_files(config: Config) -> Iterator[Finding]:

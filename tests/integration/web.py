@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -116,10 +117,13 @@ def _serve(server: Web) -> ThreadingHTTPServer:
 
 
 @contextmanager
-def serving_web() -> Iterator[Web]:
-    """A server inside, in a thread of its own."""
+def serving_web(tls: ssl.SSLContext | None = None) -> Iterator[Web]:
+    """A server inside, in a thread of its own; with TLS it speaks nothing else."""
     server = Web()
     http = _serve(server)
+    if tls is not None:
+        http.socket = tls.wrap_socket(http.socket, server_side=True)
+        server.url = server.url.replace("http://", "https://")
     thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     yield server

@@ -11,7 +11,9 @@ from typing import Any
 import httpcore2
 
 from service.engine.egress.guard import Guard
+from service.engine.egress.named import Proxy
 from service.engine.egress.stream import Stream
+from service.engine.egress.tunnel import ProxyError, dig
 
 HEAD_START = 0.25
 """Seconds after which the next address of a host is tried beside those that have not answered (RFC 8305)."""
@@ -36,12 +38,16 @@ async def by_tcp(address: str, port: int) -> socket.socket:
 
 
 class Backend(httpcore2.AsyncNetworkBackend):
-    """What httpcore connects with on behalf of one org. Raises AddressNotAllowedError beside its errors."""
+    """What httpcore connects with on behalf of one org, through a proxy if one is given.
 
-    def __init__(self, org: str, guard: Guard, connect: Connect) -> None:
+    Raises AddressNotAllowedError beside its errors.
+    """
+
+    def __init__(self, org: str, guard: Guard, connect: Connect, proxy: Proxy | None = None) -> None:
         self._org = org
         self._guard = guard
         self._connect = connect
+        self._proxy = proxy
 
     async def connect_tcp(
         self,
@@ -56,11 +62,43 @@ class Backend(httpcore2.AsyncNetworkBackend):
         try:
             async with limit:
                 addresses = await self._guard.addresses(self._org, host, port)
+                if self._proxy is not None:
+                    return await self._through(self._proxy, addresses[:MOST_TRIED], port)
                 return Stream(await self._first(addresses[:MOST_TRIED], port))
         except OSError as error:
             if limit.expired():
                 raise httpcore2.ConnectTimeout from error
             raise httpcore2.ConnectError(_reason(error)) from error
+
+    async def _through(self, proxy: Proxy, addresses: Sequence[str], port: int) -> Stream:
+        """Return the first way that a proxy gives to one of the addresses. Raises ProxyError."""
+        refusal: ProxyError | None = None
+        for address in addresses:
+            stream = await self._to(proxy)
+            try:
+                await dig(stream, proxy, address, port)
+            except ProxyError as error:
+                await stream.aclose()
+                refusal = refusal or error
+                if error.is_final:
+                    break
+            except BaseException:
+                await stream.aclose()
+                raise
+            else:
+                return stream
+        assert refusal is not None  # noqa: S101 - a host has an address
+        raise refusal
+
+    async def _to(self, proxy: Proxy) -> Stream:
+        """Return a connection to a proxy, wherever that is: the deployment has named it. Raises ProxyError."""
+        try:
+            found = await self._guard.lookups.find(self._org, proxy.host, proxy.port)
+            return Stream(await self._first(found[:MOST_TRIED], proxy.port))
+        except OSError as error:
+            reason = _reason(error)
+        # Not from that error, which tells of the proxy as if it were the other side.
+        raise ProxyError(proxy.name, f"was not reached: {reason}", is_final=True)
 
     async def _first(self, addresses: Sequence[str], port: int) -> socket.socket:
         """Return the first connection that is made. Raises the error of the first address when none is."""

@@ -7,6 +7,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from typing import TypeAlias
 
 import httpx2
 
@@ -14,6 +15,7 @@ from service.engine.egress.connecting import Backend, Connect, by_tcp
 from service.engine.egress.guard import Guard
 from service.engine.egress.http11 import Pool
 from service.engine.egress.places import Places
+from service.engine.egress.routes import DIRECT, Route, Routes
 
 CALLS, CALLS_OF_ONE_ORG = 1_000, 250
 """Calls under way at a time; more wait."""
@@ -24,8 +26,11 @@ IDLE = 5.0
 IDLE_CONNECTIONS = 10
 """Of one org."""
 
-MOST_ORGS = 64
-"""Orgs whose connections are kept, besides those that have calls under way."""
+MOST_WAYS = 64
+"""Orgs and routes whose connections are kept, besides those that have calls under way."""
+
+_Key: TypeAlias = tuple[str, Route]
+"""An org, and the route of its calls."""
 
 
 class CertificatesError(Exception):
@@ -38,24 +43,27 @@ class CertificatesError(Exception):
 class Egress:
     """Makes calls. What one org's calls leave behind, be it bytes or a connection, no other org's calls meet with."""
 
-    def __init__(self, guard: Guard, connect: Connect = by_tcp) -> None:
+    def __init__(self, guard: Guard, connect: Connect = by_tcp, routes: Routes | None = None) -> None:
         self.guard = guard
+        self.routes = routes or Routes()
         self._connect = connect
         self._places = Places(CALLS, CALLS_OF_ONE_ORG)
-        self._ways: dict[str, _Way] = {}
-        """By org, the one that was used last at the end."""
+        self._ways: dict[_Key, _Way] = {}
+        """The one that was used last at the end."""
         self._tls: ssl.SSLContext | None = None
 
     @asynccontextmanager
-    async def transport(self, org: str) -> AsyncIterator[httpx2.AsyncBaseTransport]:
+    async def transport(self, org: str, route: Route = DIRECT) -> AsyncIterator[httpx2.AsyncBaseTransport]:
         """Give what sends the requests of an org, one at a time inside. It neither follows redirects nor keeps cookies.
+
+        Requests that go out by different routes share no connection.
 
         Sending raises AddressNotAllowedError and httpx2.RequestError. Raises CertificatesError.
         """
         async with self._places.place(org):
-            if self._tls is None:
+            if self._tls is None and route.tls is None:
                 self._tls = await _tls()
-            way = await self._way(org, self._tls)
+            way = await self._way(org, route)
             way.calls += 1
             try:
                 yield way.transport
@@ -68,27 +76,31 @@ class Egress:
         while True:
             await asyncio.sleep(IDLE)
             since = time.monotonic() - IDLE
-            await self._close([org for org, way in self._ways.items() if not way.calls and way.idle_since < since])
+            await self._close([key for key, way in self._ways.items() if not way.calls and way.idle_since < since])
 
     async def close(self) -> None:
         """Close all connections. They are made again when there are more calls."""
         await self._close(list(self._ways))
 
-    async def _way(self, org: str, tls: ssl.SSLContext) -> _Way:
-        if org not in self._ways and len(self._ways) >= MOST_ORGS:
+    async def _way(self, org: str, route: Route) -> _Way:
+        key = org, route
+        if key not in self._ways and len(self._ways) >= MOST_WAYS:
             await self._close([other for other, way in self._ways.items() if not way.calls][:1])
-        way = self._ways.pop(org, None) or _Way(Backend(org, self.guard, self._connect), tls)
-        self._ways[org] = way
+        if (way := self._ways.pop(key, None)) is None:
+            tls = self._tls if route.tls is None else route.tls.context
+            assert tls is not None  # noqa: S101 - it was made before
+            way = _Way(Backend(org, self.guard, self._connect, route.proxy), tls)
+        self._ways[key] = way
         return way
 
-    async def _close(self, orgs: Iterable[str]) -> None:
-        ways = [self._ways.pop(org) for org in orgs]
+    async def _close(self, keys: Iterable[_Key]) -> None:
+        ways = [self._ways.pop(key) for key in keys]
         for way in ways:
             await way.pool.aclose()
 
 
 class _Way:
-    """The connections of an org, and how many calls are under way on them."""
+    """The connections of an org by one route, and how many calls are under way on them."""
 
     def __init__(self, backend: Backend, tls: ssl.SSLContext) -> None:
         self.pool = Pool(

@@ -39,7 +39,7 @@ class Guard:
     ) -> None:
         self._allowed = allowed or Allowed()
         self._has_loopback = has_loopback
-        self._lookups = lookups or Lookups()
+        self.lookups = lookups or Lookups()
         self._own_ports: frozenset[int] = frozenset()
 
     def keep_off(self, ports: Iterable[int]) -> None:
@@ -54,7 +54,7 @@ class Guard:
         literal = _literal(host)
         if literal is None and not _HOST.fullmatch(host):
             raise AddressNotAllowedError(host)
-        found = [str(literal)] if literal is not None else await self._lookups.find(org, host, port)
+        found = [str(literal)] if literal is not None else await self.lookups.find(org, host, port)
         if not found:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         name = host.lower().removesuffix(".")

@@ -11,7 +11,7 @@ from service.engine.egress.egress import Egress
 from service.engine.egress.guard import Guard
 from service.engine.failure import INVALID_PARAMS
 from service.engine.handlers.http_exchange import Exchange
-from service.engine.handlers.http_line import Line
+from service.engine.handlers.http_line import Line, route_of
 from service.engine.handlers.http_pages import Pages, sources
 from service.engine.handlers.http_params import DEFAULT_RESPONSE_BYTES, PARAMS, check, credentials
 from service.engine.handlers.http_request import request
@@ -24,8 +24,8 @@ Calls an HTTP API. Gives {status, headers, body}; headers of one name are joined
 With `pages` it fetches a list page by page, and gives {status, headers, items, pages, next} instead.
 
 Redirects are not followed unless `redirects` says so, cookies not kept, and proxies of the server's environment not
-used: calls go straight to the host. gzip and deflate are undone. An answer that has begun must be complete within 30 s,
-or within `timeout`.
+used: calls go straight to the host, unless `proxy` names one of the server's settings. gzip and deflate are undone. An
+answer that has begun must be complete within 30 s, or within `timeout`.
 
 The token of `auth.oauth2` is fetched by a call of its own under the same rules, which fails with the same codes; the
 details name its URL then. `timeout` is for both together.
@@ -74,7 +74,8 @@ class _Caller:
             # What these say may repeat the URL or a header, and those may hold secrets.
             message = "url: the URL, or the query with what is added to it, cannot be sent as it is"
             raise HandlerError(INVALID_PARAMS, message, retryable=False) from None
-        line = Line(self._egress, context.org, params.get("timeout"))
+        route = route_of(self._egress, context.org, params)
+        line = Line(self._egress, context.org, params.get("timeout"), route)
         exchange = Exchange(params, context, line, self._tokens)
         max_bytes = params.get("max_response_bytes", DEFAULT_RESPONSE_BYTES)
         if "pages" in params:

@@ -54,7 +54,7 @@ class Exchange:
         can_renew, hops = bool(token), 0
         while True:
             expected = self._expectation(asked, max_bytes)
-            async with self._line.answer(asked, expected) as (response, limit):
+            async with self._line.answer(asked, expected, is_asked_for=self._is_home) as (response, limit):
                 is_refused = can_renew and response.status_code == 401
                 onward = None if is_refused else self._onward(asked, response, expected)
                 if not is_refused and onward is None:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 import httpx2
 
 from service.engine.egress.egress import CertificatesError, Egress
 from service.engine.egress.guard import AddressNotAllowedError
 from service.engine.egress.http11 import UnboundedAnswerError
+from service.engine.egress.routes import DIRECT, Route, RouteError
+from service.engine.failure import INVALID_PARAMS
 from service.engine.handlers.http_answer import CONNECTION_FAILED, INVALID_RESPONSE, Expectation
 from service.engine.handlers.http_request import CONNECT_SECONDS
+from service.engine.handlers.http_url import host_of, port_of
+from service.engine.handlers.model import HandlerError
 from service.engine.pauses import seconds
 
 ADDRESS_NOT_ALLOWED = "ADDRESS_NOT_ALLOWED"
@@ -26,13 +31,23 @@ _CUT_OFF = ("disconnected without sending", "closed connection without sending")
 
 
 class Line:
-    """Sends the requests of one attempt over the connections of its org. `timeout` is for all of them together.
+    """Sends the requests of one attempt over the connections of its org, by one route.
 
-    Without one, each answer must be there some time after its beginning; if it `may_last`, within the attempt's time.
+    `timeout` is for all of them together. Without one, each answer must be there some time after its beginning; if it
+    `may_last`, within the attempt's time.
     """
 
-    def __init__(self, egress: Egress, org: str, timeout: float | str | None, *, may_last: bool = False) -> None:
+    def __init__(
+        self,
+        egress: Egress,
+        org: str,
+        timeout: float | str | None,
+        route: Route = DIRECT,
+        *,
+        may_last: bool = False,
+    ) -> None:
         self.org = org
+        self.route = route
         self._egress = egress
         self._may_last = may_last
         self._timeout = timeout
@@ -40,16 +55,18 @@ class Line:
 
     @asynccontextmanager
     async def answer(
-        self, request: httpx2.Request, expected: Expectation
+        self, request: httpx2.Request, expected: Expectation, *, is_asked_for: bool = True
     ) -> AsyncIterator[tuple[httpx2.Response, asyncio.Timeout]]:
         """Give the answer to a request, whose body is still to be read, and what bounds that.
 
+        `is_asked_for`: the step has named its origin, not an answer; certificates of the route may be for that alone.
         Raises HandlerError, also for what happens while it is read.
         """
         async with self.bounded(expected) as limit, _connected(expected):
             if self._timeout is None and not self._may_last:
                 request.extensions["began"] = lambda: limit.reschedule(_end_of_answer())
-            async with self._egress.transport(self.org) as transport:
+            route = self.route.towards(host_of(request.url), port_of(request.url), is_asked_for=is_asked_for)
+            async with self._egress.transport(self.org, route) as transport:
                 response = await transport.handle_async_request(request)
                 try:
                     yield response, limit
@@ -71,6 +88,17 @@ class Line:
             else:
                 text = self._timeout if isinstance(self._timeout, str) else f"{self._timeout:g} s"
             raise expected.error(CONNECTION_FAILED, f"no complete answer within {text}") from None
+
+
+def route_of(egress: Egress, org: str, params: Mapping[str, Any]) -> Route:
+    """Return the route that the params of a call name by `tls` and `proxy`. Raises HandlerError."""
+    url = httpx2.URL(params["url"])
+    try:
+        route = egress.routes.route(org, params.get("tls"), params.get("proxy"))
+        route.check(host_of(url), port_of(url))
+    except RouteError as error:
+        raise HandlerError(INVALID_PARAMS, str(error), retryable=False) from None
+    return route
 
 
 def _end_of_answer() -> float:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from service.engine.durations import TEN_YEARS
-from service.engine.handlers import http_auth, http_content, http_pages, http_redirect
+from service.engine.handlers import http_auth, http_content, http_pages, http_redirect, http_route
 from service.engine.handlers.credentials import of_fields, of_headers, of_url
 from service.engine.handlers.http_fields import (
     FIELDS,
@@ -94,6 +94,7 @@ PARAMS: dict[str, Any] = {
         },
         "pages": http_pages.SCHEMA,
         "redirects": http_redirect.SCHEMA,
+        **http_route.SCHEMA,
         "big_integers": {
             "description": (
                 "What becomes of whole numbers beyond 2^53 in JSON, such as ids of 19 digits. refuse, the default: the "
@@ -130,6 +131,7 @@ def check(params: Mapping[str, Any]) -> Iterator[Problem]:
     yield from check_headers(headers, "auth" if "auth" in params else "")
     if isinstance(auth := params.get("auth"), Mapping):
         yield from http_auth.check(auth, headers)
+    yield from http_route.check(params)
     yield from _check_response_headers(params.get("response_headers"))
     if isinstance(timeout := params.get("timeout"), str):
         yield from _check_timeout(timeout)

@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from time import monotonic
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import quote_plus
 
 import httpx2
 import msgspec
 
+from service.engine.egress.routes import Route
 from service.engine.handlers.http_answer import INVALID_RESPONSE, Expectation, read
 from service.engine.handlers.http_auth import basic
 from service.engine.handlers.http_body import ACCEPTED_CODINGS
@@ -34,6 +35,10 @@ MOST_ORGS, OF_ONE_ORG = 128, 32
 _LARGEST_ANSWER, _LARGEST_TOKEN = 64 << 10, 16 << 10
 # Seconds before its end in which a token is not used any more, but no more than this part of its time.
 _MARGIN, _MARGIN_SHARE = 60.0, 0.1
+
+
+_Key: TypeAlias = tuple[bytes, Route]
+"""The key of a grant, and the route by which its token is fetched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +88,8 @@ class Tokens:
     """The tokens of one process, in memory alone. Those of one org are used for no other."""
 
     def __init__(self) -> None:
-        self._slots: dict[str, dict[bytes, _Slot]] = {}
-        """By org and by key of the grant, what was used last at the end."""
+        self._slots: dict[str, dict[_Key, _Slot]] = {}
+        """By org and by what they are for, what was used last at the end."""
 
     async def token(self, grant: Grant, line: Line, now: datetime, refused: str = "") -> str:
         """Return a token other than the one that was refused. Raises HandlerError when none is to be had."""
@@ -99,7 +104,8 @@ class Tokens:
             now=now,
             has_secret_body=True,
         )
-        slot = self._slot(line.org, grant.key)
+        # A token may be good only for those who come with the certificate that it was asked for with.
+        slot = self._slot(line.org, (grant.key, line.route))
         async with line.bounded(expected):
             await slot.lock.acquire()
         try:
@@ -114,7 +120,7 @@ class Tokens:
         finally:
             slot.lock.release()
 
-    def _slot(self, org: str, key: bytes) -> _Slot:
+    def _slot(self, org: str, key: _Key) -> _Slot:
         own = self._slots[org] = self._slots.pop(org, {})
         slot = own[key] = own.pop(key) if key in own else _Slot()
         if len(own) > OF_ONE_ORG:

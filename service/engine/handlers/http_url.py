@@ -38,9 +38,19 @@ def check_url(url: str, path: Path, user_beside: str) -> Iterator[Problem]:
         yield Problem(path, "is no valid URL")
 
 
+def host_of(url: httpx2.URL) -> str:
+    """Return the host as it is looked up."""
+    return url.raw_host.decode("ascii")
+
+
+def port_of(url: httpx2.URL) -> int:
+    """Return the port, that of the scheme where none is written."""
+    return url.port or _PORTS.get(url.scheme, 0)
+
+
 def origin(url: httpx2.URL) -> tuple[str, bytes, int]:
     """Return what is asked by a request: scheme, host and port."""
-    return url.scheme, url.raw_host.lower(), url.port or _PORTS.get(url.scheme, 0)
+    return url.scheme, url.raw_host.lower(), port_of(url)
 
 
 def with_query(url: httpx2.URL, more: Mapping[str, Any]) -> httpx2.URL:

@@ -19,7 +19,7 @@ MAX_DATA = 8 << 10
 """Bytes of the data of an in-app notification, as JSON."""
 
 _RECIPIENTS = ("to", "cc", "bcc")
-_OF_A_CALL = ("url", "headers", "auth")
+_OF_A_CALL = ("url", "headers", "auth", "tls", "proxy")
 
 _LINK = re.compile(r"https?://[^\s\\]+\Z|/(?![/\\])[^\s\\]*\Z", re.IGNORECASE)
 
@@ -93,6 +93,7 @@ PARAMS: dict[str, Any] = {
                 "maxItems": 50,
                 "items": {"type": "object"},
             },
+            proxy=_CALL["proxy"],
         ),
         "webhook": _channel(
             "JSON by POST to any URL.",
@@ -101,6 +102,8 @@ PARAMS: dict[str, Any] = {
             json={"description": "The body."},
             headers=_CALL["headers"],
             auth=_AUTH,
+            tls=_CALL["tls"],
+            proxy=_CALL["proxy"],
         ),
         "in_app": _channel(
             "A notification inside of your applications, which read it by NotificationService.",

@@ -105,7 +105,8 @@ class _Notifier:
 
     async def _slack(self, wanted: Mapping[str, Any], context: StepContext) -> dict[str, Any]:
         body = {field: wanted[field] for field in ("text", "blocks") if field in wanted}
-        return await self._webhook({"url": wanted["url"], "json": body}, context)
+        way = {"proxy": wanted["proxy"]} if "proxy" in wanted else {}
+        return await self._webhook({"url": wanted["url"], "json": body, **way}, context)
 
     async def _webhook(self, wanted: Mapping[str, Any], context: StepContext) -> dict[str, Any]:
         return {"status": await post(self._egress, wanted, context)}

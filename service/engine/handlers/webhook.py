@@ -11,7 +11,7 @@ from service.engine.egress.egress import Egress
 from service.engine.failure import INVALID_PARAMS
 from service.engine.handlers.http_answer import Expectation, read
 from service.engine.handlers.http_auth import secrets_of
-from service.engine.handlers.http_line import Line
+from service.engine.handlers.http_line import Line, route_of
 from service.engine.handlers.http_request import request
 from service.engine.handlers.http_secrets import told_by_host
 from service.engine.handlers.model import HandlerError, StepContext
@@ -33,6 +33,7 @@ async def post(egress: Egress, wanted: Mapping[str, Any], context: StepContext) 
         max_bytes=0,
         now=context.now,
     )
-    async with Line(egress, context.org, None).answer(asked, expected) as (response, limit):
+    line = Line(egress, context.org, None, route_of(egress, context.org, wanted))
+    async with line.answer(asked, expected) as (response, limit):
         await read(response, expected, limit)
     return response.status_code
