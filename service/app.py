@@ -167,7 +167,7 @@ async def running_engine(
 ) -> AsyncIterator[Engine]:
     """Run the engine inside: lease, claims, clean-up. `alone`: no other process can be using the database."""
     egress = Egress(guard or guard_of(config), routes=routes_of(config))
-    channels = Channels(egress.guard)
+    channels = Channels(egress.guard, egress.routes)
     sessions = Sessions(mcp_servers(config))
     models = models_of(config)
     hub = WatchHub()

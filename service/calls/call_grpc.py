@@ -21,6 +21,7 @@ from service.calls.reflection import NoReflectionError, fetch
 from service.calls.schemas import Schemas, key_of_set
 from service.engine.egress.egress import CertificatesError
 from service.engine.egress.guard import AddressNotAllowedError
+from service.engine.egress.routes import RouteError
 from service.engine.failure import INVALID_PARAMS
 from service.engine.handlers.http_answer import CONNECTION_FAILED, INVALID_RESPONSE
 from service.engine.handlers.http_line import ADDRESS_NOT_ALLOWED
@@ -145,6 +146,8 @@ class _Caller:
                     raise failure from None
         except AddressNotAllowedError as error:
             raise told.error(ADDRESS_NOT_ALLOWED, str(error)) from None
+        except RouteError as error:
+            raise told.error(INVALID_PARAMS, str(error)) from None
         except CertificatesError as error:
             raise told.error(CONNECTION_FAILED, str(error), retryable=True) from None
         except OSError as error:

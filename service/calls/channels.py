@@ -17,6 +17,7 @@ from service.engine.egress.connecting import MOST_TRIED
 from service.engine.egress.egress import CertificatesError
 from service.engine.egress.guard import Guard
 from service.engine.egress.places import Places
+from service.engine.egress.routes import Routes, Tls
 
 CALLS, CALLS_OF_ONE_ORG = 500, 125
 """Calls under way at a time; more wait."""
@@ -63,12 +64,14 @@ class Channel:
 class Channels:
     """Gives channels. What one org's calls leave behind, bytes or a connection, no other org's calls meet with."""
 
-    def __init__(self, guard: Guard) -> None:
+    def __init__(self, guard: Guard, routes: Routes | None = None) -> None:
         self._guard = guard
+        self._routes = routes or Routes()
         self._places = Places(CALLS, CALLS_OF_ONE_ORG)
         self._kept: dict[tuple[str, Target], Channel] = {}
         """The one that was used last at the end."""
-        self._credentials: grpc.ChannelCredentials | None = None
+        self._credentials: dict[Tls | None, grpc.ChannelCredentials] = {}
+        """By certificates of the deployment, None for the usual ones."""
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -77,7 +80,7 @@ class Channels:
     async def channel(self, org: str, target: Target) -> AsyncIterator[Channel]:
         """Give a channel to a server, whose name was looked up here and nowhere else.
 
-        Raises AddressNotAllowedError, OSError when the host has no address, CertificatesError.
+        Raises AddressNotAllowedError, OSError when the host has no address, CertificatesError, RouteError.
         """
         async with self._places.place(org):
             kept = await self._at(org, target)
@@ -116,13 +119,23 @@ class Channels:
             if not known.calls:
                 await known.channel.close()
         if key not in self._kept:
-            if target.is_secure and self._credentials is None:
-                self._credentials = grpc.ssl_channel_credentials(await asyncio.to_thread(_roots))
+            credentials = await self._credentials_for(org, target) if target.is_secure else None
             addresses = await self._guard.addresses(org, target.host, target.port)
             if key not in self._kept:  # another call may have made it meanwhile
-                self._kept[key] = Channel(_made(target, addresses, self._credentials))
+                self._kept[key] = Channel(_made(target, addresses, credentials))
         found = self._kept[key] = self._kept.pop(key)
         return found
+
+    async def _credentials_for(self, org: str, target: Target) -> grpc.ChannelCredentials:
+        """Return whom calls to a target trust, and as whom they come. Raises RouteError, CertificatesError."""
+        route = self._routes.route(org, target.tls or None)
+        route.check(target.host, target.port)
+        tls = route.tls
+        if tls not in self._credentials:
+            own, pair = (None, None) if tls is None else (tls.roots, tls.pair)
+            roots = await asyncio.to_thread(_roots) if own is None else own
+            self._credentials[tls] = grpc.ssl_channel_credentials(roots, *(pair or (None, None)))
+        return self._credentials[tls]
 
     def _surplus(self, org: str) -> Iterable[tuple[str, Target]]:
         idle = [key for key, each in self._kept.items() if not each.calls]
@@ -142,7 +155,7 @@ def _made(target: Target, addresses: Sequence[str], credentials: grpc.ChannelCre
     where = _addressed(addresses[:MOST_TRIED], target.port)
     if not target.is_secure:
         return grpc.aio.insecure_channel(where, options)
-    assert credentials is not None  # noqa: S101 - they were made before
+    assert credentials is not None  # noqa: S101 - they were made for a secure one
     return grpc.aio.secure_channel(where, credentials, options)
 
 

@@ -73,9 +73,12 @@ PARAMS = {
         "tls": {
             "description": (
                 "Whether by TLS. Default true. The certificate must be of the host (or of `authority`), by one that "
-                " the server trusts. false: plaintext."
+                "the server trusts. false: plaintext. A text: by TLS with the certificates of this name in the "
+                "server's setting FLOWKEEP_HTTP_TLS: whom to trust in place of the usual CAs, as whom to come, or both."
             ),
-            "type": "boolean",
+            "type": ["boolean", "string"],
+            "minLength": 1,
+            "maxLength": 64,
         },
         "authority": {
             "description": "The host to ask for, if not that of the target: with TLS the name in the certificate.",
@@ -153,7 +156,7 @@ def check(params: Mapping[str, Any]) -> Iterator[Problem]:
     """Find what the schema cannot say; a template stands for a string that may yet become right."""
     tls, authority = params.get("tls"), params.get("authority")
     try:
-        target(params["target"], tls if isinstance(tls, bool) else None)
+        target(params["target"], None if isinstance(tls, str) and "${" in tls else tls)
     except ValueError as error:
         yield Problem(("target",), str(error))
     if not _METHOD.fullmatch(params["method"]):

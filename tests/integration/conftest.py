@@ -26,6 +26,7 @@ from service.calls.channels import Channels
 from service.engine import finds
 from service.engine.egress.egress import Egress
 from service.engine.egress.guard import Guard
+from service.engine.egress.routes import Routes
 from service.engine.handlers.call_api import call_api
 from service.engine.handlers.model import Handler
 from service.engine.running import runner
@@ -145,8 +146,8 @@ async def open_grpc() -> AsyncIterator[OpenGrpc]:
     """Gives call_grpc, by default as a developer has it; closed at the end."""
     made: list[Handler] = []
 
-    def new(guard: Guard | None = None) -> Handler:
-        made.append(call_grpc(Channels(guard or Guard(has_loopback=True))))
+    def new(guard: Guard | None = None, routes: Routes | None = None) -> Handler:
+        made.append(call_grpc(Channels(guard or Guard(has_loopback=True), routes)))
         return made[-1]
 
     yield new

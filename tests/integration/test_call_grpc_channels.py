@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ import pytest
 from service.calls import channels as channels_module
 from service.calls.call_grpc import call_grpc
 from service.calls.channels import Channels
+from service.config import Config
 from service.engine.egress.allowed import Allowed
 from service.engine.egress.guard import Guard
 from service.engine.egress.lookups import Lookups
 from service.engine.handlers.model import Handler
+from service.routes import routes_of
 from tests.integration.callee import (
     GET,
     V1,
@@ -180,6 +183,28 @@ async def test_tls_with_the_certificate_of_the_host(
     credentials = grpc.ssl_server_credentials([(key.read_bytes(), certificate.read_bytes())])
     async with serving_orders(V1, credentials=credentials) as callee:
         assert await call(open_grpc(), target=callee.target, method=GET)
+
+
+async def test_tls_with_certificates_of_the_deployment(open_grpc: OpenGrpc, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    (certificate, key), (own, own_key) = authority.pair("server"), authority.pair("client")
+    credentials = grpc.ssl_server_credentials(
+        [(key.read_bytes(), certificate.read_bytes())], authority.file.read_bytes(), require_client_auth=True
+    )
+    ca = {"ca_file": str(authority.file)}
+    internal = {**ca, "cert_file": str(own), "key_file": str(own_key)}
+    tls = {"ca": ca, "internal": internal, "others": {**internal, "hosts": ["*.internal"]}}
+    caller = open_grpc(routes=routes_of(Config(http_tls=json.dumps(tls))))
+    async with serving_orders(V1, credentials=credentials) as callee:
+        params: dict[str, Any] = {"target": callee.target, "method": GET}
+        assert await call(caller, **params, tls="internal")
+        for name in ("ca", True):
+            assert (await failure(caller, **params, tls=name)).code == "CONNECTION_FAILED"
+        for name, text in {"others": "is not for this host", "none": "it has ca, internal, others"}.items():
+            error = await failure(caller, **params, tls=name)
+            assert (error.code, error.retryable) == ("INVALID_PARAMS", False)
+            assert text in error.message
+    assert [path for path, _ in caller.validate({"target": "http://h", "method": GET, "tls": "internal"})] == ["target"]
 
 
 async def test_channels_are_closed_when_idle_and_bounded(callee: Callee, monkeypatch: pytest.MonkeyPatch) -> None:

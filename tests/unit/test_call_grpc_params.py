@@ -99,7 +99,8 @@ def test_templates_are_not_judged() -> None:
         ("https://h", None, Target("h", 443, True, "h:443")),
         ("http://h", None, Target("h", 80, False, "h:80")),
         ("[::1]:1", None, Target("::1", 1, True, "[::1]:1")),
+        ("https://h", "internal", Target("h", 443, True, "h:443", "internal")),
     ],
 )
-def test_target(written: str, tls: bool | None, expected: Target) -> None:
+def test_target(written: str, tls: bool | str | None, expected: Target) -> None:
     assert target(written, tls) == expected
