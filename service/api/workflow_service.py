@@ -21,6 +21,7 @@ from service.api.definitions import (
 )
 from service.api.errors import violations_under
 from service.api.identity import current_identity
+from service.api.mcp_tools import server_messages
 from service.api.page_tokens import PageTokens
 from service.api.paging import fitting_in_slices, page_limit
 from service.engine.executions import Executions
@@ -116,4 +117,8 @@ class WorkflowServicer(WorkflowServiceServicer):
         return pb.ValidateWorkflowResponse(warnings=warning_messages(warned))
 
     async def ListHandlers(self, request: pb.ListHandlersRequest, context: Any) -> pb.ListHandlersResponse:
-        return pb.ListHandlersResponse(handlers=[handler_message(each) for each in self._workflows.handlers()])
+        response = pb.ListHandlersResponse(handlers=[handler_message(each) for each in self._workflows.handlers()])
+        if request.include_mcp_tools:
+            found = await self._workflows.mcp_offers(current_identity.get().org)
+            response.mcp_servers.extend(await in_slices(server_messages(found)))
+        return response

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -12,7 +13,7 @@ from flowkeep.payload import from_struct, from_value
 from flowkeep.v1.event_pb2 import ExecutionFinished
 from flowkeep.v1.execution_pb2 import Execution, FailedAttempt, Failure, StepExecution, Usage, Wait
 from flowkeep.v1.execution_service_pb2 import CancelResponse
-from flowkeep.v1.handler_pb2 import Handler
+from flowkeep.v1.handler_pb2 import Handler, McpServer
 from flowkeep.v1.workflow_pb2 import Workflow
 from service.cli.columns import Facts, FittingTable, Prose
 from service.cli.failures import cause, cause_code, failure_lines, more_of, short_failure
@@ -91,6 +92,25 @@ def handlers_table(handlers: Iterable[Handler]) -> FittingTable:
             plain(handler.description.partition("\n")[0]),
         )
     return table
+
+
+def tools_table(servers: Iterable[McpServer]) -> FittingTable:
+    """Return the tools of MCP servers as rows; arguments that must be given have a star."""
+    table = FittingTable("SERVER", "TOOL", "ARGUMENTS", "DESCRIPTION", leave_out=("ARGUMENTS",), wraps="DESCRIPTION")
+    for server in servers:
+        for tool in server.tools:
+            description = tool.description.strip().partition("\n")[0]
+            arguments = plain(_names(from_struct(tool.input_schema)))
+            table.add_row(plain(server.name), plain(tool.name, "bold"), arguments, plain(description))
+    return table
+
+
+def _names(schema: Mapping[str, Any]) -> str:
+    """Return the members that a schema tells of; it is a server's, which may say anything."""
+    properties, required = schema.get("properties"), schema.get("required")
+    names = properties if isinstance(properties, dict) else {}
+    wanted = required if isinstance(required, list) else []
+    return ", ".join(f"{name}*" if name in wanted else name for name in names)
 
 
 def executions_table(executions: Iterable[Execution]) -> FittingTable:

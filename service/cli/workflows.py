@@ -154,14 +154,23 @@ def show_warnings(cautions: Iterable[Caution]) -> None:
         console.print(plain(f"warning: {each}"), soft_wrap=True)
 
 
-async def handlers(session: Session) -> None:
+async def handlers(
+    session: Session,
+    tools: Annotated[bool, typer.Option("--tools", help="Ask the MCP servers for their tools, too.")] = False,
+) -> None:
     """List what steps can run."""
     from service.cli.json_form import json_form
-    from service.cli.rendering import show, show_json
-    from service.cli.tables import handlers_table
+    from service.cli.rendering import plain, show, show_json
+    from service.cli.tables import handlers_table, tools_table
 
     found = await session.client.list_handlers()
+    servers = await session.client.list_mcp_servers() if tools else []
     if session.json:
-        show_json({"handlers": [json_form(handler) for handler in found]})
-    else:
-        show(handlers_table(found))
+        more = {"mcp_servers": [json_form(server) for server in servers]} if tools else {}
+        show_json({"handlers": [json_form(handler) for handler in found], **more})
+        return
+    show(handlers_table(found))
+    if tools:
+        show("", tools_table(servers) if servers else "There are no MCP servers.")
+        show(*(plain(f"{each.name}: {each.error}", "red") for each in servers if each.error))
+        show(*(plain(f"{each.name}: {each.omitted_tools} more tools") for each in servers if each.omitted_tools))

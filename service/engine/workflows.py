@@ -17,6 +17,7 @@ from service.engine.handlers.registry import Handler, Registry
 from service.engine.held import Held
 from service.engine.ids import uuid7
 from service.engine.kept import Kept
+from service.engine.mcp.listing import Offer, offers
 from service.engine.parsing import Defaults, parsing, prepare
 from service.engine.payload import size as json_size
 from service.engine.plain_secrets import plain_secrets
@@ -67,6 +68,10 @@ class Workflows:
     def handlers(self) -> Sequence[Handler]:
         """Return what steps can run, by name."""
         return sorted(self._registry.all(), key=lambda handler: handler.name)
+
+    async def mcp_offers(self, org: str) -> Sequence[Offer]:
+        """Return what the MCP servers of the deployment offer to an org, or why that is not known."""
+        return await offers(self._registry.mcp, org)
 
     async def validate(self, document: Mapping[str, Any]) -> Sequence[DefinitionWarning]:
         """Return what should be otherwise in a definition. Raises ValidationError with all that is wrong with it."""

@@ -154,6 +154,154 @@ func (x *Handler) GetEffect() Handler_Effect {
 	return Handler_EFFECT_UNSPECIFIED
 }
 
+// An MCP server that the deployment has named, whose tools steps call by the handler `mcp_tool`.
+type McpServer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Output only. Name by which steps call it: `server` in the parameters of `mcp_tool`.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Output only. Its tools, by name, as it lists them.
+	Tools []*McpTool `protobuf:"bytes,2,rep,name=tools,proto3" json:"tools,omitempty"`
+	// Output only. Why its tools are not known: it cannot be started or reached, or did not list them within 10 s. Empty
+	// when it did.
+	Error string `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
+	// Output only. How many more tools it has, for which the answer has no room: it holds 2 MiB of them.
+	OmittedTools  int32 `protobuf:"varint,4,opt,name=omitted_tools,json=omittedTools,proto3" json:"omitted_tools,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *McpServer) Reset() {
+	*x = McpServer{}
+	mi := &file_flowkeep_v1_handler_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *McpServer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*McpServer) ProtoMessage() {}
+
+func (x *McpServer) ProtoReflect() protoreflect.Message {
+	mi := &file_flowkeep_v1_handler_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use McpServer.ProtoReflect.Descriptor instead.
+func (*McpServer) Descriptor() ([]byte, []int) {
+	return file_flowkeep_v1_handler_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *McpServer) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *McpServer) GetTools() []*McpTool {
+	if x != nil {
+		return x.Tools
+	}
+	return nil
+}
+
+func (x *McpServer) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *McpServer) GetOmittedTools() int32 {
+	if x != nil {
+		return x.OmittedTools
+	}
+	return 0
+}
+
+// A tool of an MCP server.
+type McpTool struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Output only. Its name: `tool` in the parameters of `mcp_tool`.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Output only. What the server says of it, at most 2,000 characters.
+	Description string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
+	// Output only. JSON Schema of its arguments: `arguments` in the parameters of `mcp_tool`. Absent when it is larger or
+	// deeper than payloads may be.
+	InputSchema *structpb.Struct `protobuf:"bytes,3,opt,name=input_schema,json=inputSchema,proto3" json:"input_schema,omitempty"`
+	// Output only. What pins the schema: `schema_hash` in the parameters of `mcp_tool`.
+	SchemaHash    string `protobuf:"bytes,4,opt,name=schema_hash,json=schemaHash,proto3" json:"schema_hash,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *McpTool) Reset() {
+	*x = McpTool{}
+	mi := &file_flowkeep_v1_handler_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *McpTool) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*McpTool) ProtoMessage() {}
+
+func (x *McpTool) ProtoReflect() protoreflect.Message {
+	mi := &file_flowkeep_v1_handler_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use McpTool.ProtoReflect.Descriptor instead.
+func (*McpTool) Descriptor() ([]byte, []int) {
+	return file_flowkeep_v1_handler_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *McpTool) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *McpTool) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
+func (x *McpTool) GetInputSchema() *structpb.Struct {
+	if x != nil {
+		return x.InputSchema
+	}
+	return nil
+}
+
+func (x *McpTool) GetSchemaHash() string {
+	if x != nil {
+		return x.SchemaHash
+	}
+	return ""
+}
+
 var File_flowkeep_v1_handler_proto protoreflect.FileDescriptor
 
 const file_flowkeep_v1_handler_proto_rawDesc = "" +
@@ -168,7 +316,18 @@ const file_flowkeep_v1_handler_proto_rawDesc = "" +
 	"\x12EFFECT_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vEFFECT_NONE\x10\x01\x12\x15\n" +
 	"\x11EFFECT_IDEMPOTENT\x10\x02\x12\x13\n" +
-	"\x0fEFFECT_EXTERNAL\x10\x03B2\n" +
+	"\x0fEFFECT_EXTERNAL\x10\x03\"\x86\x01\n" +
+	"\tMcpServer\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12*\n" +
+	"\x05tools\x18\x02 \x03(\v2\x14.flowkeep.v1.McpToolR\x05tools\x12\x14\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error\x12#\n" +
+	"\romitted_tools\x18\x04 \x01(\x05R\fomittedTools\"\x9c\x01\n" +
+	"\aMcpTool\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
+	"\vdescription\x18\x02 \x01(\tR\vdescription\x12:\n" +
+	"\finput_schema\x18\x03 \x01(\v2\x17.google.protobuf.StructR\vinputSchema\x12\x1f\n" +
+	"\vschema_hash\x18\x04 \x01(\tR\n" +
+	"schemaHashB2\n" +
 	"\x0fdev.flowkeep.v1P\x01Z\x1dflowkeep.dev/go/v1;flowkeepv1b\x06proto3"
 
 var (
@@ -184,20 +343,24 @@ func file_flowkeep_v1_handler_proto_rawDescGZIP() []byte {
 }
 
 var file_flowkeep_v1_handler_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_flowkeep_v1_handler_proto_msgTypes = make([]protoimpl.MessageInfo, 1)
+var file_flowkeep_v1_handler_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_flowkeep_v1_handler_proto_goTypes = []any{
 	(Handler_Effect)(0),     // 0: flowkeep.v1.Handler.Effect
 	(*Handler)(nil),         // 1: flowkeep.v1.Handler
-	(*structpb.Struct)(nil), // 2: google.protobuf.Struct
+	(*McpServer)(nil),       // 2: flowkeep.v1.McpServer
+	(*McpTool)(nil),         // 3: flowkeep.v1.McpTool
+	(*structpb.Struct)(nil), // 4: google.protobuf.Struct
 }
 var file_flowkeep_v1_handler_proto_depIdxs = []int32{
-	2, // 0: flowkeep.v1.Handler.params_schema:type_name -> google.protobuf.Struct
+	4, // 0: flowkeep.v1.Handler.params_schema:type_name -> google.protobuf.Struct
 	0, // 1: flowkeep.v1.Handler.effect:type_name -> flowkeep.v1.Handler.Effect
-	2, // [2:2] is the sub-list for method output_type
-	2, // [2:2] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	3, // 2: flowkeep.v1.McpServer.tools:type_name -> flowkeep.v1.McpTool
+	4, // 3: flowkeep.v1.McpTool.input_schema:type_name -> google.protobuf.Struct
+	4, // [4:4] is the sub-list for method output_type
+	4, // [4:4] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_flowkeep_v1_handler_proto_init() }
@@ -211,7 +374,7 @@ func file_flowkeep_v1_handler_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_flowkeep_v1_handler_proto_rawDesc), len(file_flowkeep_v1_handler_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   1,
+			NumMessages:   3,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -969,9 +969,12 @@ func (x *ValidateWorkflowResponse) GetWarnings() []*ValidateWorkflowResponse_War
 
 // Request of ListHandlers.
 type ListHandlersRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Optional. Also lists the tools of the MCP servers that the deployment has named. They are asked for them, which takes
+	// up to 10 s; without it no server is contacted.
+	IncludeMcpTools bool `protobuf:"varint,1,opt,name=include_mcp_tools,json=includeMcpTools,proto3" json:"include_mcp_tools,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *ListHandlersRequest) Reset() {
@@ -1004,11 +1007,20 @@ func (*ListHandlersRequest) Descriptor() ([]byte, []int) {
 	return file_flowkeep_v1_workflow_service_proto_rawDescGZIP(), []int{14}
 }
 
+func (x *ListHandlersRequest) GetIncludeMcpTools() bool {
+	if x != nil {
+		return x.IncludeMcpTools
+	}
+	return false
+}
+
 // Response of ListHandlers.
 type ListHandlersResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The handlers, by name.
-	Handlers      []*Handler `protobuf:"bytes,1,rep,name=handlers,proto3" json:"handlers,omitempty"`
+	Handlers []*Handler `protobuf:"bytes,1,rep,name=handlers,proto3" json:"handlers,omitempty"`
+	// With `include_mcp_tools`: the MCP servers, by name, each with its tools or with the reason why they are not known.
+	McpServers    []*McpServer `protobuf:"bytes,2,rep,name=mcp_servers,json=mcpServers,proto3" json:"mcp_servers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1046,6 +1058,13 @@ func (*ListHandlersResponse) Descriptor() ([]byte, []int) {
 func (x *ListHandlersResponse) GetHandlers() []*Handler {
 	if x != nil {
 		return x.Handlers
+	}
+	return nil
+}
+
+func (x *ListHandlersResponse) GetMcpServers() []*McpServer {
+	if x != nil {
+		return x.McpServers
 	}
 	return nil
 }
@@ -1313,10 +1332,13 @@ const file_flowkeep_v1_workflow_service_proto_rawDesc = "" +
 	"\vdescription\x18\x03 \x01(\tR\vdescription\"3\n" +
 	"\x04Code\x12\x14\n" +
 	"\x10CODE_UNSPECIFIED\x10\x00\x12\x15\n" +
-	"\x11CODE_PLAIN_SECRET\x10\x01\"\x15\n" +
-	"\x13ListHandlersRequest\"H\n" +
+	"\x11CODE_PLAIN_SECRET\x10\x01\"A\n" +
+	"\x13ListHandlersRequest\x12*\n" +
+	"\x11include_mcp_tools\x18\x01 \x01(\bR\x0fincludeMcpTools\"\x81\x01\n" +
 	"\x14ListHandlersResponse\x120\n" +
-	"\bhandlers\x18\x01 \x03(\v2\x14.flowkeep.v1.HandlerR\bhandlers2\xdd\x05\n" +
+	"\bhandlers\x18\x01 \x03(\v2\x14.flowkeep.v1.HandlerR\bhandlers\x127\n" +
+	"\vmcp_servers\x18\x02 \x03(\v2\x16.flowkeep.v1.McpServerR\n" +
+	"mcpServers2\xdd\x05\n" +
 	"\x0fWorkflowService\x12Y\n" +
 	"\x0eCreateWorkflow\x12\".flowkeep.v1.CreateWorkflowRequest\x1a#.flowkeep.v1.CreateWorkflowResponse\x12P\n" +
 	"\vGetWorkflow\x12\x1f.flowkeep.v1.GetWorkflowRequest\x1a .flowkeep.v1.GetWorkflowResponse\x12V\n" +
@@ -1368,6 +1390,7 @@ var file_flowkeep_v1_workflow_service_proto_goTypes = []any{
 	(*Workflow)(nil),                           // 22: flowkeep.v1.Workflow
 	(WorkflowView)(0),                          // 23: flowkeep.v1.WorkflowView
 	(*Handler)(nil),                            // 24: flowkeep.v1.Handler
+	(*McpServer)(nil),                          // 25: flowkeep.v1.McpServer
 }
 var file_flowkeep_v1_workflow_service_proto_depIdxs = []int32{
 	21, // 0: flowkeep.v1.CreateWorkflowRequest.definition:type_name -> flowkeep.v1.WorkflowDefinition
@@ -1387,30 +1410,31 @@ var file_flowkeep_v1_workflow_service_proto_depIdxs = []int32{
 	19, // 14: flowkeep.v1.ValidateWorkflowResponse.violations:type_name -> flowkeep.v1.ValidateWorkflowResponse.Violation
 	20, // 15: flowkeep.v1.ValidateWorkflowResponse.warnings:type_name -> flowkeep.v1.ValidateWorkflowResponse.Warning
 	24, // 16: flowkeep.v1.ListHandlersResponse.handlers:type_name -> flowkeep.v1.Handler
-	22, // 17: flowkeep.v1.ApplyWorkflowsResponse.Result.workflow:type_name -> flowkeep.v1.Workflow
-	0,  // 18: flowkeep.v1.ApplyWorkflowsResponse.Result.outcome:type_name -> flowkeep.v1.ApplyWorkflowsResponse.Outcome
-	1,  // 19: flowkeep.v1.ValidateWorkflowResponse.Warning.code:type_name -> flowkeep.v1.ValidateWorkflowResponse.Warning.Code
-	2,  // 20: flowkeep.v1.WorkflowService.CreateWorkflow:input_type -> flowkeep.v1.CreateWorkflowRequest
-	4,  // 21: flowkeep.v1.WorkflowService.GetWorkflow:input_type -> flowkeep.v1.GetWorkflowRequest
-	6,  // 22: flowkeep.v1.WorkflowService.ListWorkflows:input_type -> flowkeep.v1.ListWorkflowsRequest
-	8,  // 23: flowkeep.v1.WorkflowService.UpdateWorkflow:input_type -> flowkeep.v1.UpdateWorkflowRequest
-	10, // 24: flowkeep.v1.WorkflowService.DeleteWorkflow:input_type -> flowkeep.v1.DeleteWorkflowRequest
-	12, // 25: flowkeep.v1.WorkflowService.ApplyWorkflows:input_type -> flowkeep.v1.ApplyWorkflowsRequest
-	14, // 26: flowkeep.v1.WorkflowService.ValidateWorkflow:input_type -> flowkeep.v1.ValidateWorkflowRequest
-	16, // 27: flowkeep.v1.WorkflowService.ListHandlers:input_type -> flowkeep.v1.ListHandlersRequest
-	3,  // 28: flowkeep.v1.WorkflowService.CreateWorkflow:output_type -> flowkeep.v1.CreateWorkflowResponse
-	5,  // 29: flowkeep.v1.WorkflowService.GetWorkflow:output_type -> flowkeep.v1.GetWorkflowResponse
-	7,  // 30: flowkeep.v1.WorkflowService.ListWorkflows:output_type -> flowkeep.v1.ListWorkflowsResponse
-	9,  // 31: flowkeep.v1.WorkflowService.UpdateWorkflow:output_type -> flowkeep.v1.UpdateWorkflowResponse
-	11, // 32: flowkeep.v1.WorkflowService.DeleteWorkflow:output_type -> flowkeep.v1.DeleteWorkflowResponse
-	13, // 33: flowkeep.v1.WorkflowService.ApplyWorkflows:output_type -> flowkeep.v1.ApplyWorkflowsResponse
-	15, // 34: flowkeep.v1.WorkflowService.ValidateWorkflow:output_type -> flowkeep.v1.ValidateWorkflowResponse
-	17, // 35: flowkeep.v1.WorkflowService.ListHandlers:output_type -> flowkeep.v1.ListHandlersResponse
-	28, // [28:36] is the sub-list for method output_type
-	20, // [20:28] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	25, // 17: flowkeep.v1.ListHandlersResponse.mcp_servers:type_name -> flowkeep.v1.McpServer
+	22, // 18: flowkeep.v1.ApplyWorkflowsResponse.Result.workflow:type_name -> flowkeep.v1.Workflow
+	0,  // 19: flowkeep.v1.ApplyWorkflowsResponse.Result.outcome:type_name -> flowkeep.v1.ApplyWorkflowsResponse.Outcome
+	1,  // 20: flowkeep.v1.ValidateWorkflowResponse.Warning.code:type_name -> flowkeep.v1.ValidateWorkflowResponse.Warning.Code
+	2,  // 21: flowkeep.v1.WorkflowService.CreateWorkflow:input_type -> flowkeep.v1.CreateWorkflowRequest
+	4,  // 22: flowkeep.v1.WorkflowService.GetWorkflow:input_type -> flowkeep.v1.GetWorkflowRequest
+	6,  // 23: flowkeep.v1.WorkflowService.ListWorkflows:input_type -> flowkeep.v1.ListWorkflowsRequest
+	8,  // 24: flowkeep.v1.WorkflowService.UpdateWorkflow:input_type -> flowkeep.v1.UpdateWorkflowRequest
+	10, // 25: flowkeep.v1.WorkflowService.DeleteWorkflow:input_type -> flowkeep.v1.DeleteWorkflowRequest
+	12, // 26: flowkeep.v1.WorkflowService.ApplyWorkflows:input_type -> flowkeep.v1.ApplyWorkflowsRequest
+	14, // 27: flowkeep.v1.WorkflowService.ValidateWorkflow:input_type -> flowkeep.v1.ValidateWorkflowRequest
+	16, // 28: flowkeep.v1.WorkflowService.ListHandlers:input_type -> flowkeep.v1.ListHandlersRequest
+	3,  // 29: flowkeep.v1.WorkflowService.CreateWorkflow:output_type -> flowkeep.v1.CreateWorkflowResponse
+	5,  // 30: flowkeep.v1.WorkflowService.GetWorkflow:output_type -> flowkeep.v1.GetWorkflowResponse
+	7,  // 31: flowkeep.v1.WorkflowService.ListWorkflows:output_type -> flowkeep.v1.ListWorkflowsResponse
+	9,  // 32: flowkeep.v1.WorkflowService.UpdateWorkflow:output_type -> flowkeep.v1.UpdateWorkflowResponse
+	11, // 33: flowkeep.v1.WorkflowService.DeleteWorkflow:output_type -> flowkeep.v1.DeleteWorkflowResponse
+	13, // 34: flowkeep.v1.WorkflowService.ApplyWorkflows:output_type -> flowkeep.v1.ApplyWorkflowsResponse
+	15, // 35: flowkeep.v1.WorkflowService.ValidateWorkflow:output_type -> flowkeep.v1.ValidateWorkflowResponse
+	17, // 36: flowkeep.v1.WorkflowService.ListHandlers:output_type -> flowkeep.v1.ListHandlersResponse
+	29, // [29:37] is the sub-list for method output_type
+	21, // [21:29] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_flowkeep_v1_workflow_service_proto_init() }

@@ -56,7 +56,7 @@ type WorkflowServiceClient interface {
 	ApplyWorkflows(ctx context.Context, in *ApplyWorkflowsRequest, opts ...grpc.CallOption) (*ApplyWorkflowsResponse, error)
 	// Checks a definition as `CreateWorkflow` would and returns all that is wrong with it. Keeps nothing.
 	ValidateWorkflow(ctx context.Context, in *ValidateWorkflowRequest, opts ...grpc.CallOption) (*ValidateWorkflowResponse, error)
-	// Lists what steps can run, by name.
+	// Lists what steps can run, by name; if asked for, with the tools of MCP servers.
 	ListHandlers(ctx context.Context, in *ListHandlersRequest, opts ...grpc.CallOption) (*ListHandlersResponse, error)
 }
 
@@ -175,7 +175,7 @@ type WorkflowServiceServer interface {
 	ApplyWorkflows(context.Context, *ApplyWorkflowsRequest) (*ApplyWorkflowsResponse, error)
 	// Checks a definition as `CreateWorkflow` would and returns all that is wrong with it. Keeps nothing.
 	ValidateWorkflow(context.Context, *ValidateWorkflowRequest) (*ValidateWorkflowResponse, error)
-	// Lists what steps can run, by name.
+	// Lists what steps can run, by name; if asked for, with the tools of MCP servers.
 	ListHandlers(context.Context, *ListHandlersRequest) (*ListHandlersResponse, error)
 	mustEmbedUnimplementedWorkflowServiceServer()
 }

@@ -42,7 +42,7 @@ from flowkeep.v1 import execution_service_pb2 as executions_pb2
 from flowkeep.v1 import workflow_service_pb2 as workflows_pb2
 from flowkeep.v1.event_pb2 import ExecutionEvent, ExecutionFinished
 from flowkeep.v1.execution_pb2 import Execution, ExecutionView, StepExecution, StepView
-from flowkeep.v1.handler_pb2 import Handler
+from flowkeep.v1.handler_pb2 import Handler, McpServer
 from flowkeep.v1.workflow_pb2 import Workflow, WorkflowView
 from flowkeep.watch import WatchCall, events_of, follow
 
@@ -163,6 +163,14 @@ class Client(NotificationCalls):
         """Return what steps can run, by name."""
         response = await self._call(self._workflows.ListHandlers, workflows_pb2.ListHandlersRequest())
         return list(response.handlers)
+
+    async def list_mcp_servers(self) -> list[McpServer]:
+        """Return the MCP servers of the deployment, by name, each with its tools or why they are not known.
+
+        The servers are asked for them, which takes up to 10 s.
+        """
+        request = workflows_pb2.ListHandlersRequest(include_mcp_tools=True)
+        return list((await self._call(self._workflows.ListHandlers, request)).mcp_servers)
 
     # Executions
 

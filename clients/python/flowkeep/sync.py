@@ -114,6 +114,7 @@ class Client:
     delete_workflow = _blocking(client.Client.delete_workflow)
     validate_workflow = _blocking(client.Client.validate_workflow)
     list_handlers = _blocking(client.Client.list_handlers)
+    list_mcp_servers = _blocking(client.Client.list_mcp_servers)
     execute = _blocking(client.Client.execute)
     start = _blocking(client.Client.start)
     batch_execute = _blocking(client.Client.batch_execute)

@@ -38,7 +38,11 @@ MAX_BYTES = 2 << 20
 class Registry:
     """Handlers by name."""
 
-    def __init__(self, handlers: Iterable[Handler] = (), egress: Egress | None = None) -> None:
+    def __init__(
+        self, handlers: Iterable[Handler] = (), egress: Egress | None = None, mcp: Sessions | None = None
+    ) -> None:
+        self.mcp = mcp or Sessions({})
+        """The sessions in which tools of MCP servers are called."""
         self._egress = egress
         self._handlers: dict[str, Handler] = {}
         self._loaded: dict[str, loading.Found] = {}
@@ -63,7 +67,7 @@ class Registry:
         """
         notifier = send_notification(egress, mail_server, in_app)
         callers = (call_api(egress), notifier, mcp_tool(mcp), ask_model(egress, models))
-        return cls((*callers, *ENGINE_HANDLERS.values()), egress)
+        return cls((*callers, *ENGINE_HANDLERS.values()), egress, mcp)
 
     def register(self, handler: Handler) -> None:
         """Add a handler.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from typing import Any, Protocol
@@ -108,6 +108,11 @@ class Session:
         """Whether a call had no answer, and none has come since."""
 
     @property
+    def server(self) -> Server:
+        """The server as it is spoken to."""
+        return self._server
+
+    @property
     def is_usable(self) -> bool:
         """Whether another call may begin in it."""
         return not (self.is_over or self._way.is_lost or self._ending.is_set() or self._abandoned > MOST_ABANDONED)
@@ -154,14 +159,21 @@ class Session:
 
     async def tool(self, name: str, *, is_fresh: bool = False) -> Tool | None:
         """Return a tool of the server; as it is now where it `is_fresh`. Raises McpError."""
+        return (await self._listed(lambda: is_fresh or self._is_doubted or name not in self._tools)).get(name)
+
+    async def tools(self) -> Mapping[str, Tool]:
+        """Return all tools of the server, by name. Raises McpError."""
+        return await self._listed(lambda: self._is_doubted)
+
+    async def _listed(self, has_doubt: Callable[[], bool]) -> Mapping[str, Tool]:
+        """Return the tools as they are kept, or now where there is a doubt."""
         now = time.monotonic()
         async with self._listing:  # one asks, and the others have the answer
             at = self._listed_at
-            has_doubt = is_fresh or self._is_doubted or name not in self._tools
-            if at is None or now - at > LISTED_FOR or (has_doubt and at < now):
+            if at is None or now - at > LISTED_FOR or (has_doubt() and at < now):
                 self._tools = await self._list_in_time()
                 self._listed_at, self._is_doubted = time.monotonic(), False
-        return self._tools.get(name)
+        return self._tools
 
     @property
     def tool_names(self) -> list[str]:

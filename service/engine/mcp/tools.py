@@ -17,28 +17,32 @@ from service.engine.slices import Work, in_slices
 
 MOST_TOOLS = 1_000
 
+LONGEST_DESCRIPTION = 2_000
+"""Characters that are kept."""
+
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 class Tool:
     """One tool, as its server described it when it was asked."""
 
-    def __init__(self, name: str, input_schema: Mapping[str, Any]) -> None:
+    def __init__(self, name: str, input_schema: Mapping[str, Any], description: str = "") -> None:
         self.name = name
-        self._document = input_schema
+        self.description = description[:LONGEST_DESCRIPTION]
+        self.input_schema = input_schema
         self._schema: Schema | None = None
         self._is_compiled = False
 
     @cached_property
     def schema_hash(self) -> str:
         """The SHA-256 of the input schema as JSON with sorted keys and without spaces, in UTF-8."""
-        text = json.dumps(self._document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        text = json.dumps(self.input_schema, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
     async def problems(self, arguments: Mapping[str, Any]) -> list[Problem]:
         """Return what is wrong with arguments. A schema that is none, or too costly, is left to the server."""
         if not self._is_compiled:
-            self._schema = await in_slices(_compile(self._document))
+            self._schema = await in_slices(_compile(self.input_schema))
             self._is_compiled = True
         return [] if self._schema is None else self._schema.problems(arguments)
 
@@ -50,7 +54,8 @@ def described(raw: Any) -> dict[str, Tool]:
     for each in found:
         match each:
             case {"name": str(name), "inputSchema": dict(schema)} if len(tools) < MOST_TOOLS:
-                tools[name] = Tool(name, schema)
+                description = each.get("description")
+                tools[name] = Tool(name, schema, description if isinstance(description, str) else "")
     return tools
 
 

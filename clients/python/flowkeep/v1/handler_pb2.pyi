@@ -3,9 +3,11 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
@@ -86,3 +88,79 @@ class Handler(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Handler: _TypeAlias = Handler  # noqa: Y015
+
+@_typing.final
+class McpServer(_message.Message):
+    """An MCP server that the deployment has named, whose tools steps call by the handler `mcp_tool`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    TOOLS_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    OMITTED_TOOLS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Output only. Name by which steps call it: `server` in the parameters of `mcp_tool`."""
+    error: _builtins.str
+    """Output only. Why its tools are not known: it cannot be started or reached, or did not list them within 10 s. Empty
+    when it did.
+    """
+    omitted_tools: _builtins.int
+    """Output only. How many more tools it has, for which the answer has no room: it holds 2 MiB of them."""
+    @_builtins.property
+    def tools(self) -> _containers.RepeatedCompositeFieldContainer[Global___McpTool]:
+        """Output only. Its tools, by name, as it lists them."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        tools: _abc.Iterable[Global___McpTool] | None = ...,
+        error: _builtins.str = ...,
+        omitted_tools: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "name", b"name", "omitted_tools", b"omitted_tools", "tools", b"tools"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___McpServer: _TypeAlias = McpServer  # noqa: Y015
+
+@_typing.final
+class McpTool(_message.Message):
+    """A tool of an MCP server."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    INPUT_SCHEMA_FIELD_NUMBER: _builtins.int
+    SCHEMA_HASH_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Output only. Its name: `tool` in the parameters of `mcp_tool`."""
+    description: _builtins.str
+    """Output only. What the server says of it, at most 2,000 characters."""
+    schema_hash: _builtins.str
+    """Output only. What pins the schema: `schema_hash` in the parameters of `mcp_tool`."""
+    @_builtins.property
+    def input_schema(self) -> _struct_pb2.Struct:
+        """Output only. JSON Schema of its arguments: `arguments` in the parameters of `mcp_tool`. Absent when it is larger or
+        deeper than payloads may be.
+        """
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        description: _builtins.str = ...,
+        input_schema: _struct_pb2.Struct | None = ...,
+        schema_hash: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["input_schema", b"input_schema"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "input_schema", b"input_schema", "name", b"name", "schema_hash", b"schema_hash"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___McpTool: _TypeAlias = McpTool  # noqa: Y015

@@ -616,12 +616,19 @@ class ListHandlersRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    INCLUDE_MCP_TOOLS_FIELD_NUMBER: _builtins.int
+    include_mcp_tools: _builtins.bool
+    """Optional. Also lists the tools of the MCP servers that the deployment has named. They are asked for them, which takes
+    up to 10 s; without it no server is contacted.
+    """
     def __init__(
         self,
+        *,
+        include_mcp_tools: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_mcp_tools", b"include_mcp_tools"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -634,18 +641,24 @@ class ListHandlersResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     HANDLERS_FIELD_NUMBER: _builtins.int
+    MCP_SERVERS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def handlers(self) -> _containers.RepeatedCompositeFieldContainer[_handler_pb2.Handler]:
         """The handlers, by name."""
+
+    @_builtins.property
+    def mcp_servers(self) -> _containers.RepeatedCompositeFieldContainer[_handler_pb2.McpServer]:
+        """With `include_mcp_tools`: the MCP servers, by name, each with its tools or with the reason why they are not known."""
 
     def __init__(
         self,
         *,
         handlers: _abc.Iterable[_handler_pb2.Handler] | None = ...,
+        mcp_servers: _abc.Iterable[_handler_pb2.McpServer] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["handlers", b"handlers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["handlers", b"handlers", "mcp_servers", b"mcp_servers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

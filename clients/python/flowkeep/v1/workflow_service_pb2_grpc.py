@@ -138,7 +138,7 @@ class WorkflowServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListHandlers(self, request, context):
-        """Lists what steps can run, by name.
+        """Lists what steps can run, by name; if asked for, with the tools of MCP servers.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -58,7 +58,7 @@ class WorkflowServiceStub:
     ValidateWorkflow: _grpc.UnaryUnaryMultiCallable[_workflow_service_pb2.ValidateWorkflowRequest, _workflow_service_pb2.ValidateWorkflowResponse]
     """Checks a definition as `CreateWorkflow` would and returns all that is wrong with it. Keeps nothing."""
     ListHandlers: _grpc.UnaryUnaryMultiCallable[_workflow_service_pb2.ListHandlersRequest, _workflow_service_pb2.ListHandlersResponse]
-    """Lists what steps can run, by name."""
+    """Lists what steps can run, by name; if asked for, with the tools of MCP servers."""
 
 @_typing.type_check_only
 class WorkflowServiceAsyncStub(WorkflowServiceStub):
@@ -90,7 +90,7 @@ class WorkflowServiceAsyncStub(WorkflowServiceStub):
     ValidateWorkflow: _aio.UnaryUnaryMultiCallable[_workflow_service_pb2.ValidateWorkflowRequest, _workflow_service_pb2.ValidateWorkflowResponse]  # type: ignore[assignment]
     """Checks a definition as `CreateWorkflow` would and returns all that is wrong with it. Keeps nothing."""
     ListHandlers: _aio.UnaryUnaryMultiCallable[_workflow_service_pb2.ListHandlersRequest, _workflow_service_pb2.ListHandlersResponse]  # type: ignore[assignment]
-    """Lists what steps can run, by name."""
+    """Lists what steps can run, by name; if asked for, with the tools of MCP servers."""
 
 class WorkflowServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps workflows: definitions of work, in immutable revisions."""
@@ -167,6 +167,6 @@ class WorkflowServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _workflow_service_pb2.ListHandlersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_workflow_service_pb2.ListHandlersResponse, _abc.Awaitable[_workflow_service_pb2.ListHandlersResponse]]:
-        """Lists what steps can run, by name."""
+        """Lists what steps can run, by name; if asked for, with the tools of MCP servers."""
 
 def add_WorkflowServiceServicer_to_server(servicer: WorkflowServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -11,7 +11,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file flowkeep/v1/handler.proto.
  */
 export const file_flowkeep_v1_handler: GenFile = /*@__PURE__*/
-  fileDesc("ChlmbG93a2VlcC92MS9oYW5kbGVyLnByb3RvEgtmbG93a2VlcC52MSLoAQoHSGFuZGxlchIMCgRuYW1lGAEgASgJEhMKC2Rlc2NyaXB0aW9uGAIgASgJEi4KDXBhcmFtc19zY2hlbWEYAyABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EisKBmVmZmVjdBgEIAEoDjIbLmZsb3drZWVwLnYxLkhhbmRsZXIuRWZmZWN0Il0KBkVmZmVjdBIWChJFRkZFQ1RfVU5TUEVDSUZJRUQQABIPCgtFRkZFQ1RfTk9ORRABEhUKEUVGRkVDVF9JREVNUE9URU5UEAISEwoPRUZGRUNUX0VYVEVSTkFMEANCMgoPZGV2LmZsb3drZWVwLnYxUAFaHWZsb3drZWVwLmRldi9nby92MTtmbG93a2VlcHYxYgZwcm90bzM", [file_google_protobuf_struct]);
+  fileDesc("ChlmbG93a2VlcC92MS9oYW5kbGVyLnByb3RvEgtmbG93a2VlcC52MSLoAQoHSGFuZGxlchIMCgRuYW1lGAEgASgJEhMKC2Rlc2NyaXB0aW9uGAIgASgJEi4KDXBhcmFtc19zY2hlbWEYAyABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EisKBmVmZmVjdBgEIAEoDjIbLmZsb3drZWVwLnYxLkhhbmRsZXIuRWZmZWN0Il0KBkVmZmVjdBIWChJFRkZFQ1RfVU5TUEVDSUZJRUQQABIPCgtFRkZFQ1RfTk9ORRABEhUKEUVGRkVDVF9JREVNUE9URU5UEAISEwoPRUZGRUNUX0VYVEVSTkFMEAMiZAoJTWNwU2VydmVyEgwKBG5hbWUYASABKAkSIwoFdG9vbHMYAiADKAsyFC5mbG93a2VlcC52MS5NY3BUb29sEg0KBWVycm9yGAMgASgJEhUKDW9taXR0ZWRfdG9vbHMYBCABKAUicAoHTWNwVG9vbBIMCgRuYW1lGAEgASgJEhMKC2Rlc2NyaXB0aW9uGAIgASgJEi0KDGlucHV0X3NjaGVtYRgDIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSEwoLc2NoZW1hX2hhc2gYBCABKAlCMgoPZGV2LmZsb3drZWVwLnYxUAFaHWZsb3drZWVwLmRldi9nby92MTtmbG93a2VlcHYxYgZwcm90bzM", [file_google_protobuf_struct]);
 
 /**
  * What a step can run.
@@ -97,4 +97,90 @@ export enum Handler_Effect {
  */
 export const Handler_EffectSchema: GenEnum<Handler_Effect> = /*@__PURE__*/
   enumDesc(file_flowkeep_v1_handler, 0, 0);
+
+/**
+ * An MCP server that the deployment has named, whose tools steps call by the handler `mcp_tool`.
+ *
+ * @generated from message flowkeep.v1.McpServer
+ */
+export type McpServer = Message<"flowkeep.v1.McpServer"> & {
+  /**
+   * Output only. Name by which steps call it: `server` in the parameters of `mcp_tool`.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * Output only. Its tools, by name, as it lists them.
+   *
+   * @generated from field: repeated flowkeep.v1.McpTool tools = 2;
+   */
+  tools: McpTool[];
+
+  /**
+   * Output only. Why its tools are not known: it cannot be started or reached, or did not list them within 10 s. Empty
+   * when it did.
+   *
+   * @generated from field: string error = 3;
+   */
+  error: string;
+
+  /**
+   * Output only. How many more tools it has, for which the answer has no room: it holds 2 MiB of them.
+   *
+   * @generated from field: int32 omitted_tools = 4;
+   */
+  omittedTools: number;
+};
+
+/**
+ * Describes the message flowkeep.v1.McpServer.
+ * Use `create(McpServerSchema)` to create a new message.
+ */
+export const McpServerSchema: GenMessage<McpServer> = /*@__PURE__*/
+  messageDesc(file_flowkeep_v1_handler, 1);
+
+/**
+ * A tool of an MCP server.
+ *
+ * @generated from message flowkeep.v1.McpTool
+ */
+export type McpTool = Message<"flowkeep.v1.McpTool"> & {
+  /**
+   * Output only. Its name: `tool` in the parameters of `mcp_tool`.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * Output only. What the server says of it, at most 2,000 characters.
+   *
+   * @generated from field: string description = 2;
+   */
+  description: string;
+
+  /**
+   * Output only. JSON Schema of its arguments: `arguments` in the parameters of `mcp_tool`. Absent when it is larger or
+   * deeper than payloads may be.
+   *
+   * @generated from field: google.protobuf.Struct input_schema = 3;
+   */
+  inputSchema?: JsonObject | undefined;
+
+  /**
+   * Output only. What pins the schema: `schema_hash` in the parameters of `mcp_tool`.
+   *
+   * @generated from field: string schema_hash = 4;
+   */
+  schemaHash: string;
+};
+
+/**
+ * Describes the message flowkeep.v1.McpTool.
+ * Use `create(McpToolSchema)` to create a new message.
+ */
+export const McpToolSchema: GenMessage<McpTool> = /*@__PURE__*/
+  messageDesc(file_flowkeep_v1_handler, 2);
 
