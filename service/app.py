@@ -166,13 +166,14 @@ async def running_engine(
     config: Config, repository: Repository, *, alone: bool, guard: Guard | None = None
 ) -> AsyncIterator[Engine]:
     """Run the engine inside: lease, claims, clean-up. `alone`: no other process can be using the database."""
-    egress = Egress(guard or guard_of(config), routes=routes_of(config))
+    secrets = secrets_of(config)
+    egress = Egress(guard or guard_of(config), routes=routes_of(config, secrets))
     channels = Channels(egress.guard, egress.routes)
-    sessions = Sessions(mcp_servers(config))
+    sessions = Sessions(mcp_servers(config), secrets)
     models = models_of(config)
     hub = WatchHub()
     notifications = notifications_of(config, repository, hub)
-    registry = Registry.with_builtins(egress, mail_server(config), sessions, models, notifications)
+    registry = Registry.with_builtins(egress, mail_server(config), sessions, models, notifications, secrets)
     registry.register(call_grpc(channels))
     allow_processes(config.handler_processes)
     registry.load(config.handlers)

@@ -99,7 +99,7 @@ class Config(BaseSettings):
         None, description="CA (PEM) that its certificate must come from; absent: those that this system trusts"
     )
     smtp_username: str = Field("", description="User to log in at the SMTP server as; empty: without logging in")
-    smtp_password: SecretStr | None = Field(None, description="Password of the user")
+    smtp_password: SecretStr | None = Field(None, description="Password of the user; may name a secret, see below")
     smtp_sender: str = Field("", description="Sender of all e-mail: it@example.org, or Flowkeep <it@example.org>")
 
     secrets_environment: Variables = Field(

@@ -11,13 +11,17 @@ from service.certificates import CertificateError, check_pair
 from service.config import Config, ConfigError
 from service.engine.egress.named import TlsFiles, parse_proxies, parse_tls
 from service.engine.egress.routes import Routes, Tls
+from service.engine.secrets import Secrets
 
 
-def routes_of(config: Config) -> Routes:
-    """Return the certificates and proxies that steps may name. Raises ConfigError, which names the setting."""
+def routes_of(config: Config, secrets: Secrets | None = None) -> Routes:
+    """Return the certificates and proxies that steps may name. Raises ConfigError, which names the setting.
+
+    Proxies may name `secrets`.
+    """
     tls = {name: _tls(name, files) for name, files in parse_tls(config.http_tls).items()}
     proxies = config.http_proxies.get_secret_value() if config.http_proxies is not None else ""
-    return Routes(tls, parse_proxies(proxies))
+    return Routes(tls, parse_proxies(proxies), secrets)
 
 
 def _tls(name: str, files: TlsFiles) -> Tls:

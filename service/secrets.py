@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+
+from pydantic import SecretStr
 
 from service.config import Config, ConfigError
+from service.engine.egress.named import parse_proxies
 from service.engine.expressions.secret import NAME
+from service.engine.mcp.servers import parse as parse_servers
+from service.engine.mcp.servers import texts_of
 from service.engine.secrets import EnvironmentSecrets, FolderSecrets, Provider, Secrets, VaultSecrets
+from service.engine.secrets.setting import names_in
 
 
 def secrets_of(config: Config) -> Secrets:
@@ -22,7 +28,37 @@ def secrets_of(config: Config) -> Secrets:
         providers.append(FolderSecrets(config.secrets_dir))
     if (vault := _vault(config)) is not None:
         providers.append(vault)
+    _check_settings(config, has_providers=bool(providers))
     return Secrets(providers)
+
+
+def _check_settings(config: Config, *, has_providers: bool) -> None:
+    """Raise ConfigError for a setting that names a secret otherwise than it can be found."""
+    for name, texts in _settings(config):
+        try:
+            names = names_in(texts)
+        except ValueError as error:
+            raise ConfigError(f"FLOWKEEP_{name}: {error}") from None
+        if names and not has_providers:
+            raise ConfigError(
+                f"FLOWKEEP_{name} names a secret, and there is nowhere to look for it: set FLOWKEEP_SECRETS_DIR, "
+                "FLOWKEEP_SECRETS_ENVIRONMENT or FLOWKEEP_VAULT_URL"
+            )
+
+
+def _settings(config: Config) -> Iterator[tuple[str, Iterable[str]]]:
+    """Yield the settings that may name secrets, each with the texts in which they can."""
+    yield "SMTP_USERNAME", [config.smtp_username]
+    yield "SMTP_PASSWORD", [_text(config.smtp_password)]
+    for proxy in parse_proxies(_text(config.http_proxies)).values():
+        yield "HTTP_PROXIES", [proxy.username, proxy.password]
+    if config.mcp_servers is not None:
+        for server in parse_servers(_text(config.mcp_servers)).values():
+            yield "MCP_SERVERS", texts_of(server)
+
+
+def _text(secret: SecretStr | None) -> str:
+    return "" if secret is None else secret.get_secret_value()
 
 
 def _check_names(variables: Mapping[str, Mapping[str, str]]) -> None:

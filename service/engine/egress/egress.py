@@ -58,12 +58,13 @@ class Egress:
 
         Requests that go out by different routes share no connection.
 
-        Sending raises AddressNotAllowedError and httpx2.RequestError. Raises CertificatesError.
+        Sending raises AddressNotAllowedError and httpx2.RequestError. Raises CertificatesError, and what finding the
+        secrets raises that the proxy of the route names.
         """
         async with self._places.place(org):
             if self._tls is None and route.tls is None:
                 self._tls = await _tls()
-            way = await self._way(org, route)
+            way = await self._way(org, await self.routes.revealed(org, route))
             way.calls += 1
             try:
                 yield way.transport

@@ -24,8 +24,8 @@ _TLS_FORM = (
     '"/etc/client.key", "hosts": ["*.internal"], "orgs": ["acme"]}}'
 )
 _PROXIES_FORM = (
-    'must be JSON such as {"out": {"url": "http://proxy.internal:3128", "username": "flowkeep", "password": "...", '
-    '"orgs": ["acme"]}}'
+    'must be JSON such as {"out": {"url": "http://proxy.internal:3128", "username": "flowkeep", "password": '
+    '"${ secret(\'proxy\') }", "orgs": ["acme"]}}'
 )
 _PROXY_PORT = 3128
 
@@ -43,7 +43,7 @@ class TlsFiles:
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """A proxy that is asked by CONNECT. No `orgs`: it is for all."""
+    """A proxy that is asked by CONNECT. No `orgs`: it is for all. Username and password may name secrets."""
 
     name: str
     host: str

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from service.engine.egress.allowed import Rule
 from service.engine.egress.named import Proxy
+from service.engine.secrets import Secrets, setting
 
 Named = TypeVar("Named", "Tls", Proxy)
 
@@ -84,9 +85,15 @@ DIRECT = Route()
 class Routes:
     """All that the settings name."""
 
-    def __init__(self, tls: Mapping[str, Tls] | None = None, proxies: Mapping[str, Proxy] | None = None) -> None:
+    def __init__(
+        self,
+        tls: Mapping[str, Tls] | None = None,
+        proxies: Mapping[str, Proxy] | None = None,
+        secrets: Secrets | None = None,
+    ) -> None:
         self._tls = tls or {}
         self._proxies = proxies or {}
+        self._secrets = secrets or Secrets()
 
     def route(self, org: str, tls: str | None = None, proxy: str | None = None) -> Route:
         """Return the route of these names for calls of an org. Raises RouteError."""
@@ -94,6 +101,16 @@ class Routes:
             _named("tls", "FLOWKEEP_HTTP_TLS", self._tls, org, tls),
             _named("proxy", "FLOWKEEP_HTTP_PROXIES", self._proxies, org, proxy),
         )
+
+    async def revealed(self, org: str, route: Route) -> Route:
+        """Return a route with the secrets that its proxy names. Raises SecretNotFoundError, SecretsUnavailableError."""
+        if (proxy := route.proxy) is None:
+            return route
+        found = await setting.find(self._secrets, org, (proxy.username, proxy.password))
+        if found is setting.NOTHING:
+            return route
+        filled = replace(proxy, username=found.filled(proxy.username), password=found.filled(proxy.password))
+        return replace(route, proxy=filled)
 
 
 def _named(param: str, setting: str, known: Mapping[str, Named], org: str, name: str | None) -> Named | None:

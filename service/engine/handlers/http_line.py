@@ -14,12 +14,13 @@ from service.engine.egress.egress import CertificatesError, Egress
 from service.engine.egress.guard import AddressNotAllowedError
 from service.engine.egress.http11 import UnboundedAnswerError
 from service.engine.egress.routes import DIRECT, Route, RouteError
-from service.engine.failure import INVALID_PARAMS
+from service.engine.failure import INVALID_PARAMS, SECRET_NOT_FOUND, SECRETS_UNAVAILABLE
 from service.engine.handlers.http_answer import CONNECTION_FAILED, INVALID_RESPONSE, Expectation
 from service.engine.handlers.http_request import CONNECT_SECONDS
 from service.engine.handlers.http_url import host_of, port_of
 from service.engine.handlers.model import HandlerError
 from service.engine.pauses import seconds
+from service.engine.secrets import SecretNotFoundError, SecretsUnavailableError
 
 ADDRESS_NOT_ALLOWED = "ADDRESS_NOT_ALLOWED"
 
@@ -118,6 +119,10 @@ async def _connected(expected: Expectation) -> AsyncIterator[None]:
         raise expected.error(INVALID_RESPONSE, _fault_of(error), retryable=False) from error
     except AddressNotAllowedError as error:
         raise expected.error(ADDRESS_NOT_ALLOWED, str(error), retryable=False) from None
+    except SecretNotFoundError as error:
+        raise expected.error(SECRET_NOT_FOUND, f"FLOWKEEP_HTTP_PROXIES: {error}", retryable=False) from None
+    except SecretsUnavailableError as error:
+        raise expected.error(SECRETS_UNAVAILABLE, f"FLOWKEEP_HTTP_PROXIES: {error}") from None
     except CertificatesError as error:
         raise expected.error(CONNECTION_FAILED, str(error)) from None
     except httpx2.RequestError as error:

@@ -7,10 +7,10 @@ import math
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from service.engine.durations import TEN_YEARS
-from service.engine.failure import INVALID_PARAMS, SERVER_ERROR
+from service.engine.failure import INVALID_PARAMS, SECRET_NOT_FOUND, SECRETS_UNAVAILABLE, SERVER_ERROR
 from service.engine.handlers.credentials import of_fields
 from service.engine.handlers.http_answer import CONNECTION_FAILED, INVALID_RESPONSE, RESPONSE_TOO_LARGE
 from service.engine.handlers.model import Effect, Handler, HandlerError, StepContext
@@ -21,6 +21,10 @@ from service.engine.mcp.sessions import Sessions
 from service.engine.pauses import seconds
 from service.engine.schema import Problem, locate
 from service.engine.schema_places import Path
+from service.engine.secrets import SecretNotFoundError, SecretsUnavailableError
+
+if TYPE_CHECKING:
+    from service.engine.mcp.session import Session
 
 SERVER_NOT_FOUND = "SERVER_NOT_FOUND"
 TOOL_NOT_FOUND = "TOOL_NOT_FOUND"
@@ -163,21 +167,21 @@ class _Caller:
 
     async def run(self, params: Mapping[str, Any], context: StepContext) -> Any:
         call = _Call(params, context)
-        server = self._sessions.servers.get(call.server)
-        if server is None:
+        if call.server not in self._sessions.servers:
             text = f"there is no server of this name{_listed(list(self._sessions.servers))}"
             raise call.error(SERVER_NOT_FOUND, text, retryable=False)
         async with call.bounded(), call.told():
-            answer = await self._answer(call, server)
+            answer, session = await self._answer(call)
             if answer.is_error:
-                text = server.hide(answer.text) or "the tool failed and does not say why"
+                text = session.server.hide(answer.text) or "the tool failed and does not say why"
                 raise call.error(TOOL_ERROR, text)
-            return answer.output
+            return await self._sessions.hidden(session, answer.output)
 
     async def close(self) -> None:
         await self._sessions.close()
 
-    async def _answer(self, call: _Call, server: Server) -> Answer:
+    async def _answer(self, call: _Call) -> tuple[Answer, Session]:
+        """Return what a tool answers, and the session in which it does."""
         async with self._sessions.session(call.context.org, call.server) as session:
             wanted = call.params.get("schema_hash")
             tool = await session.tool(call.tool, is_fresh=wanted is not None)
@@ -195,7 +199,9 @@ class _Caller:
                 "flowkeep/idempotency_token": call.context.idempotency_token,
                 "flowkeep/attempt": call.context.attempt,
             }
-            return read(await session.call(call.tool, arguments, meta, _Listener(call.context, server)))
+            return read(
+                await session.call(call.tool, arguments, meta, _Listener(call.context, session.server))
+            ), session
 
 
 class _Call:
@@ -231,6 +237,10 @@ class _Call:
         """Make what goes wrong a failure of the step."""
         try:
             yield
+        except SecretNotFoundError as error:
+            raise self.error(SECRET_NOT_FOUND, f"FLOWKEEP_MCP_SERVERS: {error}", retryable=False) from None
+        except SecretsUnavailableError as error:
+            raise self.error(SECRETS_UNAVAILABLE, f"FLOWKEEP_MCP_SERVERS: {error}") from None
         except errors.NotInstalledError as error:
             raise self.error(NOT_INSTALLED, str(error), retryable=False) from None
         except errors.BrokenError as error:

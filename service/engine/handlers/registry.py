@@ -19,6 +19,7 @@ from service.engine.handlers.processes import processes
 from service.engine.handlers.send_notification import InApp, send_notification
 from service.engine.handlers.smtp import MailServer
 from service.engine.mcp.sessions import Sessions
+from service.engine.secrets import Secrets
 
 __all__ = [
     "Handler",
@@ -58,14 +59,15 @@ class Registry:
         mcp: Sessions | None = None,
         models: Models | None = None,
         in_app: InApp | None = None,
+        secrets: Secrets | None = None,
     ) -> Registry:
         """Return a registry of the built-in handlers.
 
-        They call by `egress`, else public addresses, send e-mail by `mail_server`, else none, call tools in the
-        sessions `mcp`, else in none, ask `models` by name, else none, and keep in-app notifications by `in_app`, else
-        none.
+        They call by `egress`, else public addresses, send e-mail by `mail_server`, else none, whose account may name
+        `secrets`, call tools in the sessions `mcp`, else in none, ask `models` by name, else none, and keep in-app
+        notifications by `in_app`, else none.
         """
-        notifier = send_notification(egress, mail_server, in_app)
+        notifier = send_notification(egress, mail_server, in_app, secrets)
         callers = (call_api(egress), notifier, mcp_tool(mcp), ask_model(egress, models))
         return cls((*callers, *ENGINE_HANDLERS.values()), egress, mcp)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Protocol
 
 from persistence.errors import PersistenceError, QueueFullError, UnavailableError
@@ -12,12 +12,13 @@ from persistence.user_notifications import NewNotification, Severity, subject
 from service.engine.egress.egress import Egress
 from service.engine.egress.guard import Guard
 from service.engine.egress.places import Places
-from service.engine.failure import INVALID_PARAMS, NOT_CONFIGURED
+from service.engine.failure import INVALID_PARAMS, NOT_CONFIGURED, SECRET_NOT_FOUND, SECRETS_UNAVAILABLE
 from service.engine.handlers.email_message import compose
 from service.engine.handlers.model import Effect, Handler, HandlerError, StepContext
 from service.engine.handlers.notification_params import PARAMS, check, credentials
 from service.engine.handlers.smtp import MailServer, deliver
 from service.engine.handlers.webhook import post
+from service.engine.secrets import SecretNotFoundError, Secrets, SecretsUnavailableError, setting
 
 DESCRIPTION = """\
 Sends one notification, by one of the channels `email`, `slack` (an incoming webhook), `webhook` (JSON by POST) and
@@ -62,16 +63,22 @@ class InApp(Protocol):
 
 
 def send_notification(
-    egress: Egress | None = None, mail_server: MailServer | None = None, in_app: InApp | None = None
+    egress: Egress | None = None,
+    mail_server: MailServer | None = None,
+    in_app: InApp | None = None,
+    secrets: Secrets | None = None,
 ) -> Handler:
-    """Return the handler. Webhooks are called by `egress`, by default at public addresses only."""
+    """Return the handler. Webhooks are called by `egress`, by default at public addresses only.
+
+    Username and password of the mail server may name `secrets`.
+    """
     egress = egress or Egress(Guard())
     return Handler(
         name="send_notification",
         description=DESCRIPTION,
         params_schema=PARAMS,
         effect=Effect.EXTERNAL,
-        run=_Notifier(egress, mail_server, in_app).run,
+        run=_Notifier(egress, mail_server, in_app, secrets or Secrets()).run,
         check=check,
         credentials=credentials,
         close=egress.close,
@@ -81,10 +88,11 @@ def send_notification(
 class _Notifier:
     """Sends notifications."""
 
-    def __init__(self, egress: Egress, mail_server: MailServer | None, in_app: InApp | None) -> None:
+    def __init__(self, egress: Egress, mail_server: MailServer | None, in_app: InApp | None, secrets: Secrets) -> None:
         self._egress = egress
         self._mail_server = mail_server
         self._in_app = in_app
+        self._secrets = secrets
         self._places = Places(CONNECTIONS, CONNECTIONS_OF_ONE_ORG)
 
     async def run(self, params: Mapping[str, Any], context: StepContext) -> Any:
@@ -99,9 +107,19 @@ class _Notifier:
             raise HandlerError(NOT_CONFIGURED, text, retryable=False)
         email = await asyncio.to_thread(compose, wanted, server.sender, context.idempotency_token, context.now)
         async with self._places.place(context.org):
-            delivery = await deliver(server, email)
+            delivery = await deliver(await self._revealed(server, context.org), email)
         refused = [asdict(each) for each in delivery.refused]
         return {"message_id": email.message_id, "accepted": list(delivery.accepted), "refused": refused}
+
+    async def _revealed(self, server: MailServer, org: str) -> MailServer:
+        """Return the server with the secrets that its account names."""
+        try:
+            found = await setting.find(self._secrets, org, (server.username, server.password))
+        except SecretNotFoundError as error:
+            raise HandlerError(SECRET_NOT_FOUND, f"the account for e-mail: {error}", retryable=False) from None
+        except SecretsUnavailableError as error:
+            raise HandlerError(SECRETS_UNAVAILABLE, f"the account for e-mail: {error}") from None
+        return replace(server, username=found.filled(server.username), password=found.filled(server.password))
 
     async def _slack(self, wanted: Mapping[str, Any], context: StepContext) -> dict[str, Any]:
         body = {field: wanted[field] for field in ("text", "blocks") if field in wanted}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from service.engine.mcp.errors import McpError
 from service.engine.mcp.sessions import Sessions
 from service.engine.mcp.tools import Tool
+from service.engine.secrets import SecretNotFoundError, SecretsUnavailableError
 
 ANSWER_SECONDS = 10.0
 """In which a server must have started and listed its tools."""
@@ -40,5 +41,5 @@ async def _offer(sessions: Sessions, org: str, name: str) -> Offer:
         if not limit.expired():
             raise
         return Offer(name, error=f"the server did not list its tools within {ANSWER_SECONDS:g} s")
-    except McpError as error:
+    except (McpError, SecretNotFoundError, SecretsUnavailableError) as error:
         return Offer(name, error=str(error))

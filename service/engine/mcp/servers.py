@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
@@ -75,6 +75,24 @@ def parse(text: str) -> Mapping[str, Server]:
         if not _NAME.fullmatch(name):
             raise ValueError("a name of a server has 1 to 64 letters, digits and _ . - and begins with none of these")
     return MappingProxyType({name: _server(name, given) for name, given in document.items()})
+
+
+def texts_of(server: Server) -> Iterable[str]:
+    """Return the texts of a server that may name secrets: what it is started or called with."""
+    return (server.env if isinstance(server, StdioServer) else server.headers).values()
+
+
+def filled(server: Server, fill: Callable[[str], str]) -> Server:
+    """Return a server with its secrets filled in. Raises ValueError, without any of it, where it cannot have them."""
+    if isinstance(server, StdioServer):
+        env = {name: fill(text) for name, text in server.env.items()}
+        if any("\0" in text for text in env.values()):
+            raise ValueError("its env cannot have a secret with the character NUL")
+        return replace(server, env=MappingProxyType(env))
+    headers = {name: fill(text) for name, text in server.headers.items()}
+    if not all(_HEADER_VALUE.fullmatch(text) and text == text.strip() for text in headers.values()):
+        raise ValueError("its headers cannot have a secret with line ends, other control characters or beyond ASCII")
+    return replace(server, headers=MappingProxyType(headers))
 
 
 def _server(name: str, given: Any) -> Server:

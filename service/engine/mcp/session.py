@@ -88,11 +88,13 @@ class _Dispatcher(JSONRPCDispatcher[Any]):
 class Session:
     """A session, in a task of its own: `run`. It may be used once `opened`, until it `is_over`."""
 
-    def __init__(self, name: str, server: Server, org: str, egress: Egress) -> None:
+    def __init__(self, name: str, server: Server, org: str, egress: Egress, secrets: Mapping[str, str]) -> None:
         self.users = 0
         self.idle_since = time.monotonic()
         self.is_over = False
         """Whether it can be used no more."""
+        self.secrets = secrets
+        """Those that the server has been given, by their names."""
         self._name = name
         self._server = server
         self._way = streamable.Way(egress, org)

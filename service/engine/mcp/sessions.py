@@ -14,8 +14,9 @@ from service.engine.egress.allowed import Allowed
 from service.engine.egress.egress import Egress
 from service.engine.egress.guard import Guard
 from service.engine.egress.places import Places
-from service.engine.mcp.errors import NotInstalledError
-from service.engine.mcp.servers import HttpServer, Server
+from service.engine.mcp.errors import BrokenError, NotInstalledError
+from service.engine.mcp.servers import HttpServer, Server, filled, texts_of
+from service.engine.secrets import Hiding, Secrets, setting
 from service.engine.tasks import TaskRegistry
 
 if TYPE_CHECKING:
@@ -36,8 +37,9 @@ _LOOK = 30.0
 class Sessions:
     """Gives sessions to calls. One that broke is opened anew for the next call; no org meets with another's."""
 
-    def __init__(self, servers: Mapping[str, Server]) -> None:
+    def __init__(self, servers: Mapping[str, Server], secrets: Secrets | None = None) -> None:
         self.servers = servers
+        self._secrets = secrets or Secrets()
         targets = {server.target for server in servers.values() if isinstance(server, HttpServer)}
         # Where these calls go the deployment has named, and they go nowhere else.
         self._egress = Egress(Guard(Allowed(targets)))
@@ -48,10 +50,14 @@ class Sessions:
 
     @asynccontextmanager
     async def session(self, org: str, name: str) -> AsyncIterator[Session]:
-        """Give the session of an org with a server, which is there. Raises McpError."""
+        """Give the session of an org with a server, which is there. Raises McpError.
+
+        One that was opened with other secrets than the server has now is left. Raises what finding them raises.
+        """
         async with self._places.place(org):
             kind = await _kind()
-            session = self._find(org, name, kind)
+            found = await setting.find(self._secrets, org, texts_of(self.servers[name]))
+            session = self._find(org, name, found, kind)
             session.enter()
             try:
                 await session.opened()
@@ -74,16 +80,34 @@ class Sessions:
         await self._tasks.cancel_all()
         await self._egress.close()
 
-    def _find(self, org: str, name: str, kind: type[Session]) -> Session:
+    async def hidden(self, session: Session, value: Any) -> Any:
+        """Return JSON of a server without the secrets that its session was opened with."""
+        if not session.secrets:
+            return value
+
+        def hide() -> Any:
+            return Hiding(session.secrets).hidden(value)
+
+        return await asyncio.get_running_loop().run_in_executor(self._secrets.threads, hide)
+
+    def _find(self, org: str, name: str, found: setting.Found, kind: type[Session]) -> Session:
         known = self._sessions.get((org, name))
         if known is not None and known.is_usable:
-            return known
+            if known.secrets == found.values:
+                return known
+            known.end_when_left()
+            if not known.users:
+                known.end()
         if len(self._running) >= CALLS:
             # A call has a place and no session yet, so that one of them is idle, or ending.
             idle = [session for session in self._running if not session.users]
             if idle:
                 min(idle, key=lambda session: session.idle_since).end()
-        session = kind(name, self.servers[name], org, self._egress)
+        try:
+            server = filled(self.servers[name], found.filled)
+        except ValueError as error:
+            raise BrokenError(str(error)) from None
+        session = kind(name, server, org, self._egress, found.values)
         self._sessions[org, name] = session
         # In a context of its own: it outlives the attempt that asked for it.
         task = self._tasks.spawn(session.run(), f"MCP session {name}", Context())

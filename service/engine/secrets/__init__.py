@@ -5,6 +5,7 @@ EnvironmentSecrets     environment.py: variables of the process
 FolderSecrets          folder.py: files, as Kubernetes and Docker mount them
 VaultSecrets           vault.py: HashiCorp Vault's key-value store, by HTTP
 Hiding                 hiding.py: takes them out of what comes back
+                       setting.py: those that settings of the deployment name
 """
 
 from service.engine.secrets.environment import EnvironmentSecrets

@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from typing import Protocol
 
 PATIENCE = 10.0
@@ -13,6 +14,9 @@ PATIENCE = 10.0
 
 LARGEST = 64 << 10
 """Bytes of one, at most."""
+
+DEPLOYMENT = "*"
+"""Stands for an org where secrets are the deployment's: settings may name them, and workflows may not."""
 
 THREADS = 2
 """That fill secrets in and hide them."""
@@ -33,7 +37,10 @@ class Provider(Protocol):
     """What people know it by."""
 
     async def find(self, org: str, name: str) -> str | None:
-        """Return the secret of an org, None when it has none of this name. Raises SecretsUnavailableError."""
+        """Return the secret of an org, or of the DEPLOYMENT, None when it has none of this name.
+
+        Raises SecretsUnavailableError.
+        """
         ...
 
 
@@ -55,15 +62,26 @@ class Secrets:
 
         Raises SecretNotFoundError, SecretsUnavailableError.
         """
+        # An org that calls itself so gets none, instead of those that settings alone may name.
+        return await self._find_all([org] if org != DEPLOYMENT else [], org, names)
+
+    async def find_for_setting(self, org: str, names: Iterable[str]) -> Mapping[str, str]:
+        """Return the secrets that a setting names: those of the org, and where it has none those of the deployment.
+
+        Raises SecretNotFoundError, SecretsUnavailableError.
+        """
+        return await self._find_all(list(dict.fromkeys((org, DEPLOYMENT))), org, names)
+
+    async def _find_all(self, owners: Sequence[str], org: str, names: Iterable[str]) -> Mapping[str, str]:
         try:
             async with asyncio.timeout(PATIENCE):
-                return {name: await self._find(org, name) for name in sorted(names)}
+                return {name: await self._find(owners, org, name) for name in sorted(names)}
         except TimeoutError:
             raise SecretsUnavailableError(f"secrets did not come within {PATIENCE:g} s") from None
 
-    async def _find(self, org: str, name: str) -> str:
-        for provider in self._providers:
-            if (found := await provider.find(org, name)) is not None:
+    async def _find(self, owners: Sequence[str], org: str, name: str) -> str:
+        for owner, provider in product(owners, self._providers):
+            if (found := await provider.find(owner, name)) is not None:
                 if not found or _size(found) > LARGEST:
                     text = f"the secret {name!r} is empty, no UTF-8, or larger than {LARGEST:,} bytes"
                     raise SecretsUnavailableError(text)
