@@ -1,5 +1,6 @@
 /** What every call goes through: the connection, its token, and when a call is sent again. */
 
+import { setMaxListeners } from "node:events";
 import type { ClientSessionOptions, SecureClientSessionOptions } from "node:http2";
 import { connect } from "node:net";
 import type { SecureContextOptions } from "node:tls";
@@ -59,6 +60,7 @@ export class Connection {
     const { baseUrl, nodeOptions } = address(target, options.tls ?? false);
     this.timeoutSeconds = toSeconds(options.timeout ?? 30);
     this.#token = options.token;
+    setMaxListeners(0, this.#closed.signal); // every call under way listens to it
     this.#session = new Http2SessionManager(baseUrl, PINGS, nodeOptions);
     const transport = createGrpcTransport({
       baseUrl,

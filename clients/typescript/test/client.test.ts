@@ -114,6 +114,15 @@ test("a batch tells of each request what became of it, and lists are read page b
   assert.equal(started.length, 5);
 });
 
+test("many calls at once are nothing to warn of", async (context) => {
+  const warnings: string[] = [];
+  const keep = (warning: Error): void => void warnings.push(warning.message);
+  process.on("warning", keep);
+  context.after(() => process.off("warning", keep));
+  await Promise.all(Array.from({ length: 20 }, () => client.listHandlers()));
+  assert.deepEqual(warnings, []);
+});
+
 test("a cancel tells what became of each step", async () => {
   const execution = await client.execute(await made(PAUSE));
   const cancelled = await client.cancel(execution.executionId, { reason: "enough" });
