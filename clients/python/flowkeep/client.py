@@ -47,6 +47,7 @@ from flowkeep.v1.workflow_pb2 import Workflow, WorkflowView
 from flowkeep.watch import WatchCall, events_of, follow
 
 _WAIT_SECONDS = 300.0
+_TOOLS_SECONDS = 30.0  # servers are given 10 s
 
 
 class Client(NotificationCalls):
@@ -170,7 +171,8 @@ class Client(NotificationCalls):
         The servers are asked for them, which takes up to 10 s.
         """
         request = workflows_pb2.ListHandlersRequest(include_mcp_tools=True)
-        return list((await self._call(self._workflows.ListHandlers, request)).mcp_servers)
+        timeout = max(self._timeout, _TOOLS_SECONDS)
+        return list((await self._call(self._workflows.ListHandlers, request, timeout=timeout)).mcp_servers)
 
     # Executions
 
