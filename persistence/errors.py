@@ -4,12 +4,16 @@ PersistenceError
 ├── NotFoundError
 │   ├── WorkflowNotFoundError
 │   ├── RevisionNotFoundError
-│   └── ExecutionNotFoundError
+│   ├── ExecutionNotFoundError
+│   └── TaskNotFoundError
 ├── NameTakenError
 ├── EtagMismatchError
 ├── WorkflowInUseError
 ├── RequestIdReusedError
 ├── ExecutionFinishedError
+├── TaskEndedError
+├── TaskClaimedError
+├── TaskNotAssignedError
 ├── CursorAheadError
 ├── CursorExpiredError
 ├── UnreadableError
@@ -60,6 +64,14 @@ class ExecutionNotFoundError(NotFoundError):
         self.execution_id = execution_id
 
 
+class TaskNotFoundError(NotFoundError):
+    """There is no such task that the person sees."""
+
+    def __init__(self, task_id: UUID) -> None:
+        super().__init__(f"task {task_id} not found")
+        self.task_id = task_id
+
+
 class NameTakenError(PersistenceError):
     """Another workflow of the org has the name."""
 
@@ -100,6 +112,33 @@ class ExecutionFinishedError(PersistenceError):
         super().__init__(f"execution {execution_id} has ended: {state}")
         self.execution_id = execution_id
         self.state = state
+
+
+class TaskEndedError(PersistenceError):
+    """The task has ended."""
+
+    def __init__(self, task_id: UUID, state: str, completed_by: str) -> None:
+        super().__init__(f"task {task_id} has ended: {state}" + (f" by {completed_by}" if completed_by else ""))
+        self.task_id = task_id
+        self.state = state
+        self.completed_by = completed_by
+
+
+class TaskClaimedError(PersistenceError):
+    """Somebody else works on the task."""
+
+    def __init__(self, task_id: UUID, claimed_by: str) -> None:
+        super().__init__(f"task {task_id} is claimed by {claimed_by}")
+        self.task_id = task_id
+        self.claimed_by = claimed_by
+
+
+class TaskNotAssignedError(PersistenceError):
+    """The task is for others."""
+
+    def __init__(self, task_id: UUID) -> None:
+        super().__init__(f"task {task_id} is for others")
+        self.task_id = task_id
 
 
 class CursorAheadError(PersistenceError):

@@ -147,9 +147,12 @@ class MessageKind(StrEnum):
     CHILD_ENDED = "CHILD_ENDED"
     """An execution that it has started has ended."""
 
+    TASK_COMPLETED = "TASK_COMPLETED"
+    """A person has completed a task; the id of the message is that of the task."""
 
-BINDING_MESSAGES = frozenset({MessageKind.CANCEL})
-"""Kinds that no end may pass: once sent, such a message is seen before the execution ends."""
+
+BINDING_MESSAGES = frozenset({MessageKind.CANCEL, MessageKind.TASK_COMPLETED})
+"""Kinds that no end may pass: once sent, such a message is seen before the execution, or a task of it, ends."""
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -261,6 +264,9 @@ class WaitKind(StrEnum):
     WORKER = "WORKER"
     """A process that has its handler."""
 
+    TASK = "TASK"
+    """A person."""
+
 
 _Time = Annotated[datetime, msgspec.Meta(tz=True)]
 
@@ -269,7 +275,8 @@ class Wait(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a step waits for, since `start_time`; `reason` says it for people.
 
     `wake_time` is when it goes on by itself, None where no timer decides. `attempt` is the one that a RETRY comes to,
-    `resource` what a SLOT is of, `handler` what a WORKER must have.
+    `resource` what a SLOT is of, `handler` what a WORKER must have, `task` the id of a TASK; that was `escalated` when
+    it was overdue for the first time.
     """
 
     kind: WaitKind
@@ -279,6 +286,8 @@ class Wait(msgspec.Struct, frozen=True, omit_defaults=True):
     attempt: int = 0
     resource: str = ""
     handler: str = ""
+    task: str = ""
+    escalated: bool = False
 
 
 class Step(msgspec.Struct, frozen=True):

@@ -31,6 +31,7 @@ from persistence.model import (
     Wanted,
     Workflow,
 )
+from persistence.people import TaskRepository
 from persistence.replicas import ReplicaRepository, Signals
 from persistence.requests import Request
 from persistence.transition import Closing, CommitResult, Created, NewExecution, Transition
@@ -322,8 +323,8 @@ class Journal(Protocol):
         """End an execution that this incarnation owns, whatever its rows hold, and return its last event; else None.
 
         For what can neither be read nor go on: nothing of its rows is read but what `end` is given, and steps that are
-        open are cancelled. It ends as FAILED, or as CANCELLED when that was asked for. `end` returns the failure and
-        the last event.
+        open are cancelled, as are tasks that it waits for. It ends as FAILED, or as CANCELLED when that was asked for.
+        `end` returns the failure and the last event.
         """
         ...
 
@@ -346,6 +347,7 @@ class Repository(
     ReplicaRepository,
     Signals,
     UserNotificationRepository,
+    TaskRepository,
     Protocol,
 ):
     """All of a store."""

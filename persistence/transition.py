@@ -23,6 +23,7 @@ from persistence.model import (
     Step,
     StepCounts,
 )
+from persistence.people import NewTask, TaskChange
 from persistence.usage import Usage
 
 _KIND = re.compile(r"\w{1,64}")
@@ -52,6 +53,7 @@ class NewExecution(msgspec.Struct, frozen=True):
     events: Sequence[Event] = ()
     result: Json = None
     if_latest: bool = False
+    tasks: Sequence[NewTask] = ()
 
 
 class Created(msgspec.Struct, frozen=True):
@@ -88,9 +90,10 @@ class Transition(msgspec.Struct, frozen=True):
 
     `consumed` are the messages of the execution that it has seen: they are gone with its commit. `mail_seen` is how
     many binding ones it has seen of all that were ever sent (`Execution.mail`), those of earlier transitions included.
-    While there are more, they bind: an end other than CANCELLED, which is what they ask for, is refused, and a release
-    leaves the execution claimable at once. `letters` go to other executions and change nothing of their rows: so they
-    cannot bind, and there is an event with which they were sent.
+    While there are more, they bind: an end other than CANCELLED, which is what they ask for, is refused, as is what
+    changes a task of people, who may have completed it, and a release leaves the execution claimable at once. `letters`
+    go to other executions and change nothing of their rows: so they cannot bind, and there is an event with which they
+    were sent. `tasks` of people are made; `task_changes` change those that have not ended.
     """
 
     org: str
@@ -112,6 +115,8 @@ class Transition(msgspec.Struct, frozen=True):
     consumed: Sequence[UUID] = ()
     mail_seen: int = 0
     letters: Sequence[Letter] = ()
+    tasks: Sequence[NewTask] = ()
+    task_changes: Sequence[TaskChange] = ()
     release: bool = False
     wake_time: datetime | None = None
     awaits: Sequence[str] = ()
@@ -123,6 +128,12 @@ class Transition(msgspec.Struct, frozen=True):
     def last_seq(self) -> int:
         """Number of the newest event after this transition."""
         return self.events[-1].seq if self.events else self.base_seq
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether it is refused while there are binding messages that it has not seen."""
+        ends_otherwise = self.state.is_end and self.state is not ExecutionState.CANCELLED
+        return ends_otherwise or bool(self.task_changes)
 
 
 def check_events(events: Sequence[Event], base_seq: int) -> None:

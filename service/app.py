@@ -18,6 +18,7 @@ import structlog
 
 from flowkeep.v1.execution_service_pb2_grpc import add_ExecutionServiceServicer_to_server
 from flowkeep.v1.notification_service_pb2_grpc import add_NotificationServiceServicer_to_server
+from flowkeep.v1.task_service_pb2_grpc import add_TaskServiceServicer_to_server
 from flowkeep.v1.workflow_service_pb2_grpc import add_WorkflowServiceServicer_to_server
 from persistence import failpoints
 from persistence.embedded import EmbeddedPostgres, default_root
@@ -34,6 +35,7 @@ from service.api.pipeline import Limits, Pipeline, check_permissions
 from service.api.receiving import Receiving
 from service.api.sending import Sending
 from service.api.streams import StreamLimits, Streams
+from service.api.task_service import TaskServicer
 from service.api.workflow_service import WorkflowServicer
 from service.calls.call_grpc import call_grpc
 from service.calls.channels import Channels
@@ -52,6 +54,7 @@ from service.engine.mcp.servers import Server as McpServer
 from service.engine.mcp.servers import parse
 from service.engine.mcp.sessions import Sessions
 from service.engine.parsing import Defaults
+from service.engine.people.people import People
 from service.engine.running.context import RunnerSettings
 from service.engine.running.lease_thread import LeaseThread
 from service.engine.running.leases import RENEW, LeaseKeeper
@@ -89,6 +92,7 @@ class Engine:
     clock: StoreClock
     runner: Runner
     executions: Executions
+    people: People
 
 
 def _process_name() -> str:
@@ -139,7 +143,8 @@ def build_engine(
         secrets_of(config),
     )
     executions = Executions(repository, workflows, runner, _pace(config), outside.new_id, mended)
-    return Engine(repository, hub, workflows, outside.clock, runner, executions)
+    people = People(repository, runner, _pace(config))
+    return Engine(repository, hub, workflows, outside.clock, runner, executions, people)
 
 
 def notifications_of(config: Config, repository: Repository, hub: WatchHub) -> UserNotifications:
@@ -241,6 +246,7 @@ async def running_server(config: Config, repository: Repository, *, alone: bool)
             engine.executions, engine.workflows, repository, tokens, config.wait_limit
         )
         notification_servicer = NotificationServicer(notifications_of(config, repository, engine.hub), tokens)
+        task_servicer = TaskServicer(engine.people, repository, tokens)
         server = Server(
             config,
             pipeline,
@@ -248,6 +254,7 @@ async def running_server(config: Config, repository: Repository, *, alone: bool)
                 lambda target: add_WorkflowServiceServicer_to_server(workflow_servicer, target),
                 lambda target: add_ExecutionServiceServicer_to_server(execution_servicer, target),
                 lambda target: add_NotificationServiceServicer_to_server(notification_servicer, target),
+                lambda target: add_TaskServiceServicer_to_server(task_servicer, target),
             ],
         )
         await server.start()

@@ -134,6 +134,9 @@ class Config(BaseSettings):
     jwt_permissions_claim: str = Field(
         "permissions", description="Claims with permissions or roles, such as scope,realm_access.roles"
     )
+    jwt_groups_claim: str = Field(
+        "groups", description="Claims with the groups of the caller, whose members tasks of people may be for"
+    )
     jwt_roles: Roles = Field(
         default_factory=dict,
         description='Permissions of roles that tokens name, * for all, as JSON: {"operator": ["executions.read"]}',

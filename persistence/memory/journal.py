@@ -17,7 +17,7 @@ from persistence.errors import (
     RequestIdReusedError,
     WorkflowNotFoundError,
 )
-from persistence.memory import invariants
+from persistence.memory import invariants, people
 from persistence.memory.json import copied, text
 from persistence.memory.tables import ExecutionRow, KeptRequest, Tables, fresh_ending, fresh_message, fresh_step
 from persistence.model import (
@@ -34,6 +34,7 @@ from persistence.model import (
     StepState,
     Wanted,
 )
+from persistence.people import check_tasks
 from persistence.repository import End, MessageKey
 from persistence.requests import Method
 from persistence.transition import Closing, CommitResult, Created, NewExecution, Transition
@@ -147,6 +148,7 @@ class MemoryJournal:
         failure, event = end(closing)
         row.events.append(event)
         self._tables.messages.pop((before.org, before.id), None)
+        people.cancel(self._tables, before.id, now)
         row.execution = replace(
             before,
             state=state,
@@ -181,6 +183,7 @@ class MemoryJournal:
         if new.if_latest and workflow.latest.revision != execution.revision:
             raise WorkflowNotFoundError(str(execution.workflow_id))
         row = _new_row(new)
+        people.keep(tables, execution.org, execution.id, new.tasks)
         tables.executions[execution.id] = row
         if execution.request_id:
             tables.requests[key] = KeptRequest(Method.EXECUTE, new.content_hash, execution.create_time, execution.id)
@@ -199,6 +202,7 @@ class MemoryJournal:
         """Refuse what contradicts itself whoever owns the execution, as a committer does before it writes."""
         invariants.check_events(transition.events, transition.base_seq)
         invariants.check_letters(transition)
+        check_tasks(transition.tasks, transition.task_changes)
         return self._submit(transition)
 
     def _submit(self, transition: Transition) -> CommitResult:
@@ -209,6 +213,7 @@ class MemoryJournal:
         after = _after(row.execution, transition, self._tables.now())
         invariants.check_execution(after)
         result, steps = copied(transition.result), _kept(transition.steps)
+        people.keep(self._tables, after.org, after.id, transition.tasks, transition.task_changes)
         row.execution = after
         row.awaits = frozenset(transition.awaits if after.wake_time is not None else ())
         row.result = result if after.state.is_end else None
@@ -293,8 +298,7 @@ def _is_fenced(row: Execution, transition: Transition) -> bool:
         transition.epoch,
         transition.base_seq,
     )
-    ends_otherwise = transition.state.is_end and transition.state is not ExecutionState.CANCELLED
-    return not is_ours or (ends_otherwise and row.mail > transition.mail_seen)
+    return not is_ours or (transition.is_bound and row.mail > transition.mail_seen)
 
 
 def _after(row: Execution, transition: Transition, now: datetime) -> Execution:

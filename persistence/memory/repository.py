@@ -9,6 +9,7 @@ from secrets import token_bytes
 
 from persistence.memory.executions import MemoryExecutions
 from persistence.memory.journal import MemoryJournal
+from persistence.memory.people import MemoryTasks
 from persistence.memory.replicas import MemoryReplicas
 from persistence.memory.tables import Tables
 from persistence.memory.user_notifications import MemoryUserNotifications
@@ -22,7 +23,9 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class MemoryRepository(MemoryWorkflows, MemoryExecutions, MemoryJournal, MemoryReplicas, MemoryUserNotifications):
+class MemoryRepository(
+    MemoryWorkflows, MemoryExecutions, MemoryTasks, MemoryJournal, MemoryReplicas, MemoryUserNotifications
+):
     """Implements Repository in this process; wake times and leases go by `now`.
 
     Of the payloads of steps so much comes with an execution that is to be driven.

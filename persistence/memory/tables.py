@@ -28,6 +28,7 @@ from persistence.model import (
     Wanted,
     Workflow,
 )
+from persistence.people import Task
 from persistence.requests import Method, Request
 from persistence.user_notifications import Reader, Recipient, UserNotification
 
@@ -150,6 +151,7 @@ class Tables:
     requests: dict[tuple[str, str], KeptRequest] = field(default_factory=dict)
     messages: dict[tuple[str, UUID], dict[UUID, Message]] = field(default_factory=dict)
     """Those that nobody has seen, by org and id of the execution that they are for."""
+    tasks: dict[UUID, Task] = field(default_factory=dict)
     leases: dict[UUID, datetime] = field(default_factory=dict)
     secrets: dict[str, bytes] = field(default_factory=dict)
     notifications: dict[str, NotificationTable] = field(default_factory=dict)

@@ -18,7 +18,7 @@ from persistence.errors import (
     WorkflowNotFoundError,
 )
 from persistence.listing import WorkflowFilter
-from persistence.memory import invariants
+from persistence.memory import invariants, people
 from persistence.memory.executions import ask_to_cancel
 from persistence.memory.json import copied, same
 from persistence.memory.tables import ExecutionRow, Tables, WorkflowRow
@@ -145,6 +145,7 @@ class MemoryWorkflows:
         reaped = [row.execution.id for row in tables.executions.values() if _is_left(row, deleted)][:limit]
         for execution_id in reaped:
             del tables.executions[execution_id]
+            people.remove(tables, execution_id)
         open_ones = {(row.execution.org, row.execution.id) for row in tables.executions.values() if _is_open(row)}
         for key in tables.messages.keys() - open_ones:
             del tables.messages[key]

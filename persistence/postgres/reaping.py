@@ -19,6 +19,7 @@ _DELETES = (
     f"DELETE FROM messages t {_KEYS} t.execution_id = u.id",  # noqa: S608
     f"DELETE FROM shared_payloads t {_KEYS} t.execution_id = u.id",  # noqa: S608
     f"DELETE FROM execution_inputs t {_KEYS} t.execution_id = u.id",  # noqa: S608
+    f"DELETE FROM tasks t {_KEYS} t.execution_id = u.id",  # noqa: S608
     f"DELETE FROM executions t {_KEYS} t.id = u.id",  # noqa: S608
 )
 # The lock keeps out creations, which hold a workflow while they write.

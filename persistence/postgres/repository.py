@@ -25,6 +25,7 @@ from persistence.postgres.leases import PostgresLeases, leases_apart
 from persistence.postgres.messages import PostgresMessages
 from persistence.postgres.notifications import Notifications
 from persistence.postgres.partitions import ensure_partitions
+from persistence.postgres.people import PostgresTasks
 from persistence.postgres.reaping import PostgresReaping
 from persistence.postgres.replicas import PostgresReplicas
 from persistence.postgres.revisions import check_schema
@@ -44,6 +45,7 @@ class PostgresRepository(
     PostgresReaping,
     PostgresExecutions,
     PostgresMessages,
+    PostgresTasks,
     PostgresEvents,
     PostgresClaims,
     PostgresCondemning,

@@ -32,6 +32,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from persistence.model import FINAL_STATES, OPEN_STEP_STATES, ExecutionState, MessageKind, Outcome, StepState
 from persistence.postgres.notification_tables import add_notification_tables
+from persistence.postgres.task_tables import add_task_tables
 from persistence.requests import Method
 
 metadata = MetaData()
@@ -333,7 +334,7 @@ messages = Table(
     Column("org_id", _ORG, nullable=False, comment="Org that the execution belongs to."),
     Column("execution_id", Uuid, nullable=False, comment="Execution that it is for."),
     Column("id", Uuid, nullable=False, comment="Id; that of the execution for CANCEL, of which there is one at most."),
-    Column("kind", String(32), nullable=False, comment="What it says: CANCEL, CHILD_ENDED."),
+    Column("kind", String(32), nullable=False, comment="What it says: CANCEL, CHILD_ENDED, TASK_COMPLETED."),
     Column("create_time", _TIME, nullable=False, comment="When it was sent."),
     Column("sender", String(256), nullable=False, comment="Subject or execution that sent it."),
     Column("body", JSONB, nullable=False, comment="What belongs to it, an object; of CANCEL the reason."),
@@ -399,3 +400,4 @@ secrets = Table(
 )
 
 add_notification_tables(metadata)
+add_task_tables(metadata)

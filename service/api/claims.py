@@ -17,13 +17,16 @@ LEEWAY = 30.0
 ALL_OWNERS = "executions.all_owners"
 """Permission to see and cancel executions that other subjects of the org started."""
 
+ALL_ASSIGNEES = "tasks.all_assignees"
+"""Permission to see and work on tasks that are for other people of the org."""
+
 DEBUG = "executions.debug"
 """Permission to see stack traces of handlers."""
 
 READ_WORKFLOWS = "workflows.read"
 """Permission to see definitions, wherever they are shown."""
 
-KNOWN_PERMISSIONS = frozenset({*PERMISSIONS.values(), ALL_OWNERS, DEBUG})
+KNOWN_PERMISSIONS = frozenset({*PERMISSIONS.values(), ALL_OWNERS, ALL_ASSIGNEES, DEBUG})
 
 _END_OF_CALENDAR = 253_402_300_799
 _LONGEST_FOUND = 200
@@ -52,11 +55,12 @@ def shown(value: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A verified caller. `permissions` None means all."""
+    """A verified caller. `permissions` None means all. `groups` are those that tasks of people may be for."""
 
     org: str
     subject: str
     permissions: frozenset[str] | None
+    groups: frozenset[str] = frozenset()
 
     def may(self, permission: str) -> bool:
         """Whether the caller has the permission."""
@@ -140,6 +144,8 @@ def role_permissions(roles: Mapping[str, Sequence[str]]) -> dict[str, frozenset[
 
 _OWN_PERMISSIONS = ClaimPath(("permissions",))
 
+_MOST_GROUPS = 1_000
+
 
 @dataclass(frozen=True, slots=True)
 class Rules:
@@ -151,6 +157,7 @@ class Rules:
     subject: ClaimPath = ClaimPath(("sub",))
     permissions: tuple[ClaimPath, ...] = (_OWN_PERMISSIONS,)
     roles: Mapping[str, frozenset[str]] | None = None
+    groups: tuple[ClaimPath, ...] = (ClaimPath(("groups",)),)
 
     def identity(self, claims: Mapping[str, Any], now: float) -> Identity:
         """Return who the claims speak of. Raises RefusedTokenError."""
@@ -163,7 +170,8 @@ class Rules:
         subject = _name(self.subject, claims, "FLOWKEEP_JWT_SUBJECT_CLAIM")
         granted = [each for path in self.permissions for each in _listed(path, claims)]
         roles = self.roles or {}
-        return Identity(org, subject, frozenset().union(*(roles.get(each, (each,)) for each in granted)))
+        permissions = frozenset().union(*(roles.get(each, (each,)) for each in granted))
+        return Identity(org, subject, permissions, _groups(self.groups, claims))
 
 
 def _wrong(claim: str, expected: Sequence[str] | str, found: Any) -> RefusedTokenError:
@@ -211,6 +219,16 @@ def _name(path: ClaimPath, claims: Mapping[str, Any], setting: str) -> str:
     raise RefusedTokenError(
         reason, claim=str(path), expected="1 to 256 printable characters", found=value, claims=sorted(claims)
     )
+
+
+def _groups(paths: Sequence[ClaimPath], claims: Mapping[str, Any]) -> frozenset[str]:
+    """Return the groups that claims name, in lists or one in a text; what is no name is none."""
+    found: list[Any] = []
+    for path in paths:
+        value = path.find(claims)
+        found += value if isinstance(value, list) else [value]
+    named = [each for each in found if isinstance(each, str) and 0 < len(each) <= 256]
+    return frozenset(named[:_MOST_GROUPS])
 
 
 def _listed(path: ClaimPath, claims: Mapping[str, Any]) -> list[str]:

@@ -128,6 +128,17 @@ def refusal_of(error: BaseException) -> Refusal | None:
         case store.ExecutionFinishedError():
             metadata = {"execution_id": str(error.execution_id), "state": error.state}
             return Refusal(code.FAILED_PRECONDITION, reason.ERROR_REASON_EXECUTION_FINISHED, text, metadata)
+        case store.TaskNotFoundError():
+            return Refusal(code.NOT_FOUND, reason.ERROR_REASON_TASK_NOT_FOUND, text, {"task_id": str(error.task_id)})
+        case store.TaskEndedError():
+            metadata = {"task_id": str(error.task_id), "state": error.state, "completed_by": error.completed_by}
+            return Refusal(code.FAILED_PRECONDITION, reason.ERROR_REASON_TASK_ENDED, text, metadata)
+        case store.TaskClaimedError():
+            metadata = {"task_id": str(error.task_id), "claimed_by": error.claimed_by}
+            return Refusal(code.FAILED_PRECONDITION, reason.ERROR_REASON_TASK_CLAIMED, text, metadata)
+        case store.TaskNotAssignedError():
+            metadata = {"task_id": str(error.task_id)}
+            return Refusal(code.PERMISSION_DENIED, reason.ERROR_REASON_TASK_NOT_ASSIGNED, text, metadata)
         case store.CursorAheadError():
             metadata = {"after_seq": str(error.after_seq), "last_seq": str(error.last_seq)}
             return Refusal(code.OUT_OF_RANGE, reason.ERROR_REASON_CURSOR_AHEAD, text, metadata)

@@ -121,7 +121,17 @@ def _reopened(told: pb.ExecutionReopened) -> events.Reopened:
 def _wait(told: WaitMessage) -> Wait:
     kind = WaitKind(str(told.WhichOneof("kind")).upper())
     start_time, wake_time = _time(told.start_time), _optional(told, "wake_time")
-    return Wait(kind, start_time, wake_time, told.reason, told.retry.attempt, told.slot.resource, told.worker.handler)
+    return Wait(
+        kind,
+        start_time,
+        wake_time,
+        told.reason,
+        told.retry.attempt,
+        told.slot.resource,
+        told.worker.handler,
+        told.task.task_id,
+        told.task.escalated,
+    )
 
 
 def _failure(told: FailureMessage) -> Failure:

@@ -128,6 +128,8 @@ def wait_message(wait: Wait) -> WaitMessage:
             message.slot.resource = wait.resource
         case WaitKind.WORKER:
             message.worker.handler = wait.handler
+        case WaitKind.TASK:
+            message.task.task_id, message.task.escalated = wait.task, wait.escalated
     return message
 
 

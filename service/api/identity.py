@@ -162,7 +162,8 @@ def _rules(config: Config) -> Rules:
         roles = role_permissions(config.jwt_roles)
     except ValueError as error:
         raise ConfigError(f"FLOWKEEP_JWT_ROLES {error}") from None
-    return Rules(tuple(config.jwt_issuer), tuple(config.jwt_audience), org, subject, permissions, roles)
+    groups = _paths("GROUPS_CLAIM", config.jwt_groups_claim)
+    return Rules(tuple(config.jwt_issuer), tuple(config.jwt_audience), org, subject, permissions, roles, groups)
 
 
 def _paths(setting: str, text: str, most: int | None = None) -> tuple[ClaimPath, ...]:

@@ -27,4 +27,12 @@ PERMISSIONS: Mapping[str, str] = {
     "/flowkeep.v1.NotificationService/ListNotifications": "notifications.read",
     "/flowkeep.v1.NotificationService/MarkNotificationsRead": "notifications.read",
     "/flowkeep.v1.NotificationService/WatchNotifications": "notifications.read",
+    "/flowkeep.v1.TaskService/GetTask": "tasks.read",
+    "/flowkeep.v1.TaskService/ListTasks": "tasks.read",
+    "/flowkeep.v1.TaskService/WatchTasks": "tasks.read",
+    "/flowkeep.v1.TaskService/ClaimTask": "tasks.work",
+    "/flowkeep.v1.TaskService/ReleaseTask": "tasks.work",
+    "/flowkeep.v1.TaskService/CompleteTask": "tasks.work",
+    "/flowkeep.v1.TaskService/DelegateTask": "tasks.work",
+    "/flowkeep.v1.TaskService/CommentTask": "tasks.work",
 }

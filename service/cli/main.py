@@ -23,6 +23,7 @@ _MODULES = (
     "service.cli.functions",
     "service.cli.executions",
     "service.cli.notifications",
+    "service.cli.tasks",
     "service.cli.serving",
     "service.cli.health",
     "service.cli.local",

@@ -280,6 +280,9 @@ def wait_text(wait: Wait) -> str:
             return f"for {clean(wait.slot.resource)}"
         case "worker":
             return f"for the handler {clean(wait.worker.handler)}"
+        case "task":
+            due = f", due {time_text(wait.wake_time)}" if wait.HasField("wake_time") else ""
+            return f"for a person, task {clean(wait.task.task_id)}{due}"
         case _:
             return f"until {time_text(wait.wake_time)}" if wait.HasField("wake_time") else clean(wait.reason)
 

@@ -124,6 +124,19 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
+class Ask:
+    """The planner makes a task for people, and lets the step wait for the one who completes it."""
+
+    handler: ClassVar[str] = "create_task"
+    params: Template
+
+    @property
+    def size(self) -> int:
+        """About how many bytes of memory its expressions take."""
+        return self.params.size
+
+
+@dataclass(frozen=True, slots=True)
 class Repeat:
     """The planner runs a block for each item of a list, so many at a time."""
 
@@ -139,7 +152,7 @@ class Repeat:
         return self.items.size + (self.body.output.size if self.body.output is not None else 0)
 
 
-Action = Call | Transform | Decide | Pause | Repeat
+Action = Call | Transform | Decide | Pause | Ask | Repeat
 """What a step does. All but a Call are run by the planner itself, without attempts."""
 
 

@@ -199,6 +199,7 @@ class Executions:
             events=self._runner.context.encode_all(plan.events),
             result=plan.state.result,
             if_latest=if_latest,
+            tasks=plan.tasks,
         )
         await failpoints.reach("exec.before_tx")
         return self._runner.create(new, definition, plan)

@@ -26,6 +26,7 @@ EXECUTION_TOO_LARGE = "EXECUTION_TOO_LARGE"
 POISONED = "POISONED"
 UNREADABLE_RECORD = "UNREADABLE_RECORD"
 CANCELLED = "CANCELLED"
+TASK_OVERDUE = "TASK_OVERDUE"
 INTERNAL = "INTERNAL"
 
 # Of a stored failure, what only callers with the permission `executions.debug` see.

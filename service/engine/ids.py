@@ -63,6 +63,15 @@ def _first(moment: datetime) -> UUID:
     return UUID(int=max(0, (moment - _EPOCH) // timedelta(milliseconds=1)) << 80)
 
 
+def task_id(moment: datetime, execution_id: str, path: str, iteration: int) -> UUID:
+    """Return the id of the task of people that a step makes: a UUIDv7 of this moment, the same whoever makes it."""
+    name = f"{execution_id} {iteration} {path}".encode()
+    drawn = int.from_bytes(hashlib.sha256(name).digest()[:10], "big")
+    fraction, rand = drawn >> 68, drawn & (1 << 62) - 1
+    milliseconds = (moment - _EPOCH) // timedelta(milliseconds=1)
+    return UUID(int=milliseconds << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | rand)
+
+
 def idempotency_token(execution_id: UUID, path: str, iteration: int) -> str:
     """Return what is one for an iteration of a step, and equal over attempts and replicas: a UUIDv5 as text."""
     name = path if iteration == 1 else f"{path}#{iteration}"

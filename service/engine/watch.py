@@ -15,6 +15,7 @@ from persistence import failpoints
 from persistence.model import Event, Scope
 from persistence.repository import ExecutionRepository
 from service.engine.finds import Finds
+from service.engine.people.audience import Audience
 
 PAGE = 256
 PAGE_BYTES = 256 << 10
@@ -182,6 +183,8 @@ class WatchHub:
     def __init__(self) -> None:
         self._topics: dict[UUID, _Topic] = {}
         self.is_closed = False
+        self.people = Audience()
+        """Those who watch tasks of people."""
         self.finds = Finds()
         """Counts, among others, how often a watcher found events in the table that nothing had told of."""
         # What watchers have found, by execution, until something tells of it or it is judged.
@@ -191,6 +194,7 @@ class WatchHub:
         """End every watcher: each raises ShuttingDownError, so that its client resumes elsewhere."""
         self.is_closed = True
         self.finds.close()
+        self.people.tell()
         self.wake_all()
 
     def publish(self, execution_id: UUID, events: Sequence[Event]) -> None:

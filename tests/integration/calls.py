@@ -24,6 +24,7 @@ from flowkeep.definition import definition
 from flowkeep.errors import from_rpc_error, from_status
 from flowkeep.v1 import execution_service_pb2 as executions_pb2
 from flowkeep.v1 import notification_service_pb2 as notifications_pb2
+from flowkeep.v1 import task_service_pb2 as tasks_pb2
 from flowkeep.v1 import workflow_service_pb2 as workflows_pb2
 from service.api.reflection import shown_files
 from tests.integration.stage import wait_step
@@ -31,7 +32,7 @@ from tests.patience import PATIENCE
 
 METHODS: Mapping[str, Any] = {
     f"/{service.full_name}/{method.name}": method
-    for file in (workflows_pb2, executions_pb2, notifications_pb2)
+    for file in (workflows_pb2, executions_pb2, notifications_pb2, tasks_pb2)
     for service in file.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 }
@@ -44,6 +45,7 @@ NOBODYS = "01930000-0000-7000-8000-000000000000"
 
 BY_WORKFLOW = ("GetWorkflow", "UpdateWorkflow", "DeleteWorkflow", "Execute")
 BY_EXECUTION = ("GetExecution", "ListSteps", "GetStep", "Cancel", "WatchExecution")
+BY_TASK = ("GetTask", "ClaimTask", "ReleaseTask", "CompleteTask", "DelegateTask", "CommentTask")
 BY_NEITHER = (
     "CreateWorkflow",
     "ListWorkflows",
@@ -55,6 +57,8 @@ BY_NEITHER = (
     "ListNotifications",
     "MarkNotificationsRead",
     "WatchNotifications",
+    "ListTasks",
+    "WatchTasks",
 )
 
 
@@ -78,6 +82,12 @@ def valid(path: str, workflow: str, execution_id: str, step_path: str = "pause")
         request.execution_id = execution_id
     if "path" in fields:
         request.path = step_path
+    if "task_id" in fields:
+        request.task_id = NOBODYS
+    if "assignee" in fields:
+        request.assignee = "bob"
+    if "text" in fields:
+        request.text = "fine"
     if "definition" in fields:
         name = "" if "workflow" in fields else "fresh"
         request.definition.CopyFrom(definition({"name": name, "steps": [wait_step()]}))

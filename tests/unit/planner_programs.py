@@ -33,12 +33,11 @@ from service.engine.planning import happenings, planner, step_rules
 from service.engine.planning.course import Course
 from service.engine.planning.effects import CancelAttempt, StartAttempt
 from service.engine.planning.events import Event, EventBody, StepStarted
-from service.engine.planning.happenings import Happening
+from service.engine.planning.happenings import RESULTS, Happening, is_at_once
 from service.engine.planning.heap import Heap
 from service.engine.planning.planner import Plan
 from service.engine.planning.restoring import restore
 from service.engine.planning.state import State, initial, is_due
-from service.engine.running.run import AT_ONCE, RESULTS
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 CANCEL = Message(UUID(int=1), MessageKind.CANCEL, T0, "ann", {"reason": "no longer needed"})
@@ -149,7 +148,7 @@ class Driver:
 
     def apply(self, happening: Happening) -> Plan:
         """Let something happen, now or when what has happened before is applied."""
-        if self.backlog and not isinstance(happening, AT_ONCE):
+        if self.backlog and not is_at_once(happening):
             self.backlog.append(happening)
             return Plan(self.state)
         plan = self.apply_now(happening)

@@ -287,7 +287,7 @@ def test_what_yields_is_no_handler() -> None:
 
 def test_builtins() -> None:
     registry = Registry.with_builtins()
-    calling = ["ask_model", "call_api", "condition", "mcp_tool", "send_notification"]
+    calling = ["ask_model", "call_api", "condition", "create_task", "mcp_tool", "send_notification"]
     assert registry.names() == [*calling, "transform", "wait"]
     assert [h.name for h in registry.all()] == registry.names()
     assert all(h.description and h.params_schema["type"] == "object" for h in registry.all())

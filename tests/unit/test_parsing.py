@@ -179,7 +179,7 @@ def test_all_violations_are_said_at_once() -> None:
         (
             workflow(step(handler="zzz")),
             "steps[0].handler",
-            "known are: ask_model, call_api, condition, mcp_tool, send_",
+            "known are: ask_model, call_api, condition, create_task, mcp_tool, send_",
         ),
         (workflow(step(params=[])), "steps[0].params", "must be an object, not a list"),
         (workflow(step(on_error="IGNORE")), "steps[0].on_error", "must be one of STOP, CONTINUE, RETRY"),

@@ -58,6 +58,7 @@ def renamed(driver: Driver) -> None:
         (of_step("b", state=WAITING, wait=Wait(WaitKind.TIMER, T0)), ["steps.b.wait"]),
         (of_step("b", state=WAITING, wait=Wait(WaitKind.RETRY, T0)), ["steps.b.wait"]),
         (of_step("b", state=WAITING, wait=Wait(WaitKind.WORKER, T0)), []),
+        (of_step("b", state=WAITING, wait=Wait(WaitKind.TASK, T0, task="x")), ["steps.b.wait"]),
         (of_step("b", state=WAITING, wait=Wait(WaitKind.TIMER, T0, T0)), []),
         (of_step("a", end_seq=None), ["steps.a.end_seq"]),
     ],

@@ -99,6 +99,14 @@ const (
 	// `GetExecutionRequest.at_seq` counts it: read the events. Metadata:
 	// `{"execution_id": "…", "at_seq": "90000", "limit": "33554432"}`.
 	ErrorReason_ERROR_REASON_HISTORY_TOO_LARGE ErrorReason = 32
+	// NOT_FOUND. There is no such task, or the caller may not see it. Metadata: `{"task_id": "0193…"}`.
+	ErrorReason_ERROR_REASON_TASK_NOT_FOUND ErrorReason = 33
+	// FAILED_PRECONDITION. The task has ended. Metadata: `{"task_id": "0193…", "state": "COMPLETED", "completed_by": "ann"}`.
+	ErrorReason_ERROR_REASON_TASK_ENDED ErrorReason = 34
+	// FAILED_PRECONDITION. Somebody else has claimed the task. Metadata: `{"task_id": "0193…", "claimed_by": "ann"}`.
+	ErrorReason_ERROR_REASON_TASK_CLAIMED ErrorReason = 35
+	// PERMISSION_DENIED. The caller sees the task, but it is for others. Metadata: `{"task_id": "0193…"}`.
+	ErrorReason_ERROR_REASON_TASK_NOT_ASSIGNED ErrorReason = 36
 )
 
 // Enum value maps for ErrorReason.
@@ -137,6 +145,10 @@ var (
 		30: "ERROR_REASON_DATABASE_DAMAGED",
 		31: "ERROR_REASON_STEP_NOT_FOUND",
 		32: "ERROR_REASON_HISTORY_TOO_LARGE",
+		33: "ERROR_REASON_TASK_NOT_FOUND",
+		34: "ERROR_REASON_TASK_ENDED",
+		35: "ERROR_REASON_TASK_CLAIMED",
+		36: "ERROR_REASON_TASK_NOT_ASSIGNED",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":          0,
@@ -172,6 +184,10 @@ var (
 		"ERROR_REASON_DATABASE_DAMAGED":     30,
 		"ERROR_REASON_STEP_NOT_FOUND":       31,
 		"ERROR_REASON_HISTORY_TOO_LARGE":    32,
+		"ERROR_REASON_TASK_NOT_FOUND":       33,
+		"ERROR_REASON_TASK_ENDED":           34,
+		"ERROR_REASON_TASK_CLAIMED":         35,
+		"ERROR_REASON_TASK_NOT_ASSIGNED":    36,
 	}
 )
 
@@ -206,7 +222,7 @@ var File_flowkeep_v1_error_proto protoreflect.FileDescriptor
 
 const file_flowkeep_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"\x17flowkeep/v1/error.proto\x12\vflowkeep.v1*\xee\b\n" +
+	"\x17flowkeep/v1/error.proto\x12\vflowkeep.v1*\xef\t\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1f\n" +
 	"\x1bERROR_REASON_INVALID_FIELDS\x10\x01\x12\"\n" +
@@ -241,7 +257,11 @@ const file_flowkeep_v1_error_proto_rawDesc = "" +
 	"\x19ERROR_REASON_STORAGE_FULL\x10\x1d\x12!\n" +
 	"\x1dERROR_REASON_DATABASE_DAMAGED\x10\x1e\x12\x1f\n" +
 	"\x1bERROR_REASON_STEP_NOT_FOUND\x10\x1f\x12\"\n" +
-	"\x1eERROR_REASON_HISTORY_TOO_LARGE\x10 B2\n" +
+	"\x1eERROR_REASON_HISTORY_TOO_LARGE\x10 \x12\x1f\n" +
+	"\x1bERROR_REASON_TASK_NOT_FOUND\x10!\x12\x1b\n" +
+	"\x17ERROR_REASON_TASK_ENDED\x10\"\x12\x1d\n" +
+	"\x19ERROR_REASON_TASK_CLAIMED\x10#\x12\"\n" +
+	"\x1eERROR_REASON_TASK_NOT_ASSIGNED\x10$B2\n" +
 	"\x0fdev.flowkeep.v1P\x01Z\x1dflowkeep.dev/go/v1;flowkeepv1b\x06proto3"
 
 var (

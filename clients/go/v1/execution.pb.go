@@ -243,6 +243,8 @@ const (
 	FailureCode_FAILURE_CODE_SECRET_NOT_FOUND FailureCode = 51
 	// The provider of a secret did not answer, or not with one. Retried.
 	FailureCode_FAILURE_CODE_SECRETS_UNAVAILABLE FailureCode = 52
+	// Nobody completed a task of people in time. Details: `task_id`.
+	FailureCode_FAILURE_CODE_TASK_OVERDUE FailureCode = 53
 	// No answer of a model met its schemas, however often it was asked. Details: `problems`, `asks`, the beginning of
 	// the last `answer`.
 	FailureCode_FAILURE_CODE_OUTPUT_REJECTED FailureCode = 56
@@ -312,6 +314,7 @@ var (
 		50: "FAILURE_CODE_TOOL_ERROR",
 		51: "FAILURE_CODE_SECRET_NOT_FOUND",
 		52: "FAILURE_CODE_SECRETS_UNAVAILABLE",
+		53: "FAILURE_CODE_TASK_OVERDUE",
 		56: "FAILURE_CODE_OUTPUT_REJECTED",
 		57: "FAILURE_CODE_ANSWER_TRUNCATED",
 		58: "FAILURE_CODE_CONTENT_FILTERED",
@@ -372,6 +375,7 @@ var (
 		"FAILURE_CODE_TOOL_ERROR":                  50,
 		"FAILURE_CODE_SECRET_NOT_FOUND":            51,
 		"FAILURE_CODE_SECRETS_UNAVAILABLE":         52,
+		"FAILURE_CODE_TASK_OVERDUE":                53,
 		"FAILURE_CODE_OUTPUT_REJECTED":             56,
 		"FAILURE_CODE_ANSWER_TRUNCATED":            57,
 		"FAILURE_CODE_CONTENT_FILTERED":            58,
@@ -1759,11 +1763,13 @@ func (x *SignalWait) GetName() string {
 	return ""
 }
 
-// The wait for a person. Not sent by this version of the server.
+// The wait for a person.
 type TaskWait struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Output only. Id of the task.
-	TaskId        string `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
+	TaskId string `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
+	// Output only. Whether it was overdue once, and handed to others.
+	Escalated     bool `protobuf:"varint,2,opt,name=escalated,proto3" json:"escalated,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1803,6 +1809,13 @@ func (x *TaskWait) GetTaskId() string {
 		return x.TaskId
 	}
 	return ""
+}
+
+func (x *TaskWait) GetEscalated() bool {
+	if x != nil {
+		return x.Escalated
+	}
+	return false
 }
 
 // The wait for the end of another execution. Not sent by this version of the server.
@@ -2384,9 +2397,10 @@ const file_flowkeep_v1_execution_proto_rawDesc = "" +
 	"\ahandler\x18\x01 \x01(\tR\ahandler\" \n" +
 	"\n" +
 	"SignalWait\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"#\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"A\n" +
 	"\bTaskWait\x12\x17\n" +
-	"\atask_id\x18\x01 \x01(\tR\x06taskId\".\n" +
+	"\atask_id\x18\x01 \x01(\tR\x06taskId\x12\x1c\n" +
+	"\tescalated\x18\x02 \x01(\bR\tescalated\".\n" +
 	"\tChildWait\x12!\n" +
 	"\fexecution_id\x18\x01 \x01(\tR\vexecutionId\"\x10\n" +
 	"\x0eBreakpointWait\"\x81\x02\n" +
@@ -2427,7 +2441,7 @@ const file_flowkeep_v1_execution_proto_rawDesc = "" +
 	"\bStepView\x12\x19\n" +
 	"\x15STEP_VIEW_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fSTEP_VIEW_BASIC\x10\x01\x12\x12\n" +
-	"\x0eSTEP_VIEW_FULL\x10\x02*\xdf\x0f\n" +
+	"\x0eSTEP_VIEW_FULL\x10\x02*\xfe\x0f\n" +
 	"\vFailureCode\x12\x1c\n" +
 	"\x18FAILURE_CODE_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aFAILURE_CODE_HANDLER_ERROR\x10\x01\x12\x1f\n" +
@@ -2482,7 +2496,8 @@ const file_flowkeep_v1_execution_proto_rawDesc = "" +
 	"\x19FAILURE_CODE_TOOL_CHANGED\x101\x12\x1b\n" +
 	"\x17FAILURE_CODE_TOOL_ERROR\x102\x12!\n" +
 	"\x1dFAILURE_CODE_SECRET_NOT_FOUND\x103\x12$\n" +
-	" FAILURE_CODE_SECRETS_UNAVAILABLE\x104\x12 \n" +
+	" FAILURE_CODE_SECRETS_UNAVAILABLE\x104\x12\x1d\n" +
+	"\x19FAILURE_CODE_TASK_OVERDUE\x105\x12 \n" +
 	"\x1cFAILURE_CODE_OUTPUT_REJECTED\x108\x12!\n" +
 	"\x1dFAILURE_CODE_ANSWER_TRUNCATED\x109\x12!\n" +
 	"\x1dFAILURE_CODE_CONTENT_FILTERED\x10:\x12\x1e\n" +

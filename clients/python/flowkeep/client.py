@@ -38,6 +38,7 @@ from flowkeep.requests import (
     steps_request,
     update_request,
 )
+from flowkeep.tasks import TaskCalls
 from flowkeep.v1 import execution_service_pb2 as executions_pb2
 from flowkeep.v1 import workflow_service_pb2 as workflows_pb2
 from flowkeep.v1.event_pb2 import ExecutionEvent, ExecutionFinished
@@ -50,7 +51,7 @@ _WAIT_SECONDS = 300.0
 _TOOLS_SECONDS = 30.0  # servers are given 10 s
 
 
-class Client(NotificationCalls):
+class Client(NotificationCalls, TaskCalls):
     """A connection to Flowkeep, used as `async with Client("host:port") as client`.
 
     Every method raises FlowkeepError or a subclass (`flowkeep.errors`). A call that met a broken connection, or a

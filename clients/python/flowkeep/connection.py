@@ -16,11 +16,13 @@ from flowkeep.errors import from_rpc_error
 from flowkeep.retry import Backoff, Judge, may_repeat
 from flowkeep.v1.execution_service_pb2_grpc import ExecutionServiceStub
 from flowkeep.v1.notification_service_pb2_grpc import NotificationServiceStub
+from flowkeep.v1.task_service_pb2_grpc import TaskServiceStub
 from flowkeep.v1.workflow_service_pb2_grpc import WorkflowServiceStub
 
 if TYPE_CHECKING:  # these classes exist in the stubs only
     from flowkeep.v1.execution_service_pb2_grpc import ExecutionServiceAsyncStub
     from flowkeep.v1.notification_service_pb2_grpc import NotificationServiceAsyncStub
+    from flowkeep.v1.task_service_pb2_grpc import TaskServiceAsyncStub
     from flowkeep.v1.workflow_service_pb2_grpc import WorkflowServiceAsyncStub
 
 Request = TypeVar("Request", bound=Message)
@@ -73,6 +75,10 @@ class Connection:
     @cached_property
     def _notifications(self) -> NotificationServiceAsyncStub:
         return NotificationServiceStub(self._channel)
+
+    @cached_property
+    def _tasks(self) -> TaskServiceAsyncStub:
+        return TaskServiceStub(self._channel)
 
     async def _call(
         self,

@@ -201,7 +201,7 @@ def list_request(
     """
     return ListExecutionsRequest(
         filter=execution_filter(**filters),
-        order=_number("order", dict(ListExecutionsRequest.Order.items()), "ORDER_", order),
+        order=enum_number("order", dict(ListExecutionsRequest.Order.items()), "ORDER_", order),
         view=execution_view(view),
         page_size=whole("page_size", page_size),
         page_token=text("page_token", page_token),
@@ -220,7 +220,7 @@ def execution_filter(**filters: Unpack[ExecutionFilters]) -> ExecutionFilter:
     states = entries("states", filters.get("states", ()))
     return ExecutionFilter(
         workflow=text("workflow", filters.get("workflow", "")),
-        states=[_number("states", dict(Execution.State.items()), "STATE_", state) for state in states],
+        states=[enum_number("states", dict(Execution.State.items()), "STATE_", state) for state in states],
         owner=text("owner", filters.get("owner", "")),
         tags=texts("tags", filters.get("tags", ())),
         labels=text_map("labels", filters.get("labels", {})),
@@ -271,7 +271,7 @@ def steps_request(
     names = dict(StepExecution.State.items())
     return ListStepsRequest(
         execution_id=text("execution_id", execution_id),
-        states=[_number("states", names, "STATE_", state) for state in entries("states", states)],
+        states=[enum_number("states", names, "STATE_", state) for state in entries("states", states)],
         handler=text("handler", handler),
         view=cast(StepView.ValueType, whole("view", view)),
         page_size=whole("page_size", page_size),
@@ -284,7 +284,8 @@ def execution_view(view: Any) -> ExecutionView.ValueType:
     return cast(ExecutionView.ValueType, whole("view", view))
 
 
-def _number(name: str, enum: Mapping[str, E], prefix: str, value: Any) -> E:
+def enum_number(name: str, enum: Mapping[str, E], prefix: str, value: Any) -> E:
+    """Return a value of an enum by its name without the prefix, or by its number. Raises TypeError, ValueError."""
     if not isinstance(value, str):
         return cast(E, whole(name, value))
     if prefix + value not in enum:

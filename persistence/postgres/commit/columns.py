@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from persistence.model import Ending, Event, Execution, Message, Step
+from persistence.people import NewTask, TaskChange, TaskState
 from persistence.postgres.commit.encoding import Column, RowKind
 from persistence.postgres.commit.sharing import SharedPayload
 from persistence.requests import Method
@@ -93,7 +94,7 @@ CHANGE = RowKind[Transition](
     Column("last_seq", "int8", "last_seq"),
     Column("state", "text", "state"),
     Column("mail_seen", "int8", "mail_seen"),
-    Column("ends_otherwise", "bool", lambda change: change.state.is_end and change.state != "CANCELLED"),
+    Column("bound", "int8"),
     Column("released", "bool", lambda change: change.release or change.state.is_end),
     Column("survived", "bool"),
     *_counts("counts"),
@@ -109,8 +110,8 @@ CHANGE = RowKind[Transition](
     Column("bytes", "int8", "bytes"),
     Column("usage", "jsonb", "usage"),
 )
-"""What transitions of one execution make of its row: the last of them, what `last_seq` must be before, and whether any
-of them survived."""
+"""What transitions of one execution make of its row: the last of them, what `last_seq` must be before, whether any of
+them survived, and how many binding messages there may be, NULL where none of them is bound."""
 
 STEP = RowKind[Step](
     Column("org_id", "text"),
@@ -169,6 +170,43 @@ CONSUMED = RowKind[UUID](
     Column("id", "uuid", lambda message_id: message_id),
 )
 """A message that an execution has seen."""
+
+TASK = RowKind[NewTask](
+    Column("org_id", "text"),
+    Column("execution_id", "uuid"),
+    Column("id", "uuid", "id"),
+    Column("path", "text", "path"),
+    Column("iteration", "int", "iteration"),
+    Column("workflow_name", "text", "workflow_name"),
+    Column("owner", "text", "owner"),
+    Column("state", "text", lambda task: TaskState.OPEN),
+    Column("title", "text", "title"),
+    Column("outcomes", "text[]", "outcomes"),
+    Column("assignees", "text[]", "assignees"),
+    Column("groups", "text[]", "groups"),
+    Column("create_time", "timestamptz", "create_time"),
+    Column("update_time", "timestamptz", "create_time"),
+    Column("due_time", "timestamptz", "due_time"),
+    Column("waited", "bool", "waited"),
+    Column("escalated", "bool", lambda task: False),
+    Column("version", "int", lambda task: 1),
+    Column("description", "text", "description"),
+    Column("form", "jsonb", "form"),
+)
+"""A task of people that was made."""
+
+TASK_CHANGE = RowKind[TaskChange](
+    Column("org_id", "text"),
+    Column("id", "uuid", "id"),
+    Column("state", "text", "state"),
+    Column("time", "timestamptz", "time"),
+    Column("ends", "bool", lambda change: change.state.is_end),
+    Column("outcome", "text", lambda change: change.outcome or None),
+    Column("assignees", "text[]", "assignees"),
+    Column("groups", "text[]", "groups"),
+    Column("due_time", "timestamptz", "due_time"),
+)
+"""What becomes of a task of people that has not ended."""
 
 SHARED = RowKind[SharedPayload](
     Column("org_id", "text", "org"),

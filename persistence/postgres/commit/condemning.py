@@ -31,6 +31,9 @@ _CLOSE_STEPS = """
 UPDATE steps SET state = 'CANCELLED', end_time = $3, end_seq = $4, output = NULL,
     shared = CASE jsonb_typeof(shared) WHEN 'object' THEN shared - 'output' ELSE shared END
 WHERE org_id = $1 AND execution_id = $2 AND end_time IS NULL"""
+_CLOSE_TASKS = """
+UPDATE tasks SET state = 'CANCELLED', end_time = $3, update_time = $3, version = version + 1
+WHERE org_id = $1 AND execution_id = $2 AND waited AND end_time IS NULL"""
 _COUNT_STEPS = """
 SELECT s.state, count(*)::int AS count FROM (
     SELECT DISTINCT ON (path) state FROM steps WHERE org_id = $1 AND execution_id = $2 ORDER BY path, iteration DESC) s
@@ -62,6 +65,7 @@ class PostgresCondemning:
                 return None
             key = found["org_id"], execution_id
             await session.execute(_CLOSE_STEPS, *key, found["time"], found["seq"])
+            await session.execute(_CLOSE_TASKS, *key, found["time"])
             states = await session.fetch(_COUNT_STEPS, *key)
             closing = _closing(found, {row["state"]: row["count"] for row in states})
             failure, event = end(closing)

@@ -36,7 +36,7 @@ async def write_single(connection: Connection, units: Sequence[Unit]) -> dict[Un
         values |= _of_creations(creations)
     if missing := missing_payloads(units):
         values["shared"] = joined(missing)
-    parts = part_rows(groups)
+    parts = part_rows(creations, groups)
     values |= {name: joined(rows) for name, rows in parts.items()}
     statement = single(creates=bool(creations), shares=bool(missing), parts=tuple(parts))
     try:

@@ -82,7 +82,7 @@ FROM ({columns.CHANGE.select("changes")}) u
 WHERE e.org_id = u.org_id AND e.id = u.id
     -- Not `=`: the index of incarnations must never be chosen, it finds all that a replica drives.
     AND e.incarnation IS NOT DISTINCT FROM u.incarnation AND e.epoch = u.epoch AND e.last_seq = u.base_seq
-    AND (e.mail <= u.mail_seen OR NOT u.ends_otherwise)
+    AND (u.bound IS NULL OR e.mail <= u.bound)
 RETURNING e.id""")  # noqa: S608 - our own columns
 
 _STEP_KEY = ("execution_id", "path", "iteration")
@@ -113,10 +113,33 @@ INSERT_MESSAGES = Statement(f"""
 {columns.MESSAGE.insert("messages", "letters")}
 ON CONFLICT DO NOTHING""")
 
-PARTS: Mapping[str, Statement] = {"consumed": REMOVE_MESSAGES, "letters": INSERT_MESSAGES}
+INSERT_TASKS = Statement(f"""
+{columns.TASK.insert("tasks", "tasks")}
+ON CONFLICT DO NOTHING""")
+
+CHANGE_TASKS = Statement(f"""
+UPDATE tasks t SET state = u.state, update_time = u.time, version = t.version + 1,
+    end_time = CASE WHEN u.ends THEN u.time END,
+    outcome = u.outcome,
+    escalated = t.escalated OR NOT u.ends,
+    assignees = CASE WHEN u.ends THEN t.assignees ELSE u.assignees END,
+    groups = CASE WHEN u.ends THEN t.groups ELSE u.groups END,
+    due_time = CASE WHEN u.ends THEN t.due_time ELSE u.due_time END,
+    claimed_by = CASE WHEN u.ends THEN t.claimed_by END,
+    claim_time = CASE WHEN u.ends THEN t.claim_time END
+FROM ({columns.TASK_CHANGE.select("task_changes")}) u
+WHERE t.org_id = u.org_id AND t.id = u.id AND t.end_time IS NULL""")  # noqa: S608 - our own columns
+
+PARTS: Mapping[str, Statement] = {
+    "consumed": REMOVE_MESSAGES,
+    "letters": INSERT_MESSAGES,
+    "tasks": INSERT_TASKS,
+    "task_changes": CHANGE_TASKS,
+}
 """What few transitions carry beside steps and events: the statement of each part, whose only parameter is its rows.
 
-Such a statement touches no row that other executions' transitions touch, and its success is not asked.
+Such a statement touches no row that other executions' transitions touch, and its success is not asked. No two of them
+touch a row at once.
 """
 
 # The lock waits for a transaction of the lost connection that is still about to commit. It also makes the reading a

@@ -67,18 +67,18 @@ UPDATE executions e SET state = u.state, last_seq = u.last_seq, steps_total = u.
     awaits = CASE WHEN u.released AND u.end_time IS NULL THEN u.awaits END
 FROM (SELECT r->>0 AS org_id, (r->>1)::uuid AS id, (r->>2)::uuid AS incarnation, (r->>3)::int8 AS epoch,
     (r->>4)::int8 AS base_seq, (r->>5)::int8 AS last_seq, r->>6 AS state, (r->>7)::int8 AS mail_seen,
-    (r->>8)::bool AS ends_otherwise, (r->>9)::bool AS released, (r->>10)::bool AS survived,
-    (r->>11)::int AS steps_total, (r->>12)::int AS steps_completed, (r->>13)::int AS steps_failed,
-    (r->>14)::int AS steps_skipped, (r->>15)::int AS steps_running, (r->>16)::int AS steps_cancelled,
-    (r->>17)::int AS progress, (r->>18)::timestamptz AS start_time, (r->>19)::timestamptz AS end_time,
-    (r->>20)::timestamptz AS deadline_time, (r->>21)::timestamptz AS wake_time, nullif(r->22, 'null') AS result,
-    nullif(r->23, 'null') AS awaits, nullif(r->24, 'null') AS failure, nullif(r->25, 'null') AS ending,
-    (r->>26)::int8 AS bytes, nullif(r->27, 'null') AS usage
+    (r->>8)::int8 AS bound, (r->>9)::bool AS released, (r->>10)::bool AS survived, (r->>11)::int AS steps_total,
+    (r->>12)::int AS steps_completed, (r->>13)::int AS steps_failed, (r->>14)::int AS steps_skipped,
+    (r->>15)::int AS steps_running, (r->>16)::int AS steps_cancelled, (r->>17)::int AS progress,
+    (r->>18)::timestamptz AS start_time, (r->>19)::timestamptz AS end_time, (r->>20)::timestamptz AS deadline_time,
+    (r->>21)::timestamptz AS wake_time, nullif(r->22, 'null') AS result, nullif(r->23, 'null') AS awaits,
+    nullif(r->24, 'null') AS failure, nullif(r->25, 'null') AS ending, (r->>26)::int8 AS bytes,
+    nullif(r->27, 'null') AS usage
 FROM jsonb_array_elements($1::jsonb) AS r) u
 WHERE e.org_id = u.org_id AND e.id = u.id
     -- Not `=`: the index of incarnations must never be chosen, it finds all that a replica drives.
     AND e.incarnation IS NOT DISTINCT FROM u.incarnation AND e.epoch = u.epoch AND e.last_seq = u.base_seq
-    AND (e.mail <= u.mail_seen OR NOT u.ends_otherwise)
+    AND (u.bound IS NULL OR e.mail <= u.bound)
 RETURNING e.id;
 
 -- UPSERT_STEPS: $1 steps
@@ -130,6 +130,37 @@ SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, (r->>2)::uuid AS id, r->>
     (r->>4)::timestamptz AS create_time, r->>5 AS sender, nullif(r->6, 'null') AS body
 FROM jsonb_array_elements($1::jsonb) AS r
 ON CONFLICT DO NOTHING;
+
+-- INSERT_TASKS: $1 tasks
+INSERT INTO tasks (org_id, execution_id, id, path, iteration, workflow_name, owner, state, title, outcomes, assignees, groups,
+    create_time, update_time, due_time, waited, escalated, version, description, form)
+SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, (r->>2)::uuid AS id, r->>3 AS path, (r->>4)::int AS iteration,
+    r->>5 AS workflow_name, r->>6 AS owner, r->>7 AS state, r->>8 AS title,
+    CASE WHEN r->9 <> '[]' THEN ARRAY(SELECT jsonb_array_elements_text(r->9)) END AS outcomes,
+    CASE WHEN r->10 <> '[]' THEN ARRAY(SELECT jsonb_array_elements_text(r->10)) END AS assignees,
+    CASE WHEN r->11 <> '[]' THEN ARRAY(SELECT jsonb_array_elements_text(r->11)) END AS groups,
+    (r->>12)::timestamptz AS create_time, (r->>13)::timestamptz AS update_time, (r->>14)::timestamptz AS due_time,
+    (r->>15)::bool AS waited, (r->>16)::bool AS escalated, (r->>17)::int AS version, r->>18 AS description,
+    nullif(r->19, 'null') AS form
+FROM jsonb_array_elements($1::jsonb) AS r
+ON CONFLICT DO NOTHING;
+
+-- CHANGE_TASKS: $1 task_changes
+UPDATE tasks t SET state = u.state, update_time = u.time, version = t.version + 1,
+    end_time = CASE WHEN u.ends THEN u.time END,
+    outcome = u.outcome,
+    escalated = t.escalated OR NOT u.ends,
+    assignees = CASE WHEN u.ends THEN t.assignees ELSE u.assignees END,
+    groups = CASE WHEN u.ends THEN t.groups ELSE u.groups END,
+    due_time = CASE WHEN u.ends THEN t.due_time ELSE u.due_time END,
+    claimed_by = CASE WHEN u.ends THEN t.claimed_by END,
+    claim_time = CASE WHEN u.ends THEN t.claim_time END
+FROM (SELECT r->>0 AS org_id, (r->>1)::uuid AS id, r->>2 AS state, (r->>3)::timestamptz AS time, (r->>4)::bool AS ends,
+    r->>5 AS outcome, CASE WHEN r->6 <> '[]' THEN ARRAY(SELECT jsonb_array_elements_text(r->6)) END AS assignees,
+    CASE WHEN r->7 <> '[]' THEN ARRAY(SELECT jsonb_array_elements_text(r->7)) END AS groups,
+    (r->>8)::timestamptz AS due_time
+FROM jsonb_array_elements($1::jsonb) AS r) u
+WHERE t.org_id = u.org_id AND t.id = u.id AND t.end_time IS NULL;
 
 -- READ_CHANGED: $1 orgs, $2 execution_ids, $3 last_seqs
 SELECT e.id, e.incarnation, e.epoch, e.last_seq, t.body
@@ -190,23 +221,23 @@ UPDATE executions e SET state = u.state, last_seq = u.last_seq, steps_total = u.
     awaits = CASE WHEN u.released AND u.end_time IS NULL THEN u.awaits END
 FROM (SELECT r->>0 AS org_id, (r->>1)::uuid AS id, (r->>2)::uuid AS incarnation, (r->>3)::int8 AS epoch,
     (r->>4)::int8 AS base_seq, (r->>5)::int8 AS last_seq, r->>6 AS state, (r->>7)::int8 AS mail_seen,
-    (r->>8)::bool AS ends_otherwise, (r->>9)::bool AS released, (r->>10)::bool AS survived,
-    (r->>11)::int AS steps_total, (r->>12)::int AS steps_completed, (r->>13)::int AS steps_failed,
-    (r->>14)::int AS steps_skipped, (r->>15)::int AS steps_running, (r->>16)::int AS steps_cancelled,
-    (r->>17)::int AS progress, (r->>18)::timestamptz AS start_time, (r->>19)::timestamptz AS end_time,
-    (r->>20)::timestamptz AS deadline_time, (r->>21)::timestamptz AS wake_time, nullif(r->22, 'null') AS result,
-    nullif(r->23, 'null') AS awaits, nullif(r->24, 'null') AS failure, nullif(r->25, 'null') AS ending,
-    (r->>26)::int8 AS bytes, nullif(r->27, 'null') AS usage
+    (r->>8)::int8 AS bound, (r->>9)::bool AS released, (r->>10)::bool AS survived, (r->>11)::int AS steps_total,
+    (r->>12)::int AS steps_completed, (r->>13)::int AS steps_failed, (r->>14)::int AS steps_skipped,
+    (r->>15)::int AS steps_running, (r->>16)::int AS steps_cancelled, (r->>17)::int AS progress,
+    (r->>18)::timestamptz AS start_time, (r->>19)::timestamptz AS end_time, (r->>20)::timestamptz AS deadline_time,
+    (r->>21)::timestamptz AS wake_time, nullif(r->22, 'null') AS result, nullif(r->23, 'null') AS awaits,
+    nullif(r->24, 'null') AS failure, nullif(r->25, 'null') AS ending, (r->>26)::int8 AS bytes,
+    nullif(r->27, 'null') AS usage
 FROM jsonb_array_elements($3::jsonb) AS r) u
 WHERE e.org_id = u.org_id AND e.id = u.id
     -- Not `=`: the index of incarnations must never be chosen, it finds all that a replica drives.
     AND e.incarnation IS NOT DISTINCT FROM u.incarnation AND e.epoch = u.epoch AND e.last_seq = u.base_seq
-    AND (e.mail <= u.mail_seen OR NOT u.ends_otherwise)
+    AND (u.bound IS NULL OR e.mail <= u.bound)
 RETURNING e.id)
 SELECT 1 / ((SELECT count(*) FROM moved) = $4
     AND (SELECT count(*) FROM kept) = $5)::int;
 
--- SINGLE_WITH_ALL: $1 shared, $2 steps, $3 history, $4 changes, $5 consumed, $6 letters, $7 workflow_orgs, $8 workflow_ids, $9 workflow_revisions, $10 requests, $11 executions, $12 inputs, $13 request_count, $14 execution_count, $15 change_count, $16 step_count
+-- SINGLE_WITH_ALL: $1 shared, $2 steps, $3 history, $4 changes, $5 consumed, $6 letters, $7 tasks, $8 task_changes, $9 workflow_orgs, $10 workflow_ids, $11 workflow_revisions, $12 requests, $13 executions, $14 inputs, $15 request_count, $16 execution_count, $17 change_count, $18 step_count
 WITH pooled AS (
 INSERT INTO shared_payloads (org_id, execution_id, digest, document, message)
 SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, r->>2 AS digest, nullif(r->3, 'null') AS document,
@@ -258,18 +289,18 @@ UPDATE executions e SET state = u.state, last_seq = u.last_seq, steps_total = u.
     awaits = CASE WHEN u.released AND u.end_time IS NULL THEN u.awaits END
 FROM (SELECT r->>0 AS org_id, (r->>1)::uuid AS id, (r->>2)::uuid AS incarnation, (r->>3)::int8 AS epoch,
     (r->>4)::int8 AS base_seq, (r->>5)::int8 AS last_seq, r->>6 AS state, (r->>7)::int8 AS mail_seen,
-    (r->>8)::bool AS ends_otherwise, (r->>9)::bool AS released, (r->>10)::bool AS survived,
-    (r->>11)::int AS steps_total, (r->>12)::int AS steps_completed, (r->>13)::int AS steps_failed,
-    (r->>14)::int AS steps_skipped, (r->>15)::int AS steps_running, (r->>16)::int AS steps_cancelled,
-    (r->>17)::int AS progress, (r->>18)::timestamptz AS start_time, (r->>19)::timestamptz AS end_time,
-    (r->>20)::timestamptz AS deadline_time, (r->>21)::timestamptz AS wake_time, nullif(r->22, 'null') AS result,
-    nullif(r->23, 'null') AS awaits, nullif(r->24, 'null') AS failure, nullif(r->25, 'null') AS ending,
-    (r->>26)::int8 AS bytes, nullif(r->27, 'null') AS usage
+    (r->>8)::int8 AS bound, (r->>9)::bool AS released, (r->>10)::bool AS survived, (r->>11)::int AS steps_total,
+    (r->>12)::int AS steps_completed, (r->>13)::int AS steps_failed, (r->>14)::int AS steps_skipped,
+    (r->>15)::int AS steps_running, (r->>16)::int AS steps_cancelled, (r->>17)::int AS progress,
+    (r->>18)::timestamptz AS start_time, (r->>19)::timestamptz AS end_time, (r->>20)::timestamptz AS deadline_time,
+    (r->>21)::timestamptz AS wake_time, nullif(r->22, 'null') AS result, nullif(r->23, 'null') AS awaits,
+    nullif(r->24, 'null') AS failure, nullif(r->25, 'null') AS ending, (r->>26)::int8 AS bytes,
+    nullif(r->27, 'null') AS usage
 FROM jsonb_array_elements($4::jsonb) AS r) u
 WHERE e.org_id = u.org_id AND e.id = u.id
     -- Not `=`: the index of incarnations must never be chosen, it finds all that a replica drives.
     AND e.incarnation IS NOT DISTINCT FROM u.incarnation AND e.epoch = u.epoch AND e.last_seq = u.base_seq
-    AND (e.mail <= u.mail_seen OR NOT u.ends_otherwise)
+    AND (u.bound IS NULL OR e.mail <= u.bound)
 RETURNING e.id),
 of_consumed AS (
 DELETE FROM messages m USING (SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, (r->>2)::uuid AS id
@@ -281,16 +312,45 @@ SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, (r->>2)::uuid AS id, r->>
     (r->>4)::timestamptz AS create_time, r->>5 AS sender, nullif(r->6, 'null') AS body
 FROM jsonb_array_elements($6::jsonb) AS r
 ON CONFLICT DO NOTHING),
+of_tasks AS (
+INSERT INTO tasks (org_id, execution_id, id, path, iteration, workflow_name, owner, state, title, outcomes, assignees, groups,
+    create_time, update_time, due_time, waited, escalated, version, description, form)
+SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, (r->>2)::uuid AS id, r->>3 AS path, (r->>4)::int AS iteration,
+    r->>5 AS workflow_name, r->>6 AS owner, r->>7 AS state, r->>8 AS title,
+    CASE WHEN r->9 <> '[]' THEN ARRAY(SELECT jsonb_array_elements_text(r->9)) END AS outcomes,
+    CASE WHEN r->10 <> '[]' THEN ARRAY(SELECT jsonb_array_elements_text(r->10)) END AS assignees,
+    CASE WHEN r->11 <> '[]' THEN ARRAY(SELECT jsonb_array_elements_text(r->11)) END AS groups,
+    (r->>12)::timestamptz AS create_time, (r->>13)::timestamptz AS update_time, (r->>14)::timestamptz AS due_time,
+    (r->>15)::bool AS waited, (r->>16)::bool AS escalated, (r->>17)::int AS version, r->>18 AS description,
+    nullif(r->19, 'null') AS form
+FROM jsonb_array_elements($7::jsonb) AS r
+ON CONFLICT DO NOTHING),
+of_task_changes AS (
+UPDATE tasks t SET state = u.state, update_time = u.time, version = t.version + 1,
+    end_time = CASE WHEN u.ends THEN u.time END,
+    outcome = u.outcome,
+    escalated = t.escalated OR NOT u.ends,
+    assignees = CASE WHEN u.ends THEN t.assignees ELSE u.assignees END,
+    groups = CASE WHEN u.ends THEN t.groups ELSE u.groups END,
+    due_time = CASE WHEN u.ends THEN t.due_time ELSE u.due_time END,
+    claimed_by = CASE WHEN u.ends THEN t.claimed_by END,
+    claim_time = CASE WHEN u.ends THEN t.claim_time END
+FROM (SELECT r->>0 AS org_id, (r->>1)::uuid AS id, r->>2 AS state, (r->>3)::timestamptz AS time, (r->>4)::bool AS ends,
+    r->>5 AS outcome, CASE WHEN r->6 <> '[]' THEN ARRAY(SELECT jsonb_array_elements_text(r->6)) END AS assignees,
+    CASE WHEN r->7 <> '[]' THEN ARRAY(SELECT jsonb_array_elements_text(r->7)) END AS groups,
+    (r->>8)::timestamptz AS due_time
+FROM jsonb_array_elements($8::jsonb) AS r) u
+WHERE t.org_id = u.org_id AND t.id = u.id AND t.end_time IS NULL),
 live AS (
 SELECT w.org_id, w.id, u.revision
-FROM unnest($7::text[], $8::uuid[], $9::int[]) AS u(org_id, id, revision)
+FROM unnest($9::text[], $10::uuid[], $11::int[]) AS u(org_id, id, revision)
 JOIN workflows w ON w.org_id = u.org_id AND w.id = u.id
 WHERE w.delete_time IS NULL AND (u.revision = 0 OR u.revision = w.revision) FOR KEY SHARE OF w),
 taken AS (
 INSERT INTO requests (org_id, request_id, method, execution_id, content_hash, create_time)
 SELECT r->>0 AS org_id, r->>1 AS request_id, r->>2 AS method, (r->>3)::uuid AS execution_id,
     decode(r->>4, 'base64') AS content_hash, (r->>5)::timestamptz AS create_time
-FROM jsonb_array_elements($10::jsonb) AS r
+FROM jsonb_array_elements($12::jsonb) AS r
 ON CONFLICT DO NOTHING RETURNING execution_id),
 made AS (
 INSERT INTO executions (org_id, id, owner, workflow_id, workflow_name, revision, state, create_time, timeout, priority, tags, labels,
@@ -309,14 +369,14 @@ SELECT r->>0 AS org_id, (r->>1)::uuid AS id, r->>2 AS owner, (r->>3)::uuid AS wo
     nullif(r->26, 'null') AS result, nullif(r->27, 'null') AS failure, nullif(r->28, 'null') AS ending,
     (r->>29)::int8 AS mail, (r->>30)::uuid AS incarnation, (r->>31)::int8 AS epoch,
     (r->>32)::timestamptz AS wake_time, (r->>33)::int8 AS bytes, (r->>34)::int AS run
-FROM jsonb_array_elements($11::jsonb) AS r
+FROM jsonb_array_elements($13::jsonb) AS r
 ON CONFLICT DO NOTHING RETURNING id),
 given AS (
 INSERT INTO execution_inputs (org_id, execution_id, input)
 SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, nullif(r->2, 'null') AS input
-FROM jsonb_array_elements($12::jsonb) AS r)
-SELECT 1 / ((SELECT count(*) FROM taken) = $13
-    AND (SELECT count(*) FROM live) = cardinality($8)
-    AND (SELECT count(*) FROM made) = $14
-    AND (SELECT count(*) FROM moved) = $15
-    AND (SELECT count(*) FROM kept) = $16)::int;
+FROM jsonb_array_elements($14::jsonb) AS r)
+SELECT 1 / ((SELECT count(*) FROM taken) = $15
+    AND (SELECT count(*) FROM live) = cardinality($10)
+    AND (SELECT count(*) FROM made) = $16
+    AND (SELECT count(*) FROM moved) = $17
+    AND (SELECT count(*) FROM kept) = $18)::int;

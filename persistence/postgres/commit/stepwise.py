@@ -55,7 +55,7 @@ async def write_stepwise(connection: Connection, units: Sequence[Unit]) -> dict[
     committed = [group for group in groups if outcomes[group] is CommitResult.COMMITTED]
     if written:
         await connection.execute(statements.INSERT_INPUTS.text, joined(creation.input_row for creation in written))
-    for name, rows in part_rows(committed).items():
+    for name, rows in part_rows(written, committed).items():
         await connection.execute(statements.PARTS[name].text, joined(rows))
     if missing := missing_payloads(unit for unit, outcome in outcomes.items() if is_written(outcome)):
         await connection.execute(statements.INSERT_SHARED.text, joined(missing))

@@ -9,7 +9,8 @@ from uuid import UUID
 
 from persistence.errors import PersistenceError
 from persistence.model import UNREAD, Event, ExecutionState, Step, StepKey, StepState, Wait
-from persistence.postgres.commit import columns
+from persistence.people import check_tasks
+from persistence.postgres.commit import columns, parts
 from persistence.postgres.commit.encoding import document, in_utc
 from persistence.postgres.commit.sharing import Payloads
 from persistence.postgres.commit.statements import PARTS
@@ -24,13 +25,12 @@ WorkflowKey: TypeAlias = tuple[str, UUID, int]
 
 _Answer = TypeVar("_Answer")
 _NONE: Mapping[PayloadKey, bytes] = {}
-_NO_PARTS: Mapping[str, Sequence[bytes]] = {}
 
 
 class _Item(Generic[_Answer]):
     """Something submitted, with the future of its caller."""
 
-    __slots__ = ("future", "history_rows", "known", "org", "payload_rows", "step_rows")
+    __slots__ = ("future", "history_rows", "known", "org", "parts", "payload_rows", "step_rows")
 
     def __init__(self, org: str, future: Future[_Answer]) -> None:
         self.org = org
@@ -39,6 +39,7 @@ class _Item(Generic[_Answer]):
         self.history_rows: Sequence[bytes] = ()
         self.payload_rows: Mapping[PayloadKey, bytes] = _NONE
         self.known: Container[PayloadKey] = ()
+        self.parts: parts.Parts = parts.NONE
 
     def encode(
         self, org: str, execution_id: UUID, base_seq: int, steps: Sequence[Step], events: Sequence[Event]
@@ -55,9 +56,8 @@ class _Item(Generic[_Answer]):
     @property
     def size(self) -> int:
         """About how many bytes it is, as far as it may be many."""
-        return (
-            sum(map(len, self.step_rows)) + sum(map(len, self.history_rows)) + sum(map(len, self.payload_rows.values()))
-        )
+        rows = (self.step_rows, self.history_rows, self.payload_rows.values(), *self.parts.values())
+        return sum(len(row) for each in rows for row in each)
 
     def resolve(self, outcome: Outcome) -> None:
         """Tell the caller, unless it has gone."""
@@ -84,6 +84,8 @@ class Creation(_Item[Created]):
         self.execution = execution
         self.row = columns.EXECUTION.encode(execution, result=document(new.result))
         self.input_row = columns.INPUT.encode(new)
+        if new.tasks:
+            self.parts = parts.of_creation(new)
         self.in_doubt = False
 
     @property
@@ -115,9 +117,9 @@ class Creation(_Item[Created]):
 
 
 class Submission(_Item[CommitResult]):
-    """A transition of an execution; `parts` are the rows of what it carries of PARTS."""
+    """A transition of an execution."""
 
-    __slots__ = ("ending", "failure", "parts", "result", "transition")
+    __slots__ = ("ending", "failure", "result", "transition")
 
     def __init__(self, transition: Transition, future: Future[CommitResult]) -> None:
         _check(transition)
@@ -128,12 +130,7 @@ class Submission(_Item[CommitResult]):
         self.failure = document(transition.failure)
         self.ending = document(columns.ending_document(transition.ending))
         self.result = document(transition.result) if transition.state.is_end else None
-        self.parts = _parts(transition) if transition.consumed or transition.letters else _NO_PARTS
-
-    @property
-    def size(self) -> int:
-        """About how many bytes it is."""
-        return super().size + sum(len(row) for rows in self.parts.values() for row in rows)
+        self.parts = parts.of_transition(transition)
 
 
 def letters(items: Iterable[Submission]) -> list[Letter]:
@@ -160,7 +157,7 @@ class Refusal(_Item[CommitResult]):
 class Group:
     """Transitions of one execution that follow each other and are written as one."""
 
-    __slots__ = ("_steps", "behind", "early", "items", "known", "payload_rows")
+    __slots__ = ("_steps", "_tasks", "behind", "early", "items", "known", "payload_rows")
 
     def __init__(self, item: Submission) -> None:
         self.items = [item]
@@ -170,6 +167,7 @@ class Group:
         self.payload_rows: Mapping[PayloadKey, bytes] = _NONE
         self.known: Container[PayloadKey] = ()
         self._steps: dict[StepKey, tuple[Step, bytes]] = {}
+        self._tasks: set[UUID] = set()
         self._take(item)
 
     @property
@@ -210,10 +208,17 @@ class Group:
             self.last,
             base_seq=self.base_seq,
             survived=any(item.transition.survived for item in self.items),
+            bound=self._bound,
             result=last.result,
             failure=last.failure,
             ending=last.ending,
         )
+
+    @property
+    def _bound(self) -> int | None:
+        """How many binding messages there may be, None where that is all the same."""
+        seen = [item.transition.mail_seen for item in self.items if item.transition.is_bound]
+        return min(seen) if seen else None
 
     @property
     def step_rows(self) -> list[bytes]:
@@ -241,6 +246,8 @@ class Group:
             return True
         if not all(self._may_follow(step) for step in transition.steps):
             return False  # the table refuses it, alone
+        if not self._tasks.isdisjoint(parts.task_ids(transition)):
+            return False  # one statement does not see what another makes of a row
         self.items.append(item)
         self._take(item)
         return True
@@ -255,6 +262,7 @@ class Group:
     def _take(self, item: Submission) -> None:
         if item.payload_rows:
             self.payload_rows = {**self.payload_rows, **item.payload_rows}
+        self._tasks.update(parts.task_ids(item.transition))
         for step, row in zip(item.transition.steps, item.step_rows, strict=True):
             self._steps[step.key] = step, row
 
@@ -283,24 +291,15 @@ def missing_payloads(units: Iterable[Unit]) -> list[bytes]:
     return [found[key] for key in sorted(found)] if found else []
 
 
-def part_rows(groups: Iterable[Group]) -> dict[str, list[bytes]]:
+def part_rows(creations: Iterable[Creation], groups: Iterable[Group]) -> dict[str, list[bytes]]:
     """Return the rows of each of PARTS of which there are some."""
     found: dict[str, list[bytes]] = {}
-    items = [item for group in groups for item in group.items if item.parts]
+    items: list[Creation | Submission] = [creation for creation in creations if creation.parts]
+    items += (item for group in groups for item in group.items if item.parts)
     for name in PARTS if items else ():
         if rows := [row for item in items for row in item.parts.get(name, ())]:
             found[name] = rows
     return found
-
-
-def _parts(transition: Transition) -> dict[str, Sequence[bytes]]:
-    """Return the rows of a transition by the names of PARTS."""
-    org, execution_id = transition.org, transition.execution_id
-    consumed = [columns.CONSUMED.encode(each, org_id=org, execution_id=execution_id) for each in transition.consumed]
-    letters = [
-        columns.MESSAGE.encode(each.message, org_id=org, execution_id=each.execution_id) for each in transition.letters
-    ]
-    return {"consumed": consumed, "letters": letters}
 
 
 def _step_rows(org: str, execution_id: UUID, steps: Sequence[Step], payloads: Payloads) -> list[bytes]:
@@ -365,15 +364,16 @@ def _check(transition: Transition) -> None:
 
     And what no row can hold, before anything is written.
     """
+    check_tasks(transition.tasks, transition.task_changes)
     for moment in (transition.start_time, transition.end_time, transition.deadline_time, transition.wake_time):
         in_utc(moment)
     counts, is_end = transition.counts, transition.state.is_end
-    parts = (counts.completed, counts.failed, counts.skipped, counts.running, counts.cancelled)
+    counted = (counts.completed, counts.failed, counts.skipped, counts.running, counts.cancelled)
     is_sound = (
         is_end == (transition.end_time is not None)
         and 0 <= transition.progress <= (100 if transition.state is ExecutionState.COMPLETED else 99)
-        and min(parts) >= 0
-        and sum(parts) <= counts.total
+        and min(counted) >= 0
+        and sum(counted) <= counts.total
         and transition.bytes >= 0
         and not (is_end and transition.ending is not None)
         and not (transition.state is ExecutionState.CANCELLING and transition.ending is None)

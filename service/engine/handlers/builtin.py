@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from service.engine.handlers.condition import condition
+from service.engine.handlers.create_task import create_task
 from service.engine.handlers.model import Handler
 from service.engine.handlers.transform import transform
 from service.engine.handlers.wait import wait
 
-ENGINE_HANDLERS: Mapping[str, Handler] = {handler.name: handler for handler in (wait(), condition(), transform())}
+ENGINE_HANDLERS: Mapping[str, Handler] = {
+    handler.name: handler for handler in (wait(), condition(), transform(), create_task())
+}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from immutables import Map
 from msgspec.structs import replace
 
 from persistence.model import ExecutionState, Step, StepCounts, StepKey, StepState
+from persistence.people import NewTask, TaskChange, TaskState
 from persistence.usage import Usage
 from service.engine import paths
 from service.engine.definition import Definition, OnError
@@ -16,7 +18,7 @@ from service.engine.failure import Failure
 from service.engine.planning.course import Course
 from service.engine.planning.events import Event, EventBody
 from service.engine.planning.heap import Heap
-from service.engine.planning.state import State
+from service.engine.planning.state import State, awaited_task
 from service.engine.planning.variables import SeenSteps
 
 COUNTED = {
@@ -46,6 +48,10 @@ class Draft(Course):
         self.touched: dict[StepKey, Step] = {}
         self.bytes = state.bytes
         self.usage = state.usage
+        self.tasks: dict[UUID, NewTask] = {}
+        """Tasks of people that are made."""
+        self.task_changes: dict[UUID, TaskChange] = {}
+        """What becomes of tasks that were made before."""
         self._untold: Usage | None = None
         self._bodies: list[tuple[EventBody, int, StepCounts]] = []
 
@@ -68,6 +74,8 @@ class Draft(Course):
         before = self.steps.get(step.path)
         self.touched[step.key] = step
         self.follow(before, step)
+        if (task_id := awaited_task(before)) is not None and step.state.is_end:
+            self._let_go(task_id, step)
         left = COUNTED.get(before.state) if before else None
         entered = COUNTED[step.state]
         if left == entered:
@@ -78,6 +86,13 @@ class Draft(Course):
         self.counts = replace(self.counts, **changes)
         if not self._is_ending_with(step):
             self.progress = max(self.progress, self._share_done())
+
+    def _let_go(self, task_id: UUID, step: Step) -> None:
+        """End a task that its step no longer waits for; one that nobody has seen yet is not made at all."""
+        if self.tasks.pop(task_id, None) is None:
+            state = TaskState.CANCELLED if step.state is StepState.CANCELLED else TaskState.EXPIRED
+            outcome = step.output["outcome"] if step.state is StepState.COMPLETED else ""
+            self.task_changes[task_id] = TaskChange(task_id, state, self.time, outcome)
 
     def add_steps(self, number: int) -> None:
         """Count steps that are known to come."""

@@ -147,7 +147,7 @@ def _waiting(step: Step, body: events.StepWaiting, event: Event) -> Step:
     match body.wait.kind:
         case WaitKind.TIMER:
             return replace(waiting, output=body.output, start_time=step.start_time or event.time)
-        case WaitKind.RETRY:
+        case WaitKind.RETRY | WaitKind.TASK:
             return waiting
     # The attempt has not begun, and counts for nothing.
     start_time = step.start_time if step.attempt > 1 else None

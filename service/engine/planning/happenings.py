@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from persistence.model import Message
+from persistence.model import Message, MessageKind
 from persistence.usage import Usage
 from service.engine.failure import Failure
 
@@ -191,3 +191,16 @@ Happening = (
     | Continued
     | Condemned
 )
+
+RESULTS = (StepSucceeded, StepFailed, StepSuspended)
+"""What an attempt came to."""
+
+
+def is_at_once(happening: Happening) -> bool:
+    """Return whether it is applied before what waits for its turn: it evaluates nothing.
+
+    A cancel must be heeded in time, and the others follow from what an attempt has met just now.
+    """
+    if isinstance(happening, MessageCame):
+        return happening.message.kind == MessageKind.CANCEL
+    return isinstance(happening, StepProgressed | ThreadMissed | HandlerMissed)

@@ -4,7 +4,8 @@ Pure: it reads no clock, draws no lots and does no I/O. The same happenings alwa
 
 The rules are one object for each application, in classes that lie on each other, so that a rule finds those below it:
 _Planning (what a happening does) -> BlockRules (steps and items begin, outputs) -> EndRules (blocks end, sweeps) ->
-EngineSteps (steps that the planner runs) -> StepRules (single steps, effects). StepRules call upwards in `ended` alone.
+EngineSteps (steps that the planner runs) -> PeopleRules (those that ask people) -> StepRules (single steps, effects).
+StepRules call upwards in `ended` and `overdue` alone.
 All change one Draft, the next state in the making, which is a Course: what may begin, is in work and is due in it.
 """
 
@@ -18,6 +19,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from persistence.model import ExecutionState, Message, MessageKind, Step, Wait, WaitKind
+from persistence.people import NewTask, TaskChange
 from service.engine import payload
 from service.engine.clock import later
 from service.engine.definition import Definition
@@ -44,7 +46,8 @@ class Plan:
     outside may start when it is on its way. `is_partial`: some of what follows was put off, so that nobody else has to
     wait for all of it; let Continued happen. `work` is what applying it was, in the units of `expressions/cost.py`.
     `consumed` is the message that it has seen, also where nothing else follows from it. `has_decided`: the end of the
-    execution, which is to be recorded also where all that it ends was put off.
+    execution, which is to be recorded also where all that it ends was put off. `tasks` of people are to be made, and
+    those of earlier plans changed; steps tell of each.
     """
 
     state: State
@@ -55,6 +58,8 @@ class Plan:
     work: int = 0
     consumed: tuple[Message, ...] = ()
     has_decided: bool = False
+    tasks: tuple[NewTask, ...] = ()
+    task_changes: tuple[TaskChange, ...] = ()
 
     @property
     def is_empty(self) -> bool:
@@ -124,6 +129,8 @@ def apply(
         planning.allowance.spent + WORK_OF_FORGETTING * planning.draft.forgotten,
         (happening.message,) if isinstance(happening, happenings.MessageCame) else (),
         after.ending != state.ending,
+        tuple(planning.draft.tasks.values()),
+        tuple(planning.draft.task_changes.values()),
     )
 
 
@@ -235,8 +242,11 @@ class _Planning(BlockRules):
 
     def receive(self, message: Message) -> None:
         """Do what a message asks for; of what is done already, or not understood, nothing is left but that it came."""
-        if message.kind == MessageKind.CANCEL:
-            self.cancel(message.sender, str(message.body.get("reason") or ""))
+        match message.kind:
+            case MessageKind.CANCEL:
+                self.cancel(message.sender, str(message.body.get("reason") or ""))
+            case MessageKind.TASK_COMPLETED:
+                self.answer(message)
 
     def cancel(self, by: str, reason: str) -> None:
         if self.draft.state.state is ExecutionState.CANCELLING:

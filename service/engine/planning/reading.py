@@ -11,7 +11,7 @@ from itertools import chain
 
 from persistence.model import ExecutionDetail, Step, StepKey, StepState, Wanted
 from service.engine import paths
-from service.engine.definition import Block, Call, Decide, Definition, Pause, Repeat, StepSpec, Transform
+from service.engine.definition import Ask, Block, Call, Decide, Definition, Pause, Repeat, StepSpec, Transform
 from service.engine.expressions import EVERY_STEP
 from service.engine.planning.course import is_fatal, telling
 from service.engine.planning.scopes import outwards
@@ -26,7 +26,8 @@ _NOTHING: frozenset[str] = frozenset()
 def still_wanted(definition: Definition, detail: ExecutionDetail) -> Wanted:
     """Return what may still be read of the records of an execution that is to be driven on.
 
-    What is open is written whole, so it is read whole, but for the input: only items are read again.
+    What is open is written whole, so it is read whole, but for the input: only items, and what is asked of people, are
+    read again.
     """
     return in_one_go(wanting(definition, detail))
 
@@ -42,7 +43,7 @@ def wanting(definition: Definition, detail: ExecutionDetail) -> Work[Wanted]:
             scopes[scope][step_id] = step
             if not step.state.is_end:
                 outputs.add(step.key)
-                if _is_repeat(definition, step):
+                if _is_read_again(definition, step):
                     inputs.add(step.key)
         yield 2 * len(part)
     begun = frozenset(outputs)
@@ -57,9 +58,10 @@ def wanting(definition: Definition, detail: ExecutionDetail) -> Work[Wanted]:
     return Wanted(frozenset(outputs), begun.union(assigned), frozenset(inputs))
 
 
-def _is_repeat(definition: Definition, step: Step) -> bool:
+def _is_read_again(definition: Definition, step: Step) -> bool:
+    """Whether the planner reads the input of an open step: for its items, or for what happens when it is overdue."""
     spec = definition.find(step.path)
-    return spec is not None and isinstance(spec.action, Repeat)
+    return spec is not None and isinstance(spec.action, Repeat | Ask)
 
 
 def _is_open(scope: str, scopes: Mapping[str, Mapping[str, Step]]) -> bool:
@@ -96,7 +98,7 @@ def _reads(spec: StepSpec, record: Step | None) -> frozenset[str]:
 
 def _action_reads(spec: StepSpec) -> frozenset[str]:
     match spec.action:
-        case Call(params=params) | Pause(params=params):
+        case Call(params=params) | Pause(params=params) | Ask(params=params):
             return params.reads
         case Transform(value=value):
             return value.reads

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
+from uuid import UUID
 
 import msgspec
 from immutables import Map
@@ -196,6 +197,13 @@ def runs(step: Step) -> bool:
 def awaited_handler(step: Step | None) -> str:
     """Return the handler that a step waits for until somebody has it, empty when it waits for none."""
     return step.wait.handler if step is not None and step.wait is not None and step.waits_for(WaitKind.WORKER) else ""
+
+
+def awaited_task(step: Step | None) -> UUID | None:
+    """Return the id of the task that a step waits for, None when it waits for none."""
+    return (
+        UUID(step.wait.task) if step is not None and step.wait is not None and step.waits_for(WaitKind.TASK) else None
+    )
 
 
 class Scopes(Protocol):

@@ -75,6 +75,10 @@ class StepRules(ABC):
         return step if (step.iteration, step.attempt) == (told.iteration, told.attempt) else None
 
     @abstractmethod
+    def overdue(self, step: Step) -> None:
+        """Go on with a step that waits for a person who has not done it in time. Raises PutOffError."""
+
+    @abstractmethod
     def ended(self, step: Step) -> None:
         """Do what follows for others from the end of a step, which is recorded."""
 
@@ -336,6 +340,8 @@ class StepRules(ABC):
             self.stop(step)
         elif step.waits_for(WaitKind.TIMER):
             self.complete(step, step.output)
+        elif step.waits_for(WaitKind.TASK):
+            self.overdue(step)
         else:
             self.start_attempt(step)
 

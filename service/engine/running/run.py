@@ -20,7 +20,7 @@ from service.engine.handlers.model import Effect
 from service.engine.paths import place
 from service.engine.planning import happenings, planner
 from service.engine.planning.effects import StartAttempt
-from service.engine.planning.happenings import Happening
+from service.engine.planning.happenings import RESULTS, Happening, is_at_once
 from service.engine.planning.planner import Plan
 from service.engine.planning.state import State
 from service.engine.running.attempts import Attempts
@@ -33,16 +33,6 @@ from service.engine.running.parking import parked_until
 from service.engine.running.timer import Timer
 
 log = structlog.get_logger(__name__)
-
-# Happenings that are applied before others which wait for their turn. They evaluate nothing; a cancel must be heeded in
-# time, and the other three follow from what an attempt has met just now.
-AT_ONCE = (
-    happenings.MessageCame,
-    happenings.StepProgressed,
-    happenings.ThreadMissed,
-    happenings.HandlerMissed,
-)
-RESULTS = (happenings.StepSucceeded, happenings.StepFailed, happenings.StepSuspended)
 
 AHEAD = 16
 """Transitions of an execution on their way, at most, with which a step may begin before the commit of its start: an
@@ -133,7 +123,7 @@ class Run:
 
     def apply(self, happening: Happening) -> None:
         """Let something happen to the execution, now or in one of the next turns of the loop."""
-        if isinstance(happening, AT_ONCE) or (self.share.is_open and not self._backlog):
+        if is_at_once(happening) or (self.share.is_open and not self._backlog):
             self.apply_now(happening)
         elif not self._is_closing:
             self._put_off(happening)
@@ -297,6 +287,8 @@ class Run:
             result=after.result,
             consumed=tuple(message.id for message in plan.consumed),
             mail_seen=self._inbox.seen,
+            tasks=plan.tasks,
+            task_changes=plan.task_changes,
             release=parked_until is not None,
             wake_time=parked_until,
             awaits=sorted(after.awaited) if parked_until is not None else (),
@@ -321,6 +313,8 @@ class Run:
         if error is None and future.result() is CommitResult.COMMITTED:
             # Also of an execution that was dropped meanwhile: it may be watched here.
             self.context.hub.publish(self.id, transition.events)
+            if transition.tasks or transition.task_changes:
+                self.context.hub.people.tell()
         if self.closed.is_set():
             return
         if error is not None:

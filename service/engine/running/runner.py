@@ -149,6 +149,8 @@ class Runner:
             self._driver.recovery.look_for(execution.id)
         elif kept.exception() is None and kept.result().created:
             self.context.hub.publish(execution.id, new.events)
+            if new.tasks:
+                self.context.hub.people.tell()
             if execution.incarnation is not None:
                 self._driver.keep(execution, definition, plan, generation)
             elif execution.wake_time is not None:
@@ -158,8 +160,11 @@ class Runner:
         """Return the run of an execution that is driven here."""
         return self.runs.get(execution_id)
 
-    async def hand_in(self, posted: Posted) -> None:
-        """Let what was sent to an execution take effect here, if this process owns the execution or nobody does."""
+    async def hand_in(self, posted: Posted, *, to_the_end: bool = True) -> None:
+        """Let what was sent to an execution take effect here, if this process owns the execution or nobody does.
+
+        `to_the_end`: it is meant to end it, which is waited for a little.
+        """
         runs, execution = self.runs, posted.execution
         # A look may have found it between its commit and now.
         self.context.mail.tell()
@@ -178,7 +183,8 @@ class Runner:
                 log.warning("message not seen yet", execution_id=str(execution.id), error=str(error))
         if (run := runs.get(execution.id)) is not None:
             await within(EFFECT, run.settled())
-            await within(EFFECT, run.closed.wait())
+            if to_the_end:
+                await within(EFFECT, run.closed.wait())
 
     async def clear_away(self, workflow_id: UUID) -> None:
         """Let the messages that the deletion of a workflow left take effect here, and remove what has ended."""

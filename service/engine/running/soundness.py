@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -30,6 +31,7 @@ from service.engine.slices import Work, in_one_go
 SHOWN = 10
 
 _LOOK = 3  # microseconds for a step
+_TASK_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def unreadable(names: Sequence[str]) -> Failure:
@@ -92,6 +94,8 @@ def _of_items(definition: Definition, step: Step, steps: Mapping[str, Step]) -> 
         return
     if isinstance(spec.action, Repeat) and _items(step) is None:
         yield f"steps.{step.path}.input"
+    if step.waits_for(WaitKind.TASK) and not isinstance(step.input, Mapping):
+        yield f"steps.{step.path}.input"
     scope, _ = paths.split(step.path)
     if scope:
         path, index = paths.owner(scope)
@@ -107,6 +111,8 @@ def _items(step: Step) -> Sequence[Any] | None:
 
 def _is_endless(wait: Wait) -> bool:
     """Return whether nothing would ever end it."""
+    if wait.kind is WaitKind.TASK:
+        return not _TASK_ID.fullmatch(wait.task)
     return wait.kind in (WaitKind.TIMER, WaitKind.RETRY) and wait.wake_time is None
 
 

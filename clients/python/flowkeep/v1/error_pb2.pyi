@@ -95,6 +95,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     `GetExecutionRequest.at_seq` counts it: read the events. Metadata:
     `{"execution_id": "…", "at_seq": "90000", "limit": "33554432"}`.
     """
+    ERROR_REASON_TASK_NOT_FOUND: _ErrorReason.ValueType  # 33
+    """NOT_FOUND. There is no such task, or the caller may not see it. Metadata: `{"task_id": "0193…"}`."""
+    ERROR_REASON_TASK_ENDED: _ErrorReason.ValueType  # 34
+    """FAILED_PRECONDITION. The task has ended. Metadata: `{"task_id": "0193…", "state": "COMPLETED", "completed_by": "ann"}`."""
+    ERROR_REASON_TASK_CLAIMED: _ErrorReason.ValueType  # 35
+    """FAILED_PRECONDITION. Somebody else has claimed the task. Metadata: `{"task_id": "0193…", "claimed_by": "ann"}`."""
+    ERROR_REASON_TASK_NOT_ASSIGNED: _ErrorReason.ValueType  # 36
+    """PERMISSION_DENIED. The caller sees the task, but it is for others. Metadata: `{"task_id": "0193…"}`."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why an RPC was refused. Each error of the service (not those that gRPC itself gives, such as for a message that is too
@@ -177,4 +185,12 @@ ERROR_REASON_HISTORY_TOO_LARGE: ErrorReason.ValueType  # 32
 `GetExecutionRequest.at_seq` counts it: read the events. Metadata:
 `{"execution_id": "…", "at_seq": "90000", "limit": "33554432"}`.
 """
+ERROR_REASON_TASK_NOT_FOUND: ErrorReason.ValueType  # 33
+"""NOT_FOUND. There is no such task, or the caller may not see it. Metadata: `{"task_id": "0193…"}`."""
+ERROR_REASON_TASK_ENDED: ErrorReason.ValueType  # 34
+"""FAILED_PRECONDITION. The task has ended. Metadata: `{"task_id": "0193…", "state": "COMPLETED", "completed_by": "ann"}`."""
+ERROR_REASON_TASK_CLAIMED: ErrorReason.ValueType  # 35
+"""FAILED_PRECONDITION. Somebody else has claimed the task. Metadata: `{"task_id": "0193…", "claimed_by": "ann"}`."""
+ERROR_REASON_TASK_NOT_ASSIGNED: ErrorReason.ValueType  # 36
+"""PERMISSION_DENIED. The caller sees the task, but it is for others. Metadata: `{"task_id": "0193…"}`."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

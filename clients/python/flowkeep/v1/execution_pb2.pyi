@@ -189,6 +189,8 @@ class _FailureCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FailureCo
     """The org has no secret of a name that stands in the params of the step."""
     FAILURE_CODE_SECRETS_UNAVAILABLE: _FailureCode.ValueType  # 52
     """The provider of a secret did not answer, or not with one. Retried."""
+    FAILURE_CODE_TASK_OVERDUE: _FailureCode.ValueType  # 53
+    """Nobody completed a task of people in time. Details: `task_id`."""
     FAILURE_CODE_OUTPUT_REJECTED: _FailureCode.ValueType  # 56
     """No answer of a model met its schemas, however often it was asked. Details: `problems`, `asks`, the beginning of
     the last `answer`.
@@ -317,6 +319,8 @@ FAILURE_CODE_SECRET_NOT_FOUND: FailureCode.ValueType  # 51
 """The org has no secret of a name that stands in the params of the step."""
 FAILURE_CODE_SECRETS_UNAVAILABLE: FailureCode.ValueType  # 52
 """The provider of a secret did not answer, or not with one. Retried."""
+FAILURE_CODE_TASK_OVERDUE: FailureCode.ValueType  # 53
+"""Nobody completed a task of people in time. Details: `task_id`."""
 FAILURE_CODE_OUTPUT_REJECTED: FailureCode.ValueType  # 56
 """No answer of a model met its schemas, however often it was asked. Details: `problems`, `asks`, the beginning of
 the last `answer`.
@@ -1053,21 +1057,25 @@ Global___SignalWait: _TypeAlias = SignalWait  # noqa: Y015
 
 @_typing.final
 class TaskWait(_message.Message):
-    """The wait for a person. Not sent by this version of the server."""
+    """The wait for a person."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     TASK_ID_FIELD_NUMBER: _builtins.int
+    ESCALATED_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """Output only. Id of the task."""
+    escalated: _builtins.bool
+    """Output only. Whether it was overdue once, and handed to others."""
     def __init__(
         self,
         *,
         task_id: _builtins.str = ...,
+        escalated: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["task_id", b"task_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["escalated", b"escalated", "task_id", b"task_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,16 +1,28 @@
-"""Notifications that steps send to people; programs of 0007 on find all that they know as it was."""
+"""Notifications that steps send to people; programs of 0008 on find all that they know as it was."""
 
 from pathlib import Path
 
 from alembic import op
 
 revision = "0009"
-down_revision = "0007"
-oldest = "0007"
+down_revision = "0008"
+oldest = "0008"
 
 _TABLES = ("notification_reads", "notification_recipients", "notifications", "notification_counters")
 _METHOD = "MARK_NOTIFICATIONS_READ"
-_METHODS = ("APPLY_WORKFLOWS", "CANCEL", "CREATE_WORKFLOW", "DELETE_WORKFLOW", "EXECUTE", "UPDATE_WORKFLOW")
+_METHODS = (
+    "APPLY_WORKFLOWS",
+    "CANCEL",
+    "CLAIM_TASK",
+    "COMMENT_TASK",
+    "COMPLETE_TASK",
+    "CREATE_WORKFLOW",
+    "DELEGATE_TASK",
+    "DELETE_WORKFLOW",
+    "EXECUTE",
+    "RELEASE_TASK",
+    "UPDATE_WORKFLOW",
+)
 
 
 def upgrade() -> None:

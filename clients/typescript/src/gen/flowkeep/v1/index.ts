@@ -5,6 +5,8 @@ export * from "./execution_service_pb.js";
 export * from "./handler_pb.js";
 export * from "./notification_pb.js";
 export * from "./notification_service_pb.js";
+export * from "./task_pb.js";
+export * from "./task_service_pb.js";
 export * from "./worker_service_pb.js";
 export * from "./workflow_pb.js";
 export * from "./workflow_service_pb.js";

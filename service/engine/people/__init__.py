@@ -1,0 +1,1 @@
+"""Work that workflows ask of people: what is asked, and what people do with it."""

@@ -1,0 +1,37 @@
+"""`flowkeep tasks` against a real server."""
+
+from __future__ import annotations
+
+from tests.e2e.commands import at, execute, refused, shown
+
+ASKING = """
+name: asking
+steps:
+  - id: ask
+    handler: create_task
+    params:
+      title: Approve the trip
+      outcomes: [approved, rejected]
+      form: {type: object, properties: {days: {type: integer, maximum: 5}}}
+"""
+
+
+async def test_a_task_is_found_shown_talked_about_and_completed(target: str) -> None:
+    await shown(target, "apply", "-", given=ASKING)
+    execution_id = (await execute(target, "asking"))["execution_id"]
+    (task,) = (await at(target, "tasks", "list", "--mine", "--execution", execution_id[:18])).json["tasks"]
+    task_id = task["task_id"]
+    assert (task["state"], task["title"]) == ("OPEN", "Approve the trip")
+    assert f"for a person, task {task_id}" in await shown(target, "get", execution_id)
+    await shown(target, "tasks", "claim", task_id)
+    await shown(target, "tasks", "comment", task_id, "how long?")
+    text = await shown(target, "tasks", "show", task_id)
+    assert "developer" in text
+    assert "how long?" in text
+    assert f"flowkeep tasks complete {task_id} approved|rejected --set NAME=VALUE" in text
+    complaint = await refused(target, "tasks", "complete", task_id, "approved", "--set", "days=9", code=2)
+    assert "values.days" in complaint
+    done = (await at(target, "tasks", "complete", task_id, "approved", "--set", "days=3")).json
+    assert (done["state"], done["values"]) == ("COMPLETED", {"days": 3})
+    assert "TASK_ENDED" in await refused(target, "tasks", "complete", task_id, "rejected", code=5)
+    assert "Approve the trip" in await shown(target, "tasks", "list", "--all")
