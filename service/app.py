@@ -175,7 +175,7 @@ async def running_engine(
     egress = Egress(guard or guard_of(config), routes=routes_of(config, secrets))
     channels = Channels(egress.guard, egress.routes)
     sessions = Sessions(mcp_servers(config), secrets)
-    models = models_of(config)
+    models = models_of(config, secrets)
     hub = WatchHub()
     notifications = notifications_of(config, repository, hub)
     registry = Registry.with_builtins(egress, mail_server(config), sessions, models, notifications, secrets)

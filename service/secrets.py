@@ -55,6 +55,8 @@ def _settings(config: Config) -> Iterator[tuple[str, Iterable[str]]]:
     if config.mcp_servers is not None:
         for server in parse_servers(_text(config.mcp_servers)).values():
             yield "MCP_SERVERS", texts_of(server)
+    for endpoint in config.endpoints.values():
+        yield "MODELS", [endpoint.key, *texts_of(endpoint.server)]
 
 
 def _text(secret: SecretStr | None) -> str:

@@ -13,8 +13,11 @@ import pytest
 import pytest_asyncio
 
 from service.config import Config
+from service.engine.chat.endpoints import parse as parse_models
+from service.engine.chat.models import Models
 from service.engine.egress.egress import Egress
 from service.engine.egress.guard import Guard
+from service.engine.handlers.ask_model import ask_model
 from service.engine.handlers.call_api import call_api
 from service.engine.handlers.mcp_tool import mcp_tool
 from service.engine.handlers.model import Handler
@@ -26,6 +29,7 @@ from service.mail import mail_server
 from service.routes import routes_of
 from tests.integration.certificates import Authority
 from tests.integration.mcp_servers import plain
+from tests.integration.model_server import KEY, Reply, serving_model, settings
 from tests.integration.post_office import HOST, PASSWORD, USER, serving_mail
 from tests.integration.proxies import serving_proxy
 from tests.integration.web import CONTEXT, Web, call, failure
@@ -112,3 +116,19 @@ async def test_what_an_mcp_server_is_given(folder: Path, tool: Handler) -> None:
     (folder / "acme" / "crm").write_text("geheim\0")
     broken = await failure(tool, ACME, **asked)
     assert (broken.code, "NUL" in broken.message) == ("CONNECTION_FAILED", True)
+
+
+async def test_the_key_of_a_model(folder: Path, secrets: Secrets) -> None:
+    with serving_model() as server:
+        setting = settings(server, key="${ secret('model') }", headers={"X-Team": "${ secret('team') }"})
+        asker = ask_model(models=Models(parse_models(setting), secrets))
+        asked: dict[str, Any] = {"endpoint": "lab", "model": "small", "prompt": "?"}
+        missing = await failure(asker, ACME, **asked)
+        assert (missing.code, missing.retryable) == ("SECRET_NOT_FOUND", False)
+        (folder / "model").write_text(KEY)
+        (folder / "acme" / "team").write_text("of-acme")
+        server.says(Reply(["Three"]))
+        assert (await call(asker, ACME, **asked))["text"] == "Three"
+        assert server.asked[-1].headers["x-team"] == "of-acme"
+        assert asker.close is not None
+        await asker.close()

@@ -71,6 +71,7 @@ SMTP: dict[str, Any] = {"smtp_host": "mail.example.org", "smtp_sender": "it@exam
         ),
         ("FLOWKEEP_MCP_SERVERS", {"mcp_servers": json.dumps({"a": {"command": "x", "env": {"T": "PLACE"}}})}),
         ("FLOWKEEP_MCP_SERVERS", {"mcp_servers": json.dumps({"a": {"url": "http://x", "headers": {"T": "PLACE"}}})}),
+        ("FLOWKEEP_MODELS", {"models": json.dumps({"a": {"url": "http://x/v1", "key": "PLACE"}})}),
     ],
 )
 def test_settings_that_name_secrets_need_to_be_right(name: str, settings: dict[str, Any], tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ class Endpoint:
                 raise NoKeyError("key_file is no text") from None
         else:
             return self.key
-        if not found or not _is_header(found):
+        if not found or not is_header(found):
             where = "key_variable" if self.key_variable else "key_file"
             raise NoKeyError(f"{where} leads to no key: it is empty, or holds what headers cannot carry")
         return found
@@ -136,7 +136,7 @@ def _endpoint(name: str, given: Any) -> Endpoint:
         raise ValueError(f"{name}: must have at most one of {', '.join(_KEYS)}")
     if not all(isinstance(given[each], str) and given[each] and "\0" not in given[each] for each in keys):
         raise ValueError(f"{name}.{keys[0]}: must be a text that is not empty")
-    if "key" in given and not _is_header(given["key"]):
+    if "key" in given and not is_header(given["key"]):
         raise ValueError(f"{name}.key: holds what headers cannot carry")
     currency = given.get("currency", "")
     if "currency" in given and not (isinstance(currency, str) and _CURRENCY.fullmatch(currency)):
@@ -175,5 +175,6 @@ def _price(given: Any) -> Decimal | None:
     return Decimal(str(given)) if is_number and 0 <= given <= _DEAREST else None
 
 
-def _is_header(text: str) -> bool:
+def is_header(text: str) -> bool:
+    """Return whether a header can carry a text."""
     return text.isascii() and text.isprintable() and text == text.strip()

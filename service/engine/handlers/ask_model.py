@@ -14,8 +14,9 @@ from service.engine.chat.reading import said
 from service.engine.chat.schemas import FaultyAnswerError
 from service.engine.egress.egress import Egress
 from service.engine.egress.guard import Guard
-from service.engine.failure import NOT_CONFIGURED
+from service.engine.failure import NOT_CONFIGURED, SECRET_NOT_FOUND, SECRETS_UNAVAILABLE
 from service.engine.handlers.model import Effect, Handler, HandlerError, StepContext
+from service.engine.secrets import SecretNotFoundError, SecretsUnavailableError
 
 DESCRIPTION = """\
 Asks a model by the chat completions of OpenAI, which local servers (vLLM, Ollama, llama.cpp) and most providers speak.
@@ -82,7 +83,7 @@ class _Caller:
         self._models = models
 
     async def run(self, params: Mapping[str, Any], context: StepContext) -> Any:
-        asking = Asking(await self._place(params), params, context)
+        asking = Asking(await self._place(params, context.org), params, context)
         conversation = Conversation(params)
         while True:
             answer = await asking.answer(conversation.body())
@@ -99,7 +100,7 @@ class _Caller:
         await self._egress.close()
         await self._models.egress.close()
 
-    async def _place(self, params: Mapping[str, Any]) -> Place:
+    async def _place(self, params: Mapping[str, Any], org: str) -> Place:
         key = params.get("api_key", "")
         if "url" in params:
             return Place(completions_url(params["url"]), params.get("headers", {}), key, self._egress)
@@ -109,13 +110,18 @@ class _Caller:
             text = f"FLOWKEEP_MODELS has no endpoint {name!r}{_listed(sorted(self._models.endpoints))}"
             raise HandlerError(NOT_CONFIGURED, text, {"endpoint": name}, retryable=False)
         try:
-            key = key or await endpoint.current_key()
+            key, headers = await self._models.account(org, endpoint, key)
+        except SecretNotFoundError as error:
+            text = f"FLOWKEEP_MODELS: {name}: {error}"
+            raise HandlerError(SECRET_NOT_FOUND, text, {"endpoint": name}, retryable=False) from None
+        except SecretsUnavailableError as error:
+            raise HandlerError(SECRETS_UNAVAILABLE, f"FLOWKEEP_MODELS: {name}: {error}", {"endpoint": name}) from None
         except NoKeyError as error:
             text = f"FLOWKEEP_MODELS: {name}: {error}"
             raise HandlerError(NOT_CONFIGURED, text, {"endpoint": name}, retryable=False) from None
         return Place(
             completions_url(endpoint.server.url),
-            endpoint.server.headers,
+            headers,
             key,
             self._models.egress,
             name,

@@ -89,6 +89,11 @@ def filled(server: Server, fill: Callable[[str], str]) -> Server:
         if any("\0" in text for text in env.values()):
             raise ValueError("its env cannot have a secret with the character NUL")
         return replace(server, env=MappingProxyType(env))
+    return with_headers(server, fill)
+
+
+def with_headers(server: HttpServer, fill: Callable[[str], str]) -> HttpServer:
+    """Return a server with the secrets of its headers filled in. Raises ValueError, as `filled` does."""
     headers = {name: fill(text) for name, text in server.headers.items()}
     if not all(_HEADER_VALUE.fullmatch(text) and text == text.strip() for text in headers.values()):
         raise ValueError("its headers cannot have a secret with line ends, other control characters or beyond ASCII")
