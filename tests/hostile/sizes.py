@@ -95,6 +95,8 @@ def _of_list(field: FieldDescriptor, within: tuple[Descriptor, ...]) -> Iterator
         many = lambda n: [empty] * n  # noqa: E731
     elif field.type == field.TYPE_ENUM:
         many = lambda n: [1 + i % 8 for i in range(n)]  # noqa: E731
+    elif field.type != field.TYPE_STRING:
+        many = lambda n: list(range(1, n + 1))  # noqa: E731
     else:
         many = lambda n: [f"t{i}" for i in range(n)]  # noqa: E731
         if rules.items.string.max_len:

@@ -161,7 +161,7 @@ func (x *ListNotificationsResponse) GetUnreadCount() int32 {
 // Request of MarkNotificationsRead. Needs `seqs` or `up_to_seq`, not both.
 type MarkNotificationsReadRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Optional. Numbers of the notifications. At most 1,000.
+	// Optional. Numbers of the notifications. At most 200.
 	Seqs []int64 `protobuf:"varint,1,rep,packed,name=seqs,proto3" json:"seqs,omitempty"`
 	// Optional. All up to and including this number: that of the newest that you have shown, so that those which come
 	// meanwhile stay unread.
@@ -392,7 +392,7 @@ const file_flowkeep_v1_notification_service_proto_rawDesc = "" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12!\n" +
 	"\funread_count\x18\x03 \x01(\x05R\vunreadCount\"\x91\x01\n" +
 	"\x1cMarkNotificationsReadRequest\x12#\n" +
-	"\x04seqs\x18\x01 \x03(\x03B\x0f\xbaH\f\x92\x01\t\x10\xe8\a\"\x04\"\x02(\x01R\x04seqs\x12#\n" +
+	"\x04seqs\x18\x01 \x03(\x03B\x0f\xbaH\f\x92\x01\t\x10\xc8\x01\"\x04\"\x02(\x01R\x04seqs\x12#\n" +
 	"\tup_to_seq\x18\x02 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\aupToSeq\x12'\n" +
 	"\n" +
 	"request_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\trequestId\"B\n" +

@@ -105,7 +105,7 @@ class MarkNotificationsReadRequest(_message.Message):
     """
     @_builtins.property
     def seqs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Optional. Numbers of the notifications. At most 1,000."""
+        """Optional. Numbers of the notifications. At most 200."""
 
     def __init__(
         self,
