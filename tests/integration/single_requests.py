@@ -11,7 +11,7 @@ from tests.integration.calls import (
 )
 from tests.integration.stage import step
 
-W, E = {"workflow": "w"}, {"execution_id": NOBODYS}
+W, E, T = {"workflow": "w"}, {"execution_id": NOBODYS}, {"task_id": NOBODYS}
 TIME_GONE = Timestamp(seconds=HUGE)
 BEFORE_TIME = Timestamp(seconds=-62_135_596_801)
 WIDE = "😀" * 128
@@ -60,6 +60,18 @@ ROWS: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"up_to_seq": HUGE, "request_id": "used"}, "REQUEST_ID_REUSED"),
     ],
     "WatchNotifications": [({"after_seq": -1}, "after_seq"), ({"after_seq": HUGE}, "CURSOR_AHEAD")],
+    "ListTasks": [
+        *(({"page_token": each}, "page_token") for each in ("no token", "é", "A" * 1024, "==")),
+        ({"filter": {"states": [0]}}, "filter.states"),
+        ({"filter": {"execution_id": "x"}}, "filter.execution_id"),
+    ],
+    "WatchTasks": [({"filter": {"group": "a\0"}}, "filter.group")],
+    "GetTask": [(T, "TASK_NOT_FOUND"), ({"task_id": NOBODYS.replace("-", "")}, "task_id")],
+    "ClaimTask": [(T, "TASK_NOT_FOUND")],
+    "ReleaseTask": [(T, "TASK_NOT_FOUND")],
+    "CompleteTask": [({**T, "outcome": "yes"}, "TASK_NOT_FOUND"), ({**T, "comment": "a\0"}, "comment")],
+    "DelegateTask": [({**T, "assignee": "bob"}, "TASK_NOT_FOUND"), (T, "assignee")],
+    "CommentTask": [({**T, "text": "fine"}, "TASK_NOT_FOUND"), (T, "text")],
     "ValidateWorkflow": [],  # it answers OK with violations, or with those of the wire
     "ListHandlers": [],  # its request has no fields
     "Execute": [
