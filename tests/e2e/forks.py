@@ -68,7 +68,7 @@ class Forks:
     def __init__(self) -> None:
         ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket = ours
-        self._begun: SimpleQueue[tuple[int, Future[int]]] = SimpleQueue()
+        self._begun: SimpleQueue[tuple[int, Future[int]] | None] = SimpleQueue()
         self._asking = threading.Lock()
         with its:
             # It lives as long as this process holds its end of the socket.
@@ -98,17 +98,22 @@ class Forks:
     def _ask(self, request: bytes, streams: Sequence[int]) -> tuple[int, Future[int]]:
         with self._asking:
             socket.send_fds(self._socket, [request], streams)
-            return self._begun.get()
+            begun = self._begun.get()
+        if begun is None:
+            raise RuntimeError("the process that has loaded flowkeep is gone; it said why on standard error")
+        return begun
 
     def _hear(self) -> None:
         running: dict[int, Future[int]] = {}
         while text := self._socket.recv(REQUEST):
             news = json.loads(text)
             if "begun" in news:
-                running[news["begun"]] = ended = Future()
+                ended: Future[int] = Future()
+                running[news["begun"]] = ended
                 self._begun.put((news["begun"], ended))
             else:
                 running.pop(news["ended"]).set_result(news["code"])
+        self._begun.put(None)
 
 
 class _Pipes:

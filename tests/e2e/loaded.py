@@ -48,11 +48,11 @@ def main(number: int) -> None:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(woken)
     while True:
-        ready, _, _ = select.select([asks, wakes], [], [])
+        ready, _, _ = select.select([asks.fileno(), wakes], [], [])
         if wakes in ready:
             os.read(wakes, 4096)
             _tell_of_the_dead(asks)
-        if asks in ready:
+        if asks.fileno() in ready:
             text, streams, _, _ = socket.recv_fds(asks, REQUEST, 3)
             if not text:
                 return
