@@ -173,6 +173,27 @@ async def _use_every_rpc(session: Session) -> None:
     assert await session.call(told, "MarkNotificationsRead", up_to_seq=1) == {}
     with pytest.raises(ToolError, match="beyond"):  # it has no end of its own
         await session.call(told, "WatchNotifications", after_seq=1)
+    await _do_a_task(session)
+
+
+async def _do_a_task(session: Session) -> None:
+    people, ask = "TaskService", {"id": "ask", "handler": "create_task", "params": {"title": "Approve"}}
+    await session.call("WorkflowService", "CreateWorkflow", definition={"name": "asking", "steps": [ask]})
+    await session.call("ExecutionService", "Execute", workflow="asking")
+    (task,) = (await session.call(people, "ListTasks", filter={"mine": True}))["tasks"]
+    of_it = {"task_id": task["task_id"]}
+    for method, more in (
+        ("ClaimTask", {}),
+        ("CommentTask", {"text": "mine"}),
+        ("ReleaseTask", {}),
+        ("DelegateTask", {"assignee": "developer"}),
+        ("CompleteTask", {"outcome": "done"}),
+    ):
+        assert (await session.call(people, method, **of_it, **more))["task"]["title"] == "Approve"
+    done = (await session.call(people, "GetTask", **of_it))["task"]
+    assert (done["state"], done["completed_by"]) == ("STATE_COMPLETED", "developer")
+    with pytest.raises(ToolError, match="execution_id"):  # it has no end of its own
+        await session.call(people, "WatchTasks", filter={"execution_id": "x"})
 
 
 @pytest.mark.usefixtures("prompt")
