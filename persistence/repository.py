@@ -36,6 +36,7 @@ from persistence.replicas import ReplicaRepository, Signals
 from persistence.requests import Request
 from persistence.transition import Closing, CommitResult, Created, NewExecution, Transition
 from persistence.user_notifications import UserNotificationRepository
+from persistence.workers import WorkerRepository
 
 End = Callable[[Closing], tuple[Mapping[str, Any], Event]]
 
@@ -348,6 +349,7 @@ class Repository(
     Signals,
     UserNotificationRepository,
     TaskRepository,
+    WorkerRepository,
     Protocol,
 ):
     """All of a store."""

@@ -19,11 +19,13 @@ import structlog
 from flowkeep.v1.execution_service_pb2_grpc import add_ExecutionServiceServicer_to_server
 from flowkeep.v1.notification_service_pb2_grpc import add_NotificationServiceServicer_to_server
 from flowkeep.v1.task_service_pb2_grpc import add_TaskServiceServicer_to_server
+from flowkeep.v1.worker_service_pb2_grpc import add_WorkerServiceServicer_to_server
 from flowkeep.v1.workflow_service_pb2_grpc import add_WorkflowServiceServicer_to_server
 from persistence import failpoints
 from persistence.embedded import EmbeddedPostgres, default_root
 from persistence.errors import PersistenceError
 from persistence.repository import Repository
+from service.announcing import announce
 from service.api.admission import Admission
 from service.api.events import encode, mended
 from service.api.execution_service import ExecutionServicer
@@ -36,6 +38,7 @@ from service.api.receiving import Receiving
 from service.api.sending import Sending
 from service.api.streams import StreamLimits, Streams
 from service.api.task_service import TaskServicer
+from service.api.worker_service import WorkerServicer
 from service.api.workflow_service import WorkflowServicer
 from service.calls.call_grpc import call_grpc
 from service.calls.channels import Channels
@@ -63,6 +66,8 @@ from service.engine.running.runner import Runner
 from service.engine.tasks import TaskRegistry
 from service.engine.user_notifications import UserNotifications
 from service.engine.watch import Pace, WatchHub
+from service.engine.workers.known import KnownHandlers
+from service.engine.workers.pool import Workers, WorkerSettings
 from service.engine.workflows import Workflows
 from service.mail import mail_server
 from service.models import models_of
@@ -93,6 +98,8 @@ class Engine:
     runner: Runner
     executions: Executions
     people: People
+    workers: Workers
+    known_handlers: KnownHandlers
 
 
 def _process_name() -> str:
@@ -121,7 +128,10 @@ def build_engine(
     outside = surroundings or Surroundings()
     hub = hub or WatchHub()
     defaults = Defaults(config.execution_timeout, config.step_timeout, config.max_execution_bytes)
-    workflows = Workflows(repository, registry, defaults)
+    patience = WorkerSettings(config.worker_heartbeat_timeout, config.cancel_grace + 1.0)
+    registry.workers = workers = Workers(patience, outside.clock.now)
+    known = KnownHandlers(repository, registry, workers)
+    workflows = Workflows(repository, registry, defaults, known)
     settings = RunnerSettings(
         max_running=config.max_running,
         park_after=config.park_after,
@@ -141,10 +151,11 @@ def build_engine(
         outside.draw,
         outside.name,
         secrets_of(config),
+        workers,
     )
     executions = Executions(repository, workflows, runner, _pace(config), outside.new_id, mended)
     people = People(repository, runner, _pace(config))
-    return Engine(repository, hub, workflows, outside.clock, runner, executions, people)
+    return Engine(repository, hub, workflows, outside.clock, runner, executions, people, workers, known)
 
 
 def notifications_of(config: Config, repository: Repository, hub: WatchHub) -> UserNotifications:
@@ -195,6 +206,8 @@ async def running_engine(
     tasks.keep(sessions.tend, "idle MCP sessions")
     tasks.keep(models.egress.tend, "idle connections to models")
     tasks.keep(notifications.tend, "old notifications")
+    tasks.keep(engine.workers.keep, "silent workers")
+    tasks.keep(lambda: announce(engine.workers, repository, lambda: runner.incarnation), "announced workers")
     leases: LeaseThread | LeaseKeeper
     if (apart := repository.leases_apart()) is not None:
         leases = LeaseThread(apart, runner.tenure, engine.clock, config.lease_ttl, watch)
@@ -247,6 +260,15 @@ async def running_server(config: Config, repository: Repository, *, alone: bool)
         )
         notification_servicer = NotificationServicer(notifications_of(config, repository, engine.hub), tokens)
         task_servicer = TaskServicer(engine.people, repository, tokens)
+        worker_servicer = WorkerServicer(
+            engine.workers,
+            engine.known_handlers,
+            repository,
+            engine.runner.tasks,
+            engine.clock.now,
+            engine.runner.name,
+            lambda: engine.runner.incarnation,
+        )
         server = Server(
             config,
             pipeline,
@@ -255,6 +277,7 @@ async def running_server(config: Config, repository: Repository, *, alone: bool)
                 lambda target: add_ExecutionServiceServicer_to_server(execution_servicer, target),
                 lambda target: add_NotificationServiceServicer_to_server(notification_servicer, target),
                 lambda target: add_TaskServiceServicer_to_server(task_servicer, target),
+                lambda target: add_WorkerServiceServicer_to_server(worker_servicer, target),
             ],
         )
         await server.start()
@@ -268,9 +291,16 @@ async def running_server(config: Config, repository: Repository, *, alone: bool)
             readiness.cancel()
             server.set_serving(False)
             engine.hub.close()
+            engine.workers.drain(config.stop_grace)
             # Others go on with the executions at once, however long the last calls and streams take to end.
-            await asyncio.gather(server.stop(config.stop_grace), engine.runner.hand_over())
+            await asyncio.gather(server.stop(config.stop_grace), _hand_over(engine))
             failpoints.hit("drain.after_stop_accept")
+
+
+async def _hand_over(engine: Engine) -> None:
+    """Give back what is driven, then let workers go: until then they hear what has been recorded of their results."""
+    await engine.runner.hand_over()
+    engine.workers.close()
 
 
 async def _page_token_key(config: Config, repository: Repository) -> bytes:

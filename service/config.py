@@ -182,6 +182,12 @@ class Config(BaseSettings):
         le=TEN_YEARS,
         description="How long an execution whose servers died must run before their deaths count no more against it",
     )
+    worker_heartbeat_timeout: Seconds = Field(
+        30.0,
+        ge=0.5,
+        le=3600,
+        description="How long a worker may be silent before its attempts are lost and others get the next ones",
+    )
     watch_poll: Seconds = Field(
         2.0, gt=0, le=TEN_YEARS, description="How often a watcher looks at the table without being woken"
     )
@@ -195,13 +201,15 @@ class Config(BaseSettings):
         1_500,
         ge=1,
         le=1_000_000,
-        description="Watch streams open at a time, nine tenths of one org at most; more answer RESOURCE_EXHAUSTED",
+        description="Streams open at a time, of watchers and workers, nine tenths of one org at most; more answer"
+        " RESOURCE_EXHAUSTED",
     )
     max_streams_per_org: int = Field(
         1_200,
         ge=1,
         le=1_000_000,
-        description="Watch streams that one org has open at a time, nine tenths of one identity at most",
+        description="Streams that one org has open at a time, of watchers and workers, nine tenths of one identity at"
+        " most",
     )
     wait_limit: Seconds = Field(
         300.0, gt=0, le=TEN_YEARS, description="How long Execute with wait takes when the caller gave no deadline"

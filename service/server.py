@@ -11,7 +11,13 @@ import structlog
 from grpc import aio
 from grpc_health.v1 import health, health_pb2
 
-from flowkeep.v1 import execution_service_pb2, notification_service_pb2, task_service_pb2, workflow_service_pb2
+from flowkeep.v1 import (
+    execution_service_pb2,
+    notification_service_pb2,
+    task_service_pb2,
+    worker_service_pb2,
+    workflow_service_pb2,
+)
 from service.addresses import is_unix
 from service.api.health import Health
 from service.api.pipeline import Pipeline
@@ -28,6 +34,7 @@ SERVICES = (
     execution_service_pb2.DESCRIPTOR.services_by_name["ExecutionService"].full_name,
     notification_service_pb2.DESCRIPTOR.services_by_name["NotificationService"].full_name,
     task_service_pb2.DESCRIPTOR.services_by_name["TaskService"].full_name,
+    worker_service_pb2.DESCRIPTOR.services_by_name["WorkerService"].full_name,
 )
 
 HANDLERS = "flowkeep.handlers"
@@ -35,7 +42,13 @@ HANDLERS = "flowkeep.handlers"
 
 METHODS = tuple(
     f"/{service.full_name}/{method.name}"
-    for file in (workflow_service_pb2, execution_service_pb2, notification_service_pb2, task_service_pb2)
+    for file in (
+        workflow_service_pb2,
+        execution_service_pb2,
+        notification_service_pb2,
+        task_service_pb2,
+        worker_service_pb2,
+    )
     for service in file.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 )

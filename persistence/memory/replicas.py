@@ -20,6 +20,8 @@ class MemoryReplicas:
     async def register(self, incarnation: UUID, name: str, ttl: float) -> Lease:
         """See ReplicaRepository."""
         now = self._tables.now()
+        if name:
+            self._tables.replica_names[incarnation] = name
         self._tables.leases[incarnation] = now + timedelta(seconds=ttl)
         return Lease(now, any(self._tables.is_live(other) for other in self._tables.leases if other != incarnation))
 

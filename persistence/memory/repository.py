@@ -13,6 +13,7 @@ from persistence.memory.people import MemoryTasks
 from persistence.memory.replicas import MemoryReplicas
 from persistence.memory.tables import Tables
 from persistence.memory.user_notifications import MemoryUserNotifications
+from persistence.memory.workers import MemoryWorkers
 from persistence.memory.workflows import MemoryWorkflows
 from persistence.model import LOADED_AT_ONCE
 from persistence.processes import News
@@ -24,7 +25,13 @@ def _utc_now() -> datetime:
 
 
 class MemoryRepository(
-    MemoryWorkflows, MemoryExecutions, MemoryTasks, MemoryJournal, MemoryReplicas, MemoryUserNotifications
+    MemoryWorkflows,
+    MemoryExecutions,
+    MemoryTasks,
+    MemoryJournal,
+    MemoryReplicas,
+    MemoryUserNotifications,
+    MemoryWorkers,
 ):
     """Implements Repository in this process; wake times and leases go by `now`.
 

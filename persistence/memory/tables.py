@@ -31,6 +31,7 @@ from persistence.model import (
 from persistence.people import Task
 from persistence.requests import Method, Request
 from persistence.user_notifications import Reader, Recipient, UserNotification
+from persistence.workers import ConnectedWorker, WorkerHandler
 
 
 @dataclass(slots=True)
@@ -156,6 +157,11 @@ class Tables:
     secrets: dict[str, bytes] = field(default_factory=dict)
     notifications: dict[str, NotificationTable] = field(default_factory=dict)
     """Those of each org."""
+    worker_handlers: dict[tuple[str, str], WorkerHandler] = field(default_factory=dict)
+    """By org and name."""
+    workers: dict[UUID, Sequence[ConnectedWorker]] = field(default_factory=dict)
+    """By the incarnation of the process that announced them."""
+    replica_names: dict[UUID, str] = field(default_factory=dict)
 
     def row(self, scope: Scope, execution_id: UUID) -> ExecutionRow:
         """Return the execution if it lies in the scope. Raises ExecutionNotFoundError."""

@@ -30,6 +30,7 @@ from persistence.postgres.reaping import PostgresReaping
 from persistence.postgres.replicas import PostgresReplicas
 from persistence.postgres.revisions import check_schema
 from persistence.postgres.user_notifications import PostgresUserNotifications
+from persistence.postgres.workers import PostgresWorkers
 from persistence.postgres.workflows import PostgresWorkflows
 from persistence.processes import News
 from persistence.repository import SECRET_BYTES
@@ -51,6 +52,7 @@ class PostgresRepository(
     PostgresCondemning,
     PostgresReplicas,
     PostgresUserNotifications,
+    PostgresWorkers,
 ):
     """Implements Repository on Postgres 15 or later. Make it by `open`."""
 

@@ -22,10 +22,10 @@ from persistence.model import Applied, Execution, Outcome, Workflow
 from service.api.payloads import filled_struct, filled_value, is_small
 from service.api.times import seconds, timestamp, wrong_span
 from service.engine.definition import Definition
-from service.engine.handlers.registry import Handler
 from service.engine.kept import Kept
 from service.engine.slices import Work, in_slices
 from service.engine.violations import DefinitionWarning, ValidationError, Violation
+from service.engine.workers.known import Shown
 
 KEPT_BYTES = 4 << 20
 """What the definitions take that executions were shown with last."""
@@ -229,11 +229,14 @@ def warning_messages(warnings: Iterable[DefinitionWarning], place: str = "") -> 
     ]
 
 
-def handler_message(handler: Handler) -> HandlerMessage:
+def handler_message(shown: Shown) -> HandlerMessage:
     """Return the message of a handler."""
+    handler = shown.handler
     return HandlerMessage(
         name=handler.name,
         description=handler.description,
         params_schema=payload.to_struct(handler.params_schema),
         effect=HandlerMessage.Effect.Value(f"EFFECT_{handler.effect.name}"),
+        is_remote=handler.is_remote,
+        worker_count=shown.workers,
     )

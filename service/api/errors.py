@@ -26,6 +26,8 @@ from service.engine.history import MOST_HISTORY, HistoryTooLargeError
 from service.engine.steps import StepNotFoundError
 from service.engine.violations import ValidationError, Violation, below
 from service.engine.watch import ShuttingDownError
+from service.engine.workers.model import HandlerExistsError
+from service.engine.workers.pool import StreamReplacedError, WorkerSilentError
 
 log = structlog.get_logger(__name__)
 
@@ -177,6 +179,13 @@ def refusal_of(error: BaseException) -> Refusal | None:
                 f"{error.told}; try again with the same request_id",
                 retry_after=1.0,
             )
+        case HandlerExistsError():
+            return Refusal(code.ALREADY_EXISTS, reason.ERROR_REASON_HANDLER_EXISTS, text, {"handler": error.name})
+        case StreamReplacedError():
+            return Refusal(code.ABORTED, reason.ERROR_REASON_CONFLICT, "the worker has opened another stream")
+        case WorkerSilentError():
+            text = f"{text}; connect again, and name the attempts that still run"
+            return Refusal(code.UNAVAILABLE, reason.ERROR_REASON_REQUEST_TOO_SLOW, text, retry_after=0.5)
         case ShuttingDownError():
             return Refusal(
                 code.UNAVAILABLE, reason.ERROR_REASON_SHUTTING_DOWN, "the server is shutting down", retry_after=0.5

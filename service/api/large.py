@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from google.protobuf.message import DecodeError, Message
@@ -33,10 +33,11 @@ class _MalformedError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Large:
-    """A request that is yet to be read."""
+    """A request that is yet to be read, of which no part may have more bytes than `most`."""
 
     kind: type[Message]
     raw: bytes
+    most: int = LARGEST_PART
 
     def pieces(self) -> Work[Message]:
         """Return the request. Raises _MalformedError, and ValidationError for a part that is larger than any may be."""
@@ -62,7 +63,7 @@ class Large:
             number = tag >> 3 if field else 0
             seen[number] += 1
             sizes[number] += size
-            if field and field.message_type and (size if field.is_repeated else sizes[number]) > LARGEST_PART:
+            if field and field.message_type and (size if field.is_repeated else sizes[number]) > self.most:
                 place = f"{field.name}[{seen[number] - 1}]" if field.is_repeated else field.name
                 text = f"must be at most {MAX_PAYLOAD_BYTES:,} bytes as JSON; it comes as {sizes[number]:,}"
                 raise ValidationError([Violation(place, text)])
@@ -113,15 +114,15 @@ def reader(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     return lambda raw: decode(raw) if len(raw) <= LARGE else Large(kind, raw)
 
 
-async def whole(request: Any) -> Any:
+async def whole(request: Any, most: int = LARGEST_PART) -> Any:
     """Return a request that `reader` gave, read to its end, or Malformed.
 
-    Raises ValidationError for a part that is larger than any may be.
+    Raises ValidationError for a part that has more bytes than `most`.
     """
     if not isinstance(request, Large):
         return request
     try:
-        return await in_slices(request.pieces())
+        return await in_slices(replace(request, most=most).pieces())
     except _MalformedError:
         return Malformed(request.kind.DESCRIPTOR.full_name)
 

@@ -35,4 +35,6 @@ PERMISSIONS: Mapping[str, str] = {
     "/flowkeep.v1.TaskService/CompleteTask": "tasks.work",
     "/flowkeep.v1.TaskService/DelegateTask": "tasks.work",
     "/flowkeep.v1.TaskService/CommentTask": "tasks.work",
+    "/flowkeep.v1.WorkerService/Work": "workers.work",
+    "/flowkeep.v1.WorkerService/ListWorkers": "workers.read",
 }

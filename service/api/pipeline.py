@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -41,7 +41,8 @@ from service.api.receiving import Receiving, this_task
 from service.api.requests import Judge, check_read
 from service.api.sending import Sending
 from service.api.streams import Recheck, Streams
-from service.engine.violations import ValidationError
+from service.config import LARGEST_REQUEST
+from service.engine.violations import ValidationError, Violation
 
 log = structlog.get_logger(__name__)
 
@@ -77,9 +78,9 @@ class Pipeline(aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None or not method.startswith(OURS):
             return handler
-        if handler.unary_stream:
+        if handler.unary_stream or handler.stream_stream:
             make: Callable[..., Any] = grpc.stream_stream_rpc_method_handler
-            around = self._stream(method, handler.unary_stream)
+            around = self._stream(method, handler.unary_stream or handler.stream_stream, goes_on=handler.stream_stream)
         else:
             make, around = grpc.stream_unary_rpc_method_handler, self._unary(method, handler.unary_unary)
         self._handlers[method] = make(around, reader(handler.request_deserializer))
@@ -101,7 +102,9 @@ class Pipeline(aio.ServerInterceptor):
 
         return call
 
-    def _stream(self, method: str, inner: Any) -> Any:
+    def _stream(self, method: str, inner: Any, *, goes_on: Any = None) -> Any:
+        """Serve a method that answers with a stream. `goes_on`: what is asked is one, too."""
+
         # It writes by itself: of a generator nobody could tell how long its last response waits to be read.
         async def call(_: Any, context: Any) -> None:
             started = time.perf_counter()
@@ -110,7 +113,8 @@ class Pipeline(aio.ServerInterceptor):
                 recheck = Recheck(self._authenticator, _metadata(context), peer(context))
                 writer = self.limits.streams.writer(context, identity.org, self.limits.sending)
                 with self.limits.streams.opened(identity):
-                    async with aclosing(inner(request, context)) as responses:
+                    asked = _requests(request, context) if goes_on else request
+                    async with aclosing(inner(asked, context)) as responses:
                         async for response in responses:
                             await writer.send(serialized(response))
                             await recheck()
@@ -145,6 +149,18 @@ class Pipeline(aio.ServerInterceptor):
         if found := request.violations() if isinstance(request, Batch) else await Judge().violations(request):
             raise ValidationError(found)
         return identity, request
+
+
+async def _requests(first: Message, context: Any) -> AsyncIterator[tuple[Message, Sequence[Violation]]]:
+    """Yield the requests of a stream, each with the rules that it breaks: the first one breaks none.
+
+    Raises RefusedError for bytes that are no request.
+    """
+    yield first, ()
+    while (read := await context.read()) is not aio.EOF:
+        request = await whole(read, LARGEST_REQUEST)  # a result that is too large is the servicer's to refuse
+        check_read(request)
+        yield request, await Judge().violations(request)
 
 
 def check_permissions(methods: Sequence[str]) -> None:

@@ -254,6 +254,11 @@ def _unstorable(message: Message, path: str) -> Iterator[Violation]:
             if not isinstance(value, _WITHOUT_TEXTS):
                 yield from _unstorable(value, f"{path}.{field.name}" if path else field.name)
             continue
+        if field.is_repeated and field.message_type and not isinstance(value, Mapping):
+            for index, item in enumerate(value):
+                if not isinstance(item, _WITHOUT_TEXTS):
+                    yield from _unstorable(item, f"{path}.{field.name}[{index}]" if path else f"{field.name}[{index}]")
+            continue
         texts: Iterable[Any] = (value,)
         if field.is_repeated:
             texts = (*value.keys(), *value.values()) if isinstance(value, Mapping) else value

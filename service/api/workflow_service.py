@@ -110,15 +110,18 @@ class WorkflowServicer(WorkflowServiceServicer):
         return pb.DeleteWorkflowResponse()
 
     async def ValidateWorkflow(self, request: pb.ValidateWorkflowRequest, context: Any) -> pb.ValidateWorkflowResponse:
+        org = current_identity.get().org
         try:
-            warned = await self._workflows.validate(await in_slices(document(request.definition)))
+            warned = await self._workflows.validate(org, await in_slices(document(request.definition)))
         except ValidationError as error:
             return pb.ValidateWorkflowResponse(violations=violation_messages(error.violations))
         return pb.ValidateWorkflowResponse(warnings=warning_messages(warned))
 
     async def ListHandlers(self, request: pb.ListHandlersRequest, context: Any) -> pb.ListHandlersResponse:
-        response = pb.ListHandlersResponse(handlers=[handler_message(each) for each in self._workflows.handlers()])
+        org = current_identity.get().org
+        shown = await self._workflows.handlers(org)
+        response = pb.ListHandlersResponse(handlers=[handler_message(each) for each in shown])
         if request.include_mcp_tools:
-            found = await self._workflows.mcp_offers(current_identity.get().org)
+            found = await self._workflows.mcp_offers(org)
             response.mcp_servers.extend(await in_slices(server_messages(found)))
         return response

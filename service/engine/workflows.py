@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -13,7 +13,7 @@ from persistence.model import Applied, Execution, ExecutionDetail, Scope, Workfl
 from persistence.repository import WorkflowRepository
 from persistence.requests import Method, Request
 from service.engine.definition import Definition, StepSpec
-from service.engine.handlers.registry import Handler, Registry
+from service.engine.handlers.registry import Catalog, Registry
 from service.engine.held import Held
 from service.engine.ids import uuid7
 from service.engine.kept import Kept
@@ -26,6 +26,7 @@ from service.engine.requests import asked
 from service.engine.shared_reads import SharedReads
 from service.engine.slices import in_slices
 from service.engine.violations import DefinitionWarning, ValidationError, Violation, below
+from service.engine.workers.known import KnownHandlers, Shown
 
 KEPT_BYTES = 24 << 20
 """Of parsed definitions that nobody uses, in memory; their sizes are told for about half of what they are."""
@@ -50,9 +51,16 @@ class Workflows:
     when the id was used for something else, WorkflowNotFoundError when what it was answered has been removed.
     """
 
-    def __init__(self, repository: WorkflowRepository, registry: Registry, defaults: Defaults) -> None:
+    def __init__(
+        self,
+        repository: WorkflowRepository,
+        registry: Registry,
+        defaults: Defaults,
+        known: KnownHandlers | None = None,
+    ) -> None:
         self._repository = repository
         self._registry = registry
+        self._known_handlers = known
         self._defaults = defaults
         self._resolving = SharedReads(self._resolve)
         self._loading = SharedReads(self._load)
@@ -65,17 +73,19 @@ class Workflows:
         self._recalled: Kept[_Reference, Workflow | None] = Kept(RECALLED)
         self._refuted: Kept[_Reference, tuple[UUID, int]] = Kept(RECALLED)
 
-    def handlers(self) -> Sequence[Handler]:
-        """Return what steps can run, by name."""
-        return sorted(self._registry.all(), key=lambda handler: handler.name)
+    async def handlers(self, org: str) -> Sequence[Shown]:
+        """Return what steps of an org can run, by name."""
+        if self._known_handlers is None:
+            return [Shown(handler) for handler in self._registry.all()]
+        return await self._known_handlers.all(org)
 
     async def mcp_offers(self, org: str) -> Sequence[Offer]:
         """Return what the MCP servers of the deployment offer to an org, or why that is not known."""
         return await offers(self._registry.mcp, org)
 
-    async def validate(self, document: Mapping[str, Any]) -> Sequence[DefinitionWarning]:
+    async def validate(self, org: str, document: Mapping[str, Any]) -> Sequence[DefinitionWarning]:
         """Return what should be otherwise in a definition. Raises ValidationError with all that is wrong with it."""
-        await self._parse(document)
+        await self._parse(org, document)
         return await self.warnings(document)
 
     async def warnings(self, document: Mapping[str, Any]) -> Sequence[DefinitionWarning]:
@@ -86,7 +96,7 @@ class Workflows:
         """Keep a new workflow. Raises ValidationError, NameTakenError."""
         request = await in_slices(asked(Method.CREATE_WORKFLOW, request_id, created_by, [document]))
         try:
-            definition = await self._parse(document)
+            definition = await self._parse(org, document)
         except ValidationError as error:
             return (await self._first(org, request, error))[0].workflow
         workflow = await self._repository.create_workflow(org, uuid7(), document, created_by, request)
@@ -110,7 +120,7 @@ class Workflows:
             named = {**document, "name": document.get("name") or current.name}
             if named["name"] != current.name:
                 raise ValidationError([Violation("name", f"must be {current.name!r}: a workflow keeps its name")])
-            definition = await self._parse(named)
+            definition = await self._parse(scope.org, named)
         except (ValidationError, NotFoundError) as error:
             return (await self._first(scope.org, request, error))[0].workflow
         workflow = await self._repository.update_workflow(scope, str(current.id), named, etag, updated_by, request)
@@ -133,7 +143,7 @@ class Workflows:
         asking = asked(Method.APPLY_WORKFLOWS, "" if dry_run else request_id, applied_by, documents)
         request = await in_slices(asking)
         try:
-            definitions = await self._parse_all(documents)
+            definitions = await self._parse_all(org, documents)
         except ValidationError as error:
             return await self._first(org, request, error)
         given = [(uuid7(), document) for document in documents]
@@ -150,7 +160,7 @@ class Workflows:
             raise refused
         return first
 
-    async def _parse_all(self, documents: Sequence[Mapping[str, Any]]) -> Sequence[Definition]:
+    async def _parse_all(self, org: str, documents: Sequence[Mapping[str, Any]]) -> Sequence[Definition]:
         definitions, found = list[Definition](), list[Violation]()
         named: dict[str, int] = {}
         for index, document in enumerate(documents):
@@ -159,7 +169,7 @@ class Workflows:
             if first != index:
                 found.append(Violation(f"{place}.name", f"{name!r} is the name of definitions[{first}] too"))
             try:
-                definitions.append(await self._parse(document))
+                definitions.append(await self._parse(org, document))
             except ValidationError as error:
                 found += (Violation(below(place, each.field), each.description) for each in error.violations)
         if found:
@@ -225,8 +235,11 @@ class Workflows:
         definition = await self.find(detail.execution)
         return (await in_slices(outlining(detail)), False) if definition is None else (definition, True)
 
-    def _parse(self, document: Mapping[str, Any]) -> Coroutine[Any, Any, Definition]:
-        return in_slices(parsing(document, self._registry, self._defaults))
+    async def _parse(self, org: str, document: Mapping[str, Any]) -> Definition:
+        catalog: Catalog = self._registry
+        if self._known_handlers is not None:
+            catalog = await self._known_handlers.catalog(org, document)
+        return await in_slices(parsing(document, catalog, self._defaults))
 
     async def _definition(self, workflow: Workflow) -> Definition:
         known = self._known(workflow.id, workflow.revision)

@@ -25,6 +25,7 @@ from flowkeep.errors import from_rpc_error, from_status
 from flowkeep.v1 import execution_service_pb2 as executions_pb2
 from flowkeep.v1 import notification_service_pb2 as notifications_pb2
 from flowkeep.v1 import task_service_pb2 as tasks_pb2
+from flowkeep.v1 import worker_service_pb2 as workers_pb2
 from flowkeep.v1 import workflow_service_pb2 as workflows_pb2
 from service.api.reflection import shown_files
 from tests.integration.stage import wait_step
@@ -32,7 +33,7 @@ from tests.patience import PATIENCE
 
 METHODS: Mapping[str, Any] = {
     f"/{service.full_name}/{method.name}": method
-    for file in (workflows_pb2, executions_pb2, notifications_pb2, tasks_pb2)
+    for file in (workflows_pb2, executions_pb2, notifications_pb2, tasks_pb2, workers_pb2)
     for service in file.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 }
@@ -59,6 +60,8 @@ BY_NEITHER = (
     "WatchNotifications",
     "ListTasks",
     "WatchTasks",
+    "Work",
+    "ListWorkers",
 )
 
 
@@ -93,6 +96,10 @@ def valid(path: str, workflow: str, execution_id: str, step_path: str = "pause")
         request.definition.CopyFrom(definition({"name": name, "steps": [wait_step()]}))
     if "definitions" in fields:
         request.definitions.append(definition({"name": "applied", "steps": [wait_step()]}))
+    if "register" in fields:
+        worker = workers_pb2.Register(worker_id=NOBODYS, capacity=1)
+        worker.handlers.add(name="of_worker")
+        request.register.CopyFrom(worker)
     if "requests" in fields:
         request.requests.add(workflow=workflow)
     if "up_to_seq" in fields:

@@ -12,6 +12,7 @@ from tests.integration.calls import (
 from tests.integration.stage import step
 
 W, E, T = {"workflow": "w"}, {"execution_id": NOBODYS}, {"task_id": NOBODYS}
+WORKER = {"worker_id": "w", "capacity": 1, "handlers": [{"name": "mine"}]}
 TIME_GONE = Timestamp(seconds=HUGE)
 BEFORE_TIME = Timestamp(seconds=-62_135_596_801)
 WIDE = "😀" * 128
@@ -122,4 +123,11 @@ ROWS: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({**E, "snapshot": True}, "EXECUTION_NOT_FOUND"),
         ({**E, "snapshot": True, "after_seq": 1}, "after_seq"),
     ],
+    "Work": [
+        ({"heartbeat": {}}, "register"),
+        ({"register": {**WORKER, "handlers": []}}, "register.handlers"),
+        ({"register": {**WORKER, "handlers": [{"name": "call_api"}]}}, "HANDLER_EXISTS"),
+        ({"register": {**WORKER, "name": "a\0"}}, "register.name"),
+    ],
+    "ListWorkers": [({"handler": "x" * 129}, "handler")],
 }

@@ -31,6 +31,7 @@ PACE = {
     "stop_grace": 0.3,
     "cancel_grace": 0.3,
     "log_level": "error",
+    "worker_heartbeat_timeout": 10 * PATIENCE,
 }
 """The compressed parameters of CONTRACT; not the lease, which a busy machine would lose."""
 

@@ -112,7 +112,7 @@ async def test_bytes_that_are_no_message(world):
 
 async def test_empty_requests_and_wrong_wire_types(world):
     answers_nothing = {"ListWorkflows", "ListExecutions", "ListHandlers", "ValidateWorkflow"}
-    answers_nothing |= {"ListNotifications", "WatchNotifications", "ListTasks", "WatchTasks"}
+    answers_nothing |= {"ListWorkers", "ListNotifications", "WatchNotifications", "ListTasks", "WatchTasks"}
     required = {"CreateWorkflow": "definition.name", **dict.fromkeys(("Execute", "GetWorkflow"), "workflow")}
     for path, method in METHODS.items():
         wrong_types = b"".join(

@@ -136,6 +136,11 @@ async def _use_every_rpc(session: Session) -> None:
     listed = await session.call(work, "ListWorkflows", page_size=10)
     assert [each["name"] for each in listed["workflows"]] == ["by-hand"]
 
+    worker = {"worker_id": "w", "capacity": 1, "handlers": [{"name": "mine"}]}
+    (registered,) = await session.stream("WorkerService", "Work", register=worker)
+    assert registered["registered"]["org"] == "development"
+    assert await session.call("WorkerService", "ListWorkers") == {}
+
     answer = await session.call(run, "Execute", workflow="by-hand", input={"name": "you"}, wait=True)
     execution_id = answer["execution"]["execution_id"]
     assert (answer["created"], answer["execution"]["result"]) == (True, "HELLO YOU!")

@@ -211,11 +211,11 @@ class Driver:
 
     def miss_thread(self, path: str) -> Plan:
         """Let the newest attempt find no free thread."""
-        return self.apply(happenings.ThreadMissed(self.now, path, self.ended(path), "all are held"))
+        return self.apply(happenings.SlotMissed(self.now, path, self.ended(path), "all are held"))
 
     def free_thread(self, path: str) -> Plan:
         """Let a thread become free for a step."""
-        return self.apply(happenings.ThreadFreed(self.now, path))
+        return self.apply(happenings.SlotFreed(self.now, path))
 
     def miss_handler(self, path: str) -> Plan:
         """Let the newest attempt find no handler."""

@@ -8,7 +8,7 @@ import pytest
 from pydantic import Field
 
 from flowkeep.handlers import handler
-from service.engine.handlers.docstrings import parameter_texts
+from flowkeep.typed.docstrings import parameter_texts
 from tests.unit.attempts import carried
 
 GOOGLE = """Sends it.

@@ -15,7 +15,7 @@ from tests.unit.planner_programs import Driver, Turn
 
 ENDINGS = (
     *(happenings.StepSucceeded, happenings.StepFailed, happenings.StepSuspended, happenings.StepStopped),
-    happenings.ThreadMissed,
+    happenings.SlotMissed,
     happenings.HandlerMissed,
 )
 RESULTS = (*ENDINGS, happenings.StepProgressed)

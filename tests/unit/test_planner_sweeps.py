@@ -141,7 +141,7 @@ def test_what_a_failed_item_is_about_to_stop_goes_on_no_more(mode: OnItemError) 
     driver.miss_thread("all[0].queues")
     driver.fail("all[0].bad", failure=FATAL)
     assert driver.state.sweeps and driver.rows["all[0].waits"].state is StepState.WAITING
-    driver.apply_now(happenings.ThreadFreed(driver.now, "all[0].queues"))
+    driver.apply_now(happenings.SlotFreed(driver.now, "all[0].queues"))
     driver.now += seconds(700)
     driver.apply_now(happenings.TimerFired(driver.now))
     driver.apply_now(happenings.StepSucceeded(driver.now, "all[0].calls", driver.ended("all[0].calls"), 1))

@@ -107,6 +107,9 @@ const (
 	ErrorReason_ERROR_REASON_TASK_CLAIMED ErrorReason = 35
 	// PERMISSION_DENIED. The caller sees the task, but it is for others. Metadata: `{"task_id": "0193…"}`.
 	ErrorReason_ERROR_REASON_TASK_NOT_ASSIGNED ErrorReason = 36
+	// ALREADY_EXISTS. A worker registers a handler of a name that one of the server's own has. Metadata:
+	// `{"handler": "call_api"}`.
+	ErrorReason_ERROR_REASON_HANDLER_EXISTS ErrorReason = 37
 )
 
 // Enum value maps for ErrorReason.
@@ -149,6 +152,7 @@ var (
 		34: "ERROR_REASON_TASK_ENDED",
 		35: "ERROR_REASON_TASK_CLAIMED",
 		36: "ERROR_REASON_TASK_NOT_ASSIGNED",
+		37: "ERROR_REASON_HANDLER_EXISTS",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":          0,
@@ -188,6 +192,7 @@ var (
 		"ERROR_REASON_TASK_ENDED":           34,
 		"ERROR_REASON_TASK_CLAIMED":         35,
 		"ERROR_REASON_TASK_NOT_ASSIGNED":    36,
+		"ERROR_REASON_HANDLER_EXISTS":       37,
 	}
 )
 
@@ -222,7 +227,8 @@ var File_flowkeep_v1_error_proto protoreflect.FileDescriptor
 
 const file_flowkeep_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"\x17flowkeep/v1/error.proto\x12\vflowkeep.v1*\xef\t\n" +
+	"\x17flowkeep/v1/error.proto\x12\vflowkeep.v1*\x90\n" +
+	"\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1f\n" +
 	"\x1bERROR_REASON_INVALID_FIELDS\x10\x01\x12\"\n" +
@@ -261,7 +267,8 @@ const file_flowkeep_v1_error_proto_rawDesc = "" +
 	"\x1bERROR_REASON_TASK_NOT_FOUND\x10!\x12\x1b\n" +
 	"\x17ERROR_REASON_TASK_ENDED\x10\"\x12\x1d\n" +
 	"\x19ERROR_REASON_TASK_CLAIMED\x10#\x12\"\n" +
-	"\x1eERROR_REASON_TASK_NOT_ASSIGNED\x10$B2\n" +
+	"\x1eERROR_REASON_TASK_NOT_ASSIGNED\x10$\x12\x1f\n" +
+	"\x1bERROR_REASON_HANDLER_EXISTS\x10%B2\n" +
 	"\x0fdev.flowkeep.v1P\x01Z\x1dflowkeep.dev/go/v1;flowkeepv1b\x06proto3"
 
 var (

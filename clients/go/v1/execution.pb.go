@@ -256,6 +256,9 @@ const (
 	FailureCode_FAILURE_CODE_MODEL_REFUSED FailureCode = 59
 	// The database did not take an in-app notification now. Retried.
 	FailureCode_FAILURE_CODE_NOTIFICATION_NOT_KEPT FailureCode = 60
+	// An attempt whose worker was lost before it gave a result. It does not count as failed, and the next one begins;
+	// a step fails with this code once it has lost five workers in a row.
+	FailureCode_FAILURE_CODE_WORKER_LOST FailureCode = 61
 )
 
 // Enum value maps for FailureCode.
@@ -320,6 +323,7 @@ var (
 		58: "FAILURE_CODE_CONTENT_FILTERED",
 		59: "FAILURE_CODE_MODEL_REFUSED",
 		60: "FAILURE_CODE_NOTIFICATION_NOT_KEPT",
+		61: "FAILURE_CODE_WORKER_LOST",
 	}
 	FailureCode_value = map[string]int32{
 		"FAILURE_CODE_UNSPECIFIED":                 0,
@@ -381,6 +385,7 @@ var (
 		"FAILURE_CODE_CONTENT_FILTERED":            58,
 		"FAILURE_CODE_MODEL_REFUSED":               59,
 		"FAILURE_CODE_NOTIFICATION_NOT_KEPT":       60,
+		"FAILURE_CODE_WORKER_LOST":                 61,
 	}
 )
 
@@ -2441,7 +2446,7 @@ const file_flowkeep_v1_execution_proto_rawDesc = "" +
 	"\bStepView\x12\x19\n" +
 	"\x15STEP_VIEW_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fSTEP_VIEW_BASIC\x10\x01\x12\x12\n" +
-	"\x0eSTEP_VIEW_FULL\x10\x02*\xfe\x0f\n" +
+	"\x0eSTEP_VIEW_FULL\x10\x02*\x9c\x10\n" +
 	"\vFailureCode\x12\x1c\n" +
 	"\x18FAILURE_CODE_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aFAILURE_CODE_HANDLER_ERROR\x10\x01\x12\x1f\n" +
@@ -2502,7 +2507,8 @@ const file_flowkeep_v1_execution_proto_rawDesc = "" +
 	"\x1dFAILURE_CODE_ANSWER_TRUNCATED\x109\x12!\n" +
 	"\x1dFAILURE_CODE_CONTENT_FILTERED\x10:\x12\x1e\n" +
 	"\x1aFAILURE_CODE_MODEL_REFUSED\x10;\x12&\n" +
-	"\"FAILURE_CODE_NOTIFICATION_NOT_KEPT\x10<B2\n" +
+	"\"FAILURE_CODE_NOTIFICATION_NOT_KEPT\x10<\x12\x1c\n" +
+	"\x18FAILURE_CODE_WORKER_LOST\x10=B2\n" +
 	"\x0fdev.flowkeep.v1P\x01Z\x1dflowkeep.dev/go/v1;flowkeepv1b\x06proto3"
 
 var (

@@ -26,7 +26,7 @@ const (
 type Handler_Effect int32
 
 const (
-	// Never sent.
+	// Never sent by servers.
 	Handler_EFFECT_UNSPECIFIED Handler_Effect = 0
 	// Nothing: it may begin before what its step depends on is stored, and be run again, unseen, after a crash. Where
 	// the step is AT_MOST_ONCE, neither is done.
@@ -83,15 +83,20 @@ func (Handler_Effect) EnumDescriptor() ([]byte, []int) {
 // What a step can run.
 type Handler struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Output only. Name by which steps call it.
+	// Name by which steps call it; of a worker's handler 1 to 128 printable characters. Required where a worker
+	// registers it.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Output only. What it does, for people; the first line is enough for a list. Built-in handlers say here which
-	// failure codes they give.
+	// What it does, for people; the first line is enough for a list. Built-in handlers say here which failure codes they
+	// give.
 	Description string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
-	// Output only. JSON Schema (draft 2020-12) of its parameters.
+	// JSON Schema (draft 2020-12) of its parameters. A worker that gives none takes any object.
 	ParamsSchema *structpb.Struct `protobuf:"bytes,3,opt,name=params_schema,json=paramsSchema,proto3" json:"params_schema,omitempty"`
-	// Output only. What an attempt does outside of the execution.
-	Effect        Handler_Effect `protobuf:"varint,4,opt,name=effect,proto3,enum=flowkeep.v1.Handler_Effect" json:"effect,omitempty"`
+	// What an attempt does outside of the execution. A worker that does not say counts as IDEMPOTENT.
+	Effect Handler_Effect `protobuf:"varint,4,opt,name=effect,proto3,enum=flowkeep.v1.Handler_Effect" json:"effect,omitempty"`
+	// Output only. Whether workers run it, which need not be connected at this moment.
+	IsRemote bool `protobuf:"varint,5,opt,name=is_remote,json=isRemote,proto3" json:"is_remote,omitempty"`
+	// Output only. Of a handler that workers run, how many that have it are connected to the server that answers.
+	WorkerCount   int32 `protobuf:"varint,6,opt,name=worker_count,json=workerCount,proto3" json:"worker_count,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -152,6 +157,20 @@ func (x *Handler) GetEffect() Handler_Effect {
 		return x.Effect
 	}
 	return Handler_EFFECT_UNSPECIFIED
+}
+
+func (x *Handler) GetIsRemote() bool {
+	if x != nil {
+		return x.IsRemote
+	}
+	return false
+}
+
+func (x *Handler) GetWorkerCount() int32 {
+	if x != nil {
+		return x.WorkerCount
+	}
+	return 0
 }
 
 // An MCP server that the deployment has named, whose tools steps call by the handler `mcp_tool`.
@@ -306,12 +325,14 @@ var File_flowkeep_v1_handler_proto protoreflect.FileDescriptor
 
 const file_flowkeep_v1_handler_proto_rawDesc = "" +
 	"\n" +
-	"\x19flowkeep/v1/handler.proto\x12\vflowkeep.v1\x1a\x1cgoogle/protobuf/struct.proto\"\x91\x02\n" +
+	"\x19flowkeep/v1/handler.proto\x12\vflowkeep.v1\x1a\x1cgoogle/protobuf/struct.proto\"\xd1\x02\n" +
 	"\aHandler\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\vdescription\x18\x02 \x01(\tR\vdescription\x12<\n" +
 	"\rparams_schema\x18\x03 \x01(\v2\x17.google.protobuf.StructR\fparamsSchema\x123\n" +
-	"\x06effect\x18\x04 \x01(\x0e2\x1b.flowkeep.v1.Handler.EffectR\x06effect\"]\n" +
+	"\x06effect\x18\x04 \x01(\x0e2\x1b.flowkeep.v1.Handler.EffectR\x06effect\x12\x1b\n" +
+	"\tis_remote\x18\x05 \x01(\bR\bisRemote\x12!\n" +
+	"\fworker_count\x18\x06 \x01(\x05R\vworkerCount\"]\n" +
 	"\x06Effect\x12\x16\n" +
 	"\x12EFFECT_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vEFFECT_NONE\x10\x01\x12\x15\n" +

@@ -492,7 +492,9 @@ type Registered struct {
 	// Of the attempts that it named those that are no longer wanted: it stops them and sends nothing of them.
 	Unwanted []*Attempt `protobuf:"bytes,3,rep,name=unwanted,proto3" json:"unwanted,omitempty"`
 	// What people know this server by.
-	Server        string `protobuf:"bytes,4,opt,name=server,proto3" json:"server,omitempty"`
+	Server string `protobuf:"bytes,4,opt,name=server,proto3" json:"server,omitempty"`
+	// Org whose attempts the worker is given.
+	Org           string `protobuf:"bytes,5,opt,name=org,proto3" json:"org,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -551,6 +553,13 @@ func (x *Registered) GetUnwanted() []*Attempt {
 func (x *Registered) GetServer() string {
 	if x != nil {
 		return x.Server
+	}
+	return ""
+}
+
+func (x *Registered) GetOrg() string {
+	if x != nil {
+		return x.Org
 	}
 	return ""
 }
@@ -1027,7 +1036,8 @@ type AttemptFailed struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Required. The attempt.
 	Attempt *Attempt `protobuf:"bytes,1,opt,name=attempt,proto3" json:"attempt,omitempty"`
-	// Required. What went wrong, in UPPER_SNAKE_CASE. CANCELLED: it has stopped as it was told to.
+	// Required. What went wrong, in UPPER_SNAKE_CASE. CANCELLED: it has stopped as it was told to; of an attempt that was
+	// not told to stop, that the worker gives it back, so that another worker gets the next one.
 	Code string `protobuf:"bytes,2,opt,name=code,proto3" json:"code,omitempty"`
 	// Optional. What a person needs to know to act. At most 2,048 characters are kept.
 	Message string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
@@ -1547,13 +1557,14 @@ const file_flowkeep_v1_worker_service_proto_rawDesc = "" +
 	"\bcapacity\x18\x04 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xe8\a(\x01R\bcapacity\x12!\n" +
 	"\aversion\x18\x05 \x01(\tB\a\xbaH\x04r\x02\x18@R\aversion\x12;\n" +
-	"\battempts\x18\x06 \x03(\v2\x14.flowkeep.v1.AttemptB\t\xbaH\x06\x92\x01\x03\x10\xd0\x0fR\battempts\"\xe8\x01\n" +
+	"\battempts\x18\x06 \x03(\v2\x14.flowkeep.v1.AttemptB\t\xbaH\x06\x92\x01\x03\x10\xd0\x0fR\battempts\"\xfa\x01\n" +
 	"\n" +
 	"Registered\x12H\n" +
 	"\x12heartbeat_interval\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x11heartbeatInterval\x12F\n" +
 	"\x11heartbeat_timeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x10heartbeatTimeout\x120\n" +
 	"\bunwanted\x18\x03 \x03(\v2\x14.flowkeep.v1.AttemptR\bunwanted\x12\x16\n" +
-	"\x06server\x18\x04 \x01(\tR\x06server\"\xaa\x01\n" +
+	"\x06server\x18\x04 \x01(\tR\x06server\x12\x10\n" +
+	"\x03org\x18\x05 \x01(\tR\x03org\"\xaa\x01\n" +
 	"\aAttempt\x12,\n" +
 	"\fexecution_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\vexecutionId\x12'\n" +
 	"\tstep_path\x18\x02 \x01(\tB\n" +
@@ -1592,10 +1603,11 @@ const file_flowkeep_v1_worker_service_proto_rawDesc = "" +
 	"\aattempt\x18\x01 \x01(\v2\x14.flowkeep.v1.AttemptB\x06\xbaH\x03\xc8\x01\x01R\aattempt\x12\"\n" +
 	"\x06output\x18\x02 \x01(\fB\n" +
 	"\xbaH\az\x05\x18\x80\x80\x80\x01R\x06output\x12(\n" +
-	"\x05usage\x18\x03 \x01(\v2\x12.flowkeep.v1.UsageR\x05usage\"\xdd\x02\n" +
+	"\x05usage\x18\x03 \x01(\v2\x12.flowkeep.v1.UsageR\x05usage\"\xcb\x02\n" +
 	"\rAttemptFailed\x126\n" +
-	"\aattempt\x18\x01 \x01(\v2\x14.flowkeep.v1.AttemptB\x06\xbaH\x03\xc8\x01\x01R\aattempt\x120\n" +
-	"\x04code\x18\x02 \x01(\tB\x1c\xbaH\x19r\x17\x10\x01\x18@2\x11^[A-Z][A-Z0-9_]*$R\x04code\x12\x18\n" +
+	"\aattempt\x18\x01 \x01(\v2\x14.flowkeep.v1.AttemptB\x06\xbaH\x03\xc8\x01\x01R\aattempt\x12\x1e\n" +
+	"\x04code\x18\x02 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\x04code\x12\x18\n" +
 	"\amessage\x18\x03 \x01(\tR\amessage\x12#\n" +
 	"\adetails\x18\x04 \x01(\fB\t\xbaH\x06z\x04\x18\x80\x80\x01R\adetails\x12\x1c\n" +
 	"\tretryable\x18\x05 \x01(\bR\tretryable\x12:\n" +

@@ -43,11 +43,12 @@ type WorkerServiceClient interface {
 	// `heartbeat_timeout` is lost: the step gets another attempt, or ends OUTCOME_UNKNOWN where it is AT_MOST_ONCE.
 	//
 	// Answers INVALID_ARGUMENT when a handler cannot be served; ALREADY_EXISTS, HANDLER_EXISTS, when the server itself has
-	// one of that name; FAILED_PRECONDITION when the first request is another one; UNAVAILABLE, SHUTTING_DOWN, when the
+	// one of that name; INVALID_ARGUMENT when the first request is another one; UNAVAILABLE, SHUTTING_DOWN, when the
 	// server stops, before which comes `draining`. It takes the permission `workers.work`, and gives attempts of the org
 	// of the caller.
 	Work(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[WorkRequest, WorkResponse], error)
-	// Lists the workers of the caller's org that are connected to any server, by name, and what they run.
+	// Lists the workers of the caller's org that are connected to any server, by name, and what they run. What is said of
+	// those that are connected to other servers may be some seconds old.
 	ListWorkers(ctx context.Context, in *ListWorkersRequest, opts ...grpc.CallOption) (*ListWorkersResponse, error)
 }
 
@@ -102,11 +103,12 @@ type WorkerServiceServer interface {
 	// `heartbeat_timeout` is lost: the step gets another attempt, or ends OUTCOME_UNKNOWN where it is AT_MOST_ONCE.
 	//
 	// Answers INVALID_ARGUMENT when a handler cannot be served; ALREADY_EXISTS, HANDLER_EXISTS, when the server itself has
-	// one of that name; FAILED_PRECONDITION when the first request is another one; UNAVAILABLE, SHUTTING_DOWN, when the
+	// one of that name; INVALID_ARGUMENT when the first request is another one; UNAVAILABLE, SHUTTING_DOWN, when the
 	// server stops, before which comes `draining`. It takes the permission `workers.work`, and gives attempts of the org
 	// of the caller.
 	Work(grpc.BidiStreamingServer[WorkRequest, WorkResponse]) error
-	// Lists the workers of the caller's org that are connected to any server, by name, and what they run.
+	// Lists the workers of the caller's org that are connected to any server, by name, and what they run. What is said of
+	// those that are connected to other servers may be some seconds old.
 	ListWorkers(context.Context, *ListWorkersRequest) (*ListWorkersResponse, error)
 	mustEmbedUnimplementedWorkerServiceServer()
 }

@@ -17,8 +17,9 @@ class Attempt:
     """One attempt of a step while this process runs it. Any thread may ask it, and tell it to stop.
 
     `stop` is what its handler asks. `told_at` is the monotonic time at which it was told to stop, `has_expired` whether
-    by its timeout. `has_noticed`: its handler asked since, and heard so. `is_in_thread`: a thread runs it now, which
-    nothing can stop. `has_returned`: its handler gave what it gives, which may have to wait for its turn. `usage` is
+    by its timeout. `has_noticed`: its handler asked since, and heard so. `is_abandoned`: this process drives the
+    execution no longer, and what comes of the attempt is of no use. `is_in_thread`: a thread runs it now, which nothing
+    can stop. `has_returned`: its handler gave what it gives, which may have to wait for its turn. `usage` is
     what it has used so far, None for nothing.
     """
 
@@ -32,6 +33,7 @@ class Attempt:
         "has_noticed",
         "has_returned",
         "incarnation",
+        "is_abandoned",
         "is_in_thread",
         "iteration",
         "number",
@@ -68,6 +70,7 @@ class Attempt:
         self.has_expired = False
         self.has_returned = False
         self.is_in_thread = False
+        self.is_abandoned = False
         self.usage: Usage | None = None
         self._monotonic = monotonic
         self._deadline = math.inf

@@ -21,6 +21,7 @@ from flowkeep.handlers.declaration import Declaration, declarations
 from flowkeep.handlers.errors import rebuilt
 from service.engine.definition import Action
 from service.engine.expressions import Expression, Template
+from service.engine.handlers.queues import Place
 from service.engine.handlers.threads import Slots, threads
 from service.engine.schema import Problem, Schema, locate
 from service.engine.schema_places import Path
@@ -87,9 +88,9 @@ class Handler:
     `check` finds what the schema cannot say, in params that meet it, except that while a workflow is checked any string
     may stand where a template does. `sources` finds CEL, in any params. `credentials` finds, in params that are right,
     what is a secret beside that which the schema marks as `writeOnly`. `close` frees what `run` keeps open.
-    `is_threaded`: it runs in a thread, or in what else `slots` are of, which an attempt must have before it begins. One
-    that does not look at its context, and says so by `takes_context`, may be given anything in its place: to make one
-    costs more than most calls.
+    `is_threaded`: it runs in a thread, or in what else `slots` are of, which an attempt must have before it begins.
+    `queue_up` gives a place in the queue for a worker: only handlers of workers have it. One that does not look at its
+    context, and says so by `takes_context`, may be given anything in its place: to make one costs more than most calls.
     """
 
     name: str
@@ -106,6 +107,17 @@ class Handler:
     takes_context: bool = True
     compile: Callable[[Params], Action] | None = None
     is_templated: bool = True
+    queue_up: Callable[[], Place] | None = None
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether workers run it."""
+        return self.queue_up is not None
+
+    @property
+    def is_unseen(self) -> bool:
+        """Whether nobody can tell how often an attempt is made. A worker can, and is never given two by one name."""
+        return self.effect is Effect.NONE and not self.is_remote
 
     def validate(self, params: Mapping[str, Any], opaque: Collection[Path] = ()) -> list[tuple[str, str]]:
         """Return all that is wrong with `params`, with templates filled in: path in them and message."""

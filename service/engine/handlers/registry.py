@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from service.engine import payload
 from service.engine.chat.models import Models
@@ -36,8 +37,45 @@ MAX_NAME = 128
 MAX_BYTES = 2 << 20
 
 
+class Catalog(Protocol):
+    """What a definition may name."""
+
+    def get(self, name: str) -> Handler | None:
+        """Return the handler of this name."""
+        ...
+
+    def names(self) -> Sequence[str]:
+        """Return the names that are known."""
+        ...
+
+
+class OfWorkers(Protocol):
+    """The handlers of workers that are connected."""
+
+    def get(self, org: str, name: str) -> Handler | None:
+        """Return the handler of an org."""
+        ...
+
+    def names(self) -> Sequence[tuple[str, str]]:
+        """Return all, by org and name."""
+        ...
+
+
+def of_workers(org: str, name: str) -> str:
+    """Return what claims call the handler of workers of an org: no name of a handler has a tab in it."""
+    return f"{org}\t{name}"
+
+
+def awaits(org: str, names: Iterable[str]) -> list[str]:
+    """Return by what claims find an execution of an org that awaits handlers, of servers or of workers."""
+    plain = sorted(names)
+    return [*plain, *(of_workers(org, name) for name in plain)]
+
+
 class Registry:
-    """Handlers by name."""
+    """Handlers by name: those of this process, and those of workers, which each org has for itself."""
+
+    workers: OfWorkers | None = None
 
     def __init__(
         self, handlers: Iterable[Handler] = (), egress: Egress | None = None, mcp: Sessions | None = None
@@ -97,9 +135,15 @@ class Registry:
                 f"handler {handler.name!r}: names, descriptions and schemas of all exceed {MAX_BYTES:,} bytes"
             )
 
-    def get(self, name: str) -> Handler | None:
-        """Return the handler of this name."""
-        return self._handlers.get(name)
+    def get(self, name: str, org: str = "") -> Handler | None:
+        """Return the handler that the executions of an org can run here by this name."""
+        own = self._handlers.get(name)
+        return own if own is not None or self.workers is None else self.workers.get(org, name)
+
+    def claimable(self) -> Sequence[str]:
+        """Return what executions may await that this process can go on with."""
+        theirs = self.workers.names() if self.workers is not None else ()
+        return [*self.names(), *(of_workers(org, name) for org, name in theirs)]
 
     def names(self) -> Sequence[str]:
         """Return all names, sorted."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from service.engine.definition import Block, OnError, OnItemError, Ordering, Repeat, StepSpec
 from service.engine.expressions import Template
 from service.engine.graph import Precedence, Walk
-from service.engine.handlers.registry import Registry
+from service.engine.handlers.registry import Catalog
 from service.engine.parsing.fields import Fields, Findings
 from service.engine.parsing.params import read_action
 from service.engine.parsing.sources import LONGEST, VARIABLES, Sources
@@ -29,7 +29,7 @@ _OF_ATTEMPTS = ("timeout", "retry_policy", "delivery", "total_timeout")
 class BlockReader:
     """Reads the blocks of one workflow, which have a number of steps in all."""
 
-    def __init__(self, catalog: Registry | None, timeout: float) -> None:
+    def __init__(self, catalog: Catalog | None, timeout: float) -> None:
         self._catalog = catalog
         self._timeout = timeout
         self._count = 0

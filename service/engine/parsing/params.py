@@ -10,7 +10,7 @@ from service.engine.definition import Action, Call
 from service.engine.expressions import Expression, Template, hints
 from service.engine.handlers.builtin import ENGINE_HANDLERS
 from service.engine.handlers.model import Handler, Params, Source
-from service.engine.handlers.registry import Registry
+from service.engine.handlers.registry import Catalog
 from service.engine.parsing.fields import Fields
 from service.engine.parsing.sources import IN_PARAMS, VARIABLES, Sources
 from service.engine.schema import locate, nearest
@@ -24,14 +24,16 @@ _BYTES_A_MICROSECOND = 4
 _Compiler = Callable[[Source], Work[Expression | None]]
 
 
-def read_action(fields: Fields, sources: Sources, catalog: Registry | None, reader: str) -> Work[Action | None]:
+def read_action(fields: Fields, sources: Sources, catalog: Catalog | None, reader: str) -> Work[Action | None]:
     """Return what a step does, None when something is wrong. Without a catalog, as little as can be is judged."""
     name = fields.text("handler", 128, required=True, what="the name of what the step runs, such as call_api")
     given = fields.object("params")
     params = given or {}
     handler = ENGINE_HANDLERS.get(name) if catalog is None else catalog.get(name)
     if name and handler is None and catalog is not None:
-        fields.wrong("handler", f'"{name}" is unknown{nearest(name, catalog.names())}')
+        hint = nearest(name, catalog.names())
+        of_workers = "" if hint.endswith("?") else "; one of workers is known once a worker has registered it"
+        fields.wrong("handler", f'"{name}" is unknown{hint}{of_workers}')
     own = _sources(handler, params)
     is_call = handler is None or handler.compile is None
     names = IN_PARAMS if is_call else VARIABLES

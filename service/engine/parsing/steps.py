@@ -8,7 +8,7 @@ from typing import Any
 from service.engine.definition import LEAST_PAUSE, Action, Call, Delivery, OnError, Ordering, RetryPolicy, StepSpec
 from service.engine.durations import TEN_YEARS, YEAR
 from service.engine.expressions import Expression
-from service.engine.handlers.registry import Registry
+from service.engine.handlers.registry import Catalog
 from service.engine.parsing.fields import Fields, repeated
 from service.engine.parsing.params import NOTHING
 from service.engine.parsing.sources import IN_ASSIGN, LONGEST, OF_ENGINE_STEP, Sources
@@ -28,7 +28,7 @@ class StepReader:
     """
 
     ordering: Ordering | None
-    catalog: Registry | None
+    catalog: Catalog | None
     timeout: float
     sources: Sources
     misnamed: set[str] = field(default_factory=set)

@@ -12,7 +12,7 @@ import msgspec
 from service.engine.definition import MAX_BYTES as MAX_EXECUTION_BYTES
 from service.engine.definition import Definition
 from service.engine.durations import TEN_YEARS
-from service.engine.handlers.registry import Registry
+from service.engine.handlers.registry import Catalog
 from service.engine.parsing.blocks import BlockReader
 from service.engine.parsing.fields import Fields, Findings, repeated
 from service.engine.parsing.input import read_input_schema
@@ -35,12 +35,12 @@ class Defaults:
     max_bytes: int = MAX_EXECUTION_BYTES
 
 
-def parse(document: Mapping[str, Any], catalog: Registry | None, defaults: Defaults) -> Definition:
+def parse(document: Mapping[str, Any], catalog: Catalog | None, defaults: Defaults) -> Definition:
     """Do the work of `parsing` in one go."""
     return in_one_go(parsing(document, catalog, defaults))
 
 
-def parsing(document: Mapping[str, Any], catalog: Registry | None, defaults: Defaults) -> Work[Definition]:
+def parsing(document: Mapping[str, Any], catalog: Catalog | None, defaults: Defaults) -> Work[Definition]:
     """Return the workflow that a document describes, or raise ValidationError with all that is wrong with it.
 
     The document is JSON with the proto's names of fields, short names of enums, durations in seconds, and absent
@@ -83,9 +83,7 @@ def _check_count(document: Any, findings: Findings) -> int:
     return seen // 10
 
 
-def _read(
-    fields: Fields, catalog: Registry | None, defaults: Defaults, document: Mapping[str, Any]
-) -> Work[Definition]:
+def _read(fields: Fields, catalog: Catalog | None, defaults: Defaults, document: Mapping[str, Any]) -> Work[Definition]:
     fields.not_implemented("budgets", "max_concurrent_executions")
     sources = Sources(fields.findings, is_written_now=catalog is not None)
     name = _name(fields)

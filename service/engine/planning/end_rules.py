@@ -9,14 +9,13 @@ from msgspec.structs import replace
 
 from persistence.model import Step, WaitKind
 from service.engine import paths
-from service.engine.definition import Block, Definition, Delivery, OnItemError, Repeat
+from service.engine.definition import Block, Definition, OnItemError, Repeat
 from service.engine.expressions import PutOffError
 from service.engine.planning.course import is_fatal
 from service.engine.planning.effects import CancelAttempt, StartAttempt
 from service.engine.planning.engine_steps import EngineSteps
-from service.engine.planning.failed_attempts import with_failed_attempt
 from service.engine.planning.heap import Heap
-from service.engine.planning.reasons import cut_off, unknown_outcome
+from service.engine.planning.reasons import cut_off, interrupted
 from service.engine.planning.scopes import Place, block_of, order
 from service.engine.planning.state import Ending, State, Sweep, because_of, runs, step_failed
 from service.engine.planning.step_rules import WORK_OF_EDGE
@@ -194,11 +193,7 @@ class EndRules(EngineSteps):
                 self.allowance.count(WORK_OF_TELLING)
                 self.effects.append(CancelAttempt(step.path, step.attempt, step.iteration))
         elif is_inherited and runs(step):
-            if self.spec(step).delivery is Delivery.AT_MOST_ONCE:
-                failure = self.fitting(unknown_outcome(step))
-                self.fail_for_good(with_failed_attempt(step, failure, self.time), failure, is_of_attempt=True)
-            else:
-                self.start_again(step)
+            self.begin_anew(step, interrupted(step))
         elif is_inherited and self._need_not_wait(step):
             self.start_or_put_off(step)
 

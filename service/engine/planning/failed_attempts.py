@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import takewhile
 from typing import Any
 
 from msgspec.structs import replace
 
 from persistence.model import Step
 from service.engine import payload
-from service.engine.failure import Failure
+from service.engine.failure import WORKER_LOST, Failure
 
 MAX_FAILED_ATTEMPTS_KEPT = 20
 
@@ -28,6 +29,12 @@ def with_failed_attempt(step: Step, failure: Failure, time: datetime) -> Step:
         "worker": step.worker,
     }
     return replace(step, failed_attempts=_kept((*step.failed_attempts, attempt)[-MAX_FAILED_ATTEMPTS_KEPT:]))
+
+
+def lost_in_a_row(step: Step) -> int:
+    """Return how many attempts were lost with their workers, of the newest ones that failed."""
+    codes = (attempt.get("failure", {}).get("code") for attempt in reversed(step.failed_attempts))
+    return sum(1 for _ in takewhile(lambda code: code == WORKER_LOST, codes))
 
 
 def _kept(attempts: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:

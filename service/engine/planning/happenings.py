@@ -93,11 +93,20 @@ class StepStopped:
 
 
 @dataclass(frozen=True, slots=True)
-class ThreadMissed:
-    """An attempt could not begin because other handlers hold all threads, or what else `resource` names.
+class AttemptLost:
+    """Nobody hears any more of an attempt that a worker ran; `reason` says why, for people."""
 
-    `reason` says so for people.
-    """
+    time: datetime
+    path: str
+    attempt: int
+    reason: str
+    iteration: int = 1
+    usage: Usage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SlotMissed:
+    """An attempt could not begin because others hold all of a `resource`; `reason` says so for people."""
 
     time: datetime
     path: str
@@ -108,8 +117,8 @@ class ThreadMissed:
 
 
 @dataclass(frozen=True, slots=True)
-class ThreadFreed:
-    """A thread is kept free for a step that waits for one."""
+class SlotFreed:
+    """What a step waits for is kept for it."""
 
     time: datetime
     path: str
@@ -125,6 +134,14 @@ class HandlerMissed:
     attempt: int
     reason: str
     iteration: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class HandlersCame:
+    """This process has these handlers now, which steps may wait for."""
+
+    time: datetime
+    handlers: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,10 +185,10 @@ class Condemned:
     failure: Failure
 
 
-EndOfAttempt = StepSucceeded | StepFailed | StepSuspended | StepStopped
+EndOfAttempt = StepSucceeded | StepFailed | StepSuspended | StepStopped | AttemptLost
 """What ends an attempt that has begun."""
 
-OfAttempt = EndOfAttempt | StepProgressed | ThreadMissed | HandlerMissed
+OfAttempt = EndOfAttempt | StepProgressed | SlotMissed | HandlerMissed
 """What happens to an attempt, which path, iteration and number tell from all others."""
 
 Happening = (
@@ -182,9 +199,11 @@ Happening = (
     | StepSuspended
     | StepProgressed
     | StepStopped
-    | ThreadMissed
-    | ThreadFreed
+    | AttemptLost
+    | SlotMissed
+    | SlotFreed
     | HandlerMissed
+    | HandlersCame
     | TimerFired
     | MessageCame
     | Recovered
@@ -203,4 +222,4 @@ def is_at_once(happening: Happening) -> bool:
     """
     if isinstance(happening, MessageCame):
         return happening.message.kind == MessageKind.CANCEL
-    return isinstance(happening, StepProgressed | ThreadMissed | HandlerMissed)
+    return isinstance(happening, StepProgressed | SlotMissed | HandlerMissed)

@@ -31,7 +31,8 @@ from service.engine.planning.course import WORK_OF_FORGETTING
 from service.engine.planning.effects import Effect
 from service.engine.planning.events import Event
 from service.engine.planning.happenings import Happening, OfAttempt
-from service.engine.planning.reasons import late_result, still_running
+from service.engine.planning.reasons import cut_off, late_result, lost, still_running
+from service.engine.planning.scopes import order
 from service.engine.planning.state import Ending, State, cancelled, timed_out
 
 # Of an attempt that stopped untold: its handler cancelled itself, or awaited something that was cancelled.
@@ -99,12 +100,16 @@ def apply(
             planning.report(happening)
         case happenings.StepStopped():
             planning.stopped(happening)
-        case happenings.ThreadMissed():
-            planning.miss_thread(happening)
-        case happenings.ThreadFreed():
-            planning.take_thread(happening)
+        case happenings.SlotMissed():
+            planning.miss_slot(happening)
+        case happenings.SlotFreed():
+            planning.take_slot(happening)
         case happenings.HandlerMissed():
             planning.miss_handler(happening)
+        case happenings.AttemptLost():
+            planning.lose(happening)
+        case happenings.HandlersCame():
+            planning.take_handlers(happening.handlers)
         case happenings.TimerFired():
             planning.fire()
         case happenings.MessageCame():
@@ -210,11 +215,11 @@ class _Planning(BlockRules):
         if step is not None:
             self.fail_attempt(step, _GAVE_UP, 0.5, None)
 
-    def miss_thread(self, happening: happenings.ThreadMissed) -> None:
+    def miss_slot(self, happening: happenings.SlotMissed) -> None:
         if (step := self.heed(happening)) is not None:
             self.take_back(step, Wait(WaitKind.SLOT, self.time, reason=happening.reason, resource=happening.resource))
 
-    def take_thread(self, happening: happenings.ThreadFreed) -> None:
+    def take_slot(self, happening: happenings.SlotFreed) -> None:
         step = self.draft.steps.get(happening.path)
         if step is not None and step.iteration == happening.iteration and step.waits_for(WaitKind.SLOT):
             self.wake(step)
@@ -222,6 +227,19 @@ class _Planning(BlockRules):
     def miss_handler(self, happening: happenings.HandlerMissed) -> None:
         if (step := self.heed(happening)) is not None:
             self.take_back(step, Wait(WaitKind.WORKER, self.time, reason=happening.reason, handler=step.handler))
+
+    def lose(self, happening: happenings.AttemptLost) -> None:
+        if (step := self.heed(happening, cut_off)) is not None:
+            self.begin_anew(step, lost(step, happening.reason))
+
+    def take_handlers(self, handlers: frozenset[str]) -> None:
+        if self.draft.state.ending is not None:
+            return
+        waiting = [step for step in self.draft.open.values() if step.waits_for(WaitKind.WORKER)]
+        for step in sorted(waiting, key=lambda each: order(self.definition, each.path)):
+            is_as_it_was = self.draft.open.get(step.path) is step  # one that was started before may have ended others
+            if step.handler in handlers and is_as_it_was and not self.is_ending(step):
+                self.start_or_put_off(step)
 
     def fire(self) -> None:
         state = self.draft.state

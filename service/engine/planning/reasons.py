@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from persistence.model import Step
-from service.engine.failure import INTERRUPTED, OUTCOME_UNKNOWN, RESULT_DISCARDED, Failure
+from service.engine.failure import INTERRUPTED, OUTCOME_UNKNOWN, RESULT_DISCARDED, WORKER_LOST, Failure
 
 CONDITION_IS_FALSE = "its condition is false"
 """Why a step was skipped; in its row, the condition stands behind it."""
@@ -41,3 +41,8 @@ def unknown_outcome(step: Step) -> Failure:
 def interrupted(step: Step) -> Failure:
     """Return what became of an attempt of another server when the next one begins."""
     return Failure(INTERRUPTED, f"attempt {step.attempt} {_CUT_OFF}", retryable=True)
+
+
+def lost(step: Step, reason: str) -> Failure:
+    """Return what became of an attempt whose worker is lost."""
+    return Failure(WORKER_LOST, f"attempt {step.attempt} was lost: {reason}", retryable=True)

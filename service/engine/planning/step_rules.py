@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from persistence.model import Step, StepState, Wait, WaitKind
 from service.engine import paths, payload
 from service.engine.clock import later
-from service.engine.definition import Call, Definition, StepSpec
+from service.engine.definition import Call, Definition, Delivery, StepSpec
 from service.engine.durations import TEN_YEARS
 from service.engine.expressions import EVERY_STEP, Allowance, ExpressionError, PutOffError
 from service.engine.expressions.cost import PER_STEP
@@ -20,19 +20,23 @@ from service.engine.failure import (
     EXECUTION_TOO_LARGE,
     EXPRESSION_ERROR,
     INVALID_OUTPUT,
+    WORKER_LOST,
     Failure,
 )
 from service.engine.planning import events
 from service.engine.planning.draft import Draft
 from service.engine.planning.effects import Effect, StartAttempt
-from service.engine.planning.failed_attempts import with_failed_attempt
+from service.engine.planning.failed_attempts import lost_in_a_row, with_failed_attempt
 from service.engine.planning.happenings import OfAttempt
-from service.engine.planning.reasons import interrupted
+from service.engine.planning.reasons import unknown_outcome
 from service.engine.planning.state import State, runs
 from service.engine.violations import ValidationError
 
 SMALL = 2 << 10
 """Bytes that are kept of an output or a failure in any case: they are all that tells what a step has done."""
+
+MOST_LOST = 5
+"""Workers that a step may lose in a row: it is probably the step that ends them, and it fails."""
 
 WORK_OF_STEP = 5_000
 """Work of starting, completing or skipping a step, its event and row among it, without its expressions and values."""
@@ -267,11 +271,25 @@ class StepRules(ABC):
         )
         self.draft.record(events.StepWaiting(step.path, wait, step.iteration))
 
-    def start_again(self, step: Step) -> None:
-        """Start the attempt that follows one of another server, which was cut off and does not count as failed."""
-        failure = interrupted(step)
+    def begin_anew(self, step: Step, failure: Failure) -> None:
+        """Go on after an attempt of which nobody knows how it ended: it does not count as failed, the next one begins.
+
+        Unless the step is AT_MOST_ONCE, or has lost too many workers in a row.
+        """
+        if self.spec(step).delivery is Delivery.AT_MOST_ONCE:
+            failure = self.fitting(unknown_outcome(step))
+            self.fail_for_good(with_failed_attempt(step, failure, self.time), failure, is_of_attempt=True)
+        elif failure.code == WORKER_LOST and lost_in_a_row(step) + 1 >= MOST_LOST:
+            failure = self.fitting(failure)
+            self.fail_for_good(with_failed_attempt(step, failure, self.time), failure, is_of_attempt=True)
+        else:
+            self._start_again(step, failure)
+
+    def _start_again(self, step: Step, failure: Failure) -> None:
+        """Start the attempt that follows one that was cut off."""
+        usage = self.draft.told_usage()
         self.draft.record(
-            events.StepRetrying(step.path, step.attempt, failure, self.time, step.failures, step.iteration)
+            events.StepRetrying(step.path, step.attempt, failure, self.time, step.failures, step.iteration, usage)
         )
         failed = with_failed_attempt(step, failure, self.time)
         wait = Wait(WaitKind.RETRY, self.time, self.time, attempt=step.attempt + 1)

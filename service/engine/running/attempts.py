@@ -19,14 +19,14 @@ from service.engine.definition import Call, Definition
 from service.engine.failure import storable
 from service.engine.handlers.attempt import CURRENT, Attempt
 from service.engine.handlers.copies import Copies
+from service.engine.handlers.queues import Place
 from service.engine.handlers.registry import Handler, StepContext, Suspend
-from service.engine.handlers.threads import Place
 from service.engine.ids import idempotency_token
 from service.engine.planning import happenings
 from service.engine.planning.effects import AttemptKey, CancelAttempt, StartAttempt
 from service.engine.planning.state import State, is_ending
 from service.engine.running.context import Context
-from service.engine.running.invocation import Failed, NoHandler, Outcome, Succeeded, Waits, overdue, run_attempt
+from service.engine.running.invocation import Failed, Lost, NoHandler, Outcome, Succeeded, Waits, overdue, run_attempt
 from service.engine.running.output import MAX_OUTPUT, Emitter
 from service.engine.running.revealing import Revealing
 from service.engine.turns import SHARE, Share
@@ -106,7 +106,7 @@ class Attempts:
         self._run = run
         self._context = context
         self._running: dict[AttemptKey, _Running] = {}
-        # Of steps that wait for a thread, or have one and are about to begin.
+        # Of steps that wait for a thread or a worker, or have one and are about to begin.
         self._places: dict[StepKey, Place] = {}
 
     def are_left(self) -> bool:
@@ -158,12 +158,13 @@ class Attempts:
         self._places.clear()
         for running in self._running.values():
             if not running.attempt.has_returned:
+                running.attempt.is_abandoned = True
                 self._tell(running)
                 running.task.cancel()
         return [running.task for running in self._running.values()]
 
     def leave_queue(self, path: str, iteration: int) -> None:
-        """Give back the thread of a step that does not begin after all, or its place in the queue for one."""
+        """Give back what is kept for a step that does not begin after all, or its place in the queue for it."""
         if (place := self._places.pop((path, iteration), None)) is not None:
             place.close()
 
@@ -217,7 +218,10 @@ class Attempts:
             case Suspend(until, output, reason):
                 return happenings.StepSuspended(now, path, number, until, output, reason, iteration, used)
             case Waits(place):
-                return happenings.ThreadMissed(now, path, number, place.complaint, iteration, place.resource)
+                return happenings.SlotMissed(now, path, number, place.complaint, iteration, place.resource)
+            case Lost(reason):
+                log.info("attempt lost", reason=reason)
+                return happenings.AttemptLost(now, path, number, reason, iteration, used)
             case NoHandler(reason):
                 log.info("no handler", handler=effect.handler)
                 return happenings.HandlerMissed(now, path, number, reason, iteration)
@@ -293,18 +297,18 @@ class Attempts:
         used = running.attempt.usage if running else None
         self._run.apply(happenings.StepStopped(now, path, number, has_ended, effect.iteration, used))
 
-    # --- the queue for threads
+    # --- the queues for threads and workers
 
     def _queue_up(self, effect: StartAttempt, place: Place) -> None:
         step = self._run.state.steps.get(effect.path)
         if self._run.is_closing or step is None or not step.waits_for(WaitKind.SLOT):
             self.leave_queue(effect.path, effect.iteration)
         else:
-            place.when_granted(lambda: self._take_thread(effect, place))
+            place.when_granted(lambda: self._take_slot(effect, place))
 
-    def _take_thread(self, effect: StartAttempt, place: Place) -> None:
+    def _take_slot(self, effect: StartAttempt, place: Place) -> None:
         if self._places.get((effect.path, effect.iteration)) is place:
-            self._run.apply(happenings.ThreadFreed(self._context.now(), effect.path, effect.iteration))
+            self._run.apply(happenings.SlotFreed(self._context.now(), effect.path, effect.iteration))
 
     # --- what a handler is given
 

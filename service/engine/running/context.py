@@ -20,6 +20,7 @@ from service.engine.secrets import Secrets
 from service.engine.tasks import TaskRegistry
 from service.engine.turns import Turns
 from service.engine.watch import WatchHub
+from service.engine.workers.pool import Workers
 
 Encoder = Callable[[events.Event], Event]
 
@@ -66,6 +67,7 @@ class Context:
     mail: Wakeup
     stuck: StuckAttempts
     origin: contextvars.Context
+    workers: Workers
 
     @property
     def finds(self) -> Finds:

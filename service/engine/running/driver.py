@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Protocol
@@ -198,7 +198,8 @@ class Driver:
         run.open_mail(unseen)
         if verdict is None:
             awaited = run.state.awaited
-            here = frozenset(name for name in awaited if self._context.registry.get(name) is not None)
+            registry, org = self._context.registry, run.execution.org
+            here = frozenset(name for name in awaited if registry.get(name, org) is not None)
             run.apply_now(happenings.Recovered(now(), here))
             failpoints.hit("timer.after_due_select")
             if not run.is_behind:  # else timers are looked at when it goes on
@@ -229,6 +230,9 @@ class Driver:
             self._runs.ended()
         elif transition.wake_time is not None:
             self.look_at(transition.wake_time)
+            registry, org = self._context.registry, run.execution.org
+            if any(registry.get(name, org) is not None for name in run.state.awaited):
+                self._context.work.poke()  # a worker with what it awaits came while this was on its way
 
     def lost(self, run: Run, result: CommitResult) -> None:
         """Stop a run whose write was not accepted, and find out where its execution stands."""
@@ -259,7 +263,15 @@ class Driver:
     def forget(self, run: Run) -> None:
         """Drive an execution no longer."""
         self._runs.remove(run)
+        self._context.workers.dropped(run.id)
         self.survived(run)
+
+    def handlers_came(self, org: str, names: Collection[str]) -> None:
+        """Let what waits for handlers begin that this process has from now on, driven here or by nobody."""
+        for run in list(self._runs.all):
+            if run.execution.org == org and not run.is_closing and any(name in run.state.awaited for name in names):
+                run.apply(happenings.HandlersCame(self._context.now(), frozenset(names)))
+        self._context.work.poke()
 
     def look_at(self, moment: datetime) -> None:
         """Look for executions to claim at a moment, if it comes before the next regular look or soon after."""

@@ -20,12 +20,14 @@ from service.engine.failure import (
 )
 from service.engine.handlers.attempt import Attempt
 from service.engine.handlers.failures import failure_of
+from service.engine.handlers.queues import Place
 from service.engine.handlers.registry import Handler, Registry, StepContext, Suspend
-from service.engine.handlers.threads import MOMENT, Place
+from service.engine.handlers.threads import MOMENT
 from service.engine.planning.effects import StartAttempt
 from service.engine.running.revealing import Revealing
 from service.engine.turns import SHARE, in_turn
 from service.engine.violations import ValidationError
+from service.engine.workers.model import NoWorkerError, WorkerFailureError, WorkerLostError
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Waits:
-    """The attempt has not begun: it waits for a thread, in this place of the queue."""
+    """The attempt has not begun: it waits for a thread or a worker, in this place of the queue."""
 
     place: Place
 
@@ -57,7 +59,14 @@ class NoHandler:
     reason: str
 
 
-Outcome = Succeeded | Failed | Suspend | Waits | NoHandler
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The worker that ran the attempt is lost, and with it what came of it."""
+
+    reason: str
+
+
+Outcome = Succeeded | Failed | Suspend | Waits | NoHandler | Lost
 Begin = Callable[[Handler], Awaitable[StepContext]]
 
 
@@ -72,19 +81,20 @@ async def run_attempt(
     """Return what came of the attempt, which starts when `begin` returns. Raises nothing but CancelledError.
 
     When its time is over, whoever counts it lets it expire, and cancels the task that runs this.
-    `place` has the thread or process that was kept for it, if one was; it is given back. `revealing` has the secrets
+    `place` has the thread or the worker that was kept for it, if one was; it is given back. `revealing` has the secrets
     that belong into its params, if any do.
     """
     with place or nullcontext():
-        handler = registry.get(effect.handler)
+        handler = registry.get(effect.handler, attempt.org)
         if handler is None:
-            return NoHandler(f"waits for a server that has the handler {effect.handler!r}")
+            return _missing(effect)
         if problems := handler.validate(effect.params, revealing.paths if revealing else ()):
             path, message = problems[0]
             return Failed(Failure(INVALID_PARAMS, f"{path or 'params'}: {message}"))
-        if place is not None or not handler.is_threaded:
+        queue_up = handler.queue_up or (handler.slots().queue_up if handler.is_threaded else None)
+        if place is not None or queue_up is None:
             return await _run(handler, effect, attempt, begin, place, revealing)
-    place = handler.slots().queue_up()
+    place = queue_up()
     try:
         is_granted = await place.granted(MOMENT)
     except asyncio.CancelledError:
@@ -96,6 +106,10 @@ async def run_attempt(
         return await _run(handler, effect, attempt, begin, place, revealing)
 
 
+def _missing(effect: StartAttempt) -> NoHandler:
+    return NoHandler(f"waits for a server or a worker that has the handler {effect.handler!r}")
+
+
 async def _run(
     handler: Handler,
     effect: StartAttempt,
@@ -103,7 +117,7 @@ async def _run(
     begin: Begin,
     place: Place | None,
     revealing: Revealing | None,
-) -> Succeeded | Failed | Suspend:
+) -> Outcome:
     if place is not None:
         place.bind()
     outcome = await _outcome(handler, effect, attempt, begin, revealing)
@@ -113,7 +127,7 @@ async def _run(
 
 async def _outcome(
     handler: Handler, effect: StartAttempt, attempt: Attempt, begin: Begin, revealing: Revealing | None
-) -> Succeeded | Failed | Suspend:
+) -> Outcome:
     try:
         # The time of an attempt begins when it can run.
         context = await begin(handler)
@@ -128,6 +142,12 @@ async def _outcome(
         if attempt.has_expired and task is not None and task.uncancel() == 0:  # else it was cancelled, too
             return Failed(overdue(effect, "its thread" if attempt.is_in_thread else ""))
         raise
+    except NoWorkerError:
+        return _missing(effect)
+    except WorkerLostError as error:
+        return Lost(str(error))
+    except WorkerFailureError as error:
+        failure, retry_after = error.failure, error.retry_after
     except BaseException as error:  # neither sys.exit() nor KeyboardInterrupt of a handler may end the server
         failure, retry_after = failure_of(error, handler.name)
     if revealing is not None:

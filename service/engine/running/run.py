@@ -16,7 +16,7 @@ from persistence import failpoints
 from persistence.model import Execution, ExecutionOutcome, Message
 from persistence.transition import CommitResult, Transition
 from service.engine.definition import Definition, Delivery
-from service.engine.handlers.model import Effect
+from service.engine.handlers.registry import awaits
 from service.engine.paths import place
 from service.engine.planning import happenings, planner
 from service.engine.planning.effects import StartAttempt
@@ -261,9 +261,8 @@ class Run:
         """Close without a word to the journal; returns the attempts that are being cancelled."""
         self._is_closing = True
         self._timer.clear()
-        tasks = self._attempts.stop()
         self.closed.set()
-        return tasks
+        return self._attempts.stop()
 
     def _transition(self, before: State, plan: Plan, *, survived: bool) -> Transition:
         after = plan.state
@@ -291,7 +290,7 @@ class Run:
             task_changes=plan.task_changes,
             release=parked_until is not None,
             wake_time=parked_until,
-            awaits=sorted(after.awaited) if parked_until is not None else (),
+            awaits=awaits(self.execution.org, after.awaited) if parked_until is not None else (),
             survived=survived,
             bytes=after.bytes,
             usage=after.usage,
@@ -311,10 +310,11 @@ class Run:
             return
         error = future.exception()
         if error is None and future.result() is CommitResult.COMMITTED:
-            # Also of an execution that was dropped meanwhile: it may be watched here.
+            # Also of an execution that was dropped meanwhile: watchers and workers may wait for it here.
             self.context.hub.publish(self.id, transition.events)
             if transition.tasks or transition.task_changes:
                 self.context.hub.people.tell()
+            self.context.workers.recorded(self.id, transition.steps)
         if self.closed.is_set():
             return
         if error is not None:
@@ -360,8 +360,8 @@ class Run:
 
     def _is_harmless(self, effect: StartAttempt) -> bool:
         """Whether nobody can tell how often the attempt is made, and nothing was promised of it."""
-        handler = self.context.registry.get(effect.handler)
-        if handler is None or handler.effect is not Effect.NONE:
+        handler = self.context.registry.get(effect.handler, self.execution.org)
+        if handler is None or not handler.is_unseen:
             return False
         return self.definition.places[place(effect.path)].delivery is not Delivery.AT_MOST_ONCE
 

@@ -37,6 +37,7 @@ from service.engine.tasks import TaskRegistry
 from service.engine.turns import Turns
 from service.engine.waiting import within
 from service.engine.watch import WatchHub
+from service.engine.workers.pool import Workers
 
 log = structlog.get_logger(__name__)
 
@@ -60,6 +61,7 @@ class Runner:
         draw: Callable[[], float] = random.random,
         name: str = "",
         secrets: Secrets | None = None,
+        workers: Workers | None = None,
     ) -> None:
         work, mail = Wakeup(), Wakeup()
         self.ownership = Ownership(incarnation, clock.monotonic)
@@ -81,10 +83,12 @@ class Runner:
             mail,
             StuckAttempts(work.poke),
             contextvars.copy_context(),
+            workers or Workers(),
         )
         quarantine = Quarantine(settings.probation)
         self.runs = runs = ActiveRuns(context, quarantine, definitions.held)
         self._driver = driver = Driver(context, runs, quarantine, definitions)
+        context.workers.came = driver.handlers_came
         self._claimer = Claimer(context, runs, quarantine, driver.adopt)
         self._sweeper = Sweeper(context, runs, driver)
         self._reaper = Reaper(repository, settings.reap_interval)

@@ -103,6 +103,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION. Somebody else has claimed the task. Metadata: `{"task_id": "0193…", "claimed_by": "ann"}`."""
     ERROR_REASON_TASK_NOT_ASSIGNED: _ErrorReason.ValueType  # 36
     """PERMISSION_DENIED. The caller sees the task, but it is for others. Metadata: `{"task_id": "0193…"}`."""
+    ERROR_REASON_HANDLER_EXISTS: _ErrorReason.ValueType  # 37
+    """ALREADY_EXISTS. A worker registers a handler of a name that one of the server's own has. Metadata:
+    `{"handler": "call_api"}`.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why an RPC was refused. Each error of the service (not those that gRPC itself gives, such as for a message that is too
@@ -193,4 +197,8 @@ ERROR_REASON_TASK_CLAIMED: ErrorReason.ValueType  # 35
 """FAILED_PRECONDITION. Somebody else has claimed the task. Metadata: `{"task_id": "0193…", "claimed_by": "ann"}`."""
 ERROR_REASON_TASK_NOT_ASSIGNED: ErrorReason.ValueType  # 36
 """PERMISSION_DENIED. The caller sees the task, but it is for others. Metadata: `{"task_id": "0193…"}`."""
+ERROR_REASON_HANDLER_EXISTS: ErrorReason.ValueType  # 37
+"""ALREADY_EXISTS. A worker registers a handler of a name that one of the server's own has. Metadata:
+`{"handler": "call_api"}`.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -203,6 +203,10 @@ class _FailureCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FailureCo
     """A model refuses to answer; the message is what it says."""
     FAILURE_CODE_NOTIFICATION_NOT_KEPT: _FailureCode.ValueType  # 60
     """The database did not take an in-app notification now. Retried."""
+    FAILURE_CODE_WORKER_LOST: _FailureCode.ValueType  # 61
+    """An attempt whose worker was lost before it gave a result. It does not count as failed, and the next one begins;
+    a step fails with this code once it has lost five workers in a row.
+    """
 
 class FailureCode(_FailureCode, metaclass=_FailureCodeEnumTypeWrapper):
     """Codes of failures that the service gives, as `Failure.code` has them without the prefix. Values may be added."""
@@ -333,6 +337,10 @@ FAILURE_CODE_MODEL_REFUSED: FailureCode.ValueType  # 59
 """A model refuses to answer; the message is what it says."""
 FAILURE_CODE_NOTIFICATION_NOT_KEPT: FailureCode.ValueType  # 60
 """The database did not take an in-app notification now. Retried."""
+FAILURE_CODE_WORKER_LOST: FailureCode.ValueType  # 61
+"""An attempt whose worker was lost before it gave a result. It does not count as failed, and the next one begins;
+a step fails with this code once it has lost five workers in a row.
+"""
 Global___FailureCode: _TypeAlias = FailureCode  # noqa: Y015
 
 @_typing.final

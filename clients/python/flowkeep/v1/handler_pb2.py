@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x66lowkeep/v1/handler.proto\x12\x0b\x66lowkeep.v1\x1a\x1cgoogle/protobuf/struct.proto\"\xe8\x01\n\x07Handler\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12.\n\rparams_schema\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12+\n\x06\x65\x66\x66\x65\x63t\x18\x04 \x01(\x0e\x32\x1b.flowkeep.v1.Handler.Effect\"]\n\x06\x45\x66\x66\x65\x63t\x12\x16\n\x12\x45\x46\x46\x45\x43T_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x45\x46\x46\x45\x43T_NONE\x10\x01\x12\x15\n\x11\x45\x46\x46\x45\x43T_IDEMPOTENT\x10\x02\x12\x13\n\x0f\x45\x46\x46\x45\x43T_EXTERNAL\x10\x03\"d\n\tMcpServer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12#\n\x05tools\x18\x02 \x03(\x0b\x32\x14.flowkeep.v1.McpTool\x12\r\n\x05\x65rror\x18\x03 \x01(\t\x12\x15\n\romitted_tools\x18\x04 \x01(\x05\"p\n\x07McpTool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12-\n\x0cinput_schema\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x13\n\x0bschema_hash\x18\x04 \x01(\tB2\n\x0f\x64\x65v.flowkeep.v1P\x01Z\x1d\x66lowkeep.dev/go/v1;flowkeepv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x66lowkeep/v1/handler.proto\x12\x0b\x66lowkeep.v1\x1a\x1cgoogle/protobuf/struct.proto\"\x91\x02\n\x07Handler\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12.\n\rparams_schema\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12+\n\x06\x65\x66\x66\x65\x63t\x18\x04 \x01(\x0e\x32\x1b.flowkeep.v1.Handler.Effect\x12\x11\n\tis_remote\x18\x05 \x01(\x08\x12\x14\n\x0cworker_count\x18\x06 \x01(\x05\"]\n\x06\x45\x66\x66\x65\x63t\x12\x16\n\x12\x45\x46\x46\x45\x43T_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x45\x46\x46\x45\x43T_NONE\x10\x01\x12\x15\n\x11\x45\x46\x46\x45\x43T_IDEMPOTENT\x10\x02\x12\x13\n\x0f\x45\x46\x46\x45\x43T_EXTERNAL\x10\x03\"d\n\tMcpServer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12#\n\x05tools\x18\x02 \x03(\x0b\x32\x14.flowkeep.v1.McpTool\x12\r\n\x05\x65rror\x18\x03 \x01(\t\x12\x15\n\romitted_tools\x18\x04 \x01(\x05\"p\n\x07McpTool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12-\n\x0cinput_schema\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x13\n\x0bschema_hash\x18\x04 \x01(\tB2\n\x0f\x64\x65v.flowkeep.v1P\x01Z\x1d\x66lowkeep.dev/go/v1;flowkeepv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,11 +34,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\017dev.flowkeep.v1P\001Z\035flowkeep.dev/go/v1;flowkeepv1'
   _globals['_HANDLER']._serialized_start=73
-  _globals['_HANDLER']._serialized_end=305
-  _globals['_HANDLER_EFFECT']._serialized_start=212
-  _globals['_HANDLER_EFFECT']._serialized_end=305
-  _globals['_MCPSERVER']._serialized_start=307
-  _globals['_MCPSERVER']._serialized_end=407
-  _globals['_MCPTOOL']._serialized_start=409
-  _globals['_MCPTOOL']._serialized_end=521
+  _globals['_HANDLER']._serialized_end=346
+  _globals['_HANDLER_EFFECT']._serialized_start=253
+  _globals['_HANDLER_EFFECT']._serialized_end=346
+  _globals['_MCPSERVER']._serialized_start=348
+  _globals['_MCPSERVER']._serialized_end=448
+  _globals['_MCPTOOL']._serialized_start=450
+  _globals['_MCPTOOL']._serialized_end=562
 # @@protoc_insertion_point(module_scope)

@@ -33,7 +33,7 @@ class Handler(_message.Message):
     class _EffectEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Handler._Effect.ValueType], _builtins.type):
         DESCRIPTOR: _descriptor.EnumDescriptor
         EFFECT_UNSPECIFIED: Handler._Effect.ValueType  # 0
-        """Never sent."""
+        """Never sent by servers."""
         EFFECT_NONE: Handler._Effect.ValueType  # 1
         """Nothing: it may begin before what its step depends on is stored, and be run again, unseen, after a crash. Where
         the step is AT_MOST_ONCE, neither is done.
@@ -47,7 +47,7 @@ class Handler(_message.Message):
         """What an attempt does outside of the execution."""
 
     EFFECT_UNSPECIFIED: Handler.Effect.ValueType  # 0
-    """Never sent."""
+    """Never sent by servers."""
     EFFECT_NONE: Handler.Effect.ValueType  # 1
     """Nothing: it may begin before what its step depends on is stored, and be run again, unseen, after a crash. Where
     the step is AT_MOST_ONCE, neither is done.
@@ -61,17 +61,25 @@ class Handler(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     PARAMS_SCHEMA_FIELD_NUMBER: _builtins.int
     EFFECT_FIELD_NUMBER: _builtins.int
+    IS_REMOTE_FIELD_NUMBER: _builtins.int
+    WORKER_COUNT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Output only. Name by which steps call it."""
+    """Name by which steps call it; of a worker's handler 1 to 128 printable characters. Required where a worker
+    registers it.
+    """
     description: _builtins.str
-    """Output only. What it does, for people; the first line is enough for a list. Built-in handlers say here which
-    failure codes they give.
+    """What it does, for people; the first line is enough for a list. Built-in handlers say here which failure codes they
+    give.
     """
     effect: Global___Handler.Effect.ValueType
-    """Output only. What an attempt does outside of the execution."""
+    """What an attempt does outside of the execution. A worker that does not say counts as IDEMPOTENT."""
+    is_remote: _builtins.bool
+    """Output only. Whether workers run it, which need not be connected at this moment."""
+    worker_count: _builtins.int
+    """Output only. Of a handler that workers run, how many that have it are connected to the server that answers."""
     @_builtins.property
     def params_schema(self) -> _struct_pb2.Struct:
-        """Output only. JSON Schema (draft 2020-12) of its parameters."""
+        """JSON Schema (draft 2020-12) of its parameters. A worker that gives none takes any object."""
 
     def __init__(
         self,
@@ -80,10 +88,12 @@ class Handler(_message.Message):
         description: _builtins.str = ...,
         params_schema: _struct_pb2.Struct | None = ...,
         effect: Global___Handler.Effect.ValueType = ...,
+        is_remote: _builtins.bool = ...,
+        worker_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["params_schema", b"params_schema"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "effect", b"effect", "name", b"name", "params_schema", b"params_schema"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "effect", b"effect", "is_remote", b"is_remote", "name", b"name", "params_schema", b"params_schema", "worker_count", b"worker_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -193,8 +193,11 @@ class Registered(_message.Message):
     HEARTBEAT_TIMEOUT_FIELD_NUMBER: _builtins.int
     UNWANTED_FIELD_NUMBER: _builtins.int
     SERVER_FIELD_NUMBER: _builtins.int
+    ORG_FIELD_NUMBER: _builtins.int
     server: _builtins.str
     """What people know this server by."""
+    org: _builtins.str
+    """Org whose attempts the worker is given."""
     @_builtins.property
     def heartbeat_interval(self) -> _duration_pb2.Duration:
         """How often the worker has to say something."""
@@ -214,10 +217,11 @@ class Registered(_message.Message):
         heartbeat_timeout: _duration_pb2.Duration | None = ...,
         unwanted: _abc.Iterable[Global___Attempt] | None = ...,
         server: _builtins.str = ...,
+        org: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat_interval", b"heartbeat_interval", "heartbeat_timeout", b"heartbeat_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat_interval", b"heartbeat_interval", "heartbeat_timeout", b"heartbeat_timeout", "server", b"server", "unwanted", b"unwanted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat_interval", b"heartbeat_interval", "heartbeat_timeout", b"heartbeat_timeout", "org", b"org", "server", b"server", "unwanted", b"unwanted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -504,7 +508,9 @@ class AttemptFailed(_message.Message):
     STACK_TRACE_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     code: _builtins.str
-    """Required. What went wrong, in UPPER_SNAKE_CASE. CANCELLED: it has stopped as it was told to."""
+    """Required. What went wrong, in UPPER_SNAKE_CASE. CANCELLED: it has stopped as it was told to; of an attempt that was
+    not told to stop, that the worker gives it back, so that another worker gets the next one.
+    """
     message: _builtins.str
     """Optional. What a person needs to know to act. At most 2,048 characters are kept."""
     details: _builtins.bytes

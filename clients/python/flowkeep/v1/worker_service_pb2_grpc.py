@@ -71,7 +71,7 @@ class WorkerServiceServicer:
         `heartbeat_timeout` is lost: the step gets another attempt, or ends OUTCOME_UNKNOWN where it is AT_MOST_ONCE.
 
         Answers INVALID_ARGUMENT when a handler cannot be served; ALREADY_EXISTS, HANDLER_EXISTS, when the server itself has
-        one of that name; FAILED_PRECONDITION when the first request is another one; UNAVAILABLE, SHUTTING_DOWN, when the
+        one of that name; INVALID_ARGUMENT when the first request is another one; UNAVAILABLE, SHUTTING_DOWN, when the
         server stops, before which comes `draining`. It takes the permission `workers.work`, and gives attempts of the org
         of the caller.
         """
@@ -80,7 +80,8 @@ class WorkerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListWorkers(self, request, context):
-        """Lists the workers of the caller's org that are connected to any server, by name, and what they run.
+        """Lists the workers of the caller's org that are connected to any server, by name, and what they run. What is said of
+        those that are connected to other servers may be some seconds old.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -49,12 +49,14 @@ class WorkerServiceStub:
     `heartbeat_timeout` is lost: the step gets another attempt, or ends OUTCOME_UNKNOWN where it is AT_MOST_ONCE.
 
     Answers INVALID_ARGUMENT when a handler cannot be served; ALREADY_EXISTS, HANDLER_EXISTS, when the server itself has
-    one of that name; FAILED_PRECONDITION when the first request is another one; UNAVAILABLE, SHUTTING_DOWN, when the
+    one of that name; INVALID_ARGUMENT when the first request is another one; UNAVAILABLE, SHUTTING_DOWN, when the
     server stops, before which comes `draining`. It takes the permission `workers.work`, and gives attempts of the org
     of the caller.
     """
     ListWorkers: _grpc.UnaryUnaryMultiCallable[_worker_service_pb2.ListWorkersRequest, _worker_service_pb2.ListWorkersResponse]
-    """Lists the workers of the caller's org that are connected to any server, by name, and what they run."""
+    """Lists the workers of the caller's org that are connected to any server, by name, and what they run. What is said of
+    those that are connected to other servers may be some seconds old.
+    """
 
 @_typing.type_check_only
 class WorkerServiceAsyncStub(WorkerServiceStub):
@@ -77,12 +79,14 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     `heartbeat_timeout` is lost: the step gets another attempt, or ends OUTCOME_UNKNOWN where it is AT_MOST_ONCE.
 
     Answers INVALID_ARGUMENT when a handler cannot be served; ALREADY_EXISTS, HANDLER_EXISTS, when the server itself has
-    one of that name; FAILED_PRECONDITION when the first request is another one; UNAVAILABLE, SHUTTING_DOWN, when the
+    one of that name; INVALID_ARGUMENT when the first request is another one; UNAVAILABLE, SHUTTING_DOWN, when the
     server stops, before which comes `draining`. It takes the permission `workers.work`, and gives attempts of the org
     of the caller.
     """
     ListWorkers: _aio.UnaryUnaryMultiCallable[_worker_service_pb2.ListWorkersRequest, _worker_service_pb2.ListWorkersResponse]  # type: ignore[assignment]
-    """Lists the workers of the caller's org that are connected to any server, by name, and what they run."""
+    """Lists the workers of the caller's org that are connected to any server, by name, and what they run. What is said of
+    those that are connected to other servers may be some seconds old.
+    """
 
 class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
     """Lets processes of other teams run handlers, in any language: they connect, say what they have, and are given attempts
@@ -108,7 +112,7 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         `heartbeat_timeout` is lost: the step gets another attempt, or ends OUTCOME_UNKNOWN where it is AT_MOST_ONCE.
 
         Answers INVALID_ARGUMENT when a handler cannot be served; ALREADY_EXISTS, HANDLER_EXISTS, when the server itself has
-        one of that name; FAILED_PRECONDITION when the first request is another one; UNAVAILABLE, SHUTTING_DOWN, when the
+        one of that name; INVALID_ARGUMENT when the first request is another one; UNAVAILABLE, SHUTTING_DOWN, when the
         server stops, before which comes `draining`. It takes the permission `workers.work`, and gives attempts of the org
         of the caller.
         """
@@ -119,6 +123,8 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _worker_service_pb2.ListWorkersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_worker_service_pb2.ListWorkersResponse, _abc.Awaitable[_worker_service_pb2.ListWorkersResponse]]:
-        """Lists the workers of the caller's org that are connected to any server, by name, and what they run."""
+        """Lists the workers of the caller's org that are connected to any server, by name, and what they run. What is said of
+        those that are connected to other servers may be some seconds old.
+        """
 
 def add_WorkerServiceServicer_to_server(servicer: WorkerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -11,7 +11,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file flowkeep/v1/handler.proto.
  */
 export const file_flowkeep_v1_handler: GenFile = /*@__PURE__*/
-  fileDesc("ChlmbG93a2VlcC92MS9oYW5kbGVyLnByb3RvEgtmbG93a2VlcC52MSLoAQoHSGFuZGxlchIMCgRuYW1lGAEgASgJEhMKC2Rlc2NyaXB0aW9uGAIgASgJEi4KDXBhcmFtc19zY2hlbWEYAyABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EisKBmVmZmVjdBgEIAEoDjIbLmZsb3drZWVwLnYxLkhhbmRsZXIuRWZmZWN0Il0KBkVmZmVjdBIWChJFRkZFQ1RfVU5TUEVDSUZJRUQQABIPCgtFRkZFQ1RfTk9ORRABEhUKEUVGRkVDVF9JREVNUE9URU5UEAISEwoPRUZGRUNUX0VYVEVSTkFMEAMiZAoJTWNwU2VydmVyEgwKBG5hbWUYASABKAkSIwoFdG9vbHMYAiADKAsyFC5mbG93a2VlcC52MS5NY3BUb29sEg0KBWVycm9yGAMgASgJEhUKDW9taXR0ZWRfdG9vbHMYBCABKAUicAoHTWNwVG9vbBIMCgRuYW1lGAEgASgJEhMKC2Rlc2NyaXB0aW9uGAIgASgJEi0KDGlucHV0X3NjaGVtYRgDIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSEwoLc2NoZW1hX2hhc2gYBCABKAlCMgoPZGV2LmZsb3drZWVwLnYxUAFaHWZsb3drZWVwLmRldi9nby92MTtmbG93a2VlcHYxYgZwcm90bzM", [file_google_protobuf_struct]);
+  fileDesc("ChlmbG93a2VlcC92MS9oYW5kbGVyLnByb3RvEgtmbG93a2VlcC52MSKRAgoHSGFuZGxlchIMCgRuYW1lGAEgASgJEhMKC2Rlc2NyaXB0aW9uGAIgASgJEi4KDXBhcmFtc19zY2hlbWEYAyABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EisKBmVmZmVjdBgEIAEoDjIbLmZsb3drZWVwLnYxLkhhbmRsZXIuRWZmZWN0EhEKCWlzX3JlbW90ZRgFIAEoCBIUCgx3b3JrZXJfY291bnQYBiABKAUiXQoGRWZmZWN0EhYKEkVGRkVDVF9VTlNQRUNJRklFRBAAEg8KC0VGRkVDVF9OT05FEAESFQoRRUZGRUNUX0lERU1QT1RFTlQQAhITCg9FRkZFQ1RfRVhURVJOQUwQAyJkCglNY3BTZXJ2ZXISDAoEbmFtZRgBIAEoCRIjCgV0b29scxgCIAMoCzIULmZsb3drZWVwLnYxLk1jcFRvb2wSDQoFZXJyb3IYAyABKAkSFQoNb21pdHRlZF90b29scxgEIAEoBSJwCgdNY3BUb29sEgwKBG5hbWUYASABKAkSEwoLZGVzY3JpcHRpb24YAiABKAkSLQoMaW5wdXRfc2NoZW1hGAMgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBITCgtzY2hlbWFfaGFzaBgEIAEoCUIyCg9kZXYuZmxvd2tlZXAudjFQAVodZmxvd2tlZXAuZGV2L2dvL3YxO2Zsb3drZWVwdjFiBnByb3RvMw", [file_google_protobuf_struct]);
 
 /**
  * What a step can run.
@@ -20,33 +20,48 @@ export const file_flowkeep_v1_handler: GenFile = /*@__PURE__*/
  */
 export type Handler = Message<"flowkeep.v1.Handler"> & {
   /**
-   * Output only. Name by which steps call it.
+   * Name by which steps call it; of a worker's handler 1 to 128 printable characters. Required where a worker
+   * registers it.
    *
    * @generated from field: string name = 1;
    */
   name: string;
 
   /**
-   * Output only. What it does, for people; the first line is enough for a list. Built-in handlers say here which
-   * failure codes they give.
+   * What it does, for people; the first line is enough for a list. Built-in handlers say here which failure codes they
+   * give.
    *
    * @generated from field: string description = 2;
    */
   description: string;
 
   /**
-   * Output only. JSON Schema (draft 2020-12) of its parameters.
+   * JSON Schema (draft 2020-12) of its parameters. A worker that gives none takes any object.
    *
    * @generated from field: google.protobuf.Struct params_schema = 3;
    */
   paramsSchema?: JsonObject | undefined;
 
   /**
-   * Output only. What an attempt does outside of the execution.
+   * What an attempt does outside of the execution. A worker that does not say counts as IDEMPOTENT.
    *
    * @generated from field: flowkeep.v1.Handler.Effect effect = 4;
    */
   effect: Handler_Effect;
+
+  /**
+   * Output only. Whether workers run it, which need not be connected at this moment.
+   *
+   * @generated from field: bool is_remote = 5;
+   */
+  isRemote: boolean;
+
+  /**
+   * Output only. Of a handler that workers run, how many that have it are connected to the server that answers.
+   *
+   * @generated from field: int32 worker_count = 6;
+   */
+  workerCount: number;
 };
 
 /**
@@ -63,7 +78,7 @@ export const HandlerSchema: GenMessage<Handler> = /*@__PURE__*/
  */
 export enum Handler_Effect {
   /**
-   * Never sent.
+   * Never sent by servers.
    *
    * @generated from enum value: EFFECT_UNSPECIFIED = 0;
    */

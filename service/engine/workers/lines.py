@@ -1,0 +1,139 @@
+"""Who waits for a worker of a handler: a line for each org and handler, and the seats in it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from contextvars import ContextVar
+from itertools import count
+from types import TracebackType
+
+from service.engine.workers.worker import Worker
+
+WORKERS = "workers"
+"""What a step waits for whose handler only workers have that are all busy."""
+
+_numbers = count()
+
+
+class Seat:
+    """A place in the line for a worker with room, and then that room until an attempt takes it. See `handlers.queues`.
+
+    Granted without a worker, there is none left to wait for.
+    """
+
+    resource = WORKERS
+
+    def __init__(self, line: Line) -> None:
+        self.line = line
+        self.number = next(_numbers)
+        self.worker: Worker | None = None
+        self.is_closed = False
+        self._granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def __enter__(self) -> Seat:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def complaint(self) -> str:
+        """Why an attempt does not begin."""
+        busy = sum(worker.is_available for worker in self.line.workers)
+        them = "the worker that has it is" if busy == 1 else f"all {busy} workers that have it are"
+        return f"waits for a worker with the handler {self.line.handler!r}: {them} busy"
+
+    def bind(self) -> None:
+        """Let the attempt that this task runs have the room."""
+        CURRENT_SEAT.set(self)
+
+    async def granted(self, within: float) -> bool:
+        """Return whether there is room, or nobody left to wait for, after so many seconds at most."""
+        if not self._granted.done():
+            await asyncio.wait((self._granted,), timeout=within)
+        return self._granted.done()
+
+    def when_granted(self, call: Callable[[], None]) -> None:
+        """Call when the seat is granted, unless it is closed before."""
+        self._granted.add_done_callback(lambda granted: None if granted.cancelled() else call())
+
+    def grant(self, worker: Worker | None) -> None:
+        """Keep room at a worker."""
+        self.worker = worker
+        if worker is not None:
+            worker.reserved += 1
+        self._granted.set_result(None)
+
+    def take(self) -> Worker | None:
+        """Return the worker and give the room to the caller; None if it may be given nothing any more."""
+        worker, self.worker = self.worker, None
+        if worker is None:
+            return None
+        worker.reserved -= 1
+        return worker if worker.is_available else None
+
+    def close(self) -> None:
+        """Leave the line, or give the room back if it was not taken."""
+        if self.is_closed:
+            return
+        self.is_closed = True
+        if not self._granted.done():
+            self._granted.cancel()
+            with suppress(ValueError):
+                self.line.seats.remove(self)
+        elif (worker := self.take()) is not None:
+            self.line.freed(worker)
+
+
+class Line:
+    """The seats that wait for one handler of an org, in the order in which they came, and the workers that have it."""
+
+    __slots__ = ("freed", "handler", "org", "seats", "workers")
+
+    def __init__(self, org: str, handler: str, freed: Callable[[Worker], None]) -> None:
+        self.org = org
+        self.handler = handler
+        self.freed = freed
+        """What is to be done when room at a worker was given back."""
+        self.seats: deque[Seat] = deque()
+        self.workers: dict[Worker, None] = {}
+
+    def queue_up(self) -> Seat:
+        """Return a seat, with room if a worker has some."""
+        seat = Seat(self)
+        worker = max(self.workers, key=lambda each: each.room, default=None)
+        if worker is not None and worker.room > 0 and not self.seats:
+            seat.grant(worker)
+        elif self.is_served:
+            self.seats.append(seat)
+        else:
+            seat.grant(None)
+        return seat
+
+    @property
+    def is_served(self) -> bool:
+        """Whether there is a worker to wait for."""
+        return any(worker.is_available for worker in self.workers)
+
+    def give_up(self) -> None:
+        """Let all go on that wait, if there is nobody left to wait for."""
+        if not self.is_served:
+            while self.seats:
+                self.seats.popleft().grant(None)
+
+
+def serve(worker: Worker, lines: list[Line]) -> None:
+    """Give the room of a worker to those that have waited longest for one of its handlers."""
+    while worker.room > 0:
+        waiting = [line for line in lines if line.seats]
+        if not waiting:
+            return
+        min(waiting, key=lambda line: line.seats[0].number).seats.popleft().grant(worker)
+
+
+CURRENT_SEAT: ContextVar[Seat] = ContextVar("seat")

@@ -1,0 +1,197 @@
+"""The worker of the Python client: functions with types, on its loop or in threads, whatever becomes of the server."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+import flowkeep
+from flowkeep.handlers import HandlerError, StepContext, handler
+from flowkeep.worker import Worker
+from tests.integration.conftest import Serve
+from tests.integration.stage import Served, Stage, ended, eventually, log, made, step
+from tests.patience import PATIENCE
+
+
+@dataclass
+class Order:
+    """What is ordered."""
+
+    sku: str
+    amount: int = 1
+
+
+@handler("price")
+async def price(order: Order, context: StepContext, rate: float = 1.0) -> dict[str, Any]:
+    """Price an order."""
+    context.report(50, "half")
+    context.add_usage(input_tokens=3)
+    return {"sku": order.sku, "total": order.amount * rate, "token": context.idempotency_token}
+
+
+@handler("pack", effect="external")
+def pack(sku: str, context: StepContext) -> str:
+    """Pack in a thread."""
+    return f"{sku} in {threading.current_thread().name.partition('_')[0]} as {context.step_path}"
+
+
+@handler("refuse")
+def refuse() -> None:
+    """Fail under a code of its own."""
+    raise HandlerError("SOLD_OUT", "none is left", {"left": 0}, retryable=False)
+
+
+@handler("break")
+async def break_() -> None:
+    """Fail as no handler should."""
+    raise LookupError("the secret text of the error")
+
+
+@asynccontextmanager
+async def running(target: str, *handlers: Any, **options: Any) -> AsyncIterator[Worker]:
+    """A worker that has connected; stopped at the end."""
+    worker = Worker(target, handlers=list(handlers), **options)
+    task = asyncio.create_task(worker.run(signals=False))
+    try:
+        ready = asyncio.create_task(worker.connected.wait())
+        await asyncio.wait((ready, task), timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            task.result()
+        yield worker
+    finally:
+        worker.stop()
+        await asyncio.wait_for(task, PATIENCE)
+
+
+async def test_functions_take_typed_params_and_a_context(served: Served):
+    async with running(served.target, price, pack):
+        (listed,) = [each for each in await served.client.list_handlers() if each.name == "price"]
+        assert flowkeep.from_struct(listed.params_schema)["required"] == ["order"]
+        first = step("a", "price", order={"sku": "x1", "amount": 2}, rate=1.5)
+        name = await made(served.client, first, step("b", "pack", sku="${ steps.a.output.sku }"))
+        execution_id = (await served.client.execute(name)).execution_id
+        events = await log(served.client, execution_id)
+        done = await ended(served.client, execution_id)
+    one, two = (flowkeep.from_value(each.output) for each in done.steps)
+    assert (one["sku"], one["total"]) == ("x1", 3.0)
+    assert one["token"]
+    assert two == "x1 in flowkeep-handler as b"
+    assert done.usage.input_tokens == 3
+    assert "half" in [event.step_progressed.message for event in events]
+
+
+async def test_errors_of_functions_are_failures_of_steps(served: Served):
+    async with running(served.target, refuse, break_):
+        steps = step("a", "refuse", on_error="CONTINUE"), step("b", "break", on_error="CONTINUE")
+        done = await ended(served.client, (await served.client.execute(await made(served.client, *steps))).execution_id)
+    first, second = (each.failure for each in done.steps)
+    assert (first.code, first.message, flowkeep.from_struct(first.details)) == ("SOLD_OUT", "none is left", {"left": 0})
+    assert (second.code, second.retryable) == ("HANDLER_ERROR", True)
+    assert "secret text" not in second.message
+    assert "secret text" in second.stack_trace
+
+
+def gate_of(stage: Stage) -> Any:
+    """The handler of the stage that waits for the test; the server of these tests has none of them."""
+    return next(each for each in stage.handlers() if each.__name__ == "gate")
+
+
+async def test_a_cancel_stops_functions_on_the_loop_and_in_threads(serve: Serve, stage: Stage):
+    served = await serve([])
+    begun, noticed = threading.Event(), threading.Event()
+
+    @handler("in_thread")
+    def in_thread(context: StepContext) -> None:
+        begun.set()
+        if context.stop.wait(PATIENCE) and context.cancelled:
+            noticed.set()
+
+    async with running(served.target, gate_of(stage), in_thread):
+        name = await made(served.client, step("a", "gate"), step("b", "in_thread"), ordering="GRAPH")
+        execution_id = (await served.client.execute(name)).execution_id
+        await stage.called("a")
+        assert await asyncio.to_thread(begun.wait, PATIENCE)
+        await served.client.cancel(execution_id)
+        assert (await ended(served.client, execution_id)).state == flowkeep.Execution.STATE_CANCELLED
+        assert stage.stopped == [("a", 1)]
+        assert await asyncio.to_thread(noticed.wait, PATIENCE)
+
+
+async def test_a_worker_that_stops_ends_what_it_runs_and_takes_nothing_more(serve: Serve, stage: Stage):
+    served = await serve([])
+    gate = gate_of(stage)
+    worker = Worker(served.target, handlers=gate)
+    serving = asyncio.create_task(worker.run(signals=False))
+    await asyncio.wait_for(worker.connected.wait(), PATIENCE)
+    execution_id = (await served.client.execute(await made(served.client, step("a", "gate")))).execution_id
+    await stage.called("a")
+    worker.stop()
+
+    async def takes_nothing() -> bool:
+        return not [each.worker_count for each in await served.client.list_handlers() if each.worker_count]
+
+    await eventually(takes_nothing)
+    assert not serving.done()
+    stage.open("gate")
+    await asyncio.wait_for(serving, PATIENCE)
+    done = await served.client.get_execution(execution_id)
+    assert done.steps[0].state == flowkeep.StepExecution.STATE_COMPLETED
+
+
+async def test_what_does_not_end_in_time_is_given_back(serve: Serve, stage: Stage):
+    served = await serve([])
+    gate = gate_of(stage)
+    async with running(served.target, gate, grace=0.01):
+        execution_id = (await served.client.execute(await made(served.client, step("a", "gate")))).execution_id
+        await stage.called("a")
+    stage.open("gate")
+    async with running(served.target, gate):
+        done = await ended(served.client, execution_id)
+    assert stage.attempts("a") == [1, 2]
+    assert done.state == flowkeep.Execution.STATE_COMPLETED
+
+
+async def test_a_server_that_restarts_finds_its_workers_again(serve: Serve, stage: Stage):
+    """What the worker ran for the one that stopped is another attempt now; each step is recorded once."""
+    first = await serve([])
+    gate = gate_of(stage)
+    async with running(first.target, gate):
+        name = await made(first.client, step("a", "gate"), step("b", "gate"))
+        execution_id = (await first.client.execute(name)).execution_id
+        await stage.called("a")
+        await first.stop()
+        second = await serve([], listen=first.target)
+        await stage.called("a", 2)
+        stage.open("gate")
+        done = await ended(second.client, execution_id)
+    assert done.state == flowkeep.Execution.STATE_COMPLETED
+    assert stage.attempts("a") == [1, 2]
+    assert stage.attempts("b") == [1]
+
+
+async def test_a_worker_that_is_refused_says_why(served: Served):
+    @handler("call_api")
+    async def mine() -> None: ...
+
+    with pytest.raises(flowkeep.AlreadyExistsError, match="call_api"):
+        await Worker(served.target, handlers=mine).run(signals=False)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"handlers": []}, "no function decorated"),
+        ({"handlers": [len]}, "neither a module nor a function"),
+        ({"handlers": price, "capacity": 0}, "capacity must be a whole number from 1 to 1,000"),
+        ({"handlers": price, "target": "http://x"}, "is a URL"),
+    ],
+)
+def test_settings_that_are_wrong_are_refused_at_once(given: dict[str, Any], said: str):
+    with pytest.raises((TypeError, ValueError), match=said):
+        Worker(**given)
