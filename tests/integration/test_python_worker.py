@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import yaml
 
 import flowkeep
 from flowkeep.handlers import HandlerError, StepContext, handler
 from flowkeep.worker import Worker
+from flowkeep.worker.__main__ import loaded
+from tests.folders import ROOT
 from tests.integration.conftest import Serve
 from tests.integration.stage import Served, Stage, ended, eventually, log, made, step
 from tests.patience import PATIENCE
@@ -195,3 +198,13 @@ async def test_a_worker_that_is_refused_says_why(served: Served):
 def test_settings_that_are_wrong_are_refused_at_once(given: dict[str, Any], said: str):
     with pytest.raises((TypeError, ValueError), match=said):
         Worker(**given)
+
+
+async def test_the_example_ships(served: Served):
+    example = loaded(str(ROOT / "clients" / "examples" / "worker.py"))
+    definition = yaml.safe_load((ROOT / "clients" / "examples" / "worker.yaml").read_text(encoding="utf-8"))
+    async with running(served.target, example):
+        await served.client.create_workflow(definition)
+        assert await served.client.run("ship", {"item": "lamp", "amount": 2}) == {"parcel": "2 x lamp", "left": 1}
+        with pytest.raises(flowkeep.ExecutionFailedError, match="SOLD_OUT"):
+            await served.client.run("ship", {"item": "chair", "amount": 1})
