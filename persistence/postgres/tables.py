@@ -32,7 +32,9 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from persistence.model import FINAL_STATES, OPEN_STEP_STATES, ExecutionState, MessageKind, Outcome, StepState
 from persistence.postgres.notification_tables import add_notification_tables
+from persistence.postgres.process_tables import add_process_tables
 from persistence.postgres.task_tables import add_task_tables
+from persistence.postgres.worker_tables import add_worker_tables
 from persistence.requests import Method
 
 metadata = MetaData()
@@ -369,35 +371,7 @@ requests = Table(
     comment="Request ids, each kept for at least 30 days and as long as the execution that it started or cancelled.",
 )
 
-replicas = Table(
-    "replicas",
-    metadata,
-    Column("incarnation", Uuid, nullable=False, comment="Id, a new one at each start."),
-    Column("name", String(256), nullable=False, comment="Name for people."),
-    Column("register_time", _TIME, nullable=False, comment="When it began."),
-    Column(
-        "lease_until", _TIME, nullable=False, comment="Until when it may drive executions; -infinity when it has ended."
-    ),
-    Column("revision", String(32), nullable=False, comment="Schema revision that it works with."),
-    PrimaryKeyConstraint("incarnation", name="replicas_pkey"),
-    comment="Processes that drive executions, and until when they may.",
-)
-
-secrets = Table(
-    "secrets",
-    metadata,
-    Column("name", String(64), nullable=False, comment="What it is for: page_tokens, which are signed with it."),
-    Column(
-        "value",
-        LargeBinary,
-        nullable=False,
-        comment="Random bytes. Without the row a new one is made; what was signed before is refused.",
-    ),
-    Column("create_time", _TIME, nullable=False, comment="When it was made."),
-    PrimaryKeyConstraint("name", name="secrets_pkey"),
-    CheckConstraint("octet_length(value) = 32", name="secrets_value"),
-    comment="What all servers of the database share and nobody else may guess.",
-)
-
 add_notification_tables(metadata)
 add_task_tables(metadata)
+add_process_tables(metadata)
+add_worker_tables(metadata)

@@ -8,6 +8,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     Integer,
+    MetaData,
     PrimaryKeyConstraint,
     String,
     Table,
@@ -16,41 +17,45 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from persistence.postgres.tables import metadata
-
 _TIME = DateTime(timezone=True)
 _ORG = String(256)
 
-worker_handlers = Table(
-    "worker_handlers",
-    metadata,
-    Column("org_id", _ORG, nullable=False, comment="Org of the workers."),
-    Column("name", String(128), nullable=False, comment="Name by which steps call it."),
-    Column("description", Text, nullable=False, comment="What it does, for people."),
-    Column("params_schema", JSONB, nullable=False, comment="JSON Schema of its parameters."),
-    Column("effect", String(16), nullable=False, comment="What an attempt does outside: none, idempotent, external."),
-    Column("version", String(64), nullable=False, comment="Version of the worker that registered it last."),
-    Column("seen_time", _TIME, nullable=False, comment="When a worker registered it last, to the hour."),
-    PrimaryKeyConstraint("org_id", "name", name="worker_handlers_pkey"),
-    CheckConstraint("effect IN ('external', 'idempotent', 'none')", name="worker_handlers_effect"),
-    comment="Handlers that workers have registered: definitions may name them while no worker is connected.",
-)
 
-workers = Table(
-    "workers",
-    metadata,
-    Column("incarnation", Uuid, nullable=False, comment="Process that it is connected to."),
-    Column("org_id", _ORG, nullable=False, comment="Org of the worker."),
-    Column("subject", String(256), nullable=False, comment="Subject of its identity."),
-    Column("worker_id", String(64), nullable=False, comment="Id that it has made for itself."),
-    Column("name", String(128), nullable=False, comment="Name for people."),
-    Column("version", String(64), nullable=False, comment="Version of its code."),
-    Column("handlers", JSONB, nullable=False, comment="Names of its handlers, an array."),
-    Column("capacity", Integer, nullable=False, comment="How many attempts it runs at a time."),
-    Column("running", Integer, nullable=False, comment="How many it ran when this was written."),
-    Column("is_draining", Boolean, nullable=False, comment="Whether it takes no more attempts."),
-    Column("connect_time", _TIME, nullable=False, comment="When it connected."),
-    Column("heartbeat_time", _TIME, nullable=False, comment="When it had last been heard of when this was written."),
-    PrimaryKeyConstraint("incarnation", "org_id", "subject", "worker_id", name="workers_pkey"),
-    comment="Workers that are connected to any process, for those who ask; no attempt is given by it.",
-)
+def add_worker_tables(metadata: MetaData) -> None:
+    """Add the tables."""
+    Table(
+        "worker_handlers",
+        metadata,
+        Column("org_id", _ORG, nullable=False, comment="Org of the workers."),
+        Column("name", String(128), nullable=False, comment="Name by which steps call it."),
+        Column("description", Text, nullable=False, comment="What it does, for people."),
+        Column("params_schema", JSONB, nullable=False, comment="JSON Schema of its parameters."),
+        Column(
+            "effect", String(16), nullable=False, comment="What an attempt does outside: none, idempotent, external."
+        ),
+        Column("version", String(64), nullable=False, comment="Version of the worker that registered it last."),
+        Column("seen_time", _TIME, nullable=False, comment="When a worker registered it last, to the hour."),
+        PrimaryKeyConstraint("org_id", "name", name="worker_handlers_pkey"),
+        CheckConstraint("effect IN ('external', 'idempotent', 'none')", name="worker_handlers_effect"),
+        comment="Handlers that workers have registered: definitions may name them while no worker is connected.",
+    )
+    Table(
+        "workers",
+        metadata,
+        Column("incarnation", Uuid, nullable=False, comment="Process that it is connected to."),
+        Column("org_id", _ORG, nullable=False, comment="Org of the worker."),
+        Column("subject", String(256), nullable=False, comment="Subject of its identity."),
+        Column("worker_id", String(64), nullable=False, comment="Id that it has made for itself."),
+        Column("name", String(128), nullable=False, comment="Name for people."),
+        Column("version", String(64), nullable=False, comment="Version of its code."),
+        Column("handlers", JSONB, nullable=False, comment="Names of its handlers, an array."),
+        Column("capacity", Integer, nullable=False, comment="How many attempts it runs at a time."),
+        Column("running", Integer, nullable=False, comment="How many it ran when this was written."),
+        Column("is_draining", Boolean, nullable=False, comment="Whether it takes no more attempts."),
+        Column("connect_time", _TIME, nullable=False, comment="When it connected."),
+        Column(
+            "heartbeat_time", _TIME, nullable=False, comment="When it had last been heard of when this was written."
+        ),
+        PrimaryKeyConstraint("incarnation", "org_id", "subject", "worker_id", name="workers_pkey"),
+        comment="Workers that are connected to any process, for those who ask; no attempt is given by it.",
+    )

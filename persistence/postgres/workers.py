@@ -8,7 +8,6 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from persistence.postgres import worker_tables  # noqa: F401 - makes its tables known
 from persistence.postgres.connection import Database
 from persistence.workers import FORGOTTEN, ConnectedWorker, WorkerHandler
 
