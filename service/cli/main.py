@@ -24,6 +24,7 @@ _MODULES = (
     "service.cli.executions",
     "service.cli.notifications",
     "service.cli.tasks",
+    "service.cli.workers",
     "service.cli.serving",
     "service.cli.health",
     "service.cli.local",

@@ -40,10 +40,12 @@ from flowkeep.requests import (
 )
 from flowkeep.tasks import TaskCalls
 from flowkeep.v1 import execution_service_pb2 as executions_pb2
+from flowkeep.v1 import worker_service_pb2 as workers_pb2
 from flowkeep.v1 import workflow_service_pb2 as workflows_pb2
 from flowkeep.v1.event_pb2 import ExecutionEvent, ExecutionFinished
 from flowkeep.v1.execution_pb2 import Execution, ExecutionView, StepExecution, StepView
 from flowkeep.v1.handler_pb2 import Handler, McpServer
+from flowkeep.v1.worker_service_pb2 import Worker
 from flowkeep.v1.workflow_pb2 import Workflow, WorkflowView
 from flowkeep.watch import WatchCall, events_of, follow
 
@@ -174,6 +176,14 @@ class Client(NotificationCalls, TaskCalls):
         request = workflows_pb2.ListHandlersRequest(include_mcp_tools=True)
         timeout = max(self._timeout, _TOOLS_SECONDS)
         return list((await self._call(self._workflows.ListHandlers, request, timeout=timeout)).mcp_servers)
+
+    async def list_workers(self, handler: str = "") -> list[Worker]:
+        """Return the workers of the org that are connected to any server, by name; with a handler, those that have it.
+
+        What each runs is known where it is connected to the server that answers.
+        """
+        request = workers_pb2.ListWorkersRequest(handler=text("handler", handler))
+        return list((await self._call(self._workers.ListWorkers, request)).workers)
 
     # Executions
 

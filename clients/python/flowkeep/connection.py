@@ -17,12 +17,14 @@ from flowkeep.retry import Backoff, Judge, may_repeat
 from flowkeep.v1.execution_service_pb2_grpc import ExecutionServiceStub
 from flowkeep.v1.notification_service_pb2_grpc import NotificationServiceStub
 from flowkeep.v1.task_service_pb2_grpc import TaskServiceStub
+from flowkeep.v1.worker_service_pb2_grpc import WorkerServiceStub
 from flowkeep.v1.workflow_service_pb2_grpc import WorkflowServiceStub
 
 if TYPE_CHECKING:  # these classes exist in the stubs only
     from flowkeep.v1.execution_service_pb2_grpc import ExecutionServiceAsyncStub
     from flowkeep.v1.notification_service_pb2_grpc import NotificationServiceAsyncStub
     from flowkeep.v1.task_service_pb2_grpc import TaskServiceAsyncStub
+    from flowkeep.v1.worker_service_pb2_grpc import WorkerServiceAsyncStub
     from flowkeep.v1.workflow_service_pb2_grpc import WorkflowServiceAsyncStub
 
 Request = TypeVar("Request", bound=Message)
@@ -79,6 +81,10 @@ class Connection:
     @cached_property
     def _tasks(self) -> TaskServiceAsyncStub:
         return TaskServiceStub(self._channel)
+
+    @cached_property
+    def _workers(self) -> WorkerServiceAsyncStub:
+        return WorkerServiceStub(self._channel)
 
     async def _call(
         self,

@@ -115,6 +115,7 @@ class Client:
     validate_workflow = _blocking(client.Client.validate_workflow)
     list_handlers = _blocking(client.Client.list_handlers)
     list_mcp_servers = _blocking(client.Client.list_mcp_servers)
+    list_workers = _blocking(client.Client.list_workers)
     execute = _blocking(client.Client.execute)
     start = _blocking(client.Client.start)
     batch_execute = _blocking(client.Client.batch_execute)
