@@ -135,7 +135,7 @@ class Config(BaseSettings):
         "permissions", description="Claims with permissions or roles, such as scope,realm_access.roles"
     )
     jwt_groups_claim: str = Field(
-        "groups", description="Claims with the groups of the caller, whose members tasks of people may be for"
+        "groups", description="Claims with the groups of the caller, whom tasks and notifications may be for"
     )
     jwt_roles: Roles = Field(
         default_factory=dict,

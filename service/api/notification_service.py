@@ -60,4 +60,4 @@ class NotificationServicer(NotificationServiceServicer):
 
 def _reader() -> Reader:
     caller = current_identity.get()
-    return Reader(caller.org, caller.subject)
+    return Reader(caller.org, caller.subject, tuple(sorted(caller.groups)))

@@ -141,6 +141,22 @@ async def test_each_subject_has_its_own(serve: Serve, tmp_path: Path) -> None:
                 await refused.count_unread_notifications()
 
 
+async def test_the_members_of_a_group_have_what_it_is_told_and_each_reads_it_alone(
+    serve: Serve, tmp_path: Path
+) -> None:
+    key_file = tmp_path / "key.pem"
+    key_file.write_bytes(PUBLIC_PEM)
+    served = await serve(jwt_key_file=key_file, jwt_issuer=ISSUER, jwt_audience=AUDIENCE)
+    members = [token(sub=each, groups=["clerks", "night"]) for each in ("ann", "bob")]
+    async with served.client_with(members[0]) as ann, served.client_with(members[1]) as bob:
+        step_of_group = step("tell", "send_notification", in_app={"groups": "clerks", "title": "Late"})
+        await ann.execute(await made(ann, step_of_group), wait=True)
+        assert await ann.mark_notifications_read(up_to_seq=1) == 0
+        assert [each.title async for each in bob.list_notifications(unread_only=True)] == ["Late"]
+        async with served.client_with(token(sub="clerks", groups=["day"])) as stranger:
+            assert [each async for each in stranger.list_notifications()] == []
+
+
 async def test_pages_and_their_tokens_are_of_one_reader(serve: Serve) -> None:
     served = await serve()
     name = await made(served.client, tell())

@@ -28,8 +28,9 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Shows notifications to those that they are addressed to. A caller has those of its own subject, and never sees that
-// there are others. They are kept for 30 days, and of each subject the newest 1,000.
+// Shows notifications to those that they are addressed to. A caller has those of its own subject and of the groups that
+// its token names, and never sees that there are others; what one member of a group has read is unread for the others.
+// They are kept for 30 days, and of each subject and group the newest 1,000.
 type NotificationServiceClient interface {
 	// Lists your notifications, newest first.
 	ListNotifications(ctx context.Context, in *ListNotificationsRequest, opts ...grpc.CallOption) (*ListNotificationsResponse, error)
@@ -92,8 +93,9 @@ type NotificationService_WatchNotificationsClient = grpc.ServerStreamingClient[W
 // All implementations must embed UnimplementedNotificationServiceServer
 // for forward compatibility.
 //
-// Shows notifications to those that they are addressed to. A caller has those of its own subject, and never sees that
-// there are others. They are kept for 30 days, and of each subject the newest 1,000.
+// Shows notifications to those that they are addressed to. A caller has those of its own subject and of the groups that
+// its token names, and never sees that there are others; what one member of a group has read is unread for the others.
+// They are kept for 30 days, and of each subject and group the newest 1,000.
 type NotificationServiceServer interface {
 	// Lists your notifications, newest first.
 	ListNotifications(context.Context, *ListNotificationsRequest) (*ListNotificationsResponse, error)

@@ -19,6 +19,7 @@ MAX_DATA = 8 << 10
 """Bytes of the data of an in-app notification, as JSON."""
 
 _RECIPIENTS = ("to", "cc", "bcc")
+IN_APP_RECIPIENTS = {"to": "subject", "groups": "group"}
 _OF_A_CALL = ("url", "headers", "auth", "tls", "proxy")
 
 _LINK = re.compile(r"https?://[^\s\\]+\Z|/(?![/\\])[^\s\\]*\Z", re.IGNORECASE)
@@ -107,8 +108,11 @@ PARAMS: dict[str, Any] = {
         ),
         "in_app": _channel(
             "A notification inside of your applications, which read it by NotificationService.",
-            ["to", "title"],
-            to=_names("Who sees it: a subject of the org, as tokens name it, or a list of at most 50."),
+            ["title"],
+            to=_names(
+                "Who sees it: a subject of the org, as tokens name it, or a list; with groups at most 50 in all."
+            ),
+            groups=_names("Whose members see it, as tokens name groups: one, or a list."),
             title={"description": "One line.", "type": "string", "minLength": 1, "maxLength": LONGEST_TITLE},
             text={"description": "What else there is to say.", "type": "string", "maxLength": LONGEST_TEXT},
             link={
@@ -178,9 +182,14 @@ def _check_email(wanted: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
 def _check_in_app(wanted: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
     if _names_secret(wanted):
         yield (), "must name no secret: what is sent is kept in the database, and shown to people"
-    for path, name in _listed("to", wanted["to"]):
+    named = [each for field in IN_APP_RECIPIENTS for each in _listed(field, wanted.get(field, []))]
+    for path, name in named:
         if not name.isprintable():
-            yield path, "holds characters that no name of a subject has, such as a line end"
+            yield path, f"holds characters that no name of a {IN_APP_RECIPIENTS[str(path[0])]} has, such as a line end"
+    if not named:
+        yield (), "has no recipient: give to or groups"
+    elif len(named) > MAX_RECIPIENTS:
+        yield (), f"has {len(named)} recipients in to and groups; {MAX_RECIPIENTS} are the most"
     if fault_of_line(wanted["title"]):
         yield ("title",), "has a line end or another control character; what has more than one line belongs into text"
     # Who shows it makes a link of it: nothing that a browser would run.

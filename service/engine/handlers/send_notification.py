@@ -8,14 +8,14 @@ from dataclasses import asdict, replace
 from typing import Any, Protocol
 
 from persistence.errors import PersistenceError, QueueFullError, UnavailableError
-from persistence.user_notifications import NewNotification, Severity, subject
+from persistence.user_notifications import NewNotification, Severity, group, subject
 from service.engine.egress.egress import Egress
 from service.engine.egress.guard import Guard
 from service.engine.egress.places import Places
 from service.engine.failure import INVALID_PARAMS, NOT_CONFIGURED, SECRET_NOT_FOUND, SECRETS_UNAVAILABLE
 from service.engine.handlers.email_message import compose
 from service.engine.handlers.model import Effect, Handler, HandlerError, StepContext
-from service.engine.handlers.notification_params import PARAMS, check, credentials
+from service.engine.handlers.notification_params import IN_APP_RECIPIENTS, PARAMS, check, credentials
 from service.engine.handlers.smtp import MailServer, deliver
 from service.engine.handlers.webhook import post
 from service.engine.secrets import SecretNotFoundError, Secrets, SecretsUnavailableError, setting
@@ -30,8 +30,8 @@ answers are not looked at.
 
 A step that is tried again repeats what the receiver may have got already, with the same Message-ID and the same
 Idempotency-Key, a header of e-mails and calls alike. An e-mail that some have got is not sent to the others again. One
-in-app notification is there however often the step is tried. It is kept for 30 days, and of each subject the newest
-1,000; that there is such a subject is not looked at, since tokens alone name them.
+in-app notification is there however often the step is tried. It is kept for 30 days, and of each subject and group the
+newest 1,000; that there is such a one is not looked at, since tokens alone name them.
 The SMTP server has 30 s for each answer, 120 s for that to the content; 20 e-mails, 10 of one org, are sent at a time.
 An e-mail has at most 50 recipients, and 200,000 characters each of text and HTML.
 Webhooks are called at public addresses only, unless the server's setting FLOWKEEP_HTTP_ALLOW names others. Redirects
@@ -142,11 +142,13 @@ class _Notifier:
 
 
 def _notification(wanted: Mapping[str, Any], context: StepContext) -> NewNotification:
-    names = [wanted["to"]] if isinstance(wanted["to"], str) else wanted["to"]
+    subjects, groups = (
+        [given] if isinstance(given := wanted.get(field, []), str) else given for field in IN_APP_RECIPIENTS
+    )
     return NewNotification(
         org=context.org,
         token=context.idempotency_token,
-        recipients=tuple(subject(each) for each in dict.fromkeys(names)),
+        recipients=tuple(dict.fromkeys((*map(subject, subjects), *map(group, groups)))),
         title=wanted["title"],
         text=wanted.get("text", ""),
         link=wanted.get("link", ""),

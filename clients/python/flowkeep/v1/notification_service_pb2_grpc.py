@@ -26,8 +26,9 @@ if _version_not_supported:
 
 
 class NotificationServiceStub:
-    """Shows notifications to those that they are addressed to. A caller has those of its own subject, and never sees that
-    there are others. They are kept for 30 days, and of each subject the newest 1,000.
+    """Shows notifications to those that they are addressed to. A caller has those of its own subject and of the groups that
+    its token names, and never sees that there are others; what one member of a group has read is unread for the others.
+    They are kept for 30 days, and of each subject and group the newest 1,000.
     """
 
     def __init__(self, channel):
@@ -54,8 +55,9 @@ class NotificationServiceStub:
 
 
 class NotificationServiceServicer:
-    """Shows notifications to those that they are addressed to. A caller has those of its own subject, and never sees that
-    there are others. They are kept for 30 days, and of each subject the newest 1,000.
+    """Shows notifications to those that they are addressed to. A caller has those of its own subject and of the groups that
+    its token names, and never sees that there are others; what one member of a group has read is unread for the others.
+    They are kept for 30 days, and of each subject and group the newest 1,000.
     """
 
     def ListNotifications(self, request, context):
@@ -108,8 +110,9 @@ def add_NotificationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class NotificationService:
-    """Shows notifications to those that they are addressed to. A caller has those of its own subject, and never sees that
-    there are others. They are kept for 30 days, and of each subject the newest 1,000.
+    """Shows notifications to those that they are addressed to. A caller has those of its own subject and of the groups that
+    its token names, and never sees that there are others; what one member of a group has read is unread for the others.
+    They are kept for 30 days, and of each subject and group the newest 1,000.
     """
 
     @staticmethod

@@ -27,8 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class NotificationServiceStub:
-    """Shows notifications to those that they are addressed to. A caller has those of its own subject, and never sees that
-    there are others. They are kept for 30 days, and of each subject the newest 1,000.
+    """Shows notifications to those that they are addressed to. A caller has those of its own subject and of the groups that
+    its token names, and never sees that there are others; what one member of a group has read is unread for the others.
+    They are kept for 30 days, and of each subject and group the newest 1,000.
     """
 
     @_typing.overload
@@ -48,8 +49,9 @@ class NotificationServiceStub:
 
 @_typing.type_check_only
 class NotificationServiceAsyncStub(NotificationServiceStub):
-    """Shows notifications to those that they are addressed to. A caller has those of its own subject, and never sees that
-    there are others. They are kept for 30 days, and of each subject the newest 1,000.
+    """Shows notifications to those that they are addressed to. A caller has those of its own subject and of the groups that
+    its token names, and never sees that there are others; what one member of a group has read is unread for the others.
+    They are kept for 30 days, and of each subject and group the newest 1,000.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -65,8 +67,9 @@ class NotificationServiceAsyncStub(NotificationServiceStub):
     """
 
 class NotificationServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Shows notifications to those that they are addressed to. A caller has those of its own subject, and never sees that
-    there are others. They are kept for 30 days, and of each subject the newest 1,000.
+    """Shows notifications to those that they are addressed to. A caller has those of its own subject and of the groups that
+    its token names, and never sees that there are others; what one member of a group has read is unread for the others.
+    They are kept for 30 days, and of each subject and group the newest 1,000.
     """
 
     @_abc_1.abstractmethod

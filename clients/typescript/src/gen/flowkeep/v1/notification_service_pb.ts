@@ -203,8 +203,9 @@ export const WatchNotificationsResponseSchema: GenMessage<WatchNotificationsResp
   messageDesc(file_flowkeep_v1_notification_service, 5);
 
 /**
- * Shows notifications to those that they are addressed to. A caller has those of its own subject, and never sees that
- * there are others. They are kept for 30 days, and of each subject the newest 1,000.
+ * Shows notifications to those that they are addressed to. A caller has those of its own subject and of the groups that
+ * its token names, and never sees that there are others; what one member of a group has read is unread for the others.
+ * They are kept for 30 days, and of each subject and group the newest 1,000.
  *
  * @generated from service flowkeep.v1.NotificationService
  */
