@@ -213,7 +213,12 @@ async def profile(folder: Path, into: Path, size: Size) -> None:
 async def serving(folder: Path, *command: str) -> AsyncIterator[ServerProcess]:
     """Run a server inside."""
     server = ServerProcess(
-        folder, "--handlers", str(HERE / "handlers.py"), listen="127.0.0.1:0", command=command or FLOWKEEP
+        # The program itself, not a fork of what tests have loaded.
+        folder,
+        "--handlers",
+        str(HERE / "handlers.py"),
+        listen="127.0.0.1:0",
+        command=command or (sys.executable, *FLOWKEEP),
     )
     await server.start()
     try:
