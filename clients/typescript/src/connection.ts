@@ -11,6 +11,7 @@ import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-no
 
 import { type Span, toSeconds } from "./durations.js";
 import { ExecutionService } from "./gen/flowkeep/v1/execution_service_pb.js";
+import { WorkerService } from "./gen/flowkeep/v1/worker_service_pb.js";
 import { WorkflowService } from "./gen/flowkeep/v1/workflow_service_pb.js";
 import { Backoff, mayRepeat } from "./retry.js";
 import { fromThrown } from "./status.js";
@@ -51,6 +52,7 @@ export interface Bounds {
 export class Connection {
   readonly executions: Stub<typeof ExecutionService>;
   readonly workflows: Stub<typeof WorkflowService>;
+  readonly workers: Stub<typeof WorkerService>;
   readonly timeoutSeconds: number;
   readonly #token: Token | undefined;
   readonly #session: Http2SessionManager;
@@ -70,6 +72,7 @@ export class Connection {
     });
     this.executions = createClient(ExecutionService, transport);
     this.workflows = createClient(WorkflowService, transport);
+    this.workers = createClient(WorkerService, transport);
   }
 
   /** Closes the connection. Calls and watches under way end with an error that says so. */

@@ -33,6 +33,15 @@ export {
   StepView,
 } from "./gen/flowkeep/v1/execution_pb.js";
 export { type Workflow, type WorkflowDefinition, WorkflowView } from "./gen/flowkeep/v1/workflow_pb.js";
+export { AttemptCancelled_Reason } from "./gen/flowkeep/v1/worker_service_pb.js";
+export {
+  type AttemptContext,
+  type HandlerDeclaration,
+  HandlerError,
+  type HandlerFunction,
+  StoppedError,
+  type Used,
+} from "./handlers.js";
 export { fromValue, type Input } from "./payload.js";
 export {
   type CallOptions,
@@ -42,3 +51,4 @@ export {
   type ExecutionFilters,
   type ListOptions,
 } from "./requests.js";
+export { type RunOptions, Worker, type WorkerOptions } from "./worker.js";

@@ -1,0 +1,284 @@
+/** A worker: a process that runs handlers for the steps of executions. */
+
+import { randomUUID } from "node:crypto";
+import { hostname } from "node:os";
+
+import { Attempts, said, type Said } from "./attempts.js";
+import { Connection, type ConnectionOptions, pauseFor } from "./connection.js";
+import { flowkeepError, type FlowkeepError } from "./errors.js";
+import type { Handler } from "./gen/flowkeep/v1/handler_pb.js";
+import {
+  AttemptCancelled_Reason as Reason,
+  type WorkRequest,
+  type WorkResponse,
+} from "./gen/flowkeep/v1/worker_service_pb.js";
+import { type HandlerDeclaration, type HandlerFunction, handlerMessage } from "./handlers.js";
+import { Backoff, mayResume } from "./retry.js";
+import { fromThrown } from "./status.js";
+
+/** How a worker connects and what it takes. */
+export interface WorkerOptions extends ConnectionOptions {
+  /** For people; by default host and process id. */
+  readonly name?: string | undefined;
+  /** How many attempts it runs at a time, 1 to 1,000. Default 10. */
+  readonly capacity?: number | undefined;
+  /** Version of its code, for people. */
+  readonly version?: string | undefined;
+  /** Called with the error of each break, and of each try after it that fails. */
+  readonly onBreak?: ((error: FlowkeepError) => void) | undefined;
+}
+
+/** How long a worker runs. */
+export interface RunOptions {
+  /** Signals of the process upon which it drains. Default SIGTERM and SIGINT; the second one of a kind ends the process. */
+  readonly drainOn?: readonly NodeJS.Signals[] | undefined;
+  /** Ends it at once: attempts are told to stop, and get lost. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+// Until the server says how often it wants to hear of the worker, and how long it waits.
+const PATIENCE_MS = 30_000;
+
+/**
+ * Serves handlers: `new Worker(target).handle({ name: "greet" }, ({ name }) => `Hi ${name}`).run()`.
+ *
+ * Attempts go on when the connection breaks or the server stops; the worker connects again, names them, and keeps each
+ * result until a server has settled it.
+ */
+export class Worker {
+  readonly #connection: Connection;
+  readonly #options: WorkerOptions;
+  readonly #workerId = randomUUID();
+  readonly #messages: Handler[] = [];
+  readonly #functions = new Map<string, HandlerFunction<never>>();
+  readonly #attempts: Attempts;
+  readonly #drained = new AbortController();
+  #stream: Outgoing | undefined;
+  #isDraining = false;
+
+  constructor(target = "localhost:50051", options: WorkerOptions = {}) {
+    this.#connection = new Connection(target, options);
+    this.#options = options;
+    this.#attempts = new Attempts(this.#functions, options.capacity ?? 10, (request) => this.#stream?.push(request));
+  }
+
+  /** Adds a handler, before `run`. Throws Error where there is one of that name. */
+  handle<Params = Record<string, unknown>>(declaration: HandlerDeclaration, run: HandlerFunction<Params>): this {
+    if (this.#functions.has(declaration.name)) {
+      throw new Error(`there are two handlers ${declaration.name}`);
+    }
+    this.#messages.push(handlerMessage(declaration));
+    this.#functions.set(declaration.name, run as HandlerFunction<never>);
+    return this;
+  }
+
+  /**
+   * Serves until the worker has drained: after SIGTERM, or `drain`, it takes no more attempts and ends once those that it
+   * has are settled. Throws FlowkeepError for what another try cannot mend, such as a token that is not valid, and the
+   * reason of an aborted signal.
+   */
+  async run(options: RunOptions = {}): Promise<void> {
+    const drain = (): void => this.drain();
+    const names = options.drainOn ?? ["SIGTERM", "SIGINT"];
+    names.forEach((name) => process.once(name, drain));
+    try {
+      await this.#serve(this.#connection.signalWith(options.signal));
+    } finally {
+      names.forEach((name) => process.off(name, drain));
+      this.#attempts.abandon();
+      this.#connection.close();
+    }
+  }
+
+  /** Takes no more attempts; `run` returns once those that it has are settled. */
+  drain(): void {
+    if (this.#isDraining) {
+      return;
+    }
+    this.#isDraining = true;
+    this.#say({ case: "draining", value: {} });
+    void this.#attempts.empty().then(() => {
+      this.#drained.abort();
+      this.#stream?.end();
+    });
+  }
+
+  async #serve(signal: AbortSignal): Promise<void> {
+    const backoff = new Backoff();
+    while (!this.#drained.signal.aborted) {
+      signal.throwIfAborted();
+      let error: FlowkeepError;
+      try {
+        await this.#stand(signal, backoff);
+        error = flowkeepError("UNAVAILABLE", "the server has ended the stream");
+      } catch (thrown) {
+        signal.throwIfAborted();
+        error = fromThrown(thrown);
+      } finally {
+        this.#stream = undefined;
+      }
+      if (this.#drained.signal.aborted) {
+        return;
+      }
+      if (!mayResume(error)) {
+        throw error;
+      }
+      this.#options.onBreak?.(error);
+      await pauseFor(1000 * backoff.after(error), signal);
+    }
+  }
+
+  /** Keeps one stream until it ends or breaks. */
+  async #stand(outer: AbortSignal, backoff: Backoff): Promise<void> {
+    const stop = new AbortController();
+    const signal = AbortSignal.any([outer, stop.signal]);
+    const out = new Outgoing();
+    const beat = new Heartbeat(() => out.push(said({ case: "heartbeat", value: {} })), stop);
+    out.push(this.#registration());
+    try {
+      const headers = await this.#connection.headers();
+      for await (const response of this.#connection.workers.work(out, { headers, signal })) {
+        beat.heard();
+        if (response.message.case === "registered") {
+          backoff.reset();
+          this.#stream = out;
+          beat.begin(response.message.value.heartbeatInterval, response.message.value.heartbeatTimeout);
+        }
+        if (this.#take(response)) {
+          return; // the server stops: another stream goes on, elsewhere
+        }
+      }
+    } catch (thrown) {
+      throw beat.isSilent ? flowkeepError("UNAVAILABLE", "the server gave no sign of life") : thrown;
+    } finally {
+      beat.end();
+      out.end();
+      stop.abort();
+    }
+  }
+
+  /** Takes what the server says; true when it stops. */
+  #take({ message }: WorkResponse): boolean {
+    switch (message.case) {
+      case "registered":
+        message.value.unwanted.forEach((attempt) => this.#attempts.cancel(attempt, Reason.STALE));
+        if (this.#isDraining) {
+          this.#say({ case: "draining", value: {} });
+        }
+        this.#attempts.resend();
+        if (this.#drained.signal.aborted) {
+          this.#stream?.end();
+        }
+        return false;
+      case "assignment":
+        this.#attempts.begin(message.value);
+        return false;
+      case "cancelled":
+        this.#attempts.cancel(message.value.attempt, message.value.reason);
+        return false;
+      case "settled":
+        this.#attempts.settle(message.value.attempt);
+        return false;
+      case "draining":
+        return true;
+      default:
+        return false;
+    }
+  }
+
+  #registration(): WorkRequest {
+    return said({
+      case: "register",
+      value: {
+        name: this.#options.name ?? `${hostname()}:${process.pid}`,
+        workerId: this.#workerId,
+        handlers: this.#messages,
+        capacity: this.#options.capacity ?? 10,
+        version: this.#options.version ?? "",
+        attempts: this.#attempts.named(),
+      },
+    });
+  }
+
+  #say(message: Said): void {
+    this.#stream?.push(said(message));
+  }
+}
+
+/** Requests on their way: what is pushed comes out in order, until the end. */
+class Outgoing implements AsyncIterable<WorkRequest> {
+  readonly #queue: WorkRequest[] = [];
+  #wake: (() => void) | undefined;
+  #isEnded = false;
+
+  push(request: WorkRequest): void {
+    if (!this.#isEnded) {
+      this.#queue.push(request);
+      this.#wake?.();
+    }
+  }
+
+  end(): void {
+    this.#isEnded = true;
+    this.#wake?.();
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<WorkRequest, void, undefined> {
+    for (;;) {
+      const next = this.#queue.shift();
+      if (next !== undefined) {
+        yield next;
+      } else if (this.#isEnded) {
+        return;
+      } else {
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve;
+        });
+      }
+    }
+  }
+}
+
+/** Says that the worker lives, and ends a stream on which the server is silent for too long. */
+class Heartbeat {
+  isSilent = false;
+  readonly #beat: () => void;
+  readonly #stop: AbortController;
+  #silenceMs = PATIENCE_MS;
+  #interval: NodeJS.Timeout | undefined;
+  #silence: NodeJS.Timeout | undefined;
+
+  constructor(beat: () => void, stop: AbortController) {
+    this.#beat = beat;
+    this.#stop = stop;
+    this.heard();
+  }
+
+  begin(interval: Spanned | undefined, timeout: Spanned | undefined): void {
+    this.#silenceMs = milliseconds(timeout) || PATIENCE_MS;
+    this.#interval = setInterval(this.#beat, milliseconds(interval) || PATIENCE_MS / 3);
+    this.heard();
+  }
+
+  heard(): void {
+    clearTimeout(this.#silence);
+    this.#silence = setTimeout(() => {
+      this.isSilent = true;
+      this.#stop.abort();
+    }, this.#silenceMs);
+  }
+
+  end(): void {
+    clearTimeout(this.#silence);
+    clearInterval(this.#interval);
+  }
+}
+
+interface Spanned {
+  readonly seconds: bigint;
+  readonly nanos: number;
+}
+
+function milliseconds(span: Spanned | undefined): number {
+  return span ? Number(span.seconds) * 1000 + span.nanos / 1e6 : 0;
+}
