@@ -120,6 +120,17 @@ func (a *attempts) forget(attempt *flowkeepv1.Attempt) {
 	a.changed.Broadcast()
 }
 
+// giveBack stops what runs, so that another worker gets it.
+func (a *attempts) giveBack() {
+	a.mutex.Lock()
+	defer a.mutex.Unlock()
+	for _, each := range a.kept {
+		if each.result == nil {
+			each.stop(&StoppedError{flowkeepv1.AttemptCancelled_REASON_UNSPECIFIED})
+		}
+	}
+}
+
 // abandon stops all attempts; nothing of them is sent any more.
 func (a *attempts) abandon() {
 	for _, attempt := range a.named() {
@@ -165,7 +176,7 @@ func (r *running) run(ctx context.Context, assignment *flowkeepv1.Assignment, ru
 			Completed: &flowkeepv1.AttemptCompleted{Attempt: r.attempt, Output: text, Usage: &r.usage},
 		}}
 	} else {
-		r.result = &flowkeepv1.WorkRequest{Message: &flowkeepv1.WorkRequest_Failed{Failed: r.failed(ctx, err)}}
+		r.result = &flowkeepv1.WorkRequest{Message: &flowkeepv1.WorkRequest_Failed{Failed: r.failed(ctx, assignment.GetHandler(), err)}}
 	}
 	a.send(r.result)
 }
@@ -197,9 +208,11 @@ func (r *running) call(ctx context.Context, assignment *flowkeepv1.Assignment, r
 	})
 }
 
-func (r *running) failed(ctx context.Context, err error) *flowkeepv1.AttemptFailed {
+func (r *running) failed(ctx context.Context, handler string, err error) *flowkeepv1.AttemptFailed {
+	// Only the stack trace, which not everybody sees, has the text of an error that is no HandlerError: it may hold secrets.
+	message := fmt.Sprintf("handler %q gave %T; its stack trace tells more", handler, err)
 	failed := &flowkeepv1.AttemptFailed{
-		Attempt: r.attempt, Code: "HANDLER_ERROR", Message: cut(err.Error(), 2048), Retryable: true, Usage: &r.usage,
+		Attempt: r.attempt, Code: "HANDLER_ERROR", Message: cut(message, 2048), Retryable: true, Usage: &r.usage,
 	}
 	var own *HandlerError
 	var broken *panicked
@@ -211,9 +224,12 @@ func (r *running) failed(ctx context.Context, err error) *flowkeepv1.AttemptFail
 			failed.RetryAfter = durationpb.New(own.RetryAfter)
 		}
 	case errors.As(err, &broken):
-		failed.StackTrace = cut(string(broken.stack), 8192)
+		failed.Message = fmt.Sprintf("handler %q has panicked; its stack trace tells more", handler)
+		failed.StackTrace = cut(broken.Error()+"\n"+string(broken.stack), 8192)
 	case ctx.Err() != nil:
-		failed.Code, failed.Retryable = "CANCELLED", false
+		failed.Code, failed.Message, failed.Retryable = "CANCELLED", "stopped as it was told to", false
+	default:
+		failed.StackTrace = cut(err.Error(), 8192)
 	}
 	return failed
 }
@@ -268,4 +284,7 @@ func cut(text string, longest int) string {
 	return text[:longest]
 }
 
-func valid(text string) string { return strings.ToValidUTF8(text, "\uFFFD") }
+// valid returns a text as one that the server can keep.
+func valid(text string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
+}

@@ -90,14 +90,17 @@ type HandlerError struct {
 
 func (e *HandlerError) Error() string { return e.Code + ": " + e.Message }
 
-// StoppedError is the cause of the end of an attempt's context: its execution was cancelled, its time is over, or another
-// attempt may run.
+// StoppedError is the cause of the end of an attempt's context: its execution was cancelled, its time is over, another
+// attempt may run, or the worker stops.
 type StoppedError struct {
+	// Reason is REASON_UNSPECIFIED when the worker stops.
 	Reason flowkeepv1.AttemptCancelled_Reason
 }
 
 func (e *StoppedError) Error() string {
 	switch e.Reason {
+	case flowkeepv1.AttemptCancelled_REASON_UNSPECIFIED:
+		return "the worker stops"
 	case flowkeepv1.AttemptCancelled_REASON_TIMEOUT:
 		return "the attempt has taken longer than it may"
 	case flowkeepv1.AttemptCancelled_REASON_STALE:

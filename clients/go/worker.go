@@ -16,12 +16,18 @@ import (
 	flowkeepv1 "flowkeep.dev/go/v1"
 )
 
+// lastWords is how long attempts that are given back may take to stop, and a server to settle that.
+const lastWords = 5 * time.Second
+
 // WorkerOptions says what a worker takes.
 type WorkerOptions struct {
 	// Name for people; by default host and process id.
 	Name string
 	// Capacity is how many attempts it runs at a time, 1 to 1,000; by default 10.
 	Capacity int
+	// Grace is how long what it runs may take to end once it drains; then it is given back, for another worker. By default
+	// 30 s.
+	Grace time.Duration
 	// Version of its code, for people.
 	Version string
 	// OnBreak, if set, is called with the error of each break, and of each try after it that fails.
@@ -30,8 +36,8 @@ type WorkerOptions struct {
 
 // Worker serves handlers for the steps of executions.
 //
-// Attempts go on when the connection breaks or the server stops; the worker connects again, names them, and keeps each
-// result until a server has settled it.
+// Attempts go on when the connection breaks; the worker connects again, names them, and keeps each result until it is
+// settled. What it ran for a server that is gone is stopped, and made again.
 type Worker struct {
 	client    *Client
 	workers   flowkeepv1.WorkerServiceClient
@@ -62,6 +68,9 @@ func NewWorker(target string, options *WorkerOptions, connection ...Option) (*Wo
 	if w.options.Capacity == 0 {
 		w.options.Capacity = 10
 	}
+	if w.options.Grace == 0 {
+		w.options.Grace = 30 * time.Second
+	}
 	if w.options.Name == "" {
 		host, _ := os.Hostname()
 		w.options.Name = fmt.Sprintf("%s:%d", host, os.Getpid())
@@ -78,7 +87,7 @@ func (w *Worker) Close() error {
 }
 
 // Run serves until the context ends. Then it drains: it takes no more attempts, and returns nil once those that it has are
-// settled. signal.NotifyContext makes a context that ends with SIGTERM.
+// settled, or were given back after the grace. signal.NotifyContext makes a context that ends with SIGTERM.
 //
 // The error is an *Error for what another try cannot mend, such as a token that is not valid.
 func (w *Worker) Run(ctx context.Context) error {
@@ -87,23 +96,24 @@ func (w *Worker) Run(ctx context.Context) error {
 	defer w.attempts.abandon()
 	stopDraining := context.AfterFunc(ctx, func() {
 		w.say(draining())
+		defer time.AfterFunc(w.options.Grace, w.attempts.giveBack).Stop()
+		defer time.AfterFunc(w.options.Grace+lastWords, w.leave).Stop()
 		w.attempts.whenEmpty()
-		w.mutex.Lock()
-		w.drained = true
-		if w.out != nil {
-			w.out.end()
-		}
-		w.mutex.Unlock()
+		w.leave()
 	})
 	defer stopDraining()
 	var pauses pausing
 	for !w.isDrained() {
-		err := w.stand(ctx, life, &pauses)
+		isRegistered := false
+		err := w.stand(ctx, life, func() {
+			isRegistered = true
+			pauses.reset()
+		})
 		if w.isDrained() {
 			return nil
 		}
 		var broke *Error
-		if !errors.As(err, &broke) || !mayResume(broke) {
+		if !errors.As(err, &broke) || isFatal(broke, isRegistered) {
 			return err
 		}
 		if w.options.OnBreak != nil {
@@ -114,6 +124,31 @@ func (w *Worker) Run(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// leave ends the stream, and Run with it.
+func (w *Worker) leave() {
+	w.mutex.Lock()
+	defer w.mutex.Unlock()
+	w.drained = true
+	if w.out != nil {
+		w.out.end()
+	}
+}
+
+// isFatal says whether an error does not get better when the worker comes again. A token that served until now has expired:
+// the next one may do.
+func isFatal(err *Error, isRegistered bool) bool {
+	switch err.Code {
+	case codes.InvalidArgument, codes.AlreadyExists, codes.PermissionDenied, codes.FailedPrecondition, codes.Unimplemented:
+		return true
+	case codes.Unauthenticated:
+		return !isRegistered
+	case codes.Canceled:
+		return says(err, closed)
+	default:
+		return false
+	}
 }
 
 func (w *Worker) isDrained() bool {
@@ -138,7 +173,7 @@ func (w *Worker) use(out *outgoing) {
 }
 
 // stand keeps one stream until it ends or breaks. The wish is the context whose end makes the worker drain.
-func (w *Worker) stand(wish, life context.Context, pauses *pausing) error {
+func (w *Worker) stand(wish, life context.Context, onRegistered func()) error {
 	ctx, cancel := context.WithCancelCause(life)
 	defer cancel(nil)
 	authorized, err := w.client.authorized(ctx)
@@ -156,7 +191,7 @@ func (w *Worker) stand(wish, life context.Context, pauses *pausing) error {
 	go out.pump(stream)
 	silence := time.AfterFunc(longestSilence, func() { cancel(errSilence) })
 	defer silence.Stop()
-	patience := longestSilence
+	patience, isLeaving := longestSilence, false
 	for {
 		response, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
@@ -166,17 +201,19 @@ func (w *Worker) stand(wish, life context.Context, pauses *pausing) error {
 			return silenceOr(ctx, err)
 		}
 		if registered := response.GetRegistered(); registered != nil {
-			pauses.reset()
+			onRegistered()
 			patience = orElse(registered.GetHeartbeatTimeout(), longestSilence)
 			go beat(ctx, out, orElse(registered.GetHeartbeatInterval(), longestSilence/4))
 			w.use(out)
 			w.registered(wish, registered, out)
 		}
 		silence.Reset(patience)
-		if response.GetDraining() != nil {
+		w.take(life, response)
+		// A server that stops still records results: the worker leaves when it has none, or is sent away.
+		isLeaving = isLeaving || response.GetDraining() != nil
+		if isLeaving && len(w.attempts.named()) == 0 {
 			return newError(codes.Unavailable, "the server stops")
 		}
-		w.take(life, response)
 	}
 }
 
@@ -236,6 +273,9 @@ func beat(ctx context.Context, out *outgoing, interval time.Duration) {
 	}
 }
 
+// maxProgress is how much progress waits to be sent; more is left out.
+const maxProgress = 1_000
+
 // outgoing are requests on their way: what is pushed comes out in order, until the end. It never blocks who pushes.
 type outgoing struct {
 	mutex   sync.Mutex
@@ -249,7 +289,8 @@ func newOutgoing() *outgoing { return &outgoing{wake: make(chan struct{}, 1)} }
 func (o *outgoing) push(request *flowkeepv1.WorkRequest) {
 	o.mutex.Lock()
 	defer o.mutex.Unlock()
-	if !o.isEnded {
+	isSpare := request.GetProgress() != nil && len(o.queue) >= maxProgress
+	if !o.isEnded && !isSpare {
 		o.queue = append(o.queue, request)
 		o.signal()
 	}

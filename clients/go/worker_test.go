@@ -2,9 +2,11 @@ package flowkeep_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -17,8 +19,9 @@ func TestServe(t *testing.T) {
 	if os.Getenv("FLOWKEEP_SERVE") == "" {
 		t.Skip("FLOWKEEP_SERVE does not ask for a worker")
 	}
+	grace, _ := time.ParseDuration(os.Getenv("FLOWKEEP_GRACE"))
 	worker, err := flowkeep.NewWorker(target(t), &flowkeep.WorkerOptions{
-		Name: "go", Capacity: 2, OnBreak: func(err *flowkeep.Error) { fmt.Println("broke", err.Code) },
+		Name: "go", Capacity: 2, Grace: grace, OnBreak: func(err *flowkeep.Error) { fmt.Println("broke", err.Code) },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -38,6 +41,16 @@ func TestServe(t *testing.T) {
 	})
 	flowkeep.Handle(worker, flowkeep.Handler{Name: "refuse"}, func(context.Context, object, *flowkeep.Attempt) (any, error) {
 		return nil, &flowkeep.HandlerError{Code: "TOO_LATE", Message: "the shop is closed", Details: object{"opens": 9}, Final: true}
+	})
+	flowkeep.Handle(worker, flowkeep.Handler{Name: "break"}, func(context.Context, object, *flowkeep.Attempt) (any, error) {
+		return nil, errors.New("the secret text of the error")
+	})
+	var inside atomic.Int32
+	flowkeep.Handle(worker, flowkeep.Handler{Name: "crowd"}, func(context.Context, object, *flowkeep.Attempt) (int32, error) {
+		defer inside.Add(-1)
+		inside.Add(1)
+		time.Sleep(5 * time.Millisecond)
+		return inside.Load(), nil
 	})
 	flowkeep.Handle(worker, flowkeep.Handler{Name: "hold"}, hold)
 	ctx, stop := signal.NotifyContext(t.Context(), syscall.SIGTERM)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 import flowkeep
 from tests.folders import ROOT
@@ -21,6 +24,12 @@ GO = ROOT / ".tools" / "bin"
 PAGE = (ROOT / "clients" / "README.md").read_text()
 (HELLO,) = re.findall(r"<<'END'\n(.*?)\nEND", (ROOT / "README.md").read_text(), re.DOTALL)
 """The workflow that the README begins with, and the examples of the page for callers run."""
+
+WORKERS = {
+    "typescript": (TYPESCRIPT / "dist" / "test" / "serve.js", ["node"], []),
+    "go": (GO / "flowkeep-go.test", [], ["-test.run=^TestServe$"]),
+}
+"""Of each language the file that a worker is built as, what runs it, and with what."""
 
 LONGEST = 4 * PATIENCE
 """Seconds after which a suite of another language is taken for stuck."""
@@ -58,6 +67,26 @@ async def ran(command: Sequence[str | Path], target: str, settings: Mapping[str,
     text = said.decode(errors="replace")
     assert process.returncode == 0, text
     return text
+
+
+@asynccontextmanager
+async def worker_of(language: str, target: str, **settings: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A worker of a server, with capacity for two attempts, in a language that could be built."""
+    built, before, after = WORKERS[language]
+    if not built.exists():
+        pytest.skip(f"{built.name} is not there, which `make clients` builds where Node and Go are")
+    process = await started([*before, built, *after], target, {"FLOWKEEP_SERVE": "yes", **settings})
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+def pass_gate(gate: Path) -> None:
+    """Let what holds go on."""
+    gate.touch()
 
 
 async def followed_through_a_restart(serve: Any, stage: Stage, command: Sequence[str | Path]) -> None:

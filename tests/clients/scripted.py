@@ -23,7 +23,7 @@ class Stream:
     """One stream of a worker."""
 
     heard: asyncio.Queue[worker.WorkRequest | None] = field(default_factory=asyncio.Queue)
-    told: asyncio.Queue[worker.WorkResponse | None] = field(default_factory=asyncio.Queue)
+    told: asyncio.Queue[worker.WorkResponse | grpc.StatusCode] = field(default_factory=asyncio.Queue)
 
     async def hears(self, *kinds: Kind) -> Any:
         """Return the next thing of one of these kinds that the worker says; others are passed over."""
@@ -45,9 +45,9 @@ class Stream:
         """Say something to the worker."""
         self.told.put_nowait(worker.WorkResponse(**message))
 
-    def cut(self) -> None:
+    def cut(self, code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE) -> None:
         """Break the stream."""
-        self.told.put_nowait(None)
+        self.told.put_nowait(code)
 
 
 class Server(WorkerServiceServicer):
@@ -80,11 +80,11 @@ class Server(WorkerServiceServicer):
 
         listening = asyncio.create_task(listen())
         try:
-            while (response := await stream.told.get()) is not None:
+            while not isinstance(response := await stream.told.get(), grpc.StatusCode):
                 if not response.WhichOneof("message"):
                     return
                 yield response
-            await context.abort(grpc.StatusCode.UNAVAILABLE, "the test breaks the stream")
+            await context.abort(response, "the test breaks the stream")
         finally:
             listening.cancel()
 

@@ -5,24 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
+import grpc
 import pytest
 import pytest_asyncio
 from google.protobuf import json_format
 
 from flowkeep.v1.handler_pb2 import Handler
 from flowkeep.v1.worker_service_pb2 import Assignment, Attempt, AttemptCancelled, AttemptSettled, ServerDraining
-from tests.clients.program import GO, LONGEST, TYPESCRIPT, started
+from tests.clients.program import LONGEST, WORKERS, pass_gate, worker_of
 from tests.clients.scripted import Server, Stream, serving
-from tests.folders import new_folder
-
-PROGRAMS = {
-    "typescript": (TYPESCRIPT / "dist" / "test" / "serve.js", ["node"], []),
-    "go": (GO / "flowkeep-go.test", [], ["-test.run=^TestServe$"]),
-}
-"""Of each language the file that is built, what runs it, and with what."""
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -34,34 +28,16 @@ async def server() -> AsyncIterator[Server]:
         yield played
 
 
-@pytest.fixture
-def gate() -> Iterator[Path]:
-    """A file that is not there: attempts of `hold` go on when it is."""
-    with new_folder() as folder:
-        yield folder / "gate"
-
-
-@pytest_asyncio.fixture(params=PROGRAMS)
+@pytest_asyncio.fixture(params=WORKERS)
 async def process(request: pytest.FixtureRequest, server: Server) -> AsyncIterator[asyncio.subprocess.Process]:
     """A worker in each language."""
-    built, before, after = PROGRAMS[request.param]
-    if not built.exists():
-        pytest.skip(f"{built.name} is not there, which `make clients` builds where Node and Go are")
-    process = await started([*before, built, *after], server.target, {"FLOWKEEP_SERVE": "yes"})
-    yield process
-    if process.returncode is None:
-        process.kill()
-        await process.wait()
+    async with worker_of(request.param, server.target, FLOWKEEP_GRACE="1h") as process:
+        yield process
 
 
 def attempt(path: str, number: int = 1) -> Attempt:
     """An attempt of a step."""
     return Attempt(execution_id="e", step_path=path, iteration=1, attempt=number)
-
-
-def pass_gate(gate: Path) -> None:
-    """Let what holds go on."""
-    gate.touch()
 
 
 def assign(stream: Stream, handler: str, number: int = 1, **params: object) -> Attempt:
@@ -114,15 +90,16 @@ async def test_attempts_and_results_outlive_streams(server: Server, gate: Path) 
 
     second, again = await server.stream()
     assert (again.worker_id, list(again.attempts)) == (register.worker_id, [held])
+    second.tell(draining=ServerDraining())
     pass_gate(gate)
     assert (await second.hears("completed")).attempt == held
-    second.tell(draining=ServerDraining())  # the result is not settled
+    second.cut()  # the result is not settled
 
     third, again = await server.stream()
     assert list(again.attempts) == [held]
     assert (await third.hears("completed")).output == b"1"
+    third.tell(draining=ServerDraining())
     third.tell(settled=AttemptSettled(attempt=held, is_recorded=True))
-    third.cut()
 
     _, again = await server.stream()
     assert list(again.attempts) == []
@@ -137,6 +114,14 @@ async def test_what_is_no_longer_wanted_is_stopped(server: Server, gate: Path) -
     second.cut()
     _, again = await server.stream()
     assert list(again.attempts) == []
+
+
+@pytest.mark.usefixtures("process")
+async def test_it_comes_again_when_its_token_has_expired_or_the_server_failed(server: Server) -> None:
+    for code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.INTERNAL, grpc.StatusCode.ABORTED):
+        stream, _ = await server.stream()
+        stream.cut(code)
+    await server.stream()
 
 
 async def test_it_drains_on_sigterm(process: asyncio.subprocess.Process, server: Server, gate: Path) -> None:

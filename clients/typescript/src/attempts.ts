@@ -62,6 +62,11 @@ export class Attempts {
     return [...this.#kept.values()].map((each) => each.attempt);
   }
 
+  /** Whether no attempt runs, and no result waits to be settled. */
+  get isEmpty(): boolean {
+    return this.#kept.size === 0;
+  }
+
   /** Sends the results that are not settled, again. */
   resend(): void {
     for (const each of this.#kept.values()) {
@@ -118,6 +123,15 @@ export class Attempts {
     }
   }
 
+  /** Stops what runs, so that another worker gets it. */
+  giveBack(): void {
+    for (const each of this.#kept.values()) {
+      if (!each.result) {
+        each.stop.abort(new StoppedError(Reason.UNSPECIFIED, "the worker stops"));
+      }
+    }
+  }
+
   /** Stops all attempts; nothing of them is sent any more. */
   abandon(): void {
     for (const attempt of this.named()) {
@@ -138,7 +152,7 @@ export class Attempts {
       const params = JSON.parse(new TextDecoder().decode(assignment.params) || "{}") as never;
       result = completed(running.attempt, await handler(params, this.#context(running, assignment, use)), use.taken());
     } catch (error) {
-      result = failed(running.attempt, error, running.stop.signal, use.taken());
+      result = failed(assignment.handler, running.attempt, error, running.stop.signal, use.taken());
     } finally {
       this.#leave();
     }
@@ -169,10 +183,10 @@ export class Attempts {
       signal: stop.signal,
       report(progressPercent, message = "") {
         const bounded = Math.min(100, Math.max(0, Math.round(progressPercent)));
-        progress({ progressPercent: bounded, message: message.slice(0, 256).toWellFormed() });
+        progress({ progressPercent: bounded, message: sendable(message, 256) });
       },
       emit(text) {
-        const sound = text.toWellFormed();
+        const sound = sendable(text);
         for (let at = 0; at < sound.length; at += MAX_EMIT_LENGTH) {
           progress({ output: sound.slice(at, at + MAX_EMIT_LENGTH).toWellFormed() });
         }
@@ -214,6 +228,9 @@ class Usages {
   #costMicros = 0;
 
   add(used: Used): void {
+    if (!Object.values(used).every((amount) => amount === undefined || (Number.isFinite(amount) && amount >= 0))) {
+      throw new RangeError("what an attempt has used up are numbers from 0");
+    }
     this.#inputTokens += used.inputTokens ?? 0;
     this.#outputTokens += used.outputTokens ?? 0;
     this.#costMicros += used.costMicros ?? 0;
@@ -245,14 +262,15 @@ function completed(attempt: Attempt, given: unknown, usage: Usage): Said {
   return { case: "completed", value: { attempt, output, usage } };
 }
 
-function failed(attempt: Attempt, error: unknown, signal: AbortSignal, usage: Usage): Said {
+// Only the stack trace, which not everybody sees, has the text of an error that is no HandlerError: it may hold secrets.
+function failed(handler: string, attempt: Attempt, error: unknown, signal: AbortSignal, usage: Usage): Said {
   if (error instanceof HandlerError) {
     return {
       case: "failed",
       value: {
         attempt,
         code: error.code,
-        message: error.message.slice(0, 2048).toWellFormed(),
+        message: sendable(error.message, 2048),
         details: detailsOf(error),
         retryable: error.retryable,
         ...(error.retryAfter === undefined ? {} : { retryAfter: toDuration(error.retryAfter) }),
@@ -261,11 +279,13 @@ function failed(attempt: Attempt, error: unknown, signal: AbortSignal, usage: Us
       },
     };
   }
-  const value = { attempt, message: messageOf(error), usage };
   if (signal.aborted) {
-    return { case: "failed", value: { ...value, code: "CANCELLED" } };
+    return { case: "failed", value: { attempt, code: "CANCELLED", message: "stopped as it was told to", usage } };
   }
-  return { case: "failed", value: { ...value, code: "HANDLER_ERROR", retryable: true, stackTrace: stackOf(error) } };
+  const kind = error instanceof Error ? error.name : typeof error;
+  const message = sendable(`handler ${JSON.stringify(handler)} threw ${kind}; its stack trace tells more`, 2048);
+  const stackTrace = stackOf(error);
+  return { case: "failed", value: { attempt, code: "HANDLER_ERROR", message, retryable: true, stackTrace, usage } };
 }
 
 function detailsOf(error: HandlerError): Uint8Array {
@@ -282,9 +302,14 @@ function json(value: unknown): Uint8Array {
 }
 
 function messageOf(error: unknown): string {
-  return String(error instanceof Error ? error.message : error).slice(0, 2048).toWellFormed();
+  return sendable(String(error instanceof Error ? error.message : error), 2048);
 }
 
 function stackOf(error: unknown): string {
-  return (error instanceof Error ? (error.stack ?? "") : "").slice(0, 8192).toWellFormed();
+  return sendable(error instanceof Error ? (error.stack ?? messageOf(error)) : messageOf(error), 8192);
+}
+
+/** Returns the beginning of a text as one that the server can keep. */
+function sendable(text: string, longest = text.length): string {
+  return text.slice(0, longest).toWellFormed().replaceAll("\0", "\uFFFD");
 }

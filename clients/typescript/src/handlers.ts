@@ -86,8 +86,9 @@ export class HandlerError extends Error {
   }
 }
 
-/** An attempt is to stop: its execution was cancelled, its time is over, or another attempt may run. */
+/** An attempt is to stop: its execution was cancelled, its time is over, another attempt may run, or the worker stops. */
 export class StoppedError extends Error {
+  /** UNSPECIFIED when the worker stops. */
   readonly reason: AttemptCancelled_Reason;
 
   constructor(reason: AttemptCancelled_Reason, message: string) {

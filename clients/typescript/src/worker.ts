@@ -5,6 +5,7 @@ import { hostname } from "node:os";
 
 import { Attempts, said, type Said } from "./attempts.js";
 import { Connection, type ConnectionOptions, pauseFor } from "./connection.js";
+import { type Span, toSeconds } from "./durations.js";
 import { flowkeepError, type FlowkeepError } from "./errors.js";
 import type { Handler } from "./gen/flowkeep/v1/handler_pb.js";
 import {
@@ -13,7 +14,7 @@ import {
   type WorkResponse,
 } from "./gen/flowkeep/v1/worker_service_pb.js";
 import { type HandlerDeclaration, type HandlerFunction, handlerMessage } from "./handlers.js";
-import { Backoff, mayResume } from "./retry.js";
+import { Backoff } from "./retry.js";
 import { fromThrown } from "./status.js";
 
 /** How a worker connects and what it takes. */
@@ -22,6 +23,8 @@ export interface WorkerOptions extends ConnectionOptions {
   readonly name?: string | undefined;
   /** How many attempts it runs at a time, 1 to 1,000. Default 10. */
   readonly capacity?: number | undefined;
+  /** How long what it runs may take to end once it drains; then it is given back, for another worker. Default 30 s. */
+  readonly grace?: Span | undefined;
   /** Version of its code, for people. */
   readonly version?: string | undefined;
   /** Called with the error of each break, and of each try after it that fails. */
@@ -39,11 +42,29 @@ export interface RunOptions {
 // Until the server says how often it wants to hear of the worker, and how long it waits.
 const PATIENCE_MS = 30_000;
 
+// How long attempts that are given back may take to stop, and a server to settle that.
+const LAST_WORDS_MS = 5_000;
+
+// Of a longer one Node makes 1 ms.
+const LONGEST_TIMEOUT_MS = 2 ** 31 - 1;
+
+// Progress that waits to be sent; more is left out.
+const MAX_PROGRESS = 1_000;
+
+// What does not get better when the worker comes again.
+const FATAL: ReadonlySet<string> = new Set([
+  "INVALID_ARGUMENT",
+  "ALREADY_EXISTS",
+  "PERMISSION_DENIED",
+  "FAILED_PRECONDITION",
+  "UNIMPLEMENTED",
+]);
+
 /**
  * Serves handlers: `new Worker(target).handle({ name: "greet" }, ({ name }) => `Hi ${name}`).run()`.
  *
- * Attempts go on when the connection breaks or the server stops; the worker connects again, names them, and keeps each
- * result until a server has settled it.
+ * Attempts go on when the connection breaks; the worker connects again, names them, and keeps each result until it is
+ * settled. What it ran for a server that is gone is stopped, and made again.
  */
 export class Worker {
   readonly #connection: Connection;
@@ -53,12 +74,15 @@ export class Worker {
   readonly #functions = new Map<string, HandlerFunction<never>>();
   readonly #attempts: Attempts;
   readonly #drained = new AbortController();
+  readonly #graceMs: number;
+  #patience: NodeJS.Timeout | undefined;
   #stream: Outgoing | undefined;
   #isDraining = false;
 
   constructor(target = "localhost:50051", options: WorkerOptions = {}) {
     this.#connection = new Connection(target, options);
     this.#options = options;
+    this.#graceMs = Math.min(1000 * toSeconds(options.grace ?? 30), LONGEST_TIMEOUT_MS);
     this.#attempts = new Attempts(this.#functions, options.capacity ?? 10, (request) => this.#stream?.push(request));
   }
 
@@ -74,7 +98,7 @@ export class Worker {
 
   /**
    * Serves until the worker has drained: after SIGTERM, or `drain`, it takes no more attempts and ends once those that it
-   * has are settled. Throws FlowkeepError for what another try cannot mend, such as a token that is not valid, and the
+   * has are settled, or were given back after the grace. Throws FlowkeepError for what another try cannot mend, such as a token that is not valid, and the
    * reason of an aborted signal.
    */
   async run(options: RunOptions = {}): Promise<void> {
@@ -85,22 +109,30 @@ export class Worker {
       await this.#serve(this.#connection.signalWith(options.signal));
     } finally {
       names.forEach((name) => process.off(name, drain));
+      clearTimeout(this.#patience);
       this.#attempts.abandon();
       this.#connection.close();
     }
   }
 
-  /** Takes no more attempts; `run` returns once those that it has are settled. */
+  /** Takes no more attempts; `run` returns once those that it has are settled, or were given back after the grace. */
   drain(): void {
     if (this.#isDraining) {
       return;
     }
     this.#isDraining = true;
     this.#say({ case: "draining", value: {} });
-    void this.#attempts.empty().then(() => {
-      this.#drained.abort();
-      this.#stream?.end();
-    });
+    void this.#attempts.empty().then(() => this.#leave());
+    this.#patience = setTimeout(() => {
+      this.#attempts.giveBack();
+      this.#patience = setTimeout(() => this.#leave(), LAST_WORDS_MS);
+    }, this.#graceMs);
+  }
+
+  #leave(): void {
+    clearTimeout(this.#patience);
+    this.#drained.abort();
+    this.#stream?.end();
   }
 
   async #serve(signal: AbortSignal): Promise<void> {
@@ -108,8 +140,12 @@ export class Worker {
     while (!this.#drained.signal.aborted) {
       signal.throwIfAborted();
       let error: FlowkeepError;
+      let isRegistered = false;
       try {
-        await this.#stand(signal, backoff);
+        await this.#stand(signal, () => {
+          isRegistered = true;
+          backoff.reset();
+        });
         error = flowkeepError("UNAVAILABLE", "the server has ended the stream");
       } catch (thrown) {
         signal.throwIfAborted();
@@ -120,7 +156,8 @@ export class Worker {
       if (this.#drained.signal.aborted) {
         return;
       }
-      if (!mayResume(error)) {
+      // A token that served until now has expired: the next one may do.
+      if (FATAL.has(error.code) || (error.code === "UNAUTHENTICATED" && !isRegistered)) {
         throw error;
       }
       this.#options.onBreak?.(error);
@@ -129,23 +166,27 @@ export class Worker {
   }
 
   /** Keeps one stream until it ends or breaks. */
-  async #stand(outer: AbortSignal, backoff: Backoff): Promise<void> {
+  async #stand(outer: AbortSignal, onRegistered: () => void): Promise<void> {
     const stop = new AbortController();
     const signal = AbortSignal.any([outer, stop.signal]);
     const out = new Outgoing();
     const beat = new Heartbeat(() => out.push(said({ case: "heartbeat", value: {} })), stop);
+    let isLeaving = false;
     out.push(this.#registration());
     try {
       const headers = await this.#connection.headers();
       for await (const response of this.#connection.workers.work(out, { headers, signal })) {
         beat.heard();
         if (response.message.case === "registered") {
-          backoff.reset();
+          onRegistered();
           this.#stream = out;
           beat.begin(response.message.value.heartbeatInterval, response.message.value.heartbeatTimeout);
         }
-        if (this.#take(response)) {
-          return; // the server stops: another stream goes on, elsewhere
+        this.#take(response);
+        // A server that stops still records results: the worker leaves when it has none, or is sent away.
+        isLeaving ||= response.message.case === "draining";
+        if (isLeaving && this.#attempts.isEmpty) {
+          return;
         }
       }
     } catch (thrown) {
@@ -157,8 +198,7 @@ export class Worker {
     }
   }
 
-  /** Takes what the server says; true when it stops. */
-  #take({ message }: WorkResponse): boolean {
+  #take({ message }: WorkResponse): void {
     switch (message.case) {
       case "registered":
         message.value.unwanted.forEach((attempt) => this.#attempts.cancel(attempt, Reason.STALE));
@@ -169,20 +209,17 @@ export class Worker {
         if (this.#drained.signal.aborted) {
           this.#stream?.end();
         }
-        return false;
+        break;
       case "assignment":
         this.#attempts.begin(message.value);
-        return false;
+        break;
       case "cancelled":
         this.#attempts.cancel(message.value.attempt, message.value.reason);
-        return false;
+        break;
       case "settled":
         this.#attempts.settle(message.value.attempt);
-        return false;
-      case "draining":
-        return true;
+        break;
       default:
-        return false;
     }
   }
 
@@ -212,7 +249,8 @@ class Outgoing implements AsyncIterable<WorkRequest> {
   #isEnded = false;
 
   push(request: WorkRequest): void {
-    if (!this.#isEnded) {
+    const isSpare = request.message.case === "progress" && this.#queue.length >= MAX_PROGRESS;
+    if (!this.#isEnded && !isSpare) {
       this.#queue.push(request);
       this.#wake?.();
     }

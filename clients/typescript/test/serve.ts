@@ -8,6 +8,7 @@ import { HandlerError, Worker } from "flowkeep-client";
 const worker = new Worker(process.env["FLOWKEEP_TARGET"], {
   name: "typescript",
   capacity: 2,
+  grace: process.env["FLOWKEEP_GRACE"],
   onBreak: (error) => console.log(`broke ${error.code}`),
 });
 
@@ -27,6 +28,17 @@ worker.handle<{ name: string }>(
 
 worker.handle({ name: "refuse" }, () => {
   throw new HandlerError("TOO_LATE", "the shop is closed", { details: { opens: 9 }, retryable: false });
+});
+
+worker.handle({ name: "break" }, () => {
+  throw new TypeError("the secret text of the error");
+});
+
+let inside = 0;
+worker.handle({ name: "crowd" }, async () => {
+  inside += 1;
+  await sleep(5);
+  return inside--;
 });
 
 worker.handle<{ until: string }>({ name: "hold" }, async ({ until }, { signal, attempt }) => {
