@@ -369,7 +369,8 @@ type WorkResponse_Settled struct {
 }
 
 type WorkResponse_Draining struct {
-	// That this server stops: the worker connects again, elsewhere, and goes on with its attempts there.
+	// That this server stops. It gives no more attempts, and settles results for as long as the stream stands; what
+	// has not ended then is made again by whichever server drives the execution on.
 	Draining *ServerDraining `protobuf:"bytes,5,opt,name=draining,proto3,oneof"`
 }
 

@@ -109,7 +109,9 @@ class WorkResponse(_message.Message):
 
     @_builtins.property
     def draining(self) -> Global___ServerDraining:
-        """That this server stops: the worker connects again, elsewhere, and goes on with its attempts there."""
+        """That this server stops. It gives no more attempts, and settles results for as long as the stream stands; what
+        has not ended then is made again by whichever server drives the execution on.
+        """
 
     @_builtins.property
     def heartbeat(self) -> Global___HeartbeatAnswer:

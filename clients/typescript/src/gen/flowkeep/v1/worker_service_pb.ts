@@ -132,7 +132,8 @@ export type WorkResponse = Message<"flowkeep.v1.WorkResponse"> & {
     case: "settled";
   } | {
     /**
-     * That this server stops: the worker connects again, elsewhere, and goes on with its attempts there.
+     * That this server stops. It gives no more attempts, and settles results for as long as the stream stands; what
+     * has not ended then is made again by whichever server drives the execution on.
      *
      * @generated from field: flowkeep.v1.ServerDraining draining = 5;
      */
@@ -862,9 +863,10 @@ export const WorkerService: GenService<{
    * answer `registered` come assignments, in any number up to the capacity, each of which ends by one `completed` or
    * `failed`, answered by `settled`.
    *
-   * When the stream breaks, attempts go on: the worker connects again, to any server, names them in
-   * `Register.attempts`, and hears of each whether it is still wanted. What is not named again within
-   * `heartbeat_timeout` is lost: the step gets another attempt, or ends OUTCOME_UNKNOWN where it is AT_MOST_ONCE.
+   * When the stream breaks, attempts go on: the worker connects again, names them in `Register.attempts`, and hears of
+   * each whether it is still wanted. The server that gave it still wants it; another one does not, and what is not named
+   * to its own within `heartbeat_timeout` is lost: the step gets another attempt, or ends OUTCOME_UNKNOWN where it is
+   * AT_MOST_ONCE.
    *
    * Answers INVALID_ARGUMENT when a handler cannot be served; ALREADY_EXISTS, HANDLER_EXISTS, when the server itself has
    * one of that name; INVALID_ARGUMENT when the first request is another one; UNAVAILABLE, SHUTTING_DOWN, when the
