@@ -83,6 +83,8 @@ class Checked:
     test: str
 
 
+_WORKERS = "tests/integration/test_workers_planted.py"
+
 CHECKED: Mapping[str, Checked] = {
     "M3": Checked(
         "leases and claims go by now(), when the transaction began",
@@ -93,6 +95,11 @@ CHECKED: Mapping[str, Checked] = {
         "events are numbered by one sequence for all", "I3, W3", "tests/faults/mutants/test_mutants.py::test_m7"
     ),
     "M11": Checked("one event is skipped where a purge ended", "W8", "tests/integration/test_purge.py::test_m11"),
+    "M20": Checked("the result of a superseded attempt is accepted", "ST4", f"{_WORKERS}::test_m20"),
+    "M21": Checked("anybody may speak for the worker of an attempt", "ST4", f"{_WORKERS}::test_m21"),
+    "M22": Checked("a worker that was silent for too long keeps what it runs", "ST4", f"{_WORKERS}::test_m22"),
+    "M23": Checked("the capacity of workers is ignored", "ST9", f"{_WORKERS}::test_m23"),
+    "M24": Checked("what a worker runs is forgotten when it drains", "ST1", f"{_WORKERS}::test_m24"),
 }
 
 
