@@ -11,10 +11,13 @@ import pytest
 
 from persistence.errors import UnavailableError
 from persistence.processes import News
+from service import announcing
 from service.engine.running.listener import Listener
 from service.engine.running.reaper import BATCH, Reaper
 from service.engine.running.wakeups import Wakeup
 from service.engine.watch import WatchHub
+from service.engine.workers.model import Registration
+from service.engine.workers.pool import Workers
 from tests.patience import PATIENCE
 
 HERE, ELSEWHERE = UUID(int=1), UUID(int=2)
@@ -54,6 +57,28 @@ async def test_news_wake_what_they_concern(news: News, work: int, mail: int, wok
         assert told_of == ([news.executions] if news.has_mail else [])
         told = [execution for execution, each in ((HERE, one), (ELSEWHERE, other)) if each._is_woken]
         assert told == woken
+
+
+async def test_workers_are_announced_when_the_database_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Any] = []
+    again = asyncio.Event()
+
+    class Repository:
+        async def announce_workers(self, incarnation: UUID, workers: Any) -> None:
+            told.append([worker.worker_id for worker in workers])
+            if len(told) == 1:
+                raise UnavailableError("away")
+            again.set()
+
+    monkeypatch.setattr(announcing, "AGAIN", 0.0)
+    workers = Workers()
+    workers.attach(Registration("acme", "ann", "w", "one", "1", 1, ()), [], cast(Any, SimpleNamespace()))
+    loop = asyncio.create_task(announcing.announce(workers, cast(Any, Repository()), lambda: HERE))
+    async with asyncio.timeout(PATIENCE):
+        await asyncio.wait((loop, asyncio.create_task(again.wait())), return_when=asyncio.FIRST_COMPLETED)
+    assert not loop.done()
+    loop.cancel()
+    assert told[:2] == [["w"], ["w"]]
 
 
 async def test_who_could_not_listen_tries_again() -> None:
