@@ -19,7 +19,7 @@ from tests.faults.harness.cluster import TTL
 from tests.faults.harness.records import Record
 from tests.faults.kinds.catalogue import KINDS
 from tests.faults.kinds.kind import Kind
-from tests.faults.run import Workload, run_chaos, usual_workload
+from tests.faults.run import Workload, run_chaos
 
 SHOWN = 40
 
@@ -30,7 +30,7 @@ def run_once(kind: str, seed: int, duration: float, rate: float, ttl: float = TT
 
 
 def run_kind(
-    kind: Kind, seed: int, duration: float, rate: float, ttl: float, workload: Workload = usual_workload
+    kind: Kind, seed: int, duration: float, rate: float, ttl: float, workload: Workload | None = None
 ) -> tuple[Record, Verdict]:
     """Run one kind of fault, judge it, tell it in a line, and keep what is left if it failed."""
     begun = time.monotonic()

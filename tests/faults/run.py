@@ -22,7 +22,7 @@ from tests.faults.harness.caller import DEADLINE
 from tests.faults.harness.cluster import TTL, Cluster, running_cluster
 from tests.faults.harness.collection import Kept, collect, leaks
 from tests.faults.harness.division import divide
-from tests.faults.harness.programs import INPUT_SCHEMA, Program, programs
+from tests.faults.harness.programs import INPUT_SCHEMA, Program
 from tests.faults.harness.records import Outcome, Record, StepFacts, Usage
 from tests.faults.harness.traffic import Traffic, running_traffic
 from tests.faults.harness.usage import usages
@@ -32,7 +32,6 @@ from tests.patience import PATIENCE
 WARM_UP = 3.0
 WORK_PATIENCE = PATIENCE
 """Seconds within which, with three TTLs, everything has ended after the last heal: I19, EX7."""
-PROGRAMS = 16
 SESSIONS_PATIENCE = 5.0
 IDLE_PATIENCE = 10.0
 
@@ -41,13 +40,8 @@ Workload = Callable[[random.Random, str], list[Program]]
 """Gives the programs of a run, whose calls go to an address."""
 
 
-def usual_workload(draw: random.Random, url: str) -> list[Program]:
-    """Return the programs of most runs."""
-    return programs(draw, PROGRAMS, url)
-
-
 async def run_chaos(
-    kind: Kind, seed: int, duration: float, rate: float, ttl: float = TTL, workload: Workload = usual_workload
+    kind: Kind, seed: int, duration: float, rate: float, ttl: float = TTL, workload: Workload | None = None
 ) -> Record:
     """Run one kind of fault by a seed and return all that was seen. Call it in the main thread."""
     (record,) = [record async for record in run_in_parts(kind, seed, duration, rate, ttl, workload)]
@@ -55,7 +49,7 @@ async def run_chaos(
 
 
 async def run_in_parts(
-    kind: Kind, seed: int, duration: float, rate: float, ttl: float, workload: Workload, parts: int = 1
+    kind: Kind, seed: int, duration: float, rate: float, ttl: float, workload: Workload | None = None, parts: int = 1
 ) -> AsyncIterator[Record]:
     """Run as `run_chaos` does, and give what was seen in parts, each with all that belongs to its executions.
 
@@ -87,15 +81,16 @@ async def run_in_parts(
             )
         )
         fresh = await usages(cluster)
-        made = workload(draw("programs"), cluster.world.url)
-        await _apply(cluster, made)
-        async with running_traffic(cluster, made, rate, draw("traffic"), kind.watchers) as traffic:
-            course = await _run(kind, duration, rate, cluster, traffic, draw("faults"))
+        made = (workload or kind.workload)(draw("programs"), cluster.world.url)
+        async with kind.beside(cluster):
+            await _apply(cluster, made)
+            async with running_traffic(cluster, made, rate, draw("traffic"), kind.watchers) as traffic:
+                course = await _run(kind, duration, rate, cluster, traffic, draw("faults"))
         idle = await _idle(cluster, fresh)
         for replica in cluster.replicas:
             await replica.stop()
         notes = {**_notes(traffic), "kept beyond the start": _growth(fresh, idle), **kind.notes(cluster)}
-        course = {**course, "leaks": await _leaks(cluster), "fresh": fresh, "idle": idle, "notes": notes}
+        course = {**course, **kind.seen(), "leaks": await _leaks(cluster), "fresh": fresh, "idle": idle, "notes": notes}
         division = await divide(cluster.postgres, parts)
         for number, part in enumerate(division.parts):
             kept = await collect(cluster.postgres, part if parts > 1 else None)

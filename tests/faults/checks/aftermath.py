@@ -93,7 +93,7 @@ def check_traces(record: Record) -> Iterator[Violation]:
     for replica, code in record.exit_codes.items():
         if code != 0:
             yield Violation("I20", replica, f"ended with exit code {code} when it was stopped")
-    for replica, log in record.logs.items():
+    for replica, log in {**record.logs, **record.worker_logs}.items():
         verdicts = _VERDICTS | _OF_KIND.get(record.kind, frozenset())
         lines = [line for line in log.splitlines() if _is_bad(line, verdicts)]
         for line in lines[:_SIGNS_SHOWN]:

@@ -23,6 +23,7 @@ from tests.faults.checks.owners import check_epochs, check_kept, check_writers
 from tests.faults.checks.starts import check_cancelled, check_fences, check_losers
 from tests.faults.checks.streams import check_streams
 from tests.faults.checks.violations import Check, Violation
+from tests.faults.checks.workers import check_replays, check_results
 from tests.faults.harness.records import Record
 
 CHECKS: Sequence[Check] = (
@@ -40,6 +41,8 @@ CHECKS: Sequence[Check] = (
     check_tokens,
     check_at_most_once,
     check_calls,
+    check_replays,
+    check_results,
     check_epochs,
     check_writers,
     check_kept,

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from tests.faults.checks.violations import ENDS_OF_STEPS, Violation
-from tests.faults.harness.records import Effect, Event, Record, Row
+from tests.faults.harness.records import CALLS, Effect, Event, Record, Row
 
 
 def check_tokens(record: Record) -> Iterator[Violation]:
@@ -55,7 +55,7 @@ def check_calls(record: Record) -> Iterator[Violation]:
                     yield Violation(
                         "ST3", row.execution_id, f"step {path}: attempt {effect.attempt} began after its end"
                     )
-            is_call = path in facts and facts[path].handler == "call_api"
+            is_call = path in facts and facts[path].handler in CALLS
             if is_call and end is not None and end.kind == "step_completed" and not made.get(path):
                 yield Violation("ST1", row.execution_id, f"step {path} completed, and was never called")
     for execution_id in effects.keys() - record.rows.keys():

@@ -6,17 +6,22 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 
+from flowkeep.payload import to_value
+from flowkeep.v1.event_pb2 import ExecutionEvent, StepCompleted, StepFailed
+from flowkeep.v1.execution_pb2 import Failure
 from tests.faults.checks.sound_record import (
     CALLS,
     EFFECTS,
     EVENTS,
     EXECUTION,
     LEASES,
+    PROGRAM,
     REQUEST,
     ROW,
     SOUND,
     STEPS,
     STREAMS,
+    WORKFLOW,
     WRITES,
     at,
     call,
@@ -28,15 +33,19 @@ from tests.faults.checks.sound_record import (
 from tests.faults.harness.records import (
     Call,
     Effect,
+    Event,
     Landing,
     Lease,
     Message,
     Outcome,
     Record,
+    Replay,
     Step,
+    StepFacts,
     Usage,
     Write,
 )
+from tests.faults.harness.remote import REMOTE
 
 
 def with_row(**changes: object) -> Record:
@@ -73,6 +82,22 @@ def with_cancel_of_a_live_owner() -> Record:
     """The sound record with a cancel well before its last start, and nobody else who took it over."""
     writes = [replace(each, epoch=1, old_epoch=1, replica="replica_0") for each in (*WRITES[:3], *WRITES[4:])]
     return replace(with_calls(call("Cancel", 4.4, last_seq=5)), writes=tuple(writes), landings=())
+
+
+def with_result(attempt: int) -> Record:
+    """The sound record, in which a worker ran the first attempt of a step and gave the result of this one."""
+    completed = StepCompleted(path="call", output=to_value({"attempt": attempt}))
+    body = ExecutionEvent(step_completed=completed).SerializeToString()
+    record = with_events(*EVENTS[:3], replace(EVENTS[3], body=body), *EVENTS[4:])
+    return replace(record, programs={WORKFLOW: {**PROGRAM, "call": StepFacts(REMOTE)}})
+
+
+def with_failure(code: str) -> Record:
+    """The sound record, in which the step that may run once lost its worker and ended with this failure."""
+    failed = StepFailed(path="once", failure=Failure(code=code))
+    lost = Event(6, 7, "step_failed", at(6), ExecutionEvent(step_failed=failed).SerializeToString(), "once", 1)
+    replay = Replay(EXECUTION, "once", 1, is_recorded=False)
+    return replace(with_events(*EVENTS[:5], lost, *EVENTS[6:]), replays=(replay,))
 
 
 REFUSAL = json.dumps(
@@ -224,6 +249,13 @@ SPOILT: Mapping[str, tuple[str, Record]] = {
         "ST5",
         replace(SOUND, effects=(EFFECTS[0], replace(EFFECTS[1], token="t1"))),
     ),
+    "an old result was recorded": (
+        "ST4",
+        replace(SOUND, replays=(Replay(EXECUTION, "call", 1, is_recorded=True),)),
+    ),
+    "a lost worker's step that may run once ended with a known failure": ("ST6", with_failure("WORKER_LOST")),
+    "a worker's result is that of another attempt": ("ST4", with_result(2)),
+    "a worker's result was never called for": ("ST4", replace(with_result(1), effects=EFFECTS[1:])),
     "a pause cost an execution": ("KEEP", replace(SOUND, keeps_ownership=True)),
     "a full pool cost an execution": (
         "KEEP",

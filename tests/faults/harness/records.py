@@ -155,6 +155,21 @@ class StepFacts:
     """Length of a wait, or of a block of the event loop."""
 
 
+CALLS = frozenset({"call_api", "chaos_remote"})
+"""Handlers that call the world outside: of the server, and of workers."""
+
+
+@dataclass(frozen=True)
+class Replay:
+    """The result of an attempt that its worker had lost, said again by it, and what the server said to that."""
+
+    execution_id: str
+    step: str
+    attempt: int
+    is_recorded: bool
+    message: str = ""
+
+
 @dataclass(frozen=True)
 class Row:
     """An execution as Postgres keeps it, with its history and its steps."""
@@ -242,6 +257,8 @@ class Record:
     """How the run itself came to grief: a replica that did not start again, say."""
     logs: Mapping[str, str] = field(default_factory=dict)
     exit_codes: Mapping[str, int] = field(default_factory=dict)
+    worker_logs: Mapping[str, str] = field(default_factory=dict)
+    replays: Sequence[Replay] = ()
     leaks: Sequence[str] = ()
     fresh: Mapping[str, Usage] = field(default_factory=dict)
     """What each replica used after it had started."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from tests.faults.kinds import clock, connections, database, disk, processes, versions, watchers
+from tests.faults.kinds import clock, connections, database, disk, processes, versions, watchers, workers
 from tests.faults.kinds.kind import Kind
 
 KINDS: Mapping[str, Callable[[], Kind]] = {
@@ -26,4 +26,5 @@ KINDS: Mapping[str, Callable[[], Kind]] = {
     "K16": clock.Skewed,
     "K17": versions.Rolled,
     "K18": watchers.Stuck,
+    "K19": workers.Lost,
 }

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from tests.faults.harness.cluster import Cluster, Replica
 from tests.faults.harness.database import Postgres
+from tests.faults.harness.programs import Program, programs
 from tests.faults.harness.records import Landing
 
 WATCHERS = 20
+PROGRAMS = 16
 
 
 class VoidError(Exception):
@@ -84,6 +87,14 @@ class Kind(Protocol):
         """Make what the replicas need, and return more settings. Raises VoidError."""
         ...
 
+    def workload(self, draw: random.Random, url: str) -> list[Program]:
+        """Return the programs of a run, whose calls go to an address."""
+        ...
+
+    def beside(self, cluster: Cluster) -> AbstractAsyncContextManager[None]:
+        """Run inside what the programs need beside the replicas."""
+        ...
+
     async def run(self, scene: Scene) -> None:
         """Make faults until the scene is over, and heal them all, also when cancelled."""
         ...
@@ -94,6 +105,10 @@ class Kind(Protocol):
 
     def notes(self, cluster: Cluster) -> Mapping[str, object]:
         """Return what is worth telling beside the verdict."""
+        ...
+
+    def seen(self) -> Mapping[str, Any]:
+        """Return what belongs in the record of a run and only this kind has seen, by the fields of a record."""
         ...
 
 
@@ -116,9 +131,21 @@ class Plain:
         """See Kind."""
         return {}
 
+    def workload(self, draw: random.Random, url: str) -> list[Program]:
+        """See Kind."""
+        return programs(draw, PROGRAMS, url)
+
+    def beside(self, cluster: Cluster) -> AbstractAsyncContextManager[None]:
+        """See Kind."""
+        return nullcontext()
+
     async def clean_up(self) -> None:
         """See Kind."""
 
     def notes(self, cluster: Cluster) -> Mapping[str, object]:
+        """See Kind."""
+        return {}
+
+    def seen(self) -> Mapping[str, Any]:
         """See Kind."""
         return {}
