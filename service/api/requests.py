@@ -23,7 +23,7 @@ from service.engine.payload import MAX_NODES
 from service.engine.slices import Work, in_one_go, in_slices
 from service.engine.violations import Violation
 
-MAX_ENTRIES = 1_000
+MAX_ENTRIES = 2_000
 """Entries of a list or map; no rule allows more."""
 
 MAX_VALUES = 100_000

@@ -54,8 +54,8 @@ def _forks() -> Forks:
 async def begin(
     command: Sequence[str], settings: Mapping[str, str], stdin: int, stdout: int, stderr: Stream
 ) -> Process:
-    """Begin a program: `flowkeep` by a fork of a process that has loaded it, unless settings are for Python itself."""
-    if command[0] == FLOWKEEP[0] and not any(name.startswith(("PYTHON", "LC_", "LANG")) for name in settings):
+    """Begin a program: `flowkeep` as a fork of what has loaded it, unless settings are for Python or the loader."""
+    if command[0] == FLOWKEEP[0] and not any(name.startswith(("PYTHON", "LD_", "LC_", "LANG")) for name in settings):
         return await _forks().begin(command, environment(settings), stdin, stdout, stderr)
     return await asyncio.create_subprocess_exec(
         *command, stdin=stdin, stdout=stdout, stderr=stderr, env=environment(settings)

@@ -113,7 +113,7 @@ async def test_an_answer_that_is_no_jwks(
 
 
 async def test_a_provider_that_dribbles_is_waited_for_once(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keys, "FETCH", 0.4)
+    monkeypatch.setattr(keys, "FETCH", 2.0)  # the provider has to be reached meanwhile
     web.answer("/dribble")
     async with source(web.url + "/dribble") as found:
         answers = await asyncio.gather(*(found.keys("one") for _ in range(20)), return_exceptions=True)
