@@ -31,6 +31,7 @@ from tests.faults.checks.sound_record import (
     write,
 )
 from tests.faults.harness.records import (
+    REMOTE,
     Call,
     Effect,
     Event,
@@ -45,7 +46,6 @@ from tests.faults.harness.records import (
     Usage,
     Write,
 )
-from tests.faults.harness.remote import REMOTE
 
 
 def with_row(**changes: object) -> Record:

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from flowkeep.payload import from_value
 from flowkeep.v1.event_pb2 import ExecutionEvent
 from tests.faults.checks.violations import Violation
-from tests.faults.harness.records import Record
-from tests.faults.harness.remote import REMOTE
+from tests.faults.harness.records import REMOTE, Record
 
 
 def check_replays(record: Record) -> Iterator[Violation]:

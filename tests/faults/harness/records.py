@@ -8,6 +8,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+REMOTE = "chaos_remote"
+"""The handler that workers serve."""
+
 
 class Outcome(StrEnum):
     """What a caller knows after a call (EX4)."""

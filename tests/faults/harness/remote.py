@@ -11,9 +11,8 @@ import httpx2
 
 from flowkeep.handlers import HandlerError, StepContext, handler
 from tests.faults.harness.programs import Program
-from tests.faults.harness.records import StepFacts
+from tests.faults.harness.records import REMOTE, StepFacts
 
-REMOTE = "chaos_remote"
 _SHARE = 0.8
 """Of the calls, those that workers make."""
 
