@@ -71,7 +71,6 @@ SERVED: Mapping[str, Served] = {
     "M8": Served("events are given to watchers before the commit", KINDS["K9"], ("W10",)),
     "M9": Served("neither a refused write nor a lost lease stops who drives", KINDS["K2"], ("ST3", "ST10", "I8")),
     "M15": Served("timers go by the clock of the replica", Skewed, ("I14",)),
-    "M20": Served("the result of a superseded attempt is accepted", KINDS["K19"], ("ST4",)),
 }
 
 

@@ -38,9 +38,6 @@ from service.engine.running.ownership import Ownership
 from service.engine.running.run import Run
 from service.engine.running.tenure import Tenure
 from service.engine.watch import Subscription, WatchHub
-from service.engine.workers.model import Answer, AttemptId
-from service.engine.workers.pool import Workers
-from service.engine.workers.worker import Worker
 
 MUTANT = os.environ["CHAOS_MUTANT"]
 STALE = 0.05
@@ -240,22 +237,6 @@ def _own_clock() -> None:
     _patch(StoreClock, "now", lambda self: datetime.now(UTC))
 
 
-def _old_results() -> None:
-    """M20: the result of an attempt that a worker has lost counts as that of the attempt which runs."""
-
-    def answered(self: Workers, worker: Worker, attempt: AttemptId, answer: Answer) -> None:
-        running = [each for other in self.all for each in other.assigned.values()]
-        step = attempt.execution_id, attempt.path
-        of_step = [each for each in running if (each.attempt.execution_id, each.attempt.path) == step]
-        later = next((each for each in of_step if each.attempt.number > attempt.number), None)
-        if later is None:
-            before(self, worker, attempt, answer)
-        else:
-            before(self, later.worker, later.attempt, answer)
-
-    before = _patch(Workers, "answered", answered)
-
-
 PLANTS: Mapping[str, Callable[[], None]] = {
     "M1": _no_epoch,
     "M2": _rescue_by_id,
@@ -265,7 +246,6 @@ PLANTS: Mapping[str, Callable[[], None]] = {
     "M8": _early_events,
     "M9": _loser_goes_on,
     "M15": _own_clock,
-    "M20": _old_results,
 }
 
 PLANTS[MUTANT]()
