@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import asyncpg
@@ -178,12 +179,13 @@ async def test_places_are_filled_again_in_items_in_threads_after_a_restart_and_w
     began, seen, failed, given = asyncio.Event(), list[str](), set[str](), list[list[str]]()
 
     @handler("parks")
-    async def parks(context: StepContext, key: str) -> Suspend:
+    async def parks(key: str) -> Suspend:
         seen.append(key)
         began.set()
         if len(seen) == 1:
             await asyncio.Event().wait()
-        return Suspend(context.now, {"parked": key}, f"parked for {key}")
+        until = datetime.now(UTC) + timedelta(seconds=1)  # one that is past completes without a word of waiting
+        return Suspend(until, {"parked": key}, f"parked for {key}")
 
     @handler("in_thread")
     def in_thread(key: str, rest: list[list[str]]) -> str:
