@@ -11,8 +11,11 @@ from tests.faults.checks.attempts import is_set_forward, real
 from tests.faults.checks.violations import ENDS_OF_STEPS, FINAL, FINAL_STEPS, Violation
 from tests.faults.harness.records import Event, Outcome, Record, Row, Write
 
-ON_ITS_WAY = timedelta(seconds=10)
-"""Within which what a server has decided is written, so that what it says of the time before can be right."""
+ON_ITS_WAY = timedelta(seconds=30)
+"""Within which what a server has decided is written, so that what it says of the time before can be right.
+
+Where the way to Postgres is narrow (K11), a new execution's first transition took 10.8 s to get there.
+"""
 
 
 def check_numbers(record: Record) -> Iterator[Violation]:

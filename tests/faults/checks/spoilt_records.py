@@ -208,7 +208,7 @@ SPOILT: Mapping[str, tuple[str, Record]] = {
     "a wait was shorter than it says": (
         "I14",
         replace(
-            with_events(*EVENTS[:7], event(8, 8, "step_waiting", "rest", wake_time=at(0)), *EVENTS[8:]),
+            with_events(*EVENTS[:7], event(8, 8, "step_waiting", "rest", wake_time=at(-60)), *EVENTS[8:]),
             writes=(*WRITES[:6], replace(WRITES[6], time=at(7.9))),
         ),
     ),
