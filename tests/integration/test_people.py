@@ -7,10 +7,12 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 import yaml
 
 import flowkeep
+from flowkeep.handlers import handler
 from flowkeep.payload import from_value
 from flowkeep.v1.task_pb2 import Task
 from tests.folders import ROOT
@@ -20,6 +22,7 @@ from tests.integration.stage import Served, ended, made, step
 from tests.patience import PATIENCE
 
 EXAMPLE = yaml.safe_load((ROOT / "clients" / "examples" / "approval.yaml").read_text())
+COMPLETED = flowkeep.Execution.STATE_COMPLETED
 WORK = [permission for permission in OWN if permission.startswith("tasks.")]
 
 
@@ -69,6 +72,35 @@ async def test_a_parked_execution_shows_whom_it_waits_for_and_goes_on_with_what_
     execution = await ended(second.client, execution_id)
     assert from_value(execution.result) == "no"
     assert from_value(execution.steps[0].output)["comment"] == "too much"
+
+
+async def test_what_an_answer_leads_to_is_called_once_and_not_at_all_where_the_execution_is_given_up(
+    serve: Serve, admin: asyncpg.Connection
+) -> None:
+    called: list[str] = []
+
+    @handler("pay", effect="external")
+    async def pay(what: str) -> str:
+        called.append(f"pay {what}")
+        return what
+
+    @handler("look", effect="none")
+    async def look(what: str) -> None:
+        called.append(f"look at {what}")
+
+    server = await serve([pay, look], park_after=0)
+    what = "${ input.what }"
+    seen, once = step("look", "look", what=what), step("pay", "pay", what=what, delivery="AT_MOST_ONCE")
+    name = await made(server.client, ask(due_in="1h"), seen, once)
+    paid, given_up = [(await server.client.execute(name, {"what": what})).execution_id for what in ("tea", "gin")]
+    tasks = [await task_of(server.client, each) for each in (paid, given_up)]
+    await admin.execute("UPDATE executions SET deaths = 5 WHERE id = $1", given_up)
+    for task in tasks:
+        await server.client.complete_task(task.task_id, "yes")
+    found = await ended(server.client, paid)
+    assert (found.state, [each.attempt for each in found.steps]) == (COMPLETED, [0, 1, 1])
+    assert (await ended(server.client, given_up)).failure.code == "POISONED"
+    assert sorted(called) == ["look at tea", "pay tea"]
 
 
 async def test_what_is_wrong_with_a_completion_is_told_by_field(client: flowkeep.Client) -> None:

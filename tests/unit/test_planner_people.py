@@ -11,11 +11,11 @@ from persistence.model import Message, MessageKind, StepState, Wait, WaitKind
 from persistence.people import TaskState
 from service.api.event_reading import decode
 from service.api.events import encode
-from service.engine.definition import Ask, Definition, OnError
+from service.engine.definition import Ask, Definition, Delivery, OnError
 from service.engine.expressions import Template
 from service.engine.parsing.sources import VARIABLES
 from service.engine.planning.folding import Folding
-from tests.unit.planner_definitions import graph, sequence, step
+from tests.unit.planner_definitions import each, graph, sequence, step
 from tests.unit.planner_programs import T0, Driver, check_stored, started
 
 ESCALATING: dict[str, Any] = {
@@ -116,6 +116,22 @@ def test_another_process_does_with_an_overdue_one_what_the_first_would_have_done
     driver.recover()
     driver.fire(30)
     assert driver.states == {"ask": "COMPLETED"}
+    check(driver)
+
+
+def test_what_an_answer_begins_at_a_takeover_was_not_cut_off() -> None:
+    driver = asked(sequence(asking(), step("b", delivery=Delivery.AT_MOST_ONCE)))
+    driver.recover(mail=[completion(driver)])
+    assert (driver.states, driver.rows["b"].attempt) == ({"ask": "COMPLETED", "b": "RUNNING"}, 1)
+    check(driver)
+
+
+def test_a_part_that_an_answer_ends_at_a_takeover_leaves_the_rest_to_it() -> None:
+    part = each("part", "[1]", asking(), step("wrong", params={"x": "${ input.absent }"}), on_error=OnError.CONTINUE)
+    driver = asked(graph(part, step("beside")))
+    driver.recover(mail=[completion(driver, "part[0].ask")])
+    assert driver.states["part"] == "FAILED"
+    assert (driver.states["beside"], driver.rows["beside"].attempt) == ("RUNNING", 2)
     check(driver)
 
 

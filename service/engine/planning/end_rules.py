@@ -117,17 +117,18 @@ class EndRules(EngineSteps):
     # --- sweeps
 
     def take_over(self, handlers: frozenset[str]) -> None:
-        """Begin to see to all that another process has left in work."""
-        self.draft.inherited = self.draft.open
+        """Begin to see to all that another process has left in work: not to what a message has begun since."""
         self.draft.sweeps = (Sweep(handlers=handlers),)
         self.is_sweeping = True
 
     def sweep(self) -> None:
         """Go on with the sweeps. Raises PutOffError, and the first one is where it has come to."""
         while self.draft.sweeps:
-            self._go_on_with(self.draft.sweeps[0])
+            sweep = self.draft.sweeps[0]
+            self._go_on_with(sweep)
             self.draft.sweeps = self.draft.sweeps[1:]  # what failed meanwhile may have begun another, at the end
-        self.draft.inherited = Map()
+            if not sweep.within:  # a part that ended by a message says nothing of what is in work beside it
+                self.draft.inherited = Map()
 
     def _go_on_with(self, sweep: Sweep) -> None:
         within, after = sweep.within, sweep.at

@@ -291,6 +291,7 @@ class _Planning(BlockRules):
     def condemn(self, failure: Failure) -> None:
         """Decide that the execution fails, unless its end is decided already; what is in work of it is cut off."""
         self.end(self.draft.state.ending or Ending(ExecutionState.FAILED, failure))
+        self.draft.inherited = self.draft.open  # what a message began is not called either
         self.take_over(frozenset())
 
     def settle(self, *, begins: bool) -> None:

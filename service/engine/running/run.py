@@ -133,7 +133,8 @@ class Run:
         if self._is_closing:
             return
         with self._guard:
-            plan = planner.apply(self.definition, self.state, happening, latest=self.context.clock.latest())
+            begins, latest = not self.is_condemned, self.context.clock.latest()
+            plan = planner.apply(self.definition, self.state, happening, begins=begins, latest=latest)
             self.share.spend(plan.work)
             self._take(plan, survived=self._deaths.count > 0 and self._is_proof(happening, plan))
 
