@@ -64,6 +64,32 @@ def test_an_end_stops_what_is_in_work_piece_by_piece(end: str, action: Action) -
     assert not driver.state.sweeps
 
 
+def test_what_waits_for_a_handler_begins_piece_by_piece_when_that_has_come() -> None:
+    driver = much_in_work(CALL)
+    for path in list(driver.running):
+        driver.miss_handler(path)
+    take_turns(driver)
+    assert not driver.running
+    before = len(driver.turns)
+    for _ in range(2):  # on two streams at once
+        driver.apply(happenings.HandlersCame(driver.now, frozenset({"other", "work"})))
+    assert driver.backlog
+    take_turns(driver)
+    assert len(driver.running) == MANY + 1
+    assert all(turn.plan.work <= PER_ALLOWANCE + 3 * WORK_OF_STEP for turn in driver.turns[before:])
+    assert all(len(turn.plan.steps) < MANY // 4 for turn in driver.turns[before:])
+    assert not driver.state.sweeps
+    check_stored(driver)
+
+
+def test_a_handler_that_nothing_waits_for_begins_nothing() -> None:
+    driver = started(sequence(step("a")))
+    driver.miss_handler("a")
+    assert not driver.apply(happenings.HandlersCame(driver.now, frozenset({"other"}))).events
+    driver.cancel()
+    assert not driver.apply(happenings.HandlersCame(driver.now, frozenset({"work"}))).events
+
+
 def test_an_end_forgets_at_once_until_when_was_waited() -> None:
     """Not when the last one that waits is stopped: to look through what ten thousands waited for holds others up."""
     driver = much_in_work(PAUSE)

@@ -183,7 +183,7 @@ class EndRules(EngineSteps):
         self._close_if_done(scope)  # with nothing in work, no step that ends would do it
 
     def _see_to(self, step: Step) -> None:
-        """Stop a step where nothing begins any more; else go on with one that another process has left in work."""
+        """Stop a step where nothing begins any more; else go on with what another process left, or a handler lets."""
         is_inherited = self.draft.is_inherited(step)
         if self.is_ending(step):
             if not runs(step):
@@ -195,10 +195,9 @@ class EndRules(EngineSteps):
                 self.effects.append(CancelAttempt(step.path, step.attempt, step.iteration))
         elif is_inherited and runs(step):
             self.begin_anew(step, interrupted(step))
-        elif is_inherited and self._need_not_wait(step):
-            self.start_or_put_off(step)
+        elif (is_inherited and step.waits_for(WaitKind.SLOT)) or self._has_come(step):
+            self.start_or_put_off(step)  # another process waited for what this one may have, or all did
 
-    def _need_not_wait(self, step: Step) -> bool:
-        """Whether another process waited for what this one may have."""
-        handlers = self.draft.sweeps[0].handlers
-        return step.waits_for(WaitKind.SLOT) or (step.waits_for(WaitKind.WORKER) and step.handler in handlers)
+    def _has_come(self, step: Step) -> bool:
+        """Whether a step waits for a handler that is there."""
+        return step.waits_for(WaitKind.WORKER) and step.handler in self.draft.sweeps[0].handlers

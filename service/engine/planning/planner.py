@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, assert_never
 
 from msgspec.structs import replace
 
@@ -32,8 +32,7 @@ from service.engine.planning.effects import Effect
 from service.engine.planning.events import Event
 from service.engine.planning.happenings import Happening, OfAttempt
 from service.engine.planning.reasons import cut_off, late_result, lost, still_running
-from service.engine.planning.scopes import order
-from service.engine.planning.state import Ending, State, cancelled, timed_out
+from service.engine.planning.state import Ending, State, Sweep, cancelled, timed_out
 
 # Of an attempt that stopped untold: its handler cancelled itself, or awaited something that was cancelled.
 _GAVE_UP = Failure(HANDLER_ERROR, "the handler stopped without a result, as if it had been cancelled", retryable=True)
@@ -120,6 +119,8 @@ def apply(
             planning.go_on()
         case happenings.Condemned():
             planning.condemn(happening.failure)
+        case _:
+            assert_never(happening)
     if begins or not planning.draft.is_any_ready():
         planning.settle(begins=begins)
     else:
@@ -233,13 +234,11 @@ class _Planning(BlockRules):
             self.begin_anew(step, lost(step, happening.reason))
 
     def take_handlers(self, handlers: frozenset[str]) -> None:
-        if self.draft.state.ending is not None:
-            return
-        waiting = [step for step in self.draft.open.values() if step.waits_for(WaitKind.WORKER)]
-        for step in sorted(waiting, key=lambda each: order(self.definition, each.path)):
-            is_as_it_was = self.draft.open.get(step.path) is step  # one that was started before may have ended others
-            if step.handler in handlers and is_as_it_was and not self.is_ending(step):
-                self.start_or_put_off(step)
+        """Begin to see to all that waits for these handlers."""
+        came = Sweep(handlers=handlers)
+        if self.draft.state.ending is None and self.draft.sweeps[-1:] != (came,):
+            self.draft.sweeps += (came,)
+            self.is_sweeping = True
 
     def fire(self) -> None:
         state = self.draft.state
