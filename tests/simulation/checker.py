@@ -8,7 +8,10 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
 
+from persistence.model import ExecutionState
 from persistence.transition import CommitResult
+from service.engine.failure import INTERRUPTED, OUTCOME_UNKNOWN
+from tests.simulation.clients import PERSON
 from tests.simulation.folding import agrees, fold, opened
 from tests.simulation.history import Answer, Call, Claim, Write
 from tests.simulation.link import HELD
@@ -17,6 +20,7 @@ from tests.simulation.timing import check_times
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
+CUT_OFF = frozenset({INTERRUPTED, OUTCOME_UNKNOWN})
 MOST_KILLS = 5
 """Processes that one execution may take down (ST7)."""
 
@@ -24,7 +28,20 @@ MOST_KILLS = 5
 def check(world: World) -> list[str]:
     """Return all violations that a finished run shows; none for a run that kept every promise."""
     problems = list(world.history.problems)
-    for part in (_acknowledged, _requests, _rows, _writes, _calls, _streams, _cancels, _messages, check_times):
+    parts = (
+        _acknowledged,
+        _requests,
+        _rows,
+        _writes,
+        _calls,
+        _streams,
+        _cancels,
+        _messages,
+        _people,
+        _cut_off,
+        check_times,
+    )
+    for part in parts:
         problems += part(world)
     return problems
 
@@ -287,6 +304,37 @@ def _messages(world: World) -> Iterator[str]:
             yield f"I21: message {key[1]} of {key[0]} was sent at {sent:.3f} and never consumed"
         elif ends.get(key[0], sent) < min(consumed[key]):
             yield f"I21: message {key[1]} of {key[0]} was passed by its end"
+
+
+def _people(world: World) -> Iterator[str]:
+    """Check that a step goes on with the completion that was acknowledged, and with none that was refused."""
+    for answer in world.history.answers:
+        row = world.database.tables.executions.get(answer.execution_id) if answer.execution_id else None
+        if answer.kind != "complete" or answer.outcome == "unknown" or row is None:
+            continue
+        output = row.steps[answer.path, 1].output or {}
+        said = output.get("outcome") if output.get("completed_by") == PERSON else None
+        if answer.outcome == "definite" and said:
+            yield f"ST13: {answer.path} of {answer.execution_id} went on with {said}, which was refused"
+        elif answer.outcome == "ok" and said != answer.detail and row.execution.state is not ExecutionState.CANCELLED:
+            yield f"ST13: {answer.path} of {answer.execution_id} was to go on with {answer.detail}, not with {said}"
+
+
+def _cut_off(world: World) -> Iterator[str]:
+    """Check that no attempt is told to be cut off by who began it a moment before."""
+    begun: dict[tuple[UUID, str, int], float] = {}
+    for write in world.history.writes:
+        if write.result is not CommitResult.COMMITTED:
+            continue
+        for message in opened(write.events):
+            match message.WhichOneof("kind"):
+                case "step_started":
+                    begun[write.execution_id, message.step_started.path, message.step_started.attempt] = write.decided
+                case "step_retrying" | "step_failed" as kind:
+                    body = getattr(message, kind)
+                    since = begun.get((write.execution_id, body.path, body.attempt))
+                    if body.failure.code in CUT_OFF and since == write.decided:
+                        yield f"ST6: {body.path} of {write.execution_id} was cut off in the moment in which it began"
 
 
 CANCEL_PATIENCE = 1.0

@@ -15,9 +15,11 @@ from persistence.errors import (
     NotFoundError,
     PersistenceError,
     QueueFullError,
+    TaskEndedError,
     UnavailableError,
 )
 from persistence.model import Event, Scope
+from persistence.people import Person, Task
 from service.engine.requests import StartRequest
 from service.engine.violations import ValidationError
 from service.engine.watch import Bookmark, Output, ShuttingDownError
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 OWNER = "ann"
+PERSON = "bob"
+LOOK = 0.1
+"""Seconds between looks for what steps ask of people."""
 PATIENCE = 3.0
 UNKNOWN = (UnavailableError, ConnectionError, TimeoutError, QueueFullError, ShuttingDownError)
 
@@ -103,6 +108,41 @@ class Clients:
                 answer.outcome, answer.detail = "unknown", repr(error)
             except ExecutionFinishedError as error:
                 answer.outcome, answer.detail = "definite", repr(error)
+            self._told(answer)
+            if answer.outcome != "unknown":
+                return
+            await asyncio.sleep(0.1 + 0.4 * self._random.random())
+
+    async def answer(self, number: int, patience: float) -> None:
+        """Do what the steps of an execution ask of people, each task after a while, until it has ended."""
+        await self._event(number).wait()
+        if number not in self.ids:
+            return
+        execution_id, tables, seen = self.ids[number], self._world.database.tables, set[UUID]()
+        while not tables.executions[execution_id].execution.state.is_end:
+            fresh = [
+                each for each in tables.tasks.values() if each.execution_id == execution_id and each.id not in seen
+            ]
+            for task in fresh:
+                seen.add(task.id)
+                await asyncio.sleep(patience)
+                await self._complete(number, task)
+            await asyncio.sleep(LOOK)
+
+    async def _complete(self, number: int, task: Task) -> None:
+        person, outcome = Person(task.org, PERSON), self._random.choice(task.outcomes)
+        request_id = f"answer-{task.id}"
+        while True:
+            answer = Answer("complete", number, 0.0, "ok", task.execution_id, outcome, path=task.path)
+            at = self._random.randrange(self._world.scenario.replicas)
+            try:
+                await self._ask(
+                    at, lambda replica: replica.people.complete(person, task.id, outcome, {}, "", request_id)
+                )
+            except UNKNOWN:
+                answer.outcome = "unknown"
+            except TaskEndedError:
+                answer.outcome = "definite"
             self._told(answer)
             if answer.outcome != "unknown":
                 return

@@ -48,12 +48,14 @@ def merged(group: Group) -> Transition:
     return structs.replace(
         group.last,
         base_seq=row["base_seq"],
-        mail_seen=row["mail_seen"],
+        mail_seen=row["mail_seen"] if row["bound"] is None else row["bound"],
         survived=row["survived"],
         steps=[steps[each] for each in group.step_rows],
         events=[event for each in group.history_rows for event in events[each]],
         consumed=[each for item in group.items for each in item.transition.consumed],
         letters=group.letters,
+        tasks=[each for item in group.items for each in item.transition.tasks],
+        task_changes=[each for item in group.items for each in item.transition.task_changes],
     )
 
 

@@ -80,7 +80,7 @@ def _fold_step(folded: Folded, number: int, kind: str, body: Any) -> None:
     if before in ("COMPLETED", "FAILED", "SKIPPED", "CANCELLED"):
         which = "I7" if kind == "step_started" else "I6"
         folded.problems.append(f"{which}: event {number}, {kind}, comes after the end of step {path}")
-    if kind == "step_started" and body.attempt <= folded.attempts.get(key, 0):
+    if kind == "step_started" and body.attempt <= folded.attempts.get(key, -1):  # 0 of one that asks people
         folded.problems.append(f"I7: event {number} starts attempt {body.attempt} of step {path} again")
     if kind == "step_started":
         folded.attempts[key] = body.attempt

@@ -68,6 +68,8 @@ class Answer:
     execution_id: UUID | None = None
     detail: str = ""
     is_changed: bool = False
+    path: str = ""
+    """Of the step whose task was completed."""
 
 
 @dataclass(slots=True)

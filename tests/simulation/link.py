@@ -11,6 +11,7 @@ from uuid import UUID
 
 from persistence.errors import UnavailableError
 from persistence.model import Execution, ExecutionDetail, Posted
+from persistence.people import Acted
 from persistence.postgres.commit.committer import Committer
 from persistence.processes import News
 from persistence.transition import CommitResult, Created, NewExecution, Transition
@@ -32,7 +33,7 @@ MAX_QUEUE = 64
 LONGEST_LATENCY = 0.3
 """Seconds that a message takes at most."""
 
-SINGLE = {"flush", "register", "renew", "request_cancel"}
+SINGLE = {"flush", "register", "renew", "request_cancel", "act"}
 """What is one statement, which needs nobody on the other side any more to be committed."""
 
 LATEST = 3.0
@@ -48,6 +49,7 @@ READS = {
     "get_detail",
     "read_events",
     "get_workflow",
+    "get_task",
     "load",
     "undriven",
     "deliver",
@@ -236,17 +238,36 @@ class Link:
     async def request_cancel(self, *args: Any) -> Posted:
         """See ExecutionRepository."""
 
-        def act() -> Posted:
-            posted = finished(self._database.memory.request_cancel(*args))
-            if posted.message is not None:
-                sent = self._database.history.messages
-                sent.setdefault((posted.execution.id, posted.message.id), self._loop.time())
+        def post() -> Posted:
+            posted: Posted = finished(self._database.memory.request_cancel(*args))
+            self._sent(posted)
             return posted
 
-        posted = await self.call("request_cancel", act)
-        row = posted.execution
-        self.announce(News(frozenset({row.id}), has_mail=True, has_work=row.incarnation is None))
+        posted = await self.call("request_cancel", post)
+        self._announce_mail(posted.execution)
         return posted
+
+    async def act(self, *args: Any) -> Acted:
+        """See TaskRepository."""
+
+        def post() -> Acted:
+            acted: Acted = finished(self._database.memory.act(*args))
+            if acted.posted is not None:
+                self._sent(acted.posted)
+            return acted
+
+        acted = await self.call("act", post)
+        if acted.posted is not None:
+            self._announce_mail(acted.posted.execution)
+        return acted
+
+    def _sent(self, posted: Posted) -> None:
+        if posted.message is not None:
+            sent = self._database.history.messages
+            sent.setdefault((posted.execution.id, posted.message.id), self._loop.time())
+
+    def _announce_mail(self, row: Execution) -> None:
+        self.announce(News(frozenset({row.id}), has_mail=True, has_work=row.incarnation is None))
 
     # --- Signals
 

@@ -1,11 +1,11 @@
-"""Planted bugs (FAULTS M1 to M16): each must turn its oracle red, or the oracle is broken."""
+"""Planted bugs (FAULTS M1 to M27): each must turn its oracle red, or the oracle is broken."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +21,7 @@ from persistence.postgres.commit.committer import Committer
 from persistence.transition import CommitResult, Created, NewExecution, Transition
 from service.engine.clock import StoreClock
 from service.engine.executions import Executions
+from service.engine.planning.end_rules import EndRules
 from service.engine.planning.planner import _Planning
 from service.engine.requests import StartRequest
 from service.engine.running.inbox import Inbox
@@ -228,6 +229,25 @@ def _lost_message(stack: ExitStack) -> None:
         """Do nothing."""
 
     _replace(stack, _Planning, "receive", receive)
+
+
+@_mutant("M27", "what ends an execution is decided before all that was sent to it is read", "I19")
+def _unread(stack: ExitStack) -> None:
+    def take(self: Inbox, messages: Iterable[Message]) -> list[Message]:
+        fresh: list[Message] = before(self, messages)
+        self.unread.clear()
+        return fresh
+
+    before = _replace(stack, Inbox, "take", take)
+
+
+@_mutant("M26", "what a message begins at a takeover is taken for cut off", "ST6")
+def _message_cut_off(stack: ExitStack) -> None:
+    def take_over(self: EndRules, handlers: frozenset[str]) -> None:
+        self.draft.inherited = self.draft.open
+        before(self, handlers)
+
+    before = _replace(stack, EndRules, "take_over", take_over)
 
 
 @_mutant("M19", "a message that is delivered again happens again", "I21")

@@ -20,13 +20,15 @@ _KINDS = (
 def scenario(seed: int) -> Scenario:
     """Return the scenario of a seed."""
     random, answers = Random(f"scenario {seed}"), Random(f"scenario {seed} answers")
-    effects = Random(f"scenario {seed} effects")
+    effects, people = Random(f"scenario {seed} effects"), Random(f"scenario {seed} people")
     replicas = random.choice((2, 2, 3, 3, 4))
     workflows = [Spec(random.choice(ORGS), _document(random, n)) for n in range(random.randint(1, 3))]
     for step in (step for spec in workflows for step in spec.document["steps"]):
         if step["handler"] == "effect" and effects.random() < 0.4:
             step["handler"] = "pure"
-    orders = [_order(random, len(workflows)) for _ in range(random.randint(2, 6))]
+        elif step["handler"] == "wait" and people.random() < 0.6:
+            step |= {"handler": "create_task", "params": _task(people)}
+    orders = [_order(random, people, len(workflows)) for _ in range(random.randint(2, 6))]
     ttl = random.choice((2.0, 2.0, 3.0))
     return Scenario(
         seed=seed,
@@ -58,7 +60,7 @@ def _requests(random: Random, number: int, replicas: int) -> list[Request]:
     return requests
 
 
-def _order(random: Random, workflows: int) -> OrderSpec:
+def _order(random: Random, people: Random, workflows: int) -> OrderSpec:
     return OrderSpec(
         workflow=random.randrange(workflows),
         input={"n": random.randint(0, 9)},
@@ -67,6 +69,7 @@ def _order(random: Random, workflows: int) -> OrderSpec:
         priority=random.choice((None, None, 5)),
         cancel_at=round(random.uniform(0.0, 4.0), 3) if random.random() < 0.4 else None,
         watchers=random.choice((0, 1, 1, 2)),
+        answered_after=people.choice((None, 0.0, 0.3, 1.0, 3.0, 3.0)),
     )
 
 
@@ -127,6 +130,13 @@ def _step(random: Random, step_id: str, before: list[str], is_graph: bool) -> di
     if random.random() < 0.3:
         step["assign"] = {f"x_{step_id}": "result.value"}
     return step
+
+
+def _task(people: Random) -> dict[str, Any]:
+    params: dict[str, Any] = {"title": "Go on?", "outcomes": ["yes", "no"]}
+    if people.random() < 0.5:
+        params |= {"due_in": people.choice((0.3, 1.0, 4.0)), "overdue": {"outcome": "no"}}
+    return params
 
 
 def _effect(random: Random) -> dict[str, Any]:

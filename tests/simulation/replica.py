@@ -14,6 +14,7 @@ from persistence.repository import Repository
 from service.app import Surroundings, build_engine
 from service.config import Config
 from service.engine.clock import StoreClock
+from service.engine.handlers.create_task import create_task
 from service.engine.handlers.registry import Registry
 from service.engine.handlers.wait import wait
 from service.engine.parsing import Defaults
@@ -57,7 +58,7 @@ class Replica:
         self.link.writer.patience = scenario.unknown_timeout
         repository = cast(Repository, self.link)
         self.effects = Effects(loop, history, self.process)
-        registry = Registry((*self.effects.handlers(), wait()))
+        registry = Registry((*self.effects.handlers(), wait(), create_task()))
         self.clock = StoreClock(loop.time)
         # What this machine takes for the time; the store says better.
         self.clock._known = self.clock._known._replace(moment=BEGINNING + timedelta(seconds=loop.time() + skew))
@@ -65,6 +66,7 @@ class Replica:
         config = CONFIG.model_copy(update={"max_running": scenario.max_running, "park_after": scenario.park_after})
         engine = self.process.context().run(build_engine, config, repository, registry, outside)
         self.hub, self.runner, self.executions = engine.hub, engine.runner, engine.executions
+        self.people = engine.people
         self.effects.runner = self.runner
         self.leases = LeaseKeeper(repository, self.runner.tenure, self.clock, scenario.ttl, self.new_incarnation)
         loop.spawn(self.process, self._serve(), "serve")

@@ -36,6 +36,8 @@ class OrderSpec(msgspec.Struct, frozen=True):
     priority: int | None = None
     cancel_at: float | None = None
     watchers: int = 0
+    answered_after: float | None = None
+    """Seconds that people take for what its steps ask of them; None: nobody does it."""
 
 
 class Fault(msgspec.Struct, frozen=True):

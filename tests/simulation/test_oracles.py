@@ -42,19 +42,27 @@ MIXED = [
     {"id": "rest", "handler": "wait", "params": {"duration": 2.0}},
     {"id": "once", "handler": "effect", "params": {"takes": 0.5}, "delivery": "AT_MOST_ONCE"},
 ]
+ASK = [{"id": "ask", "handler": "create_task", "params": {"title": "Go on?", "outcomes": ["yes"]}}]
 LONG = [{"id": "long", "handler": "effect", "params": {"takes": 10.0}}]
-RESCUED, PLAIN, CANCELLED, TIMED_OUT = range(4)
+RESCUED, PLAIN, CANCELLED, TIMED_OUT, ASKING = range(5)
 SCENARIO = Scenario(
     seed=1,
     replicas=2,
-    workflows=[Spec("acme", {"name": n, "steps": s, "timeout": 30}) for n, s in (("mixed", MIXED), ("long", LONG))],
+    workflows=[
+        Spec("acme", {"name": name, "steps": steps, "timeout": 30})
+        for name, steps in (("mixed", MIXED), ("long", LONG), ("ask", ASK))
+    ],
     orders=[
         OrderSpec(0, {"n": 1}, watchers=2),
         OrderSpec(0, {"n": 2}, start_delay=1.0, watchers=1),
         OrderSpec(1, {}, cancel_at=1.0, watchers=1),
         OrderSpec(1, {}, timeout=3.0),
+        OrderSpec(2, {}, answered_after=0.5),
     ],
-    requests=[Request(time, 0, order) for order, time in ((RESCUED, 0.1), (PLAIN, 5), (CANCELLED, 5), (TIMED_OUT, 5))],
+    requests=[
+        Request(time, 0, order)
+        for order, time in ((RESCUED, 0.1), (PLAIN, 5), (CANCELLED, 5), (TIMED_OUT, 5), (ASKING, 5))
+    ],
     faults=[Fault(0.4, "crash", 0, 0.5)],
     skews=[5.0, -5.0],
 )
@@ -132,7 +140,7 @@ def consumed(world: World) -> tuple[UUID, ...]:
 
 def pass_by(world: World) -> None:
     """Let the message be consumed by a write after the end of its execution."""
-    index = next(place for place, write in enumerate(world.history.writes) if write.consumed)
+    index = next(place for place, write in writes_of(world, CANCELLED).items() if write.consumed)
     write = world.history.writes[index]
     world.history.writes[index] = replace(write, consumed=())
     last = max(place for place in writes_of(world, CANCELLED))
@@ -153,6 +161,21 @@ def add_claim(world: World, **changes: Any) -> None:
 def add_answer(world: World, kind: str, outcome: str, of: int, time: float = LATER, detail: str = "") -> None:
     """Add an answer with the execution of an order, or one that nobody knows."""
     world.history.answers.append(Answer(kind, PLAIN, time, outcome, world.clients.ids.get(of, NOBODY), detail))
+
+
+def change_completion(world: World, **changes: str) -> None:
+    """Let the one who completed a task have been told something else."""
+    (answer,) = (each for each in world.history.answers if each.kind == "complete")
+    for name, value in changes.items():
+        setattr(answer, name, value)
+
+
+def cut_off_at_once(world: World) -> None:
+    """Let the attempt that a crash cut off have begun when it was told so."""
+    writes = writes_of(world, RESCUED)
+    late = next(at for at, each in writes.items() if "INTERRUPTED" in str(opened(each.events)))
+    early = max(at for at, each in writes.items() if at < late and "step_started" in str(opened(each.events)))
+    world.history.writes[early] = replace(writes[early], decided=writes[late].decided)
 
 
 def take(world: World) -> None:
@@ -284,6 +307,9 @@ SPOILT: dict[str, Callable[[World], object]] = {
     "ST1:": lambda w: change_call(w, outcome="failed"),
     "ST3:": add_call,
     "ST5:": lambda w: change_call(w, token="other"),
+    "ST6: in the moment": cut_off_at_once,
+    "ST13: was refused": lambda w: change_completion(w, outcome="definite"),
+    "ST13: not with yes": lambda w: change_completion(w, detail="no"),
     "ST7: it took down + ST12:": kill,
     "ST7: quarantined + ST12:": poison,
     "ST10: having lost + ST10: had begun + ST12:": lose,

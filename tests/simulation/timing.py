@@ -59,13 +59,14 @@ def _early(
             case "started":
                 yield from timers.pop("").judge(time)
                 deadline = _Timer("it had a deadline", time, timeout, message.started.deadline_time)
-            case "step_waiting":
-                duration = float(steps[path]["params"]["duration"])
+            case "step_waiting" if duration := _duration(steps[path]["params"]):
                 timers[path] = _Timer(f"step {path} waited", time, duration, message.step_waiting.wait.wake_time)
             case "step_retrying" if message.step_retrying.failure.code != INTERRUPTED:  # after which there is no pause
                 failures[path] = failures.get(path, 0) + 1
                 pause = _pause(steps[path], failures[path])
                 timers[path] = _Timer(f"step {path} paused", time, pause, message.step_retrying.retry_time)
+            case "step_completed" if message.step_completed.output.struct_value.fields["completed_by"].string_value:
+                timers.pop(path, None)  # somebody did what it asked for before that was due
             case "step_started" | "step_completed":
                 if path in timers:
                     yield from timers.pop(path).judge(time)
@@ -90,6 +91,11 @@ class _Timer:
             yield f"{self.what} and fired at {end:.6f}, {due - end:.6f} s before its time"
         if end < self.begin + self.duration - LAG:
             yield f"{self.what} {end - self.begin:.3f} s of {self.duration}"
+
+
+def _duration(params: Mapping[str, Any]) -> float | None:
+    """Return how long a step waits that waits for a time, if nobody ends it before."""
+    return params.get("duration") or params.get("due_in")
 
 
 def _pause(step: Mapping[str, Any], failures: int) -> float:

@@ -17,6 +17,7 @@ import structlog
 
 from persistence.errors import CursorAheadError, UnavailableError
 from persistence.model import Scope
+from service.engine.handlers.create_task import create_task
 from service.engine.handlers.registry import Registry
 from service.engine.handlers.wait import wait
 from service.engine.parsing import parse
@@ -95,6 +96,8 @@ class World:
             tasks += [self._spawn(self.clients.watch(number, spec), "watch") for _ in range(spec.watchers)]
             if spec.cancel_at is not None:
                 tasks.append(self._spawn(self.clients.cancel(number, spec), "cancel"))
+            if spec.answered_after is not None:
+                tasks.append(self._spawn(self.clients.answer(number, spec.answered_after), "answer"))
         faults = [self._spawn(self._inflict(fault), "fault") for fault in self.scenario.faults]
         await asyncio.gather(*faults)
         await self.until(self.scenario.healed_at)
@@ -111,7 +114,7 @@ class World:
             finished(self.database.memory.create_workflow(spec.org, UUID(int=number + 1), spec.document, OWNER))
 
     def _registry(self) -> Registry:
-        return Registry((*Effects(self.loop, self.history, WORLD).handlers(), wait()))
+        return Registry((*Effects(self.loop, self.history, WORLD).handlers(), wait(), create_task()))
 
     def _spawn(self, coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
         return self.loop.spawn(WORLD, coroutine, name)

@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from persistence.model import Message, Step, StepState, Wait, WaitKind
+from persistence.model import ExecutionState, Message, Step, StepState, Wait, WaitKind
 from persistence.people import NewTask, TaskChange, TaskState
 from service.engine import ids, payload
 from service.engine.definition import Ask
@@ -85,9 +85,10 @@ class PeopleRules(StepRules):
         step = self.draft.steps.get(str(body.get("path")))
         if step is None or awaited_task(step) != message.id:
             return
-        if self.is_ending(step):
+        ending = self.draft.state.ending
+        if ending is not None and ending.state is ExecutionState.CANCELLED:
             self.stop(step)
-        else:
+        else:  # also where another end is decided: it is kept, and nothing follows from it (CONTRACT ST13)
             self.complete(step, _output(message, str(body.get("outcome")), body.get("values"), body.get("comment")))
         self.draft.task_changes.pop(message.id, None)  # it has ended, by whoever completed it
 

@@ -71,12 +71,20 @@ class Plan:
 
 
 def apply(
-    definition: Definition, state: State, happening: Happening, *, begins: bool = True, latest: datetime | None = None
+    definition: Definition,
+    state: State,
+    happening: Happening,
+    *,
+    begins: bool = True,
+    settles: bool = True,
+    latest: datetime | None = None,
 ) -> Plan:
     """Return what follows from `happening`. A happening that no longer fits the state gives an empty plan.
 
-    `begins`: whether steps may begin by it; else they are put off. `latest` is the latest that it can be, where the
-    time of the happening is the earliest: what must not be too short is counted from there.
+    `begins`: whether steps may begin by it; else they are put off. `settles`: whether what follows for other steps and
+    for the end is seen to; else that is left to the next message, because more has been sent than this one. `latest` is
+    the latest that it can be, where the time of the happening is the earliest: what must not be too short is counted
+    from there.
     """
     if state.state.is_end:
         return Plan(state)
@@ -113,6 +121,7 @@ def apply(
             planning.fire()
         case happenings.MessageCame():
             planning.receive(happening.message)
+            planning.catch_up()
         case happenings.Recovered():
             planning.recover(happening.handlers)
         case happenings.Continued():
@@ -121,9 +130,9 @@ def apply(
             planning.condemn(happening.failure)
         case _:
             assert_never(happening)
-    if begins or not planning.draft.is_any_ready():
+    if settles and (begins or not planning.draft.is_any_ready()):
         planning.settle(begins=begins)
-    else:
+    elif settles:
         planning.is_put_off = True
     after, recorded = planning.draft.freeze()
     return Plan(
@@ -273,10 +282,14 @@ class _Planning(BlockRules):
         self.end(cancelled(by, reason))
 
     def go_on(self) -> None:
-        self.is_sweeping = True
+        self.catch_up()
         if self.draft.state.state is ExecutionState.RUNNING:
             self.fire()
-            self.goes_on = True
+
+    def catch_up(self) -> None:
+        """See to what an application before this one has left to it."""
+        self.is_sweeping = True
+        self.goes_on = self.goes_on or self.draft.state.state is ExecutionState.RUNNING
 
     def recover(self, handlers: frozenset[str]) -> None:
         if self.draft.state.state is ExecutionState.PENDING:

@@ -21,6 +21,12 @@ class Inbox:
         self._taken: set[UUID] = set()
         self.standing: set[UUID] = set()
         """Messages that were taken and that the store has still, as far as is known."""
+        self.unread: set[UUID] = set()
+        """Messages that were taken and have not been applied: until they are, nothing may be final.
+
+        A transition that ends the execution, or changes a task, is refused while it has not seen all that binds. Were
+        it made for the first of two messages, it would be refused again and again, by whoever read the two.
+        """
 
     def open(self, unseen: Iterable[Message]) -> None:
         """Note which messages were unseen when the row was read: they are among those that it counts."""
@@ -31,7 +37,12 @@ class Inbox:
         fresh = [message for message in messages if message.id not in self._taken]
         self._taken.update(message.id for message in fresh)
         self.standing.update(message.id for message in fresh)
+        self.unread.update(message.id for message in fresh)
         return fresh
+
+    def read(self, message: Message) -> None:
+        """Note that a message is being applied."""
+        self.unread.discard(message.id)
 
     def consume(self, messages: Iterable[Message]) -> None:
         """Note that a transition has seen messages."""

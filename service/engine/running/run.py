@@ -133,8 +133,10 @@ class Run:
         if self._is_closing:
             return
         with self._guard:
-            begins, latest = not self.is_condemned, self.context.clock.latest()
-            plan = planner.apply(self.definition, self.state, happening, begins=begins, latest=latest)
+            if isinstance(happening, happenings.MessageCame):
+                self._inbox.read(happening.message)
+            begins, settles, latest = not self.is_condemned, not self._inbox.unread, self.context.clock.latest()
+            plan = planner.apply(self.definition, self.state, happening, begins=begins, settles=settles, latest=latest)
             self.share.spend(plan.work)
             self._take(plan, survived=self._deaths.count > 0 and self._is_proof(happening, plan))
 
@@ -299,7 +301,7 @@ class Run:
 
     def _parked_until(self, state: State) -> datetime | None:
         """Return until when the execution need not be in memory, None when it must."""
-        if self._backlog or not state.is_idle or self._attempts.are_left():
+        if self._backlog or self._inbox.unread or not state.is_idle or self._attempts.are_left():
             return None
         return parked_until(state, self.context.now(), self.context.settings.park_after)
 
