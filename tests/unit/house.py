@@ -15,6 +15,7 @@ from persistence.model import ExecutionDetail, Scope, Step
 from persistence.transition import Created
 from service.app import Engine, build_engine
 from service.config import Config
+from service.engine.handlers.create_task import create_task
 from service.engine.handlers.registry import Registry
 from service.engine.handlers.wait import wait
 from service.engine.requests import StartRequest
@@ -105,7 +106,8 @@ class House:
         """A process that runs, inside."""
         quick = {"claim_interval": SELDOM, "watch_poll": SELDOM, "watch_bookmark": SELDOM, "cancel_grace": 0.1}
         config = Config(**{**quick, **settings})
-        engine = build_engine(config, self.repository, Registry([wait(), *map(carried, self.handlers())]))
+        registry = Registry([wait(), create_task(), *map(carried, self.handlers())])
+        engine = build_engine(config, self.repository, registry)
         leases = LeaseKeeper(self.repository, engine.runner.tenure, engine.clock, TTL)
         await leases.register(alone=False)
         engine.runner.start()
