@@ -7,15 +7,16 @@ import asyncio
 import grpc
 import pytest
 
+import flowkeep
 from flowkeep.v1 import worker_service_pb2 as pb
 from flowkeep.v1.worker_service_pb2_grpc import WorkerServiceStub
-from service.engine.workers.model import Answer, AttemptId, Settle
+from service.engine.workers.model import Answer, AttemptId, Completed, Settle
 from service.engine.workers.pool import Workers, WorkerSilentError
 from service.engine.workers.worker import Worker
 from tests.integration import test_workers, test_workers_lost
 from tests.integration.conftest import Serve
 from tests.integration.raw_worker import RawWorker, working
-from tests.integration.stage import Served, eventually, made, step
+from tests.integration.stage import Served, ended, eventually, made, step
 from tests.integration.test_workers_lost import SOON, given_to
 from tests.patience import PATIENCE
 
@@ -83,6 +84,20 @@ def m24(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Workers, "drain_worker", drain_worker)
 
 
+@pytest.fixture
+def m25(monkeypatch: pytest.MonkeyPatch) -> None:
+    """M25: what workers run is lost when their server drains, and counts as done."""
+
+    def drain(self: Workers, grace: float) -> None:
+        before(self, grace)
+        for worker in self.all:
+            for assignment in list(worker.assigned.values()):
+                self._answer(worker, assignment, Completed(b"null"))
+
+    before = Workers.drain
+    monkeypatch.setattr(Workers, "drain", drain)
+
+
 async def reason_of_the_end(worker: RawWorker) -> str:
     """Why the server ends the stream of a worker, which it may answer heartbeats of before."""
     async with asyncio.timeout(PATIENCE):
@@ -122,6 +137,23 @@ async def test_no_worker_runs_more_than_its_capacity(served: Served):
     assert shown[0].running <= shown[0].capacity
 
 
+async def test_what_workers_run_outlives_a_server_that_drains(serve: Serve):
+    """By the attempt that runs, or by another one: the step has the output that a worker gave."""
+    first, second = await serve(), await serve()
+    async with working(first.channel, "work") as worker:
+        execution_id, attempt = await given_to(worker, first)
+        await first.stop()
+    kept = await second.client.get_execution(execution_id)
+    assert kept.state == flowkeep.Execution.STATE_RUNNING, "what ran is lost"
+    async with working(second.channel, "work", worker_id=worker.worker_id, attempts=[attempt]) as again:
+        if attempt in again.registered.unwanted:
+            attempt = (await again.hear("assignment")).attempt
+        await again.complete(attempt, "done")
+        assert (await again.hear("settled")).is_recorded
+        execution = await ended(second.client, execution_id)
+    assert flowkeep.from_value(execution.steps[0].output) == "done"
+
+
 @pytest.mark.usefixtures("m20")
 async def test_m20_turns_its_oracle_red(serve: Serve):
     with pytest.raises(AssertionError, match="is_recorded"):
@@ -150,3 +182,9 @@ async def test_m23_turns_its_oracle_red(served: Served):
 async def test_m24_turns_its_oracle_red(served: Served):
     with pytest.raises(AssertionError, match="is_recorded"):
         await test_workers.test_a_worker_that_drains_is_given_nothing_more(served)
+
+
+@pytest.mark.usefixtures("m25")
+async def test_m25_turns_its_oracle_red(serve: Serve):
+    with pytest.raises(AssertionError, match="what ran is lost"):
+        await test_what_workers_run_outlives_a_server_that_drains(serve)
