@@ -7,7 +7,7 @@ import hashlib
 import os
 import random
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -53,9 +53,6 @@ from service.engine.handlers.processes import allow_processes
 from service.engine.handlers.registry import Registry
 from service.engine.handlers.threads import threads, watch_threads
 from service.engine.ids import uuid7
-from service.engine.mcp.servers import Server as McpServer
-from service.engine.mcp.servers import parse
-from service.engine.mcp.sessions import Sessions
 from service.engine.parsing import Defaults
 from service.engine.people.people import People
 from service.engine.running.context import RunnerSettings
@@ -70,7 +67,7 @@ from service.engine.workers.known import KnownHandlers
 from service.engine.workers.pool import Workers, WorkerSettings
 from service.engine.workflows import Workflows
 from service.mail import mail_server
-from service.models import models_of
+from service.models import models_of, sessions_of
 from service.routes import routes_of
 from service.secrets import secrets_of
 from service.server import METHODS, Server
@@ -172,11 +169,6 @@ def guard_of(config: Config) -> Guard:
     return Guard(Allowed(config.http_allow), has_loopback=config.is_for_development)
 
 
-def mcp_servers(config: Config) -> Mapping[str, McpServer]:
-    """Return the MCP servers whose tools workflows may call, by name."""
-    return {} if config.mcp_servers is None else parse(config.mcp_servers.get_secret_value())
-
-
 @asynccontextmanager
 async def running_engine(
     config: Config, repository: Repository, *, alone: bool, guard: Guard | None = None
@@ -185,8 +177,8 @@ async def running_engine(
     secrets = secrets_of(config)
     egress = Egress(guard or guard_of(config), routes=routes_of(config, secrets))
     channels = Channels(egress.guard, egress.routes)
-    sessions = Sessions(mcp_servers(config), secrets)
-    models = models_of(config, secrets)
+    sessions = sessions_of(config, secrets, egress.routes)
+    models = models_of(config, secrets, egress.routes)
     hub = WatchHub()
     notifications = notifications_of(config, repository, hub)
     registry = Registry.with_builtins(egress, mail_server(config), sessions, models, notifications, secrets)

@@ -20,6 +20,7 @@ from service.engine.chat.failures import (
 )
 from service.engine.chat.reading import Said
 from service.engine.egress.egress import Egress
+from service.engine.egress.routes import DIRECT, Route
 from service.engine.failure import INVALID_PARAMS, SERVER_ERROR
 from service.engine.handlers.http_answer import (
     CONNECTION_FAILED,
@@ -60,6 +61,7 @@ class Place:
     endpoint: str = ""
     price: Price | None = None
     currency: str = ""
+    route: Route = DIRECT
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ class Asking:
         self._place = place
         self._params = params
         self._context = context
-        self._line = Line(place.egress, context.org, params.get("timeout"), may_last=True)
+        self._line = Line(place.egress, context.org, params.get("timeout"), place.route, may_last=True)
         self._used = Used()
         self._cost = 0
 

@@ -29,7 +29,7 @@ _FORM = (
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _CURRENCY = re.compile(r"[A-Z]{3}")
 _KEYS = ("key", "key_file", "key_variable")
-_MEMBERS = frozenset({"url", "headers", *_KEYS, "prices", "currency"})
+_MEMBERS = frozenset({"url", "headers", "tls", "proxy", *_KEYS, "prices", "currency"})
 _DEAREST = 1_000_000
 
 
@@ -130,7 +130,7 @@ def _endpoint(name: str, given: Any) -> Endpoint:
         raise ValueError(f"{name}.{unknown[0][:64]}: is unknown; known are {', '.join(sorted(_MEMBERS))}")
     if "#" in url:
         raise ValueError(f"{name}.url: must be without a fragment")
-    server = http_server(name, url, given.get("headers", {}))
+    server = http_server(name, url, given)
     keys = [each for each in _KEYS if each in given]
     if len(keys) > 1:
         raise ValueError(f"{name}: must have at most one of {', '.join(_KEYS)}")

@@ -8,6 +8,7 @@ from service.engine.chat.endpoints import Endpoint, NoKeyError, is_header
 from service.engine.egress.allowed import Allowed
 from service.engine.egress.egress import Egress
 from service.engine.egress.guard import Guard
+from service.engine.egress.routes import Routes
 from service.engine.mcp.servers import texts_of, with_headers
 from service.engine.secrets import Secrets, setting
 
@@ -15,10 +16,12 @@ from service.engine.secrets import Secrets, setting
 class Models:
     """Endpoints by name, and an egress for calls of them: where these go the deployment has named."""
 
-    def __init__(self, endpoints: Mapping[str, Endpoint], secrets: Secrets | None = None) -> None:
+    def __init__(
+        self, endpoints: Mapping[str, Endpoint], secrets: Secrets | None = None, routes: Routes | None = None
+    ) -> None:
         self.endpoints = endpoints
         self._secrets = secrets or Secrets()
-        self.egress = Egress(Guard(Allowed({endpoint.server.target for endpoint in endpoints.values()})))
+        self.egress = Egress(Guard(Allowed({endpoint.server.target for endpoint in endpoints.values()})), routes=routes)
 
     async def account(self, org: str, endpoint: Endpoint, own_key: str) -> tuple[str, Mapping[str, str]]:
         """Return the key that a step has of its own or that of an endpoint, and the headers, with their secrets.

@@ -11,6 +11,8 @@ from service.engine.durations import TEN_YEARS
 from service.engine.handlers.credentials import of_headers, of_url
 from service.engine.handlers.http_fields import SCALAR, fault_of_value
 from service.engine.handlers.http_params import check_headers
+from service.engine.handlers.http_route import SCHEMA as ROUTE
+from service.engine.handlers.http_route import check as check_route
 from service.engine.handlers.http_url import LONGEST, check_url
 from service.engine.pauses import seconds
 from service.engine.schema import Problem
@@ -87,6 +89,7 @@ PARAMS: dict[str, Any] = {
             "additionalProperties": SCALAR,
             "maxProperties": 64,
         },
+        **ROUTE,
         "model": {"description": "The name of the model.", "type": "string", "minLength": 1, "maxLength": 256},
         "system": {"description": "What the model is told first, as the system.", "type": "string", "minLength": 1},
         "prompt": {"description": "The question, as one message of the user.", "type": "string", "minLength": 1},
@@ -247,9 +250,11 @@ def _check_place(params: Mapping[str, Any]) -> Iterator[Problem]:
         yield from check_url(url, ("url",), "api_key" if "api_key" in params else "")
         if "#" in url:
             yield Problem(("url",), "must be without a fragment, the part from # on")
+        yield from check_route(params)
     headers = params.get("headers")
-    if headers is not None and "url" not in params:
-        yield Problem(("headers",), "can be given beside url alone; those of an endpoint stand in FLOWKEEP_MODELS")
+    for name in ("headers", "tls", "proxy") if "url" not in params else ():
+        if name in params:
+            yield Problem((name,), "can be given beside url alone; that of an endpoint stands in FLOWKEEP_MODELS")
     if isinstance(headers, Mapping):
         yield from check_headers(headers, "api_key" if "api_key" in params else "")
     if isinstance(key := params.get("api_key"), str) and (fault := fault_of_value(key)):

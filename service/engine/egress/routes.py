@@ -102,6 +102,13 @@ class Routes:
             _named("proxy", "FLOWKEEP_HTTP_PROXIES", self._proxies, org, proxy),
         )
 
+    def named(self, tls: str | None = None, proxy: str | None = None) -> Route:
+        """Return the route of these names, whichever orgs it is for: another setting names it. Raises RouteError."""
+        return Route(
+            _named("tls", "FLOWKEEP_HTTP_TLS", self._tls, None, tls),
+            _named("proxy", "FLOWKEEP_HTTP_PROXIES", self._proxies, None, proxy),
+        )
+
     async def revealed(self, org: str, route: Route) -> Route:
         """Return a route with the secrets that its proxy names. Raises SecretNotFoundError, SecretsUnavailableError."""
         if (proxy := route.proxy) is None:
@@ -113,12 +120,14 @@ class Routes:
         return replace(route, proxy=filled)
 
 
-def _named(param: str, setting: str, known: Mapping[str, Named], org: str, name: str | None) -> Named | None:
+def _named(param: str, setting: str, known: Mapping[str, Named], org: str | None, name: str | None) -> Named | None:
+    """Return what has a name; with an org, if it is for that one."""
     if name is None:
         return None
-    own = {each: found for each, found in known.items() if not found.orgs or org in found.orgs}
+    own = {each: found for each, found in known.items() if org is None or not found.orgs or org in found.orgs}
     if name not in own:
-        raise RouteError(param, f"the server's setting {setting} has no {name[:64]!r} for the org{_listed(own)}")
+        whose = "" if org is None else " for the org"
+        raise RouteError(param, f"the server's setting {setting} has no {name[:64]!r}{whose}{_listed(own)}")
     return own[name]
 
 

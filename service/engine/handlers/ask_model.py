@@ -14,7 +14,9 @@ from service.engine.chat.reading import said
 from service.engine.chat.schemas import FaultyAnswerError
 from service.engine.egress.egress import Egress
 from service.engine.egress.guard import Guard
+from service.engine.egress.routes import RouteError
 from service.engine.failure import NOT_CONFIGURED, SECRET_NOT_FOUND, SECRETS_UNAVAILABLE
+from service.engine.handlers.http_line import route_of
 from service.engine.handlers.model import Effect, Handler, HandlerError, StepContext
 from service.engine.secrets import SecretNotFoundError, SecretsUnavailableError
 
@@ -28,7 +30,8 @@ cost_micros, in millionths of the currency, is null where FLOWKEEP_MODELS has no
 count for step and execution, those of answers that were refused, too.
 
 Endpoints are the deployment's: its setting FLOWKEEP_MODELS gives each a name, a URL, a key and prices. Or a step gives
-the `url`, which must be public unless FLOWKEEP_HTTP_ALLOW names it, and its `api_key`. Redirects are not followed.
+the `url`, which must be public unless FLOWKEEP_HTTP_ALLOW names it, its `api_key`, and `tls` and `proxy` as call_api
+does. Redirects are not followed.
 
 With `output_schema` the model is told what the answer must be; one that is not goes back to it with what is wrong, so
 that it is asked up to `quality_attempts` times. With `stream`, the text is shown to watchers as it comes. A cancelled
@@ -54,7 +57,8 @@ INVALID_RESPONSE: what came is no chat completion. Not retried.
 RESPONSE_TOO_LARGE: an answer over its limit. Not retried.
 INVALID_OUTPUT: an answer that cannot be kept as the output of a step. Not retried.
 ADDRESS_NOT_ALLOWED: the host of `url` has an address that workflows may not call. Nothing was sent. Not retried.
-NOT_CONFIGURED: the deployment has no endpoint of this name, or its key cannot be read. Not retried.
+NOT_CONFIGURED: the deployment has no endpoint of this name, or one that cannot be used: its key cannot be read, or its
+certificates or its proxy are not for this org. Not retried.
 INVALID_PARAMS: params that are wrong once their templates are filled in. Not retried."""
 
 _NAMES_TOLD = 50
@@ -103,20 +107,22 @@ class _Caller:
     async def _place(self, params: Mapping[str, Any], org: str) -> Place:
         key = params.get("api_key", "")
         if "url" in params:
-            return Place(completions_url(params["url"]), params.get("headers", {}), key, self._egress)
+            route = route_of(self._egress, org, params)
+            return Place(completions_url(params["url"]), params.get("headers", {}), key, self._egress, route=route)
         name = params["endpoint"]
         endpoint = self._models.endpoints.get(name)
         if endpoint is None:
             text = f"FLOWKEEP_MODELS has no endpoint {name!r}{_listed(sorted(self._models.endpoints))}"
             raise HandlerError(NOT_CONFIGURED, text, {"endpoint": name}, retryable=False)
         try:
+            route = endpoint.server.route(self._models.egress.routes, org)
             key, headers = await self._models.account(org, endpoint, key)
         except SecretNotFoundError as error:
             text = f"FLOWKEEP_MODELS: {name}: {error}"
             raise HandlerError(SECRET_NOT_FOUND, text, {"endpoint": name}, retryable=False) from None
         except SecretsUnavailableError as error:
             raise HandlerError(SECRETS_UNAVAILABLE, f"FLOWKEEP_MODELS: {name}: {error}", {"endpoint": name}) from None
-        except NoKeyError as error:
+        except (NoKeyError, RouteError) as error:
             text = f"FLOWKEEP_MODELS: {name}: {error}"
             raise HandlerError(NOT_CONFIGURED, text, {"endpoint": name}, retryable=False) from None
         return Place(
@@ -127,6 +133,7 @@ class _Caller:
             name,
             endpoint.price(params["model"]),
             endpoint.currency,
+            route,
         )
 
 

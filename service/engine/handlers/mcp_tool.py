@@ -10,7 +10,14 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from service.engine.durations import TEN_YEARS
-from service.engine.failure import INVALID_PARAMS, SECRET_NOT_FOUND, SECRETS_UNAVAILABLE, SERVER_ERROR
+from service.engine.egress.routes import RouteError
+from service.engine.failure import (
+    INVALID_PARAMS,
+    NOT_CONFIGURED,
+    SECRET_NOT_FOUND,
+    SECRETS_UNAVAILABLE,
+    SERVER_ERROR,
+)
 from service.engine.handlers.credentials import of_fields
 from service.engine.handlers.http_answer import CONNECTION_FAILED, INVALID_RESPONSE, RESPONSE_TOO_LARGE
 from service.engine.handlers.model import Effect, Handler, HandlerError, StepContext
@@ -62,6 +69,7 @@ CONNECTION_FAILED: the server cannot be started or reached, it ended or broke of
 Retried.
 INVALID_RESPONSE: what came is no answer of MCP, or asks a person for more. Not retried.
 RESPONSE_TOO_LARGE: an answer over 256 KiB as JSON, or of over 10,240 values. Not retried.
+NOT_CONFIGURED: the certificates or the proxy of the server are not for this org. Not retried.
 INVALID_PARAMS: params that are wrong once their templates are filled in, such as `arguments`. Not retried.
 NOT_INSTALLED: the server of Flowkeep lacks the library of MCP: pip install 'flowkeep[mcp]'. Not retried."""
 
@@ -241,6 +249,8 @@ class _Call:
             raise self.error(SECRET_NOT_FOUND, f"FLOWKEEP_MCP_SERVERS: {error}", retryable=False) from None
         except SecretsUnavailableError as error:
             raise self.error(SECRETS_UNAVAILABLE, f"FLOWKEEP_MCP_SERVERS: {error}") from None
+        except RouteError as error:
+            raise self.error(NOT_CONFIGURED, f"FLOWKEEP_MCP_SERVERS: {error}", retryable=False) from None
         except errors.NotInstalledError as error:
             raise self.error(NOT_INSTALLED, str(error), retryable=False) from None
         except errors.BrokenError as error:

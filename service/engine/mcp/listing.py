@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from service.engine.egress.routes import RouteError
 from service.engine.mcp.errors import McpError
 from service.engine.mcp.sessions import Sessions
 from service.engine.mcp.tools import Tool
@@ -41,5 +42,5 @@ async def _offer(sessions: Sessions, org: str, name: str) -> Offer:
         if not limit.expired():
             raise
         return Offer(name, error=f"the server did not list its tools within {ANSWER_SECONDS:g} s")
-    except (McpError, SecretNotFoundError, SecretsUnavailableError) as error:
+    except (McpError, RouteError, SecretNotFoundError, SecretsUnavailableError) as error:
         return Offer(name, error=str(error))

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from service.engine.egress.allowed import parse as parse_target
+from service.engine.egress.routes import Route, Routes
 
 MOST_SERVERS = 100
 HIDDEN = "***"
@@ -41,15 +42,23 @@ class StdioServer:
 
 @dataclass(frozen=True, slots=True)
 class HttpServer:
-    """A server that is called over streamable HTTP."""
+    """A server that is called over HTTP, by certificates and a proxy that other settings name, if it has them."""
 
     url: str = field(repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    tls: str | None = None
+    proxy: str | None = None
 
     @property
     def target(self) -> str:
         """The host and port, in the form of FLOWKEEP_HTTP_ALLOW."""
         return _target(self.url)
+
+    def route(self, routes: Routes, org: str | None = None) -> Route:
+        """Return how calls of an org go to it, without one those of any. Raises RouteError."""
+        found = routes.named(self.tls, self.proxy) if org is None else routes.route(org, self.tls, self.proxy)
+        found.check(*_place(self.url))
+        return found
 
     def hide(self, text: str) -> str:
         """Return a text of the server without the secrets that it is called with."""
@@ -110,19 +119,29 @@ def _server(name: str, given: Any) -> Server:
             if "\0" in command or any("\0" in each or "=" in key for key, each in env.items()):
                 raise ValueError(f"{name}: command and env must be without the character NUL, and names without =")
             return StdioServer(command, tuple(args), env)
-        case {"url": str(url), **rest} if rest.keys() <= {"headers"}:
-            return http_server(name, url, rest.get("headers", {}))
-    raise ValueError(f"{name}: must have a command, with args and env or without; or a url, with headers or without")
+        case {"url": str(url), **rest} if rest.keys() <= {"headers", "tls", "proxy"}:
+            return http_server(name, url, given)
+    raise ValueError(
+        f"{name}: must have a command, with args and env or without; or a url, with headers, tls and proxy or without"
+    )
 
 
-def http_server(name: str, url: str, headers: Any) -> HttpServer:
-    """Return the server of this name that is called at a URL, with these headers. Raises ValueError as `parse` does."""
+def http_server(name: str, url: str, given: Mapping[str, Any]) -> HttpServer:
+    """Return the server of this name that is called at a URL, with the `headers`, `tls` and `proxy` that are given.
+
+    Raises ValueError as `parse` does.
+    """
     _check_url(url, f"{name}.url")
-    headers = _texts(headers, f"{name}.headers")
+    headers = _texts(given.get("headers", {}), f"{name}.headers")
     for header, value in headers.items():
         if not _HEADER_NAME.fullmatch(header) or not _HEADER_VALUE.fullmatch(value) or value != value.strip():
             raise ValueError(f"{name}.headers: has a name or a value that headers cannot carry")
-    return HttpServer(url, headers)
+    for each in ("tls", "proxy"):
+        if each in given and not (isinstance(given[each], str) and given[each]):
+            raise ValueError(f"{name}.{each}: must be a name of FLOWKEEP_HTTP_{'TLS' if each == 'tls' else 'PROXIES'}")
+    if "tls" in given and url.lower().startswith("http://"):
+        raise ValueError(f"{name}.tls: has no effect on a URL with http://")
+    return HttpServer(url, headers, given.get("tls"), given.get("proxy"))
 
 
 def _texts(given: Any, place: str) -> Mapping[str, str]:
@@ -141,10 +160,13 @@ def _check_url(url: str, place: str) -> None:
 
 
 def _target(url: str) -> str:
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    port = parts.port or (443 if parts.scheme == "https" else 80)
+    host, port = _place(url)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _place(url: str) -> tuple[str, int]:
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def _without(text: str, secrets: Any) -> str:

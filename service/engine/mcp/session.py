@@ -26,6 +26,7 @@ from mcp_types import (
 from pydantic import ValidationError
 
 from service.engine.egress.egress import Egress
+from service.engine.egress.routes import Route
 from service.engine.mcp import stdio, streamable
 from service.engine.mcp.errors import BrokenError, McpError, RefusedError, TooLargeError, UnreadableError
 from service.engine.mcp.screen import SMALL_VALUES, TOO_LARGE, TOO_LARGE_TEXT, exceeds
@@ -88,7 +89,9 @@ class _Dispatcher(JSONRPCDispatcher[Any]):
 class Session:
     """A session, in a task of its own: `run`. It may be used once `opened`, until it `is_over`."""
 
-    def __init__(self, name: str, server: Server, org: str, egress: Egress, secrets: Mapping[str, str]) -> None:
+    def __init__(
+        self, name: str, server: Server, org: str, egress: Egress, route: Route, secrets: Mapping[str, str]
+    ) -> None:
         self.users = 0
         self.idle_since = time.monotonic()
         self.is_over = False
@@ -97,7 +100,7 @@ class Session:
         """Those that the server has been given, by their names."""
         self._name = name
         self._server = server
-        self._way = streamable.Way(egress, org)
+        self._way = streamable.Way(egress, org, route)
         self._opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._ending = asyncio.Event()
         self._client: ClientSession | None = None

@@ -14,6 +14,7 @@ from service.engine.egress.allowed import Allowed
 from service.engine.egress.egress import Egress
 from service.engine.egress.guard import Guard
 from service.engine.egress.places import Places
+from service.engine.egress.routes import DIRECT, Route, Routes
 from service.engine.mcp.errors import BrokenError, NotInstalledError
 from service.engine.mcp.servers import HttpServer, Server, filled, texts_of
 from service.engine.secrets import Hiding, Secrets, setting
@@ -37,12 +38,14 @@ _LOOK = 30.0
 class Sessions:
     """Gives sessions to calls. One that broke is opened anew for the next call; no org meets with another's."""
 
-    def __init__(self, servers: Mapping[str, Server], secrets: Secrets | None = None) -> None:
+    def __init__(
+        self, servers: Mapping[str, Server], secrets: Secrets | None = None, routes: Routes | None = None
+    ) -> None:
         self.servers = servers
         self._secrets = secrets or Secrets()
         targets = {server.target for server in servers.values() if isinstance(server, HttpServer)}
         # Where these calls go the deployment has named, and they go nowhere else.
-        self._egress = Egress(Guard(Allowed(targets)))
+        self._egress = Egress(Guard(Allowed(targets)), routes=routes)
         self._places = Places(CALLS, CALLS_OF_ONE_ORG)
         self._sessions: dict[tuple[str, str], Session] = {}
         self._running: dict[Session, asyncio.Task[Any]] = {}
@@ -52,12 +55,14 @@ class Sessions:
     async def session(self, org: str, name: str) -> AsyncIterator[Session]:
         """Give the session of an org with a server, which is there. Raises McpError.
 
-        One that was opened with other secrets than the server has now is left. Raises what finding them raises.
+        One that was opened with other secrets than the server has now is left. Raises what finding them raises, and
+        RouteError where the certificates or the proxy of the server are not for the org.
         """
         async with self._places.place(org):
             kind = await _kind()
             found = await setting.find(self._secrets, org, texts_of(self.servers[name]))
-            session = self._find(org, name, found, kind)
+            route = await self._route(org, self.servers[name])
+            session = self._find(org, name, found, route, kind)
             session.enter()
             try:
                 await session.opened()
@@ -90,7 +95,15 @@ class Sessions:
 
         return await asyncio.get_running_loop().run_in_executor(self._secrets.threads, hide)
 
-    def _find(self, org: str, name: str, found: setting.Found, kind: type[Session]) -> Session:
+    async def _route(self, org: str, server: Server) -> Route:
+        """Return how calls of an org go to a server, whose proxy can be used: a session in work has nobody to tell."""
+        if not isinstance(server, HttpServer):
+            return DIRECT
+        route = server.route(self._egress.routes, org)
+        await self._egress.routes.revealed(org, route)
+        return route
+
+    def _find(self, org: str, name: str, found: setting.Found, route: Route, kind: type[Session]) -> Session:
         known = self._sessions.get((org, name))
         if known is not None and known.is_usable:
             if known.secrets == found.values:
@@ -107,7 +120,7 @@ class Sessions:
             server = filled(self.servers[name], found.filled)
         except ValueError as error:
             raise BrokenError(str(error)) from None
-        session = kind(name, server, org, self._egress, found.values)
+        session = kind(name, server, org, self._egress, route, found.values)
         self._sessions[org, name] = session
         # In a context of its own: it outlives the attempt that asked for it.
         task = self._tasks.spawn(session.run(), f"MCP session {name}", Context())

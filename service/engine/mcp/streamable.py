@@ -14,14 +14,23 @@ from mcp_types import CONNECTION_CLOSED
 
 from service.engine.egress.egress import CertificatesError, Egress
 from service.engine.egress.guard import AddressNotAllowedError
+from service.engine.egress.routes import DIRECT, Route
 from service.engine.mcp.screen import MESSAGE_BYTES, refusal, screened
 from service.engine.mcp.servers import HttpServer
+from service.engine.secrets import SecretNotFoundError, SecretsUnavailableError
 
 CONNECT_SECONDS = 10.0
 
 _OURS = {"User-Agent": "flowkeep", "Accept-Encoding": "identity"}
 _END_OF_EVENT = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 _SESSION = "mcp-session-id"
+_NOT_SENT = (
+    httpx2.RequestError,
+    AddressNotAllowedError,
+    CertificatesError,
+    SecretNotFoundError,
+    SecretsUnavailableError,
+)
 
 
 class Way(httpx2.AsyncBaseTransport):
@@ -30,9 +39,10 @@ class Way(httpx2.AsyncBaseTransport):
     What breaks becomes an answer that says so: one raised here would take down all calls of the session.
     """
 
-    def __init__(self, egress: Egress, org: str) -> None:
+    def __init__(self, egress: Egress, org: str, route: Route = DIRECT) -> None:
         self._egress = egress
         self._org = org
+        self._route = route
         self.is_lost = False
         """Whether the server knows the session no more."""
 
@@ -40,10 +50,10 @@ class Way(httpx2.AsyncBaseTransport):
         """Return the answer, or one with the status 503."""
         stack = AsyncExitStack()
         try:
-            transport = await stack.enter_async_context(self._egress.transport(self._org))
+            transport = await stack.enter_async_context(self._egress.transport(self._org, self._route))
             response = await transport.handle_async_request(request)
             stack.push_async_callback(response.aclose)
-        except (httpx2.RequestError, AddressNotAllowedError, CertificatesError) as error:
+        except _NOT_SENT as error:
             await stack.aclose()
             return _broken(_request_id(request), _reason(error))
         except BaseException:
@@ -159,5 +169,7 @@ def _reason(error: Exception) -> str:
             return f"no connection within {CONNECT_SECONDS:g} s"
         case httpx2.ConnectError() | AddressNotAllowedError() | CertificatesError():
             return f"no connection: {error}"[:300]
+        case SecretNotFoundError() | SecretsUnavailableError():
+            return f"no connection: the proxy of the server: {error}"[:300]
         case _:
             return f"the connection broke off ({type(error).__name__})"
