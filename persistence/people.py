@@ -190,6 +190,7 @@ class TaskFilter:
     mine: bool = False
     group: str = ""
     execution_id: UUID | None = None
+    ids: frozenset[UUID] = frozenset()
 
     def takes(self, task: Task, person: Person) -> bool:
         """Whether a list of this person holds the task."""
@@ -199,6 +200,7 @@ class TaskFilter:
             and (not self.mine or person.could_complete(task))
             and self.group in ("", *task.groups)
             and self.execution_id in (None, task.execution_id)
+            and (not self.ids or task.id in self.ids)
         )
 
 
@@ -219,6 +221,10 @@ class TaskRepository(Protocol):
 
     async def list_tasks(self, person: Person, where: TaskFilter, after: UUID | None, limit: int) -> Sequence[Task]:
         """Return up to `limit` tasks as lists have them, newest id first, with ids below `after`."""
+        ...
+
+    async def task_versions(self, person: Person, where: TaskFilter, limit: int) -> Mapping[UUID, int]:
+        """Return ids and versions of the newest tasks that `list_tasks` would give, up to `limit`, newest first."""
         ...
 
     async def act(self, person: Person, task_id: UUID, act: Act, request: Request | None = None) -> Acted:

@@ -127,11 +127,15 @@ class UserNotificationRepository(Protocol):
         """Return how many notifications the reader has not read."""
         ...
 
+    async def unread(self, reader: Reader, limit: int) -> Sequence[int]:
+        """Return the numbers of the newest notifications that the reader has not read, up to `limit`, newest first."""
+        ...
+
     async def mark_read(self, reader: Reader, seqs: Sequence[int], up_to: int, request: Request | None = None) -> None:
         """Mark those of these numbers, or with none all up to `up_to`, as read by the reader; others see no difference.
 
         What is read already keeps its time. A `request` that was kept before changes nothing; RequestIdReusedError when
-        it was another one.
+        it was another one. Other processes are told, as the topic of the reader's subject.
         """
         ...
 

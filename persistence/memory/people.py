@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -49,6 +49,10 @@ class MemoryTasks:
         found.sort(key=lambda task: task.id, reverse=True)
         rest = [task for task in found if after is None or task.id < after]
         return [replace(task, description="", form=None, values=None, comments=()) for task in rest[:limit]]
+
+    async def task_versions(self, person: Person, where: TaskFilter, limit: int) -> Mapping[UUID, int]:
+        """See TaskRepository."""
+        return {task.id: task.version for task in await self.list_tasks(person, where, None, limit)}
 
     async def act(self, person: Person, task_id: UUID, act: Act, request: Request | None = None) -> Acted:
         """See TaskRepository."""

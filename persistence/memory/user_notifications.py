@@ -91,6 +91,11 @@ class MemoryUserNotifications:
         """See UserNotificationRepository."""
         return sum(reader.subject not in row.reads for row in self._org(reader).rows_for(reader))
 
+    async def unread(self, reader: Reader, limit: int) -> Sequence[int]:
+        """See UserNotificationRepository."""
+        rows = reversed(self._org(reader).rows_for(reader))
+        return list(islice((row.kept.seq for row in rows if reader.subject not in row.reads), limit))
+
     async def mark_read(self, reader: Reader, seqs: Sequence[int], up_to: int, request: Request | None = None) -> None:
         """See UserNotificationRepository."""
         if self._tables.known(reader.org, request) is not None:

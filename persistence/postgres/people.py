@@ -48,12 +48,15 @@ _WHOLE = (*_LISTED, "description", "form", "values", "comments")
 _MEANT = "(t.assignees IS NULL AND t.groups IS NULL OR $3::text = ANY (t.assignees) OR t.groups && $4::text[])"
 _SEEN = f"t.org_id = $1 AND ($2::bool OR $3::text IN (t.owner, t.claimed_by, t.completed_by) OR {_MEANT})"
 _GET = f"SELECT {selected(_WHOLE, 't.')} FROM tasks t WHERE {_SEEN} AND t.id = $5"  # noqa: S608 - our own columns
-_LIST = f"""
-SELECT {selected(_LISTED, "t.")} FROM tasks t
+_FOUND = f"""
+FROM tasks t
 WHERE {_SEEN} AND ($5::uuid IS NULL OR t.id < $5::uuid) AND ($6::text[] IS NULL OR t.state = ANY ($6::text[]))
   AND (NOT $7::bool OR CASE WHEN t.claimed_by IS NULL THEN {_MEANT} ELSE t.claimed_by = $3::text END)
-  AND ($8::text IS NULL OR $8::text = ANY (t.groups)) AND ($9::uuid IS NULL OR t.execution_id = $9) {{}}
-ORDER BY t.id DESC LIMIT $10"""  # noqa: S608 - our own columns
+  AND ($8::text IS NULL OR $8::text = ANY (t.groups)) AND ($9::uuid IS NULL OR t.execution_id = $9)
+  AND ($10::uuid[] IS NULL OR t.id = ANY ($10::uuid[])) {{}}
+ORDER BY t.id DESC LIMIT $11"""
+_LIST = f"SELECT {selected(_LISTED, 't.')} {_FOUND}"
+_VERSIONS = f"SELECT t.id, t.version {_FOUND}"
 _OPEN = "AND t.end_time IS NULL"
 
 _FIND = "SELECT execution_id, waited FROM tasks WHERE org_id = $1 AND id = $2"
@@ -92,11 +95,21 @@ class PostgresTasks:
 
     async def list_tasks(self, person: Person, where: TaskFilter, after: UUID | None, limit: int) -> Sequence[Task]:
         """See TaskRepository."""
+        return [_task(row) for row in await self._found(_LIST, person, where, after, limit)]
+
+    async def task_versions(self, person: Person, where: TaskFilter, limit: int) -> Mapping[UUID, int]:
+        """See TaskRepository."""
+        return {row["id"]: row["version"] for row in await self._found(_VERSIONS, person, where, None, limit)}
+
+    async def _found(
+        self, select: str, person: Person, where: TaskFilter, after: UUID | None, limit: int
+    ) -> Sequence[asyncpg.Record]:
         is_open = where.mine or (where.states and ENDED_TASKS.isdisjoint(where.states))
-        asked = (sorted(where.states) or None, where.mine, where.group or None, where.execution_id, limit)
+        asked = (sorted(where.states) or None, where.mine, where.group or None, where.execution_id)
+        ids = sorted(where.ids) or None
         async with self._database.session() as session:
-            rows = await session.fetch(_LIST.format(_OPEN if is_open else ""), *_seen_by(person), after, *asked)
-        return [_task(row) for row in rows]
+            query = select.format(_OPEN if is_open else "")
+            return await session.fetch(query, *_seen_by(person), after, *asked, ids, limit)
 
     async def act(self, person: Person, task_id: UUID, act: Act, request: Request | None = None) -> Acted:
         """See TaskRepository."""

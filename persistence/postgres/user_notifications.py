@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import asyncpg
@@ -20,6 +21,7 @@ from persistence.user_notifications import (
     Reader,
     Severity,
     UserNotification,
+    subject,
     topic,
 )
 
@@ -73,6 +75,11 @@ _COUNT = f"""
 SELECT count(DISTINCT r.seq) FROM unnest($2::text[], $3::text[]) AS g(kind, name)
 JOIN notification_recipients r ON r.org_id = $1 AND r.kind = g.kind AND r.name = g.name
 WHERE {_UNREAD}"""  # noqa: S608 - our own text
+_UNREAD_ONES = f"""
+SELECT DISTINCT r.seq FROM unnest($2::text[], $3::text[]) AS g(kind, name), LATERAL (
+    SELECT r.seq FROM notification_recipients r
+    WHERE r.org_id = $1 AND r.kind = g.kind AND r.name = g.name AND {_UNREAD} ORDER BY r.seq DESC LIMIT $5) r
+ORDER BY r.seq DESC LIMIT $5"""  # noqa: S608 - our own text
 # The lock passes over what is removed at this moment.
 _MARK = f"""
 INSERT INTO notification_reads (org_id, seq, subject, read_time)
@@ -90,6 +97,9 @@ DELETE FROM notifications n USING (
     WHERE create_time < (SELECT clock_timestamp()) - interval '{KEPT_FOR.days} days'
     ORDER BY create_time LIMIT $1 FOR UPDATE SKIP LOCKED) o
 WHERE n.org_id = o.org_id AND n.seq = o.seq"""  # noqa: S608 - our own number
+
+
+_ROWS_A_TURN = 5
 
 
 class PostgresUserNotifications:
@@ -122,7 +132,7 @@ class PostgresUserNotifications:
         """See UserNotificationRepository."""
         async with self._database.session() as session:
             rows = await session.fetch(_LIST, *_read_by(reader), before, limit, unread_only)
-        return [_notification(row) for row in rows]
+        return await _shown(rows)
 
     async def follow_notifications(self, reader: Reader, after: int, limit: int) -> Sequence[UserNotification]:
         """See UserNotificationRepository."""
@@ -130,7 +140,7 @@ class PostgresUserNotifications:
             rows = await session.fetch(_FOLLOW, *_read_by(reader), after, limit, False)
             if not rows and after > (last := await _last(session, reader.org)):
                 raise CursorAheadError(after, last)
-        return [_notification(row) for row in rows]
+        return await _shown(rows)
 
     async def last_notification(self, org: str) -> int:
         """See UserNotificationRepository."""
@@ -142,11 +152,17 @@ class PostgresUserNotifications:
         async with self._database.session() as session:
             return int(await session.fetchval(_COUNT, *_read_by(reader)))
 
+    async def unread(self, reader: Reader, limit: int) -> Sequence[int]:
+        """See UserNotificationRepository."""
+        async with self._database.session() as session:
+            return [row["seq"] for row in await session.fetch(_UNREAD_ONES, *_read_by(reader), limit)]
+
     async def mark_read(self, reader: Reader, seqs: Sequence[int], up_to: int, request: Request | None = None) -> None:
         """See UserNotificationRepository."""
         async with self._database.session() as session, session.transaction():
             if await keep(session, reader.org, request) is None:
                 await session.execute(_MARK, *_read_by(reader), list(seqs), 0 if seqs else up_to)
+        self._notifications.announce([topic(reader.org, subject(reader.subject))])
 
     async def forget_notifications(self, limit: int) -> int:
         """See UserNotificationRepository."""
@@ -161,6 +177,16 @@ async def _last(session: Session, org: str) -> int:
 def _read_by(reader: Reader) -> tuple[str, list[str], list[str], str]:
     recipients = reader.recipients
     return reader.org, [each.kind for each in recipients], [each.name for each in recipients], reader.subject
+
+
+async def _shown(rows: Sequence[asyncpg.Record]) -> list[UserNotification]:
+    """Return what rows hold. Reading the data of a large one takes 2 ms, and others have their turn in between."""
+    shown = []
+    for number, row in enumerate(rows, start=1):
+        shown.append(_notification(row))
+        if number % _ROWS_A_TURN == 0:
+            await asyncio.sleep(0)
+    return shown
 
 
 def _notification(row: asyncpg.Record) -> UserNotification:

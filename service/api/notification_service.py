@@ -13,7 +13,7 @@ from service.api.errors import invalid
 from service.api.identity import current_identity
 from service.api.notifications import notification_message
 from service.api.page_tokens import PageTokens
-from service.api.paging import fitting, page_limit
+from service.api.paging import fitting_in_slices, page_limit
 from service.engine.user_notifications import UserNotifications
 
 
@@ -33,7 +33,7 @@ class NotificationServicer(NotificationServiceServicer):
         found = await self._notifications.list(
             reader, int(after) if after else None, limit + 1, unread_only=request.unread_only
         )
-        shown = fitting(notification_message(each) for each in found[:limit])
+        shown = await fitting_in_slices(map(notification_message, found[:limit]))
         response = pb.ListNotificationsResponse(notifications=shown)
         if len(found) > len(shown):
             response.next_page_token = self._tokens.make_path(request, scope, str(shown[-1].seq))
@@ -54,8 +54,15 @@ class NotificationServicer(NotificationServiceServicer):
     ) -> AsyncIterator[pb.WatchNotificationsResponse]:
         after = request.after_seq if request.HasField("after_seq") else None
         async for sent in self._notifications.watch(_reader(), after):
-            shown = [notification_message(each) for each in sent.notifications]
-            yield pb.WatchNotificationsResponse(notifications=shown, seq=sent.seq)
+            rest, read = sent.notifications, sent.read
+            while True:
+                shown = await fitting_in_slices(map(notification_message, rest))
+                rest = rest[len(shown) :]
+                seq = shown[-1].seq if rest else sent.seq
+                yield pb.WatchNotificationsResponse(notifications=shown, seq=seq, read_seqs=read)
+                read = ()
+                if not rest:
+                    break
 
 
 def _reader() -> Reader:

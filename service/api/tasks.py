@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from flowkeep import payload
 from flowkeep.v1 import task_service_pb2 as pb
 from flowkeep.v1.task_pb2 import Task as TaskMessage
 from persistence.people import Comment, Person, Task, TaskFilter, TaskState
 from service.api.claims import ALL_ASSIGNEES, Identity
+from service.api.payloads import filled_struct
 from service.api.times import timestamp
+from service.engine.slices import Work
 
 
 def person_of(caller: Identity) -> Person:
@@ -27,14 +28,24 @@ def task_filter(message: pb.TaskFilter) -> TaskFilter:
     )
 
 
-def task_message(task: Task) -> TaskMessage:
-    """Return the message of a task."""
+def whole_task(task: Task) -> Work[TaskMessage]:
+    """Return the message of a task with all that lists leave out."""
+    message = listed_task(task)
+    message.description = task.description
+    message.comments.extend(map(_comment, task.comments))
+    for target, given in ((message.form, task.form), (message.values, task.values)):
+        if given is not None:
+            target.SetInParent()
+            yield from filled_struct(target, given)
+    return message
+
+
+def listed_task(task: Task) -> TaskMessage:
+    """Return the message of a task as lists have it."""
     return TaskMessage(
         task_id=str(task.id),
         state=TaskMessage.State.Value(f"STATE_{task.state.value}"),
         title=task.title,
-        description=task.description,
-        form=None if task.form is None else payload.to_struct(task.form),
         outcomes=task.outcomes,
         assignees=task.assignees,
         groups=task.groups,
@@ -46,9 +57,7 @@ def task_message(task: Task) -> TaskMessage:
         escalated=task.escalated,
         end_time=timestamp(task.end_time),
         outcome=task.outcome,
-        values=None if task.values is None else payload.to_struct(task.values),
         completed_by=task.completed_by,
-        comments=map(_comment, task.comments),
         execution_id=str(task.execution_id),
         step_path=task.path,
         workflow_name=task.workflow_name,

@@ -92,6 +92,11 @@ class Schema:
         except ValueError as error:
             raise SchemaError((), str(error)) from None
 
+    @property
+    def compile_cost(self) -> int:
+        """Microseconds that it took to compile, about."""
+        return self._scale.compile_cost
+
     def problems(self, value: Any, opaque: Collection[Path] = ()) -> list[Problem]:
         """Return all that is wrong with `value`, at most 100 problems.
 

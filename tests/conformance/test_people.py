@@ -126,6 +126,10 @@ async def test_lists_hold_what_one_sees_and_asks_for_newest_first(repository: Re
     assert await listed(repository, BOB, states=frozenset({TaskState.CLAIMED})) == [everybody.id]
     page = await repository.list_tasks(ADMIN, TaskFilter(execution_id=row.id), others.id, 1)
     assert [task.id for task in page] == [heads.id]
+    assert await listed(repository, BOB, ids=frozenset({others.id, mine.id, heads.id})) == [heads.id, mine.id]
+    versions = await repository.task_versions(BOB, TaskFilter(), 2)
+    assert list(versions.items()) == [(everybody.id, 2), (heads.id, 1)]
+    assert await repository.task_versions(FOREIGN, TaskFilter(), 2) == {}
 
 
 async def test_people_claim_give_back_hand_on_and_talk(repository: Repository, keeper: Keeper) -> None:

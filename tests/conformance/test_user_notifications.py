@@ -153,3 +153,14 @@ async def test_what_cannot_be_kept_is_refused_and_leaves_nothing(repository: Rep
         await repository.send_notification(told("a", **more))
     assert await titles(repository, ANN) == []
     assert await repository.last_notification(ORG) == 0
+
+
+async def test_what_is_not_read_is_told_by_number(repository: Repository) -> None:
+    for token in ("a", "b", "c"):
+        await repository.send_notification(told(token, "ann", "bob"))
+    await repository.send_notification(told("d", "bob"))
+    assert await repository.unread(ANN, 10) == [3, 2, 1]
+    await repository.mark_read(ANN, [2], 0)
+    assert await repository.unread(ANN, 10) == [3, 1]
+    assert await repository.unread(ANN, 1) == [3]
+    assert await repository.unread(BOB, 2) == [4, 3]

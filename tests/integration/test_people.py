@@ -15,6 +15,7 @@ import flowkeep
 from flowkeep.handlers import handler
 from flowkeep.payload import from_value
 from flowkeep.v1.task_pb2 import Task
+from service.engine.people import people
 from tests.folders import ROOT
 from tests.integration.conftest import Serve
 from tests.integration.credentials import AUDIENCE, ISSUER, OWN, PUBLIC_PEM, token
@@ -157,6 +158,27 @@ async def test_who_watches_sees_tasks_come_change_and_go(client: flowkeep.Client
         while not (news := await anext(watch)).gone_task_ids:
             pass
         assert list(news.gone_task_ids) == [task.task_id]
+
+
+async def test_who_watches_sees_more_than_are_read_at_a_time(
+    client: flowkeep.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(people, "PAGE", 2)
+    monkeypatch.setattr(people, "WATCHED", 4)
+    name = await made(client, ask(wait=False))
+    for _ in range(5):
+        await client.execute(name, wait=True)
+    newest = [task.task_id async for task in client.list_tasks()]
+    async with asyncio.timeout(PATIENCE), aclosing(client.watch_tasks(states=["OPEN"])) as watch:
+        pages = [[task.task_id for task in (await anext(watch)).tasks] for _ in range(2)]
+        assert pages == [newest[:2], newest[2:4]]
+        await client.complete_task(newest[1], "yes")
+        seen, gone = list[str](), list[str]()
+        while not (seen and gone):
+            news = await anext(watch)
+            seen += [task.task_id for task in news.tasks]
+            gone += news.gone_task_ids
+        assert (seen, gone) == (newest[4:], newest[1:2])
 
 
 async def guarded(serve: Serve, folder: Path) -> Served:

@@ -121,6 +121,38 @@ async def test_another_server_hears_of_it_without_looking(serve: Serve) -> None:
     stream.cancel()
 
 
+async def test_a_watch_tells_what_is_read_elsewhere(serve: Serve) -> None:
+    """By another server, in whose place it would look at the table in ten minutes only."""
+    other, watched = await serve(), await serve(watch_poll=600.0, watch_bookmark=600.0)
+    name = await made(other.client, tell())
+    for order in (1, 2):
+        await other.client.execute(name, {"order": order}, wait=True)
+    second, first = [each.seq async for each in other.client.list_notifications()]
+    stub: Any = NotificationServiceStub(watched.channel)
+    streams = [stub.WatchNotifications(pb.WatchNotificationsRequest(after_seq=after)) for after in (0, second)]
+    begun = [await asyncio.wait_for(stream.read(), PATIENCE) for stream in streams]
+    assert [[each.seq for each in found.notifications] for found in begun] == [[first, second], []]
+    assert not any(found.read_seqs for found in begun)
+    for numbers in ([first], [first, second]):
+        await other.client.mark_notifications_read(numbers)
+        for stream in streams:
+            told = await asyncio.wait_for(stream.read(), PATIENCE)
+            assert (list(told.read_seqs), list(told.notifications), told.seq) == ([numbers[-1]], [], second)
+    for stream in streams:
+        stream.cancel()
+
+
+async def test_the_largest_come_in_messages_that_can_be_sent(serve: Serve) -> None:
+    """8 KiB of numbers as JSON are 45 KB as a message."""
+    served = await serve()
+    name = await made(served.client, tell(data={"n": "${ input.n }"}))
+    large = {"order": 1, "n": [0] * 4_000}
+    ids = [(await served.client.execute(name, large, wait=True)).execution_id for _ in range(100)]
+    async with asyncio.timeout(PATIENCE), aclosing(served.client.watch_notifications(0)) as notifications:
+        seen = [(await anext(notifications)).execution_id for _ in ids]
+    assert seen == ids
+
+
 async def test_each_subject_has_its_own(serve: Serve, tmp_path: Path) -> None:
     key_file = tmp_path / "key.pem"
     key_file.write_bytes(PUBLIC_PEM)

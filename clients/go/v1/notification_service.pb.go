@@ -322,11 +322,15 @@ func (x *WatchNotificationsRequest) GetAfterSeq() int64 {
 type WatchNotificationsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Notifications that follow those that were sent, in order. What you read meanwhile is not sent again. Empty for a
-	// sign of life, which comes first and then at least every 10 s.
+	// sign of life, which comes first and then at least every 10 s, and where there is only something else to tell.
 	Notifications []*Notification `protobuf:"bytes,1,rep,name=notifications,proto3" json:"notifications,omitempty"`
 	// Everything of yours up to and including this number was sent on this stream, or before its begin: resume with it as
 	// `after_seq`.
-	Seq           int64 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`
+	Seq int64 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`
+	// Numbers of notifications that you have read meanwhile, by whatever call, or that are no longer kept: each once, of
+	// those that this stream has sent and of the newest 1,000 that were unread when it began. What you read while no
+	// stream was open, ListNotifications tells.
+	ReadSeqs      []int64 `protobuf:"varint,3,rep,packed,name=read_seqs,json=readSeqs,proto3" json:"read_seqs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -375,6 +379,13 @@ func (x *WatchNotificationsResponse) GetSeq() int64 {
 	return 0
 }
 
+func (x *WatchNotificationsResponse) GetReadSeqs() []int64 {
+	if x != nil {
+		return x.ReadSeqs
+	}
+	return nil
+}
+
 var File_flowkeep_v1_notification_service_proto protoreflect.FileDescriptor
 
 const file_flowkeep_v1_notification_service_proto_rawDesc = "" +
@@ -401,10 +412,11 @@ const file_flowkeep_v1_notification_service_proto_rawDesc = "" +
 	"\x19WatchNotificationsRequest\x12)\n" +
 	"\tafter_seq\x18\x01 \x01(\x03B\a\xbaH\x04\"\x02(\x00H\x00R\bafterSeq\x88\x01\x01B\f\n" +
 	"\n" +
-	"_after_seq\"o\n" +
+	"_after_seq\"\x8c\x01\n" +
 	"\x1aWatchNotificationsResponse\x12?\n" +
 	"\rnotifications\x18\x01 \x03(\v2\x19.flowkeep.v1.NotificationR\rnotifications\x12\x10\n" +
-	"\x03seq\x18\x02 \x01(\x03R\x03seq2\xd2\x02\n" +
+	"\x03seq\x18\x02 \x01(\x03R\x03seq\x12\x1b\n" +
+	"\tread_seqs\x18\x03 \x03(\x03R\breadSeqs2\xd2\x02\n" +
 	"\x13NotificationService\x12b\n" +
 	"\x11ListNotifications\x12%.flowkeep.v1.ListNotificationsRequest\x1a&.flowkeep.v1.ListNotificationsResponse\x12n\n" +
 	"\x15MarkNotificationsRead\x12).flowkeep.v1.MarkNotificationsReadRequest\x1a*.flowkeep.v1.MarkNotificationsReadResponse\x12g\n" +

@@ -358,7 +358,7 @@ type WatchTasksResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Tasks that meet the filter, and are new or have changed; as in lists, newest first.
 	Tasks []*Task `protobuf:"bytes,1,rep,name=tasks,proto3" json:"tasks,omitempty"`
-	// Ids of tasks that were sent and no longer meet the filter, or are no longer among the newest 500 that do.
+	// Ids of tasks that were sent and no longer meet the filter, or are no longer among the newest 2,000 that do.
 	GoneTaskIds   []string `protobuf:"bytes,2,rep,name=gone_task_ids,json=goneTaskIds,proto3" json:"gone_task_ids,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -49,8 +49,8 @@ type TaskServiceClient interface {
 	GetTask(ctx context.Context, in *GetTaskRequest, opts ...grpc.CallOption) (*GetTaskResponse, error)
 	// Lists tasks, newest first.
 	ListTasks(ctx context.Context, in *ListTasksRequest, opts ...grpc.CallOption) (*ListTasksResponse, error)
-	// Streams the newest 500 tasks that meet the filter, then each that changes, comes or goes, until the caller leaves.
-	// After a break it is called again, and begins with all of them again.
+	// Streams the newest 2,000 tasks that meet the filter, then each that changes, comes or goes, until the caller leaves.
+	// After a break it is called again, and begins with all of them again. Of more, the older ones come as newer ones go.
 	WatchTasks(ctx context.Context, in *WatchTasksRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchTasksResponse], error)
 	// Takes a task, so that nobody else works on it. One's own is left as it is; that of another answers
 	// FAILED_PRECONDITION, TASK_CLAIMED.
@@ -187,8 +187,8 @@ type TaskServiceServer interface {
 	GetTask(context.Context, *GetTaskRequest) (*GetTaskResponse, error)
 	// Lists tasks, newest first.
 	ListTasks(context.Context, *ListTasksRequest) (*ListTasksResponse, error)
-	// Streams the newest 500 tasks that meet the filter, then each that changes, comes or goes, until the caller leaves.
-	// After a break it is called again, and begins with all of them again.
+	// Streams the newest 2,000 tasks that meet the filter, then each that changes, comes or goes, until the caller leaves.
+	// After a break it is called again, and begins with all of them again. Of more, the older ones come as newer ones go.
 	WatchTasks(*WatchTasksRequest, grpc.ServerStreamingServer[WatchTasksResponse]) error
 	// Takes a task, so that nobody else works on it. One's own is left as it is; that of another answers
 	// FAILED_PRECONDITION, TASK_CLAIMED.

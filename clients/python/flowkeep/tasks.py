@@ -58,7 +58,7 @@ class TaskCalls(Connection):
                 return
 
     async def watch_tasks(self, **filters: Unpack[TaskFilters]) -> AsyncGenerator[pb.WatchTasksResponse, None]:
-        """Yield the newest 500 tasks that meet all filters, then what changes, through any broken connection.
+        """Yield the newest 2,000 tasks that meet all filters, then what changes, through any broken connection.
 
         After a break all of them come again. It never ends by itself.
         """

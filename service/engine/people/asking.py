@@ -16,13 +16,18 @@ from service.engine.schema import Problem, Schema, locate
 from service.engine.schema_kept import compiling, judging
 from service.engine.schema_places import Path, SchemaError
 from service.engine.schema_weight import weigh
-from service.engine.slices import in_one_go
+from service.engine.slices import Work, in_one_go
 
 DONE = "done"
 """The only outcome of a task for which none is named."""
 
 MOST_VALUES_BYTES = 64 << 10
 """Bytes of JSON that may be filled in."""
+
+MOST_FORM_BYTES = 16 << 10
+"""Bytes of a form as JSON: the planner judges and compiles it in one go."""
+
+_MOST_COMPILING = 20_000
 
 _NAME = {"type": "string", "minLength": 1, "maxLength": 256}
 _NAMES = {"type": "array", "maxItems": 64, "items": _NAME}
@@ -35,7 +40,9 @@ PARAMS = {
         "title": {"description": "What is to be done, in a line.", **_NAME},
         "description": {"description": "All that a person needs to know.", "type": "string", "maxLength": 8192},
         "form": {
-            "description": "JSON Schema (draft 2020-12) of the values to fill in; without it there are none.",
+            "description": (
+                "JSON Schema (draft 2020-12) of the values to fill in, at most 16 KiB; without it there are none."
+            ),
             "type": "object",
         },
         "outcomes": {
@@ -140,7 +147,7 @@ def check(params: Mapping[str, Any]) -> Iterator[Problem]:
     """Find what the schema of the params cannot say."""
     yield from _check_times(params)
     form, outcomes = params.get("form"), params.get("outcomes", [DONE])
-    problems = in_one_go(judging(form)) if isinstance(form, Mapping) else []
+    problems = _faults(form) if isinstance(form, Mapping) else []
     yield from (Problem(("form", *each.path), each.message) for each in problems)
     rules = params.get("overdue")
     if not isinstance(rules, Mapping):
@@ -154,6 +161,13 @@ def check(params: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem(("overdue", "outcome"), "is none of the outcomes")
     if "values" in rules and not problems:
         yield from (Problem(("overdue", "values", *at), text) for at, text in wrong_values(form, rules["values"]))
+
+
+def _faults(form: Mapping[str, Any]) -> list[Problem]:
+    """Return all that is wrong with a form."""
+    if payload.size(form) > MOST_FORM_BYTES:
+        return [Problem((), f"is too large: it may have {MOST_FORM_BYTES:,} bytes as JSON")]
+    return in_one_go(judging(form, _MOST_COMPILING))
 
 
 def _check_times(params: Mapping[str, Any]) -> Iterator[Problem]:
@@ -178,6 +192,11 @@ def _check_times(params: Mapping[str, Any]) -> Iterator[Problem]:
 
 def wrong_values(form: Mapping[str, Any] | None, values: Any) -> list[tuple[Path, str]]:
     """Return all that is wrong with what was filled in: where, and what."""
+    return in_one_go(judging_values(form, values))
+
+
+def judging_values(form: Mapping[str, Any] | None, values: Any) -> Work[list[tuple[Path, str]]]:
+    """Do what `wrong_values` does in pieces."""
     if not isinstance(values, Mapping):
         return [((), "must be an object")]
     if payload.size(values) > MOST_VALUES_BYTES:
@@ -185,9 +204,10 @@ def wrong_values(form: Mapping[str, Any] | None, values: Any) -> list[tuple[Path
     if form is None:
         return [((name,), "is unknown: the task has no form") for name in values]
     try:
-        schema = in_one_go(compiling(msgspec.json.encode(form)))
+        schema = yield from compiling(msgspec.json.encode(form))
     except SchemaError as error:  # of what is stored, by hand
         return [((), f"cannot be judged: the form is no schema: {error}")]
+    yield schema.cost(values, is_wrong=True)
     return [(problem.path, problem.message) for problem in schema.problems(values)]
 
 

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 from uuid import UUID
 
 from persistence.people import Act, Claim, Complete, Delegate, Person, Release, Remark, Task, TaskFilter, TaskRepository
 from persistence.requests import Method
-from service.engine.payload import normalise
-from service.engine.people.asking import wrong_values
+from service.engine.payload import normalising
+from service.engine.people.asking import judging_values
 from service.engine.requests import asked
 from service.engine.running.runner import Runner
 from service.engine.schema import locate
-from service.engine.slices import in_one_go
+from service.engine.slices import in_one_go, in_slices
 from service.engine.violations import ValidationError, Violation
 from service.engine.watch import Pace, ShuttingDownError
 
-WATCHED = 500
+WATCHED = 2_000
 """Tasks that one watches at a time."""
+
+PAGE = 100
+"""Tasks that are read and given at a time."""
 
 _METHODS: Mapping[type[Act], Method] = {
     Claim: Method.CLAIM_TASK,
@@ -71,8 +74,9 @@ class People:
         Raises as `act`, and ValidationError with paths such as `values.amount`.
         """
         task = await self._repository.get_task(person, task_id)  # its outcomes and its form never change
-        values = normalise(dict(values), "values")
-        wrong = [Violation(locate("values", path), text) for path, text in wrong_values(task.form, values)]
+        values = await in_slices(normalising(dict(values), "values"))
+        found = await in_slices(judging_values(task.form, values))
+        wrong = [Violation(locate("values", path), text) for path, text in found]
         if not outcome and len(task.outcomes) == 1:
             outcome = task.outcomes[0]
         if outcome not in task.outcomes:
@@ -85,17 +89,28 @@ class People:
     async def watch(self, person: Person, where: TaskFilter) -> AsyncGenerator[News, None]:
         """Give the newest tasks that meet the filter, then what changes; never ends. Raises ShuttingDownError."""
         known: dict[UUID, int] = {}
+        """Versions of what was given."""
         clock = asyncio.get_running_loop().time
         spoken: float | None = None
         with self._hub.people.listening() as listener:
             while True:
-                found = {task.id: task for task in await self._repository.list_tasks(person, where, None, WATCHED)}
-                fresh = [task for task in found.values() if known.get(task.id) != task.version]
+                found = await self._repository.task_versions(person, where, WATCHED)
                 gone = [task_id for task_id in known if task_id not in found]
-                known = {task.id: task.version for task in found.values()}
-                if fresh or gone or spoken is None or clock() - spoken >= self._pace.bookmark:
+                changed = [task_id for task_id, version in found.items() if known.get(task_id) != version]
+                for task_id in gone:
+                    del known[task_id]
+                # What has gone before it is read is told of at the next look.
+                for start in range(0, len(changed), PAGE):
+                    page = replace(where, ids=frozenset(changed[start : start + PAGE]))
+                    tasks = await self._repository.list_tasks(person, page, None, PAGE)
+                    known.update((task.id, task.version) for task in tasks)
+                    if tasks:
+                        spoken = clock()
+                        yield News(tasks, gone)
+                        gone = []
+                if gone or spoken is None or clock() - spoken >= self._pace.bookmark:
                     spoken = clock()
-                    yield News(fresh, gone)
+                    yield News((), gone)
                 if self._hub.is_closed:
                     raise ShuttingDownError
                 await listener.wait(self._pace.poll)

@@ -30,6 +30,8 @@ class PeopleRules(StepRules):
         """Make a task, and let the step wait for it unless it need not. Raises PutOffError."""
         try:
             params = action.params.render(self.draft.variables(self.scope(step)), self.allowance)
+            size = payload.size(params)
+            self.allowance.count(WORK_OF_FORM * size)
             asked = asking.read(params, self.latest)  # counted from there, a due time is never too early
         except ExpressionError as error:
             self.fail_for_good(step, Failure(EXPRESSION_ERROR, str(error)))
@@ -37,7 +39,6 @@ class PeopleRules(StepRules):
         except ValueError as error:
             self.fail_for_good(step, Failure(INVALID_PARAMS, str(error)))
             return
-        size = payload.size(params)
         if not self.draft.has_room(size):
             self.fail_for_good(step, self.too_large("its parameters", size))
             return
@@ -49,7 +50,6 @@ class PeopleRules(StepRules):
         if self.draft.steps[step.path].state is not StepState.FAILED:
             self.draft.tasks[task.id] = task
         self.draft.charge(size)
-        self.allowance.count(WORK_OF_FORM * size)
 
     def _task(self, step: Step, asked: Asked) -> NewTask:
         facts = self.draft.state.facts

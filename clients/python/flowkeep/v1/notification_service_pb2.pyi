@@ -178,6 +178,7 @@ class WatchNotificationsResponse(_message.Message):
 
     NOTIFICATIONS_FIELD_NUMBER: _builtins.int
     SEQ_FIELD_NUMBER: _builtins.int
+    READ_SEQS_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     """Everything of yours up to and including this number was sent on this stream, or before its begin: resume with it as
     `after_seq`.
@@ -185,7 +186,14 @@ class WatchNotificationsResponse(_message.Message):
     @_builtins.property
     def notifications(self) -> _containers.RepeatedCompositeFieldContainer[_notification_pb2.Notification]:
         """Notifications that follow those that were sent, in order. What you read meanwhile is not sent again. Empty for a
-        sign of life, which comes first and then at least every 10 s.
+        sign of life, which comes first and then at least every 10 s, and where there is only something else to tell.
+        """
+
+    @_builtins.property
+    def read_seqs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Numbers of notifications that you have read meanwhile, by whatever call, or that are no longer kept: each once, of
+        those that this stream has sent and of the newest 1,000 that were unread when it began. What you read while no
+        stream was open, ListNotifications tells.
         """
 
     def __init__(
@@ -193,10 +201,11 @@ class WatchNotificationsResponse(_message.Message):
         *,
         notifications: _abc.Iterable[_notification_pb2.Notification] | None = ...,
         seq: _builtins.int = ...,
+        read_seqs: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["notifications", b"notifications", "seq", b"seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["notifications", b"notifications", "read_seqs", b"read_seqs", "seq", b"seq"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

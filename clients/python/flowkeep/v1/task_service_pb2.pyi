@@ -202,7 +202,7 @@ class WatchTasksResponse(_message.Message):
 
     @_builtins.property
     def gone_task_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Ids of tasks that were sent and no longer meet the filter, or are no longer among the newest 500 that do."""
+        """Ids of tasks that were sent and no longer meet the filter, or are no longer among the newest 2,000 that do."""
 
     def __init__(
         self,

@@ -116,8 +116,8 @@ class TaskServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchTasks(self, request, context):
-        """Streams the newest 500 tasks that meet the filter, then each that changes, comes or goes, until the caller leaves.
-        After a break it is called again, and begins with all of them again.
+        """Streams the newest 2,000 tasks that meet the filter, then each that changes, comes or goes, until the caller leaves.
+        After a break it is called again, and begins with all of them again. Of more, the older ones come as newer ones go.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -49,8 +49,8 @@ class TaskServiceStub:
     ListTasks: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.ListTasksRequest, _task_service_pb2.ListTasksResponse]
     """Lists tasks, newest first."""
     WatchTasks: _grpc.UnaryStreamMultiCallable[_task_service_pb2.WatchTasksRequest, _task_service_pb2.WatchTasksResponse]
-    """Streams the newest 500 tasks that meet the filter, then each that changes, comes or goes, until the caller leaves.
-    After a break it is called again, and begins with all of them again.
+    """Streams the newest 2,000 tasks that meet the filter, then each that changes, comes or goes, until the caller leaves.
+    After a break it is called again, and begins with all of them again. Of more, the older ones come as newer ones go.
     """
     ClaimTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.ClaimTaskRequest, _task_service_pb2.ClaimTaskResponse]
     """Takes a task, so that nobody else works on it. One's own is left as it is; that of another answers
@@ -94,8 +94,8 @@ class TaskServiceAsyncStub(TaskServiceStub):
     ListTasks: _aio.UnaryUnaryMultiCallable[_task_service_pb2.ListTasksRequest, _task_service_pb2.ListTasksResponse]  # type: ignore[assignment]
     """Lists tasks, newest first."""
     WatchTasks: _aio.UnaryStreamMultiCallable[_task_service_pb2.WatchTasksRequest, _task_service_pb2.WatchTasksResponse]  # type: ignore[assignment]
-    """Streams the newest 500 tasks that meet the filter, then each that changes, comes or goes, until the caller leaves.
-    After a break it is called again, and begins with all of them again.
+    """Streams the newest 2,000 tasks that meet the filter, then each that changes, comes or goes, until the caller leaves.
+    After a break it is called again, and begins with all of them again. Of more, the older ones come as newer ones go.
     """
     ClaimTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.ClaimTaskRequest, _task_service_pb2.ClaimTaskResponse]  # type: ignore[assignment]
     """Takes a task, so that nobody else works on it. One's own is left as it is; that of another answers
@@ -154,8 +154,8 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _task_service_pb2.WatchTasksRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_task_service_pb2.WatchTasksResponse], _abc.AsyncIterator[_task_service_pb2.WatchTasksResponse]]:
-        """Streams the newest 500 tasks that meet the filter, then each that changes, comes or goes, until the caller leaves.
-        After a break it is called again, and begins with all of them again.
+        """Streams the newest 2,000 tasks that meet the filter, then each that changes, comes or goes, until the caller leaves.
+        After a break it is called again, and begins with all of them again. Of more, the older ones come as newer ones go.
         """
 
     @_abc_1.abstractmethod

@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file flowkeep/v1/notification_service.proto.
  */
 export const file_flowkeep_v1_notification_service: GenFile = /*@__PURE__*/
-  fileDesc("CiZmbG93a2VlcC92MS9ub3RpZmljYXRpb25fc2VydmljZS5wcm90bxILZmxvd2tlZXAudjEifwoYTGlzdE5vdGlmaWNhdGlvbnNSZXF1ZXN0EhoKCXBhZ2Vfc2l6ZRgBIAEoBUIHukgEGgIoABIcCgpwYWdlX3Rva2VuGAIgASgJQgi6SAVyAxiACBITCgt1bnJlYWRfb25seRgDIAEoCBIUCgxjb3VudF91bnJlYWQYBCABKAgifAoZTGlzdE5vdGlmaWNhdGlvbnNSZXNwb25zZRIwCg1ub3RpZmljYXRpb25zGAEgAygLMhkuZmxvd2tlZXAudjEuTm90aWZpY2F0aW9uEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRIUCgx1bnJlYWRfY291bnQYAyABKAUidwocTWFya05vdGlmaWNhdGlvbnNSZWFkUmVxdWVzdBIdCgRzZXFzGAEgAygDQg+6SAySAQkQyAEiBCICKAESGgoJdXBfdG9fc2VxGAIgASgDQge6SAQiAigAEhwKCnJlcXVlc3RfaWQYAyABKAlCCLpIBXIDGIABIjUKHU1hcmtOb3RpZmljYXRpb25zUmVhZFJlc3BvbnNlEhQKDHVucmVhZF9jb3VudBgBIAEoBSJKChlXYXRjaE5vdGlmaWNhdGlvbnNSZXF1ZXN0Eh8KCWFmdGVyX3NlcRgBIAEoA0IHukgEIgIoAEgAiAEBQgwKCl9hZnRlcl9zZXEiWwoaV2F0Y2hOb3RpZmljYXRpb25zUmVzcG9uc2USMAoNbm90aWZpY2F0aW9ucxgBIAMoCzIZLmZsb3drZWVwLnYxLk5vdGlmaWNhdGlvbhILCgNzZXEYAiABKAMy0gIKE05vdGlmaWNhdGlvblNlcnZpY2USYgoRTGlzdE5vdGlmaWNhdGlvbnMSJS5mbG93a2VlcC52MS5MaXN0Tm90aWZpY2F0aW9uc1JlcXVlc3QaJi5mbG93a2VlcC52MS5MaXN0Tm90aWZpY2F0aW9uc1Jlc3BvbnNlEm4KFU1hcmtOb3RpZmljYXRpb25zUmVhZBIpLmZsb3drZWVwLnYxLk1hcmtOb3RpZmljYXRpb25zUmVhZFJlcXVlc3QaKi5mbG93a2VlcC52MS5NYXJrTm90aWZpY2F0aW9uc1JlYWRSZXNwb25zZRJnChJXYXRjaE5vdGlmaWNhdGlvbnMSJi5mbG93a2VlcC52MS5XYXRjaE5vdGlmaWNhdGlvbnNSZXF1ZXN0GicuZmxvd2tlZXAudjEuV2F0Y2hOb3RpZmljYXRpb25zUmVzcG9uc2UwAUIyCg9kZXYuZmxvd2tlZXAudjFQAVodZmxvd2tlZXAuZGV2L2dvL3YxO2Zsb3drZWVwdjFiBnByb3RvMw", [file_flowkeep_v1_notification]);
+  fileDesc("CiZmbG93a2VlcC92MS9ub3RpZmljYXRpb25fc2VydmljZS5wcm90bxILZmxvd2tlZXAudjEifwoYTGlzdE5vdGlmaWNhdGlvbnNSZXF1ZXN0EhoKCXBhZ2Vfc2l6ZRgBIAEoBUIHukgEGgIoABIcCgpwYWdlX3Rva2VuGAIgASgJQgi6SAVyAxiACBITCgt1bnJlYWRfb25seRgDIAEoCBIUCgxjb3VudF91bnJlYWQYBCABKAgifAoZTGlzdE5vdGlmaWNhdGlvbnNSZXNwb25zZRIwCg1ub3RpZmljYXRpb25zGAEgAygLMhkuZmxvd2tlZXAudjEuTm90aWZpY2F0aW9uEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRIUCgx1bnJlYWRfY291bnQYAyABKAUidwocTWFya05vdGlmaWNhdGlvbnNSZWFkUmVxdWVzdBIdCgRzZXFzGAEgAygDQg+6SAySAQkQyAEiBCICKAESGgoJdXBfdG9fc2VxGAIgASgDQge6SAQiAigAEhwKCnJlcXVlc3RfaWQYAyABKAlCCLpIBXIDGIABIjUKHU1hcmtOb3RpZmljYXRpb25zUmVhZFJlc3BvbnNlEhQKDHVucmVhZF9jb3VudBgBIAEoBSJKChlXYXRjaE5vdGlmaWNhdGlvbnNSZXF1ZXN0Eh8KCWFmdGVyX3NlcRgBIAEoA0IHukgEIgIoAEgAiAEBQgwKCl9hZnRlcl9zZXEibgoaV2F0Y2hOb3RpZmljYXRpb25zUmVzcG9uc2USMAoNbm90aWZpY2F0aW9ucxgBIAMoCzIZLmZsb3drZWVwLnYxLk5vdGlmaWNhdGlvbhILCgNzZXEYAiABKAMSEQoJcmVhZF9zZXFzGAMgAygDMtICChNOb3RpZmljYXRpb25TZXJ2aWNlEmIKEUxpc3ROb3RpZmljYXRpb25zEiUuZmxvd2tlZXAudjEuTGlzdE5vdGlmaWNhdGlvbnNSZXF1ZXN0GiYuZmxvd2tlZXAudjEuTGlzdE5vdGlmaWNhdGlvbnNSZXNwb25zZRJuChVNYXJrTm90aWZpY2F0aW9uc1JlYWQSKS5mbG93a2VlcC52MS5NYXJrTm90aWZpY2F0aW9uc1JlYWRSZXF1ZXN0GiouZmxvd2tlZXAudjEuTWFya05vdGlmaWNhdGlvbnNSZWFkUmVzcG9uc2USZwoSV2F0Y2hOb3RpZmljYXRpb25zEiYuZmxvd2tlZXAudjEuV2F0Y2hOb3RpZmljYXRpb25zUmVxdWVzdBonLmZsb3drZWVwLnYxLldhdGNoTm90aWZpY2F0aW9uc1Jlc3BvbnNlMAFCMgoPZGV2LmZsb3drZWVwLnYxUAFaHWZsb3drZWVwLmRldi9nby92MTtmbG93a2VlcHYxYgZwcm90bzM", [file_flowkeep_v1_notification]);
 
 /**
  * Request of ListNotifications.
@@ -180,7 +180,7 @@ export const WatchNotificationsRequestSchema: GenMessage<WatchNotificationsReque
 export type WatchNotificationsResponse = Message<"flowkeep.v1.WatchNotificationsResponse"> & {
   /**
    * Notifications that follow those that were sent, in order. What you read meanwhile is not sent again. Empty for a
-   * sign of life, which comes first and then at least every 10 s.
+   * sign of life, which comes first and then at least every 10 s, and where there is only something else to tell.
    *
    * @generated from field: repeated flowkeep.v1.Notification notifications = 1;
    */
@@ -193,6 +193,15 @@ export type WatchNotificationsResponse = Message<"flowkeep.v1.WatchNotifications
    * @generated from field: int64 seq = 2;
    */
   seq: bigint;
+
+  /**
+   * Numbers of notifications that you have read meanwhile, by whatever call, or that are no longer kept: each once, of
+   * those that this stream has sent and of the newest 1,000 that were unread when it began. What you read while no
+   * stream was open, ListNotifications tells.
+   *
+   * @generated from field: repeated int64 read_seqs = 3;
+   */
+  readSeqs: bigint[];
 };
 
 /**

@@ -198,7 +198,7 @@ export type WatchTasksResponse = Message<"flowkeep.v1.WatchTasksResponse"> & {
   tasks: Task[];
 
   /**
-   * Ids of tasks that were sent and no longer meet the filter, or are no longer among the newest 500 that do.
+   * Ids of tasks that were sent and no longer meet the filter, or are no longer among the newest 2,000 that do.
    *
    * @generated from field: repeated string gone_task_ids = 2;
    */
@@ -536,8 +536,8 @@ export const TaskService: GenService<{
     output: typeof ListTasksResponseSchema;
   },
   /**
-   * Streams the newest 500 tasks that meet the filter, then each that changes, comes or goes, until the caller leaves.
-   * After a break it is called again, and begins with all of them again.
+   * Streams the newest 2,000 tasks that meet the filter, then each that changes, comes or goes, until the caller leaves.
+   * After a break it is called again, and begins with all of them again. Of more, the older ones come as newer ones go.
    *
    * @generated from rpc flowkeep.v1.TaskService.WatchTasks
    */
