@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo serve test test-system grpcurl clients failpoints check generate format bench simulate chaos chaos-all chaos-smoke failover soak mutants mutate clean
+.PHONY: help demo serve test test-system grpcurl clients failpoints check generate format bench simulate chaos chaos-all chaos-smoke failover soak workers-run mutants mutate clean
 
 # The first interpreter that is new enough and can make a virtual environment.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
@@ -100,6 +100,9 @@ failover: .venv/.dev  ## Measures how long faults stop the service, RUNS=20 of e
 soak: DURATION = 600
 soak: .venv/.dev  ## Runs three replicas for DURATION=600 s under load and faults, and follows what they use
 	$(BIN)/python -m tests.faults.soak --duration $(DURATION) --seed $(SEED) $(ARGS)
+
+workers-run: .venv/.dev clients  ## Runs 5,000 attempts on workers in three languages while workers and servers are killed: ARGS=--quick for fewer
+	$(BIN)/python -m tests.faults.workers_run --seed $(SEED) $(ARGS)
 
 mutants: .venv/.dev  ## Plants bugs, MUTANT=M5 or all, and demands that each turns its oracle red
 	$(BIN)/python -m tests.faults.mutants $(if $(MUTANT),--mutant $(MUTANT)) $(ARGS)

@@ -1,11 +1,14 @@
 package flowkeep_test
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/signal"
+	"strconv"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -20,8 +23,12 @@ func TestServe(t *testing.T) {
 		t.Skip("FLOWKEEP_SERVE does not ask for a worker")
 	}
 	grace, _ := time.ParseDuration(os.Getenv("FLOWKEEP_GRACE"))
+	capacity, err := strconv.Atoi(cmp.Or(os.Getenv("FLOWKEEP_CAPACITY"), "2"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	worker, err := flowkeep.NewWorker(target(t), &flowkeep.WorkerOptions{
-		Name: "go", Capacity: 2, Grace: grace, OnBreak: func(err *flowkeep.Error) { fmt.Println("broke", err.Code) },
+		Name: "go", Capacity: capacity, Grace: grace, OnBreak: func(err *flowkeep.Error) { fmt.Println("broke", err.Code) },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -53,12 +60,38 @@ func TestServe(t *testing.T) {
 		return inside.Load(), nil
 	})
 	flowkeep.Handle(worker, flowkeep.Handler{Name: "hold"}, hold)
+	flowkeep.Handle(worker, flowkeep.Handler{Name: "stint_go"}, stint)
 	ctx, stop := signal.NotifyContext(t.Context(), syscall.SIGTERM)
 	defer stop()
 	if err := worker.Run(ctx); err != nil {
 		t.Fatal(err)
 	}
 	fmt.Println("drained")
+}
+
+// stint works for so long, as tests/faults/harness/stints.py has it.
+func stint(ctx context.Context, params struct{ Seconds float64 }, attempt *flowkeep.Attempt) (object, error) {
+	began := float64(time.Now().UnixNano()) / 1e9
+	line, err := json.Marshal(object{
+		"execution_id": attempt.ExecutionID, "path": attempt.StepPath, "attempt": attempt.Number, "time": began,
+	})
+	if err != nil {
+		return nil, err
+	}
+	journal, err := os.OpenFile(cmp.Or(os.Getenv("FLOWKEEP_JOURNAL"), os.DevNull), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	defer journal.Close()
+	if _, err := journal.Write(append(line, '\n')); err != nil {
+		return nil, err
+	}
+	select {
+	case <-time.After(time.Duration(params.Seconds * float64(time.Second))):
+		return object{"attempt": attempt.Number, "began": began}, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // hold waits for a file to be there.

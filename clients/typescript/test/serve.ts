@@ -1,13 +1,13 @@
 /** A worker of the server FLOWKEEP_TARGET, for tests: it says what it does, a line each. */
 
 import { setTimeout as sleep } from "node:timers/promises";
-import { existsSync } from "node:fs";
+import { appendFileSync, existsSync } from "node:fs";
 
 import { HandlerError, Worker } from "flowkeep-client";
 
 const worker = new Worker(process.env["FLOWKEEP_TARGET"], {
   name: "typescript",
-  capacity: 2,
+  capacity: Number(process.env["FLOWKEEP_CAPACITY"] ?? 2),
   grace: process.env["FLOWKEEP_GRACE"],
   onBreak: (error) => console.log(`broke ${error.code}`),
 });
@@ -52,6 +52,16 @@ worker.handle<{ until: string }>({ name: "hold" }, async ({ until }, { signal, a
     throw error;
   }
   return attempt;
+});
+
+// As tests/faults/harness/stints.py has it.
+worker.handle<{ seconds: number }>({ name: "stint_typescript" }, async ({ seconds }, context) => {
+  const began = (performance.timeOrigin + performance.now()) / 1000;
+  const { executionId, stepPath, attempt } = context;
+  const line = { execution_id: executionId, path: stepPath, attempt, time: began };
+  appendFileSync(process.env["FLOWKEEP_JOURNAL"] ?? "/dev/null", `${JSON.stringify(line)}\n`);
+  await sleep(1000 * seconds, undefined, { signal: context.signal });
+  return { attempt, began };
 });
 
 await worker.run();

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from flowkeep.payload import from_value
 from flowkeep.v1.event_pb2 import ExecutionEvent
-from tests.faults.checks.violations import Violation
+from tests.faults.checks.violations import ENDS_OF_STEPS, Violation
 from tests.faults.harness.records import REMOTE, Record
 
 
@@ -48,3 +48,14 @@ def check_results(record: Record) -> Iterator[Violation]:
                 if (row.execution_id, event.path, attempt) not in called:
                     text = f"step {event.path}: attempt {attempt} completed, and was never called"
                     yield Violation("ST4", row.execution_id, text)
+
+
+def check_completed(record: Record) -> Iterator[Violation]:
+    """EX7: where nothing was cancelled and no handler fails, everything completes, and each step is recorded once."""
+    for row in record.rows.values():
+        if row.state != "COMPLETED":
+            yield Violation("EX7", row.execution_id, f"is {row.state}, and nothing but COMPLETED can come of it")
+        for path in record.programs[row.workflow]:
+            ends = [event.kind for event in row.events if event.path == path and event.kind in ENDS_OF_STEPS]
+            if ends != ["step_completed"]:
+                yield Violation("EX7", row.execution_id, f"step {path} has the ends {ends}")

@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 import grpc.aio
@@ -22,7 +22,6 @@ from flowkeep.v1.execution_service_pb2 import (
     ListExecutionsRequest,
 )
 from flowkeep.v1.execution_service_pb2_grpc import ExecutionServiceStub
-from tests.faults.harness.cluster import Replica
 from tests.faults.harness.records import Call, Outcome
 
 DEADLINE = 8.0
@@ -48,6 +47,19 @@ def outcome_of(error: FlowkeepError) -> Outcome:
     return Outcome.DEFINITE if error.code in _DEFINITE else Outcome.UNKNOWN
 
 
+class Called(Protocol):
+    """A server that clients call."""
+
+    @property
+    def name(self) -> str:
+        """What the record calls it."""
+        ...
+
+    def channel(self) -> grpc.aio.Channel:
+        """Return a connection of one client's own."""
+        ...
+
+
 @dataclass
 class History:
     """What all clients saw, in the order of the answers."""
@@ -69,13 +81,13 @@ class History:
 class Caller:
     """Makes calls over connections of its own to every replica."""
 
-    def __init__(self, name: str, replicas: Sequence[Replica], history: History) -> None:
+    def __init__(self, name: str, replicas: Sequence[Called], history: History) -> None:
         self.name = name
         self.history = history
         self.replicas = replicas
         self._stubs = {replica.name: ExecutionServiceStub(replica.channel()) for replica in replicas}
 
-    async def execute(self, replica: Replica, request: ExecuteRequest, content: str) -> Call:
+    async def execute(self, replica: Called, request: ExecuteRequest, content: str) -> Call:
         """Execute once."""
 
         def read(response: Any) -> dict[str, Any]:
@@ -90,7 +102,7 @@ class Caller:
             self.history.recent.append(call.execution_id)
         return call
 
-    async def get(self, replica: Replica, execution_id: str, *, is_final: bool = False) -> Call:
+    async def get(self, replica: Called, execution_id: str, *, is_final: bool = False) -> Call:
         """Get an execution with its steps once."""
         request = GetExecutionRequest(execution_id=execution_id, view=ExecutionView.EXECUTION_VIEW_FULL)
 
@@ -101,12 +113,12 @@ class Caller:
 
         return await self._call("GetExecution", replica, request, read, execution_id=execution_id, is_final=is_final)
 
-    async def list(self, replica: Replica) -> Call:
+    async def list(self, replica: Called) -> Call:
         """List a page once."""
         request = ListExecutionsRequest(page_size=20)
         return await self._call("ListExecutions", replica, request, lambda response: {})
 
-    async def cancel(self, replica: Replica, execution_id: str) -> Call:
+    async def cancel(self, replica: Called, execution_id: str) -> Call:
         """Cancel an execution once."""
         request = CancelRequest(execution_id=execution_id, reason="chaos")
         return await self._call(
@@ -114,7 +126,7 @@ class Caller:
         )
 
     async def _call(
-        self, method: str, replica: Replica, request: Any, read: Callable[[Any], dict[str, Any]], **facts: Any
+        self, method: str, replica: Called, request: Any, read: Callable[[Any], dict[str, Any]], **facts: Any
     ) -> Call:
         invoked = time.monotonic()
         try:
@@ -134,7 +146,7 @@ class Caller:
 class Starter(Caller):
     """Starts executions until told to stop, each again under its request id for as long as its fate is unknown."""
 
-    def __init__(self, name: str, replicas: Sequence[Replica], history: History, draw: random.Random) -> None:
+    def __init__(self, name: str, replicas: Sequence[Called], history: History, draw: random.Random) -> None:
         super().__init__(name, replicas, history)
         self._draw = draw
 
@@ -165,7 +177,7 @@ class Starter(Caller):
             await self.execute(second, execute_request(workflow, {"number": "none"}), "refused")
 
     async def _until_known(
-        self, replica: Replica, request: ExecuteRequest, content: str, give_up: asyncio.Event
+        self, replica: Called, request: ExecuteRequest, content: str, give_up: asyncio.Event
     ) -> Call:
         while True:
             call = await self.execute(replica, request, content)
@@ -177,7 +189,7 @@ class Starter(Caller):
             await asyncio.sleep(self._draw.uniform(0.1, 0.4))
             replica = self._draw.choice(list(self.replicas))
 
-    async def _cancel_until_known(self, replica: Replica, execution_id: str, give_up: asyncio.Event) -> None:
+    async def _cancel_until_known(self, replica: Called, execution_id: str, give_up: asyncio.Event) -> None:
         while (await self.cancel(replica, execution_id)).outcome is Outcome.UNKNOWN and not give_up.is_set():
             await asyncio.sleep(self._draw.uniform(0.1, 0.4))
             replica = self._draw.choice(list(self.replicas))

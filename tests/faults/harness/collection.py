@@ -45,6 +45,25 @@ class Kept:
 async def collect(postgres: Postgres, only: Collection[str] | None = None) -> Kept:
     """Return it, for some executions or all."""
     which = None if only is None else list(only)
+    writes = await postgres.query(_WRITES, which)
+    incarnations = await postgres.query("SELECT incarnation, replica FROM chaos.incarnations")
+    leases = await postgres.query("SELECT time, incarnation, until FROM chaos.leases ORDER BY time")
+    return Kept(
+        await rows_of(postgres, which),
+        await requests_of(postgres, which),
+        [_write(row) for row in writes],
+        {str(row["incarnation"]): row["replica"] for row in incarnations},
+        [Lease(row["time"], str(row["incarnation"]), row["until"]) for row in leases],
+    )
+
+
+async def requests_of(postgres: Postgres, which: Sequence[str] | None = None) -> Sequence[tuple[str, str]]:
+    """Return the kept request ids with the execution of each, for some executions or all."""
+    return [(row["request_id"], str(row["execution_id"])) for row in await postgres.query(_REQUESTS, which)]
+
+
+async def rows_of(postgres: Postgres, which: Sequence[str] | None = None) -> Mapping[str, Row]:
+    """Return executions with their histories and steps, some or all."""
     events: dict[str, list[Event]] = defaultdict(list)
     for row in await postgres.query(EVENTS, which):
         events[str(row["execution_id"])].append(_event(row))
@@ -65,17 +84,7 @@ async def collect(postgres: Postgres, only: Collection[str] | None = None) -> Ke
             events=tuple(events.get(execution_id, ())),
             steps=tuple(steps.get(execution_id, ())),
         )
-    requests = await postgres.query(_REQUESTS, which)
-    writes = await postgres.query(_WRITES, which)
-    incarnations = await postgres.query("SELECT incarnation, replica FROM chaos.incarnations")
-    leases = await postgres.query("SELECT time, incarnation, until FROM chaos.leases ORDER BY time")
-    return Kept(
-        rows,
-        [(row["request_id"], str(row["execution_id"])) for row in requests],
-        [_write(row) for row in writes],
-        {str(row["incarnation"]): row["replica"] for row in incarnations},
-        [Lease(row["time"], str(row["incarnation"]), row["until"]) for row in leases],
-    )
+    return rows
 
 
 async def leaks(postgres: Postgres) -> list[str]:
