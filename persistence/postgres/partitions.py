@@ -13,7 +13,8 @@ from persistence.postgres.connection import Session
 from persistence.postgres.tables import PARTITIONED
 
 _LOCK = 0x464C4F5750415254  # "FLOWPART"
-_AHEAD = 2
+_BEHIND, _AHEAD = 1, 2
+"""Months before and after this one that have partitions."""
 
 _BUSY_ROWS = (
     "fillfactor = {fillfactor}, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000,"
@@ -65,7 +66,7 @@ async def _all_exist(session: Session, names: list[str]) -> bool:
 
 async def _ensure(session: Session, table: str, month: datetime) -> None:
     name = _name(table, month)
-    begin, end = first_id(month), first_id(_next(month))
+    begin, end = first_id(month), first_id(_later(month, 1))
     statement = (
         f"CREATE TABLE IF NOT EXISTS {name} PARTITION OF {table}"
         f" FOR VALUES FROM ('{begin}') TO ('{end}') WITH ({_STORAGE[table]})"
@@ -80,14 +81,13 @@ async def _ensure(session: Session, table: str, month: datetime) -> None:
 
 def _months(today: datetime) -> Iterator[datetime]:
     first = today.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    month = datetime(first.year - (first.month == 1), (first.month - 2) % 12 + 1, 1, tzinfo=UTC)
-    for _ in range(2 + _AHEAD):
-        yield month
-        month = _next(month)
+    for months in range(-_BEHIND, _AHEAD + 1):
+        yield _later(first, months)
 
 
-def _next(month: datetime) -> datetime:
-    return datetime(month.year + month.month // 12, month.month % 12 + 1, 1, tzinfo=UTC)
+def _later(month: datetime, months: int) -> datetime:
+    years, month_of_year = divmod(month.month - 1 + months, 12)
+    return datetime(month.year + years, month_of_year + 1, 1, tzinfo=UTC)
 
 
 def _name(table: str, month: datetime) -> str:
