@@ -108,7 +108,9 @@ def postgres() -> Iterator[EmbeddedPostgres]:
 async def database_admin(postgres: EmbeddedPostgres) -> AsyncIterator[asyncpg.Connection]:
     """A connection that makes and drops databases; the migrated template exists."""
     from persistence.postgres import PostgresRepository, migrate, partitions  # unit tests need not load it
+    from tests.remembered import remember_types
 
+    remember_types()
     # Each new connection plans each statement, which costs by partitions; these are written to in one month alone.
     partitions._BEHIND = partitions._AHEAD = 0
     admin = await asyncpg.connect(postgres.dsn("postgres"))
