@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import date
+from inspect import signature
 from pathlib import Path
 from uuid import uuid4
 
@@ -35,6 +36,19 @@ SETTINGS = {
     "max_connections": "200",
 }
 TEMPLATE = "flowkeep_template"
+SERVED = {
+    "test_cancel",
+    "test_execution_course",
+    "test_get_list",
+    "test_people",
+    "test_replicas",
+    "test_restart",
+    "test_takeovers",
+    "test_user_notifications",
+    "test_watch_api",
+    "test_workers",
+}
+"""Tests of servers that run on another Postgres, too, for its plans of claims, lists, events and inboxes."""
 DAY = "TESTS_OF_DAY"
 """The variable of the environment that names the day of a run, also where that ends on the next."""
 
@@ -65,11 +79,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On another Postgres run only what touches one: the rest was seen on the embedded one."""
+    """On another Postgres run only what is about the store: the rest was seen on the embedded one."""
     if not os.environ.get("FLOWKEEP_TEST_POSTGRES_BIN"):
         return
-    left_out = [item for item in items if not _touches_postgres(item)]
-    items[:] = [item for item in items if _touches_postgres(item)]
+    left_out = [item for item in items if not _is_about_postgres(item)]
+    items[:] = [item for item in items if _is_about_postgres(item)]
     config.hook.pytest_deselected(items=left_out)
 
 
@@ -87,9 +101,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.write_line(f"{report.nodeid.rpartition('/')[2]}: {'; '.join(figures)}")
 
 
-def _touches_postgres(item: pytest.Item) -> bool:
+def _is_about_postgres(item: pytest.Item) -> bool:
+    """Whether it is about the store. What only meets one by way of a server is about the server, but for `SERVED`."""
     parameters = item.callspec.params if hasattr(item, "callspec") else {}
-    return "database_admin" in getattr(item, "fixturenames", ()) or parameters.get("store") == "postgres"
+    if parameters.get("store") == "postgres":
+        return True
+    names = set(getattr(item, "fixturenames", ()))
+    if "database_admin" not in names:
+        return False
+    looks_behind = "admin" in names or "database_dsn" in signature(getattr(item, "function", dict)).parameters
+    return "serve" not in names or looks_behind or item.path.stem in SERVED
 
 
 @pytest.fixture(scope="session")
