@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -47,17 +47,27 @@ async def test_a_turn_is_counted_from_the_beginning_of_a_slice_also_for_work_tha
 ) -> None:
     monkeypatch.setattr(slices, "SLICE", 500_000)
     monkeypatch.setattr(slices, "TURN", 0.6)
+    loop = asyncio.get_running_loop()
+    now = loop.time()
     begun: list[float] = []
 
+    def later(delay: float, call: Callable[[], None]) -> asyncio.Handle:
+        nonlocal now
+        now += delay
+        return loop.call_soon(call)
+
     def alone() -> Work[None]:
+        nonlocal now
         for _ in range(5):
-            begun.append(time.monotonic())
-            time.sleep(0.5)
+            begun.append(now)
+            now += 0.5
             yield slices.SLICE
 
+    monkeypatch.setattr(loop, "time", lambda: now)
+    monkeypatch.setattr(loop, "call_later", later)
     await in_slices(alone())
-    # From its end it would be 1.1 s, if not more.
-    assert 0.59 < min(after - before for before, after in pairwise(begun)) < 1.1
+    # From its end it would be 1.1 s.
+    assert [after - before for before, after in pairwise(begun)] == [pytest.approx(0.6)] * 4
 
 
 async def test_one_that_is_given_up_does_not_keep_the_others_from_their_turn() -> None:
