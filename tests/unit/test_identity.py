@@ -47,7 +47,8 @@ async def refused(token: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
 # Real providers, with the settings of IDENTITY.md
 
 NOW = int(time.time())
-LIFE = {"iat": NOW, "nbf": NOW, "exp": NOW + 3600, "jti": "d3f0"}
+LATER = NOW + 86_400  # read before the first test: the last one may run hours later
+LIFE = {"iat": NOW, "nbf": NOW, "exp": LATER, "jti": "d3f0"}
 OPERATOR = frozenset({"workflows.read", "executions.read", "executions.execute"})
 
 KEYCLOAK = {
@@ -69,7 +70,7 @@ KEYCLOAK = {
 }
 AUTH0 = {
     "iat": NOW,
-    "exp": NOW + 3600,
+    "exp": LATER,
     "https://example.com/org": "acme",
     "iss": "https://example.eu.auth0.com/",
     "sub": "auth0|5f7c8ec7c33c6c004bbafe82",
@@ -82,7 +83,7 @@ AUTH0 = {
 ENTRA_2 = {
     "iat": NOW,
     "nbf": NOW,
-    "exp": NOW + 3600,
+    "exp": LATER,
     "aud": CLIENT,
     "iss": f"https://login.microsoftonline.com/{TENANT}/v2.0",
     "azp": "0f1c2d3e",
@@ -228,9 +229,9 @@ def test_what_a_path_finds() -> None:
         ({"exp": 10**400}, "exp"),
         ({"exp": True}, "exp"),
         ({"exp": [1900000000]}, "exp"),
-        ({"nbf": time.time() + 6000}, "nbf"),
+        ({"nbf": LATER}, "nbf"),
         ({"nbf": "0"}, "nbf"),
-        ({"iat": time.time() + 6000}, "iat"),
+        ({"iat": LATER}, "iat"),
         ({"org": None}, "org"),
         ({"org": ""}, "org"),
         ({"org": 7}, "org"),
@@ -265,8 +266,8 @@ async def test_a_claim_that_is_refused(more: dict[str, Any], claim: str, setting
 @pytest.mark.parametrize(
     "more",
     [
-        {"exp": time.time() + 6000.75},
-        {"exp": int(time.time()) + 6000},
+        {"exp": LATER + 0.75},
+        {"exp": LATER},
         {"nbf": 0.5},
         {"permissions": None},
         {"permissions": []},
