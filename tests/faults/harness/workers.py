@@ -77,9 +77,10 @@ class WorkerProcess:
         async with asyncio.timeout(PATIENCE), grpc.aio.insecure_channel(self.replica.server.target) as channel:
             stub: Any = WorkerServiceStub(channel)
             while True:
-                found = (await stub.ListWorkers(pb.ListWorkersRequest())).workers
-                if any(each.name == self.name and each.server for each in found):
-                    return
+                with suppress(grpc.aio.AioRpcError):  # its database may be slow to answer for a while
+                    found = (await stub.ListWorkers(pb.ListWorkersRequest())).workers
+                    if any(each.name == self.name and each.server for each in found):
+                        return
                 await asyncio.sleep(0.1)
 
 
