@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 
 from google.protobuf.message import Message
 
-from service.engine.slices import Work, in_slices
+from service.engine.slices import Slicing, Work
 
 Row = TypeVar("Row", bound=Message)
 
@@ -34,9 +34,10 @@ def fitting(rows: Iterable[Row]) -> list[Row]:
 
 async def fitting_in_slices(works: Iterable[Work[Row]]) -> list[Row]:
     """Return the first rows that fit on one page together; no more are made."""
-    page = _Page[Row]()
+    page, slicing = _Page[Row](), Slicing()
     for work in works:
-        if not page.takes(await in_slices(work)):
+        # Each alone may be shorter than a slice, and all of them together long.
+        if not page.takes(await slicing.do(work)):
             break
     return page.rows
 

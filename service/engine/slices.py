@@ -45,15 +45,7 @@ def in_one_go(work: Work[Result]) -> Result:
 
 async def in_slices(work: Work[Result]) -> Result:
     """Do work slice by slice, and return what it gives."""
-    slicing = Slicing()
-    try:
-        while True:
-            await slicing.spend(next(work))
-    except StopIteration as end:
-        result: Result = end.value
-        return result
-    finally:
-        work.close()
+    return await Slicing().do(work)
 
 
 class Slicing:
@@ -61,6 +53,17 @@ class Slicing:
 
     def __init__(self) -> None:
         self._done = 0
+
+    async def do(self, work: Work[Result]) -> Result:
+        """Do one of several works, all of which together are cut into slices, and return what it gives."""
+        try:
+            while True:
+                await self.spend(next(work))
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+        finally:
+            work.close()
 
     async def spend(self, cost: int) -> None:
         """Count about as many microseconds of work that was done."""

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
+from google.protobuf.struct_pb2 import Struct
 
+from service.api.paging import fitting_in_slices
 from service.engine import slices
 from service.engine.slices import SLICE, Work, in_one_go, in_slices
 
@@ -92,3 +94,16 @@ async def test_what_work_raises_is_raised() -> None:
 
     with pytest.raises(ValueError, match="wrong"):
         await in_slices(wrong())
+
+
+async def test_rows_of_a_page_that_are_short_are_long_together() -> None:
+    log: list[str] = []
+
+    def row(name: str) -> Work[Struct]:
+        log.append(name)
+        yield SLICE // 3 + 1
+        return Struct()
+
+    asyncio.get_running_loop().call_soon(log.append, "other")
+    assert len(await fitting_in_slices(map(row, "abcdef"))) == 6
+    assert log == ["a", "b", "c", "other", "d", "e", "f"]
