@@ -24,10 +24,12 @@ class RawWorker:
         self.call = call
         self.worker_id = worker_id
         self.registered = pb.Registered()
+        self._saying = asyncio.Lock()
 
     async def say(self, **message: Any) -> None:
-        """Send one request."""
-        await self.call.write(pb.WorkRequest(**message))
+        """Send one request, behind those that are on their way: a stream takes one at a time."""
+        async with self._saying:
+            await self.call.write(pb.WorkRequest(**message))
 
     async def hear(self, kind: str) -> Any:
         """Return the next message of a kind; answers to heartbeats are passed over, others are not."""
