@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,16 @@ from flowkeep.payload import from_value
 from persistence.memory import MemoryRepository
 from service.app import running_server
 from service.config import Config
+from service.engine.handlers import process_http
 from tests.integration.stage import PACE, ended, eventually, made, step
+from tests.integration.web import Web
 from tests.unit.attempts import carried
 
 HANDLERS = '''
 import os
 import subprocess
 import sys
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from flowkeep.handlers import HandlerError, StepContext, Suspend, handler
@@ -63,6 +67,34 @@ def die(context: StepContext):
     if context.attempt == 1:
         os._exit(3)
     return context.attempt
+
+
+@handler("ask", process=True)
+def ask(url: str, context: StepContext) -> list:
+    return [context.sync_http.post(url, json={"n": 1}).text, context.sync_http.get(url).json()]
+
+
+@handler("ask_for_much", process=True)
+def ask_for_much(url: str, context: StepContext) -> str:
+    try:
+        context.sync_http.get(url)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return "it came"
+
+
+@handler("leave", process=True)
+def leave(context: StepContext):
+    """Leaves a thread behind, which goes on to speak and ask."""
+    def speak():
+        while True:
+            context.emit("of the first")
+            context.add_usage(output_tokens=5)
+            try:
+                context.sync_http.get("http://192.0.2.1/")
+            except Exception as error:
+                time.sleep(0.01)
+    threading.Thread(target=speak, daemon=True).start()
 
 
 @handler("spin", process=True)
@@ -122,6 +154,53 @@ async def test_one_that_dies_is_tried_again_in_another(client: flowkeep.Client) 
     assert (lost.failure.code, lost.failure.retryable) == ("HANDLER_ERROR", True)
     assert lost.failure.message == "handler 'die': the process that ran it ended with exit code 3"
     assert from_value(tried.output) == 2
+
+
+async def test_its_requests_go_by_the_server_and_say_whose_they_are(client: flowkeep.Client, web: Web) -> None:
+    url = web.answer("/x", body="[1]")
+    found = await outcome(client, step("call", "ask", url=url))
+    assert from_value(found.steps[0].output) == ["[1]", [1]]
+    assert [call.body for call in web.calls] == [b'{"n":1}', b""]
+    for call in web.calls:
+        headers = {key.lower(): value for key, value in call.headers.items()}
+        assert (headers["x-flowkeep-execution"], headers["x-flowkeep-step"]) == (found.execution_id, "call")
+        assert headers["idempotency-key"] and headers["user-agent"] == "flowkeep"
+
+
+async def test_its_requests_are_refused_where_workflows_may_not_call(client: flowkeep.Client) -> None:
+    url = "http://169.254.169.254/latest/meta-data"
+    (found,) = (await outcome(client, step("a", "ask", url=url, retry_policy={"max_attempts": 1}))).steps
+    assert (found.failure.code, found.failure.retryable) == ("ADDRESS_NOT_ALLOWED", False)
+
+
+async def test_an_answer_that_is_too_large_for_a_process_is_an_error_there(
+    client: flowkeep.Client, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_http, "LARGEST_BODY", 10)
+    for body, wanted in (("x" * 10, "it came"), ("x" * 11, "ReadError: the body of the answer has more than the 10")):
+        found = await outcome(client, step("call", "ask_for_much", url=web.answer("/much", body=body)))
+        assert str(from_value(found.steps[0].output)).startswith(wanted)
+
+
+async def test_what_a_call_left_behind_is_not_heard_in_the_next_one(client: flowkeep.Client) -> None:
+    """That one is of any org."""
+    await outcome(client, step("a", "leave"))
+    done = await outcome(client, *(step(f"a{each}", "whole", word="a") for each in range(3)))
+    assert (done.usage.input_tokens, done.usage.output_tokens) == (9, 0)
+
+
+async def test_one_that_was_killed_while_it_had_nothing_to_do_is_not_used_again(client: flowkeep.Client) -> None:
+    """As by a system that is short of memory: the attempt has not begun, and must not fail for it."""
+    (warm,) = (await outcome(client, step("a", "whole", word="a"))).steps
+    pid = int(from_value(warm.output)["pid"])
+    os.kill(pid, signal.SIGKILL)
+
+    async def is_gone() -> bool:
+        return not psutil.pid_exists(pid)
+
+    await eventually(is_gone)
+    (again,) = (await outcome(client, step("a", "whole", word="a", retry_policy={"max_attempts": 1}))).steps
+    assert from_value(again.output)["pid"] != pid
 
 
 def runs(pid: int) -> bool:

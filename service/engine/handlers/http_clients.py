@@ -16,6 +16,7 @@ from service.engine.egress.guard import AddressNotAllowedError
 from service.engine.handlers.http_line import ADDRESS_NOT_ALLOWED
 from service.engine.handlers.http_request import CONNECT_SECONDS
 from service.engine.handlers.model import HandlerError, StepContext
+from service.engine.handlers.process_http import headers_of
 
 Run = Callable[[Mapping[str, Any], StepContext], Awaitable[Any]]
 
@@ -50,7 +51,8 @@ class Clients:
     def http(self) -> httpx2.AsyncClient:
         """The one for async functions."""
         if self._async is None:
-            self._async = httpx2.AsyncClient(transport=self._transport, headers=self._headers, timeout=_TIMEOUT)
+            headers = headers_of(self._context)
+            self._async = httpx2.AsyncClient(transport=self._transport, headers=headers, timeout=_TIMEOUT)
         return self._async
 
     @property
@@ -58,8 +60,12 @@ class Clients:
         """The one for functions in threads; what it sends goes by the event loop."""
         if self._sync is None:
             bridge = _Bridge(self._transport, self._loop, self._context)
-            self._sync = httpx2.Client(transport=bridge, headers=self._headers, timeout=_TIMEOUT)
+            self._sync = httpx2.Client(transport=bridge, headers=headers_of(self._context), timeout=_TIMEOUT)
         return self._sync
+
+    async def send(self, request: httpx2.Request) -> httpx2.Response:
+        """Send a request as it is, by the guarded way out; the answer is to be closed."""
+        return await self._transport.handle_async_request(request)
 
     async def close(self) -> None:
         """Close those that were made."""
@@ -67,17 +73,6 @@ class Clients:
             await self._async.aclose()
         if self._sync is not None:
             self._sync.close()
-
-    @property
-    def _headers(self) -> dict[str, str]:
-        context = self._context
-        return {
-            "User-Agent": "flowkeep",
-            "Idempotency-Key": context.idempotency_token,
-            "X-Flowkeep-Execution": str(context.execution_id),
-            "X-Flowkeep-Step": context.step_path,
-            "X-Flowkeep-Attempt": str(context.attempt),
-        }
 
 
 class _Guarded(httpx2.AsyncBaseTransport):

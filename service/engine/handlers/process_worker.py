@@ -15,8 +15,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from queue import SimpleQueue
 from typing import Any
 from uuid import UUID
@@ -26,6 +27,7 @@ from service.engine.handlers.failures import failure_of
 from service.engine.handlers.functions import finished
 from service.engine.handlers.loading import load, load_entry_points
 from service.engine.handlers.model import HandlerError, StepContext, Suspend
+from service.engine.handlers.process_http import Ask, ProcessClients
 from service.engine.handlers.processes import framed
 from service.engine.handlers.signature import Signature, read
 
@@ -44,40 +46,65 @@ def main(descriptor: int) -> None:
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     server = socket.socket(fileno=descriptor)
     requests: SimpleQueue[dict[str, Any]] = SimpleQueue()
-    threading.Thread(target=_receive, args=(server, requests), daemon=True).start()
-    lock = threading.Lock()
-
-    def send(message: Mapping[str, Any]) -> None:
-        with lock:
-            server.sendall(framed(message))
-
+    answers: SimpleQueue[dict[str, Any]] = SimpleQueue()
+    threading.Thread(target=_receive, args=(server, requests, answers), daemon=True).start()
+    line = _Line(server, answers)
     while True:
         request = requests.get()
-        answer = _answer(request, send)
+        send = partial(line.send, request["call"])
+        answer = _answer(request, send, partial(line.ask, request["call"]))
         try:
             send(answer)
         except ValueError as error:
             send(_failed(HandlerError(INVALID_OUTPUT, f"output {error}", retryable=False), request["name"]))
 
 
-def _receive(server: socket.socket, requests: SimpleQueue[dict[str, Any]]) -> None:
-    """Hand requests over as they come; with the server all ends at once, whatever a handler is about."""
+class _Line:
+    """The socket to the server, on which each message says which call it is of. Any thread may use it."""
+
+    def __init__(self, server: socket.socket, answers: SimpleQueue[dict[str, Any]]) -> None:
+        self._server = server
+        self._answers = answers
+        self._sending = threading.Lock()
+        self._asking = threading.Lock()
+
+    def send(self, call: int, message: Mapping[str, Any]) -> None:
+        """Send a message. Raises ValueError when it is too large."""
+        frame = framed({"call": call, **message})
+        with self._sending:
+            self._server.sendall(frame)
+
+    def ask(self, call: int, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return what the server says of a request of HTTP; it does one at a time."""
+        with self._asking:
+            self.send(call, {"kind": "http", **request})
+            return self._answers.get()
+
+
+def _receive(
+    server: socket.socket, requests: SimpleQueue[dict[str, Any]], answers: SimpleQueue[dict[str, Any]]
+) -> None:
+    """Hand requests and answers over as they come; with the server all ends at once, whatever a handler is about."""
     stream = server.makefile("rb")
     try:
         while len(head := stream.read(_LENGTH.size)) == _LENGTH.size:
             (length,) = _LENGTH.unpack(head)
             if len(text := stream.read(length)) < length:
                 break
-            requests.put(json.loads(text))
+            message = json.loads(text)
+            if "http" in message:
+                answers.put(message["http"])
+            else:
+                requests.put(message)
     finally:
         os._exit(0)
 
 
-def _answer(request: Mapping[str, Any], send: Send) -> dict[str, Any]:
+def _answer(request: Mapping[str, Any], send: Send, ask: Ask) -> dict[str, Any]:
     name = request["name"]
     try:
         call, signature = _handler(request["place"], name)
-        context: Any = _context(request, send) if "context" in request else None
+        context: Any = _context(request, send, ask) if "context" in request else None
         is_whole, result = finished(call(**signature.arguments(request["params"], context)))
         if not is_whole:
             raise HandlerError(INVALID_OUTPUT, "it returns what is to be awaited", retryable=False)
@@ -106,11 +133,11 @@ def _handler(place: str, name: str) -> tuple[Callable[..., Any], Signature]:
     raise LookupError(f"{place or 'no entry point'} has no handler {name!r} any more")
 
 
-def _context(request: Mapping[str, Any], send: Send) -> StepContext:
+def _context(request: Mapping[str, Any], send: Send, ask: Ask) -> StepContext:
     given = dict(request["context"])
     given["execution_id"] = UUID(given["execution_id"])
     given["now"] = datetime.fromisoformat(given["now"])
-    return StepContext(
+    context = StepContext(
         **given,
         reporter=lambda percent, said: send({"kind": "report", "percent": percent, "message": said[:LONGEST]}),
         emitter=lambda text: send({"kind": "emit", "text": text[-LONGEST:]}),
@@ -118,6 +145,7 @@ def _context(request: Mapping[str, Any], send: Send) -> StepContext:
         teller=lambda level, text: send({"kind": "log", "level": level, "text": text[:LONGEST]}),
         began=time.monotonic() - request["age"],
     )
+    return replace(context, connector=ProcessClients(ask, context))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,9 @@ import structlog
 
 from service.engine.failure import HANDLER_ERROR, Failure
 from service.engine.handlers.failures import ToldError
+from service.engine.handlers.http_clients import Clients
 from service.engine.handlers.model import HandlerError, StepContext, Suspend
+from service.engine.handlers.process_http import answered
 from service.engine.handlers.threads import Slots
 
 log = structlog.get_logger(__name__)
@@ -66,7 +68,7 @@ class Processes(Slots):
         What it shows meanwhile goes to `context`. Raises HandlerError when its process dies, ToldError when it fails.
         When the call is cancelled, the process is killed.
         """
-        process = self._idle.pop() if self._idle else await self._started()
+        process = self._waiting() or await self._started()
         try:
             answer = await process.call(_request(place, name, params, context), context)
         except EOFError:
@@ -84,6 +86,15 @@ class Processes(Slots):
         for process in left:
             self._kill(process)
         await asyncio.gather(*(process.ended for process in left))
+
+    def _waiting(self) -> _Process | None:
+        """Return a process that has nothing to do, if one lives: it may have been killed since, as for its memory."""
+        while self._idle:
+            process = self._idle.pop()
+            if not process.ended.done():
+                return process
+            self._kill(process)
+        return None
 
     async def _started(self) -> _Process:
         process = await _Process.start()
@@ -110,6 +121,7 @@ class _Process:
         self._process = process
         self._reader = reader
         self._writer = writer
+        self._calls = 0
         self.ended = asyncio.ensure_future(process.wait())
         """Its exit code, when it has one: it is always asked for, so that nothing of it stays behind."""
 
@@ -138,18 +150,29 @@ class _Process:
         return cls(process, reader, writer)
 
     async def call(self, request: Mapping[str, Any], context: StepContext | None) -> Mapping[str, Any]:
-        """Return the last message about a call; those before it are passed on. Raises EOFError when it dies."""
+        """Return the last message about a call; those before it are passed on. Raises EOFError when it dies.
+
+        A thread that an earlier call has left behind is not heard: what it says is another attempt's, of any org.
+        """
+        self._calls += 1
         try:
-            self._writer.write(framed(request))
-            await self._writer.drain()
+            await self._tell({"call": self._calls, **request})
             while True:
                 (length,) = _LENGTH.unpack(await self._reader.readexactly(_LENGTH.size))
                 message: dict[str, Any] = json.loads(await self._reader.readexactly(length))
-                if message["kind"] in ("given", "suspended", "failed"):
+                is_current = message["call"] == self._calls
+                if message["kind"] == "http":
+                    await self._tell({"http": await _asked(message, context if is_current else None)})
+                elif is_current and message["kind"] in ("given", "suspended", "failed"):
                     return message
-                _pass_on(message, context)
+                elif is_current:
+                    _pass_on(message, context)
         except (asyncio.IncompleteReadError, ConnectionError):
             raise EOFError from None
+
+    async def _tell(self, message: Mapping[str, Any]) -> None:
+        self._writer.write(framed(message))
+        await self._writer.drain()
 
     def kill(self) -> None:
         """Kill it with all that it has started."""
@@ -184,6 +207,14 @@ def _request(place: str, name: str, params: Mapping[str, Any], context: StepCont
         }
         asked["age"] = time.monotonic() - context.began
     return asked
+
+
+async def _asked(message: Mapping[str, Any], context: StepContext | None) -> Mapping[str, Any]:
+    """Return what comes of a request that a handler makes."""
+    connector = None if context is None else context.connector
+    if not isinstance(connector, Clients):
+        return {"error": "TransportError", "message": "the attempt is over, or its server has no way out"}
+    return await answered(message, connector.send)
 
 
 def _pass_on(message: Mapping[str, Any], context: StepContext | None) -> None:

@@ -16,7 +16,6 @@ from service.engine.handlers.call_api import call_api
 from service.engine.handlers.http_clients import with_clients
 from service.engine.handlers.mcp_tool import mcp_tool
 from service.engine.handlers.model import Handler, HandlerError, HandlerLoadError, Source, StepContext, Suspend
-from service.engine.handlers.processes import processes
 from service.engine.handlers.send_notification import InApp, send_notification
 from service.engine.handlers.smtp import MailServer
 from service.engine.mcp.sessions import Sessions
@@ -189,7 +188,7 @@ class Registry:
 
     def _connected(self, handler: Handler) -> Handler:
         """Return a handler that finds HTTP clients in its context, if it looks at that and there is a way out."""
-        if self._egress is None or not handler.takes_context or handler.slots is processes:
+        if self._egress is None or not handler.takes_context:
             return handler
         return replace(handler, run=with_clients(handler.run, self._egress))
 

@@ -111,8 +111,8 @@ class StepContext:
         """An `httpx2.AsyncClient` that calls what workflows may call, closed when the attempt ends.
 
         Each request has the Idempotency-Key of the step, and says which execution, step and attempt it is of. Raises
-        RuntimeError where no server runs the handler, and in handlers with `process=True`; requests raise HandlerError,
-        ADDRESS_NOT_ALLOWED, for what the deployment does not allow.
+        RuntimeError where no server runs the handler; requests raise HandlerError, ADDRESS_NOT_ALLOWED, for what the
+        deployment does not allow.
         """
         return self._connector.http
 
@@ -124,7 +124,7 @@ class StepContext:
     @property
     def _connector(self) -> Connector:
         if self.connector is None:
-            raise RuntimeError("there is no HTTP client here: a server gives one, but not to handlers in processes")
+            raise RuntimeError("there is no HTTP client here: only a server gives one to the handlers that it runs")
         return self.connector
 
     def report(self, percent: float, message: str = "") -> None:
