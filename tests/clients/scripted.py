@@ -24,6 +24,8 @@ class Stream:
 
     heard: asyncio.Queue[worker.WorkRequest | None] = field(default_factory=asyncio.Queue)
     told: asyncio.Queue[worker.WorkResponse | grpc.StatusCode] = field(default_factory=asyncio.Queue)
+    authorization: str = ""
+    """What the worker says to prove who it is."""
 
     async def hears(self, *kinds: Kind) -> Any:
         """Return the next thing of one of these kinds that the worker says; others are passed over."""
@@ -67,9 +69,18 @@ class Server(WorkerServiceServicer):
         stream.tell(registered=worker.Registered(heartbeat_interval=often, heartbeat_timeout=late, unwanted=unwanted))
         return stream, register
 
+    async def refuse(self, code: grpc.StatusCode) -> Stream:
+        """Return the next stream of the worker, which is refused as soon as it has said what it is."""
+        async with asyncio.timeout(PATIENCE):
+            stream = await self._streams.get()
+        await stream.hears("register")
+        stream.cut(code)
+        return stream
+
     async def Work(self, requests: AsyncIterator[worker.WorkRequest], context: Any) -> AsyncIterator[Any]:
         """Pass on what is said, both ways."""
-        stream = Stream()
+        metadata = dict(context.invocation_metadata() or ())
+        stream = Stream(authorization=str(metadata.get("authorization", "")))
         self._streams.put_nowait(stream)
 
         async def listen() -> None:

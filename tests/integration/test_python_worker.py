@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import yaml
 
 import flowkeep
 from flowkeep.handlers import HandlerError, StepContext, handler
+from flowkeep.v1 import worker_service_pb2 as pb
 from flowkeep.worker import Worker
 from flowkeep.worker.__main__ import loaded
+from tests.clients.scripted import serving
 from tests.folders import ROOT
 from tests.integration.conftest import Serve
 from tests.integration.stage import Served, Stage, ended, eventually, log, made, step
@@ -158,6 +164,88 @@ async def test_what_does_not_end_in_time_is_given_back(serve: Serve, stage: Stag
         done = await ended(served.client, execution_id)
     assert stage.attempts("a") == [1, 2]
     assert done.state == flowkeep.Execution.STATE_COMPLETED
+
+
+async def test_a_function_that_does_not_stop_holds_up_no_end_of_its_process(served: Served, tmp_path: Path):
+    """The attempt is given back after the grace, and must not run on beside the next one."""
+    file = tmp_path / "stuck.py"
+    text = "from flowkeep.handlers import handler\nimport time\n@handler('stuck')\ndef stuck(path: str):\n"
+    file.write_text(f"{text}    open(path, 'w').close()\n    time.sleep(100_000)\n")
+    begun = tmp_path / "begun"
+    command = [sys.executable, "-m", "flowkeep.worker", str(file), "--server", served.target, "--grace", "0.01"]
+    process = await asyncio.create_subprocess_exec(*command)
+    try:
+        name = f"stuck-{uuid4()}"
+        document = {"name": name, "steps": [step("a", "stuck", path=str(begun))]}
+
+        async def is_known() -> bool:
+            return "stuck" in [each.name for each in await served.client.list_handlers() if each.worker_count]
+
+        async def has_begun() -> bool:
+            return begun.exists()
+
+        await eventually(is_known)
+        await served.client.apply(document)
+        await served.client.execute(name)
+        await eventually(has_begun)
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(process.wait(), PATIENCE) == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def test_a_worker_that_has_ever_so_much_to_say_still_says_that_it_lives():
+    """Only a heartbeat is answered, and without answers the worker would take its server for silent."""
+    enough = asyncio.Event()
+
+    @handler("talk")
+    async def talk(context: StepContext) -> None:
+        while not enough.is_set():
+            for _ in range(100):
+                context.emit("word")
+            await asyncio.sleep(0)
+
+    async with serving() as server:
+        worker = Worker(server.target, handlers=talk)
+        task = asyncio.create_task(worker.run(signals=False))
+        stream, _ = await server.stream()
+        attempt = pb.Attempt(execution_id=str(uuid4()), step_path="a", iteration=1, attempt=1)
+        stream.tell(assignment=pb.Assignment(attempt=attempt, handler="talk"))
+        await stream.hears("progress")
+        await stream.hears("heartbeat")
+        await stream.hears("heartbeat")
+        enough.set()
+        await stream.hears("completed")
+        stream.tell(settled=pb.AttemptSettled(attempt=attempt, is_recorded=True))
+        worker.stop()
+        await asyncio.wait_for(task, PATIENCE)
+
+
+async def test_what_gives_tokens_may_fail_for_a_while(serve: Serve):
+    """The worker keeps what it runs; before it was ever connected, it is a mistake that is told."""
+    first = await serve([])
+    fails, failed = asyncio.Event(), asyncio.Event()
+
+    def fresh() -> str:
+        if fails.is_set():
+            failed.set()
+            raise OSError("the file with the token is away")
+        return ""
+
+    async with running(first.target, price, token=fresh) as worker:
+        fails.set()
+        await first.stop()
+        second = await serve([], listen=first.target)
+        await asyncio.wait_for(failed.wait(), PATIENCE)
+        assert not worker.connected.is_set()
+        fails.clear()
+        await asyncio.wait_for(worker.connected.wait(), PATIENCE)
+        assert "price" in [each.name for each in await second.client.list_handlers()]
+    fails.set()
+    with pytest.raises(OSError, match="is away"):
+        await Worker(first.target, handlers=price, token=fresh).run(signals=False)
 
 
 async def test_a_server_that_restarts_finds_its_workers_again(serve: Serve, stage: Stage):

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+from flowkeep.channel import Token
 from flowkeep.errors import FlowkeepError
 from flowkeep.worker.worker import Worker
 
@@ -23,7 +24,7 @@ def main() -> int:
     try:
         modules = [loaded(place) for place in options.modules]
         asyncio.run(_run(options, modules))
-    except (FlowkeepError, ImportError, TypeError, ValueError) as error:
+    except (FlowkeepError, ImportError, OSError, TypeError, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     return 0
@@ -33,7 +34,7 @@ async def _run(options: argparse.Namespace, modules: list[ModuleType]) -> None:
     worker = Worker(
         options.server,
         handlers=modules,
-        token=os.environ.get("FLOWKEEP_TOKEN"),
+        token=token_of(options.token_file),
         tls=options.tls,
         capacity=options.capacity,
         name=options.name,
@@ -41,6 +42,11 @@ async def _run(options: argparse.Namespace, modules: list[ModuleType]) -> None:
         grace=options.grace,
     )
     await worker.run()
+
+
+def token_of(file: str) -> Token:
+    """Return the token of the environment, or what reads it from a file, in which another process renews it."""
+    return Path(file).read_text if file else os.environ.get("FLOWKEEP_TOKEN")
 
 
 def loaded(place: str) -> ModuleType:
@@ -63,6 +69,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m flowkeep.worker", description=main.__doc__)
     parser.add_argument("modules", nargs="+", help="modules with handlers, named my.handlers or as path/of/file.py")
     parser.add_argument("--server", default=os.environ.get("FLOWKEEP_TARGET", "localhost:50051"), help="host:port")
+    parser.add_argument(
+        "--token-file",
+        default=os.environ.get("FLOWKEEP_TOKEN_FILE", ""),
+        help="file with the token, read at each connection; else FLOWKEEP_TOKEN is the token",
+    )
     parser.add_argument("--tls", action="store_true", help="encrypt the connection")
     parser.add_argument("--capacity", type=int, default=10, help="attempts at a time (10)")
     parser.add_argument("--name", default="", help="name of the worker, for people")

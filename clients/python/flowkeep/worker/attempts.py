@@ -10,7 +10,6 @@ import logging
 import threading
 import traceback
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -20,12 +19,16 @@ from flowkeep.handlers.errors import HANDLER_ERROR, rebuilt
 from flowkeep.v1 import worker_service_pb2 as pb
 from flowkeep.v1.execution_pb2 import Usage
 from flowkeep.worker.functions import Function, to_json
+from flowkeep.worker.threads import Threads
 
 log = logging.getLogger("flowkeep.worker")
 
 MAX_OUTPUT = 16_384
 MAX_PROGRESS = 1_000
 """Of what is said of attempts on their way, so many wait to be sent; more is left out."""
+
+MAX_NAMED = 2_000
+"""Attempts that a server looks at when a worker connects."""
 
 LONGEST_TRACE = 16_384
 LONGEST_MESSAGE = 2_048
@@ -70,7 +73,7 @@ class Attempts:
         self._functions = functions
         self._say = say
         self._changed = changed
-        self._threads = ThreadPoolExecutor(capacity, thread_name_prefix="flowkeep-handler")
+        self._threads = Threads(capacity)
         self._all: dict[Key, Attempt] = {}
         self.org = ""
 
@@ -78,6 +81,15 @@ class Attempts:
     def all(self) -> list[Attempt]:
         """Those that run, and those whose results are not settled."""
         return list(self._all.values())
+
+    @property
+    def named(self) -> list[pb.Attempt]:
+        """What a server is told of when the worker connects, what runs first.
+
+        Results beyond what it looks at are said to it all the same.
+        """
+        by_need = sorted(self._all.values(), key=lambda each: each.result is not None)
+        return [each.assignment.attempt for each in by_need[:MAX_NAMED]]
 
     @property
     def running(self) -> list[Attempt]:
@@ -121,7 +133,7 @@ class Attempts:
 
     def close(self) -> None:
         """Wait for no thread."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
 
     def _forget(self, attempt: Attempt) -> None:
         self._all.pop(attempt.key, None)
@@ -146,11 +158,8 @@ class Attempts:
         if function.is_async:
             result = function.call(**arguments)
         else:
-            inside, loop = contextvars.copy_context(), asyncio.get_running_loop()
-            # A future can hold neither StopIteration nor what is meant to end the process.
-            is_whole, result = await loop.run_in_executor(
-                self._threads, lambda: inside.run(_finished, function, arguments)
-            )
+            inside = contextvars.copy_context()
+            is_whole, result = await self._threads.run(lambda: inside.run(_finished, function, arguments))
             if is_whole:
                 return bytes(result)
         while inspect.isawaitable(result):
@@ -246,9 +255,10 @@ def _details(details: Mapping[Any, Any]) -> bytes:
         written = json.dumps({str(key): value for key, value in details.items()}, allow_nan=False, default=str)
     except (ValueError, TypeError, RecursionError):
         written = json.dumps({str(key): str(value)[:300] for key, value in list(details.items())[:100]})
-    if len(written) > MAX_DETAILS:
-        cut = {str(key)[:64]: str(value)[:100] for key, value in list(details.items())[:50]}
-        written = json.dumps(cut)[:MAX_DETAILS]
+    most = 64
+    while len(written) > MAX_DETAILS:  # so many members, half of them at the next look: a character has up to 12 bytes
+        written = json.dumps({str(key)[:64]: str(value)[:100] for key, value in list(details.items())[:most]})
+        most //= 2
     return written.encode(errors="replace")
 
 

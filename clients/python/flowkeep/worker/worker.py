@@ -102,7 +102,8 @@ class Worker:
         """Serve until `stop` is called, or, with `signals`, SIGTERM or SIGINT comes.
 
         Raises FlowkeepError when the server refuses the worker for good: it lacks the permission `workers.work`, or a
-        handler of it cannot be served.
+        handler of it cannot be served. What a `token` that is a function raises is raised before there ever was a
+        connection; afterwards it is logged, and the function asked again.
         """
         from flowkeep.worker.attempts import Attempts
 
@@ -165,9 +166,19 @@ class Worker:
         backoff = Backoff()
         async with open_channel(self._target, self._tls, self._options) as channel:
             stub: Any = WorkerServiceStub(channel)
+            was_connected = False
             while True:
                 try:
-                    await self._stream(stub.Work(metadata=call_metadata(self._token)), backoff)
+                    metadata = call_metadata(self._token)
+                except Exception as error:  # of a function that gives tokens: it is code of anybody
+                    if not was_connected:
+                        raise
+                    pause = backoff.next()
+                    log.warning("there is no token for %s (%r); next try in %.1f s", self._target, error, pause)
+                    await asyncio.sleep(pause)
+                    continue
+                try:
+                    await self._stream(stub.Work(metadata=metadata), backoff)
                     pause = backoff.next()
                 except grpc.aio.AioRpcError as failure:
                     error = from_rpc_error(failure)
@@ -186,6 +197,7 @@ class Worker:
                         raise
                     pause = backoff.next()  # by the other side, such as a server that had no room to begin with it
                 finally:
+                    was_connected |= self.connected.is_set()
                     self.connected.clear()
                 await asyncio.sleep(pause)
 
@@ -198,7 +210,7 @@ class Worker:
                 handlers=[function.message() for function in self._functions.values()],
                 capacity=self._capacity,
                 version=self.version[:64],
-                attempts=[each.assignment.attempt for each in self._attempts.all],
+                attempts=self._attempts.named,
             )
             await call.write(pb.WorkRequest(register=register))
             async with asyncio.timeout(60.0):
@@ -245,18 +257,18 @@ class Worker:
     async def _send(self, call: Any, interval: float) -> None:
         """Send what is to be said, and that the worker lives."""
         heartbeat = pb.WorkRequest(heartbeat=pb.Heartbeat())
-        due = asyncio.get_running_loop().time() + interval
+        loop = asyncio.get_running_loop()
+        due = loop.time() + interval
         while True:
-            while self._outbox:
-                await call.write(self._outbox.popleft())
-            now = asyncio.get_running_loop().time()
-            if now >= due:
+            if loop.time() >= due:  # however much there is to say: only a heartbeat is answered
+                due = loop.time() + interval
                 await call.write(heartbeat)
-                due = now + interval
-            self._told.clear()
-            if not self._outbox:
+            elif self._outbox:
+                await call.write(self._outbox.popleft())
+            else:
+                self._told.clear()
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(due - now if due > now else interval):
+                    async with asyncio.timeout_at(due):
                         await self._told.wait()
 
     async def _receive(self, call: Any, patience: float) -> None:
