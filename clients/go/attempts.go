@@ -20,6 +20,7 @@ const (
 	maxOutputBytes  = 2 << 20
 	maxDetailsBytes = 16 << 10
 	maxEmitted      = 32 << 10
+	maxNamed        = 2_000 // a server looks at no more
 )
 
 var code = regexp.MustCompile(`^[A-Z][A-Z0-9_]{0,63}$`)
@@ -59,15 +60,28 @@ func newAttempts(capacity int, send func(*flowkeepv1.WorkRequest)) *attempts {
 	return a
 }
 
-// named returns all that a server should know of when the worker connects.
+// named returns what a server should know of when the worker connects, what runs first: results beyond what it looks at
+// are said to it all the same.
 func (a *attempts) named() []*flowkeepv1.Attempt {
 	a.mutex.Lock()
 	defer a.mutex.Unlock()
-	var found []*flowkeepv1.Attempt
+	var runs, ended []*flowkeepv1.Attempt
 	for _, each := range a.kept {
-		found = append(found, each.attempt)
+		if each.result == nil {
+			runs = append(runs, each.attempt)
+		} else {
+			ended = append(ended, each.attempt)
+		}
 	}
-	return found
+	found := append(runs, ended...)
+	return found[:min(len(found), maxNamed)]
+}
+
+// isEmpty says whether no attempt is kept.
+func (a *attempts) isEmpty() bool {
+	a.mutex.Lock()
+	defer a.mutex.Unlock()
+	return len(a.kept) == 0
 }
 
 // resend sends the results that are not settled, again.
@@ -133,8 +147,10 @@ func (a *attempts) giveBack() {
 
 // abandon stops all attempts; nothing of them is sent any more.
 func (a *attempts) abandon() {
-	for _, attempt := range a.named() {
-		a.cancel(attempt, flowkeepv1.AttemptCancelled_REASON_STALE)
+	for !a.isEmpty() {
+		for _, attempt := range a.named() {
+			a.cancel(attempt, flowkeepv1.AttemptCancelled_REASON_STALE)
+		}
 	}
 }
 
@@ -147,38 +163,47 @@ func (a *attempts) whenEmpty() {
 	}
 }
 
+// errLeft is what is known of a handler that ended its goroutine, as runtime.Goexit does, and testing.T.FailNow with it.
+var errLeft = errors.New("the handler has ended its goroutine")
+
 func (r *running) run(ctx context.Context, assignment *flowkeepv1.Assignment, run handlerFunc) {
 	defer r.stop(nil)
-	var text []byte
-	err := func() error {
-		select {
-		case r.attempts.room <- struct{}{}:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-		defer func() { <-r.attempts.room }()
-		if run == nil {
-			message := fmt.Sprintf("this worker has no handler %s", assignment.GetHandler())
-			return &HandlerError{Code: "INVALID_PARAMS", Message: message, Final: true}
-		}
-		var err error
-		text, err = r.call(ctx, assignment, run)
-		return err
-	}()
+	text, err := []byte(nil), errLeft
+	defer func() { r.end(ctx, assignment.GetHandler(), text, err) }()
+	text, err = r.ran(ctx, assignment, run)
+}
+
+// ran runs the handler once there is room for it.
+func (r *running) ran(ctx context.Context, assignment *flowkeepv1.Assignment, run handlerFunc) ([]byte, error) {
+	select {
+	case r.attempts.room <- struct{}{}:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	defer func() { <-r.attempts.room }()
+	if run == nil {
+		message := fmt.Sprintf("this worker has no handler %s", assignment.GetHandler())
+		return nil, &HandlerError{Code: "INVALID_PARAMS", Message: message, Final: true}
+	}
+	return r.call(ctx, assignment, run)
+}
+
+// end says what came of the attempt, and keeps it until it is settled.
+func (r *running) end(ctx context.Context, handler string, text []byte, err error) {
+	result := &flowkeepv1.WorkRequest{}
+	if err == nil {
+		completed := &flowkeepv1.AttemptCompleted{Attempt: r.attempt, Output: text, Usage: &r.usage}
+		result.Message = &flowkeepv1.WorkRequest_Completed{Completed: completed}
+	} else {
+		result.Message = &flowkeepv1.WorkRequest_Failed{Failed: r.failed(ctx, handler, err)}
+	}
 	a := r.attempts
 	a.mutex.Lock()
 	defer a.mutex.Unlock()
-	if a.kept[keyOf(r.attempt)] != r {
-		return
+	if a.kept[keyOf(r.attempt)] == r {
+		r.result = result
+		a.send(result)
 	}
-	if err == nil {
-		r.result = &flowkeepv1.WorkRequest{Message: &flowkeepv1.WorkRequest_Completed{
-			Completed: &flowkeepv1.AttemptCompleted{Attempt: r.attempt, Output: text, Usage: &r.usage},
-		}}
-	} else {
-		r.result = &flowkeepv1.WorkRequest{Message: &flowkeepv1.WorkRequest_Failed{Failed: r.failed(ctx, assignment.GetHandler(), err)}}
-	}
-	a.send(r.result)
 }
 
 // panicked is a handler that has panicked.
@@ -208,7 +233,17 @@ func (r *running) call(ctx context.Context, assignment *flowkeepv1.Assignment, r
 	})
 }
 
-func (r *running) failed(ctx context.Context, handler string, err error) *flowkeepv1.AttemptFailed {
+// failed returns what the server is told of an error. An error is anybody's, such as a nil pointer of a type of its own:
+// whatever it does when it is looked at, the attempt fails, and not the worker.
+func (r *running) failed(ctx context.Context, handler string, err error) (told *flowkeepv1.AttemptFailed) {
+	defer func() {
+		if recover() != nil {
+			message := cut(fmt.Sprintf("handler %q gave %T, which cannot be read", handler, err), 2048)
+			told = &flowkeepv1.AttemptFailed{
+				Attempt: r.attempt, Code: "HANDLER_ERROR", Message: message, Retryable: true, Usage: &r.usage,
+			}
+		}
+	}()
 	// Only the stack trace, which not everybody sees, has the text of an error that is no HandlerError: it may hold secrets.
 	message := fmt.Sprintf("handler %q gave %T; its stack trace tells more", handler, err)
 	failed := &flowkeepv1.AttemptFailed{

@@ -26,7 +26,11 @@ type Client struct {
 	channel    *grpc.ClientConn
 	executions flowkeepv1.ExecutionServiceClient
 	workflows  flowkeepv1.WorkflowServiceClient
+	workers    flowkeepv1.WorkerServiceClient
+	tasks      flowkeepv1.TaskServiceClient
+	notices    flowkeepv1.NotificationServiceClient
 	token      TokenSource
+	renews     bool // each call may have another token than the one before
 	timeout    time.Duration
 }
 
@@ -44,7 +48,11 @@ func New(target string, options ...Option) (*Client, error) {
 		channel:    channel,
 		executions: flowkeepv1.NewExecutionServiceClient(channel),
 		workflows:  flowkeepv1.NewWorkflowServiceClient(channel),
+		workers:    flowkeepv1.NewWorkerServiceClient(channel),
+		tasks:      flowkeepv1.NewTaskServiceClient(channel),
+		notices:    flowkeepv1.NewNotificationServiceClient(channel),
 		token:      set.token,
+		renews:     set.renews,
 		timeout:    set.timeout,
 	}, nil
 }
@@ -155,6 +163,12 @@ func (c *Client) DeleteWorkflow(ctx context.Context, workflow string, options *D
 func (c *Client) ListHandlers(ctx context.Context) ([]*flowkeepv1.Handler, error) {
 	response, err := call(ctx, c, c.workflows.ListHandlers, &flowkeepv1.ListHandlersRequest{}, c.timeout)
 	return response.GetHandlers(), err
+}
+
+// ListWorkers returns the workers that are connected, by name, and what they run; with a handler those that have it.
+func (c *Client) ListWorkers(ctx context.Context, handler string) ([]*flowkeepv1.Worker, error) {
+	response, err := call(ctx, c, c.workers.ListWorkers, &flowkeepv1.ListWorkersRequest{Handler: handler}, c.timeout)
+	return response.GetWorkers(), err
 }
 
 // Execute starts an execution and returns it, with Wait when it has ended. The input is anything of which encoding/json

@@ -31,6 +31,7 @@ type Option func(*settings)
 
 type settings struct {
 	token   TokenSource
+	renews  bool
 	tls     *tls.Config
 	timeout time.Duration
 	dial    []grpc.DialOption
@@ -38,11 +39,15 @@ type settings struct {
 
 // WithToken sends a bearer token with each call. Without WithTLS it travels in plain text.
 func WithToken(token string) Option {
-	return WithTokenSource(func(context.Context) (string, error) { return token, nil })
+	return func(s *settings) {
+		s.token, s.renews = func(context.Context) (string, error) { return token, nil }, false
+	}
 }
 
 // WithTokenSource sends with each call the bearer token that the source gives.
-func WithTokenSource(source TokenSource) Option { return func(s *settings) { s.token = source } }
+func WithTokenSource(source TokenSource) Option {
+	return func(s *settings) { s.token, s.renews = source, source != nil }
+}
 
 // WithTLS encrypts the connection; nil stands for the certificates of the system.
 func WithTLS(config *tls.Config) Option {

@@ -40,7 +40,6 @@ type WorkerOptions struct {
 // settled. What it ran for a server that is gone is stopped, and made again.
 type Worker struct {
 	client    *Client
-	workers   flowkeepv1.WorkerServiceClient
 	options   WorkerOptions
 	id        string
 	handlers  []*flowkeepv1.Handler
@@ -54,20 +53,21 @@ type Worker struct {
 
 // NewWorker returns a worker for the server at a target. Add handlers with Handle, then Run it.
 func NewWorker(target string, options *WorkerOptions, connection ...Option) (*Worker, error) {
-	client, err := New(target, connection...)
-	if err != nil {
-		return nil, err
-	}
-	w := &Worker{
-		client: client, workers: flowkeepv1.NewWorkerServiceClient(client.channel),
-		id: requestID(""), functions: map[string]handlerFunc{},
-	}
+	w := &Worker{id: requestID(""), functions: map[string]handlerFunc{}}
 	if options != nil {
 		w.options = *options
 	}
 	if w.options.Capacity == 0 {
 		w.options.Capacity = 10
 	}
+	if w.options.Capacity < 1 || w.options.Capacity > 1_000 {
+		return nil, fmt.Errorf("the capacity must be from 1 to 1,000, not %d", w.options.Capacity)
+	}
+	client, err := New(target, connection...)
+	if err != nil {
+		return nil, err
+	}
+	w.client = client
 	if w.options.Grace == 0 {
 		w.options.Grace = 30 * time.Second
 	}
@@ -89,7 +89,8 @@ func (w *Worker) Close() error {
 // Run serves until the context ends. Then it drains: it takes no more attempts, and returns nil once those that it has are
 // settled, or were given back after the grace. signal.NotifyContext makes a context that ends with SIGTERM.
 //
-// The error is an *Error for what another try cannot mend, such as a token that is not valid.
+// The error is an *Error for what another try cannot mend, such as a token that is not valid, or, before there ever was a
+// stream, that of the source of tokens.
 func (w *Worker) Run(ctx context.Context) error {
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
@@ -103,17 +104,23 @@ func (w *Worker) Run(ctx context.Context) error {
 	})
 	defer stopDraining()
 	var pauses pausing
+	wasRegistered := false
 	for !w.isDrained() {
 		isRegistered := false
 		err := w.stand(ctx, life, func() {
-			isRegistered = true
+			wasRegistered, isRegistered = true, true
 			pauses.reset()
 		})
 		if w.isDrained() {
 			return nil
 		}
 		var broke *Error
-		if !errors.As(err, &broke) || isFatal(broke, isRegistered) {
+		if !errors.As(err, &broke) {
+			if !wasRegistered {
+				return err
+			}
+			broke = newError(codes.Unauthenticated, err.Error())
+		} else if isFatal(broke, isRegistered || w.client.renews) {
 			return err
 		}
 		if w.options.OnBreak != nil {
@@ -136,14 +143,14 @@ func (w *Worker) leave() {
 	}
 }
 
-// isFatal says whether an error does not get better when the worker comes again. A token that served until now has expired:
-// the next one may do.
-func isFatal(err *Error, isRegistered bool) bool {
+// isFatal says whether an error does not get better when the worker comes again. Where a token that served until now has
+// expired, or the next one may be another, that may do.
+func isFatal(err *Error, mayHaveToken bool) bool {
 	switch err.Code {
 	case codes.InvalidArgument, codes.AlreadyExists, codes.PermissionDenied, codes.FailedPrecondition, codes.Unimplemented:
 		return true
 	case codes.Unauthenticated:
-		return !isRegistered
+		return !mayHaveToken
 	case codes.Canceled:
 		return says(err, closed)
 	default:
@@ -180,7 +187,7 @@ func (w *Worker) stand(wish, life context.Context, onRegistered func()) error {
 	if err != nil {
 		return err
 	}
-	stream, err := w.workers.Work(authorized)
+	stream, err := w.client.workers.Work(authorized)
 	if err != nil {
 		return fromRPC(err)
 	}
@@ -211,7 +218,7 @@ func (w *Worker) stand(wish, life context.Context, onRegistered func()) error {
 		w.take(life, response)
 		// A server that stops still records results: the worker leaves when it has none, or is sent away.
 		isLeaving = isLeaving || response.GetDraining() != nil
-		if isLeaving && len(w.attempts.named()) == 0 {
+		if isLeaving && w.attempts.isEmpty() {
 			return newError(codes.Unavailable, "the server stops")
 		}
 	}

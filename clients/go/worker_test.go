@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
 	"strconv"
 	"sync/atomic"
 	"syscall"
@@ -27,9 +28,16 @@ func TestServe(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var connection []flowkeep.Option
+	if tokens := os.Getenv("FLOWKEEP_TOKENS"); tokens != "" {
+		connection = append(connection, flowkeep.WithTokenSource(func(context.Context) (string, error) {
+			text, err := os.ReadFile(tokens)
+			return string(text), err
+		}))
+	}
 	worker, err := flowkeep.NewWorker(target(t), &flowkeep.WorkerOptions{
 		Name: "go", Capacity: capacity, Grace: grace, OnBreak: func(err *flowkeep.Error) { fmt.Println("broke", err.Code) },
-	})
+	}, connection...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,6 +60,7 @@ func TestServe(t *testing.T) {
 	flowkeep.Handle(worker, flowkeep.Handler{Name: "break"}, func(context.Context, object, *flowkeep.Attempt) (any, error) {
 		return nil, errors.New("the secret text of the error")
 	})
+	flowkeep.Handle(worker, flowkeep.Handler{Name: "bad"}, bad)
 	var inside atomic.Int32
 	flowkeep.Handle(worker, flowkeep.Handler{Name: "crowd"}, func(context.Context, object, *flowkeep.Attempt) (int32, error) {
 		defer inside.Add(-1)
@@ -106,6 +115,36 @@ func hold(ctx context.Context, params struct{ Until string }, attempt *flowkeep.
 		case <-ctx.Done():
 			fmt.Println("stopped")
 			return 0, ctx.Err()
+		}
+	}
+}
+
+// unreadable is an error that breaks whoever looks at it.
+type unreadable struct{ text string }
+
+func (u *unreadable) Error() string { return u.text }
+
+// bad fails in ways that are anybody's: none of them may end the worker.
+func bad(_ context.Context, params struct{ Way string }, attempt *flowkeep.Attempt) (any, error) {
+	switch params.Way {
+	case "nothing":
+		var none *unreadable
+		return nil, none
+	case "pause":
+		var none *flowkeep.HandlerError
+		return nil, none
+	case "progress":
+		panic(attempt)
+	case "usage":
+		runtime.Goexit()
+	}
+	return nil, errors.New("text")
+}
+
+func TestACapacityThatNoWorkerHasIsRefused(t *testing.T) {
+	for _, capacity := range []int{-1, 1_001, 1 << 40} {
+		if _, err := flowkeep.NewWorker("localhost:1", &flowkeep.WorkerOptions{Capacity: capacity}); err == nil {
+			t.Errorf("%d is taken", capacity)
 		}
 	}
 }

@@ -105,6 +105,21 @@ async def test_attempts_and_results_outlive_streams(server: Server, gate: Path) 
     assert list(again.attempts) == []
 
 
+@pytest.mark.parametrize("way", ["nothing", "pause", "progress", "usage", "text"])
+@pytest.mark.usefixtures("process")
+async def test_what_a_handler_throws_fails_its_attempt_and_never_the_worker(server: Server, way: str) -> None:
+    stream, _ = await server.stream()
+    bad = assign(stream, "bad", way=way)
+    failed = await stream.hears("failed")
+    assert (failed.attempt, failed.code) == (
+        bad,
+        "TOO_LATE" if failed.message == "the shop is closed" else "HANDLER_ERROR",
+    )
+    stream.tell(settled=AttemptSettled(attempt=bad, is_recorded=True))
+    assign(stream, "greet", name="you")
+    await stream.hears("completed")
+
+
 @pytest.mark.usefixtures("process")
 async def test_what_is_no_longer_wanted_is_stopped(server: Server, gate: Path) -> None:
     first, _ = await server.stream()
@@ -122,6 +137,34 @@ async def test_it_comes_again_when_its_token_has_expired_or_the_server_failed(se
         stream, _ = await server.stream()
         stream.cut(code)
     await server.stream()
+
+
+@pytest.mark.parametrize("language", WORKERS)
+async def test_it_asks_for_a_fresh_token_whenever_it_connects(server: Server, language: str, tmp_path: Path) -> None:
+    """Also where there is none for a moment, and where it is renewed only after the old one was refused."""
+    tokens = tmp_path / "token"
+    tokens.write_text("first\n")
+    async with worker_of(language, server.target, FLOWKEEP_TOKENS=str(tokens)) as process:
+        assert process.stdout is not None
+        stream, _ = await server.stream()
+        assert stream.authorization == "Bearer first"
+        tokens.unlink()
+        stream.cut(grpc.StatusCode.UNAUTHENTICATED)
+        async with asyncio.timeout(LONGEST):
+            for _ in range(2):  # the second one is of a try without a token
+                assert (await process.stdout.readline()).startswith(b"broke")
+        _renew(tokens, "second")
+        assert (await server.refuse(grpc.StatusCode.UNAUTHENTICATED)).authorization == "Bearer second"
+        _renew(tokens, "third")
+        stream, _ = await server.stream()
+        assert stream.authorization in ("Bearer second", "Bearer third")  # it may have come again before
+
+
+def _renew(tokens: Path, token: str) -> None:
+    """Let there be another token, at once and whole."""
+    fresh = tokens.with_name("fresh")
+    fresh.write_text(token)
+    fresh.replace(tokens)
 
 
 async def test_it_drains_on_sigterm(process: asyncio.subprocess.Process, server: Server, gate: Path) -> None:

@@ -1,6 +1,7 @@
 /** The attempts that a worker runs, or whose results are not settled. They outlive the stream that brought them. */
 
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import type { Duration } from "@bufbuild/protobuf/wkt";
 
 import { toDuration } from "./durations.js";
 import { type Usage, UsageSchema } from "./gen/flowkeep/v1/execution_pb.js";
@@ -23,6 +24,8 @@ export type Said = NonNullable<MessageInitShape<typeof WorkRequestSchema>["messa
 const MAX_OUTPUT_BYTES = 2 * 1024 * 1024;
 const MAX_DETAILS_BYTES = 16 * 1024;
 const MAX_EMIT_LENGTH = 16 * 1024; // in UTF-16, of which each takes at most three bytes
+const MAX_NAMED = 2_000; // a server looks at no more
+const MAX_AMOUNT = 1e12;
 const WHY: Readonly<Record<number, string>> = {
   [Reason.CANCELLED]: "the execution or the step was cancelled, or has ended",
   [Reason.TIMEOUT]: "the attempt has taken longer than it may",
@@ -57,9 +60,14 @@ export class Attempts {
     this.#send = send;
   }
 
-  /** Returns all that a server should know of when the worker connects. */
+  /**
+   * Returns what a server should know of when the worker connects, what runs first: results beyond what it looks at are
+   * said to it all the same.
+   */
   named(): Attempt[] {
-    return [...this.#kept.values()].map((each) => each.attempt);
+    const kept = [...this.#kept.values()];
+    const byNeed = [...kept.filter((each) => !each.result), ...kept.filter((each) => each.result)];
+    return byNeed.slice(0, MAX_NAMED).map((each) => each.attempt);
   }
 
   /** Whether no attempt runs, and no result waits to be settled. */
@@ -134,7 +142,7 @@ export class Attempts {
 
   /** Stops all attempts; nothing of them is sent any more. */
   abandon(): void {
-    for (const attempt of this.named()) {
+    for (const { attempt } of [...this.#kept.values()]) {
       this.cancel(attempt, Reason.STALE);
     }
   }
@@ -182,6 +190,9 @@ export class Attempts {
       deadline: deadline && new Date(Number(deadline.seconds) * 1000 + deadline.nanos / 1e6),
       signal: stop.signal,
       report(progressPercent, message = "") {
+        if (Number.isNaN(Number(progressPercent))) {
+          throw new RangeError(`progress is a number from 0 to 100, not ${String(progressPercent)}`);
+        }
         const bounded = Math.min(100, Math.max(0, Math.round(progressPercent)));
         progress({ progressPercent: bounded, message: sendable(message, 256) });
       },
@@ -228,8 +239,8 @@ class Usages {
   #costMicros = 0;
 
   add(used: Used): void {
-    if (!Object.values(used).every((amount) => amount === undefined || (Number.isFinite(amount) && amount >= 0))) {
-      throw new RangeError("what an attempt has used up are numbers from 0");
+    if (!Object.values(used).every((amount) => amount === undefined || (amount >= 0 && amount <= MAX_AMOUNT))) {
+      throw new RangeError("what an attempt has used up are numbers from 0 to 10^12");
     }
     this.#inputTokens += used.inputTokens ?? 0;
     this.#outputTokens += used.outputTokens ?? 0;
@@ -262,8 +273,18 @@ function completed(attempt: Attempt, given: unknown, usage: Usage): Said {
   return { case: "completed", value: { attempt, output, usage } };
 }
 
-// Only the stack trace, which not everybody sees, has the text of an error that is no HandlerError: it may hold secrets.
+// What is thrown is anybody's, and whatever it does when it is looked at, the attempt fails, and not the worker.
 function failed(handler: string, attempt: Attempt, error: unknown, signal: AbortSignal, usage: Usage): Said {
+  try {
+    return toldFailure(handler, attempt, error, signal, usage);
+  } catch {
+    const message = sendable(`handler ${JSON.stringify(handler)} threw what cannot be read`, 2048);
+    return { case: "failed", value: { attempt, code: "HANDLER_ERROR", message, retryable: true, usage } };
+  }
+}
+
+// Only the stack trace, which not everybody sees, has the text of an error that is no HandlerError: it may hold secrets.
+function toldFailure(handler: string, attempt: Attempt, error: unknown, signal: AbortSignal, usage: Usage): Said {
   if (error instanceof HandlerError) {
     return {
       case: "failed",
@@ -273,7 +294,7 @@ function failed(handler: string, attempt: Attempt, error: unknown, signal: Abort
         message: sendable(error.message, 2048),
         details: detailsOf(error),
         retryable: error.retryable,
-        ...(error.retryAfter === undefined ? {} : { retryAfter: toDuration(error.retryAfter) }),
+        ...pauseOf(error),
         stackTrace: stackOf(error),
         usage,
       },
@@ -286,6 +307,14 @@ function failed(handler: string, attempt: Attempt, error: unknown, signal: Abort
   const message = sendable(`handler ${JSON.stringify(handler)} threw ${kind}; its stack trace tells more`, 2048);
   const stackTrace = stackOf(error);
   return { case: "failed", value: { attempt, code: "HANDLER_ERROR", message, retryable: true, stackTrace, usage } };
+}
+
+function pauseOf(error: HandlerError): { retryAfter?: Duration } {
+  try {
+    return error.retryAfter === undefined ? {} : { retryAfter: toDuration(error.retryAfter) };
+  } catch {
+    return {}; // the failure itself matters more
+  }
 }
 
 function detailsOf(error: HandlerError): Uint8Array {

@@ -11,6 +11,8 @@ import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-no
 
 import { type Span, toSeconds } from "./durations.js";
 import { ExecutionService } from "./gen/flowkeep/v1/execution_service_pb.js";
+import { NotificationService } from "./gen/flowkeep/v1/notification_service_pb.js";
+import { TaskService } from "./gen/flowkeep/v1/task_service_pb.js";
 import { WorkerService } from "./gen/flowkeep/v1/worker_service_pb.js";
 import { WorkflowService } from "./gen/flowkeep/v1/workflow_service_pb.js";
 import { Backoff, mayRepeat } from "./retry.js";
@@ -53,6 +55,8 @@ export class Connection {
   readonly executions: Stub<typeof ExecutionService>;
   readonly workflows: Stub<typeof WorkflowService>;
   readonly workers: Stub<typeof WorkerService>;
+  readonly tasks: Stub<typeof TaskService>;
+  readonly notifications: Stub<typeof NotificationService>;
   readonly timeoutSeconds: number;
   readonly #token: Token | undefined;
   readonly #session: Http2SessionManager;
@@ -73,6 +77,13 @@ export class Connection {
     this.executions = createClient(ExecutionService, transport);
     this.workflows = createClient(WorkflowService, transport);
     this.workers = createClient(WorkerService, transport);
+    this.tasks = createClient(TaskService, transport);
+    this.notifications = createClient(NotificationService, transport);
+  }
+
+  /** Whether each call may have another token than the one before. */
+  get renewsToken(): boolean {
+    return typeof this.#token === "function";
   }
 
   /** Closes the connection. Calls and watches under way end with an error that says so. */

@@ -77,6 +77,7 @@ export class Worker {
   readonly #graceMs: number;
   #patience: NodeJS.Timeout | undefined;
   #stream: Outgoing | undefined;
+  #connecting: AbortController | undefined;
   #isDraining = false;
 
   constructor(target = "localhost:50051", options: WorkerOptions = {}) {
@@ -98,8 +99,9 @@ export class Worker {
 
   /**
    * Serves until the worker has drained: after SIGTERM, or `drain`, it takes no more attempts and ends once those that it
-   * has are settled, or were given back after the grace. Throws FlowkeepError for what another try cannot mend, such as a token that is not valid, and the
-   * reason of an aborted signal.
+   * has are settled, or were given back after the grace. Throws FlowkeepError for what another try cannot mend, such as a
+   * token that is not valid, what a function that gives tokens throws before there ever was a stream, and the reason of
+   * an aborted signal.
    */
   async run(options: RunOptions = {}): Promise<void> {
     const drain = (): void => this.drain();
@@ -132,49 +134,60 @@ export class Worker {
   #leave(): void {
     clearTimeout(this.#patience);
     this.#drained.abort();
-    this.#stream?.end();
+    if (this.#stream) {
+      this.#stream.end();
+    } else {
+      this.#connecting?.abort(); // nobody waits for a server that is not there
+    }
   }
 
   async #serve(signal: AbortSignal): Promise<void> {
     const backoff = new Backoff();
+    const either = AbortSignal.any([signal, this.#drained.signal]);
+    let wasRegistered = false;
     while (!this.#drained.signal.aborted) {
       signal.throwIfAborted();
       let error: FlowkeepError;
+      let headers: Headers | undefined;
       let isRegistered = false;
       try {
-        await this.#stand(signal, () => {
-          isRegistered = true;
+        headers = await this.#connection.headers();
+        await this.#stand(headers, signal, () => {
+          wasRegistered = isRegistered = true;
           backoff.reset();
         });
         error = flowkeepError("UNAVAILABLE", "the server has ended the stream");
       } catch (thrown) {
         signal.throwIfAborted();
-        error = fromThrown(thrown);
+        if (headers === undefined && !wasRegistered) {
+          throw thrown;
+        }
+        error = headers ? fromThrown(thrown) : flowkeepError("UNAUTHENTICATED", `there is no token: ${String(thrown)}`);
       } finally {
         this.#stream = undefined;
       }
       if (this.#drained.signal.aborted) {
         return;
       }
-      // A token that served until now has expired: the next one may do.
-      if (FATAL.has(error.code) || (error.code === "UNAUTHENTICATED" && !isRegistered)) {
+      // A token that served until now has expired: the next one may do, perhaps not before it was renewed.
+      const isNobody = error.code === "UNAUTHENTICATED" && !isRegistered && !this.#connection.renewsToken;
+      if (FATAL.has(error.code) || isNobody) {
         throw error;
       }
       this.#options.onBreak?.(error);
-      await pauseFor(1000 * backoff.after(error), signal);
+      await pauseFor(1000 * backoff.after(error), either).catch(() => signal.throwIfAborted());
     }
   }
 
   /** Keeps one stream until it ends or breaks. */
-  async #stand(outer: AbortSignal, onRegistered: () => void): Promise<void> {
-    const stop = new AbortController();
+  async #stand(headers: Headers, outer: AbortSignal, onRegistered: () => void): Promise<void> {
+    const stop = (this.#connecting = new AbortController());
     const signal = AbortSignal.any([outer, stop.signal]);
     const out = new Outgoing();
     const beat = new Heartbeat(() => out.push(said({ case: "heartbeat", value: {} })), stop);
     let isLeaving = false;
     out.push(this.#registration());
     try {
-      const headers = await this.#connection.headers();
       for await (const response of this.#connection.workers.work(out, { headers, signal })) {
         beat.heard();
         if (response.message.case === "registered") {

@@ -1,14 +1,17 @@
 /** A worker of the server FLOWKEEP_TARGET, for tests: it says what it does, a line each. */
 
 import { setTimeout as sleep } from "node:timers/promises";
-import { appendFileSync, existsSync } from "node:fs";
+import { appendFileSync, existsSync, readFileSync } from "node:fs";
 
-import { HandlerError, Worker } from "flowkeep-client";
+import { type AttemptContext, HandlerError, Worker } from "flowkeep-client";
+
+const TOKENS = process.env["FLOWKEEP_TOKENS"];
 
 const worker = new Worker(process.env["FLOWKEEP_TARGET"], {
   name: "typescript",
   capacity: Number(process.env["FLOWKEEP_CAPACITY"] ?? 2),
   grace: process.env["FLOWKEEP_GRACE"],
+  token: TOKENS ? () => readFileSync(TOKENS, "utf8") : undefined,
   onBreak: (error) => console.log(`broke ${error.code}`),
 });
 
@@ -33,6 +36,26 @@ worker.handle({ name: "refuse" }, () => {
 worker.handle({ name: "break" }, () => {
   throw new TypeError("the secret text of the error");
 });
+
+// What is thrown, and what handlers say of themselves, is anybody's: none of it may end the worker.
+const BAD: Record<string, (context: AttemptContext) => unknown> = {
+  nothing: () => {
+    throw Object.create(null);
+  },
+  pause: () => {
+    throw new HandlerError("TOO_LATE", "the shop is closed", { retryAfter: "soon" });
+  },
+  progress: (context) => context.report(NaN),
+  usage: (context) => context.use({ costMicros: 1e300 }),
+  text: () => {
+    throw Object.defineProperty(new Error("text"), "stack", {
+      get: () => {
+        throw new Error("there is none");
+      },
+    });
+  },
+};
+worker.handle<{ way: string }>({ name: "bad" }, ({ way }, context) => BAD[way]?.(context));
 
 let inside = 0;
 worker.handle({ name: "crowd" }, async () => {
