@@ -2,6 +2,7 @@
 
 import { create, type JsonValue } from "@bufbuild/protobuf";
 
+import { given } from "./answer.js";
 import { executeAll, type Outcome } from "./batch.js";
 import { Connection, type ConnectionOptions } from "./connection.js";
 import { type Definition, definition, definitions } from "./definition.js";
@@ -20,8 +21,10 @@ import {
   type WatchExecutionResponse,
 } from "./gen/flowkeep/v1/execution_service_pb.js";
 import type { Handler } from "./gen/flowkeep/v1/handler_pb.js";
+import type { Worker as WorkerMessage } from "./gen/flowkeep/v1/worker_service_pb.js";
 import { type Workflow, type WorkflowDefinition, WorkflowView } from "./gen/flowkeep/v1/workflow_pb.js";
 import { type ApplyWorkflowsResponse_Result, ListWorkflowsRequestSchema } from "./gen/flowkeep/v1/workflow_service_pb.js";
+import { NotificationCalls } from "./notifications.js";
 import { fromValue, type Input } from "./payload.js";
 import {
   type CallOptions,
@@ -54,12 +57,14 @@ export interface WatchOptions extends CallOptions {
  * repeated, and each call that changes something carries a `requestId`, under which the server does it once and answers
  * it as often as it comes. An aborted `signal` ends a call with the signal's reason.
  */
-export class Client {
+export class Client extends NotificationCalls {
   readonly #connection: Connection;
 
   /** Throws TypeError for a target that is neither `host:port` nor `unix:/path`. */
   constructor(target = "localhost:50051", options: ConnectionOptions = {}) {
-    this.#connection = new Connection(target, options);
+    const connection = new Connection(target, options);
+    super(connection);
+    this.#connection = connection;
   }
 
   /** Closes the connection. Calls and watches under way end with an error. */
@@ -167,6 +172,13 @@ export class Client {
   async listHandlers(options: CallOptions = {}): Promise<Handler[]> {
     const { workflows } = this.#connection;
     return (await this.#connection.call((attempt) => workflows.listHandlers({}, attempt), options)).handlers;
+  }
+
+  /** Returns the workers that are connected, by name, and what they run; only those that have a handler, if one is given. */
+  async listWorkers(options: CallOptions & { readonly handler?: string | undefined } = {}): Promise<WorkerMessage[]> {
+    const request = { handler: options.handler ?? "" };
+    const { workers } = this.#connection;
+    return (await this.#connection.call((attempt) => workers.listWorkers(request, attempt), options)).workers;
   }
 
   // Executions
@@ -352,11 +364,4 @@ function outcomeOf(executionId: string, finished: ExecutionFinished): JsonValue 
     throw new ExecutionFailedError(executionId, finished.state, failure);
   }
   return fromValue(finished.outcome.case === "result" ? finished.outcome.value : undefined);
-}
-
-function given<Value>(value: Value | undefined): Value {
-  if (value === undefined) {
-    throw new Error("the answer of the server lacks what it is about");
-  }
-  return value;
 }

@@ -32,6 +32,8 @@ export {
   StepExecution_State,
   StepView,
 } from "./gen/flowkeep/v1/execution_pb.js";
+export type { Notification } from "./gen/flowkeep/v1/notification_pb.js";
+export { type Task, Task_State } from "./gen/flowkeep/v1/task_pb.js";
 export { type Workflow, type WorkflowDefinition, WorkflowView } from "./gen/flowkeep/v1/workflow_pb.js";
 export { AttemptCancelled_Reason } from "./gen/flowkeep/v1/worker_service_pb.js";
 export {
@@ -51,4 +53,5 @@ export {
   type ExecutionFilters,
   type ListOptions,
 } from "./requests.js";
+export type { CommentedOptions, TaskFilters } from "./tasks.js";
 export { type RunOptions, Worker, type WorkerOptions } from "./worker.js";

@@ -2,7 +2,7 @@
 
 import { randomUUID } from "node:crypto";
 
-import { create } from "@bufbuild/protobuf";
+import { create, type DescEnum } from "@bufbuild/protobuf";
 import { type Duration, timestampFromDate } from "@bufbuild/protobuf/wkt";
 
 import { type Span, toDuration } from "./durations.js";
@@ -117,7 +117,7 @@ export function requestId(options: ChangeOptions): string {
 export function executionFilter(filters: ExecutionFilters): ExecutionFilter {
   const filter = create(ExecutionFilterSchema, {
     workflow: filters.workflow ?? "",
-    states: (filters.states ?? []).map(stateOf),
+    states: (filters.states ?? []).map((name) => stateOf(Execution_StateSchema, name)),
     owner: filters.owner ?? "",
     tags: [...(filters.tags ?? [])],
     labels: { ...filters.labels },
@@ -135,10 +135,11 @@ export function executionFilter(filters: ExecutionFilters): ExecutionFilter {
   return filter;
 }
 
-function stateOf(name: string): Execution_State {
-  const found = Execution_StateSchema.values.find((each) => each.localName === name);
+/** Returns the number of a state. Throws RangeError for one that does not exist. */
+export function stateOf(states: DescEnum, name: string): number {
+  const found = states.values.find((each) => each.localName === name);
   if (found === undefined || found.number === 0) {
-    const names = Execution_StateSchema.values.slice(1).map((each) => each.localName);
+    const names = states.values.slice(1).map((each) => each.localName);
     throw new RangeError(`states: ${JSON.stringify(name)} is none of ${names.join(", ")}`);
   }
   return found.number;

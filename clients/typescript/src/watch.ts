@@ -28,7 +28,7 @@ const ENDED: ReadonlySet<Execution_State> = new Set([
 const MAX_GAPS = 5;
 const END_MS = 1_000;
 // The server gives a sign of life every 10 s. A stream silent for this long hangs in a proxy or a stopped process.
-const SILENCE_MS = 35_000;
+export const SILENCE_MS = 35_000;
 
 /**
  * Yields the responses of a watch until the execution has ended, opening the stream again whenever it breaks.
@@ -135,7 +135,7 @@ async function letEnd(responses: AsyncIterator<WatchExecutionResponse>): Promise
 }
 
 /** Returns what a promise gives, undefined when that takes longer. */
-async function within<Value>(milliseconds: number, promise: Promise<Value>): Promise<Value | undefined> {
+export async function within<Value>(milliseconds: number, promise: Promise<Value>): Promise<Value | undefined> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<undefined>((resolve) => {
     timer = setTimeout(resolve, milliseconds, undefined);
