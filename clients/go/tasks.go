@@ -57,7 +57,7 @@ func (c *Client) ListTasks(ctx context.Context, filters *TaskFilters) iter.Seq2[
 	})
 }
 
-// WatchTasks yields the newest 500 tasks that meet all filters, then what changes, through any broken connection: after a
+// WatchTasks yields the newest 2,000 tasks that meet all filters, then what changes, through any broken connection: after a
 // break all of them come again. It never ends by itself; an error is the last thing that it yields.
 func (c *Client) WatchTasks(ctx context.Context, filters *TaskFilters) iter.Seq2[*flowkeepv1.WatchTasksResponse, error] {
 	request := &flowkeepv1.WatchTasksRequest{Filter: filters.message()}

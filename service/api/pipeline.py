@@ -113,7 +113,7 @@ class Pipeline(aio.ServerInterceptor):
                 recheck = Recheck(self._authenticator, _metadata(context), peer(context))
                 writer = self.limits.streams.writer(context, identity.org, self.limits.sending)
                 with self.limits.streams.opened(identity):
-                    asked = _requests(request, context) if goes_on else request
+                    asked = _requests(request, context, recheck) if goes_on else request
                     async with aclosing(inner(asked, context)) as responses:
                         async for response in responses:
                             await writer.send(serialized(response))
@@ -151,13 +151,17 @@ class Pipeline(aio.ServerInterceptor):
         return identity, request
 
 
-async def _requests(first: Message, context: Any) -> AsyncIterator[tuple[Message, Sequence[Violation]]]:
+async def _requests(
+    first: Message, context: Any, recheck: Recheck
+) -> AsyncIterator[tuple[Message, Sequence[Violation]]]:
     """Yield the requests of a stream, each with the rules that it breaks: the first one breaks none.
 
-    Raises RefusedError for bytes that are no request.
+    Raises RefusedError for bytes that are no request, and UnauthenticatedError once the token is no longer good: what
+    is said may need no answer for as long as the stream stands.
     """
     yield first, ()
     while (read := await context.read()) is not aio.EOF:
+        await recheck()
         request = await whole(read, LARGEST_REQUEST)  # a result that is too large is the servicer's to refuse
         check_read(request)
         yield request, await Judge().violations(request)

@@ -14,7 +14,7 @@ from persistence.workers import WorkerRepository
 from service.api.errors import invalid
 from service.api.identity import current_identity
 from service.api.worker_stream import WorkerStream
-from service.api.workers import answer, attempt_id, connected, registered, registration, use, worker_message
+from service.api.workers import answer, attempt_id, connected, registered, registration, use, worker_messages
 from service.engine.failure import INVALID_OUTPUT, Failure
 from service.engine.slices import in_slices
 from service.engine.tasks import TaskRegistry
@@ -83,7 +83,7 @@ class WorkerServicer(WorkerServiceServicer):
         ]
         wanted = [each for each in found if not request.handler or request.handler in each[0].handlers]
         wanted.sort(key=lambda each: (each[0].name, each[0].worker_id))
-        return pb.ListWorkersResponse(workers=[worker_message(each, attempts) for each, attempts in wanted])
+        return pb.ListWorkersResponse(workers=await in_slices(worker_messages(wanted)))
 
     async def _listen(self, requests: Requests, worker: Worker, stream: WorkerStream) -> None:
         """Take what a worker says until it has said all."""
@@ -124,8 +124,10 @@ class WorkerServicer(WorkerServiceServicer):
         use(context, message.usage, "progress")
         if message.output:
             context.emit(message.output)
+        if message.HasField("progress_percent"):
+            assignment.percent = message.progress_percent
         if message.HasField("progress_percent") or message.message:
-            context.report(message.progress_percent, message.message)
+            context.report(assignment.percent, message.message)
 
     def _answer(
         self,

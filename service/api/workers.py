@@ -36,6 +36,10 @@ from service.engine.workers.worker import Worker
 MAX_AMOUNT = 10**12
 MAX_DESCRIPTION = 16_384
 
+MOST_ATTEMPTS_OF_ONE = 100
+MOST_ATTEMPTS = 10_000
+"""Attempts that are listed of a worker, and in one answer."""
+
 _BYTES_A_MICROSECOND = 4
 
 _EFFECTS = {
@@ -200,6 +204,17 @@ def worker_message(worker: ConnectedWorker, attempts: Sequence[AttemptId] = ()) 
         is_draining=worker.is_draining,
         running=worker.running,
     )
+
+
+def worker_messages(workers: Iterable[tuple[ConnectedWorker, Sequence[AttemptId]]]) -> Work[list[pb.Worker]]:
+    """Return the messages of many workers, with as many of the attempts that they run as one answer may have."""
+    made, left = [], MOST_ATTEMPTS
+    for worker, attempts in workers:
+        shown = attempts[: min(MOST_ATTEMPTS_OF_ONE, left)]
+        left -= len(shown)
+        made.append(worker_message(worker, shown))
+        yield 20 + len(worker.handlers) + 5 * len(shown)
+    return made
 
 
 def connected(worker: Worker, server: str = "") -> ConnectedWorker:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
+
+import pytest
 
 import flowkeep
 from flowkeep.errors import from_rpc_error
 from flowkeep.v1 import worker_service_pb2 as pb
 from flowkeep.v1.worker_service_pb2_grpc import WorkerServiceStub
+from service.api import identity, streams
 from service.engine.waiting import within
 from tests.integration.conftest import Serve
 from tests.integration.credentials import PUBLIC_PEM, bearer, token
@@ -205,6 +210,25 @@ async def test_a_worker_is_given_nothing_of_another_org(serve: Serve, tmp_path: 
         stub = WorkerServiceStub(served.channel)
         (shown,) = (await stub.ListWorkers(pb.ListWorkersRequest(), metadata=ours)).workers
         assert shown.worker_id == own.worker_id
+
+
+async def test_w13_the_stream_of_a_worker_ends_when_its_token_has_expired(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Also of one that says nothing which the server answers."""
+    monkeypatch.setattr(streams, "RECHECK", 0.0)
+    key_file = tmp_path / "key.pem"
+    key_file.write_bytes(PUBLIC_PEM)
+    served = await serve(jwt_key_file=key_file)
+    async with working(served.channel, "work", metadata=bearer(token())) as worker:
+        async with served.client_with(token()) as client:
+            await client.execute(await made(client, step("a", "work")))
+        attempt = (await worker.hear("assignment")).attempt
+        monkeypatch.setattr(identity, "time", SimpleNamespace(time=lambda: time.time() + 400 * 86_400))
+        await worker.say(progress=pb.AttemptProgress(attempt=attempt, message="still there"))
+        async with asyncio.timeout(PATIENCE):
+            error = await refusal(worker.call.read())
+    assert error.reason == "INVALID_TOKEN"
 
 
 async def test_a_worker_takes_a_permission_of_its_own(serve: Serve, tmp_path: Path):

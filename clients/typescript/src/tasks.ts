@@ -64,7 +64,7 @@ export class TaskCalls {
   }
 
   /**
-   * Yields the newest 500 tasks that meet all filters, then what changes, through any broken connection: after a break all
+   * Yields the newest 2,000 tasks that meet all filters, then what changes, through any broken connection: after a break all
    * of them come again. It never ends by itself.
    */
   watchTasks(

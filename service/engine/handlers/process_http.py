@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx2
 
-from flowkeep.handlers import HandlerError, StepContext
+from service.engine.handlers.model import HandlerError, StepContext
 
 LARGEST_BODY = 8 << 20
 """Bytes of the body of a request, and of an answer as it is sent: they pass the server in one piece."""
@@ -73,9 +73,10 @@ class _Bridge(httpx2.BaseTransport):
         if "code" in answer:
             raise HandlerError(answer["code"], answer["message"], retryable=answer["retryable"])
         if "error" in answer:
-            kind = getattr(httpx2, answer["error"], None)
-            is_ours = isinstance(kind, type) and issubclass(kind, httpx2.RequestError)
-            raise (kind if is_ours else httpx2.TransportError)(answer["message"], request=request)
+            kind: Any = getattr(httpx2, answer["error"], None)
+            if not isinstance(kind, type) or not issubclass(kind, httpx2.RequestError):
+                kind = httpx2.TransportError
+            raise kind(answer["message"], request=request)
         headers = [(name, value) for name, value in answer["headers"]]
         return httpx2.Response(answer["status"], headers=headers, stream=httpx2.ByteStream(b64decode(answer["body"])))
 

@@ -16,7 +16,7 @@ class Assignment:
     `is_discarded`: the answer is of no use, because the attempt was told to stop before it came.
     """
 
-    __slots__ = ("answer", "command", "context", "is_discarded", "is_told", "worker")
+    __slots__ = ("answer", "command", "context", "is_discarded", "is_told", "percent", "worker")
 
     def __init__(self, worker: Worker, command: Assign, context: StepContext) -> None:
         self.worker = worker
@@ -25,6 +25,8 @@ class Assignment:
         self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self.is_told = False
         self.is_discarded = False
+        self.percent = 0
+        """How much of it is done, as it last said."""
 
     @property
     def attempt(self) -> AttemptId:

@@ -170,11 +170,11 @@ class Worker:
             while True:
                 try:
                     metadata = call_metadata(self._token)
-                except Exception as error:  # of a function that gives tokens: it is code of anybody
+                except Exception as missing:  # of a function that gives tokens: it is code of anybody
                     if not was_connected:
                         raise
                     pause = backoff.next()
-                    log.warning("there is no token for %s (%r); next try in %.1f s", self._target, error, pause)
+                    log.warning("there is no token for %s (%r); next try in %.1f s", self._target, missing, pause)
                     await asyncio.sleep(pause)
                     continue
                 try:
