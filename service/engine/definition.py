@@ -14,6 +14,9 @@ from service.engine.expressions import Expression, Template
 LEAST_PAUSE = 0.01
 """Seconds between two attempts: an execution that fails without end leaves the others their time."""
 
+PREVIOUS = "previous"
+"""What the steps of a round see the steps of the one before as."""
+
 MAX_BYTES = 64 << 20
 """Bytes that an execution may write where the settings say nothing."""
 
@@ -136,20 +139,39 @@ class Ask:
         return self.params.size
 
 
+def index_name(item_name: str) -> str:
+    """Return what expressions see the number of an item as that they see by this name."""
+    return "index" if item_name == "item" else f"{item_name}_index"
+
+
 @dataclass(frozen=True, slots=True)
 class Repeat:
-    """The planner runs a block for each item of a list, so many at a time."""
+    """The planner runs a block for each item of a list, so many at a time; with `until`, in rounds until that is true.
+
+    Of rounds, each begins when the one before has ended, sees its steps as `previous`, and nobody knows how many there
+    will be. `gives_last`: the output is that of the last one, null if there is none, and not the list of all. The body
+    sees an item as `item_name`.
+    """
 
     handler: ClassVar[str] = "for_each"
     items: Expression
     body: Block
     max_parallel: int = 10
     on_item_error: OnItemError = OnItemError.STOP
+    until: Expression | None = None
+    gives_last: bool = False
+    item_name: str = "item"
+
+    @property
+    def index_name(self) -> str:
+        """What the body sees the number of an item as."""
+        return index_name(self.item_name)
 
     @property
     def size(self) -> int:
         """About how many bytes of memory its own expressions take, those of the body aside."""
-        return self.items.size + (self.body.output.size if self.body.output is not None else 0)
+        own = self.body.output, self.until
+        return self.items.size + sum(each.size for each in own if each is not None)
 
 
 Action = Call | Transform | Decide | Pause | Ask | Repeat

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from service.engine import payload
+from service.engine.chat import tools
 from service.engine.handlers.model import Handler
 from service.engine.handlers.registry import Registry
 from service.engine.schema import locate
@@ -58,6 +59,8 @@ def _steps(block: Mapping[str, Any], field: str) -> Iterator[tuple[str, Mapping[
             yield from _steps(body, f"{place}.for_each")
         else:
             yield place, step
+            for number, tool in tools.of_step(step):
+                yield locate(place, ("params", "tools", number)), tool
 
 
 def _places(handler: Handler, params: Mapping[str, Any]) -> Iterator[Path]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections.abc import Iterator
 
 import pytest
@@ -12,7 +11,7 @@ import yaml
 
 import flowkeep
 from flowkeep.payload import from_struct, from_value
-from flowkeep.v1.execution_pb2 import StepExecution, Usage
+from flowkeep.v1.execution_pb2 import Usage
 from tests.folders import ROOT
 from tests.integration.conftest import Serve
 from tests.integration.model_server import KEY, ModelServer, Reply, serving_model, settings
@@ -61,31 +60,3 @@ async def test_the_example_extracts_an_order_and_counts_what_that_costs(serve: S
     assert "Three pens" in server.asked[0].said[-1][1]
     (asked, *_) = (await client.get_execution(execution.execution_id)).steps
     assert KEY not in str(from_struct(asked.input)) + str(from_value(asked.output))
-
-
-async def test_the_example_of_an_agent_calls_its_tools_in_steps_until_it_knows(
-    serve: Serve, server: ModelServer
-) -> None:
-    orders = [("price", json.dumps({"item": item, "count": n})) for item, n in (("pen", 3), ("book", 1), ("ink", 1))]
-    answer = {"cents": 2196, "text": "2196 cents, without the ink, which there is not"}
-    server.says(
-        Reply(calls=orders, finish="tool_calls"),
-        Reply(calls=[("discount", '{"cents": 2440}')], finish="tool_calls"),
-        "I know it!",
-        json.dumps(answer),
-    )
-    shop = {"shop": {"command": sys.executable, "args": [str(EXAMPLES / "mcp_server.py")]}}
-    client = (await serve(models=settings(server), mcp_servers=json.dumps(shop))).client
-    definition = yaml.safe_load((EXAMPLES / "agent.yaml").read_text())
-    await client.create_workflow(definition)
-    given = {"endpoint": "lab", "model": "small", "question": "What do three pens, a book and ink cost me?"}
-    execution = await ended(client, (await client.execute(definition["name"], given)).execution_id)
-    assert execution.state == flowkeep.Execution.STATE_COMPLETED, execution
-    assert from_value(execution.result) == answer
-    told = [json.loads(content) for role, content in server.asked[-1].said if role == "tool"]
-    assert [each["result"]["structured"] for each in told[:2]] == [{"cents": 450}, {"cents": 1990}]
-    assert (told[2]["error"]["code"], told[3]["result"]) == ("TOOL_ERROR", 2196)
-    done = [each.path for each in execution.steps if each.state == StepExecution.STATE_COMPLETED]
-    calls = [path for path in done if "calls[" in path]
-    assert calls == ["rounds[0].calls[0].price", "rounds[0].calls[1].price", "rounds[1].calls[0].discount"]
-    assert execution.usage.output_tokens == 20

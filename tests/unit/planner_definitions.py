@@ -19,7 +19,7 @@ from service.engine.definition import (
 from service.engine.expressions import Template, compile_condition, compile_value
 from service.engine.parsing.sources import IN_ASSIGN, IN_PARAMS, VARIABLES
 
-OF_ITEM = frozenset({"item", "index"})
+OF_ITEM = frozenset({"item", "index", "previous"})
 """What expressions see beyond the rest in the body of a `for_each`; here they may be written anywhere."""
 
 
@@ -41,12 +41,14 @@ def each(
     output: Any = None,
     limit: int = 10,
     on_item_error: OnItemError = OnItemError.STOP,
+    until: str = "",
     **fields: Any,
 ) -> StepSpec:
-    """Return a step that runs others for each item of a list."""
+    """Return a step that runs others for each item of a list; with `until`, one after the other until that is true."""
     template = None if output is None else Template.parse(output, VARIABLES | OF_ITEM, "output")
     items_of = compile_value(items, VARIABLES | OF_ITEM)
-    action = Repeat(items_of, Block(steps, ordering, template), limit, on_item_error)
+    end = compile_condition(until, VARIABLES | OF_ITEM) if until else None
+    action = Repeat(items_of, Block(steps, ordering, template), 1 if until else limit, on_item_error, end)
     return _step(step_id, action, **fields)
 
 

@@ -58,6 +58,7 @@ _EXTRAS: list[dict[str, Any]] = [
     {"params": {"x": "${ attempt < 2 ? 1 : input.absent }"}},
     {"params": {"x": "${ input.absent }"}},
     {"params": {"x": "${ has(steps.a0) ? index : 0 }"}},
+    {"params": {"x": "${ index == 0 ? null : previous.a0 }"}},
 ]
 _CONDITIONS = [""] * 8 + ["true", "false", "false", "input.absent"]
 _ON_ERROR = [OnError.CONTINUE] * 6 + [OnError.STOP, OnError.RETRY]
@@ -65,6 +66,14 @@ _IS_EACH = [False] * 3 + [True]
 _DEEPEST = 2
 _LISTS = [*["[1]", "[1, 2]", "[1, 2, 3]"] * 2, "[1, 2, 3, 4, 5]", "[]", "input.absent", "input.a"]
 _ITEM_OUTPUTS = [None, "${ item + index }", "${ vars }", "${ steps.a0.output }", "${ input.absent }"]
+_UNTIL = [
+    *[""] * 4,
+    "index == 1",
+    "has(vars.x)",
+    "true",
+    "input.absent",
+    "steps.exists(id, steps[id].state == 'SKIPPED')",
+]
 _OUTPUTS = [None, None, "${ vars }", "${ steps.s0.output }", "${ input.absent }"]
 _RESULTS: list[Any] = [{"absent": 1}, None, 7, [True]]
 _FAILURES = [
@@ -121,6 +130,7 @@ def _each(draw: Draw, step_id: str, depends_on: tuple[str, ...], depth: int) -> 
         output=draw(st.sampled_from(_ITEM_OUTPUTS)),
         limit=draw(st.integers(1, 3)),
         on_item_error=draw(st.sampled_from(OnItemError)),
+        until=draw(st.sampled_from(_UNTIL)),
         on_error=draw(st.sampled_from([OnError.CONTINUE, OnError.STOP])),
         condition=draw(st.sampled_from(["", "", "", "false"])),
         depends_on=depends_on,

@@ -314,7 +314,8 @@ def check_stored(driver: Driver) -> None:
 
 
 def told_by_rows(definition: Definition, state: State) -> State:
-    """Return a state without what it may hold beyond its rows: what has gone on, outputs of items, its time, sweeps.
+    """Return a state without what it may hold beyond its rows: what has gone on, outputs of items and whether they are
+    over, its time, sweeps.
 
     All that is in work is inherited by whoever reads them. Items with nothing in work are not told to be open where no
     other step begins; a sweep is about to close them.
@@ -323,7 +324,7 @@ def told_by_rows(definition: Definition, state: State) -> State:
     for scope, block in state.blocks.items():
         if scope and not block.open and course.is_ending(scope):
             course.close_item(scope)
-    repeats = Map({path: replace(repeat, outputs=()) for path, repeat in course.repeats.items()})
+    repeats = Map({path: replace(repeat, outputs=(), is_over=None) for path, repeat in course.repeats.items()})
     return replace(
         state,
         ready=Heap(ready for ready in state.ready if course.may_begin(ready)),

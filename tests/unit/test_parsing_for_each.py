@@ -46,6 +46,40 @@ def test_every_field_is_read() -> None:
     assert action.body.output is not None
 
 
+def test_rounds_come_one_after_the_other() -> None:
+    action = parse(workflow(each(until="index == 2")), CATALOG, DEFAULTS).root.by_id["each"].action
+    assert isinstance(action, Repeat) and action.until is not None
+    assert (action.until.source, action.until.is_condition, action.max_parallel) == ("index == 2", True, 1)
+    assert wrong(workflow(each(until="true", max_parallel=1))) == []
+    assert the_violation(workflow(each(until="true", max_parallel=2))) == (
+        "steps[0].for_each.max_parallel",
+        "must be 1 with until: rounds come one after the other; remove it",
+    )
+
+
+def test_what_ends_rounds_sees_all_steps_of_one() -> None:
+    until = "steps.a.output == item && steps.before.output == index && vars.x == input.y"
+    assert wrong(workflow(step("before"), each(until=until))) == []
+
+
+@pytest.mark.parametrize(
+    ("until", "told"),
+    [
+        ("'yes'", "a condition must be true or false"),
+        ("steps.b.output", 'reads step "b", which does not exist'),
+        ("steps.after.output", 'reads step "after", which runs later'),
+        ("steps.each.output", 'reads its own step "each"'),
+        ("result", "unknown variable 'result'"),
+        ("attempt > 1", "unknown variable 'attempt'"),
+        ("true &&", "unexpected end"),
+        ("x" * 4097, "has 4,097 characters"),
+    ],
+)
+def test_what_ends_rounds_is_a_condition(until: str, told: str) -> None:
+    field, message = the_violation(workflow(each(until=until), step("after")))
+    assert field == "steps[0].for_each.until" and told in message
+
+
 @pytest.mark.parametrize(
     "inner",
     [

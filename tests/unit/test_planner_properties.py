@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -137,7 +138,36 @@ def test_a_step_that_repeats_ends_after_its_items_with_one_output_for_each(drive
             open_steps.discard(body.path)
             assert not any(path.startswith(f"{body.path}[") for path in open_steps)
         if isinstance(body, events.StepCompleted) and repeats(driver.definition, body.path):
-            assert len(body.output) == len(driver.rows[body.path].input["items"])
+            items, begun = len(driver.rows[body.path].input["items"]), len(items_of(driver, body.path))
+            assert len(body.output) == begun and (begun == items or until_of(driver.definition, body.path))
+
+
+def until_of(definition: Definition, path: str) -> bool:
+    action = spec_of(definition, path).action
+    return isinstance(action, Repeat) and action.until is not None
+
+
+def items_of(driver: Driver, path: str) -> set[int]:
+    """Return the numbers of the items of a step of which something is recorded."""
+    return {paths.owner(scope)[1] for scope in scopes_of(driver.rows) if paths.owner(scope)[0] == path}
+
+
+def scopes_of(found: Iterable[str]) -> set[str]:
+    """Return the scopes of these steps, the root's left out."""
+    return {scope for scope, _ in map(paths.split, found) if scope}
+
+
+@whatever_happens
+def test_a_round_begins_when_the_one_before_has_ended(driver: Driver) -> None:
+    """And rounds come without gaps, also where another process asks whether they are over."""
+    for turn in driver.turns:
+        for path, repeat in turn.plan.state.repeats.items():
+            if until_of(driver.definition, path):
+                assert repeat.open <= 1 and repeat.next <= repeat.total
+    for path in driver.rows:
+        if until_of(driver.definition, path):
+            rounds = items_of(driver, path)
+            assert rounds == set(range(len(rounds)))
 
 
 @whatever_happens
@@ -221,12 +251,13 @@ def test_nothing_changes_after_the_end(driver: Driver) -> None:
 def test_events_show_counts_and_progress_as_they_add_up(driver: Driver) -> None:
     total, most = len(driver.definition.root.steps), driver.state.counts.total
     where: dict[str, str] = {}
+    known = _Known(driver)
     progress, is_ending, shown = 0, False, 0
     for event in driver.events:
         _follow(where, event.body)
         counts = Counter(where.values())
         settled = counts["completed"] + counts["failed"] + counts["skipped"]
-        total += _known_by(driver, event.body)
+        total += known.by(event.body)
         if isinstance(event.body, events.StepFailed) and "[" not in event.body.path:
             spec = driver.definition.root.by_id[event.body.path]
             is_ending = is_ending or spec.on_error is not OnError.CONTINUE
@@ -243,12 +274,26 @@ def test_events_show_counts_and_progress_as_they_add_up(driver: Driver) -> None:
             shown = event.progress
 
 
-def _known_by(driver: Driver, body: EventBody) -> int:
-    """Return how many steps more there are when this has happened."""
-    action = spec_of(driver.definition, body.path).action if isinstance(body, events.StepStarted) else None
-    if not isinstance(body, events.StepStarted) or not isinstance(action, Repeat):
-        return 0
-    return len(body.input["items"]) * len(action.body.steps)
+class _Known:
+    """Counts the steps that there are: those of a list when it is known, those of a round when it begins."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._definition = driver.definition
+        self._begun = set[str]()
+
+    def by(self, body: EventBody) -> int:
+        """Return how many steps more there are when this has happened."""
+        path = getattr(body, "path", "")
+        more = 0
+        scope, _ = paths.split(path)
+        if scope and scope not in self._begun:
+            self._begun.add(scope)
+            if until_of(self._definition, paths.owner(scope)[0]):
+                more += len(block_of(self._definition, scope).steps)
+        action = spec_of(self._definition, path).action if isinstance(body, events.StepStarted) else None
+        if isinstance(body, events.StepStarted) and isinstance(action, Repeat) and action.until is None:
+            more += len(body.input["items"]) * len(action.body.steps)
+        return more
 
 
 def _lacks_result(driver: Driver) -> bool:
@@ -268,14 +313,14 @@ def _follow(where: dict[str, str], body: EventBody) -> None:
 
 @whatever_happens
 def test_counts_and_progress_of_the_state_match_its_steps(driver: Driver) -> None:
-    progress, bodies = 0, list[EventBody]()
+    progress, total, known = 0, len(driver.definition.root.steps), _Known(driver)
     for turn in driver.turns:
         state = turn.plan.state
-        bodies += [event.body for event in turn.plan.events]
+        total += sum(known.by(event.body) for event in turn.plan.events)
         at = Counter(step.state for step in state.steps.values())
         never_started = state.counts.total - len(state.steps) if state.state.is_end else 0
         assert state.counts == StepCounts(
-            total=len(driver.definition.root.steps) + sum(_known_by(driver, body) for body in bodies),
+            total=total,
             completed=at[StepState.COMPLETED],
             failed=at[StepState.FAILED],
             skipped=at[StepState.SKIPPED],

@@ -1290,7 +1290,7 @@ type ForEach struct {
 	// what `output` says fails the step before any of them begins, with `EXPRESSION_ERROR`; where that shows only in the
 	// end, it fails with `INVALID_OUTPUT`, which names the first item that was too much.
 	Items string `protobuf:"bytes,1,opt,name=items,proto3" json:"items,omitempty"`
-	// Optional. How many items there are in work at a time, 1 to 100. 0 means 10.
+	// Optional. How many items there are in work at a time, 1 to 100. 0 means 10, or 1 with `until`, where it is the most.
 	MaxParallel int32 `protobuf:"varint,2,opt,name=max_parallel,json=maxParallel,proto3" json:"max_parallel,omitempty"`
 	// Required. The steps of the body, 1 to 499, with ids that are unique in it. All blocks of a definition have at most
 	// 500 steps.
@@ -1300,7 +1300,17 @@ type ForEach struct {
 	// Optional. Output of an item, as `WorkflowDefinition.output` of an execution, with the same default.
 	Output *structpb.Value `protobuf:"bytes,5,opt,name=output,proto3" json:"output,omitempty"`
 	// Optional. What happens when a step of the body has failed for good. Default STOP.
-	OnItemError   ForEach_OnItemError `protobuf:"varint,6,opt,name=on_item_error,json=onItemError,proto3,enum=flowkeep.v1.ForEach_OnItemError" json:"on_item_error,omitempty"`
+	OnItemError ForEach_OnItemError `protobuf:"varint,6,opt,name=on_item_error,json=onItemError,proto3,enum=flowkeep.v1.ForEach_OnItemError" json:"on_item_error,omitempty"`
+	// Optional. CEL that decides after each item whether it was the last. It makes rounds of the items: each begins when
+	// the one before has ended, and when this is true, or `items` has no more, the step completes with the outputs of
+	// those that were made. The others never begin, and `StepCounts.total` counts the steps of a round once that begins.
+	//
+	// It sees what the steps of the body see, and all of these. It is not asked of a round in which a step has failed for
+	// good, after which with COLLECT the next one follows. What is no condition fails the step with `EXPRESSION_ERROR`.
+	//
+	// The steps of the body also see `previous`, the steps of the round before as `steps` has those of this one:
+	// `previous.<id>.output`. In the first round there is none of them.
+	Until         string `protobuf:"bytes,7,opt,name=until,proto3" json:"until,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1375,6 +1385,13 @@ func (x *ForEach) GetOnItemError() ForEach_OnItemError {
 		return x.OnItemError
 	}
 	return ForEach_ON_ITEM_ERROR_UNSPECIFIED
+}
+
+func (x *ForEach) GetUntil() string {
+	if x != nil {
+		return x.Until
+	}
+	return ""
 }
 
 // A limit on what one execution may use up.
@@ -1545,7 +1562,7 @@ const file_flowkeep_v1_workflow_proto_rawDesc = "" +
 	"\fretry_policy\x18\x04 \x01(\v2\x18.flowkeep.v1.RetryPolicyR\vretryPolicy\"g\n" +
 	"\vCachePolicy\x12\x1a\n" +
 	"\x03key\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\x03key\x12<\n" +
-	"\x03ttl\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\x0f\xbaH\f\xaa\x01\t\"\x05\b\x80\xe7\x84\x0f*\x00R\x03ttl\"\xad\x03\n" +
+	"\x03ttl\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\x0f\xbaH\f\xaa\x01\t\"\x05\b\x80\xe7\x84\x0f*\x00R\x03ttl\"\xcd\x03\n" +
 	"\aForEach\x12 \n" +
 	"\x05items\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80 R\x05items\x12,\n" +
@@ -1553,7 +1570,8 @@ const file_flowkeep_v1_workflow_proto_rawDesc = "" +
 	"\x05steps\x18\x03 \x03(\v2\x11.flowkeep.v1.StepB\v\xbaH\b\x92\x01\x05\b\x01\x10\xf3\x03R\x05steps\x12;\n" +
 	"\bordering\x18\x04 \x01(\x0e2\x15.flowkeep.v1.OrderingB\b\xbaH\x05\x82\x01\x02\x10\x01R\bordering\x12.\n" +
 	"\x06output\x18\x05 \x01(\v2\x16.google.protobuf.ValueR\x06output\x12N\n" +
-	"\ron_item_error\x18\x06 \x01(\x0e2 .flowkeep.v1.ForEach.OnItemErrorB\b\xbaH\x05\x82\x01\x02\x10\x01R\vonItemError\"_\n" +
+	"\ron_item_error\x18\x06 \x01(\x0e2 .flowkeep.v1.ForEach.OnItemErrorB\b\xbaH\x05\x82\x01\x02\x10\x01R\vonItemError\x12\x1e\n" +
+	"\x05until\x18\a \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\x05until\"_\n" +
 	"\vOnItemError\x12\x1d\n" +
 	"\x19ON_ITEM_ERROR_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12ON_ITEM_ERROR_STOP\x10\x01\x12\x19\n" +

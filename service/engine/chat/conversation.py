@@ -25,7 +25,7 @@ class Conversation:
 
     def __init__(self, params: Mapping[str, Any]) -> None:
         self._params = params
-        self._asked = [_sent(each) for each in params.get("messages", ())] or [_of("user", params.get("prompt"))]
+        self._asked = [_sent(each) for each in _so_far(params)]
         self._schema = params.get("output_schema")
         self._format = params.get("response_format", "json_schema")
         self._again: Sequence[Mapping[str, Any]] = ()
@@ -76,6 +76,20 @@ class Conversation:
         if self._schema is not None and self._format != "json_schema":
             told.append(_ASKS_FOR_JSON + msgspec.json.encode(plain(self._schema)).decode())
         return [*([_of("system", "\n\n".join(told))] if told else []), *asked]
+
+
+def _so_far(params: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """Return the messages of a step: those that it gives, or those that it goes on with and what the calls gave."""
+    if (before := params.get("continue_from")) is None:
+        return params.get("messages") or [_of("user", params.get("prompt"))]
+    results = zip(called(before), before["results"], strict=True)
+    told = [{"role": "tool", "tool_call_id": call, "content": result} for call, result in results]
+    return [*before["messages"], *told]
+
+
+def called(before: Mapping[str, Any]) -> Sequence[str]:
+    """Return the ids of the calls that the last message of a conversation asks for."""
+    return [call.get("id", "") for call in before["messages"][-1].get("tool_calls", ())]
 
 
 def _of(role: str, content: Any) -> Mapping[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from service.engine.chat.schemas import LARGEST as LARGEST_SCHEMAS
 from service.engine.chat.schemas import Checking
+from service.engine.chat.tool_params import ABOUT_TOOLS, check_tools
 from service.engine.durations import TEN_YEARS
 from service.engine.handlers.credentials import of_headers, of_url
 from service.engine.handlers.http_fields import SCALAR, fault_of_value
@@ -20,8 +21,6 @@ from service.engine.schema_places import Path
 
 MOST_ASKS, ASKS = 5, 3
 """How often a model is asked for an answer that meets its schema: at most, and unless the step says otherwise."""
-
-MOST_TOOLS = 64
 
 _ROLES = ["system", "developer", "user", "assistant", "tool"]
 _PENALTY = {"type": "number", "minimum": -2, "maximum": 2}
@@ -50,6 +49,33 @@ SENT: dict[str, Any] = {
     },
 }
 """What is sent as it is."""
+
+_MESSAGES: dict[str, Any] = {
+    "type": "array",
+    "minItems": 1,
+    "maxItems": 1_000,
+    "items": {
+        "type": "object",
+        "properties": {
+            "role": {"enum": _ROLES},
+            "content": {
+                "description": (
+                    "A text, or parts as the protocol has them: {type: text, text}, image_url, …. Of a tool: "
+                    "what it gave, any JSON, which is sent as text."
+                )
+            },
+            "name": {"type": "string", "minLength": 1, "maxLength": 64},
+            "tool_call_id": {"description": "Of a tool: which call it is the result of.", "type": "string"},
+            "tool_calls": {
+                "description": "Of the assistant: the tools that it called, as the protocol has them.",
+                "type": "array",
+                "items": {"type": "object"},
+            },
+        },
+        "required": ["role"],
+        "additionalProperties": False,
+    },
+}
 
 _SENT_FOR = frozenset({"stream", "stream_options", "response_format", "tools", "tool_choice"})
 _OURS = frozenset({"model", "messages", *_SENT_FOR, *SENT})
@@ -98,30 +124,21 @@ PARAMS: dict[str, Any] = {
                 "The conversation so far, in place of `prompt`; `system` comes before it. The `messages` of an output, "
                 "and what tools gave, go on with it."
             ),
-            "type": "array",
-            "minItems": 1,
-            "maxItems": 1_000,
-            "items": {
-                "type": "object",
-                "properties": {
-                    "role": {"enum": _ROLES},
-                    "content": {
-                        "description": (
-                            "A text, or parts as the protocol has them: {type: text, text}, image_url, …. Of a tool: "
-                            "what it gave, any JSON, which is sent as text."
-                        )
-                    },
-                    "name": {"type": "string", "minLength": 1, "maxLength": 64},
-                    "tool_call_id": {"description": "Of a tool: which call it is the result of.", "type": "string"},
-                    "tool_calls": {
-                        "description": "Of the assistant: the tools that it called, as the protocol has them.",
-                        "type": "array",
-                        "items": {"type": "object"},
-                    },
-                },
-                "required": ["role"],
-                "additionalProperties": False,
+            **_MESSAGES,
+        },
+        "continue_from": {
+            "description": (
+                "An earlier answer to go on from, in place of `prompt` or `messages`, which it begins with; null for "
+                "none: {messages, results}, the `messages` of its output, and what its `tool_calls` gave, in their "
+                "order."
+            ),
+            "type": ["object", "null"],
+            "properties": {
+                "messages": _MESSAGES,
+                "results": {"description": "Any JSON, which is sent as text.", "type": "array", "maxItems": 1_000},
             },
+            "required": ["messages", "results"],
+            "additionalProperties": False,
         },
         **SENT,
         "options": {
@@ -129,32 +146,7 @@ PARAMS: dict[str, Any] = {
             "type": "object",
             "maxProperties": 64,
         },
-        "tools": {
-            "description": (
-                "Tools that the model may ask for. It calls none by itself: the output's `tool_calls` are for steps "
-                "of the workflow, whose results go back to it as messages of the role tool."
-            ),
-            "type": "array",
-            "minItems": 1,
-            "maxItems": MOST_TOOLS,
-            "items": {
-                "type": "object",
-                "properties": {
-                    "name": {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"},
-                    "description": {"description": "What it does, for the model.", "type": "string"},
-                    "parameters": {
-                        "description": "JSON Schema of its arguments, an object. Default: none.",
-                        "type": "object",
-                    },
-                },
-                "required": ["name"],
-                "additionalProperties": False,
-            },
-        },
-        "tool_choice": {
-            "description": "Whether the model calls tools: auto, the default, as it sees fit; required; none.",
-            "enum": ["auto", "required", "none"],
-        },
+        **ABOUT_TOOLS,
         "output_schema": {
             "description": (
                 "JSON Schema (draft 2020-12) of the answer: the model is told to answer with JSON that meets it, the "
@@ -232,8 +224,9 @@ def check(params: Mapping[str, Any]) -> Iterator[Problem]:
         elif name in _NOT_READ:
             yield Problem(("options", name), "is not supported: answers to it are not read")
     checking = Checking()
-    yield from _check_messages(params.get("messages"))
-    yield from _check_tools(params, checking)
+    yield from _check_messages(params.get("messages"), ("messages",))
+    yield from _check_before(params.get("continue_from"))
+    yield from check_tools(params, checking)
     yield from _check_output(params, checking)
     if isinstance(timeout := params.get("timeout"), str):
         try:
@@ -261,11 +254,27 @@ def _check_place(params: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem(("api_key",), fault)
 
 
-def _check_messages(messages: Any) -> Iterator[Problem]:
+def _check_before(before: Any) -> Iterator[Problem]:
+    if not isinstance(before, Mapping):
+        return
+    messages, results = before["messages"], before["results"]
+    place = ("continue_from", "messages")
+    yield from _check_messages(messages, place)
+    last = messages[-1] if isinstance(messages, list) else None
+    calls = last.get("tool_calls", []) if isinstance(last, Mapping) else None
+    if not isinstance(calls, list) or not isinstance(results, list):
+        return  # a template
+    if not all(isinstance(call, str) or isinstance(call.get("id"), str) for call in calls):
+        yield Problem((*place, len(messages) - 1, "tool_calls"), "must be calls that have an id")
+    elif len(calls) != len(results):
+        yield Problem(("continue_from", "results"), f"must be those of {len(calls)} calls, and has {len(results)}")
+
+
+def _check_messages(messages: Any, place: Path) -> Iterator[Problem]:
     for index, message in enumerate(messages if isinstance(messages, list) else ()):
         if not isinstance(message, Mapping):
             continue  # a template
-        path = ("messages", index)
+        path = (*place, index)
         role, content = message["role"], message.get("content")
         if role == "tool":
             if "tool_call_id" not in message:
@@ -282,23 +291,6 @@ def _check_messages(messages: Any) -> Iterator[Problem]:
 
 def _are_parts(content: Any) -> bool:
     return isinstance(content, list) and all(isinstance(each, Mapping) and "type" in each for each in content)
-
-
-def _check_tools(params: Mapping[str, Any], checking: Checking) -> Iterator[Problem]:
-    if "tool_choice" in params and "tools" not in params:
-        yield Problem(("tool_choice",), "is about tools, which are missing")
-    tools, seen = params.get("tools"), set()
-    for index, tool in enumerate(tools if isinstance(tools, list) else ()):
-        if not isinstance(tool, Mapping):
-            continue  # a template
-        if tool["name"] in seen:
-            yield Problem(("tools", index, "name"), "is the name of another tool, too")
-        seen.add(tool["name"])
-        if isinstance(schema := tool.get("parameters"), Mapping):
-            path = ("tools", index, "parameters")
-            yield from (Problem((*path, *problem.path), problem.message) for problem in checking.problems(schema))
-            if schema.get("type", "object") != "object":
-                yield Problem((*path, "type"), 'must be "object": arguments are an object')
 
 
 def _check_output(params: Mapping[str, Any], checking: Checking) -> Iterator[Problem]:

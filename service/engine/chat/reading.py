@@ -22,6 +22,8 @@ class Said:
 
 def said(answer: Answer, params: Mapping[str, Any]) -> Said:
     """Return what an answer gives to a step with these params. Raises FaultyAnswerError."""
+    if answer.calls and params.get("tool_choice") == "none":
+        raise FaultyAnswerError(["no tool can be called any more; answer with what you know"])
     if answer.calls:
         tools = {tool["name"]: tool.get("parameters", NO_ARGUMENTS) for tool in params["tools"]}
         return Said(answer.text or None, None, [_call(call, tools) for call in answer.calls])

@@ -104,11 +104,11 @@ def _tested(test: bytes, select: wire.Fields) -> bytes:
 
 
 def _is_step(expression: bytes) -> bool:
-    """Return whether an expression is `steps.a`, `steps["a"]` or `steps[…]`."""
+    """Return whether an expression is `steps.a`, `steps["a"]` or `steps[…]`, or one of `previous`."""
     fields = wire.fields(expression)
     call, select = wire.fields(wire.block(fields, _CALL)), wire.fields(wire.block(fields, _SELECT))
     below = wire.blocks(call, _ARGUMENT)[0] if wire.text(call, _FUNCTION) == "_[_]" else wire.block(select, 1)
-    return wire.text(wire.fields(wire.block(wire.fields(below), _IDENT)), 1).removeprefix(".") == "steps"
+    return wire.text(wire.fields(wire.block(wire.fields(below), _IDENT)), 1).removeprefix(".") in ("steps", "previous")
 
 
 def _selected(expression: bytes) -> wire.Fields | None:

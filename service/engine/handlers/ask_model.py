@@ -9,6 +9,7 @@ from service.engine.chat.asking import Asking, Place
 from service.engine.chat.conversation import Conversation
 from service.engine.chat.endpoints import NoKeyError, completions_url
 from service.engine.chat.models import Models
+from service.engine.chat.offered import Offered
 from service.engine.chat.params import ASKS, PARAMS, check, credentials
 from service.engine.chat.reading import said
 from service.engine.chat.schemas import FaultyAnswerError
@@ -18,6 +19,7 @@ from service.engine.egress.routes import RouteError
 from service.engine.failure import NOT_CONFIGURED, SECRET_NOT_FOUND, SECRETS_UNAVAILABLE
 from service.engine.handlers.http_line import route_of
 from service.engine.handlers.model import Effect, Handler, HandlerError, StepContext
+from service.engine.mcp.sessions import Sessions
 from service.engine.secrets import SecretNotFoundError, SecretsUnavailableError
 
 DESCRIPTION = """\
@@ -39,9 +41,14 @@ step closes the connection, at which most servers stop. Idempotency-Key is sent,
 attempt; few servers look at it, so that an attempt that is made again is paid for again. An answer has at most 1 MiB, a
 stream 16 MiB, and the text of either 262,144 characters.
 
-With `tools` the model may answer by `tool_calls`, [{id, name, arguments}] with arguments that meet their schemas; no
-value comes with them. The handler calls no tool: steps of the workflow do, each of which is kept. The next step that
-asks the model goes on with the `messages` of this output, and {role: tool, tool_call_id, content} for each call.
+With `tools` the model may answer by `tool_calls`, [{id, name, arguments}] with arguments that meet their schemas, or it
+is asked again; no value comes with them. Tools that have a `handler` make a loop of the step: answer[0].ask asks the
+model, answer[0].calls[1].price runs the handler of a tool that it called, answer[1].ask goes on with the results, until
+an answer calls none, or `max_rounds` are over, of which the last is without tools. Each is a step of its own, kept and
+tried again by its own policy, so that none is made again after a crash; `timeout`, `retry_policy`, `delivery` and
+`total_timeout` of the step are those of each question. The output is that of the last one; usage of all counts for the
+execution. Where tools have none, steps of the workflow do what the model asks for, and the next one that asks goes on
+with `continue_from`, or with the `messages` of this output and {role: tool, tool_call_id, content} for each call.
 
 Fails with these codes; details hold `endpoint` or the `url` without secrets, the `model`, and what came:
 OUTPUT_REJECTED: no answer met `output_schema`, or no calls the schemas of `tools`; details hold the `problems` and the
@@ -59,14 +66,18 @@ INVALID_OUTPUT: an answer that cannot be kept as the output of a step. Not retri
 ADDRESS_NOT_ALLOWED: the host of `url` has an address that workflows may not call. Nothing was sent. Not retried.
 NOT_CONFIGURED: the deployment has no endpoint of this name, or one that cannot be used: its key cannot be read, or its
 certificates or its proxy are not for this org. Not retried.
+SERVER_NOT_FOUND, TOOL_NOT_FOUND, TOOL_CHANGED and others of mcp_tool: a tool with `mcp` cannot be described.
 INVALID_PARAMS: params that are wrong once their templates are filled in. Not retried."""
 
 _NAMES_TOLD = 50
 
 
-def ask_model(egress: Egress | None = None, models: Models | None = None) -> Handler:
-    """Return the handler, which asks these models, and others by `egress`; by default none, and public addresses."""
-    caller = _Caller(egress or Egress(Guard()), models or Models({}))
+def ask_model(egress: Egress | None = None, models: Models | None = None, sessions: Sessions | None = None) -> Handler:
+    """Return the handler, which asks these models, and others by `egress`; by default none, and public addresses.
+
+    It finds tools of MCP servers in these sessions, which somebody else closes; by default there are none.
+    """
+    caller = _Caller(egress or Egress(Guard()), models or Models({}), sessions or Sessions({}))
     return Handler(
         name="ask_model",
         description=DESCRIPTION,
@@ -82,17 +93,20 @@ def ask_model(egress: Egress | None = None, models: Models | None = None) -> Han
 class _Caller:
     """Asks models, each attempt for itself."""
 
-    def __init__(self, egress: Egress, models: Models) -> None:
+    def __init__(self, egress: Egress, models: Models, sessions: Sessions) -> None:
         self._egress = egress
         self._models = models
+        self._sessions = sessions
 
     async def run(self, params: Mapping[str, Any], context: StepContext) -> Any:
         asking = Asking(await self._place(params, context.org), params, context)
-        conversation = Conversation(params)
+        offered = await Offered.find(params, self._sessions, context)
+        conversation, expected = Conversation(offered.told(params)), offered.read(params)
         while True:
             answer = await asking.answer(conversation.body())
             try:
-                found = said(answer, params)
+                found = said(answer, expected)
+                await offered.check(found.calls)
             except FaultyAnswerError as fault:
                 if asking.asks == params.get("quality_attempts", ASKS):
                     raise asking.rejected(answer, fault.problems) from None

@@ -25,6 +25,7 @@ from service.engine.mcp import errors
 from service.engine.mcp.result import Answer, read
 from service.engine.mcp.servers import Server
 from service.engine.mcp.sessions import Sessions
+from service.engine.mcp.tools import Tool
 from service.engine.pauses import seconds
 from service.engine.schema import Problem, locate
 from service.engine.schema_places import Path
@@ -79,7 +80,7 @@ pip install 'flowkeep[mcp]'.
 
 """
 
-PARAMS = {
+PARAMS: dict[str, Any] = {
     "type": "object",
     "properties": {
         "server": {
@@ -174,10 +175,7 @@ class _Caller:
         self._sessions = sessions
 
     async def run(self, params: Mapping[str, Any], context: StepContext) -> Any:
-        call = _Call(params, context)
-        if call.server not in self._sessions.servers:
-            text = f"there is no server of this name{_listed(list(self._sessions.servers))}"
-            raise call.error(SERVER_NOT_FOUND, text, retryable=False)
+        call = _named(params, context, self._sessions)
         async with call.bounded(), call.told():
             answer, session = await self._answer(call)
             if answer.is_error:
@@ -191,14 +189,7 @@ class _Caller:
     async def _answer(self, call: _Call) -> tuple[Answer, Session]:
         """Return what a tool answers, and the session in which it does."""
         async with self._sessions.session(call.context.org, call.server) as session:
-            wanted = call.params.get("schema_hash")
-            tool = await session.tool(call.tool, is_fresh=wanted is not None)
-            if tool is None:
-                text = f"the server has no tool of this name{_listed(session.tool_names)}"
-                raise call.error(TOOL_NOT_FOUND, text, retryable=False)
-            if wanted not in (None, tool.schema_hash):
-                text = f"its input schema has changed: its hash is {tool.schema_hash}"
-                raise call.error(TOOL_CHANGED, text, retryable=False, schema_hash=tool.schema_hash)
+            tool = await _found(call, session)
             arguments = call.params.get("arguments", {})
             if problems := await tool.problems(arguments):
                 text = "; ".join(f"{locate('arguments', each.path)} {each.message}" for each in problems)
@@ -210,6 +201,37 @@ class _Caller:
             return read(
                 await session.call(call.tool, arguments, meta, _Listener(call.context, session.server))
             ), session
+
+
+async def find_tool(sessions: Sessions, params: Mapping[str, Any], context: StepContext) -> Tool:
+    """Return the tool that params of `mcp_tool` name, as its server describes it now, without the secrets of that.
+
+    Raises HandlerError as a call of it would.
+    """
+    call = _named(params, context, sessions)
+    async with call.told(), sessions.session(context.org, call.server) as session:
+        tool = await _found(call, session)
+        return Tool(tool.name, tool.input_schema, session.server.hide(tool.description))
+
+
+def _named(params: Mapping[str, Any], context: StepContext, sessions: Sessions) -> _Call:
+    call = _Call(params, context)
+    if call.server not in sessions.servers:
+        text = f"there is no server of this name{_listed(list(sessions.servers))}"
+        raise call.error(SERVER_NOT_FOUND, text, retryable=False)
+    return call
+
+
+async def _found(call: _Call, session: Session) -> Tool:
+    wanted = call.params.get("schema_hash")
+    tool = await session.tool(call.tool, is_fresh=wanted is not None)
+    if tool is None:
+        text = f"the server has no tool of this name{_listed(session.tool_names)}"
+        raise call.error(TOOL_NOT_FOUND, text, retryable=False)
+    if wanted not in (None, tool.schema_hash):
+        text = f"its input schema has changed: its hash is {tool.schema_hash}"
+        raise call.error(TOOL_CHANGED, text, retryable=False, schema_hash=tool.schema_hash)
+    return tool
 
 
 class _Call:

@@ -105,7 +105,7 @@ class Registry:
         notifications by `in_app`, else none.
         """
         notifier = send_notification(egress, mail_server, in_app, secrets)
-        callers = (call_api(egress), notifier, mcp_tool(mcp), ask_model(egress, models))
+        callers = (call_api(egress), notifier, mcp_tool(mcp), ask_model(egress, models, mcp))
         return cls((*callers, *ENGINE_HANDLERS.values()), egress, mcp)
 
     def register(self, handler: Handler) -> None:

@@ -8,8 +8,9 @@ from service.engine.definition import Block, OnError, OnItemError, Ordering, Rep
 from service.engine.expressions import Template
 from service.engine.graph import Precedence, Walk
 from service.engine.handlers.registry import Catalog
+from service.engine.parsing.agents import BLOCKS, AgentReader, is_agent
 from service.engine.parsing.fields import Fields, Findings
-from service.engine.parsing.params import read_action
+from service.engine.parsing.params import OF_ATTEMPTS, check_effects, read_action
 from service.engine.parsing.sources import LONGEST, VARIABLES, Sources
 from service.engine.parsing.steps import MAX_STEPS, StepReader
 from service.engine.schema import nearest
@@ -22,8 +23,6 @@ MAX_PARALLEL, PARALLEL = 100, 10
 STEPS_SHOWN = 10
 # In microseconds: what it takes to look for the name that was meant.
 _SUGGESTION = 2_000
-# What is said of attempts has no meaning where there are none.
-_OF_ATTEMPTS = ("timeout", "retry_policy", "delivery", "total_timeout")
 
 
 class BlockReader:
@@ -70,11 +69,13 @@ class BlockReader:
 
     def _step(self, fields: Fields, reader: StepReader, depth: int) -> Work[StepSpec]:
         step_id = reader.step_id(fields)
+        if is_agent(fields) and not fields.has("for_each"):
+            return (yield from self._agent(fields, reader, step_id, depth))
         if not fields.has("for_each"):
-            self._check_effects(fields)
+            check_effects(fields, self._catalog)
             action = yield from read_action(fields, reader.sources, self._catalog, step_id)
             return (yield from reader.read(fields, step_id, action))
-        for name in ("params", *_OF_ATTEMPTS):
+        for name in ("params", *OF_ATTEMPTS):
             if fields.has(name):
                 fields.wrong(name, "has no effect on for_each; give it to the steps of the body")
         if fields.has("handler"):
@@ -85,17 +86,14 @@ class BlockReader:
         repeat = yield from self._repeat(body, reader.sources, step_id, depth)
         return (yield from reader.read(fields, step_id, repeat))
 
-    def _check_effects(self, fields: Fields) -> None:
-        """Note what has no effect on a step that the server runs itself; what was kept before is as good as it was."""
-        name = fields.raw("handler")
-        handler = self._catalog.get(name) if self._catalog is not None and isinstance(name, str) else None
-        if handler is None or handler.compile is None:
-            return
-        for field in _OF_ATTEMPTS:
-            if fields.has(field):
-                fields.wrong(field, f"has no effect on {name}, which the server runs itself; remove it")
-        if fields.raw("on_error") == OnError.RETRY:
-            fields.wrong("on_error", f"cannot be RETRY with {name}, which the server runs itself; use STOP or CONTINUE")
+    def _agent(self, fields: Fields, reader: StepReader, step_id: str, depth: int) -> Work[StepSpec]:
+        agents = AgentReader(self._catalog, self._timeout)
+        self._count += agents.steps(fields)
+        if depth + BLOCKS > MAX_DEPTH:
+            fields.wrong("params", f"lies too deep: with tools, at most {MAX_DEPTH} blocks lie within each other")
+        if self._count > MAX_STEPS:
+            fields.wrong("params", f"goes beyond the {MAX_STEPS} steps that a workflow may have in all blocks")
+        return (yield from agents.read(fields, reader, step_id))
 
     def _repeat(self, fields: Fields, sources: Sources, step_id: str, depth: int) -> Work[Repeat | None]:
         if depth == MAX_DEPTH:
@@ -103,11 +101,17 @@ class BlockReader:
             return None
         source = fields.text("items", LONGEST, required=True, what="CEL that gives the list")
         items = (yield from sources.value(source, fields.at("items"), step_id, VARIABLES)) if source else None
-        most = fields.whole("max_parallel", 1, MAX_PARALLEL) or PARALLEL
+        most = fields.whole("max_parallel", 1, MAX_PARALLEL)
         on_item_error = fields.choice("on_item_error", OnItemError, OnItemError.STOP)
-        body = yield from self.read(fields, sources.of_body(step_id), depth + 1)
+        until, end = None, fields.text("until", LONGEST)
+        inner = sources.of_body(step_id, is_round=bool(end))
+        if end:
+            until = yield from inner.condition(end, fields.at("until"), "")
+            if most > 1:
+                fields.wrong("max_parallel", "must be 1 with until: rounds come one after the other; remove it")
+        body = yield from self.read(fields, inner, depth + 1)
         fields.close()
-        return None if items is None else Repeat(items, body, most, on_item_error)
+        return None if items is None else Repeat(items, body, most or (1 if end else PARALLEL), on_item_error, until)
 
 
 def _output(fields: Fields, sources: Sources) -> Work[Template | None]:

@@ -61,6 +61,11 @@ class Fields:
             findings.add(path or "definition", f"must be an object, not {_kind(document)}")
             self.findings = Findings()  # what is missing in something else is not worth saying
 
+    def replaced(self, changes: Mapping[str, Any], *, is_all: bool = False) -> Fields:
+        """Return the fields of an object in place of this one: with these, and the others unless that `is_all`."""
+        document = changes if is_all else {**self._document, **changes}
+        return Fields({name: value for name, value in document.items() if value is not None}, self.path, self.findings)
+
     def at(self, name: str) -> str:
         """Return the path of a field."""
         return locate(self.path, (name,))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from service.engine import payload
-from service.engine.definition import Action, Call
+from service.engine.definition import Action, Call, OnError
 from service.engine.expressions import Expression, Template, hints
 from service.engine.handlers.builtin import ENGINE_HANDLERS
 from service.engine.handlers.model import Handler, Params, Source
@@ -21,19 +21,17 @@ NOTHING = Template.constant({}, "params")
 
 _BYTES_A_MICROSECOND = 4
 
+OF_ATTEMPTS = ("timeout", "retry_policy", "delivery", "total_timeout")
+"""What is said of attempts; it has no meaning where there are none."""
+
 _Compiler = Callable[[Source], Work[Expression | None]]
 
 
 def read_action(fields: Fields, sources: Sources, catalog: Catalog | None, reader: str) -> Work[Action | None]:
     """Return what a step does, None when something is wrong. Without a catalog, as little as can be is judged."""
-    name = fields.text("handler", 128, required=True, what="the name of what the step runs, such as call_api")
+    name, handler = _handler(fields, catalog)
     given = fields.object("params")
     params = given or {}
-    handler = ENGINE_HANDLERS.get(name) if catalog is None else catalog.get(name)
-    if name and handler is None and catalog is not None:
-        hint = nearest(name, catalog.names())
-        of_workers = "" if hint.endswith("?") else "; one of workers is known once a worker has registered it"
-        fields.wrong("handler", f'"{name}" is unknown{hint}{of_workers}')
     own = _sources(handler, params)
     is_call = handler is None or handler.compile is None
     names = IN_PARAMS if is_call else VARIABLES
@@ -54,6 +52,41 @@ def read_action(fields: Fields, sources: Sources, catalog: Catalog | None, reade
     if handler is None or handler.compile is None:
         return Call(name, template)
     return handler.compile(Params(params, template, cel))
+
+
+def read_call(
+    fields: Fields, sources: Sources, catalog: Catalog | None, reader: str, params: str
+) -> Work[Action | None]:
+    """Return the call of a handler whose params are what this template gives, which is judged when it is called."""
+    name, handler = _handler(fields, catalog)
+    if handler is not None and handler.compile is not None:
+        fields.wrong("params", f"is required with {name}")
+    template = yield from sources.template(params, fields.at("params"), reader, IN_PARAMS)
+    return Call(name, template) if name and template is not None else None
+
+
+def check_effects(fields: Fields, catalog: Catalog | None) -> None:
+    """Note what has no effect on a step that the server runs itself; what was kept before is as good as it was."""
+    name = fields.raw("handler")
+    handler = catalog.get(name) if catalog is not None and isinstance(name, str) else None
+    if handler is None or handler.compile is None:
+        return
+    for field in OF_ATTEMPTS:
+        if fields.has(field):
+            fields.wrong(field, f"has no effect on {name}, which the server runs itself; remove it")
+    if fields.raw("on_error") == OnError.RETRY:
+        fields.wrong("on_error", f"cannot be RETRY with {name}, which the server runs itself; use STOP or CONTINUE")
+
+
+def _handler(fields: Fields, catalog: Catalog | None) -> tuple[str, Handler | None]:
+    """Return the name of the handler that the fields tell, and the handler if it is known."""
+    name = fields.text("handler", 128, required=True, what="the name of what the step runs, such as call_api")
+    handler = ENGINE_HANDLERS.get(name) if catalog is None else catalog.get(name)
+    if name and handler is None and catalog is not None:
+        hint = nearest(name, catalog.names())
+        of_workers = "" if hint.endswith("?") else "; one of workers is known once a worker has registered it"
+        fields.wrong("handler", f'"{name}" is unknown{hint}{of_workers}')
+    return name, handler
 
 
 def _sources(handler: Handler | None, params: Mapping[str, Any]) -> Sequence[Source]:

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any
 
 from service.engine import payload
+from service.engine.definition import PREVIOUS, index_name
 from service.engine.expressions import (
     Expression,
     ExpressionError,
@@ -37,9 +38,6 @@ _SUGGESTION = 2_000
 _BYTES_A_MICROSECOND = 4
 
 
-OF_ITEM = frozenset({"item", "index"})
-
-
 @dataclass(frozen=True, slots=True)
 class Use:
     """At `field`, the step `reader` of a block reads the step `read`. No reader: the output of the block.
@@ -61,20 +59,27 @@ class Sources:
     """
 
     def __init__(
-        self, findings: Findings, *, is_written_now: bool, outer: Sources | None = None, owner: str = ""
+        self,
+        findings: Findings,
+        *,
+        is_written_now: bool,
+        outer: Sources | None = None,
+        owner: str = "",
+        more: frozenset[str] = frozenset(),
     ) -> None:
         self._findings = findings
         self._is_written_now = is_written_now
         self._uses: list[Use] = []
         self._outer = outer
         self._owner = owner
-        self._more: frozenset[str] = OF_ITEM if outer is not None else frozenset()
+        self._more = more
         # How many expressions there are in all blocks.
         self._counter: list[int] = [0] if outer is None else outer._counter
 
-    def of_body(self, owner: str) -> Sources:
-        """Return those of the block that a step of this one runs."""
-        return Sources(self._findings, is_written_now=self._is_written_now, outer=self, owner=owner)
+    def of_body(self, owner: str, item_name: str = "item", *, is_round: bool = False) -> Sources:
+        """Return those of the block that a step of this one runs for each item, or in rounds."""
+        more = self._more | {item_name, index_name(item_name)} | ({PREVIOUS} if is_round else set())
+        return Sources(self._findings, is_written_now=self._is_written_now, outer=self, owner=owner, more=more)
 
     def condition(
         self, source: str, field: str, reader: str, names: frozenset[str] = VARIABLES
@@ -134,6 +139,16 @@ class Sources:
             except ExpressionError as error:
                 compiled[source] = error
         return compiled
+
+    def refuse_uses(self, names: Collection[str], reader: str = "") -> None:
+        """Note each reading of a step of one of these names, which hide what is meant; by `reader`, or at all."""
+        left, hidden = list[Use](), "a name that the steps of tools take; rename it"
+        for use in self._uses:
+            if use.read in names and reader in ("", use.reader):
+                self._findings.add(use.field, f'reads step "{use.read}", {hidden}')
+            else:
+                left.append(use)
+        self._uses = left
 
     def check_uses(
         self, ids: Mapping[str, int], misnamed: Collection[str], order: Precedence | None, is_graph: bool

@@ -103,9 +103,10 @@ class BlockRules(EndRules):
         except ExpressionError as error:
             self.fail_for_good(step, Failure(EXPRESSION_ERROR, f"items: {error}"))
             return
-        number, known = len(items) * len(action.body.steps), self.draft.counts.total
-        if known + number > MAX_STEPS_OF_EXECUTION:
-            self.fail_for_good(step, _too_many_steps(known + number))
+        # Of rounds nobody knows how many there will be: their steps count when they begin.
+        number = len(items) * len(action.body.steps) if action.until is None else 0
+        if (total := self.draft.counts.total + number) > MAX_STEPS_OF_EXECUTION:
+            self.fail_for_good(step, _too_many_steps(total))
             return
         taken = {"items": items}
         size = payload.size(taken)
@@ -125,19 +126,48 @@ class BlockRules(EndRules):
     def _go_on(self, step: Step) -> None:
         """Open the next item, or complete the step when all have ended. Raises PutOffError."""
         action, repeat = self.repeat(step.path), self.draft.repeats[step.path]
-        if repeat.next < repeat.total:
-            if self.draft.has_room(0):
-                self._open_item(step.path, action.body)
-            elif not repeat.open:  # else the last of those that are open ends it
-                item = paths.item(step.path, repeat.next)
-                self.fail_for_good(step, self.too_large(f"its item {item}", EVENT_BYTES))
-        else:
-            self._collect(step, action, repeat)
+        try:
+            is_over = repeat.next == repeat.total or self._is_over(step, action, repeat)
+        except ExpressionError as error:
+            item = paths.item(step.path, repeat.next - 1)
+            self.fail_for_good(step, Failure(EXPRESSION_ERROR, f"until: after {item}: {error}"))
+            return
+        if is_over:
+            self._collect(step, action)
+        elif self.draft.has_room(0):
+            self._open_item(step, action)
+        elif not repeat.open:  # else the last of those that are open ends it
+            item = paths.item(step.path, repeat.next)
+            self.fail_for_good(step, self.too_large(f"its item {item}", EVENT_BYTES))
 
-    def _open_item(self, path: str, body: Block) -> None:
+    def _is_over(self, step: Step, action: Repeat, repeat: Repeating) -> bool:
+        """Return whether no round follows on the last one. Raises ExpressionError, PutOffError.
+
+        It is asked once, and kept until the next round begins: if that is put off, there is no need to ask again.
+        """
+        if action.until is None or not repeat.next:
+            return False
+        if repeat.is_over is not None:
+            return repeat.is_over
+        last = paths.item(step.path, repeat.next - 1)
+        self.allowance.count(WORK_OF_RECORD * len(action.body.steps))
+        is_over = fatal(action.body, finder(self.draft.steps, last)) is None and bool(
+            action.until.spend(self.draft.variables(last), self.allowance)
+        )
+        self.draft.change_repeat(step.path, replace(repeat, is_over=is_over))
+        self.allowance.begin()  # what follows is another part
+        return is_over
+
+    def _open_item(self, step: Step, action: Repeat) -> None:
+        path, body = step.path, action.body
         # Whoever takes the execution over tells by the rows which items are open: those of which a step has one. So
         # if its first step is put off, the item is not open.
-        kept = self.draft.blocks, self.draft.repeats
+        kept, counts = (self.draft.blocks, self.draft.repeats), self.draft.counts
+        if action.until is not None:
+            if (total := counts.total + len(body.steps)) > MAX_STEPS_OF_EXECUTION:
+                self.fail_for_good(step, _too_many_steps(total))
+                return
+            self.draft.add_steps(len(body.steps))
         first, *others = self.draft.open_item(path, body)
         if self.draft.repeats[path].may_go_on:
             self.draft.free(path)
@@ -146,14 +176,18 @@ class BlockRules(EndRules):
         try:
             self._begin(first)
         except PutOffError:
-            self.draft.blocks, self.draft.repeats = kept
+            (self.draft.blocks, self.draft.repeats), self.draft.counts = kept, counts
             raise
 
-    def _collect(self, step: Step, action: Repeat, repeat: Repeating) -> None:
+    def _collect(self, step: Step, action: Repeat) -> None:
         """Complete a step with the outputs of its items. Raises PutOffError, and keeps those that it has."""
+        repeat = self.draft.repeats[step.path]
+        if action.gives_last:
+            self._give_last(step, action, repeat.next)
+            return
         outputs = list(repeat.outputs)
         try:
-            while len(outputs) < repeat.total:
+            while len(outputs) < repeat.next:
                 self.allowance.begin()
                 self.allowance.count(WORK_OF_OUTPUT + WORK_OF_RECORD * len(action.body.steps))
                 outputs.append(self._item_output(paths.item(step.path, len(outputs)), action))
@@ -168,6 +202,18 @@ class BlockRules(EndRules):
         except ValidationError as error:
             self.fail_for_good(step, _beyond(step, outputs, error))
 
+    def _give_last(self, step: Step, action: Repeat, number: int) -> None:
+        """Complete a step with the output of the last of its items. Raises PutOffError."""
+        self.allowance.count(WORK_OF_OUTPUT + WORK_OF_RECORD * len(action.body.steps))
+        last = paths.item(step.path, number - 1)
+        try:
+            output = self._item_output(last, action) if number else None
+            self.complete(step, payload.normalise(output, "output", payload.MAX_COLLECTED_BYTES))
+        except ExpressionError as error:
+            self.fail_for_good(step, Failure(EXPRESSION_ERROR, f"{last}: {error}"))
+        except ValidationError as error:
+            self.fail_for_good(step, Failure(INVALID_OUTPUT, str(error.violations[0])))
+
     def _item_output(self, scope: str, action: Repeat) -> Any:
         failed = fatal(action.body, finder(self.draft.steps, scope))
         if failed is not None:
@@ -180,10 +226,10 @@ class BlockRules(EndRules):
             return _error(Failure(EXPRESSION_ERROR, str(error)))
 
     def forget_outputs(self) -> None:
-        """Forget the outputs of items where not all are made: another process would not have them."""
+        """Forget what was found out of items that have ended and not recorded: another process would not have it."""
         for path, repeat in self.draft.repeats.items():
-            if repeat.outputs:
-                self.draft.change_repeat(path, replace(repeat, outputs=()))
+            if repeat.outputs or repeat.is_over is not None:
+                self.draft.change_repeat(path, replace(repeat, outputs=(), is_over=None))
 
     def output(self, scope: str, block: Block) -> Any:
         """Return the output of a block that has closed. Raises ExpressionError, PutOffError."""

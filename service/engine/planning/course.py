@@ -129,7 +129,7 @@ class Course:
     def open_item(self, path: str, block: Block) -> list[str]:
         """Open the next item of a step, and return the steps in it that wait for none, as paths."""
         repeat = self.repeats[path]
-        self.change_repeat(path, replace(repeat, next=repeat.next + 1, open=repeat.open + 1))
+        self.change_repeat(path, replace(repeat, next=repeat.next + 1, open=repeat.open + 1, is_over=None))
         return self.open_block(paths.item(path, repeat.next), block)
 
     def close_item(self, scope: str) -> Repeating:

@@ -13,13 +13,14 @@ from persistence.model import ExecutionState, Step, StepCounts, StepKey, StepSta
 from persistence.people import NewTask, TaskChange, TaskState
 from persistence.usage import Usage
 from service.engine import paths
-from service.engine.definition import Definition, OnError
+from service.engine.definition import PREVIOUS, Definition, OnError, Repeat
 from service.engine.failure import Failure
 from service.engine.planning.course import Course
 from service.engine.planning.events import Event, EventBody
 from service.engine.planning.heap import Heap
+from service.engine.planning.scopes import outwards
 from service.engine.planning.state import State, awaited_task
-from service.engine.planning.variables import SeenSteps
+from service.engine.planning.variables import SeenSteps, StepsOfItem
 
 COUNTED = {
     StepState.RUNNING: "running",
@@ -159,10 +160,24 @@ class Draft(Course):
             "execution": self.state.facts,
         }
         if scope:
-            path, index = paths.owner(scope)
-            seen |= {"item": self.steps[path].input["items"][index], "index": index}
+            seen |= self._of_items(scope, steps)
         if attempt is not None:
             seen["attempt"] = attempt
+        return seen
+
+    def _of_items(self, scope: str, steps: Map[str, Step]) -> dict[str, Any]:
+        """Return what expressions see of the items that a scope lies in: of those of one name, the innermost."""
+        seen: dict[str, Any] = {}
+        for around in outwards(scope):
+            path, index = paths.owner(around) if around else ("", 0)
+            action = self.definition.places[paths.place(path)].action if path else None
+            if not isinstance(action, Repeat):
+                break
+            if action.item_name not in seen:
+                seen[action.item_name] = self.steps[path].input["items"][index]
+                seen[action.index_name] = index
+            if action.until is not None and PREVIOUS not in seen:
+                seen[PREVIOUS] = StepsOfItem(action.body, paths.item(path, index - 1), steps) if index else {}
         return seen
 
     def freeze(self) -> tuple[State, tuple[Event, ...]]:

@@ -53,7 +53,9 @@ def wanting(definition: Definition, detail: ExecutionDetail) -> Work[Wanted]:
         yield _LOOK * len(scopes[scope])
         block = definition.blocks.get(paths.place(scope))
         if block is not None and _is_open(scope, scopes):
-            outputs.update(_read_in(block, scope, scopes))
+            outputs.update(_read_in(definition, block, scope, scopes))
+            if _is_looked_back_at(definition, scope, scopes):
+                outputs.update(step.key for step in scopes[scope].values())
     assigned = yield from _last_assigned(definition, detail.steps)
     return Wanted(frozenset(outputs), begun.union(assigned), frozenset(inputs))
 
@@ -73,12 +75,26 @@ def _is_open(scope: str, scopes: Mapping[str, Mapping[str, Step]]) -> bool:
     return owner is not None and not owner.state.is_end
 
 
-def _read_in(block: Block, scope: str, scopes: Mapping[str, Mapping[str, Step]]) -> Iterator[StepKey]:
+def _is_looked_back_at(definition: Definition, scope: str, scopes: Mapping[str, Mapping[str, Step]]) -> bool:
+    """Return whether a round that is in work, or one that may begin, sees all steps of the item in a scope."""
+    if not scope:
+        return False
+    path, index = paths.owner(scope)
+    action = definition.places[paths.place(scope)].action
+    return isinstance(action, Repeat) and action.until is not None and paths.item(path, index + 2) not in scopes
+
+
+def _read_in(
+    definition: Definition, block: Block, scope: str, scopes: Mapping[str, Mapping[str, Step]]
+) -> Iterator[StepKey]:
     """Give the steps that may still be read in an open scope: its own, and those of the scopes around it."""
     steps = scopes[scope]
     ids = set(chain.from_iterable(_reads(spec, steps.get(spec.id)) for spec in block.steps))
     if block.output is not None:
         ids |= block.output.reads
+    around_it = definition.places[paths.place(scope)].action if scope else None
+    if isinstance(around_it, Repeat) and around_it.until is not None:
+        ids |= around_it.until.reads
     for around in outwards(scope):
         found = scopes.get(around, {})
         yield from (found[step_id].key for step_id in (found if EVERY_STEP in ids else ids) if step_id in found)
@@ -104,9 +120,9 @@ def _action_reads(spec: StepSpec) -> frozenset[str]:
             return value.reads
         case Decide(outcomes=outcomes):
             return _NOTHING.union(*(when.reads for _, when in outcomes if when is not None))
-        case Repeat(items=items, body=body):
-            output = body.output.reads if body.output is not None else _NOTHING
-            return items.reads.union(output, *(_reads(each, None) for each in body.steps))
+        case Repeat(items=items, body=body, until=until):
+            own = (each.reads for each in (body.output, until) if each is not None)
+            return items.reads.union(*own, *(_reads(each, None) for each in body.steps))
 
 
 def _last_assigned(definition: Definition, steps: Sequence[Step]) -> Work[set[StepKey]]:

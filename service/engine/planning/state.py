@@ -48,7 +48,8 @@ class Repeating(msgspec.Struct, frozen=True):
     """What has become of the items of a `for_each`: the first `next` of `total` have begun, `open` have not ended.
 
     `failed` is the path of the step because of which no other item begins. `outputs` are those of the first items, of
-    which all have ended; they are made anew by whoever takes the execution over.
+    which all have ended. `is_over` is what `until` has given after the last round, None before that. Both are found
+    anew by whoever takes the execution over: what follows from them is recorded, the next round or the end of the step.
     """
 
     total: int
@@ -57,6 +58,7 @@ class Repeating(msgspec.Struct, frozen=True):
     open: int = 0
     failed: str = ""
     outputs: tuple[Any, ...] = ()
+    is_over: bool | None = None
 
     @property
     def may_go_on(self) -> bool:

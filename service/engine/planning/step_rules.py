@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from persistence.model import Step, StepState, Wait, WaitKind
 from service.engine import paths, payload
 from service.engine.clock import later
-from service.engine.definition import Call, Definition, Delivery, StepSpec
+from service.engine.definition import PREVIOUS, Call, Definition, Delivery, StepSpec
 from service.engine.durations import TEN_YEARS
 from service.engine.expressions import EVERY_STEP, Allowance, ExpressionError, PutOffError
 from service.engine.expressions.cost import PER_STEP
@@ -153,7 +153,7 @@ class StepRules(ABC):
                 spec.handler,
                 params,
                 self._time_left(spec, step),
-                {**variables, "steps": _shown(spec, variables["steps"])},
+                _shown(spec, variables),
                 step.iteration,
             )
         )
@@ -380,13 +380,14 @@ class StepRules(ABC):
         self.ended(stopped)
 
 
-def _shown(spec: StepSpec, steps: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what a handler is shown of steps: what its parameters read, so that nothing else need be at hand."""
+def _shown(spec: StepSpec, variables: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what a handler is shown: of steps what its parameters read, so that nothing else need be at hand."""
+    shown = {name: value for name, value in variables.items() if name != PREVIOUS}
     if not isinstance(spec.action, Call) or EVERY_STEP in spec.action.params.reads:
-        return steps
-    params = spec.action.params
+        return shown
+    params, steps = spec.action.params, variables["steps"]
     seen = {path: steps[path] for path in params.references if path in steps}
-    return {path: each if path in params.reads else {"state": each["state"]} for path, each in seen.items()}
+    return {**shown, "steps": {p: e if p in params.reads else {"state": e["state"]} for p, e in seen.items()}}
 
 
 def _may_retry(spec: StepSpec, step: Step, failure: Failure, retry_time: datetime) -> bool:

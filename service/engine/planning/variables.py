@@ -7,7 +7,7 @@ from typing import Any
 
 from persistence.model import Step, StepState
 from service.engine import paths
-from service.engine.definition import Definition, StepSpec
+from service.engine.definition import Block, Definition, StepSpec
 from service.engine.failure import Failure
 from service.engine.planning.scopes import block_of, outwards
 
@@ -24,9 +24,7 @@ class SeenSteps(Mapping[str, Any]):
         self._definition, self._scope, self._steps = definition, scope, steps
 
     def __getitem__(self, step_id: str) -> Mapping[str, Any]:
-        step = self._steps[self._path(step_id)]
-        output = step.output if step.state is StepState.COMPLETED else None
-        return {"state": step.state.value, "output": output, "error": Failure.told(step.failure)}
+        return _seen(self._steps[self._path(step_id)])
 
     def __contains__(self, step_id: object) -> bool:
         return self._path(step_id) in self._steps
@@ -47,3 +45,31 @@ class SeenSteps(Mapping[str, Any]):
 
     def _blocks(self) -> Iterator[tuple[str, Mapping[str, StepSpec]]]:
         return ((scope, block_of(self._definition, scope).by_id) for scope in outwards(self._scope))
+
+
+class StepsOfItem(Mapping[str, Any]):
+    """Those steps of one item that have a record, without those around it."""
+
+    __slots__ = ("_block", "_scope", "_steps")
+
+    def __init__(self, block: Block, scope: str, steps: Mapping[str, Step]) -> None:
+        self._block, self._scope, self._steps = block, scope, steps
+
+    def __getitem__(self, step_id: str) -> Mapping[str, Any]:
+        if step_id not in self._block.by_id:
+            raise KeyError(step_id)
+        return _seen(self._steps[paths.join(self._scope, step_id)])
+
+    def __contains__(self, step_id: object) -> bool:
+        return step_id in self._block.by_id and paths.join(self._scope, str(step_id)) in self._steps
+
+    def __iter__(self) -> Iterator[str]:
+        return (step_id for step_id in self._block.by_id if step_id in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def _seen(step: Step) -> Mapping[str, Any]:
+    output = step.output if step.state is StepState.COMPLETED else None
+    return {"state": step.state.value, "output": output, "error": Failure.told(step.failure)}

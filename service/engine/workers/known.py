@@ -8,6 +8,7 @@ from typing import Any
 
 from persistence.workers import WorkerHandler, WorkerRepository
 from service.engine import payload
+from service.engine.chat import tools
 from service.engine.handlers.model import Effect, Handler
 from service.engine.handlers.registry import Registry
 from service.engine.kept import Kept
@@ -152,6 +153,7 @@ def _handlers(block: Any) -> Iterator[str]:
     steps = block.get("steps") if isinstance(block, Mapping) else None
     for step in steps if isinstance(steps, list) else ():
         if isinstance(step, Mapping):
-            if isinstance(name := step.get("handler"), str) and 0 < len(name) <= 128 and name.isprintable():
-                yield name
+            for each in (step, *(tool for _, tool in tools.of_step(step))):
+                if isinstance(name := each.get("handler"), str) and 0 < len(name) <= 128 and name.isprintable():
+                    yield name
             yield from _handlers(step.get("for_each"))

@@ -690,6 +690,7 @@ class ForEach(_message.Message):
     ORDERING_FIELD_NUMBER: _builtins.int
     OUTPUT_FIELD_NUMBER: _builtins.int
     ON_ITEM_ERROR_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
     items: _builtins.str
     """Required. CEL that gives the list, of at most 10,000 items. It is a payload, of at most 256 KiB and 10,240 values in
     all, the list among them: 10,000 numbers or strings, 5,119 objects of one member, 3,413 of two. The step's output,
@@ -698,11 +699,22 @@ class ForEach(_message.Message):
     end, it fails with `INVALID_OUTPUT`, which names the first item that was too much.
     """
     max_parallel: _builtins.int
-    """Optional. How many items there are in work at a time, 1 to 100. 0 means 10."""
+    """Optional. How many items there are in work at a time, 1 to 100. 0 means 10, or 1 with `until`, where it is the most."""
     ordering: Global___Ordering.ValueType
     """Optional. How the order of the steps of one item is decided. Default SEQUENTIAL."""
     on_item_error: Global___ForEach.OnItemError.ValueType
     """Optional. What happens when a step of the body has failed for good. Default STOP."""
+    until: _builtins.str
+    """Optional. CEL that decides after each item whether it was the last. It makes rounds of the items: each begins when
+    the one before has ended, and when this is true, or `items` has no more, the step completes with the outputs of
+    those that were made. The others never begin, and `StepCounts.total` counts the steps of a round once that begins.
+
+    It sees what the steps of the body see, and all of these. It is not asked of a round in which a step has failed for
+    good, after which with COLLECT the next one follows. What is no condition fails the step with `EXPRESSION_ERROR`.
+
+    The steps of the body also see `previous`, the steps of the round before as `steps` has those of this one:
+    `previous.<id>.output`. In the first round there is none of them.
+    """
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Step]:
         """Required. The steps of the body, 1 to 499, with ids that are unique in it. All blocks of a definition have at most
@@ -722,10 +734,11 @@ class ForEach(_message.Message):
         ordering: Global___Ordering.ValueType = ...,
         output: _struct_pb2.Value | None = ...,
         on_item_error: Global___ForEach.OnItemError.ValueType = ...,
+        until: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["output", b"output"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "max_parallel", b"max_parallel", "on_item_error", b"on_item_error", "ordering", b"ordering", "output", b"output", "steps", b"steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "max_parallel", b"max_parallel", "on_item_error", b"on_item_error", "ordering", b"ordering", "output", b"output", "steps", b"steps", "until", b"until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
