@@ -44,7 +44,7 @@ async def test_it_runs_attempts_within_its_capacity(serve: Any, language: str) -
     async with worker_of(language, served.target):
         worker = await registered(served)
         assert (worker.name, worker.capacity) == (language, 2)
-        assert list(worker.handlers) == ["break", "crowd", "greet", "hold", "refuse", f"stint_{language}"]
+        assert list(worker.handlers) == ["bad", "break", "crowd", "greet", "hold", "refuse", f"stint_{language}"]
         crowd = [step(f"c{number}", "crowd") for number in range(20)]
         name = await made(served.client, *crowd, step("hello", "greet", name="you"), ordering="GRAPH")
         done = await ended(served.client, (await served.client.execute(name)).execution_id)
