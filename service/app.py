@@ -65,6 +65,7 @@ from service.engine.user_notifications import UserNotifications
 from service.engine.watch import Pace, WatchHub
 from service.engine.workers.known import KnownHandlers
 from service.engine.workers.pool import Workers, WorkerSettings
+from service.engine.workers.proof import Proof
 from service.engine.workflows import Workflows
 from service.mail import mail_server
 from service.models import models_of, sessions_of
@@ -199,6 +200,7 @@ async def running_engine(
     tasks.keep(models.egress.tend, "idle connections to models")
     tasks.keep(notifications.tend, "old notifications")
     tasks.keep(engine.workers.keep, "silent workers")
+    tasks.keep(lambda: engine.workers.relay.keep(repository, lambda: runner.incarnation), "relayed attempts")
     tasks.keep(lambda: announce(engine.workers, repository, lambda: runner.incarnation), "announced workers")
     leases: LeaseThread | LeaseKeeper
     if (apart := repository.leases_apart()) is not None:
@@ -252,6 +254,7 @@ async def running_server(config: Config, repository: Repository, *, alone: bool)
         )
         notification_servicer = NotificationServicer(notifications_of(config, repository, engine.hub), tokens)
         task_servicer = TaskServicer(engine.people, repository, tokens)
+        engine.workers.proof = Proof(await repository.secret("worker_attempts"))
         worker_servicer = WorkerServicer(
             engine.workers,
             engine.known_handlers,

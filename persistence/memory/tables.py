@@ -31,7 +31,7 @@ from persistence.model import (
 from persistence.people import Task
 from persistence.requests import Method, Request
 from persistence.user_notifications import Reader, Recipient, UserNotification
-from persistence.workers import ConnectedWorker, WorkerHandler
+from persistence.workers import ConnectedWorker, WorkerAttempt, WorkerHandler
 
 
 @dataclass(slots=True)
@@ -142,6 +142,16 @@ class NotificationTable:
         return [row for row in self.rows.values() if not wanted.isdisjoint(row.recipients)]
 
 
+@dataclass(frozen=True, slots=True)
+class HeldAttempt:
+    """An attempt that a process holds for its worker."""
+
+    incarnation: UUID
+    seen_time: datetime
+    report: bytes = b""
+    stop: str = ""
+
+
 @dataclass(slots=True)
 class Tables:
     """All rows of a store."""
@@ -161,6 +171,7 @@ class Tables:
     """By org and name."""
     workers: dict[UUID, Sequence[ConnectedWorker]] = field(default_factory=dict)
     """By the incarnation of the process that announced them."""
+    worker_attempts: dict[WorkerAttempt, HeldAttempt] = field(default_factory=dict)
     replica_names: dict[UUID, str] = field(default_factory=dict)
 
     def row(self, scope: Scope, execution_id: UUID) -> ExecutionRow:

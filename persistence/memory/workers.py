@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from uuid import UUID
 
 from persistence.memory import invariants
 from persistence.memory.json import copied, text
-from persistence.memory.tables import Tables
-from persistence.workers import FORGOTTEN, ConnectedWorker, WorkerHandler
+from persistence.memory.tables import HeldAttempt, Tables
+from persistence.model import StepState
+from persistence.workers import (
+    FORGOTTEN,
+    FORGOTTEN_ATTEMPT,
+    ConnectedWorker,
+    Holding,
+    Standing,
+    WorkerAttempt,
+    WorkerHandler,
+)
 
 
 class MemoryWorkers:
@@ -55,3 +64,48 @@ class MemoryWorkers:
             if each.org == org
         ]
         return sorted(found, key=lambda each: (each.name, each.worker_id, each.subject, each.server))
+
+    async def hold_attempts(
+        self, incarnation: UUID, attempts: Sequence[tuple[WorkerAttempt, bytes]], *, take: bool
+    ) -> Sequence[Standing]:
+        """See WorkerRepository."""
+        return [self._held(incarnation, attempt, report, take=take) for attempt, report in attempts]
+
+    def _held(self, incarnation: UUID, attempt: WorkerAttempt, report: bytes, *, take: bool) -> Standing:
+        row = self._tables.executions.get(attempt.execution_id)
+        steps = row.steps if row is not None and row.execution.org == attempt.org else {}
+        step = steps.get((attempt.path, attempt.iteration))
+        if step is None:
+            return Standing(is_running=False)
+        if step.state is not StepState.RUNNING or step.attempt != attempt.number:
+            codes = [each["failure"]["code"] for each in step.failed_attempts if each["attempt"] == attempt.number]
+            if not codes and step.failure is not None and step.attempt == attempt.number:
+                codes = [step.failure["code"]]
+            is_newest, code = step.attempt == attempt.number, codes[0] if codes else ""
+            return Standing(is_running=False, is_newest=is_newest, state=step.state, code=code)
+        held = self._tables.worker_attempts.get(attempt)
+        if held is not None and held.incarnation != incarnation and not take:
+            return Standing(is_running=True, is_newest=True, state=step.state)
+        before = held or HeldAttempt(incarnation, self._tables.now())
+        now = replace(before, incarnation=incarnation, seen_time=self._tables.now(), report=report or before.report)
+        self._tables.worker_attempts[attempt] = now
+        report = now.report if take else b""
+        return Standing(is_running=True, is_newest=True, is_held=True, state=step.state, stop=now.stop, report=report)
+
+    async def drop_attempts(self, incarnation: UUID, attempts: Sequence[WorkerAttempt]) -> None:
+        """See WorkerRepository."""
+        oldest, held = self._tables.now() - FORGOTTEN_ATTEMPT, self._tables.worker_attempts
+        for attempt, row in list(held.items()):
+            if (row.incarnation == incarnation and attempt in attempts) or row.seen_time < oldest:
+                del held[attempt]
+
+    async def find_attempts(self, stops: Mapping[WorkerAttempt, str]) -> Mapping[WorkerAttempt, Holding]:
+        """See WorkerRepository."""
+        held = self._tables.worker_attempts
+        for attempt in stops.keys() & held.keys():
+            held[attempt] = replace(held[attempt], stop=stops[attempt])
+        return {
+            attempt: Holding(row.incarnation, row.report, self._tables.is_live(row.incarnation))
+            for attempt, row in held.items()
+            if attempt in stops
+        }

@@ -8,6 +8,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     Integer,
+    LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
     String,
@@ -58,4 +59,30 @@ def add_worker_tables(metadata: MetaData) -> None:
         ),
         PrimaryKeyConstraint("incarnation", "org_id", "subject", "worker_id", name="workers_pkey"),
         comment="Workers that are connected to any process, for those who ask; no attempt is given by it.",
+    )
+    Table(
+        "worker_attempts",
+        metadata,
+        Column("execution_id", Uuid, nullable=False, comment="Execution."),
+        Column("org_id", _ORG, nullable=False, comment="Org of the execution."),
+        Column("path", String(1024), nullable=False, comment="Path of the step."),
+        Column("iteration", Integer, nullable=False, comment="Iteration of the step."),
+        Column("attempt", Integer, nullable=False, comment="Number of the attempt."),
+        Column("incarnation", Uuid, nullable=False, comment="Process that the worker is connected to."),
+        Column("seen_time", _TIME, nullable=False, comment="When that process last said so."),
+        Column(
+            "report",
+            LargeBinary,
+            nullable=False,
+            comment="What the worker has said of it, for the owner of the execution; empty for nothing.",
+        ),
+        Column(
+            "stop",
+            String(16),
+            nullable=False,
+            comment="Why the owner wants it to stop; empty when it is to go on.",
+        ),
+        PrimaryKeyConstraint("execution_id", "org_id", "path", "iteration", "attempt", name="worker_attempts_pkey"),
+        comment="Attempts that go on although their server died or lost them: the worker is connected to a process"
+        " that does not drive the execution, or did not when it came.",
     )

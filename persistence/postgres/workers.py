@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
 import asyncpg
 import msgspec
 
+from persistence.model import StepState
 from persistence.postgres.connection import Database
-from persistence.workers import FORGOTTEN, ConnectedWorker, WorkerHandler
+from persistence.workers import (
+    FORGOTTEN,
+    FORGOTTEN_ATTEMPT,
+    ConnectedWorker,
+    Holding,
+    Standing,
+    WorkerAttempt,
+    WorkerHandler,
+)
 
 _KEEP = """
 INSERT INTO worker_handlers (org_id, name, description, params_schema, effect, version, seen_time)
@@ -55,6 +65,55 @@ SELECT w.org_id, w.subject, w.worker_id, w.name, w.version, w.handlers::text AS 
 FROM workers w JOIN replicas r ON r.incarnation = w.incarnation
 WHERE w.org_id = $1 AND r.lease_until > clock_timestamp()
 ORDER BY w.name, w.worker_id, w.subject, r.name"""
+
+_KEYS = "org_id, execution_id, path, iteration, attempt"
+_GIVEN = "unnest($2::text[], $3::uuid[], $4::text[], $5::int[], $6::int[], $7::bytea[])"
+# Of rows that somebody wrote by hand no more is expected than that they fail nothing.
+_CODE = """
+CASE WHEN jsonb_typeof(s.failed_attempts) = 'array' THEN (
+    SELECT f->'failure'->>'code' FROM jsonb_array_elements(s.failed_attempts) f
+    WHERE f->>'attempt' = g.attempt::text LIMIT 1) END"""
+_HOLD = f"""
+WITH given AS (
+    SELECT * FROM {_GIVEN} WITH ORDINALITY AS g({_KEYS}, report, place)),
+found AS MATERIALIZED (
+    SELECT g.*, s.state, s.now = g.attempt AS is_newest, s.state = 'RUNNING' AND s.now = g.attempt AS is_running,
+        coalesce({_CODE}, CASE WHEN s.now = g.attempt THEN s.failure->>'code' END, '') AS code
+    FROM given g LEFT JOIN LATERAL (
+        SELECT s.state, s.attempt AS now, s.failure, s.failed_attempts FROM steps s
+        WHERE s.execution_id = g.execution_id AND s.org_id = g.org_id AND s.path = g.path AND s.iteration = g.iteration
+        OFFSET 0) s ON true),
+kept AS (
+    INSERT INTO worker_attempts AS h ({_KEYS}, incarnation, seen_time, report, stop)
+    SELECT {_KEYS}, $1, clock_timestamp(), report, '' FROM found WHERE is_running
+    ORDER BY execution_id, org_id, path, iteration, attempt
+    ON CONFLICT (execution_id, org_id, path, iteration, attempt) DO UPDATE SET incarnation = excluded.incarnation,
+        seen_time = excluded.seen_time,
+        report = CASE WHEN excluded.report = '' THEN h.report ELSE excluded.report END
+    WHERE h.incarnation = $1 OR $8
+    RETURNING {_KEYS}, stop, CASE WHEN $8 THEN report ELSE '' END AS report)
+SELECT coalesce(f.is_running, false) AS is_running, coalesce(f.is_newest, false) AS is_newest, f.state, f.code, k.stop,
+    k.report
+FROM found f LEFT JOIN kept k USING ({_KEYS}) ORDER BY f.place"""  # noqa: S608 - our own columns
+_DROP = f"""
+DELETE FROM worker_attempts h USING (
+    SELECT o.ctid FROM worker_attempts o
+    WHERE (o.incarnation = $1 AND ({_KEYS}) IN (
+            SELECT * FROM unnest($2::text[], $3::uuid[], $4::text[], $5::int[], $6::int[])))
+        OR o.seen_time < clock_timestamp() - $7::interval
+    FOR UPDATE SKIP LOCKED) d
+WHERE h.ctid = d.ctid"""  # noqa: S608 - our own columns
+_STOP = f"""
+UPDATE worker_attempts h SET stop = u.stop
+FROM unnest($1::text[], $2::uuid[], $3::text[], $4::int[], $5::int[], $6::text[]) AS u({_KEYS}, stop)
+WHERE (h.org_id, h.execution_id, h.path, h.iteration, h.attempt)
+    = (u.org_id, u.execution_id, u.path, u.iteration, u.attempt) AND h.stop <> u.stop"""  # noqa: S608 - our own columns
+_HOLDERS = f"""
+SELECT {_KEYS}, h.incarnation, h.report, EXISTS (
+    SELECT FROM replicas r WHERE r.incarnation = h.incarnation AND r.lease_until > clock_timestamp()) AS is_live
+FROM worker_attempts h
+JOIN unnest($1::text[], $2::uuid[], $3::text[], $4::int[], $5::int[]) AS u({_KEYS})
+USING ({_KEYS})"""  # noqa: S608 - our own columns
 
 
 class PostgresWorkers:
@@ -107,6 +166,47 @@ class PostgresWorkers:
         """See WorkerRepository."""
         async with self._database.session() as session:
             return [_worker(row) for row in await session.fetch(_WORKERS, org)]
+
+    async def hold_attempts(
+        self, incarnation: UUID, attempts: Sequence[tuple[WorkerAttempt, bytes]], *, take: bool
+    ) -> Sequence[Standing]:
+        """See WorkerRepository."""
+        keys, reports = _columns(attempt for attempt, _ in attempts), [report for _, report in attempts]
+        async with self._database.session() as session:
+            rows = await session.fetch(_HOLD, incarnation, *keys, reports, take)
+        return list(map(_standing, rows))
+
+    async def drop_attempts(self, incarnation: UUID, attempts: Sequence[WorkerAttempt]) -> None:
+        """See WorkerRepository."""
+        async with self._database.session() as session:
+            await session.execute(_DROP, incarnation, *_columns(attempts), FORGOTTEN_ATTEMPT)
+
+    async def find_attempts(self, stops: Mapping[WorkerAttempt, str]) -> Mapping[WorkerAttempt, Holding]:
+        """See WorkerRepository."""
+        stopped = {attempt: stop for attempt, stop in stops.items() if stop}
+        async with self._database.session() as session:
+            if stopped:
+                await session.execute(_STOP, *_columns(stopped), list(stopped.values()))
+            rows = await session.fetch(_HOLDERS, *_columns(stops))
+        return {
+            WorkerAttempt(row["org_id"], row["execution_id"], row["path"], row["iteration"], row["attempt"]): Holding(
+                row["incarnation"], row["report"], row["is_live"]
+            )
+            for row in rows
+        }
+
+
+def _columns(attempts: Iterable[WorkerAttempt]) -> list[list[Any]]:
+    rows = list(attempts)
+    return [[row[index] for row in rows] for index in range(5)]
+
+
+def _standing(row: asyncpg.Record) -> Standing:
+    is_held = row["stop"] is not None
+    state = StepState(row["state"]) if row["state"] in set(StepState) else None
+    return Standing(
+        row["is_running"], row["is_newest"], is_held, state, row["code"], row["stop"] or "", row["report"] or b""
+    )
 
 
 def _handler(row: asyncpg.Record) -> WorkerHandler:

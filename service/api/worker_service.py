@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
 from flowkeep.v1 import worker_service_pb2 as pb
 from flowkeep.v1.worker_service_pb2_grpc import WorkerServiceServicer
-from persistence.workers import WorkerRepository
+from persistence.workers import WorkerAttempt, WorkerRepository
 from service.api.errors import invalid
 from service.api.identity import current_identity
 from service.api.worker_stream import WorkerStream
@@ -20,7 +20,7 @@ from service.engine.slices import in_slices
 from service.engine.tasks import TaskRegistry
 from service.engine.violations import ValidationError, Violation
 from service.engine.workers.known import KnownHandlers
-from service.engine.workers.model import Failed
+from service.engine.workers.model import AttemptId, Failed, Registration
 from service.engine.workers.pool import Workers
 from service.engine.workers.worker import Worker
 
@@ -58,11 +58,12 @@ class WorkerServicer(WorkerServiceServicer):
             raise invalid("register", "must be the first message of the stream: it says what the worker is and has")
         said = await in_slices(registration(first.register, current_identity.get()))
         handlers = await self._known.register(said, asyncio.get_running_loop().time())
+        held = await self._held(said)
         stream, settings = WorkerStream(), self._workers.settings
-        worker, unwanted = self._workers.attach(said, handlers, stream)
+        worker, unwanted = self._workers.attach(said, handlers, stream, held)
         listening = self._tasks.spawn(self._listen(requests, worker, stream), "worker stream")
         try:
-            yield registered(settings.heartbeat_interval, settings.heartbeat_timeout, unwanted, self._server, said.org)
+            yield registered(settings.heartbeat_interval, settings.heartbeat_timeout, unwanted, self._server, said)
             async for response in stream:
                 yield response
         finally:
@@ -75,7 +76,7 @@ class WorkerServicer(WorkerServiceServicer):
             (worker.registration.subject, worker.registration.worker_id): worker for worker in self._workers.of(org)
         }
         others = await self._repository.list_workers(org)
-        found = [(connected(worker, self._server), tuple(worker.assigned)) for worker in here.values()]
+        found = [(connected(worker, self._server), (*worker.assigned, *worker.relayed)) for worker in here.values()]
         found += [
             (each, ())
             for each in others
@@ -84,6 +85,15 @@ class WorkerServicer(WorkerServiceServicer):
         wanted = [each for each in found if not request.handler or request.handler in each[0].handlers]
         wanted.sort(key=lambda each: (each[0].name, each[0].worker_id))
         return pb.ListWorkersResponse(workers=await in_slices(worker_messages(wanted)))
+
+    async def _held(self, said: Registration) -> Mapping[AttemptId, bytes]:
+        """Return the attempts that other servers gave to a worker, and that still run, with what is known of each."""
+        named = self._workers.unknown(said)
+        if not named:
+            return {}
+        rows = [(WorkerAttempt(said.org, *attempt), b"") for attempt in named]
+        standings = await self._repository.hold_attempts(self._incarnation(), rows, take=True)
+        return {attempt: each.report for attempt, each in zip(named, standings, strict=True) if each.is_held}
 
     async def _listen(self, requests: Requests, worker: Worker, stream: WorkerStream) -> None:
         """Take what a worker says until it has said all."""
@@ -138,7 +148,8 @@ class WorkerServicer(WorkerServiceServicer):
     ) -> None:
         """Take a result. One that is not as it must be fails its attempt: the worker would send it again and again."""
         attempt = attempt_id(message.attempt, f"{kind}.attempt")
-        assignment = self._workers.running(worker, attempt) if attempt in worker.assigned else None
+        is_running = attempt in worker.assigned or attempt in worker.relayed
+        assignment = self._workers.running(worker, attempt) if is_running else None
         try:
             if violations:
                 raise ValidationError(violations)

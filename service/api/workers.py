@@ -31,6 +31,7 @@ from service.engine.workers.model import (
     Settle,
     Stop,
 )
+from service.engine.workers.report import Report
 from service.engine.workers.worker import Worker
 
 MAX_AMOUNT = 10**12
@@ -61,10 +62,10 @@ def registration(message: pb.Register, caller: Identity) -> Work[Registration]:
         if each.name in names:
             found.append(Violation(f"{field}.name", f"there are two handlers named {each.name!r}"))
         names.add(each.name)
-    attempts = set()
+    attempts = dict[AttemptId, bytes]()
     for index, attempt in enumerate(message.attempts):
         try:
-            attempts.add(attempt_id(attempt, f"register.attempts[{index}]"))
+            attempts[attempt_id(attempt, f"register.attempts[{index}]")] = attempt.token
         except ValidationError as error:
             found += error.violations
     if found:
@@ -78,6 +79,7 @@ def registration(message: pb.Register, caller: Identity) -> Work[Registration]:
         message.capacity,
         tuple(handlers),
         frozenset(attempts),
+        attempts,
     )
 
 
@@ -107,7 +109,7 @@ def attempt_id(message: pb.Attempt, field: str) -> AttemptId:
     return AttemptId(execution_id, message.step_path, message.iteration, message.attempt)
 
 
-def use(context: StepContext, usage: UsageMessage, field: str) -> None:
+def use(context: StepContext | Report, usage: UsageMessage, field: str) -> None:
     """Count what an attempt has used up. Raises ValidationError."""
     for name in ("input_tokens", "output_tokens", "cost_micros"):
         if not 0 <= getattr(usage, name) <= MAX_AMOUNT:
@@ -132,13 +134,14 @@ def answer(message: pb.AttemptCompleted | pb.AttemptFailed) -> Completed | Faile
     return Failed(failure, seconds(message.retry_after) if message.HasField("retry_after") else None)
 
 
-def attempt_message(attempt: AttemptId) -> pb.Attempt:
+def attempt_message(attempt: AttemptId, token: bytes = b"") -> pb.Attempt:
     """Return the message that names an attempt."""
     return pb.Attempt(
         execution_id=str(attempt.execution_id),
         step_path=attempt.path,
         iteration=attempt.iteration,
         attempt=attempt.number,
+        token=token,
     )
 
 
@@ -148,7 +151,7 @@ def response(command: Command) -> pb.WorkResponse:
         case Assign():
             return pb.WorkResponse(
                 assignment=pb.Assignment(
-                    attempt=attempt_message(command.attempt),
+                    attempt=attempt_message(command.attempt, command.token),
                     handler=command.handler,
                     params=command.params,
                     workflow=command.workflow,
@@ -169,16 +172,16 @@ def response(command: Command) -> pb.WorkResponse:
 
 
 def registered(
-    interval: float, timeout: float, unwanted: Iterable[AttemptId], server: str, org: str
+    interval: float, timeout: float, unwanted: Iterable[AttemptId], server: str, said: Registration
 ) -> pb.WorkResponse:
     """Return the answer to a registration."""
     return pb.WorkResponse(
         registered=pb.Registered(
             heartbeat_interval=duration(interval),
             heartbeat_timeout=duration(timeout),
-            unwanted=[attempt_message(attempt) for attempt in unwanted],
+            unwanted=[attempt_message(attempt, said.tokens.get(attempt, b"")) for attempt in unwanted],
             server=server,
-            org=org,
+            org=said.org,
         )
     )
 
@@ -228,7 +231,7 @@ def connected(worker: Worker, server: str = "") -> ConnectedWorker:
         said.version,
         sorted(declared.name for declared in said.handlers),
         said.capacity,
-        len(worker.assigned),
+        worker.running,
         worker.is_draining,
         worker.connect_time,
         worker.heard_time,

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
 from persistence.errors import PersistenceError
+from persistence.model import StepState
 from persistence.repository import Repository
-from persistence.workers import ConnectedWorker, WorkerHandler
+from persistence.workers import ConnectedWorker, Holding, Standing, WorkerAttempt, WorkerHandler
+from tests.conformance.builders import Keeper, step, transition
 
 TIME = datetime(2030, 1, 31, 9, tzinfo=UTC)
 SCHEMA = {"type": "object", "properties": {"é": {"type": "integer"}}}
@@ -64,3 +66,110 @@ async def test_workers_of_live_processes_are_shown_as_announced_last(repository:
     assert [each.name for each in await repository.list_workers("acme")] == ["w2"]
     await repository.announce_workers(one, [])
     assert not await repository.list_workers("acme")
+
+
+# --- attempts whose workers hang on another process than the one that drives their execution
+
+
+async def an_attempt(keeper: Keeper, **changes: Any) -> WorkerAttempt:
+    """The first attempt of the step "fetch", which runs unless `changes` say else."""
+    row = await keeper.put()
+    await keeper.commit(transition(row, steps=[step(**changes)]))
+    return WorkerAttempt(row.org, row.id, "fetch", 1, 1)
+
+
+async def a_process(repository: Repository) -> UUID:
+    """A process with a lease."""
+    incarnation = uuid4()
+    await repository.register(incarnation, "holder", 300)
+    return incarnation
+
+
+async def test_a_process_holds_an_attempt_that_runs(repository: Repository, keeper: Keeper):
+    attempt = await an_attempt(keeper)
+    holder = await a_process(repository)
+    (stands,) = await repository.hold_attempts(holder, [(attempt, b"")], take=True)
+    assert stands == Standing(is_running=True, is_newest=True, is_held=True, state=StepState.RUNNING)
+    assert await repository.find_attempts({attempt: ""}) == {attempt: Holding(holder, b"", is_live=True)}
+    (stands,) = await repository.hold_attempts(holder, [(attempt, b"half")], take=False)
+    assert (stands.is_held, stands.report) == (True, b"")
+    await repository.hold_attempts(holder, [(attempt, b"")], take=False)
+    assert await repository.find_attempts({attempt: ""}) == {attempt: Holding(holder, b"half", is_live=True)}
+    await repository.drop_attempts(holder, [attempt])
+    assert not await repository.find_attempts({attempt: ""})
+
+
+async def test_an_attempt_goes_to_the_process_that_its_worker_comes_to(repository: Repository, keeper: Keeper):
+    """With what is known of it; the one that held it before hears so, and cannot forget it any more."""
+    attempt = await an_attempt(keeper)
+    before, after = await a_process(repository), await a_process(repository)
+    await repository.hold_attempts(before, [(attempt, b"half")], take=True)
+    (refused,) = await repository.hold_attempts(after, [(attempt, b"x")], take=False)
+    assert (refused.is_running, refused.is_held) == (True, False)
+    (taken,) = await repository.hold_attempts(after, [(attempt, b"")], take=True)
+    assert (taken.is_held, taken.report) == (True, b"half")
+    (gone,) = await repository.hold_attempts(before, [(attempt, b"late")], take=False)
+    assert (gone.is_running, gone.is_held) == (True, False)
+    await repository.drop_attempts(before, [attempt])
+    assert await repository.find_attempts({attempt: ""}) == {attempt: Holding(after, b"half", is_live=True)}
+
+
+async def test_what_a_process_without_a_lease_held_is_shown_as_such(repository: Repository, keeper: Keeper):
+    attempt = await an_attempt(keeper)
+    holder = uuid4()
+    await repository.hold_attempts(holder, [(attempt, b"done")], take=True)
+    assert await repository.find_attempts({attempt: ""}) == {attempt: Holding(holder, b"done", is_live=False)}
+
+
+async def test_the_holder_hears_why_an_attempt_is_to_stop(repository: Repository, keeper: Keeper):
+    attempt = await an_attempt(keeper)
+    holder = await a_process(repository)
+    assert not await repository.find_attempts({attempt: "CANCELLED"})
+    await repository.hold_attempts(holder, [(attempt, b"")], take=True)
+    await repository.find_attempts({attempt: "CANCELLED"})
+    (stands,) = await repository.hold_attempts(holder, [(attempt, b"")], take=False)
+    assert (stands.is_held, stands.stop) == (True, "CANCELLED")
+
+
+FAILED_ATTEMPT = {"attempt": 1, "start_time": None, "end_time": "", "failure": {"code": "LOST", "message": ""}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_newest", "code"),
+    [
+        ({"attempt": 2, "failed_attempts": (FAILED_ATTEMPT,)}, False, "LOST"),
+        ({"attempt": 2}, False, ""),
+        ({"state": StepState.COMPLETED, "output": 1}, True, ""),
+        ({"state": StepState.CANCELLED}, True, ""),
+        ({"state": StepState.FAILED, "failure": {"code": "BROKEN", "message": ""}}, True, "BROKEN"),
+        (
+            {"state": StepState.FAILED, "attempt": 3, "failure": {"code": "BROKEN", "message": ""}},
+            False,
+            "",
+        ),
+    ],
+)
+async def test_an_attempt_that_runs_no_more_is_not_held(
+    repository: Repository, keeper: Keeper, changes: dict[str, Any], is_newest: bool, code: str
+):
+    attempt = await an_attempt(keeper, **changes)
+    holder = await a_process(repository)
+    (stands,) = await repository.hold_attempts(holder, [(attempt, b"late")], take=True)
+    state = changes.get("state", StepState.RUNNING)
+    assert stands == Standing(is_running=False, is_newest=is_newest, state=state, code=code)
+    assert not await repository.find_attempts({attempt: ""})
+
+
+async def test_attempts_that_never_were_or_are_of_others_are_not_held(repository: Repository, keeper: Keeper):
+    attempt = await an_attempt(keeper)
+    holder = await a_process(repository)
+    others = [
+        attempt._replace(org="globex"),
+        attempt._replace(path="other"),
+        attempt._replace(iteration=2),
+        attempt._replace(execution_id=uuid4()),
+    ]
+    stand = await repository.hold_attempts(holder, [(each, b"") for each in (*others, attempt)], take=True)
+    assert [each.is_held for each in stand] == [False] * 4 + [True]
+    assert stand[0] == Standing(is_running=False)
+    assert set(await repository.find_attempts(dict.fromkeys([*others, attempt], ""))) == {attempt}

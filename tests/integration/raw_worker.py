@@ -57,6 +57,16 @@ class RawWorker:
             await self.hear("heartbeat")
 
 
+def bare(attempt: pb.Attempt) -> pb.Attempt:
+    """The attempt as all but its assignment name it, without the token."""
+    return pb.Attempt(
+        execution_id=attempt.execution_id,
+        step_path=attempt.step_path,
+        iteration=attempt.iteration,
+        attempt=attempt.attempt,
+    )
+
+
 def handlers(*names: str, **fields: Any) -> list[Handler]:
     """Handlers of these names that take any params."""
     return [Handler(name=name, **fields) for name in names]

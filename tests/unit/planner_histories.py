@@ -85,7 +85,8 @@ _FAILURES = [
 _USAGES = [None, Usage(7, 1), Usage(cost_micros=MOST // 2)]
 _FREQUENCIES = {
     **{"succeed": 24, "fail": 18, "due": 20, "pass": 6, "progress": 6, "suspend": 16, "stale": 8, "repeat": 6},
-    **{"early": 6, "recover": 8, "stop": 6, "miss": 8, "free": 8, "lack": 6, "find": 6, "restart": 12},
+    **{"early": 6, "recover": 8, "stop": 6, "miss": 8, "free": 8, "lack": 6, "find": 6, "restart": 12, "rejoin": 8},
+    **{"lose": 6},
 }
 _KINDS = [kind for kind, frequency in _FREQUENCIES.items() for _ in range(frequency)]
 _ENDS = ["cancel", "cancel", "deadline", "deadline", "condemn"]
@@ -251,6 +252,11 @@ def _play(driver: Driver, kind: str, which: int, how: int) -> None:
             driver.cancel()
         case "recover":
             driver.recover()
+        case "rejoin":
+            driver.recover(remote=["work"])
+        case "lose":
+            if path in driver.running and driver.running[path].resumed:
+                driver.lose(path)
         case "restart":
             _restart(driver, path, how)
         case "condemn":

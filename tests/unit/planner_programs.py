@@ -221,6 +221,11 @@ class Driver:
         """Let the newest attempt find no handler."""
         return self.apply(happenings.HandlerMissed(self.now, path, self.ended(path), "not here"))
 
+    def lose(self, path: str, reason: str = "") -> Plan:
+        """Let nobody come back with the newest attempt; or, for a reason, its worker be lost."""
+        lost = happenings.AttemptLost(self.now, path, self.ended(path), reason, is_cut_off=not reason)
+        return self.apply(lost)
+
     def fire(self, seconds: float = 0.0) -> Plan:
         """Let time pass and the timers that are due then fire."""
         self.now += timedelta(seconds=seconds)
@@ -241,13 +246,22 @@ class Driver:
         for happening in kept:
             self.apply_now(happening, begins=False)
 
-    def recover(self, worker: str = "", handlers: Iterable[str] = (), mail: Iterable[Message] = ()) -> Plan:
-        """Let another process, which has these handlers, go on from what is stored and was sent."""
+    def recover(
+        self,
+        worker: str = "",
+        handlers: Iterable[str] = (),
+        mail: Iterable[Message] = (),
+        remote: Iterable[str] = (),
+    ) -> Plan:
+        """Let another process, which has these handlers, go on from what is stored and was sent.
+
+        Attempts of handlers that are `remote` run still.
+        """
         self.state, self._is_fresh = restore(self.definition, self.stored, worker), True
         self.backlog.clear()
         self.running.clear()
         self.told_to_stop.clear()
-        recovered = happenings.Recovered(self.now, frozenset(handlers))
+        recovered = happenings.Recovered(self.now, frozenset(handlers), frozenset(remote))
         self.backlog.append(recovered)
         for message in mail:  # the mail is opened before
             self.apply_now(happenings.MessageCame(self.now, message))

@@ -370,7 +370,7 @@ type WorkResponse_Settled struct {
 
 type WorkResponse_Draining struct {
 	// That this server stops. It gives no more attempts, and settles results for as long as the stream stands; what
-	// has not ended then is made again by whichever server drives the execution on.
+	// has not ended then goes on: the worker connects again, to another server, and names it.
 	Draining *ServerDraining `protobuf:"bytes,5,opt,name=draining,proto3,oneof"`
 }
 
@@ -405,7 +405,7 @@ type Register struct {
 	Capacity int32 `protobuf:"varint,4,opt,name=capacity,proto3" json:"capacity,omitempty"`
 	// Optional. Version of its code, for people. At most 64 characters.
 	Version string `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
-	// Optional. The attempts that it runs, or has results of that are not settled.
+	// Optional. The attempts that it runs, or has results of that are not settled, each as it was assigned.
 	Attempts      []*Attempt `protobuf:"bytes,6,rep,name=attempts,proto3" json:"attempts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -575,7 +575,10 @@ type Attempt struct {
 	// Required. Number of the whole run of the step, from 1.
 	Iteration int32 `protobuf:"varint,3,opt,name=iteration,proto3" json:"iteration,omitempty"`
 	// Required. Number of the attempt within the iteration, from 1.
-	Attempt       int32 `protobuf:"varint,4,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	Attempt int32 `protobuf:"varint,4,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	// What shows that the attempt was given to the worker that names it. It stands in `Assignment.attempt` alone, and the
+	// worker gives it back in `Register.attempts`: by it, another server lets the attempt go on.
+	Token         []byte `protobuf:"bytes,5,opt,name=token,proto3" json:"token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -636,6 +639,13 @@ func (x *Attempt) GetAttempt() int32 {
 		return x.Attempt
 	}
 	return 0
+}
+
+func (x *Attempt) GetToken() []byte {
+	if x != nil {
+		return x.Token
+	}
+	return nil
 }
 
 // An attempt that the worker is to run.
@@ -1565,13 +1575,14 @@ const file_flowkeep_v1_worker_service_proto_rawDesc = "" +
 	"\x11heartbeat_timeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x10heartbeatTimeout\x120\n" +
 	"\bunwanted\x18\x03 \x03(\v2\x14.flowkeep.v1.AttemptR\bunwanted\x12\x16\n" +
 	"\x06server\x18\x04 \x01(\tR\x06server\x12\x10\n" +
-	"\x03org\x18\x05 \x01(\tR\x03org\"\xaa\x01\n" +
+	"\x03org\x18\x05 \x01(\tR\x03org\"\xc9\x01\n" +
 	"\aAttempt\x12,\n" +
 	"\fexecution_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\vexecutionId\x12'\n" +
 	"\tstep_path\x18\x02 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\bR\bstepPath\x12%\n" +
 	"\titeration\x18\x03 \x01(\x05B\a\xbaH\x04\x1a\x02(\x01R\titeration\x12!\n" +
-	"\aattempt\x18\x04 \x01(\x05B\a\xbaH\x04\x1a\x02(\x01R\aattempt\"\xc3\x02\n" +
+	"\aattempt\x18\x04 \x01(\x05B\a\xbaH\x04\x1a\x02(\x01R\aattempt\x12\x1d\n" +
+	"\x05token\x18\x05 \x01(\fB\a\xbaH\x04z\x02\x18@R\x05token\"\xc3\x02\n" +
 	"\n" +
 	"Assignment\x12.\n" +
 	"\aattempt\x18\x01 \x01(\v2\x14.flowkeep.v1.AttemptR\aattempt\x12\x18\n" +

@@ -139,6 +139,10 @@ class Registry:
         own = self._handlers.get(name)
         return own if own is not None or self.workers is None else self.workers.get(org, name)
 
+    def is_own(self, name: str) -> bool:
+        """Whether this process itself has a handler: no worker that came to it has one of this name."""
+        return name in self._handlers
+
     def claimable(self) -> Sequence[str]:
         """Return what executions may await that this process can go on with."""
         theirs = self.workers.names() if self.workers is not None else ()

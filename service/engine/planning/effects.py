@@ -14,7 +14,8 @@ AttemptKey = tuple[str, int, int]
 class StartAttempt:
     """Run the handler with these parameters for at most `timeout` seconds.
 
-    `variables` is what expressions see, but of `steps` what a handler is shown.
+    `variables` is what expressions see, but of `steps` what a handler is shown. One that is `resumed` runs already, on
+    a worker that another process gave it to: nothing is to begin, but its end is to be heard of.
     """
 
     path: str
@@ -24,6 +25,7 @@ class StartAttempt:
     timeout: float
     variables: Mapping[str, Any] = field(compare=False, repr=False)
     iteration: int = 1
+    resumed: bool = False
 
     @property
     def key(self) -> AttemptKey:

@@ -18,7 +18,7 @@ from service.engine.planning.heap import Heap
 from service.engine.planning.reasons import cut_off, interrupted
 from service.engine.planning.scopes import Place, block_of, order
 from service.engine.planning.state import Ending, State, Sweep, because_of, runs, step_failed
-from service.engine.planning.step_rules import WORK_OF_EDGE
+from service.engine.planning.step_rules import WORK_OF_EDGE, WORK_OF_STEP
 
 WORK_OF_LOOK = 400
 """Work of looking whether there is something to be done for a step or an item."""
@@ -85,7 +85,9 @@ class EndRules(EngineSteps):
         unbegun = {
             effect.path
             for effect in self.effects
-            if isinstance(effect, StartAttempt) and (not within or effect.path.startswith(prefix))
+            if isinstance(effect, StartAttempt)
+            and not effect.resumed  # it has begun, and the sweep tells it to stop
+            and (not within or effect.path.startswith(prefix))
         }
         self.effects = [effect for effect in self.effects if effect.path not in unbegun]
         for path in sorted(unbegun, key=lambda path: order(self.definition, path)):
@@ -116,9 +118,9 @@ class EndRules(EngineSteps):
 
     # --- sweeps
 
-    def take_over(self, handlers: frozenset[str]) -> None:
+    def take_over(self, handlers: frozenset[str] = frozenset(), remote: frozenset[str] = frozenset()) -> None:
         """Begin to see to all that another process has left in work: not to what a message has begun since."""
-        self.draft.sweeps = (Sweep(handlers=handlers),)
+        self.draft.sweeps = (Sweep(handlers=handlers, remote=remote),)
         self.is_sweeping = True
 
     def sweep(self) -> None:
@@ -194,9 +196,25 @@ class EndRules(EngineSteps):
                 self.allowance.count(WORK_OF_TELLING)
                 self.effects.append(CancelAttempt(step.path, step.attempt, step.iteration))
         elif is_inherited and runs(step):
-            self.begin_anew(step, interrupted(step))
+            if step.handler in self.draft.sweeps[0].remote:
+                self._resume_attempt(step)
+            else:
+                self.begin_anew(step, interrupted(step))
         elif (is_inherited and step.waits_for(WaitKind.SLOT)) or self._has_come(step):
             self.start_or_put_off(step)  # another process waited for what this one may have, or all did
+
+    def _resume_attempt(self, step: Step) -> None:
+        """Let an attempt go on that another process gave to a worker, for the time that it has left."""
+        spec = self.spec(step)
+        left = self.time_left(spec, step)
+        if step.attempt_time is not None:
+            left = min(left, spec.timeout - (self.time - step.attempt_time).total_seconds())
+        self.allowance.count(WORK_OF_STEP)
+        self.draft.inherited = self.draft.inherited.delete(step.path)
+        path, number = step.path, step.attempt
+        self.effects.append(
+            StartAttempt(path, number, step.handler, {}, max(0.0, left), {}, step.iteration, resumed=True)
+        )
 
     def _has_come(self, step: Step) -> bool:
         """Whether a step waits for a handler that is there."""

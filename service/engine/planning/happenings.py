@@ -94,7 +94,10 @@ class StepStopped:
 
 @dataclass(frozen=True, slots=True)
 class AttemptLost:
-    """Nobody hears any more of an attempt that a worker ran; `reason` says why, for people."""
+    """Nobody hears any more of an attempt that a worker ran; `reason` says why, for people.
+
+    `is_cut_off`: its server was lost before, and no worker has come back with it.
+    """
 
     time: datetime
     path: str
@@ -102,6 +105,7 @@ class AttemptLost:
     reason: str
     iteration: int = 1
     usage: Usage | None = None
+    is_cut_off: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,13 +165,15 @@ class MessageCame:
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """Another process drives the execution from here on: what ran is cut off.
+    """Another process drives the execution from here on: what ran is cut off, but for what workers may run still.
 
-    `handlers` are those that it has of the handlers that are waited for.
+    `handlers` are those that it has of the handlers that are waited for, and `remote` those of workers among the
+    handlers of what ran.
     """
 
     time: datetime
     handlers: frozenset[str] = frozenset()
+    remote: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ from service.engine.planning.course import WORK_OF_FORGETTING
 from service.engine.planning.effects import Effect
 from service.engine.planning.events import Event
 from service.engine.planning.happenings import Happening, OfAttempt
-from service.engine.planning.reasons import cut_off, late_result, lost, still_running
+from service.engine.planning.reasons import cut_off, interrupted, late_result, lost, still_running
 from service.engine.planning.state import Ending, State, Sweep, cancelled, timed_out
 
 # Of an attempt that stopped untold: its handler cancelled itself, or awaited something that was cancelled.
@@ -123,7 +123,7 @@ def apply(
             planning.receive(happening.message)
             planning.catch_up()
         case happenings.Recovered():
-            planning.recover(happening.handlers)
+            planning.recover(happening.handlers, happening.remote)
         case happenings.Continued():
             planning.go_on()
         case happenings.Condemned():
@@ -240,7 +240,7 @@ class _Planning(BlockRules):
 
     def lose(self, happening: happenings.AttemptLost) -> None:
         if (step := self.heed(happening, cut_off)) is not None:
-            self.begin_anew(step, lost(step, happening.reason))
+            self.begin_anew(step, interrupted(step) if happening.is_cut_off else lost(step, happening.reason))
 
     def take_handlers(self, handlers: frozenset[str]) -> None:
         """Begin to see to all that waits for these handlers."""
@@ -291,20 +291,20 @@ class _Planning(BlockRules):
         self.is_sweeping = True
         self.goes_on = self.goes_on or self.draft.state.state is ExecutionState.RUNNING
 
-    def recover(self, handlers: frozenset[str]) -> None:
+    def recover(self, handlers: frozenset[str], remote: frozenset[str]) -> None:
         if self.draft.state.state is ExecutionState.PENDING:
             return
         if self._is_overdue():
             self.end(timed_out(self.draft.state.timeout))
         self.forget_outputs()
-        self.take_over(handlers)
+        self.take_over(handlers, remote)
         self.goes_on = True
 
     def condemn(self, failure: Failure) -> None:
         """Decide that the execution fails, unless its end is decided already; what is in work of it is cut off."""
         self.end(self.draft.state.ending or Ending(ExecutionState.FAILED, failure))
         self.draft.inherited = self.draft.open  # what a message began is not called either
-        self.take_over(frozenset())
+        self.take_over()
 
     def settle(self, *, begins: bool) -> None:
         """See to what is in work, begin all that is ready, and what becomes free by that; then end what is done.

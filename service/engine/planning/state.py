@@ -70,12 +70,13 @@ class Sweep(msgspec.Struct, frozen=True):
     """What is left of seeing to the steps in work `within` a scope; or, by the path of one that repeats, to its items.
 
     They come in the order of the definition, those before the place `at` are done. `handlers` are those for which steps
-    need not wait any more.
+    need not wait any more, `remote` those of workers, whose attempts may go on.
     """
 
     within: str = ""
     at: Place = ()
     handlers: frozenset[str] = frozenset()
+    remote: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

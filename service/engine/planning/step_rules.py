@@ -152,13 +152,13 @@ class StepRules(ABC):
                 attempt,
                 spec.handler,
                 params,
-                self._time_left(spec, step),
+                self.time_left(spec, step),
                 _shown(spec, variables),
                 step.iteration,
             )
         )
 
-    def _time_left(self, spec: StepSpec, step: Step) -> float:
+    def time_left(self, spec: StepSpec, step: Step) -> float:
         """Return the seconds that the next attempt may take."""
         if spec.total_timeout is None or step.start_time is None:
             return min(spec.timeout, spec.total_timeout or spec.timeout)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, cast
 from uuid import UUID
 
@@ -26,10 +27,21 @@ from service.engine.planning import happenings
 from service.engine.planning.effects import AttemptKey, CancelAttempt, StartAttempt
 from service.engine.planning.state import State, is_ending
 from service.engine.running.context import Context
-from service.engine.running.invocation import Failed, Lost, NoHandler, Outcome, Succeeded, Waits, overdue, run_attempt
+from service.engine.running.invocation import (
+    Failed,
+    Lost,
+    NoHandler,
+    Outcome,
+    Succeeded,
+    Waits,
+    overdue,
+    resume_attempt,
+    run_attempt,
+)
 from service.engine.running.output import MAX_OUTPUT, Emitter
 from service.engine.running.revealing import Revealing
 from service.engine.turns import SHARE, Share
+from service.engine.workers.remote import rejoin
 
 log = structlog.get_logger(__name__)
 
@@ -184,8 +196,11 @@ class Attempts:
             self._begin_time(effect, attempt)
             return self._step_context(effect, attempt, start, revealing) if handler.takes_context else _NOT_TAKEN
 
-        place = self._places.pop((effect.path, effect.iteration), None)
-        outcome = await run_attempt(self._context.registry, effect, attempt, begin, place, revealing)
+        if effect.resumed:
+            outcome = await resume_attempt(partial(rejoin, self._context.workers), effect, attempt, begin, revealing)
+        else:
+            place = self._places.pop((effect.path, effect.iteration), None)
+            outcome = await run_attempt(self._context.registry, effect, attempt, begin, place, revealing)
         await failpoints.reach("step.after_call_before_enqueue")
         if isinstance(outcome, Waits):  # first: an execution that waits here is not put down
             self._places[effect.path, effect.iteration] = outcome.place
@@ -219,9 +234,9 @@ class Attempts:
                 return happenings.StepSuspended(now, path, number, until, output, reason, iteration, used)
             case Waits(place):
                 return happenings.SlotMissed(now, path, number, place.complaint, iteration, place.resource)
-            case Lost(reason):
+            case Lost(reason, is_cut_off):
                 log.info("attempt lost", reason=reason)
-                return happenings.AttemptLost(now, path, number, reason, iteration, used)
+                return happenings.AttemptLost(now, path, number, reason, iteration, used, is_cut_off)
             case NoHandler(reason):
                 log.info("no handler", handler=effect.handler)
                 return happenings.HandlerMissed(now, path, number, reason, iteration)

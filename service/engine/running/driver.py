@@ -130,8 +130,16 @@ class Driver:
         if state is None:
             await self.condemn(execution.id, unreadable(found))
             return
-        begin = partial(self._begin, generation, definition, state, verdict)
+        remote = await self._remote(execution.org, state) if verdict is None else frozenset[str]()
+        begin = partial(self._begin, generation, definition, state, verdict, remote)
         await self._begin_informed(detail, verdict, begin)
+
+    async def _remote(self, org: str, state: State) -> frozenset[str]:
+        """Return the handlers of workers among those of the attempts that ran. Raises PersistenceError."""
+        running = {state.steps[path].handler for path, _ in state.running}
+        names = sorted(name for name in running if not self._context.registry.is_own(name))
+        found = await self._context.journal.find_worker_handlers(org, names) if names else ()
+        return frozenset(each.name for each in found)
 
     async def _begin_informed(
         self, detail: ExecutionDetail, verdict: Failure | None, begin: Callable[[ExecutionDetail], None]
@@ -173,7 +181,13 @@ class Driver:
         return replace(detail, execution=read.execution, messages=read.messages, unreadable=read.unreadable)
 
     def _begin(
-        self, generation: int, definition: Definition, state: State, verdict: Failure | None, detail: ExecutionDetail
+        self,
+        generation: int,
+        definition: Definition,
+        state: State,
+        verdict: Failure | None,
+        remote: frozenset[str],
+        detail: ExecutionDetail,
     ) -> None:
         execution = detail.execution
         ownership = self._context.ownership
@@ -187,11 +201,11 @@ class Driver:
         run = Run(self._context, self, execution, definition, state)
         self._runs.add(run)
         try:
-            self._set_off(run, detail.messages, verdict)
+            self._set_off(run, detail.messages, verdict, remote)
         except Exception as error:  # one that nobody drives would be claimed again and again
             self.broken(run, error)
 
-    def _set_off(self, run: Run, unseen: Sequence[Message], verdict: Failure | None) -> None:
+    def _set_off(self, run: Run, unseen: Sequence[Message], verdict: Failure | None, remote: frozenset[str]) -> None:
         """Let a run go on from what was recorded and sent."""
         verdict, now = verdict or self._quarantine.admit(run), self._context.now
         run.is_condemned = verdict is not None
@@ -200,7 +214,7 @@ class Driver:
             awaited = run.state.awaited
             registry, org = self._context.registry, run.execution.org
             here = frozenset(name for name in awaited if registry.get(name, org) is not None)
-            run.apply_now(happenings.Recovered(now(), here))
+            run.apply_now(happenings.Recovered(now(), here, remote))
             failpoints.hit("timer.after_due_select")
             if not run.is_behind:  # else timers are looked at when it goes on
                 run.apply_now(happenings.TimerFired(now()))
@@ -263,7 +277,7 @@ class Driver:
     def forget(self, run: Run) -> None:
         """Drive an execution no longer."""
         self._runs.remove(run)
-        self._context.workers.dropped(run.id)
+        self._context.workers.results.dropped(run.id)
         self.survived(run)
 
     def handlers_came(self, org: str, names: Collection[str]) -> None:

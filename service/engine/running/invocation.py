@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from service.engine import payload
@@ -61,13 +62,18 @@ class NoHandler:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The worker that ran the attempt is lost, and with it what came of it."""
+    """The worker that ran the attempt is lost, and with it what came of it.
+
+    `is_cut_off`: it has never come back to this process, or to another one that would say so.
+    """
 
     reason: str
+    is_cut_off: bool = False
 
 
 Outcome = Succeeded | Failed | Suspend | Waits | NoHandler | Lost
 Begin = Callable[[Handler], Awaitable[StepContext]]
+Rejoin = Callable[[str, Mapping[str, Any], StepContext], Awaitable[Any]]
 
 
 async def run_attempt(
@@ -106,6 +112,14 @@ async def run_attempt(
         return await _run(handler, effect, attempt, begin, place, revealing)
 
 
+async def resume_attempt(
+    run: Rejoin, effect: StartAttempt, attempt: Attempt, begin: Begin, revealing: Revealing | None = None
+) -> Outcome:
+    """Return what came of an attempt that a worker runs already; `run` gives what it gives, as `Handler.run` does."""
+    handler = Handler(effect.handler, partial(run, attempt.org))
+    return await _run(handler, effect, attempt, begin, None, revealing)
+
+
 def _missing(effect: StartAttempt) -> NoHandler:
     return NoHandler(f"waits for a server or a worker that has the handler {effect.handler!r}")
 
@@ -131,7 +145,11 @@ async def _outcome(
     try:
         # The time of an attempt begins when it can run.
         context = await begin(handler)
-        params = effect.params if revealing is None else await revealing.filled(handler, effect.params)
+        if revealing is not None and effect.resumed:
+            await revealing.learn()
+        params = (
+            effect.params if revealing is None or effect.resumed else await revealing.filled(handler, effect.params)
+        )
         output = await handler.run(params, context)
         attempt.has_returned = True
         return await _checked(output, revealing)
@@ -145,7 +163,7 @@ async def _outcome(
     except NoWorkerError:
         return _missing(effect)
     except WorkerLostError as error:
-        return Lost(str(error))
+        return Lost(str(error), error.is_cut_off)
     except WorkerFailureError as error:
         failure, retry_after = error.failure, error.retry_after
     except BaseException as error:  # neither sys.exit() nor KeyboardInterrupt of a handler may end the server
@@ -159,7 +177,8 @@ async def _outcome(
 def overdue(effect: StartAttempt, left: str = "") -> Failure:
     """Return the failure of an attempt whose time is over; `left` is what still runs of it."""
     more = f"; {left} was told to stop and still runs: it may still take effect" if left else ""
-    return Failure(STEP_TIMEOUT, f"the attempt took longer than {effect.timeout:g} s{more}", retryable=True)
+    most = "it may" if effect.resumed else f"{effect.timeout:g} s"  # of which most had passed when it was resumed
+    return Failure(STEP_TIMEOUT, f"the attempt took longer than {most}{more}", retryable=True)
 
 
 async def _checked(output: Any, revealing: Revealing | None) -> Succeeded | Suspend:

@@ -38,8 +38,8 @@ class Revealing:
         """Paths of the params that are judged only when they are filled."""
         return self._places.keys()
 
-    async def filled(self, handler: Handler, params: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the params with their secrets. Raises HandlerError; what it says holds none of them."""
+    async def learn(self) -> Mapping[str, str]:
+        """Return the secrets by name, as they are now; they are hidden from here on. Raises HandlerError."""
         names = frozenset[str]().union(*self._places.values())
         try:
             found = await self._secrets.find(self._org, names)
@@ -48,6 +48,11 @@ class Revealing:
         except SecretsUnavailableError as error:
             raise HandlerError(SECRETS_UNAVAILABLE, str(error)) from None
         self._hiding = await self._apart(Hiding, found)
+        return found
+
+    async def filled(self, handler: Handler, params: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the params with their secrets. Raises HandlerError; what it says holds none of them."""
+        found = await self.learn()
         filled, is_sound = await self._apart(self._fill, params, found)
         if not is_sound:
             most = f"{payload.MAX_PAYLOAD_BYTES:,} bytes"

@@ -317,7 +317,7 @@ class Run:
             self.context.hub.publish(self.id, transition.events)
             if transition.tasks or transition.task_changes:
                 self.context.hub.people.tell()
-            self.context.workers.recorded(self.id, transition.steps)
+            self.context.workers.results.recorded(self.id, transition.steps)
         if self.closed.is_set():
             return
         if error is not None:
@@ -359,7 +359,8 @@ class Run:
         return replace(plan, effects=tuple(each for each in plan.effects if each not in early)) if early else plan
 
     def _harmless(self, plan: Plan) -> list[StartAttempt]:
-        return [effect for effect in plan.effects if isinstance(effect, StartAttempt) and self._is_harmless(effect)]
+        begun = (effect for effect in plan.effects if isinstance(effect, StartAttempt) and not effect.resumed)
+        return [effect for effect in begun if self._is_harmless(effect)]
 
     def _is_harmless(self, effect: StartAttempt) -> bool:
         """Whether nobody can tell how often the attempt is made, and nothing was promised of it."""
@@ -380,7 +381,8 @@ class Run:
         if self._is_closing or not self.state.may_run(*effect.key):
             self._attempts.leave_queue(effect.path, effect.iteration)
             now, attempt = self.context.now(), effect.attempt
-            self.apply(happenings.StepStopped(now, effect.path, attempt, iteration=effect.iteration))
+            has_ended = not effect.resumed
+            self.apply(happenings.StepStopped(now, effect.path, attempt, has_ended, effect.iteration))
             return
         failpoints.hit("step.after_started_commit")
         self._attempts.start(effect)

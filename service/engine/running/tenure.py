@@ -62,7 +62,7 @@ class Tenure:
         self._quarantine.clear()
         for run in self._runs.remove_all():
             run.stop()
-            self._context.workers.dropped(run.id)
+            self._context.workers.results.dropped(run.id)
 
     def resume(self, incarnation: UUID) -> None:
         """Go on under another incarnation, which has a lease."""

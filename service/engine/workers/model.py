@@ -34,7 +34,10 @@ class Declared:
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """What a worker is and has. `attempts` are those that it runs, or has results of that are not settled."""
+    """What a worker is and has. `attempts` are those that it runs, or has results of that are not settled.
+
+    `tokens` has what it was given with each.
+    """
 
     org: str
     subject: str
@@ -44,6 +47,7 @@ class Registration:
     capacity: int
     handlers: Sequence[Declared]
     attempts: frozenset[AttemptId] = frozenset()
+    tokens: Mapping[AttemptId, bytes] = field(default_factory=dict, repr=False)
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -71,6 +75,7 @@ class Assign:
     idempotency_token: str
     deadline_time: datetime
     timeout: float
+    token: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,16 +134,24 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """Nothing more is heard of the attempt; `reason` says why, for people."""
+    """Nothing more is heard of the attempt; `reason` says why, for people. `is_cut_off` is that of WorkerLostError."""
 
     reason: str
+    is_cut_off: bool = False
 
 
 Answer = Completed | Failed | Lost
 
 
 class WorkerLostError(Exception):
-    """The worker that ran the attempt is lost."""
+    """The worker that ran the attempt is lost.
+
+    `is_cut_off`: the attempt was given to it by a process that was lost, and nobody has heard of it since.
+    """
+
+    def __init__(self, reason: str, *, is_cut_off: bool = False) -> None:
+        super().__init__(reason)
+        self.is_cut_off = is_cut_off
 
 
 class NoWorkerError(Exception):

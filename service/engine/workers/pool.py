@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from uuid import UUID
 
 import structlog
 
-from persistence.model import Step, StepState
 from service.engine.handlers.model import Handler
 from service.engine.waiting import flagged
 from service.engine.watch import ShuttingDownError
@@ -23,24 +21,16 @@ from service.engine.workers.model import (
     Link,
     Lost,
     Registration,
-    Settle,
     Stop,
     StopReason,
 )
-from service.engine.workers.worker import Assignment, Worker
+from service.engine.workers.proof import Proof
+from service.engine.workers.relay import LOOKS, Relay
+from service.engine.workers.report import Report
+from service.engine.workers.results import DISCARDED, REMEMBERED
+from service.engine.workers.worker import Assignment, Relayed, Worker
 
 log = structlog.get_logger(__name__)
-
-LOOKS = 30
-"""Looks at the silence of workers within the time after which one is lost. It is counted in looks, so that no worker is
-lost for the time in which this process itself stood still."""
-
-REMEMBERED = 20_000
-"""Settled attempts of which is known what was said of them, for workers that did not hear it."""
-
-STALE = "STALE_ATTEMPT: the attempt is not, or no longer, the worker's to run; another one may have run"
-DISCARDED = "the attempt was told to stop before its result came; it is discarded"
-STEP_CANCELLED = "the step was cancelled; the result is discarded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +70,12 @@ class Workers:
         self._workers: dict[tuple[str, str, str], Worker] = {}
         self._lines: dict[tuple[str, str], Line] = {}
         self._handlers: dict[tuple[str, str], Handler] = {}
-        # Results on their way to the store, by execution.
-        self._unsettled: dict[UUID, dict[AttemptId, Assignment]] = {}
         self._changed = asyncio.Event()
-        self._settled: OrderedDict[tuple[tuple[str, str, str], AttemptId], Settle] = OrderedDict()
+        # Those that this process has given up: they may run still, as far as the store knows.
+        self._lost: OrderedDict[AttemptId, None] = OrderedDict()
+        self.proof = Proof()
+        self.relay = Relay(self.settings.heartbeat_timeout, self._silent)
+        self.results = self.relay.results
 
     # --- what there is
 
@@ -112,12 +104,30 @@ class Workers:
 
     # --- streams
 
+    def unknown(self, registration: Registration) -> list[AttemptId]:
+        """Return the attempts that a worker names, and can show that it was given, of which nothing is known here."""
+        worker = self._workers.get(registration.key)
+        known = worker.known if worker is not None else {}
+        return [
+            attempt
+            for attempt in sorted(registration.attempts)
+            if attempt not in known
+            and attempt not in self._lost
+            and not self.results.is_settled(registration.key, attempt)
+            and self.proof.holds(registration, attempt)
+        ]
+
     def attach(
-        self, registration: Registration, handlers: Sequence[Handler], link: Link
+        self,
+        registration: Registration,
+        handlers: Sequence[Handler],
+        link: Link,
+        held: Mapping[AttemptId, bytes] | None = None,
     ) -> tuple[Worker, list[AttemptId]]:
         """Connect a worker; returns it with the attempts that it named and that are no longer wanted.
 
-        What it had been given and does not name never arrived, and is sent again. Raises ShuttingDownError.
+        What it had been given and does not name never arrived, and is sent again. `held` are those of the `unknown`
+        that run, which this process holds from now on, with what is known of each. Raises ShuttingDownError.
         """
         if self._is_draining:
             raise ShuttingDownError
@@ -132,7 +142,7 @@ class Workers:
                 old.end(StreamReplacedError())
             worker.registration, worker.is_draining, worker.silence = registration, False, 0
             worker.connect_time = worker.heard_time = self._now()
-        unwanted = self._compare(worker)
+        unwanted = self._compare(worker, held or {})
         for handler in handlers:
             key = registration.org, handler.name
             self._handlers[key] = handler
@@ -147,20 +157,47 @@ class Workers:
         log.info("worker connected", org=registration.org, worker=worker.title, capacity=registration.capacity)
         return worker, unwanted
 
-    def _compare(self, worker: Worker) -> list[AttemptId]:
+    def _compare(self, worker: Worker, held: Mapping[AttemptId, bytes]) -> list[AttemptId]:
         """Make of the attempts that the worker says it has, and those that it should have, one list."""
         named, unwanted = worker.registration.attempts, []
         for attempt in named:
             assignment = worker.assigned.get(attempt)
-            is_settled = (worker.registration.key, attempt) in self._settled
-            if (assignment is None or assignment.is_discarded) and attempt not in worker.unsettled and not is_settled:
+            is_settled = self.results.is_settled(worker.registration.key, attempt)
+            if attempt in held and attempt not in worker.known:
+                self._hold(worker, attempt, held[attempt])
+            elif attempt in held:  # it has become known since
+                self.relay.drop(worker, attempt)
+            elif (assignment is None or assignment.is_discarded) and attempt not in worker.unsettled and not is_settled:
                 unwanted.append(attempt)
         for attempt, assignment in list(worker.assigned.items()):
             if assignment.is_discarded:
                 self._answer(worker, assignment, Lost("the worker was told to stop it while its stream was broken"))
-            elif attempt not in named:
+            elif attempt not in named and assignment.command is not None:
                 worker.tell(assignment.command)
+            elif attempt not in named:
+                self._answer(worker, assignment, Lost(f"worker {worker.title} knows nothing more of it"))
+        for attempt in worker.relayed.keys() - named:
+            self.answered(worker, attempt, Lost(f"worker {worker.title} knows nothing more of it"))
         return unwanted
+
+    def _hold(self, worker: Worker, attempt: AttemptId, written: bytes) -> None:
+        """Take note that a worker has come with an attempt that another process gave to it."""
+        if (relayed := worker.relayed.get(attempt)) is not None:
+            relayed.is_told = False  # it may not have heard that it is to stop
+            return
+        context = Report.decoded(written)
+        if isinstance(context.answer, Lost):
+            context.answer = None
+        if (assignment := self.relay.awaited.pop(attempt, None)) is None:
+            self.relay.hold(worker, attempt, context)
+        else:
+            assignment.heard = context
+            self._rejoin(worker, assignment)
+            self.relay.drop(worker, attempt)
+
+    def _rejoin(self, worker: Worker, assignment: Assignment) -> None:
+        worker.assigned[assignment.attempt] = assignment
+        assignment.came(worker)
 
     def detach(self, worker: Worker, link: Link) -> None:
         """Take note that a stream has ended. What its worker runs is lost unless it comes back in time."""
@@ -169,7 +206,7 @@ class Workers:
         worker.link, worker.silence = None, 0
         self._changed.set()
         self._give_up_lines(worker)
-        if not worker.assigned and not worker.unsettled:
+        if worker.is_idle:
             self._forget(worker)
 
     def heard(self, worker: Worker) -> None:
@@ -221,9 +258,17 @@ class Workers:
         if link is not None:
             link.end(WorkerSilentError(f"nothing was heard for {seconds:g} s"))
         self._give_up_lines(worker)
+        reason = f"worker {worker.title} was not heard of for {seconds:g} s"
         for assignment in list(worker.assigned.values()):
-            self._answer(worker, assignment, Lost(f"worker {worker.title} was not heard of for {seconds:g} s"))
+            self._answer(worker, assignment, Lost(reason))
+        for attempt in worker.relayed:
+            self._give_up(attempt)
+        self.relay.lose(worker, reason)
         self._forget(worker)
+
+    def _silent(self) -> list[Worker]:
+        """Return workers that may be connected to other processes by now."""
+        return [worker for worker in self.all if worker.link is None or worker.silence > LOOKS // 2]
 
     def _forget(self, worker: Worker) -> None:
         self._leave(worker)
@@ -263,10 +308,37 @@ class Workers:
     def assign(self, worker: Worker, assignment: Assignment) -> None:
         """Give an attempt to a worker that has room for it."""
         worker.assigned[assignment.attempt] = assignment
-        worker.tell(assignment.command)
+        if (command := assignment.command) is not None:
+            token = self.proof.of(worker.registration, assignment.attempt)
+            assignment.command = replace(command, token=token)
+            worker.tell(assignment.command)
 
-    def running(self, worker: Worker, attempt: AttemptId) -> Assignment | None:
+    def take_up(self, assignment: Assignment) -> None:
+        """Let an attempt go on that another process gave to a worker, which is here by now or will be heard of."""
+        if (relayed := self.relay.take(assignment.attempt)) is None:
+            self.relay.wait_for(assignment)
+            return
+        assignment.heard = relayed.context
+        self._rejoin(relayed.worker, assignment)
+        if relayed.context.answer is not None:
+            self.answered(relayed.worker, assignment.attempt, relayed.context.answer)
+
+    def leave(self, assignment: Assignment) -> None:
+        """Give up an attempt whose execution this process drives no longer: it goes on, for whoever does."""
+        worker, attempt = assignment.worker, assignment.attempt
+        if worker is None or worker.assigned.get(attempt) is not assignment:
+            return
+        if assignment.is_discarded:
+            assignment.stop(StopReason.STALE)
+        else:
+            del worker.assigned[attempt]
+            self.relay.hold(worker, attempt, Report())
+
+    def running(self, worker: Worker, attempt: AttemptId) -> Assignment | Relayed | None:
         """Return an attempt of which the worker tells how far it is; one that is not its own it is told to stop."""
+        if (relayed := worker.relayed.get(attempt)) is not None:
+            self.relay.said(relayed)
+            return None if relayed.is_told else relayed
         assignment = worker.assigned.get(attempt)
         if assignment is None and attempt not in worker.unsettled and worker.link is not None:
             worker.link.tell(Stop(attempt, StopReason.STALE))
@@ -279,58 +351,26 @@ class Workers:
             is_discarded = assignment.is_discarded
             self._answer(worker, assignment, answer)
             if is_discarded:
-                self._settle(worker, attempt, is_recorded=False, message=DISCARDED)
+                self.results.refuse(assignment, DISCARDED)
             else:
-                worker.unsettled[attempt] = assignment
-                self._unsettled.setdefault(attempt.execution_id, {})[attempt] = assignment
-        elif attempt not in worker.unsettled and worker.link is not None:
-            known = self._settled.get((worker.registration.key, attempt))
-            worker.link.tell(known or Settle(attempt, is_recorded=False, message=STALE))
+                self.results.came(worker, assignment)
+        elif (relayed := worker.relayed.get(attempt)) is not None:
+            if relayed.context.answer is None:
+                relayed.context.answer = answer
+                self.relay.said(relayed)
+                self.serve(worker)
+        elif attempt not in worker.unsettled:
+            self.results.came_again(worker, attempt)
+
+    def _give_up(self, attempt: AttemptId) -> None:
+        self._lost[attempt] = None
+        if len(self._lost) > REMEMBERED:
+            self._lost.popitem(last=False)
 
     def _answer(self, worker: Worker, assignment: Assignment, answer: Answer) -> None:
         worker.assigned.pop(assignment.attempt, None)
+        if isinstance(answer, Lost):
+            self._give_up(assignment.attempt)
         if not assignment.answer.done():
             assignment.answer.set_result(answer)
         self.serve(worker)
-
-    # --- what became of results
-
-    def recorded(self, execution_id: UUID, steps: Iterable[Step]) -> None:
-        """Take note that these steps of an execution are in the store: the attempts that they are past are settled."""
-        waiting = self._unsettled.get(execution_id)
-        if not waiting:
-            return
-        written: Mapping[str, Step] = {step.path: step for step in steps}
-        for attempt, assignment in list(waiting.items()):
-            step = written.get(attempt.path)
-            if step is None or _is_running(step, attempt):
-                continue
-            if step.state is StepState.CANCELLED:
-                self._settle(assignment.worker, attempt, is_recorded=False, message=STEP_CANCELLED)
-            elif assignment.is_discarded:
-                self._settle(assignment.worker, attempt, is_recorded=False, message=DISCARDED)
-            else:
-                self._settle(assignment.worker, attempt, is_recorded=True)
-
-    def dropped(self, execution_id: UUID) -> None:
-        """Take note that this process drives an execution no longer: what is not in the store of it never will be."""
-        for attempt, assignment in list(self._unsettled.get(execution_id, {}).items()):
-            self._settle(assignment.worker, attempt, is_recorded=False, message=STALE)
-
-    def _settle(self, worker: Worker, attempt: AttemptId, *, is_recorded: bool, message: str = "") -> None:
-        worker.unsettled.pop(attempt, None)
-        waiting = self._unsettled.get(attempt.execution_id, {})
-        waiting.pop(attempt, None)
-        if not waiting:
-            self._unsettled.pop(attempt.execution_id, None)
-        said = Settle(attempt, is_recorded, message)
-        self._settled[worker.registration.key, attempt] = said
-        if len(self._settled) > REMEMBERED:
-            self._settled.popitem(last=False)
-        if worker.link is not None:
-            worker.link.tell(said)
-
-
-def _is_running(step: Step, attempt: AttemptId) -> bool:
-    current = step.iteration, step.attempt
-    return step.state is StepState.RUNNING and current == (attempt.iteration, attempt.number)

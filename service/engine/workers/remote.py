@@ -63,17 +63,10 @@ class RemoteHandlers:
     async def _run(self, org: str, name: str, params: Mapping[str, Any], context: StepContext) -> Any:
         """Return what a worker gives. Raises WorkerFailureError, WorkerLostError, NoWorkerError, HandlerError."""
         worker = await self._worker(org, name)
-        assignment = Assignment(worker, _command(name, params, context), context)
+        command = _command(name, params, context)
+        assignment = Assignment(command.attempt, context, worker, command)
         self._workers.assign(worker, assignment)
-        try:
-            await asyncio.wait((assignment.answer,))
-        except asyncio.CancelledError:
-            reason = _reason()
-            assignment.stop(reason)
-            if reason is not StopReason.STALE:
-                await asyncio.wait((assignment.answer,), timeout=self._workers.settings.stop_patience)
-            raise
-        return _given(assignment)
+        return await _outcome(self._workers, assignment)
 
     async def _worker(self, org: str, name: str) -> Worker:
         """Return a worker with room: the one that was kept for the attempt, or the next, if that has gone since."""
@@ -89,6 +82,37 @@ class RemoteHandlers:
                     return worker
 
 
+async def rejoin(workers: Workers, org: str, params: Mapping[str, Any], context: StepContext) -> Any:
+    """Return what a worker gives that another process gave the attempt to, once it comes back, here or elsewhere.
+
+    Raises WorkerFailureError, WorkerLostError, HandlerError.
+    """
+    assignment = Assignment(_attempt_id(context), context, None, None)
+    workers.take_up(assignment)
+    return await _outcome(workers, assignment)
+
+
+async def _outcome(workers: Workers, assignment: Assignment) -> Any:
+    """Return what the worker of an attempt gives.
+
+    An attempt that is told to stop gets a while to do so. One that this process must leave goes on without it.
+    """
+    try:
+        await asyncio.wait((assignment.answer,))
+    except asyncio.CancelledError:
+        reason = _reason()
+        if reason is StopReason.STALE:
+            workers.leave(assignment)
+        else:
+            assignment.stop(reason)
+            workers.relay.tell()
+            await asyncio.wait((assignment.answer,), timeout=workers.settings.stop_patience)
+        raise
+    finally:
+        workers.relay.wait_no_longer(assignment)
+    return _given(assignment)
+
+
 def _is_same(handler: Handler, declared: Declared) -> bool:
     return (handler.description, handler.effect) == (declared.description, declared.effect) and (
         handler.params_schema == declared.params_schema
@@ -102,9 +126,13 @@ def _reason() -> StopReason:
     return StopReason.TIMEOUT if attempt.has_expired else StopReason.CANCELLED
 
 
+def _attempt_id(context: StepContext) -> AttemptId:
+    return AttemptId(context.execution_id, context.step_path, context.iteration, context.attempt)
+
+
 def _command(name: str, params: Mapping[str, Any], context: StepContext) -> Assign:
     return Assign(
-        AttemptId(context.execution_id, context.step_path, context.iteration, context.attempt),
+        _attempt_id(context),
         name,
         payload.encode(params),
         context.workflow,
@@ -121,10 +149,11 @@ def _given(assignment: Assignment) -> Any:
             return _output(output)
         case Failed(failure, retry_after):
             if failure.code == CANCELLED:  # untold: the worker stops, say
-                raise WorkerLostError(f"worker {assignment.worker.title} gave the attempt back")
+                title = assignment.worker.title if assignment.worker is not None else "that had it"
+                raise WorkerLostError(f"worker {title} gave the attempt back")
             raise WorkerFailureError(failure, retry_after)
-        case Lost(reason):
-            raise WorkerLostError(reason)
+        case Lost(reason, is_cut_off):
+            raise WorkerLostError(reason, is_cut_off=is_cut_off)
 
 
 def _output(written: bytes) -> Any:

@@ -110,7 +110,7 @@ class WorkResponse(_message.Message):
     @_builtins.property
     def draining(self) -> Global___ServerDraining:
         """That this server stops. It gives no more attempts, and settles results for as long as the stream stands; what
-        has not ended then is made again by whichever server drives the execution on.
+        has not ended then goes on: the worker connects again, to another server, and names it.
         """
 
     @_builtins.property
@@ -165,7 +165,7 @@ class Register(_message.Message):
 
     @_builtins.property
     def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attempt]:
-        """Optional. The attempts that it runs, or has results of that are not settled."""
+        """Optional. The attempts that it runs, or has results of that are not settled, each as it was assigned."""
 
     def __init__(
         self,
@@ -239,6 +239,7 @@ class Attempt(_message.Message):
     STEP_PATH_FIELD_NUMBER: _builtins.int
     ITERATION_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
     execution_id: _builtins.str
     """Required. The execution."""
     step_path: _builtins.str
@@ -247,6 +248,10 @@ class Attempt(_message.Message):
     """Required. Number of the whole run of the step, from 1."""
     attempt: _builtins.int
     """Required. Number of the attempt within the iteration, from 1."""
+    token: _builtins.bytes
+    """What shows that the attempt was given to the worker that names it. It stands in `Assignment.attempt` alone, and the
+    worker gives it back in `Register.attempts`: by it, another server lets the attempt go on.
+    """
     def __init__(
         self,
         *,
@@ -254,10 +259,11 @@ class Attempt(_message.Message):
         step_path: _builtins.str = ...,
         iteration: _builtins.int = ...,
         attempt: _builtins.int = ...,
+        token: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "execution_id", b"execution_id", "iteration", b"iteration", "step_path", b"step_path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "execution_id", b"execution_id", "iteration", b"iteration", "step_path", b"step_path", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -44,10 +44,12 @@ class WorkerServiceStub:
     answer `registered` come assignments, in any number up to the capacity, each of which ends by one `completed` or
     `failed`, answered by `settled`.
 
-    When the stream breaks, attempts go on: the worker connects again, names them in `Register.attempts`, and hears of
-    each whether it is still wanted. The server that gave it still wants it; another one does not, and what is not named
-    to its own within `heartbeat_timeout` is lost: the step gets another attempt, or ends OUTCOME_UNKNOWN where it is
-    AT_MOST_ONCE.
+    When the stream breaks, attempts go on: the worker connects again, to any server, and names them in
+    `Register.attempts` as they were assigned, with their tokens. It hears of each whether it is still wanted. One that
+    runs is, whichever server gave it, also when that has died: whoever drives the execution on hears of its result. An
+    attempt that is not named anywhere within `heartbeat_timeout` is lost: the step gets another one, or ends
+    OUTCOME_UNKNOWN where it is AT_MOST_ONCE. Of an attempt whose server the worker has left, progress reaches the
+    history a second or so late, and output for those who watch is not passed on.
 
     Answers INVALID_ARGUMENT when a handler cannot be served; ALREADY_EXISTS, HANDLER_EXISTS, when the server itself has
     one of that name; INVALID_ARGUMENT when the first request is another one; UNAVAILABLE, SHUTTING_DOWN, when the
@@ -75,10 +77,12 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     answer `registered` come assignments, in any number up to the capacity, each of which ends by one `completed` or
     `failed`, answered by `settled`.
 
-    When the stream breaks, attempts go on: the worker connects again, names them in `Register.attempts`, and hears of
-    each whether it is still wanted. The server that gave it still wants it; another one does not, and what is not named
-    to its own within `heartbeat_timeout` is lost: the step gets another attempt, or ends OUTCOME_UNKNOWN where it is
-    AT_MOST_ONCE.
+    When the stream breaks, attempts go on: the worker connects again, to any server, and names them in
+    `Register.attempts` as they were assigned, with their tokens. It hears of each whether it is still wanted. One that
+    runs is, whichever server gave it, also when that has died: whoever drives the execution on hears of its result. An
+    attempt that is not named anywhere within `heartbeat_timeout` is lost: the step gets another one, or ends
+    OUTCOME_UNKNOWN where it is AT_MOST_ONCE. Of an attempt whose server the worker has left, progress reaches the
+    history a second or so late, and output for those who watch is not passed on.
 
     Answers INVALID_ARGUMENT when a handler cannot be served; ALREADY_EXISTS, HANDLER_EXISTS, when the server itself has
     one of that name; INVALID_ARGUMENT when the first request is another one; UNAVAILABLE, SHUTTING_DOWN, when the
@@ -109,10 +113,12 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         answer `registered` come assignments, in any number up to the capacity, each of which ends by one `completed` or
         `failed`, answered by `settled`.
 
-        When the stream breaks, attempts go on: the worker connects again, names them in `Register.attempts`, and hears of
-        each whether it is still wanted. The server that gave it still wants it; another one does not, and what is not named
-        to its own within `heartbeat_timeout` is lost: the step gets another attempt, or ends OUTCOME_UNKNOWN where it is
-        AT_MOST_ONCE.
+        When the stream breaks, attempts go on: the worker connects again, to any server, and names them in
+        `Register.attempts` as they were assigned, with their tokens. It hears of each whether it is still wanted. One that
+        runs is, whichever server gave it, also when that has died: whoever drives the execution on hears of its result. An
+        attempt that is not named anywhere within `heartbeat_timeout` is lost: the step gets another one, or ends
+        OUTCOME_UNKNOWN where it is AT_MOST_ONCE. Of an attempt whose server the worker has left, progress reaches the
+        history a second or so late, and output for those who watch is not passed on.
 
         Answers INVALID_ARGUMENT when a handler cannot be served; ALREADY_EXISTS, HANDLER_EXISTS, when the server itself has
         one of that name; INVALID_ARGUMENT when the first request is another one; UNAVAILABLE, SHUTTING_DOWN, when the
