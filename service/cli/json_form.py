@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -25,10 +26,10 @@ _WRITERS: dict[object, Callable[[Any], Any]] = {
 
 
 def json_form(message: Message) -> dict[str, Any]:
-    """Return a message as JSON: the fields by their names in the proto, enums by their short names, numbers as numbers.
+    """Return a message as JSON: fields by their names in the proto, enums by short names, bytes as base64.
 
-    Fields that cannot be absent are always there, so that programs need not know defaults; messages that are not set
-    are left out. A definition has the form that `flowkeep apply` reads.
+    Numbers are numbers. Fields that cannot be absent are always there, so that programs need not know defaults;
+    messages that are not set are left out. A definition has the form that `flowkeep apply` reads.
     """
     # The stubs also name the class of protobuf's C implementation, which has the same attributes.
     fields = cast(Descriptor, message.DESCRIPTOR).fields
@@ -51,4 +52,4 @@ def _one(field: FieldDescriptor, value: Any) -> Any:
     if field.message_type:
         writer = _WRITERS.get(field.message_type)
         return writer(value) if writer else json_form(value)
-    return value
+    return b64encode(value).decode() if field.type == FieldDescriptor.TYPE_BYTES else value

@@ -28,6 +28,7 @@ from flowkeep.v1.execution_pb2 import (
 )
 from flowkeep.v1.execution_service_pb2 import CancelResponse
 from flowkeep.v1.handler_pb2 import Handler
+from flowkeep.v1.worker_service_pb2 import Attempt
 from flowkeep.v1.workflow_pb2 import Workflow
 from service.cli import rendering, tables
 from service.cli.columns import Facts, FittingTable
@@ -271,6 +272,10 @@ def test_where_steps_are_left_out_it_is_said_what_shows_them():
         tables.execution_view(Execution(execution_id=ID, steps=[StepExecution(path="a")], steps_omitted=True)),
     ):
         assert f"There are more: flowkeep steps {ID} --limit 0" in text_of(view)
+
+
+def test_bytes_are_base64_in_json():
+    assert json_form(Attempt(step_path="a", token=b"\x00\xff"))["token"] == "AP8="
 
 
 def test_json_has_numbers_names_and_what_cannot_be_absent():
