@@ -334,9 +334,10 @@ async def test_rows_are_found_by_primary_key_alone(database_dsn: str):
     connection = await asyncpg.connect(database_dsn, server_settings=session.SETTINGS)
     await connection.execute(f"PREPARE one (jsonb) AS {statements.UPDATE_EXECUTIONS.text}")
     plan = "\n".join(row[0] for row in await connection.fetch("EXPLAIN EXECUTE one ('[]')"))
+    parts = await connection.fetchval("SELECT count(*) FROM pg_inherits WHERE inhparent = 'executions'::regclass")
     await connection.close()
     scans = [line for line in plan.splitlines() if " Scan " in line and "jsonb_array_elements" not in line]
-    assert len(scans) == 5
+    assert len(scans) == parts
     assert all("Index Scan using" in line and "_pkey on" in line for line in scans), plan
 
 
