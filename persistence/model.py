@@ -275,8 +275,8 @@ class Wait(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a step waits for, since `start_time`; `reason` says it for people.
 
     `wake_time` is when it goes on by itself, None where no timer decides. `attempt` is the one that a RETRY comes to,
-    `resource` what a SLOT is of, `handler` what a WORKER must have, `task` the id of a TASK; that was `escalated` when
-    it was overdue for the first time.
+    `resource` what a SLOT is of, `handler` what a WORKER must have, `wishes` what else, as the engine writes it, `task`
+    the id of a TASK; that was `escalated` when it was overdue for the first time.
     """
 
     kind: WaitKind
@@ -288,6 +288,7 @@ class Wait(msgspec.Struct, frozen=True, omit_defaults=True):
     handler: str = ""
     task: str = ""
     escalated: bool = False
+    wishes: str = ""
 
 
 class Step(msgspec.Struct, frozen=True):

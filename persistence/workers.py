@@ -46,6 +46,18 @@ class ConnectedWorker:
     heartbeat_time: datetime
     server: str = ""
     incarnation: UUID | None = field(default=None, compare=False)
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+class AwaitedWorker(NamedTuple):
+    """What executions wait for that nobody drives: a worker of an org with a handler, and with what it is to be.
+
+    Those are what the engine calls its wishes. `Transition.awaits` has all three, in this order, with tabs between.
+    """
+
+    org: str
+    handler: str
+    wishes: str
 
 
 class WorkerAttempt(NamedTuple):
@@ -133,4 +145,15 @@ class WorkerRepository(Protocol):
 
         With each comes why it is to stop, empty when it is to go on, which its holder is told by `hold_attempts`.
         """
+        ...
+
+    async def keep_awaited_worker(self, awaited: AwaitedWorker) -> None:
+        """Keep what executions wait for, as seen now.
+
+        Those of the org that nothing waits for and that nobody has kept for FORGOTTEN are removed.
+        """
+        ...
+
+    async def list_awaited_workers(self, handlers: Collection[tuple[str, str]]) -> Sequence[AwaitedWorker]:
+        """Return what executions wait for, or did, of handlers, given by org and name; in order."""
         ...

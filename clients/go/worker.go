@@ -28,8 +28,10 @@ type WorkerOptions struct {
 	// Grace is how long what it runs may take to end once it drains; then it is given back, for another worker. By default
 	// 30 s.
 	Grace time.Duration
-	// Version of its code, for people.
+	// Version of its code, such as 2.1.3: by it steps choose workers.
 	Version string
+	// Labels are what else tells it from others, such as region: eu. By them steps choose workers.
+	Labels map[string]string
 	// OnBreak, if set, is called with the error of each break, and of each try after it that fails.
 	OnBreak func(*Error)
 }
@@ -251,7 +253,7 @@ func (w *Worker) take(life context.Context, response *flowkeepv1.WorkResponse) {
 func (w *Worker) registration() *flowkeepv1.WorkRequest {
 	return &flowkeepv1.WorkRequest{Message: &flowkeepv1.WorkRequest_Register{Register: &flowkeepv1.Register{
 		Name: w.options.Name, WorkerId: w.id, Handlers: w.handlers, Capacity: int32(w.options.Capacity),
-		Version: w.options.Version, Attempts: w.attempts.named(),
+		Version: w.options.Version, Labels: w.options.Labels, Attempts: w.attempts.named(),
 	}}}
 }
 

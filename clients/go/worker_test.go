@@ -36,7 +36,8 @@ func TestServe(t *testing.T) {
 		}))
 	}
 	worker, err := flowkeep.NewWorker(target(t), &flowkeep.WorkerOptions{
-		Name: "go", Capacity: capacity, Grace: grace, OnBreak: func(err *flowkeep.Error) { fmt.Println("broke", err.Code) },
+		Name: "go", Capacity: capacity, Grace: grace, Version: "1.4.2", Labels: map[string]string{"language": "go"},
+		OnBreak: func(err *flowkeep.Error) { fmt.Println("broke", err.Code) },
 	}, connection...)
 	if err != nil {
 		t.Fatal(err)

@@ -31,7 +31,7 @@ from persistence.model import (
 from persistence.people import Task
 from persistence.requests import Method, Request
 from persistence.user_notifications import Reader, Recipient, UserNotification
-from persistence.workers import ConnectedWorker, WorkerAttempt, WorkerHandler
+from persistence.workers import AwaitedWorker, ConnectedWorker, WorkerAttempt, WorkerHandler
 
 
 @dataclass(slots=True)
@@ -168,6 +168,7 @@ class Tables:
     notifications: dict[str, NotificationTable] = field(default_factory=dict)
     """Those of each org."""
     worker_handlers: dict[tuple[str, str], WorkerHandler] = field(default_factory=dict)
+    awaited_workers: dict[AwaitedWorker, datetime] = field(default_factory=dict)
     """By org and name."""
     workers: dict[UUID, Sequence[ConnectedWorker]] = field(default_factory=dict)
     """By the incarnation of the process that announced them."""

@@ -13,6 +13,7 @@ from persistence.model import StepState
 from persistence.workers import (
     FORGOTTEN,
     FORGOTTEN_ATTEMPT,
+    AwaitedWorker,
     ConnectedWorker,
     Holding,
     Standing,
@@ -46,6 +47,23 @@ class MemoryWorkers:
         """See WorkerRepository."""
         rows = (self._tables.worker_handlers[key] for key in sorted(self._tables.worker_handlers) if key[0] == org)
         return [replace(row, params_schema=copied(row.params_schema)) for row in rows]
+
+    async def keep_awaited_worker(self, awaited: AwaitedWorker) -> None:
+        """See WorkerRepository."""
+        for each in awaited:
+            text(each)
+        now, known = self._tables.now(), self._tables.awaited_workers
+        known[awaited] = now
+        for row, seen in list(known.items()):
+            if row.org == awaited.org and seen < now - FORGOTTEN and not self._is_awaited("\t".join(row)):
+                del known[row]
+
+    def _is_awaited(self, name: str) -> bool:
+        return any(name in row.awaits for row in self._tables.executions.values())
+
+    async def list_awaited_workers(self, handlers: Collection[tuple[str, str]]) -> Sequence[AwaitedWorker]:
+        """See WorkerRepository."""
+        return sorted(row for row in self._tables.awaited_workers if row[:2] in set(handlers))
 
     async def announce_workers(self, incarnation: UUID, workers: Sequence[ConnectedWorker]) -> None:
         """See WorkerRepository."""

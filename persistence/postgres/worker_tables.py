@@ -15,6 +15,7 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -57,6 +58,7 @@ def add_worker_tables(metadata: MetaData) -> None:
         Column(
             "heartbeat_time", _TIME, nullable=False, comment="When it had last been heard of when this was written."
         ),
+        Column("labels", JSONB, nullable=False, server_default=text("'{}'"), comment="Its labels, an object."),
         PrimaryKeyConstraint("incarnation", "org_id", "subject", "worker_id", name="workers_pkey"),
         comment="Workers that are connected to any process, for those who ask; no attempt is given by it.",
     )
@@ -85,4 +87,15 @@ def add_worker_tables(metadata: MetaData) -> None:
         PrimaryKeyConstraint("execution_id", "org_id", "path", "iteration", "attempt", name="worker_attempts_pkey"),
         comment="Attempts that go on although their server died or lost them: the worker is connected to a process"
         " that does not drive the execution, or did not when it came.",
+    )
+    Table(
+        "awaited_workers",
+        metadata,
+        Column("org_id", _ORG, nullable=False, comment="Org of the executions that wait, or did."),
+        Column("handler", String(128), nullable=False, comment="Handler that a worker must have for them."),
+        Column("digest", String(64), nullable=False, comment="SHA-256 of wishes, in hexadecimal digits."),
+        Column("wishes", Text, nullable=False, comment="Labels and versions that it must have, as JSON."),
+        Column("seen_time", _TIME, nullable=False, comment="When an execution began to wait so, to the hour."),
+        PrimaryKeyConstraint("org_id", "handler", "digest", name="awaited_workers_pkey"),
+        comment="What is wished of workers that are waited for: processes whose workers have it claim by it.",
     )

@@ -14,6 +14,7 @@ from persistence.postgres.connection import Database
 from persistence.workers import (
     FORGOTTEN,
     FORGOTTEN_ATTEMPT,
+    AwaitedWorker,
     ConnectedWorker,
     Holding,
     Standing,
@@ -34,12 +35,24 @@ _COLUMNS = "name, description, params_schema::text AS params_schema, effect, ver
 _LIST = f"SELECT {_COLUMNS} FROM worker_handlers WHERE org_id = $1 ORDER BY name"  # noqa: S608 - our own columns
 _FIND = f"SELECT {_COLUMNS} FROM worker_handlers WHERE org_id = $1 AND name = ANY ($2) ORDER BY name"  # noqa: S608
 
+_KEEP_AWAITED = """
+INSERT INTO awaited_workers (org_id, handler, digest, wishes, seen_time)
+VALUES ($1, $2, encode(sha256(convert_to($3, 'UTF8')), 'hex'), $3, clock_timestamp())
+ON CONFLICT (org_id, handler, digest) DO UPDATE SET seen_time = excluded.seen_time"""
+_FORGET_AWAITED = """
+DELETE FROM awaited_workers a WHERE a.org_id = $1 AND a.seen_time < clock_timestamp() - $2::interval
+    AND NOT EXISTS (SELECT FROM executions e
+        WHERE e.awaits IS NOT NULL AND e.awaits ? concat_ws(E'\t', a.org_id, a.handler, a.wishes))"""
+_LIST_AWAITED = """
+SELECT org_id, handler, a.wishes
+FROM awaited_workers a JOIN unnest($1::text[], $2::text[]) AS u(org_id, handler) USING (org_id, handler)"""
+
 _ANNOUNCE = """
 WITH given AS (
     SELECT * FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::int[], $9::int[],
-        $10::bool[], $11::timestamptz[], $12::timestamptz[])
+        $10::bool[], $11::timestamptz[], $12::timestamptz[], $13::text[])
         AS u(org_id, subject, worker_id, name, version, handlers, capacity, running, is_draining, connect_time,
-            heartbeat_time)),
+            heartbeat_time, labels)),
 gone AS (
     DELETE FROM workers w USING (
         SELECT o.ctid FROM workers o
@@ -51,17 +64,17 @@ gone AS (
         FOR UPDATE SKIP LOCKED) d
     WHERE w.ctid = d.ctid)
 INSERT INTO workers (incarnation, org_id, subject, worker_id, name, version, handlers, capacity, running, is_draining,
-    connect_time, heartbeat_time)
+    connect_time, heartbeat_time, labels)
 SELECT $1, g.org_id, g.subject, g.worker_id, g.name, g.version, g.handlers::jsonb, g.capacity, g.running, g.is_draining,
-    g.connect_time, g.heartbeat_time
+    g.connect_time, g.heartbeat_time, g.labels::jsonb
 FROM given g
 ON CONFLICT (incarnation, org_id, subject, worker_id) DO UPDATE SET name = excluded.name, version = excluded.version,
     handlers = excluded.handlers, capacity = excluded.capacity, running = excluded.running,
     is_draining = excluded.is_draining, connect_time = excluded.connect_time,
-    heartbeat_time = excluded.heartbeat_time"""
+    heartbeat_time = excluded.heartbeat_time, labels = excluded.labels"""
 _WORKERS = """
 SELECT w.org_id, w.subject, w.worker_id, w.name, w.version, w.handlers::text AS handlers, w.capacity, w.running,
-    w.is_draining, w.connect_time, w.heartbeat_time, r.name AS server, w.incarnation
+    w.is_draining, w.connect_time, w.heartbeat_time, r.name AS server, w.incarnation, w.labels::text AS labels
 FROM workers w JOIN replicas r ON r.incarnation = w.incarnation
 WHERE w.org_id = $1 AND r.lease_until > clock_timestamp()
 ORDER BY w.name, w.worker_id, w.subject, r.name"""
@@ -144,6 +157,18 @@ class PostgresWorkers:
         async with self._database.session() as session:
             return list(map(_handler, await session.fetch(_LIST, org)))
 
+    async def keep_awaited_worker(self, awaited: AwaitedWorker) -> None:
+        """See WorkerRepository."""
+        async with self._database.session() as session, session.transaction():
+            await session.execute(_KEEP_AWAITED, *awaited)
+            await session.execute(_FORGET_AWAITED, awaited.org, FORGOTTEN)
+
+    async def list_awaited_workers(self, handlers: Collection[tuple[str, str]]) -> Sequence[AwaitedWorker]:
+        """See WorkerRepository."""
+        columns = [org for org, _ in handlers], [name for _, name in handlers]
+        async with self._database.session() as session:
+            return sorted(AwaitedWorker(*row) for row in await session.fetch(_LIST_AWAITED, *columns))
+
     async def announce_workers(self, incarnation: UUID, workers: Sequence[ConnectedWorker]) -> None:
         """See WorkerRepository."""
         columns = (
@@ -158,6 +183,7 @@ class PostgresWorkers:
             [each.is_draining for each in workers],
             [each.connect_time for each in workers],
             [each.heartbeat_time for each in workers],
+            [msgspec.json.encode(each.labels).decode() for each in workers],
         )
         async with self._database.session() as session:
             await session.execute(_ANNOUNCE, incarnation, *columns)
@@ -229,4 +255,5 @@ def _worker(row: asyncpg.Record) -> ConnectedWorker:
         row["heartbeat_time"],
         row["server"],
         row["incarnation"],
+        msgspec.json.decode(row["labels"]),
     )

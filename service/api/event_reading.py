@@ -19,6 +19,7 @@ from persistence.model import ExecutionState, StepCounts, Wait, WaitKind
 from persistence.usage import Usage
 from service.engine.failure import Failure
 from service.engine.planning import events
+from service.engine.wishes import Wishes
 
 
 def decode(stored: StoredEvent) -> events.Event | None:
@@ -131,6 +132,7 @@ def _wait(told: WaitMessage) -> Wait:
         told.worker.handler,
         told.task.task_id,
         told.task.escalated,
+        Wishes(tuple(sorted(told.worker.labels.items())), tuple(told.worker.versions)).text,
     )
 
 

@@ -16,6 +16,7 @@ from flowkeep.v1.execution_pb2 import Execution as ExecutionMessage
 from flowkeep.v1.execution_pb2 import StepCounts as StepCountsMessage
 from flowkeep.v1.execution_pb2 import Usage as UsageMessage
 from flowkeep.v1.execution_pb2 import Wait as WaitMessage
+from flowkeep.v1.execution_pb2 import WorkerWait
 from persistence.model import LARGE_PAYLOAD, ExecutionState, StepCounts, Wait, WaitKind
 from persistence.model import Event as StoredEvent
 from persistence.usage import Usage
@@ -24,6 +25,7 @@ from service.api.failures import failure_message
 from service.api.times import timestamp
 from service.api.values import struct_bytes, value_bytes
 from service.engine.planning import events
+from service.engine.wishes import Wishes
 from service.wire import varint
 
 _SEQ, _TRANSITION_SEQ, _TIME, _PROGRESS, _COUNTS = (
@@ -127,10 +129,21 @@ def wait_message(wait: Wait) -> WaitMessage:
         case WaitKind.SLOT:
             message.slot.resource = wait.resource
         case WaitKind.WORKER:
-            message.worker.handler = wait.handler
+            _put_worker_wait(message.worker, wait)
         case WaitKind.TASK:
             message.task.task_id, message.task.escalated = wait.task, wait.escalated
     return message
+
+
+def _put_worker_wait(target: WorkerWait, wait: Wait) -> None:
+    """Set a message to the worker that a step waits for."""
+    target.handler = wait.handler
+    try:
+        wishes = Wishes.of(wait.wishes)
+    except ValueError:  # written by hand
+        return
+    target.labels.update(wishes.labels)
+    target.versions.extend(wishes.versions)
 
 
 @overload

@@ -62,6 +62,8 @@ def registration(message: pb.Register, caller: Identity) -> Work[Registration]:
         if each.name in names:
             found.append(Violation(f"{field}.name", f"there are two handlers named {each.name!r}"))
         names.add(each.name)
+    found += payload.check(dict(message.labels), "register.labels")
+    found += payload.check(message.version, "register.version")
     attempts = dict[AttemptId, bytes]()
     for index, attempt in enumerate(message.attempts):
         try:
@@ -80,6 +82,7 @@ def registration(message: pb.Register, caller: Identity) -> Work[Registration]:
         tuple(handlers),
         frozenset(attempts),
         attempts,
+        labels=dict(message.labels),
     )
 
 
@@ -206,6 +209,7 @@ def worker_message(worker: ConnectedWorker, attempts: Sequence[AttemptId] = ()) 
         server=worker.server,
         is_draining=worker.is_draining,
         running=worker.running,
+        labels=worker.labels,
     )
 
 
@@ -236,4 +240,5 @@ def connected(worker: Worker, server: str = "") -> ConnectedWorker:
         worker.connect_time,
         worker.heard_time,
         server,
+        labels=dict(said.labels),
     )

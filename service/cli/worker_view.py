@@ -12,8 +12,8 @@ from service.cli.rendering import plain, time_text
 def workers_table(workers: Iterable[Worker]) -> FittingTable:
     """Return workers as rows, each with how much of its room is taken."""
     table = FittingTable(
-        "NAME", "VERSION", "RUNNING", "HANDLERS", "SUBJECT", "SERVER", "HEARD OF",
-        leave_out=("SUBJECT", "SERVER", "VERSION", "HEARD OF"),
+        "NAME", "VERSION", "LABELS", "RUNNING", "HANDLERS", "SUBJECT", "SERVER", "HEARD OF",
+        leave_out=("SUBJECT", "SERVER", "LABELS", "VERSION", "HEARD OF"),
         wraps="HANDLERS",
     )  # fmt: skip
     for worker in workers:
@@ -21,6 +21,7 @@ def workers_table(workers: Iterable[Worker]) -> FittingTable:
         table.add_row(
             plain(worker.name or worker.worker_id, "bold"),
             plain(worker.version),
+            plain(", ".join(f"{key}={value}" for key, value in sorted(worker.labels.items()))),
             plain(f"{running}, draining", "yellow") if worker.is_draining else running,
             plain(", ".join(worker.handlers)),
             plain(worker.subject),

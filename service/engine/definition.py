@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from typing import Any, ClassVar
+from uuid import UUID
 
 from service.engine import paths
 from service.engine.expressions import Expression, Template
+from service.engine.wishes import NONE, Wishes, WorkerSelector
 
 LEAST_PAUSE = 0.01
 """Seconds between two attempts: an execution that fails without end leaves the others their time."""
@@ -180,7 +182,10 @@ Action = Call | Transform | Decide | Pause | Ask | Repeat
 
 @dataclass(frozen=True, slots=True)
 class StepSpec:
-    """One node of a workflow; times in seconds. `depends_on` is as written, empty with SEQUENTIAL."""
+    """One node of a workflow; times in seconds. `depends_on` is as written, empty with SEQUENTIAL.
+
+    `worker` says which workers may run it, if workers have its handler.
+    """
 
     id: str
     action: Action
@@ -193,6 +198,11 @@ class StepSpec:
     assign: tuple[tuple[str, Expression], ...] = ()
     delivery: Delivery = Delivery.AT_LEAST_ONCE
     total_timeout: float | None = None
+    worker: WorkerSelector | None = None
+
+    def wishes(self, execution_id: UUID) -> Wishes:
+        """Return what the step of an execution wishes of a worker."""
+        return NONE if self.worker is None else self.worker.wishes(execution_id)
 
     @property
     def handler(self) -> str:

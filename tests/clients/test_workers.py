@@ -69,6 +69,13 @@ async def test_it_says_what_it_has_and_runs_what_it_is_given(server: Server) -> 
     assert json.loads(refused.details) == {"opens": 9}
 
 
+@pytest.mark.parametrize("language", WORKERS)
+async def test_it_says_its_version_and_labels(server: Server, language: str) -> None:
+    async with worker_of(language, server.target):
+        _, register = await server.stream()
+        assert (register.version, dict(register.labels)) == ("1.4.2", {"language": language})
+
+
 @pytest.mark.usefixtures("process")
 async def test_it_stops_what_it_is_told_to_stop(server: Server, gate: Path) -> None:
     stream, _ = await server.stream()

@@ -14,6 +14,7 @@ from flowkeep.v1.worker_service_pb2 import ListWorkersRequest
 from flowkeep.v1.worker_service_pb2_grpc import WorkerServiceStub
 from tests.clients.program import LONGEST, WORKERS, pass_gate, worker_of
 from tests.integration.callee import relayed
+from tests.integration.raw_worker import working
 from tests.integration.stage import Served, ended, eventually, kinds, log, made, step
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.parametrize("language", WORKERS)]
@@ -54,6 +55,21 @@ async def test_it_runs_attempts_within_its_capacity(serve: Any, language: str) -
     assert hello == {"text": "Hello you!", "attempt": 1}
     assert (done.usage.input_tokens, done.usage.output_tokens, done.usage.cost_micros) == (3, 2, 7)
     assert {each.attempt for each in done.steps} == {1}
+
+
+async def test_steps_choose_it_by_version_and_labels(serve: Any, language: str) -> None:
+    served = await serve([])
+    async with worker_of(language, served.target), working(served.channel, "greet", version="2.0") as other:
+        await eventually(lambda: _are_registered(served, 2))
+        wishes = {"versions": ["1.4.*"], "labels": {"language": language}}
+        name = await made(served.client, step("hello", "greet", name="you"), worker=wishes)
+        done = await ended(served.client, (await served.client.execute(name)).execution_id)
+        await other.nothing_but_heartbeats()
+    assert flowkeep.from_value(done.steps[0].output) == {"text": "Hello you!", "attempt": 1}
+
+
+async def _are_registered(served: Served, count: int) -> bool:
+    return len(await served.client.list_workers("greet")) == count
 
 
 async def test_what_handlers_throw_are_failures_of_steps(serve: Any, language: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 from persistence.errors import PersistenceError
 from persistence.model import StepState
 from persistence.repository import Repository
-from persistence.workers import ConnectedWorker, Holding, Standing, WorkerAttempt, WorkerHandler
+from persistence.workers import AwaitedWorker, ConnectedWorker, Holding, Standing, WorkerAttempt, WorkerHandler
 from tests.conformance.builders import Keeper, step, transition
 
 TIME = datetime(2030, 1, 31, 9, tzinfo=UTC)
@@ -55,17 +55,35 @@ async def test_workers_of_live_processes_are_shown_as_announced_last(repository:
     await repository.announce_workers(dead, [worker("w9")])
     shown = [(each.name, each.server) for each in await repository.list_workers("acme")]
     assert shown == [("w0", "two"), ("w1", "one"), ("w2", "one")]
-    changed = worker("w2", running=3, is_draining=True, capacity=9, handlers=["c"], version="2")
+    labels = {"region": "eu", "é": ""}
+    changed = worker("w2", running=3, is_draining=True, capacity=9, handlers=["c"], version="2", labels=labels)
     await repository.announce_workers(one, [changed])
     (other, found) = await repository.list_workers("acme")
     assert other.name == "w0"
     assert (found.running, found.is_draining, found.capacity) == (3, True, 9)
     assert (list(found.handlers), found.version, found.connect_time) == (["c"], "2", TIME)
+    assert (found.labels, other.labels) == (labels, {})
     assert not await repository.list_workers("globex")
     await repository.retire(two)
     assert [each.name for each in await repository.list_workers("acme")] == ["w2"]
     await repository.announce_workers(one, [])
     assert not await repository.list_workers("acme")
+
+
+async def test_what_is_awaited_of_workers_is_found_by_their_handlers(repository: Repository):
+    rows = [AwaitedWorker(*each) for each in (("acme", "a", "é"), ("acme", "a", "x" * 5_000), ("acme", "b", "é"))]
+    other = AwaitedWorker("globex", "a", "é")
+    for row in (*rows, other, rows[0]):
+        await repository.keep_awaited_worker(row)
+    assert await repository.list_awaited_workers([("acme", "a"), ("acme", "c")]) == [rows[1], rows[0]]
+    assert await repository.list_awaited_workers([("globex", "a"), ("acme", "b")]) == [rows[2], other]
+    assert not await repository.list_awaited_workers([])
+
+
+async def test_what_is_awaited_of_workers_and_cannot_be_kept_is_refused(repository: Repository):
+    with pytest.raises(PersistenceError):
+        await repository.keep_awaited_worker(AwaitedWorker("acme", "a", "\0"))
+    assert not await repository.list_awaited_workers([("acme", "a")])
 
 
 # --- attempts whose workers hang on another process than the one that drives their execution

@@ -26,7 +26,8 @@ async def test_who_is_connected_is_shown_with_what_it_runs(target: str) -> None:
         begun.set()
         await may_end.wait()
 
-    worker = Worker(target, handlers=[work_on], name="the only one", capacity=2)
+    labels = {"region": "eu"}
+    worker = Worker(target, handlers=[work_on], name="the only one", capacity=2, version="2.1", labels=labels)
     running = asyncio.create_task(worker.run())
     async with Client(target) as client, asyncio.timeout(PATIENCE):
 
@@ -39,6 +40,7 @@ async def test_who_is_connected_is_shown_with_what_it_runs(target: str) -> None:
         await begun.wait()
     (found,) = (await at(target, "workers")).json["workers"]
     assert (found["name"], found["handlers"], found["running"]) == ("the only one", ["work_on"], 1)
+    assert (found["version"], found["labels"]) == ("2.1", labels)
     text = await shown(target, "workers", "--handler", "work_on")
     assert "1 of 2" in text and execution_id in text
     assert await shown(target, "workers", "--handler", "other") == "No worker with the handler other is connected.\n"

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from persistence.postgres import claims
+from persistence.workers import AwaitedWorker
 from tests.conformance.builders import in_seconds, parking
 from tests.integration.postgres_store import PostgresStore
 
@@ -41,3 +42,15 @@ async def test_all_that_await_a_handler_come_in_the_end(store: PostgresStore, mo
     monkeypatch.setattr(claims, "_CLAIM", claims._CLAIM.replace(f"greatest({claims.AWAITED},", "greatest(2,"))
     taken = [await store.repository.claim(store.incarnation, 3, handlers=("a",)) for _ in range(4)]
     assert {each.execution.id for page in taken for each in page} == {row.id for row in rows}
+
+
+async def test_what_nothing_awaits_any_more_is_forgotten_in_time(store: PostgresStore) -> None:
+    (row,) = await store.put_many(1)
+    rows = [AwaitedWorker(row.org, "a", wishes) for wishes in ("awaited", "over", "young")]
+    for each in rows[:2]:
+        await store.repository.keep_awaited_worker(each)
+    await store.commit(parking(row, in_seconds(3600), awaits=("a", "\t".join(rows[0]))))
+    async with store.repository._database.session() as session:
+        await session.execute("UPDATE awaited_workers SET seen_time = seen_time - interval '31 days'")
+    await store.repository.keep_awaited_worker(rows[2])
+    assert await store.repository.list_awaited_workers([(row.org, "a")]) == [rows[0], rows[2]]

@@ -280,6 +280,13 @@ async def test_a_worker_that_is_refused_says_why(served: Served):
         ({"handlers": [len]}, "neither a module nor a function"),
         ({"handlers": price, "capacity": 0}, "capacity must be a whole number from 1 to 1,000"),
         ({"handlers": price, "target": "http://x"}, "is a URL"),
+        ({"handlers": price, "version": 2}, "version must be a string of at most 64 characters"),
+        ({"handlers": price, "version": "x" * 65}, "version must be a string of at most 64 characters"),
+        ({"handlers": price, "labels": ["eu"]}, "labels must be a mapping"),
+        ({"handlers": price, "labels": {"gpus": 2}}, "labels must map strings to strings, not 'gpus' to 2"),
+        ({"handlers": price, "labels": {"": "x"}}, "a key of 1 to 64"),
+        ({"handlers": price, "labels": {"a": "x" * 129}}, "a value of at most 128"),
+        ({"handlers": price, "labels": {f"k{n}": "" for n in range(33)}}, "labels must be at most 32, not 33"),
     ],
 )
 def test_settings_that_are_wrong_are_refused_at_once(given: dict[str, Any], said: str):

@@ -33,6 +33,9 @@ from tests.unit.planner_programs import CANCEL, T0, Driver
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 
+WISHES = '[{"region":"eu"},[]]'
+WISHED = f"work\t{WISHES}"
+
 EXAMPLES = 400
 
 MOST_HAPPENINGS = 40
@@ -241,9 +244,9 @@ def _play(driver: Driver, kind: str, which: int, how: int) -> None:
         case "free":
             driver.free_thread(min(waiting(driver, WaitKind.SLOT), default=path))
         case "lack":
-            driver.miss_handler(path)
+            driver.miss_handler(path, WISHES if how == 3 else "")
         case "find":
-            driver.recover(handlers=["work"])
+            driver.recover(handlers=["work", WISHED][: 1 + how % 2])
         case "stale":
             _play_stale(driver, path, how)
         case "repeat":
@@ -335,7 +338,7 @@ def _drain(driver: Driver) -> None:
         elif driver.running:
             driver.succeed(min(driver.running), {"absent": 1})
         elif waiting(driver, WaitKind.WORKER):
-            driver.recover(handlers=["work"])
+            driver.recover(handlers=["work", WISHED])
         elif waiting(driver, WaitKind.SLOT):
             driver.free_thread(min(waiting(driver, WaitKind.SLOT)))
         else:

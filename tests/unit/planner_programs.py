@@ -217,9 +217,13 @@ class Driver:
         """Let a thread become free for a step."""
         return self.apply(happenings.SlotFreed(self.now, path))
 
-    def miss_handler(self, path: str) -> Plan:
-        """Let the newest attempt find no handler."""
-        return self.apply(happenings.HandlerMissed(self.now, path, self.ended(path), "not here"))
+    def miss_handler(self, path: str, wishes: str = "") -> Plan:
+        """Let the newest attempt find no handler, or no worker with it that meets wishes."""
+        return self.apply(happenings.HandlerMissed(self.now, path, self.ended(path), "not here", wishes=wishes))
+
+    def take_handlers(self, *handlers: str) -> Plan:
+        """Let the process have handlers, or those with wishes."""
+        return self.apply(happenings.HandlersCame(self.now, frozenset(handlers)))
 
     def lose(self, path: str, reason: str = "") -> Plan:
         """Let nobody come back with the newest attempt; or, for a reason, its worker be lost."""

@@ -21,6 +21,8 @@ from service.engine.running.soundness import contradictions
 from tests.unit.planner_definitions import graph, seconds, sequence, step
 from tests.unit.planner_programs import FATAL, PLAIN, T0, Driver, check_stored, started, starts
 
+EU = '[{"region":"eu"},[]]'
+
 # --- failures
 
 
@@ -39,6 +41,21 @@ def test_a_missing_handler_is_waited_for_and_counts_for_nothing():
         assert [effect.attempt for effect in driver.recover(handlers=["work"]).effects] == [1]
     driver.succeed("a", 1)
     assert driver.state.state is ExecutionState.COMPLETED
+
+
+def test_a_step_with_wishes_waits_for_a_worker_that_meets_them():
+    """Not for the handler alone, nor for one that meets the wishes of another step."""
+    driver = started(graph(step("a"), step("b")))
+    driver.miss_handler("a", EU)
+    driver.miss_handler("b")
+    waits = {path: (row.wait.handler, row.wait.wishes) for path, row in driver.rows.items() if row.wait is not None}
+    assert waits == {"a": ("work", EU), "b": ("work", "")}
+    assert dict(driver.state.awaited) == {f"work\t{EU}": 1, "work": 1}
+    check_stored(driver)
+    assert driver.take_handlers('work\t[{},["1"]]', EU).is_empty
+    assert [effect.path for effect in driver.recover(handlers=["work"]).effects] == ["b"]
+    assert [effect.path for effect in driver.take_handlers("work", f"work\t{EU}").effects] == ["a"]
+    assert not driver.state.awaited
 
 
 def test_a_process_that_has_the_handler_goes_on_with_all_that_waits_as_it_takes_over():

@@ -17,6 +17,7 @@ from service.engine.planning.events import EventBody
 from service.engine.planning.restoring import restore
 from service.engine.planning.scopes import block_of
 from service.engine.running.soundness import contradictions
+from service.engine.wishes import awaited
 from tests.unit.planner_histories import whatever_happens
 from tests.unit.planner_programs import Driver, told_by_rows
 
@@ -214,7 +215,7 @@ def test_what_is_kept_of_the_steps_in_work_is_what_all_steps_tell(driver: Driver
             waits = [step.wait for step in in_work.values() if step.waits_for(WaitKind.WORKER)]
             assert dict(state.open) == in_work
             assert dict(state.running) == {step.key: step.attempt for step in running}
-            assert dict(state.awaited) == Counter(wait.handler for wait in waits if wait)
+            assert dict(state.awaited) == Counter(awaited(wait.handler, wait.wishes) for wait in waits if wait)
             assert state.is_idle == (not running)
 
 

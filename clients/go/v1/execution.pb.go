@@ -1680,7 +1680,11 @@ func (x *SlotWait) GetResource() string {
 type WorkerWait struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Output only. Name of the handler.
-	Handler       string `protobuf:"bytes,1,opt,name=handler,proto3" json:"handler,omitempty"`
+	Handler string `protobuf:"bytes,1,opt,name=handler,proto3" json:"handler,omitempty"`
+	// Output only. The labels that the worker must have, each with this value.
+	Labels map[string]string `protobuf:"bytes,2,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Output only. The versions, one of which the worker must have; empty for any.
+	Versions      []string `protobuf:"bytes,3,rep,name=versions,proto3" json:"versions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1720,6 +1724,20 @@ func (x *WorkerWait) GetHandler() string {
 		return x.Handler
 	}
 	return ""
+}
+
+func (x *WorkerWait) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *WorkerWait) GetVersions() []string {
+	if x != nil {
+		return x.Versions
+	}
+	return nil
 }
 
 // The wait for a signal. Not sent by this version of the server.
@@ -2396,10 +2414,15 @@ const file_flowkeep_v1_execution_proto_rawDesc = "" +
 	"\tRetryWait\x12\x18\n" +
 	"\aattempt\x18\x01 \x01(\x05R\aattempt\"&\n" +
 	"\bSlotWait\x12\x1a\n" +
-	"\bresource\x18\x01 \x01(\tR\bresource\"&\n" +
+	"\bresource\x18\x01 \x01(\tR\bresource\"\xba\x01\n" +
 	"\n" +
 	"WorkerWait\x12\x18\n" +
-	"\ahandler\x18\x01 \x01(\tR\ahandler\" \n" +
+	"\ahandler\x18\x01 \x01(\tR\ahandler\x12;\n" +
+	"\x06labels\x18\x02 \x03(\v2#.flowkeep.v1.WorkerWait.LabelsEntryR\x06labels\x12\x1a\n" +
+	"\bversions\x18\x03 \x03(\tR\bversions\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\" \n" +
 	"\n" +
 	"SignalWait\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"A\n" +
@@ -2524,7 +2547,7 @@ func file_flowkeep_v1_execution_proto_rawDescGZIP() []byte {
 }
 
 var file_flowkeep_v1_execution_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_flowkeep_v1_execution_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_flowkeep_v1_execution_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_flowkeep_v1_execution_proto_goTypes = []any{
 	(ExecutionView)(0),            // 0: flowkeep.v1.ExecutionView
 	(StepView)(0),                 // 1: flowkeep.v1.StepView
@@ -2548,43 +2571,44 @@ var file_flowkeep_v1_execution_proto_goTypes = []any{
 	(*Usage)(nil),                 // 19: flowkeep.v1.Usage
 	(*Lineage)(nil),               // 20: flowkeep.v1.Lineage
 	nil,                           // 21: flowkeep.v1.Execution.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 22: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 23: google.protobuf.Duration
-	(*structpb.Struct)(nil),       // 24: google.protobuf.Struct
-	(*structpb.Value)(nil),        // 25: google.protobuf.Value
-	(*WorkflowDefinition)(nil),    // 26: flowkeep.v1.WorkflowDefinition
+	nil,                           // 22: flowkeep.v1.WorkerWait.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 23: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 24: google.protobuf.Duration
+	(*structpb.Struct)(nil),       // 25: google.protobuf.Struct
+	(*structpb.Value)(nil),        // 26: google.protobuf.Value
+	(*WorkflowDefinition)(nil),    // 27: flowkeep.v1.WorkflowDefinition
 }
 var file_flowkeep_v1_execution_proto_depIdxs = []int32{
 	3,  // 0: flowkeep.v1.Execution.state:type_name -> flowkeep.v1.Execution.State
 	6,  // 1: flowkeep.v1.Execution.step_counts:type_name -> flowkeep.v1.StepCounts
-	22, // 2: flowkeep.v1.Execution.create_time:type_name -> google.protobuf.Timestamp
-	22, // 3: flowkeep.v1.Execution.start_time:type_name -> google.protobuf.Timestamp
-	22, // 4: flowkeep.v1.Execution.end_time:type_name -> google.protobuf.Timestamp
-	22, // 5: flowkeep.v1.Execution.deadline_time:type_name -> google.protobuf.Timestamp
-	22, // 6: flowkeep.v1.Execution.scheduled_time:type_name -> google.protobuf.Timestamp
-	23, // 7: flowkeep.v1.Execution.timeout:type_name -> google.protobuf.Duration
+	23, // 2: flowkeep.v1.Execution.create_time:type_name -> google.protobuf.Timestamp
+	23, // 3: flowkeep.v1.Execution.start_time:type_name -> google.protobuf.Timestamp
+	23, // 4: flowkeep.v1.Execution.end_time:type_name -> google.protobuf.Timestamp
+	23, // 5: flowkeep.v1.Execution.deadline_time:type_name -> google.protobuf.Timestamp
+	23, // 6: flowkeep.v1.Execution.scheduled_time:type_name -> google.protobuf.Timestamp
+	24, // 7: flowkeep.v1.Execution.timeout:type_name -> google.protobuf.Duration
 	21, // 8: flowkeep.v1.Execution.labels:type_name -> flowkeep.v1.Execution.LabelsEntry
-	24, // 9: flowkeep.v1.Execution.input:type_name -> google.protobuf.Struct
-	24, // 10: flowkeep.v1.Execution.vars:type_name -> google.protobuf.Struct
-	25, // 11: flowkeep.v1.Execution.result:type_name -> google.protobuf.Value
+	25, // 9: flowkeep.v1.Execution.input:type_name -> google.protobuf.Struct
+	25, // 10: flowkeep.v1.Execution.vars:type_name -> google.protobuf.Struct
+	26, // 11: flowkeep.v1.Execution.result:type_name -> google.protobuf.Value
 	18, // 12: flowkeep.v1.Execution.failure:type_name -> flowkeep.v1.Failure
 	7,  // 13: flowkeep.v1.Execution.steps:type_name -> flowkeep.v1.StepExecution
-	26, // 14: flowkeep.v1.Execution.definition:type_name -> flowkeep.v1.WorkflowDefinition
+	27, // 14: flowkeep.v1.Execution.definition:type_name -> flowkeep.v1.WorkflowDefinition
 	19, // 15: flowkeep.v1.Execution.usage:type_name -> flowkeep.v1.Usage
 	20, // 16: flowkeep.v1.Execution.lineage:type_name -> flowkeep.v1.Lineage
 	4,  // 17: flowkeep.v1.StepExecution.state:type_name -> flowkeep.v1.StepExecution.State
-	24, // 18: flowkeep.v1.StepExecution.input:type_name -> google.protobuf.Struct
-	25, // 19: flowkeep.v1.StepExecution.output:type_name -> google.protobuf.Value
+	25, // 18: flowkeep.v1.StepExecution.input:type_name -> google.protobuf.Struct
+	26, // 19: flowkeep.v1.StepExecution.output:type_name -> google.protobuf.Value
 	18, // 20: flowkeep.v1.StepExecution.failure:type_name -> flowkeep.v1.Failure
-	22, // 21: flowkeep.v1.StepExecution.start_time:type_name -> google.protobuf.Timestamp
-	22, // 22: flowkeep.v1.StepExecution.end_time:type_name -> google.protobuf.Timestamp
+	23, // 21: flowkeep.v1.StepExecution.start_time:type_name -> google.protobuf.Timestamp
+	23, // 22: flowkeep.v1.StepExecution.end_time:type_name -> google.protobuf.Timestamp
 	8,  // 23: flowkeep.v1.StepExecution.wait:type_name -> flowkeep.v1.Wait
-	23, // 24: flowkeep.v1.StepExecution.duration:type_name -> google.protobuf.Duration
+	24, // 24: flowkeep.v1.StepExecution.duration:type_name -> google.protobuf.Duration
 	17, // 25: flowkeep.v1.StepExecution.failed_attempts:type_name -> flowkeep.v1.FailedAttempt
-	24, // 26: flowkeep.v1.StepExecution.assigned:type_name -> google.protobuf.Struct
+	25, // 26: flowkeep.v1.StepExecution.assigned:type_name -> google.protobuf.Struct
 	19, // 27: flowkeep.v1.StepExecution.usage:type_name -> flowkeep.v1.Usage
-	22, // 28: flowkeep.v1.Wait.start_time:type_name -> google.protobuf.Timestamp
-	22, // 29: flowkeep.v1.Wait.wake_time:type_name -> google.protobuf.Timestamp
+	23, // 28: flowkeep.v1.Wait.start_time:type_name -> google.protobuf.Timestamp
+	23, // 29: flowkeep.v1.Wait.wake_time:type_name -> google.protobuf.Timestamp
 	9,  // 30: flowkeep.v1.Wait.timer:type_name -> flowkeep.v1.TimerWait
 	10, // 31: flowkeep.v1.Wait.retry:type_name -> flowkeep.v1.RetryWait
 	11, // 32: flowkeep.v1.Wait.slot:type_name -> flowkeep.v1.SlotWait
@@ -2593,15 +2617,16 @@ var file_flowkeep_v1_execution_proto_depIdxs = []int32{
 	14, // 35: flowkeep.v1.Wait.task:type_name -> flowkeep.v1.TaskWait
 	15, // 36: flowkeep.v1.Wait.child:type_name -> flowkeep.v1.ChildWait
 	16, // 37: flowkeep.v1.Wait.breakpoint:type_name -> flowkeep.v1.BreakpointWait
-	22, // 38: flowkeep.v1.FailedAttempt.start_time:type_name -> google.protobuf.Timestamp
-	22, // 39: flowkeep.v1.FailedAttempt.end_time:type_name -> google.protobuf.Timestamp
-	18, // 40: flowkeep.v1.FailedAttempt.failure:type_name -> flowkeep.v1.Failure
-	24, // 41: flowkeep.v1.Failure.details:type_name -> google.protobuf.Struct
-	42, // [42:42] is the sub-list for method output_type
-	42, // [42:42] is the sub-list for method input_type
-	42, // [42:42] is the sub-list for extension type_name
-	42, // [42:42] is the sub-list for extension extendee
-	0,  // [0:42] is the sub-list for field type_name
+	22, // 38: flowkeep.v1.WorkerWait.labels:type_name -> flowkeep.v1.WorkerWait.LabelsEntry
+	23, // 39: flowkeep.v1.FailedAttempt.start_time:type_name -> google.protobuf.Timestamp
+	23, // 40: flowkeep.v1.FailedAttempt.end_time:type_name -> google.protobuf.Timestamp
+	18, // 41: flowkeep.v1.FailedAttempt.failure:type_name -> flowkeep.v1.Failure
+	25, // 42: flowkeep.v1.Failure.details:type_name -> google.protobuf.Struct
+	43, // [43:43] is the sub-list for method output_type
+	43, // [43:43] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_flowkeep_v1_execution_proto_init() }
@@ -2634,7 +2659,7 @@ func file_flowkeep_v1_execution_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_flowkeep_v1_execution_proto_rawDesc), len(file_flowkeep_v1_execution_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   17,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -403,10 +403,14 @@ type Register struct {
 	Handlers []*Handler `protobuf:"bytes,3,rep,name=handlers,proto3" json:"handlers,omitempty"`
 	// Required. How many attempts it runs at a time, 1 to 1,000.
 	Capacity int32 `protobuf:"varint,4,opt,name=capacity,proto3" json:"capacity,omitempty"`
-	// Optional. Version of its code, for people. At most 64 characters.
+	// Optional. Version of its code, such as `2.1.3`: by it steps choose workers (`WorkerSelector.versions`). At most 64
+	// characters.
 	Version string `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
 	// Optional. The attempts that it runs, or has results of that are not settled, each as it was assigned.
-	Attempts      []*Attempt `protobuf:"bytes,6,rep,name=attempts,proto3" json:"attempts,omitempty"`
+	Attempts []*Attempt `protobuf:"bytes,6,rep,name=attempts,proto3" json:"attempts,omitempty"`
+	// Optional. What else tells it from others, such as `region: eu`: by them steps choose workers
+	// (`WorkerSelector.labels`). At most 32 entries, keys of 1 to 64, values of at most 128 characters.
+	Labels        map[string]string `protobuf:"bytes,7,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -479,6 +483,13 @@ func (x *Register) GetVersion() string {
 func (x *Register) GetAttempts() []*Attempt {
 	if x != nil {
 		return x.Attempts
+	}
+	return nil
+}
+
+func (x *Register) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
 	}
 	return nil
 }
@@ -1417,7 +1428,9 @@ type Worker struct {
 	// Output only. Whether it takes no more attempts.
 	IsDraining bool `protobuf:"varint,11,opt,name=is_draining,json=isDraining,proto3" json:"is_draining,omitempty"`
 	// Output only. How many attempts it runs.
-	Running       int32 `protobuf:"varint,12,opt,name=running,proto3" json:"running,omitempty"`
+	Running int32 `protobuf:"varint,12,opt,name=running,proto3" json:"running,omitempty"`
+	// Output only. Its labels.
+	Labels        map[string]string `protobuf:"bytes,13,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1536,6 +1549,13 @@ func (x *Worker) GetRunning() int32 {
 	return 0
 }
 
+func (x *Worker) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
 var File_flowkeep_v1_worker_service_proto protoreflect.FileDescriptor
 
 const file_flowkeep_v1_worker_service_proto_rawDesc = "" +
@@ -1560,7 +1580,7 @@ const file_flowkeep_v1_worker_service_proto_rawDesc = "" +
 	"\asettled\x18\x04 \x01(\v2\x1b.flowkeep.v1.AttemptSettledH\x00R\asettled\x129\n" +
 	"\bdraining\x18\x05 \x01(\v2\x1b.flowkeep.v1.ServerDrainingH\x00R\bdraining\x12<\n" +
 	"\theartbeat\x18\x06 \x01(\v2\x1c.flowkeep.v1.HeartbeatAnswerH\x00R\theartbeatB\t\n" +
-	"\amessage\"\x97\x02\n" +
+	"\amessage\"\xa6\x03\n" +
 	"\bRegister\x12\x1c\n" +
 	"\x04name\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x04name\x12&\n" +
 	"\tworker_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\bworkerId\x12=\n" +
@@ -1568,7 +1588,11 @@ const file_flowkeep_v1_worker_service_proto_rawDesc = "" +
 	"\bcapacity\x18\x04 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xe8\a(\x01R\bcapacity\x12!\n" +
 	"\aversion\x18\x05 \x01(\tB\a\xbaH\x04r\x02\x18@R\aversion\x12;\n" +
-	"\battempts\x18\x06 \x03(\v2\x14.flowkeep.v1.AttemptB\t\xbaH\x06\x92\x01\x03\x10\xd0\x0fR\battempts\"\xfa\x01\n" +
+	"\battempts\x18\x06 \x03(\v2\x14.flowkeep.v1.AttemptB\t\xbaH\x06\x92\x01\x03\x10\xd0\x0fR\battempts\x12R\n" +
+	"\x06labels\x18\a \x03(\v2!.flowkeep.v1.Register.LabelsEntryB\x17\xbaH\x14\x9a\x01\x11\x10 \"\x06r\x04\x10\x01\x18@*\x05r\x03\x18\x80\x01R\x06labels\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xfa\x01\n" +
 	"\n" +
 	"Registered\x12H\n" +
 	"\x12heartbeat_interval\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x11heartbeatInterval\x12F\n" +
@@ -1639,7 +1663,7 @@ const file_flowkeep_v1_worker_service_proto_rawDesc = "" +
 	"\x12ListWorkersRequest\x12\"\n" +
 	"\ahandler\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\ahandler\"D\n" +
 	"\x13ListWorkersResponse\x12-\n" +
-	"\aworkers\x18\x01 \x03(\v2\x13.flowkeep.v1.WorkerR\aworkers\"\xac\x03\n" +
+	"\aworkers\x18\x01 \x03(\v2\x13.flowkeep.v1.WorkerR\aworkers\"\xa0\x04\n" +
 	"\x06Worker\x12\x1b\n" +
 	"\tworker_id\x18\x01 \x01(\tR\bworkerId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -1654,7 +1678,11 @@ const file_flowkeep_v1_worker_service_proto_rawDesc = "" +
 	" \x01(\tR\x06server\x12\x1f\n" +
 	"\vis_draining\x18\v \x01(\bR\n" +
 	"isDraining\x12\x18\n" +
-	"\arunning\x18\f \x01(\x05R\arunning2\xa2\x01\n" +
+	"\arunning\x18\f \x01(\x05R\arunning\x127\n" +
+	"\x06labels\x18\r \x03(\v2\x1f.flowkeep.v1.Worker.LabelsEntryR\x06labels\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x012\xa2\x01\n" +
 	"\rWorkerService\x12?\n" +
 	"\x04Work\x12\x18.flowkeep.v1.WorkRequest\x1a\x19.flowkeep.v1.WorkResponse(\x010\x01\x12P\n" +
 	"\vListWorkers\x12\x1f.flowkeep.v1.ListWorkersRequest\x1a .flowkeep.v1.ListWorkersResponseB2\n" +
@@ -1673,7 +1701,7 @@ func file_flowkeep_v1_worker_service_proto_rawDescGZIP() []byte {
 }
 
 var file_flowkeep_v1_worker_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_flowkeep_v1_worker_service_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_flowkeep_v1_worker_service_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_flowkeep_v1_worker_service_proto_goTypes = []any{
 	(AttemptCancelled_Reason)(0),  // 0: flowkeep.v1.AttemptCancelled.Reason
 	(*WorkRequest)(nil),           // 1: flowkeep.v1.WorkRequest
@@ -1694,10 +1722,12 @@ var file_flowkeep_v1_worker_service_proto_goTypes = []any{
 	(*ListWorkersRequest)(nil),    // 16: flowkeep.v1.ListWorkersRequest
 	(*ListWorkersResponse)(nil),   // 17: flowkeep.v1.ListWorkersResponse
 	(*Worker)(nil),                // 18: flowkeep.v1.Worker
-	(*Handler)(nil),               // 19: flowkeep.v1.Handler
-	(*durationpb.Duration)(nil),   // 20: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 21: google.protobuf.Timestamp
-	(*Usage)(nil),                 // 22: flowkeep.v1.Usage
+	nil,                           // 19: flowkeep.v1.Register.LabelsEntry
+	nil,                           // 20: flowkeep.v1.Worker.LabelsEntry
+	(*Handler)(nil),               // 21: flowkeep.v1.Handler
+	(*durationpb.Duration)(nil),   // 22: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 23: google.protobuf.Timestamp
+	(*Usage)(nil),                 // 24: flowkeep.v1.Usage
 }
 var file_flowkeep_v1_worker_service_proto_depIdxs = []int32{
 	3,  // 0: flowkeep.v1.WorkRequest.register:type_name -> flowkeep.v1.Register
@@ -1712,39 +1742,41 @@ var file_flowkeep_v1_worker_service_proto_depIdxs = []int32{
 	13, // 9: flowkeep.v1.WorkResponse.settled:type_name -> flowkeep.v1.AttemptSettled
 	15, // 10: flowkeep.v1.WorkResponse.draining:type_name -> flowkeep.v1.ServerDraining
 	9,  // 11: flowkeep.v1.WorkResponse.heartbeat:type_name -> flowkeep.v1.HeartbeatAnswer
-	19, // 12: flowkeep.v1.Register.handlers:type_name -> flowkeep.v1.Handler
+	21, // 12: flowkeep.v1.Register.handlers:type_name -> flowkeep.v1.Handler
 	5,  // 13: flowkeep.v1.Register.attempts:type_name -> flowkeep.v1.Attempt
-	20, // 14: flowkeep.v1.Registered.heartbeat_interval:type_name -> google.protobuf.Duration
-	20, // 15: flowkeep.v1.Registered.heartbeat_timeout:type_name -> google.protobuf.Duration
-	5,  // 16: flowkeep.v1.Registered.unwanted:type_name -> flowkeep.v1.Attempt
-	5,  // 17: flowkeep.v1.Assignment.attempt:type_name -> flowkeep.v1.Attempt
-	21, // 18: flowkeep.v1.Assignment.deadline_time:type_name -> google.protobuf.Timestamp
-	20, // 19: flowkeep.v1.Assignment.timeout:type_name -> google.protobuf.Duration
-	5,  // 20: flowkeep.v1.AttemptCancelled.attempt:type_name -> flowkeep.v1.Attempt
-	0,  // 21: flowkeep.v1.AttemptCancelled.reason:type_name -> flowkeep.v1.AttemptCancelled.Reason
-	21, // 22: flowkeep.v1.HeartbeatAnswer.time:type_name -> google.protobuf.Timestamp
-	5,  // 23: flowkeep.v1.AttemptProgress.attempt:type_name -> flowkeep.v1.Attempt
-	22, // 24: flowkeep.v1.AttemptProgress.usage:type_name -> flowkeep.v1.Usage
-	5,  // 25: flowkeep.v1.AttemptCompleted.attempt:type_name -> flowkeep.v1.Attempt
-	22, // 26: flowkeep.v1.AttemptCompleted.usage:type_name -> flowkeep.v1.Usage
-	5,  // 27: flowkeep.v1.AttemptFailed.attempt:type_name -> flowkeep.v1.Attempt
-	20, // 28: flowkeep.v1.AttemptFailed.retry_after:type_name -> google.protobuf.Duration
-	22, // 29: flowkeep.v1.AttemptFailed.usage:type_name -> flowkeep.v1.Usage
-	5,  // 30: flowkeep.v1.AttemptSettled.attempt:type_name -> flowkeep.v1.Attempt
-	20, // 31: flowkeep.v1.ServerDraining.grace:type_name -> google.protobuf.Duration
-	18, // 32: flowkeep.v1.ListWorkersResponse.workers:type_name -> flowkeep.v1.Worker
-	5,  // 33: flowkeep.v1.Worker.attempts:type_name -> flowkeep.v1.Attempt
-	21, // 34: flowkeep.v1.Worker.connect_time:type_name -> google.protobuf.Timestamp
-	21, // 35: flowkeep.v1.Worker.heartbeat_time:type_name -> google.protobuf.Timestamp
-	1,  // 36: flowkeep.v1.WorkerService.Work:input_type -> flowkeep.v1.WorkRequest
-	16, // 37: flowkeep.v1.WorkerService.ListWorkers:input_type -> flowkeep.v1.ListWorkersRequest
-	2,  // 38: flowkeep.v1.WorkerService.Work:output_type -> flowkeep.v1.WorkResponse
-	17, // 39: flowkeep.v1.WorkerService.ListWorkers:output_type -> flowkeep.v1.ListWorkersResponse
-	38, // [38:40] is the sub-list for method output_type
-	36, // [36:38] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	19, // 14: flowkeep.v1.Register.labels:type_name -> flowkeep.v1.Register.LabelsEntry
+	22, // 15: flowkeep.v1.Registered.heartbeat_interval:type_name -> google.protobuf.Duration
+	22, // 16: flowkeep.v1.Registered.heartbeat_timeout:type_name -> google.protobuf.Duration
+	5,  // 17: flowkeep.v1.Registered.unwanted:type_name -> flowkeep.v1.Attempt
+	5,  // 18: flowkeep.v1.Assignment.attempt:type_name -> flowkeep.v1.Attempt
+	23, // 19: flowkeep.v1.Assignment.deadline_time:type_name -> google.protobuf.Timestamp
+	22, // 20: flowkeep.v1.Assignment.timeout:type_name -> google.protobuf.Duration
+	5,  // 21: flowkeep.v1.AttemptCancelled.attempt:type_name -> flowkeep.v1.Attempt
+	0,  // 22: flowkeep.v1.AttemptCancelled.reason:type_name -> flowkeep.v1.AttemptCancelled.Reason
+	23, // 23: flowkeep.v1.HeartbeatAnswer.time:type_name -> google.protobuf.Timestamp
+	5,  // 24: flowkeep.v1.AttemptProgress.attempt:type_name -> flowkeep.v1.Attempt
+	24, // 25: flowkeep.v1.AttemptProgress.usage:type_name -> flowkeep.v1.Usage
+	5,  // 26: flowkeep.v1.AttemptCompleted.attempt:type_name -> flowkeep.v1.Attempt
+	24, // 27: flowkeep.v1.AttemptCompleted.usage:type_name -> flowkeep.v1.Usage
+	5,  // 28: flowkeep.v1.AttemptFailed.attempt:type_name -> flowkeep.v1.Attempt
+	22, // 29: flowkeep.v1.AttemptFailed.retry_after:type_name -> google.protobuf.Duration
+	24, // 30: flowkeep.v1.AttemptFailed.usage:type_name -> flowkeep.v1.Usage
+	5,  // 31: flowkeep.v1.AttemptSettled.attempt:type_name -> flowkeep.v1.Attempt
+	22, // 32: flowkeep.v1.ServerDraining.grace:type_name -> google.protobuf.Duration
+	18, // 33: flowkeep.v1.ListWorkersResponse.workers:type_name -> flowkeep.v1.Worker
+	5,  // 34: flowkeep.v1.Worker.attempts:type_name -> flowkeep.v1.Attempt
+	23, // 35: flowkeep.v1.Worker.connect_time:type_name -> google.protobuf.Timestamp
+	23, // 36: flowkeep.v1.Worker.heartbeat_time:type_name -> google.protobuf.Timestamp
+	20, // 37: flowkeep.v1.Worker.labels:type_name -> flowkeep.v1.Worker.LabelsEntry
+	1,  // 38: flowkeep.v1.WorkerService.Work:input_type -> flowkeep.v1.WorkRequest
+	16, // 39: flowkeep.v1.WorkerService.ListWorkers:input_type -> flowkeep.v1.ListWorkersRequest
+	2,  // 40: flowkeep.v1.WorkerService.Work:output_type -> flowkeep.v1.WorkResponse
+	17, // 41: flowkeep.v1.WorkerService.ListWorkers:output_type -> flowkeep.v1.ListWorkersResponse
+	40, // [40:42] is the sub-list for method output_type
+	38, // [38:40] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_flowkeep_v1_worker_service_proto_init() }
@@ -1777,7 +1809,7 @@ func file_flowkeep_v1_worker_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_flowkeep_v1_worker_service_proto_rawDesc), len(file_flowkeep_v1_worker_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   18,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -184,7 +184,7 @@ func (x Step_OnError) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Step_OnError.Descriptor instead.
 func (Step_OnError) EnumDescriptor() ([]byte, []int) {
-	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{2, 0}
+	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{4, 0}
 }
 
 // What is guaranteed of the number of times a step's handler is called.
@@ -238,7 +238,7 @@ func (x Step_Delivery) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Step_Delivery.Descriptor instead.
 func (Step_Delivery) EnumDescriptor() ([]byte, []int) {
-	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{2, 1}
+	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{4, 1}
 }
 
 // What happens when the score stays below the threshold.
@@ -295,7 +295,7 @@ func (x QualityGate_OnFailure) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use QualityGate_OnFailure.Descriptor instead.
 func (QualityGate_OnFailure) EnumDescriptor() ([]byte, []int) {
-	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{4, 0}
+	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{6, 0}
 }
 
 // What happens when a step of the body has failed for good.
@@ -348,7 +348,7 @@ func (x ForEach_OnItemError) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ForEach_OnItemError.Descriptor instead.
 func (ForEach_OnItemError) EnumDescriptor() ([]byte, []int) {
-	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{7, 0}
+	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{9, 0}
 }
 
 // What is counted.
@@ -409,7 +409,7 @@ func (x Budget_Resource) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Budget_Resource.Descriptor instead.
 func (Budget_Resource) EnumDescriptor() ([]byte, []int) {
-	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{8, 0}
+	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{10, 0}
 }
 
 // What happens when the limit is reached.
@@ -466,7 +466,7 @@ func (x Budget_Action) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Budget_Action.Descriptor instead.
 func (Budget_Action) EnumDescriptor() ([]byte, []int) {
-	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{8, 1}
+	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{10, 1}
 }
 
 // A workflow as it is kept: a name, and a chain of immutable revisions.
@@ -640,7 +640,11 @@ type WorkflowDefinition struct {
 	// Optional. What an execution answers as its result: a JSON value whose strings may hold templates, evaluated when
 	// the last step has ended. Default: with SEQUENTIAL the output of the last step that completed; with GRAPH an object
 	// with the outputs of the completed steps that no other step depends on, by step id.
-	Output        *structpb.Value `protobuf:"bytes,12,opt,name=output,proto3" json:"output,omitempty"`
+	Output *structpb.Value `protobuf:"bytes,12,opt,name=output,proto3" json:"output,omitempty"`
+	// Optional. Which workers run the steps, in all blocks, that do not say it themselves (`Step.worker`). It has no
+	// effect on steps that the server runs. So `versions` here pins a revision of the workflow to versions of the workers'
+	// code. Default: any.
+	Worker        *WorkerSelector `protobuf:"bytes,13,opt,name=worker,proto3" json:"worker,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -759,6 +763,138 @@ func (x *WorkflowDefinition) GetOutput() *structpb.Value {
 	return nil
 }
 
+func (x *WorkflowDefinition) GetWorker() *WorkerSelector {
+	if x != nil {
+		return x.Worker
+	}
+	return nil
+}
+
+// Which workers may run a step whose handler workers have: those that meet all that is said here. Where none of them is
+// connected the step waits, and says for what; where they have no room it waits in line for them, others being passed by.
+//
+// What is chosen is the same for all attempts of all steps of an execution that say the same, whatever restarts.
+type WorkerSelector struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Optional. Labels that the worker must have, each with this value. At most 8.
+	Labels map[string]string `protobuf:"bytes,1,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Optional. Versions, one of which the worker must have: exactly as written, such as `2.1.3`, or with `.*` at the
+	// end all that begin so, `2.*` being `2`, `2.0` and `2.1.3` but not `20.1`. At most 8. Default: any, also none.
+	Versions []string `protobuf:"bytes,2,rep,name=versions,proto3" json:"versions,omitempty"`
+	// Optional. Other versions for a share of the executions, to try new code with few of them before all. Needs
+	// `versions`, to which the others go.
+	Ramp          *WorkerRamp `protobuf:"bytes,3,opt,name=ramp,proto3" json:"ramp,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WorkerSelector) Reset() {
+	*x = WorkerSelector{}
+	mi := &file_flowkeep_v1_workflow_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WorkerSelector) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WorkerSelector) ProtoMessage() {}
+
+func (x *WorkerSelector) ProtoReflect() protoreflect.Message {
+	mi := &file_flowkeep_v1_workflow_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WorkerSelector.ProtoReflect.Descriptor instead.
+func (*WorkerSelector) Descriptor() ([]byte, []int) {
+	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *WorkerSelector) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *WorkerSelector) GetVersions() []string {
+	if x != nil {
+		return x.Versions
+	}
+	return nil
+}
+
+func (x *WorkerSelector) GetRamp() *WorkerRamp {
+	if x != nil {
+		return x.Ramp
+	}
+	return nil
+}
+
+// Versions of workers that a share of the executions goes to.
+type WorkerRamp struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. The versions, written as in `WorkerSelector.versions`.
+	Versions []string `protobuf:"bytes,1,rep,name=versions,proto3" json:"versions,omitempty"`
+	// Required. How many of a hundred executions go to them, 0 to 100. Which ones follows from their ids alone: an
+	// execution stays with what it began with, and one that is among 10 of a hundred is also among 20.
+	Percent       *int32 `protobuf:"varint,2,opt,name=percent,proto3,oneof" json:"percent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WorkerRamp) Reset() {
+	*x = WorkerRamp{}
+	mi := &file_flowkeep_v1_workflow_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WorkerRamp) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WorkerRamp) ProtoMessage() {}
+
+func (x *WorkerRamp) ProtoReflect() protoreflect.Message {
+	mi := &file_flowkeep_v1_workflow_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WorkerRamp.ProtoReflect.Descriptor instead.
+func (*WorkerRamp) Descriptor() ([]byte, []int) {
+	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *WorkerRamp) GetVersions() []string {
+	if x != nil {
+		return x.Versions
+	}
+	return nil
+}
+
+func (x *WorkerRamp) GetPercent() int32 {
+	if x != nil && x.Percent != nil {
+		return *x.Percent
+	}
+	return 0
+}
+
 // One node of a workflow.
 type Step struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -809,14 +945,17 @@ type Step struct {
 	Delivery Step_Delivery `protobuf:"varint,15,opt,name=delivery,proto3,enum=flowkeep.v1.Step_Delivery" json:"delivery,omitempty"`
 	// Optional. How long all attempts may take together, pauses between them included. Default: no limit but the
 	// execution's.
-	TotalTimeout  *durationpb.Duration `protobuf:"bytes,16,opt,name=total_timeout,json=totalTimeout,proto3" json:"total_timeout,omitempty"`
+	TotalTimeout *durationpb.Duration `protobuf:"bytes,16,opt,name=total_timeout,json=totalTimeout,proto3" json:"total_timeout,omitempty"`
+	// Optional. Which workers may run the step, in place of what `WorkflowDefinition.worker` says; empty for any. Only
+	// with a handler that workers have.
+	Worker        *WorkerSelector `protobuf:"bytes,17,opt,name=worker,proto3" json:"worker,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Step) Reset() {
 	*x = Step{}
-	mi := &file_flowkeep_v1_workflow_proto_msgTypes[2]
+	mi := &file_flowkeep_v1_workflow_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -828,7 +967,7 @@ func (x *Step) String() string {
 func (*Step) ProtoMessage() {}
 
 func (x *Step) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_workflow_proto_msgTypes[2]
+	mi := &file_flowkeep_v1_workflow_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -841,7 +980,7 @@ func (x *Step) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Step.ProtoReflect.Descriptor instead.
 func (*Step) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{2}
+	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Step) GetId() string {
@@ -967,6 +1106,13 @@ func (x *Step) GetTotalTimeout() *durationpb.Duration {
 	return nil
 }
 
+func (x *Step) GetWorker() *WorkerSelector {
+	if x != nil {
+		return x.Worker
+	}
+	return nil
+}
+
 type isStep_Action interface {
 	isStep_Action()
 }
@@ -1008,7 +1154,7 @@ type RetryPolicy struct {
 
 func (x *RetryPolicy) Reset() {
 	*x = RetryPolicy{}
-	mi := &file_flowkeep_v1_workflow_proto_msgTypes[3]
+	mi := &file_flowkeep_v1_workflow_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1020,7 +1166,7 @@ func (x *RetryPolicy) String() string {
 func (*RetryPolicy) ProtoMessage() {}
 
 func (x *RetryPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_workflow_proto_msgTypes[3]
+	mi := &file_flowkeep_v1_workflow_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1033,7 +1179,7 @@ func (x *RetryPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryPolicy.ProtoReflect.Descriptor instead.
 func (*RetryPolicy) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{3}
+	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *RetryPolicy) GetMaxAttempts() int32 {
@@ -1095,7 +1241,7 @@ type QualityGate struct {
 
 func (x *QualityGate) Reset() {
 	*x = QualityGate{}
-	mi := &file_flowkeep_v1_workflow_proto_msgTypes[4]
+	mi := &file_flowkeep_v1_workflow_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1107,7 +1253,7 @@ func (x *QualityGate) String() string {
 func (*QualityGate) ProtoMessage() {}
 
 func (x *QualityGate) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_workflow_proto_msgTypes[4]
+	mi := &file_flowkeep_v1_workflow_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1120,7 +1266,7 @@ func (x *QualityGate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QualityGate.ProtoReflect.Descriptor instead.
 func (*QualityGate) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{4}
+	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *QualityGate) GetScore() string {
@@ -1168,7 +1314,7 @@ type Compensation struct {
 
 func (x *Compensation) Reset() {
 	*x = Compensation{}
-	mi := &file_flowkeep_v1_workflow_proto_msgTypes[5]
+	mi := &file_flowkeep_v1_workflow_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1180,7 +1326,7 @@ func (x *Compensation) String() string {
 func (*Compensation) ProtoMessage() {}
 
 func (x *Compensation) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_workflow_proto_msgTypes[5]
+	mi := &file_flowkeep_v1_workflow_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1193,7 +1339,7 @@ func (x *Compensation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Compensation.ProtoReflect.Descriptor instead.
 func (*Compensation) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{5}
+	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Compensation) GetHandler() string {
@@ -1237,7 +1383,7 @@ type CachePolicy struct {
 
 func (x *CachePolicy) Reset() {
 	*x = CachePolicy{}
-	mi := &file_flowkeep_v1_workflow_proto_msgTypes[6]
+	mi := &file_flowkeep_v1_workflow_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1249,7 +1395,7 @@ func (x *CachePolicy) String() string {
 func (*CachePolicy) ProtoMessage() {}
 
 func (x *CachePolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_workflow_proto_msgTypes[6]
+	mi := &file_flowkeep_v1_workflow_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1262,7 +1408,7 @@ func (x *CachePolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CachePolicy.ProtoReflect.Descriptor instead.
 func (*CachePolicy) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{6}
+	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *CachePolicy) GetKey() string {
@@ -1317,7 +1463,7 @@ type ForEach struct {
 
 func (x *ForEach) Reset() {
 	*x = ForEach{}
-	mi := &file_flowkeep_v1_workflow_proto_msgTypes[7]
+	mi := &file_flowkeep_v1_workflow_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1329,7 +1475,7 @@ func (x *ForEach) String() string {
 func (*ForEach) ProtoMessage() {}
 
 func (x *ForEach) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_workflow_proto_msgTypes[7]
+	mi := &file_flowkeep_v1_workflow_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1342,7 +1488,7 @@ func (x *ForEach) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForEach.ProtoReflect.Descriptor instead.
 func (*ForEach) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{7}
+	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ForEach) GetItems() string {
@@ -1409,7 +1555,7 @@ type Budget struct {
 
 func (x *Budget) Reset() {
 	*x = Budget{}
-	mi := &file_flowkeep_v1_workflow_proto_msgTypes[8]
+	mi := &file_flowkeep_v1_workflow_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1421,7 +1567,7 @@ func (x *Budget) String() string {
 func (*Budget) ProtoMessage() {}
 
 func (x *Budget) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_workflow_proto_msgTypes[8]
+	mi := &file_flowkeep_v1_workflow_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1434,7 +1580,7 @@ func (x *Budget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Budget.ProtoReflect.Descriptor instead.
 func (*Budget) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{8}
+	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Budget) GetResource() Budget_Resource {
@@ -1480,7 +1626,7 @@ const file_flowkeep_v1_workflow_proto_rawDesc = "" +
 	"updated_by\x18\b \x01(\tR\tupdatedBy\x12\x1e\n" +
 	"\n" +
 	"unreadable\x18\t \x03(\tR\n" +
-	"unreadable\"\xa0\x06\n" +
+	"unreadable\"\xd5\x06\n" +
 	"\x12WorkflowDefinition\x12:\n" +
 	"\x04name\x18\x01 \x01(\tB&\xbaH#r!\x18\x80\x012\x1c^([A-Za-z][A-Za-z0-9._-]*)?$R\x04name\x12*\n" +
 	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\vdescription\x12;\n" +
@@ -1495,10 +1641,26 @@ const file_flowkeep_v1_workflow_proto_rawDesc = "" +
 	"\x19max_concurrent_executions\x18\n" +
 	" \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\x17maxConcurrentExecutions\x127\n" +
 	"\abudgets\x18\v \x03(\v2\x13.flowkeep.v1.BudgetB\b\xbaH\x05\x92\x01\x02\x10\bR\abudgets\x12.\n" +
-	"\x06output\x18\f \x01(\v2\x16.google.protobuf.ValueR\x06output\x1a9\n" +
+	"\x06output\x18\f \x01(\v2\x16.google.protobuf.ValueR\x06output\x123\n" +
+	"\x06worker\x18\r \x01(\v2\x1b.flowkeep.v1.WorkerSelectorR\x06worker\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xbe\t\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x80\x02\n" +
+	"\x0eWorkerSelector\x12X\n" +
+	"\x06labels\x18\x01 \x03(\v2'.flowkeep.v1.WorkerSelector.LabelsEntryB\x17\xbaH\x14\x9a\x01\x11\x10\b\"\x06r\x04\x10\x01\x18@*\x05r\x03\x18\x80\x01R\x06labels\x12,\n" +
+	"\bversions\x18\x02 \x03(\tB\x10\xbaH\r\x92\x01\n" +
+	"\x10\b\"\x06r\x04\x10\x01\x18@R\bversions\x12+\n" +
+	"\x04ramp\x18\x03 \x01(\v2\x17.flowkeep.v1.WorkerRampR\x04ramp\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"p\n" +
+	"\n" +
+	"WorkerRamp\x12,\n" +
+	"\bversions\x18\x01 \x03(\tB\x10\xbaH\r\x92\x01\n" +
+	"\x10\b\"\x06r\x04\x10\x01\x18@R\bversions\x12(\n" +
+	"\apercent\x18\x02 \x01(\x05B\t\xbaH\x06\x1a\x04\x18d(\x00H\x00R\apercent\x88\x01\x01B\n" +
+	"\n" +
+	"\b_percent\"\xf3\t\n" +
 	"\x04Step\x124\n" +
 	"\x02id\x18\x01 \x01(\tB$\xbaH!r\x1f\x18@2\x1b^([A-Za-z_][A-Za-z0-9_]*)?$R\x02id\x12+\n" +
 	"\fdisplay_name\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\vdisplayName\x12$\n" +
@@ -1519,7 +1681,8 @@ const file_flowkeep_v1_workflow_proto_rawDesc = "" +
 	"\x05cache\x18\r \x01(\v2\x18.flowkeep.v1.CachePolicyR\x05cache\x12@\n" +
 	"\bdelivery\x18\x0f \x01(\x0e2\x1a.flowkeep.v1.Step.DeliveryB\b\xbaH\x05\x82\x01\x02\x10\x01R\bdelivery\x12P\n" +
 	"\rtotal_timeout\x18\x10 \x01(\v2\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n" +
-	"\"\x06\b\x80\x86\xb0\x96\x01*\x00R\ftotalTimeout\x1a9\n" +
+	"\"\x06\b\x80\x86\xb0\x96\x01*\x00R\ftotalTimeout\x123\n" +
+	"\x06worker\x18\x11 \x01(\v2\x1b.flowkeep.v1.WorkerSelectorR\x06worker\x1a9\n" +
 	"\vAssignEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"a\n" +
@@ -1614,7 +1777,7 @@ func file_flowkeep_v1_workflow_proto_rawDescGZIP() []byte {
 }
 
 var file_flowkeep_v1_workflow_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_flowkeep_v1_workflow_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_flowkeep_v1_workflow_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_flowkeep_v1_workflow_proto_goTypes = []any{
 	(WorkflowView)(0),             // 0: flowkeep.v1.WorkflowView
 	(Ordering)(0),                 // 1: flowkeep.v1.Ordering
@@ -1626,60 +1789,67 @@ var file_flowkeep_v1_workflow_proto_goTypes = []any{
 	(Budget_Action)(0),            // 7: flowkeep.v1.Budget.Action
 	(*Workflow)(nil),              // 8: flowkeep.v1.Workflow
 	(*WorkflowDefinition)(nil),    // 9: flowkeep.v1.WorkflowDefinition
-	(*Step)(nil),                  // 10: flowkeep.v1.Step
-	(*RetryPolicy)(nil),           // 11: flowkeep.v1.RetryPolicy
-	(*QualityGate)(nil),           // 12: flowkeep.v1.QualityGate
-	(*Compensation)(nil),          // 13: flowkeep.v1.Compensation
-	(*CachePolicy)(nil),           // 14: flowkeep.v1.CachePolicy
-	(*ForEach)(nil),               // 15: flowkeep.v1.ForEach
-	(*Budget)(nil),                // 16: flowkeep.v1.Budget
-	nil,                           // 17: flowkeep.v1.WorkflowDefinition.LabelsEntry
-	nil,                           // 18: flowkeep.v1.Step.AssignEntry
-	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 20: google.protobuf.Duration
-	(*structpb.Struct)(nil),       // 21: google.protobuf.Struct
-	(*structpb.Value)(nil),        // 22: google.protobuf.Value
+	(*WorkerSelector)(nil),        // 10: flowkeep.v1.WorkerSelector
+	(*WorkerRamp)(nil),            // 11: flowkeep.v1.WorkerRamp
+	(*Step)(nil),                  // 12: flowkeep.v1.Step
+	(*RetryPolicy)(nil),           // 13: flowkeep.v1.RetryPolicy
+	(*QualityGate)(nil),           // 14: flowkeep.v1.QualityGate
+	(*Compensation)(nil),          // 15: flowkeep.v1.Compensation
+	(*CachePolicy)(nil),           // 16: flowkeep.v1.CachePolicy
+	(*ForEach)(nil),               // 17: flowkeep.v1.ForEach
+	(*Budget)(nil),                // 18: flowkeep.v1.Budget
+	nil,                           // 19: flowkeep.v1.WorkflowDefinition.LabelsEntry
+	nil,                           // 20: flowkeep.v1.WorkerSelector.LabelsEntry
+	nil,                           // 21: flowkeep.v1.Step.AssignEntry
+	(*timestamppb.Timestamp)(nil), // 22: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 23: google.protobuf.Duration
+	(*structpb.Struct)(nil),       // 24: google.protobuf.Struct
+	(*structpb.Value)(nil),        // 25: google.protobuf.Value
 }
 var file_flowkeep_v1_workflow_proto_depIdxs = []int32{
 	9,  // 0: flowkeep.v1.Workflow.definition:type_name -> flowkeep.v1.WorkflowDefinition
-	19, // 1: flowkeep.v1.Workflow.create_time:type_name -> google.protobuf.Timestamp
-	19, // 2: flowkeep.v1.Workflow.update_time:type_name -> google.protobuf.Timestamp
+	22, // 1: flowkeep.v1.Workflow.create_time:type_name -> google.protobuf.Timestamp
+	22, // 2: flowkeep.v1.Workflow.update_time:type_name -> google.protobuf.Timestamp
 	1,  // 3: flowkeep.v1.WorkflowDefinition.ordering:type_name -> flowkeep.v1.Ordering
-	10, // 4: flowkeep.v1.WorkflowDefinition.steps:type_name -> flowkeep.v1.Step
-	20, // 5: flowkeep.v1.WorkflowDefinition.timeout:type_name -> google.protobuf.Duration
-	17, // 6: flowkeep.v1.WorkflowDefinition.labels:type_name -> flowkeep.v1.WorkflowDefinition.LabelsEntry
-	21, // 7: flowkeep.v1.WorkflowDefinition.input_schema:type_name -> google.protobuf.Struct
-	16, // 8: flowkeep.v1.WorkflowDefinition.budgets:type_name -> flowkeep.v1.Budget
-	22, // 9: flowkeep.v1.WorkflowDefinition.output:type_name -> google.protobuf.Value
-	15, // 10: flowkeep.v1.Step.for_each:type_name -> flowkeep.v1.ForEach
-	21, // 11: flowkeep.v1.Step.params:type_name -> google.protobuf.Struct
-	20, // 12: flowkeep.v1.Step.timeout:type_name -> google.protobuf.Duration
-	11, // 13: flowkeep.v1.Step.retry_policy:type_name -> flowkeep.v1.RetryPolicy
-	2,  // 14: flowkeep.v1.Step.on_error:type_name -> flowkeep.v1.Step.OnError
-	18, // 15: flowkeep.v1.Step.assign:type_name -> flowkeep.v1.Step.AssignEntry
-	12, // 16: flowkeep.v1.Step.quality_gate:type_name -> flowkeep.v1.QualityGate
-	13, // 17: flowkeep.v1.Step.compensation:type_name -> flowkeep.v1.Compensation
-	14, // 18: flowkeep.v1.Step.cache:type_name -> flowkeep.v1.CachePolicy
-	3,  // 19: flowkeep.v1.Step.delivery:type_name -> flowkeep.v1.Step.Delivery
-	20, // 20: flowkeep.v1.Step.total_timeout:type_name -> google.protobuf.Duration
-	20, // 21: flowkeep.v1.RetryPolicy.initial_interval:type_name -> google.protobuf.Duration
-	20, // 22: flowkeep.v1.RetryPolicy.max_interval:type_name -> google.protobuf.Duration
-	4,  // 23: flowkeep.v1.QualityGate.on_failure:type_name -> flowkeep.v1.QualityGate.OnFailure
-	21, // 24: flowkeep.v1.Compensation.params:type_name -> google.protobuf.Struct
-	20, // 25: flowkeep.v1.Compensation.timeout:type_name -> google.protobuf.Duration
-	11, // 26: flowkeep.v1.Compensation.retry_policy:type_name -> flowkeep.v1.RetryPolicy
-	20, // 27: flowkeep.v1.CachePolicy.ttl:type_name -> google.protobuf.Duration
-	10, // 28: flowkeep.v1.ForEach.steps:type_name -> flowkeep.v1.Step
-	1,  // 29: flowkeep.v1.ForEach.ordering:type_name -> flowkeep.v1.Ordering
-	22, // 30: flowkeep.v1.ForEach.output:type_name -> google.protobuf.Value
-	5,  // 31: flowkeep.v1.ForEach.on_item_error:type_name -> flowkeep.v1.ForEach.OnItemError
-	6,  // 32: flowkeep.v1.Budget.resource:type_name -> flowkeep.v1.Budget.Resource
-	7,  // 33: flowkeep.v1.Budget.action:type_name -> flowkeep.v1.Budget.Action
-	34, // [34:34] is the sub-list for method output_type
-	34, // [34:34] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	12, // 4: flowkeep.v1.WorkflowDefinition.steps:type_name -> flowkeep.v1.Step
+	23, // 5: flowkeep.v1.WorkflowDefinition.timeout:type_name -> google.protobuf.Duration
+	19, // 6: flowkeep.v1.WorkflowDefinition.labels:type_name -> flowkeep.v1.WorkflowDefinition.LabelsEntry
+	24, // 7: flowkeep.v1.WorkflowDefinition.input_schema:type_name -> google.protobuf.Struct
+	18, // 8: flowkeep.v1.WorkflowDefinition.budgets:type_name -> flowkeep.v1.Budget
+	25, // 9: flowkeep.v1.WorkflowDefinition.output:type_name -> google.protobuf.Value
+	10, // 10: flowkeep.v1.WorkflowDefinition.worker:type_name -> flowkeep.v1.WorkerSelector
+	20, // 11: flowkeep.v1.WorkerSelector.labels:type_name -> flowkeep.v1.WorkerSelector.LabelsEntry
+	11, // 12: flowkeep.v1.WorkerSelector.ramp:type_name -> flowkeep.v1.WorkerRamp
+	17, // 13: flowkeep.v1.Step.for_each:type_name -> flowkeep.v1.ForEach
+	24, // 14: flowkeep.v1.Step.params:type_name -> google.protobuf.Struct
+	23, // 15: flowkeep.v1.Step.timeout:type_name -> google.protobuf.Duration
+	13, // 16: flowkeep.v1.Step.retry_policy:type_name -> flowkeep.v1.RetryPolicy
+	2,  // 17: flowkeep.v1.Step.on_error:type_name -> flowkeep.v1.Step.OnError
+	21, // 18: flowkeep.v1.Step.assign:type_name -> flowkeep.v1.Step.AssignEntry
+	14, // 19: flowkeep.v1.Step.quality_gate:type_name -> flowkeep.v1.QualityGate
+	15, // 20: flowkeep.v1.Step.compensation:type_name -> flowkeep.v1.Compensation
+	16, // 21: flowkeep.v1.Step.cache:type_name -> flowkeep.v1.CachePolicy
+	3,  // 22: flowkeep.v1.Step.delivery:type_name -> flowkeep.v1.Step.Delivery
+	23, // 23: flowkeep.v1.Step.total_timeout:type_name -> google.protobuf.Duration
+	10, // 24: flowkeep.v1.Step.worker:type_name -> flowkeep.v1.WorkerSelector
+	23, // 25: flowkeep.v1.RetryPolicy.initial_interval:type_name -> google.protobuf.Duration
+	23, // 26: flowkeep.v1.RetryPolicy.max_interval:type_name -> google.protobuf.Duration
+	4,  // 27: flowkeep.v1.QualityGate.on_failure:type_name -> flowkeep.v1.QualityGate.OnFailure
+	24, // 28: flowkeep.v1.Compensation.params:type_name -> google.protobuf.Struct
+	23, // 29: flowkeep.v1.Compensation.timeout:type_name -> google.protobuf.Duration
+	13, // 30: flowkeep.v1.Compensation.retry_policy:type_name -> flowkeep.v1.RetryPolicy
+	23, // 31: flowkeep.v1.CachePolicy.ttl:type_name -> google.protobuf.Duration
+	12, // 32: flowkeep.v1.ForEach.steps:type_name -> flowkeep.v1.Step
+	1,  // 33: flowkeep.v1.ForEach.ordering:type_name -> flowkeep.v1.Ordering
+	25, // 34: flowkeep.v1.ForEach.output:type_name -> google.protobuf.Value
+	5,  // 35: flowkeep.v1.ForEach.on_item_error:type_name -> flowkeep.v1.ForEach.OnItemError
+	6,  // 36: flowkeep.v1.Budget.resource:type_name -> flowkeep.v1.Budget.Resource
+	7,  // 37: flowkeep.v1.Budget.action:type_name -> flowkeep.v1.Budget.Action
+	38, // [38:38] is the sub-list for method output_type
+	38, // [38:38] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_flowkeep_v1_workflow_proto_init() }
@@ -1687,18 +1857,19 @@ func file_flowkeep_v1_workflow_proto_init() {
 	if File_flowkeep_v1_workflow_proto != nil {
 		return
 	}
-	file_flowkeep_v1_workflow_proto_msgTypes[2].OneofWrappers = []any{
+	file_flowkeep_v1_workflow_proto_msgTypes[3].OneofWrappers = []any{}
+	file_flowkeep_v1_workflow_proto_msgTypes[4].OneofWrappers = []any{
 		(*Step_Handler)(nil),
 		(*Step_ForEach)(nil),
 	}
-	file_flowkeep_v1_workflow_proto_msgTypes[3].OneofWrappers = []any{}
+	file_flowkeep_v1_workflow_proto_msgTypes[5].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_flowkeep_v1_workflow_proto_rawDesc), len(file_flowkeep_v1_workflow_proto_rawDesc)),
 			NumEnums:      8,
-			NumMessages:   11,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

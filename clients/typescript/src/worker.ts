@@ -25,8 +25,10 @@ export interface WorkerOptions extends ConnectionOptions {
   readonly capacity?: number | undefined;
   /** How long what it runs may take to end once it drains; then it is given back, for another worker. Default 30 s. */
   readonly grace?: Span | undefined;
-  /** Version of its code, for people. */
+  /** Version of its code, such as `2.1.3`: by it steps choose workers. */
   readonly version?: string | undefined;
+  /** What else tells it from others, such as `{ region: "eu" }`: by them steps choose workers. */
+  readonly labels?: Readonly<Record<string, string>> | undefined;
   /** Called with the error of each break, and of each try after it that fails. */
   readonly onBreak?: ((error: FlowkeepError) => void) | undefined;
 }
@@ -245,6 +247,7 @@ export class Worker {
         handlers: this.#messages,
         capacity: this.#options.capacity ?? 10,
         version: this.#options.version ?? "",
+        labels: { ...this.#options.labels },
         attempts: this.#attempts.named(),
       },
     });

@@ -12,6 +12,8 @@ const worker = new Worker(process.env["FLOWKEEP_TARGET"], {
   capacity: Number(process.env["FLOWKEEP_CAPACITY"] ?? 2),
   grace: process.env["FLOWKEEP_GRACE"],
   token: TOKENS ? () => readFileSync(TOKENS, "utf8") : undefined,
+  version: "1.4.2",
+  labels: { language: "typescript" },
   onBreak: (error) => console.log(`broke ${error.code}`),
 });
 

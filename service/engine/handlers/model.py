@@ -26,6 +26,7 @@ from service.engine.handlers.threads import Slots, threads
 from service.engine.schema import Problem, Schema, locate
 from service.engine.schema_places import Path
 from service.engine.schema_weight import weigh
+from service.engine.wishes import Wishes
 
 __all__ = [
     "OF_ANSWER",
@@ -89,8 +90,9 @@ class Handler:
     may stand where a template does. `sources` finds CEL, in any params. `credentials` finds, in params that are right,
     what is a secret beside that which the schema marks as `writeOnly`. `close` frees what `run` keeps open.
     `is_threaded`: it runs in a thread, or in what else `slots` are of, which an attempt must have before it begins.
-    `queue_up` gives a place in the queue for a worker: only handlers of workers have it. One that does not look at its
-    context, and says so by `takes_context`, may be given anything in its place: to make one costs more than most calls.
+    `queue_up` gives a place in the queue for a worker that meets wishes: only handlers of workers have it. What does
+    not look at its context, and says so by `takes_context`, may be given anything in its place: to make one costs more
+    than most calls.
     """
 
     name: str
@@ -107,7 +109,7 @@ class Handler:
     takes_context: bool = True
     compile: Callable[[Params], Action] | None = None
     is_templated: bool = True
-    queue_up: Callable[[], Place] | None = None
+    queue_up: Callable[[Wishes], Place] | None = None
 
     @property
     def is_remote(self) -> bool:

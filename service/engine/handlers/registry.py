@@ -20,6 +20,7 @@ from service.engine.handlers.send_notification import InApp, send_notification
 from service.engine.handlers.smtp import MailServer
 from service.engine.mcp.sessions import Sessions
 from service.engine.secrets import Secrets
+from service.engine.wishes import NONE, Wishes, parted
 
 __all__ = [
     "Handler",
@@ -51,8 +52,8 @@ class Catalog(Protocol):
 class OfWorkers(Protocol):
     """The handlers of workers that are connected."""
 
-    def get(self, org: str, name: str) -> Handler | None:
-        """Return the handler of an org."""
+    def get(self, org: str, name: str, wishes: Wishes = NONE) -> Handler | None:
+        """Return the handler of an org, if one that meets the wishes has it."""
         ...
 
     def names(self) -> Sequence[tuple[str, str]]:
@@ -61,14 +62,17 @@ class OfWorkers(Protocol):
 
 
 def of_workers(org: str, name: str) -> str:
-    """Return what claims call the handler of workers of an org: no name of a handler has a tab in it."""
+    """Return what claims call the handler of workers of an org, or one with wishes: see `wishes.awaited`."""
     return f"{org}\t{name}"
 
 
-def awaits(org: str, names: Iterable[str]) -> list[str]:
-    """Return by what claims find an execution of an org that awaits handlers, of servers or of workers."""
-    plain = sorted(names)
-    return [*plain, *(of_workers(org, name) for name in plain)]
+def awaits(org: str, awaited: Iterable[str]) -> list[str]:
+    """Return by what claims find an execution of an org that awaits handlers, of servers or of workers.
+
+    `awaited` are as in State: with what is wished of a worker; a server that has the handler itself will do, too.
+    """
+    names = sorted(awaited)
+    return [*sorted({parted(name)[0] for name in names}), *(of_workers(org, name) for name in names)]
 
 
 class Registry:
@@ -134,10 +138,21 @@ class Registry:
                 f"handler {handler.name!r}: names, descriptions and schemas of all exceed {MAX_BYTES:,} bytes"
             )
 
-    def get(self, name: str, org: str = "") -> Handler | None:
-        """Return the handler that the executions of an org can run here by this name."""
+    def get(self, name: str, org: str = "", wishes: Wishes = NONE) -> Handler | None:
+        """Return the handler that the executions of an org can run here by this name.
+
+        `wishes` are those for workers, if workers have it; what this process has itself needs none.
+        """
         own = self._handlers.get(name)
-        return own if own is not None or self.workers is None else self.workers.get(org, name)
+        return own if own is not None or self.workers is None else self.workers.get(org, name, wishes)
+
+    def has(self, org: str, awaited: str) -> bool:
+        """Whether executions of an org can go on here that wait for this, as State.awaited names it."""
+        name, wishes = parted(awaited)
+        try:
+            return self.get(name, org, Wishes.of(wishes)) is not None
+        except ValueError:  # written by hand
+            return False
 
     def is_own(self, name: str) -> bool:
         """Whether this process itself has a handler: no worker that came to it has one of this name."""

@@ -21,6 +21,7 @@ from service.engine.parsing.sources import VARIABLES, Sources
 from service.engine.parsing.steps import ID, ID_WORDS, StepReader
 from service.engine.pauses import seconds
 from service.engine.slices import Work
+from service.engine.wishes import WorkerSelector
 
 BLOCKS = 2
 """Blocks that lie within such a step."""
@@ -43,11 +44,15 @@ def is_agent(fields: Fields) -> bool:
 
 
 class AgentReader:
-    """Reads such steps of one workflow. `timeout` is that of an attempt where the step says nothing."""
+    """Reads such steps of one workflow. `timeout` is that of an attempt where the step says nothing.
 
-    def __init__(self, catalog: Catalog | None, timeout: float) -> None:
+    `worker` says which workers may run its tools.
+    """
+
+    def __init__(self, catalog: Catalog | None, timeout: float, worker: WorkerSelector | None) -> None:
         self._catalog = catalog
         self._timeout = timeout
+        self._worker = worker
 
     def steps(self, fields: Fields) -> int:
         """Return how many steps there are within one."""
@@ -56,6 +61,7 @@ class AgentReader:
     def read(self, fields: Fields, reader: StepReader, step_id: str) -> Work[StepSpec]:
         """Return the step that the fields describe. What is wrong with it is told at the place where it is written."""
         params: Mapping[str, Any] = fields.raw("params")
+        check_effects(fields, self._catalog)
         given = Fields(params, fields.at("params"), fields.findings)
         rounds = given.whole("max_rounds", 1, MOST_ROUNDS) or ROUNDS
         on_tool_error = given.raw("on_tool_error") or "TELL"
@@ -122,7 +128,7 @@ class AgentReader:
         return (yield from self._reader(sources).read(step, name, action))
 
     def _reader(self, sources: Sources) -> StepReader:
-        return StepReader(Ordering.SEQUENTIAL, self._catalog, self._timeout, sources)
+        return StepReader(Ordering.SEQUENTIAL, self._catalog, self._timeout, sources, self._worker)
 
 
 def _asked(given: Fields, params: Mapping[str, Any], rounds: int) -> Mapping[str, Any]:

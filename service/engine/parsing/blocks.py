@@ -15,6 +15,7 @@ from service.engine.parsing.sources import LONGEST, VARIABLES, Sources
 from service.engine.parsing.steps import MAX_STEPS, StepReader
 from service.engine.schema import nearest
 from service.engine.slices import Work
+from service.engine.wishes import WorkerSelector
 
 MAX_DEPTH = 8
 """Blocks that may lie within each other: each is a piece of the paths of its steps."""
@@ -28,9 +29,10 @@ _SUGGESTION = 2_000
 class BlockReader:
     """Reads the blocks of one workflow, which have a number of steps in all."""
 
-    def __init__(self, catalog: Catalog | None, timeout: float) -> None:
+    def __init__(self, catalog: Catalog | None, timeout: float, worker: WorkerSelector | None = None) -> None:
         self._catalog = catalog
         self._timeout = timeout
+        self._worker = worker
         self._count = 0
 
     def read(self, fields: Fields, sources: Sources, depth: int = 1) -> Work[Block]:
@@ -38,7 +40,7 @@ class BlockReader:
         ordering = fields.choice("ordering", Ordering, Ordering.SEQUENTIAL)
         # An ordering that nobody knows: what waits for what cannot be judged.
         known = None if fields.is_wrong("ordering") else ordering
-        reader = StepReader(known, self._catalog, self._timeout, sources)
+        reader = StepReader(known, self._catalog, self._timeout, sources, self._worker)
         steps = yield from self._steps(fields, reader, depth)
         output = yield from _output(fields, sources)
         order = yield from _order(fields.at("steps"), steps, reader, fields.findings)
@@ -75,7 +77,7 @@ class BlockReader:
             check_effects(fields, self._catalog)
             action = yield from read_action(fields, reader.sources, self._catalog, step_id)
             return (yield from reader.read(fields, step_id, action))
-        for name in ("params", *OF_ATTEMPTS):
+        for name in ("params", "worker", *OF_ATTEMPTS):
             if fields.has(name):
                 fields.wrong(name, "has no effect on for_each; give it to the steps of the body")
         if fields.has("handler"):
@@ -87,7 +89,7 @@ class BlockReader:
         return (yield from reader.read(fields, step_id, repeat))
 
     def _agent(self, fields: Fields, reader: StepReader, step_id: str, depth: int) -> Work[StepSpec]:
-        agents = AgentReader(self._catalog, self._timeout)
+        agents = AgentReader(self._catalog, self._timeout, self._worker)
         self._count += agents.steps(fields)
         if depth + BLOCKS > MAX_DEPTH:
             fields.wrong("params", f"lies too deep: with tools, at most {MAX_DEPTH} blocks lie within each other")

@@ -69,6 +69,8 @@ def check_effects(fields: Fields, catalog: Catalog | None) -> None:
     """Note what has no effect on a step that the server runs itself; what was kept before is as good as it was."""
     name = fields.raw("handler")
     handler = catalog.get(name) if catalog is not None and isinstance(name, str) else None
+    if handler is not None and not handler.is_remote and fields.has("worker"):
+        fields.wrong("worker", f"has no effect on {name}, which the server runs itself; remove it")
     if handler is None or handler.compile is None:
         return
     for field in OF_ATTEMPTS:

@@ -11,8 +11,10 @@ from service.engine.expressions import Expression
 from service.engine.handlers.registry import Catalog
 from service.engine.parsing.fields import Fields, repeated
 from service.engine.parsing.params import NOTHING
+from service.engine.parsing.selectors import read_selector
 from service.engine.parsing.sources import IN_ASSIGN, LONGEST, OF_ENGINE_STEP, Sources
 from service.engine.slices import Work
+from service.engine.wishes import WorkerSelector
 
 ID = r"[A-Za-z_][A-Za-z0-9_]*"
 ID_WORDS = "letters, digits and _, and begin with a letter or _"
@@ -24,13 +26,15 @@ MAX_STEPS = 500
 class StepReader:
     """Reads steps of one workflow. What is wrong goes to the findings of the fields; the step then has defaults.
 
-    No ordering: it is not known. `misnamed` are the ids that are none; to name them elsewhere is no other fault.
+    No ordering: it is not known. `worker` is for steps that do not say it themselves. `misnamed` are the ids that are
+    none; to name them elsewhere is no other fault.
     """
 
     ordering: Ordering | None
     catalog: Catalog | None
     timeout: float
     sources: Sources
+    worker: WorkerSelector | None = None
     misnamed: set[str] = field(default_factory=set)
 
     @property
@@ -61,6 +65,7 @@ class StepReader:
             assign=(yield from self._assign(fields, step_id, action)),
             delivery=_delivery(fields, on_error),
             total_timeout=fields.seconds("total_timeout", TEN_YEARS),
+            worker=read_selector(fields, self.worker),
         )
         fields.close()
         yield 50 + 2 * len(step.depends_on)

@@ -16,6 +16,7 @@ from service.engine.handlers.registry import Catalog
 from service.engine.parsing.blocks import BlockReader
 from service.engine.parsing.fields import Fields, Findings, repeated
 from service.engine.parsing.input import read_input_schema
+from service.engine.parsing.selectors import read_selector
 from service.engine.parsing.sources import Sources
 from service.engine.slices import Work, in_one_go
 
@@ -89,7 +90,7 @@ def _read(fields: Fields, catalog: Catalog | None, defaults: Defaults, document:
     name = _name(fields)
     definition = Definition(
         name=name,
-        root=(yield from BlockReader(catalog, defaults.step_timeout).read(fields, sources)),
+        root=(yield from BlockReader(catalog, defaults.step_timeout, read_selector(fields)).read(fields, sources)),
         timeout=fields.seconds("timeout", TEN_YEARS) or defaults.execution_timeout,
         description=fields.text("description", 4096),
         tags=_tags(fields),

@@ -17,7 +17,7 @@ from service.engine.planning.engine_steps import EngineSteps
 from service.engine.planning.heap import Heap
 from service.engine.planning.reasons import cut_off, interrupted
 from service.engine.planning.scopes import Place, block_of, order
-from service.engine.planning.state import Ending, State, Sweep, because_of, runs, step_failed
+from service.engine.planning.state import Ending, State, Sweep, awaited_handler, because_of, runs, step_failed
 from service.engine.planning.step_rules import WORK_OF_EDGE, WORK_OF_STEP
 
 WORK_OF_LOOK = 400
@@ -218,4 +218,4 @@ class EndRules(EngineSteps):
 
     def _has_come(self, step: Step) -> bool:
         """Whether a step waits for a handler that is there."""
-        return step.waits_for(WaitKind.WORKER) and step.handler in self.draft.sweeps[0].handlers
+        return awaited_handler(step) in self.draft.sweeps[0].handlers

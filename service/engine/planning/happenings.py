@@ -131,18 +131,22 @@ class SlotFreed:
 
 @dataclass(frozen=True, slots=True)
 class HandlerMissed:
-    """An attempt could not begin because this process does not have its handler; `reason` says so for people."""
+    """An attempt could not begin because this process does not have its handler; `reason` says so for people.
+
+    `wishes` is the text of what a worker with the handler must have, too.
+    """
 
     time: datetime
     path: str
     attempt: int
     reason: str
     iteration: int = 1
+    wishes: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class HandlersCame:
-    """This process has these handlers now, which steps may wait for."""
+    """This process has what steps may wait for: handlers, or those with wishes, as State.awaited names them."""
 
     time: datetime
     handlers: frozenset[str]
@@ -167,7 +171,7 @@ class MessageCame:
 class Recovered:
     """Another process drives the execution from here on: what ran is cut off, but for what workers may run still.
 
-    `handlers` are those that it has of the handlers that are waited for, and `remote` those of workers among the
+    `handlers` are those that it has of what State.awaited names, and `remote` those of workers among the
     handlers of what ran.
     """
 

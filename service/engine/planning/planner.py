@@ -236,7 +236,8 @@ class _Planning(BlockRules):
 
     def miss_handler(self, happening: happenings.HandlerMissed) -> None:
         if (step := self.heed(happening)) is not None:
-            self.take_back(step, Wait(WaitKind.WORKER, self.time, reason=happening.reason, handler=step.handler))
+            wait = Wait(WaitKind.WORKER, self.time, reason=happening.reason, handler=step.handler)
+            self.take_back(step, replace(wait, wishes=happening.wishes))
 
     def lose(self, happening: happenings.AttemptLost) -> None:
         if (step := self.heed(happening, cut_off)) is not None:

@@ -20,6 +20,7 @@ from service.engine.payload import size
 from service.engine.planning.heap import Heap
 from service.engine.planning.scopes import Place
 from service.engine.slices import Work, in_one_go, parts
+from service.engine.wishes import awaited
 
 OPEN = frozenset({StepState.RUNNING, StepState.WAITING})
 """States of a step that has begun and not ended."""
@@ -106,10 +107,11 @@ class State(msgspec.Struct, frozen=True):
 
     The last seven follow from the others, and are kept so that nothing has to look through all steps. `open` holds the
     steps that run or wait, `running` the number of the attempt that runs of each, `awaited` how many steps wait for
-    each handler, `ready` what may begin and has been put off, `timers` each step that waits for a time, `blocks` those
-    that are open, by scope, and `repeats` the open steps that repeat one, by path. `ready` and `timers` may hold
-    others, too; one like that is the least only where there were too many to forget at once, or under an end, where
-    nothing is ready and nothing waits for a time. The order of a map is that of hashes, so nothing may follow from it.
+    each handler, and for one with the same wishes, `ready` what may begin and has been put off, `timers` each step that
+    waits for a time, `blocks` those that are open, by scope, and `repeats` the open steps that repeat one, by path.
+    `ready` and `timers` may hold others, too; one like that is the least only where there were too many to forget at
+    once, or under an end, where nothing is ready and nothing waits for a time. The order of a map is that of hashes, so
+    nothing may follow from it.
     """
 
     facts: Mapping[str, Any]
@@ -198,8 +200,10 @@ def runs(step: Step) -> bool:
 
 
 def awaited_handler(step: Step | None) -> str:
-    """Return the handler that a step waits for until somebody has it, empty when it waits for none."""
-    return step.wait.handler if step is not None and step.wait is not None and step.waits_for(WaitKind.WORKER) else ""
+    """Return the handler that a step waits for until somebody has it, with its wishes, empty when it waits for none."""
+    if step is None or step.wait is None or not step.waits_for(WaitKind.WORKER):
+        return ""
+    return awaited(step.wait.handler, step.wait.wishes)
 
 
 def awaited_task(step: Step | None) -> UUID | None:

@@ -41,6 +41,7 @@ from service.engine.running.invocation import (
 from service.engine.running.output import MAX_OUTPUT, Emitter
 from service.engine.running.revealing import Revealing
 from service.engine.turns import SHARE, Share
+from service.engine.wishes import awaited
 from service.engine.workers.remote import rejoin
 
 log = structlog.get_logger(__name__)
@@ -200,8 +201,11 @@ class Attempts:
             outcome = await resume_attempt(partial(rejoin, self._context.workers), effect, attempt, begin, revealing)
         else:
             place = self._places.pop((effect.path, effect.iteration), None)
-            outcome = await run_attempt(self._context.registry, effect, attempt, begin, place, revealing)
+            wishes = self._run.definition.places[paths.place(effect.path)].wishes(self._run.execution.id)
+            outcome = await run_attempt(self._context.registry, effect, attempt, begin, place, revealing, wishes)
         await failpoints.reach("step.after_call_before_enqueue")
+        if isinstance(outcome, NoHandler):
+            await self._context.wishes.told(attempt.org, effect.handler, outcome.wishes)
         if isinstance(outcome, Waits):  # first: an execution that waits here is not put down
             self._places[effect.path, effect.iteration] = outcome.place
         happening = self._happening(effect, attempt, outcome)
@@ -211,6 +215,12 @@ class Attempts:
             self._run.apply(happening)
         if isinstance(outcome, Waits):
             self._queue_up(effect, outcome.place)
+        elif isinstance(outcome, NoHandler):
+            name = awaited(effect.handler, outcome.wishes.text)
+            if self._context.registry.has(
+                attempt.org, name
+            ):  # it came while this was noted
+                self._run.apply(happenings.HandlersCame(self._context.now(), frozenset((name,))))
 
     def _revealing(self, effect: StartAttempt) -> Revealing | None:
         """Return what has the secrets of an attempt, None when none belong into its params."""
@@ -237,9 +247,9 @@ class Attempts:
             case Lost(reason, is_cut_off):
                 log.info("attempt lost", reason=reason)
                 return happenings.AttemptLost(now, path, number, reason, iteration, used, is_cut_off)
-            case NoHandler(reason):
-                log.info("no handler", handler=effect.handler)
-                return happenings.HandlerMissed(now, path, number, reason, iteration)
+            case NoHandler(reason, wishes):
+                log.info("no handler", handler=effect.handler, wishes=str(wishes))
+                return happenings.HandlerMissed(now, path, number, reason, iteration, wishes.text)
             case Failed(failure, retry_after):
                 log.info("attempt failed", code=failure.code, message=failure.message)
                 draw = self._context.draw()

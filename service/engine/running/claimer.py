@@ -117,7 +117,7 @@ class Claimer:
                 limit,
                 suspects=suspects,
                 without=sated,
-                handlers=self._context.registry.claimable(),
+                handlers=[*self._context.registry.claimable(), *await self._context.wishes.met()],
             )
             self._taken.update(filter(None, (_reason(detail, self._context.clock.latest()) for detail in taken)))
             runs.announce(detail.execution.id for detail in taken)

@@ -20,6 +20,7 @@ from service.engine.secrets import Secrets
 from service.engine.tasks import TaskRegistry
 from service.engine.turns import Turns
 from service.engine.watch import WatchHub
+from service.engine.workers.awaited import AwaitedWishes
 from service.engine.workers.pool import Workers
 
 Encoder = Callable[[events.Event], Event]
@@ -68,6 +69,7 @@ class Context:
     stuck: StuckAttempts
     origin: contextvars.Context
     workers: Workers
+    wishes: AwaitedWishes
 
     @property
     def finds(self) -> Finds:

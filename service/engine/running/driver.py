@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Protocol
@@ -32,6 +32,7 @@ from service.engine.running.recovery import Recovery
 from service.engine.running.run import Run
 from service.engine.running.soundness import contradicting, ending, unreadable
 from service.engine.slices import in_slices
+from service.engine.wishes import parted
 
 log = structlog.get_logger(__name__)
 
@@ -130,6 +131,8 @@ class Driver:
         if state is None:
             await self.condemn(execution.id, unreadable(found))
             return
+        for name in state.awaited:
+            await self._context.wishes.keep(execution.org, *parted(name))
         remote = await self._remote(execution.org, state) if verdict is None else frozenset[str]()
         begin = partial(self._begin, generation, definition, state, verdict, remote)
         await self._begin_informed(detail, verdict, begin)
@@ -213,7 +216,7 @@ class Driver:
         if verdict is None:
             awaited = run.state.awaited
             registry, org = self._context.registry, run.execution.org
-            here = frozenset(name for name in awaited if registry.get(name, org) is not None)
+            here = frozenset(name for name in awaited if registry.has(org, name))
             run.apply_now(happenings.Recovered(now(), here, remote))
             failpoints.hit("timer.after_due_select")
             if not run.is_behind:  # else timers are looked at when it goes on
@@ -245,7 +248,7 @@ class Driver:
         elif transition.wake_time is not None:
             self.look_at(transition.wake_time)
             registry, org = self._context.registry, run.execution.org
-            if any(registry.get(name, org) is not None for name in run.state.awaited):
+            if any(registry.has(org, name) for name in run.state.awaited):
                 self._context.work.poke()  # a worker with what it awaits came while this was on its way
 
     def lost(self, run: Run, result: CommitResult) -> None:
@@ -280,11 +283,14 @@ class Driver:
         self._context.workers.results.dropped(run.id)
         self.survived(run)
 
-    def handlers_came(self, org: str, names: Collection[str]) -> None:
-        """Let what waits for handlers begin that this process has from now on, driven here or by nobody."""
+    def workers_came(self, org: str) -> None:
+        """Let what waits for workers of an org begin that this process has from now on, driven here or by nobody."""
+        registry = self._context.registry
         for run in list(self._runs.all):
-            if run.execution.org == org and not run.is_closing and any(name in run.state.awaited for name in names):
-                run.apply(happenings.HandlersCame(self._context.now(), frozenset(names)))
+            if run.execution.org == org and run.state.awaited and not run.is_closing:
+                here = frozenset(name for name in run.state.awaited if registry.has(org, name))
+                if here:
+                    run.apply(happenings.HandlersCame(self._context.now(), here))
         self._context.work.poke()
 
     def look_at(self, moment: datetime) -> None:

@@ -28,6 +28,7 @@ from service.engine.planning.effects import StartAttempt
 from service.engine.running.revealing import Revealing
 from service.engine.turns import SHARE, in_turn
 from service.engine.violations import ValidationError
+from service.engine.wishes import NONE, Wishes
 from service.engine.workers.model import NoWorkerError, WorkerFailureError, WorkerLostError
 
 
@@ -55,9 +56,10 @@ class Waits:
 
 @dataclass(frozen=True, slots=True)
 class NoHandler:
-    """The attempt has not begun: this process does not have its handler."""
+    """The attempt has not begun: this process does not have its handler, or no worker that meets the wishes."""
 
     reason: str
+    wishes: Wishes = NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,24 +85,24 @@ async def run_attempt(
     begin: Begin,
     place: Place | None = None,
     revealing: Revealing | None = None,
+    wishes: Wishes = NONE,
 ) -> Outcome:
     """Return what came of the attempt, which starts when `begin` returns. Raises nothing but CancelledError.
 
     When its time is over, whoever counts it lets it expire, and cancels the task that runs this.
     `place` has the thread or the worker that was kept for it, if one was; it is given back. `revealing` has the secrets
-    that belong into its params, if any do.
+    that belong into its params, if any do. `wishes` are those for a worker, if workers have the handler.
     """
     with place or nullcontext():
-        handler = registry.get(effect.handler, attempt.org)
+        handler = registry.get(effect.handler, attempt.org, wishes)
         if handler is None:
-            return _missing(effect)
+            return _missing(effect, wishes)
         if problems := handler.validate(effect.params, revealing.paths if revealing else ()):
             path, message = problems[0]
             return Failed(Failure(INVALID_PARAMS, f"{path or 'params'}: {message}"))
-        queue_up = handler.queue_up or (handler.slots().queue_up if handler.is_threaded else None)
-        if place is not None or queue_up is None:
-            return await _run(handler, effect, attempt, begin, place, revealing)
-    place = queue_up()
+        if place is not None or not (handler.is_remote or handler.is_threaded):
+            return await _run(handler, effect, attempt, begin, place, revealing, wishes)
+    place = handler.queue_up(wishes) if handler.queue_up is not None else handler.slots().queue_up()
     try:
         is_granted = await place.granted(MOMENT)
     except asyncio.CancelledError:
@@ -109,7 +111,7 @@ async def run_attempt(
     if not is_granted:
         return Waits(place)
     with place:
-        return await _run(handler, effect, attempt, begin, place, revealing)
+        return await _run(handler, effect, attempt, begin, place, revealing, wishes)
 
 
 async def resume_attempt(
@@ -117,11 +119,13 @@ async def resume_attempt(
 ) -> Outcome:
     """Return what came of an attempt that a worker runs already; `run` gives what it gives, as `Handler.run` does."""
     handler = Handler(effect.handler, partial(run, attempt.org))
-    return await _run(handler, effect, attempt, begin, None, revealing)
+    return await _run(handler, effect, attempt, begin, None, revealing, NONE)
 
 
-def _missing(effect: StartAttempt) -> NoHandler:
-    return NoHandler(f"waits for a server or a worker that has the handler {effect.handler!r}")
+def _missing(effect: StartAttempt, wishes: Wishes) -> NoHandler:
+    if wishes == NONE:
+        return NoHandler(f"waits for a server or a worker that has the handler {effect.handler!r}")
+    return NoHandler(f"waits for a worker that has the handler {effect.handler!r}, with {wishes}", wishes)
 
 
 async def _run(
@@ -131,16 +135,22 @@ async def _run(
     begin: Begin,
     place: Place | None,
     revealing: Revealing | None,
+    wishes: Wishes,
 ) -> Outcome:
     if place is not None:
         place.bind()
-    outcome = await _outcome(handler, effect, attempt, begin, revealing)
+    outcome = await _outcome(handler, effect, attempt, begin, revealing, wishes)
     # It may have noticed a moment before the event loop.
     return Failed(overdue(effect)) if attempt.is_late and not attempt.is_in_thread else outcome
 
 
 async def _outcome(
-    handler: Handler, effect: StartAttempt, attempt: Attempt, begin: Begin, revealing: Revealing | None
+    handler: Handler,
+    effect: StartAttempt,
+    attempt: Attempt,
+    begin: Begin,
+    revealing: Revealing | None,
+    wishes: Wishes,
 ) -> Outcome:
     try:
         # The time of an attempt begins when it can run.
@@ -161,7 +171,7 @@ async def _outcome(
             return Failed(overdue(effect, "its thread" if attempt.is_in_thread else ""))
         raise
     except NoWorkerError:
-        return _missing(effect)
+        return _missing(effect, wishes)
     except WorkerLostError as error:
         return Lost(str(error), error.is_cut_off)
     except WorkerFailureError as error:

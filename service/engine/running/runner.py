@@ -37,6 +37,7 @@ from service.engine.tasks import TaskRegistry
 from service.engine.turns import Turns
 from service.engine.waiting import within
 from service.engine.watch import WatchHub
+from service.engine.workers.awaited import AwaitedWishes
 from service.engine.workers.pool import Workers
 
 log = structlog.get_logger(__name__)
@@ -63,7 +64,7 @@ class Runner:
         secrets: Secrets | None = None,
         workers: Workers | None = None,
     ) -> None:
-        work, mail = Wakeup(), Wakeup()
+        work, mail, workers = Wakeup(), Wakeup(), workers or Workers()
         self.ownership = Ownership(incarnation, clock.monotonic)
         self.tasks, self.turns = TaskRegistry(), Turns()
         self.context = context = Context(
@@ -83,12 +84,13 @@ class Runner:
             mail,
             StuckAttempts(work.poke),
             contextvars.copy_context(),
-            workers or Workers(),
+            workers,
+            AwaitedWishes(repository, workers),
         )
         quarantine = Quarantine(settings.probation)
         self.runs = runs = ActiveRuns(context, quarantine, definitions.held)
         self._driver = driver = Driver(context, runs, quarantine, definitions)
-        context.workers.came = driver.handlers_came
+        context.workers.came = driver.workers_came
         self._claimer = Claimer(context, runs, quarantine, driver.adopt)
         self._sweeper = Sweeper(context, runs, driver)
         self._reaper = Reaper(repository, settings.reap_interval)

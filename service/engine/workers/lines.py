@@ -1,4 +1,4 @@
-"""Who waits for a worker of a handler: a line for each org and handler, and the seats in it."""
+"""Who waits for a worker of a handler: a line for each org, handler and what is wished of it, and the seats in it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from itertools import count
 from types import TracebackType
 
+from service.engine.wishes import NONE, Wishes
 from service.engine.workers.worker import Worker
 
 WORKERS = "workers"
@@ -44,9 +45,10 @@ class Seat:
     @property
     def complaint(self) -> str:
         """Why an attempt does not begin."""
-        busy = sum(worker.is_available for worker in self.line.workers)
+        busy, wishes = sum(worker.is_available for worker in self.line.workers), self.line.wishes
+        more = "" if wishes == NONE else f", with {wishes}"
         them = "the worker that has it is" if busy == 1 else f"all {busy} workers that have it are"
-        return f"waits for a worker with the handler {self.line.handler!r}: {them} busy"
+        return f"waits for a worker with the handler {self.line.handler!r}{more}: {them} busy"
 
     def bind(self) -> None:
         """Let the attempt that this task runs have the room."""
@@ -91,13 +93,17 @@ class Seat:
 
 
 class Line:
-    """The seats that wait for one handler of an org, in the order in which they came, and the workers that have it."""
+    """The seats that wait for one handler of an org with the same wishes, in the order in which they came.
 
-    __slots__ = ("freed", "handler", "org", "seats", "workers")
+    `workers` are those that have the handler and meet the wishes.
+    """
 
-    def __init__(self, org: str, handler: str, freed: Callable[[Worker], None]) -> None:
+    __slots__ = ("freed", "handler", "org", "seats", "wishes", "workers")
+
+    def __init__(self, org: str, handler: str, freed: Callable[[Worker], None], wishes: Wishes = NONE) -> None:
         self.org = org
         self.handler = handler
+        self.wishes = wishes
         self.freed = freed
         """What is to be done when room at a worker was given back."""
         self.seats: deque[Seat] = deque()
@@ -115,6 +121,11 @@ class Line:
             seat.grant(None)
         return seat
 
+    def take_in(self, worker: Worker) -> None:
+        """Add a worker that has the handler, if it meets the wishes."""
+        if worker.meets(self.wishes):
+            self.workers[worker] = None
+
     @property
     def is_served(self) -> bool:
         """Whether there is a worker to wait for."""
@@ -125,6 +136,51 @@ class Line:
         if not self.is_served:
             while self.seats:
                 self.seats.popleft().grant(None)
+
+
+class Lines:
+    """All lines for one handler of an org: that for any worker, and those for some."""
+
+    __slots__ = ("any", "chosen")
+
+    def __init__(self, org: str, handler: str, freed: Callable[[Worker], None]) -> None:
+        self.any = Line(org, handler, freed)
+        self.chosen: dict[Wishes, Line] = {}
+        """Those with seats, and those that had some and were not cleared away yet."""
+
+    @property
+    def all(self) -> list[Line]:
+        """Each line."""
+        return [self.any, *self.chosen.values()]
+
+    def enter(self, worker: Worker) -> None:
+        """Let a worker serve the lines whose wishes it meets."""
+        for line in self.all:
+            line.take_in(worker)
+
+    def leave(self, worker: Worker) -> None:
+        """Let a worker serve no line."""
+        for line in self.all:
+            line.workers.pop(worker, None)
+            line.give_up()
+
+    def newest(self, wishes: Wishes) -> Worker | None:
+        """Return the worker that came last of those that meet these wishes, busy or not."""
+        return next((each for each in reversed(self.any.workers) if each.is_available and each.meets(wishes)), None)
+
+    def queue_up(self, wishes: Wishes) -> Seat:
+        """Return a seat in the line for workers that meet these wishes."""
+        line = self.any if wishes == NONE else self.chosen.get(wishes)
+        if line is not None:
+            return line.queue_up()
+        line = Line(self.any.org, self.any.handler, self.any.freed, wishes)
+        for worker in self.any.workers:
+            line.take_in(worker)
+        seat = line.queue_up()
+        if line.seats:
+            self.chosen = {each: old for each, old in self.chosen.items() if old.seats}
+            self.chosen[wishes] = line
+        return seat
 
 
 def serve(worker: Worker, lines: list[Line]) -> None:

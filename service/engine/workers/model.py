@@ -48,6 +48,7 @@ class Registration:
     handlers: Sequence[Declared]
     attempts: frozenset[AttemptId] = frozenset()
     tokens: Mapping[AttemptId, bytes] = field(default_factory=dict, repr=False)
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def key(self) -> tuple[str, str, str]:

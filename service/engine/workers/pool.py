@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -13,7 +13,8 @@ import structlog
 from service.engine.handlers.model import Handler
 from service.engine.waiting import flagged
 from service.engine.watch import ShuttingDownError
-from service.engine.workers.lines import Line, Seat, serve
+from service.engine.wishes import NONE, Wishes
+from service.engine.workers.lines import Line, Lines, Seat, serve
 from service.engine.workers.model import (
     Answer,
     AttemptId,
@@ -57,19 +58,18 @@ class WorkerSilentError(Exception):
 class Workers:
     """All workers of this process.
 
-    `came` is told of the handlers of an org that there are workers for and were none a moment ago.
+    `came` is told of the org of a worker that may have what there was no worker for a moment ago.
     """
 
     def __init__(
         self, settings: WorkerSettings | None = None, now: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
         self.settings = settings or WorkerSettings()
-        self.came: Callable[[str, Collection[str]], None] = lambda org, names: None
+        self.came: Callable[[str], None] = lambda org: None
         self._now = now
         self._is_draining = False
         self._workers: dict[tuple[str, str, str], Worker] = {}
-        self._lines: dict[tuple[str, str], Line] = {}
-        self._handlers: dict[tuple[str, str], Handler] = {}
+        self._lines: dict[tuple[str, str], Lines] = {}
         self._changed = asyncio.Event()
         # Those that this process has given up: they may run still, as far as the store knows.
         self._lost: OrderedDict[AttemptId, None] = OrderedDict()
@@ -79,19 +79,23 @@ class Workers:
 
     # --- what there is
 
-    def get(self, org: str, name: str) -> Handler | None:
-        """Return the handler of this name that a worker of the org can be given attempts of at this moment."""
-        line = self._lines.get((org, name))
-        return self._handlers[org, name] if line is not None and line.is_served else None
+    def get(self, org: str, name: str, wishes: Wishes = NONE) -> Handler | None:
+        """Return the handler that a worker of the org, one that meets wishes, can be given attempts of at this moment.
+
+        Of several it is that of the one that came last.
+        """
+        lines = self._lines.get((org, name))
+        worker = lines.newest(wishes) if lines is not None else None
+        return worker.handlers[name] if worker is not None else None
 
     def names(self) -> Sequence[tuple[str, str]]:
         """Return all handlers that attempts can be given for, by org and name."""
-        return [key for key, line in self._lines.items() if line.is_served]
+        return [key for key, lines in self._lines.items() if lines.any.is_served]
 
     def serving(self, org: str, name: str) -> int:
         """Return how many workers of this process have a handler."""
-        line = self._lines.get((org, name))
-        return sum(worker.is_available for worker in line.workers) if line is not None else 0
+        lines = self._lines.get((org, name))
+        return sum(worker.is_available for worker in lines.any.workers) if lines is not None else 0
 
     def of(self, org: str) -> Sequence[Worker]:
         """Return the workers of an org whose streams stand."""
@@ -132,7 +136,6 @@ class Workers:
         if self._is_draining:
             raise ShuttingDownError
         worker = self._workers.get(registration.key)
-        before = {key for key, line in self._lines.items() if line.is_served}
         if worker is None:
             worker = self._workers[registration.key] = Worker(registration, link, self._now())
         else:
@@ -143,17 +146,16 @@ class Workers:
             worker.registration, worker.is_draining, worker.silence = registration, False, 0
             worker.connect_time = worker.heard_time = self._now()
         unwanted = self._compare(worker, held or {})
-        for handler in handlers:
-            key = registration.org, handler.name
-            self._handlers[key] = handler
-            line = self._lines.setdefault(key, Line(*key, self.serve))
-            line.workers[worker] = None
+        is_news, worker.handlers = False, {handler.name: handler for handler in handlers}
+        for name in worker.handlers:
+            key = registration.org, name
+            lines = self._lines.setdefault(key, Lines(*key, self.serve))
+            is_news = is_news or not any(each.is_available and each.is_like(worker) for each in lines.any.workers)
+            lines.enter(worker)
         self._changed.set()
         self.serve(worker)
-        if fresh := [
-            name for org, name in self._lines.keys() - before if org == registration.org and self.get(org, name)
-        ]:
-            self.came(registration.org, fresh)
+        if is_news:
+            self.came(registration.org)
         log.info("worker connected", org=registration.org, worker=worker.title, capacity=registration.capacity)
         return worker, unwanted
 
@@ -278,11 +280,10 @@ class Workers:
     def _leave(self, worker: Worker) -> None:
         for declared in worker.registration.handlers:
             key = worker.registration.org, declared.name
-            if (line := self._lines.get(key)) is not None:
-                line.workers.pop(worker, None)
-                line.give_up()
-                if not line.workers:
-                    del self._lines[key], self._handlers[key]
+            if (lines := self._lines.get(key)) is not None:
+                lines.leave(worker)
+                if not lines.any.workers:
+                    del self._lines[key]
 
     def _give_up_lines(self, worker: Worker) -> None:
         for line in self._lines_of(worker):
@@ -290,15 +291,15 @@ class Workers:
 
     def _lines_of(self, worker: Worker) -> list[Line]:
         org = worker.registration.org
-        keys = ((org, declared.name) for declared in worker.registration.handlers)
-        return [line for key in keys if (line := self._lines.get(key)) is not None]
+        found = (self._lines.get((org, declared.name)) for declared in worker.registration.handlers)
+        return [line for lines in found if lines is not None for line in lines.all if worker in line.workers]
 
     # --- attempts
 
-    def queue_up(self, org: str, name: str) -> Seat:
-        """Return a seat in the line for a worker with a handler."""
-        line = self._lines.get((org, name))
-        return (line or Line(org, name, self.serve)).queue_up()
+    def queue_up(self, org: str, name: str, wishes: Wishes = NONE) -> Seat:
+        """Return a seat in the line for a worker with a handler that meets wishes."""
+        lines = self._lines.get((org, name))
+        return (lines or Lines(org, name, self.serve)).queue_up(wishes)
 
     def serve(self, worker: Worker) -> None:
         """Give what room a worker has to those that have waited longest."""

@@ -17,6 +17,7 @@ from service.engine.handlers.model import Handler, HandlerError, StepContext
 from service.engine.schema import Schema
 from service.engine.schema_weight import Scale
 from service.engine.slices import Work
+from service.engine.wishes import NONE
 from service.engine.workers.lines import CURRENT_SEAT
 from service.engine.workers.model import (
     Assign,
@@ -73,8 +74,9 @@ class RemoteHandlers:
         seat = CURRENT_SEAT.get(None)
         if seat is not None and not seat.is_closed and (worker := seat.take()) is not None:
             return worker
+        wishes = NONE if seat is None else seat.line.wishes
         while True:
-            with self._workers.queue_up(org, name) as another:
+            with self._workers.queue_up(org, name, wishes) as another:
                 await another.granted(math.inf)
                 if another.worker is None:
                     raise NoWorkerError(name)

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Mapping
 from datetime import datetime
 
-from service.engine.handlers.model import StepContext
+from service.engine.handlers.model import Handler, StepContext
+from service.engine.wishes import Wishes
 from service.engine.workers.model import Answer, Assign, AttemptId, Link, Registration, Stop, StopReason
 from service.engine.workers.report import Report
 
@@ -102,6 +103,7 @@ class Worker:
     __slots__ = (
         "assigned",
         "connect_time",
+        "handlers",
         "heard_time",
         "is_draining",
         "link",
@@ -115,6 +117,8 @@ class Worker:
     def __init__(self, registration: Registration, link: Link, now: datetime) -> None:
         self.registration = registration
         self.link: Link | None = link
+        self.handlers: Mapping[str, Handler] = {}
+        """What it has, by name, each with the schema that it declared."""
         self.assigned: dict[AttemptId, Assignment] = {}
         self.relayed: dict[AttemptId, Relayed] = {}
         self.unsettled: dict[AttemptId, Assignment] = {}
@@ -153,6 +157,15 @@ class Worker:
     def known(self) -> Mapping[AttemptId, Assignment]:
         """All attempts that it may speak of."""
         return {**self.assigned, **self.unsettled}
+
+    def meets(self, wishes: Wishes) -> bool:
+        """Whether it is what a step wishes of its worker."""
+        return wishes.are_met_by(self.registration.labels, self.registration.version)
+
+    def is_like(self, other: Worker) -> bool:
+        """Whether there is nothing that another worker could be wished for, and this one not."""
+        mine, its = self.registration, other.registration
+        return (mine.labels, mine.version) == (its.labels, its.version)
 
     def tell(self, command: Assign | Stop) -> None:
         """Send a command, unless its stream is broken: what it runs is looked through when it comes back."""

@@ -28,7 +28,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n flowkeep/v1/worker_service.proto\x12\x0b\x66lowkeep.v1\x1a\x1b\x66lowkeep/v1/execution.proto\x1a\x19\x66lowkeep/v1/handler.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb5\x02\n\x0bWorkRequest\x12)\n\x08register\x18\x01 \x01(\x0b\x32\x15.flowkeep.v1.RegisterH\x00\x12+\n\theartbeat\x18\x02 \x01(\x0b\x32\x16.flowkeep.v1.HeartbeatH\x00\x12\x30\n\x08progress\x18\x03 \x01(\x0b\x32\x1c.flowkeep.v1.AttemptProgressH\x00\x12\x32\n\tcompleted\x18\x04 \x01(\x0b\x32\x1d.flowkeep.v1.AttemptCompletedH\x00\x12,\n\x06\x66\x61iled\x18\x05 \x01(\x0b\x32\x1a.flowkeep.v1.AttemptFailedH\x00\x12/\n\x08\x64raining\x18\x06 \x01(\x0b\x32\x1b.flowkeep.v1.WorkerDrainingH\x00\x42\t\n\x07message\"\xbf\x02\n\x0cWorkResponse\x12-\n\nregistered\x18\x01 \x01(\x0b\x32\x17.flowkeep.v1.RegisteredH\x00\x12-\n\nassignment\x18\x02 \x01(\x0b\x32\x17.flowkeep.v1.AssignmentH\x00\x12\x32\n\tcancelled\x18\x03 \x01(\x0b\x32\x1d.flowkeep.v1.AttemptCancelledH\x00\x12.\n\x07settled\x18\x04 \x01(\x0b\x32\x1b.flowkeep.v1.AttemptSettledH\x00\x12/\n\x08\x64raining\x18\x05 \x01(\x0b\x32\x1b.flowkeep.v1.ServerDrainingH\x00\x12\x31\n\theartbeat\x18\x06 \x01(\x0b\x32\x1c.flowkeep.v1.HeartbeatAnswerH\x00\x42\t\n\x07message\"\xe0\x01\n\x08Register\x12\x16\n\x04name\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x1c\n\tworker_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x33\n\x08handlers\x18\x03 \x03(\x0b\x32\x14.flowkeep.v1.HandlerB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xc8\x01\x12\x1c\n\x08\x63\x61pacity\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01\x12\x18\n\x07version\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x31\n\x08\x61ttempts\x18\x06 \x03(\x0b\x32\x14.flowkeep.v1.AttemptB\t\xbaH\x06\x92\x01\x03\x10\xd0\x0f\"\xbe\x01\n\nRegistered\x12\x35\n\x12heartbeat_interval\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x34\n\x11heartbeat_timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x08unwanted\x18\x03 \x03(\x0b\x32\x14.flowkeep.v1.Attempt\x12\x0e\n\x06server\x18\x04 \x01(\t\x12\x0b\n\x03org\x18\x05 \x01(\t\"\x97\x01\n\x07\x41ttempt\x12\x1f\n\x0c\x65xecution_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1d\n\tstep_path\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x08\x12\x1a\n\titeration\x18\x03 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x01\x12\x18\n\x07\x61ttempt\x18\x04 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x01\x12\x16\n\x05token\x18\x05 \x01(\x0c\x42\x07\xbaH\x04z\x02\x18@\"\xef\x01\n\nAssignment\x12%\n\x07\x61ttempt\x18\x01 \x01(\x0b\x32\x14.flowkeep.v1.Attempt\x12\x0f\n\x07handler\x18\x02 \x01(\t\x12\x0e\n\x06params\x18\x03 \x01(\x0c\x12\x10\n\x08workflow\x18\x04 \x01(\t\x12\r\n\x05owner\x18\x05 \x01(\t\x12\x19\n\x11idempotency_token\x18\x06 \x01(\t\x12\x31\n\rdeadline_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x07timeout\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xcd\x01\n\x10\x41ttemptCancelled\x12%\n\x07\x61ttempt\x18\x01 \x01(\x0b\x32\x14.flowkeep.v1.Attempt\x12\x34\n\x06reason\x18\x02 \x01(\x0e\x32$.flowkeep.v1.AttemptCancelled.Reason\"\\\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x14\n\x10REASON_CANCELLED\x10\x01\x12\x12\n\x0eREASON_TIMEOUT\x10\x02\x12\x10\n\x0cREASON_STALE\x10\x03\"\x0b\n\tHeartbeat\";\n\x0fHeartbeatAnswer\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xce\x01\n\x0f\x41ttemptProgress\x12-\n\x07\x61ttempt\x18\x01 \x01(\x0b\x32\x14.flowkeep.v1.AttemptB\x06\xbaH\x03\xc8\x01\x01\x12(\n\x10progress_percent\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00H\x00\x88\x01\x01\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x19\n\x06output\x18\x04 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x04\x12!\n\x05usage\x18\x05 \x01(\x0b\x32\x12.flowkeep.v1.UsageB\x13\n\x11_progress_percent\"\x80\x01\n\x10\x41ttemptCompleted\x12-\n\x07\x61ttempt\x18\x01 \x01(\x0b\x32\x14.flowkeep.v1.AttemptB\x06\xbaH\x03\xc8\x01\x01\x12\x1a\n\x06output\x18\x02 \x01(\x0c\x42\n\xbaH\x07z\x05\x18\x80\x80\x80\x01\x12!\n\x05usage\x18\x03 \x01(\x0b\x32\x12.flowkeep.v1.Usage\"\x80\x02\n\rAttemptFailed\x12-\n\x07\x61ttempt\x18\x01 \x01(\x0b\x32\x14.flowkeep.v1.AttemptB\x06\xbaH\x03\xc8\x01\x01\x12\x18\n\x04\x63ode\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x1a\n\x07\x64\x65tails\x18\x04 \x01(\x0c\x42\t\xbaH\x06z\x04\x18\x80\x80\x01\x12\x11\n\tretryable\x18\x05 \x01(\x08\x12.\n\x0bretry_after\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0bstack_trace\x18\x07 \x01(\t\x12!\n\x05usage\x18\x08 \x01(\x0b\x32\x12.flowkeep.v1.Usage\"]\n\x0e\x41ttemptSettled\x12%\n\x07\x61ttempt\x18\x01 \x01(\x0b\x32\x14.flowkeep.v1.Attempt\x12\x13\n\x0bis_recorded\x18\x02 \x01(\x08\x12\x0f\n\x07message\x18\x03 \x01(\t\"\x10\n\x0eWorkerDraining\":\n\x0eServerDraining\x12(\n\x05grace\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"/\n\x12ListWorkersRequest\x12\x19\n\x07handler\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\";\n\x13ListWorkersResponse\x12$\n\x07workers\x18\x01 \x03(\x0b\x32\x13.flowkeep.v1.Worker\"\xb3\x02\n\x06Worker\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x10\n\x08handlers\x18\x04 \x03(\t\x12\x10\n\x08\x63\x61pacity\x18\x05 \x01(\x05\x12&\n\x08\x61ttempts\x18\x06 \x03(\x0b\x32\x14.flowkeep.v1.Attempt\x12\x30\n\x0c\x63onnect_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0eheartbeat_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07subject\x18\t \x01(\t\x12\x0e\n\x06server\x18\n \x01(\t\x12\x13\n\x0bis_draining\x18\x0b \x01(\x08\x12\x0f\n\x07running\x18\x0c \x01(\x05\x32\xa2\x01\n\rWorkerService\x12?\n\x04Work\x12\x18.flowkeep.v1.WorkRequest\x1a\x19.flowkeep.v1.WorkResponse(\x01\x30\x01\x12P\n\x0bListWorkers\x12\x1f.flowkeep.v1.ListWorkersRequest\x1a .flowkeep.v1.ListWorkersResponseB2\n\x0f\x64\x65v.flowkeep.v1P\x01Z\x1d\x66lowkeep.dev/go/v1;flowkeepv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n flowkeep/v1/worker_service.proto\x12\x0b\x66lowkeep.v1\x1a\x1b\x66lowkeep/v1/execution.proto\x1a\x19\x66lowkeep/v1/handler.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb5\x02\n\x0bWorkRequest\x12)\n\x08register\x18\x01 \x01(\x0b\x32\x15.flowkeep.v1.RegisterH\x00\x12+\n\theartbeat\x18\x02 \x01(\x0b\x32\x16.flowkeep.v1.HeartbeatH\x00\x12\x30\n\x08progress\x18\x03 \x01(\x0b\x32\x1c.flowkeep.v1.AttemptProgressH\x00\x12\x32\n\tcompleted\x18\x04 \x01(\x0b\x32\x1d.flowkeep.v1.AttemptCompletedH\x00\x12,\n\x06\x66\x61iled\x18\x05 \x01(\x0b\x32\x1a.flowkeep.v1.AttemptFailedH\x00\x12/\n\x08\x64raining\x18\x06 \x01(\x0b\x32\x1b.flowkeep.v1.WorkerDrainingH\x00\x42\t\n\x07message\"\xbf\x02\n\x0cWorkResponse\x12-\n\nregistered\x18\x01 \x01(\x0b\x32\x17.flowkeep.v1.RegisteredH\x00\x12-\n\nassignment\x18\x02 \x01(\x0b\x32\x17.flowkeep.v1.AssignmentH\x00\x12\x32\n\tcancelled\x18\x03 \x01(\x0b\x32\x1d.flowkeep.v1.AttemptCancelledH\x00\x12.\n\x07settled\x18\x04 \x01(\x0b\x32\x1b.flowkeep.v1.AttemptSettledH\x00\x12/\n\x08\x64raining\x18\x05 \x01(\x0b\x32\x1b.flowkeep.v1.ServerDrainingH\x00\x12\x31\n\theartbeat\x18\x06 \x01(\x0b\x32\x1c.flowkeep.v1.HeartbeatAnswerH\x00\x42\t\n\x07message\"\xdb\x02\n\x08Register\x12\x16\n\x04name\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x1c\n\tworker_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x33\n\x08handlers\x18\x03 \x03(\x0b\x32\x14.flowkeep.v1.HandlerB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xc8\x01\x12\x1c\n\x08\x63\x61pacity\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01\x12\x18\n\x07version\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x31\n\x08\x61ttempts\x18\x06 \x03(\x0b\x32\x14.flowkeep.v1.AttemptB\t\xbaH\x06\x92\x01\x03\x10\xd0\x0f\x12J\n\x06labels\x18\x07 \x03(\x0b\x32!.flowkeep.v1.Register.LabelsEntryB\x17\xbaH\x14\x9a\x01\x11\x10 \"\x06r\x04\x10\x01\x18@*\x05r\x03\x18\x80\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xbe\x01\n\nRegistered\x12\x35\n\x12heartbeat_interval\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x34\n\x11heartbeat_timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x08unwanted\x18\x03 \x03(\x0b\x32\x14.flowkeep.v1.Attempt\x12\x0e\n\x06server\x18\x04 \x01(\t\x12\x0b\n\x03org\x18\x05 \x01(\t\"\x97\x01\n\x07\x41ttempt\x12\x1f\n\x0c\x65xecution_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1d\n\tstep_path\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x08\x12\x1a\n\titeration\x18\x03 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x01\x12\x18\n\x07\x61ttempt\x18\x04 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x01\x12\x16\n\x05token\x18\x05 \x01(\x0c\x42\x07\xbaH\x04z\x02\x18@\"\xef\x01\n\nAssignment\x12%\n\x07\x61ttempt\x18\x01 \x01(\x0b\x32\x14.flowkeep.v1.Attempt\x12\x0f\n\x07handler\x18\x02 \x01(\t\x12\x0e\n\x06params\x18\x03 \x01(\x0c\x12\x10\n\x08workflow\x18\x04 \x01(\t\x12\r\n\x05owner\x18\x05 \x01(\t\x12\x19\n\x11idempotency_token\x18\x06 \x01(\t\x12\x31\n\rdeadline_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x07timeout\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xcd\x01\n\x10\x41ttemptCancelled\x12%\n\x07\x61ttempt\x18\x01 \x01(\x0b\x32\x14.flowkeep.v1.Attempt\x12\x34\n\x06reason\x18\x02 \x01(\x0e\x32$.flowkeep.v1.AttemptCancelled.Reason\"\\\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x14\n\x10REASON_CANCELLED\x10\x01\x12\x12\n\x0eREASON_TIMEOUT\x10\x02\x12\x10\n\x0cREASON_STALE\x10\x03\"\x0b\n\tHeartbeat\";\n\x0fHeartbeatAnswer\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xce\x01\n\x0f\x41ttemptProgress\x12-\n\x07\x61ttempt\x18\x01 \x01(\x0b\x32\x14.flowkeep.v1.AttemptB\x06\xbaH\x03\xc8\x01\x01\x12(\n\x10progress_percent\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00H\x00\x88\x01\x01\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x19\n\x06output\x18\x04 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x04\x12!\n\x05usage\x18\x05 \x01(\x0b\x32\x12.flowkeep.v1.UsageB\x13\n\x11_progress_percent\"\x80\x01\n\x10\x41ttemptCompleted\x12-\n\x07\x61ttempt\x18\x01 \x01(\x0b\x32\x14.flowkeep.v1.AttemptB\x06\xbaH\x03\xc8\x01\x01\x12\x1a\n\x06output\x18\x02 \x01(\x0c\x42\n\xbaH\x07z\x05\x18\x80\x80\x80\x01\x12!\n\x05usage\x18\x03 \x01(\x0b\x32\x12.flowkeep.v1.Usage\"\x80\x02\n\rAttemptFailed\x12-\n\x07\x61ttempt\x18\x01 \x01(\x0b\x32\x14.flowkeep.v1.AttemptB\x06\xbaH\x03\xc8\x01\x01\x12\x18\n\x04\x63ode\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x1a\n\x07\x64\x65tails\x18\x04 \x01(\x0c\x42\t\xbaH\x06z\x04\x18\x80\x80\x01\x12\x11\n\tretryable\x18\x05 \x01(\x08\x12.\n\x0bretry_after\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0bstack_trace\x18\x07 \x01(\t\x12!\n\x05usage\x18\x08 \x01(\x0b\x32\x12.flowkeep.v1.Usage\"]\n\x0e\x41ttemptSettled\x12%\n\x07\x61ttempt\x18\x01 \x01(\x0b\x32\x14.flowkeep.v1.Attempt\x12\x13\n\x0bis_recorded\x18\x02 \x01(\x08\x12\x0f\n\x07message\x18\x03 \x01(\t\"\x10\n\x0eWorkerDraining\":\n\x0eServerDraining\x12(\n\x05grace\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"/\n\x12ListWorkersRequest\x12\x19\n\x07handler\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\";\n\x13ListWorkersResponse\x12$\n\x07workers\x18\x01 \x03(\x0b\x32\x13.flowkeep.v1.Worker\"\x93\x03\n\x06Worker\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x10\n\x08handlers\x18\x04 \x03(\t\x12\x10\n\x08\x63\x61pacity\x18\x05 \x01(\x05\x12&\n\x08\x61ttempts\x18\x06 \x03(\x0b\x32\x14.flowkeep.v1.Attempt\x12\x30\n\x0c\x63onnect_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0eheartbeat_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07subject\x18\t \x01(\t\x12\x0e\n\x06server\x18\n \x01(\t\x12\x13\n\x0bis_draining\x18\x0b \x01(\x08\x12\x0f\n\x07running\x18\x0c \x01(\x05\x12/\n\x06labels\x18\r \x03(\x0b\x32\x1f.flowkeep.v1.Worker.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x32\xa2\x01\n\rWorkerService\x12?\n\x04Work\x12\x18.flowkeep.v1.WorkRequest\x1a\x19.flowkeep.v1.WorkResponse(\x01\x30\x01\x12P\n\x0bListWorkers\x12\x1f.flowkeep.v1.ListWorkersRequest\x1a .flowkeep.v1.ListWorkersResponseB2\n\x0f\x64\x65v.flowkeep.v1P\x01Z\x1d\x66lowkeep.dev/go/v1;flowkeepv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,6 +36,8 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'flowkeep.v1.worker_service_
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\017dev.flowkeep.v1P\001Z\035flowkeep.dev/go/v1;flowkeepv1'
+  _globals['_REGISTER_LABELSENTRY']._loaded_options = None
+  _globals['_REGISTER_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_REGISTER'].fields_by_name['name']._loaded_options = None
   _globals['_REGISTER'].fields_by_name['name']._serialized_options = b'\272H\005r\003\030\200\001'
   _globals['_REGISTER'].fields_by_name['worker_id']._loaded_options = None
@@ -48,6 +50,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REGISTER'].fields_by_name['version']._serialized_options = b'\272H\004r\002\030@'
   _globals['_REGISTER'].fields_by_name['attempts']._loaded_options = None
   _globals['_REGISTER'].fields_by_name['attempts']._serialized_options = b'\272H\006\222\001\003\020\320\017'
+  _globals['_REGISTER'].fields_by_name['labels']._loaded_options = None
+  _globals['_REGISTER'].fields_by_name['labels']._serialized_options = b'\272H\024\232\001\021\020 \"\006r\004\020\001\030@*\005r\003\030\200\001'
   _globals['_ATTEMPT'].fields_by_name['execution_id']._loaded_options = None
   _globals['_ATTEMPT'].fields_by_name['execution_id']._serialized_options = b'\272H\006r\004\020\001\030@'
   _globals['_ATTEMPT'].fields_by_name['step_path']._loaded_options = None
@@ -76,44 +80,50 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ATTEMPTFAILED'].fields_by_name['details']._serialized_options = b'\272H\006z\004\030\200\200\001'
   _globals['_LISTWORKERSREQUEST'].fields_by_name['handler']._loaded_options = None
   _globals['_LISTWORKERSREQUEST'].fields_by_name['handler']._serialized_options = b'\272H\005r\003\030\200\001'
+  _globals['_WORKER_LABELSENTRY']._loaded_options = None
+  _globals['_WORKER_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_WORKREQUEST']._serialized_start=171
   _globals['_WORKREQUEST']._serialized_end=480
   _globals['_WORKRESPONSE']._serialized_start=483
   _globals['_WORKRESPONSE']._serialized_end=802
   _globals['_REGISTER']._serialized_start=805
-  _globals['_REGISTER']._serialized_end=1029
-  _globals['_REGISTERED']._serialized_start=1032
-  _globals['_REGISTERED']._serialized_end=1222
-  _globals['_ATTEMPT']._serialized_start=1225
-  _globals['_ATTEMPT']._serialized_end=1376
-  _globals['_ASSIGNMENT']._serialized_start=1379
-  _globals['_ASSIGNMENT']._serialized_end=1618
-  _globals['_ATTEMPTCANCELLED']._serialized_start=1621
-  _globals['_ATTEMPTCANCELLED']._serialized_end=1826
-  _globals['_ATTEMPTCANCELLED_REASON']._serialized_start=1734
-  _globals['_ATTEMPTCANCELLED_REASON']._serialized_end=1826
-  _globals['_HEARTBEAT']._serialized_start=1828
-  _globals['_HEARTBEAT']._serialized_end=1839
-  _globals['_HEARTBEATANSWER']._serialized_start=1841
-  _globals['_HEARTBEATANSWER']._serialized_end=1900
-  _globals['_ATTEMPTPROGRESS']._serialized_start=1903
-  _globals['_ATTEMPTPROGRESS']._serialized_end=2109
-  _globals['_ATTEMPTCOMPLETED']._serialized_start=2112
-  _globals['_ATTEMPTCOMPLETED']._serialized_end=2240
-  _globals['_ATTEMPTFAILED']._serialized_start=2243
-  _globals['_ATTEMPTFAILED']._serialized_end=2499
-  _globals['_ATTEMPTSETTLED']._serialized_start=2501
-  _globals['_ATTEMPTSETTLED']._serialized_end=2594
-  _globals['_WORKERDRAINING']._serialized_start=2596
-  _globals['_WORKERDRAINING']._serialized_end=2612
-  _globals['_SERVERDRAINING']._serialized_start=2614
-  _globals['_SERVERDRAINING']._serialized_end=2672
-  _globals['_LISTWORKERSREQUEST']._serialized_start=2674
-  _globals['_LISTWORKERSREQUEST']._serialized_end=2721
-  _globals['_LISTWORKERSRESPONSE']._serialized_start=2723
-  _globals['_LISTWORKERSRESPONSE']._serialized_end=2782
-  _globals['_WORKER']._serialized_start=2785
-  _globals['_WORKER']._serialized_end=3092
-  _globals['_WORKERSERVICE']._serialized_start=3095
-  _globals['_WORKERSERVICE']._serialized_end=3257
+  _globals['_REGISTER']._serialized_end=1152
+  _globals['_REGISTER_LABELSENTRY']._serialized_start=1107
+  _globals['_REGISTER_LABELSENTRY']._serialized_end=1152
+  _globals['_REGISTERED']._serialized_start=1155
+  _globals['_REGISTERED']._serialized_end=1345
+  _globals['_ATTEMPT']._serialized_start=1348
+  _globals['_ATTEMPT']._serialized_end=1499
+  _globals['_ASSIGNMENT']._serialized_start=1502
+  _globals['_ASSIGNMENT']._serialized_end=1741
+  _globals['_ATTEMPTCANCELLED']._serialized_start=1744
+  _globals['_ATTEMPTCANCELLED']._serialized_end=1949
+  _globals['_ATTEMPTCANCELLED_REASON']._serialized_start=1857
+  _globals['_ATTEMPTCANCELLED_REASON']._serialized_end=1949
+  _globals['_HEARTBEAT']._serialized_start=1951
+  _globals['_HEARTBEAT']._serialized_end=1962
+  _globals['_HEARTBEATANSWER']._serialized_start=1964
+  _globals['_HEARTBEATANSWER']._serialized_end=2023
+  _globals['_ATTEMPTPROGRESS']._serialized_start=2026
+  _globals['_ATTEMPTPROGRESS']._serialized_end=2232
+  _globals['_ATTEMPTCOMPLETED']._serialized_start=2235
+  _globals['_ATTEMPTCOMPLETED']._serialized_end=2363
+  _globals['_ATTEMPTFAILED']._serialized_start=2366
+  _globals['_ATTEMPTFAILED']._serialized_end=2622
+  _globals['_ATTEMPTSETTLED']._serialized_start=2624
+  _globals['_ATTEMPTSETTLED']._serialized_end=2717
+  _globals['_WORKERDRAINING']._serialized_start=2719
+  _globals['_WORKERDRAINING']._serialized_end=2735
+  _globals['_SERVERDRAINING']._serialized_start=2737
+  _globals['_SERVERDRAINING']._serialized_end=2795
+  _globals['_LISTWORKERSREQUEST']._serialized_start=2797
+  _globals['_LISTWORKERSREQUEST']._serialized_end=2844
+  _globals['_LISTWORKERSRESPONSE']._serialized_start=2846
+  _globals['_LISTWORKERSRESPONSE']._serialized_end=2905
+  _globals['_WORKER']._serialized_start=2908
+  _globals['_WORKER']._serialized_end=3311
+  _globals['_WORKER_LABELSENTRY']._serialized_start=1107
+  _globals['_WORKER_LABELSENTRY']._serialized_end=1152
+  _globals['_WORKERSERVICE']._serialized_start=3314
+  _globals['_WORKERSERVICE']._serialized_end=3476
 # @@protoc_insertion_point(module_scope)

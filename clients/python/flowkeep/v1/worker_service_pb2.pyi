@@ -143,12 +143,33 @@ class Register(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: _builtins.int
     WORKER_ID_FIELD_NUMBER: _builtins.int
     HANDLERS_FIELD_NUMBER: _builtins.int
     CAPACITY_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     ATTEMPTS_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Optional. Name of the worker for people, such as host and process id. At most 128 characters."""
     worker_id: _builtins.str
@@ -156,7 +177,9 @@ class Register(_message.Message):
     capacity: _builtins.int
     """Required. How many attempts it runs at a time, 1 to 1,000."""
     version: _builtins.str
-    """Optional. Version of its code, for people. At most 64 characters."""
+    """Optional. Version of its code, such as `2.1.3`: by it steps choose workers (`WorkerSelector.versions`). At most 64
+    characters.
+    """
     @_builtins.property
     def handlers(self) -> _containers.RepeatedCompositeFieldContainer[_handler_pb2.Handler]:
         """Required. The handlers that it has. Their names may be those of other workers, not those of the server's own; of
@@ -167,6 +190,12 @@ class Register(_message.Message):
     def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attempt]:
         """Optional. The attempts that it runs, or has results of that are not settled, each as it was assigned."""
 
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Optional. What else tells it from others, such as `region: eu`: by them steps choose workers
+        (`WorkerSelector.labels`). At most 32 entries, keys of 1 to 64, values of at most 128 characters.
+        """
+
     def __init__(
         self,
         *,
@@ -176,10 +205,11 @@ class Register(_message.Message):
         capacity: _builtins.int = ...,
         version: _builtins.str = ...,
         attempts: _abc.Iterable[Global___Attempt] | None = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "capacity", b"capacity", "handlers", b"handlers", "name", b"name", "version", b"version", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "capacity", b"capacity", "handlers", b"handlers", "labels", b"labels", "name", b"name", "version", b"version", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -684,6 +714,26 @@ class Worker(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     WORKER_ID_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
@@ -696,6 +746,7 @@ class Worker(_message.Message):
     SERVER_FIELD_NUMBER: _builtins.int
     IS_DRAINING_FIELD_NUMBER: _builtins.int
     RUNNING_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     """Output only. Its id."""
     name: _builtins.str
@@ -728,6 +779,10 @@ class Worker(_message.Message):
     def heartbeat_time(self) -> _timestamp_pb2.Timestamp:
         """Output only. When it was last heard of, to the second or so."""
 
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Output only. Its labels."""
+
     def __init__(
         self,
         *,
@@ -743,10 +798,11 @@ class Worker(_message.Message):
         server: _builtins.str = ...,
         is_draining: _builtins.bool = ...,
         running: _builtins.int = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["connect_time", b"connect_time", "heartbeat_time", b"heartbeat_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "capacity", b"capacity", "connect_time", b"connect_time", "handlers", b"handlers", "heartbeat_time", b"heartbeat_time", "is_draining", b"is_draining", "name", b"name", "running", b"running", "server", b"server", "subject", b"subject", "version", b"version", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "capacity", b"capacity", "connect_time", b"connect_time", "handlers", b"handlers", "heartbeat_time", b"heartbeat_time", "is_draining", b"is_draining", "labels", b"labels", "name", b"name", "running", b"running", "server", b"server", "subject", b"subject", "version", b"version", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -187,6 +187,7 @@ class WorkflowDefinition(_message.Message):
     MAX_CONCURRENT_EXECUTIONS_FIELD_NUMBER: _builtins.int
     BUDGETS_FIELD_NUMBER: _builtins.int
     OUTPUT_FIELD_NUMBER: _builtins.int
+    WORKER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Required. Name of the workflow, unique in the organisation. Letters, digits, `.`, `_` and `-`, beginning with a
     letter, at most 128 characters, and never of the form of a UUID.
@@ -246,6 +247,13 @@ class WorkflowDefinition(_message.Message):
         with the outputs of the completed steps that no other step depends on, by step id.
         """
 
+    @_builtins.property
+    def worker(self) -> Global___WorkerSelector:
+        """Optional. Which workers run the steps, in all blocks, that do not say it themselves (`Step.worker`). It has no
+        effect on steps that the server runs. So `versions` here pins a revision of the workflow to versions of the workers'
+        code. Default: any.
+        """
+
     def __init__(
         self,
         *,
@@ -261,14 +269,111 @@ class WorkflowDefinition(_message.Message):
         max_concurrent_executions: _builtins.int = ...,
         budgets: _abc.Iterable[Global___Budget] | None = ...,
         output: _struct_pb2.Value | None = ...,
+        worker: Global___WorkerSelector | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["input_schema", b"input_schema", "output", b"output", "timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["input_schema", b"input_schema", "output", b"output", "timeout", b"timeout", "worker", b"worker"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["budgets", b"budgets", "default_priority", b"default_priority", "description", b"description", "input_schema", b"input_schema", "labels", b"labels", "max_concurrent_executions", b"max_concurrent_executions", "name", b"name", "ordering", b"ordering", "output", b"output", "steps", b"steps", "tags", b"tags", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budgets", b"budgets", "default_priority", b"default_priority", "description", b"description", "input_schema", b"input_schema", "labels", b"labels", "max_concurrent_executions", b"max_concurrent_executions", "name", b"name", "ordering", b"ordering", "output", b"output", "steps", b"steps", "tags", b"tags", "timeout", b"timeout", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WorkflowDefinition: _TypeAlias = WorkflowDefinition  # noqa: Y015
+
+@_typing.final
+class WorkerSelector(_message.Message):
+    """Which workers may run a step whose handler workers have: those that meet all that is said here. Where none of them is
+    connected the step waits, and says for what; where they have no room it waits in line for them, others being passed by.
+
+    What is chosen is the same for all attempts of all steps of an execution that say the same, whatever restarts.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    LABELS_FIELD_NUMBER: _builtins.int
+    VERSIONS_FIELD_NUMBER: _builtins.int
+    RAMP_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Optional. Labels that the worker must have, each with this value. At most 8."""
+
+    @_builtins.property
+    def versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Optional. Versions, one of which the worker must have: exactly as written, such as `2.1.3`, or with `.*` at the
+        end all that begin so, `2.*` being `2`, `2.0` and `2.1.3` but not `20.1`. At most 8. Default: any, also none.
+        """
+
+    @_builtins.property
+    def ramp(self) -> Global___WorkerRamp:
+        """Optional. Other versions for a share of the executions, to try new code with few of them before all. Needs
+        `versions`, to which the others go.
+        """
+
+    def __init__(
+        self,
+        *,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        versions: _abc.Iterable[_builtins.str] | None = ...,
+        ramp: Global___WorkerRamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ramp", b"ramp"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "ramp", b"ramp", "versions", b"versions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WorkerSelector: _TypeAlias = WorkerSelector  # noqa: Y015
+
+@_typing.final
+class WorkerRamp(_message.Message):
+    """Versions of workers that a share of the executions goes to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSIONS_FIELD_NUMBER: _builtins.int
+    PERCENT_FIELD_NUMBER: _builtins.int
+    percent: _builtins.int
+    """Required. How many of a hundred executions go to them, 0 to 100. Which ones follows from their ids alone: an
+    execution stays with what it began with, and one that is among 10 of a hundred is also among 20.
+    """
+    @_builtins.property
+    def versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Required. The versions, written as in `WorkerSelector.versions`."""
+
+    def __init__(
+        self,
+        *,
+        versions: _abc.Iterable[_builtins.str] | None = ...,
+        percent: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_percent", b"_percent", "percent", b"percent"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_percent", b"_percent", "percent", b"percent", "versions", b"versions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__percent: _TypeAlias = _typing.Literal["percent"]  # noqa: Y015
+    _WhichOneofArgType__percent: _TypeAlias = _typing.Literal["_percent", b"_percent"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__percent) -> _WhichOneofReturnType__percent | None: ...
+
+Global___WorkerRamp: _TypeAlias = WorkerRamp  # noqa: Y015
 
 @_typing.final
 class Step(_message.Message):
@@ -366,6 +471,7 @@ class Step(_message.Message):
     CACHE_FIELD_NUMBER: _builtins.int
     DELIVERY_FIELD_NUMBER: _builtins.int
     TOTAL_TIMEOUT_FIELD_NUMBER: _builtins.int
+    WORKER_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Required. Id of the step, unique in its block. Letters, digits and `_`, beginning with a letter or `_`, at
     most 64 characters, so that expressions can say `steps.<id>`.
@@ -440,6 +546,12 @@ class Step(_message.Message):
         execution's.
         """
 
+    @_builtins.property
+    def worker(self) -> Global___WorkerSelector:
+        """Optional. Which workers may run the step, in place of what `WorkflowDefinition.worker` says; empty for any. Only
+        with a handler that workers have.
+        """
+
     def __init__(
         self,
         *,
@@ -459,10 +571,11 @@ class Step(_message.Message):
         cache: Global___CachePolicy | None = ...,
         delivery: Global___Step.Delivery.ValueType = ...,
         total_timeout: _duration_pb2.Duration | None = ...,
+        worker: Global___WorkerSelector | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "cache", b"cache", "compensation", b"compensation", "for_each", b"for_each", "handler", b"handler", "params", b"params", "quality_gate", b"quality_gate", "retry_policy", b"retry_policy", "timeout", b"timeout", "total_timeout", b"total_timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "cache", b"cache", "compensation", b"compensation", "for_each", b"for_each", "handler", b"handler", "params", b"params", "quality_gate", b"quality_gate", "retry_policy", b"retry_policy", "timeout", b"timeout", "total_timeout", b"total_timeout", "worker", b"worker"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "assign", b"assign", "cache", b"cache", "compensation", b"compensation", "condition", b"condition", "delivery", b"delivery", "depends_on", b"depends_on", "display_name", b"display_name", "for_each", b"for_each", "handler", b"handler", "id", b"id", "on_error", b"on_error", "params", b"params", "quality_gate", b"quality_gate", "retry_policy", b"retry_policy", "timeout", b"timeout", "total_timeout", b"total_timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "assign", b"assign", "cache", b"cache", "compensation", b"compensation", "condition", b"condition", "delivery", b"delivery", "depends_on", b"depends_on", "display_name", b"display_name", "for_each", b"for_each", "handler", b"handler", "id", b"id", "on_error", b"on_error", "params", b"params", "quality_gate", b"quality_gate", "retry_policy", b"retry_policy", "timeout", b"timeout", "total_timeout", b"total_timeout", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["handler", "for_each"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015

@@ -39,6 +39,7 @@ async def _run(options: argparse.Namespace, modules: list[ModuleType]) -> None:
         capacity=options.capacity,
         name=options.name,
         version=options.version,
+        labels=dict(options.label),
         grace=options.grace,
     )
     await worker.run()
@@ -65,6 +66,13 @@ def loaded(place: str) -> ModuleType:
     return module
 
 
+def _label(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form KEY=VALUE")
+    return key, value
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m flowkeep.worker", description=main.__doc__)
     parser.add_argument("modules", nargs="+", help="modules with handlers, named my.handlers or as path/of/file.py")
@@ -77,7 +85,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tls", action="store_true", help="encrypt the connection")
     parser.add_argument("--capacity", type=int, default=10, help="attempts at a time (10)")
     parser.add_argument("--name", default="", help="name of the worker, for people")
-    parser.add_argument("--version", default="", help="version of its code, for people")
+    parser.add_argument("--version", default="", help="version of its code, by which steps choose workers")
+    parser.add_argument(
+        "--label",
+        action="append",
+        default=[],
+        type=_label,
+        metavar="KEY=VALUE",
+        help="label by which steps choose workers, such as region=eu; may be given several times",
+    )
     parser.add_argument("--grace", type=float, default=30.0, help="seconds that attempts may take at the end (30)")
     return parser
 

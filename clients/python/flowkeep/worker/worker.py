@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -39,6 +39,8 @@ FATAL = frozenset(
 )
 """What does not get better when the worker comes again."""
 
+MAX_VERSION, MAX_LABELS, MAX_KEY, MAX_LABEL = 64, 32, 64, 128
+
 LAST_WORDS = 5.0
 """Seconds that a worker which stops waits for its last results to be settled."""
 
@@ -48,6 +50,7 @@ class Worker:
 
     `handlers` are modules with functions decorated by `flowkeep.handlers.handler`, such functions, or a list of both.
     Async functions run on the event loop, others in threads. `token` and `tls` are those of `flowkeep.Client`.
+    `version` is that of its code and `labels` what else tells it from others: by both, steps choose workers.
 
     When the connection breaks or the server restarts, attempts go on, and the worker comes back by itself. Results are
     kept until the server says that they are in its store.
@@ -65,6 +68,7 @@ class Worker:
         capacity: int = 10,
         name: str = "",
         version: str = "",
+        labels: Mapping[str, str] | None = None,
         grace: Span = 30.0,
         options: Sequence[tuple[str, Any]] = (),
     ) -> None:
@@ -82,7 +86,8 @@ class Worker:
         self._capacity = capacity
         self._grace = to_seconds(grace)
         self.name = name or f"{socket.gethostname()}:{os.getpid()}"
-        self.version = version
+        self.version = _checked_version(version)
+        self.labels = _checked_labels(labels or {})
         self.worker_id = str(uuid4())
         self.connected = asyncio.Event()
         """Set while the server knows the worker."""
@@ -209,7 +214,8 @@ class Worker:
                 worker_id=self.worker_id,
                 handlers=[function.message() for function in self._functions.values()],
                 capacity=self._capacity,
-                version=self.version[:64],
+                version=self.version,
+                labels=self.labels,
                 attempts=self._attempts.named,
             )
             await call.write(pb.WorkRequest(register=register))
@@ -287,3 +293,26 @@ class Worker:
                     self._attempts.settled(said.settled)
                 case "draining":
                     log.info("the server stops; the worker goes on with another one, or when it is back")
+
+
+def _checked_version(version: Any) -> str:
+    """Return a version as it is sent. Raises ValueError."""
+    if not isinstance(version, str) or len(version) > MAX_VERSION:
+        raise ValueError(f"version must be a string of at most {MAX_VERSION} characters, not {version!r}")
+    return version
+
+
+def _checked_labels(labels: Any) -> dict[str, str]:
+    """Return labels as they are sent. Raises TypeError, ValueError."""
+    if not isinstance(labels, Mapping):
+        raise TypeError(f"labels must be a mapping, such as {{'region': 'eu'}}, not {labels!r}")
+    if len(labels) > MAX_LABELS:
+        raise ValueError(f"labels must be at most {MAX_LABELS}, not {len(labels)}")
+    for key, value in labels.items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise TypeError(f"labels must map strings to strings, not {key!r} to {value!r}")
+        if not 0 < len(key) <= MAX_KEY or len(value) > MAX_LABEL:
+            raise ValueError(
+                f"a label has a key of 1 to {MAX_KEY} and a value of at most {MAX_LABEL} characters: {key!r}={value!r}"
+            )
+    return dict(labels)

@@ -12,7 +12,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file flowkeep/v1/workflow.proto.
  */
 export const file_flowkeep_v1_workflow: GenFile = /*@__PURE__*/
-  fileDesc("ChpmbG93a2VlcC92MS93b3JrZmxvdy5wcm90bxILZmxvd2tlZXAudjEijAIKCFdvcmtmbG93EhMKC3dvcmtmbG93X2lkGAEgASgJEgwKBG5hbWUYAiABKAkSEAoIcmV2aXNpb24YAyABKAUSDAoEZXRhZxgEIAEoCRIzCgpkZWZpbml0aW9uGAUgASgLMh8uZmxvd2tlZXAudjEuV29ya2Zsb3dEZWZpbml0aW9uEi8KC2NyZWF0ZV90aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgt1cGRhdGVfdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEgoKdXBkYXRlZF9ieRgIIAEoCRISCgp1bnJlYWRhYmxlGAkgAygJIpEFChJXb3JrZmxvd0RlZmluaXRpb24SNAoEbmFtZRgBIAEoCUImukgjciEYgAEyHF4oW0EtWmEtel1bQS1aYS16MC05Ll8tXSopPyQSHQoLZGVzY3JpcHRpb24YAiABKAlCCLpIBXIDGIAgEjEKCG9yZGVyaW5nGAMgASgOMhUuZmxvd2tlZXAudjEuT3JkZXJpbmdCCLpIBYIBAhABEisKBXN0ZXBzGAQgAygLMhEuZmxvd2tlZXAudjEuU3RlcEIJukgGkgEDEPQDEjwKB3RpbWVvdXQYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CELpIDaoBCiIGCICGsJYBKgASIQoEdGFncxgGIAMoCUITukgQkgENECAYASIHcgUQARiAARJVCgZsYWJlbHMYByADKAsyKy5mbG93a2VlcC52MS5Xb3JrZmxvd0RlZmluaXRpb24uTGFiZWxzRW50cnlCGLpIFZoBEhAgIgdyBRABGIABKgVyAxiACBItCgxpbnB1dF9zY2hlbWEYCCABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EiwKEGRlZmF1bHRfcHJpb3JpdHkYCSABKAVCErpIDxoNGGQonP//////////ARIqChltYXhfY29uY3VycmVudF9leGVjdXRpb25zGAogASgFQge6SAQaAigAEi4KB2J1ZGdldHMYCyADKAsyEy5mbG93a2VlcC52MS5CdWRnZXRCCLpIBZIBAhAIEiYKBm91dHB1dBgMIAEoCzIWLmdvb2dsZS5wcm90b2J1Zi5WYWx1ZRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIpAICgRTdGVwEjAKAmlkGAEgASgJQiS6SCFyHxhAMhteKFtBLVphLXpfXVtBLVphLXowLTlfXSopPyQSHgoMZGlzcGxheV9uYW1lGAIgASgJQgi6SAVyAxiAAhIbCgdoYW5kbGVyGAMgASgJQgi6SAVyAxiAAUgAEigKCGZvcl9lYWNoGA4gASgLMhQuZmxvd2tlZXAudjEuRm9yRWFjaEgAEicKBnBhcmFtcxgEIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSIwoKZGVwZW5kc19vbhgFIAMoCUIPukgMkgEJEPQDIgRyAhhAEhsKCWNvbmRpdGlvbhgGIAEoCUIIukgFcgMYgCASPAoHdGltZW91dBgHIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIQukgNqgEKIgYIgIawlgEqABIuCgxyZXRyeV9wb2xpY3kYCCABKAsyGC5mbG93a2VlcC52MS5SZXRyeVBvbGljeRI1Cghvbl9lcnJvchgJIAEoDjIZLmZsb3drZWVwLnYxLlN0ZXAuT25FcnJvckIIukgFggECEAESYAoGYXNzaWduGAogAygLMh0uZmxvd2tlZXAudjEuU3RlcC5Bc3NpZ25FbnRyeUIxukgumgErEEAiHnIcGEAyGF5bQS1aYS16X11bQS1aYS16MC05X10qJCoHcgUQARiAIBIuCgxxdWFsaXR5X2dhdGUYCyABKAsyGC5mbG93a2VlcC52MS5RdWFsaXR5R2F0ZRIvCgxjb21wZW5zYXRpb24YDCABKAsyGS5mbG93a2VlcC52MS5Db21wZW5zYXRpb24SJwoFY2FjaGUYDSABKAsyGC5mbG93a2VlcC52MS5DYWNoZVBvbGljeRI2CghkZWxpdmVyeRgPIAEoDjIaLmZsb3drZWVwLnYxLlN0ZXAuRGVsaXZlcnlCCLpIBYIBAhABEkIKDXRvdGFsX3RpbWVvdXQYECABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CELpIDaoBCiIGCICGsJYBKgAaLQoLQXNzaWduRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJhCgdPbkVycm9yEhgKFE9OX0VSUk9SX1VOU1BFQ0lGSUVEEAASEQoNT05fRVJST1JfU1RPUBABEhUKEU9OX0VSUk9SX0NPTlRJTlVFEAISEgoOT05fRVJST1JfUkVUUlkQAyJbCghEZWxpdmVyeRIYChRERUxJVkVSWV9VTlNQRUNJRklFRBAAEhoKFkRFTElWRVJZX0FUX0xFQVNUX09OQ0UQARIZChVERUxJVkVSWV9BVF9NT1NUX09OQ0UQAkIICgZhY3Rpb24i2wMKC1JldHJ5UG9saWN5EiAKDG1heF9hdHRlbXB0cxgBIAEoBUIKukgHGgUY6AcoABJJChBpbml0aWFsX2ludGVydmFsGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQhS6SBGqAQ4iBQiA54QPMgUQgK3iBBKuAQoTYmFja29mZl9jb2VmZmljaWVudBgDIAEoAUKQAbpIjAG6AYgBCiByZXRyeV9wb2xpY3kuYmFja29mZl9jb2VmZmljaWVudBI1bXVzdCBiZSAwIChmb3IgdGhlIGRlZmF1bHQgb2YgMikgb3IgYmV0d2VlbiAxIGFuZCAxMDAaLXRoaXMgPT0gMC4wIHx8ICh0aGlzID49IDEuMCAmJiB0aGlzIDw9IDEwMC4wKRJFCgxtYXhfaW50ZXJ2YWwYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CFLpIEaoBDiIFCIDnhA8yBRCAreIEEiwKBmppdHRlchgFIAEoAUIXukgUEhIZAAAAAAAA8D8pAAAAAAAAAABIAIgBARIuChNub25fcmV0cnlhYmxlX2NvZGVzGAYgAygJQhG6SA6SAQsQQCIHcgUQARiAAUIJCgdfaml0dGVyIosCCgtRdWFsaXR5R2F0ZRIXCgVzY29yZRgBIAEoCUIIukgFcgMYgCASEQoJdGhyZXNob2xkGAIgASgBEkAKCm9uX2ZhaWx1cmUYAyABKA4yIi5mbG93a2VlcC52MS5RdWFsaXR5R2F0ZS5PbkZhaWx1cmVCCLpIBYIBAhABEiAKDW1heF9yZXZpc2lvbnMYBCABKAVCCbpIBhoEGBQoACJsCglPbkZhaWx1cmUSGgoWT05fRkFJTFVSRV9VTlNQRUNJRklFRBAAEhUKEU9OX0ZBSUxVUkVfUkVWSVNFEAESEwoPT05fRkFJTFVSRV9GQUlMEAISFwoTT05fRkFJTFVSRV9DT05USU5VRRADIsABCgxDb21wZW5zYXRpb24SGQoHaGFuZGxlchgBIAEoCUIIukgFcgMYgAESJwoGcGFyYW1zGAIgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBI8Cgd0aW1lb3V0GAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQhC6SA2qAQoiBgiAhrCWASoAEi4KDHJldHJ5X3BvbGljeRgEIAEoCzIYLmZsb3drZWVwLnYxLlJldHJ5UG9saWN5Il0KC0NhY2hlUG9saWN5EhUKA2tleRgBIAEoCUIIukgFcgMYgCASNwoDdHRsGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQg+6SAyqAQkiBQiA54QPKgAijAMKB0ZvckVhY2gSGQoFaXRlbXMYASABKAlCCrpIB3IFEAEYgCASHwoMbWF4X3BhcmFsbGVsGAIgASgFQgm6SAYaBBhkKAASLQoFc3RlcHMYAyADKAsyES5mbG93a2VlcC52MS5TdGVwQgu6SAiSAQUIARDzAxIxCghvcmRlcmluZxgEIAEoDjIVLmZsb3drZWVwLnYxLk9yZGVyaW5nQgi6SAWCAQIQARImCgZvdXRwdXQYBSABKAsyFi5nb29nbGUucHJvdG9idWYuVmFsdWUSQQoNb25faXRlbV9lcnJvchgGIAEoDjIgLmZsb3drZWVwLnYxLkZvckVhY2guT25JdGVtRXJyb3JCCLpIBYIBAhABEhcKBXVudGlsGAcgASgJQgi6SAVyAxiAICJfCgtPbkl0ZW1FcnJvchIdChlPTl9JVEVNX0VSUk9SX1VOU1BFQ0lGSUVEEAASFgoST05fSVRFTV9FUlJPUl9TVE9QEAESGQoVT05fSVRFTV9FUlJPUl9DT0xMRUNUEAIi8AIKBkJ1ZGdldBI4CghyZXNvdXJjZRgBIAEoDjIcLmZsb3drZWVwLnYxLkJ1ZGdldC5SZXNvdXJjZUIIukgFggECEAESFgoFbGltaXQYAiABKANCB7pIBCICKAASNAoGYWN0aW9uGAMgASgOMhouZmxvd2tlZXAudjEuQnVkZ2V0LkFjdGlvbkIIukgFggECEAEihwEKCFJlc291cmNlEhgKFFJFU09VUkNFX1VOU1BFQ0lGSUVEEAASEwoPUkVTT1VSQ0VfVE9LRU5TEAESGAoUUkVTT1VSQ0VfQ09TVF9NSUNST1MQAhISCg5SRVNPVVJDRV9TVEVQUxADEh4KGlJFU09VUkNFX1dBTExfVElNRV9TRUNPTkRTEAQiVAoGQWN0aW9uEhYKEkFDVElPTl9VTlNQRUNJRklFRBAAEg8KC0FDVElPTl9XQVJOEAESEAoMQUNUSU9OX1BBVVNFEAISDwoLQUNUSU9OX1NUT1AQAypeCgxXb3JrZmxvd1ZpZXcSHQoZV09SS0ZMT1dfVklFV19VTlNQRUNJRklFRBAAEhcKE1dPUktGTE9XX1ZJRVdfQkFTSUMQARIWChJXT1JLRkxPV19WSUVXX0ZVTEwQAipRCghPcmRlcmluZxIYChRPUkRFUklOR19VTlNQRUNJRklFRBAAEhcKE09SREVSSU5HX1NFUVVFTlRJQUwQARISCg5PUkRFUklOR19HUkFQSBACQjIKD2Rldi5mbG93a2VlcC52MVABWh1mbG93a2VlcC5kZXYvZ28vdjE7Zmxvd2tlZXB2MWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp]);
+  fileDesc("ChpmbG93a2VlcC92MS93b3JrZmxvdy5wcm90bxILZmxvd2tlZXAudjEijAIKCFdvcmtmbG93EhMKC3dvcmtmbG93X2lkGAEgASgJEgwKBG5hbWUYAiABKAkSEAoIcmV2aXNpb24YAyABKAUSDAoEZXRhZxgEIAEoCRIzCgpkZWZpbml0aW9uGAUgASgLMh8uZmxvd2tlZXAudjEuV29ya2Zsb3dEZWZpbml0aW9uEi8KC2NyZWF0ZV90aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgt1cGRhdGVfdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEgoKdXBkYXRlZF9ieRgIIAEoCRISCgp1bnJlYWRhYmxlGAkgAygJIr4FChJXb3JrZmxvd0RlZmluaXRpb24SNAoEbmFtZRgBIAEoCUImukgjciEYgAEyHF4oW0EtWmEtel1bQS1aYS16MC05Ll8tXSopPyQSHQoLZGVzY3JpcHRpb24YAiABKAlCCLpIBXIDGIAgEjEKCG9yZGVyaW5nGAMgASgOMhUuZmxvd2tlZXAudjEuT3JkZXJpbmdCCLpIBYIBAhABEisKBXN0ZXBzGAQgAygLMhEuZmxvd2tlZXAudjEuU3RlcEIJukgGkgEDEPQDEjwKB3RpbWVvdXQYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CELpIDaoBCiIGCICGsJYBKgASIQoEdGFncxgGIAMoCUITukgQkgENECAYASIHcgUQARiAARJVCgZsYWJlbHMYByADKAsyKy5mbG93a2VlcC52MS5Xb3JrZmxvd0RlZmluaXRpb24uTGFiZWxzRW50cnlCGLpIFZoBEhAgIgdyBRABGIABKgVyAxiACBItCgxpbnB1dF9zY2hlbWEYCCABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EiwKEGRlZmF1bHRfcHJpb3JpdHkYCSABKAVCErpIDxoNGGQonP//////////ARIqChltYXhfY29uY3VycmVudF9leGVjdXRpb25zGAogASgFQge6SAQaAigAEi4KB2J1ZGdldHMYCyADKAsyEy5mbG93a2VlcC52MS5CdWRnZXRCCLpIBZIBAhAIEiYKBm91dHB1dBgMIAEoCzIWLmdvb2dsZS5wcm90b2J1Zi5WYWx1ZRIrCgZ3b3JrZXIYDSABKAsyGy5mbG93a2VlcC52MS5Xb3JrZXJTZWxlY3RvchotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBItwBCg5Xb3JrZXJTZWxlY3RvchJQCgZsYWJlbHMYASADKAsyJy5mbG93a2VlcC52MS5Xb3JrZXJTZWxlY3Rvci5MYWJlbHNFbnRyeUIXukgUmgEREAgiBnIEEAEYQCoFcgMYgAESIgoIdmVyc2lvbnMYAiADKAlCELpIDZIBChAIIgZyBBABGEASJQoEcmFtcBgDIAEoCzIXLmZsb3drZWVwLnYxLldvcmtlclJhbXAaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJdCgpXb3JrZXJSYW1wEiIKCHZlcnNpb25zGAEgAygJQhC6SA2SAQoQCCIGcgQQARhAEh8KB3BlcmNlbnQYAiABKAVCCbpIBhoEGGQoAEgAiAEBQgoKCF9wZXJjZW50Ir0ICgRTdGVwEjAKAmlkGAEgASgJQiS6SCFyHxhAMhteKFtBLVphLXpfXVtBLVphLXowLTlfXSopPyQSHgoMZGlzcGxheV9uYW1lGAIgASgJQgi6SAVyAxiAAhIbCgdoYW5kbGVyGAMgASgJQgi6SAVyAxiAAUgAEigKCGZvcl9lYWNoGA4gASgLMhQuZmxvd2tlZXAudjEuRm9yRWFjaEgAEicKBnBhcmFtcxgEIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSIwoKZGVwZW5kc19vbhgFIAMoCUIPukgMkgEJEPQDIgRyAhhAEhsKCWNvbmRpdGlvbhgGIAEoCUIIukgFcgMYgCASPAoHdGltZW91dBgHIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIQukgNqgEKIgYIgIawlgEqABIuCgxyZXRyeV9wb2xpY3kYCCABKAsyGC5mbG93a2VlcC52MS5SZXRyeVBvbGljeRI1Cghvbl9lcnJvchgJIAEoDjIZLmZsb3drZWVwLnYxLlN0ZXAuT25FcnJvckIIukgFggECEAESYAoGYXNzaWduGAogAygLMh0uZmxvd2tlZXAudjEuU3RlcC5Bc3NpZ25FbnRyeUIxukgumgErEEAiHnIcGEAyGF5bQS1aYS16X11bQS1aYS16MC05X10qJCoHcgUQARiAIBIuCgxxdWFsaXR5X2dhdGUYCyABKAsyGC5mbG93a2VlcC52MS5RdWFsaXR5R2F0ZRIvCgxjb21wZW5zYXRpb24YDCABKAsyGS5mbG93a2VlcC52MS5Db21wZW5zYXRpb24SJwoFY2FjaGUYDSABKAsyGC5mbG93a2VlcC52MS5DYWNoZVBvbGljeRI2CghkZWxpdmVyeRgPIAEoDjIaLmZsb3drZWVwLnYxLlN0ZXAuRGVsaXZlcnlCCLpIBYIBAhABEkIKDXRvdGFsX3RpbWVvdXQYECABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CELpIDaoBCiIGCICGsJYBKgASKwoGd29ya2VyGBEgASgLMhsuZmxvd2tlZXAudjEuV29ya2VyU2VsZWN0b3IaLQoLQXNzaWduRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJhCgdPbkVycm9yEhgKFE9OX0VSUk9SX1VOU1BFQ0lGSUVEEAASEQoNT05fRVJST1JfU1RPUBABEhUKEU9OX0VSUk9SX0NPTlRJTlVFEAISEgoOT05fRVJST1JfUkVUUlkQAyJbCghEZWxpdmVyeRIYChRERUxJVkVSWV9VTlNQRUNJRklFRBAAEhoKFkRFTElWRVJZX0FUX0xFQVNUX09OQ0UQARIZChVERUxJVkVSWV9BVF9NT1NUX09OQ0UQAkIICgZhY3Rpb24i2wMKC1JldHJ5UG9saWN5EiAKDG1heF9hdHRlbXB0cxgBIAEoBUIKukgHGgUY6AcoABJJChBpbml0aWFsX2ludGVydmFsGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQhS6SBGqAQ4iBQiA54QPMgUQgK3iBBKuAQoTYmFja29mZl9jb2VmZmljaWVudBgDIAEoAUKQAbpIjAG6AYgBCiByZXRyeV9wb2xpY3kuYmFja29mZl9jb2VmZmljaWVudBI1bXVzdCBiZSAwIChmb3IgdGhlIGRlZmF1bHQgb2YgMikgb3IgYmV0d2VlbiAxIGFuZCAxMDAaLXRoaXMgPT0gMC4wIHx8ICh0aGlzID49IDEuMCAmJiB0aGlzIDw9IDEwMC4wKRJFCgxtYXhfaW50ZXJ2YWwYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CFLpIEaoBDiIFCIDnhA8yBRCAreIEEiwKBmppdHRlchgFIAEoAUIXukgUEhIZAAAAAAAA8D8pAAAAAAAAAABIAIgBARIuChNub25fcmV0cnlhYmxlX2NvZGVzGAYgAygJQhG6SA6SAQsQQCIHcgUQARiAAUIJCgdfaml0dGVyIosCCgtRdWFsaXR5R2F0ZRIXCgVzY29yZRgBIAEoCUIIukgFcgMYgCASEQoJdGhyZXNob2xkGAIgASgBEkAKCm9uX2ZhaWx1cmUYAyABKA4yIi5mbG93a2VlcC52MS5RdWFsaXR5R2F0ZS5PbkZhaWx1cmVCCLpIBYIBAhABEiAKDW1heF9yZXZpc2lvbnMYBCABKAVCCbpIBhoEGBQoACJsCglPbkZhaWx1cmUSGgoWT05fRkFJTFVSRV9VTlNQRUNJRklFRBAAEhUKEU9OX0ZBSUxVUkVfUkVWSVNFEAESEwoPT05fRkFJTFVSRV9GQUlMEAISFwoTT05fRkFJTFVSRV9DT05USU5VRRADIsABCgxDb21wZW5zYXRpb24SGQoHaGFuZGxlchgBIAEoCUIIukgFcgMYgAESJwoGcGFyYW1zGAIgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBI8Cgd0aW1lb3V0GAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQhC6SA2qAQoiBgiAhrCWASoAEi4KDHJldHJ5X3BvbGljeRgEIAEoCzIYLmZsb3drZWVwLnYxLlJldHJ5UG9saWN5Il0KC0NhY2hlUG9saWN5EhUKA2tleRgBIAEoCUIIukgFcgMYgCASNwoDdHRsGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQg+6SAyqAQkiBQiA54QPKgAijAMKB0ZvckVhY2gSGQoFaXRlbXMYASABKAlCCrpIB3IFEAEYgCASHwoMbWF4X3BhcmFsbGVsGAIgASgFQgm6SAYaBBhkKAASLQoFc3RlcHMYAyADKAsyES5mbG93a2VlcC52MS5TdGVwQgu6SAiSAQUIARDzAxIxCghvcmRlcmluZxgEIAEoDjIVLmZsb3drZWVwLnYxLk9yZGVyaW5nQgi6SAWCAQIQARImCgZvdXRwdXQYBSABKAsyFi5nb29nbGUucHJvdG9idWYuVmFsdWUSQQoNb25faXRlbV9lcnJvchgGIAEoDjIgLmZsb3drZWVwLnYxLkZvckVhY2guT25JdGVtRXJyb3JCCLpIBYIBAhABEhcKBXVudGlsGAcgASgJQgi6SAVyAxiAICJfCgtPbkl0ZW1FcnJvchIdChlPTl9JVEVNX0VSUk9SX1VOU1BFQ0lGSUVEEAASFgoST05fSVRFTV9FUlJPUl9TVE9QEAESGQoVT05fSVRFTV9FUlJPUl9DT0xMRUNUEAIi8AIKBkJ1ZGdldBI4CghyZXNvdXJjZRgBIAEoDjIcLmZsb3drZWVwLnYxLkJ1ZGdldC5SZXNvdXJjZUIIukgFggECEAESFgoFbGltaXQYAiABKANCB7pIBCICKAASNAoGYWN0aW9uGAMgASgOMhouZmxvd2tlZXAudjEuQnVkZ2V0LkFjdGlvbkIIukgFggECEAEihwEKCFJlc291cmNlEhgKFFJFU09VUkNFX1VOU1BFQ0lGSUVEEAASEwoPUkVTT1VSQ0VfVE9LRU5TEAESGAoUUkVTT1VSQ0VfQ09TVF9NSUNST1MQAhISCg5SRVNPVVJDRV9TVEVQUxADEh4KGlJFU09VUkNFX1dBTExfVElNRV9TRUNPTkRTEAQiVAoGQWN0aW9uEhYKEkFDVElPTl9VTlNQRUNJRklFRBAAEg8KC0FDVElPTl9XQVJOEAESEAoMQUNUSU9OX1BBVVNFEAISDwoLQUNUSU9OX1NUT1AQAypeCgxXb3JrZmxvd1ZpZXcSHQoZV09SS0ZMT1dfVklFV19VTlNQRUNJRklFRBAAEhcKE1dPUktGTE9XX1ZJRVdfQkFTSUMQARIWChJXT1JLRkxPV19WSUVXX0ZVTEwQAipRCghPcmRlcmluZxIYChRPUkRFUklOR19VTlNQRUNJRklFRBAAEhcKE09SREVSSU5HX1NFUVVFTlRJQUwQARISCg5PUkRFUklOR19HUkFQSBACQjIKD2Rldi5mbG93a2VlcC52MVABWh1mbG93a2VlcC5kZXYvZ28vdjE7Zmxvd2tlZXB2MWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp]);
 
 /**
  * A workflow as it is kept: a name, and a chain of immutable revisions.
@@ -207,6 +207,15 @@ export type WorkflowDefinition = Message<"flowkeep.v1.WorkflowDefinition"> & {
    * @generated from field: google.protobuf.Value output = 12;
    */
   output?: Value | undefined;
+
+  /**
+   * Optional. Which workers run the steps, in all blocks, that do not say it themselves (`Step.worker`). It has no
+   * effect on steps that the server runs. So `versions` here pins a revision of the workflow to versions of the workers'
+   * code. Default: any.
+   *
+   * @generated from field: flowkeep.v1.WorkerSelector worker = 13;
+   */
+  worker?: WorkerSelector | undefined;
 };
 
 /**
@@ -215,6 +224,75 @@ export type WorkflowDefinition = Message<"flowkeep.v1.WorkflowDefinition"> & {
  */
 export const WorkflowDefinitionSchema: GenMessage<WorkflowDefinition> = /*@__PURE__*/
   messageDesc(file_flowkeep_v1_workflow, 1);
+
+/**
+ * Which workers may run a step whose handler workers have: those that meet all that is said here. Where none of them is
+ * connected the step waits, and says for what; where they have no room it waits in line for them, others being passed by.
+ *
+ * What is chosen is the same for all attempts of all steps of an execution that say the same, whatever restarts.
+ *
+ * @generated from message flowkeep.v1.WorkerSelector
+ */
+export type WorkerSelector = Message<"flowkeep.v1.WorkerSelector"> & {
+  /**
+   * Optional. Labels that the worker must have, each with this value. At most 8.
+   *
+   * @generated from field: map<string, string> labels = 1;
+   */
+  labels: { [key: string]: string };
+
+  /**
+   * Optional. Versions, one of which the worker must have: exactly as written, such as `2.1.3`, or with `.*` at the
+   * end all that begin so, `2.*` being `2`, `2.0` and `2.1.3` but not `20.1`. At most 8. Default: any, also none.
+   *
+   * @generated from field: repeated string versions = 2;
+   */
+  versions: string[];
+
+  /**
+   * Optional. Other versions for a share of the executions, to try new code with few of them before all. Needs
+   * `versions`, to which the others go.
+   *
+   * @generated from field: flowkeep.v1.WorkerRamp ramp = 3;
+   */
+  ramp?: WorkerRamp | undefined;
+};
+
+/**
+ * Describes the message flowkeep.v1.WorkerSelector.
+ * Use `create(WorkerSelectorSchema)` to create a new message.
+ */
+export const WorkerSelectorSchema: GenMessage<WorkerSelector> = /*@__PURE__*/
+  messageDesc(file_flowkeep_v1_workflow, 2);
+
+/**
+ * Versions of workers that a share of the executions goes to.
+ *
+ * @generated from message flowkeep.v1.WorkerRamp
+ */
+export type WorkerRamp = Message<"flowkeep.v1.WorkerRamp"> & {
+  /**
+   * Required. The versions, written as in `WorkerSelector.versions`.
+   *
+   * @generated from field: repeated string versions = 1;
+   */
+  versions: string[];
+
+  /**
+   * Required. How many of a hundred executions go to them, 0 to 100. Which ones follows from their ids alone: an
+   * execution stays with what it began with, and one that is among 10 of a hundred is also among 20.
+   *
+   * @generated from field: optional int32 percent = 2;
+   */
+  percent?: number | undefined;
+};
+
+/**
+ * Describes the message flowkeep.v1.WorkerRamp.
+ * Use `create(WorkerRampSchema)` to create a new message.
+ */
+export const WorkerRampSchema: GenMessage<WorkerRamp> = /*@__PURE__*/
+  messageDesc(file_flowkeep_v1_workflow, 3);
 
 /**
  * One node of a workflow.
@@ -355,6 +433,14 @@ export type Step = Message<"flowkeep.v1.Step"> & {
    * @generated from field: google.protobuf.Duration total_timeout = 16;
    */
   totalTimeout?: Duration | undefined;
+
+  /**
+   * Optional. Which workers may run the step, in place of what `WorkflowDefinition.worker` says; empty for any. Only
+   * with a handler that workers have.
+   *
+   * @generated from field: flowkeep.v1.WorkerSelector worker = 17;
+   */
+  worker?: WorkerSelector | undefined;
 };
 
 /**
@@ -362,7 +448,7 @@ export type Step = Message<"flowkeep.v1.Step"> & {
  * Use `create(StepSchema)` to create a new message.
  */
 export const StepSchema: GenMessage<Step> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_workflow, 2);
+  messageDesc(file_flowkeep_v1_workflow, 4);
 
 /**
  * What happens when the step has failed for good.
@@ -403,7 +489,7 @@ export enum Step_OnError {
  * Describes the enum flowkeep.v1.Step.OnError.
  */
 export const Step_OnErrorSchema: GenEnum<Step_OnError> = /*@__PURE__*/
-  enumDesc(file_flowkeep_v1_workflow, 2, 0);
+  enumDesc(file_flowkeep_v1_workflow, 4, 0);
 
 /**
  * What is guaranteed of the number of times a step's handler is called.
@@ -438,7 +524,7 @@ export enum Step_Delivery {
  * Describes the enum flowkeep.v1.Step.Delivery.
  */
 export const Step_DeliverySchema: GenEnum<Step_Delivery> = /*@__PURE__*/
-  enumDesc(file_flowkeep_v1_workflow, 2, 1);
+  enumDesc(file_flowkeep_v1_workflow, 4, 1);
 
 /**
  * How often and when a failed attempt is repeated. The pause before attempt n+1 is
@@ -496,7 +582,7 @@ export type RetryPolicy = Message<"flowkeep.v1.RetryPolicy"> & {
  * Use `create(RetryPolicySchema)` to create a new message.
  */
 export const RetryPolicySchema: GenMessage<RetryPolicy> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_workflow, 3);
+  messageDesc(file_flowkeep_v1_workflow, 5);
 
 /**
  * A check of a step's result.
@@ -538,7 +624,7 @@ export type QualityGate = Message<"flowkeep.v1.QualityGate"> & {
  * Use `create(QualityGateSchema)` to create a new message.
  */
 export const QualityGateSchema: GenMessage<QualityGate> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_workflow, 4);
+  messageDesc(file_flowkeep_v1_workflow, 6);
 
 /**
  * What happens when the score stays below the threshold.
@@ -579,7 +665,7 @@ export enum QualityGate_OnFailure {
  * Describes the enum flowkeep.v1.QualityGate.OnFailure.
  */
 export const QualityGate_OnFailureSchema: GenEnum<QualityGate_OnFailure> = /*@__PURE__*/
-  enumDesc(file_flowkeep_v1_workflow, 4, 0);
+  enumDesc(file_flowkeep_v1_workflow, 6, 0);
 
 /**
  * What undoes a step.
@@ -621,7 +707,7 @@ export type Compensation = Message<"flowkeep.v1.Compensation"> & {
  * Use `create(CompensationSchema)` to create a new message.
  */
 export const CompensationSchema: GenMessage<Compensation> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_workflow, 5);
+  messageDesc(file_flowkeep_v1_workflow, 7);
 
 /**
  * Reuse of an earlier result of the same step.
@@ -649,7 +735,7 @@ export type CachePolicy = Message<"flowkeep.v1.CachePolicy"> & {
  * Use `create(CachePolicySchema)` to create a new message.
  */
 export const CachePolicySchema: GenMessage<CachePolicy> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_workflow, 6);
+  messageDesc(file_flowkeep_v1_workflow, 8);
 
 /**
  * Runs a body of steps once for each item of a list. The steps of the body have paths such as `fan_out[3].fetch`, and
@@ -727,7 +813,7 @@ export type ForEach = Message<"flowkeep.v1.ForEach"> & {
  * Use `create(ForEachSchema)` to create a new message.
  */
 export const ForEachSchema: GenMessage<ForEach> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_workflow, 7);
+  messageDesc(file_flowkeep_v1_workflow, 9);
 
 /**
  * What happens when a step of the body has failed for good.
@@ -761,7 +847,7 @@ export enum ForEach_OnItemError {
  * Describes the enum flowkeep.v1.ForEach.OnItemError.
  */
 export const ForEach_OnItemErrorSchema: GenEnum<ForEach_OnItemError> = /*@__PURE__*/
-  enumDesc(file_flowkeep_v1_workflow, 7, 0);
+  enumDesc(file_flowkeep_v1_workflow, 9, 0);
 
 /**
  * A limit on what one execution may use up.
@@ -796,7 +882,7 @@ export type Budget = Message<"flowkeep.v1.Budget"> & {
  * Use `create(BudgetSchema)` to create a new message.
  */
 export const BudgetSchema: GenMessage<Budget> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_workflow, 8);
+  messageDesc(file_flowkeep_v1_workflow, 10);
 
 /**
  * What is counted.
@@ -844,7 +930,7 @@ export enum Budget_Resource {
  * Describes the enum flowkeep.v1.Budget.Resource.
  */
 export const Budget_ResourceSchema: GenEnum<Budget_Resource> = /*@__PURE__*/
-  enumDesc(file_flowkeep_v1_workflow, 8, 0);
+  enumDesc(file_flowkeep_v1_workflow, 10, 0);
 
 /**
  * What happens when the limit is reached.
@@ -885,7 +971,7 @@ export enum Budget_Action {
  * Describes the enum flowkeep.v1.Budget.Action.
  */
 export const Budget_ActionSchema: GenEnum<Budget_Action> = /*@__PURE__*/
-  enumDesc(file_flowkeep_v1_workflow, 8, 1);
+  enumDesc(file_flowkeep_v1_workflow, 10, 1);
 
 /**
  * How much of a workflow is returned.
