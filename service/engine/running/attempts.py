@@ -217,9 +217,7 @@ class Attempts:
             self._queue_up(effect, outcome.place)
         elif isinstance(outcome, NoHandler):
             name = awaited(effect.handler, outcome.wishes.text)
-            if self._context.registry.has(
-                attempt.org, name
-            ):  # it came while this was noted
+            if self._context.registry.has(attempt.org, name):  # it came while this was noted
                 self._run.apply(happenings.HandlersCame(self._context.now(), frozenset((name,))))
 
     def _revealing(self, effect: StartAttempt) -> Revealing | None:
