@@ -25,7 +25,7 @@ from tests.e2e.test_crash import call
 from tests.patience import PATIENCE
 from tests.processes import outliving
 
-TTL = 3
+TTL = 6
 PACE = {"FLOWKEEP_LEASE_TTL": str(TTL), "FLOWKEEP_LOG_LEVEL": "debug"}
 """Seconds, so that the executions of a dead process are soon another's, and a machine that stands still for a second
 takes nothing away; the log says which process took a call."""
