@@ -243,9 +243,9 @@ def _unread(stack: ExitStack) -> None:
 
 @_mutant("M26", "what a message begins at a takeover is taken for cut off", "ST6")
 def _message_cut_off(stack: ExitStack) -> None:
-    def take_over(self: EndRules, handlers: frozenset[str]) -> None:
+    def take_over(self: EndRules, *handlers: frozenset[str]) -> None:
         self.draft.inherited = self.draft.open
-        before(self, handlers)
+        before(self, *handlers)
 
     before = _replace(stack, EndRules, "take_over", take_over)
 
