@@ -11,6 +11,7 @@ PersistenceError
 ├── WorkflowInUseError
 ├── RequestIdReusedError
 ├── ExecutionFinishedError
+├── ExecutionStateError
 ├── TaskEndedError
 ├── TaskClaimedError
 ├── TaskNotAssignedError
@@ -110,6 +111,15 @@ class ExecutionFinishedError(PersistenceError):
 
     def __init__(self, execution_id: UUID, state: str) -> None:
         super().__init__(f"execution {execution_id} has ended: {state}")
+        self.execution_id = execution_id
+        self.state = state
+
+
+class ExecutionStateError(PersistenceError):
+    """The execution is in a state in which that cannot be asked of it; `wanted` says what would be right."""
+
+    def __init__(self, execution_id: UUID, state: str, wanted: str) -> None:
+        super().__init__(f"execution {execution_id} is {state}: {wanted}")
         self.execution_id = execution_id
         self.state = state
 

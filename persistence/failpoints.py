@@ -57,7 +57,7 @@ POINTS: Mapping[str, Place] = {
     "watch.after_listen_before_read": Place.ASYNC,
     "watch.after_read_before_write": Place.ASYNC,
     "watch.between_pages": Place.ASYNC,
-    "cancel.after_commit_before_delivery": Place.ASYNC,
+    "message.after_commit_before_delivery": Place.ASYNC,
     "timer.after_due_select": Place.PLAIN,
     "purge.between_batches": Place.ASYNC,
     "drain.after_stop_accept": Place.PLAIN,

@@ -150,8 +150,20 @@ class MessageKind(StrEnum):
     TASK_COMPLETED = "TASK_COMPLETED"
     """A person has completed a task; the id of the message is that of the task."""
 
+    PAUSE = "PAUSE"
+    """Nothing of it is to begin until it is resumed."""
 
-BINDING_MESSAGES = frozenset({MessageKind.CANCEL, MessageKind.TASK_COMPLETED})
+    RESUME = "RESUME"
+    """It is to go on after a pause."""
+
+    SIGNAL = "SIGNAL"
+    """Something that a step may wait for has happened outside."""
+
+    TERMINATE = "TERMINATE"
+    """It is to end at once, whatever of it still runs."""
+
+
+BINDING_MESSAGES = frozenset(MessageKind) - {MessageKind.CHILD_ENDED}
 """Kinds that no end may pass: once sent, such a message is seen before the execution, or a task of it, ends."""
 
 

@@ -32,6 +32,7 @@ from persistence.model import (
     Workflow,
 )
 from persistence.people import TaskRepository
+from persistence.posting import Posting
 from persistence.replicas import ReplicaRepository, Signals
 from persistence.requests import Request
 from persistence.transition import Closing, CommitResult, Created, NewExecution, Transition
@@ -231,6 +232,15 @@ class ExecutionRepository(Protocol):
 
         With a `request` that was kept before it changes nothing and returns the row, in whatever state it is;
         RequestIdReusedError when that was of another method or content. What is refused leaves the request id free.
+        """
+        ...
+
+    async def post(self, scope: Scope, execution_id: UUID, posting: Posting, request: Request | None = None) -> Posted:
+        """Send a message and return it with the row after it; without one where `admits` says that it is not sent.
+
+        It is judged by `admits` in the order of commits: of two that exclude each other one is refused. It binds as its
+        kind does. An execution without owner becomes claimable at once. Raises what `admits` raises and
+        ExecutionNotFoundError; of the `request` holds what `request_cancel` says.
         """
         ...
 

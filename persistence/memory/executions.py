@@ -26,6 +26,7 @@ from persistence.model import (
     Posted,
     Scope,
 )
+from persistence.posting import Posting, admits
 from persistence.requests import Request
 
 _PAGE_BYTES = 256 << 10
@@ -122,6 +123,20 @@ class MemoryExecutions:
         self._tables.keep(scope.org, request, execution_id=execution_id)
         return _posted(self._tables, row)
 
+    async def post(self, scope: Scope, execution_id: UUID, posting: Posting, request: Request | None = None) -> Posted:
+        """See ExecutionRepository."""
+        tables, was_asked = self._tables, self._tables.known(scope.org, request) is not None
+        row = tables.row(scope, execution_id)
+        unseen = [message.kind for message in tables.unseen(row)]
+        if was_asked or not admits(row.execution, unseen, posting.kind):
+            if not was_asked:
+                tables.keep(scope.org, request, execution_id=execution_id)
+            return Posted(row.fresh(), None)
+        message = Message(posting.id, posting.kind, tables.now(), posting.sender, copied(posting.body))
+        send(tables, row, message)
+        tables.keep(scope.org, request, execution_id=execution_id)
+        return Posted(row.fresh(), message)
+
     def _matching(self, scope: Scope, where: ExecutionFilter, order: ExecutionOrder) -> list[ExecutionRow]:
         ended_only = order is not ExecutionOrder.NEWEST
         return [
@@ -137,12 +152,16 @@ def ask_to_cancel(tables: Tables, row: ExecutionRow, by: str, reason: str) -> No
     """Send an execution that has not ended the message, unless it is there or was seen."""
     if row.execution.state is ExecutionState.CANCELLING:
         return
-    before, now = row.execution, tables.now()
-    message = Message(before.id, MessageKind.CANCEL, now, by, {"reason": reason})
+    send(tables, row, Message(row.execution.id, MessageKind.CANCEL, tables.now(), by, {"reason": reason}))
+
+
+def send(tables: Tables, row: ExecutionRow, message: Message) -> None:
+    """Keep a message that binds, unless it is there."""
     invariants.check_message(message)
+    before = row.execution
     if tables.send(before.org, before.id, message):
         # One that is due already keeps its place.
-        wake_time = before.wake_time and min(before.wake_time, now)
+        wake_time = before.wake_time and min(before.wake_time, message.time)
         row.execution = replace(before, mail=before.mail + 1, wake_time=wake_time)
 
 

@@ -20,8 +20,9 @@ from persistence.model import FINAL_STATES, Execution, ExecutionState, Mail, Mes
 from persistence.postgres import mending
 from persistence.postgres.connection import Database, Session, is_of_a_row
 from persistence.postgres.notifications import Notifications
-from persistence.postgres.records import EXECUTION_COLUMNS, MESSAGE_COLUMNS, selected
+from persistence.postgres.records import EXECUTION_COLUMNS, MESSAGE_COLUMNS, encoded, selected
 from persistence.postgres.requests import keep
+from persistence.posting import Posting, admits
 from persistence.repository import MAIL_AT_ONCE, MessageKey
 from persistence.requests import Request
 
@@ -113,6 +114,14 @@ WITH asleep AS MATERIALIZED (
     WHERE e.incarnation IS NULL AND e.end_time IS NULL ORDER BY e.id FOR NO KEY UPDATE OF e)
 UPDATE executions e SET {AWAKE} FROM asleep a
 WHERE e.org_id = a.org_id AND e.id = a.id AND e.incarnation IS NULL AND e.end_time IS NULL"""  # noqa: S608
+_LOCK = f"SELECT {_EXECUTION} FROM executions WHERE {_IN_SCOPE} FOR NO KEY UPDATE"  # noqa: S608 - our own columns
+_KINDS = "SELECT kind FROM messages WHERE org_id = $1 AND execution_id = $2 ORDER BY create_time, id"
+_POST = f"""
+INSERT INTO messages AS m (org_id, execution_id, id, kind, create_time, sender, body)
+VALUES ($1, $2, $3, $4, clock_timestamp(), $5, $6::jsonb) RETURNING {_MESSAGE}"""  # noqa: S608 - our own columns
+_COUNT = f"""
+UPDATE executions e SET {COUNTED}, {AWAKE} WHERE e.org_id = $1 AND e.id = $2
+RETURNING {selected(EXECUTION_COLUMNS, "e.")}"""  # noqa: S608 - our own columns
 _UNSEEN = f"""
 SELECT m.* FROM unnest($1::text[], $2::uuid[]) AS u(org_id, id), LATERAL (
     SELECT m.execution_id, {_MESSAGE} FROM messages m
@@ -131,7 +140,7 @@ WHERE m.org_id = d.org_id AND m.execution_id = d.execution_id AND m.id = d.id"""
 
 
 class PostgresMessages:
-    """Implements `request_cancel` of ExecutionRepository and `deliver` of Journal."""
+    """Implements `request_cancel` and `post` of ExecutionRepository and `deliver` of Journal."""
 
     _database: Database
     _notifications: Notifications
@@ -190,6 +199,27 @@ class PostgresMessages:
                 raise ExecutionFinishedError(execution_id, ExecutionState(state))
         self._notifications.announce([execution_id], has_work=True, has_mail=True)
         return Posted(mending.nothing_of(execution_id, org), None)
+
+    async def post(self, scope: Scope, execution_id: UUID, posting: Posting, request: Request | None = None) -> Posted:
+        """See ExecutionRepository."""
+        key = scope.org, execution_id
+        async with self._database.session() as session, session.transaction():
+            was_asked = await keep(session, scope.org, request, execution_id) is not None
+            row = await session.fetchrow(_LOCK, *key, scope.owner)
+            if row is None:
+                raise ExecutionNotFoundError(execution_id)
+            execution = mending.execution(row)
+            if was_asked:
+                return Posted(execution, None)
+            unseen = [each["kind"] for each in await session.fetch(_KINDS, *key)]
+            if not admits(execution, unseen, posting.kind):
+                return Posted(execution, None)
+            sent = (posting.id, posting.kind, posting.sender, encoded(posting.body).decode())
+            (kept,) = await session.fetch(_POST, *key, *sent)
+            (counted,) = await session.fetch(_COUNT, *key)
+        execution, message = mending.execution(counted), mending.message(kept)
+        self._notifications.announce([execution_id], has_work=execution.incarnation is None, has_mail=True)
+        return Posted(execution, message)
 
     async def deliver(self, incarnation: UUID, taken: Collection[MessageKey] = ()) -> Sequence[Mail]:
         """See Journal."""

@@ -336,7 +336,7 @@ messages = Table(
     Column("org_id", _ORG, nullable=False, comment="Org that the execution belongs to."),
     Column("execution_id", Uuid, nullable=False, comment="Execution that it is for."),
     Column("id", Uuid, nullable=False, comment="Id; that of the execution for CANCEL, of which there is one at most."),
-    Column("kind", String(32), nullable=False, comment="What it says: CANCEL, CHILD_ENDED, TASK_COMPLETED."),
+    Column("kind", String(32), nullable=False, comment="What it says: CANCEL, PAUSE, SIGNAL, ..."),
     Column("create_time", _TIME, nullable=False, comment="When it was sent."),
     Column("sender", String(256), nullable=False, comment="Subject or execution that sent it."),
     Column("body", JSONB, nullable=False, comment="What belongs to it, an object; of CANCEL the reason."),

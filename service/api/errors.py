@@ -130,6 +130,9 @@ def refusal_of(error: BaseException) -> Refusal | None:
         case store.ExecutionFinishedError():
             metadata = {"execution_id": str(error.execution_id), "state": error.state}
             return Refusal(code.FAILED_PRECONDITION, reason.ERROR_REASON_EXECUTION_FINISHED, text, metadata)
+        case store.ExecutionStateError():
+            metadata = {"execution_id": str(error.execution_id), "state": error.state}
+            return Refusal(code.FAILED_PRECONDITION, reason.ERROR_REASON_EXECUTION_STATE, text, metadata)
         case store.TaskNotFoundError():
             return Refusal(code.NOT_FOUND, reason.ERROR_REASON_TASK_NOT_FOUND, text, {"task_id": str(error.task_id)})
         case store.TaskEndedError():

@@ -251,7 +251,7 @@ class Executions:
         """
         request = in_one_go(asked(Method.CANCEL, request_id, by, execution_id=str(execution_id), reason=reason))
         posted = await self._repository.request_cancel(scope, execution_id, by, reason, request)
-        await failpoints.reach("cancel.after_commit_before_delivery")
+        await failpoints.reach("message.after_commit_before_delivery")
         if not posted.execution.state.is_end:
             delivery = self._runner.hand_in(posted)
             # Whoever takes an execution has to drive it, also when the caller has gone in between.

@@ -10,7 +10,6 @@ from sqlalchemy import Column, DateTime, Float, Integer, LargeBinary, String, Uu
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from flowkeep.errors import from_rpc_error
-from persistence.model import MessageKind
 from persistence.postgres.tables import PARTITIONED, metadata
 
 EMPTY_ID, LAST_ID = str(UUID(int=0)), str(UUID(int=2**128 - 1))
@@ -39,7 +38,7 @@ INSERT INTO messages (org_id, execution_id, id, kind, create_time, sender, body)
 SELECT org_id, id, id, $1, clock_timestamp(), 'x', '{}' FROM executions WHERE id = ANY ($2::uuid[])"""
 KEYS = {**dict.fromkeys(PARTITIONED, "execution_id"), "executions": "id"}
 ROWS = {
-    "messages": tuple(f"kind = '{kind}'" for kind in MessageKind),
+    "messages": tuple(f"kind = '{kind}'" for kind in ("CANCEL", "CHILD_ENDED", "TASK_COMPLETED")),
     "steps": ("path = 'a'", "path = 'b'"),
     "transitions": (
         "seq = (SELECT min(seq) FROM transitions t WHERE {})",

@@ -69,7 +69,7 @@ async def test_a_look_that_is_quicker_than_what_hands_a_message_in_hides_no_lost
     execution_id = (await served.client.execute(await made(served.client, first))).execution_id
 
     async def reach(name: str) -> None:
-        if name == "cancel.after_commit_before_delivery":
+        if name == "message.after_commit_before_delivery":
             await ended(served.client, execution_id)
 
     monkeypatch.setattr(failpoints, "reach", reach)

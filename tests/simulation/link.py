@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any, NoReturn, TypeVar
@@ -33,7 +33,7 @@ MAX_QUEUE = 64
 LONGEST_LATENCY = 0.3
 """Seconds that a message takes at most."""
 
-SINGLE = {"flush", "register", "renew", "request_cancel", "act"}
+SINGLE = {"flush", "register", "renew", "request_cancel", "post", "act"}
 """What is one statement, which needs nobody on the other side any more to be committed."""
 
 LATEST = 3.0
@@ -237,13 +237,19 @@ class Link:
 
     async def request_cancel(self, *args: Any) -> Posted:
         """See ExecutionRepository."""
+        return await self._post("request_cancel", self._database.memory.request_cancel, *args)
 
+    async def post(self, *args: Any) -> Posted:
+        """See ExecutionRepository."""
+        return await self._post("post", self._database.memory.post, *args)
+
+    async def _post(self, name: str, write: Callable[..., Coroutine[Any, Any, Posted]], *args: Any) -> Posted:
         def post() -> Posted:
-            posted: Posted = finished(self._database.memory.request_cancel(*args))
+            posted: Posted = finished(write(*args))
             self._sent(posted)
             return posted
 
-        posted = await self.call("request_cancel", post)
+        posted = await self.call(name, post)
         self._announce_mail(posted.execution)
         return posted
 

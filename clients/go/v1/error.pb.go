@@ -110,6 +110,9 @@ const (
 	// ALREADY_EXISTS. A worker registers a handler of a name that one of the server's own has. Metadata:
 	// `{"handler": "call_api"}`.
 	ErrorReason_ERROR_REASON_HANDLER_EXISTS ErrorReason = 37
+	// FAILED_PRECONDITION. The execution is in a state in which that cannot be asked of it; the message says what would be
+	// right. Metadata: `{"execution_id": "…", "state": "RUNNING"}`.
+	ErrorReason_ERROR_REASON_EXECUTION_STATE ErrorReason = 38
 )
 
 // Enum value maps for ErrorReason.
@@ -153,6 +156,7 @@ var (
 		35: "ERROR_REASON_TASK_CLAIMED",
 		36: "ERROR_REASON_TASK_NOT_ASSIGNED",
 		37: "ERROR_REASON_HANDLER_EXISTS",
+		38: "ERROR_REASON_EXECUTION_STATE",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":          0,
@@ -193,6 +197,7 @@ var (
 		"ERROR_REASON_TASK_CLAIMED":         35,
 		"ERROR_REASON_TASK_NOT_ASSIGNED":    36,
 		"ERROR_REASON_HANDLER_EXISTS":       37,
+		"ERROR_REASON_EXECUTION_STATE":      38,
 	}
 )
 
@@ -227,7 +232,7 @@ var File_flowkeep_v1_error_proto protoreflect.FileDescriptor
 
 const file_flowkeep_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"\x17flowkeep/v1/error.proto\x12\vflowkeep.v1*\x90\n" +
+	"\x17flowkeep/v1/error.proto\x12\vflowkeep.v1*\xb2\n" +
 	"\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1f\n" +
@@ -268,7 +273,8 @@ const file_flowkeep_v1_error_proto_rawDesc = "" +
 	"\x17ERROR_REASON_TASK_ENDED\x10\"\x12\x1d\n" +
 	"\x19ERROR_REASON_TASK_CLAIMED\x10#\x12\"\n" +
 	"\x1eERROR_REASON_TASK_NOT_ASSIGNED\x10$\x12\x1f\n" +
-	"\x1bERROR_REASON_HANDLER_EXISTS\x10%B2\n" +
+	"\x1bERROR_REASON_HANDLER_EXISTS\x10%\x12 \n" +
+	"\x1cERROR_REASON_EXECUTION_STATE\x10&B2\n" +
 	"\x0fdev.flowkeep.v1P\x01Z\x1dflowkeep.dev/go/v1;flowkeepv1b\x06proto3"
 
 var (

@@ -107,6 +107,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """ALREADY_EXISTS. A worker registers a handler of a name that one of the server's own has. Metadata:
     `{"handler": "call_api"}`.
     """
+    ERROR_REASON_EXECUTION_STATE: _ErrorReason.ValueType  # 38
+    """FAILED_PRECONDITION. The execution is in a state in which that cannot be asked of it; the message says what would be
+    right. Metadata: `{"execution_id": "…", "state": "RUNNING"}`.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why an RPC was refused. Each error of the service (not those that gRPC itself gives, such as for a message that is too
@@ -200,5 +204,9 @@ ERROR_REASON_TASK_NOT_ASSIGNED: ErrorReason.ValueType  # 36
 ERROR_REASON_HANDLER_EXISTS: ErrorReason.ValueType  # 37
 """ALREADY_EXISTS. A worker registers a handler of a name that one of the server's own has. Metadata:
 `{"handler": "call_api"}`.
+"""
+ERROR_REASON_EXECUTION_STATE: ErrorReason.ValueType  # 38
+"""FAILED_PRECONDITION. The execution is in a state in which that cannot be asked of it; the message says what would be
+right. Metadata: `{"execution_id": "…", "state": "RUNNING"}`.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -1,0 +1,66 @@
+"""What may be sent to an execution, told by where it stands and by what it has been sent and not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from uuid import UUID
+
+import msgspec
+
+from persistence.errors import ExecutionFinishedError, ExecutionStateError
+from persistence.model import Execution, ExecutionState, Json, MessageKind
+
+_GOING = frozenset({ExecutionState.PENDING, ExecutionState.RUNNING})
+
+
+class Posting(msgspec.Struct, frozen=True):
+    """What is to be sent to an execution; its message has this id, and the time at which it is kept."""
+
+    id: UUID
+    kind: MessageKind
+    sender: str
+    body: Mapping[str, Json]
+
+
+def admits(execution: Execution, unseen: Iterable[str], kind: MessageKind) -> bool:
+    """Return whether a message of a kind is to be sent: False where what it asks for is so already, or asked for.
+
+    `unseen` are the kinds of the messages that wait for the execution, in their order: it is judged by how it will
+    stand when it has seen them. Raises ExecutionFinishedError and ExecutionStateError.
+    """
+    state = execution.state
+    if state.is_end:
+        raise ExecutionFinishedError(execution.id, state)
+    waiting = tuple(unseen)
+    if kind == MessageKind.TERMINATE:
+        return MessageKind.TERMINATE not in waiting
+    state = _after(state, waiting)
+    match kind:
+        case MessageKind.PAUSE if state in _GOING:
+            return True
+        case MessageKind.PAUSE if state is ExecutionState.PAUSED:
+            return False
+        case MessageKind.RESUME if state is ExecutionState.PAUSED:
+            return True
+        case MessageKind.SIGNAL if state is not ExecutionState.CANCELLING:
+            return True
+    raise ExecutionStateError(execution.id, state, _WANTED.get(kind, ""))
+
+
+def _after(state: ExecutionState, kinds: Iterable[str]) -> ExecutionState:
+    for kind in kinds:
+        match kind:
+            case MessageKind.CANCEL | MessageKind.TERMINATE:
+                return ExecutionState.CANCELLING
+            case MessageKind.PAUSE if state in _GOING:
+                state = ExecutionState.PAUSED
+            case MessageKind.RESUME if state is ExecutionState.PAUSED:
+                state = ExecutionState.RUNNING
+    return state
+
+
+_WANTED = {
+    MessageKind.PAUSE: "only what is PENDING or RUNNING can be paused",
+    MessageKind.RESUME: "only what is PAUSED can be resumed",
+    MessageKind.SIGNAL: "what is being cancelled takes no signals",
+}

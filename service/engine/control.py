@@ -1,0 +1,52 @@
+"""What callers ask of executions that have not ended, beside to cancel them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from persistence import failpoints
+from persistence.model import Execution, MessageKind, Scope
+from persistence.posting import Posting
+from persistence.repository import Repository
+from persistence.requests import Method
+from service.engine.ids import uuid7
+from service.engine.requests import asked
+from service.engine.running.runner import Runner
+from service.engine.slices import in_slices
+
+
+class Control:
+    """Sends executions messages, and lets them take effect where this process can."""
+
+    def __init__(self, repository: Repository, runner: Runner, new_id: Callable[[datetime], UUID] = uuid7) -> None:
+        self._repository = repository
+        self._runner = runner
+        self._new_id = new_id
+
+    async def ask(
+        self,
+        scope: Scope,
+        execution_id: UUID,
+        kind: MessageKind,
+        by: str,
+        body: Mapping[str, Any],
+        request_id: str = "",
+    ) -> Execution:
+        """Keep what is asked, let it take effect, and return the execution after that.
+
+        An execution that stands so already is left as it is; so is all when the request id was used so before. Raises
+        ExecutionNotFoundError, ExecutionFinishedError, ExecutionStateError, RequestIdReusedError.
+        """
+        request = await in_slices(asked(Method(kind.value), request_id, by, execution_id=str(execution_id), body=body))
+        posting = Posting(self._new_id(self._runner.now()), kind, by, body)
+        posted = await self._repository.post(scope, execution_id, posting, request)
+        await failpoints.reach("message.after_commit_before_delivery")
+        if posted.message is not None:
+            delivery = self._runner.hand_in(posted, to_the_end=kind is MessageKind.TERMINATE)
+            # Whoever takes an execution has to drive it, also when the caller has gone in between.
+            await asyncio.shield(self._runner.tasks.spawn(delivery, f"{kind.value.lower()} {execution_id}"))
+        return await self._repository.get_execution(scope, execution_id)
