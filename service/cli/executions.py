@@ -1,4 +1,4 @@
-"""Commands about executions: execute, batch, get, steps, list, watch, events, cancel."""
+"""Commands about executions: execute, batch, get, steps, list, watch, events, replay, cancel."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ def register(app: typer.Typer) -> None:
         ("list", list_executions),
         ("watch", watch),
         ("events", events),
+        ("replay", replay),
         ("cancel", cancel),
     ):
         command(app, name, panel=_PANEL)(function)
@@ -218,6 +219,25 @@ async def events(
     from service.cli.following import show_history
 
     await show_history(session, await whole_id(session.client, execution_id), after_seq, to_the_end=follow)
+
+
+async def replay(
+    session: Session,
+    execution_id: _Id,
+    at: Annotated[int, typer.Option("--at", min=1, help="Begin after this event of its history.")] = 1,
+    all: Annotated[bool, typer.Option("--all", help="Show every event from there on, and ask for nothing.")] = False,
+) -> None:
+    """Walk through the recorded history of an execution: on, back, to an event; nothing is run again.
+
+    Shows each event with where the execution and its step stood, what the step was given and gave, and the variables.
+    Takes commands from standard input, one on a line: n on, b back, a number for that event, s for all as it was then,
+    h for the others.
+    """
+    from service.cli.execution_ids import whole_id
+    from service.cli.replaying import walk, walk_through
+
+    found = await whole_id(session.client, execution_id)
+    await (walk_through if all else walk)(session, found, at)
 
 
 async def cancel(

@@ -232,6 +232,30 @@ async def test_output_that_nobody_takes_ends_a_command_honestly(target: str) -> 
     assert (await shell("flowkeep list >&-; echo $?"))[0] == 6
 
 
+async def test_a_walk_through_a_history(target: str) -> None:
+    execution_id = (await execute(target, "greeting", "--set", "name=Flo", "--wait"))["execution_id"]
+    recorded = (await at(target, "events", execution_id)).json_lines
+    last = len(recorded)
+
+    every = (await at(target, "replay", execution_id, "--all")).json_lines
+    assert [{"execution_id": execution_id, **each["event"]} for each in every] == recorded
+    assert (every[0]["state"], every[-1]["state"]) == ("PENDING", "COMPLETED")
+    assert (await at(target, "replay", execution_id, "--all", "--at", str(last))).json_lines == every[-1:]
+
+    walked = await at(target, "replay", execution_id, given="n\n\nb\nf\nl\nn\n2\ng 3\nb 2\nn 99\nf\nt length\nq\nx")
+    of_length = next(each["event"]["seq"] for each in every if (each["step"] or {}).get("path") == "length")
+    seqs = [1, 2, 3, 2, 1, last, last, 2, 3, 1, last, 1, of_length]
+    assert walked.json_lines == [every[seq - 1] for seq in seqs]
+
+    text = await shown(target, "replay", execution_id, "--at", str(of_length), given="s\ns length\nh\nq\n")
+    for said in ("length: completed", "2 of 2 steps completed", "Output: 11", '"name": "Flo"', "g SEQ"):
+        assert said in text
+    for wrong in ("99", "0", "jump", "n n", "t nothing", "s nothing"):
+        outcome = await flowkeep("replay", execution_id, target=target, given=wrong)
+        assert (outcome.code, len(outcome.err.splitlines())) == (2, 1), wrong
+    assert "1 to" in await refused(target, "replay", execution_id, "--at", str(last + 1), code=2)
+
+
 async def test_errors_say_what_is_wrong(target: str) -> None:
     assert NO_EXECUTION in await refused(target, "get", NO_EXECUTION, code=3)
     assert "nothing" in await refused(target, "execute", "nothing", code=3)
