@@ -201,6 +201,19 @@ class Ending(msgspec.Struct, frozen=True):
     failure: Mapping[str, Any]
 
 
+class Pause(msgspec.Struct, frozen=True):
+    """Since when nothing of an execution begins, and who wanted that why.
+
+    `is_hard`: attempts that ran were stopped, and are made again. `stops_deadline`: the time of it does not count.
+    """
+
+    by: str
+    reason: str
+    time: datetime
+    is_hard: bool = False
+    stops_deadline: bool = False
+
+
 class Execution(msgspec.Struct, frozen=True):
     """The narrow row of an execution.
 
@@ -210,7 +223,8 @@ class Execution(msgspec.Struct, frozen=True):
     `bytes` is what it has written so far. `run` is 1, and one more each time that it is reopened after its end.
     `usage` is what its attempts that have ended used, None for nothing.
     `failure` is a JSON object with code, message, details, step_path, step_iteration, retryable, stack_trace. `ending`
-    is the end that is decided, from then until it has come. `mail` is how many binding messages it was ever sent.
+    is the end that is decided, from then until it has come. `pause` is there while it is PAUSED. `mail` is how many
+    binding messages it was ever sent.
     `unreadable` names the columns that the store holds and that cannot be read; something empty stands in their place.
     """
 
@@ -237,6 +251,7 @@ class Execution(msgspec.Struct, frozen=True):
     last_seq: int = 0
     failure: Mapping[str, Any] | None = None
     ending: Ending | None = None
+    pause: Pause | None = None
     mail: int = 0
     incarnation: UUID | None = None
     epoch: int = 1

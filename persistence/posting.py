@@ -36,7 +36,7 @@ def admits(execution: Execution, unseen: Iterable[str], kind: MessageKind) -> bo
         return MessageKind.TERMINATE not in waiting
     state = _after(state, waiting)
     match kind:
-        case MessageKind.PAUSE if state in _GOING:
+        case MessageKind.PAUSE if state in _GOING and execution.ending is None:
             return True
         case MessageKind.PAUSE if state is ExecutionState.PAUSED:
             return False

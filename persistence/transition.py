@@ -20,6 +20,7 @@ from persistence.model import (
     ExecutionState,
     Json,
     Message,
+    Pause,
     Step,
     StepCounts,
 )
@@ -111,6 +112,7 @@ class Transition(msgspec.Struct, frozen=True):
     deadline_time: datetime | None = None
     failure: Mapping[str, Any] | None = None
     ending: Ending | None = None
+    pause: Pause | None = None
     result: Json = None
     consumed: Sequence[UUID] = ()
     mail_seen: int = 0

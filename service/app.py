@@ -44,6 +44,7 @@ from service.calls.call_grpc import call_grpc
 from service.calls.channels import Channels
 from service.config import Config, ConfigError
 from service.engine.clock import StoreClock
+from service.engine.control import Control
 from service.engine.durations import TEN_YEARS
 from service.engine.egress.allowed import Allowed
 from service.engine.egress.egress import Egress
@@ -95,6 +96,7 @@ class Engine:
     clock: StoreClock
     runner: Runner
     executions: Executions
+    control: Control
     people: People
     workers: Workers
     known_handlers: KnownHandlers
@@ -152,8 +154,9 @@ def build_engine(
         workers,
     )
     executions = Executions(repository, workflows, runner, _pace(config), outside.new_id, mended)
+    control = Control(repository, runner, outside.new_id)
     people = People(repository, runner, _pace(config))
-    return Engine(repository, hub, workflows, outside.clock, runner, executions, people, workers, known)
+    return Engine(repository, hub, workflows, outside.clock, runner, executions, control, people, workers, known)
 
 
 def notifications_of(config: Config, repository: Repository, hub: WatchHub) -> UserNotifications:
@@ -250,7 +253,7 @@ async def running_server(config: Config, repository: Repository, *, alone: bool)
         tokens = PageTokens(await _page_token_key(config, repository))
         workflow_servicer = WorkflowServicer(engine.workflows, engine.executions, repository, tokens)
         execution_servicer = ExecutionServicer(
-            engine.executions, engine.workflows, repository, tokens, config.wait_limit
+            engine.executions, engine.workflows, repository, tokens, config.wait_limit, engine.control
         )
         notification_servicer = NotificationServicer(notifications_of(config, repository, engine.hub), tokens)
         task_servicer = TaskServicer(engine.people, repository, tokens)

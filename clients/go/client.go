@@ -261,6 +261,43 @@ func (c *Client) Cancel(ctx context.Context, executionID string, options *Cancel
 	return call(ctx, c, c.executions.Cancel, request, c.timeout)
 }
 
+// PauseOptions says how an execution is paused.
+type PauseOptions struct {
+	// RequestID is the id of the request; without one the client makes it.
+	RequestID string
+	// Reason is for the history.
+	Reason string
+	// Hard stops what runs, too; it is made again when the execution is resumed.
+	Hard bool
+	// StopDeadline lets the time of the pause not count for the deadline.
+	StopDeadline bool
+}
+
+// Pause lets nothing of an execution begin until it is resumed, and returns it.
+func (c *Client) Pause(ctx context.Context, executionID string, options *PauseOptions) (*flowkeepv1.PauseResponse, error) {
+	var set PauseOptions
+	if options != nil {
+		set = *options
+	}
+	request := &flowkeepv1.PauseRequest{
+		ExecutionId: executionID, Reason: set.Reason, Hard: set.Hard, StopDeadline: set.StopDeadline,
+		RequestId: requestID(set.RequestID),
+	}
+	return call(ctx, c, c.executions.Pause, request, c.timeout)
+}
+
+// Resume lets a paused execution go on, and returns it.
+func (c *Client) Resume(ctx context.Context, executionID, reason string) (*flowkeepv1.ResumeResponse, error) {
+	request := &flowkeepv1.ResumeRequest{ExecutionId: executionID, Reason: reason, RequestId: requestID("")}
+	return call(ctx, c, c.executions.Resume, request, c.timeout)
+}
+
+// Terminate ends an execution at once, without waiting for what runs, and returns it.
+func (c *Client) Terminate(ctx context.Context, executionID, reason string) (*flowkeepv1.TerminateResponse, error) {
+	request := &flowkeepv1.TerminateRequest{ExecutionId: executionID, Reason: reason, RequestId: requestID("")}
+	return call(ctx, c, c.executions.Terminate, request, c.timeout)
+}
+
 // Result waits for the end of an execution and reads its result into what target points to, as encoding/json does; nil
 // leaves it unread. The error is an *ExecutionFailedError when it ended otherwise than COMPLETED, or one of Watch.
 func (c *Client) Result(ctx context.Context, executionID string, target any) error {

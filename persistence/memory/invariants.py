@@ -20,6 +20,7 @@ def check_execution(row: Execution) -> None:
     _hold(
         row.ending is not None or row.state is not ExecutionState.CANCELLING, "what is cancelling has its end decided"
     )
+    _hold(row.pause is None or row.state is ExecutionState.PAUSED, "only what is PAUSED says how")
     if row.state.is_end:
         _hold(row.incarnation is None and row.wake_time is None, "an ended execution has neither owner nor wake_time")
     else:

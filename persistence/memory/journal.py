@@ -142,7 +142,7 @@ class MemoryJournal:
             if not step.state.is_end:
                 row.steps[key] = replace(step, state=StepState.CANCELLED, end_time=now, end_seq=seq, output=None)
         kinds = {message.kind for message in self._tables.unseen(row)}
-        is_asked = before.state is ExecutionState.CANCELLING or MessageKind.CANCEL in kinds
+        is_asked = before.state is ExecutionState.CANCELLING or kinds & {MessageKind.CANCEL, MessageKind.TERMINATE}
         state = ExecutionState.CANCELLED if is_asked else ExecutionState.FAILED
         closing = Closing(state, seq, now, min(before.progress, 99), _closed(before.counts, row.steps))
         failure, event = end(closing)
@@ -155,6 +155,7 @@ class MemoryJournal:
             end_time=now,
             failure=copied(failure),
             ending=None,
+            pause=None,
             last_seq=seq,
             counts=closing.counts,
             progress=closing.progress,
@@ -314,6 +315,7 @@ def _after(row: Execution, transition: Transition, now: datetime) -> Execution:
         deadline_time=transition.deadline_time,
         failure=copied(transition.failure),
         ending=fresh_ending(transition.ending),
+        pause=transition.pause,
         incarnation=None if is_released else row.incarnation,
         deaths=0 if transition.survived else row.deaths,
         bytes=transition.bytes,

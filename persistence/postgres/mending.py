@@ -42,6 +42,7 @@ _EXECUTION: Mapping[str, tuple[Callable[[Any], bool], Any]] = {
     "labels": (lambda text: all(type(each) is str for each in records.document(text or "{}").values()), "{}"),
     "failure": (_optional(records.failure), None),
     "ending": (_optional(records.ending), None),
+    "pause": (_optional(records.pause), None),
     "usage": (_optional(records.usage), None),
 }
 _MESSAGE: Mapping[str, tuple[Callable[[Any], bool], Any]] = {

@@ -25,6 +25,7 @@ from persistence.model import (
     ExecutionState,
     Json,
     Message,
+    Pause,
     Step,
     StepCounts,
     StepState,
@@ -37,7 +38,8 @@ EXECUTION_COLUMNS = (
     "org_id", "id", "owner", "workflow_id", "workflow_name", "revision", "state", "create_time", "timeout", "priority",
     "tags", "labels", "correlation_id", "request_id", "scheduled_time", "start_time", "end_time", "deadline_time",
     "progress", "steps_total", "steps_completed", "steps_failed", "steps_skipped", "steps_running", "steps_cancelled",
-    "last_seq", "failure", "ending", "mail", "incarnation", "epoch", "wake_time", "deaths", "bytes", "run", "usage",
+    "last_seq", "failure", "ending", "pause", "mail", "incarnation", "epoch", "wake_time", "deaths", "bytes", "run",
+    "usage",
 )  # fmt: skip
 MESSAGE_COLUMNS = ("id", "kind", "create_time", "sender", "body")
 STEP_COLUMNS = (
@@ -62,6 +64,7 @@ _decode = msgspec.json.decode
 _decode_labels = msgspec.json.Decoder(dict[str, str]).decode
 _decode_wait = msgspec.json.Decoder(Wait).decode
 _decode_usage = msgspec.json.Decoder(Usage).decode
+_decode_pause = msgspec.json.Decoder(Pause).decode
 _encode = msgspec.json.encode
 _strict = json.JSONEncoder(allow_nan=False)
 _EXECUTION_STATES = {state.value: state for state in ExecutionState}
@@ -155,6 +158,7 @@ def execution(row: asyncpg.Record | Mapping[str, Any]) -> Execution:
         last_seq=row["last_seq"],
         failure=None if row["failure"] is None else failure(row["failure"]),
         ending=None if row["ending"] is None else ending(row["ending"]),
+        pause=None if row["pause"] is None else pause(row["pause"]),
         mail=row["mail"],
         incarnation=row["incarnation"],
         epoch=row["epoch"],
@@ -245,6 +249,13 @@ def wait(text: str) -> Wait:
 def usage(text: str) -> Usage:
     """Return what was used up. Raises msgspec.DecodeError when it is nothing of ours."""
     return _decode_usage(text)
+
+
+def pause(text: str) -> Pause:
+    """Return how an execution is paused. Raises msgspec.DecodeError, OverflowError when it is nothing of ours."""
+    found = _decode_pause(text)
+    found.time.astimezone(UTC)  # a message holds the years 1 to 9999 of UTC
+    return found
 
 
 def ending(text: str) -> Ending:

@@ -105,7 +105,15 @@ def _assigned(told: pb.VariablesAssigned) -> events.VariablesAssigned:
 
 
 def _cancelling(told: pb.ExecutionCancelling) -> events.Cancelling:
-    return events.Cancelling(told.cancelled_by, told.reason)
+    return events.Cancelling(told.cancelled_by, told.reason, told.terminated)
+
+
+def _paused(told: pb.ExecutionPaused) -> events.Paused:
+    return events.Paused(told.paused_by, told.reason, told.hard, told.stop_deadline)
+
+
+def _resumed(told: pb.ExecutionResumed) -> events.Resumed:
+    return events.Resumed(told.resumed_by, told.reason, _optional(told, "deadline_time"))
 
 
 def _finished(told: pb.ExecutionFinished) -> events.Finished:
@@ -171,6 +179,8 @@ _BODIES: dict[str, Any] = {
     "step_cancelled": _cancelled,
     "variables_assigned": _assigned,
     "cancelling": _cancelling,
+    "paused": _paused,
+    "resumed": _resumed,
     "finished": _finished,
     "reopened": _reopened,
 }

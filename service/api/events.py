@@ -188,8 +188,20 @@ def _content(body: events.EventBody) -> Content:
         case events.VariablesAssigned():
             return _serialized("variables_assigned", _assigned(body))
         case events.Cancelling():
-            cancelling = pb.ExecutionCancelling(cancelled_by=body.cancelled_by, reason=body.reason)
+            cancelling = pb.ExecutionCancelling(
+                cancelled_by=body.cancelled_by, reason=body.reason, terminated=body.terminated
+            )
             return _serialized("cancelling", cancelling)
+        case events.Paused():
+            paused = pb.ExecutionPaused(
+                paused_by=body.paused_by, reason=body.reason, hard=body.hard, stop_deadline=body.stop_deadline
+            )
+            return _serialized("paused", paused)
+        case events.Resumed():
+            resumed = pb.ExecutionResumed(resumed_by=body.resumed_by, reason=body.reason)
+            if body.deadline_time is not None:
+                resumed.deadline_time.CopyFrom(timestamp(body.deadline_time))
+            return _serialized("resumed", resumed)
         case events.Reopened():
             reopened = pb.ExecutionReopened(run=body.run, reopened_by=body.reopened_by, reason=body.reason)
             return _serialized("reopened", reopened)

@@ -20,6 +20,7 @@ from persistence.transition import Created
 from service.api import batches
 from service.api.answering import in_time
 from service.api.claims import DEBUG, READ_WORKFLOWS
+from service.api.control import ControlCalls
 from service.api.definitions import EncodedDefinitions
 from service.api.encoded import Encoded, tag
 from service.api.errors import invalid, violations_under
@@ -44,6 +45,7 @@ from service.api.paging import LARGEST_PAGE_BYTES, fitting, page_limit
 from service.api.payloads import read_struct
 from service.api.steps import Sight, add_steps
 from service.api.times import seconds
+from service.engine.control import Control
 from service.engine.executions import Executions
 from service.engine.history import History
 from service.engine.requests import StartRequest
@@ -91,7 +93,7 @@ Read = TypeVar("Read", bound=_HasOmitted)
 Made = TypeVar("Made")
 
 
-class ExecutionServicer(ExecutionServiceServicer):
+class ExecutionServicer(ControlCalls, ExecutionServiceServicer):
     """Executions over gRPC."""
 
     def __init__(
@@ -101,8 +103,10 @@ class ExecutionServicer(ExecutionServiceServicer):
         repository: ExecutionRepository,
         tokens: PageTokens,
         wait_limit: float,
+        control: Control,
     ) -> None:
         self._executions = executions
+        self._control = control
         self._workflows = workflows
         self._definitions = EncodedDefinitions()
         self._repository = repository

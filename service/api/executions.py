@@ -5,8 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flowkeep.v1.execution_pb2 import Execution as ExecutionMessage
+from flowkeep.v1.execution_pb2 import ExecutionPause
 from flowkeep.v1.execution_service_pb2 import CancelResponse, ExecuteResponse
-from persistence.model import Execution, ExecutionDetail, ExecutionOutcome, ExecutionState, Json, Step, StepState
+from persistence.model import (
+    Execution,
+    ExecutionDetail,
+    ExecutionOutcome,
+    ExecutionState,
+    Json,
+    Pause,
+    Step,
+    StepState,
+)
 from persistence.transition import Created
 from service.api.definitions import EncodedDefinitions
 from service.api.encoded import Encoded, tag
@@ -85,6 +95,8 @@ def execution_message(execution: Execution) -> ExecutionMessage:
     message.last_seq = execution.last_seq
     message.written_bytes = execution.bytes
     message.run = execution.run
+    if execution.pause is not None:
+        put_pause(message.pause, execution.pause)
     if execution.usage is not None:
         message.usage.CopyFrom(usage_message(execution.usage))
     if execution.tags:
@@ -96,6 +108,13 @@ def execution_message(execution: Execution) -> ExecutionMessage:
     if execution.unreadable:
         message.unreadable.extend(execution.unreadable)
     return message
+
+
+def put_pause(message: ExecutionPause, pause: Pause) -> None:
+    """Tell how an execution is paused."""
+    message.paused_by, message.reason = pause.by, pause.reason
+    put_time(message.pause_time, pause.time)
+    message.hard, message.stop_deadline = pause.is_hard, pause.stops_deadline
 
 
 def executed(execution: ExecutionMessage | Encoded, created: Created) -> bytes:

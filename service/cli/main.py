@@ -22,6 +22,7 @@ _MODULES = (
     "service.cli.workflows",
     "service.cli.functions",
     "service.cli.executions",
+    "service.cli.control",
     "service.cli.notifications",
     "service.cli.tasks",
     "service.cli.workers",

@@ -74,11 +74,13 @@ def _what_happened(event: ExecutionEvent, progress: Progress) -> Text:
         case "started":
             return Text("started")
         case "paused":
-            return plain(_with("paused", event.paused.reason))
+            how = "paused, what runs is stopped" if event.paused.hard else "paused"
+            return plain(_with(how, event.paused.reason))
         case "resumed":
-            return Text("resumed")
+            return plain(_with("resumed", event.resumed.reason))
         case "cancelling":
-            return plain(_with("cancelling", event.cancelling.reason))
+            what = "terminating" if event.cancelling.terminated else "cancelling"
+            return plain(_with(what, event.cancelling.reason))
         case "signal_received":
             return plain(f"signal {event.signal_received.name} received")
         case "variables_assigned":

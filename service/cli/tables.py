@@ -202,6 +202,7 @@ def _execution_facts(execution: Execution) -> Facts:
         ("Execution", Text(execution.execution_id, "bold")),
         ("Workflow", plain(f"{execution.workflow_name}, revision {execution.revision}")),
         ("State", state_text(state_name(execution))),
+        ("Paused", _pause_text(execution)),
         ("Progress", _whole_progress(execution)),
         ("Created", plain(f"{time_text(execution.create_time)} by {execution.owner or 'nobody'}".lstrip())),
         ("Starts", time_text(execution.scheduled_time) if not execution.HasField("start_time") else ""),
@@ -219,6 +220,17 @@ def _execution_facts(execution: Execution) -> Facts:
         ("Used", usage_text(execution.usage)),
         ("Unreadable", _unreadable(execution)),
     )
+
+
+def _pause_text(execution: Execution) -> Text:
+    """Return since when it is paused by whom and why, empty when it is not."""
+    if not execution.HasField("pause"):
+        return Text()
+    pause = execution.pause
+    since = f"since {time_text(pause.pause_time)} by {pause.paused_by or 'nobody'}"
+    told = [since, *(["what ran was stopped"] if pause.hard else [])]
+    told += ["the deadline waits"] if pause.stop_deadline else []
+    return plain(", ".join(told) + (f": {pause.reason}" if pause.reason else ""))
 
 
 def _unreadable(kept: Execution | Workflow) -> Text:

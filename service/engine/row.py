@@ -25,6 +25,7 @@ def row(execution: Execution, plan: Plan, incarnation: UUID | None, wake_time: d
         deadline_time=after.deadline_time,
         failure=after.failure.to_json() if after.failure else None,
         ending=after.ending.stored() if after.ending else None,
+        pause=after.pause,
         incarnation=incarnation,
         wake_time=wake_time,
         bytes=after.bytes,

@@ -45,7 +45,7 @@ RULES_OPTION = 1159
 NOBODYS = "01930000-0000-7000-8000-000000000000"
 
 BY_WORKFLOW = ("GetWorkflow", "UpdateWorkflow", "DeleteWorkflow", "Execute")
-BY_EXECUTION = ("GetExecution", "ListSteps", "GetStep", "Cancel", "WatchExecution")
+BY_EXECUTION = ("GetExecution", "ListSteps", "GetStep", "Pause", "Resume", "Cancel", "Terminate", "WatchExecution")
 BY_TASK = ("GetTask", "ClaimTask", "ReleaseTask", "CompleteTask", "DelegateTask", "CommentTask")
 BY_NEITHER = (
     "CreateWorkflow",

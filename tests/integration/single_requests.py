@@ -117,7 +117,7 @@ ROWS: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({**E, "path": "a\0"}, "path"),
         ({**E, "path": "a", "iteration": -1}, "iteration"),
     ],
-    "Cancel": [(E, "EXECUTION_NOT_FOUND")],
+    **{name: [(E, "EXECUTION_NOT_FOUND")] for name in ("Cancel", "Pause", "Resume", "Terminate")},
     "WatchExecution": [
         (E, "EXECUTION_NOT_FOUND"),
         ({**E, "snapshot": True}, "EXECUTION_NOT_FOUND"),

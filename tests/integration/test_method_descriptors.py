@@ -36,6 +36,7 @@ from service.config import Config
 from tests.patience import PATIENCE
 
 FILES = (workflows_pb, executions_pb)
+STREAMED_OR_OF_WHAT_RUNS = ("WatchExecution", "Cancel", "Pause", "Resume", "Terminate")
 SERVICES = {service.name: service for file in FILES for service in file.DESCRIPTOR.services_by_name.values()}
 METHODS = {method.name: method for service in SERVICES.values() for method in service.methods}
 ABSENT = "01900000-0000-7000-8000-000000000000"
@@ -132,7 +133,9 @@ def server() -> Iterator[Any]:
     tokens = PageTokens(b"key")
     servicers = {
         "WorkflowService": WorkflowServicer(engine.workflows, engine.executions, repository, tokens),
-        "ExecutionService": ExecutionServicer(engine.executions, engine.workflows, repository, tokens, 5.0),
+        "ExecutionService": ExecutionServicer(
+            engine.executions, engine.workflows, repository, tokens, 5.0, engine.control
+        ),
     }
     bridges = {service: _Bridge(servicers[name], service, loop) for name, service in SERVICES.items()}
     yield grpc_testing.server_from_dictionary(bridges, grpc_testing.strict_real_time())
@@ -201,6 +204,9 @@ def _requests(workflow: str, execution_id: str) -> dict[str, Message]:
         "ListSteps": executions_pb.ListStepsRequest(execution_id=execution_id),
         "GetStep": executions_pb.GetStepRequest(execution_id=execution_id, path="one"),
         "Cancel": executions_pb.CancelRequest(execution_id=execution_id),
+        "Pause": executions_pb.PauseRequest(execution_id=execution_id),
+        "Resume": executions_pb.ResumeRequest(execution_id=execution_id),
+        "Terminate": executions_pb.TerminateRequest(execution_id=execution_id),
         "WatchExecution": executions_pb.WatchExecutionRequest(execution_id=execution_id),
         "DeleteWorkflow": workflows_pb.DeleteWorkflowRequest(workflow="other"),
     }
@@ -222,7 +228,7 @@ def test_each_rpc_has_a_request(workflow: str) -> None:
     assert set(_requests(workflow, ABSENT)) == set(METHODS)
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if name not in ("WatchExecution", "Cancel")])
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in STREAMED_OR_OF_WHAT_RUNS])
 def test_a_sound_request_is_answered(caller: Caller, workflow: str, name: str) -> None:
     if name == "DeleteWorkflow":
         caller.unary("CreateWorkflow", _requests(workflow, ABSENT)["CreateWorkflow"])
@@ -231,6 +237,15 @@ def test_a_sound_request_is_answered(caller: Caller, workflow: str, name: str) -
     assert isinstance(response, Message)
     assert response.DESCRIPTOR.full_name == _message_type(name)
     assert code is grpc.StatusCode.OK
+
+
+@pytest.mark.parametrize("name", ["Pause", "Terminate"])
+def test_what_runs_is_held_or_ended(caller: Caller, workflow: str, name: str) -> None:
+    execution_id = _executed(caller, workflow, delay=3600)
+    response, code, _ = caller.unary(name, _requests(workflow, execution_id)[name])
+    assert code is grpc.StatusCode.OK
+    ended = {"Pause": "STATE_PAUSED", "Terminate": "STATE_CANCELLED"}
+    assert response.execution.State.Name(response.execution.state) == ended[name]
 
 
 def test_cancel_gives_a_receipt(caller: Caller, workflow: str) -> None:
@@ -251,7 +266,7 @@ def test_watch_streams_to_the_end(caller: Caller, workflow: str) -> None:
     assert events[-1].WhichOneof("kind") == "finished"
 
 
-@pytest.mark.parametrize("name", ["GetExecution", "Cancel"])
+@pytest.mark.parametrize("name", ["GetExecution", "Cancel", "Pause", "Resume", "Terminate"])
 def test_an_absent_execution_is_not_found(caller: Caller, workflow: str, name: str) -> None:
     _, code, message = caller.unary(name, _requests(workflow, ABSENT)[name])
     assert (code, message) == (grpc.StatusCode.NOT_FOUND, f"execution {ABSENT} not found")

@@ -168,9 +168,15 @@ async def _use_every_rpc(session: Session) -> None:
     applied = await session.call(work, "ApplyWorkflows", definitions=[DEFINITION, WAITING])
     assert [each["outcome"] for each in applied["results"]] == ["OUTCOME_UNCHANGED", "OUTCOME_CREATED"]
     waiting = (await session.call(run, "Execute", workflow="waiting"))["execution"]["execution_id"]
+    paused = await session.call(run, "Pause", execution_id=waiting, reason="lunch", stop_deadline=True)
+    assert (paused["execution"]["state"], paused["execution"]["pause"]["reason"]) == ("STATE_PAUSED", "lunch")
+    assert (await session.call(run, "Resume", execution_id=waiting))["execution"]["state"] == "STATE_RUNNING"
     receipt = await session.call(run, "Cancel", execution_id=waiting, reason="by hand")
     assert receipt["execution"]["state"] == "STATE_CANCELLED"
     assert [each["effect"] for each in receipt["steps"]] == ["EFFECT_WAIT_REMOVED"]
+    waiting = (await session.call(run, "Execute", workflow="waiting"))["execution"]["execution_id"]
+    ended = await session.call(run, "Terminate", execution_id=waiting)
+    assert ended["execution"]["failure"]["code"] == "TERMINATED"
     assert await session.call(work, "DeleteWorkflow", workflow="waiting") == {}
 
     told = "NotificationService"

@@ -89,10 +89,10 @@ _USAGES = [None, Usage(7, 1), Usage(cost_micros=MOST // 2)]
 _FREQUENCIES = {
     **{"succeed": 24, "fail": 18, "due": 20, "pass": 6, "progress": 6, "suspend": 16, "stale": 8, "repeat": 6},
     **{"early": 6, "recover": 8, "stop": 6, "miss": 8, "free": 8, "lack": 6, "find": 6, "restart": 12, "rejoin": 8},
-    **{"lose": 6},
+    **{"lose": 6, "hold": 12},
 }
 _KINDS = [kind for kind, frequency in _FREQUENCIES.items() for _ in range(frequency)]
-_ENDS = ["cancel", "cancel", "deadline", "deadline", "condemn"]
+_ENDS = ["cancel", "cancel", "deadline", "deadline", "condemn", "terminate"]
 _WORK = [None, 1, 1, 12_000, 40_000]
 _ENOUGH = [None, None, 1, 2_000]
 _RESULT_KINDS = {"succeed", "fail", "suspend", "progress"}
@@ -253,6 +253,12 @@ def _play(driver: Driver, kind: str, which: int, how: int) -> None:
             _repeat(driver, which + 12 * how)
         case "cancel":
             driver.cancel()
+        case "hold" if driver.state.is_paused:
+            driver.resume()
+        case "hold":
+            driver.pause(hard=how > 1, stop_deadline=how % 2 > 0)
+        case "terminate":
+            driver.terminate()
         case "recover":
             driver.recover()
         case "rejoin":
@@ -333,6 +339,8 @@ def _drain(driver: Driver) -> None:
             return
         if driver.backlog:
             driver.take_turn()
+        elif driver.state.is_paused:
+            driver.resume()
         elif driver.told_to_stop:
             driver.stopped(min(driver.told_to_stop))
         elif driver.running:

@@ -239,6 +239,22 @@ class Driver:
         """Let somebody ask to cancel."""
         return self.receive(CANCEL)
 
+    def pause(self, *, hard: bool = False, stop_deadline: bool = False) -> Plan:
+        """Let somebody pause it."""
+        return self._told(MessageKind.PAUSE, hard=hard, stop_deadline=stop_deadline)
+
+    def resume(self) -> Plan:
+        """Let somebody resume it."""
+        return self._told(MessageKind.RESUME)
+
+    def terminate(self) -> Plan:
+        """Let somebody terminate it."""
+        return self._told(MessageKind.TERMINATE)
+
+    def _told(self, kind: MessageKind, **body: Any) -> Plan:
+        message = Message(UUID(int=3), kind, self.now, "ann", {"reason": "lunch", **body})
+        return self.apply_now(happenings.MessageCame(self.now, message))
+
     def receive(self, message: Message) -> Plan:
         """Let a message come."""
         return self.apply(happenings.MessageCame(self.now, message))
@@ -301,6 +317,7 @@ class Driver:
             deadline_time=after.deadline_time,
             failure=after.failure.to_json() if after.failure else None,
             ending=after.ending.stored() if after.ending else None,
+            pause=after.pause,
             bytes=after.bytes,
             usage=after.usage,
         )

@@ -80,7 +80,7 @@ def test_every_execution_ends_when_its_attempts_and_timers_do(driver: Driver) ->
 def test_there_is_always_something_that_moves_an_execution_on(driver: Driver) -> None:
     for turn in driver.turns:
         state = turn.plan.state
-        if not state.state.is_end and state.state is not ExecutionState.PENDING:
+        if not state.state.is_end and state.state is not ExecutionState.PENDING and not state.is_paused:
             in_work = [step for step in state.steps.values() if not step.state.is_end]
             goes_on = [step for step in in_work if step.attempt or step.state is StepState.WAITING]
             # What stops leaves it to whoever goes on from there.
@@ -93,7 +93,7 @@ def test_the_end_is_the_one_that_was_earned(driver: Driver) -> None:
     failed = {p for p, row in driver.rows.items() if row.state is StepState.FAILED}
     fatal = {p for p in failed if spec_of(driver.definition, p).on_error is not OnError.CONTINUE}
     kinds = {type(turn.happening) for turn in driver.turns if not turn.before.state.is_end}
-    if happenings.MessageCame in kinds:
+    if any(isinstance(body, events.Cancelling) for body in driver.bodies):
         assert state.state is ExecutionState.CANCELLED
     elif of_root := [path for path in fatal if "[" not in path]:
         assert state.state is ExecutionState.FAILED and len(of_root) == 1

@@ -1298,7 +1298,11 @@ type ExecutionPaused struct {
 	// Output only. The verified subject that paused it.
 	PausedBy string `protobuf:"bytes,1,opt,name=paused_by,json=pausedBy,proto3" json:"paused_by,omitempty"`
 	// Output only. Why, in the words of the caller.
-	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Output only. Whether attempts that ran were told to stop, to be made again.
+	Hard bool `protobuf:"varint,3,opt,name=hard,proto3" json:"hard,omitempty"`
+	// Output only. Whether the time of the pause does not count for the deadline of the execution.
+	StopDeadline  bool `protobuf:"varint,4,opt,name=stop_deadline,json=stopDeadline,proto3" json:"stop_deadline,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1347,11 +1351,29 @@ func (x *ExecutionPaused) GetReason() string {
 	return ""
 }
 
+func (x *ExecutionPaused) GetHard() bool {
+	if x != nil {
+		return x.Hard
+	}
+	return false
+}
+
+func (x *ExecutionPaused) GetStopDeadline() bool {
+	if x != nil {
+		return x.StopDeadline
+	}
+	return false
+}
+
 // The execution was resumed.
 type ExecutionResumed struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Output only. The verified subject that resumed it.
-	ResumedBy     string `protobuf:"bytes,1,opt,name=resumed_by,json=resumedBy,proto3" json:"resumed_by,omitempty"`
+	ResumedBy string `protobuf:"bytes,1,opt,name=resumed_by,json=resumedBy,proto3" json:"resumed_by,omitempty"`
+	// Output only. Why, in the words of the caller.
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Output only. When the execution is cut off with TIMED_OUT; absent where it has not started.
+	DeadlineTime  *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=deadline_time,json=deadlineTime,proto3" json:"deadline_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1391,6 +1413,20 @@ func (x *ExecutionResumed) GetResumedBy() string {
 		return x.ResumedBy
 	}
 	return ""
+}
+
+func (x *ExecutionResumed) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ExecutionResumed) GetDeadlineTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DeadlineTime
+	}
+	return nil
 }
 
 // A signal arrived.
@@ -1454,7 +1490,9 @@ type ExecutionCancelling struct {
 	// Output only. The verified subject that asked.
 	CancelledBy string `protobuf:"bytes,1,opt,name=cancelled_by,json=cancelledBy,proto3" json:"cancelled_by,omitempty"`
 	// Output only. Why, in the words of the caller.
-	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Output only. Whether it ends without waiting for what runs (`Terminate`).
+	Terminated    bool `protobuf:"varint,3,opt,name=terminated,proto3" json:"terminated,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1501,6 +1539,13 @@ func (x *ExecutionCancelling) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *ExecutionCancelling) GetTerminated() bool {
+	if x != nil {
+		return x.Terminated
+	}
+	return false
 }
 
 // The execution ended.
@@ -1763,19 +1808,26 @@ const file_flowkeep_v1_event_proto_rawDesc = "" +
 	"\x11VariablesAssigned\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12+\n" +
 	"\x04vars\x18\x02 \x01(\v2\x17.google.protobuf.StructR\x04vars\x12\x1c\n" +
-	"\titeration\x18\x03 \x01(\x05R\titeration\"F\n" +
+	"\titeration\x18\x03 \x01(\x05R\titeration\"\x7f\n" +
 	"\x0fExecutionPaused\x12\x1b\n" +
 	"\tpaused_by\x18\x01 \x01(\tR\bpausedBy\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"1\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x12\n" +
+	"\x04hard\x18\x03 \x01(\bR\x04hard\x12#\n" +
+	"\rstop_deadline\x18\x04 \x01(\bR\fstopDeadline\"\x8a\x01\n" +
 	"\x10ExecutionResumed\x12\x1d\n" +
 	"\n" +
-	"resumed_by\x18\x01 \x01(\tR\tresumedBy\"W\n" +
+	"resumed_by\x18\x01 \x01(\tR\tresumedBy\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12?\n" +
+	"\rdeadline_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\fdeadlineTime\"W\n" +
 	"\x0eSignalReceived\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x121\n" +
-	"\apayload\x18\x02 \x01(\v2\x17.google.protobuf.StructR\apayload\"P\n" +
+	"\apayload\x18\x02 \x01(\v2\x17.google.protobuf.StructR\apayload\"p\n" +
 	"\x13ExecutionCancelling\x12!\n" +
 	"\fcancelled_by\x18\x01 \x01(\tR\vcancelledBy\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xb6\x01\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x1e\n" +
+	"\n" +
+	"terminated\x18\x03 \x01(\bR\n" +
+	"terminated\"\xb6\x01\n" +
 	"\x11ExecutionFinished\x122\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x1c.flowkeep.v1.Execution.StateR\x05state\x120\n" +
 	"\x06result\x18\x02 \x01(\v2\x16.google.protobuf.ValueH\x00R\x06result\x120\n" +
@@ -1865,15 +1917,16 @@ var file_flowkeep_v1_event_proto_depIdxs = []int32{
 	24, // 32: flowkeep.v1.StepCancelled.failure:type_name -> flowkeep.v1.Failure
 	23, // 33: flowkeep.v1.StepCancelled.usage:type_name -> flowkeep.v1.Usage
 	20, // 34: flowkeep.v1.VariablesAssigned.vars:type_name -> google.protobuf.Struct
-	20, // 35: flowkeep.v1.SignalReceived.payload:type_name -> google.protobuf.Struct
-	25, // 36: flowkeep.v1.ExecutionFinished.state:type_name -> flowkeep.v1.Execution.State
-	22, // 37: flowkeep.v1.ExecutionFinished.result:type_name -> google.protobuf.Value
-	24, // 38: flowkeep.v1.ExecutionFinished.failure:type_name -> flowkeep.v1.Failure
-	39, // [39:39] is the sub-list for method output_type
-	39, // [39:39] is the sub-list for method input_type
-	39, // [39:39] is the sub-list for extension type_name
-	39, // [39:39] is the sub-list for extension extendee
-	0,  // [0:39] is the sub-list for field type_name
+	18, // 35: flowkeep.v1.ExecutionResumed.deadline_time:type_name -> google.protobuf.Timestamp
+	20, // 36: flowkeep.v1.SignalReceived.payload:type_name -> google.protobuf.Struct
+	25, // 37: flowkeep.v1.ExecutionFinished.state:type_name -> flowkeep.v1.Execution.State
+	22, // 38: flowkeep.v1.ExecutionFinished.result:type_name -> google.protobuf.Value
+	24, // 39: flowkeep.v1.ExecutionFinished.failure:type_name -> flowkeep.v1.Failure
+	40, // [40:40] is the sub-list for method output_type
+	40, // [40:40] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_flowkeep_v1_event_proto_init() }

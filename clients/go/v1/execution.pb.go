@@ -259,6 +259,8 @@ const (
 	// An attempt whose worker was lost before it gave a result. It does not count as failed, and the next one begins;
 	// a step fails with this code once it has lost five workers in a row.
 	FailureCode_FAILURE_CODE_WORKER_LOST FailureCode = 61
+	// The execution was ended by `Terminate`.
+	FailureCode_FAILURE_CODE_TERMINATED FailureCode = 67
 )
 
 // Enum value maps for FailureCode.
@@ -324,6 +326,7 @@ var (
 		59: "FAILURE_CODE_MODEL_REFUSED",
 		60: "FAILURE_CODE_NOTIFICATION_NOT_KEPT",
 		61: "FAILURE_CODE_WORKER_LOST",
+		67: "FAILURE_CODE_TERMINATED",
 	}
 	FailureCode_value = map[string]int32{
 		"FAILURE_CODE_UNSPECIFIED":                 0,
@@ -386,6 +389,7 @@ var (
 		"FAILURE_CODE_MODEL_REFUSED":               59,
 		"FAILURE_CODE_NOTIFICATION_NOT_KEPT":       60,
 		"FAILURE_CODE_WORKER_LOST":                 61,
+		"FAILURE_CODE_TERMINATED":                  67,
 	}
 )
 
@@ -426,7 +430,7 @@ const (
 	Execution_STATE_PENDING Execution_State = 1
 	// Started, not yet ended. An execution that only waits for a timer is RUNNING too.
 	Execution_STATE_RUNNING Execution_State = 2
-	// Held at a step boundary until it is resumed.
+	// Held by `Pause`: nothing of it begins until it is resumed. What ran when it was paused may still run.
 	Execution_STATE_PAUSED Execution_State = 3
 	// Cancel was asked for and steps are being stopped.
 	Execution_STATE_CANCELLING Execution_State = 4
@@ -571,7 +575,7 @@ func (x StepExecution_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use StepExecution_State.Descriptor instead.
 func (StepExecution_State) EnumDescriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{2, 0}
+	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{3, 0}
 }
 
 // One run of one revision of a workflow.
@@ -660,7 +664,9 @@ type Execution struct {
 	// Output only. Number of the run: 1, and one more each time that the execution is reopened after its end.
 	Run int32 `protobuf:"varint,32,opt,name=run,proto3" json:"run,omitempty"`
 	// Output only. Whether there are more steps than `steps` holds.
-	StepsOmitted  bool `protobuf:"varint,33,opt,name=steps_omitted,json=stepsOmitted,proto3" json:"steps_omitted,omitempty"`
+	StepsOmitted bool `protobuf:"varint,33,opt,name=steps_omitted,json=stepsOmitted,proto3" json:"steps_omitted,omitempty"`
+	// Output only. How it is paused; present while it is PAUSED.
+	Pause         *ExecutionPause `protobuf:"bytes,35,opt,name=pause,proto3" json:"pause,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -937,6 +943,13 @@ func (x *Execution) GetStepsOmitted() bool {
 	return false
 }
 
+func (x *Execution) GetPause() *ExecutionPause {
+	if x != nil {
+		return x.Pause
+	}
+	return nil
+}
+
 type isExecution_Outcome interface {
 	isExecution_Outcome()
 }
@@ -954,6 +967,88 @@ type Execution_Failure struct {
 func (*Execution_Result) isExecution_Outcome() {}
 
 func (*Execution_Failure) isExecution_Outcome() {}
+
+// Since when nothing of an execution begins, and who wanted that why.
+type ExecutionPause struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Output only. The verified subject that paused it.
+	PausedBy string `protobuf:"bytes,1,opt,name=paused_by,json=pausedBy,proto3" json:"paused_by,omitempty"`
+	// Output only. Why, in the words of the caller.
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Output only. Since when.
+	PauseTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=pause_time,json=pauseTime,proto3" json:"pause_time,omitempty"`
+	// Output only. Whether attempts that ran were told to stop, to be made again.
+	Hard bool `protobuf:"varint,4,opt,name=hard,proto3" json:"hard,omitempty"`
+	// Output only. Whether the time of the pause does not count for the deadline: `deadline_time` moves at the resume.
+	StopDeadline  bool `protobuf:"varint,5,opt,name=stop_deadline,json=stopDeadline,proto3" json:"stop_deadline,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExecutionPause) Reset() {
+	*x = ExecutionPause{}
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExecutionPause) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExecutionPause) ProtoMessage() {}
+
+func (x *ExecutionPause) ProtoReflect() protoreflect.Message {
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExecutionPause.ProtoReflect.Descriptor instead.
+func (*ExecutionPause) Descriptor() ([]byte, []int) {
+	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ExecutionPause) GetPausedBy() string {
+	if x != nil {
+		return x.PausedBy
+	}
+	return ""
+}
+
+func (x *ExecutionPause) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ExecutionPause) GetPauseTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.PauseTime
+	}
+	return nil
+}
+
+func (x *ExecutionPause) GetHard() bool {
+	if x != nil {
+		return x.Hard
+	}
+	return false
+}
+
+func (x *ExecutionPause) GetStopDeadline() bool {
+	if x != nil {
+		return x.StopDeadline
+	}
+	return false
+}
 
 // How many steps are in which state. The counts of `completed`, `failed`, `skipped`, `cancelled` and `running` add up
 // to at most `total`; the rest is pending.
@@ -978,7 +1073,7 @@ type StepCounts struct {
 
 func (x *StepCounts) Reset() {
 	*x = StepCounts{}
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[1]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -990,7 +1085,7 @@ func (x *StepCounts) String() string {
 func (*StepCounts) ProtoMessage() {}
 
 func (x *StepCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[1]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1003,7 +1098,7 @@ func (x *StepCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepCounts.ProtoReflect.Descriptor instead.
 func (*StepCounts) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{1}
+	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *StepCounts) GetTotal() int32 {
@@ -1118,7 +1213,7 @@ type StepExecution struct {
 
 func (x *StepExecution) Reset() {
 	*x = StepExecution{}
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[2]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1130,7 +1225,7 @@ func (x *StepExecution) String() string {
 func (*StepExecution) ProtoMessage() {}
 
 func (x *StepExecution) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[2]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1143,7 +1238,7 @@ func (x *StepExecution) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepExecution.ProtoReflect.Descriptor instead.
 func (*StepExecution) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{2}
+	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *StepExecution) GetPath() string {
@@ -1358,7 +1453,7 @@ type Wait struct {
 
 func (x *Wait) Reset() {
 	*x = Wait{}
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[3]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1370,7 +1465,7 @@ func (x *Wait) String() string {
 func (*Wait) ProtoMessage() {}
 
 func (x *Wait) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[3]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1383,7 +1478,7 @@ func (x *Wait) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Wait.ProtoReflect.Descriptor instead.
 func (*Wait) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{3}
+	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Wait) GetStartTime() *timestamppb.Timestamp {
@@ -1555,7 +1650,7 @@ type TimerWait struct {
 
 func (x *TimerWait) Reset() {
 	*x = TimerWait{}
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[4]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1567,7 +1662,7 @@ func (x *TimerWait) String() string {
 func (*TimerWait) ProtoMessage() {}
 
 func (x *TimerWait) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[4]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1580,7 +1675,7 @@ func (x *TimerWait) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TimerWait.ProtoReflect.Descriptor instead.
 func (*TimerWait) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{4}
+	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{5}
 }
 
 // The wait for the next attempt.
@@ -1594,7 +1689,7 @@ type RetryWait struct {
 
 func (x *RetryWait) Reset() {
 	*x = RetryWait{}
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[5]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1606,7 +1701,7 @@ func (x *RetryWait) String() string {
 func (*RetryWait) ProtoMessage() {}
 
 func (x *RetryWait) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[5]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1619,7 +1714,7 @@ func (x *RetryWait) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryWait.ProtoReflect.Descriptor instead.
 func (*RetryWait) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{5}
+	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *RetryWait) GetAttempt() int32 {
@@ -1641,7 +1736,7 @@ type SlotWait struct {
 
 func (x *SlotWait) Reset() {
 	*x = SlotWait{}
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[6]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1653,7 +1748,7 @@ func (x *SlotWait) String() string {
 func (*SlotWait) ProtoMessage() {}
 
 func (x *SlotWait) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[6]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1666,7 +1761,7 @@ func (x *SlotWait) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SlotWait.ProtoReflect.Descriptor instead.
 func (*SlotWait) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{6}
+	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *SlotWait) GetResource() string {
@@ -1691,7 +1786,7 @@ type WorkerWait struct {
 
 func (x *WorkerWait) Reset() {
 	*x = WorkerWait{}
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[7]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1703,7 +1798,7 @@ func (x *WorkerWait) String() string {
 func (*WorkerWait) ProtoMessage() {}
 
 func (x *WorkerWait) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[7]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1716,7 +1811,7 @@ func (x *WorkerWait) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerWait.ProtoReflect.Descriptor instead.
 func (*WorkerWait) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{7}
+	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *WorkerWait) GetHandler() string {
@@ -1751,7 +1846,7 @@ type SignalWait struct {
 
 func (x *SignalWait) Reset() {
 	*x = SignalWait{}
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[8]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1763,7 +1858,7 @@ func (x *SignalWait) String() string {
 func (*SignalWait) ProtoMessage() {}
 
 func (x *SignalWait) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[8]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1776,7 +1871,7 @@ func (x *SignalWait) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalWait.ProtoReflect.Descriptor instead.
 func (*SignalWait) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{8}
+	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SignalWait) GetName() string {
@@ -1799,7 +1894,7 @@ type TaskWait struct {
 
 func (x *TaskWait) Reset() {
 	*x = TaskWait{}
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[9]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1811,7 +1906,7 @@ func (x *TaskWait) String() string {
 func (*TaskWait) ProtoMessage() {}
 
 func (x *TaskWait) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[9]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1824,7 +1919,7 @@ func (x *TaskWait) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskWait.ProtoReflect.Descriptor instead.
 func (*TaskWait) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{9}
+	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *TaskWait) GetTaskId() string {
@@ -1852,7 +1947,7 @@ type ChildWait struct {
 
 func (x *ChildWait) Reset() {
 	*x = ChildWait{}
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[10]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1864,7 +1959,7 @@ func (x *ChildWait) String() string {
 func (*ChildWait) ProtoMessage() {}
 
 func (x *ChildWait) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[10]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1877,7 +1972,7 @@ func (x *ChildWait) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChildWait.ProtoReflect.Descriptor instead.
 func (*ChildWait) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{10}
+	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ChildWait) GetExecutionId() string {
@@ -1896,7 +1991,7 @@ type BreakpointWait struct {
 
 func (x *BreakpointWait) Reset() {
 	*x = BreakpointWait{}
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[11]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1908,7 +2003,7 @@ func (x *BreakpointWait) String() string {
 func (*BreakpointWait) ProtoMessage() {}
 
 func (x *BreakpointWait) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[11]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1921,7 +2016,7 @@ func (x *BreakpointWait) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BreakpointWait.ProtoReflect.Descriptor instead.
 func (*BreakpointWait) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{11}
+	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{12}
 }
 
 // One attempt that failed.
@@ -1945,7 +2040,7 @@ type FailedAttempt struct {
 
 func (x *FailedAttempt) Reset() {
 	*x = FailedAttempt{}
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[12]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1957,7 +2052,7 @@ func (x *FailedAttempt) String() string {
 func (*FailedAttempt) ProtoMessage() {}
 
 func (x *FailedAttempt) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[12]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1970,7 +2065,7 @@ func (x *FailedAttempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailedAttempt.ProtoReflect.Descriptor instead.
 func (*FailedAttempt) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{12}
+	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *FailedAttempt) GetAttempt() int32 {
@@ -2044,7 +2139,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[13]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2056,7 +2151,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[13]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2069,7 +2164,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{13}
+	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Failure) GetCode() string {
@@ -2143,7 +2238,7 @@ type Usage struct {
 
 func (x *Usage) Reset() {
 	*x = Usage{}
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[14]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2155,7 +2250,7 @@ func (x *Usage) String() string {
 func (*Usage) ProtoMessage() {}
 
 func (x *Usage) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[14]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2168,7 +2263,7 @@ func (x *Usage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Usage.ProtoReflect.Descriptor instead.
 func (*Usage) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{14}
+	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Usage) GetInputTokens() int64 {
@@ -2213,7 +2308,7 @@ type Lineage struct {
 
 func (x *Lineage) Reset() {
 	*x = Lineage{}
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[15]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2225,7 +2320,7 @@ func (x *Lineage) String() string {
 func (*Lineage) ProtoMessage() {}
 
 func (x *Lineage) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[15]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2238,7 +2333,7 @@ func (x *Lineage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lineage.ProtoReflect.Descriptor instead.
 func (*Lineage) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{15}
+	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Lineage) GetParentExecutionId() string {
@@ -2287,7 +2382,7 @@ var File_flowkeep_v1_execution_proto protoreflect.FileDescriptor
 
 const file_flowkeep_v1_execution_proto_rawDesc = "" +
 	"\n" +
-	"\x1bflowkeep/v1/execution.proto\x12\vflowkeep.v1\x1a\x1aflowkeep/v1/workflow.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcc\r\n" +
+	"\x1bflowkeep/v1/execution.proto\x12\vflowkeep.v1\x1a\x1aflowkeep/v1/workflow.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xff\r\n" +
 	"\tExecution\x12!\n" +
 	"\fexecution_id\x18\x01 \x01(\tR\vexecutionId\x12\x1f\n" +
 	"\vworkflow_id\x18\x02 \x01(\tR\n" +
@@ -2331,7 +2426,8 @@ const file_flowkeep_v1_execution_proto_rawDesc = "" +
 	"\rwritten_bytes\x18\x1e \x01(\x03R\fwrittenBytes\x12/\n" +
 	"\x13definition_withheld\x18\x1f \x01(\bR\x12definitionWithheld\x12\x10\n" +
 	"\x03run\x18  \x01(\x05R\x03run\x12#\n" +
-	"\rsteps_omitted\x18! \x01(\bR\fstepsOmitted\x1a9\n" +
+	"\rsteps_omitted\x18! \x01(\bR\fstepsOmitted\x121\n" +
+	"\x05pause\x18# \x01(\v2\x1b.flowkeep.v1.ExecutionPauseR\x05pause\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd5\x01\n" +
@@ -2346,7 +2442,14 @@ const file_flowkeep_v1_execution_proto_rawDesc = "" +
 	"\fSTATE_FAILED\x10\a\x12\x13\n" +
 	"\x0fSTATE_CANCELLED\x10\b\x12\x13\n" +
 	"\x0fSTATE_TIMED_OUT\x10\tB\t\n" +
-	"\aoutcome\"\xaa\x01\n" +
+	"\aoutcome\"\xb9\x01\n" +
+	"\x0eExecutionPause\x12\x1b\n" +
+	"\tpaused_by\x18\x01 \x01(\tR\bpausedBy\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x129\n" +
+	"\n" +
+	"pause_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tpauseTime\x12\x12\n" +
+	"\x04hard\x18\x04 \x01(\bR\x04hard\x12#\n" +
+	"\rstop_deadline\x18\x05 \x01(\bR\fstopDeadline\"\xaa\x01\n" +
 	"\n" +
 	"StepCounts\x12\x14\n" +
 	"\x05total\x18\x01 \x01(\x05R\x05total\x12\x1c\n" +
@@ -2469,7 +2572,7 @@ const file_flowkeep_v1_execution_proto_rawDesc = "" +
 	"\bStepView\x12\x19\n" +
 	"\x15STEP_VIEW_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fSTEP_VIEW_BASIC\x10\x01\x12\x12\n" +
-	"\x0eSTEP_VIEW_FULL\x10\x02*\x9c\x10\n" +
+	"\x0eSTEP_VIEW_FULL\x10\x02*\xb9\x10\n" +
 	"\vFailureCode\x12\x1c\n" +
 	"\x18FAILURE_CODE_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aFAILURE_CODE_HANDLER_ERROR\x10\x01\x12\x1f\n" +
@@ -2531,7 +2634,8 @@ const file_flowkeep_v1_execution_proto_rawDesc = "" +
 	"\x1dFAILURE_CODE_CONTENT_FILTERED\x10:\x12\x1e\n" +
 	"\x1aFAILURE_CODE_MODEL_REFUSED\x10;\x12&\n" +
 	"\"FAILURE_CODE_NOTIFICATION_NOT_KEPT\x10<\x12\x1c\n" +
-	"\x18FAILURE_CODE_WORKER_LOST\x10=B2\n" +
+	"\x18FAILURE_CODE_WORKER_LOST\x10=\x12\x1b\n" +
+	"\x17FAILURE_CODE_TERMINATED\x10CB2\n" +
 	"\x0fdev.flowkeep.v1P\x01Z\x1dflowkeep.dev/go/v1;flowkeepv1b\x06proto3"
 
 var (
@@ -2547,7 +2651,7 @@ func file_flowkeep_v1_execution_proto_rawDescGZIP() []byte {
 }
 
 var file_flowkeep_v1_execution_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_flowkeep_v1_execution_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_flowkeep_v1_execution_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_flowkeep_v1_execution_proto_goTypes = []any{
 	(ExecutionView)(0),            // 0: flowkeep.v1.ExecutionView
 	(StepView)(0),                 // 1: flowkeep.v1.StepView
@@ -2555,78 +2659,81 @@ var file_flowkeep_v1_execution_proto_goTypes = []any{
 	(Execution_State)(0),          // 3: flowkeep.v1.Execution.State
 	(StepExecution_State)(0),      // 4: flowkeep.v1.StepExecution.State
 	(*Execution)(nil),             // 5: flowkeep.v1.Execution
-	(*StepCounts)(nil),            // 6: flowkeep.v1.StepCounts
-	(*StepExecution)(nil),         // 7: flowkeep.v1.StepExecution
-	(*Wait)(nil),                  // 8: flowkeep.v1.Wait
-	(*TimerWait)(nil),             // 9: flowkeep.v1.TimerWait
-	(*RetryWait)(nil),             // 10: flowkeep.v1.RetryWait
-	(*SlotWait)(nil),              // 11: flowkeep.v1.SlotWait
-	(*WorkerWait)(nil),            // 12: flowkeep.v1.WorkerWait
-	(*SignalWait)(nil),            // 13: flowkeep.v1.SignalWait
-	(*TaskWait)(nil),              // 14: flowkeep.v1.TaskWait
-	(*ChildWait)(nil),             // 15: flowkeep.v1.ChildWait
-	(*BreakpointWait)(nil),        // 16: flowkeep.v1.BreakpointWait
-	(*FailedAttempt)(nil),         // 17: flowkeep.v1.FailedAttempt
-	(*Failure)(nil),               // 18: flowkeep.v1.Failure
-	(*Usage)(nil),                 // 19: flowkeep.v1.Usage
-	(*Lineage)(nil),               // 20: flowkeep.v1.Lineage
-	nil,                           // 21: flowkeep.v1.Execution.LabelsEntry
-	nil,                           // 22: flowkeep.v1.WorkerWait.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 23: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 24: google.protobuf.Duration
-	(*structpb.Struct)(nil),       // 25: google.protobuf.Struct
-	(*structpb.Value)(nil),        // 26: google.protobuf.Value
-	(*WorkflowDefinition)(nil),    // 27: flowkeep.v1.WorkflowDefinition
+	(*ExecutionPause)(nil),        // 6: flowkeep.v1.ExecutionPause
+	(*StepCounts)(nil),            // 7: flowkeep.v1.StepCounts
+	(*StepExecution)(nil),         // 8: flowkeep.v1.StepExecution
+	(*Wait)(nil),                  // 9: flowkeep.v1.Wait
+	(*TimerWait)(nil),             // 10: flowkeep.v1.TimerWait
+	(*RetryWait)(nil),             // 11: flowkeep.v1.RetryWait
+	(*SlotWait)(nil),              // 12: flowkeep.v1.SlotWait
+	(*WorkerWait)(nil),            // 13: flowkeep.v1.WorkerWait
+	(*SignalWait)(nil),            // 14: flowkeep.v1.SignalWait
+	(*TaskWait)(nil),              // 15: flowkeep.v1.TaskWait
+	(*ChildWait)(nil),             // 16: flowkeep.v1.ChildWait
+	(*BreakpointWait)(nil),        // 17: flowkeep.v1.BreakpointWait
+	(*FailedAttempt)(nil),         // 18: flowkeep.v1.FailedAttempt
+	(*Failure)(nil),               // 19: flowkeep.v1.Failure
+	(*Usage)(nil),                 // 20: flowkeep.v1.Usage
+	(*Lineage)(nil),               // 21: flowkeep.v1.Lineage
+	nil,                           // 22: flowkeep.v1.Execution.LabelsEntry
+	nil,                           // 23: flowkeep.v1.WorkerWait.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 24: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 25: google.protobuf.Duration
+	(*structpb.Struct)(nil),       // 26: google.protobuf.Struct
+	(*structpb.Value)(nil),        // 27: google.protobuf.Value
+	(*WorkflowDefinition)(nil),    // 28: flowkeep.v1.WorkflowDefinition
 }
 var file_flowkeep_v1_execution_proto_depIdxs = []int32{
 	3,  // 0: flowkeep.v1.Execution.state:type_name -> flowkeep.v1.Execution.State
-	6,  // 1: flowkeep.v1.Execution.step_counts:type_name -> flowkeep.v1.StepCounts
-	23, // 2: flowkeep.v1.Execution.create_time:type_name -> google.protobuf.Timestamp
-	23, // 3: flowkeep.v1.Execution.start_time:type_name -> google.protobuf.Timestamp
-	23, // 4: flowkeep.v1.Execution.end_time:type_name -> google.protobuf.Timestamp
-	23, // 5: flowkeep.v1.Execution.deadline_time:type_name -> google.protobuf.Timestamp
-	23, // 6: flowkeep.v1.Execution.scheduled_time:type_name -> google.protobuf.Timestamp
-	24, // 7: flowkeep.v1.Execution.timeout:type_name -> google.protobuf.Duration
-	21, // 8: flowkeep.v1.Execution.labels:type_name -> flowkeep.v1.Execution.LabelsEntry
-	25, // 9: flowkeep.v1.Execution.input:type_name -> google.protobuf.Struct
-	25, // 10: flowkeep.v1.Execution.vars:type_name -> google.protobuf.Struct
-	26, // 11: flowkeep.v1.Execution.result:type_name -> google.protobuf.Value
-	18, // 12: flowkeep.v1.Execution.failure:type_name -> flowkeep.v1.Failure
-	7,  // 13: flowkeep.v1.Execution.steps:type_name -> flowkeep.v1.StepExecution
-	27, // 14: flowkeep.v1.Execution.definition:type_name -> flowkeep.v1.WorkflowDefinition
-	19, // 15: flowkeep.v1.Execution.usage:type_name -> flowkeep.v1.Usage
-	20, // 16: flowkeep.v1.Execution.lineage:type_name -> flowkeep.v1.Lineage
-	4,  // 17: flowkeep.v1.StepExecution.state:type_name -> flowkeep.v1.StepExecution.State
-	25, // 18: flowkeep.v1.StepExecution.input:type_name -> google.protobuf.Struct
-	26, // 19: flowkeep.v1.StepExecution.output:type_name -> google.protobuf.Value
-	18, // 20: flowkeep.v1.StepExecution.failure:type_name -> flowkeep.v1.Failure
-	23, // 21: flowkeep.v1.StepExecution.start_time:type_name -> google.protobuf.Timestamp
-	23, // 22: flowkeep.v1.StepExecution.end_time:type_name -> google.protobuf.Timestamp
-	8,  // 23: flowkeep.v1.StepExecution.wait:type_name -> flowkeep.v1.Wait
-	24, // 24: flowkeep.v1.StepExecution.duration:type_name -> google.protobuf.Duration
-	17, // 25: flowkeep.v1.StepExecution.failed_attempts:type_name -> flowkeep.v1.FailedAttempt
-	25, // 26: flowkeep.v1.StepExecution.assigned:type_name -> google.protobuf.Struct
-	19, // 27: flowkeep.v1.StepExecution.usage:type_name -> flowkeep.v1.Usage
-	23, // 28: flowkeep.v1.Wait.start_time:type_name -> google.protobuf.Timestamp
-	23, // 29: flowkeep.v1.Wait.wake_time:type_name -> google.protobuf.Timestamp
-	9,  // 30: flowkeep.v1.Wait.timer:type_name -> flowkeep.v1.TimerWait
-	10, // 31: flowkeep.v1.Wait.retry:type_name -> flowkeep.v1.RetryWait
-	11, // 32: flowkeep.v1.Wait.slot:type_name -> flowkeep.v1.SlotWait
-	12, // 33: flowkeep.v1.Wait.worker:type_name -> flowkeep.v1.WorkerWait
-	13, // 34: flowkeep.v1.Wait.signal:type_name -> flowkeep.v1.SignalWait
-	14, // 35: flowkeep.v1.Wait.task:type_name -> flowkeep.v1.TaskWait
-	15, // 36: flowkeep.v1.Wait.child:type_name -> flowkeep.v1.ChildWait
-	16, // 37: flowkeep.v1.Wait.breakpoint:type_name -> flowkeep.v1.BreakpointWait
-	22, // 38: flowkeep.v1.WorkerWait.labels:type_name -> flowkeep.v1.WorkerWait.LabelsEntry
-	23, // 39: flowkeep.v1.FailedAttempt.start_time:type_name -> google.protobuf.Timestamp
-	23, // 40: flowkeep.v1.FailedAttempt.end_time:type_name -> google.protobuf.Timestamp
-	18, // 41: flowkeep.v1.FailedAttempt.failure:type_name -> flowkeep.v1.Failure
-	25, // 42: flowkeep.v1.Failure.details:type_name -> google.protobuf.Struct
-	43, // [43:43] is the sub-list for method output_type
-	43, // [43:43] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	7,  // 1: flowkeep.v1.Execution.step_counts:type_name -> flowkeep.v1.StepCounts
+	24, // 2: flowkeep.v1.Execution.create_time:type_name -> google.protobuf.Timestamp
+	24, // 3: flowkeep.v1.Execution.start_time:type_name -> google.protobuf.Timestamp
+	24, // 4: flowkeep.v1.Execution.end_time:type_name -> google.protobuf.Timestamp
+	24, // 5: flowkeep.v1.Execution.deadline_time:type_name -> google.protobuf.Timestamp
+	24, // 6: flowkeep.v1.Execution.scheduled_time:type_name -> google.protobuf.Timestamp
+	25, // 7: flowkeep.v1.Execution.timeout:type_name -> google.protobuf.Duration
+	22, // 8: flowkeep.v1.Execution.labels:type_name -> flowkeep.v1.Execution.LabelsEntry
+	26, // 9: flowkeep.v1.Execution.input:type_name -> google.protobuf.Struct
+	26, // 10: flowkeep.v1.Execution.vars:type_name -> google.protobuf.Struct
+	27, // 11: flowkeep.v1.Execution.result:type_name -> google.protobuf.Value
+	19, // 12: flowkeep.v1.Execution.failure:type_name -> flowkeep.v1.Failure
+	8,  // 13: flowkeep.v1.Execution.steps:type_name -> flowkeep.v1.StepExecution
+	28, // 14: flowkeep.v1.Execution.definition:type_name -> flowkeep.v1.WorkflowDefinition
+	20, // 15: flowkeep.v1.Execution.usage:type_name -> flowkeep.v1.Usage
+	21, // 16: flowkeep.v1.Execution.lineage:type_name -> flowkeep.v1.Lineage
+	6,  // 17: flowkeep.v1.Execution.pause:type_name -> flowkeep.v1.ExecutionPause
+	24, // 18: flowkeep.v1.ExecutionPause.pause_time:type_name -> google.protobuf.Timestamp
+	4,  // 19: flowkeep.v1.StepExecution.state:type_name -> flowkeep.v1.StepExecution.State
+	26, // 20: flowkeep.v1.StepExecution.input:type_name -> google.protobuf.Struct
+	27, // 21: flowkeep.v1.StepExecution.output:type_name -> google.protobuf.Value
+	19, // 22: flowkeep.v1.StepExecution.failure:type_name -> flowkeep.v1.Failure
+	24, // 23: flowkeep.v1.StepExecution.start_time:type_name -> google.protobuf.Timestamp
+	24, // 24: flowkeep.v1.StepExecution.end_time:type_name -> google.protobuf.Timestamp
+	9,  // 25: flowkeep.v1.StepExecution.wait:type_name -> flowkeep.v1.Wait
+	25, // 26: flowkeep.v1.StepExecution.duration:type_name -> google.protobuf.Duration
+	18, // 27: flowkeep.v1.StepExecution.failed_attempts:type_name -> flowkeep.v1.FailedAttempt
+	26, // 28: flowkeep.v1.StepExecution.assigned:type_name -> google.protobuf.Struct
+	20, // 29: flowkeep.v1.StepExecution.usage:type_name -> flowkeep.v1.Usage
+	24, // 30: flowkeep.v1.Wait.start_time:type_name -> google.protobuf.Timestamp
+	24, // 31: flowkeep.v1.Wait.wake_time:type_name -> google.protobuf.Timestamp
+	10, // 32: flowkeep.v1.Wait.timer:type_name -> flowkeep.v1.TimerWait
+	11, // 33: flowkeep.v1.Wait.retry:type_name -> flowkeep.v1.RetryWait
+	12, // 34: flowkeep.v1.Wait.slot:type_name -> flowkeep.v1.SlotWait
+	13, // 35: flowkeep.v1.Wait.worker:type_name -> flowkeep.v1.WorkerWait
+	14, // 36: flowkeep.v1.Wait.signal:type_name -> flowkeep.v1.SignalWait
+	15, // 37: flowkeep.v1.Wait.task:type_name -> flowkeep.v1.TaskWait
+	16, // 38: flowkeep.v1.Wait.child:type_name -> flowkeep.v1.ChildWait
+	17, // 39: flowkeep.v1.Wait.breakpoint:type_name -> flowkeep.v1.BreakpointWait
+	23, // 40: flowkeep.v1.WorkerWait.labels:type_name -> flowkeep.v1.WorkerWait.LabelsEntry
+	24, // 41: flowkeep.v1.FailedAttempt.start_time:type_name -> google.protobuf.Timestamp
+	24, // 42: flowkeep.v1.FailedAttempt.end_time:type_name -> google.protobuf.Timestamp
+	19, // 43: flowkeep.v1.FailedAttempt.failure:type_name -> flowkeep.v1.Failure
+	26, // 44: flowkeep.v1.Failure.details:type_name -> google.protobuf.Struct
+	45, // [45:45] is the sub-list for method output_type
+	45, // [45:45] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_flowkeep_v1_execution_proto_init() }
@@ -2639,11 +2746,11 @@ func file_flowkeep_v1_execution_proto_init() {
 		(*Execution_Result)(nil),
 		(*Execution_Failure)(nil),
 	}
-	file_flowkeep_v1_execution_proto_msgTypes[2].OneofWrappers = []any{
+	file_flowkeep_v1_execution_proto_msgTypes[3].OneofWrappers = []any{
 		(*StepExecution_Output)(nil),
 		(*StepExecution_Failure)(nil),
 	}
-	file_flowkeep_v1_execution_proto_msgTypes[3].OneofWrappers = []any{
+	file_flowkeep_v1_execution_proto_msgTypes[4].OneofWrappers = []any{
 		(*Wait_Timer)(nil),
 		(*Wait_Retry)(nil),
 		(*Wait_Slot)(nil),
@@ -2659,7 +2766,7 @@ func file_flowkeep_v1_execution_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_flowkeep_v1_execution_proto_rawDesc), len(file_flowkeep_v1_execution_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   18,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1329,6 +1329,359 @@ func (x *CancelResponse) GetStepsOmitted() bool {
 	return false
 }
 
+// Request of Pause.
+type PauseRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. Id of the execution.
+	ExecutionId string `protobuf:"bytes,1,opt,name=execution_id,json=executionId,proto3" json:"execution_id,omitempty"`
+	// Optional. Why, for the history. At most 1,024 characters.
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Optional. Tells attempts that run to stop. They are made again when the execution is resumed, as attempts that were cut
+	// off with their server are, and count for no retry; those of steps that are AT_MOST_ONCE are let finish. Has no effect
+	// on an execution that is PAUSED already.
+	Hard bool `protobuf:"varint,3,opt,name=hard,proto3" json:"hard,omitempty"`
+	// Optional. Lets the time of the pause not count for the deadline of the execution, which moves at the resume. Default:
+	// the deadline goes on, and ends the execution as TIMED_OUT also while it is paused.
+	StopDeadline bool `protobuf:"varint,4,opt,name=stop_deadline,json=stopDeadline,proto3" json:"stop_deadline,omitempty"`
+	// Optional. Id of this request, made by the caller; a UUID is advised. The same id with the same content returns the
+	// execution as it is now and pauses nothing again; with other content, or of another method, ALREADY_EXISTS,
+	// REQUEST_ID_REUSED. It is remembered for at least 30 days and as long as the execution is kept. At most 128 characters.
+	RequestId     string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PauseRequest) Reset() {
+	*x = PauseRequest{}
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PauseRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PauseRequest) ProtoMessage() {}
+
+func (x *PauseRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PauseRequest.ProtoReflect.Descriptor instead.
+func (*PauseRequest) Descriptor() ([]byte, []int) {
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *PauseRequest) GetExecutionId() string {
+	if x != nil {
+		return x.ExecutionId
+	}
+	return ""
+}
+
+func (x *PauseRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *PauseRequest) GetHard() bool {
+	if x != nil {
+		return x.Hard
+	}
+	return false
+}
+
+func (x *PauseRequest) GetStopDeadline() bool {
+	if x != nil {
+		return x.StopDeadline
+	}
+	return false
+}
+
+func (x *PauseRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+// Response of Pause.
+type PauseResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The execution after the request.
+	Execution     *Execution `protobuf:"bytes,1,opt,name=execution,proto3" json:"execution,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PauseResponse) Reset() {
+	*x = PauseResponse{}
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PauseResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PauseResponse) ProtoMessage() {}
+
+func (x *PauseResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PauseResponse.ProtoReflect.Descriptor instead.
+func (*PauseResponse) Descriptor() ([]byte, []int) {
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *PauseResponse) GetExecution() *Execution {
+	if x != nil {
+		return x.Execution
+	}
+	return nil
+}
+
+// Request of Resume.
+type ResumeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. Id of the execution.
+	ExecutionId string `protobuf:"bytes,1,opt,name=execution_id,json=executionId,proto3" json:"execution_id,omitempty"`
+	// Optional. Why, for the history. At most 1,024 characters.
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Optional. Id of this request, as of `PauseRequest.request_id`. At most 128 characters.
+	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeRequest) Reset() {
+	*x = ResumeRequest{}
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeRequest) ProtoMessage() {}
+
+func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeRequest.ProtoReflect.Descriptor instead.
+func (*ResumeRequest) Descriptor() ([]byte, []int) {
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ResumeRequest) GetExecutionId() string {
+	if x != nil {
+		return x.ExecutionId
+	}
+	return ""
+}
+
+func (x *ResumeRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ResumeRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+// Response of Resume.
+type ResumeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The execution after the request.
+	Execution     *Execution `protobuf:"bytes,1,opt,name=execution,proto3" json:"execution,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeResponse) Reset() {
+	*x = ResumeResponse{}
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeResponse) ProtoMessage() {}
+
+func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeResponse.ProtoReflect.Descriptor instead.
+func (*ResumeResponse) Descriptor() ([]byte, []int) {
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ResumeResponse) GetExecution() *Execution {
+	if x != nil {
+		return x.Execution
+	}
+	return nil
+}
+
+// Request of Terminate.
+type TerminateRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. Id of the execution.
+	ExecutionId string `protobuf:"bytes,1,opt,name=execution_id,json=executionId,proto3" json:"execution_id,omitempty"`
+	// Optional. Why, for the history. At most 1,024 characters.
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Optional. Id of this request, as of `PauseRequest.request_id`. At most 128 characters.
+	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TerminateRequest) Reset() {
+	*x = TerminateRequest{}
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TerminateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TerminateRequest) ProtoMessage() {}
+
+func (x *TerminateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TerminateRequest.ProtoReflect.Descriptor instead.
+func (*TerminateRequest) Descriptor() ([]byte, []int) {
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *TerminateRequest) GetExecutionId() string {
+	if x != nil {
+		return x.ExecutionId
+	}
+	return ""
+}
+
+func (x *TerminateRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *TerminateRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+// Response of Terminate.
+type TerminateResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The execution after the request.
+	Execution     *Execution `protobuf:"bytes,1,opt,name=execution,proto3" json:"execution,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TerminateResponse) Reset() {
+	*x = TerminateResponse{}
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TerminateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TerminateResponse) ProtoMessage() {}
+
+func (x *TerminateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TerminateResponse.ProtoReflect.Descriptor instead.
+func (*TerminateResponse) Descriptor() ([]byte, []int) {
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *TerminateResponse) GetExecution() *Execution {
+	if x != nil {
+		return x.Execution
+	}
+	return nil
+}
+
 // Request of WatchExecution.
 type WatchExecutionRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1345,7 +1698,7 @@ type WatchExecutionRequest struct {
 
 func (x *WatchExecutionRequest) Reset() {
 	*x = WatchExecutionRequest{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[16]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1357,7 +1710,7 @@ func (x *WatchExecutionRequest) String() string {
 func (*WatchExecutionRequest) ProtoMessage() {}
 
 func (x *WatchExecutionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[16]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1370,7 +1723,7 @@ func (x *WatchExecutionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchExecutionRequest.ProtoReflect.Descriptor instead.
 func (*WatchExecutionRequest) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{16}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *WatchExecutionRequest) GetExecutionId() string {
@@ -1412,7 +1765,7 @@ type WatchExecutionResponse struct {
 
 func (x *WatchExecutionResponse) Reset() {
 	*x = WatchExecutionResponse{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[17]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1424,7 +1777,7 @@ func (x *WatchExecutionResponse) String() string {
 func (*WatchExecutionResponse) ProtoMessage() {}
 
 func (x *WatchExecutionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[17]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1437,7 +1790,7 @@ func (x *WatchExecutionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchExecutionResponse.ProtoReflect.Descriptor instead.
 func (*WatchExecutionResponse) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{17}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *WatchExecutionResponse) GetKind() isWatchExecutionResponse_Kind {
@@ -1527,7 +1880,7 @@ type EventBatch struct {
 
 func (x *EventBatch) Reset() {
 	*x = EventBatch{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[18]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1539,7 +1892,7 @@ func (x *EventBatch) String() string {
 func (*EventBatch) ProtoMessage() {}
 
 func (x *EventBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[18]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1552,7 +1905,7 @@ func (x *EventBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventBatch.ProtoReflect.Descriptor instead.
 func (*EventBatch) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{18}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *EventBatch) GetEvents() []*ExecutionEvent {
@@ -1573,7 +1926,7 @@ type Bookmark struct {
 
 func (x *Bookmark) Reset() {
 	*x = Bookmark{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[19]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1585,7 +1938,7 @@ func (x *Bookmark) String() string {
 func (*Bookmark) ProtoMessage() {}
 
 func (x *Bookmark) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[19]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1598,7 +1951,7 @@ func (x *Bookmark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bookmark.ProtoReflect.Descriptor instead.
 func (*Bookmark) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{19}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Bookmark) GetSeq() int64 {
@@ -1621,7 +1974,7 @@ type Snapshot struct {
 
 func (x *Snapshot) Reset() {
 	*x = Snapshot{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[20]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1633,7 +1986,7 @@ func (x *Snapshot) String() string {
 func (*Snapshot) ProtoMessage() {}
 
 func (x *Snapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[20]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1646,7 +1999,7 @@ func (x *Snapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
 func (*Snapshot) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{20}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Snapshot) GetSeq() int64 {
@@ -1680,7 +2033,7 @@ type StepOutput struct {
 
 func (x *StepOutput) Reset() {
 	*x = StepOutput{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[21]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1692,7 +2045,7 @@ func (x *StepOutput) String() string {
 func (*StepOutput) ProtoMessage() {}
 
 func (x *StepOutput) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[21]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1705,7 +2058,7 @@ func (x *StepOutput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepOutput.ProtoReflect.Descriptor instead.
 func (*StepOutput) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{21}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *StepOutput) GetPath() string {
@@ -1752,7 +2105,7 @@ type BatchExecuteResponse_Result struct {
 
 func (x *BatchExecuteResponse_Result) Reset() {
 	*x = BatchExecuteResponse_Result{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[23]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1764,7 +2117,7 @@ func (x *BatchExecuteResponse_Result) String() string {
 func (*BatchExecuteResponse_Result) ProtoMessage() {}
 
 func (x *BatchExecuteResponse_Result) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[23]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1844,7 +2197,7 @@ type CancelResponse_StepReceipt struct {
 
 func (x *CancelResponse_StepReceipt) Reset() {
 	*x = CancelResponse_StepReceipt{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[25]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1856,7 +2209,7 @@ func (x *CancelResponse_StepReceipt) String() string {
 func (*CancelResponse_StepReceipt) ProtoMessage() {}
 
 func (x *CancelResponse_StepReceipt) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[25]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2032,7 +2385,30 @@ const file_flowkeep_v1_execution_service_proto_rawDesc = "" +
 	"\x0fEFFECT_STOPPING\x10\x04\x12\x12\n" +
 	"\x0eEFFECT_STOPPED\x10\x05\x12\x12\n" +
 	"\x0eEFFECT_UNKNOWN\x10\x06\x12\x14\n" +
-	"\x10EFFECT_COMPLETED\x10\a\"\x86\x01\n" +
+	"\x10EFFECT_COMPLETED\x10\a\"\xbf\x01\n" +
+	"\fPauseRequest\x12+\n" +
+	"\fexecution_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vexecutionId\x12 \n" +
+	"\x06reason\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\x06reason\x12\x12\n" +
+	"\x04hard\x18\x03 \x01(\bR\x04hard\x12#\n" +
+	"\rstop_deadline\x18\x04 \x01(\bR\fstopDeadline\x12'\n" +
+	"\n" +
+	"request_id\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\trequestId\"E\n" +
+	"\rPauseResponse\x124\n" +
+	"\texecution\x18\x01 \x01(\v2\x16.flowkeep.v1.ExecutionR\texecution\"\x87\x01\n" +
+	"\rResumeRequest\x12+\n" +
+	"\fexecution_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vexecutionId\x12 \n" +
+	"\x06reason\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\x06reason\x12'\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\trequestId\"F\n" +
+	"\x0eResumeResponse\x124\n" +
+	"\texecution\x18\x01 \x01(\v2\x16.flowkeep.v1.ExecutionR\texecution\"\x8a\x01\n" +
+	"\x10TerminateRequest\x12+\n" +
+	"\fexecution_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vexecutionId\x12 \n" +
+	"\x06reason\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\x06reason\x12'\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\trequestId\"I\n" +
+	"\x11TerminateResponse\x124\n" +
+	"\texecution\x18\x01 \x01(\v2\x16.flowkeep.v1.ExecutionR\texecution\"\x86\x01\n" +
 	"\x15WatchExecutionRequest\x12+\n" +
 	"\fexecution_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vexecutionId\x12$\n" +
 	"\tafter_seq\x18\x02 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\bafterSeq\x12\x1a\n" +
@@ -2056,7 +2432,7 @@ const file_flowkeep_v1_execution_service_proto_rawDesc = "" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\x05R\aattempt\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04text\x12\x1c\n" +
-	"\titeration\x18\x04 \x01(\x05R\titeration2\x8f\x05\n" +
+	"\titeration\x18\x04 \x01(\x05R\titeration2\xde\x06\n" +
 	"\x10ExecutionService\x12D\n" +
 	"\aExecute\x12\x1b.flowkeep.v1.ExecuteRequest\x1a\x1c.flowkeep.v1.ExecuteResponse\x12S\n" +
 	"\fBatchExecute\x12 .flowkeep.v1.BatchExecuteRequest\x1a!.flowkeep.v1.BatchExecuteResponse\x12S\n" +
@@ -2064,7 +2440,10 @@ const file_flowkeep_v1_execution_service_proto_rawDesc = "" +
 	"\x0eListExecutions\x12\".flowkeep.v1.ListExecutionsRequest\x1a#.flowkeep.v1.ListExecutionsResponse\x12J\n" +
 	"\tListSteps\x12\x1d.flowkeep.v1.ListStepsRequest\x1a\x1e.flowkeep.v1.ListStepsResponse\x12D\n" +
 	"\aGetStep\x12\x1b.flowkeep.v1.GetStepRequest\x1a\x1c.flowkeep.v1.GetStepResponse\x12A\n" +
-	"\x06Cancel\x12\x1a.flowkeep.v1.CancelRequest\x1a\x1b.flowkeep.v1.CancelResponse\x12[\n" +
+	"\x06Cancel\x12\x1a.flowkeep.v1.CancelRequest\x1a\x1b.flowkeep.v1.CancelResponse\x12>\n" +
+	"\x05Pause\x12\x19.flowkeep.v1.PauseRequest\x1a\x1a.flowkeep.v1.PauseResponse\x12A\n" +
+	"\x06Resume\x12\x1a.flowkeep.v1.ResumeRequest\x1a\x1b.flowkeep.v1.ResumeResponse\x12J\n" +
+	"\tTerminate\x12\x1d.flowkeep.v1.TerminateRequest\x1a\x1e.flowkeep.v1.TerminateResponse\x12[\n" +
 	"\x0eWatchExecution\x12\".flowkeep.v1.WatchExecutionRequest\x1a#.flowkeep.v1.WatchExecutionResponse0\x01B2\n" +
 	"\x0fdev.flowkeep.v1P\x01Z\x1dflowkeep.dev/go/v1;flowkeepv1b\x06proto3"
 
@@ -2081,7 +2460,7 @@ func file_flowkeep_v1_execution_service_proto_rawDescGZIP() []byte {
 }
 
 var file_flowkeep_v1_execution_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_flowkeep_v1_execution_service_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_flowkeep_v1_execution_service_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_flowkeep_v1_execution_service_proto_goTypes = []any{
 	(ListExecutionsRequest_Order)(0),       // 0: flowkeep.v1.ListExecutionsRequest.Order
 	(CancelResponse_StepReceipt_Effect)(0), // 1: flowkeep.v1.CancelResponse.StepReceipt.Effect
@@ -2101,86 +2480,101 @@ var file_flowkeep_v1_execution_service_proto_goTypes = []any{
 	(*GetStepResponse)(nil),                // 15: flowkeep.v1.GetStepResponse
 	(*CancelRequest)(nil),                  // 16: flowkeep.v1.CancelRequest
 	(*CancelResponse)(nil),                 // 17: flowkeep.v1.CancelResponse
-	(*WatchExecutionRequest)(nil),          // 18: flowkeep.v1.WatchExecutionRequest
-	(*WatchExecutionResponse)(nil),         // 19: flowkeep.v1.WatchExecutionResponse
-	(*EventBatch)(nil),                     // 20: flowkeep.v1.EventBatch
-	(*Bookmark)(nil),                       // 21: flowkeep.v1.Bookmark
-	(*Snapshot)(nil),                       // 22: flowkeep.v1.Snapshot
-	(*StepOutput)(nil),                     // 23: flowkeep.v1.StepOutput
-	nil,                                    // 24: flowkeep.v1.ExecuteRequest.LabelsEntry
-	(*BatchExecuteResponse_Result)(nil),    // 25: flowkeep.v1.BatchExecuteResponse.Result
-	nil,                                    // 26: flowkeep.v1.ExecutionFilter.LabelsEntry
-	(*CancelResponse_StepReceipt)(nil),     // 27: flowkeep.v1.CancelResponse.StepReceipt
-	(*structpb.Struct)(nil),                // 28: google.protobuf.Struct
-	(*durationpb.Duration)(nil),            // 29: google.protobuf.Duration
-	(ExecutionView)(0),                     // 30: flowkeep.v1.ExecutionView
-	(*Execution)(nil),                      // 31: flowkeep.v1.Execution
-	(Execution_State)(0),                   // 32: flowkeep.v1.Execution.State
-	(*timestamppb.Timestamp)(nil),          // 33: google.protobuf.Timestamp
-	(StepExecution_State)(0),               // 34: flowkeep.v1.StepExecution.State
-	(StepView)(0),                          // 35: flowkeep.v1.StepView
-	(*StepExecution)(nil),                  // 36: flowkeep.v1.StepExecution
-	(*ExecutionEvent)(nil),                 // 37: flowkeep.v1.ExecutionEvent
-	(*status.Status)(nil),                  // 38: google.rpc.Status
+	(*PauseRequest)(nil),                   // 18: flowkeep.v1.PauseRequest
+	(*PauseResponse)(nil),                  // 19: flowkeep.v1.PauseResponse
+	(*ResumeRequest)(nil),                  // 20: flowkeep.v1.ResumeRequest
+	(*ResumeResponse)(nil),                 // 21: flowkeep.v1.ResumeResponse
+	(*TerminateRequest)(nil),               // 22: flowkeep.v1.TerminateRequest
+	(*TerminateResponse)(nil),              // 23: flowkeep.v1.TerminateResponse
+	(*WatchExecutionRequest)(nil),          // 24: flowkeep.v1.WatchExecutionRequest
+	(*WatchExecutionResponse)(nil),         // 25: flowkeep.v1.WatchExecutionResponse
+	(*EventBatch)(nil),                     // 26: flowkeep.v1.EventBatch
+	(*Bookmark)(nil),                       // 27: flowkeep.v1.Bookmark
+	(*Snapshot)(nil),                       // 28: flowkeep.v1.Snapshot
+	(*StepOutput)(nil),                     // 29: flowkeep.v1.StepOutput
+	nil,                                    // 30: flowkeep.v1.ExecuteRequest.LabelsEntry
+	(*BatchExecuteResponse_Result)(nil),    // 31: flowkeep.v1.BatchExecuteResponse.Result
+	nil,                                    // 32: flowkeep.v1.ExecutionFilter.LabelsEntry
+	(*CancelResponse_StepReceipt)(nil),     // 33: flowkeep.v1.CancelResponse.StepReceipt
+	(*structpb.Struct)(nil),                // 34: google.protobuf.Struct
+	(*durationpb.Duration)(nil),            // 35: google.protobuf.Duration
+	(ExecutionView)(0),                     // 36: flowkeep.v1.ExecutionView
+	(*Execution)(nil),                      // 37: flowkeep.v1.Execution
+	(Execution_State)(0),                   // 38: flowkeep.v1.Execution.State
+	(*timestamppb.Timestamp)(nil),          // 39: google.protobuf.Timestamp
+	(StepExecution_State)(0),               // 40: flowkeep.v1.StepExecution.State
+	(StepView)(0),                          // 41: flowkeep.v1.StepView
+	(*StepExecution)(nil),                  // 42: flowkeep.v1.StepExecution
+	(*ExecutionEvent)(nil),                 // 43: flowkeep.v1.ExecutionEvent
+	(*status.Status)(nil),                  // 44: google.rpc.Status
 }
 var file_flowkeep_v1_execution_service_proto_depIdxs = []int32{
-	28, // 0: flowkeep.v1.ExecuteRequest.input:type_name -> google.protobuf.Struct
-	24, // 1: flowkeep.v1.ExecuteRequest.labels:type_name -> flowkeep.v1.ExecuteRequest.LabelsEntry
-	29, // 2: flowkeep.v1.ExecuteRequest.start_delay:type_name -> google.protobuf.Duration
-	29, // 3: flowkeep.v1.ExecuteRequest.timeout:type_name -> google.protobuf.Duration
-	30, // 4: flowkeep.v1.ExecuteRequest.view:type_name -> flowkeep.v1.ExecutionView
-	31, // 5: flowkeep.v1.ExecuteResponse.execution:type_name -> flowkeep.v1.Execution
+	34, // 0: flowkeep.v1.ExecuteRequest.input:type_name -> google.protobuf.Struct
+	30, // 1: flowkeep.v1.ExecuteRequest.labels:type_name -> flowkeep.v1.ExecuteRequest.LabelsEntry
+	35, // 2: flowkeep.v1.ExecuteRequest.start_delay:type_name -> google.protobuf.Duration
+	35, // 3: flowkeep.v1.ExecuteRequest.timeout:type_name -> google.protobuf.Duration
+	36, // 4: flowkeep.v1.ExecuteRequest.view:type_name -> flowkeep.v1.ExecutionView
+	37, // 5: flowkeep.v1.ExecuteResponse.execution:type_name -> flowkeep.v1.Execution
 	2,  // 6: flowkeep.v1.BatchExecuteRequest.requests:type_name -> flowkeep.v1.ExecuteRequest
-	25, // 7: flowkeep.v1.BatchExecuteResponse.results:type_name -> flowkeep.v1.BatchExecuteResponse.Result
-	30, // 8: flowkeep.v1.GetExecutionRequest.view:type_name -> flowkeep.v1.ExecutionView
-	31, // 9: flowkeep.v1.GetExecutionResponse.execution:type_name -> flowkeep.v1.Execution
+	31, // 7: flowkeep.v1.BatchExecuteResponse.results:type_name -> flowkeep.v1.BatchExecuteResponse.Result
+	36, // 8: flowkeep.v1.GetExecutionRequest.view:type_name -> flowkeep.v1.ExecutionView
+	37, // 9: flowkeep.v1.GetExecutionResponse.execution:type_name -> flowkeep.v1.Execution
 	9,  // 10: flowkeep.v1.ListExecutionsRequest.filter:type_name -> flowkeep.v1.ExecutionFilter
 	0,  // 11: flowkeep.v1.ListExecutionsRequest.order:type_name -> flowkeep.v1.ListExecutionsRequest.Order
-	30, // 12: flowkeep.v1.ListExecutionsRequest.view:type_name -> flowkeep.v1.ExecutionView
-	32, // 13: flowkeep.v1.ExecutionFilter.states:type_name -> flowkeep.v1.Execution.State
-	26, // 14: flowkeep.v1.ExecutionFilter.labels:type_name -> flowkeep.v1.ExecutionFilter.LabelsEntry
+	36, // 12: flowkeep.v1.ListExecutionsRequest.view:type_name -> flowkeep.v1.ExecutionView
+	38, // 13: flowkeep.v1.ExecutionFilter.states:type_name -> flowkeep.v1.Execution.State
+	32, // 14: flowkeep.v1.ExecutionFilter.labels:type_name -> flowkeep.v1.ExecutionFilter.LabelsEntry
 	10, // 15: flowkeep.v1.ExecutionFilter.create_time:type_name -> flowkeep.v1.TimeRange
 	10, // 16: flowkeep.v1.ExecutionFilter.end_time:type_name -> flowkeep.v1.TimeRange
-	33, // 17: flowkeep.v1.TimeRange.start_time:type_name -> google.protobuf.Timestamp
-	33, // 18: flowkeep.v1.TimeRange.end_time:type_name -> google.protobuf.Timestamp
-	31, // 19: flowkeep.v1.ListExecutionsResponse.executions:type_name -> flowkeep.v1.Execution
-	34, // 20: flowkeep.v1.ListStepsRequest.states:type_name -> flowkeep.v1.StepExecution.State
-	35, // 21: flowkeep.v1.ListStepsRequest.view:type_name -> flowkeep.v1.StepView
-	36, // 22: flowkeep.v1.ListStepsResponse.steps:type_name -> flowkeep.v1.StepExecution
-	36, // 23: flowkeep.v1.GetStepResponse.step:type_name -> flowkeep.v1.StepExecution
-	31, // 24: flowkeep.v1.CancelResponse.execution:type_name -> flowkeep.v1.Execution
-	27, // 25: flowkeep.v1.CancelResponse.steps:type_name -> flowkeep.v1.CancelResponse.StepReceipt
-	20, // 26: flowkeep.v1.WatchExecutionResponse.events:type_name -> flowkeep.v1.EventBatch
-	21, // 27: flowkeep.v1.WatchExecutionResponse.bookmark:type_name -> flowkeep.v1.Bookmark
-	22, // 28: flowkeep.v1.WatchExecutionResponse.snapshot:type_name -> flowkeep.v1.Snapshot
-	23, // 29: flowkeep.v1.WatchExecutionResponse.output:type_name -> flowkeep.v1.StepOutput
-	37, // 30: flowkeep.v1.EventBatch.events:type_name -> flowkeep.v1.ExecutionEvent
-	31, // 31: flowkeep.v1.Snapshot.execution:type_name -> flowkeep.v1.Execution
-	3,  // 32: flowkeep.v1.BatchExecuteResponse.Result.response:type_name -> flowkeep.v1.ExecuteResponse
-	38, // 33: flowkeep.v1.BatchExecuteResponse.Result.error:type_name -> google.rpc.Status
-	1,  // 34: flowkeep.v1.CancelResponse.StepReceipt.effect:type_name -> flowkeep.v1.CancelResponse.StepReceipt.Effect
-	34, // 35: flowkeep.v1.CancelResponse.StepReceipt.state:type_name -> flowkeep.v1.StepExecution.State
-	2,  // 36: flowkeep.v1.ExecutionService.Execute:input_type -> flowkeep.v1.ExecuteRequest
-	4,  // 37: flowkeep.v1.ExecutionService.BatchExecute:input_type -> flowkeep.v1.BatchExecuteRequest
-	6,  // 38: flowkeep.v1.ExecutionService.GetExecution:input_type -> flowkeep.v1.GetExecutionRequest
-	8,  // 39: flowkeep.v1.ExecutionService.ListExecutions:input_type -> flowkeep.v1.ListExecutionsRequest
-	12, // 40: flowkeep.v1.ExecutionService.ListSteps:input_type -> flowkeep.v1.ListStepsRequest
-	14, // 41: flowkeep.v1.ExecutionService.GetStep:input_type -> flowkeep.v1.GetStepRequest
-	16, // 42: flowkeep.v1.ExecutionService.Cancel:input_type -> flowkeep.v1.CancelRequest
-	18, // 43: flowkeep.v1.ExecutionService.WatchExecution:input_type -> flowkeep.v1.WatchExecutionRequest
-	3,  // 44: flowkeep.v1.ExecutionService.Execute:output_type -> flowkeep.v1.ExecuteResponse
-	5,  // 45: flowkeep.v1.ExecutionService.BatchExecute:output_type -> flowkeep.v1.BatchExecuteResponse
-	7,  // 46: flowkeep.v1.ExecutionService.GetExecution:output_type -> flowkeep.v1.GetExecutionResponse
-	11, // 47: flowkeep.v1.ExecutionService.ListExecutions:output_type -> flowkeep.v1.ListExecutionsResponse
-	13, // 48: flowkeep.v1.ExecutionService.ListSteps:output_type -> flowkeep.v1.ListStepsResponse
-	15, // 49: flowkeep.v1.ExecutionService.GetStep:output_type -> flowkeep.v1.GetStepResponse
-	17, // 50: flowkeep.v1.ExecutionService.Cancel:output_type -> flowkeep.v1.CancelResponse
-	19, // 51: flowkeep.v1.ExecutionService.WatchExecution:output_type -> flowkeep.v1.WatchExecutionResponse
-	44, // [44:52] is the sub-list for method output_type
-	36, // [36:44] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	39, // 17: flowkeep.v1.TimeRange.start_time:type_name -> google.protobuf.Timestamp
+	39, // 18: flowkeep.v1.TimeRange.end_time:type_name -> google.protobuf.Timestamp
+	37, // 19: flowkeep.v1.ListExecutionsResponse.executions:type_name -> flowkeep.v1.Execution
+	40, // 20: flowkeep.v1.ListStepsRequest.states:type_name -> flowkeep.v1.StepExecution.State
+	41, // 21: flowkeep.v1.ListStepsRequest.view:type_name -> flowkeep.v1.StepView
+	42, // 22: flowkeep.v1.ListStepsResponse.steps:type_name -> flowkeep.v1.StepExecution
+	42, // 23: flowkeep.v1.GetStepResponse.step:type_name -> flowkeep.v1.StepExecution
+	37, // 24: flowkeep.v1.CancelResponse.execution:type_name -> flowkeep.v1.Execution
+	33, // 25: flowkeep.v1.CancelResponse.steps:type_name -> flowkeep.v1.CancelResponse.StepReceipt
+	37, // 26: flowkeep.v1.PauseResponse.execution:type_name -> flowkeep.v1.Execution
+	37, // 27: flowkeep.v1.ResumeResponse.execution:type_name -> flowkeep.v1.Execution
+	37, // 28: flowkeep.v1.TerminateResponse.execution:type_name -> flowkeep.v1.Execution
+	26, // 29: flowkeep.v1.WatchExecutionResponse.events:type_name -> flowkeep.v1.EventBatch
+	27, // 30: flowkeep.v1.WatchExecutionResponse.bookmark:type_name -> flowkeep.v1.Bookmark
+	28, // 31: flowkeep.v1.WatchExecutionResponse.snapshot:type_name -> flowkeep.v1.Snapshot
+	29, // 32: flowkeep.v1.WatchExecutionResponse.output:type_name -> flowkeep.v1.StepOutput
+	43, // 33: flowkeep.v1.EventBatch.events:type_name -> flowkeep.v1.ExecutionEvent
+	37, // 34: flowkeep.v1.Snapshot.execution:type_name -> flowkeep.v1.Execution
+	3,  // 35: flowkeep.v1.BatchExecuteResponse.Result.response:type_name -> flowkeep.v1.ExecuteResponse
+	44, // 36: flowkeep.v1.BatchExecuteResponse.Result.error:type_name -> google.rpc.Status
+	1,  // 37: flowkeep.v1.CancelResponse.StepReceipt.effect:type_name -> flowkeep.v1.CancelResponse.StepReceipt.Effect
+	40, // 38: flowkeep.v1.CancelResponse.StepReceipt.state:type_name -> flowkeep.v1.StepExecution.State
+	2,  // 39: flowkeep.v1.ExecutionService.Execute:input_type -> flowkeep.v1.ExecuteRequest
+	4,  // 40: flowkeep.v1.ExecutionService.BatchExecute:input_type -> flowkeep.v1.BatchExecuteRequest
+	6,  // 41: flowkeep.v1.ExecutionService.GetExecution:input_type -> flowkeep.v1.GetExecutionRequest
+	8,  // 42: flowkeep.v1.ExecutionService.ListExecutions:input_type -> flowkeep.v1.ListExecutionsRequest
+	12, // 43: flowkeep.v1.ExecutionService.ListSteps:input_type -> flowkeep.v1.ListStepsRequest
+	14, // 44: flowkeep.v1.ExecutionService.GetStep:input_type -> flowkeep.v1.GetStepRequest
+	16, // 45: flowkeep.v1.ExecutionService.Cancel:input_type -> flowkeep.v1.CancelRequest
+	18, // 46: flowkeep.v1.ExecutionService.Pause:input_type -> flowkeep.v1.PauseRequest
+	20, // 47: flowkeep.v1.ExecutionService.Resume:input_type -> flowkeep.v1.ResumeRequest
+	22, // 48: flowkeep.v1.ExecutionService.Terminate:input_type -> flowkeep.v1.TerminateRequest
+	24, // 49: flowkeep.v1.ExecutionService.WatchExecution:input_type -> flowkeep.v1.WatchExecutionRequest
+	3,  // 50: flowkeep.v1.ExecutionService.Execute:output_type -> flowkeep.v1.ExecuteResponse
+	5,  // 51: flowkeep.v1.ExecutionService.BatchExecute:output_type -> flowkeep.v1.BatchExecuteResponse
+	7,  // 52: flowkeep.v1.ExecutionService.GetExecution:output_type -> flowkeep.v1.GetExecutionResponse
+	11, // 53: flowkeep.v1.ExecutionService.ListExecutions:output_type -> flowkeep.v1.ListExecutionsResponse
+	13, // 54: flowkeep.v1.ExecutionService.ListSteps:output_type -> flowkeep.v1.ListStepsResponse
+	15, // 55: flowkeep.v1.ExecutionService.GetStep:output_type -> flowkeep.v1.GetStepResponse
+	17, // 56: flowkeep.v1.ExecutionService.Cancel:output_type -> flowkeep.v1.CancelResponse
+	19, // 57: flowkeep.v1.ExecutionService.Pause:output_type -> flowkeep.v1.PauseResponse
+	21, // 58: flowkeep.v1.ExecutionService.Resume:output_type -> flowkeep.v1.ResumeResponse
+	23, // 59: flowkeep.v1.ExecutionService.Terminate:output_type -> flowkeep.v1.TerminateResponse
+	25, // 60: flowkeep.v1.ExecutionService.WatchExecution:output_type -> flowkeep.v1.WatchExecutionResponse
+	50, // [50:61] is the sub-list for method output_type
+	39, // [39:50] is the sub-list for method input_type
+	39, // [39:39] is the sub-list for extension type_name
+	39, // [39:39] is the sub-list for extension extendee
+	0,  // [0:39] is the sub-list for field type_name
 }
 
 func init() { file_flowkeep_v1_execution_service_proto_init() }
@@ -2191,13 +2585,13 @@ func file_flowkeep_v1_execution_service_proto_init() {
 	file_flowkeep_v1_event_proto_init()
 	file_flowkeep_v1_execution_proto_init()
 	file_flowkeep_v1_execution_service_proto_msgTypes[0].OneofWrappers = []any{}
-	file_flowkeep_v1_execution_service_proto_msgTypes[17].OneofWrappers = []any{
+	file_flowkeep_v1_execution_service_proto_msgTypes[23].OneofWrappers = []any{
 		(*WatchExecutionResponse_Events)(nil),
 		(*WatchExecutionResponse_Bookmark)(nil),
 		(*WatchExecutionResponse_Snapshot)(nil),
 		(*WatchExecutionResponse_Output)(nil),
 	}
-	file_flowkeep_v1_execution_service_proto_msgTypes[23].OneofWrappers = []any{
+	file_flowkeep_v1_execution_service_proto_msgTypes[29].OneofWrappers = []any{
 		(*BatchExecuteResponse_Result_Response)(nil),
 		(*BatchExecuteResponse_Result_Error)(nil),
 	}
@@ -2207,7 +2601,7 @@ func file_flowkeep_v1_execution_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_flowkeep_v1_execution_service_proto_rawDesc), len(file_flowkeep_v1_execution_service_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   26,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -26,6 +26,9 @@ const (
 	ExecutionService_ListSteps_FullMethodName      = "/flowkeep.v1.ExecutionService/ListSteps"
 	ExecutionService_GetStep_FullMethodName        = "/flowkeep.v1.ExecutionService/GetStep"
 	ExecutionService_Cancel_FullMethodName         = "/flowkeep.v1.ExecutionService/Cancel"
+	ExecutionService_Pause_FullMethodName          = "/flowkeep.v1.ExecutionService/Pause"
+	ExecutionService_Resume_FullMethodName         = "/flowkeep.v1.ExecutionService/Resume"
+	ExecutionService_Terminate_FullMethodName      = "/flowkeep.v1.ExecutionService/Terminate"
 	ExecutionService_WatchExecution_FullMethodName = "/flowkeep.v1.ExecutionService/WatchExecution"
 )
 
@@ -56,6 +59,21 @@ type ExecutionServiceClient interface {
 	// Cancels an execution. An answer means that the request is kept. On an execution that is CANCELLING or CANCELLED it
 	// returns it; on one that ended otherwise it answers FAILED_PRECONDITION, EXECUTION_FINISHED.
 	Cancel(ctx context.Context, in *CancelRequest, opts ...grpc.CallOption) (*CancelResponse, error)
+	// Pauses an execution. An answer means that the request is kept: as soon as the server that drives the execution has seen
+	// it, mostly before the answer, the execution is PAUSED, and nothing of it begins until it is resumed. Attempts that run
+	// are let finish, and what they give is kept; timers, retries and start delays that fall due meanwhile go on
+	// when it is resumed, and it does not complete before. It may still be cancelled, terminated, fail by a step that ran, and
+	// time out. On one that is PAUSED it changes nothing and returns it. On one whose end is decided it answers
+	// FAILED_PRECONDITION: `EXECUTION_STATE`, and `EXECUTION_FINISHED` when it has ended.
+	Pause(ctx context.Context, in *PauseRequest, opts ...grpc.CallOption) (*PauseResponse, error)
+	// Lets a paused execution go on, with all that fell due meanwhile. On one that is not PAUSED it answers
+	// FAILED_PRECONDITION: `EXECUTION_STATE`, and `EXECUTION_FINISHED` when it has ended.
+	Resume(ctx context.Context, in *ResumeRequest, opts ...grpc.CallOption) (*ResumeResponse, error)
+	// Ends an execution at once as CANCELLED, with the failure code `TERMINATED`, without waiting for what runs: for
+	// executions that do not obey Cancel. Attempts that run are told to stop and not waited for, so they may still take
+	// effect: their steps are CANCELLED with `OUTCOME_UNKNOWN`. On one that has ended it answers FAILED_PRECONDITION,
+	// `EXECUTION_FINISHED`.
+	Terminate(ctx context.Context, in *TerminateRequest, opts ...grpc.CallOption) (*TerminateResponse, error)
 	// Sends the events of an execution in order and without gaps, first those that happened, then each as it is
 	// committed. The stream ends with OK after the last event of a finished execution, and with another status for any
 	// other reason: then resume with `after_seq`.
@@ -140,6 +158,36 @@ func (c *executionServiceClient) Cancel(ctx context.Context, in *CancelRequest, 
 	return out, nil
 }
 
+func (c *executionServiceClient) Pause(ctx context.Context, in *PauseRequest, opts ...grpc.CallOption) (*PauseResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PauseResponse)
+	err := c.cc.Invoke(ctx, ExecutionService_Pause_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *executionServiceClient) Resume(ctx context.Context, in *ResumeRequest, opts ...grpc.CallOption) (*ResumeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ResumeResponse)
+	err := c.cc.Invoke(ctx, ExecutionService_Resume_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *executionServiceClient) Terminate(ctx context.Context, in *TerminateRequest, opts ...grpc.CallOption) (*TerminateResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TerminateResponse)
+	err := c.cc.Invoke(ctx, ExecutionService_Terminate_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *executionServiceClient) WatchExecution(ctx context.Context, in *WatchExecutionRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchExecutionResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &ExecutionService_ServiceDesc.Streams[0], ExecutionService_WatchExecution_FullMethodName, cOpts...)
@@ -186,6 +234,21 @@ type ExecutionServiceServer interface {
 	// Cancels an execution. An answer means that the request is kept. On an execution that is CANCELLING or CANCELLED it
 	// returns it; on one that ended otherwise it answers FAILED_PRECONDITION, EXECUTION_FINISHED.
 	Cancel(context.Context, *CancelRequest) (*CancelResponse, error)
+	// Pauses an execution. An answer means that the request is kept: as soon as the server that drives the execution has seen
+	// it, mostly before the answer, the execution is PAUSED, and nothing of it begins until it is resumed. Attempts that run
+	// are let finish, and what they give is kept; timers, retries and start delays that fall due meanwhile go on
+	// when it is resumed, and it does not complete before. It may still be cancelled, terminated, fail by a step that ran, and
+	// time out. On one that is PAUSED it changes nothing and returns it. On one whose end is decided it answers
+	// FAILED_PRECONDITION: `EXECUTION_STATE`, and `EXECUTION_FINISHED` when it has ended.
+	Pause(context.Context, *PauseRequest) (*PauseResponse, error)
+	// Lets a paused execution go on, with all that fell due meanwhile. On one that is not PAUSED it answers
+	// FAILED_PRECONDITION: `EXECUTION_STATE`, and `EXECUTION_FINISHED` when it has ended.
+	Resume(context.Context, *ResumeRequest) (*ResumeResponse, error)
+	// Ends an execution at once as CANCELLED, with the failure code `TERMINATED`, without waiting for what runs: for
+	// executions that do not obey Cancel. Attempts that run are told to stop and not waited for, so they may still take
+	// effect: their steps are CANCELLED with `OUTCOME_UNKNOWN`. On one that has ended it answers FAILED_PRECONDITION,
+	// `EXECUTION_FINISHED`.
+	Terminate(context.Context, *TerminateRequest) (*TerminateResponse, error)
 	// Sends the events of an execution in order and without gaps, first those that happened, then each as it is
 	// committed. The stream ends with OK after the last event of a finished execution, and with another status for any
 	// other reason: then resume with `after_seq`.
@@ -220,6 +283,15 @@ func (UnimplementedExecutionServiceServer) GetStep(context.Context, *GetStepRequ
 }
 func (UnimplementedExecutionServiceServer) Cancel(context.Context, *CancelRequest) (*CancelResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Cancel not implemented")
+}
+func (UnimplementedExecutionServiceServer) Pause(context.Context, *PauseRequest) (*PauseResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Pause not implemented")
+}
+func (UnimplementedExecutionServiceServer) Resume(context.Context, *ResumeRequest) (*ResumeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Resume not implemented")
+}
+func (UnimplementedExecutionServiceServer) Terminate(context.Context, *TerminateRequest) (*TerminateResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Terminate not implemented")
 }
 func (UnimplementedExecutionServiceServer) WatchExecution(*WatchExecutionRequest, grpc.ServerStreamingServer[WatchExecutionResponse]) error {
 	return status.Error(codes.Unimplemented, "method WatchExecution not implemented")
@@ -371,6 +443,60 @@ func _ExecutionService_Cancel_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ExecutionService_Pause_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PauseRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ExecutionServiceServer).Pause(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ExecutionService_Pause_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ExecutionServiceServer).Pause(ctx, req.(*PauseRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ExecutionService_Resume_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ResumeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ExecutionServiceServer).Resume(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ExecutionService_Resume_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ExecutionServiceServer).Resume(ctx, req.(*ResumeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ExecutionService_Terminate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TerminateRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ExecutionServiceServer).Terminate(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ExecutionService_Terminate_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ExecutionServiceServer).Terminate(ctx, req.(*TerminateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ExecutionService_WatchExecution_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(WatchExecutionRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -416,6 +542,18 @@ var ExecutionService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Cancel",
 			Handler:    _ExecutionService_Cancel_Handler,
+		},
+		{
+			MethodName: "Pause",
+			Handler:    _ExecutionService_Pause_Handler,
+		},
+		{
+			MethodName: "Resume",
+			Handler:    _ExecutionService_Resume_Handler,
+		},
+		{
+			MethodName: "Terminate",
+			Handler:    _ExecutionService_Terminate_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -11,6 +11,7 @@ from flowkeep.advice import Applied, Checked, log_warnings, warnings_of
 from flowkeep.arguments import flag, text, texts, whole
 from flowkeep.batch import Outcome, execute_all, judge_of
 from flowkeep.channel import call_metadata
+from flowkeep.control import ControlCalls
 from flowkeep.errors import (
     DefinitionError,
     ExecutionFailedError,
@@ -53,7 +54,7 @@ _WAIT_SECONDS = 300.0
 _TOOLS_SECONDS = 30.0  # servers are given 10 s
 
 
-class Client(NotificationCalls, TaskCalls):
+class Client(ControlCalls, NotificationCalls, TaskCalls):
     """A connection to Flowkeep, used as `async with Client("host:port") as client`.
 
     Every method raises FlowkeepError or a subclass (`flowkeep.errors`). A call that met a broken connection, or a

@@ -298,6 +298,44 @@ export class Client extends NotificationCalls {
   }
 
   /**
+   * Lets nothing of an execution begin until it is resumed, and returns it. `hard` stops what runs, too; it is made again
+   * after that. With `stopDeadline` the time until then does not count for the deadline.
+   */
+  async pause(
+    executionId: string,
+    options: ChangeOptions & {
+      readonly reason?: string | undefined;
+      readonly hard?: boolean | undefined;
+      readonly stopDeadline?: boolean | undefined;
+    } = {},
+  ): Promise<Execution> {
+    const { reason = "", hard = false, stopDeadline = false } = options;
+    const request = { executionId, reason, hard, stopDeadline, requestId: requestId(options) };
+    const { executions } = this.#connection;
+    return given((await this.#connection.call((attempt) => executions.pause(request, attempt), options)).execution);
+  }
+
+  /** Lets a paused execution go on, and returns it. */
+  async resume(
+    executionId: string,
+    options: ChangeOptions & { readonly reason?: string | undefined } = {},
+  ): Promise<Execution> {
+    const request = { executionId, reason: options.reason ?? "", requestId: requestId(options) };
+    const { executions } = this.#connection;
+    return given((await this.#connection.call((attempt) => executions.resume(request, attempt), options)).execution);
+  }
+
+  /** Ends an execution at once, without waiting for what runs, and returns it. */
+  async terminate(
+    executionId: string,
+    options: ChangeOptions & { readonly reason?: string | undefined } = {},
+  ): Promise<Execution> {
+    const request = { executionId, reason: options.reason ?? "", requestId: requestId(options) };
+    const { executions } = this.#connection;
+    return given((await this.#connection.call((attempt) => executions.terminate(request, attempt), options)).execution);
+  }
+
+  /**
    * Yields the events of an execution, first those that happened, up to the finished event.
    *
    * Every event after `afterSeq` comes exactly once and in order, through any broken connection, for as long as it takes;

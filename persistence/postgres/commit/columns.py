@@ -107,6 +107,7 @@ CHANGE = RowKind[Transition](
     Column("awaits", "jsonb", lambda change: list(change.awaits) or None),
     Column("failure", "jsonb"),
     Column("ending", "jsonb"),
+    Column("pause", "jsonb", "pause"),
     Column("bytes", "int8", "bytes"),
     Column("usage", "jsonb", "usage"),
 )

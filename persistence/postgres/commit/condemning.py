@@ -22,7 +22,8 @@ from persistence.transition import Closing
 # The number goes by the events, which the row may contradict. None of ours comes near 2^62.
 _FIND = """
 SELECT e.org_id, e.state = 'CANCELLING' OR EXISTS (
-           SELECT FROM messages m WHERE m.org_id = e.org_id AND m.execution_id = e.id AND m.kind = 'CANCEL'
+           SELECT FROM messages m
+           WHERE m.org_id = e.org_id AND m.execution_id = e.id AND m.kind IN ('CANCEL', 'TERMINATE')
        ) AS is_cancelled, e.progress, e.steps_total, clock_timestamp() AS time,
        1 + coalesce((SELECT max(t.seq) FROM transitions t
                      WHERE t.org_id = e.org_id AND t.execution_id = e.id AND t.seq < 4611686018427387904), 0) AS seq
@@ -40,8 +41,8 @@ SELECT s.state, count(*)::int AS count FROM (
 GROUP BY s.state"""
 # The duration is computed from the times, which fails for some: those go.
 _CLOSE = f"""
-UPDATE executions e SET state = $3, end_time = $4, failure = $5::jsonb, result = NULL, ending = NULL, last_seq = $6,
-    incarnation = NULL, wake_time = NULL, progress = least(e.progress, 99),
+UPDATE executions e SET state = $3, end_time = $4, failure = $5::jsonb, result = NULL, ending = NULL, pause = NULL,
+    last_seq = $6, incarnation = NULL, wake_time = NULL, progress = least(e.progress, 99),
     start_time = CASE WHEN e.start_time {IS_READABLE} THEN e.start_time END,
     create_time = CASE WHEN e.create_time {IS_READABLE} THEN e.create_time ELSE $4 END,
     steps_total = $7, steps_completed = $8, steps_failed = $9, steps_skipped = $10, steps_running = 0,

@@ -20,7 +20,7 @@ WHERE r.org_id = u.org_id AND r.request_id = u.request_id;
 
 -- KNOWN_REQUESTS: $1 orgs, $2 request_ids
 SELECT r.org_id AS request_org, r.request_id AS request, r.method, r.content_hash, r.execution_id,
-    e.org_id, e.id, e.owner, e.workflow_id, e.workflow_name, e.revision, e.state, CASE WHEN e.create_time < '0001-01-01 00:00:00+00' OR e.create_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.create_time END AS create_time, e.timeout, e.priority, e.tags, e.labels, e.correlation_id, e.request_id, CASE WHEN e.scheduled_time < '0001-01-01 00:00:00+00' OR e.scheduled_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.scheduled_time END AS scheduled_time, CASE WHEN e.start_time < '0001-01-01 00:00:00+00' OR e.start_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.start_time END AS start_time, CASE WHEN e.end_time < '0001-01-01 00:00:00+00' OR e.end_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.end_time END AS end_time, CASE WHEN e.deadline_time < '0001-01-01 00:00:00+00' OR e.deadline_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.deadline_time END AS deadline_time, e.progress, e.steps_total, e.steps_completed, e.steps_failed, e.steps_skipped, e.steps_running, e.steps_cancelled, e.last_seq, e.failure, e.ending, e.mail, e.incarnation, e.epoch, CASE WHEN e.wake_time < '0001-01-01 00:00:00+00' OR e.wake_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.wake_time END AS wake_time, e.deaths, e.bytes, e.run, e.usage
+    e.org_id, e.id, e.owner, e.workflow_id, e.workflow_name, e.revision, e.state, CASE WHEN e.create_time < '0001-01-01 00:00:00+00' OR e.create_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.create_time END AS create_time, e.timeout, e.priority, e.tags, e.labels, e.correlation_id, e.request_id, CASE WHEN e.scheduled_time < '0001-01-01 00:00:00+00' OR e.scheduled_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.scheduled_time END AS scheduled_time, CASE WHEN e.start_time < '0001-01-01 00:00:00+00' OR e.start_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.start_time END AS start_time, CASE WHEN e.end_time < '0001-01-01 00:00:00+00' OR e.end_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.end_time END AS end_time, CASE WHEN e.deadline_time < '0001-01-01 00:00:00+00' OR e.deadline_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.deadline_time END AS deadline_time, e.progress, e.steps_total, e.steps_completed, e.steps_failed, e.steps_skipped, e.steps_running, e.steps_cancelled, e.last_seq, e.failure, e.ending, e.pause, e.mail, e.incarnation, e.epoch, CASE WHEN e.wake_time < '0001-01-01 00:00:00+00' OR e.wake_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.wake_time END AS wake_time, e.deaths, e.bytes, e.run, e.usage
 FROM unnest($1::text[], $2::text[]) AS u(org_id, request_id)
 JOIN requests r ON r.org_id = u.org_id AND r.request_id = u.request_id
 LEFT JOIN executions e ON e.org_id = r.org_id AND e.id = r.execution_id
@@ -55,8 +55,8 @@ FROM jsonb_array_elements($1::jsonb) AS r;
 UPDATE executions e SET state = u.state, last_seq = u.last_seq, steps_total = u.steps_total, steps_completed = u.steps_completed,
     steps_failed = u.steps_failed, steps_skipped = u.steps_skipped, steps_running = u.steps_running,
     steps_cancelled = u.steps_cancelled, progress = u.progress, start_time = u.start_time, end_time = u.end_time,
-    deadline_time = u.deadline_time, result = u.result, failure = u.failure, ending = u.ending, bytes = u.bytes,
-    usage = u.usage,
+    deadline_time = u.deadline_time, result = u.result, failure = u.failure, ending = u.ending, pause = u.pause,
+    bytes = u.bytes, usage = u.usage,
     deaths = CASE WHEN u.survived THEN 0 ELSE e.deaths END,
     incarnation = CASE WHEN NOT u.released THEN e.incarnation END,
     wake_time = CASE
@@ -72,8 +72,8 @@ FROM (SELECT r->>0 AS org_id, (r->>1)::uuid AS id, (r->>2)::uuid AS incarnation,
     (r->>15)::int AS steps_running, (r->>16)::int AS steps_cancelled, (r->>17)::int AS progress,
     (r->>18)::timestamptz AS start_time, (r->>19)::timestamptz AS end_time, (r->>20)::timestamptz AS deadline_time,
     (r->>21)::timestamptz AS wake_time, nullif(r->22, 'null') AS result, nullif(r->23, 'null') AS awaits,
-    nullif(r->24, 'null') AS failure, nullif(r->25, 'null') AS ending, (r->>26)::int8 AS bytes,
-    nullif(r->27, 'null') AS usage
+    nullif(r->24, 'null') AS failure, nullif(r->25, 'null') AS ending, nullif(r->26, 'null') AS pause,
+    (r->>27)::int8 AS bytes, nullif(r->28, 'null') AS usage
 FROM jsonb_array_elements($1::jsonb) AS r) u
 WHERE e.org_id = u.org_id AND e.id = u.id
     -- Not `=`: the index of incarnations must never be chosen, it finds all that a replica drives.
@@ -170,7 +170,7 @@ LEFT JOIN transitions t ON t.org_id = e.org_id AND t.execution_id = e.id AND t.s
 FOR SHARE OF e;
 
 -- READ_CREATED: $1 orgs, $2 execution_ids
-SELECT e.org_id, e.id, e.owner, e.workflow_id, e.workflow_name, e.revision, e.state, CASE WHEN e.create_time < '0001-01-01 00:00:00+00' OR e.create_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.create_time END AS create_time, e.timeout, e.priority, e.tags, e.labels, e.correlation_id, e.request_id, CASE WHEN e.scheduled_time < '0001-01-01 00:00:00+00' OR e.scheduled_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.scheduled_time END AS scheduled_time, CASE WHEN e.start_time < '0001-01-01 00:00:00+00' OR e.start_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.start_time END AS start_time, CASE WHEN e.end_time < '0001-01-01 00:00:00+00' OR e.end_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.end_time END AS end_time, CASE WHEN e.deadline_time < '0001-01-01 00:00:00+00' OR e.deadline_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.deadline_time END AS deadline_time, e.progress, e.steps_total, e.steps_completed, e.steps_failed, e.steps_skipped, e.steps_running, e.steps_cancelled, e.last_seq, e.failure, e.ending, e.mail, e.incarnation, e.epoch, CASE WHEN e.wake_time < '0001-01-01 00:00:00+00' OR e.wake_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.wake_time END AS wake_time, e.deaths, e.bytes, e.run, e.usage
+SELECT e.org_id, e.id, e.owner, e.workflow_id, e.workflow_name, e.revision, e.state, CASE WHEN e.create_time < '0001-01-01 00:00:00+00' OR e.create_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.create_time END AS create_time, e.timeout, e.priority, e.tags, e.labels, e.correlation_id, e.request_id, CASE WHEN e.scheduled_time < '0001-01-01 00:00:00+00' OR e.scheduled_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.scheduled_time END AS scheduled_time, CASE WHEN e.start_time < '0001-01-01 00:00:00+00' OR e.start_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.start_time END AS start_time, CASE WHEN e.end_time < '0001-01-01 00:00:00+00' OR e.end_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.end_time END AS end_time, CASE WHEN e.deadline_time < '0001-01-01 00:00:00+00' OR e.deadline_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.deadline_time END AS deadline_time, e.progress, e.steps_total, e.steps_completed, e.steps_failed, e.steps_skipped, e.steps_running, e.steps_cancelled, e.last_seq, e.failure, e.ending, e.pause, e.mail, e.incarnation, e.epoch, CASE WHEN e.wake_time < '0001-01-01 00:00:00+00' OR e.wake_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.wake_time END AS wake_time, e.deaths, e.bytes, e.run, e.usage
 FROM unnest($1::text[], $2::uuid[]) AS u(org_id, id)
 JOIN executions e ON e.org_id = u.org_id AND e.id = u.id
 FOR KEY SHARE OF e;
@@ -209,8 +209,8 @@ moved AS (
 UPDATE executions e SET state = u.state, last_seq = u.last_seq, steps_total = u.steps_total, steps_completed = u.steps_completed,
     steps_failed = u.steps_failed, steps_skipped = u.steps_skipped, steps_running = u.steps_running,
     steps_cancelled = u.steps_cancelled, progress = u.progress, start_time = u.start_time, end_time = u.end_time,
-    deadline_time = u.deadline_time, result = u.result, failure = u.failure, ending = u.ending, bytes = u.bytes,
-    usage = u.usage,
+    deadline_time = u.deadline_time, result = u.result, failure = u.failure, ending = u.ending, pause = u.pause,
+    bytes = u.bytes, usage = u.usage,
     deaths = CASE WHEN u.survived THEN 0 ELSE e.deaths END,
     incarnation = CASE WHEN NOT u.released THEN e.incarnation END,
     wake_time = CASE
@@ -226,8 +226,8 @@ FROM (SELECT r->>0 AS org_id, (r->>1)::uuid AS id, (r->>2)::uuid AS incarnation,
     (r->>15)::int AS steps_running, (r->>16)::int AS steps_cancelled, (r->>17)::int AS progress,
     (r->>18)::timestamptz AS start_time, (r->>19)::timestamptz AS end_time, (r->>20)::timestamptz AS deadline_time,
     (r->>21)::timestamptz AS wake_time, nullif(r->22, 'null') AS result, nullif(r->23, 'null') AS awaits,
-    nullif(r->24, 'null') AS failure, nullif(r->25, 'null') AS ending, (r->>26)::int8 AS bytes,
-    nullif(r->27, 'null') AS usage
+    nullif(r->24, 'null') AS failure, nullif(r->25, 'null') AS ending, nullif(r->26, 'null') AS pause,
+    (r->>27)::int8 AS bytes, nullif(r->28, 'null') AS usage
 FROM jsonb_array_elements($3::jsonb) AS r) u
 WHERE e.org_id = u.org_id AND e.id = u.id
     -- Not `=`: the index of incarnations must never be chosen, it finds all that a replica drives.
@@ -277,8 +277,8 @@ moved AS (
 UPDATE executions e SET state = u.state, last_seq = u.last_seq, steps_total = u.steps_total, steps_completed = u.steps_completed,
     steps_failed = u.steps_failed, steps_skipped = u.steps_skipped, steps_running = u.steps_running,
     steps_cancelled = u.steps_cancelled, progress = u.progress, start_time = u.start_time, end_time = u.end_time,
-    deadline_time = u.deadline_time, result = u.result, failure = u.failure, ending = u.ending, bytes = u.bytes,
-    usage = u.usage,
+    deadline_time = u.deadline_time, result = u.result, failure = u.failure, ending = u.ending, pause = u.pause,
+    bytes = u.bytes, usage = u.usage,
     deaths = CASE WHEN u.survived THEN 0 ELSE e.deaths END,
     incarnation = CASE WHEN NOT u.released THEN e.incarnation END,
     wake_time = CASE
@@ -294,8 +294,8 @@ FROM (SELECT r->>0 AS org_id, (r->>1)::uuid AS id, (r->>2)::uuid AS incarnation,
     (r->>15)::int AS steps_running, (r->>16)::int AS steps_cancelled, (r->>17)::int AS progress,
     (r->>18)::timestamptz AS start_time, (r->>19)::timestamptz AS end_time, (r->>20)::timestamptz AS deadline_time,
     (r->>21)::timestamptz AS wake_time, nullif(r->22, 'null') AS result, nullif(r->23, 'null') AS awaits,
-    nullif(r->24, 'null') AS failure, nullif(r->25, 'null') AS ending, (r->>26)::int8 AS bytes,
-    nullif(r->27, 'null') AS usage
+    nullif(r->24, 'null') AS failure, nullif(r->25, 'null') AS ending, nullif(r->26, 'null') AS pause,
+    (r->>27)::int8 AS bytes, nullif(r->28, 'null') AS usage
 FROM jsonb_array_elements($4::jsonb) AS r) u
 WHERE e.org_id = u.org_id AND e.id = u.id
     -- Not `=`: the index of incarnations must never be chosen, it finds all that a replica drives.

@@ -55,6 +55,11 @@ class Course:
         """The end that the execution has been given."""
         return self.state.ending
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether nothing begins until the execution is resumed."""
+        return self.state.is_paused
+
     def is_inherited(self, step: Step) -> bool:
         """Whether a step in work is as another process left it: an attempt of it that ran then was cut off."""
         return self.inherited.get(step.path) is step

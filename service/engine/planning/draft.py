@@ -148,7 +148,7 @@ class Draft(Course):
         self.counts = replace(self.counts, cancelled=self.counts.cancelled + self.pending)
         self.ready, self.timers, self.blocks = Heap(), Heap(), Map()
         self.sweeps, self.inherited = (), Map()
-        self.change(state=state, end_time=self.time, failure=failure, result=result, ending=None)
+        self.change(state=state, end_time=self.time, failure=failure, result=result, ending=None, pause=None)
 
     def variables(self, scope: str, *, attempt: int | None = None, ended: Step | None = None) -> dict[str, Any]:
         """Return what expressions see in a scope. `ended` is a step to show as it will be."""

@@ -15,7 +15,7 @@ from service.engine.planning.course import is_fatal
 from service.engine.planning.effects import CancelAttempt, StartAttempt
 from service.engine.planning.engine_steps import EngineSteps
 from service.engine.planning.heap import Heap
-from service.engine.planning.reasons import cut_off, interrupted
+from service.engine.planning.reasons import cut_off, interrupted, not_waited_for
 from service.engine.planning.scopes import Place, block_of, order
 from service.engine.planning.state import Ending, State, Sweep, awaited_handler, because_of, runs, step_failed
 from service.engine.planning.step_rules import WORK_OF_EDGE, WORK_OF_STEP
@@ -193,15 +193,23 @@ class EndRules(EngineSteps):
             elif is_inherited:
                 self.stop(step, cut_off(step))
             else:
-                self.allowance.count(WORK_OF_TELLING)
-                self.effects.append(CancelAttempt(step.path, step.attempt, step.iteration))
+                self._tell(step)
+                if (ending := self.draft.ending) is not None and ending.is_at_once:
+                    self.stop(step, not_waited_for(step))
         elif is_inherited and runs(step):
-            if step.handler in self.draft.sweeps[0].remote:
+            if step.handler in self.draft.sweeps[0].remote and not self.is_to_pause(step):
                 self._resume_attempt(step)
             else:
                 self.begin_anew(step, interrupted(step))
         elif (is_inherited and step.waits_for(WaitKind.SLOT)) or self._has_come(step):
             self.start_or_put_off(step)  # another process waited for what this one may have, or all did
+        elif runs(step) and self.is_to_pause(step):
+            self._tell(step)
+
+    def _tell(self, step: Step) -> None:
+        """Tell the attempt of a step to stop."""
+        self.allowance.count(WORK_OF_TELLING)
+        self.effects.append(CancelAttempt(step.path, step.attempt, step.iteration))
 
     def _resume_attempt(self, step: Step) -> None:
         """Let an attempt go on that another process gave to a worker, for the time that it has left."""

@@ -139,6 +139,26 @@ class Cancelling:
 
     cancelled_by: str
     reason: str
+    terminated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """Nothing of the execution begins from here on."""
+
+    paused_by: str
+    reason: str
+    hard: bool = False
+    stop_deadline: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """The execution goes on after a pause; `deadline_time` is there where it has started."""
+
+    resumed_by: str
+    reason: str
+    deadline_time: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +192,8 @@ EventBody = (
     | StepCancelled
     | VariablesAssigned
     | Cancelling
+    | Paused
+    | Resumed
     | Finished
     | Reopened
 )

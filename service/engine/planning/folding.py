@@ -16,6 +16,7 @@ from persistence.model import (
     ExecutionDetail,
     ExecutionState,
     Json,
+    Pause,
     Step,
     StepCounts,
     StepKey,
@@ -56,6 +57,7 @@ class Folding:
             deadline_time=None,
             failure=None,
             ending=None,
+            pause=None,
             incarnation=None,
             wake_time=None,
             bytes=0,
@@ -80,9 +82,18 @@ class Folding:
             case events.Started(deadline_time=deadline_time):
                 changes |= {"state": ExecutionState.RUNNING, "start_time": event.time, "deadline_time": deadline_time}
             case events.Cancelling():
-                changes |= {"state": ExecutionState.CANCELLING}
+                changes |= {"state": ExecutionState.CANCELLING, "pause": None}
+            case events.Paused():
+                pause = Pause(
+                    event.body.paused_by, event.body.reason, event.time, event.body.hard, event.body.stop_deadline
+                )
+                changes |= {"state": ExecutionState.PAUSED, "pause": pause}
+            case events.Resumed(deadline_time=deadline_time):
+                has_started = self._execution.start_time is not None
+                state = ExecutionState.RUNNING if has_started else ExecutionState.PENDING
+                changes |= {"state": state, "pause": None, "deadline_time": deadline_time}
             case events.Finished(state=state, result=result, failure=failure):
-                changes |= {"state": state, "end_time": event.time}
+                changes |= {"state": state, "end_time": event.time, "pause": None}
                 changes |= {"failure": failure.to_json() if failure else None}
                 self._result = result
                 self._cut_off(event)

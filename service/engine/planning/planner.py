@@ -3,8 +3,9 @@
 Pure: it reads no clock, draws no lots and does no I/O. The same happenings always give the same state.
 
 The rules are one object for each application, in classes that lie on each other, so that a rule finds those below it:
-_Planning (what a happening does) -> BlockRules (steps and items begin, outputs) -> EndRules (blocks end, sweeps) ->
-EngineSteps (steps that the planner runs) -> PeopleRules (those that ask people) -> StepRules (single steps, effects).
+_Planning (what a happening does) -> PauseRules (pause, resume, terminate) -> BlockRules (steps and items begin,
+outputs) -> EndRules (blocks end, sweeps) -> EngineSteps (steps that the planner runs) -> PeopleRules (those that ask
+people) -> StepRules (single steps, effects).
 StepRules call upwards in `ended` and `overdue` alone.
 All change one Draft, the next state in the making, which is a Course: what may begin, is in work and is due in it.
 """
@@ -26,11 +27,11 @@ from service.engine.definition import Definition
 from service.engine.expressions import ExpressionError, PutOffError
 from service.engine.failure import EXPRESSION_ERROR, HANDLER_ERROR, Failure
 from service.engine.planning import events, happenings
-from service.engine.planning.block_rules import BlockRules
 from service.engine.planning.course import WORK_OF_FORGETTING
 from service.engine.planning.effects import Effect
 from service.engine.planning.events import Event
 from service.engine.planning.happenings import Happening, OfAttempt
+from service.engine.planning.pause_rules import PauseRules
 from service.engine.planning.reasons import cut_off, interrupted, late_result, lost, still_running
 from service.engine.planning.state import Ending, State, Sweep, cancelled, timed_out
 
@@ -130,7 +131,7 @@ def apply(
             planning.condemn(happening.failure)
         case _:
             assert_never(happening)
-    if settles and (begins or not planning.draft.is_any_ready()):
+    if settles and (begins or planning.draft.is_paused or not planning.draft.is_any_ready()):
         planning.settle(begins=begins)
     elif settles:
         planning.is_put_off = True
@@ -149,7 +150,7 @@ def apply(
     )
 
 
-class _Planning(BlockRules):
+class _Planning(PauseRules):
     """One application of the rules to a draft of the next state."""
 
     # --- happenings
@@ -222,7 +223,7 @@ class _Planning(BlockRules):
 
     def stopped(self, happening: happenings.StepStopped) -> None:
         step = self.heed(happening, lambda step: None if happening.has_ended else still_running(step))
-        if step is not None:
+        if step is not None and not self.put_back(step):
             self.fail_attempt(step, _GAVE_UP, 0.5, None)
 
     def miss_slot(self, happening: happenings.SlotMissed) -> None:
@@ -232,7 +233,10 @@ class _Planning(BlockRules):
     def take_slot(self, happening: happenings.SlotFreed) -> None:
         step = self.draft.steps.get(happening.path)
         if step is not None and step.iteration == happening.iteration and step.waits_for(WaitKind.SLOT):
-            self.wake(step)
+            if self.draft.is_paused:
+                self.start_or_put_off(step)  # what is kept for it is for others
+            else:
+                self.wake(step)
 
     def miss_handler(self, happening: happenings.HandlerMissed) -> None:
         if (step := self.heed(happening)) is not None:
@@ -259,6 +263,8 @@ class _Planning(BlockRules):
         if self._is_overdue():
             self.end(timed_out(state.timeout))
             return
+        if self.draft.is_paused:
+            return
         # A step that was woken before may have failed, and so have decided the end of the execution.
         while self.draft.state.ending is None and (step := self.draft.due()) is not None:
             try:
@@ -274,12 +280,19 @@ class _Planning(BlockRules):
                 self.cancel(message.sender, str(message.body.get("reason") or ""))
             case MessageKind.TASK_COMPLETED:
                 self.answer(message)
+            case MessageKind.PAUSE:
+                self.pause(message)
+            case MessageKind.RESUME:
+                if self.resume(message):
+                    self.fire()
+            case MessageKind.TERMINATE:
+                self.terminate(message)
 
     def cancel(self, by: str, reason: str) -> None:
         if self.draft.state.state is ExecutionState.CANCELLING:
             return
         self.draft.record(events.Cancelling(by, reason))
-        self.draft.change(state=ExecutionState.CANCELLING)
+        self.draft.change(state=ExecutionState.CANCELLING, pause=None)
         self.end(cancelled(by, reason))
 
     def go_on(self) -> None:
@@ -316,7 +329,7 @@ class _Planning(BlockRules):
             while True:
                 if self.is_sweeping and self.draft.sweeps:
                     self.sweep()
-                elif self.goes_on and self.draft.is_any_ready():
+                elif self.goes_on and self.draft.is_any_ready() and not self.draft.is_paused:
                     if not begins:
                         raise PutOffError
                     self.begin_part()
@@ -334,7 +347,7 @@ class _Planning(BlockRules):
 
     def _is_overdue(self) -> bool:
         state = self.draft.state
-        return state.ending is None and state.deadline_time is not None and state.deadline_time <= self.time
+        return state.ending is None and state.deadline is not None and state.deadline <= self.time
 
     def _finish_if_done(self) -> None:
         draft = self.draft
@@ -342,7 +355,7 @@ class _Planning(BlockRules):
             return
         if draft.state.ending is not None and not draft.counts.running:
             self._finish(draft.state.ending.state, draft.state.ending.failure, None)
-        elif "" in draft.blocks and draft.is_closed(""):
+        elif "" in draft.blocks and draft.is_closed("") and not draft.is_paused:
             self._complete_execution()
 
     def _complete_execution(self) -> None:

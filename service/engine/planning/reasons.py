@@ -43,6 +43,18 @@ def interrupted(step: Step) -> Failure:
     return Failure(INTERRUPTED, f"attempt {step.attempt} {_CUT_OFF}", retryable=True)
 
 
+def stopped_by_pause(step: Step) -> Failure:
+    """Return what became of an attempt that a hard pause has stopped."""
+    return Failure(INTERRUPTED, f"attempt {step.attempt} was told to stop by a pause", retryable=True)
+
+
+def not_waited_for(step: Step) -> Failure:
+    """Return what a cancelled step tells of an attempt that ran when its execution was terminated."""
+    return Failure(
+        OUTCOME_UNKNOWN, f"the execution was terminated while attempt {step.attempt} ran: it may still take effect"
+    )
+
+
 def lost(step: Step, reason: str) -> Failure:
     """Return what became of an attempt whose worker is lost."""
     return Failure(WORKER_LOST, f"attempt {step.attempt} was lost: {reason}", retryable=True)

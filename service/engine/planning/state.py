@@ -12,10 +12,10 @@ import msgspec
 from immutables import Map
 
 from persistence.model import Ending as StoredEnding
-from persistence.model import Execution, ExecutionState, Step, StepCounts, StepKey, StepState, WaitKind
+from persistence.model import Execution, ExecutionState, Pause, Step, StepCounts, StepKey, StepState, WaitKind
 from persistence.usage import Usage
 from service.engine import paths
-from service.engine.failure import CANCELLED, EXECUTION_TIMEOUT, STEP_FAILED, Failure
+from service.engine.failure import CANCELLED, EXECUTION_TIMEOUT, STEP_FAILED, TERMINATED, Failure
 from service.engine.payload import size
 from service.engine.planning.heap import Heap
 from service.engine.planning.scopes import Place
@@ -87,6 +87,11 @@ class Ending:
     state: ExecutionState
     failure: Failure
 
+    @property
+    def is_at_once(self) -> bool:
+        """Whether attempts that run are told to stop and not waited for."""
+        return self.failure.code == TERMINATED
+
     def stored(self) -> StoredEnding:
         """Return it as the store keeps it."""
         return StoredEnding(self.state, self.failure.to_json())
@@ -96,10 +101,10 @@ class State(msgspec.Struct, frozen=True):
     """All that decides how an execution goes on. `steps` holds those that left PENDING by path, each in its newest
     iteration.
 
-    `facts` is what expressions see as `execution`. `ending` is set from the moment the end is decided. `worker` names
-    the process that drives the execution. `bytes` is what it has written so far, as `Draft.charge` counts it,
-    `usage` what its attempts that have ended used. `time` is
-    that of the newest event since this process has driven the execution, before which no other happens.
+    `facts` is what expressions see as `execution`. `ending` is set from the moment the end is decided, `pause` while
+    the state is PAUSED, also where the end is decided meanwhile. `worker` names the process that drives the execution.
+    `bytes` is what it has written so far, as `Draft.charge` counts it, `usage` what its attempts that have ended used.
+    `time` is that of the newest event since this process has driven the execution, before which no other happens.
 
     `sweeps` are to be gone on with, the first one first: what they have not seen to is in work still. `inherited` are
     the steps in work of another process, as that left them; one that this process has gone on with is another value.
@@ -128,6 +133,7 @@ class State(msgspec.Struct, frozen=True):
     deadline_time: datetime | None = None
     scheduled_time: datetime | None = None
     ending: Ending | None = None
+    pause: Pause | None = None
     failure: Failure | None = None
     result: Any = None
     worker: str = ""
@@ -151,11 +157,21 @@ class State(msgspec.Struct, frozen=True):
             return None
         if self.state is ExecutionState.PENDING:
             return self.scheduled_time
-        deadline = self.deadline_time if self.ending is None else None
-        if not self.timers:
+        deadline = self.deadline if self.ending is None else None
+        if not self.timers or self.is_paused:
             return deadline
         timer = self.timers.least[0]
         return timer if deadline is None else min(timer, deadline)
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether nothing begins until the execution is resumed, unless its end is decided."""
+        return self.state is ExecutionState.PAUSED and self.ending is None
+
+    @property
+    def deadline(self) -> datetime | None:
+        """When the execution is cut off, None when no time is told off now."""
+        return None if self.pause is not None and self.pause.stops_deadline else self.deadline_time
 
     def may_run(self, path: str, iteration: int, attempt: int) -> bool:
         """Whether an attempt is the one that runs of its step, and nothing has decided that it is to stop."""
@@ -288,6 +304,12 @@ def cancelled(by: str, reason: str) -> Ending:
     """Return the end that somebody asked for."""
     message = f"cancelled by {by}" + (f": {reason}" if reason else "")
     return Ending(ExecutionState.CANCELLED, Failure(CANCELLED, message))
+
+
+def terminated(by: str, reason: str) -> Ending:
+    """Return the end that somebody asked for who does not want to wait."""
+    message = f"terminated by {by}" + (f": {reason}" if reason else "")
+    return Ending(ExecutionState.CANCELLED, Failure(TERMINATED, message))
 
 
 def timed_out(timeout: float) -> Ending:

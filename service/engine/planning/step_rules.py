@@ -90,6 +90,12 @@ class StepRules(ABC):
         """Return whether the step is to end, whatever comes of it, because of others or of all."""
         return self.draft.is_ending(self.scope(step))
 
+    def is_to_pause(self, step: Step) -> bool:
+        """Return whether an attempt of the step is stopped by a pause, and made again after it."""
+        pause = self.draft.state.pause
+        is_hard = self.draft.is_paused and pause is not None and pause.is_hard
+        return is_hard and self.spec(step).delivery is not Delivery.AT_MOST_ONCE
+
     def scope(self, step: Step) -> str:
         """Return the scope of a step."""
         return paths.split(step.path)[0]
@@ -297,17 +303,19 @@ class StepRules(ABC):
 
     def start_or_put_off(self, waiting: Step) -> None:
         """Start the next attempt of a waiting step, or let it be due."""
-        try:
-            self.begin_part()
-            self.start_attempt(waiting)
-        except PutOffError:
-            self.is_put_off = True
-            if waiting.waits_for(WaitKind.RETRY):  # it is due, and its event has told so
-                self.draft.put(waiting)
-                return
-            due = Wait(WaitKind.RETRY, self.time, self.time, attempt=waiting.attempt + 1)
-            self.draft.put(replace(waiting, wait=due))
-            self.draft.record(events.StepWaiting(waiting.path, due, waiting.iteration))
+        if not self.draft.is_paused:
+            try:
+                self.begin_part()
+                return self.start_attempt(waiting)
+            except PutOffError:
+                self.is_put_off = True
+        if waiting.waits_for(WaitKind.RETRY):  # it is due, and its event has told so
+            self.draft.put(waiting)
+            return None
+        due = Wait(WaitKind.RETRY, self.time, self.time, attempt=waiting.attempt + 1)
+        self.draft.put(replace(waiting, wait=due))
+        self.draft.record(events.StepWaiting(waiting.path, due, waiting.iteration))
+        return None
 
     def fail_for_good(self, step: Step, failure: Failure, *, is_of_attempt: bool = False) -> None:
         """Let a step end as failed. `is_of_attempt`: its newest attempt did, and is among those that failed."""

@@ -21,6 +21,7 @@ def outcome(execution: Execution, transition: Transition) -> ExecutionOutcome:
         deadline_time=transition.deadline_time,
         failure=transition.failure,
         ending=None,
+        pause=None,
         mail=transition.mail_seen,
         incarnation=None,
         wake_time=None,

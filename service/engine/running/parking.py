@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
+from service.engine.clock import later
+from service.engine.durations import TEN_YEARS
 from service.engine.planning.state import State
 
 
@@ -16,6 +19,13 @@ def parked_until(state: State, now: datetime, park_after: float) -> datetime | N
     if state.state.is_end or state.ending is not None or not state.is_idle:
         return None
     wake = state.next_wake
-    if wake is not None and not state.awaited and (wake - now).total_seconds() < park_after:
+    if state.is_paused:
+        wake = wake or later(now, TEN_YEARS)  # nothing but a message moves it
+    if wake is not None and not awaited(state) and (wake - now).total_seconds() < park_after:
         return None
     return wake
+
+
+def awaited(state: State) -> Iterable[str]:
+    """Return the handlers for which somebody would drive the execution on."""
+    return () if state.is_paused else state.awaited

@@ -29,7 +29,7 @@ from service.engine.running.deaths import Deaths
 from service.engine.running.guard import Guard
 from service.engine.running.inbox import Inbox
 from service.engine.running.outcome import outcome
-from service.engine.running.parking import parked_until
+from service.engine.running.parking import awaited, parked_until
 from service.engine.running.timer import Timer
 
 log = structlog.get_logger(__name__)
@@ -286,6 +286,7 @@ class Run:
             deadline_time=after.deadline_time,
             failure=after.failure.to_json() if after.failure else None,
             ending=after.ending.stored() if after.ending else None,
+            pause=after.pause,
             result=after.result,
             consumed=tuple(message.id for message in plan.consumed),
             mail_seen=self._inbox.seen,
@@ -293,7 +294,7 @@ class Run:
             task_changes=plan.task_changes,
             release=parked_until is not None,
             wake_time=parked_until,
-            awaits=awaits(self.execution.org, after.awaited) if parked_until is not None else (),
+            awaits=awaits(self.execution.org, awaited(after)) if parked_until is not None else (),
             survived=survived,
             bytes=after.bytes,
             usage=after.usage,

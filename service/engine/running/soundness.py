@@ -70,6 +70,8 @@ def _of_execution(
         yield "deadline_time"
     if execution.state is ExecutionState.CANCELLING and execution.ending is None:
         yield "ending"
+    if (execution.state is ExecutionState.PAUSED) != (execution.pause is not None):
+        yield "pause"
     # Items that are known add steps to those of the definition.
     total = execution.counts.total if len(definition.blocks) > 1 else len(definition.root.steps)
     if execution.counts != StepCounts(total=total, **counted):

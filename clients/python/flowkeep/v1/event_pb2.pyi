@@ -625,19 +625,27 @@ class ExecutionPaused(_message.Message):
 
     PAUSED_BY_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    HARD_FIELD_NUMBER: _builtins.int
+    STOP_DEADLINE_FIELD_NUMBER: _builtins.int
     paused_by: _builtins.str
     """Output only. The verified subject that paused it."""
     reason: _builtins.str
     """Output only. Why, in the words of the caller."""
+    hard: _builtins.bool
+    """Output only. Whether attempts that ran were told to stop, to be made again."""
+    stop_deadline: _builtins.bool
+    """Output only. Whether the time of the pause does not count for the deadline of the execution."""
     def __init__(
         self,
         *,
         paused_by: _builtins.str = ...,
         reason: _builtins.str = ...,
+        hard: _builtins.bool = ...,
+        stop_deadline: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["paused_by", b"paused_by", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hard", b"hard", "paused_by", b"paused_by", "reason", b"reason", "stop_deadline", b"stop_deadline"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -650,16 +658,26 @@ class ExecutionResumed(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RESUMED_BY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DEADLINE_TIME_FIELD_NUMBER: _builtins.int
     resumed_by: _builtins.str
     """Output only. The verified subject that resumed it."""
+    reason: _builtins.str
+    """Output only. Why, in the words of the caller."""
+    @_builtins.property
+    def deadline_time(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When the execution is cut off with TIMED_OUT; absent where it has not started."""
+
     def __init__(
         self,
         *,
         resumed_by: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        deadline_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deadline_time", b"deadline_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["resumed_by", b"resumed_by"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline_time", b"deadline_time", "reason", b"reason", "resumed_by", b"resumed_by"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -701,19 +719,23 @@ class ExecutionCancelling(_message.Message):
 
     CANCELLED_BY_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    TERMINATED_FIELD_NUMBER: _builtins.int
     cancelled_by: _builtins.str
     """Output only. The verified subject that asked."""
     reason: _builtins.str
     """Output only. Why, in the words of the caller."""
+    terminated: _builtins.bool
+    """Output only. Whether it ends without waiting for what runs (`Terminate`)."""
     def __init__(
         self,
         *,
         cancelled_by: _builtins.str = ...,
         reason: _builtins.str = ...,
+        terminated: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled_by", b"cancelled_by", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled_by", b"cancelled_by", "reason", b"reason", "terminated", b"terminated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

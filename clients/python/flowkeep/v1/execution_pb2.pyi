@@ -207,6 +207,8 @@ class _FailureCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FailureCo
     """An attempt whose worker was lost before it gave a result. It does not count as failed, and the next one begins;
     a step fails with this code once it has lost five workers in a row.
     """
+    FAILURE_CODE_TERMINATED: _FailureCode.ValueType  # 67
+    """The execution was ended by `Terminate`."""
 
 class FailureCode(_FailureCode, metaclass=_FailureCodeEnumTypeWrapper):
     """Codes of failures that the service gives, as `Failure.code` has them without the prefix. Values may be added."""
@@ -341,6 +343,8 @@ FAILURE_CODE_WORKER_LOST: FailureCode.ValueType  # 61
 """An attempt whose worker was lost before it gave a result. It does not count as failed, and the next one begins;
 a step fails with this code once it has lost five workers in a row.
 """
+FAILURE_CODE_TERMINATED: FailureCode.ValueType  # 67
+"""The execution was ended by `Terminate`."""
 Global___FailureCode: _TypeAlias = FailureCode  # noqa: Y015
 
 @_typing.final
@@ -368,7 +372,7 @@ class Execution(_message.Message):
         STATE_RUNNING: Execution._State.ValueType  # 2
         """Started, not yet ended. An execution that only waits for a timer is RUNNING too."""
         STATE_PAUSED: Execution._State.ValueType  # 3
-        """Held at a step boundary until it is resumed."""
+        """Held by `Pause`: nothing of it begins until it is resumed. What ran when it was paused may still run."""
         STATE_CANCELLING: Execution._State.ValueType  # 4
         """Cancel was asked for and steps are being stopped."""
         STATE_COMPENSATING: Execution._State.ValueType  # 5
@@ -392,7 +396,7 @@ class Execution(_message.Message):
     STATE_RUNNING: Execution.State.ValueType  # 2
     """Started, not yet ended. An execution that only waits for a timer is RUNNING too."""
     STATE_PAUSED: Execution.State.ValueType  # 3
-    """Held at a step boundary until it is resumed."""
+    """Held by `Pause`: nothing of it begins until it is resumed. What ran when it was paused may still run."""
     STATE_CANCELLING: Execution.State.ValueType  # 4
     """Cancel was asked for and steps are being stopped."""
     STATE_COMPENSATING: Execution.State.ValueType  # 5
@@ -459,6 +463,7 @@ class Execution(_message.Message):
     DEFINITION_WITHHELD_FIELD_NUMBER: _builtins.int
     RUN_FIELD_NUMBER: _builtins.int
     STEPS_OMITTED_FIELD_NUMBER: _builtins.int
+    PAUSE_FIELD_NUMBER: _builtins.int
     execution_id: _builtins.str
     """Output only. Id of the execution, a UUIDv7 made by the server; ids rise with the time of creation."""
     workflow_id: _builtins.str
@@ -577,6 +582,10 @@ class Execution(_message.Message):
         is left out here. An execution like that ends as FAILED with `UNREADABLE_RECORD`.
         """
 
+    @_builtins.property
+    def pause(self) -> Global___ExecutionPause:
+        """Output only. How it is paused; present while it is PAUSED."""
+
     def __init__(
         self,
         *,
@@ -613,16 +622,57 @@ class Execution(_message.Message):
         definition_withheld: _builtins.bool = ...,
         run: _builtins.int = ...,
         steps_omitted: _builtins.bool = ...,
+        pause: Global___ExecutionPause | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deadline_time", b"deadline_time", "definition", b"definition", "end_time", b"end_time", "failure", b"failure", "input", b"input", "lineage", b"lineage", "outcome", b"outcome", "result", b"result", "scheduled_time", b"scheduled_time", "start_time", b"start_time", "step_counts", b"step_counts", "timeout", b"timeout", "usage", b"usage", "vars", b"vars"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deadline_time", b"deadline_time", "definition", b"definition", "end_time", b"end_time", "failure", b"failure", "input", b"input", "lineage", b"lineage", "outcome", b"outcome", "pause", b"pause", "result", b"result", "scheduled_time", b"scheduled_time", "start_time", b"start_time", "step_counts", b"step_counts", "timeout", b"timeout", "usage", b"usage", "vars", b"vars"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["correlation_id", b"correlation_id", "create_time", b"create_time", "deadline_time", b"deadline_time", "definition", b"definition", "definition_withheld", b"definition_withheld", "end_time", b"end_time", "execution_id", b"execution_id", "failure", b"failure", "input", b"input", "labels", b"labels", "last_seq", b"last_seq", "lineage", b"lineage", "outcome", b"outcome", "owner", b"owner", "priority", b"priority", "progress_percent", b"progress_percent", "request_id", b"request_id", "result", b"result", "revision", b"revision", "run", b"run", "scheduled_time", b"scheduled_time", "start_time", b"start_time", "state", b"state", "step_counts", b"step_counts", "steps", b"steps", "steps_omitted", b"steps_omitted", "tags", b"tags", "timeout", b"timeout", "unreadable", b"unreadable", "usage", b"usage", "vars", b"vars", "workflow_id", b"workflow_id", "workflow_name", b"workflow_name", "written_bytes", b"written_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["correlation_id", b"correlation_id", "create_time", b"create_time", "deadline_time", b"deadline_time", "definition", b"definition", "definition_withheld", b"definition_withheld", "end_time", b"end_time", "execution_id", b"execution_id", "failure", b"failure", "input", b"input", "labels", b"labels", "last_seq", b"last_seq", "lineage", b"lineage", "outcome", b"outcome", "owner", b"owner", "pause", b"pause", "priority", b"priority", "progress_percent", b"progress_percent", "request_id", b"request_id", "result", b"result", "revision", b"revision", "run", b"run", "scheduled_time", b"scheduled_time", "start_time", b"start_time", "state", b"state", "step_counts", b"step_counts", "steps", b"steps", "steps_omitted", b"steps_omitted", "tags", b"tags", "timeout", b"timeout", "unreadable", b"unreadable", "usage", b"usage", "vars", b"vars", "workflow_id", b"workflow_id", "workflow_name", b"workflow_name", "written_bytes", b"written_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["result", "failure"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
 
 Global___Execution: _TypeAlias = Execution  # noqa: Y015
+
+@_typing.final
+class ExecutionPause(_message.Message):
+    """Since when nothing of an execution begins, and who wanted that why."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAUSED_BY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    PAUSE_TIME_FIELD_NUMBER: _builtins.int
+    HARD_FIELD_NUMBER: _builtins.int
+    STOP_DEADLINE_FIELD_NUMBER: _builtins.int
+    paused_by: _builtins.str
+    """Output only. The verified subject that paused it."""
+    reason: _builtins.str
+    """Output only. Why, in the words of the caller."""
+    hard: _builtins.bool
+    """Output only. Whether attempts that ran were told to stop, to be made again."""
+    stop_deadline: _builtins.bool
+    """Output only. Whether the time of the pause does not count for the deadline: `deadline_time` moves at the resume."""
+    @_builtins.property
+    def pause_time(self) -> _timestamp_pb2.Timestamp:
+        """Output only. Since when."""
+
+    def __init__(
+        self,
+        *,
+        paused_by: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        pause_time: _timestamp_pb2.Timestamp | None = ...,
+        hard: _builtins.bool = ...,
+        stop_deadline: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pause_time", b"pause_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hard", b"hard", "pause_time", b"pause_time", "paused_by", b"paused_by", "reason", b"reason", "stop_deadline", b"stop_deadline"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExecutionPause: _TypeAlias = ExecutionPause  # noqa: Y015
 
 @_typing.final
 class StepCounts(_message.Message):

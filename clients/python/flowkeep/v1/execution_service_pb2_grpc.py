@@ -70,6 +70,21 @@ class ExecutionServiceStub:
                 request_serializer=flowkeep_dot_v1_dot_execution__service__pb2.CancelRequest.SerializeToString,
                 response_deserializer=flowkeep_dot_v1_dot_execution__service__pb2.CancelResponse.FromString,
                 _registered_method=True)
+        self.Pause = channel.unary_unary(
+                '/flowkeep.v1.ExecutionService/Pause',
+                request_serializer=flowkeep_dot_v1_dot_execution__service__pb2.PauseRequest.SerializeToString,
+                response_deserializer=flowkeep_dot_v1_dot_execution__service__pb2.PauseResponse.FromString,
+                _registered_method=True)
+        self.Resume = channel.unary_unary(
+                '/flowkeep.v1.ExecutionService/Resume',
+                request_serializer=flowkeep_dot_v1_dot_execution__service__pb2.ResumeRequest.SerializeToString,
+                response_deserializer=flowkeep_dot_v1_dot_execution__service__pb2.ResumeResponse.FromString,
+                _registered_method=True)
+        self.Terminate = channel.unary_unary(
+                '/flowkeep.v1.ExecutionService/Terminate',
+                request_serializer=flowkeep_dot_v1_dot_execution__service__pb2.TerminateRequest.SerializeToString,
+                response_deserializer=flowkeep_dot_v1_dot_execution__service__pb2.TerminateResponse.FromString,
+                _registered_method=True)
         self.WatchExecution = channel.unary_stream(
                 '/flowkeep.v1.ExecutionService/WatchExecution',
                 request_serializer=flowkeep_dot_v1_dot_execution__service__pb2.WatchExecutionRequest.SerializeToString,
@@ -137,6 +152,36 @@ class ExecutionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Pause(self, request, context):
+        """Pauses an execution. An answer means that the request is kept: as soon as the server that drives the execution has seen
+        it, mostly before the answer, the execution is PAUSED, and nothing of it begins until it is resumed. Attempts that run
+        are let finish, and what they give is kept; timers, retries and start delays that fall due meanwhile go on
+        when it is resumed, and it does not complete before. It may still be cancelled, terminated, fail by a step that ran, and
+        time out. On one that is PAUSED it changes nothing and returns it. On one whose end is decided it answers
+        FAILED_PRECONDITION: `EXECUTION_STATE`, and `EXECUTION_FINISHED` when it has ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Resume(self, request, context):
+        """Lets a paused execution go on, with all that fell due meanwhile. On one that is not PAUSED it answers
+        FAILED_PRECONDITION: `EXECUTION_STATE`, and `EXECUTION_FINISHED` when it has ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Terminate(self, request, context):
+        """Ends an execution at once as CANCELLED, with the failure code `TERMINATED`, without waiting for what runs: for
+        executions that do not obey Cancel. Attempts that run are told to stop and not waited for, so they may still take
+        effect: their steps are CANCELLED with `OUTCOME_UNKNOWN`. On one that has ended it answers FAILED_PRECONDITION,
+        `EXECUTION_FINISHED`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchExecution(self, request, context):
         """Sends the events of an execution in order and without gaps, first those that happened, then each as it is
         committed. The stream ends with OK after the last event of a finished execution, and with another status for any
@@ -183,6 +228,21 @@ def add_ExecutionServiceServicer_to_server(servicer, server):
                     servicer.Cancel,
                     request_deserializer=flowkeep_dot_v1_dot_execution__service__pb2.CancelRequest.FromString,
                     response_serializer=flowkeep_dot_v1_dot_execution__service__pb2.CancelResponse.SerializeToString,
+            ),
+            'Pause': grpc.unary_unary_rpc_method_handler(
+                    servicer.Pause,
+                    request_deserializer=flowkeep_dot_v1_dot_execution__service__pb2.PauseRequest.FromString,
+                    response_serializer=flowkeep_dot_v1_dot_execution__service__pb2.PauseResponse.SerializeToString,
+            ),
+            'Resume': grpc.unary_unary_rpc_method_handler(
+                    servicer.Resume,
+                    request_deserializer=flowkeep_dot_v1_dot_execution__service__pb2.ResumeRequest.FromString,
+                    response_serializer=flowkeep_dot_v1_dot_execution__service__pb2.ResumeResponse.SerializeToString,
+            ),
+            'Terminate': grpc.unary_unary_rpc_method_handler(
+                    servicer.Terminate,
+                    request_deserializer=flowkeep_dot_v1_dot_execution__service__pb2.TerminateRequest.FromString,
+                    response_serializer=flowkeep_dot_v1_dot_execution__service__pb2.TerminateResponse.SerializeToString,
             ),
             'WatchExecution': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchExecution,
@@ -380,6 +440,87 @@ class ExecutionService:
             '/flowkeep.v1.ExecutionService/Cancel',
             flowkeep_dot_v1_dot_execution__service__pb2.CancelRequest.SerializeToString,
             flowkeep_dot_v1_dot_execution__service__pb2.CancelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Pause(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/flowkeep.v1.ExecutionService/Pause',
+            flowkeep_dot_v1_dot_execution__service__pb2.PauseRequest.SerializeToString,
+            flowkeep_dot_v1_dot_execution__service__pb2.PauseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Resume(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/flowkeep.v1.ExecutionService/Resume',
+            flowkeep_dot_v1_dot_execution__service__pb2.ResumeRequest.SerializeToString,
+            flowkeep_dot_v1_dot_execution__service__pb2.ResumeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Terminate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/flowkeep.v1.ExecutionService/Terminate',
+            flowkeep_dot_v1_dot_execution__service__pb2.TerminateRequest.SerializeToString,
+            flowkeep_dot_v1_dot_execution__service__pb2.TerminateResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -59,6 +59,24 @@ class ExecutionServiceStub:
     """Cancels an execution. An answer means that the request is kept. On an execution that is CANCELLING or CANCELLED it
     returns it; on one that ended otherwise it answers FAILED_PRECONDITION, EXECUTION_FINISHED.
     """
+    Pause: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.PauseRequest, _execution_service_pb2.PauseResponse]
+    """Pauses an execution. An answer means that the request is kept: as soon as the server that drives the execution has seen
+    it, mostly before the answer, the execution is PAUSED, and nothing of it begins until it is resumed. Attempts that run
+    are let finish, and what they give is kept; timers, retries and start delays that fall due meanwhile go on
+    when it is resumed, and it does not complete before. It may still be cancelled, terminated, fail by a step that ran, and
+    time out. On one that is PAUSED it changes nothing and returns it. On one whose end is decided it answers
+    FAILED_PRECONDITION: `EXECUTION_STATE`, and `EXECUTION_FINISHED` when it has ended.
+    """
+    Resume: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.ResumeRequest, _execution_service_pb2.ResumeResponse]
+    """Lets a paused execution go on, with all that fell due meanwhile. On one that is not PAUSED it answers
+    FAILED_PRECONDITION: `EXECUTION_STATE`, and `EXECUTION_FINISHED` when it has ended.
+    """
+    Terminate: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.TerminateRequest, _execution_service_pb2.TerminateResponse]
+    """Ends an execution at once as CANCELLED, with the failure code `TERMINATED`, without waiting for what runs: for
+    executions that do not obey Cancel. Attempts that run are told to stop and not waited for, so they may still take
+    effect: their steps are CANCELLED with `OUTCOME_UNKNOWN`. On one that has ended it answers FAILED_PRECONDITION,
+    `EXECUTION_FINISHED`.
+    """
     WatchExecution: _grpc.UnaryStreamMultiCallable[_execution_service_pb2.WatchExecutionRequest, _execution_service_pb2.WatchExecutionResponse]
     """Sends the events of an execution in order and without gaps, first those that happened, then each as it is
     committed. The stream ends with OK after the last event of a finished execution, and with another status for any
@@ -95,6 +113,24 @@ class ExecutionServiceAsyncStub(ExecutionServiceStub):
     Cancel: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.CancelRequest, _execution_service_pb2.CancelResponse]  # type: ignore[assignment]
     """Cancels an execution. An answer means that the request is kept. On an execution that is CANCELLING or CANCELLED it
     returns it; on one that ended otherwise it answers FAILED_PRECONDITION, EXECUTION_FINISHED.
+    """
+    Pause: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.PauseRequest, _execution_service_pb2.PauseResponse]  # type: ignore[assignment]
+    """Pauses an execution. An answer means that the request is kept: as soon as the server that drives the execution has seen
+    it, mostly before the answer, the execution is PAUSED, and nothing of it begins until it is resumed. Attempts that run
+    are let finish, and what they give is kept; timers, retries and start delays that fall due meanwhile go on
+    when it is resumed, and it does not complete before. It may still be cancelled, terminated, fail by a step that ran, and
+    time out. On one that is PAUSED it changes nothing and returns it. On one whose end is decided it answers
+    FAILED_PRECONDITION: `EXECUTION_STATE`, and `EXECUTION_FINISHED` when it has ended.
+    """
+    Resume: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.ResumeRequest, _execution_service_pb2.ResumeResponse]  # type: ignore[assignment]
+    """Lets a paused execution go on, with all that fell due meanwhile. On one that is not PAUSED it answers
+    FAILED_PRECONDITION: `EXECUTION_STATE`, and `EXECUTION_FINISHED` when it has ended.
+    """
+    Terminate: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.TerminateRequest, _execution_service_pb2.TerminateResponse]  # type: ignore[assignment]
+    """Ends an execution at once as CANCELLED, with the failure code `TERMINATED`, without waiting for what runs: for
+    executions that do not obey Cancel. Attempts that run are told to stop and not waited for, so they may still take
+    effect: their steps are CANCELLED with `OUTCOME_UNKNOWN`. On one that has ended it answers FAILED_PRECONDITION,
+    `EXECUTION_FINISHED`.
     """
     WatchExecution: _aio.UnaryStreamMultiCallable[_execution_service_pb2.WatchExecutionRequest, _execution_service_pb2.WatchExecutionResponse]  # type: ignore[assignment]
     """Sends the events of an execution in order and without gaps, first those that happened, then each as it is
@@ -171,6 +207,42 @@ class ExecutionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_execution_service_pb2.CancelResponse, _abc.Awaitable[_execution_service_pb2.CancelResponse]]:
         """Cancels an execution. An answer means that the request is kept. On an execution that is CANCELLING or CANCELLED it
         returns it; on one that ended otherwise it answers FAILED_PRECONDITION, EXECUTION_FINISHED.
+        """
+
+    @_abc_1.abstractmethod
+    def Pause(
+        self,
+        request: _execution_service_pb2.PauseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_execution_service_pb2.PauseResponse, _abc.Awaitable[_execution_service_pb2.PauseResponse]]:
+        """Pauses an execution. An answer means that the request is kept: as soon as the server that drives the execution has seen
+        it, mostly before the answer, the execution is PAUSED, and nothing of it begins until it is resumed. Attempts that run
+        are let finish, and what they give is kept; timers, retries and start delays that fall due meanwhile go on
+        when it is resumed, and it does not complete before. It may still be cancelled, terminated, fail by a step that ran, and
+        time out. On one that is PAUSED it changes nothing and returns it. On one whose end is decided it answers
+        FAILED_PRECONDITION: `EXECUTION_STATE`, and `EXECUTION_FINISHED` when it has ended.
+        """
+
+    @_abc_1.abstractmethod
+    def Resume(
+        self,
+        request: _execution_service_pb2.ResumeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_execution_service_pb2.ResumeResponse, _abc.Awaitable[_execution_service_pb2.ResumeResponse]]:
+        """Lets a paused execution go on, with all that fell due meanwhile. On one that is not PAUSED it answers
+        FAILED_PRECONDITION: `EXECUTION_STATE`, and `EXECUTION_FINISHED` when it has ended.
+        """
+
+    @_abc_1.abstractmethod
+    def Terminate(
+        self,
+        request: _execution_service_pb2.TerminateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_execution_service_pb2.TerminateResponse, _abc.Awaitable[_execution_service_pb2.TerminateResponse]]:
+        """Ends an execution at once as CANCELLED, with the failure code `TERMINATED`, without waiting for what runs: for
+        executions that do not obey Cancel. Attempts that run are told to stop and not waited for, so they may still take
+        effect: their steps are CANCELLED with `OUTCOME_UNKNOWN`. On one that has ended it answers FAILED_PRECONDITION,
+        `EXECUTION_FINISHED`.
         """
 
     @_abc_1.abstractmethod

@@ -14,7 +14,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file flowkeep/v1/execution.proto.
  */
 export const file_flowkeep_v1_execution: GenFile = /*@__PURE__*/
-  fileDesc("ChtmbG93a2VlcC92MS9leGVjdXRpb24ucHJvdG8SC2Zsb3drZWVwLnYxIuEKCglFeGVjdXRpb24SFAoMZXhlY3V0aW9uX2lkGAEgASgJEhMKC3dvcmtmbG93X2lkGAIgASgJEhUKDXdvcmtmbG93X25hbWUYAyABKAkSEAoIcmV2aXNpb24YBCABKAUSKwoFc3RhdGUYBSABKA4yHC5mbG93a2VlcC52MS5FeGVjdXRpb24uU3RhdGUSGAoQcHJvZ3Jlc3NfcGVyY2VudBgGIAEoBRIsCgtzdGVwX2NvdW50cxgHIAEoCzIXLmZsb3drZWVwLnYxLlN0ZXBDb3VudHMSLwoLY3JlYXRlX3RpbWUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnN0YXJ0X3RpbWUYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZF90aW1lGAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIxCg1kZWFkbGluZV90aW1lGAsgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIyCg5zY2hlZHVsZWRfdGltZRgMIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKgoHdGltZW91dBgNIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhINCgVvd25lchgOIAEoCRIMCgR0YWdzGA8gAygJEjIKBmxhYmVscxgQIAMoCzIiLmZsb3drZWVwLnYxLkV4ZWN1dGlvbi5MYWJlbHNFbnRyeRIWCg5jb3JyZWxhdGlvbl9pZBgRIAEoCRIQCghwcmlvcml0eRgSIAEoBRISCgpyZXF1ZXN0X2lkGBMgASgJEhAKCGxhc3Rfc2VxGBQgASgDEiYKBWlucHV0GBUgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIlCgR2YXJzGBYgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIoCgZyZXN1bHQYFyABKAsyFi5nb29nbGUucHJvdG9idWYuVmFsdWVIABInCgdmYWlsdXJlGBggASgLMhQuZmxvd2tlZXAudjEuRmFpbHVyZUgAEikKBXN0ZXBzGBkgAygLMhouZmxvd2tlZXAudjEuU3RlcEV4ZWN1dGlvbhIzCgpkZWZpbml0aW9uGBogASgLMh8uZmxvd2tlZXAudjEuV29ya2Zsb3dEZWZpbml0aW9uEiEKBXVzYWdlGBsgASgLMhIuZmxvd2tlZXAudjEuVXNhZ2USJQoHbGluZWFnZRgcIAEoCzIULmZsb3drZWVwLnYxLkxpbmVhZ2USEgoKdW5yZWFkYWJsZRgdIAMoCRIVCg13cml0dGVuX2J5dGVzGB4gASgDEhsKE2RlZmluaXRpb25fd2l0aGhlbGQYHyABKAgSCwoDcnVuGCAgASgFEhUKDXN0ZXBzX29taXR0ZWQYISABKAgaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASLVAQoFU3RhdGUSFQoRU1RBVEVfVU5TUEVDSUZJRUQQABIRCg1TVEFURV9QRU5ESU5HEAESEQoNU1RBVEVfUlVOTklORxACEhAKDFNUQVRFX1BBVVNFRBADEhQKEFNUQVRFX0NBTkNFTExJTkcQBBIWChJTVEFURV9DT01QRU5TQVRJTkcQBRITCg9TVEFURV9DT01QTEVURUQQBhIQCgxTVEFURV9GQUlMRUQQBxITCg9TVEFURV9DQU5DRUxMRUQQCBITCg9TVEFURV9USU1FRF9PVVQQCUIJCgdvdXRjb21lInMKClN0ZXBDb3VudHMSDQoFdG90YWwYASABKAUSEQoJY29tcGxldGVkGAIgASgFEg4KBmZhaWxlZBgDIAEoBRIPCgdza2lwcGVkGAQgASgFEg8KB3J1bm5pbmcYBSABKAUSEQoJY2FuY2VsbGVkGAYgASgFIpEHCg1TdGVwRXhlY3V0aW9uEgwKBHBhdGgYASABKAkSFAoMZGlzcGxheV9uYW1lGAIgASgJEg8KB2hhbmRsZXIYAyABKAkSLwoFc3RhdGUYBCABKA4yIC5mbG93a2VlcC52MS5TdGVwRXhlY3V0aW9uLlN0YXRlEg8KB2F0dGVtcHQYBSABKAUSFAoMbWF4X2F0dGVtcHRzGAYgASgFEiYKBWlucHV0GAcgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIoCgZvdXRwdXQYCCABKAsyFi5nb29nbGUucHJvdG9idWYuVmFsdWVIABInCgdmYWlsdXJlGAkgASgLMhQuZmxvd2tlZXAudjEuRmFpbHVyZUgAEi4KCnN0YXJ0X3RpbWUYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZF90aW1lGAsgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIfCgR3YWl0GAwgASgLMhEuZmxvd2tlZXAudjEuV2FpdBIrCghkdXJhdGlvbhgNIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIYChBwcm9ncmVzc19wZXJjZW50GA4gASgFEjMKD2ZhaWxlZF9hdHRlbXB0cxgPIAMoCzIaLmZsb3drZWVwLnYxLkZhaWxlZEF0dGVtcHQSKQoIYXNzaWduZWQYECABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EhIKCmRlcGVuZHNfb24YESADKAkSEwoLc2tpcF9yZWFzb24YEiABKAkSDgoGd29ya2VyGBMgASgJEiEKBXVzYWdlGBQgASgLMhIuZmxvd2tlZXAudjEuVXNhZ2USGAoQcGF5bG9hZHNfb21pdHRlZBgVIAEoCBIRCglpdGVyYXRpb24YFiABKAUivQEKBVN0YXRlEhUKEVNUQVRFX1VOU1BFQ0lGSUVEEAASEQoNU1RBVEVfUEVORElORxABEhEKDVNUQVRFX1JVTk5JTkcQAhIRCg1TVEFURV9XQUlUSU5HEAMSEwoPU1RBVEVfQ09NUExFVEVEEAQSEAoMU1RBVEVfRkFJTEVEEAUSEQoNU1RBVEVfU0tJUFBFRBAGEhMKD1NUQVRFX0NBTkNFTExFRBAHEhUKEVNUQVRFX0NPTVBFTlNBVEVEEAhCCQoHb3V0Y29tZSLPAwoEV2FpdBIuCgpzdGFydF90aW1lGAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBItCgl3YWtlX3RpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBnJlYXNvbhgDIAEoCRInCgV0aW1lchgKIAEoCzIWLmZsb3drZWVwLnYxLlRpbWVyV2FpdEgAEicKBXJldHJ5GAsgASgLMhYuZmxvd2tlZXAudjEuUmV0cnlXYWl0SAASJQoEc2xvdBgMIAEoCzIVLmZsb3drZWVwLnYxLlNsb3RXYWl0SAASKQoGd29ya2VyGA0gASgLMhcuZmxvd2tlZXAudjEuV29ya2VyV2FpdEgAEikKBnNpZ25hbBgOIAEoCzIXLmZsb3drZWVwLnYxLlNpZ25hbFdhaXRIABIlCgR0YXNrGA8gASgLMhUuZmxvd2tlZXAudjEuVGFza1dhaXRIABInCgVjaGlsZBgQIAEoCzIWLmZsb3drZWVwLnYxLkNoaWxkV2FpdEgAEjEKCmJyZWFrcG9pbnQYESABKAsyGy5mbG93a2VlcC52MS5CcmVha3BvaW50V2FpdEgAQgYKBGtpbmQiCwoJVGltZXJXYWl0IhwKCVJldHJ5V2FpdBIPCgdhdHRlbXB0GAEgASgFIhwKCFNsb3RXYWl0EhAKCHJlc291cmNlGAEgASgJIpMBCgpXb3JrZXJXYWl0Eg8KB2hhbmRsZXIYASABKAkSMwoGbGFiZWxzGAIgAygLMiMuZmxvd2tlZXAudjEuV29ya2VyV2FpdC5MYWJlbHNFbnRyeRIQCgh2ZXJzaW9ucxgDIAMoCRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIhoKClNpZ25hbFdhaXQSDAoEbmFtZRgBIAEoCSIuCghUYXNrV2FpdBIPCgd0YXNrX2lkGAEgASgJEhEKCWVzY2FsYXRlZBgCIAEoCCIhCglDaGlsZFdhaXQSFAoMZXhlY3V0aW9uX2lkGAEgASgJIhAKDkJyZWFrcG9pbnRXYWl0IsgBCg1GYWlsZWRBdHRlbXB0Eg8KB2F0dGVtcHQYASABKAUSLgoKc3RhcnRfdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZW5kX3RpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiUKB2ZhaWx1cmUYBCABKAsyFC5mbG93a2VlcC52MS5GYWlsdXJlEg4KBndvcmtlchgFIAEoCRIRCglpdGVyYXRpb24YBiABKAUiwwEKB0ZhaWx1cmUSDAoEY29kZRgBIAEoCRIPCgdtZXNzYWdlGAIgASgJEigKB2RldGFpbHMYAyABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EhEKCXN0ZXBfcGF0aBgEIAEoCRIRCglyZXRyeWFibGUYBSABKAgSEwoLc3RhY2tfdHJhY2UYBiABKAkSHAoUc3RhY2tfdHJhY2Vfd2l0aGhlbGQYByABKAgSFgoOc3RlcF9pdGVyYXRpb24YCCABKAUiSQoFVXNhZ2USFAoMaW5wdXRfdG9rZW5zGAEgASgDEhUKDW91dHB1dF90b2tlbnMYAiABKAMSEwoLY29zdF9taWNyb3MYAyABKAMitQEKB0xpbmVhZ2USGwoTcGFyZW50X2V4ZWN1dGlvbl9pZBgBIAEoCRIYChBwYXJlbnRfc3RlcF9wYXRoGAIgASgJEhsKE3NvdXJjZV9leGVjdXRpb25faWQYAyABKAkSGAoQc291cmNlX3N0ZXBfcGF0aBgEIAEoCRIdChVwYXJlbnRfc3RlcF9pdGVyYXRpb24YBSABKAUSHQoVc291cmNlX3N0ZXBfaXRlcmF0aW9uGAYgASgFKmIKDUV4ZWN1dGlvblZpZXcSHgoaRVhFQ1VUSU9OX1ZJRVdfVU5TUEVDSUZJRUQQABIYChRFWEVDVVRJT05fVklFV19CQVNJQxABEhcKE0VYRUNVVElPTl9WSUVXX0ZVTEwQAipOCghTdGVwVmlldxIZChVTVEVQX1ZJRVdfVU5TUEVDSUZJRUQQABITCg9TVEVQX1ZJRVdfQkFTSUMQARISCg5TVEVQX1ZJRVdfRlVMTBACKpwQCgtGYWlsdXJlQ29kZRIcChhGQUlMVVJFX0NPREVfVU5TUEVDSUZJRUQQABIeChpGQUlMVVJFX0NPREVfSEFORExFUl9FUlJPUhABEh8KG0ZBSUxVUkVfQ09ERV9JTlZBTElEX1BBUkFNUxACEiEKHUZBSUxVUkVfQ09ERV9FWFBSRVNTSU9OX0VSUk9SEAMSHQoZRkFJTFVSRV9DT0RFX1NURVBfVElNRU9VVBAEEiIKHkZBSUxVUkVfQ09ERV9FWEVDVVRJT05fVElNRU9VVBAFEiAKHEZBSUxVUkVfQ09ERV9IVFRQX1NUQVRVU18yWFgQBhIgChxGQUlMVVJFX0NPREVfSFRUUF9TVEFUVVNfM1hYEAcSIAocRkFJTFVSRV9DT0RFX0hUVFBfU1RBVFVTXzRYWBAIEiAKHEZBSUxVUkVfQ09ERV9IVFRQX1NUQVRVU181WFgQCRIiCh5GQUlMVVJFX0NPREVfQ09OTkVDVElPTl9GQUlMRUQQChIkCiBGQUlMVVJFX0NPREVfQUREUkVTU19OT1RfQUxMT1dFRBALEiMKH0ZBSUxVUkVfQ09ERV9SRVNQT05TRV9UT09fTEFSR0UQDBIhCh1GQUlMVVJFX0NPREVfSU5WQUxJRF9SRVNQT05TRRANEh8KG0ZBSUxVUkVfQ09ERV9JTlZBTElEX09VVFBVVBAOEiQKIEZBSUxVUkVfQ09ERV9FWEVDVVRJT05fVE9PX0xBUkdFEA8SHAoYRkFJTFVSRV9DT0RFX0lOVEVSUlVQVEVEEBASIAocRkFJTFVSRV9DT0RFX09VVENPTUVfVU5LTk9XThAREiEKHUZBSUxVUkVfQ09ERV9SRVNVTFRfRElTQ0FSREVEEBISHAoYRkFJTFVSRV9DT0RFX1NURVBfRkFJTEVEEBMSGgoWRkFJTFVSRV9DT0RFX0NBTkNFTExFRBAUEhkKFUZBSUxVUkVfQ09ERV9QT0lTT05FRBAVEiIKHkZBSUxVUkVfQ09ERV9VTlJFQURBQkxFX1JFQ09SRBAWEhkKFUZBSUxVUkVfQ09ERV9JTlRFUk5BTBAXEiEKHUZBSUxVUkVfQ09ERV9NRVRIT0RfTk9UX0ZPVU5EEBgSHwobRkFJTFVSRV9DT0RFX0dSUENfQ0FOQ0VMTEVEEBkSHQoZRkFJTFVSRV9DT0RFX0dSUENfVU5LTk9XThAaEiYKIkZBSUxVUkVfQ09ERV9HUlBDX0lOVkFMSURfQVJHVU1FTlQQGxInCiNGQUlMVVJFX0NPREVfR1JQQ19ERUFETElORV9FWENFRURFRBAcEh8KG0ZBSUxVUkVfQ09ERV9HUlBDX05PVF9GT1VORBAdEiQKIEZBSUxVUkVfQ09ERV9HUlBDX0FMUkVBRFlfRVhJU1RTEB4SJwojRkFJTFVSRV9DT0RFX0dSUENfUEVSTUlTU0lPTl9ERU5JRUQQHxIoCiRGQUlMVVJFX0NPREVfR1JQQ19SRVNPVVJDRV9FWEhBVVNURUQQIBIpCiVGQUlMVVJFX0NPREVfR1JQQ19GQUlMRURfUFJFQ09ORElUSU9OECESHQoZRkFJTFVSRV9DT0RFX0dSUENfQUJPUlRFRBAiEiIKHkZBSUxVUkVfQ09ERV9HUlBDX09VVF9PRl9SQU5HRRAjEiMKH0ZBSUxVUkVfQ09ERV9HUlBDX1VOSU1QTEVNRU5URUQQJBIeChpGQUlMVVJFX0NPREVfR1JQQ19JTlRFUk5BTBAlEiEKHUZBSUxVUkVfQ09ERV9HUlBDX1VOQVZBSUxBQkxFECYSHwobRkFJTFVSRV9DT0RFX0dSUENfREFUQV9MT1NTECcSJQohRkFJTFVSRV9DT0RFX0dSUENfVU5BVVRIRU5USUNBVEVEECgSHwobRkFJTFVSRV9DT0RFX0VNQUlMX0RFRkVSUkVEECkSHwobRkFJTFVSRV9DT0RFX0VNQUlMX1JFSkVDVEVEECoSLAooRkFJTFVSRV9DT0RFX0VNQUlMX0FVVEhFTlRJQ0FUSU9OX0ZBSUxFRBArEh8KG0ZBSUxVUkVfQ09ERV9OT1RfQ09ORklHVVJFRBAsEh4KGkZBSUxVUkVfQ09ERV9OT1RfSU5TVEFMTEVEEC0SIQodRkFJTFVSRV9DT0RFX1NFUlZFUl9OT1RfRk9VTkQQLhIdChlGQUlMVVJFX0NPREVfU0VSVkVSX0VSUk9SEC8SHwobRkFJTFVSRV9DT0RFX1RPT0xfTk9UX0ZPVU5EEDASHQoZRkFJTFVSRV9DT0RFX1RPT0xfQ0hBTkdFRBAxEhsKF0ZBSUxVUkVfQ09ERV9UT09MX0VSUk9SEDISIQodRkFJTFVSRV9DT0RFX1NFQ1JFVF9OT1RfRk9VTkQQMxIkCiBGQUlMVVJFX0NPREVfU0VDUkVUU19VTkFWQUlMQUJMRRA0Eh0KGUZBSUxVUkVfQ09ERV9UQVNLX09WRVJEVUUQNRIgChxGQUlMVVJFX0NPREVfT1VUUFVUX1JFSkVDVEVEEDgSIQodRkFJTFVSRV9DT0RFX0FOU1dFUl9UUlVOQ0FURUQQORIhCh1GQUlMVVJFX0NPREVfQ09OVEVOVF9GSUxURVJFRBA6Eh4KGkZBSUxVUkVfQ09ERV9NT0RFTF9SRUZVU0VEEDsSJgoiRkFJTFVSRV9DT0RFX05PVElGSUNBVElPTl9OT1RfS0VQVBA8EhwKGEZBSUxVUkVfQ09ERV9XT1JLRVJfTE9TVBA9QjIKD2Rldi5mbG93a2VlcC52MVABWh1mbG93a2VlcC5kZXYvZ28vdjE7Zmxvd2tlZXB2MWIGcHJvdG8z", [file_flowkeep_v1_workflow, file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp]);
+  fileDesc("ChtmbG93a2VlcC92MS9leGVjdXRpb24ucHJvdG8SC2Zsb3drZWVwLnYxIo0LCglFeGVjdXRpb24SFAoMZXhlY3V0aW9uX2lkGAEgASgJEhMKC3dvcmtmbG93X2lkGAIgASgJEhUKDXdvcmtmbG93X25hbWUYAyABKAkSEAoIcmV2aXNpb24YBCABKAUSKwoFc3RhdGUYBSABKA4yHC5mbG93a2VlcC52MS5FeGVjdXRpb24uU3RhdGUSGAoQcHJvZ3Jlc3NfcGVyY2VudBgGIAEoBRIsCgtzdGVwX2NvdW50cxgHIAEoCzIXLmZsb3drZWVwLnYxLlN0ZXBDb3VudHMSLwoLY3JlYXRlX3RpbWUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnN0YXJ0X3RpbWUYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZF90aW1lGAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIxCg1kZWFkbGluZV90aW1lGAsgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIyCg5zY2hlZHVsZWRfdGltZRgMIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKgoHdGltZW91dBgNIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhINCgVvd25lchgOIAEoCRIMCgR0YWdzGA8gAygJEjIKBmxhYmVscxgQIAMoCzIiLmZsb3drZWVwLnYxLkV4ZWN1dGlvbi5MYWJlbHNFbnRyeRIWCg5jb3JyZWxhdGlvbl9pZBgRIAEoCRIQCghwcmlvcml0eRgSIAEoBRISCgpyZXF1ZXN0X2lkGBMgASgJEhAKCGxhc3Rfc2VxGBQgASgDEiYKBWlucHV0GBUgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIlCgR2YXJzGBYgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIoCgZyZXN1bHQYFyABKAsyFi5nb29nbGUucHJvdG9idWYuVmFsdWVIABInCgdmYWlsdXJlGBggASgLMhQuZmxvd2tlZXAudjEuRmFpbHVyZUgAEikKBXN0ZXBzGBkgAygLMhouZmxvd2tlZXAudjEuU3RlcEV4ZWN1dGlvbhIzCgpkZWZpbml0aW9uGBogASgLMh8uZmxvd2tlZXAudjEuV29ya2Zsb3dEZWZpbml0aW9uEiEKBXVzYWdlGBsgASgLMhIuZmxvd2tlZXAudjEuVXNhZ2USJQoHbGluZWFnZRgcIAEoCzIULmZsb3drZWVwLnYxLkxpbmVhZ2USEgoKdW5yZWFkYWJsZRgdIAMoCRIVCg13cml0dGVuX2J5dGVzGB4gASgDEhsKE2RlZmluaXRpb25fd2l0aGhlbGQYHyABKAgSCwoDcnVuGCAgASgFEhUKDXN0ZXBzX29taXR0ZWQYISABKAgSKgoFcGF1c2UYIyABKAsyGy5mbG93a2VlcC52MS5FeGVjdXRpb25QYXVzZRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBItUBCgVTdGF0ZRIVChFTVEFURV9VTlNQRUNJRklFRBAAEhEKDVNUQVRFX1BFTkRJTkcQARIRCg1TVEFURV9SVU5OSU5HEAISEAoMU1RBVEVfUEFVU0VEEAMSFAoQU1RBVEVfQ0FOQ0VMTElORxAEEhYKElNUQVRFX0NPTVBFTlNBVElORxAFEhMKD1NUQVRFX0NPTVBMRVRFRBAGEhAKDFNUQVRFX0ZBSUxFRBAHEhMKD1NUQVRFX0NBTkNFTExFRBAIEhMKD1NUQVRFX1RJTUVEX09VVBAJQgkKB291dGNvbWUiiAEKDkV4ZWN1dGlvblBhdXNlEhEKCXBhdXNlZF9ieRgBIAEoCRIOCgZyZWFzb24YAiABKAkSLgoKcGF1c2VfdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEaGFyZBgEIAEoCBIVCg1zdG9wX2RlYWRsaW5lGAUgASgIInMKClN0ZXBDb3VudHMSDQoFdG90YWwYASABKAUSEQoJY29tcGxldGVkGAIgASgFEg4KBmZhaWxlZBgDIAEoBRIPCgdza2lwcGVkGAQgASgFEg8KB3J1bm5pbmcYBSABKAUSEQoJY2FuY2VsbGVkGAYgASgFIpEHCg1TdGVwRXhlY3V0aW9uEgwKBHBhdGgYASABKAkSFAoMZGlzcGxheV9uYW1lGAIgASgJEg8KB2hhbmRsZXIYAyABKAkSLwoFc3RhdGUYBCABKA4yIC5mbG93a2VlcC52MS5TdGVwRXhlY3V0aW9uLlN0YXRlEg8KB2F0dGVtcHQYBSABKAUSFAoMbWF4X2F0dGVtcHRzGAYgASgFEiYKBWlucHV0GAcgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIoCgZvdXRwdXQYCCABKAsyFi5nb29nbGUucHJvdG9idWYuVmFsdWVIABInCgdmYWlsdXJlGAkgASgLMhQuZmxvd2tlZXAudjEuRmFpbHVyZUgAEi4KCnN0YXJ0X3RpbWUYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZF90aW1lGAsgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIfCgR3YWl0GAwgASgLMhEuZmxvd2tlZXAudjEuV2FpdBIrCghkdXJhdGlvbhgNIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIYChBwcm9ncmVzc19wZXJjZW50GA4gASgFEjMKD2ZhaWxlZF9hdHRlbXB0cxgPIAMoCzIaLmZsb3drZWVwLnYxLkZhaWxlZEF0dGVtcHQSKQoIYXNzaWduZWQYECABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EhIKCmRlcGVuZHNfb24YESADKAkSEwoLc2tpcF9yZWFzb24YEiABKAkSDgoGd29ya2VyGBMgASgJEiEKBXVzYWdlGBQgASgLMhIuZmxvd2tlZXAudjEuVXNhZ2USGAoQcGF5bG9hZHNfb21pdHRlZBgVIAEoCBIRCglpdGVyYXRpb24YFiABKAUivQEKBVN0YXRlEhUKEVNUQVRFX1VOU1BFQ0lGSUVEEAASEQoNU1RBVEVfUEVORElORxABEhEKDVNUQVRFX1JVTk5JTkcQAhIRCg1TVEFURV9XQUlUSU5HEAMSEwoPU1RBVEVfQ09NUExFVEVEEAQSEAoMU1RBVEVfRkFJTEVEEAUSEQoNU1RBVEVfU0tJUFBFRBAGEhMKD1NUQVRFX0NBTkNFTExFRBAHEhUKEVNUQVRFX0NPTVBFTlNBVEVEEAhCCQoHb3V0Y29tZSLPAwoEV2FpdBIuCgpzdGFydF90aW1lGAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBItCgl3YWtlX3RpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBnJlYXNvbhgDIAEoCRInCgV0aW1lchgKIAEoCzIWLmZsb3drZWVwLnYxLlRpbWVyV2FpdEgAEicKBXJldHJ5GAsgASgLMhYuZmxvd2tlZXAudjEuUmV0cnlXYWl0SAASJQoEc2xvdBgMIAEoCzIVLmZsb3drZWVwLnYxLlNsb3RXYWl0SAASKQoGd29ya2VyGA0gASgLMhcuZmxvd2tlZXAudjEuV29ya2VyV2FpdEgAEikKBnNpZ25hbBgOIAEoCzIXLmZsb3drZWVwLnYxLlNpZ25hbFdhaXRIABIlCgR0YXNrGA8gASgLMhUuZmxvd2tlZXAudjEuVGFza1dhaXRIABInCgVjaGlsZBgQIAEoCzIWLmZsb3drZWVwLnYxLkNoaWxkV2FpdEgAEjEKCmJyZWFrcG9pbnQYESABKAsyGy5mbG93a2VlcC52MS5CcmVha3BvaW50V2FpdEgAQgYKBGtpbmQiCwoJVGltZXJXYWl0IhwKCVJldHJ5V2FpdBIPCgdhdHRlbXB0GAEgASgFIhwKCFNsb3RXYWl0EhAKCHJlc291cmNlGAEgASgJIpMBCgpXb3JrZXJXYWl0Eg8KB2hhbmRsZXIYASABKAkSMwoGbGFiZWxzGAIgAygLMiMuZmxvd2tlZXAudjEuV29ya2VyV2FpdC5MYWJlbHNFbnRyeRIQCgh2ZXJzaW9ucxgDIAMoCRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIhoKClNpZ25hbFdhaXQSDAoEbmFtZRgBIAEoCSIuCghUYXNrV2FpdBIPCgd0YXNrX2lkGAEgASgJEhEKCWVzY2FsYXRlZBgCIAEoCCIhCglDaGlsZFdhaXQSFAoMZXhlY3V0aW9uX2lkGAEgASgJIhAKDkJyZWFrcG9pbnRXYWl0IsgBCg1GYWlsZWRBdHRlbXB0Eg8KB2F0dGVtcHQYASABKAUSLgoKc3RhcnRfdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZW5kX3RpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiUKB2ZhaWx1cmUYBCABKAsyFC5mbG93a2VlcC52MS5GYWlsdXJlEg4KBndvcmtlchgFIAEoCRIRCglpdGVyYXRpb24YBiABKAUiwwEKB0ZhaWx1cmUSDAoEY29kZRgBIAEoCRIPCgdtZXNzYWdlGAIgASgJEigKB2RldGFpbHMYAyABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EhEKCXN0ZXBfcGF0aBgEIAEoCRIRCglyZXRyeWFibGUYBSABKAgSEwoLc3RhY2tfdHJhY2UYBiABKAkSHAoUc3RhY2tfdHJhY2Vfd2l0aGhlbGQYByABKAgSFgoOc3RlcF9pdGVyYXRpb24YCCABKAUiSQoFVXNhZ2USFAoMaW5wdXRfdG9rZW5zGAEgASgDEhUKDW91dHB1dF90b2tlbnMYAiABKAMSEwoLY29zdF9taWNyb3MYAyABKAMitQEKB0xpbmVhZ2USGwoTcGFyZW50X2V4ZWN1dGlvbl9pZBgBIAEoCRIYChBwYXJlbnRfc3RlcF9wYXRoGAIgASgJEhsKE3NvdXJjZV9leGVjdXRpb25faWQYAyABKAkSGAoQc291cmNlX3N0ZXBfcGF0aBgEIAEoCRIdChVwYXJlbnRfc3RlcF9pdGVyYXRpb24YBSABKAUSHQoVc291cmNlX3N0ZXBfaXRlcmF0aW9uGAYgASgFKmIKDUV4ZWN1dGlvblZpZXcSHgoaRVhFQ1VUSU9OX1ZJRVdfVU5TUEVDSUZJRUQQABIYChRFWEVDVVRJT05fVklFV19CQVNJQxABEhcKE0VYRUNVVElPTl9WSUVXX0ZVTEwQAipOCghTdGVwVmlldxIZChVTVEVQX1ZJRVdfVU5TUEVDSUZJRUQQABITCg9TVEVQX1ZJRVdfQkFTSUMQARISCg5TVEVQX1ZJRVdfRlVMTBACKrkQCgtGYWlsdXJlQ29kZRIcChhGQUlMVVJFX0NPREVfVU5TUEVDSUZJRUQQABIeChpGQUlMVVJFX0NPREVfSEFORExFUl9FUlJPUhABEh8KG0ZBSUxVUkVfQ09ERV9JTlZBTElEX1BBUkFNUxACEiEKHUZBSUxVUkVfQ09ERV9FWFBSRVNTSU9OX0VSUk9SEAMSHQoZRkFJTFVSRV9DT0RFX1NURVBfVElNRU9VVBAEEiIKHkZBSUxVUkVfQ09ERV9FWEVDVVRJT05fVElNRU9VVBAFEiAKHEZBSUxVUkVfQ09ERV9IVFRQX1NUQVRVU18yWFgQBhIgChxGQUlMVVJFX0NPREVfSFRUUF9TVEFUVVNfM1hYEAcSIAocRkFJTFVSRV9DT0RFX0hUVFBfU1RBVFVTXzRYWBAIEiAKHEZBSUxVUkVfQ09ERV9IVFRQX1NUQVRVU181WFgQCRIiCh5GQUlMVVJFX0NPREVfQ09OTkVDVElPTl9GQUlMRUQQChIkCiBGQUlMVVJFX0NPREVfQUREUkVTU19OT1RfQUxMT1dFRBALEiMKH0ZBSUxVUkVfQ09ERV9SRVNQT05TRV9UT09fTEFSR0UQDBIhCh1GQUlMVVJFX0NPREVfSU5WQUxJRF9SRVNQT05TRRANEh8KG0ZBSUxVUkVfQ09ERV9JTlZBTElEX09VVFBVVBAOEiQKIEZBSUxVUkVfQ09ERV9FWEVDVVRJT05fVE9PX0xBUkdFEA8SHAoYRkFJTFVSRV9DT0RFX0lOVEVSUlVQVEVEEBASIAocRkFJTFVSRV9DT0RFX09VVENPTUVfVU5LTk9XThAREiEKHUZBSUxVUkVfQ09ERV9SRVNVTFRfRElTQ0FSREVEEBISHAoYRkFJTFVSRV9DT0RFX1NURVBfRkFJTEVEEBMSGgoWRkFJTFVSRV9DT0RFX0NBTkNFTExFRBAUEhkKFUZBSUxVUkVfQ09ERV9QT0lTT05FRBAVEiIKHkZBSUxVUkVfQ09ERV9VTlJFQURBQkxFX1JFQ09SRBAWEhkKFUZBSUxVUkVfQ09ERV9JTlRFUk5BTBAXEiEKHUZBSUxVUkVfQ09ERV9NRVRIT0RfTk9UX0ZPVU5EEBgSHwobRkFJTFVSRV9DT0RFX0dSUENfQ0FOQ0VMTEVEEBkSHQoZRkFJTFVSRV9DT0RFX0dSUENfVU5LTk9XThAaEiYKIkZBSUxVUkVfQ09ERV9HUlBDX0lOVkFMSURfQVJHVU1FTlQQGxInCiNGQUlMVVJFX0NPREVfR1JQQ19ERUFETElORV9FWENFRURFRBAcEh8KG0ZBSUxVUkVfQ09ERV9HUlBDX05PVF9GT1VORBAdEiQKIEZBSUxVUkVfQ09ERV9HUlBDX0FMUkVBRFlfRVhJU1RTEB4SJwojRkFJTFVSRV9DT0RFX0dSUENfUEVSTUlTU0lPTl9ERU5JRUQQHxIoCiRGQUlMVVJFX0NPREVfR1JQQ19SRVNPVVJDRV9FWEhBVVNURUQQIBIpCiVGQUlMVVJFX0NPREVfR1JQQ19GQUlMRURfUFJFQ09ORElUSU9OECESHQoZRkFJTFVSRV9DT0RFX0dSUENfQUJPUlRFRBAiEiIKHkZBSUxVUkVfQ09ERV9HUlBDX09VVF9PRl9SQU5HRRAjEiMKH0ZBSUxVUkVfQ09ERV9HUlBDX1VOSU1QTEVNRU5URUQQJBIeChpGQUlMVVJFX0NPREVfR1JQQ19JTlRFUk5BTBAlEiEKHUZBSUxVUkVfQ09ERV9HUlBDX1VOQVZBSUxBQkxFECYSHwobRkFJTFVSRV9DT0RFX0dSUENfREFUQV9MT1NTECcSJQohRkFJTFVSRV9DT0RFX0dSUENfVU5BVVRIRU5USUNBVEVEECgSHwobRkFJTFVSRV9DT0RFX0VNQUlMX0RFRkVSUkVEECkSHwobRkFJTFVSRV9DT0RFX0VNQUlMX1JFSkVDVEVEECoSLAooRkFJTFVSRV9DT0RFX0VNQUlMX0FVVEhFTlRJQ0FUSU9OX0ZBSUxFRBArEh8KG0ZBSUxVUkVfQ09ERV9OT1RfQ09ORklHVVJFRBAsEh4KGkZBSUxVUkVfQ09ERV9OT1RfSU5TVEFMTEVEEC0SIQodRkFJTFVSRV9DT0RFX1NFUlZFUl9OT1RfRk9VTkQQLhIdChlGQUlMVVJFX0NPREVfU0VSVkVSX0VSUk9SEC8SHwobRkFJTFVSRV9DT0RFX1RPT0xfTk9UX0ZPVU5EEDASHQoZRkFJTFVSRV9DT0RFX1RPT0xfQ0hBTkdFRBAxEhsKF0ZBSUxVUkVfQ09ERV9UT09MX0VSUk9SEDISIQodRkFJTFVSRV9DT0RFX1NFQ1JFVF9OT1RfRk9VTkQQMxIkCiBGQUlMVVJFX0NPREVfU0VDUkVUU19VTkFWQUlMQUJMRRA0Eh0KGUZBSUxVUkVfQ09ERV9UQVNLX09WRVJEVUUQNRIgChxGQUlMVVJFX0NPREVfT1VUUFVUX1JFSkVDVEVEEDgSIQodRkFJTFVSRV9DT0RFX0FOU1dFUl9UUlVOQ0FURUQQORIhCh1GQUlMVVJFX0NPREVfQ09OVEVOVF9GSUxURVJFRBA6Eh4KGkZBSUxVUkVfQ09ERV9NT0RFTF9SRUZVU0VEEDsSJgoiRkFJTFVSRV9DT0RFX05PVElGSUNBVElPTl9OT1RfS0VQVBA8EhwKGEZBSUxVUkVfQ09ERV9XT1JLRVJfTE9TVBA9EhsKF0ZBSUxVUkVfQ09ERV9URVJNSU5BVEVEEENCMgoPZGV2LmZsb3drZWVwLnYxUAFaHWZsb3drZWVwLmRldi9nby92MTtmbG93a2VlcHYxYgZwcm90bzM", [file_flowkeep_v1_workflow, file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp]);
 
 /**
  * One run of one revision of a workflow.
@@ -276,6 +276,13 @@ export type Execution = Message<"flowkeep.v1.Execution"> & {
    * @generated from field: bool steps_omitted = 33;
    */
   stepsOmitted: boolean;
+
+  /**
+   * Output only. How it is paused; present while it is PAUSED.
+   *
+   * @generated from field: flowkeep.v1.ExecutionPause pause = 35;
+   */
+  pause?: ExecutionPause | undefined;
 };
 
 /**
@@ -313,7 +320,7 @@ export enum Execution_State {
   RUNNING = 2,
 
   /**
-   * Held at a step boundary until it is resumed.
+   * Held by `Pause`: nothing of it begins until it is resumed. What ran when it was paused may still run.
    *
    * @generated from enum value: STATE_PAUSED = 3;
    */
@@ -367,6 +374,55 @@ export enum Execution_State {
  */
 export const Execution_StateSchema: GenEnum<Execution_State> = /*@__PURE__*/
   enumDesc(file_flowkeep_v1_execution, 0, 0);
+
+/**
+ * Since when nothing of an execution begins, and who wanted that why.
+ *
+ * @generated from message flowkeep.v1.ExecutionPause
+ */
+export type ExecutionPause = Message<"flowkeep.v1.ExecutionPause"> & {
+  /**
+   * Output only. The verified subject that paused it.
+   *
+   * @generated from field: string paused_by = 1;
+   */
+  pausedBy: string;
+
+  /**
+   * Output only. Why, in the words of the caller.
+   *
+   * @generated from field: string reason = 2;
+   */
+  reason: string;
+
+  /**
+   * Output only. Since when.
+   *
+   * @generated from field: google.protobuf.Timestamp pause_time = 3;
+   */
+  pauseTime?: Timestamp | undefined;
+
+  /**
+   * Output only. Whether attempts that ran were told to stop, to be made again.
+   *
+   * @generated from field: bool hard = 4;
+   */
+  hard: boolean;
+
+  /**
+   * Output only. Whether the time of the pause does not count for the deadline: `deadline_time` moves at the resume.
+   *
+   * @generated from field: bool stop_deadline = 5;
+   */
+  stopDeadline: boolean;
+};
+
+/**
+ * Describes the message flowkeep.v1.ExecutionPause.
+ * Use `create(ExecutionPauseSchema)` to create a new message.
+ */
+export const ExecutionPauseSchema: GenMessage<ExecutionPause> = /*@__PURE__*/
+  messageDesc(file_flowkeep_v1_execution, 1);
 
 /**
  * How many steps are in which state. The counts of `completed`, `failed`, `skipped`, `cancelled` and `running` add up
@@ -424,7 +480,7 @@ export type StepCounts = Message<"flowkeep.v1.StepCounts"> & {
  * Use `create(StepCountsSchema)` to create a new message.
  */
 export const StepCountsSchema: GenMessage<StepCounts> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution, 1);
+  messageDesc(file_flowkeep_v1_execution, 2);
 
 /**
  * One step of an execution.
@@ -616,7 +672,7 @@ export type StepExecution = Message<"flowkeep.v1.StepExecution"> & {
  * Use `create(StepExecutionSchema)` to create a new message.
  */
 export const StepExecutionSchema: GenMessage<StepExecution> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution, 2);
+  messageDesc(file_flowkeep_v1_execution, 3);
 
 /**
  * Where a step stands. Values may be added.
@@ -692,7 +748,7 @@ export enum StepExecution_State {
  * Describes the enum flowkeep.v1.StepExecution.State.
  */
 export const StepExecution_StateSchema: GenEnum<StepExecution_State> = /*@__PURE__*/
-  enumDesc(file_flowkeep_v1_execution, 2, 0);
+  enumDesc(file_flowkeep_v1_execution, 3, 0);
 
 /**
  * What a step waits for.
@@ -798,7 +854,7 @@ export type Wait = Message<"flowkeep.v1.Wait"> & {
  * Use `create(WaitSchema)` to create a new message.
  */
 export const WaitSchema: GenMessage<Wait> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution, 3);
+  messageDesc(file_flowkeep_v1_execution, 4);
 
 /**
  * The wait for a time.
@@ -813,7 +869,7 @@ export type TimerWait = Message<"flowkeep.v1.TimerWait"> & {
  * Use `create(TimerWaitSchema)` to create a new message.
  */
 export const TimerWaitSchema: GenMessage<TimerWait> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution, 4);
+  messageDesc(file_flowkeep_v1_execution, 5);
 
 /**
  * The wait for the next attempt.
@@ -834,7 +890,7 @@ export type RetryWait = Message<"flowkeep.v1.RetryWait"> & {
  * Use `create(RetryWaitSchema)` to create a new message.
  */
 export const RetryWaitSchema: GenMessage<RetryWait> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution, 5);
+  messageDesc(file_flowkeep_v1_execution, 6);
 
 /**
  * The wait for something that there is only so much of.
@@ -856,7 +912,7 @@ export type SlotWait = Message<"flowkeep.v1.SlotWait"> & {
  * Use `create(SlotWaitSchema)` to create a new message.
  */
 export const SlotWaitSchema: GenMessage<SlotWait> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution, 6);
+  messageDesc(file_flowkeep_v1_execution, 7);
 
 /**
  * The wait for a server or worker that has a handler.
@@ -891,7 +947,7 @@ export type WorkerWait = Message<"flowkeep.v1.WorkerWait"> & {
  * Use `create(WorkerWaitSchema)` to create a new message.
  */
 export const WorkerWaitSchema: GenMessage<WorkerWait> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution, 7);
+  messageDesc(file_flowkeep_v1_execution, 8);
 
 /**
  * The wait for a signal. Not sent by this version of the server.
@@ -912,7 +968,7 @@ export type SignalWait = Message<"flowkeep.v1.SignalWait"> & {
  * Use `create(SignalWaitSchema)` to create a new message.
  */
 export const SignalWaitSchema: GenMessage<SignalWait> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution, 8);
+  messageDesc(file_flowkeep_v1_execution, 9);
 
 /**
  * The wait for a person.
@@ -940,7 +996,7 @@ export type TaskWait = Message<"flowkeep.v1.TaskWait"> & {
  * Use `create(TaskWaitSchema)` to create a new message.
  */
 export const TaskWaitSchema: GenMessage<TaskWait> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution, 9);
+  messageDesc(file_flowkeep_v1_execution, 10);
 
 /**
  * The wait for the end of another execution. Not sent by this version of the server.
@@ -961,7 +1017,7 @@ export type ChildWait = Message<"flowkeep.v1.ChildWait"> & {
  * Use `create(ChildWaitSchema)` to create a new message.
  */
 export const ChildWaitSchema: GenMessage<ChildWait> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution, 10);
+  messageDesc(file_flowkeep_v1_execution, 11);
 
 /**
  * The wait at a breakpoint. Not sent by this version of the server.
@@ -976,7 +1032,7 @@ export type BreakpointWait = Message<"flowkeep.v1.BreakpointWait"> & {
  * Use `create(BreakpointWaitSchema)` to create a new message.
  */
 export const BreakpointWaitSchema: GenMessage<BreakpointWait> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution, 11);
+  messageDesc(file_flowkeep_v1_execution, 12);
 
 /**
  * One attempt that failed.
@@ -1032,7 +1088,7 @@ export type FailedAttempt = Message<"flowkeep.v1.FailedAttempt"> & {
  * Use `create(FailedAttemptSchema)` to create a new message.
  */
 export const FailedAttemptSchema: GenMessage<FailedAttempt> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution, 12);
+  messageDesc(file_flowkeep_v1_execution, 13);
 
 /**
  * Why a step or an execution failed. It is data about the work, not the error of an RPC.
@@ -1106,7 +1162,7 @@ export type Failure = Message<"flowkeep.v1.Failure"> & {
  * Use `create(FailureSchema)` to create a new message.
  */
 export const FailureSchema: GenMessage<Failure> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution, 13);
+  messageDesc(file_flowkeep_v1_execution, 14);
 
 /**
  * What work used up, as handlers reported it. Sums end at 2^63 - 1.
@@ -1141,7 +1197,7 @@ export type Usage = Message<"flowkeep.v1.Usage"> & {
  * Use `create(UsageSchema)` to create a new message.
  */
 export const UsageSchema: GenMessage<Usage> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution, 14);
+  messageDesc(file_flowkeep_v1_execution, 15);
 
 /**
  * Where an execution comes from.
@@ -1197,7 +1253,7 @@ export type Lineage = Message<"flowkeep.v1.Lineage"> & {
  * Use `create(LineageSchema)` to create a new message.
  */
 export const LineageSchema: GenMessage<Lineage> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution, 15);
+  messageDesc(file_flowkeep_v1_execution, 16);
 
 /**
  * How much of an execution is returned.
@@ -1697,6 +1753,13 @@ export enum FailureCode {
    * @generated from enum value: FAILURE_CODE_WORKER_LOST = 61;
    */
   WORKER_LOST = 61,
+
+  /**
+   * The execution was ended by `Terminate`.
+   *
+   * @generated from enum value: FAILURE_CODE_TERMINATED = 67;
+   */
+  TERMINATED = 67,
 }
 
 /**

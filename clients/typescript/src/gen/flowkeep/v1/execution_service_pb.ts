@@ -18,7 +18,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file flowkeep/v1/execution_service.proto.
  */
 export const file_flowkeep_v1_execution_service: GenFile = /*@__PURE__*/
-  fileDesc("CiNmbG93a2VlcC92MS9leGVjdXRpb25fc2VydmljZS5wcm90bxILZmxvd2tlZXAudjEizwQKDkV4ZWN1dGVSZXF1ZXN0EhwKCHdvcmtmbG93GAEgASgJQgq6SAdyBRABGIABEhkKCHJldmlzaW9uGAIgASgFQge6SAQaAigAEiYKBWlucHV0GAMgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIcCgpyZXF1ZXN0X2lkGAQgASgJQgi6SAVyAxiAARIhCgR0YWdzGAUgAygJQhO6SBCSAQ0QIBgBIgdyBRABGIABElEKBmxhYmVscxgGIAMoCzInLmZsb3drZWVwLnYxLkV4ZWN1dGVSZXF1ZXN0LkxhYmVsc0VudHJ5Qhi6SBWaARIQICIHcgUQARiAASoFcgMYgAgSKQoIcHJpb3JpdHkYByABKAVCErpIDxoNGGQonP//////////AUgAiAEBEiAKDmNvcnJlbGF0aW9uX2lkGAggASgJQgi6SAVyAxiAAhI/CgtzdGFydF9kZWxheRgJIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIPukgMqgEJIgUIgOeEDzIAEjwKB3RpbWVvdXQYCiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CELpIDaoBCiIGCICGsJYBKgASDAoEd2FpdBgLIAEoCBIyCgR2aWV3GAwgASgOMhouZmxvd2tlZXAudjEuRXhlY3V0aW9uVmlld0IIukgFggECEAEaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUILCglfcHJpb3JpdHkiTQoPRXhlY3V0ZVJlc3BvbnNlEikKCWV4ZWN1dGlvbhgBIAEoCzIWLmZsb3drZWVwLnYxLkV4ZWN1dGlvbhIPCgdjcmVhdGVkGAIgASgIIlYKE0JhdGNoRXhlY3V0ZVJlcXVlc3QSPwoIcmVxdWVzdHMYASADKAsyGy5mbG93a2VlcC52MS5FeGVjdXRlUmVxdWVzdEIQukgNkgEKCAEQ6AciA9gBAyK9AQoUQmF0Y2hFeGVjdXRlUmVzcG9uc2USOQoHcmVzdWx0cxgBIAMoCzIoLmZsb3drZWVwLnYxLkJhdGNoRXhlY3V0ZVJlc3BvbnNlLlJlc3VsdBpqCgZSZXN1bHQSMAoIcmVzcG9uc2UYASABKAsyHC5mbG93a2VlcC52MS5FeGVjdXRlUmVzcG9uc2VIABIjCgVlcnJvchgCIAEoCzISLmdvb2dsZS5ycGMuU3RhdHVzSABCCQoHb3V0Y29tZSKCAQoTR2V0RXhlY3V0aW9uUmVxdWVzdBIeCgxleGVjdXRpb25faWQYASABKAlCCLpIBXIDsAEBEjIKBHZpZXcYAiABKA4yGi5mbG93a2VlcC52MS5FeGVjdXRpb25WaWV3Qgi6SAWCAQIQARIXCgZhdF9zZXEYAyABKANCB7pIBCICKAAiQQoUR2V0RXhlY3V0aW9uUmVzcG9uc2USKQoJZXhlY3V0aW9uGAEgASgLMhYuZmxvd2tlZXAudjEuRXhlY3V0aW9uIuYCChVMaXN0RXhlY3V0aW9uc1JlcXVlc3QSGgoJcGFnZV9zaXplGAEgASgFQge6SAQaAigAEhwKCnBhZ2VfdG9rZW4YAiABKAlCCLpIBXIDGIAIEiwKBmZpbHRlchgDIAEoCzIcLmZsb3drZWVwLnYxLkV4ZWN1dGlvbkZpbHRlchJBCgVvcmRlchgEIAEoDjIoLmZsb3drZWVwLnYxLkxpc3RFeGVjdXRpb25zUmVxdWVzdC5PcmRlckIIukgFggECEAESEwoLY291bnRfdG90YWwYBSABKAgSMgoEdmlldxgGIAEoDjIaLmZsb3drZWVwLnYxLkV4ZWN1dGlvblZpZXdCCLpIBYIBAhABIlkKBU9yZGVyEhUKEU9SREVSX1VOU1BFQ0lGSUVEEAASEAoMT1JERVJfTkVXRVNUEAESEQoNT1JERVJfTE9OR0VTVBACEhQKEE9SREVSX0xBU1RfRU5ERUQQAyLtAwoPRXhlY3V0aW9uRmlsdGVyEhoKCHdvcmtmbG93GAEgASgJQgi6SAVyAxiAARJBCgZzdGF0ZXMYAiADKA4yHC5mbG93a2VlcC52MS5FeGVjdXRpb24uU3RhdGVCE7pIEJIBDRAJGAEiB4IBBBABIAASFwoFb3duZXIYAyABKAlCCLpIBXIDGIACEh0KBHRhZ3MYBCADKAlCD7pIDJIBCRAgIgVyAxiAARJQCgZsYWJlbHMYBSADKAsyKC5mbG93a2VlcC52MS5FeGVjdXRpb25GaWx0ZXIuTGFiZWxzRW50cnlCFrpIE5oBEBAgIgVyAxiAASoFcgMYgAgSIAoOY29ycmVsYXRpb25faWQYBiABKAlCCLpIBXIDGIACEisKC2NyZWF0ZV90aW1lGAcgASgLMhYuZmxvd2tlZXAudjEuVGltZVJhbmdlEigKCGVuZF90aW1lGAggASgLMhYuZmxvd2tlZXAudjEuVGltZVJhbmdlEkkKE2V4ZWN1dGlvbl9pZF9wcmVmaXgYCSABKAlCLLpIKXInMiVeKFswLTlBLUZhLWZdezh9WzAtOUEtRmEtZi1dezAsMjh9KT8kGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiaQoJVGltZVJhbmdlEi4KCnN0YXJ0X3RpbWUYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZF90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJxChZMaXN0RXhlY3V0aW9uc1Jlc3BvbnNlEioKCmV4ZWN1dGlvbnMYASADKAsyFi5mbG93a2VlcC52MS5FeGVjdXRpb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhIKCnRvdGFsX3NpemUYAyABKAUi/QEKEExpc3RTdGVwc1JlcXVlc3QSHgoMZXhlY3V0aW9uX2lkGAEgASgJQgi6SAVyA7ABARIaCglwYWdlX3NpemUYAiABKAVCB7pIBBoCKAASHAoKcGFnZV90b2tlbhgDIAEoCUIIukgFcgMYgEASRQoGc3RhdGVzGAQgAygOMiAuZmxvd2tlZXAudjEuU3RlcEV4ZWN1dGlvbi5TdGF0ZUITukgQkgENEAgYASIHggEEEAEgABIZCgdoYW5kbGVyGAUgASgJQgi6SAVyAxiAARItCgR2aWV3GAYgASgOMhUuZmxvd2tlZXAudjEuU3RlcFZpZXdCCLpIBYIBAhABIogBChFMaXN0U3RlcHNSZXNwb25zZRIpCgVzdGVwcxgBIAMoCzIaLmZsb3drZWVwLnYxLlN0ZXBFeGVjdXRpb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhIKCnVucmVhZGFibGUYAyADKAkSGwoTZGVmaW5pdGlvbl93aXRoaGVsZBgEIAEoCCJmCg5HZXRTdGVwUmVxdWVzdBIeCgxleGVjdXRpb25faWQYASABKAlCCLpIBXIDsAEBEhgKBHBhdGgYAiABKAlCCrpIB3IFEAEYgAgSGgoJaXRlcmF0aW9uGAMgASgFQge6SAQaAigAImwKD0dldFN0ZXBSZXNwb25zZRIoCgRzdGVwGAEgASgLMhouZmxvd2tlZXAudjEuU3RlcEV4ZWN1dGlvbhISCgp1bnJlYWRhYmxlGAIgAygJEhsKE2RlZmluaXRpb25fd2l0aGhlbGQYAyABKAgiZwoNQ2FuY2VsUmVxdWVzdBIeCgxleGVjdXRpb25faWQYASABKAlCCLpIBXIDsAEBEhgKBnJlYXNvbhgCIAEoCUIIukgFcgMYgAgSHAoKcmVxdWVzdF9pZBgDIAEoCUIIukgFcgMYgAEi7wMKDkNhbmNlbFJlc3BvbnNlEikKCWV4ZWN1dGlvbhgBIAEoCzIWLmZsb3drZWVwLnYxLkV4ZWN1dGlvbhI2CgVzdGVwcxgCIAMoCzInLmZsb3drZWVwLnYxLkNhbmNlbFJlc3BvbnNlLlN0ZXBSZWNlaXB0EhUKDXN0ZXBzX29taXR0ZWQYAyABKAga4gIKC1N0ZXBSZWNlaXB0EgwKBHBhdGgYASABKAkSPgoGZWZmZWN0GAIgASgOMi4uZmxvd2tlZXAudjEuQ2FuY2VsUmVzcG9uc2UuU3RlcFJlY2VpcHQuRWZmZWN0Ei8KBXN0YXRlGAMgASgOMiAuZmxvd2tlZXAudjEuU3RlcEV4ZWN1dGlvbi5TdGF0ZRIRCglpdGVyYXRpb24YBCABKAUiwAEKBkVmZmVjdBIWChJFRkZFQ1RfVU5TUEVDSUZJRUQQABIYChRFRkZFQ1RfQUxSRUFEWV9FTkRFRBABEhgKFEVGRkVDVF9ORVZFUl9TVEFSVEVEEAISFwoTRUZGRUNUX1dBSVRfUkVNT1ZFRBADEhMKD0VGRkVDVF9TVE9QUElORxAEEhIKDkVGRkVDVF9TVE9QUEVEEAUSEgoORUZGRUNUX1VOS05PV04QBhIUChBFRkZFQ1RfQ09NUExFVEVEEAciZQoVV2F0Y2hFeGVjdXRpb25SZXF1ZXN0Eh4KDGV4ZWN1dGlvbl9pZBgBIAEoCUIIukgFcgOwAQESGgoJYWZ0ZXJfc2VxGAIgASgDQge6SAQiAigAEhAKCHNuYXBzaG90GAMgASgIIswBChZXYXRjaEV4ZWN1dGlvblJlc3BvbnNlEikKBmV2ZW50cxgBIAEoCzIXLmZsb3drZWVwLnYxLkV2ZW50QmF0Y2hIABIpCghib29rbWFyaxgCIAEoCzIVLmZsb3drZWVwLnYxLkJvb2ttYXJrSAASKQoIc25hcHNob3QYAyABKAsyFS5mbG93a2VlcC52MS5TbmFwc2hvdEgAEikKBm91dHB1dBgEIAEoCzIXLmZsb3drZWVwLnYxLlN0ZXBPdXRwdXRIAEIGCgRraW5kIjkKCkV2ZW50QmF0Y2gSKwoGZXZlbnRzGAEgAygLMhsuZmxvd2tlZXAudjEuRXhlY3V0aW9uRXZlbnQiFwoIQm9va21hcmsSCwoDc2VxGAEgASgDIkIKCFNuYXBzaG90EgsKA3NlcRgBIAEoAxIpCglleGVjdXRpb24YAiABKAsyFi5mbG93a2VlcC52MS5FeGVjdXRpb24iTAoKU3RlcE91dHB1dBIMCgRwYXRoGAEgASgJEg8KB2F0dGVtcHQYAiABKAUSDAoEdGV4dBgDIAEoCRIRCglpdGVyYXRpb24YBCABKAUyjwUKEEV4ZWN1dGlvblNlcnZpY2USRAoHRXhlY3V0ZRIbLmZsb3drZWVwLnYxLkV4ZWN1dGVSZXF1ZXN0GhwuZmxvd2tlZXAudjEuRXhlY3V0ZVJlc3BvbnNlElMKDEJhdGNoRXhlY3V0ZRIgLmZsb3drZWVwLnYxLkJhdGNoRXhlY3V0ZVJlcXVlc3QaIS5mbG93a2VlcC52MS5CYXRjaEV4ZWN1dGVSZXNwb25zZRJTCgxHZXRFeGVjdXRpb24SIC5mbG93a2VlcC52MS5HZXRFeGVjdXRpb25SZXF1ZXN0GiEuZmxvd2tlZXAudjEuR2V0RXhlY3V0aW9uUmVzcG9uc2USWQoOTGlzdEV4ZWN1dGlvbnMSIi5mbG93a2VlcC52MS5MaXN0RXhlY3V0aW9uc1JlcXVlc3QaIy5mbG93a2VlcC52MS5MaXN0RXhlY3V0aW9uc1Jlc3BvbnNlEkoKCUxpc3RTdGVwcxIdLmZsb3drZWVwLnYxLkxpc3RTdGVwc1JlcXVlc3QaHi5mbG93a2VlcC52MS5MaXN0U3RlcHNSZXNwb25zZRJECgdHZXRTdGVwEhsuZmxvd2tlZXAudjEuR2V0U3RlcFJlcXVlc3QaHC5mbG93a2VlcC52MS5HZXRTdGVwUmVzcG9uc2USQQoGQ2FuY2VsEhouZmxvd2tlZXAudjEuQ2FuY2VsUmVxdWVzdBobLmZsb3drZWVwLnYxLkNhbmNlbFJlc3BvbnNlElsKDldhdGNoRXhlY3V0aW9uEiIuZmxvd2tlZXAudjEuV2F0Y2hFeGVjdXRpb25SZXF1ZXN0GiMuZmxvd2tlZXAudjEuV2F0Y2hFeGVjdXRpb25SZXNwb25zZTABQjIKD2Rldi5mbG93a2VlcC52MVABWh1mbG93a2VlcC5kZXYvZ28vdjE7Zmxvd2tlZXB2MWIGcHJvdG8z", [file_flowkeep_v1_event, file_flowkeep_v1_execution, file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp, file_google_rpc_status]);
+  fileDesc("CiNmbG93a2VlcC92MS9leGVjdXRpb25fc2VydmljZS5wcm90bxILZmxvd2tlZXAudjEizwQKDkV4ZWN1dGVSZXF1ZXN0EhwKCHdvcmtmbG93GAEgASgJQgq6SAdyBRABGIABEhkKCHJldmlzaW9uGAIgASgFQge6SAQaAigAEiYKBWlucHV0GAMgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIcCgpyZXF1ZXN0X2lkGAQgASgJQgi6SAVyAxiAARIhCgR0YWdzGAUgAygJQhO6SBCSAQ0QIBgBIgdyBRABGIABElEKBmxhYmVscxgGIAMoCzInLmZsb3drZWVwLnYxLkV4ZWN1dGVSZXF1ZXN0LkxhYmVsc0VudHJ5Qhi6SBWaARIQICIHcgUQARiAASoFcgMYgAgSKQoIcHJpb3JpdHkYByABKAVCErpIDxoNGGQonP//////////AUgAiAEBEiAKDmNvcnJlbGF0aW9uX2lkGAggASgJQgi6SAVyAxiAAhI/CgtzdGFydF9kZWxheRgJIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIPukgMqgEJIgUIgOeEDzIAEjwKB3RpbWVvdXQYCiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CELpIDaoBCiIGCICGsJYBKgASDAoEd2FpdBgLIAEoCBIyCgR2aWV3GAwgASgOMhouZmxvd2tlZXAudjEuRXhlY3V0aW9uVmlld0IIukgFggECEAEaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUILCglfcHJpb3JpdHkiTQoPRXhlY3V0ZVJlc3BvbnNlEikKCWV4ZWN1dGlvbhgBIAEoCzIWLmZsb3drZWVwLnYxLkV4ZWN1dGlvbhIPCgdjcmVhdGVkGAIgASgIIlYKE0JhdGNoRXhlY3V0ZVJlcXVlc3QSPwoIcmVxdWVzdHMYASADKAsyGy5mbG93a2VlcC52MS5FeGVjdXRlUmVxdWVzdEIQukgNkgEKCAEQ6AciA9gBAyK9AQoUQmF0Y2hFeGVjdXRlUmVzcG9uc2USOQoHcmVzdWx0cxgBIAMoCzIoLmZsb3drZWVwLnYxLkJhdGNoRXhlY3V0ZVJlc3BvbnNlLlJlc3VsdBpqCgZSZXN1bHQSMAoIcmVzcG9uc2UYASABKAsyHC5mbG93a2VlcC52MS5FeGVjdXRlUmVzcG9uc2VIABIjCgVlcnJvchgCIAEoCzISLmdvb2dsZS5ycGMuU3RhdHVzSABCCQoHb3V0Y29tZSKCAQoTR2V0RXhlY3V0aW9uUmVxdWVzdBIeCgxleGVjdXRpb25faWQYASABKAlCCLpIBXIDsAEBEjIKBHZpZXcYAiABKA4yGi5mbG93a2VlcC52MS5FeGVjdXRpb25WaWV3Qgi6SAWCAQIQARIXCgZhdF9zZXEYAyABKANCB7pIBCICKAAiQQoUR2V0RXhlY3V0aW9uUmVzcG9uc2USKQoJZXhlY3V0aW9uGAEgASgLMhYuZmxvd2tlZXAudjEuRXhlY3V0aW9uIuYCChVMaXN0RXhlY3V0aW9uc1JlcXVlc3QSGgoJcGFnZV9zaXplGAEgASgFQge6SAQaAigAEhwKCnBhZ2VfdG9rZW4YAiABKAlCCLpIBXIDGIAIEiwKBmZpbHRlchgDIAEoCzIcLmZsb3drZWVwLnYxLkV4ZWN1dGlvbkZpbHRlchJBCgVvcmRlchgEIAEoDjIoLmZsb3drZWVwLnYxLkxpc3RFeGVjdXRpb25zUmVxdWVzdC5PcmRlckIIukgFggECEAESEwoLY291bnRfdG90YWwYBSABKAgSMgoEdmlldxgGIAEoDjIaLmZsb3drZWVwLnYxLkV4ZWN1dGlvblZpZXdCCLpIBYIBAhABIlkKBU9yZGVyEhUKEU9SREVSX1VOU1BFQ0lGSUVEEAASEAoMT1JERVJfTkVXRVNUEAESEQoNT1JERVJfTE9OR0VTVBACEhQKEE9SREVSX0xBU1RfRU5ERUQQAyLtAwoPRXhlY3V0aW9uRmlsdGVyEhoKCHdvcmtmbG93GAEgASgJQgi6SAVyAxiAARJBCgZzdGF0ZXMYAiADKA4yHC5mbG93a2VlcC52MS5FeGVjdXRpb24uU3RhdGVCE7pIEJIBDRAJGAEiB4IBBBABIAASFwoFb3duZXIYAyABKAlCCLpIBXIDGIACEh0KBHRhZ3MYBCADKAlCD7pIDJIBCRAgIgVyAxiAARJQCgZsYWJlbHMYBSADKAsyKC5mbG93a2VlcC52MS5FeGVjdXRpb25GaWx0ZXIuTGFiZWxzRW50cnlCFrpIE5oBEBAgIgVyAxiAASoFcgMYgAgSIAoOY29ycmVsYXRpb25faWQYBiABKAlCCLpIBXIDGIACEisKC2NyZWF0ZV90aW1lGAcgASgLMhYuZmxvd2tlZXAudjEuVGltZVJhbmdlEigKCGVuZF90aW1lGAggASgLMhYuZmxvd2tlZXAudjEuVGltZVJhbmdlEkkKE2V4ZWN1dGlvbl9pZF9wcmVmaXgYCSABKAlCLLpIKXInMiVeKFswLTlBLUZhLWZdezh9WzAtOUEtRmEtZi1dezAsMjh9KT8kGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiaQoJVGltZVJhbmdlEi4KCnN0YXJ0X3RpbWUYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZF90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJxChZMaXN0RXhlY3V0aW9uc1Jlc3BvbnNlEioKCmV4ZWN1dGlvbnMYASADKAsyFi5mbG93a2VlcC52MS5FeGVjdXRpb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhIKCnRvdGFsX3NpemUYAyABKAUi/QEKEExpc3RTdGVwc1JlcXVlc3QSHgoMZXhlY3V0aW9uX2lkGAEgASgJQgi6SAVyA7ABARIaCglwYWdlX3NpemUYAiABKAVCB7pIBBoCKAASHAoKcGFnZV90b2tlbhgDIAEoCUIIukgFcgMYgEASRQoGc3RhdGVzGAQgAygOMiAuZmxvd2tlZXAudjEuU3RlcEV4ZWN1dGlvbi5TdGF0ZUITukgQkgENEAgYASIHggEEEAEgABIZCgdoYW5kbGVyGAUgASgJQgi6SAVyAxiAARItCgR2aWV3GAYgASgOMhUuZmxvd2tlZXAudjEuU3RlcFZpZXdCCLpIBYIBAhABIogBChFMaXN0U3RlcHNSZXNwb25zZRIpCgVzdGVwcxgBIAMoCzIaLmZsb3drZWVwLnYxLlN0ZXBFeGVjdXRpb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhIKCnVucmVhZGFibGUYAyADKAkSGwoTZGVmaW5pdGlvbl93aXRoaGVsZBgEIAEoCCJmCg5HZXRTdGVwUmVxdWVzdBIeCgxleGVjdXRpb25faWQYASABKAlCCLpIBXIDsAEBEhgKBHBhdGgYAiABKAlCCrpIB3IFEAEYgAgSGgoJaXRlcmF0aW9uGAMgASgFQge6SAQaAigAImwKD0dldFN0ZXBSZXNwb25zZRIoCgRzdGVwGAEgASgLMhouZmxvd2tlZXAudjEuU3RlcEV4ZWN1dGlvbhISCgp1bnJlYWRhYmxlGAIgAygJEhsKE2RlZmluaXRpb25fd2l0aGhlbGQYAyABKAgiZwoNQ2FuY2VsUmVxdWVzdBIeCgxleGVjdXRpb25faWQYASABKAlCCLpIBXIDsAEBEhgKBnJlYXNvbhgCIAEoCUIIukgFcgMYgAgSHAoKcmVxdWVzdF9pZBgDIAEoCUIIukgFcgMYgAEi7wMKDkNhbmNlbFJlc3BvbnNlEikKCWV4ZWN1dGlvbhgBIAEoCzIWLmZsb3drZWVwLnYxLkV4ZWN1dGlvbhI2CgVzdGVwcxgCIAMoCzInLmZsb3drZWVwLnYxLkNhbmNlbFJlc3BvbnNlLlN0ZXBSZWNlaXB0EhUKDXN0ZXBzX29taXR0ZWQYAyABKAga4gIKC1N0ZXBSZWNlaXB0EgwKBHBhdGgYASABKAkSPgoGZWZmZWN0GAIgASgOMi4uZmxvd2tlZXAudjEuQ2FuY2VsUmVzcG9uc2UuU3RlcFJlY2VpcHQuRWZmZWN0Ei8KBXN0YXRlGAMgASgOMiAuZmxvd2tlZXAudjEuU3RlcEV4ZWN1dGlvbi5TdGF0ZRIRCglpdGVyYXRpb24YBCABKAUiwAEKBkVmZmVjdBIWChJFRkZFQ1RfVU5TUEVDSUZJRUQQABIYChRFRkZFQ1RfQUxSRUFEWV9FTkRFRBABEhgKFEVGRkVDVF9ORVZFUl9TVEFSVEVEEAISFwoTRUZGRUNUX1dBSVRfUkVNT1ZFRBADEhMKD0VGRkVDVF9TVE9QUElORxAEEhIKDkVGRkVDVF9TVE9QUEVEEAUSEgoORUZGRUNUX1VOS05PV04QBhIUChBFRkZFQ1RfQ09NUExFVEVEEAciiwEKDFBhdXNlUmVxdWVzdBIeCgxleGVjdXRpb25faWQYASABKAlCCLpIBXIDsAEBEhgKBnJlYXNvbhgCIAEoCUIIukgFcgMYgAgSDAoEaGFyZBgDIAEoCBIVCg1zdG9wX2RlYWRsaW5lGAQgASgIEhwKCnJlcXVlc3RfaWQYBSABKAlCCLpIBXIDGIABIjoKDVBhdXNlUmVzcG9uc2USKQoJZXhlY3V0aW9uGAEgASgLMhYuZmxvd2tlZXAudjEuRXhlY3V0aW9uImcKDVJlc3VtZVJlcXVlc3QSHgoMZXhlY3V0aW9uX2lkGAEgASgJQgi6SAVyA7ABARIYCgZyZWFzb24YAiABKAlCCLpIBXIDGIAIEhwKCnJlcXVlc3RfaWQYAyABKAlCCLpIBXIDGIABIjsKDlJlc3VtZVJlc3BvbnNlEikKCWV4ZWN1dGlvbhgBIAEoCzIWLmZsb3drZWVwLnYxLkV4ZWN1dGlvbiJqChBUZXJtaW5hdGVSZXF1ZXN0Eh4KDGV4ZWN1dGlvbl9pZBgBIAEoCUIIukgFcgOwAQESGAoGcmVhc29uGAIgASgJQgi6SAVyAxiACBIcCgpyZXF1ZXN0X2lkGAMgASgJQgi6SAVyAxiAASI+ChFUZXJtaW5hdGVSZXNwb25zZRIpCglleGVjdXRpb24YASABKAsyFi5mbG93a2VlcC52MS5FeGVjdXRpb24iZQoVV2F0Y2hFeGVjdXRpb25SZXF1ZXN0Eh4KDGV4ZWN1dGlvbl9pZBgBIAEoCUIIukgFcgOwAQESGgoJYWZ0ZXJfc2VxGAIgASgDQge6SAQiAigAEhAKCHNuYXBzaG90GAMgASgIIswBChZXYXRjaEV4ZWN1dGlvblJlc3BvbnNlEikKBmV2ZW50cxgBIAEoCzIXLmZsb3drZWVwLnYxLkV2ZW50QmF0Y2hIABIpCghib29rbWFyaxgCIAEoCzIVLmZsb3drZWVwLnYxLkJvb2ttYXJrSAASKQoIc25hcHNob3QYAyABKAsyFS5mbG93a2VlcC52MS5TbmFwc2hvdEgAEikKBm91dHB1dBgEIAEoCzIXLmZsb3drZWVwLnYxLlN0ZXBPdXRwdXRIAEIGCgRraW5kIjkKCkV2ZW50QmF0Y2gSKwoGZXZlbnRzGAEgAygLMhsuZmxvd2tlZXAudjEuRXhlY3V0aW9uRXZlbnQiFwoIQm9va21hcmsSCwoDc2VxGAEgASgDIkIKCFNuYXBzaG90EgsKA3NlcRgBIAEoAxIpCglleGVjdXRpb24YAiABKAsyFi5mbG93a2VlcC52MS5FeGVjdXRpb24iTAoKU3RlcE91dHB1dBIMCgRwYXRoGAEgASgJEg8KB2F0dGVtcHQYAiABKAUSDAoEdGV4dBgDIAEoCRIRCglpdGVyYXRpb24YBCABKAUy3gYKEEV4ZWN1dGlvblNlcnZpY2USRAoHRXhlY3V0ZRIbLmZsb3drZWVwLnYxLkV4ZWN1dGVSZXF1ZXN0GhwuZmxvd2tlZXAudjEuRXhlY3V0ZVJlc3BvbnNlElMKDEJhdGNoRXhlY3V0ZRIgLmZsb3drZWVwLnYxLkJhdGNoRXhlY3V0ZVJlcXVlc3QaIS5mbG93a2VlcC52MS5CYXRjaEV4ZWN1dGVSZXNwb25zZRJTCgxHZXRFeGVjdXRpb24SIC5mbG93a2VlcC52MS5HZXRFeGVjdXRpb25SZXF1ZXN0GiEuZmxvd2tlZXAudjEuR2V0RXhlY3V0aW9uUmVzcG9uc2USWQoOTGlzdEV4ZWN1dGlvbnMSIi5mbG93a2VlcC52MS5MaXN0RXhlY3V0aW9uc1JlcXVlc3QaIy5mbG93a2VlcC52MS5MaXN0RXhlY3V0aW9uc1Jlc3BvbnNlEkoKCUxpc3RTdGVwcxIdLmZsb3drZWVwLnYxLkxpc3RTdGVwc1JlcXVlc3QaHi5mbG93a2VlcC52MS5MaXN0U3RlcHNSZXNwb25zZRJECgdHZXRTdGVwEhsuZmxvd2tlZXAudjEuR2V0U3RlcFJlcXVlc3QaHC5mbG93a2VlcC52MS5HZXRTdGVwUmVzcG9uc2USQQoGQ2FuY2VsEhouZmxvd2tlZXAudjEuQ2FuY2VsUmVxdWVzdBobLmZsb3drZWVwLnYxLkNhbmNlbFJlc3BvbnNlEj4KBVBhdXNlEhkuZmxvd2tlZXAudjEuUGF1c2VSZXF1ZXN0GhouZmxvd2tlZXAudjEuUGF1c2VSZXNwb25zZRJBCgZSZXN1bWUSGi5mbG93a2VlcC52MS5SZXN1bWVSZXF1ZXN0GhsuZmxvd2tlZXAudjEuUmVzdW1lUmVzcG9uc2USSgoJVGVybWluYXRlEh0uZmxvd2tlZXAudjEuVGVybWluYXRlUmVxdWVzdBoeLmZsb3drZWVwLnYxLlRlcm1pbmF0ZVJlc3BvbnNlElsKDldhdGNoRXhlY3V0aW9uEiIuZmxvd2tlZXAudjEuV2F0Y2hFeGVjdXRpb25SZXF1ZXN0GiMuZmxvd2tlZXAudjEuV2F0Y2hFeGVjdXRpb25SZXNwb25zZTABQjIKD2Rldi5mbG93a2VlcC52MVABWh1mbG93a2VlcC5kZXYvZ28vdjE7Zmxvd2tlZXB2MWIGcHJvdG8z", [file_flowkeep_v1_event, file_flowkeep_v1_execution, file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp, file_google_rpc_status]);
 
 /**
  * Request of Execute.
@@ -896,6 +896,193 @@ export const CancelResponse_StepReceipt_EffectSchema: GenEnum<CancelResponse_Ste
   enumDesc(file_flowkeep_v1_execution_service, 15, 0, 0);
 
 /**
+ * Request of Pause.
+ *
+ * @generated from message flowkeep.v1.PauseRequest
+ */
+export type PauseRequest = Message<"flowkeep.v1.PauseRequest"> & {
+  /**
+   * Required. Id of the execution.
+   *
+   * @generated from field: string execution_id = 1;
+   */
+  executionId: string;
+
+  /**
+   * Optional. Why, for the history. At most 1,024 characters.
+   *
+   * @generated from field: string reason = 2;
+   */
+  reason: string;
+
+  /**
+   * Optional. Tells attempts that run to stop. They are made again when the execution is resumed, as attempts that were cut
+   * off with their server are, and count for no retry; those of steps that are AT_MOST_ONCE are let finish. Has no effect
+   * on an execution that is PAUSED already.
+   *
+   * @generated from field: bool hard = 3;
+   */
+  hard: boolean;
+
+  /**
+   * Optional. Lets the time of the pause not count for the deadline of the execution, which moves at the resume. Default:
+   * the deadline goes on, and ends the execution as TIMED_OUT also while it is paused.
+   *
+   * @generated from field: bool stop_deadline = 4;
+   */
+  stopDeadline: boolean;
+
+  /**
+   * Optional. Id of this request, made by the caller; a UUID is advised. The same id with the same content returns the
+   * execution as it is now and pauses nothing again; with other content, or of another method, ALREADY_EXISTS,
+   * REQUEST_ID_REUSED. It is remembered for at least 30 days and as long as the execution is kept. At most 128 characters.
+   *
+   * @generated from field: string request_id = 5;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message flowkeep.v1.PauseRequest.
+ * Use `create(PauseRequestSchema)` to create a new message.
+ */
+export const PauseRequestSchema: GenMessage<PauseRequest> = /*@__PURE__*/
+  messageDesc(file_flowkeep_v1_execution_service, 16);
+
+/**
+ * Response of Pause.
+ *
+ * @generated from message flowkeep.v1.PauseResponse
+ */
+export type PauseResponse = Message<"flowkeep.v1.PauseResponse"> & {
+  /**
+   * The execution after the request.
+   *
+   * @generated from field: flowkeep.v1.Execution execution = 1;
+   */
+  execution?: Execution | undefined;
+};
+
+/**
+ * Describes the message flowkeep.v1.PauseResponse.
+ * Use `create(PauseResponseSchema)` to create a new message.
+ */
+export const PauseResponseSchema: GenMessage<PauseResponse> = /*@__PURE__*/
+  messageDesc(file_flowkeep_v1_execution_service, 17);
+
+/**
+ * Request of Resume.
+ *
+ * @generated from message flowkeep.v1.ResumeRequest
+ */
+export type ResumeRequest = Message<"flowkeep.v1.ResumeRequest"> & {
+  /**
+   * Required. Id of the execution.
+   *
+   * @generated from field: string execution_id = 1;
+   */
+  executionId: string;
+
+  /**
+   * Optional. Why, for the history. At most 1,024 characters.
+   *
+   * @generated from field: string reason = 2;
+   */
+  reason: string;
+
+  /**
+   * Optional. Id of this request, as of `PauseRequest.request_id`. At most 128 characters.
+   *
+   * @generated from field: string request_id = 3;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message flowkeep.v1.ResumeRequest.
+ * Use `create(ResumeRequestSchema)` to create a new message.
+ */
+export const ResumeRequestSchema: GenMessage<ResumeRequest> = /*@__PURE__*/
+  messageDesc(file_flowkeep_v1_execution_service, 18);
+
+/**
+ * Response of Resume.
+ *
+ * @generated from message flowkeep.v1.ResumeResponse
+ */
+export type ResumeResponse = Message<"flowkeep.v1.ResumeResponse"> & {
+  /**
+   * The execution after the request.
+   *
+   * @generated from field: flowkeep.v1.Execution execution = 1;
+   */
+  execution?: Execution | undefined;
+};
+
+/**
+ * Describes the message flowkeep.v1.ResumeResponse.
+ * Use `create(ResumeResponseSchema)` to create a new message.
+ */
+export const ResumeResponseSchema: GenMessage<ResumeResponse> = /*@__PURE__*/
+  messageDesc(file_flowkeep_v1_execution_service, 19);
+
+/**
+ * Request of Terminate.
+ *
+ * @generated from message flowkeep.v1.TerminateRequest
+ */
+export type TerminateRequest = Message<"flowkeep.v1.TerminateRequest"> & {
+  /**
+   * Required. Id of the execution.
+   *
+   * @generated from field: string execution_id = 1;
+   */
+  executionId: string;
+
+  /**
+   * Optional. Why, for the history. At most 1,024 characters.
+   *
+   * @generated from field: string reason = 2;
+   */
+  reason: string;
+
+  /**
+   * Optional. Id of this request, as of `PauseRequest.request_id`. At most 128 characters.
+   *
+   * @generated from field: string request_id = 3;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message flowkeep.v1.TerminateRequest.
+ * Use `create(TerminateRequestSchema)` to create a new message.
+ */
+export const TerminateRequestSchema: GenMessage<TerminateRequest> = /*@__PURE__*/
+  messageDesc(file_flowkeep_v1_execution_service, 20);
+
+/**
+ * Response of Terminate.
+ *
+ * @generated from message flowkeep.v1.TerminateResponse
+ */
+export type TerminateResponse = Message<"flowkeep.v1.TerminateResponse"> & {
+  /**
+   * The execution after the request.
+   *
+   * @generated from field: flowkeep.v1.Execution execution = 1;
+   */
+  execution?: Execution | undefined;
+};
+
+/**
+ * Describes the message flowkeep.v1.TerminateResponse.
+ * Use `create(TerminateResponseSchema)` to create a new message.
+ */
+export const TerminateResponseSchema: GenMessage<TerminateResponse> = /*@__PURE__*/
+  messageDesc(file_flowkeep_v1_execution_service, 21);
+
+/**
  * Request of WatchExecution.
  *
  * @generated from message flowkeep.v1.WatchExecutionRequest
@@ -929,7 +1116,7 @@ export type WatchExecutionRequest = Message<"flowkeep.v1.WatchExecutionRequest">
  * Use `create(WatchExecutionRequestSchema)` to create a new message.
  */
 export const WatchExecutionRequestSchema: GenMessage<WatchExecutionRequest> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution_service, 16);
+  messageDesc(file_flowkeep_v1_execution_service, 22);
 
 /**
  * Response of WatchExecution.
@@ -983,7 +1170,7 @@ export type WatchExecutionResponse = Message<"flowkeep.v1.WatchExecutionResponse
  * Use `create(WatchExecutionResponseSchema)` to create a new message.
  */
 export const WatchExecutionResponseSchema: GenMessage<WatchExecutionResponse> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution_service, 17);
+  messageDesc(file_flowkeep_v1_execution_service, 23);
 
 /**
  * The events of one or more whole transitions.
@@ -1004,7 +1191,7 @@ export type EventBatch = Message<"flowkeep.v1.EventBatch"> & {
  * Use `create(EventBatchSchema)` to create a new message.
  */
 export const EventBatchSchema: GenMessage<EventBatch> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution_service, 18);
+  messageDesc(file_flowkeep_v1_execution_service, 24);
 
 /**
  * A position up to which everything was sent.
@@ -1025,7 +1212,7 @@ export type Bookmark = Message<"flowkeep.v1.Bookmark"> & {
  * Use `create(BookmarkSchema)` to create a new message.
  */
 export const BookmarkSchema: GenMessage<Bookmark> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution_service, 19);
+  messageDesc(file_flowkeep_v1_execution_service, 25);
 
 /**
  * An execution as it stood at a seq.
@@ -1053,7 +1240,7 @@ export type Snapshot = Message<"flowkeep.v1.Snapshot"> & {
  * Use `create(SnapshotSchema)` to create a new message.
  */
 export const SnapshotSchema: GenMessage<Snapshot> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution_service, 20);
+  messageDesc(file_flowkeep_v1_execution_service, 26);
 
 /**
  * Output that a step gives while it runs, such as tokens of a model or lines of a log.
@@ -1095,7 +1282,7 @@ export type StepOutput = Message<"flowkeep.v1.StepOutput"> & {
  * Use `create(StepOutputSchema)` to create a new message.
  */
 export const StepOutputSchema: GenMessage<StepOutput> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution_service, 21);
+  messageDesc(file_flowkeep_v1_execution_service, 27);
 
 /**
  * Executes workflows, shows how they go, and stops them.
@@ -1179,6 +1366,45 @@ export const ExecutionService: GenService<{
     methodKind: "unary";
     input: typeof CancelRequestSchema;
     output: typeof CancelResponseSchema;
+  },
+  /**
+   * Pauses an execution. An answer means that the request is kept: as soon as the server that drives the execution has seen
+   * it, mostly before the answer, the execution is PAUSED, and nothing of it begins until it is resumed. Attempts that run
+   * are let finish, and what they give is kept; timers, retries and start delays that fall due meanwhile go on
+   * when it is resumed, and it does not complete before. It may still be cancelled, terminated, fail by a step that ran, and
+   * time out. On one that is PAUSED it changes nothing and returns it. On one whose end is decided it answers
+   * FAILED_PRECONDITION: `EXECUTION_STATE`, and `EXECUTION_FINISHED` when it has ended.
+   *
+   * @generated from rpc flowkeep.v1.ExecutionService.Pause
+   */
+  pause: {
+    methodKind: "unary";
+    input: typeof PauseRequestSchema;
+    output: typeof PauseResponseSchema;
+  },
+  /**
+   * Lets a paused execution go on, with all that fell due meanwhile. On one that is not PAUSED it answers
+   * FAILED_PRECONDITION: `EXECUTION_STATE`, and `EXECUTION_FINISHED` when it has ended.
+   *
+   * @generated from rpc flowkeep.v1.ExecutionService.Resume
+   */
+  resume: {
+    methodKind: "unary";
+    input: typeof ResumeRequestSchema;
+    output: typeof ResumeResponseSchema;
+  },
+  /**
+   * Ends an execution at once as CANCELLED, with the failure code `TERMINATED`, without waiting for what runs: for
+   * executions that do not obey Cancel. Attempts that run are told to stop and not waited for, so they may still take
+   * effect: their steps are CANCELLED with `OUTCOME_UNKNOWN`. On one that has ended it answers FAILED_PRECONDITION,
+   * `EXECUTION_FINISHED`.
+   *
+   * @generated from rpc flowkeep.v1.ExecutionService.Terminate
+   */
+  terminate: {
+    methodKind: "unary";
+    input: typeof TerminateRequestSchema;
+    output: typeof TerminateResponseSchema;
   },
   /**
    * Sends the events of an execution in order and without gaps, first those that happened, then each as it is

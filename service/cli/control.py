@@ -1,0 +1,70 @@
+"""Commands that hold executions, let them go on, and end them at once: pause, resume, terminate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from service.cli.arguments import RequestId
+from service.cli.session import Session, command
+
+if TYPE_CHECKING:
+    from flowkeep.v1.execution_pb2 import Execution
+
+_PANEL = "Executions"
+_Id = Annotated[str, typer.Argument(help="Id of the execution, or its first 8 or more digits.", show_default=False)]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the app."""
+    for name, function in (("pause", pause), ("resume", resume), ("terminate", terminate)):
+        command(app, name, panel=_PANEL)(function)
+
+
+def _option(help: str, *names: str) -> Any:
+    return typer.Option(*names, help=help, show_default=False)
+
+
+_Reason = Annotated[str, _option("Why, for the history.")]
+
+
+async def pause(
+    session: Session,
+    execution_id: _Id,
+    reason: _Reason = "",
+    hard: Annotated[bool, _option("Stop what runs, too; it is made again when resumed.", "--hard")] = False,
+    stop_deadline: Annotated[bool, _option("Let the time of the pause not count.", "--stop-deadline")] = False,
+    request_id: RequestId = None,
+) -> None:
+    """Let nothing of an execution begin until it is resumed."""
+    found = await _found(session, execution_id)
+    paused = await session.client.pause(found, reason, hard=hard, stop_deadline=stop_deadline, request_id=request_id)
+    _show(session, paused)
+
+
+async def resume(session: Session, execution_id: _Id, reason: _Reason = "", request_id: RequestId = None) -> None:
+    """Let a paused execution go on."""
+    _show(session, await session.client.resume(await _found(session, execution_id), reason, request_id=request_id))
+
+
+async def terminate(session: Session, execution_id: _Id, reason: _Reason = "", request_id: RequestId = None) -> None:
+    """End an execution at once, without waiting for what runs."""
+    _show(session, await session.client.terminate(await _found(session, execution_id), reason, request_id=request_id))
+
+
+async def _found(session: Session, execution_id: str) -> str:
+    from service.cli.execution_ids import whole_id
+
+    return await whole_id(session.client, execution_id)
+
+
+def _show(session: Session, execution: Execution) -> None:
+    from service.cli.json_form import json_form
+    from service.cli.rendering import show, show_json
+    from service.cli.tables import execution_view
+
+    if session.json:
+        show_json(json_form(execution))
+    else:
+        show(execution_view(execution))

@@ -1,0 +1,67 @@
+"""How an execution is paused, goes on after that, and is ended without waiting for what runs."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from persistence.model import ExecutionState, Message, Pause, Step
+from service.engine.clock import later
+from service.engine.planning import events
+from service.engine.planning.block_rules import BlockRules
+from service.engine.planning.reasons import stopped_by_pause
+from service.engine.planning.state import Sweep, terminated
+
+_GOING = frozenset({ExecutionState.PENDING, ExecutionState.RUNNING})
+
+
+class PauseRules(BlockRules):
+    """Holds an execution, and lets it go on.
+
+    While it is paused nothing begins: what is ready stays ready, an attempt that would be made is due, and what is due
+    stays due. So there is nothing to be remembered of it but that it is paused. What ran may end, which is recorded;
+    the root block does not close.
+    """
+
+    def pause(self, message: Message) -> None:
+        """Let nothing begin from here on. A hard pause also stops what may be made again."""
+        state = self.draft.state
+        if state.state not in _GOING or state.ending is not None:
+            return
+        body = message.body
+        reason, is_hard = str(body.get("reason") or ""), body.get("hard") is True
+        stops_deadline = body.get("stop_deadline") is True
+        pause = Pause(message.sender, reason, self.time, is_hard, stops_deadline)
+        self.draft.record(events.Paused(pause.by, reason, is_hard, stops_deadline))
+        self.draft.change(state=ExecutionState.PAUSED, pause=pause)
+        if is_hard:
+            self.draft.sweeps += (Sweep(),)
+            self.is_sweeping = True
+
+    def resume(self, message: Message) -> bool:
+        """Let the execution go on; returns whether it was paused."""
+        state = self.draft.state
+        if not self.draft.is_paused or state.pause is None:
+            return False
+        deadline = state.deadline_time
+        if deadline is not None and state.pause.stops_deadline:
+            deadline = later(deadline, max(timedelta(), self.time - state.pause.time).total_seconds())
+        self.draft.record(events.Resumed(message.sender, str(message.body.get("reason") or ""), deadline))
+        has_started = state.start_time is not None
+        now = ExecutionState.RUNNING if has_started else ExecutionState.PENDING
+        self.draft.change(state=now, pause=None, deadline_time=deadline)
+        self.goes_on = self.goes_on or has_started
+        return True
+
+    def terminate(self, message: Message) -> None:
+        """Decide that the execution ends now: what runs is told to stop, and nobody waits until it has."""
+        by, reason = message.sender, str(message.body.get("reason") or "")
+        self.draft.record(events.Cancelling(by, reason, terminated=True))
+        self.draft.change(state=ExecutionState.CANCELLING, pause=None)
+        self.end(terminated(by, reason))
+
+    def put_back(self, step: Step) -> bool:
+        """Let an attempt that a pause has stopped be made again; returns whether one has."""
+        if self.is_to_pause(step):
+            self.begin_anew(step, stopped_by_pause(step))
+            return True
+        return False

@@ -1,0 +1,266 @@
+"""Pauses: nothing begins, nothing is forgotten; and what is terminated does not wait."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from persistence.model import ExecutionState
+from service.api.event_reading import decode
+from service.api.events import encode
+from service.engine.definition import Definition, Delivery, OnError, RetryPolicy
+from service.engine.planning import events
+from service.engine.planning.folding import Folding
+from service.engine.running.parking import parked_until
+from tests.unit.planner_definitions import each, graph, seconds, sequence, step
+from tests.unit.planner_histories import whatever_happens
+from tests.unit.planner_programs import FATAL, T0, Driver, check_stored, started, starts
+
+PAUSED, RUNNING = ExecutionState.PAUSED, ExecutionState.RUNNING
+ONCE: dict[str, Any] = {"delivery": Delivery.AT_MOST_ONCE}
+
+
+def check(driver: Driver) -> None:
+    """What is stored gives the state again, and the events what is stored."""
+    check_stored(driver)
+    folding = Folding(driver.definition, driver.execution, driver.input)
+    for event in driver.events:
+        stored = decode(encode(event))
+        assert stored is not None
+        folding.take(stored)
+    told = folding.detail
+    assert list(told.steps) == sorted(driver.rows.values(), key=lambda row: row.key)
+    kept = replace(driver.execution, bytes=0, ending=None, wake_time=None)
+    assert replace(told.execution, bytes=0) == kept
+
+
+def test_what_runs_ends_and_nothing_begins_until_it_is_resumed() -> None:
+    driver = started(sequence(step("a"), step("b")))
+    plan = driver.pause()
+    assert (plan.state.state, plan.effects, plan.is_partial) == (PAUSED, (), False)
+    assert driver.bodies[-1] == events.Paused("ann", "lunch")
+    plan = driver.succeed("a")
+    assert driver.states == {"a": "COMPLETED"}
+    assert (plan.state.state, plan.is_partial) == (PAUSED, False)
+    check(driver)
+    driver.resume()
+    assert driver.bodies[-2:-1] == [events.Resumed("ann", "lunch", driver.state.deadline_time)]
+    assert driver.states == {"a": "COMPLETED", "b": "RUNNING"}
+    check(driver)
+
+
+def test_it_does_not_complete_before_it_is_resumed() -> None:
+    driver = started(sequence(step("a")))
+    driver.pause()
+    driver.succeed("a", 7)
+    assert driver.state.state is PAUSED
+    check(driver)
+    driver.resume()
+    assert driver.state.state is ExecutionState.COMPLETED
+    check(driver)
+
+
+def test_a_step_that_fails_for_good_ends_it() -> None:
+    driver = started(graph(step("a"), step("b", on_error=OnError.STOP)))
+    driver.pause()
+    driver.fail("b", failure=FATAL)
+    driver.stopped("a")
+    assert driver.state.state is ExecutionState.FAILED
+    assert driver.execution.pause is None
+    check(driver)
+
+
+def test_timers_that_fall_due_fire_when_it_is_resumed() -> None:
+    retry = RetryPolicy(max_attempts=3, initial_interval=10.0, jitter=0.0)
+    driver = started(graph(step("a", retry=retry), step("b")))
+    driver.fail("a")
+    driver.suspend("b", 20, "done")
+    driver.pause()
+    assert driver.state.next_wake == driver.state.deadline_time
+    assert driver.fire(30).is_empty
+    driver.recover()
+    assert driver.fire().is_empty
+    check(driver)
+    driver.resume()
+    assert driver.states == {"a": "RUNNING", "b": "COMPLETED"}
+
+
+def test_what_was_not_due_is_waited_for_after_it() -> None:
+    driver = started(sequence(step("a"), step("b")))
+    driver.suspend("a", 100)
+    driver.pause()
+    driver.fire(30)
+    driver.resume()
+    assert driver.states == {"a": "WAITING"}
+    assert driver.state.next_wake == T0 + seconds(100)
+
+
+def test_what_is_accepted_and_paused_does_not_start() -> None:
+    driver = Driver(sequence(step("a")), scheduled_time=T0 + seconds(5))
+    driver.pause()
+    assert driver.fire(10).is_empty
+    check(driver)
+    driver.recover()
+    driver.resume()
+    assert (driver.state.state, driver.states) == (RUNNING, {"a": "RUNNING"})
+    early = Driver(sequence(step("a")), scheduled_time=T0 + seconds(5))
+    early.pause()
+    early.resume()
+    assert (early.state.state, early.state.next_wake) == (ExecutionState.PENDING, T0 + seconds(5))
+    check(early)
+
+
+def test_the_deadline_goes_on_or_waits() -> None:
+    driver = started(sequence(step("a"), timeout=60))
+    driver.suspend("a", 1_000)
+    driver.pause()
+    driver.fire(61)
+    assert driver.state.state is ExecutionState.TIMED_OUT
+    driver = started(sequence(step("a"), timeout=60))
+    driver.suspend("a", 70)
+    driver.now += seconds(10)
+    driver.pause(stop_deadline=True)
+    assert driver.state.next_wake is None
+    assert parked_until(driver.state, driver.now, 5.0) is not None
+    assert driver.fire(100).is_empty
+    driver.resume()
+    assert driver.state.deadline_time == T0 + seconds(160)
+    assert driver.states == {"a": "COMPLETED"}
+    check(driver)
+
+
+def test_a_hard_pause_stops_what_may_be_made_again() -> None:
+    retry = RetryPolicy(max_attempts=1)
+    driver = started(graph(step("a", retry=retry), step("b", retry=retry, **ONCE), step("c", retry=retry)))
+    driver.pause(hard=True)
+    assert sorted(driver.told_to_stop) == ["a", "c"]
+    driver.stopped("a")
+    driver.stopped("c", has_ended=False)
+    driver.succeed("b", 1)
+    assert driver.states == {"a": "WAITING", "b": "COMPLETED", "c": "WAITING"}
+    assert driver.rows["a"].failures == 0
+    check(driver)
+    driver.resume()
+    assert starts(driver)[-2:] == [("a", 2), ("c", 2)]
+    driver.succeed("a")
+    driver.succeed("c")
+    assert driver.state.state is ExecutionState.COMPLETED
+
+
+def test_what_completes_before_a_hard_pause_stops_it_has_completed() -> None:
+    driver = started(sequence(step("a"), step("b")))
+    driver.pause(hard=True)
+    driver.succeed("a", 1)
+    assert driver.states == {"a": "COMPLETED"}
+
+
+@pytest.mark.parametrize("hard", [False, True])
+def test_who_takes_it_over_keeps_it_paused(hard: bool) -> None:
+    driver = started(sequence(step("a"), step("b")))
+    driver.pause(hard=hard)
+    driver.recover()
+    assert (driver.state.state, driver.states) == (PAUSED, {"a": "WAITING"})
+    check(driver)
+
+
+def test_who_takes_it_over_makes_cut_off_attempts_again_when_it_is_resumed() -> None:
+    driver = started(each_of_three())
+    driver.pause()
+    plan = driver.recover()
+    assert plan.effects == () and not plan.is_partial
+    assert {state for path, state in driver.states.items() if "[" in path} == {"WAITING"}
+    check_stored(driver)
+    driver.resume()
+    assert sorted(path for path, number in starts(driver) if number == 2) == [f"all[{n}].a" for n in range(3)]
+
+
+def test_a_place_that_becomes_free_is_for_others() -> None:
+    driver = started(sequence(step("a")))
+    driver.miss_thread("a")
+    driver.pause()
+    plan = driver.free_thread("a")
+    assert (plan.effects, driver.states) == ((), {"a": "WAITING"})
+    driver.resume()
+    assert starts(driver) == [("a", 1), ("a", 1)]
+
+
+def test_a_handler_that_comes_begins_nothing() -> None:
+    driver = started(sequence(step("a")))
+    driver.miss_handler("a")
+    driver.pause()
+    assert driver.take_handlers("work").effects == ()
+    check_stored(driver)
+    driver.resume()
+    assert driver.states == {"a": "RUNNING"}
+
+
+def test_it_is_cancelled_while_it_is_paused() -> None:
+    driver = started(sequence(step("a"), step("b")))
+    driver.suspend("a", 100)
+    driver.pause()
+    driver.cancel()
+    assert (driver.state.state, driver.execution.pause) == (ExecutionState.CANCELLED, None)
+    check(driver)
+
+
+def test_pauses_and_resumes_that_come_too_late_change_nothing() -> None:
+    driver = started(sequence(step("a"), step("b")))
+    assert not driver.resume().events
+    driver.pause()
+    assert not driver.pause(hard=True).events
+    driver.resume()
+    driver.cancel()
+    assert not driver.pause().events
+
+
+@pytest.mark.parametrize("before", ["running", "paused", "cancelling"])
+def test_what_is_terminated_waits_for_nothing(before: str) -> None:
+    driver = started(graph(step("a"), step("b"), each("c", "[1]", step("d"))))
+    driver.suspend("b", 100)
+    if before == "paused":
+        driver.pause()
+    if before == "cancelling":
+        driver.cancel()
+    plan = driver.terminate()
+    assert plan.state.state is ExecutionState.CANCELLED
+    assert plan.state.failure is not None and plan.state.failure.code == "TERMINATED"
+    assert set(driver.states.values()) == {"CANCELLED"}
+    assert driver.rows["a"].failure is not None and driver.rows["a"].failure["code"] == "OUTCOME_UNKNOWN"
+    assert {effect.path for effect in plan.effects} == {"a", "c[0].d"}
+    check(driver)
+
+
+def test_what_is_terminated_piece_by_piece_is_so_by_who_takes_it_over() -> None:
+    driver = Driver(graph(*(step(f"s{n}") for n in range(9))), waits_turns=True, work=1)
+    driver.start()
+    while driver.backlog:
+        driver.take_turn()
+    driver.terminate()
+    assert not driver.state.state.is_end
+    driver.recover()
+    while driver.backlog:
+        driver.take_turn()
+    assert driver.state.state is ExecutionState.CANCELLED
+    assert driver.state.failure is not None and driver.state.failure.code == "TERMINATED"
+    check(driver)
+
+
+def each_of_three() -> Definition:
+    return sequence(each("all", "[1, 2, 3]", step("a")))
+
+
+@whatever_happens
+def test_nothing_begins_while_it_is_paused(driver: Driver) -> None:
+    is_paused = False
+    for turn in driver.turns:
+        for event in turn.plan.events:
+            body = event.body
+            if isinstance(body, events.Paused):
+                is_paused = True
+            elif isinstance(body, events.Resumed | events.Cancelling):
+                is_paused = False
+            elif is_paused and turn.plan.state.ending is None:
+                assert not isinstance(body, events.StepStarted | events.StepSkipped | events.Started)
+                assert not isinstance(body, events.Finished) or body.state is not ExecutionState.COMPLETED
