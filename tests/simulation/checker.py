@@ -15,6 +15,7 @@ from tests.simulation.clients import PERSON
 from tests.simulation.folding import agrees, fold, opened
 from tests.simulation.history import Answer, Call, Claim, Write
 from tests.simulation.link import HELD
+from tests.simulation.pausing import check_pauses
 from tests.simulation.timing import check_times
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def check(world: World) -> list[str]:
         _people,
         _cut_off,
         check_times,
+        check_pauses,
     )
     for part in parts:
         problems += part(world)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import aclosing
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -12,13 +13,14 @@ from persistence.errors import (
     CursorAheadError,
     CursorExpiredError,
     ExecutionFinishedError,
+    ExecutionStateError,
     NotFoundError,
     PersistenceError,
     QueueFullError,
     TaskEndedError,
     UnavailableError,
 )
-from persistence.model import Event, Scope
+from persistence.model import Event, MessageKind, Scope
 from persistence.people import Person, Task
 from service.engine.requests import StartRequest
 from service.engine.violations import ValidationError
@@ -107,6 +109,39 @@ class Clients:
             except UNKNOWN as error:
                 answer.outcome, answer.detail = "unknown", repr(error)
             except ExecutionFinishedError as error:
+                answer.outcome, answer.detail = "definite", repr(error)
+            self._told(answer)
+            if answer.outcome != "unknown":
+                return
+            await asyncio.sleep(0.1 + 0.4 * self._random.random())
+
+    async def pause(self, number: int, spec: OrderSpec) -> None:
+        """Pause an execution some time after it is known, and resume it."""
+        await self._event(number).wait()
+        if number not in self.ids:
+            return
+        assert spec.paused_at is not None
+        await asyncio.sleep(spec.paused_at)
+        await self._control(number, spec, MessageKind.PAUSE, {"hard": spec.is_hard})
+        await asyncio.sleep(spec.paused_for)
+        await self._control(number, spec, MessageKind.RESUME, {})
+
+    async def _control(self, number: int, spec: OrderSpec, kind: MessageKind, body: Mapping[str, Any]) -> None:
+        execution_id, scope, name = self.ids[number], Scope(self._org(spec)), kind.value.lower()
+        while True:
+            answer = Answer(name, number, 0.0, "ok", execution_id)
+            at = self._random.randrange(self._world.scenario.replicas)
+            try:
+                execution = await self._ask(
+                    at,
+                    lambda replica: replica.control.ask(
+                        scope, execution_id, kind, OWNER, body, f"{name}-{execution_id}"
+                    ),
+                )
+                answer.detail = execution.state.value
+            except UNKNOWN as error:
+                answer.outcome, answer.detail = "unknown", repr(error)
+            except (ExecutionFinishedError, ExecutionStateError) as error:
                 answer.outcome, answer.detail = "definite", repr(error)
             self._told(answer)
             if answer.outcome != "unknown":

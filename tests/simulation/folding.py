@@ -29,6 +29,7 @@ class Folded:
     """The state that follows from events; `problems` says where they contradict each other."""
 
     state: str = "NONE"
+    has_started: bool = False
     steps: dict[StepKey, str] = field(default_factory=dict)
     attempts: dict[StepKey, int] = field(default_factory=dict)
     progress: int = 0
@@ -67,9 +68,13 @@ def _fold_execution(folded: Folded, kind: str, message: ExecutionEvent) -> None:
         case "created":
             folded.state = "PENDING"
         case "started":
-            folded.state = "RUNNING"
+            folded.state, folded.has_started = "RUNNING", True
         case "cancelling":
             folded.state = "CANCELLING"
+        case "paused":
+            folded.state = "PAUSED"
+        case "resumed":
+            folded.state = "RUNNING" if folded.has_started else "PENDING"
         case "finished":
             folded.state = ExecutionMessage.State.Name(message.finished.state).removeprefix("STATE_")
 

@@ -22,6 +22,8 @@ from persistence.transition import CommitResult, Created, NewExecution, Transiti
 from service.engine.clock import StoreClock
 from service.engine.executions import Executions
 from service.engine.planning.end_rules import EndRules
+from service.engine.planning.heap import Heap
+from service.engine.planning.pause_rules import PauseRules
 from service.engine.planning.planner import _Planning
 from service.engine.requests import StartRequest
 from service.engine.running.inbox import Inbox
@@ -248,6 +250,15 @@ def _message_cut_off(stack: ExitStack) -> None:
         before(self, *handlers)
 
     before = _replace(stack, EndRules, "take_over", take_over)
+
+
+@_mutant("M29", "a pause forgets the timers", "CA5")
+def _forgotten_timers(stack: ExitStack) -> None:
+    def pause(self: PauseRules, message: Message) -> None:
+        before(self, message)
+        self.draft.timers = Heap()
+
+    before = _replace(stack, PauseRules, "pause", pause)
 
 
 @_mutant("M19", "a message that is delivered again happens again", "I21")

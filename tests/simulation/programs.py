@@ -5,6 +5,8 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
+from msgspec.structs import replace
+
 from tests.simulation.scenario import Fault, OrderSpec, Request, Scenario, Spec
 
 ORGS = ("acme", "globex", "initech")
@@ -29,6 +31,7 @@ def scenario(seed: int) -> Scenario:
         elif step["handler"] == "wait" and people.random() < 0.6:
             step |= {"handler": "create_task", "params": _task(people)}
     orders = [_order(random, people, len(workflows)) for _ in range(random.randint(2, 6))]
+    orders = [_held(Random(f"scenario {seed} pause {number}"), order) for number, order in enumerate(orders)]
     ttl = random.choice((2.0, 2.0, 3.0))
     return Scenario(
         seed=seed,
@@ -71,6 +74,14 @@ def _order(random: Random, people: Random, workflows: int) -> OrderSpec:
         watchers=random.choice((0, 1, 1, 2)),
         answered_after=people.choice((None, 0.0, 0.3, 1.0, 3.0, 3.0)),
     )
+
+
+def _held(random: Random, order: OrderSpec) -> OrderSpec:
+    """Return an order that somebody may pause for a while."""
+    if random.random() > 0.4:
+        return order
+    begin, span = round(random.uniform(0.0, 3.0), 3), random.choice((0.0, 0.3, 1.0, 3.0, 6.0, 6.0))
+    return replace(order, paused_at=begin, paused_for=span, is_hard=random.random() < 0.4)
 
 
 def _faults(random: Random, replicas: int, ttl: float) -> list[Fault]:

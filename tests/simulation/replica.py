@@ -66,7 +66,7 @@ class Replica:
         config = CONFIG.model_copy(update={"max_running": scenario.max_running, "park_after": scenario.park_after})
         engine = self.process.context().run(build_engine, config, repository, registry, outside)
         self.hub, self.runner, self.executions = engine.hub, engine.runner, engine.executions
-        self.people = engine.people
+        self.people, self.control = engine.people, engine.control
         self.effects.runner = self.runner
         self.leases = LeaseKeeper(repository, self.runner.tenure, self.clock, scenario.ttl, self.new_incarnation)
         loop.spawn(self.process, self._serve(), "serve")

@@ -38,6 +38,10 @@ class OrderSpec(msgspec.Struct, frozen=True):
     watchers: int = 0
     answered_after: float | None = None
     """Seconds that people take for what its steps ask of them; None: nobody does it."""
+    paused_at: float | None = None
+    """Seconds after which somebody pauses it, and for `paused_for` so long; `is_hard` stops what runs, too."""
+    paused_for: float = 0.0
+    is_hard: bool = False
 
 
 class Fault(msgspec.Struct, frozen=True):

@@ -86,11 +86,16 @@ class _Timer:
 
     def judge(self, end: float) -> Iterator[str]:
         """Give what is wrong when it ended at `end`."""
-        due = (self.due.ToDatetime(UTC) - BEGINNING).total_seconds()
+        due = seconds(self.due)
         if self.due.seconds and end < due - ROUNDING:
             yield f"{self.what} and fired at {end:.6f}, {due - end:.6f} s before its time"
         if end < self.begin + self.duration - LAG:
             yield f"{self.what} {end - self.begin:.3f} s of {self.duration}"
+
+
+def seconds(time: Timestamp) -> float:
+    """Return a time of the store in virtual seconds."""
+    return (time.ToDatetime(UTC) - BEGINNING).total_seconds()
 
 
 def _duration(params: Mapping[str, Any]) -> float | None:

@@ -96,6 +96,8 @@ class World:
             tasks += [self._spawn(self.clients.watch(number, spec), "watch") for _ in range(spec.watchers)]
             if spec.cancel_at is not None:
                 tasks.append(self._spawn(self.clients.cancel(number, spec), "cancel"))
+            if spec.paused_at is not None:
+                tasks.append(self._spawn(self.clients.pause(number, spec), "pause"))
             if spec.answered_after is not None:
                 tasks.append(self._spawn(self.clients.answer(number, spec.answered_after), "answer"))
         faults = [self._spawn(self._inflict(fault), "fault") for fault in self.scenario.faults]
