@@ -12,6 +12,7 @@ PersistenceError
 ├── RequestIdReusedError
 ├── ExecutionFinishedError
 ├── ExecutionStateError
+├── SignalsFullError
 ├── TaskEndedError
 ├── TaskClaimedError
 ├── TaskNotAssignedError
@@ -122,6 +123,17 @@ class ExecutionStateError(PersistenceError):
         super().__init__(f"execution {execution_id} is {state}: {wanted}")
         self.execution_id = execution_id
         self.state = state
+
+
+class SignalsFullError(PersistenceError):
+    """The execution keeps as many signals as it may that no step has taken."""
+
+    def __init__(self, execution_id: UUID, most: int, most_bytes: int) -> None:
+        super().__init__(
+            f"execution {execution_id} keeps signals that no step has taken, of which there may be {most:,} with"
+            f" {most_bytes:,} bytes of payloads in all; the new one was not kept"
+        )
+        self.execution_id = execution_id
 
 
 class TaskEndedError(PersistenceError):

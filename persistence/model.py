@@ -9,12 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Any
 from uuid import UUID
 
 import msgspec
 
+from persistence.signals import Signal
 from persistence.usage import Usage
+from persistence.waits import Wait as Wait  # what steps hold is known by this module, too
+from persistence.waits import WaitKind as WaitKind
 
 Json = Any  # a JSON value as plain Python: None, bool, int, float, str, list, dict
 
@@ -276,48 +279,6 @@ class Wanted(msgspec.Struct, frozen=True):
     inputs: frozenset[StepKey] = frozenset()
 
 
-class WaitKind(StrEnum):
-    """What a step waits for. The names are what the database holds."""
-
-    TIMER = "TIMER"
-    """A time."""
-
-    RETRY = "RETRY"
-    """The pause before its next attempt."""
-
-    SLOT = "SLOT"
-    """Something that there is only so much of."""
-
-    WORKER = "WORKER"
-    """A process that has its handler."""
-
-    TASK = "TASK"
-    """A person."""
-
-
-_Time = Annotated[datetime, msgspec.Meta(tz=True)]
-
-
-class Wait(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a step waits for, since `start_time`; `reason` says it for people.
-
-    `wake_time` is when it goes on by itself, None where no timer decides. `attempt` is the one that a RETRY comes to,
-    `resource` what a SLOT is of, `handler` what a WORKER must have, `wishes` what else, as the engine writes it, `task`
-    the id of a TASK; that was `escalated` when it was overdue for the first time.
-    """
-
-    kind: WaitKind
-    start_time: _Time
-    wake_time: _Time | None = None
-    reason: str = ""
-    attempt: int = 0
-    resource: str = ""
-    handler: str = ""
-    task: str = ""
-    escalated: bool = False
-    wishes: str = ""
-
-
 class Step(msgspec.Struct, frozen=True):
     """The row of one iteration of a step. A step that never left PENDING has none.
 
@@ -383,7 +344,8 @@ class Event:
 class ExecutionDetail(msgspec.Struct, frozen=True):
     """An execution with its payloads and steps, all as of the same `last_seq`.
 
-    `messages` are those that nobody has seen, in the order in which they came, where it was read to be driven.
+    `messages` are those that nobody has seen, in the order in which they came, where it was read to be driven,
+    and `signals` those that no step has taken.
     `unreadable` names all that cannot be read, such as `deadline_time`, `input`, `steps.fetch.output`; without it, the
     rest is shown, but the execution cannot be driven. `omitted` are the keys of steps whose payloads were not read:
     None where an execution is shown, and UNREAD where it is loaded to be driven. `time` is when it was so, where it is
@@ -397,6 +359,7 @@ class ExecutionDetail(msgspec.Struct, frozen=True):
     unreadable: tuple[str, ...] = ()
     omitted: frozenset[StepKey] = frozenset()
     messages: Sequence[Message] = ()
+    signals: Sequence[Signal] = ()
     time: datetime | None = None
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from uuid import UUID
 
 import msgspec
 
-from persistence.errors import ExecutionFinishedError, ExecutionStateError
+from persistence.errors import ExecutionFinishedError, ExecutionStateError, SignalsFullError
 from persistence.model import Execution, ExecutionState, Json, MessageKind
+from persistence.signals import MOST_WAITING, MOST_WAITING_BYTES, has_room
 
 _GOING = frozenset({ExecutionState.PENDING, ExecutionState.RUNNING})
 
@@ -45,6 +46,18 @@ def admits(execution: Execution, unseen: Iterable[str], kind: MessageKind) -> bo
         case MessageKind.SIGNAL if state is not ExecutionState.CANCELLING:
             return True
     raise ExecutionStateError(execution.id, state, _WANTED.get(kind, ""))
+
+
+def check_room(execution: Execution, sizes: Sequence[int], posting: Posting) -> None:
+    """Raises SignalsFullError where a signal is to be sent for which there is no room beside others of these sizes."""
+    if posting.kind is MessageKind.SIGNAL and not has_room([*sizes, size_of(posting.body)]):
+        raise SignalsFullError(execution.id, MOST_WAITING, MOST_WAITING_BYTES)
+
+
+def size_of(body: Mapping[str, Json]) -> int:
+    """Return how many bytes the signal has that a message brings, whoever has written it."""
+    size = body.get("size")
+    return size if type(size) is int else 0
 
 
 def _after(state: ExecutionState, kinds: Iterable[str]) -> ExecutionState:

@@ -239,8 +239,15 @@ class ExecutionRepository(Protocol):
         """Send a message and return it with the row after it; without one where `admits` says that it is not sent.
 
         It is judged by `admits` in the order of commits: of two that exclude each other one is refused. It binds as its
-        kind does. An execution without owner becomes claimable at once. Raises what `admits` raises and
-        ExecutionNotFoundError; of the `request` holds what `request_cancel` says.
+        kind does. An execution without owner becomes claimable at once. Raises what `admits` and
+        `check_room` raise and ExecutionNotFoundError; of the `request` holds what `request_cancel` says.
+        """
+        ...
+
+    async def find_asked(self, org: str, request: Request) -> UUID | None:
+        """Return the execution to which something was sent under this request id; None when the org never used it.
+
+        Raises RequestIdReusedError when it was used for something else.
         """
         ...
 

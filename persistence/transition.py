@@ -13,6 +13,7 @@ import msgspec
 
 from persistence.errors import PersistenceError
 from persistence.model import (
+    UNREAD,
     Ending,
     Event,
     Execution,
@@ -25,6 +26,7 @@ from persistence.model import (
     StepCounts,
 )
 from persistence.people import NewTask, TaskChange
+from persistence.signals import Signal
 from persistence.usage import Usage
 
 _KIND = re.compile(r"\w{1,64}")
@@ -94,7 +96,9 @@ class Transition(msgspec.Struct, frozen=True):
     While there are more, they bind: an end other than CANCELLED, which is what they ask for, is refused, as is what
     changes a task of people, who may have completed it, and a release leaves the execution claimable at once. `letters`
     go to other executions and change nothing of their rows: so they cannot bind, and there is an event with which they
-    were sent. `tasks` of people are made; `task_changes` change those that have not ended.
+    were sent. `tasks` of people are made; `task_changes` change those that have not ended. `signals` are those that no
+    step has taken, UNREAD where they stay as they are. What `gives_up` waiting for one is refused as an end is: it may
+    have come.
     """
 
     org: str
@@ -125,6 +129,8 @@ class Transition(msgspec.Struct, frozen=True):
     survived: bool = False
     bytes: int = 0
     usage: Usage | None = None
+    signals: Sequence[Signal] | msgspec.UnsetType = UNREAD
+    gives_up: bool = False
 
     @property
     def last_seq(self) -> int:
@@ -135,7 +141,7 @@ class Transition(msgspec.Struct, frozen=True):
     def is_bound(self) -> bool:
         """Whether it is refused while there are binding messages that it has not seen."""
         ends_otherwise = self.state.is_end and self.state is not ExecutionState.CANCELLED
-        return ends_otherwise or bool(self.task_changes)
+        return ends_otherwise or bool(self.task_changes) or self.gives_up
 
 
 def check_events(events: Sequence[Event], base_seq: int) -> None:

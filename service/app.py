@@ -61,6 +61,7 @@ from service.engine.running.lease_thread import LeaseThread
 from service.engine.running.leases import RENEW, LeaseKeeper
 from service.engine.running.loop_watch import LoopWatch
 from service.engine.running.runner import Runner
+from service.engine.signalling import Signalling
 from service.engine.tasks import TaskRegistry
 from service.engine.user_notifications import UserNotifications
 from service.engine.watch import Pace, WatchHub
@@ -253,7 +254,13 @@ async def running_server(config: Config, repository: Repository, *, alone: bool)
         tokens = PageTokens(await _page_token_key(config, repository))
         workflow_servicer = WorkflowServicer(engine.workflows, engine.executions, repository, tokens)
         execution_servicer = ExecutionServicer(
-            engine.executions, engine.workflows, repository, tokens, config.wait_limit, engine.control
+            engine.executions,
+            engine.workflows,
+            repository,
+            tokens,
+            config.wait_limit,
+            engine.control,
+            Signalling(repository, engine.workflows, engine.runner),
         )
         notification_servicer = NotificationServicer(notifications_of(config, repository, engine.hub), tokens)
         task_servicer = TaskServicer(engine.people, repository, tokens)

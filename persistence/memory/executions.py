@@ -26,7 +26,7 @@ from persistence.model import (
     Posted,
     Scope,
 )
-from persistence.posting import Posting, admits
+from persistence.posting import Posting, admits, check_room, size_of
 from persistence.requests import Request
 
 _PAGE_BYTES = 256 << 10
@@ -132,10 +132,17 @@ class MemoryExecutions:
             if not was_asked:
                 tables.keep(scope.org, request, execution_id=execution_id)
             return Posted(row.fresh(), None)
+        waiting = [size_of(message.body) for message in tables.unseen(row) if message.kind == MessageKind.SIGNAL]
+        check_room(row.execution, [*(signal.size for signal in row.signals), *waiting], posting)
         message = Message(posting.id, posting.kind, tables.now(), posting.sender, copied(posting.body))
         send(tables, row, message)
         tables.keep(scope.org, request, execution_id=execution_id)
         return Posted(row.fresh(), message)
+
+    async def find_asked(self, org: str, request: Request) -> UUID | None:
+        """See ExecutionRepository."""
+        first = self._tables.known(org, request)
+        return None if first is None else first.execution_id
 
     def _matching(self, scope: Scope, where: ExecutionFilter, order: ExecutionOrder) -> list[ExecutionRow]:
         ended_only = order is not ExecutionOrder.NEWEST

@@ -19,9 +19,18 @@ from persistence.errors import (
 )
 from persistence.memory import invariants, people
 from persistence.memory.json import copied, text
-from persistence.memory.tables import ExecutionRow, KeptRequest, Tables, fresh_ending, fresh_message, fresh_step
+from persistence.memory.tables import (
+    ExecutionRow,
+    KeptRequest,
+    Tables,
+    fresh_ending,
+    fresh_message,
+    fresh_signal,
+    fresh_step,
+)
 from persistence.model import (
     SUSPECT_DEATHS,
+    UNREAD,
     Event,
     Execution,
     ExecutionDetail,
@@ -214,9 +223,12 @@ class MemoryJournal:
         after = _after(row.execution, transition, self._tables.now())
         invariants.check_execution(after)
         result, steps = copied(transition.result), _kept(transition.steps)
+        signals = UNREAD if transition.signals is UNREAD else tuple(map(fresh_signal, transition.signals))
         people.keep(self._tables, after.org, after.id, transition.tasks, transition.task_changes)
         row.execution = after
         row.awaits = frozenset(transition.awaits if after.wake_time is not None else ())
+        if signals is not UNREAD:
+            row.signals = signals
         row.result = result if after.state.is_end else None
         for step in steps.values():
             row.put(step)

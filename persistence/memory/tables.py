@@ -30,6 +30,7 @@ from persistence.model import (
 )
 from persistence.people import Task
 from persistence.requests import Method, Request
+from persistence.signals import Signal
 from persistence.user_notifications import Reader, Recipient, UserNotification
 from persistence.workers import AwaitedWorker, ConnectedWorker, WorkerAttempt, WorkerHandler
 
@@ -58,6 +59,8 @@ class ExecutionRow:
     """Handlers that it waits for while nobody drives it."""
     steps: dict[StepKey, Step] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
+    signals: tuple[Signal, ...] = ()
+    """Those that no step has taken."""
 
     def fresh(self) -> Execution:
         """Return the row, sharing nothing that a caller could change."""
@@ -81,7 +84,8 @@ class ExecutionRow:
             else replace(step, input=UNREAD)
             for step in steps
         )
-        return replace(detail, steps=tuple(sorted(unread, key=lambda step: step.key)), omitted=omitted)
+        in_order = tuple(sorted(unread, key=lambda step: step.key))
+        return replace(detail, steps=in_order, omitted=omitted, signals=tuple(map(fresh_signal, self.signals)))
 
     def filled(self, taken: ExecutionDetail, wanted: Wanted) -> ExecutionDetail:
         """Return what was taken, with what is wanted of its steps."""
@@ -230,6 +234,11 @@ def fresh_ending(ending: Ending | None) -> Ending | None:
 def fresh_message(message: Message) -> Message:
     """Return the message, sharing nothing that can be changed."""
     return replace(message, body=copied(message.body))
+
+
+def fresh_signal(signal: Signal) -> Signal:
+    """Return the signal, sharing nothing that can be changed."""
+    return replace(signal, payload=copied(signal.payload))
 
 
 def fresh_step(step: Step) -> Step:

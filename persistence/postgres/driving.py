@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import inf
 from typing import Any
 from uuid import UUID
@@ -12,17 +12,19 @@ from uuid import UUID
 from msgspec.structs import replace
 
 from persistence.model import LOADED_AT_ONCE, UNREAD, Execution, ExecutionDetail, Step, StepKey, Wanted
-from persistence.postgres import mending
+from persistence.postgres import mending, records
 from persistence.postgres.connection import Session
 from persistence.postgres.details import detail
 from persistence.postgres.step_payloads import FIRST, ROW, Reading, in_parts, length, steps_within, whole
+from persistence.signals import Signal
 
 # Key by key (OFFSET 0 keeps it so): a plan made while the tables were small would hash and read all of them.
 # What is driven has no result yet.
 _PAYLOADS = """
 SELECT p.* FROM unnest($1::text[], $2::uuid[]) AS u(org_id, id), LATERAL (
-    SELECT p.execution_id, p.input, NULL AS result FROM execution_inputs p
-    WHERE p.org_id = u.org_id AND p.execution_id = u.id OFFSET 0) p"""
+    SELECT p.execution_id, p.input, NULL AS result,
+        (SELECT e.signals FROM executions e WHERE e.org_id = u.org_id AND e.id = u.id) AS signals
+    FROM execution_inputs p WHERE p.org_id = u.org_id AND p.execution_id = u.id OFFSET 0) p"""
 
 _DRIVEN = Reading("output", "assigned", "failed_attempts", "failure")
 _OUTPUTS = Reading("output", "failed_attempts", "failure")
@@ -51,6 +53,7 @@ async def details(session: Session, executions: Sequence[Execution]) -> list[Exe
     steps: dict[UUID, list[Step]] = defaultdict(list)
     omitted: dict[UUID, list[StepKey]] = defaultdict(list)
     lost: dict[UUID, list[str]] = defaultdict(list)
+    signals = _signals(payloads.values(), lost)
     read = 0
     for row in await _shown(session, executions, await session.fetch(_STEPS, *keys, LOADED_AT_ONCE)):
         execution_id, step = row["execution_id"], mending.step(row, lost)
@@ -66,9 +69,21 @@ async def details(session: Session, executions: Sequence[Execution]) -> list[Exe
         replace(
             detail(execution, payloads.get(execution.id), steps.get(execution.id, ()), lost.get(execution.id, ())),
             omitted=frozenset(omitted.get(execution.id, ())),
+            signals=signals.get(execution.id, ()),
         )
         for execution in executions
     ]
+
+
+def _signals(rows: Iterable[Any], lost: dict[UUID, list[str]]) -> dict[UUID, Sequence[Signal]]:
+    """Return the signals that executions keep; what cannot be read is added to what of them is lost."""
+    found: dict[UUID, Sequence[Signal]] = {}
+    for row in rows:
+        try:
+            found[row["execution_id"]] = records.signals(row["signals"])
+        except Exception:
+            lost[row["execution_id"]].append("signals")
+    return found
 
 
 async def filled(session: Session, taken: ExecutionDetail, wanted: Wanted) -> ExecutionDetail:

@@ -16,13 +16,13 @@ from uuid import UUID
 import asyncpg
 
 from persistence.errors import ExecutionFinishedError, ExecutionNotFoundError, PersistenceError
-from persistence.model import FINAL_STATES, Execution, ExecutionState, Mail, Message, Posted, Scope
+from persistence.model import FINAL_STATES, Execution, ExecutionState, Mail, Message, MessageKind, Posted, Scope
 from persistence.postgres import mending
 from persistence.postgres.connection import Database, Session, is_of_a_row
 from persistence.postgres.notifications import Notifications
 from persistence.postgres.records import EXECUTION_COLUMNS, MESSAGE_COLUMNS, encoded, selected
-from persistence.postgres.requests import keep
-from persistence.posting import Posting, admits
+from persistence.postgres.requests import keep, known
+from persistence.posting import Posting, admits, check_room
 from persistence.repository import MAIL_AT_ONCE, MessageKey
 from persistence.requests import Request
 
@@ -116,6 +116,11 @@ UPDATE executions e SET {AWAKE} FROM asleep a
 WHERE e.org_id = a.org_id AND e.id = a.id AND e.incarnation IS NULL AND e.end_time IS NULL"""  # noqa: S608
 _LOCK = f"SELECT {_EXECUTION} FROM executions WHERE {_IN_SCOPE} FOR NO KEY UPDATE"  # noqa: S608 - our own columns
 _KINDS = "SELECT kind FROM messages WHERE org_id = $1 AND execution_id = $2 ORDER BY create_time, id"
+# Of the signals that it keeps, and of those that it has yet to see.
+_SIZES = """
+SELECT s->>'size' AS size FROM executions e, jsonb_array_elements(e.signals) s WHERE e.org_id = $1 AND e.id = $2
+UNION ALL
+SELECT body->>'size' FROM messages WHERE org_id = $1 AND execution_id = $2 AND kind = 'SIGNAL'"""
 _POST = f"""
 INSERT INTO messages AS m (org_id, execution_id, id, kind, create_time, sender, body)
 VALUES ($1, $2, $3, $4, clock_timestamp(), $5, $6::jsonb) RETURNING {_MESSAGE}"""  # noqa: S608 - our own columns
@@ -140,7 +145,7 @@ WHERE m.org_id = d.org_id AND m.execution_id = d.execution_id AND m.id = d.id"""
 
 
 class PostgresMessages:
-    """Implements `request_cancel` and `post` of ExecutionRepository and `deliver` of Journal."""
+    """Implements `request_cancel`, `post` and `find_asked` of ExecutionRepository and `deliver` of Journal."""
 
     _database: Database
     _notifications: Notifications
@@ -214,12 +219,21 @@ class PostgresMessages:
             unseen = [each["kind"] for each in await session.fetch(_KINDS, *key)]
             if not admits(execution, unseen, posting.kind):
                 return Posted(execution, None)
+            if posting.kind is MessageKind.SIGNAL:
+                sizes = [each["size"] or "0" for each in await session.fetch(_SIZES, *key)]
+                check_room(execution, [int(size) for size in sizes if size.isdecimal()], posting)
             sent = (posting.id, posting.kind, posting.sender, encoded(posting.body).decode())
             (kept,) = await session.fetch(_POST, *key, *sent)
             (counted,) = await session.fetch(_COUNT, *key)
         execution, message = mending.execution(counted), mending.message(kept)
         self._notifications.announce([execution_id], has_work=execution.incarnation is None, has_mail=True)
         return Posted(execution, message)
+
+    async def find_asked(self, org: str, request: Request) -> UUID | None:
+        """See ExecutionRepository."""
+        async with self._database.session() as session:
+            first = await known(session, org, request)
+        return None if first is None else first["execution_id"]
 
     async def deliver(self, incarnation: UUID, taken: Collection[MessageKey] = ()) -> Sequence[Mail]:
         """See Journal."""

@@ -32,6 +32,7 @@ from persistence.model import (
     Wait,
 )
 from persistence.postgres.tables import metadata
+from persistence.signals import Signal
 from persistence.usage import Usage
 
 EXECUTION_COLUMNS = (
@@ -256,6 +257,11 @@ def pause(text: str) -> Pause:
     found = _decode_pause(text)
     found.time.astimezone(UTC)  # a message holds the years 1 to 9999 of UTC
     return found
+
+
+def signals(text: str | None) -> tuple[Signal, ...]:
+    """Return the signals that no step has taken. Raises some error when they are none."""
+    return () if text is None else msgspec.convert(decoded(text), tuple[Signal, ...])
 
 
 def ending(text: str) -> Ending:

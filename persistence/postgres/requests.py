@@ -19,7 +19,8 @@ INSERT INTO requests (org_id, request_id, method, content_hash, execution_id, cr
 VALUES ($1, $2, $3, $4, $5, clock_timestamp()) ON CONFLICT DO NOTHING"""
 # What a lock finds is confirmed by the synchronous standbys before it is answered, as the write of a lock is.
 _KNOWN = """
-SELECT method, content_hash, workflow_ids FROM requests WHERE org_id = $1 AND request_id = $2 FOR KEY SHARE"""
+SELECT method, content_hash, workflow_ids, execution_id FROM requests
+WHERE org_id = $1 AND request_id = $2 FOR KEY SHARE"""
 
 
 async def keep(session: Session, org: str, request: Request | None, execution_id: UUID | None = None) -> Request | None:

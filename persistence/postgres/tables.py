@@ -159,6 +159,7 @@ executions = Table(
     Column("ending", JSONB, comment="End that is decided while attempts are being stopped: state, failure."),
     Column("usage", JSONB, comment="What its steps used up: input_tokens, output_tokens, cost_micros; or NULL."),
     Column("pause", JSONB, comment="Of a PAUSED one: by, reason, time, is_hard, stops_deadline; or NULL."),
+    Column("signals", JSONB, comment="Signals that no step has taken: id, name, payload, sender, time, size; or NULL."),
     PrimaryKeyConstraint("org_id", "id", name="executions_pkey"),
     CheckConstraint(
         "CASE WHEN end_time IS NOT NULL THEN ending IS NULL WHEN state = 'CANCELLING' THEN ending IS NOT NULL"

@@ -11,7 +11,10 @@ from flowkeep.v1.execution_pb2 import Execution as ExecutionMessage
 from persistence.model import MessageKind
 from service.api.executions import execution_message
 from service.api.identity import current_identity
+from service.api.payloads import read_struct
 from service.engine.control import Control
+from service.engine.signalling import Correlation, Signalling
+from service.engine.slices import in_slices
 
 
 class _Asks(Protocol):
@@ -34,9 +37,10 @@ class _Asks(Protocol):
 
 
 class ControlCalls:
-    """The part of ExecutionServicer that asks executions for something by a message."""
+    """The part of ExecutionServicer that sends executions messages."""
 
     _control: Control
+    _signalling: Signalling
 
     async def Pause(self, request: pb.PauseRequest, context: Any) -> pb.PauseResponse:
         how = {"hard": request.hard, "stop_deadline": request.stop_deadline}
@@ -48,6 +52,13 @@ class ControlCalls:
     async def Terminate(self, request: pb.TerminateRequest, context: Any) -> pb.TerminateResponse:
         return pb.TerminateResponse(execution=await self._asked(request, MessageKind.TERMINATE))
 
+    async def SignalExecution(self, request: pb.SignalExecutionRequest, context: Any) -> pb.SignalExecutionResponse:
+        caller, given = current_identity.get(), await in_slices(read_struct(request.payload))
+        execution, signal_id = await self._signalling.send(
+            caller.scope, _target(request), request.name, given, caller.subject, request.request_id
+        )
+        return pb.SignalExecutionResponse(execution=execution_message(execution), signal_id=str(signal_id))
+
     async def _asked(
         self, request: _Asks, kind: MessageKind, how: Mapping[str, bool] | None = None
     ) -> ExecutionMessage:
@@ -56,3 +67,9 @@ class ControlCalls:
         execution_id = UUID(request.execution_id)
         execution = await self._control.ask(caller.scope, execution_id, kind, caller.subject, body, request.request_id)
         return execution_message(execution)
+
+
+def _target(request: pb.SignalExecutionRequest) -> UUID | Correlation:
+    if request.WhichOneof("target") == "execution_id":
+        return UUID(request.execution_id)
+    return Correlation(request.correlation.workflow, request.correlation.correlation_id)

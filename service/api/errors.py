@@ -23,6 +23,7 @@ from service.api.claims import READ_WORKFLOWS, UnauthenticatedError
 from service.api.identity import current_identity
 from service.api.keys import KeysUnavailableError
 from service.engine.history import MOST_HISTORY, HistoryTooLargeError
+from service.engine.signalling import CorrelationAmbiguousError, CorrelationNotFoundError
 from service.engine.steps import StepNotFoundError
 from service.engine.violations import ValidationError, Violation, below
 from service.engine.watch import ShuttingDownError
@@ -105,6 +106,15 @@ def refusal_of(error: BaseException) -> Refusal | None:
         case store.ExecutionNotFoundError():
             metadata = {"execution_id": str(error.execution_id)}
             return Refusal(code.NOT_FOUND, reason.ERROR_REASON_EXECUTION_NOT_FOUND, text, metadata)
+        case CorrelationNotFoundError():
+            metadata = {"workflow": error.workflow, "correlation_id": error.correlation_id}
+            return Refusal(code.NOT_FOUND, reason.ERROR_REASON_EXECUTION_NOT_FOUND, text, metadata)
+        case CorrelationAmbiguousError():
+            metadata = {"workflow": error.workflow, "correlation_id": error.correlation_id}
+            return Refusal(code.FAILED_PRECONDITION, reason.ERROR_REASON_CORRELATION_AMBIGUOUS, text, metadata)
+        case store.SignalsFullError():
+            metadata = {"execution_id": str(error.execution_id)}
+            return Refusal(code.RESOURCE_EXHAUSTED, reason.ERROR_REASON_SIGNALS_FULL, text, metadata)
         case StepNotFoundError():
             metadata = {"execution_id": str(error.execution_id), "path": error.path}
             return Refusal(code.NOT_FOUND, reason.ERROR_REASON_STEP_NOT_FOUND, text, metadata)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -16,8 +17,10 @@ from flowkeep.v1.execution_pb2 import StepCounts as StepCountsMessage
 from flowkeep.v1.execution_pb2 import Wait as WaitMessage
 from persistence.model import Event as StoredEvent
 from persistence.model import ExecutionState, StepCounts, Wait, WaitKind
+from persistence.signals import Signal
 from persistence.usage import Usage
 from service.engine.failure import Failure
+from service.engine.payload import size
 from service.engine.planning import events
 from service.engine.wishes import Wishes
 
@@ -76,7 +79,7 @@ def _retrying(told: pb.StepRetrying) -> events.StepRetrying:
 
 def _completed(told: pb.StepCompleted) -> events.StepCompleted:
     output = payload.from_value(told.output)
-    return events.StepCompleted(told.path, told.attempt, output, told.iteration, _usage(told))
+    return events.StepCompleted(told.path, told.attempt, output, told.iteration, _usage(told), _signals(told))
 
 
 def _failed(told: pb.StepFailed) -> events.StepFailed:
@@ -88,6 +91,7 @@ def _failed(told: pb.StepFailed) -> events.StepFailed:
         told.attempt_failed,
         told.iteration,
         _usage(told),
+        _signals(told),
     )
 
 
@@ -102,6 +106,16 @@ def _cancelled(told: pb.StepCancelled) -> events.StepCancelled:
 
 def _assigned(told: pb.VariablesAssigned) -> events.VariablesAssigned:
     return events.VariablesAssigned(told.path, payload.from_struct(told.vars), told.iteration)
+
+
+def _signal(told: pb.SignalReceived) -> events.SignalReceived:
+    given = payload.from_struct(told.payload)
+    signal = Signal(UUID(told.signal_id), told.name, given, told.sender, _time(told.send_time), size(given))
+    return events.SignalReceived(signal)
+
+
+def _signals(told: pb.StepCompleted | pb.StepFailed) -> tuple[UUID, ...]:
+    return tuple(map(UUID, told.signal_ids))
 
 
 def _cancelling(told: pb.ExecutionCancelling) -> events.Cancelling:
@@ -141,6 +155,8 @@ def _wait(told: WaitMessage) -> Wait:
         told.task.task_id,
         told.task.escalated,
         Wishes(tuple(sorted(told.worker.labels.items())), tuple(told.worker.versions)).text,
+        tuple(told.signal.names),
+        told.signal.every,
     )
 
 
@@ -178,6 +194,7 @@ _BODIES: dict[str, Any] = {
     "step_skipped": _skipped,
     "step_cancelled": _cancelled,
     "variables_assigned": _assigned,
+    "signal_received": _signal,
     "cancelling": _cancelling,
     "paused": _paused,
     "resumed": _resumed,

@@ -19,6 +19,7 @@ from flowkeep.v1.execution_pb2 import Wait as WaitMessage
 from flowkeep.v1.execution_pb2 import WorkerWait
 from persistence.model import LARGE_PAYLOAD, ExecutionState, StepCounts, Wait, WaitKind
 from persistence.model import Event as StoredEvent
+from persistence.signals import Signal
 from persistence.usage import Usage
 from service.api.encoded import tag
 from service.api.failures import failure_message
@@ -43,7 +44,7 @@ _STATES = {state: ExecutionMessage.State.Value(f"STATE_{state.value}") for state
 Content: TypeAlias = tuple[str, bytes, bytes]
 """What happened: the field of the event that holds it, what that holds, and the payload in it, if it is large."""
 
-_PAYLOADS = {"input", "output", "vars", "result", "details"}
+_PAYLOADS = {"input", "output", "vars", "result", "details", "payload"}
 """Fields that hold one."""
 
 
@@ -132,6 +133,9 @@ def wait_message(wait: Wait) -> WaitMessage:
             _put_worker_wait(message.worker, wait)
         case WaitKind.TASK:
             message.task.task_id, message.task.escalated = wait.task, wait.escalated
+        case WaitKind.SIGNAL:
+            message.signal.name, message.signal.every = wait.signals[0], wait.every
+            message.signal.names.extend(wait.signals)
     return message
 
 
@@ -187,6 +191,8 @@ def _content(body: events.EventBody) -> Content:
             return _serialized("step_cancelled", _cancelled(body))
         case events.VariablesAssigned():
             return _serialized("variables_assigned", _assigned(body))
+        case events.SignalReceived():
+            return _serialized("signal_received", _signal(body.signal))
         case events.Cancelling():
             cancelling = pb.ExecutionCancelling(
                 cancelled_by=body.cancelled_by, reason=body.reason, terminated=body.terminated
@@ -241,6 +247,8 @@ def _step_completed(body: events.StepCompleted) -> Content:
     content += _COMPLETED_ITERATION + varint(body.iteration)
     if body.usage is not None:
         content += _field(_COMPLETED_USAGE, usage_message(body.usage))
+    if body.signals:
+        content += pb.StepCompleted(signal_ids=map(str, body.signals)).SerializeToString(deterministic=True)
     return "step_completed", content, output
 
 
@@ -312,6 +320,7 @@ def _failed(body: events.StepFailed) -> pb.StepFailed:
         failures=body.failures,
         attempt_failed=body.is_of_attempt,
         usage=usage_message(body.usage),
+        signal_ids=map(str, body.signals),
     )
 
 
@@ -323,6 +332,16 @@ def _cancelled(body: events.StepCancelled) -> pb.StepCancelled:
         failure=failure,
         iteration=body.iteration,
         usage=usage_message(body.usage),
+    )
+
+
+def _signal(signal: Signal) -> pb.SignalReceived:
+    return pb.SignalReceived(
+        name=signal.name,
+        payload=payload.to_struct(signal.payload),
+        signal_id=str(signal.id),
+        sender=signal.sender,
+        send_time=timestamp(signal.time),
     )
 
 

@@ -49,6 +49,7 @@ from service.engine.control import Control
 from service.engine.executions import Executions
 from service.engine.history import History
 from service.engine.requests import StartRequest
+from service.engine.signalling import Signalling
 from service.engine.slices import in_slices
 from service.engine.steps import StepNotFoundError, StepPage, Steps
 from service.engine.watch import Bookmark, Output
@@ -104,6 +105,7 @@ class ExecutionServicer(ControlCalls, ExecutionServiceServicer):
         tokens: PageTokens,
         wait_limit: float,
         control: Control,
+        signalling: Signalling,
     ) -> None:
         self._executions = executions
         self._control = control
@@ -111,7 +113,7 @@ class ExecutionServicer(ControlCalls, ExecutionServiceServicer):
         self._definitions = EncodedDefinitions()
         self._repository = repository
         self._tokens = tokens
-        self._wait_limit = wait_limit
+        self._wait_limit, self._signalling = wait_limit, signalling
         self._steps = Steps(repository, workflows)
         self._history = History(repository, workflows, decode)
         self._large = Gate(LARGE_AT_A_TIME, LARGE_PATIENCE)

@@ -287,14 +287,17 @@ def _note(step: StepExecution) -> str:
 
 def wait_text(wait: Wait) -> str:
     """Return in short what a step waits for."""
+    due = f", due {time_text(wait.wake_time)}" if wait.HasField("wake_time") else ""
     match wait.WhichOneof("kind"):
         case "slot":
             return f"for {clean(wait.slot.resource)}"
         case "worker":
             return f"for the handler {clean(wait.worker.handler)}"
         case "task":
-            due = f", due {time_text(wait.wake_time)}" if wait.HasField("wake_time") else ""
             return f"for a person, task {clean(wait.task.task_id)}{due}"
+        case "signal":
+            many = " and " if wait.signal.every else " or "
+            return f"for the signal {many.join(map(clean, wait.signal.names))}{due}"
         case _:
             return f"until {time_text(wait.wake_time)}" if wait.HasField("wake_time") else clean(wait.reason)
 

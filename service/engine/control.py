@@ -12,7 +12,7 @@ from persistence import failpoints
 from persistence.model import Execution, MessageKind, Scope
 from persistence.posting import Posting
 from persistence.repository import Repository
-from persistence.requests import Method
+from persistence.requests import Method, Request
 from service.engine.ids import uuid7
 from service.engine.requests import asked
 from service.engine.running.runner import Runner
@@ -42,11 +42,14 @@ class Control:
         ExecutionNotFoundError, ExecutionFinishedError, ExecutionStateError, RequestIdReusedError.
         """
         request = await in_slices(asked(Method(kind.value), request_id, by, execution_id=str(execution_id), body=body))
-        posting = Posting(self._new_id(self._runner.now()), kind, by, body)
+        await self.send(scope, execution_id, Posting(self._new_id(self._runner.now()), kind, by, body), request)
+        return await self._repository.get_execution(scope, execution_id)
+
+    async def send(self, scope: Scope, execution_id: UUID, posting: Posting, request: Request | None) -> None:
+        """Do what `ask` does with a message of any kind."""
         posted = await self._repository.post(scope, execution_id, posting, request)
         await failpoints.reach("message.after_commit_before_delivery")
         if posted.message is not None:
-            delivery = self._runner.hand_in(posted, to_the_end=kind is MessageKind.TERMINATE)
+            delivery = self._runner.hand_in(posted, to_the_end=posting.kind is MessageKind.TERMINATE)
             # Whoever takes an execution has to drive it, also when the caller has gone in between.
-            await asyncio.shield(self._runner.tasks.spawn(delivery, f"{kind.value.lower()} {execution_id}"))
-        return await self._repository.get_execution(scope, execution_id)
+            await asyncio.shield(self._runner.tasks.spawn(delivery, f"{posting.kind.value.lower()} {execution_id}"))

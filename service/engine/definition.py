@@ -141,6 +141,19 @@ class Ask:
         return self.params.size
 
 
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """The planner lets the step wait for signals."""
+
+    handler: ClassVar[str] = "wait_signal"
+    params: Template
+
+    @property
+    def size(self) -> int:
+        """About how many bytes of memory its expressions take."""
+        return self.params.size
+
+
 def index_name(item_name: str) -> str:
     """Return what expressions see the number of an item as that they see by this name."""
     return "index" if item_name == "item" else f"{item_name}_index"
@@ -176,7 +189,7 @@ class Repeat:
         return self.items.size + sum(each.size for each in own if each is not None)
 
 
-Action = Call | Transform | Decide | Pause | Ask | Repeat
+Action = Call | Transform | Decide | Pause | Ask | Listen | Repeat
 """What a step does. All but a Call are run by the planner itself, without attempts."""
 
 

@@ -138,6 +138,8 @@ def _values(body: events.EventBody) -> int:
             return payload.values(held)
         case events.StepCompleted(output=held) | events.StepWaiting(output=held):
             return payload.values(held)
+        case events.SignalReceived(signal=signal):
+            return payload.values(signal.payload)
         case events.StepRetrying(failure=failure) | events.StepFailed(failure=failure):
             return payload.values(failure.details)
     return 0

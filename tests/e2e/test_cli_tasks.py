@@ -35,3 +35,26 @@ async def test_a_task_is_found_shown_talked_about_and_completed(target: str) -> 
     assert (done["state"], done["values"]) == ("COMPLETED", {"days": 3})
     assert "TASK_ENDED" in await refused(target, "tasks", "complete", task_id, "rejected", code=5)
     assert "Approve the trip" in await shown(target, "tasks", "list", "--all")
+
+
+WAITING = """
+name: waiting
+steps:
+  - {id: go, handler: wait_signal, params: {name: go, timeout: 1d, schema: {required: [n]}}}
+"""
+
+
+async def test_a_signal_is_sent_by_id_or_by_what_the_execution_belongs_to(target: str) -> None:
+    await shown(target, "apply", "-", given=WAITING)
+    first = (await execute(target, "waiting"))["execution_id"]
+    assert "for the signal go" in await shown(target, "get", first)
+    assert "payload.n" in await refused(target, "signal", first, "go", code=2)
+    sent = (await at(target, "signal", first[:18], "go", "--set", "n=3")).json
+    assert f'"{sent["signal_id"]}"' in (await at(target, "get", first)).out
+    second = (await execute(target, "waiting", "--correlation-id", "A-17"))["execution_id"]
+    text = await shown(
+        target, "signal", "-", "go", "-i", '{"n": 1}', "--workflow", "waiting", "--correlation-id", "A-17"
+    )
+    assert second in text
+    assert "signal go received" in await shown(target, "events", second)
+    await refused(target, "signal", "-", "go", code=2)

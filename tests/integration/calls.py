@@ -45,7 +45,17 @@ RULES_OPTION = 1159
 NOBODYS = "01930000-0000-7000-8000-000000000000"
 
 BY_WORKFLOW = ("GetWorkflow", "UpdateWorkflow", "DeleteWorkflow", "Execute")
-BY_EXECUTION = ("GetExecution", "ListSteps", "GetStep", "Pause", "Resume", "Cancel", "Terminate", "WatchExecution")
+BY_EXECUTION = (
+    "GetExecution",
+    "ListSteps",
+    "GetStep",
+    "Pause",
+    "Resume",
+    "Cancel",
+    "Terminate",
+    "SignalExecution",
+    "WatchExecution",
+)
 BY_TASK = ("GetTask", "ClaimTask", "ReleaseTask", "CompleteTask", "DelegateTask", "CommentTask")
 BY_NEITHER = (
     "CreateWorkflow",
@@ -85,6 +95,8 @@ def valid(path: str, workflow: str, execution_id: str, step_path: str = "pause")
         request.execution_id = execution_id
     if "path" in fields:
         request.path = step_path
+    if {"execution_id", "payload"} <= fields:
+        request.name = "paid"
     if "task_id" in fields:
         request.task_id = NOBODYS
     if "assignee" in fields:

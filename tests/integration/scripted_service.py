@@ -107,6 +107,7 @@ class Script(ExecutionServiceServicer, WorkflowServiceServicer):
     async def CreateWorkflow(self, request, context):
         return await self._answer(request, context, None)
 
+    SignalExecution = CreateWorkflow
     Pause = Resume = Terminate = Cancel = UpdateWorkflow = DeleteWorkflow = ApplyWorkflows = CreateWorkflow
 
     # The stubs declare these abstract; no test calls them.

@@ -118,6 +118,15 @@ ROWS: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({**E, "path": "a", "iteration": -1}, "iteration"),
     ],
     **{name: [(E, "EXECUTION_NOT_FOUND")] for name in ("Cancel", "Pause", "Resume", "Terminate")},
+    "SignalExecution": [
+        ({**E, "name": "a"}, "EXECUTION_NOT_FOUND"),
+        ({"correlation": {"workflow": "absent", "correlation_id": "a"}, "name": "a"}, "EXECUTION_NOT_FOUND"),
+        ({"name": "a"}, "target"),
+        ({**E, "name": ""}, "name"),
+        ({**E, "name": "a\0"}, "name"),
+        ({"correlation": {"workflow": "a", "correlation_id": ""}, "name": "a"}, "correlation.correlation_id"),
+        ({**E, "name": "a", "payload": {"x": "a" * (64 << 10)}}, "payload"),
+    ],
     "WatchExecution": [
         (E, "EXECUTION_NOT_FOUND"),
         ({**E, "snapshot": True}, "EXECUTION_NOT_FOUND"),

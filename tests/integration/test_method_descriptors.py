@@ -33,10 +33,11 @@ from service.api.streams import StreamLimits, Streams
 from service.api.workflow_service import WorkflowServicer
 from service.app import running_engine
 from service.config import Config
+from service.engine.signalling import Signalling
 from tests.patience import PATIENCE
 
 FILES = (workflows_pb, executions_pb)
-STREAMED_OR_OF_WHAT_RUNS = ("WatchExecution", "Cancel", "Pause", "Resume", "Terminate")
+STREAMED_OR_OF_WHAT_RUNS = ("WatchExecution", "Cancel", "Pause", "Resume", "Terminate", "SignalExecution")
 SERVICES = {service.name: service for file in FILES for service in file.DESCRIPTOR.services_by_name.values()}
 METHODS = {method.name: method for service in SERVICES.values() for method in service.methods}
 ABSENT = "01900000-0000-7000-8000-000000000000"
@@ -134,7 +135,13 @@ def server() -> Iterator[Any]:
     servicers = {
         "WorkflowService": WorkflowServicer(engine.workflows, engine.executions, repository, tokens),
         "ExecutionService": ExecutionServicer(
-            engine.executions, engine.workflows, repository, tokens, 5.0, engine.control
+            engine.executions,
+            engine.workflows,
+            repository,
+            tokens,
+            5.0,
+            engine.control,
+            Signalling(repository, engine.workflows, engine.runner),
         ),
     }
     bridges = {service: _Bridge(servicers[name], service, loop) for name, service in SERVICES.items()}
@@ -207,6 +214,7 @@ def _requests(workflow: str, execution_id: str) -> dict[str, Message]:
         "Pause": executions_pb.PauseRequest(execution_id=execution_id),
         "Resume": executions_pb.ResumeRequest(execution_id=execution_id),
         "Terminate": executions_pb.TerminateRequest(execution_id=execution_id),
+        "SignalExecution": executions_pb.SignalExecutionRequest(execution_id=execution_id, name="paid"),
         "WatchExecution": executions_pb.WatchExecutionRequest(execution_id=execution_id),
         "DeleteWorkflow": workflows_pb.DeleteWorkflowRequest(workflow="other"),
     }
@@ -266,7 +274,14 @@ def test_watch_streams_to_the_end(caller: Caller, workflow: str) -> None:
     assert events[-1].WhichOneof("kind") == "finished"
 
 
-@pytest.mark.parametrize("name", ["GetExecution", "Cancel", "Pause", "Resume", "Terminate"])
+def test_a_signal_has_an_id(caller: Caller, workflow: str) -> None:
+    execution_id = _executed(caller, workflow, delay=3600)
+    response, code, _ = caller.unary("SignalExecution", _requests(workflow, execution_id)["SignalExecution"])
+    assert code is grpc.StatusCode.OK
+    assert (response.execution.execution_id, len(response.signal_id)) == (execution_id, 36)
+
+
+@pytest.mark.parametrize("name", ["GetExecution", "Cancel", "Pause", "Resume", "Terminate", "SignalExecution"])
 def test_an_absent_execution_is_not_found(caller: Caller, workflow: str, name: str) -> None:
     _, code, message = caller.unary(name, _requests(workflow, ABSENT)[name])
     assert (code, message) == (grpc.StatusCode.NOT_FOUND, f"execution {ABSENT} not found")

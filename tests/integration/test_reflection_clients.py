@@ -171,6 +171,8 @@ async def _use_every_rpc(session: Session) -> None:
     paused = await session.call(run, "Pause", execution_id=waiting, reason="lunch", stop_deadline=True)
     assert (paused["execution"]["state"], paused["execution"]["pause"]["reason"]) == ("STATE_PAUSED", "lunch")
     assert (await session.call(run, "Resume", execution_id=waiting))["execution"]["state"] == "STATE_RUNNING"
+    signal = await session.call(run, "SignalExecution", execution_id=waiting, name="paid", payload={"n": 1})
+    assert signal["execution"]["execution_id"] == waiting
     receipt = await session.call(run, "Cancel", execution_id=waiting, reason="by hand")
     assert receipt["execution"]["state"] == "STATE_CANCELLED"
     assert [each["effect"] for each in receipt["steps"]] == ["EFFECT_WAIT_REMOVED"]

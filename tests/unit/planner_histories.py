@@ -16,6 +16,7 @@ from service.engine.definition import (
     Decide,
     Definition,
     Delivery,
+    Listen,
     OnError,
     OnItemError,
     Ordering,
@@ -43,6 +44,13 @@ MOST_HAPPENINGS = 40
 MOST_STEPS = 2_000
 """Attempts and waits that are left of an execution by then, at most: it may have lists in lists."""
 
+_LISTENING: list[dict[str, Any]] = [
+    {"name": "x"},
+    {"name": "x", "schema": {"required": ["n"]}, "timeout": 4},
+    {"signals": [{"name": "x"}, {"name": "y"}], "wait_for": "FIRST", "timeout": 4, "on_timeout": "CONTINUE"},
+    {"signals": [{"name": "x"}, {"name": "y"}], "timeout": 9, "on_timeout": "CONTINUE"},
+]
+
 # What comes first is what failing examples shrink to; what is listed twice is drawn more often.
 _EXTRAS: list[dict[str, Any]] = [
     *({},) * 6,
@@ -56,6 +64,7 @@ _EXTRAS: list[dict[str, Any]] = [
         "assign": {"x": "result.matched"},
     },
     *({"action": Pause(Template.constant({"duration": duration}, "params"))} for duration in (0, 4, 9)),
+    *({"action": Listen(Template.constant(params, "params"))} for params in _LISTENING),
     {"action": Transform(compile_value("input.absent", VARIABLES))},
     {"assign": {"x": "result.absent"}},
     {"params": {"x": "${ attempt < 2 ? 1 : input.absent }"}},
@@ -89,7 +98,7 @@ _USAGES = [None, Usage(7, 1), Usage(cost_micros=MOST // 2)]
 _FREQUENCIES = {
     **{"succeed": 24, "fail": 18, "due": 20, "pass": 6, "progress": 6, "suspend": 16, "stale": 8, "repeat": 6},
     **{"early": 6, "recover": 8, "stop": 6, "miss": 8, "free": 8, "lack": 6, "find": 6, "restart": 12, "rejoin": 8},
-    **{"lose": 6, "hold": 12},
+    **{"lose": 6, "hold": 12, "signal": 16},
 }
 _KINDS = [kind for kind, frequency in _FREQUENCIES.items() for _ in range(frequency)]
 _ENDS = ["cancel", "cancel", "deadline", "deadline", "condemn", "terminate"]
@@ -259,6 +268,8 @@ def _play(driver: Driver, kind: str, which: int, how: int) -> None:
             driver.pause(hard=how > 1, stop_deadline=how % 2 > 0)
         case "terminate":
             driver.terminate()
+        case "signal":
+            driver.signal("xy"[which % 2], [{"n": 1}, {}][how == 3])
         case "recover":
             driver.recover()
         case "rejoin":
@@ -349,6 +360,8 @@ def _drain(driver: Driver) -> None:
             driver.recover(handlers=["work", WISHED])
         elif waiting(driver, WaitKind.SLOT):
             driver.free_thread(min(waiting(driver, WaitKind.SLOT)))
+        elif waiting(driver, WaitKind.SIGNAL):
+            driver.signal("xy"[driver.sent % 2], {"n": 1})
         else:
             wake = driver.state.next_wake
             driver.now = max(driver.now, wake or driver.now)

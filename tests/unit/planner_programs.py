@@ -22,6 +22,7 @@ from persistence.model import (
     Step,
     StepCounts,
 )
+from persistence.signals import Signal
 from persistence.usage import Usage
 from service.engine.definition import (
     Definition,
@@ -29,6 +30,7 @@ from service.engine.definition import (
 )
 from service.engine.expressions import cost
 from service.engine.failure import HANDLER_ERROR, Failure
+from service.engine.payload import size
 from service.engine.planning import happenings, planner, step_rules
 from service.engine.planning.course import Course
 from service.engine.planning.effects import CancelAttempt, StartAttempt
@@ -102,6 +104,8 @@ class Driver:
             scheduled_time=scheduled_time,
         )
         self.input = dict(input or {})
+        self.sent = 1_000
+        """Number of the newest signal."""
         self.initial = self.state = initial(self.execution, self.input)
         self._is_fresh = False  # whether the process has just read it
         self.apply(happenings.Accepted(T0))
@@ -129,7 +133,9 @@ class Driver:
     @property
     def stored(self) -> ExecutionDetail:
         """What a store holds."""
-        return ExecutionDetail(self.execution, self.input, self.state.result, list(self.rows.values()))
+        return ExecutionDetail(
+            self.execution, self.input, self.state.result, list(self.rows.values()), signals=self.state.signals
+        )
 
     def wake_time(self, path: str) -> datetime | None:
         """Until when a step waits."""
@@ -258,6 +264,12 @@ class Driver:
     def receive(self, message: Message) -> Plan:
         """Let a message come."""
         return self.apply(happenings.MessageCame(self.now, message))
+
+    def signal(self, name: str, payload: Mapping[str, Any] | None = None, sender: str = "bob") -> Plan:
+        """Let a signal come."""
+        self.sent += 1
+        signal = Signal(UUID(int=self.sent), name, dict(payload or {}), sender, self.now, size(payload or {}))
+        return self.receive(Message(signal.id, MessageKind.SIGNAL, self.now, sender, signal.body()))
 
     def shut_down(self) -> None:
         """Let the process stop that drives it: ends of attempts are recorded, and nothing begins by them."""

@@ -288,7 +288,7 @@ def test_what_yields_is_no_handler() -> None:
 def test_builtins() -> None:
     registry = Registry.with_builtins()
     calling = ["ask_model", "call_api", "condition", "create_task", "mcp_tool", "send_notification"]
-    assert registry.names() == [*calling, "transform", "wait"]
+    assert registry.names() == [*calling, "transform", "wait", "wait_signal"]
     assert [h.name for h in registry.all()] == registry.names()
     assert all(h.description and h.params_schema["type"] == "object" for h in registry.all())
     assert registry.get("nothing") is None

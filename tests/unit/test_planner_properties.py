@@ -6,20 +6,24 @@ from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 from msgspec.structs import replace
 
 from persistence.model import ExecutionState, StepCounts, StepState, WaitKind
 from service.engine import paths
+from service.engine.awaited_signals import read_again
 from service.engine.definition import Definition, OnError, OnItemError, Ordering, Repeat, StepSpec
 from service.engine.planning import events, happenings, planner
+from service.engine.planning.course import Course
 from service.engine.planning.events import EventBody
 from service.engine.planning.restoring import restore
 from service.engine.planning.scopes import block_of
+from service.engine.planning.state import awaited_signals
 from service.engine.running.soundness import contradictions
 from service.engine.wishes import awaited
 from tests.unit.planner_histories import whatever_happens
-from tests.unit.planner_programs import Driver, told_by_rows
+from tests.unit.planner_programs import T0, Driver, told_by_rows
 
 SETTLED = {events.StepCompleted: "completed", events.StepFailed: "failed", events.StepSkipped: "skipped"}
 OPEN = (events.StepStarted, events.StepWaiting, events.StepRetrying)
@@ -217,6 +221,29 @@ def test_what_is_kept_of_the_steps_in_work_is_what_all_steps_tell(driver: Driver
             assert dict(state.running) == {step.key: step.attempt for step in running}
             assert dict(state.awaited) == Counter(awaited(wait.handler, wait.wishes) for wait in waits if wait)
             assert state.is_idle == (not running)
+            waits_by_name = [(name, path) for path, step in in_work.items() for name in awaited_signals(step)]
+            assert sorted((name, path) for name, paths in state.listening.items() for path in paths) == sorted(
+                waits_by_name
+            )
+
+
+@whatever_happens
+def test_each_signal_is_taken_once_or_kept_and_nobody_waits_for_one_that_is_kept(driver: Driver) -> None:
+    """CONTRACT ST14."""
+    came, taken = list[UUID](), list[UUID]()
+    for turn in driver.turns:
+        for body in (event.body for event in turn.plan.events):
+            if isinstance(body, events.SignalReceived):
+                came.append(body.signal.id)
+            elif isinstance(body, events.StepCompleted | events.StepFailed):
+                taken += body.signals
+        state = turn.plan.state
+        assert len(taken) == len(set(taken))
+        assert [signal.id for signal in state.signals] == [each for each in came if each not in taken]
+        if not state.state.is_end and state.ending is None:
+            for path in {path for paths in state.listening.values() for path in paths}:
+                is_ending = Course(driver.definition, state, T0).is_ending(paths.split(path)[0])
+                assert is_ending or not read_again(state.steps[path].input).chosen(state.signals)
 
 
 @whatever_happens

@@ -113,6 +113,12 @@ const (
 	// FAILED_PRECONDITION. The execution is in a state in which that cannot be asked of it; the message says what would be
 	// right. Metadata: `{"execution_id": "…", "state": "RUNNING"}`.
 	ErrorReason_ERROR_REASON_EXECUTION_STATE ErrorReason = 38
+	// RESOURCE_EXHAUSTED. The execution keeps as many signals as it may that no step has taken: 100, or 256 KiB of their
+	// payloads. Nothing was kept. Metadata: `{"execution_id": "…"}`.
+	ErrorReason_ERROR_REASON_SIGNALS_FULL ErrorReason = 64
+	// FAILED_PRECONDITION. Several executions of the workflow with this correlation id have not ended: name the one that
+	// is meant by its id. Metadata: `{"workflow": "order", "correlation_id": "A-17"}`.
+	ErrorReason_ERROR_REASON_CORRELATION_AMBIGUOUS ErrorReason = 65
 )
 
 // Enum value maps for ErrorReason.
@@ -157,47 +163,51 @@ var (
 		36: "ERROR_REASON_TASK_NOT_ASSIGNED",
 		37: "ERROR_REASON_HANDLER_EXISTS",
 		38: "ERROR_REASON_EXECUTION_STATE",
+		64: "ERROR_REASON_SIGNALS_FULL",
+		65: "ERROR_REASON_CORRELATION_AMBIGUOUS",
 	}
 	ErrorReason_value = map[string]int32{
-		"ERROR_REASON_UNSPECIFIED":          0,
-		"ERROR_REASON_INVALID_FIELDS":       1,
-		"ERROR_REASON_MALFORMED_REQUEST":    2,
-		"ERROR_REASON_INVALID_TOKEN":        3,
-		"ERROR_REASON_PERMISSION_MISSING":   4,
-		"ERROR_REASON_WORKFLOW_NOT_FOUND":   5,
-		"ERROR_REASON_REVISION_NOT_FOUND":   6,
-		"ERROR_REASON_EXECUTION_NOT_FOUND":  7,
-		"ERROR_REASON_WORKFLOW_NAME_TAKEN":  8,
-		"ERROR_REASON_REQUEST_ID_REUSED":    9,
-		"ERROR_REASON_ETAG_MISMATCH":        10,
-		"ERROR_REASON_WORKFLOW_IN_USE":      11,
-		"ERROR_REASON_EXECUTION_FINISHED":   12,
-		"ERROR_REASON_STALE_ATTEMPT":        13,
-		"ERROR_REASON_CURSOR_AHEAD":         14,
-		"ERROR_REASON_CURSOR_EXPIRED":       15,
-		"ERROR_REASON_PAGE_TOKEN_EXPIRED":   16,
-		"ERROR_REASON_QUEUE_FULL":           17,
-		"ERROR_REASON_TOO_MANY_STREAMS":     18,
-		"ERROR_REASON_RATE_LIMITED":         19,
-		"ERROR_REASON_DATABASE_UNAVAILABLE": 20,
-		"ERROR_REASON_SHUTTING_DOWN":        21,
-		"ERROR_REASON_SLOW_CONSUMER":        22,
-		"ERROR_REASON_CONFLICT":             23,
-		"ERROR_REASON_NOT_IMPLEMENTED":      24,
-		"ERROR_REASON_INTERNAL":             25,
-		"ERROR_REASON_IDENTITY_UNAVAILABLE": 26,
-		"ERROR_REASON_UNREADABLE_RECORD":    27,
-		"ERROR_REASON_REQUEST_TOO_SLOW":     28,
-		"ERROR_REASON_STORAGE_FULL":         29,
-		"ERROR_REASON_DATABASE_DAMAGED":     30,
-		"ERROR_REASON_STEP_NOT_FOUND":       31,
-		"ERROR_REASON_HISTORY_TOO_LARGE":    32,
-		"ERROR_REASON_TASK_NOT_FOUND":       33,
-		"ERROR_REASON_TASK_ENDED":           34,
-		"ERROR_REASON_TASK_CLAIMED":         35,
-		"ERROR_REASON_TASK_NOT_ASSIGNED":    36,
-		"ERROR_REASON_HANDLER_EXISTS":       37,
-		"ERROR_REASON_EXECUTION_STATE":      38,
+		"ERROR_REASON_UNSPECIFIED":           0,
+		"ERROR_REASON_INVALID_FIELDS":        1,
+		"ERROR_REASON_MALFORMED_REQUEST":     2,
+		"ERROR_REASON_INVALID_TOKEN":         3,
+		"ERROR_REASON_PERMISSION_MISSING":    4,
+		"ERROR_REASON_WORKFLOW_NOT_FOUND":    5,
+		"ERROR_REASON_REVISION_NOT_FOUND":    6,
+		"ERROR_REASON_EXECUTION_NOT_FOUND":   7,
+		"ERROR_REASON_WORKFLOW_NAME_TAKEN":   8,
+		"ERROR_REASON_REQUEST_ID_REUSED":     9,
+		"ERROR_REASON_ETAG_MISMATCH":         10,
+		"ERROR_REASON_WORKFLOW_IN_USE":       11,
+		"ERROR_REASON_EXECUTION_FINISHED":    12,
+		"ERROR_REASON_STALE_ATTEMPT":         13,
+		"ERROR_REASON_CURSOR_AHEAD":          14,
+		"ERROR_REASON_CURSOR_EXPIRED":        15,
+		"ERROR_REASON_PAGE_TOKEN_EXPIRED":    16,
+		"ERROR_REASON_QUEUE_FULL":            17,
+		"ERROR_REASON_TOO_MANY_STREAMS":      18,
+		"ERROR_REASON_RATE_LIMITED":          19,
+		"ERROR_REASON_DATABASE_UNAVAILABLE":  20,
+		"ERROR_REASON_SHUTTING_DOWN":         21,
+		"ERROR_REASON_SLOW_CONSUMER":         22,
+		"ERROR_REASON_CONFLICT":              23,
+		"ERROR_REASON_NOT_IMPLEMENTED":       24,
+		"ERROR_REASON_INTERNAL":              25,
+		"ERROR_REASON_IDENTITY_UNAVAILABLE":  26,
+		"ERROR_REASON_UNREADABLE_RECORD":     27,
+		"ERROR_REASON_REQUEST_TOO_SLOW":      28,
+		"ERROR_REASON_STORAGE_FULL":          29,
+		"ERROR_REASON_DATABASE_DAMAGED":      30,
+		"ERROR_REASON_STEP_NOT_FOUND":        31,
+		"ERROR_REASON_HISTORY_TOO_LARGE":     32,
+		"ERROR_REASON_TASK_NOT_FOUND":        33,
+		"ERROR_REASON_TASK_ENDED":            34,
+		"ERROR_REASON_TASK_CLAIMED":          35,
+		"ERROR_REASON_TASK_NOT_ASSIGNED":     36,
+		"ERROR_REASON_HANDLER_EXISTS":        37,
+		"ERROR_REASON_EXECUTION_STATE":       38,
+		"ERROR_REASON_SIGNALS_FULL":          64,
+		"ERROR_REASON_CORRELATION_AMBIGUOUS": 65,
 	}
 )
 
@@ -232,7 +242,7 @@ var File_flowkeep_v1_error_proto protoreflect.FileDescriptor
 
 const file_flowkeep_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"\x17flowkeep/v1/error.proto\x12\vflowkeep.v1*\xb2\n" +
+	"\x17flowkeep/v1/error.proto\x12\vflowkeep.v1*\xf9\n" +
 	"\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1f\n" +
@@ -274,7 +284,9 @@ const file_flowkeep_v1_error_proto_rawDesc = "" +
 	"\x19ERROR_REASON_TASK_CLAIMED\x10#\x12\"\n" +
 	"\x1eERROR_REASON_TASK_NOT_ASSIGNED\x10$\x12\x1f\n" +
 	"\x1bERROR_REASON_HANDLER_EXISTS\x10%\x12 \n" +
-	"\x1cERROR_REASON_EXECUTION_STATE\x10&B2\n" +
+	"\x1cERROR_REASON_EXECUTION_STATE\x10&\x12\x1d\n" +
+	"\x19ERROR_REASON_SIGNALS_FULL\x10@\x12&\n" +
+	"\"ERROR_REASON_CORRELATION_AMBIGUOUS\x10AB2\n" +
 	"\x0fdev.flowkeep.v1P\x01Z\x1dflowkeep.dev/go/v1;flowkeepv1b\x06proto3"
 
 var (

@@ -909,7 +909,9 @@ type StepCompleted struct {
 	// Output only. Number of the whole run of the step, from 1.
 	Iteration int32 `protobuf:"varint,4,opt,name=iteration,proto3" json:"iteration,omitempty"`
 	// Output only. What the attempt that succeeded used; absent when nothing.
-	Usage         *Usage `protobuf:"bytes,5,opt,name=usage,proto3" json:"usage,omitempty"`
+	Usage *Usage `protobuf:"bytes,5,opt,name=usage,proto3" json:"usage,omitempty"`
+	// Output only. Ids of the signals that the step has taken, each as `signal_received` told it.
+	SignalIds     []string `protobuf:"bytes,6,rep,name=signal_ids,json=signalIds,proto3" json:"signal_ids,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -979,6 +981,13 @@ func (x *StepCompleted) GetUsage() *Usage {
 	return nil
 }
 
+func (x *StepCompleted) GetSignalIds() []string {
+	if x != nil {
+		return x.SignalIds
+	}
+	return nil
+}
+
 // A step failed for good.
 type StepFailed struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -997,7 +1006,10 @@ type StepFailed struct {
 	AttemptFailed bool `protobuf:"varint,6,opt,name=attempt_failed,json=attemptFailed,proto3" json:"attempt_failed,omitempty"`
 	// Output only. What the last attempt had used when it was told of, where it ends with the step: what a thread uses after
 	// its attempt was given up does not count. Absent when nothing.
-	Usage         *Usage `protobuf:"bytes,7,opt,name=usage,proto3" json:"usage,omitempty"`
+	Usage *Usage `protobuf:"bytes,7,opt,name=usage,proto3" json:"usage,omitempty"`
+	// Output only. Ids of the signals that the step had taken when it failed: one that did not meet its schema, or all of
+	// which the step could not be completed.
+	SignalIds     []string `protobuf:"bytes,8,rep,name=signal_ids,json=signalIds,proto3" json:"signal_ids,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1077,6 +1089,13 @@ func (x *StepFailed) GetAttemptFailed() bool {
 func (x *StepFailed) GetUsage() *Usage {
 	if x != nil {
 		return x.Usage
+	}
+	return nil
+}
+
+func (x *StepFailed) GetSignalIds() []string {
+	if x != nil {
+		return x.SignalIds
 	}
 	return nil
 }
@@ -1429,13 +1448,19 @@ func (x *ExecutionResumed) GetDeadlineTime() *timestamppb.Timestamp {
 	return nil
 }
 
-// A signal arrived.
+// A signal arrived. It is kept until a step takes it, whose end names its id.
 type SignalReceived struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Output only. Name of the signal.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Output only. What it carried.
-	Payload       *structpb.Struct `protobuf:"bytes,2,opt,name=payload,proto3" json:"payload,omitempty"`
+	Payload *structpb.Struct `protobuf:"bytes,2,opt,name=payload,proto3" json:"payload,omitempty"`
+	// Output only. Id of the signal, which the answer of SignalExecution told.
+	SignalId string `protobuf:"bytes,3,opt,name=signal_id,json=signalId,proto3" json:"signal_id,omitempty"`
+	// Output only. The verified subject that sent it.
+	Sender string `protobuf:"bytes,4,opt,name=sender,proto3" json:"sender,omitempty"`
+	// Output only. When it was kept; steps take signals in this order.
+	SendTime      *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=send_time,json=sendTime,proto3" json:"send_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1480,6 +1505,27 @@ func (x *SignalReceived) GetName() string {
 func (x *SignalReceived) GetPayload() *structpb.Struct {
 	if x != nil {
 		return x.Payload
+	}
+	return nil
+}
+
+func (x *SignalReceived) GetSignalId() string {
+	if x != nil {
+		return x.SignalId
+	}
+	return ""
+}
+
+func (x *SignalReceived) GetSender() string {
+	if x != nil {
+		return x.Sender
+	}
+	return ""
+}
+
+func (x *SignalReceived) GetSendTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SendTime
 	}
 	return nil
 }
@@ -1779,13 +1825,15 @@ const file_flowkeep_v1_event_proto_rawDesc = "" +
 	"retry_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tretryTime\x12\x1c\n" +
 	"\titeration\x18\x05 \x01(\x05R\titeration\x12\x1a\n" +
 	"\bfailures\x18\x06 \x01(\x05R\bfailures\x12(\n" +
-	"\x05usage\x18\a \x01(\v2\x12.flowkeep.v1.UsageR\x05usage\"\xb5\x01\n" +
+	"\x05usage\x18\a \x01(\v2\x12.flowkeep.v1.UsageR\x05usage\"\xd4\x01\n" +
 	"\rStepCompleted\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\x05R\aattempt\x12.\n" +
 	"\x06output\x18\x03 \x01(\v2\x16.google.protobuf.ValueR\x06output\x12\x1c\n" +
 	"\titeration\x18\x04 \x01(\x05R\titeration\x12(\n" +
-	"\x05usage\x18\x05 \x01(\v2\x12.flowkeep.v1.UsageR\x05usage\"\xf5\x01\n" +
+	"\x05usage\x18\x05 \x01(\v2\x12.flowkeep.v1.UsageR\x05usage\x12\x1d\n" +
+	"\n" +
+	"signal_ids\x18\x06 \x03(\tR\tsignalIds\"\x94\x02\n" +
 	"\n" +
 	"StepFailed\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n" +
@@ -1794,7 +1842,9 @@ const file_flowkeep_v1_event_proto_rawDesc = "" +
 	"\titeration\x18\x04 \x01(\x05R\titeration\x12\x1a\n" +
 	"\bfailures\x18\x05 \x01(\x05R\bfailures\x12%\n" +
 	"\x0eattempt_failed\x18\x06 \x01(\bR\rattemptFailed\x12(\n" +
-	"\x05usage\x18\a \x01(\v2\x12.flowkeep.v1.UsageR\x05usage\"W\n" +
+	"\x05usage\x18\a \x01(\v2\x12.flowkeep.v1.UsageR\x05usage\x12\x1d\n" +
+	"\n" +
+	"signal_ids\x18\b \x03(\tR\tsignalIds\"W\n" +
 	"\vStepSkipped\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x1c\n" +
@@ -1818,10 +1868,13 @@ const file_flowkeep_v1_event_proto_rawDesc = "" +
 	"\n" +
 	"resumed_by\x18\x01 \x01(\tR\tresumedBy\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12?\n" +
-	"\rdeadline_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\fdeadlineTime\"W\n" +
+	"\rdeadline_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\fdeadlineTime\"\xc5\x01\n" +
 	"\x0eSignalReceived\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x121\n" +
-	"\apayload\x18\x02 \x01(\v2\x17.google.protobuf.StructR\apayload\"p\n" +
+	"\apayload\x18\x02 \x01(\v2\x17.google.protobuf.StructR\apayload\x12\x1b\n" +
+	"\tsignal_id\x18\x03 \x01(\tR\bsignalId\x12\x16\n" +
+	"\x06sender\x18\x04 \x01(\tR\x06sender\x127\n" +
+	"\tsend_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\bsendTime\"p\n" +
 	"\x13ExecutionCancelling\x12!\n" +
 	"\fcancelled_by\x18\x01 \x01(\tR\vcancelledBy\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x1e\n" +
@@ -1919,14 +1972,15 @@ var file_flowkeep_v1_event_proto_depIdxs = []int32{
 	20, // 34: flowkeep.v1.VariablesAssigned.vars:type_name -> google.protobuf.Struct
 	18, // 35: flowkeep.v1.ExecutionResumed.deadline_time:type_name -> google.protobuf.Timestamp
 	20, // 36: flowkeep.v1.SignalReceived.payload:type_name -> google.protobuf.Struct
-	25, // 37: flowkeep.v1.ExecutionFinished.state:type_name -> flowkeep.v1.Execution.State
-	22, // 38: flowkeep.v1.ExecutionFinished.result:type_name -> google.protobuf.Value
-	24, // 39: flowkeep.v1.ExecutionFinished.failure:type_name -> flowkeep.v1.Failure
-	40, // [40:40] is the sub-list for method output_type
-	40, // [40:40] is the sub-list for method input_type
-	40, // [40:40] is the sub-list for extension type_name
-	40, // [40:40] is the sub-list for extension extendee
-	0,  // [0:40] is the sub-list for field type_name
+	18, // 37: flowkeep.v1.SignalReceived.send_time:type_name -> google.protobuf.Timestamp
+	25, // 38: flowkeep.v1.ExecutionFinished.state:type_name -> flowkeep.v1.Execution.State
+	22, // 39: flowkeep.v1.ExecutionFinished.result:type_name -> google.protobuf.Value
+	24, // 40: flowkeep.v1.ExecutionFinished.failure:type_name -> flowkeep.v1.Failure
+	41, // [41:41] is the sub-list for method output_type
+	41, // [41:41] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_flowkeep_v1_event_proto_init() }

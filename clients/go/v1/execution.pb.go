@@ -259,6 +259,11 @@ const (
 	// An attempt whose worker was lost before it gave a result. It does not count as failed, and the next one begins;
 	// a step fails with this code once it has lost five workers in a row.
 	FailureCode_FAILURE_CODE_WORKER_LOST FailureCode = 61
+	// No signal came within the timeout of `wait_signal`. Details: `missing`, the names of those that did not come.
+	FailureCode_FAILURE_CODE_SIGNAL_TIMEOUT FailureCode = 64
+	// A signal that came before the step waited for it does not meet the schema of its payload. Details: `signal`,
+	// `signal_id`.
+	FailureCode_FAILURE_CODE_SIGNAL_INVALID FailureCode = 65
 	// The execution was ended by `Terminate`.
 	FailureCode_FAILURE_CODE_TERMINATED FailureCode = 67
 )
@@ -326,6 +331,8 @@ var (
 		59: "FAILURE_CODE_MODEL_REFUSED",
 		60: "FAILURE_CODE_NOTIFICATION_NOT_KEPT",
 		61: "FAILURE_CODE_WORKER_LOST",
+		64: "FAILURE_CODE_SIGNAL_TIMEOUT",
+		65: "FAILURE_CODE_SIGNAL_INVALID",
 		67: "FAILURE_CODE_TERMINATED",
 	}
 	FailureCode_value = map[string]int32{
@@ -389,6 +396,8 @@ var (
 		"FAILURE_CODE_MODEL_REFUSED":               59,
 		"FAILURE_CODE_NOTIFICATION_NOT_KEPT":       60,
 		"FAILURE_CODE_WORKER_LOST":                 61,
+		"FAILURE_CODE_SIGNAL_TIMEOUT":              64,
+		"FAILURE_CODE_SIGNAL_INVALID":              65,
 		"FAILURE_CODE_TERMINATED":                  67,
 	}
 )
@@ -1835,11 +1844,15 @@ func (x *WorkerWait) GetVersions() []string {
 	return nil
 }
 
-// The wait for a signal. Not sent by this version of the server.
+// The wait for a signal, or for several.
 type SignalWait struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Output only. Name of the signal.
-	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Output only. Name of the signal, the first one of several.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Output only. The names of all.
+	Names []string `protobuf:"bytes,2,rep,name=names,proto3" json:"names,omitempty"`
+	// Output only. Whether the step waits for one of each name; else any one is enough.
+	Every         bool `protobuf:"varint,3,opt,name=every,proto3" json:"every,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1879,6 +1892,20 @@ func (x *SignalWait) GetName() string {
 		return x.Name
 	}
 	return ""
+}
+
+func (x *SignalWait) GetNames() []string {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+func (x *SignalWait) GetEvery() bool {
+	if x != nil {
+		return x.Every
+	}
+	return false
 }
 
 // The wait for a person.
@@ -2525,10 +2552,12 @@ const file_flowkeep_v1_execution_proto_rawDesc = "" +
 	"\bversions\x18\x03 \x03(\tR\bversions\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\" \n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"L\n" +
 	"\n" +
 	"SignalWait\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"A\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05names\x18\x02 \x03(\tR\x05names\x12\x14\n" +
+	"\x05every\x18\x03 \x01(\bR\x05every\"A\n" +
 	"\bTaskWait\x12\x17\n" +
 	"\atask_id\x18\x01 \x01(\tR\x06taskId\x12\x1c\n" +
 	"\tescalated\x18\x02 \x01(\bR\tescalated\".\n" +
@@ -2572,7 +2601,7 @@ const file_flowkeep_v1_execution_proto_rawDesc = "" +
 	"\bStepView\x12\x19\n" +
 	"\x15STEP_VIEW_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fSTEP_VIEW_BASIC\x10\x01\x12\x12\n" +
-	"\x0eSTEP_VIEW_FULL\x10\x02*\xb9\x10\n" +
+	"\x0eSTEP_VIEW_FULL\x10\x02*\xfb\x10\n" +
 	"\vFailureCode\x12\x1c\n" +
 	"\x18FAILURE_CODE_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aFAILURE_CODE_HANDLER_ERROR\x10\x01\x12\x1f\n" +
@@ -2634,7 +2663,9 @@ const file_flowkeep_v1_execution_proto_rawDesc = "" +
 	"\x1dFAILURE_CODE_CONTENT_FILTERED\x10:\x12\x1e\n" +
 	"\x1aFAILURE_CODE_MODEL_REFUSED\x10;\x12&\n" +
 	"\"FAILURE_CODE_NOTIFICATION_NOT_KEPT\x10<\x12\x1c\n" +
-	"\x18FAILURE_CODE_WORKER_LOST\x10=\x12\x1b\n" +
+	"\x18FAILURE_CODE_WORKER_LOST\x10=\x12\x1f\n" +
+	"\x1bFAILURE_CODE_SIGNAL_TIMEOUT\x10@\x12\x1f\n" +
+	"\x1bFAILURE_CODE_SIGNAL_INVALID\x10A\x12\x1b\n" +
 	"\x17FAILURE_CODE_TERMINATED\x10CB2\n" +
 	"\x0fdev.flowkeep.v1P\x01Z\x1dflowkeep.dev/go/v1;flowkeepv1b\x06proto3"
 

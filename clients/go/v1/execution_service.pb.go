@@ -1682,6 +1682,179 @@ func (x *TerminateResponse) GetExecution() *Execution {
 	return nil
 }
 
+// Request of SignalExecution.
+type SignalExecutionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. The execution that the signal is for.
+	//
+	// Types that are valid to be assigned to Target:
+	//
+	//	*SignalExecutionRequest_ExecutionId
+	//	*SignalExecutionRequest_Correlation_
+	Target isSignalExecutionRequest_Target `protobuf_oneof:"target"`
+	// Required. Name of the signal, 1 to 128 characters.
+	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	// Optional. What it carries. At most 64 KiB as JSON.
+	Payload *structpb.Struct `protobuf:"bytes,4,opt,name=payload,proto3" json:"payload,omitempty"`
+	// Optional. Id of this request, made by the caller; a UUID is advised. The same id with the same content returns the
+	// execution of the first call as it is now and sends nothing again; with other content, or of another method,
+	// ALREADY_EXISTS, REQUEST_ID_REUSED. It is remembered for at least 30 days and as long as the execution is kept.
+	// Without it, the same signal sent twice is two signals. At most 128 characters.
+	RequestId     string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SignalExecutionRequest) Reset() {
+	*x = SignalExecutionRequest{}
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SignalExecutionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SignalExecutionRequest) ProtoMessage() {}
+
+func (x *SignalExecutionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SignalExecutionRequest.ProtoReflect.Descriptor instead.
+func (*SignalExecutionRequest) Descriptor() ([]byte, []int) {
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *SignalExecutionRequest) GetTarget() isSignalExecutionRequest_Target {
+	if x != nil {
+		return x.Target
+	}
+	return nil
+}
+
+func (x *SignalExecutionRequest) GetExecutionId() string {
+	if x != nil {
+		if x, ok := x.Target.(*SignalExecutionRequest_ExecutionId); ok {
+			return x.ExecutionId
+		}
+	}
+	return ""
+}
+
+func (x *SignalExecutionRequest) GetCorrelation() *SignalExecutionRequest_Correlation {
+	if x != nil {
+		if x, ok := x.Target.(*SignalExecutionRequest_Correlation_); ok {
+			return x.Correlation
+		}
+	}
+	return nil
+}
+
+func (x *SignalExecutionRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SignalExecutionRequest) GetPayload() *structpb.Struct {
+	if x != nil {
+		return x.Payload
+	}
+	return nil
+}
+
+func (x *SignalExecutionRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+type isSignalExecutionRequest_Target interface {
+	isSignalExecutionRequest_Target()
+}
+
+type SignalExecutionRequest_ExecutionId struct {
+	// Id of the execution.
+	ExecutionId string `protobuf:"bytes,1,opt,name=execution_id,json=executionId,proto3,oneof"`
+}
+
+type SignalExecutionRequest_Correlation_ struct {
+	// The one execution of a workflow with this correlation id that has not ended. NOT_FOUND, EXECUTION_NOT_FOUND, when
+	// there is none; FAILED_PRECONDITION, CORRELATION_AMBIGUOUS, when there are several.
+	Correlation *SignalExecutionRequest_Correlation `protobuf:"bytes,2,opt,name=correlation,proto3,oneof"`
+}
+
+func (*SignalExecutionRequest_ExecutionId) isSignalExecutionRequest_Target() {}
+
+func (*SignalExecutionRequest_Correlation_) isSignalExecutionRequest_Target() {}
+
+// Response of SignalExecution.
+type SignalExecutionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The execution after the signal, as in EXECUTION_VIEW_BASIC.
+	Execution *Execution `protobuf:"bytes,1,opt,name=execution,proto3" json:"execution,omitempty"`
+	// Id of the signal, by which the history tells it and the step that takes it.
+	SignalId      string `protobuf:"bytes,2,opt,name=signal_id,json=signalId,proto3" json:"signal_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SignalExecutionResponse) Reset() {
+	*x = SignalExecutionResponse{}
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SignalExecutionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SignalExecutionResponse) ProtoMessage() {}
+
+func (x *SignalExecutionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SignalExecutionResponse.ProtoReflect.Descriptor instead.
+func (*SignalExecutionResponse) Descriptor() ([]byte, []int) {
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *SignalExecutionResponse) GetExecution() *Execution {
+	if x != nil {
+		return x.Execution
+	}
+	return nil
+}
+
+func (x *SignalExecutionResponse) GetSignalId() string {
+	if x != nil {
+		return x.SignalId
+	}
+	return ""
+}
+
 // Request of WatchExecution.
 type WatchExecutionRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1698,7 +1871,7 @@ type WatchExecutionRequest struct {
 
 func (x *WatchExecutionRequest) Reset() {
 	*x = WatchExecutionRequest{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[22]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1710,7 +1883,7 @@ func (x *WatchExecutionRequest) String() string {
 func (*WatchExecutionRequest) ProtoMessage() {}
 
 func (x *WatchExecutionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[22]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1723,7 +1896,7 @@ func (x *WatchExecutionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchExecutionRequest.ProtoReflect.Descriptor instead.
 func (*WatchExecutionRequest) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{22}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *WatchExecutionRequest) GetExecutionId() string {
@@ -1765,7 +1938,7 @@ type WatchExecutionResponse struct {
 
 func (x *WatchExecutionResponse) Reset() {
 	*x = WatchExecutionResponse{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[23]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1777,7 +1950,7 @@ func (x *WatchExecutionResponse) String() string {
 func (*WatchExecutionResponse) ProtoMessage() {}
 
 func (x *WatchExecutionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[23]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1790,7 +1963,7 @@ func (x *WatchExecutionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchExecutionResponse.ProtoReflect.Descriptor instead.
 func (*WatchExecutionResponse) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{23}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *WatchExecutionResponse) GetKind() isWatchExecutionResponse_Kind {
@@ -1880,7 +2053,7 @@ type EventBatch struct {
 
 func (x *EventBatch) Reset() {
 	*x = EventBatch{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[24]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1892,7 +2065,7 @@ func (x *EventBatch) String() string {
 func (*EventBatch) ProtoMessage() {}
 
 func (x *EventBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[24]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1905,7 +2078,7 @@ func (x *EventBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventBatch.ProtoReflect.Descriptor instead.
 func (*EventBatch) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{24}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *EventBatch) GetEvents() []*ExecutionEvent {
@@ -1926,7 +2099,7 @@ type Bookmark struct {
 
 func (x *Bookmark) Reset() {
 	*x = Bookmark{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[25]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1938,7 +2111,7 @@ func (x *Bookmark) String() string {
 func (*Bookmark) ProtoMessage() {}
 
 func (x *Bookmark) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[25]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1951,7 +2124,7 @@ func (x *Bookmark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bookmark.ProtoReflect.Descriptor instead.
 func (*Bookmark) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{25}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Bookmark) GetSeq() int64 {
@@ -1974,7 +2147,7 @@ type Snapshot struct {
 
 func (x *Snapshot) Reset() {
 	*x = Snapshot{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[26]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1986,7 +2159,7 @@ func (x *Snapshot) String() string {
 func (*Snapshot) ProtoMessage() {}
 
 func (x *Snapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[26]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1999,7 +2172,7 @@ func (x *Snapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
 func (*Snapshot) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{26}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Snapshot) GetSeq() int64 {
@@ -2033,7 +2206,7 @@ type StepOutput struct {
 
 func (x *StepOutput) Reset() {
 	*x = StepOutput{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[27]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2045,7 +2218,7 @@ func (x *StepOutput) String() string {
 func (*StepOutput) ProtoMessage() {}
 
 func (x *StepOutput) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[27]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2058,7 +2231,7 @@ func (x *StepOutput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepOutput.ProtoReflect.Descriptor instead.
 func (*StepOutput) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{27}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *StepOutput) GetPath() string {
@@ -2105,7 +2278,7 @@ type BatchExecuteResponse_Result struct {
 
 func (x *BatchExecuteResponse_Result) Reset() {
 	*x = BatchExecuteResponse_Result{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[29]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2117,7 +2290,7 @@ func (x *BatchExecuteResponse_Result) String() string {
 func (*BatchExecuteResponse_Result) ProtoMessage() {}
 
 func (x *BatchExecuteResponse_Result) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[29]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2197,7 +2370,7 @@ type CancelResponse_StepReceipt struct {
 
 func (x *CancelResponse_StepReceipt) Reset() {
 	*x = CancelResponse_StepReceipt{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[31]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2209,7 +2382,7 @@ func (x *CancelResponse_StepReceipt) String() string {
 func (*CancelResponse_StepReceipt) ProtoMessage() {}
 
 func (x *CancelResponse_StepReceipt) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[31]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2251,6 +2424,61 @@ func (x *CancelResponse_StepReceipt) GetIteration() int32 {
 		return x.Iteration
 	}
 	return 0
+}
+
+// An execution, told by what it belongs to.
+type SignalExecutionRequest_Correlation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. Id or name of the workflow.
+	Workflow string `protobuf:"bytes,1,opt,name=workflow,proto3" json:"workflow,omitempty"`
+	// Required. Correlation id of the execution. At most 256 characters.
+	CorrelationId string `protobuf:"bytes,2,opt,name=correlation_id,json=correlationId,proto3" json:"correlation_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SignalExecutionRequest_Correlation) Reset() {
+	*x = SignalExecutionRequest_Correlation{}
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SignalExecutionRequest_Correlation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SignalExecutionRequest_Correlation) ProtoMessage() {}
+
+func (x *SignalExecutionRequest_Correlation) ProtoReflect() protoreflect.Message {
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SignalExecutionRequest_Correlation.ProtoReflect.Descriptor instead.
+func (*SignalExecutionRequest_Correlation) Descriptor() ([]byte, []int) {
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{22, 0}
+}
+
+func (x *SignalExecutionRequest_Correlation) GetWorkflow() string {
+	if x != nil {
+		return x.Workflow
+	}
+	return ""
+}
+
+func (x *SignalExecutionRequest_Correlation) GetCorrelationId() string {
+	if x != nil {
+		return x.CorrelationId
+	}
+	return ""
 }
 
 var File_flowkeep_v1_execution_service_proto protoreflect.FileDescriptor
@@ -2408,7 +2636,24 @@ const file_flowkeep_v1_execution_service_proto_rawDesc = "" +
 	"\n" +
 	"request_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\trequestId\"I\n" +
 	"\x11TerminateResponse\x124\n" +
-	"\texecution\x18\x01 \x01(\v2\x16.flowkeep.v1.ExecutionR\texecution\"\x86\x01\n" +
+	"\texecution\x18\x01 \x01(\v2\x16.flowkeep.v1.ExecutionR\texecution\"\x93\x03\n" +
+	"\x16SignalExecutionRequest\x12-\n" +
+	"\fexecution_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01H\x00R\vexecutionId\x12S\n" +
+	"\vcorrelation\x18\x02 \x01(\v2/.flowkeep.v1.SignalExecutionRequest.CorrelationH\x00R\vcorrelation\x12\x1e\n" +
+	"\x04name\x18\x03 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\x04name\x121\n" +
+	"\apayload\x18\x04 \x01(\v2\x17.google.protobuf.StructR\apayload\x12'\n" +
+	"\n" +
+	"request_id\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\trequestId\x1ah\n" +
+	"\vCorrelation\x12&\n" +
+	"\bworkflow\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\bworkflow\x121\n" +
+	"\x0ecorrelation_id\x18\x02 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80\x02R\rcorrelationIdB\x0f\n" +
+	"\x06target\x12\x05\xbaH\x02\b\x01\"l\n" +
+	"\x17SignalExecutionResponse\x124\n" +
+	"\texecution\x18\x01 \x01(\v2\x16.flowkeep.v1.ExecutionR\texecution\x12\x1b\n" +
+	"\tsignal_id\x18\x02 \x01(\tR\bsignalId\"\x86\x01\n" +
 	"\x15WatchExecutionRequest\x12+\n" +
 	"\fexecution_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vexecutionId\x12$\n" +
 	"\tafter_seq\x18\x02 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\bafterSeq\x12\x1a\n" +
@@ -2432,7 +2677,7 @@ const file_flowkeep_v1_execution_service_proto_rawDesc = "" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\x05R\aattempt\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04text\x12\x1c\n" +
-	"\titeration\x18\x04 \x01(\x05R\titeration2\xde\x06\n" +
+	"\titeration\x18\x04 \x01(\x05R\titeration2\xbc\a\n" +
 	"\x10ExecutionService\x12D\n" +
 	"\aExecute\x12\x1b.flowkeep.v1.ExecuteRequest\x1a\x1c.flowkeep.v1.ExecuteResponse\x12S\n" +
 	"\fBatchExecute\x12 .flowkeep.v1.BatchExecuteRequest\x1a!.flowkeep.v1.BatchExecuteResponse\x12S\n" +
@@ -2443,7 +2688,8 @@ const file_flowkeep_v1_execution_service_proto_rawDesc = "" +
 	"\x06Cancel\x12\x1a.flowkeep.v1.CancelRequest\x1a\x1b.flowkeep.v1.CancelResponse\x12>\n" +
 	"\x05Pause\x12\x19.flowkeep.v1.PauseRequest\x1a\x1a.flowkeep.v1.PauseResponse\x12A\n" +
 	"\x06Resume\x12\x1a.flowkeep.v1.ResumeRequest\x1a\x1b.flowkeep.v1.ResumeResponse\x12J\n" +
-	"\tTerminate\x12\x1d.flowkeep.v1.TerminateRequest\x1a\x1e.flowkeep.v1.TerminateResponse\x12[\n" +
+	"\tTerminate\x12\x1d.flowkeep.v1.TerminateRequest\x1a\x1e.flowkeep.v1.TerminateResponse\x12\\\n" +
+	"\x0fSignalExecution\x12#.flowkeep.v1.SignalExecutionRequest\x1a$.flowkeep.v1.SignalExecutionResponse\x12[\n" +
 	"\x0eWatchExecution\x12\".flowkeep.v1.WatchExecutionRequest\x1a#.flowkeep.v1.WatchExecutionResponse0\x01B2\n" +
 	"\x0fdev.flowkeep.v1P\x01Z\x1dflowkeep.dev/go/v1;flowkeepv1b\x06proto3"
 
@@ -2460,121 +2706,129 @@ func file_flowkeep_v1_execution_service_proto_rawDescGZIP() []byte {
 }
 
 var file_flowkeep_v1_execution_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_flowkeep_v1_execution_service_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_flowkeep_v1_execution_service_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
 var file_flowkeep_v1_execution_service_proto_goTypes = []any{
-	(ListExecutionsRequest_Order)(0),       // 0: flowkeep.v1.ListExecutionsRequest.Order
-	(CancelResponse_StepReceipt_Effect)(0), // 1: flowkeep.v1.CancelResponse.StepReceipt.Effect
-	(*ExecuteRequest)(nil),                 // 2: flowkeep.v1.ExecuteRequest
-	(*ExecuteResponse)(nil),                // 3: flowkeep.v1.ExecuteResponse
-	(*BatchExecuteRequest)(nil),            // 4: flowkeep.v1.BatchExecuteRequest
-	(*BatchExecuteResponse)(nil),           // 5: flowkeep.v1.BatchExecuteResponse
-	(*GetExecutionRequest)(nil),            // 6: flowkeep.v1.GetExecutionRequest
-	(*GetExecutionResponse)(nil),           // 7: flowkeep.v1.GetExecutionResponse
-	(*ListExecutionsRequest)(nil),          // 8: flowkeep.v1.ListExecutionsRequest
-	(*ExecutionFilter)(nil),                // 9: flowkeep.v1.ExecutionFilter
-	(*TimeRange)(nil),                      // 10: flowkeep.v1.TimeRange
-	(*ListExecutionsResponse)(nil),         // 11: flowkeep.v1.ListExecutionsResponse
-	(*ListStepsRequest)(nil),               // 12: flowkeep.v1.ListStepsRequest
-	(*ListStepsResponse)(nil),              // 13: flowkeep.v1.ListStepsResponse
-	(*GetStepRequest)(nil),                 // 14: flowkeep.v1.GetStepRequest
-	(*GetStepResponse)(nil),                // 15: flowkeep.v1.GetStepResponse
-	(*CancelRequest)(nil),                  // 16: flowkeep.v1.CancelRequest
-	(*CancelResponse)(nil),                 // 17: flowkeep.v1.CancelResponse
-	(*PauseRequest)(nil),                   // 18: flowkeep.v1.PauseRequest
-	(*PauseResponse)(nil),                  // 19: flowkeep.v1.PauseResponse
-	(*ResumeRequest)(nil),                  // 20: flowkeep.v1.ResumeRequest
-	(*ResumeResponse)(nil),                 // 21: flowkeep.v1.ResumeResponse
-	(*TerminateRequest)(nil),               // 22: flowkeep.v1.TerminateRequest
-	(*TerminateResponse)(nil),              // 23: flowkeep.v1.TerminateResponse
-	(*WatchExecutionRequest)(nil),          // 24: flowkeep.v1.WatchExecutionRequest
-	(*WatchExecutionResponse)(nil),         // 25: flowkeep.v1.WatchExecutionResponse
-	(*EventBatch)(nil),                     // 26: flowkeep.v1.EventBatch
-	(*Bookmark)(nil),                       // 27: flowkeep.v1.Bookmark
-	(*Snapshot)(nil),                       // 28: flowkeep.v1.Snapshot
-	(*StepOutput)(nil),                     // 29: flowkeep.v1.StepOutput
-	nil,                                    // 30: flowkeep.v1.ExecuteRequest.LabelsEntry
-	(*BatchExecuteResponse_Result)(nil),    // 31: flowkeep.v1.BatchExecuteResponse.Result
-	nil,                                    // 32: flowkeep.v1.ExecutionFilter.LabelsEntry
-	(*CancelResponse_StepReceipt)(nil),     // 33: flowkeep.v1.CancelResponse.StepReceipt
-	(*structpb.Struct)(nil),                // 34: google.protobuf.Struct
-	(*durationpb.Duration)(nil),            // 35: google.protobuf.Duration
-	(ExecutionView)(0),                     // 36: flowkeep.v1.ExecutionView
-	(*Execution)(nil),                      // 37: flowkeep.v1.Execution
-	(Execution_State)(0),                   // 38: flowkeep.v1.Execution.State
-	(*timestamppb.Timestamp)(nil),          // 39: google.protobuf.Timestamp
-	(StepExecution_State)(0),               // 40: flowkeep.v1.StepExecution.State
-	(StepView)(0),                          // 41: flowkeep.v1.StepView
-	(*StepExecution)(nil),                  // 42: flowkeep.v1.StepExecution
-	(*ExecutionEvent)(nil),                 // 43: flowkeep.v1.ExecutionEvent
-	(*status.Status)(nil),                  // 44: google.rpc.Status
+	(ListExecutionsRequest_Order)(0),           // 0: flowkeep.v1.ListExecutionsRequest.Order
+	(CancelResponse_StepReceipt_Effect)(0),     // 1: flowkeep.v1.CancelResponse.StepReceipt.Effect
+	(*ExecuteRequest)(nil),                     // 2: flowkeep.v1.ExecuteRequest
+	(*ExecuteResponse)(nil),                    // 3: flowkeep.v1.ExecuteResponse
+	(*BatchExecuteRequest)(nil),                // 4: flowkeep.v1.BatchExecuteRequest
+	(*BatchExecuteResponse)(nil),               // 5: flowkeep.v1.BatchExecuteResponse
+	(*GetExecutionRequest)(nil),                // 6: flowkeep.v1.GetExecutionRequest
+	(*GetExecutionResponse)(nil),               // 7: flowkeep.v1.GetExecutionResponse
+	(*ListExecutionsRequest)(nil),              // 8: flowkeep.v1.ListExecutionsRequest
+	(*ExecutionFilter)(nil),                    // 9: flowkeep.v1.ExecutionFilter
+	(*TimeRange)(nil),                          // 10: flowkeep.v1.TimeRange
+	(*ListExecutionsResponse)(nil),             // 11: flowkeep.v1.ListExecutionsResponse
+	(*ListStepsRequest)(nil),                   // 12: flowkeep.v1.ListStepsRequest
+	(*ListStepsResponse)(nil),                  // 13: flowkeep.v1.ListStepsResponse
+	(*GetStepRequest)(nil),                     // 14: flowkeep.v1.GetStepRequest
+	(*GetStepResponse)(nil),                    // 15: flowkeep.v1.GetStepResponse
+	(*CancelRequest)(nil),                      // 16: flowkeep.v1.CancelRequest
+	(*CancelResponse)(nil),                     // 17: flowkeep.v1.CancelResponse
+	(*PauseRequest)(nil),                       // 18: flowkeep.v1.PauseRequest
+	(*PauseResponse)(nil),                      // 19: flowkeep.v1.PauseResponse
+	(*ResumeRequest)(nil),                      // 20: flowkeep.v1.ResumeRequest
+	(*ResumeResponse)(nil),                     // 21: flowkeep.v1.ResumeResponse
+	(*TerminateRequest)(nil),                   // 22: flowkeep.v1.TerminateRequest
+	(*TerminateResponse)(nil),                  // 23: flowkeep.v1.TerminateResponse
+	(*SignalExecutionRequest)(nil),             // 24: flowkeep.v1.SignalExecutionRequest
+	(*SignalExecutionResponse)(nil),            // 25: flowkeep.v1.SignalExecutionResponse
+	(*WatchExecutionRequest)(nil),              // 26: flowkeep.v1.WatchExecutionRequest
+	(*WatchExecutionResponse)(nil),             // 27: flowkeep.v1.WatchExecutionResponse
+	(*EventBatch)(nil),                         // 28: flowkeep.v1.EventBatch
+	(*Bookmark)(nil),                           // 29: flowkeep.v1.Bookmark
+	(*Snapshot)(nil),                           // 30: flowkeep.v1.Snapshot
+	(*StepOutput)(nil),                         // 31: flowkeep.v1.StepOutput
+	nil,                                        // 32: flowkeep.v1.ExecuteRequest.LabelsEntry
+	(*BatchExecuteResponse_Result)(nil),        // 33: flowkeep.v1.BatchExecuteResponse.Result
+	nil,                                        // 34: flowkeep.v1.ExecutionFilter.LabelsEntry
+	(*CancelResponse_StepReceipt)(nil),         // 35: flowkeep.v1.CancelResponse.StepReceipt
+	(*SignalExecutionRequest_Correlation)(nil), // 36: flowkeep.v1.SignalExecutionRequest.Correlation
+	(*structpb.Struct)(nil),                    // 37: google.protobuf.Struct
+	(*durationpb.Duration)(nil),                // 38: google.protobuf.Duration
+	(ExecutionView)(0),                         // 39: flowkeep.v1.ExecutionView
+	(*Execution)(nil),                          // 40: flowkeep.v1.Execution
+	(Execution_State)(0),                       // 41: flowkeep.v1.Execution.State
+	(*timestamppb.Timestamp)(nil),              // 42: google.protobuf.Timestamp
+	(StepExecution_State)(0),                   // 43: flowkeep.v1.StepExecution.State
+	(StepView)(0),                              // 44: flowkeep.v1.StepView
+	(*StepExecution)(nil),                      // 45: flowkeep.v1.StepExecution
+	(*ExecutionEvent)(nil),                     // 46: flowkeep.v1.ExecutionEvent
+	(*status.Status)(nil),                      // 47: google.rpc.Status
 }
 var file_flowkeep_v1_execution_service_proto_depIdxs = []int32{
-	34, // 0: flowkeep.v1.ExecuteRequest.input:type_name -> google.protobuf.Struct
-	30, // 1: flowkeep.v1.ExecuteRequest.labels:type_name -> flowkeep.v1.ExecuteRequest.LabelsEntry
-	35, // 2: flowkeep.v1.ExecuteRequest.start_delay:type_name -> google.protobuf.Duration
-	35, // 3: flowkeep.v1.ExecuteRequest.timeout:type_name -> google.protobuf.Duration
-	36, // 4: flowkeep.v1.ExecuteRequest.view:type_name -> flowkeep.v1.ExecutionView
-	37, // 5: flowkeep.v1.ExecuteResponse.execution:type_name -> flowkeep.v1.Execution
+	37, // 0: flowkeep.v1.ExecuteRequest.input:type_name -> google.protobuf.Struct
+	32, // 1: flowkeep.v1.ExecuteRequest.labels:type_name -> flowkeep.v1.ExecuteRequest.LabelsEntry
+	38, // 2: flowkeep.v1.ExecuteRequest.start_delay:type_name -> google.protobuf.Duration
+	38, // 3: flowkeep.v1.ExecuteRequest.timeout:type_name -> google.protobuf.Duration
+	39, // 4: flowkeep.v1.ExecuteRequest.view:type_name -> flowkeep.v1.ExecutionView
+	40, // 5: flowkeep.v1.ExecuteResponse.execution:type_name -> flowkeep.v1.Execution
 	2,  // 6: flowkeep.v1.BatchExecuteRequest.requests:type_name -> flowkeep.v1.ExecuteRequest
-	31, // 7: flowkeep.v1.BatchExecuteResponse.results:type_name -> flowkeep.v1.BatchExecuteResponse.Result
-	36, // 8: flowkeep.v1.GetExecutionRequest.view:type_name -> flowkeep.v1.ExecutionView
-	37, // 9: flowkeep.v1.GetExecutionResponse.execution:type_name -> flowkeep.v1.Execution
+	33, // 7: flowkeep.v1.BatchExecuteResponse.results:type_name -> flowkeep.v1.BatchExecuteResponse.Result
+	39, // 8: flowkeep.v1.GetExecutionRequest.view:type_name -> flowkeep.v1.ExecutionView
+	40, // 9: flowkeep.v1.GetExecutionResponse.execution:type_name -> flowkeep.v1.Execution
 	9,  // 10: flowkeep.v1.ListExecutionsRequest.filter:type_name -> flowkeep.v1.ExecutionFilter
 	0,  // 11: flowkeep.v1.ListExecutionsRequest.order:type_name -> flowkeep.v1.ListExecutionsRequest.Order
-	36, // 12: flowkeep.v1.ListExecutionsRequest.view:type_name -> flowkeep.v1.ExecutionView
-	38, // 13: flowkeep.v1.ExecutionFilter.states:type_name -> flowkeep.v1.Execution.State
-	32, // 14: flowkeep.v1.ExecutionFilter.labels:type_name -> flowkeep.v1.ExecutionFilter.LabelsEntry
+	39, // 12: flowkeep.v1.ListExecutionsRequest.view:type_name -> flowkeep.v1.ExecutionView
+	41, // 13: flowkeep.v1.ExecutionFilter.states:type_name -> flowkeep.v1.Execution.State
+	34, // 14: flowkeep.v1.ExecutionFilter.labels:type_name -> flowkeep.v1.ExecutionFilter.LabelsEntry
 	10, // 15: flowkeep.v1.ExecutionFilter.create_time:type_name -> flowkeep.v1.TimeRange
 	10, // 16: flowkeep.v1.ExecutionFilter.end_time:type_name -> flowkeep.v1.TimeRange
-	39, // 17: flowkeep.v1.TimeRange.start_time:type_name -> google.protobuf.Timestamp
-	39, // 18: flowkeep.v1.TimeRange.end_time:type_name -> google.protobuf.Timestamp
-	37, // 19: flowkeep.v1.ListExecutionsResponse.executions:type_name -> flowkeep.v1.Execution
-	40, // 20: flowkeep.v1.ListStepsRequest.states:type_name -> flowkeep.v1.StepExecution.State
-	41, // 21: flowkeep.v1.ListStepsRequest.view:type_name -> flowkeep.v1.StepView
-	42, // 22: flowkeep.v1.ListStepsResponse.steps:type_name -> flowkeep.v1.StepExecution
-	42, // 23: flowkeep.v1.GetStepResponse.step:type_name -> flowkeep.v1.StepExecution
-	37, // 24: flowkeep.v1.CancelResponse.execution:type_name -> flowkeep.v1.Execution
-	33, // 25: flowkeep.v1.CancelResponse.steps:type_name -> flowkeep.v1.CancelResponse.StepReceipt
-	37, // 26: flowkeep.v1.PauseResponse.execution:type_name -> flowkeep.v1.Execution
-	37, // 27: flowkeep.v1.ResumeResponse.execution:type_name -> flowkeep.v1.Execution
-	37, // 28: flowkeep.v1.TerminateResponse.execution:type_name -> flowkeep.v1.Execution
-	26, // 29: flowkeep.v1.WatchExecutionResponse.events:type_name -> flowkeep.v1.EventBatch
-	27, // 30: flowkeep.v1.WatchExecutionResponse.bookmark:type_name -> flowkeep.v1.Bookmark
-	28, // 31: flowkeep.v1.WatchExecutionResponse.snapshot:type_name -> flowkeep.v1.Snapshot
-	29, // 32: flowkeep.v1.WatchExecutionResponse.output:type_name -> flowkeep.v1.StepOutput
-	43, // 33: flowkeep.v1.EventBatch.events:type_name -> flowkeep.v1.ExecutionEvent
-	37, // 34: flowkeep.v1.Snapshot.execution:type_name -> flowkeep.v1.Execution
-	3,  // 35: flowkeep.v1.BatchExecuteResponse.Result.response:type_name -> flowkeep.v1.ExecuteResponse
-	44, // 36: flowkeep.v1.BatchExecuteResponse.Result.error:type_name -> google.rpc.Status
-	1,  // 37: flowkeep.v1.CancelResponse.StepReceipt.effect:type_name -> flowkeep.v1.CancelResponse.StepReceipt.Effect
-	40, // 38: flowkeep.v1.CancelResponse.StepReceipt.state:type_name -> flowkeep.v1.StepExecution.State
-	2,  // 39: flowkeep.v1.ExecutionService.Execute:input_type -> flowkeep.v1.ExecuteRequest
-	4,  // 40: flowkeep.v1.ExecutionService.BatchExecute:input_type -> flowkeep.v1.BatchExecuteRequest
-	6,  // 41: flowkeep.v1.ExecutionService.GetExecution:input_type -> flowkeep.v1.GetExecutionRequest
-	8,  // 42: flowkeep.v1.ExecutionService.ListExecutions:input_type -> flowkeep.v1.ListExecutionsRequest
-	12, // 43: flowkeep.v1.ExecutionService.ListSteps:input_type -> flowkeep.v1.ListStepsRequest
-	14, // 44: flowkeep.v1.ExecutionService.GetStep:input_type -> flowkeep.v1.GetStepRequest
-	16, // 45: flowkeep.v1.ExecutionService.Cancel:input_type -> flowkeep.v1.CancelRequest
-	18, // 46: flowkeep.v1.ExecutionService.Pause:input_type -> flowkeep.v1.PauseRequest
-	20, // 47: flowkeep.v1.ExecutionService.Resume:input_type -> flowkeep.v1.ResumeRequest
-	22, // 48: flowkeep.v1.ExecutionService.Terminate:input_type -> flowkeep.v1.TerminateRequest
-	24, // 49: flowkeep.v1.ExecutionService.WatchExecution:input_type -> flowkeep.v1.WatchExecutionRequest
-	3,  // 50: flowkeep.v1.ExecutionService.Execute:output_type -> flowkeep.v1.ExecuteResponse
-	5,  // 51: flowkeep.v1.ExecutionService.BatchExecute:output_type -> flowkeep.v1.BatchExecuteResponse
-	7,  // 52: flowkeep.v1.ExecutionService.GetExecution:output_type -> flowkeep.v1.GetExecutionResponse
-	11, // 53: flowkeep.v1.ExecutionService.ListExecutions:output_type -> flowkeep.v1.ListExecutionsResponse
-	13, // 54: flowkeep.v1.ExecutionService.ListSteps:output_type -> flowkeep.v1.ListStepsResponse
-	15, // 55: flowkeep.v1.ExecutionService.GetStep:output_type -> flowkeep.v1.GetStepResponse
-	17, // 56: flowkeep.v1.ExecutionService.Cancel:output_type -> flowkeep.v1.CancelResponse
-	19, // 57: flowkeep.v1.ExecutionService.Pause:output_type -> flowkeep.v1.PauseResponse
-	21, // 58: flowkeep.v1.ExecutionService.Resume:output_type -> flowkeep.v1.ResumeResponse
-	23, // 59: flowkeep.v1.ExecutionService.Terminate:output_type -> flowkeep.v1.TerminateResponse
-	25, // 60: flowkeep.v1.ExecutionService.WatchExecution:output_type -> flowkeep.v1.WatchExecutionResponse
-	50, // [50:61] is the sub-list for method output_type
-	39, // [39:50] is the sub-list for method input_type
-	39, // [39:39] is the sub-list for extension type_name
-	39, // [39:39] is the sub-list for extension extendee
-	0,  // [0:39] is the sub-list for field type_name
+	42, // 17: flowkeep.v1.TimeRange.start_time:type_name -> google.protobuf.Timestamp
+	42, // 18: flowkeep.v1.TimeRange.end_time:type_name -> google.protobuf.Timestamp
+	40, // 19: flowkeep.v1.ListExecutionsResponse.executions:type_name -> flowkeep.v1.Execution
+	43, // 20: flowkeep.v1.ListStepsRequest.states:type_name -> flowkeep.v1.StepExecution.State
+	44, // 21: flowkeep.v1.ListStepsRequest.view:type_name -> flowkeep.v1.StepView
+	45, // 22: flowkeep.v1.ListStepsResponse.steps:type_name -> flowkeep.v1.StepExecution
+	45, // 23: flowkeep.v1.GetStepResponse.step:type_name -> flowkeep.v1.StepExecution
+	40, // 24: flowkeep.v1.CancelResponse.execution:type_name -> flowkeep.v1.Execution
+	35, // 25: flowkeep.v1.CancelResponse.steps:type_name -> flowkeep.v1.CancelResponse.StepReceipt
+	40, // 26: flowkeep.v1.PauseResponse.execution:type_name -> flowkeep.v1.Execution
+	40, // 27: flowkeep.v1.ResumeResponse.execution:type_name -> flowkeep.v1.Execution
+	40, // 28: flowkeep.v1.TerminateResponse.execution:type_name -> flowkeep.v1.Execution
+	36, // 29: flowkeep.v1.SignalExecutionRequest.correlation:type_name -> flowkeep.v1.SignalExecutionRequest.Correlation
+	37, // 30: flowkeep.v1.SignalExecutionRequest.payload:type_name -> google.protobuf.Struct
+	40, // 31: flowkeep.v1.SignalExecutionResponse.execution:type_name -> flowkeep.v1.Execution
+	28, // 32: flowkeep.v1.WatchExecutionResponse.events:type_name -> flowkeep.v1.EventBatch
+	29, // 33: flowkeep.v1.WatchExecutionResponse.bookmark:type_name -> flowkeep.v1.Bookmark
+	30, // 34: flowkeep.v1.WatchExecutionResponse.snapshot:type_name -> flowkeep.v1.Snapshot
+	31, // 35: flowkeep.v1.WatchExecutionResponse.output:type_name -> flowkeep.v1.StepOutput
+	46, // 36: flowkeep.v1.EventBatch.events:type_name -> flowkeep.v1.ExecutionEvent
+	40, // 37: flowkeep.v1.Snapshot.execution:type_name -> flowkeep.v1.Execution
+	3,  // 38: flowkeep.v1.BatchExecuteResponse.Result.response:type_name -> flowkeep.v1.ExecuteResponse
+	47, // 39: flowkeep.v1.BatchExecuteResponse.Result.error:type_name -> google.rpc.Status
+	1,  // 40: flowkeep.v1.CancelResponse.StepReceipt.effect:type_name -> flowkeep.v1.CancelResponse.StepReceipt.Effect
+	43, // 41: flowkeep.v1.CancelResponse.StepReceipt.state:type_name -> flowkeep.v1.StepExecution.State
+	2,  // 42: flowkeep.v1.ExecutionService.Execute:input_type -> flowkeep.v1.ExecuteRequest
+	4,  // 43: flowkeep.v1.ExecutionService.BatchExecute:input_type -> flowkeep.v1.BatchExecuteRequest
+	6,  // 44: flowkeep.v1.ExecutionService.GetExecution:input_type -> flowkeep.v1.GetExecutionRequest
+	8,  // 45: flowkeep.v1.ExecutionService.ListExecutions:input_type -> flowkeep.v1.ListExecutionsRequest
+	12, // 46: flowkeep.v1.ExecutionService.ListSteps:input_type -> flowkeep.v1.ListStepsRequest
+	14, // 47: flowkeep.v1.ExecutionService.GetStep:input_type -> flowkeep.v1.GetStepRequest
+	16, // 48: flowkeep.v1.ExecutionService.Cancel:input_type -> flowkeep.v1.CancelRequest
+	18, // 49: flowkeep.v1.ExecutionService.Pause:input_type -> flowkeep.v1.PauseRequest
+	20, // 50: flowkeep.v1.ExecutionService.Resume:input_type -> flowkeep.v1.ResumeRequest
+	22, // 51: flowkeep.v1.ExecutionService.Terminate:input_type -> flowkeep.v1.TerminateRequest
+	24, // 52: flowkeep.v1.ExecutionService.SignalExecution:input_type -> flowkeep.v1.SignalExecutionRequest
+	26, // 53: flowkeep.v1.ExecutionService.WatchExecution:input_type -> flowkeep.v1.WatchExecutionRequest
+	3,  // 54: flowkeep.v1.ExecutionService.Execute:output_type -> flowkeep.v1.ExecuteResponse
+	5,  // 55: flowkeep.v1.ExecutionService.BatchExecute:output_type -> flowkeep.v1.BatchExecuteResponse
+	7,  // 56: flowkeep.v1.ExecutionService.GetExecution:output_type -> flowkeep.v1.GetExecutionResponse
+	11, // 57: flowkeep.v1.ExecutionService.ListExecutions:output_type -> flowkeep.v1.ListExecutionsResponse
+	13, // 58: flowkeep.v1.ExecutionService.ListSteps:output_type -> flowkeep.v1.ListStepsResponse
+	15, // 59: flowkeep.v1.ExecutionService.GetStep:output_type -> flowkeep.v1.GetStepResponse
+	17, // 60: flowkeep.v1.ExecutionService.Cancel:output_type -> flowkeep.v1.CancelResponse
+	19, // 61: flowkeep.v1.ExecutionService.Pause:output_type -> flowkeep.v1.PauseResponse
+	21, // 62: flowkeep.v1.ExecutionService.Resume:output_type -> flowkeep.v1.ResumeResponse
+	23, // 63: flowkeep.v1.ExecutionService.Terminate:output_type -> flowkeep.v1.TerminateResponse
+	25, // 64: flowkeep.v1.ExecutionService.SignalExecution:output_type -> flowkeep.v1.SignalExecutionResponse
+	27, // 65: flowkeep.v1.ExecutionService.WatchExecution:output_type -> flowkeep.v1.WatchExecutionResponse
+	54, // [54:66] is the sub-list for method output_type
+	42, // [42:54] is the sub-list for method input_type
+	42, // [42:42] is the sub-list for extension type_name
+	42, // [42:42] is the sub-list for extension extendee
+	0,  // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_flowkeep_v1_execution_service_proto_init() }
@@ -2585,13 +2839,17 @@ func file_flowkeep_v1_execution_service_proto_init() {
 	file_flowkeep_v1_event_proto_init()
 	file_flowkeep_v1_execution_proto_init()
 	file_flowkeep_v1_execution_service_proto_msgTypes[0].OneofWrappers = []any{}
-	file_flowkeep_v1_execution_service_proto_msgTypes[23].OneofWrappers = []any{
+	file_flowkeep_v1_execution_service_proto_msgTypes[22].OneofWrappers = []any{
+		(*SignalExecutionRequest_ExecutionId)(nil),
+		(*SignalExecutionRequest_Correlation_)(nil),
+	}
+	file_flowkeep_v1_execution_service_proto_msgTypes[25].OneofWrappers = []any{
 		(*WatchExecutionResponse_Events)(nil),
 		(*WatchExecutionResponse_Bookmark)(nil),
 		(*WatchExecutionResponse_Snapshot)(nil),
 		(*WatchExecutionResponse_Output)(nil),
 	}
-	file_flowkeep_v1_execution_service_proto_msgTypes[29].OneofWrappers = []any{
+	file_flowkeep_v1_execution_service_proto_msgTypes[31].OneofWrappers = []any{
 		(*BatchExecuteResponse_Result_Response)(nil),
 		(*BatchExecuteResponse_Result_Error)(nil),
 	}
@@ -2601,7 +2859,7 @@ func file_flowkeep_v1_execution_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_flowkeep_v1_execution_service_proto_rawDesc), len(file_flowkeep_v1_execution_service_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   32,
+			NumMessages:   35,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,17 +19,18 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	ExecutionService_Execute_FullMethodName        = "/flowkeep.v1.ExecutionService/Execute"
-	ExecutionService_BatchExecute_FullMethodName   = "/flowkeep.v1.ExecutionService/BatchExecute"
-	ExecutionService_GetExecution_FullMethodName   = "/flowkeep.v1.ExecutionService/GetExecution"
-	ExecutionService_ListExecutions_FullMethodName = "/flowkeep.v1.ExecutionService/ListExecutions"
-	ExecutionService_ListSteps_FullMethodName      = "/flowkeep.v1.ExecutionService/ListSteps"
-	ExecutionService_GetStep_FullMethodName        = "/flowkeep.v1.ExecutionService/GetStep"
-	ExecutionService_Cancel_FullMethodName         = "/flowkeep.v1.ExecutionService/Cancel"
-	ExecutionService_Pause_FullMethodName          = "/flowkeep.v1.ExecutionService/Pause"
-	ExecutionService_Resume_FullMethodName         = "/flowkeep.v1.ExecutionService/Resume"
-	ExecutionService_Terminate_FullMethodName      = "/flowkeep.v1.ExecutionService/Terminate"
-	ExecutionService_WatchExecution_FullMethodName = "/flowkeep.v1.ExecutionService/WatchExecution"
+	ExecutionService_Execute_FullMethodName         = "/flowkeep.v1.ExecutionService/Execute"
+	ExecutionService_BatchExecute_FullMethodName    = "/flowkeep.v1.ExecutionService/BatchExecute"
+	ExecutionService_GetExecution_FullMethodName    = "/flowkeep.v1.ExecutionService/GetExecution"
+	ExecutionService_ListExecutions_FullMethodName  = "/flowkeep.v1.ExecutionService/ListExecutions"
+	ExecutionService_ListSteps_FullMethodName       = "/flowkeep.v1.ExecutionService/ListSteps"
+	ExecutionService_GetStep_FullMethodName         = "/flowkeep.v1.ExecutionService/GetStep"
+	ExecutionService_Cancel_FullMethodName          = "/flowkeep.v1.ExecutionService/Cancel"
+	ExecutionService_Pause_FullMethodName           = "/flowkeep.v1.ExecutionService/Pause"
+	ExecutionService_Resume_FullMethodName          = "/flowkeep.v1.ExecutionService/Resume"
+	ExecutionService_Terminate_FullMethodName       = "/flowkeep.v1.ExecutionService/Terminate"
+	ExecutionService_SignalExecution_FullMethodName = "/flowkeep.v1.ExecutionService/SignalExecution"
+	ExecutionService_WatchExecution_FullMethodName  = "/flowkeep.v1.ExecutionService/WatchExecution"
 )
 
 // ExecutionServiceClient is the client API for ExecutionService service.
@@ -74,6 +75,13 @@ type ExecutionServiceClient interface {
 	// effect: their steps are CANCELLED with `OUTCOME_UNKNOWN`. On one that has ended it answers FAILED_PRECONDITION,
 	// `EXECUTION_FINISHED`.
 	Terminate(ctx context.Context, in *TerminateRequest, opts ...grpc.CallOption) (*TerminateResponse, error)
+	// Sends an execution a signal, with which the step goes on that waits for it by `wait_signal`. An answer means that the
+	// signal is kept: it is taken by one step and by one only, in the order in which signals came, at once or when a step
+	// begins to wait for it. A payload that does not meet the schema of a step that waits already is refused with
+	// INVALID_ARGUMENT. An execution keeps up to 100 signals, and 256 KiB of their payloads, that no step has taken: beyond,
+	// RESOURCE_EXHAUSTED, SIGNALS_FULL. One that has ended answers FAILED_PRECONDITION, EXECUTION_FINISHED, and one that is
+	// being cancelled EXECUTION_STATE.
+	SignalExecution(ctx context.Context, in *SignalExecutionRequest, opts ...grpc.CallOption) (*SignalExecutionResponse, error)
 	// Sends the events of an execution in order and without gaps, first those that happened, then each as it is
 	// committed. The stream ends with OK after the last event of a finished execution, and with another status for any
 	// other reason: then resume with `after_seq`.
@@ -188,6 +196,16 @@ func (c *executionServiceClient) Terminate(ctx context.Context, in *TerminateReq
 	return out, nil
 }
 
+func (c *executionServiceClient) SignalExecution(ctx context.Context, in *SignalExecutionRequest, opts ...grpc.CallOption) (*SignalExecutionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SignalExecutionResponse)
+	err := c.cc.Invoke(ctx, ExecutionService_SignalExecution_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *executionServiceClient) WatchExecution(ctx context.Context, in *WatchExecutionRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchExecutionResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &ExecutionService_ServiceDesc.Streams[0], ExecutionService_WatchExecution_FullMethodName, cOpts...)
@@ -249,6 +267,13 @@ type ExecutionServiceServer interface {
 	// effect: their steps are CANCELLED with `OUTCOME_UNKNOWN`. On one that has ended it answers FAILED_PRECONDITION,
 	// `EXECUTION_FINISHED`.
 	Terminate(context.Context, *TerminateRequest) (*TerminateResponse, error)
+	// Sends an execution a signal, with which the step goes on that waits for it by `wait_signal`. An answer means that the
+	// signal is kept: it is taken by one step and by one only, in the order in which signals came, at once or when a step
+	// begins to wait for it. A payload that does not meet the schema of a step that waits already is refused with
+	// INVALID_ARGUMENT. An execution keeps up to 100 signals, and 256 KiB of their payloads, that no step has taken: beyond,
+	// RESOURCE_EXHAUSTED, SIGNALS_FULL. One that has ended answers FAILED_PRECONDITION, EXECUTION_FINISHED, and one that is
+	// being cancelled EXECUTION_STATE.
+	SignalExecution(context.Context, *SignalExecutionRequest) (*SignalExecutionResponse, error)
 	// Sends the events of an execution in order and without gaps, first those that happened, then each as it is
 	// committed. The stream ends with OK after the last event of a finished execution, and with another status for any
 	// other reason: then resume with `after_seq`.
@@ -292,6 +317,9 @@ func (UnimplementedExecutionServiceServer) Resume(context.Context, *ResumeReques
 }
 func (UnimplementedExecutionServiceServer) Terminate(context.Context, *TerminateRequest) (*TerminateResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Terminate not implemented")
+}
+func (UnimplementedExecutionServiceServer) SignalExecution(context.Context, *SignalExecutionRequest) (*SignalExecutionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SignalExecution not implemented")
 }
 func (UnimplementedExecutionServiceServer) WatchExecution(*WatchExecutionRequest, grpc.ServerStreamingServer[WatchExecutionResponse]) error {
 	return status.Error(codes.Unimplemented, "method WatchExecution not implemented")
@@ -497,6 +525,24 @@ func _ExecutionService_Terminate_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ExecutionService_SignalExecution_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SignalExecutionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ExecutionServiceServer).SignalExecution(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ExecutionService_SignalExecution_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ExecutionServiceServer).SignalExecution(ctx, req.(*SignalExecutionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ExecutionService_WatchExecution_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(WatchExecutionRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -554,6 +600,10 @@ var ExecutionService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Terminate",
 			Handler:    _ExecutionService_Terminate_Handler,
+		},
+		{
+			MethodName: "SignalExecution",
+			Handler:    _ExecutionService_SignalExecution_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -36,6 +36,7 @@ from flowkeep.requests import (
     execute_request,
     execution_view,
     list_request,
+    signal_request,
     steps_request,
     update_request,
 )
@@ -300,6 +301,28 @@ class Client(ControlCalls, NotificationCalls, TaskCalls):
         Idempotent. Raises NotFoundError, and FailedPreconditionError (EXECUTION_FINISHED) when it ended otherwise.
         """
         return await self._call(self._executions.Cancel, cancel_request(execution_id, reason, request_id))
+
+    async def signal(
+        self,
+        execution_id: str,
+        name: str,
+        payload: Input | None = None,
+        *,
+        workflow: str = "",
+        correlation_id: str = "",
+        request_id: RequestId = None,
+    ) -> executions_pb2.SignalExecutionResponse:
+        """Send an execution a signal, for which a step of it waits or will; return the execution and the signal's id.
+
+        With an empty `execution_id`, that of a `workflow` which has this `correlation_id` and has not ended. Sent once,
+        however often it is tried. Raises NotFoundError, FailedPreconditionError (EXECUTION_FINISHED, EXECUTION_STATE,
+        CORRELATION_AMBIGUOUS), InvalidArgumentError for a payload that a step which waits does not take, and
+        ResourceExhaustedError (SIGNALS_FULL).
+        """
+        request = signal_request(
+            execution_id, name, payload, workflow=workflow, correlation_id=correlation_id, request_id=request_id
+        )
+        return await self._call(self._executions.SignalExecution, request)
 
     async def watch(
         self, execution_id: str, after_seq: int = 0, snapshot: bool = False

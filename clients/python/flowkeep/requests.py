@@ -21,6 +21,7 @@ from flowkeep.v1.execution_service_pb2 import (
     ExecutionFilter,
     ListExecutionsRequest,
     ListStepsRequest,
+    SignalExecutionRequest,
     TimeRange,
 )
 from flowkeep.v1.workflow_pb2 import WorkflowDefinition
@@ -184,6 +185,31 @@ def cancel_request(execution_id: str, reason: str = "", request_id: RequestId = 
         reason=text("reason", reason),
         request_id=request_text(request_id),
     )
+
+
+def signal_request(
+    execution_id: str,
+    name: str,
+    payload: Input | None = None,
+    *,
+    workflow: str = "",
+    correlation_id: str = "",
+    request_id: RequestId = None,
+) -> SignalExecutionRequest:
+    """Return a request of SignalExecution, to an execution by its id, or by its workflow and correlation id."""
+    if bool(execution_id) == bool(workflow or correlation_id):
+        raise ValueError("a signal is for an execution by its id, or by its workflow and correlation id")
+    request = SignalExecutionRequest(
+        name=text("name", name),
+        payload=to_struct({} if payload is None else payload, "payload"),
+        request_id=request_text(request_id),
+    )
+    if execution_id:
+        request.execution_id = text("execution_id", execution_id)
+    else:
+        request.correlation.workflow = text("workflow", workflow)
+        request.correlation.correlation_id = text("correlation_id", correlation_id)
+    return request
 
 
 def list_request(

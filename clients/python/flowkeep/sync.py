@@ -126,6 +126,7 @@ class Client:
     list_executions = _iterating(client.Client.list_executions)
     list_page = _blocking(client.Client.list_page)
     cancel = _blocking(client.Client.cancel)
+    signal = _blocking(client.Client.signal)
     watch = _iterating(client.Client.watch)
     watch_responses = _iterating(client.Client.watch_responses)
     get_task = _blocking(client.Client.get_task)

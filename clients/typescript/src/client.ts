@@ -12,6 +12,7 @@ import { type Execution, Execution_State, ExecutionView, StepView } from "./gen/
 import type { StepExecution } from "./gen/flowkeep/v1/execution_pb.js";
 import {
   type CancelResponse,
+  type SignalExecutionResponse,
   type ExecuteRequest,
   type ExecuteResponse,
   type GetStepResponse,
@@ -25,7 +26,7 @@ import type { Worker as WorkerMessage } from "./gen/flowkeep/v1/worker_service_p
 import { type Workflow, type WorkflowDefinition, WorkflowView } from "./gen/flowkeep/v1/workflow_pb.js";
 import { type ApplyWorkflowsResponse_Result, ListWorkflowsRequestSchema } from "./gen/flowkeep/v1/workflow_service_pb.js";
 import { NotificationCalls } from "./notifications.js";
-import { fromValue, type Input } from "./payload.js";
+import { fromValue, type Input, toStruct } from "./payload.js";
 import {
   type CallOptions,
   type ChangeOptions,
@@ -333,6 +334,28 @@ export class Client extends NotificationCalls {
     const request = { executionId, reason: options.reason ?? "", requestId: requestId(options) };
     const { executions } = this.#connection;
     return given((await this.#connection.call((attempt) => executions.terminate(request, attempt), options)).execution);
+  }
+
+  /**
+   * Sends an execution a signal, for which one of its steps waits or will; it is told by its id, or by its workflow and
+   * correlation id. Sent once, however often it is tried.
+   *
+   * Throws NotFoundError, FailedPreconditionError (EXECUTION_FINISHED, EXECUTION_STATE, CORRELATION_AMBIGUOUS),
+   * InvalidArgumentError for a payload that a step which waits does not take, ResourceExhaustedError (SIGNALS_FULL).
+   */
+  async signal(
+    target: string | { readonly workflow: string; readonly correlationId: string },
+    name: string,
+    payload: Input = {},
+    options: ChangeOptions = {},
+  ): Promise<SignalExecutionResponse> {
+    const meant =
+      typeof target === "string"
+        ? ({ case: "executionId", value: target } as const)
+        : ({ case: "correlation", value: target } as const);
+    const request = { target: meant, name, payload: toStruct(payload, "payload"), requestId: requestId(options) };
+    const { executions } = this.#connection;
+    return this.#connection.call((attempt) => executions.signalExecution(request, attempt), options);
   }
 
   /**

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
+
+import msgspec
 
 from persistence.model import Ending, Event, Execution, Message, Step
 from persistence.people import NewTask, TaskChange, TaskState
 from persistence.postgres.commit.encoding import Column, RowKind
 from persistence.postgres.commit.sharing import SharedPayload
 from persistence.requests import Method
+from persistence.signals import Signal
 from persistence.transition import NewExecution, Transition
 
 
@@ -32,6 +36,12 @@ def _attempt_time(step: Step) -> datetime | None:
 def _items(step: Step) -> str | None:
     """Return where the step of an item stands behind its position, as Postgres reads an array."""
     return f"{{{','.join(map(str, step.items))}}}" if step.items else None
+
+
+def signals_document(signals: Sequence[Signal]) -> list[Any]:
+    """Return the JSON array of signals that no step has taken."""
+    found: list[Any] = msgspec.to_builtins(signals)
+    return found
 
 
 EXECUTION = RowKind[Execution](
@@ -110,9 +120,11 @@ CHANGE = RowKind[Transition](
     Column("pause", "jsonb", "pause"),
     Column("bytes", "int8", "bytes"),
     Column("usage", "jsonb", "usage"),
+    Column("signals", "jsonb"),
 )
 """What transitions of one execution make of its row: the last of them, what `last_seq` must be before, whether any of
-them survived, and how many binding messages there may be, NULL where none of them is bound."""
+them survived, how many binding messages there may be, NULL where none of them is bound, and the signals that no step
+has taken, NULL where they stay as they are."""
 
 STEP = RowKind[Step](
     Column("org_id", "text"),

@@ -77,7 +77,8 @@ UPDATE executions e SET {listed(f"{name} = u.{name}" for name in _SAME_NAMED)},
         -- What the owner gave up without having seen must not wait for a timer.
         WHEN e.mail > u.mail_seen THEN clock_timestamp()
         ELSE coalesce(u.wake_time, clock_timestamp()) END,
-    awaits = CASE WHEN u.released AND u.end_time IS NULL THEN u.awaits END
+    awaits = CASE WHEN u.released AND u.end_time IS NULL THEN u.awaits END,
+    signals = CASE WHEN u.signals IS NULL THEN e.signals WHEN u.signals <> '[]' THEN u.signals END
 FROM ({columns.CHANGE.select("changes")}) u
 WHERE e.org_id = u.org_id AND e.id = u.id
     -- Not `=`: the index of incarnations must never be chosen, it finds all that a replica drives.

@@ -64,7 +64,8 @@ UPDATE executions e SET state = u.state, last_seq = u.last_seq, steps_total = u.
         -- What the owner gave up without having seen must not wait for a timer.
         WHEN e.mail > u.mail_seen THEN clock_timestamp()
         ELSE coalesce(u.wake_time, clock_timestamp()) END,
-    awaits = CASE WHEN u.released AND u.end_time IS NULL THEN u.awaits END
+    awaits = CASE WHEN u.released AND u.end_time IS NULL THEN u.awaits END,
+    signals = CASE WHEN u.signals IS NULL THEN e.signals WHEN u.signals <> '[]' THEN u.signals END
 FROM (SELECT r->>0 AS org_id, (r->>1)::uuid AS id, (r->>2)::uuid AS incarnation, (r->>3)::int8 AS epoch,
     (r->>4)::int8 AS base_seq, (r->>5)::int8 AS last_seq, r->>6 AS state, (r->>7)::int8 AS mail_seen,
     (r->>8)::int8 AS bound, (r->>9)::bool AS released, (r->>10)::bool AS survived, (r->>11)::int AS steps_total,
@@ -73,7 +74,7 @@ FROM (SELECT r->>0 AS org_id, (r->>1)::uuid AS id, (r->>2)::uuid AS incarnation,
     (r->>18)::timestamptz AS start_time, (r->>19)::timestamptz AS end_time, (r->>20)::timestamptz AS deadline_time,
     (r->>21)::timestamptz AS wake_time, nullif(r->22, 'null') AS result, nullif(r->23, 'null') AS awaits,
     nullif(r->24, 'null') AS failure, nullif(r->25, 'null') AS ending, nullif(r->26, 'null') AS pause,
-    (r->>27)::int8 AS bytes, nullif(r->28, 'null') AS usage
+    (r->>27)::int8 AS bytes, nullif(r->28, 'null') AS usage, nullif(r->29, 'null') AS signals
 FROM jsonb_array_elements($1::jsonb) AS r) u
 WHERE e.org_id = u.org_id AND e.id = u.id
     -- Not `=`: the index of incarnations must never be chosen, it finds all that a replica drives.
@@ -218,7 +219,8 @@ UPDATE executions e SET state = u.state, last_seq = u.last_seq, steps_total = u.
         -- What the owner gave up without having seen must not wait for a timer.
         WHEN e.mail > u.mail_seen THEN clock_timestamp()
         ELSE coalesce(u.wake_time, clock_timestamp()) END,
-    awaits = CASE WHEN u.released AND u.end_time IS NULL THEN u.awaits END
+    awaits = CASE WHEN u.released AND u.end_time IS NULL THEN u.awaits END,
+    signals = CASE WHEN u.signals IS NULL THEN e.signals WHEN u.signals <> '[]' THEN u.signals END
 FROM (SELECT r->>0 AS org_id, (r->>1)::uuid AS id, (r->>2)::uuid AS incarnation, (r->>3)::int8 AS epoch,
     (r->>4)::int8 AS base_seq, (r->>5)::int8 AS last_seq, r->>6 AS state, (r->>7)::int8 AS mail_seen,
     (r->>8)::int8 AS bound, (r->>9)::bool AS released, (r->>10)::bool AS survived, (r->>11)::int AS steps_total,
@@ -227,7 +229,7 @@ FROM (SELECT r->>0 AS org_id, (r->>1)::uuid AS id, (r->>2)::uuid AS incarnation,
     (r->>18)::timestamptz AS start_time, (r->>19)::timestamptz AS end_time, (r->>20)::timestamptz AS deadline_time,
     (r->>21)::timestamptz AS wake_time, nullif(r->22, 'null') AS result, nullif(r->23, 'null') AS awaits,
     nullif(r->24, 'null') AS failure, nullif(r->25, 'null') AS ending, nullif(r->26, 'null') AS pause,
-    (r->>27)::int8 AS bytes, nullif(r->28, 'null') AS usage
+    (r->>27)::int8 AS bytes, nullif(r->28, 'null') AS usage, nullif(r->29, 'null') AS signals
 FROM jsonb_array_elements($3::jsonb) AS r) u
 WHERE e.org_id = u.org_id AND e.id = u.id
     -- Not `=`: the index of incarnations must never be chosen, it finds all that a replica drives.
@@ -286,7 +288,8 @@ UPDATE executions e SET state = u.state, last_seq = u.last_seq, steps_total = u.
         -- What the owner gave up without having seen must not wait for a timer.
         WHEN e.mail > u.mail_seen THEN clock_timestamp()
         ELSE coalesce(u.wake_time, clock_timestamp()) END,
-    awaits = CASE WHEN u.released AND u.end_time IS NULL THEN u.awaits END
+    awaits = CASE WHEN u.released AND u.end_time IS NULL THEN u.awaits END,
+    signals = CASE WHEN u.signals IS NULL THEN e.signals WHEN u.signals <> '[]' THEN u.signals END
 FROM (SELECT r->>0 AS org_id, (r->>1)::uuid AS id, (r->>2)::uuid AS incarnation, (r->>3)::int8 AS epoch,
     (r->>4)::int8 AS base_seq, (r->>5)::int8 AS last_seq, r->>6 AS state, (r->>7)::int8 AS mail_seen,
     (r->>8)::int8 AS bound, (r->>9)::bool AS released, (r->>10)::bool AS survived, (r->>11)::int AS steps_total,
@@ -295,7 +298,7 @@ FROM (SELECT r->>0 AS org_id, (r->>1)::uuid AS id, (r->>2)::uuid AS incarnation,
     (r->>18)::timestamptz AS start_time, (r->>19)::timestamptz AS end_time, (r->>20)::timestamptz AS deadline_time,
     (r->>21)::timestamptz AS wake_time, nullif(r->22, 'null') AS result, nullif(r->23, 'null') AS awaits,
     nullif(r->24, 'null') AS failure, nullif(r->25, 'null') AS ending, nullif(r->26, 'null') AS pause,
-    (r->>27)::int8 AS bytes, nullif(r->28, 'null') AS usage
+    (r->>27)::int8 AS bytes, nullif(r->28, 'null') AS usage, nullif(r->29, 'null') AS signals
 FROM jsonb_array_elements($4::jsonb) AS r) u
 WHERE e.org_id = u.org_id AND e.id = u.id
     -- Not `=`: the index of incarnations must never be chosen, it finds all that a replica drives.

@@ -119,7 +119,7 @@ class Creation(_Item[Created]):
 class Submission(_Item[CommitResult]):
     """A transition of an execution."""
 
-    __slots__ = ("ending", "failure", "result", "transition")
+    __slots__ = ("ending", "failure", "result", "signals", "transition")
 
     def __init__(self, transition: Transition, future: Future[CommitResult]) -> None:
         _check(transition)
@@ -130,6 +130,7 @@ class Submission(_Item[CommitResult]):
         self.failure = document(transition.failure)
         self.ending = document(columns.ending_document(transition.ending))
         self.result = document(transition.result) if transition.state.is_end else None
+        self.signals = None if transition.signals is UNREAD else document(columns.signals_document(transition.signals))
         self.parts = parts.of_transition(transition)
 
 
@@ -212,6 +213,7 @@ class Group:
             result=last.result,
             failure=last.failure,
             ending=last.ending,
+            signals=next((item.signals for item in reversed(self.items) if item.signals is not None), None),
         )
 
     @property

@@ -9,7 +9,8 @@ from service.engine.handlers.create_task import create_task
 from service.engine.handlers.model import Handler
 from service.engine.handlers.transform import transform
 from service.engine.handlers.wait import wait
+from service.engine.handlers.wait_signal import wait_signal
 
 ENGINE_HANDLERS: Mapping[str, Handler] = {
-    handler.name: handler for handler in (wait(), condition(), transform(), create_task())
+    handler.name: handler for handler in (wait(), condition(), transform(), create_task(), wait_signal())
 }

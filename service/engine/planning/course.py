@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
+from immutables import Map
 from msgspec.structs import replace
 
 from persistence.model import Step, StepState
@@ -19,6 +20,7 @@ from service.engine.planning.state import (
     Repeating,
     State,
     awaited_handler,
+    awaited_signals,
     is_due,
     is_ending,
     is_stopping,
@@ -43,7 +45,7 @@ class Course:
         self.state = state
         self.time = time
         self.steps, self.open = state.steps, state.open
-        self.running, self.awaited = state.running, state.awaited
+        self.running, self.awaited, self.listening = state.running, state.awaited, state.listening
         self.ready, self.timers = state.ready, state.timers
         self.blocks, self.repeats = state.blocks, state.repeats
         self.sweeps, self.inherited = state.sweeps, state.inherited
@@ -94,6 +96,7 @@ class Course:
                 self.repeats = self.repeats.delete(step.path)
         self._follow_attempt(before, step)
         self._follow_wait(awaited_handler(before), awaited_handler(step))
+        self._follow_signals(awaited_signals(before), step)
         if was_open != is_open or step.state.is_end:
             scope, _ = paths.split(step.path)
             block = self.blocks[scope]
@@ -114,6 +117,22 @@ class Course:
         if before:
             left = self.awaited[before] - 1
             self.awaited = self.awaited.set(before, left) if left else self.awaited.delete(before)
+
+    def _follow_signals(self, before: tuple[str, ...], step: Step) -> None:
+        if (names := awaited_signals(step)) == before:
+            return
+        for name in before:
+            left = self.listening[name].delete(step.path)
+            self.listening = self.listening.set(name, left) if left else self.listening.delete(name)
+        since = step.wait.start_time if step.wait is not None else self.time
+        for name in names:
+            others = self.listening.get(name, Map[str, datetime]())
+            self.listening = self.listening.set(name, others.set(step.path, since))
+
+    def listeners(self, name: str) -> list[Step]:
+        """Return the steps that wait for a signal, the one that has waited longest first."""
+        found = self.listening.get(name, Map[str, datetime]())
+        return [self.open[path] for path in sorted(found, key=lambda path: (found[path], order(self.definition, path)))]
 
     # --- blocks and items
 

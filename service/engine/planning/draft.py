@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace as with_fields
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -11,12 +12,13 @@ from msgspec.structs import replace
 
 from persistence.model import ExecutionState, Step, StepCounts, StepKey, StepState
 from persistence.people import NewTask, TaskChange, TaskState
+from persistence.signals import Signal
 from persistence.usage import Usage
 from service.engine import paths
 from service.engine.definition import PREVIOUS, Definition, OnError, Repeat
 from service.engine.failure import Failure
 from service.engine.planning.course import Course
-from service.engine.planning.events import Event, EventBody
+from service.engine.planning.events import Event, EventBody, StepCompleted, StepFailed
 from service.engine.planning.heap import Heap
 from service.engine.planning.scopes import outwards
 from service.engine.planning.state import State, awaited_task
@@ -53,6 +55,11 @@ class Draft(Course):
         """Tasks of people that are made."""
         self.task_changes: dict[UUID, TaskChange] = {}
         """What becomes of tasks that were made before."""
+        self.signals = state.signals
+        self.offered: tuple[Signal, ...] = ()
+        """Kept signals that the step takes whose end is recorded next."""
+        self.gives_up = False
+        """Whether a step is done with waiting for signals because its time is over."""
         self._untold: Usage | None = None
         self._bodies: list[tuple[EventBody, int, StepCounts]] = []
 
@@ -136,6 +143,10 @@ class Draft(Course):
     def record(self, body: EventBody) -> None:
         """Add an event that shows progress and counts as they are now."""
         self.charge(EVENT_BYTES)
+        if self.offered and isinstance(body, StepCompleted | StepFailed):
+            body = with_fields(body, signals=tuple(signal.id for signal in self.offered))
+            self.signals = tuple(signal for signal in self.signals if signal not in self.offered)
+            self.offered = ()
         self._bodies.append((body, self.progress, self.counts))
 
     def finish(self, state: ExecutionState, failure: Failure | None, result: Any) -> None:
@@ -198,12 +209,14 @@ class Draft(Course):
             last_seq=last,
             bytes=self.bytes,
             usage=self.usage,
+            signals=self.signals,
             time=self.time if events else self.state.time,
             sweeps=self.sweeps,
             inherited=self.inherited,
             open=self.open,
             running=self.running,
             awaited=self.awaited,
+            listening=self.listening,
             ready=self.ready,
             timers=self.timers,
             blocks=self.blocks,

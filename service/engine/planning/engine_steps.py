@@ -7,15 +7,15 @@ from typing import Any
 
 from persistence.model import Step
 from service.engine import pauses
-from service.engine.definition import Ask, Call, Decide, Pause, Repeat, Transform
+from service.engine.definition import Ask, Call, Decide, Listen, Pause, Repeat, Transform
 from service.engine.expressions import Expression, ExpressionError
 from service.engine.expressions.cost import PER_STEP
 from service.engine.failure import EXPRESSION_ERROR, INVALID_PARAMS, Failure
-from service.engine.planning.people_rules import PeopleRules
+from service.engine.planning.signal_rules import SignalRules
 from service.engine.planning.step_rules import WORK_OF_STEP
 
 
-class EngineSteps(PeopleRules):
+class EngineSteps(SignalRules):
     """The rules of single steps, and of those that need nobody to run them."""
 
     def begin(self, step: Step) -> None:
@@ -27,6 +27,8 @@ class EngineSteps(PeopleRules):
                 self._pause(step, pause)
             case Ask() as ask:
                 self.ask(step, ask)
+            case Listen() as listen:
+                self.listen(step, listen)
             case Transform() | Decide() as action:
                 self._evaluate(step, action)
             case Repeat():

@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from persistence.model import ExecutionState, StepCounts, Wait
+from persistence.signals import Signal
 from persistence.usage import Usage
 from service.engine.failure import Failure
 
@@ -82,18 +84,22 @@ class StepRetrying:
 
 @dataclass(frozen=True, slots=True)
 class StepCompleted:
-    """A step completed."""
+    """A step completed. `signals` are the ids of those that it has taken."""
 
     path: str
     attempt: int
     output: Any
     iteration: int = 1
     usage: Usage | None = None
+    signals: tuple[UUID, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class StepFailed:
-    """A step failed for good. `is_of_attempt`: because its newest attempt did, and not between two of them."""
+    """A step failed for good. `is_of_attempt`: because its newest attempt did, and not between two of them.
+
+    `signals` are the ids of those that it has taken and that did not fit, or because of which it failed afterwards.
+    """
 
     path: str
     attempt: int
@@ -102,6 +108,7 @@ class StepFailed:
     is_of_attempt: bool = False
     iteration: int = 1
     usage: Usage | None = None
+    signals: tuple[UUID, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +138,13 @@ class VariablesAssigned:
     path: str
     vars: Mapping[str, Any]
     iteration: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class SignalReceived:
+    """A signal came, and is kept until a step takes it."""
+
+    signal: Signal
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +205,7 @@ EventBody = (
     | StepSkipped
     | StepCancelled
     | VariablesAssigned
+    | SignalReceived
     | Cancelling
     | Paused
     | Resumed

@@ -24,6 +24,7 @@ from persistence.model import (
     Wait,
     WaitKind,
 )
+from persistence.signals import Signal
 from service.engine.definition import Definition
 from service.engine.planning import events
 from service.engine.planning.events import Event
@@ -46,6 +47,7 @@ class Folding:
         self._input = given
         self._result: Json = None
         self._steps: dict[StepKey, Step] = {}
+        self._signals: tuple[Signal, ...] = ()
         self._execution = replace(
             execution,
             state=ExecutionState.PENDING,
@@ -69,7 +71,7 @@ class Folding:
     def detail(self) -> ExecutionDetail:
         """The execution after the events so far."""
         steps = tuple(self._steps[key] for key in sorted(self._steps))
-        return ExecutionDetail(self._execution, self._input, self._result, steps)
+        return ExecutionDetail(self._execution, self._input, self._result, steps, signals=self._signals)
 
     def take(self, event: Event) -> None:
         """Take the next event."""
@@ -81,6 +83,8 @@ class Folding:
                 pass
             case events.Started(deadline_time=deadline_time):
                 changes |= {"state": ExecutionState.RUNNING, "start_time": event.time, "deadline_time": deadline_time}
+            case events.SignalReceived(signal=signal):
+                self._signals += (signal,)
             case events.Cancelling():
                 changes |= {"state": ExecutionState.CANCELLING, "pause": None}
             case events.Paused():
@@ -108,6 +112,8 @@ class Folding:
                 self._steps[key] = _FOLDS[type(body)](step, body, event)
                 if isinstance(body, events.StepSkipped):
                     self._name_condition(key)
+        if taken := getattr(event.body, "signals", ()):
+            self._signals = tuple(signal for signal in self._signals if signal.id not in taken)
         self._execution = replace(self._execution, **changes)
 
     def _fresh(self, key: StepKey) -> Step:
@@ -158,7 +164,7 @@ def _waiting(step: Step, body: events.StepWaiting, event: Event) -> Step:
     match body.wait.kind:
         case WaitKind.TIMER:
             return replace(waiting, output=body.output, start_time=step.start_time or event.time)
-        case WaitKind.RETRY | WaitKind.TASK:
+        case WaitKind.RETRY | WaitKind.TASK | WaitKind.SIGNAL:
             return waiting
     # The attempt has not begun, and counts for nothing.
     start_time = step.start_time if step.attempt > 1 else None

@@ -4,8 +4,8 @@ Pure: it reads no clock, draws no lots and does no I/O. The same happenings alwa
 
 The rules are one object for each application, in classes that lie on each other, so that a rule finds those below it:
 _Planning (what a happening does) -> PauseRules (pause, resume, terminate) -> BlockRules (steps and items begin,
-outputs) -> EndRules (blocks end, sweeps) -> EngineSteps (steps that the planner runs) -> PeopleRules (those that ask
-people) -> StepRules (single steps, effects).
+outputs) -> EndRules (blocks end, sweeps) -> EngineSteps (steps that the planner runs) -> SignalRules (those that
+wait for signals) -> PeopleRules (those that ask people) -> StepRules (single steps, effects).
 StepRules call upwards in `ended` and `overdue` alone.
 All change one Draft, the next state in the making, which is a Course: what may begin, is in work and is due in it.
 """
@@ -48,7 +48,7 @@ class Plan:
     wait for all of it; let Continued happen. `work` is what applying it was, in the units of `expressions/cost.py`.
     `consumed` is the message that it has seen, also where nothing else follows from it. `has_decided`: the end of the
     execution, which is to be recorded also where all that it ends was put off. `tasks` of people are to be made, and
-    those of earlier plans changed; steps tell of each.
+    those of earlier plans changed; steps tell of each. `gives_up`: a step has waited long enough for signals.
     """
 
     state: State
@@ -61,6 +61,7 @@ class Plan:
     has_decided: bool = False
     tasks: tuple[NewTask, ...] = ()
     task_changes: tuple[TaskChange, ...] = ()
+    gives_up: bool = False
 
     @property
     def is_empty(self) -> bool:
@@ -147,6 +148,7 @@ def apply(
         after.ending != state.ending,
         tuple(planning.draft.tasks.values()),
         tuple(planning.draft.task_changes.values()),
+        planning.draft.gives_up,
     )
 
 
@@ -287,6 +289,8 @@ class _Planning(PauseRules):
                     self.fire()
             case MessageKind.TERMINATE:
                 self.terminate(message)
+            case MessageKind.SIGNAL:
+                self.hear(message)
 
     def cancel(self, by: str, reason: str) -> None:
         if self.draft.state.state is ExecutionState.CANCELLING:

@@ -11,7 +11,18 @@ from itertools import chain
 
 from persistence.model import ExecutionDetail, Step, StepKey, StepState, Wanted
 from service.engine import paths
-from service.engine.definition import Ask, Block, Call, Decide, Definition, Pause, Repeat, StepSpec, Transform
+from service.engine.definition import (
+    Ask,
+    Block,
+    Call,
+    Decide,
+    Definition,
+    Listen,
+    Pause,
+    Repeat,
+    StepSpec,
+    Transform,
+)
 from service.engine.expressions import EVERY_STEP
 from service.engine.planning.course import is_fatal, telling
 from service.engine.planning.scopes import outwards
@@ -26,8 +37,8 @@ _NOTHING: frozenset[str] = frozenset()
 def still_wanted(definition: Definition, detail: ExecutionDetail) -> Wanted:
     """Return what may still be read of the records of an execution that is to be driven on.
 
-    What is open is written whole, so it is read whole, but for the input: only items, and what is asked of people, are
-    read again.
+    What is open is written whole, so it is read whole, but for the input: only items, and what is asked of people
+    or waited for, are read again.
     """
     return in_one_go(wanting(definition, detail))
 
@@ -63,7 +74,7 @@ def wanting(definition: Definition, detail: ExecutionDetail) -> Work[Wanted]:
 def _is_read_again(definition: Definition, step: Step) -> bool:
     """Whether the planner reads the input of an open step: for its items, or for what happens when it is overdue."""
     spec = definition.find(step.path)
-    return spec is not None and isinstance(spec.action, Repeat | Ask)
+    return spec is not None and isinstance(spec.action, Repeat | Ask | Listen)
 
 
 def _is_open(scope: str, scopes: Mapping[str, Mapping[str, Step]]) -> bool:
@@ -114,7 +125,7 @@ def _reads(spec: StepSpec, record: Step | None) -> frozenset[str]:
 
 def _action_reads(spec: StepSpec) -> frozenset[str]:
     match spec.action:
-        case Call(params=params) | Pause(params=params) | Ask(params=params):
+        case Call(params=params) | Pause(params=params) | Ask(params=params) | Listen(params=params):
             return params.reads
         case Transform(value=value):
             return value.reads

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 
 from immutables import Map
 
@@ -23,6 +24,7 @@ from service.engine.planning.state import (
     State,
     Timer,
     awaited_handler,
+    awaited_signals,
     facts,
     finding_newest,
     gathering_variables,
@@ -49,6 +51,7 @@ def restoring(definition: Definition, detail: ExecutionDetail, worker: str) -> W
     if execution.start_time is not None and not execution.state.is_end:
         yield from course.read()
     kept, in_work = Map[str, Step]().mutate(), Map[str, Step]().mutate()
+    listening: dict[str, dict[str, datetime]] = {}
     running, awaited, timers = Map[StepKey, int]().mutate(), Counter[str](), Heap[Timer]()
     for part in parts(list(steps.values())):
         for step in part:
@@ -61,6 +64,9 @@ def restoring(definition: Definition, detail: ExecutionDetail, worker: str) -> W
                     running[step.key] = step.attempt
                 if handler := awaited_handler(step):
                     awaited[handler] += 1
+                if step.wait is not None:
+                    for name in awaited_signals(step):
+                        listening.setdefault(name, {})[step.path] = step.wait.start_time
         yield _LOOK * len(part)
     opened = in_work.finish()
     return State(
@@ -84,10 +90,12 @@ def restoring(definition: Definition, detail: ExecutionDetail, worker: str) -> W
         worker=worker,
         bytes=execution.bytes,
         usage=execution.usage,
+        signals=tuple(detail.signals),
         inherited=opened,
         open=opened,
         running=running.finish(),
         awaited=Map(awaited),
+        listening=Map({name: Map(paths) for name, paths in listening.items()}),
         ready=course.ready,
         timers=timers,
         blocks=Map(course.blocks),

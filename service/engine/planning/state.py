@@ -13,6 +13,7 @@ from immutables import Map
 
 from persistence.model import Ending as StoredEnding
 from persistence.model import Execution, ExecutionState, Pause, Step, StepCounts, StepKey, StepState, WaitKind
+from persistence.signals import Signal
 from persistence.usage import Usage
 from service.engine import paths
 from service.engine.failure import CANCELLED, EXECUTION_TIMEOUT, STEP_FAILED, TERMINATED, Failure
@@ -106,13 +107,16 @@ class State(msgspec.Struct, frozen=True):
     `bytes` is what it has written so far, as `Draft.charge` counts it, `usage` what its attempts that have ended used.
     `time` is that of the newest event since this process has driven the execution, before which no other happens.
 
+    `signals` are those that came and that no step has taken, in the order in which they did.
+
     `sweeps` are to be gone on with, the first one first: what they have not seen to is in work still. `inherited` are
     the steps in work of another process, as that left them; one that this process has gone on with is another value.
     Both are known to this process alone: whoever takes the execution over begins with a sweep of all.
 
-    The last seven follow from the others, and are kept so that nothing has to look through all steps. `open` holds the
+    The last eight follow from the others, and are kept so that nothing has to look through all steps. `open` holds the
     steps that run or wait, `running` the number of the attempt that runs of each, `awaited` how many steps wait for
-    each handler, and for one with the same wishes, `ready` what may begin and has been put off, `timers` each step that
+    each handler, and for one with the same wishes, `listening` the steps that wait for a signal, by its name and their
+    paths, with when they began to, `ready` what may begin and has been put off, `timers` each step that
     waits for a time, `blocks` those that are open, by scope, and `repeats` the open steps that repeat one, by path.
     `ready` and `timers` may hold others, too; one like that is the least only where there were too many to forget at
     once, or under an end, where nothing is ready and nothing waits for a time. The order of a map is that of hashes, so
@@ -140,11 +144,13 @@ class State(msgspec.Struct, frozen=True):
     bytes: int = 0
     usage: Usage | None = None
     time: datetime | None = None
+    signals: tuple[Signal, ...] = ()
     sweeps: tuple[Sweep, ...] = ()
     inherited: Map[str, Step] = Map()
     open: Map[str, Step] = Map()
     running: Map[StepKey, int] = Map()
     awaited: Map[str, int] = Map()
+    listening: Map[str, Map[str, datetime]] = Map()
     ready: Heap[Ready] = Heap()
     timers: Heap[Timer] = Heap()
     blocks: Map[str, OpenBlock] = Map()
@@ -227,6 +233,11 @@ def awaited_task(step: Step | None) -> UUID | None:
     return (
         UUID(step.wait.task) if step is not None and step.wait is not None and step.waits_for(WaitKind.TASK) else None
     )
+
+
+def awaited_signals(step: Step | None) -> tuple[str, ...]:
+    """Return the names of the signals that a step waits for, none when it waits for none."""
+    return step.wait.signals if step is not None and step.wait is not None and step.waits_for(WaitKind.SIGNAL) else ()
 
 
 class Scopes(Protocol):

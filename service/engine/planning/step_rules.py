@@ -80,7 +80,7 @@ class StepRules(ABC):
 
     @abstractmethod
     def overdue(self, step: Step) -> None:
-        """Go on with a step that waits for a person who has not done it in time. Raises PutOffError."""
+        """Go on with a step that waits for what has not come from outside in time. Raises PutOffError."""
 
     @abstractmethod
     def ended(self, step: Step) -> None:
@@ -366,7 +366,7 @@ class StepRules(ABC):
             self.stop(step)
         elif step.waits_for(WaitKind.TIMER):
             self.complete(step, step.output)
-        elif step.waits_for(WaitKind.TASK):
+        elif step.waits_for(WaitKind.TASK) or step.waits_for(WaitKind.SIGNAL):
             self.overdue(step)
         else:
             self.start_attempt(step)

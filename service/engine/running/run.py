@@ -13,7 +13,7 @@ from uuid import UUID
 import structlog
 
 from persistence import failpoints
-from persistence.model import Execution, ExecutionOutcome, Message
+from persistence.model import UNREAD, Execution, ExecutionOutcome, Message
 from persistence.transition import CommitResult, Transition
 from service.engine.definition import Definition, Delivery
 from service.engine.handlers.registry import awaits
@@ -35,8 +35,7 @@ from service.engine.running.timer import Timer
 log = structlog.get_logger(__name__)
 
 AHEAD = 16
-"""Transitions of an execution on their way, at most, with which a step may begin before the commit of its start: an
-execution may be ahead of the store, but what it is ahead by stands in memory."""
+"""Transitions on their way, at most, with which a step may begin before the commit of its start: they are in memory."""
 
 
 class Supervisor(Protocol):
@@ -298,6 +297,8 @@ class Run:
             survived=survived,
             bytes=after.bytes,
             usage=after.usage,
+            signals=UNREAD if after.signals is before.signals else after.signals,
+            gives_up=plan.gives_up,
         )
 
     def _parked_until(self, state: State) -> datetime | None:

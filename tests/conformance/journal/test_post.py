@@ -15,11 +15,13 @@ from persistence.errors import (
     ExecutionStateError,
     PersistenceError,
     RequestIdReusedError,
+    SignalsFullError,
 )
 from persistence.model import ExecutionState, MessageKind, Posted
 from persistence.posting import Posting
 from persistence.repository import Repository
 from persistence.requests import Method, Request
+from persistence.signals import MOST_WAITING, MOST_WAITING_BYTES, Signal
 from persistence.transition import CommitResult
 from service.engine.ids import uuid7
 from tests.conformance.builders import (
@@ -65,6 +67,59 @@ async def test_it_binds_and_is_delivered_in_order(repository: Repository, keeper
     assert detail is not None
     assert (detail.execution, list(detail.messages)) == (replace(row, mail=3), messages)
     assert await repository.submit(ending(row)) is CommitResult.FENCED
+
+
+def signal(number: int, size: int) -> Signal:
+    return Signal(UUID(int=number), "go", {"n": number}, "ann", now(), size)
+
+
+async def test_signals_stand_with_the_execution_until_a_transition_says_otherwise(
+    repository: Repository, keeper: Keeper
+) -> None:
+    """Also where several transitions are written at once."""
+    row, kept = await keeper.put(), (signal(1, 7), signal(2, 7))
+    first = transition(row, signals=kept)
+    for each in (first, transition(replace(row, last_seq=first.last_seq))):
+        assert await repository.submit(each) is CommitResult.COMMITTED
+    detail = await repository.load(keeper.incarnation, row.id)
+    assert detail is not None
+    assert tuple(detail.signals) == kept
+    after = replace(row, last_seq=detail.execution.last_seq)
+    emptied = [transition(after, signals=kept[1:]), transition(replace(after, last_seq=after.last_seq + 1), signals=())]
+    assert set(await asyncio.gather(*map(repository.submit, emptied))) == {CommitResult.COMMITTED}
+    detail = await repository.load(keeper.incarnation, row.id)
+    assert detail is not None
+    assert not detail.signals
+
+
+async def test_a_signal_is_refused_where_those_that_wait_leave_no_room(repository: Repository, keeper: Keeper) -> None:
+    """Those that a transition has kept, and those that none has seen."""
+    row = await keeper.put()
+    request = Request("r", Method.SIGNAL, b"c")
+    large = MOST_WAITING_BYTES // 2
+    assert await repository.submit(transition(row, signals=[signal(1, large)])) is CommitResult.COMMITTED
+    await repository.post(SCOPE, row.id, posting(SIGNAL, size=large))
+    with pytest.raises(SignalsFullError):
+        await repository.post(SCOPE, row.id, posting(SIGNAL, size=1), request)
+    assert await repository.find_asked(SCOPE.org, request) is None
+    await repository.post(SCOPE, row.id, posting(SIGNAL, size=0), request)
+    assert await repository.find_asked(SCOPE.org, request) == row.id
+    for _ in range(MOST_WAITING - 3):
+        await repository.post(SCOPE, row.id, posting(SIGNAL))
+    with pytest.raises(SignalsFullError):
+        await repository.post(SCOPE, row.id, posting(SIGNAL))
+    await repository.post(SCOPE, row.id, posting(PAUSE))
+
+
+async def test_what_gives_a_wait_up_has_seen_all_that_was_sent(repository: Repository, keeper: Keeper) -> None:
+    row = await keeper.put()
+    posted = await repository.post(SCOPE, row.id, posting(SIGNAL))
+    assert posted.message is not None
+    given_up = transition(row, gives_up=True)
+    assert await repository.submit(given_up) is CommitResult.FENCED
+    assert (
+        await repository.submit(replace(given_up, mail_seen=1, consumed=[posted.message.id])) is CommitResult.COMMITTED
+    )
 
 
 async def test_without_owner_it_is_claimable_at_once(repository: Repository, keeper: Keeper) -> None:

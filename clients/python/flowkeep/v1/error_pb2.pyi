@@ -111,6 +111,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION. The execution is in a state in which that cannot be asked of it; the message says what would be
     right. Metadata: `{"execution_id": "…", "state": "RUNNING"}`.
     """
+    ERROR_REASON_SIGNALS_FULL: _ErrorReason.ValueType  # 64
+    """RESOURCE_EXHAUSTED. The execution keeps as many signals as it may that no step has taken: 100, or 256 KiB of their
+    payloads. Nothing was kept. Metadata: `{"execution_id": "…"}`.
+    """
+    ERROR_REASON_CORRELATION_AMBIGUOUS: _ErrorReason.ValueType  # 65
+    """FAILED_PRECONDITION. Several executions of the workflow with this correlation id have not ended: name the one that
+    is meant by its id. Metadata: `{"workflow": "order", "correlation_id": "A-17"}`.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why an RPC was refused. Each error of the service (not those that gRPC itself gives, such as for a message that is too
@@ -208,5 +216,13 @@ ERROR_REASON_HANDLER_EXISTS: ErrorReason.ValueType  # 37
 ERROR_REASON_EXECUTION_STATE: ErrorReason.ValueType  # 38
 """FAILED_PRECONDITION. The execution is in a state in which that cannot be asked of it; the message says what would be
 right. Metadata: `{"execution_id": "…", "state": "RUNNING"}`.
+"""
+ERROR_REASON_SIGNALS_FULL: ErrorReason.ValueType  # 64
+"""RESOURCE_EXHAUSTED. The execution keeps as many signals as it may that no step has taken: 100, or 256 KiB of their
+payloads. Nothing was kept. Metadata: `{"execution_id": "…"}`.
+"""
+ERROR_REASON_CORRELATION_AMBIGUOUS: ErrorReason.ValueType  # 65
+"""FAILED_PRECONDITION. Several executions of the workflow with this correlation id have not ended: name the one that
+is meant by its id. Metadata: `{"workflow": "order", "correlation_id": "A-17"}`.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

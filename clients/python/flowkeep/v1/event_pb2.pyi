@@ -3,11 +3,13 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from flowkeep.v1 import execution_pb2 as _execution_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -426,6 +428,7 @@ class StepCompleted(_message.Message):
     OUTPUT_FIELD_NUMBER: _builtins.int
     ITERATION_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
+    SIGNAL_IDS_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Output only. Path of the step."""
     attempt: _builtins.int
@@ -440,6 +443,10 @@ class StepCompleted(_message.Message):
     def usage(self) -> _execution_pb2.Usage:
         """Output only. What the attempt that succeeded used; absent when nothing."""
 
+    @_builtins.property
+    def signal_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Output only. Ids of the signals that the step has taken, each as `signal_received` told it."""
+
     def __init__(
         self,
         *,
@@ -448,10 +455,11 @@ class StepCompleted(_message.Message):
         output: _struct_pb2.Value | None = ...,
         iteration: _builtins.int = ...,
         usage: _execution_pb2.Usage | None = ...,
+        signal_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["output", b"output", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "iteration", b"iteration", "output", b"output", "path", b"path", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "iteration", b"iteration", "output", b"output", "path", b"path", "signal_ids", b"signal_ids", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -470,6 +478,7 @@ class StepFailed(_message.Message):
     FAILURES_FIELD_NUMBER: _builtins.int
     ATTEMPT_FAILED_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
+    SIGNAL_IDS_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Output only. Path of the step."""
     attempt: _builtins.int
@@ -492,6 +501,12 @@ class StepFailed(_message.Message):
         its attempt was given up does not count. Absent when nothing.
         """
 
+    @_builtins.property
+    def signal_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Output only. Ids of the signals that the step had taken when it failed: one that did not meet its schema, or all of
+        which the step could not be completed.
+        """
+
     def __init__(
         self,
         *,
@@ -502,10 +517,11 @@ class StepFailed(_message.Message):
         failures: _builtins.int = ...,
         attempt_failed: _builtins.bool = ...,
         usage: _execution_pb2.Usage | None = ...,
+        signal_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "attempt_failed", b"attempt_failed", "failure", b"failure", "failures", b"failures", "iteration", b"iteration", "path", b"path", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "attempt_failed", b"attempt_failed", "failure", b"failure", "failures", b"failures", "iteration", b"iteration", "path", b"path", "signal_ids", b"signal_ids", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -685,27 +701,41 @@ Global___ExecutionResumed: _TypeAlias = ExecutionResumed  # noqa: Y015
 
 @_typing.final
 class SignalReceived(_message.Message):
-    """A signal arrived."""
+    """A signal arrived. It is kept until a step takes it, whose end names its id."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
     PAYLOAD_FIELD_NUMBER: _builtins.int
+    SIGNAL_ID_FIELD_NUMBER: _builtins.int
+    SENDER_FIELD_NUMBER: _builtins.int
+    SEND_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Output only. Name of the signal."""
+    signal_id: _builtins.str
+    """Output only. Id of the signal, which the answer of SignalExecution told."""
+    sender: _builtins.str
+    """Output only. The verified subject that sent it."""
     @_builtins.property
     def payload(self) -> _struct_pb2.Struct:
         """Output only. What it carried."""
+
+    @_builtins.property
+    def send_time(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When it was kept; steps take signals in this order."""
 
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         payload: _struct_pb2.Struct | None = ...,
+        signal_id: _builtins.str = ...,
+        sender: _builtins.str = ...,
+        send_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["payload", b"payload"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["payload", b"payload", "send_time", b"send_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "payload", b"payload"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "payload", b"payload", "send_time", b"send_time", "sender", b"sender", "signal_id", b"signal_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -207,6 +207,12 @@ class _FailureCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FailureCo
     """An attempt whose worker was lost before it gave a result. It does not count as failed, and the next one begins;
     a step fails with this code once it has lost five workers in a row.
     """
+    FAILURE_CODE_SIGNAL_TIMEOUT: _FailureCode.ValueType  # 64
+    """No signal came within the timeout of `wait_signal`. Details: `missing`, the names of those that did not come."""
+    FAILURE_CODE_SIGNAL_INVALID: _FailureCode.ValueType  # 65
+    """A signal that came before the step waited for it does not meet the schema of its payload. Details: `signal`,
+    `signal_id`.
+    """
     FAILURE_CODE_TERMINATED: _FailureCode.ValueType  # 67
     """The execution was ended by `Terminate`."""
 
@@ -342,6 +348,12 @@ FAILURE_CODE_NOTIFICATION_NOT_KEPT: FailureCode.ValueType  # 60
 FAILURE_CODE_WORKER_LOST: FailureCode.ValueType  # 61
 """An attempt whose worker was lost before it gave a result. It does not count as failed, and the next one begins;
 a step fails with this code once it has lost five workers in a row.
+"""
+FAILURE_CODE_SIGNAL_TIMEOUT: FailureCode.ValueType  # 64
+"""No signal came within the timeout of `wait_signal`. Details: `missing`, the names of those that did not come."""
+FAILURE_CODE_SIGNAL_INVALID: FailureCode.ValueType  # 65
+"""A signal that came before the step waited for it does not meet the schema of its payload. Details: `signal`,
+`signal_id`.
 """
 FAILURE_CODE_TERMINATED: FailureCode.ValueType  # 67
 """The execution was ended by `Terminate`."""
@@ -1125,21 +1137,31 @@ Global___WorkerWait: _TypeAlias = WorkerWait  # noqa: Y015
 
 @_typing.final
 class SignalWait(_message.Message):
-    """The wait for a signal. Not sent by this version of the server."""
+    """The wait for a signal, or for several."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
+    NAMES_FIELD_NUMBER: _builtins.int
+    EVERY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Output only. Name of the signal."""
+    """Output only. Name of the signal, the first one of several."""
+    every: _builtins.bool
+    """Output only. Whether the step waits for one of each name; else any one is enough."""
+    @_builtins.property
+    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Output only. The names of all."""
+
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
+        names: _abc.Iterable[_builtins.str] | None = ...,
+        every: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["every", b"every", "name", b"name", "names", b"names"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1011,6 +1011,108 @@ class TerminateResponse(_message.Message):
 Global___TerminateResponse: _TypeAlias = TerminateResponse  # noqa: Y015
 
 @_typing.final
+class SignalExecutionRequest(_message.Message):
+    """Request of SignalExecution."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Correlation(_message.Message):
+        """An execution, told by what it belongs to."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        WORKFLOW_FIELD_NUMBER: _builtins.int
+        CORRELATION_ID_FIELD_NUMBER: _builtins.int
+        workflow: _builtins.str
+        """Required. Id or name of the workflow."""
+        correlation_id: _builtins.str
+        """Required. Correlation id of the execution. At most 256 characters."""
+        def __init__(
+            self,
+            *,
+            workflow: _builtins.str = ...,
+            correlation_id: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["correlation_id", b"correlation_id", "workflow", b"workflow"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    EXECUTION_ID_FIELD_NUMBER: _builtins.int
+    CORRELATION_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    PAYLOAD_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    execution_id: _builtins.str
+    """Id of the execution."""
+    name: _builtins.str
+    """Required. Name of the signal, 1 to 128 characters."""
+    request_id: _builtins.str
+    """Optional. Id of this request, made by the caller; a UUID is advised. The same id with the same content returns the
+    execution of the first call as it is now and sends nothing again; with other content, or of another method,
+    ALREADY_EXISTS, REQUEST_ID_REUSED. It is remembered for at least 30 days and as long as the execution is kept.
+    Without it, the same signal sent twice is two signals. At most 128 characters.
+    """
+    @_builtins.property
+    def correlation(self) -> Global___SignalExecutionRequest.Correlation:
+        """The one execution of a workflow with this correlation id that has not ended. NOT_FOUND, EXECUTION_NOT_FOUND, when
+        there is none; FAILED_PRECONDITION, CORRELATION_AMBIGUOUS, when there are several.
+        """
+
+    @_builtins.property
+    def payload(self) -> _struct_pb2.Struct:
+        """Optional. What it carries. At most 64 KiB as JSON."""
+
+    def __init__(
+        self,
+        *,
+        execution_id: _builtins.str = ...,
+        correlation: Global___SignalExecutionRequest.Correlation | None = ...,
+        name: _builtins.str = ...,
+        payload: _struct_pb2.Struct | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["correlation", b"correlation", "execution_id", b"execution_id", "payload", b"payload", "target", b"target"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["correlation", b"correlation", "execution_id", b"execution_id", "name", b"name", "payload", b"payload", "request_id", b"request_id", "target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_target: _TypeAlias = _typing.Literal["execution_id", "correlation"]  # noqa: Y015
+    _WhichOneofArgType_target: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_target) -> _WhichOneofReturnType_target | None: ...
+
+Global___SignalExecutionRequest: _TypeAlias = SignalExecutionRequest  # noqa: Y015
+
+@_typing.final
+class SignalExecutionResponse(_message.Message):
+    """Response of SignalExecution."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXECUTION_FIELD_NUMBER: _builtins.int
+    SIGNAL_ID_FIELD_NUMBER: _builtins.int
+    signal_id: _builtins.str
+    """Id of the signal, by which the history tells it and the step that takes it."""
+    @_builtins.property
+    def execution(self) -> _execution_pb2.Execution:
+        """The execution after the signal, as in EXECUTION_VIEW_BASIC."""
+
+    def __init__(
+        self,
+        *,
+        execution: _execution_pb2.Execution | None = ...,
+        signal_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["execution", b"execution"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution", b"execution", "signal_id", b"signal_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignalExecutionResponse: _TypeAlias = SignalExecutionResponse  # noqa: Y015
+
+@_typing.final
 class WatchExecutionRequest(_message.Message):
     """Request of WatchExecution."""
 

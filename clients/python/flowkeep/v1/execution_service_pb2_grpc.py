@@ -85,6 +85,11 @@ class ExecutionServiceStub:
                 request_serializer=flowkeep_dot_v1_dot_execution__service__pb2.TerminateRequest.SerializeToString,
                 response_deserializer=flowkeep_dot_v1_dot_execution__service__pb2.TerminateResponse.FromString,
                 _registered_method=True)
+        self.SignalExecution = channel.unary_unary(
+                '/flowkeep.v1.ExecutionService/SignalExecution',
+                request_serializer=flowkeep_dot_v1_dot_execution__service__pb2.SignalExecutionRequest.SerializeToString,
+                response_deserializer=flowkeep_dot_v1_dot_execution__service__pb2.SignalExecutionResponse.FromString,
+                _registered_method=True)
         self.WatchExecution = channel.unary_stream(
                 '/flowkeep.v1.ExecutionService/WatchExecution',
                 request_serializer=flowkeep_dot_v1_dot_execution__service__pb2.WatchExecutionRequest.SerializeToString,
@@ -182,6 +187,18 @@ class ExecutionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SignalExecution(self, request, context):
+        """Sends an execution a signal, with which the step goes on that waits for it by `wait_signal`. An answer means that the
+        signal is kept: it is taken by one step and by one only, in the order in which signals came, at once or when a step
+        begins to wait for it. A payload that does not meet the schema of a step that waits already is refused with
+        INVALID_ARGUMENT. An execution keeps up to 100 signals, and 256 KiB of their payloads, that no step has taken: beyond,
+        RESOURCE_EXHAUSTED, SIGNALS_FULL. One that has ended answers FAILED_PRECONDITION, EXECUTION_FINISHED, and one that is
+        being cancelled EXECUTION_STATE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchExecution(self, request, context):
         """Sends the events of an execution in order and without gaps, first those that happened, then each as it is
         committed. The stream ends with OK after the last event of a finished execution, and with another status for any
@@ -243,6 +260,11 @@ def add_ExecutionServiceServicer_to_server(servicer, server):
                     servicer.Terminate,
                     request_deserializer=flowkeep_dot_v1_dot_execution__service__pb2.TerminateRequest.FromString,
                     response_serializer=flowkeep_dot_v1_dot_execution__service__pb2.TerminateResponse.SerializeToString,
+            ),
+            'SignalExecution': grpc.unary_unary_rpc_method_handler(
+                    servicer.SignalExecution,
+                    request_deserializer=flowkeep_dot_v1_dot_execution__service__pb2.SignalExecutionRequest.FromString,
+                    response_serializer=flowkeep_dot_v1_dot_execution__service__pb2.SignalExecutionResponse.SerializeToString,
             ),
             'WatchExecution': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchExecution,
@@ -521,6 +543,33 @@ class ExecutionService:
             '/flowkeep.v1.ExecutionService/Terminate',
             flowkeep_dot_v1_dot_execution__service__pb2.TerminateRequest.SerializeToString,
             flowkeep_dot_v1_dot_execution__service__pb2.TerminateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SignalExecution(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/flowkeep.v1.ExecutionService/SignalExecution',
+            flowkeep_dot_v1_dot_execution__service__pb2.SignalExecutionRequest.SerializeToString,
+            flowkeep_dot_v1_dot_execution__service__pb2.SignalExecutionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -77,6 +77,14 @@ class ExecutionServiceStub:
     effect: their steps are CANCELLED with `OUTCOME_UNKNOWN`. On one that has ended it answers FAILED_PRECONDITION,
     `EXECUTION_FINISHED`.
     """
+    SignalExecution: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.SignalExecutionRequest, _execution_service_pb2.SignalExecutionResponse]
+    """Sends an execution a signal, with which the step goes on that waits for it by `wait_signal`. An answer means that the
+    signal is kept: it is taken by one step and by one only, in the order in which signals came, at once or when a step
+    begins to wait for it. A payload that does not meet the schema of a step that waits already is refused with
+    INVALID_ARGUMENT. An execution keeps up to 100 signals, and 256 KiB of their payloads, that no step has taken: beyond,
+    RESOURCE_EXHAUSTED, SIGNALS_FULL. One that has ended answers FAILED_PRECONDITION, EXECUTION_FINISHED, and one that is
+    being cancelled EXECUTION_STATE.
+    """
     WatchExecution: _grpc.UnaryStreamMultiCallable[_execution_service_pb2.WatchExecutionRequest, _execution_service_pb2.WatchExecutionResponse]
     """Sends the events of an execution in order and without gaps, first those that happened, then each as it is
     committed. The stream ends with OK after the last event of a finished execution, and with another status for any
@@ -131,6 +139,14 @@ class ExecutionServiceAsyncStub(ExecutionServiceStub):
     executions that do not obey Cancel. Attempts that run are told to stop and not waited for, so they may still take
     effect: their steps are CANCELLED with `OUTCOME_UNKNOWN`. On one that has ended it answers FAILED_PRECONDITION,
     `EXECUTION_FINISHED`.
+    """
+    SignalExecution: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.SignalExecutionRequest, _execution_service_pb2.SignalExecutionResponse]  # type: ignore[assignment]
+    """Sends an execution a signal, with which the step goes on that waits for it by `wait_signal`. An answer means that the
+    signal is kept: it is taken by one step and by one only, in the order in which signals came, at once or when a step
+    begins to wait for it. A payload that does not meet the schema of a step that waits already is refused with
+    INVALID_ARGUMENT. An execution keeps up to 100 signals, and 256 KiB of their payloads, that no step has taken: beyond,
+    RESOURCE_EXHAUSTED, SIGNALS_FULL. One that has ended answers FAILED_PRECONDITION, EXECUTION_FINISHED, and one that is
+    being cancelled EXECUTION_STATE.
     """
     WatchExecution: _aio.UnaryStreamMultiCallable[_execution_service_pb2.WatchExecutionRequest, _execution_service_pb2.WatchExecutionResponse]  # type: ignore[assignment]
     """Sends the events of an execution in order and without gaps, first those that happened, then each as it is
@@ -243,6 +259,20 @@ class ExecutionServiceServicer(metaclass=_abc_1.ABCMeta):
         executions that do not obey Cancel. Attempts that run are told to stop and not waited for, so they may still take
         effect: their steps are CANCELLED with `OUTCOME_UNKNOWN`. On one that has ended it answers FAILED_PRECONDITION,
         `EXECUTION_FINISHED`.
+        """
+
+    @_abc_1.abstractmethod
+    def SignalExecution(
+        self,
+        request: _execution_service_pb2.SignalExecutionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_execution_service_pb2.SignalExecutionResponse, _abc.Awaitable[_execution_service_pb2.SignalExecutionResponse]]:
+        """Sends an execution a signal, with which the step goes on that waits for it by `wait_signal`. An answer means that the
+        signal is kept: it is taken by one step and by one only, in the order in which signals came, at once or when a step
+        begins to wait for it. A payload that does not meet the schema of a step that waits already is refused with
+        INVALID_ARGUMENT. An execution keeps up to 100 signals, and 256 KiB of their payloads, that no step has taken: beyond,
+        RESOURCE_EXHAUSTED, SIGNALS_FULL. One that has ended answers FAILED_PRECONDITION, EXECUTION_FINISHED, and one that is
+        being cancelled EXECUTION_STATE.
         """
 
     @_abc_1.abstractmethod
