@@ -48,8 +48,8 @@ class Control:
     async def send(self, scope: Scope, execution_id: UUID, posting: Posting, request: Request | None) -> None:
         """Do what `ask` does with a message of any kind."""
         posted = await self._repository.post(scope, execution_id, posting, request)
-        await failpoints.reach("message.after_commit_before_delivery")
         if posted.message is not None:
+            await failpoints.reach("message.after_commit_before_delivery")
             delivery = self._runner.hand_in(posted, to_the_end=posting.kind is MessageKind.TERMINATE)
             # Whoever takes an execution has to drive it, also when the caller has gone in between.
             await asyncio.shield(self._runner.tasks.spawn(delivery, f"{posting.kind.value.lower()} {execution_id}"))
