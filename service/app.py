@@ -260,7 +260,7 @@ async def running_server(config: Config, repository: Repository, *, alone: bool)
             tokens,
             config.wait_limit,
             engine.control,
-            Signalling(repository, engine.workflows, engine.runner),
+            Signalling(repository, engine.workflows, engine.control),
         )
         notification_servicer = NotificationServicer(notifications_of(config, repository, engine.hub), tokens)
         task_servicer = TaskServicer(engine.people, repository, tokens)

@@ -27,6 +27,10 @@ class Control:
         self._runner = runner
         self._new_id = new_id
 
+    def new_id(self) -> UUID:
+        """Return the id of a message that is sent now."""
+        return self._new_id(self._runner.now())
+
     async def ask(
         self,
         scope: Scope,
@@ -42,7 +46,7 @@ class Control:
         ExecutionNotFoundError, ExecutionFinishedError, ExecutionStateError, RequestIdReusedError.
         """
         request = await in_slices(asked(Method(kind.value), request_id, by, execution_id=str(execution_id), body=body))
-        await self.send(scope, execution_id, Posting(self._new_id(self._runner.now()), kind, by, body), request)
+        await self.send(scope, execution_id, Posting(self.new_id(), kind, by, body), request)
         return await self._repository.get_execution(scope, execution_id)
 
     async def send(self, scope: Scope, execution_id: UUID, posting: Posting, request: Request | None) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -19,10 +18,8 @@ from persistence.signals import MOST_PAYLOAD_BYTES
 from service.engine import awaited_signals, payload
 from service.engine.control import Control
 from service.engine.definition import Listen
-from service.engine.ids import uuid7
 from service.engine.planning.state import awaited_signals as awaited_names
 from service.engine.requests import asked
-from service.engine.running.runner import Runner
 from service.engine.schema import locate
 from service.engine.slices import in_slices
 from service.engine.steps import Steps
@@ -67,20 +64,17 @@ class Correlation:
 
 
 class Signalling:
-    """Sends signals, over one repository and one runner."""
+    """Sends signals."""
 
     def __init__(
         self,
         repository: Repository,
         workflows: Workflows,
-        runner: Runner,
-        new_id: Callable[[datetime], UUID] = uuid7,
+        control: Control,
     ) -> None:
         self._repository = repository
-        self._control = Control(repository, runner)
+        self._control = control
         self._steps = Steps(repository, workflows)
-        self._now = runner.now
-        self._new_id = new_id
 
     async def send(
         self,
@@ -104,7 +98,7 @@ class Signalling:
             raise ValidationError([Violation("payload", text)])
         meant = str(target) if isinstance(target, UUID) else asdict(target)
         request = await in_slices(asked(Method.SIGNAL, request_id, by, [sent], name=name, target=meant))
-        signal_id = _id_of(scope.org, request_id) if request_id else self._new_id(self._now())
+        signal_id = _id_of(scope.org, request_id) if request_id else self._control.new_id()
         known = None if request is None else await self._repository.find_asked(scope.org, request)
         if known is not None:
             return await self._repository.get_execution(scope, known), signal_id
@@ -129,11 +123,15 @@ class Signalling:
         waiting = [step for _, step in page.steps if _is_for(step, name) and step.key not in page.omitted]
         if not waiting:
             return
-        first = min(waiting, key=lambda step: (step.wait.start_time if step.wait else self._now(), step.position))
+        first = min(waiting, key=_since)
         schema = awaited_signals.read_again(first.input).schemas.get(name)
         problems = await in_slices(awaited_signals.judging_payload(schema, given))
         if problems:
             raise ValidationError([Violation(locate("payload", each.path), each.message) for each in problems])
+
+
+def _since(step: Step) -> tuple[float, int]:
+    return step.wait.start_time.timestamp() if step.wait else 0.0, step.position
 
 
 def _is_for(step: Step, name: str) -> bool:

@@ -141,7 +141,7 @@ def server() -> Iterator[Any]:
             tokens,
             5.0,
             engine.control,
-            Signalling(repository, engine.workflows, engine.runner),
+            Signalling(repository, engine.workflows, engine.control),
         ),
     }
     bridges = {service: _Bridge(servicers[name], service, loop) for name, service in SERVICES.items()}

@@ -5,14 +5,13 @@ import { create, type JsonValue } from "@bufbuild/protobuf";
 import { given } from "./answer.js";
 import { executeAll, type Outcome } from "./batch.js";
 import { Connection, type ConnectionOptions } from "./connection.js";
+import { ControlCalls } from "./control.js";
 import { type Definition, definition, definitions } from "./definition.js";
 import { DefinitionError, ExecutionFailedError, type FlowkeepError, type Violation } from "./errors.js";
 import type { ExecutionEvent, ExecutionFinished } from "./gen/flowkeep/v1/event_pb.js";
 import { type Execution, Execution_State, ExecutionView, StepView } from "./gen/flowkeep/v1/execution_pb.js";
 import type { StepExecution } from "./gen/flowkeep/v1/execution_pb.js";
 import {
-  type CancelResponse,
-  type SignalExecutionResponse,
   type ExecuteRequest,
   type ExecuteResponse,
   type GetStepResponse,
@@ -25,8 +24,7 @@ import type { Handler } from "./gen/flowkeep/v1/handler_pb.js";
 import type { Worker as WorkerMessage } from "./gen/flowkeep/v1/worker_service_pb.js";
 import { type Workflow, type WorkflowDefinition, WorkflowView } from "./gen/flowkeep/v1/workflow_pb.js";
 import { type ApplyWorkflowsResponse_Result, ListWorkflowsRequestSchema } from "./gen/flowkeep/v1/workflow_service_pb.js";
-import { NotificationCalls } from "./notifications.js";
-import { fromValue, type Input, toStruct } from "./payload.js";
+import { fromValue, type Input } from "./payload.js";
 import {
   type CallOptions,
   type ChangeOptions,
@@ -58,7 +56,7 @@ export interface WatchOptions extends CallOptions {
  * repeated, and each call that changes something carries a `requestId`, under which the server does it once and answers
  * it as often as it comes. An aborted `signal` ends a call with the signal's reason.
  */
-export class Client extends NotificationCalls {
+export class Client extends ControlCalls {
   readonly #connection: Connection;
 
   /** Throws TypeError for a target that is neither `host:port` nor `unix:/path`. */
@@ -282,80 +280,6 @@ export class Client extends NotificationCalls {
     const request = { executionId, path, iteration: options.iteration ?? 0 };
     const { executions } = this.#connection;
     return this.#connection.call((attempt) => executions.getStep(request, attempt), options);
-  }
-
-  /**
-   * Cancels an execution and returns it with what became of each step.
-   *
-   * Idempotent. Throws NotFoundError, and FailedPreconditionError (EXECUTION_FINISHED) when it ended otherwise.
-   */
-  async cancel(
-    executionId: string,
-    options: ChangeOptions & { readonly reason?: string | undefined } = {},
-  ): Promise<CancelResponse> {
-    const request = { executionId, reason: options.reason ?? "", requestId: requestId(options) };
-    const { executions } = this.#connection;
-    return this.#connection.call((attempt) => executions.cancel(request, attempt), options);
-  }
-
-  /**
-   * Lets nothing of an execution begin until it is resumed, and returns it. `hard` stops what runs, too; it is made again
-   * after that. With `stopDeadline` the time until then does not count for the deadline.
-   */
-  async pause(
-    executionId: string,
-    options: ChangeOptions & {
-      readonly reason?: string | undefined;
-      readonly hard?: boolean | undefined;
-      readonly stopDeadline?: boolean | undefined;
-    } = {},
-  ): Promise<Execution> {
-    const { reason = "", hard = false, stopDeadline = false } = options;
-    const request = { executionId, reason, hard, stopDeadline, requestId: requestId(options) };
-    const { executions } = this.#connection;
-    return given((await this.#connection.call((attempt) => executions.pause(request, attempt), options)).execution);
-  }
-
-  /** Lets a paused execution go on, and returns it. */
-  async resume(
-    executionId: string,
-    options: ChangeOptions & { readonly reason?: string | undefined } = {},
-  ): Promise<Execution> {
-    const request = { executionId, reason: options.reason ?? "", requestId: requestId(options) };
-    const { executions } = this.#connection;
-    return given((await this.#connection.call((attempt) => executions.resume(request, attempt), options)).execution);
-  }
-
-  /** Ends an execution at once, without waiting for what runs, and returns it. */
-  async terminate(
-    executionId: string,
-    options: ChangeOptions & { readonly reason?: string | undefined } = {},
-  ): Promise<Execution> {
-    const request = { executionId, reason: options.reason ?? "", requestId: requestId(options) };
-    const { executions } = this.#connection;
-    return given((await this.#connection.call((attempt) => executions.terminate(request, attempt), options)).execution);
-  }
-
-  /**
-   * Sends an execution a signal, for which one of its steps waits or will; it is told by its id, or by its workflow and
-   * correlation id. Sent once, however often it is tried.
-   *
-   * Throws NotFoundError, FailedPreconditionError (EXECUTION_FINISHED, EXECUTION_STATE, CORRELATION_AMBIGUOUS),
-   * InvalidArgumentError for a payload that a step which waits does not take, ResourceExhaustedError (SIGNALS_FULL).
-   */
-  async signal(
-    target: string | { readonly workflow: string; readonly correlationId: string },
-    name: string,
-    payload: Input = {},
-    options: ChangeOptions = {},
-  ): Promise<SignalExecutionResponse> {
-    const meant =
-      typeof target === "string"
-        ? ({ case: "executionId", value: target } as const)
-        : ({ case: "correlation", value: target } as const);
-    const request = { target: meant, name, payload: toStruct(payload, "payload"), requestId: requestId(options) };
-    const { executions } = this.#connection;
-    return this.#connection.call((attempt) => executions.signalExecution(request, attempt), options);
   }
 
   /**

@@ -11,6 +11,8 @@ from msgspec.structs import replace
 
 from persistence.model import Step
 from service.engine import payload
+from service.engine.clock import later
+from service.engine.definition import StepSpec
 from service.engine.failure import WORKER_LOST, Failure
 
 MAX_FAILED_ATTEMPTS_KEPT = 20
@@ -35,6 +37,17 @@ def lost_in_a_row(step: Step) -> int:
     """Return how many attempts were lost with their workers, of the newest ones that failed."""
     codes = (attempt.get("failure", {}).get("code") for attempt in reversed(step.failed_attempts))
     return sum(1 for _ in takewhile(lambda code: code == WORKER_LOST, codes))
+
+
+def may_retry(spec: StepSpec, step: Step, failure: Failure, retry_time: datetime) -> bool:
+    """Return whether the next attempt of a step may follow at a time on one that failed so."""
+    if not failure.retryable or failure.code in spec.retry.non_retryable_codes:
+        return False
+    if step.failures >= spec.retry.max_attempts:
+        return False
+    if spec.total_timeout is None or step.start_time is None:
+        return True
+    return retry_time < later(step.start_time, spec.total_timeout)
 
 
 def _kept(attempts: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:

@@ -26,7 +26,7 @@ from service.engine.failure import (
 from service.engine.planning import events
 from service.engine.planning.draft import Draft
 from service.engine.planning.effects import Effect, StartAttempt
-from service.engine.planning.failed_attempts import lost_in_a_row, with_failed_attempt
+from service.engine.planning.failed_attempts import lost_in_a_row, may_retry, with_failed_attempt
 from service.engine.planning.happenings import OfAttempt
 from service.engine.planning.reasons import unknown_outcome
 from service.engine.planning.state import State, runs
@@ -239,7 +239,7 @@ class StepRules(ABC):
         failed = replace(with_failed_attempt(step, failure, self.time), failures=failures, failure=failure.to_json())
         pause = min(max(spec.retry.pause(failures, draw), retry_after or 0.0), TEN_YEARS)
         retry_time = later(self.time, pause)
-        if not _may_retry(spec, failed, failure, retry_time):
+        if not may_retry(spec, failed, failure, retry_time):
             self.fail_for_good(failed, failure, is_of_attempt=True)
             return
         wait = Wait(WaitKind.RETRY, self.time, retry_time, attempt=step.attempt + 1)
@@ -396,13 +396,3 @@ def _shown(spec: StepSpec, variables: Mapping[str, Any]) -> Mapping[str, Any]:
     params, steps = spec.action.params, variables["steps"]
     seen = {path: steps[path] for path in params.references if path in steps}
     return {**shown, "steps": {p: e if p in params.reads else {"state": e["state"]} for p, e in seen.items()}}
-
-
-def _may_retry(spec: StepSpec, step: Step, failure: Failure, retry_time: datetime) -> bool:
-    if not failure.retryable or failure.code in spec.retry.non_retryable_codes:
-        return False
-    if step.failures >= spec.retry.max_attempts:
-        return False
-    if spec.total_timeout is None or step.start_time is None:
-        return True
-    return retry_time < later(step.start_time, spec.total_timeout)

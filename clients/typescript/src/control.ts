@@ -1,0 +1,93 @@
+/** The calls that send something to executions: cancel, signal, pause, resume, terminate. */
+
+import { given } from "./answer.js";
+import type { Connection } from "./connection.js";
+import type { Execution } from "./gen/flowkeep/v1/execution_pb.js";
+import type { CancelResponse, SignalExecutionResponse } from "./gen/flowkeep/v1/execution_service_pb.js";
+import { NotificationCalls } from "./notifications.js";
+import { type Input, toStruct } from "./payload.js";
+import { type ChangeOptions, requestId } from "./requests.js";
+
+/** What is done with executions that run. */
+export class ControlCalls extends NotificationCalls {
+  readonly #connection: Connection;
+
+  constructor(connection: Connection) {
+    super(connection);
+    this.#connection = connection;
+  }
+
+  /**
+   * Cancels an execution and returns it with what became of each step.
+   *
+   * Idempotent. Throws NotFoundError, and FailedPreconditionError (EXECUTION_FINISHED) when it ended otherwise.
+   */
+  async cancel(
+    executionId: string,
+    options: ChangeOptions & { readonly reason?: string | undefined } = {},
+  ): Promise<CancelResponse> {
+    const request = { executionId, reason: options.reason ?? "", requestId: requestId(options) };
+    const { executions } = this.#connection;
+    return this.#connection.call((attempt) => executions.cancel(request, attempt), options);
+  }
+
+  /**
+   * Lets nothing of an execution begin until it is resumed, and returns it. `hard` stops what runs, too; it is made again
+   * after that. With `stopDeadline` the time until then does not count for the deadline.
+   */
+  async pause(
+    executionId: string,
+    options: ChangeOptions & {
+      readonly reason?: string | undefined;
+      readonly hard?: boolean | undefined;
+      readonly stopDeadline?: boolean | undefined;
+    } = {},
+  ): Promise<Execution> {
+    const { reason = "", hard = false, stopDeadline = false } = options;
+    const request = { executionId, reason, hard, stopDeadline, requestId: requestId(options) };
+    const { executions } = this.#connection;
+    return given((await this.#connection.call((attempt) => executions.pause(request, attempt), options)).execution);
+  }
+
+  /** Lets a paused execution go on, and returns it. */
+  async resume(
+    executionId: string,
+    options: ChangeOptions & { readonly reason?: string | undefined } = {},
+  ): Promise<Execution> {
+    const request = { executionId, reason: options.reason ?? "", requestId: requestId(options) };
+    const { executions } = this.#connection;
+    return given((await this.#connection.call((attempt) => executions.resume(request, attempt), options)).execution);
+  }
+
+  /** Ends an execution at once, without waiting for what runs, and returns it. */
+  async terminate(
+    executionId: string,
+    options: ChangeOptions & { readonly reason?: string | undefined } = {},
+  ): Promise<Execution> {
+    const request = { executionId, reason: options.reason ?? "", requestId: requestId(options) };
+    const { executions } = this.#connection;
+    return given((await this.#connection.call((attempt) => executions.terminate(request, attempt), options)).execution);
+  }
+
+  /**
+   * Sends an execution a signal, for which one of its steps waits or will; it is told by its id, or by its workflow and
+   * correlation id. Sent once, however often it is tried.
+   *
+   * Throws NotFoundError, FailedPreconditionError (EXECUTION_FINISHED, EXECUTION_STATE, CORRELATION_AMBIGUOUS),
+   * InvalidArgumentError for a payload that a step which waits does not take, ResourceExhaustedError (SIGNALS_FULL).
+   */
+  async signal(
+    target: string | { readonly workflow: string; readonly correlationId: string },
+    name: string,
+    payload: Input = {},
+    options: ChangeOptions = {},
+  ): Promise<SignalExecutionResponse> {
+    const meant =
+      typeof target === "string"
+        ? ({ case: "executionId", value: target } as const)
+        : ({ case: "correlation", value: target } as const);
+    const request = { target: meant, name, payload: toStruct(payload, "payload"), requestId: requestId(options) };
+    const { executions } = this.#connection;
+    return this.#connection.call((attempt) => executions.signalExecution(request, attempt), options);
+  }
+}
