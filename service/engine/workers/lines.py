@@ -72,12 +72,16 @@ class Seat:
         self._granted.set_result(None)
 
     def take(self) -> Worker | None:
-        """Return the worker and give the room to the caller; None if it may be given nothing any more."""
+        """Return the worker and give the room to the caller; None if it may not be given the attempt any more."""
         worker, self.worker = self.worker, None
         if worker is None:
             return None
         worker.reserved -= 1
-        return worker if worker.is_available else None
+        line = self.line
+        if worker.is_available and line.handler in worker.handlers and worker.meets(line.wishes):
+            return worker
+        line.freed(worker)
+        return None
 
     def close(self) -> None:
         """Leave the line, or give the room back if it was not taken."""
@@ -159,10 +163,9 @@ class Lines:
             line.take_in(worker)
 
     def leave(self, worker: Worker) -> None:
-        """Let a worker serve no line."""
+        """Let a worker serve no line. What waits in those that nobody else serves is not let go yet."""
         for line in self.all:
             line.workers.pop(worker, None)
-            line.give_up()
 
     def newest(self, wishes: Wishes) -> Worker | None:
         """Return the worker that came last of those that meet these wishes, busy or not."""

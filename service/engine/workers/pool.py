@@ -135,11 +135,11 @@ class Workers:
         """
         if self._is_draining:
             raise ShuttingDownError
-        worker = self._workers.get(registration.key)
+        worker, had = self._workers.get(registration.key), list[Lines]()
         if worker is None:
             worker = self._workers[registration.key] = Worker(registration, link, self._now())
         else:
-            self._leave(worker)
+            had = self._take_out(worker)
             old, worker.link = worker.link, link
             if old is not None:
                 old.end(StreamReplacedError())
@@ -152,6 +152,7 @@ class Workers:
             lines = self._lines.setdefault(key, Lines(*key, self.serve))
             is_news = is_news or not any(each.is_available and each.is_like(worker) for each in lines.any.workers)
             lines.enter(worker)
+        self._close_lines(had)
         self._changed.set()
         self.serve(worker)
         if is_news:
@@ -273,17 +274,26 @@ class Workers:
         return [worker for worker in self.all if worker.link is None or worker.silence > LOOKS // 2]
 
     def _forget(self, worker: Worker) -> None:
-        self._leave(worker)
+        self._close_lines(self._take_out(worker))
         if self._workers.get(worker.registration.key) is worker:
             del self._workers[worker.registration.key]
 
-    def _leave(self, worker: Worker) -> None:
-        for declared in worker.registration.handlers:
-            key = worker.registration.org, declared.name
-            if (lines := self._lines.get(key)) is not None:
-                lines.leave(worker)
-                if not lines.any.workers:
-                    del self._lines[key]
+    def _take_out(self, worker: Worker) -> list[Lines]:
+        """Let a worker serve no line, and return those of its handlers: what waits there is not let go yet."""
+        org = worker.registration.org
+        found = (self._lines.get((org, declared.name)) for declared in worker.registration.handlers)
+        left = [lines for lines in found if lines is not None]
+        for lines in left:
+            lines.leave(worker)
+        return left
+
+    def _close_lines(self, left: Sequence[Lines]) -> None:
+        """Give up lines that a worker has left, and that nobody else serves."""
+        for lines in left:
+            for line in lines.all:
+                line.give_up()
+            if not lines.any.workers:
+                del self._lines[lines.any.org, lines.any.handler]
 
     def _give_up_lines(self, worker: Worker) -> None:
         for line in self._lines_of(worker):

@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-import msgspec
-
 from service.engine import payload
 from service.engine.failure import CANCELLED, INVALID_OUTPUT
 from service.engine.handlers.attempt import CURRENT
@@ -163,6 +161,6 @@ def _output(written: bytes) -> Any:
         return None
     try:
         return payload.decode(written)
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         text = f"what the worker gave as output is no JSON: {error}"
         raise HandlerError(INVALID_OUTPUT, text, retryable=False) from None
