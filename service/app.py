@@ -205,6 +205,7 @@ async def running_engine(
     tasks.keep(notifications.tend, "old notifications")
     tasks.keep(engine.workers.keep, "silent workers")
     tasks.keep(lambda: engine.workers.relay.keep(repository, lambda: runner.incarnation), "relayed attempts")
+    tasks.keep(engine.known_handlers.keep, "known handlers")
     tasks.keep(lambda: announce(engine.workers, repository, lambda: runner.incarnation), "announced workers")
     leases: LeaseThread | LeaseKeeper
     if (apart := repository.leases_apart()) is not None:

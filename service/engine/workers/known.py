@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
+
+from persistence.errors import PersistenceError
 from persistence.workers import WorkerHandler, WorkerRepository
 from service.engine import payload
 from service.engine.chat import tools
@@ -19,6 +24,8 @@ from service.engine.violations import ValidationError, Violation
 from service.engine.workers.model import Declared, HandlerExistsError, Registration
 from service.engine.workers.pool import Workers
 from service.engine.workers.remote import RemoteHandlers
+
+log = structlog.get_logger(__name__)
 
 MAX_BYTES = 1 << 20
 """Of names, descriptions and schemas of the handlers of workers of an org: all go out in one answer of ListHandlers."""
@@ -90,6 +97,32 @@ class KnownHandlers:
             await self._repository.keep_worker_handlers(org, fresh)
             self._written.update({(org, row.name): (row, now) for row in fresh})
         return made
+
+    async def renew(self, now: float) -> None:
+        """Write again what connected workers have, if that was long ago: they may be for longer than it is remembered.
+
+        `now` is the time of a clock that goes only forward. Raises PersistenceError.
+        """
+        fresh = dict[str, dict[str, WorkerHandler]]()
+        for worker in self._workers.all:
+            said = worker.registration
+            rows = (_row(declared, said.version) for declared in said.handlers) if worker.link is not None else ()
+            for row in rows:
+                written, when = self._written.get((said.org, row.name), (row, -math.inf))
+                if now - when >= REFRESHED:
+                    fresh.setdefault(said.org, {})[row.name] = written
+        for org, by_name in fresh.items():
+            await self._repository.keep_worker_handlers(org, list(by_name.values()))
+            self._written.update({(org, name): (row, now) for name, row in by_name.items()})
+
+    async def keep(self) -> None:
+        """Renew what connected workers have until cancelled."""
+        while True:
+            await asyncio.sleep(REFRESHED)
+            try:
+                await self.renew(asyncio.get_running_loop().time())
+            except PersistenceError as error:  # 30 days are left for the next time
+                log.warning("handlers of workers not renewed", error=str(error))
 
     def _is_news(self, org: str, row: WorkerHandler, now: float) -> bool:
         before, when = self._written.get((org, row.name), (None, now))
