@@ -548,7 +548,9 @@ type StepStarted struct {
 	Handler string `protobuf:"bytes,2,opt,name=handler,proto3" json:"handler,omitempty"`
 	// Output only. Number of the attempt, from 1; 0 of a `for_each`.
 	Attempt int32 `protobuf:"varint,3,opt,name=attempt,proto3" json:"attempt,omitempty"`
-	// Output only. What runs it: the server process, as `host:pid`. Empty of a `for_each`.
+	// Output only. What runs it: the server process, as `host:pid`. Empty of a `for_each`. Of a handler that workers have,
+	// the server that drives the attempt: it is recorded before a worker is given it, and if that one is lost the next
+	// attempt may be another's. Which worker has it tells `attempts` of ListWorkers, while it runs.
 	Worker string `protobuf:"bytes,4,opt,name=worker,proto3" json:"worker,omitempty"`
 	// Output only. Number of the whole run of the step, from 1.
 	Iteration int32 `protobuf:"varint,5,opt,name=iteration,proto3" json:"iteration,omitempty"`

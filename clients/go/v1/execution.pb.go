@@ -1203,7 +1203,8 @@ type StepExecution struct {
 	// `workflows.read`.
 	SkipReason string `protobuf:"bytes,18,opt,name=skip_reason,json=skipReason,proto3" json:"skip_reason,omitempty"`
 	// Output only. What ran the newest attempt: the server process, as `host:pid`. Empty before the first attempt, and
-	// where the server runs the step itself.
+	// where the server runs the step itself. Of a handler that workers have, the server that drives the attempt, not the
+	// worker: which worker has it tells `attempts` of ListWorkers, while it runs.
 	Worker string `protobuf:"bytes,19,opt,name=worker,proto3" json:"worker,omitempty"`
 	// Output only. What the attempts of this iteration used up together, those that failed or were cancelled among them, as
 	// their handlers reported; absent when nothing. Known when an attempt has ended; of one that was cut off with its server
@@ -2057,7 +2058,8 @@ type FailedAttempt struct {
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
 	// Output only. Why it failed.
 	Failure *Failure `protobuf:"bytes,4,opt,name=failure,proto3" json:"failure,omitempty"`
-	// Output only. What ran it: the server process, as `host:pid`.
+	// Output only. What ran it: the server process, as `host:pid`. Of a handler that workers have, the server that drove
+	// the attempt, not the worker.
 	Worker string `protobuf:"bytes,5,opt,name=worker,proto3" json:"worker,omitempty"`
 	// Output only. Number of the whole run of the step that it belongs to, from 1.
 	Iteration     int32 `protobuf:"varint,6,opt,name=iteration,proto3" json:"iteration,omitempty"`

@@ -1359,7 +1359,7 @@ func (x *ListWorkersRequest) GetHandler() string {
 // Response of ListWorkers.
 type ListWorkersResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The workers, by name.
+	// The workers, by name and then by id: all of them. Of the attempts that they run, not all are told: see `attempts`.
 	Workers       []*Worker `protobuf:"bytes,1,rep,name=workers,proto3" json:"workers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1415,7 +1415,9 @@ type Worker struct {
 	Handlers []string `protobuf:"bytes,4,rep,name=handlers,proto3" json:"handlers,omitempty"`
 	// Output only. How many attempts it runs at a time.
 	Capacity int32 `protobuf:"varint,5,opt,name=capacity,proto3" json:"capacity,omitempty"`
-	// Output only. Those that it runs. Only where it is connected to the server that answers.
+	// Output only. Those that it runs, and those whose results are on their way to the server that drives their execution.
+	// Only where it is connected to the server that answers, `server`: of others nothing but `running` is told. At most
+	// 100 of each worker, and 10,000 in one answer.
 	Attempts []*Attempt `protobuf:"bytes,6,rep,name=attempts,proto3" json:"attempts,omitempty"`
 	// Output only. When it connected.
 	ConnectTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=connect_time,json=connectTime,proto3" json:"connect_time,omitempty"`
@@ -1427,7 +1429,7 @@ type Worker struct {
 	Server string `protobuf:"bytes,10,opt,name=server,proto3" json:"server,omitempty"`
 	// Output only. Whether it takes no more attempts.
 	IsDraining bool `protobuf:"varint,11,opt,name=is_draining,json=isDraining,proto3" json:"is_draining,omitempty"`
-	// Output only. How many attempts it runs.
+	// Output only. How many attempts it runs, also those that `attempts` does not tell.
 	Running int32 `protobuf:"varint,12,opt,name=running,proto3" json:"running,omitempty"`
 	// Output only. Its labels.
 	Labels        map[string]string `protobuf:"bytes,13,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`

@@ -252,7 +252,10 @@ class StepStarted(_message.Message):
     attempt: _builtins.int
     """Output only. Number of the attempt, from 1; 0 of a `for_each`."""
     worker: _builtins.str
-    """Output only. What runs it: the server process, as `host:pid`. Empty of a `for_each`."""
+    """Output only. What runs it: the server process, as `host:pid`. Empty of a `for_each`. Of a handler that workers have,
+    the server that drives the attempt: it is recorded before a worker is given it, and if that one is lost the next
+    attempt may be another's. Which worker has it tells `attempts` of ListWorkers, while it runs.
+    """
     iteration: _builtins.int
     """Output only. Number of the whole run of the step, from 1."""
     @_builtins.property

@@ -831,7 +831,8 @@ class StepExecution(_message.Message):
     """
     worker: _builtins.str
     """Output only. What ran the newest attempt: the server process, as `host:pid`. Empty before the first attempt, and
-    where the server runs the step itself.
+    where the server runs the step itself. Of a handler that workers have, the server that drives the attempt, not the
+    worker: which worker has it tells `attempts` of ListWorkers, while it runs.
     """
     payloads_omitted: _builtins.bool
     """Output only. Whether `input`, `output`, `assigned`, `failed_attempts` and the details of `failure` were left out,
@@ -1247,7 +1248,9 @@ class FailedAttempt(_message.Message):
     attempt: _builtins.int
     """Output only. Number of the attempt, from 1."""
     worker: _builtins.str
-    """Output only. What ran it: the server process, as `host:pid`."""
+    """Output only. What ran it: the server process, as `host:pid`. Of a handler that workers have, the server that drove
+    the attempt, not the worker.
+    """
     iteration: _builtins.int
     """Output only. Number of the whole run of the step that it belongs to, from 1."""
     @_builtins.property

@@ -693,7 +693,7 @@ class ListWorkersResponse(_message.Message):
     WORKERS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def workers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Worker]:
-        """The workers, by name."""
+        """The workers, by name and then by id: all of them. Of the attempts that they run, not all are told: see `attempts`."""
 
     def __init__(
         self,
@@ -762,14 +762,17 @@ class Worker(_message.Message):
     is_draining: _builtins.bool
     """Output only. Whether it takes no more attempts."""
     running: _builtins.int
-    """Output only. How many attempts it runs."""
+    """Output only. How many attempts it runs, also those that `attempts` does not tell."""
     @_builtins.property
     def handlers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Output only. Names of its handlers."""
 
     @_builtins.property
     def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attempt]:
-        """Output only. Those that it runs. Only where it is connected to the server that answers."""
+        """Output only. Those that it runs, and those whose results are on their way to the server that drives their execution.
+        Only where it is connected to the server that answers, `server`: of others nothing but `running` is told. At most
+        100 of each worker, and 10,000 in one answer.
+        """
 
     @_builtins.property
     def connect_time(self) -> _timestamp_pb2.Timestamp:

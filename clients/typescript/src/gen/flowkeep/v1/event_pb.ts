@@ -307,7 +307,9 @@ export type StepStarted = Message<"flowkeep.v1.StepStarted"> & {
   attempt: number;
 
   /**
-   * Output only. What runs it: the server process, as `host:pid`. Empty of a `for_each`.
+   * Output only. What runs it: the server process, as `host:pid`. Empty of a `for_each`. Of a handler that workers have,
+   * the server that drives the attempt: it is recorded before a worker is given it, and if that one is lost the next
+   * attempt may be another's. Which worker has it tells `attempts` of ListWorkers, while it runs.
    *
    * @generated from field: string worker = 4;
    */

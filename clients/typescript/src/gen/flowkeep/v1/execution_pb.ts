@@ -634,7 +634,8 @@ export type StepExecution = Message<"flowkeep.v1.StepExecution"> & {
 
   /**
    * Output only. What ran the newest attempt: the server process, as `host:pid`. Empty before the first attempt, and
-   * where the server runs the step itself.
+   * where the server runs the step itself. Of a handler that workers have, the server that drives the attempt, not the
+   * worker: which worker has it tells `attempts` of ListWorkers, while it runs.
    *
    * @generated from field: string worker = 19;
    */
@@ -1083,7 +1084,8 @@ export type FailedAttempt = Message<"flowkeep.v1.FailedAttempt"> & {
   failure?: Failure | undefined;
 
   /**
-   * Output only. What ran it: the server process, as `host:pid`.
+   * Output only. What ran it: the server process, as `host:pid`. Of a handler that workers have, the server that drove
+   * the attempt, not the worker.
    *
    * @generated from field: string worker = 5;
    */

@@ -752,7 +752,7 @@ export const ListWorkersRequestSchema: GenMessage<ListWorkersRequest> = /*@__PUR
  */
 export type ListWorkersResponse = Message<"flowkeep.v1.ListWorkersResponse"> & {
   /**
-   * The workers, by name.
+   * The workers, by name and then by id: all of them. Of the attempts that they run, not all are told: see `attempts`.
    *
    * @generated from field: repeated flowkeep.v1.Worker workers = 1;
    */
@@ -808,7 +808,9 @@ export type Worker = Message<"flowkeep.v1.Worker"> & {
   capacity: number;
 
   /**
-   * Output only. Those that it runs. Only where it is connected to the server that answers.
+   * Output only. Those that it runs, and those whose results are on their way to the server that drives their execution.
+   * Only where it is connected to the server that answers, `server`: of others nothing but `running` is told. At most
+   * 100 of each worker, and 10,000 in one answer.
    *
    * @generated from field: repeated flowkeep.v1.Attempt attempts = 6;
    */
@@ -850,7 +852,7 @@ export type Worker = Message<"flowkeep.v1.Worker"> & {
   isDraining: boolean;
 
   /**
-   * Output only. How many attempts it runs.
+   * Output only. How many attempts it runs, also those that `attempts` does not tell.
    *
    * @generated from field: int32 running = 12;
    */
