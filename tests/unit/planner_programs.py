@@ -380,5 +380,6 @@ def told_by_rows(definition: Definition, state: State) -> State:
         repeats=repeats,
         time=None,
         sweeps=(),
+        stopping=Map(),
         inherited=state.open,
     )

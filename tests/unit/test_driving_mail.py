@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
+from uuid import UUID
 
 import pytest
 import pytest_asyncio
 
-from persistence.model import ExecutionState, StepState
+from persistence.model import ExecutionState, MessageKind, StepState
 from persistence.people import Complete, Person, TaskFilter
+from persistence.posting import Posting
 from persistence.transition import Created
 from tests.unit.house import SCOPE, House, begun, by_path, opened_house, step
 
@@ -50,6 +52,22 @@ async def test_a_cancel_wins_over_what_was_completed_beside_it(house: House, can
     detail = await house.ended(await house.open(), created)
     assert detail.execution.state is ExecutionState.CANCELLED
     assert not detail.messages
+
+
+async def test_what_ends_when_a_pause_comes_is_not_done_again(house: House) -> None:
+    """The end is refused for the pause, and the step that completed with it is done all the same."""
+    engine = await house.open()
+    created = await begun(engine, step("a", "gate", delivery="AT_MOST_ONCE"))
+    await house.wait_for("a")
+    execution_id = created.execution.id
+    await house.repository.post(SCOPE, execution_id, Posting(UUID(int=1), MessageKind.PAUSE, "ann", {}))
+    house.gates["a"].set()
+    async for page in engine.executions.watch(SCOPE, execution_id, 0):
+        if isinstance(page, Sequence) and any(event.kind in ("paused", "finished") for event in page):
+            break
+    await engine.control.ask(SCOPE, execution_id, MessageKind.RESUME, "ann", {})
+    detail = await house.ended(engine, created)
+    assert (detail.execution.state, len(house.contexts)) == (ExecutionState.COMPLETED, 1)
 
 
 async def test_what_people_did_stays_done_where_another_answer_ends_all(house: House) -> None:

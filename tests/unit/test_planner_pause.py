@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from msgspec.structs import replace
 
-from persistence.model import ExecutionState
+from persistence.model import ExecutionState, Message, MessageKind
 from service.api.event_reading import decode
 from service.api.events import encode
 from service.engine.definition import Definition, Delivery, OnError, RetryPolicy
-from service.engine.planning import events
+from service.engine.planning import events, happenings, planner
 from service.engine.planning.folding import Folding
 from service.engine.running.parking import parked_until
 from tests.unit.planner_definitions import each, graph, seconds, sequence, step
@@ -147,6 +149,37 @@ def test_a_hard_pause_stops_what_may_be_made_again() -> None:
     driver.succeed("a")
     driver.succeed("c")
     assert driver.state.state is ExecutionState.COMPLETED
+
+
+@pytest.mark.parametrize("ends", ["stopped", "fail"])
+@pytest.mark.parametrize("is_resumed", [False, True])
+def test_what_a_hard_pause_has_told_to_stop_does_not_count_when_it_stops(ends: str, is_resumed: bool) -> None:
+    """Not after the resume either, nor where its handler makes a failure of it; the failures of later attempts do."""
+    driver = started(sequence(step("a", retry=RetryPolicy(max_attempts=1))))
+    driver.pause(hard=True)
+    if is_resumed:
+        driver.resume()
+    check(driver)
+    getattr(driver, ends)("a")
+    assert driver.states == {"a": "RUNNING" if is_resumed else "WAITING"}
+    check(driver)
+    if not is_resumed:
+        driver.resume()
+    assert (starts(driver)[-1], driver.rows["a"].failures) == (("a", 2), 0)
+    driver.fail("a")
+    assert driver.state.state is ExecutionState.FAILED
+    check(driver)
+
+
+def test_timers_wait_for_the_messages_that_came_with_the_resume() -> None:
+    driver = started(sequence(step("a")))
+    driver.suspend("a", 20, "done")
+    driver.pause()
+    driver.now += timedelta(seconds=30)
+    resume = Message(UUID(int=3), MessageKind.RESUME, driver.now, "ann", {})
+    plan = planner.apply(driver.definition, driver.state, happenings.MessageCame(driver.now, resume), settles=False)
+    assert (plan.state.state, plan.state.steps["a"].state) == (RUNNING, "WAITING")
+    assert plan.state.next_wake is not None and plan.state.next_wake < driver.now  # so it fires next
 
 
 def test_what_completes_before_a_hard_pause_stops_it_has_completed() -> None:

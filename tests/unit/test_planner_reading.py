@@ -46,7 +46,7 @@ def as_it_went_on(restored: State, state: State) -> State:
     """Return what was restored with what only the process knows that goes on with `state`."""
     untouched = [path for path, step in state.inherited.items() if state.open.get(path) is step]
     inherited = Map({path: restored.open[path] for path in untouched})
-    return replace(restored, time=state.time, sweeps=state.sweeps, inherited=inherited)
+    return replace(restored, time=state.time, sweeps=state.sweeps, inherited=inherited, stopping=state.stopping)
 
 
 @whatever_happens

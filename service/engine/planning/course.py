@@ -48,7 +48,7 @@ class Course:
         self.running, self.awaited, self.listening = state.running, state.awaited, state.listening
         self.ready, self.timers = state.ready, state.timers
         self.blocks, self.repeats = state.blocks, state.repeats
-        self.sweeps, self.inherited = state.sweeps, state.inherited
+        self.sweeps, self.inherited, self.stopping = state.sweeps, state.inherited, state.stopping
         self.forgotten = 0
         """Entries that were forgotten of what was ready and of the timers."""
 
@@ -61,6 +61,10 @@ class Course:
     def is_paused(self) -> bool:
         """Whether nothing begins until the execution is resumed."""
         return self.state.is_paused
+
+    def is_stopping_attempt(self, step: Step) -> bool:
+        """Whether a pause has told the attempt of the step that runs to stop."""
+        return self.stopping.get(step.key) == step.attempt
 
     def is_inherited(self, step: Step) -> bool:
         """Whether a step in work is as another process left it: an attempt of it that ran then was cut off."""
@@ -108,6 +112,8 @@ class Course:
             self.running = self.running.set(step.key, step.attempt)
         elif before is not None and runs(before):
             self.running = self.running.delete(before.key)
+            if before.key in self.stopping:
+                self.stopping = self.stopping.delete(before.key)
 
     def _follow_wait(self, before: str, handler: str) -> None:
         if handler == before:

@@ -213,6 +213,7 @@ class Draft(Course):
             time=self.time if events else self.state.time,
             sweeps=self.sweeps,
             inherited=self.inherited,
+            stopping=self.stopping,
             open=self.open,
             running=self.running,
             awaited=self.awaited,

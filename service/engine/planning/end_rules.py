@@ -205,6 +205,7 @@ class EndRules(EngineSteps):
             self.start_or_put_off(step)  # another process waited for what this one may have, or all did
         elif runs(step) and self.is_to_pause(step):
             self._tell(step)
+            self.draft.stopping = self.draft.stopping.set(step.key, step.attempt)
 
     def _tell(self, step: Step) -> None:
         """Tell the attempt of a step to stop."""

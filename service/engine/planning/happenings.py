@@ -228,8 +228,8 @@ RESULTS = (StepSucceeded, StepFailed, StepSuspended)
 def is_at_once(happening: Happening) -> bool:
     """Return whether it is applied before what waits for its turn: it evaluates nothing.
 
-    A cancel must be heeded in time, and the others follow from what an attempt has met just now.
+    A cancel or a termination must be heeded in time, and the others follow from what an attempt has met just now.
     """
     if isinstance(happening, MessageCame):
-        return happening.message.kind == MessageKind.CANCEL
+        return happening.message.kind in (MessageKind.CANCEL, MessageKind.TERMINATE)
     return isinstance(happening, StepProgressed | SlotMissed | HandlerMissed)

@@ -60,8 +60,11 @@ class PauseRules(BlockRules):
         self.end(terminated(by, reason))
 
     def put_back(self, step: Step) -> bool:
-        """Let an attempt that a pause has stopped be made again; returns whether one has."""
-        if self.is_to_pause(step):
+        """Let an attempt that a pause has stopped be made again; returns whether one has.
+
+        It may stop only after the resume: then the next one begins at once, and it counts as little.
+        """
+        if self.draft.is_stopping_attempt(step) or self.is_to_pause(step):
             self.begin_anew(step, stopped_by_pause(step))
             return True
         return False

@@ -122,7 +122,7 @@ def apply(
         case happenings.TimerFired():
             planning.fire()
         case happenings.MessageCame():
-            planning.receive(happening.message)
+            planning.receive(happening.message, settles=settles)
             planning.catch_up()
         case happenings.Recovered():
             planning.recover(happening.handlers, happening.remote)
@@ -202,7 +202,8 @@ class _Planning(PauseRules):
             self.complete(step, happening.output)
 
     def fail(self, happening: happenings.StepFailed) -> None:
-        if (step := self.heed(happening)) is not None:
+        step = self.heed(happening)
+        if step is not None and not (self.draft.is_stopping_attempt(step) and self.put_back(step)):
             self.fail_attempt(step, happening.failure, happening.draw, happening.retry_after)
 
     def suspend(self, happening: happenings.StepSuspended) -> None:
@@ -275,8 +276,12 @@ class _Planning(PauseRules):
                 self.is_put_off = True
                 return
 
-    def receive(self, message: Message) -> None:
-        """Do what a message asks for; of what is done already, or not understood, nothing is left but that it came."""
+    def receive(self, message: Message, *, settles: bool) -> None:
+        """Do what a message asks for; of what is done already, or not understood, nothing is left but that it came.
+
+        Where it is not the last one (`settles`), timers are left to fire by themselves: a task that is overdue may have
+        been completed by the next message, and to end it before that is seen is refused, however often it is tried.
+        """
         match message.kind:
             case MessageKind.CANCEL:
                 self.cancel(message.sender, str(message.body.get("reason") or ""))
@@ -285,7 +290,7 @@ class _Planning(PauseRules):
             case MessageKind.PAUSE:
                 self.pause(message)
             case MessageKind.RESUME:
-                if self.resume(message):
+                if self.resume(message) and (settles or self.draft.state.state is ExecutionState.PENDING):
                     self.fire()
             case MessageKind.TERMINATE:
                 self.terminate(message)

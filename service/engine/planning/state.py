@@ -111,7 +111,8 @@ class State(msgspec.Struct, frozen=True):
 
     `sweeps` are to be gone on with, the first one first: what they have not seen to is in work still. `inherited` are
     the steps in work of another process, as that left them; one that this process has gone on with is another value.
-    Both are known to this process alone: whoever takes the execution over begins with a sweep of all.
+    `stopping` are attempts that a pause has told to stop, by their steps.
+    All three are known to this process alone: whoever takes the execution over begins with a sweep of all.
 
     The last eight follow from the others, and are kept so that nothing has to look through all steps. `open` holds the
     steps that run or wait, `running` the number of the attempt that runs of each, `awaited` how many steps wait for
@@ -147,6 +148,7 @@ class State(msgspec.Struct, frozen=True):
     signals: tuple[Signal, ...] = ()
     sweeps: tuple[Sweep, ...] = ()
     inherited: Map[str, Step] = Map()
+    stopping: Map[StepKey, int] = Map()
     open: Map[str, Step] = Map()
     running: Map[StepKey, int] = Map()
     awaited: Map[str, int] = Map()

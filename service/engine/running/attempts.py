@@ -230,11 +230,12 @@ class Attempts:
     def _happening(self, effect: StartAttempt, attempt: Attempt, outcome: Outcome) -> happenings.Happening:
         now, path, number, iteration = self._context.now(), effect.path, effect.attempt, effect.iteration
         is_cancelled = is_ending(self._run.state, paths.split(path)[0])  # also where it has not been told yet
+        is_to_pause = self._run.state.stopping.get((path, iteration)) == number
         used = attempt.usage
         match outcome:
             case _ if is_cancelled and attempt.is_in_thread:
                 return happenings.StepStopped(now, path, number, has_ended=False, iteration=iteration, usage=used)
-            case Succeeded() | Suspend() if is_cancelled and attempt.has_noticed:
+            case Succeeded() | Suspend() if attempt.has_noticed and (is_cancelled or is_to_pause):
                 return happenings.StepStopped(now, path, number, iteration=iteration, usage=used)
             case Succeeded(output):
                 return happenings.StepSucceeded(now, path, number, output, iteration, used)

@@ -44,6 +44,12 @@ class Inbox:
         """Note that a message is being applied."""
         self.unread.discard(message.id)
 
+    def forget_unread(self) -> None:
+        """Let messages come again that were taken and not applied."""
+        self._taken -= self.unread
+        self.standing -= self.unread
+        self.unread.clear()
+
     def consume(self, messages: Iterable[Message]) -> None:
         """Note that a transition has seen messages."""
         self.seen += sum(message.binds for message in messages)

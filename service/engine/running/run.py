@@ -13,11 +13,9 @@ from uuid import UUID
 import structlog
 
 from persistence import failpoints
-from persistence.model import UNREAD, Execution, ExecutionOutcome, Message
+from persistence.model import Execution, ExecutionOutcome, Message
 from persistence.transition import CommitResult, Transition
-from service.engine.definition import Definition, Delivery
-from service.engine.handlers.registry import awaits
-from service.engine.paths import place
+from service.engine.definition import Definition
 from service.engine.planning import happenings, planner
 from service.engine.planning.effects import StartAttempt
 from service.engine.planning.happenings import RESULTS, Happening, is_at_once
@@ -27,10 +25,12 @@ from service.engine.running.attempts import Attempts
 from service.engine.running.context import Context
 from service.engine.running.deaths import Deaths
 from service.engine.running.guard import Guard
+from service.engine.running.harmless import harmless
 from service.engine.running.inbox import Inbox
 from service.engine.running.outcome import outcome
-from service.engine.running.parking import awaited, parked_until
+from service.engine.running.parking import parked_until
 from service.engine.running.timer import Timer
+from service.engine.running.written import transition
 
 log = structlog.get_logger(__name__)
 
@@ -137,7 +137,7 @@ class Run:
             begins, settles, latest = not self.is_condemned, not self._inbox.unread, self.context.clock.latest()
             plan = planner.apply(self.definition, self.state, happening, begins=begins, settles=settles, latest=latest)
             self.share.spend(plan.work)
-            self._take(plan, survived=self._deaths.count > 0 and self._is_proof(happening, plan))
+            self._take(plan, happening, survived=self._deaths.count > 0 and self._is_proof(happening, plan))
 
     def _is_proof(self, happening: Happening, plan: Plan) -> bool:
         """Whether what happened shows that the execution, whose owners died, does no harm."""
@@ -183,7 +183,7 @@ class Run:
             with self._guard:
                 plan = planner.apply(self.definition, self.state, happening, begins=False)
                 self.share.spend(plan.work)
-                self._take(plan)
+                self._take(plan, happening)
 
     def _put_off(self, happening: Happening) -> None:
         self._backlog.append(happening)
@@ -205,19 +205,21 @@ class Run:
             self._is_queued = True
             self.share.put_off(self._catch_up)
 
-    def _take(self, plan: Plan, *, survived: bool = False) -> None:
+    def _take(self, plan: Plan, cause: Happening, *, survived: bool = False) -> None:
         """Go on from a plan. Where there is nothing to write, what it has worked out is kept, and goes on as well."""
         if plan.is_empty:
             self.state = plan.state
             self._continue(plan)
         else:
-            self._hand_over(plan, survived=survived)
+            self._hand_over(plan, cause, survived=survived)
 
-    def _hand_over(self, plan: Plan, *, survived: bool = False) -> None:
+    def _hand_over(self, plan: Plan, cause: Happening | None = None, *, survived: bool = False) -> None:
         self._inbox.consume(plan.consumed)
         transition = self._transition(self.state, plan, survived=survived)
         if survived:
             self._deaths.count = 0
+        is_last = transition.state.is_end and not self._in_flight and not self.is_condemned
+        again = (self.state, cause) if is_last and isinstance(cause, RESULTS) else None
         self.state = plan.state
         self._attempts.look_after_queue(plan.steps)
         self._is_closing = self._is_closing or transition.release or plan.state.state.is_end
@@ -228,7 +230,7 @@ class Run:
         future = self.context.journal.submit(transition)
         failpoints.hit("step.after_enqueue_before_flush")
         due = self._begin_harmless(plan, future)
-        future.add_done_callback(lambda done: self._committed(due, transition, done))
+        future.add_done_callback(lambda done: self._committed(due, transition, again, done))
         self._continue(plan)
 
     def begin(self, plan: Plan) -> None:
@@ -267,39 +269,10 @@ class Run:
         return self._attempts.stop()
 
     def _transition(self, before: State, plan: Plan, *, survived: bool) -> Transition:
-        after = plan.state
-        parked_until = None if after.state.is_end or plan.is_partial else self._parked_until(after)
-        return Transition(
-            org=self.execution.org,
-            execution_id=self.id,
-            incarnation=self.incarnation,
-            epoch=self.execution.epoch,
-            base_seq=before.last_seq,
-            state=after.state,
-            counts=after.counts,
-            progress=after.progress,
-            steps=plan.steps,
-            events=self.context.encode_all(plan.events),
-            start_time=after.start_time,
-            end_time=after.end_time,
-            deadline_time=after.deadline_time,
-            failure=after.failure.to_json() if after.failure else None,
-            ending=after.ending.stored() if after.ending else None,
-            pause=after.pause,
-            result=after.result,
-            consumed=tuple(message.id for message in plan.consumed),
-            mail_seen=self._inbox.seen,
-            tasks=plan.tasks,
-            task_changes=plan.task_changes,
-            release=parked_until is not None,
-            wake_time=parked_until,
-            awaits=awaits(self.execution.org, awaited(after)) if parked_until is not None else (),
-            survived=survived,
-            bytes=after.bytes,
-            usage=after.usage,
-            signals=UNREAD if after.signals is before.signals else after.signals,
-            gives_up=plan.gives_up,
-        )
+        parked_until = None if plan.state.state.is_end or plan.is_partial else self._parked_until(plan.state)
+        events, mail_seen = self.context.encode_all(plan.events), self._inbox.seen
+        owner = self.execution, self.incarnation
+        return transition(owner, before, plan, events, mail_seen, parked_until, survived=survived)
 
     def _parked_until(self, state: State) -> datetime | None:
         """Return until when the execution need not be in memory, None when it must."""
@@ -307,7 +280,24 @@ class Run:
             return None
         return parked_until(state, self.context.now(), self.context.settings.park_after)
 
-    def _committed(self, plan: Plan, transition: Transition, future: asyncio.Future[CommitResult]) -> None:
+    def _end_later(self, before: State, result: Happening, *, survived: bool) -> None:
+        """Record what an attempt came to without the end that followed and was refused, if for a message that binds.
+
+        To make the attempt again, or to call its outcome unknown, would lose what was done because of a pause.
+        """
+        self.state, self._is_closing = before, False
+        self._inbox.forget_unread()
+        with self._guard:
+            self._hand_over(planner.apply(self.definition, before, result, settles=False), survived=survived)
+        self.context.mail.poke()  # what came while it was closing was let go
+
+    def _committed(
+        self,
+        plan: Plan,
+        transition: Transition,
+        again: tuple[State, Happening] | None,
+        future: asyncio.Future[CommitResult],
+    ) -> None:
         self._in_flight -= 1
         if self._in_flight == 0:
             self._quiet.set()
@@ -324,6 +314,8 @@ class Run:
             return
         if error is not None:
             self.fail(error)
+        elif again is not None and future.result() is CommitResult.FENCED:
+            self._end_later(*again, survived=transition.survived)
         elif future.result() is not CommitResult.COMMITTED:
             self._supervisor.lost(self, future.result())
         else:
@@ -361,15 +353,7 @@ class Run:
         return replace(plan, effects=tuple(each for each in plan.effects if each not in early)) if early else plan
 
     def _harmless(self, plan: Plan) -> list[StartAttempt]:
-        begun = (effect for effect in plan.effects if isinstance(effect, StartAttempt) and not effect.resumed)
-        return [effect for effect in begun if self._is_harmless(effect)]
-
-    def _is_harmless(self, effect: StartAttempt) -> bool:
-        """Whether nobody can tell how often the attempt is made, and nothing was promised of it."""
-        handler = self.context.registry.get(effect.handler, self.execution.org)
-        if handler is None or not handler.is_unseen:
-            return False
-        return self.definition.places[place(effect.path)].delivery is not Delivery.AT_MOST_ONCE
+        return harmless(plan.effects, self.definition, self.context.registry, self.execution.org)
 
     def _perform(self, plan: Plan) -> None:
         for effect in plan.effects:
