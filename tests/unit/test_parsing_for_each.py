@@ -57,6 +57,24 @@ def test_rounds_come_one_after_the_other() -> None:
     )
 
 
+def test_what_a_round_reads_of_the_one_before_are_steps_of_the_body() -> None:
+    """Also where a list is gone through within a round; and in what was accepted before it stands."""
+    inner = each("inner", step("b", params={"value": "${ has(previous.a.output) ? previous.a.output : previous.b }"}))
+    document = workflow(step("before"), each("each", step("a"), inner, until="has(previous.bofore) || index == 2"))
+    assert wrong(document) == [
+        (
+            "steps[1].for_each.until",
+            'reads "previous.bofore", but the rounds have no step "bofore"; known are: a, inner',
+        ),
+        (
+            "steps[1].for_each.steps[1].for_each.steps[0].params",
+            'reads "previous.b", but the rounds have no step "b"; known are: a, inner',
+        ),
+    ]
+    computed = "has(previous.a) && index > 0 ? previous[vars.x].output == 1 : cel.bind(previous, vars, previous.x == 1)"
+    assert wrong(workflow(each(until=computed))) == []
+
+
 def test_what_ends_rounds_sees_all_steps_of_one() -> None:
     until = "steps.a.output == item && steps.before.output == index && vars.x == input.y"
     assert wrong(workflow(step("before"), each(until=until))) == []

@@ -54,6 +54,11 @@ class Expression:
     _least: int = field(repr=False, compare=False)  # work, whatever it reads
     _program: Program = field(repr=False, compare=False)
 
+    @property
+    def previous(self) -> frozenset[str]:
+        """The ids X of `previous.X`: steps of the round before."""
+        return _references(self._paths, "previous")
+
     def evaluate(self, variables: Mapping[str, Any]) -> Any:
         """Return the value: JSON-like, normalised, with sorted keys; a bool if this is a condition.
 
@@ -173,8 +178,8 @@ def _paths(root: tree.Node) -> tuple[tuple[tree.Key, ...], ...]:
     return tuple(dict.fromkeys(node.keys for node in tree.walk(root) if isinstance(node, tree.Path)))
 
 
-def _references(paths: Iterable[tuple[tree.Key, ...]]) -> frozenset[str]:
-    return frozenset(str(keys[1]) for keys in paths if len(keys) > 1 and keys[0] == "steps")
+def _references(paths: Iterable[tuple[tree.Key, ...]], variable: str = "steps") -> frozenset[str]:
+    return frozenset(str(keys[1]) for keys in paths if len(keys) > 1 and keys[0] == variable)
 
 
 def _reads(paths: Iterable[tuple[tree.Key, ...]]) -> frozenset[str]:

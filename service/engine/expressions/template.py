@@ -39,9 +39,9 @@ class Template:
 
     A string that is one `${ … }` from end to end becomes the result, with its type. Otherwise results are put into
     the text: strings as they are, others as compact JSON. `$${` stands for a literal `${`. `references` are the ids
-    of the steps that are named, `reads` those of which output or error is read, as an Expression has them; `size` is
-    about how many bytes of memory the expressions take. `secrets` are the names of those that belong into its strings,
-    by the paths of these.
+    of the steps that are named, `reads` those of which output or error is read, and `previous` those of the round
+    before, as an Expression has them; `size` is about how many bytes of memory the expressions take. `secrets` are
+    the names of those that belong into its strings, by the paths of these.
     """
 
     is_constant: bool
@@ -52,6 +52,7 @@ class Template:
     _field: str = field(repr=False, compare=False)
     _least: int = field(repr=False, compare=False, default=0)  # work, whatever its expressions are
     secrets: Mapping[Path, frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
+    previous: frozenset[str] = frozenset()
 
     @classmethod
     def parse(
@@ -78,6 +79,7 @@ class Template:
         if parser.violations:
             raise ValidationError(parser.violations)
         references = frozenset[str]().union(*(expression.references for expression in parser.expressions))
+        previous = frozenset[str]().union(*(expression.previous for expression in parser.expressions))
         reads = frozenset[str]().union(*(expression.reads for expression in parser.expressions))
         # In messages of an execution the path begins at the step: `params.body`, not `definition.steps[3].params.body`.
         size = sum(expression.size for expression in parser.expressions)
@@ -86,7 +88,7 @@ class Template:
         if len(frozenset[str]().union(*secrets.values())) > MAX_SECRETS:
             raise ValidationError([Violation(field, f"names more than {MAX_SECRETS} secrets")])
         is_constant = not (parser.expressions or secrets)
-        return cls(is_constant, references, reads, size, parsed, field.rpartition(".")[2], least, secrets)
+        return cls(is_constant, references, reads, size, parsed, field.rpartition(".")[2], least, secrets, previous)
 
     @classmethod
     def constant(cls, value: Any, field: str) -> Template:

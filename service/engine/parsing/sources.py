@@ -66,6 +66,7 @@ class Sources:
         outer: Sources | None = None,
         owner: str = "",
         more: frozenset[str] = frozenset(),
+        is_round: bool = False,
     ) -> None:
         self._findings = findings
         self._is_written_now = is_written_now
@@ -73,13 +74,18 @@ class Sources:
         self._outer = outer
         self._owner = owner
         self._more = more
+        self._is_round = is_round
+        # Fields, and the steps of the round before that they read.
+        self._of_previous: list[tuple[str, str]] = []
         # How many expressions there are in all blocks.
         self._counter: list[int] = [0] if outer is None else outer._counter
 
     def of_body(self, owner: str, item_name: str = "item", *, is_round: bool = False) -> Sources:
         """Return those of the block that a step of this one runs for each item, or in rounds."""
         more = self._more | {item_name, index_name(item_name)} | ({PREVIOUS} if is_round else set())
-        return Sources(self._findings, is_written_now=self._is_written_now, outer=self, owner=owner, more=more)
+        return Sources(
+            self._findings, is_written_now=self._is_written_now, outer=self, owner=owner, more=more, is_round=is_round
+        )
 
     def condition(
         self, source: str, field: str, reader: str, names: frozenset[str] = VARIABLES
@@ -126,7 +132,7 @@ class Sources:
         except ValidationError as error:
             self._findings.add_all(error)
             return None
-        self._uses.extend(Use(field, reader, read) for read in sorted(template.references))
+        self._note(template, field, reader)
         return template
 
     def _compiled(self, value: Any, names: frozenset[str]) -> Work[Mapping[str, Expression | ExpressionError]]:
@@ -171,6 +177,26 @@ class Sources:
                 self._findings.add(use.field, f'reads its own step "{use.read}"; only assign can, as `result`')
             elif order is not None and use.reader in ids and not order.precedes(use.read, use.reader):
                 self._findings.add(use.field, _too_early(use, is_graph))
+        yield from self._check_previous(ids, misnamed)
+
+    def _note(self, read: Expression | Template, field: str, reader: str) -> None:
+        self._uses.extend(Use(field, reader, each) for each in sorted(read.references))
+        self._of_previous.extend((field, each) for each in sorted(read.previous))
+
+    def _check_previous(self, ids: Mapping[str, int], misnamed: Collection[str]) -> Work[None]:
+        """Note what is read of steps of the round before that rounds do not have, in what is written now.
+
+        In what was accepted before, such a reading may stand where it is never evaluated, or in `has`.
+        """
+        if not self._is_round and self._outer is not None:
+            self._outer._of_previous += self._of_previous
+        elif self._is_written_now:
+            for field, read in self._of_previous:
+                yield 1
+                if read not in ids and read not in misnamed:
+                    yield _SUGGESTION
+                    text = f'reads "{PREVIOUS}.{read}", but the rounds have no step "{read}"{nearest(read, ids)}'
+                    self._findings.add(field, text)
 
     def _admits(self, count: int, field: str) -> bool:
         """Return whether so many more expressions may be compiled. Said of the first field that goes beyond."""
@@ -199,7 +225,7 @@ class Sources:
         except ExpressionError as error:
             self._findings.add(field, str(error))
             return None
-        self._uses.extend(Use(field, reader, read) for read in sorted(expression.references))
+        self._note(expression, field, reader)
         return expression
 
 
