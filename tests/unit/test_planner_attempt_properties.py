@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from persistence.model import MessageKind, Step, StepState, WaitKind
-from service.engine.definition import Delivery, Repeat, StepSpec
+from service.engine.definition import Call, Delivery, StepSpec
 from service.engine.failure import INTERRUPTED, Failure
 from service.engine.planning import events, happenings
 from service.engine.planning.effects import CancelAttempt, StartAttempt
@@ -19,7 +19,7 @@ ENDINGS = (
     happenings.HandlerMissed,
 )
 RESULTS = (*ENDINGS, happenings.StepProgressed)
-LAST = (events.Cancelling, events.StepCancelled, events.Finished)
+LAST = (events.Cancelling, events.SignalReceived, events.StepCancelled, events.Finished)
 
 
 def starts(turn: Turn) -> list[StartAttempt]:
@@ -41,7 +41,7 @@ def test_attempts_are_bounded(driver: Driver) -> None:
     for path, row in driver.rows.items():
         step, of_step = driver.definition.find(path), of_steps[path]
         assert step is not None
-        if isinstance(step.action, Repeat):
+        if not isinstance(step.action, Call):
             continue
         numbers = _begun(of_step)
         again = [body for body in of_step if isinstance(body, events.StepRetrying)]
