@@ -129,6 +129,7 @@ async def test_an_answer_that_is_not_right_fails_its_attempt(served: Served):
             assert (await worker.hear("settled")).is_recorded
         execution = await ended(served.client, execution_id)
     assert {each.path: each.failure.code for each in execution.steps} == dict.fromkeys(answers, "INVALID_OUTPUT")
+    assert execution.steps[0].failure.message.startswith("what the worker gave as output is not JSON: ")
 
 
 async def test_params_that_break_the_schema_reach_no_worker(served: Served):

@@ -15,6 +15,7 @@ from service.engine.handlers.model import Handler, HandlerError, StepContext
 from service.engine.schema import Schema
 from service.engine.schema_weight import Scale
 from service.engine.slices import Work
+from service.engine.violations import ValidationError
 from service.engine.wishes import NONE
 from service.engine.workers.lines import CURRENT_SEAT
 from service.engine.workers.model import (
@@ -161,6 +162,6 @@ def _output(written: bytes) -> Any:
         return None
     try:
         return payload.decode(written)
-    except (ValueError, RecursionError) as error:
-        text = f"what the worker gave as output is no JSON: {error}"
+    except ValidationError as error:
+        text = f"what the worker gave as output {error}"
         raise HandlerError(INVALID_OUTPUT, text, retryable=False) from None
