@@ -227,7 +227,7 @@ def _end_passes_mail(stack: ExitStack) -> None:
 
 @_mutant("M18", "a message is consumed before what it asks for is done, and lost on the way", "CA2", "CA3", "CA4")
 def _lost_message(stack: ExitStack) -> None:
-    def receive(self: _Planning, message: Message) -> None:
+    def receive(self: _Planning, message: Message, *, settles: bool) -> None:
         """Do nothing."""
 
     _replace(stack, _Planning, "receive", receive)
