@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from datetime import date
 from inspect import signature
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import asyncpg
@@ -22,6 +23,9 @@ from hypothesis import HealthCheck, settings
 from persistence.embedded import EmbeddedPostgres
 from tests.folders import new_folder
 from tests.patience import PATIENCE
+
+if TYPE_CHECKING:
+    from tests.kept import Kept
 
 # Some tests start Postgres while gRPC is busy in their process: its fork handlers can crash the child before its exec.
 # Read when gRPC begins, so before any other conftest can import it.
@@ -170,6 +174,24 @@ async def database_dsn(new_database: NewDatabase) -> AsyncIterator[str]:
     """The address of a migrated, empty database."""
     async with new_database(f"TEMPLATE {TEMPLATE} STRATEGY file_copy") as dsn:
         yield dsn
+
+
+@pytest_asyncio.fixture(scope="session")
+async def kept_for_all(postgres: EmbeddedPostgres, database_admin: asyncpg.Connection) -> AsyncIterator[Kept]:
+    """What `kept` gives each test."""
+    from tests.kept import Kept  # unit tests need not load it
+
+    kept = Kept(postgres, database_admin, TEMPLATE)
+    yield kept
+    await kept.end()
+
+
+@pytest_asyncio.fixture
+async def kept(kept_for_all: Kept) -> AsyncIterator[Kept]:
+    """A migrated, empty database with connections that other tests have used, for what does not look behind a store."""
+    await kept_for_all.begin()
+    yield kept_for_all
+    await kept_for_all.empty()
 
 
 @pytest_asyncio.fixture

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Mapping
-from functools import cache
+from collections.abc import Callable, Collection
+from functools import cache, cached_property
 from importlib.metadata import EntryPoints, entry_points
-from types import SimpleNamespace
+from types import CodeType, FunctionType, SimpleNamespace
 from typing import Any
 
 import asyncpg
 
-from service.engine.handlers import loading, model
+from service.engine.handlers import functions, loading
+from service.engine.handlers import signature as signatures_of
+from service.engine.handlers.model import Handler
 from service.engine.handlers.registry import Registry
-from service.engine.schema_weight import Scale, weigh
+from service.engine.handlers.signature import Signature
+from service.engine.schema import Schema
+
+STAGE = "tests.integration.stage"
+"""The module whose handlers most servers of tests have."""
 
 _FIRST_OWN = 16384
 """The lowest id of what is no part of Postgres itself (FirstNormalObjectId)."""
@@ -42,20 +48,49 @@ def remember_types() -> None:
     asyncpg.Connection._introspect_types = asked  # type: ignore[attr-defined]
 
 
-def remember_weights() -> None:
-    """Have the schemas of built-in handlers weighed once, which each server does when it starts."""
-    known: dict[int, Scale] = {}
+def remember_handlers() -> None:
+    """Have the handlers that every server has read, weighed, compiled and measured once, not at each start.
 
-    def weighed(document: Mapping[str, Any], *, is_bounded: bool = True) -> Scale:
-        scale = known.get(id(document))  # as long as the scale is kept, its document is
-        if scale is None or is_bounded:
-            scale = weigh(document, is_bounded=is_bounded)
-            if not is_bounded and id(document) in builtin:
-                known[id(document)] = scale
-        return scale
+    Those are the built-in ones and the stage's, which are functions made anew of the same code.
+    """
+    known = {id(handler.params_schema): handler.params_schema for handler in Registry.with_builtins().all()}
+    signatures: dict[CodeType, Signature] = {}
+    schemas: dict[int, Schema] = {}
+    sizes: dict[tuple[str, str, int], int] = {}
 
-    builtin = {id(handler.params_schema) for handler in Registry.with_builtins().all()}
-    vars(model)["weigh"] = weighed
+    def signature(function: Callable[..., Any]) -> Signature:
+        if not isinstance(function, FunctionType) or function.__module__ != STAGE:
+            return read(function)
+        if function.__code__ not in signatures:
+            signatures[function.__code__] = found = read(function)
+            known[id(found.schema)] = found.schema
+        return signatures[function.__code__]
+
+    def schema(handler: Handler) -> Schema:
+        document = handler.params_schema
+        if id(document) not in known:
+            return compiled(handler)
+        if id(document) not in schemas:
+            schemas[id(document)] = compiled(handler)
+        return schemas[id(document)]
+
+    def measure(registry: Registry, handler: Handler) -> None:
+        key = handler.name, handler.description, id(handler.params_schema)
+        if key in sizes:
+            registry._bytes += sizes[key]
+            return
+        before = registry._bytes
+        measured(registry, handler)
+        if key[-1] in known:
+            sizes[key] = registry._bytes - before
+
+    read, measured = signatures_of.read, Registry._measure
+    compiled: Callable[[Handler], Schema] = vars(Handler)["_schema"].func
+    vars(functions)["read"] = signature
+    remembered = cached_property(schema)
+    remembered.__set_name__(Handler, "_schema")
+    Handler._schema = remembered  # type: ignore[assignment,method-assign]
+    Registry._measure = measure  # type: ignore[assignment,method-assign]
 
 
 def remember_packages() -> None:

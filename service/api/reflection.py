@@ -38,7 +38,7 @@ IDLE = 15.0
 
 def add_reflection(services: Iterable[str], server: grpc.aio.Server, probes: Probes) -> None:
     """Let clients ask a server for these services, and for reflection itself, within the limits of the server."""
-    servicer = _Reflection((*services, *VERSIONS), shown_files(), probes)
+    servicer = _Reflection((*services, *VERSIONS), probes)
     method = grpc.stream_stream_rpc_method_handler(
         servicer.serve,
         request_deserializer=decoder(reflection_pb2.ServerReflectionRequest.FromString),
@@ -60,6 +60,19 @@ def shown_files() -> Mapping[str, FileDescriptorProto]:
     return {file.name: file for file in (*ours, *others)}
 
 
+@cache
+def _pool() -> DescriptorPool:
+    pool = DescriptorPool()
+    for file in shown_files().values():
+        pool.Add(file)
+    return pool
+
+
+@cache
+def _written() -> Mapping[str, bytes]:
+    return {name: file.SerializeToString() for name, file in shown_files().items()}
+
+
 def _copy(module: Any) -> FileDescriptorProto:
     file = FileDescriptorProto()
     module.DESCRIPTOR.CopyToProto(file)
@@ -69,12 +82,9 @@ def _copy(module: Any) -> FileDescriptorProto:
 class _Reflection(reflection.aio.ReflectionServicer):  # type: ignore[misc]  # it ships no types
     """gRPC's own servicer over other files. A pool of descriptors drops comments, so they are put in last."""
 
-    def __init__(self, services: Iterable[str], shown: Mapping[str, FileDescriptorProto], probes: Probes) -> None:
-        pool = DescriptorPool()
-        for file in shown.values():
-            pool.Add(file)
-        super().__init__(services, pool)
-        self._bytes = {name: file.SerializeToString() for name, file in shown.items()}
+    def __init__(self, services: Iterable[str], probes: Probes) -> None:
+        super().__init__(services, _pool())
+        self._bytes = _written()
         self._probes = probes
 
     async def serve(self, _: Any, context: Any) -> None:

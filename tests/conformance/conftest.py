@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 import pytest
@@ -13,38 +15,34 @@ from persistence.model import Workflow
 from persistence.repository import Repository
 from service.engine.ids import uuid7
 from tests.conformance.builders import ORG, Keeper, document
-from tests.patience import PATIENCE
+
+if TYPE_CHECKING:
+    from tests.kept import Kept
 
 OpenRepository = Callable[[], Awaitable[Repository]]
 
 
 @pytest.fixture(params=["memory", "postgres"])
-def store(request: pytest.FixtureRequest) -> str:
-    """Address of an empty store: nothing for memory, a database for Postgres."""
-    return "" if request.param == "memory" else str(request.getfixturevalue("database_dsn"))
+def store(request: pytest.FixtureRequest) -> Kept | None:
+    """An empty store: none for memory, a database for Postgres."""
+    return None if request.param == "memory" else request.getfixturevalue("kept")
 
 
 @pytest_asyncio.fixture
-async def open_repository(store: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[OpenRepository]:
+async def open_repository(store: Kept | None, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[OpenRepository]:
     """Opens one more repository over the same store, as another replica would; none is ever in a hurry."""
     memory = MemoryRepository()
-    opened: list[Repository] = []
+    async with AsyncExitStack() as opened:
 
-    async def open_one() -> Repository:
-        if not store:
-            return memory
-        from persistence.postgres import PostgresRepository, replicas  # the memory store works without it
+        async def open_one() -> Repository:
+            if store is None:
+                return memory
+            from persistence.postgres import replicas  # the memory store works without it
 
-        monkeypatch.setattr(replicas, "_SHORTEST_RENEWAL", replicas._LONGEST_RENEWAL)
-        repository = await PostgresRepository.open(
-            store, command_timeout=PATIENCE, acquire_timeout=PATIENCE, unknown_timeout=PATIENCE
-        )
-        opened.append(repository)
-        return repository
+            monkeypatch.setattr(replicas, "_SHORTEST_RENEWAL", replicas._LONGEST_RENEWAL)
+            return await opened.enter_async_context(store.repository(pool_size=10))
 
-    yield open_one
-    for repository in opened:
-        await repository.close()
+        yield open_one
 
 
 @pytest_asyncio.fixture

@@ -37,10 +37,10 @@ from tests.integration.postgres_store import opened as opened_store
 from tests.integration.stage import PACE, Served, Stage, serving
 from tests.integration.web import Web, serving_web
 from tests.patience import PATIENCE, judged
-from tests.remembered import remember_packages, remember_weights
+from tests.remembered import remember_handlers, remember_packages
 
 remember_packages()
-remember_weights()
+remember_handlers()
 
 OpenRepository = Callable[..., AbstractAsyncContextManager[Repository]]
 Serve = Callable[..., Awaitable[Served]]
