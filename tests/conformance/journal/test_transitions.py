@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from persistence.errors import PersistenceError
-from persistence.model import Ending, Event, Execution, ExecutionState, StepCounts, StepState, Wait, WaitKind
+from persistence.model import Ending, Event, Execution, ExecutionState, Pause, StepCounts, StepState, Wait, WaitKind
 from persistence.repository import Repository
 from persistence.transition import CommitResult, Transition
 from persistence.usage import MOST, Usage
@@ -62,6 +62,7 @@ async def test_a_transition_changes_row_steps_and_events_together(repository: Re
         "deadline_time": MOMENT + timedelta(hours=1),
         "failure": {"code": "X"},
         "ending": Ending(ExecutionState.CANCELLED, {"code": "Y"}),
+        "pause": Pause("ann", "lunch", MOMENT, is_hard=True, stops_deadline=True),
         "usage": Usage(7, MOST, 1),
     }
     steps = (
