@@ -16,6 +16,7 @@ from tests.simulation.folding import agrees, fold, opened
 from tests.simulation.history import Answer, Call, Claim, Write
 from tests.simulation.link import HELD
 from tests.simulation.pausing import check_pauses
+from tests.simulation.signalling import check_signals
 from tests.simulation.timing import check_times
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def check(world: World) -> list[str]:
         _cut_off,
         check_times,
         check_pauses,
+        check_signals,
     )
     for part in parts:
         problems += part(world)

@@ -27,6 +27,7 @@ from service.engine.violations import ValidationError
 from service.engine.watch import Bookmark, Output, ShuttingDownError
 from tests.simulation.history import Answer, Stream
 from tests.simulation.scenario import OrderSpec, Request
+from tests.simulation.signalling import NAME
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -147,6 +148,39 @@ class Clients:
             if answer.outcome != "unknown":
                 return
             await asyncio.sleep(0.1 + 0.4 * self._random.random())
+
+    async def signal(self, number: int, spec: OrderSpec) -> None:
+        """Send an execution signals, one after the other."""
+        await self._event(number).wait()
+        if number not in self.ids:
+            return
+        execution_id, scope = self.ids[number], Scope(self._org(spec))
+        for place, pause in enumerate(spec.signals):
+            await asyncio.sleep(pause)
+            request_id = f"signal-{execution_id}-{place}"
+            while True:
+                answer = await self._signalled(number, scope, request_id)
+                if answer.outcome == "definite":
+                    return
+                if answer.outcome == "ok":
+                    break
+                await asyncio.sleep(0.1 + 0.4 * self._random.random())
+
+    async def _signalled(self, number: int, scope: Scope, request_id: str) -> Answer:
+        execution_id = self.ids[number]
+        answer = Answer("signal", number, 0.0, "ok", execution_id)
+        at = self._random.randrange(self._world.scenario.replicas)
+        try:
+            _, signal_id = await self._ask(
+                at, lambda replica: replica.signalling.send(scope, execution_id, NAME, {}, OWNER, request_id)
+            )
+            answer.detail = str(signal_id)
+        except UNKNOWN as error:
+            answer.outcome, answer.detail = "unknown", repr(error)
+        except (ExecutionFinishedError, ExecutionStateError) as error:
+            answer.outcome, answer.detail = "definite", repr(error)
+        self._told(answer)
+        return answer
 
     async def answer(self, number: int, patience: float) -> None:
         """Do what the steps of an execution ask of people, each task after a while, until it has ended."""

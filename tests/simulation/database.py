@@ -12,10 +12,11 @@ from msgspec import structs
 
 from persistence.errors import PersistenceError
 from persistence.memory import MemoryRepository
-from persistence.model import Event, ExecutionDetail, Step
+from persistence.model import UNREAD, Event, ExecutionDetail, Step
 from persistence.postgres.commit import columns
 from persistence.postgres.commit.units import Group
 from persistence.processes import News
+from persistence.signals import Signal
 from persistence.transition import CommitResult, Created, NewExecution, Transition
 from tests.simulation.history import Claim, History, Write
 from tests.simulation.loop import Process, VirtualLoop
@@ -56,6 +57,8 @@ def merged(group: Group) -> Transition:
         letters=group.letters,
         tasks=[each for item in group.items for each in item.transition.tasks],
         task_changes=[each for item in group.items for each in item.transition.task_changes],
+        signals=UNREAD if row["signals"] is None else msgspec.convert(row["signals"], tuple[Signal, ...]),
+        gives_up=any(item.transition.gives_up for item in group.items),
     )
 
 

@@ -55,6 +55,9 @@ READS = {
     "deliver",
     "find_request",
     "find_change",
+    "find_asked",
+    "get_steps",
+    "list_item_steps",
     "ping",
 }
 

@@ -1,4 +1,4 @@
-"""Planted bugs (FAULTS M1 to M27): each must turn its oracle red, or the oracle is broken."""
+"""Planted bugs (FAULTS M1 to M29): each must turn its oracle red, or the oracle is broken."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from service.engine.planning.end_rules import EndRules
 from service.engine.planning.heap import Heap
 from service.engine.planning.pause_rules import PauseRules
 from service.engine.planning.planner import _Planning
+from service.engine.planning.signal_rules import SignalRules
 from service.engine.requests import StartRequest
 from service.engine.running.inbox import Inbox
 from service.engine.running.run import Run
@@ -250,6 +251,16 @@ def _message_cut_off(stack: ExitStack) -> None:
         before(self, *handlers)
 
     before = _replace(stack, EndRules, "take_over", take_over)
+
+
+@_mutant("M28", "a signal is taken twice", "ST14")
+def _taken_twice(stack: ExitStack) -> None:
+    def take(self: SignalRules, *found: Any, **how: Any) -> None:
+        kept = self.draft.signals
+        before(self, *found, **how)
+        self.draft.signals = kept
+
+    before = _replace(stack, SignalRules, "_take", take)
 
 
 @_mutant("M29", "a pause forgets the timers", "CA5")

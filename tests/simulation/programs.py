@@ -8,6 +8,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from tests.simulation.scenario import Fault, OrderSpec, Request, Scenario, Spec
+from tests.simulation.signalling import NAME
 
 ORGS = ("acme", "globex", "initech")
 SPAN = 10.0
@@ -31,7 +32,9 @@ def scenario(seed: int) -> Scenario:
         elif step["handler"] == "wait" and people.random() < 0.6:
             step |= {"handler": "create_task", "params": _task(people)}
     orders = [_order(random, people, len(workflows)) for _ in range(random.randint(2, 6))]
+    _let_wait_for_signals(workflows, Random(f"scenario {seed} signals"))
     orders = [_held(Random(f"scenario {seed} pause {number}"), order) for number, order in enumerate(orders)]
+    orders = [_signalled(Random(f"scenario {seed} signals {number}"), order) for number, order in enumerate(orders)]
     ttl = random.choice((2.0, 2.0, 3.0))
     return Scenario(
         seed=seed,
@@ -74,6 +77,19 @@ def _order(random: Random, people: Random, workflows: int) -> OrderSpec:
         watchers=random.choice((0, 1, 1, 2)),
         answered_after=people.choice((None, 0.0, 0.3, 1.0, 3.0, 3.0)),
     )
+
+
+def _let_wait_for_signals(workflows: list[Spec], random: Random) -> None:
+    for step in (step for spec in workflows for step in spec.document["steps"]):
+        if step["handler"] == "wait" and random.random() < 0.6:
+            params = {"name": NAME, "timeout": random.choice((0.3, 1.0, 4.0)), "on_timeout": "CONTINUE"}
+            step |= {"handler": "wait_signal", "params": params}
+
+
+def _signalled(random: Random, order: OrderSpec) -> OrderSpec:
+    """Return an order that somebody may send signals."""
+    times = [round(random.uniform(0.0, 2.0), 3) for _ in range(random.choice((0, 0, 1, 2, 3)))]
+    return replace(order, signals=times)
 
 
 def _held(random: Random, order: OrderSpec) -> OrderSpec:

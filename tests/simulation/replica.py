@@ -17,8 +17,10 @@ from service.engine.clock import StoreClock
 from service.engine.handlers.create_task import create_task
 from service.engine.handlers.registry import Registry
 from service.engine.handlers.wait import wait
+from service.engine.handlers.wait_signal import wait_signal
 from service.engine.parsing import Defaults
 from service.engine.running.leases import LeaseKeeper
+from service.engine.signalling import Signalling
 from tests.simulation.database import BEGINNING, Database
 from tests.simulation.effects import Effects
 from tests.simulation.history import History
@@ -58,7 +60,7 @@ class Replica:
         self.link.writer.patience = scenario.unknown_timeout
         repository = cast(Repository, self.link)
         self.effects = Effects(loop, history, self.process)
-        registry = Registry((*self.effects.handlers(), wait(), create_task()))
+        registry = Registry((*self.effects.handlers(), wait(), create_task(), wait_signal()))
         self.clock = StoreClock(loop.time)
         # What this machine takes for the time; the store says better.
         self.clock._known = self.clock._known._replace(moment=BEGINNING + timedelta(seconds=loop.time() + skew))
@@ -67,6 +69,7 @@ class Replica:
         engine = self.process.context().run(build_engine, config, repository, registry, outside)
         self.hub, self.runner, self.executions = engine.hub, engine.runner, engine.executions
         self.people, self.control = engine.people, engine.control
+        self.signalling = Signalling(repository, engine.workflows, engine.control)
         self.effects.runner = self.runner
         self.leases = LeaseKeeper(repository, self.runner.tenure, self.clock, scenario.ttl, self.new_incarnation)
         loop.spawn(self.process, self._serve(), "serve")

@@ -42,6 +42,8 @@ class OrderSpec(msgspec.Struct, frozen=True):
     """Seconds after which somebody pauses it, and for `paused_for` so long; `is_hard` stops what runs, too."""
     paused_for: float = 0.0
     is_hard: bool = False
+    signals: list[float] = []
+    """Seconds after which somebody sends it a signal, from when it is known or from the one before."""
 
 
 class Fault(msgspec.Struct, frozen=True):

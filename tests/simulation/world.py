@@ -20,6 +20,7 @@ from persistence.model import Scope
 from service.engine.handlers.create_task import create_task
 from service.engine.handlers.registry import Registry
 from service.engine.handlers.wait import wait
+from service.engine.handlers.wait_signal import wait_signal
 from service.engine.parsing import parse
 from tests.simulation.clients import OWNER, Clients
 from tests.simulation.database import Database, finished
@@ -98,6 +99,8 @@ class World:
                 tasks.append(self._spawn(self.clients.cancel(number, spec), "cancel"))
             if spec.paused_at is not None:
                 tasks.append(self._spawn(self.clients.pause(number, spec), "pause"))
+            if spec.signals:
+                tasks.append(self._spawn(self.clients.signal(number, spec), "signal"))
             if spec.answered_after is not None:
                 tasks.append(self._spawn(self.clients.answer(number, spec.answered_after), "answer"))
         faults = [self._spawn(self._inflict(fault), "fault") for fault in self.scenario.faults]
@@ -116,7 +119,7 @@ class World:
             finished(self.database.memory.create_workflow(spec.org, UUID(int=number + 1), spec.document, OWNER))
 
     def _registry(self) -> Registry:
-        return Registry((*Effects(self.loop, self.history, WORLD).handlers(), wait(), create_task()))
+        return Registry((*Effects(self.loop, self.history, WORLD).handlers(), wait(), create_task(), wait_signal()))
 
     def _spawn(self, coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
         return self.loop.spawn(WORLD, coroutine, name)
