@@ -135,3 +135,25 @@ async def test_of_a_pause_and_the_end_one_wins(client: flowkeep.Client) -> None:
     for first in range(0, PAIRS, 20):
         won += await asyncio.gather(*(pair(number) for number in range(first, first + 20)))
     assert len(won) == PAIRS
+
+
+@pytest.mark.usefixtures("prompt")
+async def test_of_a_pause_and_a_resume_sent_at_once_none_is_lost(client: flowkeep.Client, stage: Stage) -> None:
+    """Whichever comes first, each resume ends one pause; an execution that they hold ends when the last was resumed."""
+    name, rounds = await made(client, step("a", "gate")), PAIRS // 20
+    execution_ids = [(await client.execute(name)).execution_id for _ in range(20)]
+
+    async def pairs(execution_id: str) -> None:
+        for _ in range(rounds):
+            await client.pause(execution_id)
+            await asyncio.gather(client.pause(execution_id), client.resume(execution_id))
+        await client.pause(execution_id)
+        await client.resume(execution_id)
+
+    await asyncio.gather(*map(pairs, execution_ids))
+    stage.open("gate")
+    for execution_id in execution_ids:
+        assert (await ended(client, execution_id)).state == State.STATE_COMPLETED
+        told = [kind for kind in kinds(await log(client, execution_id)) if kind in ("paused", "resumed")]
+        assert told == ["paused", "resumed"] * (rounds + 1)
+    assert stage.attempts("a") == [1] * len(execution_ids)
