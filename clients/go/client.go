@@ -240,6 +240,12 @@ func (c *Client) GetStep(ctx context.Context, executionID, path string, iteratio
 	return call(ctx, c, c.executions.GetStep, request, c.timeout)
 }
 
+// CompareExecutions returns how another execution, of the same workflow or another one, differs from one, step by step.
+func (c *Client) CompareExecutions(ctx context.Context, executionID, otherExecutionID string) (*flowkeepv1.CompareExecutionsResponse, error) {
+	request := &flowkeepv1.CompareExecutionsRequest{ExecutionId: executionID, OtherExecutionId: otherExecutionID}
+	return call(ctx, c, c.executions.CompareExecutions, request, c.timeout)
+}
+
 // CancelOptions says how an execution is cancelled.
 type CancelOptions struct {
 	// RequestID is the id of the request; without one the client makes it.

@@ -150,6 +150,8 @@ func TestAnExecutionGivesItsResultWaitedForInEachWay(t *testing.T) {
 	equal(t, steps[0].GetPath(), "greet")
 	step := must[*flowkeepv1.GetStepResponse](t)(client.GetStep(ctx, waited.GetExecutionId(), "greet", 0))
 	equal(t, step.GetStep().GetHandler(), "transform")
+	compared := must[*flowkeepv1.CompareExecutionsResponse](t)(client.CompareExecutions(ctx, waited.GetExecutionId(), waited.GetExecutionId()))
+	equal(t, compared.GetTotals().GetDifferingSteps(), 0)
 }
 
 func TestTheSameRequestIDStartsNothingTwice(t *testing.T) {

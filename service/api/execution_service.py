@@ -9,22 +9,25 @@ from uuid import UUID
 
 from flowkeep import payload
 from flowkeep.v1 import execution_service_pb2 as pb
+from flowkeep.v1.comparison_pb2 import CompareExecutionsRequest, CompareExecutionsResponse
 from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_BASIC, EXECUTION_VIEW_FULL, STEP_VIEW_FULL
 from flowkeep.v1.execution_service_pb2_grpc import ExecutionServiceServicer
 from persistence.errors import NotFoundError, QueueFullError, UnavailableError
 from persistence.gate import Gate
 from persistence.listing import ExecutionOrder, PageKey
-from persistence.model import Event, Execution, ExecutionDetail, Scope, StepKey
+from persistence.model import Execution, ExecutionDetail, Scope, StepKey
 from persistence.repository import ExecutionRepository
 from persistence.transition import Created
 from service.api import batches
 from service.api.answering import in_time
 from service.api.claims import DEBUG, READ_WORKFLOWS
+from service.api.comparisons import LARGEST_COMPARED, Pair, comparison_response
 from service.api.control import ControlCalls
 from service.api.definitions import EncodedDefinitions
 from service.api.encoded import Encoded, tag
 from service.api.errors import invalid, violations_under
 from service.api.event_reading import decode
+from service.api.event_responses import NewestEvents, events_response
 from service.api.events import without_definition
 from service.api.executions import (
     LARGEST_STEPS,
@@ -54,7 +57,6 @@ from service.engine.slices import in_slices
 from service.engine.steps import StepNotFoundError, StepPage, Steps
 from service.engine.watch import Bookmark, Output
 from service.engine.workflows import Workflows
-from service.wire import varint
 
 LARGEST_FULL_PAGE = 20
 
@@ -70,8 +72,6 @@ LARGE_PATIENCE = 2.0
 ANSWER_MARGIN = 0.25
 """Seconds before the caller's deadline at which a waiting call answers, so that the answer arrives."""
 
-_EVENTS = tag(pb.WatchExecutionResponse, "events")
-_EVENT = tag(pb.EventBatch, "events")
 _SNAPSHOT = tag(pb.WatchExecutionResponse, "snapshot")
 _OF_SNAPSHOT = tag(pb.Snapshot, "execution")
 _GOT, _LISTED = (
@@ -117,7 +117,7 @@ class ExecutionServicer(ControlCalls, ExecutionServiceServicer):
         self._steps = Steps(repository, workflows)
         self._history = History(repository, workflows, decode)
         self._large = Gate(LARGE_AT_A_TIME, LARGE_PATIENCE)
-        self._newest = _Newest()
+        self._newest = NewestEvents()
 
     async def Execute(  # type: ignore[override]  # what is large is put together from bytes
         self, request: pb.ExecuteRequest, context: Any
@@ -263,6 +263,20 @@ class ExecutionServicer(ControlCalls, ExecutionServiceServicer):
         response.add(pb.GetStepResponse(unreadable=gaps, definition_withheld=not _sight().definition))
         return response.serialized()
 
+    async def CompareExecutions(  # type: ignore[override]
+        self, request: CompareExecutionsRequest, context: Any
+    ) -> CompareExecutionsResponse | bytes:
+        scope = current_identity.get().scope
+
+        async def read(most: int) -> Pair:
+            ids = request.execution_id, request.other_execution_id
+            found = [await self._repository.get_detail(scope, UUID(each), most, first=STEPS_SHOWN + 1) for each in ids]
+            return Pair(*found)
+
+        return await self._within(
+            scope.org, LARGEST_COMPARED, read, lambda pair: comparison_response(pair, self._workflows, _sight())
+        )
+
     async def Cancel(self, request: pb.CancelRequest, context: Any) -> pb.CancelResponse:
         caller = current_identity.get()
         detail = await self._executions.cancel(
@@ -301,7 +315,7 @@ class ExecutionServicer(ControlCalls, ExecutionServiceServicer):
                 case _ if is_whole:
                     yield self._newest.response(page)
                 case _:
-                    yield _events_response([without_definition(event) for event in page])
+                    yield events_response([without_definition(event) for event in page])
 
     def _time_to_wait(self, context: Any) -> float:
         remaining: float | None = context.time_remaining()
@@ -364,28 +378,6 @@ def _start_request(request: pb.ExecuteRequest, given: Mapping[str, Any] | None =
 
 def _position(order: ExecutionOrder, execution: Execution) -> PageKey:
     return PageKey(sort_value(order, execution), execution.id)
-
-
-class _Newest:
-    """The response that was made last: all that watch an execution want the same, one after the other."""
-
-    def __init__(self) -> None:
-        self._ends: tuple[Event, Event] | None = None
-        self._response = b""
-
-    def response(self, events: Sequence[Event]) -> bytes:
-        """Return the serialized response with these events, which follow each other."""
-        if self._ends is None or self._ends[0] is not events[0] or self._ends[1] is not events[-1]:
-            self._ends, self._response = (events[0], events[-1]), _events_response(events)
-        return self._response
-
-
-def _events_response(events: Sequence[Event]) -> bytes:
-    """Return a serialized response around events as they are stored: their bytes are never made again."""
-    parts: list[bytes] = []
-    for event in events:
-        parts += (_EVENT, varint(len(event.body)), event.body)
-    return b"".join((_EVENTS, varint(sum(map(len, parts))), *parts))
 
 
 def _around(field: bytes, content: Encoded) -> bytes:

@@ -1,4 +1,4 @@
-"""Commands about executions: execute, batch, get, steps, list, watch, events, replay, cancel."""
+"""Commands about executions: execute, batch, get, steps, list, watch, events, replay, compare, cancel."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ def register(app: typer.Typer) -> None:
         ("watch", watch),
         ("events", events),
         ("replay", replay),
+        ("compare", compare),
         ("cancel", cancel),
     ):
         command(app, name, panel=_PANEL)(function)
@@ -238,6 +239,25 @@ async def replay(
 
     found = await whole_id(session.client, execution_id)
     await (walk_through if all else walk)(session, found, at)
+
+
+async def compare(
+    session: Session,
+    execution_id: _Id,
+    other: Annotated[str, typer.Argument(help="Id of the other execution, or its beginning.", show_default=False)],
+) -> None:
+    """Compare an execution with another one, of the same workflow or not: what differs first, then what is alike."""
+    from service.cli.comparison_view import comparison_view
+    from service.cli.execution_ids import whole_id
+    from service.cli.json_form import json_form
+    from service.cli.rendering import show, show_json
+
+    ids = [await whole_id(session.client, each) for each in (execution_id, other)]
+    found = await session.client.compare_executions(*ids)
+    if session.json:
+        show_json(json_form(found))
+    else:
+        show(comparison_view(found))
 
 
 async def cancel(

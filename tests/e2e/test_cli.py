@@ -256,6 +256,20 @@ async def test_a_walk_through_a_history(target: str) -> None:
     assert "1 to" in await refused(target, "replay", execution_id, "--at", str(last + 1), code=2)
 
 
+async def test_two_executions_beside_each_other(target: str) -> None:
+    one, other = [
+        (await execute(target, "greeting", "--set", f"name={name}", "--wait"))["execution_id"] for name in ("Gil", "Io")
+    ]
+    found = (await at(target, "compare", one, other)).json
+    assert (found["differs_in"], found["totals"]["differing_steps"]) == (["INPUT", "OUTPUT"], 2)
+    assert found["input_patch"] == [{"op": "replace", "path": "/name", "value": "Io"}]
+    text = await shown(target, "compare", one, other)
+    for said in ("They differ in input, output; 2 of 2 steps differ.", '~ /name: "Io"', "text output:", "~ all: 10"):
+        assert said in text
+    assert "They are alike; 0 of 2 steps differ." in await shown(target, "compare", one, one)
+    assert "EXECUTION_NOT_FOUND" in await refused(target, "compare", one, NO_EXECUTION, code=3)
+
+
 async def test_errors_say_what_is_wrong(target: str) -> None:
     assert NO_EXECUTION in await refused(target, "get", NO_EXECUTION, code=3)
     assert "nothing" in await refused(target, "execute", "nothing", code=3)

@@ -49,6 +49,7 @@ BY_EXECUTION = (
     "GetExecution",
     "ListSteps",
     "GetStep",
+    "CompareExecutions",
     "Pause",
     "Resume",
     "Cancel",
@@ -93,6 +94,8 @@ def valid(path: str, workflow: str, execution_id: str, step_path: str = "pause")
         request.workflow = workflow
     if "execution_id" in fields:
         request.execution_id = execution_id
+    if "other_execution_id" in fields:
+        request.other_execution_id = execution_id
     if "path" in fields:
         request.path = step_path
     if {"execution_id", "payload"} <= fields:

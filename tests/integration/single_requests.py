@@ -117,6 +117,11 @@ ROWS: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({**E, "path": "a\0"}, "path"),
         ({**E, "path": "a", "iteration": -1}, "iteration"),
     ],
+    "CompareExecutions": [
+        ({**E, "other_execution_id": E["execution_id"]}, "EXECUTION_NOT_FOUND"),
+        (E, "other_execution_id"),
+        ({**E, "other_execution_id": "one"}, "other_execution_id"),
+    ],
     **{name: [(E, "EXECUTION_NOT_FOUND")] for name in ("Cancel", "Pause", "Resume", "Terminate")},
     "SignalExecution": [
         ({**E, "name": "a"}, "EXECUTION_NOT_FOUND"),

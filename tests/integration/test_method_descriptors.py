@@ -20,6 +20,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from flowkeep.v1 import execution_service_pb2 as executions_pb
 from flowkeep.v1 import workflow_service_pb2 as workflows_pb
+from flowkeep.v1.comparison_pb2 import CompareExecutionsRequest
 from persistence.memory import MemoryRepository
 from service.api.admission import Admission
 from service.api.execution_service import ExecutionServicer
@@ -210,6 +211,7 @@ def _requests(workflow: str, execution_id: str) -> dict[str, Message]:
         "ListExecutions": executions_pb.ListExecutionsRequest(),
         "ListSteps": executions_pb.ListStepsRequest(execution_id=execution_id),
         "GetStep": executions_pb.GetStepRequest(execution_id=execution_id, path="one"),
+        "CompareExecutions": CompareExecutionsRequest(execution_id=execution_id, other_execution_id=execution_id),
         "Cancel": executions_pb.CancelRequest(execution_id=execution_id),
         "Pause": executions_pb.PauseRequest(execution_id=execution_id),
         "Resume": executions_pb.ResumeRequest(execution_id=execution_id),

@@ -151,6 +151,8 @@ async def _use_every_rpc(session: Session) -> None:
     assert listed_steps["next_page_token"]
     got = await session.call(run, "GetStep", execution_id=execution_id, path=first["path"])
     assert (got["step"]["output"], "output" in first) == ("Hello you!", False)
+    compared = await session.call(run, "CompareExecutions", execution_id=execution_id, other_execution_id=execution_id)
+    assert (compared["totals"]["steps"], "differs_in" in compared) == (2, False)
     where = {"states": ["STATE_COMPLETED"]}
     page = await session.call(run, "ListExecutions", filter=where, count_total=True)
     assert (page["executions"][0]["execution_id"], page["total_size"]) == (execution_id, 1)

@@ -11,6 +11,7 @@ import flowkeep
 from flowkeep.definition import definition
 from flowkeep.v1 import execution_service_pb2 as executions_pb2
 from flowkeep.v1 import workflow_service_pb2 as workflows_pb2
+from flowkeep.v1.comparison_pb2 import CompareExecutionsRequest
 from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_FULL, STEP_VIEW_FULL
 from service.api.claims import KNOWN_PERMISSIONS, READ_WORKFLOWS
 from service.api.permissions import READ_EXECUTIONS
@@ -77,6 +78,12 @@ async def everything(served: Served, metadata: Any) -> dict[str, Any]:
             pb.ListStepsRequest(execution_id=execution_id, view=STEP_VIEW_FULL), metadata=metadata
         ),
         "GetStep": await call.GetStep(pb.GetStepRequest(execution_id=execution_id, path="taken"), metadata=metadata),
+        "CompareExecutions": await call.CompareExecutions(
+            CompareExecutionsRequest(execution_id=running, other_execution_id=execution_id), metadata=metadata
+        ),
+        "reverse": await call.CompareExecutions(
+            CompareExecutionsRequest(execution_id=execution_id, other_execution_id=running), metadata=metadata
+        ),
         "WatchExecution": await watched(execution_id=execution_id),
         "snapshot": await watched(execution_id=execution_id, snapshot=True),
         "Cancel": await call.Cancel(pb.CancelRequest(execution_id=running), metadata=metadata),
@@ -97,6 +104,8 @@ async def test_no_call_shows_what_stands_in_a_definition(guarded: Served) -> Non
     found = await everything(guarded, MAY_NOT)
     assert found["ListSteps"].definition_withheld
     assert found["GetStep"].definition_withheld
+    assert found["CompareExecutions"].definition_withheld
+    assert not found["CompareExecutions"].HasField("definition_patch")
     assert [each.skip_reason for each in found["ListSteps"].steps] == ["", "", *["its condition is false"] * 2]
 
 
@@ -106,6 +115,7 @@ async def test_who_may_read_workflows_sees_it(guarded: Served) -> None:
         assert CANARY in str(found[name]), name
     assert not found["ListSteps"].definition_withheld
     assert not found["GetStep"].definition_withheld
+    assert found["CompareExecutions"].HasField("definition_patch")
     execution = found["GetExecution"].execution
     assert not execution.definition_withheld
     told = [event for each in found["WatchExecution"] for event in each.events.events]

@@ -2485,7 +2485,7 @@ var File_flowkeep_v1_execution_service_proto protoreflect.FileDescriptor
 
 const file_flowkeep_v1_execution_service_proto_rawDesc = "" +
 	"\n" +
-	"#flowkeep/v1/execution_service.proto\x12\vflowkeep.v1\x1a\x17flowkeep/v1/event.proto\x1a\x1bflowkeep/v1/execution.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xc9\x05\n" +
+	"#flowkeep/v1/execution_service.proto\x12\vflowkeep.v1\x1a\x1cflowkeep/v1/comparison.proto\x1a\x17flowkeep/v1/event.proto\x1a\x1bflowkeep/v1/execution.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xc9\x05\n" +
 	"\x0eExecuteRequest\x12&\n" +
 	"\bworkflow\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\bworkflow\x12#\n" +
@@ -2677,14 +2677,15 @@ const file_flowkeep_v1_execution_service_proto_rawDesc = "" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\x05R\aattempt\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04text\x12\x1c\n" +
-	"\titeration\x18\x04 \x01(\x05R\titeration2\xbc\a\n" +
+	"\titeration\x18\x04 \x01(\x05R\titeration2\xa0\b\n" +
 	"\x10ExecutionService\x12D\n" +
 	"\aExecute\x12\x1b.flowkeep.v1.ExecuteRequest\x1a\x1c.flowkeep.v1.ExecuteResponse\x12S\n" +
 	"\fBatchExecute\x12 .flowkeep.v1.BatchExecuteRequest\x1a!.flowkeep.v1.BatchExecuteResponse\x12S\n" +
 	"\fGetExecution\x12 .flowkeep.v1.GetExecutionRequest\x1a!.flowkeep.v1.GetExecutionResponse\x12Y\n" +
 	"\x0eListExecutions\x12\".flowkeep.v1.ListExecutionsRequest\x1a#.flowkeep.v1.ListExecutionsResponse\x12J\n" +
 	"\tListSteps\x12\x1d.flowkeep.v1.ListStepsRequest\x1a\x1e.flowkeep.v1.ListStepsResponse\x12D\n" +
-	"\aGetStep\x12\x1b.flowkeep.v1.GetStepRequest\x1a\x1c.flowkeep.v1.GetStepResponse\x12A\n" +
+	"\aGetStep\x12\x1b.flowkeep.v1.GetStepRequest\x1a\x1c.flowkeep.v1.GetStepResponse\x12b\n" +
+	"\x11CompareExecutions\x12%.flowkeep.v1.CompareExecutionsRequest\x1a&.flowkeep.v1.CompareExecutionsResponse\x12A\n" +
 	"\x06Cancel\x12\x1a.flowkeep.v1.CancelRequest\x1a\x1b.flowkeep.v1.CancelResponse\x12>\n" +
 	"\x05Pause\x12\x19.flowkeep.v1.PauseRequest\x1a\x1a.flowkeep.v1.PauseResponse\x12A\n" +
 	"\x06Resume\x12\x1a.flowkeep.v1.ResumeRequest\x1a\x1b.flowkeep.v1.ResumeResponse\x12J\n" +
@@ -2756,6 +2757,8 @@ var file_flowkeep_v1_execution_service_proto_goTypes = []any{
 	(*StepExecution)(nil),                      // 45: flowkeep.v1.StepExecution
 	(*ExecutionEvent)(nil),                     // 46: flowkeep.v1.ExecutionEvent
 	(*status.Status)(nil),                      // 47: google.rpc.Status
+	(*CompareExecutionsRequest)(nil),           // 48: flowkeep.v1.CompareExecutionsRequest
+	(*CompareExecutionsResponse)(nil),          // 49: flowkeep.v1.CompareExecutionsResponse
 }
 var file_flowkeep_v1_execution_service_proto_depIdxs = []int32{
 	37, // 0: flowkeep.v1.ExecuteRequest.input:type_name -> google.protobuf.Struct
@@ -2806,26 +2809,28 @@ var file_flowkeep_v1_execution_service_proto_depIdxs = []int32{
 	8,  // 45: flowkeep.v1.ExecutionService.ListExecutions:input_type -> flowkeep.v1.ListExecutionsRequest
 	12, // 46: flowkeep.v1.ExecutionService.ListSteps:input_type -> flowkeep.v1.ListStepsRequest
 	14, // 47: flowkeep.v1.ExecutionService.GetStep:input_type -> flowkeep.v1.GetStepRequest
-	16, // 48: flowkeep.v1.ExecutionService.Cancel:input_type -> flowkeep.v1.CancelRequest
-	18, // 49: flowkeep.v1.ExecutionService.Pause:input_type -> flowkeep.v1.PauseRequest
-	20, // 50: flowkeep.v1.ExecutionService.Resume:input_type -> flowkeep.v1.ResumeRequest
-	22, // 51: flowkeep.v1.ExecutionService.Terminate:input_type -> flowkeep.v1.TerminateRequest
-	24, // 52: flowkeep.v1.ExecutionService.SignalExecution:input_type -> flowkeep.v1.SignalExecutionRequest
-	26, // 53: flowkeep.v1.ExecutionService.WatchExecution:input_type -> flowkeep.v1.WatchExecutionRequest
-	3,  // 54: flowkeep.v1.ExecutionService.Execute:output_type -> flowkeep.v1.ExecuteResponse
-	5,  // 55: flowkeep.v1.ExecutionService.BatchExecute:output_type -> flowkeep.v1.BatchExecuteResponse
-	7,  // 56: flowkeep.v1.ExecutionService.GetExecution:output_type -> flowkeep.v1.GetExecutionResponse
-	11, // 57: flowkeep.v1.ExecutionService.ListExecutions:output_type -> flowkeep.v1.ListExecutionsResponse
-	13, // 58: flowkeep.v1.ExecutionService.ListSteps:output_type -> flowkeep.v1.ListStepsResponse
-	15, // 59: flowkeep.v1.ExecutionService.GetStep:output_type -> flowkeep.v1.GetStepResponse
-	17, // 60: flowkeep.v1.ExecutionService.Cancel:output_type -> flowkeep.v1.CancelResponse
-	19, // 61: flowkeep.v1.ExecutionService.Pause:output_type -> flowkeep.v1.PauseResponse
-	21, // 62: flowkeep.v1.ExecutionService.Resume:output_type -> flowkeep.v1.ResumeResponse
-	23, // 63: flowkeep.v1.ExecutionService.Terminate:output_type -> flowkeep.v1.TerminateResponse
-	25, // 64: flowkeep.v1.ExecutionService.SignalExecution:output_type -> flowkeep.v1.SignalExecutionResponse
-	27, // 65: flowkeep.v1.ExecutionService.WatchExecution:output_type -> flowkeep.v1.WatchExecutionResponse
-	54, // [54:66] is the sub-list for method output_type
-	42, // [42:54] is the sub-list for method input_type
+	48, // 48: flowkeep.v1.ExecutionService.CompareExecutions:input_type -> flowkeep.v1.CompareExecutionsRequest
+	16, // 49: flowkeep.v1.ExecutionService.Cancel:input_type -> flowkeep.v1.CancelRequest
+	18, // 50: flowkeep.v1.ExecutionService.Pause:input_type -> flowkeep.v1.PauseRequest
+	20, // 51: flowkeep.v1.ExecutionService.Resume:input_type -> flowkeep.v1.ResumeRequest
+	22, // 52: flowkeep.v1.ExecutionService.Terminate:input_type -> flowkeep.v1.TerminateRequest
+	24, // 53: flowkeep.v1.ExecutionService.SignalExecution:input_type -> flowkeep.v1.SignalExecutionRequest
+	26, // 54: flowkeep.v1.ExecutionService.WatchExecution:input_type -> flowkeep.v1.WatchExecutionRequest
+	3,  // 55: flowkeep.v1.ExecutionService.Execute:output_type -> flowkeep.v1.ExecuteResponse
+	5,  // 56: flowkeep.v1.ExecutionService.BatchExecute:output_type -> flowkeep.v1.BatchExecuteResponse
+	7,  // 57: flowkeep.v1.ExecutionService.GetExecution:output_type -> flowkeep.v1.GetExecutionResponse
+	11, // 58: flowkeep.v1.ExecutionService.ListExecutions:output_type -> flowkeep.v1.ListExecutionsResponse
+	13, // 59: flowkeep.v1.ExecutionService.ListSteps:output_type -> flowkeep.v1.ListStepsResponse
+	15, // 60: flowkeep.v1.ExecutionService.GetStep:output_type -> flowkeep.v1.GetStepResponse
+	49, // 61: flowkeep.v1.ExecutionService.CompareExecutions:output_type -> flowkeep.v1.CompareExecutionsResponse
+	17, // 62: flowkeep.v1.ExecutionService.Cancel:output_type -> flowkeep.v1.CancelResponse
+	19, // 63: flowkeep.v1.ExecutionService.Pause:output_type -> flowkeep.v1.PauseResponse
+	21, // 64: flowkeep.v1.ExecutionService.Resume:output_type -> flowkeep.v1.ResumeResponse
+	23, // 65: flowkeep.v1.ExecutionService.Terminate:output_type -> flowkeep.v1.TerminateResponse
+	25, // 66: flowkeep.v1.ExecutionService.SignalExecution:output_type -> flowkeep.v1.SignalExecutionResponse
+	27, // 67: flowkeep.v1.ExecutionService.WatchExecution:output_type -> flowkeep.v1.WatchExecutionResponse
+	55, // [55:68] is the sub-list for method output_type
+	42, // [42:55] is the sub-list for method input_type
 	42, // [42:42] is the sub-list for extension type_name
 	42, // [42:42] is the sub-list for extension extendee
 	0,  // [0:42] is the sub-list for field type_name
@@ -2836,6 +2841,7 @@ func file_flowkeep_v1_execution_service_proto_init() {
 	if File_flowkeep_v1_execution_service_proto != nil {
 		return
 	}
+	file_flowkeep_v1_comparison_proto_init()
 	file_flowkeep_v1_event_proto_init()
 	file_flowkeep_v1_execution_proto_init()
 	file_flowkeep_v1_execution_service_proto_msgTypes[0].OneofWrappers = []any{}

@@ -19,18 +19,19 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	ExecutionService_Execute_FullMethodName         = "/flowkeep.v1.ExecutionService/Execute"
-	ExecutionService_BatchExecute_FullMethodName    = "/flowkeep.v1.ExecutionService/BatchExecute"
-	ExecutionService_GetExecution_FullMethodName    = "/flowkeep.v1.ExecutionService/GetExecution"
-	ExecutionService_ListExecutions_FullMethodName  = "/flowkeep.v1.ExecutionService/ListExecutions"
-	ExecutionService_ListSteps_FullMethodName       = "/flowkeep.v1.ExecutionService/ListSteps"
-	ExecutionService_GetStep_FullMethodName         = "/flowkeep.v1.ExecutionService/GetStep"
-	ExecutionService_Cancel_FullMethodName          = "/flowkeep.v1.ExecutionService/Cancel"
-	ExecutionService_Pause_FullMethodName           = "/flowkeep.v1.ExecutionService/Pause"
-	ExecutionService_Resume_FullMethodName          = "/flowkeep.v1.ExecutionService/Resume"
-	ExecutionService_Terminate_FullMethodName       = "/flowkeep.v1.ExecutionService/Terminate"
-	ExecutionService_SignalExecution_FullMethodName = "/flowkeep.v1.ExecutionService/SignalExecution"
-	ExecutionService_WatchExecution_FullMethodName  = "/flowkeep.v1.ExecutionService/WatchExecution"
+	ExecutionService_Execute_FullMethodName           = "/flowkeep.v1.ExecutionService/Execute"
+	ExecutionService_BatchExecute_FullMethodName      = "/flowkeep.v1.ExecutionService/BatchExecute"
+	ExecutionService_GetExecution_FullMethodName      = "/flowkeep.v1.ExecutionService/GetExecution"
+	ExecutionService_ListExecutions_FullMethodName    = "/flowkeep.v1.ExecutionService/ListExecutions"
+	ExecutionService_ListSteps_FullMethodName         = "/flowkeep.v1.ExecutionService/ListSteps"
+	ExecutionService_GetStep_FullMethodName           = "/flowkeep.v1.ExecutionService/GetStep"
+	ExecutionService_CompareExecutions_FullMethodName = "/flowkeep.v1.ExecutionService/CompareExecutions"
+	ExecutionService_Cancel_FullMethodName            = "/flowkeep.v1.ExecutionService/Cancel"
+	ExecutionService_Pause_FullMethodName             = "/flowkeep.v1.ExecutionService/Pause"
+	ExecutionService_Resume_FullMethodName            = "/flowkeep.v1.ExecutionService/Resume"
+	ExecutionService_Terminate_FullMethodName         = "/flowkeep.v1.ExecutionService/Terminate"
+	ExecutionService_SignalExecution_FullMethodName   = "/flowkeep.v1.ExecutionService/SignalExecution"
+	ExecutionService_WatchExecution_FullMethodName    = "/flowkeep.v1.ExecutionService/WatchExecution"
 )
 
 // ExecutionServiceClient is the client API for ExecutionService service.
@@ -57,6 +58,9 @@ type ExecutionServiceClient interface {
 	// Returns a step with all of its payloads, also where `payloads_omitted` is set in other answers. NOT_FOUND,
 	// STEP_NOT_FOUND, when the execution has no such step.
 	GetStep(ctx context.Context, in *GetStepRequest, opts ...grpc.CallOption) (*GetStepResponse, error)
+	// Compares two executions of one or two workflows, step by step: what they ran, were given and gave, which way they took,
+	// how long and at what cost. Each is compared as it is when it is read.
+	CompareExecutions(ctx context.Context, in *CompareExecutionsRequest, opts ...grpc.CallOption) (*CompareExecutionsResponse, error)
 	// Cancels an execution. An answer means that the request is kept. On an execution that is CANCELLING or CANCELLED it
 	// returns it; on one that ended otherwise it answers FAILED_PRECONDITION, EXECUTION_FINISHED.
 	Cancel(ctx context.Context, in *CancelRequest, opts ...grpc.CallOption) (*CancelResponse, error)
@@ -156,6 +160,16 @@ func (c *executionServiceClient) GetStep(ctx context.Context, in *GetStepRequest
 	return out, nil
 }
 
+func (c *executionServiceClient) CompareExecutions(ctx context.Context, in *CompareExecutionsRequest, opts ...grpc.CallOption) (*CompareExecutionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CompareExecutionsResponse)
+	err := c.cc.Invoke(ctx, ExecutionService_CompareExecutions_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *executionServiceClient) Cancel(ctx context.Context, in *CancelRequest, opts ...grpc.CallOption) (*CancelResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CancelResponse)
@@ -249,6 +263,9 @@ type ExecutionServiceServer interface {
 	// Returns a step with all of its payloads, also where `payloads_omitted` is set in other answers. NOT_FOUND,
 	// STEP_NOT_FOUND, when the execution has no such step.
 	GetStep(context.Context, *GetStepRequest) (*GetStepResponse, error)
+	// Compares two executions of one or two workflows, step by step: what they ran, were given and gave, which way they took,
+	// how long and at what cost. Each is compared as it is when it is read.
+	CompareExecutions(context.Context, *CompareExecutionsRequest) (*CompareExecutionsResponse, error)
 	// Cancels an execution. An answer means that the request is kept. On an execution that is CANCELLING or CANCELLED it
 	// returns it; on one that ended otherwise it answers FAILED_PRECONDITION, EXECUTION_FINISHED.
 	Cancel(context.Context, *CancelRequest) (*CancelResponse, error)
@@ -305,6 +322,9 @@ func (UnimplementedExecutionServiceServer) ListSteps(context.Context, *ListSteps
 }
 func (UnimplementedExecutionServiceServer) GetStep(context.Context, *GetStepRequest) (*GetStepResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetStep not implemented")
+}
+func (UnimplementedExecutionServiceServer) CompareExecutions(context.Context, *CompareExecutionsRequest) (*CompareExecutionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CompareExecutions not implemented")
 }
 func (UnimplementedExecutionServiceServer) Cancel(context.Context, *CancelRequest) (*CancelResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Cancel not implemented")
@@ -453,6 +473,24 @@ func _ExecutionService_GetStep_Handler(srv interface{}, ctx context.Context, dec
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ExecutionService_CompareExecutions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CompareExecutionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ExecutionServiceServer).CompareExecutions(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ExecutionService_CompareExecutions_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ExecutionServiceServer).CompareExecutions(ctx, req.(*CompareExecutionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ExecutionService_Cancel_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(CancelRequest)
 	if err := dec(in); err != nil {
@@ -584,6 +622,10 @@ var ExecutionService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetStep",
 			Handler:    _ExecutionService_GetStep_Handler,
+		},
+		{
+			MethodName: "CompareExecutions",
+			Handler:    _ExecutionService_CompareExecutions_Handler,
 		},
 		{
 			MethodName: "Cancel",

@@ -123,6 +123,7 @@ class Client:
     list_steps = _iterating(client.Client.list_steps)
     steps_page = _blocking(client.Client.steps_page)
     get_step = _blocking(client.Client.get_step)
+    compare_executions = _blocking(client.Client.compare_executions)
     list_executions = _iterating(client.Client.list_executions)
     list_page = _blocking(client.Client.list_page)
     cancel = _blocking(client.Client.cancel)

@@ -8,6 +8,7 @@ import { Connection, type ConnectionOptions } from "./connection.js";
 import { ControlCalls } from "./control.js";
 import { type Definition, definition, definitions } from "./definition.js";
 import { DefinitionError, ExecutionFailedError, type FlowkeepError, type Violation } from "./errors.js";
+import type { CompareExecutionsResponse } from "./gen/flowkeep/v1/comparison_pb.js";
 import type { ExecutionEvent, ExecutionFinished } from "./gen/flowkeep/v1/event_pb.js";
 import { type Execution, Execution_State, ExecutionView, StepView } from "./gen/flowkeep/v1/execution_pb.js";
 import type { StepExecution } from "./gen/flowkeep/v1/execution_pb.js";
@@ -280,6 +281,17 @@ export class Client extends ControlCalls {
     const request = { executionId, path, iteration: options.iteration ?? 0 };
     const { executions } = this.#connection;
     return this.#connection.call((attempt) => executions.getStep(request, attempt), options);
+  }
+
+  /** Returns how another execution, of the same workflow or another one, differs, step by step. Throws NotFoundError. */
+  async compareExecutions(
+    executionId: string,
+    otherExecutionId: string,
+    options: CallOptions = {},
+  ): Promise<CompareExecutionsResponse> {
+    const { executions } = this.#connection;
+    const request = { executionId, otherExecutionId };
+    return this.#connection.call((attempt) => executions.compareExecutions(request, attempt), options);
   }
 
   /**

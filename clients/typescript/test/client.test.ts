@@ -79,6 +79,8 @@ test("an execution gives its result, waited for in each way", async () => {
   assert.deepEqual(steps.map((step) => step.path), ["greet"]);
   const { step } = await client.getStep(waited.executionId, "greet");
   assert.equal(step?.handler, "transform");
+  const compared = await client.compareExecutions(waited.executionId, waited.executionId);
+  assert.deepEqual([compared.differsIn, compared.totals?.differingSteps], [[], 0]);
 });
 
 test("the same request id starts nothing twice", async () => {

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from flowkeep.v1 import comparison_pb2 as flowkeep_dot_v1_dot_comparison__pb2
 from flowkeep.v1 import execution_service_pb2 as flowkeep_dot_v1_dot_execution__service__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -64,6 +65,11 @@ class ExecutionServiceStub:
                 '/flowkeep.v1.ExecutionService/GetStep',
                 request_serializer=flowkeep_dot_v1_dot_execution__service__pb2.GetStepRequest.SerializeToString,
                 response_deserializer=flowkeep_dot_v1_dot_execution__service__pb2.GetStepResponse.FromString,
+                _registered_method=True)
+        self.CompareExecutions = channel.unary_unary(
+                '/flowkeep.v1.ExecutionService/CompareExecutions',
+                request_serializer=flowkeep_dot_v1_dot_comparison__pb2.CompareExecutionsRequest.SerializeToString,
+                response_deserializer=flowkeep_dot_v1_dot_comparison__pb2.CompareExecutionsResponse.FromString,
                 _registered_method=True)
         self.Cancel = channel.unary_unary(
                 '/flowkeep.v1.ExecutionService/Cancel',
@@ -144,6 +150,14 @@ class ExecutionServiceServicer:
     def GetStep(self, request, context):
         """Returns a step with all of its payloads, also where `payloads_omitted` is set in other answers. NOT_FOUND,
         STEP_NOT_FOUND, when the execution has no such step.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CompareExecutions(self, request, context):
+        """Compares two executions of one or two workflows, step by step: what they ran, were given and gave, which way they took,
+        how long and at what cost. Each is compared as it is when it is read.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -240,6 +254,11 @@ def add_ExecutionServiceServicer_to_server(servicer, server):
                     servicer.GetStep,
                     request_deserializer=flowkeep_dot_v1_dot_execution__service__pb2.GetStepRequest.FromString,
                     response_serializer=flowkeep_dot_v1_dot_execution__service__pb2.GetStepResponse.SerializeToString,
+            ),
+            'CompareExecutions': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompareExecutions,
+                    request_deserializer=flowkeep_dot_v1_dot_comparison__pb2.CompareExecutionsRequest.FromString,
+                    response_serializer=flowkeep_dot_v1_dot_comparison__pb2.CompareExecutionsResponse.SerializeToString,
             ),
             'Cancel': grpc.unary_unary_rpc_method_handler(
                     servicer.Cancel,
@@ -435,6 +454,33 @@ class ExecutionService:
             '/flowkeep.v1.ExecutionService/GetStep',
             flowkeep_dot_v1_dot_execution__service__pb2.GetStepRequest.SerializeToString,
             flowkeep_dot_v1_dot_execution__service__pb2.GetStepResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompareExecutions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/flowkeep.v1.ExecutionService/CompareExecutions',
+            flowkeep_dot_v1_dot_comparison__pb2.CompareExecutionsRequest.SerializeToString,
+            flowkeep_dot_v1_dot_comparison__pb2.CompareExecutionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

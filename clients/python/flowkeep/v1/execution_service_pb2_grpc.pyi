@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from flowkeep.v1 import comparison_pb2 as _comparison_pb2
 from flowkeep.v1 import execution_service_pb2 as _execution_service_pb2
 from grpc import aio as _aio
 import abc as _abc_1
@@ -54,6 +55,10 @@ class ExecutionServiceStub:
     GetStep: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.GetStepRequest, _execution_service_pb2.GetStepResponse]
     """Returns a step with all of its payloads, also where `payloads_omitted` is set in other answers. NOT_FOUND,
     STEP_NOT_FOUND, when the execution has no such step.
+    """
+    CompareExecutions: _grpc.UnaryUnaryMultiCallable[_comparison_pb2.CompareExecutionsRequest, _comparison_pb2.CompareExecutionsResponse]
+    """Compares two executions of one or two workflows, step by step: what they ran, were given and gave, which way they took,
+    how long and at what cost. Each is compared as it is when it is read.
     """
     Cancel: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.CancelRequest, _execution_service_pb2.CancelResponse]
     """Cancels an execution. An answer means that the request is kept. On an execution that is CANCELLING or CANCELLED it
@@ -117,6 +122,10 @@ class ExecutionServiceAsyncStub(ExecutionServiceStub):
     GetStep: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.GetStepRequest, _execution_service_pb2.GetStepResponse]  # type: ignore[assignment]
     """Returns a step with all of its payloads, also where `payloads_omitted` is set in other answers. NOT_FOUND,
     STEP_NOT_FOUND, when the execution has no such step.
+    """
+    CompareExecutions: _aio.UnaryUnaryMultiCallable[_comparison_pb2.CompareExecutionsRequest, _comparison_pb2.CompareExecutionsResponse]  # type: ignore[assignment]
+    """Compares two executions of one or two workflows, step by step: what they ran, were given and gave, which way they took,
+    how long and at what cost. Each is compared as it is when it is read.
     """
     Cancel: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.CancelRequest, _execution_service_pb2.CancelResponse]  # type: ignore[assignment]
     """Cancels an execution. An answer means that the request is kept. On an execution that is CANCELLING or CANCELLED it
@@ -213,6 +222,16 @@ class ExecutionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_execution_service_pb2.GetStepResponse, _abc.Awaitable[_execution_service_pb2.GetStepResponse]]:
         """Returns a step with all of its payloads, also where `payloads_omitted` is set in other answers. NOT_FOUND,
         STEP_NOT_FOUND, when the execution has no such step.
+        """
+
+    @_abc_1.abstractmethod
+    def CompareExecutions(
+        self,
+        request: _comparison_pb2.CompareExecutionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_comparison_pb2.CompareExecutionsResponse, _abc.Awaitable[_comparison_pb2.CompareExecutionsResponse]]:
+        """Compares two executions of one or two workflows, step by step: what they ran, were given and gave, which way they took,
+        how long and at what cost. Each is compared as it is when it is read.
         """
 
     @_abc_1.abstractmethod

@@ -1,3 +1,4 @@
+export * from "./comparison_pb.js";
 export * from "./error_pb.js";
 export * from "./event_pb.js";
 export * from "./execution_pb.js";
