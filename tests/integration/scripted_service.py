@@ -111,7 +111,7 @@ class Script(ExecutionServiceServicer, WorkflowServiceServicer):
     Pause = Resume = Terminate = Cancel = UpdateWorkflow = DeleteWorkflow = ApplyWorkflows = CreateWorkflow
 
     # The stubs declare these abstract; no test calls them.
-    GetStep = ListSteps = GetWorkflow = ListWorkflows = ValidateWorkflow = ListHandlers = None  # type: ignore[assignment]
+    CompareExecutions = GetStep = ListSteps = GetWorkflow = ListWorkflows = ValidateWorkflow = ListHandlers = None  # type: ignore[assignment]
 
 
 async def start(script, target):

@@ -64,7 +64,7 @@ async def test_one_workflow_with_two_inputs(served: Served) -> None:
     assert (found.totals.steps, found.totals.differing_steps) == (8, 6)
     assert (found.totals.missing_steps, found.totals.added_steps) == (0, 1)
     assert found.totals.other_attempts == found.totals.attempts + 1
-    assert found.totals.HasField("duration") and steps["last"].other_step.failure_code == "TEST"
+    assert found.totals.HasField("duration") and steps["last"].other_step.failure_code == "BROKEN"
 
     itself = await served.client.compare_executions(other.execution_id, other.execution_id)
     assert (aspects(itself), itself.totals.differing_steps, itself.totals.steps) == (set(), 0, 8)
