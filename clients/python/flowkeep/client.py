@@ -30,6 +30,7 @@ from flowkeep.requests import (
     StepState,
     apply_request,
     cancel_request,
+    compare_request,
     create_request,
     definition_message,
     delete_request,
@@ -44,7 +45,7 @@ from flowkeep.tasks import TaskCalls
 from flowkeep.v1 import execution_service_pb2 as executions_pb2
 from flowkeep.v1 import worker_service_pb2 as workers_pb2
 from flowkeep.v1 import workflow_service_pb2 as workflows_pb2
-from flowkeep.v1.comparison_pb2 import CompareExecutionsRequest, CompareExecutionsResponse
+from flowkeep.v1.comparison_pb2 import CompareExecutionsResponse
 from flowkeep.v1.event_pb2 import ExecutionEvent, ExecutionFinished
 from flowkeep.v1.execution_pb2 import Execution, ExecutionView, StepExecution, StepView
 from flowkeep.v1.handler_pb2 import Handler, McpServer
@@ -277,15 +278,8 @@ class Client(ControlCalls, NotificationCalls, TaskCalls):
         return await self._call(self._executions.GetStep, request)
 
     async def compare_executions(self, execution_id: str, other_execution_id: str) -> CompareExecutionsResponse:
-        """Return how another execution, of the same workflow or another one, differs from one, step by step.
-
-        Raises NotFoundError.
-        """
-        request = CompareExecutionsRequest(
-            execution_id=text("execution_id", execution_id),
-            other_execution_id=text("other_execution_id", other_execution_id),
-        )
-        return await self._call(self._executions.CompareExecutions, request)
+        """Return how another execution, of any workflow, differs from one, step by step. Raises NotFoundError."""
+        return await self._call(self._executions.CompareExecutions, compare_request(execution_id, other_execution_id))
 
     async def list_executions(self, *, page_size: int = 0, **options: Unpack[ListOptions]) -> AsyncIterator[Execution]:
         """Yield the executions that meet all filters, newest first by default. Pages are fetched as needed."""

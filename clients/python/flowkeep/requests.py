@@ -14,6 +14,7 @@ from flowkeep.durations import Span, to_duration
 from flowkeep.errors import DefinitionError, Violation
 from flowkeep.payload import Input, to_struct
 from flowkeep.times import Time, to_timestamp
+from flowkeep.v1.comparison_pb2 import CompareExecutionsRequest
 from flowkeep.v1.execution_pb2 import Execution, ExecutionView, StepExecution, StepView
 from flowkeep.v1.execution_service_pb2 import (
     CancelRequest,
@@ -90,6 +91,14 @@ class ListOptions(ExecutionFilters, total=False):
 
     order: Order
     view: ExecutionView.ValueType
+
+
+def compare_request(execution_id: str, other_execution_id: str) -> CompareExecutionsRequest:
+    """Return the request that compares two executions."""
+    return CompareExecutionsRequest(
+        execution_id=text("execution_id", execution_id),
+        other_execution_id=text("other_execution_id", other_execution_id),
+    )
 
 
 def execute_request(
