@@ -62,6 +62,9 @@ FINAL_STATES = frozenset(
     }
 )
 
+RETRIABLE_STATES = FINAL_STATES - {ExecutionState.COMPLETED}
+"""The ends after which an execution may be reopened."""
+
 
 class StepState(StrEnum):
     """Where a step stands. The names are what the database holds."""
@@ -223,7 +226,8 @@ class Execution(msgspec.Struct, frozen=True):
     `incarnation` is the replica process that drives it, None when nobody does; then, unless it has ended, `wake_time`
     says from when on it may be claimed. `epoch` rises at each change of owner. `timeout` is in seconds.
     `deaths` counts the owners that died while they drove it, since one last survived it.
-    `bytes` is what it has written so far. `run` is 1, and one more each time that it is reopened after its end.
+    `bytes` is what it has written so far. `run` is 1, and one more each time that it is reopened after its end;
+    `reopened_seq` is the number of the event that did so last, 0 in the first run.
     `usage` is what its attempts that have ended used, None for nothing.
     `failure` is a JSON object with code, message, details, step_path, step_iteration, retryable, stack_trace. `ending`
     is the end that is decided, from then until it has come. `pause` is there while it is PAUSED. `mail` is how many
@@ -264,10 +268,23 @@ class Execution(msgspec.Struct, frozen=True):
     run: int = 1
     usage: Usage | None = None
     unreadable: tuple[str, ...] = ()
+    reopened_seq: int = 0
 
 
 StepKey = tuple[str, int]
 """Path and iteration: what tells a step of an execution from all others."""
+
+
+class Edit(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one iteration of a step has in place of what its definition gives it.
+
+    `value` is what its handler is called with; or, of one that `is_skipped` by hand, its output.
+    """
+
+    path: str
+    iteration: int
+    value: Json = None
+    is_skipped: bool = False
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -349,7 +366,7 @@ class ExecutionDetail(msgspec.Struct, frozen=True):
     `unreadable` names all that cannot be read, such as `deadline_time`, `input`, `steps.fetch.output`; without it, the
     rest is shown, but the execution cannot be driven. `omitted` are the keys of steps whose payloads were not read:
     None where an execution is shown, and UNREAD where it is loaded to be driven. `time` is when it was so, where it is
-    shown as it was.
+    shown as it was. `edit` is that of its run.
     """
 
     execution: Execution
@@ -361,6 +378,7 @@ class ExecutionDetail(msgspec.Struct, frozen=True):
     messages: Sequence[Message] = ()
     signals: Sequence[Signal] = ()
     time: datetime | None = None
+    edit: Edit | None = None
 
 
 class Posted(msgspec.Struct, frozen=True):

@@ -35,7 +35,15 @@ from persistence.people import TaskRepository
 from persistence.posting import Posting
 from persistence.replicas import ReplicaRepository, Signals
 from persistence.requests import Request
-from persistence.transition import Closing, CommitResult, Created, NewExecution, Transition
+from persistence.transition import (
+    Closing,
+    CommitResult,
+    Created,
+    NewExecution,
+    Reopened,
+    Reopening,
+    Transition,
+)
 from persistence.user_notifications import UserNotificationRepository
 from persistence.workers import WorkerRepository
 
@@ -248,6 +256,16 @@ class ExecutionRepository(Protocol):
         """Return the execution to which something was sent under this request id; None when the org never used it.
 
         Raises RequestIdReusedError when it was used for something else.
+        """
+        ...
+
+    async def reopen(self, scope: Scope, reopening: Reopening, request: Request | None = None) -> Reopened:
+        """Let an execution go on after its end, as Reopening says, and return the row after it.
+
+        Of several calls for one end the first in the order of commits wins; ExecutionStateError for all others, and
+        wherever else it does not stand at that end. Messages that it was sent before are gone. Its epoch rises, and no
+        death of an earlier run counts. Raises ExecutionNotFoundError, and WorkflowNotFoundError when the workflow is
+        deleted; of the `request` holds what `request_cancel` says.
         """
         ...
 

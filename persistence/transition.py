@@ -11,9 +11,11 @@ from uuid import UUID
 
 import msgspec
 
-from persistence.errors import PersistenceError
+from persistence.errors import ExecutionStateError, PersistenceError
 from persistence.model import (
+    RETRIABLE_STATES,
     UNREAD,
+    Edit,
     Ending,
     Event,
     Execution,
@@ -142,6 +144,42 @@ class Transition(msgspec.Struct, frozen=True):
         """Whether it is refused while there are binding messages that it has not seen."""
         ends_otherwise = self.state.is_end and self.state is not ExecutionState.CANCELLED
         return ends_otherwise or bool(self.task_changes) or self.gives_up
+
+
+class Reopening(msgspec.Struct, frozen=True):
+    """What lets an execution go on after its end, in one commit: it is written only while the row stands at its end.
+
+    That is while it has ended in one of RETRIABLE_STATES with `base_seq` as its last_seq, and its workflow is not
+    deleted. It has no owner then and may be claimed at once; `counts` are those of what is done. `edit` takes the place
+    of that of the run before, also as None.
+    """
+
+    execution_id: UUID
+    base_seq: int
+    run: int
+    counts: StepCounts
+    start_time: datetime
+    deadline_time: datetime
+    bytes: int
+    event: Event
+    edit: Edit | None = None
+
+
+class Reopened(msgspec.Struct, frozen=True):
+    """Answer of `reopen`: the execution as it is now, and whether this call reopened it."""
+
+    execution: Execution
+    is_new: bool
+
+
+def retriable(execution: Execution, reopening: Reopening) -> None:
+    """Raises ExecutionStateError unless the execution stands at the end that is to be gone on from."""
+    if execution.state not in RETRIABLE_STATES:
+        wanted = "only what has ended FAILED, TIMED_OUT or CANCELLED can be retried"
+        raise ExecutionStateError(execution.id, execution.state, wanted)
+    if execution.last_seq != reopening.base_seq:
+        wanted = "it was retried meanwhile and has ended again; look at it, and retry it once more"
+        raise ExecutionStateError(execution.id, execution.state, wanted)
 
 
 def check_events(events: Sequence[Event], base_seq: int) -> None:

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	flowkeepv1 "flowkeep.dev/go/v1"
 )
@@ -333,6 +334,42 @@ func (c *Client) Signal(ctx context.Context, executionID, name string, options *
 		request.Target = &flowkeepv1.SignalExecutionRequest_Correlation_{Correlation: correlation}
 	}
 	return call(ctx, c, c.executions.SignalExecution, request, c.timeout)
+}
+
+// RetryOptions says how an execution goes on after its end.
+type RetryOptions struct {
+	// RequestID is the id of the request; without one the client makes it.
+	RequestID string
+	// Reason is for the history.
+	Reason string
+	// Timeout is how long the new run may take from now on; by default the timeout of the execution.
+	Timeout time.Duration
+	// Edit is what one step is called with this time; it excludes Skip.
+	Edit *flowkeepv1.RetryRequest_EditedInput
+	// Skip is a step that is not run, and what it gives.
+	Skip *flowkeepv1.RetryRequest_SkippedStep
+}
+
+// Retry lets an execution that ended FAILED, TIMED_OUT or CANCELLED go on from what failed, keeping what is done. Of one
+// in another state the error is ErrFailedPrecondition, EXECUTION_STATE.
+func (c *Client) Retry(ctx context.Context, executionID string, options *RetryOptions) (*flowkeepv1.Execution, error) {
+	var set RetryOptions
+	if options != nil {
+		set = *options
+	}
+	request := &flowkeepv1.RetryRequest{
+		ExecutionId: executionID, Reason: set.Reason, RequestId: requestID(set.RequestID),
+	}
+	if set.Timeout > 0 {
+		request.Timeout = durationpb.New(set.Timeout)
+	}
+	if set.Edit != nil {
+		request.Change = &flowkeepv1.RetryRequest_Edit{Edit: set.Edit}
+	} else if set.Skip != nil {
+		request.Change = &flowkeepv1.RetryRequest_Skip{Skip: set.Skip}
+	}
+	response, err := call(ctx, c, c.executions.Retry, request, c.timeout)
+	return response.GetExecution(), err
 }
 
 // Result waits for the end of an execution and reads its result into what target points to, as encoding/json does; nil

@@ -49,7 +49,7 @@ func (c *Client) Watch(ctx context.Context, executionID string, options *WatchOp
 				return
 			}
 			for _, event := range response.GetEvents().GetEvents() {
-				if !yield(event, nil) || event.GetFinished() != nil {
+				if !yield(event, nil) {
 					return
 				}
 			}

@@ -9,7 +9,12 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
-from persistence.errors import CursorAheadError, CursorExpiredError, ExecutionFinishedError
+from persistence.errors import (
+    CursorAheadError,
+    CursorExpiredError,
+    ExecutionFinishedError,
+    WorkflowNotFoundError,
+)
 from persistence.listing import ExecutionFilter, ExecutionOrder, PageKey, StepFilter, StepPlace
 from persistence.memory import invariants
 from persistence.memory.json import copied
@@ -28,6 +33,7 @@ from persistence.model import (
 )
 from persistence.posting import Posting, admits, check_room, size_of
 from persistence.requests import Request
+from persistence.transition import Reopened, Reopening, retriable
 
 _PAGE_BYTES = 256 << 10
 
@@ -143,6 +149,42 @@ class MemoryExecutions:
         """See ExecutionRepository."""
         first = self._tables.known(org, request)
         return None if first is None else first.execution_id
+
+    async def reopen(self, scope: Scope, reopening: Reopening, request: Request | None = None) -> Reopened:
+        """See ExecutionRepository."""
+        tables, was_asked = self._tables, self._tables.known(scope.org, request) is not None
+        row = tables.row(scope, reopening.execution_id)
+        if was_asked:
+            return Reopened(row.fresh(), False)
+        before = row.execution
+        retriable(before, reopening)
+        workflow = tables.workflows.get(before.workflow_id)
+        if workflow is None or workflow.is_deleted:
+            raise WorkflowNotFoundError(before.workflow_name)
+        invariants.check_events([reopening.event], before.last_seq)
+        after = replace(
+            before,
+            state=ExecutionState.RUNNING,
+            run=reopening.run,
+            counts=reopening.counts,
+            last_seq=reopening.event.seq,
+            reopened_seq=reopening.event.seq,
+            start_time=reopening.start_time,
+            end_time=None,
+            deadline_time=reopening.deadline_time,
+            failure=None,
+            wake_time=tables.now(),
+            epoch=before.epoch + 1,
+            deaths=0,
+            bytes=reopening.bytes,
+        )
+        invariants.check_execution(after)
+        edit = reopening.edit and replace(reopening.edit, value=copied(reopening.edit.value))
+        row.execution, row.result, row.edit = after, None, edit
+        row.events.append(reopening.event)
+        tables.messages.pop((before.org, before.id), None)
+        tables.keep(scope.org, request, execution_id=before.id)
+        return Reopened(row.fresh(), True)
 
     def _matching(self, scope: Scope, where: ExecutionFilter, order: ExecutionOrder) -> list[ExecutionRow]:
         ended_only = order is not ExecutionOrder.NEWEST

@@ -15,6 +15,7 @@ from persistence.memory import invariants
 from persistence.memory.json import copied
 from persistence.model import (
     UNREAD,
+    Edit,
     Ending,
     Event,
     Execution,
@@ -57,6 +58,7 @@ class ExecutionRow:
     result: Json
     awaits: frozenset[str] = frozenset()
     """Handlers that it waits for while nobody drives it."""
+    edit: Edit | None = None
     steps: dict[StepKey, Step] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     signals: tuple[Signal, ...] = ()
@@ -71,7 +73,8 @@ class ExecutionRow:
     def detail(self) -> ExecutionDetail:
         """Return the row with payloads and steps by path and iteration, sharing nothing that a caller could change."""
         steps = tuple(fresh_step(self.steps[key]) for key in sorted(self.steps))
-        return ExecutionDetail(self.fresh(), copied(self.input), copied(self.result), steps)
+        edit = self.edit and replace(self.edit, value=copied(self.edit.value))
+        return ExecutionDetail(self.fresh(), copied(self.input), copied(self.result), steps, edit=edit)
 
     def driven(self, most: int) -> ExecutionDetail:
         """Return of `detail` what it takes to drive the execution, with payloads of up to `most` characters."""

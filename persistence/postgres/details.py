@@ -14,7 +14,7 @@ from persistence.postgres.connection import Session
 from persistence.postgres.step_payloads import EVERYTHING, FIRST, steps_within
 
 _PAYLOAD = """
-SELECT p.input, e.result FROM executions e
+SELECT p.input, p.edit, e.result FROM executions e
 LEFT JOIN execution_inputs p ON p.org_id = e.org_id AND p.execution_id = e.id
 WHERE e.org_id = $1 AND e.id = $2"""
 _OUTLINES = EVERYTHING.outlines(
@@ -84,7 +84,7 @@ def detail(
     execution: Execution, payload: asyncpg.Record | None, steps: Sequence[Step], lost: Sequence[str]
 ) -> ExecutionDetail:
     """Return an execution with the row of its payloads and with steps, of which `lost` cannot be read."""
-    given, result, unreadable = {}, None, [*execution.unreadable, *lost]
+    given, result, edit, unreadable = {}, None, None, [*execution.unreadable, *lost]
     try:
         given = records.document(payload["input"] if payload else None)
     except Exception:
@@ -93,6 +93,10 @@ def detail(
         result = records.decoded(payload["result"]) if payload else None
     except Exception:
         unreadable.append("result")
+    try:
+        edit = records.edit(payload["edit"]) if payload else None
+    except Exception:
+        unreadable.append("edit")
     if unreadable:
         mending.tell(execution.id, unreadable)
-    return ExecutionDetail(execution, given, result, tuple(steps), tuple(unreadable))
+    return ExecutionDetail(execution, given, result, tuple(steps), tuple(unreadable), edit=edit)

@@ -20,6 +20,7 @@ from sqlalchemy import DateTime
 from persistence.errors import PersistenceError
 from persistence.model import (
     FINAL_STATES,
+    Edit,
     Ending,
     Execution,
     ExecutionState,
@@ -40,7 +41,7 @@ EXECUTION_COLUMNS = (
     "tags", "labels", "correlation_id", "request_id", "scheduled_time", "start_time", "end_time", "deadline_time",
     "progress", "steps_total", "steps_completed", "steps_failed", "steps_skipped", "steps_running", "steps_cancelled",
     "last_seq", "failure", "ending", "pause", "mail", "incarnation", "epoch", "wake_time", "deaths", "bytes", "run",
-    "usage",
+    "usage", "reopened_seq",
 )  # fmt: skip
 MESSAGE_COLUMNS = ("id", "kind", "create_time", "sender", "body")
 STEP_COLUMNS = (
@@ -168,6 +169,7 @@ def execution(row: asyncpg.Record | Mapping[str, Any]) -> Execution:
         bytes=row["bytes"],
         run=row["run"],
         usage=None if row["usage"] is None else usage(row["usage"]),
+        reopened_seq=row["reopened_seq"] or 0,
     )
     if not 0.0 <= found.timeout <= LONGEST_TIMEOUT or UNREADABLE_TIME in (
         found.create_time,
@@ -262,6 +264,11 @@ def pause(text: str) -> Pause:
 def signals(text: str | None) -> tuple[Signal, ...]:
     """Return the signals that no step has taken. Raises some error when they are none."""
     return () if text is None else msgspec.convert(decoded(text), tuple[Signal, ...])
+
+
+def edit(text: str | None) -> Edit | None:
+    """Return what a step has instead of what its definition says. Raises msgspec.ValidationError when it is none."""
+    return None if text is None else msgspec.convert(decoded(text), Edit)
 
 
 def ending(text: str) -> Ending:

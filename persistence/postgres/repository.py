@@ -27,6 +27,7 @@ from persistence.postgres.notifications import Notifications
 from persistence.postgres.partitions import ensure_partitions
 from persistence.postgres.people import PostgresTasks
 from persistence.postgres.reaping import PostgresReaping
+from persistence.postgres.reopening import PostgresReopening
 from persistence.postgres.replicas import PostgresReplicas
 from persistence.postgres.revisions import check_schema
 from persistence.postgres.user_notifications import PostgresUserNotifications
@@ -46,6 +47,7 @@ class PostgresRepository(
     PostgresReaping,
     PostgresExecutions,
     PostgresMessages,
+    PostgresReopening,
     PostgresTasks,
     PostgresEvents,
     PostgresClaims,

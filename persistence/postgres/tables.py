@@ -160,6 +160,7 @@ executions = Table(
     Column("usage", JSONB, comment="What its steps used up: input_tokens, output_tokens, cost_micros; or NULL."),
     Column("pause", JSONB, comment="Of a PAUSED one: by, reason, time, is_hard, stops_deadline; or NULL."),
     Column("signals", JSONB, comment="Signals that no step has taken: id, name, payload, sender, time, size; or NULL."),
+    Column("reopened_seq", BigInteger, comment="Number of the event with which its run began; NULL in the first."),
     PrimaryKeyConstraint("org_id", "id", name="executions_pkey"),
     CheckConstraint(
         "CASE WHEN end_time IS NOT NULL THEN ending IS NULL WHEN state = 'CANCELLING' THEN ending IS NOT NULL"
@@ -227,6 +228,7 @@ execution_inputs = Table(
     Column("org_id", _ORG, nullable=False, comment="Org that the execution belongs to."),
     Column("execution_id", Uuid, nullable=False, comment="Execution."),
     Column("input", JSONB, nullable=False, comment="Input, an object."),
+    Column("edit", JSONB, comment="What one step has in this run instead of what its definition says: path, value."),
     PrimaryKeyConstraint("execution_id", name="execution_inputs_pkey"),
     postgresql_partition_by="RANGE (execution_id)",
     comment="Input of each execution, which may be large and is never changed.",

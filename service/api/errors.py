@@ -23,6 +23,7 @@ from service.api.claims import READ_WORKFLOWS, UnauthenticatedError
 from service.api.identity import current_identity
 from service.api.keys import KeysUnavailableError
 from service.engine.history import MOST_HISTORY, HistoryTooLargeError
+from service.engine.retries import StepNotRetriedError
 from service.engine.signalling import CorrelationAmbiguousError, CorrelationNotFoundError
 from service.engine.steps import StepNotFoundError
 from service.engine.violations import ValidationError, Violation, below
@@ -118,6 +119,9 @@ def refusal_of(error: BaseException) -> Refusal | None:
         case StepNotFoundError():
             metadata = {"execution_id": str(error.execution_id), "path": error.path}
             return Refusal(code.NOT_FOUND, reason.ERROR_REASON_STEP_NOT_FOUND, text, metadata)
+        case StepNotRetriedError():
+            metadata = {"execution_id": str(error.execution_id), "path": error.path, "state": error.state}
+            return Refusal(code.FAILED_PRECONDITION, reason.ERROR_REASON_STEP_NOT_RETRIED, text, metadata)
         case HistoryTooLargeError():
             metadata = {
                 "execution_id": str(error.execution_id),

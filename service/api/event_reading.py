@@ -15,8 +15,8 @@ from flowkeep.v1.execution_pb2 import Execution as ExecutionMessage
 from flowkeep.v1.execution_pb2 import Failure as FailureMessage
 from flowkeep.v1.execution_pb2 import StepCounts as StepCountsMessage
 from flowkeep.v1.execution_pb2 import Wait as WaitMessage
+from persistence.model import Edit, ExecutionState, StepCounts, Wait, WaitKind
 from persistence.model import Event as StoredEvent
-from persistence.model import ExecutionState, StepCounts, Wait, WaitKind
 from persistence.signals import Signal
 from persistence.usage import Usage
 from service.engine.failure import Failure
@@ -138,7 +138,14 @@ def _finished(told: pb.ExecutionFinished) -> events.Finished:
 
 
 def _reopened(told: pb.ExecutionReopened) -> events.Reopened:
-    return events.Reopened(told.run, told.reopened_by, told.reason)
+    edit = _edit(told.edit) if told.HasField("edit") else None
+    return events.Reopened(told.run, told.reopened_by, told.reason, _optional(told, "deadline_time"), edit)
+
+
+def _edit(told: pb.StepEdit) -> Edit:
+    if told.WhichOneof("edit") == "input":
+        return Edit(told.path, told.iteration, payload.from_struct(told.input))
+    return Edit(told.path, told.iteration, payload.from_value(told.output), is_skipped=True)
 
 
 def _wait(told: WaitMessage) -> Wait:

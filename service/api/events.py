@@ -93,10 +93,13 @@ def mended(event: StoredEvent) -> StoredEvent:
 
 def without_definition(event: StoredEvent) -> StoredEvent:
     """Return an event without what repeats the definition, for callers that may not read that."""
-    if event.kind != "step_started":
+    if event.kind not in ("step_started", "reopened"):
         return event
     message = pb.ExecutionEvent.FromString(event.body)
-    message.step_started.ClearField("input")
+    if event.kind == "step_started":
+        message.step_started.ClearField("input")
+    elif message.reopened.edit.HasField("input"):
+        message.reopened.edit.ClearField("input")
     return replace(event, body=message.SerializeToString(deterministic=True), payload=None)
 
 
@@ -209,8 +212,21 @@ def _content(body: events.EventBody) -> Content:
                 resumed.deadline_time.CopyFrom(timestamp(body.deadline_time))
             return _serialized("resumed", resumed)
         case events.Reopened():
-            reopened = pb.ExecutionReopened(run=body.run, reopened_by=body.reopened_by, reason=body.reason)
-            return _serialized("reopened", reopened)
+            return _serialized("reopened", _reopened(body))
+
+
+def _reopened(body: events.Reopened) -> pb.ExecutionReopened:
+    reopened = pb.ExecutionReopened(run=body.run, reopened_by=body.reopened_by, reason=body.reason)
+    if body.deadline_time is not None:
+        reopened.deadline_time.CopyFrom(timestamp(body.deadline_time))
+    if (edit := body.edit) is not None:
+        reopened.edit.path, reopened.edit.iteration = edit.path, edit.iteration
+        if edit.is_skipped:
+            reopened.edit.output.MergeFromString(value_bytes(edit.value))
+        else:
+            reopened.edit.input.MergeFromString(struct_bytes(edit.value))
+        reopened.edit.SetInParent()
+    return reopened
 
 
 def _serialized(kind: str, message: Message) -> Content:

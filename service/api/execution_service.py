@@ -46,6 +46,7 @@ from service.api.large import Batch
 from service.api.page_tokens import PageTokens, wrong_token
 from service.api.paging import LARGEST_PAGE_BYTES, fitting, page_limit
 from service.api.payloads import read_struct
+from service.api.retries import read_retry
 from service.api.steps import Sight, add_steps
 from service.api.times import seconds
 from service.engine.control import Control
@@ -289,6 +290,13 @@ class ExecutionServicer(ControlCalls, ExecutionServiceServicer):
         )
         definition, _ = await self._workflows.shown(detail)
         return await cancel_response(detail, definition)
+
+    async def Retry(self, request: pb.RetryRequest, context: Any) -> pb.RetryResponse:
+        caller = current_identity.get()
+        execution = await self._executions.retries.retry(
+            caller.scope, UUID(request.execution_id), caller.subject, await read_retry(request), request.request_id
+        )
+        return pb.RetryResponse(execution=execution_message(execution))
 
     async def WatchExecution(  # type: ignore[override]  # stored bytes pass through unparsed
         self, request: pb.WatchExecutionRequest, context: Any

@@ -74,11 +74,12 @@ def read_struct(struct: Struct) -> Work[dict[str, Any]]:
         return payload.from_struct(struct)
     members = {}
     for key in sorted(struct.fields):
-        members[key] = yield from _read(struct.fields[key])
+        members[key] = yield from read_value(struct.fields[key])
     return members
 
 
-def _read(value: Value) -> Work[Any]:
+def read_value(value: Value) -> Work[Any]:
+    """Return what `payload.from_value` does."""
     kind = value.WhichOneof("kind")
     if kind == "struct_value":
         return (yield from read_struct(value.struct_value))
@@ -91,5 +92,5 @@ def _read(value: Value) -> Work[Any]:
     for place, item in enumerate(value.list_value.values, start=1):
         if place % _ITEMS == 0:
             yield _ITEMS // _ITEMS_READ_A_MICROSECOND
-        items.append((yield from _read(item)))
+        items.append((yield from read_value(item)))
     return items

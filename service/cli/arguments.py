@@ -57,6 +57,11 @@ def read_input(text: str | None, settings: Iterable[str] = (), strings: Iterable
     return given
 
 
+def read_json(text: str, option: str) -> Any:
+    """Return a value that an option gives: JSON, `@file` or `-`. Raises TextError."""
+    return _input_document(text, option)
+
+
 def parse_pairs(pairs: Iterable[str], option: str) -> Iterator[tuple[str, str]]:
     """Yield the keys and values of `key=value` texts. Raises BadParameter for a key that stands twice."""
     keys = set()
@@ -104,21 +109,21 @@ def parse_choice(text: str, choices: Iterable[str], option: str) -> str:
     return name
 
 
-def _input_document(text: str) -> Any:
+def _input_document(text: str, option: str = "--input") -> Any:
     from service.cli.reading import TextError, UnreadableError, parse_documents, parse_json, read_text
 
     is_file = text == "-" or text.startswith("@")
     source = text.removeprefix("@")
-    name = ("standard input" if source == "-" else source) if is_file else "--input"
+    name = ("standard input" if source == "-" else source) if is_file else option
     try:
         written = read_text(source) if is_file else text
         documents = list(parse_documents(written, source) if is_file else parse_json(written))
     except UnreadableError as error:
-        form = "" if is_file else "; --input takes JSON, @FILE, or - for standard input"
+        form = "" if is_file else f"; {option} takes JSON, @FILE, or - for standard input"
         raise TextError(f"{_at(name, error)}{form}") from None
     if len(documents) != 1:
         held = "nothing" if not documents else f"{len(documents)} documents"
-        raise TextError(f"{name} must hold one JSON object, not {held}")
+        raise TextError(f"{name} must hold one JSON {'object' if option == '--input' else 'value'}, not {held}")
     _refuse_faults(documents[0], name)
     return documents[0].value
 

@@ -1,4 +1,4 @@
-"""Commands about executions: execute, batch, get, steps, list, watch, events, replay, compare, cancel."""
+"""Commands about executions: execute, batch, get, steps, list, watch, events, replay, compare, cancel, retry."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from service.cli.arguments import SET_HELP, SET_STRING_HELP, RequestId
+from service.cli.retry import retry
 from service.cli.session import Session, command
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def register(app: typer.Typer) -> None:
         ("replay", replay),
         ("compare", compare),
         ("cancel", cancel),
+        ("retry", retry),
     ):
         command(app, name, panel=_PANEL)(function)
 

@@ -29,15 +29,13 @@ class View(Protocol):
 
 
 async def news(responses: AsyncGenerator[WatchExecutionResponse, None]) -> AsyncGenerator[ExecutionEvent | StepOutput]:
-    """Yield the events and the step outputs of a watch one by one, and nothing after the finished event."""
+    """Yield the events and the step outputs of a watch one by one."""
     async with aclosing(responses):
         async for response in responses:
             if response.HasField("output"):
                 yield response.output
             for event in response.events.events:
                 yield event
-                if event.HasField("finished"):
-                    return
 
 
 async def show_progress(

@@ -42,6 +42,7 @@ from service.engine.planning import happenings, planner
 from service.engine.planning.planner import Plan
 from service.engine.planning.state import initial
 from service.engine.requests import StartRequest, asked, content_hash, equivalents
+from service.engine.retries import Retries
 from service.engine.row import row
 from service.engine.running.parking import parked_until
 from service.engine.running.runner import Runner
@@ -70,6 +71,7 @@ class Executions:
         self._pace = pace
         self._new_id = new_id
         self._mended = mended
+        self.retries = Retries(repository, workflows, runner)
 
     async def execute(self, scope: Scope, owner: str, request: StartRequest) -> Created:
         """Keep a new execution and drive it if there is room, or return the one that the request id started before.

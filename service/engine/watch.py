@@ -307,7 +307,9 @@ async def follow(
                 await failpoints.reach("watch.after_read_before_write")
                 yield page
                 cursor = page[-1].seq
-                if page[-1].kind == FINISHED:
+                # Of a history that is read in full pages, it may be the end of a run which another one follows.
+                is_last = page[-1].kind == FINISHED and not (is_stored and _is_full(page))
+                if is_last or (page[-1].kind == FINISHED and await _ends_at(executions, scope, execution_id, cursor)):
                     yield Bookmark(cursor)
                     return
             if clock() - spoken >= pace.bookmark:
@@ -331,6 +333,11 @@ async def follow(
                 if page and subscription.is_untold:
                     hub.found(execution_id)
                 subscription.is_untold = False
+
+
+def _is_full(page: Sequence[Event]) -> bool:
+    """Return whether so much was read that a small transition may have had no room behind it."""
+    return len(page) >= PAGE - 1 or _size(page) >= PAGE_BYTES // 2
 
 
 async def _ends_at(executions: ExecutionRepository, scope: Scope, execution_id: UUID, seq: int) -> bool:

@@ -54,6 +54,7 @@ BY_EXECUTION = (
     "Resume",
     "Cancel",
     "Terminate",
+    "Retry",
     "SignalExecution",
     "WatchExecution",
 )

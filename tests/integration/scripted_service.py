@@ -108,7 +108,7 @@ class Script(ExecutionServiceServicer, WorkflowServiceServicer):
         return await self._answer(request, context, None)
 
     SignalExecution = CreateWorkflow
-    Pause = Resume = Terminate = Cancel = UpdateWorkflow = DeleteWorkflow = ApplyWorkflows = CreateWorkflow
+    Retry = Pause = Resume = Terminate = Cancel = UpdateWorkflow = DeleteWorkflow = ApplyWorkflows = CreateWorkflow
 
     # The stubs declare these abstract; no test calls them.
     CompareExecutions = GetStep = ListSteps = GetWorkflow = ListWorkflows = ValidateWorkflow = ListHandlers = None  # type: ignore[assignment]

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from flowkeep.definition import definition
@@ -131,6 +132,13 @@ ROWS: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({**E, "name": "a\0"}, "name"),
         ({"correlation": {"workflow": "a", "correlation_id": ""}, "name": "a"}, "correlation.correlation_id"),
         ({**E, "name": "a", "payload": {"x": "a" * (64 << 10)}}, "payload"),
+    ],
+    "Retry": [
+        (E, "EXECUTION_NOT_FOUND"),
+        ({**E, "edit": {"path": "a"}}, "edit.input"),
+        ({**E, "edit": {"path": "", "input": {}}}, "edit.path"),
+        ({**E, "skip": {"path": "a\0"}}, "skip.path"),
+        ({**E, "timeout": Duration(seconds=-1)}, "timeout"),
     ],
     "WatchExecution": [
         (E, "EXECUTION_NOT_FOUND"),

@@ -128,7 +128,7 @@ async def test_empty_requests_and_wrong_wire_types(world):
     await nothing_changed(world)
 
 
-REFUSED_ON_WHAT_HAS_ENDED = ("Cancel", "Pause", "Resume", "Terminate", "SignalExecution", "DeleteWorkflow")
+REFUSED_ON_WHAT_HAS_ENDED = ("Cancel", "Pause", "Resume", "Terminate", "Retry", "SignalExecution", "DeleteWorkflow")
 
 
 async def test_unknown_fields_are_ignored(world):

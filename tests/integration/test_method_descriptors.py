@@ -38,7 +38,7 @@ from service.engine.signalling import Signalling
 from tests.patience import PATIENCE
 
 FILES = (workflows_pb, executions_pb)
-STREAMED_OR_OF_WHAT_RUNS = ("WatchExecution", "Cancel", "Pause", "Resume", "Terminate", "SignalExecution")
+STREAMED_OR_OF_WHAT_RUNS = ("WatchExecution", "Cancel", "Pause", "Resume", "Terminate", "Retry", "SignalExecution")
 SERVICES = {service.name: service for file in FILES for service in file.DESCRIPTOR.services_by_name.values()}
 METHODS = {method.name: method for service in SERVICES.values() for method in service.methods}
 ABSENT = "01900000-0000-7000-8000-000000000000"
@@ -217,6 +217,7 @@ def _requests(workflow: str, execution_id: str) -> dict[str, Message]:
         "Resume": executions_pb.ResumeRequest(execution_id=execution_id),
         "Terminate": executions_pb.TerminateRequest(execution_id=execution_id),
         "SignalExecution": executions_pb.SignalExecutionRequest(execution_id=execution_id, name="paid"),
+        "Retry": executions_pb.RetryRequest(execution_id=execution_id),
         "WatchExecution": executions_pb.WatchExecutionRequest(execution_id=execution_id),
         "DeleteWorkflow": workflows_pb.DeleteWorkflowRequest(workflow="other"),
     }
@@ -283,7 +284,7 @@ def test_a_signal_has_an_id(caller: Caller, workflow: str) -> None:
     assert (response.execution.execution_id, len(response.signal_id)) == (execution_id, 36)
 
 
-@pytest.mark.parametrize("name", ["GetExecution", "Cancel", "Pause", "Resume", "Terminate", "SignalExecution"])
+@pytest.mark.parametrize("name", ["GetExecution", "Cancel", "Pause", "Resume", "Terminate", "SignalExecution", "Retry"])
 def test_an_absent_execution_is_not_found(caller: Caller, workflow: str, name: str) -> None:
     _, code, message = caller.unary(name, _requests(workflow, ABSENT)[name])
     assert (code, message) == (grpc.StatusCode.NOT_FOUND, f"execution {ABSENT} not found")

@@ -181,6 +181,9 @@ async def _use_every_rpc(session: Session) -> None:
     waiting = (await session.call(run, "Execute", workflow="waiting"))["execution"]["execution_id"]
     ended = await session.call(run, "Terminate", execution_id=waiting)
     assert ended["execution"]["failure"]["code"] == "TERMINATED"
+    retried = await session.call(run, "Retry", execution_id=waiting, reason="after all")
+    assert (retried["execution"]["run"], retried["execution"]["state"]) == (2, "STATE_RUNNING")
+    await session.call(run, "Cancel", execution_id=waiting, reason="by hand")
     assert await session.call(work, "DeleteWorkflow", workflow="waiting") == {}
 
     told = "NotificationService"

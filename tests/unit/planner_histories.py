@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from persistence.model import StepState, WaitKind
+from persistence.model import RETRIABLE_STATES, Edit, StepState, WaitKind
 from persistence.usage import MOST, Usage
 from service.engine.definition import (
     Decide,
@@ -197,6 +197,36 @@ def histories(draw: Draw) -> Driver:
     return driver
 
 
+@st.composite
+def retried(draw: Draw) -> Driver:
+    """Return an execution that was retried in place after each of its first ends, as far as it could be."""
+    driver: Driver = draw(histories())
+    for _ in range(draw(st.integers(1, 3))):
+        if driver.state.state not in RETRIABLE_STATES:
+            break
+        driver.now += timedelta(seconds=1)
+        driver.reopen("again", draw(st.sampled_from([None, None, 5.0])), _edit(draw, driver))
+        ends = draw(st.dictionaries(st.integers(0, 15), st.sampled_from(_ENDS), max_size=1))
+        for turn in range(draw(st.integers(0, MOST_HAPPENINGS // 2))):
+            if driver.state.state.is_end:
+                break
+            kind = ends.get(turn) or draw(st.sampled_from(_KINDS))
+            _play(driver, kind, *divmod(draw(st.integers(0, 47)), 4))
+        _drain(driver)
+    return driver
+
+
+def _edit(draw: Draw, driver: Driver) -> Edit | None:
+    """Return what differs in the next run, if anything: of some step that has ended otherwise than by completing."""
+    rows = [row for _, row in sorted(driver.rows.items()) if row.state in (StepState.FAILED, StepState.CANCELLED)]
+    if not rows or draw(st.booleans()):
+        return None
+    row = draw(st.sampled_from(rows))
+    if draw(st.booleans()):
+        return Edit(row.path, row.iteration + 1, [1], is_skipped=True)
+    return Edit(row.path, row.iteration + 1, {"edited": True})
+
+
 def whatever_happens(test: Callable[[Driver], None]) -> Callable[[], None]:
     """Run a test on executions to which anything happened, and which were then driven to their end."""
 
@@ -292,9 +322,9 @@ def _restart(driver: Driver, path: str, how: int) -> None:
         number = driver.ended(path)
         failure = _FAILURES[5]
         driver.backlog.append(
-            happenings.StepFailed(driver.now, path, number, failure)
+            happenings.StepFailed(driver.now, path, number, failure, iteration=driver.iteration(path))
             if how == 1
-            else happenings.StepSucceeded(driver.now, path, number, _RESULTS[how])
+            else happenings.StepSucceeded(driver.now, path, number, _RESULTS[how], driver.iteration(path))
         )
     driver.shut_down()
     driver.recover(mail=[CANCEL] if how > 1 else [])

@@ -14,6 +14,7 @@ from immutables import Map
 from msgspec.structs import replace
 
 from persistence.model import (
+    Edit,
     Execution,
     ExecutionDetail,
     ExecutionState,
@@ -67,6 +68,8 @@ class Turn:
 class Driver:
     """Keeps one execution: its state, its rows as a store has them, and the attempts that run.
 
+    `rows` are the newest iterations of steps, `past` the others.
+
     Plans are treated as by a `Run`. What is put off comes in the next turn: at once, unless the driver `waits_turns`;
     then `take_turn` lets it come. `work` is what an application may do, `enough` what it writes before no more begins.
     """
@@ -90,6 +93,7 @@ class Driver:
         self.running: dict[str, StartAttempt] = {}
         self.told_to_stop: dict[str, int] = {}
         self.rows: dict[str, Step] = {}
+        self.past: list[Step] = []
         self.execution = Execution(
             id=UUID(int=1),
             org="org",
@@ -133,9 +137,8 @@ class Driver:
     @property
     def stored(self) -> ExecutionDetail:
         """What a store holds."""
-        return ExecutionDetail(
-            self.execution, self.input, self.state.result, list(self.rows.values()), signals=self.state.signals
-        )
+        steps, state = [*self.past, *self.rows.values()], self.state
+        return ExecutionDetail(self.execution, self.input, state.result, steps, signals=state.signals, edit=state.edit)
 
     def wake_time(self, path: str) -> datetime | None:
         """Until when a step waits."""
@@ -176,7 +179,7 @@ class Driver:
             self._perform(plan)
         if plan.state.state.is_end:
             self.backlog.clear()
-        elif plan.is_partial and begins:
+        elif plan.is_partial and begins and not isinstance(happening, happenings.Reopened):
             self.backlog.append(happenings.Continued(self.now))
         self.turns.append(Turn(before, happening, plan, self.stored, begins, bool(self.backlog), self._is_fresh))
         self._is_fresh = False
@@ -189,43 +192,46 @@ class Driver:
     def succeed(self, path: str, output: Any = None, attempt: int | None = None, usage: Usage | None = None) -> Plan:
         """Let an attempt, by default the newest, give its output."""
         number = self.ended(path, attempt)
-        return self.apply(happenings.StepSucceeded(self.now, path, number, output, usage=usage))
+        return self.apply(happenings.StepSucceeded(self.now, path, number, output, self.iteration(path), usage))
 
     def fail(self, path: str, attempt: int | None = None, failure: Failure | None = None, **fields: Any) -> Plan:
         """Let an attempt fail, by default in a way that may be tried again."""
         failure = failure or Failure(HANDLER_ERROR, "boom", retryable=True)
-        return self.apply(happenings.StepFailed(self.now, path, self.ended(path, attempt), failure, **fields))
+        number, iteration = self.ended(path, attempt), self.iteration(path)
+        return self.apply(happenings.StepFailed(self.now, path, number, failure, iteration=iteration, **fields))
 
     def suspend(
         self, path: str, seconds: float, output: Any = None, attempt: int | None = None, usage: Usage | None = None
     ) -> Plan:
         """Let an attempt ask to be parked."""
         number, until = self.ended(path, attempt), self.now + timedelta(seconds=seconds)
-        return self.apply(happenings.StepSuspended(self.now, path, number, until, output, "parked", usage=usage))
+        parked = self.now, path, number, until, output, "parked", self.iteration(path), usage
+        return self.apply(happenings.StepSuspended(*parked))
 
     def progress(self, path: str, percent: int, attempt: int | None = None) -> Plan:
         """Let an attempt report its progress."""
         number = self._number(path, attempt)
-        return self.apply(happenings.StepProgressed(self.now, path, number, percent, "on it"))
+        return self.apply(happenings.StepProgressed(self.now, path, number, percent, "on it", self.iteration(path)))
 
     def stopped(
         self, path: str, attempt: int | None = None, *, has_ended: bool = True, usage: Usage | None = None
     ) -> Plan:
         """Let an attempt that was told to stop say that it has, or be waited for no longer."""
         number = self.ended(path, attempt)
-        return self.apply(happenings.StepStopped(self.now, path, number, has_ended, usage=usage))
+        return self.apply(happenings.StepStopped(self.now, path, number, has_ended, self.iteration(path), usage))
 
     def miss_thread(self, path: str) -> Plan:
         """Let the newest attempt find no free thread."""
-        return self.apply(happenings.SlotMissed(self.now, path, self.ended(path), "all are held"))
+        return self.apply(happenings.SlotMissed(self.now, path, self.ended(path), "all are held", self.iteration(path)))
 
     def free_thread(self, path: str) -> Plan:
         """Let a thread become free for a step."""
-        return self.apply(happenings.SlotFreed(self.now, path))
+        return self.apply(happenings.SlotFreed(self.now, path, self.iteration(path)))
 
     def miss_handler(self, path: str, wishes: str = "") -> Plan:
         """Let the newest attempt find no handler, or no worker with it that meets wishes."""
-        return self.apply(happenings.HandlerMissed(self.now, path, self.ended(path), "not here", wishes=wishes))
+        missed = self.now, path, self.ended(path), "not here", self.iteration(path), wishes
+        return self.apply(happenings.HandlerMissed(*missed))
 
     def take_handlers(self, *handlers: str) -> Plan:
         """Let the process have handlers, or those with wishes."""
@@ -233,7 +239,9 @@ class Driver:
 
     def lose(self, path: str, reason: str = "") -> Plan:
         """Let nobody come back with the newest attempt; or, for a reason, its worker be lost."""
-        lost = happenings.AttemptLost(self.now, path, self.ended(path), reason, is_cut_off=not reason)
+        lost = happenings.AttemptLost(
+            self.now, path, self.ended(path), reason, self.iteration(path), is_cut_off=not reason
+        )
         return self.apply(lost)
 
     def fire(self, seconds: float = 0.0) -> Plan:
@@ -270,6 +278,11 @@ class Driver:
         self.sent += 1
         signal = Signal(UUID(int=self.sent), name, dict(payload or {}), sender, self.now, size(payload or {}))
         return self.receive(Message(signal.id, MessageKind.SIGNAL, self.now, sender, signal.body()))
+
+    def reopen(self, reason: str = "", timeout: float | None = None, edit: Edit | None = None) -> Plan:
+        """Let somebody retry the execution in place, and another process go on with it."""
+        self.apply_now(happenings.Reopened(self.now, "ann", reason, timeout, edit))
+        return self.recover()
 
     def shut_down(self) -> None:
         """Let the process stop that drives it: ends of attempts are recorded, and nothing begins by them."""
@@ -311,13 +324,20 @@ class Driver:
             self.told_to_stop.pop(path, None)
         return number
 
+    def iteration(self, path: str) -> int:
+        """Return the number of the newest iteration of a step."""
+        return self.rows[path].iteration if path in self.rows else 1
+
     def _number(self, path: str, attempt: int | None) -> int:
         row = self.rows.get(path)
         return attempt if attempt is not None else row.attempt if row else 1
 
     def _store(self, plan: Plan) -> None:
         after = plan.state
-        self.rows.update({row.path: row for row in plan.steps})
+        for row in plan.steps:
+            if (before := self.rows.get(row.path)) is not None and before.iteration < row.iteration:
+                self.past.append(before)
+            self.rows[row.path] = row
         self.execution = replace(
             self.execution,
             state=after.state,
@@ -332,6 +352,8 @@ class Driver:
             pause=after.pause,
             bytes=after.bytes,
             usage=after.usage,
+            run=after.run,
+            reopened_seq=after.reopened_seq,
         )
 
     def _perform(self, plan: Plan) -> None:

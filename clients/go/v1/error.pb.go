@@ -119,6 +119,9 @@ const (
 	// FAILED_PRECONDITION. Several executions of the workflow with this correlation id have not ended: name the one that
 	// is meant by its id. Metadata: `{"workflow": "order", "correlation_id": "A-17"}`.
 	ErrorReason_ERROR_REASON_CORRELATION_AMBIGUOUS ErrorReason = 65
+	// FAILED_PRECONDITION. The step is none of those that run again with a retry, or nobody could edit its input; the message
+	// says which do. Metadata: `{"execution_id": "…", "path": "research", "state": "COMPLETED"}`.
+	ErrorReason_ERROR_REASON_STEP_NOT_RETRIED ErrorReason = 70
 )
 
 // Enum value maps for ErrorReason.
@@ -165,6 +168,7 @@ var (
 		38: "ERROR_REASON_EXECUTION_STATE",
 		64: "ERROR_REASON_SIGNALS_FULL",
 		65: "ERROR_REASON_CORRELATION_AMBIGUOUS",
+		70: "ERROR_REASON_STEP_NOT_RETRIED",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":           0,
@@ -208,6 +212,7 @@ var (
 		"ERROR_REASON_EXECUTION_STATE":       38,
 		"ERROR_REASON_SIGNALS_FULL":          64,
 		"ERROR_REASON_CORRELATION_AMBIGUOUS": 65,
+		"ERROR_REASON_STEP_NOT_RETRIED":      70,
 	}
 )
 
@@ -242,8 +247,7 @@ var File_flowkeep_v1_error_proto protoreflect.FileDescriptor
 
 const file_flowkeep_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"\x17flowkeep/v1/error.proto\x12\vflowkeep.v1*\xf9\n" +
-	"\n" +
+	"\x17flowkeep/v1/error.proto\x12\vflowkeep.v1*\x9c\v\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1f\n" +
 	"\x1bERROR_REASON_INVALID_FIELDS\x10\x01\x12\"\n" +
@@ -286,7 +290,8 @@ const file_flowkeep_v1_error_proto_rawDesc = "" +
 	"\x1bERROR_REASON_HANDLER_EXISTS\x10%\x12 \n" +
 	"\x1cERROR_REASON_EXECUTION_STATE\x10&\x12\x1d\n" +
 	"\x19ERROR_REASON_SIGNALS_FULL\x10@\x12&\n" +
-	"\"ERROR_REASON_CORRELATION_AMBIGUOUS\x10AB2\n" +
+	"\"ERROR_REASON_CORRELATION_AMBIGUOUS\x10A\x12!\n" +
+	"\x1dERROR_REASON_STEP_NOT_RETRIED\x10FB2\n" +
 	"\x0fdev.flowkeep.v1P\x01Z\x1dflowkeep.dev/go/v1;flowkeepv1b\x06proto3"
 
 var (

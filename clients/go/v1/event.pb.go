@@ -1692,7 +1692,9 @@ func (*ExecutionFinished_Result) isExecutionFinished_Outcome() {}
 
 func (*ExecutionFinished_Failure) isExecutionFinished_Outcome() {}
 
-// The execution goes on after its end, in another run.
+// The execution goes on after its end, in another run: the first event of the run, behind `finished` of the one before.
+// Steps that completed or were skipped stay, and so does a failure that others went on with. What failed or was cancelled
+// begins again, in its next iteration, and no step of the execution began before this event was kept.
 type ExecutionReopened struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Output only. Number of the run that begins, from 2.
@@ -1700,7 +1702,11 @@ type ExecutionReopened struct {
 	// Output only. The verified subject that asked for it.
 	ReopenedBy string `protobuf:"bytes,2,opt,name=reopened_by,json=reopenedBy,proto3" json:"reopened_by,omitempty"`
 	// Output only. Why, in the words of the caller.
-	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Output only. When this run is cut off with TIMED_OUT.
+	DeadlineTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=deadline_time,json=deadlineTime,proto3" json:"deadline_time,omitempty"`
+	// Output only. What one step has in this run in place of what its definition says; absent when there is no such step.
+	Edit          *StepEdit `protobuf:"bytes,5,opt,name=edit,proto3" json:"edit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1755,6 +1761,123 @@ func (x *ExecutionReopened) GetReason() string {
 	}
 	return ""
 }
+
+func (x *ExecutionReopened) GetDeadlineTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DeadlineTime
+	}
+	return nil
+}
+
+func (x *ExecutionReopened) GetEdit() *StepEdit {
+	if x != nil {
+		return x.Edit
+	}
+	return nil
+}
+
+// What one iteration of a step has in place of what its definition says.
+type StepEdit struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Output only. Path of the step.
+	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	// Output only. Iteration that has it, which begins later than this event, or not at all.
+	Iteration int32 `protobuf:"varint,2,opt,name=iteration,proto3" json:"iteration,omitempty"`
+	// Types that are valid to be assigned to Edit:
+	//
+	//	*StepEdit_Input
+	//	*StepEdit_Output
+	Edit          isStepEdit_Edit `protobuf_oneof:"edit"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StepEdit) Reset() {
+	*x = StepEdit{}
+	mi := &file_flowkeep_v1_event_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StepEdit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StepEdit) ProtoMessage() {}
+
+func (x *StepEdit) ProtoReflect() protoreflect.Message {
+	mi := &file_flowkeep_v1_event_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StepEdit.ProtoReflect.Descriptor instead.
+func (*StepEdit) Descriptor() ([]byte, []int) {
+	return file_flowkeep_v1_event_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *StepEdit) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *StepEdit) GetIteration() int32 {
+	if x != nil {
+		return x.Iteration
+	}
+	return 0
+}
+
+func (x *StepEdit) GetEdit() isStepEdit_Edit {
+	if x != nil {
+		return x.Edit
+	}
+	return nil
+}
+
+func (x *StepEdit) GetInput() *structpb.Struct {
+	if x != nil {
+		if x, ok := x.Edit.(*StepEdit_Input); ok {
+			return x.Input
+		}
+	}
+	return nil
+}
+
+func (x *StepEdit) GetOutput() *structpb.Value {
+	if x != nil {
+		if x, ok := x.Edit.(*StepEdit_Output); ok {
+			return x.Output
+		}
+	}
+	return nil
+}
+
+type isStepEdit_Edit interface {
+	isStepEdit_Edit()
+}
+
+type StepEdit_Input struct {
+	// Output only. What its handler is called with.
+	Input *structpb.Struct `protobuf:"bytes,3,opt,name=input,proto3,oneof"`
+}
+
+type StepEdit_Output struct {
+	// Output only. What it gives without being run: it is skipped by hand, and COMPLETED.
+	Output *structpb.Value `protobuf:"bytes,4,opt,name=output,proto3,oneof"`
+}
+
+func (*StepEdit_Input) isStepEdit_Edit() {}
+
+func (*StepEdit_Output) isStepEdit_Edit() {}
 
 var File_flowkeep_v1_event_proto protoreflect.FileDescriptor
 
@@ -1887,12 +2010,20 @@ const file_flowkeep_v1_event_proto_rawDesc = "" +
 	"\x05state\x18\x01 \x01(\x0e2\x1c.flowkeep.v1.Execution.StateR\x05state\x120\n" +
 	"\x06result\x18\x02 \x01(\v2\x16.google.protobuf.ValueH\x00R\x06result\x120\n" +
 	"\afailure\x18\x03 \x01(\v2\x14.flowkeep.v1.FailureH\x00R\afailureB\t\n" +
-	"\aoutcome\"^\n" +
+	"\aoutcome\"\xca\x01\n" +
 	"\x11ExecutionReopened\x12\x10\n" +
 	"\x03run\x18\x01 \x01(\x05R\x03run\x12\x1f\n" +
 	"\vreopened_by\x18\x02 \x01(\tR\n" +
 	"reopenedBy\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reasonB2\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12?\n" +
+	"\rdeadline_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\fdeadlineTime\x12)\n" +
+	"\x04edit\x18\x05 \x01(\v2\x15.flowkeep.v1.StepEditR\x04edit\"\xa7\x01\n" +
+	"\bStepEdit\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x1c\n" +
+	"\titeration\x18\x02 \x01(\x05R\titeration\x12/\n" +
+	"\x05input\x18\x03 \x01(\v2\x17.google.protobuf.StructH\x00R\x05input\x120\n" +
+	"\x06output\x18\x04 \x01(\v2\x16.google.protobuf.ValueH\x00R\x06outputB\x06\n" +
+	"\x04editB2\n" +
 	"\x0fdev.flowkeep.v1P\x01Z\x1dflowkeep.dev/go/v1;flowkeepv1b\x06proto3"
 
 var (
@@ -1907,7 +2038,7 @@ func file_flowkeep_v1_event_proto_rawDescGZIP() []byte {
 	return file_flowkeep_v1_event_proto_rawDescData
 }
 
-var file_flowkeep_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_flowkeep_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_flowkeep_v1_event_proto_goTypes = []any{
 	(*ExecutionEvent)(nil),        // 0: flowkeep.v1.ExecutionEvent
 	(*ExecutionCreated)(nil),      // 1: flowkeep.v1.ExecutionCreated
@@ -1927,18 +2058,19 @@ var file_flowkeep_v1_event_proto_goTypes = []any{
 	(*ExecutionCancelling)(nil),   // 15: flowkeep.v1.ExecutionCancelling
 	(*ExecutionFinished)(nil),     // 16: flowkeep.v1.ExecutionFinished
 	(*ExecutionReopened)(nil),     // 17: flowkeep.v1.ExecutionReopened
-	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
-	(*StepCounts)(nil),            // 19: flowkeep.v1.StepCounts
-	(*structpb.Struct)(nil),       // 20: google.protobuf.Struct
-	(*Wait)(nil),                  // 21: flowkeep.v1.Wait
-	(*structpb.Value)(nil),        // 22: google.protobuf.Value
-	(*Usage)(nil),                 // 23: flowkeep.v1.Usage
-	(*Failure)(nil),               // 24: flowkeep.v1.Failure
-	(Execution_State)(0),          // 25: flowkeep.v1.Execution.State
+	(*StepEdit)(nil),              // 18: flowkeep.v1.StepEdit
+	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
+	(*StepCounts)(nil),            // 20: flowkeep.v1.StepCounts
+	(*structpb.Struct)(nil),       // 21: google.protobuf.Struct
+	(*Wait)(nil),                  // 22: flowkeep.v1.Wait
+	(*structpb.Value)(nil),        // 23: google.protobuf.Value
+	(*Usage)(nil),                 // 24: flowkeep.v1.Usage
+	(*Failure)(nil),               // 25: flowkeep.v1.Failure
+	(Execution_State)(0),          // 26: flowkeep.v1.Execution.State
 }
 var file_flowkeep_v1_event_proto_depIdxs = []int32{
-	18, // 0: flowkeep.v1.ExecutionEvent.time:type_name -> google.protobuf.Timestamp
-	19, // 1: flowkeep.v1.ExecutionEvent.step_counts:type_name -> flowkeep.v1.StepCounts
+	19, // 0: flowkeep.v1.ExecutionEvent.time:type_name -> google.protobuf.Timestamp
+	20, // 1: flowkeep.v1.ExecutionEvent.step_counts:type_name -> flowkeep.v1.StepCounts
 	1,  // 2: flowkeep.v1.ExecutionEvent.created:type_name -> flowkeep.v1.ExecutionCreated
 	2,  // 3: flowkeep.v1.ExecutionEvent.started:type_name -> flowkeep.v1.ExecutionStarted
 	3,  // 4: flowkeep.v1.ExecutionEvent.step_started:type_name -> flowkeep.v1.StepStarted
@@ -1956,33 +2088,37 @@ var file_flowkeep_v1_event_proto_depIdxs = []int32{
 	15, // 16: flowkeep.v1.ExecutionEvent.cancelling:type_name -> flowkeep.v1.ExecutionCancelling
 	16, // 17: flowkeep.v1.ExecutionEvent.finished:type_name -> flowkeep.v1.ExecutionFinished
 	17, // 18: flowkeep.v1.ExecutionEvent.reopened:type_name -> flowkeep.v1.ExecutionReopened
-	18, // 19: flowkeep.v1.ExecutionCreated.scheduled_time:type_name -> google.protobuf.Timestamp
-	18, // 20: flowkeep.v1.ExecutionStarted.deadline_time:type_name -> google.protobuf.Timestamp
-	20, // 21: flowkeep.v1.StepStarted.input:type_name -> google.protobuf.Struct
-	21, // 22: flowkeep.v1.StepWaiting.wait:type_name -> flowkeep.v1.Wait
-	22, // 23: flowkeep.v1.StepWaiting.output:type_name -> google.protobuf.Value
-	23, // 24: flowkeep.v1.StepWaiting.usage:type_name -> flowkeep.v1.Usage
-	24, // 25: flowkeep.v1.StepRetrying.failure:type_name -> flowkeep.v1.Failure
-	18, // 26: flowkeep.v1.StepRetrying.retry_time:type_name -> google.protobuf.Timestamp
-	23, // 27: flowkeep.v1.StepRetrying.usage:type_name -> flowkeep.v1.Usage
-	22, // 28: flowkeep.v1.StepCompleted.output:type_name -> google.protobuf.Value
-	23, // 29: flowkeep.v1.StepCompleted.usage:type_name -> flowkeep.v1.Usage
-	24, // 30: flowkeep.v1.StepFailed.failure:type_name -> flowkeep.v1.Failure
-	23, // 31: flowkeep.v1.StepFailed.usage:type_name -> flowkeep.v1.Usage
-	24, // 32: flowkeep.v1.StepCancelled.failure:type_name -> flowkeep.v1.Failure
-	23, // 33: flowkeep.v1.StepCancelled.usage:type_name -> flowkeep.v1.Usage
-	20, // 34: flowkeep.v1.VariablesAssigned.vars:type_name -> google.protobuf.Struct
-	18, // 35: flowkeep.v1.ExecutionResumed.deadline_time:type_name -> google.protobuf.Timestamp
-	20, // 36: flowkeep.v1.SignalReceived.payload:type_name -> google.protobuf.Struct
-	18, // 37: flowkeep.v1.SignalReceived.send_time:type_name -> google.protobuf.Timestamp
-	25, // 38: flowkeep.v1.ExecutionFinished.state:type_name -> flowkeep.v1.Execution.State
-	22, // 39: flowkeep.v1.ExecutionFinished.result:type_name -> google.protobuf.Value
-	24, // 40: flowkeep.v1.ExecutionFinished.failure:type_name -> flowkeep.v1.Failure
-	41, // [41:41] is the sub-list for method output_type
-	41, // [41:41] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	19, // 19: flowkeep.v1.ExecutionCreated.scheduled_time:type_name -> google.protobuf.Timestamp
+	19, // 20: flowkeep.v1.ExecutionStarted.deadline_time:type_name -> google.protobuf.Timestamp
+	21, // 21: flowkeep.v1.StepStarted.input:type_name -> google.protobuf.Struct
+	22, // 22: flowkeep.v1.StepWaiting.wait:type_name -> flowkeep.v1.Wait
+	23, // 23: flowkeep.v1.StepWaiting.output:type_name -> google.protobuf.Value
+	24, // 24: flowkeep.v1.StepWaiting.usage:type_name -> flowkeep.v1.Usage
+	25, // 25: flowkeep.v1.StepRetrying.failure:type_name -> flowkeep.v1.Failure
+	19, // 26: flowkeep.v1.StepRetrying.retry_time:type_name -> google.protobuf.Timestamp
+	24, // 27: flowkeep.v1.StepRetrying.usage:type_name -> flowkeep.v1.Usage
+	23, // 28: flowkeep.v1.StepCompleted.output:type_name -> google.protobuf.Value
+	24, // 29: flowkeep.v1.StepCompleted.usage:type_name -> flowkeep.v1.Usage
+	25, // 30: flowkeep.v1.StepFailed.failure:type_name -> flowkeep.v1.Failure
+	24, // 31: flowkeep.v1.StepFailed.usage:type_name -> flowkeep.v1.Usage
+	25, // 32: flowkeep.v1.StepCancelled.failure:type_name -> flowkeep.v1.Failure
+	24, // 33: flowkeep.v1.StepCancelled.usage:type_name -> flowkeep.v1.Usage
+	21, // 34: flowkeep.v1.VariablesAssigned.vars:type_name -> google.protobuf.Struct
+	19, // 35: flowkeep.v1.ExecutionResumed.deadline_time:type_name -> google.protobuf.Timestamp
+	21, // 36: flowkeep.v1.SignalReceived.payload:type_name -> google.protobuf.Struct
+	19, // 37: flowkeep.v1.SignalReceived.send_time:type_name -> google.protobuf.Timestamp
+	26, // 38: flowkeep.v1.ExecutionFinished.state:type_name -> flowkeep.v1.Execution.State
+	23, // 39: flowkeep.v1.ExecutionFinished.result:type_name -> google.protobuf.Value
+	25, // 40: flowkeep.v1.ExecutionFinished.failure:type_name -> flowkeep.v1.Failure
+	19, // 41: flowkeep.v1.ExecutionReopened.deadline_time:type_name -> google.protobuf.Timestamp
+	18, // 42: flowkeep.v1.ExecutionReopened.edit:type_name -> flowkeep.v1.StepEdit
+	21, // 43: flowkeep.v1.StepEdit.input:type_name -> google.protobuf.Struct
+	23, // 44: flowkeep.v1.StepEdit.output:type_name -> google.protobuf.Value
+	45, // [45:45] is the sub-list for method output_type
+	45, // [45:45] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_flowkeep_v1_event_proto_init() }
@@ -2014,13 +2150,17 @@ func file_flowkeep_v1_event_proto_init() {
 		(*ExecutionFinished_Result)(nil),
 		(*ExecutionFinished_Failure)(nil),
 	}
+	file_flowkeep_v1_event_proto_msgTypes[18].OneofWrappers = []any{
+		(*StepEdit_Input)(nil),
+		(*StepEdit_Output)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_flowkeep_v1_event_proto_rawDesc), len(file_flowkeep_v1_event_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   18,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -153,7 +153,7 @@ func (x CancelResponse_StepReceipt_Effect) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use CancelResponse_StepReceipt_Effect.Descriptor instead.
 func (CancelResponse_StepReceipt_Effect) EnumDescriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{15, 0, 0}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{17, 0, 0}
 }
 
 // Request of Execute.
@@ -1265,6 +1265,177 @@ func (x *CancelRequest) GetRequestId() string {
 	return ""
 }
 
+// Request of Retry.
+type RetryRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. Id of the execution.
+	ExecutionId string `protobuf:"bytes,1,opt,name=execution_id,json=executionId,proto3" json:"execution_id,omitempty"`
+	// Optional. Why, for the history. At most 1,024 characters.
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Optional. Id of this request, made by the caller; a UUID is advised. The same id with the same content returns the
+	// execution as it is now and retries nothing again; with other content, or of another method, ALREADY_EXISTS,
+	// REQUEST_ID_REUSED. It is remembered for at least 30 days and as long as the execution is kept. At most 128 characters.
+	RequestId string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Optional. How long the new run may take, from now on. Unset means the timeout of the execution.
+	Timeout *durationpb.Duration `protobuf:"bytes,4,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// Optional. What differs for one step.
+	//
+	// Types that are valid to be assigned to Change:
+	//
+	//	*RetryRequest_Edit
+	//	*RetryRequest_Skip
+	Change        isRetryRequest_Change `protobuf_oneof:"change"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetryRequest) Reset() {
+	*x = RetryRequest{}
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetryRequest) ProtoMessage() {}
+
+func (x *RetryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetryRequest.ProtoReflect.Descriptor instead.
+func (*RetryRequest) Descriptor() ([]byte, []int) {
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *RetryRequest) GetExecutionId() string {
+	if x != nil {
+		return x.ExecutionId
+	}
+	return ""
+}
+
+func (x *RetryRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *RetryRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *RetryRequest) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
+}
+
+func (x *RetryRequest) GetChange() isRetryRequest_Change {
+	if x != nil {
+		return x.Change
+	}
+	return nil
+}
+
+func (x *RetryRequest) GetEdit() *RetryRequest_EditedInput {
+	if x != nil {
+		if x, ok := x.Change.(*RetryRequest_Edit); ok {
+			return x.Edit
+		}
+	}
+	return nil
+}
+
+func (x *RetryRequest) GetSkip() *RetryRequest_SkippedStep {
+	if x != nil {
+		if x, ok := x.Change.(*RetryRequest_Skip); ok {
+			return x.Skip
+		}
+	}
+	return nil
+}
+
+type isRetryRequest_Change interface {
+	isRetryRequest_Change()
+}
+
+type RetryRequest_Edit struct {
+	// It is called with another input.
+	Edit *RetryRequest_EditedInput `protobuf:"bytes,5,opt,name=edit,proto3,oneof"`
+}
+
+type RetryRequest_Skip struct {
+	// It is skipped by hand.
+	Skip *RetryRequest_SkippedStep `protobuf:"bytes,6,opt,name=skip,proto3,oneof"`
+}
+
+func (*RetryRequest_Edit) isRetryRequest_Change() {}
+
+func (*RetryRequest_Skip) isRetryRequest_Change() {}
+
+// Response of Retry.
+type RetryResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The execution, open again.
+	Execution     *Execution `protobuf:"bytes,1,opt,name=execution,proto3" json:"execution,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetryResponse) Reset() {
+	*x = RetryResponse{}
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetryResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetryResponse) ProtoMessage() {}
+
+func (x *RetryResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetryResponse.ProtoReflect.Descriptor instead.
+func (*RetryResponse) Descriptor() ([]byte, []int) {
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *RetryResponse) GetExecution() *Execution {
+	if x != nil {
+		return x.Execution
+	}
+	return nil
+}
+
 // Response of Cancel.
 type CancelResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1280,7 +1451,7 @@ type CancelResponse struct {
 
 func (x *CancelResponse) Reset() {
 	*x = CancelResponse{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[15]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1292,7 +1463,7 @@ func (x *CancelResponse) String() string {
 func (*CancelResponse) ProtoMessage() {}
 
 func (x *CancelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[15]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1305,7 +1476,7 @@ func (x *CancelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelResponse.ProtoReflect.Descriptor instead.
 func (*CancelResponse) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{15}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *CancelResponse) GetExecution() *Execution {
@@ -1353,7 +1524,7 @@ type PauseRequest struct {
 
 func (x *PauseRequest) Reset() {
 	*x = PauseRequest{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[16]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1365,7 +1536,7 @@ func (x *PauseRequest) String() string {
 func (*PauseRequest) ProtoMessage() {}
 
 func (x *PauseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[16]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1378,7 +1549,7 @@ func (x *PauseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseRequest.ProtoReflect.Descriptor instead.
 func (*PauseRequest) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{16}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PauseRequest) GetExecutionId() string {
@@ -1427,7 +1598,7 @@ type PauseResponse struct {
 
 func (x *PauseResponse) Reset() {
 	*x = PauseResponse{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[17]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1439,7 +1610,7 @@ func (x *PauseResponse) String() string {
 func (*PauseResponse) ProtoMessage() {}
 
 func (x *PauseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[17]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1452,7 +1623,7 @@ func (x *PauseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseResponse.ProtoReflect.Descriptor instead.
 func (*PauseResponse) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{17}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PauseResponse) GetExecution() *Execution {
@@ -1477,7 +1648,7 @@ type ResumeRequest struct {
 
 func (x *ResumeRequest) Reset() {
 	*x = ResumeRequest{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[18]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1489,7 +1660,7 @@ func (x *ResumeRequest) String() string {
 func (*ResumeRequest) ProtoMessage() {}
 
 func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[18]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1502,7 +1673,7 @@ func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeRequest.ProtoReflect.Descriptor instead.
 func (*ResumeRequest) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{18}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ResumeRequest) GetExecutionId() string {
@@ -1537,7 +1708,7 @@ type ResumeResponse struct {
 
 func (x *ResumeResponse) Reset() {
 	*x = ResumeResponse{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[19]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1549,7 +1720,7 @@ func (x *ResumeResponse) String() string {
 func (*ResumeResponse) ProtoMessage() {}
 
 func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[19]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1562,7 +1733,7 @@ func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeResponse.ProtoReflect.Descriptor instead.
 func (*ResumeResponse) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{19}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ResumeResponse) GetExecution() *Execution {
@@ -1587,7 +1758,7 @@ type TerminateRequest struct {
 
 func (x *TerminateRequest) Reset() {
 	*x = TerminateRequest{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[20]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1599,7 +1770,7 @@ func (x *TerminateRequest) String() string {
 func (*TerminateRequest) ProtoMessage() {}
 
 func (x *TerminateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[20]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1612,7 +1783,7 @@ func (x *TerminateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TerminateRequest.ProtoReflect.Descriptor instead.
 func (*TerminateRequest) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{20}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *TerminateRequest) GetExecutionId() string {
@@ -1647,7 +1818,7 @@ type TerminateResponse struct {
 
 func (x *TerminateResponse) Reset() {
 	*x = TerminateResponse{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[21]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1659,7 +1830,7 @@ func (x *TerminateResponse) String() string {
 func (*TerminateResponse) ProtoMessage() {}
 
 func (x *TerminateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[21]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1672,7 +1843,7 @@ func (x *TerminateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TerminateResponse.ProtoReflect.Descriptor instead.
 func (*TerminateResponse) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{21}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *TerminateResponse) GetExecution() *Execution {
@@ -1707,7 +1878,7 @@ type SignalExecutionRequest struct {
 
 func (x *SignalExecutionRequest) Reset() {
 	*x = SignalExecutionRequest{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[22]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1719,7 +1890,7 @@ func (x *SignalExecutionRequest) String() string {
 func (*SignalExecutionRequest) ProtoMessage() {}
 
 func (x *SignalExecutionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[22]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1732,7 +1903,7 @@ func (x *SignalExecutionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalExecutionRequest.ProtoReflect.Descriptor instead.
 func (*SignalExecutionRequest) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{22}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SignalExecutionRequest) GetTarget() isSignalExecutionRequest_Target {
@@ -1813,7 +1984,7 @@ type SignalExecutionResponse struct {
 
 func (x *SignalExecutionResponse) Reset() {
 	*x = SignalExecutionResponse{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[23]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1825,7 +1996,7 @@ func (x *SignalExecutionResponse) String() string {
 func (*SignalExecutionResponse) ProtoMessage() {}
 
 func (x *SignalExecutionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[23]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1838,7 +2009,7 @@ func (x *SignalExecutionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalExecutionResponse.ProtoReflect.Descriptor instead.
 func (*SignalExecutionResponse) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{23}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *SignalExecutionResponse) GetExecution() *Execution {
@@ -1871,7 +2042,7 @@ type WatchExecutionRequest struct {
 
 func (x *WatchExecutionRequest) Reset() {
 	*x = WatchExecutionRequest{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[24]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1883,7 +2054,7 @@ func (x *WatchExecutionRequest) String() string {
 func (*WatchExecutionRequest) ProtoMessage() {}
 
 func (x *WatchExecutionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[24]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1896,7 +2067,7 @@ func (x *WatchExecutionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchExecutionRequest.ProtoReflect.Descriptor instead.
 func (*WatchExecutionRequest) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{24}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *WatchExecutionRequest) GetExecutionId() string {
@@ -1938,7 +2109,7 @@ type WatchExecutionResponse struct {
 
 func (x *WatchExecutionResponse) Reset() {
 	*x = WatchExecutionResponse{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[25]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1950,7 +2121,7 @@ func (x *WatchExecutionResponse) String() string {
 func (*WatchExecutionResponse) ProtoMessage() {}
 
 func (x *WatchExecutionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[25]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1963,7 +2134,7 @@ func (x *WatchExecutionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchExecutionResponse.ProtoReflect.Descriptor instead.
 func (*WatchExecutionResponse) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{25}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *WatchExecutionResponse) GetKind() isWatchExecutionResponse_Kind {
@@ -2053,7 +2224,7 @@ type EventBatch struct {
 
 func (x *EventBatch) Reset() {
 	*x = EventBatch{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[26]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2065,7 +2236,7 @@ func (x *EventBatch) String() string {
 func (*EventBatch) ProtoMessage() {}
 
 func (x *EventBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[26]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2078,7 +2249,7 @@ func (x *EventBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventBatch.ProtoReflect.Descriptor instead.
 func (*EventBatch) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{26}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *EventBatch) GetEvents() []*ExecutionEvent {
@@ -2099,7 +2270,7 @@ type Bookmark struct {
 
 func (x *Bookmark) Reset() {
 	*x = Bookmark{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[27]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2111,7 +2282,7 @@ func (x *Bookmark) String() string {
 func (*Bookmark) ProtoMessage() {}
 
 func (x *Bookmark) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[27]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2124,7 +2295,7 @@ func (x *Bookmark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bookmark.ProtoReflect.Descriptor instead.
 func (*Bookmark) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{27}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Bookmark) GetSeq() int64 {
@@ -2147,7 +2318,7 @@ type Snapshot struct {
 
 func (x *Snapshot) Reset() {
 	*x = Snapshot{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[28]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2159,7 +2330,7 @@ func (x *Snapshot) String() string {
 func (*Snapshot) ProtoMessage() {}
 
 func (x *Snapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[28]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2172,7 +2343,7 @@ func (x *Snapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
 func (*Snapshot) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{28}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Snapshot) GetSeq() int64 {
@@ -2206,7 +2377,7 @@ type StepOutput struct {
 
 func (x *StepOutput) Reset() {
 	*x = StepOutput{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[29]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2218,7 +2389,7 @@ func (x *StepOutput) String() string {
 func (*StepOutput) ProtoMessage() {}
 
 func (x *StepOutput) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[29]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2231,7 +2402,7 @@ func (x *StepOutput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepOutput.ProtoReflect.Descriptor instead.
 func (*StepOutput) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{29}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *StepOutput) GetPath() string {
@@ -2278,7 +2449,7 @@ type BatchExecuteResponse_Result struct {
 
 func (x *BatchExecuteResponse_Result) Reset() {
 	*x = BatchExecuteResponse_Result{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[31]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2290,7 +2461,7 @@ func (x *BatchExecuteResponse_Result) String() string {
 func (*BatchExecuteResponse_Result) ProtoMessage() {}
 
 func (x *BatchExecuteResponse_Result) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[31]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2353,6 +2524,117 @@ func (*BatchExecuteResponse_Result_Response) isBatchExecuteResponse_Result_Outco
 
 func (*BatchExecuteResponse_Result_Error) isBatchExecuteResponse_Result_Outcome() {}
 
+// What a step is called with in place of what its definition says.
+type RetryRequest_EditedInput struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. Path of the step. It is one that runs again, and that a handler runs.
+	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	// Required. The parameters, whole. They must meet the schema of the handler; what does not fit is named in
+	// INVALID_FIELDS. They are those of every attempt of this run, and of no other run.
+	Input         *structpb.Struct `protobuf:"bytes,2,opt,name=input,proto3" json:"input,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetryRequest_EditedInput) Reset() {
+	*x = RetryRequest_EditedInput{}
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetryRequest_EditedInput) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetryRequest_EditedInput) ProtoMessage() {}
+
+func (x *RetryRequest_EditedInput) ProtoReflect() protoreflect.Message {
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetryRequest_EditedInput.ProtoReflect.Descriptor instead.
+func (*RetryRequest_EditedInput) Descriptor() ([]byte, []int) {
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{15, 0}
+}
+
+func (x *RetryRequest_EditedInput) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *RetryRequest_EditedInput) GetInput() *structpb.Struct {
+	if x != nil {
+		return x.Input
+	}
+	return nil
+}
+
+// A step that is not run.
+type RetryRequest_SkippedStep struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. Path of the step. It is one that would run again.
+	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	// Optional. What it gives, as if it had run: it is COMPLETED without an attempt, and what follows goes on with it.
+	Output        *structpb.Value `protobuf:"bytes,2,opt,name=output,proto3" json:"output,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetryRequest_SkippedStep) Reset() {
+	*x = RetryRequest_SkippedStep{}
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetryRequest_SkippedStep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetryRequest_SkippedStep) ProtoMessage() {}
+
+func (x *RetryRequest_SkippedStep) ProtoReflect() protoreflect.Message {
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetryRequest_SkippedStep.ProtoReflect.Descriptor instead.
+func (*RetryRequest_SkippedStep) Descriptor() ([]byte, []int) {
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{15, 1}
+}
+
+func (x *RetryRequest_SkippedStep) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *RetryRequest_SkippedStep) GetOutput() *structpb.Value {
+	if x != nil {
+		return x.Output
+	}
+	return nil
+}
+
 // What became of one step.
 type CancelResponse_StepReceipt struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2370,7 +2652,7 @@ type CancelResponse_StepReceipt struct {
 
 func (x *CancelResponse_StepReceipt) Reset() {
 	*x = CancelResponse_StepReceipt{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[33]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2382,7 +2664,7 @@ func (x *CancelResponse_StepReceipt) String() string {
 func (*CancelResponse_StepReceipt) ProtoMessage() {}
 
 func (x *CancelResponse_StepReceipt) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[33]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2395,7 +2677,7 @@ func (x *CancelResponse_StepReceipt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelResponse_StepReceipt.ProtoReflect.Descriptor instead.
 func (*CancelResponse_StepReceipt) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{15, 0}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{17, 0}
 }
 
 func (x *CancelResponse_StepReceipt) GetPath() string {
@@ -2439,7 +2721,7 @@ type SignalExecutionRequest_Correlation struct {
 
 func (x *SignalExecutionRequest_Correlation) Reset() {
 	*x = SignalExecutionRequest_Correlation{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[34]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2451,7 +2733,7 @@ func (x *SignalExecutionRequest_Correlation) String() string {
 func (*SignalExecutionRequest_Correlation) ProtoMessage() {}
 
 func (x *SignalExecutionRequest_Correlation) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[34]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2464,7 +2746,7 @@ func (x *SignalExecutionRequest_Correlation) ProtoReflect() protoreflect.Message
 
 // Deprecated: Use SignalExecutionRequest_Correlation.ProtoReflect.Descriptor instead.
 func (*SignalExecutionRequest_Correlation) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{22, 0}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{24, 0}
 }
 
 func (x *SignalExecutionRequest_Correlation) GetWorkflow() string {
@@ -2595,7 +2877,27 @@ const file_flowkeep_v1_execution_service_proto_rawDesc = "" +
 	"\fexecution_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vexecutionId\x12 \n" +
 	"\x06reason\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\x06reason\x12'\n" +
 	"\n" +
-	"request_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\trequestId\"\xaf\x04\n" +
+	"request_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\trequestId\"\x8e\x04\n" +
+	"\fRetryRequest\x12+\n" +
+	"\fexecution_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vexecutionId\x12 \n" +
+	"\x06reason\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\x06reason\x12'\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\trequestId\x12E\n" +
+	"\atimeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n" +
+	"\"\x06\b\x80\x86\xb0\x96\x01*\x00R\atimeout\x12;\n" +
+	"\x04edit\x18\x05 \x01(\v2%.flowkeep.v1.RetryRequest.EditedInputH\x00R\x04edit\x12;\n" +
+	"\x04skip\x18\x06 \x01(\v2%.flowkeep.v1.RetryRequest.SkippedStepH\x00R\x04skip\x1a\\\n" +
+	"\vEditedInput\x12\x1e\n" +
+	"\x04path\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80\bR\x04path\x12-\n" +
+	"\x05input\x18\x02 \x01(\v2\x17.google.protobuf.StructR\x05input\x1a]\n" +
+	"\vSkippedStep\x12\x1e\n" +
+	"\x04path\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80\bR\x04path\x12.\n" +
+	"\x06output\x18\x02 \x01(\v2\x16.google.protobuf.ValueR\x06outputB\b\n" +
+	"\x06change\"E\n" +
+	"\rRetryResponse\x124\n" +
+	"\texecution\x18\x01 \x01(\v2\x16.flowkeep.v1.ExecutionR\texecution\"\xaf\x04\n" +
 	"\x0eCancelResponse\x124\n" +
 	"\texecution\x18\x01 \x01(\v2\x16.flowkeep.v1.ExecutionR\texecution\x12=\n" +
 	"\x05steps\x18\x02 \x03(\v2'.flowkeep.v1.CancelResponse.StepReceiptR\x05steps\x12#\n" +
@@ -2677,7 +2979,7 @@ const file_flowkeep_v1_execution_service_proto_rawDesc = "" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\x05R\aattempt\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04text\x12\x1c\n" +
-	"\titeration\x18\x04 \x01(\x05R\titeration2\xa0\b\n" +
+	"\titeration\x18\x04 \x01(\x05R\titeration2\xe0\b\n" +
 	"\x10ExecutionService\x12D\n" +
 	"\aExecute\x12\x1b.flowkeep.v1.ExecuteRequest\x1a\x1c.flowkeep.v1.ExecuteResponse\x12S\n" +
 	"\fBatchExecute\x12 .flowkeep.v1.BatchExecuteRequest\x1a!.flowkeep.v1.BatchExecuteResponse\x12S\n" +
@@ -2690,7 +2992,8 @@ const file_flowkeep_v1_execution_service_proto_rawDesc = "" +
 	"\x05Pause\x12\x19.flowkeep.v1.PauseRequest\x1a\x1a.flowkeep.v1.PauseResponse\x12A\n" +
 	"\x06Resume\x12\x1a.flowkeep.v1.ResumeRequest\x1a\x1b.flowkeep.v1.ResumeResponse\x12J\n" +
 	"\tTerminate\x12\x1d.flowkeep.v1.TerminateRequest\x1a\x1e.flowkeep.v1.TerminateResponse\x12\\\n" +
-	"\x0fSignalExecution\x12#.flowkeep.v1.SignalExecutionRequest\x1a$.flowkeep.v1.SignalExecutionResponse\x12[\n" +
+	"\x0fSignalExecution\x12#.flowkeep.v1.SignalExecutionRequest\x1a$.flowkeep.v1.SignalExecutionResponse\x12>\n" +
+	"\x05Retry\x12\x19.flowkeep.v1.RetryRequest\x1a\x1a.flowkeep.v1.RetryResponse\x12[\n" +
 	"\x0eWatchExecution\x12\".flowkeep.v1.WatchExecutionRequest\x1a#.flowkeep.v1.WatchExecutionResponse0\x01B2\n" +
 	"\x0fdev.flowkeep.v1P\x01Z\x1dflowkeep.dev/go/v1;flowkeepv1b\x06proto3"
 
@@ -2707,7 +3010,7 @@ func file_flowkeep_v1_execution_service_proto_rawDescGZIP() []byte {
 }
 
 var file_flowkeep_v1_execution_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_flowkeep_v1_execution_service_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
+var file_flowkeep_v1_execution_service_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_flowkeep_v1_execution_service_proto_goTypes = []any{
 	(ListExecutionsRequest_Order)(0),           // 0: flowkeep.v1.ListExecutionsRequest.Order
 	(CancelResponse_StepReceipt_Effect)(0),     // 1: flowkeep.v1.CancelResponse.StepReceipt.Effect
@@ -2726,114 +3029,127 @@ var file_flowkeep_v1_execution_service_proto_goTypes = []any{
 	(*GetStepRequest)(nil),                     // 14: flowkeep.v1.GetStepRequest
 	(*GetStepResponse)(nil),                    // 15: flowkeep.v1.GetStepResponse
 	(*CancelRequest)(nil),                      // 16: flowkeep.v1.CancelRequest
-	(*CancelResponse)(nil),                     // 17: flowkeep.v1.CancelResponse
-	(*PauseRequest)(nil),                       // 18: flowkeep.v1.PauseRequest
-	(*PauseResponse)(nil),                      // 19: flowkeep.v1.PauseResponse
-	(*ResumeRequest)(nil),                      // 20: flowkeep.v1.ResumeRequest
-	(*ResumeResponse)(nil),                     // 21: flowkeep.v1.ResumeResponse
-	(*TerminateRequest)(nil),                   // 22: flowkeep.v1.TerminateRequest
-	(*TerminateResponse)(nil),                  // 23: flowkeep.v1.TerminateResponse
-	(*SignalExecutionRequest)(nil),             // 24: flowkeep.v1.SignalExecutionRequest
-	(*SignalExecutionResponse)(nil),            // 25: flowkeep.v1.SignalExecutionResponse
-	(*WatchExecutionRequest)(nil),              // 26: flowkeep.v1.WatchExecutionRequest
-	(*WatchExecutionResponse)(nil),             // 27: flowkeep.v1.WatchExecutionResponse
-	(*EventBatch)(nil),                         // 28: flowkeep.v1.EventBatch
-	(*Bookmark)(nil),                           // 29: flowkeep.v1.Bookmark
-	(*Snapshot)(nil),                           // 30: flowkeep.v1.Snapshot
-	(*StepOutput)(nil),                         // 31: flowkeep.v1.StepOutput
-	nil,                                        // 32: flowkeep.v1.ExecuteRequest.LabelsEntry
-	(*BatchExecuteResponse_Result)(nil),        // 33: flowkeep.v1.BatchExecuteResponse.Result
-	nil,                                        // 34: flowkeep.v1.ExecutionFilter.LabelsEntry
-	(*CancelResponse_StepReceipt)(nil),         // 35: flowkeep.v1.CancelResponse.StepReceipt
-	(*SignalExecutionRequest_Correlation)(nil), // 36: flowkeep.v1.SignalExecutionRequest.Correlation
-	(*structpb.Struct)(nil),                    // 37: google.protobuf.Struct
-	(*durationpb.Duration)(nil),                // 38: google.protobuf.Duration
-	(ExecutionView)(0),                         // 39: flowkeep.v1.ExecutionView
-	(*Execution)(nil),                          // 40: flowkeep.v1.Execution
-	(Execution_State)(0),                       // 41: flowkeep.v1.Execution.State
-	(*timestamppb.Timestamp)(nil),              // 42: google.protobuf.Timestamp
-	(StepExecution_State)(0),                   // 43: flowkeep.v1.StepExecution.State
-	(StepView)(0),                              // 44: flowkeep.v1.StepView
-	(*StepExecution)(nil),                      // 45: flowkeep.v1.StepExecution
-	(*ExecutionEvent)(nil),                     // 46: flowkeep.v1.ExecutionEvent
-	(*status.Status)(nil),                      // 47: google.rpc.Status
-	(*CompareExecutionsRequest)(nil),           // 48: flowkeep.v1.CompareExecutionsRequest
-	(*CompareExecutionsResponse)(nil),          // 49: flowkeep.v1.CompareExecutionsResponse
+	(*RetryRequest)(nil),                       // 17: flowkeep.v1.RetryRequest
+	(*RetryResponse)(nil),                      // 18: flowkeep.v1.RetryResponse
+	(*CancelResponse)(nil),                     // 19: flowkeep.v1.CancelResponse
+	(*PauseRequest)(nil),                       // 20: flowkeep.v1.PauseRequest
+	(*PauseResponse)(nil),                      // 21: flowkeep.v1.PauseResponse
+	(*ResumeRequest)(nil),                      // 22: flowkeep.v1.ResumeRequest
+	(*ResumeResponse)(nil),                     // 23: flowkeep.v1.ResumeResponse
+	(*TerminateRequest)(nil),                   // 24: flowkeep.v1.TerminateRequest
+	(*TerminateResponse)(nil),                  // 25: flowkeep.v1.TerminateResponse
+	(*SignalExecutionRequest)(nil),             // 26: flowkeep.v1.SignalExecutionRequest
+	(*SignalExecutionResponse)(nil),            // 27: flowkeep.v1.SignalExecutionResponse
+	(*WatchExecutionRequest)(nil),              // 28: flowkeep.v1.WatchExecutionRequest
+	(*WatchExecutionResponse)(nil),             // 29: flowkeep.v1.WatchExecutionResponse
+	(*EventBatch)(nil),                         // 30: flowkeep.v1.EventBatch
+	(*Bookmark)(nil),                           // 31: flowkeep.v1.Bookmark
+	(*Snapshot)(nil),                           // 32: flowkeep.v1.Snapshot
+	(*StepOutput)(nil),                         // 33: flowkeep.v1.StepOutput
+	nil,                                        // 34: flowkeep.v1.ExecuteRequest.LabelsEntry
+	(*BatchExecuteResponse_Result)(nil),        // 35: flowkeep.v1.BatchExecuteResponse.Result
+	nil,                                        // 36: flowkeep.v1.ExecutionFilter.LabelsEntry
+	(*RetryRequest_EditedInput)(nil),           // 37: flowkeep.v1.RetryRequest.EditedInput
+	(*RetryRequest_SkippedStep)(nil),           // 38: flowkeep.v1.RetryRequest.SkippedStep
+	(*CancelResponse_StepReceipt)(nil),         // 39: flowkeep.v1.CancelResponse.StepReceipt
+	(*SignalExecutionRequest_Correlation)(nil), // 40: flowkeep.v1.SignalExecutionRequest.Correlation
+	(*structpb.Struct)(nil),                    // 41: google.protobuf.Struct
+	(*durationpb.Duration)(nil),                // 42: google.protobuf.Duration
+	(ExecutionView)(0),                         // 43: flowkeep.v1.ExecutionView
+	(*Execution)(nil),                          // 44: flowkeep.v1.Execution
+	(Execution_State)(0),                       // 45: flowkeep.v1.Execution.State
+	(*timestamppb.Timestamp)(nil),              // 46: google.protobuf.Timestamp
+	(StepExecution_State)(0),                   // 47: flowkeep.v1.StepExecution.State
+	(StepView)(0),                              // 48: flowkeep.v1.StepView
+	(*StepExecution)(nil),                      // 49: flowkeep.v1.StepExecution
+	(*ExecutionEvent)(nil),                     // 50: flowkeep.v1.ExecutionEvent
+	(*status.Status)(nil),                      // 51: google.rpc.Status
+	(*structpb.Value)(nil),                     // 52: google.protobuf.Value
+	(*CompareExecutionsRequest)(nil),           // 53: flowkeep.v1.CompareExecutionsRequest
+	(*CompareExecutionsResponse)(nil),          // 54: flowkeep.v1.CompareExecutionsResponse
 }
 var file_flowkeep_v1_execution_service_proto_depIdxs = []int32{
-	37, // 0: flowkeep.v1.ExecuteRequest.input:type_name -> google.protobuf.Struct
-	32, // 1: flowkeep.v1.ExecuteRequest.labels:type_name -> flowkeep.v1.ExecuteRequest.LabelsEntry
-	38, // 2: flowkeep.v1.ExecuteRequest.start_delay:type_name -> google.protobuf.Duration
-	38, // 3: flowkeep.v1.ExecuteRequest.timeout:type_name -> google.protobuf.Duration
-	39, // 4: flowkeep.v1.ExecuteRequest.view:type_name -> flowkeep.v1.ExecutionView
-	40, // 5: flowkeep.v1.ExecuteResponse.execution:type_name -> flowkeep.v1.Execution
+	41, // 0: flowkeep.v1.ExecuteRequest.input:type_name -> google.protobuf.Struct
+	34, // 1: flowkeep.v1.ExecuteRequest.labels:type_name -> flowkeep.v1.ExecuteRequest.LabelsEntry
+	42, // 2: flowkeep.v1.ExecuteRequest.start_delay:type_name -> google.protobuf.Duration
+	42, // 3: flowkeep.v1.ExecuteRequest.timeout:type_name -> google.protobuf.Duration
+	43, // 4: flowkeep.v1.ExecuteRequest.view:type_name -> flowkeep.v1.ExecutionView
+	44, // 5: flowkeep.v1.ExecuteResponse.execution:type_name -> flowkeep.v1.Execution
 	2,  // 6: flowkeep.v1.BatchExecuteRequest.requests:type_name -> flowkeep.v1.ExecuteRequest
-	33, // 7: flowkeep.v1.BatchExecuteResponse.results:type_name -> flowkeep.v1.BatchExecuteResponse.Result
-	39, // 8: flowkeep.v1.GetExecutionRequest.view:type_name -> flowkeep.v1.ExecutionView
-	40, // 9: flowkeep.v1.GetExecutionResponse.execution:type_name -> flowkeep.v1.Execution
+	35, // 7: flowkeep.v1.BatchExecuteResponse.results:type_name -> flowkeep.v1.BatchExecuteResponse.Result
+	43, // 8: flowkeep.v1.GetExecutionRequest.view:type_name -> flowkeep.v1.ExecutionView
+	44, // 9: flowkeep.v1.GetExecutionResponse.execution:type_name -> flowkeep.v1.Execution
 	9,  // 10: flowkeep.v1.ListExecutionsRequest.filter:type_name -> flowkeep.v1.ExecutionFilter
 	0,  // 11: flowkeep.v1.ListExecutionsRequest.order:type_name -> flowkeep.v1.ListExecutionsRequest.Order
-	39, // 12: flowkeep.v1.ListExecutionsRequest.view:type_name -> flowkeep.v1.ExecutionView
-	41, // 13: flowkeep.v1.ExecutionFilter.states:type_name -> flowkeep.v1.Execution.State
-	34, // 14: flowkeep.v1.ExecutionFilter.labels:type_name -> flowkeep.v1.ExecutionFilter.LabelsEntry
+	43, // 12: flowkeep.v1.ListExecutionsRequest.view:type_name -> flowkeep.v1.ExecutionView
+	45, // 13: flowkeep.v1.ExecutionFilter.states:type_name -> flowkeep.v1.Execution.State
+	36, // 14: flowkeep.v1.ExecutionFilter.labels:type_name -> flowkeep.v1.ExecutionFilter.LabelsEntry
 	10, // 15: flowkeep.v1.ExecutionFilter.create_time:type_name -> flowkeep.v1.TimeRange
 	10, // 16: flowkeep.v1.ExecutionFilter.end_time:type_name -> flowkeep.v1.TimeRange
-	42, // 17: flowkeep.v1.TimeRange.start_time:type_name -> google.protobuf.Timestamp
-	42, // 18: flowkeep.v1.TimeRange.end_time:type_name -> google.protobuf.Timestamp
-	40, // 19: flowkeep.v1.ListExecutionsResponse.executions:type_name -> flowkeep.v1.Execution
-	43, // 20: flowkeep.v1.ListStepsRequest.states:type_name -> flowkeep.v1.StepExecution.State
-	44, // 21: flowkeep.v1.ListStepsRequest.view:type_name -> flowkeep.v1.StepView
-	45, // 22: flowkeep.v1.ListStepsResponse.steps:type_name -> flowkeep.v1.StepExecution
-	45, // 23: flowkeep.v1.GetStepResponse.step:type_name -> flowkeep.v1.StepExecution
-	40, // 24: flowkeep.v1.CancelResponse.execution:type_name -> flowkeep.v1.Execution
-	35, // 25: flowkeep.v1.CancelResponse.steps:type_name -> flowkeep.v1.CancelResponse.StepReceipt
-	40, // 26: flowkeep.v1.PauseResponse.execution:type_name -> flowkeep.v1.Execution
-	40, // 27: flowkeep.v1.ResumeResponse.execution:type_name -> flowkeep.v1.Execution
-	40, // 28: flowkeep.v1.TerminateResponse.execution:type_name -> flowkeep.v1.Execution
-	36, // 29: flowkeep.v1.SignalExecutionRequest.correlation:type_name -> flowkeep.v1.SignalExecutionRequest.Correlation
-	37, // 30: flowkeep.v1.SignalExecutionRequest.payload:type_name -> google.protobuf.Struct
-	40, // 31: flowkeep.v1.SignalExecutionResponse.execution:type_name -> flowkeep.v1.Execution
-	28, // 32: flowkeep.v1.WatchExecutionResponse.events:type_name -> flowkeep.v1.EventBatch
-	29, // 33: flowkeep.v1.WatchExecutionResponse.bookmark:type_name -> flowkeep.v1.Bookmark
-	30, // 34: flowkeep.v1.WatchExecutionResponse.snapshot:type_name -> flowkeep.v1.Snapshot
-	31, // 35: flowkeep.v1.WatchExecutionResponse.output:type_name -> flowkeep.v1.StepOutput
-	46, // 36: flowkeep.v1.EventBatch.events:type_name -> flowkeep.v1.ExecutionEvent
-	40, // 37: flowkeep.v1.Snapshot.execution:type_name -> flowkeep.v1.Execution
-	3,  // 38: flowkeep.v1.BatchExecuteResponse.Result.response:type_name -> flowkeep.v1.ExecuteResponse
-	47, // 39: flowkeep.v1.BatchExecuteResponse.Result.error:type_name -> google.rpc.Status
-	1,  // 40: flowkeep.v1.CancelResponse.StepReceipt.effect:type_name -> flowkeep.v1.CancelResponse.StepReceipt.Effect
-	43, // 41: flowkeep.v1.CancelResponse.StepReceipt.state:type_name -> flowkeep.v1.StepExecution.State
-	2,  // 42: flowkeep.v1.ExecutionService.Execute:input_type -> flowkeep.v1.ExecuteRequest
-	4,  // 43: flowkeep.v1.ExecutionService.BatchExecute:input_type -> flowkeep.v1.BatchExecuteRequest
-	6,  // 44: flowkeep.v1.ExecutionService.GetExecution:input_type -> flowkeep.v1.GetExecutionRequest
-	8,  // 45: flowkeep.v1.ExecutionService.ListExecutions:input_type -> flowkeep.v1.ListExecutionsRequest
-	12, // 46: flowkeep.v1.ExecutionService.ListSteps:input_type -> flowkeep.v1.ListStepsRequest
-	14, // 47: flowkeep.v1.ExecutionService.GetStep:input_type -> flowkeep.v1.GetStepRequest
-	48, // 48: flowkeep.v1.ExecutionService.CompareExecutions:input_type -> flowkeep.v1.CompareExecutionsRequest
-	16, // 49: flowkeep.v1.ExecutionService.Cancel:input_type -> flowkeep.v1.CancelRequest
-	18, // 50: flowkeep.v1.ExecutionService.Pause:input_type -> flowkeep.v1.PauseRequest
-	20, // 51: flowkeep.v1.ExecutionService.Resume:input_type -> flowkeep.v1.ResumeRequest
-	22, // 52: flowkeep.v1.ExecutionService.Terminate:input_type -> flowkeep.v1.TerminateRequest
-	24, // 53: flowkeep.v1.ExecutionService.SignalExecution:input_type -> flowkeep.v1.SignalExecutionRequest
-	26, // 54: flowkeep.v1.ExecutionService.WatchExecution:input_type -> flowkeep.v1.WatchExecutionRequest
-	3,  // 55: flowkeep.v1.ExecutionService.Execute:output_type -> flowkeep.v1.ExecuteResponse
-	5,  // 56: flowkeep.v1.ExecutionService.BatchExecute:output_type -> flowkeep.v1.BatchExecuteResponse
-	7,  // 57: flowkeep.v1.ExecutionService.GetExecution:output_type -> flowkeep.v1.GetExecutionResponse
-	11, // 58: flowkeep.v1.ExecutionService.ListExecutions:output_type -> flowkeep.v1.ListExecutionsResponse
-	13, // 59: flowkeep.v1.ExecutionService.ListSteps:output_type -> flowkeep.v1.ListStepsResponse
-	15, // 60: flowkeep.v1.ExecutionService.GetStep:output_type -> flowkeep.v1.GetStepResponse
-	49, // 61: flowkeep.v1.ExecutionService.CompareExecutions:output_type -> flowkeep.v1.CompareExecutionsResponse
-	17, // 62: flowkeep.v1.ExecutionService.Cancel:output_type -> flowkeep.v1.CancelResponse
-	19, // 63: flowkeep.v1.ExecutionService.Pause:output_type -> flowkeep.v1.PauseResponse
-	21, // 64: flowkeep.v1.ExecutionService.Resume:output_type -> flowkeep.v1.ResumeResponse
-	23, // 65: flowkeep.v1.ExecutionService.Terminate:output_type -> flowkeep.v1.TerminateResponse
-	25, // 66: flowkeep.v1.ExecutionService.SignalExecution:output_type -> flowkeep.v1.SignalExecutionResponse
-	27, // 67: flowkeep.v1.ExecutionService.WatchExecution:output_type -> flowkeep.v1.WatchExecutionResponse
-	55, // [55:68] is the sub-list for method output_type
-	42, // [42:55] is the sub-list for method input_type
-	42, // [42:42] is the sub-list for extension type_name
-	42, // [42:42] is the sub-list for extension extendee
-	0,  // [0:42] is the sub-list for field type_name
+	46, // 17: flowkeep.v1.TimeRange.start_time:type_name -> google.protobuf.Timestamp
+	46, // 18: flowkeep.v1.TimeRange.end_time:type_name -> google.protobuf.Timestamp
+	44, // 19: flowkeep.v1.ListExecutionsResponse.executions:type_name -> flowkeep.v1.Execution
+	47, // 20: flowkeep.v1.ListStepsRequest.states:type_name -> flowkeep.v1.StepExecution.State
+	48, // 21: flowkeep.v1.ListStepsRequest.view:type_name -> flowkeep.v1.StepView
+	49, // 22: flowkeep.v1.ListStepsResponse.steps:type_name -> flowkeep.v1.StepExecution
+	49, // 23: flowkeep.v1.GetStepResponse.step:type_name -> flowkeep.v1.StepExecution
+	42, // 24: flowkeep.v1.RetryRequest.timeout:type_name -> google.protobuf.Duration
+	37, // 25: flowkeep.v1.RetryRequest.edit:type_name -> flowkeep.v1.RetryRequest.EditedInput
+	38, // 26: flowkeep.v1.RetryRequest.skip:type_name -> flowkeep.v1.RetryRequest.SkippedStep
+	44, // 27: flowkeep.v1.RetryResponse.execution:type_name -> flowkeep.v1.Execution
+	44, // 28: flowkeep.v1.CancelResponse.execution:type_name -> flowkeep.v1.Execution
+	39, // 29: flowkeep.v1.CancelResponse.steps:type_name -> flowkeep.v1.CancelResponse.StepReceipt
+	44, // 30: flowkeep.v1.PauseResponse.execution:type_name -> flowkeep.v1.Execution
+	44, // 31: flowkeep.v1.ResumeResponse.execution:type_name -> flowkeep.v1.Execution
+	44, // 32: flowkeep.v1.TerminateResponse.execution:type_name -> flowkeep.v1.Execution
+	40, // 33: flowkeep.v1.SignalExecutionRequest.correlation:type_name -> flowkeep.v1.SignalExecutionRequest.Correlation
+	41, // 34: flowkeep.v1.SignalExecutionRequest.payload:type_name -> google.protobuf.Struct
+	44, // 35: flowkeep.v1.SignalExecutionResponse.execution:type_name -> flowkeep.v1.Execution
+	30, // 36: flowkeep.v1.WatchExecutionResponse.events:type_name -> flowkeep.v1.EventBatch
+	31, // 37: flowkeep.v1.WatchExecutionResponse.bookmark:type_name -> flowkeep.v1.Bookmark
+	32, // 38: flowkeep.v1.WatchExecutionResponse.snapshot:type_name -> flowkeep.v1.Snapshot
+	33, // 39: flowkeep.v1.WatchExecutionResponse.output:type_name -> flowkeep.v1.StepOutput
+	50, // 40: flowkeep.v1.EventBatch.events:type_name -> flowkeep.v1.ExecutionEvent
+	44, // 41: flowkeep.v1.Snapshot.execution:type_name -> flowkeep.v1.Execution
+	3,  // 42: flowkeep.v1.BatchExecuteResponse.Result.response:type_name -> flowkeep.v1.ExecuteResponse
+	51, // 43: flowkeep.v1.BatchExecuteResponse.Result.error:type_name -> google.rpc.Status
+	41, // 44: flowkeep.v1.RetryRequest.EditedInput.input:type_name -> google.protobuf.Struct
+	52, // 45: flowkeep.v1.RetryRequest.SkippedStep.output:type_name -> google.protobuf.Value
+	1,  // 46: flowkeep.v1.CancelResponse.StepReceipt.effect:type_name -> flowkeep.v1.CancelResponse.StepReceipt.Effect
+	47, // 47: flowkeep.v1.CancelResponse.StepReceipt.state:type_name -> flowkeep.v1.StepExecution.State
+	2,  // 48: flowkeep.v1.ExecutionService.Execute:input_type -> flowkeep.v1.ExecuteRequest
+	4,  // 49: flowkeep.v1.ExecutionService.BatchExecute:input_type -> flowkeep.v1.BatchExecuteRequest
+	6,  // 50: flowkeep.v1.ExecutionService.GetExecution:input_type -> flowkeep.v1.GetExecutionRequest
+	8,  // 51: flowkeep.v1.ExecutionService.ListExecutions:input_type -> flowkeep.v1.ListExecutionsRequest
+	12, // 52: flowkeep.v1.ExecutionService.ListSteps:input_type -> flowkeep.v1.ListStepsRequest
+	14, // 53: flowkeep.v1.ExecutionService.GetStep:input_type -> flowkeep.v1.GetStepRequest
+	53, // 54: flowkeep.v1.ExecutionService.CompareExecutions:input_type -> flowkeep.v1.CompareExecutionsRequest
+	16, // 55: flowkeep.v1.ExecutionService.Cancel:input_type -> flowkeep.v1.CancelRequest
+	20, // 56: flowkeep.v1.ExecutionService.Pause:input_type -> flowkeep.v1.PauseRequest
+	22, // 57: flowkeep.v1.ExecutionService.Resume:input_type -> flowkeep.v1.ResumeRequest
+	24, // 58: flowkeep.v1.ExecutionService.Terminate:input_type -> flowkeep.v1.TerminateRequest
+	26, // 59: flowkeep.v1.ExecutionService.SignalExecution:input_type -> flowkeep.v1.SignalExecutionRequest
+	17, // 60: flowkeep.v1.ExecutionService.Retry:input_type -> flowkeep.v1.RetryRequest
+	28, // 61: flowkeep.v1.ExecutionService.WatchExecution:input_type -> flowkeep.v1.WatchExecutionRequest
+	3,  // 62: flowkeep.v1.ExecutionService.Execute:output_type -> flowkeep.v1.ExecuteResponse
+	5,  // 63: flowkeep.v1.ExecutionService.BatchExecute:output_type -> flowkeep.v1.BatchExecuteResponse
+	7,  // 64: flowkeep.v1.ExecutionService.GetExecution:output_type -> flowkeep.v1.GetExecutionResponse
+	11, // 65: flowkeep.v1.ExecutionService.ListExecutions:output_type -> flowkeep.v1.ListExecutionsResponse
+	13, // 66: flowkeep.v1.ExecutionService.ListSteps:output_type -> flowkeep.v1.ListStepsResponse
+	15, // 67: flowkeep.v1.ExecutionService.GetStep:output_type -> flowkeep.v1.GetStepResponse
+	54, // 68: flowkeep.v1.ExecutionService.CompareExecutions:output_type -> flowkeep.v1.CompareExecutionsResponse
+	19, // 69: flowkeep.v1.ExecutionService.Cancel:output_type -> flowkeep.v1.CancelResponse
+	21, // 70: flowkeep.v1.ExecutionService.Pause:output_type -> flowkeep.v1.PauseResponse
+	23, // 71: flowkeep.v1.ExecutionService.Resume:output_type -> flowkeep.v1.ResumeResponse
+	25, // 72: flowkeep.v1.ExecutionService.Terminate:output_type -> flowkeep.v1.TerminateResponse
+	27, // 73: flowkeep.v1.ExecutionService.SignalExecution:output_type -> flowkeep.v1.SignalExecutionResponse
+	18, // 74: flowkeep.v1.ExecutionService.Retry:output_type -> flowkeep.v1.RetryResponse
+	29, // 75: flowkeep.v1.ExecutionService.WatchExecution:output_type -> flowkeep.v1.WatchExecutionResponse
+	62, // [62:76] is the sub-list for method output_type
+	48, // [48:62] is the sub-list for method input_type
+	48, // [48:48] is the sub-list for extension type_name
+	48, // [48:48] is the sub-list for extension extendee
+	0,  // [0:48] is the sub-list for field type_name
 }
 
 func init() { file_flowkeep_v1_execution_service_proto_init() }
@@ -2845,17 +3161,21 @@ func file_flowkeep_v1_execution_service_proto_init() {
 	file_flowkeep_v1_event_proto_init()
 	file_flowkeep_v1_execution_proto_init()
 	file_flowkeep_v1_execution_service_proto_msgTypes[0].OneofWrappers = []any{}
-	file_flowkeep_v1_execution_service_proto_msgTypes[22].OneofWrappers = []any{
+	file_flowkeep_v1_execution_service_proto_msgTypes[15].OneofWrappers = []any{
+		(*RetryRequest_Edit)(nil),
+		(*RetryRequest_Skip)(nil),
+	}
+	file_flowkeep_v1_execution_service_proto_msgTypes[24].OneofWrappers = []any{
 		(*SignalExecutionRequest_ExecutionId)(nil),
 		(*SignalExecutionRequest_Correlation_)(nil),
 	}
-	file_flowkeep_v1_execution_service_proto_msgTypes[25].OneofWrappers = []any{
+	file_flowkeep_v1_execution_service_proto_msgTypes[27].OneofWrappers = []any{
 		(*WatchExecutionResponse_Events)(nil),
 		(*WatchExecutionResponse_Bookmark)(nil),
 		(*WatchExecutionResponse_Snapshot)(nil),
 		(*WatchExecutionResponse_Output)(nil),
 	}
-	file_flowkeep_v1_execution_service_proto_msgTypes[31].OneofWrappers = []any{
+	file_flowkeep_v1_execution_service_proto_msgTypes[33].OneofWrappers = []any{
 		(*BatchExecuteResponse_Result_Response)(nil),
 		(*BatchExecuteResponse_Result_Error)(nil),
 	}
@@ -2865,7 +3185,7 @@ func file_flowkeep_v1_execution_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_flowkeep_v1_execution_service_proto_rawDesc), len(file_flowkeep_v1_execution_service_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   35,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -31,6 +31,7 @@ const (
 	ExecutionService_Resume_FullMethodName            = "/flowkeep.v1.ExecutionService/Resume"
 	ExecutionService_Terminate_FullMethodName         = "/flowkeep.v1.ExecutionService/Terminate"
 	ExecutionService_SignalExecution_FullMethodName   = "/flowkeep.v1.ExecutionService/SignalExecution"
+	ExecutionService_Retry_FullMethodName             = "/flowkeep.v1.ExecutionService/Retry"
 	ExecutionService_WatchExecution_FullMethodName    = "/flowkeep.v1.ExecutionService/WatchExecution"
 )
 
@@ -86,6 +87,13 @@ type ExecutionServiceClient interface {
 	// RESOURCE_EXHAUSTED, SIGNALS_FULL. One that has ended answers FAILED_PRECONDITION, EXECUTION_FINISHED, and one that is
 	// being cancelled EXECUTION_STATE.
 	SignalExecution(ctx context.Context, in *SignalExecutionRequest, opts ...grpc.CallOption) (*SignalExecutionResponse, error)
+	// Lets an execution that has ended FAILED, TIMED_OUT or CANCELLED go on in place, in another run: from what failed,
+	// keeping what is done. Steps that completed or were skipped never run again, and neither does one whose failure others
+	// went on with; of a `for_each` only the items that are not done go on, with the list as it was. One step may be given
+	// another input than its definition says, or be skipped by hand with an output. An answer means that the execution is
+	// open again and will reach another end; nothing of it began before. An execution in another state answers
+	// FAILED_PRECONDITION, EXECUTION_STATE, and of several calls at once, all but one.
+	Retry(ctx context.Context, in *RetryRequest, opts ...grpc.CallOption) (*RetryResponse, error)
 	// Sends the events of an execution in order and without gaps, first those that happened, then each as it is
 	// committed. The stream ends with OK after the last event of a finished execution, and with another status for any
 	// other reason: then resume with `after_seq`.
@@ -220,6 +228,16 @@ func (c *executionServiceClient) SignalExecution(ctx context.Context, in *Signal
 	return out, nil
 }
 
+func (c *executionServiceClient) Retry(ctx context.Context, in *RetryRequest, opts ...grpc.CallOption) (*RetryResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RetryResponse)
+	err := c.cc.Invoke(ctx, ExecutionService_Retry_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *executionServiceClient) WatchExecution(ctx context.Context, in *WatchExecutionRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchExecutionResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &ExecutionService_ServiceDesc.Streams[0], ExecutionService_WatchExecution_FullMethodName, cOpts...)
@@ -291,6 +309,13 @@ type ExecutionServiceServer interface {
 	// RESOURCE_EXHAUSTED, SIGNALS_FULL. One that has ended answers FAILED_PRECONDITION, EXECUTION_FINISHED, and one that is
 	// being cancelled EXECUTION_STATE.
 	SignalExecution(context.Context, *SignalExecutionRequest) (*SignalExecutionResponse, error)
+	// Lets an execution that has ended FAILED, TIMED_OUT or CANCELLED go on in place, in another run: from what failed,
+	// keeping what is done. Steps that completed or were skipped never run again, and neither does one whose failure others
+	// went on with; of a `for_each` only the items that are not done go on, with the list as it was. One step may be given
+	// another input than its definition says, or be skipped by hand with an output. An answer means that the execution is
+	// open again and will reach another end; nothing of it began before. An execution in another state answers
+	// FAILED_PRECONDITION, EXECUTION_STATE, and of several calls at once, all but one.
+	Retry(context.Context, *RetryRequest) (*RetryResponse, error)
 	// Sends the events of an execution in order and without gaps, first those that happened, then each as it is
 	// committed. The stream ends with OK after the last event of a finished execution, and with another status for any
 	// other reason: then resume with `after_seq`.
@@ -340,6 +365,9 @@ func (UnimplementedExecutionServiceServer) Terminate(context.Context, *Terminate
 }
 func (UnimplementedExecutionServiceServer) SignalExecution(context.Context, *SignalExecutionRequest) (*SignalExecutionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SignalExecution not implemented")
+}
+func (UnimplementedExecutionServiceServer) Retry(context.Context, *RetryRequest) (*RetryResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Retry not implemented")
 }
 func (UnimplementedExecutionServiceServer) WatchExecution(*WatchExecutionRequest, grpc.ServerStreamingServer[WatchExecutionResponse]) error {
 	return status.Error(codes.Unimplemented, "method WatchExecution not implemented")
@@ -581,6 +609,24 @@ func _ExecutionService_SignalExecution_Handler(srv interface{}, ctx context.Cont
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ExecutionService_Retry_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RetryRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ExecutionServiceServer).Retry(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ExecutionService_Retry_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ExecutionServiceServer).Retry(ctx, req.(*RetryRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ExecutionService_WatchExecution_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(WatchExecutionRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -646,6 +692,10 @@ var ExecutionService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "SignalExecution",
 			Handler:    _ExecutionService_SignalExecution_Handler,
+		},
+		{
+			MethodName: "Retry",
+			Handler:    _ExecutionService_Retry_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -12,7 +12,7 @@ from flowkeep.arguments import entries, flag, kind, text, text_map, texts, whole
 from flowkeep.definition import definition as read_definition
 from flowkeep.durations import Span, to_duration
 from flowkeep.errors import DefinitionError, Violation
-from flowkeep.payload import Input, to_struct
+from flowkeep.payload import Input, to_struct, to_value
 from flowkeep.times import Time, to_timestamp
 from flowkeep.v1.comparison_pb2 import CompareExecutionsRequest
 from flowkeep.v1.execution_pb2 import Execution, ExecutionView, StepExecution, StepView
@@ -22,6 +22,7 @@ from flowkeep.v1.execution_service_pb2 import (
     ExecutionFilter,
     ListExecutionsRequest,
     ListStepsRequest,
+    RetryRequest,
     SignalExecutionRequest,
     TimeRange,
 )
@@ -218,6 +219,33 @@ def signal_request(
     else:
         request.correlation.workflow = text("workflow", workflow)
         request.correlation.correlation_id = text("correlation_id", correlation_id)
+    return request
+
+
+def retry_request(
+    execution_id: str,
+    reason: str = "",
+    *,
+    timeout: Span | None = None,
+    edit: tuple[str, Mapping[str, Any]] | None = None,
+    skip: tuple[str, Any] | None = None,
+    request_id: RequestId = None,
+) -> RetryRequest:
+    """Return a request of Retry. Raises ValueError when both `edit` and `skip` are given."""
+    if edit is not None and skip is not None:
+        raise ValueError("edit and skip exclude each other")
+    request = RetryRequest(
+        execution_id=text("execution_id", execution_id),
+        reason=text("reason", reason),
+        request_id=request_text(request_id),
+        timeout=_span("timeout", timeout),
+    )
+    if edit is not None:
+        request.edit.path = text("edit", edit[0])
+        request.edit.input.CopyFrom(to_struct(edit[1]))
+    if skip is not None:
+        request.skip.path = text("skip", skip[0])
+        request.skip.output.CopyFrom(to_value(skip[1]))
     return request
 
 

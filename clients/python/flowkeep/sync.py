@@ -128,6 +128,7 @@ class Client:
     list_page = _blocking(client.Client.list_page)
     cancel = _blocking(client.Client.cancel)
     signal = _blocking(client.Client.signal)
+    retry = _blocking(client.Client.retry)
     watch = _iterating(client.Client.watch)
     watch_responses = _iterating(client.Client.watch_responses)
     get_task = _blocking(client.Client.get_task)

@@ -73,13 +73,11 @@ async def follow(
 async def events_of(
     responses: AsyncGenerator[WatchExecutionResponse, None],
 ) -> AsyncGenerator[ExecutionEvent, None]:
-    """Yield the events of a watch one by one, and nothing after the finished event."""
+    """Yield the events of a watch one by one."""
     async with aclosing(responses):
         async for response in responses:
             for event in response.events.events:
                 yield event
-                if event.HasField("finished"):
-                    return
 
 
 async def _read(call: WatchCall, cursor: _Cursor) -> AsyncGenerator[WatchExecutionResponse, None]:

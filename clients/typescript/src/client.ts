@@ -33,7 +33,9 @@ import {
   executeRequest,
   executionFilter,
   type ListOptions,
+  type RetryOptions,
   requestId,
+  retryRequest,
 } from "./requests.js";
 import { eventsOf, follow } from "./watch.js";
 
@@ -292,6 +294,19 @@ export class Client extends ControlCalls {
     const { executions } = this.#connection;
     const request = { executionId, otherExecutionId };
     return this.#connection.call((attempt) => executions.compareExecutions(request, attempt), options);
+  }
+
+  /**
+   * Lets an execution that ended FAILED, TIMED_OUT or CANCELLED go on from what failed, and returns it; what is done stays.
+   *
+   * `edit` is the path of a step and the input that it is called with this time, `skip` that of one that is not run, and
+   * the output that it has. Throws NotFoundError, and FailedPreconditionError (EXECUTION_STATE, STEP_NOT_RETRIED).
+   */
+  async retry(executionId: string, options: RetryOptions = {}): Promise<Execution> {
+    const request = retryRequest(executionId, options);
+    const { executions } = this.#connection;
+    const response = await this.#connection.call((attempt) => executions.retry(request, attempt), options);
+    return given(response.execution);
   }
 
   /**

@@ -2,7 +2,7 @@
 
 import { randomUUID } from "node:crypto";
 
-import { create, type DescEnum } from "@bufbuild/protobuf";
+import { create, type DescEnum, fromJson } from "@bufbuild/protobuf";
 import { type Duration, timestampFromDate } from "@bufbuild/protobuf/wkt";
 
 import { type Span, toDuration } from "./durations.js";
@@ -13,10 +13,12 @@ import {
   type ExecutionFilter,
   ExecutionFilterSchema,
   type ListExecutionsRequest_Order,
+  type RetryRequest,
+  RetryRequestSchema,
   type TimeRange,
   TimeRangeSchema,
 } from "./gen/flowkeep/v1/execution_service_pb.js";
-import { type Input, toStruct } from "./payload.js";
+import { type Input, toStruct, toValue } from "./payload.js";
 
 /** What every call takes. */
 export interface CallOptions {
@@ -50,6 +52,18 @@ export interface ExecuteOptions extends ChangeOptions {
   readonly wait?: boolean | undefined;
   /** How much of the execution is returned; by default BASIC, with `wait` together with the result. */
   readonly view?: ExecutionView | undefined;
+}
+
+/** How an execution goes on after its end. */
+export interface RetryOptions extends ChangeOptions {
+  /** Why, for the history. */
+  readonly reason?: string | undefined;
+  /** How long the new run may take from now on; by default the timeout of the execution. */
+  readonly timeout?: Span | undefined;
+  /** What one step is called with this time; excludes `skip`. */
+  readonly edit?: { readonly path: string; readonly input: object } | undefined;
+  /** A step that is not run, and what it gives. */
+  readonly skip?: { readonly path: string; readonly output?: unknown } | undefined;
 }
 
 /** Which executions are meant; all must hold. Beginnings of ranges are inclusive, their ends exclusive. */
@@ -161,4 +175,20 @@ function named(name: string, span: Span): Duration {
   } catch (error) {
     throw new RangeError(`${name} ${(error as Error).message}`, { cause: error });
   }
+}
+
+/** Returns a request of Retry. */
+export function retryRequest(executionId: string, options: RetryOptions): RetryRequest {
+  const { edit, skip } = options;
+  const request = fromJson(RetryRequestSchema, {
+    executionId,
+    reason: options.reason ?? "",
+    requestId: requestId(options),
+    ...(edit !== undefined && { edit: { path: edit.path, input: toStruct(edit.input, "edit.input") } }),
+    ...(skip !== undefined && { skip: { path: skip.path, output: toValue(skip.output ?? null, "skip.output") } }),
+  });
+  if (options.timeout !== undefined) {
+    request.timeout = named("timeout", options.timeout);
+  }
+  return request;
 }

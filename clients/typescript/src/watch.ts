@@ -80,7 +80,7 @@ export async function* follow(
   }
 }
 
-/** Yields the events of a watch one by one, and nothing after the finished event. */
+/** Yields the events of a watch one by one. */
 export async function* eventsOf(
   responses: AsyncIterable<WatchExecutionResponse>,
 ): AsyncGenerator<ExecutionEvent, void, undefined> {
@@ -90,9 +90,6 @@ export async function* eventsOf(
     }
     for (const event of response.kind.value.events) {
       yield event;
-      if (event.kind.case === "finished") {
-        return;
-      }
     }
   }
 }

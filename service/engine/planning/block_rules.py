@@ -17,6 +17,7 @@ from service.engine.planning.course import MAX_ITEMS, fatal, finder, telling
 from service.engine.planning.draft import EVENT_BYTES
 from service.engine.planning.end_rules import EndRules
 from service.engine.planning.reasons import CONDITION_IS_FALSE
+from service.engine.planning.reopened import begun_items, edit_of, iteration_after, listed
 from service.engine.planning.scopes import block_of, order
 from service.engine.planning.state import Repeating
 from service.engine.planning.step_rules import WORK_OF_EDGE, WORK_OF_STEP
@@ -57,7 +58,11 @@ class BlockRules(EndRules):
         scope, _ = paths.split(path)
         place = paths.place(path)
         spec, (position, *items) = self.definition.places[place], order(self.definition, path)
-        fresh = Step(path, spec.handler, StepState.PENDING, position=position, items=tuple(items))
+        iteration = iteration_after(self.draft.earlier.get(path))
+        fresh = Step(path, spec.handler, StepState.PENDING, iteration, position=position, items=tuple(items))
+        if (edit := edit_of(self.draft.state.edit, fresh)) is not None and edit.is_skipped:
+            self.complete(fresh, edit.value)
+            return
         if self._all_skipped(scope, spec):
             self.skip(fresh, "every step it depends on was skipped")
             return
@@ -89,6 +94,9 @@ class BlockRules(EndRules):
 
     def _begin_repeating(self, step: Step, action: Repeat) -> None:
         """Let a step be in work as long as its items are, or fail it when there is no list. Raises PutOffError."""
+        if (items := listed(self.draft.earlier.get(step.path))) is not None:
+            self._repeat(step, action, items, 0)  # what is done of them stays, so the list does, and they are counted
+            return
         try:
             items = action.items.spend(self.draft.variables(self.scope(step)), self.allowance)
             if not isinstance(items, list):
@@ -108,6 +116,10 @@ class BlockRules(EndRules):
         if (total := self.draft.counts.total + number) > MAX_STEPS_OF_EXECUTION:
             self.fail_for_good(step, _too_many_steps(total))
             return
+        self._repeat(step, action, items, number)
+
+    def _repeat(self, step: Step, action: Repeat, items: list[Any], number: int) -> None:
+        """Let a step be in work with its list, of which so many steps are not counted yet."""
         taken = {"items": items}
         size = payload.size(taken)
         if not self.draft.has_room(size):
@@ -121,13 +133,15 @@ class BlockRules(EndRules):
         )
         self.draft.add_steps(number)
         self.draft.record(events.StepStarted(step.path, step.handler, step.attempt, "", taken, step.iteration))
-        self.draft.change_repeat(step.path, Repeating(len(items), action.max_parallel))
+        begun, again = begun_items(action, step.path, len(items), self.draft.steps, self.draft.earlier)
+        self.allowance.count(WORK_OF_RECORD * begun * len(action.body.steps))
+        self.draft.change_repeat(step.path, Repeating(len(items), action.max_parallel, begun, again=again))
 
     def _go_on(self, step: Step) -> None:
         """Open the next item, or complete the step when all have ended. Raises PutOffError."""
         action, repeat = self.repeat(step.path), self.draft.repeats[step.path]
         try:
-            is_over = repeat.next == repeat.total or self._is_over(step, action, repeat)
+            is_over = not repeat.again and (repeat.next == repeat.total or self._is_over(step, action, repeat))
         except ExpressionError as error:
             item = paths.item(step.path, repeat.next - 1)
             self.fail_for_good(step, Failure(EXPRESSION_ERROR, f"until: after {item}: {error}"))
@@ -137,7 +151,7 @@ class BlockRules(EndRules):
         elif self.draft.has_room(0):
             self._open_item(step, action)
         elif not repeat.open:  # else the last of those that are open ends it
-            item = paths.item(step.path, repeat.next)
+            item = paths.item(step.path, repeat.following)
             self.fail_for_good(step, self.too_large(f"its item {item}", EVENT_BYTES))
 
     def _is_over(self, step: Step, action: Repeat, repeat: Repeating) -> bool:
@@ -163,7 +177,7 @@ class BlockRules(EndRules):
         # Whoever takes the execution over tells by the rows which items are open: those of which a step has one. So
         # if its first step is put off, the item is not open.
         kept, counts = (self.draft.blocks, self.draft.repeats), self.draft.counts
-        if action.until is not None:
+        if action.until is not None and not self.draft.repeats[path].again:
             if (total := counts.total + len(body.steps)) > MAX_STEPS_OF_EXECUTION:
                 self.fail_for_good(step, _too_many_steps(total))
                 return

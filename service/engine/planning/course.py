@@ -36,6 +36,9 @@ MOST_FORGOTTEN = 500
 WORK_OF_FORGETTING = 800
 """Work of forgetting one of them."""
 
+# A cancelled step frees no other, and neither does one that has ended its block.
+_DONE = frozenset(state for state in StepState if state.is_end and state is not StepState.CANCELLED)
+
 
 class Course:
     """The part of a state in the making that follows from its steps; each change of a step changes little of it."""
@@ -44,7 +47,7 @@ class Course:
         self.definition = definition
         self.state = state
         self.time = time
-        self.steps, self.open = state.steps, state.open
+        self.steps, self.open, self.earlier = state.steps, state.open, state.earlier
         self.running, self.awaited, self.listening = state.running, state.awaited, state.listening
         self.ready, self.timers = state.ready, state.timers
         self.blocks, self.repeats = state.blocks, state.repeats
@@ -88,6 +91,8 @@ class Course:
     def follow(self, before: Step | None, step: Step) -> None:
         """Take a step as it is now, and as it was before."""
         self.steps = self.steps.set(step.path, step)
+        if before is None and step.path in self.earlier:
+            self.earlier = self.earlier.delete(step.path)
         was_open, is_open = before is not None and before.state in OPEN, step.state in OPEN
         if is_open:
             self.open = self.open.set(step.path, step)
@@ -143,9 +148,17 @@ class Course:
     # --- blocks and items
 
     def open_block(self, scope: str, block: Block) -> list[str]:
-        """Open a block and return the steps of it that wait for none, as paths."""
-        self.blocks = self.blocks.set(scope, OpenBlock(len(block.steps)))
-        return [paths.join(scope, step.id) for step in block.steps if not block.predecessors[step.id]]
+        """Open a block and return the steps of it that wait for none, as paths; of one that has begun in an earlier
+        run, those that wait for none any more.
+        """
+        if not self.state.reopened_seq:
+            self.blocks = self.blocks.set(scope, OpenBlock(len(block.steps)))
+            return [paths.join(scope, step.id) for step in block.steps if not block.predecessors[step.id]]
+        records = records_of(block, finder(self.steps, scope))
+        met, ready = standing(block, records)
+        left = len(records) - sum(step is not None and step.state.is_end for step in records.values())
+        self.blocks = self.blocks.set(scope, OpenBlock(left, met=Map(met)))
+        return [paths.join(scope, step_id) for step_id in ready]
 
     def end_block(self, scope: str) -> None:
         """Let no other step of a block begin."""
@@ -159,8 +172,9 @@ class Course:
     def open_item(self, path: str, block: Block) -> list[str]:
         """Open the next item of a step, and return the steps in it that wait for none, as paths."""
         repeat = self.repeats[path]
-        self.change_repeat(path, replace(repeat, next=repeat.next + 1, open=repeat.open + 1, is_over=None))
-        return self.open_block(paths.item(path, repeat.next), block)
+        following = {"again": repeat.again[1:]} if repeat.again else {"next": repeat.next + 1}
+        self.change_repeat(path, replace(repeat, open=repeat.open + 1, is_over=None, **following))
+        return self.open_block(paths.item(path, repeat.following), block)
 
     def close_item(self, scope: str) -> Repeating:
         """Close the block of an item, and return what is left of the others."""
@@ -251,6 +265,31 @@ def entry(definition: Definition, path: str, *, is_repeating: bool) -> Ready:
 def finder(steps: Mapping[str, Step], scope: str) -> Callable[[str], Step | None]:
     """Return what gives the step of a scope by its id, None where there is no record."""
     return lambda step_id: steps.get(paths.join(scope, step_id))
+
+
+def records_of(block: Block, find: Callable[[str], Step | None]) -> dict[str, Step | None]:
+    """Return the steps of a block by their ids, in the order of the definition, None where there is no record."""
+    return {step.id: find(step.id) for step in block.steps}
+
+
+def standing(block: Block, records: Mapping[str, Step | None]) -> tuple[dict[str, int], list[str]]:
+    """Return how a block stands of which these are the steps, None for one that has not begun: of those how much of
+    what each waits for has ended, where that is some and not all; and which wait for nothing any more.
+    """
+    done = {
+        step_id
+        for step_id, step in records.items()
+        if step is not None and step.state in _DONE and not is_fatal(block.by_id[step_id], step)
+    }
+    met, ready = dict[str, int](), list[str]()
+    for step_id in (step_id for step_id, step in records.items() if step is None):
+        needed = block.predecessors[step_id]
+        ended = sum(before in done for before in needed)
+        if ended == len(needed):
+            ready.append(step_id)
+        elif ended:
+            met[step_id] = ended
+    return met, ready
 
 
 def fatal(block: Block, find: Callable[[str], Step | None]) -> Step | None:

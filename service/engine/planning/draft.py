@@ -214,6 +214,7 @@ class Draft(Course):
             sweeps=self.sweeps,
             inherited=self.inherited,
             stopping=self.stopping,
+            earlier=self.earlier,
             open=self.open,
             running=self.running,
             awaited=self.awaited,

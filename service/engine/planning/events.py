@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from persistence.model import ExecutionState, StepCounts, Wait
+from persistence.model import Edit, ExecutionState, StepCounts, Wait
 from persistence.signals import Signal
 from persistence.usage import Usage
 from service.engine.failure import Failure
@@ -186,11 +186,16 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Reopened:
-    """The execution goes on after its end: the first event of a run after the first."""
+    """The execution goes on after its end: the first event of a run after the first.
+
+    Steps that did not complete, were not skipped, and did not fail in a way that others went on with, run again.
+    """
 
     run: int
     reopened_by: str
     reason: str
+    deadline_time: datetime | None = None
+    edit: Edit | None = None
 
 
 EventBody = (

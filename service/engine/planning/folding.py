@@ -12,6 +12,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from persistence.model import (
+    Edit,
     Execution,
     ExecutionDetail,
     ExecutionState,
@@ -64,14 +65,18 @@ class Folding:
             wake_time=None,
             bytes=0,
             run=1,
+            reopened_seq=0,
             usage=None,
         )
+        self._edit: Edit | None = None
 
     @property
     def detail(self) -> ExecutionDetail:
         """The execution after the events so far."""
         steps = tuple(self._steps[key] for key in sorted(self._steps))
-        return ExecutionDetail(self._execution, self._input, self._result, steps, signals=self._signals)
+        return ExecutionDetail(
+            self._execution, self._input, self._result, steps, signals=self._signals, edit=self._edit
+        )
 
     def take(self, event: Event) -> None:
         """Take the next event."""
@@ -101,9 +106,11 @@ class Folding:
                 changes |= {"failure": failure.to_json() if failure else None}
                 self._result = result
                 self._cut_off(event)
-            case events.Reopened(run=run):
+            case events.Reopened(run=run, deadline_time=deadline_time, edit=edit):
                 changes |= {"state": ExecutionState.RUNNING, "run": run, "end_time": None, "failure": None}
-                self._result = None
+                changes |= {"reopened_seq": event.seq, "start_time": self._execution.start_time or event.time}
+                changes |= {"deadline_time": deadline_time or self._execution.deadline_time}
+                self._result, self._edit = None, edit
             case body if self._has_steps:
                 key = body.path, body.iteration
                 step = self._steps.get(key) or self._fresh(key)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from persistence.model import Message, MessageKind
+from persistence.model import Edit, Message, MessageKind
 from persistence.usage import Usage
 from service.engine.failure import Failure
 
@@ -195,6 +195,19 @@ class Condemned:
     failure: Failure
 
 
+@dataclass(frozen=True, slots=True)
+class Reopened:
+    """Somebody lets the execution go on after its end, from what failed, for at most `timeout` seconds, if not as long
+    as the first time; with an `edit` of one of the steps that run again.
+    """
+
+    time: datetime
+    by: str
+    reason: str = ""
+    timeout: float | None = None
+    edit: Edit | None = None
+
+
 EndOfAttempt = StepSucceeded | StepFailed | StepSuspended | StepStopped | AttemptLost
 """What ends an attempt that has begun."""
 
@@ -219,6 +232,7 @@ Happening = (
     | Recovered
     | Continued
     | Condemned
+    | Reopened
 )
 
 RESULTS = (StepSucceeded, StepFailed, StepSuspended)

@@ -19,7 +19,7 @@ from typing import Any, assert_never
 
 from msgspec.structs import replace
 
-from persistence.model import ExecutionState, Message, MessageKind, Step, Wait, WaitKind
+from persistence.model import RETRIABLE_STATES, ExecutionState, Message, MessageKind, Step, Wait, WaitKind
 from persistence.people import NewTask, TaskChange
 from service.engine import payload
 from service.engine.clock import later
@@ -33,7 +33,9 @@ from service.engine.planning.events import Event
 from service.engine.planning.happenings import Happening, OfAttempt
 from service.engine.planning.pause_rules import PauseRules
 from service.engine.planning.reasons import cut_off, interrupted, late_result, lost, still_running
+from service.engine.planning.retry_rules import reopening
 from service.engine.planning.state import Ending, State, Sweep, cancelled, timed_out
+from service.engine.slices import in_one_go
 
 # Of an attempt that stopped untold: its handler cancelled itself, or awaited something that was cancelled.
 _GAVE_UP = Failure(HANDLER_ERROR, "the handler stopped without a result, as if it had been cancelled", retryable=True)
@@ -88,6 +90,8 @@ def apply(
     the latest that it can be, where the time of the happening is the earliest: what must not be too short is counted
     from there.
     """
+    if isinstance(happening, happenings.Reopened):
+        return _reopened(definition, state, happening)
     if state.state.is_end:
         return Plan(state)
     # A clock that was set back must not let an execution end before it started, and what waited for its turn may have
@@ -150,6 +154,14 @@ def apply(
         tuple(planning.draft.task_changes.values()),
         planning.draft.gives_up,
     )
+
+
+def _reopened(definition: Definition, state: State, happening: happenings.Reopened) -> Plan:
+    """Return the first plan of the next run, which begins nothing: whoever takes the execution goes on from it."""
+    if state.state not in RETRIABLE_STATES:
+        return Plan(state)
+    after, event = in_one_go(reopening(definition, state, happening))
+    return Plan(after, (event,), is_partial=True)
 
 
 class _Planning(PauseRules):
@@ -264,7 +276,7 @@ class _Planning(PauseRules):
                 self.start()
             return
         if self._is_overdue():
-            self.end(timed_out(state.timeout))
+            self.end(timed_out(state))
             return
         if self.draft.is_paused:
             return
@@ -318,7 +330,7 @@ class _Planning(PauseRules):
         if self.draft.state.state is ExecutionState.PENDING:
             return
         if self._is_overdue():
-            self.end(timed_out(self.draft.state.timeout))
+            self.end(timed_out(self.draft.state))
         self.forget_outputs()
         self.take_over(handlers, remote)
         self.goes_on = True

@@ -25,6 +25,7 @@ from service.engine.definition import (
 )
 from service.engine.expressions import EVERY_STEP
 from service.engine.planning.course import is_fatal, telling
+from service.engine.planning.reopened import finding_earlier
 from service.engine.planning.scopes import outwards
 from service.engine.planning.state import finding_newest
 from service.engine.slices import Work, in_one_go, parts
@@ -45,8 +46,10 @@ def still_wanted(definition: Definition, detail: ExecutionDetail) -> Wanted:
 
 def wanting(definition: Definition, detail: ExecutionDetail) -> Work[Wanted]:
     """Do what `still_wanted` does, in pieces: an execution may have ten thousands of steps."""
-    steps = list((yield from finding_newest(detail.steps)).values())
-    outputs, inputs = set[StepKey](), set[StepKey]()
+    newest = yield from finding_newest(detail.steps)
+    earlier = yield from finding_earlier(definition, newest, detail.execution.reopened_seq)
+    steps = [step for step in newest.values() if step.path not in earlier]
+    outputs, inputs = set[StepKey](), {step.key for step in earlier.values() if _is_read_again(definition, step)}
     scopes: dict[str, dict[str, Step]] = defaultdict(dict)
     for part in parts(steps):
         for step in part:
@@ -63,7 +66,7 @@ def wanting(definition: Definition, detail: ExecutionDetail) -> Work[Wanted]:
     for scope in scopes:
         yield _LOOK * len(scopes[scope])
         block = definition.blocks.get(paths.place(scope))
-        if block is not None and _is_open(scope, scopes):
+        if block is not None and _is_open(scope, scopes, earlier):
             outputs.update(_read_in(definition, block, scope, scopes))
             if _is_looked_back_at(definition, scope, scopes):
                 outputs.update(step.key for step in scopes[scope].values())
@@ -72,14 +75,16 @@ def wanting(definition: Definition, detail: ExecutionDetail) -> Work[Wanted]:
 
 
 def _is_read_again(definition: Definition, step: Step) -> bool:
-    """Whether the planner reads the input of an open step: for its items, or for what happens when it is overdue."""
+    """Whether the planner reads the input of a step that is open or to run again: for its items, or for what happens
+    when it is overdue.
+    """
     spec = definition.find(step.path)
     return spec is not None and isinstance(spec.action, Repeat | Ask | Listen)
 
 
-def _is_open(scope: str, scopes: Mapping[str, Mapping[str, Step]]) -> bool:
+def _is_open(scope: str, scopes: Mapping[str, Mapping[str, Step]], earlier: Mapping[str, Step]) -> bool:
     """Return whether steps of a scope may still begin, or its output be asked for."""
-    if not scope:
+    if not scope or paths.owner(scope)[0] in earlier:
         return True
     above, step_id = paths.split(paths.owner(scope)[0])
     owner = scopes.get(above, {}).get(step_id)

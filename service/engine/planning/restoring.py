@@ -8,12 +8,13 @@ from datetime import datetime
 
 from immutables import Map
 
-from persistence.model import ExecutionDetail, Step, StepKey, StepState
+from persistence.model import ExecutionDetail, Step, StepKey
 from service.engine import paths
 from service.engine.definition import Block, Definition, OnItemError, Repeat
 from service.engine.failure import Failure
-from service.engine.planning.course import entry, fatal, finder, is_fatal
+from service.engine.planning.course import entry, fatal, finder, is_fatal, records_of, standing
 from service.engine.planning.heap import Heap
+from service.engine.planning.reopened import finding_earlier, is_of_run, items_again
 from service.engine.planning.scopes import order
 from service.engine.planning.state import (
     OPEN,
@@ -34,9 +35,6 @@ from service.engine.slices import Work, in_one_go, parts
 
 _LOOK = 3  # microseconds for a step of a block
 
-# A cancelled step frees no other, and neither does one that has ended its block.
-_DONE = frozenset(state for state in StepState if state.is_end and state is not StepState.CANCELLED)
-
 
 def restore(definition: Definition, detail: ExecutionDetail, worker: str = "") -> State:
     """Return the state that was recorded, for the process `worker`. Variables are folded from what steps assigned."""
@@ -46,8 +44,10 @@ def restore(definition: Definition, detail: ExecutionDetail, worker: str = "") -
 def restoring(definition: Definition, detail: ExecutionDetail, worker: str) -> Work[State]:
     """Do what `restore` does, in pieces: an execution may have ten thousands of steps."""
     execution, ending = detail.execution, detail.execution.ending
-    steps = yield from finding_newest(detail.steps)
-    course = _Course(definition, steps, is_ending=ending is not None)
+    newest = yield from finding_newest(detail.steps)
+    earlier = yield from finding_earlier(definition, newest, execution.reopened_seq)
+    steps = {path: step for path, step in newest.items() if path not in earlier} if earlier else newest
+    course = StoredCourse(definition, steps, earlier, execution.reopened_seq, is_ending=ending is not None)
     if execution.start_time is not None and not execution.state.is_end:
         yield from course.read()
     kept, in_work = Map[str, Step]().mutate(), Map[str, Step]().mutate()
@@ -91,6 +91,10 @@ def restoring(definition: Definition, detail: ExecutionDetail, worker: str) -> W
         bytes=execution.bytes,
         usage=execution.usage,
         signals=tuple(detail.signals),
+        run=execution.run,
+        reopened_seq=execution.reopened_seq,
+        earlier=Map(earlier),
+        edit=detail.edit,
         inherited=opened,
         open=opened,
         running=running.finish(),
@@ -109,21 +113,33 @@ def _with_timer(timers: Heap[Timer], definition: Definition, step: Step) -> Heap
     return timers.push((step.wait.wake_time, order(definition, step.path), step.path))
 
 
-class _Course:
-    """Finds out which blocks are open, and what of them is ready."""
+class StoredCourse:
+    """Finds out which blocks are open, and what of them is ready, of the `steps` but for the `earlier` ones, which are
+    to begin again in the run that began with the event of the number `reopened_seq`.
+    """
 
-    def __init__(self, definition: Definition, steps: Mapping[str, Step], *, is_ending: bool) -> None:
+    def __init__(
+        self,
+        definition: Definition,
+        steps: Mapping[str, Step],
+        earlier: Mapping[str, Step],
+        reopened_seq: int,
+        *,
+        is_ending: bool,
+    ) -> None:
         self.ready = Heap[Ready]()
         self.blocks: dict[str, OpenBlock] = {}
         self.repeats: dict[str, Repeating] = {}
         self._definition = definition
         self._steps = steps
+        self._earlier = earlier
+        self._reopened_seq = reopened_seq
         self._is_ending = is_ending
         self._items: dict[str, set[int]] = {}
 
     def read(self) -> Work[None]:
         """Do so, for an execution that has started and not ended."""
-        for part in parts(list(self._steps)):
+        for part in parts([*self._steps, *self._earlier]):
             for path in part:
                 scope, _ = paths.split(path)
                 if scope:
@@ -135,14 +151,16 @@ class _Course:
     def _read_block(self, scope: str, block: Block, *, is_ending: bool) -> Work[bool]:
         """Take a block unless it is closed; returns whether it is open."""
         yield _LOOK * len(block.steps)
-        records = {step.id: self._steps.get(paths.join(scope, step.id)) for step in block.steps}
+        records = records_of(block, finder(self._steps, scope))
         begun = [step for step in records.values() if step is not None]
         left, in_work = len(records) - sum(step.state.is_end for step in begun), [s for s in begun if s.state in OPEN]
         has_failed = bool(scope) and any(is_fatal(block.by_id[paths.split(s.path)[1]], s) for s in begun)
         is_ending = is_ending or has_failed
         if scope and not in_work and (is_ending or left == 0):
             return False
-        met = self._met(scope, block, records, is_ending=is_ending)
+        met, ready = standing(block, records)
+        for path in () if is_ending else (paths.join(scope, step_id) for step_id in ready):
+            self.ready = self.ready.push(entry(self._definition, path, is_repeating=False))
         self.blocks[scope] = OpenBlock(left, len(in_work), Map(met), has_failed)
         for step in in_work:
             action = block.by_id[paths.split(step.path)[1]].action
@@ -150,37 +168,24 @@ class _Course:
                 yield from self._read_repeat(step, action, is_ending=is_ending)
         return True
 
-    def _met(self, scope: str, block: Block, records: Mapping[str, Step | None], *, is_ending: bool) -> dict[str, int]:
-        """Return of the steps that have not begun how much of what they wait for has ended, and note who is ready."""
-        met = dict[str, int]()
-        done = {
-            step_id
-            for step_id, step in records.items()
-            if step is not None and step.state in _DONE and not is_fatal(block.by_id[step_id], step)
-        }
-        for step_id in (step_id for step_id, step in records.items() if step is None):
-            needed = block.predecessors[step_id]
-            ended = sum(before in done for before in needed)
-            if ended < len(needed):
-                met |= {step_id: ended} if ended else {}
-            elif not is_ending:
-                path = paths.join(scope, step_id)
-                self.ready = self.ready.push(entry(self._definition, path, is_repeating=False))
-        return met
-
     def _read_repeat(self, step: Step, action: Repeat, *, is_ending: bool) -> Work[None]:
         begun = sorted(self._items.get(step.path, ()))
-        scopes = [paths.item(step.path, index) for index in begun]
+        again = items_again(action, step.path, begun, self._steps, self._is_of_run) if self._reopened_seq else ()
+        left = frozenset(again)
+        scopes = [paths.item(step.path, index) for index in begun if index not in left]
         failed = (yield from self._failed(scopes, action)) if action.on_item_error is OnItemError.STOP else ""
         is_stopping = is_ending or bool(failed)
         in_work = 0
         for scope in scopes:
             in_work += yield from self._read_block(scope, action.body, is_ending=is_stopping)
         total = len(step.input["items"])
-        repeat = Repeating(total, action.max_parallel, begun[-1] + 1 if begun else 0, in_work, failed)
+        repeat = Repeating(total, action.max_parallel, begun[-1] + 1 if begun else 0, in_work, failed, again=again)
         self.repeats[step.path] = repeat
         if repeat.may_go_on and not is_stopping:
             self.ready = self.ready.push(entry(self._definition, step.path, is_repeating=True))
+
+    def _is_of_run(self, step: Step) -> bool:
+        return is_of_run(step, self._reopened_seq)
 
     def _failed(self, scopes: Iterable[str], action: Repeat) -> Work[str]:
         """Return the path of the step that has ended one of these items, empty when there is none."""

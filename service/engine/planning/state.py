@@ -11,8 +11,8 @@ from uuid import UUID
 import msgspec
 from immutables import Map
 
+from persistence.model import Edit, Execution, ExecutionState, Pause, Step, StepCounts, StepKey, StepState, WaitKind
 from persistence.model import Ending as StoredEnding
-from persistence.model import Execution, ExecutionState, Pause, Step, StepCounts, StepKey, StepState, WaitKind
 from persistence.signals import Signal
 from persistence.usage import Usage
 from service.engine import paths
@@ -49,6 +49,8 @@ class OpenBlock(msgspec.Struct, frozen=True):
 class Repeating(msgspec.Struct, frozen=True):
     """What has become of the items of a `for_each`: the first `next` of `total` have begun, `open` have not ended.
 
+    `again` are those that have begun in an earlier run of the execution, are not done, and not open again yet.
+
     `failed` is the path of the step because of which no other item begins. `outputs` are those of the first items, of
     which all have ended. `is_over` is what `until` has given after the last round, None before that. Both are found
     anew by whoever takes the execution over: what follows from them is recorded, the next round or the end of the step.
@@ -61,11 +63,22 @@ class Repeating(msgspec.Struct, frozen=True):
     failed: str = ""
     outputs: tuple[Any, ...] = ()
     is_over: bool | None = None
+    again: tuple[int, ...] = ()
 
     @property
     def may_go_on(self) -> bool:
         """Whether another item may begin, or all have ended."""
-        return self.open == 0 or (self.next < self.total and self.open < self.limit)
+        return self.open == 0 or (self.is_any_left and self.open < self.limit)
+
+    @property
+    def is_any_left(self) -> bool:
+        """Whether there is an item that is not open and not done."""
+        return self.next < self.total or bool(self.again)
+
+    @property
+    def following(self) -> int:
+        """The number of the item that opens next."""
+        return self.again[0] if self.again else self.next
 
 
 class Sweep(msgspec.Struct, frozen=True):
@@ -109,6 +122,10 @@ class State(msgspec.Struct, frozen=True):
 
     `signals` are those that came and that no step has taken, in the order in which they did.
 
+    `reopened_seq` is the number of the event with which its `run` began, 0 for the first. `earlier` are the steps that
+    have ended in an earlier run, are to run again and have not begun to: they count as not begun, and are not among
+    the `steps`. `edit` is what one of them is given instead of what its definition says.
+
     `sweeps` are to be gone on with, the first one first: what they have not seen to is in work still. `inherited` are
     the steps in work of another process, as that left them; one that this process has gone on with is another value.
     `stopping` are attempts that a pause has told to stop, by their steps.
@@ -144,6 +161,10 @@ class State(msgspec.Struct, frozen=True):
     worker: str = ""
     bytes: int = 0
     usage: Usage | None = None
+    run: int = 1
+    reopened_seq: int = 0
+    earlier: Map[str, Step] = Map()
+    edit: Edit | None = None
     time: datetime | None = None
     signals: tuple[Signal, ...] = ()
     sweeps: tuple[Sweep, ...] = ()
@@ -325,9 +346,11 @@ def terminated(by: str, reason: str) -> Ending:
     return Ending(ExecutionState.CANCELLED, Failure(TERMINATED, message))
 
 
-def timed_out(timeout: float) -> Ending:
-    """Return the end that the deadline gives."""
-    message = f"the execution took longer than its timeout of {timeout:g} s"
+def timed_out(state: State) -> Ending:
+    """Return the end that the deadline gives. Of a later run it need not be that of the execution's own timeout."""
+    message = f"the execution took longer than its timeout of {state.timeout:g} s"
+    if state.run > 1 and state.deadline_time is not None:
+        message = f"run {state.run} of the execution was not done by its deadline, {state.deadline_time.isoformat()}"
     return Ending(ExecutionState.TIMED_OUT, Failure(EXECUTION_TIMEOUT, message))
 
 

@@ -29,6 +29,7 @@ from service.engine.planning.effects import Effect, StartAttempt
 from service.engine.planning.failed_attempts import lost_in_a_row, may_retry, with_failed_attempt
 from service.engine.planning.happenings import OfAttempt
 from service.engine.planning.reasons import unknown_outcome
+from service.engine.planning.reopened import edit_of
 from service.engine.planning.state import State, runs
 from service.engine.violations import ValidationError
 
@@ -122,8 +123,9 @@ class StepRules(ABC):
             raise TypeError(f"step {step.path} has no attempts")
         attempt = step.attempt + 1
         variables = self.draft.variables(self.scope(step), attempt=attempt)
+        edit = edit_of(self.draft.state.edit, step)
         try:
-            params = spec.action.params.render(variables, self.allowance)
+            params = edit.value if edit is not None else spec.action.params.render(variables, self.allowance)
         except ExpressionError as error:
             self.fail_for_good(step, Failure(EXPRESSION_ERROR, str(error)))
             return

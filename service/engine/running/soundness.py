@@ -25,6 +25,7 @@ from service.engine.definition import Definition, Repeat
 from service.engine.failure import CANCELLED, UNREADABLE_RECORD, Failure
 from service.engine.planning import events
 from service.engine.planning.draft import COUNTED
+from service.engine.planning.reopened import finding_earlier
 from service.engine.planning.state import finding_newest
 from service.engine.slices import Work, in_one_go
 
@@ -49,12 +50,13 @@ def contradictions(definition: Definition, detail: ExecutionDetail) -> Sequence[
 def contradicting(definition: Definition, detail: ExecutionDetail) -> Work[Sequence[str]]:
     """Do what `contradictions` does, in pieces: an execution may have ten thousands of steps."""
     steps = yield from finding_newest(detail.steps)
+    earlier = yield from finding_earlier(definition, steps, detail.execution.reopened_seq)
     counted, last_seq, of_steps = Counter[str](), 1, list[str]()
     for step in detail.steps:
         last_seq = max(last_seq, step.end_seq or 1)
         of_steps += _of_step(definition, step)
         if steps[step.path] is step:
-            if step.state in COUNTED:
+            if step.state in COUNTED and step.path not in earlier:
                 counted[COUNTED[step.state]] += 1
             of_steps += _of_items(definition, step, steps)
         yield _LOOK

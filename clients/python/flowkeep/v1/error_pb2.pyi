@@ -119,6 +119,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION. Several executions of the workflow with this correlation id have not ended: name the one that
     is meant by its id. Metadata: `{"workflow": "order", "correlation_id": "A-17"}`.
     """
+    ERROR_REASON_STEP_NOT_RETRIED: _ErrorReason.ValueType  # 70
+    """FAILED_PRECONDITION. The step is none of those that run again with a retry, or nobody could edit its input; the message
+    says which do. Metadata: `{"execution_id": "…", "path": "research", "state": "COMPLETED"}`.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why an RPC was refused. Each error of the service (not those that gRPC itself gives, such as for a message that is too
@@ -224,5 +228,9 @@ payloads. Nothing was kept. Metadata: `{"execution_id": "…"}`.
 ERROR_REASON_CORRELATION_AMBIGUOUS: ErrorReason.ValueType  # 65
 """FAILED_PRECONDITION. Several executions of the workflow with this correlation id have not ended: name the one that
 is meant by its id. Metadata: `{"workflow": "order", "correlation_id": "A-17"}`.
+"""
+ERROR_REASON_STEP_NOT_RETRIED: ErrorReason.ValueType  # 70
+"""FAILED_PRECONDITION. The step is none of those that run again with a retry, or nobody could edit its input; the message
+says which do. Metadata: `{"execution_id": "…", "path": "research", "state": "COMPLETED"}`.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -812,30 +812,85 @@ Global___ExecutionFinished: _TypeAlias = ExecutionFinished  # noqa: Y015
 
 @_typing.final
 class ExecutionReopened(_message.Message):
-    """The execution goes on after its end, in another run."""
+    """The execution goes on after its end, in another run: the first event of the run, behind `finished` of the one before.
+    Steps that completed or were skipped stay, and so does a failure that others went on with. What failed or was cancelled
+    begins again, in its next iteration, and no step of the execution began before this event was kept.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     RUN_FIELD_NUMBER: _builtins.int
     REOPENED_BY_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    DEADLINE_TIME_FIELD_NUMBER: _builtins.int
+    EDIT_FIELD_NUMBER: _builtins.int
     run: _builtins.int
     """Output only. Number of the run that begins, from 2."""
     reopened_by: _builtins.str
     """Output only. The verified subject that asked for it."""
     reason: _builtins.str
     """Output only. Why, in the words of the caller."""
+    @_builtins.property
+    def deadline_time(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When this run is cut off with TIMED_OUT."""
+
+    @_builtins.property
+    def edit(self) -> Global___StepEdit:
+        """Output only. What one step has in this run in place of what its definition says; absent when there is no such step."""
+
     def __init__(
         self,
         *,
         run: _builtins.int = ...,
         reopened_by: _builtins.str = ...,
         reason: _builtins.str = ...,
+        deadline_time: _timestamp_pb2.Timestamp | None = ...,
+        edit: Global___StepEdit | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deadline_time", b"deadline_time", "edit", b"edit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "reopened_by", b"reopened_by", "run", b"run"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline_time", b"deadline_time", "edit", b"edit", "reason", b"reason", "reopened_by", b"reopened_by", "run", b"run"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExecutionReopened: _TypeAlias = ExecutionReopened  # noqa: Y015
+
+@_typing.final
+class StepEdit(_message.Message):
+    """What one iteration of a step has in place of what its definition says."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    ITERATION_FIELD_NUMBER: _builtins.int
+    INPUT_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """Output only. Path of the step."""
+    iteration: _builtins.int
+    """Output only. Iteration that has it, which begins later than this event, or not at all."""
+    @_builtins.property
+    def input(self) -> _struct_pb2.Struct:
+        """Output only. What its handler is called with."""
+
+    @_builtins.property
+    def output(self) -> _struct_pb2.Value:
+        """Output only. What it gives without being run: it is skipped by hand, and COMPLETED."""
+
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        iteration: _builtins.int = ...,
+        input: _struct_pb2.Struct | None = ...,
+        output: _struct_pb2.Value | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["edit", b"edit", "input", b"input", "output", b"output"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["edit", b"edit", "input", b"input", "iteration", b"iteration", "output", b"output", "path", b"path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_edit: _TypeAlias = _typing.Literal["input", "output"]  # noqa: Y015
+    _WhichOneofArgType_edit: _TypeAlias = _typing.Literal["edit", b"edit"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_edit) -> _WhichOneofReturnType_edit | None: ...
+
+Global___StepEdit: _TypeAlias = StepEdit  # noqa: Y015

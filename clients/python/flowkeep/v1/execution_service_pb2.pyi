@@ -720,6 +720,137 @@ class CancelRequest(_message.Message):
 Global___CancelRequest: _TypeAlias = CancelRequest  # noqa: Y015
 
 @_typing.final
+class RetryRequest(_message.Message):
+    """Request of Retry."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class EditedInput(_message.Message):
+        """What a step is called with in place of what its definition says."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        PATH_FIELD_NUMBER: _builtins.int
+        INPUT_FIELD_NUMBER: _builtins.int
+        path: _builtins.str
+        """Required. Path of the step. It is one that runs again, and that a handler runs."""
+        @_builtins.property
+        def input(self) -> _struct_pb2.Struct:
+            """Required. The parameters, whole. They must meet the schema of the handler; what does not fit is named in
+            INVALID_FIELDS. They are those of every attempt of this run, and of no other run.
+            """
+
+        def __init__(
+            self,
+            *,
+            path: _builtins.str = ...,
+            input: _struct_pb2.Struct | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "path", b"path"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class SkippedStep(_message.Message):
+        """A step that is not run."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        PATH_FIELD_NUMBER: _builtins.int
+        OUTPUT_FIELD_NUMBER: _builtins.int
+        path: _builtins.str
+        """Required. Path of the step. It is one that would run again."""
+        @_builtins.property
+        def output(self) -> _struct_pb2.Value:
+            """Optional. What it gives, as if it had run: it is COMPLETED without an attempt, and what follows goes on with it."""
+
+        def __init__(
+            self,
+            *,
+            path: _builtins.str = ...,
+            output: _struct_pb2.Value | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["output", b"output"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["output", b"output", "path", b"path"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    EXECUTION_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    EDIT_FIELD_NUMBER: _builtins.int
+    SKIP_FIELD_NUMBER: _builtins.int
+    execution_id: _builtins.str
+    """Required. Id of the execution."""
+    reason: _builtins.str
+    """Optional. Why, for the history. At most 1,024 characters."""
+    request_id: _builtins.str
+    """Optional. Id of this request, made by the caller; a UUID is advised. The same id with the same content returns the
+    execution as it is now and retries nothing again; with other content, or of another method, ALREADY_EXISTS,
+    REQUEST_ID_REUSED. It is remembered for at least 30 days and as long as the execution is kept. At most 128 characters.
+    """
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """Optional. How long the new run may take, from now on. Unset means the timeout of the execution."""
+
+    @_builtins.property
+    def edit(self) -> Global___RetryRequest.EditedInput:
+        """It is called with another input."""
+
+    @_builtins.property
+    def skip(self) -> Global___RetryRequest.SkippedStep:
+        """It is skipped by hand."""
+
+    def __init__(
+        self,
+        *,
+        execution_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        timeout: _duration_pb2.Duration | None = ...,
+        edit: Global___RetryRequest.EditedInput | None = ...,
+        skip: Global___RetryRequest.SkippedStep | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "edit", b"edit", "skip", b"skip", "timeout", b"timeout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "edit", b"edit", "execution_id", b"execution_id", "reason", b"reason", "request_id", b"request_id", "skip", b"skip", "timeout", b"timeout"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["edit", "skip"]  # noqa: Y015
+    _WhichOneofArgType_change: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_change) -> _WhichOneofReturnType_change | None: ...
+
+Global___RetryRequest: _TypeAlias = RetryRequest  # noqa: Y015
+
+@_typing.final
+class RetryResponse(_message.Message):
+    """Response of Retry."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXECUTION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def execution(self) -> _execution_pb2.Execution:
+        """The execution, open again."""
+
+    def __init__(
+        self,
+        *,
+        execution: _execution_pb2.Execution | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["execution", b"execution"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution", b"execution"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetryResponse: _TypeAlias = RetryResponse  # noqa: Y015
+
+@_typing.final
 class CancelResponse(_message.Message):
     """Response of Cancel."""
 

@@ -96,6 +96,11 @@ class ExecutionServiceStub:
                 request_serializer=flowkeep_dot_v1_dot_execution__service__pb2.SignalExecutionRequest.SerializeToString,
                 response_deserializer=flowkeep_dot_v1_dot_execution__service__pb2.SignalExecutionResponse.FromString,
                 _registered_method=True)
+        self.Retry = channel.unary_unary(
+                '/flowkeep.v1.ExecutionService/Retry',
+                request_serializer=flowkeep_dot_v1_dot_execution__service__pb2.RetryRequest.SerializeToString,
+                response_deserializer=flowkeep_dot_v1_dot_execution__service__pb2.RetryResponse.FromString,
+                _registered_method=True)
         self.WatchExecution = channel.unary_stream(
                 '/flowkeep.v1.ExecutionService/WatchExecution',
                 request_serializer=flowkeep_dot_v1_dot_execution__service__pb2.WatchExecutionRequest.SerializeToString,
@@ -213,6 +218,18 @@ class ExecutionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Retry(self, request, context):
+        """Lets an execution that has ended FAILED, TIMED_OUT or CANCELLED go on in place, in another run: from what failed,
+        keeping what is done. Steps that completed or were skipped never run again, and neither does one whose failure others
+        went on with; of a `for_each` only the items that are not done go on, with the list as it was. One step may be given
+        another input than its definition says, or be skipped by hand with an output. An answer means that the execution is
+        open again and will reach another end; nothing of it began before. An execution in another state answers
+        FAILED_PRECONDITION, EXECUTION_STATE, and of several calls at once, all but one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchExecution(self, request, context):
         """Sends the events of an execution in order and without gaps, first those that happened, then each as it is
         committed. The stream ends with OK after the last event of a finished execution, and with another status for any
@@ -284,6 +301,11 @@ def add_ExecutionServiceServicer_to_server(servicer, server):
                     servicer.SignalExecution,
                     request_deserializer=flowkeep_dot_v1_dot_execution__service__pb2.SignalExecutionRequest.FromString,
                     response_serializer=flowkeep_dot_v1_dot_execution__service__pb2.SignalExecutionResponse.SerializeToString,
+            ),
+            'Retry': grpc.unary_unary_rpc_method_handler(
+                    servicer.Retry,
+                    request_deserializer=flowkeep_dot_v1_dot_execution__service__pb2.RetryRequest.FromString,
+                    response_serializer=flowkeep_dot_v1_dot_execution__service__pb2.RetryResponse.SerializeToString,
             ),
             'WatchExecution': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchExecution,
@@ -616,6 +638,33 @@ class ExecutionService:
             '/flowkeep.v1.ExecutionService/SignalExecution',
             flowkeep_dot_v1_dot_execution__service__pb2.SignalExecutionRequest.SerializeToString,
             flowkeep_dot_v1_dot_execution__service__pb2.SignalExecutionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Retry(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/flowkeep.v1.ExecutionService/Retry',
+            flowkeep_dot_v1_dot_execution__service__pb2.RetryRequest.SerializeToString,
+            flowkeep_dot_v1_dot_execution__service__pb2.RetryResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -90,6 +90,14 @@ class ExecutionServiceStub:
     RESOURCE_EXHAUSTED, SIGNALS_FULL. One that has ended answers FAILED_PRECONDITION, EXECUTION_FINISHED, and one that is
     being cancelled EXECUTION_STATE.
     """
+    Retry: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.RetryRequest, _execution_service_pb2.RetryResponse]
+    """Lets an execution that has ended FAILED, TIMED_OUT or CANCELLED go on in place, in another run: from what failed,
+    keeping what is done. Steps that completed or were skipped never run again, and neither does one whose failure others
+    went on with; of a `for_each` only the items that are not done go on, with the list as it was. One step may be given
+    another input than its definition says, or be skipped by hand with an output. An answer means that the execution is
+    open again and will reach another end; nothing of it began before. An execution in another state answers
+    FAILED_PRECONDITION, EXECUTION_STATE, and of several calls at once, all but one.
+    """
     WatchExecution: _grpc.UnaryStreamMultiCallable[_execution_service_pb2.WatchExecutionRequest, _execution_service_pb2.WatchExecutionResponse]
     """Sends the events of an execution in order and without gaps, first those that happened, then each as it is
     committed. The stream ends with OK after the last event of a finished execution, and with another status for any
@@ -156,6 +164,14 @@ class ExecutionServiceAsyncStub(ExecutionServiceStub):
     INVALID_ARGUMENT. An execution keeps up to 100 signals, and 256 KiB of their payloads, that no step has taken: beyond,
     RESOURCE_EXHAUSTED, SIGNALS_FULL. One that has ended answers FAILED_PRECONDITION, EXECUTION_FINISHED, and one that is
     being cancelled EXECUTION_STATE.
+    """
+    Retry: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.RetryRequest, _execution_service_pb2.RetryResponse]  # type: ignore[assignment]
+    """Lets an execution that has ended FAILED, TIMED_OUT or CANCELLED go on in place, in another run: from what failed,
+    keeping what is done. Steps that completed or were skipped never run again, and neither does one whose failure others
+    went on with; of a `for_each` only the items that are not done go on, with the list as it was. One step may be given
+    another input than its definition says, or be skipped by hand with an output. An answer means that the execution is
+    open again and will reach another end; nothing of it began before. An execution in another state answers
+    FAILED_PRECONDITION, EXECUTION_STATE, and of several calls at once, all but one.
     """
     WatchExecution: _aio.UnaryStreamMultiCallable[_execution_service_pb2.WatchExecutionRequest, _execution_service_pb2.WatchExecutionResponse]  # type: ignore[assignment]
     """Sends the events of an execution in order and without gaps, first those that happened, then each as it is
@@ -292,6 +308,20 @@ class ExecutionServiceServicer(metaclass=_abc_1.ABCMeta):
         INVALID_ARGUMENT. An execution keeps up to 100 signals, and 256 KiB of their payloads, that no step has taken: beyond,
         RESOURCE_EXHAUSTED, SIGNALS_FULL. One that has ended answers FAILED_PRECONDITION, EXECUTION_FINISHED, and one that is
         being cancelled EXECUTION_STATE.
+        """
+
+    @_abc_1.abstractmethod
+    def Retry(
+        self,
+        request: _execution_service_pb2.RetryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_execution_service_pb2.RetryResponse, _abc.Awaitable[_execution_service_pb2.RetryResponse]]:
+        """Lets an execution that has ended FAILED, TIMED_OUT or CANCELLED go on in place, in another run: from what failed,
+        keeping what is done. Steps that completed or were skipped never run again, and neither does one whose failure others
+        went on with; of a `for_each` only the items that are not done go on, with the list as it was. One step may be given
+        another input than its definition says, or be skipped by hand with an output. An answer means that the execution is
+        open again and will reach another end; nothing of it began before. An execution in another state answers
+        FAILED_PRECONDITION, EXECUTION_STATE, and of several calls at once, all but one.
         """
 
     @_abc_1.abstractmethod

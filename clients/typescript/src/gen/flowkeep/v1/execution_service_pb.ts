@@ -10,7 +10,7 @@ import type { ExecutionEvent } from "./event_pb.js";
 import { file_flowkeep_v1_event } from "./event_pb.js";
 import type { Execution, Execution_State, ExecutionView, StepExecution, StepExecution_State, StepView } from "./execution_pb.js";
 import { file_flowkeep_v1_execution } from "./execution_pb.js";
-import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
+import type { Duration, Timestamp, Value } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Status } from "../../google/rpc/status_pb.js";
 import { file_google_rpc_status } from "../../google/rpc/status_pb.js";
@@ -20,7 +20,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file flowkeep/v1/execution_service.proto.
  */
 export const file_flowkeep_v1_execution_service: GenFile = /*@__PURE__*/
-  fileDesc("CiNmbG93a2VlcC92MS9leGVjdXRpb25fc2VydmljZS5wcm90bxILZmxvd2tlZXAudjEizwQKDkV4ZWN1dGVSZXF1ZXN0EhwKCHdvcmtmbG93GAEgASgJQgq6SAdyBRABGIABEhkKCHJldmlzaW9uGAIgASgFQge6SAQaAigAEiYKBWlucHV0GAMgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIcCgpyZXF1ZXN0X2lkGAQgASgJQgi6SAVyAxiAARIhCgR0YWdzGAUgAygJQhO6SBCSAQ0QIBgBIgdyBRABGIABElEKBmxhYmVscxgGIAMoCzInLmZsb3drZWVwLnYxLkV4ZWN1dGVSZXF1ZXN0LkxhYmVsc0VudHJ5Qhi6SBWaARIQICIHcgUQARiAASoFcgMYgAgSKQoIcHJpb3JpdHkYByABKAVCErpIDxoNGGQonP//////////AUgAiAEBEiAKDmNvcnJlbGF0aW9uX2lkGAggASgJQgi6SAVyAxiAAhI/CgtzdGFydF9kZWxheRgJIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIPukgMqgEJIgUIgOeEDzIAEjwKB3RpbWVvdXQYCiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CELpIDaoBCiIGCICGsJYBKgASDAoEd2FpdBgLIAEoCBIyCgR2aWV3GAwgASgOMhouZmxvd2tlZXAudjEuRXhlY3V0aW9uVmlld0IIukgFggECEAEaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUILCglfcHJpb3JpdHkiTQoPRXhlY3V0ZVJlc3BvbnNlEikKCWV4ZWN1dGlvbhgBIAEoCzIWLmZsb3drZWVwLnYxLkV4ZWN1dGlvbhIPCgdjcmVhdGVkGAIgASgIIlYKE0JhdGNoRXhlY3V0ZVJlcXVlc3QSPwoIcmVxdWVzdHMYASADKAsyGy5mbG93a2VlcC52MS5FeGVjdXRlUmVxdWVzdEIQukgNkgEKCAEQ6AciA9gBAyK9AQoUQmF0Y2hFeGVjdXRlUmVzcG9uc2USOQoHcmVzdWx0cxgBIAMoCzIoLmZsb3drZWVwLnYxLkJhdGNoRXhlY3V0ZVJlc3BvbnNlLlJlc3VsdBpqCgZSZXN1bHQSMAoIcmVzcG9uc2UYASABKAsyHC5mbG93a2VlcC52MS5FeGVjdXRlUmVzcG9uc2VIABIjCgVlcnJvchgCIAEoCzISLmdvb2dsZS5ycGMuU3RhdHVzSABCCQoHb3V0Y29tZSKCAQoTR2V0RXhlY3V0aW9uUmVxdWVzdBIeCgxleGVjdXRpb25faWQYASABKAlCCLpIBXIDsAEBEjIKBHZpZXcYAiABKA4yGi5mbG93a2VlcC52MS5FeGVjdXRpb25WaWV3Qgi6SAWCAQIQARIXCgZhdF9zZXEYAyABKANCB7pIBCICKAAiQQoUR2V0RXhlY3V0aW9uUmVzcG9uc2USKQoJZXhlY3V0aW9uGAEgASgLMhYuZmxvd2tlZXAudjEuRXhlY3V0aW9uIuYCChVMaXN0RXhlY3V0aW9uc1JlcXVlc3QSGgoJcGFnZV9zaXplGAEgASgFQge6SAQaAigAEhwKCnBhZ2VfdG9rZW4YAiABKAlCCLpIBXIDGIAIEiwKBmZpbHRlchgDIAEoCzIcLmZsb3drZWVwLnYxLkV4ZWN1dGlvbkZpbHRlchJBCgVvcmRlchgEIAEoDjIoLmZsb3drZWVwLnYxLkxpc3RFeGVjdXRpb25zUmVxdWVzdC5PcmRlckIIukgFggECEAESEwoLY291bnRfdG90YWwYBSABKAgSMgoEdmlldxgGIAEoDjIaLmZsb3drZWVwLnYxLkV4ZWN1dGlvblZpZXdCCLpIBYIBAhABIlkKBU9yZGVyEhUKEU9SREVSX1VOU1BFQ0lGSUVEEAASEAoMT1JERVJfTkVXRVNUEAESEQoNT1JERVJfTE9OR0VTVBACEhQKEE9SREVSX0xBU1RfRU5ERUQQAyLtAwoPRXhlY3V0aW9uRmlsdGVyEhoKCHdvcmtmbG93GAEgASgJQgi6SAVyAxiAARJBCgZzdGF0ZXMYAiADKA4yHC5mbG93a2VlcC52MS5FeGVjdXRpb24uU3RhdGVCE7pIEJIBDRAJGAEiB4IBBBABIAASFwoFb3duZXIYAyABKAlCCLpIBXIDGIACEh0KBHRhZ3MYBCADKAlCD7pIDJIBCRAgIgVyAxiAARJQCgZsYWJlbHMYBSADKAsyKC5mbG93a2VlcC52MS5FeGVjdXRpb25GaWx0ZXIuTGFiZWxzRW50cnlCFrpIE5oBEBAgIgVyAxiAASoFcgMYgAgSIAoOY29ycmVsYXRpb25faWQYBiABKAlCCLpIBXIDGIACEisKC2NyZWF0ZV90aW1lGAcgASgLMhYuZmxvd2tlZXAudjEuVGltZVJhbmdlEigKCGVuZF90aW1lGAggASgLMhYuZmxvd2tlZXAudjEuVGltZVJhbmdlEkkKE2V4ZWN1dGlvbl9pZF9wcmVmaXgYCSABKAlCLLpIKXInMiVeKFswLTlBLUZhLWZdezh9WzAtOUEtRmEtZi1dezAsMjh9KT8kGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiaQoJVGltZVJhbmdlEi4KCnN0YXJ0X3RpbWUYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZF90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJxChZMaXN0RXhlY3V0aW9uc1Jlc3BvbnNlEioKCmV4ZWN1dGlvbnMYASADKAsyFi5mbG93a2VlcC52MS5FeGVjdXRpb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhIKCnRvdGFsX3NpemUYAyABKAUi/QEKEExpc3RTdGVwc1JlcXVlc3QSHgoMZXhlY3V0aW9uX2lkGAEgASgJQgi6SAVyA7ABARIaCglwYWdlX3NpemUYAiABKAVCB7pIBBoCKAASHAoKcGFnZV90b2tlbhgDIAEoCUIIukgFcgMYgEASRQoGc3RhdGVzGAQgAygOMiAuZmxvd2tlZXAudjEuU3RlcEV4ZWN1dGlvbi5TdGF0ZUITukgQkgENEAgYASIHggEEEAEgABIZCgdoYW5kbGVyGAUgASgJQgi6SAVyAxiAARItCgR2aWV3GAYgASgOMhUuZmxvd2tlZXAudjEuU3RlcFZpZXdCCLpIBYIBAhABIogBChFMaXN0U3RlcHNSZXNwb25zZRIpCgVzdGVwcxgBIAMoCzIaLmZsb3drZWVwLnYxLlN0ZXBFeGVjdXRpb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhIKCnVucmVhZGFibGUYAyADKAkSGwoTZGVmaW5pdGlvbl93aXRoaGVsZBgEIAEoCCJmCg5HZXRTdGVwUmVxdWVzdBIeCgxleGVjdXRpb25faWQYASABKAlCCLpIBXIDsAEBEhgKBHBhdGgYAiABKAlCCrpIB3IFEAEYgAgSGgoJaXRlcmF0aW9uGAMgASgFQge6SAQaAigAImwKD0dldFN0ZXBSZXNwb25zZRIoCgRzdGVwGAEgASgLMhouZmxvd2tlZXAudjEuU3RlcEV4ZWN1dGlvbhISCgp1bnJlYWRhYmxlGAIgAygJEhsKE2RlZmluaXRpb25fd2l0aGhlbGQYAyABKAgiZwoNQ2FuY2VsUmVxdWVzdBIeCgxleGVjdXRpb25faWQYASABKAlCCLpIBXIDsAEBEhgKBnJlYXNvbhgCIAEoCUIIukgFcgMYgAgSHAoKcmVxdWVzdF9pZBgDIAEoCUIIukgFcgMYgAEi7wMKDkNhbmNlbFJlc3BvbnNlEikKCWV4ZWN1dGlvbhgBIAEoCzIWLmZsb3drZWVwLnYxLkV4ZWN1dGlvbhI2CgVzdGVwcxgCIAMoCzInLmZsb3drZWVwLnYxLkNhbmNlbFJlc3BvbnNlLlN0ZXBSZWNlaXB0EhUKDXN0ZXBzX29taXR0ZWQYAyABKAga4gIKC1N0ZXBSZWNlaXB0EgwKBHBhdGgYASABKAkSPgoGZWZmZWN0GAIgASgOMi4uZmxvd2tlZXAudjEuQ2FuY2VsUmVzcG9uc2UuU3RlcFJlY2VpcHQuRWZmZWN0Ei8KBXN0YXRlGAMgASgOMiAuZmxvd2tlZXAudjEuU3RlcEV4ZWN1dGlvbi5TdGF0ZRIRCglpdGVyYXRpb24YBCABKAUiwAEKBkVmZmVjdBIWChJFRkZFQ1RfVU5TUEVDSUZJRUQQABIYChRFRkZFQ1RfQUxSRUFEWV9FTkRFRBABEhgKFEVGRkVDVF9ORVZFUl9TVEFSVEVEEAISFwoTRUZGRUNUX1dBSVRfUkVNT1ZFRBADEhMKD0VGRkVDVF9TVE9QUElORxAEEhIKDkVGRkVDVF9TVE9QUEVEEAUSEgoORUZGRUNUX1VOS05PV04QBhIUChBFRkZFQ1RfQ09NUExFVEVEEAciiwEKDFBhdXNlUmVxdWVzdBIeCgxleGVjdXRpb25faWQYASABKAlCCLpIBXIDsAEBEhgKBnJlYXNvbhgCIAEoCUIIukgFcgMYgAgSDAoEaGFyZBgDIAEoCBIVCg1zdG9wX2RlYWRsaW5lGAQgASgIEhwKCnJlcXVlc3RfaWQYBSABKAlCCLpIBXIDGIABIjoKDVBhdXNlUmVzcG9uc2USKQoJZXhlY3V0aW9uGAEgASgLMhYuZmxvd2tlZXAudjEuRXhlY3V0aW9uImcKDVJlc3VtZVJlcXVlc3QSHgoMZXhlY3V0aW9uX2lkGAEgASgJQgi6SAVyA7ABARIYCgZyZWFzb24YAiABKAlCCLpIBXIDGIAIEhwKCnJlcXVlc3RfaWQYAyABKAlCCLpIBXIDGIABIjsKDlJlc3VtZVJlc3BvbnNlEikKCWV4ZWN1dGlvbhgBIAEoCzIWLmZsb3drZWVwLnYxLkV4ZWN1dGlvbiJqChBUZXJtaW5hdGVSZXF1ZXN0Eh4KDGV4ZWN1dGlvbl9pZBgBIAEoCUIIukgFcgOwAQESGAoGcmVhc29uGAIgASgJQgi6SAVyAxiACBIcCgpyZXF1ZXN0X2lkGAMgASgJQgi6SAVyAxiAASI+ChFUZXJtaW5hdGVSZXNwb25zZRIpCglleGVjdXRpb24YASABKAsyFi5mbG93a2VlcC52MS5FeGVjdXRpb24ixgIKFlNpZ25hbEV4ZWN1dGlvblJlcXVlc3QSIAoMZXhlY3V0aW9uX2lkGAEgASgJQgi6SAVyA7ABAUgAEkYKC2NvcnJlbGF0aW9uGAIgASgLMi8uZmxvd2tlZXAudjEuU2lnbmFsRXhlY3V0aW9uUmVxdWVzdC5Db3JyZWxhdGlvbkgAEhgKBG5hbWUYAyABKAlCCrpIB3IFEAEYgAESKAoHcGF5bG9hZBgEIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSHAoKcmVxdWVzdF9pZBgFIAEoCUIIukgFcgMYgAEaTwoLQ29ycmVsYXRpb24SHAoId29ya2Zsb3cYASABKAlCCrpIB3IFEAEYgAESIgoOY29ycmVsYXRpb25faWQYAiABKAlCCrpIB3IFEAEYgAJCDwoGdGFyZ2V0EgW6SAIIASJXChdTaWduYWxFeGVjdXRpb25SZXNwb25zZRIpCglleGVjdXRpb24YASABKAsyFi5mbG93a2VlcC52MS5FeGVjdXRpb24SEQoJc2lnbmFsX2lkGAIgASgJImUKFVdhdGNoRXhlY3V0aW9uUmVxdWVzdBIeCgxleGVjdXRpb25faWQYASABKAlCCLpIBXIDsAEBEhoKCWFmdGVyX3NlcRgCIAEoA0IHukgEIgIoABIQCghzbmFwc2hvdBgDIAEoCCLMAQoWV2F0Y2hFeGVjdXRpb25SZXNwb25zZRIpCgZldmVudHMYASABKAsyFy5mbG93a2VlcC52MS5FdmVudEJhdGNoSAASKQoIYm9va21hcmsYAiABKAsyFS5mbG93a2VlcC52MS5Cb29rbWFya0gAEikKCHNuYXBzaG90GAMgASgLMhUuZmxvd2tlZXAudjEuU25hcHNob3RIABIpCgZvdXRwdXQYBCABKAsyFy5mbG93a2VlcC52MS5TdGVwT3V0cHV0SABCBgoEa2luZCI5CgpFdmVudEJhdGNoEisKBmV2ZW50cxgBIAMoCzIbLmZsb3drZWVwLnYxLkV4ZWN1dGlvbkV2ZW50IhcKCEJvb2ttYXJrEgsKA3NlcRgBIAEoAyJCCghTbmFwc2hvdBILCgNzZXEYASABKAMSKQoJZXhlY3V0aW9uGAIgASgLMhYuZmxvd2tlZXAudjEuRXhlY3V0aW9uIkwKClN0ZXBPdXRwdXQSDAoEcGF0aBgBIAEoCRIPCgdhdHRlbXB0GAIgASgFEgwKBHRleHQYAyABKAkSEQoJaXRlcmF0aW9uGAQgASgFMqAIChBFeGVjdXRpb25TZXJ2aWNlEkQKB0V4ZWN1dGUSGy5mbG93a2VlcC52MS5FeGVjdXRlUmVxdWVzdBocLmZsb3drZWVwLnYxLkV4ZWN1dGVSZXNwb25zZRJTCgxCYXRjaEV4ZWN1dGUSIC5mbG93a2VlcC52MS5CYXRjaEV4ZWN1dGVSZXF1ZXN0GiEuZmxvd2tlZXAudjEuQmF0Y2hFeGVjdXRlUmVzcG9uc2USUwoMR2V0RXhlY3V0aW9uEiAuZmxvd2tlZXAudjEuR2V0RXhlY3V0aW9uUmVxdWVzdBohLmZsb3drZWVwLnYxLkdldEV4ZWN1dGlvblJlc3BvbnNlElkKDkxpc3RFeGVjdXRpb25zEiIuZmxvd2tlZXAudjEuTGlzdEV4ZWN1dGlvbnNSZXF1ZXN0GiMuZmxvd2tlZXAudjEuTGlzdEV4ZWN1dGlvbnNSZXNwb25zZRJKCglMaXN0U3RlcHMSHS5mbG93a2VlcC52MS5MaXN0U3RlcHNSZXF1ZXN0Gh4uZmxvd2tlZXAudjEuTGlzdFN0ZXBzUmVzcG9uc2USRAoHR2V0U3RlcBIbLmZsb3drZWVwLnYxLkdldFN0ZXBSZXF1ZXN0GhwuZmxvd2tlZXAudjEuR2V0U3RlcFJlc3BvbnNlEmIKEUNvbXBhcmVFeGVjdXRpb25zEiUuZmxvd2tlZXAudjEuQ29tcGFyZUV4ZWN1dGlvbnNSZXF1ZXN0GiYuZmxvd2tlZXAudjEuQ29tcGFyZUV4ZWN1dGlvbnNSZXNwb25zZRJBCgZDYW5jZWwSGi5mbG93a2VlcC52MS5DYW5jZWxSZXF1ZXN0GhsuZmxvd2tlZXAudjEuQ2FuY2VsUmVzcG9uc2USPgoFUGF1c2USGS5mbG93a2VlcC52MS5QYXVzZVJlcXVlc3QaGi5mbG93a2VlcC52MS5QYXVzZVJlc3BvbnNlEkEKBlJlc3VtZRIaLmZsb3drZWVwLnYxLlJlc3VtZVJlcXVlc3QaGy5mbG93a2VlcC52MS5SZXN1bWVSZXNwb25zZRJKCglUZXJtaW5hdGUSHS5mbG93a2VlcC52MS5UZXJtaW5hdGVSZXF1ZXN0Gh4uZmxvd2tlZXAudjEuVGVybWluYXRlUmVzcG9uc2USXAoPU2lnbmFsRXhlY3V0aW9uEiMuZmxvd2tlZXAudjEuU2lnbmFsRXhlY3V0aW9uUmVxdWVzdBokLmZsb3drZWVwLnYxLlNpZ25hbEV4ZWN1dGlvblJlc3BvbnNlElsKDldhdGNoRXhlY3V0aW9uEiIuZmxvd2tlZXAudjEuV2F0Y2hFeGVjdXRpb25SZXF1ZXN0GiMuZmxvd2tlZXAudjEuV2F0Y2hFeGVjdXRpb25SZXNwb25zZTABQjIKD2Rldi5mbG93a2VlcC52MVABWh1mbG93a2VlcC5kZXYvZ28vdjE7Zmxvd2tlZXB2MWIGcHJvdG8z", [file_flowkeep_v1_comparison, file_flowkeep_v1_event, file_flowkeep_v1_execution, file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp, file_google_rpc_status]);
+  fileDesc("CiNmbG93a2VlcC92MS9leGVjdXRpb25fc2VydmljZS5wcm90bxILZmxvd2tlZXAudjEizwQKDkV4ZWN1dGVSZXF1ZXN0EhwKCHdvcmtmbG93GAEgASgJQgq6SAdyBRABGIABEhkKCHJldmlzaW9uGAIgASgFQge6SAQaAigAEiYKBWlucHV0GAMgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIcCgpyZXF1ZXN0X2lkGAQgASgJQgi6SAVyAxiAARIhCgR0YWdzGAUgAygJQhO6SBCSAQ0QIBgBIgdyBRABGIABElEKBmxhYmVscxgGIAMoCzInLmZsb3drZWVwLnYxLkV4ZWN1dGVSZXF1ZXN0LkxhYmVsc0VudHJ5Qhi6SBWaARIQICIHcgUQARiAASoFcgMYgAgSKQoIcHJpb3JpdHkYByABKAVCErpIDxoNGGQonP//////////AUgAiAEBEiAKDmNvcnJlbGF0aW9uX2lkGAggASgJQgi6SAVyAxiAAhI/CgtzdGFydF9kZWxheRgJIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIPukgMqgEJIgUIgOeEDzIAEjwKB3RpbWVvdXQYCiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CELpIDaoBCiIGCICGsJYBKgASDAoEd2FpdBgLIAEoCBIyCgR2aWV3GAwgASgOMhouZmxvd2tlZXAudjEuRXhlY3V0aW9uVmlld0IIukgFggECEAEaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUILCglfcHJpb3JpdHkiTQoPRXhlY3V0ZVJlc3BvbnNlEikKCWV4ZWN1dGlvbhgBIAEoCzIWLmZsb3drZWVwLnYxLkV4ZWN1dGlvbhIPCgdjcmVhdGVkGAIgASgIIlYKE0JhdGNoRXhlY3V0ZVJlcXVlc3QSPwoIcmVxdWVzdHMYASADKAsyGy5mbG93a2VlcC52MS5FeGVjdXRlUmVxdWVzdEIQukgNkgEKCAEQ6AciA9gBAyK9AQoUQmF0Y2hFeGVjdXRlUmVzcG9uc2USOQoHcmVzdWx0cxgBIAMoCzIoLmZsb3drZWVwLnYxLkJhdGNoRXhlY3V0ZVJlc3BvbnNlLlJlc3VsdBpqCgZSZXN1bHQSMAoIcmVzcG9uc2UYASABKAsyHC5mbG93a2VlcC52MS5FeGVjdXRlUmVzcG9uc2VIABIjCgVlcnJvchgCIAEoCzISLmdvb2dsZS5ycGMuU3RhdHVzSABCCQoHb3V0Y29tZSKCAQoTR2V0RXhlY3V0aW9uUmVxdWVzdBIeCgxleGVjdXRpb25faWQYASABKAlCCLpIBXIDsAEBEjIKBHZpZXcYAiABKA4yGi5mbG93a2VlcC52MS5FeGVjdXRpb25WaWV3Qgi6SAWCAQIQARIXCgZhdF9zZXEYAyABKANCB7pIBCICKAAiQQoUR2V0RXhlY3V0aW9uUmVzcG9uc2USKQoJZXhlY3V0aW9uGAEgASgLMhYuZmxvd2tlZXAudjEuRXhlY3V0aW9uIuYCChVMaXN0RXhlY3V0aW9uc1JlcXVlc3QSGgoJcGFnZV9zaXplGAEgASgFQge6SAQaAigAEhwKCnBhZ2VfdG9rZW4YAiABKAlCCLpIBXIDGIAIEiwKBmZpbHRlchgDIAEoCzIcLmZsb3drZWVwLnYxLkV4ZWN1dGlvbkZpbHRlchJBCgVvcmRlchgEIAEoDjIoLmZsb3drZWVwLnYxLkxpc3RFeGVjdXRpb25zUmVxdWVzdC5PcmRlckIIukgFggECEAESEwoLY291bnRfdG90YWwYBSABKAgSMgoEdmlldxgGIAEoDjIaLmZsb3drZWVwLnYxLkV4ZWN1dGlvblZpZXdCCLpIBYIBAhABIlkKBU9yZGVyEhUKEU9SREVSX1VOU1BFQ0lGSUVEEAASEAoMT1JERVJfTkVXRVNUEAESEQoNT1JERVJfTE9OR0VTVBACEhQKEE9SREVSX0xBU1RfRU5ERUQQAyLtAwoPRXhlY3V0aW9uRmlsdGVyEhoKCHdvcmtmbG93GAEgASgJQgi6SAVyAxiAARJBCgZzdGF0ZXMYAiADKA4yHC5mbG93a2VlcC52MS5FeGVjdXRpb24uU3RhdGVCE7pIEJIBDRAJGAEiB4IBBBABIAASFwoFb3duZXIYAyABKAlCCLpIBXIDGIACEh0KBHRhZ3MYBCADKAlCD7pIDJIBCRAgIgVyAxiAARJQCgZsYWJlbHMYBSADKAsyKC5mbG93a2VlcC52MS5FeGVjdXRpb25GaWx0ZXIuTGFiZWxzRW50cnlCFrpIE5oBEBAgIgVyAxiAASoFcgMYgAgSIAoOY29ycmVsYXRpb25faWQYBiABKAlCCLpIBXIDGIACEisKC2NyZWF0ZV90aW1lGAcgASgLMhYuZmxvd2tlZXAudjEuVGltZVJhbmdlEigKCGVuZF90aW1lGAggASgLMhYuZmxvd2tlZXAudjEuVGltZVJhbmdlEkkKE2V4ZWN1dGlvbl9pZF9wcmVmaXgYCSABKAlCLLpIKXInMiVeKFswLTlBLUZhLWZdezh9WzAtOUEtRmEtZi1dezAsMjh9KT8kGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiaQoJVGltZVJhbmdlEi4KCnN0YXJ0X3RpbWUYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZF90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJxChZMaXN0RXhlY3V0aW9uc1Jlc3BvbnNlEioKCmV4ZWN1dGlvbnMYASADKAsyFi5mbG93a2VlcC52MS5FeGVjdXRpb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhIKCnRvdGFsX3NpemUYAyABKAUi/QEKEExpc3RTdGVwc1JlcXVlc3QSHgoMZXhlY3V0aW9uX2lkGAEgASgJQgi6SAVyA7ABARIaCglwYWdlX3NpemUYAiABKAVCB7pIBBoCKAASHAoKcGFnZV90b2tlbhgDIAEoCUIIukgFcgMYgEASRQoGc3RhdGVzGAQgAygOMiAuZmxvd2tlZXAudjEuU3RlcEV4ZWN1dGlvbi5TdGF0ZUITukgQkgENEAgYASIHggEEEAEgABIZCgdoYW5kbGVyGAUgASgJQgi6SAVyAxiAARItCgR2aWV3GAYgASgOMhUuZmxvd2tlZXAudjEuU3RlcFZpZXdCCLpIBYIBAhABIogBChFMaXN0U3RlcHNSZXNwb25zZRIpCgVzdGVwcxgBIAMoCzIaLmZsb3drZWVwLnYxLlN0ZXBFeGVjdXRpb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhIKCnVucmVhZGFibGUYAyADKAkSGwoTZGVmaW5pdGlvbl93aXRoaGVsZBgEIAEoCCJmCg5HZXRTdGVwUmVxdWVzdBIeCgxleGVjdXRpb25faWQYASABKAlCCLpIBXIDsAEBEhgKBHBhdGgYAiABKAlCCrpIB3IFEAEYgAgSGgoJaXRlcmF0aW9uGAMgASgFQge6SAQaAigAImwKD0dldFN0ZXBSZXNwb25zZRIoCgRzdGVwGAEgASgLMhouZmxvd2tlZXAudjEuU3RlcEV4ZWN1dGlvbhISCgp1bnJlYWRhYmxlGAIgAygJEhsKE2RlZmluaXRpb25fd2l0aGhlbGQYAyABKAgiZwoNQ2FuY2VsUmVxdWVzdBIeCgxleGVjdXRpb25faWQYASABKAlCCLpIBXIDsAEBEhgKBnJlYXNvbhgCIAEoCUIIukgFcgMYgAgSHAoKcmVxdWVzdF9pZBgDIAEoCUIIukgFcgMYgAEivgMKDFJldHJ5UmVxdWVzdBIeCgxleGVjdXRpb25faWQYASABKAlCCLpIBXIDsAEBEhgKBnJlYXNvbhgCIAEoCUIIukgFcgMYgAgSHAoKcmVxdWVzdF9pZBgDIAEoCUIIukgFcgMYgAESPAoHdGltZW91dBgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIQukgNqgEKIgYIgIawlgEqABI1CgRlZGl0GAUgASgLMiUuZmxvd2tlZXAudjEuUmV0cnlSZXF1ZXN0LkVkaXRlZElucHV0SAASNQoEc2tpcBgGIAEoCzIlLmZsb3drZWVwLnYxLlJldHJ5UmVxdWVzdC5Ta2lwcGVkU3RlcEgAGk8KC0VkaXRlZElucHV0EhgKBHBhdGgYASABKAlCCrpIB3IFEAEYgAgSJgoFaW5wdXQYAiABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0Gk8KC1NraXBwZWRTdGVwEhgKBHBhdGgYASABKAlCCrpIB3IFEAEYgAgSJgoGb3V0cHV0GAIgASgLMhYuZ29vZ2xlLnByb3RvYnVmLlZhbHVlQggKBmNoYW5nZSI6Cg1SZXRyeVJlc3BvbnNlEikKCWV4ZWN1dGlvbhgBIAEoCzIWLmZsb3drZWVwLnYxLkV4ZWN1dGlvbiLvAwoOQ2FuY2VsUmVzcG9uc2USKQoJZXhlY3V0aW9uGAEgASgLMhYuZmxvd2tlZXAudjEuRXhlY3V0aW9uEjYKBXN0ZXBzGAIgAygLMicuZmxvd2tlZXAudjEuQ2FuY2VsUmVzcG9uc2UuU3RlcFJlY2VpcHQSFQoNc3RlcHNfb21pdHRlZBgDIAEoCBriAgoLU3RlcFJlY2VpcHQSDAoEcGF0aBgBIAEoCRI+CgZlZmZlY3QYAiABKA4yLi5mbG93a2VlcC52MS5DYW5jZWxSZXNwb25zZS5TdGVwUmVjZWlwdC5FZmZlY3QSLwoFc3RhdGUYAyABKA4yIC5mbG93a2VlcC52MS5TdGVwRXhlY3V0aW9uLlN0YXRlEhEKCWl0ZXJhdGlvbhgEIAEoBSLAAQoGRWZmZWN0EhYKEkVGRkVDVF9VTlNQRUNJRklFRBAAEhgKFEVGRkVDVF9BTFJFQURZX0VOREVEEAESGAoURUZGRUNUX05FVkVSX1NUQVJURUQQAhIXChNFRkZFQ1RfV0FJVF9SRU1PVkVEEAMSEwoPRUZGRUNUX1NUT1BQSU5HEAQSEgoORUZGRUNUX1NUT1BQRUQQBRISCg5FRkZFQ1RfVU5LTk9XThAGEhQKEEVGRkVDVF9DT01QTEVURUQQByKLAQoMUGF1c2VSZXF1ZXN0Eh4KDGV4ZWN1dGlvbl9pZBgBIAEoCUIIukgFcgOwAQESGAoGcmVhc29uGAIgASgJQgi6SAVyAxiACBIMCgRoYXJkGAMgASgIEhUKDXN0b3BfZGVhZGxpbmUYBCABKAgSHAoKcmVxdWVzdF9pZBgFIAEoCUIIukgFcgMYgAEiOgoNUGF1c2VSZXNwb25zZRIpCglleGVjdXRpb24YASABKAsyFi5mbG93a2VlcC52MS5FeGVjdXRpb24iZwoNUmVzdW1lUmVxdWVzdBIeCgxleGVjdXRpb25faWQYASABKAlCCLpIBXIDsAEBEhgKBnJlYXNvbhgCIAEoCUIIukgFcgMYgAgSHAoKcmVxdWVzdF9pZBgDIAEoCUIIukgFcgMYgAEiOwoOUmVzdW1lUmVzcG9uc2USKQoJZXhlY3V0aW9uGAEgASgLMhYuZmxvd2tlZXAudjEuRXhlY3V0aW9uImoKEFRlcm1pbmF0ZVJlcXVlc3QSHgoMZXhlY3V0aW9uX2lkGAEgASgJQgi6SAVyA7ABARIYCgZyZWFzb24YAiABKAlCCLpIBXIDGIAIEhwKCnJlcXVlc3RfaWQYAyABKAlCCLpIBXIDGIABIj4KEVRlcm1pbmF0ZVJlc3BvbnNlEikKCWV4ZWN1dGlvbhgBIAEoCzIWLmZsb3drZWVwLnYxLkV4ZWN1dGlvbiLGAgoWU2lnbmFsRXhlY3V0aW9uUmVxdWVzdBIgCgxleGVjdXRpb25faWQYASABKAlCCLpIBXIDsAEBSAASRgoLY29ycmVsYXRpb24YAiABKAsyLy5mbG93a2VlcC52MS5TaWduYWxFeGVjdXRpb25SZXF1ZXN0LkNvcnJlbGF0aW9uSAASGAoEbmFtZRgDIAEoCUIKukgHcgUQARiAARIoCgdwYXlsb2FkGAQgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIcCgpyZXF1ZXN0X2lkGAUgASgJQgi6SAVyAxiAARpPCgtDb3JyZWxhdGlvbhIcCgh3b3JrZmxvdxgBIAEoCUIKukgHcgUQARiAARIiCg5jb3JyZWxhdGlvbl9pZBgCIAEoCUIKukgHcgUQARiAAkIPCgZ0YXJnZXQSBbpIAggBIlcKF1NpZ25hbEV4ZWN1dGlvblJlc3BvbnNlEikKCWV4ZWN1dGlvbhgBIAEoCzIWLmZsb3drZWVwLnYxLkV4ZWN1dGlvbhIRCglzaWduYWxfaWQYAiABKAkiZQoVV2F0Y2hFeGVjdXRpb25SZXF1ZXN0Eh4KDGV4ZWN1dGlvbl9pZBgBIAEoCUIIukgFcgOwAQESGgoJYWZ0ZXJfc2VxGAIgASgDQge6SAQiAigAEhAKCHNuYXBzaG90GAMgASgIIswBChZXYXRjaEV4ZWN1dGlvblJlc3BvbnNlEikKBmV2ZW50cxgBIAEoCzIXLmZsb3drZWVwLnYxLkV2ZW50QmF0Y2hIABIpCghib29rbWFyaxgCIAEoCzIVLmZsb3drZWVwLnYxLkJvb2ttYXJrSAASKQoIc25hcHNob3QYAyABKAsyFS5mbG93a2VlcC52MS5TbmFwc2hvdEgAEikKBm91dHB1dBgEIAEoCzIXLmZsb3drZWVwLnYxLlN0ZXBPdXRwdXRIAEIGCgRraW5kIjkKCkV2ZW50QmF0Y2gSKwoGZXZlbnRzGAEgAygLMhsuZmxvd2tlZXAudjEuRXhlY3V0aW9uRXZlbnQiFwoIQm9va21hcmsSCwoDc2VxGAEgASgDIkIKCFNuYXBzaG90EgsKA3NlcRgBIAEoAxIpCglleGVjdXRpb24YAiABKAsyFi5mbG93a2VlcC52MS5FeGVjdXRpb24iTAoKU3RlcE91dHB1dBIMCgRwYXRoGAEgASgJEg8KB2F0dGVtcHQYAiABKAUSDAoEdGV4dBgDIAEoCRIRCglpdGVyYXRpb24YBCABKAUy4AgKEEV4ZWN1dGlvblNlcnZpY2USRAoHRXhlY3V0ZRIbLmZsb3drZWVwLnYxLkV4ZWN1dGVSZXF1ZXN0GhwuZmxvd2tlZXAudjEuRXhlY3V0ZVJlc3BvbnNlElMKDEJhdGNoRXhlY3V0ZRIgLmZsb3drZWVwLnYxLkJhdGNoRXhlY3V0ZVJlcXVlc3QaIS5mbG93a2VlcC52MS5CYXRjaEV4ZWN1dGVSZXNwb25zZRJTCgxHZXRFeGVjdXRpb24SIC5mbG93a2VlcC52MS5HZXRFeGVjdXRpb25SZXF1ZXN0GiEuZmxvd2tlZXAudjEuR2V0RXhlY3V0aW9uUmVzcG9uc2USWQoOTGlzdEV4ZWN1dGlvbnMSIi5mbG93a2VlcC52MS5MaXN0RXhlY3V0aW9uc1JlcXVlc3QaIy5mbG93a2VlcC52MS5MaXN0RXhlY3V0aW9uc1Jlc3BvbnNlEkoKCUxpc3RTdGVwcxIdLmZsb3drZWVwLnYxLkxpc3RTdGVwc1JlcXVlc3QaHi5mbG93a2VlcC52MS5MaXN0U3RlcHNSZXNwb25zZRJECgdHZXRTdGVwEhsuZmxvd2tlZXAudjEuR2V0U3RlcFJlcXVlc3QaHC5mbG93a2VlcC52MS5HZXRTdGVwUmVzcG9uc2USYgoRQ29tcGFyZUV4ZWN1dGlvbnMSJS5mbG93a2VlcC52MS5Db21wYXJlRXhlY3V0aW9uc1JlcXVlc3QaJi5mbG93a2VlcC52MS5Db21wYXJlRXhlY3V0aW9uc1Jlc3BvbnNlEkEKBkNhbmNlbBIaLmZsb3drZWVwLnYxLkNhbmNlbFJlcXVlc3QaGy5mbG93a2VlcC52MS5DYW5jZWxSZXNwb25zZRI+CgVQYXVzZRIZLmZsb3drZWVwLnYxLlBhdXNlUmVxdWVzdBoaLmZsb3drZWVwLnYxLlBhdXNlUmVzcG9uc2USQQoGUmVzdW1lEhouZmxvd2tlZXAudjEuUmVzdW1lUmVxdWVzdBobLmZsb3drZWVwLnYxLlJlc3VtZVJlc3BvbnNlEkoKCVRlcm1pbmF0ZRIdLmZsb3drZWVwLnYxLlRlcm1pbmF0ZVJlcXVlc3QaHi5mbG93a2VlcC52MS5UZXJtaW5hdGVSZXNwb25zZRJcCg9TaWduYWxFeGVjdXRpb24SIy5mbG93a2VlcC52MS5TaWduYWxFeGVjdXRpb25SZXF1ZXN0GiQuZmxvd2tlZXAudjEuU2lnbmFsRXhlY3V0aW9uUmVzcG9uc2USPgoFUmV0cnkSGS5mbG93a2VlcC52MS5SZXRyeVJlcXVlc3QaGi5mbG93a2VlcC52MS5SZXRyeVJlc3BvbnNlElsKDldhdGNoRXhlY3V0aW9uEiIuZmxvd2tlZXAudjEuV2F0Y2hFeGVjdXRpb25SZXF1ZXN0GiMuZmxvd2tlZXAudjEuV2F0Y2hFeGVjdXRpb25SZXNwb25zZTABQjIKD2Rldi5mbG93a2VlcC52MVABWh1mbG93a2VlcC5kZXYvZ28vdjE7Zmxvd2tlZXB2MWIGcHJvdG8z", [file_flowkeep_v1_comparison, file_flowkeep_v1_event, file_flowkeep_v1_execution, file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp, file_google_rpc_status]);
 
 /**
  * Request of Execute.
@@ -751,6 +751,151 @@ export const CancelRequestSchema: GenMessage<CancelRequest> = /*@__PURE__*/
   messageDesc(file_flowkeep_v1_execution_service, 14);
 
 /**
+ * Request of Retry.
+ *
+ * @generated from message flowkeep.v1.RetryRequest
+ */
+export type RetryRequest = Message<"flowkeep.v1.RetryRequest"> & {
+  /**
+   * Required. Id of the execution.
+   *
+   * @generated from field: string execution_id = 1;
+   */
+  executionId: string;
+
+  /**
+   * Optional. Why, for the history. At most 1,024 characters.
+   *
+   * @generated from field: string reason = 2;
+   */
+  reason: string;
+
+  /**
+   * Optional. Id of this request, made by the caller; a UUID is advised. The same id with the same content returns the
+   * execution as it is now and retries nothing again; with other content, or of another method, ALREADY_EXISTS,
+   * REQUEST_ID_REUSED. It is remembered for at least 30 days and as long as the execution is kept. At most 128 characters.
+   *
+   * @generated from field: string request_id = 3;
+   */
+  requestId: string;
+
+  /**
+   * Optional. How long the new run may take, from now on. Unset means the timeout of the execution.
+   *
+   * @generated from field: google.protobuf.Duration timeout = 4;
+   */
+  timeout?: Duration | undefined;
+
+  /**
+   * Optional. What differs for one step.
+   *
+   * @generated from oneof flowkeep.v1.RetryRequest.change
+   */
+  change: {
+    /**
+     * It is called with another input.
+     *
+     * @generated from field: flowkeep.v1.RetryRequest.EditedInput edit = 5;
+     */
+    value: RetryRequest_EditedInput;
+    case: "edit";
+  } | {
+    /**
+     * It is skipped by hand.
+     *
+     * @generated from field: flowkeep.v1.RetryRequest.SkippedStep skip = 6;
+     */
+    value: RetryRequest_SkippedStep;
+    case: "skip";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message flowkeep.v1.RetryRequest.
+ * Use `create(RetryRequestSchema)` to create a new message.
+ */
+export const RetryRequestSchema: GenMessage<RetryRequest> = /*@__PURE__*/
+  messageDesc(file_flowkeep_v1_execution_service, 15);
+
+/**
+ * What a step is called with in place of what its definition says.
+ *
+ * @generated from message flowkeep.v1.RetryRequest.EditedInput
+ */
+export type RetryRequest_EditedInput = Message<"flowkeep.v1.RetryRequest.EditedInput"> & {
+  /**
+   * Required. Path of the step. It is one that runs again, and that a handler runs.
+   *
+   * @generated from field: string path = 1;
+   */
+  path: string;
+
+  /**
+   * Required. The parameters, whole. They must meet the schema of the handler; what does not fit is named in
+   * INVALID_FIELDS. They are those of every attempt of this run, and of no other run.
+   *
+   * @generated from field: google.protobuf.Struct input = 2;
+   */
+  input?: JsonObject | undefined;
+};
+
+/**
+ * Describes the message flowkeep.v1.RetryRequest.EditedInput.
+ * Use `create(RetryRequest_EditedInputSchema)` to create a new message.
+ */
+export const RetryRequest_EditedInputSchema: GenMessage<RetryRequest_EditedInput> = /*@__PURE__*/
+  messageDesc(file_flowkeep_v1_execution_service, 15, 0);
+
+/**
+ * A step that is not run.
+ *
+ * @generated from message flowkeep.v1.RetryRequest.SkippedStep
+ */
+export type RetryRequest_SkippedStep = Message<"flowkeep.v1.RetryRequest.SkippedStep"> & {
+  /**
+   * Required. Path of the step. It is one that would run again.
+   *
+   * @generated from field: string path = 1;
+   */
+  path: string;
+
+  /**
+   * Optional. What it gives, as if it had run: it is COMPLETED without an attempt, and what follows goes on with it.
+   *
+   * @generated from field: google.protobuf.Value output = 2;
+   */
+  output?: Value | undefined;
+};
+
+/**
+ * Describes the message flowkeep.v1.RetryRequest.SkippedStep.
+ * Use `create(RetryRequest_SkippedStepSchema)` to create a new message.
+ */
+export const RetryRequest_SkippedStepSchema: GenMessage<RetryRequest_SkippedStep> = /*@__PURE__*/
+  messageDesc(file_flowkeep_v1_execution_service, 15, 1);
+
+/**
+ * Response of Retry.
+ *
+ * @generated from message flowkeep.v1.RetryResponse
+ */
+export type RetryResponse = Message<"flowkeep.v1.RetryResponse"> & {
+  /**
+   * The execution, open again.
+   *
+   * @generated from field: flowkeep.v1.Execution execution = 1;
+   */
+  execution?: Execution | undefined;
+};
+
+/**
+ * Describes the message flowkeep.v1.RetryResponse.
+ * Use `create(RetryResponseSchema)` to create a new message.
+ */
+export const RetryResponseSchema: GenMessage<RetryResponse> = /*@__PURE__*/
+  messageDesc(file_flowkeep_v1_execution_service, 16);
+
+/**
  * Response of Cancel.
  *
  * @generated from message flowkeep.v1.CancelResponse
@@ -783,7 +928,7 @@ export type CancelResponse = Message<"flowkeep.v1.CancelResponse"> & {
  * Use `create(CancelResponseSchema)` to create a new message.
  */
 export const CancelResponseSchema: GenMessage<CancelResponse> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution_service, 15);
+  messageDesc(file_flowkeep_v1_execution_service, 17);
 
 /**
  * What became of one step.
@@ -825,7 +970,7 @@ export type CancelResponse_StepReceipt = Message<"flowkeep.v1.CancelResponse.Ste
  * Use `create(CancelResponse_StepReceiptSchema)` to create a new message.
  */
 export const CancelResponse_StepReceiptSchema: GenMessage<CancelResponse_StepReceipt> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution_service, 15, 0);
+  messageDesc(file_flowkeep_v1_execution_service, 17, 0);
 
 /**
  * What cancelling did. Values may be added.
@@ -895,7 +1040,7 @@ export enum CancelResponse_StepReceipt_Effect {
  * Describes the enum flowkeep.v1.CancelResponse.StepReceipt.Effect.
  */
 export const CancelResponse_StepReceipt_EffectSchema: GenEnum<CancelResponse_StepReceipt_Effect> = /*@__PURE__*/
-  enumDesc(file_flowkeep_v1_execution_service, 15, 0, 0);
+  enumDesc(file_flowkeep_v1_execution_service, 17, 0, 0);
 
 /**
  * Request of Pause.
@@ -949,7 +1094,7 @@ export type PauseRequest = Message<"flowkeep.v1.PauseRequest"> & {
  * Use `create(PauseRequestSchema)` to create a new message.
  */
 export const PauseRequestSchema: GenMessage<PauseRequest> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution_service, 16);
+  messageDesc(file_flowkeep_v1_execution_service, 18);
 
 /**
  * Response of Pause.
@@ -970,7 +1115,7 @@ export type PauseResponse = Message<"flowkeep.v1.PauseResponse"> & {
  * Use `create(PauseResponseSchema)` to create a new message.
  */
 export const PauseResponseSchema: GenMessage<PauseResponse> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution_service, 17);
+  messageDesc(file_flowkeep_v1_execution_service, 19);
 
 /**
  * Request of Resume.
@@ -1005,7 +1150,7 @@ export type ResumeRequest = Message<"flowkeep.v1.ResumeRequest"> & {
  * Use `create(ResumeRequestSchema)` to create a new message.
  */
 export const ResumeRequestSchema: GenMessage<ResumeRequest> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution_service, 18);
+  messageDesc(file_flowkeep_v1_execution_service, 20);
 
 /**
  * Response of Resume.
@@ -1026,7 +1171,7 @@ export type ResumeResponse = Message<"flowkeep.v1.ResumeResponse"> & {
  * Use `create(ResumeResponseSchema)` to create a new message.
  */
 export const ResumeResponseSchema: GenMessage<ResumeResponse> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution_service, 19);
+  messageDesc(file_flowkeep_v1_execution_service, 21);
 
 /**
  * Request of Terminate.
@@ -1061,7 +1206,7 @@ export type TerminateRequest = Message<"flowkeep.v1.TerminateRequest"> & {
  * Use `create(TerminateRequestSchema)` to create a new message.
  */
 export const TerminateRequestSchema: GenMessage<TerminateRequest> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution_service, 20);
+  messageDesc(file_flowkeep_v1_execution_service, 22);
 
 /**
  * Response of Terminate.
@@ -1082,7 +1227,7 @@ export type TerminateResponse = Message<"flowkeep.v1.TerminateResponse"> & {
  * Use `create(TerminateResponseSchema)` to create a new message.
  */
 export const TerminateResponseSchema: GenMessage<TerminateResponse> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution_service, 21);
+  messageDesc(file_flowkeep_v1_execution_service, 23);
 
 /**
  * Request of SignalExecution.
@@ -1144,7 +1289,7 @@ export type SignalExecutionRequest = Message<"flowkeep.v1.SignalExecutionRequest
  * Use `create(SignalExecutionRequestSchema)` to create a new message.
  */
 export const SignalExecutionRequestSchema: GenMessage<SignalExecutionRequest> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution_service, 22);
+  messageDesc(file_flowkeep_v1_execution_service, 24);
 
 /**
  * An execution, told by what it belongs to.
@@ -1172,7 +1317,7 @@ export type SignalExecutionRequest_Correlation = Message<"flowkeep.v1.SignalExec
  * Use `create(SignalExecutionRequest_CorrelationSchema)` to create a new message.
  */
 export const SignalExecutionRequest_CorrelationSchema: GenMessage<SignalExecutionRequest_Correlation> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution_service, 22, 0);
+  messageDesc(file_flowkeep_v1_execution_service, 24, 0);
 
 /**
  * Response of SignalExecution.
@@ -1200,7 +1345,7 @@ export type SignalExecutionResponse = Message<"flowkeep.v1.SignalExecutionRespon
  * Use `create(SignalExecutionResponseSchema)` to create a new message.
  */
 export const SignalExecutionResponseSchema: GenMessage<SignalExecutionResponse> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution_service, 23);
+  messageDesc(file_flowkeep_v1_execution_service, 25);
 
 /**
  * Request of WatchExecution.
@@ -1236,7 +1381,7 @@ export type WatchExecutionRequest = Message<"flowkeep.v1.WatchExecutionRequest">
  * Use `create(WatchExecutionRequestSchema)` to create a new message.
  */
 export const WatchExecutionRequestSchema: GenMessage<WatchExecutionRequest> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution_service, 24);
+  messageDesc(file_flowkeep_v1_execution_service, 26);
 
 /**
  * Response of WatchExecution.
@@ -1290,7 +1435,7 @@ export type WatchExecutionResponse = Message<"flowkeep.v1.WatchExecutionResponse
  * Use `create(WatchExecutionResponseSchema)` to create a new message.
  */
 export const WatchExecutionResponseSchema: GenMessage<WatchExecutionResponse> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution_service, 25);
+  messageDesc(file_flowkeep_v1_execution_service, 27);
 
 /**
  * The events of one or more whole transitions.
@@ -1311,7 +1456,7 @@ export type EventBatch = Message<"flowkeep.v1.EventBatch"> & {
  * Use `create(EventBatchSchema)` to create a new message.
  */
 export const EventBatchSchema: GenMessage<EventBatch> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution_service, 26);
+  messageDesc(file_flowkeep_v1_execution_service, 28);
 
 /**
  * A position up to which everything was sent.
@@ -1332,7 +1477,7 @@ export type Bookmark = Message<"flowkeep.v1.Bookmark"> & {
  * Use `create(BookmarkSchema)` to create a new message.
  */
 export const BookmarkSchema: GenMessage<Bookmark> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution_service, 27);
+  messageDesc(file_flowkeep_v1_execution_service, 29);
 
 /**
  * An execution as it stood at a seq.
@@ -1360,7 +1505,7 @@ export type Snapshot = Message<"flowkeep.v1.Snapshot"> & {
  * Use `create(SnapshotSchema)` to create a new message.
  */
 export const SnapshotSchema: GenMessage<Snapshot> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution_service, 28);
+  messageDesc(file_flowkeep_v1_execution_service, 30);
 
 /**
  * Output that a step gives while it runs, such as tokens of a model or lines of a log.
@@ -1402,7 +1547,7 @@ export type StepOutput = Message<"flowkeep.v1.StepOutput"> & {
  * Use `create(StepOutputSchema)` to create a new message.
  */
 export const StepOutputSchema: GenMessage<StepOutput> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution_service, 29);
+  messageDesc(file_flowkeep_v1_execution_service, 31);
 
 /**
  * Executes workflows, shows how they go, and stops them.
@@ -1551,6 +1696,21 @@ export const ExecutionService: GenService<{
     methodKind: "unary";
     input: typeof SignalExecutionRequestSchema;
     output: typeof SignalExecutionResponseSchema;
+  },
+  /**
+   * Lets an execution that has ended FAILED, TIMED_OUT or CANCELLED go on in place, in another run: from what failed,
+   * keeping what is done. Steps that completed or were skipped never run again, and neither does one whose failure others
+   * went on with; of a `for_each` only the items that are not done go on, with the list as it was. One step may be given
+   * another input than its definition says, or be skipped by hand with an output. An answer means that the execution is
+   * open again and will reach another end; nothing of it began before. An execution in another state answers
+   * FAILED_PRECONDITION, EXECUTION_STATE, and of several calls at once, all but one.
+   *
+   * @generated from rpc flowkeep.v1.ExecutionService.Retry
+   */
+  retry: {
+    methodKind: "unary";
+    input: typeof RetryRequestSchema;
+    output: typeof RetryResponseSchema;
   },
   /**
    * Sends the events of an execution in order and without gaps, first those that happened, then each as it is
