@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import aclosing
 from functools import partial
 from typing import Any, Unpack
@@ -12,7 +12,6 @@ from flowkeep.arguments import flag, text, texts, whole
 from flowkeep.batch import Outcome, execute_all, judge_of
 from flowkeep.channel import call_metadata
 from flowkeep.control import ControlCalls
-from flowkeep.durations import Span
 from flowkeep.errors import (
     DefinitionError,
     ExecutionFailedError,
@@ -38,8 +37,6 @@ from flowkeep.requests import (
     execute_request,
     execution_view,
     list_request,
-    retry_request,
-    signal_request,
     steps_request,
     update_request,
 )
@@ -309,48 +306,6 @@ class Client(ControlCalls, NotificationCalls, TaskCalls):
         Idempotent. Raises NotFoundError, and FailedPreconditionError (EXECUTION_FINISHED) when it ended otherwise.
         """
         return await self._call(self._executions.Cancel, cancel_request(execution_id, reason, request_id))
-
-    async def signal(
-        self,
-        execution_id: str,
-        name: str,
-        payload: Input | None = None,
-        *,
-        workflow: str = "",
-        correlation_id: str = "",
-        request_id: RequestId = None,
-    ) -> executions_pb2.SignalExecutionResponse:
-        """Send an execution a signal, for which a step of it waits or will; return the execution and the signal's id.
-
-        With an empty `execution_id`, that of a `workflow` which has this `correlation_id` and has not ended. Sent once,
-        however often it is tried. Raises NotFoundError, FailedPreconditionError (EXECUTION_FINISHED, EXECUTION_STATE,
-        CORRELATION_AMBIGUOUS), InvalidArgumentError for a payload that a step which waits does not take, and
-        ResourceExhaustedError (SIGNALS_FULL).
-        """
-        request = signal_request(
-            execution_id, name, payload, workflow=workflow, correlation_id=correlation_id, request_id=request_id
-        )
-        return await self._call(self._executions.SignalExecution, request)
-
-    async def retry(
-        self,
-        execution_id: str,
-        reason: str = "",
-        *,
-        timeout: Span | None = None,
-        edit: tuple[str, Mapping[str, Any]] | None = None,
-        skip: tuple[str, Any] | None = None,
-        request_id: RequestId = None,
-    ) -> Execution:
-        """Let an execution that ended FAILED, TIMED_OUT or CANCELLED go on from what failed, and return it.
-
-        What is done stays. `edit` is the path of a step and the input that it is called with this time, `skip` the path
-        of one that is not run and the output that it has; `timeout` counts from now on. Raises NotFoundError,
-        FailedPreconditionError (EXECUTION_STATE, STEP_NOT_RETRIED), and InvalidArgumentError for an input that does not
-        fit.
-        """
-        request = retry_request(execution_id, reason, timeout=timeout, edit=edit, skip=skip, request_id=request_id)
-        return (await self._call(self._executions.Retry, request)).execution
 
     async def watch(
         self, execution_id: str, after_seq: int = 0, snapshot: bool = False

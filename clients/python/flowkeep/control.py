@@ -1,10 +1,15 @@
-"""The calls that hold executions, let them go on, and end them at once."""
+"""The calls that send executions something: pause, resume, terminate, signal, retry."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from flowkeep.arguments import flag, text
 from flowkeep.connection import Connection
-from flowkeep.requests import RequestId, request_text
+from flowkeep.durations import Span
+from flowkeep.payload import Input
+from flowkeep.requests import RequestId, request_text, retry_request, signal_request
 from flowkeep.v1 import execution_service_pb2 as pb
 from flowkeep.v1.execution_pb2 import Execution
 
@@ -58,3 +63,45 @@ class ControlCalls(Connection):
             request_id=request_text(request_id),
         )
         return (await self._call(self._executions.Terminate, request)).execution
+
+    async def signal(
+        self,
+        execution_id: str,
+        name: str,
+        payload: Input | None = None,
+        *,
+        workflow: str = "",
+        correlation_id: str = "",
+        request_id: RequestId = None,
+    ) -> pb.SignalExecutionResponse:
+        """Send an execution a signal, for which a step of it waits or will; return the execution and the signal's id.
+
+        With an empty `execution_id`, that of a `workflow` which has this `correlation_id` and has not ended. Sent once,
+        however often it is tried. Raises NotFoundError, FailedPreconditionError (EXECUTION_FINISHED, EXECUTION_STATE,
+        CORRELATION_AMBIGUOUS), InvalidArgumentError for a payload that a step which waits does not take, and
+        ResourceExhaustedError (SIGNALS_FULL).
+        """
+        request = signal_request(
+            execution_id, name, payload, workflow=workflow, correlation_id=correlation_id, request_id=request_id
+        )
+        return await self._call(self._executions.SignalExecution, request)
+
+    async def retry(
+        self,
+        execution_id: str,
+        reason: str = "",
+        *,
+        timeout: Span | None = None,
+        edit: tuple[str, Mapping[str, Any]] | None = None,
+        skip: tuple[str, Any] | None = None,
+        request_id: RequestId = None,
+    ) -> Execution:
+        """Let an execution that ended FAILED, TIMED_OUT or CANCELLED go on from what failed, and return it.
+
+        What is done stays. `edit` is the path of a step and the input that it is called with this time, `skip` the path
+        of one that is not run and the output that it has; `timeout` counts from now on. Raises NotFoundError,
+        FailedPreconditionError (EXECUTION_STATE, STEP_NOT_RETRIED), and InvalidArgumentError for an input that does not
+        fit.
+        """
+        request = retry_request(execution_id, reason, timeout=timeout, edit=edit, skip=skip, request_id=request_id)
+        return (await self._call(self._executions.Retry, request)).execution
