@@ -29,7 +29,11 @@ async def test_a_pause_that_was_kept_holds_who_goes_on(
     await server.death()
     gate.opened.set()
     await server.restart()
-    assert (await pausing).state == Execution.STATE_PAUSED  # the client has sent it again, under the same request id
+    await pausing  # the client has sent it again, under the same request id
+    async for event in client.watch(watcher.execution_id):
+        if event.HasField("paused") and event.paused.reason == "lunch":
+            break
+    assert (await client.get_execution(watcher.execution_id)).state == Execution.STATE_PAUSED
     assert (effects.of("/after"), len(effects.of("/fetch"))) == ([], 1)
     await client.resume(watcher.execution_id)
     events = await check_watch(client, watcher)

@@ -119,7 +119,7 @@ async def test_what_belongs_to_others_is_as_what_does_not_exist(guarded, databas
 
     # The same requests of the owner all do their work, whatever destroys last.
     mine = [path for path in METHODS if name_of(path) not in BY_TASK]
-    destroying = ["Terminate", "Cancel", "DeleteWorkflow"]
+    destroying = ["Terminate", "Cancel", "Retry", "DeleteWorkflow"]
     for path in sorted(mine, key=lambda path: [name_of(path) == each for each in reversed(destroying)]):
         request = valid(path, name, execution_id)
         if name_of(path) == "DeleteWorkflow":

@@ -175,11 +175,13 @@ def _early_events(stack: ExitStack) -> None:
 
 @_mutant("M9", "who loses an execution or a fenced write goes on as if it had not", "ST10", "ST3", "I8")
 def _loser_goes_on(stack: ExitStack) -> None:
-    def committed(self: Run, plan: Any, transition: Transition, future: asyncio.Future[CommitResult]) -> None:
+    def committed(
+        self: Run, plan: Any, transition: Transition, again: Any, future: asyncio.Future[CommitResult]
+    ) -> None:
         if not future.cancelled() and future.exception() is None and future.result() is CommitResult.FENCED:
             future = asyncio.get_running_loop().create_future()
             future.set_result(CommitResult.COMMITTED)
-        before(self, plan, transition, future)
+        before(self, plan, transition, again, future)
 
     async def reclaim(self: Tenure) -> None:
         """Drop nothing."""

@@ -83,6 +83,7 @@ class Run:
         """Whether others may drive the execution, so that nothing of it begins here; another thread may set it."""
         self._guard = Guard(self.fail)
         self._is_closing = False
+        self._awaits_mail = False  # what an end was refused for is on its way here, so the execution is kept
         self._in_flight = 0
         self._quiet = asyncio.Event()
         self._quiet.set()
@@ -155,6 +156,7 @@ class Run:
         Returns how many of them had not come before.
         """
         fresh = self._inbox.take(messages)
+        self._awaits_mail = self._awaits_mail and not fresh
         for message in fresh:
             self.apply(happenings.MessageCame(self.context.now(), message))
         return len(fresh)
@@ -276,7 +278,7 @@ class Run:
 
     def _parked_until(self, state: State) -> datetime | None:
         """Return until when the execution need not be in memory, None when it must."""
-        if self._backlog or self._inbox.unread or not state.is_idle or self._attempts.are_left():
+        if self._backlog or self._inbox.unread or self._awaits_mail or not state.is_idle or self._attempts.are_left():
             return None
         return parked_until(state, self.context.now(), self.context.settings.park_after)
 
@@ -287,6 +289,7 @@ class Run:
         """
         self.state, self._is_closing = before, False
         self._inbox.forget_unread()
+        self._awaits_mail = True
         with self._guard:
             self._hand_over(planner.apply(self.definition, before, result, settles=False), survived=survived)
         self.context.mail.poke()  # what came while it was closing was let go

@@ -112,7 +112,9 @@ class KnownHandlers:
                 if now - when >= REFRESHED:
                     fresh.setdefault(said.org, {})[row.name] = written
         for org, by_name in fresh.items():
-            await self._repository.keep_worker_handlers(org, list(by_name.values()))
+            # What they are stays as it stands: another process may have had a newer version since.
+            standing = {row.name: row for row in await self._repository.find_worker_handlers(org, sorted(by_name))}
+            await self._repository.keep_worker_handlers(org, list({**by_name, **standing}.values()))
             self._written.update({(org, name): (row, now) for name, row in by_name.items()})
 
     async def keep(self) -> None:

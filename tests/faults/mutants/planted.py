@@ -222,11 +222,13 @@ def _early_events() -> None:
 def _loser_goes_on() -> None:
     """M9: neither a refused write nor a lost lease stops who drives an execution."""
 
-    def committed(self: Run, plan: Any, transition: Transition, future: asyncio.Future[CommitResult]) -> None:
+    def committed(
+        self: Run, plan: Any, transition: Transition, again: Any, future: asyncio.Future[CommitResult]
+    ) -> None:
         if not future.cancelled() and future.exception() is None and future.result() is CommitResult.FENCED:
             future = asyncio.get_running_loop().create_future()
             future.set_result(CommitResult.COMMITTED)
-        before(self, plan, transition, future)
+        before(self, plan, transition, again, future)
 
     before = _patch(Run, "_committed", committed)
     _no_fence()
