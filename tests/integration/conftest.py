@@ -36,6 +36,7 @@ from tests.integration.postgres_store import PostgresStore
 from tests.integration.postgres_store import opened as opened_store
 from tests.integration.stage import PACE, Served, Stage, serving
 from tests.integration.web import Web, serving_web
+from tests.kept import Kept
 from tests.patience import PATIENCE, judged
 from tests.remembered import remember_handlers, remember_packages
 
@@ -187,9 +188,16 @@ def prompt(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def open_repository(database_dsn: str) -> OpenRepository:
-    """Opens one more repository over the test's database, as another process would."""
-    return lambda **options: opened(database_dsn, **options)
+def open_repository(request: pytest.FixtureRequest, kept_for_all: Kept) -> OpenRepository:
+    """Opens one more repository over the test's database, as another process would.
+
+    That is one of its own where it looks behind the store, or has that be another than usual; else the kept one.
+    """
+    if "database_dsn" in request.fixturenames:
+        database_dsn = request.getfixturevalue("database_dsn")
+        return lambda **options: opened(database_dsn, **options)
+    kept: Kept = request.getfixturevalue("kept")
+    return lambda **options: opened(kept.dsn, **options) if options != UNHURRIED else kept.repository(pool_size=4)
 
 
 @asynccontextmanager
