@@ -11,7 +11,7 @@ from flowkeep.definition import short_name
 from flowkeep.payload import from_struct
 from flowkeep.v1.task_pb2 import Task
 from service.cli.columns import Facts, FittingTable, Prose
-from service.cli.rendering import clean, payload_text, plain, time_text
+from service.cli.rendering import clean, one_line, payload_text, plain, time_text
 
 
 def tasks_table(tasks: Iterable[Task]) -> FittingTable:
@@ -29,6 +29,18 @@ def tasks_table(tasks: Iterable[Task]) -> FittingTable:
             plain(task.workflow_name),
         )
     return table
+
+
+def task_line(task: Task) -> Prose:
+    """Return how a task stands, in a line."""
+    said = plain(f"{task.task_id}  {time_text(task.update_time)}  ", "dim")
+    said.append(_state(task).lower()).append("  ").append(one_line(clean(task.title)), "bold")
+    return Prose(said.append(f"  {one_line(clean(task.outcome or _whose(task)))}", "dim"))
+
+
+def gone_line(task_id: str) -> Prose:
+    """Return that a task is none of those that are watched any more."""
+    return Prose(plain(f"{task_id}  gone", "dim"))
 
 
 def task_view(task: Task) -> Group:

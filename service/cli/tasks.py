@@ -1,7 +1,8 @@
-"""Commands about tasks of people: list, show, claim, release, complete, delegate, comment."""
+"""Commands about tasks of people: list, watch, show, claim, release, complete, delegate, comment."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -24,6 +25,11 @@ def _option(help: str, *names: str) -> Any:
     return typer.Option(*names, help=help, show_default=False)
 
 
+_Mine = Annotated[bool, typer.Option("--mine", help="Only those that you could complete.")]
+_State = Annotated[_Strings, _option("Only in this state, such as OPEN. Repeatable: in one of them.")]
+_Everything = Annotated[bool, typer.Option("--all", help="Also those that have ended.")]
+_Group = Annotated[str, _option("Only those for this group.")]
+_Execution = Annotated[str, _option("Only those of this execution, by its id or first 8 or more digits.")]
 _Comment = Annotated[str, _option("What there is to say about it.", "--comment", "-m")]
 
 
@@ -32,6 +38,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(no_args_is_help=True, help="Work on tasks that workflows have for people, such as approvals.")
     for name, function in (
         ("list", list_tasks),
+        ("watch", watch),
         ("show", show_task),
         ("claim", claim),
         ("release", release),
@@ -45,28 +52,19 @@ def register(app: typer.Typer) -> None:
 
 async def list_tasks(
     session: Session,
-    mine: Annotated[bool, typer.Option("--mine", help="Only those that you could complete.")] = False,
-    state: Annotated[_Strings, _option("Only in this state, such as OPEN. Repeatable: in one of them.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Also those that have ended.")] = False,
-    group: Annotated[str, _option("Only those for this group.")] = "",
-    execution: Annotated[str, _option("Only those of this execution, by its id or first 8 or more digits.")] = "",
+    mine: _Mine = False,
+    state: _State = None,
+    everything: _Everything = False,
+    group: _Group = "",
+    execution: _Execution = "",
     limit: Annotated[int, typer.Option(min=0, help="How many at most; 0 for all.")] = 50,
 ) -> None:
     """List tasks, newest first: without --all or --state those that have not ended."""
-    from flowkeep.v1.task_pb2 import Task
-    from service.cli.arguments import parse_choice
-    from service.cli.execution_ids import whole_id
     from service.cli.json_form import json_form
     from service.cli.rendering import show, show_json
     from service.cli.task_view import tasks_table
 
-    names = [name.removeprefix("STATE_") for name in Task.State.keys()[1:]]
-    states = [parse_choice(each, names, "--state") for each in state or ()]
-    filters: TaskFilters = {"mine": mine, "group": group, "states": states}
-    if not states and not everything:
-        filters["states"] = ["OPEN", "CLAIMED"]
-    if execution:
-        filters["execution_id"] = await whole_id(session.client, execution)
+    filters = await _filters(session, state or (), execution, mine=mine, group=group, everything=everything)
     found: list[Task] = []
     async for task in session.client.list_tasks(page_size=min(limit, 200), **filters):
         found.append(task)
@@ -76,6 +74,61 @@ async def list_tasks(
         show_json({"tasks": [json_form(task) for task in found]})
     else:
         show(tasks_table(found) if found else "No tasks meet the filters.")
+
+
+async def watch(
+    session: Session,
+    mine: _Mine = False,
+    state: _State = None,
+    everything: _Everything = False,
+    group: _Group = "",
+    execution: _Execution = "",
+) -> None:
+    """Show tasks as `list` does, newest last, then each as it comes, changes or goes, until interrupted.
+
+    With JSON, one a line: a task, or what has gone as `gone_task_id`.
+    """
+    from contextlib import aclosing
+
+    from service.cli.json_form import json_form
+    from service.cli.rendering import show, show_json
+    from service.cli.task_view import gone_line, task_line
+
+    filters = await _filters(session, state or (), execution, mine=mine, group=group, everything=everything)
+    seen: dict[str, int] = {}
+    async with aclosing(session.client.watch_tasks(**filters)) as responses:
+        async for response in responses:
+            # After a break all of them come again: what is shown already is known by its version.
+            news = [task for task in reversed(response.tasks) if seen.get(task.task_id) != task.version]
+            for task in news:
+                seen[task.task_id] = task.version
+                if session.json:
+                    show_json(json_form(task), line=True)
+                else:
+                    show(task_line(task))
+            for task_id in response.gone_task_ids:
+                seen.pop(task_id, None)
+                if session.json:
+                    show_json({"gone_task_id": task_id}, line=True)
+                else:
+                    show(gone_line(task_id))
+
+
+async def _filters(
+    session: Session, state: Sequence[str], execution: str, *, mine: bool, group: str, everything: bool
+) -> TaskFilters:
+    from flowkeep.v1.task_pb2 import Task
+    from service.cli.arguments import parse_choice
+    from service.cli.execution_ids import whole_id
+
+    names = [name.removeprefix("STATE_") for name in Task.State.keys()[1:]]
+    states = [parse_choice(each, names, "--state") for each in state]
+    filters: TaskFilters = {"mine": mine, "group": group, "states": states}
+    if not states and not everything:
+        filters["states"] = ["OPEN", "CLAIMED"]
+    if execution:
+        filters["execution_id"] = await whole_id(session.client, execution)
+    return filters
 
 
 async def show_task(session: Session, task_id: _Id) -> None:

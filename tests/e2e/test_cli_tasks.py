@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import signal
+
 from tests.e2e.commands import at, execute, refused, shown
+from tests.e2e.process import FLOWKEEP, environment
+from tests.patience import PATIENCE
 
 ASKING = """
 name: asking
@@ -58,3 +64,24 @@ async def test_a_signal_is_sent_by_id_or_by_what_the_execution_belongs_to(target
     assert second in text
     assert "signal go received" in await shown(target, "events", second)
     await refused(target, "signal", "-", "go", code=2)
+
+
+async def test_tasks_are_watched_as_they_come_change_and_go(target: str) -> None:
+    await shown(target, "apply", "-", given=ASKING)
+    execution_id = (await execute(target, "asking"))["execution_id"]
+    watching = await asyncio.create_subprocess_exec(
+        *(*FLOWKEEP, "tasks", "watch", "--execution", execution_id, "--output", "json"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=environment({"FLOWKEEP_TARGET": target}),
+    )
+    assert watching.stdout is not None
+    async with asyncio.timeout(2 * PATIENCE):
+        task = json.loads(await watching.stdout.readline())
+        assert (task["state"], task["title"]) == ("OPEN", "Approve the trip")
+        await shown(target, "tasks", "claim", task["task_id"])
+        assert json.loads(await watching.stdout.readline())["state"] == "CLAIMED"
+        await shown(target, "tasks", "complete", task["task_id"], "rejected")
+        assert json.loads(await watching.stdout.readline()) == {"gone_task_id": task["task_id"]}
+        watching.send_signal(signal.SIGINT)
+        await watching.communicate()
