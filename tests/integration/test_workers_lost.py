@@ -234,7 +234,7 @@ async def test_a_worker_takes_a_permission_of_its_own(serve: Serve, tmp_path: Pa
     key_file.write_bytes(PUBLIC_PEM)
     served = await serve(jwt_key_file=key_file)
     call = WorkerServiceStub(served.channel).Work(metadata=bearer(token(permissions=["workers.read"])))
-    await call.write(pb.WorkRequest(register=register("work")))
+    # Nothing is written: the call is refused before the server reads, and a write to a call that has ended fails.
     error = await refusal(call.read())
     assert error.metadata == {"permission": "workers.work"}
 
