@@ -16,6 +16,20 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
+class Driving:
+    """Who drives an execution, and how it stands among those that nobody drives; `time` is when, by the store's clock.
+
+    `server` is empty where no process has it, or nothing is known of that one. `lease_until` is None where its lease
+    was ended, or cannot be read. `before` counts those of its org that are claimed first, 0 unless it may be claimed.
+    """
+
+    time: datetime
+    server: str = ""
+    lease_until: datetime | None = None
+    before: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class News:
     """What another process did: to which executions (None: to any), whether some of them are to be claimed or have
     unseen messages."""

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Protocol
 from uuid import UUID
 
-from persistence.processes import Lease, News
+from persistence.model import Scope
+from persistence.processes import Driving, Lease, News
 
 
 class ReplicaRepository(Protocol):
@@ -36,6 +37,13 @@ class ReplicaRepository(Protocol):
         """Release an execution as if its owner had died with it: claimable at once, with one death more.
 
         False when this incarnation does not own it at this epoch.
+        """
+        ...
+
+    async def who_drives(self, scope: Scope, execution_id: UUID, most: int) -> Driving:
+        """Return which process has an execution, or how many, up to `most`, of its org are claimed before it.
+
+        Raises ExecutionNotFoundError, and QueueFullError when too much is read already.
         """
         ...
 

@@ -50,6 +50,7 @@ from service.engine.egress.allowed import Allowed
 from service.engine.egress.egress import Egress
 from service.engine.egress.guard import Guard
 from service.engine.executions import Executions
+from service.engine.explaining import Explaining
 from service.engine.handlers.processes import allow_processes
 from service.engine.handlers.registry import Registry
 from service.engine.handlers.threads import threads, watch_threads
@@ -262,6 +263,7 @@ async def running_server(config: Config, repository: Repository, *, alone: bool)
             config.wait_limit,
             engine.control,
             Signalling(repository, engine.workflows, engine.control),
+            Explaining(repository, engine.workflows, engine.runner),
         )
         notification_servicer = NotificationServicer(notifications_of(config, repository, engine.hub), tokens)
         task_servicer = TaskServicer(engine.people, repository, tokens)

@@ -247,6 +247,12 @@ func (c *Client) CompareExecutions(ctx context.Context, executionID, otherExecut
 	return call(ctx, c, c.executions.CompareExecutions, request, c.timeout)
 }
 
+// ExplainExecution returns why an execution and each of its open steps do not move.
+func (c *Client) ExplainExecution(ctx context.Context, executionID string) (*flowkeepv1.ExplainExecutionResponse, error) {
+	request := &flowkeepv1.ExplainExecutionRequest{ExecutionId: executionID}
+	return call(ctx, c, c.executions.ExplainExecution, request, c.timeout)
+}
+
 // CancelOptions says how an execution is cancelled.
 type CancelOptions struct {
 	// RequestID is the id of the request; without one the client makes it.

@@ -152,6 +152,8 @@ func TestAnExecutionGivesItsResultWaitedForInEachWay(t *testing.T) {
 	equal(t, step.GetStep().GetHandler(), "transform")
 	compared := must[*flowkeepv1.CompareExecutionsResponse](t)(client.CompareExecutions(ctx, waited.GetExecutionId(), waited.GetExecutionId()))
 	equal(t, compared.GetTotals().GetDifferingSteps(), 0)
+	why := must[*flowkeepv1.ExplainExecutionResponse](t)(client.ExplainExecution(ctx, waited.GetExecutionId()))
+	equal(t, why.GetObstacles()[0].GetSentence(), "It has ended: COMPLETED.")
 }
 
 func TestTheSameRequestIDStartsNothingTwice(t *testing.T) {

@@ -9,7 +9,8 @@ from msgspec.structs import replace
 
 from persistence.memory.journal import release
 from persistence.memory.tables import Tables
-from persistence.processes import Lease
+from persistence.model import Scope
+from persistence.processes import Driving, Lease
 
 
 class MemoryReplicas:
@@ -48,3 +49,22 @@ class MemoryReplicas:
         deaths = row.execution.deaths + 1
         row.execution = replace(row.execution, incarnation=None, wake_time=self._tables.now(), deaths=deaths)
         return True
+
+    async def who_drives(self, scope: Scope, execution_id: UUID, most: int) -> Driving:
+        """See ReplicaRepository."""
+        tables, now = self._tables, self._tables.now()
+        execution = tables.row(scope, execution_id).execution
+        if execution.incarnation is not None:
+            server = tables.replica_names.get(execution.incarnation, "")
+            return Driving(now, server, tables.leases.get(execution.incarnation))
+        if execution.wake_time is None or execution.wake_time > now:
+            return Driving(now)
+        before = sum(
+            each.org == execution.org
+            and each.incarnation is None
+            and each.wake_time is not None
+            and each.wake_time <= now
+            and (-each.priority, each.wake_time, each.id) < (-execution.priority, execution.wake_time, execution.id)
+            for each in (row.execution for row in tables.executions.values())
+        )
+        return Driving(now, before=min(before, most))

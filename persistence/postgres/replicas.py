@@ -6,11 +6,14 @@ from uuid import UUID
 
 import asyncpg
 
+from persistence.errors import ExecutionNotFoundError
+from persistence.model import Scope
 from persistence.postgres.claims import release
 from persistence.postgres.connection import Database
 from persistence.postgres.notifications import Notifications, notify
+from persistence.postgres.records import IS_READABLE
 from persistence.postgres.revisions import expected_revision
-from persistence.processes import Lease, News
+from persistence.processes import Driving, Lease, News
 
 _LEASE = """clock_timestamp() AS time,
     EXISTS (SELECT FROM replicas o WHERE o.incarnation <> $1 AND o.lease_until > clock_timestamp()) AS has_others"""
@@ -35,6 +38,21 @@ UPDATE replicas SET lease_until = '-infinity' WHERE incarnation <> $1 AND lease_
 _DISOWN = """
 UPDATE executions SET incarnation = NULL, wake_time = clock_timestamp(), deaths = least(deaths + 1, 32767)
 WHERE id = $1 AND incarnation = $2 AND epoch = $3"""
+
+# Those that wait behind it are not read: each half of the count goes along the index of what may be claimed.
+_FREE = """SELECT FROM executions o WHERE o.incarnation IS NULL AND o.end_time IS NULL AND o.org_id = e.org_id
+            AND o.wake_time <= clock_timestamp()"""
+_WHO_DRIVES = f"""
+SELECT clock_timestamp() AS time, coalesce(r.name, '') AS server,
+    CASE WHEN r.lease_until {IS_READABLE} THEN r.lease_until END AS lease_until,
+    CASE WHEN e.incarnation IS NULL AND e.end_time IS NULL AND e.wake_time <= clock_timestamp() THEN (
+        SELECT count(*) FROM (
+            ({_FREE} AND o.priority > e.priority LIMIT $4)
+            UNION ALL
+            ({_FREE} AND o.priority = e.priority AND (o.wake_time, o.id) < (e.wake_time, e.id) LIMIT $4)) b)
+        ELSE 0 END AS before
+FROM executions e LEFT JOIN replicas r ON r.incarnation = e.incarnation
+WHERE e.org_id = $1 AND e.id = $2 AND ($3::text IS NULL OR e.owner = $3)"""  # noqa: S608 - our own conditions
 
 _SHORTEST_RENEWAL, _LONGEST_RENEWAL = 0.1, 2.0
 """Seconds that a renewal may take the server."""
@@ -85,6 +103,14 @@ class PostgresReplicas:
             answer = await session.execute(_DISOWN, execution_id, incarnation, epoch)
             await notify(session, News(frozenset(), has_work=True))
             return str(answer).endswith(" 1")
+
+    async def who_drives(self, scope: Scope, execution_id: UUID, most: int) -> Driving:
+        """See ReplicaRepository."""
+        async with self._database.searching(scope.org) as session:
+            row = await session.fetchrow(_WHO_DRIVES, scope.org, execution_id, scope.owner, most)
+        if row is None:
+            raise ExecutionNotFoundError(execution_id)
+        return Driving(row["time"], row["server"], row["lease_until"], min(row["before"], most))
 
     def _lease(self, row: asyncpg.Record, heard: int) -> Lease:
         self._notifications.learn(row["has_others"], heard)

@@ -40,6 +40,7 @@ from service.api.executions import (
     executed,
     execution_message,
 )
+from service.api.explanations import ExplainCalls
 from service.api.filters import count_limit, execution_filter, execution_order, sort_kind, sort_value, step_filter
 from service.api.identity import current_identity
 from service.api.large import Batch
@@ -51,6 +52,7 @@ from service.api.steps import Sight, add_steps
 from service.api.times import seconds
 from service.engine.control import Control
 from service.engine.executions import Executions
+from service.engine.explaining import Explaining
 from service.engine.history import History
 from service.engine.requests import StartRequest
 from service.engine.signalling import Signalling
@@ -95,7 +97,7 @@ Read = TypeVar("Read", bound=_HasOmitted)
 Made = TypeVar("Made")
 
 
-class ExecutionServicer(ControlCalls, ExecutionServiceServicer):
+class ExecutionServicer(ControlCalls, ExplainCalls, ExecutionServiceServicer):
     """Executions over gRPC."""
 
     def __init__(
@@ -107,6 +109,7 @@ class ExecutionServicer(ControlCalls, ExecutionServiceServicer):
         wait_limit: float,
         control: Control,
         signalling: Signalling,
+        explaining: Explaining,
     ) -> None:
         self._executions = executions
         self._control = control
@@ -115,6 +118,7 @@ class ExecutionServicer(ControlCalls, ExecutionServiceServicer):
         self._repository = repository
         self._tokens = tokens
         self._wait_limit, self._signalling = wait_limit, signalling
+        self._explaining = explaining
         self._steps = Steps(repository, workflows)
         self._history = History(repository, workflows, decode)
         self._large = Gate(LARGE_AT_A_TIME, LARGE_PATIENCE)

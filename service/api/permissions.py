@@ -7,6 +7,9 @@ from collections.abc import Mapping
 READ_EXECUTIONS = "executions.read"
 """Needed by `Execute` too when its answer is to show all of the execution."""
 
+READ_TASKS = "tasks.read"
+"""Needed by `ExplainExecution` too, to tell whose task an execution waits for."""
+
 PERMISSIONS: Mapping[str, str] = {
     "/flowkeep.v1.WorkflowService/CreateWorkflow": "workflows.write",
     "/flowkeep.v1.WorkflowService/GetWorkflow": "workflows.read",
@@ -23,6 +26,7 @@ PERMISSIONS: Mapping[str, str] = {
     "/flowkeep.v1.ExecutionService/ListSteps": READ_EXECUTIONS,
     "/flowkeep.v1.ExecutionService/GetStep": READ_EXECUTIONS,
     "/flowkeep.v1.ExecutionService/CompareExecutions": READ_EXECUTIONS,
+    "/flowkeep.v1.ExecutionService/ExplainExecution": READ_EXECUTIONS,
     "/flowkeep.v1.ExecutionService/Cancel": "executions.cancel",
     "/flowkeep.v1.ExecutionService/Pause": "executions.control",
     "/flowkeep.v1.ExecutionService/Resume": "executions.control",
@@ -33,9 +37,9 @@ PERMISSIONS: Mapping[str, str] = {
     "/flowkeep.v1.NotificationService/ListNotifications": "notifications.read",
     "/flowkeep.v1.NotificationService/MarkNotificationsRead": "notifications.read",
     "/flowkeep.v1.NotificationService/WatchNotifications": "notifications.read",
-    "/flowkeep.v1.TaskService/GetTask": "tasks.read",
-    "/flowkeep.v1.TaskService/ListTasks": "tasks.read",
-    "/flowkeep.v1.TaskService/WatchTasks": "tasks.read",
+    "/flowkeep.v1.TaskService/GetTask": READ_TASKS,
+    "/flowkeep.v1.TaskService/ListTasks": READ_TASKS,
+    "/flowkeep.v1.TaskService/WatchTasks": READ_TASKS,
     "/flowkeep.v1.TaskService/ClaimTask": "tasks.work",
     "/flowkeep.v1.TaskService/ReleaseTask": "tasks.work",
     "/flowkeep.v1.TaskService/CompleteTask": "tasks.work",

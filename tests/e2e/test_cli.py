@@ -270,6 +270,14 @@ async def test_two_executions_beside_each_other(target: str) -> None:
     assert "EXECUTION_NOT_FOUND" in await refused(target, "compare", one, NO_EXECUTION, code=3)
 
 
+async def test_why_an_execution_does_not_move(target: str) -> None:
+    execution_id = (await execute(target, "greeting", "--set", "name=Flo", "--wait"))["execution_id"]
+    (found,) = (await at(target, "explain", execution_id)).json["obstacles"]
+    assert (found["sentence"], found["ended"]) == ("It has ended: COMPLETED.", {"state": "COMPLETED"})
+    assert "It has ended: COMPLETED." in await shown(target, "explain", execution_id)
+    assert NO_EXECUTION in await refused(target, "explain", NO_EXECUTION, code=3)
+
+
 async def test_errors_say_what_is_wrong(target: str) -> None:
     assert NO_EXECUTION in await refused(target, "get", NO_EXECUTION, code=3)
     assert "nothing" in await refused(target, "execute", "nothing", code=3)

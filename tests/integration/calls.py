@@ -50,6 +50,7 @@ BY_EXECUTION = (
     "ListSteps",
     "GetStep",
     "CompareExecutions",
+    "ExplainExecution",
     "Pause",
     "Resume",
     "Cancel",

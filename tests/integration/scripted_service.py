@@ -111,7 +111,8 @@ class Script(ExecutionServiceServicer, WorkflowServiceServicer):
     Retry = Pause = Resume = Terminate = Cancel = UpdateWorkflow = DeleteWorkflow = ApplyWorkflows = CreateWorkflow
 
     # The stubs declare these abstract; no test calls them.
-    CompareExecutions = GetStep = ListSteps = GetWorkflow = ListWorkflows = ValidateWorkflow = ListHandlers = None  # type: ignore[assignment]
+    ExplainExecution = CompareExecutions = None  # type: ignore[assignment]
+    GetStep = ListSteps = GetWorkflow = ListWorkflows = ValidateWorkflow = ListHandlers = None  # type: ignore[assignment]
 
 
 async def start(script, target):

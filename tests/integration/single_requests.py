@@ -123,7 +123,7 @@ ROWS: dict[str, list[tuple[dict[str, Any], str]]] = {
         (E, "other_execution_id"),
         ({**E, "other_execution_id": "one"}, "other_execution_id"),
     ],
-    **{name: [(E, "EXECUTION_NOT_FOUND")] for name in ("Cancel", "Pause", "Resume", "Terminate")},
+    **{name: [(E, "EXECUTION_NOT_FOUND")] for name in ("ExplainExecution", "Cancel", "Pause", "Resume", "Terminate")},
     "SignalExecution": [
         ({**E, "name": "a"}, "EXECUTION_NOT_FOUND"),
         ({"correlation": {"workflow": "absent", "correlation_id": "a"}, "name": "a"}, "EXECUTION_NOT_FOUND"),

@@ -21,6 +21,7 @@ from google.protobuf.message_factory import GetMessageClass
 from flowkeep.v1 import execution_service_pb2 as executions_pb
 from flowkeep.v1 import workflow_service_pb2 as workflows_pb
 from flowkeep.v1.comparison_pb2 import CompareExecutionsRequest
+from flowkeep.v1.explanation_pb2 import ExplainExecutionRequest
 from persistence.memory import MemoryRepository
 from service.api.admission import Admission
 from service.api.execution_service import ExecutionServicer
@@ -34,6 +35,7 @@ from service.api.streams import StreamLimits, Streams
 from service.api.workflow_service import WorkflowServicer
 from service.app import running_engine
 from service.config import Config
+from service.engine.explaining import Explaining
 from service.engine.signalling import Signalling
 from tests.patience import PATIENCE
 
@@ -143,6 +145,7 @@ def server() -> Iterator[Any]:
             5.0,
             engine.control,
             Signalling(repository, engine.workflows, engine.control),
+            Explaining(repository, engine.workflows, engine.runner),
         ),
     }
     bridges = {service: _Bridge(servicers[name], service, loop) for name, service in SERVICES.items()}
@@ -212,6 +215,7 @@ def _requests(workflow: str, execution_id: str) -> dict[str, Message]:
         "ListSteps": executions_pb.ListStepsRequest(execution_id=execution_id),
         "GetStep": executions_pb.GetStepRequest(execution_id=execution_id, path="one"),
         "CompareExecutions": CompareExecutionsRequest(execution_id=execution_id, other_execution_id=execution_id),
+        "ExplainExecution": ExplainExecutionRequest(execution_id=execution_id),
         "Cancel": executions_pb.CancelRequest(execution_id=execution_id),
         "Pause": executions_pb.PauseRequest(execution_id=execution_id),
         "Resume": executions_pb.ResumeRequest(execution_id=execution_id),

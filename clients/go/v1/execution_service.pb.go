@@ -2767,7 +2767,7 @@ var File_flowkeep_v1_execution_service_proto protoreflect.FileDescriptor
 
 const file_flowkeep_v1_execution_service_proto_rawDesc = "" +
 	"\n" +
-	"#flowkeep/v1/execution_service.proto\x12\vflowkeep.v1\x1a\x1cflowkeep/v1/comparison.proto\x1a\x17flowkeep/v1/event.proto\x1a\x1bflowkeep/v1/execution.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xc9\x05\n" +
+	"#flowkeep/v1/execution_service.proto\x12\vflowkeep.v1\x1a\x1cflowkeep/v1/comparison.proto\x1a\x17flowkeep/v1/event.proto\x1a\x1bflowkeep/v1/execution.proto\x1a\x1dflowkeep/v1/explanation.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xc9\x05\n" +
 	"\x0eExecuteRequest\x12&\n" +
 	"\bworkflow\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\bworkflow\x12#\n" +
@@ -2979,7 +2979,7 @@ const file_flowkeep_v1_execution_service_proto_rawDesc = "" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\x05R\aattempt\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04text\x12\x1c\n" +
-	"\titeration\x18\x04 \x01(\x05R\titeration2\xe0\b\n" +
+	"\titeration\x18\x04 \x01(\x05R\titeration2\xc1\t\n" +
 	"\x10ExecutionService\x12D\n" +
 	"\aExecute\x12\x1b.flowkeep.v1.ExecuteRequest\x1a\x1c.flowkeep.v1.ExecuteResponse\x12S\n" +
 	"\fBatchExecute\x12 .flowkeep.v1.BatchExecuteRequest\x1a!.flowkeep.v1.BatchExecuteResponse\x12S\n" +
@@ -2987,7 +2987,8 @@ const file_flowkeep_v1_execution_service_proto_rawDesc = "" +
 	"\x0eListExecutions\x12\".flowkeep.v1.ListExecutionsRequest\x1a#.flowkeep.v1.ListExecutionsResponse\x12J\n" +
 	"\tListSteps\x12\x1d.flowkeep.v1.ListStepsRequest\x1a\x1e.flowkeep.v1.ListStepsResponse\x12D\n" +
 	"\aGetStep\x12\x1b.flowkeep.v1.GetStepRequest\x1a\x1c.flowkeep.v1.GetStepResponse\x12b\n" +
-	"\x11CompareExecutions\x12%.flowkeep.v1.CompareExecutionsRequest\x1a&.flowkeep.v1.CompareExecutionsResponse\x12A\n" +
+	"\x11CompareExecutions\x12%.flowkeep.v1.CompareExecutionsRequest\x1a&.flowkeep.v1.CompareExecutionsResponse\x12_\n" +
+	"\x10ExplainExecution\x12$.flowkeep.v1.ExplainExecutionRequest\x1a%.flowkeep.v1.ExplainExecutionResponse\x12A\n" +
 	"\x06Cancel\x12\x1a.flowkeep.v1.CancelRequest\x1a\x1b.flowkeep.v1.CancelResponse\x12>\n" +
 	"\x05Pause\x12\x19.flowkeep.v1.PauseRequest\x1a\x1a.flowkeep.v1.PauseResponse\x12A\n" +
 	"\x06Resume\x12\x1a.flowkeep.v1.ResumeRequest\x1a\x1b.flowkeep.v1.ResumeResponse\x12J\n" +
@@ -3066,7 +3067,9 @@ var file_flowkeep_v1_execution_service_proto_goTypes = []any{
 	(*status.Status)(nil),                      // 51: google.rpc.Status
 	(*structpb.Value)(nil),                     // 52: google.protobuf.Value
 	(*CompareExecutionsRequest)(nil),           // 53: flowkeep.v1.CompareExecutionsRequest
-	(*CompareExecutionsResponse)(nil),          // 54: flowkeep.v1.CompareExecutionsResponse
+	(*ExplainExecutionRequest)(nil),            // 54: flowkeep.v1.ExplainExecutionRequest
+	(*CompareExecutionsResponse)(nil),          // 55: flowkeep.v1.CompareExecutionsResponse
+	(*ExplainExecutionResponse)(nil),           // 56: flowkeep.v1.ExplainExecutionResponse
 }
 var file_flowkeep_v1_execution_service_proto_depIdxs = []int32{
 	41, // 0: flowkeep.v1.ExecuteRequest.input:type_name -> google.protobuf.Struct
@@ -3124,29 +3127,31 @@ var file_flowkeep_v1_execution_service_proto_depIdxs = []int32{
 	12, // 52: flowkeep.v1.ExecutionService.ListSteps:input_type -> flowkeep.v1.ListStepsRequest
 	14, // 53: flowkeep.v1.ExecutionService.GetStep:input_type -> flowkeep.v1.GetStepRequest
 	53, // 54: flowkeep.v1.ExecutionService.CompareExecutions:input_type -> flowkeep.v1.CompareExecutionsRequest
-	16, // 55: flowkeep.v1.ExecutionService.Cancel:input_type -> flowkeep.v1.CancelRequest
-	20, // 56: flowkeep.v1.ExecutionService.Pause:input_type -> flowkeep.v1.PauseRequest
-	22, // 57: flowkeep.v1.ExecutionService.Resume:input_type -> flowkeep.v1.ResumeRequest
-	24, // 58: flowkeep.v1.ExecutionService.Terminate:input_type -> flowkeep.v1.TerminateRequest
-	26, // 59: flowkeep.v1.ExecutionService.SignalExecution:input_type -> flowkeep.v1.SignalExecutionRequest
-	17, // 60: flowkeep.v1.ExecutionService.Retry:input_type -> flowkeep.v1.RetryRequest
-	28, // 61: flowkeep.v1.ExecutionService.WatchExecution:input_type -> flowkeep.v1.WatchExecutionRequest
-	3,  // 62: flowkeep.v1.ExecutionService.Execute:output_type -> flowkeep.v1.ExecuteResponse
-	5,  // 63: flowkeep.v1.ExecutionService.BatchExecute:output_type -> flowkeep.v1.BatchExecuteResponse
-	7,  // 64: flowkeep.v1.ExecutionService.GetExecution:output_type -> flowkeep.v1.GetExecutionResponse
-	11, // 65: flowkeep.v1.ExecutionService.ListExecutions:output_type -> flowkeep.v1.ListExecutionsResponse
-	13, // 66: flowkeep.v1.ExecutionService.ListSteps:output_type -> flowkeep.v1.ListStepsResponse
-	15, // 67: flowkeep.v1.ExecutionService.GetStep:output_type -> flowkeep.v1.GetStepResponse
-	54, // 68: flowkeep.v1.ExecutionService.CompareExecutions:output_type -> flowkeep.v1.CompareExecutionsResponse
-	19, // 69: flowkeep.v1.ExecutionService.Cancel:output_type -> flowkeep.v1.CancelResponse
-	21, // 70: flowkeep.v1.ExecutionService.Pause:output_type -> flowkeep.v1.PauseResponse
-	23, // 71: flowkeep.v1.ExecutionService.Resume:output_type -> flowkeep.v1.ResumeResponse
-	25, // 72: flowkeep.v1.ExecutionService.Terminate:output_type -> flowkeep.v1.TerminateResponse
-	27, // 73: flowkeep.v1.ExecutionService.SignalExecution:output_type -> flowkeep.v1.SignalExecutionResponse
-	18, // 74: flowkeep.v1.ExecutionService.Retry:output_type -> flowkeep.v1.RetryResponse
-	29, // 75: flowkeep.v1.ExecutionService.WatchExecution:output_type -> flowkeep.v1.WatchExecutionResponse
-	62, // [62:76] is the sub-list for method output_type
-	48, // [48:62] is the sub-list for method input_type
+	54, // 55: flowkeep.v1.ExecutionService.ExplainExecution:input_type -> flowkeep.v1.ExplainExecutionRequest
+	16, // 56: flowkeep.v1.ExecutionService.Cancel:input_type -> flowkeep.v1.CancelRequest
+	20, // 57: flowkeep.v1.ExecutionService.Pause:input_type -> flowkeep.v1.PauseRequest
+	22, // 58: flowkeep.v1.ExecutionService.Resume:input_type -> flowkeep.v1.ResumeRequest
+	24, // 59: flowkeep.v1.ExecutionService.Terminate:input_type -> flowkeep.v1.TerminateRequest
+	26, // 60: flowkeep.v1.ExecutionService.SignalExecution:input_type -> flowkeep.v1.SignalExecutionRequest
+	17, // 61: flowkeep.v1.ExecutionService.Retry:input_type -> flowkeep.v1.RetryRequest
+	28, // 62: flowkeep.v1.ExecutionService.WatchExecution:input_type -> flowkeep.v1.WatchExecutionRequest
+	3,  // 63: flowkeep.v1.ExecutionService.Execute:output_type -> flowkeep.v1.ExecuteResponse
+	5,  // 64: flowkeep.v1.ExecutionService.BatchExecute:output_type -> flowkeep.v1.BatchExecuteResponse
+	7,  // 65: flowkeep.v1.ExecutionService.GetExecution:output_type -> flowkeep.v1.GetExecutionResponse
+	11, // 66: flowkeep.v1.ExecutionService.ListExecutions:output_type -> flowkeep.v1.ListExecutionsResponse
+	13, // 67: flowkeep.v1.ExecutionService.ListSteps:output_type -> flowkeep.v1.ListStepsResponse
+	15, // 68: flowkeep.v1.ExecutionService.GetStep:output_type -> flowkeep.v1.GetStepResponse
+	55, // 69: flowkeep.v1.ExecutionService.CompareExecutions:output_type -> flowkeep.v1.CompareExecutionsResponse
+	56, // 70: flowkeep.v1.ExecutionService.ExplainExecution:output_type -> flowkeep.v1.ExplainExecutionResponse
+	19, // 71: flowkeep.v1.ExecutionService.Cancel:output_type -> flowkeep.v1.CancelResponse
+	21, // 72: flowkeep.v1.ExecutionService.Pause:output_type -> flowkeep.v1.PauseResponse
+	23, // 73: flowkeep.v1.ExecutionService.Resume:output_type -> flowkeep.v1.ResumeResponse
+	25, // 74: flowkeep.v1.ExecutionService.Terminate:output_type -> flowkeep.v1.TerminateResponse
+	27, // 75: flowkeep.v1.ExecutionService.SignalExecution:output_type -> flowkeep.v1.SignalExecutionResponse
+	18, // 76: flowkeep.v1.ExecutionService.Retry:output_type -> flowkeep.v1.RetryResponse
+	29, // 77: flowkeep.v1.ExecutionService.WatchExecution:output_type -> flowkeep.v1.WatchExecutionResponse
+	63, // [63:78] is the sub-list for method output_type
+	48, // [48:63] is the sub-list for method input_type
 	48, // [48:48] is the sub-list for extension type_name
 	48, // [48:48] is the sub-list for extension extendee
 	0,  // [0:48] is the sub-list for field type_name
@@ -3160,6 +3165,7 @@ func file_flowkeep_v1_execution_service_proto_init() {
 	file_flowkeep_v1_comparison_proto_init()
 	file_flowkeep_v1_event_proto_init()
 	file_flowkeep_v1_execution_proto_init()
+	file_flowkeep_v1_explanation_proto_init()
 	file_flowkeep_v1_execution_service_proto_msgTypes[0].OneofWrappers = []any{}
 	file_flowkeep_v1_execution_service_proto_msgTypes[15].OneofWrappers = []any{
 		(*RetryRequest_Edit)(nil),

@@ -26,6 +26,7 @@ const (
 	ExecutionService_ListSteps_FullMethodName         = "/flowkeep.v1.ExecutionService/ListSteps"
 	ExecutionService_GetStep_FullMethodName           = "/flowkeep.v1.ExecutionService/GetStep"
 	ExecutionService_CompareExecutions_FullMethodName = "/flowkeep.v1.ExecutionService/CompareExecutions"
+	ExecutionService_ExplainExecution_FullMethodName  = "/flowkeep.v1.ExecutionService/ExplainExecution"
 	ExecutionService_Cancel_FullMethodName            = "/flowkeep.v1.ExecutionService/Cancel"
 	ExecutionService_Pause_FullMethodName             = "/flowkeep.v1.ExecutionService/Pause"
 	ExecutionService_Resume_FullMethodName            = "/flowkeep.v1.ExecutionService/Resume"
@@ -62,6 +63,9 @@ type ExecutionServiceClient interface {
 	// Compares two executions of one or two workflows, step by step: what they ran, were given and gave, which way they took,
 	// how long and at what cost. Each is compared as it is when it is read.
 	CompareExecutions(ctx context.Context, in *CompareExecutionsRequest, opts ...grpc.CallOption) (*CompareExecutionsResponse, error)
+	// Explains why an execution and each of its open steps do not move, as structure and in sentences: a pause, a time, a retry, a
+	// person, a missing worker, a place in the queue, steps before it. It reads, and changes nothing.
+	ExplainExecution(ctx context.Context, in *ExplainExecutionRequest, opts ...grpc.CallOption) (*ExplainExecutionResponse, error)
 	// Cancels an execution. An answer means that the request is kept. On an execution that is CANCELLING or CANCELLED it
 	// returns it; on one that ended otherwise it answers FAILED_PRECONDITION, EXECUTION_FINISHED.
 	Cancel(ctx context.Context, in *CancelRequest, opts ...grpc.CallOption) (*CancelResponse, error)
@@ -178,6 +182,16 @@ func (c *executionServiceClient) CompareExecutions(ctx context.Context, in *Comp
 	return out, nil
 }
 
+func (c *executionServiceClient) ExplainExecution(ctx context.Context, in *ExplainExecutionRequest, opts ...grpc.CallOption) (*ExplainExecutionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExplainExecutionResponse)
+	err := c.cc.Invoke(ctx, ExecutionService_ExplainExecution_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *executionServiceClient) Cancel(ctx context.Context, in *CancelRequest, opts ...grpc.CallOption) (*CancelResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CancelResponse)
@@ -284,6 +298,9 @@ type ExecutionServiceServer interface {
 	// Compares two executions of one or two workflows, step by step: what they ran, were given and gave, which way they took,
 	// how long and at what cost. Each is compared as it is when it is read.
 	CompareExecutions(context.Context, *CompareExecutionsRequest) (*CompareExecutionsResponse, error)
+	// Explains why an execution and each of its open steps do not move, as structure and in sentences: a pause, a time, a retry, a
+	// person, a missing worker, a place in the queue, steps before it. It reads, and changes nothing.
+	ExplainExecution(context.Context, *ExplainExecutionRequest) (*ExplainExecutionResponse, error)
 	// Cancels an execution. An answer means that the request is kept. On an execution that is CANCELLING or CANCELLED it
 	// returns it; on one that ended otherwise it answers FAILED_PRECONDITION, EXECUTION_FINISHED.
 	Cancel(context.Context, *CancelRequest) (*CancelResponse, error)
@@ -350,6 +367,9 @@ func (UnimplementedExecutionServiceServer) GetStep(context.Context, *GetStepRequ
 }
 func (UnimplementedExecutionServiceServer) CompareExecutions(context.Context, *CompareExecutionsRequest) (*CompareExecutionsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CompareExecutions not implemented")
+}
+func (UnimplementedExecutionServiceServer) ExplainExecution(context.Context, *ExplainExecutionRequest) (*ExplainExecutionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ExplainExecution not implemented")
 }
 func (UnimplementedExecutionServiceServer) Cancel(context.Context, *CancelRequest) (*CancelResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Cancel not implemented")
@@ -519,6 +539,24 @@ func _ExecutionService_CompareExecutions_Handler(srv interface{}, ctx context.Co
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ExecutionService_ExplainExecution_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExplainExecutionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ExecutionServiceServer).ExplainExecution(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ExecutionService_ExplainExecution_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ExecutionServiceServer).ExplainExecution(ctx, req.(*ExplainExecutionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ExecutionService_Cancel_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(CancelRequest)
 	if err := dec(in); err != nil {
@@ -672,6 +710,10 @@ var ExecutionService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CompareExecutions",
 			Handler:    _ExecutionService_CompareExecutions_Handler,
+		},
+		{
+			MethodName: "ExplainExecution",
+			Handler:    _ExecutionService_ExplainExecution_Handler,
 		},
 		{
 			MethodName: "Cancel",

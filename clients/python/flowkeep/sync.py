@@ -124,6 +124,7 @@ class Client:
     steps_page = _blocking(client.Client.steps_page)
     get_step = _blocking(client.Client.get_step)
     compare_executions = _blocking(client.Client.compare_executions)
+    explain_execution = _blocking(client.Client.explain_execution)
     list_executions = _iterating(client.Client.list_executions)
     list_page = _blocking(client.Client.list_page)
     cancel = _blocking(client.Client.cancel)

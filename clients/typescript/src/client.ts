@@ -12,6 +12,7 @@ import type { CompareExecutionsResponse } from "./gen/flowkeep/v1/comparison_pb.
 import type { ExecutionEvent, ExecutionFinished } from "./gen/flowkeep/v1/event_pb.js";
 import { type Execution, Execution_State, ExecutionView, StepView } from "./gen/flowkeep/v1/execution_pb.js";
 import type { StepExecution } from "./gen/flowkeep/v1/execution_pb.js";
+import type { ExplainExecutionResponse } from "./gen/flowkeep/v1/explanation_pb.js";
 import {
   type ExecuteRequest,
   type ExecuteResponse,
@@ -283,6 +284,12 @@ export class Client extends ControlCalls {
     const request = { executionId, path, iteration: options.iteration ?? 0 };
     const { executions } = this.#connection;
     return this.#connection.call((attempt) => executions.getStep(request, attempt), options);
+  }
+
+  /** Returns why an execution and each of its open steps do not move. Throws NotFoundError. */
+  async explainExecution(executionId: string, options: CallOptions = {}): Promise<ExplainExecutionResponse> {
+    const { executions } = this.#connection;
+    return this.#connection.call((attempt) => executions.explainExecution({ executionId }, attempt), options);
   }
 
   /** Returns how another execution, of the same workflow or another one, differs, step by step. Throws NotFoundError. */

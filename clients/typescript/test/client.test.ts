@@ -81,6 +81,8 @@ test("an execution gives its result, waited for in each way", async () => {
   assert.equal(step?.handler, "transform");
   const compared = await client.compareExecutions(waited.executionId, waited.executionId);
   assert.deepEqual([compared.differsIn, compared.totals?.differingSteps], [[], 0]);
+  const { obstacles } = await client.explainExecution(waited.executionId);
+  assert.deepEqual(obstacles.map((each) => each.sentence), ["It has ended: COMPLETED."]);
 });
 
 test("the same request id starts nothing twice", async () => {

@@ -9,7 +9,8 @@ from uuid import UUID, uuid4
 import pytest
 from msgspec.structs import replace
 
-from persistence.model import SUSPECT_DEATHS, Execution, ExecutionDetail
+from persistence.errors import ExecutionNotFoundError
+from persistence.model import SUSPECT_DEATHS, Execution, ExecutionDetail, Scope
 from persistence.repository import Repository
 from persistence.transition import CommitResult
 from tests.conformance.builders import SCOPE, Keeper, chain, ending, ids, in_seconds, step, transition, until
@@ -290,3 +291,36 @@ async def test_suspects_are_taken_only_by_who_has_room_for_them(
     await repository.release(other)
     assert ids(await repository.claim(other, 10)) == [harmless.id]
     assert len(await repository.claim(other, 10, suspects=5)) == 3
+
+
+async def test_an_execution_tells_who_drives_it_and_what_is_claimed_before_it(
+    repository: Repository, keeper: Keeper, dying: UUID, other: UUID
+) -> None:
+    driven, orphaned = await keeper.put(), await keeper.put(incarnation=dying)
+    queued = [await keeper.put(incarnation=None, wake_time=in_seconds(-each)) for each in (30, 20, 10)]
+    urgent = await keeper.put(incarnation=None, wake_time=in_seconds(-5), priority=7)
+    parked = await keeper.put(incarnation=None, wake_time=in_seconds(3600), priority=9)
+
+    async def before(row: Execution, most: int = 10) -> int:
+        found = await repository.who_drives(SCOPE, row.id, most)
+        assert not found.server
+        return found.before
+
+    assert [await before(each) for each in (urgent, *queued, parked)] == [0, 1, 2, 3, 0]
+    assert await before(queued[-1], 2) == 2
+    found = await repository.who_drives(SCOPE, driven.id, 10)
+    assert found.server
+    assert found.lease_until is not None
+    assert (found.lease_until > found.time, found.before) == (True, 0)
+
+    async def has_died() -> bool:
+        found = await repository.who_drives(SCOPE, orphaned.id, 10)
+        assert found.server == "dying"
+        return found.lease_until is not None and found.lease_until < found.time
+
+    await until(has_died)
+    await repository.retire_others(other)
+    assert (await repository.who_drives(SCOPE, orphaned.id, 10)).lease_until is None
+    for hidden in (Scope("another"), Scope(SCOPE.org, "nobody")):
+        with pytest.raises(ExecutionNotFoundError):
+            await repository.who_drives(hidden, driven.id, 10)

@@ -5,6 +5,7 @@ import warnings
 
 from flowkeep.v1 import comparison_pb2 as flowkeep_dot_v1_dot_comparison__pb2
 from flowkeep.v1 import execution_service_pb2 as flowkeep_dot_v1_dot_execution__service__pb2
+from flowkeep.v1 import explanation_pb2 as flowkeep_dot_v1_dot_explanation__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -70,6 +71,11 @@ class ExecutionServiceStub:
                 '/flowkeep.v1.ExecutionService/CompareExecutions',
                 request_serializer=flowkeep_dot_v1_dot_comparison__pb2.CompareExecutionsRequest.SerializeToString,
                 response_deserializer=flowkeep_dot_v1_dot_comparison__pb2.CompareExecutionsResponse.FromString,
+                _registered_method=True)
+        self.ExplainExecution = channel.unary_unary(
+                '/flowkeep.v1.ExecutionService/ExplainExecution',
+                request_serializer=flowkeep_dot_v1_dot_explanation__pb2.ExplainExecutionRequest.SerializeToString,
+                response_deserializer=flowkeep_dot_v1_dot_explanation__pb2.ExplainExecutionResponse.FromString,
                 _registered_method=True)
         self.Cancel = channel.unary_unary(
                 '/flowkeep.v1.ExecutionService/Cancel',
@@ -163,6 +169,14 @@ class ExecutionServiceServicer:
     def CompareExecutions(self, request, context):
         """Compares two executions of one or two workflows, step by step: what they ran, were given and gave, which way they took,
         how long and at what cost. Each is compared as it is when it is read.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExplainExecution(self, request, context):
+        """Explains why an execution and each of its open steps do not move, as structure and in sentences: a pause, a time, a retry, a
+        person, a missing worker, a place in the queue, steps before it. It reads, and changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -276,6 +290,11 @@ def add_ExecutionServiceServicer_to_server(servicer, server):
                     servicer.CompareExecutions,
                     request_deserializer=flowkeep_dot_v1_dot_comparison__pb2.CompareExecutionsRequest.FromString,
                     response_serializer=flowkeep_dot_v1_dot_comparison__pb2.CompareExecutionsResponse.SerializeToString,
+            ),
+            'ExplainExecution': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainExecution,
+                    request_deserializer=flowkeep_dot_v1_dot_explanation__pb2.ExplainExecutionRequest.FromString,
+                    response_serializer=flowkeep_dot_v1_dot_explanation__pb2.ExplainExecutionResponse.SerializeToString,
             ),
             'Cancel': grpc.unary_unary_rpc_method_handler(
                     servicer.Cancel,
@@ -503,6 +522,33 @@ class ExecutionService:
             '/flowkeep.v1.ExecutionService/CompareExecutions',
             flowkeep_dot_v1_dot_comparison__pb2.CompareExecutionsRequest.SerializeToString,
             flowkeep_dot_v1_dot_comparison__pb2.CompareExecutionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainExecution(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/flowkeep.v1.ExecutionService/ExplainExecution',
+            flowkeep_dot_v1_dot_explanation__pb2.ExplainExecutionRequest.SerializeToString,
+            flowkeep_dot_v1_dot_explanation__pb2.ExplainExecutionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from flowkeep.v1 import comparison_pb2 as _comparison_pb2
 from flowkeep.v1 import execution_service_pb2 as _execution_service_pb2
+from flowkeep.v1 import explanation_pb2 as _explanation_pb2
 from grpc import aio as _aio
 import abc as _abc_1
 import grpc as _grpc
@@ -59,6 +60,10 @@ class ExecutionServiceStub:
     CompareExecutions: _grpc.UnaryUnaryMultiCallable[_comparison_pb2.CompareExecutionsRequest, _comparison_pb2.CompareExecutionsResponse]
     """Compares two executions of one or two workflows, step by step: what they ran, were given and gave, which way they took,
     how long and at what cost. Each is compared as it is when it is read.
+    """
+    ExplainExecution: _grpc.UnaryUnaryMultiCallable[_explanation_pb2.ExplainExecutionRequest, _explanation_pb2.ExplainExecutionResponse]
+    """Explains why an execution and each of its open steps do not move, as structure and in sentences: a pause, a time, a retry, a
+    person, a missing worker, a place in the queue, steps before it. It reads, and changes nothing.
     """
     Cancel: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.CancelRequest, _execution_service_pb2.CancelResponse]
     """Cancels an execution. An answer means that the request is kept. On an execution that is CANCELLING or CANCELLED it
@@ -134,6 +139,10 @@ class ExecutionServiceAsyncStub(ExecutionServiceStub):
     CompareExecutions: _aio.UnaryUnaryMultiCallable[_comparison_pb2.CompareExecutionsRequest, _comparison_pb2.CompareExecutionsResponse]  # type: ignore[assignment]
     """Compares two executions of one or two workflows, step by step: what they ran, were given and gave, which way they took,
     how long and at what cost. Each is compared as it is when it is read.
+    """
+    ExplainExecution: _aio.UnaryUnaryMultiCallable[_explanation_pb2.ExplainExecutionRequest, _explanation_pb2.ExplainExecutionResponse]  # type: ignore[assignment]
+    """Explains why an execution and each of its open steps do not move, as structure and in sentences: a pause, a time, a retry, a
+    person, a missing worker, a place in the queue, steps before it. It reads, and changes nothing.
     """
     Cancel: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.CancelRequest, _execution_service_pb2.CancelResponse]  # type: ignore[assignment]
     """Cancels an execution. An answer means that the request is kept. On an execution that is CANCELLING or CANCELLED it
@@ -248,6 +257,16 @@ class ExecutionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_comparison_pb2.CompareExecutionsResponse, _abc.Awaitable[_comparison_pb2.CompareExecutionsResponse]]:
         """Compares two executions of one or two workflows, step by step: what they ran, were given and gave, which way they took,
         how long and at what cost. Each is compared as it is when it is read.
+        """
+
+    @_abc_1.abstractmethod
+    def ExplainExecution(
+        self,
+        request: _explanation_pb2.ExplainExecutionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_explanation_pb2.ExplainExecutionResponse, _abc.Awaitable[_explanation_pb2.ExplainExecutionResponse]]:
+        """Explains why an execution and each of its open steps do not move, as structure and in sentences: a pause, a time, a retry, a
+        person, a missing worker, a place in the queue, steps before it. It reads, and changes nothing.
         """
 
     @_abc_1.abstractmethod

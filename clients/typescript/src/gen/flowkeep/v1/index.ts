@@ -3,6 +3,7 @@ export * from "./error_pb.js";
 export * from "./event_pb.js";
 export * from "./execution_pb.js";
 export * from "./execution_service_pb.js";
+export * from "./explanation_pb.js";
 export * from "./handler_pb.js";
 export * from "./notification_pb.js";
 export * from "./notification_service_pb.js";

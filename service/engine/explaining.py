@@ -1,0 +1,201 @@
+"""Why an execution and its open steps do not move: what is read for it, and what follows from that."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from uuid import UUID
+
+from persistence.errors import NotFoundError
+from persistence.listing import StepFilter
+from persistence.model import OPEN_STEP_STATES, Execution, ExecutionState, Scope, Step, StepState
+from persistence.people import Person, Task, TaskFilter
+from persistence.processes import Driving
+from persistence.repository import Repository
+from persistence.waits import Wait, WaitKind
+from persistence.workers import ConnectedWorker
+from service.engine import obstacles as of
+from service.engine import paths
+from service.engine.definition import Definition
+from service.engine.handlers.attempt import Attempt
+from service.engine.handlers.processes import Processes, processes
+from service.engine.handlers.threads import Slots, Threads, threads
+from service.engine.obstacles import MOST_NAMED, Obstacle
+from service.engine.planning.state import newest
+from service.engine.running.runner import Runner
+from service.engine.steps import Steps
+from service.engine.wishes import Wishes
+from service.engine.workflows import Workflows
+
+MOST_STEPS = 100
+"""Open steps that are explained."""
+
+MOST_BEFORE = 1_000
+"""Executions that are counted in a queue."""
+
+_SLOTS: Mapping[str, Callable[[], Slots]] = {Threads.resource: threads, Processes.resource: processes}
+_OPEN = StepFilter(OPEN_STEP_STATES)
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why an execution stands where it does, and each of its open steps. Not `is_whole`: there are more."""
+
+    execution: Execution
+    obstacles: Sequence[Obstacle]
+    steps: Sequence[tuple[Step, Sequence[Obstacle]]]
+    is_whole: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What was read to explain the steps of an execution."""
+
+    execution: Execution
+    scope: Scope
+    definition: Definition
+    ended: frozenset[str]
+    """Paths of steps before others that have ended."""
+    tasks: Mapping[str, Task] = field(default_factory=dict)
+    workers: Sequence[ConnectedWorker] = ()
+
+
+class Explaining:
+    """Explains executions, over one repository; holders of slots are those of this process."""
+
+    def __init__(self, repository: Repository, workflows: Workflows, runner: Runner) -> None:
+        self._repository = repository
+        self._workflows = workflows
+        self._runner = runner
+        self._steps = Steps(repository, workflows)
+        self._of_waits: Mapping[WaitKind, Callable[[_Known, Step, Wait], Awaitable[Obstacle]]] = {
+            WaitKind.TIMER: self._timer,
+            WaitKind.RETRY: self._retry,
+            WaitKind.SLOT: self._slot,
+            WaitKind.WORKER: self._worker,
+            WaitKind.TASK: self._task,
+            WaitKind.SIGNAL: self._signal,
+        }
+
+    async def explain(self, scope: Scope, execution_id: UUID, person: Person | None) -> Explanation:
+        """Return why it does not move. What its tasks say is told to a `person`, as far as that one sees them.
+
+        Raises ExecutionNotFoundError, QueueFullError.
+        """
+        execution = await self._repository.get_execution(scope, execution_id)
+        if execution.state.is_end:
+            return Explanation(execution, [of.ended(execution)], [])
+        driving = await self._repository.who_drives(scope, execution_id, MOST_BEFORE)
+        page = await self._steps.page(scope, execution_id, _OPEN, "", MOST_STEPS, 0)
+        steps = [step for _, step in page.steps]
+        known = _Known(
+            execution,
+            scope,
+            page.definition,
+            await self._ended_before(scope, execution_id, page.definition, steps),
+            await self._tasks(person, execution_id, steps),
+            await self._workers(scope, steps),
+        )
+        explained = [(step, [await self._of_step(known, step)]) for step in steps]
+        return Explanation(execution, _of_execution(execution, driving), explained, not page.following)
+
+    async def _ended_before(
+        self, scope: Scope, execution_id: UUID, definition: Definition, steps: Sequence[Step]
+    ) -> frozenset[str]:
+        """Return which of the steps that must end before these have ended."""
+        unbegun = [step.path for step in steps if step.state is StepState.PENDING]
+        before = set(chain.from_iterable(_predecessors(definition, path) for path in unbegun))
+        if not before:
+            return frozenset()
+        found = await self._repository.get_steps(scope, execution_id, sorted(before), 0)
+        return frozenset(path for path, step in newest(found.steps).items() if step.state.is_end)
+
+    async def _tasks(self, person: Person | None, execution_id: UUID, steps: Sequence[Step]) -> Mapping[str, Task]:
+        ids = frozenset(
+            UUID(step.wait.task) for step in steps if step.wait is not None and step.waits_for(WaitKind.TASK)
+        )
+        if person is None or not ids:
+            return {}
+        where = TaskFilter(execution_id=execution_id, ids=ids)
+        return {str(task.id): task for task in await self._repository.list_tasks(person, where, None, len(ids))}
+
+    async def _workers(self, scope: Scope, steps: Sequence[Step]) -> Sequence[ConnectedWorker]:
+        is_asked = any(step.waits_for(WaitKind.WORKER) for step in steps)
+        return await self._repository.list_workers(scope.org) if is_asked else ()
+
+    async def _of_step(self, known: _Known, step: Step) -> Obstacle:
+        if step.state is StepState.WAITING and step.wait is not None:
+            return await self._of_waits[step.wait.kind](known, step, step.wait)
+        if step.state is StepState.RUNNING:
+            return of.running(step)
+        before = [path for path in _predecessors(known.definition, step.path) if path not in known.ended]
+        return of.predecessors(before) if before else of.execution(known.execution)
+
+    async def _timer(self, known: _Known, step: Step, wait: Wait) -> Obstacle:
+        return of.timer(wait)
+
+    async def _retry(self, known: _Known, step: Step, wait: Wait) -> Obstacle:
+        return of.retry(step, wait)
+
+    async def _signal(self, known: _Known, step: Step, wait: Wait) -> Obstacle:
+        return of.signal(wait)
+
+    async def _task(self, known: _Known, step: Step, wait: Wait) -> Obstacle:
+        return of.task(wait, known.tasks.get(wait.task))
+
+    async def _worker(self, known: _Known, step: Step, wait: Wait) -> Obstacle:
+        having = [each for each in known.workers if wait.handler in each.handlers]
+        try:
+            wishes = Wishes.of(wait.wishes)
+        except ValueError:  # written by hand
+            return of.worker(wait, len(having), 0)
+        fitting = [each for each in having if not each.is_draining and wishes.are_met_by(each.labels, each.version)]
+        return of.worker(wait, len(having), len(fitting))
+
+    async def _slot(self, known: _Known, step: Step, wait: Wait) -> Obstacle:
+        if known.execution.incarnation != self._runner.incarnation:
+            return of.slot(wait, [], 0)
+        holding = _holding(wait.resource)
+        named = [each for each in holding if each.org == known.scope.org][:MOST_NAMED]
+        seen = [each for each in named if await self._is_seen(known.scope, each.execution_id)]
+        return of.slot(wait, [(each.execution_id, each.path) for each in seen], len(holding) - len(seen))
+
+    async def _is_seen(self, scope: Scope, execution_id: UUID) -> bool:
+        try:
+            await self._repository.get_execution(scope, execution_id)
+        except NotFoundError:
+            return False
+        return True
+
+
+def _of_execution(execution: Execution, driving: Driving) -> list[Obstacle]:
+    """Return what holds an execution as a whole: first what somebody decided, then where it is driven."""
+    found = []
+    if execution.pause is not None:
+        found.append(of.paused(execution.pause))
+    if execution.ending is not None or execution.state is ExecutionState.CANCELLING:
+        found.append(of.ending(execution))
+    is_unbegun = execution.state is ExecutionState.PENDING
+    if is_unbegun and execution.scheduled_time is not None and execution.scheduled_time > driving.time:
+        found.append(of.start_delay(execution, execution.scheduled_time))
+    elif execution.incarnation is not None:
+        found.append(of.server(driving))
+    elif execution.wake_time is not None and execution.wake_time > driving.time:
+        found.append(of.parked(execution.wake_time))
+    else:
+        found.append(of.queue(execution, driving.before, MOST_BEFORE))
+    return found
+
+
+def _holding(resource: str) -> Sequence[Attempt]:
+    """Return the attempts that hold what there is of a resource of this process."""
+    slots = _SLOTS.get(resource)
+    return [] if slots is None else [place.attempt for place in slots().running if place.attempt is not None]
+
+
+def _predecessors(definition: Definition, path: str) -> Sequence[str]:
+    """Return the paths of the steps that must have ended before the step at `path` may begin."""
+    scope, step_id = paths.split(path)
+    block = definition.blocks.get(paths.place(scope))
+    return [paths.join(scope, each) for each in block.predecessors.get(step_id, ())] if block else []
